@@ -1,0 +1,12 @@
+//! Effects, one folder each. A driver does what it is told and reports; it never decides.
+
+pub mod fetch;
+pub mod init;
+pub mod journal;
+pub mod lock;
+pub mod logs;
+pub mod ports;
+pub mod probe;
+pub mod process;
+pub mod runtime_dir;
+pub mod secrets;

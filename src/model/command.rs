@@ -1,0 +1,71 @@
+//! What can be asked of a running supervisor.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::name::ServiceId;
+use super::plan::Plan;
+use super::policy::Signal;
+
+/// The switches of `up` that the core acts on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UpOptions {
+    /// Only the named services, not what they need.
+    pub no_deps: bool,
+    /// A failed start takes everything down again.
+    pub rollback: bool,
+    /// Any failure, at any time, takes everything down.
+    pub abort_on_failure: bool,
+    /// Everything goes down when this one ends, and its code is ours.
+    pub exit_code_from: Option<ServiceId>,
+}
+
+/// A request, resolved to ids.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Bring up `targets` (empty: every service of the plan) and what they need. A plan that differs from the one in
+    /// force is taken over first: changed services are restarted, removed ones stopped. A full `up` forgets stops by hand.
+    Up {
+        /// The plan to take over, where one was sent along.
+        plan: Option<Arc<Plan>>,
+        /// Which ones; empty: all.
+        targets: Vec<ServiceId>,
+        /// Switches.
+        options: UpOptions,
+    },
+    /// Start these, and what they need.
+    Start {
+        /// Which ones; empty: all.
+        targets: Vec<ServiceId>,
+    },
+    /// Stop these by hand, their dependents left alone.
+    Stop {
+        /// Which ones; empty: all.
+        targets: Vec<ServiceId>,
+    },
+    /// Stop and start these.
+    Restart {
+        /// The plan as read anew.
+        plan: Option<Arc<Plan>>,
+        /// Which ones; empty: all.
+        targets: Vec<ServiceId>,
+        /// Those that depend on them too.
+        with_dependents: bool,
+    },
+    /// A signal to the leaders of these.
+    Kill {
+        /// Which ones.
+        targets: Vec<ServiceId>,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// Stop everything in reverse order, then end.
+    Down {
+        /// Shortens every grace.
+        grace_ms: Option<u64>,
+    },
+    /// Kill everything at once, then end.
+    KillAll,
+}

@@ -1,0 +1,30 @@
+//! One state change, as `events --json` prints it.
+
+use serde::{Deserialize, Serialize};
+
+use super::phase::{Health, State};
+
+/// A service went from one state to another, or its health changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// RFC 3339, UTC, six digits; filled in by the engine, empty in the core.
+    pub ts: String,
+    /// Counts from 1 over the life of one supervisor; filled in by the engine.
+    pub seq: u64,
+    /// The procfile's name.
+    pub service: String,
+    /// From 1.
+    pub replica: u32,
+    /// The state before.
+    pub from: State,
+    /// The state after.
+    pub to: State,
+    /// The health after.
+    pub health: Health,
+    /// Why.
+    pub reason: Option<String>,
+    /// The leader's pid, where there is one.
+    pub pid: Option<i32>,
+    /// The exit code, where the change is an exit.
+    pub exit_code: Option<i32>,
+}

@@ -1,0 +1,269 @@
+//! One service or task of the resolved project: nothing in it needs looking up any more.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::bytes::ByteSize;
+use super::name::{ServiceId, ServiceName, VolumeName};
+use super::policy::{Backoff, RestartPolicy, StopSpec};
+use super::ready::ReadySpec;
+use super::recipe::RecipeUse;
+use super::task::TaskSpec;
+
+/// Service or task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Stays up.
+    Service,
+    /// Runs to its end.
+    Task,
+}
+
+/// A command with every placeholder resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandLine {
+    /// One word each; the first is looked up in the service's own `PATH` and directory.
+    /// Where a shell is used this is `["sh", "-c", SCRIPT]`.
+    pub argv: Vec<String>,
+    /// Variables by which values travel into a shell script, so that none is split or expanded a second time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+/// What is behind a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Launch {
+    /// A command of the user's.
+    Run(CommandLine),
+    /// A recipe: binary, first boot and argv come from it.
+    Recipe(Box<RecipeUse>),
+    /// Somebody else's server: probed, never spawned.
+    External {
+        /// Its address.
+        url: String,
+    },
+    /// A task whose work we do ourselves (`sql`, `buckets`, …); see [`TaskSpec::work`].
+    Work,
+}
+
+/// What must hold of a dependency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// It was spawned.
+    Started,
+    /// Its probe passed.
+    Healthy,
+    /// The task is done.
+    Completed,
+}
+
+impl Condition {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Healthy => "healthy",
+            Self::Completed => "completed",
+        }
+    }
+}
+
+/// One edge of the graph, replica by replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// On whom.
+    pub on: ServiceId,
+    /// What must hold.
+    pub condition: Condition,
+    /// False: a dependency that cannot meet its condition does not hold us up.
+    pub required: bool,
+    /// Restart us when it is restarted.
+    pub restart: bool,
+}
+
+/// Where a service's log goes to and how it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSpec {
+    /// `true`: an envelope per line; else the raw bytes.
+    pub json: bool,
+    /// A live file of this size is rotated.
+    pub max_size: ByteSize,
+    /// Files kept, the live one included.
+    pub max_files: u32,
+    /// Files of the service's own that are followed too.
+    pub files: Vec<PathBuf>,
+}
+
+impl Default for LogSpec {
+    fn default() -> Self {
+        Self { json: false, max_size: ByteSize(10 * 1024 * 1024), max_files: 3, files: Vec::new() }
+    }
+}
+
+/// What a service may use, and what it wants set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Cores.
+    pub cpu: Option<f64>,
+    /// Memory.
+    pub memory: Option<ByteSize>,
+    /// Open files.
+    pub nofile: Option<u64>,
+}
+
+/// What to do when a running service turns unhealthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnhealthy {
+    /// Show it.
+    #[default]
+    Ignore,
+    /// Through the restart policy, as if it had crashed.
+    Restart,
+    /// Stop it.
+    Stop,
+}
+
+/// One copy of a service, or a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// `api`, `worker.2`.
+    pub id: ServiceId,
+    /// The procfile's name.
+    pub service: ServiceName,
+    /// From 1.
+    pub replica: u32,
+    /// How many copies there are.
+    pub replicas: u32,
+    /// Service or task.
+    pub kind: Kind,
+    /// The tier the procfile numbers: a barrier. Absent: edges alone decide.
+    pub tier: Option<u32>,
+    /// Depth in the graph from 1, for the view.
+    pub depth: u32,
+    /// What is behind it.
+    pub launch: Launch,
+    /// The working directory, absolute.
+    pub dir: PathBuf,
+    /// The whole environment of the child but for our evidence marks, which `exec` and `shell` must not hand out.
+    pub env: BTreeMap<String, String>,
+    /// Run before every start, in the same environment.
+    pub pre_start: Option<CommandLine>,
+    /// `devrun build`, `up --build`.
+    pub build: Option<CommandLine>,
+    /// The address it listens on.
+    pub bind: String,
+    /// `main` and the named ones, in the procfile's order.
+    pub ports: BTreeMap<String, u16>,
+    /// What `${service.X}` gives: host port addr url user password database data ports.NAME.
+    pub attributes: BTreeMap<String, String>,
+    /// Edges, replica by replica.
+    pub depends_on: Vec<Dependency>,
+    /// Readiness; absent: started is enough.
+    pub ready: Option<ReadySpec>,
+    /// Liveness.
+    pub alive: Option<ReadySpec>,
+    /// On turning unhealthy.
+    pub on_unhealthy: OnUnhealthy,
+    /// Restart policy.
+    pub restart: RestartPolicy,
+    /// The wait between quick crashes.
+    pub backoff: Backoff,
+    /// How it is stopped.
+    pub stop: StopSpec,
+    /// Its main volume.
+    pub data: Option<VolumeName>,
+    /// Further volumes.
+    pub volumes: Vec<VolumeName>,
+    /// Limits.
+    pub limits: Limits,
+    /// Reservations.
+    pub reserve: Limits,
+    /// An absent binary or a failed start does not hold dependents up.
+    pub optional: bool,
+    /// Another OS user to run as.
+    pub user_id: Option<String>,
+    /// A terminal of its own.
+    pub tty: bool,
+    /// Log.
+    pub log: LogSpec,
+    /// Globs; a change restarts it.
+    pub watch: Vec<String>,
+    /// Rendered files: text already filled in, by path relative to the service's runtime folder.
+    pub render: BTreeMap<String, String>,
+    /// For the URL table.
+    pub description: Option<String>,
+    /// For the URL table: label and path or URL.
+    pub links: BTreeMap<String, String>,
+    /// A task's own keys.
+    pub task: Option<TaskSpec>,
+    /// Variables that hold the marker of a missing key; non-empty: blocked.
+    pub missing: Vec<String>,
+}
+
+impl ServiceSpec {
+    /// A bare service that runs `argv`; the defaults of the contract for all else. For tests and for throw-away stacks.
+    #[must_use]
+    pub fn bare(name: ServiceName, dir: PathBuf, argv: Vec<String>) -> Self {
+        Self {
+            id: ServiceId::single(&name),
+            service: name,
+            replica: 1,
+            replicas: 1,
+            kind: Kind::Service,
+            tier: None,
+            depth: 1,
+            launch: Launch::Run(CommandLine { argv, env: BTreeMap::new() }),
+            dir,
+            env: BTreeMap::new(),
+            pre_start: None,
+            build: None,
+            bind: "127.0.0.1".to_owned(),
+            ports: BTreeMap::new(),
+            attributes: BTreeMap::new(),
+            depends_on: Vec::new(),
+            ready: None,
+            alive: None,
+            on_unhealthy: OnUnhealthy::Ignore,
+            restart: RestartPolicy::No,
+            backoff: Backoff::default(),
+            stop: StopSpec::default(),
+            data: None,
+            volumes: Vec::new(),
+            limits: Limits::default(),
+            reserve: Limits::default(),
+            optional: false,
+            user_id: None,
+            tty: false,
+            log: LogSpec::default(),
+            watch: Vec::new(),
+            render: BTreeMap::new(),
+            description: None,
+            links: BTreeMap::new(),
+            task: None,
+            missing: Vec::new(),
+        }
+    }
+    /// The tier that `ps` and the progress lines show.
+    #[must_use]
+    pub fn shown_tier(&self) -> u32 {
+        self.tier.unwrap_or(self.depth)
+    }
+    /// The main port.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.ports.get("main").copied()
+    }
+    /// How long a task may run; services have no such limit.
+    #[must_use]
+    pub fn task_timeout(&self) -> Option<Duration> {
+        self.task.as_ref().map(|task| task.timeout)
+    }
+}
