@@ -5,9 +5,27 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod action;
+pub mod backoff;
+mod changes;
+mod commands;
+mod edges;
 pub mod event;
+mod events;
+pub mod health;
+mod service;
+mod settle;
+mod stopping;
+mod supervisor;
 pub mod tick;
+mod view;
 
+#[cfg(test)]
+mod tests;
+
+pub use crate::model::graph;
 pub use action::{Action, Change, StartOutcome};
+pub use edges::Missing;
 pub use event::Event;
+pub use supervisor::Supervisor;
 pub use tick::Tick;
+pub use view::ServiceView;

@@ -1,0 +1,223 @@
+//! Who waits for whom: does an edge hold, may it still, or never again; and the barrier of numbered tiers. Reads phases,
+//! changes none. The order of a start comes from here; the order of a stop is in `stopping`.
+//!
+//! A dependency that will come back by itself (backing off, restarting) keeps its dependents waiting; one that has ended
+//! for good resolves at once, and the root cause travels along the edges. Tiers hold up starts that were asked for, not
+//! restarts by policy: a crash in tier 3 must not hang on what became of tier 1 since.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Condition, Dependency, ServiceId};
+
+use super::service::{After, BY_HAND, Phase, Service};
+use super::supervisor::Supervisor;
+use super::tick::Tick;
+
+/// Where one edge, or all of them, stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It holds.
+    Holds,
+    /// It may hold later; not before this moment where only a pause is missing.
+    Waits(Option<Tick>),
+    /// It can never hold, and this is why.
+    Gone { root: ServiceId, reason: String },
+}
+
+/// Where one numbered tier stands.
+#[derive(Debug, Clone)]
+pub(super) enum Tier {
+    Ready(Tick),
+    Waits,
+    Gone { root: ServiceId, reason: String },
+}
+
+/// What a waiting service waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// On whom.
+    pub on: ServiceId,
+    /// What must hold; `None`: it belongs to a lower tier.
+    pub condition: Option<Condition>,
+}
+
+impl Supervisor {
+    /// Where one edge of `unit` stands.
+    fn edge(&self, unit: &Service, edge: &Dependency) -> Standing {
+        let Some(target) = self.units.get(&edge.on) else {
+            if !edge.required {
+                return Standing::Holds;
+            }
+            return Standing::Gone { root: edge.on.clone(), reason: format!("{} is not in the procfile", edge.on) };
+        };
+        if unit.no_deps && !target.wanted {
+            return Standing::Holds;
+        }
+        if met(target, edge.condition) {
+            return Standing::Holds;
+        }
+        if may_still(target, edge.condition) {
+            return Standing::Waits(None);
+        }
+        if !edge.required || target.spec.optional {
+            return Standing::Holds;
+        }
+        let (root, reason) = self.root_of(&edge.on, target, edge.condition.as_str());
+        Standing::Gone { root, reason }
+    }
+
+    /// The root of what `target` cannot give any more, and the sentence about it.
+    fn root_of(&self, id: &ServiceId, target: &Service, wanted: &str) -> (ServiceId, String) {
+        let ending = match &target.phase {
+            Phase::Ending(ending) => Some(&ending.after),
+            Phase::Cancelling { after, .. } => Some(after),
+            Phase::Live(_) => target.halt.as_ref(),
+            _ => None,
+        };
+        let reason = match (&target.phase, ending) {
+            (Phase::Blocked { root, reason }, _) if root != id => return (root.clone(), reason.clone()),
+            (Phase::Blocked { reason, .. }, _) => format!("{id} failed: {reason}"),
+            (Phase::Failed { failure }, _) | (_, Some(After::Fail(failure))) => format!("{id} failed: {}", failure.reason),
+            (Phase::Skipped { because }, _) => format!("{id} is left out: {because}"),
+            (Phase::Completed { .. }, _) | (_, Some(After::Complete { .. })) => format!("{id} ended before it was {wanted}"),
+            (_, Some(After::Remove)) => format!("{id} is no longer in the procfile"),
+            (Phase::Stopped { reason: Some(reason) }, _) | (_, Some(After::Stop { reason: Some(reason) }))
+                if reason == BY_HAND =>
+            {
+                format!("{id} is stopped by hand")
+            }
+            (Phase::Stopped { .. }, _) => format!("{id} is not started"),
+            _ => format!("{id} is being stopped"),
+        };
+        (id.clone(), reason)
+    }
+
+    /// The state of every numbered tier, to be asked by `standing`.
+    pub(super) fn tiers(&self) -> BTreeMap<u32, Tier> {
+        let mut tiers: BTreeMap<u32, Tier> = BTreeMap::new();
+        for (id, unit) in &self.units {
+            let Some(number) = unit.spec.tier else { continue };
+            let stopped = matches!(unit.phase, Phase::Stopped { .. });
+            if !unit.wanted && stopped || unit.by_hand {
+                continue;
+            }
+            let one = match unit.ready_since() {
+                Some(at) => Tier::Ready(at),
+                None if may_still(unit, Condition::Healthy) || may_still(unit, Condition::Completed) => Tier::Waits,
+                None if unit.spec.optional => continue,
+                None => {
+                    let (root, reason) = self.root_of(id, unit, "ready");
+                    Tier::Gone { root, reason }
+                }
+            };
+            let all = match (tiers.remove(&number), one) {
+                (None, one) => one,
+                (Some(gone @ Tier::Gone { .. }), _) => gone,
+                (_, gone @ Tier::Gone { .. }) => gone,
+                (Some(Tier::Waits), _) | (_, Tier::Waits) => Tier::Waits,
+                (Some(Tier::Ready(a)), Tier::Ready(b)) => Tier::Ready(a.max(b)),
+            };
+            tiers.insert(number, all);
+        }
+        tiers
+    }
+
+    /// Where all edges of a service and the barrier of its tier stand.
+    pub(super) fn standing(&self, unit: &Service, tiers: &BTreeMap<u32, Tier>) -> Standing {
+        let mut waits = false;
+        let mut opens: Option<Tick> = None;
+        for edge in &unit.spec.depends_on {
+            match self.edge(unit, edge) {
+                Standing::Holds => {}
+                Standing::Waits(_) => waits = true,
+                gone @ Standing::Gone { .. } => return gone,
+            }
+        }
+        if let Some(number) = unit.spec.tier.filter(|_| unit.barrier && !unit.no_deps) {
+            for tier in tiers.range(..number).map(|(_, tier)| tier) {
+                match tier {
+                    Tier::Ready(at) => opens = opens.max(Some(*at + self.plan.tier_pause)),
+                    Tier::Waits => waits = true,
+                    Tier::Gone { root, reason } => {
+                        return Standing::Gone { root: root.clone(), reason: reason.clone() };
+                    }
+                }
+            }
+        }
+        match opens {
+            _ if waits => Standing::Waits(None),
+            Some(at) if at > self.now => Standing::Waits(Some(at)),
+            _ => Standing::Holds,
+        }
+    }
+
+    /// What a waiting service waits for; empty when it waits for nothing but its fetch or a pause between tiers.
+    #[must_use]
+    pub fn waiting_on(&self, id: &ServiceId) -> Vec<Missing> {
+        let Some(unit) = self.units.get(id).filter(|unit| matches!(unit.phase, Phase::Waiting)) else {
+            return Vec::new();
+        };
+        let mut missing: Vec<Missing> = unit
+            .spec
+            .depends_on
+            .iter()
+            .filter(|edge| self.edge(unit, edge) != Standing::Holds)
+            .map(|edge| Missing { on: edge.on.clone(), condition: Some(edge.condition) })
+            .collect();
+        if let Some(number) = unit.spec.tier.filter(|_| unit.barrier && !unit.no_deps) {
+            for (other, lower) in &self.units {
+                let below = lower.spec.tier.is_some_and(|tier| tier < number);
+                if below && lower.wanted && lower.ready_since().is_none() && !missing.iter().any(|one| one.on == *other) {
+                    missing.push(Missing { on: other.clone(), condition: None });
+                }
+            }
+        }
+        missing
+    }
+
+    /// Whether `unit`, as it was started, needs `on` to outlive it: by an edge, or as a lower numbered tier.
+    pub(super) fn needs(&self, unit: &Service, on: &ServiceId) -> bool {
+        if unit.spec.depends_on.iter().any(|edge| edge.on == *on) {
+            return true;
+        }
+        match (unit.spec.tier, self.units.get(on).and_then(|lower| lower.spec.tier)) {
+            (Some(upper), Some(lower)) => upper > lower,
+            _ => false,
+        }
+    }
+}
+
+/// Whether the condition holds now. A service that is told to go gives nothing any more.
+fn met(target: &Service, condition: Condition) -> bool {
+    match (&target.phase, condition) {
+        (Phase::Live(_), Condition::Started) => target.halt.is_none(),
+        // Without a probe nothing can be asked for beyond the spawn.
+        (Phase::Live(live), Condition::Healthy) => {
+            target.halt.is_none()
+                && matches!(live.health(), crate::model::Health::Healthy | crate::model::Health::None)
+                && target.spec.kind == crate::model::Kind::Service
+        }
+        (Phase::Completed { .. }, Condition::Started | Condition::Completed) => true,
+        _ => false,
+    }
+}
+
+/// Whether the condition may come to hold without anybody asking for anything.
+fn may_still(target: &Service, condition: Condition) -> bool {
+    let after = |after: &After| match after {
+        After::Again { .. } | After::Restart { .. } => true,
+        After::Complete { .. } => condition != Condition::Healthy,
+        After::Stop { .. } | After::Remove | After::Fail(_) => false,
+    };
+    match &target.phase {
+        Phase::Waiting | Phase::Initialising | Phase::Spawning | Phase::BackingOff { .. } => true,
+        Phase::Live(_) => target.halt.as_ref().is_none_or(after),
+        Phase::Cancelling { after: then, .. } => after(then),
+        Phase::Ending(ending) => after(&ending.after),
+        Phase::Stopped { .. }
+        | Phase::Completed { .. }
+        | Phase::Failed { .. }
+        | Phase::Blocked { .. }
+        | Phase::Skipped { .. } => false,
+    }
+}
