@@ -1,4 +1,21 @@
 //! Probes: is the service ready, is it alive. Attempts never overlap; the first is immediate.
+//!
+//! Owns: the checks of the contract, one file each; when they are tried ([`clock`], [`runner`]); whether a listener is
+//! the service's own ([`dial`]). Does not own what follows from an answer: failures are not counted here, `core` does.
+//!
+//! # When something is said
+//! - The first pass at once; later passes only when they follow a failure or their note changed. A pass ends a streak.
+//! - Before the first pass: a changed failure at once, the same one again at most every 250 ms. None of these counts by
+//!   itself; `core` counts those that lie `interval` apart once `start_period` is over.
+//! - After the first pass: every failure, and those lie `interval` apart, on moments shared by the whole process.
+//! - Liveness begins with the first pass of readiness (at once where there is none); failures before the end of
+//!   `start_period` are not said.
+//!
+//! # What it costs
+//! While starting one timer per service, in steps of `max(1 ms, 2 % of the time since the spawn)`, at most
+//! `start_interval`, and the connect comes first: a refused one costs some 20 µs, the dear part of a check runs only when
+//! the port opens. Afterwards one shared wake-up per `interval`, and none at all where every check stays passed once it
+//! has (`log`, `notify`, `uptime`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,6 +26,34 @@ use tokio::sync::mpsc;
 use crate::model::{Check, Failure, ReadySpec, ServiceId};
 
 use super::process::Runner;
+
+mod bolt;
+mod checks;
+mod clock;
+mod command;
+mod dial;
+mod file;
+mod grpc;
+mod history;
+pub mod http;
+mod https;
+mod notify;
+mod pg;
+mod redis;
+mod runner;
+mod s3;
+mod sql;
+mod target;
+mod verdict;
+
+pub use self::redis::facts as redis_facts;
+pub use checks::attempt;
+pub use clock::step as pause;
+pub use history::Attempt;
+pub use notify::NotifySocket;
+pub use runner::{Commands, ProbeHandle, Probing, watch};
+pub use target::target;
+pub use verdict::{Again, Hit, Miss};
 
 /// What is probed, and with what.
 pub struct Subject {
@@ -45,54 +90,49 @@ pub enum Answer {
     AliveFailed(String),
 }
 
-/// One attempt, for `inspect`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Attempt {
-    /// Since the probes began.
-    pub at: Duration,
-    /// How long it took.
-    pub took: Duration,
-    /// Whether it passed.
-    pub passed: bool,
-    /// What was answered.
-    pub answer: String,
-}
+/// Where answers go: with the subject's id and generation.
+pub type Sink = mpsc::UnboundedSender<(ServiceId, u64, Answer)>;
 
-/// Probes go on until it is dropped; what a check runs is ended with it.
-pub struct ProbeHandle {}
-
-impl ProbeHandle {
-    /// Something happened that makes a pass likely (output, a new listener): try now.
-    pub fn nudge(&self) {}
-    /// A complete line of the service's output, for `log` checks; also nudges.
-    pub fn line(&self, _line: &[u8]) {}
-    /// Whether it has a `log` check still waiting, so that lines are worth passing on.
-    #[must_use]
-    pub fn wants_lines(&self) -> bool {
-        false
-    }
-    /// The last attempts, newest last.
-    #[must_use]
-    pub fn history(&self) -> Vec<Attempt> {
-        Vec::new()
-    }
-}
-
-/// Begins probing. Answers go to `sink` with the subject's id and generation.
-#[must_use]
-pub fn start(_subject: Subject, _sink: mpsc::UnboundedSender<(ServiceId, u64, Answer)>) -> ProbeHandle {
-    unimplemented!()
-}
-
-/// One attempt of one check against something that is no service of ours (`wait URL`).
-pub async fn attempt(_check: &Check, _timeout: Duration) -> Result<String, (String, Option<Failure>)> {
-    unimplemented!()
-}
-
-/// Reads `postgres://…`, `redis://…`, `http(s)://…`, `tcp://host:port`, `unix:…`, `bolt://…`.
+/// Begins probing. Answers go to `sink` with the subject's id and generation. Must be called inside a runtime.
 ///
-/// # Errors
-/// A lowercase fragment that says what is wrong with it.
-pub fn target(_url: &str) -> Result<Check, String> {
-    unimplemented!()
+/// Where there is a `notify` check, its socket is bound here, which is too late for a service that is quick: bind it
+/// before the spawn and use [`start_with`].
+#[must_use]
+pub fn start(subject: Subject, sink: Sink) -> ProbeHandle {
+    start_with(subject, None, sink)
+}
+
+/// As [`start`], with the `notify` socket that was bound before the spawn.
+#[must_use]
+pub fn start_with(subject: Subject, notify: Option<NotifySocket>, sink: Sink) -> ProbeHandle {
+    let run = subject.runner.marks.get("DEVRUN_RUN_ID").cloned().unwrap_or_default();
+    let wants_notify = [&subject.ready, &subject.alive].into_iter().flatten().any(|spec| spec.checks.contains(&Check::Notify));
+    let notify = match (notify, &subject.notify_socket) {
+        (Some(socket), _) => Some(Ok(socket)),
+        (None, Some(path)) if wants_notify => Some(NotifySocket::bind(path)),
+        (None, _) => None,
+    };
+    watch(
+        Probing {
+            id: subject.id,
+            generation: subject.generation,
+            ready: subject.ready,
+            alive: subject.alive,
+            leader: subject.leader,
+            run,
+            commands: Some(Commands { runner: subject.runner, env: subject.env, dir: subject.dir }),
+            notify,
+        },
+        sink,
+    )
+}
+
+/// The failure of a configuration that a check cannot work with.
+pub(crate) fn unusable(reason: impl Into<String>, help: &str) -> Failure {
+    Failure::new(crate::model::FailureKind::Config, reason).help(help)
+}
+
+/// A duration in an answer: `34 ms`, `1.20 s`.
+pub(crate) fn spent(duration: Duration) -> String {
+    if duration.as_secs() == 0 { format!("{} ms", duration.as_millis()) } else { format!("{:.2} s", duration.as_secs_f64()) }
 }

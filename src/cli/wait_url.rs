@@ -1,0 +1,242 @@
+//! `wait URL`: blocks until a server answers as its kind should, with no procfile and no supervisor.
+//!
+//! Owns the loop, the well-known paths of a base URL and the line that says what was found. The checks themselves are
+//! the probes' own, so that `wait postgres://…` and `ready = { sql = … }` never disagree. Prints nothing: what is said
+//! along the way goes to the caller's function.
+
+use std::time::{Duration, Instant};
+
+use crate::drivers::probe::{self, Miss, http};
+use crate::model::ready::Endpoint;
+use crate::model::{Check, Failure, FailureKind};
+
+/// Tried in turn where a URL names no path.
+const WELL_KNOWN: &[&str] = &["/health", "/healthz", "/ready", "/api/health", "/"];
+
+/// How to wait.
+pub struct UrlWaitOptions<'a> {
+    /// For all of it.
+    pub timeout: Duration,
+    /// The longest pause between attempts; the first ones follow one another within milliseconds.
+    pub interval: Duration,
+    /// Gives up after so many attempts. Then every pause is `interval`, or the attempts would be over at once.
+    pub retries: Option<u32>,
+    /// For one attempt.
+    pub attempt: Duration,
+    /// Redis: SET, GET and DEL of a throw-away key.
+    pub roundtrip: bool,
+    /// HTTP: an answer that takes longer does not count.
+    pub max_ms: Option<u64>,
+    /// Gets a line per changed answer, and facts about the server at the end (`-v`).
+    pub verbose: Option<&'a (dyn Fn(&str) + Send + Sync)>,
+}
+
+impl Default for UrlWaitOptions<'_> {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(120),
+            interval: Duration::from_secs(1),
+            retries: None,
+            attempt: Duration::from_secs(5),
+            roundtrip: false,
+            max_ms: None,
+            verbose: None,
+        }
+    }
+}
+
+/// Waits for a URL; what was found, in one line.
+///
+/// # Errors
+/// `Config` for a URL that cannot be waited for, `Credentials` as soon as a login is refused, `NotReady` with the last
+/// answer when time or attempts run out.
+pub async fn wait_for_url(url: &str, options: &UrlWaitOptions<'_>) -> Result<String, Failure> {
+    let mut check = probe::target(url).map_err(|reason| {
+        Failure::new(FailureKind::Config, reason)
+            .help("for example: devrun wait postgres://user:password@localhost:5432/database")
+    })?;
+    if options.roundtrip {
+        match &mut check {
+            Check::Redis { roundtrip, .. } => *roundtrip = true,
+            _ => return Err(misplaced("--roundtrip", "Redis")),
+        }
+    }
+    if options.max_ms.is_some() && !matches!(check, Check::Http { .. }) {
+        return Err(misplaced("--max-ms", "HTTP"));
+    }
+    let base = is_base(url);
+    let began = Instant::now();
+    let mut last = String::new();
+    let mut attempts = 0u32;
+    loop {
+        let attempted = Instant::now();
+        let left = options.timeout.saturating_sub(began.elapsed());
+        let limit = options.attempt.min(left).max(Duration::from_millis(1));
+        let miss = match once(&check, base, limit, options).await {
+            Ok(found) => {
+                facts(&check, limit, options).await;
+                return Ok(found);
+            }
+            Err(miss) => miss,
+        };
+        if let Some(failure) = miss.fatal {
+            return Err(failure);
+        }
+        attempts += 1;
+        if miss.answer != last
+            && let Some(say) = options.verbose
+        {
+            say(&format!("attempt {attempts}: {}", miss.answer));
+        }
+        last = miss.answer;
+        let exhausted = options.retries.is_some_and(|most| attempts >= most);
+        let pause = match options.retries {
+            Some(_) => options.interval,
+            None => probe::pause(began.elapsed(), attempted.elapsed(), options.interval),
+        };
+        if exhausted || began.elapsed() + pause >= options.timeout {
+            // What is left of the time is waited for, so that `--timeout 5s` means 5 s; one last attempt is made then.
+            let rest = options.timeout.saturating_sub(began.elapsed());
+            if !exhausted && rest > Duration::ZERO {
+                tokio::time::sleep(rest).await;
+                match once(&check, base, options.attempt.min(Duration::from_millis(500)), options).await {
+                    Ok(found) => return Ok(found),
+                    Err(Miss { fatal: Some(failure), .. }) => return Err(failure),
+                    Err(miss) => last = miss.answer,
+                }
+                attempts += 1;
+            }
+            return Err(given_up(&check, &last, attempts, began.elapsed()));
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn misplaced(flag: &str, kind: &str) -> Failure {
+    Failure::new(FailureKind::Config, format!("{flag} is for {kind} only")).help(format!("leave {flag} out"))
+}
+
+fn given_up(check: &Check, last: &str, attempts: u32, after: Duration) -> Failure {
+    let what = match check.endpoint() {
+        Some(at) => format!("{} at {at}", check.kind()),
+        None => check.kind().to_owned(),
+    };
+    let times = if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
+    let spent = crate::model::duration::human(after);
+    Failure::new(FailureKind::NotReady, format!("{what} is not ready after {spent} and {times}: {last}"))
+        .help("start it, or wait longer: `--timeout 5m`")
+}
+
+/// No path at all, or `/` alone: a base URL.
+fn is_base(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(_, rest)| match rest.find(['/', '?', '#']) {
+        None => true,
+        Some(place) => &rest[place..] == "/",
+    })
+}
+
+async fn once(check: &Check, base: bool, limit: Duration, options: &UrlWaitOptions<'_>) -> Result<String, Miss> {
+    let Check::Http { at, tls, path, headers, .. } = check else {
+        return probe::attempt(check, limit).await.map_err(|(answer, fatal)| miss(answer, fatal));
+    };
+    let paths: Vec<&str> = if base { WELL_KNOWN.to_vec() } else { vec![path.as_str()] };
+    let mut first = None;
+    for path in paths {
+        let fetched = match http::fetch(at, *tls, path, headers, limit).await {
+            Ok(fetched) => fetched,
+            // No connection for one path is none for the others.
+            Err(miss) => return Err(first.unwrap_or(miss)),
+        };
+        match accept(&fetched, path, base, options.max_ms) {
+            Ok(found) => return Ok(found),
+            Err(miss) => first = first.or(Some(miss)),
+        }
+    }
+    Err(first.unwrap_or_else(|| miss("no path to ask for".to_owned(), None)))
+}
+
+fn miss(answer: String, fatal: Option<Failure>) -> Miss {
+    Miss { answer, fatal, again: probe::Again::Step }
+}
+
+fn accept(fetched: &http::Fetched, path: &str, base: bool, max_ms: Option<u64>) -> Result<String, Miss> {
+    let (status, took) = (fetched.reply.status, fetched.took.as_millis());
+    if !(200..400).contains(&status) {
+        return Err(miss(format!("{status} from {path}"), None));
+    }
+    if let Some(most) = max_ms.filter(|most| took > u128::from(*most)) {
+        return Err(miss(format!("{status} from {path}, but slower than {most} ms"), None));
+    }
+    let mut line = if base { format!("found {path}: {status} in {took} ms") } else { format!("{status} in {took} ms") };
+    if let Some(who) = who(&fetched.reply) {
+        line.push_str(&format!(", {who}"));
+    }
+    Ok(line)
+}
+
+/// `name` and `version` of a JSON answer, else the Server header.
+fn who(reply: &http::Reply) -> Option<String> {
+    let json: Option<serde_json::Value> = serde_json::from_slice(&reply.body).ok();
+    let field = |names: &[&str]| {
+        let object = json.as_ref()?.as_object()?;
+        let text = names.iter().find_map(|name| object.get(*name)?.as_str())?;
+        Some(text.chars().filter(|c| !c.is_control()).take(60).collect::<String>())
+    };
+    match (field(&["name", "service", "app"]), field(&["version"])) {
+        (Some(name), Some(version)) => Some(format!("{name} {version}")),
+        (Some(name), None) => Some(name),
+        (None, Some(version)) => Some(format!("version {version}")),
+        (None, None) => reply.header("server").filter(|text| !text.is_empty()).map(str::to_owned),
+    }
+}
+
+/// Facts are a courtesy: that they cannot be had does not undo the pass.
+async fn facts(check: &Check, limit: Duration, options: &UrlWaitOptions<'_>) {
+    let (Some(say), Check::Redis { at, user, password, .. }) = (options.verbose, check) else { return };
+    let asked = redis_facts(at, user.as_deref(), password.as_deref());
+    match tokio::time::timeout(limit, asked).await {
+        Ok(Ok(lines)) => lines.iter().for_each(|line| say(line)),
+        Ok(Err(miss)) => say(&format!("INFO: {}", miss.answer)),
+        Err(_) => say("INFO: no answer in time"),
+    }
+}
+
+async fn redis_facts(at: &Endpoint, user: Option<&str>, password: Option<&str>) -> Result<Vec<String>, Miss> {
+    probe::redis_facts(at, user, password).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(body: &str, server: Option<&str>) -> http::Reply {
+        let headers = server.map(|server| ("server".to_owned(), server.to_owned())).into_iter().collect();
+        http::Reply { status: 200, headers, body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn a_service_says_who_it_is() {
+        for (body, server, expected) in [
+            (r#"{"name":"airtable-gateway","version":"1.4.0"}"#, None, Some("airtable-gateway 1.4.0")),
+            (r#"{"service":"api","status":"ok"}"#, Some("uvicorn"), Some("api")),
+            (r#"{"status":"ok"}"#, Some("uvicorn"), Some("uvicorn")),
+            ("<html>", Some("nginx/1.27"), Some("nginx/1.27")),
+            ("[1]", None, None),
+            ("", None, None),
+        ] {
+            assert_eq!(who(&reply(body, server)).as_deref(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn only_a_url_without_a_path_is_a_base() {
+        for (url, base) in [
+            ("http://localhost:8002", true),
+            ("http://localhost:8002/", true),
+            ("http://localhost:8002/health", false),
+            ("http://localhost/?x", false),
+        ] {
+            assert_eq!(is_base(url), base, "{url}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Whether a listener belongs to a service. The bar is high on one side only: a stranger must be *positively* a
+//! stranger; where the holder cannot be known (file capabilities, hidepid, another network namespace, a container behind
+//! the command) the answer says so, and why.
+
+use super::Holder;
+
+/// Whether a listener on a port belongs to the tree of a leader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// To the tree.
+    Ours,
+    /// Positively to somebody else.
+    Stranger(Holder),
+    /// It cannot be known; why.
+    Unknown(String),
+}
+
+/// One netlink query, then the descriptors of the tree; other processes are looked at only on suspicion.
+///
+/// Ours are: descendants of the leader, members of a session that the leader leads, and processes that carry `run` as
+/// `DEVRUN_RUN_ID` together with the leader's own `DEVRUN_SERVICE` and `DEVRUN_REPLICA`.
+#[must_use]
+pub fn owner(leader: i32, run: &str, host: &str, port: u16) -> Owner {
+    #[cfg(target_os = "linux")]
+    return linux::owner(leader, run, host, port);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (leader, run, host, port);
+        Owner::Unknown("this system does not say who holds a port".to_owned())
+    }
+}
+
+/// Whoever listens on a port, for messages; absent when nobody does.
+#[must_use]
+pub fn holder(host: &str, port: u16) -> Option<Holder> {
+    #[cfg(target_os = "linux")]
+    return linux::holder(host, port);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (host, port);
+        None
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::collections::BTreeSet;
+    use std::io;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use super::super::diag::{self, Listener};
+    use super::super::{Holder, inspect};
+    use super::Owner;
+
+    /// Programs that listen in the name of a container whose processes are nobody's child here.
+    const PROXIES: &[&str] =
+        &["docker-proxy", "dockerd", "containerd-shim", "rootlessport", "rootlesskit", "slirp4netns", "pasta", "conmon"];
+
+    pub(super) fn owner(leader: i32, run: &str, host: &str, port: u16) -> Owner {
+        let listeners = match diag::listeners(port) {
+            Ok(all) => serving(all, host),
+            Err(error) => return Owner::Unknown(format!("the kernel does not say who listens ({error})")),
+        };
+        if listeners.is_empty() {
+            return Owner::Unknown("no listener is seen from here (another network namespace, or forwarding)".to_owned());
+        }
+        let inodes: BTreeSet<u32> = listeners.iter().map(|listener| listener.inode).collect();
+        let tree = inspect::tree(leader);
+        let mut hidden = None;
+        for pid in &tree {
+            match inspect::holds(*pid, &inodes) {
+                Ok(true) => return Owner::Ours,
+                Ok(false) => {}
+                Err(error) => hidden = hidden.or(Some((*pid, error))),
+            }
+        }
+        if let Some(pid) = find(&inodes, &tree) {
+            return suspect(leader, run, pid);
+        }
+        if let Some((pid, error)) = hidden {
+            let name = inspect::comm(pid).unwrap_or_else(|| "a process".to_owned());
+            return Owner::Unknown(format!("the open files of {name} (pid {pid}) cannot be read: {}", plain(&error)));
+        }
+        by_uid(&listeners, &tree)
+    }
+
+    pub(super) fn holder(host: &str, port: u16) -> Option<Holder> {
+        let listeners = serving(diag::listeners(port).ok()?, host);
+        let uid = listeners.first()?.uid;
+        let inodes: BTreeSet<u32> = listeners.iter().map(|listener| listener.inode).collect();
+        Some(match find(&inodes, &BTreeSet::new()) {
+            Some(pid) => inspect::describe(pid),
+            None => Holder { user: Some(inspect::user(uid)), ..Holder::default() },
+        })
+    }
+
+    /// Of several listeners those that a connection to `host` would reach: the kernel prefers the exact address, then the
+    /// wildcard of the family, then the other family's wildcard where it serves both.
+    fn serving(all: Vec<Listener>, host: &str) -> Vec<Listener> {
+        let wanted = match host {
+            "localhost" | "" => None,
+            host => host.trim_matches(['[', ']']).parse::<IpAddr>().ok(),
+        };
+        let rank = |listener: &Listener| -> u8 {
+            let Some(wanted) = wanted else { return 1 };
+            let mapped = match listener.address {
+                IpAddr::V6(address) => address.to_ipv4_mapped().map(IpAddr::V4),
+                IpAddr::V4(_) => None,
+            };
+            if listener.address == wanted || mapped == Some(wanted) {
+                return 3;
+            }
+            if wanted.is_unspecified() {
+                return 1;
+            }
+            match (listener.address, wanted) {
+                (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(_)) | (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(_)) => 2,
+                (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(_)) => 1,
+                _ => 0,
+            }
+        };
+        let best = all.iter().map(rank).max().unwrap_or(0);
+        all.into_iter().filter(|listener| best > 0 && rank(listener) == best).collect()
+    }
+
+    /// The one scan of `/proc`. Workers inherit the socket of their master: the lowest pid stands for them all.
+    fn find(inodes: &BTreeSet<u32>, but: &BTreeSet<i32>) -> Option<i32> {
+        let mut pids = inspect::pids();
+        pids.sort_unstable();
+        pids.into_iter().filter(|pid| !but.contains(pid)).find(|pid| inspect::holds(*pid, inodes).unwrap_or(false))
+    }
+
+    fn suspect(leader: i32, run: &str, pid: i32) -> Owner {
+        // Only a session that the leader leads is the service's; any other one is shared with whoever started us.
+        if inspect::session(leader) == Some(leader) && inspect::session(pid) == Some(leader) {
+            return Owner::Ours;
+        }
+        if !run.is_empty() && inspect::variable(pid, "DEVRUN_RUN_ID").as_deref() == Some(run) {
+            let same = |name| inspect::variable(pid, name) == inspect::variable(leader, name);
+            if same("DEVRUN_SERVICE") && same("DEVRUN_REPLICA") {
+                return Owner::Ours;
+            }
+        }
+        let name = inspect::comm(pid).unwrap_or_default();
+        if pid == 1 || PROXIES.iter().any(|proxy| is_named(&name, proxy)) {
+            return Owner::Unknown(format!("{name} (pid {pid}) listens, perhaps in the name of another process"));
+        }
+        Owner::Stranger(inspect::describe(pid))
+    }
+
+    /// The kernel cuts names at fifteen characters.
+    fn is_named(comm: &str, name: &str) -> bool {
+        comm == &name[..name.len().min(15)]
+    }
+
+    /// Nobody whose files we may read holds it: what is left is the uid that made the socket.
+    fn by_uid(listeners: &[Listener], tree: &BTreeSet<i32>) -> Owner {
+        let own = nix::unistd::geteuid().as_raw();
+        let ours: BTreeSet<u32> = tree.iter().filter_map(|pid| inspect::uid(*pid)).chain([own]).collect();
+        let Some(stranger) = listeners.first().filter(|_| listeners.iter().all(|listener| !ours.contains(&listener.uid))) else {
+            return Owner::Unknown("its holder is hidden from us".to_owned());
+        };
+        let forwarded = || {
+            inspect::pids().into_iter().filter_map(inspect::comm).any(|name| PROXIES.iter().any(|proxy| is_named(&name, proxy)))
+        };
+        if stranger.uid == 0 && forwarded() {
+            return Owner::Unknown("a process of root listens, perhaps in the name of a container".to_owned());
+        }
+        Owner::Stranger(Holder { user: Some(inspect::user(stranger.uid)), ..Holder::default() })
+    }
+
+    fn plain(error: &io::Error) -> String {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => error.to_string(),
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        fn at(address: &str, inode: u32) -> Listener {
+            Listener { address: address.parse().unwrap(), uid: 0, inode }
+        }
+
+        #[test]
+        fn the_listener_that_a_connection_reaches_is_the_most_exact_one() {
+            let all = vec![at("0.0.0.0", 1), at("127.0.0.1", 2), at("::", 3), at("::1", 4), at("10.0.0.1", 5)];
+            let reached = |host: &str, all: &[Listener]| -> Vec<u32> {
+                serving(all.to_vec(), host).into_iter().map(|listener| listener.inode).collect()
+            };
+            assert_eq!(reached("127.0.0.1", &all), [2]);
+            assert_eq!(reached("::1", &all), [4]);
+            assert_eq!(reached("127.0.0.2", &all), [1]);
+            assert_eq!(reached("127.0.0.1", &[at("::", 3)]), [3]);
+            assert_eq!(reached("127.0.0.1", &[at("::1", 3), at("10.0.0.1", 5)]), Vec::<u32>::new());
+            assert_eq!(reached("::1", &[at("0.0.0.0", 3)]), Vec::<u32>::new());
+            assert_eq!(reached("127.0.0.1", &[at("::ffff:127.0.0.1", 9), at("::", 3)]), [9]);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! When the next attempt is due.
+//!
+//! Before the first pass: steps that grow with the time since the spawn, so that a service is noticed within 2 % of its own
+//! start time and a slow one costs little. The runtime's timer counts in whole milliseconds and rounds up, which makes a
+//! step of 1 ms one of 1.1 to 2.2 ms; a timer descriptor (timerfd_create(2)) keeps to some 0.1 ms, so short steps use one.
+//! After it: multiples of `interval` on one clock for the whole process, so that the probes of a stack share their wake-ups.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The least step.
+pub const LEAST: Duration = Duration::from_millis(1);
+
+/// Above this a millisecond more or less is below the 2 % that a step may be late anyway.
+const COARSE: Duration = Duration::from_millis(20);
+
+/// The step after an attempt that took `took`, `since` after the spawn. A dear attempt is never followed by a pause
+/// shorter than itself, unless that pause is `cap`.
+pub fn step(since: Duration, took: Duration, cap: Duration) -> Duration {
+    let cap = cap.max(LEAST);
+    (since / 50).max(LEAST).max(took).min(cap)
+}
+
+/// The pause that output of the service cannot shorten: a chatty one must not turn its probe into a busy loop.
+pub fn least_after_nudge(step: Duration) -> Duration {
+    (step / 4).max(LEAST)
+}
+
+/// The next shared moment. One that comes within a tenth of the interval is left out, as an attempt was made just now.
+pub fn shared(now: Instant, interval: Duration) -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    after(*EPOCH.get_or_init(|| now), now, interval)
+}
+
+fn after(epoch: Instant, now: Instant, interval: Duration) -> Instant {
+    let interval = interval.max(LEAST);
+    let since = now.saturating_duration_since(epoch).as_nanos();
+    let nanos = interval.as_nanos();
+    let mut turns = since / nanos + 1;
+    if turns * nanos - since < nanos / 10 {
+        turns += 1;
+    }
+    // An interval is a year at most (see `model::duration`), a process's life some more.
+    epoch + Duration::from_nanos(u64::try_from(turns * nanos).unwrap_or(u64::MAX / 2))
+}
+
+/// Sleeps short steps exactly. Holds one descriptor once it was needed; drop it when the service has passed.
+#[derive(Default)]
+pub struct Sleeper {
+    #[cfg(target_os = "linux")]
+    timer: Option<precise::Timer>,
+    /// No descriptor was to be had: the runtime's timer has to do.
+    coarse: bool,
+}
+
+impl Sleeper {
+    /// Sleeps. May be dropped in the middle and used again.
+    pub async fn sleep(&mut self, duration: Duration) {
+        #[cfg(target_os = "linux")]
+        if duration < COARSE && !self.coarse {
+            if self.timer.is_none() {
+                self.timer = precise::Timer::new().ok();
+            }
+            if let Some(timer) = &self.timer
+                && timer.sleep(duration).await.is_ok()
+            {
+                return;
+            }
+            self.coarse = true;
+        }
+        tokio::time::sleep(duration).await;
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod precise {
+    use std::io;
+    use std::os::fd::{AsFd, AsRawFd, RawFd};
+    use std::time::Duration;
+
+    use nix::sys::time::TimeSpec;
+    use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+
+    struct Descriptor(TimerFd);
+
+    impl AsRawFd for Descriptor {
+        fn as_raw_fd(&self) -> RawFd {
+            self.0.as_fd().as_raw_fd()
+        }
+    }
+
+    pub(super) struct Timer(AsyncFd<Descriptor>);
+
+    impl Timer {
+        pub(super) fn new() -> io::Result<Self> {
+            let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+            let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+            #[expect(
+                deprecated,
+                reason = "its successor is unsafe, as a type's descriptor might change; this one owns its own for good"
+            )]
+            AsyncFd::with_interest(Descriptor(timer), Interest::READABLE).map(Self)
+        }
+
+        pub(super) async fn sleep(&self, duration: Duration) -> io::Result<()> {
+            // Zero would disarm it.
+            let due = TimeSpec::from_duration(duration.max(Duration::from_nanos(1)));
+            self.0.get_ref().0.set(Expiration::OneShot(due), TimerSetTimeFlags::empty())?;
+            loop {
+                let mut ready = self.0.readable().await?;
+                // An earlier sleep that was dropped may have left its readiness behind: only a read tells.
+                if let Ok(read) = ready.try_io(|timer| timer.get_ref().0.wait().map_err(io::Error::from)) {
+                    return read;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn steps_grow_with_the_time_since_the_spawn_up_to_the_cap() {
+        for (since, took, cap, expected) in [
+            (ms(0), ms(0), ms(250), ms(1)),
+            (ms(49), ms(0), ms(250), ms(1)),
+            (ms(100), ms(0), ms(250), ms(2)),
+            (ms(1000), ms(0), ms(250), ms(20)),
+            (ms(60_000), ms(0), ms(250), ms(250)),
+            (ms(10), ms(7), ms(250), ms(7)),
+            (ms(10), ms(5000), ms(250), ms(250)),
+            (ms(10), ms(0), ms(0), ms(1)),
+        ] {
+            assert_eq!(step(since, took, cap), expected, "{since:?} {took:?} {cap:?}");
+        }
+    }
+
+    #[test]
+    fn a_start_of_a_minute_takes_some_five_hundred_attempts() {
+        let (mut now, mut attempts) = (Duration::ZERO, 0);
+        while now < ms(60_000) {
+            now += step(now, Duration::ZERO, ms(250));
+            attempts += 1;
+        }
+        assert!((450..600).contains(&attempts), "{attempts}");
+    }
+
+    #[test]
+    fn moments_of_different_services_coincide() {
+        let epoch = Instant::now();
+        let first = after(epoch, epoch + ms(1_200), ms(10_000));
+        let second = after(epoch, epoch + ms(7_900), ms(10_000));
+        assert_eq!(first, second);
+        assert_eq!(first, epoch + ms(10_000));
+        // Just before the shared moment the next one is taken.
+        assert_eq!(after(epoch, epoch + ms(9_500), ms(10_000)), epoch + ms(20_000));
+        assert_eq!(after(epoch, epoch + ms(10_000), ms(10_000)), epoch + ms(20_000));
+        // Intervals that divide one another meet.
+        assert_eq!(after(epoch, epoch + ms(25_000), ms(30_000)), after(epoch, epoch + ms(25_000), ms(5_000)));
+        assert!(after(epoch, epoch, Duration::ZERO) > epoch);
+    }
+
+    #[tokio::test]
+    async fn a_sleep_that_was_dropped_does_not_shorten_the_next_one() {
+        let mut sleeper = Sleeper::default();
+        for _ in 0..20 {
+            tokio::select! {
+                biased;
+                () = sleeper.sleep(Duration::from_micros(300)) => {}
+                () = tokio::time::sleep(Duration::from_micros(300)) => {}
+            }
+            let began = Instant::now();
+            sleeper.sleep(ms(4)).await;
+            assert!(began.elapsed() >= ms(4), "{:?}", began.elapsed());
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The first stage of every check that has an endpoint: connect, and see whose listener it is.
+//!
+//! A refused connect on loopback is answered within the system call and costs some 20 µs, so it may be tried every
+//! millisecond. Only what comes after it is dear.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use super::super::ports::{self, Owner};
+use super::verdict::Miss;
+use crate::model::ready::Endpoint;
+use crate::model::{Failure, FailureKind};
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The connection.
+    pub stream: TcpStream,
+    /// Worth showing: another family than asked for, or a holder that cannot be known.
+    pub note: Option<String>,
+}
+
+/// Lets a connection count only if its listener is not positively a stranger's. The kernel is asked once per generation.
+#[derive(Debug)]
+pub struct Gate {
+    leader: Option<i32>,
+    run: String,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    seen: Vec<Seen>,
+    other_family: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct Seen {
+    at: SocketAddr,
+    owner: Owner,
+    when: Instant,
+}
+
+/// A stranger may go away; looking for one again costs a scan of `/proc`.
+const STRANGER_STAYS: Duration = Duration::from_millis(250);
+
+/// A service that is told 127.0.0.1 and listens on ::1 is rare, and each look there doubles the price of an attempt.
+const OTHER_FAMILY_EVERY: Duration = Duration::from_millis(20);
+
+impl Gate {
+    /// For the tree of this leader; without one every listener counts.
+    pub fn new(leader: Option<i32>, run: String) -> Self {
+        Self { leader, run, memory: Mutex::default() }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // A panic elsewhere leaves nothing half-written in here.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn looks_at_other_family(&self) -> bool {
+        let mut memory = self.memory();
+        let due = memory.other_family.is_none_or(|last| last.elapsed() >= OTHER_FAMILY_EVERY);
+        if due {
+            memory.other_family = Some(Instant::now());
+        }
+        due
+    }
+
+    async fn owner(&self, leader: i32, at: SocketAddr) -> Owner {
+        if let Some(seen) = self.memory().seen.iter().find(|seen| seen.at == at)
+            && (!matches!(seen.owner, Owner::Stranger(_)) || seen.when.elapsed() < STRANGER_STAYS)
+        {
+            return seen.owner.clone();
+        }
+        let run = self.run.clone();
+        let asked = tokio::task::spawn_blocking(move || ports::owner(leader, &run, &at.ip().to_string(), at.port())).await;
+        let owner = asked.unwrap_or_else(|_| Owner::Unknown("the question was not answered".to_owned()));
+        let mut memory = self.memory();
+        memory.seen.retain(|seen| seen.at != at);
+        memory.seen.push(Seen { at, owner: owner.clone(), when: Instant::now() });
+        owner
+    }
+}
+
+/// Connects. Tries both families for `localhost`; 127.0.0.1 falls back to ::1, as some servers that are told `localhost`
+/// listen there only.
+pub async fn dial(at: &Endpoint, gate: Option<&Gate>) -> Result<Dialled, Miss> {
+    let addresses = match candidates(&at.host) {
+        Some(known) => known.into_iter().map(|ip| SocketAddr::new(ip, at.port)).collect(),
+        None => resolve(at).await?,
+    };
+    let either = matches!(at.host.as_str(), "localhost" | "");
+    let (mut refused, mut stranger) = (None, None);
+    for (place, address) in addresses.iter().copied().enumerate() {
+        // A family that nobody asked for is looked at only where the right one refuses.
+        let other = !either && place > 0 && address.ip().is_loopback();
+        if other && (stranger.is_some() || !gate.is_none_or(Gate::looks_at_other_family)) {
+            break;
+        }
+        let stream = match connect(address).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                // The answer for the address that was asked for is the one worth telling.
+                refused = refused.or(Some(error));
+                continue;
+            }
+        };
+        let mut notes = Vec::new();
+        if other {
+            notes.push(format!("it answers on {address} only"));
+        }
+        if let Some(gate) = gate
+            && let Some(leader) = gate.leader.filter(|_| address.ip().is_loopback())
+        {
+            match gate.owner(leader, address).await {
+                Owner::Ours => {}
+                Owner::Unknown(why) => notes.push(format!("who holds port {} cannot be known: {why}", at.port)),
+                Owner::Stranger(_) if other => continue,
+                Owner::Stranger(holder) => {
+                    stranger = stranger.or(Some(holder));
+                    continue;
+                }
+            }
+        }
+        let note = if notes.is_empty() { None } else { Some(notes.join("; ")) };
+        return Ok(Dialled { stream, note });
+    }
+    // While one of the addresses still refuses, the service may yet come up there: a stranger beside it proves nothing.
+    match (refused, stranger) {
+        (None, Some(holder)) => {
+            let reason = format!("{} is held by {holder}, not by this service", at.port);
+            let other = "give the service another port: `port = \"auto\"`";
+            let help = holder.pid.map_or_else(|| other.to_owned(), |pid| format!("stop it (`kill {pid}`), or {other}"));
+            Err(Miss::fatal(Failure::new(FailureKind::PortTaken, reason).help(help)))
+        }
+        (Some(error), _) => Err(Miss::new(refusal(at, &error))),
+        (None, None) => Err(Miss::new(format!("{} has no address", at.host))),
+    }
+}
+
+fn refusal(at: &Endpoint, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => format!("connection refused on {at}"),
+        io::ErrorKind::ConnectionReset => format!("connection reset on {at}"),
+        _ => format!("no connection to {at}: {error}"),
+    }
+}
+
+/// The addresses of a host that needs no look-up.
+fn candidates(host: &str) -> Option<Vec<IpAddr>> {
+    let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+    match host.trim_matches(['[', ']']) {
+        "" | "localhost" | "0.0.0.0" | "127.0.0.1" => Some(vec![v4, v6]),
+        "::" => Some(vec![v6, v4]),
+        host => host.parse().ok().map(|ip| vec![ip]),
+    }
+}
+
+async fn resolve(at: &Endpoint) -> Result<Vec<SocketAddr>, Miss> {
+    match tokio::net::lookup_host((at.host.as_str(), at.port)).await {
+        Ok(found) => Ok(found.collect()),
+        Err(error) => Err(Miss::new(format!("the name {} is not resolved: {error}", at.host))),
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    // A port among the source ports of connections can be given to the very socket that asks for it: TCP then connects
+    // it to itself, and a closed port would look open (simultaneous open, RFC 9293 3.5).
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
+    }
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(host: &str, port: u16) -> Endpoint {
+        Endpoint { host: host.to_owned(), port }
+    }
+
+    #[tokio::test]
+    async fn both_families_are_tried() {
+        let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else { return };
+        let port = listener.local_addr().unwrap().port();
+        assert!(dial(&at("localhost", port), None).await.unwrap().note.is_none());
+        let note = dial(&at("127.0.0.1", port), None).await.unwrap().note.unwrap();
+        assert!(note.contains("[::1]"), "{note}");
+        drop(listener);
+        let miss = dial(&at("localhost", port), None).await.unwrap_err();
+        assert_eq!(miss.answer, format!("connection refused on localhost:{port}"));
+        assert_eq!(miss.fatal, None);
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_never_connects_to_itself() {
+        // The low end of the source ports, closed: within some thousand attempts the kernel offers the port itself.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        for _ in 0..2000 {
+            assert!(dial(&at("127.0.0.1", port), None).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_named_only_where_no_address_is_left() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let holder = ports::Holder { pid: Some(812), command: Some("postgres".to_owned()), ..ports::Holder::default() };
+        let gate = Gate::new(Some(1), String::new());
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        gate.memory().seen.push(Seen {
+            at: address,
+            owner: Owner::Stranger(holder),
+            when: Instant::now() + Duration::from_secs(60),
+        });
+        // ::1 refuses, so the service may still come up there.
+        let miss = dial(&at("localhost", port), Some(&gate)).await.unwrap_err();
+        assert_eq!(miss.fatal, None);
+        let miss = dial(&at("127.0.0.1", port), Some(&gate)).await.unwrap_err();
+        assert_eq!(miss.answer, format!("{port} is held by postgres (pid 812), not by this service"));
+        assert_eq!(miss.fatal.unwrap().kind, FailureKind::PortTaken);
+    }
+}
