@@ -1,54 +1,19 @@
 //! One-time work on disk: the stage of a first boot, sentinels of tasks, intent records.
+//!
+//! Owns what must be true of the file system at every instant, whatever is killed when: a first boot is built in a stage
+//! inside its volume and appears by one rename (`stage`), a task is begun and sealed by records that survive a power cut
+//! (`record`), the bare output of a slow `initdb` is kept for the next volume (`cache`). Owns no process and no server:
+//! what happens inside a stage is the recipes' business, which keeps every step here testable with plain closures.
 
-use crate::model::{Failure, Once, VolumeSpec};
+mod cache;
+mod durable;
+mod hash;
+mod record;
+mod remove;
+mod stage;
 
-/// What the volume says of a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// Never done.
-    Fresh,
-    /// Done at this time (RFC 3339), with these inputs.
-    Done {
-        /// When.
-        at: String,
-    },
-    /// Done, with other inputs.
-    Changed {
-        /// When.
-        at: String,
-    },
-    /// Begun, never ended: what it did is not known.
-    Indeterminate {
-        /// When it began.
-        since: String,
-    },
-}
-
-/// Reads sentinel and intent record.
-///
-/// # Errors
-/// When they cannot be read.
-pub fn standing(_volume: &VolumeSpec, _once: &Once, _hash: &str) -> Result<Standing, Failure> {
-    unimplemented!()
-}
-/// Writes the intent record, durably.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn begin(_volume: &VolumeSpec, _once: &Once, _hash: &str) -> Result<(), Failure> {
-    unimplemented!()
-}
-/// Takes the intent record back after a failure that was seen to its end.
-///
-/// # Errors
-/// When it cannot be removed.
-pub fn abandon(_volume: &VolumeSpec, _once: &Once) -> Result<(), Failure> {
-    unimplemented!()
-}
-/// Writes the sentinel, durably, and removes the intent record.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn seal(_volume: &VolumeSpec, _once: &Once, _hash: &str, _took: std::time::Duration) -> Result<(), Failure> {
-    unimplemented!()
-}
+pub use cache::{Draft, cache_folder, copy_tree, draft, find};
+pub use durable::{nonce, now, sync_folder, write_durably};
+pub use hash::{hash_file, hash_inputs};
+pub use record::{Standing, abandon, begin, forget, seal, standing};
+pub use stage::{Opened, SENTINEL, Sentinel, Stage, open, sentinel, volume_id};

@@ -1,0 +1,82 @@
+//! The hash that ties a sentinel to what it was made from.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+/// Hex of a digest.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// sha256 of a file's content.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn hash_file(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0u8; 128 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+/// One hash over words and the content of files, in the given order. Lengths go in too, so that no two lists of words
+/// look alike. A file that cannot be read counts by that fact: it is the step itself that reports it.
+#[must_use]
+pub fn hash_inputs(argv: &[String], files: &[PathBuf]) -> String {
+    let mut hasher = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    for word in argv {
+        add(word.as_bytes());
+    }
+    for file in files {
+        add(file.file_name().map(std::ffi::OsStr::as_encoded_bytes).unwrap_or_default());
+        match hash_file(file) {
+            Ok(content) => add(content.as_bytes()),
+            Err(error) => add(format!("unreadable: {:?}", error.kind()).as_bytes()),
+        }
+    }
+    hex(&hasher.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_do_not_run_together() {
+        let words = |list: &[&str]| hash_inputs(&list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), &[]);
+        assert_ne!(words(&["ab", "c"]), words(&["a", "bc"]));
+        assert_ne!(words(&[]), words(&[""]));
+        assert_eq!(words(&["a"]), words(&["a"]));
+    }
+
+    #[test]
+    fn content_counts_and_folders_do_not() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (a, b) = (one.path().join("01.sql"), two.path().join("01.sql"));
+        std::fs::write(&a, "SELECT 1").unwrap();
+        std::fs::write(&b, "SELECT 1").unwrap();
+        let hash = |file: &PathBuf| hash_inputs(&[], std::slice::from_ref(file));
+        assert_eq!(hash(&a), hash(&b));
+        std::fs::write(&b, "SELECT 2").unwrap();
+        assert_ne!(hash(&a), hash(&b));
+        std::fs::remove_file(&b).unwrap();
+        assert_ne!(hash(&a), hash(&b));
+    }
+}
