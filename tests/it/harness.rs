@@ -8,16 +8,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -165,23 +166,40 @@ pub struct Running {
 /// What was read from one stream so far, and the thread that reads it.
 struct Stream {
     text: Arc<Mutex<Vec<u8>>>,
+    hang_up: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Stream {
-    fn of(source: Option<impl Read + Send + 'static>) -> Self {
+    fn of(source: Option<impl Read + AsFd + Send + 'static>) -> Self {
         let text = Arc::new(Mutex::new(Vec::new()));
+        let hang_up = Arc::new(AtomicBool::new(false));
         let reader = source.map(|mut source| {
-            let text = Arc::clone(&text);
+            let (text, hang_up) = (Arc::clone(&text), Arc::clone(&hang_up));
             std::thread::spawn(move || {
                 let mut chunk = [0; 8192];
-                // A pseudo-terminal whose other side is closed answers EIO, which is its end of file.
-                while let Ok(read @ 1..) = source.read(&mut chunk) {
-                    text.lock().expect("no reader panics").extend_from_slice(&chunk[..read]);
+                while !hang_up.load(Ordering::Relaxed) {
+                    let mut waited = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+                    if poll(&mut waited, PollTimeout::from(20_u8)) == Ok(0) {
+                        continue;
+                    }
+                    match source.read(&mut chunk) {
+                        Ok(read @ 1..) => text.lock().expect("no reader panics").extend_from_slice(&chunk[..read]),
+                        Err(fault) if fault.kind() == std::io::ErrorKind::Interrupted => {}
+                        // A pseudo-terminal whose other side is closed answers EIO, which is its end of file.
+                        _ => break,
+                    }
                 }
             })
         });
-        Self { text, reader }
+        Self { text, hang_up, reader }
+    }
+    /// Closes our end; whoever writes sees a reader that went away.
+    fn close(&mut self) {
+        self.hang_up.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("no reader panics");
+        }
     }
     fn so_far(&self) -> String {
         String::from_utf8_lossy(&self.text.lock().expect("no reader panics")).into_owned()
@@ -226,6 +244,10 @@ impl Running {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+    /// Closes our end of its stdout, as `| head -1` does.
+    pub fn close_stdout(&mut self) {
+        self.stdout.close();
+    }
     /// Sends it a signal.
     pub fn signal(&self, what: Signal) {
         signal(self.pid(), what);
@@ -269,10 +291,6 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// All bytes that reached the terminal so far.
-    pub fn text(&self) -> String {
-        self.screen.so_far()
-    }
     /// Types.
     pub fn send(&mut self, keys: &[u8]) {
         let master = self.master.as_mut().expect("the terminal is open");
@@ -282,10 +300,6 @@ impl Terminal {
     pub fn interrupt(&mut self) {
         self.send(&[3]);
     }
-    /// The supervisor's pid.
-    pub fn pid(&self) -> i32 {
-        self.running.pid()
-    }
     /// Waits until the screen has shown `text`.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
@@ -293,6 +307,13 @@ impl Terminal {
         eventually(&format!("{text:?} on the terminal"), PATIENCE, || {
             String::from_utf8_lossy(&screen.lock().expect("no reader panics")).contains(text).then_some(())
         });
+    }
+    /// Closes the terminal, as closing its window does, and waits for the end.
+    #[track_caller]
+    pub fn hang_up(mut self) -> Outcome {
+        self.screen.close();
+        self.master = None;
+        self.outcome()
     }
     /// Waits for the end; everything the terminal showed is in `stdout`.
     #[track_caller]
@@ -390,7 +411,7 @@ impl Project {
     }
 
     /// Runs everything as this user. Needs root; the binaries are copied to where that user can reach them.
-    pub fn as_user(mut self, uid: u32) -> Self {
+    pub fn for_user(mut self, uid: u32) -> Self {
         assert!(is_root(), "only root can become another user");
         let bin = self.folder.path().join("bin");
         fs::create_dir(&bin).expect("our own folder");
@@ -409,11 +430,6 @@ impl Project {
     /// The project's folder.
     pub fn dir(&self) -> PathBuf {
         self.folder.path().join("p")
-    }
-
-    /// The folder above it, which holds home, runtime and temporary folders too.
-    pub fn root(&self) -> &Path {
-        self.folder.path()
     }
 
     /// A path in the project's folder.
@@ -462,6 +478,32 @@ impl Project {
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Outcome {
         self.start(args).outcome()
+    }
+
+    /// Runs a shell script whose `$0` is the binary.
+    #[track_caller]
+    pub fn run_in_shell(&self, script: &str) -> Outcome {
+        let mut command = self.command(Path::new("sh"));
+        command.arg("-c").arg(script).arg(&self.devrun).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().expect("sh runs");
+        let (stdout, stderr) = (Stream::of(child.stdout.take()), Stream::of(child.stderr.take()));
+        Running { args: script.to_owned(), child, started: Instant::now(), stdout, stderr }.outcome()
+    }
+
+    /// Kills supervisor and keeper so that neither can act on the other's death.
+    #[track_caller]
+    pub fn kill_both(&self) {
+        let supervisor = self.supervisor();
+        let keepers = self.keepers();
+        assert_eq!(keepers.len(), 1, "{keepers:?}");
+        // A stopped supervisor cannot start a new keeper, and a dead keeper cannot begin to stop the services.
+        signal(supervisor, Signal::SIGSTOP);
+        signal(keepers[0].pid, Signal::SIGKILL);
+        eventually("the keeper's end", PATIENCE, || self.keepers().is_empty().then_some(()));
+        signal(supervisor, Signal::SIGKILL);
+        eventually("the supervisor's end", PATIENCE, || {
+            self.leftovers().iter().all(|process| process.pid != supervisor).then_some(())
+        });
     }
 
     /// Starts the binary on a terminal of its own, 100 columns wide.
@@ -572,12 +614,6 @@ impl Project {
     #[track_caller]
     pub fn nothing_left(&self) {
         self.nothing_left_within(Duration::from_millis(500));
-    }
-
-    /// A loopback port that was free a moment ago.
-    pub fn free_port() -> u16 {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-        listener.local_addr().expect("a bound socket has an address").port()
     }
 }
 
