@@ -287,6 +287,18 @@ fn stop_start_and_restart_touch_only_what_they_name() {
 }
 
 #[test]
+fn a_restart_reads_the_environment_of_the_one_who_asks() {
+    let project = Project::new().procfile(
+        "[services.a]\nrun = \"sh -c 'echo $LEVEL >> level; exec sleep 1000'\"\nenv = { LEVEL = \"${LOG_LEVEL:-info}\" }\n",
+    );
+    project.run(&["up", "-d"]).code(0);
+    eventually("the first line", PATIENCE, || (project.read("level") == "info\n").then_some(()));
+    let project = project.env("LOG_LEVEL", "debug");
+    project.run(&["restart", "a"]).code(0);
+    eventually("the second line", PATIENCE, || (project.read("level") == "info\ndebug\n").then_some(()));
+}
+
+#[test]
 fn verbs_that_need_a_supervisor_say_that_there_is_none() {
     let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
     for args in [&["stop", "a"][..], &["restart", "a"], &["kill", "-s", "TERM", "a"]] {
