@@ -3,17 +3,16 @@
 # Live processes (neither zombie nor dead) that belong to the folder $1: it stands in their command line or environment, or
 # they work in it. Postgres and Redis write over both, but their working directory or a descriptor still lies in it.
 survivors() {
-  python3 - "$1" "$$" <<'PY'
+  python3 - "$1" <<'PY'
 import os, sys
 root, skip = os.path.realpath(sys.argv[1]), set()
-pid = int(sys.argv[2])
-while pid > 1:  # This script and everything above it.
+pid = os.getpid()
+while pid > 1:  # This process, the script that asked, and everything above it.
     skip.add(pid)
     try:
         pid = int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
     except OSError:
         break
-skip.add(os.getpid())
 
 def below(path):
     return path == root or path.startswith(root + "/")
