@@ -1,0 +1,655 @@
+//! A throw-away project around the real binary: its own folder, home, runtime directory and environment, and a token that
+//! every fixture process carries in its argv.
+//!
+//! What is left running is found here by reading `/proc`, never by devrun's own word. Dropping a [`Project`] ends whatever
+//! is left and fails the test if there was anything, so a test cannot leak by forgetting to look.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Generous, as the machine that runs the tests may be busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The binary under test.
+const DEVRUN: &str = env!("CARGO_BIN_EXE_devrun");
+
+/// The fixture that misbehaves on demand. Cargo builds examples before it runs tests, but names no path for them.
+pub fn testsvc() -> PathBuf {
+    let folder = Path::new(DEVRUN).parent().expect("the binary lies in a folder");
+    let path = folder.join("examples/testsvc");
+    assert!(path.exists(), "{} is missing: run `cargo build --example testsvc`", path.display());
+    path
+}
+
+/// Polls until `condition` gives something.
+///
+/// # Panics
+/// When the deadline passes first.
+#[track_caller]
+pub fn eventually<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(start.elapsed() < deadline, "{what}: not within {deadline:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// One live process as `/proc` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    pub pid: i32,
+    pub command: String,
+    pub parent: i32,
+}
+
+/// Live processes (neither zombie nor dead) whose command line holds `text`.
+pub fn processes_with(text: &str) -> Vec<Process> {
+    scan(|command, _| command.contains(text))
+}
+
+fn scan(wanted: impl Fn(&str, &Path) -> bool) -> Vec<Process> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc can be listed").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let folder = entry.path();
+        let Ok(argv) = fs::read(folder.join("cmdline")) else { continue };
+        let command = String::from_utf8_lossy(&argv).replace('\0', " ");
+        if pid == i32::try_from(std::process::id()).unwrap_or(0) || !wanted(&command, &folder) {
+            continue;
+        }
+        // The name may hold blanks and brackets: the fields begin after the last one.
+        let Ok(stat) = fs::read_to_string(folder.join("stat")) else { continue };
+        let Some((_, fields)) = stat.rsplit_once(')') else { continue };
+        let mut fields = fields.split_whitespace();
+        let (state, parent) = (fields.next().unwrap_or("X"), fields.next().unwrap_or("0"));
+        if !matches!(state, "Z" | "X") {
+            found.push(Process { pid, command: command.trim().to_owned(), parent: parent.parse().unwrap_or(0) });
+        }
+    }
+    found
+}
+
+/// Sends a signal to a process of the test's own.
+pub fn signal(pid: i32, signal: Signal) {
+    assert!(pid > 1, "pid {pid}");
+    // Gone already is as good.
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// What one run of the binary left behind.
+#[derive(Debug)]
+pub struct Outcome {
+    pub args: String,
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// Fails with everything that was said unless the exit code is `code`.
+    #[track_caller]
+    pub fn code(self, code: i32) -> Self {
+        assert!(self.code == Some(code), "wanted exit {code}\n{self}");
+        self
+    }
+    /// Fails unless both streams together hold `text`.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text) || self.stdout.contains(text), "does not say {text:?}\n{self}");
+        self
+    }
+    /// Fails if either stream holds `text`.
+    #[track_caller]
+    pub fn says_not(self, text: &str) -> Self {
+        assert!(!self.stderr.contains(text) && !self.stdout.contains(text), "says {text:?}\n{self}");
+        self
+    }
+    /// The last line on stderr: the contract wants the code's meaning, the service and the reason there.
+    pub fn last_line(&self) -> &str {
+        self.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("")
+    }
+    /// stdout as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|fault| panic!("stdout is no JSON: {fault}\n{self}"))
+    }
+    /// stdout as one JSON object a line.
+    #[track_caller]
+    pub fn json_lines(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|fault| panic!("{line:?}: {fault}\n{self}"));
+        self.stdout.lines().map(parse).collect()
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ended = match (self.code, self.signal) {
+            (Some(code), _) => format!("exit {code}"),
+            (_, signal) => format!("signal {signal:?}"),
+        };
+        write!(f, "$ devrun {}\n{ended} after {:?}\n-- stdout\n{}\n-- stderr\n{}", self.args, self.took, self.stdout, self.stderr)
+    }
+}
+
+/// A run of the binary that has not ended yet.
+#[must_use]
+pub struct Running {
+    args: String,
+    child: Child,
+    started: Instant,
+    stdout: Stream,
+    stderr: Stream,
+}
+
+/// What was read from one stream so far, and the thread that reads it.
+struct Stream {
+    text: Arc<Mutex<Vec<u8>>>,
+    hang_up: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Stream {
+    fn of(source: Option<impl Read + AsFd + Send + 'static>) -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let hang_up = Arc::new(AtomicBool::new(false));
+        let reader = source.map(|mut source| {
+            let (text, hang_up) = (Arc::clone(&text), Arc::clone(&hang_up));
+            std::thread::spawn(move || {
+                let mut chunk = [0; 8192];
+                while !hang_up.load(Ordering::Relaxed) {
+                    let mut waited = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+                    if poll(&mut waited, PollTimeout::from(20_u8)) == Ok(0) {
+                        continue;
+                    }
+                    match source.read(&mut chunk) {
+                        Ok(read @ 1..) => text.lock().expect("no reader panics").extend_from_slice(&chunk[..read]),
+                        Err(fault) if fault.kind() == std::io::ErrorKind::Interrupted => {}
+                        // A pseudo-terminal whose other side is closed answers EIO, which is its end of file.
+                        _ => break,
+                    }
+                }
+            })
+        });
+        Self { text, hang_up, reader }
+    }
+    /// Closes our end; whoever writes sees a reader that went away.
+    fn close(&mut self) {
+        self.hang_up.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("no reader panics");
+        }
+    }
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().expect("no reader panics")).into_owned()
+    }
+    fn finish(&mut self, what: &str, args: &str) -> String {
+        if let Some(reader) = self.reader.take() {
+            // A detached supervisor that keeps the caller's pipe open would make `$(devrun up -d)` hang.
+            eventually(&format!("end of {what} after `devrun {args}` has ended"), Duration::from_secs(10), || {
+                reader.is_finished().then_some(())
+            });
+        }
+        self.so_far()
+    }
+}
+
+impl Running {
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid is an i32")
+    }
+    /// What it has written to stdout so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.so_far()
+    }
+    /// What it has written to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.so_far()
+    }
+    /// Waits until either stream holds `text`.
+    #[track_caller]
+    pub fn wait_for(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if self.stdout().contains(text) || self.stderr().contains(text) {
+                return;
+            }
+            let ended = self.child.try_wait().expect("the child can be waited for");
+            if ended.is_some() || Instant::now() > deadline {
+                let (stdout, stderr) = (self.stdout(), self.stderr());
+                panic!("`devrun {}` never said {text:?} ({ended:?})\n-- stdout\n{stdout}\n-- stderr\n{stderr}", self.args);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    /// Closes our end of its stdout, as `| head -1` does.
+    pub fn close_stdout(&mut self) {
+        self.stdout.close();
+    }
+    /// Sends it a signal.
+    pub fn signal(&self, what: Signal) {
+        signal(self.pid(), what);
+    }
+    /// Its end, within the usual patience.
+    #[track_caller]
+    pub fn outcome(self) -> Outcome {
+        self.outcome_within(PATIENCE)
+    }
+    /// Its end, within `limit`.
+    #[track_caller]
+    pub fn outcome_within(mut self, limit: Duration) -> Outcome {
+        let deadline = Instant::now() + limit;
+        let status: ExitStatus = loop {
+            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                let (stdout, stderr) = (self.stdout(), self.stderr());
+                // Only the one we started; the project's drop sees to the rest.
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                panic!("`devrun {}` did not end within {limit:?}\n-- stdout\n{stdout}\n-- stderr\n{stderr}", self.args);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let took = self.started.elapsed();
+        let stdout = self.stdout.finish("stdout", &self.args);
+        let stderr = self.stderr.finish("stderr", &self.args);
+        Outcome { args: self.args, code: status.code(), signal: status.signal(), stdout, stderr, took }
+    }
+}
+
+/// A run of the binary on a terminal of its own: both streams arrive on one screen.
+#[must_use]
+pub struct Terminal {
+    /// Its streams are empty; all text is in `screen`.
+    running: Running,
+    screen: Stream,
+    master: Option<fs::File>,
+}
+
+impl Terminal {
+    /// Types.
+    pub fn send(&mut self, keys: &[u8]) {
+        let master = self.master.as_mut().expect("the terminal is open");
+        master.write_all(keys).expect("the terminal takes keys");
+    }
+    /// Ctrl-C.
+    pub fn interrupt(&mut self) {
+        self.send(&[3]);
+    }
+    /// Waits until the screen has shown `text`.
+    #[track_caller]
+    pub fn wait_for(&mut self, text: &str) {
+        let screen = Arc::clone(&self.screen.text);
+        eventually(&format!("{text:?} on the terminal"), PATIENCE, || {
+            String::from_utf8_lossy(&screen.lock().expect("no reader panics")).contains(text).then_some(())
+        });
+    }
+    /// Closes the terminal, as closing its window does, and waits for the end.
+    #[track_caller]
+    pub fn hang_up(mut self) -> Outcome {
+        self.screen.close();
+        self.master = None;
+        self.outcome()
+    }
+    /// Waits for the end; everything the terminal showed is in `stdout`.
+    #[track_caller]
+    pub fn outcome(self) -> Outcome {
+        let screen = self.screen;
+        let master = self.master;
+        let mut outcome = self.running.outcome();
+        drop(master);
+        outcome.stdout = screen.so_far();
+        outcome
+    }
+}
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// A throw-away project. See the module's text.
+#[must_use]
+pub struct Project {
+    folder: TempDir,
+    token: String,
+    env: BTreeMap<String, String>,
+    user: Option<u32>,
+    devrun: PathBuf,
+    testsvc: PathBuf,
+}
+
+impl Default for Project {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Project {
+    /// An empty folder. Its path is short: a socket path ends at 107 bytes, and its parents are open to every user.
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("dv").rand_bytes(5).tempdir_in("/tmp").expect("/tmp takes a folder");
+        let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        let token = format!("dvt{:x}x{:x}x{nanos:x}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let root = folder.path();
+        fs::set_permissions(root, fs::Permissions::from_mode(0o755)).expect("our own folder");
+        for name in ["p", "home", "tmp"] {
+            fs::create_dir(root.join(name)).expect("our own folder");
+        }
+        fs::create_dir(root.join("run")).expect("our own folder");
+        fs::set_permissions(root.join("run"), fs::Permissions::from_mode(0o700)).expect("our own folder");
+        let at = |name: &str| root.join(name).display().to_string();
+        let mut env = BTreeMap::from([
+            ("HOME".to_owned(), at("home")),
+            ("XDG_CONFIG_HOME".to_owned(), at("home/.config")),
+            ("XDG_CACHE_HOME".to_owned(), at("home/.cache")),
+            ("XDG_STATE_HOME".to_owned(), at("home/.state")),
+            ("XDG_RUNTIME_DIR".to_owned(), at("run")),
+            ("TMPDIR".to_owned(), at("tmp")),
+            ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+            ("LANG".to_owned(), "C.UTF-8".to_owned()),
+            ("TZ".to_owned(), "UTC".to_owned()),
+            ("NO_COLOR".to_owned(), "1".to_owned()),
+        ]);
+        // The whole suite can be run the way of systems without cgroups.
+        if let Ok(value) = std::env::var("DEVRUN_NO_CGROUP") {
+            env.insert("DEVRUN_NO_CGROUP".to_owned(), value);
+        }
+        Self { folder, token, env, user: None, devrun: PathBuf::from(DEVRUN), testsvc: testsvc() }
+    }
+
+    /// Writes `procfile.toml`. `{svc:NAME}` becomes the fixture with a token of its own, `{token}` the run's token,
+    /// `{dir}` the project's folder.
+    pub fn procfile(self, text: &str) -> Self {
+        self.rewrite(text);
+        self
+    }
+
+    /// The same, on a project that runs already.
+    pub fn rewrite(&self, text: &str) {
+        self.write("procfile.toml", &self.fill(text));
+    }
+
+    /// Fills in the placeholders of [`Project::procfile`].
+    pub fn fill(&self, text: &str) -> String {
+        let mut filled = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("{svc:") {
+            let (name, after) = after.split_once('}').expect("{svc:NAME} is closed");
+            let _ = write!(filled, "{before}{} --token {}-{name}-", self.testsvc.display(), self.token);
+            rest = after;
+        }
+        filled.push_str(rest);
+        filled.replace("{token}", &self.token).replace("{dir}", &self.dir().display().to_string())
+    }
+
+    /// Sets a variable for every run of the binary.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Runs everything as this user. Needs root; the binaries are copied to where that user can reach them.
+    pub fn for_user(mut self, uid: u32) -> Self {
+        assert!(is_root(), "only root can become another user");
+        let bin = self.folder.path().join("bin");
+        fs::create_dir(&bin).expect("our own folder");
+        // By `cp`, so that no descriptor open for writing is ever inherited by a child of another test (ETXTBSY).
+        let copied = Command::new("cp").args([&self.devrun, &self.testsvc, &bin]).status().expect("cp runs");
+        assert!(copied.success());
+        self.devrun = bin.join("devrun");
+        self.testsvc = bin.join("testsvc");
+        self.user = Some(uid);
+        for name in ["p", "home", "tmp", "run"] {
+            std::os::unix::fs::chown(self.folder.path().join(name), Some(uid), Some(uid)).expect("root may chown");
+        }
+        self
+    }
+
+    /// The project's folder.
+    pub fn dir(&self) -> PathBuf {
+        self.folder.path().join("p")
+    }
+
+    /// A path in the project's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir().join(name)
+    }
+
+    /// Writes a file in the project's folder.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).expect("our own folder");
+        }
+        fs::write(&path, text).expect("our own file");
+        if let Some(uid) = self.user {
+            std::os::unix::fs::chown(&path, Some(uid), Some(uid)).expect("root may chown");
+        }
+    }
+
+    /// A file of the project's folder as text; absent is empty.
+    pub fn read(&self, name: &str) -> String {
+        fs::read(self.path(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.dir()).env_clear().envs(&self.env).stdin(Stdio::null());
+        if let Some(uid) = self.user {
+            command.uid(uid).gid(uid);
+        }
+        command
+    }
+
+    /// Starts the binary.
+    #[track_caller]
+    pub fn start(&self, args: &[&str]) -> Running {
+        let mut command = self.command(&self.devrun);
+        // Its own group, so that a signal of the test's terminal never reaches it.
+        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().unwrap_or_else(|fault| panic!("{}: {fault}", self.devrun.display()));
+        let (stdout, stderr) = (Stream::of(child.stdout.take()), Stream::of(child.stderr.take()));
+        Running { args: args.join(" "), child, started: Instant::now(), stdout, stderr }
+    }
+
+    /// Runs the binary to its end.
+    #[track_caller]
+    pub fn run(&self, args: &[&str]) -> Outcome {
+        self.start(args).outcome()
+    }
+
+    /// Runs a shell script whose `$0` is the binary.
+    #[track_caller]
+    pub fn run_in_shell(&self, script: &str) -> Outcome {
+        let mut command = self.command(Path::new("sh"));
+        command.arg("-c").arg(script).arg(&self.devrun).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().expect("sh runs");
+        let (stdout, stderr) = (Stream::of(child.stdout.take()), Stream::of(child.stderr.take()));
+        Running { args: script.to_owned(), child, started: Instant::now(), stdout, stderr }.outcome()
+    }
+
+    /// Kills supervisor and keeper so that neither can act on the other's death.
+    #[track_caller]
+    pub fn kill_both(&self) {
+        let supervisor = self.supervisor();
+        let keepers = self.keepers();
+        assert_eq!(keepers.len(), 1, "{keepers:?}");
+        // A stopped supervisor cannot start a new keeper, and a dead keeper cannot begin to stop the services.
+        signal(supervisor, Signal::SIGSTOP);
+        signal(keepers[0].pid, Signal::SIGKILL);
+        eventually("the keeper's end", PATIENCE, || self.keepers().is_empty().then_some(()));
+        signal(supervisor, Signal::SIGKILL);
+        eventually("the supervisor's end", PATIENCE, || {
+            self.leftovers().iter().all(|process| process.pid != supervisor).then_some(())
+        });
+    }
+
+    /// Starts the binary on a terminal of its own, 100 columns wide.
+    pub fn terminal(&self, args: &[&str]) -> Terminal {
+        let size = nix::pty::Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = nix::pty::openpty(Some(&size), None).expect("a pseudo-terminal");
+        // `setsid --ctty` makes it the controlling terminal and then becomes the command: the pid stays the same.
+        let mut command = self.command(Path::new("setsid"));
+        command.arg("--ctty").arg(&self.devrun).args(args).env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        let slave = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("a descriptor"));
+        command.stdin(slave(&pty.slave)).stdout(slave(&pty.slave)).stderr(slave(&pty.slave));
+        let child = command.spawn().expect("setsid runs");
+        drop(command);
+        drop(pty.slave);
+        let master = fs::File::from(pty.master);
+        let screen = Stream::of(Some(master.try_clone().expect("a descriptor")));
+        let nothing = || Stream::of(None::<fs::File>);
+        let running = Running { args: args.join(" "), child, started: Instant::now(), stdout: nothing(), stderr: nothing() };
+        Terminal { running, screen, master: Some(master) }
+    }
+
+    /// `ps --json`.
+    #[track_caller]
+    pub fn ps(&self) -> Value {
+        self.run(&["ps", "--json"]).code(0).json()
+    }
+
+    /// One service of `ps --json`; `Null` when it is not listed.
+    #[track_caller]
+    pub fn service(&self, name: &str) -> Value {
+        let ps = self.ps();
+        let services = ps["services"].as_array().cloned().unwrap_or_default();
+        services.into_iter().find(|service| service["name"] == name).unwrap_or(Value::Null)
+    }
+
+    /// Waits until `ps` shows this service in this state, and returns what it shows.
+    #[track_caller]
+    pub fn wait_state(&self, name: &str, state: &str) -> Value {
+        let mut last = Value::Null;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // No supervisor yet, or no state yet: `ps` may say anything until the deadline.
+            if let Ok(ps) = serde_json::from_str::<Value>(&self.run(&["ps", "--json"]).stdout) {
+                let services = ps["services"].as_array().cloned().unwrap_or_default();
+                last = services.into_iter().find(|service| service["name"] == name).unwrap_or(Value::Null);
+                if last["state"] == state {
+                    return last;
+                }
+            }
+            assert!(Instant::now() < deadline, "{name} never was {state}; last seen: {last:#}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The supervisor's pid, as `ps` tells it.
+    #[track_caller]
+    pub fn supervisor(&self) -> i32 {
+        let ps = self.ps();
+        let pid = ps["supervisor_pid"].as_i64().unwrap_or_else(|| panic!("no supervisor: {ps:#}"));
+        i32::try_from(pid).expect("a pid is an i32")
+    }
+
+    /// The keepers of this project: children or former children of its supervisors, found by their environment.
+    pub fn keepers(&self) -> Vec<Process> {
+        let home = format!("HOME={}", self.folder.path().join("home").display()).into_bytes();
+        scan(|command, folder| {
+            command.contains("__keeper")
+                && fs::read(folder.join("environ"))
+                    .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|variable| variable == home))
+        })
+    }
+
+    /// Fixture processes of this project that are alive; `name` narrows to one service, empty is all.
+    pub fn alive(&self, name: &str) -> Vec<Process> {
+        let mark = if name.is_empty() { self.token.clone() } else { format!("{}-{name}-", self.token) };
+        // The binary's own runs carry no token, but a shell in front of a fixture does: it is alive all the same.
+        processes_with(&mark)
+    }
+
+    /// Everything of this project that is alive: what carries the token, and what has this home or this folder in its
+    /// environment or works in it. That finds supervisor, keeper and servers that write their own title.
+    pub fn leftovers(&self) -> Vec<Process> {
+        let root = self.folder.path().to_path_buf();
+        let mark = root.display().to_string().into_bytes();
+        scan(|command, folder| {
+            command.contains(&self.token)
+                || command.contains(root.to_str().unwrap_or("\0"))
+                || fs::read_link(folder.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&root))
+                || fs::read(folder.join("environ")).is_ok_and(|environ| environ.windows(mark.len()).any(|window| window == mark))
+        })
+    }
+
+    /// Waits until nothing of this project is alive.
+    #[track_caller]
+    pub fn nothing_left_within(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = self.leftovers();
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "left after {limit:?}: {left:#?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Fails if anything of this project is alive now; a moment is allowed for the kernel to take a dead process away.
+    #[track_caller]
+    pub fn nothing_left(&self) {
+        self.nothing_left_within(Duration::from_millis(500));
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.read(".devrun/logs/devrun.log");
+            if !log.is_empty() {
+                let tail: Vec<&str> = log.lines().rev().take(40).collect();
+                let tail: Vec<&str> = tail.into_iter().rev().collect();
+                // Shown by the test runner together with the failure.
+                let _ = writeln!(std::io::stderr(), "-- .devrun/logs/devrun.log\n{}", tail.join("\n"));
+            }
+        }
+        if self.leftovers().is_empty() {
+            return;
+        }
+        let mut command = self.command(&self.devrun);
+        if let Ok(mut child) = command.args(["down", "--emergency"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // A hang of it is shown by what is left; this ends only what we started here.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let left = self.leftovers();
+        for process in &left {
+            signal(process.pid, Signal::SIGKILL);
+        }
+        assert!(left.is_empty() || std::thread::panicking(), "`down --emergency` left {left:#?}");
+    }
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    nix::unistd::Uid::effective().is_root()
+}

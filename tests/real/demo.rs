@@ -1,0 +1,201 @@
+//! The demo as a newcomer meets it: the repository's own `procfile.toml` with a real Postgres, a real Redis and a real
+//! browser that opens the page.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::harness::{PATIENCE, Project, eventually, is_root};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The first of these that is on the machine. Missing: a printed SKIP, or a failure in CI.
+fn tool(what: &str, places: &[&str]) -> Option<PathBuf> {
+    let found = places.iter().map(PathBuf::from).find(|path| path.exists());
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{what} is missing, and CI must have it: looked for {places:?}");
+        let _ = writeln!(std::io::stderr(), "SKIP: {what} is not on this machine");
+    }
+    found
+}
+
+fn servers() -> bool {
+    let postgres =
+        ["/usr/lib/postgresql/15/bin/postgres", "/usr/local/bin/postgres", "/usr/bin/postgres", "/opt/homebrew/bin/postgres"];
+    let redis = ["/usr/bin/redis-server", "/usr/local/bin/redis-server", "/opt/homebrew/bin/redis-server"];
+    tool("postgres", &postgres).is_some() && tool("redis-server", &redis).is_some()
+}
+
+/// The repository's procfile and assets in a throw-away folder. Cargo has built the shop already for these tests, so the
+/// overlay takes that binary instead of compiling a second one.
+fn shop() -> Project {
+    let project = Project::new();
+    let binary = crate::harness::testsvc().with_file_name("shop");
+    assert!(binary.exists(), "{} is missing: run `cargo build --example shop`", binary.display());
+    let copied = Command::new("cp")
+        .arg("-r")
+        .arg(format!("{ROOT}/procfile.toml"))
+        .arg(format!("{ROOT}/examples"))
+        .arg(project.dir())
+        .status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    let (api, frontend) = (port(), port());
+    project.write(
+        "test.toml",
+        &format!(
+            "[tasks.build-shop]\nrun = \"true\"\n\
+             [services.api]\nrun = \"{binary} api\"\nport = {api}\n\
+             [services.frontend]\nrun = \"{binary} frontend\"\nport = {frontend}\n\
+             [services.postgres]\nport = \"auto\"\n[services.redis]\nport = \"auto\"\n",
+            binary = binary.display()
+        ),
+    );
+    project
+}
+
+/// A loopback port that was free a moment ago.
+fn port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
+    listener.local_addr().expect("bound").port()
+}
+
+const FILES: [&str; 4] = ["-f", "procfile.toml", "-f", "test.toml"];
+
+fn with_files<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    FILES.iter().chain(args).copied().collect()
+}
+
+fn port_of(project: &Project, service: &str) -> u16 {
+    let ps = project.run(&with_files(&["ps", "--json"])).code(0).json();
+    let services = ps["services"].as_array().cloned().unwrap_or_default();
+    let one = services.iter().find(|one| one["name"] == service).unwrap_or_else(|| panic!("{service} in {ps:#}"));
+    u16::try_from(one["ports"]["main"].as_u64().unwrap_or(0)).expect("a port")
+}
+
+/// Status and body.
+fn http(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the service listens");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).expect("the service reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the service answers");
+    let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
+    (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}
+
+#[test]
+fn the_shop_comes_up_sells_and_keeps_its_data() {
+    if !servers() {
+        return;
+    }
+    let project = shop();
+    project.start(&with_files(&["up", "-d"])).outcome_within(Duration::from_secs(120)).code(0);
+    let page = port_of(&project, "frontend");
+
+    let (status, products) = http(page, "GET", "/api/products", "");
+    assert_eq!(status, 200, "{products}");
+    for name in ["Brass lantern", "Wool blanket", "Field notebook", "Enamel mug", "Folding compass"] {
+        assert!(products.contains(name), "{products}");
+    }
+    assert_eq!(http(page, "POST", "/api/visits", ""), (200, "{\"visits\":1}".to_owned()));
+    assert_eq!(http(page, "POST", "/api/visits", ""), (200, "{\"visits\":2}".to_owned()));
+    assert_eq!(http(page, "POST", "/api/orders", "{\"product_id\":1,\"quantity\":2}").0, 201);
+    assert_eq!(http(page, "POST", "/api/orders", "{\"product_id\":1,\"quantity\":99}").0, 409, "twelve in stock");
+    assert_eq!(http(page, "POST", "/api/orders", "{\"product_id\":77,\"quantity\":1}").0, 404);
+    assert_eq!(http(page, "POST", "/api/orders", "nonsense").0, 400);
+
+    project.run(&with_files(&["down"])).code(0);
+    project.nothing_left();
+    project.start(&with_files(&["up", "-d"])).outcome_within(Duration::from_secs(120)).code(0);
+    let page = port_of(&project, "frontend");
+    let (_, orders) = http(page, "GET", "/api/orders", "");
+    assert!(orders.contains("Brass lantern") && orders.contains("\"total_cents\":6980"), "{orders}");
+    let (_, products) = http(page, "GET", "/api/products", "");
+    assert!(products.contains("\"stock\":10"), "two were sold: {products}");
+}
+
+#[test]
+fn nothing_of_the_shop_outlives_a_killed_supervisor() {
+    if !servers() {
+        return;
+    }
+    let project = shop();
+    for _ in 0..2 {
+        project.start(&with_files(&["up", "-d"])).outcome_within(Duration::from_secs(120)).code(0);
+        let ps = project.run(&with_files(&["ps", "--json"])).code(0).json();
+        let supervisor = i32::try_from(ps["supervisor_pid"].as_i64().expect("it runs")).expect("a pid");
+        crate::harness::signal(supervisor, nix::sys::signal::Signal::SIGKILL);
+        project.nothing_left_within(Duration::from_secs(30));
+    }
+    // Both stopped cleanly, so the third start needs no crash recovery.
+    project.start(&with_files(&["up", "-d"])).outcome_within(Duration::from_secs(120)).code(0);
+    let log = project.run(&with_files(&["logs", "postgres"])).code(0).stdout;
+    assert!(!log.contains("was not properly shut down"), "{log}");
+}
+
+#[test]
+fn a_browser_shows_products_and_counter() {
+    let Some(chromium) = tool("chromium", &["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]) else {
+        return;
+    };
+    if !servers() {
+        return;
+    }
+    let project = shop();
+    project.start(&with_files(&["up", "-d"])).outcome_within(Duration::from_secs(120)).code(0);
+    let page = port_of(&project, "frontend");
+    let dom = open(&chromium, &project.path("browser"), &format!("http://127.0.0.1:{page}/"));
+    for text in ["The Lantern Shop", "Brass lantern", "€34.90", "Wool blanket", "12 in stock"] {
+        assert!(dom.contains(text), "the page lacks {text:?}:\n{dom}");
+    }
+    assert!(dom.contains("<strong id=\"visits\" aria-live=\"polite\">1</strong>"), "the counter of a first visit:\n{dom}");
+    // The visit was counted in Redis, not in the page.
+    assert_eq!(http(page, "GET", "/api/visits", ""), (200, "{\"visits\":1}".to_owned()));
+}
+
+/// The page's DOM after its scripts ran. No flag lets the browser talk to anything but the page.
+fn open(chromium: &Path, profile: &Path, url: &str) -> String {
+    let flags = [
+        "--headless",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-dev-shm-usage",
+        "--virtual-time-budget=10000",
+        "--dump-dom",
+    ];
+    let mut command = Command::new(chromium);
+    command.args(flags).arg(format!("--user-data-dir={}", profile.display()));
+    if is_root() {
+        // Chromium's own sandbox refuses root.
+        command.arg("--no-sandbox");
+    }
+    let mut child =
+        command.arg(url).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("chromium runs");
+    let mut stdout = child.stdout.take().expect("piped");
+    let reader = std::thread::spawn(move || {
+        let mut dom = String::new();
+        stdout.read_to_string(&mut dom).map(|_| dom)
+    });
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while !reader.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    if !reader.is_finished() {
+        let _ = child.kill();
+    }
+    let _ = child.wait();
+    // Its helpers end with it, a moment later.
+    eventually("the browser's end", PATIENCE, || {
+        crate::harness::processes_with(&profile.display().to_string()).is_empty().then_some(())
+    });
+    reader.join().expect("the reader does not panic").expect("the DOM is text")
+}
