@@ -1,12 +1,34 @@
 //! What a container image's entrypoint knew: argv, first boot, stop, and the work against a running server.
+//!
+//! A recipe is data (`data/*.toml`, see `model::RecipeData`); `generic` turns it into words, variables and files. Code
+//! stands beside it only where data is not enough: `redis` writes its configuration with the settings of `set`,
+//! `postgres` makes a cluster and its first database in a stage. `sql` and `s3` do the work of tasks against servers
+//! that run. Owns no policy: when anything here is called, and what a failure leads to, is the engine's business.
+
+mod book;
+mod check;
+mod fill;
+mod generic;
+mod identity;
+mod postgres;
+mod redis;
+mod s3;
+mod sql;
+mod sql_split;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::drivers::fetch::Located;
 use crate::drivers::process::Runner;
 use crate::model::keeper::RunAs;
-use crate::model::{Failure, Places, RecipeBook, RecipeData, RecipeUse, ServiceSpec, VolumeSpec, Work};
+use crate::model::{Failure, FailureKind, Places, RecipeUse, ServiceSpec, VolumeSpec, Work};
+
+pub use book::Book;
+pub use check::check_secrets;
+pub use fill::{Values, fill};
+pub use postgres::socket_folder as postgres_socket_folder;
 
 /// All that a recipe's code may look at.
 pub struct Context<'a> {
@@ -37,51 +59,104 @@ pub struct Invocation {
     pub dir: PathBuf,
     /// OS identity.
     pub run_as: RunAs,
-    /// Files to write, 0600, before the spawn.
+    /// Files to write, 0600, before the spawn; those of the service's own `render` are among them.
     pub files: Vec<(PathBuf, String)>,
 }
 
-/// The recipes compiled in.
-#[derive(Debug)]
-pub struct Book {}
-
-impl Book {
-    /// Reads the compiled-in files.
-    #[must_use]
-    pub fn new() -> Self {
-        unimplemented!()
-    }
+/// What came of a first boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstBoot {
+    /// Whether anything was made.
+    pub outcome: Booted,
+    /// What the user should hear of, one line each.
+    pub warnings: Vec<String>,
 }
 
-impl RecipeBook for Book {
-    fn find(&self, _name: &str) -> Option<&RecipeData> {
-        unimplemented!()
-    }
-    fn names(&self) -> Vec<&str> {
-        unimplemented!()
-    }
+/// Whether a first boot made anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Booted {
+    /// The service keeps no data.
+    NotNeeded,
+    /// It was done before, at this time (RFC 3339).
+    Done {
+        /// When.
+        at: String,
+    },
+    /// It was done now.
+    Made {
+        /// All of it.
+        took: Duration,
+        /// Its steps in order.
+        steps: Vec<(&'static str, Duration)>,
+    },
+}
+
+/// The engine's own folder in a volume: the sentinel lies beside it, as some engines demand an empty folder and others
+/// take every folder at their root for content.
+#[must_use]
+pub fn engine_dir(volume: &VolumeSpec, recipe: &str) -> PathBuf {
+    volume.path.join(recipe).join("data")
 }
 
 /// What to exec for this service.
 ///
 /// # Errors
 /// `Config` or `Binary` when it cannot run here.
-pub fn prepare(_context: &Context<'_>) -> Result<Invocation, Failure> {
-    unimplemented!()
+pub fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
+    match context.recipe.recipe.name.as_str() {
+        "postgres" => postgres::prepare(context),
+        "redis" | "valkey" => redis::prepare(context),
+        "neo4j" | "mariadb" | "rabbitmq" | "gateway" => Err(not_built(context)),
+        _ => generic::prepare(context),
+    }
 }
 
 /// The whole first boot, staged and renamed; nothing to do when the data is there.
 ///
 /// # Errors
 /// `Task` when a step failed or the folder is foreign, `Binary` when another major version made the data.
-pub async fn first_boot(_context: &Context<'_>) -> Result<(), Failure> {
-    unimplemented!()
+pub async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failure> {
+    match context.recipe.recipe.name.as_str() {
+        "postgres" => postgres::first_boot(context).await,
+        "neo4j" | "mariadb" | "rabbitmq" | "gateway" => Err(not_built(context)),
+        _ => generic::first_boot(context).await,
+    }
 }
 
 /// A task's work against the running server `on`.
 ///
 /// # Errors
 /// `Task`, or `Credentials`.
-pub async fn work(_work: &Work, _on: &ServiceSpec) -> Result<(), Failure> {
-    unimplemented!()
+pub async fn work(work: &Work, on: &ServiceSpec) -> Result<(), Failure> {
+    match work {
+        Work::Sql { files, text } => sql::work(on, files, text.as_deref()).await,
+        Work::Buckets { buckets } => s3::work(on, buckets).await,
+        Work::Cypher { .. } => Err(no_work("cypher")),
+        Work::Collections { .. } => Err(no_work("collections")),
+        Work::Models { .. } => Err(no_work("models")),
+        Work::Indexes { .. } => Err(no_work("indexes")),
+    }
+}
+
+fn no_work(key: &str) -> Failure {
+    Failure::new(FailureKind::Task, format!("`{key}` is not built yet")).help("do it with `run` and the server's own client")
+}
+
+fn not_built(context: &Context<'_>) -> Failure {
+    let name = &context.recipe.recipe.name;
+    Failure::new(FailureKind::Config, format!("recipe {name} is known as text only: its start is not built yet"))
+        .help("start it with `run`, or point `external` at one that runs")
+}
+
+/// An executable of the recipe by name.
+fn tool<'a>(context: &'a Context<'_>, name: &str) -> Result<&'a Path, Failure> {
+    context.located.tools.get(name).map(PathBuf::as_path).ok_or_else(|| {
+        let recipe = &context.recipe.recipe.name;
+        let install = context.recipe.recipe.install.values().next().cloned();
+        let failure = Failure::new(FailureKind::Binary, format!("{recipe} {}: there is no {name}", context.located.version));
+        match install {
+            Some(install) => failure.help(install),
+            None => failure,
+        }
+    })
 }

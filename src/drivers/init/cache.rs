@@ -56,11 +56,13 @@ pub fn draft(folder: &Path, key: &str) -> io::Result<Draft> {
     for entry in std::fs::read_dir(folder)?.filter_map(Result::ok) {
         let name = entry.file_name();
         let old = |time: SystemTime| time.elapsed().is_ok_and(|age| age > Duration::from_secs(3600));
-        if name.to_string_lossy().starts_with(DRAFT) && entry.metadata().and_then(|metadata| metadata.modified()).is_ok_and(old) {
-            if let Ok(name) = std::ffi::CString::new(name.as_encoded_bytes()) {
-                // A failure leaves it to the next run.
-                let _ = remove_below(&opened, &name);
-            }
+        let given_up = entry.metadata().and_then(|metadata| metadata.modified()).is_ok_and(old);
+        if given_up
+            && name.to_string_lossy().starts_with(DRAFT)
+            && let Ok(name) = std::ffi::CString::new(name.as_encoded_bytes())
+        {
+            // A failure leaves it to the next run.
+            let _ = remove_below(&opened, &name);
         }
     }
     let name = format!("{DRAFT}{}", nonce().map_err(|failure| io::Error::other(failure.reason))?);

@@ -1,0 +1,164 @@
+//! As whom an engine runs. Engines that refuse root get a user namespace in which root appears as an ordinary user: the
+//! files stay root's, and it works below a home of mode 0700. Where that is forbidden they run as another user, if that
+//! user can pass through every folder on the way to what it needs.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::User;
+
+use crate::model::keeper::RunAs;
+use crate::model::{Failure, FailureKind, ServiceSpec};
+
+/// Turns namespaces off, for tests of the other way.
+const NO_NAMESPACE: &str = "DEVRUN_NO_USERNS";
+
+/// Under which identity an engine runs that ends when started as root.
+///
+/// # Errors
+/// `Config` when we are root and no other user is to be had.
+pub(super) fn choose(spec: &ServiceSpec, fallback: &[&str]) -> Result<RunAs, Failure> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(RunAs::Same);
+    }
+    if namespaces_work() {
+        // Inside, any number but 0 does; nobody's has a name, which initdb asks for.
+        let nobody = User::from_name("nobody").ok().flatten();
+        return Ok(match nobody {
+            Some(user) => RunAs::Namespace { uid: user.uid.as_raw(), gid: user.gid.as_raw() },
+            None => RunAs::Namespace { uid: 65534, gid: 65534 },
+        });
+    }
+    let named = spec.user_id.as_deref();
+    for name in named.iter().copied().chain(fallback.iter().copied().filter(|_| named.is_none())) {
+        if let Ok(Some(user)) = User::from_name(name)
+            && !user.uid.is_root()
+        {
+            return Ok(RunAs::User { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups: Vec::new() });
+        }
+    }
+    Err(Failure::new(
+        FailureKind::Config,
+        format!(
+            "it refuses to run as root, user namespaces are forbidden here, and there is no user {}",
+            named.unwrap_or("nobody")
+        ),
+    )
+    .help("name an ordinary user: user_id = \"…\", or do not run devrun as root"))
+}
+
+/// What the kernel says of user namespaces for us, who are root: none allowed at all, or a seccomp filter without the
+/// capability that passes it (the usual container).
+fn namespaces_work() -> bool {
+    if std::env::var_os(NO_NAMESPACE).is_some_and(|value| !value.is_empty()) || !cfg!(target_os = "linux") {
+        return false;
+    }
+    let allowed = std::fs::read_to_string("/proc/sys/user/max_user_namespaces")
+        .is_ok_and(|text| text.trim().parse::<u64>().is_ok_and(|most| most > 0));
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let admin = field("CapEff:").and_then(|hex| u64::from_str_radix(hex, 16).ok()).is_some_and(|set| set >> 21 & 1 == 1);
+    let unfiltered = field("Seccomp:") == Some("0");
+    let for_all = std::fs::read_to_string("/proc/sys/kernel/unprivileged_userns_clone").is_ok_and(|text| text.trim() == "1")
+        || !Path::new("/proc/sys/kernel/unprivileged_userns_clone").exists();
+    allowed && (admin || (unfiltered && for_all))
+}
+
+/// Refuses when a folder on the way to one of `paths` cannot be passed by the identity. In a namespace root has no more
+/// rights than an ordinary owner.
+///
+/// # Errors
+/// `Config`, naming the folder.
+pub(super) fn check_passable(run_as: &RunAs, paths: &[&Path]) -> Result<(), Failure> {
+    let (uid, gid) = match run_as {
+        RunAs::Same => return Ok(()),
+        RunAs::Namespace { .. } => (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+        RunAs::User { uid, gid, .. } => (*uid, *gid),
+    };
+    for path in paths {
+        // A link's own parents need no look: what is opened is what it leads to.
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| (*path).to_owned());
+        let folders: Vec<PathBuf> = real.ancestors().skip(1).map(Path::to_owned).collect();
+        for folder in folders.iter().rev() {
+            let Ok(metadata) = std::fs::metadata(folder) else { continue };
+            if !may_pass(metadata.mode(), metadata.uid(), metadata.gid(), uid, gid) {
+                return Err(Failure::new(
+                    FailureKind::Config,
+                    format!("uid {uid} cannot pass through {} (mode {:03o})", folder.display(), metadata.mode() & 0o777),
+                )
+                .help(format!(
+                    "chmod o+x '{}', put the state elsewhere with --state-dir, or do not run devrun as root",
+                    folder.display()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn may_pass(mode: u32, owner: u32, group: u32, uid: u32, gid: u32) -> bool {
+    let bit = if owner == uid {
+        0o100
+    } else if group == gid {
+        0o010
+    } else {
+        0o001
+    };
+    mode & bit != 0
+}
+
+/// Hands the engine's folder, and nothing else, over to the user it runs as. Links are changed themselves, never followed.
+///
+/// # Errors
+/// `Config` when an owner cannot be changed.
+pub(super) fn hand_over(run_as: &RunAs, folder: &Path) -> Result<(), Failure> {
+    let RunAs::User { uid, gid, .. } = run_as else { return Ok(()) };
+    let failed = |path: &Path, error: std::io::Error| {
+        Failure::new(FailureKind::Config, format!("cannot hand {} to uid {uid}: {error}", path.display()))
+    };
+    let metadata = std::fs::symlink_metadata(folder).map_err(|error| failed(folder, error))?;
+    if metadata.uid() != *uid || metadata.gid() != *gid {
+        std::os::unix::fs::lchown(folder, Some(*uid), Some(*gid)).map_err(|error| failed(folder, error))?;
+    }
+    if metadata.is_dir() {
+        for entry in std::fs::read_dir(folder).map_err(|error| failed(folder, error))? {
+            let entry = entry.map_err(|error| failed(folder, error))?;
+            hand_over(run_as, &entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_class_that_applies_decides() {
+        for (mode, owner, group, uid, gid, passes) in [
+            (0o700, 1, 1, 1, 1, true),
+            (0o700, 0, 0, 1, 1, false),
+            (0o711, 0, 0, 1, 1, true),
+            (0o750, 0, 1, 1, 1, true),
+            (0o705, 0, 1, 1, 1, false),
+            (0o077, 1, 1, 1, 1, false),
+        ] {
+            assert_eq!(may_pass(mode, owner, group, uid, gid), passes, "{mode:o} {owner}:{group} {uid}:{gid}");
+        }
+    }
+
+    #[test]
+    fn the_folder_in_the_way_is_named() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let closed = folder.path().join("closed");
+        std::fs::create_dir_all(closed.join("data")).unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let stranger = RunAs::User { uid: 4_000_000, gid: 4_000_000, groups: Vec::new() };
+        let failure = check_passable(&stranger, &[&closed.join("data")]).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Config);
+        assert!(failure.reason.contains("closed"), "{}", failure.reason);
+        assert!(check_passable(&RunAs::Same, &[&closed.join("data")]).is_ok());
+    }
+}

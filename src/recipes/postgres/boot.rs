@@ -1,0 +1,325 @@
+//! The first boot, whole in a stage: the cluster, a private server without a port, role, database, password, extensions,
+//! init files, a clean stop, the sentinel, and then one rename. No probe can pass in the middle, as no port is open, and
+//! killed at any point nothing has happened.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::super::generic::{commit, open};
+use super::super::{Booted, Context, FirstBoot, engine_dir, identity, tool};
+use super::cluster::{self, last_lines};
+use super::invoke::{check_length, check_version, make_private, run_as, settings, volume, words};
+use super::scripts::{self, Script};
+use crate::drivers::init::{self, Sentinel, Stage};
+use crate::drivers::process::{Child, Request, Stream};
+use crate::model::keeper::{Role, RunAs};
+use crate::model::{Failure, FailureKind, Signal};
+
+/// From the spawn of the private server to its first answer.
+const UP: Duration = Duration::from_secs(60);
+/// From INT to the end of the private server.
+const DOWN: Duration = Duration::from_secs(60);
+/// The private server as a whole: the scripts have their own limits.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// How long each step took.
+pub(super) struct Steps {
+    last: Instant,
+    pub(super) taken: Vec<(&'static str, Duration)>,
+}
+
+impl Steps {
+    fn new() -> Self {
+        Self { last: Instant::now(), taken: Vec::new() }
+    }
+    pub(super) fn done(&mut self, step: &'static str) {
+        let now = Instant::now();
+        self.taken.push((step, now - self.last));
+        self.last = now;
+    }
+}
+
+/// The words of the procfile that first boot acts on.
+struct Wanted {
+    user: String,
+    database: String,
+    password: Option<String>,
+    scripts: Vec<Script>,
+    hash: String,
+}
+
+fn wanted(context: &Context<'_>, warnings: &mut Vec<String>) -> Result<Wanted, Failure> {
+    let attribute = |name: &str| context.spec.attributes.get(name).cloned().filter(|value| !value.is_empty());
+    let user = attribute("user").unwrap_or_else(|| "postgres".to_owned());
+    let database = attribute("database").unwrap_or_else(|| user.clone());
+    let password = attribute("password");
+    for (what, value) in [("user", Some(&user)), ("database", Some(&database)), ("password", password.as_ref())] {
+        if value.is_some_and(|value| value.contains('\0')) {
+            return Err(Failure::new(FailureKind::Config, format!("the {what} holds a NUL byte")));
+        }
+    }
+    for (what, value) in [("user", &user), ("database", &database)] {
+        // The server would cut it in silence, and the login would then fail.
+        if value.len() > 63 {
+            return Err(Failure::new(FailureKind::Config, format!("the {what} {value:?} is longer than 63 bytes")));
+        }
+    }
+    if user.starts_with("pg_") || matches!(database.as_str(), "template0" | "template1") {
+        return Err(Failure::new(
+            FailureKind::Config,
+            format!("user {user:?} and database {database:?}: the server keeps these names to itself"),
+        ));
+    }
+    let (scripts, ignored) = scripts::list(&context.recipe.init)?;
+    warnings.extend(ignored);
+    let mut inputs = vec!["postgres".to_owned(), user.clone(), database.clone()];
+    inputs.extend(context.recipe.extensions.iter().cloned());
+    let files: Vec<PathBuf> = scripts.iter().map(|script| script.path().to_owned()).collect();
+    let hash = init::hash_inputs(&inputs, &files);
+    Ok(Wanted { user, database, password, scripts, hash })
+}
+
+/// Makes the data where there is none.
+///
+/// # Errors
+/// `Task` when a step failed or the volume is foreign, `Binary` when another major version made the data.
+pub(in super::super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failure> {
+    let volume = volume(context)?;
+    let began = Instant::now();
+    let mut steps = Steps::new();
+    let mut warnings = Vec::new();
+    let wanted = wanted(context, &mut warnings)?;
+    let stage = match open(volume, "postgres").await? {
+        Ok(stage) => stage,
+        Err(sentinel) => {
+            check_version(context, &engine_dir(volume, "postgres"), volume)?;
+            if sentinel.inputs != wanted.hash {
+                warnings.push(format!(
+                    "user, database, extensions or init files changed since the first boot ({}); they act on an empty volume only",
+                    sentinel.finished
+                ));
+            }
+            return Ok(FirstBoot { outcome: Booted::Done { at: sentinel.finished }, warnings });
+        }
+    };
+    warnings.extend(stage.warnings.iter().cloned());
+    steps.done("stage");
+    match build(context, &stage, &wanted, &mut steps).await {
+        Ok(caching) => {
+            let mut sentinel = Sentinel::new("postgres/first-boot", wanted.hash, &context.located.version, began.elapsed())?;
+            if wanted.password.is_some() {
+                sentinel.secrets.push("password".to_owned());
+            }
+            commit(stage, sentinel).await?;
+            steps.done("sync and rename");
+            if let Some(caching) = caching {
+                // It only tidies up; a panic in it is no failure of this boot.
+                let _ = caching.await;
+                steps.done("rest of the warm cache");
+            }
+            Ok(FirstBoot { outcome: Booted::Made { took: began.elapsed(), steps: steps.taken }, warnings })
+        }
+        Err(failure) => {
+            stage.discard()?;
+            Err(failure)
+        }
+    }
+}
+
+async fn build(
+    context: &Context<'_>,
+    stage: &Stage,
+    wanted: &Wanted,
+    steps: &mut Steps,
+) -> Result<Option<tokio::task::JoinHandle<()>>, Failure> {
+    scripts::check_tools(context, &wanted.scripts)?;
+    let (folder, data) = (stage.path(), stage.path().join("data"));
+    let programs = [tool(context, "postgres")?, tool(context, "initdb")?];
+    let run_as = run_as(context, &[&data, programs[0], programs[1]]);
+    // The stage itself is ours to open; only folders above it can be in the way.
+    let run_as = match run_as {
+        Ok(run_as) => run_as,
+        Err(failure) => match identity::choose(context.spec, super::invoke::ORDINARY)? {
+            user @ RunAs::User { .. } => {
+                stage.let_pass()?;
+                identity::check_passable(&user, &[&data, programs[0], programs[1]])?;
+                user
+            }
+            RunAs::Same | RunAs::Namespace { .. } => return Err(failure),
+        },
+    };
+    let caching = cluster::make(context, &folder, &run_as, steps).await?;
+    let socket = match run_as {
+        RunAs::User { .. } => data.clone(),
+        RunAs::Same | RunAs::Namespace { .. } => {
+            let run = context.places.service_run(&context.spec.id);
+            make_private(&run)?;
+            run.join("init")
+        }
+    };
+    let port = context.spec.port().unwrap_or(5432);
+    check_length(&socket, port)?;
+    if socket != data {
+        make_private(&socket)?;
+    }
+    let mut server = start(context, &data, &socket, &run_as).await?;
+    let result = match ready(&mut server, &data).await {
+        Ok(()) => {
+            steps.done("private server");
+            furnish(context, wanted, &socket, port, steps).await
+        }
+        Err(failure) => Err(failure),
+    };
+    let finished = server.stop(Signal::INT, DOWN).await;
+    if socket != data {
+        // The runtime folder goes away with the service anyway.
+        let _ = std::fs::remove_dir_all(&socket);
+    }
+    if let Err(mut failure) = result {
+        if finished.status.shell_code() != 0 {
+            failure.reason =
+                format!("{}; the private server: {}: {}", failure.reason, finished.status, last_lines(&finished.tail));
+        }
+        return Err(failure);
+    }
+    if !finished.status.success() {
+        return Err(Failure::new(
+            FailureKind::Task,
+            format!("the private server did not stop cleanly: {}: {}", finished.status, last_lines(&finished.tail)),
+        ));
+    }
+    steps.done("clean stop");
+    Ok(caching)
+}
+
+async fn start(context: &Context<'_>, data: &Path, socket: &Path, run_as: &RunAs) -> Result<Child, Failure> {
+    let mut argv = words(context, data, socket)?;
+    argv.extend(settings(context)?);
+    // Speed is free here: until the stage is synced as a whole, none of it counts.
+    for setting in
+        ["listen_addresses=", "fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "ssl=off"]
+    {
+        argv.extend(["-c".to_owned(), setting.to_owned()]);
+    }
+    context
+        .runner
+        .start(Request {
+            role: Role::Init,
+            program: tool(context, "postgres")?.to_owned(),
+            argv,
+            env: cluster::environment(context),
+            dir: data.to_owned(),
+            run_as: run_as.clone(),
+            timeout: LONGEST,
+        })
+        .await
+}
+
+/// Waits for the word `ready` that the server writes into its pid file; asking by connections would fill its log.
+async fn ready(server: &mut Child, data: &Path) -> Result<(), Failure> {
+    let file = data.join("postmaster.pid");
+    let poll = async {
+        loop {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            if text.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::select! {
+        () = poll => Ok(()),
+        status = server.wait() => Err(Failure::new(FailureKind::Task, format!("the private server ended: {status}"))),
+        () = tokio::time::sleep(UP) => Err(Failure::new(FailureKind::Task, format!("the private server was not ready after {} s", UP.as_secs()))),
+    }
+}
+
+fn say(context: &Context<'_>, text: &str) {
+    if let Some(sink) = &context.runner.sink {
+        sink.write(Stream::Stderr, format!("devrun: first boot: {text}\n").as_bytes());
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn furnish(context: &Context<'_>, wanted: &Wanted, socket: &Path, port: u16, steps: &mut Steps) -> Result<(), Failure> {
+    use super::super::generic::text_of;
+    use super::super::sql::{Session, Target, quoted_name, quoted_text, read_script};
+
+    let Wanted { user, database, password, scripts, .. } = wanted;
+    let login = |user: &str, database: &str| Target {
+        host: socket.display().to_string(),
+        port,
+        user: user.to_owned(),
+        password: None,
+        database: database.to_owned(),
+    };
+    text_of(socket)?;
+    let open = async |target: Target| {
+        Session::open(&target, context.runner.sink.clone())
+            .await
+            .map_err(|error| Failure::new(FailureKind::Task, format!("cannot log in to the private server: {error}")))
+    };
+    let admin = open(login("postgres", "postgres")).await?;
+    // The password must not reach the server's log, whatever the settings say.
+    admin
+        .run(
+            "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_duration = off; \
+             SET log_min_error_statement = 'panic'; SET standard_conforming_strings = on; SET password_encryption = 'scram-sha-256'",
+        )
+        .await?;
+    let secret = password.as_deref().map_or_else(|| "NULL".to_owned(), quoted_text);
+    if user == "postgres" {
+        admin.run(&format!("ALTER ROLE postgres PASSWORD {secret}")).await?;
+    } else {
+        // The throw-away password of the warm cache goes: nobody logs in as postgres but through the private socket.
+        admin
+            .run(&format!(
+                "ALTER ROLE postgres PASSWORD NULL; \
+                 CREATE ROLE {} LOGIN SUPERUSER CREATEDB CREATEROLE REPLICATION BYPASSRLS PASSWORD {secret}",
+                quoted_name(user)
+            ))
+            .await?;
+    }
+    steps.done("role");
+    if database != "postgres" {
+        admin.run(&format!("CREATE DATABASE {} OWNER {}", quoted_name(database), quoted_name(user))).await?;
+        steps.done("database");
+    }
+    drop(admin);
+    if !context.recipe.extensions.is_empty() {
+        let session = open(login(user, database)).await?;
+        for extension in &context.recipe.extensions {
+            session.run(&format!("CREATE EXTENSION IF NOT EXISTS {} CASCADE", quoted_name(extension))).await.map_err(
+                |failure| {
+                    Failure::new(FailureKind::Task, format!("extension {extension}: {}", failure.reason))
+                        .help("it must be installed beside this postgres: devrun which postgres")
+                },
+            )?;
+        }
+        steps.done("extensions");
+    }
+    for script in scripts {
+        say(context, &format!("running {}", script.path().display()));
+        match script {
+            Script::Sql(file) => {
+                let text = read_script(file)?;
+                let session = open(login(user, database)).await?;
+                session.run_script(&file.display().to_string(), &text).await?;
+            }
+            Script::Shell(file) => {
+                let around =
+                    scripts::Surroundings { user, database, password: password.as_deref().unwrap_or_default(), socket, port };
+                scripts::run_shell(context, file, &around).await?;
+            }
+        }
+    }
+    if !scripts.is_empty() {
+        steps.done("init files");
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn furnish(_: &Context<'_>, _: &Wanted, _: &Path, _: u16, _: &mut Steps) -> Result<(), Failure> {
+    Err(Failure::new(FailureKind::Config, "this devrun was built without the feature `postgres`, which a first boot needs"))
+}

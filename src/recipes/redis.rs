@@ -1,0 +1,89 @@
+//! Redis and Valkey: everything goes into a configuration file of mode 0600, so that no password stands on a command line.
+
+use std::path::PathBuf;
+
+use super::fill::redis_word;
+use super::generic::{files, text_of, values};
+use super::{Context, Invocation, engine_dir, tool};
+use crate::model::keeper::RunAs;
+use crate::model::{Failure, FailureKind};
+
+/// Directives that belong to keys of the procfile, and the key.
+const TAKEN: &[(&str, &str)] = &[
+    ("port", "port"),
+    ("bind", "bind"),
+    ("dir", "data"),
+    ("requirepass", "password"),
+    ("daemonize", "nothing: it must stay in the foreground"),
+    ("supervised", "nothing: it must stay in the foreground"),
+];
+
+/// What to exec.
+///
+/// # Errors
+/// `Config` for a setting that is not to be set, `Binary` when the server is missing.
+pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
+    let name = context.recipe.recipe.bin.first().map_or("redis-server", String::as_str);
+    let program = tool(context, name)?.to_owned();
+    let run = context.places.service_run(&context.spec.id);
+    let file = run.join("redis.conf");
+    let mut files = files(context, &values(context)?)?;
+    // A configuration of the user's own, given by `render`, stands as it is.
+    if !files.iter().any(|(path, _)| *path == file) {
+        files.push((file.clone(), configuration(context)?));
+    }
+    let dir: PathBuf = match context.volume {
+        Some(volume) => engine_dir(volume, &context.recipe.recipe.name),
+        None => run,
+    };
+    Ok(Invocation {
+        program,
+        argv: vec![name.to_owned(), text_of(&file)?],
+        env: context.located.env.clone(),
+        dir,
+        run_as: RunAs::Same,
+        files,
+    })
+}
+
+fn configuration(context: &Context<'_>) -> Result<String, Failure> {
+    let spec = context.spec;
+    let mut lines = vec!["# Written by devrun before each start.".to_owned()];
+    let mut line = |name: &str, words: &[&str]| {
+        let words: Vec<_> = words.iter().map(|word| redis_word(word)).collect();
+        lines.push(format!("{name} {}", words.join(" ")));
+    };
+    line("bind", &[&spec.bind]);
+    line("port", &[&spec.port().unwrap_or(6379).to_string()]);
+    line("daemonize", &["no"]);
+    match context.volume {
+        Some(volume) => line("dir", &[&text_of(&engine_dir(volume, &context.recipe.recipe.name))?]),
+        None => {
+            // Without a volume there is nowhere to save to.
+            line("dir", &[&text_of(&context.places.service_run(&spec.id))?]);
+            line("save", &[""]);
+        }
+    }
+    let attribute = |name: &str| spec.attributes.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    if let Some(password) = attribute("password") {
+        if password.contains('\0') {
+            return Err(Failure::new(FailureKind::Config, "the password holds a NUL byte"));
+        }
+        line("requirepass", &[password]);
+        if let Some(user) = attribute("user").filter(|user| *user != "default") {
+            line("user", &[user, "on", &format!(">{password}"), "~*", "&*", "+@all"]);
+        }
+    }
+    for (name, value) in &context.recipe.settings {
+        if let Some((_, key)) = TAKEN.iter().find(|(taken, _)| taken.eq_ignore_ascii_case(name)) {
+            return Err(Failure::new(FailureKind::Config, format!("set.{name} belongs to {key}")));
+        }
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
+            return Err(Failure::new(FailureKind::Config, format!("{name:?} is no directive of redis")));
+        }
+        let words: Vec<&str> = value.split_whitespace().collect();
+        line(name, if words.is_empty() { &[""] } else { &words });
+    }
+    lines.push(String::new());
+    Ok(lines.join("\n"))
+}
