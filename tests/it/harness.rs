@@ -653,3 +653,37 @@ impl Drop for Project {
 pub fn is_root() -> bool {
     nix::unistd::Uid::effective().is_root()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A harness that cannot see a leak would let every other test pass.
+    #[test]
+    fn a_process_left_in_the_project_is_found_in_every_guise() {
+        let project = Project::new();
+        let spawn = |command: &mut Command| command.spawn().expect("it runs");
+        let mut children = [
+            // By its working directory alone, by its environment alone, by the token alone.
+            spawn(Command::new("sleep").arg("1000").env_clear().current_dir(project.dir())),
+            spawn(Command::new("sleep").arg("1000").current_dir("/").env("X", project.dir())),
+            spawn(Command::new("sh").args(["-c", "read never", &project.fill("{token}")]).current_dir("/").stdin(Stdio::piped())),
+        ];
+        let found = project.leftovers();
+        for child in &children {
+            let pid = i32::try_from(child.id()).expect("a pid");
+            assert!(found.iter().any(|process| process.pid == pid), "{pid} among {found:?}");
+        }
+        // A killed child that nobody waited for is a zombie, and a zombie is not alive.
+        for child in &mut children {
+            child.kill().expect("our own child");
+        }
+        let direct: Vec<i32> = children.iter().filter_map(|child| i32::try_from(child.id()).ok()).collect();
+        eventually("zombies do not count", PATIENCE, || {
+            project.leftovers().iter().all(|process| !direct.contains(&process.pid)).then_some(())
+        });
+        for child in &mut children {
+            child.wait().expect("our own child");
+        }
+    }
+}
