@@ -1,8 +1,14 @@
-//! Dispatch. The keeper comes first: it must not meet a thread or a runtime.
+//! The binary: hands its words to the library and returns the exit code.
 
-fn main() {
-    let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    if args.get(1).is_some_and(|word| word == "__keeper") {
-        std::process::exit(devrun::keeper::main(args.get(2..).unwrap_or_default()));
-    }
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().collect();
+    // The keeper forks, so it must be dispatched before any thread or runtime exists.
+    let code = if words.get(1).is_some_and(|word| word == "__keeper") {
+        devrun::keeper::main(words.get(2..).unwrap_or_default())
+    } else {
+        devrun::cli::main(words)
+    };
+    ExitCode::from(u8::try_from(code.clamp(0, 255)).unwrap_or(125))
 }

@@ -1,3 +1,98 @@
-//! To come.
+//! The command line: one file a verb, one place where words become options.
+//!
+//! `Args` structs never leave this folder's files: a verb turns them into the values that the layers below take.
 
+pub mod args;
+pub mod check;
+pub mod down;
+pub mod load;
+pub mod logs;
+pub mod outcome;
+pub mod ps;
+pub mod session;
+pub mod supervise;
+pub mod up;
+pub mod verbs;
+pub mod wait;
 pub mod wait_url;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::exit;
+use crate::model::Failure;
+use crate::ui::term::{Term, say};
+
+use args::{Cli, Verb};
+
+/// Runs one invocation and returns its exit code.
+#[must_use]
+pub fn main(words: Vec<OsString>) -> i32 {
+    let words = args::follow_after_logs(words);
+    let command = Cli::command();
+    let matches = match command.try_get_matches_from(words) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // clap prints help and version on stdout, mistakes on stderr; a reader that is gone is no failure.
+            let _gone = error.print();
+            return if error.use_stderr() { exit::USAGE } else { exit::DONE };
+        }
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _gone = error.print();
+            return exit::USAGE;
+        }
+    };
+    let env = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true" || value == "1");
+    let term = Term::decide(cli.globals.color.as_str(), cli.globals.progress.as_str(), ci, env("NO_COLOR"));
+    match dispatch(cli, term) {
+        Ok(code) => code,
+        Err(failure) => report(&failure, term),
+    }
+}
+
+fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
+    let globals = cli.globals;
+    match cli.verb {
+        Verb::Up(args) => up::run(&globals, &args, term),
+        Verb::Down(args) => down::run(&globals, &args, term),
+        Verb::Stop(args) => verbs::stop(&globals, &args, term),
+        Verb::Start(args) => verbs::start(&globals, &args, term),
+        Verb::Restart(args) => verbs::restart(&globals, &args, term),
+        Verb::Kill(args) => verbs::kill(&globals, &args, term),
+        Verb::Wait(args) => wait::run(&globals, &args, term),
+        Verb::Ps(args) => ps::run(&globals, &args, term),
+        Verb::Logs(args) => logs::run(&globals, &args, term),
+        Verb::Check(args) => check::run(&globals, &args, term),
+        Verb::Version => verbs::version(),
+        Verb::Supervise => supervise::run(),
+        Verb::Other(words) => Err(args::not_built(&words)),
+    }
+}
+
+/// The failure, its help, and the line that names the code's meaning.
+fn report(failure: &Failure, term: Term) -> i32 {
+    let code = exit::of(failure.kind);
+    say(format!("{} {}", crate::ui::term::paint(term.err_color, "31;1", "error:"), crate::ui::term::safe(&failure.reason)));
+    if let Some(help) = &failure.help {
+        say(format!("{} {}", crate::ui::term::paint(term.err_color, "36", "help:"), crate::ui::term::safe(help)));
+    }
+    say(outcome::last_line(code, None, &failure.reason));
+    code
+}
+
+/// A runtime for verbs that talk to a supervisor; small, as it lives for moments.
+///
+/// # Errors
+/// `Internal` when none can be made.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(crate::model::FailureKind::Internal, format!("no runtime can be made: {error}")))
+}

@@ -1,1 +1,9 @@
-//! To come.
+//! What people see. stdout is data, stderr is talk; a terminal that is gone is no reason to stop a database, so every write
+//! may fail and none panics.
+
+pub mod download;
+pub mod logview;
+pub mod progress;
+pub mod summary;
+pub mod table;
+pub mod term;

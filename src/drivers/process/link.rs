@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind};
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +23,7 @@ use crate::model::keeper::{ExitStatus, FromKeeper, Identity, KeeperHello, Proces
 use crate::model::{Failure, FailureKind, Signal};
 
 use super::orphans::Orphans;
+use super::reactor;
 use super::tree::{self, News};
 use super::wire::{Inbox, Outbox, Read};
 use super::{fork, identity};
@@ -217,7 +219,8 @@ impl Line {
         let (pid, socket) = fork::start_keeper(&options.program, nofile)
             .map_err(|error| broken(&format!("{}: {error}", options.program.display())))?;
         let keeper = identity::of(pid).unwrap_or(Identity { pid, start: 0, boot: String::new() });
-        let socket = AsyncFd::register(socket).map_err(|error| broken(&error.to_string()))?;
+        let socket =
+            reactor::register(socket, Interest::READABLE | Interest::WRITABLE).map_err(|error| broken(&error.to_string()))?;
         let mut line = Self { socket, keeper, inbox: Inbox::default(), outbox: Outbox::default() };
         let answer = tokio::time::timeout(ANSWER, line.greet(&options.hello)).await;
         match answer {

@@ -1,6 +1,7 @@
 //! Processes: the supervisor's end of the keeper's socketpair, and what both ends share (fork, identity, tree, sweep).
 
 pub mod cgroup;
+pub mod detach;
 pub mod evidence;
 pub mod fork;
 pub mod identity;
@@ -8,6 +9,7 @@ pub mod link;
 pub mod orderly;
 pub mod orphans;
 pub mod procfs;
+pub mod reactor;
 pub mod runner;
 pub mod signal;
 pub mod sweep;

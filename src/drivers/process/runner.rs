@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -140,7 +141,7 @@ impl Runner {
         match events.recv().await.ok_or_else(ended)? {
             ProcessEvent::Spawned { identity, stdout, stderr, .. } => {
                 let open = |end: Option<OwnedFd>| -> Result<Option<AsyncFd<OwnedFd>>, Failure> {
-                    let reader = end.map(AsyncFd::register).transpose();
+                    let reader = end.map(|end| super::reactor::register(end, Interest::READABLE)).transpose();
                     reader.map_err(|error| Failure::new(FailureKind::Internal, format!("output of {program}: {error}")))
                 };
                 let ends = [open(Some(stdout))?, open(stderr)?];

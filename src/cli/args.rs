@@ -1,0 +1,491 @@
+//! Every word of the command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::{Failure, FailureKind};
+
+/// Runs a stack of native services from one procfile.
+#[derive(Debug, Parser)]
+#[command(
+    name = "devrun",
+    version,
+    about = "Runs a stack of native services from one procfile.toml: no containers, nothing left running.",
+    after_help = "Examples:\n  devrun up              bring the stack up and follow its logs; Ctrl-C stops it\n  devrun up -d           return when everything is ready\n  devrun wait postgres   block until one service is ready\n  devrun ps              what runs, and how it is\n  devrun logs -f api     follow one service\n  devrun down            stop everything in reverse order; data stays",
+    disable_help_subcommand = false,
+    infer_subcommands = false
+)]
+pub struct Cli {
+    /// For every verb.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How to show a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressArg {
+    /// Live lines on a terminal, else plain.
+    Auto,
+    /// Live lines.
+    Tty,
+    /// A line per change.
+    Plain,
+    /// A JSON object per change.
+    Json,
+    /// Failures only.
+    Quiet,
+}
+
+macro_rules! words {
+    ($type:ident { $($variant:ident = $word:literal),+ }) => {
+        impl $type {
+            /// As typed.
+            #[must_use]
+            pub fn as_str(self) -> &'static str { match self { $(Self::$variant => $word),+ } }
+        }
+    };
+}
+words!(Color { Auto = "auto", Always = "always", Never = "never" });
+words!(ProgressArg { Auto = "auto", Tty = "tty", Plain = "plain", Json = "json", Quiet = "quiet" });
+
+/// Options before or after any verb.
+#[derive(Debug, Clone, Args)]
+pub struct Globals {
+    /// Procfile to read; more than one are merged in order
+    #[arg(short = 'f', long = "file", value_name = "FILE", global = true, env = "DEVRUN_FILE", help_heading = "Global options")]
+    pub file: Vec<PathBuf>,
+    /// Look for the procfile from here
+    #[arg(
+        short = 'C',
+        long,
+        value_name = "DIR",
+        global = true,
+        env = "DEVRUN_PROJECT_DIRECTORY",
+        help_heading = "Global options"
+    )]
+    pub project_directory: Option<PathBuf>,
+    /// Another project name
+    #[arg(short = 'p', long, value_name = "NAME", global = true, env = "DEVRUN_PROJECT_NAME", help_heading = "Global options")]
+    pub project_name: Option<String>,
+    /// The [modes.M] overlay to apply
+    #[arg(long, value_name = "M", global = true, env = "DEVRUN_MODE", help_heading = "Global options")]
+    pub mode: Option<String>,
+    /// Services of this profile too; `*` is all
+    #[arg(long, value_name = "P", global = true, env = "DEVRUN_PROFILE", value_delimiter = ',', help_heading = "Global options")]
+    pub profile: Vec<String>,
+    /// Values for placeholders, before those of [project].env_file
+    #[arg(long, value_name = "F", global = true, env = "DEVRUN_ENV_FILE", help_heading = "Global options")]
+    pub env_file: Option<PathBuf>,
+    /// An isolated second copy: own state, own ports
+    #[arg(long, value_name = "NAME", global = true, help_heading = "Global options")]
+    pub instance: Option<String>,
+    /// State somewhere else than in .devrun/
+    #[arg(long, value_name = "DIR", global = true, env = "DEVRUN_STATE_DIR", help_heading = "Global options")]
+    pub state_dir: Option<PathBuf>,
+    /// When to use colour
+    #[arg(
+        long,
+        value_name = "WHEN",
+        global = true,
+        env = "DEVRUN_COLOR",
+        default_value = "auto",
+        help_heading = "Global options"
+    )]
+    pub color: Color,
+    /// How to show a start
+    #[arg(
+        long,
+        value_name = "HOW",
+        global = true,
+        env = "DEVRUN_PROGRESS",
+        default_value = "auto",
+        help_heading = "Global options"
+    )]
+    pub progress: ProgressArg,
+    /// Say what is decided and why (also DEBUG=1)
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub debug: bool,
+    /// Ask nothing
+    #[arg(short = 'y', long, global = true, help_heading = "Global options")]
+    pub yes: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Bring up the stack, or the named services and what they need
+    #[command(
+        after_help = "Examples:\n  devrun up                    follow the logs; Ctrl-C stops everything in reverse order\n  devrun up -d                 return when everything is ready\n  devrun up -d api             only api and what it needs\n  devrun up -d --rollback      leave nothing running when the start fails"
+    )]
+    Up(UpArgs),
+    /// Stop everything in reverse order; data and secrets stay
+    #[command(
+        after_help = "Examples:\n  devrun down\n  devrun down --emergency        kill everything that is provably this project's, now; needs no supervisor\n  devrun down --volumes          and delete the data"
+    )]
+    Down(DownArgs),
+    /// Stop services; they stay stopped until started
+    #[command(after_help = "Example:\n  devrun stop api")]
+    Stop(NamesArgs),
+    /// Start services and what they need
+    #[command(after_help = "Example:\n  devrun start api")]
+    Start(NamesArgs),
+    /// Stop and start services; the procfile and environment are read again
+    #[command(
+        after_help = "Examples:\n  devrun restart api\n  LOG_LEVEL=debug devrun restart api\n  devrun restart postgres --with-dependents"
+    )]
+    Restart(RestartArgs),
+    /// Send a signal to services
+    #[command(after_help = "Example:\n  devrun kill -s HUP proxy")]
+    Kill(KillArgs),
+    /// Block until something is ready
+    #[command(
+        after_help = "Examples:\n  devrun wait postgres redis\n  devrun wait --all --timeout 60s\n  devrun wait postgres://app:secret@127.0.0.1:5432/app      no procfile needed\n  devrun wait http://localhost:8000/health -- npm test"
+    )]
+    Wait(WaitArgs),
+    /// Show what runs, and how it is
+    #[command(
+        visible_alias = "status",
+        after_help = "Examples:\n  devrun ps\n  devrun ps --json\n  devrun ps --check            0 all well, 1 a service failed, 6 nothing runs"
+    )]
+    Ps(PsArgs),
+    /// Show logs, also after the stack is down
+    #[command(after_help = "Examples:\n  devrun logs -f\n  devrun logs -n 50 api worker\n  devrun logs --since 10m --grep error")]
+    Logs(LogsArgs),
+    /// Validate the procfile; spawns nothing
+    #[command(after_help = "Example:\n  devrun check")]
+    Check(CheckArgs),
+    /// Show the version
+    Version,
+    /// The supervisor of `up -d`; takes its order on stdin.
+    #[command(name = "__supervise", hide = true)]
+    Supervise,
+    /// Whatever else was typed.
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+/// `up`.
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    /// Services to bring up; all if none
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Return when everything is ready; the supervisor goes on in the background
+    #[arg(short = 'd', long, alias = "wait", short_alias = 'D')]
+    pub detach: bool,
+    /// With -d: return at once
+    #[arg(long, requires = "detach")]
+    pub no_wait: bool,
+    /// Only the named services, not what they need
+    #[arg(long)]
+    pub no_deps: bool,
+    /// A failed start takes everything down again
+    #[arg(long)]
+    pub rollback: bool,
+    /// Any failure takes everything down
+    #[arg(long, alias = "abort-on-container-exit", alias = "abort-on-container-failure")]
+    pub abort_on_failure: bool,
+    /// Everything goes down when this one ends, and its exit code is ours
+    #[arg(long, value_name = "S")]
+    pub exit_code_from: Option<String>,
+    /// Copies of a service: S=N
+    #[arg(long, value_name = "S=N")]
+    pub scale: Vec<String>,
+    /// For the whole start
+    #[arg(long, value_name = "T")]
+    pub timeout: Option<String>,
+    /// Choose free ports for everything
+    #[arg(long, value_name = "auto")]
+    pub ports: Option<String>,
+    /// Make a new database cluster from nothing instead of from the cached empty one
+    #[arg(long)]
+    pub no_init_cache: bool,
+    /// Fetch nothing
+    #[arg(long, env = "DEVRUN_OFFLINE")]
+    pub offline: bool,
+    /// A base URL or file:// folder in the place of every vendor host
+    #[arg(long, value_name = "BASE", env = "DEVRUN_MIRROR")]
+    pub mirror: Option<String>,
+    /// Say what would be done, and why; do nothing
+    #[arg(long)]
+    pub plan: bool,
+}
+
+/// `down`.
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    /// Kill everything that is provably this project's, at once; needs no supervisor and no valid procfile
+    #[arg(long)]
+    pub emergency: bool,
+    /// With --emergency: every devrun stack of this user
+    #[arg(long, requires = "emergency")]
+    pub all: bool,
+    /// Shorten every grace to this
+    #[arg(short = 't', long, value_name = "T")]
+    pub timeout: Option<String>,
+    /// Delete the data of persistent and cache volumes too
+    #[arg(long, short = 'v', env = "CLEANUP_VOLUMES", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub volumes: bool,
+}
+
+/// Verbs that take names.
+#[derive(Debug, Args)]
+pub struct NamesArgs {
+    /// Services; all if none
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+}
+
+/// `restart`.
+#[derive(Debug, Args)]
+pub struct RestartArgs {
+    /// Services; all if none
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// And what depends on them
+    #[arg(long)]
+    pub with_dependents: bool,
+}
+
+/// `kill`.
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// Name or number of the signal
+    #[arg(short = 's', long, value_name = "SIG", default_value = "KILL")]
+    pub signal: String,
+    /// Services
+    #[arg(value_name = "SERVICE", required = true)]
+    pub services: Vec<String>,
+}
+
+/// `wait`.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Services, tasks, or postgres:// redis:// http(s):// tcp:// unix: bolt:// addresses
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Everything of the stack
+    #[arg(long)]
+    pub all: bool,
+    /// What to wait for
+    #[arg(long = "for", value_name = "WHAT", default_value = "ready", value_parser = ["ready", "healthy", "exited", "stopped"])]
+    pub until: String,
+    /// Give up after
+    #[arg(long, value_name = "T", env = "TIMEOUT")]
+    pub timeout: Option<String>,
+    /// The longest pause between attempts
+    #[arg(long, value_name = "T", env = "RETRY_INTERVAL")]
+    pub interval: Option<String>,
+    /// Give up after so many attempts
+    #[arg(long, value_name = "N", env = "MAX_RETRIES")]
+    pub retries: Option<u32>,
+    /// Redis: also SET, GET and DEL a throw-away key
+    #[arg(long)]
+    pub roundtrip: bool,
+    /// HTTP: fail when the answer takes longer
+    #[arg(long, value_name = "N")]
+    pub max_ms: Option<u64>,
+    /// Say what is tried
+    #[arg(short = 'v', long)]
+    pub verbose: bool,
+    /// Run this when ready, in our place
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `ps`.
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Names only
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// Only those in this state or health
+    #[arg(long, value_name = "S")]
+    pub status: Vec<String>,
+    /// Tell by the exit code whether all is well
+    #[arg(long)]
+    pub check: bool,
+    /// Show again whenever something changes
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Services; all if none
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Go on with what comes (also -f)
+    #[arg(long)]
+    pub follow: bool,
+    /// The last N lines of each
+    #[arg(short = 'n', long = "tail", value_name = "N")]
+    pub tail: Option<String>,
+    /// RFC 3339 before each line
+    #[arg(short = 't', long)]
+    pub timestamps: bool,
+    /// Not before: 10m, or RFC 3339
+    #[arg(long, value_name = "T")]
+    pub since: Option<String>,
+    /// Not after
+    #[arg(long, value_name = "T")]
+    pub until: Option<String>,
+    /// Only lines that match
+    #[arg(long, value_name = "PATTERN")]
+    pub grep: Option<String>,
+    /// A JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// No name before each line
+    #[arg(long, alias = "no-log-prefix")]
+    pub no_prefix: bool,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Say nothing when all is well
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+}
+
+/// After `logs` and `events` a short `-f` means follow, as in compose; clap knows it as the global `--file`.
+#[must_use]
+pub fn follow_after_logs(words: Vec<OsString>) -> Vec<OsString> {
+    let takes_value = [
+        "-f",
+        "--file",
+        "-C",
+        "--project-directory",
+        "-p",
+        "--project-name",
+        "--mode",
+        "--profile",
+        "--env-file",
+        "--instance",
+        "--state-dir",
+        "--color",
+        "--progress",
+    ];
+    let mut verb = None;
+    let mut skip = false;
+    for (at, word) in words.iter().enumerate().skip(1) {
+        let text = word.to_string_lossy();
+        if skip {
+            skip = false;
+        } else if takes_value.contains(&text.as_ref()) {
+            skip = true;
+        } else if !text.starts_with('-') {
+            verb = Some(at);
+            break;
+        }
+    }
+    let Some(at) = verb.filter(|at| words[*at] == "logs" || words[*at] == "events") else { return words };
+    words
+        .into_iter()
+        .enumerate()
+        .map(|(place, word)| if place > at && word == "-f" { OsString::from("--follow") } else { word })
+        .collect()
+}
+
+/// Verbs of the contract that this version does not have.
+const PLANNED: &[&str] = &[
+    "run",
+    "exec",
+    "shell",
+    "psql",
+    "redis-cli",
+    "sql",
+    "cypher",
+    "events",
+    "inspect",
+    "top",
+    "stats",
+    "ui",
+    "web",
+    "urls",
+    "ports",
+    "routes",
+    "volumes",
+    "df",
+    "resources",
+    "graph",
+    "analyze",
+    "attach",
+    "config",
+    "env",
+    "init",
+    "import",
+    "export",
+    "task",
+    "migrate",
+    "fetch",
+    "lock",
+    "which",
+    "catalog",
+    "secret",
+    "snapshot",
+    "backup",
+    "restore",
+    "scale",
+    "clean",
+    "rebuild",
+    "build",
+    "report",
+    "doctor",
+    "ls",
+    "completions",
+    "schema",
+    "man",
+];
+
+/// The answer to a verb that is not here.
+#[must_use]
+pub fn not_built(words: &[OsString]) -> Failure {
+    let verb = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    if PLANNED.contains(&verb.as_str()) {
+        Failure::new(FailureKind::Config, format!("`devrun {verb}` is not built yet"))
+            .help("`devrun help` lists the verbs that are")
+    } else {
+        Failure::new(FailureKind::Config, format!("there is no verb {verb:?}")).help("`devrun help` lists the verbs")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_short_f_after_logs_means_follow() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(follow_after_logs(words("devrun logs -f api")), words("devrun logs --follow api"));
+        assert_eq!(follow_after_logs(words("devrun -f x.toml logs -f")), words("devrun -f x.toml logs --follow"));
+        assert_eq!(follow_after_logs(words("devrun up -f x.toml")), words("devrun up -f x.toml"));
+    }
+}

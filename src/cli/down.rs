@@ -1,0 +1,190 @@
+//! `devrun down` and `devrun down --emergency`. Neither needs a valid procfile: what runs is what was started.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::control::Client;
+use crate::drivers::process::sweep::{How, SweepReport, sweep};
+use crate::drivers::{journal, runtime_dir};
+use crate::exit;
+use crate::model::{Command, Failure, FailureKind, Places, VolumeClass, VolumeSpec, duration};
+use crate::ui::progress::ProgressView;
+use crate::ui::summary;
+use crate::ui::term::{Progress, Term, data, say};
+
+use super::args::{DownArgs, Globals};
+use super::load::{self, Wanted};
+use super::session::{Session, Signals, token, until_gone};
+
+/// Runs it.
+///
+/// # Errors
+/// As the contract's exit codes say.
+pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failure> {
+    if args.all {
+        return Err(Failure::new(FailureKind::Config, "`down --emergency --all` is not built yet")
+            .help("run `devrun down --emergency` in each project"));
+    }
+    let project = load::project(globals)?;
+    let grace = args
+        .timeout
+        .as_deref()
+        .map(|text| {
+            // compose takes bare seconds here.
+            duration::parse(text).or_else(|error| text.parse().map(Duration::from_secs).map_err(|_| error))
+        })
+        .transpose()
+        .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun down -t 5s"))?;
+    // Looked up before the stop: with a broken procfile nothing must have been stopped for a deletion that cannot be done.
+    let volumes = if args.volumes {
+        let plan = load::plan(globals, &project, &Wanted::look())?;
+        plan.volumes.values().filter(|volume| is_deleted(volume)).cloned().collect()
+    } else {
+        Vec::new()
+    };
+    let code = if args.emergency {
+        emergency(&project.places)?
+    } else {
+        super::runtime()?.block_on(gentle(&project.places, grace, term))?
+    };
+    if code == exit::DONE {
+        for volume in volumes {
+            delete(&volume, term)?;
+        }
+    }
+    Ok(code)
+}
+
+fn is_deleted(volume: &VolumeSpec) -> bool {
+    !volume.placed && matches!(volume.class, VolumeClass::Persistent | VolumeClass::Cache)
+}
+
+fn delete(volume: &VolumeSpec, term: Term) -> Result<(), Failure> {
+    if !volume.path.exists() {
+        return Ok(());
+    }
+    let failed = |path: &Path, error: std::io::Error| {
+        Failure::new(FailureKind::Config, format!("{} cannot be deleted: {error}", path.display()))
+            .help("check its owner and permissions")
+    };
+    // The folder itself may be a mount point: its content goes, then the folder where it can.
+    let entries = std::fs::read_dir(&volume.path).map_err(|error| failed(&volume.path, error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| failed(&volume.path, error))?;
+        let kind = entry.file_type().map_err(|error| failed(&entry.path(), error))?;
+        let gone = if kind.is_dir() { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
+        gone.map_err(|error| failed(&entry.path(), error))?;
+    }
+    let _mounted = std::fs::remove_dir(&volume.path);
+    if term.progress != Progress::Quiet {
+        say(format!("volume {} deleted", volume.name));
+    }
+    Ok(())
+}
+
+async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<i32, Failure> {
+    let mut signals = Signals::take()?;
+    let mut tries = 0;
+    loop {
+        let found = Session::remote(places, Duration::ZERO).await?;
+        if let Some((mut session, status)) = found {
+            let mut view = ProgressView::new(term);
+            view.status(&status);
+            let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+            session.command(token(), Command::Down { grace_ms }).await?;
+            let (stops, last, interrupted) = until_gone(&mut session, &mut view, &mut signals).await?;
+            view.clear();
+            wait_for_end(places).await?;
+            if !matches!(term.progress, Progress::Quiet | Progress::Json) {
+                say(summary::stops(&stops).trim_end());
+            }
+            if let Some(outcome) = last {
+                let survived = outcome.failures.iter().find(|failed| failed.failure.kind == FailureKind::Survivors);
+                if let Some(failed) = survived {
+                    return Err(failed.failure.clone());
+                }
+            }
+            // Nobody saw the end: prove it.
+            let report = leftovers(places, How::Gentle).await?;
+            return conclude(&report, interrupted);
+        }
+        if load::is_running(places)? {
+            // Just starting, just ending, or stuck.
+            tries += 1;
+            if tries > 200 {
+                return Err(Failure::new(FailureKind::Elsewhere, "a supervisor holds the lock and cannot be reached")
+                    .help("devrun down --emergency ends it and what it runs"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        }
+        let report = leftovers(places, How::Gentle).await?;
+        if report.killed.is_empty() && report.survivors.is_empty() && term.progress != Progress::Quiet {
+            say("nothing is running");
+        }
+        let _gone = runtime_dir::remove_run(places);
+        return conclude(&report, None);
+    }
+}
+
+/// The supervisor's last steps: it lets go of the lock when nothing of it is left.
+async fn wait_for_end(places: &Places) -> Result<(), Failure> {
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
+    while load::is_running(places)? && tokio::time::Instant::now() < give_up {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(())
+}
+
+async fn leftovers(places: &Places, how: How) -> Result<SweepReport, Failure> {
+    let places = places.clone();
+    tokio::task::spawn_blocking(move || match journal::read(&places.journal()) {
+        Ok(journal) => sweep(&journal, &places, how),
+        Err(_) => SweepReport::default(),
+    })
+    .await
+    .map_err(|error| Failure::new(FailureKind::Internal, format!("the sweep failed: {error}")))
+}
+
+fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failure> {
+    for gone in &report.killed {
+        let service = gone.service.as_ref().map(|id| format!("{id}: ")).unwrap_or_default();
+        // The list is data: a script may want to check it.
+        let _reader_gone = data(format!("{service}pid {} ({}) ended, known by its {}", gone.pid, gone.command, gone.evidence));
+    }
+    if let Some(first) = report.survivors.first() {
+        let list = report.survivors.iter().map(|left| format!("{} ({})", left.pid, left.command)).collect::<Vec<_>>().join(", ");
+        return Err(Failure::new(FailureKind::Survivors, format!("these could not be ended: {list}"))
+            .help(format!("look at what pid {} is stuck in: cat /proc/{}/stack", first.pid, first.pid)));
+    }
+    Ok(interrupted.unwrap_or(exit::DONE))
+}
+
+/// Everything that is provably this project's, now: the supervisor first, so that nothing is restarted.
+fn emergency(places: &Places) -> Result<i32, Failure> {
+    let report = match journal::read(&places.journal()) {
+        Ok(journal) => sweep(&journal, places, How::Emergency),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => SweepReport::default(),
+        Err(error) => {
+            return Err(Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", places.journal().display()))
+                .help("run devrun as the user who started the stack"));
+        }
+    };
+    if report.killed.is_empty() && report.survivors.is_empty() {
+        say("nothing was left");
+    }
+    let code = conclude(&report, None)?;
+    let _gone = runtime_dir::remove_run(places);
+    Ok(code)
+}
+
+/// Whether a supervisor answers; for verbs that only look.
+///
+/// # Errors
+/// `Elsewhere` when one is there and does not answer.
+pub async fn connect(places: &Places) -> Result<Client, Failure> {
+    match Client::connect(places).await? {
+        Some(client) => Ok(client),
+        None => Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d")),
+    }
+}

@@ -1,0 +1,375 @@
+//! From the command line to a `Plan`: finds the procfile, reads what it names, chooses ports, makes secrets.
+//!
+//! The config layer is pure; this is its I/O. A verb that only looks (`Purpose::Look`) makes nothing and chooses nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::{self, Facts, Options, PortWish, Source};
+use crate::drivers::fetch::{FetchOptions, Progress};
+use crate::drivers::{fetch, lock, ports, runtime_dir, secrets};
+use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
+use crate::recipes::Book;
+use crate::ui::term::say;
+
+use super::args::Globals;
+
+/// The names looked for, in order.
+const NAMES: &[&str] = &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile"];
+
+/// Where the project is; known without a valid procfile.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// Procfiles in order.
+    pub files: Vec<PathBuf>,
+    /// The first one's folder.
+    pub root: PathBuf,
+    /// Its folders.
+    pub places: Places,
+    /// Instance name, empty for the usual one.
+    pub instance: String,
+    /// Our environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Why the plan is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To look at: nothing is made.
+    Look,
+    /// To start things: ports are chosen, secrets are made.
+    Start,
+}
+
+/// A request for a plan.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Why.
+    pub purpose: Purpose,
+    /// Services named on the command line.
+    pub named: Vec<String>,
+    /// `--scale`.
+    pub scale: BTreeMap<String, u32>,
+    /// `--ports auto`.
+    pub ports_auto: bool,
+    /// Not `--no-init-cache`.
+    pub init_cache: bool,
+    /// Warnings are printed.
+    pub warn: bool,
+}
+
+impl Wanted {
+    /// To look at, with nothing named.
+    #[must_use]
+    pub fn look() -> Self {
+        Self {
+            purpose: Purpose::Look,
+            named: Vec::new(),
+            scale: BTreeMap::new(),
+            ports_auto: false,
+            init_cache: true,
+            warn: false,
+        }
+    }
+}
+
+/// Our environment as text; a variable that is not UTF-8 cannot be passed on and is left out.
+#[must_use]
+pub fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+/// Finds the project.
+///
+/// # Errors
+/// `Config` when there is no procfile, or one that may not be used.
+pub fn project(globals: &Globals) -> Result<Project, Failure> {
+    let env = environment();
+    let cwd = std::env::current_dir()
+        .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;
+    let start = match &globals.project_directory {
+        Some(dir) => absolute(&cwd, dir),
+        None => cwd.clone(),
+    };
+    let files = if globals.file.is_empty() {
+        vec![search(&start)?]
+    } else {
+        globals.file.iter().map(|file| absolute(&start, file)).collect()
+    };
+    let first = files.first().ok_or_else(|| Failure::new(FailureKind::Config, "no procfile was named"))?;
+    let folder = first.parent().unwrap_or(Path::new("/"));
+    let root = fs::canonicalize(folder).map_err(|error| {
+        Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", folder.display()))
+            .help("check the path after -f or -C")
+    })?;
+    let instance = instance(globals, &env, first, &root);
+    if !instance.is_empty() && crate::model::ProjectName::new(instance.as_str()).is_err() {
+        return Err(Failure::new(FailureKind::Config, format!("{instance:?} is no instance name"))
+            .help("use lower-case letters, digits, `-` and `_`: --instance b"));
+    }
+    let state_dir = globals.state_dir.as_ref().map(|dir| absolute(&cwd, dir));
+    let places = runtime_dir::locate(&root, &instance, state_dir.as_deref(), &env);
+    Ok(Project { files, root, places, instance, env })
+}
+
+fn absolute(base: &Path, path: &Path) -> PathBuf {
+    base.join(path)
+}
+
+/// Inside a service `DEVRUN_INSTANCE` names the service's own instance; it counts only for that very project.
+fn instance(globals: &Globals, env: &BTreeMap<String, String>, file: &Path, root: &Path) -> String {
+    if let Some(name) = &globals.instance {
+        return name.clone();
+    }
+    let Some(name) = env.get("DEVRUN_INSTANCE").filter(|name| !name.is_empty()) else { return String::new() };
+    match env.get("DEVRUN_PROJECT") {
+        None => name.clone(),
+        Some(project) => {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            let named = toml::from_str::<toml::Table>(&text)
+                .ok()
+                .and_then(|table| Some(table.get("project")?.get("name")?.as_str()?.to_owned()))
+                .or_else(|| root.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()));
+            if named.as_ref() == Some(project) { name.clone() } else { String::new() }
+        }
+    }
+}
+
+/// From here upward, never above the repository's root, never in a folder of another user.
+fn search(start: &Path) -> Result<PathBuf, Failure> {
+    let start = fs::canonicalize(start).map_err(|error| {
+        Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", start.display())).help("check -C")
+    })?;
+    let us = nix::unistd::geteuid().as_raw();
+    for folder in start.ancestors() {
+        let owner = fs::metadata(folder).map(|meta| meta.uid()).unwrap_or(u32::MAX);
+        let foreign = owner != us && owner != 0 && us != 0;
+        for name in NAMES {
+            let file = folder.join(name);
+            let Ok(meta) = fs::metadata(&file) else { continue };
+            if foreign || (meta.uid() != us && meta.uid() != 0 && us != 0) {
+                return Err(Failure::new(FailureKind::Config, format!("{} belongs to another user", file.display()))
+                    .help(format!("name it if you trust it: devrun -f {} …", file.display())));
+            }
+            if us == 0 && meta.mode() & 0o002 != 0 {
+                return Err(Failure::new(
+                    FailureKind::Config,
+                    format!("everybody can write to {}, and we are root", file.display()),
+                )
+                .help(format!("chmod o-w {}", file.display())));
+            }
+            return Ok(file);
+        }
+        if folder.join(".git").exists() {
+            break;
+        }
+    }
+    Err(Failure::new(FailureKind::Config, format!("there is no procfile.toml in {} or above it", start.display()))
+        .help("make one, or name it: devrun -f FILE …"))
+}
+
+/// Reads, merges, resolves.
+///
+/// # Errors
+/// `Config`; the diagnostics have been printed then.
+pub fn plan(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Arc<Plan>, Failure> {
+    let cwd = std::env::current_dir().unwrap_or_default();
+    let mut sources = Vec::new();
+    for path in &project.files {
+        let text = fs::read_to_string(path).map_err(|error| {
+            Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
+                .help("check the path after -f")
+        })?;
+        if path.extension().is_none_or(|ending| ending != "toml") {
+            return Err(Failure::new(
+                FailureKind::Config,
+                format!("{} cannot be used yet: only procfile.toml can", path.display()),
+            )
+            .help("write a procfile.toml beside it; docs/guide.md shows how"));
+        }
+        let name = path.strip_prefix(&cwd).unwrap_or(path).display().to_string();
+        sources.push(Source { name, path: path.clone(), text });
+    }
+    let book = Book::new();
+    let options = Options {
+        project_name: globals.project_name.clone(),
+        mode: globals.mode.clone(),
+        profiles: globals.profile.clone(),
+        named: wanted.named.clone(),
+        instance: project.instance.clone(),
+        ports_auto: wanted.ports_auto || (!project.instance.is_empty()),
+        scale: wanted.scale.clone(),
+        init_cache: wanted.init_cache,
+    };
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !project.env.contains_key("NO_COLOR");
+    let failed = |report: config::Report| {
+        say(report.render(color).trim_end());
+        Failure::new(FailureKind::Config, "the procfile has errors; nothing was started")
+            .help("mend what is marked above; `devrun check` looks again")
+    };
+    let document = config::read(&sources, &options, &book).map_err(failed)?;
+    let env_file_flag = globals.env_file.as_ref().map(|file| absolute(&cwd, file));
+    let (env_files, recipe_files) = document.files();
+    let mut facts = Facts {
+        places: project.places.clone(),
+        shell: project.env.clone(),
+        env_files: BTreeMap::new(),
+        env_file_flag: env_file_flag.clone(),
+        secrets: BTreeMap::new(),
+        ports: BTreeMap::new(),
+        recipe_files: BTreeMap::new(),
+        seed: u64::from(std::process::id()),
+    };
+    for path in env_files.into_iter().chain(env_file_flag) {
+        let text = read_optional(&path)?;
+        facts.env_files.insert(path, text);
+    }
+    for path in recipe_files {
+        if let Some(text) = read_optional(&path)? {
+            facts.recipe_files.insert(path, text);
+        }
+    }
+    let wants = document.wants(&facts).map_err(failed)?;
+    let mut notes = Vec::new();
+    for want in &wants.secrets {
+        let value = match wanted.purpose {
+            Purpose::Start => Some(secrets::read_or_create(&wants.secrets_dir, &want.name, want.length)?),
+            Purpose::Look => secrets::read(&wants.secrets_dir, &want.name)?,
+        };
+        if let Some(value) = value {
+            facts.secrets.insert(want.name.clone(), value);
+        }
+    }
+    facts.ports = choose_ports(project, &wants.ports, wanted.purpose, &mut notes)?;
+    let (plan, report) = document.lower(&facts).map_err(failed)?;
+    if wanted.warn {
+        if !report.diagnostics.is_empty() {
+            say(report.render(color).trim_end());
+        }
+        for note in notes {
+            say(note);
+        }
+    }
+    Ok(Arc::new(plan))
+}
+
+fn read_optional(path: &Path) -> Result<Option<String>, Failure> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
+            .help("check its permissions, or take it out of the procfile")),
+    }
+}
+
+fn ports_file(places: &Places) -> PathBuf {
+    places.state.join("ports.json")
+}
+
+/// Chosen ports are remembered, so that an address is the same at the next start and a running stack keeps its own.
+fn choose_ports(
+    project: &Project,
+    wants: &[config::PortWant],
+    purpose: Purpose,
+    notes: &mut Vec<String>,
+) -> Result<BTreeMap<(String, String), u16>, Failure> {
+    let file = ports_file(&project.places);
+    let remembered: BTreeMap<String, u16> =
+        fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let running = is_running(&project.places)?;
+    let mut chosen = BTreeMap::new();
+    let mut taken: BTreeSet<u16> = BTreeSet::new();
+    let mut book: BTreeMap<String, u16> = remembered.clone();
+    for want in wants {
+        let key = format!("{}/{}", want.service, want.name);
+        let before = remembered.get(&key).copied().filter(|port| !taken.contains(port));
+        let free = |port: u16| !taken.contains(&port) && ports::check_free("127.0.0.1", port).is_ok();
+        let port = match (want.wish, before) {
+            // A running stack holds its own ports; only what it has not got yet is chosen.
+            (_, Some(port)) if running || purpose == Purpose::Look => Some(port),
+            (PortWish::Usual(port), _) if purpose == Purpose::Look || free(port) => Some(port),
+            (_, Some(port)) if free(port) => Some(port),
+            (_, _) if purpose == Purpose::Look => None,
+            _ => {
+                let id = ServiceId::parse(&want.service)
+                    .map_err(|error| Failure::new(FailureKind::Config, format!("{}: {error}", want.service)))?;
+                let seed = match want.wish {
+                    PortWish::Private => format!("{}/{}", project.places.state.display(), std::process::id()),
+                    _ => project.places.state.display().to_string(),
+                };
+                let port = ports::free_port(&seed, &id, &want.name, &taken)
+                    .map_err(|error| Failure::new(FailureKind::PortTaken, format!("no free port for {key}: {error}")))?;
+                if let PortWish::Usual(usual) = want.wish {
+                    let holder = ports::check_free("127.0.0.1", usual)
+                        .err()
+                        .map(|holder| format!(" is held by {holder}"))
+                        .unwrap_or_default();
+                    notes.push(format!("{key}: port {usual}{holder}; using {port}"));
+                }
+                Some(port)
+            }
+        };
+        if let Some(port) = port {
+            taken.insert(port);
+            book.insert(key, port);
+            chosen.insert((want.service.clone(), want.name.clone()), port);
+        }
+    }
+    if purpose == Purpose::Start && book != remembered {
+        runtime_dir::prepare(&project.places)?;
+        let text = serde_json::to_vec_pretty(&book).unwrap_or_default();
+        runtime_dir::replace(&file, &text)
+            .map_err(|error| Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", file.display())))?;
+    }
+    Ok(chosen)
+}
+
+/// Whether a supervisor holds the project.
+///
+/// # Errors
+/// `Config` when the lock cannot be looked at.
+pub fn is_running(places: &Places) -> Result<bool, Failure> {
+    let path = places.instance_lock();
+    lock::is_held(&path).map_err(|error| {
+        Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
+            .help("run devrun as the user who started the stack")
+    })
+}
+
+/// Where binaries come from.
+#[must_use]
+pub fn fetch_options(project: &Project, offline: bool, mirror: Option<String>, progress: Arc<dyn Progress>) -> FetchOptions {
+    FetchOptions {
+        store: fetch::store_folder(&project.root, &project.env, nix::unistd::geteuid().is_root()),
+        lock_file: project.root.join("devrun.lock"),
+        offline,
+        mirror,
+        env: project.env.clone(),
+        progress,
+    }
+}
+
+/// Resolves names typed by a person.
+///
+/// # Errors
+/// `Config`, with the nearest names.
+pub fn resolve(plan: &Plan, names: &[String]) -> Result<Vec<ServiceId>, Failure> {
+    let mut ids = Vec::new();
+    for name in names {
+        let found = plan.lookup(name);
+        if found.is_empty() {
+            let known = plan.services.values().map(|spec| spec.service.to_string()).collect::<BTreeSet<_>>();
+            if let Some((_, profiles)) = plan.inactive.iter().find(|(inactive, _)| inactive.as_str() == name) {
+                return Err(Failure::new(FailureKind::Config, format!("{name} is in the profile {}", profiles.join(", ")))
+                    .help(format!("devrun --profile {} …", profiles.first().map_or("P", String::as_str))));
+            }
+            return Err(Failure::new(FailureKind::Config, format!("there is no service or task {name:?}"))
+                .help(format!("the procfile has: {}", known.into_iter().collect::<Vec<_>>().join(", "))));
+        }
+        ids.extend(found);
+    }
+    Ok(ids)
+}

@@ -1,0 +1,122 @@
+//! `devrun logs`: from the files alone, so it works with the stack down and never touches a service.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, SystemTime};
+
+use regex::bytes::Regex;
+
+use crate::drivers::logs::read::{Follower, merged};
+use crate::drivers::logs::{LogLine, Query};
+use crate::exit;
+use crate::model::{Failure, FailureKind, ServiceId, duration};
+use crate::ui::logview::{LogView, Style};
+use crate::ui::term::Term;
+
+use super::args::{Globals, LogsArgs};
+use super::load::{self, Project};
+
+/// How often followed files are looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Runs it.
+///
+/// # Errors
+/// `Config` for names, times and patterns that are none.
+pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    let bad = |what: String, help: &str| Failure::new(FailureKind::Config, what).help(help.to_owned());
+    let known = known(&project);
+    let ids: Vec<ServiceId> = if args.services.is_empty() {
+        known.clone()
+    } else {
+        let mut ids = Vec::new();
+        for name in &args.services {
+            let found: Vec<_> = known
+                .iter()
+                .filter(|id| id.as_str() == name || id.as_str().split_once('.').is_some_and(|(service, _)| service == name))
+                .cloned()
+                .collect();
+            if found.is_empty() {
+                // A service of the procfile that has said nothing yet is no mistake.
+                let plan = load::plan(globals, &project, &load::Wanted::look())?;
+                ids.extend(load::resolve(&plan, std::slice::from_ref(name))?);
+            }
+            ids.extend(found);
+        }
+        ids
+    };
+    let tail = match args.tail.as_deref() {
+        None | Some("all") => None,
+        Some(text) => Some(text.parse::<usize>().map_err(|_| bad(format!("--tail {text}: no number"), "devrun logs -n 50"))?),
+    };
+    let time = |text: &Option<String>| text.as_deref().map(moment).transpose();
+    let query = Query { tail, since: time(&args.since)?, until: time(&args.until)? };
+    let grep = args
+        .grep
+        .as_deref()
+        .map(Regex::new)
+        .transpose()
+        .map_err(|error| bad(format!("--grep: {error}"), "devrun logs --grep 'error|warn'"))?;
+    let style = Style {
+        color: term.out_color,
+        terminal: std::io::stdout().is_terminal(),
+        timestamps: args.timestamps,
+        no_prefix: args.no_prefix,
+        json: args.json,
+    };
+    let mut view = LogView::new(style, &ids);
+    let mut out = std::io::BufWriter::with_capacity(256 * 1024, std::io::stdout());
+    let mut show = |lines: Vec<LogLine>| -> std::io::Result<()> {
+        for line in lines {
+            if grep.as_ref().is_none_or(|grep| grep.is_match(&line.bytes)) {
+                view.line(&line, &mut out)?;
+            }
+        }
+        out.flush()
+    };
+    // The ends are noted before the past is read: what comes in between is shown by the follower, and by it alone.
+    let mut follower = args.follow.then(|| Follower::new(&project.places.logs(), &ids));
+    let past = merged(&project.places.logs(), &ids, &query)
+        .map_err(|error| bad(format!("the logs cannot be read: {error}"), "check the permissions of .devrun/logs"))?;
+    if show(past).is_err() {
+        return Ok(exit::DONE);
+    }
+    let Some(follower) = &mut follower else { return Ok(exit::DONE) };
+    loop {
+        std::thread::sleep(LOOK);
+        if args.services.is_empty() {
+            for id in self::known(&project) {
+                follower.add(&id, false);
+            }
+        }
+        if show(follower.poll()).is_err() {
+            return Ok(exit::DONE);
+        }
+    }
+}
+
+/// Whoever has a log file.
+fn known(project: &Project) -> Vec<ServiceId> {
+    let Ok(entries) = std::fs::read_dir(project.places.logs()) else { return Vec::new() };
+    let mut ids: Vec<ServiceId> = entries
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            // `devrun.log` is the supervisor's own, unless a service has that name and an index.
+            let stem = name.strip_suffix(".idx")?;
+            ServiceId::parse(stem).ok()
+        })
+        .collect();
+    ids.sort();
+    ids
+}
+
+/// `10m` ago, or an RFC 3339 time, as microseconds since 1970.
+fn moment(text: &str) -> Result<i64, Failure> {
+    if let Ok(ago) = duration::parse(text) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        return Ok(i64::try_from(now.saturating_sub(ago).as_micros()).unwrap_or(i64::MAX));
+    }
+    text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_microsecond).map_err(|_| {
+        Failure::new(FailureKind::Config, format!("{text:?} is no time")).help("use 10m, 2h, or 2026-11-21T08:00:00Z")
+    })
+}

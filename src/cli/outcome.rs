@@ -1,0 +1,21 @@
+//! The last line of a failing command: the code's meaning, the service and the reason.
+
+use crate::engine::feed::Outcome;
+use crate::exit;
+
+/// `devrun: exit 3 (not ready in time): api: no answer`.
+#[must_use]
+pub fn last_line(code: i32, service: Option<&str>, reason: &str) -> String {
+    let reason = reason.lines().next().unwrap_or_default();
+    match service {
+        Some(service) => format!("devrun: exit {code} ({}): {service}: {reason}", exit::meaning(code)),
+        None => format!("devrun: exit {code} ({}): {reason}", exit::meaning(code)),
+    }
+}
+
+/// The line for the first root cause of an outcome.
+#[must_use]
+pub fn of_outcome(outcome: &Outcome) -> Option<String> {
+    let failed = outcome.failures.first()?;
+    Some(last_line(outcome.code(), Some(failed.id.as_str()), &failed.failure.reason))
+}

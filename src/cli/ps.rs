@@ -1,0 +1,184 @@
+//! `devrun ps`.
+
+use std::time::Duration;
+
+use crate::control::Client;
+use crate::engine::memory;
+use crate::exit;
+use crate::model::duration::human;
+use crate::model::{Failure, Health, Kind, ServiceStatus, Snapshot, State};
+use crate::ui::table;
+use crate::ui::term::{Term, data, paint, safe, say};
+
+use super::args::{Globals, PsArgs};
+use super::load::{self, Project, Wanted};
+
+/// Runs it.
+///
+/// # Errors
+/// `Config` when there is no project, `Elsewhere` when a supervisor does not answer.
+pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    let runtime = super::runtime()?;
+    if !args.watch {
+        let snapshot = runtime.block_on(snapshot(globals, &project))?;
+        return Ok(print(&snapshot, args, term));
+    }
+    runtime.block_on(async {
+        loop {
+            let snapshot = snapshot(globals, &project).await?;
+            if term.out_color {
+                let _reader_gone = data("\x1b[H\x1b[2J");
+            }
+            let code = print(&snapshot, args, term);
+            if snapshot.supervisor_pid.is_none() {
+                return Ok(code);
+            }
+            let Some(mut client) = Client::connect(&project.places).await? else { continue };
+            client.watch().await?;
+            // One change, then whatever belongs to the same moment.
+            if client.item().await?.is_some() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    })
+}
+
+/// The supervisor's word, else the last one of the last supervisor, else the procfile's services as stopped.
+async fn snapshot(globals: &Globals, project: &Project) -> Result<Snapshot, Failure> {
+    let running = load::is_running(&project.places)?;
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        if let Some(mut client) = Client::connect(&project.places).await?
+            && let Some(status) = client.status().await?
+        {
+            return Ok(status.snapshot);
+        }
+        // A supervisor that is just starting has no socket yet; one that is ending has none any more.
+        if !running || !load::is_running(&project.places)? || tokio::time::Instant::now() > give_up {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    if let Some(mut last) = memory::last_snapshot(&project.places) {
+        last.supervisor_pid = None;
+        for service in &mut last.services {
+            // A supervisor that was killed could not write its end down.
+            if !service.state.is_final() {
+                service.state = State::Stopped;
+                service.health = Health::None;
+                service.reason = Some("its supervisor ended".to_owned());
+            }
+            service.pid = None;
+            service.uptime_ms = None;
+        }
+        return Ok(last);
+    }
+    let plan = load::plan(globals, project, &Wanted::look())?;
+    let services = plan
+        .services
+        .values()
+        .map(|spec| ServiceStatus {
+            name: spec.id.to_string(),
+            service: spec.service.to_string(),
+            replica: spec.replica,
+            kind: spec.kind,
+            tier: spec.shown_tier(),
+            state: State::Stopped,
+            health: Health::None,
+            pid: None,
+            exit_code: None,
+            signal: None,
+            restarts: 0,
+            started_at: None,
+            ready_at: None,
+            uptime_ms: None,
+            ready_ms: None,
+            ports: spec.ports.clone(),
+            url: None,
+            binary: None,
+            version: None,
+            reason: None,
+        })
+        .collect();
+    Ok(Snapshot {
+        project: plan.project.to_string(),
+        instance: plan.instance.clone(),
+        mode: plan.mode.clone(),
+        supervisor_pid: None,
+        services,
+    })
+}
+
+fn print(snapshot: &Snapshot, args: &PsArgs, term: Term) -> i32 {
+    let fits = |service: &&ServiceStatus| {
+        args.status.is_empty() || args.status.iter().any(|word| word == service.state.as_str() || word == service.health.as_str())
+    };
+    let shown: Vec<&ServiceStatus> = snapshot.services.iter().filter(fits).collect();
+    if args.json {
+        let mut snapshot = snapshot.clone();
+        snapshot.services = shown.into_iter().cloned().collect();
+        match serde_json::to_string(&snapshot) {
+            Ok(text) => drop(data(text)),
+            Err(error) => say(error),
+        }
+    } else if args.quiet {
+        for service in shown {
+            if data(&service.name).is_err() {
+                break;
+            }
+        }
+    } else {
+        let rows: Vec<Vec<String>> = shown.iter().map(|service| row(service, term.out_color)).collect();
+        let head = ["NAME", "STATE", "HEALTH", "PID", "UPTIME", "RESTARTS", "PORTS", "URL"];
+        let _reader_gone = data(table::render(&head, &rows).trim_end());
+        if snapshot.supervisor_pid.is_none() {
+            say("nothing is running; this is how it ended");
+        }
+    }
+    if !args.check {
+        return exit::DONE;
+    }
+    if snapshot.supervisor_pid.is_none() {
+        exit::ELSEWHERE
+    } else if snapshot.services.iter().any(|service| {
+        matches!(service.state, State::Failed | State::Blocked | State::BackingOff) || service.health == Health::Unhealthy
+    }) {
+        exit::SERVICE
+    } else {
+        exit::DONE
+    }
+}
+
+fn row(service: &ServiceStatus, color: bool) -> Vec<String> {
+    let code = match (service.state, service.health) {
+        (State::Failed | State::Blocked, _) | (_, Health::Unhealthy) => "31",
+        (State::Running | State::Completed, _) => "32",
+        (State::Stopped | State::Skipped, _) => "2",
+        _ => "33",
+    };
+    let mut state = service.state.to_string();
+    match (service.exit_code, &service.signal) {
+        _ if !matches!(service.state, State::Failed | State::Completed | State::BackingOff) => {}
+        (Some(exit), _) if service.kind == Kind::Task || exit != 0 => state.push_str(&format!(" ({exit})")),
+        (_, Some(signal)) => state.push_str(&format!(" ({signal})")),
+        _ => {}
+    }
+    let ports = service.ports.iter().map(|(name, port)| if name == "main" { port.to_string() } else { format!("{name}:{port}") });
+    let url = match (&service.reason, &service.url) {
+        (Some(reason), _) if !reason.is_empty() && service.state != State::Running => safe(reason),
+        (_, Some(url)) => safe(url),
+        _ => String::new(),
+    };
+    vec![
+        service.name.clone(),
+        // Padding counts characters, so the colour goes around the padded cell only in the last step of the eye.
+        if color { paint(true, code, format!("{state:12}")) } else { state },
+        service.health.to_string(),
+        service.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+        service.uptime_ms.map(|ms| human(Duration::from_millis(ms))).unwrap_or_default(),
+        service.restarts.to_string(),
+        ports.collect::<Vec<_>>().join(" "),
+        url,
+    ]
+}

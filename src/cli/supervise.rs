@@ -1,0 +1,221 @@
+//! The supervisor as a process: locks, leftovers, keeper, engine, control socket. Used by an attached `up` in its own
+//! process, and by `up -d` in a second one (`__supervise`) in a session of its own.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use crate::control::server;
+use crate::drivers::fetch::{FetchOptions, Silent};
+use crate::drivers::lock::{InstanceLock, Refused};
+use crate::drivers::logs::LogPump;
+use crate::drivers::process::{Keeper, KeeperOptions};
+use crate::drivers::runtime_dir;
+use crate::engine::{Ended, Engine, EngineHandle, EngineOptions, takeover};
+use crate::exit;
+use crate::model::keeper::{Identity, KeeperHello};
+use crate::model::{Command, Failure, FailureKind, Places, Plan, ServiceId, UpOptions};
+use crate::ui::term::say;
+
+use super::load;
+use super::session::Signals;
+
+/// What the child of `up -d` reads from its standard input.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// The project.
+    pub plan: Arc<Plan>,
+    /// Its folders.
+    pub places: Places,
+    /// The store.
+    pub store: PathBuf,
+    /// `devrun.lock`.
+    pub lock_file: PathBuf,
+    /// No network.
+    pub offline: bool,
+    /// In the place of vendor hosts.
+    pub mirror: Option<String>,
+    /// Which services.
+    pub targets: Vec<ServiceId>,
+    /// Switches.
+    pub options: UpOptions,
+}
+
+/// What it answers on its standard output, once.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// The control socket answers.
+    Ready,
+    /// Somebody else was first.
+    Held(Option<i32>),
+    /// It could not start.
+    Failed(Failure),
+}
+
+/// A supervisor that runs.
+pub struct Supervisor {
+    /// Asks the engine.
+    pub engine: EngineHandle,
+    /// The engine's task.
+    pub ended: JoinHandle<Ended>,
+    /// The logs.
+    pub pump: LogPump,
+    server: JoinHandle<()>,
+    places: Places,
+    // Held until the very end, so that a newcomer waits for the last trace of us.
+    _lock: InstanceLock,
+}
+
+/// Takes the instance lock; `Err` inside is the pid of whoever holds it, where it is known.
+///
+/// # Errors
+/// `Config` when the lock file cannot be used. Somebody else's lock is no error.
+pub fn claim(places: &Places) -> Result<Result<InstanceLock, Option<i32>>, Failure> {
+    runtime_dir::prepare(places)?;
+    match InstanceLock::take(&places.instance_lock()) {
+        Ok(lock) => Ok(Ok(lock)),
+        Err(Refused::Held(pid)) => Ok(Err(pid)),
+        Err(Refused::Failed(failure)) => Err(failure),
+    }
+}
+
+/// Starts everything that a supervisor is made of. Leftovers of an earlier run are ended first.
+///
+/// # Errors
+/// `Internal` when the keeper, the log thread or the socket cannot be had; `Survivors` when leftovers stay.
+pub async fn boot(lock: InstanceLock, places: &Places, plan: Arc<Plan>, fetch: FetchOptions) -> Result<Supervisor, Failure> {
+    for line in takeover::clear(places).await? {
+        say(line);
+    }
+    // The sweep may have removed what a dead run left in the folders.
+    runtime_dir::prepare(places)?;
+    let internal =
+        |what: &'static str| move |error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
+    let run = run_id()?;
+    let program = std::env::current_exe().map_err(internal("our own binary cannot be found"))?;
+    let hello = KeeperHello {
+        run: run.clone(),
+        project: plan.project.to_string(),
+        root: plan.root.clone(),
+        journal: places.journal(),
+        cgroup: std::env::var_os("DEVRUN_NO_CGROUP").is_none(),
+        supervisor: Identity { pid: 0, start: 0, boot: String::new() },
+    };
+    let pump = LogPump::start(places.logs()).map_err(internal("the log thread cannot be started"))?;
+    let (keeper, link) = Keeper::start(KeeperOptions { program, hello }).await?;
+    let bound = server::bind(places).map_err(internal("the control socket cannot be made"))?;
+    let (project, root) = (plan.project.to_string(), plan.root.clone());
+    let (engine, handle) =
+        Engine::new(EngineOptions { plan, places: places.clone(), fetch, keeper, link, pump: pump.clone(), run });
+    let server = tokio::spawn(server::serve(bound, handle.clone(), project, root));
+    let ended = tokio::spawn(engine.run());
+    Ok(Supervisor { engine: handle, ended, pump, server, places: places.clone(), _lock: lock })
+}
+
+fn run_id() -> Result<String, Failure> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::new(FailureKind::Internal, format!("no random bytes: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+impl Supervisor {
+    /// The end of the run: waits for the engine, lets clients have their last words, removes what is short-lived.
+    ///
+    /// # Errors
+    /// `Internal` when the engine did not end as it should; the keeper has stopped everything then.
+    pub async fn finish(self) -> Result<Ended, Failure> {
+        let ended = self.ended.await.map_err(|error| Failure::new(FailureKind::Internal, format!("the engine failed: {error}")));
+        // The engine drops its feeds when it ends; connections then close by themselves once their last lines are out.
+        let patience = std::time::Duration::from_millis(50);
+        tokio::time::sleep(patience).await;
+        self.server.abort();
+        if let Err(error) = runtime_dir::remove_run(&self.places) {
+            say(format!("{} stays: {error}", self.places.run.display()));
+        }
+        ended
+    }
+}
+
+/// The exit code of a run, survivors first.
+#[must_use]
+pub fn code(ended: &Ended, interrupted: Option<i32>) -> i32 {
+    if !ended.survivors.is_empty() {
+        return exit::SURVIVORS;
+    }
+    interrupted.unwrap_or_else(|| ended.outcome.code())
+}
+
+/// `devrun __supervise`: reads its order, starts, answers, and serves until everything is down.
+///
+/// # Errors
+/// As `boot`; the parent has been told then.
+pub fn run() -> Result<i32, Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::new(FailureKind::Internal, format!("the order cannot be read: {error}")))?;
+    let order: Order = serde_json::from_str(&text).map_err(|error| {
+        Failure::new(FailureKind::Config, format!("__supervise is not for people: {error}")).help("devrun up -d")
+    })?;
+    let lock = match claim(&order.places) {
+        Ok(Ok(lock)) => lock,
+        Ok(Err(pid)) => {
+            answer(&Answer::Held(pid));
+            return Ok(exit::ELSEWHERE);
+        }
+        Err(failure) => {
+            answer(&Answer::Failed(failure.clone()));
+            return Err(failure);
+        }
+    };
+    let runtime = super::runtime()?;
+    runtime.block_on(async {
+        let fetch = FetchOptions {
+            store: order.store,
+            lock_file: order.lock_file,
+            offline: order.offline,
+            mirror: order.mirror,
+            env: load::environment(),
+            progress: Arc::new(Silent),
+        };
+        let mut signals = Signals::take()?;
+        let supervisor = match boot(lock, &order.places, Arc::clone(&order.plan), fetch).await {
+            Ok(supervisor) => supervisor,
+            Err(failure) => {
+                answer(&Answer::Failed(failure.clone()));
+                return Err(failure);
+            }
+        };
+        supervisor.engine.command(0, Command::Up { plan: None, targets: order.targets, options: order.options });
+        answer(&Answer::Ready);
+        let engine = supervisor.engine.clone();
+        let finish = supervisor.finish();
+        tokio::pin!(finish);
+        let mut interrupted = None;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut finish => break ended?,
+                code = signals.next() => {
+                    interrupted = Some(code);
+                    engine.interrupt();
+                }
+            }
+        };
+        Ok(code(&ended, interrupted))
+    })
+}
+
+/// One line on stdout, then stdout is closed: the parent waits for that.
+fn answer(answer: &Answer) {
+    if let Ok(mut line) = serde_json::to_string(answer) {
+        line.push('\n');
+        let mut out = std::io::stdout().lock();
+        // The parent may be gone; then nobody waits for the answer.
+        let _gone = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    }
+    crate::drivers::process::detach::close_stdout();
+}

@@ -1,0 +1,409 @@
+//! `devrun up`.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::drivers::logs::{LogItem, read::Follower};
+use crate::drivers::process::detach;
+use crate::engine::feed::Outcome;
+use crate::engine::{FeedItem, StopReport};
+use crate::exit;
+use crate::model::{Command, Failure, FailureKind, Plan, ServiceId, UpOptions};
+use crate::ui::logview::{LogView, Style};
+use crate::ui::progress::ProgressView;
+use crate::ui::summary;
+use crate::ui::term::{Progress, Term, data, say};
+
+use super::args::{Globals, UpArgs};
+use super::load::{self, Project, Purpose, Wanted};
+use super::outcome;
+use super::session::{Session, Settled, Signals, token, until_settled};
+use super::supervise::{self, Answer, Order};
+
+/// Runs it.
+///
+/// # Errors
+/// As the contract's exit codes say.
+pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure> {
+    if args.plan {
+        return Err(Failure::new(FailureKind::Config, "`up --plan` is not built yet").help("devrun check"));
+    }
+    if args.ports.as_deref().is_some_and(|how| how != "auto") {
+        return Err(Failure::new(FailureKind::Config, "--ports takes `auto`").help("devrun up --ports auto"));
+    }
+    let project = load::project(globals)?;
+    let wanted = Wanted {
+        purpose: Purpose::Start,
+        named: args.services.clone(),
+        scale: scale(&args.scale)?,
+        ports_auto: args.ports.is_some(),
+        init_cache: !args.no_init_cache,
+        warn: true,
+    };
+    let mut plan = load::plan(globals, &project, &wanted)?;
+    if let Some(text) = &args.timeout {
+        let timeout = crate::model::duration::parse(text)
+            .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun up --timeout 5m"))?;
+        Arc::make_mut(&mut plan).timeout = timeout;
+    }
+    let targets = load::resolve(&plan, &args.services)?;
+    let code_from = match &args.exit_code_from {
+        Some(name) => load::resolve(&plan, std::slice::from_ref(name))?.into_iter().next(),
+        None => None,
+    };
+    let options = UpOptions {
+        no_deps: args.no_deps,
+        rollback: args.rollback,
+        abort_on_failure: args.abort_on_failure,
+        exit_code_from: code_from,
+    };
+    if nix::unistd::geteuid().is_root() && term.progress == Progress::Tty {
+        say("devrun runs as root: services do too, unless user_id says otherwise");
+    }
+    let runtime = super::runtime()?;
+    let stack = Stack { project, plan, targets, options, term };
+    runtime.block_on(async { if args.detach { stack.detached(args).await } else { stack.attached(args).await } })
+}
+
+fn scale(words: &[String]) -> Result<BTreeMap<String, u32>, Failure> {
+    words
+        .iter()
+        .map(|word| {
+            word.split_once('=').and_then(|(name, count)| Some((name.to_owned(), count.parse::<u32>().ok()?))).ok_or_else(|| {
+                Failure::new(FailureKind::Config, format!("--scale {word}: not S=N")).help("devrun up --scale worker=4")
+            })
+        })
+        .collect()
+}
+
+struct Stack {
+    project: Project,
+    plan: Arc<Plan>,
+    targets: Vec<ServiceId>,
+    options: UpOptions,
+    term: Term,
+}
+
+impl Stack {
+    fn up(&self, plan: bool) -> Command {
+        Command::Up { plan: plan.then(|| Arc::clone(&self.plan)), targets: self.targets.clone(), options: self.options.clone() }
+    }
+
+    /// This process becomes the supervisor, or the viewer of the one that is there.
+    async fn attached(self, args: &UpArgs) -> Result<i32, Failure> {
+        let lock = match supervise::claim(&self.project.places)? {
+            Ok(lock) => lock,
+            Err(pid) => return self.join(pid, true).await,
+        };
+        let mut signals = Signals::take()?;
+        let progress: Arc<dyn crate::drivers::fetch::Progress> = match self.term.progress {
+            Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(self.term)),
+            Progress::Json | Progress::Quiet => Arc::new(crate::drivers::fetch::Silent),
+        };
+        let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), progress);
+        let supervisor = supervise::boot(lock, &self.project.places, Arc::clone(&self.plan), fetch).await?;
+        let engine = supervisor.engine.clone();
+        let mut logs = supervisor.pump.subscribe();
+        let (mut session, status) = Session::local(engine.clone()).await?;
+        let mut view = ProgressView::new(self.term);
+        let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
+        let mut lines = LogView::new(style(self.term), &ids);
+        view.status(&status);
+        let begun = std::time::Instant::now();
+        let third = Arc::new(AtomicBool::new(false));
+        for (signal, code) in [(libc::SIGINT, exit::INT), (libc::SIGTERM, exit::TERM)] {
+            // Armed by the second signal: the third one ends us even if nothing else here works any more.
+            signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&third))
+                .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
+        }
+        session.command(token(), self.up(false)).await?;
+        let finish = supervisor.finish();
+        tokio::pin!(finish);
+        let (mut interrupted, mut stops, mut shown_end) = (None::<i32>, Vec::<StopReport>::new(), false);
+        let mut first_failures = None::<Outcome>;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                code = signals.next() => {
+                    if interrupted.is_some() {
+                        third.store(true, std::sync::atomic::Ordering::Relaxed);
+                        view.print("killing everything; a third signal leaves the rest to the keeper");
+                    } else {
+                        view.print("stopping; the same again kills");
+                    }
+                    interrupted.get_or_insert(code);
+                    engine.interrupt();
+                }
+                item = session.next() => match item? {
+                    Some(item) => {
+                        view.item(&item);
+                        match item {
+                            FeedItem::Settled(outcome) => {
+                                drain(&mut logs, &mut lines, &view);
+                                view.clear();
+                                if let Some(status) = session.status().await? {
+                                    self.summary(&status.snapshot, &outcome, begun.elapsed(), false);
+                                }
+                                if !outcome.failures.is_empty() {
+                                    first_failures.get_or_insert(outcome);
+                                }
+                            }
+                            FeedItem::Stopped(report) => stops.push(report),
+                            FeedItem::Finished(_) => shown_end = true,
+                            _ => {}
+                        }
+                    }
+                    None => break (&mut finish).await?,
+                },
+                item = logs.next() => match item {
+                    Some(item) => show(item, &mut logs, &mut lines, &view),
+                    None => break (&mut finish).await?,
+                },
+                ended = &mut finish => break ended?,
+            }
+        };
+        let _last = shown_end;
+        drain(&mut logs, &mut lines, &view);
+        view.clear();
+        self.goodbye(&stops);
+        if !ended.survivors.is_empty() {
+            for (pid, command) in &ended.survivors {
+                say(format!("pid {pid} ({command}) could not be ended"));
+            }
+        }
+        let mut ended = ended;
+        if let Some(outcome) = first_failures
+            && ended.outcome.failures.is_empty()
+        {
+            ended.outcome = outcome;
+        }
+        let code = supervise::code(&ended, interrupted);
+        if code != exit::DONE && interrupted.is_none() {
+            say(outcome::of_outcome(&ended.outcome).unwrap_or_else(|| outcome::last_line(code, None, exit::meaning(code))));
+        }
+        Ok(code)
+    }
+
+    /// A second process supervises; this one waits until everything is ready.
+    async fn detached(self, args: &UpArgs) -> Result<i32, Failure> {
+        let fetch =
+            load::fetch_options(&self.project, args.offline, args.mirror.clone(), Arc::new(crate::drivers::fetch::Silent));
+        let order = Order {
+            plan: Arc::clone(&self.plan),
+            places: self.project.places.clone(),
+            store: fetch.store,
+            lock_file: fetch.lock_file,
+            offline: fetch.offline,
+            mirror: fetch.mirror,
+            targets: self.targets.clone(),
+            options: self.options.clone(),
+        };
+        if load::is_running(&self.project.places)? {
+            return self.join(None, false).await;
+        }
+        crate::drivers::runtime_dir::prepare(&self.project.places)?;
+        match spawn_supervisor(&order)? {
+            Answer::Failed(failure) => Err(failure),
+            Answer::Held(pid) => self.join(pid, false).await,
+            Answer::Ready if args.no_wait => Ok(exit::DONE),
+            Answer::Ready => {
+                let begun = std::time::Instant::now();
+                let mut signals = Signals::take()?;
+                let Some((mut session, status)) = Session::remote(&self.project.places, Duration::from_secs(10)).await? else {
+                    // It may have come up and down again in the meantime: its last snapshot says how.
+                    return Err(Failure::new(FailureKind::Service, "the supervisor ended at once").help("devrun ps; devrun logs"));
+                };
+                let mut view = ProgressView::new(self.term);
+                let settled = until_settled(&mut session, &status, None, &mut view, &mut signals).await?;
+                view.clear();
+                self.conclude(settled, &mut session, begun.elapsed(), true).await
+            }
+        }
+    }
+
+    /// A supervisor is there already: it is told what is wanted, and nothing is started twice.
+    async fn join(self, pid: Option<i32>, attach: bool) -> Result<i32, Failure> {
+        let begun = std::time::Instant::now();
+        let mut signals = Signals::take()?;
+        let found = Session::remote(&self.project.places, Duration::from_secs(10)).await?;
+        let Some((mut session, status)) = found else {
+            let who = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            return Err(Failure::new(FailureKind::Elsewhere, format!("a supervisor{who} holds the lock and cannot be reached"))
+                .help("devrun down --emergency ends it and what it runs"));
+        };
+        if status.stopping {
+            return Err(
+                Failure::new(FailureKind::Elsewhere, "the stack is being stopped right now").help("devrun up again in a moment")
+            );
+        }
+        if let Some(pid) = status.snapshot.supervisor_pid
+            && self.term.progress != Progress::Quiet
+        {
+            say(format!("already running under supervisor {pid}; starting what is missing"));
+        }
+        let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
+        let mut follower = Follower::new(&self.project.places.logs(), &ids);
+        let mut view = ProgressView::new(self.term);
+        let ours = token();
+        session.command(ours, self.up(true)).await?;
+        let settled = until_settled(&mut session, &status, Some(ours), &mut view, &mut signals).await?;
+        view.clear();
+        let gone = matches!(settled, Settled::Gone(_) | Settled::Interrupted(_));
+        let code = self.conclude(settled, &mut session, begun.elapsed(), false).await?;
+        if !attach || gone {
+            return Ok(code);
+        }
+        // Attached to a stack that was up: Ctrl-C only detaches.
+        let mut lines = LogView::new(style(self.term), &ids);
+        let mut out = std::io::stdout();
+        loop {
+            for line in follower.poll() {
+                if lines.line(&line, &mut out).is_err() {
+                    return Ok(exit::DONE);
+                }
+            }
+            tokio::select! {
+                code = signals.next() => {
+                    say("detached; the stack goes on (devrun down stops it)");
+                    return Ok(if code == exit::INT { exit::DONE } else { code });
+                }
+                item = session.next() => match item? {
+                    Some(item) => view.item(&item),
+                    None => return Ok(exit::DONE),
+                },
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+        }
+    }
+
+    async fn conclude(&self, settled: Settled, session: &mut Session, took: Duration, owner: bool) -> Result<i32, Failure> {
+        let outcome = match settled {
+            Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => outcome,
+            Settled::Gone(None) => {
+                return Err(Failure::new(FailureKind::Internal, "the supervisor ended in the middle of the start")
+                    .help(format!("see {}", self.project.places.supervisor_log().display())));
+            }
+            Settled::Interrupted(code) => {
+                if owner {
+                    // The start that we began is unwound, as with an attached one.
+                    say("stopping what was started");
+                    session.command(token(), Command::Down { grace_ms: None }).await?;
+                    while session.next().await?.is_some() {}
+                }
+                return Ok(code);
+            }
+        };
+        let snapshot = match session.status().await? {
+            Some(status) => Some(status.snapshot),
+            None => crate::engine::memory::last_snapshot(&self.project.places),
+        };
+        if let Some(snapshot) = snapshot {
+            self.summary(&snapshot, &outcome, took, true);
+        }
+        let code = outcome.code();
+        if let Some(line) = outcome::of_outcome(&outcome) {
+            say(line);
+        }
+        Ok(code)
+    }
+
+    fn summary(&self, snapshot: &crate::model::Snapshot, outcome: &Outcome, took: Duration, detached: bool) {
+        if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
+            say(summary::failures(outcome, self.term.err_color).trim_end());
+        }
+        if matches!(self.term.progress, Progress::Quiet | Progress::Json) {
+            return;
+        }
+        if outcome.failures.is_empty() && outcome.blocked.is_empty() {
+            say(summary::ready(snapshot, took));
+        }
+        let urls = summary::urls(&self.plan, snapshot);
+        if !urls.is_empty() {
+            // The table is what a script may want to read: data, so on stdout.
+            let _gone = data(urls.trim_end());
+        }
+        if outcome.failures.is_empty() && outcome.blocked.is_empty() {
+            let hints = if detached {
+                ["devrun logs -f    follow the logs", "devrun ps         what runs", "devrun down       stop everything"]
+            } else {
+                [
+                    "Ctrl-C            stop everything",
+                    "devrun ps         what runs",
+                    "devrun logs -f    follow the logs elsewhere",
+                ]
+            };
+            for hint in hints {
+                say(format!("  {hint}"));
+            }
+        }
+    }
+
+    fn goodbye(&self, stops: &[StopReport]) {
+        if !matches!(self.term.progress, Progress::Quiet | Progress::Json) {
+            let table = summary::stops(stops);
+            if !table.is_empty() {
+                say(table.trim_end());
+            }
+        }
+    }
+}
+
+fn style(term: Term) -> Style {
+    use std::io::IsTerminal;
+    Style { color: term.out_color, terminal: std::io::stdout().is_terminal(), ..Style::default() }
+}
+
+/// Shows one item and whatever else is there already, in one go. A reader that is gone gets nothing more; services go on.
+fn show(item: LogItem, logs: &mut crate::drivers::logs::pump::Subscription, lines: &mut LogView, view: &ProgressView) {
+    view.beside(|| {
+        let mut out = std::io::stdout().lock();
+        let mut next = Some(item);
+        let mut count = 0;
+        while let Some(item) = next {
+            if lines.item(&item, &mut out).is_err() {
+                break;
+            }
+            count += 1;
+            next = if count < 64 { logs.try_next() } else { None };
+        }
+        let _gone = out.flush();
+    });
+}
+
+fn drain(logs: &mut crate::drivers::logs::pump::Subscription, lines: &mut LogView, view: &ProgressView) {
+    while let Some(item) = logs.try_next() {
+        show(item, logs, lines, view);
+    }
+}
+
+/// Starts `devrun __supervise` in a session of its own and reads its answer.
+fn spawn_supervisor(order: &Order) -> Result<Answer, Failure> {
+    let internal = |what: &str, error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
+    let program = std::env::current_exe().map_err(|error| internal("our own binary cannot be found", error))?;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(order.places.supervisor_log())
+        .map_err(|error| internal("the supervisor's log cannot be opened", error))?;
+    let mut command = std::process::Command::new(program);
+    command.arg("__supervise").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).current_dir("/");
+    detach::own_session(&mut command);
+    let mut child = command.spawn().map_err(|error| internal("the supervisor cannot be started", error))?;
+    let text = serde_json::to_vec(order).map_err(|error| internal("the order cannot be written", error.into()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(&text).map_err(|error| internal("the supervisor does not take its order", error))?;
+    }
+    let mut answer = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        use std::io::{BufRead, BufReader};
+        BufReader::new(stdout).read_line(&mut answer).map_err(|error| internal("the supervisor does not answer", error))?;
+    }
+    serde_json::from_str(&answer).map_err(|_| {
+        Failure::new(FailureKind::Internal, "the supervisor ended without an answer")
+            .help(format!("see {}", order.places.supervisor_log().display()))
+    })
+}

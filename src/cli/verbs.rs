@@ -1,0 +1,166 @@
+//! Small verbs that ask a running supervisor for something.
+
+use std::sync::Arc;
+
+use crate::exit;
+use crate::model::{Command, Failure, FailureKind, Plan, ServiceId, Signal, State};
+use crate::ui::progress::ProgressView;
+use crate::ui::summary;
+use crate::ui::term::{Term, data, say};
+
+use super::args::{Globals, KillArgs, NamesArgs, RestartArgs};
+use super::load::{self, Project, Purpose, Wanted};
+use super::outcome;
+use super::session::{Session, Settled, Signals, token, until_settled};
+
+/// `devrun version`.
+///
+/// # Errors
+/// Never; a reader that is gone is no failure.
+pub fn version() -> Result<i32, Failure> {
+    let _reader_gone = data(format!("devrun {}", env!("CARGO_PKG_VERSION")));
+    Ok(exit::DONE)
+}
+
+/// Names against what the supervisor runs; the procfile may have been edited since.
+fn ids(snapshot: &crate::model::Snapshot, names: &[String]) -> Result<Vec<ServiceId>, Failure> {
+    let mut found = Vec::new();
+    for name in names {
+        let before = found.len();
+        for service in &snapshot.services {
+            if service.name == *name || service.service == *name {
+                found.extend(ServiceId::parse(&service.name));
+            }
+        }
+        if found.len() == before {
+            let known: Vec<_> = snapshot.services.iter().map(|service| service.name.as_str()).collect();
+            return Err(Failure::new(FailureKind::Config, format!("there is no service or task {name:?}"))
+                .help(format!("running under this supervisor: {}", known.join(", "))));
+        }
+    }
+    Ok(found)
+}
+
+async fn session(project: &Project) -> Result<(Session, crate::engine::Status), Failure> {
+    let patience = if load::is_running(&project.places)? { std::time::Duration::from_secs(5) } else { std::time::Duration::ZERO };
+    Session::remote(&project.places, patience)
+        .await?
+        .ok_or_else(|| Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"))
+}
+
+/// `devrun stop`: returns when the trees are empty.
+///
+/// # Errors
+/// `Elsewhere` when nothing runs, `Survivors` when something cannot be ended.
+pub fn stop(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    super::runtime()?.block_on(async {
+        let (mut session, status) = session(&project).await?;
+        let targets = ids(&status.snapshot, &args.services)?;
+        let watched: Vec<ServiceId> = if targets.is_empty() {
+            status.snapshot.services.iter().filter_map(|service| ServiceId::parse(&service.name).ok()).collect()
+        } else {
+            targets.clone()
+        };
+        let mut view = ProgressView::new(term);
+        session.command(token(), Command::Stop { targets }).await?;
+        let mut signals = Signals::take()?;
+        loop {
+            if let Some(status) = session.status().await? {
+                let live = |id: &ServiceId| {
+                    status.snapshot.services.iter().any(|service| {
+                        service.name == id.as_str() && (service.state.is_live() || service.state == State::BackingOff)
+                    })
+                };
+                if !watched.iter().any(live) {
+                    return Ok(exit::DONE);
+                }
+            }
+            tokio::select! {
+                item = session.next() => match item? {
+                    Some(item) => view.item(&item),
+                    None => return Ok(exit::DONE),
+                },
+                code = signals.next() => return Ok(code),
+            }
+        }
+    })
+}
+
+/// `devrun start`.
+///
+/// # Errors
+/// `Elsewhere` when nothing runs.
+pub fn start(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    super::runtime()?.block_on(async {
+        let (session, status) = session(&project).await?;
+        let targets = ids(&status.snapshot, &args.services)?;
+        settle(session, &status, Command::Start { targets }, term).await
+    })
+}
+
+/// `devrun restart`: procfile and environment are read again.
+///
+/// # Errors
+/// `Elsewhere` when nothing runs, `Config` when the procfile has errors (nothing is stopped then).
+pub fn restart(globals: &Globals, args: &RestartArgs, term: Term) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    if !load::is_running(&project.places)? {
+        return Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"));
+    }
+    let wanted = Wanted { purpose: Purpose::Start, named: args.services.clone(), warn: true, ..Wanted::look() };
+    let plan: Arc<Plan> = load::plan(globals, &project, &wanted)?;
+    let targets = load::resolve(&plan, &args.services)?;
+    super::runtime()?.block_on(async {
+        let (session, status) = session(&project).await?;
+        settle(session, &status, Command::Restart { plan: Some(plan), targets, with_dependents: args.with_dependents }, term)
+            .await
+    })
+}
+
+async fn settle(mut session: Session, status: &crate::engine::Status, command: Command, term: Term) -> Result<i32, Failure> {
+    let mut signals = Signals::take()?;
+    let mut view = ProgressView::new(term);
+    let ours = token();
+    session.command(ours, command).await?;
+    let settled = until_settled(&mut session, status, Some(ours), &mut view, &mut signals).await?;
+    view.clear();
+    match settled {
+        Settled::Interrupted(code) => Ok(code),
+        Settled::Gone(None) => Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs")),
+        Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => {
+            if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
+                say(summary::failures(&outcome, term.err_color).trim_end());
+            }
+            if let Some(line) = outcome::of_outcome(&outcome) {
+                say(line);
+            }
+            Ok(outcome.code())
+        }
+    }
+}
+
+/// `devrun kill`.
+///
+/// # Errors
+/// `Elsewhere` when nothing runs, `Config` when there is no such signal.
+pub fn kill(globals: &Globals, args: &KillArgs, _term: Term) -> Result<i32, Failure> {
+    let signal = Signal::parse(&args.signal).ok_or_else(|| {
+        Failure::new(FailureKind::Config, format!("there is no signal {:?}", args.signal))
+            .help(format!("one of {}", Signal::names().join(" ")))
+    })?;
+    let project = load::project(globals)?;
+    super::runtime()?.block_on(async {
+        let (mut session, status) = session(&project).await?;
+        let targets = ids(&status.snapshot, &args.services)?;
+        let ours = token();
+        session.command(ours, Command::Kill { targets, signal }).await?;
+        while let Some(item) = session.next().await? {
+            if matches!(item, crate::engine::FeedItem::Accepted { token } if token == ours) {
+                break;
+            }
+        }
+        Ok(exit::DONE)
+    })
+}

@@ -1,0 +1,215 @@
+//! `devrun wait`: names of the stack, or addresses with no stack at all.
+
+use std::os::unix::process::CommandExt;
+use std::time::Duration;
+
+use crate::engine::{FeedItem, Status};
+use crate::exit;
+use crate::model::{Failure, FailureKind, Health, Kind, State, duration};
+use crate::ui::term::{Term, say};
+
+use super::args::{Globals, WaitArgs};
+use super::load;
+use super::session::{Session, Signals};
+use super::wait_url::{UrlWaitOptions, wait_for_url};
+
+/// What one service is, with respect to what is waited for.
+enum Standing {
+    Holds,
+    NotYet(String),
+    Never(Failure),
+}
+
+/// Runs it.
+///
+/// # Errors
+/// As the contract's exit codes say.
+pub fn run(globals: &Globals, args: &WaitArgs, term: Term) -> Result<i32, Failure> {
+    let time = |text: &Option<String>, name: &str| {
+        text.as_deref()
+            .map(|text| {
+                // Bare numbers are seconds: the variables of older wait scripts are written so.
+                duration::parse(text).or_else(|error| text.parse().map(Duration::from_secs).map_err(|_| error))
+            })
+            .transpose()
+            .map_err(|error| {
+                Failure::new(FailureKind::Config, format!("{name}: {error}")).help(format!("devrun wait {name} 30s …"))
+            })
+    };
+    let timeout = time(&args.timeout, "--timeout")?.unwrap_or(Duration::from_secs(120));
+    let interval = time(&args.interval, "--interval")?;
+    if args.targets.is_empty() && !args.all {
+        return Err(Failure::new(FailureKind::Config, "what to wait for?").help("devrun wait postgres, or devrun wait --all"));
+    }
+    let (urls, names): (Vec<&String>, Vec<&String>) = args.targets.iter().partition(|target| is_url(target));
+    let code = super::runtime()?.block_on(async {
+        let mut signals = Signals::take()?;
+        let work = async {
+            let by_name = async {
+                if names.is_empty() && !args.all { Ok(()) } else { wait_for_names(globals, args, &names, timeout, term).await }
+            };
+            let by_url = async {
+                for url in urls {
+                    let tell = |line: &str| say(line);
+                    let defaults = UrlWaitOptions::default();
+                    let options = UrlWaitOptions {
+                        timeout,
+                        interval: interval.unwrap_or(defaults.interval),
+                        retries: args.retries,
+                        roundtrip: args.roundtrip,
+                        max_ms: args.max_ms,
+                        verbose: if args.verbose { Some(&tell) } else { None },
+                        ..defaults
+                    };
+                    let found = wait_for_url(url, &options).await?;
+                    if !globals_quiet(term) {
+                        say(found);
+                    }
+                }
+                Ok::<(), Failure>(())
+            };
+            let (by_name, by_url) = tokio::join!(by_name, by_url);
+            by_name.and(by_url)
+        };
+        tokio::select! {
+            result = work => result.map(|()| exit::DONE),
+            code = signals.next() => Ok(code),
+        }
+    })?;
+    if code != exit::DONE || args.command.is_empty() {
+        return Ok(code);
+    }
+    let error = std::process::Command::new(&args.command[0]).args(&args.command[1..]).exec();
+    let name = args.command[0].to_string_lossy();
+    say(format!("devrun: command: {name}: {error}"));
+    Ok(if error.kind() == std::io::ErrorKind::NotFound { exit::NOT_FOUND } else { exit::NOT_EXECUTABLE })
+}
+
+fn globals_quiet(term: Term) -> bool {
+    matches!(term.progress, crate::ui::term::Progress::Quiet | crate::ui::term::Progress::Json)
+}
+
+fn is_url(target: &str) -> bool {
+    target.contains("://") || target.starts_with("unix:")
+}
+
+async fn wait_for_names(
+    globals: &Globals,
+    args: &WaitArgs,
+    names: &[&String],
+    timeout: Duration,
+    term: Term,
+) -> Result<(), Failure> {
+    let project = load::project(globals)?;
+    let give_up = tokio::time::Instant::now() + timeout;
+    // Nobody there yet may only mean that `up` was typed a moment ago elsewhere.
+    let found = loop {
+        let left = give_up.saturating_duration_since(tokio::time::Instant::now());
+        match Session::remote(&project.places, left.min(Duration::from_secs(1))).await? {
+            Some(found) => break Some(found),
+            None if tokio::time::Instant::now() >= give_up => break None,
+            None => {}
+        }
+    };
+    let Some((mut session, mut status)) = found else {
+        return Err(Failure::new(FailureKind::Elsewhere, format!("nothing is running after {}", duration::human(timeout)))
+            .help("devrun up -d"));
+    };
+    loop {
+        let mut last = Vec::new();
+        for service in wanted(&status, args, names)? {
+            match standing(service, &args.until) {
+                Standing::Holds => {}
+                Standing::Never(failure) => return Err(failure),
+                Standing::NotYet(why) => last.push(format!("{}: {why}", service.name)),
+            }
+        }
+        if last.is_empty() {
+            if args.verbose {
+                say("all hold");
+            }
+            return Ok(());
+        }
+        if args.verbose && !globals_quiet(term) {
+            say(last.join("; "));
+        }
+        let next = tokio::time::timeout_at(give_up, async {
+            loop {
+                match session.next().await? {
+                    Some(FeedItem::Notice(_) | FeedItem::Settled(_)) => return Ok::<bool, Failure>(true),
+                    Some(_) => {}
+                    None => return Ok(false),
+                }
+            }
+        });
+        match next.await {
+            Err(_) => {
+                return Err(Failure::new(
+                    FailureKind::NotReady,
+                    format!("after {}: {}", duration::human(timeout), last.join("; ")),
+                )
+                .help("devrun ps; devrun logs"));
+            }
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) if matches!(args.until.as_str(), "exited" | "stopped") => return Ok(()),
+            Ok(Ok(false)) => {
+                return Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs"));
+            }
+            Ok(Err(failure)) => return Err(failure),
+        }
+        match session.status().await? {
+            Some(new) => status = new,
+            None if matches!(args.until.as_str(), "exited" | "stopped") => return Ok(()),
+            None => return Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs")),
+        }
+    }
+}
+
+fn wanted<'a>(status: &'a Status, args: &WaitArgs, names: &[&String]) -> Result<Vec<&'a crate::model::ServiceStatus>, Failure> {
+    if args.all {
+        return Ok(status.snapshot.services.iter().filter(|service| service.state != State::Skipped).collect());
+    }
+    let mut found = Vec::new();
+    for name in names {
+        let before = found.len();
+        found.extend(status.snapshot.services.iter().filter(|service| service.name == **name || service.service == **name));
+        if found.len() == before {
+            let known: Vec<_> = status.snapshot.services.iter().map(|service| service.name.as_str()).collect();
+            return Err(Failure::new(FailureKind::Config, format!("there is no service or task {name:?}"))
+                .help(format!("the stack has: {}", known.join(", "))));
+        }
+    }
+    Ok(found)
+}
+
+fn standing(service: &crate::model::ServiceStatus, until: &str) -> Standing {
+    let reason = service.reason.clone().filter(|reason| !reason.is_empty());
+    let text = |extra: &str| match &reason {
+        Some(reason) => format!("{} ({reason}){extra}", service.state),
+        None => format!("{}{extra}", service.state),
+    };
+    let kind = if service.kind == Kind::Task { FailureKind::Task } else { FailureKind::Service };
+    match until {
+        "exited" | "stopped" => {
+            if service.state.is_final() {
+                Standing::Holds
+            } else {
+                Standing::NotYet(text(""))
+            }
+        }
+        _ => match service.state {
+            State::Completed => Standing::Holds,
+            State::Running if service.kind == Kind::Service && service.health == Health::Healthy => Standing::Holds,
+            State::Running if service.kind == Kind::Service && service.health == Health::None && until == "ready" => {
+                Standing::Holds
+            }
+            State::Failed => Standing::Never(
+                Failure::new(kind, format!("{} {}", service.name, text(""))).help(format!("devrun logs {}", service.name)),
+            ),
+            State::Blocked | State::Skipped => {
+                Standing::Never(Failure::new(FailureKind::Service, format!("{} is {}", service.name, text(""))).help("devrun ps"))
+            }
+            _ => Standing::NotYet(text(&format!(", health {}", service.health))),
+        },
+    }
+}

@@ -1,0 +1,173 @@
+//! The caller's end.
+
+use std::io;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::UnixStream;
+use tokio_util::codec::{Framed, LinesCodec};
+
+use crate::engine::{FeedItem, Status};
+use crate::model::{Command, Failure, FailureKind, Places, ServiceId};
+
+use super::proto::{Ask, Hello, MAX_LINE, Reply, VERSION};
+
+/// A connection to a supervisor.
+#[derive(Debug)]
+pub struct Client {
+    wire: Framed<UnixStream, LinesCodec>,
+    /// Who answered.
+    pub hello: Hello,
+}
+
+/// How long a supervisor may take to say hello; one that is stopped (SIGSTOP) accepts in the kernel and says nothing.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+impl Client {
+    /// Connects and reads the hello. `None`: nobody listens.
+    ///
+    /// # Errors
+    /// `Elsewhere` when somebody listens but does not answer, is not ours, or speaks another version.
+    pub async fn connect(places: &Places) -> Result<Option<Self>, Failure> {
+        let stream = match UnixStream::connect(places.socket()).await {
+            Ok(stream) => stream,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
+            Err(error) => {
+                return Err(Failure::new(FailureKind::Elsewhere, format!("the supervisor cannot be reached: {error}"))
+                    .help("devrun down --emergency ends it and what it runs"));
+            }
+        };
+        let us = nix::unistd::geteuid().as_raw();
+        if !stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0) {
+            return Err(Failure::new(FailureKind::Elsewhere, "the control socket belongs to another user")
+                .help(format!("remove {}", places.run.display())));
+        }
+        let mut wire = Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE));
+        let line = match tokio::time::timeout(PATIENCE, wire.next()).await {
+            Ok(Some(Ok(line))) => line,
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(error))) => return Err(silent(&error.to_string())),
+            Err(_) => return Err(silent("it does not answer")),
+        };
+        let hello: Hello = serde_json::from_str(&line).map_err(|error| silent(&error.to_string()))?;
+        if hello.devrun != VERSION {
+            return Err(Failure::new(
+                FailureKind::Elsewhere,
+                format!(
+                    "the supervisor is devrun {} (protocol {}), this is {}",
+                    hello.version,
+                    hello.devrun,
+                    env!("CARGO_PKG_VERSION")
+                ),
+            )
+            .help("devrun down --emergency ends it; then `devrun up`"));
+        }
+        Ok(Some(Self { wire, hello }))
+    }
+
+    async fn send(&mut self, ask: &Ask) -> Result<(), Failure> {
+        let line = serde_json::to_string(ask).map_err(|error| silent(&error.to_string()))?;
+        self.wire.send(line).await.map_err(|error| silent(&error.to_string()))
+    }
+
+    /// The next reply; `None` when the supervisor has ended.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it says something that is no reply.
+    pub async fn next(&mut self) -> Result<Option<Reply>, Failure> {
+        match self.wire.next().await {
+            None => Ok(None),
+            Some(Ok(line)) => serde_json::from_str(&line).map(Some).map_err(|error| silent(&error.to_string())),
+            // A supervisor that was killed resets the connection.
+            Some(Err(_)) => Ok(None),
+        }
+    }
+
+    /// The present state.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it does not answer.
+    pub async fn status(&mut self) -> Result<Option<Status>, Failure> {
+        self.send(&Ask::Status).await?;
+        self.until(|reply| match reply {
+            Reply::Status(status) => Some(*status),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it does not answer.
+    pub async fn watch(&mut self) -> Result<Option<Status>, Failure> {
+        self.send(&Ask::Watch).await?;
+        self.until(|reply| match reply {
+            Reply::Status(status) => Some(*status),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Asks for something; what comes of it is seen by watching.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it cannot be sent.
+    pub async fn command(&mut self, token: u64, command: Command) -> Result<(), Failure> {
+        self.send(&Ask::Do { token, command: Box::new(command) }).await
+    }
+
+    /// INT, as from a terminal.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it cannot be sent.
+    pub async fn interrupt(&mut self) -> Result<(), Failure> {
+        self.send(&Ask::Interrupt).await
+    }
+
+    /// What only the supervisor knows of a service.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it does not answer.
+    pub async fn inspect(&mut self, id: &ServiceId) -> Result<Option<serde_json::Value>, Failure> {
+        self.send(&Ask::Inspect(id.clone())).await?;
+        Ok(self
+            .until(|reply| match reply {
+                Reply::Inspected(value) => Some(value),
+                _ => None,
+            })
+            .await?
+            .flatten())
+    }
+
+    /// The next item of the feed; `None` when the supervisor has ended.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it says something that is no reply.
+    pub async fn item(&mut self) -> Result<Option<FeedItem>, Failure> {
+        self.until(|reply| match reply {
+            Reply::Item(item) => Some(item),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn until<T>(&mut self, pick: impl Fn(Reply) -> Option<T>) -> Result<Option<T>, Failure> {
+        loop {
+            match self.next().await? {
+                None => return Ok(None),
+                Some(Reply::Refused(why)) => return Err(silent(&why)),
+                Some(reply) => {
+                    if let Some(found) = pick(reply) {
+                        return Ok(Some(found));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn silent(why: &str) -> Failure {
+    Failure::new(FailureKind::Elsewhere, format!("the supervisor cannot be reached: {why}"))
+        .help("devrun down --emergency ends it and what it runs")
+}

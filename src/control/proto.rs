@@ -1,0 +1,63 @@
+//! The words on the socket. One JSON value a line.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{FeedItem, Status};
+use crate::model::{Command, ServiceId};
+
+/// The protocol's version; both sides must speak the same one.
+pub const VERSION: u32 = 1;
+/// A longer line ends the connection.
+pub const MAX_LINE: usize = 64 * 1024 * 1024;
+
+/// The first line of the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`VERSION`].
+    pub devrun: u32,
+    /// The program's version, for messages.
+    pub version: String,
+    /// The supervisor.
+    pub pid: i32,
+    /// The project's name.
+    pub project: String,
+    /// The procfile's folder.
+    pub root: String,
+}
+
+/// Client to server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// The present state, once.
+    Status,
+    /// The present state and everything after it, until the connection ends.
+    Watch,
+    /// Do something.
+    Do {
+        /// Comes back in `FeedItem::Accepted`.
+        token: u64,
+        /// What.
+        command: Box<Command>,
+    },
+    /// INT, as from a terminal.
+    Interrupt,
+    /// What only the supervisor knows of a service.
+    Inspect(ServiceId),
+}
+
+/// Server to client.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// To `Status`, and the first one to `Watch`.
+    Status(Box<Status>),
+    /// To `Watch`.
+    Item(FeedItem),
+    /// To `Do` and `Interrupt`: it was passed on.
+    Taken,
+    /// To `Inspect`.
+    Inspected(Option<serde_json::Value>),
+    /// The line was not understood.
+    Refused(String),
+}

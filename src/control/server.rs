@@ -1,0 +1,150 @@
+//! The supervisor's end: accepts, checks who calls, serves.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::codec::{Framed, LinesCodec};
+
+use crate::engine::EngineHandle;
+use crate::model::Places;
+
+use super::proto::{Ask, Hello, MAX_LINE, Reply, VERSION};
+
+/// More at once are turned away.
+const CONNECTIONS: usize = 64;
+/// How long a client may take for its first line, and to take one of ours.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A bound socket; removed when it is dropped.
+#[derive(Debug)]
+pub struct Bound {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        // The folder goes at the end of the run anyway.
+        let _gone = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Binds under a temporary name and renames, so that a client never finds a socket nobody listens on yet; a stale one of an
+/// earlier run is replaced. Only the holder of the instance lock may call this.
+///
+/// # Errors
+/// As the system says.
+pub fn bind(places: &Places) -> io::Result<Bound> {
+    let path = places.socket();
+    let temporary = path.with_extension("new");
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&temporary)?;
+    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&temporary, &path)?;
+    Ok(Bound { listener, path })
+}
+
+/// Serves until the task is dropped.
+pub async fn serve(bound: Bound, engine: EngineHandle, project: String, root: PathBuf) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let stream = match bound.listener.accept().await {
+            Ok((stream, _)) => stream,
+            // Out of descriptors, most likely: the backlog keeps the caller waiting meanwhile.
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+        if !is_allowed(&stream) {
+            continue;
+        }
+        let (engine, project, root) = (engine.clone(), project.clone(), root.clone());
+        tokio::spawn(async move {
+            // A connection that breaks has told its client so already.
+            let _broken = converse(stream, engine, &project, &root).await;
+            drop(slot);
+        });
+    }
+}
+
+/// The folder keeps others out already; the peer's uid is the second lock.
+fn is_allowed(stream: &UnixStream) -> bool {
+    let us = nix::unistd::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0)
+}
+
+type Wire = Framed<UnixStream, LinesCodec>;
+
+async fn send(wire: &mut Wire, reply: &impl serde::Serialize) -> io::Result<()> {
+    let line = serde_json::to_string(reply)?;
+    match tokio::time::timeout(PATIENCE, wire.send(line)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(io::Error::other(error)),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+async fn converse(stream: UnixStream, engine: EngineHandle, project: &str, root: &Path) -> io::Result<()> {
+    let mut wire = Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE));
+    let hello = Hello {
+        devrun: VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id().cast_signed(),
+        project: project.to_owned(),
+        root: root.display().to_string(),
+    };
+    send(&mut wire, &hello).await?;
+    let mut feed: Option<tokio::sync::mpsc::Receiver<Arc<crate::engine::FeedItem>>> = None;
+    loop {
+        tokio::select! {
+            line = wire.next() => {
+                let Some(line) = line else { return Ok(()) };
+                let line = line.map_err(io::Error::other)?;
+                let reply = match serde_json::from_str::<Ask>(&line) {
+                    Err(error) => Some(Reply::Refused(error.to_string())),
+                    Ok(Ask::Status) => match engine.status().await {
+                        Some(status) => Some(Reply::Status(Box::new(status))),
+                        None => return Ok(()),
+                    },
+                    Ok(Ask::Watch) => match engine.subscribe().await {
+                        Some((status, receiver)) => {
+                            feed = Some(receiver);
+                            Some(Reply::Status(Box::new(status)))
+                        }
+                        None => return Ok(()),
+                    },
+                    Ok(Ask::Do { token, command }) => {
+                        engine.command(token, *command);
+                        Some(Reply::Taken)
+                    }
+                    Ok(Ask::Interrupt) => {
+                        engine.interrupt();
+                        Some(Reply::Taken)
+                    }
+                    Ok(Ask::Inspect(id)) => Some(Reply::Inspected(engine.inspect(id).await)),
+                };
+                if let Some(reply) = reply {
+                    send(&mut wire, &reply).await?;
+                }
+            }
+            item = async { match &mut feed { Some(feed) => feed.recv().await, None => std::future::pending().await } } => {
+                match item {
+                    Some(item) => send(&mut wire, &Reply::Item((*item).clone())).await?,
+                    // The engine has ended, or we were too slow for it.
+                    None => return Ok(()),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! One service's log file with its index, and their rotation by size and count.
+//!
+//! `NAME.log` holds the bytes as they came. `NAME.idx` holds a record of 24 bytes for each piece appended: where it
+//! begins, when it came, from which stream. Two streams share the file, so a piece is cut at line ends: a line is never
+//! torn by the other stream unless it is longer than the pump holds back (64 KiB).
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::model::{ServiceId, service::LogSpec};
+
+use super::pump::LogStream;
+
+/// Bytes of one index record: offset u64, microseconds since 1970 i64, stream u32, reserved u32; little endian.
+pub const RECORD: usize = 24;
+
+/// Open file and index.
+#[derive(Debug)]
+pub struct LogFile {
+    folder: PathBuf,
+    name: String,
+    spec: LogSpec,
+    file: File,
+    index: File,
+    size: u64,
+    last: Option<(LogStream, i64)>,
+    ends_with_newline: bool,
+    /// Bytes that could not be written since the last success.
+    pub lost: u64,
+}
+
+/// The live log file of a service.
+#[must_use]
+pub fn path(folder: &Path, id: &ServiceId) -> PathBuf {
+    folder.join(format!("{id}.log"))
+}
+
+fn numbered(folder: &Path, name: &str, kind: &str, number: u32) -> PathBuf {
+    if number == 0 { folder.join(format!("{name}.{kind}")) } else { folder.join(format!("{name}.{kind}.{number}")) }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)
+}
+
+impl LogFile {
+    /// Opens for appending.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn open(folder: &Path, id: &ServiceId, spec: &LogSpec) -> io::Result<Self> {
+        let name = id.as_str().to_owned();
+        let file = open(&numbered(folder, &name, "log", 0))?;
+        let index = open(&numbered(folder, &name, "idx", 0))?;
+        let size = file.metadata()?.len();
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            name,
+            spec: spec.clone(),
+            file,
+            index,
+            size,
+            last: None,
+            ends_with_newline: size == 0,
+            lost: 0,
+        })
+    }
+
+    /// Takes over changed settings.
+    pub fn configure(&mut self, spec: &LogSpec) {
+        if self.spec != *spec {
+            self.spec = spec.clone();
+        }
+    }
+
+    /// Appends a piece. A full disk loses the piece and counts it; the service never notices.
+    pub fn append(&mut self, stream: LogStream, micros: i64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.size > 0 && self.size + bytes.len() as u64 > self.spec.max_size.0 && self.ends_with_newline {
+            // A failed rotation keeps the old file; the size cap gives way before a line is lost.
+            if self.rotate().is_err() {
+                self.last = None;
+            }
+        }
+        let other = self.last.is_some_and(|(last, _)| last != stream);
+        if other && !self.ends_with_newline && self.file.write_all(b"\n").is_ok() {
+            self.size += 1;
+        }
+        // Pieces of one stream within a millisecond share a record.
+        let same = self.last.is_some_and(|(last, at)| last == stream && micros - at < 1000);
+        if !same {
+            let mut record = [0u8; RECORD];
+            record[0..8].copy_from_slice(&self.size.to_le_bytes());
+            record[8..16].copy_from_slice(&micros.to_le_bytes());
+            record[16..20].copy_from_slice(&(stream as u32).to_le_bytes());
+            if self.index.write_all(&record).is_ok() {
+                self.last = Some((stream, micros));
+            }
+        }
+        match self.file.write_all(bytes) {
+            Ok(()) => {
+                self.size += bytes.len() as u64;
+                self.ends_with_newline = bytes.last() == Some(&b'\n');
+                self.lost = 0;
+            }
+            Err(_) => {
+                self.lost += bytes.len() as u64;
+                // A short write may have happened: the file itself knows.
+                self.size = self.file.metadata().map_or(self.size, |meta| meta.len());
+                self.last = None;
+            }
+        }
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let keep = self.spec.max_files.max(1);
+        for kind in ["log", "idx"] {
+            for number in (0..keep).rev() {
+                let from = numbered(&self.folder, &self.name, kind, number);
+                if number + 1 >= keep {
+                    match fs::remove_file(&from) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                        _ => {}
+                    }
+                } else if from.exists() {
+                    fs::rename(&from, numbered(&self.folder, &self.name, kind, number + 1))?;
+                }
+            }
+        }
+        self.file = open(&numbered(&self.folder, &self.name, "log", 0))?;
+        self.index = open(&numbered(&self.folder, &self.name, "idx", 0))?;
+        self.size = 0;
+        self.last = None;
+        self.ends_with_newline = true;
+        Ok(())
+    }
+}
+
+/// The files of one service, oldest first: log and index.
+#[must_use]
+pub fn generations(folder: &Path, id: &ServiceId) -> Vec<(PathBuf, PathBuf)> {
+    let name = id.as_str();
+    let mut found = Vec::new();
+    for number in 0.. {
+        let log = numbered(folder, name, "log", number);
+        if !log.exists() {
+            break;
+        }
+        found.push((log, numbered(folder, name, "idx", number)));
+    }
+    found.reverse();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ByteSize, ServiceName};
+
+    #[test]
+    fn rotation_keeps_the_count_with_the_live_file_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = ServiceId::single(&ServiceName::new("api").unwrap());
+        let spec = LogSpec { max_size: ByteSize(100), max_files: 3, ..LogSpec::default() };
+        let mut log = LogFile::open(dir.path(), &id, &spec).unwrap();
+        for number in 0..100 {
+            log.append(LogStream::Stdout, number * 2000, format!("line {number:04}\n").as_bytes());
+        }
+        let files = generations(dir.path(), &id);
+        assert_eq!(files.len(), 3);
+        let all: String = files.iter().map(|(log, _)| fs::read_to_string(log).unwrap()).collect();
+        assert!(all.ends_with("line 0099\n"), "{all}");
+        assert!(files.iter().all(|(log, _)| fs::metadata(log).unwrap().len() <= 100));
+    }
+
+    #[test]
+    fn a_line_cut_by_the_other_stream_gets_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = ServiceId::single(&ServiceName::new("api").unwrap());
+        let mut log = LogFile::open(dir.path(), &id, &LogSpec::default()).unwrap();
+        log.append(LogStream::Stdout, 1, b"no end");
+        log.append(LogStream::Stderr, 2, b"other\n");
+        assert_eq!(fs::read_to_string(path(dir.path(), &id)).unwrap(), "no end\nother\n");
+    }
+}

@@ -1,0 +1,611 @@
+//! Actions to drivers: one method an action, no decisions. What can be answered at once is put on the queue; what takes
+//! time runs as a task and reports through the inner channel.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::core::event::Generation;
+use crate::core::{Action, Event, Tick};
+use crate::drivers::init::{self, Standing};
+use crate::drivers::logs::{LogStream, Tap};
+use crate::drivers::process::{Request, Runner};
+use crate::drivers::{fetch, ports, probe, runtime_dir};
+use crate::model::keeper::{ExitStatus, Role, RunAs, SpawnSpec, StopOrder};
+use crate::model::{Check, CommandLine, Failure, FailureKind, Launch, OnChange, ServiceId, ServiceSpec, TaskSpec};
+use crate::recipes;
+
+use super::live::Live;
+use super::run::{Engine, Inner};
+
+impl Engine {
+    pub(super) fn execute(&mut self, now: Tick, action: Action) {
+        match action {
+            Action::Fetch(id, generation) => self.fetch(id, generation),
+            Action::RunInit(id, generation) => self.run_init(id, generation),
+            Action::Cancel(id, generation) => self.cancel(id, generation),
+            Action::Spawn(id, generation) => self.spawn(now, id, generation),
+            Action::StartProbes(id, generation) => self.start_probes(&id, generation),
+            Action::StopProbes(id, _) => self.stop_probes(&id),
+            Action::StopTree(id, generation) => self.stop_tree(now, &id, generation),
+            Action::SignalTree(id, _, signal) => {
+                if let Some(process) = self.live.get(&id).and_then(|live| live.process) {
+                    self.keeper.stop(process, Some(signal));
+                }
+            }
+            Action::KillTree(id, generation) => self.kill_tree(now, &id, generation),
+            Action::SignalLeader(id, _, signal) => {
+                if let Some(process) = self.live.get(&id).and_then(|live| live.process) {
+                    self.keeper.signal(process, signal);
+                }
+            }
+            Action::Remember { id, stopped } => self.remember(id, stopped),
+            Action::Notify(notice) => self.notify(notice),
+            Action::Say(id, text) => {
+                self.pump.note(&id, text.clone());
+                self.publish(super::feed::FeedItem::Said { id, text });
+            }
+            Action::Settled(outcome) => self.settle(outcome),
+            Action::Finish(outcome) => self.finish(outcome),
+        }
+    }
+
+    /// A new generation begins with what the plan says now.
+    fn begin(&mut self, id: &ServiceId, generation: Generation) -> Option<Arc<ServiceSpec>> {
+        let spec = Arc::new(self.plan.services.get(id)?.clone());
+        let live = self.live.entry(id.clone()).or_default();
+        if live.generation != generation {
+            *live = Live { generation, spec: Some(Arc::clone(&spec)), ..Live::default() };
+        }
+        live.spec.clone()
+    }
+
+    fn fetch(&mut self, id: ServiceId, generation: Generation) {
+        let Some(spec) = self.begin(&id, generation) else {
+            self.queue.push_back(Event::FetchFailed(id, generation, Failure::cancelled()));
+            return;
+        };
+        match &spec.launch {
+            Launch::Run(command) => {
+                let found = command.argv.first().map_or_else(
+                    || Err(Failure::new(FailureKind::Config, "the command is empty")),
+                    |word| fetch::find_command(word, &spec.env, &spec.dir),
+                );
+                self.queue.push_back(match found {
+                    Ok(program) => {
+                        if let Some(live) = self.live.get_mut(&id) {
+                            live.program = Some(program);
+                        }
+                        Event::Fetched(id, generation)
+                    }
+                    Err(failure) => Event::FetchFailed(id, generation, failure),
+                });
+            }
+            Launch::Recipe(recipe) => {
+                let (recipe, options, inner) = (recipe.clone(), self.fetch.clone(), self.inner.clone());
+                let name = id.clone();
+                let task = tokio::spawn(async move {
+                    let result = fetch::locate(&recipe, &options).await.map(Arc::new);
+                    let _ended = inner.send(Inner::Fetched(name, generation, result));
+                });
+                self.preparing(&id, task.abort_handle());
+            }
+            Launch::External { .. } | Launch::Work => self.queue.push_back(Event::Fetched(id, generation)),
+        }
+    }
+
+    fn preparing(&mut self, id: &ServiceId, handle: tokio::task::AbortHandle) {
+        if let Some(live) = self.live.get_mut(id) {
+            live.preparing = Some(handle);
+        }
+    }
+
+    fn cancel(&mut self, id: ServiceId, generation: Generation) {
+        let Some(live) = self.live.get_mut(&id).filter(|live| live.generation == generation) else { return };
+        // Dropping the task drops its runner, which kills what it runs. The answer may be on its way already; the core
+        // takes whichever comes first.
+        if let Some(task) = live.preparing.take() {
+            task.abort();
+            let initialising = live.located.is_some() || live.program.is_some();
+            self.queue.push_back(if initialising {
+                Event::InitFailed(id, generation, Failure::cancelled())
+            } else {
+                Event::FetchFailed(id, generation, Failure::cancelled())
+            });
+        }
+    }
+
+    pub(super) fn runner(&self, spec: &ServiceSpec, generation: Generation, quiet: bool) -> Runner {
+        Runner {
+            keeper: self.keeper.clone(),
+            places: self.places.clone(),
+            service: spec.id.clone(),
+            generation,
+            marks: BTreeMap::from([("DEVRUN_RUN_ID".to_owned(), self.run.clone())]),
+            sink: (!quiet).then(|| self.pump.sink(&spec.id, &spec.log)),
+        }
+    }
+
+    fn run_init(&mut self, id: ServiceId, generation: Generation) {
+        let Some((spec, located)) =
+            self.live.get(&id).and_then(|live| live.spec.clone().map(|spec| (spec, live.located.clone())))
+        else {
+            self.queue.push_back(Event::InitFailed(id, generation, Failure::cancelled()));
+            return;
+        };
+        if let Some(task) = &spec.task {
+            match self.task_standing(&spec, task) {
+                Ok(Ok(note)) => {
+                    if let Some(text) = note {
+                        self.publish(super::feed::FeedItem::Said { id: id.clone(), text });
+                    }
+                }
+                Ok(Err(already)) => {
+                    self.queue.push_back(Event::AlreadyDone(id, generation, already));
+                    return;
+                }
+                Err(failure) => {
+                    self.queue.push_back(Event::InitFailed(id, generation, failure));
+                    return;
+                }
+            }
+        }
+        if located.is_none() && spec.pre_start.is_none() {
+            self.queue.push_back(Event::InitDone(id, generation));
+            return;
+        }
+        let runner = self.runner(&spec, generation, false);
+        let (places, inner) = (self.places.clone(), self.inner.clone());
+        let volume = spec.data.as_ref().and_then(|name| self.plan.volumes.get(name)).cloned();
+        let name = id.clone();
+        let task = tokio::spawn(async move {
+            let result = prepare(&spec, located.as_deref(), &places, volume.as_ref(), &runner).await;
+            let _ended = inner.send(Inner::Init(name, generation, result));
+        });
+        self.preparing(&id, task.abort_handle());
+    }
+
+    /// What a task's sentinel says: go on (with a note), or already done.
+    fn task_standing(&mut self, spec: &ServiceSpec, task: &TaskSpec) -> Result<Result<Option<String>, String>, Failure> {
+        let Some(once) = &task.once else { return Ok(Ok(None)) };
+        let Some(volume) = self.plan.volumes.get(&once.volume).cloned() else {
+            return Err(Failure::new(FailureKind::Config, format!("there is no volume {}", once.volume)));
+        };
+        let words = match &spec.launch {
+            Launch::Run(command) => command.argv.clone(),
+            _ => vec![format!("{:?}", task.work)],
+        };
+        let hash = init::hash_inputs(&words, &task.inputs);
+        let standing = init::standing(&volume, once, &hash)?;
+        if let Some(live) = self.live.get_mut(&spec.id) {
+            live.hash = Some(hash);
+        }
+        match standing {
+            Standing::Fresh => Ok(Ok(None)),
+            Standing::Done { at } => Ok(Err(format!("already done ({at})"))),
+            Standing::Changed { at } => match task.on_change {
+                OnChange::Warn => {
+                    Ok(Err(format!("already done ({at}), with other inputs: `devrun task {} --force` runs it again", spec.id)))
+                }
+                OnChange::Rerun => Ok(Ok(Some(format!("done {at} with other inputs; runs again")))),
+                OnChange::Fail => Err(Failure::new(FailureKind::Task, format!("done {at} with other inputs"))
+                    .help(format!("devrun task {} --force runs it again", spec.id))),
+            },
+            Standing::Indeterminate { since } if task.idempotent => {
+                Ok(Ok(Some(format!("a run begun {since} did not end; it is idempotent and runs again"))))
+            }
+            Standing::Indeterminate { since } => {
+                Err(Failure::new(FailureKind::Task, format!("a run begun {since} did not end, and what it did is not known"))
+                    .help(format!("look at what it did, then: devrun task resolve {} --done | --rerun", spec.id)))
+            }
+        }
+    }
+
+    fn spawn(&mut self, now: Tick, id: ServiceId, generation: Generation) {
+        let result = self.try_spawn(now, &id, generation);
+        if let Err(failure) = result {
+            self.queue.push_back(Event::SpawnFailed(id, generation, failure));
+        }
+    }
+
+    fn try_spawn(&mut self, now: Tick, id: &ServiceId, generation: Generation) -> Result<(), Failure> {
+        let live = self.live.get_mut(id).filter(|live| live.generation == generation).ok_or_else(Failure::cancelled)?;
+        let spec = live.spec.clone().ok_or_else(Failure::cancelled)?;
+        let (located, program) = (live.located.clone(), live.program.clone());
+        live.began = Some(now);
+        live.stop_asked = None;
+        live.killed = false;
+        if let (Some(task), Some(hash)) = (&spec.task, live.hash.clone())
+            && let Some(once) = &task.once
+            && let Some(volume) = self.plan.volumes.get(&once.volume)
+        {
+            init::begin(volume, once, &hash)?;
+        }
+        match &spec.launch {
+            Launch::External { .. } => {
+                self.live.entry(id.clone()).or_default().external = true;
+                self.queue.push_back(Event::Spawned(id.clone(), generation, None));
+                Ok(())
+            }
+            Launch::Work => self.start_work(&spec, generation),
+            Launch::Run(command) => {
+                self.check_ports(&spec)?;
+                let program = program.ok_or_else(|| Failure::new(FailureKind::Internal, "the command was not looked up"))?;
+                let mut env = spec.env.clone();
+                env.extend(command.env.clone());
+                self.write_files(
+                    &spec,
+                    spec.render.iter().map(|(name, text)| (self.places.service_run(id).join(name), text.clone())),
+                )?;
+                let run_as = run_as(&spec)?;
+                self.launch(&spec, generation, program, command.argv.clone(), env, spec.dir.clone(), run_as);
+                Ok(())
+            }
+            Launch::Recipe(recipe) => {
+                self.check_ports(&spec)?;
+                let located = located.ok_or_else(|| Failure::new(FailureKind::Internal, "the recipe was not located"))?;
+                let runner = self.runner(&spec, generation, false);
+                let volume = spec.data.as_ref().and_then(|name| self.plan.volumes.get(name));
+                let context =
+                    recipes::Context { spec: &spec, recipe, located: &located, places: &self.places, volume, runner: &runner };
+                let invocation = recipes::prepare(&context)?;
+                let mut env = spec.env.clone();
+                env.extend(invocation.env);
+                let rendered = spec.render.iter().map(|(name, text)| (self.places.service_run(id).join(name), text.clone()));
+                self.write_files(&spec, rendered.chain(invocation.files))?;
+                self.launch(&spec, generation, invocation.program, invocation.argv, env, invocation.dir, invocation.run_as);
+                Ok(())
+            }
+        }
+    }
+
+    fn write_files(&self, spec: &ServiceSpec, files: impl Iterator<Item = (std::path::PathBuf, String)>) -> Result<(), Failure> {
+        for (path, text) in files {
+            runtime_dir::write_private(&path, text.as_bytes()).map_err(|error| {
+                Failure::new(FailureKind::Config, format!("{} cannot be written for {}: {error}", path.display(), spec.id))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_ports(&self, spec: &ServiceSpec) -> Result<(), Failure> {
+        for (name, port) in &spec.ports {
+            if let Err(holder) = ports::check_free(&spec.bind, *port) {
+                let what = if name == "main" { format!("port {port}") } else { format!("port {port} ({name})") };
+                if *port < 1024 && holder.pid.is_none() && !nix::unistd::geteuid().is_root() {
+                    return Err(Failure::new(FailureKind::PortTaken, format!("{what} needs root, or is taken")).help(format!(
+                        "use a port from 1024 on: services.{}.port = {}",
+                        spec.service,
+                        u32::from(*port) + 8000
+                    )));
+                }
+                return Err(Failure::new(FailureKind::PortTaken, format!("{what} is held by {holder}")).help(format!(
+                    "end that process, or give {} another port: services.{}.port = \"auto\"",
+                    spec.id, spec.service
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the words of one exec")]
+    fn launch(
+        &mut self,
+        spec: &ServiceSpec,
+        generation: Generation,
+        program: std::path::PathBuf,
+        argv: Vec<String>,
+        mut env: BTreeMap<String, String>,
+        dir: std::path::PathBuf,
+        run_as: RunAs,
+    ) {
+        env.insert("DEVRUN_RUN_ID".to_owned(), self.run.clone());
+        if notify_check(spec) {
+            env.insert("NOTIFY_SOCKET".to_owned(), self.notify_socket(&spec.id).display().to_string());
+        }
+        let process = self.keeper.next_process();
+        let order = StopOrder {
+            signal: spec.stop.signal,
+            to: spec.stop.to,
+            grace_ms: u64::try_from(spec.stop.grace.as_millis()).unwrap_or(u64::MAX),
+            then: spec.stop.then,
+            command: spec.stop.command.as_ref().map(|command| command.argv.clone()),
+            before: spec.depends_on.iter().map(|edge| edge.on.clone()).collect(),
+        };
+        let request = SpawnSpec {
+            process,
+            service: spec.id.clone(),
+            generation,
+            role: Role::Main,
+            program,
+            argv,
+            env: env.into_iter().collect(),
+            dir,
+            run_as,
+            nofile: spec.limits.nofile,
+            umask: None,
+            tty: spec.tty,
+            lock: self.places.alive_lock(&spec.id),
+            log: Some(crate::drivers::logs::file::path(&self.places.logs(), &spec.id)),
+            spare: spec.stop.spare.clone(),
+            stop: order,
+        };
+        self.processes.insert(process, (spec.id.clone(), generation));
+        if let Some(live) = self.live.get_mut(&spec.id) {
+            live.process = Some(process);
+        }
+        self.keeper.spawn(request, self.process_events.clone());
+    }
+
+    fn notify_socket(&self, id: &ServiceId) -> std::path::PathBuf {
+        self.places.run.join(format!("{id}.notify"))
+    }
+
+    fn start_work(&mut self, spec: &ServiceSpec, generation: Generation) -> Result<(), Failure> {
+        let task = spec.task.clone().ok_or_else(|| Failure::new(FailureKind::Internal, "a task without its keys"))?;
+        let work = task.work.clone().ok_or_else(|| Failure::new(FailureKind::Internal, "a task without work"))?;
+        let on = task
+            .on
+            .as_ref()
+            .and_then(|on| self.live.get(on).and_then(|live| live.spec.clone()))
+            .ok_or_else(|| Failure::new(FailureKind::Task, "the server that it works on is not running"))?;
+        let (id, inner) = (spec.id.clone(), self.inner.clone());
+        let name = id.clone();
+        let handle = tokio::spawn(async move {
+            let result = recipes::work(&work, &on).await;
+            let _ended = inner.send(Inner::Work(name, generation, result));
+        });
+        if let Some(live) = self.live.get_mut(&id) {
+            live.virtual_work = Some(handle.abort_handle());
+        }
+        self.queue.push_back(Event::Spawned(id, generation, None));
+        Ok(())
+    }
+
+    /// A leader ended, or our own work is done: the sentinel is written before the core hears of a success.
+    pub(super) fn on_exit(&mut self, id: ServiceId, generation: Generation, status: ExitStatus) {
+        if let Some(live) = self.live.get_mut(&id).filter(|live| live.generation == generation) {
+            live.pid = None;
+            if let (Some(spec), Some(hash)) = (live.spec.clone(), live.hash.clone())
+                && let Some(task) = &spec.task
+                && let Some(once) = task.once.clone()
+                && let Some(volume) = self.plan.volumes.get(&once.volume).cloned()
+            {
+                if status.success() {
+                    let took = live.began.map_or(Duration::ZERO, |began| self.clock.now().since(began));
+                    let inner = self.inner.clone();
+                    tokio::task::spawn_blocking(move || {
+                        let sealed = init::seal(&volume, &once, &hash, took);
+                        let _ended = inner.send(Inner::Sealed(id, generation, status, sealed));
+                    });
+                    return;
+                }
+                // A failure that ran to its end left what it left and may be tried again; one that we cut short may not.
+                if matches!(status, ExitStatus::Code(_)) && live.stop_asked.is_none() {
+                    self.unseal(&id);
+                }
+            }
+        }
+        self.queue.push_back(Event::Exited(id, generation, status, None));
+    }
+
+    /// Takes the intent record of a failed task back, so that the next start tries again.
+    pub(super) fn unseal(&mut self, id: &ServiceId) {
+        let Some(spec) = self.live.get(id).and_then(|live| live.spec.clone()) else { return };
+        if let Some(once) = spec.task.as_ref().and_then(|task| task.once.as_ref())
+            && let Some(volume) = self.plan.volumes.get(&once.volume)
+            && let Err(failure) = init::abandon(volume, once)
+        {
+            let _ended = self.inner.send(Inner::Said(id.clone(), format!("its intent record stays: {failure}")));
+        }
+    }
+
+    pub(super) fn attach_logs(&mut self, id: &ServiceId, stdout: OwnedFd, stderr: Option<OwnedFd>) {
+        let Some(live) = self.live.get(id) else { return };
+        let Some(spec) = live.spec.clone() else { return };
+        let tap = |slot: &super::live::ProbeSlot| -> Tap {
+            let slot = Arc::clone(slot);
+            Arc::new(move |line: &[u8]| match slot.lock() {
+                Ok(guard) => match guard.as_ref() {
+                    Some(probe) => {
+                        probe.line(line);
+                        probe.wants_lines()
+                    }
+                    None => false,
+                },
+                Err(_) => false,
+            })
+        };
+        let probed = spec.ready.is_some();
+        self.pump.attach(id, &spec.log, LogStream::Stdout, stdout, probed.then(|| tap(&live.probe)));
+        if let Some(stderr) = stderr {
+            self.pump.attach(id, &spec.log, LogStream::Stderr, stderr, probed.then(|| tap(&live.probe)));
+        }
+    }
+
+    fn start_probes(&mut self, id: &ServiceId, generation: Generation) {
+        let Some(live) = self.live.get(id) else { return };
+        let Some(spec) = live.spec.clone() else { return };
+        if spec.ready.is_none() && spec.alive.is_none() {
+            return;
+        }
+        let mut env = spec.env.clone();
+        env.insert("DEVRUN_RUN_ID".to_owned(), self.run.clone());
+        let subject = probe::Subject {
+            id: id.clone(),
+            generation,
+            ready: spec.ready.clone(),
+            alive: spec.alive.clone(),
+            leader: live.pid,
+            runner: self.runner(&spec, generation, true),
+            env,
+            dir: spec.dir.clone(),
+            notify_socket: notify_check(&spec).then(|| self.notify_socket(id)),
+        };
+        let handle = probe::start(subject, self.answers.clone());
+        if let Ok(mut slot) = live.probe.lock() {
+            *slot = Some(handle);
+        }
+    }
+
+    fn stop_probes(&mut self, id: &ServiceId) {
+        if let Some(live) = self.live.get_mut(id) {
+            live.probe = Arc::new(Mutex::new(None));
+        }
+    }
+
+    fn stop_tree(&mut self, now: Tick, id: &ServiceId, generation: Generation) {
+        let Some(live) = self.live.get_mut(id).filter(|live| live.generation == generation) else {
+            self.queue.push_back(Event::TreeEmpty(id.clone(), generation));
+            return;
+        };
+        live.stop_asked.get_or_insert(now);
+        let (process, pid, spec) = (live.process, live.pid, live.spec.clone());
+        let Some(process) = process else { return self.end_virtual(id, generation) };
+        if let Some((spec, command)) = spec.as_ref().and_then(|spec| spec.stop.command.as_ref().map(|command| (spec, command)))
+            && pid.is_some()
+        {
+            let runner = self.runner(spec, generation, false);
+            let (inner, name) = (self.inner.clone(), id.clone());
+            let request = request(spec, command, Role::StopCommand, spec.stop.grace);
+            tokio::spawn(async move {
+                match request {
+                    Ok(request) => {
+                        if let Err(failure) = runner.run(request).await {
+                            let _ended =
+                                inner.send(Inner::Said(name.clone(), format!("the stop command could not be run: {failure}")));
+                        }
+                    }
+                    Err(failure) => {
+                        let _ended =
+                            inner.send(Inner::Said(name.clone(), format!("the stop command could not be run: {failure}")));
+                    }
+                }
+                let _ended = inner.send(Inner::StopCommandDone(name, generation));
+            });
+            return;
+        }
+        self.keeper.stop(process, None);
+    }
+
+    fn kill_tree(&mut self, now: Tick, id: &ServiceId, generation: Generation) {
+        let Some(live) = self.live.get_mut(id).filter(|live| live.generation == generation) else {
+            self.queue.push_back(Event::TreeEmpty(id.clone(), generation));
+            return;
+        };
+        live.stop_asked.get_or_insert(now);
+        live.killed = true;
+        match live.process {
+            Some(process) => self.keeper.kill(process),
+            None => self.end_virtual(id, generation),
+        }
+    }
+
+    /// Ends what has no process: our own work, or an external service that simply is not looked at any more.
+    fn end_virtual(&mut self, id: &ServiceId, generation: Generation) {
+        let Some(live) = self.live.get_mut(id) else { return };
+        let work = live.virtual_work.take();
+        if let Some(work) = &work {
+            work.abort();
+        }
+        if work.is_some() || live.external {
+            self.queue.push_back(Event::Exited(id.clone(), generation, ExitStatus::Unknown, None));
+        }
+        self.tree_empty(id, generation);
+    }
+
+    pub(super) fn spawn_failure(&self, id: &ServiceId, step: &str, errno: i32) -> Failure {
+        let error = std::io::Error::from_raw_os_error(errno);
+        let program = self
+            .live
+            .get(id)
+            .and_then(|live| live.program.as_ref().map(|path| path.display().to_string()))
+            .unwrap_or_else(|| id.to_string());
+        match (step, errno) {
+            ("exec", libc::ENOENT | libc::ENOEXEC | libc::EACCES | libc::ELIBBAD) => {
+                Failure::new(FailureKind::Binary, format!("{program} cannot be executed: {error}"))
+                    .help("check that it is built for this machine, executable, and that its `#!` line names a file that exists")
+            }
+            ("chdir", _) => Failure::new(FailureKind::Config, format!("its directory cannot be entered: {error}"))
+                .help(format!("check services.{id}.dir")),
+            (_, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => {
+                Failure::new(FailureKind::Service, format!("no process could be made ({step}): {error}"))
+                    .help("check `ulimit -u`, `ulimit -n` and the memory that is left")
+            }
+            _ => Failure::new(FailureKind::Service, format!("it could not be started ({step}): {error}")),
+        }
+    }
+}
+
+fn notify_check(spec: &ServiceSpec) -> bool {
+    spec.ready.as_ref().is_some_and(|ready| ready.checks.iter().any(|check| matches!(check, Check::Notify)))
+}
+
+/// A command of a service as a request to the keeper.
+///
+/// # Errors
+/// When its first word cannot be found.
+fn request(spec: &ServiceSpec, command: &CommandLine, role: Role, timeout: Duration) -> Result<Request, Failure> {
+    let word = command.argv.first().ok_or_else(|| Failure::new(FailureKind::Config, "the command is empty"))?;
+    let mut env = spec.env.clone();
+    env.extend(command.env.clone());
+    Ok(Request {
+        role,
+        program: fetch::find_command(word, &spec.env, &spec.dir)?,
+        argv: command.argv.clone(),
+        env,
+        dir: spec.dir.clone(),
+        run_as: run_as(spec)?,
+        timeout,
+    })
+}
+
+/// The OS identity that `user_id` asks for.
+fn run_as(spec: &ServiceSpec) -> Result<RunAs, Failure> {
+    let Some(user) = &spec.user_id else { return Ok(RunAs::Same) };
+    let bad = |reason: String| Failure::new(FailureKind::Config, reason).help(format!("check services.{}.user_id", spec.service));
+    let found = match user.parse::<u32>() {
+        Ok(uid) => nix::unistd::User::from_uid(uid.into()),
+        Err(_) => nix::unistd::User::from_name(user),
+    };
+    let found = found.map_err(|error| bad(format!("the user {user:?} cannot be looked up: {error}")))?;
+    let found = found.ok_or_else(|| bad(format!("there is no user {user:?}")))?;
+    if found.uid == nix::unistd::geteuid() {
+        return Ok(RunAs::Same);
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Err(bad(format!("only root can run a service as {user:?}")));
+    }
+    Ok(RunAs::User { uid: found.uid.as_raw(), gid: found.gid.as_raw(), groups: Vec::new() })
+}
+
+/// First boot of a recipe, then `pre_start`.
+async fn prepare(
+    spec: &ServiceSpec,
+    located: Option<&fetch::Located>,
+    places: &crate::model::Places,
+    volume: Option<&crate::model::VolumeSpec>,
+    runner: &Runner,
+) -> Result<Vec<String>, Failure> {
+    let mut notes = Vec::new();
+    if let (Launch::Recipe(recipe), Some(located)) = (&spec.launch, located) {
+        let context = recipes::Context { spec, recipe, located, places, volume, runner };
+        notes.extend(recipes::first_boot(&context).await?.warnings);
+    }
+    if let Some(command) = &spec.pre_start {
+        // As long as a task may take by default; a start that should take longer is a task.
+        let limit = Duration::from_secs(300);
+        let finished = runner.run(request(spec, command, Role::PreStart, limit)?).await?;
+        if finished.timed_out {
+            return Err(
+                Failure::new(FailureKind::Task, "pre_start did not end within 5m").help("make it a task with its own timeout")
+            );
+        }
+        if !finished.status.success() {
+            return Err(Failure::new(FailureKind::Task, format!("pre_start failed: {}", finished.status))
+                .help(format!("devrun logs {}", spec.id)));
+        }
+    }
+    Ok(notes)
+}

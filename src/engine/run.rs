@@ -1,0 +1,600 @@
+//! The loop itself.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::core::event::Generation;
+use crate::core::{Action, Event, StartOutcome, Supervisor};
+use crate::drivers::fetch::{FetchOptions, Located};
+use crate::drivers::logs::LogPump;
+use crate::drivers::probe::Answer;
+use crate::drivers::process::{Keeper, LinkEvent, ProcessEvent};
+use crate::model::keeper::{ExitStatus, ProcessId};
+use crate::model::{Command, Failure, Launch, Notice, Places, Plan, ServiceId, ServiceStatus, Snapshot};
+
+use super::feed::{FailedService, FeedItem, Outcome, Status, StopReport};
+use super::live::Live;
+use super::memory::{self, EventLog};
+use super::stamp::Clock;
+
+/// What an engine is made of.
+pub struct EngineOptions {
+    /// The project.
+    pub plan: Arc<Plan>,
+    /// Its folders.
+    pub places: Places,
+    /// Where binaries come from.
+    pub fetch: FetchOptions,
+    /// The keeper.
+    pub keeper: Keeper,
+    /// The keeper's own news.
+    pub link: mpsc::UnboundedReceiver<LinkEvent>,
+    /// The log pump.
+    pub pump: LogPump,
+    /// The value of `DEVRUN_RUN_ID`.
+    pub run: String,
+}
+
+/// A viewer that is this far behind is dropped.
+const FEED_BACKLOG: usize = 65_536;
+
+enum Request {
+    Command { token: u64, command: Command },
+    Interrupt,
+    Status(oneshot::Sender<Status>),
+    Subscribe(oneshot::Sender<(Status, mpsc::Receiver<Arc<FeedItem>>)>),
+    Inspect(ServiceId, oneshot::Sender<Option<serde_json::Value>>),
+}
+
+/// Asks the engine from anywhere.
+#[derive(Clone)]
+pub struct EngineHandle {
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+impl EngineHandle {
+    /// A request; `FeedItem::Accepted` with this token precedes what comes of it.
+    pub fn command(&self, token: u64, command: Command) {
+        // An engine that has ended has nothing left to do for anybody; its feed has said so.
+        let _ended = self.requests.send(Request::Command { token, command });
+    }
+    /// INT, TERM or HUP: the first stops, the second kills.
+    pub fn interrupt(&self) {
+        let _ended = self.requests.send(Request::Interrupt);
+    }
+    /// The present state; `None` when the engine has ended.
+    pub async fn status(&self) -> Option<Status> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(Request::Status(sender)).ok()?;
+        receiver.await.ok()
+    }
+    /// The present state and everything that follows it, without a gap.
+    pub async fn subscribe(&self) -> Option<(Status, mpsc::Receiver<Arc<FeedItem>>)> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(Request::Subscribe(sender)).ok()?;
+        receiver.await.ok()
+    }
+    /// What only the engine knows of a service, for `inspect`.
+    pub async fn inspect(&self, id: ServiceId) -> Option<serde_json::Value> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(Request::Inspect(id, sender)).ok()?;
+        receiver.await.ok().flatten()
+    }
+}
+
+/// How an engine ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The outcome, failures with their logs.
+    pub outcome: Outcome,
+    /// What could not be ended: pid and command.
+    pub survivors: Vec<(i32, String)>,
+}
+
+/// News from tasks that the engine started.
+pub(super) enum Inner {
+    Fetched(ServiceId, Generation, Result<Arc<Located>, Failure>),
+    Init(ServiceId, Generation, Result<Vec<String>, Failure>),
+    Work(ServiceId, Generation, Result<(), Failure>),
+    Sealed(ServiceId, Generation, ExitStatus, Result<(), Failure>),
+    StopCommandDone(ServiceId, Generation),
+    Said(ServiceId, String),
+    Publish(FeedItem),
+}
+
+/// The engine.
+pub struct Engine {
+    pub(super) plan: Arc<Plan>,
+    pub(super) places: Places,
+    pub(super) fetch: FetchOptions,
+    pub(super) keeper: Keeper,
+    pub(super) pump: LogPump,
+    pub(super) run: String,
+    pub(super) clock: Clock,
+    pub(super) core: Supervisor,
+    pub(super) live: BTreeMap<ServiceId, Live>,
+    pub(super) processes: BTreeMap<ProcessId, (ServiceId, Generation)>,
+    pub(super) queue: VecDeque<Event>,
+    pub(super) inner: mpsc::UnboundedSender<Inner>,
+    pub(super) process_events: mpsc::UnboundedSender<ProcessEvent>,
+    pub(super) answers: mpsc::UnboundedSender<(ServiceId, Generation, Answer)>,
+    remembered: BTreeSet<ServiceId>,
+    events: EventLog,
+    viewers: Vec<mpsc::Sender<Arc<FeedItem>>>,
+    sequence: u64,
+    settled: Option<Outcome>,
+    finished: Option<StartOutcome>,
+    settling: bool,
+    requests: mpsc::UnboundedReceiver<Request>,
+    link: mpsc::UnboundedReceiver<LinkEvent>,
+    inner_receiver: mpsc::UnboundedReceiver<Inner>,
+    process_receiver: mpsc::UnboundedReceiver<ProcessEvent>,
+    answer_receiver: mpsc::UnboundedReceiver<(ServiceId, Generation, Answer)>,
+}
+
+impl Engine {
+    /// Puts the parts together; nothing starts before the first command.
+    #[must_use]
+    pub fn new(options: EngineOptions) -> (Self, EngineHandle) {
+        let (request_sender, requests) = mpsc::unbounded_channel();
+        let (inner, inner_receiver) = mpsc::unbounded_channel();
+        let (process_events, process_receiver) = mpsc::unbounded_channel();
+        let (answers, answer_receiver) = mpsc::unbounded_channel();
+        let remembered = memory::stopped_by_hand(&options.places);
+        let core = Supervisor::new(Arc::clone(&options.plan), remembered.clone());
+        let events = EventLog::open(&options.places);
+        let engine = Self {
+            plan: options.plan,
+            places: options.places,
+            fetch: options.fetch,
+            keeper: options.keeper,
+            pump: options.pump,
+            run: options.run,
+            clock: Clock::begin(),
+            core,
+            live: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            queue: VecDeque::new(),
+            inner,
+            process_events,
+            answers,
+            remembered,
+            events,
+            viewers: Vec::new(),
+            sequence: 0,
+            settled: None,
+            finished: None,
+            settling: false,
+            requests,
+            link: options.link,
+            inner_receiver,
+            process_receiver,
+            answer_receiver,
+        };
+        (engine, EngineHandle { requests: request_sender })
+    }
+
+    /// Runs until the core is finished.
+    pub async fn run(mut self) -> Ended {
+        loop {
+            let deadline = self.core.next_deadline().map(|tick| tokio::time::Instant::from_std(self.clock.instant(tick)));
+            let timer = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(event) = self.process_receiver.recv() => self.on_process(event),
+                Some((id, generation, answer)) = self.answer_receiver.recv() => self.on_answer(id, generation, answer),
+                Some(inner) = self.inner_receiver.recv() => self.on_inner(inner),
+                Some(request) = self.requests.recv() => self.on_request(request),
+                Some(link) = self.link.recv() => self.on_link(link),
+                () = timer => self.queue.push_back(Event::Timer),
+            }
+            // Everything that is there already belongs to this wake-up: exits come in batches.
+            while let Ok(event) = self.process_receiver.try_recv() {
+                self.on_process(event);
+            }
+            self.turn();
+            if let Some(outcome) = self.finished.take() {
+                return self.end(outcome).await;
+            }
+        }
+    }
+
+    /// Feeds the queue to the core and carries out what it asks for, until both are quiet.
+    fn turn(&mut self) {
+        let mut actions: Vec<Action> = Vec::new();
+        while let Some(event) = self.queue.pop_front() {
+            let now = self.clock.now();
+            self.core.step(now, event, &mut actions);
+            for action in actions.drain(..) {
+                self.execute(now, action);
+            }
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Command { token, command } => {
+                if let Command::Up { plan: Some(plan), .. } | Command::Restart { plan: Some(plan), .. } = &command {
+                    self.plan = Arc::clone(plan);
+                }
+                if matches!(command, Command::Up { .. } | Command::Start { .. } | Command::Restart { .. }) {
+                    self.settled = None;
+                }
+                self.publish(FeedItem::Accepted { token });
+                self.queue.push_back(Event::Command(command));
+            }
+            Request::Interrupt => self.queue.push_back(Event::Interrupted),
+            Request::Status(reply) => {
+                let _gone = reply.send(self.status());
+            }
+            Request::Subscribe(reply) => {
+                let (sender, receiver) = mpsc::channel(FEED_BACKLOG);
+                if reply.send((self.status(), receiver)).is_ok() {
+                    self.viewers.push(sender);
+                }
+            }
+            Request::Inspect(id, reply) => {
+                let _gone = reply.send(self.inspect(&id));
+            }
+        }
+    }
+
+    fn on_link(&mut self, link: LinkEvent) {
+        match link {
+            LinkEvent::Ready { .. } => {}
+            LinkEvent::Lost => {
+                for id in self.live.keys() {
+                    self.pump.note(id, "the keeper process ended; services go on, a new keeper is being started");
+                    break;
+                }
+            }
+            LinkEvent::Gone(failure) => {
+                if let Some(id) = self.live.keys().next().cloned() {
+                    self.publish(FeedItem::Said {
+                        id,
+                        text: format!("no keeper can be started ({failure}); everything is being stopped"),
+                    });
+                }
+                self.queue.push_back(Event::Command(Command::Down { grace_ms: None }));
+            }
+        }
+    }
+
+    fn on_answer(&mut self, id: ServiceId, generation: Generation, answer: Answer) {
+        let Some(live) = self.live.get_mut(&id).filter(|live| live.generation == generation) else { return };
+        self.queue.push_back(match answer {
+            Answer::Passed(note) => Event::ProbePassed(id, generation, note),
+            Answer::Failed(text, fatal) => {
+                live.last_answer = Some(text.clone());
+                Event::ProbeFailed(id, generation, text, fatal)
+            }
+            Answer::AlivePassed => Event::AlivePassed(id, generation),
+            Answer::AliveFailed(text) => {
+                live.last_answer = Some(text.clone());
+                Event::AliveFailed(id, generation, text)
+            }
+        });
+    }
+
+    fn on_process(&mut self, event: ProcessEvent) {
+        let process = match &event {
+            ProcessEvent::Spawned { process, .. }
+            | ProcessEvent::SpawnFailed { process, .. }
+            | ProcessEvent::Exited { process, .. }
+            | ProcessEvent::TreeEmpty { process }
+            | ProcessEvent::Survivors { process, .. } => *process,
+        };
+        let Some((id, generation)) = self.processes.get(&process).cloned() else { return };
+        match event {
+            ProcessEvent::Spawned { identity, stdout, stderr, .. } => {
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.pid = Some(identity.pid);
+                }
+                // The core starts the probes before the pipes are read, so that no line is missed by a `log` check.
+                self.queue.push_back(Event::Spawned(id.clone(), generation, Some(identity.pid)));
+                self.turn();
+                self.attach_logs(&id, stdout, stderr);
+            }
+            ProcessEvent::SpawnFailed { step, errno, .. } => {
+                self.processes.remove(&process);
+                let failure = self.spawn_failure(&id, &step, errno);
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.process = None;
+                }
+                self.queue.push_back(Event::SpawnFailed(id, generation, failure));
+            }
+            ProcessEvent::Exited { status, .. } => self.on_exit(id, generation, status),
+            ProcessEvent::TreeEmpty { .. } => {
+                self.processes.remove(&process);
+                self.tree_empty(&id, generation);
+            }
+            ProcessEvent::Survivors { pids, .. } => self.queue.push_back(Event::Survived(id, generation, pids)),
+        }
+    }
+
+    /// Nothing of this generation is left, or there never was a process.
+    pub(super) fn tree_empty(&mut self, id: &ServiceId, generation: Generation) {
+        let now = self.clock.now();
+        let mut report = None;
+        if let Some(live) = self.live.get_mut(id).filter(|live| live.generation == generation) {
+            live.process = None;
+            live.pid = None;
+            live.external = false;
+            live.virtual_work = None;
+            if let Some(asked) = live.stop_asked.take() {
+                let (mut released, mut held) = (Vec::new(), Vec::new());
+                if let Some(spec) = &live.spec
+                    && !matches!(spec.launch, Launch::External { .. })
+                {
+                    for port in spec.ports.values() {
+                        if crate::drivers::ports::check_free(&spec.bind, *port).is_ok() {
+                            released.push(*port)
+                        } else {
+                            held.push(*port)
+                        }
+                    }
+                }
+                let took_ms = u64::try_from(now.since(asked).as_millis()).unwrap_or(u64::MAX);
+                report = Some(StopReport { id: id.clone(), took_ms, killed: std::mem::take(&mut live.killed), released, held });
+            }
+        }
+        if let Some(report) = report {
+            self.publish(FeedItem::Stopped(report));
+        }
+        self.queue.push_back(Event::TreeEmpty(id.clone(), generation));
+    }
+
+    fn on_inner(&mut self, inner: Inner) {
+        match inner {
+            Inner::Fetched(id, generation, result) => {
+                let Some(live) = self.live.get_mut(&id).filter(|live| live.generation == generation) else { return };
+                live.preparing = None;
+                self.queue.push_back(match result {
+                    Ok(located) => {
+                        live.located = Some(located);
+                        Event::Fetched(id, generation)
+                    }
+                    Err(failure) => Event::FetchFailed(id, generation, failure),
+                });
+            }
+            Inner::Init(id, generation, result) => {
+                let Some(live) = self.live.get_mut(&id).filter(|live| live.generation == generation) else { return };
+                live.preparing = None;
+                match result {
+                    Ok(notes) => {
+                        for text in notes {
+                            self.publish(FeedItem::Said { id: id.clone(), text });
+                        }
+                        self.queue.push_back(Event::InitDone(id, generation));
+                    }
+                    Err(failure) => self.queue.push_back(Event::InitFailed(id, generation, failure)),
+                }
+            }
+            Inner::Work(id, generation, result) => {
+                if self.live.get(&id).is_none_or(|live| live.generation != generation || live.virtual_work.is_none()) {
+                    return;
+                }
+                let status = if result.is_ok() { ExitStatus::Code(0) } else { ExitStatus::Code(1) };
+                match result {
+                    Ok(()) => self.on_exit(id.clone(), generation, status),
+                    Err(failure) => {
+                        self.unseal(&id);
+                        self.queue.push_back(Event::Exited(id.clone(), generation, status, Some(failure)));
+                    }
+                }
+                self.tree_empty(&id, generation);
+            }
+            Inner::Sealed(id, generation, status, result) => {
+                self.queue.push_back(Event::Exited(id, generation, status, result.err()));
+            }
+            Inner::StopCommandDone(id, generation) => {
+                if let Some(process) =
+                    self.live.get(&id).filter(|live| live.generation == generation).and_then(|live| live.process)
+                {
+                    self.keeper.stop(process, None);
+                }
+            }
+            Inner::Said(id, text) => self.publish(FeedItem::Said { id, text }),
+            Inner::Publish(item) => {
+                if let FeedItem::Settled(outcome) = &item {
+                    self.settled = Some(outcome.clone());
+                    self.settling = false;
+                }
+                self.publish(item);
+            }
+        }
+    }
+
+    /// Publishes to every viewer; one that does not keep up is let go.
+    pub(super) fn publish(&mut self, item: FeedItem) {
+        if self.viewers.is_empty() {
+            return;
+        }
+        let item = Arc::new(item);
+        self.viewers.retain(|viewer| viewer.try_send(Arc::clone(&item)).is_ok());
+    }
+
+    pub(super) fn notify(&mut self, mut notice: Notice) {
+        self.sequence += 1;
+        notice.seq = self.sequence;
+        notice.ts = self.clock.stamp(self.clock.now());
+        self.events.append(&notice);
+        self.publish(FeedItem::Notice(notice));
+    }
+
+    pub(super) fn remember(&mut self, id: ServiceId, stopped: bool) {
+        let changed = if stopped { self.remembered.insert(id.clone()) } else { self.remembered.remove(&id) };
+        if changed && let Err(error) = memory::remember(&self.places, &self.remembered) {
+            self.publish(FeedItem::Said { id, text: format!("the stop by hand cannot be remembered: {error}") });
+        }
+    }
+
+    /// Adds to an outcome what the logs say last, then publishes it; off the loop, as it reads files.
+    pub(super) fn settle(&mut self, outcome: StartOutcome) {
+        self.settling = true;
+        let inner = self.inner.clone();
+        let described = self.describe(outcome);
+        tokio::spawn(async move {
+            let outcome = described.await;
+            let _ended = inner.send(Inner::Publish(FeedItem::Settled(outcome)));
+        });
+    }
+
+    pub(super) fn finish(&mut self, outcome: StartOutcome) {
+        self.finished = Some(outcome);
+    }
+
+    fn describe(&self, outcome: StartOutcome) -> impl Future<Output = Outcome> + use<> {
+        let pump = self.pump.clone();
+        let folder = self.places.logs();
+        let answers: Vec<Option<String>> =
+            outcome.failures.iter().map(|(id, _)| self.live.get(id).and_then(|live| live.last_answer.clone())).collect();
+        async move {
+            let mut failures = Vec::new();
+            for ((id, failure), last_answer) in outcome.failures.into_iter().zip(answers) {
+                pump.drain(&id).await;
+                let query = crate::drivers::logs::Query { tail: Some(20), ..Default::default() };
+                let log = crate::drivers::logs::read::lines(&folder, &id, &query)
+                    .map(|lines| lines.iter().map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect())
+                    .unwrap_or_default();
+                failures.push(FailedService { id, failure, last_answer, log });
+            }
+            Outcome { failures, blocked: outcome.blocked, code_from: outcome.code_from }
+        }
+    }
+
+    async fn end(mut self, outcome: StartOutcome) -> Ended {
+        let survivors = self.keeper.finish().await;
+        let outcome = self.describe(outcome).await;
+        // A start that settled in the same breath is published before the end, as its viewer waits for it.
+        while self.settling {
+            match self.inner_receiver.recv().await {
+                Some(inner) => self.on_inner(inner),
+                None => break,
+            }
+        }
+        let mut snapshot = self.snapshot();
+        snapshot.supervisor_pid = None;
+        let _shown_only = memory::save_snapshot(&self.places, &snapshot);
+        self.publish(FeedItem::Finished(outcome.clone()));
+        Ended { outcome, survivors }
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            snapshot: self.snapshot(),
+            waiting: self
+                .core
+                .view()
+                .into_iter()
+                .filter(|view| !view.waiting_on.is_empty())
+                .map(|view| (view.id, view.waiting_on.into_iter().map(|missing| missing.on).collect()))
+                .collect(),
+            settled: self.settled.clone(),
+            stopping: self.core.is_stopping(),
+            age_ms: u64::try_from(self.clock.now().0.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let now = self.clock.now();
+        let mut services: Vec<ServiceStatus> = self
+            .core
+            .view()
+            .into_iter()
+            .filter_map(|view| {
+                let live = self.live.get(&view.id);
+                let spec = live.and_then(|live| live.spec.as_deref()).or_else(|| self.plan.services.get(&view.id))?;
+                let (exit_code, signal) = match view.exit {
+                    Some(ExitStatus::Code(code)) => (Some(code), None),
+                    Some(ExitStatus::Signal(signal)) => (None, Some(signal.to_string())),
+                    Some(ExitStatus::Unknown) | None => (None, None),
+                };
+                let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                let alive = view.state.is_live();
+                Some(ServiceStatus {
+                    name: view.id.to_string(),
+                    service: spec.service.to_string(),
+                    replica: spec.replica,
+                    kind: spec.kind,
+                    tier: spec.shown_tier(),
+                    state: view.state,
+                    health: view.health,
+                    pid: view.pid,
+                    exit_code,
+                    signal,
+                    restarts: view.restarts,
+                    started_at: view.started_at.map(|tick| self.clock.stamp(tick)),
+                    ready_at: view.ready_at.map(|tick| self.clock.stamp(tick)),
+                    uptime_ms: view.started_at.filter(|_| alive).map(|tick| ms(now.since(tick))),
+                    ready_ms: view.started_at.zip(view.ready_at).map(|(start, ready)| ms(ready.since(start))),
+                    ports: spec.ports.clone(),
+                    url: spec.attributes.get("url").filter(|_| !spec.ports.is_empty()).map(|url| public_url(spec, url)),
+                    binary: live
+                        .and_then(|live| {
+                            live.program.clone().or_else(|| live.located.as_ref().and_then(|found| server(spec, found)))
+                        })
+                        .map(|path| path.display().to_string()),
+                    version: live.and_then(|live| live.located.as_ref().map(|located| located.version.clone())),
+                    reason: view.reason,
+                })
+            })
+            .collect();
+        services.sort_by(|a, b| (a.tier, &a.service, a.replica).cmp(&(b.tier, &b.service, b.replica)));
+        Snapshot {
+            project: self.plan.project.to_string(),
+            instance: self.plan.instance.clone(),
+            mode: self.plan.mode.clone(),
+            supervisor_pid: Some(std::process::id().cast_signed()),
+            services,
+        }
+    }
+
+    fn inspect(&self, id: &ServiceId) -> Option<serde_json::Value> {
+        let live = self.live.get(id)?;
+        let history: Vec<_> =
+            live.probe.lock().ok().and_then(|slot| slot.as_ref().map(|probe| probe.history())).unwrap_or_default();
+        Some(serde_json::json!({
+            "generation": live.generation,
+            "last_answer": live.last_answer,
+            "probes": history.iter().map(|attempt| serde_json::json!({
+                "at_ms": u64::try_from(attempt.at.as_millis()).unwrap_or(u64::MAX),
+                "took_ms": attempt.took.as_secs_f64() * 1000.0,
+                "passed": attempt.passed,
+                "answer": attempt.answer,
+            })).collect::<Vec<_>>(),
+            "located": live.located.as_ref().map(|located| serde_json::json!({
+                "version": located.version, "origin": located.origin, "why": located.why,
+            })),
+        }))
+    }
+}
+
+fn server(spec: &crate::model::ServiceSpec, located: &Located) -> Option<std::path::PathBuf> {
+    match &spec.launch {
+        Launch::Recipe(recipe) => recipe.recipe.bin.first().and_then(|name| located.tools.get(name)).cloned(),
+        _ => None,
+    }
+}
+
+/// The address without the password: `ps` is no place for it.
+fn public_url(spec: &crate::model::ServiceSpec, url: &str) -> String {
+    match spec.attributes.get("password").filter(|password| !password.is_empty()) {
+        None => url.to_owned(),
+        Some(_) => match (url.find("://"), url.rfind('@')) {
+            (Some(scheme), Some(at)) if scheme + 3 <= at => {
+                let user = url[scheme + 3..at].split(':').next().unwrap_or("");
+                let separator = if user.is_empty() { "" } else { "@" };
+                format!("{}{user}{separator}{}", &url[..scheme + 3], &url[at + 1..])
+            }
+            _ => url.to_owned(),
+        },
+    }
+}

@@ -1,0 +1,73 @@
+//! Download bars.
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::drivers::fetch::Progress;
+use crate::model::ByteSize;
+
+use super::term::{self, Term, say};
+
+/// One bar at a time on a terminal; a line at the beginning and at the end elsewhere.
+pub struct Bars {
+    term: Term,
+    bar: Mutex<Option<ProgressBar>>,
+    begun: Mutex<Option<(String, Instant)>>,
+}
+
+impl Bars {
+    /// Nothing is shown yet.
+    #[must_use]
+    pub fn new(term: Term) -> Self {
+        Self { term, bar: Mutex::new(None), begun: Mutex::new(None) }
+    }
+}
+
+impl Progress for Bars {
+    fn begin(&self, what: &str, total: Option<u64>) {
+        if let Ok(mut begun) = self.begun.lock() {
+            *begun = Some((what.to_owned(), Instant::now()));
+        }
+        if self.term.progress == term::Progress::Tty {
+            let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+            let template = if total.is_some() {
+                "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+            } else {
+                "{msg} {spinner} {bytes} {elapsed}"
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.set_message(what.to_owned());
+            if let Ok(mut slot) = self.bar.lock() {
+                *slot = Some(bar);
+            }
+        } else {
+            let size = total.map(|total| format!(" ({})", ByteSize(total))).unwrap_or_default();
+            say(format!("{what}{size}"));
+        }
+    }
+
+    fn advance(&self, so_far: u64) {
+        if let Ok(slot) = self.bar.lock()
+            && let Some(bar) = slot.as_ref()
+        {
+            bar.set_position(so_far);
+        }
+    }
+
+    fn end(&self, how: &str) {
+        if let Ok(mut slot) = self.bar.lock()
+            && let Some(bar) = slot.take()
+        {
+            bar.finish_and_clear();
+        }
+        if let Ok(mut begun) = self.begun.lock()
+            && let Some((what, at)) = begun.take()
+        {
+            say(format!("{what}: {how} after {}", crate::model::duration::human(at.elapsed())));
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Log lines with a prefix. Built for volume: a chunk of lines is prefixed into one buffer and written once.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use crate::drivers::logs::{LogItem, LogLine, LogStream, ansi};
+use crate::engine::stamp::of_micros;
+use crate::model::ServiceId;
+
+/// How lines are shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Style {
+    /// Colours, and only them, reach the output; else bytes pass as they are.
+    pub color: bool,
+    /// The output is a terminal: control sequences are taken out.
+    pub terminal: bool,
+    /// RFC 3339 before each line.
+    pub timestamps: bool,
+    /// No name before each line.
+    pub no_prefix: bool,
+    /// A JSON object a line.
+    pub json: bool,
+}
+
+/// Writes lines.
+#[derive(Debug)]
+pub struct LogView {
+    style: Style,
+    width: usize,
+    colors: BTreeMap<ServiceId, &'static str>,
+    buffer: Vec<u8>,
+    /// A piece of a line that is longer than the pump holds back was shown, and the rest is still to come.
+    open: Option<(ServiceId, LogStream)>,
+}
+
+const COLORS: &[&str] = &["36", "33", "32", "35", "34", "96", "93", "92", "95", "94"];
+
+impl LogView {
+    /// For these services; their names give the width of the prefix.
+    #[must_use]
+    pub fn new(style: Style, ids: &[ServiceId]) -> Self {
+        let width = ids.iter().map(|id| id.as_str().len()).max().unwrap_or(0).min(24);
+        let colors = ids.iter().enumerate().map(|(at, id)| (id.clone(), COLORS[at % COLORS.len()])).collect();
+        Self { style, width, colors, buffer: Vec::with_capacity(64 * 1024), open: None }
+    }
+
+    /// Shows what the pump sent.
+    ///
+    /// # Errors
+    /// When the reader is gone.
+    pub fn item(&mut self, item: &LogItem, out: &mut dyn Write) -> std::io::Result<()> {
+        match item {
+            LogItem::Missed(bytes) => {
+                self.buffer.clear();
+                writeln!(self.buffer, "devrun: this view was too slow: {bytes} bytes are only in the log files")?;
+                out.write_all(&self.buffer)
+            }
+            LogItem::Chunk { id, stream, micros, bytes } => {
+                self.buffer.clear();
+                let whole = bytes.ends_with(b"\n");
+                let body = if whole { &bytes[..bytes.len() - 1] } else { &bytes[..] };
+                let continues = self.open.as_ref().is_some_and(|(open, from)| open == id && from == stream);
+                if self.open.is_some() && !continues {
+                    self.buffer.push(b'\n');
+                }
+                for (number, line) in body.split(|byte| *byte == b'\n').enumerate() {
+                    if number > 0 {
+                        self.buffer.push(b'\n');
+                    }
+                    self.push(id, *stream, *micros, line, number == 0 && continues);
+                }
+                if whole || self.style.json {
+                    self.buffer.push(b'\n');
+                    self.open = None;
+                } else {
+                    self.open = Some((id.clone(), *stream));
+                }
+                out.write_all(&self.buffer)
+            }
+        }
+    }
+
+    /// Shows one line read from a file.
+    ///
+    /// # Errors
+    /// When the reader is gone.
+    pub fn line(&mut self, line: &LogLine, out: &mut dyn Write) -> std::io::Result<()> {
+        self.buffer.clear();
+        self.push(&line.id, line.stream, line.micros, &line.bytes, false);
+        self.buffer.push(b'\n');
+        out.write_all(&self.buffer)
+    }
+
+    fn push(&mut self, id: &ServiceId, stream: LogStream, micros: i64, line: &[u8], continues: bool) {
+        if self.style.json {
+            let (service, replica) = match id.as_str().split_once('.') {
+                Some((service, replica)) => (service, replica.parse::<u32>().unwrap_or(1)),
+                None => (id.as_str(), 1),
+            };
+            let value = serde_json::json!({
+                "ts": of_micros(micros), "service": service, "replica": replica, "stream": stream.as_str(),
+                "line": String::from_utf8_lossy(line),
+            });
+            self.buffer.extend_from_slice(value.to_string().as_bytes());
+            return;
+        }
+        if !continues {
+            if self.style.timestamps {
+                self.buffer.extend_from_slice(of_micros(micros).as_bytes());
+                self.buffer.push(b' ');
+            }
+            if !self.style.no_prefix {
+                let color = self.colors.get(id).copied().unwrap_or("36");
+                if self.style.color {
+                    self.buffer.extend_from_slice(b"\x1b[");
+                    self.buffer.extend_from_slice(color.as_bytes());
+                    self.buffer.push(b'm');
+                }
+                let name = id.as_str().as_bytes();
+                self.buffer.extend_from_slice(name);
+                for _ in name.len()..self.width {
+                    self.buffer.push(b' ');
+                }
+                self.buffer.extend_from_slice(if stream == LogStream::Devrun { b" * " } else { b" | " });
+                if self.style.color {
+                    self.buffer.extend_from_slice(b"\x1b[0m");
+                }
+            }
+        }
+        if self.style.terminal {
+            let before = self.buffer.len();
+            let coloured = ansi::clean(line, &mut self.buffer);
+            if !self.style.color {
+                strip_sgr(&mut self.buffer, before);
+            } else if coloured {
+                self.buffer.extend_from_slice(b"\x1b[0m");
+            }
+        } else {
+            self.buffer.extend_from_slice(line);
+        }
+    }
+}
+
+/// Takes the colours out of what follows `from`; only SGR sequences are left there.
+fn strip_sgr(buffer: &mut Vec<u8>, from: usize) {
+    if !buffer[from..].contains(&0x1b) {
+        return;
+    }
+    let tail = buffer.split_off(from);
+    let mut inside = false;
+    for byte in tail {
+        match byte {
+            0x1b => inside = true,
+            b'm' if inside => inside = false,
+            _ if inside => {}
+            byte => buffer.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ServiceName;
+    use std::sync::Arc;
+
+    fn chunk(name: &str, bytes: &[u8]) -> LogItem {
+        LogItem::Chunk {
+            id: ServiceId::single(&ServiceName::new(name).unwrap()),
+            stream: LogStream::Stdout,
+            micros: 0,
+            bytes: Arc::from(bytes),
+        }
+    }
+
+    #[test]
+    fn prefixes_align_and_long_lines_go_on() {
+        let ids: Vec<_> = ["a", "worker"].iter().map(|name| ServiceId::single(&ServiceName::new(*name).unwrap())).collect();
+        let mut view = LogView::new(Style::default(), &ids);
+        let mut out = Vec::new();
+        view.item(&chunk("a", b"one\ntwo\n"), &mut out).unwrap();
+        view.item(&chunk("worker", b"piece"), &mut out).unwrap();
+        view.item(&chunk("worker", b" rest\n"), &mut out).unwrap();
+        view.item(&chunk("worker", b"cut"), &mut out).unwrap();
+        view.item(&chunk("a", b"three\n"), &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "a      | one\na      | two\nworker | piece rest\nworker | cut\na      | three\n"
+        );
+    }
+
+    #[test]
+    fn a_terminal_without_colour_gets_text_only() {
+        let mut view = LogView::new(Style { terminal: true, no_prefix: true, ..Style::default() }, &[]);
+        let mut out = Vec::new();
+        view.item(&chunk("a", b"\x1b[31mred\x1b[0m \x1b]0;t\x07x\n"), &mut out).unwrap();
+        assert_eq!(out, b"red x\n");
+    }
+}

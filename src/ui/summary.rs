@@ -1,0 +1,113 @@
+//! The end of a start and of a stop: URLs, culprits, stop times.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::engine::StopReport;
+use crate::engine::feed::{FailedService, Outcome};
+use crate::model::duration::human;
+use crate::model::{Health, Kind, Plan, Snapshot, State};
+
+use super::table;
+use super::term::{paint, safe};
+
+/// The table of addresses, with descriptions and links.
+#[must_use]
+pub fn urls(plan: &Plan, snapshot: &Snapshot) -> String {
+    let mut rows = Vec::new();
+    for service in &snapshot.services {
+        let Some(url) = &service.url else { continue };
+        if service.state != State::Running {
+            continue;
+        }
+        let spec = plan.services.values().find(|spec| spec.id.as_str() == service.name);
+        let description = spec.and_then(|spec| spec.description.clone()).unwrap_or_default();
+        rows.push(vec![service.name.clone(), safe(url), safe(&description)]);
+        for (label, link) in spec.map(|spec| &spec.links).into_iter().flatten() {
+            let target = if link.starts_with('/') { format!("{}{link}", url.trim_end_matches('/')) } else { link.clone() };
+            rows.push(vec![String::new(), safe(&target), safe(label)]);
+        }
+    }
+    if rows.is_empty() { String::new() } else { table::render(&[], &rows) }
+}
+
+/// `ready in 14.2 s (slowest: neo4j 11.0 s)`.
+#[must_use]
+pub fn ready(snapshot: &Snapshot, total: Duration) -> String {
+    let slowest = snapshot
+        .services
+        .iter()
+        .filter(|service| service.kind == Kind::Service && service.health == Health::Healthy)
+        .filter_map(|service| service.ready_ms.map(|ms| (ms, &service.name)))
+        .max();
+    match slowest {
+        Some((ms, name)) => format!("ready in {} (slowest: {name} {})", human(total), human(Duration::from_millis(ms))),
+        None => format!("ready in {}", human(total)),
+    }
+}
+
+/// Culprits with everything known about them, then who was blocked.
+#[must_use]
+pub fn failures(outcome: &Outcome, color: bool) -> String {
+    let mut out = String::new();
+    for FailedService { id, failure, last_answer, log } in &outcome.failures {
+        out.push_str(&format!("{} {}\n", paint(color, "31;1", format!("{id} failed:")), safe(&failure.reason)));
+        if let Some(answer) = last_answer.as_ref().filter(|answer| !failure.reason.contains(answer.as_str())) {
+            out.push_str(&format!("  last probe: {}\n", safe(answer)));
+        }
+        if !log.is_empty() {
+            out.push_str(&format!("  its last {} lines:\n", log.len()));
+            for line in log {
+                out.push_str(&format!("    {id} | {}\n", safe(line)));
+            }
+        }
+        let blocked: Vec<_> =
+            outcome.blocked.iter().filter(|(_, root)| root == id).map(|(blocked, _)| blocked.to_string()).collect();
+        if !blocked.is_empty() {
+            out.push_str(&format!("  blocked by it: {}\n", blocked.join(", ")));
+        }
+        if let Some(help) = &failure.help {
+            out.push_str(&format!("  {} {}\n", paint(color, "36", "help:"), safe(help)));
+        }
+    }
+    let mut roots: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (blocked, root) in &outcome.blocked {
+        if !outcome.failures.iter().any(|failed| failed.id == *root) {
+            roots.entry(root.as_str()).or_default().push(blocked.as_str());
+        }
+    }
+    for (root, blocked) in roots {
+        out.push_str(&format!("blocked by {root}: {}\n", blocked.join(", ")));
+    }
+    out
+}
+
+/// Stop times, who had to be killed, and ports.
+#[must_use]
+pub fn stops(reports: &[StopReport]) -> String {
+    if reports.is_empty() {
+        return String::new();
+    }
+    let rows = reports
+        .iter()
+        .map(|report| {
+            vec![
+                report.id.to_string(),
+                human(Duration::from_millis(report.took_ms)),
+                if report.killed { "killed" } else { "clean" }.to_owned(),
+            ]
+        })
+        .collect::<Vec<_>>();
+    let mut out = table::render(&["SERVICE", "STOPPED AFTER", "HOW"], &rows);
+    let list = |pick: fn(&StopReport) -> &Vec<u16>| {
+        reports.iter().flat_map(|report| pick(report).iter().map(ToString::to_string)).collect::<Vec<_>>().join(" ")
+    };
+    let (released, held) = (list(|report| &report.released), list(|report| &report.held));
+    if !released.is_empty() {
+        out.push_str(&format!("ports released: {released}\n"));
+    }
+    if !held.is_empty() {
+        out.push_str(&format!("ports still held by somebody: {held}\n"));
+    }
+    out
+}

@@ -1,0 +1,88 @@
+//! The two streams, and whether they may carry colour.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+
+/// How much is shown of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Live lines.
+    Tty,
+    /// A line per change.
+    Plain,
+    /// A JSON object per change.
+    Json,
+    /// Failures only.
+    Quiet,
+}
+
+/// Colours and liveliness, decided once.
+#[derive(Debug, Clone, Copy)]
+pub struct Term {
+    /// Colour on stdout.
+    pub out_color: bool,
+    /// Colour on stderr.
+    pub err_color: bool,
+    /// Progress.
+    pub progress: Progress,
+    /// Somebody can be asked.
+    pub interactive: bool,
+}
+
+impl Term {
+    /// `color` and `progress` as the options say, `CI` and `NO_COLOR` as the environment does.
+    #[must_use]
+    pub fn decide(color: &str, progress: &str, ci: bool, no_color: bool) -> Self {
+        let (out, err) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
+        let colored = |terminal: bool| match color {
+            "always" => true,
+            "never" => false,
+            _ => terminal && !ci && !no_color,
+        };
+        let progress = match progress {
+            "tty" => Progress::Tty,
+            "plain" => Progress::Plain,
+            "json" => Progress::Json,
+            "quiet" => Progress::Quiet,
+            _ if err && !ci => Progress::Tty,
+            _ => Progress::Plain,
+        };
+        Self {
+            out_color: colored(out),
+            err_color: colored(err),
+            progress,
+            interactive: std::io::stdin().is_terminal() && err && !ci,
+        }
+    }
+}
+
+/// A line of talk on stderr. A terminal that is gone is ignored.
+pub fn say(line: impl Display) {
+    let mut text = line.to_string();
+    text.push('\n');
+    let _gone = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// A line of data on stdout.
+///
+/// # Errors
+/// When the reader is gone; the caller ends quietly then.
+pub fn data(line: impl Display) -> std::io::Result<()> {
+    let mut text = line.to_string();
+    text.push('\n');
+    std::io::stdout().lock().write_all(text.as_bytes())
+}
+
+/// SGR around a text.
+#[must_use]
+pub fn paint(on: bool, code: &str, text: impl Display) -> String {
+    if on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+}
+
+/// Text out of a procfile or a message, safe for a terminal.
+#[must_use]
+pub fn safe(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    crate::drivers::logs::ansi::clean(text.as_bytes(), &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
