@@ -11,6 +11,7 @@ pub mod bytes;
 pub mod command;
 pub mod duration;
 pub mod failure;
+pub mod graph;
 pub mod keeper;
 pub mod name;
 pub mod notice;
