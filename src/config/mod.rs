@@ -1,9 +1,41 @@
 //! Text in, `Plan` out, with every problem of a file at once. Pure: files, variables, secrets and ports are arguments.
+//!
+//! `source` (texts, spans) → `raw` (the spanned tree) → `check` (against `schema`) → `merge` (files, modes) → `project`
+//! (recipe, defaults and service put together; edges, cycles, volumes) → `interpolate` → `lower` → `Plan`. The caller
+//! goes in three steps: [`read`] needs the files only; [`Document::files`] and [`Document::wants`] say what else must be
+//! read, chosen and made; [`Document::lower`] takes it all and gives the plan. Nothing here looks at a disk or a clock.
 
-use std::collections::BTreeMap;
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod check;
+mod command;
+mod diagnostic;
+mod document;
+mod dotenv;
+mod environment;
+mod interpolate;
+mod lower;
+mod merge;
+mod origin;
+mod project;
+mod raw;
+mod ready;
+pub mod schema;
+mod source;
+mod suggest;
+mod task;
+mod template;
+mod url;
+mod values;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::model::{Places, Plan, RecipeBook};
+pub use diagnostic::Report;
+pub use document::{Document, read};
+
+use crate::model::Places;
 
 /// One file, read by the caller.
 #[derive(Debug, Clone)]
@@ -52,7 +84,8 @@ pub struct Facts {
     pub secrets: BTreeMap<String, String>,
     /// Ports chosen for `auto`, `private` and recipes without one: service, port name → number.
     pub ports: BTreeMap<(String, String), u16>,
-    /// Recipes given as files (`use = "./x.toml"`): absolute path → text.
+    /// Recipes given as files (`use = "./x.toml"`) and the templates of `render`: absolute path → text. A file that
+    /// is not there is left out.
     pub recipe_files: BTreeMap<PathBuf, String>,
     /// Feeds jitter.
     pub seed: u64,
@@ -98,53 +131,6 @@ pub struct Wants {
     pub secrets: Vec<SecretWant>,
     /// Ports.
     pub ports: Vec<PortWant>,
-}
-
-/// All problems of one reading, ready to be shown.
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    /// Errors and warnings.
-    pub diagnostics: Vec<String>,
-}
-
-/// The merged procfile, before any placeholder is resolved.
-#[derive(Debug, Clone)]
-pub struct Document {}
-
-impl Report {
-    /// x
-    #[must_use]
-    pub fn render(&self, _color: bool) -> String {
-        String::new()
-    }
-}
-
-/// Parses, merges and checks what can be checked without values.
-///
-/// # Errors
-/// Every problem at once.
-pub fn read(_sources: &[Source], _options: &Options, _book: &dyn RecipeBook) -> Result<Document, Report> {
-    unimplemented!()
-}
-
-impl Document {
-    /// Env files and recipe files to read into `Facts`, absolute.
-    #[must_use]
-    pub fn files(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
-        unimplemented!()
-    }
-    /// What to choose and make; ports that are placeholders are resolved with `facts`.
-    ///
-    /// # Errors
-    /// Every problem at once.
-    pub fn wants(&self, _facts: &Facts) -> Result<Wants, Report> {
-        unimplemented!()
-    }
-    /// The plan, and warnings.
-    ///
-    /// # Errors
-    /// Every problem at once.
-    pub fn lower(&self, _facts: &Facts) -> Result<(Plan, Report), Report> {
-        unimplemented!()
-    }
+    /// Numbers that the procfile gives itself: a chosen port must not be one of them.
+    pub fixed: BTreeSet<u16>,
 }

@@ -1,0 +1,280 @@
+//! Problems with their spans, collected while a file is read, and how they look on a terminal.
+//!
+//! `file:line:column: error: what`, the line, a caret under the span, and a `help:` line that says what to type. Nothing
+//! out of a file reaches the terminal raw: control characters are shown as dots, and long lines are cut to a window.
+
+use std::fmt::Write as _;
+
+use super::source::{Sources, Span, Text};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Nothing is started.
+    Error,
+    /// Said, and gone on.
+    Warning,
+}
+
+/// One problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Diagnostic {
+    pub severity: Severity,
+    pub message: String,
+    pub span: Option<Span>,
+    /// Further places that belong to it, each with its own word.
+    pub notes: Vec<(Span, String)>,
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    pub fn error(span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, message: message.into(), span: Some(span), notes: Vec::new(), help: None }
+    }
+    pub fn warning(span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(span, message) }
+    }
+    /// A problem that no file holds: a flag.
+    pub fn nowhere(message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, message: message.into(), span: None, notes: Vec::new(), help: None }
+    }
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+    #[must_use]
+    pub fn maybe_help(mut self, help: Option<String>) -> Self {
+        self.help = help.or(self.help);
+        self
+    }
+    #[must_use]
+    pub fn note(mut self, span: Span, word: impl Into<String>) -> Self {
+        self.notes.push((span, word.into()));
+        self
+    }
+}
+
+/// Problems of one reading, ready to be shown.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    diagnostics: Vec<Diagnostic>,
+    sources: Sources,
+}
+
+/// Past this many the rest is only counted.
+const SHOWN: usize = 50;
+/// Characters of a line that are shown around the caret.
+const WINDOW: usize = 110;
+
+impl Report {
+    pub(crate) fn new(mut diagnostics: Vec<Diagnostic>, sources: Sources) -> Self {
+        let place = |d: &Diagnostic| d.span.map(|span| (span.file, span.start, span.end));
+        diagnostics.sort_by(|a, b| (place(a), a.severity, &a.message, &a.help).cmp(&(place(b), b.severity, &b.message, &b.help)));
+        diagnostics.dedup_by(|a, b| a.span == b.span && a.message == b.message);
+        Self { diagnostics, sources }
+    }
+    /// Whether anything in it forbids a start.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|d| d.severity == Severity::Error)
+    }
+    /// Whether there is nothing to say.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.diagnostics.is_empty()
+    }
+    /// The messages of the warnings, without their places.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.messages(Severity::Warning)
+    }
+    /// The messages of the errors, without their places.
+    #[must_use]
+    pub fn errors(&self) -> Vec<String> {
+        self.messages(Severity::Error)
+    }
+    fn messages(&self, severity: Severity) -> Vec<String> {
+        self.diagnostics.iter().filter(|d| d.severity == severity).map(|d| d.message.clone()).collect()
+    }
+    /// How many errors and warnings there are, in words; empty where there are none.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let count = |severity, word: &str| {
+            let n = self.diagnostics.iter().filter(|d| d.severity == severity).count();
+            (n > 0).then(|| format!("{n} {word}{}", if n == 1 { "" } else { "s" }))
+        };
+        let parts: Vec<String> =
+            [count(Severity::Error, "error"), count(Severity::Warning, "warning")].into_iter().flatten().collect();
+        parts.join(", ")
+    }
+    /// Everything as text, ending in a newline; empty where there is nothing to say.
+    #[must_use]
+    pub fn render(&self, color: bool) -> String {
+        let paint = Paint(color);
+        let mut out = String::new();
+        for diagnostic in self.diagnostics.iter().take(SHOWN) {
+            self.render_one(diagnostic, paint, &mut out);
+            out.push('\n');
+        }
+        if let Some(more @ 1..) = self.diagnostics.len().checked_sub(SHOWN) {
+            let _ = writeln!(out, "… and {more} more\n");
+        }
+        if !self.diagnostics.is_empty() {
+            let _ = writeln!(out, "{}", self.summary());
+        }
+        out
+    }
+
+    fn render_one(&self, diagnostic: &Diagnostic, paint: Paint, out: &mut String) {
+        let word = match diagnostic.severity {
+            Severity::Error => paint.red("error"),
+            Severity::Warning => paint.yellow("warning"),
+        };
+        let message = paint.bold(&printable(&diagnostic.message));
+        match diagnostic.span.and_then(|span| self.sources.get(span.file).map(|text| (span, text))) {
+            Some((span, text)) => {
+                let _ = writeln!(out, "{}: {word}: {message}", place(text, span));
+                excerpt(text, span, "", paint, out);
+            }
+            None => {
+                let _ = writeln!(out, "{word}: {message}");
+            }
+        }
+        for (span, note) in &diagnostic.notes {
+            if let Some(text) = self.sources.get(span.file) {
+                let _ = writeln!(out, "{}: {}", place(text, *span), printable(note));
+                excerpt(text, *span, "", paint, out);
+            }
+        }
+        if let Some(help) = &diagnostic.help {
+            for (index, line) in help.lines().enumerate() {
+                let lead = if index == 0 { paint.cyan("help:") } else { "     ".to_owned() };
+                let _ = writeln!(out, "       {lead} {}", printable(line));
+            }
+        }
+    }
+}
+
+fn place(text: &Text, span: Span) -> String {
+    if text.text.is_empty() {
+        return printable(&text.name);
+    }
+    let position = text.position(span.start);
+    format!("{}:{}:{}", printable(&text.name), position.line, position.column)
+}
+
+/// The line under the span with its caret.
+fn excerpt(text: &Text, span: Span, word: &str, paint: Paint, out: &mut String) {
+    if text.text.is_empty() {
+        return;
+    }
+    let position = text.position(span.start);
+    let (line, line_start) = text.line(position.line);
+    let chars: Vec<char> = printable(line).chars().collect();
+    let from = (position.column - 1).min(chars.len());
+    let end_in_line = (span.end.max(span.start) - line_start) as usize;
+    let marked = line.get((span.start - line_start) as usize..end_in_line.min(line.len())).map_or(1, |s| s.chars().count());
+    let (first, last) = window(chars.len(), from);
+    let shown: String = chars[first..last].iter().collect();
+    let (before, after) = (if first > 0 { "…" } else { "" }, if last < chars.len() { "…" } else { "" });
+    let caret = "^".repeat(marked.clamp(1, (last.saturating_sub(from)).max(1)));
+    let pad = " ".repeat(from - first + before.chars().count());
+    let _ = writeln!(out, "{} {before}{shown}{after}", paint.dim(&format!("{:>5} |", position.line)));
+    let _ = writeln!(out, "{} {pad}{}{word}", paint.dim("      |"), paint.red(&caret));
+}
+
+/// Which characters of a long line are shown, so that the caret is among them.
+fn window(length: usize, at: usize) -> (usize, usize) {
+    if length <= WINDOW {
+        return (0, length);
+    }
+    let first = at.saturating_sub(WINDOW / 3);
+    (first, (first + WINDOW).min(length))
+}
+
+/// Text from a file, fit for a terminal: tabs are blanks, other control characters dots.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\t' => ' ',
+            c if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) => '·',
+            c => c,
+        })
+        .collect()
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Paint(bool);
+
+impl Paint {
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+    fn red(self, text: &str) -> String {
+        self.wrap("1;31", text)
+    }
+    fn yellow(self, text: &str) -> String {
+        self.wrap("1;33", text)
+    }
+    fn cyan(self, text: &str) -> String {
+        self.wrap("36", text)
+    }
+    fn bold(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+    fn dim(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(text: &str, diagnostics: impl FnOnce(u32) -> Vec<Diagnostic>) -> Report {
+        let mut sources = Sources::default();
+        let file = sources.add(Text::new("procfile.toml", text.to_owned()));
+        Report::new(diagnostics(file), sources)
+    }
+
+    #[test]
+    fn the_caret_stands_under_the_span() {
+        let report = report("a = 1\nöö = bad\n", |file| {
+            vec![Diagnostic::error(Span::new(file, 13..16), "no value").help("write a number")]
+        });
+        assert_eq!(
+            report.render(false),
+            "procfile.toml:2:6: error: no value\n    2 | öö = bad\n      |      ^^^\n       help: write a number\n\n1 error\n"
+        );
+        assert!(report.render(true).contains("\u{1b}[1;31merror"));
+    }
+
+    #[test]
+    fn what_a_file_holds_cannot_drive_a_terminal() {
+        let report = report("x = \u{1b}[2J\n", |file| vec![Diagnostic::error(Span::new(file, 4..5), "bad \u{1b}[2J")]);
+        assert!(!report.render(false).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn problems_are_sorted_deduplicated_and_capped() {
+        let report = report(&"x\n".repeat(100), |file| {
+            (0..100)
+                .rev()
+                .flat_map(|n| {
+                    let one = Diagnostic::error(Span::new(file, n * 2..n * 2 + 1), "bad");
+                    [one.clone(), one]
+                })
+                .collect()
+        });
+        let text = report.render(false);
+        assert!(text.starts_with("procfile.toml:1:1"));
+        assert!(text.contains("… and 50 more\n") && text.ends_with("100 errors\n"), "{text}");
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_caret() {
+        let report = report(&"y".repeat(5000), |file| vec![Diagnostic::error(Span::new(file, 4000..4010), "there")]);
+        assert!(report.render(false).lines().all(|line| line.chars().count() < 130));
+    }
+}

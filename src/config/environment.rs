@@ -1,0 +1,172 @@
+//! What a child gets, later wins: inherited (as far as `pass_env` lets it), `[env]`, `env_from`, its `env_file`, its
+//! `env`, ours. And what of it must never be printed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::interpolate::{Resolved, Resolver, port_variable};
+use super::project::Service;
+use super::raw::Node;
+use super::url;
+
+/// What every child gets of the caller's environment, whatever `pass_env` says.
+const ALWAYS: &[&str] = &["PATH", "HOME", "LANG", "TERM", "TMPDIR", "USER", "SHELL"];
+/// The evidence mark is set at the spawn, and one of an outer stack must not be handed on.
+const RUN_ID: &str = "DEVRUN_RUN_ID";
+
+/// The whole environment of one copy.
+pub(crate) fn of(
+    resolver: &Resolver<'_>,
+    service: &Service,
+    replica: u32,
+    ports: &BTreeMap<String, u16>,
+) -> Resolved<BTreeMap<String, String>> {
+    let (declared, removed) = resolver.declared(service, replica, 0)?;
+    let mut env = inherited(resolver, service);
+    for name in &removed {
+        env.remove(name);
+    }
+    env.extend(declared.into_iter().map(|(name, (value, _))| (name, value)));
+    if !removed.iter().any(|name| name == "PYTHONUNBUFFERED") {
+        env.entry("PYTHONUNBUFFERED".to_owned()).or_insert_with(|| "1".to_owned());
+    }
+    for (name, port) in ports {
+        let variable = if name == "main" { "PORT".to_owned() } else { format!("PORT_{}", port_variable(name)) };
+        env.insert(variable, port.to_string());
+    }
+    let document = resolver.document;
+    for (name, value) in [
+        ("DEVRUN_PROJECT", document.project.to_string()),
+        ("DEVRUN_SERVICE", service.name.clone()),
+        ("DEVRUN_REPLICA", replica.to_string()),
+        ("DEVRUN_INSTANCE", document.options.instance.clone()),
+    ] {
+        env.insert(name.to_owned(), value);
+    }
+    env.remove(RUN_ID);
+    Ok(env)
+}
+
+fn inherited(resolver: &Resolver<'_>, service: &Service) -> BTreeMap<String, String> {
+    let globs: Option<Vec<&str>> = service.get("pass_env").map(|node| node.elements().iter().filter_map(Node::text).collect());
+    let all = globs.is_none() && service.get("run").is_some();
+    let passes = |name: &str| {
+        all || ALWAYS.contains(&name) || globs.iter().flatten().any(|pattern| glob(pattern.as_bytes(), name.as_bytes()))
+    };
+    resolver.facts.shell.iter().filter(|(name, _)| passes(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// `*` is any run of characters, `?` one.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(c) if *c == b'?' || *c == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                Some((at, from)) => {
+                    star = Some((at, from + 1));
+                    p = at + 1;
+                    t = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
+/// Whether a variable's name says that its value is a secret.
+pub(crate) fn is_secret(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    ["PASSWORD", "SECRET", "TOKEN", "KEY"].iter().any(|word| upper.contains(word))
+}
+
+/// Values that are masked wherever they are printed: with their percent- and base64-encoded forms. Values of fewer than
+/// four characters would mask half of any output.
+#[derive(Debug, Default)]
+pub(crate) struct Masks(BTreeSet<String>);
+
+impl Masks {
+    pub fn add(&mut self, value: &str) {
+        // A flag or a number of seconds in a variable called …_KEY is no secret worth blanking out everywhere.
+        if value.chars().count() < 4 || matches!(value, "true" | "false" | "none" | "null") {
+            return;
+        }
+        self.0.insert(value.to_owned());
+        self.0.insert(url::encode(value));
+        let encoded = base64(value.as_bytes());
+        self.0.insert(encoded.trim_end_matches('=').to_owned());
+        self.0.insert(encoded);
+    }
+    pub fn add_env(&mut self, env: &BTreeMap<String, String>) {
+        for (name, value) in env {
+            if is_secret(name) {
+                self.add(value);
+            }
+        }
+    }
+    pub fn finish(self) -> BTreeSet<String> {
+        self.0
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for index in 0..4 {
+            if index <= chunk.len() {
+                out.push(char::from(ALPHABET[(word >> (18 - 6 * index) & 63) as usize]));
+            } else {
+                out.push('=');
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs() {
+        for (pattern, name, matches) in [
+            ("AWS_*", "AWS_REGION", true),
+            ("AWS_*", "AW", false),
+            ("*", "X", true),
+            ("A?C", "ABC", true),
+            ("*_KEY*", "MY_KEY_ID", true),
+            ("A", "AB", false),
+            ("", "A", false),
+        ] {
+            assert_eq!(glob(pattern.as_bytes(), name.as_bytes()), matches, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn base64_is_the_usual_one() {
+        for (text, expected) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(text.as_bytes()), expected);
+        }
+    }
+
+    #[test]
+    fn masks_know_the_encoded_forms_and_leave_short_values() {
+        let mut masks = Masks::default();
+        masks.add("abc");
+        masks.add("#ThawZin2k77!");
+        let masks = masks.finish();
+        assert!(masks.contains("%23ThawZin2k77%21") && masks.contains("I1RoYXdaaW4yazc3IQ=="));
+        assert!(!masks.contains("abc"));
+        assert!(is_secret("JWT_SECRET") && is_secret("api_key") && !is_secret("PATH"));
+    }
+}

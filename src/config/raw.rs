@@ -1,0 +1,256 @@
+//! The spanned tree: TOML as values that know where they stand.
+//!
+//! The tree is our own rather than serde structs, so that one walk over the schema finds every unknown key and wrong
+//! type at once, layers merge key by key, and each value keeps its span after merging. `convert` builds the same tree
+//! from foreign files.
+
+use indexmap::IndexMap;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::Diagnostic;
+use super::source::{Span, Text};
+
+/// A table in the order of the file.
+pub(crate) type Table = IndexMap<String, Node>;
+
+/// A value, the key it stands at and where both are.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// The value's span.
+    pub span: Span,
+    /// The key's span; that of the value for elements of arrays.
+    pub key: Span,
+    /// The value.
+    pub value: Value,
+}
+
+/// What a key holds.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Text(String),
+    Integer(i64),
+    Float(f64),
+    Bool(bool),
+    Array(Vec<Node>),
+    Table(Table),
+    /// A TOML type that no key takes.
+    Date(String),
+}
+
+impl Node {
+    /// A value at a span that stands for key and value alike.
+    pub fn new(span: Span, value: Value) -> Self {
+        Self { span, key: span, value }
+    }
+    /// The text, where it is one.
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+    /// The table, where it is one.
+    pub fn table(&self) -> Option<&Table> {
+        match &self.value {
+            Value::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+    /// The elements: of an array, or the single value a list may be written as.
+    pub fn elements(&self) -> &[Node] {
+        match &self.value {
+            Value::Array(elements) => elements,
+            Value::Bool(false) => &[],
+            _ => std::slice::from_ref(self),
+        }
+    }
+    /// `false`, which removes what was inherited.
+    pub fn is_false(&self) -> bool {
+        matches!(self.value, Value::Bool(false))
+    }
+    /// A scalar as the text a variable or an engine setting gets.
+    pub fn scalar(&self) -> Option<String> {
+        match &self.value {
+            Value::Text(text) => Some(text.clone()),
+            Value::Integer(number) => Some(number.to_string()),
+            Value::Float(number) => Some(number.to_string()),
+            Value::Bool(flag) => Some(flag.to_string()),
+            Value::Date(text) => Some(text.clone()),
+            Value::Array(_) | Value::Table(_) => None,
+        }
+    }
+    /// How messages call it.
+    pub fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Text(_) => "a string",
+            Value::Integer(_) => "an integer",
+            Value::Float(_) => "a float",
+            Value::Bool(_) => "a boolean",
+            Value::Array(_) => "a list",
+            Value::Table(_) => "a table",
+            Value::Date(_) => "a date",
+        }
+    }
+}
+
+/// Looks a key up; `false` counts as absent, as it removes what was inherited.
+pub(crate) fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Node> {
+    table.get(key).filter(|node| !node.is_false())
+}
+
+/// Larger texts are no procfile, and not worth a parse.
+const MAX_BYTES: usize = 1 << 20;
+/// Deeper trees are refused, so that no walk over one can run out of stack.
+const MAX_DEPTH: usize = 64;
+
+/// Parses one text. Every syntax error is reported; what could be read is returned all the same.
+pub(crate) fn parse(file: u32, text: &Text, out: &mut Vec<Diagnostic>) -> Table {
+    if text.text.len() > MAX_BYTES {
+        out.push(
+            Diagnostic::error(Span::new(file, 0..0), format!("this is no procfile: it is larger than {} MiB", MAX_BYTES >> 20))
+                .help("name the right file with `-f FILE`"),
+        );
+        return Table::new();
+    }
+    let (table, errors) = DeTable::parse_recoverable(&text.text);
+    for error in errors.iter().take(1000) {
+        out.push(syntax_error(file, text, error.message(), error.span()));
+    }
+    convert_table(file, table.get_ref(), 0, out)
+}
+
+fn syntax_error(file: u32, text: &Text, message: &str, span: Option<std::ops::Range<usize>>) -> Diagnostic {
+    let span = span.unwrap_or(0..0);
+    let mut message = message.replace('\n', "; ");
+    let mut help = None;
+    if message.starts_with("duplicate key") {
+        help = Some("each key and each [table] may stand once in a file; merge the two".to_owned());
+    } else if message.contains("string values must be quoted") || message.contains("extra value") {
+        help = Some("strings stand in quotes: key = \"value\"".to_owned());
+    } else if message.contains("expected `=`") || message.contains("key with no value") {
+        help = Some("a line is either [a.table] or key = value".to_owned());
+    }
+    if message.is_empty() {
+        message = "this is not TOML".to_owned();
+    }
+    let end = span.end.min(text.text.len());
+    Diagnostic::error(Span::new(file, span.start.min(end)..end), message).maybe_help(help)
+}
+
+fn convert_table(file: u32, table: &DeTable<'_>, depth: usize, out: &mut Vec<Diagnostic>) -> Table {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    let mut result = Table::with_capacity(entries.len());
+    for (key, value) in entries {
+        let key_span = Span::new(file, key.span());
+        let span = Span::new(file, value.span());
+        if depth >= MAX_DEPTH {
+            out.push(Diagnostic::error(key_span, format!("tables are nested more than {MAX_DEPTH} deep")));
+            break;
+        }
+        let node = Node { span, key: key_span, value: convert(file, value.get_ref(), span, depth + 1, out) };
+        result.insert(key.get_ref().to_string(), node);
+    }
+    result
+}
+
+fn convert(file: u32, value: &DeValue<'_>, span: Span, depth: usize, out: &mut Vec<Diagnostic>) -> Value {
+    match value {
+        DeValue::String(text) => Value::Text(text.to_string()),
+        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => Value::Integer(number),
+            Err(_) => {
+                out.push(Diagnostic::error(span, format!("{number} is no 64-bit integer")));
+                Value::Integer(0)
+            }
+        },
+        DeValue::Float(number) => match number.as_str().parse::<f64>() {
+            Ok(number) => Value::Float(number),
+            Err(_) => {
+                out.push(Diagnostic::error(span, format!("{number} is no number")));
+                Value::Float(0.0)
+            }
+        },
+        DeValue::Boolean(flag) => Value::Bool(*flag),
+        DeValue::Datetime(date) => Value::Date(date.to_string()),
+        DeValue::Array(elements) => {
+            if depth >= MAX_DEPTH {
+                out.push(Diagnostic::error(span, format!("lists are nested more than {MAX_DEPTH} deep")));
+                return Value::Array(Vec::new());
+            }
+            Value::Array(
+                elements
+                    .iter()
+                    .map(|element| {
+                        let span = Span::new(file, element.span());
+                        Node::new(span, convert(file, element.get_ref(), span, depth + 1, out))
+                    })
+                    .collect(),
+            )
+        }
+        DeValue::Table(table) => Value::Table(convert_table(file, table, depth, out)),
+    }
+}
+
+/// A tree without spans of its own, as recipes bring it.
+pub(crate) fn from_toml(table: &toml::Table, span: Span) -> Table {
+    table.iter().map(|(key, value)| (key.clone(), Node::new(span, from_value(value, span)))).collect()
+}
+
+fn from_value(value: &toml::Value, span: Span) -> Value {
+    match value {
+        toml::Value::String(text) => Value::Text(text.clone()),
+        toml::Value::Integer(number) => Value::Integer(*number),
+        toml::Value::Float(number) => Value::Float(*number),
+        toml::Value::Boolean(flag) => Value::Bool(*flag),
+        toml::Value::Datetime(date) => Value::Date(date.to_string()),
+        toml::Value::Array(elements) => {
+            Value::Array(elements.iter().map(|element| Node::new(span, from_value(element, span))).collect())
+        }
+        toml::Value::Table(table) => Value::Table(from_toml(table, span)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Table, Vec<Diagnostic>) {
+        let mut out = Vec::new();
+        let table = parse(0, &Text::new("f", text.to_owned()), &mut out);
+        (table, out)
+    }
+
+    #[test]
+    fn order_and_spans_are_those_of_the_file() {
+        let (table, out) = read("[b]\nz = 1\na = \"x\"\n[a]\n");
+        assert!(out.is_empty(), "{out:?}");
+        assert_eq!(table.keys().collect::<Vec<_>>(), ["b", "a"]);
+        let b = table["b"].table().unwrap();
+        assert_eq!(b.keys().collect::<Vec<_>>(), ["z", "a"]);
+        assert_eq!((b["a"].key.start, b["a"].span.start, b["a"].span.end), (10, 14, 17));
+    }
+
+    #[test]
+    fn all_syntax_errors_at_once() {
+        let (_, out) = read("a = \nb = nope\n[c\nd = 1\nd = 2\n");
+        assert!(out.len() >= 3, "{out:?}");
+    }
+
+    #[test]
+    fn depth_and_size_are_bounded() {
+        for text in [
+            format!("a = {}{}", "[".repeat(50_000), "]".repeat(50_000)),
+            format!("a = {}", "{a=".repeat(50_000)),
+            format!("{}a = 1", "a.".repeat(50_000)),
+            format!("[{}a]", "a.".repeat(50_000)),
+            format!("a = {}", format!("{{{}a=", "a.".repeat(60)).repeat(70)),
+            "x".repeat(2 << 20),
+            "[".repeat(900_000),
+            "=\n".repeat(400_000),
+        ] {
+            let (_, out) = read(&text);
+            assert!(!out.is_empty());
+        }
+    }
+}
