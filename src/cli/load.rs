@@ -246,7 +246,7 @@ pub fn plan(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Arc
     facts.ports = choose_ports(project, &wants.ports, wanted.purpose, &mut notes)?;
     let (plan, report) = document.lower(&facts).map_err(failed)?;
     if wanted.warn {
-        if !report.diagnostics.is_empty() {
+        if !report.is_empty() {
             say(report.render(color).trim_end());
         }
         for note in notes {
