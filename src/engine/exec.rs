@@ -128,6 +128,11 @@ impl Engine {
     }
 
     fn run_init(&mut self, id: ServiceId, generation: Generation) {
+        // A restart by policy begins here: the binary found for the last generation is still the one to run.
+        if let Some(live) = self.live.get_mut(&id).filter(|live| live.generation != generation) {
+            let (spec, located, program) = (live.spec.take(), live.located.take(), live.program.take());
+            *live = Live { generation, spec, located, program, ..Live::default() };
+        }
         let Some((spec, located)) =
             self.live.get(&id).and_then(|live| live.spec.clone().map(|spec| (spec, live.located.clone())))
         else {
