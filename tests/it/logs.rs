@@ -124,10 +124,11 @@ fn a_log_file_is_rotated_and_kept_within_its_limit() {
     let project = Project::new().procfile(
         r#"
         [services.a]
-        run = "sh -c 'i=0; while [ $i -lt 4000 ]; do echo \"line $i 0123456789012345678901234567890123456789\"; i=$((i+1)); done; touch written; exec sleep 1000'"
+        run = "sh a.sh"
         log = { max_size = "32K", max_files = 2 }
         "#,
     );
+    project.write("a.sh", "seq -f 'line %g 0123456789012345678901234567890123456789' 0 3999\ntouch written\nexec sleep 1000\n");
     project.run(&["up", "-d"]).code(0);
     eventually("all lines were written", PATIENCE, || project.path("written").exists().then_some(()));
     eventually("the last line is in the log", PATIENCE, || {
