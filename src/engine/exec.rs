@@ -72,6 +72,13 @@ impl Engine {
                     || Err(Failure::new(FailureKind::Config, "the command is empty")),
                     |word| fetch::find_command(word, &spec.env, &spec.dir),
                 );
+                // A path that a task or `pre_start` may yet build is looked up by the kernel, when its time has come.
+                let found = found.or_else(|failure| match command.argv.first() {
+                    Some(word) if word.contains('/') && (!spec.depends_on.is_empty() || spec.pre_start.is_some()) => {
+                        Ok(spec.dir.join(word))
+                    }
+                    _ => Err(failure),
+                });
                 self.queue.push_back(match found {
                     Ok(program) => {
                         if let Some(live) = self.live.get_mut(&id) {
@@ -379,6 +386,7 @@ impl Engine {
             {
                 if status.success() {
                     let took = live.began.map_or(Duration::ZERO, |began| self.clock.now().since(began));
+                    live.sealing = true;
                     let inner = self.inner.clone();
                     tokio::task::spawn_blocking(move || {
                         let sealed = init::seal(&volume, &once, &hash, took);
