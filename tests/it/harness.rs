@@ -59,7 +59,6 @@ pub fn eventually<T>(what: &str, deadline: Duration, mut condition: impl FnMut()
 pub struct Process {
     pub pid: i32,
     pub command: String,
-    pub parent: i32,
 }
 
 /// Live processes (neither zombie nor dead) whose command line holds `text`.
@@ -80,10 +79,9 @@ fn scan(wanted: impl Fn(&str, &Path) -> bool) -> Vec<Process> {
         // The name may hold blanks and brackets: the fields begin after the last one.
         let Ok(stat) = fs::read_to_string(folder.join("stat")) else { continue };
         let Some((_, fields)) = stat.rsplit_once(')') else { continue };
-        let mut fields = fields.split_whitespace();
-        let (state, parent) = (fields.next().unwrap_or("X"), fields.next().unwrap_or("0"));
+        let state = fields.split_whitespace().next().unwrap_or("X");
         if !matches!(state, "Z" | "X") {
-            found.push(Process { pid, command: command.trim().to_owned(), parent: parent.parse().unwrap_or(0) });
+            found.push(Process { pid, command: command.trim().to_owned() });
         }
     }
     found

@@ -15,9 +15,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("drivers", &["model"]),
     ("recipes", &["model", "drivers"]),
     ("keeper", &["model", "drivers::process", "drivers::journal", "drivers::lock"]),
-    ("engine", &["model", "core", "drivers", "recipes"]),
+    ("engine", &["model", "core", "drivers", "recipes", "exit"]),
     ("control", &["model", "engine"]),
-    ("ui", &["model", "control", "exit"]),
+    // Of the engine its feed, of the drivers what a view shows: log lines, progress of a download.
+    ("ui", &["model", "control", "engine", "drivers::logs", "drivers::fetch", "exit"]),
     ("exit", &["model"]),
     ("cli", &["model", "config", "core", "drivers", "recipes", "keeper", "engine", "control", "ui", "exit"]),
     ("main", &["cli", "exit", "keeper"]),
