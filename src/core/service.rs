@@ -49,13 +49,13 @@ impl After {
     /// What wins when a second reason meets the first. A failure or an end that has happened stays what it was under a
     /// stop; a stop wins over every start that is on its way; a start that is asked for after a stop is honoured.
     pub fn merge(&mut self, new: Self) {
-        let keep = match (&*self, &new) {
-            (Self::Fail(_) | Self::Complete { .. }, Self::Stop { .. } | Self::Fail(_) | Self::Complete { .. }) => true,
-            (Self::Stop { reason: Some(_) }, Self::Stop { reason: None }) => true,
-            (Self::Stop { .. } | Self::Remove, Self::Fail(_) | Self::Complete { .. } | Self::Restart { .. }) => true,
-            (Self::Remove, Self::Stop { .. }) => true,
-            _ => false,
-        };
+        let keep = matches!(
+            (&*self, &new),
+            (Self::Fail(_) | Self::Complete { .. }, Self::Stop { .. } | Self::Fail(_) | Self::Complete { .. })
+                | (Self::Stop { reason: Some(_) }, Self::Stop { reason: None })
+                | (Self::Stop { .. } | Self::Remove, Self::Fail(_) | Self::Complete { .. } | Self::Restart { .. })
+                | (Self::Remove, Self::Stop { .. })
+        );
         if !keep {
             *self = new;
         }
@@ -103,7 +103,7 @@ impl Live {
 /// Which signal comes next for a tree that must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The spawn is not answered yet: there may be nothing to signal.
+    /// Not asked yet: the spawn is not answered, or others still need it.
     Unborn,
     /// Asked to stop.
     Asked,
@@ -231,6 +231,10 @@ impl Service {
     pub fn leaving(&self) -> bool {
         self.halt.is_some() || matches!(self.phase, Phase::Ending(_) | Phase::Cancelling { .. })
     }
+    /// Whether it is to be stopped and has not been asked yet: it lives, or it came to life after the stop was wanted.
+    pub fn waits_for_its_turn(&self) -> bool {
+        self.halt.is_some() || matches!(&self.phase, Phase::Ending(ending) if ending.step == Step::Unborn && ending.was.is_some())
+    }
     /// Whether nothing more happens by itself.
     pub fn is_final(&self) -> bool {
         matches!(
@@ -298,6 +302,7 @@ impl Service {
         match &self.phase {
             Phase::BackingOff { until, .. } => Some(*until),
             Phase::Cancelling { give_up_at, .. } => Some(*give_up_at),
+            _ if self.waits_for_its_turn() => None,
             Phase::Ending(ending) => Some(ending.due),
             Phase::Live(live) => {
                 let within = self.spec.ready.as_ref().filter(|_| live.ready_at().is_none()).map(|ready| ready.within);
