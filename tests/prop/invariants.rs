@@ -376,7 +376,9 @@ fn optional_services_never_count(record: &Record) -> Result<(), String> {
         let (Action::Settled(outcome) | Action::Finish(outcome)) = action else { continue };
         for (id, failure) in &outcome.failures {
             let optional = record.project.plan.services.get(id).is_some_and(|spec| spec.optional);
-            if optional && !matches!(failure.kind, FailureKind::Survivors | FailureKind::Cancelled) {
+            let own = matches!(failure.kind, FailureKind::Survivors | FailureKind::Cancelled);
+            // Asking for what a later plan has not is the request's fault.
+            if optional && !own && failure.reason != "is not in the procfile" {
                 return Err(format!("{id} is optional, and its failure counts: {failure}"));
             }
         }

@@ -24,7 +24,7 @@ fn check(project: &Project) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(400), max_shrink_iters: 1000, ..ProptestConfig::default() })]
 
     /// All invariants, in every world.
     #[test]

@@ -1,6 +1,7 @@
 //! Random projects: a graph of at most twelve services and tasks, with policies, conditions and requests over time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use devrun::model::{
@@ -10,7 +11,7 @@ use devrun::model::{
 use proptest::prelude::*;
 
 /// A plan, what is asked of it when, and how the world behaves.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Project {
     pub plan: Plan,
     /// A second plan, taken over by an `Up` in the middle.
@@ -24,6 +25,43 @@ pub struct Project {
     /// Of a thousand trees, how many outlive SIGKILL.
     pub immortal: u32,
     pub slow_ms: u64,
+}
+
+impl fmt::Debug for Project {
+    /// What a failing case must show, and no more: a whole plan fills pages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, plan) in [("plan", &self.plan), ("later", &self.later)] {
+            writeln!(f, "{name}:")?;
+            for spec in plan.services.values() {
+                let deps: Vec<String> = spec
+                    .depends_on
+                    .iter()
+                    .map(|edge| {
+                        let marks = (if edge.required { "" } else { "?" }, if edge.restart { "!" } else { "" });
+                        format!("{}:{}{}{}", edge.on, edge.condition.as_str(), marks.0, marks.1)
+                    })
+                    .collect();
+                writeln!(
+                    f,
+                    "  {} {:?} [{}] restart={} ready={} alive={} optional={} tier={:?} grace={:?} then={:?} missing={}",
+                    spec.id,
+                    spec.kind,
+                    deps.join(" "),
+                    spec.restart,
+                    spec.ready.is_some(),
+                    spec.alive.is_some(),
+                    spec.optional,
+                    spec.tier,
+                    spec.stop.grace,
+                    spec.stop.then,
+                    spec.missing.len(),
+                )?;
+            }
+        }
+        let Self { requests, seed, twice, lost, broken, immortal, slow_ms, .. } = self;
+        writeln!(f, "{requests:?}")?;
+        write!(f, "seed={seed} twice={twice} lost={lost} broken={broken} immortal={immortal} slow_ms={slow_ms}")
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -44,9 +44,21 @@ impl Record {
     pub fn text(&self) -> String {
         let mut text = String::new();
         for moment in &self.moments {
-            text.push_str(&format!("> {} {:?}\n", moment.at.0.as_millis(), moment.event));
+            let event = match &moment.event {
+                Event::Command(Command::Up { plan, targets, options }) => {
+                    format!("Up(plan: {}, {targets:?}, {options:?})", plan.is_some())
+                }
+                event => format!("{event:?}"),
+            };
+            text.push_str(&format!("> {} {event}\n", moment.at.0.as_millis()));
             for action in &moment.actions {
-                text.push_str(&format!("    {action:?}\n"));
+                let action = match action {
+                    Action::Notify(n) => {
+                        format!("{}.{} {} → {} ({}) {:?}", n.service, n.replica, n.from, n.to, n.health, n.reason)
+                    }
+                    action => format!("{action:?}"),
+                };
+                text.push_str(&format!("    {action}\n"));
             }
         }
         text
