@@ -68,7 +68,8 @@ fn no_service_starts_before_its_dependencies_hold(record: &Record) -> Result<(),
                 continue;
             };
             let excused = !edge.required || moment.specs.get(&edge.on).is_some_and(|spec| spec.optional);
-            let over = target.state.is_final() || target.state == State::Stopping;
+            // What nobody wants any more is on its way out, even before its turn to stop comes.
+            let over = target.state.is_final() || target.state == State::Stopping || !target.wanted;
             if !(holds(edge.condition, target) || excused && over || no_deps && !target.wanted) {
                 return Err(format!("{id}#{generation} begins while {} is {} ({})", edge.on, target.state, target.health));
             }
