@@ -283,6 +283,10 @@ impl Supervisor {
             } else {
                 let text = changes::differences(&unit.spec, spec);
                 unit.next = Some(Arc::new(spec.clone()));
+                // An old edge may point to what is no longer there. What runs keeps its edges, for the order of the stop.
+                if !unit.holds_dependencies() {
+                    unit.take_new_place();
+                }
                 if !text.is_empty() {
                     changed.insert(id.clone(), text);
                 }

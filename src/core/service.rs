@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::model::keeper::ExitStatus;
 use crate::model::{Failure, Health, Kind, ServiceId, ServiceSpec, State};
 
+use super::changes;
 use super::event::Generation;
 use super::health::Tracker;
 use super::tick::Tick;
@@ -212,6 +213,18 @@ impl Service {
     /// The definition that the next start takes.
     pub fn coming(&self) -> &Arc<ServiceSpec> {
         self.next.as_ref().unwrap_or(&self.spec)
+    }
+    /// Takes over edges and tier of the newest definition, and all of it where nothing that was started would notice.
+    pub fn take_new_place(&mut self) {
+        let Some(next) = &self.next else { return };
+        if changes::differences(&self.spec, next).is_empty() {
+            self.spec = next.clone();
+            self.next = None;
+        } else {
+            let spec = Arc::make_mut(&mut self.spec);
+            spec.depends_on.clone_from(&next.depends_on);
+            spec.tier = next.tier;
+        }
     }
     pub fn live(&self) -> Option<&Live> {
         match &self.phase {

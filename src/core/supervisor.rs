@@ -13,7 +13,6 @@ use std::time::Duration;
 use crate::model::{Failure, FailureKind, Notice, Plan, ServiceId, ServiceSpec, State};
 
 use super::action::Action;
-use super::changes;
 use super::edges::Standing;
 use super::event::{Event, Generation};
 use super::service::{After, Open, Phase, Service};
@@ -255,16 +254,7 @@ impl Supervisor {
     /// place among the others is that of the newest plan: an old edge may point to what is no longer there.
     pub(super) fn restart_by_policy(&mut self, id: &ServiceId) {
         let Some(unit) = self.units.get_mut(id) else { return };
-        if let Some(next) = &unit.next {
-            if changes::differences(&unit.spec, next).is_empty() {
-                unit.spec = next.clone();
-                unit.next = None;
-            } else {
-                let spec = Arc::make_mut(&mut unit.spec);
-                spec.depends_on.clone_from(&next.depends_on);
-                spec.tier = next.tier;
-            }
-        }
+        unit.take_new_place();
         unit.generation += 1;
         unit.restarts = unit.restarts.saturating_add(1);
         unit.barrier = false;

@@ -202,7 +202,7 @@ fn plan(drafts: &[Draft], skip: Option<usize>, variant: u64) -> Plan {
         instance: String::new(),
         mode: None,
         timeout: Duration::from_secs(15),
-        tier_pause: Duration::from_millis(if variant % 2 == 0 { 0 } else { 300 }),
+        tier_pause: Duration::from_millis(if variant.is_multiple_of(2) { 0 } else { 300 }),
         tiers: BTreeMap::new(),
         services,
         inactive: BTreeMap::new(),
