@@ -40,6 +40,8 @@ pub(super) enum After {
     Fail(Failure),
     /// Done.
     Complete { note: Option<String> },
+    /// Blocked as before; only its fetch is given up.
+    Block { root: ServiceId, reason: String },
 }
 
 impl After {
@@ -53,6 +55,7 @@ impl After {
         let keep = matches!(
             (&*self, &new),
             (Self::Fail(_) | Self::Complete { .. }, Self::Stop { .. } | Self::Fail(_) | Self::Complete { .. })
+                | (Self::Block { .. }, Self::Stop { reason: None } | Self::Fail(_))
                 | (Self::Stop { reason: Some(_) }, Self::Stop { reason: None })
                 | (Self::Stop { .. } | Self::Remove, Self::Fail(_) | Self::Complete { .. } | Self::Restart { .. })
                 | (Self::Remove, Self::Stop { .. })
@@ -69,6 +72,7 @@ impl After {
             Self::Restart { why, .. } => Some(why.clone()),
             Self::Fail(failure) => Some(failure.reason.clone()),
             Self::Complete { note } => note.clone(),
+            Self::Block { reason, .. } => Some(reason.clone()),
         }
     }
 }

@@ -251,11 +251,14 @@ impl Supervisor {
             let Some(unit) = self.units.get_mut(&id) else { continue };
             unit.wanted = false;
             unit.rolling = false;
-            if !unit.is_final() {
-                self.halt(&id, After::Stop { reason: None }, out);
-            } else if unit.open == Open::Fetch {
-                // A blocked one may still be fetching; it stays blocked, and its answer is awaited.
-                out.push(Action::Cancel(id.clone(), unit.generation));
+            match &unit.phase {
+                // A blocked one may still be fetching; it stays blocked once that has ended.
+                Phase::Blocked { root, reason } if unit.open == Open::Fetch => {
+                    let after = After::Block { root: root.clone(), reason: reason.clone() };
+                    self.halt(&id, after, out);
+                }
+                _ if unit.is_final() => {}
+                _ => self.halt(&id, After::Stop { reason: None }, out),
             }
         }
     }

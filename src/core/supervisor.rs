@@ -286,6 +286,7 @@ impl Supervisor {
             After::Restart { until, .. } if now >= until => self.restart_by_policy(id),
             After::Restart { until, attempt, why } => unit.phase = Phase::BackingOff { until, attempt, why },
             After::Fail(failure) => unit.phase = Phase::Failed { failure },
+            After::Block { root, reason } => unit.phase = Phase::Blocked { root, reason },
             After::Complete { note } => unit.phase = Phase::Completed { at: now, note },
             After::Remove => {
                 unit.phase = Phase::Stopped { reason: Some("no longer in the procfile".to_owned()) };

@@ -230,7 +230,8 @@ fn the_stop_is_bounded_by_the_longest_path_of_graces(record: &Record) -> Result<
         specs.iter().map(|spec| spec.stop.grace + Duration::from_secs(if spec.stop.then.is_some() { 2 } else { 0 })).max();
     // The world's own slowness, and the wait for a word about what never dies.
     let slow = Duration::from_millis(200 + 2 * record.project.slow_ms);
-    let word = Duration::from_secs(if record.project.immortal > 0 { 30 } else { 0 });
+    let word = Duration::from_secs(if record.project.immortal > 0 { 30 } else { 0 })
+        + Duration::from_secs(if record.project.forgets() { 60 } else { 0 });
     let bound = (longest.unwrap_or_default() + slow + word) * depth;
     let took = end.at.since(begin.at);
     if took > bound { Err(format!("the stop took {took:?}, more than {bound:?}")) } else { Ok(()) }

@@ -18,13 +18,21 @@ pub struct Project {
     pub later: Plan,
     pub requests: Vec<(u64, Request)>,
     pub seed: u64,
-    /// Of a thousand answers, how many come twice, get lost (probe answers only), or tell of a failure.
+    /// Of a thousand answers, how many come twice, get lost (probe answers; beyond a limit others too), or tell of a
+    /// failure.
     pub twice: u32,
     pub lost: u32,
     pub broken: u32,
     /// Of a thousand trees, how many outlive SIGKILL.
     pub immortal: u32,
     pub slow_ms: u64,
+}
+
+impl Project {
+    /// In a world this careless even answers to fetch, init and spawn get lost.
+    pub fn forgets(&self) -> bool {
+        self.lost > 150
+    }
 }
 
 impl fmt::Debug for Project {
@@ -237,7 +245,7 @@ prop_compose! {
         requests in prop::collection::vec((0u64..20_000, request(drafts.len())), 0..6),
         skip in prop::option::weighted(0.5, 0..drafts.len()),
         ending in 0u8..4,
-        options in (prop::bool::weighted(0.1), prop::bool::weighted(0.1)),
+        options in (prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::option::weighted(0.1, 0..drafts.len())),
         (seed, variant) in (any::<u64>(), 1u64..100),
         twice in 0u32..150,
         lost in 0u32..200,
@@ -246,7 +254,7 @@ prop_compose! {
         slow_ms in prop_oneof![Just(5u64), Just(200), Just(2500)],
         drafts in Just(drafts),
     ) -> Project {
-        let options = UpOptions { rollback: options.0, abort_on_failure: options.1, ..UpOptions::default() };
+        let options = UpOptions { rollback: options.0, abort_on_failure: options.1, exit_code_from: options.2.map(id), ..UpOptions::default() };
         let mut requests = requests;
         requests.push((0, Request::Send(Command::Up { plan: None, targets: Vec::new(), options })));
         // Every world ends, one way or the other, so that the stop is always seen.

@@ -101,9 +101,12 @@ impl World<'_> {
         self.planned += 1;
         self.agenda.insert((at, self.planned), event);
     }
-    /// An answer after a while, now and then twice.
+    /// An answer after a while, now and then twice, in some worlds never.
     fn answer(&mut self, now: Tick, event: Event) -> Tick {
         let at = now + Duration::from_millis(self.random.below(self.project.slow_ms));
+        if self.project.forgets() && self.random.chance(30) {
+            return at;
+        }
         if self.random.chance(self.project.twice) {
             let again = at + Duration::from_millis(self.random.below(3000));
             self.plan(again, event.clone());
