@@ -92,6 +92,9 @@ const NOT_FOR_TASKS: &[&str] = &["restart", "ready", "alive", "backoff", "on_unh
 /// Words that placeholders give a meaning of their own.
 const RESERVED: &[&str] = &["secret", "dir", "replica", "project", "mode", "instance"];
 
+/// The recipe of the built-in gateway.
+const GATEWAY: &str = "gateway";
+
 /// All services and tasks by name.
 pub(crate) type Services = BTreeMap<String, Service>;
 
@@ -209,10 +212,10 @@ fn find_recipe(
         }
     }
     let Some(data) = document.recipes.get(name) else {
-        let diagnostic = if name == "gateway" {
-            Diagnostic::error(used.span, "`use = \"gateway\"` is not built yet")
-                .help("use = \"caddy\" or use = \"nginx\" with `render` does the same today")
-        } else if name.is_empty() {
+        if name == GATEWAY {
+            return Found::Nothing;
+        }
+        let diagnostic = if name.is_empty() {
             Diagnostic::error(used.span, "`use` names no recipe")
                 .help("write use = \"postgres@16\" or use = \"./my-recipe.toml\"")
         } else {
@@ -371,6 +374,7 @@ pub(crate) fn validate(document: &Document, services: &Services, out: &mut Vec<D
     }
     for service in services.values() {
         what_it_is(service, out);
+        gateway(service, out);
         needs(service, services, out);
     }
     cycles(services, out);
@@ -414,6 +418,21 @@ fn what_it_is(service: &Service, out: &mut Vec<Diagnostic>) {
                 );
             }
         }
+    }
+}
+
+/// The gateway is refused where it would be started, as long as its routes are without effect.
+fn gateway(service: &Service, out: &mut Vec<Diagnostic>) {
+    let built = super::schema::find(super::schema::Place::Service, "routes").is_some_and(|key| key.in_effect);
+    if let Some(node) = service.get("use")
+        && node.text().is_some_and(|text| text.split('@').next() == Some(GATEWAY))
+        && service.active
+        && !built
+    {
+        out.push(
+            Diagnostic::error(node.span, "`use = \"gateway\"` is not built yet")
+                .help("use = \"caddy\" or use = \"nginx\" with `render` does the same today"),
+        );
     }
 }
 

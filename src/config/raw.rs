@@ -103,12 +103,63 @@ const MAX_BYTES: usize = 1 << 20;
 /// Deeper trees are refused, so that no walk over one can run out of stack.
 const MAX_DEPTH: usize = 64;
 
+/// Brackets deeper than this, or dotted keys longer, are refused before the parser recurses into them.
+const MAX_BRACKETS: usize = 24;
+
+/// Where a text nests too deep. Strings and comments are stepped over as well as can be told without parsing; an open
+/// string ends with its line, so that one missing quote does not hide the rest.
+fn too_deep(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut depth, mut dots, mut at) = (0usize, 0usize, 0usize);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'#' => at += bytes[at..].iter().position(|b| *b == b'\n').unwrap_or(bytes.len() - at),
+            quote @ (b'"' | b'\'') => {
+                let triple = [quote; 3];
+                if bytes[at..].starts_with(&triple) {
+                    let body = at + 3;
+                    at = bytes[body..].windows(3).position(|w| w == triple).map_or(body, |n| body + n + 2);
+                } else {
+                    let mut end = at + 1;
+                    while end < bytes.len() && bytes[end] != quote && bytes[end] != b'\n' {
+                        end += if quote == b'"' && bytes[end] == b'\\' { 2 } else { 1 };
+                    }
+                    at = end;
+                }
+            }
+            b'[' | b'{' => {
+                depth += 1;
+                dots = 0;
+            }
+            b']' | b'}' => {
+                depth = depth.saturating_sub(1);
+                dots = 0;
+            }
+            b'=' | b',' | b'\n' => dots = 0,
+            b'.' => dots += 1,
+            _ => {}
+        }
+        if depth > MAX_BRACKETS || dots > MAX_BRACKETS {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
+}
+
 /// Parses one text. Every syntax error is reported; what could be read is returned all the same.
 pub(crate) fn parse(file: u32, text: &Text, out: &mut Vec<Diagnostic>) -> Table {
     if text.text.len() > MAX_BYTES {
         out.push(
             Diagnostic::error(Span::new(file, 0..0), format!("this is no procfile: it is larger than {} MiB", MAX_BYTES >> 20))
                 .help("name the right file with `-f FILE`"),
+        );
+        return Table::new();
+    }
+    if let Some(at) = too_deep(&text.text) {
+        out.push(
+            Diagnostic::error(Span::new(file, at..at + 1), format!("this is nested more than {MAX_BRACKETS} deep"))
+                .help("no key of a procfile is; a bracket above may not be closed"),
         );
         return Table::new();
     }
