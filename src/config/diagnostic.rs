@@ -135,7 +135,7 @@ impl Report {
         match diagnostic.span.and_then(|span| self.sources.get(span.file).map(|text| (span, text))) {
             Some((span, text)) => {
                 let _ = writeln!(out, "{}: {word}: {message}", place(text, span));
-                excerpt(text, span, "", paint, out);
+                excerpt(text, span, paint, out);
             }
             None => {
                 let _ = writeln!(out, "{word}: {message}");
@@ -144,7 +144,7 @@ impl Report {
         for (span, note) in &diagnostic.notes {
             if let Some(text) = self.sources.get(span.file) {
                 let _ = writeln!(out, "{}: {}", place(text, *span), printable(note));
-                excerpt(text, *span, "", paint, out);
+                excerpt(text, *span, paint, out);
             }
         }
         if let Some(help) = &diagnostic.help {
@@ -157,7 +157,7 @@ impl Report {
 }
 
 fn place(text: &Text, span: Span) -> String {
-    if text.text.is_empty() {
+    if text.layer {
         return printable(&text.name);
     }
     let position = text.position(span.start);
@@ -165,8 +165,8 @@ fn place(text: &Text, span: Span) -> String {
 }
 
 /// The line under the span with its caret.
-fn excerpt(text: &Text, span: Span, word: &str, paint: Paint, out: &mut String) {
-    if text.text.is_empty() {
+fn excerpt(text: &Text, span: Span, paint: Paint, out: &mut String) {
+    if text.layer {
         return;
     }
     let position = text.position(span.start);
@@ -181,7 +181,7 @@ fn excerpt(text: &Text, span: Span, word: &str, paint: Paint, out: &mut String) 
     let caret = "^".repeat(marked.clamp(1, (last.saturating_sub(from)).max(1)));
     let pad = " ".repeat(from - first + before.chars().count());
     let _ = writeln!(out, "{} {before}{shown}{after}", paint.dim(&format!("{:>5} |", position.line)));
-    let _ = writeln!(out, "{} {pad}{}{word}", paint.dim("      |"), paint.red(&caret));
+    let _ = writeln!(out, "{} {pad}{}", paint.dim("      |"), paint.red(&caret));
 }
 
 /// Which characters of a long line are shown, so that the caret is among them.

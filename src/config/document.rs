@@ -65,6 +65,11 @@ pub fn read(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> Res
         check::file(tree, mode.as_deref(), &mut found);
         // What a syntax error left of its line is not worth a second message.
         found.retain(|d| line_of(&texts, d).is_none_or(|line| !faulty_lines.contains(&line)));
+        // Behind a broken [table] its keys seem to stand at the top.
+        let behind = |d: &Diagnostic| {
+            line_of(&texts, d).is_some_and(|line| faulty_lines.iter().any(|fault| fault.0 == line.0 && fault.1 < line.1))
+        };
+        found.retain(|d| !(d.message.ends_with("at the top of the file") && behind(d)));
         problems.append(&mut found);
     }
     let mut tree = Table::new();

@@ -102,8 +102,12 @@ impl<'a> Resolver<'a> {
         let mut problems = Vec::new();
         let environment = |name: &str| facts.shell.get(name).cloned();
         let mut files = BTreeMap::new();
+        let (named, _) = document.files();
         for (path, text) in &facts.env_files {
             let Some(text) = text else { continue };
+            if !named.contains(path) && facts.env_file_flag.as_ref() != Some(path) {
+                continue;
+            }
             let name = path.strip_prefix(&document.root).unwrap_or(path).display().to_string();
             let file = sources.add(Text::new(name, text.clone()));
             let (found, faults) = dotenv::parse(text, &environment);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::Diagnostic;
 use super::merge;
-use super::raw::{self, Node, Table, get};
+use super::raw::{self, Node, Table, Value, get};
 use super::source::{Sources, Span, Text};
 use super::suggest;
 use super::{Document, Facts, check};
@@ -206,7 +206,7 @@ fn find_recipe(
         if !good {
             out.push(
                 Diagnostic::error(used.span, format!("{version:?} is no version"))
-                    .help(format!("write \"{name}@16\" or \"{name}@16.4\"")),
+                    .help(format!("write \"{name}\" for any version, or one such as \"{name}@7\" or \"{name}@7.2\"")),
             );
             return Found::Nothing;
         }
@@ -283,7 +283,8 @@ fn edges(tree: &Table, out: &mut Vec<Diagnostic>) -> Vec<Edge> {
             .collect();
     }
     let mut edges: Vec<Edge> = Vec::new();
-    for element in node.elements() {
+    let Value::Array(elements) = &node.value else { return edges };
+    for element in elements {
         let Some(text) = element.text() else { continue };
         let (on, word) = match text.split_once(':') {
             Some((on, word)) => (on, Some(word)),

@@ -172,20 +172,31 @@ pub(crate) fn parse(file: u32, text: &Text, out: &mut Vec<Diagnostic>) -> Table 
 
 fn syntax_error(file: u32, text: &Text, message: &str, span: Option<std::ops::Range<usize>>) -> Diagnostic {
     let span = span.unwrap_or(0..0);
-    let mut message = message.replace('\n', "; ");
-    let mut help = None;
-    if message.starts_with("duplicate key") {
-        help = Some("each key and each [table] may stand once in a file; merge the two".to_owned());
-    } else if message.contains("string values must be quoted") || message.contains("extra value") {
-        help = Some("strings stand in quotes: key = \"value\"".to_owned());
+    let under = text.text.get(span.clone()).unwrap_or_default().trim();
+    let (message, help) = if message.starts_with("duplicate key") {
+        (format!("{message}: `{under}` stands here twice"), "keep one of the two; a [table] may stand once in a file")
+    } else if message.starts_with("string values must be quoted") && under.is_empty() {
+        ("the value is missing".to_owned(), "write key = \"value\"")
+    } else if message.starts_with("string values must be quoted") {
+        ("this is no value".to_owned(), "strings stand in quotes: key = \"value\"")
+    } else if message.starts_with("invalid basic string") || message.starts_with("invalid literal string") {
+        (
+            "the string is not closed, or holds what a string cannot".to_owned(),
+            "add the closing quote; a backslash is written \\\\",
+        )
+    } else if message.contains("unclosed table") {
+        (message.to_owned(), "add the `]`")
     } else if message.contains("expected `=`") || message.contains("key with no value") {
-        help = Some("a line is either [a.table] or key = value".to_owned());
-    }
-    if message.is_empty() {
-        message = "this is not TOML".to_owned();
-    }
+        (message.to_owned(), "a line is either [a.table] or key = value")
+    } else if message.contains("expected newline") {
+        (message.to_owned(), "each key = value stands on a line of its own")
+    } else if message.is_empty() {
+        ("this is not TOML".to_owned(), "a line is either [a.table] or key = value")
+    } else {
+        (message.replace('\n', "; "), "a line is either [a.table] or key = value")
+    };
     let end = span.end.min(text.text.len());
-    Diagnostic::error(Span::new(file, span.start.min(end)..end), message).maybe_help(help)
+    Diagnostic::error(Span::new(file, span.start.min(end)..end), message).help(help)
 }
 
 fn convert_table(file: u32, table: &DeTable<'_>, depth: usize, out: &mut Vec<Diagnostic>) -> Table {
