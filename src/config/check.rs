@@ -122,6 +122,11 @@ impl Check<'_> {
     }
 
     fn unknown(&mut self, node: &Node, name: &str, place: Place, path: &str) {
+        // Only so many are shown; the rest is junk, and not worth a search for what it might mean.
+        if self.out.len() > 200 {
+            self.out.push(Diagnostic::error(node.key, format!("unknown key `{name}`")));
+            return;
+        }
         let wherever = if path.is_empty() { "at the top of the file".to_owned() } else { format!("in [{path}]") };
         let names = schema::keys_of(place).map(|key| key.name);
         let help = habit(name, place)
@@ -212,9 +217,7 @@ impl Check<'_> {
         if let Some(text) = node.text() {
             if let Some(near) = suggest::nearest(text, words.iter().copied()) {
                 help = Some(format!("did you mean \"{near}\"?"));
-            } else if words.is_empty() && (text == "true" || text == "false") {
-                help = Some(format!("without quotes: {text}"));
-            } else if text.parse::<f64>().is_ok() {
+            } else if text.parse::<f64>().is_ok() || (words.is_empty() && (text == "true" || text == "false")) {
                 help = Some(format!("without quotes: {text}"));
             }
             if help.is_none() && words.is_empty() && takes_list(shape) {

@@ -108,16 +108,19 @@ impl Report {
             [count(Severity::Error, "error"), count(Severity::Warning, "warning")].into_iter().flatten().collect();
         parts.join(", ")
     }
-    /// Everything as text, ending in a newline; empty where there is nothing to say.
+    /// Everything as text, ending in a newline; empty where there is nothing to say. Where there are errors, warnings
+    /// are only counted: they would bury what must be mended first.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
         let paint = Paint(color);
         let mut out = String::new();
-        for diagnostic in self.diagnostics.iter().take(SHOWN) {
+        let errors = self.has_errors();
+        let shown: Vec<&Diagnostic> = self.diagnostics.iter().filter(|d| !errors || d.severity == Severity::Error).collect();
+        for diagnostic in shown.iter().take(SHOWN) {
             self.render_one(diagnostic, paint, &mut out);
             out.push('\n');
         }
-        if let Some(more @ 1..) = self.diagnostics.len().checked_sub(SHOWN) {
+        if let Some(more @ 1..) = shown.len().checked_sub(SHOWN) {
             let _ = writeln!(out, "… and {more} more\n");
         }
         if !self.diagnostics.is_empty() {
@@ -270,6 +273,16 @@ mod tests {
         let text = report.render(false);
         assert!(text.starts_with("procfile.toml:1:1"));
         assert!(text.contains("… and 50 more\n") && text.ends_with("100 errors\n"), "{text}");
+    }
+
+    #[test]
+    fn errors_come_before_warnings_are_shown() {
+        let both = report("a\nb\n", |file| {
+            vec![Diagnostic::warning(Span::new(file, 0..1), "minor"), Diagnostic::error(Span::new(file, 2..3), "major")]
+        });
+        let text = both.render(false);
+        assert!(!text.contains("minor") && text.contains("major") && text.ends_with("1 error, 1 warning\n"), "{text}");
+        assert_eq!(both.warnings(), ["minor"]);
     }
 
     #[test]

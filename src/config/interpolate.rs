@@ -257,7 +257,9 @@ impl<'a> Resolver<'a> {
             let names: Vec<&str> = project.map(String::as_str).collect();
             suggest::nearest(&name, names).map(str::to_owned)
         };
-        let help = if let Some(near) = near {
+        let help = if name == "PORT" {
+            "give the service a port: port = 8000, or port = \"auto\"".to_owned()
+        } else if let Some(near) = near {
             format!("did you mean `{near}`?")
         } else if !hole.written.starts_with("${") {
             format!("{}; a variable of the shell script's own is $${name}", self.set_help(&name))

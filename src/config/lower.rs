@@ -164,7 +164,7 @@ fn check_service(resolver: &Resolver<'_>, service: &Service) {
                 .help("replicas = 1, or data = false where the copies need none"),
         );
     }
-    if of > 1 && resolver.port_names(service).iter().any(|name| name == "main") {
+    if of > 1 && service.data().is_none() && resolver.port_names(service).iter().any(|name| name == "main") {
         resolver.report(
             Diagnostic::warning(span, format!("the shared address of the {of} copies of `{}` is not built yet", service.name))
                 .help(format!("each copy has a port of its own; `${{{}.url}}` is that of the first copy", service.name)),
@@ -490,7 +490,8 @@ fn stop(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_, '_, '_>) -
         let text = resolver.text(node, keys.scope)?;
         Signal::parse(&text).map(Some).ok_or_else(|| {
             let names = Signal::names();
-            let help = suggest::nearest(&text.to_ascii_uppercase(), names.iter().copied()).map_or_else(
+            let upper = text.to_ascii_uppercase();
+            let help = suggest::nearest(upper.strip_prefix("SIG").unwrap_or(&upper), names.iter().copied()).map_or_else(
                 || "write TERM, INT, QUIT, HUP, USR1, USR2 or a number".to_owned(),
                 |near| format!("did you mean \"{near}\"?"),
             );

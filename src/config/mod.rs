@@ -25,6 +25,8 @@ mod source;
 mod suggest;
 mod task;
 mod template;
+#[cfg(test)]
+mod tests;
 mod url;
 mod values;
 mod words;

@@ -138,7 +138,7 @@ pub(crate) fn assemble(document: &Document, facts: Option<&Facts>, sources: &mut
                 match find_recipe(document, facts, used, sources, out) {
                     Found::Recipe(found, layer) => {
                         recipe_layer = layer;
-                        recipe = Some(found);
+                        recipe = Some(*found);
                     }
                     Found::Pending => pending = true,
                     Found::Nothing => {}
@@ -166,7 +166,7 @@ pub(crate) fn assemble(document: &Document, facts: Option<&Facts>, sources: &mut
 }
 
 enum Found {
-    Recipe(Used, Table),
+    Recipe(Box<Used>, Table),
     Pending,
     Nothing,
 }
@@ -232,7 +232,7 @@ fn find_recipe(
     };
     let layer = sources.add_layer(format!("recipe {name}"));
     let table = raw::from_toml(&data.service, layer);
-    Found::Recipe(Used { data: data.clone(), version: version.map(str::to_owned) }, table)
+    Found::Recipe(Box::new(Used { data: data.clone(), version: version.map(str::to_owned) }), table)
 }
 
 fn parse_recipe(name: &str, content: &str, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> Found {
@@ -255,7 +255,7 @@ fn parse_recipe(name: &str, content: &str, sources: &mut Sources, out: &mut Vec<
     };
     let layer = get(&tree, "service").and_then(Node::table).cloned().unwrap_or_default();
     check::recipe_service(&layer, out);
-    Found::Recipe(Used { data, version: None }, layer)
+    Found::Recipe(Box::new(Used { data, version: None }), layer)
 }
 
 /// Both forms of `depends_on`.
@@ -494,7 +494,7 @@ fn needs(service: &Service, services: &Services, out: &mut Vec<Diagnostic>) {
     }
     if let Some(node) = service.get("on")
         && let Some(on) = node.text()
-        && !services.get(on).is_some_and(|target| !target.task)
+        && services.get(on).is_none_or(|target| target.task)
     {
         out.push(Diagnostic::error(node.span, format!("`on` names `{on}`, which is no service")).maybe_help(suggest::help(
             on,

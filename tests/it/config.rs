@@ -245,3 +245,33 @@ fn s4_ordinaut_in_both_modes() {
     let prod = Options { mode: Some("prod".to_owned()), ..Options::default() };
     stack("s4", "s4-prod", &prod, facts(&[("POSTGRES_PASSWORD", "orchestrate!"), ("LOG_LEVEL", "warn")]));
 }
+
+/// What the quoting is for: a real shell hands each value on as it is, wherever its placeholder stands.
+#[test]
+fn a_shell_passes_values_on_unaltered() {
+    let values =
+        ["plain", "two words", "#ThawZin2k77!", "a$HOME`id`", "it's \"q\"", "*", "a;b|c&d", "back\\slash\\", "", "line\nbreak"];
+    let scripts = [
+        ("printf '[%s]' $V | cat", "[@]"),
+        ("printf '[%s]' \"a $V b\" | cat", "[a @ b]"),
+        ("printf '[%s]' 'a $V b' | cat", "[a @ b]"),
+        ("printf '[%s]' x${V}y$V | cat", "[x@y@]"),
+        ("printf '[%s]' \"$(printf '%s' $V; echo .)\"", "[@.]"),
+        ("printf '[%s]' `printf x` \"$V\"", "[x][@]"),
+        ("(printf '[%s]' $V)", "[@]"),
+        ("for i in 1 2; do printf '[%s]' $$i $V; done", "[1][@][2][@]"),
+        ("printf '[%s]' $V > /dev/stdout", "[@]"),
+    ];
+    for value in values {
+        for (script, expected) in scripts {
+            let text = format!("[services.a]\nrun = {}\n", toml::Value::String(script.to_owned()));
+            let document = read(&[source("procfile.toml", &text)], &Options::default(), &TestBook::new()).expect("a good file");
+            let (plan, _) = document.lower(&facts(&[("V", value)])).unwrap_or_else(|report| panic!("{}", report.render(false)));
+            let Some(Launch::Run(command)) = plan.services.values().next().map(|spec| spec.launch.clone()) else { panic!() };
+            assert_eq!(command.argv[..2], ["sh", "-c"], "{script}");
+            let output = std::process::Command::new("sh").args(&command.argv[1..]).envs(&command.env).output().expect("sh runs");
+            let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(shown, expected.replace('@', value), "{script} with {value:?}: {}", command.argv[2]);
+        }
+    }
+}
