@@ -6,3 +6,5 @@ mod layers;
 mod lifecycle;
 mod logs;
 mod stopping;
+mod config;
+mod invalid;
