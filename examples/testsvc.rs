@@ -29,6 +29,7 @@
 //! ```
 
 #![expect(clippy::print_stdout, reason = "a test program")]
+#![expect(clippy::zombie_processes, reason = "leaving processes behind is what it is for")]
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,2 +1,3 @@
-mod process;
+//! Tests that need the real system; one binary, as each links everything.
 
+mod process;

@@ -93,7 +93,7 @@ pub struct Forker {
     nofile: Option<(u64, u64)>,
 }
 
-/// A lock that is ready to be inherited.
+/// A lock that is ready to be inherited. Descriptors 0 to 2 are taken in the keeper, so it survives the child's shuffle.
 #[derive(Debug)]
 pub struct Inherited {
     file: File,
@@ -112,12 +112,14 @@ impl Inherited {
             let mut file = lock::share(&spec.lock)?;
             file.seek(io::SeekFrom::Start(spec.process))?;
             let meta = file.metadata()?;
-            // Descriptors 0 to 2 are taken in every parent of ours, so this one survives the child's shuffle.
             Ok(Self { key: (meta.dev(), meta.ino()), file })
         };
         open().map_err(Failed::at("lock"))
     }
 }
+
+/// The child's ends of stdout and stderr; one, where both are the terminal.
+type Ends = (OwnedFd, Option<OwnedFd>);
 
 /// Everything that the child needs, ready before the fork.
 struct Prepared<'a> {
@@ -207,7 +209,7 @@ impl Forker {
             _ => Ok(Forked { pid, pidfd: super::signal::open(pid), stdout, stderr, errors, release: release_writer }),
         }
     }
-    fn output(&self, spec: &SpawnSpec) -> io::Result<(OwnedFd, Option<OwnedFd>, (OwnedFd, Option<OwnedFd>))> {
+    fn output(&self, spec: &SpawnSpec) -> io::Result<(OwnedFd, Option<OwnedFd>, Ends)> {
         if spec.tty {
             let pair = nix::pty::openpty(None, None)?;
             for end in [&pair.master, &pair.slave] {
@@ -304,8 +306,14 @@ pub(super) unsafe fn reset_signals() {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = libc::SIG_DFL;
         for number in 1..=64 {
-            // KILL, STOP and the two that the C library keeps are refused, as they should be.
+            // KILL and STOP are refused, as they should be.
             libc::sigaction(number, &raw const action, std::ptr::null_mut());
+        }
+        // The C library keeps two for its threads and lets nobody touch them, but an inherited "ignore" of theirs would
+        // leak into the service all the same. All zero is the default disposition in the kernel's own structure too.
+        let plain = [0u64; 8];
+        for number in [32, 33] {
+            libc::syscall(libc::SYS_rt_sigaction, number, plain.as_ptr(), std::ptr::null_mut::<u64>(), 8usize);
         }
         let mut mask: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut mask);

@@ -568,7 +568,8 @@ impl Link {
                 // the tree was proved empty and only the message was lost.
                 if let Some(identity) = &route.identity {
                     if !route.ended {
-                        let status = tree::try_wait(identity).unwrap_or(ExitStatus::Unknown);
+                        let seen = recorded.exits.get(&process).copied();
+                        let status = seen.or_else(|| tree::try_wait(identity)).unwrap_or(ExitStatus::Unknown);
                         let _ = route.sink.send(ProcessEvent::Exited { process, status });
                     }
                     let _ = route.sink.send(ProcessEvent::TreeEmpty { process });
@@ -580,7 +581,7 @@ impl Link {
                 }
                 continue;
             };
-            self.orphans.add(&route.spec, entry.clone(), route.ended);
+            self.orphans.add(&route.spec, entry.clone(), route.ended, recorded.exits.get(&process).copied());
             if route.identity.is_none() {
                 // It was released, but its log pipes died with the keeper: it is of no use to anybody.
                 self.orphans.unborn.insert(process);

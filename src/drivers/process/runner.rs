@@ -114,7 +114,7 @@ impl Runner {
     pub async fn run(&self, request: Request) -> Result<Finished, Failure> {
         let deadline = Instant::now() + request.timeout;
         let (guard, running) = self.begin(request, deadline).await?;
-        let finished = running.to_the_end(None).await;
+        let finished = running.follow(None).await;
         drop(guard);
         Ok(finished)
     }
@@ -127,7 +127,7 @@ impl Runner {
         let (guard, running) = self.begin(request, deadline).await?;
         let identity = running.identity.clone();
         let (ended, status) = watch::channel(None);
-        let done = tokio::spawn(running.to_the_end(Some(ended)));
+        let done = tokio::spawn(running.follow(Some(ended)));
         Ok(Child { identity, guard, status, done })
     }
     async fn begin(&self, request: Request, deadline: Instant) -> Result<(Guard, Running), Failure> {
@@ -264,7 +264,7 @@ struct Running {
 }
 
 impl Running {
-    async fn to_the_end(mut self, ended: Option<watch::Sender<Option<ExitStatus>>>) -> Finished {
+    async fn follow(mut self, ended: Option<watch::Sender<Option<ExitStatus>>>) -> Finished {
         let mut status = ExitStatus::Unknown;
         let mut timed_out = false;
         loop {

@@ -134,9 +134,9 @@ impl Trees {
         let tracked = Tracked { entry, kin, pidfd, ended, group, seen: HashMap::new(), round: None, killing: None };
         self.tracked.insert(process, tracked);
     }
-    /// Tells of a leader whose end nobody saw.
-    pub fn lost_exit(&mut self, process: ProcessId) {
-        self.news.push(News::Exited(process, ExitStatus::Unknown));
+    /// Tells of a leader whose end was seen by somebody else.
+    pub fn lost_exit(&mut self, process: ProcessId, status: ExitStatus) {
+        self.news.push(News::Exited(process, status));
     }
     /// Whether nothing is tracked.
     #[must_use]
