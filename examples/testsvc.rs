@@ -64,7 +64,8 @@ fn append(path: Option<&str>, text: &str) {
     if let Some(path) = path
         && let Ok(mut file) = OpenOptions::new().append(true).create(true).open(path)
     {
-        let _ = writeln!(file, "{text}");
+        // One write, so that lines of several processes do not run into one another.
+        let _ = file.write_all(format!("{text}\n").as_bytes());
     }
 }
 

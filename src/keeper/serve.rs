@@ -181,6 +181,7 @@ impl Keeper {
             ToKeeper::Spawn(spec) => self.spawn(*spec),
             ToKeeper::Stop { process, signal } => self.trees.stop(process, signal),
             ToKeeper::Signal { process, signal } => self.trees.signal(process, signal),
+            ToKeeper::SignalTree { process, signal } => self.trees.signal_tree(process, signal),
             ToKeeper::Kill { process } => self.trees.kill(process),
             ToKeeper::Finish => {
                 if self.ending.is_none() {
