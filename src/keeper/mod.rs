@@ -78,11 +78,13 @@ fn settle() -> nix::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: the default disposition runs no code of ours.
     unsafe { sigaction(Signal::SIGCHLD, &default)? };
-    // SAFETY: prctl with integer arguments.
+    // SAFETY: prctl with integer arguments and one constant string.
     unsafe {
         if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 {
             return Err(nix::Error::last());
         }
+        // Started by way of `/proc/self/exe` it would be called `exe`.
+        libc::prctl(libc::PR_SET_NAME, c"devrun-keeper".as_ptr(), 0, 0, 0);
         // Environments with secrets pass through here; no core file and no other process of ours shall read them.
         libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
     }

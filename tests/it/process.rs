@@ -510,6 +510,45 @@ async fn all_at_once_where_the_service_asks_for_it() {
     keeper.finish().await;
 }
 
+#[tokio::test]
+async fn r09_a_probe_s_escapee_dies_with_it_and_the_service_s_own_lives() {
+    let world = World::new(false);
+    let (keeper, _events, _) = world.keeper().await;
+    let words = ["--setsid-escape", "--clobber-env"];
+    let mut main = start(&keeper, world.spec(&keeper, "api", &words));
+    let mut probe = world.spec(&keeper, "api", &words);
+    probe.role = Role::Probe;
+    let mut probe = start(&keeper, probe);
+    for process in [&mut main, &mut probe] {
+        process.spawned().await;
+        process.says("up ").await;
+    }
+    eventually("four", || world.orphans().len() == 4).await;
+    keeper.kill(probe.process);
+    assert_eq!(probe.exited().await, ExitStatus::Signal(Signal::KILL));
+    probe.empty().await;
+    assert_eq!(world.orphans().len(), 2);
+    keeper.stop(main.process, None);
+    assert_eq!(main.exited().await, ExitStatus::Code(0));
+    main.empty().await;
+    assert_eq!(world.orphans(), [0; 0]);
+    keeper.finish().await;
+}
+
+#[tokio::test]
+async fn a_stray_that_fits_nobody_is_ended_by_finish() {
+    let world = World::new(false);
+    let (keeper, _events, _) = world.keeper().await;
+    let words = ["--setsid-escape", "--clobber-env", "--close-fds", "--exit", "0", "--after", "300"];
+    let mut main = start(&keeper, world.spec(&keeper, "api", &words));
+    main.spawned().await;
+    assert_eq!(main.exited().await, ExitStatus::Code(0));
+    main.empty().await;
+    assert_eq!(world.orphans().len(), 1);
+    assert_eq!(keeper.finish().await, []);
+    assert_eq!(world.orphans(), [0; 0]);
+}
+
 /// O05–O07: the supervisor is gone; the keeper stops everything in reverse order.
 async fn the_keeper_stops_everything(cgroup: bool, flags: &[&str]) {
     let world = World::new(cgroup);

@@ -384,8 +384,7 @@ impl Link {
         let _sent = super::signal::send_checked(keeper.pid, keeper.start, libc::SIGKILL);
         drop(line);
         bury(&keeper).await;
-        if let Some(answer) = self.orphans.finished.take() {
-            self.orphans.finished = Some(answer);
+        if self.orphans.finished.is_some() {
             return;
         }
         let _ = self.events.send(LinkEvent::Lost);
