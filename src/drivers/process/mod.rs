@@ -1,6 +1,6 @@
 //! Processes: the supervisor's end of the keeper's socketpair, and what both ends share (fork, identity, tree, sweep).
 //!
-//! - `link`, `routing`, `orphans`, `runner`: the supervisor's side
+//! - `launch`, `link`, `routing`, `orphans`, `runner`: the supervisor's side
 //! - `fork`, `tree`, `wire`: shared with the keeper
 //! - `identity`, `procfs`, `evidence`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
 //! - `orderly`, `sweep`: the stop of everything when nobody can be asked
@@ -12,6 +12,8 @@ pub mod evidence;
 #[cfg(target_os = "linux")]
 pub mod fork;
 pub mod identity;
+#[cfg(target_os = "linux")]
+mod launch;
 pub mod link;
 pub mod orderly;
 pub mod orphans;

@@ -21,7 +21,7 @@ use super::link::{Ask, KeeperOptions, LinkEvent, ProcessEvent, broken, watched};
 use super::orphans::Orphans;
 use super::tree::{self, News};
 use super::wire::{Inbox, Outbox, Read};
-use super::{fork, identity};
+use super::{identity, launch};
 
 /// How long a keeper may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -80,7 +80,7 @@ struct Line {
 
 impl Line {
     async fn open(options: &KeeperOptions, nofile: (u64, u64)) -> Result<(Self, Identity, Vec<String>), Failure> {
-        let (pid, socket) = fork::start_keeper(&options.program, nofile)
+        let (pid, socket) = launch::start_keeper(&options.program, nofile)
             .map_err(|error| broken(&format!("{}: {error}", options.program.display())))?;
         let keeper = identity::of(pid).unwrap_or(Identity { pid, start: 0, boot: String::new() });
         let socket = watched(socket).map_err(|error| broken(&error.to_string()))?;

@@ -5,7 +5,8 @@
 //! leaves its tree becomes the parent's own child, so a tree is empty when its leader was reaped and no child is left that
 //! belongs to it. Who is no parent has to look through `/proc` (`Kin::Foreign`).
 //!
-//! Owns waiting, attribution, signals and the proof. Decides nothing about order and time but how often a kill is repeated.
+//! Owns waiting, attribution, signals and the proof, in one file because each of them changes the one table. Decides nothing
+//! about order and time but how often a kill is repeated.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
