@@ -98,14 +98,12 @@ fn parse(mut rest: &[u8], port: u16, found: &mut Vec<Listener>) -> io::Result<bo
                 }
                 return Err(io::Error::from_raw_os_error(code));
             }
-            SOCK_DIAG_BY_FAMILY if payload.len() >= ANSWER => {
-                if u16::from_be_bytes([payload[4], payload[5]]) == port {
-                    found.push(Listener {
-                        address: address(payload[0], &payload[8..24]),
-                        uid: number(payload, 64),
-                        inode: number(payload, 68),
-                    });
-                }
+            SOCK_DIAG_BY_FAMILY if payload.len() >= ANSWER && payload[4..6] == port.to_be_bytes() => {
+                found.push(Listener {
+                    address: address(payload[0], &payload[8..24]),
+                    uid: number(payload, 64),
+                    inode: number(payload, 68),
+                });
             }
             _ => {}
         }
