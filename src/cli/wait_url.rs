@@ -96,14 +96,14 @@ pub async fn wait_for_url(url: &str, options: &UrlWaitOptions<'_>) -> Result<Str
         if last.is_empty() || !cut {
             last = miss.answer;
         }
-        if ending || options.retries.is_some_and(|most| attempts >= most) {
+        let left = options.timeout.saturating_sub(began.elapsed());
+        if ending || left.is_zero() || options.retries.is_some_and(|most| attempts >= most) {
             return Err(given_up(&check, &last, attempts, began.elapsed()));
         }
         let pause = match options.retries {
             Some(_) => options.interval,
             None => probe::pause(began.elapsed(), attempted.elapsed(), options.interval),
         };
-        let left = options.timeout.saturating_sub(began.elapsed());
         ending = pause >= left;
         tokio::time::sleep(pause.min(left)).await;
     }

@@ -51,6 +51,9 @@ const STRANGER_STAYS: Duration = Duration::from_millis(250);
 /// A service that is told 127.0.0.1 and listens on ::1 is rare, and each look there doubles the price of an attempt.
 const OTHER_FAMILY_EVERY: Duration = Duration::from_millis(20);
 
+/// For one of several addresses of a name.
+const EACH_ADDRESS: Duration = Duration::from_secs(1);
+
 impl Gate {
     /// For the tree of this leader; without one every listener counts.
     pub fn new(leader: Option<i32>, run: String) -> Self {
@@ -102,7 +105,15 @@ pub async fn dial(at: &Endpoint, gate: Option<&Gate>) -> Result<Dialled, Miss> {
         if other && (stranger.is_some() || !gate.is_none_or(Gate::looks_at_other_family)) {
             break;
         }
-        let stream = match connect(address).await {
+        // One address that swallows packets must not take the time of those after it.
+        let several = addresses.len() > 1 && !address.ip().is_loopback();
+        let connected = if several {
+            let timed = tokio::time::timeout(EACH_ADDRESS, connect(address)).await;
+            timed.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
+        } else {
+            connect(address).await
+        };
+        let stream = match connected {
             Ok(stream) => stream,
             Err(error) => {
                 // The answer for the address that was asked for is the one worth telling.
