@@ -98,7 +98,7 @@ pub async fn wait_for_url(url: &str, options: &UrlWaitOptions<'_>) -> Result<Str
         }
         let left = options.timeout.saturating_sub(began.elapsed());
         if ending || left.is_zero() || options.retries.is_some_and(|most| attempts >= most) {
-            return Err(given_up(&check, &last, attempts, began.elapsed()));
+            return Err(given_up(url, &check, &last, attempts, began.elapsed()));
         }
         let pause = match options.retries {
             Some(_) => options.interval,
@@ -113,10 +113,11 @@ fn misplaced(flag: &str, kind: &str) -> Failure {
     Failure::new(FailureKind::Config, format!("{flag} is for {kind} only")).help(format!("leave {flag} out"))
 }
 
-fn given_up(check: &Check, last: &str, attempts: u32, after: Duration) -> Failure {
-    let what = match check.endpoint() {
-        Some(at) => format!("{} at {at}", check.kind()),
-        None => check.kind().to_owned(),
+fn given_up(url: &str, check: &Check, last: &str, attempts: u32, after: Duration) -> Failure {
+    // Put together anew: the URL as it was given may hold a password.
+    let what = match (url.split_once("://"), check.endpoint()) {
+        (Some((scheme, _)), Some(at)) => format!("{}://{at}", scheme.trim()),
+        _ => check.kind().to_owned(),
     };
     let times = if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
     let spent = crate::model::duration::human(after);

@@ -15,6 +15,7 @@ use devrun::drivers::ports::{self, Owner};
 use devrun::drivers::probe::{self, Answer, NotifySocket, ProbeHandle, Probing};
 use devrun::model::ready::Endpoint;
 use devrun::model::{Check, FailureKind, ReadySpec, ServiceId, ServiceName};
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
 /// Generous: the machines that run this are busy.
@@ -22,6 +23,24 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 fn at(port: u16) -> Endpoint {
     Endpoint { host: "127.0.0.1".to_owned(), port }
+}
+
+/// A port that refuses and that nobody else is given: bound, and listening only when told to.
+struct Reserved(TcpSocket, u16);
+
+impl Reserved {
+    fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        Self(socket, port)
+    }
+
+    fn listen(self) -> TcpListener {
+        let listener = self.0.listen(128).unwrap().into_std().unwrap();
+        listener.set_nonblocking(false).unwrap();
+        listener
+    }
 }
 
 /// A server whose answer to its n-th connection (from 0) is a function. It ends when dropped.
@@ -177,17 +196,15 @@ async fn once(check: &Check) -> Result<String, String> {
 async fn a_port_that_opens_is_noticed_and_how_soon_is_printed() {
     let mut late = Vec::new();
     for _ in 0..20 {
-        let port = {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap();
-            free.local_addr().unwrap().port()
-        };
+        let reserved = Reserved::new();
+        let port = reserved.1;
         let mut watched = Watched::ready(spec(vec![Check::Tcp { at: at(port) }]));
         let answer = watched.next().await;
         assert_eq!(answer, Answer::Failed(format!("connection refused on 127.0.0.1:{port}"), None));
         // Some quick attempts must have been made before the port opens.
-        let opened = tokio::task::spawn_blocking(move || {
-            std::thread::sleep(Duration::from_millis(30));
-            let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let opened = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            let listener = reserved.listen();
             (Instant::now(), listener)
         });
         let (failures, note) = watched.until_passed().await;
@@ -516,10 +533,8 @@ async fn redis_tells_wrong_credentials_from_no_server() {
         let (answer, failure) = probe::attempt(&redis(server.port, password, false), DEADLINE).await.unwrap_err();
         assert_eq!(failure.map(|failure| failure.kind), Some(FailureKind::Credentials), "{answer}");
     }
-    let refused = {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().port()
-    };
+    let reserved = Reserved::new();
+    let refused = reserved.1;
     let (answer, failure) = probe::attempt(&redis(refused, None, false), DEADLINE).await.unwrap_err();
     assert_eq!((answer.as_str(), failure), (format!("connection refused on 127.0.0.1:{refused}").as_str(), None));
     // A server without a password takes a client that has one.
@@ -827,8 +842,9 @@ fn a_listener_belongs_to_whoever_holds_it() {
 
     // Nobody listens any more.
     drop(listener);
+    // A child that another test is starting has a copy until it executes.
+    eventually("nobody listens", || ports::holder("127.0.0.1", port).is_none());
     assert!(matches!(ports::owner(own, "", "127.0.0.1", port), Owner::Unknown(_)));
-    assert_eq!(ports::holder("127.0.0.1", port), None);
 
     // Held by a grandchild, as with `npm run`. A shell gives its background children /dev/null: hence the other number.
     let (listener, port) = listen();
@@ -877,6 +893,26 @@ async fn a_pass_is_refused_when_a_stranger_listens() {
     assert_eq!(watched.next().await, Answer::Passed(None));
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_on_the_other_loopback_address_passes_with_a_note_if_it_is_ours() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+    let port = listener.local_addr().unwrap().port();
+    let own = i32::try_from(std::process::id()).ok();
+    let check = || spec(vec![Check::Tcp { at: at(port) }]);
+    let mut watched = Watched::new(Some(check()), None, own, None);
+    assert_eq!(watched.until_passed().await.1, Some(format!("it answers on [::1]:{port} only")));
+    // A stranger there proves nothing, as the service may yet come up on 127.0.0.1.
+    let idle = Bystander::holding("read never", None, None);
+    let mut watched = Watched::new(Some(check()), None, Some(idle.pid()), None);
+    assert_eq!(watched.next().await, Answer::Failed(format!("connection refused on 127.0.0.1:{port}"), None));
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let failed = watched.until(|answer| matches!(answer, Answer::Failed(_, Some(_)))).await;
+    let Answer::Failed(_, Some(failure)) = failed else { panic!() };
+    assert_eq!(failure.kind, FailureKind::PortTaken);
+    drop(listener);
+}
+
 fn options(timeout: Duration) -> UrlWaitOptions<'static> {
     UrlWaitOptions { timeout, ..UrlWaitOptions::default() }
 }
@@ -899,15 +935,14 @@ async fn wait_finds_the_well_known_path_of_a_base_url() {
     // A full one is asked for what it says.
     let failure = wait_for_url(&format!("{url}/health"), &options(Duration::from_millis(200))).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::NotReady);
-    assert!(failure.reason.contains("404 from /health"), "{failure}");
+    assert!(failure.reason.starts_with(&format!("{url} is not ready after ")), "{failure}");
+    assert!(failure.reason.ends_with(": 404 from /health"), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wait_ends_in_the_right_way() {
-    let closed = {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().port()
-    };
+    let reserved = Reserved::new();
+    let closed = reserved.1;
     let began = Instant::now();
     let timeout = Duration::from_millis(300);
     let failure = wait_for_url(&format!("tcp://localhost:{closed}"), &options(timeout)).await.unwrap_err();
@@ -951,10 +986,8 @@ async fn wait_ends_at_once_where_credentials_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wait_catches_a_server_that_starts_later() {
-    let port = {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().port()
-    };
+    let reserved = Reserved::new();
+    let port = reserved.1;
     let said = std::sync::Mutex::new(Vec::new());
     let say = |line: &str| said.lock().unwrap().push(line.to_owned());
     let verbose = UrlWaitOptions { verbose: Some(&say), ..options(DEADLINE) };
@@ -962,7 +995,7 @@ async fn wait_catches_a_server_that_starts_later() {
     let waiting = wait_for_url(&url, &verbose);
     let serving = async {
         tokio::time::sleep(Duration::from_millis(60)).await;
-        Server::on(TcpListener::bind(("127.0.0.1", port)).unwrap(), |_, stream| {
+        Server::on(reserved.listen(), |_, stream| {
             read_until(stream, b"\r\n\r\n");
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nServer: uvicorn\r\nContent-Length: 0\r\n\r\n");
         })
