@@ -1,4 +1,5 @@
-//! Probes against small servers that misbehave on purpose, and the question who holds a port.
+//! Probes against small servers that misbehave on purpose, and the question who holds a port. One long file, as all of it
+//! shares the server and the watcher at its head.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
