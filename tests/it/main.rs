@@ -9,3 +9,4 @@ mod lifecycle;
 mod logs;
 mod process;
 mod stopping;
+mod probes;
