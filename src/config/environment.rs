@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::interpolate::{Resolved, Resolver, port_variable};
+use super::attributes::port_variable;
+use super::interpolate::{Resolved, Resolver};
 use super::project::Service;
 use super::raw::Node;
 use super::url;
