@@ -7,6 +7,6 @@ mod invalid;
 mod layers;
 mod lifecycle;
 mod logs;
+mod probes;
 mod process;
 mod stopping;
-mod probes;
