@@ -3,6 +3,7 @@
 //! An entry is complete or absent: it is built under a temporary name, synced and renamed. It holds nothing of any
 //! project. Everything here is an optimisation, so callers go on without it when something fails.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -14,11 +15,14 @@ use super::remove::remove_below;
 
 const DRAFT: &str = ".draft-";
 
-/// Where entries lie: `$XDG_CACHE_HOME/devrun/init`, `~/.cache/devrun/init`, for root `/var/cache/devrun/init`. None
-/// where neither is known.
+/// Where entries lie: `$XDG_CACHE_HOME/devrun/init`, `~/.cache/devrun/init`, for root `/var/cache/devrun/init`. The
+/// service's own environment is asked first, then ours. None where neither knows.
 #[must_use]
-pub fn cache_folder() -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+pub fn cache_folder(env: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        let theirs = env.get(name).map(PathBuf::from);
+        theirs.or_else(|| std::env::var_os(name).map(PathBuf::from)).filter(|path| path.is_absolute())
+    };
     let base = absolute("XDG_CACHE_HOME").or_else(|| {
         if rustix::process::geteuid().is_root() {
             Some(PathBuf::from("/var/cache"))
