@@ -55,8 +55,9 @@ pub(super) async fn make(
     steps: &mut super::boot::Steps,
 ) -> Result<Option<tokio::task::JoinHandle<()>>, Failure> {
     let data = stage.join("data");
-    let cache =
-        if context.recipe.init_cache { init::cache_folder(&context.spec.env).zip(key(context, run_as).await) } else { None };
+    let key = if context.recipe.init_cache { key(context, run_as).await } else { None };
+    let cache = init::cache_folder(&context.spec.env).zip(key);
+    steps.done("key of the warm cache");
     if let Some((folder, key)) = &cache
         && let Some(entry) = init::find(folder, key)
     {
