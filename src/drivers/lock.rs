@@ -1,1 +1,125 @@
-//! To come.
+//! File locks: the one supervisor of a project, and the locks that a service's processes inherit.
+//!
+//! The instance lock is close-on-exec, so that no service can hold it by accident and make "already running" lie. The
+//! alive locks are the opposite: inherited on purpose, so that one refused `LOCK_EX` tells that something still lives.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::model::{Failure, FailureKind};
+
+/// The instance lock while it is held; dropping it lets go.
+#[derive(Debug)]
+#[must_use]
+pub struct InstanceLock {
+    _file: File,
+}
+
+/// Why the instance lock was not taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// Somebody holds it: their pid where they wrote it, for messages only.
+    Held(Option<i32>),
+    /// The file cannot be used.
+    Failed(Failure),
+}
+
+impl InstanceLock {
+    /// Takes the lock without waiting.
+    ///
+    /// # Errors
+    /// When another supervisor holds it, or the file cannot be made.
+    pub fn take(path: &Path) -> Result<Self, Refused> {
+        let failed = |error: io::Error| {
+            Refused::Failed(
+                Failure::new(FailureKind::Config, format!("{}: {error}", path.display()))
+                    .help("make the folder writable, or choose another with --state-dir"),
+            )
+        };
+        let mut file = open(path, true).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                return Err(Refused::Held(pid));
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            file.write_all(format!("{}\n", std::process::id()).as_bytes())
+        };
+        write(&mut file).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Whether any process holds the lock. A file that is not there is held by nobody.
+///
+/// # Errors
+/// When the file is there and cannot be opened or locked.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    let file = match open(path, false) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(true),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Opens a lock file of ours without following a link; std opens everything close-on-exec.
+pub(crate) fn open(path: &Path, create: bool) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(create).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+/// Takes the shared lock that a process is to inherit. Somebody who tests the lock holds it for an instant; that is waited
+/// out, nothing longer is.
+pub(crate) fn share(path: &Path) -> io::Result<File> {
+    let file = open(path, true)?;
+    for _ in 0..50 {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EWOULDBLOCK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_the_pid_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        assert!(!is_held(&path).unwrap());
+        let lock = InstanceLock::take(&path).unwrap();
+        assert!(is_held(&path).unwrap());
+        match InstanceLock::take(&path) {
+            Err(Refused::Held(pid)) => assert_eq!(pid, Some(std::process::id().cast_signed())),
+            other => panic!("{other:?}"),
+        }
+        drop(lock);
+        assert!(!is_held(&path).unwrap());
+        let _again = InstanceLock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
+        assert!(matches!(InstanceLock::take(&path), Err(Refused::Failed(_))));
+        assert!(!folder.path().join("elsewhere").exists());
+    }
+}

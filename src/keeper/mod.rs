@@ -1,1 +1,81 @@
-//! To come.
+//! `devrun __keeper`: the parent of every process, which stops them in order when the supervisor is gone.
+//!
+//! One thread, epoll, no runtime, a few MiB: a fork costs it what a vfork costs, it has no race between fork and exec to
+//! lose, and nothing that makes the supervisor grow or hang reaches it. It has its own session and ignores what a terminal
+//! or a person sends; only the supervisor's word, or the end of the socket without the word `Finish`, moves it.
+//!
+//! - `serve`: the loop and the requests
+//! - `logs`: the read ends of the log pipes, drained when nobody else reads them
+//! - `ending`: the stop of everything, and the proof that nothing is left
+//!
+//! A `Spawned` is held back until exec has worked, so it is never followed by a `SpawnFailed`.
+
+mod ending;
+mod logs;
+mod serve;
+
+use std::ffi::OsString;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// Exit code of a keeper that could not begin.
+const BROKEN: i32 = 125;
+
+/// Runs the keeper. `args` are the words after `__keeper`: the socket's number, and the soft and hard limits of open files
+/// that services get. Call it before any thread exists.
+#[must_use]
+pub fn main(args: &[OsString]) -> i32 {
+    let number = |index: usize| args.get(index).and_then(|word| word.to_str()?.parse::<u64>().ok());
+    let Some(fd) = number(0).and_then(|number| RawFd::try_from(number).ok()).filter(|fd| *fd > 2) else { return BROKEN };
+    // SAFETY: a bare query.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return BROKEN;
+    }
+    // SAFETY: the supervisor opened it for us and named it on our command line; nobody else in this process knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let nofile = number(1).zip(number(2));
+    if settle().is_err() {
+        return BROKEN;
+    }
+    serve::run(socket, nofile)
+}
+
+/// Leaves the supervisor's session, folder and signals, and becomes the reaper of what its descendants leave behind.
+fn settle() -> nix::Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    // A process that leads its group cannot make a session; then it has one of its own already.
+    let _ = nix::unistd::setsid();
+    nix::unistd::chdir("/")?;
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    for signal in [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGTSTP,
+        Signal::SIGTTIN,
+        Signal::SIGTTOU,
+        Signal::SIGQUIT,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGPIPE,
+    ] {
+        // SAFETY: ignoring a signal runs no code of ours.
+        unsafe { sigaction(signal, &ignore)? };
+    }
+    // An inherited "ignore" of SIGCHLD would have the kernel throw exit codes away.
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default disposition runs no code of ours.
+    unsafe { sigaction(Signal::SIGCHLD, &default)? };
+    // SAFETY: prctl with integer arguments.
+    unsafe {
+        if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 {
+            return Err(nix::Error::last());
+        }
+        // Environments with secrets pass through here; no core file and no other process of ours shall read them.
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+    }
+    // Descriptors are what runs out first with many services.
+    if let Ok((_, hard)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
+        let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
+    }
+    Ok(())
+}

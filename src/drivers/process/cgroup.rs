@@ -1,0 +1,170 @@
+//! cgroup v2 where it can be had: one folder a run, one below it for each process.
+//!
+//! Owns making, killing, asking and removing. Never a condition: without write access everything works by the tree alone,
+//! and the keeper's `Ready` says so.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::model::keeper::SpawnSpec;
+
+/// The folder of a run.
+#[derive(Debug)]
+pub struct Groups {
+    base: PathBuf,
+}
+
+/// The folder of one process.
+#[derive(Debug, Clone)]
+pub struct Group {
+    path: PathBuf,
+}
+
+impl Groups {
+    /// Makes the run's folder.
+    ///
+    /// # Errors
+    /// Why it cannot be had here, as a fragment.
+    pub fn make(run: &str) -> Result<Self, String> {
+        let mount = mount_point().ok_or("no cgroup2 is mounted")?;
+        // Root takes the top of the tree; anybody else can only have what was delegated to them, which is where they are.
+        let parent = if nix::unistd::geteuid().is_root() {
+            mount
+        } else {
+            let text = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
+            let own = text.lines().find_map(|line| line.strip_prefix("0::/")).ok_or("in no cgroup2")?;
+            mount.join(own)
+        };
+        let base = parent.join(format!("devrun-{run}"));
+        match fs::create_dir(&base) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.to_string()),
+            _ => {}
+        }
+        let usable =
+            OpenOptions::new().write(true).open(base.join("cgroup.procs")).and_then(|_| fs::metadata(base.join("cgroup.kill")));
+        match usable {
+            Ok(_) => Ok(Self { base }),
+            Err(error) => {
+                remove(&base);
+                Err(error.to_string())
+            }
+        }
+    }
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.base
+    }
+    /// Makes a process's folder and opens what the child writes itself into.
+    ///
+    /// # Errors
+    /// What the system says; the process is then started without one.
+    pub fn group(&self, spec: &SpawnSpec) -> io::Result<(Group, File)> {
+        let path = self.recorded(spec);
+        fs::create_dir(&path)?;
+        match OpenOptions::new().write(true).open(path.join("cgroup.procs")) {
+            Ok(file) => Ok((Group { path }, file)),
+            Err(error) => {
+                remove(&path);
+                Err(error)
+            }
+        }
+    }
+    /// Where the folder of a process is.
+    #[must_use]
+    pub fn recorded(&self, spec: &SpawnSpec) -> PathBuf {
+        self.base.join(format!("{}.{}.{}", spec.service, spec.generation, spec.process))
+    }
+    /// Removes the run's folder once all below it is gone.
+    pub fn remove(&self) {
+        remove(&self.base);
+    }
+}
+
+impl Group {
+    /// A group by the path that a journal recorded; only below a folder of ours.
+    #[must_use]
+    pub fn recorded(path: &Path) -> Option<Self> {
+        let parent = path.parent()?.file_name()?.to_str()?;
+        (parent.starts_with("devrun-") && path.is_dir()).then(|| Self { path: path.to_owned() })
+    }
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// How `/proc/PID/cgroup` ends for its members.
+    #[must_use]
+    pub fn key(&self) -> Option<String> {
+        key(&self.path)
+    }
+    /// SIGKILL to everything in it, forks in flight included.
+    ///
+    /// # Errors
+    /// What the system says; a folder that is gone is no error.
+    pub fn kill(&self) -> io::Result<()> {
+        match fs::write(self.path.join("cgroup.kill"), "1") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+    /// Whether the kernel says that something in it lives.
+    #[must_use]
+    pub fn populated(&self) -> bool {
+        fs::read_to_string(self.path.join("cgroup.events")).is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
+    }
+    /// Its processes, those of groups below included.
+    #[must_use]
+    pub fn members(&self) -> Vec<i32> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.path.clone()];
+        while let Some(folder) = folders.pop() {
+            let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1));
+            folders.extend(subfolders(&folder));
+        }
+        found
+    }
+    /// Removes the folder.
+    pub fn remove(&self) {
+        remove(&self.path);
+    }
+}
+
+/// The last two parts of a group's path.
+#[must_use]
+pub fn key(path: &Path) -> Option<String> {
+    Some(format!("{}/{}", path.parent()?.file_name()?.to_str()?, path.file_name()?.to_str()?))
+}
+
+fn subfolders(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+}
+
+/// Removes a folder and those that a service made below it. The kernel lets go of an emptied group a moment after its last
+/// member was reaped, so a busy answer is asked again for a few milliseconds; a folder that stays does no harm.
+fn remove(path: &Path) {
+    for attempt in 0..10 {
+        for folder in subfolders(path) {
+            remove(&folder);
+        }
+        match fs::remove_dir(path) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && attempt < 9 => {
+                std::thread::sleep(Duration::from_micros(300));
+            }
+            _ => return,
+        }
+    }
+}
+
+/// Where cgroup2 is mounted; hybrid systems have it beside the old hierarchies.
+fn mount_point() -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    text.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        (after.split(' ').next()? == "cgroup2").then(|| PathBuf::from(before.split(' ').nth(4).unwrap_or_default()))
+    })
+}

@@ -1,0 +1,66 @@
+//! The read ends of the log pipes. The supervisor reads duplicates of them; ours only keep the pipes open, so that no
+//! service dies of SIGPIPE with it, and are read when it is gone, so that none blocks on a full pipe during its grace.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// One process's pipes.
+#[derive(Debug)]
+pub struct Logs {
+    ends: [Option<OwnedFd>; 2],
+    file: Option<File>,
+}
+
+impl Logs {
+    /// Keeps the ends.
+    pub fn new(stdout: OwnedFd, stderr: Option<OwnedFd>) -> Self {
+        Self { ends: [Some(stdout), stderr], file: None }
+    }
+    /// Duplicates for the supervisor.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn duplicates(&self) -> std::io::Result<Vec<OwnedFd>> {
+        self.ends.iter().flatten().map(OwnedFd::try_clone).collect()
+    }
+    /// Opens the file that is appended to from now on; without one, output is read and dropped.
+    pub fn drain_into(&mut self, path: Option<&Path>) {
+        self.file = path.and_then(|path| {
+            let flags = libc::O_NOFOLLOW;
+            OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path).ok()
+        });
+    }
+    /// The open ends with their numbers.
+    pub fn ends(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        self.ends.iter().enumerate().filter_map(|(index, end)| Some((index, end.as_ref()?.as_fd())))
+    }
+    /// Reads what is there. False: this end is at its end and was closed.
+    pub fn drain(&mut self, index: usize, buffer: &mut [u8]) -> bool {
+        let Some(end) = self.ends.get_mut(index) else { return false };
+        let Some(fd) = end else { return false };
+        // A bounded number of reads: one loud service must not keep us from the others' stop.
+        for _ in 0..4 {
+            match nix::unistd::read(&*fd, buffer) {
+                Ok(count) if count > 0 => {
+                    // A full disk must not block a service in its grace: what cannot be written is dropped.
+                    if let Some(file) = &mut self.file
+                        && file.write_all(&buffer[..count]).is_err()
+                    {
+                        self.file = None;
+                    }
+                }
+                Err(nix::Error::EAGAIN) => return true,
+                Err(nix::Error::EINTR) => {}
+                // EIO: the last holder of a terminal's other side is gone.
+                Ok(_) | Err(_) => {
+                    *end = None;
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}

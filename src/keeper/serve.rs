@@ -1,0 +1,413 @@
+//! The loop: requests of the supervisor, ends of children, verdicts of execs. It sleeps while nothing happens.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::{SigSet, Signal as OsSignal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::drivers::journal::{self, Entry, Record, Writer};
+use crate::drivers::process::cgroup::Groups;
+use crate::drivers::process::fork::{self, Failed, Forker, Inherited};
+use crate::drivers::process::identity;
+use crate::drivers::process::tree::{Kin, News, Trees, Waits};
+use crate::drivers::process::wire::{Inbox, Outbox, Read};
+use crate::model::keeper::{FromKeeper, Identity, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
+
+use super::ending::Ending;
+use super::logs::Logs;
+
+/// Requests are taken a few at a time, so that a burst of spawns does not hold exits and verdicts back.
+const BATCH: usize = 8;
+const SOCKET: u64 = 0;
+const CHILDREN: u64 = 1;
+/// Other tokens are a process's number times four, plus 4, plus one of these.
+const ERRORS: u64 = 3;
+
+/// A released child whose exec has not been heard of.
+pub(super) struct Pending {
+    errors: OwnedFd,
+    identity: Identity,
+}
+
+/// Everything the keeper holds.
+pub(super) struct Keeper {
+    pub(super) epoll: Epoll,
+    pub(super) socket: Option<OwnedFd>,
+    inbox: Inbox,
+    pub(super) outbox: Outbox,
+    writes: bool,
+    pub(super) trees: Trees,
+    pub(super) specs: HashMap<ProcessId, SpawnSpec>,
+    pub(super) logs: HashMap<ProcessId, Logs>,
+    pending: HashMap<ProcessId, Pending>,
+    held: HashMap<ProcessId, VecDeque<FromKeeper>>,
+    forker: Forker,
+    pub(super) groups: Option<Groups>,
+    pub(super) journal: Option<Writer>,
+    run: String,
+    pub(super) inherited: Vec<Entry>,
+    pub(super) ending: Option<Ending>,
+}
+
+/// Runs until there is nothing to keep any more.
+pub(super) fn run(socket: OwnedFd, nofile: Option<(u64, u64)>) -> i32 {
+    match Keeper::begin(socket, nofile).and_then(|(mut keeper, children)| keeper.serve(&children)) {
+        Ok(code) => code,
+        Err(_) => super::BROKEN,
+    }
+}
+
+fn token(process: ProcessId, kind: u64) -> u64 {
+    process * 4 + 4 + kind
+}
+
+impl Keeper {
+    fn begin(socket: OwnedFd, nofile: Option<(u64, u64)>) -> std::io::Result<(Self, SignalFd)> {
+        let mut mask = SigSet::empty();
+        mask.add(OsSignal::SIGCHLD);
+        mask.thread_block()?;
+        let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+        epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, SOCKET))?;
+        epoll.add(&children, EpollEvent::new(EpollFlags::EPOLLIN, CHILDREN))?;
+        let keeper = Self {
+            epoll,
+            socket: Some(socket),
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            writes: false,
+            trees: Trees::new(Waits::All),
+            specs: HashMap::new(),
+            logs: HashMap::new(),
+            pending: HashMap::new(),
+            held: HashMap::new(),
+            forker: Forker::new(nofile)?,
+            groups: None,
+            journal: None,
+            run: String::new(),
+            inherited: Vec::new(),
+            ending: None,
+        };
+        Ok((keeper, children))
+    }
+
+    fn serve(&mut self, children: &SignalFd) -> std::io::Result<i32> {
+        let mut events = [EpollEvent::empty(); 64];
+        let mut buffer = vec![0u8; 256 * 1024];
+        loop {
+            let now = Instant::now();
+            let wake = [self.trees.next_wake(), self.ending.as_ref().and_then(Ending::next_wake)].into_iter().flatten().min();
+            let timeout = if self.inbox.has_frame() {
+                EpollTimeout::ZERO
+            } else {
+                wake.map_or(EpollTimeout::NONE, |at| {
+                    // Rounded up: a wake-up too early would only be followed by another.
+                    let ms = at.saturating_duration_since(now).as_micros().div_ceil(1000);
+                    EpollTimeout::try_from(Duration::from_millis(u64::try_from(ms).unwrap_or(60_000).min(60_000)))
+                        .unwrap_or(EpollTimeout::ZERO)
+                })
+            };
+            let count = match self.epoll.wait(&mut events, timeout) {
+                Ok(count) => count,
+                Err(nix::Error::EINTR) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            for event in &events[..count] {
+                match event.data() {
+                    SOCKET => self.listen(),
+                    CHILDREN => {
+                        while let Ok(Some(_)) = children.read_signal() {}
+                        self.trees.reap();
+                    }
+                    other => {
+                        let (process, kind) = ((other - 4) / 4, (other - 4) % 4);
+                        if kind == ERRORS {
+                            self.hear(process);
+                        } else {
+                            self.drain(process, kind, &mut buffer);
+                        }
+                    }
+                }
+            }
+            for _ in 0..BATCH {
+                match self.inbox.take::<ToKeeper>() {
+                    Ok(Some((request, _))) => self.obey(request),
+                    Ok(None) => break,
+                    // Bytes that are none of ours: the supervisor is out of its mind or gone, which is the same.
+                    Err(_) => {
+                        self.orphaned();
+                        break;
+                    }
+                }
+            }
+            self.trees.tick(Instant::now());
+            self.tell();
+            if let Some(code) = self.end() {
+                return Ok(code);
+            }
+            self.tell();
+            self.flush();
+        }
+    }
+
+    fn listen(&mut self) {
+        loop {
+            let Some(socket) = &self.socket else { return };
+            match self.inbox.fill(socket.as_raw_fd()) {
+                Ok(Read::Some) => {}
+                Ok(Read::Nothing) => return,
+                Ok(Read::End) | Err(_) => {
+                    // What it said before it died still counts, but nothing of it may start any more.
+                    while let Ok(Some((request, _))) = self.inbox.take::<ToKeeper>() {
+                        if !matches!(request, ToKeeper::Spawn(_)) {
+                            self.obey(request);
+                        }
+                    }
+                    self.orphaned();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, request: ToKeeper) {
+        match request {
+            ToKeeper::Hello(hello) => self.greet(&hello),
+            ToKeeper::Spawn(spec) => self.spawn(*spec),
+            ToKeeper::Stop { process, signal } => self.trees.stop(process, signal),
+            ToKeeper::Signal { process, signal } => self.trees.signal(process, signal),
+            ToKeeper::Kill { process } => self.trees.kill(process),
+            ToKeeper::Finish => {
+                if self.ending.is_none() {
+                    self.ending = Some(Ending::asked());
+                }
+            }
+            ToKeeper::Inherit(list) => {
+                for inherited in list {
+                    self.inherit(inherited.spec, inherited.identity);
+                }
+            }
+        }
+    }
+
+    fn greet(&mut self, hello: &KeeperHello) {
+        self.run.clone_from(&hello.run);
+        let mut without = Vec::new();
+        if hello.cgroup {
+            match Groups::make(&hello.run) {
+                Ok(groups) => self.groups = Some(groups),
+                Err(reason) => without.push(format!("cgroup: {reason}")),
+            }
+        } else {
+            without.push("cgroup: turned off".to_owned());
+        }
+        let own = identity::own();
+        let cgroup = self.groups.as_ref().map(|groups| groups.path().to_owned());
+        let uid = nix::unistd::getuid().as_raw();
+        match occupied(hello).map_or_else(|| Writer::open(hello, &own, uid, cgroup), Err) {
+            Ok(writer) => {
+                self.journal = Some(writer);
+                self.say(&FromKeeper::Ready { identity: own, without }, Vec::new());
+            }
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                let step = format!("journal {}: {error}", hello.journal.display());
+                self.say(&FromKeeper::SpawnFailed { process: 0, step, errno }, Vec::new());
+            }
+        }
+    }
+
+    /// A process of an earlier keeper. It is not our child, so it is only remembered, for the case that we are the last.
+    fn inherit(&mut self, spec: SpawnSpec, identity: Identity) {
+        let lock = std::fs::metadata(&spec.lock).map(|meta| {
+            use std::os::unix::fs::MetadataExt;
+            (meta.dev(), meta.ino())
+        });
+        let group = self.groups.as_ref().map(|groups| groups.recorded(&spec));
+        let entry = Entry::new(&spec, &self.run, identity, lock.unwrap_or((0, 0)), group);
+        self.specs.insert(spec.process, spec);
+        self.inherited.push(entry);
+    }
+
+    pub(super) fn spawn(&mut self, spec: SpawnSpec) {
+        let process = spec.process;
+        if let Err(failed) = self.try_spawn(spec) {
+            self.write(&Record::Empty { process });
+            self.say(&FromKeeper::SpawnFailed { process, step: failed.step, errno: failed.errno }, Vec::new());
+        }
+    }
+
+    fn try_spawn(&mut self, spec: SpawnSpec) -> Result<(), Failed> {
+        let process = spec.process;
+        let journal_failed =
+            |error: std::io::Error| Failed { step: "journal".to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) };
+        let intent = Record::Intent { process, service: spec.service.clone(), generation: spec.generation };
+        let Some(journal) = self.journal.as_mut() else {
+            return Err(Failed { step: "journal".to_owned(), errno: libc::ENOTCONN });
+        };
+        journal.append(&intent).map_err(journal_failed)?;
+        let lock = Inherited::open(&spec)?;
+        // No group for this one: it is followed by its tree alone.
+        let group = self.groups.as_ref().and_then(|groups| groups.group(&spec).ok());
+        let forked = match self.forker.fork(&spec, &lock, group.as_ref().map(|(_, file)| file)) {
+            Ok(forked) => forked,
+            Err(failed) => {
+                if let Some((group, _)) = group {
+                    group.remove();
+                }
+                return Err(failed);
+            }
+        };
+        let identity =
+            identity::of(forked.pid).unwrap_or(Identity { pid: forked.pid, start: 0, boot: identity::boot_id().to_owned() });
+        let path = group.map(|(group, _)| group.path().to_owned());
+        let entry = Entry::new(&spec, &self.run, identity.clone(), lock.key, path);
+        let written = journal.append(&Record::Started(Box::new(entry.clone())));
+        if let Err(error) = written {
+            // Not recorded, not released: dropping the pipe ends the child, which is reaped as a stray.
+            return Err(journal_failed(error));
+        }
+        let started = forked
+            .release()
+            .map_err(|error| Failed { step: "release".to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) })?;
+        let _ = self.epoll.add(&started.errors, EpollEvent::new(EpollFlags::EPOLLIN, token(process, ERRORS)));
+        self.trees.add(entry, Kin::Parent, started.pidfd, false);
+        self.logs.insert(process, Logs::new(started.stdout, started.stderr));
+        self.pending.insert(process, Pending { errors: started.errors, identity });
+        self.specs.insert(process, spec);
+        Ok(())
+    }
+
+    /// The error pipe has something to say, or has closed at exec.
+    fn hear(&mut self, process: ProcessId) {
+        let Some(pending) = self.pending.get(&process) else { return };
+        let Some(verdict) = fork::verdict(&pending.errors) else { return };
+        let Some(pending) = self.pending.remove(&process) else { return };
+        let _ = self.epoll.delete(&pending.errors);
+        match verdict {
+            Ok(()) => {
+                let duplicates = self.logs.get(&process).map(Logs::duplicates);
+                match duplicates {
+                    Some(Ok(duplicates)) => {
+                        let spawned = FromKeeper::Spawned { process, identity: pending.identity };
+                        self.say(&spawned, duplicates);
+                    }
+                    // Without its output nobody could use it.
+                    Some(Err(error)) => self.unmake(process, "pipe", error.raw_os_error().unwrap_or(libc::EMFILE)),
+                    None => self.unmake(process, "pipe", libc::EBADF),
+                }
+            }
+            Err(failed) => self.unmake(process, &failed.step, failed.errno),
+        }
+    }
+
+    /// Nothing came of it: whatever there is of it is killed and then forgotten.
+    fn unmake(&mut self, process: ProcessId, step: &str, errno: i32) {
+        self.trees.kill(process);
+        let failed = FromKeeper::SpawnFailed { process, step: step.to_owned(), errno };
+        self.held.entry(process).or_default().push_back(failed);
+    }
+
+    /// Passes on what the trees have to say.
+    fn tell(&mut self) {
+        for news in self.trees.take_news() {
+            match news {
+                News::Exited(process, status) => {
+                    // It has ended, so its error pipe has said its last word; that word comes first.
+                    self.hear(process);
+                    self.write(&Record::Exited { process, status });
+                    if !self.held.contains_key(&process) {
+                        self.say(&FromKeeper::Exited { process, status }, Vec::new());
+                    }
+                }
+                News::Empty(process) => {
+                    self.write(&Record::Empty { process });
+                    self.logs.remove(&process);
+                    self.specs.remove(&process);
+                    match self.held.remove(&process) {
+                        Some(last) => last.iter().for_each(|message| self.say(message, Vec::new())),
+                        None => self.say(&FromKeeper::TreeEmpty { process }, Vec::new()),
+                    }
+                }
+                News::Survivors(process, pids) => self.say(&FromKeeper::Survivors { process, pids }, Vec::new()),
+            }
+        }
+    }
+
+    fn drain(&mut self, process: ProcessId, kind: u64, buffer: &mut [u8]) {
+        if let Some(logs) = self.logs.get_mut(&process) {
+            let index = usize::try_from(kind).unwrap_or(0);
+            // A closed descriptor leaves epoll by itself.
+            let _more = logs.drain(index, buffer);
+        }
+    }
+
+    /// From here on the output is ours to read.
+    pub(super) fn drain_logs(&mut self) {
+        for (process, logs) in &mut self.logs {
+            logs.drain_into(self.specs.get(process).and_then(|spec| spec.log.as_deref()));
+            for (index, end) in logs.ends() {
+                let token = token(*process, index as u64);
+                // Refused only if it is there already.
+                let _ = self.epoll.add(end, EpollEvent::new(EpollFlags::EPOLLIN, token));
+            }
+        }
+    }
+
+    /// A journal that cannot be written must not keep anybody from being stopped; it is only fatal to a new start.
+    pub(super) fn write(&mut self, record: &Record) {
+        if let Some(journal) = self.journal.as_mut() {
+            let _ = journal.append(record);
+        }
+    }
+
+    pub(super) fn say(&mut self, message: &FromKeeper, descriptors: Vec<OwnedFd>) {
+        if self.socket.is_some() {
+            // Only a message beyond every limit is refused, and none of ours is.
+            let _ = self.outbox.push(message, descriptors);
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        let Some(socket) = &self.socket else { return };
+        match self.outbox.flush(socket.as_raw_fd()) {
+            Ok(done) => {
+                if done == self.writes {
+                    self.writes = !done;
+                    let flags = if done { EpollFlags::EPOLLIN } else { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT };
+                    let _ = self.epoll.modify(socket.as_fd(), &mut EpollEvent::new(flags, SOCKET));
+                }
+            }
+            // The end of the socket comes as an event of its own.
+            Err(_) => self.outbox = Outbox::default(),
+        }
+    }
+}
+
+/// The journal of an earlier run whose processes live: beginning a new one would lose them.
+fn occupied(hello: &KeeperHello) -> Option<std::io::Error> {
+    let old = match journal::read(&hello.journal) {
+        Ok(old) => old,
+        Err(error) => return Some(error),
+    };
+    let other = old.header.as_ref().is_some_and(|header| header.run != hello.run);
+    let lives = old.live.values().find(|entry| identity::holds(&entry.identity))?;
+    other.then(|| std::io::Error::other(format!("{} of an earlier run lives (pid {})", lives.service, lives.identity.pid)))
+}
+
+/// Finds a program the way a shell would, in the environment of the process that it is for.
+pub(super) fn look_up(word: &str, env: &[(String, String)]) -> PathBuf {
+    if word.contains('/') {
+        return PathBuf::from(word);
+    }
+    let path = env.iter().find(|(name, _)| name == "PATH").map_or("/usr/local/bin:/usr/bin:/bin", |(_, value)| value);
+    path.split(':')
+        .map(|folder| PathBuf::from(folder).join(word))
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| PathBuf::from(word))
+}
