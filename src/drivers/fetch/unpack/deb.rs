@@ -1,0 +1,40 @@
+//! Debian packages into a tree: an `ar` archive whose member `data.tar.*` holds the files. No maintainer script is ever run.
+
+use std::io::Read;
+
+use super::tree::{Refused, Tree};
+use super::{decoder, tarball};
+
+/// Reads the data member.
+///
+/// # Errors
+/// What is refused, or where the package is broken.
+pub fn read(mut package: impl Read, tree: &mut Tree<'_>) -> Result<(), Refused> {
+    let broken = |what: &str| Refused::format(&format!("the package is broken: {what}"));
+    let mut magic = [0_u8; 8];
+    package.read_exact(&mut magic).map_err(|error| broken(&error.to_string()))?;
+    if &magic != b"!<arch>\n" {
+        return Err(broken("it is no ar archive"));
+    }
+    // A package has three members; the bound keeps a forged one from being read for ever.
+    for _ in 0..16 {
+        let mut header = [0_u8; 60];
+        package.read_exact(&mut header).map_err(|_| broken("it has no data member"))?;
+        if &header[58..] != b"`\n" {
+            return Err(broken("a member has no header"));
+        }
+        let text = |range: std::ops::Range<usize>| String::from_utf8_lossy(&header[range]).trim_end().to_owned();
+        let name = text(0..16).trim_end_matches('/').to_owned();
+        let size: u64 = text(48..58).parse().map_err(|_| broken("a member has no size"))?;
+        let mut member = package.by_ref().take(size);
+        if let Some(ending) = name.strip_prefix("data.tar") {
+            return tarball::read(decoder(member, ending)?, tree);
+        }
+        std::io::copy(&mut member, &mut std::io::sink()).map_err(|error| broken(&error.to_string()))?;
+        if size % 2 == 1 {
+            let mut padding = [0_u8; 1];
+            package.read_exact(&mut padding).map_err(|_| broken("it has no data member"))?;
+        }
+    }
+    Err(broken("it has no data member"))
+}

@@ -1,0 +1,97 @@
+//! Archives into a folder, whatever is in them.
+//!
+//! Owns: which format a file is, the readers of each, and the rules of the catalogue (`strip`, `subdir`, …). All writing
+//! goes through [`tree::Tree`], which trusts no name, link or size, so a new format gets the same safety for nothing. No
+//! archive library ever writes to disk here.
+
+pub mod deb;
+pub mod glob;
+pub mod tarball;
+pub mod tree;
+pub mod wheel;
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use super::catalog::Unpack;
+use tree::{Caps, Refused, Tree};
+
+/// What kind of archive a file's name says it is.
+#[must_use]
+pub fn kind_of(file_name: &str) -> &'static str {
+    let lower = file_name.to_ascii_lowercase();
+    for (ending, kind) in [
+        (".tar.gz", "tar.gz"),
+        (".tgz", "tar.gz"),
+        (".tar.xz", "tar.xz"),
+        (".txz", "tar.xz"),
+        (".tar.zst", "tar.zst"),
+        (".tar", "tar"),
+        (".zip", "zip"),
+        (".whl", "zip"),
+        (".jar", "zip"),
+        (".deb", "deb"),
+    ] {
+        if lower.ends_with(ending) {
+            return kind;
+        }
+    }
+    "raw"
+}
+
+/// Unpacks `archives` one after the other into the empty folder `into`.
+///
+/// # Errors
+/// What was refused and why; `into` is then to be thrown away.
+pub fn unpack(archives: &[(&Path, &str)], rules: &Unpack, raw_name: &str, into: &Path) -> Result<(), Refused> {
+    let mut packed = 0;
+    for (path, _) in archives {
+        packed += std::fs::metadata(path).map_err(|error| Refused::io(path, &error))?.len();
+    }
+    let mut tree = Tree::new(into, rules, Caps::for_packed(packed));
+    for (path, name) in archives {
+        let kind = rules.kind.as_deref().unwrap_or_else(|| kind_of(name));
+        let file = File::open(path).map_err(|error| Refused::io(path, &error))?;
+        one(file, kind, raw_name, &mut tree).map_err(|refused| refused.within(name))?;
+    }
+    tree.finish()
+}
+
+fn one(file: File, kind: &str, raw_name: &str, tree: &mut Tree<'_>) -> Result<(), Refused> {
+    match kind {
+        "zip" => wheel::read(file, tree),
+        "deb" => deb::read(BufReader::new(file), tree),
+        "raw" => tree.whole_file(raw_name, &mut BufReader::new(file)),
+        tar => tarball::read(decoder(BufReader::new(file), tar.strip_prefix("tar").unwrap_or(tar))?, tree),
+    }
+}
+
+/// The stream behind a compression's ending (`.gz`, `.xz`, or none).
+///
+/// # Errors
+/// When nothing here can read it.
+pub fn decoder<'a>(packed: impl Read + 'a, ending: &str) -> Result<Box<dyn Read + 'a>, Refused> {
+    match ending {
+        "" => Ok(Box::new(packed)),
+        ".gz" => Ok(Box::new(flate2::read::MultiGzDecoder::new(packed))),
+        // A dictionary that an honest archive never asks for would be memory at the archive's word.
+        ".xz" => Ok(Box::new(lzma_rust2::XzReader::new_mem_limit(packed, true, 256 * 1024))),
+        ".zst" => Err(Refused::format("it is packed with zstd, which is not built in; use another source")),
+        other => Err(Refused::format(&format!("{other:?} is no archive format that is known"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_come_from_names() {
+        for (name, kind) in
+            [("a.TGZ", "tar.gz"), ("b-1.2.tar.xz", "tar.xz"), ("c.whl", "zip"), ("d.deb", "deb"), ("minio", "raw")]
+        {
+            assert_eq!(kind_of(name), kind, "{name}");
+        }
+    }
+}
