@@ -288,7 +288,7 @@ async fn furnish(context: &Context<'_>, wanted: &Wanted, socket: &Path, port: u1
         admin.run(&format!("CREATE DATABASE {} OWNER {}{strategy}", quoted_name(database), quoted_name(user))).await?;
         steps.done("database");
     }
-    drop(admin);
+    admin.close().await;
     if !context.recipe.extensions.is_empty() {
         let session = open(login(user, database)).await?;
         for extension in &context.recipe.extensions {
@@ -308,6 +308,7 @@ async fn furnish(context: &Context<'_>, wanted: &Wanted, socket: &Path, port: u1
                 let text = read_script(file)?;
                 let session = open(login(user, database)).await?;
                 session.run_script(&file.display().to_string(), &text).await?;
+                session.close().await;
             }
             Script::Shell(file) => {
                 let around =

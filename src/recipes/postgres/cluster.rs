@@ -113,7 +113,7 @@ pub(super) async fn make(
 
 async fn initdb(context: &Context<'_>, data: &Path, password: &Path, run_as: &RunAs) -> Result<(), Failure> {
     let program = tool(context, "initdb")?.to_owned();
-    let mut argv = vec!["initdb".to_owned(), "-D".to_owned(), text_of(data)?, format!("--pwfile={}", text_of(password)?)];
+    let mut argv = vec![text_of(&program)?, "-D".to_owned(), text_of(data)?, format!("--pwfile={}", text_of(password)?)];
     argv.extend(arguments(&context.located.version));
     let finished = context
         .runner

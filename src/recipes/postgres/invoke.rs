@@ -116,7 +116,10 @@ pub(super) fn check_length(folder: &Path, port: u16) -> Result<(), Failure> {
 /// The words that every start of the server has: public, private, and after a crash.
 pub(super) fn words(context: &Context<'_>, data: &Path, socket: &Path) -> Result<Vec<String>, Failure> {
     let port = context.spec.port().unwrap_or(5432);
-    let mut words = vec!["postgres".to_owned(), "-D".to_owned(), text_of(data)?, "-p".to_owned(), port.to_string()];
+    // The server finds its libraries by its own path, for which it looks into its first word and then into PATH, where a
+    // versioned folder never is.
+    let program = text_of(tool(context, "postgres")?)?;
+    let mut words = vec![program, "-D".to_owned(), text_of(data)?, "-p".to_owned(), port.to_string()];
     for setting in [
         format!("unix_socket_directories={}", list_entry(&text_of(socket)?)),
         "unix_socket_permissions=0700".to_owned(),
