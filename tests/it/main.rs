@@ -1,2 +1,3 @@
 mod init;
+mod recipes;
 mod secrets;
