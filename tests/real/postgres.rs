@@ -237,6 +237,63 @@ fn the_warm_cache_gives_the_same_cluster_with_its_own_password() {
     });
 }
 
+/// Not a test of its own: namespaces are turned off in its process.
+#[test]
+fn as_another_user_in_a_process_of_its_own() {
+    let Some(root) = std::env::var_os("DEVRUN_TEST_OTHER_USER") else { return };
+    let located = installed().into_iter().next().unwrap();
+    block_on(async {
+        let mut stack = Stack::at(PathBuf::from(root), located);
+        stack.attribute("user", "appuser");
+        stack.attribute("database", "appdb");
+        stack.attribute("password", "pw");
+        let folder = script(&stack, "01.sh", "psql -c 'CREATE TABLE t ()'\n");
+        stack.recipe.init.push(folder);
+        let runner = stack.runner().await;
+        match first_boot(&stack.context(&runner)).await {
+            Ok(_) => {}
+            Err(failure) => {
+                eprintln!("KIND {:?}: {}", failure.kind, failure.reason);
+                return;
+            }
+        }
+        let server = serve(&stack, &runner).await;
+        assert_eq!(ask(&stack, "SELECT count(*)::text FROM t").await, "0");
+        let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(engine_dir(&stack.volume, "postgres")).unwrap());
+        assert!(owner > 0, "the engine's folder is root's");
+        assert!(server.stop(Signal::INT, Duration::from_secs(30)).await.status.success());
+        eprintln!("SERVED");
+    });
+}
+
+#[test]
+fn q01_without_namespaces_it_runs_as_another_user_where_that_user_can_pass() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if installed().is_empty() {
+        return skip("postgres");
+    }
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIP only root can run as another user");
+        return;
+    }
+    let folder = tempfile::Builder::new().prefix("du").tempdir_in("/tmp").unwrap();
+    for (mode, expected) in [(0o700, "KIND Config: uid"), (0o755, "SERVED")] {
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "postgres::as_another_user_in_a_process_of_its_own", "--nocapture"])
+            .env("DEVRUN_TEST_OTHER_USER", folder.path())
+            .env("DEVRUN_NO_USERNS", "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(expected), "mode {mode:o}: {text}");
+        if mode == 0o700 {
+            assert!(text.contains(&folder.path().display().to_string()), "the folder is not named: {text}");
+            assert!(names(&folder.path().join(".devrun/data/data")).is_empty());
+        }
+    }
+}
+
 /// Not a test of its own: what the kill test starts again and again.
 #[test]
 fn first_boot_in_a_process_of_its_own() {
@@ -250,6 +307,14 @@ fn first_boot_in_a_process_of_its_own() {
         let runner = stack.runner().await;
         first_boot(&stack.context(&runner)).await.unwrap();
     });
+}
+
+/// A process whose working directory is below the folder.
+fn living_below(folder: &Path) -> Option<String> {
+    std::fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
+        let pid = entry.file_name().to_str()?.to_owned();
+        std::fs::read_link(entry.path().join("cwd")).ok()?.starts_with(folder).then_some(pid)
+    })
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::generic::{commit, open};
 use super::super::{Booted, Context, FirstBoot, engine_dir, identity, tool};
 use super::cluster::{self, last_lines};
-use super::invoke::{check_length, check_version, major, make_private, run_as, settings, volume, words};
+use super::invoke::{ORDINARY, check_length, check_version, major, make_private, settings, volume, words};
 use super::scripts::{self, Script};
 use crate::drivers::init::{self, Sentinel, Stage};
 use crate::drivers::process::{Child, Request, Stream};
@@ -135,19 +135,12 @@ async fn build(
     scripts::check_tools(context, &wanted.scripts)?;
     let (folder, data) = (stage.path(), stage.path().join("data"));
     let programs = [tool(context, "postgres")?, tool(context, "initdb")?];
-    let run_as = run_as(context, &[&data, programs[0], programs[1]]);
-    // The stage itself is ours to open; only folders above it can be in the way.
-    let run_as = match run_as {
-        Ok(run_as) => run_as,
-        Err(failure) => match identity::choose(context.spec, super::invoke::ORDINARY)? {
-            user @ RunAs::User { .. } => {
-                stage.let_pass()?;
-                identity::check_passable(&user, &[&data, programs[0], programs[1]])?;
-                user
-            }
-            RunAs::Same | RunAs::Namespace { .. } => return Err(failure),
-        },
-    };
+    let run_as = identity::choose(context.spec, ORDINARY)?;
+    if matches!(run_as, RunAs::User { .. }) {
+        // What we made ourselves we open; only folders above it can be in the way.
+        stage.let_pass()?;
+    }
+    identity::check_passable(&run_as, &[&data, programs[0], programs[1]])?;
     let caching = cluster::make(context, &folder, &run_as, steps).await?;
     let socket = match run_as {
         RunAs::User { .. } => data.clone(),
