@@ -349,6 +349,12 @@ fn killed_at_any_moment_there_is_a_whole_cluster_or_none() {
             child.wait().unwrap();
             killed += 1;
         }
+        // The keeper ends what the dead supervisor left; nothing may still write when the next one begins.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while let Some(pid) = living_below(&stack.root) {
+            assert!(Instant::now() < deadline, "round {round}: pid {pid} lives on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let engine = stack.volume.path.join("postgres");
         if engine.exists() {
             assert!(
