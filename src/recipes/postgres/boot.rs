@@ -2,13 +2,15 @@
 //! init files, a clean stop, the sentinel, and then one rename. No probe can pass in the middle, as no port is open, and
 //! killed at any point nothing has happened.
 
+#![cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver nothing is furnished"))]
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::super::generic::{commit, open};
 use super::super::{Booted, Context, FirstBoot, engine_dir, identity, tool};
 use super::cluster::{self, last_lines};
-use super::invoke::{ORDINARY, check_length, check_version, major, make_private, settings, volume, words};
+use super::invoke::{ORDINARY, check_length, check_version, make_private, settings, volume, words};
 use super::scripts::{self, Script};
 use crate::drivers::init::{self, Sentinel, Stage};
 use crate::drivers::process::{Child, Request, Stream};
@@ -237,6 +239,7 @@ fn say(context: &Context<'_>, text: &str) {
 async fn furnish(context: &Context<'_>, wanted: &Wanted, socket: &Path, port: u16, steps: &mut Steps) -> Result<(), Failure> {
     use super::super::generic::text_of;
     use super::super::sql::{Session, Target, quoted_name, quoted_text, read_script};
+    use super::invoke::major;
 
     let Wanted { user, database, password, scripts, .. } = wanted;
     let login = |user: &str, database: &str| Target {
