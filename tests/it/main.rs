@@ -10,3 +10,6 @@ mod logs;
 mod process;
 mod stopping;
 mod probes;
+mod init;
+mod recipes;
+mod secrets;
