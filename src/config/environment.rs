@@ -47,6 +47,22 @@ pub(crate) fn of(
     Ok(env)
 }
 
+/// The variables of `env` that nobody declared: they only came along from the caller's shell.
+pub(crate) fn undeclared(
+    resolver: &Resolver<'_>,
+    service: &Service,
+    replica: u32,
+    env: &BTreeMap<String, String>,
+) -> Resolved<BTreeSet<String>> {
+    let (declared, _) = resolver.declared(service, replica, 0)?;
+    let came = inherited(resolver, service);
+    Ok(came
+        .into_iter()
+        .filter(|(name, value)| !declared.contains_key(name) && env.get(name) == Some(value))
+        .map(|(name, _)| name)
+        .collect())
+}
+
 fn inherited(resolver: &Resolver<'_>, service: &Service) -> BTreeMap<String, String> {
     let globs: Option<Vec<&str>> = service.get("pass_env").map(|node| node.elements().iter().filter_map(Node::text).collect());
     let all = globs.is_none() && service.get("run").is_some();

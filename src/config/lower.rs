@@ -273,6 +273,7 @@ fn lower_service(
     let links = keys.map("links");
     let volumes = keys.texts("volumes");
     let (ports, env) = env?;
+    let inherited = environment::undeclared(resolver, service, replica, &env)?;
     let data = service.data().and_then(|data| VolumeName::new(data).ok());
     let mut ready = ready?;
     if service.task {
@@ -289,6 +290,7 @@ fn lower_service(
         launch: launch?,
         dir: dir?,
         env,
+        inherited,
         pre_start: pre_start?,
         build: build?,
         bind: bind?,

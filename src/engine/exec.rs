@@ -72,6 +72,13 @@ impl Engine {
                     || Err(Failure::new(FailureKind::Config, "the command is empty")),
                     |word| fetch::find_command(word, &spec.env, &spec.dir),
                 );
+                // A path that a task or `pre_start` may yet build is looked up by the kernel, when its time has come.
+                let found = found.or_else(|failure| match command.argv.first() {
+                    Some(word) if word.contains('/') && (!spec.depends_on.is_empty() || spec.pre_start.is_some()) => {
+                        Ok(spec.dir.join(word))
+                    }
+                    _ => Err(failure),
+                });
                 self.queue.push_back(match found {
                     Ok(program) => {
                         if let Some(live) = self.live.get_mut(&id) {
@@ -128,6 +135,11 @@ impl Engine {
     }
 
     fn run_init(&mut self, id: ServiceId, generation: Generation) {
+        // A restart by policy begins here: the binary found for the last generation is still the one to run.
+        if let Some(live) = self.live.get_mut(&id).filter(|live| live.generation != generation) {
+            let (spec, located, program) = (live.spec.take(), live.located.take(), live.program.take());
+            *live = Live { generation, spec, located, program, ..Live::default() };
+        }
         let Some((spec, located)) =
             self.live.get(&id).and_then(|live| live.spec.clone().map(|spec| (spec, live.located.clone())))
         else {
@@ -374,6 +386,7 @@ impl Engine {
             {
                 if status.success() {
                     let took = live.began.map_or(Duration::ZERO, |began| self.clock.now().since(began));
+                    live.sealing = true;
                     let inner = self.inner.clone();
                     tokio::task::spawn_blocking(move || {
                         let sealed = init::seal(&volume, &once, &hash, took);

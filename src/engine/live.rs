@@ -46,6 +46,10 @@ pub struct Live {
     pub killed: bool,
     /// The content hash of a task with a sentinel.
     pub hash: Option<String>,
+    /// Its sentinel is being written; the empty tree is told only after the exit, or the core could not know it.
+    pub sealing: bool,
+    /// The tree was found empty meanwhile.
+    pub emptied: bool,
     /// When the task began.
     pub began: Option<Tick>,
     /// The state that was last published, so that a stop can be told from a crash.

@@ -328,6 +328,7 @@ impl Engine {
             live.pid = None;
             live.external = false;
             live.virtual_work = None;
+            live.emptied = true;
             if let Some(asked) = live.stop_asked.take() {
                 let (mut released, mut held) = (Vec::new(), Vec::new());
                 if let Some(spec) = &live.spec
@@ -348,7 +349,9 @@ impl Engine {
         if let Some(report) = report {
             self.publish(FeedItem::Stopped(report));
         }
-        self.queue.push_back(Event::TreeEmpty(id.clone(), generation));
+        if self.live.get(id).is_none_or(|live| live.generation != generation || !live.sealing) {
+            self.queue.push_back(Event::TreeEmpty(id.clone(), generation));
+        }
     }
 
     fn on_inner(&mut self, inner: Inner) {
@@ -392,7 +395,13 @@ impl Engine {
                 self.tree_empty(&id, generation);
             }
             Inner::Sealed(id, generation, status, result) => {
-                self.queue.push_back(Event::Exited(id, generation, status, result.err()));
+                self.queue.push_back(Event::Exited(id.clone(), generation, status, result.err()));
+                if let Some(live) = self.live.get_mut(&id).filter(|live| live.generation == generation) {
+                    live.sealing = false;
+                    if live.emptied {
+                        self.queue.push_back(Event::TreeEmpty(id, generation));
+                    }
+                }
             }
             Inner::StopCommandDone(id, generation) => {
                 if let Some(process) =
