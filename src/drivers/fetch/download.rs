@@ -84,7 +84,17 @@ pub fn places(url: &str, mirror: Option<&str>) -> Vec<String> {
 /// # Errors
 /// See [`Missed`]. The file is gone then.
 pub async fn download(url: &str, target: &Path, pin: Option<&Pin>, what: &str, options: &FetchOptions) -> Result<Pin, Missed> {
-    let limits = Limits::in_force(&options.env);
+    within(url, target, pin, what, options, Limits::in_force(&options.env)).await
+}
+
+async fn within(
+    url: &str,
+    target: &Path,
+    pin: Option<&Pin>,
+    what: &str,
+    options: &FetchOptions,
+    limits: Limits,
+) -> Result<Pin, Missed> {
     let places = places(url, options.mirror.as_deref());
     let mut reasons = Vec::new();
     for place in &places {
@@ -121,10 +131,10 @@ pub async fn download(url: &str, target: &Path, pin: Option<&Pin>, what: &str, o
 /// # Errors
 /// See [`Missed`].
 pub async fn text(url: &str, scratch: &Path, options: &FetchOptions) -> Result<String, Missed> {
-    download(url, scratch, None, "its checksum", options).await?;
-    let read = std::fs::metadata(scratch).and_then(|meta| {
-        if meta.len() > 1 << 20 { Err(std::io::Error::other("it is too long")) } else { std::fs::read_to_string(scratch) }
-    });
+    let limits = Limits { bytes: 1 << 20, ..Limits::in_force(&options.env) };
+    let name = file_name(url);
+    within(url, scratch, None, &name, options, limits).await?;
+    let read = std::fs::read_to_string(scratch);
     let _gone = std::fs::remove_file(scratch);
     read.map_err(|error| Missed::GiveWay(format!("{url}: {error}")))
 }
@@ -311,14 +321,13 @@ async fn request(url: &str, from: u64, limits: &Limits, options: &FetchOptions) 
 async fn client(url: &Url, redirected: bool, limits: &Limits, options: &FetchOptions) -> Result<reqwest::Client, Broken> {
     let away = |reason: String| Broken::Missed(Missed::GiveWay(reason));
     let fatal = |reason: String| Broken::Missed(Missed::integrity(reason));
-    let Some(host_name) = url.host_str() else { return Err(away(format!("{url} names no host"))) };
-    let bare = host_name.trim_start_matches('[').trim_end_matches(']');
+    let bare = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let literal: Option<IpAddr> = bare.parse().ok();
     let http_allowed = options.env.get(ALLOW_HTTP).is_some_and(|value| value == "1");
     match url.scheme() {
         "https" => {}
         "http" if http_allowed && literal.is_some_and(|address| address.is_loopback()) => {}
-        "http" if redirected => return Err(fatal(format!("it redirects to {url}, which is not https"))),
+        _ if redirected => return Err(fatal(format!("it redirects to {url}, which is not https"))),
         _ => return Err(away(format!("{url} is not https"))),
     }
     let port = url.port_or_known_default().unwrap_or(443);
@@ -351,10 +360,11 @@ async fn client(url: &Url, redirected: bool, limits: &Limits, options: &FetchOpt
     if literal.is_none() && !addresses.is_empty() {
         builder = builder.resolve_to_addrs(bare, &addresses);
     }
+    // A registry's client may bring certificates of its own, so this too gives way.
     builder.build().map_err(|error| {
-        Broken::Missed(Missed::Fatal(
-            Failure::new(FailureKind::Config, format!("secure connections cannot be made: {}", root(&error)))
-                .help("install the system's certificates (package ca-certificates), or name a bundle with SSL_CERT_FILE"),
+        away(format!(
+            "secure connections cannot be made: {} (install the package ca-certificates, or name a bundle with SSL_CERT_FILE)",
+            root(&error)
         ))
     })
 }

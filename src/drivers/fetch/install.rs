@@ -182,7 +182,8 @@ fn place(
             )
         })?;
     }
-    let tools = executables(job, &tree).map_err(&broken)?;
+    // The artifact is what it should be and still lacks what is wanted: another source may have it.
+    let tools = executables(job, &tree).map_err(Missed::GiveWay)?;
     if artifacts.is_empty() {
         for (name, path) in &tools {
             let pin =
