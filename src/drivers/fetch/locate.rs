@@ -8,10 +8,11 @@ use crate::model::{Failure, FailureKind, RecipeUse};
 use super::catalog::{Catalog, Source};
 use super::command::Cancel;
 use super::download::Missed;
+use super::entry::Entry;
 use super::install::{Job, install};
 use super::lockfile::{self, LockFile};
 use super::search;
-use super::store::{Entry, Store};
+use super::store::Store;
 use super::version::Request;
 use super::{FetchOptions, Located, blocking, platform};
 
