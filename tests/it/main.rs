@@ -13,3 +13,4 @@ mod probes;
 mod init;
 mod recipes;
 mod secrets;
+mod fetch;
