@@ -33,14 +33,14 @@ fn one_first_boot() {
     stage.commit(&Sentinel::new("postgres/first-boot", String::new(), "1", Duration::ZERO).unwrap()).unwrap();
 }
 
+fn command(volume: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "init::one_first_boot", "--nocapture"]).env("DEVRUN_TEST_VOLUME", volume);
+    command
+}
+
 fn boot(volume: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "init::one_first_boot"])
-        .env("DEVRUN_TEST_VOLUME", volume)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+    command(volume).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -71,7 +71,8 @@ fn kill_and_check(path: &Path, rounds: u32) {
         }
     }
     assert!(killed > 0, "no round was killed");
-    assert!(boot(path).wait().unwrap().success());
+    let last = command(path).output().unwrap();
+    assert!(last.status.success(), "{}", String::from_utf8_lossy(&last.stderr));
     let left: Vec<_> = names(path).into_iter().filter(|name| name != "lost+found").collect();
     assert_eq!(left, ["postgres"], "a stage is left");
     assert_eq!(names(&path.join("postgres/data")).len(), FILES);

@@ -16,13 +16,15 @@ use serde::{Deserialize, Serialize};
 
 use super::durable::{failed, nonce, rename_new, sync_below, write_durably};
 use super::record::{SCHEMA, is_record};
-use super::remove::remove_below;
+use super::remove::{remove_below, remove_marked};
 use crate::model::{Failure, FailureKind, VolumeSpec};
 
 /// The sentinel's name, beside the engine's own folder and never in it.
 pub const SENTINEL: &str = ".devrun-init.json";
 const STAGE: &str = ".devrun-stage-";
 const MARKER: &str = ".devrun-stage";
+/// Either of these says that a stage is ours, so they are the last to go: a removal may be killed too.
+const MARKS: &[&str] = &[SENTINEL, MARKER];
 
 /// What vouches for an engine's folder, and is its identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,7 +157,7 @@ pub fn open(volume: &VolumeSpec, recipe: &str) -> Result<Opened, Failure> {
     }
     let stages = survey(volume)?;
     for name in stages {
-        remove_below(&lock, &name)
+        remove_marked(&lock, &name, MARKS)
             .map_err(|error| failed("remove the stage", &path.join(name.to_string_lossy().as_ref()), error))?;
     }
     if let Some(name) = leftover {
@@ -290,7 +292,7 @@ impl Stage {
     /// When it cannot be removed; the next run tries again.
     pub fn discard(self) -> Result<(), Failure> {
         let name = CString::new(self.name.as_str()).map_err(|error| failed("remove", &self.path(), error))?;
-        remove_below(&self.lock, &name).map_err(|error| failed("remove", &self.path(), error))
+        remove_marked(&self.lock, &name, MARKS).map_err(|error| failed("remove", &self.path(), error))
     }
 }
 
