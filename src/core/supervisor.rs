@@ -177,9 +177,15 @@ impl Supervisor {
     /// Publishes every change of a shown state or health since the last step.
     fn publish(&mut self, out: &mut Vec<Action>) {
         let tiers = self.tiers();
-        let ids: Vec<ServiceId> = self.units.keys().cloned().collect();
-        for id in ids {
-            let Some(shown) = self.units.get(&id).map(|unit| unit.show(self.held(unit, &tiers))) else { continue };
+        // Nearly every step changes nothing that is shown; it must not cost an allocation per service.
+        let changed: Vec<_> = self
+            .units
+            .iter()
+            .map(|(id, unit)| (id, unit, unit.show(self.held(unit, &tiers))))
+            .filter(|(_, unit, shown)| unit.shown != *shown)
+            .map(|(id, _, shown)| (id.clone(), shown))
+            .collect();
+        for (id, shown) in changed {
             self.note(&id, shown, out);
         }
     }

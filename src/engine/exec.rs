@@ -31,7 +31,7 @@ impl Engine {
             Action::StopTree(id, generation) => self.stop_tree(now, &id, generation),
             Action::SignalTree(id, _, signal) => {
                 if let Some(process) = self.live.get(&id).and_then(|live| live.process) {
-                    self.keeper.stop(process, Some(signal));
+                    self.keeper.signal_tree(process, signal);
                 }
             }
             Action::KillTree(id, generation) => self.kill_tree(now, &id, generation),

@@ -10,3 +10,8 @@ mod logs;
 mod probes;
 mod process;
 mod stopping;
+mod probes;
+mod init;
+mod recipes;
+mod secrets;
+mod fetch;

@@ -249,7 +249,7 @@ prop_compose! {
         (seed, variant) in (any::<u64>(), 1u64..100),
         twice in 0u32..150,
         lost in 0u32..200,
-        broken in 0u32..200,
+        broken in prop_oneof![4 => 0u32..200, 1 => 200u32..700],
         immortal in prop_oneof![4 => Just(0u32), 1 => Just(150u32)],
         slow_ms in prop_oneof![Just(5u64), Just(200), Just(2500)],
         drafts in Just(drafts),

@@ -187,7 +187,8 @@ impl World<'_> {
                 let crash = self.random.chance(self.project.broken);
                 if task || crash {
                     let code = if crash { 1 } else { 0 };
-                    let later = at + Duration::from_millis(self.random.below(9000));
+                    let longest = if self.random.chance(600) { 600 } else { 9000 };
+                    let later = at + Duration::from_millis(self.random.below(longest));
                     if !self.immortal.contains(&key) {
                         self.ends(later, &key, ExitStatus::Code(code));
                     }
