@@ -2,15 +2,15 @@
 
 mod config;
 mod failing;
+mod fetch;
 mod harness;
+mod init;
 mod invalid;
 mod layers;
 mod lifecycle;
 mod logs;
-mod process;
-mod stopping;
 mod probes;
-mod init;
+mod process;
 mod recipes;
 mod secrets;
-mod fetch;
+mod stopping;

@@ -19,9 +19,9 @@ pub mod link;
 pub mod orderly;
 pub mod orphans;
 pub mod procfs;
+pub mod reactor;
 #[cfg(target_os = "linux")]
 mod routing;
-pub mod reactor;
 pub mod runner;
 pub mod signal;
 pub mod sweep;
