@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::UnixStream;
-use tokio_util::codec::{Framed, LinesCodec};
+use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use crate::engine::{FeedItem, Status};
 use crate::model::{Command, Failure, FailureKind, Places, ServiceId};
@@ -45,7 +45,8 @@ impl Client {
         let mut wire = Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE));
         let line = match tokio::time::timeout(PATIENCE, wire.next()).await {
             Ok(Some(Ok(line))) => line,
-            Ok(None) => return Ok(None),
+            // It ended while we called: nobody listens any more.
+            Ok(None | Some(Err(LinesCodecError::Io(_)))) => return Ok(None),
             Ok(Some(Err(error))) => return Err(silent(&error.to_string())),
             Err(_) => return Err(silent("it does not answer")),
         };
@@ -67,7 +68,11 @@ impl Client {
 
     async fn send(&mut self, ask: &Ask) -> Result<(), Failure> {
         let line = serde_json::to_string(ask).map_err(|error| silent(&error.to_string()))?;
-        self.wire.send(line).await.map_err(|error| silent(&error.to_string()))
+        match self.wire.send(line).await {
+            // A supervisor that has ended is noticed by reading, which also gives its last words.
+            Ok(()) | Err(LinesCodecError::Io(_)) => Ok(()),
+            Err(error) => Err(silent(&error.to_string())),
+        }
     }
 
     /// The next reply; `None` when the supervisor has ended.
