@@ -142,7 +142,7 @@ impl Stack {
                     Some(item) => {
                         view.item(&item);
                         match item {
-                            FeedItem::Settled(outcome) => {
+                            FeedItem::Settled { outcome, .. } => {
                                 drain(&mut logs, &mut lines, &view);
                                 view.clear();
                                 if let Some(status) = session.status().await? {

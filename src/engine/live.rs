@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use crate::core::Tick;
 use crate::core::event::Generation;
 use crate::drivers::fetch::Located;
-use crate::drivers::probe::ProbeHandle;
+use crate::drivers::probe::{NotifySocket, ProbeHandle};
 use crate::model::keeper::ProcessId;
 use crate::model::{ServiceSpec, State};
 
@@ -36,6 +36,8 @@ pub struct Live {
     pub external: bool,
     /// Work in flight before the spawn: fetch, first boot, `pre_start`.
     pub preparing: Option<AbortHandle>,
+    /// Bound before the spawn, so that a quick service does not speak to nobody.
+    pub notify: Option<NotifySocket>,
     /// Its probes.
     pub probe: ProbeSlot,
     /// The answer of the last probe, for reports.

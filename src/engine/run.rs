@@ -128,7 +128,10 @@ pub struct Engine {
     sequence: u64,
     settled: Option<Outcome>,
     finished: Option<StartOutcome>,
-    settling: bool,
+    /// Starts whose end is being described.
+    settling: usize,
+    /// Starts that have not settled, in the order in which they were asked for: the core settles them in that order.
+    starts: VecDeque<u64>,
     requests: mpsc::UnboundedReceiver<Request>,
     link: mpsc::UnboundedReceiver<LinkEvent>,
     inner_receiver: mpsc::UnboundedReceiver<Inner>,
@@ -168,7 +171,8 @@ impl Engine {
             sequence: 0,
             settled: None,
             finished: None,
-            settling: false,
+            settling: 0,
+            starts: VecDeque::new(),
             requests,
             link: options.link,
             inner_receiver,
@@ -228,6 +232,7 @@ impl Engine {
                 }
                 if matches!(command, Command::Up { .. } | Command::Start { .. } | Command::Restart { .. }) {
                     self.settled = None;
+                    self.starts.push_back(token);
                 }
                 self.publish(FeedItem::Accepted { token });
                 self.queue.push_back(Event::Command(command));
@@ -413,9 +418,12 @@ impl Engine {
             }
             Inner::Said(id, text) => self.publish(FeedItem::Said { id, text }),
             Inner::Publish(item) => {
-                if let FeedItem::Settled(outcome) = &item {
-                    self.settled = Some(outcome.clone());
-                    self.settling = false;
+                if let FeedItem::Settled { outcome, .. } = &item {
+                    self.settling = self.settling.saturating_sub(1);
+                    // The last request's end is what a viewer that comes later finds.
+                    if self.starts.is_empty() && self.settling == 0 {
+                        self.settled = Some(outcome.clone());
+                    }
                 }
                 self.publish(item);
             }
@@ -448,12 +456,15 @@ impl Engine {
 
     /// Adds to an outcome what the logs say last, then publishes it; off the loop, as it reads files.
     pub(super) fn settle(&mut self, outcome: StartOutcome) {
-        self.settling = true;
+        // A start that is asked for while everything is being stopped is refused at once, before those that came earlier.
+        let token = if self.core.is_stopping() { self.starts.pop_back() } else { self.starts.pop_front() };
+        let Some(token) = token else { return };
+        self.settling += 1;
         let inner = self.inner.clone();
         let described = self.describe(outcome);
         tokio::spawn(async move {
             let outcome = described.await;
-            let _ended = inner.send(Inner::Publish(FeedItem::Settled(outcome)));
+            let _ended = inner.send(Inner::Publish(FeedItem::Settled { token, outcome }));
         });
     }
 
@@ -484,7 +495,7 @@ impl Engine {
         let survivors = self.keeper.finish().await;
         let outcome = self.describe(outcome).await;
         // A start that settled in the same breath is published before the end, as its viewer waits for it.
-        while self.settling {
+        while self.settling > 0 {
             match self.inner_receiver.recv().await {
                 Some(inner) => self.on_inner(inner),
                 None => break,
