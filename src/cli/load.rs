@@ -296,7 +296,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
             facts.secrets.insert(want.name.clone(), value);
         }
     }
-    facts.ports = choose_ports(project, &wants.ports, wanted.purpose, &mut notes)?;
+    facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
     let (plan, report) = document.lower(&facts).map_err(failed)?;
     if wanted.warn {
         if !report.is_empty() {
@@ -325,7 +325,7 @@ fn ports_file(places: &Places) -> PathBuf {
 /// Chosen ports are remembered, so that an address is the same at the next start and a running stack keeps its own.
 fn choose_ports(
     project: &Project,
-    wants: &[config::PortWant],
+    wants: &config::Wants,
     purpose: Purpose,
     notes: &mut Vec<String>,
 ) -> Result<BTreeMap<(String, String), u16>, Failure> {
@@ -334,9 +334,9 @@ fn choose_ports(
         fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let running = is_running(&project.places)?;
     let mut chosen = BTreeMap::new();
-    let mut taken: BTreeSet<u16> = BTreeSet::new();
+    let mut taken = wants.fixed.clone();
     let mut book: BTreeMap<String, u16> = remembered.clone();
-    for want in wants {
+    for want in &wants.ports {
         let key = format!("{}/{}", want.service, want.name);
         let before = remembered.get(&key).copied().filter(|port| !taken.contains(port));
         let free = |port: u16| !taken.contains(&port) && ports::check_free("127.0.0.1", port).is_ok();

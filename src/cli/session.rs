@@ -157,7 +157,6 @@ pub async fn until_settled(
     {
         return Ok(Settled::Outcome(outcome.clone()));
     }
-    let mut ours = token.is_none();
     loop {
         let item = tokio::select! {
             item = session.next() => item?,
@@ -166,8 +165,9 @@ pub async fn until_settled(
         let Some(item) = item else { return Ok(Settled::Gone(None)) };
         view.item(&item);
         match item {
-            FeedItem::Accepted { token: accepted } if Some(accepted) == token => ours = true,
-            FeedItem::Settled(outcome) if ours => return Ok(Settled::Outcome(outcome)),
+            FeedItem::Settled { token: settled, outcome } if token.is_none() || Some(settled) == token => {
+                return Ok(Settled::Outcome(outcome));
+            }
             FeedItem::Finished(outcome) => return Ok(Settled::Gone(Some(outcome))),
             _ => {}
         }

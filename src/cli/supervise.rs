@@ -156,7 +156,7 @@ pub fn code(ended: &Ended, interrupted: Option<i32>) -> i32 {
 pub fn run() -> Result<i32, Failure> {
     let mut text = String::new();
     std::io::stdin()
-        .read_to_string(&mut text)
+        .read_line(&mut text)
         .map_err(|error| Failure::new(FailureKind::Internal, format!("the order cannot be read: {error}")))?;
     let order: Order = serde_json::from_str(&text).map_err(|error| {
         Failure::new(FailureKind::Config, format!("__supervise is not for people: {error}")).help("devrun up -d")
@@ -190,8 +190,12 @@ pub fn run() -> Result<i32, Failure> {
                 return Err(failure);
             }
         };
-        supervisor.engine.command(0, Command::Up { plan: None, targets: order.targets, options: order.options });
         answer(&Answer::Ready);
+        // Our parent closes our standard input once it watches, so that it misses nothing of a start that is over in a
+        // moment. If it dies or hangs, the start goes on all the same.
+        let watched = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
+        let _late = tokio::time::timeout(std::time::Duration::from_secs(10), watched).await;
+        supervisor.engine.command(0, Command::Up { plan: None, targets: order.targets, options: order.options });
         let engine = supervisor.engine.clone();
         let finish = supervisor.finish();
         tokio::pin!(finish);

@@ -163,7 +163,7 @@ impl Stack {
                     Some(item) => {
                         view.item(&item);
                         match item {
-                            FeedItem::Settled(outcome) => {
+                            FeedItem::Settled { outcome, .. } => {
                                 drain(&mut logs, &mut lines, &view);
                                 view.clear();
                                 if let Some(status) = session.status().await? {
@@ -227,7 +227,9 @@ impl Stack {
             return self.join(None, false).await;
         }
         crate::drivers::runtime_dir::prepare(&self.project.places)?;
-        match spawn_supervisor(&order)? {
+        // While this is held, the supervisor waits with the start.
+        let (answer, hold) = spawn_supervisor(&order)?;
+        match answer {
             Answer::Failed(failure) => Err(failure),
             Answer::Held(pid) => self.join(pid, false).await,
             Answer::Ready if args.no_wait => Ok(exit::DONE),
@@ -238,6 +240,7 @@ impl Stack {
                     // It may have come up and down again in the meantime: its last snapshot says how.
                     return Err(Failure::new(FailureKind::Service, "the supervisor ended at once").help("devrun ps; devrun logs"));
                 };
+                drop(hold);
                 let mut view = ProgressView::new(self.term);
                 let settled = until_settled(&mut session, &status, None, &mut view, &mut signals).await?;
                 view.clear();
@@ -318,9 +321,10 @@ impl Stack {
                 return Ok(code);
             }
         };
-        let snapshot = match session.status().await? {
-            Some(status) => Some(status.snapshot),
-            None => crate::engine::memory::last_snapshot(&self.project.places),
+        // A supervisor with nothing left to supervise may end, and reset the connection, while we ask.
+        let snapshot = match session.status().await {
+            Ok(Some(status)) => Some(status.snapshot),
+            _ => crate::engine::memory::last_snapshot(&self.project.places),
         };
         if let Some(snapshot) = snapshot {
             self.summary(&snapshot, &outcome, took, true);
@@ -401,8 +405,8 @@ fn drain(logs: &mut crate::drivers::logs::pump::Subscription, lines: &mut LogVie
     }
 }
 
-/// Starts `devrun __supervise` in a session of its own and reads its answer.
-fn spawn_supervisor(order: &Order) -> Result<Answer, Failure> {
+/// Starts `devrun __supervise` in a session of its own and reads its answer. Dropping the second part lets it begin.
+fn spawn_supervisor(order: &Order) -> Result<(Answer, Option<std::process::ChildStdin>), Failure> {
     let internal = |what: &str, error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
     let program = std::env::current_exe().map_err(|error| internal("our own binary cannot be found", error))?;
     let log = std::fs::OpenOptions::new()
@@ -414,8 +418,10 @@ fn spawn_supervisor(order: &Order) -> Result<Answer, Failure> {
     command.arg("__supervise").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).current_dir("/");
     detach::own_session(&mut command);
     let mut child = command.spawn().map_err(|error| internal("the supervisor cannot be started", error))?;
-    let text = serde_json::to_vec(order).map_err(|error| internal("the order cannot be written", error.into()))?;
-    if let Some(mut stdin) = child.stdin.take() {
+    let mut text = serde_json::to_vec(order).map_err(|error| internal("the order cannot be written", error.into()))?;
+    text.push(b'\n');
+    let mut stdin = child.stdin.take();
+    if let Some(stdin) = &mut stdin {
         stdin.write_all(&text).map_err(|error| internal("the supervisor does not take its order", error))?;
     }
     let mut answer = String::new();
@@ -423,8 +429,9 @@ fn spawn_supervisor(order: &Order) -> Result<Answer, Failure> {
         use std::io::{BufRead, BufReader};
         BufReader::new(stdout).read_line(&mut answer).map_err(|error| internal("the supervisor does not answer", error))?;
     }
-    serde_json::from_str(&answer).map_err(|_| {
+    let answer = serde_json::from_str(&answer).map_err(|_| {
         Failure::new(FailureKind::Internal, "the supervisor ended without an answer")
             .help(format!("see {}", order.places.supervisor_log().display()))
-    })
+    })?;
+    Ok((answer, stdin))
 }

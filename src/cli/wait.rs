@@ -136,7 +136,7 @@ async fn wait_for_names(
         let next = tokio::time::timeout_at(give_up, async {
             loop {
                 match session.next().await? {
-                    Some(FeedItem::Notice(_) | FeedItem::Settled(_)) => return Ok::<bool, Failure>(true),
+                    Some(FeedItem::Notice(_) | FeedItem::Settled { .. }) => return Ok::<bool, Failure>(true),
                     Some(_) => {}
                     None => return Ok(false),
                 }

@@ -13,6 +13,9 @@ use crate::model::{Check, Failure, FailureKind};
 /// Tried in turn where a URL names no path.
 const WELL_KNOWN: &[&str] = &["/health", "/healthz", "/ready", "/api/health", "/"];
 
+/// What the attempt at the very end is given.
+const LAST_ATTEMPT: Duration = Duration::from_millis(500);
+
 /// How to wait.
 pub struct UrlWaitOptions<'a> {
     /// For all of it.
@@ -68,47 +71,41 @@ pub async fn wait_for_url(url: &str, options: &UrlWaitOptions<'_>) -> Result<Str
     let began = Instant::now();
     let mut last = String::new();
     let mut attempts = 0u32;
+    // The time is used up to its end and one attempt is made there, so that `--timeout 5s` means 5 s.
+    let mut ending = false;
     loop {
         let attempted = Instant::now();
         let left = options.timeout.saturating_sub(began.elapsed());
-        let limit = options.attempt.min(left).max(Duration::from_millis(1));
+        let limit = options.attempt.min(left.max(LAST_ATTEMPT));
         let miss = match once(&check, base, limit, options).await {
             Ok(found) => {
-                facts(&check, limit, options).await;
+                facts(&check, options).await;
                 return Ok(found);
             }
+            Err(Miss { fatal: Some(failure), .. }) => return Err(failure),
             Err(miss) => miss,
         };
-        if let Some(failure) = miss.fatal {
-            return Err(failure);
-        }
         attempts += 1;
         if miss.answer != last
             && let Some(say) = options.verbose
         {
             say(&format!("attempt {attempts}: {}", miss.answer));
         }
-        last = miss.answer;
-        let exhausted = options.retries.is_some_and(|most| attempts >= most);
+        // An attempt that the end of the time cut short says less than the one before it.
+        let cut = limit < options.attempt && attempted.elapsed() >= limit;
+        if last.is_empty() || !cut {
+            last = miss.answer;
+        }
+        let left = options.timeout.saturating_sub(began.elapsed());
+        if ending || left.is_zero() || options.retries.is_some_and(|most| attempts >= most) {
+            return Err(given_up(url, &check, &last, attempts, began.elapsed()));
+        }
         let pause = match options.retries {
             Some(_) => options.interval,
             None => probe::pause(began.elapsed(), attempted.elapsed(), options.interval),
         };
-        if exhausted || began.elapsed() + pause >= options.timeout {
-            // What is left of the time is waited for, so that `--timeout 5s` means 5 s; one last attempt is made then.
-            let rest = options.timeout.saturating_sub(began.elapsed());
-            if !exhausted && rest > Duration::ZERO {
-                tokio::time::sleep(rest).await;
-                match once(&check, base, options.attempt.min(Duration::from_millis(500)), options).await {
-                    Ok(found) => return Ok(found),
-                    Err(Miss { fatal: Some(failure), .. }) => return Err(failure),
-                    Err(miss) => last = miss.answer,
-                }
-                attempts += 1;
-            }
-            return Err(given_up(&check, &last, attempts, began.elapsed()));
-        }
-        tokio::time::sleep(pause).await;
+        ending = pause >= left;
+        tokio::time::sleep(pause.min(left)).await;
     }
 }
 
@@ -116,10 +113,11 @@ fn misplaced(flag: &str, kind: &str) -> Failure {
     Failure::new(FailureKind::Config, format!("{flag} is for {kind} only")).help(format!("leave {flag} out"))
 }
 
-fn given_up(check: &Check, last: &str, attempts: u32, after: Duration) -> Failure {
-    let what = match check.endpoint() {
-        Some(at) => format!("{} at {at}", check.kind()),
-        None => check.kind().to_owned(),
+fn given_up(url: &str, check: &Check, last: &str, attempts: u32, after: Duration) -> Failure {
+    // Put together anew: the URL as it was given may hold a password.
+    let what = match (url.split_once("://"), check.endpoint()) {
+        (Some((scheme, _)), Some(at)) => format!("{}://{at}", scheme.trim()),
+        _ => check.kind().to_owned(),
     };
     let times = if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
     let spent = crate::model::duration::human(after);
@@ -191,10 +189,10 @@ fn who(reply: &http::Reply) -> Option<String> {
 }
 
 /// Facts are a courtesy: that they cannot be had does not undo the pass.
-async fn facts(check: &Check, limit: Duration, options: &UrlWaitOptions<'_>) {
+async fn facts(check: &Check, options: &UrlWaitOptions<'_>) {
     let (Some(say), Check::Redis { at, user, password, .. }) = (options.verbose, check) else { return };
     let asked = redis_facts(at, user.as_deref(), password.as_deref());
-    match tokio::time::timeout(limit, asked).await {
+    match tokio::time::timeout(options.attempt, asked).await {
         Ok(Ok(lines)) => lines.iter().for_each(|line| say(line)),
         Ok(Err(miss)) => say(&format!("INFO: {}", miss.answer)),
         Err(_) => say("INFO: no answer in time"),

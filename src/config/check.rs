@@ -14,13 +14,15 @@ pub(crate) struct Check<'a> {
     overlay: bool,
     /// Whether keys that do nothing yet are named.
     warn: bool,
+    /// What the key at hand is about.
+    doc: &'static str,
 }
 
 /// Checks a whole file; `mode` is the overlay in force.
 pub(crate) fn file(root: &Table, mode: Option<&str>, out: &mut Vec<Diagnostic>) {
     let mut base = root.clone();
     let modes = base.shift_remove("modes");
-    Check { out, overlay: false, warn: true }.table(&base, Place::Root, "");
+    Check { out, overlay: false, warn: true, doc: "" }.table(&base, Place::Root, "");
     let Some(modes) = modes else { return };
     let Some(table) = modes.table() else {
         out.push(Diagnostic::error(modes.span, "`modes` takes a table of overlays").help("write [modes.dev]"));
@@ -38,13 +40,13 @@ pub(crate) fn file(root: &Table, mode: Option<&str>, out: &mut Vec<Diagnostic>) 
                 out.push(Diagnostic::error(node.key, format!("`{key}` cannot stand in [{path}]")));
             }
         }
-        Check { out, overlay: true, warn }.table(tree, Place::Root, &path);
+        Check { out, overlay: true, warn, doc: "" }.table(tree, Place::Root, &path);
     }
 }
 
 /// Checks the `[service]` table of a recipe file.
 pub(crate) fn recipe_service(table: &Table, out: &mut Vec<Diagnostic>) {
-    Check { out, overlay: true, warn: false }.table(table, Place::Service, "service");
+    Check { out, overlay: true, warn: false, doc: "" }.table(table, Place::Service, "service");
 }
 
 fn wrong_type(out: &mut Vec<Diagnostic>, node: &Node, path: &str, wanted: &str) {
@@ -62,18 +64,24 @@ fn called(shape: Shape) -> String {
         Shape::Duration => "a duration such as \"10s\"".to_owned(),
         Shape::Size => "a size such as \"512M\"".to_owned(),
         Shape::Port => "a port number".to_owned(),
-        Shape::Choice(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
+        Shape::Choice(words) => alternatives(words.iter().map(|word| format!("\"{word}\""))),
         Shape::List(inner) => match inner {
             Shape::Text | Shape::Scalar => "a list of strings".to_owned(),
             Shape::Integer => "a list of integers".to_owned(),
             _ => "a list".to_owned(),
         },
         Shape::Map(_) | Shape::Table(_) => "a table".to_owned(),
-        Shape::Either(shapes) => {
-            let names: Vec<String> = shapes.iter().map(|shape| called(*shape)).collect();
-            names.join(" or ")
-        }
+        Shape::Either(shapes) => alternatives(shapes.iter().map(|shape| called(*shape))),
         Shape::Any => "any value".to_owned(),
+    }
+}
+
+/// `a, b or c`.
+fn alternatives(words: impl Iterator<Item = String>) -> String {
+    let words: Vec<String> = words.collect();
+    match words.split_last() {
+        Some((last, rest @ [_, ..])) => format!("{} or {last}", rest.join(", ")),
+        _ => words.concat(),
     }
 }
 
@@ -108,18 +116,24 @@ impl Check<'_> {
             if self.warn && !key.in_effect && !node.is_false() {
                 self.out.push(Diagnostic::warning(node.key, format!("`{full}` is not in effect yet")));
             }
+            self.doc = key.doc;
             self.value(node, key.shape, &full, place == Place::Service || place == Place::Ready);
         }
     }
 
     fn unknown(&mut self, node: &Node, name: &str, place: Place, path: &str) {
+        // Only so many are shown; the rest is junk, and not worth a search for what it might mean.
+        if self.out.len() > 200 {
+            self.out.push(Diagnostic::error(node.key, format!("unknown key `{name}`")));
+            return;
+        }
         let wherever = if path.is_empty() { "at the top of the file".to_owned() } else { format!("in [{path}]") };
         let names = schema::keys_of(place).map(|key| key.name);
-        let mut help = suggest::nearest(name, names.clone()).map(|near| format!("did you mean `{near}`?"));
-        if help.is_none() {
-            help = habit(name, place).map(str::to_owned).or_else(|| elsewhere(name, place));
-        }
-        let help = help.or_else(|| suggest::help(name, names));
+        let help = habit(name, place)
+            .map(str::to_owned)
+            .or_else(|| elsewhere(name, place))
+            .or_else(|| suggest::nearest(name, names.clone()).map(|near| format!("did you mean `{near}`?")))
+            .or_else(|| suggest::help(name, names));
         self.out.push(Diagnostic::error(node.key, format!("unknown key `{name}` {wherever}")).maybe_help(help));
     }
 
@@ -181,6 +195,12 @@ impl Check<'_> {
         }
     }
 
+    /// What the key at hand is about, as a help line.
+    fn about(&self, path: &str) -> Option<String> {
+        let key = path.rsplit('.').next().unwrap_or(path);
+        (!self.doc.is_empty()).then(|| format!("{key}: {}", self.doc))
+    }
+
     fn mismatch(&mut self, node: &Node, shape: Shape, path: &str) {
         let mut help = None;
         let words: Vec<&str> = match shape {
@@ -197,11 +217,16 @@ impl Check<'_> {
         if let Some(text) = node.text() {
             if let Some(near) = suggest::nearest(text, words.iter().copied()) {
                 help = Some(format!("did you mean \"{near}\"?"));
-            } else if words.is_empty() && (text == "true" || text == "false") {
-                help = Some(format!("without quotes: {text}"));
-            } else if text.parse::<f64>().is_ok() {
+            } else if text.parse::<f64>().is_ok() || (words.is_empty() && (text == "true" || text == "false")) {
                 help = Some(format!("without quotes: {text}"));
             }
+            if help.is_none() && words.is_empty() && takes_list(shape) {
+                help = Some(format!("in brackets: [\"{text}\"]"));
+            }
+            if help.is_none() && shape == Shape::Bool {
+                help = Some(format!("write {}", !matches!(text, "no" | "off" | "0" | "")));
+            }
+            let help = help.or_else(|| self.about(path));
             let what = if words.is_empty() || help.as_deref().is_some_and(|help| help.starts_with("without")) {
                 format!("`{path}` takes {}, not a string", called(shape))
             } else {
@@ -215,14 +240,21 @@ impl Check<'_> {
             (Shape::Text, Value::Integer(_) | Value::Float(_) | Value::Bool(_)) => {
                 help = node.scalar().map(|text| format!("in quotes: \"{text}\""));
             }
-            (shape, Value::Text(_) | Value::Integer(_)) if matches!(shape, Shape::List(_)) => {
-                help = node.scalar().map(|text| format!("write [\"{text}\"]"));
-            }
             _ => {}
         }
+        let help = help.or_else(|| self.about(path));
         self.out.push(
             Diagnostic::error(node.span, format!("`{path}` takes {}, not {}", called(shape), node.kind())).maybe_help(help),
         );
+    }
+}
+
+/// Whether a list would do.
+fn takes_list(shape: Shape) -> bool {
+    match shape {
+        Shape::List(_) => true,
+        Shape::Either(shapes) => shapes.iter().any(|shape| matches!(shape, Shape::List(_))),
+        _ => false,
     }
 }
 
@@ -258,27 +290,22 @@ fn elsewhere(name: &str, place: Place) -> Option<String> {
     if schema::keys_of(place).count() < 4 {
         return None;
     }
-    let owner = |place: Place| {
-        Some(match place {
-            Place::Project => "[project]",
-            Place::Service => "[services.NAME]",
-            Place::Task => "[tasks.NAME]",
-            Place::Ready => "`ready`",
-            Place::Stop => "`stop`",
-            Place::Backoff => "`backoff`",
-            Place::Log => "`log`",
-            Place::Limits => "`limits`",
-            Place::Config => "[config]",
-            Place::Secrets => "[secrets]",
-            Place::Root => "the top of the file",
-            _ => return None,
-        })
-    };
-    schema::KEYS
-        .iter()
-        .filter(|key| key.name == name)
-        .find_map(|key| key.places.iter().find_map(|place| owner(*place)))
-        .map(|place| format!("`{name}` belongs in {place}"))
+    // A service's tables come before the project's: `timeout` beside `run` means a probe's.
+    let owners = [
+        (Place::Service, "[services.NAME]"),
+        (Place::Ready, "`ready`"),
+        (Place::Stop, "`stop`"),
+        (Place::Backoff, "`backoff`"),
+        (Place::Log, "`log`"),
+        (Place::Limits, "`limits`"),
+        (Place::Task, "[tasks.NAME]"),
+        (Place::Project, "[project]"),
+        (Place::Secrets, "[secrets]"),
+        (Place::Config, "[config]"),
+        (Place::Root, "the top of the file"),
+    ];
+    let (_, owner) = owners.iter().find(|(owner, _)| *owner != place && schema::find(*owner, name).is_some())?;
+    Some(format!("`{name}` belongs in {owner}"))
 }
 
 #[cfg(test)]

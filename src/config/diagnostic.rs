@@ -108,16 +108,19 @@ impl Report {
             [count(Severity::Error, "error"), count(Severity::Warning, "warning")].into_iter().flatten().collect();
         parts.join(", ")
     }
-    /// Everything as text, ending in a newline; empty where there is nothing to say.
+    /// Everything as text, ending in a newline; empty where there is nothing to say. Where there are errors, warnings
+    /// are only counted: they would bury what must be mended first.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
         let paint = Paint(color);
         let mut out = String::new();
-        for diagnostic in self.diagnostics.iter().take(SHOWN) {
+        let errors = self.has_errors();
+        let shown: Vec<&Diagnostic> = self.diagnostics.iter().filter(|d| !errors || d.severity == Severity::Error).collect();
+        for diagnostic in shown.iter().take(SHOWN) {
             self.render_one(diagnostic, paint, &mut out);
             out.push('\n');
         }
-        if let Some(more @ 1..) = self.diagnostics.len().checked_sub(SHOWN) {
+        if let Some(more @ 1..) = shown.len().checked_sub(SHOWN) {
             let _ = writeln!(out, "… and {more} more\n");
         }
         if !self.diagnostics.is_empty() {
@@ -135,7 +138,7 @@ impl Report {
         match diagnostic.span.and_then(|span| self.sources.get(span.file).map(|text| (span, text))) {
             Some((span, text)) => {
                 let _ = writeln!(out, "{}: {word}: {message}", place(text, span));
-                excerpt(text, span, "", paint, out);
+                excerpt(text, span, paint, out);
             }
             None => {
                 let _ = writeln!(out, "{word}: {message}");
@@ -144,7 +147,7 @@ impl Report {
         for (span, note) in &diagnostic.notes {
             if let Some(text) = self.sources.get(span.file) {
                 let _ = writeln!(out, "{}: {}", place(text, *span), printable(note));
-                excerpt(text, *span, "", paint, out);
+                excerpt(text, *span, paint, out);
             }
         }
         if let Some(help) = &diagnostic.help {
@@ -157,7 +160,7 @@ impl Report {
 }
 
 fn place(text: &Text, span: Span) -> String {
-    if text.text.is_empty() {
+    if text.layer {
         return printable(&text.name);
     }
     let position = text.position(span.start);
@@ -165,8 +168,8 @@ fn place(text: &Text, span: Span) -> String {
 }
 
 /// The line under the span with its caret.
-fn excerpt(text: &Text, span: Span, word: &str, paint: Paint, out: &mut String) {
-    if text.text.is_empty() {
+fn excerpt(text: &Text, span: Span, paint: Paint, out: &mut String) {
+    if text.layer {
         return;
     }
     let position = text.position(span.start);
@@ -181,7 +184,7 @@ fn excerpt(text: &Text, span: Span, word: &str, paint: Paint, out: &mut String) 
     let caret = "^".repeat(marked.clamp(1, (last.saturating_sub(from)).max(1)));
     let pad = " ".repeat(from - first + before.chars().count());
     let _ = writeln!(out, "{} {before}{shown}{after}", paint.dim(&format!("{:>5} |", position.line)));
-    let _ = writeln!(out, "{} {pad}{}{word}", paint.dim("      |"), paint.red(&caret));
+    let _ = writeln!(out, "{} {pad}{}", paint.dim("      |"), paint.red(&caret));
 }
 
 /// Which characters of a long line are shown, so that the caret is among them.
@@ -270,6 +273,16 @@ mod tests {
         let text = report.render(false);
         assert!(text.starts_with("procfile.toml:1:1"));
         assert!(text.contains("… and 50 more\n") && text.ends_with("100 errors\n"), "{text}");
+    }
+
+    #[test]
+    fn errors_come_before_warnings_are_shown() {
+        let both = report("a\nb\n", |file| {
+            vec![Diagnostic::warning(Span::new(file, 0..1), "minor"), Diagnostic::error(Span::new(file, 2..3), "major")]
+        });
+        let text = both.render(false);
+        assert!(!text.contains("minor") && text.contains("major") && text.ends_with("1 error, 1 warning\n"), "{text}");
+        assert_eq!(both.warnings(), ["minor"]);
     }
 
     #[test]

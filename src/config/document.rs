@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::attributes::PortSpec;
 use super::diagnostic::{Diagnostic, Report, Severity};
-use super::interpolate::{PortSpec, Resolver};
+use super::interpolate::Resolver;
 use super::project::{self, absolute};
 use super::raw::{self, Node, Table, Value, get};
 use super::source::{Sources, Span, Text};
 use super::template::{self, Name, Part};
-use super::{Facts, Options, PortWant, SecretWant, Source, Wants, check, lower, merge, suggest};
+use super::{Facts, Options, PortWant, SecretWant, Source, Wants, check, lower, merge, suggest, validate};
 use crate::model::name::BadName;
 use crate::model::{Plan, ProjectName, RecipeBook, RecipeData};
 
@@ -65,6 +66,11 @@ pub fn read(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> Res
         check::file(tree, mode.as_deref(), &mut found);
         // What a syntax error left of its line is not worth a second message.
         found.retain(|d| line_of(&texts, d).is_none_or(|line| !faulty_lines.contains(&line)));
+        // Behind a broken [table] its keys seem to stand at the top.
+        let behind = |d: &Diagnostic| {
+            line_of(&texts, d).is_some_and(|line| faulty_lines.iter().any(|fault| fault.0 == line.0 && fault.1 < line.1))
+        };
+        found.retain(|d| !(d.message.ends_with("at the top of the file") && behind(d)));
         problems.append(&mut found);
     }
     let mut tree = Table::new();
@@ -94,7 +100,7 @@ pub fn read(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> Res
     document.check_files(&mut problems);
     if !broken {
         let services = project::assemble(&document, None, &mut texts, &mut problems);
-        project::validate(&document, &services, &mut problems);
+        validate::services(&document, &services, &mut problems);
         document.check_secrets(&mut problems);
         if services.is_empty() && !problems.iter().any(|d| d.severity == Severity::Error) {
             let span = Span { file: 0, start: 0, end: 0 };
@@ -297,7 +303,7 @@ impl Document {
         let mut sources = self.sources.clone();
         let mut problems = Vec::new();
         let services = project::assemble(self, Some(facts), &mut sources, &mut problems);
-        project::validate(self, &services, &mut problems);
+        validate::services(self, &services, &mut problems);
         self.check_required_files(facts, &mut problems);
         if problems.iter().any(|d| d.severity == Severity::Error) {
             return Err(Report::new(problems, sources));

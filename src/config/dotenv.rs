@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn faults_have_places_and_do_not_stop_the_rest() {
-        let (found, faults) = parse("A=\"open\nnot a line\nB=2\n=3\nC=\"x\" y\n", &|_| None);
+        let (found, faults) = parse("A='open\nnot a line\nB=2\n=3\nC=\"x\" y\n", &|_| None);
         assert_eq!(found["B"].value, "2");
         assert_eq!(faults.len(), 4, "{faults:?}");
         assert_eq!(faults[0].at, 2);

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::interpolate::{Resolved, Resolver, port_variable};
+use super::attributes::port_variable;
+use super::interpolate::{Resolved, Resolver};
 use super::project::Service;
 use super::raw::Node;
 use super::url;
@@ -44,6 +45,22 @@ pub(crate) fn of(
     }
     env.remove(RUN_ID);
     Ok(env)
+}
+
+/// The variables of `env` that nobody declared: they only came along from the caller's shell.
+pub(crate) fn undeclared(
+    resolver: &Resolver<'_>,
+    service: &Service,
+    replica: u32,
+    env: &BTreeMap<String, String>,
+) -> Resolved<BTreeSet<String>> {
+    let (declared, _) = resolver.declared(service, replica, 0)?;
+    let came = inherited(resolver, service);
+    Ok(came
+        .into_iter()
+        .filter(|(name, value)| !declared.contains_key(name) && env.get(name) == Some(value))
+        .map(|(name, _)| name)
+        .collect())
 }
 
 fn inherited(resolver: &Resolver<'_>, service: &Service) -> BTreeMap<String, String> {

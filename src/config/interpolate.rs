@@ -11,13 +11,14 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 
+use super::attributes::port_variable;
 use super::diagnostic::Diagnostic;
-use super::project::{Service, Services, absolute, volume_names};
+use super::project::{Service, Services};
 use super::raw::{Node, Value, get};
 use super::schema::ATTRIBUTES;
 use super::source::{Sources, Span, Text};
 use super::template::{self, Hole, Name, Operator, Part};
-use super::{Document, Facts, PortWish, dotenv, suggest, url};
+use super::{Document, Facts, dotenv, suggest};
 use crate::model::{ServiceId, ServiceName};
 
 /// A problem that was reported already.
@@ -49,7 +50,7 @@ impl<'s> Scope<'s> {
 
 /// What is being resolved, or was.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
+pub(super) enum Key {
     Attribute(String, String),
     Own(String, u32, String),
     Global(Option<(String, u32)>, String),
@@ -71,13 +72,6 @@ impl std::fmt::Display for Key {
 pub(crate) struct FileVariable {
     pub value: String,
     pub span: Span,
-}
-
-/// How a service gets a port.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum PortSpec {
-    Fixed(u16),
-    Wish(PortWish),
 }
 
 /// Names of variables and their values with the place they come from.
@@ -102,8 +96,12 @@ impl<'a> Resolver<'a> {
         let mut problems = Vec::new();
         let environment = |name: &str| facts.shell.get(name).cloned();
         let mut files = BTreeMap::new();
+        let (named, _) = document.files();
         for (path, text) in &facts.env_files {
             let Some(text) = text else { continue };
+            if !named.contains(path) && facts.env_file_flag.as_ref() != Some(path) {
+                continue;
+            }
             let name = path.strip_prefix(&document.root).unwrap_or(path).display().to_string();
             let file = sources.add(Text::new(name, text.clone()));
             let (found, faults) = dotenv::parse(text, &environment);
@@ -237,7 +235,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn unset(&self, hole: &Hole, at: Span) -> Reported {
+    pub(super) fn unset(&self, hole: &Hole, at: Span) -> Reported {
         let name = name_text(&hole.name);
         if let Name::Dotted(service, attribute) = &hole.name {
             let what = format!("`{service}` has no {attribute}");
@@ -253,7 +251,9 @@ impl<'a> Resolver<'a> {
             let names: Vec<&str> = project.map(String::as_str).collect();
             suggest::nearest(&name, names).map(str::to_owned)
         };
-        let help = if let Some(near) = near {
+        let help = if name == "PORT" {
+            "give the service a port: port = 8000, or port = \"auto\"".to_owned()
+        } else if let Some(near) = near {
             format!("did you mean `{near}`?")
         } else if !hole.written.starts_with("${") {
             format!("{}; a variable of the shell script's own is $${name}", self.set_help(&name))
@@ -283,7 +283,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn secret(&self, name: &str, at: Span) -> Resolved<String> {
+    pub(super) fn secret(&self, name: &str, at: Span) -> Resolved<String> {
         if let Some(value) = self.facts.secrets.get(name) {
             return Ok(value.clone());
         }
@@ -413,7 +413,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves once; a circle is an error with its path.
-    fn once(&self, key: Key, at: Span, make: impl FnOnce() -> Resolved<Option<String>>) -> Resolved<Option<String>> {
+    pub(super) fn once(&self, key: Key, at: Span, make: impl FnOnce() -> Resolved<Option<String>>) -> Resolved<Option<String>> {
         if let Some(value) = self.memo.borrow().get(&key) {
             return value.clone();
         }
@@ -602,263 +602,6 @@ impl<'a> Resolver<'a> {
         }
         if failed { Err(Reported) } else { Ok((out, removed)) }
     }
-
-    // Ports.
-
-    /// `main` where there is one, then the named ones.
-    pub fn port_names(&self, service: &Service) -> Vec<String> {
-        let mut names = Vec::new();
-        let recipe = service.recipe.as_ref().map(|used| &used.data);
-        let main = match service.tree.get("port") {
-            Some(node) => !node.is_false(),
-            None => recipe.is_some_and(|recipe| recipe.port.is_some()) || service.get("external").is_some(),
-        };
-        if main {
-            names.push("main".to_owned());
-        }
-        let own = service.tree.get("ports").and_then(Node::table);
-        names.extend(
-            own.into_iter().flat_map(|table| table.iter().filter(|(_, node)| !node.is_false()).map(|(name, _)| name.clone())),
-        );
-        if service.tree.get("ports").is_none_or(|node| !node.is_false()) {
-            let theirs = recipe.into_iter().flat_map(|recipe| recipe.ports.keys());
-            let missing: Vec<String> = theirs.filter(|name| own.is_none_or(|own| !own.contains_key(*name))).cloned().collect();
-            names.extend(missing);
-        }
-        names
-    }
-
-    /// The key that gives a port, where the procfile has one.
-    pub fn port_node<'s>(&self, service: &'s Service, name: &str) -> Option<&'s Node> {
-        if name == "main" {
-            service.get("port")
-        } else {
-            service.get("ports").and_then(Node::table).and_then(|table| get(table, name))
-        }
-    }
-
-    /// How a port is to be had.
-    pub fn port_spec(&self, service: &Service, name: &str) -> Resolved<Option<PortSpec>> {
-        let loose = self.document.options.ports_auto || !self.document.options.instance.is_empty();
-        let several = self.replicas(service) > 1;
-        let spec = match self.port_node(service, name) {
-            Some(node) => match &node.value {
-                Value::Integer(number) => PortSpec::Fixed(u16::try_from(*number).map_err(|_| Reported)?),
-                Value::Text(text) => {
-                    let value = self.expand(text, node.span, Scope { port: true, ..Scope::of(&service.name, 1) })?;
-                    match value.trim() {
-                        "auto" => PortSpec::Wish(PortWish::Auto),
-                        "private" => PortSpec::Wish(PortWish::Private),
-                        number => match number.parse::<u16>() {
-                            Ok(number @ 1..) => PortSpec::Fixed(number),
-                            _ => {
-                                return Err(self.report(
-                                    Diagnostic::error(node.span, format!("{number:?} is no port"))
-                                        .help("a port is a number from 1 to 65535, \"auto\", \"private\" or false"),
-                                ));
-                            }
-                        },
-                    }
-                }
-                _ => return Ok(None),
-            },
-            None => {
-                let recipe = service.recipe.as_ref().map(|used| &used.data);
-                let usual = match name {
-                    "main" => recipe.and_then(|recipe| recipe.port),
-                    name => recipe.and_then(|recipe| recipe.ports.get(name).copied()),
-                };
-                match usual {
-                    Some(number) => PortSpec::Wish(PortWish::Usual(number)),
-                    None => return Ok(None),
-                }
-            }
-        };
-        Ok(Some(match spec {
-            PortSpec::Wish(PortWish::Private) => spec,
-            _ if loose || several => PortSpec::Wish(PortWish::Auto),
-            spec => spec,
-        }))
-    }
-
-    /// The name under which a copy's port is asked for and handed in.
-    pub fn port_key(&self, service: &Service, name: &str, replica: u32) -> (String, String) {
-        let name = if self.replicas(service) > 1 { format!("{name}.{replica}") } else { name.to_owned() };
-        (service.name.clone(), name)
-    }
-
-    /// A port's number. One that nobody has chosen is the usual one, or 0 where a read-only verb asks.
-    pub fn port(&self, service: &Service, replica: u32, name: &str, at: Span) -> Resolved<Option<u16>> {
-        if name == "main" && service.get("external").is_some() && service.get("port").is_none() {
-            return Ok(self.external(service, at)?.and_then(|url| url.port));
-        }
-        let shown = if name == "main" { "port".to_owned() } else { format!("ports.{name} of copy {replica}") };
-        let key = Key::Port(service.name.clone(), replica, shown);
-        let text = self.once(key, at, || {
-            let number = match self.port_spec(service, name)? {
-                None => return Ok(None),
-                Some(PortSpec::Fixed(number)) => number,
-                Some(PortSpec::Wish(wish)) => {
-                    let chosen = self.facts.ports.get(&self.port_key(service, name, replica)).copied();
-                    chosen.unwrap_or(match wish {
-                        PortWish::Usual(number) => number,
-                        PortWish::Auto | PortWish::Private => 0,
-                    })
-                }
-            };
-            Ok(Some(number.to_string()))
-        })?;
-        Ok(text.and_then(|text| text.parse().ok()))
-    }
-
-    // Attributes.
-
-    /// The address of somebody else's server.
-    pub fn external(&self, service: &Service, _at: Span) -> Resolved<Option<url::Parts>> {
-        let Some(node) = service.get("external") else { return Ok(None) };
-        let text = self.text(node, Scope { port: true, ..Scope::of(&service.name, 1) })?;
-        match url::parse(&text) {
-            Ok(parts) => Ok(Some(parts)),
-            Err(reason) => Err(self.report(
-                Diagnostic::error(node.span, format!("`external` of `{}`: {reason}", service.name))
-                    .help("write external = \"postgres://user:password@host:5432/database\""),
-            )),
-        }
-    }
-
-    /// The address a client dials.
-    pub fn host(&self, service: &Service, at: Span) -> Resolved<String> {
-        if let Some(url) = self.external(service, at)? {
-            return Ok(url.host);
-        }
-        let bind = self.bind(service)?;
-        Ok(match bind.as_str() {
-            "" | "0.0.0.0" | "::" | "[::]" | "*" | "localhost" => "127.0.0.1".to_owned(),
-            _ => bind,
-        })
-    }
-
-    /// The address it listens on.
-    pub fn bind(&self, service: &Service) -> Resolved<String> {
-        match service.get("bind") {
-            Some(node) => self.text(node, Scope { port: true, ..Scope::of(&service.name, 1) }),
-            None => Ok("127.0.0.1".to_owned()),
-        }
-    }
-
-    /// An attribute of the first copy; `None`: it has none.
-    pub fn attribute(&self, service_name: &str, attribute: &str, at: Span) -> Resolved<Option<String>> {
-        let Some(service) = self.services.get(service_name) else { return Ok(None) };
-        self.once(Key::Attribute(service_name.to_owned(), attribute.to_owned()), at, || {
-            self.make_attribute(service, attribute, at)
-        })
-    }
-
-    fn make_attribute(&self, service: &Service, attribute: &str, at: Span) -> Resolved<Option<String>> {
-        let external = self.external(service, at)?;
-        let recipe = service.recipe.as_ref().map(|used| &used.data);
-        let own = |key: &str| -> Resolved<Option<String>> {
-            match service.tree.get(key) {
-                Some(node) if node.is_false() => Ok(None),
-                Some(node) => self.text(node, Scope::of(&service.name, 1)).map(|text| Some(text).filter(|text| !text.is_empty())),
-                None => Ok(None),
-            }
-        };
-        if let Some(name) = attribute.strip_prefix("ports.") {
-            return Ok(self.port(service, 1, name, at)?.map(|port| port.to_string()));
-        }
-        Ok(match attribute {
-            "host" => Some(self.host(service, at)?),
-            "port" => self.port(service, 1, "main", at)?.map(|port| port.to_string()),
-            "addr" => {
-                let host = self.host(service, at)?;
-                self.port(service, 1, "main", at)?.map(|port| url::addr(&host, port))
-            }
-            "url" => {
-                if self.port(service, 1, "main", at)?.is_none() && external.is_none() {
-                    return Ok(None);
-                }
-                Some(self.url(&service.name, None, at)?)
-            }
-            "user" => match own("user")? {
-                Some(user) => Some(user),
-                None => external.and_then(|url| url.user).or_else(|| recipe.and_then(|recipe| recipe.user.clone())),
-            },
-            "password" => match own("password")? {
-                Some(password) => Some(password),
-                None => match self.generated_password(service) {
-                    Some(name) => Some(self.secret(&name, at)?),
-                    None => external.and_then(|url| url.password),
-                },
-            },
-            "database" => match own("database")? {
-                Some(database) => Some(database),
-                None => external.and_then(|url| url.database).or_else(|| {
-                    recipe.and_then(|recipe| {
-                        // Postgres names a database after its user where nobody says otherwise.
-                        recipe.database.clone()
-                    })
-                }),
-            },
-            "data" => service.data().map(|volume| self.volume_path(&volume).0.display().to_string()),
-            _ => None,
-        })
-    }
-
-    /// The URL of the first copy.
-    pub fn url(&self, service_name: &str, scheme: Option<&str>, at: Span) -> Resolved<String> {
-        let Some(service) = self.services.get(service_name) else { return Err(Reported) };
-        let external = self.external(service, at)?;
-        let base = service
-            .recipe
-            .as_ref()
-            .map(|used| used.data.scheme.clone())
-            .or_else(|| external.as_ref().map(|url| url.scheme.clone()))
-            .unwrap_or_else(|| "http".to_owned());
-        let Some(port) = self.port(service, 1, "main", at)? else {
-            let hole = Hole {
-                name: Name::Dotted(service_name.to_owned(), "url".to_owned()),
-                operator: Operator::None,
-                written: String::new(),
-            };
-            return Err(self.unset(&hole, at));
-        };
-        let host = self.host(service, at)?;
-        let (user, password, database) = if url::carries_login(&base) {
-            (
-                self.attribute(service_name, "user", at)?,
-                self.attribute(service_name, "password", at)?,
-                self.attribute(service_name, "database", at)?,
-            )
-        } else {
-            (None, None, None)
-        };
-        Ok(url::build(scheme.unwrap_or(&base), user.as_deref(), password.as_deref(), &host, port, database.as_deref()))
-    }
-
-    // Volumes.
-
-    /// A volume's folder, and whether the procfile gave it.
-    pub fn volume_path(&self, name: &str) -> (PathBuf, bool) {
-        let node =
-            get(&self.document.tree, "volumes").and_then(Node::table).and_then(|table| get(table, name)).and_then(Node::table);
-        if let Some(path) = node.and_then(|volume| get(volume, "path"))
-            && let Ok(text) = self.text(path, Scope::default())
-        {
-            return (absolute(&self.facts.places.root, &text), true);
-        }
-        (self.facts.places.data(self.document.mode.as_deref()).join(name), false)
-    }
-
-    /// All volumes' names.
-    pub fn volumes(&self) -> Vec<String> {
-        volume_names(self.document, &self.services).into_iter().collect()
-    }
-}
-
-/// `NAME` of `PORT_NAME`.
-pub(crate) fn port_variable(port: &str) -> String {
-    port.to_ascii_uppercase().replace(['-', '.'], "_")
 }
 
 fn name_text(name: &Name) -> String {

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::attributes::PortSpec;
 use super::diagnostic::Diagnostic;
 use super::environment::{self, Masks};
-use super::interpolate::{PortSpec, Reported, Resolved, Resolver, Scope};
+use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::project::{self, Service};
 use super::raw::{Node, Table, get};
 use super::source::{Span, Text};
 use super::values::Reader;
-use super::{command, ready, suggest, task, template};
-use crate::model::policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo};
+use super::{command, policy, ready, task, template};
 use crate::model::recipe::SourceSpec;
-use crate::model::service::{Limits, LogSpec, OnUnhealthy};
+use crate::model::service::OnUnhealthy;
 use crate::model::{
     Condition, Dependency, Kind, Launch, Plan, RecipeUse, ServiceId, ServiceName, ServiceSpec, VolumeClass, VolumeName,
     VolumeSpec, graph,
@@ -164,7 +164,7 @@ fn check_service(resolver: &Resolver<'_>, service: &Service) {
                 .help("replicas = 1, or data = false where the copies need none"),
         );
     }
-    if of > 1 && resolver.port_names(service).iter().any(|name| name == "main") {
+    if of > 1 && service.data().is_none() && resolver.port_names(service).iter().any(|name| name == "main") {
         resolver.report(
             Diagnostic::warning(span, format!("the shared address of the {of} copies of `{}` is not built yet", service.name))
                 .help(format!("each copy has a port of its own; `${{{}.url}}` is that of the first copy", service.name)),
@@ -258,21 +258,22 @@ fn lower_service(
         "on_unhealthy",
         &[("ignore", OnUnhealthy::Ignore), ("restart", OnUnhealthy::Restart), ("stop", OnUnhealthy::Stop)],
     );
-    let restart = restart(&keys);
-    let backoff = backoff(&keys);
-    let stop = stop(resolver, service, &keys);
-    let allowed = limits(&keys, "limits");
-    let reserve = limits(&keys, "reserve");
+    let restart = policy::restart(&keys);
+    let backoff = policy::backoff(&keys);
+    let stop = policy::stop(resolver, service, &keys);
+    let allowed = policy::limits(&keys, "limits");
+    let reserve = policy::limits(&keys, "reserve");
     let optional = keys.flag("optional", false);
     let user_id = keys.text("user_id");
     let tty = keys.flag("tty", false);
-    let log = log(&keys);
+    let log = policy::log(&keys);
     let watch = keys.texts("watch");
     let render = render(resolver, &keys);
     let description = keys.text("description");
     let links = keys.map("links");
     let volumes = keys.texts("volumes");
     let (ports, env) = env?;
+    let inherited = environment::undeclared(resolver, service, replica, &env)?;
     let data = service.data().and_then(|data| VolumeName::new(data).ok());
     let mut ready = ready?;
     if service.task {
@@ -289,6 +290,7 @@ fn lower_service(
         launch: launch?,
         dir: dir?,
         env,
+        inherited,
         pre_start: pre_start?,
         build: build?,
         bind: bind?,
@@ -438,98 +440,6 @@ fn dependencies(resolver: &Resolver<'_>, service: &Service) -> Resolved<Vec<Depe
         }
     }
     Ok(out)
-}
-
-fn restart(keys: &Reader<'_, '_, '_>) -> Resolved<RestartPolicy> {
-    let Some(node) = keys.node("restart") else { return Ok(RestartPolicy::No) };
-    let text = keys.resolver.text(node, keys.scope)?;
-    Ok(match text.as_str() {
-        "no" => RestartPolicy::No,
-        "always" => RestartPolicy::Always,
-        "unless-stopped" => RestartPolicy::UnlessStopped,
-        "on-failure" => RestartPolicy::OnFailure { max: None },
-        other => match other.strip_prefix("on-failure:").map(str::parse::<u32>) {
-            Some(Ok(max)) => RestartPolicy::OnFailure { max: Some(max) },
-            Some(Err(_)) => {
-                return Err(keys.bad(
-                    node,
-                    format!("{other:?} has no number after the colon"),
-                    "write restart = \"on-failure:5\"",
-                ));
-            }
-            None => {
-                let words = ["no", "on-failure", "always", "unless-stopped"];
-                let help = suggest::nearest(other, words)
-                    .map_or_else(|| format!("known: {}", suggest::list(words)), |near| format!("did you mean \"{near}\"?"));
-                return Err(keys.bad(node, format!("`restart` cannot be {other:?}"), &help));
-            }
-        },
-    })
-}
-
-fn backoff(keys: &Reader<'_, '_, '_>) -> Resolved<Backoff> {
-    let mut backoff = Backoff::default();
-    let Some(inner) = keys.inner("backoff") else { return Ok(backoff) };
-    backoff.initial = inner.duration("initial")?.unwrap_or(backoff.initial);
-    backoff.max = inner.duration("max")?.unwrap_or(backoff.max);
-    backoff.reset = inner.duration("reset")?.unwrap_or(backoff.reset);
-    backoff.factor = inner.float("factor")?.unwrap_or(backoff.factor);
-    if backoff.factor < 1.0
-        && let Some(node) = inner.node("factor")
-    {
-        return Err(inner.bad(node, "a factor below 1 would make the waits shorter", "factor = 2"));
-    }
-    Ok(backoff)
-}
-
-fn stop(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_, '_, '_>) -> Resolved<StopSpec> {
-    let mut stop = StopSpec::default();
-    let Some(inner) = keys.inner("stop") else { return Ok(stop) };
-    let signal = |key: &str| -> Resolved<Option<Signal>> {
-        let Some(node) = inner.node(key) else { return Ok(None) };
-        let text = resolver.text(node, keys.scope)?;
-        Signal::parse(&text).map(Some).ok_or_else(|| {
-            let names = Signal::names();
-            let help = suggest::nearest(&text.to_ascii_uppercase(), names.iter().copied()).map_or_else(
-                || "write TERM, INT, QUIT, HUP, USR1, USR2 or a number".to_owned(),
-                |near| format!("did you mean \"{near}\"?"),
-            );
-            inner.bad(node, format!("{text:?} is no signal"), &help)
-        })
-    };
-    let first = signal("signal");
-    let second = signal("then");
-    let grace = inner.duration("grace");
-    let command = command::inside(resolver, service, inner.table, "command", keys.scope);
-    let to = inner.choice("to", &[("leader", StopTo::Leader), ("all", StopTo::All)]);
-    stop.signal = first?.unwrap_or(stop.signal);
-    stop.then = second?;
-    stop.grace = grace?.unwrap_or(stop.grace);
-    stop.command = command?;
-    stop.to = to?.unwrap_or_default();
-    stop.check = inner.flag("check", false)?;
-    stop.spare = inner.texts("spare")?;
-    Ok(stop)
-}
-
-fn limits(keys: &Reader<'_, '_, '_>, key: &str) -> Resolved<Limits> {
-    let Some(inner) = keys.inner(key) else { return Ok(Limits::default()) };
-    let (cpu, memory, nofile) = (inner.float("cpu"), inner.size("memory"), inner.long("nofile"));
-    Ok(Limits { cpu: cpu?, memory: memory?, nofile: nofile? })
-}
-
-fn log(keys: &Reader<'_, '_, '_>) -> Resolved<LogSpec> {
-    let mut log = LogSpec { files: keys.paths("log_files")?, ..LogSpec::default() };
-    let Some(inner) = keys.inner("log") else { return Ok(log) };
-    log.json = inner.choice("format", &[("text", false), ("json", true)])?.unwrap_or(false);
-    log.max_size = inner.size("max_size")?.unwrap_or(log.max_size);
-    log.max_files = inner.integer("max_files", 1)?.unwrap_or(log.max_files);
-    if log.max_size.0 < 1024
-        && let Some(node) = inner.node("max_size")
-    {
-        return Err(inner.bad(node, "a log smaller than 1K would be rotated with every line", "max_size = \"10M\""));
-    }
-    Ok(log)
 }
 
 /// Templates by their target's name, filled in.

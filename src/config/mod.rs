@@ -7,6 +7,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod attributes;
 mod check;
 mod command;
 mod diagnostic;
@@ -17,6 +18,7 @@ mod interpolate;
 mod lower;
 mod merge;
 mod origin;
+mod policy;
 mod project;
 mod raw;
 mod ready;
@@ -25,7 +27,10 @@ mod source;
 mod suggest;
 mod task;
 mod template;
+#[cfg(test)]
+mod tests;
 mod url;
+mod validate;
 mod values;
 mod words;
 

@@ -103,12 +103,63 @@ const MAX_BYTES: usize = 1 << 20;
 /// Deeper trees are refused, so that no walk over one can run out of stack.
 const MAX_DEPTH: usize = 64;
 
+/// Brackets deeper than this, or dotted keys longer, are refused before the parser recurses into them.
+const MAX_BRACKETS: usize = 24;
+
+/// Where a text nests too deep. Strings and comments are stepped over as well as can be told without parsing; an open
+/// string ends with its line, so that one missing quote does not hide the rest.
+fn too_deep(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut depth, mut dots, mut at) = (0usize, 0usize, 0usize);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'#' => at += bytes[at..].iter().position(|b| *b == b'\n').unwrap_or(bytes.len() - at),
+            quote @ (b'"' | b'\'') => {
+                let triple = [quote; 3];
+                if bytes[at..].starts_with(&triple) {
+                    let body = at + 3;
+                    at = bytes[body..].windows(3).position(|w| w == triple).map_or(body, |n| body + n + 2);
+                } else {
+                    let mut end = at + 1;
+                    while end < bytes.len() && bytes[end] != quote && bytes[end] != b'\n' {
+                        end += if quote == b'"' && bytes[end] == b'\\' { 2 } else { 1 };
+                    }
+                    at = end;
+                }
+            }
+            b'[' | b'{' => {
+                depth += 1;
+                dots = 0;
+            }
+            b']' | b'}' => {
+                depth = depth.saturating_sub(1);
+                dots = 0;
+            }
+            b'=' | b',' | b'\n' => dots = 0,
+            b'.' => dots += 1,
+            _ => {}
+        }
+        if depth > MAX_BRACKETS || dots > MAX_BRACKETS {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
+}
+
 /// Parses one text. Every syntax error is reported; what could be read is returned all the same.
 pub(crate) fn parse(file: u32, text: &Text, out: &mut Vec<Diagnostic>) -> Table {
     if text.text.len() > MAX_BYTES {
         out.push(
             Diagnostic::error(Span::new(file, 0..0), format!("this is no procfile: it is larger than {} MiB", MAX_BYTES >> 20))
                 .help("name the right file with `-f FILE`"),
+        );
+        return Table::new();
+    }
+    if let Some(at) = too_deep(&text.text) {
+        out.push(
+            Diagnostic::error(Span::new(file, at..at + 1), format!("this is nested more than {MAX_BRACKETS} deep"))
+                .help("no key of a procfile is; a bracket above may not be closed"),
         );
         return Table::new();
     }
@@ -121,20 +172,31 @@ pub(crate) fn parse(file: u32, text: &Text, out: &mut Vec<Diagnostic>) -> Table 
 
 fn syntax_error(file: u32, text: &Text, message: &str, span: Option<std::ops::Range<usize>>) -> Diagnostic {
     let span = span.unwrap_or(0..0);
-    let mut message = message.replace('\n', "; ");
-    let mut help = None;
-    if message.starts_with("duplicate key") {
-        help = Some("each key and each [table] may stand once in a file; merge the two".to_owned());
-    } else if message.contains("string values must be quoted") || message.contains("extra value") {
-        help = Some("strings stand in quotes: key = \"value\"".to_owned());
+    let under = text.text.get(span.clone()).unwrap_or_default().trim();
+    let (message, help) = if message.starts_with("duplicate key") {
+        (format!("{message}: `{under}` stands here twice"), "keep one of the two; a [table] may stand once in a file")
+    } else if message.starts_with("string values must be quoted") && under.is_empty() {
+        ("the value is missing".to_owned(), "write key = \"value\"")
+    } else if message.starts_with("string values must be quoted") {
+        ("this is no value".to_owned(), "strings stand in quotes: key = \"value\"")
+    } else if message.starts_with("invalid basic string") || message.starts_with("invalid literal string") {
+        (
+            "the string is not closed, or holds what a string cannot".to_owned(),
+            "add the closing quote; a backslash is written \\\\",
+        )
+    } else if message.contains("unclosed table") {
+        (message.to_owned(), "add the `]`")
     } else if message.contains("expected `=`") || message.contains("key with no value") {
-        help = Some("a line is either [a.table] or key = value".to_owned());
-    }
-    if message.is_empty() {
-        message = "this is not TOML".to_owned();
-    }
+        (message.to_owned(), "a line is either [a.table] or key = value")
+    } else if message.contains("expected newline") {
+        (message.to_owned(), "each key = value stands on a line of its own")
+    } else if message.is_empty() {
+        ("this is not TOML".to_owned(), "a line is either [a.table] or key = value")
+    } else {
+        (message.replace('\n', "; "), "a line is either [a.table] or key = value")
+    };
     let end = span.end.min(text.text.len());
-    Diagnostic::error(Span::new(file, span.start.min(end)..end), message).maybe_help(help)
+    Diagnostic::error(Span::new(file, span.start.min(end)..end), message).help(help)
 }
 
 fn convert_table(file: u32, table: &DeTable<'_>, depth: usize, out: &mut Vec<Diagnostic>) -> Table {

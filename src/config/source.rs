@@ -32,6 +32,8 @@ pub(crate) struct Text {
     pub name: String,
     /// The content.
     pub text: String,
+    /// No file is behind it: a recipe's defaults, a flag.
+    pub layer: bool,
     line_starts: Vec<u32>,
 }
 
@@ -51,7 +53,7 @@ impl Text {
         line_starts.extend(
             text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| u32::try_from(at + 1).unwrap_or(u32::MAX)),
         );
-        Self { name: name.into(), text, line_starts }
+        Self { name: name.into(), text, layer: false, line_starts }
     }
     /// Where a byte stands. A byte inside a character counts as that character's start.
     pub fn position(&self, byte: u32) -> Position {
@@ -88,7 +90,7 @@ impl Sources {
     }
     /// A text without content: a layer that no file holds.
     pub fn add_layer(&mut self, name: impl Into<String>) -> Span {
-        let file = self.add(Text::new(name, String::new()));
+        let file = self.add(Text { layer: true, ..Text::new(name, String::new()) });
         Span { file, start: 0, end: 0 }
     }
     /// The text of this number.
@@ -99,7 +101,7 @@ impl Sources {
     pub fn origin(&self, span: Span) -> String {
         match self.get(span.file) {
             None => "default".to_owned(),
-            Some(text) if text.text.is_empty() => text.name.clone(),
+            Some(text) if text.layer => text.name.clone(),
             Some(text) => format!("{}:{}", text.name, text.position(span.start).line),
         }
     }

@@ -60,8 +60,8 @@ pub(crate) fn help<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>
     let all: Vec<&str> = candidates.into_iter().collect();
     match all.len() {
         0 => None,
-        1..=24 => Some(format!("known: {}", list(all))),
-        more => Some(format!("known: {} and {} more", list(all[..24].iter().copied()).replace(" and ", ", "), more - 24)),
+        1..=14 => Some(format!("known: {}", list(all))),
+        more => Some(format!("known: {} and {} more", list(all[..12].iter().copied()).replace(" and ", ", "), more - 12)),
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
         _ => parts.push("what it runs".to_owned()),
     }
     ports(&old.ports, &new.ports, &mut parts);
-    keys("env", &old.env, &new.env, &mut parts);
+    keys("env", &own_env(old), &own_env(new), &mut parts);
     keys("render", &old.render, &new.render, &mut parts);
     // Attributes repeat what ports and environment say, but a password may reach the server by them alone.
     let attributes = |spec: &ServiceSpec| {
@@ -93,6 +93,11 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
         }
     }
     parts.join(", ")
+}
+
+/// The environment without what only came along from a shell: a second `up` from another terminal changes nothing.
+fn own_env(spec: &ServiceSpec) -> BTreeMap<String, String> {
+    spec.env.iter().filter(|(name, _)| !spec.inherited.contains(*name)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 fn ports(old: &BTreeMap<String, u16>, new: &BTreeMap<String, u16>, parts: &mut Vec<String>) {

@@ -22,8 +22,6 @@ struct Ask<'a> {
     targets: &'a [ServiceId],
     /// A completed task that is named runs again.
     reruns: bool,
-    /// With no target, services stopped by hand are started too.
-    full: bool,
     no_deps: bool,
 }
 
@@ -37,7 +35,7 @@ impl Supervisor {
         match command {
             Command::Up { plan, targets, options } => self.up(plan, &targets, &options, out),
             Command::Start { targets } => {
-                let set = self.ask(&Ask { targets: &targets, reruns: true, full: true, no_deps: false }, out);
+                let set = self.ask(&Ask { targets: &targets, reruns: true, no_deps: false }, out);
                 self.expect(set, &targets, false);
             }
             Command::Restart { plan, targets, with_dependents } => self.restart(plan, &targets, with_dependents, out),
@@ -65,7 +63,7 @@ impl Supervisor {
         if options.exit_code_from.is_some() {
             self.exit_code_from.clone_from(&options.exit_code_from);
         }
-        let mut set = self.ask(&Ask { targets, reruns: false, full: true, no_deps: options.no_deps }, out);
+        let mut set = self.ask(&Ask { targets, reruns: false, no_deps: options.no_deps }, out);
         set.extend(restarted);
         self.expect(set, targets, options.rollback);
     }
@@ -84,7 +82,7 @@ impl Supervisor {
         for id in set {
             let is_named = named.contains(&id);
             if self.units.get(&id).is_some_and(|unit| unit.by_hand) {
-                if !is_named && !(all && ask.full) {
+                if !is_named && !all {
                     continue;
                 }
                 self.forget(&id, out);
@@ -156,7 +154,7 @@ impl Supervisor {
     fn expect(&mut self, targets: BTreeSet<ServiceId>, asked: &[ServiceId], rollback: bool) {
         self.begun = true;
         let unknown = asked.iter().filter(|id| !self.units.contains_key(id)).cloned().collect();
-        self.starts.push(Start { targets, unknown, rollback, spent: Duration::ZERO, since: Some(self.now) });
+        self.starts.push(Start { targets, unknown, rollback, spent: Duration::ZERO, since: Some(self.now), late: false });
     }
 
     fn stop(&mut self, targets: &[ServiceId], out: &mut Vec<Action>) {
@@ -243,11 +241,11 @@ impl Supervisor {
     /// A watched file changed: a restart as by hand, that nobody waits for.
     pub(super) fn file_changed(&mut self, id: &ServiceId, path: &str, out: &mut Vec<Action>) {
         let restarts = self.mode == Mode::Up
-            && self.units.get(id).is_some_and(|unit| {
-                let up = matches!(unit.phase, Phase::Live(_) | Phase::BackingOff { .. } | Phase::Initialising | Phase::Spawning);
-                unit.wanted
-                    && (up || matches!(unit.phase, Phase::Failed { .. } | Phase::Completed { .. }))
-                    && !(unit.spec.kind == Kind::Task && !up)
+            && self.units.get(id).is_some_and(|unit| match unit.phase {
+                Phase::Live(_) | Phase::BackingOff { .. } | Phase::Initialising | Phase::Spawning => unit.wanted,
+                // The change may be the cure. A task that is done is done.
+                Phase::Failed { .. } | Phase::Completed { .. } => unit.wanted && unit.spec.kind == Kind::Service,
+                _ => false,
             });
         if restarts {
             let mut set = BTreeSet::from([id.clone()]);
@@ -285,6 +283,10 @@ impl Supervisor {
             } else {
                 let text = changes::differences(&unit.spec, spec);
                 unit.next = Some(Arc::new(spec.clone()));
+                // An old edge may point to what is no longer there. What runs keeps its edges, for the order of the stop.
+                if !unit.holds_dependencies() {
+                    unit.take_new_place();
+                }
                 if !text.is_empty() {
                     changed.insert(id.clone(), text);
                 }

@@ -76,7 +76,8 @@ impl Supervisor {
         };
         let reason = match (&target.phase, ending) {
             (Phase::Blocked { root, reason }, _) if root != id => return (root.clone(), reason.clone()),
-            (Phase::Blocked { reason, .. }, _) => format!("{id} failed: {reason}"),
+            (_, Some(After::Block { root, reason })) if root != id => return (root.clone(), reason.clone()),
+            (Phase::Blocked { reason, .. }, _) | (_, Some(After::Block { reason, .. })) => format!("{id} failed: {reason}"),
             (Phase::Failed { failure }, _) | (_, Some(After::Fail(failure))) => format!("{id} failed: {}", failure.reason),
             (Phase::Skipped { because }, _) => format!("{id} is left out: {because}"),
             (Phase::Completed { .. }, _) | (_, Some(After::Complete { .. })) => format!("{id} ended before it was {wanted}"),
@@ -207,7 +208,7 @@ fn may_still(target: &Service, condition: Condition) -> bool {
     let after = |after: &After| match after {
         After::Again { .. } | After::Restart { .. } => true,
         After::Complete { .. } => condition != Condition::Healthy,
-        After::Stop { .. } | After::Remove | After::Fail(_) => false,
+        After::Stop { .. } | After::Remove | After::Fail(_) | After::Block { .. } => false,
     };
     match &target.phase {
         Phase::Waiting | Phase::Initialising | Phase::Spawning | Phase::BackingOff { .. } => true,

@@ -221,8 +221,6 @@ impl Supervisor {
                 if ending.step == Step::Killed {
                     ending.due = now + LAST_WORD;
                     out.push(Action::KillTree(id.clone(), unit.generation));
-                } else {
-                    self.ask_to_stop(id, out);
                 }
             }
             _ => {}
@@ -334,10 +332,15 @@ impl Supervisor {
         let now = self.now;
         let Some(unit) = self.units.get_mut(id) else { return };
         let on_unhealthy = unit.spec.on_unhealthy;
+        let leaving = unit.halt.is_some();
         let (Phase::Live(live), Some(spec)) = (&mut unit.phase, &unit.spec.ready) else { return };
         let spawned = live.spawned_at;
         let Some(ready) = &mut live.ready else { return };
         let turned = ready.failed(spec, now, answer.clone());
+        // What is on its way out is not judged any more.
+        if leaving {
+            return;
+        }
         // What waiting cannot mend ends the start. A server that was healthy before is not ended for it.
         if let Some(failure) = fatal.filter(|_| ready.first_pass().is_none()) {
             self.end_live(id, After::Fail(failure), out);
@@ -359,7 +362,7 @@ impl Supervisor {
 
     fn alive_failed(&mut self, id: &ServiceId, answer: String, out: &mut Vec<Action>) {
         let now = self.now;
-        let Some(unit) = self.units.get_mut(id) else { return };
+        let Some(unit) = self.units.get_mut(id).filter(|unit| unit.halt.is_none()) else { return };
         let (Phase::Live(live), Some(spec)) = (&mut unit.phase, &unit.spec.alive) else { return };
         let ran = now.since(live.spawned_at);
         if live.alive.as_mut().is_some_and(|alive| alive.failed(spec, now, answer.clone())) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::model::keeper::ExitStatus;
 use crate::model::{Failure, Health, Kind, ServiceId, ServiceSpec, State};
 
+use super::changes;
 use super::event::Generation;
 use super::health::Tracker;
 use super::tick::Tick;
@@ -39,6 +40,8 @@ pub(super) enum After {
     Fail(Failure),
     /// Done.
     Complete { note: Option<String> },
+    /// Blocked as before; only its fetch is given up.
+    Block { root: ServiceId, reason: String },
 }
 
 impl After {
@@ -49,13 +52,14 @@ impl After {
     /// What wins when a second reason meets the first. A failure or an end that has happened stays what it was under a
     /// stop; a stop wins over every start that is on its way; a start that is asked for after a stop is honoured.
     pub fn merge(&mut self, new: Self) {
-        let keep = match (&*self, &new) {
-            (Self::Fail(_) | Self::Complete { .. }, Self::Stop { .. } | Self::Fail(_) | Self::Complete { .. }) => true,
-            (Self::Stop { reason: Some(_) }, Self::Stop { reason: None }) => true,
-            (Self::Stop { .. } | Self::Remove, Self::Fail(_) | Self::Complete { .. } | Self::Restart { .. }) => true,
-            (Self::Remove, Self::Stop { .. }) => true,
-            _ => false,
-        };
+        let keep = matches!(
+            (&*self, &new),
+            (Self::Fail(_) | Self::Complete { .. }, Self::Stop { .. } | Self::Fail(_) | Self::Complete { .. })
+                | (Self::Block { .. }, Self::Stop { reason: None } | Self::Fail(_))
+                | (Self::Stop { reason: Some(_) }, Self::Stop { reason: None })
+                | (Self::Stop { .. } | Self::Remove, Self::Fail(_) | Self::Complete { .. } | Self::Restart { .. })
+                | (Self::Remove, Self::Stop { .. })
+        );
         if !keep {
             *self = new;
         }
@@ -68,6 +72,7 @@ impl After {
             Self::Restart { why, .. } => Some(why.clone()),
             Self::Fail(failure) => Some(failure.reason.clone()),
             Self::Complete { note } => note.clone(),
+            Self::Block { reason, .. } => Some(reason.clone()),
         }
     }
 }
@@ -103,7 +108,7 @@ impl Live {
 /// Which signal comes next for a tree that must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The spawn is not answered yet: there may be nothing to signal.
+    /// Not asked yet: the spawn is not answered, or others still need it.
     Unborn,
     /// Asked to stop.
     Asked,
@@ -213,6 +218,18 @@ impl Service {
     pub fn coming(&self) -> &Arc<ServiceSpec> {
         self.next.as_ref().unwrap_or(&self.spec)
     }
+    /// Takes over edges and tier of the newest definition, and all of it where nothing that was started would notice.
+    pub fn take_new_place(&mut self) {
+        let Some(next) = &self.next else { return };
+        if changes::differences(&self.spec, next).is_empty() {
+            self.spec = next.clone();
+            self.next = None;
+        } else {
+            let spec = Arc::make_mut(&mut self.spec);
+            spec.depends_on.clone_from(&next.depends_on);
+            spec.tier = next.tier;
+        }
+    }
     pub fn live(&self) -> Option<&Live> {
         match &self.phase {
             Phase::Live(live) => Some(live),
@@ -230,6 +247,10 @@ impl Service {
     /// Whether it is on its way out, or told to go.
     pub fn leaving(&self) -> bool {
         self.halt.is_some() || matches!(self.phase, Phase::Ending(_) | Phase::Cancelling { .. })
+    }
+    /// Whether it is to be stopped and has not been asked yet: it lives, or it came to life after the stop was wanted.
+    pub fn waits_for_its_turn(&self) -> bool {
+        self.halt.is_some() || matches!(&self.phase, Phase::Ending(ending) if ending.step == Step::Unborn && ending.was.is_some())
     }
     /// Whether nothing more happens by itself.
     pub fn is_final(&self) -> bool {
@@ -298,6 +319,7 @@ impl Service {
         match &self.phase {
             Phase::BackingOff { until, .. } => Some(*until),
             Phase::Cancelling { give_up_at, .. } => Some(*give_up_at),
+            _ if self.waits_for_its_turn() => None,
             Phase::Ending(ending) => Some(ending.due),
             Phase::Live(live) => {
                 let within = self.spec.ready.as_ref().filter(|_| live.ready_at().is_none()).map(|ready| ready.within);

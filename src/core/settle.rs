@@ -25,6 +25,8 @@ pub(super) struct Start {
     /// Time that counted so far, and since when the clock runs.
     pub spent: Duration,
     pub since: Option<Tick>,
+    /// Its time has run out; what was left is failed and on its way out.
+    pub late: bool,
 }
 
 impl Start {
@@ -48,6 +50,7 @@ impl Supervisor {
         for start in &mut self.starts {
             if start.deadline(timeout).is_some_and(|at| at <= self.now) {
                 start.since = None;
+                start.late = true;
                 late.extend(start.targets.iter().cloned());
             }
         }
@@ -157,7 +160,7 @@ impl Supervisor {
             if let Some(since) = start.since {
                 start.spent += now.since(since);
             }
-            start.since = (!fetching && self.mode == Mode::Up).then_some(now);
+            start.since = (!fetching && !start.late && self.mode == Mode::Up).then_some(now);
         }
         self.starts = starts;
     }

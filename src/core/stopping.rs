@@ -92,7 +92,8 @@ impl Supervisor {
             Some(Phase::Ending(ending)) => ending.after == After::Remove,
             _ => false,
         };
-        self.fail(id, failure.clone());
+        // Survivors count for optional services too: they are processes of ours that are left.
+        self.failures.push((id.clone(), failure.clone()));
         let Some(unit) = self.units.get_mut(id) else { return };
         unit.halt = None;
         unit.phase = Phase::Failed { failure };
@@ -148,32 +149,31 @@ impl Supervisor {
     /// Asks those whose turn has come. True when somebody was asked.
     pub(super) fn advance_halts(&mut self, out: &mut Vec<Action>) -> bool {
         let halting: Vec<ServiceId> =
-            self.units.iter().filter(|(_, unit)| unit.halt.is_some()).map(|(id, _)| id.clone()).collect();
-        if halting.is_empty() {
-            return false;
-        }
+            self.units.iter().filter(|(_, unit)| unit.waits_for_its_turn()).map(|(id, _)| id.clone()).collect();
         let mut moved = false;
         for id in &halting {
-            if self.is_needed(id) || self.sibling_on_its_way(id) {
-                continue;
+            if !self.is_needed(id) && !self.sibling_on_its_way(id) {
+                self.take_turn(id, out);
+                moved = true;
             }
-            moved |= self.take_turn(id, out);
         }
         // Definitions taken over while services ran can, for a moment, need one another in a circle. Where everybody
         // waits and nobody is on the way out, order has no meaning left and they go together.
-        let ending = self.units.values().any(|unit| unit.halt.is_none() && unit.leaving());
-        if !moved && !ending && halting.iter().all(|id| self.is_needed(id)) {
+        let ending = self.units.values().any(|unit| unit.leaving() && !unit.waits_for_its_turn());
+        if !halting.is_empty() && !moved && !ending && halting.iter().all(|id| self.is_needed(id)) {
             for id in &halting {
-                moved |= self.take_turn(id, out);
+                self.take_turn(id, out);
             }
+            moved = true;
         }
         moved
     }
 
-    fn take_turn(&mut self, id: &ServiceId, out: &mut Vec<Action>) -> bool {
-        let Some(after) = self.units.get_mut(id).and_then(|unit| unit.halt.take()) else { return false };
-        self.begin_stop(id, after, false, out);
-        true
+    fn take_turn(&mut self, id: &ServiceId, out: &mut Vec<Action>) {
+        match self.units.get_mut(id).and_then(|unit| unit.halt.take()) {
+            Some(after) => self.begin_stop(id, after, false, out),
+            None => self.ask_to_stop(id, out),
+        }
     }
 
     /// Whether something that is on its way out still needs it.
@@ -217,12 +217,6 @@ impl Supervisor {
         match &mut unit.phase {
             Phase::BackingOff { .. } => self.restart_by_policy(id),
             Phase::Cancelling { .. } => self.give_up(id, "no answer to its cancellation".to_owned(), out),
-            Phase::Live(_) if unit.halt.is_some() => {
-                // It is on its way out already; its turn will come.
-                if let Some(after) = unit.halt.take() {
-                    self.begin_stop(id, after, false, out);
-                }
-            }
             Phase::Live(live) => {
                 let failure = late(&unit.spec, live);
                 self.end_live(id, After::Fail(failure), out);
@@ -257,11 +251,14 @@ impl Supervisor {
             let Some(unit) = self.units.get_mut(&id) else { continue };
             unit.wanted = false;
             unit.rolling = false;
-            if !unit.is_final() {
-                self.halt(&id, After::Stop { reason: None }, out);
-            } else if unit.open == Open::Fetch {
-                // A blocked one may still be fetching; it stays blocked, and its answer is awaited.
-                out.push(Action::Cancel(id.clone(), unit.generation));
+            match &unit.phase {
+                // A blocked one may still be fetching; it stays blocked once that has ended.
+                Phase::Blocked { root, reason } if unit.open == Open::Fetch => {
+                    let after = After::Block { root: root.clone(), reason: reason.clone() };
+                    self.halt(&id, after, out);
+                }
+                _ if unit.is_final() => {}
+                _ => self.halt(&id, After::Stop { reason: None }, out),
             }
         }
     }
@@ -290,9 +287,7 @@ impl Supervisor {
         let ids: Vec<ServiceId> = self.units.keys().cloned().collect();
         for id in ids {
             match self.units.get(&id).map(|unit| &unit.phase) {
-                Some(Phase::Live(_)) => {
-                    self.take_turn(&id, out);
-                }
+                Some(Phase::Live(_)) => self.take_turn(&id, out),
                 Some(Phase::Ending(ending)) if ending.step != Step::Killed => self.kill(&id, out),
                 _ => {}
             }

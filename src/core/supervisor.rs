@@ -177,9 +177,15 @@ impl Supervisor {
     /// Publishes every change of a shown state or health since the last step.
     fn publish(&mut self, out: &mut Vec<Action>) {
         let tiers = self.tiers();
-        let ids: Vec<ServiceId> = self.units.keys().cloned().collect();
-        for id in ids {
-            let Some(shown) = self.units.get(&id).map(|unit| unit.show(self.held(unit, &tiers))) else { continue };
+        // Nearly every step changes nothing that is shown; it must not cost an allocation per service.
+        let changed: Vec<_> = self
+            .units
+            .iter()
+            .map(|(id, unit)| (id, unit, unit.show(self.held(unit, &tiers))))
+            .filter(|(_, unit, shown)| unit.shown != *shown)
+            .map(|(id, _, shown)| (id.clone(), shown))
+            .collect();
+        for (id, shown) in changed {
             self.note(&id, shown, out);
         }
     }
@@ -250,9 +256,11 @@ impl Supervisor {
         out.push(Action::Fetch(id.clone(), unit.generation));
     }
 
-    /// Starts it again by its policy: a new generation of the same definition, whose binary is known already.
+    /// Starts it again by its policy: a new generation of the same definition, whose binary is known already. Only its
+    /// place among the others is that of the newest plan: an old edge may point to what is no longer there.
     pub(super) fn restart_by_policy(&mut self, id: &ServiceId) {
         let Some(unit) = self.units.get_mut(id) else { return };
+        unit.take_new_place();
         unit.generation += 1;
         unit.restarts = unit.restarts.saturating_add(1);
         unit.barrier = false;
@@ -284,6 +292,7 @@ impl Supervisor {
             After::Restart { until, .. } if now >= until => self.restart_by_policy(id),
             After::Restart { until, attempt, why } => unit.phase = Phase::BackingOff { until, attempt, why },
             After::Fail(failure) => unit.phase = Phase::Failed { failure },
+            After::Block { root, reason } => unit.phase = Phase::Blocked { root, reason },
             After::Complete { note } => unit.phase = Phase::Completed { at: now, note },
             After::Remove => {
                 unit.phase = Phase::Stopped { reason: Some("no longer in the procfile".to_owned()) };

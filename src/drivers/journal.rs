@@ -167,6 +167,8 @@ pub struct Journal {
     pub keeper: Option<Identity>,
     /// Processes whose trees were not proved empty, by number.
     pub live: BTreeMap<ProcessId, Entry>,
+    /// How leaders ended, as far as the file goes back.
+    pub exits: BTreeMap<ProcessId, ExitStatus>,
     /// The keeper saw its supervisor die.
     pub dead: bool,
     /// How the run ended, if it came to its end.
@@ -189,8 +191,9 @@ fn line(record: &Record) -> io::Result<Vec<u8>> {
 
 fn parse_line(line: &[u8]) -> Option<Record> {
     let tab = line.iter().rposition(|byte| *byte == b'\t')?;
-    let (json, sum) = (&line[..tab], std::str::from_utf8(&line[tab + 1..]).ok()?);
-    if sum.len() != 16 || u64::from_str_radix(sum, 16).ok()? != checksum(json) {
+    let json = &line[..tab];
+    // As text: a number could be spelt in several ways.
+    if line[tab + 1..] != *format!("{:016x}", checksum(json)).as_bytes() {
         return None;
     }
     serde_json::from_slice(json).ok()
@@ -221,7 +224,10 @@ pub fn parse(bytes: &[u8]) -> Journal {
             }
             Some(Record::Dead) => journal.dead = true,
             Some(Record::Result { survivors }) => journal.result = Some(survivors),
-            Some(Record::Intent { .. } | Record::Exited { .. }) => {}
+            Some(Record::Exited { process, status }) => {
+                journal.exits.insert(process, status);
+            }
+            Some(Record::Intent { .. }) => {}
         }
     }
     journal

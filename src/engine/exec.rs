@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::core::event::Generation;
 use crate::core::{Action, Event, Tick};
 use crate::drivers::init::{self, Standing};
 use crate::drivers::logs::{LogStream, Tap};
+use crate::drivers::probe::NotifySocket;
 use crate::drivers::process::{Request, Runner};
 use crate::drivers::{fetch, ports, probe, runtime_dir};
 use crate::model::keeper::{ExitStatus, Role, RunAs, SpawnSpec, StopOrder};
@@ -18,6 +20,9 @@ use crate::recipes;
 
 use super::live::Live;
 use super::run::{Engine, Inner};
+
+/// How many first lines of a service make its probe look again at once.
+const NUDGES: u32 = 200;
 
 impl Engine {
     pub(super) fn execute(&mut self, now: Tick, action: Action) {
@@ -31,7 +36,7 @@ impl Engine {
             Action::StopTree(id, generation) => self.stop_tree(now, &id, generation),
             Action::SignalTree(id, _, signal) => {
                 if let Some(process) = self.live.get(&id).and_then(|live| live.process) {
-                    self.keeper.stop(process, Some(signal));
+                    self.keeper.signal_tree(process, signal);
                 }
             }
             Action::KillTree(id, generation) => self.kill_tree(now, &id, generation),
@@ -51,9 +56,9 @@ impl Engine {
         }
     }
 
-    /// A new generation begins with what the plan says now.
+    /// A new generation begins with the definition in force: the core's, as the plan may have moved on.
     fn begin(&mut self, id: &ServiceId, generation: Generation) -> Option<Arc<ServiceSpec>> {
-        let spec = Arc::new(self.plan.services.get(id)?.clone());
+        let spec = Arc::clone(self.core.spec(id)?);
         let live = self.live.entry(id.clone()).or_default();
         if live.generation != generation {
             *live = Live { generation, spec: Some(Arc::clone(&spec)), ..Live::default() };
@@ -73,6 +78,13 @@ impl Engine {
                     || Err(Failure::new(FailureKind::Config, "the command is empty")),
                     |word| fetch::find_command(word, &spec.env, &spec.dir),
                 );
+                // A path that a task or `pre_start` may yet build is looked up by the kernel, when its time has come.
+                let found = found.or_else(|failure| match command.argv.first() {
+                    Some(word) if word.contains('/') && (!spec.depends_on.is_empty() || spec.pre_start.is_some()) => {
+                        Ok(spec.dir.join(word))
+                    }
+                    _ => Err(failure),
+                });
                 self.queue.push_back(match found {
                     Ok(program) => {
                         if let Some(live) = self.live.get_mut(&id) {
@@ -129,6 +141,11 @@ impl Engine {
     }
 
     fn run_init(&mut self, id: ServiceId, generation: Generation) {
+        // A restart by policy begins here: the binary found for the last generation is still the one to run.
+        if let Some(live) = self.live.get_mut(&id).filter(|live| live.generation != generation) {
+            let (spec, located, program) = (live.spec.take(), live.located.take(), live.program.take());
+            *live = Live { generation, spec, located, program, ..Live::default() };
+        }
         let Some((spec, located)) =
             self.live.get(&id).and_then(|live| live.spec.clone().map(|spec| (spec, live.located.clone())))
         else {
@@ -247,8 +264,7 @@ impl Engine {
                     spec.render.iter().map(|(name, text)| (self.places.service_run(id).join(name), text.clone())),
                 )?;
                 let run_as = run_as(&spec)?;
-                self.launch(&spec, generation, program, command.argv.clone(), env, spec.dir.clone(), run_as);
-                Ok(())
+                self.launch(&spec, generation, program, command.argv.clone(), env, spec.dir.clone(), run_as)
             }
             Launch::Recipe(recipe) => {
                 self.check_ports(&spec)?;
@@ -262,8 +278,7 @@ impl Engine {
                 env.extend(invocation.env);
                 let rendered = spec.render.iter().map(|(name, text)| (self.places.service_run(id).join(name), text.clone()));
                 self.write_files(&spec, rendered.chain(invocation.files))?;
-                self.launch(&spec, generation, invocation.program, invocation.argv, env, invocation.dir, invocation.run_as);
-                Ok(())
+                self.launch(&spec, generation, invocation.program, invocation.argv, env, invocation.dir, invocation.run_as)
             }
         }
     }
@@ -278,21 +293,8 @@ impl Engine {
     }
 
     fn check_ports(&self, spec: &ServiceSpec) -> Result<(), Failure> {
-        for (name, port) in &spec.ports {
-            if let Err(holder) = ports::check_free(&spec.bind, *port) {
-                let what = if name == "main" { format!("port {port}") } else { format!("port {port} ({name})") };
-                if *port < 1024 && holder.pid.is_none() && !nix::unistd::geteuid().is_root() {
-                    return Err(Failure::new(FailureKind::PortTaken, format!("{what} needs root, or is taken")).help(format!(
-                        "use a port from 1024 on: services.{}.port = {}",
-                        spec.service,
-                        u32::from(*port) + 8000
-                    )));
-                }
-                return Err(Failure::new(FailureKind::PortTaken, format!("{what} is held by {holder}")).help(format!(
-                    "end that process, or give {} another port: services.{}.port = \"auto\"",
-                    spec.id, spec.service
-                )));
-            }
+        for port in spec.ports.values() {
+            ports::check(&spec.bind, *port).map_err(|taken| taken.failure(&spec.bind, *port))?;
         }
         Ok(())
     }
@@ -307,10 +309,15 @@ impl Engine {
         mut env: BTreeMap<String, String>,
         dir: std::path::PathBuf,
         run_as: RunAs,
-    ) {
+    ) -> Result<(), Failure> {
         env.insert("DEVRUN_RUN_ID".to_owned(), self.run.clone());
         if notify_check(spec) {
-            env.insert("NOTIFY_SOCKET".to_owned(), self.notify_socket(&spec.id).display().to_string());
+            let path = self.notify_socket(&spec.id);
+            let socket = NotifySocket::bind(&path)?;
+            env.insert("NOTIFY_SOCKET".to_owned(), path.display().to_string());
+            if let Some(live) = self.live.get_mut(&spec.id) {
+                live.notify = Some(socket);
+            }
         }
         let process = self.keeper.next_process();
         let order = StopOrder {
@@ -344,6 +351,7 @@ impl Engine {
             live.process = Some(process);
         }
         self.keeper.spawn(request, self.process_events.clone());
+        Ok(())
     }
 
     fn notify_socket(&self, id: &ServiceId) -> std::path::PathBuf {
@@ -382,6 +390,7 @@ impl Engine {
             {
                 if status.success() {
                     let took = live.began.map_or(Duration::ZERO, |began| self.clock.now().since(began));
+                    live.sealing = true;
                     let inner = self.inner.clone();
                     tokio::task::spawn_blocking(move || {
                         let sealed = init::seal(&volume, &once, &hash, took);
@@ -414,11 +423,13 @@ impl Engine {
         let Some(spec) = live.spec.clone() else { return };
         let tap = |slot: &super::live::ProbeSlot| -> Tap {
             let slot = Arc::clone(slot);
+            let seen = AtomicU32::new(0);
             Arc::new(move |line: &[u8]| match slot.lock() {
                 Ok(guard) => match guard.as_ref() {
                     Some(probe) => {
                         probe.line(line);
-                        probe.wants_lines()
+                        // A server that says something is often ready: the first lines make the probe look again at once.
+                        probe.wants_lines() || seen.fetch_add(1, Ordering::Relaxed) < NUDGES
                     }
                     None => false,
                 },
@@ -433,7 +444,9 @@ impl Engine {
     }
 
     fn start_probes(&mut self, id: &ServiceId, generation: Generation) {
-        let Some(live) = self.live.get(id) else { return };
+        let runner = self.live.get(id).and_then(|live| live.spec.clone()).map(|spec| self.runner(&spec, generation, true));
+        let socket = self.notify_socket(id);
+        let (Some(live), Some(runner)) = (self.live.get_mut(id), runner) else { return };
         let Some(spec) = live.spec.clone() else { return };
         if spec.ready.is_none() && spec.alive.is_none() {
             return;
@@ -446,20 +459,24 @@ impl Engine {
             ready: spec.ready.clone(),
             alive: spec.alive.clone(),
             leader: live.pid,
-            runner: self.runner(&spec, generation, true),
+            runner,
             env,
             dir: spec.dir.clone(),
-            notify_socket: notify_check(&spec).then(|| self.notify_socket(id)),
+            notify_socket: notify_check(&spec).then_some(socket),
         };
-        let handle = probe::start(subject, self.answers.clone());
+        let notify = live.notify.take();
+        let handle = probe::start_with(subject, notify, self.answers.clone());
         if let Ok(mut slot) = live.probe.lock() {
             *slot = Some(handle);
         }
     }
 
     fn stop_probes(&mut self, id: &ServiceId) {
-        if let Some(live) = self.live.get_mut(id) {
-            live.probe = Arc::new(Mutex::new(None));
+        // Taken out rather than replaced: the log pump holds the slot too.
+        if let Some(live) = self.live.get_mut(id)
+            && let Ok(mut slot) = live.probe.lock()
+        {
+            *slot = None;
         }
     }
 

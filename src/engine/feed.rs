@@ -87,8 +87,13 @@ pub enum FeedItem {
         /// A sentence's fragment.
         text: String,
     },
-    /// The start is over.
-    Settled(Outcome),
+    /// The start that this request asked for is over.
+    Settled {
+        /// The request's number.
+        token: u64,
+        /// How it went.
+        outcome: Outcome,
+    },
     /// A service's tree is empty after a stop.
     Stopped(StopReport),
     /// Everything is stopped; the supervisor ends. The last item.

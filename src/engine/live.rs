@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use crate::core::Tick;
 use crate::core::event::Generation;
 use crate::drivers::fetch::Located;
-use crate::drivers::probe::ProbeHandle;
+use crate::drivers::probe::{NotifySocket, ProbeHandle};
 use crate::model::keeper::ProcessId;
 use crate::model::{ServiceSpec, State};
 
@@ -36,6 +36,8 @@ pub struct Live {
     pub external: bool,
     /// Work in flight before the spawn: fetch, first boot, `pre_start`.
     pub preparing: Option<AbortHandle>,
+    /// Bound before the spawn, so that a quick service does not speak to nobody.
+    pub notify: Option<NotifySocket>,
     /// Its probes.
     pub probe: ProbeSlot,
     /// The answer of the last probe, for reports.
@@ -46,6 +48,10 @@ pub struct Live {
     pub killed: bool,
     /// The content hash of a task with a sentinel.
     pub hash: Option<String>,
+    /// Its sentinel is being written; the empty tree is told only after the exit, or the core could not know it.
+    pub sealing: bool,
+    /// The tree was found empty meanwhile.
+    pub emptied: bool,
     /// When the task began.
     pub began: Option<Tick>,
     /// The state that was last published, so that a stop can be told from a crash.

@@ -136,7 +136,10 @@ pub struct Engine {
     sequence: u64,
     settled: Option<Outcome>,
     finished: Option<StartOutcome>,
-    settling: bool,
+    /// Starts whose end is being described.
+    settling: usize,
+    /// Starts that have not settled, in the order in which they were asked for: the core settles them in that order.
+    starts: VecDeque<u64>,
     requests: mpsc::UnboundedReceiver<Request>,
     link: mpsc::UnboundedReceiver<LinkEvent>,
     inner_receiver: mpsc::UnboundedReceiver<Inner>,
@@ -177,7 +180,8 @@ impl Engine {
             sequence: 0,
             settled: None,
             finished: None,
-            settling: false,
+            settling: 0,
+            starts: VecDeque::new(),
             requests,
             link: options.link,
             inner_receiver,
@@ -237,6 +241,7 @@ impl Engine {
                 }
                 if matches!(command, Command::Up { .. } | Command::Start { .. } | Command::Restart { .. }) {
                     self.settled = None;
+                    self.starts.push_back(token);
                 }
                 if let Command::Up { options, .. } = &command
                     && options.build
@@ -348,6 +353,7 @@ impl Engine {
             live.pid = None;
             live.external = false;
             live.virtual_work = None;
+            live.emptied = true;
             if let Some(asked) = live.stop_asked.take() {
                 let (mut released, mut held) = (Vec::new(), Vec::new());
                 if let Some(spec) = &live.spec
@@ -368,7 +374,9 @@ impl Engine {
         if let Some(report) = report {
             self.publish(FeedItem::Stopped(report));
         }
-        self.queue.push_back(Event::TreeEmpty(id.clone(), generation));
+        if self.live.get(id).is_none_or(|live| live.generation != generation || !live.sealing) {
+            self.queue.push_back(Event::TreeEmpty(id.clone(), generation));
+        }
     }
 
     fn on_inner(&mut self, inner: Inner) {
@@ -412,7 +420,13 @@ impl Engine {
                 self.tree_empty(&id, generation);
             }
             Inner::Sealed(id, generation, status, result) => {
-                self.queue.push_back(Event::Exited(id, generation, status, result.err()));
+                self.queue.push_back(Event::Exited(id.clone(), generation, status, result.err()));
+                if let Some(live) = self.live.get_mut(&id).filter(|live| live.generation == generation) {
+                    live.sealing = false;
+                    if live.emptied {
+                        self.queue.push_back(Event::TreeEmpty(id, generation));
+                    }
+                }
             }
             Inner::StopCommandDone(id, generation) => {
                 if let Some(process) =
@@ -426,9 +440,12 @@ impl Engine {
             }
             Inner::Said(id, text) => self.publish(FeedItem::Said { id, text }),
             Inner::Publish(item) => {
-                if let FeedItem::Settled(outcome) = &item {
-                    self.settled = Some(outcome.clone());
-                    self.settling = false;
+                if let FeedItem::Settled { outcome, .. } = &item {
+                    self.settling = self.settling.saturating_sub(1);
+                    // The last request's end is what a viewer that comes later finds.
+                    if self.starts.is_empty() && self.settling == 0 {
+                        self.settled = Some(outcome.clone());
+                    }
                 }
                 self.publish(item);
             }
@@ -461,12 +478,15 @@ impl Engine {
 
     /// Adds to an outcome what the logs say last, then publishes it; off the loop, as it reads files.
     pub(super) fn settle(&mut self, outcome: StartOutcome) {
-        self.settling = true;
+        // A start that is asked for while everything is being stopped is refused at once, before those that came earlier.
+        let token = if self.core.is_stopping() { self.starts.pop_back() } else { self.starts.pop_front() };
+        let Some(token) = token else { return };
+        self.settling += 1;
         let inner = self.inner.clone();
         let described = self.describe(outcome);
         tokio::spawn(async move {
             let outcome = described.await;
-            let _ended = inner.send(Inner::Publish(FeedItem::Settled(outcome)));
+            let _ended = inner.send(Inner::Publish(FeedItem::Settled { token, outcome }));
         });
     }
 
@@ -497,7 +517,7 @@ impl Engine {
         let survivors = self.keeper.finish().await;
         let outcome = self.describe(outcome).await;
         // A start that settled in the same breath is published before the end, as its viewer waits for it.
-        while self.settling {
+        while self.settling > 0 {
             match self.inner_receiver.recv().await {
                 Some(inner) => self.on_inner(inner),
                 None => break,

@@ -12,12 +12,13 @@ use std::path::Path;
 pub struct Logs {
     ends: [Option<OwnedFd>; 2],
     file: Option<File>,
+    draining: bool,
 }
 
 impl Logs {
     /// Keeps the ends.
     pub fn new(stdout: OwnedFd, stderr: Option<OwnedFd>) -> Self {
-        Self { ends: [Some(stdout), stderr], file: None }
+        Self { ends: [Some(stdout), stderr], file: None, draining: false }
     }
     /// Duplicates for the supervisor.
     ///
@@ -26,24 +27,33 @@ impl Logs {
     pub fn duplicates(&self) -> std::io::Result<Vec<OwnedFd>> {
         self.ends.iter().flatten().map(OwnedFd::try_clone).collect()
     }
-    /// Opens the file that is appended to from now on; without one, output is read and dropped.
-    pub fn drain_into(&mut self, path: Option<&Path>) {
+    /// Opens the file that is appended to from now on; without one, output is read and dropped. False: it was so already.
+    pub fn drain_into(&mut self, path: Option<&Path>) -> bool {
+        if std::mem::replace(&mut self.draining, true) {
+            return false;
+        }
         self.file = path.and_then(|path| {
             let flags = libc::O_NOFOLLOW;
             OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path).ok()
         });
+        true
+    }
+    /// Whether we are the one who reads.
+    pub fn draining(&self) -> bool {
+        self.draining
     }
     /// The open ends with their numbers.
     pub fn ends(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
         self.ends.iter().enumerate().filter_map(|(index, end)| Some((index, end.as_ref()?.as_fd())))
     }
-    /// Reads what is there. False: this end is at its end and was closed.
-    pub fn drain(&mut self, index: usize, buffer: &mut [u8]) -> bool {
-        let Some(end) = self.ends.get_mut(index) else { return false };
-        let Some(fd) = end else { return false };
+    /// Reads what is there. Returns the end once there is nothing more to come from it.
+    #[must_use]
+    pub fn drain(&mut self, index: usize, buffer: &mut [u8]) -> Option<OwnedFd> {
+        let end = self.ends.get_mut(index)?;
+        let fd = end.as_ref()?;
         // A bounded number of reads: one loud service must not keep us from the others' stop.
         for _ in 0..4 {
-            match nix::unistd::read(&*fd, buffer) {
+            match nix::unistd::read(fd, buffer) {
                 Ok(count) if count > 0 => {
                     // A full disk must not block a service in its grace: what cannot be written is dropped.
                     if let Some(file) = &mut self.file
@@ -52,15 +62,12 @@ impl Logs {
                         self.file = None;
                     }
                 }
-                Err(nix::Error::EAGAIN) => return true,
+                Err(nix::Error::EAGAIN) => return None,
                 Err(nix::Error::EINTR) => {}
                 // EIO: the last holder of a terminal's other side is gone.
-                Ok(_) | Err(_) => {
-                    *end = None;
-                    return false;
-                }
+                Ok(_) | Err(_) => return end.take(),
             }
         }
-        true
+        None
     }
 }

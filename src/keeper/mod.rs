@@ -10,11 +10,15 @@
 //!
 //! A `Spawned` is held back until exec has worked, so it is never followed by a `SpawnFailed`.
 
+#[cfg(target_os = "linux")]
 mod ending;
+#[cfg(target_os = "linux")]
 mod logs;
+#[cfg(target_os = "linux")]
 mod serve;
 
 use std::ffi::OsString;
+#[cfg(target_os = "linux")]
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// Exit code of a keeper that could not begin.
@@ -23,6 +27,7 @@ const BROKEN: i32 = 125;
 /// Runs the keeper. `args` are the words after `__keeper`: the socket's number, and the soft and hard limits of open files
 /// that services get. Call it before any thread exists.
 #[must_use]
+#[cfg(target_os = "linux")]
 pub fn main(args: &[OsString]) -> i32 {
     let number = |index: usize| args.get(index).and_then(|word| word.to_str()?.parse::<u64>().ok());
     let Some(fd) = number(0).and_then(|number| RawFd::try_from(number).ok()).filter(|fd| *fd > 2) else { return BROKEN };
@@ -39,7 +44,15 @@ pub fn main(args: &[OsString]) -> i32 {
     serve::run(socket, nofile)
 }
 
+/// There is no keeper here yet.
+#[must_use]
+#[cfg(not(target_os = "linux"))]
+pub fn main(_args: &[OsString]) -> i32 {
+    BROKEN
+}
+
 /// Leaves the supervisor's session, folder and signals, and becomes the reaper of what its descendants leave behind.
+#[cfg(target_os = "linux")]
 fn settle() -> nix::Result<()> {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
     // A process that leads its group cannot make a session; then it has one of its own already.
@@ -65,11 +78,13 @@ fn settle() -> nix::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: the default disposition runs no code of ours.
     unsafe { sigaction(Signal::SIGCHLD, &default)? };
-    // SAFETY: prctl with integer arguments.
+    // SAFETY: prctl with integer arguments and one constant string.
     unsafe {
         if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 {
             return Err(nix::Error::last());
         }
+        // Started by way of `/proc/self/exe` it would be called `exe`.
+        libc::prctl(libc::PR_SET_NAME, c"devrun-keeper".as_ptr(), 0, 0, 0);
         // Environments with secrets pass through here; no core file and no other process of ours shall read them.
         libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
     }

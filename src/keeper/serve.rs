@@ -1,7 +1,7 @@
 //! The loop: requests of the supervisor, ends of children, verdicts of execs. It sleeps while nothing happens.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -181,6 +181,7 @@ impl Keeper {
             ToKeeper::Spawn(spec) => self.spawn(*spec),
             ToKeeper::Stop { process, signal } => self.trees.stop(process, signal),
             ToKeeper::Signal { process, signal } => self.trees.signal(process, signal),
+            ToKeeper::SignalTree { process, signal } => self.trees.signal_tree(process, signal),
             ToKeeper::Kill { process } => self.trees.kill(process),
             ToKeeper::Finish => {
                 if self.ending.is_none() {
@@ -327,7 +328,7 @@ impl Keeper {
                 }
                 News::Empty(process) => {
                     self.write(&Record::Empty { process });
-                    self.logs.remove(&process);
+                    self.close_logs(process);
                     self.specs.remove(&process);
                     match self.held.remove(&process) {
                         Some(last) => last.iter().for_each(|message| self.say(message, Vec::new())),
@@ -340,20 +341,45 @@ impl Keeper {
     }
 
     fn drain(&mut self, process: ProcessId, kind: u64, buffer: &mut [u8]) {
-        if let Some(logs) = self.logs.get_mut(&process) {
-            let index = usize::try_from(kind).unwrap_or(0);
-            // A closed descriptor leaves epoll by itself.
-            let _more = logs.drain(index, buffer);
+        let index = usize::try_from(kind).unwrap_or(0);
+        if let Some(end) = self.logs.get_mut(&process).and_then(|logs| logs.drain(index, buffer)) {
+            self.unwatch(end.as_fd());
+        }
+    }
+
+    /// Takes a descriptor out of epoll before it is closed: as long as somebody holds a duplicate, closing alone would not,
+    /// and its events would come for ever.
+    fn unwatch(&self, fd: BorrowedFd<'_>) {
+        // Refused when it was never in.
+        let _ = self.epoll.delete(fd);
+    }
+
+    fn close_logs(&mut self, process: ProcessId) {
+        let Some(mut logs) = self.logs.remove(&process) else { return };
+        if logs.draining() {
+            let mut buffer = vec![0u8; 64 * 1024];
+            for index in 0..2 {
+                // The last words; more than a pipe holds cannot be left.
+                for _ in 0..5 {
+                    if let Some(end) = logs.drain(index, &mut buffer) {
+                        self.unwatch(end.as_fd());
+                        break;
+                    }
+                }
+            }
+            logs.ends().for_each(|(_, end)| self.unwatch(end));
         }
     }
 
     /// From here on the output is ours to read.
     pub(super) fn drain_logs(&mut self) {
         for (process, logs) in &mut self.logs {
-            logs.drain_into(self.specs.get(process).and_then(|spec| spec.log.as_deref()));
+            if !logs.drain_into(self.specs.get(process).and_then(|spec| spec.log.as_deref())) {
+                continue;
+            }
             for (index, end) in logs.ends() {
                 let token = token(*process, index as u64);
-                // Refused only if it is there already.
+                // Without a place in epoll it is read at its end only, and may block; that needs a machine out of memory.
                 let _ = self.epoll.add(end, EpollEvent::new(EpollFlags::EPOLLIN, token));
             }
         }

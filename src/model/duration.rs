@@ -31,6 +31,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
             "m" => 60.0,
             "h" => 3600.0,
             "d" => 86400.0,
+            "" if !tail.is_empty() => return Err(format!("{text:?} is no duration; write \"10s\", \"250ms\" or \"1m30s\"")),
             "" => return Err(format!("{text:?} has no unit; did you mean \"{text}s\"?")),
             other => return Err(format!("{other:?} is no unit of time; use ms, s, m, h or d")),
         };

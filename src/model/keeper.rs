@@ -129,6 +129,13 @@ pub enum ToKeeper {
         /// Which signal.
         signal: Signal,
     },
+    /// One signal to the whole tree at once: `stop.then`.
+    SignalTree {
+        /// Which one.
+        process: ProcessId,
+        /// Which signal.
+        signal: Signal,
+    },
     /// SIGKILL to the whole tree until it is empty.
     Kill {
         /// Which one.

@@ -1,6 +1,6 @@
 //! One service or task of the resolved project: nothing in it needs looking up any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -154,6 +154,10 @@ pub struct ServiceSpec {
     pub dir: PathBuf,
     /// The whole environment of the child but for our evidence marks, which `exec` and `shell` must not hand out.
     pub env: BTreeMap<String, String>,
+    /// The names in `env` that only came along from the caller's shell. A second `up` from another terminal finds other
+    /// values there; that is no change of the service.
+    #[serde(default)]
+    pub inherited: BTreeSet<String>,
     /// Run before every start, in the same environment.
     pub pre_start: Option<CommandLine>,
     /// `devrun build`, `up --build`.
@@ -223,6 +227,7 @@ impl ServiceSpec {
             launch: Launch::Run(CommandLine { argv, env: BTreeMap::new() }),
             dir,
             env: BTreeMap::new(),
+            inherited: BTreeSet::new(),
             pre_start: None,
             build: None,
             bind: "127.0.0.1".to_owned(),

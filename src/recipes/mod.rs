@@ -13,7 +13,9 @@ mod identity;
 mod postgres;
 mod redis;
 mod s3;
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is run"))]
 mod sql;
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is split"))]
 mod sql_split;
 
 use std::collections::BTreeMap;

@@ -60,7 +60,9 @@ pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf], text: Option<&str>
     scripts.extend(text.map(|text| ("sql".to_owned(), text.to_owned())));
     for (label, script) in scripts {
         let session = Session::open(&target, None).await.map_err(|error| session_failure(&target, &error))?;
-        session.run_script(&label, &script).await?;
+        let result = session.run_script(&label, &script).await;
+        session.close().await;
+        result?;
     }
     Ok(())
 }
@@ -110,16 +112,10 @@ mod with_driver {
         pub(crate) database: String,
     }
 
-    /// One login. What the server remarks goes to the sink.
+    /// One login. What the server remarks goes to the sink. Dropped, it ends by itself a moment later.
     pub(crate) struct Session {
         client: Client,
         driver: tokio::task::JoinHandle<()>,
-    }
-
-    impl Drop for Session {
-        fn drop(&mut self) {
-            self.driver.abort();
-        }
     }
 
     impl Session {
@@ -149,6 +145,14 @@ mod with_driver {
                 }
             });
             Ok(Self { client, driver })
+        }
+
+        /// Says goodbye: the server is told, and the session is over when this returns.
+        pub(crate) async fn close(self) {
+            let Self { client, driver } = self;
+            drop(client);
+            // A server that does not listen any more has ended the session too.
+            let _ = tokio::time::timeout(Duration::from_secs(5), driver).await;
         }
 
         /// One statement of ours.

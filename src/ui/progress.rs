@@ -60,7 +60,7 @@ impl ProgressView {
             FeedItem::Stopped(report) if report.killed && self.term.progress != Progress::Json => {
                 self.print(&format!("{:width$}  had to be killed", report.id.as_str(), width = self.width));
             }
-            FeedItem::Accepted { .. } | FeedItem::Settled(_) | FeedItem::Stopped(_) | FeedItem::Finished(_) => {}
+            FeedItem::Accepted { .. } | FeedItem::Settled { .. } | FeedItem::Stopped(_) | FeedItem::Finished(_) => {}
         }
     }
 
@@ -120,9 +120,8 @@ impl ProgressView {
                 if done { bar.disable_steady_tick() } else { bar.enable_steady_tick(Duration::from_millis(200)) }
             }
             None if self.term.progress == Progress::Plain => {
-                // The beginning is told only where something is already there.
-                let worth = !first || !matches!(state, State::Waiting | State::Stopped);
-                if worth && !same && !matches!(state, State::Fetching | State::Initialising if first) {
+                // What was so before we looked is no change.
+                if !first && !same {
                     say(format!("{name:width$}  {}", safe(&text), width = self.width));
                 }
             }

@@ -196,7 +196,10 @@ fn exit_2_for_what_can_never_work() {
         ("", "services"),
         ("[services.a\n", "procfile.toml:1"),
         ("[services.a]\n", "run"),
-        ("[services.a]\nrun = \"x\"\ndepends_on = [\"b\"]\n[services.b]\nrun = \"x\"\ndepends_on = [\"a\"]\n", "cycle"),
+        (
+            "[services.a]\nrun = \"x\"\ndepends_on = [\"b\"]\n[services.b]\nrun = \"x\"\ndepends_on = [\"a\"]\n",
+            "wait for one another",
+        ),
         ("[services.a]\nrun = \"x\"\ndepends_on = [\"a\"]\n", "itself"),
         ("[services.a]\nrun = \"x\"\n[services.a]\nrun = \"y\"\n", "a"),
         ("[services.a]\nrun = \"echo ${NOT_SET_ANYWHERE}\"\n", "NOT_SET_ANYWHERE"),

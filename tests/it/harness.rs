@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -59,7 +59,6 @@ pub fn eventually<T>(what: &str, deadline: Duration, mut condition: impl FnMut()
 pub struct Process {
     pub pid: i32,
     pub command: String,
-    pub parent: i32,
 }
 
 /// Live processes (neither zombie nor dead) whose command line holds `text`.
@@ -80,13 +79,18 @@ fn scan(wanted: impl Fn(&str, &Path) -> bool) -> Vec<Process> {
         // The name may hold blanks and brackets: the fields begin after the last one.
         let Ok(stat) = fs::read_to_string(folder.join("stat")) else { continue };
         let Some((_, fields)) = stat.rsplit_once(')') else { continue };
-        let mut fields = fields.split_whitespace();
-        let (state, parent) = (fields.next().unwrap_or("X"), fields.next().unwrap_or("0"));
+        let state = fields.split_whitespace().next().unwrap_or("X");
         if !matches!(state, "Z" | "X") {
-            found.push(Process { pid, command: command.trim().to_owned(), parent: parent.parse().unwrap_or(0) });
+            found.push(Process { pid, command: command.trim().to_owned() });
         }
     }
     found
+}
+
+/// Whether the process of this `/proc` folder has a file below `root` open.
+fn holds_below(folder: &Path, root: &Path) -> bool {
+    fs::read_dir(folder.join("fd"))
+        .is_ok_and(|fds| fds.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.starts_with(root))))
 }
 
 /// Sends a signal to a process of the test's own.
@@ -508,17 +512,27 @@ impl Project {
 
     /// Starts the binary on a terminal of its own, 100 columns wide.
     pub fn terminal(&self, args: &[&str]) -> Terminal {
-        let size = nix::pty::Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
-        let pty = nix::pty::openpty(Some(&size), None).expect("a pseudo-terminal");
+        use nix::fcntl::OFlag;
+        // Close-on-exec from the first moment: a master that another test's child inherited would never hang up.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = nix::pty::posix_openpt(flags).expect("a pseudo-terminal");
+        nix::pty::grantpt(&master).and_then(|()| nix::pty::unlockpt(&master)).expect("a pseudo-terminal");
+        let name = nix::pty::ptsname_r(&master).expect("a pseudo-terminal has a name");
+        if let Some(uid) = self.user {
+            std::os::unix::fs::chown(&name, Some(uid), None).expect("root may chown");
+        }
+        let open =
+            || fs::OpenOptions::new().read(true).write(true).custom_flags(flags.bits()).open(&name).expect("its other side");
+        let sized = Command::new("stty").args(["cols", "100", "rows", "30"]).stdin(open()).status();
+        assert!(sized.is_ok_and(|status| status.success()), "stty sets the size");
         // `setsid --ctty` makes it the controlling terminal and then becomes the command: the pid stays the same.
         let mut command = self.command(Path::new("setsid"));
         command.arg("--ctty").arg(&self.devrun).args(args).env("TERM", "xterm-256color").env_remove("NO_COLOR");
-        let slave = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("a descriptor"));
-        command.stdin(slave(&pty.slave)).stdout(slave(&pty.slave)).stderr(slave(&pty.slave));
+        command.stdin(open()).stdout(open()).stderr(open());
         let child = command.spawn().expect("setsid runs");
+        // The command holds the other side until it is dropped.
         drop(command);
-        drop(pty.slave);
-        let master = fs::File::from(pty.master);
+        let master = fs::File::from(OwnedFd::from(master));
         let screen = Stream::of(Some(master.try_clone().expect("a descriptor")));
         let nothing = || Stream::of(None::<fs::File>);
         let running = Running { args: args.join(" "), child, started: Instant::now(), stdout: nothing(), stderr: nothing() };
@@ -566,14 +580,10 @@ impl Project {
         i32::try_from(pid).expect("a pid is an i32")
     }
 
-    /// The keepers of this project: children or former children of its supervisors, found by their environment.
+    /// The keepers of this project. A keeper has no environment and no folder of its own to know it by, but it holds the
+    /// project's journal open.
     pub fn keepers(&self) -> Vec<Process> {
-        let home = format!("HOME={}", self.folder.path().join("home").display()).into_bytes();
-        scan(|command, folder| {
-            command.contains("__keeper")
-                && fs::read(folder.join("environ"))
-                    .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|variable| variable == home))
-        })
+        scan(|command, folder| command.contains("__keeper") && holds_below(folder, self.folder.path()))
     }
 
     /// Fixture processes of this project that are alive; `name` narrows to one service, empty is all.
@@ -592,6 +602,7 @@ impl Project {
             command.contains(&self.token)
                 || command.contains(root.to_str().unwrap_or("\0"))
                 || fs::read_link(folder.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&root))
+                || holds_below(folder, &root)
                 || fs::read(folder.join("environ")).is_ok_and(|environ| environ.windows(mark.len()).any(|window| window == mark))
         })
     }

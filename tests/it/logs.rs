@@ -76,7 +76,8 @@ fn tail_counts_lines_and_follow_survives_a_restart() {
     follow.wait_for("line 5");
     follow.signal(nix::sys::signal::Signal::SIGINT);
     let ended = follow.outcome();
-    assert!(matches!(ended.code, Some(0 | 130)), "{ended}");
+    // A shell says 130 for either end.
+    assert!(matches!((ended.code, ended.signal), (Some(0 | 130), _) | (_, Some(libc::SIGINT))), "{ended}");
     assert_eq!(project.wait_state("a", "running")["state"], "running", "the viewer's end is not the stack's");
 }
 
@@ -92,9 +93,10 @@ fn bytes_that_are_no_text_are_kept_and_harmless() {
     });
     assert!(raw.windows(2).any(|window| window == [0xff, 0xfe]), "the file keeps the bytes");
     assert!(raw.windows(4).any(|window| window == b"\x1b]52"), "the file keeps the bytes");
-    let logs = project.run(&["logs", "a"]).code(0);
-    assert!(!logs.stdout.contains('\x1b') && !logs.stdout.contains('\x07'), "{logs}");
-    assert!(logs.stdout.contains("bad") && logs.stdout.contains("end"), "{logs}");
+    // On a terminal nothing but text and colours arrives; a pipe gets the bytes as they are.
+    let shown = project.terminal(&["logs", "a"]).outcome().code(0);
+    assert!(!shown.stdout.contains("\x1b]") && !shown.stdout.contains('\x07'), "{shown}");
+    assert!(shown.stdout.contains("bad") && shown.stdout.contains("end"), "{shown}");
     project.run(&["down"]).code(0);
     assert!(project.run(&["logs", "a"]).code(0).stdout.contains("no newline"), "a last line without its end is a line");
 }
@@ -124,10 +126,11 @@ fn a_log_file_is_rotated_and_kept_within_its_limit() {
     let project = Project::new().procfile(
         r#"
         [services.a]
-        run = "sh -c 'i=0; while [ $i -lt 4000 ]; do echo \"line $i 0123456789012345678901234567890123456789\"; i=$((i+1)); done; touch written; exec sleep 1000'"
+        run = "sh a.sh"
         log = { max_size = "32K", max_files = 2 }
         "#,
     );
+    project.write("a.sh", "seq -f 'line %g 0123456789012345678901234567890123456789' 0 3999\ntouch written\nexec sleep 1000\n");
     project.run(&["up", "-d"]).code(0);
     eventually("all lines were written", PATIENCE, || project.path("written").exists().then_some(()));
     eventually("the last line is in the log", PATIENCE, || {
@@ -136,7 +139,7 @@ fn a_log_file_is_rotated_and_kept_within_its_limit() {
     let mut total = 0;
     let mut files = 0;
     for entry in std::fs::read_dir(project.path(".devrun/logs")).expect("the logs").flatten() {
-        if entry.file_name().to_string_lossy().starts_with("a.") {
+        if entry.file_name().to_string_lossy().starts_with("a.log") {
             files += 1;
             total += entry.metadata().map_or(0, |metadata| metadata.len());
         }

@@ -1,8 +1,16 @@
 //! Everything that needs the operating system or the whole binary, in one test binary, as each one links everything.
 
+mod config;
 mod failing;
+mod fetch;
 mod harness;
+mod init;
+mod invalid;
 mod layers;
 mod lifecycle;
 mod logs;
+mod probes;
+mod process;
+mod recipes;
+mod secrets;
 mod stopping;

@@ -1,1 +1,8 @@
-//! Tests of the project as a whole.
+//! Tests of the project as a whole: a builder for plans, a stage that feeds events and writes down what comes out, the
+//! scenarios, and the table over every phase and event.
+
+mod restarts;
+mod stage;
+mod starts;
+mod stops;
+mod table;

@@ -28,7 +28,6 @@ impl Cancel {
         self.0.load(Ordering::Relaxed)
     }
     /// Gives up when dropped: held by the future, so that dropping it ends what runs on the blocking threads.
-    #[must_use]
     pub fn on_drop(&self) -> CancelOnDrop {
         CancelOnDrop(self.clone())
     }
@@ -68,12 +67,13 @@ impl Ended {
     #[must_use]
     pub fn complaint(&self) -> String {
         let lines = || self.stderr.lines().chain(self.stdout.lines()).map(str::trim).filter(|line| !line.is_empty());
-        let telling = lines().find(|line| {
+        let warns = |line: &&str| line.to_ascii_lowercase().starts_with("warn");
+        let telling = lines().filter(|line| !warns(line)).find(|line| {
             let line = line.to_ascii_lowercase();
-            ["error", "err!", "e:", "not found", "cannot", "could not"].iter().any(|word| line.contains(word))
+            ["error", "e: ", "not found", "cannot", "could not"].iter().any(|word| line.contains(word))
         });
-        match telling.or_else(|| lines().next()) {
-            Some(line) => line.chars().take(200).filter(|c| !c.is_control()).collect(),
+        match telling.or_else(|| lines().find(|line| !warns(line))).or_else(|| lines().next()) {
+            Some(line) => line.chars().take(160).filter(|c| !c.is_control()).collect(),
             None => match (self.code, self.signal) {
                 (Some(code), _) => format!("it exited with {code}"),
                 (None, Some(signal)) => format!("it was ended by signal {signal}"),
@@ -250,6 +250,20 @@ mod tests {
         let cancel = Cancel::default();
         drop(cancel.on_drop());
         assert!(matches!(shell("sleep 600", Duration::from_secs(600), &cancel), Err(NotRun::Cancelled)));
+    }
+
+    #[test]
+    fn the_telling_line_is_found() {
+        for (stderr, told) in [
+            ("WARNING: Retrying after an error\nERROR: no matching distribution\n", "ERROR: no matching distribution"),
+            ("npm error code ECONNREFUSED\nnpm error a log is at …\n", "npm error code ECONNREFUSED"),
+            ("Reading package lists...\nE: Unable to locate package x\n", "E: Unable to locate package x"),
+            ("warning only\n", "warning only"),
+            ("", "it exited with 1"),
+        ] {
+            let ended = Ended { code: Some(1), stderr: stderr.to_owned(), ..Ended::default() };
+            assert_eq!(ended.complaint(), told);
+        }
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! One artifact from a vendor's host into a file.
 //!
-//! Owns: which addresses may be asked, redirects, resuming, retries, and the caps on size and time. The sum is taken while the
-//! bytes come in. Redirects are followed here and not by the client, because each hop's address has to be looked at first: a
-//! vendor's page that redirects into the local network must not make us ask there.
+//! Owns: redirects, resuming, retries, and the caps on size and time. The sum is taken while the bytes come in. Redirects are
+//! followed here and not by the client, because each hop's address has to be looked at first (`client`): a vendor's page that
+//! redirects into the local network must not make us ask there.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,10 +17,8 @@ use sha2::{Digest, Sha256};
 use crate::model::{Failure, FailureKind};
 
 use super::verify::{Pin, hex};
-use super::{FetchOptions, Progress};
+use super::{FetchOptions, Progress, client};
 
-/// Allows plain http to loopback; for tests.
-const ALLOW_HTTP: &str = "DEVRUN_TEST_ALLOW_HTTP";
 /// Shortens the wait for the next byte, in milliseconds; for tests.
 const IDLE: &str = "DEVRUN_TEST_IDLE_MS";
 
@@ -61,7 +58,8 @@ pub enum Missed {
 }
 
 impl Missed {
-    fn integrity(reason: String) -> Self {
+    /// What came is not what should have come, or wants to lead elsewhere.
+    pub(super) fn integrity(reason: String) -> Self {
         Self::Fatal(Failure::new(FailureKind::Integrity, reason))
     }
 }
@@ -84,7 +82,17 @@ pub fn places(url: &str, mirror: Option<&str>) -> Vec<String> {
 /// # Errors
 /// See [`Missed`]. The file is gone then.
 pub async fn download(url: &str, target: &Path, pin: Option<&Pin>, what: &str, options: &FetchOptions) -> Result<Pin, Missed> {
-    let limits = Limits::in_force(&options.env);
+    within(url, target, pin, what, options, Limits::in_force(&options.env)).await
+}
+
+async fn within(
+    url: &str,
+    target: &Path,
+    pin: Option<&Pin>,
+    what: &str,
+    options: &FetchOptions,
+    limits: Limits,
+) -> Result<Pin, Missed> {
     let places = places(url, options.mirror.as_deref());
     let mut reasons = Vec::new();
     for place in &places {
@@ -121,10 +129,10 @@ pub async fn download(url: &str, target: &Path, pin: Option<&Pin>, what: &str, o
 /// # Errors
 /// See [`Missed`].
 pub async fn text(url: &str, scratch: &Path, options: &FetchOptions) -> Result<String, Missed> {
-    download(url, scratch, None, "its checksum", options).await?;
-    let read = std::fs::metadata(scratch).and_then(|meta| {
-        if meta.len() > 1 << 20 { Err(std::io::Error::other("it is too long")) } else { std::fs::read_to_string(scratch) }
-    });
+    let limits = Limits { bytes: 1 << 20, ..Limits::in_force(&options.env) };
+    let name = file_name(url);
+    within(url, scratch, None, &name, options, limits).await?;
+    let read = std::fs::read_to_string(scratch);
     let _gone = std::fs::remove_file(scratch);
     read.map_err(|error| Missed::GiveWay(format!("{url}: {error}")))
 }
@@ -251,7 +259,9 @@ async fn one(url: &str, sink: &mut Sink, limits: &Limits, options: &FetchOptions
     loop {
         match tokio::time::timeout(limits.idle, response.chunk()).await {
             Err(_) => return Err(Broken::Again(format!("nothing came for {} s", limits.idle.as_secs_f32()))),
-            Ok(Err(error)) => return Err(Broken::Again(format!("it was cut after {} bytes: {}", sink.size, root(&error)))),
+            Ok(Err(error)) => {
+                return Err(Broken::Again(format!("it was cut after {} bytes: {}", sink.size, client::root(&error))));
+            }
             Ok(Ok(None)) => break,
             Ok(Ok(Some(bytes))) => {
                 sink.take(&bytes).map_err(Broken::Missed)?;
@@ -269,7 +279,7 @@ async fn one(url: &str, sink: &mut Sink, limits: &Limits, options: &FetchOptions
 async fn request(url: &str, from: u64, limits: &Limits, options: &FetchOptions) -> Result<reqwest::Response, Broken> {
     let mut url = Url::parse(url).map_err(|error| Broken::Missed(Missed::GiveWay(format!("{url} is no URL: {error}"))))?;
     for hop in 0..=limits.redirects {
-        let client = client(&url, hop > 0, limits, options).await?;
+        let client = client::of_hop(&url, hop > 0, limits, options).await.map_err(Broken::Missed)?;
         let mut request = client.get(url.clone());
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
@@ -279,9 +289,13 @@ async fn request(url: &str, from: u64, limits: &Limits, options: &FetchOptions) 
             Err(_) => return Err(Broken::Again(format!("{} does not answer", host(&url)))),
             Ok(Err(error)) if error.is_connect() => {
                 // A host that refuses or has no address will not be there in a second; the next source may be.
-                return Err(Broken::Missed(Missed::GiveWay(format!("{} cannot be reached: {}", host(&url), root(&error)))));
+                return Err(Broken::Missed(Missed::GiveWay(format!(
+                    "{} cannot be reached: {}",
+                    host(&url),
+                    client::root(&error)
+                ))));
             }
-            Ok(Err(error)) => return Err(Broken::Again(format!("{}: {}", host(&url), root(&error)))),
+            Ok(Err(error)) => return Err(Broken::Again(format!("{}: {}", host(&url), client::root(&error)))),
             Ok(Ok(response)) => response,
         };
         let status = response.status();
@@ -306,126 +320,8 @@ async fn request(url: &str, from: u64, limits: &Limits, options: &FetchOptions) 
     Err(Broken::Missed(Missed::GiveWay(format!("more than {} redirects", limits.redirects))))
 }
 
-/// A client for this one hop. The addresses that were looked at are the ones it connects to, so that a name cannot change
-/// its mind between the check and the connection.
-async fn client(url: &Url, redirected: bool, limits: &Limits, options: &FetchOptions) -> Result<reqwest::Client, Broken> {
-    let away = |reason: String| Broken::Missed(Missed::GiveWay(reason));
-    let fatal = |reason: String| Broken::Missed(Missed::integrity(reason));
-    let Some(host_name) = url.host_str() else { return Err(away(format!("{url} names no host"))) };
-    let bare = host_name.trim_start_matches('[').trim_end_matches(']');
-    let literal: Option<IpAddr> = bare.parse().ok();
-    let http_allowed = options.env.get(ALLOW_HTTP).is_some_and(|value| value == "1");
-    match url.scheme() {
-        "https" => {}
-        "http" if http_allowed && literal.is_some_and(|address| address.is_loopback()) => {}
-        "http" if redirected => return Err(fatal(format!("it redirects to {url}, which is not https"))),
-        _ => return Err(away(format!("{url} is not https"))),
-    }
-    let port = url.port_or_known_default().unwrap_or(443);
-    let proxies = proxies(&options.env).map_err(away)?;
-    let behind_proxy = !proxies.is_empty();
-    let addresses: Vec<SocketAddr> = match literal {
-        Some(address) => vec![SocketAddr::new(address, port)],
-        // The proxy looks names up, and this machine often cannot.
-        None if behind_proxy => Vec::new(),
-        None => match tokio::time::timeout(limits.connect, tokio::net::lookup_host((bare, port))).await {
-            Ok(Ok(found)) => found.collect(),
-            Ok(Err(error)) => return Err(away(format!("{bare} cannot be reached: {error}"))),
-            Err(_) => return Err(away(format!("{bare} cannot be reached: its name is not answered"))),
-        },
-    };
-    // Loopback under the test flag is what the tests' own servers are; they redirect too.
-    let tolerated = |address: &SocketAddr| url.scheme() == "http" && http_allowed && address.ip().is_loopback();
-    if redirected && let Some(inside) = addresses.iter().find(|address| !tolerated(address) && is_local(address.ip())) {
-        return Err(fatal(format!("it redirects to {}, which is not on the public network", inside.ip())));
-    }
-    provider();
-    let mut builder = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(limits.connect)
-        .user_agent(concat!("devrun/", env!("CARGO_PKG_VERSION")));
-    for proxy in proxies {
-        builder = builder.proxy(proxy);
-    }
-    if literal.is_none() && !addresses.is_empty() {
-        builder = builder.resolve_to_addrs(bare, &addresses);
-    }
-    builder.build().map_err(|error| {
-        Broken::Missed(Missed::Fatal(
-            Failure::new(FailureKind::Config, format!("secure connections cannot be made: {}", root(&error)))
-                .help("install the system's certificates (package ca-certificates), or name a bundle with SSL_CERT_FILE"),
-        ))
-    })
-}
-
-/// TLS needs a provider before any client is made; whoever is first sets it, and all set the same.
-pub fn provider() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        let _set_meanwhile = rustls::crypto::ring::default_provider().install_default();
-    }
-}
-
-/// The caller's proxies, from the caller's environment and not from ours.
-fn proxies(env: &BTreeMap<String, String>) -> Result<Vec<reqwest::Proxy>, String> {
-    let given = |names: [&str; 2]| names.iter().find_map(|name| env.get(*name)).filter(|value| !value.is_empty());
-    let except = given(["no_proxy", "NO_PROXY"]).and_then(|list| reqwest::NoProxy::from_string(list));
-    let mut proxies = Vec::new();
-    for names in [["https_proxy", "HTTPS_PROXY"], ["all_proxy", "ALL_PROXY"]] {
-        if let Some(url) = given(names) {
-            let proxy = reqwest::Proxy::https(url).map_err(|error| format!("{} is no proxy: {}", names[1], root(&error)))?;
-            proxies.push(proxy.no_proxy(except.clone()));
-        }
-    }
-    Ok(proxies)
-}
-
-/// Addresses that a vendor's redirect has no business with.
-#[must_use]
-pub fn is_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            v4.is_loopback()
-                || v4.is_private()
-                || v4.is_link_local()
-                || v4.is_unspecified()
-                || v4.is_broadcast()
-                || v4.is_multicast()
-                || v4.is_documentation()
-                || a == 0
-                || (a == 100 && (64..128).contains(&b))
-                || (a == 198 && (18..20).contains(&b))
-                || a >= 240
-        }
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_local(IpAddr::V4(v4)),
-            None => {
-                let first = v6.segments()[0];
-                v6.is_loopback()
-                    || v6.is_unspecified()
-                    || v6.is_multicast()
-                    || (first & 0xfe00) == 0xfc00
-                    || (first & 0xffc0) == 0xfe80
-                    // The translated forms of an IPv4 address: what is behind them is not seen from here.
-                    || first == 0x2002
-                    || v6.segments()[..2] == [0x64, 0xff9b]
-            }
-        },
-    }
-}
-
 fn host(url: &Url) -> &str {
     url.host_str().unwrap_or("the host")
-}
-
-/// The innermost cause, which is the one that says something.
-fn root(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 /// The sum in a `.sha256` file: alone, or `SUM  NAME` among others.
@@ -472,30 +368,6 @@ pub fn took(since: Instant) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn local_addresses_are_known() {
-        for local in [
-            "127.0.0.1",
-            "10.1.2.3",
-            "172.16.0.1",
-            "192.168.1.1",
-            "169.254.169.254",
-            "0.0.0.0",
-            "100.64.0.1",
-            "::1",
-            "fe80::1",
-            "fc00::1",
-            "::ffff:10.0.0.1",
-            "64:ff9b::a00:1",
-            "255.255.255.255",
-        ] {
-            assert!(is_local(local.parse().unwrap()), "{local}");
-        }
-        for public in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111"] {
-            assert!(!is_local(public.parse().unwrap()), "{public}");
-        }
-    }
 
     #[test]
     fn sums_are_read_in_both_forms() {

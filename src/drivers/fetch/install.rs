@@ -16,8 +16,9 @@ use crate::model::{Failure, FailureKind, RecipeData};
 use super::catalog::{Catalog, Source};
 use super::command::{Cancel, NotRun, Run};
 use super::download::{self, Missed};
+use super::entry::{Entry, Manifest};
 use super::lockfile;
-use super::store::{Entry, Manifest, Stage, Store};
+use super::store::{Stage, Store};
 use super::verify::{self, Pin};
 use super::version::Request;
 use super::{FetchOptions, blocking, package, platform, search, unpack};
@@ -182,7 +183,8 @@ fn place(
             )
         })?;
     }
-    let tools = executables(job, &tree).map_err(&broken)?;
+    // The artifact is what it should be and still lacks what is wanted: another source may have it.
+    let tools = executables(job, &tree).map_err(Missed::GiveWay)?;
     if artifacts.is_empty() {
         for (name, path) in &tools {
             let pin =

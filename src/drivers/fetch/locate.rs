@@ -8,10 +8,11 @@ use crate::model::{Failure, FailureKind, RecipeUse};
 use super::catalog::{Catalog, Source};
 use super::command::Cancel;
 use super::download::Missed;
+use super::entry::Entry;
 use super::install::{Job, install};
 use super::lockfile::{self, LockFile};
 use super::search;
-use super::store::{Entry, Store};
+use super::store::Store;
 use super::version::Request;
 use super::{FetchOptions, Located, blocking, platform};
 
@@ -95,7 +96,7 @@ impl Search {
         if aim == Aim::Look {
             return Err(self.not_here(&candidates, notes));
         }
-        self.from_candidates(candidates, &store, aim, notes).await
+        self.fetch_first(candidates, &store, aim, notes).await
     }
 
     /// A folder, or the server itself, that the procfile names.
@@ -256,7 +257,7 @@ impl Search {
         Ok(Err(rejected))
     }
 
-    async fn from_candidates(
+    async fn fetch_first(
         self,
         mut candidates: Vec<Candidate>,
         store: &Store,
@@ -320,7 +321,13 @@ impl Search {
                     return self.stored(&entry, why);
                 }
                 Err(Missed::Fatal(failure)) => return Err(failure),
-                Err(Missed::GiveWay(reason)) => notes.push(format!("{label}: {reason}")),
+                Err(Missed::GiveWay(reason)) => {
+                    // A host is named in its own reason, and a long URL beside it would hide what matters.
+                    let note = if label.starts_with("url ") { reason } else { format!("{label}: {reason}") };
+                    if !notes.contains(&note) {
+                        notes.push(note);
+                    }
+                }
             }
         }
         let mut failure = self.nothing(notes);
@@ -340,11 +347,10 @@ impl Search {
 
     /// Nothing fits and nothing could be had.
     fn nothing(&self, mut notes: Vec<String>) -> Failure {
-        notes.dedup();
         let mut reason = format!("no {} here, and none could be fetched", self.wanted());
         if self.options.offline {
             reason = format!("no {} here, and offline none is fetched", self.wanted());
-            notes.retain(|note| !note.ends_with(": offline"));
+            notes.retain(|note| !note.ends_with("offline"));
         }
         if !notes.is_empty() {
             reason = format!("{reason}: {}", notes.join("; "));

@@ -12,8 +12,10 @@
 //! it runs.
 
 pub mod catalog;
+pub mod client;
 pub mod command;
 pub mod download;
+pub mod entry;
 pub mod install;
 mod locate;
 pub mod lockfile;

@@ -93,20 +93,30 @@ pub fn required<'a>(recipe: &'a RecipeData, catalog: &Catalog) -> Vec<&'a str> {
 /// The name of what is missing.
 pub fn tools_in(folder: &Path, recipe: &RecipeData, catalog: &Catalog) -> Result<BTreeMap<String, PathBuf>, String> {
     let mut tools = BTreeMap::new();
+    let server = recipe.bin.first();
+    let find = |name: &str| {
+        let beside = sibling(folder).filter(|_| server.is_some_and(|server| server != name));
+        [Some(folder.to_owned()), beside].into_iter().flatten().map(|folder| folder.join(name)).find(|path| is_executable(path))
+    };
     for name in required(recipe, catalog) {
-        let path = folder.join(name);
-        if !is_executable(&path) {
-            return Err(name.to_owned());
-        }
-        tools.insert(name.to_owned(), path);
+        tools.insert(name.to_owned(), find(name).ok_or_else(|| name.to_owned())?);
     }
     for name in recipe.bin.iter().chain(&catalog.optional) {
-        let path = folder.join(name);
-        if !tools.contains_key(name) && is_executable(&path) {
+        if let Some(path) = find(name).filter(|_| !tools.contains_key(name)) {
             tools.insert(name.clone(), path);
         }
     }
     Ok(tools)
+}
+
+/// `bin` and `sbin` of one prefix are one folder: distributions put the server into one and what sets it up into the other.
+fn sibling(folder: &Path) -> Option<PathBuf> {
+    let other = match folder.file_name()?.to_str()? {
+        "sbin" => "bin",
+        "bin" => "sbin",
+        _ => return None,
+    };
+    Some(folder.parent()?.join(other))
 }
 
 /// The folder that really holds the server, where `folder` only links to it: a link on PATH often comes without the tools
@@ -201,7 +211,8 @@ pub fn system(
                 }
             },
         };
-        if !asked.insert(folder.clone()) {
+        // On many systems /bin is a link to /usr/bin.
+        if !asked.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone())) {
             continue;
         }
         match ask_version(&folder.join(server), &catalog.version_args, &BTreeMap::new(), env, cancel) {
@@ -260,6 +271,19 @@ mod tests {
         assert_eq!(found.folder, old);
         assert!(!found.tools.contains_key("psql"), "a client came from another folder");
         assert_eq!(system(&recipe, &catalog, &Request::new(Some("3")), &env, &Cancel::default()).0, None);
+    }
+
+    #[test]
+    fn bin_and_sbin_of_one_prefix_are_one_folder() {
+        let root = tempfile::tempdir().unwrap();
+        script(&root.path().join("sbin/made-upd"), "echo 1.2");
+        script(&root.path().join("bin/made-init"), "exit 1");
+        let recipe = recipe(&["made-upd", "made-init"]);
+        let catalog = Catalog::of("made-up").unwrap();
+        let tools = tools_in(&root.path().join("sbin"), &recipe, &catalog).unwrap();
+        assert_eq!(tools["made-init"], root.path().join("bin/made-init"));
+        // The server itself is not looked for next door: its folder is what is being asked about.
+        assert_eq!(tools_in(&root.path().join("bin"), &recipe, &catalog).unwrap_err(), "made-upd");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! An entry is complete or absent: it is built under a temporary name, synced and renamed. It holds nothing of any
 //! project. Everything here is an optimisation, so callers go on without it when something fails.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -14,11 +15,14 @@ use super::remove::remove_below;
 
 const DRAFT: &str = ".draft-";
 
-/// Where entries lie: `$XDG_CACHE_HOME/devrun/init`, `~/.cache/devrun/init`, for root `/var/cache/devrun/init`. None
-/// where neither is known.
+/// Where entries lie: `$XDG_CACHE_HOME/devrun/init`, `~/.cache/devrun/init`, for root `/var/cache/devrun/init`. The
+/// service's own environment is asked first, then ours. None where neither knows.
 #[must_use]
-pub fn cache_folder() -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+pub fn cache_folder(env: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        let theirs = env.get(name).map(PathBuf::from);
+        theirs.or_else(|| std::env::var_os(name).map(PathBuf::from)).filter(|path| path.is_absolute())
+    };
     let base = absolute("XDG_CACHE_HOME").or_else(|| {
         if rustix::process::geteuid().is_root() {
             Some(PathBuf::from("/var/cache"))
@@ -152,7 +156,34 @@ fn copy_file(from: &Path, to: &Path, mode: u32) -> io::Result<()> {
     if rustix::fs::ioctl_ficlone(&target, &source).is_ok() {
         return Ok(());
     }
-    io::copy(&mut source, &mut target).map(|_| ())
+    let length = source.metadata()?.len();
+    if length < SPARSE_FROM {
+        io::copy(&mut source, &mut target).map(|_| ())
+    } else {
+        copy_sparse(&mut source, &mut target, length)
+    }
+}
+
+/// Files of this size and more are worth a look for zeros.
+const SPARSE_FROM: u64 = 1024 * 1024;
+const BLOCK: usize = 64 * 1024;
+static ZEROS: [u8; BLOCK] = [0; BLOCK];
+
+/// Copies a file without its blocks of zeros: a fresh write-ahead log is 16 MiB of hardly anything else.
+fn copy_sparse(source: &mut File, target: &mut File, length: u64) -> io::Result<()> {
+    let mut block = vec![0u8; BLOCK];
+    let mut left = length;
+    while left > 0 {
+        let wanted = BLOCK.min(usize::try_from(left).unwrap_or(BLOCK));
+        source.read_exact(&mut block[..wanted])?;
+        if block[..wanted] == ZEROS[..wanted] {
+            target.seek_relative(i64::try_from(wanted).unwrap_or(i64::MAX))?;
+        } else {
+            target.write_all(&block[..wanted])?;
+        }
+        left -= wanted as u64;
+    }
+    target.set_len(length)
 }
 
 #[cfg(test)]
@@ -167,8 +198,16 @@ mod tests {
         std::fs::write(from.join("base/1/112"), vec![7u8; 100_000]).unwrap();
         std::fs::write(from.join("PG_VERSION"), "15\n").unwrap();
         std::fs::set_permissions(from.join("PG_VERSION"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        let mut log = vec![0u8; 3 * BLOCK * 20 + 17];
+        for at in [0, BLOCK * 31 + 5, BLOCK * 60 + 16] {
+            log[at] = 1;
+        }
+        std::fs::write(from.join("wal"), &log).unwrap();
+        std::fs::write(from.join("zeros"), vec![0u8; 2 << 20]).unwrap();
         let to = folder.path().join("to");
         copy_tree(&from, &to).unwrap();
+        assert!(std::fs::read(to.join("wal")).unwrap() == log);
+        assert!(std::fs::read(to.join("zeros")).unwrap() == vec![0u8; 2 << 20]);
         assert_eq!(std::fs::read(to.join("base/1/112")).unwrap(), vec![7u8; 100_000]);
         assert_eq!(std::fs::metadata(to.join("PG_VERSION")).unwrap().mode() & 0o777, 0o600);
         std::os::unix::fs::symlink("/etc", from.join("link")).unwrap();

@@ -13,6 +13,11 @@ pub(super) fn open_below(parent: impl AsFd, name: &std::ffi::CStr) -> Result<Own
 /// Removes the folder `name` of `parent` with all it holds. A folder of another device ends it with EXDEV: something is
 /// mounted there that is not ours.
 pub(super) fn remove_below(parent: impl AsFd, name: &std::ffi::CStr) -> Result<(), Errno> {
+    remove_marked(parent, name, &[])
+}
+
+/// The same, with the named files of the folder removed last: killed in the middle, what is left still carries them.
+pub(super) fn remove_marked(parent: impl AsFd, name: &std::ffi::CStr, marks: &[&str]) -> Result<(), Errno> {
     let parent = parent.as_fd();
     let folder = open_below(parent, name)?;
     if rustix::fs::fstat(&folder)?.st_dev != rustix::fs::fstat(parent)?.st_dev {
@@ -21,7 +26,7 @@ pub(super) fn remove_below(parent: impl AsFd, name: &std::ffi::CStr) -> Result<(
     for entry in Dir::read_from(&folder)? {
         let entry = entry?;
         let child = entry.file_name();
-        if child.to_bytes() == b"." || child.to_bytes() == b".." {
+        if child.to_bytes() == b"." || child.to_bytes() == b".." || marks.iter().any(|mark| mark.as_bytes() == child.to_bytes()) {
             continue;
         }
         let is_folder = match entry.file_type() {
@@ -39,6 +44,12 @@ pub(super) fn remove_below(parent: impl AsFd, name: &std::ffi::CStr) -> Result<(
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+    for mark in marks {
+        match rustix::fs::unlinkat(&folder, *mark, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
         }
     }
     match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
@@ -64,6 +75,21 @@ mod tests {
         remove_below(&parent, c"tree").unwrap();
         assert!(!folder.path().join("tree").exists());
         assert!(outside.path().join("kept").exists());
+    }
+
+    #[test]
+    fn marks_outlive_a_removal_that_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("tree");
+        std::fs::create_dir_all(tree.join("data")).unwrap();
+        std::fs::write(tree.join("mark"), "").unwrap();
+        // A name of a folder cannot be unlinked as a file, which stands for a removal that ends in the middle.
+        std::fs::create_dir(tree.join("broken")).unwrap();
+        let parent = std::fs::File::open(folder.path()).unwrap();
+        assert!(remove_marked(&parent, c"tree", &["broken", "mark"]).is_err());
+        assert!(tree.join("mark").exists() && !tree.join("data").exists());
+        remove_marked(&parent, c"tree", &["mark"]).unwrap();
+        assert!(!tree.exists());
     }
 
     #[test]

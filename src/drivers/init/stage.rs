@@ -16,13 +16,15 @@ use serde::{Deserialize, Serialize};
 
 use super::durable::{failed, nonce, rename_new, sync_below, write_durably};
 use super::record::{SCHEMA, is_record};
-use super::remove::remove_below;
+use super::remove::{remove_below, remove_marked};
 use crate::model::{Failure, FailureKind, VolumeSpec};
 
 /// The sentinel's name, beside the engine's own folder and never in it.
 pub const SENTINEL: &str = ".devrun-init.json";
 const STAGE: &str = ".devrun-stage-";
 const MARKER: &str = ".devrun-stage";
+/// Either of these says that a stage is ours, so they are the last to go: a removal may be killed too.
+const MARKS: &[&str] = &[SENTINEL, MARKER];
 
 /// What vouches for an engine's folder, and is its identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +112,7 @@ pub struct Stage {
     /// The volume folder, which carries the lock for as long as it is open.
     lock: File,
     volume: PathBuf,
+    placed: bool,
     name: String,
     recipe: String,
     /// What was noticed on the way.
@@ -154,7 +157,7 @@ pub fn open(volume: &VolumeSpec, recipe: &str) -> Result<Opened, Failure> {
     }
     let stages = survey(volume)?;
     for name in stages {
-        remove_below(&lock, &name)
+        remove_marked(&lock, &name, MARKS)
             .map_err(|error| failed("remove the stage", &path.join(name.to_string_lossy().as_ref()), error))?;
     }
     if let Some(name) = leftover {
@@ -165,7 +168,7 @@ pub fn open(volume: &VolumeSpec, recipe: &str) -> Result<Opened, Failure> {
     let stage = path.join(&name);
     std::fs::DirBuilder::new().mode(0o700).create(&stage).map_err(|error| unusable(&stage, &error))?;
     std::fs::write(stage.join(MARKER), recipe).map_err(|error| unusable(&stage, &error))?;
-    Ok(Opened::Fresh(Stage { lock, volume: path.clone(), name, recipe: recipe.to_owned(), warnings }))
+    Ok(Opened::Fresh(Stage { lock, volume: path.clone(), placed: volume.placed, name, recipe: recipe.to_owned(), warnings }))
 }
 
 fn make_volume(path: &Path) -> Result<(), Failure> {
@@ -249,13 +252,22 @@ impl Stage {
         self.volume.join(&self.name)
     }
 
-    /// Lets other users pass through to the engine's folder, for an engine that runs as one of them.
+    /// Lets other users pass through to the engine's folder, for an engine that runs as one of them. A volume whose place
+    /// the user chose is left as it is.
     ///
     /// # Errors
-    /// When the mode cannot be changed.
+    /// When a mode cannot be changed.
     pub fn let_pass(&self) -> Result<(), Failure> {
-        let path = self.path();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o711)).map_err(|error| failed("chmod", &path, error))
+        let stage = self.path();
+        let folders = [Some(&stage), (!self.placed).then_some(&self.volume)];
+        for folder in folders.into_iter().flatten() {
+            std::fs::metadata(folder)
+                .and_then(|metadata| {
+                    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(metadata.mode() & 0o777 | 0o011))
+                })
+                .map_err(|error| failed("chmod", folder, error))?;
+        }
+        Ok(())
     }
 
     /// Writes the sentinel, makes the stage durable and renames it into place. No process of the step may live any more.
@@ -280,7 +292,7 @@ impl Stage {
     /// When it cannot be removed; the next run tries again.
     pub fn discard(self) -> Result<(), Failure> {
         let name = CString::new(self.name.as_str()).map_err(|error| failed("remove", &self.path(), error))?;
-        remove_below(&self.lock, &name).map_err(|error| failed("remove", &self.path(), error))
+        remove_marked(&self.lock, &name, MARKS).map_err(|error| failed("remove", &self.path(), error))
     }
 }
 

@@ -105,8 +105,9 @@ impl Checks {
     /// What costs nothing is asked first; the first miss ends the attempt.
     async fn every(&self, context: &Context) -> Verdict {
         let (mut answers, mut notes) = (Vec::new(), Vec::new());
-        let (dear, cheap): (Vec<&Item>, Vec<&Item>) = self.items.iter().partition(|item| item.check.endpoint().is_some());
-        for item in cheap.into_iter().chain(dear) {
+        let mut items: Vec<&Item> = self.items.iter().collect();
+        items.sort_by_key(|item| item.price());
+        for item in items {
             let hit = item.attempt(context).await?;
             answers.push(hit.answer);
             notes.extend(hit.note);
@@ -139,6 +140,16 @@ impl Checks {
 }
 
 impl Item {
+    /// What is told or looked up comes before a connection, and that before a process.
+    fn price(&self) -> u8 {
+        match self.check {
+            Check::Log { .. } | Check::Notify | Check::Uptime { .. } => 0,
+            Check::File { .. } | Check::Unix { .. } => 1,
+            Check::Cmd { .. } => 3,
+            _ => 2,
+        }
+    }
+
     fn stays(&self, context: &Context) -> bool {
         match (&self.ready, &self.check) {
             (Prepared::Log(log), _) => !log.waits(),
@@ -205,8 +216,12 @@ impl Item {
 
 fn prepare(check: &Check, notified: &Arc<AtomicBool>) -> Prepared {
     let pattern = |text: &str| {
-        regex::bytes::Regex::new(text)
-            .map_err(|error| unusable(format!("{text:?} is no pattern: {error}"), "see https://docs.rs/regex for the syntax"))
+        regex::bytes::Regex::new(text).map_err(|error| {
+            unusable(
+                format!("{text:?} is no pattern: {error}"),
+                "write signs that stand for themselves with a backslash: `\\.`, `\\(`",
+            )
+        })
     };
     match check {
         Check::Log { pattern: text } => match pattern(text) {

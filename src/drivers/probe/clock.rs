@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 /// The least step.
 pub const LEAST: Duration = Duration::from_millis(1);
 
+#[cfg(target_os = "linux")]
 /// Above this a millisecond more or less is below the 2 % that a step may be late anyway.
 const COARSE: Duration = Duration::from_millis(20);
 
@@ -50,6 +51,7 @@ pub struct Sleeper {
     #[cfg(target_os = "linux")]
     timer: Option<precise::Timer>,
     /// No descriptor was to be had: the runtime's timer has to do.
+    #[cfg(target_os = "linux")]
     coarse: bool,
 }
 

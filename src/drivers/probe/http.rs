@@ -180,8 +180,10 @@ async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<usize, Mis
 async fn header_length(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<usize, Miss> {
     let mut searched = 0usize;
     loop {
-        if let Some(end) = find(&buffer[searched..], b"\r\n\r\n") {
-            return Ok(searched + end + 4);
+        // A bare line feed ends a line as well (RFC 9112 2.2); small servers write it.
+        let ends = [b"\r\n\r\n".as_slice(), b"\n\n"].map(|end| find(&buffer[searched..], end).map(|at| at + end.len()));
+        if let Some(end) = ends.into_iter().flatten().min() {
+            return Ok(searched + end);
         }
         if !looks_like_http(buffer) {
             return Err(Miss::new(format!("it answers, but not with HTTP: {:?}", excerpt(buffer))));
@@ -211,7 +213,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 
 fn head(bytes: &[u8]) -> Result<Reply, Miss> {
     let text = String::from_utf8_lossy(bytes);
-    let mut lines = text.split("\r\n");
+    let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();
     let status = first
         .strip_prefix("HTTP/1.")

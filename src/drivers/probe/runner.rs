@@ -63,17 +63,15 @@ pub struct ProbeHandle {
 
 #[derive(Default)]
 struct Shared {
-    /// Readiness and liveness each wait for their own nudges.
-    ready: Notify,
-    alive: Notify,
+    /// Only the quick attempts of readiness wait for it; after the first pass a permit is stored and nobody woken.
+    nudged: Notify,
     logs: Mutex<Vec<Arc<LogMatch>>>,
     history: Mutex<History>,
 }
 
 impl Shared {
     fn nudge(&self) {
-        self.ready.notify_one();
-        self.alive.notify_one();
+        self.nudged.notify_one();
     }
 }
 
@@ -229,7 +227,7 @@ impl Loop {
         };
         let nudged = tokio::select! {
             () = sleeper.sleep(wait) => false,
-            () = self.shared.ready.notified() => true,
+            () = self.shared.nudged.notified() => true,
         };
         // What was told ends a wait for it at once; for the rest a nudge only shortens the step.
         if nudged && miss.again == Again::Step {

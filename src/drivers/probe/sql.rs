@@ -7,6 +7,7 @@ use crate::model::ready::Endpoint;
 use super::{dial::Gate, verdict::Verdict};
 
 /// Who logs in where.
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only the driver reads it"))]
 pub(super) struct Login<'a> {
     /// The user.
     pub user: &'a str,

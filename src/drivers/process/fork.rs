@@ -7,7 +7,7 @@
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Seek};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
@@ -21,9 +21,9 @@ const LIMITS: u8 = 1;
 const NAMESPACE: u8 = 2;
 const USER: u8 = 3;
 const CHDIR: u8 = 4;
-const FDS: u8 = 5;
+pub(super) const FDS: u8 = 5;
 const TTY: u8 = 6;
-const EXEC: u8 = 7;
+pub(super) const EXEC: u8 = 7;
 
 /// Which step failed, and with what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub struct Forker {
     nofile: Option<(u64, u64)>,
 }
 
-/// A lock that is ready to be inherited.
+/// A lock that is ready to be inherited. Descriptors 0 to 2 are taken in the keeper, so it survives the child's shuffle.
 #[derive(Debug)]
 pub struct Inherited {
     file: File,
@@ -112,12 +112,14 @@ impl Inherited {
             let mut file = lock::share(&spec.lock)?;
             file.seek(io::SeekFrom::Start(spec.process))?;
             let meta = file.metadata()?;
-            // Descriptors 0 to 2 are taken in every parent of ours, so this one survives the child's shuffle.
             Ok(Self { key: (meta.dev(), meta.ino()), file })
         };
         open().map_err(Failed::at("lock"))
     }
 }
+
+/// The child's ends of stdout and stderr; one, where both are the terminal.
+type Ends = (OwnedFd, Option<OwnedFd>);
 
 /// Everything that the child needs, ready before the fork.
 struct Prepared<'a> {
@@ -141,11 +143,11 @@ struct Prepared<'a> {
     _words: Vec<CString>,
 }
 
-fn text(value: impl AsRef<OsStr>) -> io::Result<CString> {
+pub(super) fn text(value: impl AsRef<OsStr>) -> io::Result<CString> {
     CString::new(value.as_ref().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
-fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
+pub(super) fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
     words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
@@ -207,7 +209,7 @@ impl Forker {
             _ => Ok(Forked { pid, pidfd: super::signal::open(pid), stdout, stderr, errors, release: release_writer }),
         }
     }
-    fn output(&self, spec: &SpawnSpec) -> io::Result<(OwnedFd, Option<OwnedFd>, (OwnedFd, Option<OwnedFd>))> {
+    fn output(&self, spec: &SpawnSpec) -> io::Result<(OwnedFd, Option<OwnedFd>, Ends)> {
         if spec.tty {
             let pair = nix::pty::openpty(None, None)?;
             for end in [&pair.master, &pair.slave] {
@@ -237,7 +239,7 @@ fn widen(pipe: &OwnedFd) {
     }
 }
 
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
 }
 
@@ -266,7 +268,7 @@ fn maps(run_as: &RunAs) -> Option<(Vec<u8>, Vec<u8>)> {
 ///
 /// # Safety
 /// Only in a forked child.
-unsafe fn give_up(errors: RawFd, step: u8) -> ! {
+pub(super) unsafe fn give_up(errors: RawFd, step: u8) -> ! {
     // SAFETY: errno, write and _exit are async-signal-safe; the buffer is on our stack.
     unsafe {
         let errno = *libc::__errno_location();
@@ -304,8 +306,14 @@ pub(super) unsafe fn reset_signals() {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = libc::SIG_DFL;
         for number in 1..=64 {
-            // KILL, STOP and the two that the C library keeps are refused, as they should be.
+            // KILL and STOP are refused, as they should be.
             libc::sigaction(number, &raw const action, std::ptr::null_mut());
+        }
+        // The C library keeps two for its threads and lets nobody touch them, but an inherited "ignore" of theirs would
+        // leak into the service all the same. All zero is the default disposition in the kernel's own structure too.
+        let plain = [0u64; 8];
+        for number in [32, 33] {
+            libc::syscall(libc::SYS_rt_sigaction, number, plain.as_ptr(), std::ptr::null_mut::<u64>(), 8usize);
         }
         let mut mask: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut mask);
@@ -453,67 +461,6 @@ pub fn verdict(errors: &OwnedFd) -> Option<Result<(), Failed>> {
         }
         Err(nix::Error::EAGAIN | nix::Error::EINTR) => None,
         Ok(_) | Err(_) => Some(Ok(())),
-    }
-}
-
-/// Starts a keeper: a fork of a process with many threads, so nothing but bare calls until exec. Returns its pid and our
-/// end of the socketpair.
-///
-/// # Errors
-/// What the system says; a failed exec as well.
-pub fn start_keeper(program: &std::path::Path, nofile: (u64, u64)) -> io::Result<(i32, OwnedFd)> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-    let (ours, theirs) =
-        socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    let (errors, errors_writer) = pipe()?;
-    let path = text(program)?;
-    let words = [text("devrun")?, text("__keeper")?, text("3")?, text(nofile.0.to_string())?, text(nofile.1.to_string())?];
-    let argv = pointers(&words);
-    let envp = [std::ptr::null::<libc::c_char>()];
-    // Copies above 3, so that the child's `dup2` to 0 … 3 cannot overwrite what it still needs.
-    let above = |fd: RawFd| -> io::Result<OwnedFd> {
-        // SAFETY: an fcntl with an integer argument; the copy is new and only ours.
-        let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 10) };
-        if copy < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just opened it for us.
-        Ok(unsafe { OwnedFd::from_raw_fd(copy) })
-    };
-    let socket = above(theirs.as_raw_fd())?;
-    let null = above(null.as_raw_fd())?;
-    let errors_writer = {
-        let writer = errors_writer;
-        above(writer.as_raw_fd())?
-    };
-    // SAFETY: between fork and exec the child makes only async-signal-safe calls on what was prepared above.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        // SAFETY: we are the forked child.
-        unsafe {
-            reset_signals();
-            let (null, socket) = (null.as_raw_fd(), socket.as_raw_fd());
-            if libc::dup2(null, 0) < 0 || libc::dup2(null, 1) < 0 || libc::dup2(null, 2) < 0 || libc::dup2(socket, 3) < 0 {
-                give_up(errors_writer.as_raw_fd(), FDS);
-            }
-            libc::syscall(libc::SYS_close_range, 4u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
-            libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr());
-            give_up(errors_writer.as_raw_fd(), EXEC)
-        }
-    }
-    if pid < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    drop((socket, theirs, errors_writer));
-    // This one may be waited for: it ends at exec, a fraction of a millisecond away.
-    match verdict(&errors) {
-        Some(Err(failed)) => {
-            // SAFETY: waits for the child that has just told us that it ends.
-            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
-            Err(io::Error::from_raw_os_error(failed.errno))
-        }
-        _ => Ok((pid, ours)),
     }
 }
 

@@ -1,38 +1,18 @@
 //! The supervisor's handle of the keeper: requests go out in the order they are made and none waits for another; what
 //! comes back is routed to whoever asked for that process.
 //!
-//! One task owns the socket. When the keeper dies the same task becomes what the keeper was for the processes that it
-//! leaves: the supervisor is a subreaper too, so they are its children now, and the same tree code waits for them, signals
-//! them and proves them empty, while a new keeper takes what is spawned from then on. It waits for those processes only,
-//! one by one, never for all children.
+//! Owns the handle and its vocabulary; `routing.rs` holds the task behind it.
 
-use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{Signal as SignalStream, SignalKind};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::drivers::journal;
-use crate::model::keeper::{ExitStatus, FromKeeper, Identity, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
+use crate::model::keeper::{ExitStatus, Identity, KeeperHello, ProcessId, SpawnSpec};
 use crate::model::{Failure, FailureKind, Signal};
-
-use super::orphans::Orphans;
-use super::reactor;
-use super::tree::{self, News};
-use super::wire::{Inbox, Outbox, Read};
-use super::{fork, identity};
-
-/// How long a keeper may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
-/// How often a new keeper is tried for, and how long in between.
-const ATTEMPTS: u32 = 10;
-const RETRY: Duration = Duration::from_millis(150);
 
 /// What a keeper is started with.
 #[derive(Debug, Clone)]
@@ -103,10 +83,13 @@ pub enum LinkEvent {
     Gone(Failure),
 }
 
-enum Ask {
+/// What a handle asks of the task.
+#[derive(Debug)]
+pub(super) enum Ask {
     Spawn(Box<SpawnSpec>, mpsc::UnboundedSender<ProcessEvent>),
     Stop(ProcessId, Option<Signal>),
     Signal(ProcessId, Signal),
+    SignalTree(ProcessId, Signal),
     Kill(ProcessId),
     Finish(oneshot::Sender<Vec<(i32, String)>>),
 }
@@ -125,28 +108,14 @@ impl Keeper {
     /// # Errors
     /// When it cannot be started or does not answer within 5 s.
     pub async fn start(options: KeeperOptions) -> Result<(Self, mpsc::UnboundedReceiver<LinkEvent>), Failure> {
-        // SAFETY: prctl with integer arguments. What a dying keeper leaves shall come to us and not to init.
-        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-        let children = tokio::signal::unix::signal(SignalKind::child()).map_err(|error| broken(&error.to_string()))?;
-        let mut options = options;
-        options.hello.supervisor = identity::own();
-        let nofile = raise_nofile();
-        let (line, identity, without) = Line::open(&options, nofile).await?;
         let (asks, asked) = mpsc::unbounded_channel();
-        let (events, heard) = mpsc::unbounded_channel();
-        // Nobody has to listen to the keeper's own news.
-        let _ = events.send(LinkEvent::Ready { identity, without });
-        let link = Link {
-            options,
-            nofile,
-            line: Some(line),
-            events,
-            sinks: HashMap::new(),
-            orphans: Orphans::default(),
-            children,
-            finish: None,
+        #[cfg(target_os = "linux")]
+        let heard = super::routing::begin(options, asked).await?;
+        #[cfg(not(target_os = "linux"))]
+        let heard = {
+            drop((options, asked));
+            return Err(broken("processes can be run on Linux only so far"));
         };
-        tokio::spawn(link.run(asked));
         Ok((Self { asks, next: Arc::new(AtomicU64::new(1)) }, heard))
     }
     /// A number for a process that is about to be spawned.
@@ -173,6 +142,10 @@ impl Keeper {
     pub fn signal(&self, process: ProcessId, signal: Signal) {
         self.ask(Ask::Signal(process, signal));
     }
+    /// One signal to the whole tree at once: `stop.then`. What is orphaned later gets it too.
+    pub fn signal_tree(&self, process: ProcessId, signal: Signal) {
+        self.ask(Ask::SignalTree(process, signal));
+    }
     /// SIGKILL to the whole tree.
     pub fn kill(&self, process: ProcessId) {
         self.ask(Ask::Kill(process));
@@ -189,420 +162,13 @@ impl Keeper {
     }
 }
 
-fn broken(reason: &str) -> Failure {
+pub(super) fn broken(reason: &str) -> Failure {
     Failure::new(FailureKind::Internal, format!("the keeper cannot be started: {reason}")).help("devrun doctor")
 }
 
-/// Raises our limit of open files as far as it goes: each service costs us its log pipes. Returns what it was, which is
-/// what services get.
-fn raise_nofile() -> (u64, u64) {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    static FIRST: std::sync::OnceLock<(u64, u64)> = std::sync::OnceLock::new();
-    *FIRST.get_or_init(|| {
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-        // As it is then; a lack of descriptors is told where it happens.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-        (soft, hard)
-    })
-}
-
-/// The socket to one keeper.
-struct Line {
-    socket: AsyncFd<OwnedFd>,
-    keeper: Identity,
-    inbox: Inbox,
-    outbox: Outbox,
-}
-
-impl Line {
-    async fn open(options: &KeeperOptions, nofile: (u64, u64)) -> Result<(Self, Identity, Vec<String>), Failure> {
-        let (pid, socket) = fork::start_keeper(&options.program, nofile)
-            .map_err(|error| broken(&format!("{}: {error}", options.program.display())))?;
-        let keeper = identity::of(pid).unwrap_or(Identity { pid, start: 0, boot: String::new() });
-        let socket =
-            reactor::register(socket, Interest::READABLE | Interest::WRITABLE).map_err(|error| broken(&error.to_string()))?;
-        let mut line = Self { socket, keeper, inbox: Inbox::default(), outbox: Outbox::default() };
-        let answer = tokio::time::timeout(ANSWER, line.greet(&options.hello)).await;
-        match answer {
-            Ok(Ok((identity, without))) => Ok((line, identity, without)),
-            other => {
-                let failure = match other {
-                    Ok(Err(failure)) => failure,
-                    _ => broken("it does not answer"),
-                };
-                let keeper = line.keeper.clone();
-                drop(line);
-                bury(&keeper).await;
-                Err(failure)
-            }
-        }
-    }
-    async fn greet(&mut self, hello: &KeeperHello) -> Result<(Identity, Vec<String>), Failure> {
-        let failed = |error: std::io::Error| broken(&error.to_string());
-        self.outbox.push(&ToKeeper::Hello(hello.clone()), Vec::new()).map_err(failed)?;
-        loop {
-            self.outbox.flush(self.socket.as_raw_fd()).map_err(failed)?;
-            let mut ready = self.socket.readable().await.map_err(failed)?;
-            match self.inbox.fill(ready.get_inner().as_raw_fd()).map_err(failed)? {
-                Read::Some => {}
-                Read::Nothing => ready.clear_ready(),
-                Read::End => return Err(broken("it ended before it was ready")),
-            }
-            match self.inbox.take::<FromKeeper>().map_err(failed)? {
-                Some((FromKeeper::Ready { identity, without }, _)) => return Ok((identity, without)),
-                Some((FromKeeper::SpawnFailed { step, .. }, _)) => return Err(broken(&step)),
-                _ => {}
-            }
-        }
-    }
-    /// Sends what can be sent now.
-    fn flush(&mut self) -> std::io::Result<bool> {
-        self.outbox.flush(self.socket.as_raw_fd())
-    }
-}
-
-/// Waits for a keeper that has let go of its socket: it is our child and must not stay a zombie.
-async fn bury(keeper: &Identity) {
-    for _ in 0..2000 {
-        if tree::try_wait(keeper).is_some() || identity::of(keeper.pid).is_none_or(|now| now.start != keeper.start) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
-/// What is known of one process.
-struct Route {
-    sink: mpsc::UnboundedSender<ProcessEvent>,
-    spec: Box<SpawnSpec>,
-    identity: Option<Identity>,
-    ended: bool,
-    killed: bool,
-    stopped: Option<Option<Signal>>,
-}
-
-struct Link {
-    options: KeeperOptions,
-    nofile: (u64, u64),
-    line: Option<Line>,
-    events: mpsc::UnboundedSender<LinkEvent>,
-    sinks: HashMap<ProcessId, Route>,
-    orphans: Orphans,
-    children: SignalStream,
-    finish: Option<oneshot::Sender<Vec<(i32, String)>>>,
-}
-
-enum Woken {
-    Asks(usize),
-    Socket(std::io::Result<()>),
-    Children,
-    Timer,
-}
-
-impl Link {
-    async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Ask>) {
-        let mut batch = Vec::new();
-        loop {
-            let woken = self.wait(&mut asked, &mut batch).await;
-            match woken {
-                // The last handle is gone: the socket closes, and the keeper goes on alone.
-                Woken::Asks(0) => return,
-                Woken::Asks(_) => batch.drain(..).for_each(|ask| self.obey(ask)),
-                Woken::Socket(Ok(())) => {}
-                Woken::Socket(Err(_)) => self.lost().await,
-                Woken::Children => self.orphans.reap(),
-                Woken::Timer => self.orphans.tick(Instant::now()),
-            }
-            self.tell_of_orphans();
-            if !self.listen() {
-                if self.finish.is_some() {
-                    // It ended without the answer: nobody can say what is left.
-                    self.finished(Vec::new()).await;
-                    return;
-                }
-                self.lost().await;
-            }
-            if let Some(survivors) = self.orphans.finished.take() {
-                self.finished(survivors).await;
-                return;
-            }
-        }
-    }
-
-    async fn wait(&mut self, asked: &mut mpsc::UnboundedReceiver<Ask>, batch: &mut Vec<Ask>) -> Woken {
-        let orphaned = !self.orphans.is_empty();
-        let wake = self.orphans.next_wake().map(tokio::time::Instant::from_std);
-        let timer = async {
-            match wake {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        let line = self.line.as_mut();
-        let socket = async {
-            let Some(line) = line else { return std::future::pending().await };
-            if line.outbox.is_empty() {
-                let mut ready = line.socket.readable().await?;
-                match line.inbox.fill(ready.get_inner().as_raw_fd())? {
-                    Read::Some => {}
-                    Read::Nothing => ready.clear_ready(),
-                    Read::End => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-                }
-            } else {
-                let mut ready = line.socket.ready(tokio::io::Interest::READABLE | tokio::io::Interest::WRITABLE).await?;
-                let flushed = line.outbox.flush(ready.get_inner().as_raw_fd())?;
-                let read = line.inbox.fill(ready.get_inner().as_raw_fd())?;
-                if read == Read::End {
-                    return Err(std::io::ErrorKind::UnexpectedEof.into());
-                }
-                if !flushed && read == Read::Nothing {
-                    ready.clear_ready();
-                }
-            }
-            Ok(())
-        };
-        tokio::select! {
-            biased;
-            result = socket => Woken::Socket(result),
-            _ = self.children.recv(), if orphaned => Woken::Children,
-            count = asked.recv_many(batch, 256) => Woken::Asks(count),
-            () = timer => Woken::Timer,
-        }
-    }
-
-    /// Takes every frame that is there. False: the keeper is gone or talks nonsense.
-    fn listen(&mut self) -> bool {
-        loop {
-            let Some(line) = &mut self.line else { return true };
-            match line.inbox.take::<FromKeeper>() {
-                Ok(Some((message, descriptors))) => self.route(message, descriptors),
-                Ok(None) => break,
-                Err(_) => return false,
-            }
-        }
-        self.line.as_mut().is_none_or(|line| line.flush().is_ok())
-    }
-
-    fn obey(&mut self, ask: Ask) {
-        match ask {
-            Ask::Spawn(spec, sink) => {
-                let message = ToKeeper::Spawn(spec.clone());
-                let process = spec.process;
-                let route = Route { sink, spec, identity: None, ended: false, killed: false, stopped: None };
-                self.sinks.insert(process, route);
-                if self.line.is_some() {
-                    self.say(&message);
-                } else {
-                    self.spawn_failed(process, "keeper", libc::EPIPE);
-                }
-            }
-            Ask::Stop(process, signal) => {
-                if let Some(route) = self.sinks.get_mut(&process) {
-                    route.stopped = Some(signal);
-                }
-                if self.orphans.has(process) {
-                    self.orphans.trees.stop(process, signal);
-                } else {
-                    self.say(&ToKeeper::Stop { process, signal });
-                }
-            }
-            Ask::Signal(process, signal) => {
-                if self.orphans.has(process) {
-                    self.orphans.trees.signal(process, signal);
-                } else {
-                    self.say(&ToKeeper::Signal { process, signal });
-                }
-            }
-            Ask::Kill(process) => {
-                if let Some(route) = self.sinks.get_mut(&process) {
-                    route.killed = true;
-                }
-                if self.orphans.has(process) {
-                    self.orphans.trees.kill(process);
-                } else {
-                    self.say(&ToKeeper::Kill { process });
-                }
-            }
-            Ask::Finish(answer) => {
-                self.finish = Some(answer);
-                if self.line.is_some() {
-                    self.say(&ToKeeper::Finish);
-                } else {
-                    self.orphans.finished = Some(Vec::new());
-                }
-            }
-        }
-    }
-
-    fn say(&mut self, message: &ToKeeper) {
-        if let Some(line) = &mut self.line {
-            // Refused only beyond 16 MiB; a spec that long fails at exec as well. Sent by `listen` or the next wait.
-            if line.outbox.push(message, Vec::new()).is_err()
-                && let ToKeeper::Spawn(spec) = message
-            {
-                self.spawn_failed(spec.process, "exec", libc::E2BIG);
-            }
-        }
-    }
-
-    fn spawn_failed(&mut self, process: ProcessId, step: &str, errno: i32) {
-        if let Some(route) = self.sinks.remove(&process) {
-            // Whoever asked may have lost interest.
-            let _ = route.sink.send(ProcessEvent::SpawnFailed { process, step: step.to_owned(), errno });
-        }
-    }
-
-    fn route(&mut self, message: FromKeeper, descriptors: Vec<OwnedFd>) {
-        match message {
-            FromKeeper::Ready { .. } => {}
-            FromKeeper::Finished { survivors } => self.orphans.finished = Some(survivors),
-            FromKeeper::Spawned { process, identity } => {
-                let mut ends = descriptors.into_iter();
-                if let Some(route) = self.sinks.get_mut(&process)
-                    && let Some(stdout) = ends.next()
-                {
-                    route.identity = Some(identity.clone());
-                    let _ = route.sink.send(ProcessEvent::Spawned { process, identity, stdout, stderr: ends.next() });
-                }
-            }
-            FromKeeper::SpawnFailed { process, step, errno } => self.spawn_failed(process, &step, errno),
-            FromKeeper::Exited { process, status } => self.exited(process, status),
-            FromKeeper::TreeEmpty { process } => self.emptied(process),
-            FromKeeper::Survivors { process, pids } => self.survive(process, pids),
-        }
-    }
-    fn exited(&mut self, process: ProcessId, status: ExitStatus) {
-        if let Some(route) = self.sinks.get_mut(&process) {
-            route.ended = true;
-            let _ = route.sink.send(ProcessEvent::Exited { process, status });
-        }
-    }
-    fn emptied(&mut self, process: ProcessId) {
-        if let Some(route) = self.sinks.remove(&process) {
-            let _ = route.sink.send(ProcessEvent::TreeEmpty { process });
-        }
-    }
-    fn survive(&mut self, process: ProcessId, pids: Vec<(i32, String)>) {
-        if let Some(route) = self.sinks.get(&process) {
-            let _ = route.sink.send(ProcessEvent::Survivors { process, pids });
-        }
-    }
-
-    fn tell_of_orphans(&mut self) {
-        for news in self.orphans.trees.take_news() {
-            match news {
-                News::Exited(process, status) if !self.orphans.unborn.contains(&process) => self.exited(process, status),
-                News::Exited(..) => {}
-                News::Empty(process) if self.orphans.unborn.remove(&process) => {
-                    self.spawn_failed(process, "keeper", libc::EPIPE);
-                }
-                News::Empty(process) => self.emptied(process),
-                News::Survivors(process, pids) => self.survive(process, pids),
-            }
-        }
-    }
-
-    /// The keeper is dead: its children are ours now, and a new keeper is needed.
-    async fn lost(&mut self) {
-        let Some(mut line) = self.line.take() else { return };
-        // What it said before it died is true.
-        while let Ok(Some((message, descriptors))) = line.inbox.take::<FromKeeper>() {
-            self.route(message, descriptors);
-        }
-        let keeper = line.keeper.clone();
-        // A keeper that talks nonsense but lives must not stay beside the new one.
-        let _sent = super::signal::send_checked(keeper.pid, keeper.start, libc::SIGKILL);
-        drop(line);
-        bury(&keeper).await;
-        if let Some(answer) = self.orphans.finished.take() {
-            self.orphans.finished = Some(answer);
-            return;
-        }
-        let _ = self.events.send(LinkEvent::Lost);
-        self.adopt();
-        self.tell_of_orphans();
-        let mut last = broken("it keeps ending");
-        for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                tokio::time::sleep(RETRY).await;
-                self.orphans.reap();
-                self.tell_of_orphans();
-            }
-            match Line::open(&self.options, self.nofile).await {
-                Ok((line, identity, without)) => {
-                    self.line = Some(line);
-                    let inherited = self.orphans.inherited();
-                    self.say(&ToKeeper::Inherit(inherited));
-                    let _ = self.events.send(LinkEvent::Ready { identity, without });
-                    if self.finish.is_some() {
-                        self.say(&ToKeeper::Finish);
-                    }
-                    return;
-                }
-                Err(failure) => last = failure,
-            }
-        }
-        let _ = self.events.send(LinkEvent::Gone(last));
-        if self.finish.is_some() {
-            self.orphans.finished = Some(Vec::new());
-        }
-    }
-
-    /// Takes over what the dead keeper has left.
-    fn adopt(&mut self) {
-        let recorded = journal::read(&self.options.hello.journal).unwrap_or_default();
-        let mut never: Vec<ProcessId> = Vec::new();
-        let mut waiting: BTreeMap<ProcessId, &mut Route> = BTreeMap::new();
-        for (process, route) in &mut self.sinks {
-            if !self.orphans.has(*process) {
-                waiting.insert(*process, route);
-            }
-        }
-        for (process, route) in waiting {
-            let Some(entry) = recorded.live.get(&process).filter(|entry| entry.run == self.options.hello.run) else {
-                // Never recorded, so never released: a child that was forked has seen the end of its pipe and ended. Or
-                // the tree was proved empty and only the message was lost.
-                if let Some(identity) = &route.identity {
-                    if !route.ended {
-                        let status = tree::try_wait(identity).unwrap_or(ExitStatus::Unknown);
-                        let _ = route.sink.send(ProcessEvent::Exited { process, status });
-                    }
-                    let _ = route.sink.send(ProcessEvent::TreeEmpty { process });
-                    never.push(process);
-                } else {
-                    let step = "keeper".to_owned();
-                    let _ = route.sink.send(ProcessEvent::SpawnFailed { process, step, errno: libc::EPIPE });
-                    never.push(process);
-                }
-                continue;
-            };
-            self.orphans.add(&route.spec, entry.clone(), route.ended);
-            if route.identity.is_none() {
-                // It was released, but its log pipes died with the keeper: it is of no use to anybody.
-                self.orphans.unborn.insert(process);
-                self.orphans.trees.kill(process);
-            } else if route.killed {
-                self.orphans.trees.kill(process);
-            } else if let Some(signal) = route.stopped {
-                self.orphans.trees.stop(process, signal);
-            }
-        }
-        for process in never {
-            self.sinks.remove(&process);
-        }
-        self.orphans.reap();
-    }
-
-    async fn finished(&mut self, mut survivors: Vec<(i32, String)>) {
-        if let Some(line) = self.line.take() {
-            let keeper = line.keeper.clone();
-            drop(line);
-            bury(&keeper).await;
-        }
-        survivors.extend(self.orphans.left());
-        if let Some(answer) = self.finish.take() {
-            // Whoever asked may be gone; the journal has it too.
-            let _ = answer.send(survivors);
-        }
-    }
+/// Registers a descriptor with the runtime.
+pub(super) fn watched(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is the descriptor's only owner, names the same one for its whole life, and closes it only when
+    // `AsyncFd` drops it.
+    unsafe { AsyncFd::register(fd) }.map_err(std::io::Error::from)
 }

@@ -1,19 +1,32 @@
 //! Processes: the supervisor's end of the keeper's socketpair, and what both ends share (fork, identity, tree, sweep).
+//!
+//! - `launch`, `link`, `routing`, `orphans`, `runner`: the supervisor's side
+//! - `fork`, `tree`, `wire`: shared with the keeper
+//! - `identity`, `procfs`, `evidence`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
+//! - `orderly`, `sweep`: the stop of everything when nobody can be asked
+//!
+//! Linux only so far. Elsewhere this compiles, no identity ever holds, and `Keeper::start` says why it does not.
 
 pub mod cgroup;
 pub mod detach;
 pub mod evidence;
+#[cfg(target_os = "linux")]
 pub mod fork;
 pub mod identity;
+#[cfg(target_os = "linux")]
+mod launch;
 pub mod link;
 pub mod orderly;
 pub mod orphans;
 pub mod procfs;
 pub mod reactor;
+#[cfg(target_os = "linux")]
+mod routing;
 pub mod runner;
 pub mod signal;
 pub mod sweep;
 pub mod tree;
+#[cfg(target_os = "linux")]
 pub mod wire;
 
 pub use link::{Keeper, KeeperOptions, LinkEvent, ProcessEvent};

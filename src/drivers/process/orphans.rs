@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use crate::drivers::journal::Entry;
-use crate::model::keeper::{Inherited, ProcessId, SpawnSpec};
+use crate::model::keeper::{ExitStatus, Inherited, ProcessId, SpawnSpec};
 
 use super::tree::{Kin, Trees, Waits};
 use super::{identity, procfs, signal};
@@ -28,8 +28,8 @@ impl Default for Orphans {
 }
 
 impl Orphans {
-    /// Takes one over.
-    pub fn add(&mut self, spec: &SpawnSpec, entry: Entry, ended: bool) {
+    /// Takes one over. `ended`: its exit was told already; `exit`: how its leader ended, where the dead keeper wrote it.
+    pub fn add(&mut self, spec: &SpawnSpec, entry: Entry, ended: bool, exit: Option<ExitStatus>) {
         // A leader that ended a moment ago may still wait to be reaped by us; one whose number is a stranger's by now was
         // reaped by the dead keeper, which had no time to say so.
         let same = identity::of(entry.identity.pid).is_some_and(|now| now == entry.identity);
@@ -38,7 +38,7 @@ impl Orphans {
         let process = entry.process;
         self.trees.add(entry, Kin::Parent, pidfd, ended || !same);
         if !ended && !same {
-            self.trees.lost_exit(process);
+            self.trees.lost_exit(process, exit.unwrap_or(ExitStatus::Unknown));
         }
     }
     /// Whether this one is among them.

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 use crate::model::keeper::{ExitStatus, Identity, ProcessId, Role, RunAs, SpawnSpec, StopOrder};
 use crate::model::{Failure, FailureKind, Places, ServiceId, Signal, StopTo};
 
-use super::link::{Keeper, ProcessEvent};
+use super::link::{Keeper, ProcessEvent, watched};
 
 /// How much of the output is kept.
 const TAIL: usize = 64 * 1024;
@@ -115,7 +114,7 @@ impl Runner {
     pub async fn run(&self, request: Request) -> Result<Finished, Failure> {
         let deadline = Instant::now() + request.timeout;
         let (guard, running) = self.begin(request, deadline).await?;
-        let finished = running.to_the_end(None).await;
+        let finished = running.follow(None).await;
         drop(guard);
         Ok(finished)
     }
@@ -128,7 +127,7 @@ impl Runner {
         let (guard, running) = self.begin(request, deadline).await?;
         let identity = running.identity.clone();
         let (ended, status) = watch::channel(None);
-        let done = tokio::spawn(running.to_the_end(Some(ended)));
+        let done = tokio::spawn(running.follow(Some(ended)));
         Ok(Child { identity, guard, status, done })
     }
     async fn begin(&self, request: Request, deadline: Instant) -> Result<(Guard, Running), Failure> {
@@ -141,7 +140,7 @@ impl Runner {
         match events.recv().await.ok_or_else(ended)? {
             ProcessEvent::Spawned { identity, stdout, stderr, .. } => {
                 let open = |end: Option<OwnedFd>| -> Result<Option<AsyncFd<OwnedFd>>, Failure> {
-                    let reader = end.map(|end| super::reactor::register(end, Interest::READABLE)).transpose();
+                    let reader = end.map(watched).transpose();
                     reader.map_err(|error| Failure::new(FailureKind::Internal, format!("output of {program}: {error}")))
                 };
                 let ends = [open(Some(stdout))?, open(stderr)?];
@@ -265,7 +264,7 @@ struct Running {
 }
 
 impl Running {
-    async fn to_the_end(mut self, ended: Option<watch::Sender<Option<ExitStatus>>>) -> Finished {
+    async fn follow(mut self, ended: Option<watch::Sender<Option<ExitStatus>>>) -> Finished {
         let mut status = ExitStatus::Unknown;
         let mut timed_out = false;
         loop {

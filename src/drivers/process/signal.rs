@@ -3,20 +3,28 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::process::{Pid, PidfdFlags};
-
 use super::procfs;
 
 /// Opens a process; `None` where the kernel has no pidfds or the process is gone.
 #[must_use]
+#[cfg(target_os = "linux")]
 pub fn open(pid: i32) -> Option<OwnedFd> {
-    rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+}
+
+/// No pidfds here.
+#[must_use]
+#[cfg(not(target_os = "linux"))]
+pub fn open(_pid: i32) -> Option<OwnedFd> {
+    None
 }
 
 /// Signals an opened process.
 ///
 /// # Errors
 /// What the system says; ESRCH when it is gone.
+#[cfg(target_os = "linux")]
 pub fn send(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     // SAFETY: a system call on an open descriptor, with no pointer but the null siginfo that it allows.
     let done = unsafe {
@@ -29,6 +37,15 @@ pub fn send(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// No pidfds here.
+///
+/// # Errors
+/// Always.
+#[cfg(not(target_os = "linux"))]
+pub fn send(_pidfd: impl AsFd, _signal: i32) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
 }
 
 /// Signals a child of ours that nobody has waited for: its number cannot belong to another.

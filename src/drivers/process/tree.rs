@@ -5,7 +5,8 @@
 //! leaves its tree becomes the parent's own child, so a tree is empty when its leader was reaped and no child is left that
 //! belongs to it. Who is no parent has to look through `/proc` (`Kin::Foreign`).
 //!
-//! Owns waiting, attribution, signals and the proof. Decides nothing about order and time but how often a kill is repeated.
+//! Owns waiting, attribution, signals and the proof, in one file because each of them changes the one table. Decides nothing
+//! about order and time but how often a kill is repeated.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -134,9 +135,9 @@ impl Trees {
         let tracked = Tracked { entry, kin, pidfd, ended, group, seen: HashMap::new(), round: None, killing: None };
         self.tracked.insert(process, tracked);
     }
-    /// Tells of a leader whose end nobody saw.
-    pub fn lost_exit(&mut self, process: ProcessId) {
-        self.news.push(News::Exited(process, ExitStatus::Unknown));
+    /// Tells of a leader whose end was seen by somebody else.
+    pub fn lost_exit(&mut self, process: ProcessId, status: ExitStatus) {
+        self.news.push(News::Exited(process, status));
     }
     /// Whether nothing is tracked.
     #[must_use]

@@ -201,7 +201,7 @@ mod tests {
             inbox.fill(right.as_raw_fd()).unwrap();
             while let Some((text, descriptors)) = inbox.take::<String>().unwrap() {
                 assert!(text.starts_with(&format!("{next}-")));
-                assert_eq!(descriptors.len(), usize::from(next % 3 != 0));
+                assert_eq!(descriptors.len(), usize::from(!next.is_multiple_of(3)));
                 for descriptor in descriptors {
                     nix::unistd::write(&writers[next as usize], &next.to_be_bytes()).unwrap();
                     let mut bytes = [0; 4];

@@ -55,7 +55,9 @@ pub(super) async fn make(
     steps: &mut super::boot::Steps,
 ) -> Result<Option<tokio::task::JoinHandle<()>>, Failure> {
     let data = stage.join("data");
-    let cache = if context.recipe.init_cache { init::cache_folder().zip(key(context, run_as).await) } else { None };
+    let key = if context.recipe.init_cache { key(context, run_as).await } else { None };
+    let cache = init::cache_folder(&context.spec.env).zip(key);
+    steps.done("key of the warm cache");
     if let Some((folder, key)) = &cache
         && let Some(entry) = init::find(folder, key)
     {
@@ -111,7 +113,7 @@ pub(super) async fn make(
 
 async fn initdb(context: &Context<'_>, data: &Path, password: &Path, run_as: &RunAs) -> Result<(), Failure> {
     let program = tool(context, "initdb")?.to_owned();
-    let mut argv = vec!["initdb".to_owned(), "-D".to_owned(), text_of(data)?, format!("--pwfile={}", text_of(password)?)];
+    let mut argv = vec![text_of(&program)?, "-D".to_owned(), text_of(data)?, format!("--pwfile={}", text_of(password)?)];
     argv.extend(arguments(&context.located.version));
     let finished = context
         .runner

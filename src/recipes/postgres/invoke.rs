@@ -33,7 +33,8 @@ pub(in super::super) fn prepare(context: &Context<'_>) -> Result<Invocation, Fai
     let data = engine_dir(volume, "postgres");
     let program = tool(context, "postgres")?.to_owned();
     check_version(context, &data, volume)?;
-    let run_as = run_as(context, &[&data, &program])?;
+    let run_as = identity::choose(context.spec, ORDINARY)?;
+    identity::check_passable(&run_as, &[&data, &program])?;
     let socket = socket_place(context.places, context.spec, &run_as, &data);
     make_private(&context.places.service_run(&context.spec.id))?;
     check_length(&socket, context.spec.port().unwrap_or(5432))?;
@@ -58,13 +59,6 @@ pub(super) fn volume<'a>(context: &Context<'a>) -> Result<&'a VolumeSpec, Failur
         Failure::new(FailureKind::Config, "postgres needs a volume for its data")
             .help(format!("data = \"{}\"", context.spec.service))
     })
-}
-
-/// As whom the engine runs, after a look at every folder on the way to `paths`.
-pub(super) fn run_as(context: &Context<'_>, paths: &[&Path]) -> Result<RunAs, Failure> {
-    let run_as = identity::choose(context.spec, ORDINARY)?;
-    identity::check_passable(&run_as, paths)?;
-    Ok(run_as)
 }
 
 /// Where the server's unix socket lies: the runtime folder of the service, or the engine's folder where the server runs
@@ -116,7 +110,10 @@ pub(super) fn check_length(folder: &Path, port: u16) -> Result<(), Failure> {
 /// The words that every start of the server has: public, private, and after a crash.
 pub(super) fn words(context: &Context<'_>, data: &Path, socket: &Path) -> Result<Vec<String>, Failure> {
     let port = context.spec.port().unwrap_or(5432);
-    let mut words = vec!["postgres".to_owned(), "-D".to_owned(), text_of(data)?, "-p".to_owned(), port.to_string()];
+    // The server finds its libraries by its own path, for which it looks into its first word and then into PATH, where a
+    // versioned folder never is.
+    let program = text_of(tool(context, "postgres")?)?;
+    let mut words = vec![program, "-D".to_owned(), text_of(data)?, "-p".to_owned(), port.to_string()];
     for setting in [
         format!("unix_socket_directories={}", list_entry(&text_of(socket)?)),
         "unix_socket_permissions=0700".to_owned(),

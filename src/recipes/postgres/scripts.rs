@@ -1,5 +1,7 @@
 //! The user's init files: which ones, in which order, and what each kind needs.
 
+#![cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver nothing is furnished"))]
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,70 @@
+//! Starts a keeper from the supervisor, which has many threads: nothing but bare calls between fork and exec.
+//!
+//! Everything is close-on-exec but the one end of the socketpair that the keeper finds as descriptor 3. Its environment is
+//! empty: it needs none, and no mark of an outer stack shall stick to it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use super::fork::{EXEC, FDS, give_up, pipe, pointers, reset_signals, text, verdict};
+
+/// Starts a keeper; returns its pid and our end of the socketpair. `nofile`: the limits of open files that services get.
+///
+/// # Errors
+/// What the system says; a failed exec as well.
+pub fn start_keeper(program: &std::path::Path, nofile: (u64, u64)) -> io::Result<(i32, OwnedFd)> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let (errors, errors_writer) = pipe()?;
+    let path = text(program)?;
+    let words = [text("devrun")?, text("__keeper")?, text("3")?, text(nofile.0.to_string())?, text(nofile.1.to_string())?];
+    let argv = pointers(&words);
+    let envp = [std::ptr::null::<libc::c_char>()];
+    // Copies above 3, so that the child's `dup2` to 0 … 3 cannot overwrite what it still needs.
+    let above = |fd: RawFd| -> io::Result<OwnedFd> {
+        // SAFETY: an fcntl with an integer argument; the copy is new and only ours.
+        let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 10) };
+        if copy < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just opened it for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+    };
+    let socket = above(theirs.as_raw_fd())?;
+    let null = above(null.as_raw_fd())?;
+    let errors_writer = {
+        let writer = errors_writer;
+        above(writer.as_raw_fd())?
+    };
+    // SAFETY: between fork and exec the child makes only async-signal-safe calls on what was prepared above.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: we are the forked child.
+        unsafe {
+            reset_signals();
+            let (null, socket) = (null.as_raw_fd(), socket.as_raw_fd());
+            if libc::dup2(null, 0) < 0 || libc::dup2(null, 1) < 0 || libc::dup2(null, 2) < 0 || libc::dup2(socket, 3) < 0 {
+                give_up(errors_writer.as_raw_fd(), FDS);
+            }
+            libc::syscall(libc::SYS_close_range, 4u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr());
+            give_up(errors_writer.as_raw_fd(), EXEC)
+        }
+    }
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    drop((socket, theirs, errors_writer));
+    // This one may be waited for: it ends at exec, a fraction of a millisecond away.
+    match verdict(&errors) {
+        Some(Err(failed)) => {
+            // SAFETY: waits for the child that has just told us that it ends.
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            Err(io::Error::from_raw_os_error(failed.errno))
+        }
+        _ => Ok((pid, ours)),
+    }
+}

@@ -1,0 +1,132 @@
+//! Package sources, through clients that only pretend: what they are asked, and what is made of their answers.
+
+use std::time::{Duration, Instant};
+
+use devrun::drivers::fetch::{locate, which};
+use devrun::model::FailureKind;
+use devrun::model::recipe::SourceSpec;
+
+use super::archives::{SERVER, gz, program, tar, zip};
+use super::{Place, recipe};
+
+fn npm() -> devrun::model::RecipeUse {
+    recipe(SourceSpec { npm: Some("made-up@1.2.3".to_owned()), version: Some("1.2.3".to_owned()), ..SourceSpec::default() }, None)
+}
+
+#[tokio::test]
+async fn npm_only_packs_and_no_script_of_a_package_runs() {
+    let mut place = Place::new();
+    let package = place.path().join("package.tgz");
+    let ran = place.path().join("ran");
+    let script = format!(r#"{{"name":"made-up","scripts":{{"postinstall":"touch {}"}}}}"#, ran.display());
+    let bytes = gz(&tar(&[
+        super::archives::file("package/package.json", script.as_bytes()),
+        program("package/bin/made-upd", SERVER.as_bytes()),
+    ]));
+    std::fs::write(&package, bytes).unwrap();
+    let asked = place.path().join("asked");
+    place.programs(&[(
+        "npm",
+        &format!(
+            "echo \"$@\" > {}\nwhile [ \"$1\" != --pack-destination ]; do shift; done\ncp {} \"$2/made-up-1.2.3.tgz\"",
+            asked.display(),
+            package.display()
+        ),
+    )]);
+    let located = locate(&npm(), &place.options).await.unwrap();
+    assert_eq!(located.version, "1.2.3");
+    let asked = std::fs::read_to_string(asked).unwrap();
+    assert!(!ran.exists(), "a script of the package ran");
+    assert!(asked.starts_with("pack made-up@1.2.3 --ignore-scripts --pack-destination "), "{asked}");
+    assert!(place.lock().contains("npm made-up@1.2.3"));
+    // Once it is there the client is not asked any more.
+    place.options.env.insert("PATH".to_owned(), "/nonexistent".to_owned());
+    assert_eq!(which(&npm(), &place.options).await.unwrap().tools, located.tools);
+}
+
+#[tokio::test]
+async fn a_client_that_is_missing_or_fails_is_named() {
+    let mut place = Place::new();
+    place.options.env.insert("PATH".to_owned(), "/nonexistent".to_owned());
+    let failure = locate(&npm(), &place.options).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Binary);
+    assert!(failure.reason.contains("npm is not installed"), "{}", failure.reason);
+    place.programs(&[("npm", "echo npm error code ECONNREFUSED >&2; exit 1")]);
+    let failure = locate(&npm(), &place.options).await.unwrap_err();
+    assert!(failure.reason.contains("ECONNREFUSED"), "{}", failure.reason);
+    place.programs(&[("npm", "exit 0")]);
+    let failure = locate(&npm(), &place.options).await.unwrap_err();
+    assert!(failure.reason.contains("left 0 files"), "{}", failure.reason);
+    assert_eq!((place.stored(), place.lock()), (Vec::new(), String::new()));
+}
+
+#[tokio::test]
+async fn a_python_without_pip_gives_way_to_one_that_has_it() {
+    let mut place = Place::new();
+    let wheel = place.path().join("wheel");
+    std::fs::write(&wheel, zip(&[("made_up/bin/made-upd", 0o755, SERVER.as_bytes())])).unwrap();
+    place.programs(&[
+        ("python3", "echo \"$0: No module named pip\" >&2; exit 1"),
+        (
+            "python",
+            &format!("while [ \"$1\" != -d ]; do shift; done\ncp {} \"$2/made_up-1.2.3-py3-none-any.whl\"", wheel.display()),
+        ),
+    ]);
+    let wanted = recipe(SourceSpec { pypi: Some("made-up==1.2.3".to_owned()), ..SourceSpec::default() }, Some("1.2"));
+    assert_eq!(locate(&wanted, &place.options).await.unwrap().version, "1.2.3");
+    assert!(place.lock().contains("version = \"1.2.3\""), "the version comes from the server: {}", place.lock());
+}
+
+fn build() -> devrun::model::RecipeUse {
+    let build = ["go", "install", "example.test/made-up@v1.2.3"].map(ToOwned::to_owned).to_vec();
+    recipe(SourceSpec { build, version: Some("1.2.3".to_owned()), ..SourceSpec::default() }, None)
+}
+
+#[tokio::test]
+async fn a_build_runs_in_an_empty_folder_and_its_binary_is_pinned() {
+    let mut place = Place::new();
+    place.options.env.insert("PATH".to_owned(), "/nonexistent".to_owned());
+    let failure = locate(&build(), &place.options).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Binary);
+    assert!(failure.reason.contains("go is not installed"), "{}", failure.reason);
+    place.programs(&[(
+        "go",
+        "[ -z \"$(ls -A)\" ] || exit 9\n[ \"$1 $2\" = 'install example.test/made-up@v1.2.3' ] || exit 8\n\
+         printf '#!/bin/sh\\necho made-up 1.2.3\\n' > \"$GOBIN/made-upd\"",
+    )]);
+    let located = locate(&build(), &place.options).await.unwrap();
+    assert!(located.tools["made-upd"].ends_with("bin/made-upd"));
+    // Another toolchain builds other bytes: not what is pinned.
+    std::fs::remove_dir_all(&place.options.store).unwrap();
+    place.programs(&[("go", "printf '#!/bin/sh\\necho made-up 1.2.3 again\\n' > \"$GOBIN/made-upd\"")]);
+    assert_eq!(locate(&build(), &place.options).await.unwrap_err().kind, FailureKind::Integrity);
+    place.programs(&[("go", "exit 0")]);
+    let failure = locate(&build(), &place.options).await.unwrap_err();
+    assert!(failure.reason.contains("holds no made-upd"), "{}", failure.reason);
+}
+
+#[tokio::test]
+async fn giving_up_ends_the_client() {
+    let mut place = Place::new();
+    let pid_file = place.path().join("pid");
+    place.programs(&[("npm", &format!("echo $$ > {0}.new && mv {0}.new {0}\nexec sleep 600", pid_file.display()))]);
+    let options = place.options.clone();
+    let waiting = tokio::spawn(async move { locate(&npm(), &options).await });
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !pid_file.exists() {
+        assert!(Instant::now() < deadline, "the client was never started");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let pid = std::fs::read_to_string(&pid_file).unwrap();
+    waiting.abort();
+    let alive = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z"));
+    while alive() {
+        assert!(Instant::now() < deadline, "the client outlived the wait");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // And its stage goes with it.
+    while !place.stored().is_empty() {
+        assert!(Instant::now() < deadline, "left: {:?}", place.stored());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

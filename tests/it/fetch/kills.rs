@@ -1,0 +1,102 @@
+//! Installers that are killed at any moment: an entry is complete or absent, and the next installer succeeds.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use devrun::drivers::fetch::locate;
+
+use super::archives::{Entry, SERVER, file, gz, program, tar};
+use super::server::{Answer, Server};
+use super::{Place, from_url, tree_of};
+
+const STORE: &str = "DEVRUN_TEST_INSTALL_INTO";
+const URL: &str = "DEVRUN_TEST_INSTALL_FROM";
+
+/// Many files and some megabytes, so that an install has a middle to be killed in.
+fn package() -> Vec<u8> {
+    let names: Vec<String> = (0..150).map(|number| format!("share/{}/file{number}", number % 10)).collect();
+    let large: Vec<u8> = (0..500_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let mut entries: Vec<Entry<'_>> = vec![program("bin/made-upd", SERVER.as_bytes()), file("lib/libmade.so", &large)];
+    entries.extend(names.iter().map(|name| file(name, name.as_bytes())));
+    gz(&tar(&entries))
+}
+
+/// The body of the child: this test binary again, asked for this test alone. By itself it proves that the parent's way of
+/// asking works: without being asked it installs nothing.
+#[tokio::test]
+async fn an_installer_in_a_process_of_its_own() {
+    let (Ok(store), Ok(url)) = (std::env::var(STORE), std::env::var(URL)) else { return };
+    let mut place = Place::new();
+    place.options.store = store.into();
+    locate(&from_url(&url), &place.options).await.unwrap();
+}
+
+fn installer(place: &Place, url: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "fetch::kills::an_installer_in_a_process_of_its_own", "--test-threads=1"])
+        .env(STORE, &place.options.store)
+        .env(URL, url)
+        // What a killed one leaves behind goes with the parent's own folder.
+        .env("TMPDIR", place.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+#[test]
+fn a_killed_installer_leaves_a_complete_entry_or_none() {
+    let server = Server::new(&[("/x.tgz", Answer::Body(package()))]);
+    let url = server.url("/x.tgz");
+    let whole = Place::new();
+    let begun = Instant::now();
+    assert!(installer(&whole, &url).status().unwrap().success());
+    let took = begun.elapsed();
+    let entry = |place: &Place| {
+        let mut names = place.stored();
+        names.retain(|name| !name.starts_with(".stage"));
+        assert!(names.len() <= 1, "{names:?}");
+        names.pop().map(|name| place.options.store.join("made-up").join(name))
+    };
+    let right = tree_of(&entry(&whole).unwrap());
+    assert!(right.len() > 150, "{}", right.len());
+    let (mut complete, mut absent, mut staged) = (0, 0, 0);
+    let place = Place::new();
+    for round in 0..24_u32 {
+        let mut child = installer(&place, &url).spawn().unwrap();
+        // Spread over the whole of an install, whatever the machine's speed.
+        let moment = took.mul_f64(f64::from(round) * 1.1 / 24.0);
+        let until = Instant::now() + moment;
+        while Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1).min(until.saturating_duration_since(Instant::now())));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        staged += usize::from(place.stored().iter().any(|name| name.starts_with(".stage")));
+        match entry(&place) {
+            None => absent += 1,
+            Some(folder) => {
+                assert_eq!(tree_of(&folder), right, "round {round} left half an entry");
+                complete += 1;
+                std::fs::remove_dir_all(folder).unwrap();
+            }
+        }
+    }
+    assert!(absent > 0, "no kill came before the end");
+    assert!(installer(&place, &url).status().unwrap().success(), "complete {complete}, absent {absent}, staged {staged}");
+    assert_eq!(tree_of(&entry(&place).unwrap()), right);
+    assert_eq!(place.stored().len(), 1, "stages of the dead are left: {:?}", place.stored());
+}
+
+#[test]
+fn two_processes_that_install_at_once_agree() {
+    let server = Server::new(&[("/x.tgz", Answer::Body(package()))]);
+    let url = server.url("/x.tgz");
+    let place = Place::new();
+    let children: Vec<_> = (0..3).map(|_| installer(&place, &url).spawn().unwrap()).collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(place.stored().len(), 1, "{:?}", place.stored());
+    assert_eq!(server.hits(), 1, "the second did not wait for the first");
+}

@@ -1,0 +1,186 @@
+//! What each recipe would run, as text: words, variables, files. A change here is a change of what users start.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use devrun::drivers::fetch::Located;
+use devrun::drivers::process::{Keeper, KeeperOptions, Runner};
+use devrun::model::keeper::{Identity, KeeperHello};
+use devrun::model::{
+    Failure, FailureKind, Launch, Places, RecipeBook as _, RecipeUse, ServiceName, ServiceSpec, VolumeClass, VolumeName,
+    VolumeSpec,
+};
+use devrun::recipes::{Book, Booted, Context, Invocation, first_boot, prepare};
+
+struct Case {
+    spec: ServiceSpec,
+    recipe: RecipeUse,
+    located: Located,
+    places: Places,
+    volume: VolumeSpec,
+}
+
+fn case(book: &Book, name: &str, root: &std::path::Path) -> Case {
+    let data = book.find(name).unwrap().clone();
+    let mut spec = ServiceSpec::bare(ServiceName::new("svc").unwrap(), root.to_owned(), Vec::new());
+    spec.ports = data.ports.clone();
+    spec.ports.extend(data.port.map(|port| ("main".to_owned(), port)));
+    spec.attributes = [("user", "app"), ("password", "#ThawZin2k77!"), ("database", "appdb")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let tools = data.bin.iter().map(|tool| (tool.clone(), PathBuf::from(format!("/opt/{name}/bin/{tool}")))).collect();
+    let located = Located {
+        recipe: name.to_owned(),
+        version: "1.2.3".to_owned(),
+        tools,
+        env: BTreeMap::new(),
+        origin: "path".to_owned(),
+        why: String::new(),
+    };
+    let recipe = RecipeUse {
+        recipe: data,
+        version: None,
+        settings: BTreeMap::new(),
+        init: Vec::new(),
+        extensions: Vec::new(),
+        migrations: None,
+        source: None,
+        init_cache: false,
+    };
+    spec.launch = Launch::Recipe(Box::new(recipe.clone()));
+    let volume = VolumeSpec {
+        name: VolumeName::new("vol").unwrap(),
+        class: VolumeClass::Persistent,
+        path: root.join("vol"),
+        placed: false,
+    };
+    let places = Places { root: root.to_owned(), state: root.join(".devrun"), run: root.join("run") };
+    Case { spec, recipe, located, places, volume }
+}
+
+async fn runner(case: &Case) -> Runner {
+    std::fs::create_dir_all(&case.places.run).unwrap();
+    std::fs::create_dir_all(&case.places.state).unwrap();
+    let hello = KeeperHello {
+        run: "0".repeat(32),
+        project: "p".to_owned(),
+        root: case.places.root.clone(),
+        journal: case.places.journal(),
+        cgroup: false,
+        supervisor: Identity { pid: 1, start: 0, boot: String::new() },
+    };
+    let options = KeeperOptions { program: PathBuf::from(env!("CARGO_BIN_EXE_devrun")), hello };
+    let (keeper, _news) = Keeper::start(options).await.unwrap();
+    Runner {
+        keeper,
+        places: case.places.clone(),
+        service: case.spec.id.clone(),
+        generation: 1,
+        marks: BTreeMap::new(),
+        sink: None,
+    }
+}
+
+fn context<'a>(case: &'a Case, runner: &'a Runner) -> Context<'a> {
+    Context {
+        spec: &case.spec,
+        recipe: &case.recipe,
+        located: &case.located,
+        places: &case.places,
+        volume: case.recipe.recipe.keeps_data.then_some(&case.volume),
+        runner,
+    }
+}
+
+fn show(name: &str, invocation: Result<Invocation, Failure>) -> String {
+    let mut text = format!("== {name}\n");
+    match invocation {
+        Err(failure) => {
+            writeln!(text, "{:?}: {}", failure.kind, failure.reason).unwrap();
+        }
+        Ok(invocation) => {
+            writeln!(text, "{}", invocation.argv.join(" ")).unwrap();
+            for (name, value) in &invocation.env {
+                writeln!(text, "{name}={value}").unwrap();
+            }
+            writeln!(text, "in {}", invocation.dir.display()).unwrap();
+            for (path, content) in &invocation.files {
+                writeln!(text, "-- {}\n{}", path.display(), content.trim_end()).unwrap();
+            }
+        }
+    }
+    text
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+}
+
+#[test]
+fn every_recipe_as_text() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let book = Book::new();
+        let mut text = String::new();
+        let runner = runner(&case(&book, "redis", folder.path())).await;
+        for name in book.names() {
+            // Postgres looks at its data first; the tests of real servers cover it.
+            if name == "postgres" {
+                continue;
+            }
+            let case = case(&book, name, folder.path());
+            let invocation = prepare(&context(&case, &runner));
+            if let Ok(invocation) = &invocation {
+                assert!(invocation.argv.iter().all(|word| !word.contains("ThawZin")), "{name}: a password on the command line");
+                assert!(invocation.argv.iter().all(|word| !word.contains("${")), "{name}");
+            }
+            text.push_str(&show(name, invocation));
+        }
+        let text = text.replace(&folder.path().display().to_string(), "ROOT");
+        insta::assert_snapshot!(text);
+    });
+}
+
+#[test]
+fn settings_reach_redis_and_unknown_ones_are_refused_elsewhere() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let book = Book::new();
+        let mut redis = case(&book, "redis", folder.path());
+        let runner = runner(&redis).await;
+        for (name, value) in [("appendonly", "yes"), ("save", "900 1"), ("maxmemory-policy", "allkeys-lru")] {
+            redis.recipe.settings.insert(name.to_owned(), value.to_owned());
+        }
+        let files = prepare(&context(&redis, &runner)).unwrap().files;
+        for line in
+            ["appendonly \"yes\"", "save \"900\" \"1\"", "maxmemory-policy \"allkeys-lru\"", "requirepass \"#ThawZin2k77!\""]
+        {
+            assert!(files[0].1.lines().any(|written| written == line), "{line} is not in {}", files[0].1);
+        }
+        redis.recipe.settings.insert("requirepass".to_owned(), "x".to_owned());
+        assert_eq!(prepare(&context(&redis, &runner)).unwrap_err().kind, FailureKind::Config);
+        let mut caddy = case(&book, "caddy", folder.path());
+        caddy.recipe.settings.insert("nope".to_owned(), "1".to_owned());
+        assert_eq!(prepare(&context(&caddy, &runner)).unwrap_err().kind, FailureKind::Config);
+        caddy.recipe.settings.clear();
+        caddy.spec.render.insert("Caddyfile".to_owned(), "mine".to_owned());
+        let files = prepare(&context(&caddy, &runner)).unwrap().files;
+        assert_eq!(files, [(folder.path().join("run/svc/Caddyfile"), "mine".to_owned())]);
+    });
+}
+
+#[test]
+fn a_first_boot_without_steps_makes_the_folder_once() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let book = Book::new();
+        let redis = case(&book, "redis", folder.path());
+        let runner = runner(&redis).await;
+        assert!(matches!(first_boot(&context(&redis, &runner)).await.unwrap().outcome, Booted::Made { .. }));
+        assert!(folder.path().join("vol/redis/data").is_dir());
+        assert!(matches!(first_boot(&context(&redis, &runner)).await.unwrap().outcome, Booted::Done { .. }));
+        let nginx = case(&book, "nginx", folder.path());
+        assert_eq!(first_boot(&context(&nginx, &runner)).await.unwrap().outcome, Booted::NotNeeded);
+    });
+}

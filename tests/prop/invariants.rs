@@ -1,0 +1,389 @@
+//! The promises of the core, one function each. They read what was asked, what happened and what the world's own books say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use devrun::core::event::Generation;
+use devrun::core::{Action, Event, ServiceView, Tick};
+use devrun::model::{Command, Condition, FailureKind, Health, Kind, RestartPolicy, ServiceId, ServiceSpec, State, graph};
+
+use super::project::Request;
+use super::world::{Key, Moment, Record};
+
+type Invariant = fn(&Record) -> Result<(), String>;
+
+/// All of them, by name.
+pub const ALL: &[(&str, Invariant)] = &[
+    ("no_service_starts_before_its_dependencies_hold", no_service_starts_before_its_dependencies_hold),
+    ("no_numbered_tier_starts_before_the_lower_ones", no_numbered_tier_starts_before_the_lower_ones),
+    ("nothing_starts_while_stopping_or_after_finish", nothing_starts_while_stopping_or_after_finish),
+    ("at_most_one_live_generation", at_most_one_live_generation),
+    ("a_dependency_outlives_its_dependents", a_dependency_outlives_its_dependents),
+    ("every_started_tree_ends_or_is_killed", every_started_tree_ends_or_is_killed),
+    ("the_stop_is_bounded_by_the_longest_path_of_graces", the_stop_is_bounded_by_the_longest_path_of_graces),
+    ("restarts_stay_within_the_policy", restarts_stay_within_the_policy),
+    ("deadlines_make_progress", deadlines_make_progress),
+    ("the_second_interrupt_kills_everything_at_once", the_second_interrupt_kills_everything_at_once),
+    ("each_generation_does_each_thing_once", each_generation_does_each_thing_once),
+    ("every_start_is_settled_exactly_once", every_start_is_settled_exactly_once),
+    ("every_world_ends", every_world_ends),
+    ("optional_services_never_count", optional_services_never_count),
+];
+
+fn holds(condition: Condition, view: &ServiceView) -> bool {
+    match condition {
+        Condition::Started => matches!(view.state, State::Starting | State::Running | State::Completed),
+        Condition::Healthy => view.state == State::Running && matches!(view.health, Health::Healthy | Health::None),
+        Condition::Completed => view.state == State::Completed,
+    }
+}
+
+fn inits(record: &Record) -> impl Iterator<Item = (&Moment, &ServiceId, Generation)> {
+    record.moments.iter().flat_map(|moment| {
+        moment.actions.iter().filter_map(move |action| match action {
+            Action::RunInit(id, generation) => Some((moment, id, *generation)),
+            _ => None,
+        })
+    })
+}
+
+fn asked_without_deps(record: &Record) -> bool {
+    record
+        .project
+        .requests
+        .iter()
+        .any(|(_, request)| matches!(request, Request::Send(Command::Up { options, .. }) if options.no_deps))
+}
+
+fn no_service_starts_before_its_dependencies_hold(record: &Record) -> Result<(), String> {
+    let no_deps = asked_without_deps(record);
+    for (moment, id, generation) in inits(record) {
+        let views: BTreeMap<&ServiceId, &ServiceView> = moment.views.iter().map(|view| (&view.id, view)).collect();
+        let Some(spec) = moment.specs.get(id) else { return Err(format!("{id} is unknown")) };
+        for edge in &spec.depends_on {
+            let Some(target) = views.get(&edge.on) else {
+                if edge.required {
+                    return Err(format!("{id}#{generation} begins without {}", edge.on));
+                }
+                continue;
+            };
+            let excused = !edge.required || moment.specs.get(&edge.on).is_some_and(|spec| spec.optional);
+            // What nobody wants any more is on its way out, even before its turn to stop comes.
+            let over = target.state.is_final() || target.state == State::Stopping || !target.wanted;
+            if !(holds(edge.condition, target) || excused && over || no_deps && !target.wanted) {
+                return Err(format!("{id}#{generation} begins while {} is {} ({})", edge.on, target.state, target.health));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn no_numbered_tier_starts_before_the_lower_ones(record: &Record) -> Result<(), String> {
+    if asked_without_deps(record) {
+        return Ok(());
+    }
+    let asked: BTreeSet<Key> = record
+        .moments
+        .iter()
+        .flat_map(|moment| &moment.actions)
+        .filter_map(|action| match action {
+            Action::Fetch(id, generation) => Some((id.clone(), *generation)),
+            _ => None,
+        })
+        .collect();
+    for (moment, id, generation) in inits(record).filter(|(_, id, generation)| asked.contains(&((*id).clone(), *generation))) {
+        let Some(number) = moment.specs.get(id).and_then(|spec| spec.tier) else { continue };
+        for view in moment.views.iter().filter(|view| view.wanted && !view.by_hand) {
+            let Some(spec) = moment.specs.get(&view.id) else { continue };
+            let ready = view.state == State::Completed || view.ready_at.is_some();
+            if spec.tier.is_some_and(|tier| tier < number) && !ready && !spec.optional {
+                return Err(format!("{id}#{generation} of tier {number} begins while {} is {}", view.id, view.state));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn nothing_starts_while_stopping_or_after_finish(record: &Record) -> Result<(), String> {
+    for pair in record.moments.windows(2) {
+        let (before, after) = (&pair[0], &pair[1]);
+        if before.finished && !after.actions.is_empty() {
+            return Err(format!("{:?} after the finish", after.actions));
+        }
+        let start = after.actions.iter().find(|a| matches!(a, Action::Fetch(..) | Action::RunInit(..) | Action::Spawn(..)));
+        if before.stopping
+            && let Some(start) = start
+        {
+            return Err(format!("{start:?} while stopping"));
+        }
+    }
+    Ok(())
+}
+
+fn at_most_one_live_generation(record: &Record) -> Result<(), String> {
+    for moment in &record.moments {
+        for action in &moment.actions {
+            let Action::Spawn(id, generation) = action else { continue };
+            let gone = match &moment.event {
+                Event::TreeEmpty(id, generation) | Event::SpawnFailed(id, generation, _) => Some((id.clone(), *generation)),
+                _ => None,
+            };
+            if let Some(old) = moment.alive.iter().find(|key| key.0 == *id && gone.as_ref() != Some(key)) {
+                return Err(format!("{id}#{generation} is spawned while #{} lives", old.1));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn needs(upper: &ServiceSpec, lower: &ServiceSpec) -> bool {
+    upper.depends_on.iter().any(|edge| edge.on == lower.id)
+        || matches!((upper.tier, lower.tier), (Some(upper), Some(lower)) if upper > lower)
+}
+
+/// The definitions by which the trees that live were spawned.
+fn spawned_by(record: &Record) -> BTreeMap<Key, ServiceSpec> {
+    let mut specs = BTreeMap::new();
+    for moment in &record.moments {
+        for action in &moment.actions {
+            if let Action::Spawn(id, generation) = action
+                && let Some(spec) = moment.specs.get(id)
+            {
+                specs.insert((id.clone(), *generation), (**spec).clone());
+            }
+        }
+    }
+    specs
+}
+
+fn a_dependency_outlives_its_dependents(record: &Record) -> Result<(), String> {
+    let specs = spawned_by(record);
+    let mut given_up: BTreeSet<ServiceId> = BTreeSet::new();
+    for pair in record.moments.windows(2) {
+        let (before, moment) = (&pair[0], &pair[1]);
+        if let Event::Survived(id, ..) = &moment.event {
+            given_up.insert(id.clone());
+        }
+        for action in &moment.actions {
+            if let Action::Notify(notice) = action
+                && notice.to == State::Failed
+                && let Ok(id) = ServiceId::parse(&notice.service)
+            {
+                given_up.insert(id);
+            }
+        }
+        if !before.stopping {
+            continue;
+        }
+        for action in &moment.actions {
+            let Action::StopTree(id, generation) = action else { continue };
+            // One that ended by itself is cleaned up at once, whoever needs it.
+            let fell = match &moment.event {
+                Event::Exited(other, ..) | Event::TreeEmpty(other, _) => other == id,
+                _ => false,
+            };
+            let Some(lower) = specs.get(&(id.clone(), *generation)) else { continue };
+            let gone = match &moment.event {
+                Event::TreeEmpty(id, generation) | Event::SpawnFailed(id, generation, _) => Some((id.clone(), *generation)),
+                _ => None,
+            };
+            for key in moment.alive.iter().filter(|key| key.0 != *id && gone.as_ref() != Some(key) && !given_up.contains(&key.0))
+            {
+                if !fell && specs.get(key).is_some_and(|upper| needs(upper, lower)) {
+                    return Err(format!("{id} is asked to stop while {}#{} lives", key.0, key.1));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn killed(record: &Record) -> BTreeSet<Key> {
+    let actions = record.moments.iter().flat_map(|moment| &moment.actions);
+    actions
+        .filter_map(|action| match action {
+            Action::KillTree(id, generation) => Some((id.clone(), *generation)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn every_started_tree_ends_or_is_killed(record: &Record) -> Result<(), String> {
+    let killed = killed(record);
+    match record.left.iter().find(|key| !killed.contains(key)) {
+        Some(key) => Err(format!("{}#{} lives on and was never killed", key.0, key.1)),
+        None => Ok(()),
+    }
+}
+
+fn the_stop_is_bounded_by_the_longest_path_of_graces(record: &Record) -> Result<(), String> {
+    let Some(begin) = record.moments.iter().find(|moment| moment.stopping) else { return Ok(()) };
+    let Some(end) = record.moments.iter().find(|moment| moment.finished) else { return Ok(()) };
+    let specs: Vec<&ServiceSpec> = record.project.plan.services.values().chain(record.project.later.services.values()).collect();
+    let mut edges: BTreeMap<ServiceId, Vec<ServiceId>> = BTreeMap::new();
+    for upper in &specs {
+        let lower = specs.iter().filter(|lower| needs(upper, lower)).map(|lower| lower.id.clone());
+        edges.entry(upper.id.clone()).or_default().extend(lower);
+    }
+    let depth = graph::depths(&edges).into_values().max().unwrap_or(1);
+    let longest =
+        specs.iter().map(|spec| spec.stop.grace + Duration::from_secs(if spec.stop.then.is_some() { 2 } else { 0 })).max();
+    // The world's own slowness, and the wait for a word about what never dies.
+    let slow = Duration::from_millis(200 + 2 * record.project.slow_ms);
+    let word = Duration::from_secs(if record.project.immortal > 0 { 30 } else { 0 })
+        + Duration::from_secs(if record.project.forgets() { 60 } else { 0 });
+    let bound = (longest.unwrap_or_default() + slow + word) * depth;
+    let took = end.at.since(begin.at);
+    if took > bound { Err(format!("the stop took {took:?}, more than {bound:?}")) } else { Ok(()) }
+}
+
+fn restarts_stay_within_the_policy(record: &Record) -> Result<(), String> {
+    let mut asked: BTreeSet<Key> = BTreeSet::new();
+    let mut born: BTreeMap<Key, Tick> = BTreeMap::new();
+    let mut ended: BTreeMap<Key, Tick> = BTreeMap::new();
+    let mut row: BTreeMap<ServiceId, u32> = BTreeMap::new();
+    for moment in &record.moments {
+        if let Event::Spawned(id, generation, _) = &moment.event {
+            born.entry((id.clone(), *generation)).or_insert(moment.at);
+        }
+        if let Event::Exited(id, generation, ..) | Event::TreeEmpty(id, generation) = &moment.event {
+            ended.entry((id.clone(), *generation)).or_insert(moment.at);
+        }
+        for action in &moment.actions {
+            match action {
+                Action::Fetch(id, generation) => {
+                    asked.insert((id.clone(), *generation));
+                    row.insert(id.clone(), 0);
+                }
+                Action::StopTree(id, generation) => {
+                    ended.entry((id.clone(), *generation)).or_insert(moment.at);
+                }
+                Action::RunInit(id, generation) if !asked.contains(&(id.clone(), *generation)) => {
+                    let Some(spec) = moment.specs.get(id) else { continue };
+                    let previous = (id.clone(), generation - 1);
+                    let ran = match (born.get(&previous), ended.get(&previous)) {
+                        (Some(born), Some(ended)) => ended.since(*born),
+                        _ => Duration::ZERO,
+                    };
+                    let count = row.entry(id.clone()).or_default();
+                    *count = if ran >= spec.backoff.reset { 0 } else { *count + 1 };
+                    let allowed = match (spec.kind, spec.restart) {
+                        (_, RestartPolicy::No) | (Kind::Task, RestartPolicy::Always | RestartPolicy::UnlessStopped) => false,
+                        (_, RestartPolicy::OnFailure { max: Some(max) }) => *count <= max,
+                        (_, RestartPolicy::OnFailure { max: None } | RestartPolicy::Always | RestartPolicy::UnlessStopped) => {
+                            true
+                        }
+                    };
+                    if !allowed {
+                        return Err(format!("{id}#{generation}: restart {count} in a row under {}", spec.restart));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn deadlines_make_progress(record: &Record) -> Result<(), String> {
+    let past = |moment: &Moment| moment.deadline.is_some_and(|deadline| deadline <= moment.at);
+    for pair in record.moments.windows(2) {
+        if past(&pair[0]) && past(&pair[1]) {
+            return Err(format!("the deadline {:?} is past at {:?}, twice running", pair[1].deadline, pair[1].at));
+        }
+    }
+    Ok(())
+}
+
+fn the_second_interrupt_kills_everything_at_once(record: &Record) -> Result<(), String> {
+    let mut interrupts = 0;
+    let mut killed: BTreeSet<Key> = BTreeSet::new();
+    let mut cleared: BTreeSet<Key> = BTreeSet::new();
+    for moment in &record.moments {
+        if let Event::Survived(id, generation, _) = &moment.event {
+            cleared.insert((id.clone(), *generation));
+        }
+        for action in &moment.actions {
+            if let Action::KillTree(id, generation) = action {
+                killed.insert((id.clone(), *generation));
+            }
+        }
+        if moment.event == Event::Interrupted {
+            interrupts += 1;
+            if interrupts == 2
+                && let Some(key) = moment.alive.iter().find(|key| !killed.contains(key) && !cleared.contains(key))
+            {
+                return Err(format!("{}#{} was not killed by the second interrupt", key.0, key.1));
+            }
+        }
+        if moment.finished {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn each_generation_does_each_thing_once(record: &Record) -> Result<(), String> {
+    let mut done: BTreeSet<(&str, ServiceId, Generation)> = BTreeSet::new();
+    for action in record.moments.iter().flat_map(|moment| &moment.actions) {
+        let (what, id, generation) = match action {
+            Action::Fetch(id, generation) => ("fetch", id, generation),
+            Action::RunInit(id, generation) => ("init", id, generation),
+            Action::Spawn(id, generation) => ("spawn", id, generation),
+            Action::StartProbes(id, generation) => ("probes", id, generation),
+            Action::StopTree(id, generation) => ("stop", id, generation),
+            _ => continue,
+        };
+        if !done.insert((what, id.clone(), *generation)) {
+            return Err(format!("{what} of {id}#{generation} twice"));
+        }
+    }
+    Ok(())
+}
+
+fn every_start_is_settled_exactly_once(record: &Record) -> Result<(), String> {
+    let (mut asked, mut settled, mut finished) = (0, 0, false);
+    for moment in &record.moments {
+        let start = matches!(&moment.event, Event::Command(Command::Up { .. } | Command::Start { .. } | Command::Restart { .. }));
+        if start && !finished {
+            asked += 1;
+        }
+        settled += moment.actions.iter().filter(|action| matches!(action, Action::Settled(_))).count();
+        finished = moment.finished;
+    }
+    if asked == settled { Ok(()) } else { Err(format!("{asked} starts, {settled} answers")) }
+}
+
+fn every_world_ends(record: &Record) -> Result<(), String> {
+    let finishes: Vec<_> = record
+        .moments
+        .iter()
+        .flat_map(|moment| &moment.actions)
+        .filter_map(|action| match action {
+            Action::Finish(outcome) => Some(outcome),
+            _ => None,
+        })
+        .collect();
+    let [outcome] = finishes.as_slice() else { return Err(format!("{} finishes", finishes.len())) };
+    for (id, generation) in &record.left {
+        if !outcome.failures.iter().any(|(failed, failure)| failed == id && failure.kind == FailureKind::Survivors) {
+            return Err(format!("{id}#{generation} is left and the outcome does not say so"));
+        }
+    }
+    Ok(())
+}
+
+fn optional_services_never_count(record: &Record) -> Result<(), String> {
+    for action in record.moments.iter().flat_map(|moment| &moment.actions) {
+        let (Action::Settled(outcome) | Action::Finish(outcome)) = action else { continue };
+        for (id, failure) in &outcome.failures {
+            let optional = record.project.plan.services.get(id).is_some_and(|spec| spec.optional);
+            let own = matches!(failure.kind, FailureKind::Survivors | FailureKind::Cancelled);
+            // Asking for what a later plan has not is the request's fault.
+            if optional && !own && failure.reason != "is not in the procfile" {
+                return Err(format!("{id} is optional, and its failure counts: {failure}"));
+            }
+        }
+    }
+    Ok(())
+}

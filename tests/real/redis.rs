@@ -1,0 +1,72 @@
+//! Redis with passwords that break configuration files.
+
+use std::path::Path;
+
+use devrun::drivers::process::Request;
+use devrun::model::keeper::Role;
+use devrun::model::{ServiceSpec, Signal};
+use devrun::recipes::{Booted, first_boot, prepare};
+
+use crate::stack::{Stack, block_on, found, skip};
+
+fn installed() -> Option<devrun::drivers::fetch::Located> {
+    ["/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"]
+        .iter()
+        .find_map(|folder| found("redis", "7", Path::new(folder), &["redis-server"]))
+}
+
+async fn ping(spec: &ServiceSpec, password: Option<&str>) -> Result<String, redis::RedisError> {
+    let info = redis::ConnectionAddr::Tcp("127.0.0.1".to_owned(), spec.port().unwrap());
+    let mut settings = redis::RedisConnectionInfo::default();
+    if let Some(password) = password {
+        settings = settings.set_password(password);
+    }
+    let info = redis::IntoConnectionInfo::into_connection_info(info)?.set_redis_settings(settings);
+    let mut connection = redis::Client::open(info)?.get_multiplexed_async_connection().await?;
+    redis::cmd("PING").query_async(&mut connection).await
+}
+
+#[test]
+fn a_password_of_any_kind_survives_the_configuration() {
+    let Some(located) = installed() else { return skip("redis-server") };
+    for password in ["#ThawZin2k77!", "a \"b\" 'c' \\ $HOME ${x} ä#"] {
+        block_on(async {
+            let mut stack = Stack::new(located.clone());
+            stack.attribute("password", password);
+            stack.recipe.settings.insert("appendonly".to_owned(), "yes".to_owned());
+            stack.recipe.settings.insert("save".to_owned(), "900 1".to_owned());
+            let runner = stack.runner().await;
+            let context = stack.context(&runner);
+            assert!(matches!(first_boot(&context).await.unwrap().outcome, Booted::Made { .. }));
+            assert!(matches!(first_boot(&context).await.unwrap().outcome, Booted::Done { .. }));
+            let invocation = prepare(&context).unwrap();
+            assert!(invocation.argv.iter().all(|word| !word.contains(password)));
+            std::fs::create_dir_all(stack.places.service_run(&stack.spec.id)).unwrap();
+            for (path, text) in &invocation.files {
+                std::fs::write(path, text).unwrap();
+            }
+            let request = Request {
+                role: Role::Main,
+                program: invocation.program,
+                argv: invocation.argv,
+                env: invocation.env,
+                dir: invocation.dir,
+                run_as: invocation.run_as,
+                timeout: std::time::Duration::from_secs(60),
+            };
+            let server = runner.start(request).await.unwrap();
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            let answer = loop {
+                match ping(&stack.spec, Some(password)).await {
+                    Ok(answer) => break answer,
+                    Err(error) => assert!(std::time::Instant::now() < deadline, "{error}; {}", stack.output.text()),
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            };
+            assert_eq!(answer, "PONG");
+            assert!(ping(&stack.spec, None).await.is_err(), "it answers without a password");
+            let finished = server.stop(Signal::TERM, std::time::Duration::from_secs(20)).await;
+            assert!(finished.status.success(), "{}", finished.status);
+        });
+    }
+}
