@@ -216,8 +216,23 @@ pub enum Verb {
     /// Validate the procfile; spawns nothing
     #[command(after_help = "Example:\n  devrun check")]
     Check(CheckArgs),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  devrun completions bash > ~/.local/share/bash-completion/completions/devrun\n  devrun completions fish | source"
+    )]
+    Completions(super::reference::CompletionsArgs),
+    /// Print the manual page
+    #[command(after_help = "Examples:\n  devrun man | man -l -\n  devrun man --dir ~/.local/share/man/man1")]
+    Man(super::reference::ManArgs),
+    /// Print the JSON Schema of procfile.toml
+    #[command(after_help = "Example:\n  devrun schema > procfile.schema.json")]
+    Schema,
     /// Show the version
+    #[command(after_help = "Example:\n  devrun version")]
     Version,
+    /// Writes what of the docs is made.
+    #[command(name = "__docs", hide = true)]
+    Docs(super::reference::DocsArgs),
     /// The supervisor of `up -d`; takes its order on stdin.
     #[command(name = "__supervise", hide = true)]
     Supervise,
@@ -464,7 +479,7 @@ pub fn follow_after_logs(words: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Verbs of the contract that this version does not have.
-const PLANNED: &[&str] = &[
+pub const PLANNED: &[&str] = &[
     "psql",
     "redis-cli",
     "sql",
@@ -494,9 +509,6 @@ const PLANNED: &[&str] = &[
     "rebuild",
     "report",
     "doctor",
-    "completions",
-    "schema",
-    "man",
 ];
 
 /// The answer to a verb that is not here.

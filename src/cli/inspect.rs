@@ -54,12 +54,12 @@ fn describe(
     masker: &Masker,
     seen: &Seen,
 ) -> serde_json::Value {
-    let planned = match &spec.launch {
-        Launch::Run(command) => command.argv.clone(),
-        _ => Vec::new(),
+    // What was asked for, where it is known; a recipe's words are made at its start, and the kernel has them.
+    let words = match &spec.launch {
+        Launch::Run(command) => Some(command.argv.clone()),
+        _ => status.and_then(|status| status.pid).and_then(argv_of),
     };
-    let argv: Vec<String> =
-        status.and_then(|status| status.pid).and_then(argv_of).unwrap_or(planned).iter().map(|word| masker.text(word)).collect();
+    let argv: Vec<String> = words.unwrap_or_default().iter().map(|word| masker.text(word)).collect();
     let binary = status.and_then(|status| status.binary.clone());
     let from_live = |key: &str| live.and_then(|live| live.get(key)).cloned().unwrap_or(serde_json::Value::Null);
     let located = |key: &str| from_live("located").get(key).cloned().unwrap_or(serde_json::Value::Null);

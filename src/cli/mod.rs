@@ -19,6 +19,7 @@ pub mod logs;
 pub mod look;
 pub mod outcome;
 pub mod ps;
+pub mod reference;
 pub mod run;
 pub mod session;
 pub mod stacks;
@@ -98,6 +99,10 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Build(args) => build::run(&globals, &args, term),
         Verb::Ls(args) => stacks::list(&args, term),
         Verb::Check(args) => check::run(&globals, &args, term),
+        Verb::Completions(args) => reference::completions(&args, term),
+        Verb::Man(args) => reference::man(&args, term),
+        Verb::Schema => reference::print_schema(term),
+        Verb::Docs(args) => reference::docs(&args),
         Verb::Version => verbs::version(),
         Verb::Supervise => supervise::run(),
         Verb::Other(words) => Err(args::not_built(&words)),

@@ -14,3 +14,6 @@ mod process;
 mod recipes;
 mod secrets;
 mod stopping;
+mod verbs_look;
+mod verbs_reference;
+mod verbs_run;
