@@ -216,6 +216,41 @@ pub enum Verb {
     /// Validate the procfile; spawns nothing
     #[command(after_help = "Example:\n  devrun check")]
     Check(CheckArgs),
+    /// Say where a recipe's binaries are, and why those
+    #[command(after_help = "Examples:\n  devrun which\n  devrun which postgres@16")]
+    Which(super::binaries::WhichArgs),
+    /// Fetch binaries into the store
+    #[command(
+        after_help = "Examples:\n  devrun fetch              all that the procfile needs and this machine lacks\n  devrun fetch redis@7.2"
+    )]
+    Fetch(super::binaries::FetchArgs),
+    /// Show the pinned binaries; pin newer ones
+    #[command(after_help = "Examples:\n  devrun lock\n  devrun lock --update redis")]
+    Lock(super::binaries::LockArgs),
+    /// Show the recipes there are
+    #[command(after_help = "Example:\n  devrun catalog")]
+    Catalog(super::binaries::CatalogArgs),
+    /// Show generated secrets
+    #[command(after_help = "Examples:\n  devrun secret list\n  devrun secret show db-password")]
+    Secret(super::secret::SecretArgs),
+    /// Show volumes
+    #[command(after_help = "Example:\n  devrun volumes")]
+    Volumes(super::storage::VolumesArgs),
+    /// Show what lies on disk
+    #[command(after_help = "Example:\n  devrun df")]
+    Df(super::urls::TableArgs),
+    /// Delete data, secrets and logs that devrun has made; says what and asks
+    #[command(after_help = "Examples:\n  devrun clean\n  devrun clean --only cache --yes")]
+    Clean(super::storage::CleanArgs),
+    /// Clean, then up
+    #[command(after_help = "Example:\n  devrun rebuild -d --yes")]
+    Rebuild(UpArgs),
+    /// Look for what stands in the way of a start, each with the fix
+    #[command(after_help = "Example:\n  devrun doctor")]
+    Doctor(super::doctor::DoctorArgs),
+    /// Write one masked archive for a bug report
+    #[command(after_help = "Example:\n  devrun report -o report.tar.gz")]
+    Report(super::bundle::ReportArgs),
     /// Print a completion script for a shell
     #[command(
         after_help = "Examples:\n  devrun completions bash > ~/.local/share/bash-completion/completions/devrun\n  devrun completions fish | source"
@@ -283,6 +318,9 @@ pub struct UpArgs {
     /// A base URL or file:// folder in the place of every vendor host
     #[arg(long, value_name = "BASE", env = "DEVRUN_MIRROR")]
     pub mirror: Option<String>,
+    /// Delete data, secrets and logs first; says what and asks
+    #[arg(long)]
+    pub clean: bool,
     /// Run the build commands first
     #[arg(long)]
     pub build: bool,
@@ -487,8 +525,6 @@ pub const PLANNED: &[&str] = &[
     "ui",
     "web",
     "routes",
-    "volumes",
-    "df",
     "resources",
     "analyze",
     "attach",
@@ -496,19 +532,10 @@ pub const PLANNED: &[&str] = &[
     "import",
     "export",
     "migrate",
-    "fetch",
-    "lock",
-    "which",
-    "catalog",
-    "secret",
     "snapshot",
     "backup",
     "restore",
     "scale",
-    "clean",
-    "rebuild",
-    "report",
-    "doctor",
 ];
 
 /// The answer to a verb that is not here.

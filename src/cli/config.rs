@@ -5,7 +5,9 @@ use toml::{Table, Value};
 
 use crate::config::is_secret;
 use crate::model::service::{Limits, OnUnhealthy};
-use crate::model::{Check, CommandLine, Failure, FailureKind, Launch, OnChange, Plan, ReadySpec, ServiceSpec, VolumeClass, Work};
+use crate::model::{
+    Check, CommandLine, Failure, FailureKind, Launch, OnChange, Plan, ReadySpec, ServiceId, ServiceSpec, VolumeClass, Work,
+};
 use crate::model::{StopTo, duration};
 use crate::ui::mask::Masker;
 use crate::ui::table;
@@ -52,29 +54,41 @@ pub fn run(globals: &Globals, args: &ConfigArgs, _term: Term) -> Result<i32, Fai
     if args.origin {
         return origins(&read, args);
     }
-    let masker = Masker::new(&read.plan.masks, args.reveal);
+    if args.json {
+        return look::json(&tables(&read, &ids, args.reveal)?);
+    }
+    Ok(look::text(&resolved(&read, &ids, args.reveal)?))
+}
+
+/// The resolved configuration as a procfile; of these services, or of all.
+///
+/// # Errors
+/// `Internal` when it cannot be written as TOML.
+pub fn resolved(read: &Read, ids: &[ServiceId], reveal: bool) -> Result<String, Failure> {
+    let mut value = tables(read, ids, reveal)?;
+    // What is printed can be read as a procfile: a dollar that is one must not begin a placeholder there.
+    texts(&mut value, &|text| text.replace('$', "$$"));
+    toml::to_string_pretty(&value)
+        .map_err(|error| Failure::new(FailureKind::Internal, format!("no TOML can be made of it: {error}")))
+}
+
+fn tables(read: &Read, ids: &[ServiceId], reveal: bool) -> Result<Value, Failure> {
+    let masker = Masker::new(&read.plan.masks, reveal);
     let mut file = if ids.is_empty() { project_table(&read.plan) } else { Table::new() };
     for spec in read.plan.services.values() {
         // Copies differ in ports alone; the first one stands for all.
-        if spec.replica > 1 || !(ids.is_empty() || ids.contains(&spec.id) || read.plan.lookup(spec.service.as_str()) == ids) {
+        if spec.replica > 1 || !(ids.is_empty() || ids.iter().any(|id| read.plan.ids_of(&spec.service).any(|own| own == id))) {
             continue;
         }
         let section = if spec.task.is_some() { "tasks" } else { "services" };
         let table = file.entry(section).or_insert_with(|| Value::Table(Table::new()));
         if let Some(table) = table.as_table_mut() {
-            table.insert(spec.service.to_string(), Value::Table(service(spec, &read, &masker)?));
+            table.insert(spec.service.to_string(), Value::Table(service(spec, read, &masker)?));
         }
     }
     let mut value = Value::Table(file);
     texts(&mut value, &|text| masker.text(text));
-    if args.json {
-        return look::json(&value);
-    }
-    // What is printed can be read as a procfile: a dollar that is one must not begin a placeholder there.
-    texts(&mut value, &|text| text.replace('$', "$$"));
-    let text = toml::to_string_pretty(&value)
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("no TOML can be made of it: {error}")))?;
-    Ok(look::text(&text))
+    Ok(value)
 }
 
 fn origins(read: &Read, args: &ConfigArgs) -> Result<i32, Failure> {

@@ -81,6 +81,14 @@ fn delete(volume: &VolumeSpec, term: Term) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Stops what runs, as a bare `down` does.
+///
+/// # Errors
+/// As `down`.
+pub fn stop(places: &Places, term: Term) -> Result<i32, Failure> {
+    super::runtime()?.block_on(gentle(places, None, term))
+}
+
 async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<i32, Failure> {
     let mut signals = Signals::take()?;
     let mut tries = 0;

@@ -214,6 +214,16 @@ impl Read {
         let wanted = |name: &str| names.contains(name) || (ours(name) && name != "DEVRUN_RUN_ID");
         Ok(spec.env.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.clone(), value.clone())).collect())
     }
+    /// What must be chosen or made for a start; the secrets among it.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn wants(&self) -> Result<config::Wants, Failure> {
+        self.document.wants(&self.facts).map_err(|report| {
+            say(report.render(false).trim_end());
+            Failure::new(FailureKind::Config, "the procfile has errors")
+        })
+    }
     /// `[env]`, filled in.
     ///
     /// # Errors

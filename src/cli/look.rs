@@ -66,7 +66,6 @@ pub fn json(value: &impl Serialize) -> Result<i32, Failure> {
 }
 
 /// Prints a text that may have many lines.
-#[must_use]
 pub fn text(text: &str) -> i32 {
     let text = text.strip_suffix('\n').unwrap_or(text);
     if !text.is_empty() {

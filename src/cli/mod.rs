@@ -3,11 +3,14 @@
 //! `Args` structs never leave this folder's files: a verb turns them into the values that the layers below take.
 
 pub mod args;
+pub mod binaries;
 pub mod build;
+pub mod bundle;
 pub mod changes;
 pub mod check;
 pub mod child;
 pub mod config;
+pub mod doctor;
 pub mod down;
 pub mod env;
 pub mod events;
@@ -21,9 +24,11 @@ pub mod outcome;
 pub mod ps;
 pub mod reference;
 pub mod run;
+pub mod secret;
 pub mod session;
 pub mod stacks;
 pub mod stand;
+pub mod storage;
 pub mod supervise;
 pub mod task;
 pub mod top;
@@ -99,6 +104,17 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Build(args) => build::run(&globals, &args, term),
         Verb::Ls(args) => stacks::list(&args, term),
         Verb::Check(args) => check::run(&globals, &args, term),
+        Verb::Which(args) => binaries::which(&globals, &args, term),
+        Verb::Fetch(args) => binaries::fetch(&globals, &args, term),
+        Verb::Lock(args) => binaries::lock(&globals, &args, term),
+        Verb::Catalog(args) => binaries::catalog(&globals, &args, term),
+        Verb::Secret(args) => secret::run(&globals, &args, term),
+        Verb::Volumes(args) => storage::volumes(&globals, &args, term),
+        Verb::Df(args) => storage::df(&globals, &args, term),
+        Verb::Clean(args) => storage::clean(&globals, &args, term),
+        Verb::Rebuild(args) => up::run(&globals, &args::UpArgs { clean: true, ..args }, term),
+        Verb::Doctor(args) => doctor::run(&globals, &args, term),
+        Verb::Report(args) => bundle::run(&globals, &args, term),
         Verb::Completions(args) => reference::completions(&args, term),
         Verb::Man(args) => reference::man(&args, term),
         Verb::Schema => reference::print_schema(term),

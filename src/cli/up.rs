@@ -20,9 +20,9 @@ use crate::ui::term::{Progress, Term, data, say};
 
 use super::args::{Globals, UpArgs};
 use super::load::{self, Project, Purpose, Wanted};
-use super::outcome;
 use super::session::{Session, Settled, Signals, token, until_settled};
 use super::supervise::{self, Answer, Order};
+use super::{outcome, storage};
 
 /// Runs it.
 ///
@@ -36,6 +36,9 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if args.ephemeral && args.detach {
         return Err(Failure::new(FailureKind::Config, "--ephemeral is for a stack that one stays attached to")
             .help("devrun up --ephemeral, or devrun up -d --instance NAME"));
+    }
+    if args.clean && !args.plan && !args.ephemeral && !wipe(globals, &project, term)? {
+        return Ok(exit::DONE);
     }
     // Held to the very end: with it goes all that the stack has kept.
     let folder = if args.ephemeral && !args.plan {
@@ -88,6 +91,25 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     let code = runtime.block_on(async { if args.detach { stack.detached(args).await } else { stack.attached(args).await } });
     drop(folder);
     code
+}
+
+/// `--clean`. False: somebody was asked and said no. What runs is stopped only after the yes.
+fn wipe(globals: &Globals, project: &Project, term: Term) -> Result<bool, Failure> {
+    let read = load::read(globals, project, &Wanted::look())?;
+    let running = load::is_running(&project.places)?;
+    let doomed = if running { storage::lists(project, &read, None)? } else { storage::doomed(project, &read, None)? };
+    if doomed.is_empty() {
+        return Ok(true);
+    }
+    if !storage::agreed(&doomed, globals, term)? {
+        return Ok(false);
+    }
+    if running {
+        super::down::stop(&project.places, term)?;
+    }
+    // The stop has written more: it is looked for again.
+    storage::delete(project, &storage::doomed(project, &read, None)?)?;
+    Ok(true)
 }
 
 fn scale(words: &[String]) -> Result<BTreeMap<String, u32>, Failure> {

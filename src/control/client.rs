@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::UnixStream;
-use tokio_util::codec::{Framed, LinesCodec};
+use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use crate::engine::{FeedItem, Status};
 use crate::model::{Command, Failure, FailureKind, Places, ServiceId};
@@ -46,6 +46,8 @@ impl Client {
         let line = match tokio::time::timeout(PATIENCE, wire.next()).await {
             Ok(Some(Ok(line))) => line,
             Ok(None) => return Ok(None),
+            // It was just ending.
+            Ok(Some(Err(error))) if is_end(&error) => return Ok(None),
             Ok(Some(Err(error))) => return Err(silent(&error.to_string())),
             Err(_) => return Err(silent("it does not answer")),
         };
@@ -67,7 +69,11 @@ impl Client {
 
     async fn send(&mut self, ask: &Ask) -> Result<(), Failure> {
         let line = serde_json::to_string(ask).map_err(|error| silent(&error.to_string()))?;
-        self.wire.send(line).await.map_err(|error| silent(&error.to_string()))
+        match self.wire.send(line).await {
+            // Whoever reads next is told that it has ended.
+            Err(error) if is_end(&error) => Ok(()),
+            sent => sent.map_err(|error| silent(&error.to_string())),
+        }
     }
 
     /// The next reply; `None` when the supervisor has ended.
@@ -181,6 +187,12 @@ impl Client {
             }
         }
     }
+}
+
+/// Whether the other side closed the connection, as a supervisor does that ends.
+fn is_end(error: &LinesCodecError) -> bool {
+    let ends = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionAborted];
+    matches!(error, LinesCodecError::Io(error) if ends.contains(&error.kind()))
 }
 
 fn silent(why: &str) -> Failure {

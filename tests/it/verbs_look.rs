@@ -257,10 +257,9 @@ fn down_emergency_all_ends_every_stack_of_the_user() {
     project.write("other/procfile.toml", &project.fill(text));
     std::os::unix::fs::chown(project.path("other"), Some(uid), Some(uid)).expect("root may chown");
     project.run(&["up", "-d"]).code(0);
+    project.kill_both();
     project.run(&["-f", "other/procfile.toml", "up", "-d"]).code(0);
     assert_eq!(project.run(&["ls", "--json"]).code(0).json().as_array().map(Vec::len), Some(2));
-    project.run(&["-f", "other/procfile.toml", "--instance", "b", "ps"]).code(0);
-    project.kill_both();
     // From a folder without a procfile, as there may be none any more.
     project.run(&["-C", "/", "down", "--emergency", "--all"]).code(0);
     project.nothing_left();

@@ -112,9 +112,9 @@ fn run_tears_down_when_it_is_interrupted() {
     project.nothing_left();
     // Before the command: a start that hangs.
     let project = Project::new()
-        .procfile("[services.a]\nrun = [\"sh\", \"-c\", \"exec sleep 1000\", \"{token}\"]\nready = { cmd = \"false\" }\n");
+        .procfile("[services.a]\nrun = [\"sh\", \"-c\", \"touch up; exec sleep 1000\"]\nready = { cmd = \"false\" }\n");
     let running = project.start(&["run", "--", "touch", "begun"]);
-    eventually("the service", PATIENCE, || (!project.alive("").is_empty()).then_some(()));
+    eventually("the service", PATIENCE, || project.path("up").exists().then_some(()));
     running.signal(Signal::SIGINT);
     running.outcome().code(130);
     project.nothing_left();
