@@ -4,6 +4,8 @@
 //! Everything is resolved on demand and remembered, so that a service's address may depend on another's variables in any
 //! order; what is being resolved is on a stack, so a circle is an error with its path. A value that came from a file, a
 //! secret or the shell is never parsed: only texts of the procfile are templates.
+//!
+//! Long because one grammar is read here: words, placeholders, their operators and their faults.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -45,9 +45,8 @@ impl Client {
         let mut wire = Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE));
         let line = match tokio::time::timeout(PATIENCE, wire.next()).await {
             Ok(Some(Ok(line))) => line,
-            Ok(None) => return Ok(None),
-            // It was just ending.
-            Ok(Some(Err(error))) if is_end(&error) => return Ok(None),
+            // It ended while we called: nobody listens any more.
+            Ok(None | Some(Err(LinesCodecError::Io(_)))) => return Ok(None),
             Ok(Some(Err(error))) => return Err(silent(&error.to_string())),
             Err(_) => return Err(silent("it does not answer")),
         };
@@ -70,9 +69,9 @@ impl Client {
     async fn send(&mut self, ask: &Ask) -> Result<(), Failure> {
         let line = serde_json::to_string(ask).map_err(|error| silent(&error.to_string()))?;
         match self.wire.send(line).await {
-            // Whoever reads next is told that it has ended.
-            Err(error) if is_end(&error) => Ok(()),
-            sent => sent.map_err(|error| silent(&error.to_string())),
+            // A supervisor that has ended is noticed by reading, which also gives its last words.
+            Ok(()) | Err(LinesCodecError::Io(_)) => Ok(()),
+            Err(error) => Err(silent(&error.to_string())),
         }
     }
 
@@ -187,12 +186,6 @@ impl Client {
             }
         }
     }
-}
-
-/// Whether the other side closed the connection, as a supervisor does that ends.
-fn is_end(error: &LinesCodecError) -> bool {
-    let ends = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionAborted];
-    matches!(error, LinesCodecError::Io(error) if ends.contains(&error.kind()))
 }
 
 fn silent(why: &str) -> Failure {

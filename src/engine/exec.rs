@@ -1,5 +1,7 @@
 //! Actions to drivers: one method an action, no decisions. What can be answered at once is put on the queue; what takes
 //! time runs as a task and reports through the inner channel.
+//!
+//! Long because every action of the core is carried out here, and they share the engine's fields.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

@@ -1,4 +1,6 @@
 //! The loop itself.
+//!
+//! Long because it holds the one loop and everything the loop hears; taken apart, its order would be harder to see.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -275,9 +277,8 @@ impl Engine {
         match link {
             LinkEvent::Ready { .. } => {}
             LinkEvent::Lost => {
-                for id in self.live.keys() {
+                if let Some(id) = self.live.keys().next() {
                     self.pump.note(id, "the keeper process ended; services go on, a new keeper is being started");
-                    break;
                 }
             }
             LinkEvent::Gone(failure) => {

@@ -34,6 +34,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[];
 /// Modules that may hold `unsafe`.
 const MAY_BE_UNSAFE: &[&str] = &["src/drivers/process", "src/drivers/ports", "src/keeper"];
 
+/// Lines without the unit tests.
 const LONG: usize = 600;
 
 struct Source {
@@ -64,7 +65,9 @@ fn sources() -> Vec<Source> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("src can be listed").flatten() {
             let path = entry.path();
-            if path.is_dir() {
+            if path.is_dir() && path.ends_with("tests") {
+                // Unit tests that grew into a folder of their own.
+            } else if path.is_dir() {
                 folders.push(path);
             } else if path.file_stem().is_some_and(|stem| stem == "tests" || stem == "testkit") {
                 // Unit tests that grew into a file of their own.
@@ -220,9 +223,9 @@ fn long_files_give_their_reason() {
     let long: Vec<String> = sources()
         .iter()
         .filter(|source| {
-            source.text.lines().count() > LONG && !source.text.lines().take(40).any(|line| line.starts_with("//! Long because"))
+            source.code().count() > LONG && !source.text.lines().take(40).any(|line| line.starts_with("//! Long because"))
         })
-        .map(|source| format!("{} ({} lines)", source.path.display(), source.text.lines().count()))
+        .map(|source| format!("{} ({} lines)", source.path.display(), source.code().count()))
         .collect();
     none(&long, "a file over the limit whose head has no line `//! Long because`");
 }

@@ -127,14 +127,14 @@ fn a_log_file_is_rotated_and_kept_within_its_limit() {
         r#"
         [services.a]
         run = "sh a.sh"
-        log = { max_size = "32K", max_files = 2 }
+        log = { max_size = "256K", max_files = 2 }
         "#,
     );
-    project.write("a.sh", "seq -f 'line %g 0123456789012345678901234567890123456789' 0 3999\ntouch written\nexec sleep 1000\n");
+    project.write("a.sh", "seq -f 'line %g 0123456789012345678901234567890123456789' 0 39999\ntouch written\nexec sleep 1000\n");
     project.run(&["up", "-d"]).code(0);
     eventually("all lines were written", PATIENCE, || project.path("written").exists().then_some(()));
     eventually("the last line is in the log", PATIENCE, || {
-        project.run(&["logs", "-n", "1", "a"]).stdout.contains("line 3999").then_some(())
+        project.run(&["logs", "-n", "1", "a"]).stdout.contains("line 39999").then_some(())
     });
     let mut total = 0;
     let mut files = 0;
@@ -145,7 +145,8 @@ fn a_log_file_is_rotated_and_kept_within_its_limit() {
         }
     }
     assert!(files <= 2, "{files} files");
-    assert!(total <= 80 * 1024, "{total} bytes");
+    // A file is rotated between two reads, so it may be one read too long.
+    assert!(total <= 1024 * 1024, "{total} bytes of more than two megabytes");
 }
 
 #[test]
