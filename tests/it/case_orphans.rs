@@ -27,12 +27,21 @@ run = "{svc:deaf} --ignore-term"
 
 fn up(text: &str) -> Project {
     let project = Project::new().procfile(text);
+    project.write("talk.sh", "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.05; done\n");
     project.run(&["up", "-d"]).code(0);
     project
 }
 
 fn alive(project: &Project, name: &str, count: usize) {
-    eventually(&format!("{count} of {name}"), PATIENCE, || (project.alive(name).len() == count).then_some(()));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = project.alive(name);
+        if now.len() == count {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{count} of {name}: {now:?}\n{}", project.run(&["ps"]));
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -172,7 +181,7 @@ fn o09_leftovers_are_reported_and_ended_before_anything_starts() {
 fn o10_without_its_keeper_logs_go_on_codes_are_right_and_a_new_one_comes() {
     let project = up(r#"
         [services.talks]
-        run = "sh -c 'n=0; while :; do n=$((n+1)); echo line $n; sleep 0.05; done' {token}"
+        run = "sh talk.sh {token}"
         [services.ends]
         run = "sh -c 'while [ ! -e go ]; do sleep 0.05; done; exit 7' {token}"
         [services.new]

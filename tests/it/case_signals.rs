@@ -54,15 +54,17 @@ fn s03_a_closed_terminal_is_no_panic() {
 #[test]
 fn s04_up_into_head_ends_nothing_and_term_still_stops() {
     let project = Project::new().procfile("[services.a]\nrun = \"{svc:a} --flood 1\"\n");
-    let run = project.run_in_shell("(\"$0\" up & echo $! > pid; wait $!; echo $? > code) 2> err | head -1 > first");
-    assert_eq!(run.code, Some(0), "{run}");
+    let run = project.start_in_shell("(\"$0\" up & echo $! > pid; wait $!; echo $? > code) 2> err | head -1 > first");
+    eventually("the first line", PATIENCE, || (!project.read("first").is_empty()).then_some(()));
     // `head` is gone; the supervisor and its service are not.
     let pid: i32 = project.read("pid").trim().parse().unwrap_or_else(|_| project.supervisor());
     project.wait_state("a", "running");
     assert_eq!(project.supervisor(), pid);
     assert_eq!(project.read("first").lines().count(), 1);
     signal(pid, Signal::SIGTERM);
-    project.nothing_left_within(PATIENCE);
+    let _shell = run.outcome();
+    project.nothing_left();
+    assert_eq!(project.read("code"), "143\n");
     let err = project.read("err");
     assert!(!err.contains("panicked") && !err.contains("failed at"), "{err}");
 }

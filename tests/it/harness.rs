@@ -509,11 +509,17 @@ impl Project {
     /// Runs a shell script whose `$0` is the binary.
     #[track_caller]
     pub fn run_in_shell(&self, script: &str) -> Outcome {
+        self.start_in_shell(script).outcome()
+    }
+
+    /// Starts a shell script whose `$0` is the binary.
+    #[track_caller]
+    pub fn start_in_shell(&self, script: &str) -> Running {
         let mut command = self.command(Path::new("sh"));
         command.arg("-c").arg(script).arg(&self.devrun).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().expect("sh runs");
         let (stdout, stderr) = (Stream::of(child.stdout.take()), Stream::of(child.stderr.take()));
-        Running { args: script.to_owned(), child, started: Instant::now(), stdout, stderr }.outcome()
+        Running { args: script.to_owned(), child, started: Instant::now(), stdout, stderr }
     }
 
     /// Kills supervisor and keeper so that neither can act on the other's death.
