@@ -7,6 +7,7 @@ pub mod binaries;
 pub mod build;
 pub mod bundle;
 pub mod changes;
+pub mod asides;
 pub mod check;
 pub mod child;
 pub mod config;
@@ -51,6 +52,7 @@ use args::{Cli, Verb};
 /// Runs one invocation and returns its exit code.
 #[must_use]
 pub fn main(words: Vec<OsString>) -> i32 {
+    quiet_panics();
     let words = args::follow_after_logs(words);
     let command = Cli::command();
     let matches = match command.try_get_matches_from(words) {
@@ -134,6 +136,16 @@ fn report(failure: &Failure, term: Term) -> i32 {
     }
     say(outcome::last_line(code, None, &failure.reason));
     code
+}
+
+/// A panic is our fault and is named with its place, so that it can be reported. Its text is shown only where it is part of
+/// the program: one that was put together at run time may hold a secret.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(its text may hold secrets)");
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        say(format!("devrun failed at {place}: {text}; please report it"));
+    }));
 }
 
 /// A runtime for verbs that talk to a supervisor; small, as it lives for moments.

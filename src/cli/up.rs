@@ -19,6 +19,7 @@ use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
 
 use super::args::{Globals, UpArgs};
+use super::asides::{self, Aside, Asides};
 use super::load::{self, Project, Purpose, Wanted};
 use super::session::{Session, Settled, Signals, token, until_settled};
 use super::supervise::{self, Answer, Order};
@@ -142,7 +143,7 @@ impl Stack {
             Ok(lock) => lock,
             Err(pid) => return self.join(pid, true).await,
         };
-        let mut signals = Signals::take()?;
+        let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
         let progress: Arc<dyn crate::drivers::fetch::Progress> = match self.term.progress {
             Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(self.term)),
             Progress::Json | Progress::Quiet => Arc::new(crate::drivers::fetch::Silent),
@@ -181,6 +182,19 @@ impl Stack {
                     interrupted.get_or_insert(code);
                     engine.interrupt();
                 }
+                aside = asides.next() => match aside {
+                    Aside::Status => if let Some(status) = engine.status().await {
+                        let lines = asides::dump(&status);
+                        self.note(&lines);
+                        lines.iter().for_each(|line| view.print(line));
+                    },
+                    Aside::Hold if asides::can_be_resumed() => {
+                        view.print("on hold: services keep running, nothing is restarted; `fg` brings this back");
+                        asides::hold();
+                        view.print("back: time-outs go on from where they were");
+                    }
+                    Aside::Hold => view.print("no shell could bring this back; Ctrl-Z does nothing"),
+                },
                 item = session.next() => match item? {
                     Some(item) => {
                         view.item(&item);
@@ -387,6 +401,13 @@ impl Stack {
                 say(format!("  {hint}"));
             }
         }
+    }
+
+    /// Adds lines to the supervisor's log, as a detached one would.
+    fn note(&self, lines: &[String]) {
+        let open = std::fs::OpenOptions::new().create(true).append(true).open(self.project.places.supervisor_log());
+        // The terminal shows them as well.
+        let _unwritten = open.and_then(|mut file| file.write_all((lines.join("\n") + "\n").as_bytes()));
     }
 
     fn goodbye(&self, stops: &[StopReport]) {

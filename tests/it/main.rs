@@ -1,5 +1,7 @@
 //! Everything that needs the operating system or the whole binary, in one test binary, as each one links everything.
 
+mod case_orphans;
+mod case_signals;
 mod config;
 mod failing;
 mod fetch;
