@@ -252,8 +252,8 @@ fn ls_lists_stacks_also_dead_ones() {
     assert_eq!((&stack["project"], &stack["status"]), (&Value::from("shop"), &Value::from("running")), "{stack:#}");
     assert_eq!((&stack["services"], &stack["running"]), (&Value::from(2), &Value::from(2)));
     project.run(&["ls"]).code(0).says("shop");
-    project.kill_both();
-    assert_eq!(mine(&project)["status"], "dead");
+    crate::harness::signal(project.supervisor(), nix::sys::signal::Signal::SIGKILL);
+    eventually("a dead stack", PATIENCE, || (mine(&project)["status"] == "dead").then_some(()));
     project.run(&["down"]).code(0);
     assert_eq!(mine(&project), Value::Null);
 }
