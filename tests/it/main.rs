@@ -1,6 +1,9 @@
 //! Everything that needs the operating system or the whole binary, in one test binary, as each one links everything.
 
+mod case_concurrent;
 mod case_orphans;
+mod case_planted;
+mod case_restart;
 mod case_signals;
 mod config;
 mod failing;
