@@ -53,6 +53,7 @@ enum Request {
     Status(oneshot::Sender<Status>),
     Subscribe(oneshot::Sender<(Status, mpsc::Receiver<Arc<FeedItem>>)>),
     Inspect(ServiceId, oneshot::Sender<Option<serde_json::Value>>),
+    Changes(Arc<Plan>, oneshot::Sender<BTreeMap<ServiceId, (String, String)>>),
     #[cfg(debug_assertions)]
     Fail(String),
 }
@@ -85,6 +86,12 @@ impl EngineHandle {
         self.requests.send(Request::Subscribe(sender)).ok()?;
         receiver.await.ok()
     }
+    /// What `up` with this plan would do to each service: a word (`start`, `restart`, `stop`, `keep`) and why.
+    pub async fn changes(&self, plan: Arc<Plan>) -> Option<BTreeMap<ServiceId, (String, String)>> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(Request::Changes(plan, sender)).ok()?;
+        receiver.await.ok()
+    }
     /// Makes the engine panic, for the test of what is left then. Not in a release.
     #[cfg(debug_assertions)]
     pub fn fail(&self, text: String) {
@@ -114,6 +121,7 @@ pub(super) enum Inner {
     Work(ServiceId, Generation, Result<(), Failure>),
     Sealed(ServiceId, Generation, ExitStatus, Result<(), Failure>),
     StopCommandDone(ServiceId, Generation),
+    Built(ServiceId),
     Said(ServiceId, String),
     Publish(FeedItem),
 }
@@ -135,6 +143,8 @@ pub struct Engine {
     pub(super) inner: mpsc::UnboundedSender<Inner>,
     pub(super) process_events: mpsc::UnboundedSender<ProcessEvent>,
     pub(super) answers: mpsc::UnboundedSender<(ServiceId, Generation, Answer)>,
+    /// Services whose `build` is run before their next start.
+    pub(super) to_build: BTreeSet<ServiceId>,
     remembered: BTreeSet<ServiceId>,
     events: EventLog,
     viewers: Vec<mpsc::Sender<Arc<FeedItem>>>,
@@ -179,6 +189,7 @@ impl Engine {
             inner,
             process_events,
             answers,
+            to_build: BTreeSet::new(),
             remembered,
             events,
             viewers: Vec::new(),
@@ -294,6 +305,12 @@ impl Engine {
                     self.settled = None;
                     self.starts.push_back(token);
                 }
+                if let Command::Up { options, .. } = &command
+                    && options.build
+                {
+                    let built = self.plan.services.values().filter(|spec| spec.build.is_some());
+                    self.to_build.extend(built.map(|spec| spec.id.clone()));
+                }
                 self.publish(FeedItem::Accepted { token });
                 self.queue.push_back(Event::Command(command));
             }
@@ -311,6 +328,9 @@ impl Engine {
             Request::Fail(text) => panic!("asked to fail, with {text}"),
             Request::Inspect(id, reply) => {
                 let _gone = reply.send(self.inspect(&id));
+            }
+            Request::Changes(plan, reply) => {
+                let _gone = reply.send(self.changes(&plan));
             }
         }
     }
@@ -483,6 +503,9 @@ impl Engine {
                     self.keeper.stop(process, None);
                 }
             }
+            Inner::Built(id) => {
+                self.to_build.remove(&id);
+            }
             Inner::Said(id, text) => self.publish(FeedItem::Said { id, text }),
             Inner::Publish(item) => {
                 if let FeedItem::Settled { outcome, .. } = &item {
@@ -645,6 +668,18 @@ impl Engine {
         }
     }
 
+    fn changes(&self, plan: &Plan) -> BTreeMap<ServiceId, (String, String)> {
+        use crate::core::Change;
+        let words = |change| match change {
+            Change::Start => ("start", String::new()),
+            Change::Restart(why) => ("restart", why),
+            Change::Stop => ("stop", "no longer in the procfile".to_owned()),
+            Change::Keep => ("keep", String::new()),
+        };
+        let told = self.core.changes(plan).into_iter().map(|(id, change)| (id, words(change)));
+        told.map(|(id, (word, why))| (id, (word.to_owned(), why))).collect()
+    }
+
     fn inspect(&self, id: &ServiceId) -> Option<serde_json::Value> {
         let live = self.live.get(id)?;
         let history: Vec<_> =
@@ -673,7 +708,8 @@ fn server(spec: &crate::model::ServiceSpec, located: &Located) -> Option<std::pa
 }
 
 /// The address without the password: `ps` is no place for it.
-fn public_url(spec: &crate::model::ServiceSpec, url: &str) -> String {
+#[must_use]
+pub fn public_url(spec: &crate::model::ServiceSpec, url: &str) -> String {
     match spec.attributes.get("password").filter(|password| !password.is_empty()) {
         None => url.to_owned(),
         Some(_) => match (url.find("://"), url.rfind('@')) {

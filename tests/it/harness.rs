@@ -334,11 +334,11 @@ impl Terminal {
     /// Waits for the end; everything the terminal showed is in `stdout`.
     #[track_caller]
     pub fn outcome(self) -> Outcome {
-        let screen = self.screen;
-        let master = self.master;
+        let (mut screen, master) = (self.screen, self.master);
         let mut outcome = self.running.outcome();
+        // The last lines may still be on their way: the reader ends when nobody holds the other side any more.
+        outcome.stdout = screen.finish("the terminal", &outcome.args);
         drop(master);
-        outcome.stdout = screen.so_far();
         outcome
     }
 }

@@ -19,3 +19,7 @@ mod process;
 mod recipes;
 mod secrets;
 mod stopping;
+mod verbs_disk;
+mod verbs_look;
+mod verbs_reference;
+mod verbs_run;
