@@ -3,11 +3,11 @@
 //! `Args` structs never leave this folder's files: a verb turns them into the values that the layers below take.
 
 pub mod args;
+pub mod asides;
 pub mod binaries;
 pub mod build;
 pub mod bundle;
 pub mod changes;
-pub mod asides;
 pub mod check;
 pub mod child;
 pub mod config;
