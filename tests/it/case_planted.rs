@@ -116,6 +116,39 @@ fn p01_a_bystander_with_the_recorded_number_lives() {
 }
 
 #[test]
+fn p01_a_bystander_with_the_number_of_a_recorded_lock_lives() {
+    use std::os::unix::fs::MetadataExt;
+    let (project, path, mut journal) = killed();
+    signal(project.alive("a")[0].pid, Signal::SIGKILL);
+    // The lock of another project that was made when the number of ours was free again.
+    let other = project.root().join("home/other");
+    std::fs::create_dir_all(&other).expect("our own folder");
+    std::fs::write(other.join("a.alive"), "").expect("our own file");
+    let meta = std::fs::metadata(other.join("a.alive")).expect("it is there");
+    // Held by a shell, so that no child of another test can inherit it.
+    let script = format!("exec 9< {}; exec sleep 1000", other.join("a.alive").display());
+    let mut holder = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir("/")
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .spawn()
+        .expect("sh runs");
+    for entry in journal.live.values_mut() {
+        entry.lock_file = (meta.dev(), meta.ino());
+    }
+    let identity = journal.live.values().next().expect("one process").identity.clone();
+    plant(&path, &journal, &[identity]);
+    project.run(&["down", "--emergency"]).code(0);
+    plant(&path, &journal, &[Identity { pid: 1, start: 0, boot: String::new() }]);
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["down"]).code(0);
+    let lives = holder.try_wait().expect("our own child").is_none();
+    holder.kill().and_then(|()| holder.wait()).expect("our own child");
+    assert!(lives, "the other project's process lives");
+}
+
+#[test]
 fn p02_numbers_that_are_no_process_are_nobody() {
     let (project, path, journal) = killed();
     let bystander = Bystander::new(&project);

@@ -78,7 +78,8 @@ fn t04_no_more_processes_is_a_failed_start_and_no_end_of_ours() {
         return;
     }
     let project = forty(Project::new().for_user(61_234));
-    let up = project.start_in_shell("ulimit -u 40; exec \"$0\" up -d").outcome_within(Duration::from_secs(60));
+    let up =
+        project.start_in_shell("exec bash -c 'ulimit -u 40; exec \"$0\" up -d' \"$0\"").outcome_within(Duration::from_secs(60));
     assert!(matches!(up.code, Some(1 | 125)), "{up}");
     assert!(up.stderr.contains("no process could be made") || up.stderr.contains("Resource temporarily"), "{up}");
     if up.code == Some(1) {

@@ -453,11 +453,6 @@ impl Project {
         self.folder.path()
     }
 
-    /// The binary as this project runs it.
-    pub fn binary(&self) -> &Path {
-        &self.devrun
-    }
-
     /// A path in the project's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir().join(name)
