@@ -31,8 +31,8 @@ fn f01_all_faults_at_once_with_their_places_and_nothing_spawned() {
     }
     let ring: String =
         (1..=5).map(|n| format!("[services.s{n}]\nrun = \"touch ran\"\ndepends_on = [\"s{}\"]\n", n % 5 + 1)).collect();
-    let project = Project::new().procfile(&format!("{ring}[services.bad]\nrun = \"x\"\nrestart = \"alwys\"\n"));
-    let ended = project.run(&["up", "-d"]).code(2).says("alwys");
+    let project = Project::new().procfile(&format!("{ring}[services.bad]\nrun = \"x\"\nrnu = 1\n"));
+    let ended = project.run(&["up", "-d"]).code(2).says("rnu");
     for n in 1..=5 {
         assert!(ended.stderr.contains(&format!("s{n}")), "the whole ring\n{ended}");
     }

@@ -7,6 +7,8 @@ mod case_logs;
 mod case_orphans;
 mod case_planted;
 mod case_restart;
+mod case_root;
+mod case_scale;
 mod case_security;
 mod case_signals;
 mod case_time;
