@@ -128,7 +128,7 @@ fn fail_when_asked(engine: &EngineHandle) {
         let engine = engine.clone();
         tokio::spawn(async move {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            engine.fail(text);
+            engine.interfere(move || panic!("asked to fail, with {text}"));
         });
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{PATIENCE, Project, eventually, is_root, signal};
+use crate::harness::{PATIENCE, Project, eventually, is_root, signal, skipped};
 
 /// Whether a Postgres is installed where the binary looks for one; tests that need it pass without it, which the table of
 /// `scripts/soak` shows as skipped.
@@ -33,7 +33,7 @@ fn half_made(project: &Project) -> Vec<String> {
 #[test]
 fn i02_a_supervisor_killed_in_the_first_boot_leaves_nothing_half_made() {
     if !postgres() {
-        return;
+        return skipped("no Postgres is installed");
     }
     let rounds = std::env::var("DEVRUN_SOAK_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     for round in 0..rounds {
@@ -57,7 +57,7 @@ fn i02_a_supervisor_killed_in_the_first_boot_leaves_nothing_half_made() {
 #[test]
 fn i03_a_failing_first_boot_leaves_no_data_and_works_once_mended() {
     if !postgres() {
-        return;
+        return skipped("no Postgres is installed");
     }
     let project = Project::new().procfile(DB);
     project.write("10.sql", "this is no sql;\n");
@@ -77,7 +77,7 @@ fn i03_a_failing_first_boot_leaves_no_data_and_works_once_mended() {
 #[test]
 fn i04_foreign_data_is_refused_and_keeps_its_bytes() {
     if !postgres() {
-        return;
+        return skipped("no Postgres is installed");
     }
     let project = Project::new().procfile(DB);
     project.write("10.sql", "select 1;\n");
@@ -170,7 +170,7 @@ fn i07_ten_first_ups_share_one_secret() {
 #[test]
 fn i08_a_lost_secret_of_existing_data_is_no_new_secret() {
     if !postgres() {
-        return;
+        return skipped("no Postgres is installed");
     }
     let project = Project::new().procfile(
         "[secrets]\ngenerate = [\"db-password\"]\n[services.db]\nuse = \"postgres\"\nport = \"auto\"\npassword = \"${secret.db-password}\"\n",

@@ -7,7 +7,7 @@ use devrun::drivers::journal::{self, Journal, Record};
 use devrun::model::keeper::Identity;
 use nix::sys::signal::Signal;
 
-use crate::harness::{PATIENCE, Project, eventually, is_root, processes_with, signal};
+use crate::harness::{PATIENCE, Project, eventually, is_root, processes_with, signal, skipped};
 
 const ONE: &str = "[services.a]\nrun = \"{svc:a}\"\n";
 
@@ -103,7 +103,7 @@ fn p01_a_bystander_with_the_recorded_number_lives() {
     let bystander = Bystander::new(&project);
     let recorded = &journal.live.values().next().expect("one process").identity;
     let planted = Identity { pid: bystander.pid(), start: recorded.start, boot: recorded.boot.clone() };
-    plant(&path, &journal, &[planted.clone()]);
+    plant(&path, &journal, std::slice::from_ref(&planted));
     // The next `up` first: it, too, must tell the real leftover from the bystander.
     project.run(&["up", "-d"]).code(0);
     bystander.lives();
@@ -222,8 +222,7 @@ fn p04_another_boots_numbers_mean_nothing() {
 fn p05_a_reused_number_is_another_process() {
     let last = "/proc/sys/kernel/ns_last_pid";
     if !is_root() || std::fs::OpenOptions::new().write(true).open(last).is_err() {
-        // Only root can force a number; told in the table of `scripts/soak`.
-        return;
+        return skipped("only root can force a process number, where it may");
     }
     let (project, path, journal) = killed();
     let recorded = journal.live.values().next().expect("one process").identity.clone();
@@ -242,7 +241,7 @@ fn p05_a_reused_number_is_another_process() {
         }
         child.kill().and_then(|()| child.wait()).expect("our own child");
     }
-    let Some(mut bystander) = bystander else { return };
+    let Some(mut bystander) = bystander else { return skipped("the number could not be had again") };
     plant(&path, &journal, &[recorded]);
     project.run(&["down", "--emergency"]).code(0);
     project.run(&["up", "-d"]).code(0);
