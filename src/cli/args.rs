@@ -167,6 +167,9 @@ pub enum Verb {
     /// Show logs, also after the stack is down
     #[command(after_help = "Examples:\n  devrun logs -f\n  devrun logs -n 50 api worker\n  devrun logs --since 10m --grep error")]
     Logs(LogsArgs),
+    /// Sit down at a service's terminal (`tty = true`): keys go to it, Ctrl-] leaves
+    #[command(after_help = "Example:\n  devrun attach console        Ctrl-] leaves; the service goes on")]
+    Attach(AttachArgs),
     /// Validate the procfile; spawns nothing
     #[command(after_help = "Example:\n  devrun check")]
     Check(CheckArgs),
@@ -361,6 +364,14 @@ pub struct LogsArgs {
     pub no_prefix: bool,
 }
 
+/// `attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+}
+
 /// `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -431,7 +442,6 @@ const PLANNED: &[&str] = &[
     "resources",
     "graph",
     "analyze",
-    "attach",
     "config",
     "env",
     "init",

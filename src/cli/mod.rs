@@ -3,6 +3,7 @@
 //! `Args` structs never leave this folder's files: a verb turns them into the values that the layers below take.
 
 pub mod args;
+pub mod attach;
 pub mod check;
 pub mod down;
 pub mod load;
@@ -67,6 +68,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Wait(args) => wait::run(&globals, &args, term),
         Verb::Ps(args) => ps::run(&globals, &args, term),
         Verb::Logs(args) => logs::run(&globals, &args, term),
+        Verb::Attach(args) => attach::run(&globals, &args),
         Verb::Check(args) => check::run(&globals, &args, term),
         Verb::Version => verbs::version(),
         Verb::Supervise => supervise::run(),

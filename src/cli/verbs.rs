@@ -23,7 +23,7 @@ pub fn version() -> Result<i32, Failure> {
 }
 
 /// Names against what the supervisor runs; the procfile may have been edited since.
-fn ids(snapshot: &crate::model::Snapshot, names: &[String]) -> Result<Vec<ServiceId>, Failure> {
+pub(super) fn ids(snapshot: &crate::model::Snapshot, names: &[String]) -> Result<Vec<ServiceId>, Failure> {
     let mut found = Vec::new();
     for name in names {
         let before = found.len();

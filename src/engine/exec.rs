@@ -413,8 +413,13 @@ impl Engine {
     }
 
     pub(super) fn attach_logs(&mut self, id: &ServiceId, stdout: OwnedFd, stderr: Option<OwnedFd>) {
-        let Some(live) = self.live.get(id) else { return };
+        let Some(live) = self.live.get_mut(id) else { return };
         let Some(spec) = live.spec.clone() else { return };
+        if spec.tty {
+            // Without a descriptor to spare nobody can attach; the log goes on.
+            live.terminal = stdout.try_clone().ok().map(Arc::new);
+        }
+        self.pump.follow_files(id, &spec.log);
         let tap = |slot: &super::live::ProbeSlot| -> Tap {
             let slot = Arc::clone(slot);
             let seen = AtomicU32::new(0);

@@ -20,6 +20,7 @@ use super::feed::{FailedService, FeedItem, Outcome, Status, StopReport};
 use super::live::Live;
 use super::memory::{self, EventLog};
 use super::stamp::Clock;
+use super::terminal::Attachment;
 
 /// What an engine is made of.
 pub struct EngineOptions {
@@ -48,6 +49,7 @@ enum Request {
     Status(oneshot::Sender<Status>),
     Subscribe(oneshot::Sender<(Status, mpsc::Receiver<Arc<FeedItem>>)>),
     Inspect(ServiceId, oneshot::Sender<Option<serde_json::Value>>),
+    Attach(ServiceId, oneshot::Sender<Result<Attachment, Failure>>),
 }
 
 /// Asks the engine from anywhere.
@@ -78,6 +80,16 @@ impl EngineHandle {
         self.requests.send(Request::Subscribe(sender)).ok()?;
         receiver.await.ok()
     }
+    /// A seat at a service's terminal.
+    ///
+    /// # Errors
+    /// `Config` when it has none, `Elsewhere` when it does not run.
+    pub async fn attach(&self, id: ServiceId) -> Result<Attachment, Failure> {
+        let ended = || Failure::new(crate::model::FailureKind::Elsewhere, "the supervisor is ending").help("devrun up -d");
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(Request::Attach(id, sender)).map_err(|_| ended())?;
+        receiver.await.map_err(|_| ended())?
+    }
     /// What only the engine knows of a service, for `inspect`.
     pub async fn inspect(&self, id: ServiceId) -> Option<serde_json::Value> {
         let (sender, receiver) = oneshot::channel();
@@ -104,6 +116,7 @@ pub(super) enum Inner {
     StopCommandDone(ServiceId, Generation),
     Said(ServiceId, String),
     Publish(FeedItem),
+    FileChanged(ServiceId, String),
 }
 
 /// The engine.
@@ -122,6 +135,7 @@ pub struct Engine {
     pub(super) inner: mpsc::UnboundedSender<Inner>,
     pub(super) process_events: mpsc::UnboundedSender<ProcessEvent>,
     pub(super) answers: mpsc::UnboundedSender<(ServiceId, Generation, Answer)>,
+    pub(super) watcher: Option<crate::drivers::watch::Watcher>,
     remembered: BTreeSet<ServiceId>,
     events: EventLog,
     viewers: Vec<mpsc::Sender<Arc<FeedItem>>>,
@@ -165,6 +179,7 @@ impl Engine {
             inner,
             process_events,
             answers,
+            watcher: None,
             remembered,
             events,
             viewers: Vec::new(),
@@ -184,6 +199,7 @@ impl Engine {
 
     /// Runs until the core is finished.
     pub async fn run(mut self) -> Ended {
+        self.watch_files();
         loop {
             let deadline = self.core.next_deadline().map(|tick| tokio::time::Instant::from_std(self.clock.instant(tick)));
             let timer = async {
@@ -229,6 +245,7 @@ impl Engine {
             Request::Command { token, command } => {
                 if let Command::Up { plan: Some(plan), .. } | Command::Restart { plan: Some(plan), .. } = &command {
                     self.plan = Arc::clone(plan);
+                    self.watch_files();
                 }
                 if matches!(command, Command::Up { .. } | Command::Start { .. } | Command::Restart { .. }) {
                     self.settled = None;
@@ -249,6 +266,9 @@ impl Engine {
             }
             Request::Inspect(id, reply) => {
                 let _gone = reply.send(self.inspect(&id));
+            }
+            Request::Attach(id, reply) => {
+                let _gone = reply.send(self.seat(&id));
             }
         }
     }
@@ -332,6 +352,7 @@ impl Engine {
         if let Some(live) = self.live.get_mut(id).filter(|live| live.generation == generation) {
             live.process = None;
             live.pid = None;
+            live.terminal = None;
             live.external = false;
             live.virtual_work = None;
             live.emptied = true;
@@ -416,6 +437,7 @@ impl Engine {
                     self.keeper.stop(process, None);
                 }
             }
+            Inner::FileChanged(id, path) => self.file_changed(id, path),
             Inner::Said(id, text) => self.publish(FeedItem::Said { id, text }),
             Inner::Publish(item) => {
                 if let FeedItem::Settled { outcome, .. } = &item {

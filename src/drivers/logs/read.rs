@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::ServiceId;
 
+use super::envelope;
 use super::file::{RECORD, generations, path};
 use super::pump::LogStream;
 
@@ -38,7 +39,14 @@ pub struct Query {
 /// How much of the end of a file is read when only the last lines are wanted; grown until there are enough.
 const WINDOW: u64 = 256 * 1024;
 
-struct Records(Vec<(u64, i64, LogStream)>);
+struct Records(Vec<Record>);
+
+struct Record {
+    start: u64,
+    micros: i64,
+    stream: LogStream,
+    wrapped: bool,
+}
 
 impl Records {
     fn read(index: &Path) -> Self {
@@ -51,13 +59,17 @@ impl Records {
                 2 => LogStream::Devrun,
                 _ => LogStream::Stdout,
             };
-            records.push((number(0), number(8).cast_signed(), stream));
+            records.push(Record { start: number(0), micros: number(8).cast_signed(), stream, wrapped: record[20] == 1 });
         }
         Self(records)
     }
-    fn at(&self, offset: u64) -> (i64, LogStream) {
-        let next = self.0.partition_point(|(start, _, _)| *start <= offset);
-        next.checked_sub(1).map_or((0, LogStream::Stdout), |at| (self.0[at].1, self.0[at].2))
+    /// The line that begins at this byte.
+    fn line(&self, id: &ServiceId, offset: u64, bytes: &[u8]) -> LogLine {
+        let next = self.0.partition_point(|record| record.start <= offset);
+        let record = next.checked_sub(1).map(|at| &self.0[at]);
+        let (micros, stream) = record.map_or((0, LogStream::Stdout), |record| (record.micros, record.stream));
+        let inside = if record.is_some_and(|record| record.wrapped) { envelope::unwrap(bytes) } else { None };
+        LogLine { id: id.clone(), stream, micros, bytes: inside.unwrap_or_else(|| bytes.to_vec()) }
     }
 }
 
@@ -74,9 +86,10 @@ pub fn lines(folder: &Path, id: &ServiceId, query: &Query) -> io::Result<Vec<Log
         }
         let records = Records::read(&index);
         let mut lines = last_lines(&log, left, &mut |offset, bytes| {
-            let (micros, stream) = records.at(offset);
-            let fits = query.since.is_none_or(|since| micros >= since) && query.until.is_none_or(|until| micros <= until);
-            fits.then(|| LogLine { id: id.clone(), stream, micros, bytes: bytes.to_vec() })
+            let line = records.line(id, offset, bytes);
+            let fits =
+                query.since.is_none_or(|since| line.micros >= since) && query.until.is_none_or(|until| line.micros <= until);
+            fits.then_some(line)
         })?;
         left = left.map(|left| left.saturating_sub(lines.len()));
         lines.append(&mut found);
@@ -205,9 +218,8 @@ fn read_from(log: &Path, index: &Path, id: &ServiceId, from: u64, live: bool) ->
         if !line.ends_with(b"\n") && live && line.len() < 64 * 1024 {
             break;
         }
-        let (micros, stream) = records.at(offset);
+        lines.push(records.line(id, offset, line.strip_suffix(b"\n").unwrap_or(line)));
         offset += line.len() as u64;
-        lines.push(LogLine { id: id.clone(), stream, micros, bytes: line.strip_suffix(b"\n").unwrap_or(line).to_vec() });
     }
     Ok((lines, offset))
 }
