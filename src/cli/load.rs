@@ -183,10 +183,11 @@ pub fn plan(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Arc
             Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
                 .help("check the path after -f")
         })?;
-        if path.extension().is_none_or(|ending| ending != "toml") {
+        let foreign = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+        if foreign {
             return Err(Failure::new(
                 FailureKind::Config,
-                format!("{} cannot be used yet: only procfile.toml can", path.display()),
+                format!("{} cannot be used yet: only procfile.toml and a Procfile can", path.display()),
             )
             .help("write a procfile.toml beside it; docs/guide.md shows how"));
         }
@@ -234,6 +235,10 @@ pub fn plan(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Arc
     }
     let wants = document.wants(&facts).map_err(failed)?;
     let mut notes = Vec::new();
+    facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
+    if wanted.purpose == Purpose::Start {
+        old_data_wants_old_secrets(&document, &facts, &wants)?;
+    }
     for want in &wants.secrets {
         let value = match wanted.purpose {
             Purpose::Start => Some(secrets::read_or_create(&wants.secrets_dir, &want.name, want.length)?),
@@ -243,7 +248,6 @@ pub fn plan(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Arc
             facts.secrets.insert(want.name.clone(), value);
         }
     }
-    facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
     let (plan, report) = document.lower(&facts).map_err(failed)?;
     if wanted.warn {
         if !report.is_empty() {
@@ -254,6 +258,32 @@ pub fn plan(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Arc
         }
     }
     Ok(Arc::new(plan))
+}
+
+/// A secret that is gone is generated anew, unless initialised data was made with it: then nothing would fit any more.
+/// The plan with stand-ins in the place of what is missing shows who uses it.
+fn old_data_wants_old_secrets(document: &config::Document, facts: &Facts, wants: &config::Wants) -> Result<(), Failure> {
+    let mut with = facts.clone();
+    let mut missing = BTreeMap::new();
+    for want in &wants.secrets {
+        let value = match secrets::read(&wants.secrets_dir, &want.name)? {
+            Some(value) => value,
+            None => {
+                let stand_in = format!("devrun-stand-in-{}-{}", facts.seed, want.name);
+                missing.insert(want.name.clone(), stand_in.clone());
+                stand_in
+            }
+        };
+        with.secrets.insert(want.name.clone(), value);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // What else is wrong is told by the real plan.
+    match document.lower(&with) {
+        Ok((plan, _)) => crate::recipes::check_secrets(&plan, &missing, &wants.secrets_dir),
+        Err(_) => Ok(()),
+    }
 }
 
 fn read_optional(path: &Path) -> Result<Option<String>, Failure> {

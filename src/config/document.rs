@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::attributes::PortSpec;
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::interpolate::Resolver;
+use super::procfile;
 use super::project::{self, absolute};
 use super::raw::{self, Node, Table, Value, get};
 use super::source::{Sources, Span, Text};
@@ -29,6 +30,8 @@ pub struct Document {
     /// The recipes that are used, by name.
     pub(super) recipes: BTreeMap<String, RecipeData>,
     pub(super) recipe_names: Vec<String>,
+    /// A plain `Procfile` is among the files: what such a file takes for granted need not be there.
+    pub(super) plain: bool,
     sources: Sources,
     warnings: Vec<Diagnostic>,
 }
@@ -55,7 +58,11 @@ pub fn read(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> Res
         let text = Text::new(source.name.clone(), source.text.clone());
         let file = texts.add(text);
         if let Some(text) = texts.get(file) {
-            trees.push(raw::parse(file, text, &mut problems));
+            trees.push(if procfile::is_procfile(&source.path) {
+                procfile::parse(file, text, &mut problems)
+            } else {
+                raw::parse(file, text, &mut problems)
+            });
         }
     }
     let mode = mode(&trees, options, &mut problems);
@@ -94,6 +101,7 @@ pub fn read(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> Res
         options: options.clone(),
         recipes,
         recipe_names,
+        plain: sources.iter().any(|source| procfile::is_procfile(&source.path)),
         sources: texts.clone(),
         warnings: Vec::new(),
     };

@@ -193,7 +193,7 @@ fn check_service(resolver: &Resolver<'_>, service: &Service) {
     }
     if let Some(node) = service.get("env_file") {
         for file in resolver.document.env_files_of(node) {
-            if !resolver.has_file(&file.path) {
+            if !resolver.has_file(&file.path) && (file.required || !resolver.document.plain) {
                 let message = format!("there is no env file {}", file.text);
                 resolver.report(if file.required {
                     Diagnostic::error(file.span, message).help("make it, or take `required` out")

@@ -19,6 +19,7 @@ mod lower;
 mod merge;
 mod origin;
 mod policy;
+mod procfile;
 mod project;
 mod raw;
 mod ready;

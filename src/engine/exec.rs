@@ -313,6 +313,7 @@ impl Engine {
                 live.notify = Some(socket);
             }
         }
+        can_reach(spec, &run_as, &[&program, &dir])?;
         let process = self.keeper.next_process();
         let order = StopOrder {
             signal: spec.stop.signal,
@@ -574,13 +575,16 @@ fn request(spec: &ServiceSpec, command: &CommandLine, role: Role, timeout: Durat
     let word = command.argv.first().ok_or_else(|| Failure::new(FailureKind::Config, "the command is empty"))?;
     let mut env = spec.env.clone();
     env.extend(command.env.clone());
+    let program = fetch::find_command(word, &spec.env, &spec.dir)?;
+    let run_as = run_as(spec)?;
+    can_reach(spec, &run_as, &[&program, &spec.dir])?;
     Ok(Request {
         role,
-        program: fetch::find_command(word, &spec.env, &spec.dir)?,
+        program,
         argv: command.argv.clone(),
         env,
         dir: spec.dir.clone(),
-        run_as: run_as(spec)?,
+        run_as,
         timeout,
     })
 }
@@ -601,7 +605,25 @@ fn run_as(spec: &ServiceSpec) -> Result<RunAs, Failure> {
     if !nix::unistd::geteuid().is_root() {
         return Err(bad(format!("only root can run a service as {user:?}")));
     }
-    Ok(RunAs::User { uid: found.uid.as_raw(), gid: found.gid.as_raw(), groups: Vec::new() })
+    let name = std::ffi::CString::new(found.name.as_str()).map_err(|_| bad(format!("the user {user:?} has no usable name")))?;
+    let groups = nix::unistd::getgrouplist(&name, found.gid)
+        .map_err(|error| bad(format!("the groups of {user:?} cannot be looked up: {error}")))?;
+    let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
+    Ok(RunAs::User { uid: found.uid.as_raw(), gid: found.gid.as_raw(), groups })
+}
+
+/// Whether another user gets to what it is to run and to where it is to run it. The kernel's own answer comes after the
+/// fork and does not say which folder it is.
+fn can_reach(spec: &ServiceSpec, run_as: &RunAs, paths: &[&std::path::Path]) -> Result<(), Failure> {
+    let RunAs::User { uid, gid, groups } = run_as else { return Ok(()) };
+    for path in paths {
+        if let Some(folder) = runtime_dir::impassable(path, *uid, *gid, groups) {
+            let user = spec.user_id.as_deref().unwrap_or("that user");
+            return Err(Failure::new(FailureKind::Config, format!("{user} cannot pass through {}", folder.display()))
+                .help(format!("chmod o+x {}; or put it elsewhere", folder.display())));
+        }
+    }
+    Ok(())
 }
 
 /// First boot of a recipe, then `pre_start`.

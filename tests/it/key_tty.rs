@@ -89,6 +89,7 @@ fn the_terminal_is_given_back_on_every_way_out() {
     eventually("cooked after its end", PATIENCE, || terminal.is_cooked().then_some(()));
     terminal.outcome().code(0);
     // By the supervisor's end.
+    project.wait_state("console", "completed");
     project.run(&["start", "console"]).code(0);
     let terminal = raw(&project);
     project.run(&["down"]).code(0);
