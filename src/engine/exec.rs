@@ -578,15 +578,7 @@ fn request(spec: &ServiceSpec, command: &CommandLine, role: Role, timeout: Durat
     let program = fetch::find_command(word, &spec.env, &spec.dir)?;
     let run_as = run_as(spec)?;
     can_reach(spec, &run_as, &[&program, &spec.dir])?;
-    Ok(Request {
-        role,
-        program,
-        argv: command.argv.clone(),
-        env,
-        dir: spec.dir.clone(),
-        run_as,
-        timeout,
-    })
+    Ok(Request { role, program, argv: command.argv.clone(), env, dir: spec.dir.clone(), run_as, timeout })
 }
 
 /// The OS identity that `user_id` asks for.

@@ -243,7 +243,10 @@ impl Engine {
     fn on_request(&mut self, request: Request) {
         match request {
             Request::Command { token, command } => {
-                if let Command::Up { plan: Some(plan), .. } | Command::Restart { plan: Some(plan), .. } = &command {
+                if let Command::Up { plan: Some(plan), .. }
+                | Command::Start { plan: Some(plan), .. }
+                | Command::Restart { plan: Some(plan), .. } = &command
+                {
                     self.plan = Arc::clone(plan);
                     self.watch_files();
                 }
