@@ -62,6 +62,8 @@ pub enum Ask {
         /// Its height.
         rows: u16,
     },
+    /// What `up` with this plan would do.
+    Changes(std::sync::Arc<crate::model::Plan>),
 }
 
 /// Server to client.
@@ -84,6 +86,8 @@ pub enum Reply {
     Screen(Vec<u8>),
     /// It writes no more: it has ended, or this client was too slow.
     ScreenEnded,
+    /// To `Changes`: a word and why, by service.
+    Changes(std::collections::BTreeMap<ServiceId, (String, String)>),
     /// The line was not understood.
     Refused(String),
 }

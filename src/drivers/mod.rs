@@ -10,4 +10,5 @@ pub mod probe;
 pub mod process;
 pub mod runtime_dir;
 pub mod secrets;
+pub mod stats;
 pub mod watch;

@@ -9,6 +9,7 @@ pub mod run;
 pub mod stamp;
 pub mod takeover;
 pub mod terminal;
+pub mod watch;
 mod watching;
 
 pub use feed::{FeedItem, Status, StopReport};

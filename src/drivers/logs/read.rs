@@ -34,6 +34,8 @@ pub struct Query {
     pub since: Option<i64>,
     /// Not after.
     pub until: Option<i64>,
+    /// Only those of the start before the last one.
+    pub previous: bool,
 }
 
 /// How much of the end of a file is read when only the last lines are wanted; grown until there are enough.
@@ -46,6 +48,7 @@ struct Record {
     micros: i64,
     stream: LogStream,
     wrapped: bool,
+    generation: u32,
 }
 
 impl Records {
@@ -59,14 +62,19 @@ impl Records {
                 2 => LogStream::Devrun,
                 _ => LogStream::Stdout,
             };
-            records.push(Record { start: number(0), micros: number(8).cast_signed(), stream, wrapped: record[20] == 1 });
+            let generation = u32::from_le_bytes(record[20..24].try_into().unwrap_or_default());
+            let (start, micros, wrapped) = (number(0), number(8).cast_signed(), record[19] == 1);
+            records.push(Record { start, micros, stream, wrapped, generation });
         }
         Self(records)
     }
+    fn at(&self, offset: u64) -> Option<&Record> {
+        let next = self.0.partition_point(|record| record.start <= offset);
+        next.checked_sub(1).map(|at| &self.0[at])
+    }
     /// The line that begins at this byte.
     fn line(&self, id: &ServiceId, offset: u64, bytes: &[u8]) -> LogLine {
-        let next = self.0.partition_point(|record| record.start <= offset);
-        let record = next.checked_sub(1).map(|at| &self.0[at]);
+        let record = self.at(offset);
         let (micros, stream) = record.map_or((0, LogStream::Stdout), |record| (record.micros, record.stream));
         let inside = if record.is_some_and(|record| record.wrapped) { envelope::unwrap(bytes) } else { None };
         LogLine { id: id.clone(), stream, micros, bytes: inside.unwrap_or_else(|| bytes.to_vec()) }
@@ -80,6 +88,14 @@ impl Records {
 pub fn lines(folder: &Path, id: &ServiceId, query: &Query) -> io::Result<Vec<LogLine>> {
     let mut found: Vec<LogLine> = Vec::new();
     let mut left = query.tail;
+    let wanted = if query.previous {
+        match previous(folder, id) {
+            Some(generation) => Some(generation),
+            None => return Ok(found),
+        }
+    } else {
+        None
+    };
     for (log, index) in generations(folder, id).into_iter().rev() {
         if left == Some(0) {
             break;
@@ -87,8 +103,10 @@ pub fn lines(folder: &Path, id: &ServiceId, query: &Query) -> io::Result<Vec<Log
         let records = Records::read(&index);
         let mut lines = last_lines(&log, left, &mut |offset, bytes| {
             let line = records.line(id, offset, bytes);
-            let fits =
-                query.since.is_none_or(|since| line.micros >= since) && query.until.is_none_or(|until| line.micros <= until);
+            let generation = records.at(offset).map_or(0, |record| record.generation);
+            let fits = wanted.is_none_or(|wanted| wanted == generation)
+                && query.since.is_none_or(|since| line.micros >= since)
+                && query.until.is_none_or(|until| line.micros <= until);
             fits.then_some(line)
         })?;
         left = left.map(|left| left.saturating_sub(lines.len()));
@@ -96,6 +114,23 @@ pub fn lines(folder: &Path, id: &ServiceId, query: &Query) -> io::Result<Vec<Log
         found = lines;
     }
     Ok(found)
+}
+
+/// The generation before the last one; `None` where there was only one.
+fn previous(folder: &Path, id: &ServiceId) -> Option<u32> {
+    let files = generations(folder, id);
+    let mut last = None;
+    for (_, index) in files.iter().rev() {
+        for Record { generation, .. } in Records::read(index).0.iter().rev() {
+            match last {
+                None => last = Some(*generation),
+                // What was written before starts were counted is no start.
+                Some(last) if *generation != last => return Some(*generation).filter(|generation| *generation > 0),
+                Some(_) => {}
+            }
+        }
+    }
+    None
 }
 
 /// The lines of several services by time. Lines of one service keep their order whatever the clock did.
@@ -252,6 +287,32 @@ mod tests {
         assert_eq!(lines[0].micros, 170_000);
         let all = merged(dir.path(), &[id("a")], &Query { since: Some(150_000), ..Query::default() }).unwrap();
         assert_eq!(all.len(), 5);
+    }
+
+    #[test]
+    fn previous_is_the_start_before_the_last_one_also_over_reopening_and_silence() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = LogSpec { max_size: ByteSize(40), max_files: 9, ..LogSpec::default() };
+        let previous = || {
+            let lines = lines(dir.path(), &id("a"), &Query { previous: true, ..Query::default() }).unwrap();
+            lines.iter().map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        let mut log = LogFile::open(dir.path(), &id("a"), &spec).unwrap();
+        log.begin(1);
+        for number in 0..9 {
+            log.append(LogStream::Stdout, number, format!("first {number}\n").as_bytes());
+        }
+        assert_eq!(previous(), "");
+        drop(log);
+        let mut log = LogFile::open(dir.path(), &id("a"), &spec).unwrap();
+        log.begin(20);
+        assert_eq!(previous(), (0..9).map(|number| format!("first {number}")).collect::<Vec<_>>().join(" "));
+        log.append(LogStream::Stderr, 21, b"second\n");
+        log.begin(30);
+        log.append(LogStream::Stdout, 31, b"third\n");
+        assert_eq!(previous(), "second");
+        log.begin(40);
+        assert_eq!(previous(), "third");
     }
 
     #[test]
