@@ -186,8 +186,10 @@ impl Folders {
     }
     /// Watches a folder and those in it. `named`: a glob means this very folder, whatever it is called.
     fn add(&mut self, folder: &Path, named: bool) -> Result<(), Failure> {
+        let top = folder;
         let mut left = vec![folder.to_path_buf()];
         while let Some(folder) = left.pop() {
+            let named = named && folder == top;
             let skipped = folder.file_name().and_then(OsStr::to_str).is_some_and(|name| SKIPPED.contains(&name));
             if self.is_own(&folder) || (skipped && !named) || !self.seen.insert(folder.clone()) {
                 continue;

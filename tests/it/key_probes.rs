@@ -346,3 +346,30 @@ fn start_period_and_retries_decide_when_it_is_unhealthy() {
     up.outcome().code(0);
     assert_eq!(project.service("a")["health"], "healthy");
 }
+
+#[test]
+fn inspect_tells_the_history_of_the_probe() {
+    let project = Project::new().procfile(
+        r#"
+        [services.a]
+        run = "{svc:a}"
+        ready = { cmd = "test -e there || { echo not yet >&2; exit 7; }", interval = "100ms" }
+        "#,
+    );
+    let up = project.start(&["up", "-d"]);
+    project.wait_state("a", "starting");
+    let probes = |project: &Project| {
+        let seen = project.run(&["inspect", "a", "--json"]).code(0).json();
+        seen["probes"].as_array().cloned().unwrap_or_default()
+    };
+    eventually("failed attempts", PATIENCE, || {
+        probes(&project)
+            .iter()
+            .any(|one| one["passed"] == false && one["answer"].as_str().is_some_and(|text| text.contains('7')))
+            .then_some(())
+    });
+    project.write("there", "");
+    up.outcome().code(0);
+    eventually("a pass", PATIENCE, || probes(&project).iter().any(|one| one["passed"] == true).then_some(()));
+    assert!(probes(&project).iter().all(|one| one["took_ms"].as_f64().is_some()));
+}

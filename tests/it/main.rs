@@ -14,6 +14,7 @@ mod key_policies;
 mod key_probes;
 mod key_procfile;
 mod key_restart;
+mod key_secrets;
 mod key_tty;
 mod key_watch;
 mod layers;

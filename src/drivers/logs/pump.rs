@@ -116,7 +116,7 @@ enum Order {
     Subscribe { sender: mpsc::UnboundedSender<LogItem>, waiting: Arc<AtomicU64> },
     Begin { id: ServiceId, spec: LogSpec },
     Drain { id: ServiceId, done: oneshot::Sender<()> },
-    Screen { id: ServiceId, sender: mpsc::Sender<Arc<[u8]>> },
+    Screen { id: ServiceId, sender: Screen },
     Files { id: ServiceId, spec: LogSpec },
 }
 
@@ -207,6 +207,9 @@ impl OutputSink for Sink {
     }
 }
 
+/// Where the raw bytes of a terminal go.
+type Screen = mpsc::Sender<Arc<[u8]>>;
+
 struct Source {
     id: ServiceId,
     stream: LogStream,
@@ -222,7 +225,7 @@ struct Pump {
     held: RefCell<BTreeMap<(ServiceId, u32), Vec<u8>>>,
     viewers: RefCell<Vec<Viewer>>,
     sources: RefCell<Vec<Rc<Source>>>,
-    screens: RefCell<Vec<(ServiceId, mpsc::Sender<Arc<[u8]>>)>>,
+    screens: RefCell<Vec<(ServiceId, Screen)>>,
     tails: RefCell<BTreeMap<ServiceId, (LogSpec, Vec<Tail>)>>,
     buffer: RefCell<Vec<u8>>,
 }
@@ -335,7 +338,7 @@ impl Pump {
         }
     }
 
-    fn add_screen(&self, id: ServiceId, sender: mpsc::Sender<Arc<[u8]>>) {
+    fn add_screen(&self, id: ServiceId, sender: Screen) {
         let Some(source) = self.sources.borrow().iter().find(|source| source.id == id && !source.ended.get()).cloned() else {
             return;
         };
