@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -275,6 +276,9 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
             .help("mend what is marked above; `devrun check` looks again")
     };
     let document = config::read(&sources, &options, &book).map_err(failed)?;
+    if wanted.purpose == Purpose::Start {
+        from_sample(&document)?;
+    }
     let env_file_flag = globals.env_file.as_ref().map(|file| absolute(&cwd, file));
     let (env_files, recipe_files) = document.files();
     let mut facts = Facts {
@@ -297,6 +301,9 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
     }
     let wants = document.wants(&facts).map_err(failed)?;
+    if wanted.purpose == Purpose::Start && !is_running(&project.places)? {
+        meets(&wants, &project.places)?;
+    }
     let mut notes = Vec::new();
     facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
     if wanted.purpose == Purpose::Start {
@@ -321,6 +328,59 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
     }
     Ok(Read { plan: Arc::new(plan), document, facts })
+}
+
+/// `[project].env_sample`: an env file that is missing is made from it. Says what is still to be edited.
+fn from_sample(document: &config::Document) -> Result<(), Failure> {
+    let Some(config::EnvSample { from, to }) = document.env_sample() else { return Ok(()) };
+    if to.exists() {
+        return Ok(());
+    }
+    let Some(text) = read_optional(&from)? else { return Ok(()) };
+    let failed = |error: std::io::Error| {
+        Failure::new(FailureKind::Config, format!("{} cannot be made from {}: {error}", to.display(), from.display()))
+            .help(format!("cp {} {}", from.display(), to.display()))
+    };
+    // It will hold passwords. One that somebody else makes at this moment is left alone.
+    let mut file = match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&to) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made.map_err(failed)?,
+    };
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    let open = config::unedited(&text);
+    let edit = if open.is_empty() { String::new() } else { format!("; still to edit: {}", open.join(", ")) };
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let note = format!("{} was made from {}{edit}", name(&to), name(&from));
+    // It is said even where the start fails for want of these very values.
+    say(note);
+    Ok(())
+}
+
+/// `[project].requires`.
+fn meets(wants: &config::Wants, places: &Places) -> Result<(), Failure> {
+    let size = |bytes: u64| crate::model::ByteSize(bytes).to_string();
+    if let (Some(wanted), Some(there)) = (wants.memory, crate::drivers::stats::memory_total())
+        && there < wanted
+    {
+        return Err(Failure::new(
+            FailureKind::Config,
+            format!("{} of memory are required, this machine has {}", size(wanted), size(there)),
+        )
+        .help("use a larger machine, or lower [project].requires.memory"));
+    }
+    // The state folder may not be there yet; what is above it lies on the same disk.
+    let folder = places.state.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    if let (Some(wanted), Ok(disk)) = (wants.disk, nix::sys::statvfs::statvfs(folder)) {
+        let free = u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size());
+        if free < wanted {
+            return Err(Failure::new(
+                FailureKind::Config,
+                format!("{} of free disk are required, {} has {}", size(wanted), folder.display(), size(free)),
+            )
+            .help("make room (devrun df shows what the volumes use), or lower [project].requires.disk"));
+        }
+    }
+    Ok(())
 }
 
 /// A secret that is gone is generated anew, unless initialised data was made with it: then nothing would fit any more.

@@ -124,7 +124,7 @@ fn required(resolver: &Resolver<'_>, project: &Reader<'_, '_, '_>) -> Resolved<(
 }
 
 /// A sample's value that nobody has replaced.
-fn is_placeholder(value: &str) -> bool {
+pub(super) fn is_placeholder(value: &str) -> bool {
     let lower = value.trim().to_ascii_lowercase();
     ["your-", "your_", "<your", "changeme", "change-me", "change_me", "replace-me", "replace_me"]
         .iter()

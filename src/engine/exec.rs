@@ -322,6 +322,7 @@ impl Engine {
             }
         }
         can_reach(spec, &run_as, &[&program, &dir])?;
+        at_home(spec, &run_as, &mut env);
         let process = self.keeper.next_process();
         let order = StopOrder {
             signal: spec.stop.signal,
@@ -596,6 +597,7 @@ fn request(spec: &ServiceSpec, command: &CommandLine, role: Role, timeout: Durat
     let program = fetch::find_command(word, &spec.env, &spec.dir)?;
     let run_as = run_as(spec)?;
     can_reach(spec, &run_as, &[&program, &spec.dir])?;
+    at_home(spec, &run_as, &mut env);
     Ok(Request { role, program, argv: command.argv.clone(), env, dir: spec.dir.clone(), run_as, timeout })
 }
 
@@ -620,6 +622,18 @@ fn run_as(spec: &ServiceSpec) -> Result<RunAs, Failure> {
         .map_err(|error| bad(format!("the groups of {user:?} cannot be looked up: {error}")))?;
     let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
     Ok(RunAs::User { uid: found.uid.as_raw(), gid: found.gid.as_raw(), groups })
+}
+
+/// What only came along from our shell says who we are; another user is somebody else, with a home of their own.
+fn at_home(spec: &ServiceSpec, run_as: &RunAs, env: &mut BTreeMap<String, String>) {
+    let RunAs::User { uid, .. } = run_as else { return };
+    let Ok(Some(user)) = nix::unistd::User::from_uid((*uid).into()) else { return };
+    let home = user.dir.display().to_string();
+    for (name, value) in [("HOME", &home), ("USER", &user.name), ("LOGNAME", &user.name)] {
+        if spec.inherited.contains(name) {
+            env.insert(name.to_owned(), value.clone());
+        }
+    }
 }
 
 /// Whether another user gets to what it is to run and to where it is to run it. The kernel's own answer comes after the

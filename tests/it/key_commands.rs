@@ -54,7 +54,9 @@ fn user_id_runs_as_another_user() {
     fs::create_dir(project.path("out")).expect("our own folder");
     fs::set_permissions(project.path("out"), fs::Permissions::from_mode(0o777)).expect("our own folder");
     project.run(&["up", "-d"]).code(0);
-    assert!(wrote(&project, "out/who").starts_with("nobody\nnogroup\n"), "{}", project.read("out/who"));
+    let home = nix::unistd::User::from_name("nobody").expect("users can be looked up").expect("there is nobody").dir;
+    eventually("three lines", PATIENCE, || (project.read("out/who").lines().count() == 3).then_some(()));
+    assert_eq!(project.read("out/who"), format!("nobody\nnogroup\n{}\n", home.display()));
 }
 
 #[test]

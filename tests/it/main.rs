@@ -13,6 +13,7 @@ mod key_logs;
 mod key_policies;
 mod key_probes;
 mod key_procfile;
+mod key_project;
 mod key_restart;
 mod key_secrets;
 mod key_tty;
