@@ -158,6 +158,17 @@ pub enum Verb {
         after_help = "Examples:\n  devrun wait postgres redis\n  devrun wait --all --timeout 60s\n  devrun wait postgres://app:secret@127.0.0.1:5432/app      no procfile needed\n  devrun wait http://localhost:8000/health -- npm test"
     )]
     Wait(WaitArgs),
+    /// Run a command against the stack, then take the stack down; its exit code is ours
+    #[command(
+        after_help = "Examples:\n  devrun run -- pytest                          up, wait, run, down\n  devrun run --ephemeral api -- npm test        a throw-away copy with ports of its own\n  devrun run --with postgres@16 -- pytest       no procfile needed"
+    )]
+    Run(super::run::RunArgs),
+    /// Run a command in a service's environment and folder
+    #[command(after_help = "Examples:\n  devrun exec api -- python manage.py shell\n  devrun exec api env")]
+    Exec(super::exec::ExecArgs),
+    /// Open a shell in a service's environment and folder
+    #[command(after_help = "Example:\n  devrun shell api")]
+    Shell(super::exec::ShellArgs),
     /// Show what runs, and how it is
     #[command(
         visible_alias = "status",
@@ -167,11 +178,96 @@ pub enum Verb {
     /// Show logs, also after the stack is down
     #[command(after_help = "Examples:\n  devrun logs -f\n  devrun logs -n 50 api worker\n  devrun logs --since 10m --grep error")]
     Logs(LogsArgs),
+    /// Show every state change, also after the stack is down
+    #[command(after_help = "Examples:\n  devrun events -f\n  devrun events --json --since 10m")]
+    Events(super::events::EventsArgs),
+    /// Show all that is known of one service
+    #[command(after_help = "Example:\n  devrun inspect api")]
+    Inspect(super::inspect::InspectArgs),
+    /// Show what each service uses of CPU, memory and disks
+    #[command(visible_alias = "stats", after_help = "Examples:\n  devrun top\n  devrun top --once --json")]
+    Top(super::top::TopArgs),
+    /// Show addresses
+    #[command(after_help = "Example:\n  devrun urls --json")]
+    Urls(super::urls::TableArgs),
+    /// Show ports, and who holds them
+    #[command(after_help = "Example:\n  devrun ports")]
+    Ports(super::urls::TableArgs),
+    /// Show who waits for whom
+    #[command(after_help = "Examples:\n  devrun graph --live\n  devrun graph --format dot | dot -Tsvg > graph.svg")]
+    Graph(super::graph::GraphArgs),
+    /// Print the resolved configuration
+    #[command(after_help = "Examples:\n  devrun config\n  devrun config api --origin      where each value comes from")]
+    Config(super::config::ConfigArgs),
+    /// Print variables for another program
+    #[command(after_help = "Examples:\n  eval \"$(devrun env --format shell)\"\n  devrun env api --format json")]
+    Env(super::env::EnvArgs),
+    /// Run a task by hand; see what is done
+    #[command(
+        after_help = "Examples:\n  devrun task seed --force\n  devrun task --status\n  devrun task resolve seed --rerun      after a run that was cut short"
+    )]
+    Task(super::task::TaskArgs),
+    /// Run build commands
+    #[command(after_help = "Example:\n  devrun build api")]
+    Build(super::build::BuildArgs),
+    /// Show the stacks on this machine
+    #[command(after_help = "Example:\n  devrun ls")]
+    Ls(super::stacks::LsArgs),
     /// Validate the procfile; spawns nothing
     #[command(after_help = "Example:\n  devrun check")]
     Check(CheckArgs),
+    /// Say where a recipe's binaries are, and why those
+    #[command(after_help = "Examples:\n  devrun which\n  devrun which postgres@16")]
+    Which(super::binaries::WhichArgs),
+    /// Fetch binaries into the store
+    #[command(
+        after_help = "Examples:\n  devrun fetch              all that the procfile needs and this machine lacks\n  devrun fetch redis@7.2"
+    )]
+    Fetch(super::binaries::FetchArgs),
+    /// Show the pinned binaries; pin newer ones
+    #[command(after_help = "Examples:\n  devrun lock\n  devrun lock --update redis")]
+    Lock(super::binaries::LockArgs),
+    /// Show the recipes there are
+    #[command(after_help = "Example:\n  devrun catalog")]
+    Catalog(super::binaries::CatalogArgs),
+    /// Show generated secrets
+    #[command(after_help = "Examples:\n  devrun secret list\n  devrun secret show db-password")]
+    Secret(super::secret::SecretArgs),
+    /// Show volumes
+    #[command(after_help = "Example:\n  devrun volumes")]
+    Volumes(super::storage::VolumesArgs),
+    /// Show what lies on disk
+    #[command(after_help = "Example:\n  devrun df")]
+    Df(super::urls::TableArgs),
+    /// Delete data, secrets and logs that devrun has made; says what and asks
+    #[command(after_help = "Examples:\n  devrun clean\n  devrun clean --only cache --yes")]
+    Clean(super::storage::CleanArgs),
+    /// Clean, then up
+    #[command(after_help = "Example:\n  devrun rebuild -d --yes")]
+    Rebuild(UpArgs),
+    /// Look for what stands in the way of a start, each with the fix
+    #[command(after_help = "Example:\n  devrun doctor")]
+    Doctor(super::doctor::DoctorArgs),
+    /// Write one masked archive for a bug report
+    #[command(after_help = "Example:\n  devrun report -o report.tar.gz")]
+    Report(super::bundle::ReportArgs),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  devrun completions bash > ~/.local/share/bash-completion/completions/devrun\n  devrun completions fish | source"
+    )]
+    Completions(super::reference::CompletionsArgs),
+    /// Print the manual page
+    #[command(after_help = "Examples:\n  devrun man | man -l -\n  devrun man --dir ~/.local/share/man/man1")]
+    Man(super::reference::ManArgs),
+    /// Print the JSON Schema of procfile.toml
+    #[command(after_help = "Example:\n  devrun schema > procfile.schema.json")]
+    Schema,
     /// Show the version
+    #[command(after_help = "Example:\n  devrun version")]
     Version,
+    /// Writes what of the docs is made.
+    #[command(name = "__docs", hide = true)]
+    Docs(super::reference::DocsArgs),
     /// The supervisor of `up -d`; takes its order on stdin.
     #[command(name = "__supervise", hide = true)]
     Supervise,
@@ -222,6 +318,15 @@ pub struct UpArgs {
     /// A base URL or file:// folder in the place of every vendor host
     #[arg(long, value_name = "BASE", env = "DEVRUN_MIRROR")]
     pub mirror: Option<String>,
+    /// Delete data, secrets and logs first; says what and asks
+    #[arg(long)]
+    pub clean: bool,
+    /// Run the build commands first
+    #[arg(long)]
+    pub build: bool,
+    /// A throw-away copy: own state, own ports, nothing kept
+    #[arg(long)]
+    pub ephemeral: bool,
     /// Say what would be done, and why; do nothing
     #[arg(long)]
     pub plan: bool,
@@ -353,6 +458,9 @@ pub struct LogsArgs {
     /// Only lines that match
     #[arg(long, value_name = "PATTERN")]
     pub grep: Option<String>,
+    /// Only the lines of the start before the last one
+    #[arg(long)]
+    pub previous: bool,
     /// A JSON object a line
     #[arg(long)]
     pub json: bool,
@@ -409,54 +517,25 @@ pub fn follow_after_logs(words: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Verbs of the contract that this version does not have.
-const PLANNED: &[&str] = &[
-    "run",
-    "exec",
-    "shell",
+pub const PLANNED: &[&str] = &[
     "psql",
     "redis-cli",
     "sql",
     "cypher",
-    "events",
-    "inspect",
-    "top",
-    "stats",
     "ui",
     "web",
-    "urls",
-    "ports",
     "routes",
-    "volumes",
-    "df",
     "resources",
-    "graph",
     "analyze",
     "attach",
-    "config",
-    "env",
     "init",
     "import",
     "export",
-    "task",
     "migrate",
-    "fetch",
-    "lock",
-    "which",
-    "catalog",
-    "secret",
     "snapshot",
     "backup",
     "restore",
     "scale",
-    "clean",
-    "rebuild",
-    "build",
-    "report",
-    "doctor",
-    "ls",
-    "completions",
-    "schema",
-    "man",
 ];
 
 /// The answer to a verb that is not here.

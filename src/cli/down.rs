@@ -22,8 +22,7 @@ use super::session::{Session, Signals, token, until_gone};
 /// As the contract's exit codes say.
 pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failure> {
     if args.all {
-        return Err(Failure::new(FailureKind::Config, "`down --emergency --all` is not built yet")
-            .help("run `devrun down --emergency` in each project"));
+        return super::stacks::emergency_all();
     }
     let project = load::project(globals)?;
     let grace = args
@@ -80,6 +79,14 @@ fn delete(volume: &VolumeSpec, term: Term) -> Result<(), Failure> {
         say(format!("volume {} deleted", volume.name));
     }
     Ok(())
+}
+
+/// Stops what runs, as a bare `down` does.
+///
+/// # Errors
+/// As `down`.
+pub fn stop(places: &Places, term: Term) -> Result<i32, Failure> {
+    super::runtime()?.block_on(gentle(places, None, term))
 }
 
 async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<i32, Failure> {
@@ -161,7 +168,7 @@ fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failu
 }
 
 /// Everything that is provably this project's, now: the supervisor first, so that nothing is restarted.
-fn emergency(places: &Places) -> Result<i32, Failure> {
+pub(super) fn emergency(places: &Places) -> Result<i32, Failure> {
     let report = match journal::read(&places.journal()) {
         Ok(journal) => sweep(&journal, places, How::Emergency),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => SweepReport::default(),

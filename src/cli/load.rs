@@ -176,6 +176,69 @@ fn search(start: &Path) -> Result<PathBuf, Failure> {
 /// # Errors
 /// `Config`; the diagnostics have been printed then.
 pub fn plan(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Arc<Plan>, Failure> {
+    Ok(read(globals, project, wanted)?.plan)
+}
+
+/// A plan, and what it was made of.
+pub struct Read {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// The merged procfile.
+    pub document: config::Document,
+    /// What was found outside it.
+    pub facts: Facts,
+}
+
+impl Read {
+    /// Key, value and origin of everything the procfile says; see [`config::Document::values`].
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn values(&self, reveal: bool) -> Result<Vec<(String, String, String)>, Failure> {
+        self.document.values(&self.facts, reveal).map_err(|report| {
+            say(report.render(false).trim_end());
+            Failure::new(FailureKind::Config, "the procfile has errors")
+        })
+    }
+    /// The variables that the procfile itself gives a service or task, and ours; what is merely inherited is not among them.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn declared(&self, spec: &crate::model::ServiceSpec) -> Result<BTreeMap<String, String>, Failure> {
+        let kind = if spec.task.is_some() { "tasks" } else { "services" };
+        let prefix = format!("{kind}.{}.env.", spec.service);
+        let names: BTreeSet<String> =
+            self.values(true)?.into_iter().filter_map(|(key, ..)| key.strip_prefix(&prefix).map(str::to_owned)).collect();
+        let ours =
+            |name: &str| name == "PORT" || name == "PYTHONUNBUFFERED" || name.starts_with("PORT_") || name.starts_with("DEVRUN_");
+        let wanted = |name: &str| names.contains(name) || (ours(name) && name != "DEVRUN_RUN_ID");
+        Ok(spec.env.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+    /// What must be chosen or made for a start; the secrets among it.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn wants(&self) -> Result<config::Wants, Failure> {
+        self.document.wants(&self.facts).map_err(|report| {
+            say(report.render(false).trim_end());
+            Failure::new(FailureKind::Config, "the procfile has errors")
+        })
+    }
+    /// `[env]`, filled in.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn project_env(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let own = |(key, value, _): (String, String, String)| Some((key.strip_prefix("env.")?.to_owned(), value));
+        Ok(self.values(true)?.into_iter().filter_map(own).collect())
+    }
+}
+
+/// As [`plan`], with what it was made of.
+///
+/// # Errors
+/// `Config`; the diagnostics have been printed then.
+pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Read, Failure> {
     let cwd = std::env::current_dir().unwrap_or_default();
     let mut sources = Vec::new();
     for path in &project.files {
@@ -253,7 +316,7 @@ pub fn plan(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Arc
             say(note);
         }
     }
-    Ok(Arc::new(plan))
+    Ok(Read { plan: Arc::new(plan), document, facts })
 }
 
 fn read_optional(path: &Path) -> Result<Option<String>, Failure> {

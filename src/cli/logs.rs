@@ -24,6 +24,10 @@ const LOOK: Duration = Duration::from_millis(50);
 /// `Config` for names, times and patterns that are none.
 pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
+    if args.previous && args.follow {
+        return Err(Failure::new(FailureKind::Config, "--previous is about what has ended: there is nothing to follow")
+            .help("devrun logs --previous api"));
+    }
     let bad = |what: String, help: &str| Failure::new(FailureKind::Config, what).help(help.to_owned());
     let known = known(&project);
     let ids: Vec<ServiceId> = if args.services.is_empty() {
@@ -50,7 +54,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
         Some(text) => Some(text.parse::<usize>().map_err(|_| bad(format!("--tail {text}: no number"), "devrun logs -n 50"))?),
     };
     let time = |text: &Option<String>| text.as_deref().map(moment).transpose();
-    let query = Query { tail, since: time(&args.since)?, until: time(&args.until)? };
+    let query = Query { tail, since: time(&args.since)?, until: time(&args.until)?, previous: args.previous };
     let grep = args
         .grep
         .as_deref()
@@ -111,7 +115,7 @@ fn known(project: &Project) -> Vec<ServiceId> {
 }
 
 /// `10m` ago, or an RFC 3339 time, as microseconds since 1970.
-fn moment(text: &str) -> Result<i64, Failure> {
+pub(super) fn moment(text: &str) -> Result<i64, Failure> {
     if let Ok(ago) = duration::parse(text) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         return Ok(i64::try_from(now.saturating_sub(ago).as_micros()).unwrap_or(i64::MAX));

@@ -3,15 +3,38 @@
 //! `Args` structs never leave this folder's files: a verb turns them into the values that the layers below take.
 
 pub mod args;
+pub mod binaries;
+pub mod build;
+pub mod bundle;
+pub mod changes;
+pub mod asides;
 pub mod check;
+pub mod child;
+pub mod config;
+pub mod doctor;
 pub mod down;
+pub mod env;
+pub mod events;
+pub mod exec;
+pub mod graph;
+pub mod inspect;
 pub mod load;
 pub mod logs;
+pub mod look;
 pub mod outcome;
 pub mod ps;
+pub mod reference;
+pub mod run;
+pub mod secret;
 pub mod session;
+pub mod stacks;
+pub mod stand;
+pub mod storage;
 pub mod supervise;
+pub mod task;
+pub mod top;
 pub mod up;
+pub mod urls;
 pub mod verbs;
 pub mod wait;
 pub mod wait_url;
@@ -29,6 +52,7 @@ use args::{Cli, Verb};
 /// Runs one invocation and returns its exit code.
 #[must_use]
 pub fn main(words: Vec<OsString>) -> i32 {
+    quiet_panics();
     let words = args::follow_after_logs(words);
     let command = Cli::command();
     let matches = match command.try_get_matches_from(words) {
@@ -67,7 +91,36 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Wait(args) => wait::run(&globals, &args, term),
         Verb::Ps(args) => ps::run(&globals, &args, term),
         Verb::Logs(args) => logs::run(&globals, &args, term),
+        Verb::Run(args) => run::run(&globals, &args, term),
+        Verb::Exec(args) => exec::run(&globals, &args, term),
+        Verb::Shell(args) => exec::shell(&globals, &args, term),
+        Verb::Events(args) => events::run(&globals, &args, term),
+        Verb::Inspect(args) => inspect::run(&globals, &args, term),
+        Verb::Top(args) => top::run(&globals, &args, term),
+        Verb::Urls(args) => urls::urls(&globals, &args, term),
+        Verb::Ports(args) => urls::ports(&globals, &args, term),
+        Verb::Graph(args) => graph::run(&globals, &args, term),
+        Verb::Config(args) => config::run(&globals, &args, term),
+        Verb::Env(args) => env::run(&globals, &args, term),
+        Verb::Task(args) => task::run(&globals, &args, term),
+        Verb::Build(args) => build::run(&globals, &args, term),
+        Verb::Ls(args) => stacks::list(&args, term),
         Verb::Check(args) => check::run(&globals, &args, term),
+        Verb::Which(args) => binaries::which(&globals, &args, term),
+        Verb::Fetch(args) => binaries::fetch(&globals, &args, term),
+        Verb::Lock(args) => binaries::lock(&globals, &args, term),
+        Verb::Catalog(args) => binaries::catalog(&globals, &args, term),
+        Verb::Secret(args) => secret::run(&globals, &args, term),
+        Verb::Volumes(args) => storage::volumes(&globals, &args, term),
+        Verb::Df(args) => storage::df(&globals, &args, term),
+        Verb::Clean(args) => storage::clean(&globals, &args, term),
+        Verb::Rebuild(args) => up::run(&globals, &args::UpArgs { clean: true, ..args }, term),
+        Verb::Doctor(args) => doctor::run(&globals, &args, term),
+        Verb::Report(args) => bundle::run(&globals, &args, term),
+        Verb::Completions(args) => reference::completions(&args, term),
+        Verb::Man(args) => reference::man(&args, term),
+        Verb::Schema => reference::print_schema(term),
+        Verb::Docs(args) => reference::docs(&args),
         Verb::Version => verbs::version(),
         Verb::Supervise => supervise::run(),
         Verb::Other(words) => Err(args::not_built(&words)),
@@ -83,6 +136,16 @@ fn report(failure: &Failure, term: Term) -> i32 {
     }
     say(outcome::last_line(code, None, &failure.reason));
     code
+}
+
+/// A panic is our fault and is named with its place, so that it can be reported. Its text is shown only where it is part of
+/// the program: one that was put together at run time may hold a secret.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(its text may hold secrets)");
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        say(format!("devrun failed at {place}: {text}; please report it"));
+    }));
 }
 
 /// A runtime for verbs that talk to a supervisor; small, as it lives for moments.

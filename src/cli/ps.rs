@@ -45,7 +45,7 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
 }
 
 /// The supervisor's word, else the last one of the last supervisor, else the procfile's services as stopped.
-async fn snapshot(globals: &Globals, project: &Project) -> Result<Snapshot, Failure> {
+pub(super) async fn snapshot(globals: &Globals, project: &Project) -> Result<Snapshot, Failure> {
     let running = load::is_running(&project.places)?;
     let give_up = tokio::time::Instant::now() + Duration::from_secs(5);
     loop {

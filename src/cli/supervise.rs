@@ -20,6 +20,7 @@ use crate::model::keeper::{Identity, KeeperHello};
 use crate::model::{Command, Failure, FailureKind, Places, Plan, ServiceId, UpOptions};
 use crate::ui::term::say;
 
+use super::asides::{self, Aside, Asides};
 use super::load;
 use super::session::Signals;
 
@@ -88,6 +89,7 @@ pub fn claim(places: &Places) -> Result<Result<InstanceLock, Option<i32>>, Failu
 /// # Errors
 /// `Internal` when the keeper, the log thread or the socket cannot be had; `Survivors` when leftovers stay.
 pub async fn boot(lock: InstanceLock, places: &Places, plan: Arc<Plan>, fetch: FetchOptions) -> Result<Supervisor, Failure> {
+    crate::drivers::process::detach::hold_secrets();
     for line in takeover::clear(places).await? {
         say(line);
     }
@@ -111,9 +113,23 @@ pub async fn boot(lock: InstanceLock, places: &Places, plan: Arc<Plan>, fetch: F
     let (project, root) = (plan.project.to_string(), plan.root.clone());
     let (engine, handle) =
         Engine::new(EngineOptions { plan, places: places.clone(), fetch, keeper, link, pump: pump.clone(), run });
+    #[cfg(debug_assertions)]
+    fail_when_asked(&handle);
     let server = tokio::spawn(server::serve(bound, handle.clone(), project, root));
     let ended = tokio::spawn(engine.run());
     Ok(Supervisor { engine: handle, ended, pump, server, places: places.clone(), _lock: lock })
+}
+
+/// For the test of what is left when the engine fails: `DEVRUN_FAILPOINT` is what the panic says, a second after the start.
+#[cfg(debug_assertions)]
+fn fail_when_asked(engine: &EngineHandle) {
+    if let Ok(text) = std::env::var("DEVRUN_FAILPOINT") {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            engine.fail(text);
+        });
+    }
 }
 
 fn run_id() -> Result<String, Failure> {
@@ -128,7 +144,16 @@ impl Supervisor {
     /// # Errors
     /// `Internal` when the engine did not end as it should; the keeper has stopped everything then.
     pub async fn finish(self) -> Result<Ended, Failure> {
-        let ended = self.ended.await.map_err(|error| Failure::new(FailureKind::Internal, format!("the engine failed: {error}")));
+        let Ok(ended) = self.ended.await else {
+            // With the engine its handle of the keeper is gone, and the keeper stops everything; that is waited for, so that
+            // nothing is left when we end. The panic has said where it was; its text is not repeated.
+            self.server.abort();
+            let stopped = takeover::clear(&self.places).await;
+            let _stays = runtime_dir::remove_run(&self.places);
+            stopped?;
+            return Err(Failure::new(FailureKind::Internal, "the engine failed; everything was stopped")
+                .help(format!("see {}", self.places.supervisor_log().display())));
+        };
         // The engine drops its feeds when it ends; connections then close by themselves once their last lines are out.
         let patience = std::time::Duration::from_millis(50);
         tokio::time::sleep(patience).await;
@@ -136,7 +161,7 @@ impl Supervisor {
         if let Err(error) = runtime_dir::remove_run(&self.places) {
             say(format!("{} stays: {error}", self.places.run.display()));
         }
-        ended
+        Ok(ended)
     }
 }
 
@@ -182,7 +207,7 @@ pub fn run() -> Result<i32, Failure> {
             env: load::environment(),
             progress: Arc::new(Silent),
         };
-        let mut signals = Signals::take()?;
+        let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
         let supervisor = match boot(lock, &order.places, Arc::clone(&order.plan), fetch).await {
             Ok(supervisor) => supervisor,
             Err(failure) => {
@@ -207,6 +232,10 @@ pub fn run() -> Result<i32, Failure> {
                     interrupted = Some(code);
                     engine.interrupt();
                 }
+                // There is no terminal to hold us from, so only the status is of use.
+                aside = asides.next() => if aside == Aside::Status && let Some(status) = engine.status().await {
+                    asides::dump(&status).into_iter().for_each(say);
+                },
             }
         };
         Ok(code(&ended, interrupted))

@@ -19,28 +19,44 @@ use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
 
 use super::args::{Globals, UpArgs};
+use super::asides::{self, Aside, Asides};
 use super::load::{self, Project, Purpose, Wanted};
-use super::outcome;
 use super::session::{Session, Settled, Signals, token, until_settled};
 use super::supervise::{self, Answer, Order};
+use super::{outcome, storage};
 
 /// Runs it.
 ///
 /// # Errors
 /// As the contract's exit codes say.
 pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure> {
-    if args.plan {
-        return Err(Failure::new(FailureKind::Config, "`up --plan` is not built yet").help("devrun check"));
-    }
     if args.ports.as_deref().is_some_and(|how| how != "auto") {
         return Err(Failure::new(FailureKind::Config, "--ports takes `auto`").help("devrun up --ports auto"));
     }
-    let project = load::project(globals)?;
+    let mut project = load::project(globals)?;
+    if args.ephemeral && args.detach {
+        return Err(Failure::new(FailureKind::Config, "--ephemeral is for a stack that one stays attached to")
+            .help("devrun up --ephemeral, or devrun up -d --instance NAME"));
+    }
+    if args.clean && !args.plan && !args.ephemeral && !wipe(globals, &project, term)? {
+        return Ok(exit::DONE);
+    }
+    // Held to the very end: with it goes all that the stack has kept.
+    let folder = if args.ephemeral && !args.plan {
+        let folder = tempfile::Builder::new().prefix("devrun-").tempdir().map_err(|error| {
+            Failure::new(FailureKind::Config, format!("no throw-away folder can be made: {error}")).help("check TMPDIR")
+        })?;
+        let state = folder.path().join("state");
+        project.places = crate::drivers::runtime_dir::ephemeral(&project.root, &state, &project.env)?;
+        Some(folder)
+    } else {
+        None
+    };
     let wanted = Wanted {
-        purpose: Purpose::Start,
+        purpose: if args.plan { Purpose::Look } else { Purpose::Start },
         named: args.services.clone(),
         scale: scale(&args.scale)?,
-        ports_auto: args.ports.is_some(),
+        ports_auto: args.ports.is_some() || args.ephemeral,
         init_cache: !args.no_init_cache,
         warn: true,
     };
@@ -50,7 +66,13 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
             .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun up --timeout 5m"))?;
         Arc::make_mut(&mut plan).timeout = timeout;
     }
+    if folder.is_some() {
+        plan = super::stand::throw_away(plan, &project.places);
+    }
     let targets = load::resolve(&plan, &args.services)?;
+    if args.plan {
+        return super::changes::run(&project, &plan, &targets, args.no_deps);
+    }
     let code_from = match &args.exit_code_from {
         Some(name) => load::resolve(&plan, std::slice::from_ref(name))?.into_iter().next(),
         None => None,
@@ -60,13 +82,35 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         rollback: args.rollback,
         abort_on_failure: args.abort_on_failure,
         exit_code_from: code_from,
+        build: args.build,
     };
     if nix::unistd::geteuid().is_root() && term.progress == Progress::Tty {
         say("devrun runs as root: services do too, unless user_id says otherwise");
     }
     let runtime = super::runtime()?;
     let stack = Stack { project, plan, targets, options, term };
-    runtime.block_on(async { if args.detach { stack.detached(args).await } else { stack.attached(args).await } })
+    let code = runtime.block_on(async { if args.detach { stack.detached(args).await } else { stack.attached(args).await } });
+    drop(folder);
+    code
+}
+
+/// `--clean`. False: somebody was asked and said no. What runs is stopped only after the yes.
+fn wipe(globals: &Globals, project: &Project, term: Term) -> Result<bool, Failure> {
+    let read = load::read(globals, project, &Wanted::look())?;
+    let running = load::is_running(&project.places)?;
+    let doomed = if running { storage::lists(project, &read, None)? } else { storage::doomed(project, &read, None)? };
+    if doomed.is_empty() {
+        return Ok(true);
+    }
+    if !storage::agreed(&doomed, globals, term)? {
+        return Ok(false);
+    }
+    if running {
+        super::down::stop(&project.places, term)?;
+    }
+    // The stop has written more: it is looked for again.
+    storage::delete(project, &storage::doomed(project, &read, None)?)?;
+    Ok(true)
 }
 
 fn scale(words: &[String]) -> Result<BTreeMap<String, u32>, Failure> {
@@ -99,7 +143,7 @@ impl Stack {
             Ok(lock) => lock,
             Err(pid) => return self.join(pid, true).await,
         };
-        let mut signals = Signals::take()?;
+        let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
         let progress: Arc<dyn crate::drivers::fetch::Progress> = match self.term.progress {
             Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(self.term)),
             Progress::Json | Progress::Quiet => Arc::new(crate::drivers::fetch::Silent),
@@ -138,6 +182,19 @@ impl Stack {
                     interrupted.get_or_insert(code);
                     engine.interrupt();
                 }
+                aside = asides.next() => match aside {
+                    Aside::Status => if let Some(status) = engine.status().await {
+                        let lines = asides::dump(&status);
+                        self.note(&lines);
+                        lines.iter().for_each(|line| view.print(line));
+                    },
+                    Aside::Hold if asides::can_be_resumed() => {
+                        view.print("on hold: services keep running, nothing is restarted; `fg` brings this back");
+                        asides::hold();
+                        view.print("back: time-outs go on from where they were");
+                    }
+                    Aside::Hold => view.print("no shell could bring this back; Ctrl-Z does nothing"),
+                },
                 item = session.next() => match item? {
                     Some(item) => {
                         view.item(&item);
@@ -344,6 +401,13 @@ impl Stack {
                 say(format!("  {hint}"));
             }
         }
+    }
+
+    /// Adds lines to the supervisor's log, as a detached one would.
+    fn note(&self, lines: &[String]) {
+        let open = std::fs::OpenOptions::new().create(true).append(true).open(self.project.places.supervisor_log());
+        // The terminal shows them as well.
+        let _unwritten = open.and_then(|mut file| file.write_all((lines.join("\n") + "\n").as_bytes()));
     }
 
     fn goodbye(&self, stops: &[StopReport]) {

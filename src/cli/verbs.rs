@@ -41,7 +41,7 @@ fn ids(snapshot: &crate::model::Snapshot, names: &[String]) -> Result<Vec<Servic
     Ok(found)
 }
 
-async fn session(project: &Project) -> Result<(Session, crate::engine::Status), Failure> {
+pub(super) async fn session(project: &Project) -> Result<(Session, crate::engine::Status), Failure> {
     let patience = if load::is_running(&project.places)? { std::time::Duration::from_secs(5) } else { std::time::Duration::ZERO };
     Session::remote(&project.places, patience)
         .await?
@@ -119,7 +119,12 @@ pub fn restart(globals: &Globals, args: &RestartArgs, term: Term) -> Result<i32,
     })
 }
 
-async fn settle(mut session: Session, status: &crate::engine::Status, command: Command, term: Term) -> Result<i32, Failure> {
+pub(super) async fn settle(
+    mut session: Session,
+    status: &crate::engine::Status,
+    command: Command,
+    term: Term,
+) -> Result<i32, Failure> {
     let mut signals = Signals::take()?;
     let mut view = ProgressView::new(term);
     let ours = token();

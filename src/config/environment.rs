@@ -100,7 +100,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 /// Whether a variable's name says that its value is a secret.
-pub(crate) fn is_secret(name: &str) -> bool {
+pub fn is_secret(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     ["PASSWORD", "SECRET", "TOKEN", "KEY"].iter().any(|word| upper.contains(word))
 }

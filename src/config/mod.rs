@@ -39,6 +39,7 @@ use std::path::PathBuf;
 
 pub use diagnostic::Report;
 pub use document::{Document, read};
+pub use environment::is_secret;
 
 use crate::model::Places;
 

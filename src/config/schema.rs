@@ -166,7 +166,7 @@ pub const KEYS: &[Key] = &[
     key(BOTH, "shell", Either(&[Bool, Choice(&["auto"])]), "auto", "whether commands go through `sh -c`"),
     later(BOTH, "tty", Bool, "false", "a terminal of its own"),
     key(BOTH, "dir", Text, "the procfile's folder", "working directory"),
-    later(BOTH, "build", COMMAND, "", "run by `devrun build` and `up --build`"),
+    key(BOTH, "build", COMMAND, "", "run by `devrun build` and `up --build`"),
     key(BOTH, "pre_start", COMMAND, "", "run before every start, in the service's environment"),
     key(SERVICE, "port", Either(&[Port, Choice(&["auto", "private"])]), "a recipe's usual one", "the main port"),
     key(SERVICE, "ports", Map(&Either(&[Port, Choice(&["auto", "private"])])), "", "further ports by name"),

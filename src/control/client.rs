@@ -145,6 +145,22 @@ impl Client {
             .flatten())
     }
 
+    /// What `up` with this plan would do to each service: a word and why.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it does not answer.
+    pub async fn changes(
+        &mut self,
+        plan: std::sync::Arc<crate::model::Plan>,
+    ) -> Result<Option<std::collections::BTreeMap<ServiceId, (String, String)>>, Failure> {
+        self.send(&Ask::Changes(plan)).await?;
+        self.until(|reply| match reply {
+            Reply::Changes(changes) => Some(changes),
+            _ => None,
+        })
+        .await
+    }
+
     /// The next item of the feed; `None` when the supervisor has ended.
     ///
     /// # Errors

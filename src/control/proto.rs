@@ -44,6 +44,8 @@ pub enum Ask {
     Interrupt,
     /// What only the supervisor knows of a service.
     Inspect(ServiceId),
+    /// What `up` with this plan would do.
+    Changes(std::sync::Arc<crate::model::Plan>),
 }
 
 /// Server to client.
@@ -58,6 +60,8 @@ pub enum Reply {
     Taken,
     /// To `Inspect`.
     Inspected(Option<serde_json::Value>),
+    /// To `Changes`: a word and why, by service.
+    Changes(std::collections::BTreeMap<ServiceId, (String, String)>),
     /// The line was not understood.
     Refused(String),
 }

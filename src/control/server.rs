@@ -132,6 +132,10 @@ async fn converse(stream: UnixStream, engine: EngineHandle, project: &str, root:
                         engine.interrupt();
                         Some(Reply::Taken)
                     }
+                    Ok(Ask::Changes(plan)) => match engine.changes(plan).await {
+                        Some(changes) => Some(Reply::Changes(changes)),
+                        None => return Ok(()),
+                    },
                     Ok(Ask::Inspect(id)) => Some(Reply::Inspected(engine.inspect(id).await)),
                 };
                 if let Some(reply) = reply {

@@ -28,4 +28,4 @@ pub use edges::Missing;
 pub use event::Event;
 pub use supervisor::Supervisor;
 pub use tick::Tick;
-pub use view::ServiceView;
+pub use view::{Leaving, ServiceView};

@@ -6,7 +6,7 @@ use crate::model::{Failure, Health, Kind, ServiceId, State};
 
 use super::edges::Missing;
 use super::event::Generation;
-use super::service::{Phase, Service};
+use super::service::{Phase, Service, Step};
 use super::supervisor::Supervisor;
 use super::tick::Tick;
 
@@ -53,6 +53,19 @@ pub struct ServiceView {
     pub by_hand: bool,
     /// What it waits for.
     pub waiting_on: Vec<Missing>,
+    /// How far its stop is, while its tree is on its way out.
+    pub leaving: Option<Leaving>,
+}
+
+/// A tree that was asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaving {
+    /// When it was asked.
+    pub asked_at: Tick,
+    /// When something stronger follows.
+    pub due: Tick,
+    /// It was killed already.
+    pub killed: bool,
 }
 
 impl Service {
@@ -112,9 +125,22 @@ impl Supervisor {
                 wanted: unit.wanted,
                 by_hand: unit.by_hand,
                 waiting_on: self.waiting_on(id),
+                leaving: match &unit.phase {
+                    Phase::Ending(ending) if ending.step != Step::Unborn => {
+                        let killed = ending.step == Step::Killed;
+                        Some(Leaving { asked_at: ending.asked_at, due: ending.due, killed })
+                    }
+                    _ => None,
+                },
             }
         };
         self.units.iter().map(one).collect()
+    }
+
+    /// Whether anything was asked to end and has not ended.
+    #[must_use]
+    pub fn anybody_leaving(&self) -> bool {
+        self.units.values().any(|unit| matches!(&unit.phase, Phase::Ending(ending) if ending.step != Step::Unborn))
     }
 
     /// Why a service is where it is.

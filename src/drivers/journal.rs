@@ -182,7 +182,11 @@ fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn line(record: &Record) -> io::Result<Vec<u8>> {
+/// A record as it stands in the file.
+///
+/// # Errors
+/// When it cannot be written as JSON, which none of ours does.
+pub fn line(record: &Record) -> io::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec(record).map_err(io::Error::other)?;
     let sum = checksum(&bytes);
     bytes.extend_from_slice(format!("\t{sum:016x}\n").as_bytes());

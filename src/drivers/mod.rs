@@ -10,3 +10,4 @@ pub mod probe;
 pub mod process;
 pub mod runtime_dir;
 pub mod secrets;
+pub mod stats;

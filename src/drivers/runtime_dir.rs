@@ -21,6 +21,12 @@ const RUN_POINTER: &str = "run";
 /// The file in `.devrun/` that names a state folder elsewhere.
 const STATE_POINTER: &str = "state-dir";
 
+/// The file in the runtime folder that names state folder and project: all that `ls` and `down --emergency --all` have to
+/// go by where the supervisor is dead. The dot keeps it apart from the folders of services.
+const STATE_OF: &str = ".state";
+/// The file in a state folder that says that it is thrown away with its run, so that nothing may point to it.
+const EPHEMERAL: &str = ".ephemeral";
+
 /// Works the folders out; makes nothing.
 ///
 /// `state_dir` is `--state-dir` or `DEVRUN_STATE_DIR`, absolute; an earlier one is found through its pointer.
@@ -57,11 +63,14 @@ fn runtime_base(env: &BTreeMap<String, String>) -> PathBuf {
 /// `Config` when a folder cannot be made or written to, belongs to somebody else, or is open to others.
 pub fn prepare(places: &Places) -> Result<(), Failure> {
     let home = places.root.join(STATE);
-    make_private(&home, "state")?;
-    // The folder ignores itself, so that no project has to be told about it.
-    write_once(&home.join(".gitignore"), "*\n")?;
+    let ephemeral = places.state.join(EPHEMERAL).exists();
+    if !ephemeral {
+        make_private(&home, "state")?;
+        // The folder ignores itself, so that no project has to be told about it.
+        write_once(&home.join(".gitignore"), "*\n")?;
+    }
     make_private(&places.state, "state")?;
-    if !places.state.starts_with(&home) {
+    if !ephemeral && !places.state.starts_with(&home) {
         write(&home.join(STATE_POINTER), &format!("{}\n", places.state.display()))?;
     }
     make_private(&places.logs(), "log")?;
@@ -69,7 +78,45 @@ pub fn prepare(places: &Places) -> Result<(), Failure> {
         make_private(base, "runtime")?;
     }
     make_private(&places.run, "runtime")?;
+    write(&places.run.join(STATE_OF), &format!("{}\n{}\n", places.state.display(), places.root.display()))?;
     write(&places.state.join(RUN_POINTER), &format!("{}\n", places.run.display()))
+}
+
+/// Folders for one run that is thrown away: state in `folder`, nothing in the project's own `.devrun/`.
+///
+/// # Errors
+/// `Config` when the folder cannot be made.
+pub fn ephemeral(root: &Path, folder: &Path, env: &BTreeMap<String, String>) -> Result<Places, Failure> {
+    make_private(folder, "state")?;
+    write_once(&folder.join(EPHEMERAL), "")?;
+    Ok(Places { root: root.to_path_buf(), state: folder.to_path_buf(), run: runtime_base(env).join(hash(folder)) })
+}
+
+/// Every stack of this user that has a runtime folder, whether its supervisor lives or not.
+#[must_use]
+pub fn stacks(env: &BTreeMap<String, String>) -> Vec<Places> {
+    let us = nix::unistd::geteuid();
+    let mut bases =
+        vec![runtime_base(env), PathBuf::from(format!("/run/user/{us}/devrun")), PathBuf::from(format!("/tmp/devrun-{us}"))];
+    bases.sort();
+    bases.dedup();
+    let ours = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == us.as_raw());
+    let mut found = Vec::new();
+    for base in bases.into_iter().filter(|base| ours(base)) {
+        for entry in fs::read_dir(&base).into_iter().flatten().flatten() {
+            let run = entry.path();
+            if !ours(&run) {
+                continue;
+            }
+            let Ok(text) = fs::read_to_string(run.join(STATE_OF)) else { continue };
+            let mut lines = text.lines().map(PathBuf::from).filter(|path| path.is_absolute());
+            if let (Some(state), Some(root)) = (lines.next(), lines.next()) {
+                found.push(Places { root, state, run });
+            }
+        }
+    }
+    found.sort_by(|one, other| one.state.cmp(&other.state));
+    found
 }
 
 /// Removes what is in the runtime folder, and the folder. Only what a supervisor put there; links are not followed.
@@ -201,6 +248,21 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path(), &link).unwrap();
         assert!(make_private(&link, "runtime").is_err());
+    }
+
+    #[test]
+    fn a_stack_is_found_by_its_runtime_folder_and_a_throw_away_one_leaves_the_project_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, xdg) = (dir.path().join("p"), dir.path().join("x"));
+        fs::create_dir(&root).unwrap();
+        fs::create_dir(&xdg).unwrap();
+        let env = BTreeMap::from([("XDG_RUNTIME_DIR".to_owned(), xdg.display().to_string())]);
+        let places = ephemeral(&root, &dir.path().join("t"), &env).unwrap();
+        prepare(&places).unwrap();
+        assert!(stacks(&env).contains(&places));
+        assert!(!root.join(STATE).exists());
+        remove_run(&places).unwrap();
+        assert!(!stacks(&env).contains(&places));
     }
 
     #[test]

@@ -64,6 +64,7 @@ impl Engine {
         let live = self.live.entry(id.clone()).or_default();
         if live.generation != generation {
             *live = Live { generation, spec: Some(Arc::clone(&spec)), ..Live::default() };
+            self.pump.begin(id, &spec.log);
         }
         live.spec.clone()
     }
@@ -170,7 +171,8 @@ impl Engine {
                 }
             }
         }
-        if located.is_none() && spec.pre_start.is_none() {
+        let build = spec.build.clone().filter(|_| self.to_build.contains(&id));
+        if located.is_none() && spec.pre_start.is_none() && build.is_none() {
             self.queue.push_back(Event::InitDone(id, generation));
             return;
         }
@@ -179,7 +181,17 @@ impl Engine {
         let volume = spec.data.as_ref().and_then(|name| self.plan.volumes.get(name)).cloned();
         let name = id.clone();
         let task = tokio::spawn(async move {
-            let result = prepare(&spec, located.as_deref(), &places, volume.as_ref(), &runner).await;
+            let result = match build {
+                Some(command) => build_first(&spec, &command, &runner).await,
+                None => Ok(()),
+            };
+            if result.is_ok() {
+                let _ended = inner.send(Inner::Built(name.clone()));
+            }
+            let result = match result {
+                Ok(()) => prepare(&spec, located.as_deref(), &places, volume.as_ref(), &runner).await,
+                Err(failure) => Err(failure),
+            };
             let _ended = inner.send(Inner::Init(name, generation, result));
         });
         self.preparing(&id, task.abort_handle());
@@ -191,11 +203,7 @@ impl Engine {
         let Some(volume) = self.plan.volumes.get(&once.volume).cloned() else {
             return Err(Failure::new(FailureKind::Config, format!("there is no volume {}", once.volume)));
         };
-        let words = match &spec.launch {
-            Launch::Run(command) => command.argv.clone(),
-            _ => vec![format!("{:?}", task.work)],
-        };
-        let hash = init::hash_inputs(&words, &task.inputs);
+        let hash = task_hash(spec);
         let standing = init::standing(&volume, once, &hash)?;
         if let Some(live) = self.live.get_mut(&spec.id) {
             live.hash = Some(hash);
@@ -557,6 +565,16 @@ impl Engine {
     }
 }
 
+/// The hash that ties a task's sentinel to what the task is made of.
+#[must_use]
+pub fn task_hash(spec: &ServiceSpec) -> String {
+    let words = match &spec.launch {
+        Launch::Run(command) => command.argv.clone(),
+        _ => vec![format!("{:?}", spec.task.as_ref().and_then(|task| task.work.as_ref()))],
+    };
+    init::hash_inputs(&words, spec.task.as_ref().map(|task| task.inputs.as_slice()).unwrap_or_default())
+}
+
 fn notify_check(spec: &ServiceSpec) -> bool {
     spec.ready.as_ref().is_some_and(|ready| ready.checks.iter().any(|check| matches!(check, Check::Notify)))
 }
@@ -597,6 +615,16 @@ fn run_as(spec: &ServiceSpec) -> Result<RunAs, Failure> {
         return Err(bad(format!("only root can run a service as {user:?}")));
     }
     Ok(RunAs::User { uid: found.uid.as_raw(), gid: found.gid.as_raw(), groups: Vec::new() })
+}
+
+/// `up --build`. A build has no limit of its own: compilers take what they take.
+async fn build_first(spec: &ServiceSpec, command: &CommandLine, runner: &Runner) -> Result<(), Failure> {
+    let longest = Duration::from_secs(24 * 3600);
+    let finished = runner.run(request(spec, command, Role::Build, longest)?).await?;
+    if finished.status.success() {
+        return Ok(());
+    }
+    Err(Failure::new(FailureKind::Service, format!("build failed: {}", finished.status)).help(format!("devrun logs {}", spec.id)))
 }
 
 /// First boot of a recipe, then `pre_start`.

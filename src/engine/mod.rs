@@ -8,6 +8,7 @@ pub mod memory;
 pub mod run;
 pub mod stamp;
 pub mod takeover;
+pub mod watch;
 
 pub use feed::{FeedItem, Status, StopReport};
 pub use run::{Ended, Engine, EngineHandle, EngineOptions};

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +21,7 @@ use super::feed::{FailedService, FeedItem, Outcome, Status, StopReport};
 use super::live::Live;
 use super::memory::{self, EventLog};
 use super::stamp::Clock;
+use super::watch::{self, Watch};
 
 /// What an engine is made of.
 pub struct EngineOptions {
@@ -43,11 +45,17 @@ pub struct EngineOptions {
 const FEED_BACKLOG: usize = 65_536;
 
 enum Request {
-    Command { token: u64, command: Command },
+    Command {
+        token: u64,
+        command: Command,
+    },
     Interrupt,
     Status(oneshot::Sender<Status>),
     Subscribe(oneshot::Sender<(Status, mpsc::Receiver<Arc<FeedItem>>)>),
     Inspect(ServiceId, oneshot::Sender<Option<serde_json::Value>>),
+    Changes(Arc<Plan>, oneshot::Sender<BTreeMap<ServiceId, (String, String)>>),
+    #[cfg(debug_assertions)]
+    Fail(String),
 }
 
 /// Asks the engine from anywhere.
@@ -78,6 +86,17 @@ impl EngineHandle {
         self.requests.send(Request::Subscribe(sender)).ok()?;
         receiver.await.ok()
     }
+    /// What `up` with this plan would do to each service: a word (`start`, `restart`, `stop`, `keep`) and why.
+    pub async fn changes(&self, plan: Arc<Plan>) -> Option<BTreeMap<ServiceId, (String, String)>> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(Request::Changes(plan, sender)).ok()?;
+        receiver.await.ok()
+    }
+    /// Makes the engine panic, for the test of what is left then. Not in a release.
+    #[cfg(debug_assertions)]
+    pub fn fail(&self, text: String) {
+        let _ended = self.requests.send(Request::Fail(text));
+    }
     /// What only the engine knows of a service, for `inspect`.
     pub async fn inspect(&self, id: ServiceId) -> Option<serde_json::Value> {
         let (sender, receiver) = oneshot::channel();
@@ -102,6 +121,7 @@ pub(super) enum Inner {
     Work(ServiceId, Generation, Result<(), Failure>),
     Sealed(ServiceId, Generation, ExitStatus, Result<(), Failure>),
     StopCommandDone(ServiceId, Generation),
+    Built(ServiceId),
     Said(ServiceId, String),
     Publish(FeedItem),
 }
@@ -115,6 +135,7 @@ pub struct Engine {
     pub(super) pump: LogPump,
     pub(super) run: String,
     pub(super) clock: Clock,
+    pub(super) watch: Watch,
     pub(super) core: Supervisor,
     pub(super) live: BTreeMap<ServiceId, Live>,
     pub(super) processes: BTreeMap<ProcessId, (ServiceId, Generation)>,
@@ -122,6 +143,8 @@ pub struct Engine {
     pub(super) inner: mpsc::UnboundedSender<Inner>,
     pub(super) process_events: mpsc::UnboundedSender<ProcessEvent>,
     pub(super) answers: mpsc::UnboundedSender<(ServiceId, Generation, Answer)>,
+    /// Services whose `build` is run before their next start.
+    pub(super) to_build: BTreeSet<ServiceId>,
     remembered: BTreeSet<ServiceId>,
     events: EventLog,
     viewers: Vec<mpsc::Sender<Arc<FeedItem>>>,
@@ -158,6 +181,7 @@ impl Engine {
             pump: options.pump,
             run: options.run,
             clock: Clock::begin(),
+            watch: Watch::default(),
             core,
             live: BTreeMap::new(),
             processes: BTreeMap::new(),
@@ -165,6 +189,7 @@ impl Engine {
             inner,
             process_events,
             answers,
+            to_build: BTreeSet::new(),
             remembered,
             events,
             viewers: Vec::new(),
@@ -185,10 +210,11 @@ impl Engine {
     /// Runs until the core is finished.
     pub async fn run(mut self) -> Ended {
         loop {
-            let deadline = self.core.next_deadline().map(|tick| tokio::time::Instant::from_std(self.clock.instant(tick)));
+            let deadline = self.core.next_deadline().map(|tick| self.clock.instant(tick));
+            let wake = watch::wake(deadline, Instant::now());
             let timer = async {
-                match deadline {
-                    Some(at) => tokio::time::sleep_until(at).await,
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
                     None => std::future::pending().await,
                 }
             };
@@ -199,17 +225,62 @@ impl Engine {
                 Some(inner) = self.inner_receiver.recv() => self.on_inner(inner),
                 Some(request) = self.requests.recv() => self.on_request(request),
                 Some(link) = self.link.recv() => self.on_link(link),
-                () = timer => self.queue.push_back(Event::Timer),
+                () = timer => {}
+            }
+            // Before anything acts on a deadline: time in which we could not run is nobody's fault.
+            if let Some(pause) = watch::overslept(wake, Instant::now()) {
+                self.clock.skip(pause);
+            }
+            if deadline.is_some() && self.core.next_deadline().is_some_and(|tick| tick <= self.clock.now()) {
+                self.queue.push_back(Event::Timer);
             }
             // Everything that is there already belongs to this wake-up: exits come in batches.
             while let Ok(event) = self.process_receiver.try_recv() {
                 self.on_process(event);
             }
             self.turn();
+            self.say_who_is_waited_for();
             if let Some(outcome) = self.finished.take() {
                 return self.end(outcome).await;
             }
         }
+    }
+
+    /// A stop that takes long is no hang: every few seconds it is said who holds it up.
+    fn say_who_is_waited_for(&mut self) {
+        if !self.core.anybody_leaving() {
+            return;
+        }
+        let now = self.clock.now();
+        for view in self.core.view() {
+            if let Some(leaving) = view.leaving
+                && let Some(text) = self.watch.word(&view.id, leaving, now)
+            {
+                self.publish(FeedItem::Said { id: view.id, text });
+            }
+        }
+    }
+
+    /// A service that crashes over and over is named with what it said last; the single restarts are lost among others.
+    fn note_crash(&mut self, id: &ServiceId) {
+        let now = self.clock.now();
+        if !self.watch.crashed(id, now) {
+            return;
+        }
+        let (pump, folder, inner, id) = (self.pump.clone(), self.places.logs(), self.inner.clone(), id.clone());
+        tokio::spawn(async move {
+            pump.drain(&id).await;
+            let query = crate::drivers::logs::Query { tail: Some(1), ..Default::default() };
+            let last = crate::drivers::logs::read::lines(&folder, &id, &query).ok().and_then(|lines| {
+                let line = lines.last()?;
+                Some(String::from_utf8_lossy(&line.bytes).trim_end().chars().take(300).collect::<String>())
+            });
+            let text = match last.filter(|line| !line.is_empty()) {
+                Some(line) => format!("crash loop: ended 5 times within a minute; its last line: {line}"),
+                None => "crash loop: ended 5 times within a minute, without a word".to_owned(),
+            };
+            let _ended = inner.send(Inner::Said(id, text));
+        });
     }
 
     /// Feeds the queue to the core and carries out what it asks for, until both are quiet.
@@ -234,6 +305,12 @@ impl Engine {
                     self.settled = None;
                     self.starts.push_back(token);
                 }
+                if let Command::Up { options, .. } = &command
+                    && options.build
+                {
+                    let built = self.plan.services.values().filter(|spec| spec.build.is_some());
+                    self.to_build.extend(built.map(|spec| spec.id.clone()));
+                }
                 self.publish(FeedItem::Accepted { token });
                 self.queue.push_back(Event::Command(command));
             }
@@ -247,8 +324,13 @@ impl Engine {
                     self.viewers.push(sender);
                 }
             }
+            #[cfg(debug_assertions)]
+            Request::Fail(text) => panic!("asked to fail, with {text}"),
             Request::Inspect(id, reply) => {
                 let _gone = reply.send(self.inspect(&id));
+            }
+            Request::Changes(plan, reply) => {
+                let _gone = reply.send(self.changes(&plan));
             }
         }
     }
@@ -316,7 +398,12 @@ impl Engine {
                 }
                 self.queue.push_back(Event::SpawnFailed(id, generation, failure));
             }
-            ProcessEvent::Exited { status, .. } => self.on_exit(id, generation, status),
+            ProcessEvent::Exited { status, .. } => {
+                if !status.success() && self.live.get(&id).is_some_and(|live| live.stop_asked.is_none()) {
+                    self.note_crash(&id);
+                }
+                self.on_exit(id, generation, status);
+            }
             ProcessEvent::TreeEmpty { .. } => {
                 self.processes.remove(&process);
                 self.tree_empty(&id, generation);
@@ -415,6 +502,9 @@ impl Engine {
                 {
                     self.keeper.stop(process, None);
                 }
+            }
+            Inner::Built(id) => {
+                self.to_build.remove(&id);
             }
             Inner::Said(id, text) => self.publish(FeedItem::Said { id, text }),
             Inner::Publish(item) => {
@@ -578,6 +668,18 @@ impl Engine {
         }
     }
 
+    fn changes(&self, plan: &Plan) -> BTreeMap<ServiceId, (String, String)> {
+        use crate::core::Change;
+        let words = |change| match change {
+            Change::Start => ("start", String::new()),
+            Change::Restart(why) => ("restart", why),
+            Change::Stop => ("stop", "no longer in the procfile".to_owned()),
+            Change::Keep => ("keep", String::new()),
+        };
+        let told = self.core.changes(plan).into_iter().map(|(id, change)| (id, words(change)));
+        told.map(|(id, (word, why))| (id, (word.to_owned(), why))).collect()
+    }
+
     fn inspect(&self, id: &ServiceId) -> Option<serde_json::Value> {
         let live = self.live.get(id)?;
         let history: Vec<_> =
@@ -606,7 +708,8 @@ fn server(spec: &crate::model::ServiceSpec, located: &Located) -> Option<std::pa
 }
 
 /// The address without the password: `ps` is no place for it.
-fn public_url(spec: &crate::model::ServiceSpec, url: &str) -> String {
+#[must_use]
+pub fn public_url(spec: &crate::model::ServiceSpec, url: &str) -> String {
     match spec.attributes.get("password").filter(|password| !password.is_empty()) {
         None => url.to_owned(),
         Some(_) => match (url.find("://"), url.rfind('@')) {

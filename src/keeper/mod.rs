@@ -21,11 +21,14 @@ use std::ffi::OsString;
 #[cfg(target_os = "linux")]
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
+#[cfg(target_os = "linux")]
+use crate::drivers::process::fork::Given;
+
 /// Exit code of a keeper that could not begin.
 const BROKEN: i32 = 125;
 
-/// Runs the keeper. `args` are the words after `__keeper`: the socket's number, and the soft and hard limits of open files
-/// that services get. Call it before any thread exists.
+/// Runs the keeper. `args` are the words after `__keeper`: the socket's number, the soft and hard limits of open files
+/// that services get, and their limit of core files. Call it before any thread exists.
 #[must_use]
 #[cfg(target_os = "linux")]
 pub fn main(args: &[OsString]) -> i32 {
@@ -37,11 +40,11 @@ pub fn main(args: &[OsString]) -> i32 {
     }
     // SAFETY: the supervisor opened it for us and named it on our command line; nobody else in this process knows it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let nofile = number(1).zip(number(2));
+    let given = number(1).zip(number(2)).zip(number(3)).map(|(nofile, core)| Given { nofile, core });
     if settle().is_err() {
         return BROKEN;
     }
-    serve::run(socket, nofile)
+    serve::run(socket, given)
 }
 
 /// There is no keeper here yet.

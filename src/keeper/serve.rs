@@ -11,7 +11,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::drivers::journal::{self, Entry, Record, Writer};
 use crate::drivers::process::cgroup::Groups;
-use crate::drivers::process::fork::{self, Failed, Forker, Inherited};
+use crate::drivers::process::fork::{self, Failed, Forker, Given, Inherited};
 use crate::drivers::process::identity;
 use crate::drivers::process::tree::{Kin, News, Trees, Waits};
 use crate::drivers::process::wire::{Inbox, Outbox, Read};
@@ -54,8 +54,8 @@ pub(super) struct Keeper {
 }
 
 /// Runs until there is nothing to keep any more.
-pub(super) fn run(socket: OwnedFd, nofile: Option<(u64, u64)>) -> i32 {
-    match Keeper::begin(socket, nofile).and_then(|(mut keeper, children)| keeper.serve(&children)) {
+pub(super) fn run(socket: OwnedFd, given: Option<Given>) -> i32 {
+    match Keeper::begin(socket, given).and_then(|(mut keeper, children)| keeper.serve(&children)) {
         Ok(code) => code,
         Err(_) => super::BROKEN,
     }
@@ -66,7 +66,7 @@ fn token(process: ProcessId, kind: u64) -> u64 {
 }
 
 impl Keeper {
-    fn begin(socket: OwnedFd, nofile: Option<(u64, u64)>) -> std::io::Result<(Self, SignalFd)> {
+    fn begin(socket: OwnedFd, given: Option<Given>) -> std::io::Result<(Self, SignalFd)> {
         let mut mask = SigSet::empty();
         mask.add(OsSignal::SIGCHLD);
         mask.thread_block()?;
@@ -86,7 +86,7 @@ impl Keeper {
             logs: HashMap::new(),
             pending: HashMap::new(),
             held: HashMap::new(),
-            forker: Forker::new(nofile)?,
+            forker: Forker::new(given)?,
             groups: None,
             journal: None,
             run: String::new(),

@@ -20,6 +20,8 @@ pub struct UpOptions {
     pub abort_on_failure: bool,
     /// Everything goes down when this one ends, and its code is ours.
     pub exit_code_from: Option<ServiceId>,
+    /// Build commands are run before the starts.
+    pub build: bool,
 }
 
 /// A request, resolved to ids.

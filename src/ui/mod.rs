@@ -3,6 +3,7 @@
 
 pub mod download;
 pub mod logview;
+pub mod mask;
 pub mod progress;
 pub mod summary;
 pub mod table;

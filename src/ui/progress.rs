@@ -55,12 +55,24 @@ impl ProgressView {
             FeedItem::Said { id, text } => match self.term.progress {
                 Progress::Quiet => {}
                 Progress::Json => drop(data(serde_json::json!({"service": id, "said": text}))),
+                // On a terminal the live line of a service that is stopping shows what it is waited for.
+                Progress::Tty if self.stopping(id.as_str(), text) => {}
                 _ => self.print(&format!("{:width$}  {}", id.as_str(), safe(text), width = self.width)),
             },
             FeedItem::Stopped(report) if report.killed && self.term.progress != Progress::Json => {
                 self.print(&format!("{:width$}  had to be killed", report.id.as_str(), width = self.width));
             }
             FeedItem::Accepted { .. } | FeedItem::Settled { .. } | FeedItem::Stopped(_) | FeedItem::Finished(_) => {}
+        }
+    }
+
+    fn stopping(&self, name: &str, text: &str) -> bool {
+        match self.lines.get(name).filter(|line| line.state == State::Stopping && text.starts_with("waiting for ")) {
+            Some(Line { bar: Some(bar), .. }) => {
+                bar.set_message(paint(self.term.err_color, "33", safe(&format!("stopping: {text}"))));
+                true
+            }
+            _ => false,
         }
     }
 

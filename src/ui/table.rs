@@ -5,10 +5,9 @@
 pub fn render(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
-        for (column, cell) in row.iter().enumerate() {
-            if let Some(width) = widths.get_mut(column) {
-                *width = (*width).max(cell.chars().count());
-            }
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
         }
     }
     let mut out = String::new();
@@ -37,5 +36,6 @@ mod tests {
     fn columns_align() {
         let rows = vec![vec!["a".to_owned(), "running".to_owned()], vec!["worker.2".to_owned(), "up".to_owned()]];
         assert_eq!(super::render(&["NAME", "STATE"], &rows), "NAME      STATE\na         running\nworker.2  up\n");
+        assert_eq!(super::render(&[], &rows), "a         running\nworker.2  up\n");
     }
 }

@@ -87,6 +87,18 @@ fn scan(wanted: impl Fn(&str, &Path) -> bool) -> Vec<Process> {
     found
 }
 
+fn inodes_below(folder: &Path, depth: u32, inodes: &mut Vec<u64>) {
+    use std::os::unix::fs::MetadataExt;
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(meta) = entry.path().symlink_metadata() else { continue };
+        if meta.is_dir() && depth > 0 {
+            inodes_below(&entry.path(), depth - 1, inodes);
+        } else {
+            inodes.push(meta.ino());
+        }
+    }
+}
+
 /// Whether the process of this `/proc` folder has a file below `root` open.
 fn holds_below(folder: &Path, root: &Path) -> bool {
     fs::read_dir(folder.join("fd"))
@@ -322,11 +334,11 @@ impl Terminal {
     /// Waits for the end; everything the terminal showed is in `stdout`.
     #[track_caller]
     pub fn outcome(self) -> Outcome {
-        let screen = self.screen;
-        let master = self.master;
+        let (mut screen, master) = (self.screen, self.master);
         let mut outcome = self.running.outcome();
+        // The last lines may still be on their way: the reader ends when nobody holds the other side any more.
+        outcome.stdout = screen.finish("the terminal", &outcome.args);
         drop(master);
-        outcome.stdout = screen.so_far();
         outcome
     }
 }
@@ -436,6 +448,16 @@ impl Project {
         self.folder.path().join("p")
     }
 
+    /// The throw-away folder around the project: home, runtime directory and the like lie in it.
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The binary as this project runs it.
+    pub fn binary(&self) -> &Path {
+        &self.devrun
+    }
+
     /// A path in the project's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir().join(name)
@@ -487,11 +509,17 @@ impl Project {
     /// Runs a shell script whose `$0` is the binary.
     #[track_caller]
     pub fn run_in_shell(&self, script: &str) -> Outcome {
+        self.start_in_shell(script).outcome()
+    }
+
+    /// Starts a shell script whose `$0` is the binary.
+    #[track_caller]
+    pub fn start_in_shell(&self, script: &str) -> Running {
         let mut command = self.command(Path::new("sh"));
         command.arg("-c").arg(script).arg(&self.devrun).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().expect("sh runs");
         let (stdout, stderr) = (Stream::of(child.stdout.take()), Stream::of(child.stderr.take()));
-        Running { args: script.to_owned(), child, started: Instant::now(), stdout, stderr }.outcome()
+        Running { args: script.to_owned(), child, started: Instant::now(), stdout, stderr }
     }
 
     /// Kills supervisor and keeper so that neither can act on the other's death.
@@ -512,6 +540,15 @@ impl Project {
 
     /// Starts the binary on a terminal of its own, 100 columns wide.
     pub fn terminal(&self, args: &[&str]) -> Terminal {
+        self.program_on_terminal(&self.devrun, args)
+    }
+
+    /// Starts a shell with job control on a terminal of its own; `$DEVRUN` is the binary.
+    pub fn shell_on_terminal(&self) -> Terminal {
+        self.program_on_terminal(Path::new("bash"), &["--norc", "--noprofile", "-i"])
+    }
+
+    fn program_on_terminal(&self, program: &Path, args: &[&str]) -> Terminal {
         use nix::fcntl::OFlag;
         // Close-on-exec from the first moment: a master that another test's child inherited would never hang up.
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
@@ -527,7 +564,8 @@ impl Project {
         assert!(sized.is_ok_and(|status| status.success()), "stty sets the size");
         // `setsid --ctty` makes it the controlling terminal and then becomes the command: the pid stays the same.
         let mut command = self.command(Path::new("setsid"));
-        command.arg("--ctty").arg(&self.devrun).args(args).env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        command.arg("--ctty").arg(program).args(args).env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        command.env("DEVRUN", &self.devrun);
         command.stdin(open()).stdout(open()).stderr(open());
         let child = command.spawn().expect("setsid runs");
         // The command holds the other side until it is dropped.
@@ -586,6 +624,30 @@ impl Project {
         scan(|command, folder| command.contains("__keeper") && holds_below(folder, self.folder.path()))
     }
 
+    /// The pid of a supervisor that cannot be asked: whoever holds the instance lock.
+    pub fn lock_holders(&self) -> Vec<i32> {
+        let mut inodes = Vec::new();
+        for folder in [self.path(".devrun"), self.folder.path().join("run/devrun")] {
+            inodes_below(&folder, 3, &mut inodes);
+        }
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        let mut pids = Vec::new();
+        for line in locks.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if let (Some(&"FLOCK"), Some(pid), Some(file)) = (words.get(1), words.get(4), words.get(5))
+                && let Some(inode) = file.rsplit(':').next().and_then(|text| text.parse::<u64>().ok())
+                && let Ok(pid) = pid.parse::<i32>()
+                && pid > 1
+                && inodes.contains(&inode)
+            {
+                pids.push(pid);
+            }
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
     /// Fixture processes of this project that are alive; `name` narrows to one service, empty is all.
     pub fn alive(&self, name: &str) -> Vec<Process> {
         let mark = if name.is_empty() { self.token.clone() } else { format!("{}-{name}-", self.token) };
@@ -619,6 +681,14 @@ impl Project {
             assert!(Instant::now() < deadline, "left after {limit:?}: {left:#?}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits until the shell of [`Project::shell_on_terminal`] is the only process of this project that is alive.
+    #[track_caller]
+    pub fn nothing_left_but_shell(&self) {
+        eventually("only the shell is left", PATIENCE, || {
+            self.leftovers().iter().all(|process| process.command.starts_with("bash --norc")).then_some(())
+        });
     }
 
     /// Fails if anything of this project is alive now; a moment is allowed for the kernel to take a dead process away.

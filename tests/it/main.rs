@@ -1,5 +1,7 @@
 //! Everything that needs the operating system or the whole binary, in one test binary, as each one links everything.
 
+mod case_orphans;
+mod case_signals;
 mod config;
 mod failing;
 mod fetch;
@@ -14,3 +16,7 @@ mod process;
 mod recipes;
 mod secrets;
 mod stopping;
+mod verbs_disk;
+mod verbs_look;
+mod verbs_reference;
+mod verbs_run;

@@ -13,7 +13,8 @@ use crate::model::{ServiceId, service::LogSpec};
 
 use super::pump::LogStream;
 
-/// Bytes of one index record: offset u64, microseconds since 1970 i64, stream u32, reserved u32; little endian.
+/// Bytes of one index record: offset u64, microseconds since 1970 i64, stream u32, generation u32; little endian. The
+/// generation counts the starts of the service over the life of its log, so that `logs --previous` needs nothing else.
 pub const RECORD: usize = 24;
 
 /// Open file and index.
@@ -26,6 +27,7 @@ pub struct LogFile {
     index: File,
     size: u64,
     last: Option<(LogStream, i64)>,
+    generation: u32,
     ends_with_newline: bool,
     /// Bytes that could not be written since the last success.
     pub lost: u64,
@@ -55,6 +57,9 @@ impl LogFile {
         let file = open(&numbered(folder, &name, "log", 0))?;
         let index = open(&numbered(folder, &name, "idx", 0))?;
         let size = file.metadata()?.len();
+        let generation = last_generation(&numbered(folder, &name, "idx", 0))
+            .or_else(|| last_generation(&numbered(folder, &name, "idx", 1)))
+            .unwrap_or(0);
         Ok(Self {
             folder: folder.to_path_buf(),
             name,
@@ -63,6 +68,7 @@ impl LogFile {
             index,
             size,
             last: None,
+            generation,
             ends_with_newline: size == 0,
             lost: 0,
         })
@@ -72,6 +78,24 @@ impl LogFile {
     pub fn configure(&mut self, spec: &LogSpec) {
         if self.spec != *spec {
             self.spec = spec.clone();
+        }
+    }
+
+    /// What comes from here on belongs to a new start of the service. A start that says nothing leaves its mark too.
+    pub fn begin(&mut self, micros: i64) {
+        self.generation = self.generation.wrapping_add(1);
+        self.record(LogStream::Devrun, micros);
+        self.last = None;
+    }
+
+    fn record(&mut self, stream: LogStream, micros: i64) {
+        let mut record = [0u8; RECORD];
+        record[0..8].copy_from_slice(&self.size.to_le_bytes());
+        record[8..16].copy_from_slice(&micros.to_le_bytes());
+        record[16..20].copy_from_slice(&(stream as u32).to_le_bytes());
+        record[20..24].copy_from_slice(&self.generation.to_le_bytes());
+        if self.index.write_all(&record).is_ok() {
+            self.last = Some((stream, micros));
         }
     }
 
@@ -93,13 +117,7 @@ impl LogFile {
         // Pieces of one stream within a millisecond share a record.
         let same = self.last.is_some_and(|(last, at)| last == stream && micros - at < 1000);
         if !same {
-            let mut record = [0u8; RECORD];
-            record[0..8].copy_from_slice(&self.size.to_le_bytes());
-            record[8..16].copy_from_slice(&micros.to_le_bytes());
-            record[16..20].copy_from_slice(&(stream as u32).to_le_bytes());
-            if self.index.write_all(&record).is_ok() {
-                self.last = Some((stream, micros));
-            }
+            self.record(stream, micros);
         }
         match self.file.write_all(bytes) {
             Ok(()) => {
@@ -138,6 +156,17 @@ impl LogFile {
         self.ends_with_newline = true;
         Ok(())
     }
+}
+
+/// The generation of an index's last record.
+fn last_generation(index: &Path) -> Option<u32> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = File::open(index).ok()?;
+    let whole = file.metadata().ok()?.len() / RECORD as u64;
+    file.seek(SeekFrom::Start(whole.checked_sub(1)? * RECORD as u64)).ok()?;
+    let mut record = [0u8; RECORD];
+    file.read_exact(&mut record).ok()?;
+    Some(u32::from_le_bytes(record[20..24].try_into().ok()?))
 }
 
 /// The files of one service, oldest first: log and index.

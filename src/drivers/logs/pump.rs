@@ -111,6 +111,7 @@ enum Order {
     Write { id: ServiceId, spec: LogSpec, stream: LogStream, bytes: Vec<u8> },
     Note { id: ServiceId, text: String },
     Subscribe { sender: mpsc::UnboundedSender<LogItem>, waiting: Arc<AtomicU64> },
+    Begin { id: ServiceId, spec: LogSpec },
     Drain { id: ServiceId, done: oneshot::Sender<()> },
 }
 
@@ -143,6 +144,10 @@ impl LogPump {
     /// Reads a pipe of a service until it ends.
     pub fn attach(&self, id: &ServiceId, spec: &LogSpec, stream: LogStream, fd: OwnedFd, tap: Option<Tap>) {
         self.order(Order::Attach { id: id.clone(), spec: spec.clone(), stream, fd, tap });
+    }
+    /// A new start of the service begins: what its earlier processes have written is taken in first.
+    pub fn begin(&self, id: &ServiceId, spec: &LogSpec) {
+        self.order(Order::Begin { id: id.clone(), spec: spec.clone() });
     }
     /// Something of our own about a service: shown to viewers, not stored, as the file is the service's.
     pub fn note(&self, id: &ServiceId, text: impl Into<String>) {
@@ -239,13 +244,15 @@ async fn serve(folder: PathBuf, mut orders: mpsc::UnboundedReceiver<Order>) {
             }
             Order::Note { id, text } => pump.publish(&id, LogStream::Devrun, now(), format!("{text}\n").as_bytes()),
             Order::Subscribe { sender, waiting } => pump.viewers.borrow_mut().push(Viewer { sender, waiting, missed: 0 }),
-            Order::Drain { id, done } => {
-                let sources: Vec<_> = pump.sources.borrow().iter().filter(|source| source.id == id).cloned().collect();
-                for source in sources {
-                    pump.read_all(&source);
-                    let mut held = source.held.borrow_mut();
-                    pump.flush(&id, source.stream, &mut held);
+            Order::Begin { id, spec } => {
+                pump.open(&id, &spec);
+                pump.drain(&id);
+                if let Some(file) = pump.files.borrow_mut().get_mut(&id) {
+                    file.begin(now());
                 }
+            }
+            Order::Drain { id, done } => {
+                pump.drain(&id);
                 let _unread = done.send(());
             }
         }
@@ -283,6 +290,16 @@ impl Pump {
         } else {
             drop(files);
             self.publish(id, LogStream::Devrun, now(), b"the log file cannot be opened; output is shown but not kept\n");
+        }
+    }
+
+    /// Takes in what the pipes of a service hold now.
+    fn drain(&self, id: &ServiceId) {
+        let sources: Vec<_> = self.sources.borrow().iter().filter(|source| source.id == *id).cloned().collect();
+        for source in sources {
+            self.read_all(&source);
+            let mut held = source.held.borrow_mut();
+            self.flush(id, source.stream, &mut held);
         }
     }
 

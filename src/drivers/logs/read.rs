@@ -33,12 +33,14 @@ pub struct Query {
     pub since: Option<i64>,
     /// Not after.
     pub until: Option<i64>,
+    /// Only those of the start before the last one.
+    pub previous: bool,
 }
 
 /// How much of the end of a file is read when only the last lines are wanted; grown until there are enough.
 const WINDOW: u64 = 256 * 1024;
 
-struct Records(Vec<(u64, i64, LogStream)>);
+struct Records(Vec<(u64, i64, LogStream, u32)>);
 
 impl Records {
     fn read(index: &Path) -> Self {
@@ -51,13 +53,14 @@ impl Records {
                 2 => LogStream::Devrun,
                 _ => LogStream::Stdout,
             };
-            records.push((number(0), number(8).cast_signed(), stream));
+            let generation = u32::from_le_bytes(record[20..24].try_into().unwrap_or_default());
+            records.push((number(0), number(8).cast_signed(), stream, generation));
         }
         Self(records)
     }
-    fn at(&self, offset: u64) -> (i64, LogStream) {
-        let next = self.0.partition_point(|(start, _, _)| *start <= offset);
-        next.checked_sub(1).map_or((0, LogStream::Stdout), |at| (self.0[at].1, self.0[at].2))
+    fn at(&self, offset: u64) -> (i64, LogStream, u32) {
+        let next = self.0.partition_point(|(start, ..)| *start <= offset);
+        next.checked_sub(1).map_or((0, LogStream::Stdout, 0), |at| (self.0[at].1, self.0[at].2, self.0[at].3))
     }
 }
 
@@ -68,14 +71,24 @@ impl Records {
 pub fn lines(folder: &Path, id: &ServiceId, query: &Query) -> io::Result<Vec<LogLine>> {
     let mut found: Vec<LogLine> = Vec::new();
     let mut left = query.tail;
+    let wanted = if query.previous {
+        match previous(folder, id) {
+            Some(generation) => Some(generation),
+            None => return Ok(found),
+        }
+    } else {
+        None
+    };
     for (log, index) in generations(folder, id).into_iter().rev() {
         if left == Some(0) {
             break;
         }
         let records = Records::read(&index);
         let mut lines = last_lines(&log, left, &mut |offset, bytes| {
-            let (micros, stream) = records.at(offset);
-            let fits = query.since.is_none_or(|since| micros >= since) && query.until.is_none_or(|until| micros <= until);
+            let (micros, stream, generation) = records.at(offset);
+            let fits = wanted.is_none_or(|wanted| wanted == generation)
+                && query.since.is_none_or(|since| micros >= since)
+                && query.until.is_none_or(|until| micros <= until);
             fits.then(|| LogLine { id: id.clone(), stream, micros, bytes: bytes.to_vec() })
         })?;
         left = left.map(|left| left.saturating_sub(lines.len()));
@@ -83,6 +96,23 @@ pub fn lines(folder: &Path, id: &ServiceId, query: &Query) -> io::Result<Vec<Log
         found = lines;
     }
     Ok(found)
+}
+
+/// The generation before the last one; `None` where there was only one.
+fn previous(folder: &Path, id: &ServiceId) -> Option<u32> {
+    let files = generations(folder, id);
+    let mut last = None;
+    for (_, index) in files.iter().rev() {
+        for (.., generation) in Records::read(index).0.iter().rev() {
+            match last {
+                None => last = Some(*generation),
+                // What was written before starts were counted is no start.
+                Some(last) if *generation != last => return Some(*generation).filter(|generation| *generation > 0),
+                Some(_) => {}
+            }
+        }
+    }
+    None
 }
 
 /// The lines of several services by time. Lines of one service keep their order whatever the clock did.
@@ -205,7 +235,7 @@ fn read_from(log: &Path, index: &Path, id: &ServiceId, from: u64, live: bool) ->
         if !line.ends_with(b"\n") && live && line.len() < 64 * 1024 {
             break;
         }
-        let (micros, stream) = records.at(offset);
+        let (micros, stream, _) = records.at(offset);
         offset += line.len() as u64;
         lines.push(LogLine { id: id.clone(), stream, micros, bytes: line.strip_suffix(b"\n").unwrap_or(line).to_vec() });
     }
@@ -240,6 +270,32 @@ mod tests {
         assert_eq!(lines[0].micros, 170_000);
         let all = merged(dir.path(), &[id("a")], &Query { since: Some(150_000), ..Query::default() }).unwrap();
         assert_eq!(all.len(), 5);
+    }
+
+    #[test]
+    fn previous_is_the_start_before_the_last_one_also_over_reopening_and_silence() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = LogSpec { max_size: ByteSize(40), max_files: 9, ..LogSpec::default() };
+        let previous = || {
+            let lines = lines(dir.path(), &id("a"), &Query { previous: true, ..Query::default() }).unwrap();
+            lines.iter().map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        let mut log = LogFile::open(dir.path(), &id("a"), &spec).unwrap();
+        log.begin(1);
+        for number in 0..9 {
+            log.append(LogStream::Stdout, number, format!("first {number}\n").as_bytes());
+        }
+        assert_eq!(previous(), "");
+        drop(log);
+        let mut log = LogFile::open(dir.path(), &id("a"), &spec).unwrap();
+        log.begin(20);
+        assert_eq!(previous(), (0..9).map(|number| format!("first {number}")).collect::<Vec<_>>().join(" "));
+        log.append(LogStream::Stderr, 21, b"second\n");
+        log.begin(30);
+        log.append(LogStream::Stdout, 31, b"third\n");
+        assert_eq!(previous(), "second");
+        log.begin(40);
+        assert_eq!(previous(), "third");
     }
 
     #[test]

@@ -89,8 +89,16 @@ pub struct Started {
 #[derive(Debug)]
 pub struct Forker {
     null: OwnedFd,
-    /// The limits that children get back; the parent has raised its own.
-    nofile: Option<(u64, u64)>,
+    given: Option<Given>,
+}
+
+/// The limits that children get back where their spec asks for none: the supervisor has changed its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Given {
+    /// Open files, soft and hard; raised as far as it goes.
+    pub nofile: (u64, u64),
+    /// Size of core files, soft; we write none, as secrets would be in them.
+    pub core: u64,
 }
 
 /// A lock that is ready to be inherited. Descriptors 0 to 2 are taken in the keeper, so it survives the child's shuffle.
@@ -138,7 +146,7 @@ struct Prepared<'a> {
     release: RawFd,
     release_writer: RawFd,
     errors: RawFd,
-    nofile: Option<(u64, u64)>,
+    given: Option<Given>,
     // The pointers above point into these.
     _words: Vec<CString>,
 }
@@ -152,13 +160,13 @@ pub(super) fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
 }
 
 impl Forker {
-    /// `nofile`: the limits that children get where their spec asks for none.
+    /// `given`: the limits that children get where their spec asks for none.
     ///
     /// # Errors
     /// When `/dev/null` cannot be opened.
-    pub fn new(nofile: Option<(u64, u64)>) -> io::Result<Self> {
+    pub fn new(given: Option<Given>) -> io::Result<Self> {
         let null = File::options().read(true).write(true).open("/dev/null")?;
-        Ok(Self { null: null.into(), nofile })
+        Ok(Self { null: null.into(), given })
     }
     /// Forks. The child waits for its release and dies with ours if that never comes.
     ///
@@ -194,7 +202,7 @@ impl Forker {
             release: release.as_raw_fd(),
             release_writer: release_writer.as_raw_fd(),
             errors: errors_writer.as_raw_fd(),
-            nofile: self.nofile,
+            given: self.given,
             _words: all,
         };
         // SAFETY: the process has one thread; the child runs `child`, which makes only async-signal-safe calls and never
@@ -372,11 +380,21 @@ unsafe fn child(p: &Prepared<'_>) -> ! {
 /// # Safety
 /// Only in a forked child.
 unsafe fn limits(p: &Prepared<'_>) {
+    if let Some(given) = p.given {
+        // SAFETY: as below.
+        unsafe {
+            let mut now: libc::rlimit = std::mem::zeroed();
+            libc::getrlimit(libc::RLIMIT_CORE, &raw mut now);
+            let back = libc::rlimit { rlim_cur: given.core.min(now.rlim_max), rlim_max: now.rlim_max };
+            // Raising it to the hard limit cannot be refused, and without a core file a service runs as well.
+            libc::setrlimit(libc::RLIMIT_CORE, &raw const back);
+        }
+    }
     // SAFETY: setrlimit and getrlimit are bare system calls on a structure of ours.
     unsafe {
         let mut now: libc::rlimit = std::mem::zeroed();
         libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut now);
-        let wanted = match (p.spec.nofile, p.nofile) {
+        let wanted = match (p.spec.nofile, p.given.map(|given| given.nofile)) {
             (Some(wanted), _) => libc::rlimit { rlim_cur: wanted, rlim_max: wanted },
             (None, Some((soft, hard))) => libc::rlimit { rlim_cur: soft, rlim_max: hard },
             (None, None) => return,

@@ -7,20 +7,22 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::fork::{EXEC, FDS, give_up, pipe, pointers, reset_signals, text, verdict};
+use super::fork::{EXEC, FDS, Given, give_up, pipe, pointers, reset_signals, text, verdict};
 
-/// Starts a keeper; returns its pid and our end of the socketpair. `nofile`: the limits of open files that services get.
+/// Starts a keeper; returns its pid and our end of the socketpair. `given`: the limits that services get.
 ///
 /// # Errors
 /// What the system says; a failed exec as well.
-pub fn start_keeper(program: &std::path::Path, nofile: (u64, u64)) -> io::Result<(i32, OwnedFd)> {
+pub fn start_keeper(program: &std::path::Path, given: Given) -> io::Result<(i32, OwnedFd)> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let (errors, errors_writer) = pipe()?;
     let path = text(program)?;
-    let words = [text("devrun")?, text("__keeper")?, text("3")?, text(nofile.0.to_string())?, text(nofile.1.to_string())?];
+    let numbers = [3, given.nofile.0, given.nofile.1, given.core].map(|number| number.to_string());
+    let words = ["devrun", "__keeper"].into_iter().chain(numbers.iter().map(String::as_str));
+    let words = words.map(text).collect::<io::Result<Vec<_>>>()?;
     let argv = pointers(&words);
     let envp = [std::ptr::null::<libc::c_char>()];
     // Copies above 3, so that the child's `dup2` to 0 … 3 cannot overwrite what it still needs.

@@ -17,11 +17,12 @@ use crate::drivers::journal;
 use crate::model::keeper::{ExitStatus, FromKeeper, Identity, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
 use crate::model::{Failure, Signal};
 
+use super::fork::Given;
 use super::link::{Ask, KeeperOptions, LinkEvent, ProcessEvent, broken, watched};
 use super::orphans::Orphans;
 use super::tree::{self, News};
 use super::wire::{Inbox, Outbox, Read};
-use super::{identity, launch};
+use super::{detach, identity, launch};
 
 /// How long a keeper may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -38,14 +39,14 @@ pub(super) async fn begin(
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     let children = tokio::signal::unix::signal(SignalKind::child()).map_err(|error| broken(&error.to_string()))?;
     options.hello.supervisor = identity::own();
-    let nofile = raise_nofile();
-    let (line, identity, without) = Line::open(&options, nofile).await?;
+    let given = take_limits();
+    let (line, identity, without) = Line::open(&options, given).await?;
     let (events, heard) = mpsc::unbounded_channel();
     // Nobody has to listen to the keeper's own news.
     let _ = events.send(LinkEvent::Ready { identity, without });
     let link = Link {
         options,
-        nofile,
+        given,
         line: Some(line),
         events,
         sinks: HashMap::new(),
@@ -59,14 +60,14 @@ pub(super) async fn begin(
 
 /// Raises our limit of open files as far as it goes: each service costs us its log pipes. Returns what it was, which is
 /// what services get.
-fn raise_nofile() -> (u64, u64) {
+fn take_limits() -> Given {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    static FIRST: std::sync::OnceLock<(u64, u64)> = std::sync::OnceLock::new();
+    static FIRST: std::sync::OnceLock<Given> = std::sync::OnceLock::new();
     *FIRST.get_or_init(|| {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
         // As it is then; a lack of descriptors is told where it happens.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-        (soft, hard)
+        Given { nofile: (soft, hard), core: detach::core_limit() }
     })
 }
 
@@ -79,8 +80,8 @@ struct Line {
 }
 
 impl Line {
-    async fn open(options: &KeeperOptions, nofile: (u64, u64)) -> Result<(Self, Identity, Vec<String>), Failure> {
-        let (pid, socket) = launch::start_keeper(&options.program, nofile)
+    async fn open(options: &KeeperOptions, given: Given) -> Result<(Self, Identity, Vec<String>), Failure> {
+        let (pid, socket) = launch::start_keeper(&options.program, given)
             .map_err(|error| broken(&format!("{}: {error}", options.program.display())))?;
         let keeper = identity::of(pid).unwrap_or(Identity { pid, start: 0, boot: String::new() });
         let socket = watched(socket).map_err(|error| broken(&error.to_string()))?;
@@ -146,7 +147,7 @@ struct Route {
 
 struct Link {
     options: KeeperOptions,
-    nofile: (u64, u64),
+    given: Given,
     line: Option<Line>,
     events: mpsc::UnboundedSender<LinkEvent>,
     sinks: HashMap<ProcessId, Route>,
@@ -397,7 +398,7 @@ impl Link {
                 self.orphans.reap();
                 self.tell_of_orphans();
             }
-            match Line::open(&self.options, self.nofile).await {
+            match Line::open(&self.options, self.given).await {
                 Ok((line, identity, without)) => {
                     self.line = Some(line);
                     let inherited = self.orphans.inherited();

@@ -1,0 +1,81 @@
+//! What a person may want of a supervisor without ending it: QUIT asks how things stand, TSTP (Ctrl-Z) holds it.
+//!
+//! Services have sessions of their own, so neither reaches them. While it is held nobody reads their output: what is more
+//! than a pipe carries makes a service wait, and nothing is restarted. Time-outs do not run meanwhile (`engine::stamp`).
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::engine::Status;
+use crate::model::{Failure, FailureKind};
+use crate::ui::term::safe;
+
+/// One wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aside {
+    /// How do things stand?
+    Status,
+    /// Wait here.
+    Hold,
+}
+
+/// QUIT and TSTP of this process.
+pub struct Asides {
+    quit: Signal,
+    stop: Signal,
+}
+
+impl Asides {
+    /// Takes them over.
+    ///
+    /// # Errors
+    /// `Internal` when they cannot be had.
+    pub fn take() -> Result<Self, Failure> {
+        let take = |kind| {
+            signal(kind).map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))
+        };
+        Ok(Self { quit: take(SignalKind::quit())?, stop: take(SignalKind::from_raw(libc::SIGTSTP))? })
+    }
+    /// The next one.
+    pub async fn next(&mut self) -> Aside {
+        tokio::select! {
+            Some(()) = self.quit.recv() => Aside::Status,
+            Some(()) = self.stop.recv() => Aside::Hold,
+            else => std::future::pending().await,
+        }
+    }
+}
+
+/// Whether somebody could bring us back: a shell that is in our session and not in our group. Without one the system
+/// itself ignores Ctrl-Z, and so do we.
+#[must_use]
+pub fn can_be_resumed() -> bool {
+    use nix::unistd::{getpgid, getppid, getsid};
+    let parent = getppid();
+    getsid(Some(parent)).is_ok_and(|theirs| getsid(None) == Ok(theirs))
+        && getpgid(Some(parent)).is_ok_and(|theirs| getpgid(None) != Ok(theirs))
+}
+
+/// Stops this process until somebody continues it.
+pub fn hold() {
+    // STOP cannot be refused; should it be, we go on, which is what comes after it anyway.
+    let _refused = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
+}
+
+/// How things stand, a line each.
+#[must_use]
+pub fn dump(status: &Status) -> Vec<String> {
+    let mut lines = vec![format!(
+        "status of {}: supervisor {}, up {} s{}",
+        status.snapshot.project,
+        std::process::id(),
+        status.age_ms / 1000,
+        if status.stopping { ", stopping" } else { "" }
+    )];
+    for service in &status.snapshot.services {
+        let pid = service.pid.map_or(String::new(), |pid| format!(", pid {pid}"));
+        let restarts = if service.restarts > 0 { format!(", {} restarts", service.restarts) } else { String::new() };
+        let reason = service.reason.as_ref().map_or(String::new(), |reason| format!(", {}", safe(reason)));
+        lines.push(format!("  {}: {}, {}{pid}{restarts}{reason}", service.name, service.state, service.health));
+    }
+    lines
+}

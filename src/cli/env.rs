@@ -1,0 +1,174 @@
+//! `devrun env`: variables in the words of whoever reads them next. Never masked: that is what it is for.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, ValueEnum};
+
+use crate::model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
+use crate::recipes::{Values, fill};
+use crate::ui::term::{Term, say};
+
+use super::args::Globals;
+use super::load::{self, Read, Wanted};
+use super::look;
+
+/// `env`.
+#[derive(Debug, Args)]
+pub struct EnvArgs {
+    /// The variables of this service; without, those that a client of the stack wants
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// In which form
+    #[arg(long, value_name = "FORMAT", default_value = "dotenv")]
+    pub format: Form,
+}
+
+/// A way to write variables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// NAME="value" for .env files.
+    Dotenv,
+    /// One object.
+    Json,
+    /// `export` lines for sh, bash and zsh.
+    Shell,
+    /// `set -gx` lines for fish.
+    Fish,
+    /// Lines for $GITHUB_ENV.
+    Github,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// `Config` for a procfile with errors or a service that is not there.
+pub fn run(globals: &Globals, args: &EnvArgs, _term: Term) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    let named: Vec<String> = args.service.iter().cloned().collect();
+    let read = load::read(globals, &project, &Wanted { named, ..Wanted::look() })?;
+    let env = match &args.service {
+        Some(name) => {
+            let spec = look::one(&read.plan, name)?;
+            let mut env = exports(spec)?;
+            env.extend(read.declared(spec)?);
+            env
+        }
+        None => client(&read)?,
+    };
+    if args.format == Form::Json {
+        return look::json(&env);
+    }
+    let mut out = String::new();
+    for (name, value) in &env {
+        if !is_name(name) {
+            say(format!("{name} is no name for a variable of a shell, and is left out"));
+            continue;
+        }
+        out.push_str(&line(args.format, name, value)?);
+    }
+    Ok(look::text(&out))
+}
+
+/// What a program that talks to the stack wants: the usual variables of each recipe, and `[env]`.
+///
+/// # Errors
+/// `Config` where a recipe's own text is wrong.
+pub fn client(read: &Read) -> Result<BTreeMap<String, String>, Failure> {
+    let mut env = all_exports(&read.plan)?;
+    env.extend(read.project_env()?);
+    Ok(env)
+}
+
+/// The usual variables of all recipes. Where two services would give one, the first in order has it.
+fn all_exports(plan: &Plan) -> Result<BTreeMap<String, String>, Failure> {
+    let mut env = BTreeMap::new();
+    for spec in plan.services.values() {
+        for (name, value) in exports(spec)? {
+            env.entry(name).or_insert(value);
+        }
+    }
+    Ok(env)
+}
+
+/// The usual variables of one recipe.
+///
+/// # Errors
+/// `Config` where the recipe's own text is wrong.
+pub fn exports(spec: &ServiceSpec) -> Result<BTreeMap<String, String>, Failure> {
+    let Launch::Recipe(recipe) = &spec.launch else { return Ok(BTreeMap::new()) };
+    let values: Values = spec.attributes.clone();
+    let mut env = BTreeMap::new();
+    for (name, text) in &recipe.recipe.exports {
+        let value = fill(text, &values).map_err(|error| {
+            Failure::new(FailureKind::Config, format!("recipe {}: exports.{name}: {error}", recipe.recipe.name))
+        })?;
+        env.insert(name.clone(), value);
+    }
+    Ok(env)
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|char: char| char.is_ascii_digit())
+        && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_')
+}
+
+fn line(form: Form, name: &str, value: &str) -> Result<String, Failure> {
+    Ok(match form {
+        Form::Dotenv => format!("{name}={}\n", dotenv(value)),
+        Form::Shell => format!("export {name}='{}'\n", value.replace('\'', "'\\''")),
+        Form::Fish => format!("set -gx {name} '{}'\n", value.replace('\\', "\\\\").replace('\'', "\\'")),
+        Form::Github if value.contains('\n') => {
+            let mut end = "DEVRUN_EOF".to_owned();
+            while value.lines().any(|line| line == end) {
+                end.push('_');
+            }
+            format!("{name}<<{end}\n{value}\n{end}\n")
+        }
+        Form::Github | Form::Json => format!("{name}={value}\n"),
+    })
+}
+
+/// Bare where nothing in it could be misread; else in single quotes, as no reader expands those; in double quotes where
+/// it holds a quote or a newline.
+fn dotenv(value: &str) -> String {
+    let plain = |char: char| char.is_ascii_alphanumeric() || "_-./:@%+,=?&".contains(char);
+    if value.chars().all(plain) {
+        return value.to_owned();
+    }
+    if !value.contains(['\'', '\n', '\r']) {
+        return format!("'{value}'");
+    }
+    let mut out = String::from("\"");
+    for char in value.chars() {
+        match char {
+            '"' | '\\' | '$' | '`' => out.extend(['\\', char]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            char => out.push(char),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_form_quotes_in_its_own_way() {
+        for (form, value, expected) in [
+            (Form::Dotenv, "postgres://a:b@127.0.0.1:5432/x?y=1", "X=postgres://a:b@127.0.0.1:5432/x?y=1\n"),
+            (Form::Dotenv, "a b#c$d", "X='a b#c$d'\n"),
+            (Form::Dotenv, "it's $5\n", "X=\"it's \\$5\\n\"\n"),
+            (Form::Dotenv, "", "X=\n"),
+            (Form::Shell, "it's", "export X='it'\\''s'\n"),
+            (Form::Fish, "it's \\", "set -gx X 'it\\'s \\\\'\n"),
+            (Form::Github, "a=b", "X=a=b\n"),
+            (Form::Github, "a\nDEVRUN_EOF", "X<<DEVRUN_EOF_\na\nDEVRUN_EOF\nDEVRUN_EOF_\n"),
+        ] {
+            assert_eq!(line(form, "X", value).unwrap(), expected, "{form:?} {value:?}");
+        }
+    }
+}

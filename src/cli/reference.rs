@@ -1,0 +1,372 @@
+//! What is made from the tables of this program alone: completions, manual pages, the JSON Schema of the procfile, and
+//! the reference pages in `docs/`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory};
+use serde_json::{Map, Value, json};
+
+use crate::config::schema::{KEYS, Key, Place, Shape, keys_of};
+use crate::exit;
+use crate::model::{Failure, FailureKind};
+use crate::ui::term::Term;
+
+use super::args::{self, Cli};
+use super::look;
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// For which shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write a page per verb into this folder instead of the main page to stdout
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `__docs`.
+#[derive(Debug, Args)]
+pub struct DocsArgs {
+    /// The folder
+    pub dir: PathBuf,
+}
+
+fn cannot(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display())).help("choose another folder")
+}
+
+/// `devrun completions`.
+///
+/// # Errors
+/// Never; the words were checked.
+pub fn completions(args: &CompletionsArgs, _term: Term) -> Result<i32, Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "devrun", &mut text);
+    Ok(look::text(&String::from_utf8_lossy(&text)))
+}
+
+/// `devrun man`.
+///
+/// # Errors
+/// `Config` when the folder cannot be written to.
+pub fn man(args: &ManArgs, _term: Term) -> Result<i32, Failure> {
+    let Some(dir) = &args.dir else {
+        let mut text = Vec::new();
+        clap_mangen::Man::new(Cli::command()).render(&mut text).map_err(|error| cannot(Path::new("the page"), &error))?;
+        return Ok(look::text(&String::from_utf8_lossy(&text)));
+    };
+    std::fs::create_dir_all(dir).map_err(|error| cannot(dir, &error))?;
+    clap_mangen::generate_to(Cli::command(), dir).map_err(|error| cannot(dir, &error))?;
+    Ok(exit::DONE)
+}
+
+/// `devrun schema`.
+///
+/// # Errors
+/// Never.
+pub fn print_schema(_term: Term) -> Result<i32, Failure> {
+    Ok(look::text(&schema_text()))
+}
+
+/// `devrun __docs DIR`: everything in `docs/` that is made.
+///
+/// # Errors
+/// `Config` when the folder cannot be written to.
+pub fn docs(args: &DocsArgs) -> Result<i32, Failure> {
+    for (name, text) in [
+        ("procfile.schema.json", schema_text()),
+        ("reference-cli.md", cli_reference()),
+        ("reference-procfile.md", procfile_reference()),
+    ] {
+        let path = args.dir.join(name);
+        std::fs::write(&path, text).map_err(|error| cannot(&path, &error))?;
+    }
+    Ok(exit::DONE)
+}
+
+// The schema.
+
+/// The JSON Schema, as it is kept in `docs/`.
+#[must_use]
+pub fn schema_text() -> String {
+    let mut definitions = Map::new();
+    for place in places() {
+        definitions.insert(name_of(place).to_owned(), table(place));
+    }
+    let mut root = table(Place::Root);
+    if let Some(object) = root.as_object_mut() {
+        object.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
+        object.insert("title".to_owned(), json!("procfile.toml"));
+        object.insert("description".to_owned(), json!("A stack of native services for devrun"));
+        object.insert("definitions".to_owned(), Value::Object(definitions));
+    }
+    let mut text = serde_json::to_string_pretty(&root).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Every kind of table, in the order of the contract.
+fn places() -> Vec<Place> {
+    let mut found: Vec<Place> = KEYS.iter().flat_map(|key| key.places.iter().copied()).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn name_of(place: Place) -> &'static str {
+    match place {
+        Place::Root => "root",
+        Place::Project => "project",
+        Place::Requires => "requires",
+        Place::EnvFile => "env_file",
+        Place::Config => "config",
+        Place::Secrets => "secrets",
+        Place::Secret => "secret",
+        Place::Volume => "volume",
+        Place::Service => "service",
+        Place::Task => "task",
+        Place::Ready => "ready",
+        Place::Backoff => "backoff",
+        Place::Stop => "stop",
+        Place::Limits => "limits",
+        Place::Reserve => "reserve",
+        Place::Log => "log",
+        Place::Dependency => "dependency",
+        Place::Route => "route",
+        Place::Bucket => "bucket",
+        Place::Index => "index",
+        Place::Source => "source",
+    }
+}
+
+fn table(place: Place) -> Value {
+    let properties: Map<String, Value> = keys_of(place).map(|key| (key.name.to_owned(), property(key))).collect();
+    json!({ "type": "object", "properties": properties, "additionalProperties": false })
+}
+
+fn property(key: &Key) -> Value {
+    // `false` removes an inherited value, whatever the key takes.
+    let mut alternatives = Vec::new();
+    alternatives_of(key.shape, &mut alternatives);
+    if !alternatives.iter().any(|one| one.get("type") == Some(&json!("boolean"))) && key.shape != Shape::Any {
+        alternatives.push(json!({ "const": false }));
+    }
+    let mut value = match alternatives.len() {
+        1 => alternatives.remove(0),
+        _ => json!({ "anyOf": alternatives }),
+    };
+    if let Some(object) = value.as_object_mut() {
+        let default = key.default.map(|default| format!(" [{default}]")).unwrap_or_default();
+        let later = if key.in_effect { "" } else { " (not in effect yet)" };
+        object.insert("description".to_owned(), json!(format!("{}{default}{later}", key.doc)));
+    }
+    value
+}
+
+fn alternatives_of(shape: Shape, out: &mut Vec<Value>) {
+    let value = match shape {
+        Shape::Either(shapes) => {
+            shapes.iter().for_each(|shape| alternatives_of(*shape, out));
+            return;
+        }
+        Shape::Text => json!({ "type": "string" }),
+        Shape::Scalar => json!({ "type": ["string", "number", "boolean"] }),
+        Shape::Bool => json!({ "type": ["boolean", "string"] }),
+        Shape::Integer => json!({ "type": ["integer", "string"] }),
+        Shape::Number => json!({ "type": ["number", "string"] }),
+        // A size or duration may hold placeholders, so it is any text as far as a schema can tell.
+        Shape::Duration => json!({ "type": "string", "examples": ["10s", "1m30s", "250ms"] }),
+        Shape::Size => json!({ "type": ["string", "integer"], "examples": ["512M", "1G"] }),
+        Shape::Port => json!({ "anyOf": [{ "type": "integer", "minimum": 0, "maximum": 65535 }, { "type": "string" }] }),
+        Shape::Choice(words) => json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": "\\$\\{" }] }),
+        Shape::List(inner) => {
+            let mut items = Vec::new();
+            alternatives_of(*inner, &mut items);
+            let items = if items.len() == 1 { items.remove(0) } else { json!({ "anyOf": items }) };
+            json!({ "type": "array", "items": items })
+        }
+        Shape::Map(inner) => {
+            let mut values = Vec::new();
+            alternatives_of(*inner, &mut values);
+            values.push(json!({ "const": false }));
+            json!({ "type": "object", "additionalProperties": { "anyOf": values } })
+        }
+        Shape::Table(place) => json!({ "$ref": format!("#/definitions/{}", name_of(place)) }),
+        Shape::Any => json!({}),
+    };
+    if !out.contains(&value) {
+        out.push(value);
+    }
+}
+
+// The reference pages.
+
+const MADE: &str = "<!-- Made by `devrun __docs docs`; do not edit. -->";
+
+fn words(shape: Shape) -> String {
+    match shape {
+        Shape::Text => "text".to_owned(),
+        Shape::Scalar => "text, number or boolean".to_owned(),
+        Shape::Bool => "boolean".to_owned(),
+        Shape::Integer => "integer".to_owned(),
+        Shape::Number => "number".to_owned(),
+        Shape::Duration => "duration".to_owned(),
+        Shape::Size => "size".to_owned(),
+        Shape::Port => "port".to_owned(),
+        Shape::Choice(words) => words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", "),
+        Shape::List(inner) => format!("list of {}", words(*inner)),
+        Shape::Map(inner) => format!("table of names: {}", words(*inner)),
+        Shape::Table(place) => format!("[{}](#{})", name_of(place), anchor(place)),
+        Shape::Either(shapes) => {
+            let all: Vec<String> = shapes.iter().map(|shape| words(*shape)).collect();
+            all.join(" or ")
+        }
+        Shape::Any => "anything".to_owned(),
+    }
+}
+
+fn anchor(place: Place) -> String {
+    format!("table-{}", name_of(place).replace('_', "-"))
+}
+
+/// `docs/reference-procfile.md`.
+#[must_use]
+pub fn procfile_reference() -> String {
+    let mut out = format!(
+        "# procfile.toml: every key\n\n{MADE}\n\nWhat a key is when it is absent stands in the column *default*. A key that is marked \
+         *later* is read and checked and does nothing yet. `false` removes an inherited value.\n"
+    );
+    for place in places() {
+        out.push_str(&format!("\n<a id=\"{}\"></a>\n## {}\n\n", anchor(place), title(place)));
+        out.push_str("| key | takes | default | what it is |\n|---|---|---|---|\n");
+        for key in keys_of(place) {
+            let cell = |text: &str| text.replace('|', "\\|");
+            out.push_str(&format!(
+                "| `{}` | {} | {} | {}{} |\n",
+                key.name,
+                cell(&words(key.shape)),
+                cell(key.default.unwrap_or("")),
+                cell(key.doc),
+                if key.in_effect { "" } else { " *(later)*" }
+            ));
+        }
+    }
+    out
+}
+
+fn title(place: Place) -> String {
+    match place {
+        Place::Root => "The file".to_owned(),
+        Place::Project | Place::Config | Place::Secrets => format!("`[{}]`", name_of(place)),
+        Place::Service => "`[services.NAME]` and `[defaults]`".to_owned(),
+        Place::Task => "`[tasks.NAME]`".to_owned(),
+        Place::Volume => "`[volumes.NAME]`".to_owned(),
+        Place::Source => "`[sources.NAME]`".to_owned(),
+        Place::Ready => "`ready` and `alive`".to_owned(),
+        Place::Requires => "`requires` of `[project]`".to_owned(),
+        Place::EnvFile => "An entry of `env_file`".to_owned(),
+        Place::Secret => "One secret of `generate`".to_owned(),
+        Place::Dependency => "An entry of `depends_on`".to_owned(),
+        Place::Route => "A route".to_owned(),
+        Place::Bucket => "A bucket".to_owned(),
+        Place::Index => "A collection or index".to_owned(),
+        Place::Backoff | Place::Stop | Place::Limits | Place::Reserve | Place::Log => format!("`{}`", name_of(place)),
+    }
+}
+
+/// Every `--help`, the main one first.
+#[must_use]
+pub fn helps() -> Vec<(String, String)> {
+    // A width of its own, so that the text does not depend on the terminal that asks; values of variables are left out.
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    let mut pages = vec![("devrun".to_owned(), plain(&mut command))];
+    let names: Vec<String> =
+        command.get_subcommands().filter(|verb| !verb.is_hide_set()).map(|verb| verb.get_name().to_owned()).collect();
+    for name in names.into_iter().filter(|name| name != "help") {
+        if let Some(verb) = command.find_subcommand_mut(&name) {
+            // Those stand on the first page; each of thirty pages would repeat them.
+            let globals: Vec<clap::Id> =
+                verb.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.get_id().clone()).collect();
+            let mut verb = verb.clone();
+            for global in globals {
+                verb = verb.mut_arg(global, |arg| arg.hide(true));
+            }
+            pages.push((format!("devrun {name}"), plain(&mut verb)));
+        }
+    }
+    pages
+}
+
+fn plain(command: &mut clap::Command) -> String {
+    let names: Vec<clap::Id> = command.get_arguments().map(|arg| arg.get_id().clone()).collect();
+    let mut shown = command.clone().term_width(100);
+    for name in names {
+        shown = shown.mut_arg(name, |arg| arg.hide_env_values(true));
+    }
+    let text = shown.render_long_help().to_string();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n") + "\n"
+}
+
+/// `docs/reference-cli.md`.
+#[must_use]
+pub fn cli_reference() -> String {
+    let mut out = format!("# The command line: every verb\n\n{MADE}\n\n");
+    let pages = helps();
+    for (name, _) in pages.iter().skip(1) {
+        out.push_str(&format!("- [`{name}`](#{})\n", name.replace(' ', "-")));
+    }
+    for (name, text) in pages {
+        out.push_str(&format!("\n## {name}\n\n```text\n{text}```\n"));
+    }
+    let planned = args::PLANNED.iter().map(|verb| format!("`{verb}`")).collect::<Vec<_>>().join(", ");
+    if !planned.is_empty() {
+        out.push_str(&format!("\n## Not built yet\n\n{planned}\n"));
+    }
+    out.push_str("\n## Exit codes\n\n| code | meaning |\n|---|---|\n");
+    for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 124, 125, 126, 127, 129, 130, 143] {
+        out.push_str(&format!("| {code} | {} |\n", exit::meaning(code)));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(name: &str) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+        std::fs::read_to_string(&path).unwrap_or_default()
+    }
+
+    /// `cargo run -- __docs docs` brings them up to date.
+    #[test]
+    fn schema_and_reference_in_docs_are_those_of_this_program() {
+        for (name, text) in [
+            ("procfile.schema.json", schema_text()),
+            ("reference-cli.md", cli_reference()),
+            ("reference-procfile.md", procfile_reference()),
+        ] {
+            assert!(kept(name) == text, "docs/{name} is out of date: cargo run -- __docs docs");
+        }
+    }
+
+    #[test]
+    fn every_help_is_known() {
+        let all: String = helps().into_iter().map(|(name, text)| format!("$ {name} --help\n{text}\n")).collect();
+        insta::assert_snapshot!("help", all);
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        for (name, text) in helps() {
+            assert!(text.contains("Example"), "{name} --help shows no example");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The verbs about what lies on disk: binaries, secrets, volumes, and what of it goes.
+
+use std::process::Command;
+
+use crate::harness::Project;
+
+const STACK: &str = r#"
+[project]
+name = "shop"
+[secrets]
+generate = ["db-password"]
+[volumes]
+data = {}
+warm = { class = "cache" }
+media = { path = "media" }
+code = { class = "source", path = "src" }
+[services.a]
+run = ["sh", "-c", "echo started; exec sleep 1000"]
+data = "data"
+volumes = ["warm", "media", "code"]
+env = { DB_PASSWORD = "${secret.db-password}" }
+"#;
+
+/// A project that has run once, with something in every volume.
+fn used() -> Project {
+    let project = Project::new().procfile(STACK);
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["down"]).code(0);
+    for name in [".devrun/data/data/x", ".devrun/data/warm/x", "media/x", "src/x", ".env"] {
+        project.write(name, "something");
+    }
+    project
+}
+
+#[test]
+fn clean_asks_says_what_goes_and_never_touches_what_is_yours() {
+    let project = used();
+    let refused = project.run(&["clean"]).code(2).says("--yes").says("persistent volume data").says("secret db-password");
+    assert!(!refused.stderr.contains("media"), "{refused}");
+    assert!(project.path(".devrun/data/data/x").exists());
+    project.run(&["clean", "--yes"]).code(0);
+    for gone in [".devrun/data/data", ".devrun/data/warm", ".devrun/logs", ".devrun/journal", "secrets/infra"] {
+        assert!(!project.path(gone).exists(), "{gone} stayed");
+    }
+    for kept in ["media/x", "src/x", ".env", "procfile.toml"] {
+        assert!(project.path(kept).exists(), "{kept} went");
+    }
+    project.run(&["clean", "--yes"]).code(0).says("nothing to delete");
+}
+
+#[test]
+fn clean_only_takes_a_class_or_one_volume() {
+    let project = used();
+    project.run(&["clean", "--only", "cache", "--yes"]).code(0);
+    assert!(!project.path(".devrun/data/warm").exists() && project.path(".devrun/data/data/x").exists());
+    project.run(&["clean", "--only", "persistent", "--yes"]).code(0);
+    assert!(!project.path(".devrun/data/data").exists() && project.path("media/x").exists(), "a placed volume goes by name only");
+    project.run(&["clean", "--only", "media", "--yes"]).code(0);
+    assert!(!project.path("media/x").exists());
+    project.run(&["clean", "--only", "code", "--yes"]).code(2).says("source");
+    project.run(&["clean", "--only", "nothing", "--yes"]).code(2).says("cache");
+    assert!(project.path("src/x").exists() && project.path("secrets/infra/db-password").exists());
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["clean", "--yes"]).code(6).says("devrun down");
+    project.run(&["down"]).code(0);
+}
+
+#[test]
+fn clean_asks_on_a_terminal() {
+    let project = used();
+    for (answer, stays) in [(&b"n\r"[..], true), (b"\r", true), (b"y\r", false)] {
+        let mut terminal = project.terminal(&["clean"]);
+        terminal.wait_for("[y/N]");
+        terminal.send(answer);
+        terminal.outcome().code(0);
+        assert_eq!(project.path(".devrun/data/data/x").exists(), stays, "{answer:?}");
+    }
+}
+
+#[test]
+fn rebuild_is_clean_and_up() {
+    let project = used();
+    let secret = project.read("secrets/infra/db-password");
+    project.run(&["rebuild", "-d"]).code(2).says("nobody to ask");
+    assert_eq!(project.read("secrets/infra/db-password"), secret);
+    project.run(&["rebuild", "-d", "--yes"]).code(0);
+    assert!(!project.path(".devrun/data/data/x").exists());
+    assert_eq!(project.service("a")["state"], "running");
+    let pid = project.supervisor();
+    project.write(".devrun/data/data/y", "again");
+    project.run(&["up", "--clean", "-d", "--yes"]).code(0);
+    assert!(!project.path(".devrun/data/data/y").exists() && project.supervisor() != pid);
+    assert_ne!(project.read("secrets/infra/db-password"), secret);
+    project.run(&["down"]).code(0);
+}
+
+#[test]
+fn volumes_and_df_show_sizes() {
+    let project = used();
+    project.write(".devrun/data/data/big", &"x".repeat(300_000));
+    let volumes = project.run(&["volumes", "--json"]).code(0).json();
+    let data = volumes.as_array().into_iter().flatten().find(|volume| volume["name"] == "data").expect("listed").clone();
+    assert!(data["bytes"].as_u64().is_some_and(|bytes| bytes >= 300_000), "{data:#}");
+    assert_eq!((data["class"].as_str(), data["services"][0].as_str()), (Some("persistent"), Some("a")));
+    project.run(&["volumes"]).code(0).says("media");
+    let df = project.run(&["df", "--json"]).code(0).json();
+    assert!(df.as_array().into_iter().flatten().any(|row| row["what"] == "volume data"), "{df:#}");
+    project.run(&["df"]).code(0).says("logs");
+    project.run(&["volumes", "adopt", "x"]).code(2).says("not built");
+}
+
+#[test]
+fn secret_list_and_show() {
+    let project = Project::new().procfile(STACK);
+    let list = || project.run(&["secret", "list", "--json"]).code(0).json();
+    assert_eq!(list()[0]["exists"], false);
+    project.run(&["secret", "show", "db-password"]).code(2).says("not been made yet");
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["down"]).code(0);
+    let value = project.read("secrets/infra/db-password").trim().to_owned();
+    assert_eq!(list()[0]["exists"], true);
+    assert_eq!(project.run(&["secret", "show", "db-password"]).code(0).stdout.trim(), value);
+    project.run(&["secret", "list"]).code(0).says("db-password").says_not(&value);
+    project.run(&["secret", "show", "other"]).code(2).says("db-password");
+    project.run(&["secret", "rotate", "db-password"]).code(2).says("not built");
+}
+
+#[test]
+fn catalog_which_and_lock_need_no_procfile() {
+    let project = Project::new();
+    let catalog = project.run(&["catalog", "--json"]).code(0).json();
+    let recipes: Vec<&str> = catalog.as_array().into_iter().flatten().filter_map(|line| line["recipe"].as_str()).collect();
+    assert!(recipes.contains(&"postgres") && recipes.contains(&"redis"), "{recipes:?}");
+    project.run(&["catalog"]).code(0).says("postgres");
+    project.run(&["which", "no-such-recipe"]).code(2).says("postgres");
+    // A machine without it says how to get it; one with it says where it is.
+    let which = project.run(&["which", "redis@99"]).code(7);
+    assert!(which.last_line().contains("redis"), "{which}");
+    project.run(&["lock"]).code(2).says("procfile");
+    let project = project.procfile(STACK);
+    project.run(&["lock"]).code(0).says("pins nothing");
+    assert_eq!(project.run(&["lock", "--json"]).code(0).json().as_array().map(Vec::len), Some(0));
+    project.run(&["which"]).code(0).says("no service of the procfile uses a recipe");
+    project.run(&["fetch"]).code(0);
+    project.run(&["fetch", "--offline", "redis@99"]).code(7);
+}
+
+#[test]
+fn which_finds_a_recipe_of_the_procfile_by_its_service() {
+    let project = Project::new()
+        .procfile("[services.cache]\nuse = \"redis\"\n[sources.redis]\npath = \"bin\"\n[services.x]\nrun = \"true\"\n");
+    project.write("bin/redis-server", "#!/bin/sh\necho 'Redis server v=7.2.5 sha=0 bits=64'\n");
+    let made = Command::new("chmod").args(["+x", "bin/redis-server"]).current_dir(project.dir()).status().expect("chmod runs");
+    assert!(made.success());
+    let found = project.run(&["which", "cache", "--json"]).code(0).json();
+    assert_eq!(found[0]["version"], "7.2.5", "{found:#}");
+    assert!(found[0]["path"].as_str().is_some_and(|path| path.ends_with("bin/redis-server")), "{found:#}");
+    project.run(&["which", "redis"]).code(0).says("7.2.5");
+}
+
+#[test]
+fn doctor_names_each_trouble_with_its_fix() {
+    let project = Project::new().procfile(STACK);
+    project.run(&["doctor"]).code(0).says("ok   procfile").says("disk");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port();
+    project.rewrite(&format!("[services.a]\nrun = \"true\"\nport = {port}\n[services.b]\nrun = \"no-such-program\"\n"));
+    let doctor = project.run(&["doctor", "--json"]).code(7);
+    let findings = doctor.json();
+    let failed: Vec<&serde_json::Value> =
+        findings.as_array().into_iter().flatten().filter(|finding| finding["status"] == "fail").collect();
+    assert_eq!(failed.len(), 2, "{findings:#}");
+    assert!(failed.iter().all(|finding| finding["fix"].is_string()), "{failed:#?}");
+    assert!(failed[1]["detail"].as_str().is_some_and(|detail| detail.contains(&port.to_string())), "{failed:#?}");
+    project.rewrite("[services.a]\nrum = \"true\"\n");
+    project.run(&["doctor"]).code(2).says("FAIL procfile");
+}
+
+#[test]
+fn doctor_sees_secrets_that_git_tracks() {
+    let project = Project::new().procfile(STACK);
+    project.write(".env", "A=1\n");
+    project.write(".env.example", "A=\n");
+    let git =
+        Command::new("sh").args(["-c", "git init -q . && git add -f .env .env.example"]).current_dir(project.dir()).status();
+    assert!(git.expect("sh runs").success());
+    project.run(&["doctor"]).code(0).says("git tracks .env").says("git rm --cached .env ");
+}
+
+#[test]
+fn report_is_one_archive_without_secrets() {
+    let project = Project::new().procfile(&STACK.replace("echo started", "echo the password is $DB_PASSWORD"));
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["down"]).code(0);
+    let secret = project.read("secrets/infra/db-password").trim().to_owned();
+    assert!(project.run(&["logs"]).code(0).stdout.contains(&secret), "the log itself is the service's");
+    project.run(&["report", "-o", "r.tgz"]).code(0);
+    let unpacked = Command::new("tar").args(["xzf", "r.tgz"]).current_dir(project.dir()).status().expect("tar runs");
+    assert!(unpacked.success());
+    for name in ["version.txt", "config.toml", "ps.json", "events.jsonl", "doctor.json", "logs/a.log"] {
+        let text = project.read(&format!("devrun-report/{name}"));
+        assert!(!text.is_empty(), "{name} is empty");
+        assert!(!text.contains(&secret), "{name} holds the secret");
+    }
+    assert!(project.read("devrun-report/logs/a.log").contains("the password is ••••"));
+}

@@ -1,0 +1,244 @@
+//! The verbs that run something: in a service's place, beside the stack, or as its only purpose.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::harness::{PATIENCE, Project, eventually};
+
+const STACK: &str = r#"
+[project]
+name = "shop"
+[env]
+REGION = "eu"
+[volumes]
+v = {}
+[services.api]
+run = ["sh", "-c", "exec sleep 1000", "{token}"]
+dir = "backend"
+env = { LEVEL = "${LEVEL:-info}", WORDS = "two words" }
+depends_on = ["seed"]
+[tasks.seed]
+run = ["sh", "-c", "echo seeded >> {dir}/seeds"]
+once = "v/.seed"
+"#;
+
+fn project() -> Project {
+    let project = Project::new();
+    project.write("backend/x.txt", "here");
+    project.procfile(STACK)
+}
+
+#[test]
+fn exec_has_the_services_environment_folder_and_code() {
+    let project = project();
+    project.run(&["up", "-d"]).code(0);
+    let run = |script: &str| project.run(&["exec", "api", "--", "sh", "-c", script]);
+    let out = run("printf '%s|%s|%s|%s' \"$LEVEL\" \"$WORDS\" \"$REGION\" \"$(cat x.txt)\"").code(0);
+    assert_eq!((out.stdout.as_str(), out.stderr.as_str()), ("info|two words|eu|here", ""));
+    run("exit 7").code(7);
+    run("kill -TERM $$").code(143);
+    assert_eq!(run("printf 'a\\r\\n\\033b'").code(0).stdout, "a\r\n\u{1b}b", "bytes pass as they are");
+    assert_eq!(project.run(&["exec", "api", "echo", "-n", "--json"]).code(0).stdout, "--json", "words after CMD are CMD's");
+    project.run(&["exec", "api", "--", "no-such-command"]).code(127).says("no-such-command");
+    project.run(&["exec", "api", "--", "./x.txt"]).code(126);
+    project.run(&["exec", "nobody", "--", "true"]).code(2);
+    project.run(&["down"]).code(0);
+    project.run(&["exec", "api", "--", "true"]).code(0).says("api is not running");
+}
+
+#[test]
+fn exec_hands_out_no_mark_and_survives_an_emergency() {
+    let project = project();
+    project.run(&["up", "-d"]).code(0);
+    assert_eq!(project.run(&["exec", "api", "--", "sh", "-c", "echo ${DEVRUN_RUN_ID-none}"]).code(0).stdout, "none\n");
+    let mut editor =
+        project.start(&["exec", "api", "--", "sh", "-c", "echo open; until [ -e close ]; do sleep 0.05; done; echo closed"]);
+    editor.wait_for("open");
+    project.run(&["down", "--emergency"]).code(0);
+    project.write("backend/close", "");
+    editor.outcome().code(0).says("closed");
+    let mut own =
+        project.start(&["exec", "api", "--", "sh", "-c", "trap 'exit 9' TERM; echo open; while :; do sleep 0.05; done"]);
+    own.wait_for("open");
+    own.signal(Signal::SIGTERM);
+    own.outcome().code(9);
+}
+
+#[test]
+fn shell_reads_commands_from_a_pipe() {
+    let project = project().env("SHELL", "/bin/sh");
+    let out = project.run_in_shell("echo 'echo $LEVEL; pwd; exit 5' | \"$0\" shell api");
+    assert!(out.stdout.starts_with("info\n") && out.stdout.trim_end().ends_with("/backend"), "{out}");
+    out.code(5);
+}
+
+#[test]
+fn run_brings_up_runs_and_takes_down() {
+    let project = project();
+    let out = project.run(&["run", "--", "sh", "-c", "echo $REGION; \"$0\" ps --check; exit 9", "true"]);
+    assert_eq!(out.stdout.lines().next(), Some("eu"), "{out}");
+    assert_eq!(out.last_line(), "devrun: command: exit 9");
+    out.code(9);
+    project.nothing_left();
+    project.run(&["run", "api", "--", "true"]).code(0);
+    project.run(&["run", "--", "sh", "-c", "kill -KILL $$"]).code(137);
+    project.run(&["run", "--", "no-such-command"]).code(127);
+    project.nothing_left();
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["run", "--", "true"]).code(6).says("devrun: stack:");
+    project.run(&["down"]).code(0);
+    project.run(&["run", "--junit", "x.xml", "--", "true"]).code(2).says("not built");
+    project.run(&["run"]).code(2);
+}
+
+#[test]
+fn run_of_a_stack_that_fails_never_begins_the_command() {
+    let project = Project::new().procfile("[services.a]\nrun = \"sh -c 'exit 3'\"\nready = { cmd = \"false\" }\n");
+    let out = project.run(&["run", "--", "touch", "begun"]).code(1);
+    assert!(out.last_line().starts_with("devrun: stack: exit 1"), "{out}");
+    assert!(out.last_line().contains("a:"), "{out}");
+    assert!(!project.path("begun").exists());
+    project.nothing_left();
+}
+
+#[test]
+fn run_tears_down_when_it_is_interrupted() {
+    let project = project();
+    let mut running =
+        project.start(&["run", "--", "sh", "-c", "trap 'echo stopping; exit 4' TERM; echo begun; while :; do sleep 0.05; done"]);
+    running.wait_for("begun");
+    running.signal(Signal::SIGTERM);
+    running.outcome().code(4).says("stopping");
+    project.nothing_left();
+    // Before the command: a start that hangs.
+    let project = Project::new()
+        .procfile("[services.a]\nrun = [\"sh\", \"-c\", \"touch up; exec sleep 1000\"]\nready = { cmd = \"false\" }\n");
+    let running = project.start(&["run", "--", "touch", "begun"]);
+    eventually("the service", PATIENCE, || project.path("up").exists().then_some(()));
+    running.signal(Signal::SIGINT);
+    running.outcome().code(130);
+    project.nothing_left();
+    assert!(!project.path("begun").exists());
+}
+
+#[test]
+fn run_ephemeral_touches_nothing_of_the_project() {
+    let project = project();
+    project.run(&["up", "-d"]).code(0);
+    let before = project.ps();
+    let out = project.run(&["run", "--ephemeral", "--", "cat", "seeds"]).code(0);
+    assert_eq!(out.stdout, "seeded\nseeded\n", "the task ran again in the copy");
+    assert_eq!(project.ps()["supervisor_pid"], before["supervisor_pid"]);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+    let left: Vec<_> = std::fs::read_dir(project.dir().join("../tmp")).expect("our own folder").flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn run_with_an_unknown_recipe_says_so() {
+    let project = Project::new();
+    project.run(&["run", "--with", "no-such-thing", "--", "true"]).code(2);
+    project.run(&["run", "--with", "redis", "--with", "redis", "--", "true"]).code(2).says("twice");
+}
+
+#[test]
+fn up_ephemeral_keeps_nothing() {
+    let project = project();
+    let mut running = project.start(&["up", "--ephemeral"]);
+    running.wait_for("ready in");
+    assert!(!project.path(".devrun").exists(), "nothing is written beside the procfile");
+    running.signal(Signal::SIGINT);
+    running.outcome().code(130);
+    project.nothing_left();
+    project.run(&["up", "--ephemeral", "-d"]).code(2);
+}
+
+#[test]
+fn task_runs_by_hand_with_and_without_a_supervisor() {
+    let project = project();
+    let standing = || project.run(&["task", "--status", "--json"]).code(0).json()[0]["standing"].clone();
+    assert_eq!(standing(), "fresh");
+    project.run(&["task", "seed"]).code(0);
+    assert_eq!((standing(), project.read("seeds").as_str()), (Value::from("done"), "seeded\n"));
+    project.run(&["task", "seed"]).code(0).says("already done");
+    assert_eq!(project.read("seeds"), "seeded\n");
+    project.run(&["task", "seed", "--force"]).code(0);
+    assert_eq!(project.read("seeds"), "seeded\nseeded\n");
+    project.nothing_left();
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["task", "seed", "--force"]).code(0);
+    assert_eq!(project.read("seeds"), "seeded\nseeded\nseeded\n");
+    assert_eq!(project.service("api")["state"], "running");
+    project.run(&["down"]).code(0);
+    project.run(&["task", "api"]).code(2).says("no task");
+    project.run(&["task", "nobody"]).code(2);
+}
+
+#[test]
+fn task_resolve_settles_a_run_that_was_cut_short() {
+    let project = Project::new().procfile(
+        "[volumes]\nv = {}\n[services.a]\nrun = [\"sh\", \"-c\", \"exec sleep 1000\", \"{token}\"]\ndepends_on = [\"slow\"]\n\
+         [tasks.slow]\nrun = [\"sh\", \"-c\", \"echo x >> {dir}/runs; exec sleep $(cat {dir}/nap)\", \"{token}\"]\nonce = \"v/.slow\"\n",
+    );
+    project.write("nap", "1000");
+    let running = project.start(&["up"]);
+    eventually("the task", PATIENCE, || (project.read("runs") == "x\n").then_some(()));
+    running.signal(Signal::SIGINT);
+    let _ended = running.outcome();
+    project.write("nap", "0");
+    let standing = || project.run(&["task", "--status", "--json"]).code(0).json()[0]["standing"].clone();
+    assert_eq!(standing(), "interrupted");
+    project.run(&["up", "-d", "--rollback"]).code(4).says("task resolve slow");
+    project.run(&["task", "resolve", "slow"]).code(2).says("--done | --rerun");
+    project.run(&["task", "resolve", "slow", "--done"]).code(0);
+    assert_eq!((standing(), project.read("runs").as_str()), (Value::from("done"), "x\n"));
+    project.run(&["task", "resolve", "slow", "--rerun"]).code(0);
+    assert_eq!(standing(), "fresh");
+    project.run(&["up", "-d"]).code(0);
+    assert_eq!((standing(), project.read("runs").as_str()), (Value::from("done"), "x\nx\n"));
+    project.run(&["down"]).code(0);
+}
+
+#[test]
+fn build_runs_in_order_and_up_build_fails_only_that_service() {
+    let project = Project::new().procfile(
+        "[services.lib]\nrun = [\"sh\", \"-c\", \"exec sleep 1000\", \"{token}\"]\nbuild = \"sh -c 'echo lib >> built'\"\n\
+         [services.api]\nrun = [\"sh\", \"-c\", \"exec sleep 1000\", \"{token}\"]\ndepends_on = [\"lib\"]\nbuild = [\"sh\", \"-c\", \"echo $WHO >> built; echo compiling; exit $(cat code)\"]\nenv = { WHO = \"api\" }\n",
+    );
+    project.write("code", "0");
+    let out = project.run(&["build"]).code(0).says("building lib");
+    assert!(out.stdout.contains("compiling"), "{out}");
+    assert_eq!(project.read("built"), "lib\napi\n");
+    project.run(&["build", "lib"]).code(0);
+    assert_eq!(project.read("built"), "lib\napi\nlib\n");
+    project.run(&["up", "-d"]).code(0);
+    assert_eq!(project.read("built"), "lib\napi\nlib\n", "a plain up builds nothing");
+    project.run(&["down"]).code(0);
+    project.write("code", "3");
+    project.run(&["build"]).code(1).says("api: build failed: exit 3");
+    project.run(&["up", "-d", "--build"]).code(1).says("build failed");
+    let api = project.service("api");
+    assert_eq!(api["state"], "failed", "{api:#}");
+    assert!(api["reason"].as_str().is_some_and(|reason| reason.contains("build failed")), "{api:#}");
+    assert_eq!(project.service("lib")["state"], "running");
+    project.run(&["down"]).code(0);
+}
+
+#[test]
+fn up_plan_says_what_would_be_done_and_does_nothing() {
+    let project = project();
+    let plan = project.run(&["up", "--plan"]).code(0);
+    assert!(plan.stdout.contains("start  api") && plan.stdout.contains("nothing runs"), "{plan}");
+    assert!(!project.path(".devrun").exists(), "nothing is made");
+    project.run(&["up", "-d"]).code(0);
+    let plan = project.run(&["up", "--plan"]).code(0);
+    assert!(plan.stdout.contains("keep  api"), "{plan}");
+    project
+        .rewrite(&STACK.replace("LEVEL:-info", "LEVEL:-debug").replace("[volumes]", "[services.new]\nrun = \"true\"\n[volumes]"));
+    let pid = project.service("api")["pid"].clone();
+    let plan = project.run(&["up", "--plan"]).code(0);
+    assert!(plan.stdout.contains("changed: env LEVEL") && plan.stdout.contains("start    new"), "{plan}");
+    assert_eq!(project.service("api")["pid"], pid);
+    project.run(&["down"]).code(0);
+}
