@@ -18,6 +18,9 @@ pub mod events;
 pub mod exec;
 pub mod graph;
 pub mod inspect;
+pub mod export;
+pub mod foreign;
+pub mod import;
 pub mod load;
 pub mod logs;
 pub mod look;
@@ -106,6 +109,9 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Build(args) => build::run(&globals, &args, term),
         Verb::Ls(args) => stacks::list(&args, term),
         Verb::Check(args) => check::run(&globals, &args, term),
+        Verb::Init(args) => import::init(&globals, &args),
+        Verb::Import(args) => import::run(&globals, &args),
+        Verb::Export(args) => export::run(&globals, &args),
         Verb::Which(args) => binaries::which(&globals, &args, term),
         Verb::Fetch(args) => binaries::fetch(&globals, &args, term),
         Verb::Lock(args) => binaries::lock(&globals, &args, term),
