@@ -220,7 +220,9 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  devrun init\n  devrun init -o -        show it, write nothing")]
     Init(super::import::InitArgs),
     /// Write a procfile from a compose or process-compose file, and say what did not come along
-    #[command(after_help = "Examples:\n  devrun import docker-compose.yml\n  devrun import compose.yml compose.dev.yml -o procfile.toml\n  devrun import process-compose.yaml -o -")]
+    #[command(
+        after_help = "Examples:\n  devrun import docker-compose.yml\n  devrun import compose.yml compose.dev.yml -o procfile.toml\n  devrun import process-compose.yaml -o -"
+    )]
     Import(super::import::ImportArgs),
     /// Write the procfile in another format
     #[command(after_help = "Examples:\n  devrun export compose -o compose.yml\n  devrun export procfile --mode prod")]

@@ -49,8 +49,11 @@ pub fn run(globals: &Globals, args: &ExportArgs) -> Result<i32, Failure> {
     match args.output.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => {
             if path.exists() && !globals.yes {
-                return Err(Failure::new(FailureKind::Config, format!("{} is there already and was left as it is", path.display()))
-                    .help("--yes replaces it"));
+                return Err(Failure::new(
+                    FailureKind::Config,
+                    format!("{} is there already and was left as it is", path.display()),
+                )
+                .help("--yes replaces it"));
             }
             runtime_dir::replace(path, text.as_bytes()).map_err(failed)?;
         }

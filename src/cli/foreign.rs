@@ -66,8 +66,12 @@ pub fn leading(globals: &Globals, project: &Project, warn: bool) -> Result<(usiz
         say(format!("{name}: {}; `devrun import {name}` writes a procfile.toml and the whole list", converted.report.summary()));
         let left = converted.report.render(&[Outcome::NotMapped]);
         if !left.is_empty() {
-            say(safe(left.trim_end()));
+            left.lines().for_each(|line| say(safe(line)));
         }
+    }
+    if converted.services == 0 {
+        return Err(Failure::new(FailureKind::Config, format!("nothing in {name} can be run without containers"))
+            .help(format!("`devrun import {name}` writes a draft with the reasons, to put your own commands into")));
     }
     let source = Source { name: format!("{name} (as mapped)"), path: first.clone(), text: converted.text };
     Ok((count, Some(source)))

@@ -39,8 +39,10 @@ pub struct InitArgs {
 }
 
 /// The files that `init` looks at, in this order.
-const LOOKED_AT: &[&str] = &[".env", "manage.py", "package.json", "pyproject.toml", "requirements.txt", "Cargo.toml", "go.mod", "Gemfile"];
-const COMPOSE: &[&str] = &["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "process-compose.yaml", "process-compose.yml"];
+const LOOKED_AT: &[&str] =
+    &[".env", "manage.py", "package.json", "pyproject.toml", "requirements.txt", "Cargo.toml", "go.mod", "Gemfile"];
+const COMPOSE: &[&str] =
+    &["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "process-compose.yaml", "process-compose.yml"];
 
 fn base(globals: &Globals) -> Result<PathBuf, Failure> {
     let cwd = std::env::current_dir()
@@ -64,10 +66,7 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
     let folder = fs::canonicalize(folder).map_err(|error| {
         Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", folder.display())).help("check the path")
     })?;
-    let files: Vec<PathBuf> = files
-        .iter()
-        .map(|file| fs::canonicalize(file).unwrap_or_else(|_| file.clone()))
-        .collect();
+    let files: Vec<PathBuf> = files.iter().map(|file| fs::canonicalize(file).unwrap_or_else(|_| file.clone())).collect();
     let target = match output {
         Some(path) if path == Path::new("-") => None,
         Some(path) => Some(base.join(path)),
@@ -80,7 +79,7 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
         if quiet { &[Outcome::NotMapped] } else { &[Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped] };
     let lines = converted.report.render(outcomes);
     if !lines.is_empty() {
-        say(safe(lines.trim_end()));
+        lines.lines().for_each(|line| say(safe(line)));
     }
     say(converted.report.summary());
     checked(&root, target.as_deref(), &converted.text);
@@ -103,15 +102,20 @@ fn checked(root: &Path, target: Option<&Path>, text: &str) {
 /// Writes the procfile; an existing one is kept without `--yes`, and then as `.bak`.
 fn write(globals: &Globals, target: Option<&Path>, text: &str) -> Result<(), Failure> {
     let Some(target) = target else {
-        return data(text.trim_end()).map_err(|error| Failure::new(FailureKind::Config, format!("stdout cannot be written: {error}")));
+        return data(text.trim_end())
+            .map_err(|error| Failure::new(FailureKind::Config, format!("stdout cannot be written: {error}")));
     };
     let failed = |path: &Path, error: std::io::Error| {
-        Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display())).help("check its folder, or name another: -o FILE")
+        Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display()))
+            .help("check its folder, or name another: -o FILE")
     };
     if target.exists() {
         if !globals.yes {
-            return Err(Failure::new(FailureKind::Config, format!("{} is there already and was left as it is", target.display()))
-                .help("--yes replaces it and keeps it as .bak; -o FILE writes elsewhere; -o - shows it"));
+            return Err(Failure::new(
+                FailureKind::Config,
+                format!("{} is there already and was left as it is", target.display()),
+            )
+            .help("--yes replaces it and keeps it as .bak; -o FILE writes elsewhere; -o - shows it"));
         }
         let backup = PathBuf::from(format!("{}.bak", target.display()));
         fs::copy(target, &backup).map_err(|error| failed(&backup, error))?;

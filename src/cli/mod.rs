@@ -3,11 +3,11 @@
 //! `Args` structs never leave this folder's files: a verb turns them into the values that the layers below take.
 
 pub mod args;
+pub mod asides;
 pub mod binaries;
 pub mod build;
 pub mod bundle;
 pub mod changes;
-pub mod asides;
 pub mod check;
 pub mod child;
 pub mod config;
@@ -16,11 +16,11 @@ pub mod down;
 pub mod env;
 pub mod events;
 pub mod exec;
-pub mod graph;
-pub mod inspect;
 pub mod export;
 pub mod foreign;
+pub mod graph;
 pub mod import;
+pub mod inspect;
 pub mod load;
 pub mod logs;
 pub mod look;

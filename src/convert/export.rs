@@ -17,9 +17,16 @@ pub fn procfile(merged: &Table) -> String {
         ..Section::default()
     };
     let group = |name: &str| -> Vec<(String, Section)> {
-        merged.get(name).and_then(Value::as_table).into_iter().flatten().map(|(name, value)| (name.clone(), section(value))).collect()
+        merged
+            .get(name)
+            .and_then(Value::as_table)
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| (name.clone(), section(value)))
+            .collect()
     };
-    let mut out = Procfile { above: vec!["The merged procfile, written by `devrun export procfile`.".to_owned()], ..Procfile::default() };
+    let mut out =
+        Procfile { above: vec!["The merged procfile, written by `devrun export procfile`.".to_owned()], ..Procfile::default() };
     for (name, value) in merged {
         match name.as_str() {
             "project" => out.project = section(value),
@@ -134,7 +141,11 @@ impl Export<'_> {
         let mut env: Vec<(String, String)> = Vec::new();
         match row {
             Some((_, image, _, folder, variables)) => {
-                let tag = service.get("use").and_then(Value::as_str).and_then(|text| text.split_once('@')).map_or("latest", |(_, tag)| tag);
+                let tag = service
+                    .get("use")
+                    .and_then(Value::as_str)
+                    .and_then(|text| text.split_once('@'))
+                    .map_or("latest", |(_, tag)| tag);
                 self.line(2, &format!("image: {}", quoted(&format!("{image}:{tag}"))));
                 for (key, variable) in ["user", "password", "database"].iter().zip(variables) {
                     match service.get(*key).map(scalar) {
@@ -297,7 +308,9 @@ impl Export<'_> {
     }
 
     fn exported(&self, name: &str) -> bool {
-        self.find(name).is_some_and(|service| !service.contains_key("external") && (image_of(service).is_some() || service.contains_key("run")))
+        self.find(name).is_some_and(|service| {
+            !service.contains_key("external") && (image_of(service).is_some() || service.contains_key("run"))
+        })
     }
 
     /// Whether `health` writes a check for it.
@@ -340,7 +353,10 @@ impl Export<'_> {
         self.line(2, "env_file:");
         for file in files {
             let (path, required) = match &file {
-                Value::Table(table) => (table.get("path").map(scalar).unwrap_or_default(), table.get("required").and_then(Value::as_bool).unwrap_or(false)),
+                Value::Table(table) => (
+                    table.get("path").map(scalar).unwrap_or_default(),
+                    table.get("required").and_then(Value::as_bool).unwrap_or(false),
+                ),
                 value => (scalar(value), false),
             };
             self.line(3, &format!("- path: {}", quoted(&path)));
@@ -381,7 +397,10 @@ impl Export<'_> {
         }
         let profiles = service.get("profiles").map(list).unwrap_or_default();
         if !profiles.is_empty() {
-            self.line(2, &format!("profiles: [{}]", profiles.iter().map(|profile| quoted(profile)).collect::<Vec<_>>().join(", ")));
+            self.line(
+                2,
+                &format!("profiles: [{}]", profiles.iter().map(|profile| quoted(profile)).collect::<Vec<_>>().join(", ")),
+            );
         }
         if let Some(stop) = service.get("stop").and_then(Value::as_table) {
             if let Some(signal) = stop.get("signal").map(scalar) {
@@ -414,7 +433,21 @@ impl Export<'_> {
                 }
             }
         }
-        for key in ["alive", "on_unhealthy", "backoff", "pre_start", "build", "migrations", "extensions", "render", "watch", "tier", "routes", "log_files", "volumes"] {
+        for key in [
+            "alive",
+            "on_unhealthy",
+            "backoff",
+            "pre_start",
+            "build",
+            "migrations",
+            "extensions",
+            "render",
+            "watch",
+            "tier",
+            "routes",
+            "log_files",
+            "volumes",
+        ] {
             if service.contains_key(key) {
                 self.left.push(format!("services.{name}.{key}: has no counterpart that compose would understand"));
             }
@@ -494,7 +527,11 @@ impl Export<'_> {
                 });
                 let login = match (value("user"), value("password")) {
                     (None, None) => String::new(),
-                    (user, password) => format!("{}{}@", user.unwrap_or_default(), password.map(|password| format!(":{password}")).unwrap_or_default()),
+                    (user, password) => format!(
+                        "{}{}@",
+                        user.unwrap_or_default(),
+                        password.map(|password| format!(":{password}")).unwrap_or_default()
+                    ),
                 };
                 let login = if scheme == "http" || scheme == "bolt" { String::new() } else { login };
                 let database = value("database").map(|name| format!("/{name}")).unwrap_or_default();

@@ -98,7 +98,10 @@ pub fn draft(found: &Found) -> String {
         file.project.set("env_file", Toml::texts([".env"]));
     }
     for recipe in &found.recipes {
-        let mut section = Section { above: vec![format!("The dependencies speak of {recipe}; a version goes behind an @: {recipe}@…")], ..Section::default() };
+        let mut section = Section {
+            above: vec![format!("The dependencies speak of {recipe}; a version goes behind an @: {recipe}@…")],
+            ..Section::default()
+        };
         section.set("use", Toml::text(recipe.clone()));
         file.services.push((recipe.clone(), section));
     }
@@ -124,7 +127,10 @@ pub fn draft(found: &Found) -> String {
         file.services.push((script.name.clone(), section));
     }
     if file.services.is_empty() {
-        let mut section = Section { above: vec!["Nothing was found that starts by itself: put your command here.".to_owned()], ..Section::default() };
+        let mut section = Section {
+            above: vec!["Nothing was found that starts by itself: put your command here.".to_owned()],
+            ..Section::default()
+        };
         section.set("run", Toml::text("echo hello from devrun; sleep 3600"));
         file.services.push(("app".to_owned(), section));
     }

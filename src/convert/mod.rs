@@ -32,6 +32,8 @@ pub struct Converted {
     pub text: String,
     /// What became of each key.
     pub report: Report,
+    /// How many services and tasks came along.
+    pub services: usize,
 }
 
 /// Which kind of file a path names.

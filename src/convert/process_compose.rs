@@ -20,10 +20,14 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
         report.files.push(name.clone());
         let fail = |message: String, help: &str| Failure::new(FailureKind::Config, message).help(help);
         let text = read(path).ok_or_else(|| fail(format!("{name} cannot be read"), "check the path"))?;
-        let node = yaml::parse(&text, file)
-            .map_err(|bad| fail(format!("{name}:{}: {}", bad.line, bad.message), "mend the YAML there; nothing was written or started"))?;
+        let node = yaml::parse(&text, file).map_err(|bad| {
+            fail(format!("{name}:{}: {}", bad.line, bad.message), "mend the YAML there; nothing was written or started")
+        })?;
         let Some(map) = node.map() else {
-            return Err(fail(format!("{name}: the file holds {} where a table is wanted", node.kind()), "it has `processes:` and, below it, a name each"));
+            return Err(fail(
+                format!("{name}: the file holds {} where a table is wanted", node.kind()),
+                "it has `processes:` and, below it, a name each",
+            ));
         };
         for (key, node) in map {
             match key.name.as_str() {
@@ -46,7 +50,8 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
                     report.mapped(key.at, "environment", format!("[env]: {} variables", env.len()));
                     env.into_iter().for_each(|(name, value)| out.env.set(&name, value));
                 }
-                "version" | "is_strict" | "log_level" | "log_length" | "log_configuration" | "log_location" | "is_tui_disabled" => {
+                "version" | "is_strict" | "log_level" | "log_length" | "log_configuration" | "log_location"
+                | "is_tui_disabled" => {
                     report.dropped(key.at, key.name.clone(), "devrun has its own");
                 }
                 "shell" => report.not_mapped(key.at, "shell", "commands go through `sh -c`"),
@@ -64,7 +69,10 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
     let completed: BTreeSet<String> = processes
         .iter()
         .flat_map(|(_, node)| node.get("depends_on").and_then(Node::map).into_iter().flatten())
-        .filter(|(_, edge)| edge.get("condition").and_then(Node::scalar).is_some_and(|text| text.starts_with("process_completed")))
+        .filter(|(name, edge)| {
+            get(&processes, &name.name).is_some_and(|target| target.get("disabled").and_then(Node::truth) != Some(true))
+                && edge.get("condition").and_then(Node::scalar).is_some_and(|text| text.starts_with("process_completed"))
+        })
         .map(|(name, _)| name.name.clone())
         .collect();
     let mut import = Import { report, processes: processes.clone(), completed, ports: BTreeSet::new() };
@@ -85,7 +93,8 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
         out.below.push("Not mapped:".to_owned());
         out.below.extend(left.iter().map(|line| format!("  {}: {}: {}", import.report.place(line.at), line.what, line.text)));
     }
-    Ok(Converted { text: out.text(), report: import.report })
+    let services = out.services.len() + out.tasks.len();
+    Ok(Converted { text: out.text(), report: import.report, services })
 }
 
 struct Import {
@@ -96,8 +105,11 @@ struct Import {
 }
 
 fn our_name(name: &str) -> String {
-    let name: String =
-        name.chars().map(|char| if char.is_ascii_alphanumeric() || matches!(char, '_' | '-') { char } else { '-' }).take(60).collect();
+    let name: String = name
+        .chars()
+        .map(|char| if char.is_ascii_alphanumeric() || matches!(char, '_' | '-') { char } else { '-' })
+        .take(60)
+        .collect();
     if name.starts_with(|char: char| char.is_ascii_alphanumeric()) { name } else { format!("p{name}") }
 }
 
@@ -105,7 +117,12 @@ fn variables(node: &Node) -> Vec<(String, Toml)> {
     let text = |text: &str| Toml::text(text.replace('$', "$$"));
     match &node.value {
         Value::Map(map) => map.iter().filter_map(|(key, node)| Some((key.name.clone(), text(&node.scalar()?)))).collect(),
-        _ => node.texts().iter().filter_map(|(pair, _)| pair.split_once('=')).map(|(name, value)| (name.to_owned(), text(value))).collect(),
+        _ => node
+            .texts()
+            .iter()
+            .filter_map(|(pair, _)| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), text(value)))
+            .collect(),
     }
 }
 
@@ -124,7 +141,9 @@ impl Import {
         let words = node.get("entrypoint").map(Node::texts).unwrap_or_default();
         let run = match node.get("command").and_then(Node::scalar) {
             // The shell looks its own variables up, as it did before.
-            Some(command) if command.contains('$') => Toml::texts(["sh".to_owned(), "-c".to_owned(), command.replace("${", "$${")]),
+            Some(command) if command.contains('$') => {
+                Toml::texts(["sh".to_owned(), "-c".to_owned(), command.replace("${", "$${")])
+            }
             Some(command) if !command.trim().is_empty() => Toml::text(command.trim()),
             _ if !words.is_empty() => Toml::texts(words.into_iter().map(|(word, _)| word.replace("${", "$${"))),
             _ => {
@@ -157,10 +176,15 @@ impl Import {
                 "liveness_probe" => self.probe(process, name, value, section),
                 "ready_log_line" if task => self.report.dropped(at, what(name), "a task completes"),
                 "ready_log_line" => {
-                    let pattern: String = value.scalar().unwrap_or_default().chars().flat_map(|char| {
-                        let escape = "\\.+*?()|[]{}^$".contains(char);
-                        escape.then_some('\\').into_iter().chain(std::iter::once(char))
-                    }).collect();
+                    let pattern: String = value
+                        .scalar()
+                        .unwrap_or_default()
+                        .chars()
+                        .flat_map(|char| {
+                            let escape = "\\.+*?()|[]{}^$".contains(char);
+                            escape.then_some('\\').into_iter().chain(std::iter::once(char))
+                        })
+                        .collect();
                     self.report.mapped(at, what(name), "ready.log");
                     section.set("ready", Toml::Table(vec![("log".to_owned(), Toml::text(pattern.replace('$', "$$")))]));
                 }
@@ -186,10 +210,20 @@ impl Import {
                     self.report.mapped(at, what(name), "tty = true");
                     section.set("tty", Toml::Bool(true));
                 }
-                "log_location" | "logger" | "log_configuration" | "disable_ansi_colors" | "is_tty" | "is_foreground" | "is_elevated" => {
+                "log_location"
+                | "logger"
+                | "log_configuration"
+                | "disable_ansi_colors"
+                | "is_tty"
+                | "is_foreground"
+                | "is_elevated" => {
                     self.report.dropped(at, what(name), "devrun keeps the logs and the terminal");
                 }
-                "is_daemon" | "launch_timeout_seconds" => self.report.not_mapped(at, what(name), "run it in the foreground: devrun looks after processes, not after files with numbers"),
+                "is_daemon" | "launch_timeout_seconds" => self.report.not_mapped(
+                    at,
+                    what(name),
+                    "run it in the foreground: devrun looks after processes, not after files with numbers",
+                ),
                 name if name.starts_with("x-") => {}
                 name => self.report.not_mapped(at, what(name), "is no key that devrun knows"),
             }
@@ -205,13 +239,21 @@ impl Import {
                 self.report.not_mapped(key.at, what, format!("`{}` is no process of this file", key.name));
                 continue;
             };
+            if target.get("disabled").and_then(Node::truth) == Some(true) && !self.completed.contains(&key.name) {
+                self.report.not_mapped(key.at, what, format!("`{}` is disabled: it is not waited for", key.name));
+                continue;
+            }
             let condition = edge.get("condition").and_then(Node::scalar).unwrap_or_default();
             let probed = ["readiness_probe", "ready_log_line"].iter().any(|probe| target.get(probe).is_some());
             let ours = match condition.as_str() {
                 "process_healthy" | "process_log_ready" if probed => "healthy",
                 "process_completed" | "process_completed_successfully" => "completed",
                 "process_healthy" | "process_log_ready" => {
-                    self.report.not_mapped(key.at, what.clone(), format!("`{}` has no readiness probe: it is waited for until it is started", key.name));
+                    self.report.not_mapped(
+                        key.at,
+                        what.clone(),
+                        format!("`{}` has no readiness probe: it is waited for until it is started", key.name),
+                    );
                     "started"
                 }
                 _ => "started",
@@ -237,7 +279,8 @@ impl Import {
             let scheme = text("scheme").unwrap_or_else(|| "http".to_owned());
             let path = text("path").unwrap_or_else(|| "/".to_owned());
             let port = text("port").and_then(|port| port.parse::<i64>().ok()).unwrap_or(80);
-            let own = matches!(host.as_str(), "localhost" | "127.0.0.1" | "0.0.0.0") && scheme == "http" && (1..=65535).contains(&port);
+            let own =
+                matches!(host.as_str(), "localhost" | "127.0.0.1" | "0.0.0.0") && scheme == "http" && (1..=65535).contains(&port);
             let owned = section.get("port") == Some(&Toml::Integer(port));
             if own && (owned || (!section.has("port") && self.ports.insert(port))) {
                 section.set("port", Toml::Integer(port));
@@ -251,12 +294,16 @@ impl Import {
             self.report.not_mapped(node.at, what, "has neither `http_get` nor `exec`");
             return;
         }
-        for (theirs, ours) in [("period_seconds", "interval"), ("timeout_seconds", "timeout"), ("initial_delay_seconds", "start_period")] {
+        for (theirs, ours) in
+            [("period_seconds", "interval"), ("timeout_seconds", "timeout"), ("initial_delay_seconds", "start_period")]
+        {
             if let Some(time) = seconds(node.get(theirs)).filter(|time| ours != "interval" || time != "0s") {
                 ready.push((ours.to_owned(), Toml::text(time)));
             }
         }
-        if let Some(number) = node.get("failure_threshold").and_then(Node::scalar).and_then(|text| text.parse::<i64>().ok()).filter(|n| *n > 0) {
+        if let Some(number) =
+            node.get("failure_threshold").and_then(Node::scalar).and_then(|text| text.parse::<i64>().ok()).filter(|n| *n > 0)
+        {
             ready.push(("retries".to_owned(), Toml::Integer(number)));
         }
         let ours = if key == "liveness_probe" { "alive" } else { "ready" };
@@ -286,11 +333,16 @@ impl Import {
                 "backoff_seconds" if !task => {
                     if let Some(time) = seconds(Some(value)).filter(|time| time != "0s") {
                         self.report.mapped(key.at, what("backoff_seconds"), format!("backoff.initial = {time}"));
-                        section.set("backoff", Toml::Table(vec![("initial".to_owned(), Toml::text(time)), ("max".to_owned(), Toml::text("60s"))]));
+                        section.set(
+                            "backoff",
+                            Toml::Table(vec![("initial".to_owned(), Toml::text(time)), ("max".to_owned(), Toml::text("60s"))]),
+                        );
                     }
                 }
                 "max_restarts" | "backoff_seconds" => {}
-                "exit_on_end" => self.report.not_mapped(key.at, what("exit_on_end"), format!("devrun up --exit-code-from {process}")),
+                "exit_on_end" => {
+                    self.report.not_mapped(key.at, what("exit_on_end"), format!("devrun up --exit-code-from {process}"))
+                }
                 other => self.report.not_mapped(key.at, what(other), "is no key that devrun knows"),
             }
         }
@@ -301,7 +353,9 @@ impl Import {
         for (key, value) in node.map().into_iter().flatten() {
             let text = value.scalar().unwrap_or_default();
             match key.name.as_str() {
-                "command" => stop.push(("command".to_owned(), Toml::texts(["sh".to_owned(), "-c".to_owned(), text.replace("${", "$${")]))),
+                "command" => {
+                    stop.push(("command".to_owned(), Toml::texts(["sh".to_owned(), "-c".to_owned(), text.replace("${", "$${")])))
+                }
                 "timeout_seconds" => stop.extend(seconds(Some(value)).map(|time| ("grace".to_owned(), Toml::text(time)))),
                 "signal" => {
                     let signal = match text.as_str() {
@@ -315,8 +369,14 @@ impl Import {
                     };
                     stop.push(("signal".to_owned(), Toml::text(signal)));
                 }
-                "parent_only" => self.report.dropped(key.at, format!("processes.{process}.shutdown.parent_only"), "the leader gets the signal first anyway"),
-                other => self.report.not_mapped(key.at, format!("processes.{process}.shutdown.{other}"), "is no key that devrun knows"),
+                "parent_only" => self.report.dropped(
+                    key.at,
+                    format!("processes.{process}.shutdown.parent_only"),
+                    "the leader gets the signal first anyway",
+                ),
+                other => {
+                    self.report.not_mapped(key.at, format!("processes.{process}.shutdown.{other}"), "is no key that devrun knows")
+                }
             }
         }
         if !stop.is_empty() {

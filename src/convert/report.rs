@@ -93,11 +93,10 @@ impl Report {
     #[must_use]
     pub fn render(&self, outcomes: &[Outcome]) -> String {
         let mut lines: Vec<&Line> = self.lines.iter().filter(|line| outcomes.contains(&line.outcome)).collect();
-        lines.sort_by(|a, b| a.at.cmp(&b.at));
+        lines.sort_by_key(|line| line.at);
         let mut out = String::new();
         for line in lines {
-            let _infallible =
-                writeln!(out, "{}: {}: {}: {}", self.place(line.at), line.outcome.word(), line.what, line.text);
+            let _infallible = writeln!(out, "{}: {}: {}: {}", self.place(line.at), line.outcome.word(), line.what, line.text);
         }
         out
     }

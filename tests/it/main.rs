@@ -3,6 +3,7 @@
 mod case_orphans;
 mod case_signals;
 mod config;
+mod convert;
 mod failing;
 mod fetch;
 mod harness;

@@ -58,9 +58,9 @@ pub(crate) fn parse(text: &str, target: Option<&str>) -> Dockerfile {
                 let base = stage.workdir.clone().unwrap_or_else(|| "/".to_owned());
                 stage.workdir = Some(Path::new(&base).join(folder).display().to_string());
             }
-            "EXPOSE" => stage
-                .expose
-                .extend(rest.split_whitespace().filter_map(|port| port.split('/').next().and_then(|port| port.parse::<u16>().ok()))),
+            "EXPOSE" => stage.expose.extend(
+                rest.split_whitespace().filter_map(|port| port.split('/').next().and_then(|port| port.parse::<u16>().ok())),
+            ),
             "ENV" => stage.env.extend(variables(rest)),
             "COPY" | "ADD" => {
                 let words: Vec<&str> = rest.split_whitespace().collect();
@@ -119,7 +119,11 @@ fn words(text: &str) -> Option<Words> {
 fn variables(text: &str) -> Vec<(String, String)> {
     let first = text.split_whitespace().next().unwrap_or_default();
     if !first.contains('=') {
-        return text.split_once(char::is_whitespace).map(|(name, value)| (name.to_owned(), value.trim().to_owned())).into_iter().collect();
+        return text
+            .split_once(char::is_whitespace)
+            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+            .into_iter()
+            .collect();
     }
     shell_words::split(text)
         .unwrap_or_default()

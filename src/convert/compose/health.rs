@@ -45,7 +45,11 @@ pub(crate) fn test(node: &Node) -> Option<Test> {
 
 fn command(words: &[String]) -> Test {
     match words {
-        [sh, flag, line] if matches!(sh.rsplit('/').next(), Some("sh" | "bash" | "ash")) && flag.starts_with('-') && flag.ends_with('c') => shell(line),
+        [sh, flag, line]
+            if matches!(sh.rsplit('/').next(), Some("sh" | "bash" | "ash")) && flag.starts_with('-') && flag.ends_with('c') =>
+        {
+            shell(line)
+        }
         words => recognised(words).unwrap_or_else(|| Test::Cmd(words.to_vec())),
     }
 }
@@ -54,7 +58,14 @@ fn shell(line: &str) -> Test {
     let line = line.trim();
     let mut plain = line;
     // `|| exit 1` says what is so anyway.
-    for tail in ["|| exit 1", "|| exit 1;", "|| exit 0", "|| (exit 1)", "|| false", "|| bash -c 'kill -s 15 -1 && (sleep 10; kill -s 9 -1)'"] {
+    for tail in [
+        "|| exit 1",
+        "|| exit 1;",
+        "|| exit 0",
+        "|| (exit 1)",
+        "|| false",
+        "|| bash -c 'kill -s 15 -1 && (sleep 10; kill -s 9 -1)'",
+    ] {
         plain = plain.strip_suffix(tail).unwrap_or(plain).trim_end();
     }
     for tail in ["> /dev/null 2>&1", ">/dev/null 2>&1", "&> /dev/null", "> /dev/null", ">/dev/null", "2>&1"] {

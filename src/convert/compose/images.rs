@@ -70,7 +70,11 @@ const POSTGRES: Known = Known {
     ],
     program: &["postgres", "docker-entrypoint.sh"],
     settings: Settings::Postgres,
-    ..plain("postgres", &[5432], &["/var/lib/postgresql/data", "/var/lib/postgresql", "/bitnami/postgresql", "/home/postgres/pgdata/data"])
+    ..plain(
+        "postgres",
+        &[5432],
+        &["/var/lib/postgresql/data", "/var/lib/postgresql", "/bitnami/postgresql", "/home/postgres/pgdata/data"],
+    )
 };
 const REDIS: Known = Known {
     env: &[
@@ -204,17 +208,18 @@ const MAILPIT: Known = Known {
 /// The recipe for an image, by the name without registry and tag, and what is different about it.
 pub(crate) fn known(name: &str) -> Option<(Known, Option<&'static str>)> {
     let found = match name {
-        "postgres" | "bitnami/postgresql" | "bitnamilegacy/postgresql" => (POSTGRES, None),
+        "postgres" | "bitnami/postgresql" | "bitnamilegacy/postgresql" | "chainguard/postgres" => (POSTGRES, None),
         "postgis/postgis" | "imresamu/postgis" | "kartoza/postgis" | "mdillon/postgis" => {
             (POSTGRES, Some("PostGIS must be installed beside it: extensions = [\"postgis\"]"))
         }
         "pgvector/pgvector" | "ankane/pgvector" => {
             (POSTGRES, Some("pgvector must be installed beside it: extensions = [\"vector\"]"))
         }
-        "timescale/timescaledb" | "timescale/timescaledb-ha" => {
-            (POSTGRES, Some("TimescaleDB must be installed beside it and preloaded: set = { shared_preload_libraries = \"timescaledb\" }"))
-        }
-        "redis" | "bitnami/redis" | "bitnamilegacy/redis" => (REDIS, None),
+        "timescale/timescaledb" | "timescale/timescaledb-ha" => (
+            POSTGRES,
+            Some("TimescaleDB must be installed beside it and preloaded: set = { shared_preload_libraries = \"timescaledb\" }"),
+        ),
+        "redis" | "bitnami/redis" | "bitnamilegacy/redis" | "chainguard/redis" => (REDIS, None),
         "redis/redis-stack" | "redis/redis-stack-server" | "redislabs/rejson" | "redislabs/redismod" => {
             (REDIS, Some("the modules of that image do not come along"))
         }
@@ -223,7 +228,7 @@ pub(crate) fn known(name: &str) -> Option<(Known, Option<&'static str>)> {
         "mysql" | "mysql/mysql-server" | "percona" | "bitnami/mysql" => {
             (MARIADB, Some("MariaDB takes MySQL's place: the protocol is the same, some of the SQL and the JSON type are not"))
         }
-        "minio/minio" | "bitnami/minio" => (MINIO, None),
+        "minio/minio" | "bitnami/minio" | "chainguard/minio" => (MINIO, None),
         "neo4j" => (NEO4J, None),
         "qdrant/qdrant" => (QDRANT, None),
         "ollama/ollama" => (OLLAMA, None),
@@ -231,13 +236,15 @@ pub(crate) fn known(name: &str) -> Option<(Known, Option<&'static str>)> {
         "prom/prometheus" | "prometheus/prometheus" => (PROMETHEUS, None),
         "grafana/grafana" | "grafana/grafana-oss" | "grafana/grafana-enterprise" => (GRAFANA, None),
         "grafana/loki" => (
-            Known { config: &[("/etc/loki/local-config.yaml", "loki.yml"), ("/etc/loki/config.yml", "loki.yml")], ..plain("loki", &[3100], &["/loki"]) },
+            Known {
+                config: &[("/etc/loki/local-config.yaml", "loki.yml"), ("/etc/loki/config.yml", "loki.yml")],
+                ..plain("loki", &[3100], &["/loki"])
+            },
             None,
         ),
-        "grafana/promtail" => (
-            plain("promtail", &[9080], &[]),
-            Some("Docker's log folder is not there: the recipe reads devrun's own logs"),
-        ),
+        "grafana/promtail" => {
+            (plain("promtail", &[9080], &[]), Some("Docker's log folder is not there: the recipe reads devrun's own logs"))
+        }
         "caddy" => (CADDY, None),
         "nginx" | "nginxinc/nginx-unprivileged" | "bitnami/nginx" => (NGINX, None),
         "rabbitmq" | "bitnami/rabbitmq" => (RABBITMQ, None),
@@ -262,8 +269,33 @@ pub(crate) fn is_runtime(name: &str) -> bool {
     let last = name.rsplit('/').next().unwrap_or(name);
     matches!(
         last,
-        "node" | "python" | "ruby" | "golang" | "rust" | "php" | "openjdk" | "eclipse-temurin" | "amazoncorretto" | "maven"
-            | "gradle" | "alpine" | "debian" | "ubuntu" | "busybox" | "bash" | "bun" | "deno" | "elixir" | "erlang" | "perl"
-            | "sdk" | "aspnet" | "uv" | "composer" | "curl" | "devcontainers" | "mc"
+        "node"
+            | "python"
+            | "ruby"
+            | "golang"
+            | "rust"
+            | "php"
+            | "openjdk"
+            | "eclipse-temurin"
+            | "amazoncorretto"
+            | "maven"
+            | "gradle"
+            | "alpine"
+            | "debian"
+            | "ubuntu"
+            | "busybox"
+            | "bash"
+            | "bun"
+            | "deno"
+            | "elixir"
+            | "erlang"
+            | "perl"
+            | "sdk"
+            | "aspnet"
+            | "uv"
+            | "composer"
+            | "curl"
+            | "devcontainers"
+            | "mc"
     )
 }

@@ -66,9 +66,33 @@ const DROPPED: &[(&str, &str)] = &[
 
 /// Keys that are mapped elsewhere.
 const MAPPED: &[&str] = &[
-    "image", "command", "entrypoint", "environment", "env_file", "ports", "volumes", "depends_on", "healthcheck", "restart",
-    "profiles", "deploy", "scale", "mem_limit", "mem_reservation", "cpus", "ulimits", "stop_signal", "stop_grace_period",
-    "logging", "tty", "develop", "working_dir", "secrets", "configs", "cpu_count", "cpu_percent",
+    "image",
+    "command",
+    "entrypoint",
+    "environment",
+    "env_file",
+    "ports",
+    "volumes",
+    "depends_on",
+    "healthcheck",
+    "restart",
+    "profiles",
+    "deploy",
+    "scale",
+    "mem_limit",
+    "mem_reservation",
+    "cpus",
+    "ulimits",
+    "stop_signal",
+    "stop_grace_period",
+    "logging",
+    "tty",
+    "develop",
+    "working_dir",
+    "secrets",
+    "configs",
+    "cpu_count",
+    "cpu_percent",
 ];
 
 /// Restarts, limits, replicas, stops, logs, profiles.
@@ -134,7 +158,11 @@ fn restart(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, se
         if known {
             policy = Some((text, node.at, "restart"));
         } else {
-            importer.report.not_mapped(node.at, draft.what("restart"), format!("{text:?} is no policy: no, on-failure[:n], always or unless-stopped"));
+            importer.report.not_mapped(
+                node.at,
+                draft.what("restart"),
+                format!("{text:?} is no policy: no, on-failure[:n], always or unless-stopped"),
+            );
         }
     }
     let Some((policy, at, key)) = policy else { return };
@@ -157,7 +185,11 @@ fn replicas(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, s
             importer.report.not_mapped(node.at, draft.what("deploy.replicas"), "what keeps data, and a task, runs once");
         }
         Some(number) if number > 1 => {
-            importer.report.mapped(node.at, draft.what("deploy.replicas"), format!("replicas = {number}; each has its own port, behind one shared address"));
+            importer.report.mapped(
+                node.at,
+                draft.what("deploy.replicas"),
+                format!("replicas = {number}; each has its own port, behind one shared address"),
+            );
             section.set("replicas", Toml::Integer(number));
         }
         Some(0) => {
@@ -207,6 +239,7 @@ fn stop(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
     if let Some(node) = draft.get("stop_grace_period") {
         match node.scalar().and_then(|text| values::duration(&text)) {
             Some(grace) => {
+                let grace = importer.text(&grace, node.at, true);
                 importer.report.mapped(node.at, draft.what("stop_grace_period"), format!("stop.grace = {grace}"));
                 table.push(("grace".to_owned(), Toml::text(grace)));
             }
@@ -247,8 +280,14 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
         match name {
             "build" => build(importer, draft, node, at),
             "develop" => watch(importer, draft, node, section),
-            "extra_hosts" => importer.report.dropped(at, what, "host.docker.internal and its like are 127.0.0.1 here; other names belong into the machine's hosts file"),
-            "configs" => importer.report.not_mapped(at, what, "a file of the container: the program must read it where it lies here"),
+            "extra_hosts" => importer.report.dropped(
+                at,
+                what,
+                "host.docker.internal and its like are 127.0.0.1 here; other names belong into the machine's hosts file",
+            ),
+            "configs" => {
+                importer.report.not_mapped(at, what, "a file of the container: the program must read it where it lies here")
+            }
             "deploy" => deploy(importer, draft, node),
             "ulimits" => {
                 for (limit, _, at) in node.map().into_iter().flat_map(each) {
@@ -258,7 +297,11 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
                 }
             }
             "volumes_from" | "external_links" | "credential_spec" | "provider" | "models" => {
-                importer.report.not_mapped(at, what, "has no native counterpart: name the folders, addresses or programs yourself");
+                importer.report.not_mapped(
+                    at,
+                    what,
+                    "has no native counterpart: name the folders, addresses or programs yourself",
+                );
             }
             "post_start" | "pre_stop" => importer.report.not_mapped(at, what, "see `pre_start` and `stop.command`"),
             name if MAPPED.contains(&name) => {}
@@ -273,7 +316,11 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
 fn build(importer: &mut Importer<'_>, draft: &Draft, node: &Node, at: At) {
     importer.report.dropped(at, draft.what("build"), "there is no image; `build` takes a command, run by `devrun build`");
     if let Some(args) = node.get("args") {
-        importer.report.not_mapped(args.at, draft.what("build.args"), "arguments of the image's build: those that the program needs belong into `env`");
+        importer.report.not_mapped(
+            args.at,
+            draft.what("build.args"),
+            "arguments of the image's build: those that the program needs belong into `env`",
+        );
     }
 }
 
@@ -304,7 +351,11 @@ fn watch(importer: &mut Importer<'_>, draft: &Draft, node: &Node, section: &mut 
         };
         importer.report.mapped(rule.at, draft.what("develop.watch"), format!("{action}: watch \"{glob}\", a change restarts it"));
         if let Some(ignored) = rule.get("ignore") {
-            importer.report.not_mapped(ignored.at, draft.what("develop.watch.ignore"), "name what is to be watched in finer globs");
+            importer.report.not_mapped(
+                ignored.at,
+                draft.what("develop.watch.ignore"),
+                "name what is to be watched in finer globs",
+            );
         }
         globs.push(glob);
     }

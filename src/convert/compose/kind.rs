@@ -29,11 +29,23 @@ pub(crate) struct Draft {
 
 /// What it is natively.
 pub(crate) enum Kind {
-    Recipe { known: Known, version: Option<String>, from: Option<Dockerfile> },
-    Run { command: Command, dockerfile: Option<Dockerfile> },
+    Recipe {
+        known: Known,
+        version: Option<String>,
+        from: Option<Dockerfile>,
+    },
+    Run {
+        command: Command,
+        dockerfile: Option<Dockerfile>,
+    },
     /// A MinIO client that makes buckets: names, and those open to all.
-    Buckets { names: Vec<String>, open: Vec<String> },
-    Absent { hint: String },
+    Buckets {
+        names: Vec<String>,
+        open: Vec<String>,
+    },
+    Absent {
+        hint: String,
+    },
 }
 
 /// The command of a program.
@@ -72,7 +84,11 @@ impl Importer<'_> {
     pub(super) fn draft(&mut self, key: &Key, node: &Node) -> Draft {
         let name = our_name(&key.name);
         if name != key.name {
-            self.report.mapped(key.at, format!("services.{}", key.name), format!("is called `{name}`: a procfile's names hold letters, digits, `_` and `-`"));
+            self.report.mapped(
+                key.at,
+                format!("services.{}", key.name),
+                format!("is called `{name}`: a procfile's names hold letters, digits, `_` and `-`"),
+            );
         }
         let (context, dockerfile) = self.build(node, key.at);
         let kind = self.kind(key, node, dockerfile);
@@ -94,8 +110,16 @@ impl Importer<'_> {
             && let Some(workdir) = file.workdir.as_deref().filter(|workdir| *workdir != "/")
             && !mounts.iter().any(|(target, _)| target == workdir)
         {
-            // What was copied into the image lies in the build's folder.
-            mounts.push((workdir.to_owned(), context.clone()));
+            // What was copied into the image lies in the build's folder, or in the part of it that was copied there.
+            let workdir = workdir.trim_end_matches('/');
+            let copied = file.copies.iter().find(|(from, to)| {
+                to.trim_end_matches('/') == workdir
+                    && !from.contains(['*', '$'])
+                    && !from.rsplit('/').next().is_some_and(|name| name.contains('.') && name != ".")
+            });
+            let source =
+                copied.map_or_else(|| context.clone(), |(from, _)| super::load::join(context, from.trim_start_matches('/')));
+            mounts.push((workdir.to_owned(), source));
         }
         mounts.sort_by_key(|(target, _)| std::cmp::Reverse(target.len()));
         let here = inside.as_deref().and_then(|inside| local(inside, &mounts));
@@ -110,7 +134,11 @@ impl Importer<'_> {
             for port in found {
                 if port.udp {
                     let what = format!("services.{}.ports", key.name);
-                    self.report.dropped(item.at, what, format!("{}/udp: devrun looks after TCP ports only; the program opens it itself", port.container));
+                    self.report.dropped(
+                        item.at,
+                        what,
+                        format!("{}/udp: devrun looks after TCP ports only; the program opens it itself", port.container),
+                    );
                 } else if !ports.iter().any(|(known, _)| known.container == port.container) {
                     ports.push((port, item.at));
                 }
@@ -188,7 +216,11 @@ impl Importer<'_> {
                     return Kind::Absent { hint: "run = \"npm run dev\"".to_owned() };
                 }
                 let version = base.tag.as_deref().and_then(values::version);
-                self.report.mapped(key.at, format!("{what}.build"), format!("stands on {}: the recipe `{}`", file.from, known.recipe));
+                self.report.mapped(
+                    key.at,
+                    format!("{what}.build"),
+                    format!("stands on {}: the recipe `{}`", file.from, known.recipe),
+                );
                 if let Some(note) = note {
                     self.report.not_mapped(key.at, format!("{what}.build"), note);
                 }
@@ -202,7 +234,14 @@ impl Importer<'_> {
             (None, Some(command), None) => Some(Command::Words(command.clone())),
             (None, Some(command), Some(Words::List(mut words))) => {
                 if is_wrapper(&words) {
-                    self.report.not_mapped(key.at, format!("{what}.build"), format!("the entrypoint {} of its Dockerfile is left out: what it prepares belongs into pre_start", words.join(" ")));
+                    self.report.not_mapped(
+                        key.at,
+                        format!("{what}.build"),
+                        format!(
+                            "the entrypoint {} of its Dockerfile is left out: what it prepares belongs into pre_start",
+                            words.join(" ")
+                        ),
+                    );
                     Some(Command::Words(command.clone()))
                 } else {
                     words.extend(command.iter().cloned());
@@ -210,12 +249,15 @@ impl Importer<'_> {
                 }
             }
             (None, Some(command), Some(Words::Shell(_))) => Some(Command::Words(command.clone())),
-            (None, None, entry) => from_dockerfile(entry, dockerfile.as_ref().and_then(|file| file.command.clone())).map(Command::Foreign),
+            (None, None, entry) => {
+                from_dockerfile(entry, dockerfile.as_ref().and_then(|file| file.command.clone())).map(Command::Foreign)
+            }
         };
         match command {
             Some(command) => Kind::Run { command, dockerfile },
             None => {
-                let reason = if dockerfile.is_some() { "its Dockerfile has no CMD either" } else { "its Dockerfile could not be read" };
+                let reason =
+                    if dockerfile.is_some() { "its Dockerfile has no CMD either" } else { "its Dockerfile could not be read" };
                 self.report.not_mapped(key.at, what, format!("has no `command`, and {reason}: give it run = \"COMMAND\""));
                 Kind::Absent { hint: "run = \"COMMAND\"".to_owned() }
             }
@@ -236,36 +278,53 @@ impl Importer<'_> {
         }
         if let Some((known, note)) = images::known(&parsed.name) {
             if starts_server(&known, words) {
-                let version = parsed.tag.as_deref().and_then(values::version);
+                // MySQL's numbers say nothing about MariaDB.
+                let other = known.recipe == "mariadb" && !parsed.name.contains("mariadb");
+                let version = parsed.tag.as_deref().and_then(values::version).filter(|_| !other);
                 let used = use_of(&known, version.as_deref());
                 match parsed.tag.as_deref() {
                     Some(tag) if version.as_deref().is_some_and(|version| version != tag) => {
-                        self.report.mapped(at, what.clone(), format!("{image} → use = \"{used}\": any {}.x", version.as_deref().unwrap_or_default()));
+                        self.report.mapped(
+                            at,
+                            what.clone(),
+                            format!("{image} → use = \"{used}\": any {}.x", version.as_deref().unwrap_or_default()),
+                        );
                     }
                     _ => self.report.mapped(at, what.clone(), format!("{image} → use = \"{used}\"")),
                 }
                 if let Some(note) = note {
                     self.report.not_mapped(at, what, note);
                 }
-                return Kind::Recipe { known, version: if known.recipe == "mariadb" && !parsed.name.contains("mariadb") { None } else { version }, from: None };
+                return Kind::Recipe { known, version, from: None };
             }
             self.report.mapped(at, what, format!("{image} is used for its programs: they come from PATH"));
             return Kind::Run { command: Command::Words(words.to_vec()), dockerfile: None };
         }
         if images::is_runtime(&parsed.name) {
             if words.is_empty() {
-                self.report.not_mapped(at, format!("services.{}", key.name), format!("{image} has no `command`: give it run = \"COMMAND\""));
+                self.report.not_mapped(
+                    at,
+                    format!("services.{}", key.name),
+                    format!("{image} has no `command`: give it run = \"COMMAND\""),
+                );
                 return Kind::Absent { hint: "run = \"COMMAND\"".to_owned() };
             }
             self.report.mapped(at, what, format!("{image}: the command runs natively, its programs come from PATH"));
             return Kind::Run { command: Command::Words(words.to_vec()), dockerfile: None };
         }
         if own_entry {
-            self.report.mapped(at, what, format!("{image}: the entrypoint given here runs natively, its programs come from PATH"));
+            self.report.mapped(
+                at,
+                what,
+                format!("{image}: the entrypoint given here runs natively, its programs come from PATH"),
+            );
             return Kind::Run { command: Command::Words(words.to_vec()), dockerfile: None };
         }
         let port = node.get("ports").and_then(Node::list).and_then(<[Node]>::first).map(values::ports).unwrap_or_default();
-        let address = port.first().map_or_else(|| "PORT".to_owned(), |port| port.host.clone().unwrap_or_else(|| port.container.clone()));
+        let address = port.first().map_or_else(
+            || usual_port(&parsed.name).map_or_else(|| "PORT".to_owned(), |port| port.to_string()),
+            |port| port.host.clone().unwrap_or_else(|| port.container.clone()),
+        );
         let hint = format!("external = \"tcp://127.0.0.1:{address}\"");
         self.report.not_mapped(
             at,
@@ -287,7 +346,9 @@ impl Importer<'_> {
         }
         for draft in drafts.iter_mut() {
             let once = draft.get("restart").and_then(Node::scalar).as_deref() == Some("no");
-            let named = ["migrat", "setup", "init", "seed", "createbucket", "bootstrap"].iter().any(|word| draft.key.name.to_ascii_lowercase().contains(word));
+            let named = ["migrat", "setup", "init", "seed", "createbucket", "bootstrap"]
+                .iter()
+                .any(|word| draft.key.name.to_ascii_lowercase().contains(word));
             let run = matches!(draft.kind, Kind::Run { .. });
             draft.task |= run && (completed.contains(&draft.key.name) || (once && named && draft.ports.is_empty()));
         }
@@ -309,33 +370,42 @@ impl Importer<'_> {
                 draft.ports.push((Port { container: port.to_string(), ..Port::default() }, at));
             }
         }
-        self.targets = drafts.iter().map(|draft| {
-            let text = |key: &str| draft.get(key).and_then(Node::scalar);
-            let mut hosts = vec![draft.key.name.clone()];
-            hosts.extend([text("container_name"), text("hostname")].into_iter().flatten());
-            for (_, network) in draft.get("networks").and_then(Node::map).into_iter().flatten() {
-                hosts.extend(network.get("aliases").map(Node::texts).unwrap_or_default().into_iter().map(|(name, _)| name));
-            }
-            hosts.retain(|host| !host.contains('$') && !host.is_empty() && host != "localhost");
-            let main = draft.main();
-            let named = match &draft.kind {
-                Kind::Recipe { known, .. } => known.named.iter().map(|(port, name)| (*port, (*name).to_owned())).collect(),
-                _ => draft.ports.iter().skip(1).filter_map(|(port, _)| Some((port.container.parse().ok()?, port_name(&port.container)))).collect(),
-            };
-            Target {
-                name: draft.name.clone(),
-                hosts,
-                main: main.or_else(|| draft.ports.first().and_then(|(port, _)| port.container.parse().ok())),
-                named,
-                present: draft.kind.is_present(),
-                has_port: !draft.task && draft.kind.is_present() && main.is_some(),
-            }
-        }).collect();
+        self.targets = drafts
+            .iter()
+            .map(|draft| {
+                let text = |key: &str| draft.get(key).and_then(Node::scalar);
+                let mut hosts = vec![draft.key.name.clone()];
+                hosts.extend([text("container_name"), text("hostname")].into_iter().flatten());
+                for (_, network) in draft.get("networks").and_then(Node::map).into_iter().flatten() {
+                    hosts.extend(network.get("aliases").map(Node::texts).unwrap_or_default().into_iter().map(|(name, _)| name));
+                }
+                hosts.retain(|host| !host.contains('$') && !host.is_empty() && host != "localhost");
+                let main = draft.main();
+                let named = match &draft.kind {
+                    Kind::Recipe { known, .. } => known.named.iter().map(|(port, name)| (*port, (*name).to_owned())).collect(),
+                    _ => draft
+                        .ports
+                        .iter()
+                        .skip(1)
+                        .filter_map(|(port, _)| Some((port.container.parse().ok()?, port_name(&port.container))))
+                        .collect(),
+                };
+                Target {
+                    name: draft.name.clone(),
+                    hosts,
+                    main: main.or_else(|| draft.ports.first().and_then(|(port, _)| port.container.parse().ok())),
+                    named,
+                    present: draft.kind.is_present(),
+                    has_port: !draft.task && draft.kind.is_present() && main.is_some(),
+                }
+            })
+            .collect();
         // `links: [db:database]` gives a service another name.
         for draft in drafts.iter() {
             for (link, _) in draft.get("links").map(Node::texts).unwrap_or_default() {
                 if let Some((name, alias)) = link.split_once(':')
-                    && let Some(target) = self.targets.iter_mut().find(|target| target.hosts.first().is_some_and(|host| host == name))
+                    && let Some(target) =
+                        self.targets.iter_mut().find(|target| target.hosts.first().is_some_and(|host| host == name))
                 {
                     target.hosts.push(alias.to_owned());
                 }
@@ -347,6 +417,22 @@ impl Importer<'_> {
             target.hosts.dedup();
         }
     }
+}
+
+/// The port of servers that have no recipe and are often met.
+fn usual_port(image: &str) -> Option<u16> {
+    Some(match image.rsplit('/').next().unwrap_or(image) {
+        "mongo" | "mongodb" => 27017,
+        "elasticsearch" | "opensearch" => 9200,
+        "kafka" | "cp-kafka" | "redpanda" => 9092,
+        "zookeeper" | "cp-zookeeper" => 2181,
+        "clickhouse-server" => 8123,
+        "influxdb" => 8086,
+        "keycloak" | "adminer" => 8080,
+        "cassandra" => 9042,
+        "couchdb" => 5984,
+        _ => return None,
+    })
 }
 
 /// A recipe with its version.
@@ -412,8 +498,15 @@ fn from_dockerfile(entry: Option<Words>, command: Option<Words>) -> Option<Vec<S
 fn buckets(script: &str) -> (Vec<String>, Vec<String>) {
     let mut names: Vec<String> = Vec::new();
     let mut open: Vec<String> = Vec::new();
-    let words: Vec<&str> = script.split(|char: char| char.is_whitespace() || matches!(char, ';' | '&' | '"' | '\'')).filter(|word| !word.is_empty()).collect();
-    let bucket = |word: &str| word.split_once('/').map(|(_, name)| name.trim_end_matches('/').to_owned()).filter(|name| !name.is_empty() && !name.contains('/'));
+    let words: Vec<&str> = script
+        .split(|char: char| char.is_whitespace() || matches!(char, ';' | '&' | '"' | '\''))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let bucket = |word: &str| {
+        word.split_once('/')
+            .map(|(_, name)| name.trim_end_matches('/').to_owned())
+            .filter(|name| !name.is_empty() && !name.contains('/'))
+    };
     for (at, word) in words.iter().enumerate() {
         if *word == "mb" {
             let arguments = words[at + 1..].iter().take_while(|word| **word != "mc" && !word.ends_with("/mc"));

@@ -98,8 +98,7 @@ impl Loader<'_> {
                 merge_file(&mut tree, more);
             }
         }
-        let mut own: Map =
-            own.into_iter().filter(|(key, _)| key.name != "include" && !key.name.starts_with("x-")).collect();
+        let mut own: Map = own.into_iter().filter(|(key, _)| key.name != "include" && !key.name.starts_with("x-")).collect();
         let all = own.clone();
         if let Some((_, services)) = own.iter_mut().find(|(key, _)| key.name == "services")
             && let Value::Map(services) = &mut services.value
@@ -226,7 +225,6 @@ fn merge_service(old: &mut Node, over: Node) {
                 merge(old, node);
             }
             "healthcheck" => {
-                let node = node;
                 if let (Value::Map(map), Some(_)) = (&mut old.value, node.get("test")) {
                     map.retain(|(key, _)| key.name != "test");
                 }
@@ -234,7 +232,9 @@ fn merge_service(old: &mut Node, over: Node) {
             }
             "volumes" => {
                 if let (Value::List(list), Some(more)) = (&mut old.value, node.list()) {
-                    list.retain(|item| !more.iter().any(|other| target_of(other).is_some() && target_of(other) == target_of(item)));
+                    list.retain(|item| {
+                        !more.iter().any(|other| target_of(other).is_some() && target_of(other) == target_of(item))
+                    });
                 }
                 merge(old, node);
             }

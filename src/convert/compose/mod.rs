@@ -77,9 +77,11 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: Reader<'_>) -> Result
     for draft in &drafts {
         importer.service(draft, &drafts);
     }
+    importer.usual_ports(&drafts);
     importer.top_level();
+    let services = importer.out.services.len() + importer.out.tasks.len();
     importer.finish(&first);
-    Ok(Converted { text: importer.out.text(), report: importer.report })
+    Ok(Converted { text: importer.out.text(), report: importer.report, services })
 }
 
 impl Importer<'_> {
@@ -99,7 +101,9 @@ impl Importer<'_> {
             // The first version of the format had services at the top.
             let old = self.tree.iter().any(|(_, node)| node.get("image").is_some() || node.get("build").is_some());
             return Err(fail(if old {
-                format!("{first} has its services at the top of the file, as the format had until 2016: put them below `services:`")
+                format!(
+                    "{first} has its services at the top of the file, as the format had until 2016: put them below `services:`"
+                )
             } else {
                 format!("{first} has no `services:`")
             }));
@@ -165,6 +169,44 @@ impl Importer<'_> {
         (self.read)(path).is_some()
     }
 
+    /// Containers may all listen on the same port; where two recipes without a published one would, or a program has
+    /// it already, the later gets a free one.
+    fn usual_ports(&mut self, drafts: &[Draft]) {
+        for draft in drafts {
+            let Kind::Recipe { known, .. } = &draft.kind else { continue };
+            let Some((_, section)) = self.out.services.iter_mut().find(|(name, _)| *name == draft.name) else { continue };
+            // The recipes of web servers take 8080 where the images take 80.
+            let usual = if known.main.first() == Some(&80) { 8080 } else { known.main.first().copied().unwrap_or_default() };
+            if !section.has("port") {
+                let other = self.taken.get(&usual).filter(|other| **other != draft.name);
+                if let Some(other) = other {
+                    let text = format!("`{other}` has port {usual} already, and here both share one machine: port = \"auto\"");
+                    self.report.mapped(draft.key.at, draft.what("ports"), text);
+                    section.set("port", super::emit::Toml::text("auto"));
+                } else {
+                    self.taken.insert(usual, draft.name.clone());
+                }
+            }
+            let mut named = match section.take("ports") {
+                Some(super::emit::Toml::Table(table)) => table,
+                _ => Vec::new(),
+            };
+            for (number, name) in known.named {
+                if named.iter().any(|(known, _)| known == name) {
+                    continue;
+                }
+                if self.taken.get(number).is_some_and(|other| *other != draft.name) {
+                    named.push(((*name).to_owned(), super::emit::Toml::text("auto")));
+                } else {
+                    self.taken.insert(*number, draft.name.clone());
+                }
+            }
+            if !named.is_empty() {
+                section.set("ports", super::emit::Toml::Table(named));
+            }
+        }
+    }
+
     fn finish(&mut self, first: &str) {
         let unset = std::mem::take(&mut self.unset);
         for (name, at) in unset {
@@ -181,8 +223,7 @@ impl Importer<'_> {
             format!("Made from {first} by `devrun import`. Behind each header stands the line it came from."),
             "What did not come along stands at the end, as comments.".to_owned(),
         ];
-        let left: Vec<_> =
-            self.report.lines.iter().filter(|line| line.outcome == super::Outcome::NotMapped).cloned().collect();
+        let left: Vec<_> = self.report.lines.iter().filter(|line| line.outcome == super::Outcome::NotMapped).cloned().collect();
         if !left.is_empty() {
             self.out.below.push("Not mapped:".to_owned());
             for line in left {
@@ -191,11 +232,17 @@ impl Importer<'_> {
         }
         if self.out.services.is_empty() && self.out.tasks.is_empty() {
             // A procfile without a service is refused; the comments above say why there is none.
-            self.out.services.push(("placeholder".to_owned(), Section {
-                above: vec!["No service of the compose file could be mapped; put your own commands here.".to_owned()],
-                keys: vec![("run".to_owned(), super::emit::Toml::text("sleep infinity")), ("profiles".to_owned(), super::emit::Toml::texts(["never"]))],
-                ..Section::default()
-            }));
+            self.out.services.push((
+                "placeholder".to_owned(),
+                Section {
+                    above: vec!["No service of the compose file could be mapped; put your own commands here.".to_owned()],
+                    keys: vec![
+                        ("run".to_owned(), super::emit::Toml::text("sleep infinity")),
+                        ("profiles".to_owned(), super::emit::Toml::texts(["never"])),
+                    ],
+                    ..Section::default()
+                },
+            ));
         }
     }
 }
@@ -233,8 +280,11 @@ fn relative(from: &Path, to: &Path) -> String {
 
 /// A name that a procfile takes.
 fn our_name(name: &str) -> String {
-    let mut out: String =
-        name.chars().map(|char| if char.is_ascii_alphanumeric() || char == '_' || char == '-' { char } else { '-' }).take(60).collect();
+    let mut out: String = name
+        .chars()
+        .map(|char| if char.is_ascii_alphanumeric() || char == '_' || char == '-' { char } else { '-' })
+        .take(60)
+        .collect();
     if !out.starts_with(|char: char| char.is_ascii_alphanumeric()) {
         out = format!("s{out}");
     }

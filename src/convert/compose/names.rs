@@ -59,7 +59,8 @@ pub(crate) fn rewrite(text: &str, host: bool, targets: &[Target], found: &mut Fo
             for target in targets {
                 for name in &target.hosts {
                     let Some(after) = rest.strip_prefix(name.as_str()) else { continue };
-                    let digits = after.strip_prefix(':').map_or(0, |tail| tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len()));
+                    let digits =
+                        after.strip_prefix(':').map_or(0, |tail| tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len()));
                     if digits > 0 {
                         let tail = &after[1 + digits..];
                         let Ok(port) = after[1..=digits].parse::<u16>() else { continue };
@@ -124,9 +125,9 @@ fn before(text: &str, host: bool) -> Option<Before> {
 }
 
 fn ends(text: &str) -> bool {
-    text.chars()
-        .next()
-        .is_none_or(|char| matches!(char, '/' | ',' | '"' | '\'' | '?' | ' ' | ')' | ']' | ';' | '}' | '&' | '|' | '#' | '\n' | '\t' | '\\'))
+    text.chars().next().is_none_or(|char| {
+        matches!(char, '/' | ',' | '"' | '\'' | '?' | ' ' | ')' | ']' | ';' | '}' | '&' | '|' | '#' | '\n' | '\t' | '\\')
+    })
 }
 
 /// Whether a variable of this name holds a host.
@@ -145,8 +146,22 @@ mod tests {
     #[test]
     fn hosts_are_replaced_and_nothing_else() {
         let targets = [
-            Target { name: "db".into(), hosts: vec!["db".into(), "shop-db".into()], main: Some(5432), present: true, has_port: true, ..Target::default() },
-            Target { name: "minio".into(), hosts: vec!["minio".into()], main: Some(9000), named: vec![(9001, "console".into())], present: true, has_port: true },
+            Target {
+                name: "db".into(),
+                hosts: vec!["db".into(), "shop-db".into()],
+                main: Some(5432),
+                present: true,
+                has_port: true,
+                ..Target::default()
+            },
+            Target {
+                name: "minio".into(),
+                hosts: vec!["minio".into()],
+                main: Some(9000),
+                named: vec![(9001, "console".into())],
+                present: true,
+                has_port: true,
+            },
             Target { name: "worker".into(), hosts: vec!["worker".into()], present: true, ..Target::default() },
             Target { name: "mongo".into(), hosts: vec!["mongo".into()], main: Some(27017), ..Target::default() },
         ];

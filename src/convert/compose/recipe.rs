@@ -28,7 +28,8 @@ impl Importer<'_> {
                 }
             }
         }
-        let words: Vec<String> = ["entrypoint", "command"].iter().filter_map(|key| draft.get(key).and_then(values::words)).flatten().collect();
+        let words: Vec<String> =
+            ["entrypoint", "command"].iter().filter_map(|key| draft.get(key).and_then(values::words)).flatten().collect();
         if words.is_empty() {
             return;
         }
@@ -38,11 +39,23 @@ impl Importer<'_> {
             Settings::Redis => self.redis_words(draft, known, &words, at, section),
             Settings::None => {
                 let what = draft.what("command");
-                let own = ["--config.file", "-config.file", "--storage.tsdb.path", "--console-address", "--address", "daemon off;", "--web.console"];
+                let own = [
+                    "--config.file",
+                    "-config.file",
+                    "--storage.tsdb.path",
+                    "--console-address",
+                    "--address",
+                    "daemon off;",
+                    "--web.console",
+                ];
                 let left: Vec<&String> = words
                     .iter()
                     .filter(|word| !own.iter().any(|own| word.contains(own)))
-                    .filter(|word| !(word.starts_with('/') || word.starts_with(':') || matches!(word.as_str(), "server" | "serve" | "-g" | "\":9001\"")))
+                    .filter(|word| {
+                        !(word.starts_with('/')
+                            || word.starts_with(':')
+                            || matches!(word.as_str(), "server" | "serve" | "-g" | "\":9001\""))
+                    })
                     .filter(|word| !known.program.contains(&word.as_str()))
                     .collect();
                 for word in &left {
@@ -50,11 +63,16 @@ impl Importer<'_> {
                         section.set("set", Toml::Table(vec![("retention".to_owned(), Toml::text(time))]));
                     }
                 }
-                let left: Vec<&str> = left.iter().map(|word| word.as_str()).filter(|word| !word.contains("retention.time=")).collect();
+                let left: Vec<&str> =
+                    left.iter().map(|word| word.as_str()).filter(|word| !word.contains("retention.time=")).collect();
                 if left.is_empty() {
                     self.report.dropped(at, what, "the recipe gives its own command");
                 } else {
-                    self.report.not_mapped(at, what, format!("the recipe gives its own command; these words are left out: {}", shorten(&left.join(" "))));
+                    self.report.not_mapped(
+                        at,
+                        what,
+                        format!("the recipe gives its own command; these words are left out: {}", shorten(&left.join(" "))),
+                    );
                 }
             }
         }
@@ -77,7 +95,11 @@ impl Importer<'_> {
                 self.report.mapped(*at, draft.what("ports"), format!("ports.{name} = {}", value.line()));
                 named.push(((*name).to_owned(), value));
             } else {
-                self.report.not_mapped(*at, draft.what("ports"), format!("port {} is not one that the recipe `{}` opens", port.container, known.recipe));
+                self.report.not_mapped(
+                    *at,
+                    draft.what("ports"),
+                    format!("port {} is not one that the recipe `{}` opens", port.container, known.recipe),
+                );
             }
         }
         if !named.is_empty() {
@@ -102,7 +124,19 @@ impl Importer<'_> {
                 other => other.strip_prefix("--").or_else(|| other.strip_prefix("-c")),
             };
             match pair.and_then(|pair| pair.split_once('=')) {
-                Some((name, _)) if matches!(name.trim(), "config_file" | "hba_file" | "data_directory" | "listen_addresses" | "port" | "unix_socket_directories" | "logging_collector" | "log_directory") => {
+                Some((name, _))
+                    if matches!(
+                        name.trim(),
+                        "config_file"
+                            | "hba_file"
+                            | "data_directory"
+                            | "listen_addresses"
+                            | "port"
+                            | "unix_socket_directories"
+                            | "logging_collector"
+                            | "log_directory"
+                    ) =>
+                {
                     left.push(pair.unwrap_or_default().to_owned());
                 }
                 Some((name, value)) => {
@@ -117,7 +151,11 @@ impl Importer<'_> {
             section.set("set", Toml::Table(set));
         }
         if !left.is_empty() {
-            self.report.not_mapped(at, what, format!("left out, as the recipe decides these itself: {}", shorten(&left.join(" "))));
+            self.report.not_mapped(
+                at,
+                what,
+                format!("left out, as the recipe decides these itself: {}", shorten(&left.join(" "))),
+            );
         }
     }
 
@@ -126,17 +164,26 @@ impl Importer<'_> {
         // Within a shell's line the server's words stand behind its name.
         let line = words.join(" ");
         let inner = match words {
-            [sh, flag, script, ..] if sh.ends_with("sh") && flag.starts_with('-') => shell_words::split(script).unwrap_or_default(),
+            [sh, flag, script, ..] if sh.ends_with("sh") && flag.starts_with('-') => {
+                shell_words::split(script).unwrap_or_default()
+            }
             [script] if script.contains(' ') => shell_words::split(script).unwrap_or_default(),
             words => words.to_vec(),
         };
         let server = inner.iter().position(|word| word.rsplit('/').next().is_some_and(|name| known.program.contains(&name)));
-        let mut rest = inner[server.map_or(0, |at| at + 1)..].iter().take_while(|word| !matches!(word.as_str(), "&&" | "||" | ";" | "|" | "&")).peekable();
+        let mut rest = inner[server.map_or(0, |at| at + 1)..]
+            .iter()
+            .take_while(|word| !matches!(word.as_str(), "&&" | "||" | ";" | "|" | "&"))
+            .peekable();
         let mut set: Map2 = Vec::new();
         while let Some(word) = rest.next() {
             let Some(name) = word.strip_prefix("--") else {
                 if word.contains(".conf") {
-                    self.report.not_mapped(at, what.clone(), format!("{word} is a file of the container: write its lines into `set`"));
+                    self.report.not_mapped(
+                        at,
+                        what.clone(),
+                        format!("{word} is a file of the container: write its lines into `set`"),
+                    );
                 }
                 continue;
             };
@@ -154,7 +201,8 @@ impl Importer<'_> {
                     self.report.mapped(at, what.clone(), "--requirepass → password");
                     section.set("password", Toml::text(value));
                 }
-                "port" | "bind" | "dir" | "logfile" | "daemonize" | "protected-mode" | "loadmodule" | "masterauth" | "replicaof" | "slaveof" => {
+                "port" | "bind" | "dir" | "logfile" | "daemonize" | "protected-mode" | "loadmodule" | "masterauth"
+                | "replicaof" | "slaveof" => {
                     self.report.not_mapped(at, what.clone(), format!("--{name} is left out: the recipe decides it itself"));
                 }
                 name => set.push((name.to_owned(), Toml::text(value))),
@@ -207,18 +255,28 @@ impl Importer<'_> {
                         self.secrets.insert(secret.clone());
                         self.report.mapped(at, what, format!("password = \"${{secret.{secret}}}\""));
                     }
-                    _ => self.report.not_mapped(at, what, "a value out of a file: write it as ${VAR}, and the variable into .env"),
+                    _ => {
+                        self.report.not_mapped(at, what, "a value out of a file: write it as ${VAR}, and the variable into .env")
+                    }
                 }
                 continue;
             }
             if name == "POSTGRES_INITDB_ARGS" && known.recipe == "postgres" {
                 used.insert(name.clone());
-                self.report.not_mapped(at, draft.what(&format!("environment.{name}")), format!("devrun gives initdb its own arguments: {}", value.unwrap_or_default()));
+                self.report.not_mapped(
+                    at,
+                    draft.what(&format!("environment.{name}")),
+                    format!("devrun gives initdb its own arguments: {}", value.unwrap_or_default()),
+                );
                 continue;
             }
             if name == "POSTGRES_MULTIPLE_DATABASES" {
                 used.insert(name.clone());
-                self.report.not_mapped(at, draft.what(&format!("environment.{name}")), "make further databases in an `init` script");
+                self.report.not_mapped(
+                    at,
+                    draft.what(&format!("environment.{name}")),
+                    "make further databases in an `init` script",
+                );
                 continue;
             }
             let Some((_, becomes)) = known.env.iter().find(|(known, _)| *known == name) else { continue };
@@ -242,7 +300,11 @@ impl Importer<'_> {
                             section.set("password", Toml::text(password));
                             self.report.mapped(at, what, "user, password");
                         }
-                        None => self.report.not_mapped(at, what, "is no USER/PASSWORD that can be read here: write `user` and `password`; a password is always set"),
+                        None => self.report.not_mapped(
+                            at,
+                            what,
+                            "is no USER/PASSWORD that can be read here: write `user` and `password`; a password is always set",
+                        ),
                     }
                     continue;
                 }
@@ -252,7 +314,11 @@ impl Importer<'_> {
                 }
                 Becomes::Nothing(reason) => {
                     if *reason == "logins from this machine always need the password" {
-                        self.report.not_mapped(at, what, format!("{reason}: give clients ${{{}.url}} or ${{{}.password}}", draft.name, draft.name));
+                        self.report.not_mapped(
+                            at,
+                            what,
+                            format!("{reason}: give clients ${{{}.url}} or ${{{}.password}}", draft.name, draft.name),
+                        );
                     } else {
                         self.report.dropped(at, what, *reason);
                     }
@@ -289,7 +355,15 @@ impl Importer<'_> {
     }
 
     /// A mount that means something to the recipe.
-    pub(super) fn recipe_mount(&mut self, draft: &Draft, known: &Known, mount: &Mount, at: At, init: &mut Vec<String>, section: &mut Section) -> bool {
+    pub(super) fn recipe_mount(
+        &mut self,
+        draft: &Draft,
+        known: &Known,
+        mount: &Mount,
+        at: At,
+        init: &mut Vec<String>,
+        section: &mut Section,
+    ) -> bool {
         let what = draft.what("volumes");
         let target = mount.target.trim_end_matches('/');
         if target.starts_with(INIT) && matches!(known.recipe, "postgres" | "mariadb") {
@@ -308,7 +382,11 @@ impl Importer<'_> {
                 (Some(name), false) => {
                     let name = our_name(name);
                     match self.data.get(&name) {
-                        Some(other) => self.report.not_mapped(at, what, format!("`{other}` keeps its data in `{name}` already: this one has a volume of its own")),
+                        Some(other) => self.report.not_mapped(
+                            at,
+                            what,
+                            format!("`{other}` keeps its data in `{name}` already: this one has a volume of its own"),
+                        ),
                         None => {
                             self.report.mapped(at, what, format!("data = \"{name}\""));
                             self.data.insert(name.clone(), draft.name.clone());
@@ -325,7 +403,10 @@ impl Importer<'_> {
             }
             return true;
         }
-        if let Some((_, name)) = known.config.iter().find(|(path, _)| *path == target || path.rsplit_once('/').is_some_and(|(folder, _)| folder == target))
+        if let Some((_, name)) = known
+            .config
+            .iter()
+            .find(|(path, _)| *path == target || path.rsplit_once('/').is_some_and(|(folder, _)| folder == target))
             && let Some(source) = mount.source.as_deref().filter(|_| mount.bind)
         {
             let folder = !known.config.iter().any(|(path, _)| *path == target);
@@ -333,7 +414,13 @@ impl Importer<'_> {
             let Some(text) = self.absolute(&file, at).and_then(|path| (self.read)(&path)) else { return false };
             let path = self.path(&file, at);
             // A file that names nobody and nothing of the container can be used as it is.
-            let names: Vec<&str> = self.targets.iter().flat_map(|target| &target.hosts).map(String::as_str).filter(|host| host.len() > 1 && text.contains(&format!("{host}:"))).collect();
+            let names: Vec<&str> = self
+                .targets
+                .iter()
+                .flat_map(|target| &target.hosts)
+                .map(String::as_str)
+                .filter(|host| host.len() > 1 && text.contains(&format!("{host}:")))
+                .collect();
             let fits = names.is_empty() && !text.contains("${") && !matches!(known.recipe, "nginx" | "caddy" | "loki");
             if fits {
                 self.report.mapped(at, what, format!("render: {path}"));
@@ -341,7 +428,11 @@ impl Importer<'_> {
             } else {
                 let names = if names.is_empty() { String::new() } else { format!(" (it names {})", names.join(", ")) };
                 self.report.not_mapped(at, what, format!("{path} holds ports, paths and names of containers{names}: copy it, put ${{NAME.addr}} and ${{port}} there, and render it"));
-                section.below.push(format!("render = {{ {} = {} }}", super::super::emit::quoted(&format!("{path}.in")), super::super::emit::quoted(name)));
+                section.below.push(format!(
+                    "render = {{ {} = {} }}",
+                    super::super::emit::quoted(&format!("{path}.in")),
+                    super::super::emit::quoted(name)
+                ));
             }
             return true;
         }

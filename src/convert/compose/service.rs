@@ -51,10 +51,16 @@ impl Importer<'_> {
                 });
                 let buckets = buckets.collect();
                 section.set("buckets", Toml::List(buckets));
-                let on = all.iter().find(|other| matches!(&other.kind, Kind::Recipe { known, .. } if matches!(known.recipe, "minio" | "seaweedfs")));
+                let on = all.iter().find(
+                    |other| matches!(&other.kind, Kind::Recipe { known, .. } if matches!(known.recipe, "minio" | "seaweedfs")),
+                );
                 match on {
                     Some(on) => section.set("on", Toml::text(on.name.clone())),
-                    None => self.report.not_mapped(draft.key.at, draft.what("image"), "there is no MinIO in this file to make the buckets on: on = \"NAME\""),
+                    None => self.report.not_mapped(
+                        draft.key.at,
+                        draft.what("image"),
+                        "there is no MinIO in this file to make the buckets on: on = \"NAME\"",
+                    ),
                 }
             }
         }
@@ -89,6 +95,11 @@ impl Importer<'_> {
                 let here = relative(&draft.dir, &path);
                 text = if index == 0 && !here.contains('/') { format!("./{here}") } else { here };
             }
+            // In a container every address was its own; here it would be the machine's.
+            if text == "0.0.0.0" || text.starts_with("0.0.0.0:") || text.ends_with("=0.0.0.0") || text.contains("=0.0.0.0:") {
+                text = text.replace("0.0.0.0", "127.0.0.1");
+                self.report.mapped(at, draft.what("command"), "0.0.0.0 → 127.0.0.1: nothing is open to the network by itself");
+            }
             if let Some(port) = &port
                 && differs
                 && !port.container.contains('$')
@@ -105,8 +116,14 @@ impl Importer<'_> {
             }
             ours.push(text);
         }
-        if ours.first().is_some_and(|first| first.starts_with('/') && !["/bin/", "/usr/bin/", "/sbin/"].iter().any(|folder| first.starts_with(folder))) {
-            self.report.not_mapped(at, draft.what("command"), format!("{} is a path of the container: point `run` to the program here", ours[0]));
+        if ours.first().is_some_and(|first| {
+            first.starts_with('/') && !["/bin/", "/usr/bin/", "/sbin/"].iter().any(|folder| first.starts_with(folder))
+        }) {
+            self.report.not_mapped(
+                at,
+                draft.what("command"),
+                format!("{} is a path of the container: point `run` to the program here", ours[0]),
+            );
         }
         self.names_found(draft, at, "command", &found);
         let simple = ours.iter().all(|word| {
@@ -120,7 +137,11 @@ impl Importer<'_> {
         section.set("run", run);
         let dir = self.shown(&draft.dir);
         if dir != "." {
-            self.report.mapped(draft.get("working_dir").or(draft.get("build")).map_or(draft.key.at, |node| node.at), draft.what("working_dir"), format!("dir = \"{dir}\""));
+            self.report.mapped(
+                draft.get("working_dir").or(draft.get("build")).map_or(draft.key.at, |node| node.at),
+                draft.what("working_dir"),
+                format!("dir = \"{dir}\""),
+            );
             section.set("dir", Toml::text(dir));
         }
     }
@@ -133,7 +154,11 @@ impl Importer<'_> {
                 continue;
             }
             let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-            self.report.not_mapped(at, draft.what(what), format!("`{name}` is not run by devrun: the address became 127.0.0.1{port}, where yours must listen"));
+            self.report.not_mapped(
+                at,
+                draft.what(what),
+                format!("`{name}` is not run by devrun: the address became 127.0.0.1{port}, where yours must listen"),
+            );
         }
     }
 
@@ -157,7 +182,11 @@ impl Importer<'_> {
             return Toml::text("auto");
         }
         if number < 1024 && !wanted.contains('$') {
-            self.report.not_mapped(at, draft.what("ports"), format!("port {number} cannot be bound by an ordinary user: choose one from 1024, or run as root"));
+            self.report.not_mapped(
+                at,
+                draft.what("ports"),
+                format!("port {number} cannot be bound by an ordinary user: choose one from 1024, or run as root"),
+            );
         }
         Toml::number(&text)
     }
@@ -176,13 +205,26 @@ impl Importer<'_> {
                 if wanted == port.container {
                     self.report.mapped(*at, draft.what("ports"), format!("port = {line}"));
                 } else {
-                    self.report.mapped(*at, draft.what("ports"), format!("port = {line}: the container listened on {}, here the program must listen on $PORT", port.container));
-                    section.above.push(format!("In the container it listened on {}; here it must listen on $PORT.", port.container));
+                    self.report.mapped(
+                        *at,
+                        draft.what("ports"),
+                        format!(
+                            "port = {line}: the container listened on {}, here the program must listen on $PORT",
+                            port.container
+                        ),
+                    );
+                    section
+                        .above
+                        .push(format!("In the container it listened on {}; here it must listen on $PORT.", port.container));
                 }
                 section.set("port", value);
             } else {
                 let name = port_name(&port.container);
-                self.report.mapped(*at, draft.what("ports"), format!("ports.{name} = {line}: handed over as $PORT_{}", name.to_ascii_uppercase()));
+                self.report.mapped(
+                    *at,
+                    draft.what("ports"),
+                    format!("ports.{name} = {line}: handed over as $PORT_{}", name.to_ascii_uppercase()),
+                );
                 more.push((name, value));
             }
             if port.address.as_deref().is_some_and(|address| address == "0.0.0.0") {
@@ -239,7 +281,11 @@ impl Importer<'_> {
             let ours = match condition.as_str() {
                 "service_completed_successfully" if target.task => "completed",
                 "service_completed_successfully" => {
-                    self.report.not_mapped(at, what.clone(), format!("`{name}` stays up, so it never completes: it is waited for until it is started"));
+                    self.report.not_mapped(
+                        at,
+                        what.clone(),
+                        format!("`{name}` stays up, so it never completes: it is waited for until it is started"),
+                    );
                     "started"
                 }
                 "service_healthy" if target.task => "completed",
@@ -250,7 +296,11 @@ impl Importer<'_> {
                 }
                 "service_started" => "started",
                 other => {
-                    self.report.not_mapped(at, what.clone(), format!("there is no condition {other:?}: it is waited for until it is started"));
+                    self.report.not_mapped(
+                        at,
+                        what.clone(),
+                        format!("there is no condition {other:?}: it is waited for until it is started"),
+                    );
                     "started"
                 }
             };
@@ -264,16 +314,21 @@ impl Importer<'_> {
             return;
         }
         let value = if edges.iter().any(|edge| !edge.required || edge.restart) {
-            Toml::Table(edges.iter().map(|edge| {
-                let mut table = vec![("condition".to_owned(), Toml::text(edge.condition))];
-                if !edge.required {
-                    table.push(("required".to_owned(), Toml::Bool(false)));
-                }
-                if edge.restart {
-                    table.push(("restart".to_owned(), Toml::Bool(true)));
-                }
-                (edge.on.clone(), Toml::Table(table))
-            }).collect())
+            Toml::Table(
+                edges
+                    .iter()
+                    .map(|edge| {
+                        let mut table = vec![("condition".to_owned(), Toml::text(edge.condition))];
+                        if !edge.required {
+                            table.push(("required".to_owned(), Toml::Bool(false)));
+                        }
+                        if edge.restart {
+                            table.push(("restart".to_owned(), Toml::Bool(true)));
+                        }
+                        (edge.on.clone(), Toml::Table(table))
+                    })
+                    .collect(),
+            )
         } else {
             Toml::texts(edges.iter().map(|edge| format!("{}:{}", edge.on, edge.condition)))
         };
@@ -288,7 +343,11 @@ impl Importer<'_> {
                 .iter()
                 .filter_map(|(key, value)| {
                     if matches!(value.value, Value::List(_) | Value::Map(_)) {
-                        self.report.not_mapped(key.at, draft.what("environment"), format!("{} is {} where a text is wanted", key.name, value.kind()));
+                        self.report.not_mapped(
+                            key.at,
+                            draft.what("environment"),
+                            format!("{} is {} where a text is wanted", key.name, value.kind()),
+                        );
                         return None;
                     }
                     Some((key.name.clone(), value.scalar(), key.at))
@@ -358,7 +417,8 @@ impl Importer<'_> {
                 })?;
                 let host = values::with_defaults(&host)?;
                 let number = values::with_defaults(value)?.parse::<u16>().ok()?;
-                let target = self.targets.iter().find(|target| target.hosts.contains(&host) && target.present && target.has_port)?;
+                let target =
+                    self.targets.iter().find(|target| target.hosts.contains(&host) && target.present && target.has_port)?;
                 (target.main == Some(number)).then(|| format!("${{{}.port}}", target.name))
             });
             let text = match sibling {
@@ -373,7 +433,7 @@ impl Importer<'_> {
                 None => env.push((name.clone(), Toml::text(text))),
             }
         }
-        if let Some(node) = draft.get("environment") {
+        if let Some(node) = draft.get("environment").filter(|_| !env.is_empty()) {
             self.report.mapped(node.at, draft.what("environment"), format!("env: {} variables", env.len()));
         }
         if !env.is_empty() {
@@ -391,7 +451,9 @@ impl Importer<'_> {
         let mut files = Vec::new();
         for entry in entries {
             let (path, required) = match &entry.value {
-                Value::Map(_) => (entry.get("path").and_then(Node::scalar), entry.get("required").and_then(Node::truth).unwrap_or(true)),
+                Value::Map(_) => {
+                    (entry.get("path").and_then(Node::scalar), entry.get("required").and_then(Node::truth).unwrap_or(true))
+                }
                 _ => (entry.scalar(), true),
             };
             let Some(path) = path else { continue };
@@ -420,7 +482,11 @@ impl Importer<'_> {
         let mut bad = Vec::new();
         let timings = health::timings(node, &mut bad);
         for (node, key) in bad {
-            self.report.not_mapped(node.at, draft.what(&format!("healthcheck.{key}")), format!("{:?} is no value for it", node.scalar().unwrap_or_default()));
+            self.report.not_mapped(
+                node.at,
+                draft.what(&format!("healthcheck.{key}")),
+                format!("{:?} is no value for it", node.scalar().unwrap_or_default()),
+            );
         }
         let recipe = matches!(draft.kind, Kind::Recipe { .. });
         let main = draft.main();
@@ -436,7 +502,8 @@ impl Importer<'_> {
                 self.report.mapped(node.at, what.clone(), "pg_isready → ready.pg");
                 vec![("pg".to_owned(), Toml::Bool(true))]
             }
-            Some(Test::Redis) if matches!(&draft.kind, Kind::Recipe { known, .. } if matches!(known.recipe, "redis" | "valkey")) => {
+            Some(Test::Redis) if matches!(&draft.kind, Kind::Recipe { known, .. } if matches!(known.recipe, "redis" | "valkey")) =>
+            {
                 self.report.mapped(node.at, what.clone(), "redis-cli ping → ready.redis");
                 vec![("redis".to_owned(), Toml::text("PING"))]
             }
@@ -462,7 +529,13 @@ impl Importer<'_> {
                 let value = if own && port.parse() == Ok(main.unwrap_or_default()) {
                     Toml::Bool(true)
                 } else {
-                    Toml::text(self.value(draft, "HOST", &format!("{}:{port}", if own { "127.0.0.1" } else { &host }), node.at, false))
+                    Toml::text(self.value(
+                        draft,
+                        "HOST",
+                        &format!("{}:{port}", if own { "127.0.0.1" } else { &host }),
+                        node.at,
+                        false,
+                    ))
                 };
                 self.report.mapped(node.at, what.clone(), format!("ready.tcp = {}", value.line()));
                 vec![("tcp".to_owned(), value)]
@@ -479,9 +552,19 @@ impl Importer<'_> {
             }
         };
         if ready.is_empty() && !recipe {
-            self.report.not_mapped(node.at, what, "has no `test`: the image's own does not come along; give it ready = { http = \"/\" }");
+            self.report.not_mapped(
+                node.at,
+                what,
+                "has no `test`: the image's own does not come along; give it ready = { http = \"/\" }",
+            );
         }
-        ready.extend(timings);
+        for (key, value) in timings {
+            let value = match value {
+                Toml::Text(text) => Toml::text(self.text(&text, node.at, true)),
+                value => value,
+            };
+            ready.push((key, value));
+        }
         if !ready.is_empty() {
             section.set("ready", Toml::Table(ready));
         }
@@ -502,7 +585,11 @@ impl Importer<'_> {
     }
 
     fn command_probe(&mut self, draft: &Draft, node: &Node, command: Toml) -> Map2 {
-        self.report.mapped(node.at, draft.what("healthcheck"), format!("ready.cmd = {}: its programs come from PATH", shorten(&command.line())));
+        self.report.mapped(
+            node.at,
+            draft.what("healthcheck"),
+            format!("ready.cmd = {}: its programs come from PATH", shorten(&command.line())),
+        );
         vec![("cmd".to_owned(), command)]
     }
 
@@ -526,18 +613,37 @@ impl Importer<'_> {
                 continue;
             }
             match (&mount.source, mount.bind) {
-                (None, _) => self.report.dropped(item.at, what, format!("{target}: a volume without a name hides a folder of the container")),
+                (None, _) => self.report.dropped(
+                    item.at,
+                    what,
+                    format!("{target}: a volume without a name hides a folder of the container"),
+                ),
                 (Some(source), true) if source.contains("docker.sock") => {
-                    self.report.not_mapped(item.at, what, "there is no Docker to talk to: does this service make sense natively?");
+                    self.report.not_mapped(
+                        item.at,
+                        what,
+                        "there is no Docker to talk to: does this service make sense natively?",
+                    );
                 }
                 (Some(source), true) => {
                     let here = self.path(source, item.at);
-                    self.report.dropped(item.at, what, format!("{here}: natively files are where they are; what the container knew as {target} is {here}"));
+                    self.report.dropped(
+                        item.at,
+                        what,
+                        format!("{here}: natively files are where they are; what the container knew as {target} is {here}"),
+                    );
                 }
                 (Some(name), false) => {
                     let name = super::our_name(name);
                     self.volumes.insert(name.clone());
-                    self.report.mapped(item.at, what, format!("volumes: {name}; what was {target} is its folder: {}", if draft.task { "path it in the command" } else { "devrun says where" }));
+                    self.report.mapped(
+                        item.at,
+                        what,
+                        format!(
+                            "volumes: {name}; what was {target} is its folder: {}",
+                            if draft.task { "path it in the command" } else { "devrun says where" }
+                        ),
+                    );
                     if !further.contains(&name) {
                         further.push(name);
                     }

@@ -15,10 +15,18 @@ impl Importer<'_> {
                 "version" => self.report.dropped(key.at, "version", "compose itself ignores it"),
                 "name" => self.name(key.at, node),
                 "volumes" => self.named_volumes(node),
-                "networks" => self.report.dropped(key.at, "networks", "everything is on loopback; two copies of a stack go side by side with --instance"),
+                "networks" => self.report.dropped(
+                    key.at,
+                    "networks",
+                    "everything is on loopback; two copies of a stack go side by side with --instance",
+                ),
                 "secrets" => self.file_secrets(node),
-                "configs" => self.report.not_mapped(key.at, "configs", "files of containers: programs read them where they lie here"),
-                "models" => self.report.not_mapped(key.at, "models", "use = \"ollama\" and a task with models = [\"NAME\"] does the like"),
+                "configs" => {
+                    self.report.not_mapped(key.at, "configs", "files of containers: programs read them where they lie here")
+                }
+                "models" => {
+                    self.report.not_mapped(key.at, "models", "use = \"ollama\" and a task with models = [\"NAME\"] does the like")
+                }
                 other => self.report.not_mapped(key.at, other.to_owned(), "is no key that devrun knows"),
             }
         }
@@ -32,7 +40,11 @@ impl Importer<'_> {
 
     fn name(&mut self, at: At, node: &Node) {
         let text = node.scalar().and_then(|text| values::with_defaults(&text)).unwrap_or_default();
-        let name: String = text.to_ascii_lowercase().chars().filter(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || matches!(char, '_' | '-')).collect();
+        let name: String = text
+            .to_ascii_lowercase()
+            .chars()
+            .filter(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || matches!(char, '_' | '-'))
+            .collect();
         let name = name.trim_start_matches(['_', '-']).to_owned();
         if name.is_empty() {
             self.report.not_mapped(at, "name", "is no project's name: the folder's name is taken");
@@ -56,7 +68,11 @@ impl Importer<'_> {
             }
             let device = node.get("driver_opts").and_then(|node| node.get("device")).and_then(Node::scalar);
             if let Some(device) = device {
-                self.report.not_mapped(key.at, what, format!("lies in {device} for Docker; devrun keeps a folder of its own: path = \"FOLDER\" names another"));
+                self.report.not_mapped(
+                    key.at,
+                    what,
+                    format!("lies in {device} for Docker; devrun keeps a folder of its own: path = \"FOLDER\" names another"),
+                );
                 continue;
             }
             self.report.mapped(key.at, what, "a persistent volume; Docker's data in it does not come along");
@@ -78,7 +94,11 @@ impl Importer<'_> {
                 format!("{}{here}{}", &text[..start], &rest[end..])
             }
             None => {
-                self.report.not_mapped(at, draft.what(&format!("environment.{name}")), "names a file of the container: the program must find the secret elsewhere");
+                self.report.not_mapped(
+                    at,
+                    draft.what(&format!("environment.{name}")),
+                    "names a file of the container: the program must find the secret elsewhere",
+                );
                 text
             }
         }
@@ -92,7 +112,11 @@ impl Importer<'_> {
             match (node.get("file").and_then(Node::scalar), node.get("environment").and_then(Node::scalar)) {
                 (Some(file), _) if used => {
                     let path = self.path(&file, node.at);
-                    self.report.mapped(key.at, what, format!("generated unless secrets/infra/{} is there: copy {path} to it to keep its value", key.name));
+                    self.report.mapped(
+                        key.at,
+                        what,
+                        format!("generated unless secrets/infra/{} is there: copy {path} to it to keep its value", key.name),
+                    );
                 }
                 (Some(file), _) => {
                     let path = self.path(&file, node.at);

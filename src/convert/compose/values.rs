@@ -259,12 +259,7 @@ pub(crate) fn mount(node: &Node) -> Option<Mount> {
     if let Value::Map(_) = &node.value {
         let text = |key: &str| node.get(key).and_then(Node::scalar);
         let kind = text("type").unwrap_or_else(|| "volume".to_owned());
-        return Some(Mount {
-            source: text("source"),
-            target: text("target")?,
-            bind: kind == "bind",
-            tmpfs: kind == "tmpfs",
-        });
+        return Some(Mount { source: text("source"), target: text("target")?, bind: kind == "bind", tmpfs: kind == "tmpfs" });
     }
     split_volume(&node.scalar()?)
 }
