@@ -7,6 +7,7 @@ mod keys;
 mod kind;
 mod load;
 mod names;
+mod ready;
 mod recipe;
 mod service;
 mod top;
