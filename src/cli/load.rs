@@ -242,7 +242,9 @@ impl Read {
 pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Read, Failure> {
     let cwd = std::env::current_dir().unwrap_or_default();
     let mut sources = Vec::new();
-    for path in &project.files {
+    let (foreign, mapped) = super::foreign::leading(globals, project, wanted.warn)?;
+    sources.extend(mapped);
+    for path in project.files.iter().skip(foreign) {
         let text = fs::read_to_string(path).map_err(|error| {
             Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
                 .help("check the path after -f")
