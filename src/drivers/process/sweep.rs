@@ -154,7 +154,7 @@ fn claims(journal: &Journal, places: &Places) -> Claims {
                 && let Ok(meta) = std::fs::symlink_metadata(file.path())
                 && meta.is_file()
             {
-                claims.add_lock((meta.dev(), meta.ino()));
+                claims.add_lock((meta.dev(), meta.ino()), &file.path());
             }
         }
     }
