@@ -178,6 +178,9 @@ pub enum Verb {
     /// Show logs, also after the stack is down
     #[command(after_help = "Examples:\n  devrun logs -f\n  devrun logs -n 50 api worker\n  devrun logs --since 10m --grep error")]
     Logs(LogsArgs),
+    /// Sit down at a service's terminal (`tty = true`): keys go to it, Ctrl-] leaves
+    #[command(after_help = "Example:\n  devrun attach console        Ctrl-] leaves; the service goes on")]
+    Attach(AttachArgs),
     /// Show every state change, also after the stack is down
     #[command(after_help = "Examples:\n  devrun events -f\n  devrun events --json --since 10m")]
     Events(super::events::EventsArgs),
@@ -216,6 +219,17 @@ pub enum Verb {
     /// Validate the procfile; spawns nothing
     #[command(after_help = "Example:\n  devrun check")]
     Check(CheckArgs),
+    /// Write a first procfile from what lies in the folder
+    #[command(after_help = "Examples:\n  devrun init\n  devrun init -o -        show it, write nothing")]
+    Init(super::import::InitArgs),
+    /// Write a procfile from a compose or process-compose file, and say what did not come along
+    #[command(
+        after_help = "Examples:\n  devrun import docker-compose.yml\n  devrun import compose.yml compose.dev.yml -o procfile.toml\n  devrun import process-compose.yaml -o -"
+    )]
+    Import(super::import::ImportArgs),
+    /// Write the procfile in another format
+    #[command(after_help = "Examples:\n  devrun export compose -o compose.yml\n  devrun export procfile --mode prod")]
+    Export(super::export::ExportArgs),
     /// Say where a recipe's binaries are, and why those
     #[command(after_help = "Examples:\n  devrun which\n  devrun which postgres@16")]
     Which(super::binaries::WhichArgs),
@@ -469,6 +483,14 @@ pub struct LogsArgs {
     pub no_prefix: bool,
 }
 
+/// `attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+}
+
 /// `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -527,10 +549,6 @@ pub const PLANNED: &[&str] = &[
     "routes",
     "resources",
     "analyze",
-    "attach",
-    "init",
-    "import",
-    "export",
     "migrate",
     "snapshot",
     "backup",
