@@ -1,9 +1,11 @@
 //! What the verbs share that only look: the procfile's plan, what runs of it, and how JSON is printed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::config::{PortWant, PortWish};
 use crate::exit;
 use crate::model::{Failure, FailureKind, Plan, ServiceSpec, ServiceStatus, Snapshot};
 use crate::ui::term::data;
@@ -18,6 +20,8 @@ pub struct Seen {
     pub project: Project,
     /// As the procfile says now.
     pub plan: Arc<Plan>,
+    /// Ports that stand in no table: service and port name.
+    private: BTreeSet<(String, String)>,
     /// As the supervisor says; where none runs, as its last word was.
     pub snapshot: Snapshot,
 }
@@ -29,9 +33,11 @@ impl Seen {
     /// `Config` for a procfile with errors, `Elsewhere` when a supervisor does not answer.
     pub fn new(globals: &Globals, named: &[String]) -> Result<Self, Failure> {
         let project = load::project(globals)?;
-        let plan = load::plan(globals, &project, &Wanted { named: named.to_vec(), ..Wanted::look() })?;
+        let read = load::read(globals, &project, &Wanted { named: named.to_vec(), ..Wanted::look() })?;
+        let private = |want: &PortWant| want.wish == PortWish::Private;
+        let private = read.wants()?.ports.into_iter().filter(private).map(|want| (want.service, want.name)).collect();
         let snapshot = super::runtime()?.block_on(ps::snapshot(globals, &project))?;
-        Ok(Self { project, plan, snapshot })
+        Ok(Self { project, plan: read.plan, private, snapshot })
     }
     /// Whether a supervisor runs.
     #[must_use]
@@ -42,6 +48,11 @@ impl Seen {
     #[must_use]
     pub fn status(&self, spec: &ServiceSpec) -> Option<&ServiceStatus> {
         self.snapshot.services.iter().find(|service| service.name == spec.id.as_str())
+    }
+    /// Whether a port is `private`.
+    #[must_use]
+    pub fn is_private(&self, spec: &ServiceSpec, port: &str) -> bool {
+        [spec.id.as_str(), spec.service.as_str()].iter().any(|name| self.private.contains(&((*name).to_owned(), port.to_owned())))
     }
     /// What is in force of a port: that of the process that runs, else that of the procfile.
     #[must_use]

@@ -93,6 +93,7 @@ pub async fn boot(lock: InstanceLock, places: &Places, plan: Arc<Plan>, fetch: F
     for line in takeover::clear(places).await? {
         say(line);
     }
+    enough_files(&plan)?;
     // The sweep may have removed what a dead run left in the folders.
     runtime_dir::prepare(places)?;
     let internal =
@@ -127,9 +128,23 @@ fn fail_when_asked(engine: &EngineHandle) {
         let engine = engine.clone();
         tokio::spawn(async move {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            engine.fail(text);
+            engine.interfere(move || panic!("asked to fail, with {text}"));
         });
     }
+}
+
+/// Each service costs us two log pipes, and the keeper those, its pidfd and, at the start, four more: told before anything is
+/// started, as a supervisor without descriptors can hardly do anything orderly.
+fn enough_files(plan: &Plan) -> Result<(), Failure> {
+    use nix::sys::resource::{Resource, getrlimit};
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    let needed = 40 + 4 * plan.services.len() as u64;
+    if hard >= needed {
+        return Ok(());
+    }
+    let count = plan.services.len();
+    Err(Failure::new(FailureKind::Config, format!("{count} services need some {needed} open files, and the limit is {hard}"))
+        .help(format!("raise it (`ulimit -n {}`), or start fewer: devrun up SERVICE", needed.next_power_of_two().max(1024))))
 }
 
 fn run_id() -> Result<String, Failure> {

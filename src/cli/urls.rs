@@ -41,7 +41,7 @@ pub fn urls(globals: &Globals, args: &TableArgs, _term: Term) -> Result<i32, Fai
         .plan
         .services
         .values()
-        .filter(|spec| spec.kind == Kind::Service)
+        .filter(|spec| spec.kind == Kind::Service && !seen.is_private(spec, "main"))
         .filter_map(|spec| {
             let status = seen.status(spec);
             let live = status.filter(|_| seen.running()).and_then(|status| status.url.clone());
@@ -98,7 +98,7 @@ pub fn ports(globals: &Globals, args: &TableArgs, _term: Term) -> Result<i32, Fa
     let mut found = Vec::new();
     let mut holders = Vec::new();
     for spec in seen.plan.services.values().filter(|spec| !matches!(spec.launch, Launch::External { .. })) {
-        for (name, port) in seen.ports(spec) {
+        for (name, port) in seen.ports(spec).iter().filter(|(name, _)| !seen.is_private(spec, name)) {
             let holder = ports::check_free(&spec.bind, *port).err();
             found.push(Port {
                 name: spec.id.to_string(),

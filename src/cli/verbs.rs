@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::engine::FeedItem;
 use crate::exit;
 use crate::model::{Command, Failure, FailureKind, Plan, ServiceId, Signal, State};
 use crate::ui::progress::ProgressView;
@@ -57,7 +58,7 @@ pub fn stop(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Fail
     super::runtime()?.block_on(async {
         let (mut session, status) = session(&project).await?;
         let targets = ids(&status.snapshot, &args.services)?;
-        let watched: Vec<ServiceId> = if targets.is_empty() {
+        let mut watched: Vec<ServiceId> = if targets.is_empty() {
             status.snapshot.services.iter().filter_map(|service| ServiceId::parse(&service.name).ok()).collect()
         } else {
             targets.clone()
@@ -72,13 +73,20 @@ pub fn stop(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Fail
                         service.name == id.as_str() && (service.state.is_live() || service.state == State::BackingOff)
                     })
                 };
-                if !watched.iter().any(live) {
+                watched.retain(live);
+                if watched.is_empty() {
                     return Ok(exit::DONE);
                 }
             }
             tokio::select! {
                 item = session.next() => match item? {
-                    Some(item) => view.item(&item),
+                    Some(item) => {
+                        view.item(&item);
+                        // It had ended, even if somebody has started it again since.
+                        if let FeedItem::Stopped(report) = &item {
+                            watched.retain(|id| *id != report.id);
+                        }
+                    }
                     None => return Ok(exit::DONE),
                 },
                 code = signals.next() => return Ok(code),

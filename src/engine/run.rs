@@ -57,7 +57,7 @@ enum Request {
     Attach(ServiceId, oneshot::Sender<Result<Attachment, Failure>>),
     Changes(Arc<Plan>, oneshot::Sender<BTreeMap<ServiceId, (String, String)>>),
     #[cfg(debug_assertions)]
-    Fail(String),
+    Do(Box<dyn FnOnce() + Send>),
 }
 
 /// Asks the engine from anywhere.
@@ -104,10 +104,10 @@ impl EngineHandle {
         self.requests.send(Request::Changes(plan, sender)).ok()?;
         receiver.await.ok()
     }
-    /// Makes the engine panic, for the test of what is left then. Not in a release.
+    /// Does something in the engine's task, for the test of what is left when it panics. Not in a release.
     #[cfg(debug_assertions)]
-    pub fn fail(&self, text: String) {
-        let _ended = self.requests.send(Request::Fail(text));
+    pub fn interfere(&self, work: impl FnOnce() + Send + 'static) {
+        let _ended = self.requests.send(Request::Do(Box::new(work)));
     }
     /// What only the engine knows of a service, for `inspect`.
     pub async fn inspect(&self, id: ServiceId) -> Option<serde_json::Value> {
@@ -345,7 +345,7 @@ impl Engine {
                 }
             }
             #[cfg(debug_assertions)]
-            Request::Fail(text) => panic!("asked to fail, with {text}"),
+            Request::Do(work) => work(),
             Request::Inspect(id, reply) => {
                 let _gone = reply.send(self.inspect(&id));
             }

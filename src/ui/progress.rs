@@ -131,11 +131,9 @@ impl ProgressView {
                 bar.set_message(paint(color, code, safe(&text)));
                 if done { bar.disable_steady_tick() } else { bar.enable_steady_tick(Duration::from_millis(200)) }
             }
-            None if self.term.progress == Progress::Plain => {
-                // What was so before we looked is no change.
-                if !first && !same {
-                    say(format!("{name:width$}  {}", safe(&text), width = self.width));
-                }
+            // What was so before we looked is no change.
+            None if self.term.progress == Progress::Plain && !first && !same => {
+                say(format!("{name:width$}  {}", safe(&text), width = self.width));
             }
             None => {}
         }

@@ -214,9 +214,10 @@ fn o10_without_its_keeper_logs_go_on_codes_are_right_and_a_new_one_comes() {
 
 #[test]
 fn o11_zombies_of_a_service_are_reaped() {
-    let project = up(
-        "[services.z]\nrun = \"{svc:z} --zombies 150 --children 1\"\n[services.other]\nrun = \"sh -c 'sleep 1; exit 3' {token}\"\nrestart = \"no\"\n",
-    );
+    // 500 in `scripts/soak`.
+    let many = if std::env::var_os("DEVRUN_SOAK_ROUNDS").is_some() { "500" } else { "150" };
+    let text = "[services.z]\nrun = \"{svc:z} --zombies {many} --children 1\"\n[services.other]\nrun = \"sh -c 'sleep 1; exit 3' {token}\"\nrestart = \"no\"\n";
+    let project = up(&text.replace("{many}", many));
     let keeper = project.keepers()[0].pid;
     let zombies = || {
         let mut count = 0;

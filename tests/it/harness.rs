@@ -27,12 +27,20 @@ use tempfile::TempDir;
 /// Generous, as the machine that runs the tests may be busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The binary under test.
-const DEVRUN: &str = env!("CARGO_BIN_EXE_devrun");
+/// The binary under test; `DEVRUN_TEST_BINARY` names a copy where another user could not reach the original.
+fn devrun() -> PathBuf {
+    std::env::var_os("DEVRUN_TEST_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_devrun")), PathBuf::from)
+}
+
+/// Says that a case cannot be run here, and why; the table of `scripts/soak` shows it.
+pub fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
 
 /// The fixture that misbehaves on demand. Cargo builds examples before it runs tests, but names no path for them.
 pub fn testsvc() -> PathBuf {
-    let folder = Path::new(DEVRUN).parent().expect("the binary lies in a folder");
+    let devrun = devrun();
+    let folder = devrun.parent().expect("the binary lies in a folder");
     let path = folder.join("examples/testsvc");
     assert!(path.exists(), "{} is missing: run `cargo build --example testsvc`", path.display());
     path
@@ -402,7 +410,7 @@ impl Project {
         if let Ok(value) = std::env::var("DEVRUN_NO_CGROUP") {
             env.insert("DEVRUN_NO_CGROUP".to_owned(), value);
         }
-        Self { folder, token, env, user: None, devrun: PathBuf::from(DEVRUN), testsvc: testsvc() }
+        Self { folder, token, env, user: None, devrun: devrun(), testsvc: testsvc() }
     }
 
     /// Writes `procfile.toml`. `{svc:NAME}` becomes the fixture with a token of its own, `{token}` the run's token,
@@ -461,11 +469,6 @@ impl Project {
     /// The throw-away folder around the project: home, runtime directory and the like lie in it.
     pub fn root(&self) -> &Path {
         self.folder.path()
-    }
-
-    /// The binary as this project runs it.
-    pub fn binary(&self) -> &Path {
-        &self.devrun
     }
 
     /// A path in the project's folder.

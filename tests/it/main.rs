@@ -1,7 +1,17 @@
 //! Everything that needs the operating system or the whole binary, in one test binary, as each one links everything.
 
+mod case_concurrent;
+mod case_config;
+mod case_init;
+mod case_logs;
 mod case_orphans;
+mod case_planted;
+mod case_restart;
+mod case_root;
+mod case_scale;
+mod case_security;
 mod case_signals;
+mod case_time;
 mod config;
 mod failing;
 mod fetch;

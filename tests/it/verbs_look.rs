@@ -129,6 +129,20 @@ fn urls_and_ports_as_tables_and_json() {
 }
 
 #[test]
+fn urls_and_ports_leave_private_ports_out() {
+    let project = Project::new().procfile(
+        "[services.hidden]\nrun = \"sleep 1000\"\nport = \"private\"\n[services.shown]\nrun = \"sleep 1000\"\nport = \"auto\"\nports = { inner = \"private\" }\n",
+    );
+    project.run(&["up", "-d"]).code(0);
+    for verb in ["urls", "ports"] {
+        let json = project.run(&[verb, "--json"]).code(0).json();
+        assert_eq!(json.as_array().map(Vec::len), Some(1), "{verb}: {json:#}");
+        assert_eq!(json[0]["name"], "shown");
+    }
+    project.run(&["down"]).code(0);
+}
+
+#[test]
 fn graph_in_four_formats() {
     let project = up(STACK);
     let text = project.run(&["graph"]).code(0).stdout;
@@ -238,8 +252,8 @@ fn ls_lists_stacks_also_dead_ones() {
     assert_eq!((&stack["project"], &stack["status"]), (&Value::from("shop"), &Value::from("running")), "{stack:#}");
     assert_eq!((&stack["services"], &stack["running"]), (&Value::from(2), &Value::from(2)));
     project.run(&["ls"]).code(0).says("shop");
-    project.kill_both();
-    assert_eq!(mine(&project)["status"], "dead");
+    crate::harness::signal(project.supervisor(), nix::sys::signal::Signal::SIGKILL);
+    eventually("a dead stack", PATIENCE, || (mine(&project)["status"] == "dead").then_some(()));
     project.run(&["down"]).code(0);
     assert_eq!(mine(&project), Value::Null);
 }

@@ -65,6 +65,21 @@ fn exec_hands_out_no_mark_and_survives_an_emergency() {
 }
 
 #[test]
+fn exec_and_shell_have_the_terminal_where_there_is_one() {
+    let project = project().env("SHELL", "/bin/sh").env("PS1", "ready> ");
+    let terminal = project.terminal(&["exec", "api", "--", "sh", "-c", "test -t 0 && test -t 1 && stty size; exit 3"]);
+    terminal.outcome().code(3).says("30 100");
+    let mut terminal = project.terminal(&["shell", "api"]);
+    terminal.send(b"echo level=$LEVEL\r");
+    terminal.wait_for("level=info");
+    // Ctrl-C is the shell's, and does not end it.
+    terminal.interrupt();
+    terminal.wait_for("^C\r\nready> ");
+    terminal.send(b"echo still here; exit 6\r");
+    terminal.outcome().code(6).says("still here");
+}
+
+#[test]
 fn shell_reads_commands_from_a_pipe() {
     let project = project().env("SHELL", "/bin/sh");
     let out = project.run_in_shell("echo 'echo $LEVEL; pwd; exit 5' | \"$0\" shell api");

@@ -221,7 +221,8 @@ impl Search {
         let mut rejected = Vec::new();
         if !has_place(&self.spec) && aim != Aim::Store {
             let recipe = &self.recipe.recipe;
-            let (found, notes) = search::system(recipe, &self.catalog, &self.request, &self.options.env, &self.cancel);
+            let answers = search::Answers::kept_in(self.options.store.join("system.json"));
+            let (found, notes) = search::system(recipe, &self.catalog, &self.request, &self.options.env, &answers, &self.cancel);
             if let Some(found) = found {
                 let why = if self.request.is_any() {
                     format!("found in {}", found.folder.display())

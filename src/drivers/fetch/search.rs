@@ -185,6 +185,50 @@ pub fn ask_version(
     }
 }
 
+/// What system servers said of their versions, so that a warm start runs none of them. An answer holds as long as the file
+/// is the same one (size, times and inode); a file of answers that is lost or damaged costs a few milliseconds.
+#[derive(Debug, Default)]
+pub struct Answers {
+    file: Option<PathBuf>,
+}
+
+impl Answers {
+    /// Kept in this file.
+    #[must_use]
+    pub fn kept_in(file: PathBuf) -> Self {
+        Self { file: Some(file) }
+    }
+    fn read(&self) -> BTreeMap<String, String> {
+        let bytes = self.file.as_ref().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+    fn key(path: &Path) -> Option<String> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = std::fs::metadata(path).ok()?;
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        Some(format!("{} {} {} {times:?}", path.display(), meta.len(), meta.ino()))
+    }
+    fn known(&self, path: &Path) -> Option<String> {
+        self.file.as_ref()?;
+        self.read().remove(&Self::key(path)?)
+    }
+    fn note(&self, path: &Path, version: &str) {
+        let (Some(file), Some(key)) = (&self.file, Self::key(path)) else { return };
+        let mut answers = self.read();
+        let prefix = format!("{} ", path.display());
+        answers.retain(|known, _| !known.starts_with(&prefix));
+        answers.insert(key, version.to_owned());
+        let written = serde_json::to_vec(&answers).map_err(std::io::Error::from).and_then(|bytes| {
+            if let Some(folder) = file.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            crate::drivers::runtime_dir::replace(file, &bytes)
+        });
+        // A cache that cannot be written is asked again next time.
+        drop(written);
+    }
+}
+
 /// The first complete folder whose server's version will do, and why others would not.
 #[must_use]
 pub fn system(
@@ -192,6 +236,7 @@ pub fn system(
     catalog: &Catalog,
     request: &Request,
     env: &BTreeMap<String, String>,
+    answers: &Answers,
     cancel: &Cancel,
 ) -> (Option<Found>, Vec<String>) {
     let mut rejected = Vec::new();
@@ -215,7 +260,13 @@ pub fn system(
         if !asked.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone())) {
             continue;
         }
-        match ask_version(&folder.join(server), &catalog.version_args, &BTreeMap::new(), env, cancel) {
+        let path = folder.join(server);
+        let answer = match answers.known(&path) {
+            Some(version) => Ok(version),
+            None => ask_version(&path, &catalog.version_args, &BTreeMap::new(), env, cancel)
+                .inspect(|version| answers.note(&path, version)),
+        };
+        match answer {
             Ok(version) if request.admits(&version) => return (Some(Found { version, tools, folder }), rejected),
             Ok(version) if version.is_empty() => rejected.push(format!("{} does not say its version", folder.display())),
             Ok(version) => rejected.push(format!("{} has {version}", folder.display())),
@@ -261,16 +312,17 @@ mod tests {
         let recipe = recipe(&["made-upd", "made-init", "psql"]);
         let catalog = Catalog::of("made-up").unwrap();
         let env = path_of(&[&half, &old, &new]);
-        let (found, rejected) = system(&recipe, &catalog, &Request::new(Some("2")), &env, &Cancel::default());
+        let (found, rejected) =
+            system(&recipe, &catalog, &Request::new(Some("2")), &env, &Answers::default(), &Cancel::default());
         let found = found.unwrap();
         assert_eq!((found.version.as_str(), &found.folder), ("2.4", &new));
         assert!(found.tools.contains_key("psql"));
         assert_eq!(rejected.len(), 2, "{rejected:?}");
-        let (found, _) = system(&recipe, &catalog, &Request::new(None), &env, &Cancel::default());
+        let (found, _) = system(&recipe, &catalog, &Request::new(None), &env, &Answers::default(), &Cancel::default());
         let found = found.unwrap();
         assert_eq!(found.folder, old);
         assert!(!found.tools.contains_key("psql"), "a client came from another folder");
-        assert_eq!(system(&recipe, &catalog, &Request::new(Some("3")), &env, &Cancel::default()).0, None);
+        assert_eq!(system(&recipe, &catalog, &Request::new(Some("3")), &env, &Answers::default(), &Cancel::default()).0, None);
     }
 
     #[test]
@@ -298,7 +350,8 @@ mod tests {
         std::os::unix::fs::symlink(real.join("made-upd"), links.join("made-upd")).unwrap();
         let recipe = recipe(&["made-upd", "made-init", "psql"]);
         let catalog = Catalog::of("made-up").unwrap();
-        let (found, _) = system(&recipe, &catalog, &Request::new(None), &path_of(&[&links]), &Cancel::default());
+        let (found, _) =
+            system(&recipe, &catalog, &Request::new(None), &path_of(&[&links]), &Answers::default(), &Cancel::default());
         let found = found.unwrap();
         assert_eq!(found.folder, real);
         assert_eq!(found.tools.len(), 3);
@@ -310,7 +363,8 @@ mod tests {
         script(&root.path().join("made-upd"), "echo cannot load >&2; exit 127");
         let catalog = Catalog::of("made-up").unwrap();
         let env = path_of(&[root.path()]);
-        let (found, rejected) = system(&recipe(&["made-upd"]), &catalog, &Request::new(None), &env, &Cancel::default());
+        let (found, rejected) =
+            system(&recipe(&["made-upd"]), &catalog, &Request::new(None), &env, &Answers::default(), &Cancel::default());
         assert_eq!(found, None);
         assert!(rejected[0].contains("cannot load"), "{rejected:?}");
     }

@@ -222,6 +222,10 @@ impl Follower {
             let files = generations(&self.folder, id);
             let inodes: Vec<Option<u64>> = files.iter().map(|(log, _)| fs::metadata(log).map(|meta| meta.ino()).ok()).collect();
             let known = inodes.iter().position(|inode| *inode == Some(position.inode));
+            // A number that came round again is another file, and where ours ended is not in it.
+            let known = known.filter(|number| fs::metadata(&files[*number].0).is_ok_and(|meta| meta.len() >= position.offset));
+            let lost = position.inode != 0 && known.is_none() && !files.is_empty();
+            let before = found.len();
             for (number, (log, index)) in files.iter().enumerate().skip(known.unwrap_or(0)) {
                 let live = number + 1 == files.len();
                 let Some(inode) = inodes[number] else { continue };
@@ -231,6 +235,11 @@ impl Follower {
                 if live {
                     *position = Position { inode, offset };
                 }
+            }
+            if lost {
+                let micros = found.get(before).map_or(0, |line: &LogLine| line.micros);
+                let bytes = b"some of its output was missed: it was rotated away before it could be shown".to_vec();
+                found.insert(before, LogLine { id: id.clone(), stream: LogStream::Devrun, micros, bytes });
             }
         }
         found.sort_by_key(|line| line.micros);
@@ -313,6 +322,23 @@ mod tests {
         assert_eq!(previous(), "second");
         log.begin(40);
         assert_eq!(previous(), "third");
+    }
+
+    #[test]
+    fn a_follower_that_was_left_behind_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = LogSpec { max_size: ByteSize(20), max_files: 2, ..LogSpec::default() };
+        let mut log = LogFile::open(dir.path(), &id("a"), &spec).unwrap();
+        log.append(LogStream::Stdout, 1, b"old\n");
+        let mut follower = Follower::new(dir.path(), &[id("a")]);
+        for number in 0..50 {
+            log.append(LogStream::Stdout, number, format!("new {number}\n").as_bytes());
+        }
+        let lines = follower.poll();
+        assert_eq!(lines[0].stream, LogStream::Devrun, "{lines:?}");
+        assert!(lines[0].bytes.starts_with(b"some of its output was missed"));
+        assert_eq!(lines.last().unwrap().bytes, b"new 49");
+        assert!(follower.poll().is_empty(), "said once");
     }
 
     #[test]

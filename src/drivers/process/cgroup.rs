@@ -57,15 +57,16 @@ impl Groups {
     pub fn path(&self) -> &Path {
         &self.base
     }
-    /// Makes a process's folder and opens what the child writes itself into.
+    /// Makes a process's folder and opens it; a child is made in it, or writes itself into its `cgroup.procs`.
     ///
     /// # Errors
     /// What the system says; the process is then started without one.
     pub fn group(&self, spec: &SpawnSpec) -> io::Result<(Group, File)> {
         let path = self.recorded(spec);
         fs::create_dir(&path)?;
-        match OpenOptions::new().write(true).open(path.join("cgroup.procs")) {
-            Ok(file) => Ok((Group { path }, file)),
+        let writable = OpenOptions::new().write(true).open(path.join("cgroup.procs"));
+        match writable.and_then(|_| File::open(&path)) {
+            Ok(folder) => Ok((Group { path }, folder)),
             Err(error) => {
                 remove(&path);
                 Err(error)

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use crate::model::keeper::{ProcessId, Role};
 
@@ -43,6 +44,13 @@ impl fmt::Display for Evidence {
     }
 }
 
+/// The folder's name and the file's own: the part of a lock's path that is the same in every mount namespace. The folder is
+/// called by the hash of the project's path.
+fn tail(path: &Path) -> PathBuf {
+    let names: Vec<_> = path.components().rev().take(2).collect();
+    names.into_iter().rev().collect()
+}
+
 /// A process that the evidence ties to one of ours; `None`: to the run, but to none in particular.
 pub type Claimed = (Option<ProcessId>, Evidence);
 
@@ -63,6 +71,9 @@ pub struct Claims {
     sessions: HashMap<i32, ProcessId>,
     groups: HashMap<String, ProcessId>,
     locks: HashMap<(u64, u64), Vec<ProcessId>>,
+    /// Under which names the locks were opened. A lock file that is gone leaves its number to whatever is made next, and
+    /// that may be the lock of another project.
+    names: HashMap<(u64, u64), Vec<PathBuf>>,
     marks: HashMap<(String, String), Vec<ProcessId>>,
 }
 
@@ -84,6 +95,7 @@ impl Claims {
         if let Some(group) = &claim.group {
             self.groups.insert(group.clone(), entry.process);
         }
+        self.add_lock(claim.lock, &entry.lock);
         self.locks.entry(claim.lock).or_default().push(entry.process);
         self.marks.entry(claim.marks.clone()).or_default().push(entry.process);
         self.claims.insert(entry.process, claim);
@@ -95,8 +107,12 @@ impl Claims {
         }
     }
     /// Counts the holders of a lock file that no entry speaks of.
-    pub fn add_lock(&mut self, file: (u64, u64)) {
+    pub fn add_lock(&mut self, file: (u64, u64), path: &Path) {
         self.locks.entry(file).or_default();
+        let (names, name) = (self.names.entry(file).or_default(), tail(path));
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
     /// Forgets a process whose tree is empty.
     pub fn remove(&mut self, process: ProcessId) {
@@ -152,7 +168,9 @@ impl Claims {
         if self.locks.is_empty() {
             return None;
         }
-        let (file, offset) = procfs::holds_file(pid, |file| self.locks.contains_key(&file))?;
+        let (file, offset) = procfs::holds_file(pid, |file, path| {
+            self.locks.contains_key(&file) && self.names.get(&file).is_some_and(|names| names.contains(&tail(path)))
+        })?;
         let list = self.locks.get(&file)?;
         if list.contains(&offset) { Some(Some(offset)) } else { Some(self.best(list)) }
     }

@@ -205,9 +205,18 @@ impl Forker {
             given: self.given,
             _words: all,
         };
+        let mut prepared = prepared;
         // SAFETY: the process has one thread; the child runs `child`, which makes only async-signal-safe calls and never
         // returns.
-        let pid = unsafe { libc::fork() };
+        let pid = unsafe {
+            match prepared.cgroup.and_then(|folder| clone_into(folder)) {
+                Some(pid) => {
+                    prepared.cgroup = None;
+                    pid
+                }
+                None => libc::fork(),
+            }
+        };
         match pid {
             -1 => Err(Failed::at("fork")(io::Error::last_os_error())),
             0 => {
@@ -331,6 +340,34 @@ pub(super) unsafe fn reset_signals() {
     }
 }
 
+/// `CLONE_INTO_CGROUP` of linux/sched.h; libc's constant is too narrow for it.
+const INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Forks straight into a cgroup (clone3(2), Linux 5.7). A child that moves itself there by a write makes the kernel wait for
+/// all processors first, 10 to 30 ms unless another one has just done so. `None`: not to be had, nothing was forked.
+///
+/// # Safety
+/// As for `fork`: only in a process with one thread.
+unsafe fn clone_into(folder: RawFd) -> Option<libc::pid_t> {
+    let mut arguments: libc::clone_args = libc::clone_args {
+        flags: INTO_CGROUP,
+        pidfd: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: u64::try_from(folder).ok()?,
+    };
+    // SAFETY: without a stack of its own the child goes on in a copy of ours, as after `fork`; the structure is the size that
+    // is passed along.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
+    if pid < 0 { None } else { libc::pid_t::try_from(pid).ok() }
+}
+
 /// The child, from fork to exec.
 ///
 /// # Safety
@@ -340,9 +377,13 @@ unsafe fn child(p: &Prepared<'_>) -> ! {
     // parent prepared and the fork copied.
     unsafe {
         libc::close(p.release_writer);
-        if let Some(fd) = p.cgroup {
+        if let Some(folder) = p.cgroup {
             // Refused: the tree is followed without it.
-            libc::write(fd, c"0".as_ptr().cast(), 1);
+            let fd = libc::openat(folder, c"cgroup.procs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            if fd >= 0 {
+                libc::write(fd, c"0".as_ptr().cast(), 1);
+                libc::close(fd);
+            }
         }
         if libc::setsid() < 0 {
             give_up(p.errors, SESSION);

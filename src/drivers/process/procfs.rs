@@ -3,8 +3,11 @@
 //! Owns parsing only. Everything here may name a process that is gone a moment later, so every answer is an `Option` and
 //! whoever signals checks once more (`signal.rs`).
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// The variable by which a process shows whose run it belongs to.
 pub const RUN_MARK: &str = "DEVRUN_RUN_ID";
@@ -170,13 +173,17 @@ pub fn cgroup(pid: i32) -> Option<String> {
     Some(format!("{}/{}", parts.next()?, parts.next()?))
 }
 
-/// The first descriptor that is open on one of these files (device, inode), with its offset.
+/// The first descriptor that is open on one of these files (device, inode, and the name it was opened by), with its offset.
 #[must_use]
-pub fn holds_file(pid: i32, wanted: impl Fn((u64, u64)) -> bool) -> Option<((u64, u64), u64)> {
+pub fn holds_file(pid: i32, wanted: impl Fn((u64, u64), &Path) -> bool) -> Option<((u64, u64), u64)> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten() {
         let Ok(meta) = fs::metadata(entry.path()) else { continue };
         let key = (meta.dev(), meta.ino());
-        if meta.is_file() && wanted(key) {
+        let name = || {
+            let link = fs::read_link(entry.path()).unwrap_or_default().into_os_string().into_vec();
+            PathBuf::from(OsString::from_vec(link.strip_suffix(b" (deleted)").unwrap_or(&link).to_vec()))
+        };
+        if meta.is_file() && wanted(key, &name()) {
             let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", entry.file_name().to_string_lossy()));
             let offset = info.ok().and_then(|text| text.lines().next()?.strip_prefix("pos:")?.trim().parse().ok());
             return Some((key, offset.unwrap_or(0)));

@@ -140,7 +140,7 @@ pub fn scan(claims: &Claims, limits: &Limits) -> Vec<Found> {
 fn claims(journal: &Journal, places: &Places) -> Claims {
     let mut claims = Claims::default();
     for entry in current(journal) {
-        claims.add(entry, identity::holds(&entry.identity));
+        claims.add(&entry, identity::holds(&entry.identity));
     }
     if let Some(header) = &journal.header
         && header.boot == identity::boot_id()
@@ -154,15 +154,24 @@ fn claims(journal: &Journal, places: &Places) -> Claims {
                 && let Ok(meta) = std::fs::symlink_metadata(file.path())
                 && meta.is_file()
             {
-                claims.add_lock((meta.dev(), meta.ino()));
+                claims.add_lock((meta.dev(), meta.ino()), &file.path());
             }
         }
     }
     claims
 }
 
-fn current(journal: &Journal) -> impl Iterator<Item = &Entry> {
-    journal.live.values().filter(|entry| entry.identity.boot == identity::boot_id() && entry.identity.pid > 1)
+/// The entries of this boot. A lock file that is gone says nothing any more: file systems give its number to the next file,
+/// and whoever holds that one is a stranger.
+fn current(journal: &Journal) -> impl Iterator<Item = Entry> {
+    let ours = journal.live.values().filter(|entry| entry.identity.boot == identity::boot_id() && entry.identity.pid > 1);
+    ours.cloned().map(|mut entry| {
+        let now = std::fs::symlink_metadata(&entry.lock).ok().filter(std::fs::Metadata::is_file);
+        if now.is_none_or(|meta| (meta.dev(), meta.ino()) != entry.lock_file) {
+            entry.lock_file = (0, 0);
+        }
+        entry
+    })
 }
 
 /// Everything of an earlier run that lives, without touching it. Empty: a new run may begin its own journal.
@@ -261,7 +270,7 @@ fn gently(journal: &Journal, places: &Places, limits: &Limits, seen: &mut BTreeM
     let mut trees = Trees::new(Waits::Known);
     for entry in current(journal) {
         let lives = identity::holds(&entry.identity);
-        trees.add(entry.clone(), Kin::Foreign, None, !lives);
+        trees.add(entry, Kin::Foreign, None, !lives);
     }
     let mut orderly = Orderly::default();
     let mut found = scan(&claims(journal, places), limits);
@@ -339,5 +348,62 @@ fn kill_proved(member: &Found, claims: &Claims, limits: &Limits) {
     match opened {
         Some(pidfd) => drop(signal::send(&pidfd, libc::SIGKILL)),
         None => drop(signal::send_checked(pid, start, libc::SIGKILL)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::keeper::{Role, RunAs, SpawnSpec, StopOrder};
+    use crate::model::{ServiceName, Signal, StopTo};
+    use std::os::fd::AsFd;
+    use std::process::{Command, Stdio};
+
+    /// Two projects in one `/tmp`: the first one's lock is long deleted, and its number is that of a file of the other's.
+    #[test]
+    fn a_deleted_locks_number_is_no_evidence() {
+        let dir = tempfile::tempdir().unwrap();
+        let (lock, other) = (dir.path().join("api.alive"), dir.path().join("stranger"));
+        let file = std::fs::File::create(&other).unwrap();
+        let number = (file.metadata().unwrap().dev(), file.metadata().unwrap().ino());
+        let held = Stdio::from(file.as_fd().try_clone_to_owned().unwrap());
+        let mut stranger = Command::new("sleep").arg("1000").stdin(held).spawn().unwrap();
+        let spec = SpawnSpec {
+            process: 1,
+            service: ServiceId::single(&ServiceName::new("api").unwrap()),
+            generation: 1,
+            role: Role::Main,
+            program: "/bin/true".into(),
+            argv: Vec::new(),
+            env: Vec::new(),
+            dir: "/".into(),
+            run_as: RunAs::Same,
+            nofile: None,
+            umask: None,
+            tty: false,
+            lock: lock.clone(),
+            log: None,
+            spare: Vec::new(),
+            stop: StopOrder {
+                signal: Signal::TERM,
+                to: StopTo::Leader,
+                grace_ms: 0,
+                then: None,
+                command: None,
+                before: Vec::new(),
+            },
+        };
+        // A leader that is long gone: no process has this start time.
+        let gone = Identity { pid: 4_000_000, start: 1, boot: identity::boot_id().to_owned() };
+        let mut journal = Journal::default();
+        journal.live.insert(1, Entry::new(&spec, "run", gone, number, None));
+        let places = Places { root: dir.path().into(), state: dir.path().join("s"), run: dir.path().join("r") };
+        let claimed = leftovers(&journal, &places);
+        std::fs::hard_link(&other, &lock).unwrap();
+        let with_its_lock = leftovers(&journal, &places);
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        assert_eq!(claimed, Vec::new());
+        assert_eq!(with_its_lock.len(), 1, "the lock that is there is evidence");
     }
 }

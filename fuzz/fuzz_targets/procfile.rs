@@ -1,0 +1,47 @@
+//! A procfile of any text: diagnostics or a plan, never a panic and never a hang.
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use devrun::config::{self, Facts, Options, Source};
+use devrun::model::Places;
+use devrun::recipes::Book;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let source = Source { name: "procfile.toml".to_owned(), path: PathBuf::from("/p/procfile.toml"), text: text.to_owned() };
+    let options = Options { profiles: vec!["*".to_owned()], ..Options::default() };
+    let document = match config::read(&[source], &options, &Book::new()) {
+        Ok(document) => document,
+        Err(report) => {
+            let _ = report.render(true);
+            return;
+        }
+    };
+    let mut facts = Facts {
+        places: Places { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
+        shell: BTreeMap::from([("HOME".to_owned(), "/h".to_owned())]),
+        env_files: BTreeMap::new(),
+        env_file_flag: None,
+        secrets: BTreeMap::new(),
+        ports: BTreeMap::new(),
+        recipe_files: BTreeMap::new(),
+        seed: 1,
+    };
+    let Ok(wants) = document.wants(&facts) else { return };
+    for want in &wants.secrets {
+        facts.secrets.insert(want.name.clone(), "secret".to_owned());
+    }
+    for (index, want) in wants.ports.iter().enumerate() {
+        facts.ports.insert((want.service.clone(), want.name.clone()), 20_000 + u16::try_from(index % 40_000).unwrap_or(0));
+    }
+    match document.lower(&facts) {
+        Ok((plan, report)) => {
+            let _ = report.render(true);
+            let text = serde_json::to_string(&plan).expect("a plan is JSON");
+            let _: devrun::model::Plan = serde_json::from_str(&text).expect("what the supervisor is told it understands");
+        }
+        Err(report) => drop(report.render(true)),
+    }
+});

@@ -1,0 +1,119 @@
+//! `C…`: several of us at once, and places that do not lend themselves.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use crate::harness::{PATIENCE, Project, eventually, is_root};
+
+const TWO: &str = "[services.a]\nrun = \"{svc:a}\"\n[services.b]\nrun = \"{svc:b} --ignore-term\"\ndepends_on = [\"a\"]\nstop = { grace = \"1s\" }\n";
+
+#[test]
+fn c01_twenty_at_once_are_one() {
+    let project = Project::new().procfile(TWO);
+    let runs: Vec<_> = (0..20).map(|_| project.start(&["up", "-d"])).collect();
+    let ended: Vec<_> = runs.into_iter().map(|run| run.outcome_within(Duration::from_secs(90)).code(0)).collect();
+    let supervisor = project.supervisor();
+    let named = ended.iter().filter(|run| run.stderr.contains(&format!("supervisor {supervisor}"))).count();
+    assert_eq!(named, 19, "all but the winner name it");
+    assert_eq!((project.alive("a").len(), project.alive("b").len(), project.keepers().len()), (1, 1, 1));
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
+fn c02_no_lock_leaks_into_a_leftover() {
+    let project = Project::new().procfile(TWO);
+    project.run(&["up", "-d"]).code(0);
+    let old = project.alive("b")[0].pid;
+    project.kill_both();
+    let up = project.run(&["up", "-d"]).code(0).says_not("already running");
+    assert!(up.took > Duration::from_millis(900), "the leftover had its grace\n{up}");
+    let now = project.alive("b");
+    assert!(now.len() == 1 && now[0].pid != old, "{now:?}");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
+fn c03_ups_and_downs_from_two_shells_end_well() {
+    let project =
+        Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n[services.b]\nrun = \"{svc:b}\"\ndepends_on = [\"a\"]\n");
+    let rounds = std::env::var("DEVRUN_SOAK_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..rounds {
+                    for args in [&["up", "-d"][..], &["down"]] {
+                        let ended = project.run(args);
+                        // Each may meet the other's opposite: that is said, and is no fault of ours.
+                        assert!(matches!(ended.code, Some(0 | 1 | 6)), "{ended}");
+                    }
+                }
+                done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            });
+        }
+        scope.spawn(|| {
+            while done.load(std::sync::atomic::Ordering::SeqCst) < 2 {
+                for name in ["a", "b"] {
+                    // A child between fork and exec is no copy: it shows the keeper's own words.
+                    let alive = project.alive(name);
+                    assert!(alive.len() <= 1, "{alive:?}");
+                }
+                std::thread::sleep(Duration::from_millis(3));
+            }
+        });
+    });
+    project.run(&["up", "-d"]).code(0);
+    assert_eq!((project.alive("a").len(), project.alive("b").len()), (1, 1));
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
+fn c04_a_deep_and_odd_path_works() {
+    let project = Project::new();
+    let deep = format!("{}/a b/it's \"so\"/new\nline/ümläut-✓/{}", project.dir().display(), "long-folder-name/".repeat(15));
+    assert!(deep.len() > 300);
+    std::fs::create_dir_all(&deep).expect("our own folder");
+    let text = project.fill(
+        "[project]\nname = \"deep\"\n[volumes]\nwork = { class = \"persistent\" }\n[services.a]\nrun = \"{svc:a} --listen $PORT --done done\"\nport = \"auto\"\nvolumes = [\"work\"]\nready = { tcp = true }\n",
+    );
+    std::fs::write(format!("{deep}/procfile.toml"), text).expect("our own file");
+    project.run(&["-C", &deep, "up", "-d"]).code(0);
+    project.run(&["-C", &deep, "ps"]).code(0).says("running");
+    project.run(&["-C", &deep, "logs"]).code(0).says("listening");
+    project.run(&["-C", &deep, "down"]).code(0);
+    project.nothing_left();
+    let done = std::fs::read_to_string(format!("{deep}/done")).expect("it ran there");
+    assert_eq!(done, "leader done\n");
+}
+
+#[test]
+fn c05_a_folder_that_takes_nothing_is_told_before_any_spawn() {
+    // Root writes anywhere: then it is another user's turn.
+    let project = if is_root() { Project::new().for_user(65_534) } else { Project::new() };
+    let project = project.procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    if is_root() {
+        std::os::unix::fs::chown(project.dir(), Some(0), Some(0)).expect("root may");
+    } else {
+        std::fs::set_permissions(project.dir(), std::fs::Permissions::from_mode(0o555)).expect("our own folder");
+    }
+    let up = project.run(&["up", "-d"]).code(2).says(".devrun");
+    assert!(up.stderr.contains("help:"), "{up}");
+    assert!(project.alive("").is_empty() && project.keepers().is_empty());
+    if !is_root() {
+        std::fs::set_permissions(project.dir(), std::fs::Permissions::from_mode(0o755)).expect("our own folder");
+    }
+}
+
+#[test]
+fn c05_a_state_folder_that_others_can_write_is_refused() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    let state = project.root().join("state");
+    std::fs::create_dir(&state).expect("our own folder");
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o777)).expect("our own folder");
+    project.run(&["--state-dir", state.to_str().expect("text"), "up", "-d"]).code(2);
+    assert!(project.alive("").is_empty());
+    eventually("nobody is left", PATIENCE, || project.leftovers().is_empty().then_some(()));
+}

@@ -1,0 +1,94 @@
+//! `T…`: clocks and limits of the system.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{PATIENCE, Project, eventually, is_root, signal, skipped};
+
+#[test]
+fn t02_a_held_supervisor_calls_nobody_unhealthy() {
+    let project = Project::new().procfile(
+        r#"
+        [services.web]
+        run = "{svc:web} --listen $PORT"
+        port = "auto"
+        ready = { http = "/", interval = "200ms", timeout = "400ms", retries = 1 }
+        alive = { http = "/", interval = "200ms", timeout = "400ms", retries = 1 }
+        on_unhealthy = "restart"
+        restart = "always"
+        [services.slow]
+        run = "{svc:slow}"
+        ready = { file = "never", within = "4s" }
+        "#,
+    );
+    project.run(&["up", "-d", "--no-wait"]).code(0);
+    eventually("it is healthy", PATIENCE, || (project.service("web")["health"] == "healthy").then_some(()));
+    let (supervisor, web) = (project.supervisor(), project.alive("web"));
+    // 30 s in `scripts/soak`; longer than every time-out above in any case.
+    let long = std::env::var_os("DEVRUN_SOAK_ROUNDS").is_some();
+    signal(supervisor, Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(if long { 30 } else { 5 }));
+    signal(supervisor, Signal::SIGCONT);
+    assert_eq!(project.service("slow")["state"], "starting", "its time stood still");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(project.alive("web"), web, "not restarted");
+    let now = project.service("web");
+    assert_eq!((&now["health"], &now["restarts"]), (&"healthy".into(), &0.into()), "{now:#}");
+    // The time-out goes on from where it was.
+    assert_eq!(project.wait_state("slow", "failed")["state"], "failed");
+    project.run(&["down"]).code(0);
+}
+
+fn forty(project: Project) -> Project {
+    let mut text = String::new();
+    for index in 0..40 {
+        text.push_str(&format!("[services.s{index}]\nrun = \"{{svc:s{index}}}\"\n"));
+    }
+    project.procfile(&text)
+}
+
+#[test]
+fn t03_a_low_soft_limit_of_files_is_raised() {
+    let project = forty(Project::new());
+    project.run_in_shell("ulimit -Sn 64; exec \"$0\" up -d").code(0);
+    assert_eq!(project.alive("").len(), 40);
+    // The services have what we were started with.
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", project.alive("s0")[0].pid)).expect("it lives");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("the kernel tells");
+    assert_eq!(line.split_whitespace().nth(3), Some("64"), "{line}");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
+fn t03_a_low_hard_limit_of_files_is_told_and_nothing_hangs() {
+    let project = forty(Project::new());
+    let up = project.start_in_shell("ulimit -n 64; exec \"$0\" up -d").outcome_within(Duration::from_secs(60));
+    assert_ne!(up.code, Some(0), "{up}");
+    assert!(up.stderr.contains("ulimit -n") || up.stderr.contains("open files"), "{up}");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
+fn t04_no_more_processes_is_a_failed_start_and_no_end_of_ours() {
+    if !is_root() {
+        return skipped(
+            "the limit counts all processes of the user, who has others that are not ours; only root can be a new one",
+        );
+    }
+    let project = forty(Project::new().for_user(61_234));
+    let up =
+        project.start_in_shell("exec bash -c 'ulimit -u 40; exec \"$0\" up -d' \"$0\"").outcome_within(Duration::from_secs(60));
+    assert!(matches!(up.code, Some(1 | 125)), "{up}");
+    assert!(up.stderr.contains("no process could be made") || up.stderr.contains("Resource temporarily"), "{up}");
+    if up.code == Some(1) {
+        project.run(&["ps"]).code(0);
+    }
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+    // Given room again, everything starts.
+    project.run(&["up", "-d"]).code(0);
+    assert_eq!(project.alive("").len(), 40);
+}
