@@ -372,8 +372,8 @@ fn meets(wants: &config::Wants, places: &Places) -> Result<(), Failure> {
     }
     // The state folder may not be there yet; what is above it lies on the same disk.
     let folder = places.state.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    if let (Some(wanted), Ok(disk)) = (wants.disk, nix::sys::statvfs::statvfs(folder)) {
-        let free = u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size());
+    if let (Some(wanted), Ok(disk)) = (wants.disk, rustix::fs::statvfs(folder)) {
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free < wanted {
             return Err(Failure::new(
                 FailureKind::Config,

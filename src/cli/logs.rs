@@ -104,8 +104,8 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
     }
 }
 
-/// Whoever has a log file.
-fn known(project: &Project) -> Vec<ServiceId> {
+/// Whoever has a log file, further files of services among them.
+pub(super) fn known(project: &Project) -> Vec<ServiceId> {
     let names = |folder: &std::path::Path| -> Vec<String> {
         let entries = std::fs::read_dir(folder).into_iter().flatten();
         entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()

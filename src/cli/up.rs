@@ -306,7 +306,9 @@ impl Stack {
             say(format!("already running under supervisor {pid}; starting what is missing"));
         }
         let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
-        let mut follower = Follower::new(&self.project.places.logs(), &ids);
+        let further = super::logs::known(&self.project).into_iter().filter(|id| id.as_str().contains('/'));
+        let followed: Vec<ServiceId> = ids.iter().cloned().chain(further).collect();
+        let mut follower = Follower::new(&self.project.places.logs(), &followed);
         let mut view = ProgressView::new(self.term);
         let ours = token();
         session.command(ours, self.up(true)).await?;
@@ -321,6 +323,12 @@ impl Stack {
         let mut lines = LogView::new(style(self.term), &ids);
         let mut out = std::io::stdout();
         loop {
+            for id in super::logs::known(&self.project) {
+                // What a service begins to write besides its output is shown from its first line.
+                if id.as_str().contains('/') {
+                    follower.add(&id, false);
+                }
+            }
             for line in follower.poll() {
                 if lines.line(&line, &mut out).is_err() {
                     return Ok(exit::DONE);
