@@ -178,6 +178,9 @@ pub enum Verb {
     /// Show logs, also after the stack is down
     #[command(after_help = "Examples:\n  devrun logs -f\n  devrun logs -n 50 api worker\n  devrun logs --since 10m --grep error")]
     Logs(LogsArgs),
+    /// Sit down at a service's terminal (`tty = true`): keys go to it, Ctrl-] leaves
+    #[command(after_help = "Example:\n  devrun attach console        Ctrl-] leaves; the service goes on")]
+    Attach(AttachArgs),
     /// Show every state change, also after the stack is down
     #[command(after_help = "Examples:\n  devrun events -f\n  devrun events --json --since 10m")]
     Events(super::events::EventsArgs),
@@ -480,6 +483,14 @@ pub struct LogsArgs {
     pub no_prefix: bool,
 }
 
+/// `attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+}
+
 /// `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -538,7 +549,6 @@ pub const PLANNED: &[&str] = &[
     "routes",
     "resources",
     "analyze",
-    "attach",
     "migrate",
     "snapshot",
     "backup",

@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{self, Facts, Options, PortWish, Source};
 use crate::drivers::fetch::{FetchOptions, Progress};
-use crate::drivers::{fetch, init, lock, ports, runtime_dir, secrets};
+use crate::drivers::{fetch, lock, ports, runtime_dir, secrets};
 use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
 use crate::recipes::Book;
 use crate::ui::term::say;
@@ -248,10 +249,11 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
             Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
                 .help("check the path after -f")
         })?;
-        if path.extension().is_none_or(|ending| ending != "toml") {
+        let foreign = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+        if foreign {
             return Err(Failure::new(
                 FailureKind::Config,
-                format!("{} cannot be used yet: only procfile.toml can", path.display()),
+                format!("{} cannot be used yet: only procfile.toml and a Procfile can", path.display()),
             )
             .help("write a procfile.toml beside it; docs/guide.md shows how"));
         }
@@ -276,6 +278,9 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
             .help("mend what is marked above; `devrun check` looks again")
     };
     let document = config::read(&sources, &options, &book).map_err(failed)?;
+    if wanted.purpose == Purpose::Start {
+        from_sample(&document)?;
+    }
     let env_file_flag = globals.env_file.as_ref().map(|file| absolute(&cwd, file));
     let (env_files, recipe_files) = document.files();
     let mut facts = Facts {
@@ -298,24 +303,20 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
     }
     let wants = document.wants(&facts).map_err(failed)?;
-    let mut notes = Vec::new();
-    let mut missing = Vec::new();
-    for want in &wants.secrets {
-        match secrets::read(&wants.secrets_dir, &want.name)? {
-            Some(value) => drop(facts.secrets.insert(want.name.clone(), value)),
-            None if wanted.purpose == Purpose::Start => missing.push(want),
-            None => {}
-        }
+    if wanted.purpose == Purpose::Start && !is_running(&project.places)? {
+        meets(&wants, &project.places)?;
     }
+    let mut notes = Vec::new();
     facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
-    if !missing.is_empty() {
-        // Looked at before anything is made: who would get them tells whether there may be new ones.
-        let mut without = facts.clone();
-        without.secrets.extend(missing.iter().map(|want| (want.name.clone(), stand_in(&want.name))));
-        let (plan, _) = document.lower(&without).map_err(failed)?;
-        for want in missing {
-            refuse_lost(&plan, &wants.secrets_dir, &want.name)?;
-            let value = secrets::read_or_create(&wants.secrets_dir, &want.name, want.length)?;
+    if wanted.purpose == Purpose::Start {
+        old_data_wants_old_secrets(&document, &facts, &wants)?;
+    }
+    for want in &wants.secrets {
+        let value = match wanted.purpose {
+            Purpose::Start => Some(secrets::read_or_create(&wants.secrets_dir, &want.name, want.length)?),
+            Purpose::Look => secrets::read(&wants.secrets_dir, &want.name)?,
+        };
+        if let Some(value) = value {
             facts.secrets.insert(want.name.clone(), value);
         }
     }
@@ -331,29 +332,83 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     Ok(Read { plan: Arc::new(plan), document, facts })
 }
 
-/// Stands for a secret that does not exist yet, so that its place in the plan is known.
-fn stand_in(name: &str) -> String {
-    format!("devrun-no-secret-yet-{name}")
+/// `[project].env_sample`: an env file that is missing is made from it. Says what is still to be edited.
+fn from_sample(document: &config::Document) -> Result<(), Failure> {
+    let Some(config::EnvSample { from, to }) = document.env_sample() else { return Ok(()) };
+    if to.exists() {
+        return Ok(());
+    }
+    let Some(text) = read_optional(&from)? else { return Ok(()) };
+    let failed = |error: std::io::Error| {
+        Failure::new(FailureKind::Config, format!("{} cannot be made from {}: {error}", to.display(), from.display()))
+            .help(format!("cp {} {}", from.display(), to.display()))
+    };
+    // It will hold passwords. One that somebody else makes at this moment is left alone.
+    let mut file = match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&to) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made.map_err(failed)?,
+    };
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    let open = config::unedited(&text);
+    let edit = if open.is_empty() { String::new() } else { format!("; still to edit: {}", open.join(", ")) };
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let note = format!("{} was made from {}{edit}", name(&to), name(&from));
+    // It is said even where the start fails for want of these very values.
+    say(note);
+    Ok(())
 }
 
-/// Data keeps the password that it was made with: where the file of that one is gone, a new one would never fit.
-fn refuse_lost(plan: &Plan, folder: &Path, name: &str) -> Result<(), Failure> {
-    let marked = stand_in(name);
-    for spec in plan.services.values() {
-        let Some(volume) = spec.data.as_ref().and_then(|name| plan.volumes.get(name)) else { continue };
-        let lost = init::made_with(&volume.path)
-            .into_iter()
-            .find(|attribute| spec.attributes.get(attribute).is_some_and(|value| value.contains(&marked)));
-        if let Some(attribute) = lost {
-            let file = folder.join(name);
+/// `[project].requires`.
+fn meets(wants: &config::Wants, places: &Places) -> Result<(), Failure> {
+    let size = |bytes: u64| crate::model::ByteSize(bytes).to_string();
+    if let (Some(wanted), Some(there)) = (wants.memory, crate::drivers::stats::memory_total())
+        && there < wanted
+    {
+        return Err(Failure::new(
+            FailureKind::Config,
+            format!("{} of memory are required, this machine has {}", size(wanted), size(there)),
+        )
+        .help("use a larger machine, or lower [project].requires.memory"));
+    }
+    // The state folder may not be there yet; what is above it lies on the same disk.
+    let folder = places.state.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    if let (Some(wanted), Ok(disk)) = (wants.disk, nix::sys::statvfs::statvfs(folder)) {
+        let free = u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size());
+        if free < wanted {
             return Err(Failure::new(
                 FailureKind::Config,
-                format!("{} is gone, and the data of {} was made with it as its {attribute}", file.display(), spec.id),
+                format!("{} of free disk are required, {} has {}", size(wanted), folder.display(), size(free)),
             )
-            .help("put the file back; or give up the data: devrun down --volumes"));
+            .help("make room (devrun df shows what the volumes use), or lower [project].requires.disk"));
         }
     }
     Ok(())
+}
+
+/// A secret that is gone is generated anew, unless initialised data was made with it: then nothing would fit any more.
+/// The plan with stand-ins in the place of what is missing shows who uses it.
+fn old_data_wants_old_secrets(document: &config::Document, facts: &Facts, wants: &config::Wants) -> Result<(), Failure> {
+    let mut with = facts.clone();
+    let mut missing = BTreeMap::new();
+    for want in &wants.secrets {
+        let value = match secrets::read(&wants.secrets_dir, &want.name)? {
+            Some(value) => value,
+            None => {
+                let stand_in = format!("devrun-stand-in-{}-{}", facts.seed, want.name);
+                missing.insert(want.name.clone(), stand_in.clone());
+                stand_in
+            }
+        };
+        with.secrets.insert(want.name.clone(), value);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // What else is wrong is told by the real plan.
+    match document.lower(&with) {
+        Ok((plan, _)) => crate::recipes::check_secrets(&plan, &missing, &wants.secrets_dir),
+        Err(_) => Ok(()),
+    }
 }
 
 fn read_optional(path: &Path) -> Result<Option<String>, Failure> {

@@ -37,7 +37,12 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
         for name in &args.services {
             let found: Vec<_> = known
                 .iter()
-                .filter(|id| id.as_str() == name || id.as_str().split_once('.').is_some_and(|(service, _)| service == name))
+                .filter(|id| {
+                    // `worker` is all its copies, and a service is its further files too: `worker.2`, `web/access.log`.
+                    let (service, _) = id.as_str().split_once('/').unwrap_or((id.as_str(), ""));
+                    let named = |id: &str| id == name || id.split_once('.').is_some_and(|(service, _)| service == name);
+                    id.as_str() == name || named(service)
+                })
                 .cloned()
                 .collect();
             if found.is_empty() {
@@ -101,15 +106,22 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
 
 /// Whoever has a log file.
 fn known(project: &Project) -> Vec<ServiceId> {
-    let Ok(entries) = std::fs::read_dir(project.places.logs()) else { return Vec::new() };
-    let mut ids: Vec<ServiceId> = entries
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            // `devrun.log` is the supervisor's own, unless a service has that name and an index.
-            let stem = name.strip_suffix(".idx")?;
-            ServiceId::parse(stem).ok()
-        })
-        .collect();
+    let names = |folder: &std::path::Path| -> Vec<String> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+    };
+    let folder = project.places.logs();
+    let mut ids = Vec::new();
+    for name in names(&folder) {
+        // `devrun.log` is the supervisor's own, unless a service has that name and an index.
+        if let Some(stem) = name.strip_suffix(".idx") {
+            ids.extend(ServiceId::parse(stem).ok());
+        } else if let Ok(service) = ServiceId::parse(&name) {
+            // A folder of its further files.
+            let files = names(&folder.join(&name));
+            ids.extend(files.iter().filter_map(|file| Some(service.further(file.strip_suffix(".idx")?))));
+        }
+    }
     ids.sort();
     ids
 }

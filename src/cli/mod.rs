@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod asides;
+pub mod attach;
 pub mod binaries;
 pub mod build;
 pub mod bundle;
@@ -94,6 +95,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Wait(args) => wait::run(&globals, &args, term),
         Verb::Ps(args) => ps::run(&globals, &args, term),
         Verb::Logs(args) => logs::run(&globals, &args, term),
+        Verb::Attach(args) => attach::run(&globals, &args),
         Verb::Run(args) => run::run(&globals, &args, term),
         Verb::Exec(args) => exec::run(&globals, &args, term),
         Verb::Shell(args) => exec::shell(&globals, &args, term),

@@ -167,7 +167,7 @@ fn start(globals: &Globals, name: &str, force: bool, term: Term) -> Result<i32, 
                 return Err(Failure::new(FailureKind::Config, format!("the supervisor does not know {name} yet"))
                     .help("devrun up -d reads the procfile again"));
             }
-            verbs::settle(session, &status, Command::Start { targets: vec![id] }, term).await
+            verbs::settle(session, &status, Command::Start { plan: None, targets: vec![id] }, term).await
         });
     }
     let order = Order { project: &project, plan: plan.clone(), targets: vec![id], offline: false, mirror: None };

@@ -24,7 +24,7 @@ pub fn version() -> Result<i32, Failure> {
 }
 
 /// Names against what the supervisor runs; the procfile may have been edited since.
-fn ids(snapshot: &crate::model::Snapshot, names: &[String]) -> Result<Vec<ServiceId>, Failure> {
+pub(super) fn ids(snapshot: &crate::model::Snapshot, names: &[String]) -> Result<Vec<ServiceId>, Failure> {
     let mut found = Vec::new();
     for name in names {
         let before = found.len();
@@ -95,16 +95,21 @@ pub fn stop(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Fail
     })
 }
 
-/// `devrun start`.
+/// `devrun start`: procfile and environment are read again.
 ///
 /// # Errors
 /// `Elsewhere` when nothing runs.
 pub fn start(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
+    if !load::is_running(&project.places)? {
+        return Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"));
+    }
+    let wanted = Wanted { purpose: Purpose::Start, named: args.services.clone(), warn: true, ..Wanted::look() };
+    let plan: Arc<Plan> = load::plan(globals, &project, &wanted)?;
+    let targets = load::resolve(&plan, &args.services)?;
     super::runtime()?.block_on(async {
         let (session, status) = session(&project).await?;
-        let targets = ids(&status.snapshot, &args.services)?;
-        settle(session, &status, Command::Start { targets }, term).await
+        settle(session, &status, Command::Start { plan: Some(plan), targets }, term).await
     })
 }
 

@@ -1,9 +1,12 @@
 //! One walk over a file's tree against the schema: unknown keys, wrong types, words that are no choice, values whose
 //! text cannot be right whatever the variables say, and keys that do nothing yet. All of them at once.
 
+use std::collections::BTreeMap;
+
 use super::diagnostic::Diagnostic;
 use super::raw::{Node, Table, Value};
 use super::schema::{self, Place, Shape};
+use super::source::Span;
 use super::suggest;
 use crate::model::{ByteSize, duration};
 
@@ -14,6 +17,8 @@ pub(crate) struct Check<'a> {
     overlay: bool,
     /// Whether keys that do nothing yet are named.
     warn: bool,
+    /// Keys without effect, by name, wherever they stand.
+    idle: BTreeMap<String, Vec<(Span, String)>>,
     /// What the key at hand is about.
     doc: &'static str,
 }
@@ -22,7 +27,9 @@ pub(crate) struct Check<'a> {
 pub(crate) fn file(root: &Table, mode: Option<&str>, out: &mut Vec<Diagnostic>) {
     let mut base = root.clone();
     let modes = base.shift_remove("modes");
-    Check { out, overlay: false, warn: true, doc: "" }.table(&base, Place::Root, "");
+    let mut walk = Check { out, overlay: false, warn: true, idle: BTreeMap::new(), doc: "" };
+    walk.table(&base, Place::Root, "");
+    walk.name_idle();
     let Some(modes) = modes else { return };
     let Some(table) = modes.table() else {
         out.push(Diagnostic::error(modes.span, "`modes` takes a table of overlays").help("write [modes.dev]"));
@@ -40,13 +47,15 @@ pub(crate) fn file(root: &Table, mode: Option<&str>, out: &mut Vec<Diagnostic>) 
                 out.push(Diagnostic::error(node.key, format!("`{key}` cannot stand in [{path}]")));
             }
         }
-        Check { out, overlay: true, warn, doc: "" }.table(tree, Place::Root, &path);
+        let mut walk = Check { out, overlay: true, warn, idle: BTreeMap::new(), doc: "" };
+        walk.table(tree, Place::Root, &path);
+        walk.name_idle();
     }
 }
 
 /// Checks the `[service]` table of a recipe file.
 pub(crate) fn recipe_service(table: &Table, out: &mut Vec<Diagnostic>) {
-    Check { out, overlay: true, warn: false, doc: "" }.table(table, Place::Service, "service");
+    Check { out, overlay: true, warn: false, idle: BTreeMap::new(), doc: "" }.table(table, Place::Service, "service");
 }
 
 fn wrong_type(out: &mut Vec<Diagnostic>, node: &Node, path: &str, wanted: &str) {
@@ -106,6 +115,19 @@ fn fits(shape: Shape, value: &Value) -> bool {
 }
 
 impl Check<'_> {
+    /// One warning for each key without effect, however often it stands there.
+    fn name_idle(&mut self) {
+        for (_, places) in std::mem::take(&mut self.idle) {
+            let Some((span, first)) = places.first() else { continue };
+            let more = match places.len() - 1 {
+                0 => String::new(),
+                1 => " (and in 1 more place)".to_owned(),
+                more => format!(" (and in {more} more places)"),
+            };
+            self.out.push(Diagnostic::warning(*span, format!("`{first}` is not in effect yet{more}")));
+        }
+    }
+
     fn table(&mut self, table: &Table, place: Place, path: &str) {
         for (name, node) in table {
             let full = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -114,7 +136,7 @@ impl Check<'_> {
                 continue;
             };
             if self.warn && !key.in_effect && !node.is_false() {
-                self.out.push(Diagnostic::warning(node.key, format!("`{full}` is not in effect yet")));
+                self.idle.entry(name.clone()).or_default().push((node.key, full.clone()));
             }
             self.doc = key.doc;
             self.value(node, key.shape, &full, place == Place::Service || place == Place::Ready);
@@ -339,8 +361,10 @@ mod tests {
 
     #[test]
     fn keys_without_effect_are_named() {
-        let found = messages("[services.a]\nrun = \"x\"\nwatch = [\"a\"]\ntty = true\n");
+        let found = messages(
+            "[services.a]\nrun = \"x\"\nlimits = { cpu = 1.0 }\n[services.b]\nrun = \"y\"\nlimits = { cpu = 1.0 }\n[queries]\nq = \"SELECT 1\"\n",
+        );
         assert_eq!(found.len(), 2);
-        assert!(found[0].starts_with("`services.a.watch` is not in effect yet"));
+        assert!(found[0].starts_with("`services.a.limits.cpu` is not in effect yet (and in 1 more place)"));
     }
 }

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::attributes::PortSpec;
 use super::diagnostic::{Diagnostic, Report, Severity};
-use super::interpolate::Resolver;
+use super::interpolate::{Resolver, Scope};
+use super::procfile;
 use super::project::{self, absolute};
 use super::raw::{self, Node, Table, Value, get};
 use super::source::{Sources, Span, Text};
 use super::template::{self, Name, Part};
-use super::{Facts, Options, PortWant, SecretWant, Source, Wants, check, lower, merge, suggest, validate};
+use super::values::Reader;
+use super::{EnvSample, Facts, Options, PortWant, SecretWant, Source, Wants, check, lower, merge, suggest, validate};
 use crate::model::name::BadName;
 use crate::model::{Plan, ProjectName, RecipeBook, RecipeData};
 
@@ -29,6 +31,8 @@ pub struct Document {
     /// The recipes that are used, by name.
     pub(super) recipes: BTreeMap<String, RecipeData>,
     pub(super) recipe_names: Vec<String>,
+    /// A plain `Procfile` is among the files: what such a file takes for granted need not be there.
+    pub(super) plain: bool,
     sources: Sources,
     warnings: Vec<Diagnostic>,
 }
@@ -55,7 +59,11 @@ pub fn read(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> Res
         let text = Text::new(source.name.clone(), source.text.clone());
         let file = texts.add(text);
         if let Some(text) = texts.get(file) {
-            trees.push(raw::parse(file, text, &mut problems));
+            trees.push(if procfile::is_procfile(&source.path) {
+                procfile::parse(file, text, &mut problems)
+            } else {
+                raw::parse(file, text, &mut problems)
+            });
         }
     }
     let mode = mode(&trees, options, &mut problems);
@@ -94,6 +102,7 @@ pub fn read(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> Res
         options: options.clone(),
         recipes,
         recipe_names,
+        plain: sources.iter().any(|source| procfile::is_procfile(&source.path)),
         sources: texts.clone(),
         warnings: Vec::new(),
     };
@@ -262,6 +271,15 @@ impl Document {
         (env, others)
     }
 
+    /// `[project].env_sample`, and what is made from it.
+    #[must_use]
+    pub fn env_sample(&self) -> Option<EnvSample> {
+        let project = get(&self.tree, "project")?.table()?;
+        let from = self.early(get(project, "env_sample")?.text()?).ok()?;
+        let to = self.env_files_of(get(project, "env_file")?).into_iter().next()?;
+        Some(EnvSample { from: absolute(&self.root, &from), to: to.path })
+    }
+
     /// What to choose and make; ports that are placeholders are resolved with `facts`.
     ///
     /// # Errors
@@ -293,6 +311,14 @@ impl Document {
                     Ok(None) | Err(_) => {}
                 }
             }
+        }
+        let empty = Table::new();
+        let project = get(&self.tree, "project").and_then(Node::table).unwrap_or(&empty);
+        let project = Reader { resolver: &resolver, table: project, scope: Scope::default() };
+        if let Some(inner) = project.inner("requires") {
+            // What is no size is among the problems.
+            wants.memory = inner.size("memory").ok().flatten().map(|size| size.0);
+            wants.disk = inner.size("disk").ok().flatten().map(|size| size.0);
         }
         let problems = resolver.problems.into_inner();
         if problems.iter().any(|d| d.severity == Severity::Error) {

@@ -124,7 +124,7 @@ fn required(resolver: &Resolver<'_>, project: &Reader<'_, '_, '_>) -> Resolved<(
 }
 
 /// A sample's value that nobody has replaced.
-fn is_placeholder(value: &str) -> bool {
+pub(super) fn is_placeholder(value: &str) -> bool {
     let lower = value.trim().to_ascii_lowercase();
     ["your-", "your_", "<your", "changeme", "change-me", "change_me", "replace-me", "replace_me"]
         .iter()
@@ -193,7 +193,7 @@ fn check_service(resolver: &Resolver<'_>, service: &Service) {
     }
     if let Some(node) = service.get("env_file") {
         for file in resolver.document.env_files_of(node) {
-            if !resolver.has_file(&file.path) {
+            if !resolver.has_file(&file.path) && (file.required || !resolver.document.plain) {
                 let message = format!("there is no env file {}", file.text);
                 resolver.report(if file.required {
                     Diagnostic::error(file.span, message).help("make it, or take `required` out")

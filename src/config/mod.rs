@@ -19,6 +19,7 @@ mod lower;
 mod merge;
 mod origin;
 mod policy;
+mod procfile;
 mod project;
 mod raw;
 mod ready;
@@ -128,6 +129,23 @@ pub struct SecretWant {
     pub length: usize,
 }
 
+/// `[project].env_sample`: what an env file that is missing is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvSample {
+    /// The sample.
+    pub from: PathBuf,
+    /// The first of `[project].env_file`.
+    pub to: PathBuf,
+}
+
+/// The variables of a sample that somebody still has to edit: empty ones, and placeholders such as `changeme`.
+#[must_use]
+pub fn unedited(sample: &str) -> Vec<String> {
+    let (variables, _) = dotenv::parse(sample, &|_| None);
+    let open = |value: &str| value.trim().is_empty() || lower::is_placeholder(value);
+    variables.into_iter().filter(|(_, variable)| open(&variable.value)).map(|(name, _)| name).collect()
+}
+
 /// What must be chosen or made before `lower`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wants {
@@ -139,4 +157,8 @@ pub struct Wants {
     pub ports: Vec<PortWant>,
     /// Numbers that the procfile gives itself: a chosen port must not be one of them.
     pub fixed: BTreeSet<u16>,
+    /// Memory that the machine must have, in bytes.
+    pub memory: Option<u64>,
+    /// Disk that must be free where the state lies, in bytes.
+    pub disk: Option<u64>,
 }

@@ -99,7 +99,7 @@ pub(crate) fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Node> {
 }
 
 /// Larger texts are no procfile, and not worth a parse.
-const MAX_BYTES: usize = 1 << 20;
+pub(crate) const MAX_BYTES: usize = 1 << 20;
 /// Deeper trees are refused, so that no walk over one can run out of stack.
 const MAX_DEPTH: usize = 64;
 

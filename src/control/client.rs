@@ -145,6 +145,38 @@ impl Client {
             .flatten())
     }
 
+    /// Sits down at a service's terminal; what it writes comes out of [`Client::next`].
+    ///
+    /// # Errors
+    /// `Config` when it has none, `Elsewhere` when it or its supervisor does not run.
+    pub async fn attach(&mut self, id: &ServiceId, columns: u16, rows: u16) -> Result<(), Failure> {
+        self.send(&Ask::Attach { id: id.clone(), columns, rows }).await?;
+        let answer = self
+            .until(|reply| match reply {
+                Reply::Attached => Some(Ok(())),
+                Reply::NotAttached(failure) => Some(Err(failure)),
+                _ => None,
+            })
+            .await?;
+        answer.unwrap_or_else(|| Err(silent("it ended")))
+    }
+
+    /// Types at an attached terminal.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it cannot be sent.
+    pub async fn keys(&mut self, bytes: Vec<u8>) -> Result<(), Failure> {
+        self.send(&Ask::Keys(bytes)).await
+    }
+
+    /// The window has another size now.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it cannot be sent.
+    pub async fn resize(&mut self, columns: u16, rows: u16) -> Result<(), Failure> {
+        self.send(&Ask::Resize { columns, rows }).await
+    }
+
     /// What `up` with this plan would do to each service: a word and why.
     ///
     /// # Errors

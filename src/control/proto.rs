@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{FeedItem, Status};
-use crate::model::{Command, ServiceId};
+use crate::model::{Command, Failure, ServiceId};
 
 /// The protocol's version; both sides must speak the same one.
 pub const VERSION: u32 = 1;
@@ -44,6 +44,24 @@ pub enum Ask {
     Interrupt,
     /// What only the supervisor knows of a service.
     Inspect(ServiceId),
+    /// A seat at a service's terminal, for the rest of this connection.
+    Attach {
+        /// Whose.
+        id: ServiceId,
+        /// The window's width.
+        columns: u16,
+        /// The window's height.
+        rows: u16,
+    },
+    /// Typed at an attached terminal.
+    Keys(Vec<u8>),
+    /// The window has another size now.
+    Resize {
+        /// Its width.
+        columns: u16,
+        /// Its height.
+        rows: u16,
+    },
     /// What `up` with this plan would do.
     Changes(std::sync::Arc<crate::model::Plan>),
 }
@@ -60,6 +78,14 @@ pub enum Reply {
     Taken,
     /// To `Inspect`.
     Inspected(Option<serde_json::Value>),
+    /// To `Attach`: what the service writes follows.
+    Attached,
+    /// To `Attach`: there is no such seat.
+    NotAttached(Failure),
+    /// What an attached service wrote.
+    Screen(Vec<u8>),
+    /// It writes no more: it has ended, or this client was too slow.
+    ScreenEnded,
     /// To `Changes`: a word and why, by service.
     Changes(std::collections::BTreeMap<ServiceId, (String, String)>),
     /// The line was not understood.

@@ -11,7 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::codec::{Framed, LinesCodec};
 
-use crate::engine::EngineHandle;
+use crate::engine::{Attachment, EngineHandle};
 use crate::model::Places;
 
 use super::proto::{Ask, Hello, MAX_LINE, Reply, VERSION};
@@ -106,6 +106,7 @@ async fn converse(stream: UnixStream, engine: EngineHandle, project: &str, root:
     };
     send(&mut wire, &hello).await?;
     let mut feed: Option<tokio::sync::mpsc::Receiver<Arc<crate::engine::FeedItem>>> = None;
+    let mut seat: Option<Attachment> = None;
     loop {
         tokio::select! {
             line = wire.next() => {
@@ -132,6 +133,26 @@ async fn converse(stream: UnixStream, engine: EngineHandle, project: &str, root:
                         engine.interrupt();
                         Some(Reply::Taken)
                     }
+                    Ok(Ask::Attach { id, columns, rows }) => Some(match engine.attach(id).await {
+                        Ok(attachment) => {
+                            attachment.resize(columns, rows);
+                            seat = Some(attachment);
+                            Reply::Attached
+                        }
+                        Err(failure) => Reply::NotAttached(failure),
+                    }),
+                    Ok(Ask::Keys(bytes)) => {
+                        if let Some(seat) = &seat {
+                            seat.keys(bytes);
+                        }
+                        None
+                    }
+                    Ok(Ask::Resize { columns, rows }) => {
+                        if let Some(seat) = &seat {
+                            seat.resize(columns, rows);
+                        }
+                        None
+                    }
                     Ok(Ask::Changes(plan)) => match engine.changes(plan).await {
                         Some(changes) => Some(Reply::Changes(changes)),
                         None => return Ok(()),
@@ -140,6 +161,15 @@ async fn converse(stream: UnixStream, engine: EngineHandle, project: &str, root:
                 };
                 if let Some(reply) = reply {
                     send(&mut wire, &reply).await?;
+                }
+            }
+            bytes = async { match &mut seat { Some(seat) => seat.screen().await, None => std::future::pending().await } } => {
+                match bytes {
+                    Some(bytes) => send(&mut wire, &Reply::Screen(bytes.to_vec())).await?,
+                    None => {
+                        seat = None;
+                        send(&mut wire, &Reply::ScreenEnded).await?;
+                    }
                 }
             }
             item = async { match &mut feed { Some(feed) => feed.recv().await, None => std::future::pending().await } } => {

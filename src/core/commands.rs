@@ -34,7 +34,10 @@ impl Supervisor {
         }
         match command {
             Command::Up { plan, targets, options } => self.up(plan, &targets, &options, out),
-            Command::Start { targets } => {
+            Command::Start { plan, targets } => {
+                if let Some(plan) = plan {
+                    self.take_over(plan, false, out);
+                }
                 let set = self.ask(&Ask { targets: &targets, reruns: true, no_deps: false }, out);
                 self.expect(set, &targets, false);
             }
@@ -48,7 +51,7 @@ impl Supervisor {
 
     /// A start while everything is being stopped: the stop wins, and who asked is told.
     fn refuse(&self, command: &Command, out: &mut Vec<Action>) {
-        let (Command::Up { targets, .. } | Command::Start { targets } | Command::Restart { targets, .. }) = command else {
+        let (Command::Up { targets, .. } | Command::Start { targets, .. } | Command::Restart { targets, .. }) = command else {
             return;
         };
         let ids: Vec<ServiceId> = if targets.is_empty() { self.units.keys().cloned().collect() } else { targets.clone() };

@@ -5,7 +5,7 @@
 //! line that does not match its checksum is passed over, and nothing in the file can make a reader panic. What it says of a
 //! process is never enough to signal it; the sweep proves each one anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -167,6 +167,8 @@ pub struct Journal {
     pub keeper: Option<Identity>,
     /// Processes whose trees were not proved empty, by number.
     pub live: BTreeMap<ProcessId, Entry>,
+    /// Command names that may outlive their service, of the ended ones too.
+    pub spared: BTreeSet<String>,
     /// How leaders ended, as far as the file goes back.
     pub exits: BTreeMap<ProcessId, ExitStatus>,
     /// The keeper saw its supervisor die.
@@ -221,6 +223,7 @@ pub fn parse(bytes: &[u8]) -> Journal {
             Some(Record::Header(_)) => journal.damaged += 1,
             Some(Record::Keeper(identity)) => journal.keeper = Some(identity),
             Some(Record::Started(entry)) => {
+                journal.spared.extend(entry.spare.iter().cloned());
                 journal.live.insert(entry.process, *entry);
             }
             Some(Record::Empty { process }) => {

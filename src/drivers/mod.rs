@@ -11,3 +11,4 @@ pub mod process;
 pub mod runtime_dir;
 pub mod secrets;
 pub mod stats;
+pub mod watch;

@@ -220,6 +220,33 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
 }
 
+/// The first folder on the way to `path`, itself included where it is one, that this user cannot pass through. ACLs are not
+/// looked at: where they open a folder, its mode shows it.
+#[must_use]
+pub fn impassable(path: &Path, uid: u32, gid: u32, groups: &[u32]) -> Option<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    if uid == 0 {
+        return None;
+    }
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut folders: Vec<&Path> = path.ancestors().collect();
+    folders.reverse();
+    folders
+        .into_iter()
+        .filter_map(|folder| fs::metadata(folder).ok().filter(fs::Metadata::is_dir).map(|meta| (folder, meta)))
+        .find(|(_, meta)| {
+            let bit = if meta.uid() == uid {
+                0o100
+            } else if meta.gid() == gid || groups.contains(&meta.gid()) {
+                0o010
+            } else {
+                0o001
+            };
+            meta.mode() & bit == 0
+        })
+        .map(|(folder, _)| folder.to_path_buf())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

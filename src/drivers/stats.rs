@@ -22,6 +22,14 @@ pub struct Used {
     pub written: u64,
 }
 
+/// The memory of this machine in bytes, where it can be known.
+#[must_use]
+pub fn memory_total() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
 /// The processes of one service with their numbers.
 pub type Sample = BTreeMap<i32, Used>;
 

@@ -321,6 +321,8 @@ impl Engine {
                 live.notify = Some(socket);
             }
         }
+        can_reach(spec, &run_as, &[&program, &dir])?;
+        at_home(spec, &run_as, &mut env);
         let process = self.keeper.next_process();
         let order = StopOrder {
             signal: spec.stop.signal,
@@ -421,8 +423,13 @@ impl Engine {
     }
 
     pub(super) fn attach_logs(&mut self, id: &ServiceId, stdout: OwnedFd, stderr: Option<OwnedFd>) {
-        let Some(live) = self.live.get(id) else { return };
+        let Some(live) = self.live.get_mut(id) else { return };
         let Some(spec) = live.spec.clone() else { return };
+        if spec.tty {
+            // Without a descriptor to spare nobody can attach; the log goes on.
+            live.terminal = stdout.try_clone().ok().map(Arc::new);
+        }
+        self.pump.follow_files(id, &spec.log);
         let tap = |slot: &super::live::ProbeSlot| -> Tap {
             let slot = Arc::clone(slot);
             let seen = AtomicU32::new(0);
@@ -587,15 +594,11 @@ fn request(spec: &ServiceSpec, command: &CommandLine, role: Role, timeout: Durat
     let word = command.argv.first().ok_or_else(|| Failure::new(FailureKind::Config, "the command is empty"))?;
     let mut env = spec.env.clone();
     env.extend(command.env.clone());
-    Ok(Request {
-        role,
-        program: fetch::find_command(word, &spec.env, &spec.dir)?,
-        argv: command.argv.clone(),
-        env,
-        dir: spec.dir.clone(),
-        run_as: run_as(spec)?,
-        timeout,
-    })
+    let program = fetch::find_command(word, &spec.env, &spec.dir)?;
+    let run_as = run_as(spec)?;
+    can_reach(spec, &run_as, &[&program, &spec.dir])?;
+    at_home(spec, &run_as, &mut env);
+    Ok(Request { role, program, argv: command.argv.clone(), env, dir: spec.dir.clone(), run_as, timeout })
 }
 
 /// The OS identity that `user_id` asks for.
@@ -614,7 +617,37 @@ fn run_as(spec: &ServiceSpec) -> Result<RunAs, Failure> {
     if !nix::unistd::geteuid().is_root() {
         return Err(bad(format!("only root can run a service as {user:?}")));
     }
-    Ok(RunAs::User { uid: found.uid.as_raw(), gid: found.gid.as_raw(), groups: Vec::new() })
+    let name = std::ffi::CString::new(found.name.as_str()).map_err(|_| bad(format!("the user {user:?} has no usable name")))?;
+    let groups = nix::unistd::getgrouplist(&name, found.gid)
+        .map_err(|error| bad(format!("the groups of {user:?} cannot be looked up: {error}")))?;
+    let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
+    Ok(RunAs::User { uid: found.uid.as_raw(), gid: found.gid.as_raw(), groups })
+}
+
+/// What only came along from our shell says who we are; another user is somebody else, with a home of their own.
+fn at_home(spec: &ServiceSpec, run_as: &RunAs, env: &mut BTreeMap<String, String>) {
+    let RunAs::User { uid, .. } = run_as else { return };
+    let Ok(Some(user)) = nix::unistd::User::from_uid((*uid).into()) else { return };
+    let home = user.dir.display().to_string();
+    for (name, value) in [("HOME", &home), ("USER", &user.name), ("LOGNAME", &user.name)] {
+        if spec.inherited.contains(name) {
+            env.insert(name.to_owned(), value.clone());
+        }
+    }
+}
+
+/// Whether another user gets to what it is to run and to where it is to run it. The kernel's own answer comes after the
+/// fork and does not say which folder it is.
+fn can_reach(spec: &ServiceSpec, run_as: &RunAs, paths: &[&std::path::Path]) -> Result<(), Failure> {
+    let RunAs::User { uid, gid, groups } = run_as else { return Ok(()) };
+    for path in paths {
+        if let Some(folder) = runtime_dir::impassable(path, *uid, *gid, groups) {
+            let user = spec.user_id.as_deref().unwrap_or("that user");
+            return Err(Failure::new(FailureKind::Config, format!("{user} cannot pass through {}", folder.display()))
+                .help(format!("chmod o+x {}; or put it elsewhere", folder.display())));
+        }
+    }
+    Ok(())
 }
 
 /// `up --build`. A build has no limit of its own: compilers take what they take.

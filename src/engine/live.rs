@@ -28,6 +28,8 @@ pub struct Live {
     pub program: Option<PathBuf>,
     /// The main process, from the request to `TreeEmpty`.
     pub process: Option<ProcessId>,
+    /// The far side of its terminal (`tty`), for whoever attaches.
+    pub terminal: Option<Arc<std::os::fd::OwnedFd>>,
     /// The leader's pid.
     pub pid: Option<i32>,
     /// Our own work, or the answer of somebody else's server: alive without a process.

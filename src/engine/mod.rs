@@ -8,7 +8,10 @@ pub mod memory;
 pub mod run;
 pub mod stamp;
 pub mod takeover;
+pub mod terminal;
 pub mod watch;
+mod watching;
 
 pub use feed::{FeedItem, Status, StopReport};
 pub use run::{Ended, Engine, EngineHandle, EngineOptions};
+pub use terminal::Attachment;

@@ -21,6 +21,7 @@ use super::feed::{FailedService, FeedItem, Outcome, Status, StopReport};
 use super::live::Live;
 use super::memory::{self, EventLog};
 use super::stamp::Clock;
+use super::terminal::Attachment;
 use super::watch::{self, Watch};
 
 /// What an engine is made of.
@@ -53,6 +54,7 @@ enum Request {
     Status(oneshot::Sender<Status>),
     Subscribe(oneshot::Sender<(Status, mpsc::Receiver<Arc<FeedItem>>)>),
     Inspect(ServiceId, oneshot::Sender<Option<serde_json::Value>>),
+    Attach(ServiceId, oneshot::Sender<Result<Attachment, Failure>>),
     Changes(Arc<Plan>, oneshot::Sender<BTreeMap<ServiceId, (String, String)>>),
     #[cfg(debug_assertions)]
     Do(Box<dyn FnOnce() + Send>),
@@ -85,6 +87,16 @@ impl EngineHandle {
         let (sender, receiver) = oneshot::channel();
         self.requests.send(Request::Subscribe(sender)).ok()?;
         receiver.await.ok()
+    }
+    /// A seat at a service's terminal.
+    ///
+    /// # Errors
+    /// `Config` when it has none, `Elsewhere` when it does not run.
+    pub async fn attach(&self, id: ServiceId) -> Result<Attachment, Failure> {
+        let ended = || Failure::new(crate::model::FailureKind::Elsewhere, "the supervisor is ending").help("devrun up -d");
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(Request::Attach(id, sender)).map_err(|_| ended())?;
+        receiver.await.map_err(|_| ended())?
     }
     /// What `up` with this plan would do to each service: a word (`start`, `restart`, `stop`, `keep`) and why.
     pub async fn changes(&self, plan: Arc<Plan>) -> Option<BTreeMap<ServiceId, (String, String)>> {
@@ -124,6 +136,7 @@ pub(super) enum Inner {
     Built(ServiceId),
     Said(ServiceId, String),
     Publish(FeedItem),
+    FileChanged(ServiceId, String),
 }
 
 /// The engine.
@@ -143,6 +156,7 @@ pub struct Engine {
     pub(super) inner: mpsc::UnboundedSender<Inner>,
     pub(super) process_events: mpsc::UnboundedSender<ProcessEvent>,
     pub(super) answers: mpsc::UnboundedSender<(ServiceId, Generation, Answer)>,
+    pub(super) watcher: Option<crate::drivers::watch::Watcher>,
     /// Services whose `build` is run before their next start.
     pub(super) to_build: BTreeSet<ServiceId>,
     remembered: BTreeSet<ServiceId>,
@@ -189,6 +203,7 @@ impl Engine {
             inner,
             process_events,
             answers,
+            watcher: None,
             to_build: BTreeSet::new(),
             remembered,
             events,
@@ -209,6 +224,7 @@ impl Engine {
 
     /// Runs until the core is finished.
     pub async fn run(mut self) -> Ended {
+        self.watch_files();
         loop {
             let deadline = self.core.next_deadline().map(|tick| self.clock.instant(tick));
             let wake = watch::wake(deadline, Instant::now());
@@ -298,8 +314,12 @@ impl Engine {
     fn on_request(&mut self, request: Request) {
         match request {
             Request::Command { token, command } => {
-                if let Command::Up { plan: Some(plan), .. } | Command::Restart { plan: Some(plan), .. } = &command {
+                if let Command::Up { plan: Some(plan), .. }
+                | Command::Start { plan: Some(plan), .. }
+                | Command::Restart { plan: Some(plan), .. } = &command
+                {
                     self.plan = Arc::clone(plan);
+                    self.watch_files();
                 }
                 if matches!(command, Command::Up { .. } | Command::Start { .. } | Command::Restart { .. }) {
                     self.settled = None;
@@ -328,6 +348,9 @@ impl Engine {
             Request::Do(work) => work(),
             Request::Inspect(id, reply) => {
                 let _gone = reply.send(self.inspect(&id));
+            }
+            Request::Attach(id, reply) => {
+                let _gone = reply.send(self.seat(&id));
             }
             Request::Changes(plan, reply) => {
                 let _gone = reply.send(self.changes(&plan));
@@ -419,6 +442,7 @@ impl Engine {
         if let Some(live) = self.live.get_mut(id).filter(|live| live.generation == generation) {
             live.process = None;
             live.pid = None;
+            live.terminal = None;
             live.external = false;
             live.virtual_work = None;
             live.emptied = true;
@@ -503,6 +527,7 @@ impl Engine {
                     self.keeper.stop(process, None);
                 }
             }
+            Inner::FileChanged(id, path) => self.file_changed(id, path),
             Inner::Built(id) => {
                 self.to_build.remove(&id);
             }

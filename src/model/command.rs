@@ -39,6 +39,9 @@ pub enum Command {
     },
     /// Start these, and what they need.
     Start {
+        /// The plan as read anew, with the environment of whoever asks.
+        #[serde(default)]
+        plan: Option<Arc<Plan>>,
         /// Which ones; empty: all.
         targets: Vec<ServiceId>,
     },

@@ -102,6 +102,17 @@ impl ServiceId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+    /// What the log of a further file of this service is called: `service/name`. No service can have that name; what could
+    /// leave a folder or a line is replaced.
+    #[must_use]
+    pub fn further(&self, file: &str) -> Self {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let mut name: String = file.chars().take(100).map(|c| if good(c) { c } else { '_' }).collect();
+        if name.is_empty() || name.starts_with('.') {
+            name.insert(0, '_');
+        }
+        Self(format!("{}/{name}", self.0))
+    }
     /// Reads an id back from a journal or a wire message; unlike a name it may hold one dot before the index.
     ///
     /// # Errors
@@ -148,5 +159,6 @@ mod tests {
         assert_eq!(ServiceId::replica(&name, 2, 4).as_str(), "worker.2");
         assert!(ServiceId::parse("worker.0").is_err());
         assert!(ServiceId::parse("../x").is_err());
+        assert_eq!(ServiceId::single(&name).further("../x y").as_str(), "worker/_.._x_y");
     }
 }

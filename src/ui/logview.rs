@@ -93,8 +93,10 @@ impl LogView {
 
     fn push(&mut self, id: &ServiceId, stream: LogStream, micros: i64, line: &[u8], continues: bool) {
         if self.style.json {
-            let (service, replica) = match id.as_str().split_once('.') {
-                Some((service, replica)) => (service, replica.parse::<u32>().unwrap_or(1)),
+            let (service, replica) = match id.as_str().split_once(['.', '/']) {
+                // A further file of the service: its name stays, as it tells the lines apart.
+                Some((service, _)) if id.as_str().as_bytes().get(service.len()) == Some(&b'/') => (id.as_str(), 1),
+                Some((service, rest)) => (service, rest.split('/').next().unwrap_or(rest).parse::<u32>().unwrap_or(1)),
                 None => (id.as_str(), 1),
             };
             let value = serde_json::json!({

@@ -320,6 +320,16 @@ impl Terminal {
         let master = self.master.as_mut().expect("the terminal is open");
         master.write_all(keys).expect("the terminal takes keys");
     }
+    /// Whether lines are edited and echoed, as a shell expects to find its terminal.
+    pub fn is_cooked(&self) -> bool {
+        use nix::sys::termios::{LocalFlags, tcgetattr};
+        let state = tcgetattr(self.master.as_ref().expect("the terminal is open")).expect("a terminal has a state");
+        state.local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
+    }
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.running.pid()
+    }
     /// Ctrl-C.
     pub fn interrupt(&mut self) {
         self.send(&[3]);

@@ -225,7 +225,7 @@ fn request(services: usize) -> impl Strategy<Value = Request> {
     let some = move || prop::collection::vec((0..services).prop_map(id), 0..3);
     let one = move || prop::collection::vec((0..services).prop_map(id), 1..2);
     prop_oneof![
-        3 => some().prop_map(|targets| Request::Send(Command::Start { targets })),
+        3 => some().prop_map(|targets| Request::Send(Command::Start { plan: None, targets })),
         4 => one().prop_map(|targets| Request::Send(Command::Stop { targets })),
         1 => some().prop_map(|targets| Request::Send(Command::Stop { targets })),
         4 => (some(), any::<bool>())

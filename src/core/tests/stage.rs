@@ -139,7 +139,7 @@ impl Stage {
         self.feed(Event::Command(Command::Up { plan, targets: Vec::new(), options: UpOptions::default() }))
     }
     pub fn start(&mut self, targets: &[&str]) -> &mut Self {
-        self.feed(Event::Command(Command::Start { targets: targets.iter().map(|name| id(name)).collect() }))
+        self.feed(Event::Command(Command::Start { plan: None, targets: targets.iter().map(|name| id(name)).collect() }))
     }
     pub fn stop(&mut self, targets: &[&str]) -> &mut Self {
         self.feed(Event::Command(Command::Stop { targets: targets.iter().map(|name| id(name)).collect() }))
@@ -238,7 +238,7 @@ fn event_text(event: &Event) -> String {
         Event::Command(Command::Up { plan, targets, .. }) => {
             format!("up{}{}", names(targets), if plan.is_some() { " with a plan" } else { "" })
         }
-        Event::Command(Command::Start { targets }) => format!("start{}", names(targets)),
+        Event::Command(Command::Start { targets, .. }) => format!("start{}", names(targets)),
         Event::Command(Command::Stop { targets }) => format!("stop{}", names(targets)),
         Event::Command(Command::Restart { targets, with_dependents, .. }) => {
             format!("restart{}{}", names(targets), if *with_dependents { " with dependents" } else { "" })

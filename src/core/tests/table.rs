@@ -138,7 +138,7 @@ fn events(generation: u64) -> Vec<(&'static str, Event)> {
         ("alive failed", Event::AliveFailed(a(), g, "no".to_owned())),
         ("file changed", Event::FileChanged(a(), "x".to_owned())),
         ("up", Event::Command(Command::Up { plan: None, targets: targets(), options: UpOptions::default() })),
-        ("start", Event::Command(Command::Start { targets: targets() })),
+        ("start", Event::Command(Command::Start { plan: None, targets: targets() })),
         ("stop", Event::Command(Command::Stop { targets: targets() })),
         ("restart", Event::Command(Command::Restart { plan: None, targets: targets(), with_dependents: false })),
         ("kill", Event::Command(Command::Kill { targets: targets(), signal: Signal::TERM })),

@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{ServiceId, service::LogSpec};
 
+use super::envelope;
 use super::pump::LogStream;
 
-/// Bytes of one index record: offset u64, microseconds since 1970 i64, stream u32, generation u32; little endian. The
+/// Bytes of one index record: offset u64, microseconds since 1970 i64, stream u8 (and 1 in the u32's last byte
+/// where the piece is in envelopes), generation u32; little endian. The
 /// generation counts the starts of the service over the life of its log, so that `logs --previous` needs nothing else.
 pub const RECORD: usize = 24;
 
@@ -54,6 +56,9 @@ impl LogFile {
     /// As the file system says.
     pub fn open(folder: &Path, id: &ServiceId, spec: &LogSpec) -> io::Result<Self> {
         let name = id.as_str().to_owned();
+        if let Some(parent) = folder.join(&name).parent() {
+            fs::create_dir_all(parent)?;
+        }
         let file = open(&numbered(folder, &name, "log", 0))?;
         let index = open(&numbered(folder, &name, "idx", 0))?;
         let size = file.metadata()?.len();
@@ -78,6 +83,8 @@ impl LogFile {
     pub fn configure(&mut self, spec: &LogSpec) {
         if self.spec != *spec {
             self.spec = spec.clone();
+            // The next piece may be of the other format: it gets a record of its own.
+            self.last = None;
         }
     }
 
@@ -93,6 +100,7 @@ impl LogFile {
         record[0..8].copy_from_slice(&self.size.to_le_bytes());
         record[8..16].copy_from_slice(&micros.to_le_bytes());
         record[16..20].copy_from_slice(&(stream as u32).to_le_bytes());
+        record[19] = u8::from(self.spec.json);
         record[20..24].copy_from_slice(&self.generation.to_le_bytes());
         if self.index.write_all(&record).is_ok() {
             self.last = Some((stream, micros));
@@ -104,6 +112,15 @@ impl LogFile {
         if bytes.is_empty() {
             return;
         }
+        if self.spec.json {
+            let wrapped = envelope::wrap(bytes, stream, micros);
+            self.put(stream, micros, &wrapped);
+        } else {
+            self.put(stream, micros, bytes);
+        }
+    }
+
+    fn put(&mut self, stream: LogStream, micros: i64, bytes: &[u8]) {
         if self.size > 0 && self.size + bytes.len() as u64 > self.spec.max_size.0 && self.ends_with_newline {
             // A failed rotation keeps the old file; the size cap gives way before a line is lost.
             if self.rotate().is_err() {

@@ -5,9 +5,11 @@
 //! from which stream. So capture costs a read and a write, and a file is exact to the byte.
 
 pub mod ansi;
+pub mod envelope;
 pub mod file;
 pub mod pump;
 pub mod read;
+pub mod tail;
 
 pub use pump::{LogItem, LogPump, LogStream, Tap};
 pub use read::{LogLine, Query};

@@ -20,6 +20,7 @@ use crate::drivers::process::{OutputSink, Stream, reactor};
 use crate::model::{ServiceId, service::LogSpec};
 
 use super::file::LogFile;
+use super::tail::{self, Tail};
 
 /// What a piece of output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub enum LogItem {
 const HOLD: usize = 64 * 1024;
 /// What one read takes at most.
 const READ: usize = 256 * 1024;
+/// Pieces that may wait for one attached terminal.
+const SCREENS: usize = 1024;
 /// Bytes that may wait for one viewer.
 const QUEUE_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -113,6 +116,8 @@ enum Order {
     Subscribe { sender: mpsc::UnboundedSender<LogItem>, waiting: Arc<AtomicU64> },
     Begin { id: ServiceId, spec: LogSpec },
     Drain { id: ServiceId, done: oneshot::Sender<()> },
+    Screen { id: ServiceId, sender: Screen },
+    Files { id: ServiceId, spec: LogSpec },
 }
 
 /// A handle; clones speak to the same pump. The thread ends when the last one is gone.
@@ -128,7 +133,7 @@ impl LogPump {
     /// When no thread or runtime is to be had.
     pub fn start(folder: PathBuf) -> io::Result<Self> {
         let (orders, receiver) = mpsc::unbounded_channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         std::thread::Builder::new().name("logs".to_owned()).stack_size(512 * 1024).spawn(move || {
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, serve(folder, receiver));
@@ -161,6 +166,18 @@ impl LogPump {
         self.order(Order::Subscribe { sender, waiting: Arc::clone(&waiting) });
         Subscription { receiver, waiting }
     }
+    /// The raw bytes of a service's terminal as they come, beginning with the line that has no end yet. Ends with the
+    /// terminal, and for a viewer that does not keep up.
+    #[must_use]
+    pub fn screen(&self, id: &ServiceId) -> mpsc::Receiver<Arc<[u8]>> {
+        let (sender, receiver) = mpsc::channel(SCREENS);
+        self.order(Order::Screen { id: id.clone(), sender });
+        receiver
+    }
+    /// Follows the further files of a service (`log_files`), each into a log of its own; the last call counts.
+    pub fn follow_files(&self, id: &ServiceId, spec: &LogSpec) {
+        self.order(Order::Files { id: id.clone(), spec: spec.clone() });
+    }
     /// Everything that a service has written so far is in its file when this returns.
     pub async fn drain(&self, id: &ServiceId) {
         let (done, wait) = oneshot::channel();
@@ -190,6 +207,9 @@ impl OutputSink for Sink {
     }
 }
 
+/// Where the raw bytes of a terminal go.
+type Screen = mpsc::Sender<Arc<[u8]>>;
+
 struct Source {
     id: ServiceId,
     stream: LogStream,
@@ -205,6 +225,8 @@ struct Pump {
     held: RefCell<BTreeMap<(ServiceId, u32), Vec<u8>>>,
     viewers: RefCell<Vec<Viewer>>,
     sources: RefCell<Vec<Rc<Source>>>,
+    screens: RefCell<Vec<(ServiceId, Screen)>>,
+    tails: RefCell<BTreeMap<ServiceId, (LogSpec, Vec<Tail>)>>,
     buffer: RefCell<Vec<u8>>,
 }
 
@@ -215,10 +237,21 @@ async fn serve(folder: PathBuf, mut orders: mpsc::UnboundedReceiver<Order>) {
         held: RefCell::default(),
         viewers: RefCell::default(),
         sources: RefCell::default(),
+        screens: RefCell::default(),
+        tails: RefCell::default(),
         buffer: RefCell::new(vec![0; READ]),
     });
+    let mut looking = false;
     while let Some(order) = orders.recv().await {
         match order {
+            Order::Screen { id, sender } => pump.add_screen(id, sender),
+            Order::Files { id, spec } => {
+                pump.set_tails(&id, &spec);
+                if !looking && !pump.tails.borrow().is_empty() {
+                    looking = true;
+                    tokio::task::spawn_local(look(Rc::clone(&pump)));
+                }
+            }
             Order::Attach { id, spec, stream, fd, tap } => {
                 pump.open(&id, &spec);
                 // Without a reactor for it the pipe would fill and block the service; the keeper still holds its own end.
@@ -253,6 +286,7 @@ async fn serve(folder: PathBuf, mut orders: mpsc::UnboundedReceiver<Order>) {
             }
             Order::Drain { id, done } => {
                 pump.drain(&id);
+                pump.poll_tails(Some(&id));
                 let _unread = done.send(());
             }
         }
@@ -272,6 +306,17 @@ async fn follow(pump: Rc<Pump>, source: Rc<Source>) {
     pump.flush(&source.id, source.stream, &mut held);
     drop(held);
     pump.sources.borrow_mut().retain(|other| !Rc::ptr_eq(other, &source));
+    pump.screens.borrow_mut().retain(|(id, _)| *id != source.id);
+    // Its last lines in other files are there by now.
+    pump.poll_tails(Some(&source.id));
+}
+
+/// Looks at the further files, for as long as the pump lives.
+async fn look(pump: Rc<Pump>) {
+    loop {
+        tokio::time::sleep(tail::LOOK).await;
+        pump.poll_tails(None);
+    }
 }
 
 fn now() -> i64 {
@@ -290,6 +335,55 @@ impl Pump {
         } else {
             drop(files);
             self.publish(id, LogStream::Devrun, now(), b"the log file cannot be opened; output is shown but not kept\n");
+        }
+    }
+
+    fn add_screen(&self, id: ServiceId, sender: Screen) {
+        let Some(source) = self.sources.borrow().iter().find(|source| source.id == id && !source.ended.get()).cloned() else {
+            return;
+        };
+        let held = source.held.borrow();
+        if held.is_empty() || sender.try_send(Arc::from(held.as_slice())).is_ok() {
+            self.screens.borrow_mut().push((id, sender));
+        }
+    }
+
+    fn show(&self, id: &ServiceId, bytes: &[u8]) {
+        let mut screens = self.screens.borrow_mut();
+        if screens.iter().any(|(other, _)| other == id) {
+            let bytes: Arc<[u8]> = Arc::from(bytes);
+            screens.retain(|(other, sender)| other != id || sender.try_send(Arc::clone(&bytes)).is_ok());
+        }
+    }
+
+    fn set_tails(&self, id: &ServiceId, spec: &LogSpec) {
+        let mut tails = self.tails.borrow_mut();
+        if tails.get(id).is_some_and(|(known, _)| known == spec) {
+            return;
+        }
+        if spec.files.is_empty() {
+            tails.remove(id);
+        } else {
+            let files = spec.files.iter().map(|path| Tail::new(id, path)).collect();
+            tails.insert(id.clone(), (spec.clone(), files));
+        }
+    }
+
+    fn poll_tails(&self, only: Option<&ServiceId>) {
+        let mut tails = self.tails.borrow_mut();
+        for (id, (spec, files)) in tails.iter_mut() {
+            if only.is_some_and(|only| only != id) {
+                continue;
+            }
+            for tail in files {
+                let bytes = tail.poll();
+                if !bytes.is_empty() {
+                    self.open(&tail.id, spec);
+                    let mut held = std::mem::take(&mut tail.held);
+                    self.take(&tail.id, LogStream::Stdout, &bytes, &mut held, None);
+                    tail.held = held;
+                }
+            }
         }
     }
 
@@ -313,6 +407,7 @@ impl Pump {
                     return true;
                 }
                 Ok(length) => {
+                    self.show(&source.id, &buffer[..length]);
                     let mut held = source.held.borrow_mut();
                     self.take(&source.id, source.stream, &buffer[..length], &mut held, Some(&source.tap));
                     if length < buffer.len() / 4 {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::ServiceId;
 
+use super::envelope;
 use super::file::{RECORD, generations, path};
 use super::pump::LogStream;
 
@@ -40,7 +41,15 @@ pub struct Query {
 /// How much of the end of a file is read when only the last lines are wanted; grown until there are enough.
 const WINDOW: u64 = 256 * 1024;
 
-struct Records(Vec<(u64, i64, LogStream, u32)>);
+struct Records(Vec<Record>);
+
+struct Record {
+    start: u64,
+    micros: i64,
+    stream: LogStream,
+    wrapped: bool,
+    generation: u32,
+}
 
 impl Records {
     fn read(index: &Path) -> Self {
@@ -54,13 +63,21 @@ impl Records {
                 _ => LogStream::Stdout,
             };
             let generation = u32::from_le_bytes(record[20..24].try_into().unwrap_or_default());
-            records.push((number(0), number(8).cast_signed(), stream, generation));
+            let (start, micros, wrapped) = (number(0), number(8).cast_signed(), record[19] == 1);
+            records.push(Record { start, micros, stream, wrapped, generation });
         }
         Self(records)
     }
-    fn at(&self, offset: u64) -> (i64, LogStream, u32) {
-        let next = self.0.partition_point(|(start, ..)| *start <= offset);
-        next.checked_sub(1).map_or((0, LogStream::Stdout, 0), |at| (self.0[at].1, self.0[at].2, self.0[at].3))
+    fn at(&self, offset: u64) -> Option<&Record> {
+        let next = self.0.partition_point(|record| record.start <= offset);
+        next.checked_sub(1).map(|at| &self.0[at])
+    }
+    /// The line that begins at this byte.
+    fn line(&self, id: &ServiceId, offset: u64, bytes: &[u8]) -> LogLine {
+        let record = self.at(offset);
+        let (micros, stream) = record.map_or((0, LogStream::Stdout), |record| (record.micros, record.stream));
+        let inside = if record.is_some_and(|record| record.wrapped) { envelope::unwrap(bytes) } else { None };
+        LogLine { id: id.clone(), stream, micros, bytes: inside.unwrap_or_else(|| bytes.to_vec()) }
     }
 }
 
@@ -85,11 +102,12 @@ pub fn lines(folder: &Path, id: &ServiceId, query: &Query) -> io::Result<Vec<Log
         }
         let records = Records::read(&index);
         let mut lines = last_lines(&log, left, &mut |offset, bytes| {
-            let (micros, stream, generation) = records.at(offset);
+            let line = records.line(id, offset, bytes);
+            let generation = records.at(offset).map_or(0, |record| record.generation);
             let fits = wanted.is_none_or(|wanted| wanted == generation)
-                && query.since.is_none_or(|since| micros >= since)
-                && query.until.is_none_or(|until| micros <= until);
-            fits.then(|| LogLine { id: id.clone(), stream, micros, bytes: bytes.to_vec() })
+                && query.since.is_none_or(|since| line.micros >= since)
+                && query.until.is_none_or(|until| line.micros <= until);
+            fits.then_some(line)
         })?;
         left = left.map(|left| left.saturating_sub(lines.len()));
         lines.append(&mut found);
@@ -103,7 +121,7 @@ fn previous(folder: &Path, id: &ServiceId) -> Option<u32> {
     let files = generations(folder, id);
     let mut last = None;
     for (_, index) in files.iter().rev() {
-        for (.., generation) in Records::read(index).0.iter().rev() {
+        for Record { generation, .. } in Records::read(index).0.iter().rev() {
             match last {
                 None => last = Some(*generation),
                 // What was written before starts were counted is no start.
@@ -244,9 +262,8 @@ fn read_from(log: &Path, index: &Path, id: &ServiceId, from: u64, live: bool) ->
         if !line.ends_with(b"\n") && live && line.len() < 64 * 1024 {
             break;
         }
-        let (micros, stream, _) = records.at(offset);
+        lines.push(records.line(id, offset, line.strip_suffix(b"\n").unwrap_or(line)));
         offset += line.len() as u64;
-        lines.push(LogLine { id: id.clone(), stream, micros, bytes: line.strip_suffix(b"\n").unwrap_or(line).to_vec() });
     }
     Ok((lines, offset))
 }

@@ -228,7 +228,9 @@ impl Forker {
     }
     fn output(&self, spec: &SpawnSpec) -> io::Result<(OwnedFd, Option<OwnedFd>, Ends)> {
         if spec.tty {
-            let pair = nix::pty::openpty(None, None)?;
+            // Programs that draw want a size before anybody attaches.
+            let size = nix::pty::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+            let pair = nix::pty::openpty(Some(&size), None)?;
             for end in [&pair.master, &pair.slave] {
                 close_on_exec(end)?;
             }

@@ -25,6 +25,7 @@ mod routing;
 pub mod runner;
 pub mod signal;
 pub mod sweep;
+pub mod terminal;
 pub mod tree;
 #[cfg(target_os = "linux")]
 pub mod wire;

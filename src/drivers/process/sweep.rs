@@ -178,7 +178,16 @@ fn current(journal: &Journal) -> impl Iterator<Item = Entry> {
 #[must_use]
 pub fn leftovers(journal: &Journal, places: &Places) -> Vec<Swept> {
     let limits = Limits::own(journal.live.values());
-    scan(&claims(journal, places), &limits).iter().map(|found| describe(found, journal)).collect()
+    let found = scan(&claims(journal, places), &limits);
+    found.iter().filter(|found| !is_spared(found, journal)).map(|found| describe(found, journal)).collect()
+}
+
+/// Whether it may outlive its service (`stop.spare`). One whose service has ended is known by the name alone.
+fn is_spared(found: &Found, journal: &Journal) -> bool {
+    match found.process.and_then(|process| journal.live.get(&process)) {
+        Some(entry) => entry.spare.contains(&found.stat.comm),
+        None => journal.spared.contains(&found.stat.comm),
+    }
 }
 
 fn describe(found: &Found, journal: &Journal) -> Swept {
@@ -264,7 +273,8 @@ fn gently(journal: &Journal, places: &Places, limits: &Limits, seen: &mut BTreeM
         trees.add(entry, Kin::Foreign, None, !lives);
     }
     let mut orderly = Orderly::default();
-    let found = scan(&claims(journal, places), limits);
+    let mut found = scan(&claims(journal, places), limits);
+    found.retain(|member| !is_spared(member, journal));
     if found.is_empty() {
         return;
     }
@@ -290,15 +300,12 @@ fn gently(journal: &Journal, places: &Places, limits: &Limits, seen: &mut BTreeM
 /// SIGKILL until three looks in a row find nobody.
 fn kill_all(journal: &Journal, places: &Places, limits: &Limits, seen: &mut BTreeMap<(i32, u64), Swept>) {
     let claims = claims(journal, places);
-    let spare: BTreeMap<ProcessId, &Vec<String>> = journal.live.values().map(|entry| (entry.process, &entry.spare)).collect();
     let until = Instant::now() + LONGEST;
     let mut quiet = 0;
     let mut first = true;
     while quiet < 3 && Instant::now() < until {
         let mut found = scan(&claims, limits);
-        found.retain(|member| {
-            !member.process.and_then(|process| spare.get(&process)).is_some_and(|names| names.contains(&member.stat.comm))
-        });
+        found.retain(|member| !is_spared(member, journal));
         if first {
             first = false;
             for member in &found {

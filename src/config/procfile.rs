@@ -1,0 +1,108 @@
+//! A plain `Procfile`: `NAME: COMMAND` lines → the same tree that a procfile.toml gives, its spans pointing at the lines.
+//!
+//! Commands are for the shell as they stand: every `$` is the shell's, nothing is filled in by us. What a user of such
+//! files expects comes along: `.env` reaches the processes, `PORT` is 5000 for the first line, 5100 for the second, ….
+//! Only `web` is said to listen there, as nobody knows it of the others.
+
+use super::diagnostic::Diagnostic;
+use super::raw::{MAX_BYTES, Node, Table, Value};
+use super::source::{Span, Text};
+
+/// The first line's port, and the step to the next.
+const PORTS: (i64, i64) = (5000, 100);
+
+/// Whether a file of this name is one.
+pub(crate) fn is_procfile(path: &std::path::Path) -> bool {
+    path.extension().is_none_or(|ending| ending != "toml")
+        && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("Procfile"))
+}
+
+/// Parses; lines that are none are reported.
+pub(crate) fn parse(file: u32, text: &Text, out: &mut Vec<Diagnostic>) -> Table {
+    let mut root = Table::new();
+    if text.text.len() > MAX_BYTES {
+        let span = Span::new(file, 0..0);
+        out.push(Diagnostic::error(span, format!("this is no Procfile: it is larger than {} MiB", MAX_BYTES >> 20)));
+        return root;
+    }
+    let mut services = Table::new();
+    let mut start = 0;
+    for line in text.text.split_inclusive('\n') {
+        let at = start;
+        start += line.len();
+        let body = line.trim_end();
+        if body.trim_start().is_empty() || body.trim_start().starts_with('#') {
+            continue;
+        }
+        let whole = Span::new(file, at..at + body.len());
+        let Some((name, command)) = body.split_once(':') else {
+            out.push(Diagnostic::error(whole, "this line has no `NAME: COMMAND`").help("write for instance web: npm start"));
+            continue;
+        };
+        let key = Span::new(file, at..at + name.len());
+        let trimmed = command.trim_start();
+        let value = Span::new(file, at + body.len() - trimmed.len()..at + body.len());
+        if trimmed.is_empty() {
+            out.push(Diagnostic::error(whole, format!("`{name}` has no command")).help("write for instance web: npm start"));
+            continue;
+        }
+        let port = PORTS.0 + PORTS.1 * i64::try_from(services.len()).unwrap_or(0);
+        if let Some(first) = services.get(name) {
+            let note = first.key;
+            out.push(Diagnostic::error(key, format!("there are two lines for `{name}`")).note(note, "the first one"));
+            continue;
+        }
+        let node = |span, inner| Node { span, key: span, value: inner };
+        let mut service = Table::new();
+        service.insert("run".to_owned(), node(value, Value::Text(trimmed.replace('$', "$$"))));
+        service.insert("shell".to_owned(), node(key, Value::Bool(true)));
+        service.insert("env_file".to_owned(), node(key, Value::Text(".env".to_owned())));
+        if name == "web" {
+            service.insert("port".to_owned(), node(key, Value::Integer(port)));
+        } else {
+            let env = Table::from([("PORT".to_owned(), node(key, Value::Text(port.to_string())))]);
+            service.insert("env".to_owned(), node(key, Value::Table(env)));
+        }
+        services.insert(name.to_owned(), Node { span: whole, key, value: Value::Table(service) });
+    }
+    if !services.is_empty() {
+        root.insert("services".to_owned(), Node::new(Span::new(file, 0..0), Value::Table(services)));
+    }
+    root
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_services() {
+        let text = Text::new("Procfile", "# all\nweb: bundle exec puma -p $PORT\n\nworker:  rake jobs:work\r\n".to_owned());
+        let mut problems = Vec::new();
+        let root = parse(0, &text, &mut problems);
+        assert!(problems.is_empty());
+        let services = root["services"].table().unwrap();
+        let of = |name: &str, key: &str| services[name].table().unwrap()[key].clone();
+        assert_eq!(of("web", "run").text(), Some("bundle exec puma -p $$PORT"));
+        assert_eq!(of("worker", "run").text(), Some("rake jobs:work"));
+        assert_eq!(text.slice(of("worker", "run").span), "rake jobs:work");
+        assert!(matches!(of("web", "port").value, Value::Integer(5000)));
+        assert_eq!(of("worker", "env").table().unwrap()["PORT"].text(), Some("5100"));
+    }
+
+    #[test]
+    fn what_is_no_line_is_said() {
+        let text = Text::new("Procfile", "web\nweb:\na: x\na: y\n".to_owned());
+        let mut problems = Vec::new();
+        parse(0, &text, &mut problems);
+        let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(messages, ["this line has no `NAME: COMMAND`", "`web` has no command", "there are two lines for `a`"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in "(web: |[:#\n\r $]|\\PC){0,60}") {
+            parse(0, &Text::new("Procfile", text), &mut Vec::new());
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Terminals: the far side of a service's, and the near side that a person sits at.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::sys::termios::{self, SetArg, Termios};
+use tokio::io::Interest;
+
+use super::reactor;
+
+/// Columns and rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Characters in a line.
+    pub columns: u16,
+    /// Lines.
+    pub rows: u16,
+}
+
+/// The size of the terminal behind a descriptor; `None` where there is no terminal or it does not know.
+#[must_use]
+pub fn size(fd: impl AsFd) -> Option<Size> {
+    // SAFETY: an ioctl on an open descriptor that fills a structure of ours.
+    let found = unsafe {
+        let mut found: libc::winsize = std::mem::zeroed();
+        let done = libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut found);
+        if done == 0 { Some(found) } else { None }
+    }?;
+    (found.ws_col > 0 && found.ws_row > 0).then_some(Size { columns: found.ws_col, rows: found.ws_row })
+}
+
+/// Gives a terminal its size; whoever runs in it gets WINCH where it changes.
+///
+/// # Errors
+/// What the system says.
+pub fn resize(fd: impl AsFd, size: Size) -> io::Result<()> {
+    let wanted = libc::winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: an ioctl on an open descriptor that reads a structure of ours.
+    let done = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const wanted) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Keys go out as they are typed while this lives; dropping it gives the terminal back as it was.
+#[derive(Debug)]
+pub struct Raw<'a> {
+    fd: BorrowedFd<'a>,
+    before: Termios,
+}
+
+impl<'a> Raw<'a> {
+    /// Takes the terminal over.
+    ///
+    /// # Errors
+    /// When the descriptor is no terminal.
+    pub fn enter(fd: BorrowedFd<'a>) -> io::Result<Self> {
+        let before = termios::tcgetattr(fd)?;
+        let mut raw = before.clone();
+        termios::cfmakeraw(&mut raw);
+        termios::tcsetattr(fd, SetArg::TCSADRAIN, &raw)?;
+        Ok(Self { fd, before })
+    }
+}
+
+impl Drop for Raw<'_> {
+    fn drop(&mut self) {
+        // A terminal that is gone needs nothing back.
+        let _gone = termios::tcsetattr(self.fd, SetArg::TCSADRAIN, &self.before);
+    }
+}
+
+/// Types what comes out of `keys` into a terminal until the sender or the terminal is gone. One that nobody reads fills up
+/// and then holds back this task alone.
+pub async fn type_into(terminal: Arc<OwnedFd>, mut keys: tokio::sync::mpsc::Receiver<Vec<u8>>) {
+    let Ok(fd) = terminal.try_clone() else { return };
+    let Ok(fd) = reactor::register(fd, Interest::WRITABLE) else { return };
+    while let Some(bytes) = keys.recv().await {
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let Ok(mut ready) = fd.writable().await else { return };
+            match nix::unistd::write(&fd, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(nix::errno::Errno::EAGAIN) => ready.clear_ready(),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}

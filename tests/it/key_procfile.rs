@@ -1,0 +1,125 @@
+//! A plain `Procfile`; and texts that are none at all.
+
+use std::time::Duration;
+
+use crate::harness::{PATIENCE, Project, eventually};
+
+/// The shape that Rails, Django and Node projects publish: a bundle of commands with shell syntax, `$PORT`, `${PORT:-…}`, an
+/// assignment in front, a loop, and a release line that ends.
+const PUBLIC: &str = "# Heroku, foreman, overmind\n\
+web: cd api && exec ./serve.sh web $PORT\n\
+worker: QUEUES=\"default,mail\" ./serve.sh worker ${PORT} ${RAILS_MAX_THREADS:-5} \"$QUEUES_UNSET\"\n\
+css: for step in 1 2; do echo \"built $step\" >> css; done; ./serve.sh css $PORT $$ | cat\n\
+release: ./serve.sh release $((PORT + 1)) && exit 0\n";
+
+const SERVE: &str = "#!/bin/sh\n\
+name=$1; shift\n\
+echo \"$name port=$1 threads=$2 queues=$QUEUES dotenv=$FROM_DOTENV\" > \"$HERE/$name.out\"\n\
+[ \"$name\" = release ] && exit 0\n\
+exec sleep 1000\n";
+
+fn public() -> Project {
+    let project = Project::new();
+    let here = project.fill("{dir}");
+    let project = project.env("HERE", &here);
+    project.write("Procfile", PUBLIC);
+    project.write(".env", "FROM_DOTENV='yes it is'\n");
+    for path in ["serve.sh", "api/serve.sh"] {
+        project.write(path, SERVE);
+        let made = std::process::Command::new("chmod").args(["+x", path]).current_dir(project.dir()).status();
+        assert!(made.is_ok_and(|status| status.success()));
+    }
+    project
+}
+
+#[test]
+fn a_public_procfile_comes_up_unchanged() {
+    let project = public();
+    project.run(&["up", "-d"]).code(0);
+    let read = |name: &str| {
+        eventually(&format!("{name}.out"), PATIENCE, || {
+            Some(project.read(&format!("{name}.out"))).filter(|text| text.ends_with('\n'))
+        })
+    };
+    assert_eq!(read("web"), "web port=5000 threads= queues= dotenv=yes it is\n");
+    assert_eq!(read("worker"), "worker port=5100 threads=5 queues=default,mail dotenv=yes it is\n");
+    assert!(read("css").starts_with("css port=5200 threads="), "{}", read("css"));
+    assert_eq!(project.read("css"), "built 1\nbuilt 2\n");
+    assert_eq!(read("release"), "release port=5301 threads= queues= dotenv=yes it is\n");
+    assert_eq!(project.service("web")["ports"]["main"], 5000);
+    assert!(project.service("worker")["ports"].as_object().is_none_or(serde_json::Map::is_empty));
+    project.wait_state("release", "completed");
+    project.run(&["logs", "worker"]).code(0);
+    project.run(&["restart", "worker"]).code(0);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
+fn a_procfile_is_found_named_and_checked() {
+    let project = Project::new();
+    project.write("sub/Procfile", "web: {token}\n");
+    project.write("Procfile.dev", "web: sleep 1000\nbroken line\nweb: again\n");
+    project
+        .run(&["-f", "Procfile.dev", "check"])
+        .code(2)
+        .says("Procfile.dev:2:1")
+        .says("this line has no `NAME: COMMAND`")
+        .says("two lines for `web`");
+    project.write("Procfile.dev", "web: sleep 1000\n");
+    project.run(&["-f", "Procfile.dev", "check"]).code(0);
+    // procfile.toml goes first, and both may be given together.
+    project.write("procfile.toml", "[services.web]\nrestart = \"always\"\n[services.more]\nrun = \"sleep 1000\"\n");
+    project.run(&["-f", "Procfile.dev", "-f", "procfile.toml", "up", "-d"]).code(0);
+    assert_eq!(project.service("web")["state"], "running");
+    assert_eq!(project.service("more")["state"], "running");
+}
+
+#[test]
+fn run_takes_cd_and_both_spellings_of_port() {
+    let project = Project::new().procfile(
+        r#"
+        [services.npm]
+        run = "cd api && sh ./dev.sh run dev"
+        port = "auto"
+        [services.port]
+        run = "sh api/dev.sh ${PORT} $PORT"
+        port = "auto"
+        "#,
+    );
+    project.write("api/dev.sh", "echo \"$* $PWD\" > \"$DEVRUN_SERVICE.out\"\nexec sleep 1000\n");
+    project.run(&["up", "-d"]).code(0);
+    let read = |name: &str| eventually(name, PATIENCE, || Some(project.read(name)).filter(|text| text.ends_with('\n')));
+    assert_eq!(read("api/npm.out"), project.fill("run dev {dir}/api\n"));
+    let port = project.service("port")["ports"]["main"].to_string();
+    assert_eq!(read("port.out"), project.fill(&format!("{port} {port} {{dir}}\n")));
+}
+
+#[test]
+fn ten_megabytes_of_junk_are_answered_in_under_a_second() {
+    let junk: Vec<(&str, String)> = vec![
+        ("brackets", "[".repeat(10 << 20)),
+        ("keys", "a = 1\n".repeat((10 << 20) / 6)),
+        ("bytes", "\u{1}\"'#=[{é".repeat(1 << 20)),
+        ("one word", "x".repeat(10 << 20)),
+        ("dollars", format!("[services.a]\nrun = \"{}\"\n", "${A".repeat((10 << 20) / 3))),
+    ];
+    for (name, text) in junk {
+        let project = Project::new();
+        project.write("procfile.toml", &text);
+        let checked = project.run(&["check"]).code(2);
+        assert!(checked.took < Duration::from_secs(1), "{name}: {:?}", checked.took);
+        assert!(checked.stderr.len() < 200_000, "{name}: {} bytes of answer", checked.stderr.len());
+    }
+    // Just under the limit of what is parsed at all.
+    for (name, text) in [
+        ("unknown keys", (0..60_000).map(|n| format!("k{n} = 1\n")).collect::<String>()),
+        ("services", (0..20_000).map(|n| format!("[services.s{n}]\nrnu = \"x\"\n")).collect::<String>()),
+        ("syntax", "= ] \"\n".repeat(150_000)),
+    ] {
+        let project = Project::new();
+        project.write("procfile.toml", &text);
+        let checked = project.run(&["check"]).code(2);
+        assert!(checked.took < Duration::from_secs(10), "{name}: {:?}", checked.took);
+    }
+}

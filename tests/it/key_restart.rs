@@ -1,0 +1,147 @@
+//! `restart` and `backoff`, end to end: policy × way to end.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{PATIENCE, Project, eventually, signal};
+
+/// Each service notes its starts in a file of its name.
+fn starts(project: &Project, name: &str) -> usize {
+    project.read(&format!("{name}.starts")).lines().count()
+}
+
+fn quick(name: &str, policy: &str, code: i32) -> String {
+    format!(
+        "[services.{name}]\nrun = [\"sh\", \"-c\", \"echo x >> {name}.starts; exit {code}\"]\nrestart = \"{policy}\"\n\
+         backoff = {{ initial = \"20ms\", max = \"40ms\" }}\n"
+    )
+}
+
+#[test]
+fn the_four_policies_against_every_end() {
+    let mut text = String::from("[services.anchor]\nrun = \"{svc:anchor}\"\n");
+    for (name, policy, code) in [
+        ("no-ok", "no", 0),
+        ("no-bad", "no", 1),
+        ("fail-ok", "on-failure", 0),
+        ("fail-bad", "on-failure", 1),
+        ("fail-two", "on-failure:2", 1),
+        ("fail-zero", "on-failure:0", 1),
+        ("always-ok", "always", 0),
+        ("always-bad", "always", 1),
+        ("unless-ok", "unless-stopped", 0),
+        ("unless-bad", "unless-stopped", 1),
+    ] {
+        text.push_str(&quick(name, policy, code));
+    }
+    let project = Project::new().procfile(&text);
+    // Crashes come before or after the start has settled: either code is right.
+    let _either = project.run(&["up", "-d"]);
+    for name in ["fail-bad", "always-ok", "always-bad", "unless-ok", "unless-bad"] {
+        eventually(&format!("{name} comes back again and again"), PATIENCE, || (starts(&project, name) > 5).then_some(()));
+    }
+    for (name, state, count) in [
+        ("no-ok", "completed", 1),
+        ("no-bad", "failed", 1),
+        ("fail-ok", "completed", 1),
+        ("fail-two", "failed", 3),
+        ("fail-zero", "failed", 1),
+    ] {
+        project.wait_state(name, state);
+        assert_eq!(starts(&project, name), count, "{name}");
+    }
+    let given_up = project.service("fail-two");
+    assert_eq!((given_up["restarts"].as_u64(), given_up["exit_code"].as_i64()), (Some(2), Some(1)), "{given_up:#}");
+    // A signal is a failure.
+    let pid = i32::try_from(project.service("anchor")["pid"].as_i64().expect("a pid")).expect("a pid");
+    signal(pid, nix::sys::signal::Signal::SIGKILL);
+    let anchor = project.wait_state("anchor", "failed");
+    assert_eq!(anchor["signal"], "SIGKILL");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
+fn a_quick_crash_waits_and_the_waits_grow() {
+    let project = Project::new().procfile(
+        r#"
+        [services.a]
+        run = ["sh", "-c", "date +%s%N >> stamps; exit 1"]
+        restart = "always"
+        backoff = { initial = "200ms", max = "800ms", factor = 2 }
+        [services.anchor]
+        run = "{svc:anchor}"
+        "#,
+    );
+    let _either = project.run(&["up", "-d"]);
+    let stamps = eventually("six starts", PATIENCE, || {
+        let stamps: Vec<u128> = project.read("stamps").lines().filter_map(|line| line.parse().ok()).collect();
+        (stamps.len() >= 6).then_some(stamps)
+    });
+    let gaps: Vec<u128> = stamps.windows(2).map(|pair| (pair[1] - pair[0]) / 1_000_000).collect();
+    // A tenth of jitter either way; late is allowed on a busy machine, early never.
+    for (gap, least) in gaps.iter().zip([180, 360, 720, 720, 720]) {
+        assert!(*gap >= least, "{gaps:?}");
+    }
+    assert!(project.service("a")["restarts"].as_u64().is_some_and(|count| count >= 5));
+}
+
+#[test]
+fn a_service_that_was_stable_restarts_at_once() {
+    let project = Project::new().procfile(
+        r#"
+        [services.a]
+        run = "{svc:a}"
+        restart = "on-failure:1"
+        backoff = { initial = "20s", max = "30s", reset = "300ms" }
+        [services.anchor]
+        run = "{svc:anchor}"
+        "#,
+    );
+    project.run(&["up", "-d"]).code(0);
+    // Three times more than the limit: a stable run starts the count over.
+    for _ in 0..3 {
+        let service = project.wait_state("a", "running");
+        let pid = service["pid"].as_i64().expect("a pid");
+        eventually("its stability", PATIENCE, || (project.service("a")["uptime_ms"].as_u64() > Some(320)).then_some(()));
+        let killed = Instant::now();
+        signal(i32::try_from(pid).expect("a pid"), nix::sys::signal::Signal::SIGKILL);
+        eventually("a new one", PATIENCE, || {
+            let service = project.service("a");
+            (service["state"] == "running" && service["pid"].as_i64() != Some(pid)).then_some(())
+        });
+        assert!(killed.elapsed() < Duration::from_secs(15), "it waited {:?}", killed.elapsed());
+    }
+}
+
+#[test]
+fn a_stop_by_hand_wins_and_is_remembered_across_supervisors() {
+    let procfile = r#"
+        [services.unless]
+        run = "{svc:unless}"
+        restart = "unless-stopped"
+        [services.always]
+        run = "{svc:always}"
+        restart = "always"
+        [services.anchor]
+        run = "{svc:anchor}"
+    "#;
+    let project = Project::new().procfile(procfile);
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["stop", "unless", "always"]).code(0);
+    assert_eq!(project.service("unless")["state"], "stopped");
+    // Stopped stays stopped while others come and go.
+    project.run(&["restart", "anchor"]).code(0);
+    assert!(project.alive("unless").is_empty() && project.alive("always").is_empty());
+    // Another supervisor, asked for something else, leaves it alone.
+    project.run(&["down"]).code(0);
+    project.run(&["up", "-d", "anchor"]).code(0);
+    assert!(project.alive("unless").is_empty());
+    assert_eq!(project.service("unless")["state"], "stopped");
+    project.run(&["start", "unless"]).code(0);
+    assert_eq!(project.alive("unless").len(), 1);
+    // A full up forgets.
+    project.run(&["stop", "unless"]).code(0);
+    project.run(&["down"]).code(0);
+    project.run(&["up", "-d"]).code(0);
+    assert_eq!((project.alive("unless").len(), project.alive("always").len()), (1, 1));
+}

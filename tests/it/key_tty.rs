@@ -1,0 +1,119 @@
+//! `tty = true` and `devrun attach`.
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{PATIENCE, Project, eventually, signal};
+
+const CONSOLE: &str = r#"
+    [services.console]
+    run = ["sh", "con.sh", "{token}"]
+    tty = true
+    [services.plain]
+    run = "{svc:plain}"
+"#;
+
+const SCRIPT: &str = r#"
+    [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo "all three are a terminal"
+    printf 'prompt> '
+    while read -r line; do
+        case $line in
+            size) stty size ;;
+            bye) exit 0 ;;
+            *) echo "got $line" ;;
+        esac
+        printf 'prompt> '
+    done
+"#;
+
+fn console() -> Project {
+    let project = Project::new().procfile(CONSOLE);
+    project.write("con.sh", SCRIPT);
+    project.run(&["up", "-d"]).code(0);
+    project
+}
+
+#[test]
+fn tty_gives_a_terminal_whose_output_is_logged() {
+    let project = console();
+    eventually("its first line in the log", PATIENCE, || {
+        project.run(&["logs", "console"]).code(0).stdout.contains("all three are a terminal").then_some(())
+    });
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
+fn attach_types_and_shows_and_ctrl_bracket_leaves() {
+    let project = console();
+    let mut terminal = project.terminal(&["attach", "console"]);
+    terminal.wait_for("prompt> ");
+    eventually("raw mode", PATIENCE, || (!terminal.is_cooked()).then_some(()));
+    terminal.send(b"hello\r");
+    terminal.wait_for("got hello");
+    // The harness makes its terminals 30 rows of 100 columns.
+    terminal.send(b"size\r");
+    terminal.wait_for("30 100");
+    terminal.send(b"\x1d");
+    eventually("the terminal as it was", PATIENCE, || terminal.is_cooked().then_some(()));
+    let left = terminal.outcome().code(0);
+    assert!(left.stdout.contains("detached from console"), "{left}");
+    assert_eq!(project.service("console")["state"], "running", "detaching ends nothing");
+    project.run(&["logs", "console"]).code(0).says("got hello");
+
+    // Ctrl-C goes to the service, as at any terminal.
+    let mut again = project.terminal(&["attach", "console"]);
+    again.wait_for("prompt> ");
+    again.interrupt();
+    let ended = again.outcome().code(0);
+    assert!(ended.stdout.contains("console has ended"), "{ended}");
+}
+
+#[test]
+fn the_terminal_is_given_back_on_every_way_out() {
+    let project = console();
+    let raw = |project: &Project| {
+        let terminal = project.terminal(&["attach", "console"]);
+        eventually("raw mode", PATIENCE, || (!terminal.is_cooked()).then_some(()));
+        terminal
+    };
+    // By a signal.
+    for (number, code) in [(Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+        let terminal = raw(&project);
+        signal(terminal.pid(), number);
+        eventually("cooked after a signal", PATIENCE, || terminal.is_cooked().then_some(()));
+        terminal.outcome().code(code);
+    }
+    // By the service's own end.
+    let mut terminal = raw(&project);
+    terminal.send(b"bye\r");
+    eventually("cooked after its end", PATIENCE, || terminal.is_cooked().then_some(()));
+    terminal.outcome().code(0);
+    // By the supervisor's end.
+    project.wait_state("console", "completed");
+    project.run(&["start", "console"]).code(0);
+    let terminal = raw(&project);
+    project.run(&["down"]).code(0);
+    eventually("cooked after down", PATIENCE, || terminal.is_cooked().then_some(()));
+    let code = terminal.outcome().code;
+    assert!(matches!(code, Some(0 | 6)), "{code:?}");
+    project.nothing_left();
+}
+
+#[test]
+fn attach_says_who_has_no_terminal() {
+    let project = console();
+    project.run(&["attach", "plain"]).code(2).says("tty = true");
+    project.run(&["attach", "nobody"]).code(2).says("nobody");
+    project.run(&["stop", "console"]).code(0);
+    project.run(&["attach", "console"]).code(6).says("devrun start console");
+    project.run(&["down"]).code(0);
+    project.run(&["attach", "console"]).code(6).says("nothing is running");
+}
+
+/// Piped, the keys are the pipe's bytes and the screen goes to stdout.
+#[test]
+fn attach_works_in_a_pipe() {
+    let project = console();
+    let out = project.run_in_shell("printf 'piped\\rbye\\r' | \"$0\" attach console");
+    assert!(out.code == Some(0) && out.stdout.contains("got piped"), "{out}");
+}

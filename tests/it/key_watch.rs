@@ -1,0 +1,96 @@
+//! `watch`: a changed file restarts the service.
+
+use std::time::Duration;
+
+use crate::harness::{PATIENCE, Project, eventually};
+
+fn restarted(project: &Project, name: &str, before: i64) -> i64 {
+    eventually(&format!("a restart of {name}"), PATIENCE, || {
+        let service = project.service(name);
+        let pid = service["pid"].as_i64()?;
+        (pid != before && service["state"] == "running").then_some(pid)
+    })
+}
+
+#[test]
+fn watch_restarts_on_a_change_and_on_nothing_else() {
+    let project = Project::new().procfile(
+        r#"
+        [services.api]
+        run = "{svc:api}"
+        watch = ["src/**/*.py", "conf"]
+        [services.other]
+        run = "{svc:other}"
+        "#,
+    );
+    project.write("src/deep/app.py", "1");
+    project.write("conf/a.toml", "1");
+    project.run(&["up", "-d"]).code(0);
+    let pid = project.service("api")["pid"].as_i64().expect("a pid");
+    let other = project.service("other")["pid"].as_i64().expect("a pid");
+    project.write("src/deep/app.py", "2");
+    let pid = restarted(&project, "api", pid);
+    project.run(&["ps"]).code(0);
+    // A folder as a glob stands for all in it, also what is new.
+    project.write("conf/new/b.toml", "1");
+    let pid = restarted(&project, "api", pid);
+
+    // None of these counts: another ending, an editor's file, a compiled one, our own state.
+    for path in ["src/deep/app.txt", "src/deep/app.py~", "src/deep/.app.py.swp", "src/__pycache__/app.py", ".devrun/x.py"] {
+        project.write(path, "1");
+    }
+    // What counts comes after them and restarts it once: nothing was queued before it.
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(project.service("api")["pid"].as_i64(), Some(pid));
+    // A burst is one restart.
+    for number in 0..20 {
+        project.write("src/deep/app.py", &number.to_string());
+    }
+    let pid = restarted(&project, "api", pid);
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(project.service("api")["pid"].as_i64(), Some(pid));
+    assert_eq!(project.service("other")["pid"].as_i64(), Some(other));
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+/// Logs and rendered files lie in our own folders; a glob that means everything must not make a loop of them.
+#[test]
+fn watch_of_everything_does_not_see_our_own_files() {
+    let project = Project::new().procfile(
+        r#"
+        [services.api]
+        run = ["sh", "-c", "while :; do echo line; sleep 0.05; done"]
+        watch = ["**"]
+        render = { "page.in" = "page" }
+        "#,
+    );
+    project.write("page.in", "x\n");
+    project.run(&["up", "-d"]).code(0);
+    let pid = project.service("api")["pid"].as_i64();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(project.service("api")["pid"].as_i64(), pid);
+    project.write("anything", "x");
+    restarted(&project, "api", pid.expect("a pid"));
+}
+
+/// A service that has failed for good gets another chance with a change.
+#[test]
+fn watch_starts_a_failed_service_again() {
+    let project = Project::new().procfile(
+        r#"
+        [services.api]
+        run = ["sh", "app.sh", "{token}"]
+        watch = ["app.sh"]
+        [services.other]
+        run = "{svc:other}"
+        "#,
+    );
+    project.write("app.sh", "exit 3\n");
+    // It has no probe: that it ends a moment later is no failed start.
+    let _either = project.run(&["up", "-d"]);
+    let up = project.wait_state("api", "failed");
+    assert_eq!(up["exit_code"], 3);
+    project.write("app.sh", "exec sleep 1000\n");
+    project.wait_state("api", "running");
+}
