@@ -114,7 +114,7 @@ fn our_name(name: &str) -> String {
 }
 
 fn variables(node: &Node) -> Vec<(String, Toml)> {
-    let text = |text: &str| Toml::text(text.replace('$', "$$"));
+    let text = |text: &str| Toml::text(for_shell(text));
     match &node.value {
         Value::Map(map) => map.iter().filter_map(|(key, node)| Some((key.name.clone(), text(&node.scalar()?)))).collect(),
         _ => node
@@ -124,6 +124,11 @@ fn variables(node: &Node) -> Vec<(String, Toml)> {
             .map(|(name, value)| (name.to_owned(), text(value)))
             .collect(),
     }
+}
+
+/// A word of a list: every dollar is the shell's, and what was escaped against process-compose no longer needs it.
+fn for_shell(text: &str) -> String {
+    text.replace("$$", "$").replace('$', "$$")
 }
 
 fn seconds(node: Option<&Node>) -> Option<String> {
@@ -141,11 +146,9 @@ impl Import {
         let words = node.get("entrypoint").map(Node::texts).unwrap_or_default();
         let run = match node.get("command").and_then(Node::scalar) {
             // The shell looks its own variables up, as it did before.
-            Some(command) if command.contains('$') => {
-                Toml::texts(["sh".to_owned(), "-c".to_owned(), command.replace("${", "$${")])
-            }
+            Some(command) if command.contains('$') => Toml::texts(["sh".to_owned(), "-c".to_owned(), for_shell(&command)]),
             Some(command) if !command.trim().is_empty() => Toml::text(command.trim()),
-            _ if !words.is_empty() => Toml::texts(words.into_iter().map(|(word, _)| word.replace("${", "$${"))),
+            _ if !words.is_empty() => Toml::texts(words.into_iter().map(|(word, _)| for_shell(&word))),
             _ => {
                 self.report.not_mapped(at, format!("processes.{process}"), "has no `command`: give it run = \"COMMAND\"");
                 return false;
@@ -289,7 +292,7 @@ impl Import {
                 ready.push(("http".to_owned(), Toml::text(format!("{scheme}://{host}:{port}{path}"))));
             }
         } else if let Some(command) = node.get("exec").and_then(|exec| exec.get("command")).and_then(Node::scalar) {
-            ready.push(("cmd".to_owned(), Toml::texts(["sh".to_owned(), "-c".to_owned(), command.replace("${", "$${")])));
+            ready.push(("cmd".to_owned(), Toml::texts(["sh".to_owned(), "-c".to_owned(), for_shell(&command)])));
         } else {
             self.report.not_mapped(node.at, what, "has neither `http_get` nor `exec`");
             return;
@@ -353,9 +356,7 @@ impl Import {
         for (key, value) in node.map().into_iter().flatten() {
             let text = value.scalar().unwrap_or_default();
             match key.name.as_str() {
-                "command" => {
-                    stop.push(("command".to_owned(), Toml::texts(["sh".to_owned(), "-c".to_owned(), text.replace("${", "$${")])))
-                }
+                "command" => stop.push(("command".to_owned(), Toml::texts(["sh".to_owned(), "-c".to_owned(), for_shell(&text)]))),
                 "timeout_seconds" => stop.extend(seconds(Some(value)).map(|time| ("grace".to_owned(), Toml::text(time)))),
                 "signal" => {
                     let signal = match text.as_str() {

@@ -74,6 +74,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: Reader<'_>) -> Result
     importer.read_dotenv();
     let services = importer.services(&first)?;
     let mut drafts: Vec<Draft> = services.iter().map(|(key, node)| importer.draft(key, node)).collect();
+    importer.published(&drafts);
     importer.relate(&mut drafts);
     for draft in &drafts {
         importer.service(draft, &drafts);
@@ -168,6 +169,28 @@ impl Importer<'_> {
 
     fn exists(&self, path: &Path) -> bool {
         (self.read)(path).is_some()
+    }
+
+    /// A port that is published keeps its number; those that are only guessed give way.
+    fn published(&mut self, drafts: &[Draft]) {
+        for draft in drafts.iter().filter(|draft| draft.kind.is_present()) {
+            for (port, _) in &draft.ports {
+                if let Some(number) = port.host.as_deref().and_then(|host| self.number(host)) {
+                    self.taken.entry(number).or_insert_with(|| draft.name.clone());
+                }
+            }
+        }
+    }
+
+    /// The number of a port, through `.env` where it is a placeholder.
+    fn number(&self, text: &str) -> Option<u16> {
+        if let Some(filled) = values::with_defaults(text) {
+            return filled.parse().ok();
+        }
+        let name = text.trim_start_matches("${").trim_start_matches('$').trim_end_matches('}');
+        let file = (self.read)(&self.root.join(".env"))?;
+        let value = file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?.trim();
+        value.trim_matches(['"', '\'']).parse().ok()
     }
 
     /// Containers may all listen on the same port; where two recipes without a published one would, or a program has

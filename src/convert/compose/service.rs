@@ -165,7 +165,7 @@ impl Importer<'_> {
     /// A number that nobody else has, or `auto`.
     pub(super) fn claim(&mut self, draft: &Draft, at: At, wanted: &str) -> Toml {
         let text = self.text(wanted, at, true);
-        let number = values::with_defaults(wanted).and_then(|text| text.parse::<u16>().ok());
+        let number = self.number(wanted);
         let Some(number) = number else {
             if wanted.contains('$') {
                 return Toml::text(text);
