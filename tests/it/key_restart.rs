@@ -34,8 +34,8 @@ fn the_four_policies_against_every_end() {
         text.push_str(&quick(name, policy, code));
     }
     let project = Project::new().procfile(&text);
-    // Crashes come before or after the start has settled: either code is right.
-    let _either = project.start(&["up", "-d"]).outcome_within(Duration::from_secs(90));
+    // Five crash loops are hardly ever all up at one moment, so the start would not settle.
+    project.run(&["up", "-d", "--no-wait"]).code(0);
     for name in ["fail-bad", "always-ok", "always-bad", "unless-ok", "unless-bad"] {
         eventually(&format!("{name} comes back again and again"), PATIENCE, || (starts(&project, name) > 5).then_some(()));
     }
