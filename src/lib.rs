@@ -3,6 +3,7 @@
 //! ```text
 //!  main.rs, cli/      parse args → load files → run the engine, or call a running one
 //!  config/            procfile text → Plan, with all diagnostics          (pure)
+//!  convert/           foreign files → procfile text, and back             (pure)
 //!  core/              the whole project as a state machine               (pure)
 //!  engine/            the only loop: sources → Event → core → Action → driver
 //!  drivers/           one folder per effect: processes, probes, logs, init, fetch, ports, secrets
@@ -17,6 +18,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod convert;
 pub mod core;
 pub mod drivers;
 pub mod engine;

@@ -219,6 +219,17 @@ pub enum Verb {
     /// Validate the procfile; spawns nothing
     #[command(after_help = "Example:\n  devrun check")]
     Check(CheckArgs),
+    /// Write a first procfile from what lies in the folder
+    #[command(after_help = "Examples:\n  devrun init\n  devrun init -o -        show it, write nothing")]
+    Init(super::import::InitArgs),
+    /// Write a procfile from a compose or process-compose file, and say what did not come along
+    #[command(
+        after_help = "Examples:\n  devrun import docker-compose.yml\n  devrun import compose.yml compose.dev.yml -o procfile.toml\n  devrun import process-compose.yaml -o -"
+    )]
+    Import(super::import::ImportArgs),
+    /// Write the procfile in another format
+    #[command(after_help = "Examples:\n  devrun export compose -o compose.yml\n  devrun export procfile --mode prod")]
+    Export(super::export::ExportArgs),
     /// Say where a recipe's binaries are, and why those
     #[command(after_help = "Examples:\n  devrun which\n  devrun which postgres@16")]
     Which(super::binaries::WhichArgs),
@@ -538,9 +549,6 @@ pub const PLANNED: &[&str] = &[
     "routes",
     "resources",
     "analyze",
-    "init",
-    "import",
-    "export",
     "migrate",
     "snapshot",
     "backup",

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::config::{self, Facts, Options, PortWish, Source};
 use crate::drivers::fetch::{FetchOptions, Progress};
-use crate::drivers::{fetch, init, lock, ports, runtime_dir, secrets};
+use crate::drivers::{fetch, lock, ports, runtime_dir, secrets};
 use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
 use crate::recipes::Book;
 use crate::ui::term::say;
@@ -242,7 +242,9 @@ impl Read {
 pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Read, Failure> {
     let cwd = std::env::current_dir().unwrap_or_default();
     let mut sources = Vec::new();
-    for path in &project.files {
+    let (foreign, mapped) = super::foreign::leading(globals, project, wanted.warn)?;
+    sources.extend(mapped);
+    for path in project.files.iter().skip(foreign) {
         let text = fs::read_to_string(path).map_err(|error| {
             Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
                 .help("check the path after -f")
@@ -305,23 +307,16 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         meets(&wants, &project.places)?;
     }
     let mut notes = Vec::new();
-    let mut missing = Vec::new();
-    for want in &wants.secrets {
-        match secrets::read(&wants.secrets_dir, &want.name)? {
-            Some(value) => drop(facts.secrets.insert(want.name.clone(), value)),
-            None if wanted.purpose == Purpose::Start => missing.push(want),
-            None => {}
-        }
-    }
     facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
-    if !missing.is_empty() {
-        // Looked at before anything is made: who would get them tells whether there may be new ones.
-        let mut without = facts.clone();
-        without.secrets.extend(missing.iter().map(|want| (want.name.clone(), stand_in(&want.name))));
-        let (plan, _) = document.lower(&without).map_err(failed)?;
-        for want in missing {
-            refuse_lost(&plan, &wants.secrets_dir, &want.name)?;
-            let value = secrets::read_or_create(&wants.secrets_dir, &want.name, want.length)?;
+    if wanted.purpose == Purpose::Start {
+        old_data_wants_old_secrets(&document, &facts, &wants)?;
+    }
+    for want in &wants.secrets {
+        let value = match wanted.purpose {
+            Purpose::Start => Some(secrets::read_or_create(&wants.secrets_dir, &want.name, want.length)?),
+            Purpose::Look => secrets::read(&wants.secrets_dir, &want.name)?,
+        };
+        if let Some(value) = value {
             facts.secrets.insert(want.name.clone(), value);
         }
     }
@@ -390,29 +385,30 @@ fn meets(wants: &config::Wants, places: &Places) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Stands for a secret that does not exist yet, so that its place in the plan is known.
-fn stand_in(name: &str) -> String {
-    format!("devrun-no-secret-yet-{name}")
-}
-
-/// Data keeps the password that it was made with: where the file of that one is gone, a new one would never fit.
-fn refuse_lost(plan: &Plan, folder: &Path, name: &str) -> Result<(), Failure> {
-    let marked = stand_in(name);
-    for spec in plan.services.values() {
-        let Some(volume) = spec.data.as_ref().and_then(|name| plan.volumes.get(name)) else { continue };
-        let lost = init::made_with(&volume.path)
-            .into_iter()
-            .find(|attribute| spec.attributes.get(attribute).is_some_and(|value| value.contains(&marked)));
-        if let Some(attribute) = lost {
-            let file = folder.join(name);
-            return Err(Failure::new(
-                FailureKind::Config,
-                format!("{} is gone, and the data of {} was made with it as its {attribute}", file.display(), spec.id),
-            )
-            .help("put the file back; or give up the data: devrun down --volumes"));
-        }
+/// A secret that is gone is generated anew, unless initialised data was made with it: then nothing would fit any more.
+/// The plan with stand-ins in the place of what is missing shows who uses it.
+fn old_data_wants_old_secrets(document: &config::Document, facts: &Facts, wants: &config::Wants) -> Result<(), Failure> {
+    let mut with = facts.clone();
+    let mut missing = BTreeMap::new();
+    for want in &wants.secrets {
+        let value = match secrets::read(&wants.secrets_dir, &want.name)? {
+            Some(value) => value,
+            None => {
+                let stand_in = format!("devrun-stand-in-{}-{}", facts.seed, want.name);
+                missing.insert(want.name.clone(), stand_in.clone());
+                stand_in
+            }
+        };
+        with.secrets.insert(want.name.clone(), value);
     }
-    Ok(())
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // What else is wrong is told by the real plan.
+    match document.lower(&with) {
+        Ok((plan, _)) => crate::recipes::check_secrets(&plan, &missing, &wants.secrets_dir),
+        Err(_) => Ok(()),
+    }
 }
 
 fn read_optional(path: &Path) -> Result<Option<String>, Failure> {

@@ -17,7 +17,10 @@ pub mod down;
 pub mod env;
 pub mod events;
 pub mod exec;
+pub mod export;
+pub mod foreign;
 pub mod graph;
+pub mod import;
 pub mod inspect;
 pub mod load;
 pub mod logs;
@@ -108,6 +111,9 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Build(args) => build::run(&globals, &args, term),
         Verb::Ls(args) => stacks::list(&args, term),
         Verb::Check(args) => check::run(&globals, &args, term),
+        Verb::Init(args) => import::init(&globals, &args),
+        Verb::Import(args) => import::run(&globals, &args),
+        Verb::Export(args) => export::run(&globals, &args),
         Verb::Which(args) => binaries::which(&globals, &args, term),
         Verb::Fetch(args) => binaries::fetch(&globals, &args, term),
         Verb::Lock(args) => binaries::lock(&globals, &args, term),

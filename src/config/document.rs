@@ -210,6 +210,25 @@ impl Document {
     pub fn mode(&self) -> Option<&str> {
         self.mode.as_deref()
     }
+    /// Everything merged, placeholders as they were written: for exports.
+    #[must_use]
+    pub fn merged(&self) -> toml::Table {
+        fn value(node: &Node) -> toml::Value {
+            match &node.value {
+                Value::Text(text) | Value::Date(text) => toml::Value::String(text.clone()),
+                Value::Integer(number) => toml::Value::Integer(*number),
+                Value::Float(number) => toml::Value::Float(*number),
+                Value::Bool(flag) => toml::Value::Boolean(*flag),
+                Value::Array(list) => toml::Value::Array(list.iter().map(value).collect()),
+                Value::Table(entries) => toml::Value::Table(table(entries)),
+            }
+        }
+        fn table(entries: &Table) -> toml::Table {
+            entries.iter().map(|(name, node)| (name.clone(), value(node))).collect()
+        }
+        table(&self.tree)
+    }
+
     /// The procfile's folder.
     #[must_use]
     pub fn root(&self) -> &Path {

@@ -78,7 +78,8 @@ pub fn prepare(places: &Places) -> Result<(), Failure> {
         make_private(base, "runtime")?;
     }
     make_private(&places.run, "runtime")?;
-    write(&places.run.join(STATE_OF), &format!("{}\n{}\n", places.state.display(), places.root.display()))?;
+    // A path may hold a newline.
+    write(&places.run.join(STATE_OF), &format!("{}\0{}\0", places.state.display(), places.root.display()))?;
     write(&places.state.join(RUN_POINTER), &format!("{}\n", places.run.display()))
 }
 
@@ -109,8 +110,8 @@ pub fn stacks(env: &BTreeMap<String, String>) -> Vec<Places> {
                 continue;
             }
             let Ok(text) = fs::read_to_string(run.join(STATE_OF)) else { continue };
-            let mut lines = text.lines().map(PathBuf::from).filter(|path| path.is_absolute());
-            if let (Some(state), Some(root)) = (lines.next(), lines.next()) {
+            let mut paths = text.split('\0').map(PathBuf::from).filter(|path| path.is_absolute());
+            if let (Some(state), Some(root)) = (paths.next(), paths.next()) {
                 found.push(Places { root, state, run });
             }
         }
@@ -280,7 +281,7 @@ mod tests {
     #[test]
     fn a_stack_is_found_by_its_runtime_folder_and_a_throw_away_one_leaves_the_project_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let (root, xdg) = (dir.path().join("p"), dir.path().join("x"));
+        let (root, xdg) = (dir.path().join("p\nq"), dir.path().join("x"));
         fs::create_dir(&root).unwrap();
         fs::create_dir(&xdg).unwrap();
         let env = BTreeMap::from([("XDG_RUNTIME_DIR".to_owned(), xdg.display().to_string())]);

@@ -28,6 +28,9 @@ pub fn read_or_create(dir: &Path, name: &str, length: usize) -> Result<String, F
         Some(folder) => folder,
         None => {
             make_folder(dir)?;
+            // Generated values belong to one machine: the folder ignores itself in git, as the state folder does. Without
+            // the file everything works, so a failure to write it is none.
+            let _kept_out_of_git = std::fs::write(dir.join(".gitignore"), "*\n");
             open_folder(dir)?.ok_or_else(|| refused(dir, "it vanished"))?
         }
     };
@@ -181,7 +184,12 @@ mod tests {
         assert_eq!(read(&dir, "db-password").unwrap(), Some(value));
         assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(std::fs::metadata(dir.join("db-password")).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "a temporary file was left");
+        let files: Vec<_> = std::fs::read_dir(&dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .filter(|name| name != ".gitignore")
+            .collect();
+        assert_eq!(files.len(), 1, "a temporary file was left: {files:?}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use devrun::drivers::{journal, process::identity};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -93,6 +94,12 @@ fn scan(wanted: impl Fn(&str, &Path) -> bool) -> Vec<Process> {
         }
     }
     found
+}
+
+/// The parent, as `/proc` tells everybody.
+fn parent(folder: &Path) -> Option<i32> {
+    let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn inodes_below(folder: &Path, depth: u32, inodes: &mut Vec<u64>) {
@@ -634,7 +641,18 @@ impl Project {
     /// The keepers of this project. A keeper has no environment and no folder of its own to know it by, but it holds the
     /// project's journal open.
     pub fn keepers(&self) -> Vec<Process> {
-        scan(|command, folder| command.contains("__keeper") && holds_below(folder, self.folder.path()))
+        // Neither of ours can be looked into by an ordinary user: then it is a supervisor's child, or the journal's word.
+        let supervisors = if is_root() { Vec::new() } else { self.lock_holders() };
+        let recorded =
+            if is_root() { None } else { journal::read(&self.path(".devrun/journal")).ok().and_then(|read| read.keeper) };
+        scan(|command, folder| {
+            command.contains("__keeper")
+                && (holds_below(folder, self.folder.path())
+                    || parent(folder).is_some_and(|pid| supervisors.contains(&pid))
+                    || recorded.as_ref().is_some_and(|keeper| {
+                        folder.file_name().is_some_and(|name| *name == *keeper.pid.to_string()) && identity::holds(keeper)
+                    }))
+        })
     }
 
     /// The pid of a supervisor that cannot be asked: whoever holds the instance lock.
@@ -673,8 +691,12 @@ impl Project {
     pub fn leftovers(&self) -> Vec<Process> {
         let root = self.folder.path().to_path_buf();
         let mark = root.display().to_string().into_bytes();
+        let holders = if is_root() { Vec::new() } else { self.lock_holders() };
+        let keepers = if is_root() { Vec::new() } else { self.keepers() };
         scan(|command, folder| {
-            command.contains(&self.token)
+            let pid = folder.file_name().and_then(|name| name.to_str()?.parse::<i32>().ok());
+            pid.is_some_and(|pid| holders.contains(&pid) || keepers.iter().any(|keeper| keeper.pid == pid))
+                || command.contains(&self.token)
                 || command.contains(root.to_str().unwrap_or("\0"))
                 || fs::read_link(folder.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&root))
                 || holds_below(folder, &root)

@@ -13,6 +13,7 @@ mod case_security;
 mod case_signals;
 mod case_time;
 mod config;
+mod convert;
 mod failing;
 mod fetch;
 mod harness;

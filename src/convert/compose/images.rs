@@ -1,0 +1,301 @@
+//! Which image is which recipe, and what the image's variables, folders and ports are there.
+
+/// What a variable of an image becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Becomes {
+    User,
+    Password,
+    Database,
+    /// A key of `set`.
+    Set(&'static str),
+    /// Nothing, with the reason.
+    Nothing(&'static str),
+    /// `USER/PASSWORD`.
+    Login,
+    /// Used as the password where no other is given (the engine's superuser).
+    RootPassword,
+}
+
+/// An image that a recipe takes the place of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    pub recipe: &'static str,
+    /// Ports in the container that are the main one.
+    pub main: &'static [u16],
+    /// Further ports in the container and the recipe's names for them.
+    pub named: &'static [(u16, &'static str)],
+    /// Where the image keeps its data.
+    pub data: &'static [&'static str],
+    pub env: &'static [(&'static str, Becomes)],
+    /// Configuration files: path in the container, name that the recipe reads in its run dir.
+    pub config: &'static [(&'static str, &'static str)],
+    /// The command's words that start the server itself.
+    pub program: &'static [&'static str],
+    /// How `-c NAME=VALUE` or `--NAME VALUE` is written.
+    pub settings: Settings,
+}
+
+/// How an engine takes settings on its command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settings {
+    None,
+    /// `-c name=value`.
+    Postgres,
+    /// `--name value…`.
+    Redis,
+}
+
+use Becomes::{Database, Login, Nothing, Password, RootPassword, Set, User};
+
+const OWN_FOLDERS: Becomes = Nothing("devrun keeps the data in a volume of its own");
+const OWN_LOGIN: Becomes = Nothing("logins from this machine always need the password");
+const ALWAYS: Becomes = Nothing("devrun always sets a password");
+
+const fn plain(recipe: &'static str, main: &'static [u16], data: &'static [&'static str]) -> Known {
+    Known { recipe, main, named: &[], data, env: &[], config: &[], program: &[], settings: Settings::None }
+}
+
+const POSTGRES: Known = Known {
+    env: &[
+        ("POSTGRES_USER", User),
+        ("POSTGRES_PASSWORD", Password),
+        ("POSTGRES_DB", Database),
+        ("POSTGRESQL_USERNAME", User),
+        ("POSTGRESQL_PASSWORD", Password),
+        ("POSTGRESQL_DATABASE", Database),
+        ("POSTGRESQL_POSTGRES_PASSWORD", Nothing("the superuser needs none")),
+        ("POSTGRES_HOST_AUTH_METHOD", OWN_LOGIN),
+        ("PGDATA", OWN_FOLDERS),
+        ("ALLOW_EMPTY_PASSWORD", ALWAYS),
+    ],
+    program: &["postgres", "docker-entrypoint.sh"],
+    settings: Settings::Postgres,
+    ..plain(
+        "postgres",
+        &[5432],
+        &["/var/lib/postgresql/data", "/var/lib/postgresql", "/bitnami/postgresql", "/home/postgres/pgdata/data"],
+    )
+};
+const REDIS: Known = Known {
+    env: &[
+        ("REDIS_PASSWORD", Password),
+        ("ALLOW_EMPTY_PASSWORD", Nothing("no password is the recipe's default")),
+        ("REDIS_ARGS", Nothing("write its settings into `set`")),
+    ],
+    program: &["redis-server", "redis-stack-server", "docker-entrypoint.sh"],
+    settings: Settings::Redis,
+    ..plain("redis", &[6379], &["/data", "/bitnami/redis/data", "/var/lib/redis"])
+};
+const VALKEY: Known = Known {
+    recipe: "valkey",
+    env: &[("VALKEY_PASSWORD", Password), ("ALLOW_EMPTY_PASSWORD", Nothing("no password is the recipe's default"))],
+    program: &["valkey-server", "docker-entrypoint.sh"],
+    data: &["/data", "/bitnami/valkey/data"],
+    ..REDIS
+};
+const MARIADB: Known = Known {
+    env: &[
+        ("MYSQL_USER", User),
+        ("MYSQL_PASSWORD", Password),
+        ("MYSQL_DATABASE", Database),
+        ("MYSQL_ROOT_PASSWORD", RootPassword),
+        ("MARIADB_USER", User),
+        ("MARIADB_PASSWORD", Password),
+        ("MARIADB_DATABASE", Database),
+        ("MARIADB_ROOT_PASSWORD", RootPassword),
+        ("MYSQL_ALLOW_EMPTY_PASSWORD", ALWAYS),
+        ("MARIADB_ALLOW_EMPTY_PASSWORD", ALWAYS),
+        ("MARIADB_ALLOW_EMPTY_ROOT_PASSWORD", ALWAYS),
+        ("MYSQL_RANDOM_ROOT_PASSWORD", ALWAYS),
+        ("MARIADB_RANDOM_ROOT_PASSWORD", ALWAYS),
+        ("MYSQL_ROOT_HOST", OWN_LOGIN),
+        ("MYSQL_HOST", OWN_LOGIN),
+        ("MYSQL_PORT", Nothing("`port` says it")),
+        ("MYSQL_TCP_PORT", Nothing("`port` says it")),
+    ],
+    program: &["mysqld", "mariadbd", "docker-entrypoint.sh"],
+    ..plain("mariadb", &[3306], &["/var/lib/mysql", "/bitnami/mariadb", "/bitnami/mysql/data"])
+};
+const MINIO: Known = Known {
+    named: &[(9001, "console")],
+    env: &[
+        ("MINIO_ROOT_USER", User),
+        ("MINIO_ROOT_PASSWORD", Password),
+        ("MINIO_ACCESS_KEY", User),
+        ("MINIO_SECRET_KEY", Password),
+        ("MINIO_VOLUMES", OWN_FOLDERS),
+        ("MINIO_ADDRESS", Nothing("`port` says it")),
+        ("MINIO_CONSOLE_ADDRESS", Nothing("`ports.console` says it")),
+    ],
+    program: &["minio", "server"],
+    ..plain("minio", &[9000], &["/data", "/export", "/minio_data", "/data/minio", "/bitnami/minio/data", "/mnt/data"])
+};
+const NEO4J: Known = Known {
+    named: &[(7474, "http")],
+    env: &[
+        ("NEO4J_AUTH", Login),
+        ("NEO4J_dbms_memory_heap_max__size", Set("heap")),
+        ("NEO4J_server_memory_heap_max__size", Set("heap")),
+        ("NEO4J_dbms_memory_heap_initial__size", Nothing("`set.heap` is both")),
+        ("NEO4J_server_memory_heap_initial__size", Nothing("`set.heap` is both")),
+        ("NEO4J_dbms_memory_pagecache_size", Set("pagecache")),
+        ("NEO4J_server_memory_pagecache_size", Set("pagecache")),
+        ("NEO4J_ACCEPT_LICENSE_AGREEMENT", Nothing("the recipe runs the community edition")),
+    ],
+    ..plain("neo4j", &[7687], &["/data"])
+};
+const QDRANT: Known = Known {
+    named: &[(6334, "grpc")],
+    env: &[
+        ("QDRANT__SERVICE__API_KEY", Password),
+        ("QDRANT__SERVICE__HTTP_PORT", Nothing("`port` says it")),
+        ("QDRANT__SERVICE__GRPC_PORT", Nothing("`ports.grpc` says it")),
+        ("QDRANT__SERVICE__HOST", Nothing("`bind` says it")),
+    ],
+    ..plain("qdrant", &[6333], &["/qdrant/storage"])
+};
+const GRAFANA: Known = Known {
+    env: &[
+        ("GF_SECURITY_ADMIN_USER", User),
+        ("GF_SECURITY_ADMIN_PASSWORD", Password),
+        ("GF_PATHS_DATA", OWN_FOLDERS),
+        ("GF_SERVER_HTTP_PORT", Nothing("`port` says it")),
+    ],
+    ..plain("grafana", &[3000], &["/var/lib/grafana"])
+};
+const OLLAMA: Known = Known {
+    env: &[("OLLAMA_HOST", Nothing("`bind` and `port` say it")), ("OLLAMA_MODELS", OWN_FOLDERS)],
+    program: &["ollama", "serve"],
+    ..plain("ollama", &[11434], &["/root/.ollama", "/ollama"])
+};
+const MEILISEARCH: Known = Known {
+    env: &[
+        ("MEILI_MASTER_KEY", Password),
+        ("MEILI_HTTP_ADDR", Nothing("`port` says it")),
+        ("MEILI_DB_PATH", OWN_FOLDERS),
+        ("MEILI_NO_ANALYTICS", Nothing("the recipe sends none")),
+        ("MEILI_ENV", Nothing("the recipe runs it for development")),
+    ],
+    ..plain("meilisearch", &[7700], &["/meili_data", "/data.ms"])
+};
+const RABBITMQ: Known = Known {
+    env: &[
+        ("RABBITMQ_DEFAULT_USER", User),
+        ("RABBITMQ_DEFAULT_PASS", Password),
+        ("RABBITMQ_USERNAME", User),
+        ("RABBITMQ_PASSWORD", Password),
+        ("RABBITMQ_ERLANG_COOKIE", Nothing("one node needs none")),
+    ],
+    ..plain("rabbitmq", &[5672], &["/var/lib/rabbitmq", "/var/lib/rabbitmq/mnesia", "/bitnami/rabbitmq/mnesia"])
+};
+const PROMETHEUS: Known = Known {
+    config: &[("/etc/prometheus/prometheus.yml", "prometheus.yml"), ("/prometheus.yml", "prometheus.yml")],
+    ..plain("prometheus", &[9090], &["/prometheus"])
+};
+const NGINX: Known =
+    Known { config: &[("/etc/nginx/nginx.conf", "nginx.conf")], program: &["nginx"], ..plain("nginx", &[80, 8080], &[]) };
+const CADDY: Known = Known {
+    config: &[("/etc/caddy/Caddyfile", "Caddyfile"), ("/etc/Caddyfile", "Caddyfile")],
+    program: &["caddy"],
+    ..plain("caddy", &[80, 8080], &["/data", "/config"])
+};
+const MAILPIT: Known = Known {
+    named: &[(8025, "http")],
+    env: &[("MP_DATABASE", OWN_FOLDERS), ("MP_SMTP_BIND_ADDR", Nothing("`port` says it"))],
+    ..plain("mailpit", &[1025], &["/data"])
+};
+
+/// The recipe for an image, by the name without registry and tag, and what is different about it.
+pub(crate) fn known(name: &str) -> Option<(Known, Option<&'static str>)> {
+    let found = match name {
+        "postgres" | "bitnami/postgresql" | "bitnamilegacy/postgresql" | "chainguard/postgres" => (POSTGRES, None),
+        "postgis/postgis" | "imresamu/postgis" | "kartoza/postgis" | "mdillon/postgis" => {
+            (POSTGRES, Some("PostGIS must be installed beside it: extensions = [\"postgis\"]"))
+        }
+        "pgvector/pgvector" | "ankane/pgvector" => {
+            (POSTGRES, Some("pgvector must be installed beside it: extensions = [\"vector\"]"))
+        }
+        "timescale/timescaledb" | "timescale/timescaledb-ha" => (
+            POSTGRES,
+            Some("TimescaleDB must be installed beside it and preloaded: set = { shared_preload_libraries = \"timescaledb\" }"),
+        ),
+        "redis" | "bitnami/redis" | "bitnamilegacy/redis" | "chainguard/redis" => (REDIS, None),
+        "redis/redis-stack" | "redis/redis-stack-server" | "redislabs/rejson" | "redislabs/redismod" => {
+            (REDIS, Some("the modules of that image do not come along"))
+        }
+        "valkey/valkey" | "bitnami/valkey" => (VALKEY, None),
+        "mariadb" | "bitnami/mariadb" | "linuxserver/mariadb" => (MARIADB, None),
+        "mysql" | "mysql/mysql-server" | "percona" | "bitnami/mysql" => {
+            (MARIADB, Some("MariaDB takes MySQL's place: the protocol is the same, some of the SQL and the JSON type are not"))
+        }
+        "minio/minio" | "bitnami/minio" | "chainguard/minio" => (MINIO, None),
+        "neo4j" => (NEO4J, None),
+        "qdrant/qdrant" => (QDRANT, None),
+        "ollama/ollama" => (OLLAMA, None),
+        "getmeili/meilisearch" => (MEILISEARCH, None),
+        "prom/prometheus" | "prometheus/prometheus" => (PROMETHEUS, None),
+        "grafana/grafana" | "grafana/grafana-oss" | "grafana/grafana-enterprise" => (GRAFANA, None),
+        "grafana/loki" => (
+            Known {
+                config: &[("/etc/loki/local-config.yaml", "loki.yml"), ("/etc/loki/config.yml", "loki.yml")],
+                ..plain("loki", &[3100], &["/loki"])
+            },
+            None,
+        ),
+        "grafana/promtail" => {
+            (plain("promtail", &[9080], &[]), Some("Docker's log folder is not there: the recipe reads devrun's own logs"))
+        }
+        "caddy" => (CADDY, None),
+        "nginx" | "nginxinc/nginx-unprivileged" | "bitnami/nginx" => (NGINX, None),
+        "rabbitmq" | "bitnami/rabbitmq" => (RABBITMQ, None),
+        "memcached" | "bitnami/memcached" => (plain("memcached", &[11211], &[]), None),
+        "nats" => (Known { named: &[(8222, "http")], ..plain("nats", &[4222], &["/data", "/data/jetstream"]) }, None),
+        "axllent/mailpit" => (MAILPIT, None),
+        "mailhog/mailhog" | "richarvey/mailhog" | "jcalonso/mailhog" => {
+            (MAILPIT, Some("Mailpit takes MailHog's place: the same two ports, another API"))
+        }
+        "chrislusf/seaweedfs" => {
+            (Known { named: &[(9333, "master"), (8888, "filer")], ..plain("seaweedfs", &[8333], &["/data"]) }, None)
+        }
+        "prom/blackbox-exporter" => (plain("blackbox_exporter", &[9115], &[]), None),
+        "prom/node-exporter" => (plain("node_exporter", &[9100], &[]), None),
+        _ => return None,
+    };
+    Some(found)
+}
+
+/// Images that are but a language or a bare system: their command is the user's own program.
+pub(crate) fn is_runtime(name: &str) -> bool {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    matches!(
+        last,
+        "node"
+            | "python"
+            | "ruby"
+            | "golang"
+            | "rust"
+            | "php"
+            | "openjdk"
+            | "eclipse-temurin"
+            | "amazoncorretto"
+            | "maven"
+            | "gradle"
+            | "alpine"
+            | "debian"
+            | "ubuntu"
+            | "busybox"
+            | "bash"
+            | "bun"
+            | "deno"
+            | "elixir"
+            | "erlang"
+            | "perl"
+            | "sdk"
+            | "aspnet"
+            | "uv"
+            | "composer"
+            | "curl"
+            | "devcontainers"
+            | "mc"
+    )
+}

@@ -1,0 +1,370 @@
+//! The keys that say how a service is kept: restarts, limits, stops, logs, profiles; and those that mean nothing here.
+
+use super::super::emit::{Section, Toml};
+use super::super::report::At;
+use super::super::yaml::{Node, Value};
+use super::kind::{Draft, Kind};
+use super::service::each;
+use super::{Importer, values};
+
+/// Keys with no native meaning, and why nothing is lost.
+const DROPPED: &[(&str, &str)] = &[
+    ("networks", "everything is on loopback"),
+    ("network_mode", "everything is on loopback"),
+    ("container_name", "the service's name is the name"),
+    ("hostname", "all share this machine's name"),
+    ("domainname", "all share this machine's name"),
+    ("labels", "nothing reads them"),
+    ("annotations", "nothing reads them"),
+    ("label_file", "nothing reads them"),
+    ("privileged", "programs run as you"),
+    ("cap_add", "programs run as you"),
+    ("cap_drop", "programs run as you"),
+    ("security_opt", "programs run as you"),
+    ("userns_mode", "programs run as you"),
+    ("user", "programs run as you; `user_id` names another user of this machine"),
+    ("group_add", "programs run as you"),
+    ("read_only", "the machine's files are as writable as they are for you"),
+    ("platform", "there is but this machine"),
+    ("pull_policy", "there is no image"),
+    ("init", "devrun reaps for all"),
+    ("stdin_open", "`tty = true` gives a terminal"),
+    ("attach", "`logs` takes names"),
+    ("shm_size", "the machine's own shared memory is used"),
+    ("tmpfs", "the machine's own temporary folder is used"),
+    ("dns", "the machine's own resolver is used"),
+    ("dns_search", "the machine's own resolver is used"),
+    ("dns_opt", "the machine's own resolver is used"),
+    ("ipc", "processes of one machine share it"),
+    ("pid", "processes of one machine share it"),
+    ("uts", "processes of one machine share it"),
+    ("cgroup", "devrun makes its own"),
+    ("cgroup_parent", "devrun makes its own"),
+    ("isolation", "there is no container"),
+    ("runtime", "there is no container"),
+    ("expose", "every port on loopback can be reached"),
+    ("mac_address", "there is no container"),
+    ("storage_opt", "there is no container"),
+    ("oom_kill_disable", "the machine decides"),
+    ("oom_score_adj", "the machine decides"),
+    ("cpu_shares", "`limits.cpu` is what there is"),
+    ("cpu_quota", "`limits.cpu` is what there is"),
+    ("cpu_period", "`limits.cpu` is what there is"),
+    ("cpuset", "`limits.cpu` is what there is"),
+    ("memswap_limit", "`limits.memory` is what there is"),
+    ("mem_swappiness", "`limits.memory` is what there is"),
+    ("pids_limit", "no limit"),
+    ("blkio_config", "no limit"),
+    ("device_cgroup_rules", "the machine's devices are there"),
+    ("devices", "the machine's devices are there"),
+    ("gpus", "the machine's devices are there"),
+    ("sysctls", "they are the machine's"),
+    ("build", "there is no image; `build` takes a command, run by `devrun build`"),
+    ("use_api_socket", "there is no Docker"),
+    ("links", "names became references"),
+];
+
+/// Keys that are mapped elsewhere.
+const MAPPED: &[&str] = &[
+    "image",
+    "command",
+    "entrypoint",
+    "environment",
+    "env_file",
+    "ports",
+    "volumes",
+    "depends_on",
+    "healthcheck",
+    "restart",
+    "profiles",
+    "deploy",
+    "scale",
+    "mem_limit",
+    "mem_reservation",
+    "cpus",
+    "ulimits",
+    "stop_signal",
+    "stop_grace_period",
+    "logging",
+    "tty",
+    "develop",
+    "working_dir",
+    "secrets",
+    "configs",
+    "cpu_count",
+    "cpu_percent",
+];
+
+/// Restarts, limits, replicas, stops, logs, profiles.
+pub(super) fn policies(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
+    let deploy = draft.get("deploy");
+    restart(importer, draft, deploy, section);
+    replicas(importer, draft, deploy, section);
+    let resources = deploy.and_then(|node| node.get("resources"));
+    let limits = resources.and_then(|node| node.get("limits"));
+    let reserve = resources.and_then(|node| node.get("reservations"));
+    let mut table = amounts(importer, draft, limits, ("cpus", "mem_limit"));
+    if let Some(node) = draft.get("ulimits").and_then(|node| node.get("nofile"))
+        && let Some(number) = node.get("soft").unwrap_or(node).scalar().and_then(|text| text.parse().ok())
+    {
+        importer.report.mapped(node.at, draft.what("ulimits.nofile"), "limits.nofile");
+        table.push(("nofile".to_owned(), Toml::Integer(number)));
+    }
+    if !table.is_empty() {
+        section.set("limits", Toml::Table(table));
+    }
+    let table = amounts(importer, draft, reserve, ("", "mem_reservation"));
+    if !table.is_empty() {
+        section.set("reserve", Toml::Table(table));
+    }
+    stop(importer, draft, section);
+    log(importer, draft, section);
+    if let Some(node) = draft.get("profiles") {
+        let profiles: Vec<String> = node.texts().into_iter().map(|(text, _)| text).collect();
+        importer.report.mapped(node.at, draft.what("profiles"), profiles.join(", "));
+        if !profiles.is_empty() {
+            section.set("profiles", Toml::texts(profiles));
+        }
+    }
+    if let Some(node) = draft.get("tty").filter(|node| node.truth() == Some(true)) {
+        if draft.get("stdin_open").and_then(Node::truth) == Some(true) && matches!(draft.kind, Kind::Run { .. }) {
+            importer.report.mapped(node.at, draft.what("tty"), "tty = true");
+            section.set("tty", Toml::Bool(true));
+        } else {
+            importer.report.dropped(node.at, draft.what("tty"), "logs need no terminal");
+        }
+    }
+}
+
+fn restart(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, section: &mut Section) {
+    let mut policy = None;
+    if let Some(node) = deploy.and_then(|node| node.get("restart_policy")) {
+        let attempts = node.get("max_attempts").and_then(Node::scalar).filter(|text| text.parse::<u32>().is_ok());
+        let word = match node.get("condition").and_then(Node::scalar).as_deref() {
+            Some("none") => "no".to_owned(),
+            Some("on-failure") => attempts.map_or_else(|| "on-failure".to_owned(), |n| format!("on-failure:{n}")),
+            _ => "always".to_owned(),
+        };
+        policy = Some((word, node.at, "deploy.restart_policy"));
+    }
+    if let Some(node) = draft.get("restart") {
+        let text = match node.truth() {
+            Some(false) => "no".to_owned(),
+            _ => node.scalar().unwrap_or_default(),
+        };
+        let text = values::with_defaults(&text).unwrap_or_else(|| "unless-stopped".to_owned());
+        let known = matches!(text.as_str(), "no" | "always" | "unless-stopped" | "on-failure")
+            || text.strip_prefix("on-failure:").is_some_and(|n| n.parse::<u32>().is_ok());
+        if known {
+            policy = Some((text, node.at, "restart"));
+        } else {
+            importer.report.not_mapped(
+                node.at,
+                draft.what("restart"),
+                format!("{text:?} is no policy: no, on-failure[:n], always or unless-stopped"),
+            );
+        }
+    }
+    let Some((policy, at, key)) = policy else { return };
+    if draft.task {
+        importer.report.dropped(at, draft.what(key), "a task runs to its end");
+    } else {
+        importer.report.mapped(at, draft.what(key), format!("restart = \"{policy}\""));
+        if policy != "no" {
+            section.set("restart", Toml::text(policy));
+        }
+    }
+}
+
+fn replicas(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, section: &mut Section) {
+    let node = draft.get("scale").or_else(|| deploy.and_then(|node| node.get("replicas")));
+    let Some(node) = node else { return };
+    let number = node.scalar().and_then(|text| values::with_defaults(&text)).and_then(|text| text.parse::<i64>().ok());
+    match number {
+        Some(number) if number > 1 && (draft.task || section.has("data") || matches!(draft.kind, Kind::Recipe { .. })) => {
+            importer.report.not_mapped(node.at, draft.what("deploy.replicas"), "what keeps data, and a task, runs once");
+        }
+        Some(number) if number > 1 => {
+            importer.report.mapped(
+                node.at,
+                draft.what("deploy.replicas"),
+                format!("replicas = {number}; each has its own port, behind one shared address"),
+            );
+            section.set("replicas", Toml::Integer(number));
+        }
+        Some(0) => {
+            importer.report.mapped(node.at, draft.what("deploy.replicas"), "0: the profile `off`");
+            section.set("profiles", Toml::texts(["off"]));
+        }
+        Some(_) => importer.report.mapped(node.at, draft.what("deploy.replicas"), "1"),
+        None => importer.report.not_mapped(node.at, draft.what("deploy.replicas"), "is no number"),
+    }
+}
+
+fn amounts(importer: &mut Importer<'_>, draft: &Draft, node: Option<&Node>, old: (&str, &str)) -> Vec<(String, Toml)> {
+    let mut table = Vec::new();
+    if let Some(node) = node.and_then(|node| node.get("cpus")).or_else(|| draft.get(old.0)) {
+        match node.scalar().and_then(|text| values::with_defaults(&text)).and_then(|text| text.parse::<f64>().ok()) {
+            Some(number) if number > 0.0 && number.is_finite() => {
+                importer.report.mapped(node.at, draft.what("cpus"), number.to_string());
+                table.push(("cpu".to_owned(), Toml::Float(number)));
+            }
+            _ => importer.report.not_mapped(node.at, draft.what("cpus"), "is no number of cores"),
+        }
+    }
+    if let Some(node) = node.and_then(|node| node.get("memory")).or_else(|| draft.get(old.1)) {
+        match node.scalar().and_then(|text| values::size(&importer.text(&text, node.at, true))) {
+            Some(size) => {
+                importer.report.mapped(node.at, draft.what("memory"), size.clone());
+                table.push(("memory".to_owned(), Toml::text(size)));
+            }
+            None => importer.report.not_mapped(node.at, draft.what("memory"), "is no size: write \"512M\""),
+        }
+    }
+    if let Some(node) = node.and_then(|node| node.get("devices")) {
+        importer.report.dropped(node.at, draft.what("deploy.devices"), "the machine's devices are there");
+    }
+    table
+}
+
+fn stop(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
+    let mut table = Vec::new();
+    if let Some(node) = draft.get("stop_signal")
+        && let Some(signal) = node.scalar()
+    {
+        let signal = signal.trim_start_matches("SIG").to_owned();
+        importer.report.mapped(node.at, draft.what("stop_signal"), signal.clone());
+        table.push(("signal".to_owned(), Toml::text(signal)));
+    }
+    if let Some(node) = draft.get("stop_grace_period") {
+        match node.scalar().and_then(|text| values::duration(&text)) {
+            Some(grace) => {
+                let grace = importer.text(&grace, node.at, true);
+                importer.report.mapped(node.at, draft.what("stop_grace_period"), format!("stop.grace = {grace}"));
+                table.push(("grace".to_owned(), Toml::text(grace)));
+            }
+            None => importer.report.not_mapped(node.at, draft.what("stop_grace_period"), "is no duration: write \"10s\""),
+        }
+    }
+    if !table.is_empty() {
+        section.set("stop", Toml::Table(table));
+    }
+}
+
+fn log(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
+    let Some(node) = draft.get("logging") else { return };
+    let options = node.get("options");
+    let option = |name: &str| options.and_then(|node| node.get(name)).and_then(Node::scalar);
+    let mut table = Vec::new();
+    if let Some(size) = option("max-size").and_then(|text| values::size(&text)).filter(|size| !size.contains('$')) {
+        table.push(("max_size".to_owned(), Toml::text(size)));
+    }
+    if let Some(number) = option("max-file").and_then(|text| text.parse::<i64>().ok()).filter(|number| *number > 0) {
+        table.push(("max_files".to_owned(), Toml::Integer(number)));
+    }
+    if table.is_empty() {
+        importer.report.dropped(node.at, draft.what("logging"), "devrun keeps the logs: `log` says how much");
+    } else {
+        importer.report.mapped(node.at, draft.what("logging"), Toml::Table(table.clone()).line());
+        section.set("log", Toml::Table(table));
+    }
+}
+
+/// Everything that is left: a line each.
+pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
+    for (name, node, at) in each(draft.map()) {
+        let what = draft.what(name);
+        if name.starts_with("x-") || matches!(node.value, Value::Null) && name != "image" {
+            continue;
+        }
+        match name {
+            "build" => build(importer, draft, node, at),
+            "develop" => watch(importer, draft, node, section),
+            "extra_hosts" => importer.report.dropped(
+                at,
+                what,
+                "host.docker.internal and its like are 127.0.0.1 here; other names belong into the machine's hosts file",
+            ),
+            "configs" => {
+                importer.report.not_mapped(at, what, "a file of the container: the program must read it where it lies here")
+            }
+            "deploy" => deploy(importer, draft, node),
+            "ulimits" => {
+                for (limit, _, at) in node.map().into_iter().flat_map(each) {
+                    if limit != "nofile" {
+                        importer.report.dropped(at, draft.what(&format!("ulimits.{limit}")), "your own limit holds");
+                    }
+                }
+            }
+            "volumes_from" | "external_links" | "credential_spec" | "provider" | "models" => {
+                importer.report.not_mapped(
+                    at,
+                    what,
+                    "has no native counterpart: name the folders, addresses or programs yourself",
+                );
+            }
+            "post_start" | "pre_stop" => importer.report.not_mapped(at, what, "see `pre_start` and `stop.command`"),
+            name if MAPPED.contains(&name) => {}
+            name => match DROPPED.iter().find(|(known, _)| *known == name) {
+                Some((_, reason)) => importer.report.dropped(at, what, *reason),
+                None => importer.report.not_mapped(at, what, "is no key that devrun knows"),
+            },
+        }
+    }
+}
+
+fn build(importer: &mut Importer<'_>, draft: &Draft, node: &Node, at: At) {
+    importer.report.dropped(at, draft.what("build"), "there is no image; `build` takes a command, run by `devrun build`");
+    if let Some(args) = node.get("args") {
+        importer.report.not_mapped(
+            args.at,
+            draft.what("build.args"),
+            "arguments of the image's build: those that the program needs belong into `env`",
+        );
+    }
+}
+
+fn deploy(importer: &mut Importer<'_>, draft: &Draft, node: &Node) {
+    for (name, _, at) in node.map().into_iter().flat_map(each) {
+        let what = draft.what(&format!("deploy.{name}"));
+        match name {
+            "replicas" | "resources" | "restart_policy" => {}
+            "labels" | "placement" | "mode" | "endpoint_mode" | "update_config" | "rollback_config" => {
+                importer.report.dropped(at, what, "of a swarm");
+            }
+            _ => importer.report.not_mapped(at, what, "is no key that devrun knows"),
+        }
+    }
+}
+
+fn watch(importer: &mut Importer<'_>, draft: &Draft, node: &Node, section: &mut Section) {
+    let mut globs = Vec::new();
+    for rule in node.get("watch").and_then(Node::list).unwrap_or_default() {
+        let Some(path) = rule.get("path").and_then(Node::scalar) else { continue };
+        let Some(absolute) = importer.absolute(&path, rule.at) else { continue };
+        let shown = importer.shown(&absolute);
+        let action = rule.get("action").and_then(Node::scalar).unwrap_or_default();
+        let glob = match (importer.is_folder(&absolute), shown.as_str()) {
+            (true, ".") => "**".to_owned(),
+            (true, folder) => format!("{folder}/**"),
+            (false, file) => file.to_owned(),
+        };
+        importer.report.mapped(rule.at, draft.what("develop.watch"), format!("{action}: watch \"{glob}\", a change restarts it"));
+        if let Some(ignored) = rule.get("ignore") {
+            importer.report.not_mapped(
+                ignored.at,
+                draft.what("develop.watch.ignore"),
+                "name what is to be watched in finer globs",
+            );
+        }
+        globs.push(glob);
+    }
+    if globs.is_empty() {
+        return;
+    }
+    if draft.task || !matches!(draft.kind, Kind::Run { .. }) {
+        importer.report.dropped(node.at, draft.what("develop.watch"), "only programs of yours are restarted on a change");
+    } else {
+        section.set("watch", Toml::texts(globs));
+    }
+}

@@ -1,0 +1,579 @@
+//! What a service of a compose file is natively: a recipe, a program, a set of buckets, or nothing that we can run.
+
+use std::path::{Path, PathBuf};
+
+use super::super::report::At;
+use super::super::yaml::{Key, Map, Node, Value, get};
+use super::dockerfile::{self, Dockerfile, Words};
+use super::images::{self, Known};
+use super::names::Target;
+use super::values::{self, Port};
+use super::{Importer, our_name};
+
+/// A service before its keys are mapped.
+pub(crate) struct Draft {
+    /// In the compose file.
+    pub key: Key,
+    /// In the procfile.
+    pub name: String,
+    pub node: Node,
+    pub kind: Kind,
+    pub task: bool,
+    /// TCP ports, in order, with their places.
+    pub ports: Vec<(Port, At)>,
+    /// The folder that it runs in.
+    pub dir: PathBuf,
+    /// Folders of the container and what they are here, longest first.
+    pub mounts: Vec<(String, PathBuf)>,
+}
+
+/// What it is natively.
+pub(crate) enum Kind {
+    Recipe {
+        known: Known,
+        version: Option<String>,
+        from: Option<Dockerfile>,
+    },
+    Run {
+        command: Command,
+        dockerfile: Option<Dockerfile>,
+    },
+    /// A MinIO client that makes buckets: names, and those open to all.
+    Buckets {
+        names: Vec<String>,
+        open: Vec<String>,
+    },
+    Absent {
+        hint: String,
+    },
+}
+
+/// The command of a program.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Command {
+    /// With the placeholders of compose.
+    Words(Vec<String>),
+    /// From a Dockerfile: no placeholders of compose, dollars are the shell's.
+    Foreign(Words2),
+}
+
+/// A Dockerfile's command.
+pub(crate) type Words2 = Vec<String>;
+
+impl Draft {
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.node.get(key)
+    }
+    pub fn map(&self) -> &Map {
+        static NONE: Map = Map::new();
+        self.node.map().unwrap_or(&NONE)
+    }
+    pub fn what(&self, key: &str) -> String {
+        format!("services.{}.{key}", self.key.name)
+    }
+    /// The main port in the container.
+    pub fn main(&self) -> Option<u16> {
+        match &self.kind {
+            Kind::Recipe { known, .. } => known.main.first().copied(),
+            _ => self.ports.first().and_then(|(port, _)| port.container.parse().ok()),
+        }
+    }
+}
+
+impl Importer<'_> {
+    pub(super) fn draft(&mut self, key: &Key, node: &Node) -> Draft {
+        let name = our_name(&key.name);
+        if name != key.name {
+            self.report.mapped(
+                key.at,
+                format!("services.{}", key.name),
+                format!("is called `{name}`: a procfile's names hold letters, digits, `_` and `-`"),
+            );
+        }
+        let (context, dockerfile) = self.build(node, key.at);
+        let kind = self.kind(key, node, dockerfile);
+        let mut mounts = Vec::new();
+        for item in node.get("volumes").and_then(Node::list).unwrap_or_default() {
+            if let Some(mount) = values::mount(item)
+                && let Some(source) = mount.source.as_deref().filter(|_| mount.bind)
+                && let Some(source) = self.absolute(source, item.at)
+            {
+                mounts.push((mount.target.trim_end_matches('/').to_owned(), source));
+            }
+        }
+        let file = match &kind {
+            Kind::Run { dockerfile, .. } => dockerfile.as_ref(),
+            _ => None,
+        };
+        let inside = node.get("working_dir").and_then(Node::scalar).or_else(|| file.and_then(|file| file.workdir.clone()));
+        if let (Some(context), Some(file)) = (&context, file)
+            && let Some(workdir) = file.workdir.as_deref().filter(|workdir| *workdir != "/")
+            && !mounts.iter().any(|(target, _)| target == workdir)
+        {
+            // What was copied into the image lies in the build's folder, or in the part of it that was copied there.
+            let workdir = workdir.trim_end_matches('/');
+            let copied = file.copies.iter().find(|(from, to)| {
+                to.trim_end_matches('/') == workdir
+                    && !from.contains(['*', '$'])
+                    && !from.rsplit('/').next().is_some_and(|name| name.contains('.') && name != ".")
+            });
+            let source =
+                copied.map_or_else(|| context.clone(), |(from, _)| super::load::join(context, from.trim_start_matches('/')));
+            mounts.push((workdir.to_owned(), source));
+        }
+        mounts.sort_by_key(|(target, _)| std::cmp::Reverse(target.len()));
+        let here = inside.as_deref().and_then(|inside| local(inside, &mounts));
+        let dir = here.or(context).unwrap_or_else(|| self.root.to_path_buf());
+        let task = matches!(kind, Kind::Buckets { .. });
+        let mut ports: Vec<(Port, At)> = Vec::new();
+        for item in node.get("ports").and_then(Node::list).unwrap_or_default() {
+            let found = values::ports(item);
+            if found.is_empty() {
+                self.report.not_mapped(item.at, format!("services.{}.ports", key.name), "is no port: write \"8080:80\"");
+            }
+            for port in found {
+                if port.udp {
+                    let what = format!("services.{}.ports", key.name);
+                    self.report.dropped(
+                        item.at,
+                        what,
+                        format!("{}/udp: devrun looks after TCP ports only; the program opens it itself", port.container),
+                    );
+                } else if !ports.iter().any(|(known, _)| known.container == port.container) {
+                    ports.push((port, item.at));
+                }
+            }
+        }
+        Draft { key: key.clone(), name, node: node.clone(), kind, task, ports, dir, mounts }
+    }
+
+    /// The folder of the build and its Dockerfile.
+    fn build(&self, node: &Node, at: At) -> (Option<PathBuf>, Option<Dockerfile>) {
+        let build = match node.get("build") {
+            Some(build) => build.clone(),
+            None => {
+                // An image that another service builds is built for both.
+                let image = node.get("image").and_then(Node::scalar);
+                let services = get(&self.tree, "services").and_then(Node::map);
+                let same = services.into_iter().flatten().find(|(_, other)| {
+                    image.is_some() && other.get("build").is_some() && other.get("image").and_then(Node::scalar) == image
+                });
+                match same.and_then(|(_, other)| other.get("build")) {
+                    Some(build) => build.clone(),
+                    None => return (None, None),
+                }
+            }
+        };
+        let (context, file, target) = match &build.value {
+            Value::Map(map) => {
+                let text = |key: &str| get(map, key).and_then(Node::scalar);
+                if let Some(inline) = text("dockerfile_inline") {
+                    let context = text("context").unwrap_or_else(|| ".".to_owned());
+                    return (self.absolute(&context, build.at), Some(dockerfile::parse(&inline, text("target").as_deref())));
+                }
+                (text("context").unwrap_or_else(|| ".".to_owned()), text("dockerfile"), text("target"))
+            }
+            _ => (build.scalar().unwrap_or_else(|| ".".to_owned()), None, None),
+        };
+        let place = if build.at.line == 0 { at } else { build.at };
+        if context.contains("://") || context.starts_with("git@") {
+            return (None, None);
+        }
+        let context = self.absolute(&context, place);
+        let text = context.as_ref().and_then(|context| {
+            let file = file.as_deref().unwrap_or("Dockerfile");
+            (self.read)(&super::load::join(context, &values::with_defaults(file)?))
+        });
+        let target = target.as_deref().and_then(values::with_defaults);
+        (context, text.map(|text| dockerfile::parse(&text, target.as_deref())))
+    }
+
+    fn kind(&mut self, key: &Key, node: &Node, dockerfile: Option<Dockerfile>) -> Kind {
+        let what = format!("services.{}", key.name);
+        let entrypoint = node.get("entrypoint").and_then(values::words).filter(|words| !words.is_empty());
+        let command = node.get("command").and_then(values::words).filter(|words| !words.is_empty());
+        let both: Vec<String> = entrypoint.iter().flatten().chain(command.iter().flatten()).cloned().collect();
+        let built = node.get("build").is_some() || dockerfile.is_some();
+        let image = node.get("image").and_then(Node::scalar);
+        if !built && image.is_none() {
+            let hint = "has neither `image` nor `build`: give it run = \"COMMAND\"";
+            self.report.not_mapped(key.at, what, hint);
+            return Kind::Absent { hint: "run = \"COMMAND\"".to_owned() };
+        }
+        if let Some(image) = image.as_deref().filter(|_| !built) {
+            return self.image_kind(key, node, image, &both, entrypoint.is_some());
+        }
+        // Built from a Dockerfile.
+        if let Some(file) = &dockerfile {
+            let base = values::image(&file.from);
+            if let Some((known, note)) = images::known(&base.name)
+                && file.entrypoint.is_none()
+                && file.command.is_none()
+                && starts_server(&known, &both)
+            {
+                if matches!(known.recipe, "nginx" | "caddy") {
+                    self.report.not_mapped(key.at, what, format!("its Dockerfile puts files into {}: start the program that makes them, e.g. run = \"npm run dev\", or serve the built folder with a gateway", known.recipe));
+                    return Kind::Absent { hint: "run = \"npm run dev\"".to_owned() };
+                }
+                let version = base.tag.as_deref().and_then(values::version);
+                self.report.mapped(
+                    key.at,
+                    format!("{what}.build"),
+                    format!("stands on {}: the recipe `{}`", file.from, known.recipe),
+                );
+                if let Some(note) = note {
+                    self.report.not_mapped(key.at, format!("{what}.build"), note);
+                }
+                return Kind::Recipe { known, version, from: dockerfile };
+            }
+        }
+        // The compose file's command goes behind the image's entrypoint.
+        let image_entry = dockerfile.as_ref().and_then(|file| file.entrypoint.clone());
+        let command = match (&entrypoint, &command, image_entry) {
+            (Some(_), _, _) => Some(Command::Words(both)),
+            (None, Some(command), None) => Some(Command::Words(command.clone())),
+            (None, Some(command), Some(Words::List(mut words))) => {
+                if is_wrapper(&words) {
+                    self.report.not_mapped(
+                        key.at,
+                        format!("{what}.build"),
+                        format!(
+                            "the entrypoint {} of its Dockerfile is left out: what it prepares belongs into pre_start",
+                            words.join(" ")
+                        ),
+                    );
+                    Some(Command::Words(command.clone()))
+                } else {
+                    words.extend(command.iter().cloned());
+                    Some(Command::Words(words))
+                }
+            }
+            (None, Some(command), Some(Words::Shell(_))) => Some(Command::Words(command.clone())),
+            (None, None, entry) => {
+                from_dockerfile(entry, dockerfile.as_ref().and_then(|file| file.command.clone())).map(Command::Foreign)
+            }
+        };
+        match command {
+            Some(command) => Kind::Run { command, dockerfile },
+            None => {
+                let reason =
+                    if dockerfile.is_some() { "its Dockerfile has no CMD either" } else { "its Dockerfile could not be read" };
+                self.report.not_mapped(key.at, what, format!("has no `command`, and {reason}: give it run = \"COMMAND\""));
+                Kind::Absent { hint: "run = \"COMMAND\"".to_owned() }
+            }
+        }
+    }
+
+    fn image_kind(&mut self, key: &Key, node: &Node, image: &str, words: &[String], own_entry: bool) -> Kind {
+        let what = format!("services.{}.image", key.name);
+        let at = node.get("image").map_or(key.at, |node| node.at);
+        let parsed = values::image(image);
+        let script = words.join(" ");
+        if parsed.name == "minio/mc" || parsed.name == "bitnami/minio-client" {
+            let (names, open) = buckets(&script);
+            if !names.is_empty() {
+                self.report.mapped(at, what, "makes buckets: a task with `buckets`");
+                return Kind::Buckets { names, open };
+            }
+        }
+        if let Some((known, note)) = images::known(&parsed.name) {
+            if starts_server(&known, words) {
+                // MySQL's numbers say nothing about MariaDB.
+                let other = known.recipe == "mariadb" && !parsed.name.contains("mariadb");
+                let version = parsed.tag.as_deref().and_then(values::version).filter(|_| !other);
+                let used = use_of(&known, version.as_deref());
+                match parsed.tag.as_deref() {
+                    Some(tag) if version.as_deref().is_some_and(|version| version != tag) => {
+                        self.report.mapped(
+                            at,
+                            what.clone(),
+                            format!("{image} → use = \"{used}\": any {}.x", version.as_deref().unwrap_or_default()),
+                        );
+                    }
+                    _ => self.report.mapped(at, what.clone(), format!("{image} → use = \"{used}\"")),
+                }
+                if let Some(note) = note {
+                    self.report.not_mapped(at, what, note);
+                }
+                return Kind::Recipe { known, version, from: None };
+            }
+            self.report.mapped(at, what, format!("{image} is used for its programs: they come from PATH"));
+            return Kind::Run { command: Command::Words(words.to_vec()), dockerfile: None };
+        }
+        if images::is_runtime(&parsed.name) {
+            if words.is_empty() {
+                self.report.not_mapped(
+                    at,
+                    format!("services.{}", key.name),
+                    format!("{image} has no `command`: give it run = \"COMMAND\""),
+                );
+                return Kind::Absent { hint: "run = \"COMMAND\"".to_owned() };
+            }
+            self.report.mapped(at, what, format!("{image}: the command runs natively, its programs come from PATH"));
+            return Kind::Run { command: Command::Words(words.to_vec()), dockerfile: None };
+        }
+        if own_entry {
+            self.report.mapped(
+                at,
+                what,
+                format!("{image}: the entrypoint given here runs natively, its programs come from PATH"),
+            );
+            return Kind::Run { command: Command::Words(words.to_vec()), dockerfile: None };
+        }
+        let port = node.get("ports").and_then(Node::list).and_then(<[Node]>::first).map(values::ports).unwrap_or_default();
+        let address = port.first().map_or_else(
+            || usual_port(&parsed.name).map_or_else(|| "PORT".to_owned(), |port| port.to_string()),
+            |port| port.host.clone().unwrap_or_else(|| port.container.clone()),
+        );
+        let hint = format!("external = \"tcp://127.0.0.1:{address}\"");
+        self.report.not_mapped(
+            at,
+            format!("services.{}", key.name),
+            format!("{image} has no recipe: install it and give it run = \"COMMAND\", or point to one that runs: {hint}"),
+        );
+        Kind::Absent { hint }
+    }
+
+    /// Who waits for whose end, who is reached at which port.
+    pub(super) fn relate(&mut self, drafts: &mut [Draft]) {
+        let mut completed = Vec::new();
+        for draft in drafts.iter() {
+            for (name, on) in draft.get("depends_on").and_then(Node::map).into_iter().flatten() {
+                if on.get("condition").and_then(Node::scalar).as_deref() == Some("service_completed_successfully") {
+                    completed.push(name.name.clone());
+                }
+            }
+        }
+        for draft in drafts.iter_mut() {
+            let once = draft.get("restart").and_then(Node::scalar).as_deref() == Some("no");
+            let named = ["migrat", "setup", "init", "seed", "createbucket", "bootstrap"]
+                .iter()
+                .any(|word| draft.key.name.to_ascii_lowercase().contains(word));
+            let run = matches!(draft.kind, Kind::Run { .. });
+            draft.task |= run && (completed.contains(&draft.key.name) || (once && named && draft.ports.is_empty()));
+        }
+        let texts: Vec<String> = drafts.iter().flat_map(|draft| texts(&draft.node)).collect();
+        for draft in drafts.iter_mut() {
+            if !draft.ports.is_empty() || draft.task || !matches!(draft.kind, Kind::Run { .. }) {
+                continue;
+            }
+            let at = draft.key.at;
+            let exposed = draft.get("expose").map(Node::texts).unwrap_or_default();
+            let asked = texts.iter().find_map(|text| asked_for(text, &draft.key.name));
+            let said = draft.get("environment").and_then(|node| variable(node, "PORT")).and_then(|text| text.parse::<u16>().ok());
+            let file = match &draft.kind {
+                Kind::Run { dockerfile: Some(file), .. } => file.expose.first().copied(),
+                _ => None,
+            };
+            let first = exposed.first().and_then(|(port, _)| port.split('/').next()?.parse::<u16>().ok());
+            if let Some(port) = first.or(asked).or(said).or(file) {
+                draft.ports.push((Port { container: port.to_string(), ..Port::default() }, at));
+            }
+        }
+        self.targets = drafts
+            .iter()
+            .map(|draft| {
+                let text = |key: &str| draft.get(key).and_then(Node::scalar);
+                let mut hosts = vec![draft.key.name.clone()];
+                hosts.extend([text("container_name"), text("hostname")].into_iter().flatten());
+                for (_, network) in draft.get("networks").and_then(Node::map).into_iter().flatten() {
+                    hosts.extend(network.get("aliases").map(Node::texts).unwrap_or_default().into_iter().map(|(name, _)| name));
+                }
+                hosts.retain(|host| !host.contains('$') && !host.is_empty() && host != "localhost");
+                let main = draft.main();
+                let named = match &draft.kind {
+                    Kind::Recipe { known, .. } => known.named.iter().map(|(port, name)| (*port, (*name).to_owned())).collect(),
+                    _ => draft
+                        .ports
+                        .iter()
+                        .skip(1)
+                        .filter_map(|(port, _)| Some((port.container.parse().ok()?, port_name(&port.container))))
+                        .collect(),
+                };
+                Target {
+                    name: draft.name.clone(),
+                    hosts,
+                    main: main.or_else(|| draft.ports.first().and_then(|(port, _)| port.container.parse().ok())),
+                    named,
+                    present: draft.kind.is_present(),
+                    has_port: !draft.task && draft.kind.is_present() && main.is_some(),
+                }
+            })
+            .collect();
+        // `links: [db:database]` gives a service another name.
+        for draft in drafts.iter() {
+            for (link, _) in draft.get("links").map(Node::texts).unwrap_or_default() {
+                if let Some((name, alias)) = link.split_once(':')
+                    && let Some(target) =
+                        self.targets.iter_mut().find(|target| target.hosts.first().is_some_and(|host| host == name))
+                {
+                    target.hosts.push(alias.to_owned());
+                }
+            }
+        }
+        // The longest name first, so that `db-replica` is not taken for `db`.
+        for target in &mut self.targets {
+            target.hosts.sort_by_key(|host| std::cmp::Reverse(host.len()));
+            target.hosts.dedup();
+        }
+    }
+}
+
+/// The port of servers that have no recipe and are often met.
+fn usual_port(image: &str) -> Option<u16> {
+    Some(match image.rsplit('/').next().unwrap_or(image) {
+        "mongo" | "mongodb" => 27017,
+        "elasticsearch" | "opensearch" => 9200,
+        "kafka" | "cp-kafka" | "redpanda" => 9092,
+        "zookeeper" | "cp-zookeeper" => 2181,
+        "clickhouse-server" => 8123,
+        "influxdb" => 8086,
+        "keycloak" | "adminer" => 8080,
+        "cassandra" => 9042,
+        "couchdb" => 5984,
+        _ => return None,
+    })
+}
+
+/// A recipe with its version.
+pub(crate) fn use_of(known: &Known, version: Option<&str>) -> String {
+    version.map_or_else(|| known.recipe.to_owned(), |version| format!("{}@{version}", known.recipe))
+}
+
+/// The name of a further port.
+pub(crate) fn port_name(container: &str) -> String {
+    format!("p{container}")
+}
+
+/// Whether these words start the image's own server, or are options for it.
+fn starts_server(known: &Known, words: &[String]) -> bool {
+    let Some(first) = words.first() else { return true };
+    if first.starts_with('-') {
+        return true;
+    }
+    // These images take any program as their command; the others take the server's own words.
+    let any = matches!(known.recipe, "postgres" | "redis" | "valkey" | "mariadb" | "nginx" | "caddy" | "memcached" | "minio");
+    if !any {
+        return true;
+    }
+    let program = first.rsplit('/').next().unwrap_or(first);
+    if known.program.contains(&program) || program == known.recipe {
+        return true;
+    }
+    let script = words.join(" ");
+    matches!(program, "sh" | "bash" | "ash") && known.program.iter().any(|program| script.contains(program))
+}
+
+/// An entrypoint that prepares and then runs its arguments.
+fn is_wrapper(words: &[String]) -> bool {
+    words.first().is_some_and(|first| {
+        let name = first.rsplit('/').next().unwrap_or(first);
+        name.contains("entrypoint") || name.ends_with(".sh") || matches!(name, "tini" | "dumb-init")
+    })
+}
+
+fn from_dockerfile(entry: Option<Words>, command: Option<Words>) -> Option<Vec<String>> {
+    let shell = |line: &str| {
+        let plain = !line.contains(['$', '|', '&', ';', '<', '>', '*', '(', ')', '`', '"', '\'', '\\']);
+        if plain {
+            line.split_whitespace().map(str::to_owned).collect()
+        } else {
+            vec!["sh".to_owned(), "-c".to_owned(), line.to_owned()]
+        }
+    };
+    match (entry, command) {
+        (Some(Words::List(entry)), Some(Words::List(command))) if is_wrapper(&entry) => Some(command),
+        (Some(Words::List(mut entry)), Some(Words::List(command))) => {
+            entry.extend(command);
+            Some(entry)
+        }
+        (Some(Words::List(entry)), _) => Some(entry),
+        (Some(Words::Shell(line)), _) | (None, Some(Words::Shell(line))) => Some(shell(&line)),
+        (None, Some(Words::List(command))) => Some(command),
+        (None, None) => None,
+    }
+}
+
+/// The buckets that a script of the MinIO client makes, and those it opens to all.
+fn buckets(script: &str) -> (Vec<String>, Vec<String>) {
+    let mut names: Vec<String> = Vec::new();
+    let mut open: Vec<String> = Vec::new();
+    let words: Vec<&str> = script
+        .split(|char: char| char.is_whitespace() || matches!(char, ';' | '&' | '"' | '\''))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let bucket = |word: &str| {
+        word.split_once('/')
+            .map(|(_, name)| name.trim_end_matches('/').to_owned())
+            .filter(|name| !name.is_empty() && !name.contains('/'))
+    };
+    for (at, word) in words.iter().enumerate() {
+        if *word == "mb" {
+            let arguments = words[at + 1..].iter().take_while(|word| **word != "mc" && !word.ends_with("/mc"));
+            for name in arguments.filter_map(|word| bucket(word)) {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        if matches!(*word, "anonymous" | "policy")
+            && words.get(at + 1) == Some(&"set")
+            && words.get(at + 2).is_some_and(|mode| matches!(*mode, "download" | "public"))
+        {
+            open.extend(words.get(at + 3).and_then(|word| bucket(word)));
+        }
+    }
+    (names, open)
+}
+
+/// All the texts of a tree.
+fn texts(node: &Node) -> Vec<String> {
+    match &node.value {
+        Value::List(list) => list.iter().flat_map(texts).collect(),
+        Value::Map(map) => map.iter().flat_map(|(_, node)| texts(node)).collect(),
+        _ => node.scalar().into_iter().collect(),
+    }
+}
+
+/// The port at which a text asks for a host.
+fn asked_for(text: &str, host: &str) -> Option<u16> {
+    let mut from = 0;
+    while let Some(at) = text[from..].find(host) {
+        let start = from + at;
+        let after = &text[start + host.len()..];
+        let free = text[..start].chars().next_back().is_none_or(|char| matches!(char, '/' | '@' | ',' | '=' | ' ' | '"' | '\''));
+        if free
+            && let Some(tail) = after.strip_prefix(':')
+            && let Ok(port) = tail[..tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len())].parse()
+        {
+            return Some(port);
+        }
+        from = start + host.len();
+    }
+    None
+}
+
+/// The value of a variable in a list or table.
+pub(crate) fn variable(node: &Node, name: &str) -> Option<String> {
+    match &node.value {
+        Value::Map(map) => get(map, name)?.scalar(),
+        Value::List(list) => list.iter().find_map(|item| {
+            let text = item.scalar()?;
+            let (key, value) = text.split_once('=')?;
+            (key == name).then(|| value.to_owned())
+        }),
+        _ => None,
+    }
+}
+
+/// A path in the container as it is here.
+pub(crate) fn local(inside: &str, mounts: &[(String, PathBuf)]) -> Option<PathBuf> {
+    mounts.iter().find_map(|(target, source)| {
+        let rest = inside.strip_prefix(target.as_str())?;
+        if rest.is_empty() || target.is_empty() {
+            return (!target.is_empty()).then(|| source.clone());
+        }
+        let rest = rest.strip_prefix('/')?;
+        Some(super::load::join(source, Path::new(rest).to_str().unwrap_or(rest)))
+    })
+}

@@ -1,0 +1,195 @@
+//! Service names used as hosts → references. A name is replaced only where it can be nothing but a host.
+
+/// A service as others see it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Target {
+    /// Its name in the procfile.
+    pub name: String,
+    /// The names that reach it on compose's network.
+    pub hosts: Vec<String>,
+    /// Its main port in the container.
+    pub main: Option<u16>,
+    /// Further ports in the container, and their names here.
+    pub named: Vec<(u16, String)>,
+    /// It is in the procfile; else it is somebody else's business to run it.
+    pub present: bool,
+    /// It has a main port here.
+    pub has_port: bool,
+}
+
+impl Target {
+    fn host(&self) -> String {
+        // A service with a port has the attribute; where there is none, everything is on this machine anyway.
+        if self.present && self.has_port { format!("${{{}.host}}", self.name) } else { "127.0.0.1".to_owned() }
+    }
+    fn at(&self, port: Option<u16>) -> String {
+        let usable = self.present && self.has_port;
+        match port {
+            None if usable => format!("${{{}.addr}}", self.name),
+            None => self.main.map_or_else(|| self.host(), |port| format!("{}:{port}", self.host())),
+            Some(port) if usable && self.main == Some(port) => format!("${{{}.addr}}", self.name),
+            Some(port) => match self.named.iter().find(|(number, _)| *number == port) {
+                Some((_, name)) if usable => format!("{}:${{{}.ports.{name}}}", self.host(), self.name),
+                _ => format!("{}:{port}", self.host()),
+            },
+        }
+    }
+}
+
+/// The names that were replaced: the service, and the port where one stood.
+pub(crate) type Found = Vec<(String, Option<u16>)>;
+
+/// Replaces names in one value. `host` says that the variable's name, or the option before the word, wants a host.
+pub(crate) fn rewrite(text: &str, host: bool, targets: &[Target], found: &mut Found) -> String {
+    if host {
+        for target in targets {
+            for name in &target.hosts {
+                if text == name {
+                    found.push((target.name.clone(), None));
+                    return target.host();
+                }
+            }
+        }
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    'next: while at < text.len() {
+        let rest = &text[at..];
+        if let Some(before) = before(&text[..at], host) {
+            for target in targets {
+                for name in &target.hosts {
+                    let Some(after) = rest.strip_prefix(name.as_str()) else { continue };
+                    let digits =
+                        after.strip_prefix(':').map_or(0, |tail| tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len()));
+                    if digits > 0 {
+                        let tail = &after[1 + digits..];
+                        let Ok(port) = after[1..=digits].parse::<u16>() else { continue };
+                        if !ends(tail) {
+                            continue;
+                        }
+                        found.push((target.name.clone(), Some(port)));
+                        out.push_str(&target.at(Some(port)));
+                        at = text.len() - tail.len();
+                        continue 'next;
+                    }
+                    // With a port that is a placeholder only the host is ours to say.
+                    if after.starts_with(":${") && before != Before::Anything {
+                        found.push((target.name.clone(), None));
+                        out.push_str(&target.host());
+                        at = text.len() - after.len();
+                        continue 'next;
+                    }
+                    let alone = match before {
+                        Before::Url => ends(after),
+                        Before::Default => after.starts_with('}'),
+                        Before::Anything => false,
+                    };
+                    if alone {
+                        found.push((target.name.clone(), None));
+                        out.push_str(&if before == Before::Url { target.at(None) } else { target.host() });
+                        at = text.len() - after.len();
+                        continue 'next;
+                    }
+                }
+            }
+        }
+        let Some(char) = rest.chars().next() else { break };
+        out.push(char);
+        at += char.len_utf8();
+    }
+    out
+}
+
+/// What stands before a place decides what a name there can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// The host part of a URL.
+    Url,
+    /// The default of a placeholder.
+    Default,
+    /// A word may begin here.
+    Anything,
+}
+
+fn before(text: &str, host: bool) -> Option<Before> {
+    if text.ends_with("://") || (text.ends_with('@') && text.contains("://")) {
+        return Some(Before::Url);
+    }
+    if text.ends_with(":-") {
+        let url = text.contains("://") || host;
+        return Some(if url { Before::Default } else { Before::Anything });
+    }
+    let last = text.chars().next_back();
+    last.is_none_or(|char| matches!(char, ',' | '=' | ' ' | '"' | '\'' | '(' | '[' | ';' | '|' | '@' | '\n' | '\t'))
+        .then_some(Before::Anything)
+}
+
+fn ends(text: &str) -> bool {
+    text.chars().next().is_none_or(|char| {
+        matches!(char, '/' | ',' | '"' | '\'' | '?' | ' ' | ')' | ']' | ';' | '}' | '&' | '|' | '#' | '\n' | '\t' | '\\')
+    })
+}
+
+/// Whether a variable of this name holds a host.
+pub(crate) fn wants_host(variable: &str) -> bool {
+    let upper = variable.to_ascii_uppercase();
+    ["HOST", "HOSTNAME", "SERVER", "HOST_NAME", "HOSTS", "ADDRESS", "ENDPOINT", "ADDR", "_SVC", "DB_HOST"]
+        .iter()
+        .any(|end| upper.ends_with(end))
+        || upper == "PGHOST"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_replaced_and_nothing_else() {
+        let targets = [
+            Target {
+                name: "db".into(),
+                hosts: vec!["db".into(), "shop-db".into()],
+                main: Some(5432),
+                present: true,
+                has_port: true,
+                ..Target::default()
+            },
+            Target {
+                name: "minio".into(),
+                hosts: vec!["minio".into()],
+                main: Some(9000),
+                named: vec![(9001, "console".into())],
+                present: true,
+                has_port: true,
+            },
+            Target { name: "worker".into(), hosts: vec!["worker".into()], present: true, ..Target::default() },
+            Target { name: "mongo".into(), hosts: vec!["mongo".into()], main: Some(27017), ..Target::default() },
+        ];
+        let table = [
+            ("postgres://u:p@db:5432/db", false, "postgres://u:p@${db.addr}/db"),
+            ("postgres://db:db@db/db", false, "postgres://db:db@${db.addr}/db"),
+            ("db", false, "db"),
+            ("db", true, "${db.host}"),
+            ("db:5432", false, "${db.addr}"),
+            ("db:5433", false, "${db.host}:5433"),
+            ("shop-db:5432,minio:9000", false, "${db.addr},${minio.addr}"),
+            ("http://minio:9001/x", false, "http://${minio.host}:${minio.ports.console}/x"),
+            ("http://minio", false, "http://${minio.addr}"),
+            ("mydb:5432", false, "mydb:5432"),
+            ("db:54321x", false, "db:54321x"),
+            ("db:latest", false, "db:latest"),
+            ("/srv/db:5432", false, "/srv/db:5432"),
+            ("${DB_HOST:-db}", true, "${DB_HOST:-${db.host}}"),
+            ("postgres://${U:-db}:p@${H:-db}:${P:-5432}/x", false, "postgres://${U:-${db.host}}:p@${H:-${db.host}}:${P:-5432}/x"),
+            ("${URL:-postgres://u:p@db:5432/x}", false, "${URL:-postgres://u:p@${db.addr}/x}"),
+            ("mongodb://mongo:27017/x", false, "mongodb://127.0.0.1:27017/x"),
+            ("http://worker:80/", false, "http://127.0.0.1:80/"),
+            ("--broker=redis://db:5432/0", false, "--broker=redis://${db.addr}/0"),
+            ("ä db:5432 ö", false, "ä ${db.addr} ö"),
+            ("postgres://u:p@db:${PORT}/x", false, "postgres://u:p@${db.host}:${PORT}/x"),
+        ];
+        for (text, host, expected) in table {
+            assert_eq!(rewrite(text, host, &targets, &mut Vec::new()), expected, "{text}");
+        }
+    }
+}

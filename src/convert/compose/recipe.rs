@@ -1,0 +1,450 @@
+//! What is particular to services that become recipes: login, settings, data, first-boot files, configuration files.
+
+use std::collections::BTreeSet;
+
+use super::super::emit::{Section, Toml};
+use super::super::report::At;
+use super::super::yaml::Node;
+use super::images::{Becomes, Known, Settings};
+use super::kind::{Draft, Kind};
+use super::service::{Map2, shorten};
+use super::values::{self, Mount};
+use super::{Importer, our_name, variable_names};
+
+/// The folder whose files an image of a database runs at its first boot.
+const INIT: &str = "/docker-entrypoint-initdb.d";
+
+impl Importer<'_> {
+    pub(super) fn recipe(&mut self, draft: &Draft, known: &Known, section: &mut Section) {
+        self.recipe_ports(draft, known, section);
+        if let Kind::Recipe { from: Some(file), .. } = &draft.kind {
+            for (from, to) in &file.copies {
+                if to.starts_with(INIT) {
+                    let path = self.shown(&super::load::join(&draft.dir, from));
+                    self.report.mapped(draft.key.at, draft.what("build"), format!("COPY {from}: init = \"{path}\""));
+                    section.set("init", Toml::text(path));
+                } else {
+                    self.report.not_mapped(draft.key.at, draft.what("build"), format!("its Dockerfile puts {from} to {to}"));
+                }
+            }
+        }
+        let words: Vec<String> =
+            ["entrypoint", "command"].iter().filter_map(|key| draft.get(key).and_then(values::words)).flatten().collect();
+        if words.is_empty() {
+            return;
+        }
+        let at = draft.get("command").or(draft.get("entrypoint")).map_or(draft.key.at, |node| node.at);
+        match known.settings {
+            Settings::Postgres => self.postgres_words(draft, &words, at, section),
+            Settings::Redis => self.redis_words(draft, known, &words, at, section),
+            Settings::None => {
+                let what = draft.what("command");
+                let own = [
+                    "--config.file",
+                    "-config.file",
+                    "--storage.tsdb.path",
+                    "--console-address",
+                    "--address",
+                    "daemon off;",
+                    "--web.console",
+                ];
+                let left: Vec<&String> = words
+                    .iter()
+                    .filter(|word| !own.iter().any(|own| word.contains(own)))
+                    .filter(|word| {
+                        !(word.starts_with('/')
+                            || word.starts_with(':')
+                            || matches!(word.as_str(), "server" | "serve" | "-g" | "\":9001\""))
+                    })
+                    .filter(|word| !known.program.contains(&word.as_str()))
+                    .collect();
+                for word in &left {
+                    if let Some(time) = word.split_once("retention.time=").map(|(_, time)| time) {
+                        section.set("set", Toml::Table(vec![("retention".to_owned(), Toml::text(time))]));
+                    }
+                }
+                let left: Vec<&str> =
+                    left.iter().map(|word| word.as_str()).filter(|word| !word.contains("retention.time=")).collect();
+                if left.is_empty() {
+                    self.report.dropped(at, what, "the recipe gives its own command");
+                } else {
+                    self.report.not_mapped(
+                        at,
+                        what,
+                        format!("the recipe gives its own command; these words are left out: {}", shorten(&left.join(" "))),
+                    );
+                }
+            }
+        }
+    }
+
+    fn recipe_ports(&mut self, draft: &Draft, known: &Known, section: &mut Section) {
+        let mut named = Vec::new();
+        for (port, at) in &draft.ports {
+            let Some(host) = port.host.clone() else {
+                self.report.mapped(*at, draft.what("ports"), "the recipe's usual port, if it is free");
+                continue;
+            };
+            let number = port.container.parse::<u16>().ok();
+            if number.is_some_and(|number| known.main.contains(&number)) && !section.has("port") {
+                let value = self.claim(draft, *at, &host);
+                self.report.mapped(*at, draft.what("ports"), format!("port = {}", value.line()));
+                section.set("port", value);
+            } else if let Some((_, name)) = known.named.iter().find(|(other, _)| Some(*other) == number) {
+                let value = self.claim(draft, *at, &host);
+                self.report.mapped(*at, draft.what("ports"), format!("ports.{name} = {}", value.line()));
+                named.push(((*name).to_owned(), value));
+            } else {
+                self.report.not_mapped(
+                    *at,
+                    draft.what("ports"),
+                    format!("port {} is not one that the recipe `{}` opens", port.container, known.recipe),
+                );
+            }
+        }
+        if !named.is_empty() {
+            section.set("ports", Toml::Table(named));
+        }
+    }
+
+    fn postgres_words(&mut self, draft: &Draft, words: &[String], at: At, section: &mut Section) {
+        let what = draft.what("command");
+        let mut set = Map2::new();
+        let mut left = Vec::new();
+        let mut rest = words.iter().skip_while(|word| !word.starts_with('-')).peekable();
+        while let Some(word) = rest.next() {
+            let pair = match word.as_str() {
+                "-c" => rest.next().map(String::as_str),
+                "-N" => {
+                    if let Some(value) = rest.next() {
+                        set.push(("max_connections".to_owned(), Toml::text(value.clone())));
+                    }
+                    continue;
+                }
+                other => other.strip_prefix("--").or_else(|| other.strip_prefix("-c")),
+            };
+            match pair.and_then(|pair| pair.split_once('=')) {
+                Some((name, _))
+                    if matches!(
+                        name.trim(),
+                        "config_file"
+                            | "hba_file"
+                            | "data_directory"
+                            | "listen_addresses"
+                            | "port"
+                            | "unix_socket_directories"
+                            | "logging_collector"
+                            | "log_directory"
+                    ) =>
+                {
+                    left.push(pair.unwrap_or_default().to_owned());
+                }
+                Some((name, value)) => {
+                    let value = self.text(value.trim(), at, true);
+                    set.push((name.trim().replace('-', "_"), Toml::text(value)));
+                }
+                None => left.push(word.clone()),
+            }
+        }
+        if !set.is_empty() {
+            self.report.mapped(at, what.clone(), format!("set = {}", shorten(&Toml::Table(set.clone()).line())));
+            section.set("set", Toml::Table(set));
+        }
+        if !left.is_empty() {
+            self.report.not_mapped(
+                at,
+                what,
+                format!("left out, as the recipe decides these itself: {}", shorten(&left.join(" "))),
+            );
+        }
+    }
+
+    fn redis_words(&mut self, draft: &Draft, known: &Known, words: &[String], at: At, section: &mut Section) {
+        let what = draft.what("command");
+        // Within a shell's line the server's words stand behind its name.
+        let line = words.join(" ");
+        let inner = match words {
+            [sh, flag, script, ..] if sh.ends_with("sh") && flag.starts_with('-') => {
+                shell_words::split(script).unwrap_or_default()
+            }
+            [script] if script.contains(' ') => shell_words::split(script).unwrap_or_default(),
+            words => words.to_vec(),
+        };
+        let server = inner.iter().position(|word| word.rsplit('/').next().is_some_and(|name| known.program.contains(&name)));
+        let mut rest = inner[server.map_or(0, |at| at + 1)..]
+            .iter()
+            .take_while(|word| !matches!(word.as_str(), "&&" | "||" | ";" | "|" | "&"))
+            .peekable();
+        let mut set: Map2 = Vec::new();
+        while let Some(word) = rest.next() {
+            let Some(name) = word.strip_prefix("--") else {
+                if word.contains(".conf") {
+                    self.report.not_mapped(
+                        at,
+                        what.clone(),
+                        format!("{word} is a file of the container: write its lines into `set`"),
+                    );
+                }
+                continue;
+            };
+            let (name, mut values) = match name.split_once('=') {
+                Some((name, value)) => (name, vec![value.to_owned()]),
+                None => (name, Vec::new()),
+            };
+            while let Some(value) = rest.next_if(|word| !word.starts_with("--")) {
+                values.push(value.clone());
+            }
+            let value = values.join(" ").trim_matches(['"', '\'']).to_owned();
+            let value = self.text(&value.replace("$$", "$"), at, true);
+            match name {
+                "requirepass" => {
+                    self.report.mapped(at, what.clone(), "--requirepass → password");
+                    section.set("password", Toml::text(value));
+                }
+                "port" | "bind" | "dir" | "logfile" | "daemonize" | "protected-mode" | "loadmodule" | "masterauth"
+                | "replicaof" | "slaveof" => {
+                    self.report.not_mapped(at, what.clone(), format!("--{name} is left out: the recipe decides it itself"));
+                }
+                name => set.push((name.to_owned(), Toml::text(value))),
+            }
+        }
+        if !set.is_empty() {
+            self.report.mapped(at, what.clone(), format!("set = {}", shorten(&Toml::Table(set.clone()).line())));
+            section.set("set", Toml::Table(set));
+        }
+        if line.contains("$(") || line.contains("&&") {
+            self.report.not_mapped(at, what, "what the shell does around the server is left out");
+        }
+    }
+
+    /// The variables that the image understands; they are no variables of the service any more.
+    pub(super) fn recipe_variables(&mut self, draft: &Draft, section: &mut Section) -> BTreeSet<String> {
+        let mut used = BTreeSet::new();
+        let Kind::Recipe { known, .. } = &draft.kind else { return used };
+        let mut variables: Vec<(String, Option<String>, At, bool)> =
+            self.variables(draft).into_iter().map(|(name, value, at)| (name, value, at, false)).collect();
+        // Those in an env file become placeholders, and the file feeds them.
+        for (path, at) in draft.get("env_file").map(Node::texts).unwrap_or_default() {
+            let Some(text) = self.absolute(&path, at).and_then(|path| (self.read)(&path)) else { continue };
+            let shown = self.path(&path, at);
+            for name in variable_names(&text) {
+                let understood = known.env.iter().any(|(known, _)| *known == name);
+                if understood && !variables.iter().any(|(known, ..)| *known == name) {
+                    self.dotenv.insert(name.clone());
+                    if !self.env_files.contains(&shown) {
+                        self.env_files.push(shown.clone());
+                    }
+                    variables.push((name.clone(), Some(format!("${{{name}}}")), at, true));
+                }
+            }
+        }
+        let mut set: Map2 = match section.take("set") {
+            Some(Toml::Table(table)) => table,
+            _ => Vec::new(),
+        };
+        let mut root_password = None;
+        for (name, value, at, _) in variables {
+            if let Some(key) = name.strip_suffix("_FILE").and_then(|stem| known.env.iter().find(|(known, _)| *known == stem)) {
+                let what = draft.what(&format!("environment.{name}"));
+                used.insert(name.clone());
+                let file = value.unwrap_or_default();
+                let secret = file.strip_prefix("/run/secrets/").map(str::to_owned);
+                match (key.1, secret) {
+                    (Becomes::Password, Some(secret)) => {
+                        section.set("password", Toml::text(format!("${{secret.{secret}}}")));
+                        self.secrets.insert(secret.clone());
+                        self.report.mapped(at, what, format!("password = \"${{secret.{secret}}}\""));
+                    }
+                    _ => {
+                        self.report.not_mapped(at, what, "a value out of a file: write it as ${VAR}, and the variable into .env")
+                    }
+                }
+                continue;
+            }
+            if name == "POSTGRES_INITDB_ARGS" && known.recipe == "postgres" {
+                used.insert(name.clone());
+                self.report.not_mapped(
+                    at,
+                    draft.what(&format!("environment.{name}")),
+                    format!("devrun gives initdb its own arguments: {}", value.unwrap_or_default()),
+                );
+                continue;
+            }
+            if name == "POSTGRES_MULTIPLE_DATABASES" {
+                used.insert(name.clone());
+                self.report.not_mapped(
+                    at,
+                    draft.what(&format!("environment.{name}")),
+                    "make further databases in an `init` script",
+                );
+                continue;
+            }
+            let Some((_, becomes)) = known.env.iter().find(|(known, _)| *known == name) else { continue };
+            used.insert(name.clone());
+            let what = draft.what(&format!("environment.{name}"));
+            let written = value.unwrap_or_else(|| format!("${{{name}}}"));
+            let text = self.text(&written, at, true);
+            let key = match becomes {
+                Becomes::User => "user",
+                Becomes::Password => "password",
+                Becomes::Database => "database",
+                Becomes::Set(key) => {
+                    set.push(((*key).to_owned(), Toml::text(text)));
+                    self.report.mapped(at, what, format!("set.{key}"));
+                    continue;
+                }
+                Becomes::Login => {
+                    match text.split_once('/') {
+                        Some((user, password)) => {
+                            section.set("user", Toml::text(user));
+                            section.set("password", Toml::text(password));
+                            self.report.mapped(at, what, "user, password");
+                        }
+                        None => self.report.not_mapped(
+                            at,
+                            what,
+                            "is no USER/PASSWORD that can be read here: write `user` and `password`; a password is always set",
+                        ),
+                    }
+                    continue;
+                }
+                Becomes::RootPassword => {
+                    root_password = Some((text, at, what));
+                    continue;
+                }
+                Becomes::Nothing(reason) => {
+                    if *reason == "logins from this machine always need the password" {
+                        self.report.not_mapped(
+                            at,
+                            what,
+                            format!("{reason}: give clients ${{{}.url}} or ${{{}.password}}", draft.name, draft.name),
+                        );
+                    } else {
+                        self.report.dropped(at, what, *reason);
+                    }
+                    continue;
+                }
+            };
+            if text.is_empty() {
+                self.report.dropped(at, what, "is empty");
+                continue;
+            }
+            self.report.mapped(at, what, key);
+            section.set(key, Toml::text(text));
+        }
+        if let Some((text, at, what)) = root_password {
+            if section.has("user") {
+                self.report.dropped(at, what, "the recipe's superuser needs no password");
+            } else {
+                self.report.mapped(at, what, "user = \"root\", password");
+                section.set("user", Toml::text("root"));
+                section.set("password", Toml::text(text));
+            }
+        }
+        if !set.is_empty() {
+            section.set("set", Toml::Table(set));
+        }
+        // The image names the database after the user.
+        if known.recipe == "postgres"
+            && let Some(user) = section.get("user").cloned()
+            && !section.has("database")
+        {
+            section.set("database", user);
+        }
+        used
+    }
+
+    /// A mount that means something to the recipe.
+    pub(super) fn recipe_mount(
+        &mut self,
+        draft: &Draft,
+        known: &Known,
+        mount: &Mount,
+        at: At,
+        init: &mut Vec<String>,
+        section: &mut Section,
+    ) -> bool {
+        let what = draft.what("volumes");
+        let target = mount.target.trim_end_matches('/');
+        if target.starts_with(INIT) && matches!(known.recipe, "postgres" | "mariadb") {
+            match mount.source.as_deref().filter(|_| mount.bind) {
+                Some(source) => {
+                    let path = self.path(source, at);
+                    self.report.mapped(at, what, format!("init: {path}"));
+                    init.push(path);
+                }
+                None => self.report.not_mapped(at, what, "first-boot files come from a folder: init = \"FOLDER\""),
+            }
+            return true;
+        }
+        if known.data.contains(&target) {
+            match (&mount.source, mount.bind) {
+                (Some(name), false) => {
+                    let name = our_name(name);
+                    match self.data.get(&name) {
+                        Some(other) => self.report.not_mapped(
+                            at,
+                            what,
+                            format!("`{other}` keeps its data in `{name}` already: this one has a volume of its own"),
+                        ),
+                        None => {
+                            self.report.mapped(at, what, format!("data = \"{name}\""));
+                            self.data.insert(name.clone(), draft.name.clone());
+                            self.volumes.insert(name.clone());
+                            section.set("data", Toml::text(name));
+                        }
+                    }
+                }
+                (Some(source), true) => {
+                    let here = self.path(source, at);
+                    self.report.not_mapped(at, what, format!("{here}: the image's files are not taken over, devrun keeps a volume of its own; dump what is in there and restore it"));
+                }
+                (None, _) => self.report.mapped(at, what, "the recipe keeps its data in a volume named after the service"),
+            }
+            return true;
+        }
+        if let Some((_, name)) = known
+            .config
+            .iter()
+            .find(|(path, _)| *path == target || path.rsplit_once('/').is_some_and(|(folder, _)| folder == target))
+            && let Some(source) = mount.source.as_deref().filter(|_| mount.bind)
+        {
+            let folder = !known.config.iter().any(|(path, _)| *path == target);
+            let file = if folder { format!("{}/{name}", source.trim_end_matches('/')) } else { source.to_owned() };
+            let Some(text) = self.absolute(&file, at).and_then(|path| (self.read)(&path)) else { return false };
+            let path = self.path(&file, at);
+            // A file that names nobody and nothing of the container can be used as it is.
+            let names: Vec<&str> = self
+                .targets
+                .iter()
+                .flat_map(|target| &target.hosts)
+                .map(String::as_str)
+                .filter(|host| host.len() > 1 && text.contains(&format!("{host}:")))
+                .collect();
+            let fits = names.is_empty() && !text.contains("${") && !matches!(known.recipe, "nginx" | "caddy" | "loki");
+            if fits {
+                self.report.mapped(at, what, format!("render: {path}"));
+                section.set("render", Toml::Table(vec![(path, Toml::text(*name))]));
+            } else {
+                let names = if names.is_empty() { String::new() } else { format!(" (it names {})", names.join(", ")) };
+                self.report.not_mapped(at, what, format!("{path} holds ports, paths and names of containers{names}: copy it, put ${{NAME.addr}} and ${{port}} there, and render it"));
+                section.below.push(format!(
+                    "render = {{ {} = {} }}",
+                    super::super::emit::quoted(&format!("{path}.in")),
+                    super::super::emit::quoted(name)
+                ));
+            }
+            return true;
+        }
+        if mount.bind && mount.source.is_some() {
+            let here = self.path(mount.source.as_deref().unwrap_or_default(), at);
+            self.report.not_mapped(at, what, format!("{here}: the recipe `{}` does not look at {target}", known.recipe));
+            return true;
+        }
+        if let Some(name) = mount.source.as_deref() {
+            self.report.dropped(at, what, format!("{name}: the recipe keeps everything in its one volume"));
+            return true;
+        }
+        false
+    }
+}

@@ -1,0 +1,316 @@
+//! YAML text → a small tree in which every value knows its file and line.
+//!
+//! The parser works with a budget, so that a file made to explode ends in an error. Keys that stand twice are errors.
+//! Merge keys and anchors are resolved here; a value that came out of an anchor keeps the line where it was written.
+//! `!reset` and `!override` are the only tags that are kept, as compose gives them a meaning.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{Spanned, Tagged};
+
+use super::report::At;
+
+/// What a later file says about the value of an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Merging {
+    /// Tables merge, lists append, scalars replace.
+    #[default]
+    Usual,
+    /// `!reset`: gone.
+    Reset,
+    /// `!override`: replaces as a whole.
+    Replace,
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Node {
+    pub value: Value,
+    pub at: At,
+    pub merging: Merging,
+}
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    Text(String),
+    List(Vec<Node>),
+    Map(Map),
+}
+
+/// Keys in the order of the file, with their places.
+pub(crate) type Map = Vec<(Key, Node)>;
+
+/// A key and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Key {
+    pub name: String,
+    pub at: At,
+}
+
+impl Node {
+    pub fn map(&self) -> Option<&Map> {
+        match &self.value {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+    pub fn list(&self) -> Option<&[Node]> {
+        match &self.value {
+            Value::List(list) => Some(list),
+            _ => None,
+        }
+    }
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        get(self.map()?, key)
+    }
+    /// A scalar as text; `None` for lists, maps and null.
+    pub fn scalar(&self) -> Option<String> {
+        match &self.value {
+            Value::Text(text) => Some(text.clone()),
+            Value::Bool(value) => Some(value.to_string()),
+            Value::Integer(value) => Some(value.to_string()),
+            Value::Float(value) => Some(value.to_string()),
+            Value::Null | Value::List(_) | Value::Map(_) => None,
+        }
+    }
+    pub fn truth(&self) -> Option<bool> {
+        match &self.value {
+            Value::Bool(value) => Some(*value),
+            Value::Text(text) => match text.as_str() {
+                "true" | "yes" | "on" => Some(true),
+                "false" | "no" | "off" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+    /// The scalars of a list, or the one scalar that stands in its place.
+    pub fn texts(&self) -> Vec<(String, At)> {
+        match &self.value {
+            Value::List(list) => list.iter().filter_map(|node| Some((node.scalar()?, node.at))).collect(),
+            _ => self.scalar().map(|text| (text, self.at)).into_iter().collect(),
+        }
+    }
+    /// What it is, for a message.
+    pub fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "nothing",
+            Value::Bool(_) => "a boolean",
+            Value::Integer(_) | Value::Float(_) => "a number",
+            Value::Text(_) => "text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a table",
+        }
+    }
+}
+
+/// The value of a key.
+pub(crate) fn get<'a>(map: &'a Map, key: &str) -> Option<&'a Node> {
+    map.iter().find(|(name, _)| name.name == key).map(|(_, node)| node)
+}
+
+/// Why a text is no YAML that we take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BadYaml {
+    pub line: u32,
+    pub message: String,
+}
+
+/// Larger files are refused before they are parsed.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Parses one document.
+pub(crate) fn parse(text: &str, file: u32) -> Result<Node, BadYaml> {
+    if text.len() > MAX_BYTES {
+        return Err(BadYaml { line: 1, message: format!("the file is larger than {} MiB", MAX_BYTES / 1024 / 1024) });
+    }
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: 64,
+            max_nodes: 100_000,
+            max_events: 400_000,
+            max_total_scalar_bytes: MAX_BYTES,
+            max_aliases: 5_000,
+            max_merge_keys: 2_000,
+            // A long file of services that share a few blocks is no bomb; the limits on replay catch those.
+            enforce_alias_anchor_ratio: false,
+            max_documents: 1,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 200_000 },
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    match serde_saphyr::from_str_with_options::<Raw>(text, options) {
+        Ok(raw) => Ok(raw.node(file, 1)),
+        Err(error) => {
+            let line = error.location().map_or(1, |location| u32::try_from(location.line()).unwrap_or(1)).max(1);
+            let message = error.without_snippet().to_string();
+            // The place is given by us in front of it.
+            let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
+            let message: String = message.chars().filter(|char| !char.is_control()).take(300).collect();
+            Err(BadYaml { line, message })
+        }
+    }
+}
+
+struct Raw(Spanned<Tagged<RawValue>>);
+
+enum RawValue {
+    Scalar(Value),
+    List(Vec<Raw>),
+    Map(Vec<(Spanned<String>, Raw)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Spanned::deserialize(deserializer).map(Self)
+    }
+}
+
+impl Raw {
+    fn node(self, file: u32, parent: u32) -> Node {
+        let line = u32::try_from(self.0.defined.line()).unwrap_or(0);
+        let line = if line == 0 { parent } else { line };
+        let Tagged(value, tag) = self.0.value;
+        let merging = match tag.as_deref() {
+            Some("!reset") => Merging::Reset,
+            Some("!override") => Merging::Replace,
+            _ => Merging::Usual,
+        };
+        let at = At { file, line };
+        let value = match value {
+            RawValue::Scalar(value) => value,
+            RawValue::List(list) => Value::List(list.into_iter().map(|raw| raw.node(file, line)).collect()),
+            RawValue::Map(map) => Value::Map(
+                map.into_iter()
+                    .map(|(key, raw)| {
+                        let place = u32::try_from(key.defined.line()).unwrap_or(line).max(1);
+                        (Key { name: key.value, at: At { file, line: place } }, raw.node(file, place))
+                    })
+                    .collect(),
+            ),
+        };
+        Node { value, at, merging }
+    }
+}
+
+impl<'de> Deserialize<'de> for RawValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = RawValue;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<RawValue, E> {
+                Ok(RawValue::Scalar(Value::Bool(value)))
+            }
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<RawValue, E> {
+                Ok(RawValue::Scalar(Value::Integer(value.into())))
+            }
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<RawValue, E> {
+                Ok(RawValue::Scalar(Value::Integer(value.into())))
+            }
+            fn visit_i128<E: de::Error>(self, value: i128) -> Result<RawValue, E> {
+                Ok(RawValue::Scalar(Value::Integer(value)))
+            }
+            fn visit_u128<E: de::Error>(self, value: u128) -> Result<RawValue, E> {
+                Ok(RawValue::Scalar(i128::try_from(value).map_or_else(|_| Value::Text(value.to_string()), Value::Integer)))
+            }
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<RawValue, E> {
+                Ok(RawValue::Scalar(Value::Float(value)))
+            }
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<RawValue, E> {
+                Ok(RawValue::Scalar(Value::Text(value.to_owned())))
+            }
+            fn visit_string<E: de::Error>(self, value: String) -> Result<RawValue, E> {
+                Ok(RawValue::Scalar(Value::Text(value)))
+            }
+            fn visit_bytes<E: de::Error>(self, value: &[u8]) -> Result<RawValue, E> {
+                Ok(RawValue::Scalar(Value::Text(String::from_utf8_lossy(value).into_owned())))
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<RawValue, E> {
+                Ok(RawValue::Scalar(Value::Null))
+            }
+            fn visit_none<E: de::Error>(self) -> Result<RawValue, E> {
+                Ok(RawValue::Scalar(Value::Null))
+            }
+            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<RawValue, D::Error> {
+                RawValue::deserialize(deserializer)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<RawValue, A::Error> {
+                let mut list = Vec::new();
+                while let Some(raw) = access.next_element()? {
+                    list.push(raw);
+                }
+                Ok(RawValue::List(list))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<RawValue, A::Error> {
+                let mut map = Vec::new();
+                while let Some(entry) = access.next_entry()? {
+                    map.push(entry);
+                }
+                Ok(RawValue::Map(map))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(node: &Node, path: &[&str]) -> u32 {
+        path.iter().fold(node, |node, key| node.get(key).unwrap()).at.line
+    }
+
+    #[test]
+    fn every_value_knows_its_line() {
+        let text = "x-a: &a\n  image: one\n  list: [1, 2.5, yes, true, null]\nb:\n  <<: *a\n  image: two\n";
+        let node = parse(text, 0).unwrap();
+        assert_eq!(line(&node, &["b", "image"]), 6);
+        assert_eq!(line(&node, &["b", "list"]), 3, "what came out of an anchor stands where it was written");
+        let list = node.get("b").unwrap().get("list").unwrap().list().unwrap();
+        let kinds: Vec<_> = list.iter().map(Node::kind).collect();
+        assert_eq!(kinds, ["a number", "a number", "text", "a boolean", "nothing"]);
+    }
+
+    #[test]
+    fn tags_of_compose_are_seen() {
+        let node = parse("a: !reset null\nb: !override [1]\nc: !reset {}\n", 0).unwrap();
+        assert_eq!(node.get("a").unwrap().merging, Merging::Reset);
+        assert_eq!(node.get("b").unwrap().merging, Merging::Replace);
+        assert_eq!(node.get("c").unwrap().merging, Merging::Reset);
+    }
+
+    #[test]
+    fn what_is_no_yaml_of_ours_says_where() {
+        let bomb: String = std::iter::once("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned())
+            .chain((1..12).map(|n| format!("a{n}: &a{n} [*a{p},*a{p},*a{p},*a{p},*a{p},*a{p},*a{p},*a{p},*a{p}]\n", p = n - 1)))
+            .collect();
+        let deep = "[".repeat(500);
+        let table: &[(&str, u32)] = &[
+            ("a: 1\na: 2\n", 2),
+            ("a: [1\nb: 2\n", 2),
+            ("a:\n\t- 1\n", 2),
+            (&bomb, 1),
+            (&deep, 1),
+            ("a: *nowhere\n", 1),
+            ("a: 1\n---\nb: 2\n", 2),
+        ];
+        for (text, line) in table {
+            let bad = parse(text, 0).expect_err(text);
+            assert!(bad.line >= 1 && !bad.message.is_empty(), "{text:.40}: {bad:?}");
+            if *line > 1 {
+                assert!(bad.line + 1 >= *line, "{text:.40}: {bad:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Foreign files → procfiles. Every file of `tests/fixtures/compose` is mapped, and both the procfile and the report are
+//! compared to the letter (`UPDATE_EXPECT=1` writes them anew); every procfile passes `check`, as any import must.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use devrun::config::{Options, read};
+use devrun::convert::{self, Converted, Format, Outcome};
+use devrun::model::Failure;
+use proptest::prelude::*;
+
+use crate::config::{choose, expect, facts, source};
+use crate::harness::Project;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/compose")
+}
+
+/// What lies around the fixtures.
+fn around(path: &Path) -> Option<String> {
+    let name = path.strip_prefix(folder()).ok()?.display().to_string();
+    match name.as_str() {
+        "backend/Dockerfile" => Some("FROM python:3.12 AS prod\nWORKDIR /app\nCOPY . .\nCMD [\"gunicorn\"]\n".to_owned()),
+        ".env.api" => Some("X=1\n".to_owned()),
+        "nginx.conf" => Some("upstream a { server a:3000; }\n".to_owned()),
+        _ => std::fs::read_to_string(path).ok(),
+    }
+}
+
+fn import(names: &[&str]) -> Result<Converted, Failure> {
+    let paths: Vec<PathBuf> = names.iter().map(|name| folder().join(name)).collect();
+    let text = std::fs::read_to_string(&paths[0]).expect("the fixture");
+    let format = convert::format_of(&paths[0], &text).expect("YAML");
+    convert::import(format, &paths, &folder(), &around)
+}
+
+/// A compose file that is nowhere but here.
+fn text(text: &str) -> Result<Converted, Failure> {
+    let reader = |path: &Path| (path == Path::new("/p/compose.yml")).then(|| text.to_owned());
+    convert::import(Format::Compose, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader)
+}
+
+/// Reads the procfile, chooses, lowers.
+fn passes(procfile: &str, shell: &[(&str, &str)]) -> Result<devrun::model::Plan, String> {
+    let book = devrun::recipes::Book::new();
+    let mut facts = facts(&[&[("PATH", "/bin"), ("HOME", "/home/u")], shell].concat());
+    let document =
+        read(&[source("procfile.toml", procfile)], &Options::default(), &book).map_err(|report| report.render(false))?;
+    choose(&document, &mut facts).map_err(|report| report.render(false))?;
+    document.lower(&facts).map(|(plan, _)| plan).map_err(|report| report.render(false))
+}
+
+#[test]
+fn fixtures_become_the_expected_procfiles() {
+    let cases: &[&[&str]] = &[&["stack.yml"], &["short.yml"], &["base.yml", "base.override.yml"], &["processes.yaml"]];
+    for names in cases {
+        let converted = import(names).unwrap_or_else(|failure| panic!("{names:?}: {failure}"));
+        let path = folder().join(names[0]);
+        expect(&path.with_extension("toml"), &converted.text);
+        let all = [Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped];
+        expect(&path.with_extension("report"), &converted.report.render(&all));
+        if let Err(report) = passes(&converted.text, &[("DB_PASSWORD", "#a b$"), ("ALLOWED_HOSTS", "x")]) {
+            panic!("{names:?} does not pass:\n{report}\n{}", converted.text);
+        }
+    }
+}
+
+/// No key of a file is lost without a word: each service's key has a line, or is a part of the procfile.
+#[test]
+fn every_key_of_a_service_has_a_line() {
+    for name in ["stack.yml", "short.yml"] {
+        let converted = import(&[name]).expect("mapped");
+        for key in
+            ["networks", "labels", "container_name", "unknown_key", "develop.watch", "deploy.replicas", "profiles", "links"]
+        {
+            let source = std::fs::read_to_string(folder().join(name)).expect("the fixture");
+            if source.contains(&format!("{}:", key.split('.').next().unwrap_or(key))) {
+                let said = converted.report.lines.iter().any(|line| line.what.contains(key) || line.what == key);
+                assert!(said, "{name}: nothing is said of {key}");
+            }
+        }
+        assert!(converted.report.lines.iter().all(|line| line.at.line > 0 && !line.text.is_empty()), "{name}");
+    }
+}
+
+#[test]
+fn short_depends_on_means_started() {
+    let converted =
+        text("services:\n  a: { image: postgres }\n  b: { image: node, command: node b.js, depends_on: [a] }\n").expect("mapped");
+    assert!(converted.text.contains("depends_on = [\"a:started\"]"), "{}", converted.text);
+}
+
+#[test]
+fn hazards_in_passwords_come_through() {
+    for password in ["#ThawZin2k77!", "a'b\"c \\ @%:ä", "$$x"] {
+        let yaml = format!(
+            "services:\n  db:\n    image: postgres:16\n    environment:\n      POSTGRES_PASSWORD: '{}'\n",
+            password.replace('\'', "''")
+        );
+        let converted = text(&yaml).expect("mapped");
+        let plan = passes(&converted.text, &[]).unwrap_or_else(|report| panic!("{report}"));
+        let db = plan.services.values().next().expect("a service");
+        assert_eq!(db.attributes.get("password").map(String::as_str), Some(password.replace("$$", "$").as_str()));
+    }
+}
+
+#[test]
+fn bad_files_are_errors_with_a_place() {
+    let bomb: String = std::iter::once("a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned())
+        .chain((1..20).map(|n| format!("a{n}: &a{n} [*a{p},*a{p},*a{p},*a{p},*a{p},*a{p},*a{p},*a{p},*a{p}]\n", p = n - 1)))
+        .collect();
+    let table: &[(&str, &str)] = &[
+        ("", "compose.yml:1: the file is empty"),
+        ("# nothing\n", "the file is empty"),
+        ("- a\n", "compose.yml:1: the file holds a list"),
+        ("services:\n  a: {image: x}\n  a: {image: y}\n", "compose.yml:3: duplicate"),
+        ("services: [a]\n", "compose.yml:1: `services` is a list"),
+        ("services: {}\n", "there is no service below"),
+        ("services:\n  a: 5\n", "compose.yml:2: service `a` is a number"),
+        ("version: '3'\n", "has no `services:`"),
+        ("web:\n  image: x\n", "at the top of the file"),
+        ("services:\n  a:\n    image: x\n   b: 1\n", "compose.yml:4"),
+        ("services:\n  a: { extends: a, image: x }\n", "extends itself"),
+        ("services:\n  a: { extends: { service: b } }\n", "no service `b` to extend"),
+        ("include: [gone.yml]\nservices: {a: {image: x}}\n", "compose.yml:1: gone.yml cannot be read"),
+        ("include: [compose.yml]\nservices: {a: {image: x}}\n", "deeply"),
+        (&bomb, "compose.yml:"),
+    ];
+    for (yaml, expected) in table {
+        let failure = text(yaml).expect_err(yaml);
+        assert!(failure.reason.contains(expected), "{yaml:.60}: {}", failure.reason);
+        assert!(failure.help.is_some(), "{yaml:.60}");
+    }
+}
+
+/// Wrong types inside a service are lines of the report, never panics.
+#[test]
+fn wrong_types_are_said() {
+    let keys = [
+        "image",
+        "build",
+        "command",
+        "entrypoint",
+        "environment",
+        "env_file",
+        "ports",
+        "volumes",
+        "depends_on",
+        "healthcheck",
+        "restart",
+        "profiles",
+        "deploy",
+        "scale",
+        "ulimits",
+        "stop_signal",
+        "stop_grace_period",
+        "logging",
+        "develop",
+        "links",
+        "secrets",
+        "configs",
+        "networks",
+        "expose",
+        "extends",
+        "working_dir",
+        "tty",
+        "mem_limit",
+        "cpus",
+    ];
+    let values = [
+        "null",
+        "5",
+        "true",
+        "x",
+        "[]",
+        "{}",
+        "[[1]]",
+        "{a: {b: [c]}}",
+        "[{a: 1}]",
+        "''",
+        "'$'",
+        "'${'",
+        "':'",
+        "[':::']",
+        "-1.5",
+    ];
+    for key in keys {
+        for value in values {
+            let yaml = format!("services:\n  a:\n    image: postgres:16\n    {key}: {value}\n  b:\n    build: .\n    command: x\n    {key}: {value}\n").replacen(
+                &format!("    image: postgres:16\n    image: {value}"),
+                &format!("    image: {value}"),
+                1,
+            );
+            let yaml = if key == "build" || key == "command" {
+                yaml.replacen(
+                    &format!("    {}\n    {key}: {value}", if key == "build" { "build: ." } else { "command: x" }),
+                    &format!("    {key}: {value}"),
+                    1,
+                )
+            } else {
+                yaml
+            };
+            if let Ok(converted) = text(&yaml) {
+                let table: Result<toml::Table, _> = toml::from_str(&converted.text);
+                assert!(table.is_ok(), "{key}: {value}: {:?}\n{}", table.err(), converted.text);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// A compose file with bytes changed, cut and doubled ends in a procfile that is TOML, or in an error.
+    #[test]
+    fn mutated_files_never_panic(edits in prop::collection::vec((0usize..4000, 0usize..5, prop::sample::select(vec!["\n", ": ", "- ", "\"", "'", "{", "}", "[", "]", "*a", "&a ", "<<: ", "!x ", "$", "${", "#", "\t", "|", ">", "é", "\u{0}", "  "])), 1..8), which in 0usize..3) {
+        let name = ["stack.yml", "short.yml", "processes.yaml"][which];
+        let mut yaml = std::fs::read_to_string(folder().join(name)).expect("the fixture");
+        for (at, cut, insert) in edits {
+            let mut start = at % (yaml.len() + 1);
+            while !yaml.is_char_boundary(start) { start -= 1; }
+            let mut end = (start + cut).min(yaml.len());
+            while !yaml.is_char_boundary(end) { end += 1; }
+            yaml.replace_range(start..end, insert);
+        }
+        let reader = |_: &Path| Some(yaml.clone());
+        let format = if which == 2 { Format::ProcessCompose } else { Format::Compose };
+        if let Ok(converted) = convert::import(format, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader) {
+            let table: Result<toml::Table, _> = toml::from_str(&converted.text);
+            prop_assert!(table.is_ok(), "{:?}\n{}", table.err(), converted.text);
+        }
+    }
+}
+
+/// What is exported reads back as what it was, as far as compose can say it.
+#[test]
+fn an_export_is_read_by_the_import() {
+    let procfile = r##"
+[project]
+name = "shop"
+[env]
+TZ = "UTC"
+[services.db]
+use = "postgres@16"
+port = 5433
+user = "app"
+password = "p: '\"#$$x"
+database = "shop"
+data = "pgdata"
+[services.api]
+run = "./api --port $PORT"
+port = 8000
+depends_on = { db = { condition = "healthy", restart = true } }
+env = { DATABASE_URL = "${db.url:postgresql}", COLON = "a: b # c", YES = "yes" }
+ready = { http = "/health", interval = "10s" }
+restart = "on-failure:3"
+limits = { cpu = 0.5, memory = "512M" }
+replicas = 2
+[tasks.migrate]
+run = ["./migrate", "it's"]
+depends_on = ["db"]
+"##;
+    let book = devrun::recipes::Book::new();
+    let document = read(&[source("procfile.toml", procfile)], &Options::default(), &book)
+        .unwrap_or_else(|report| panic!("{}", report.render(false)));
+    let (yaml, _left) = convert::export_compose(&document.merged(), "shop");
+    let again = text(&yaml).unwrap_or_else(|failure| panic!("{failure}\n{yaml}"));
+    let table: toml::Table = toml::from_str(&again.text).expect("TOML");
+    let get = |path: &str| {
+        path.split('/').fold(Some(&toml::Value::Table(table.clone())).cloned(), |value, key| value?.get(key).cloned())
+    };
+    let expected: BTreeMap<&str, toml::Value> = [
+        ("project/name", "shop".into()),
+        ("services/db/use", "postgres@16".into()),
+        ("services/db/port", 5433.into()),
+        ("services/db/user", "app".into()),
+        ("services/db/password", "p: '\"#$$x".into()),
+        ("services/db/data", "pgdata".into()),
+        ("services/api/port", 8000.into()),
+        ("services/api/replicas", 2.into()),
+        ("services/api/restart", "on-failure:3".into()),
+        ("services/api/env/COLON", "a: b # c".into()),
+        ("services/api/env/YES", "yes".into()),
+        ("services/api/limits/memory", "512M".into()),
+        ("services/api/depends_on/db/condition", "healthy".into()),
+        ("services/api/depends_on/db/restart", true.into()),
+    ]
+    .into();
+    for (path, value) in expected {
+        assert_eq!(get(path), Some(value), "{path}\n{yaml}\n{}", again.text);
+    }
+    let second = convert::export_procfile(&document.merged());
+    let twice: toml::Table = toml::from_str(&second).expect("TOML");
+    assert_eq!(twice, document.merged(), "{second}");
+}
+
+#[test]
+fn up_in_a_folder_with_only_a_compose_file() {
+    let project = Project::new();
+    project.write(
+        "compose.yml",
+        "services:\n  a:\n    image: alpine\n    command: sh -c \"echo one-$$GREETING; sleep 600\"\n    environment: { GREETING: hello }\n  b:\n    image: busybox\n    command: sleep 600\n    depends_on: [a]\n  gone: { image: acme/thing }\n",
+    );
+    project.run(&["up", "-d"]).code(0).says("compose.yml:10: not mapped: services.gone: acme/thing has no recipe");
+    project.wait_state("b", "running");
+    project.run(&["logs", "a"]).code(0).says("one-hello");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
+fn import_writes_keeps_and_replaces() {
+    let project = Project::new();
+    project.write("docker-compose.yml", "services:\n  a: { image: alpine, command: sleep 600, ports: ['80:80'] }\n");
+    project.run(&["import", "docker-compose.yml"]).code(0).says("services.a.command: run = \"sleep 600\"").says("not mapped");
+    project.run(&["import", "docker-compose.yml"]).code(2).says("left as it is");
+    project.run(&["import", "docker-compose.yml", "--yes"]).code(0).says(".bak");
+    assert_eq!(project.read("procfile.toml"), project.read("procfile.toml.bak"));
+    project.run(&["check"]).code(0);
+    project.run(&["export", "procfile"]).code(0);
+    project.run(&["export", "compose"]).code(0);
+    project.run(&["import", "nowhere.yml"]).code(2);
+}
+
+#[test]
+fn init_looks_around_and_passes_check() {
+    let table: &[(&str, &str, &str)] = &[
+        ("package.json", "{\"scripts\": {\"dev\": \"vite\"}}", "run  = \"npm run dev\""),
+        ("package.json", "not json", "echo hello"),
+        ("manage.py", "", "python manage.py runserver"),
+        ("requirements.txt", "fastapi\n", "uvicorn main:app"),
+        ("Cargo.toml", "[package]\nname = \"x\"\n", "cargo run"),
+        ("go.mod", "module x\n", "go run ."),
+        ("docker-compose.yml", "services: {a: {image: alpine, command: sleep 1}}\n", "sleep 1"),
+    ];
+    for (name, content, expected) in table {
+        let project = Project::new();
+        project.write(name, content);
+        project.run(&["init"]).code(0);
+        let text = project.read("procfile.toml");
+        assert!(text.contains(expected), "{name}: {text}");
+        project.run(&["check"]).code(0);
+        project.run(&["init"]).code(2).says("left as it is");
+        project.run(&["init", "--yes"]).code(0);
+        assert!(project.path("procfile.toml.bak").exists(), "{name}");
+    }
+}
