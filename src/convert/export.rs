@@ -150,6 +150,7 @@ impl Export<'_> {
                 for (key, variable) in ["user", "password", "database"].iter().zip(variables) {
                     match service.get(*key).map(scalar) {
                         Some(value) if !variable.is_empty() => env.push(((*variable).to_owned(), self.text(&value, name))),
+                        Some(_) if *key == "password" && matches!(*image, "redis" | "valkey/valkey") => {}
                         Some(_) => self.left.push(format!("services.{name}.{key}: write it into the image's own configuration")),
                         None if *key == "password" && *variable == "POSTGRES_PASSWORD" => {
                             env.push(((*variable).to_owned(), format!("${{{}_PASSWORD:?set it}}", shout(name))));
@@ -189,6 +190,12 @@ impl Export<'_> {
         for (key, value) in shared.iter().filter(|(key, _)| !own.contains_key(*key)).chain(own.iter()) {
             let text = self.text(&scalar(value), name);
             env.push((key.clone(), text));
+        }
+        if row.is_none()
+            && let Some(port) = self.port(name)
+            && !env.iter().any(|(key, _)| key == "PORT")
+        {
+            env.push(("PORT".to_owned(), port));
         }
         if !env.is_empty() {
             self.line(2, "environment:");
@@ -525,13 +532,23 @@ impl Export<'_> {
                     }
                     .to_owned()
                 });
-                let login = match (value("user"), value("password")) {
+                let encoded = |key: &str| {
+                    let text = value(key)?;
+                    // A placeholder is compose's to fill in; what is known is encoded as a URL wants it.
+                    Some(if text.contains("${") { text } else { encode(&text.replace("$$", "$")) })
+                };
+                let unknown =
+                    row.is_some_and(|row| row.0 == "postgres").then(|| format!("${{{}_PASSWORD:?set it}}", shout(head)));
+                let login = match (encoded("user"), encoded("password").or(unknown)) {
                     (None, None) => String::new(),
-                    (user, password) => format!(
-                        "{}{}@",
-                        user.unwrap_or_default(),
-                        password.map(|password| format!(":{password}")).unwrap_or_default()
-                    ),
+                    (user, password) => {
+                        let user = user.or_else(|| row.filter(|row| row.0 == "postgres").map(|_| "postgres".to_owned()));
+                        format!(
+                            "{}{}@",
+                            user.unwrap_or_default(),
+                            password.map(|password| format!(":{password}")).unwrap_or_default()
+                        )
+                    }
                 };
                 let login = if scheme == "http" || scheme == "bolt" { String::new() } else { login };
                 let database = value("database").map(|name| format!("/{name}")).unwrap_or_default();
@@ -583,6 +600,18 @@ fn list(value: &Value) -> Vec<String> {
         Value::Array(list) => list.iter().map(scalar).collect(),
         value => vec![scalar(value)],
     }
+}
+
+/// Percent-encodes all but A-Z a-z 0-9 - . _ ~.
+fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _infallible = write!(out, "%{byte:02X}");
+        }
+        out
+    })
 }
 
 /// A name as a variable's.
