@@ -15,6 +15,7 @@ use crate::ui::term::{data, safe, say};
 
 use super::args::Globals;
 use super::foreign;
+use super::load::{self, Wanted};
 
 /// `import`.
 #[derive(Debug, Args)]
@@ -73,6 +74,15 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
         None => Some(folder.join("procfile.toml")),
     };
     let root = target.as_deref().and_then(Path::parent).and_then(|parent| fs::canonicalize(parent).ok()).unwrap_or(folder);
+    if files.iter().all(|file| file.extension().is_none()) {
+        // A Procfile is read as it stands; what it means is written out.
+        let named = Globals { file: files, ..globals.clone() };
+        let read = load::read(&named, &load::project(&named)?, &Wanted::look())?;
+        let text = convert::export_procfile(&read.document.merged());
+        write(globals, target.as_deref(), &text)?;
+        checked(&root, target.as_deref(), &text);
+        return Ok(exit::DONE);
+    }
     let converted = foreign::convert(&files, &root)?;
     write(globals, target.as_deref(), &converted.text)?;
     let outcomes: &[Outcome] =

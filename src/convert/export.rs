@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use toml::{Table, Value};
 
 use super::emit::{Procfile, Section, Toml, quoted};
+use super::export_images::{ImageRow, image_of};
 
 /// The merged procfile as text: modes and further files applied, placeholders as they were written.
 #[must_use]
@@ -56,39 +57,6 @@ struct Export<'a> {
     merged: &'a Table,
     out: String,
     left: Vec<String>,
-}
-
-/// Recipe, image, port in the container, data folder, variables for user, password and database.
-type ImageRow = (&'static str, &'static str, u16, &'static str, [&'static str; 3]);
-
-const IMAGES: &[ImageRow] = &[
-    ("postgres", "postgres", 5432, "/var/lib/postgresql/data", ["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"]),
-    ("redis", "redis", 6379, "/data", ["", "", ""]),
-    ("valkey", "valkey/valkey", 6379, "/data", ["", "", ""]),
-    ("mariadb", "mariadb", 3306, "/var/lib/mysql", ["MARIADB_USER", "MARIADB_PASSWORD", "MARIADB_DATABASE"]),
-    ("minio", "minio/minio", 9000, "/data", ["MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", ""]),
-    ("neo4j", "neo4j", 7687, "/data", ["", "", ""]),
-    ("qdrant", "qdrant/qdrant", 6333, "/qdrant/storage", ["", "QDRANT__SERVICE__API_KEY", ""]),
-    ("ollama", "ollama/ollama", 11434, "/root/.ollama", ["", "", ""]),
-    ("meilisearch", "getmeili/meilisearch", 7700, "/meili_data", ["", "MEILI_MASTER_KEY", ""]),
-    ("prometheus", "prom/prometheus", 9090, "/prometheus", ["", "", ""]),
-    ("grafana", "grafana/grafana", 3000, "/var/lib/grafana", ["GF_SECURITY_ADMIN_USER", "GF_SECURITY_ADMIN_PASSWORD", ""]),
-    ("loki", "grafana/loki", 3100, "/loki", ["", "", ""]),
-    ("promtail", "grafana/promtail", 9080, "", ["", "", ""]),
-    ("caddy", "caddy", 80, "/data", ["", "", ""]),
-    ("nginx", "nginx", 80, "", ["", "", ""]),
-    ("rabbitmq", "rabbitmq", 5672, "/var/lib/rabbitmq", ["RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS", ""]),
-    ("memcached", "memcached", 11211, "", ["", "", ""]),
-    ("nats", "nats", 4222, "/data", ["", "", ""]),
-    ("mailpit", "axllent/mailpit", 1025, "/data", ["", "", ""]),
-    ("seaweedfs", "chrislusf/seaweedfs", 8333, "/data", ["", "", ""]),
-    ("blackbox_exporter", "prom/blackbox-exporter", 9115, "", ["", "", ""]),
-    ("node_exporter", "prom/node-exporter", 9100, "", ["", "", ""]),
-];
-
-fn image_of(service: &Table) -> Option<&'static ImageRow> {
-    let name = service.get("use")?.as_str()?.split('@').next()?;
-    IMAGES.iter().find(|row| row.0 == name)
 }
 
 impl Export<'_> {
@@ -150,6 +118,7 @@ impl Export<'_> {
                 for (key, variable) in ["user", "password", "database"].iter().zip(variables) {
                     match service.get(*key).map(scalar) {
                         Some(value) if !variable.is_empty() => env.push(((*variable).to_owned(), self.text(&value, name))),
+                        Some(_) if *key == "password" && matches!(*image, "redis" | "valkey/valkey") => {}
                         Some(_) => self.left.push(format!("services.{name}.{key}: write it into the image's own configuration")),
                         None if *key == "password" && *variable == "POSTGRES_PASSWORD" => {
                             env.push(((*variable).to_owned(), format!("${{{}_PASSWORD:?set it}}", shout(name))));
@@ -189,6 +158,12 @@ impl Export<'_> {
         for (key, value) in shared.iter().filter(|(key, _)| !own.contains_key(*key)).chain(own.iter()) {
             let text = self.text(&scalar(value), name);
             env.push((key.clone(), text));
+        }
+        if row.is_none()
+            && let Some(port) = self.port(name)
+            && !env.iter().any(|(key, _)| key == "PORT")
+        {
+            env.push(("PORT".to_owned(), port));
         }
         if !env.is_empty() {
             self.line(2, "environment:");
@@ -525,13 +500,23 @@ impl Export<'_> {
                     }
                     .to_owned()
                 });
-                let login = match (value("user"), value("password")) {
+                let encoded = |key: &str| {
+                    let text = value(key)?;
+                    // A placeholder is compose's to fill in; what is known is encoded as a URL wants it.
+                    Some(if text.contains("${") { text } else { encode(&text.replace("$$", "$")) })
+                };
+                let unknown =
+                    row.is_some_and(|row| row.0 == "postgres").then(|| format!("${{{}_PASSWORD:?set it}}", shout(head)));
+                let login = match (encoded("user"), encoded("password").or(unknown)) {
                     (None, None) => String::new(),
-                    (user, password) => format!(
-                        "{}{}@",
-                        user.unwrap_or_default(),
-                        password.map(|password| format!(":{password}")).unwrap_or_default()
-                    ),
+                    (user, password) => {
+                        let user = user.or_else(|| row.filter(|row| row.0 == "postgres").map(|_| "postgres".to_owned()));
+                        format!(
+                            "{}{}@",
+                            user.unwrap_or_default(),
+                            password.map(|password| format!(":{password}")).unwrap_or_default()
+                        )
+                    }
                 };
                 let login = if scheme == "http" || scheme == "bolt" { String::new() } else { login };
                 let database = value("database").map(|name| format!("/{name}")).unwrap_or_default();
@@ -583,6 +568,18 @@ fn list(value: &Value) -> Vec<String> {
         Value::Array(list) => list.iter().map(scalar).collect(),
         value => vec![scalar(value)],
     }
+}
+
+/// Percent-encodes all but A-Z a-z 0-9 - . _ ~.
+fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _infallible = write!(out, "%{byte:02X}");
+        }
+        out
+    })
 }
 
 /// A name as a variable's.

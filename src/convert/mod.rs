@@ -10,6 +10,7 @@
 mod compose;
 mod emit;
 mod export;
+mod export_images;
 mod init;
 #[cfg(feature = "compose")]
 mod process_compose;

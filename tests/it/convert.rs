@@ -323,6 +323,16 @@ fn import_writes_keeps_and_replaces() {
 }
 
 #[test]
+fn a_procfile_is_written_out() {
+    let project = Project::new();
+    project.write("Procfile", "web: echo $PORT; sleep 600\nworker: sleep 600\n");
+    project.run(&["import", "Procfile"]).code(0);
+    let table: toml::Table = toml::from_str(&project.read("procfile.toml")).expect("TOML");
+    assert_eq!(table["services"]["web"]["port"].as_integer(), Some(5000), "{table}");
+    project.run(&["check"]).code(0);
+}
+
+#[test]
 fn init_looks_around_and_passes_check() {
     let table: &[(&str, &str, &str)] = &[
         ("package.json", "{\"scripts\": {\"dev\": \"vite\"}}", "run  = \"npm run dev\""),
