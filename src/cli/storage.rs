@@ -291,6 +291,12 @@ pub fn delete(project: &Project, doomed: &[Doomed]) -> Result<(), Failure> {
         empty(&one.path).map_err(|error| cannot(&one.path, &error))?;
         // The folder of secrets goes with the last of them; one that holds more stays, and so does a mount point.
         if let Some(parent) = one.path.parent().filter(|_| one.what.starts_with("secret ")) {
+            let ignores_itself = parent.join(".gitignore");
+            let left = fs::read_dir(parent)
+                .map_or(0, |entries| entries.flatten().filter(|entry| entry.path() != ignores_itself).count());
+            if left == 0 {
+                let _not_there = fs::remove_file(ignores_itself);
+            }
             let _more_in_it = fs::remove_dir(parent);
         }
     }

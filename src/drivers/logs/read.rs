@@ -192,9 +192,10 @@ pub struct Follower {
     at: BTreeMap<ServiceId, Position>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+/// The file is held open, so that its number cannot be given to another one meanwhile.
+#[derive(Debug)]
 struct Position {
-    inode: u64,
+    held: Option<File>,
     offset: u64,
 }
 
@@ -210,30 +211,37 @@ impl Follower {
     }
     /// Follows one more service; from its file's end, or from the beginning.
     pub fn add(&mut self, id: &ServiceId, from_end: bool) {
-        let position = fs::metadata(path(&self.folder, id))
-            .map(|meta| Position { inode: meta.ino(), offset: if from_end { meta.len() } else { 0 } })
-            .unwrap_or_default();
-        self.at.entry(id.clone()).or_insert(position);
+        if self.at.contains_key(id) {
+            return;
+        }
+        let held = File::open(path(&self.folder, id)).ok();
+        let end = held.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
+        self.at.insert(id.clone(), Position { held, offset: if from_end { end } else { 0 } });
     }
     /// Whole lines that came since the last call.
     pub fn poll(&mut self) -> Vec<LogLine> {
         let mut found = Vec::new();
         for (id, position) in &mut self.at {
-            let files = generations(&self.folder, id);
-            let inodes: Vec<Option<u64>> = files.iter().map(|(log, _)| fs::metadata(log).map(|meta| meta.ino()).ok()).collect();
-            let known = inodes.iter().position(|inode| *inode == Some(position.inode));
-            // A number that came round again is another file, and where ours ended is not in it.
-            let known = known.filter(|number| fs::metadata(&files[*number].0).is_ok_and(|meta| meta.len() >= position.offset));
-            let lost = position.inode != 0 && known.is_none() && !files.is_empty();
-            let before = found.len();
-            for (number, (log, index)) in files.iter().enumerate().skip(known.unwrap_or(0)) {
-                let live = number + 1 == files.len();
-                let Some(inode) = inodes[number] else { continue };
+            // Opened first, so that a rotation in this moment cannot put one file in another's place.
+            let files: Vec<(File, u64, PathBuf)> = generations(&self.folder, id)
+                .into_iter()
+                .filter_map(|(log, index)| {
+                    let file = File::open(log).ok()?;
+                    let inode = file.metadata().ok()?.ino();
+                    Some((file, inode, index))
+                })
+                .collect();
+            let held = position.held.as_ref().and_then(|file| file.metadata().ok()).map(|meta| meta.ino());
+            let known = files.iter().position(|(_, inode, _)| Some(*inode) == held);
+            let lost = held.is_some() && known.is_none() && !files.is_empty();
+            let (before, count) = (found.len(), files.len());
+            for (number, (file, _, index)) in files.into_iter().enumerate().skip(known.unwrap_or(0)) {
+                let live = number + 1 == count;
                 let from = if Some(number) == known { position.offset } else { 0 };
-                let (lines, offset) = read_from(log, index, id, from, live).unwrap_or((Vec::new(), from));
+                let (lines, offset) = read_from(&file, &index, id, from, live).unwrap_or((Vec::new(), from));
                 found.extend(lines);
                 if live {
-                    *position = Position { inode, offset };
+                    *position = Position { held: Some(file), offset };
                 }
             }
             if lost {
@@ -247,8 +255,7 @@ impl Follower {
     }
 }
 
-fn read_from(log: &Path, index: &Path, id: &ServiceId, from: u64, live: bool) -> io::Result<(Vec<LogLine>, u64)> {
-    let mut file = File::open(log)?;
+fn read_from(mut file: &File, index: &Path, id: &ServiceId, from: u64, live: bool) -> io::Result<(Vec<LogLine>, u64)> {
     if file.metadata()?.len() <= from {
         return Ok((Vec::new(), from));
     }

@@ -400,9 +400,13 @@ mod tests {
         let places = Places { root: dir.path().into(), state: dir.path().join("s"), run: dir.path().join("r") };
         let claimed = leftovers(&journal, &places);
         std::fs::hard_link(&other, &lock).unwrap();
+        let held = Stdio::from(std::fs::File::open(&lock).unwrap());
+        let mut ours = Command::new("sleep").arg("1000").stdin(held).spawn().unwrap();
         let with_its_lock = leftovers(&journal, &places);
-        stranger.kill().unwrap();
-        stranger.wait().unwrap();
+        for child in [&mut stranger, &mut ours] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
         assert_eq!(claimed, Vec::new());
         assert_eq!(with_its_lock.len(), 1, "the lock that is there is evidence");
     }
