@@ -151,7 +151,15 @@ impl ProgressView {
     /// Writes to stdout while the live lines step aside.
     pub fn beside<R>(&self, write: impl FnOnce() -> R) -> R {
         match &self.bars {
-            Some(bars) if !self.lines.is_empty() => bars.suspend(write),
+            Some(bars) if !self.lines.is_empty() => {
+                // Not `suspend`: that one panics, and then aborts, when the terminal is gone.
+                let _gone = bars.clear();
+                let written = write();
+                if let Some(bar) = self.lines.values().find_map(|line| line.bar.as_ref()) {
+                    bar.tick();
+                }
+                written
+            }
             _ => write(),
         }
     }
