@@ -139,6 +139,9 @@ impl Stack {
 
     /// This process becomes the supervisor, or the viewer of the one that is there.
     async fn attached(self, args: &UpArgs) -> Result<i32, Failure> {
+        if answers(&self.project.places).await? {
+            return self.join(None, true).await;
+        }
         let lock = match supervise::claim(&self.project.places)? {
             Ok(lock) => lock,
             Err(pid) => return self.join(pid, true).await,
@@ -259,7 +262,7 @@ impl Stack {
             targets: self.targets.clone(),
             options: self.options.clone(),
         };
-        if load::is_running(&self.project.places)? {
+        if answers(&self.project.places).await? {
             return self.join(None, false).await;
         }
         crate::drivers::runtime_dir::prepare(&self.project.places)?;
@@ -426,6 +429,19 @@ impl Stack {
             }
         }
     }
+}
+
+/// Whether a supervisor is there to be joined. One that holds the lock and does not answer is just starting, or was killed
+/// and lets go in a moment; only one that stays so counts as there.
+async fn answers(places: &crate::model::Places) -> Result<bool, Failure> {
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
+    while load::is_running(places)? {
+        if tokio::time::Instant::now() > give_up || crate::control::Client::connect(places).await?.is_some() {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(false)
 }
 
 fn style(term: Term) -> Style {

@@ -31,7 +31,15 @@ impl Client {
     pub async fn connect(places: &Places) -> Result<Option<Self>, Failure> {
         let stream = match UnixStream::connect(places.socket()).await {
             Ok(stream) => stream,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
+            // Reset: it was killed while we stood in its queue.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                return Ok(None);
+            }
             Err(error) => {
                 return Err(Failure::new(FailureKind::Elsewhere, format!("the supervisor cannot be reached: {error}"))
                     .help("devrun down --emergency ends it and what it runs"));

@@ -42,8 +42,8 @@ fn i02_a_supervisor_killed_in_the_first_boot_leaves_nothing_half_made() {
         let up = project.start(&["up", "-d"]);
         // A moment of its own each time, from before initdb to after it.
         std::thread::sleep(Duration::from_millis(150 + 350 * (round % 6)));
-        let holders = || Some(project.lock_holders()).filter(|holders| !holders.is_empty());
-        for pid in eventually("a supervisor", PATIENCE, holders) {
+        let supervisors = || Some(project.supervisors()).filter(|found| !found.is_empty());
+        for pid in eventually("a supervisor", PATIENCE, supervisors) {
             signal(pid, Signal::SIGKILL);
         }
         drop(up.outcome());

@@ -183,13 +183,13 @@ fn n05_killed_at_any_moment_the_next_start_is_clean() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         std::thread::sleep(Duration::from_millis((seed >> 33) % 1500));
         let stopping = (round % 4 == 3).then(|| project.start(&["down"]));
-        // Whoever holds the lock; nobody before it is taken and after it is let go.
-        for pid in project.lock_holders() {
+        // Nobody before it is there and after it has gone.
+        for pid in project.supervisors() {
             signal(pid, Signal::SIGKILL);
         }
         drop(up.outcome());
         drop(stopping.map(crate::harness::Running::outcome));
-        if project.lock_holders().is_empty() {
+        if project.supervisors().is_empty() {
             project.nothing_left_within(Duration::from_secs(20));
         }
         let next = project.run(&["up", "-d"]);

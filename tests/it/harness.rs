@@ -686,6 +686,15 @@ impl Project {
         processes_with(&mark)
     }
 
+    /// The supervisors in the background among the holders. A keeper holds alive locks, and a client tries the instance lock
+    /// for a moment: a test that means the supervisor must hit neither.
+    pub fn supervisors(&self) -> Vec<i32> {
+        let supervises = |pid: &i32| {
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| String::from_utf8_lossy(&words).contains("__supervise"))
+        };
+        self.lock_holders().into_iter().filter(supervises).collect()
+    }
+
     /// Everything of this project that is alive: what carries the token, and what has this home or this folder in its
     /// environment or works in it. That finds supervisor, keeper and servers that write their own title.
     pub fn leftovers(&self) -> Vec<Process> {
