@@ -16,4 +16,4 @@ pub use cache::{Draft, cache_folder, copy_tree, draft, find};
 pub use durable::{nonce, now, sync_folder, write_durably};
 pub use hash::{hash_file, hash_inputs};
 pub use record::{Standing, abandon, begin, forget, seal, standing};
-pub use stage::{Opened, SENTINEL, Sentinel, Stage, made_with, open, sentinel, volume_id};
+pub use stage::{Opened, SENTINEL, Sentinel, Stage, open, sentinel, volume_id};

@@ -93,17 +93,6 @@ pub fn volume_id(volume: &Path) -> String {
     ids.join("+")
 }
 
-/// The names of the attributes that the data in a volume was made with and that are secret (`password`).
-#[must_use]
-pub fn made_with(volume: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(volume) else { return Vec::new() };
-    entries
-        .filter_map(Result::ok)
-        .filter_map(|entry| sentinel(volume, entry.file_name().to_str().filter(|name| !name.starts_with(".devrun-"))?))
-        .flat_map(|sentinel| sentinel.secrets)
-        .collect()
-}
-
 /// What a volume turned out to be.
 #[derive(Debug)]
 pub enum Opened {
