@@ -6,7 +6,7 @@
 use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::control::{Client, Reply};
 use crate::drivers::process::terminal::{self, Raw, Size};
@@ -57,9 +57,11 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
             if interactive {
                 say(format!("attached to {id}; Ctrl-] leaves, the service goes on"));
             }
+            // Before the terminal is raw: a signal between the two would end us without giving it back.
+            let mut taken = Taken::new()?;
             let raw = if interactive { Raw::enter(stdin.as_fd()).ok() } else { None };
             let mut screen = Screen::default();
-            let left = sit(&mut client, interactive, &mut screen).await;
+            let left = sit(&mut client, &mut taken, interactive, &mut screen).await;
             screen.tidy();
             drop(raw);
             left?
@@ -79,10 +81,22 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
     })
 }
 
-async fn sit(client: &mut Client, interactive: bool, screen: &mut Screen) -> Result<Left, Failure> {
-    let mut signals = Signals::take()?;
-    let mut resized = signal(SignalKind::window_change())
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
+/// The signals that concern us while the terminal is raw.
+struct Taken {
+    signals: Signals,
+    resized: Signal,
+}
+
+impl Taken {
+    fn new() -> Result<Self, Failure> {
+        let resized = signal(SignalKind::window_change())
+            .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
+        Ok(Self { signals: Signals::take()?, resized })
+    }
+}
+
+async fn sit(client: &mut Client, taken: &mut Taken, interactive: bool, screen: &mut Screen) -> Result<Left, Failure> {
+    let Taken { signals, resized } = taken;
     let mut keys = typed();
     loop {
         tokio::select! {
