@@ -191,6 +191,8 @@ pub struct Read {
     pub document: config::Document,
     /// What was found outside it.
     pub facts: Facts,
+    /// Ports that stand in no table: service and port name.
+    pub private: BTreeSet<(String, String)>,
 }
 
 impl Read {
@@ -326,7 +328,9 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
     }
     debug::plan(globals, &facts, &plan);
-    Ok(Read { plan: Arc::new(plan), document, facts })
+    let private = wants.ports.into_iter().filter(|want| want.wish == PortWish::Private);
+    let private = private.map(|want| (want.service, want.name)).collect();
+    Ok(Read { plan: Arc::new(plan), document, facts, private })
 }
 
 /// What is found outside the procfile without choosing or making anything.
