@@ -17,6 +17,7 @@ use crate::recipes::Book;
 use crate::ui::term::say;
 
 use super::args::Globals;
+use super::generated;
 
 /// The names looked for, in order.
 const NAMES: &[&str] = &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile"];
@@ -43,6 +44,14 @@ pub enum Purpose {
     Look,
     /// To start things: ports are chosen, secrets are made.
     Start,
+    /// The same with nothing started: what the machine must have is not asked.
+    Write,
+}
+
+impl Purpose {
+    fn makes(self) -> bool {
+        self != Self::Look
+    }
 }
 
 /// A request for a plan.
@@ -188,6 +197,8 @@ pub struct Read {
     pub document: config::Document,
     /// What was found outside it.
     pub facts: Facts,
+    /// The file of `[config]`, and whether it was written just now.
+    pub generated: Option<(config::Generated, bool)>,
 }
 
 impl Read {
@@ -278,8 +289,12 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
             .help("mend what is marked above; `devrun check` looks again")
     };
     let document = config::read(&sources, &options, &book).map_err(failed)?;
-    if wanted.purpose == Purpose::Start {
+    let paths = document.generated_paths();
+    let output = paths.as_ref().map(|paths| generated::place(paths, &project.places, &project.instance));
+    if wanted.purpose.makes() {
         from_sample(&document)?;
+        // A file that is not ours is told before anything is made.
+        output.as_deref().map(generated::existing).transpose()?;
     }
     let env_file_flag = globals.env_file.as_ref().map(|file| absolute(&cwd, file));
     let (env_files, recipe_files) = document.files();
@@ -291,10 +306,13 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         secrets: BTreeMap::new(),
         ports: BTreeMap::new(),
         recipe_files: BTreeMap::new(),
+        keys: generated::keys(paths.as_ref().and_then(|paths| paths.keys.as_deref()))?,
         seed: u64::from(std::process::id()),
     };
     for path in env_files.into_iter().chain(env_file_flag) {
-        let text = read_optional(&path)?;
+        // What is on disk of the generated file does not count: it is made below.
+        let made = paths.as_ref().is_some_and(|paths| paths.output == path);
+        let text = if made { Some(String::new()) } else { read_optional(&path)? };
         facts.env_files.insert(path, text);
     }
     for path in recipe_files {
@@ -308,17 +326,21 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     }
     let mut notes = Vec::new();
     facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
-    if wanted.purpose == Purpose::Start {
+    if wanted.purpose.makes() {
         old_data_wants_old_secrets(&document, &facts, &wants)?;
     }
     for want in &wants.secrets {
         let value = match wanted.purpose {
-            Purpose::Start => Some(secrets::read_or_create(&wants.secrets_dir, &want.name, want.length)?),
+            Purpose::Start | Purpose::Write => Some(secrets::read_or_create(&wants.secrets_dir, &want.name, want.length)?),
             Purpose::Look => secrets::read(&wants.secrets_dir, &want.name)?,
         };
         if let Some(value) = value {
             facts.secrets.insert(want.name.clone(), value);
         }
+    }
+    let made = document.generate(&facts).map_err(failed)?;
+    if let (Some(paths), Some(made)) = (&paths, &made) {
+        facts.env_files.insert(paths.output.clone(), Some(made.text.clone()));
     }
     let (plan, report) = document.lower(&facts).map_err(failed)?;
     if wanted.warn {
@@ -328,8 +350,18 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         for note in notes {
             say(note);
         }
+        if let (Some(paths), Some(made)) = (&paths, &made) {
+            generated::warn(paths, made, &plan, &project.places);
+        }
     }
-    Ok(Read { plan: Arc::new(plan), document, facts })
+    let generated = match (output, made) {
+        (Some(output), Some(made)) => {
+            let written = wanted.purpose.makes() && generated::write(&output, &made, &project.places)?;
+            Some((made, written))
+        }
+        _ => None,
+    };
+    Ok(Read { plan: Arc::new(plan), document, facts, generated })
 }
 
 /// `[project].env_sample`: an env file that is missing is made from it. Says what is still to be edited.
@@ -411,7 +443,11 @@ fn old_data_wants_old_secrets(document: &config::Document, facts: &Facts, wants:
     }
 }
 
-fn read_optional(path: &Path) -> Result<Option<String>, Failure> {
+/// A file's text, where there is one.
+///
+/// # Errors
+/// `Config` when it is there and cannot be read.
+pub fn read_optional(path: &Path) -> Result<Option<String>, Failure> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -473,7 +509,7 @@ fn choose_ports(
             chosen.insert((want.service.clone(), want.name.clone()), port);
         }
     }
-    if purpose == Purpose::Start && book != remembered {
+    if purpose.makes() && book != remembered {
         runtime_dir::prepare(&project.places)?;
         let text = serde_json::to_vec_pretty(&book).unwrap_or_default();
         runtime_dir::replace(&file, &text)

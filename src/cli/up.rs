@@ -60,7 +60,9 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         init_cache: !args.no_init_cache,
         warn: true,
     };
-    let mut plan = load::plan(globals, &project, &wanted)?;
+    let read = load::read(globals, &project, &wanted)?;
+    let advice = advice(&read);
+    let mut plan = read.plan;
     if let Some(text) = &args.timeout {
         let timeout = crate::model::duration::parse(text)
             .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun up --timeout 5m"))?;
@@ -88,7 +90,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         say("devrun runs as root: services do too, unless user_id says otherwise");
     }
     let runtime = super::runtime()?;
-    let stack = Stack { project, plan, targets, options, term };
+    let stack = Stack { project, plan, targets, options, term, advice };
     let code = runtime.block_on(async { if args.detach { stack.detached(args).await } else { stack.attached(args).await } });
     drop(folder);
     code
@@ -130,6 +132,43 @@ struct Stack {
     targets: Vec<ServiceId>,
     options: UpOptions,
     term: Term,
+    /// What to do where a login is refused, by server.
+    advice: BTreeMap<ServiceId, String>,
+}
+
+/// A cached secret that does not fit the data it was made with: both ways out.
+fn advice(read: &load::Read) -> BTreeMap<ServiceId, String> {
+    let dir = read.wants().map(|wants| wants.secrets_dir).unwrap_or_default();
+    let mut advice = BTreeMap::new();
+    for (id, spec) in &read.plan.services {
+        let (Some(data), Some(password)) = (&spec.data, spec.attributes.get("password")) else { continue };
+        let secret = read.facts.secrets.iter().find(|(_, value)| !value.is_empty() && password.contains(value.as_str()));
+        let text = match secret {
+            Some((name, _)) => format!(
+                "the data in volume {data} was made with another password: put that one back into {}; or have a new one set \
+                 through the server's private socket: devrun secret rotate {name}",
+                dir.join(name).display()
+            ),
+            None => format!(
+                "the data in volume {data} was made with another password: put that one back where the procfile takes it \
+                 from; or let devrun keep one: take `password` out, then devrun secret rotate {}-password",
+                spec.service
+            ),
+        };
+        advice.insert(id.clone(), text);
+    }
+    advice
+}
+
+/// Adds what only the client knows: which file a refused password came from.
+fn advise(outcome: &mut Outcome, advice: &BTreeMap<ServiceId, String>) {
+    for failed in &mut outcome.failures {
+        if failed.failure.kind == FailureKind::Credentials
+            && let Some(text) = advice.get(&failed.id)
+        {
+            failed.failure.help = Some(text.clone());
+        }
+    }
 }
 
 impl Stack {
@@ -202,7 +241,8 @@ impl Stack {
                     Some(item) => {
                         view.item(&item);
                         match item {
-                            FeedItem::Settled { outcome, .. } => {
+                            FeedItem::Settled { mut outcome, .. } => {
+                                advise(&mut outcome, &self.advice);
                                 drain(&mut logs, &mut lines, &view);
                                 view.clear();
                                 if let Some(status) = session.status().await? {
@@ -352,7 +392,7 @@ impl Stack {
     }
 
     async fn conclude(&self, settled: Settled, session: &mut Session, took: Duration, owner: bool) -> Result<i32, Failure> {
-        let outcome = match settled {
+        let mut outcome = match settled {
             Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => outcome,
             Settled::Gone(None) => {
                 return Err(Failure::new(FailureKind::Internal, "the supervisor ended in the middle of the start")
@@ -368,6 +408,7 @@ impl Stack {
                 return Ok(code);
             }
         };
+        advise(&mut outcome, &self.advice);
         // A supervisor with nothing left to supervise may end, and reset the connection, while we ask.
         let snapshot = match session.status().await {
             Ok(Some(status)) => Some(status.snapshot),
