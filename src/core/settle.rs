@@ -133,8 +133,7 @@ impl Supervisor {
             let met: Vec<ServiceId> = start.targets.difference(&start.met).filter(ready).cloned().collect();
             start.met.extend(met);
         }
-        let settled = |start: &Start| start.targets.difference(&start.met).all(|id| self.is_settled_one(id));
-        while self.starts.first().is_some_and(settled) {
+        while self.starts.first().is_some_and(|start| start.targets.difference(&start.met).all(|id| self.is_settled_one(id))) {
             let start = self.starts.remove(0);
             let outcome = self.outcome(Some(&start));
             take_down |= start.rollback && !outcome.failures.is_empty();

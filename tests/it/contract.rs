@@ -307,10 +307,7 @@ fn every_item_of_the_contract_has_a_test_that_shows_it() {
         }
         // The item with the longest name that the test's name begins with.
         let begins = |stem: &str| test.name.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
-        let named = items
-            .iter()
-            .filter(|item| begins(item.stem.as_str()))
-            .max_by_key(|item| item.stem.len());
+        let named = items.iter().filter(|item| begins(item.stem.as_str())).max_by_key(|item| item.stem.len());
         if let Some(item) = named {
             let list = shown.entry(item.name.clone()).or_default();
             if !list.contains(&place) {

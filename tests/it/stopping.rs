@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{PATIENCE, Project, eventually, processes_with, signal};
+use crate::harness::{PATIENCE, Project, eventually, long, processes_with, signal};
 
 /// Services that make stopping hard, one each.
 const MIXED: &str = r#"
@@ -199,16 +199,18 @@ fn o14_a_procfile_that_no_longer_parses_stops_no_one_from_stopping() {
 #[test]
 fn o15_emergency_is_quick_with_many() {
     let mut text = "[project]\nname = \"many\"\n".to_owned();
-    for index in 0..40 {
+    let many = if long() { 100 } else { 40 };
+    for index in 0..many {
         text.push_str(&format!("[services.s{index}]\nrun = \"{{svc:s{index}}} --ignore-term\"\n"));
     }
     let project = Project::new().procfile(&text);
     project.run(&["up", "-d"]).code(0);
-    assert_eq!(project.alive("").len(), 40);
+    assert_eq!(project.alive("").len(), many);
     let down = project.run(&["down", "--emergency"]).code(0);
     project.nothing_left();
     // The bar for a quiet machine is 2 s for 100; this one may be busy.
     assert!(down.took < Duration::from_secs(10), "{down}");
+    crate::harness::figures(&format!("{many} services ended in {:.2} s", down.took.as_secs_f64()));
 }
 
 /// Shows: exit 130.
