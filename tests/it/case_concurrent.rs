@@ -40,9 +40,17 @@ fn c03_ups_and_downs_from_two_shells_end_well() {
         Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n[services.b]\nrun = \"{svc:b}\"\ndepends_on = [\"a\"]\n");
     let rounds = rounds(6);
     let done = std::sync::atomic::AtomicUsize::new(0);
+    /// Counts a shell that has ended, by a failure too: nobody looks on for ever.
+    struct Ended<'a>(&'a std::sync::atomic::AtomicUsize);
+    impl Drop for Ended<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
+                let _ended = Ended(&done);
                 for _ in 0..rounds {
                     for args in [&["up", "-d"][..], &["down"]] {
                         let ended = project.run(args);
@@ -50,7 +58,6 @@ fn c03_ups_and_downs_from_two_shells_end_well() {
                         assert!(matches!(ended.code, Some(0 | 1 | 6)), "{ended}");
                     }
                 }
-                done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             });
         }
         scope.spawn(|| {
