@@ -15,7 +15,7 @@ static BOOK: LazyLock<Book> = LazyLock::new(Book::new);
 fuzz_target!(|text: &str| {
     let source = Source { name: "procfile.toml".to_owned(), path: PathBuf::from("/p/procfile.toml"), text: text.to_owned() };
     let options = Options { profiles: vec!["*".to_owned()], ..Options::default() };
-    let document = match config::read(&[source], &options, &BOOK) {
+    let document = match config::read(&[source], &options, &*BOOK) {
         Ok(document) => document,
         Err(report) => {
             let _ = report.render(true);

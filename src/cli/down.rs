@@ -47,7 +47,8 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
     } else {
         super::runtime()?.block_on(gentle(&project.places, grace, term))?
     };
-    if code == exit::DONE {
+    if code == exit::DONE && !volumes.is_empty() {
+        let _alone = keep_others_out(&project.places)?;
         for volume in volumes {
             delete(&volume, term)?;
         }
@@ -161,6 +162,21 @@ fn alone(places: &Places) -> Result<Option<Option<InstanceLock>>, Failure> {
         Err(Refused::Held(_)) => Ok(None),
         Err(Refused::Failed(failure)) => Err(failure),
     }
+}
+
+/// For whoever deletes what a stack works on: nobody can start one until the result is dropped.
+///
+/// # Errors
+/// `Elsewhere` when one is up, or began while somebody was asked.
+pub(super) fn keep_others_out(places: &Places) -> Result<Option<InstanceLock>, Failure> {
+    // Somebody who only asks whether a supervisor is there has the lock for an instant.
+    for _ in 0..20 {
+        if let Some(lock) = alone(places)? {
+            return Ok(lock);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Err(Failure::new(FailureKind::Elsewhere, "the stack is up: nothing was deleted").help("devrun down, then once more"))
 }
 
 async fn leftovers(places: &Places, how: How) -> Result<SweepReport, Failure> {

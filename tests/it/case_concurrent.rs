@@ -78,6 +78,26 @@ fn c03_ups_and_downs_from_two_shells_end_well() {
 }
 
 #[test]
+fn c03_a_clean_that_was_asked_before_an_up_takes_nothing_from_under_it() {
+    let project = Project::new()
+        .procfile("[volumes]\nwork = { class = \"persistent\" }\n[services.a]\nrun = \"{svc:a}\"\nvolumes = [\"work\"]\n");
+    project.run(&["up", "-d"]).code(0);
+    project.write(".devrun/data/work/kept", "kept");
+    project.run(&["down"]).code(0);
+    let mut terminal = project.terminal(&["clean"]);
+    terminal.wait_for("[y/N]");
+    project.run(&["up", "-d"]).code(0);
+    terminal.send(b"y\r");
+    terminal.outcome().code(6).says("the stack is up");
+    assert_eq!(project.read(".devrun/data/work/kept"), "kept");
+    assert_eq!(project.service("a")["state"], "running");
+    project.run(&["down"]).code(0);
+    project.run(&["--yes", "clean"]).code(0);
+    assert!(!project.path(".devrun/data/work/kept").exists());
+    project.nothing_left();
+}
+
+#[test]
 fn c04_a_deep_and_odd_path_works() {
     let project = Project::new();
     let deep = format!("{}/a b/it's \"so\"/new\nline/ümläut-✓/{}", project.dir().display(), "long-folder-name/".repeat(15));
