@@ -39,7 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 pub use diagnostic::Report;
-pub use document::{Document, read};
+pub use document::{Document, examine, read};
 pub use environment::is_secret;
 
 use crate::model::Places;
