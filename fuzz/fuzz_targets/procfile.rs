@@ -28,6 +28,8 @@ fuzz_target!(|text: &str| {
         secrets: BTreeMap::new(),
         ports: BTreeMap::new(),
         recipe_files: BTreeMap::new(),
+        keys: BTreeMap::new(),
+        keys: BTreeMap::new(),
         seed: 1,
     };
     if report.has_errors() {

@@ -200,7 +200,9 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  devrun graph --live\n  devrun graph --format dot | dot -Tsvg > graph.svg")]
     Graph(super::graph::GraphArgs),
     /// Print the resolved configuration
-    #[command(after_help = "Examples:\n  devrun config\n  devrun config api --origin      where each value comes from")]
+    #[command(
+        after_help = "Examples:\n  devrun config\n  devrun config api --origin      where each value comes from\n  devrun config write             write the generated env file of [config]"
+    )]
     Config(super::config::ConfigArgs),
     /// Print variables for another program
     #[command(after_help = "Examples:\n  eval \"$(devrun env --format shell)\"\n  devrun env api --format json")]
@@ -244,11 +246,15 @@ pub enum Verb {
     /// Show the recipes there are
     #[command(after_help = "Example:\n  devrun catalog")]
     Catalog(super::binaries::CatalogArgs),
-    /// Show generated secrets
-    #[command(after_help = "Examples:\n  devrun secret list\n  devrun secret show db-password")]
+    /// Show and renew generated secrets
+    #[command(
+        after_help = "Examples:\n  devrun secret list\n  devrun secret show db-password\n  devrun secret rotate db-password      a new value, in the server and in everybody who reads it"
+    )]
     Secret(super::secret::SecretArgs),
     /// Show volumes
-    #[command(after_help = "Example:\n  devrun volumes")]
+    #[command(
+        after_help = "Examples:\n  devrun volumes\n  devrun volumes adopt pgdata      take over a data folder that something else has made"
+    )]
     Volumes(super::storage::VolumesArgs),
     /// Show what lies on disk
     #[command(after_help = "Example:\n  devrun df")]

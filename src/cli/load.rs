@@ -17,7 +17,7 @@ use crate::recipes::Book;
 use crate::ui::term::say;
 
 use super::args::Globals;
-use super::{debug, machine};
+use super::{debug, generated, machine};
 
 /// The names looked for, in order.
 const NAMES: &[&str] = &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile"];
@@ -44,6 +44,14 @@ pub enum Purpose {
     Look,
     /// To start things: ports are chosen, secrets are made.
     Start,
+    /// The same with nothing started: what the machine must have is not asked.
+    Write,
+}
+
+impl Purpose {
+    fn makes(self) -> bool {
+        self != Self::Look
+    }
 }
 
 /// A request for a plan.
@@ -191,6 +199,8 @@ pub struct Read {
     pub document: config::Document,
     /// What was found outside it.
     pub facts: Facts,
+    /// The file of `[config]`, and whether it was written just now.
+    pub generated: Option<(config::Generated, bool)>,
 }
 
 impl Read {
@@ -290,30 +300,39 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
         (None, report) => return Err(failed(report)),
     };
-    if wanted.purpose == Purpose::Start {
+    let paths = document.generated_paths();
+    let output = paths.as_ref().map(|paths| generated::place(paths, &project.places, &project.instance));
+    if wanted.purpose.makes() {
         from_sample(&document)?;
+        // A file that is not ours is told before anything is made.
+        output.as_deref().map(generated::existing).transpose()?;
     }
     let mut facts = facts(project, env_file_flag, &document)?;
     let wants = document.wants(&facts).map_err(|report| failed(document.faults(&facts, &report)))?;
-    if wanted.purpose == Purpose::Start && !is_running(&project.places)? {
+    let starts = wanted.purpose == Purpose::Start && !is_running(&project.places)?;
+    if starts {
         machine::meets(&wants, &project.places)?;
     }
     let mut notes = Vec::new();
     facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
-    if wanted.purpose == Purpose::Start {
+    if wanted.purpose.makes() {
         old_data_wants_old_secrets(&document, &facts, &wants)?;
     }
     for want in &wants.secrets {
         let value = match wanted.purpose {
-            Purpose::Start => Some(secrets::read_or_create(&wants.secrets_dir, &want.name, want.length)?),
+            Purpose::Start | Purpose::Write => Some(secrets::read_or_create(&wants.secrets_dir, &want.name, want.length)?),
             Purpose::Look => secrets::read(&wants.secrets_dir, &want.name)?,
         };
         if let Some(value) = value {
             facts.secrets.insert(want.name.clone(), value);
         }
     }
+    let made = document.generate(&facts).map_err(failed)?;
+    if let (Some(paths), Some(made)) = (&paths, &made) {
+        facts.env_files.insert(paths.output.clone(), Some(made.text.clone()));
+    }
     let (plan, report) = document.lower(&facts).map_err(failed)?;
-    if wanted.purpose == Purpose::Start && !is_running(&project.places)? {
+    if starts {
         notes.extend(machine::over_reserved(&plan));
         notes.extend(machine::unlimited(&plan, &project.env));
     }
@@ -324,13 +343,24 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         for note in notes {
             say(note);
         }
+        if let (Some(paths), Some(made)) = (&paths, &made) {
+            generated::warn(paths, made, &plan, &project.places);
+        }
     }
+    let generated = match (output, made) {
+        (Some(output), Some(made)) => {
+            let written = wanted.purpose.makes() && generated::write(&output, &made, &project.places)?;
+            Some((made, written))
+        }
+        _ => None,
+    };
     debug::plan(globals, &facts, &plan);
-    Ok(Read { plan: Arc::new(plan), document, facts })
+    Ok(Read { plan: Arc::new(plan), document, facts, generated })
 }
 
 /// What is found outside the procfile without choosing or making anything.
 fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &config::Document) -> Result<Facts, Failure> {
+    let paths = document.generated_paths();
     let (env_files, recipe_files) = document.files();
     let mut facts = Facts {
         places: project.places.clone(),
@@ -340,10 +370,13 @@ fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &config::D
         secrets: BTreeMap::new(),
         ports: BTreeMap::new(),
         recipe_files: BTreeMap::new(),
+        keys: generated::keys(paths.as_ref().and_then(|paths| paths.keys.as_deref()))?,
         seed: u64::from(std::process::id()),
     };
     for path in env_files.into_iter().chain(env_file_flag) {
-        let text = read_optional(&path)?;
+        // What is on disk of the generated file does not count: it is made later.
+        let made = paths.as_ref().is_some_and(|paths| paths.output == path);
+        let text = if made { Some(String::new()) } else { read_optional(&path)? };
         facts.env_files.insert(path, text);
     }
     for path in recipe_files {
@@ -406,7 +439,11 @@ fn old_data_wants_old_secrets(document: &config::Document, facts: &Facts, wants:
     }
 }
 
-fn read_optional(path: &Path) -> Result<Option<String>, Failure> {
+/// A file's text, where there is one.
+///
+/// # Errors
+/// `Config` when it is there and cannot be read.
+pub fn read_optional(path: &Path) -> Result<Option<String>, Failure> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -468,7 +505,7 @@ fn choose_ports(
             chosen.insert((want.service.clone(), want.name.clone()), port);
         }
     }
-    if purpose == Purpose::Start && book != remembered {
+    if purpose.makes() && book != remembered {
         runtime_dir::prepare(&project.places)?;
         let text = serde_json::to_vec_pretty(&book).unwrap_or_default();
         runtime_dir::replace(&file, &text)

@@ -68,6 +68,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     };
     let read = load::read(globals, &project, &wanted)?;
     let private = super::look::private_ports(&read)?;
+    let advice = advice(&read);
     let mut plan = read.plan;
     if let Some(text) = &args.timeout {
         let timeout = crate::model::duration::parse(text)
@@ -95,7 +96,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if nix::unistd::geteuid().is_root() && term.progress == Progress::Tty {
         say("devrun runs as root: services do too, unless user_id says otherwise");
     }
-    let stack = Stack { project, plan, targets, options, private, term };
+    let stack = Stack { project, plan, targets, options, private, term, advice };
     let code = if args.detach { stack.detached(args) } else { super::runtime()?.block_on(stack.attached(args)) };
     drop(folder);
     code
@@ -139,6 +140,43 @@ struct Stack {
     /// Ports that stand in no table: service and port name.
     private: BTreeSet<(String, String)>,
     term: Term,
+    /// What to do where a login is refused, by server.
+    advice: BTreeMap<ServiceId, String>,
+}
+
+/// A cached secret that does not fit the data it was made with: both ways out.
+fn advice(read: &load::Read) -> BTreeMap<ServiceId, String> {
+    let dir = read.wants().map(|wants| wants.secrets_dir).unwrap_or_default();
+    let mut advice = BTreeMap::new();
+    for (id, spec) in &read.plan.services {
+        let (Some(data), Some(password)) = (&spec.data, spec.attributes.get("password")) else { continue };
+        let secret = read.facts.secrets.iter().find(|(_, value)| !value.is_empty() && password.contains(value.as_str()));
+        let text = match secret {
+            Some((name, _)) => format!(
+                "the data in volume {data} was made with another password: put that one back into {}; or have a new one set \
+                 through the server's private socket: devrun secret rotate {name}",
+                dir.join(name).display()
+            ),
+            None => format!(
+                "the data in volume {data} was made with another password: put that one back where the procfile takes it \
+                 from; or let devrun keep one: take `password` out, then devrun secret rotate {}-password",
+                spec.service
+            ),
+        };
+        advice.insert(id.clone(), text);
+    }
+    advice
+}
+
+/// Adds what only the client knows: which file a refused password came from.
+fn advise(outcome: &mut Outcome, advice: &BTreeMap<ServiceId, String>) {
+    for failed in &mut outcome.failures {
+        if failed.failure.kind == FailureKind::Credentials
+            && let Some(text) = advice.get(&failed.id)
+        {
+            failed.failure.help = Some(text.clone());
+        }
+    }
 }
 
 impl Stack {
@@ -211,7 +249,8 @@ impl Stack {
                     Some(item) => {
                         view.item(&item);
                         match item {
-                            FeedItem::Settled { outcome, .. } => {
+                            FeedItem::Settled { mut outcome, .. } => {
+                                advise(&mut outcome, &self.advice);
                                 drain(&mut logs, &mut lines, &view);
                                 view.clear();
                                 if let Some(status) = session.status().await? {
@@ -387,7 +426,7 @@ impl Stack {
     }
 
     async fn conclude(&self, settled: Settled, session: &mut Session, took: Duration, owner: bool) -> Result<i32, Failure> {
-        let outcome = match settled {
+        let mut outcome = match settled {
             Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => outcome,
             Settled::Gone(None) => {
                 return Err(Failure::new(FailureKind::Internal, "the supervisor ended in the middle of the start")
@@ -403,6 +442,7 @@ impl Stack {
                 return Ok(code);
             }
         };
+        advise(&mut outcome, &self.advice);
         // A supervisor with nothing left to supervise may end, and reset the connection, while we ask.
         let snapshot = match session.status().await {
             Ok(Some(status)) => Some(status.snapshot),

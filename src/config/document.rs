@@ -119,6 +119,7 @@ pub fn examine(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> 
         warnings: Vec::new(),
     };
     document.check_files(&mut problems);
+    document.check_generated(&mut problems);
     if !broken {
         let services = project::assemble(&document, None, &mut texts, &mut problems);
         validate::services(&document, &services, &mut problems);
@@ -273,6 +274,7 @@ impl Document {
                 }
             }
         }
+        others.extend(self.generated_paths().and_then(|paths| paths.template));
         for list in [&mut env, &mut others] {
             let mut seen = BTreeSet::new();
             list.retain(|path| seen.insert(path.clone()));
@@ -429,7 +431,7 @@ impl Document {
     }
 
     /// Resolves a path's placeholders from what is known already; `Err` is the one that is not.
-    fn early(&self, text: &str) -> Result<String, String> {
+    pub(super) fn early(&self, text: &str) -> Result<String, String> {
         let parts = template::parse(text, false).map_err(|bad| bad.written)?;
         let mut out = String::new();
         for part in parts {

@@ -26,12 +26,15 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
     let empty = Table::new();
     let section = |key: &str| get(&document.tree, key).and_then(Node::table).unwrap_or(&empty);
     let project = Reader { resolver, table: section("project"), scope: Scope::default() };
-    let mut failed = required(resolver, &project).is_err();
+    let mut failed = required(resolver).is_err();
     let timeout = project.duration("timeout").map(|value| value.unwrap_or(Duration::from_secs(600)));
     let tier_pause = project.duration("tier_pause").map(Option::unwrap_or_default);
     let mut masks = Masks::default();
     for value in resolver.facts.secrets.values() {
         masks.add(value);
+    }
+    for value in resolver.facts.keys.values() {
+        masks.add(value.trim_end_matches(['\n', '\r']));
     }
     let depths = depths(resolver);
     let mut services = BTreeMap::new();
@@ -92,7 +95,10 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
 }
 
 /// `[project].required`: all missing names in one error.
-fn required(resolver: &Resolver<'_>, project: &Reader<'_, '_, '_>) -> Resolved<()> {
+pub(super) fn required(resolver: &Resolver<'_>) -> Resolved<()> {
+    let empty = Table::new();
+    let table = get(&resolver.document.tree, "project").and_then(Node::table).unwrap_or(&empty);
+    let project = Reader { resolver, table, scope: Scope::default() };
     let Some(node) = project.node("required") else { return Ok(()) };
     let mut missing = Vec::new();
     for name in node.elements().iter().filter_map(Node::text) {
@@ -281,6 +287,10 @@ fn lower_service(
     let volumes = keys.texts("volumes");
     let (ports, env) = env?;
     let inherited = environment::undeclared(resolver, service, replica, &env)?;
+    let missing = missing(resolver, &env, &inherited);
+    if replica == 1 {
+        check_urls(resolver, service)?;
+    }
     let data = service.data().and_then(|data| VolumeName::new(data).ok());
     let mut ready = ready?;
     if service.task {
@@ -323,7 +333,7 @@ fn lower_service(
         description: description?,
         links: links?,
         task: task?,
-        missing: Vec::new(),
+        missing,
     };
     if spec.stop.check
         && spec.stop_asks().is_none()
@@ -336,6 +346,35 @@ fn lower_service(
         );
     }
     Ok(spec)
+}
+
+/// A variable that is called a URL and begins like one must be one: a client would only say that it cannot connect.
+fn check_urls(resolver: &Resolver<'_>, service: &Service) -> Resolved<()> {
+    let (declared, _) = resolver.declared(service, 1, 0)?;
+    for (name, (value, span)) in declared {
+        let upper = name.to_ascii_uppercase();
+        if !["URL", "URI", "DSN"].iter().any(|end| upper.ends_with(end)) {
+            continue;
+        }
+        let Err((fault, reason)) = super::url::check(&value) else { continue };
+        let message = format!("{name} is no URL: {reason}");
+        // The line of an env file is not shown: the rest of it may be a password.
+        let in_file = resolver.sources.borrow().get(span.file).is_some_and(|text| text.slice(span) == name);
+        let diagnostic = if in_file {
+            Diagnostic::nowhere(format!("{}: {message}", resolver.sources.borrow().origin(span)))
+        } else {
+            Diagnostic::error(resolver.locate(span, fault), message)
+        };
+        resolver.report(diagnostic.help("write SCHEME://USER:PASSWORD@HOST:PORT/PATH; `${SERVICE.url}` computes one"));
+    }
+    Ok(())
+}
+
+/// The variables of a service that hold the marker of `[config]` in the place of a key.
+fn missing(resolver: &Resolver<'_>, env: &BTreeMap<String, String>, inherited: &BTreeSet<String>) -> Vec<String> {
+    let Some(marker) = resolver.document.marker() else { return Vec::new() };
+    let holds = |(name, value): &(&String, &String)| !inherited.contains(*name) && value.contains(marker.as_str());
+    env.iter().filter(holds).map(|(name, _)| name.clone()).collect()
 }
 
 fn ports(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resolved<BTreeMap<String, u16>> {

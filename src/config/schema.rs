@@ -132,7 +132,7 @@ pub const KEYS: &[Key] = &[
     // The file.
     key(&[P::Root], "project", Table(P::Project), "", "the stack as a whole"),
     key(&[P::Root], "env", VARIABLES, "", "variables for every service"),
-    later(&[P::Root], "config", Table(P::Config), "", "a generated env file"),
+    key(&[P::Root], "config", Table(P::Config), "", "a generated env file"),
     key(&[P::Root], "secrets", Table(P::Secrets), "", "secrets that are generated once and cached"),
     key(&[P::Root], "defaults", Table(P::Service), "", "any key of a service, for all of them"),
     key(&[P::Root], "tiers", Map(&Text), "", "labels of numbered tiers"),

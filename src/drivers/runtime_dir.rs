@@ -63,7 +63,7 @@ fn runtime_base(env: &BTreeMap<String, String>) -> PathBuf {
 /// `Config` when a folder cannot be made or written to, belongs to somebody else, or is open to others.
 pub fn prepare(places: &Places) -> Result<(), Failure> {
     let home = places.root.join(STATE);
-    let ephemeral = places.state.join(EPHEMERAL).exists();
+    let ephemeral = is_ephemeral(places);
     if !ephemeral {
         make_private(&home, "state")?;
         // The folder ignores itself, so that no project has to be told about it.
@@ -91,6 +91,12 @@ pub fn ephemeral(root: &Path, folder: &Path, env: &BTreeMap<String, String>) -> 
     make_private(folder, "state")?;
     write_once(&folder.join(EPHEMERAL), "")?;
     Ok(Places { root: root.to_path_buf(), state: folder.to_path_buf(), run: runtime_base(env).join(hash(folder)) })
+}
+
+/// Whether these are the folders of a run that is thrown away.
+#[must_use]
+pub fn is_ephemeral(places: &Places) -> bool {
+    places.state.join(EPHEMERAL).exists()
 }
 
 /// Every stack of this user that has a runtime folder, whether its supervisor lives or not.

@@ -124,6 +124,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// What could not be ended: pid and command.
     pub survivors: Vec<(i32, String)>,
+    /// The folders of scratch volumes, which end with the run.
+    pub scratch: Vec<std::path::PathBuf>,
 }
 
 /// News from tasks that the engine started.
@@ -626,7 +628,7 @@ impl Engine {
         snapshot.supervisor_pid = None;
         let _shown_only = memory::save_snapshot(&self.places, &snapshot);
         self.publish(FeedItem::Finished(outcome.clone()));
-        Ended { outcome, survivors }
+        Ended { outcome, survivors, scratch: self.plan.scratch() }
     }
 
     fn status(&self) -> Status {

@@ -5,6 +5,7 @@
 //! `postgres` makes a cluster and its first database in a stage. `sql` and `s3` do the work of tasks against servers
 //! that run. Owns no policy: when anything here is called, and what a failure leads to, is the engine's business.
 
+mod adopt;
 mod book;
 mod check;
 mod fill;
@@ -30,6 +31,7 @@ use crate::model::ready::Endpoint;
 use crate::model::service::Server;
 use crate::model::{Failure, FailureKind, Places, RecipeUse, ServiceSpec, VolumeSpec, Work};
 
+pub use adopt::adopt;
 pub use book::Book;
 pub use check::check_secrets;
 pub use fill::{Values, fill};
@@ -94,6 +96,12 @@ pub enum Booted {
         /// Its steps in order.
         steps: Vec<(&'static str, Duration)>,
     },
+}
+
+/// Whether a server's password can be changed on data that was made with another one.
+#[must_use]
+pub fn can_renew_password(recipe: &str) -> bool {
+    recipe == "postgres"
 }
 
 /// The engine's own folder in a volume: the sentinel lies beside it, as some engines demand an empty folder and others
