@@ -29,7 +29,6 @@ fuzz_target!(|text: &str| {
         ports: BTreeMap::new(),
         recipe_files: BTreeMap::new(),
         keys: BTreeMap::new(),
-        keys: BTreeMap::new(),
         seed: 1,
     };
     if report.has_errors() {
