@@ -4,8 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use crate::recipes::Book;
 use crate::ui::term::say;
 
 use super::args::Globals;
-use super::generated;
+use super::{generated, premises};
 
 /// The names looked for, in order.
 const NAMES: &[&str] = &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile"];
@@ -199,6 +198,8 @@ pub struct Read {
     pub facts: Facts,
     /// The file of `[config]`, and whether it was written just now.
     pub generated: Option<(config::Generated, bool)>,
+    /// The folder of the secrets.
+    pub secrets_dir: PathBuf,
 }
 
 impl Read {
@@ -292,7 +293,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let paths = document.generated_paths();
     let output = paths.as_ref().map(|paths| generated::place(paths, &project.places, &project.instance));
     if wanted.purpose.makes() {
-        from_sample(&document)?;
+        premises::from_sample(&document)?;
         // A file that is not ours is told before anything is made.
         output.as_deref().map(generated::existing).transpose()?;
     }
@@ -322,12 +323,12 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     }
     let wants = document.wants(&facts).map_err(failed)?;
     if wanted.purpose == Purpose::Start && !is_running(&project.places)? {
-        meets(&wants, &project.places)?;
+        premises::meets(&wants, &project.places)?;
     }
     let mut notes = Vec::new();
     facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
     if wanted.purpose.makes() {
-        old_data_wants_old_secrets(&document, &facts, &wants)?;
+        premises::old_data_wants_old_secrets(&document, &facts, &wants)?;
     }
     for want in &wants.secrets {
         let value = match wanted.purpose {
@@ -361,86 +362,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
         _ => None,
     };
-    Ok(Read { plan: Arc::new(plan), document, facts, generated })
-}
-
-/// `[project].env_sample`: an env file that is missing is made from it. Says what is still to be edited.
-fn from_sample(document: &config::Document) -> Result<(), Failure> {
-    let Some(config::EnvSample { from, to }) = document.env_sample() else { return Ok(()) };
-    if to.exists() {
-        return Ok(());
-    }
-    let Some(text) = read_optional(&from)? else { return Ok(()) };
-    let failed = |error: std::io::Error| {
-        Failure::new(FailureKind::Config, format!("{} cannot be made from {}: {error}", to.display(), from.display()))
-            .help(format!("cp {} {}", from.display(), to.display()))
-    };
-    // It will hold passwords. One that somebody else makes at this moment is left alone.
-    let mut file = match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&to) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
-        made => made.map_err(failed)?,
-    };
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    let open = config::unedited(&text);
-    let edit = if open.is_empty() { String::new() } else { format!("; still to edit: {}", open.join(", ")) };
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let note = format!("{} was made from {}{edit}", name(&to), name(&from));
-    // It is said even where the start fails for want of these very values.
-    say(note);
-    Ok(())
-}
-
-/// `[project].requires`.
-fn meets(wants: &config::Wants, places: &Places) -> Result<(), Failure> {
-    let size = |bytes: u64| crate::model::ByteSize(bytes).to_string();
-    if let (Some(wanted), Some(there)) = (wants.memory, crate::drivers::stats::memory_total())
-        && there < wanted
-    {
-        return Err(Failure::new(
-            FailureKind::Config,
-            format!("{} of memory are required, this machine has {}", size(wanted), size(there)),
-        )
-        .help("use a larger machine, or lower [project].requires.memory"));
-    }
-    // The state folder may not be there yet; what is above it lies on the same disk.
-    let folder = places.state.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    if let (Some(wanted), Ok(disk)) = (wants.disk, rustix::fs::statvfs(folder)) {
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < wanted {
-            return Err(Failure::new(
-                FailureKind::Config,
-                format!("{} of free disk are required, {} has {}", size(wanted), folder.display(), size(free)),
-            )
-            .help("make room (devrun df shows what the volumes use), or lower [project].requires.disk"));
-        }
-    }
-    Ok(())
-}
-
-/// A secret that is gone is generated anew, unless initialised data was made with it: then nothing would fit any more.
-/// The plan with stand-ins in the place of what is missing shows who uses it.
-fn old_data_wants_old_secrets(document: &config::Document, facts: &Facts, wants: &config::Wants) -> Result<(), Failure> {
-    let mut with = facts.clone();
-    let mut missing = BTreeMap::new();
-    for want in &wants.secrets {
-        let value = match secrets::read(&wants.secrets_dir, &want.name)? {
-            Some(value) => value,
-            None => {
-                let stand_in = format!("devrun-stand-in-{}-{}", facts.seed, want.name);
-                missing.insert(want.name.clone(), stand_in.clone());
-                stand_in
-            }
-        };
-        with.secrets.insert(want.name.clone(), value);
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    // What else is wrong is told by the real plan.
-    match document.lower(&with) {
-        Ok((plan, _)) => crate::recipes::check_secrets(&plan, &missing, &wants.secrets_dir),
-        Err(_) => Ok(()),
-    }
+    Ok(Read { plan: Arc::new(plan), document, facts, generated, secrets_dir: wants.secrets_dir })
 }
 
 /// A file's text, where there is one.
