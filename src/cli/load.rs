@@ -279,7 +279,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         profiles: globals.profile.clone(),
         named: wanted.named.clone(),
         instance: project.instance.clone(),
-        ports_auto: wanted.ports_auto || (!project.instance.is_empty()),
+        ports_auto: loose_ports(project, wanted)?,
         scale: wanted.scale.clone(),
         init_cache: wanted.init_cache,
     };
@@ -376,6 +376,28 @@ pub fn read_optional(path: &Path) -> Result<Option<String>, Failure> {
         Err(error) => Err(Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
             .help("check its permissions, or take it out of the procfile")),
     }
+}
+
+/// `--ports auto` counts for as long as the stack that was started with it: whoever looks at that one, or changes it, must
+/// not fall back to the numbers of the procfile.
+fn loose_ports(project: &Project, wanted: &Wanted) -> Result<bool, Failure> {
+    if !project.instance.is_empty() {
+        return Ok(true);
+    }
+    let mark = project.places.state.join("ports-auto");
+    if is_running(&project.places)? {
+        return Ok(wanted.ports_auto || mark.exists());
+    }
+    if wanted.purpose == Purpose::Start {
+        let kept = if wanted.ports_auto {
+            runtime_dir::prepare(&project.places)?;
+            fs::write(&mark, "")
+        } else {
+            fs::remove_file(&mark).or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        };
+        kept.map_err(|error| Failure::new(FailureKind::Config, format!("{} cannot be changed: {error}", mark.display())))?;
+    }
+    Ok(wanted.ports_auto)
 }
 
 fn ports_file(places: &Places) -> PathBuf {
