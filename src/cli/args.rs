@@ -89,7 +89,7 @@ pub struct Globals {
     /// Services of this profile too; `*` is all
     #[arg(long, value_name = "P", global = true, env = "DEVRUN_PROFILE", value_delimiter = ',', help_heading = "Global options")]
     pub profile: Vec<String>,
-    /// Values for placeholders, before those of [project].env_file
+    /// Values for placeholders, before those of the env files of `[project]`
     #[arg(long, value_name = "F", global = true, env = "DEVRUN_ENV_FILE", help_heading = "Global options")]
     pub env_file: Option<PathBuf>,
     /// An isolated second copy: own state, own ports
@@ -321,7 +321,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "S=N")]
     pub scale: Vec<String>,
     /// For the whole start
-    #[arg(long, value_name = "T")]
+    #[arg(short = 't', long, value_name = "T")]
     pub timeout: Option<String>,
     /// Choose free ports for everything
     #[arg(long, value_name = "auto")]

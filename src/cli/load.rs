@@ -16,7 +16,7 @@ use crate::recipes::Book;
 use crate::ui::term::say;
 
 use super::args::Globals;
-use super::{generated, premises};
+use super::{debug, generated, machine, premises};
 
 /// The names looked for, in order.
 const NAMES: &[&str] = &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile"];
@@ -121,7 +121,9 @@ pub fn project(globals: &Globals) -> Result<Project, Failure> {
     }
     let state_dir = globals.state_dir.as_ref().map(|dir| absolute(&cwd, dir));
     let places = runtime_dir::locate(&root, &instance, state_dir.as_deref(), &env);
-    Ok(Project { files, root, places, instance, env })
+    let project = Project { files, root, places, instance, env };
+    debug::project(globals, &project);
+    Ok(project)
 }
 
 fn absolute(base: &Path, path: &Path) -> PathBuf {
@@ -289,7 +291,16 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         Failure::new(FailureKind::Config, "the procfile has errors; nothing was started")
             .help("mend what is marked above; `devrun check` looks again")
     };
-    let document = config::read(&sources, &options, &book).map_err(failed)?;
+    let env_file_flag = globals.env_file.as_ref().map(|file| absolute(&cwd, file));
+    let document = match config::examine(&sources, &options, &book) {
+        (Some(document), report) if !report.has_errors() => document,
+        (Some(document), report) => {
+            // A file that cannot be read would hide the faults that are known.
+            let all = facts(project, env_file_flag, &document).map(|facts| document.faults(&facts, &report));
+            return Err(failed(all.unwrap_or(report)));
+        }
+        (None, report) => return Err(failed(report)),
+    };
     let paths = document.generated_paths();
     let output = paths.as_ref().map(|paths| generated::place(paths, &project.places, &project.instance));
     if wanted.purpose.makes() {
@@ -297,33 +308,11 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         // A file that is not ours is told before anything is made.
         output.as_deref().map(generated::existing).transpose()?;
     }
-    let env_file_flag = globals.env_file.as_ref().map(|file| absolute(&cwd, file));
-    let (env_files, recipe_files) = document.files();
-    let mut facts = Facts {
-        places: project.places.clone(),
-        shell: project.env.clone(),
-        env_files: BTreeMap::new(),
-        env_file_flag: env_file_flag.clone(),
-        secrets: BTreeMap::new(),
-        ports: BTreeMap::new(),
-        recipe_files: BTreeMap::new(),
-        keys: generated::keys(paths.as_ref().and_then(|paths| paths.keys.as_deref()))?,
-        seed: u64::from(std::process::id()),
-    };
-    for path in env_files.into_iter().chain(env_file_flag) {
-        // What is on disk of the generated file does not count: it is made below.
-        let made = paths.as_ref().is_some_and(|paths| paths.output == path);
-        let text = if made { Some(String::new()) } else { read_optional(&path)? };
-        facts.env_files.insert(path, text);
-    }
-    for path in recipe_files {
-        if let Some(text) = read_optional(&path)? {
-            facts.recipe_files.insert(path, text);
-        }
-    }
-    let wants = document.wants(&facts).map_err(failed)?;
-    if wanted.purpose == Purpose::Start && !is_running(&project.places)? {
-        premises::meets(&wants, &project.places)?;
+    let mut facts = facts(project, env_file_flag, &document)?;
+    let wants = document.wants(&facts).map_err(|report| failed(document.faults(&facts, &report)))?;
+    let starts = wanted.purpose == Purpose::Start && !is_running(&project.places)?;
+    if starts {
+        machine::meets(&wants, &project.places)?;
     }
     let mut notes = Vec::new();
     facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
@@ -344,6 +333,10 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         facts.env_files.insert(paths.output.clone(), Some(made.text.clone()));
     }
     let (plan, report) = document.lower(&facts).map_err(failed)?;
+    if starts {
+        notes.extend(machine::over_reserved(&plan));
+        notes.extend(machine::unlimited(&plan, &project.env));
+    }
     if wanted.warn {
         if !report.is_empty() {
             say(report.render(color).trim_end());
@@ -362,7 +355,37 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
         _ => None,
     };
+    debug::plan(globals, &facts, &plan);
     Ok(Read { plan: Arc::new(plan), document, facts, generated, secrets_dir: wants.secrets_dir })
+}
+
+/// What is found outside the procfile without choosing or making anything.
+fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &config::Document) -> Result<Facts, Failure> {
+    let paths = document.generated_paths();
+    let (env_files, recipe_files) = document.files();
+    let mut facts = Facts {
+        places: project.places.clone(),
+        shell: project.env.clone(),
+        env_files: BTreeMap::new(),
+        env_file_flag: env_file_flag.clone(),
+        secrets: BTreeMap::new(),
+        ports: BTreeMap::new(),
+        recipe_files: BTreeMap::new(),
+        keys: generated::keys(paths.as_ref().and_then(|paths| paths.keys.as_deref()))?,
+        seed: u64::from(std::process::id()),
+    };
+    for path in env_files.into_iter().chain(env_file_flag) {
+        // What is on disk of the generated file does not count: it is made later.
+        let made = paths.as_ref().is_some_and(|paths| paths.output == path);
+        let text = if made { Some(String::new()) } else { read_optional(&path)? };
+        facts.env_files.insert(path, text);
+    }
+    for path in recipe_files {
+        if let Some(text) = read_optional(&path)? {
+            facts.recipe_files.insert(path, text);
+        }
+    }
+    Ok(facts)
 }
 
 /// A file's text, where there is one.

@@ -1,5 +1,5 @@
-//! What must hold before a start: the env file is there, the machine is large enough, and no secret that data was made with
-//! is made anew.
+//! What must hold before a start, the machine apart: the env file is there, and no secret that data was made with is made
+//! anew.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::config::{self, Facts};
 use crate::drivers::secrets;
-use crate::model::{Failure, FailureKind, Places};
+use crate::model::{Failure, FailureKind};
 use crate::ui::term::say;
 
 /// `[project].env_sample`: an env file that is missing is made from it. Says what is still to be edited.
@@ -38,36 +38,6 @@ pub fn from_sample(document: &config::Document) -> Result<(), Failure> {
     let note = format!("{} was made from {}{edit}", name(&to), name(&from));
     // It is said even where the start fails for want of these very values.
     say(note);
-    Ok(())
-}
-
-/// `[project].requires`.
-///
-/// # Errors
-/// `Config`, with what is wanted and what is there.
-pub fn meets(wants: &config::Wants, places: &Places) -> Result<(), Failure> {
-    let size = |bytes: u64| crate::model::ByteSize(bytes).to_string();
-    if let (Some(wanted), Some(there)) = (wants.memory, crate::drivers::stats::memory_total())
-        && there < wanted
-    {
-        return Err(Failure::new(
-            FailureKind::Config,
-            format!("{} of memory are required, this machine has {}", size(wanted), size(there)),
-        )
-        .help("use a larger machine, or lower [project].requires.memory"));
-    }
-    // The state folder may not be there yet; what is above it lies on the same disk.
-    let folder = places.state.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    if let (Some(wanted), Ok(disk)) = (wants.disk, rustix::fs::statvfs(folder)) {
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < wanted {
-            return Err(Failure::new(
-                FailureKind::Config,
-                format!("{} of free disk are required, {} has {}", size(wanted), folder.display(), size(free)),
-            )
-            .help("make room (devrun df shows what the volumes use), or lower [project].requires.disk"));
-        }
-    }
     Ok(())
 }
 

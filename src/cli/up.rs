@@ -1,6 +1,6 @@
 //! `devrun up`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::sync::Arc;
@@ -67,6 +67,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         warn: true,
     };
     let read = load::read(globals, &project, &wanted)?;
+    let private = super::look::private_ports(&read)?;
     let advice = advice(&read);
     let mut plan = read.plan;
     if let Some(text) = &args.timeout {
@@ -95,7 +96,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if nix::unistd::geteuid().is_root() && term.progress == Progress::Tty {
         say("devrun runs as root: services do too, unless user_id says otherwise");
     }
-    let stack = Stack { project, plan, targets, options, term, advice };
+    let stack = Stack { project, plan, targets, options, private, term, advice };
     let code = if args.detach { stack.detached(args) } else { super::runtime()?.block_on(stack.attached(args)) };
     drop(folder);
     code
@@ -136,6 +137,8 @@ struct Stack {
     plan: Arc<Plan>,
     targets: Vec<ServiceId>,
     options: UpOptions,
+    /// Ports that stand in no table: service and port name.
+    private: BTreeSet<(String, String)>,
     term: Term,
     /// What to do where a login is refused, by server.
     advice: BTreeMap<ServiceId, String>,
@@ -351,7 +354,18 @@ impl Stack {
     async fn join(self, pid: Option<i32>, attach: bool) -> Result<i32, Failure> {
         let begun = std::time::Instant::now();
         let mut signals = Signals::take()?;
-        let found = Session::remote(&self.project.places, Duration::from_secs(10)).await?;
+        let mut found = None;
+        for _ in 0..50 {
+            found = Session::remote(&self.project.places, Duration::from_millis(200)).await?;
+            if found.is_some() {
+                break;
+            }
+            if !load::is_running(&self.project.places)? {
+                return Err(
+                    Failure::new(FailureKind::Elsewhere, "the supervisor ended at this very moment").help("devrun up again")
+                );
+            }
+        }
         let Some((mut session, status)) = found else {
             let who = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
             return Err(Failure::new(FailureKind::Elsewhere, format!("a supervisor{who} holds the lock and cannot be reached"))
@@ -453,7 +467,7 @@ impl Stack {
         if outcome.failures.is_empty() && outcome.blocked.is_empty() {
             say(summary::ready(snapshot, took));
         }
-        let urls = summary::urls(&self.plan, snapshot);
+        let urls = summary::urls(&self.plan, snapshot, |service| self.private.contains(&(service.to_owned(), "main".to_owned())));
         if !urls.is_empty() {
             // The table is what a script may want to read: data, so on stdout.
             let _gone = data(urls.trim_end());
@@ -496,7 +510,14 @@ impl Stack {
 async fn answers(places: &crate::model::Places) -> Result<bool, Failure> {
     let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
     while load::is_running(places)? {
-        if tokio::time::Instant::now() > give_up || crate::control::Client::connect(places).await?.is_some() {
+        if tokio::time::Instant::now() > give_up {
+            return Ok(true);
+        }
+        // One that is on its way out, because somebody stops it or because nothing is left to supervise, is waited out.
+        if let Some(mut client) = crate::control::Client::connect(places).await?
+            && let Ok(Some(status)) = client.status().await
+            && !status.stopping
+        {
             return Ok(true);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

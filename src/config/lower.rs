@@ -49,13 +49,14 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
         let of = resolver.replicas(service);
         for replica in 1..=of {
             let depth = depths.get(&service.name).copied().unwrap_or(1);
+            // Before the rest: two services on one port are a fault whatever else is wrong with one of them.
+            claim_ports(resolver, service, &ServiceId::replica(&name, replica, of), replica, &mut taken);
             match lower_service(resolver, service, &name, replica, of, depth) {
                 Ok(spec) => {
                     masks.add_env(&spec.env);
                     if let Some(password) = spec.attributes.get("password") {
                         masks.add(password);
                     }
-                    claim_ports(resolver, service, &spec, &mut taken);
                     services.insert(spec.id.clone(), spec);
                 }
                 Err(Reported) => {
@@ -167,20 +168,26 @@ fn check_service(resolver: &Resolver<'_>, service: &Service) {
 }
 
 /// Two services on one port.
-fn claim_ports(resolver: &Resolver<'_>, service: &Service, spec: &ServiceSpec, taken: &mut Vec<(String, u16, String, Span)>) {
-    if matches!(spec.launch, Launch::External { .. }) {
+fn claim_ports(
+    resolver: &Resolver<'_>,
+    service: &Service,
+    id: &ServiceId,
+    replica: u32,
+    taken: &mut Vec<(String, u16, String, Span)>,
+) {
+    if service.get("external").is_some() {
         return;
     }
+    let (Ok(ports), Ok(listens)) = (ports(resolver, service, replica), resolver.bind(service)) else { return };
     let any = |bind: &str| matches!(bind, "0.0.0.0" | "::" | "[::]" | "*" | "");
-    for (name, port) in &spec.ports {
+    for (name, port) in &ports {
         let fixed = matches!(resolver.port_spec(service, name), Ok(Some(PortSpec::Fixed(_))));
-        if *port == 0 || !(fixed || resolver.facts.ports.contains_key(&resolver.port_key(service, name, spec.replica))) {
+        if *port == 0 || !(fixed || resolver.facts.ports.contains_key(&resolver.port_key(service, name, replica))) {
             continue;
         }
         let span = resolver.port_node(service, name).map_or(service.key, |node| node.span);
-        let label = if name == "main" { spec.id.to_string() } else { format!("{} ({name})", spec.id) };
-        let clash =
-            taken.iter().find(|(bind, number, _, _)| number == port && (*bind == spec.bind || any(bind) || any(&spec.bind)));
+        let label = if name == "main" { id.to_string() } else { format!("{id} ({name})") };
+        let clash = taken.iter().find(|(bind, number, _, _)| number == port && (*bind == listens || any(bind) || any(&listens)));
         if let Some((_, _, other, other_span)) = clash {
             resolver.report(
                 Diagnostic::error(span, format!("port {port} is given to `{label}` and to `{other}`"))
@@ -188,7 +195,7 @@ fn claim_ports(resolver: &Resolver<'_>, service: &Service, spec: &ServiceSpec, t
                     .help("change one of them, or write port = \"auto\" for a free one"),
             );
         }
-        taken.push((spec.bind.clone(), *port, label, span));
+        taken.push((listens.clone(), *port, label, span));
     }
 }
 
@@ -244,7 +251,7 @@ fn lower_service(
     if service.task {
         ready = None;
     }
-    Ok(ServiceSpec {
+    let spec = ServiceSpec {
         id: ServiceId::replica(name, replica, of),
         service: name.clone(),
         replica,
@@ -282,7 +289,18 @@ fn lower_service(
         links: links?,
         task: task?,
         missing,
-    })
+    };
+    if spec.stop.check
+        && spec.stop_asks().is_none()
+        && let Some(node) = service.get("stop").and_then(Node::table).and_then(|table| get(table, "check"))
+    {
+        let message = format!("`stop.check` asks Postgres or Redis, and {} is known as neither", service.label());
+        resolver.report(
+            Diagnostic::warning(node.span, message)
+                .help("a probe says what it is: ready = { pg = true } or { redis = \"PING\" }"),
+        );
+    }
+    Ok(spec)
 }
 
 fn ports(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resolved<BTreeMap<String, u16>> {

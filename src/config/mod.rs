@@ -42,7 +42,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 pub use diagnostic::Report;
-pub use document::{Document, read};
+pub use document::{Document, examine, read};
 pub use dotenv::quote;
 pub use drift::Drift;
 pub use environment::is_secret;
