@@ -145,7 +145,6 @@ struct Stack {
 
 /// A cached secret that does not fit the data it was made with: both ways out.
 fn advice(read: &load::Read) -> BTreeMap<ServiceId, String> {
-    let dir = read.wants().map(|wants| wants.secrets_dir).unwrap_or_default();
     let mut advice = BTreeMap::new();
     for (id, spec) in &read.plan.services {
         let (Some(data), Some(password)) = (&spec.data, spec.attributes.get("password")) else { continue };
@@ -154,7 +153,7 @@ fn advice(read: &load::Read) -> BTreeMap<ServiceId, String> {
             Some((name, _)) => format!(
                 "the data in volume {data} was made with another password: put that one back into {}; or have a new one set \
                  through the server's private socket: devrun secret rotate {name}",
-                dir.join(name).display()
+                read.secrets_dir.join(name).display()
             ),
             None => format!(
                 "the data in volume {data} was made with another password: put that one back where the procfile takes it \
