@@ -11,7 +11,7 @@ import subprocess
 import time
 
 from rivals import Service
-from stage import Run, alive, usage
+from stage import Run, spent, usage
 
 MS = 1e6
 
@@ -206,7 +206,7 @@ def logs(bench):
                 if not run.wait_for("E", writers, 60):
                     return f"{len(run.stamps('E'))} of {writers} wrote everything within 60 s: {run.said()}"
                 cpu = usage(run.supervisors())["cpu"] if not run.gone(0) else None
-                files = [output] if rival.captures == "merged" else run.log_files(run.work, run.services) if hasattr(run, "log_files") else rival.log_files(run.work, run.services)
+                files = [output] if rival.captures == "merged" else rival.log_files(run.work, run.services)
                 written = settle(files)
                 cpu = usage(run.supervisors())["cpu"] if not run.gone(0) else cpu
                 begun, ended = run.stamps("B")[0][0], max(run.stamps("E")[-1][0], written)
@@ -255,7 +255,8 @@ def idle(bench):
             else:
                 bench.skip(rival.name, f"idle with {n}", f"{len(run.stamps('S'))} of {n} started")
                 run.close([other.pid for other in runs])
-        time.sleep(6 if bench.full else 3)
+        # Threads that did work while it started end when they have been idle for a while (ours: ten seconds).
+        time.sleep(13)
         pids = [run.supervisors() for run in runs]
         before = [usage(found) for found in pids]
         begun = time.monotonic()
@@ -263,8 +264,10 @@ def idle(bench):
         wall = time.monotonic() - begun
         for run, found, first in zip(runs, pids, before):
             last = usage(found)
-            bench.add(f"idle {n}: CPU ms/s", run.rival, (last["cpu"] - first["cpu"]) / MS / wall)
-            bench.add(f"idle {n}: switches", run.rival, (last["switches"] - first["switches"]))
+            cpu, switches = spent(first, last)
+            bench.add(f"idle {n}: CPU ms/s", run.rival, cpu / MS / wall)
+            bench.add(f"idle {n}: switches", run.rival, switches)
+            bench.add(f"idle {n}: anonymous MiB", run.rival, last["own"] / (1 << 20))
             bench.add(f"idle {n}: PSS MiB", run.rival, last["pss"] / (1 << 20))
             bench.add(f"idle {n}: RSS MiB", run.rival, last["rss"] / (1 << 20))
         for run in runs:
@@ -277,7 +280,7 @@ def idle(bench):
 
 def probing(bench):
     """A hundred services with a TCP probe every 10 s."""
-    seconds = 40 if bench.full else 10
+    seconds = 40 if bench.full else 20
     def services(events):
         return [Service(f"s{i}", [bench.helper, "svc", events, f"s{i}", f"port={bench.ports + i}"], ready=("tcp", bench.ports + i)) for i in range(100)]
     rival = bench.devrun
@@ -286,13 +289,14 @@ def probing(bench):
     try:
         if not run.wait_for("R", 100, 30):
             return bench.skip(rival.name, "100 probes", run.said())
-        time.sleep(4)
+        time.sleep(13)
         pids = run.supervisors()
         first, begun = usage(pids), time.monotonic()
         time.sleep(seconds)
         last, wall = usage(pids), time.monotonic() - begun
-        bench.add("100 TCP probes every 10 s: CPU ms/s", rival, (last["cpu"] - first["cpu"]) / MS / wall)
-        bench.add("100 TCP probes every 10 s: switches/s", rival, (last["switches"] - first["switches"]) / wall)
+        cpu, switches = spent(first, last)
+        bench.add("100 TCP probes every 10 s: CPU ms/s", rival, cpu / MS / wall)
+        bench.add("100 TCP probes every 10 s: switches/s", rival, switches / wall)
         run.stop(20)
     finally:
         rival.interval = None
@@ -365,7 +369,7 @@ def postgres(bench):
         def prepare(self, work, services):
             argv = super().prepare(work, services)
             with open(f"{work}/procfile.toml", "a") as file:
-                file.write('depends_on = ["db"]\n[services.db]\nuse = "postgres"\nport = "auto"\nconfig = { log_line_prefix = "%m [%p] " }\n')
+                file.write('depends_on = ["db"]\n[services.db]\nuse = "postgres"\nport = "auto"\nset = { log_line_prefix = "%m [%p] ", log_timezone = "UTC" }\n')
             return argv
 
         def environment(self, work):

@@ -22,7 +22,7 @@ ROWS = (
     + [(f"logs {c}{what}", unit, f"logs, {c} lines{text}") for c in ("1 × 100 B", "10 × 100 B", "1 × 1 MB")
        for what, unit, text in (("", "MiB/s", ""), (": CPU s/GiB", "s", ": CPU s/GiB"), (": lost or torn", "lines", ": lost or torn"))]
     + [(f"idle {n}: {what}", unit, f"idle with {n} services: {what}") for n in (10, 100, 500)
-       for what, unit in (("CPU ms/s", "ms/s"), ("switches", "in the whole window"), ("PSS MiB", "MiB"), ("RSS MiB", "MiB"))]
+       for what, unit in (("CPU ms/s", "ms/s"), ("switches", "in the whole window"), ("PSS MiB", "MiB"), ("anonymous MiB", "MiB"), ("RSS MiB", "MiB"))]
     + [("100 TCP probes every 10 s: CPU ms/s", "ms/s", "100 TCP probes every 10 s: CPU ms/s"),
        ("100 TCP probes every 10 s: switches/s", "/s", "100 TCP probes every 10 s: context switches a second"),
        ("status of 100", "ms", "status of 100 services (ideal: a program that does nothing)"), ("ps --json", "ms", "`ps --json` of 100"),

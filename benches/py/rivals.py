@@ -121,6 +121,9 @@ class Devrun(Rival):
                 text.append(f'ready = {{ tcp = {service.ready[1]}{interval} }}\n')
             if service.ready and service.ready[0] == "http":
                 text.append(f'ready = {{ http = "http://127.0.0.1:{service.ready[1]}/"{interval} }}\n')
+            if service.argv[1] == "spew":
+                # Rotation would throw away what is to be read back.
+                text.append('log = { max_size = "8G" }\n')
             if service.restart:
                 text.append('restart = "always"\nbackoff = { reset = "1s" }\n')
             if service.grace is not None:

@@ -215,8 +215,8 @@ def drain(master):
 
 
 def usage(pids):
-    """CPU nanoseconds, context switches, RSS and PSS bytes of processes, threads included."""
-    cpu = switches = rss = pss = 0
+    """Now: CPU nanoseconds and context switches of each thread, RSS and PSS bytes of the processes together."""
+    threads, rss, pss, own = {}, 0, 0, 0
     for pid in pids:
         try:
             tasks = os.listdir(f"/proc/{pid}/task")
@@ -224,13 +224,24 @@ def usage(pids):
             continue
         for task in tasks:
             words = read(f"/proc/{pid}/task/{task}/schedstat").split()
-            cpu += int(words[0]) if words else 0
-            for line in read(f"/proc/{pid}/task/{task}/status").splitlines():
-                if "ctxt_switches" in line:
-                    switches += int(line.split()[1])
+            switches = sum(int(line.split()[1]) for line in read(f"/proc/{pid}/task/{task}/status").splitlines() if "ctxt_switches" in line)
+            threads[task] = (int(words[0]) if words else 0, switches)
         for line in read(f"/proc/{pid}/smaps_rollup").splitlines():
             if line.startswith("Rss:"):
                 rss += int(line.split()[1]) * 1024
             if line.startswith("Pss:"):
                 pss += int(line.split()[1]) * 1024
-    return {"cpu": cpu, "switches": switches, "rss": rss, "pss": pss}
+            if line.startswith("Pss_Anon:"):
+                own += int(line.split()[1]) * 1024
+    return {"threads": threads, "cpu": sum(cpu for cpu, _ in threads.values()), "rss": rss, "pss": pss, "own": own}
+
+
+def spent(before, after):
+    """CPU nanoseconds and switches between two looks; a thread that ended meanwhile took its numbers with it and counts as
+    one switch."""
+    cpu = switches = 0
+    for task, (now, count) in after["threads"].items():
+        then, counted = before["threads"].get(task, (0, 0))
+        cpu += now - then
+        switches += count - counted
+    return cpu, switches + len(before["threads"].keys() - after["threads"].keys())

@@ -199,6 +199,9 @@ pub enum Verb {
     /// Show who waits for whom
     #[command(after_help = "Examples:\n  devrun graph --live\n  devrun graph --format dot | dot -Tsvg > graph.svg")]
     Graph(super::graph::GraphArgs),
+    /// Show where the time of the last start went
+    #[command(after_help = "Examples:\n  devrun analyze\n  devrun analyze --json")]
+    Analyze(super::analyze::AnalyzeArgs),
     /// Print the resolved configuration
     #[command(after_help = "Examples:\n  devrun config\n  devrun config api --origin      where each value comes from")]
     Config(super::config::ConfigArgs),
@@ -548,7 +551,6 @@ pub const PLANNED: &[&str] = &[
     "web",
     "routes",
     "resources",
-    "analyze",
     "migrate",
     "snapshot",
     "backup",

@@ -32,6 +32,7 @@ mod key_watch;
 mod layers;
 mod lifecycle;
 mod logs;
+mod performance;
 mod probes;
 mod process;
 mod recipes;
