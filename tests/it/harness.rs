@@ -689,9 +689,8 @@ impl Project {
     /// The supervisors in the background among the holders. A keeper holds alive locks, and a client tries the instance lock
     /// for a moment: a test that means the supervisor must hit neither.
     pub fn supervisors(&self) -> Vec<i32> {
-        let supervises = |pid: &i32| {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| String::from_utf8_lossy(&words).contains("__supervise"))
-        };
+        let supervises =
+            |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("devrun-supervis"));
         self.lock_holders().into_iter().filter(supervises).collect()
     }
 
