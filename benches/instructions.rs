@@ -29,12 +29,12 @@ fn main() -> Result<(), Anything> {
 fn core(count: usize) -> Result<(), Anything> {
     let mut services = BTreeMap::new();
     for number in 0..count {
-        let name = ServiceName::new(&format!("s{number:04}"))?;
+        let name = ServiceName::new(format!("s{number:04}"))?;
         let mut spec = ServiceSpec::bare(name, "/".into(), vec!["true".to_owned()]);
         spec.ready = Some(ReadySpec::new(vec![Check::Notify]));
         // Two edges each, so that a step that looks at every edge of every service is seen.
         for back in [1, 7].into_iter().filter(|back| *back <= number) {
-            let on = ServiceId::single(&ServiceName::new(&format!("s{:04}", number - back))?);
+            let on = ServiceId::single(&ServiceName::new(format!("s{:04}", number - back))?);
             spec.depends_on.push(Dependency { on, condition: Condition::Healthy, required: true, restart: false });
         }
         services.insert(spec.id.clone(), spec);

@@ -174,7 +174,7 @@ def save_json(result, path):
 def markdown(result):
     out = [f"Measured {result['date']} on {result['machine']}; the whole run took {result['seconds'] // 60} min {result['seconds'] % 60} s"
            f"{' (--quick)' if result['quick'] else ''}. {result['noise']['noisy']} of {result['noise']['samples']} samples began while something else had the machine busy.",
-           "", "Versions: " + ", ".join(f"{name} {version}" for name, version in result["versions"].items()) + ".", "",
+           "", "![devrun beside the others](performance.svg)", "", "Versions: " + ", ".join(f"{name} {version}" for name, version in result["versions"].items()) + ".", "",
            "### Bars", "", "| | bar | measured | asked | |", "|---|---|---|---|---|"]
     for bar in result["bars"]:
         out.append(f"| {bar['name']} | {bar['what']} | {number(bar['value'])} {bar['unit']} | {'≥' if bar['least'] else '≤'} {number(bar['limit'])} | {'met' if bar['met'] else '**missed**'} |")

@@ -89,7 +89,7 @@ class Rival:
 class Devrun(Rival):
     name = "devrun"
     binary = "devrun"
-    configured = "attached `up`, logs to files; `backoff.initial` and `reset` are left alone; containment on"
+    configured = "attached `up`, logs kept in files (log throughput: `up -d`; «merged»: what the attached one prints); `log.max_size` raised for it; restart: `always` with `backoff.reset` 1 s; containment on"
     readiness = ("tcp", "http")
     restarts = graced = True
     captures = "files"
@@ -129,6 +129,11 @@ class Devrun(Rival):
             if service.grace is not None:
                 text.append(f'stop = {{ grace = "{int(service.grace * 1000)}ms" }}\n')
         write(f"{work}/procfile.toml", "".join(text))
+        if self.captures == "files" and any(service.argv[1] == "spew" for service in services):
+            # Attached it would show the lines as well; the shell stands for the supervisor that goes on in the background.
+            write(f"{work}/start", f"#!/bin/sh\n{self.path} -C {work} up -d --no-wait >/dev/null 2>&1\n"
+                  f"trap '{self.path} -C {work} down >/dev/null 2>&1; exit 0' TERM\nsleep 1000 &\nwait $!\n", 0o755)
+            return [f"{work}/start"]
         return [self.path, "-C", work, "up"]
 
     def status_command(self, work):
@@ -360,7 +365,7 @@ class ProcessCompose(Rival):
     name = "process-compose"
     binary = "process-compose"
     source = "Go modules: github.com/f1bonacc1/process-compose"
-    configured = "no TUI; probe period 1 s (the smallest it takes; its default is 10 s), restart backoff 1 s (the smallest)"
+    configured = "no TUI; probe period 1 s (the smallest it takes; its default is 10 s), restart backoff 1 s (the smallest); log files flushed by line, as otherwise their last lines are never written"
     readiness = ("tcp", "http")
     restarts = graced = True
     captures = "files"
@@ -382,7 +387,7 @@ class ProcessCompose(Rival):
         for service in services:
             text.append(f"  {service.name}:\n    command: {shlex.join(['exec', *service.argv])!r}\n")
             if service.argv[1] == "spew":
-                text.append(f"    log_location: {work}/{service.name}.log\n    log_configuration:\n      no_metadata: true\n      disable_json: true\n")
+                text.append(f"    log_location: {work}/{service.name}.log\n    log_configuration:\n      no_metadata: true\n      disable_json: true\n      flush_each_line: true\n")
             if service.deps:
                 text.append("    depends_on:\n" + "".join(f"      {name}: {{condition: process_healthy}}\n" for name in service.deps))
             if service.ready and service.ready[0] == "http":
@@ -451,6 +456,7 @@ class Horust(Rival):
             text = f"command = {shlex.join(service.argv)!r}\nstdout = {log!r}\n"
             if service.deps:
                 text += "start-after = [" + ", ".join(f'"{name}.toml"' for name in service.deps) + "]\n"
+            text += "[environment]\nkeep-env = true\n"
             text += f'[restart]\nstrategy = "{"always" if service.restart else "never"}"\nbackoff = "0s"\nattempts = 1000\n'
             if service.ready:
                 text += f'[healthiness]\nhttp-endpoint = "http://127.0.0.1:{service.ready[1]}/"\nmax-failed = 100\n'

@@ -70,11 +70,13 @@ fn pipe_to_file(folder: &str, me: &str) -> (f64, f64) {
         .expect("our own program starts");
     let before = cpu();
     let mut buffer = vec![0; 1 << 20];
-    loop {
+    let mut left = PIPED / 100 * 100;
+    while left > 0 {
         let n = read.read(&mut buffer).unwrap_or(0);
         if n == 0 || file.write_all(&buffer[..n]).is_err() {
             break;
         }
+        left -= n as u64;
     }
     let used = cpu() - before;
     let seconds = (sys::now() - begun) as f64 / 1e9;
