@@ -5,6 +5,7 @@
 //! `postgres` makes a cluster and its first database in a stage. `sql` and `s3` do the work of tasks against servers
 //! that run. Owns no policy: when anything here is called, and what a failure leads to, is the engine's business.
 
+mod adopt;
 mod book;
 mod check;
 mod fill;
@@ -23,10 +24,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::drivers::fetch::Located;
+use crate::drivers::probe;
 use crate::drivers::process::Runner;
 use crate::model::keeper::RunAs;
+use crate::model::ready::Endpoint;
+use crate::model::service::Server;
 use crate::model::{Failure, FailureKind, Places, RecipeUse, ServiceSpec, VolumeSpec, Work};
 
+pub use adopt::adopt;
 pub use book::Book;
 pub use check::check_secrets;
 pub use fill::{Values, fill};
@@ -93,6 +98,12 @@ pub enum Booted {
     },
 }
 
+/// Whether a server's password can be changed on data that was made with another one.
+#[must_use]
+pub fn can_renew_password(recipe: &str) -> bool {
+    recipe == "postgres"
+}
+
 /// The engine's own folder in a volume: the sentinel lies beside it, as some engines demand an empty folder and others
 /// take every folder at their root for content.
 #[must_use]
@@ -137,6 +148,24 @@ pub async fn work(work: &Work, on: &ServiceSpec) -> Result<(), Failure> {
         Work::Collections { .. } => Err(no_work("collections")),
         Work::Models { .. } => Err(no_work("models")),
         Work::Indexes { .. } => Err(no_work("indexes")),
+    }
+}
+
+/// `stop.check`: what a stop would cut short now, in words; `None` when it is a good moment.
+///
+/// # Errors
+/// `Task` when it cannot be asked, which is no reason to keep a broken server running.
+pub async fn busy(spec: &ServiceSpec) -> Result<Option<String>, Failure> {
+    let attribute = |name: &str| spec.attributes.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    match spec.stop_asks() {
+        Some(Server::Postgres) => sql::busy(spec).await,
+        Some(Server::Redis) => {
+            let port = spec.port().ok_or_else(|| Failure::new(FailureKind::Task, "it has no port"))?;
+            let at = Endpoint { host: spec.bind.clone(), port };
+            let answer = probe::redis_busy(&at, attribute("user"), attribute("password")).await;
+            answer.map_err(|miss| Failure::new(FailureKind::Task, miss.answer))
+        }
+        None => Ok(None),
     }
 }
 

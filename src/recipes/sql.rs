@@ -44,15 +44,7 @@ pub(super) use with_driver::{Session, Target};
 /// `Task` with file, line and the server's words, `Credentials` when the login is refused.
 #[cfg(feature = "postgres")]
 pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf], text: Option<&str>) -> Result<(), Failure> {
-    let attribute = |name: &str| on.attributes.get(name).cloned().filter(|value| !value.is_empty());
-    let user = attribute("user").unwrap_or_else(|| "postgres".to_owned());
-    let target = Target {
-        host: on.bind.clone(),
-        port: on.port().ok_or_else(|| Failure::new(FailureKind::Task, format!("{} has no port", on.id)))?,
-        database: attribute("database").unwrap_or_else(|| user.clone()),
-        password: attribute("password"),
-        user,
-    };
+    let target = target(on)?;
     let mut scripts = Vec::new();
     for file in files {
         scripts.push((file.display().to_string(), read_script(file)?));
@@ -65,6 +57,53 @@ pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf], text: Option<&str>
         result?;
     }
     Ok(())
+}
+
+/// Where its application logs in.
+#[cfg(feature = "postgres")]
+fn target(on: &ServiceSpec) -> Result<Target, Failure> {
+    let attribute = |name: &str| on.attributes.get(name).cloned().filter(|value| !value.is_empty());
+    let user = attribute("user").unwrap_or_else(|| "postgres".to_owned());
+    Ok(Target {
+        host: on.bind.clone(),
+        port: on.port().ok_or_else(|| Failure::new(FailureKind::Task, format!("{} has no port", on.id)))?,
+        database: attribute("database").unwrap_or_else(|| user.clone()),
+        password: attribute("password"),
+        user,
+    })
+}
+
+/// What a stop would cut short: transactions of others, and base backups.
+///
+/// # Errors
+/// `Task` when it cannot be asked.
+#[cfg(feature = "postgres")]
+pub(super) async fn busy(on: &ServiceSpec) -> Result<Option<String>, Failure> {
+    let target = target(on)?;
+    let session = Session::open(&target, None).await.map_err(|error| session_failure(&target, &error))?;
+    let backups = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND query ILIKE 'BASE_BACKUP%'";
+    let transactions = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
+                        AND xact_start IS NOT NULL AND pid <> pg_backend_pid()";
+    let found = async {
+        Ok(match (session.number(backups).await?, session.number(transactions).await?) {
+            (0, 0) => None,
+            (0, 1) => Some("a transaction is open".to_owned()),
+            (0, many) => Some(format!("{many} transactions are open")),
+            _ => Some("a base backup is made".to_owned()),
+        })
+    };
+    let found = found.await;
+    session.close().await;
+    found
+}
+
+/// Without the feature there is no driver.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "postgres"))]
+pub(super) async fn busy(_on: &ServiceSpec) -> Result<Option<String>, Failure> {
+    Err(Failure::new(FailureKind::Task, "this devrun was built without the feature `postgres`"))
 }
 
 #[cfg(feature = "postgres")]
@@ -158,6 +197,13 @@ mod with_driver {
         /// One statement of ours.
         pub(crate) async fn run(&self, statement: &str) -> Result<(), Failure> {
             self.client.batch_execute(statement).await.map_err(|error| Failure::new(FailureKind::Task, words(&error)))
+        }
+
+        /// The one number that a query of ours gives.
+        pub(crate) async fn number(&self, query: &str) -> Result<i64, Failure> {
+            let row = self.client.query_one(query, &[]).await;
+            let number = row.and_then(|row| row.try_get::<_, i64>(0));
+            number.map_err(|error| Failure::new(FailureKind::Task, words(&error)))
         }
 
         /// A script, each statement a message of its own.

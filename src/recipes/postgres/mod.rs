@@ -10,5 +10,5 @@ mod invoke;
 mod scripts;
 
 pub(super) use boot::first_boot;
-pub(super) use invoke::prepare;
 pub use invoke::socket_folder;
+pub(super) use invoke::{major, prepare};

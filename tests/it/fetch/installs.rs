@@ -84,6 +84,7 @@ async fn the_lock_holds_until_it_is_updated() {
     assert_eq!(locate(&wanted, &place.options).await.unwrap().tools, updated.tools);
 }
 
+/// Shows: source.sha256, source.url, source.version.
 #[tokio::test]
 async fn a_pinned_sum_in_the_procfile_is_held() {
     let place = Place::new();
@@ -99,7 +100,7 @@ async fn a_pinned_sum_in_the_procfile_is_held() {
 }
 
 #[tokio::test]
-async fn a_tampered_entry_is_refused_with_the_fix() {
+async fn d04_a_tampered_entry_is_refused_with_the_fix() {
     let place = Place::new();
     let server = Server::new(&[("/x.tgz", Answer::Body(archives::good()))]);
     let wanted = from_url(&server.url("/x.tgz"));
