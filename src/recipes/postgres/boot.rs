@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::super::generic::{commit, open};
-use super::super::{Booted, Context, FirstBoot, engine_dir, identity, tool};
+use super::super::{Booted, Context, FirstBoot, engine_dir, identity, migrate, tool};
 use super::cluster::{self, last_lines};
-use super::invoke::{ORDINARY, check_length, check_version, make_private, settings, volume, words};
+use super::invoke::{ORDINARY, check_length, check_not_in_use, check_version, make_private, settings, volume, words};
 use super::scripts::{self, Script};
 use crate::drivers::init::{self, Sentinel, Stage};
 use crate::drivers::process::{Child, Request, Stream};
 use crate::model::keeper::{Role, RunAs};
-use crate::model::{Failure, FailureKind, Signal};
+use crate::model::{Failure, FailureKind, Signal, VolumeSpec};
 
 /// From the spawn of the private server to its first answer.
 const UP: Duration = Duration::from_secs(60);
@@ -101,6 +101,7 @@ pub(in super::super) async fn first_boot(context: &Context<'_>) -> Result<FirstB
                     sentinel.finished
                 ));
             }
+            bring_up_to_date(context, volume).await?;
             return Ok(FirstBoot { outcome: Booted::Done { at: sentinel.finished }, warnings });
         }
     };
@@ -114,6 +115,7 @@ pub(in super::super) async fn first_boot(context: &Context<'_>) -> Result<FirstB
             }
             commit(stage, sentinel).await?;
             steps.done("sync and rename");
+            note_migrations(context, volume)?;
             if let Some(caching) = caching {
                 // It only tidies up; a panic in it is no failure of this boot.
                 let _ = caching.await;
@@ -157,7 +159,7 @@ async fn build(
     if socket != data {
         make_private(&socket)?;
     }
-    let mut server = start(context, &data, &socket, &run_as).await?;
+    let mut server = start(context, &data, &socket, &run_as, FAST).await?;
     let result = match ready(&mut server, &data).await {
         Ok(()) => {
             steps.done("private server");
@@ -165,10 +167,17 @@ async fn build(
         }
         Err(failure) => Err(failure),
     };
+    close(server, result, &socket, &data).await?;
+    steps.done("clean stop");
+    Ok(caching)
+}
+
+/// Stops the private server; its complaint goes with the failure, if there is one.
+async fn close(server: Child, result: Result<(), Failure>, socket: &Path, data: &Path) -> Result<(), Failure> {
     let finished = server.stop(Signal::INT, DOWN).await;
     if socket != data {
         // The runtime folder goes away with the service anyway.
-        let _ = std::fs::remove_dir_all(&socket);
+        let _ = std::fs::remove_dir_all(socket);
     }
     if let Err(mut failure) = result {
         if finished.status.shell_code() != 0 {
@@ -183,18 +192,56 @@ async fn build(
             format!("the private server did not stop cleanly: {}: {}", finished.status, last_lines(&finished.tail)),
         ));
     }
-    steps.done("clean stop");
-    Ok(caching)
+    Ok(())
 }
 
-async fn start(context: &Context<'_>, data: &Path, socket: &Path, run_as: &RunAs) -> Result<Child, Failure> {
+/// Beside the engine's folder: the hash of the migrations that were last seen applied.
+const SEEN: &str = ".devrun-migrations";
+
+/// Remembers that the migrations of today are applied, so that the next start need not ask the database.
+fn note_migrations(context: &Context<'_>, volume: &VolumeSpec) -> Result<(), Failure> {
+    let Some(folder) = &context.recipe.migrations else { return Ok(()) };
+    init::write_durably(&volume.path.join("postgres"), SEEN, migrate::hash(folder)?.as_bytes())
+}
+
+/// Applies migrations that came after the first boot, before the public port opens: nobody ever meets a half-moved
+/// schema. Where the files are as they were, nothing is started for it.
+async fn bring_up_to_date(context: &Context<'_>, volume: &VolumeSpec) -> Result<(), Failure> {
+    let Some(folder) = &context.recipe.migrations else { return Ok(()) };
+    let seen = std::fs::read_to_string(volume.path.join("postgres").join(SEEN)).unwrap_or_default();
+    if seen == migrate::hash(folder)? {
+        return Ok(());
+    }
+    let data = engine_dir(volume, "postgres");
+    let program = tool(context, "postgres")?;
+    let run_as = identity::choose(context.spec, ORDINARY)?;
+    identity::check_passable(&run_as, &[&data, program])?;
+    check_not_in_use(&data, program)?;
+    let run = context.places.service_run(&context.spec.id);
+    make_private(&run)?;
+    let socket = if matches!(run_as, RunAs::User { .. }) { data.clone() } else { run.join("init") };
+    let port = context.spec.port().unwrap_or(5432);
+    check_length(&socket, port)?;
+    if socket != data {
+        make_private(&socket)?;
+    }
+    let mut server = start(context, &data, &socket, &run_as, &[]).await?;
+    let result = match ready(&mut server, &data).await {
+        Ok(()) => apply_migrations(context, &socket, port, folder).await,
+        Err(failure) => Err(failure),
+    };
+    close(server, result, &socket, &data).await?;
+    note_migrations(context, volume)
+}
+
+/// Speed is free in a stage: until it is synced as a whole, none of it counts.
+const FAST: &[&str] = &["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
+
+async fn start(context: &Context<'_>, data: &Path, socket: &Path, run_as: &RunAs, fast: &[&str]) -> Result<Child, Failure> {
     let mut argv = words(context, data, socket)?;
     argv.extend(settings(context)?);
-    // Speed is free here: until the stage is synced as a whole, none of it counts.
-    for setting in
-        ["listen_addresses=", "fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "ssl=off"]
-    {
-        argv.extend(["-c".to_owned(), setting.to_owned()]);
+    for setting in ["listen_addresses=", "autovacuum=off", "ssl=off"].iter().chain(fast) {
+        argv.extend(["-c".to_owned(), (*setting).to_owned()]);
     }
     context
         .runner
@@ -316,7 +363,34 @@ async fn furnish(context: &Context<'_>, wanted: &Wanted, socket: &Path, port: u1
     if !scripts.is_empty() {
         steps.done("init files");
     }
+    if let Some(folder) = &context.recipe.migrations {
+        apply_migrations(context, socket, port, folder).await?;
+        steps.done("migrations");
+    }
     Ok(())
+}
+
+#[cfg(feature = "postgres")]
+async fn apply_migrations(context: &Context<'_>, socket: &Path, port: u16, folder: &Path) -> Result<(), Failure> {
+    use super::super::sql::{Session, Target};
+    let attribute = |name: &str| context.spec.attributes.get(name).cloned().filter(|value| !value.is_empty());
+    let user = attribute("user").unwrap_or_else(|| "postgres".to_owned());
+    let database = attribute("database").unwrap_or_else(|| user.clone());
+    let target = Target { host: socket.display().to_string(), port, user, password: None, database };
+    let session = Session::open(&target, context.runner.sink.clone())
+        .await
+        .map_err(|error| Failure::new(FailureKind::Task, format!("cannot log in to the private server: {error}")))?;
+    let applied = migrate::apply(&session, folder).await;
+    session.close().await;
+    for name in applied? {
+        say(context, &format!("applied migration {name}"));
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn apply_migrations(_: &Context<'_>, _: &Path, _: u16, _: &Path) -> Result<(), Failure> {
+    Err(Failure::new(FailureKind::Config, "this devrun was built without the feature `postgres`, which migrations need"))
 }
 
 #[cfg(not(feature = "postgres"))]

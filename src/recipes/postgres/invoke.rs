@@ -79,7 +79,7 @@ pub fn socket_folder(places: &Places, spec: &ServiceSpec, volume: &VolumeSpec) -
 }
 
 /// Makes a folder that only we may enter.
-pub(super) fn make_private(folder: &Path) -> Result<(), Failure> {
+pub(in super::super) fn make_private(folder: &Path) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::new(FailureKind::Config, format!("{} cannot be used: {error}", folder.display()))
     };
@@ -188,7 +188,7 @@ pub(super) fn check_version(context: &Context<'_>, data: &Path, volume: &VolumeS
 /// Looks whether a server may still be using the data. A `postmaster.pid` whose number now belongs to something else
 /// would block the start for ever, so it is removed; one whose process is gone is left to the server, which then checks
 /// its shared memory too.
-fn check_not_in_use(data: &Path, program: &Path) -> Result<(), Failure> {
+pub(super) fn check_not_in_use(data: &Path, program: &Path) -> Result<(), Failure> {
     let file = data.join("postmaster.pid");
     let Ok(text) = std::fs::read_to_string(&file) else { return Ok(()) };
     let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()).filter(|pid| *pid > 1) else {
