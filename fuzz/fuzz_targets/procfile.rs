@@ -3,16 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use devrun::config::{self, Facts, Options, Source};
 use devrun::model::Places;
 use devrun::recipes::Book;
 use libfuzzer_sys::fuzz_target;
 
+static BOOK: LazyLock<Book> = LazyLock::new(Book::new);
+
 fuzz_target!(|text: &str| {
     let source = Source { name: "procfile.toml".to_owned(), path: PathBuf::from("/p/procfile.toml"), text: text.to_owned() };
     let options = Options { profiles: vec!["*".to_owned()], ..Options::default() };
-    let document = match config::read(&[source], &options, &Book::new()) {
+    let document = match config::read(&[source], &options, &BOOK) {
         Ok(document) => document,
         Err(report) => {
             let _ = report.render(true);

@@ -2,12 +2,12 @@
 #![no_main]
 
 use bytes::BytesMut;
-use devrun::control::proto::Ask;
+use devrun::control::proto::{Ask, MAX_LINE};
 use libfuzzer_sys::fuzz_target;
 use tokio_util::codec::{Decoder, LinesCodec};
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut codec = LinesCodec::new_with_max_length(64 * 1024);
+    let mut codec = LinesCodec::new_with_max_length(MAX_LINE);
     let mut buffer = BytesMut::from(bytes);
     while let Ok(Some(line)) = codec.decode(&mut buffer) {
         if let Ok(ask) = serde_json::from_str::<Ask>(&line) {

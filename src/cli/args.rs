@@ -303,9 +303,6 @@ pub enum Verb {
     /// Writes what of the docs is made.
     #[command(name = "__docs", hide = true)]
     Docs(super::reference::DocsArgs),
-    /// The supervisor of `up -d`; takes its order on stdin.
-    #[command(name = "__supervise", hide = true)]
-    Supervise,
     /// Whatever else was typed.
     #[command(external_subcommand)]
     Other(Vec<OsString>),

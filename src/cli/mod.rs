@@ -136,7 +136,6 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Schema => reference::print_schema(term),
         Verb::Docs(args) => reference::docs(&args),
         Verb::Version => verbs::version(),
-        Verb::Supervise => supervise::run(),
         Verb::Other(words) => Err(args::not_built(&words)),
     }
 }
@@ -162,13 +161,44 @@ fn quiet_panics() {
     }));
 }
 
+/// Whether there was a runtime in this process. It leaves a socket for signals behind, which two processes cannot share.
+static RUNTIME: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Makes this process one that may fork: where there was a runtime already, everything typed is begun once more in its place.
+///
+/// # Errors
+/// `Internal` when our own binary cannot be executed.
+pub(crate) fn fit_to_fork() -> Result<(), Failure> {
+    use std::os::unix::process::CommandExt;
+    if !RUNTIME.load(std::sync::atomic::Ordering::Relaxed) {
+        return Ok(());
+    }
+    let failed = match std::env::current_exe() {
+        Ok(program) => std::process::Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        Err(error) => error,
+    };
+    Err(Failure::new(crate::model::FailureKind::Internal, format!("our own binary cannot be run again: {failed}")))
+}
+
 /// A runtime for verbs that talk to a supervisor; small, as it lives for moments.
 ///
 /// # Errors
 /// `Internal` when none can be made.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    RUNTIME.store(true, std::sync::atomic::Ordering::Relaxed);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(crate::model::FailureKind::Internal, format!("no runtime can be made: {error}")))
+}
+/// A runtime of this thread alone, for a client that does little but wait.
+///
+/// # Errors
+/// `Internal` when none can be made.
+pub(crate) fn waiting_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    RUNTIME.store(true, std::sync::atomic::Ordering::Relaxed);
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(crate::model::FailureKind::Internal, format!("no runtime can be made: {error}")))

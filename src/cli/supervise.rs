@@ -1,15 +1,14 @@
 //! The supervisor as a process: locks, leftovers, keeper, engine, control socket. Used by an attached `up` in its own
-//! process, and by `up -d` in a second one (`__supervise`) in a session of its own.
+//! process, and by `up -d` in a second one, a fork in a session of its own.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use crate::control::server;
-use crate::drivers::fetch::{FetchOptions, Silent};
+use crate::drivers::fetch::FetchOptions;
 use crate::drivers::lock::{InstanceLock, Refused};
 use crate::drivers::logs::LogPump;
 use crate::drivers::process::{Keeper, KeeperOptions};
@@ -21,24 +20,16 @@ use crate::model::{Command, Failure, FailureKind, Places, Plan, ServiceId, UpOpt
 use crate::ui::term::say;
 
 use super::asides::{self, Aside, Asides};
-use super::load;
 use super::session::Signals;
 
-/// What the child of `up -d` reads from its standard input.
-#[derive(Debug, Serialize, Deserialize)]
+/// What the second process of `up -d` is to do.
 pub struct Order {
     /// The project.
     pub plan: Arc<Plan>,
     /// Its folders.
     pub places: Places,
-    /// The store.
-    pub store: PathBuf,
-    /// `devrun.lock`.
-    pub lock_file: PathBuf,
-    /// No network.
-    pub offline: bool,
-    /// In the place of vendor hosts.
-    pub mirror: Option<String>,
+    /// Where binaries come from.
+    pub fetch: FetchOptions,
     /// Which services.
     pub targets: Vec<ServiceId>,
     /// Switches.
@@ -109,8 +100,10 @@ pub async fn boot(lock: InstanceLock, places: &Places, plan: Arc<Plan>, fetch: F
         supervisor: Identity { pid: 0, start: 0, boot: String::new() },
     };
     let pump = LogPump::start(places.logs()).map_err(internal("the log thread cannot be started"))?;
-    let (keeper, link) = Keeper::start(KeeperOptions { program, hello }).await?;
-    let bound = server::bind(places).map_err(internal("the control socket cannot be made"))?;
+    // The socket is made while the keeper comes up.
+    let (started, bound) = tokio::join!(Keeper::start(KeeperOptions { program, hello }), async { server::bind(places) });
+    let (keeper, link) = started?;
+    let bound = bound.map_err(internal("the control socket cannot be made"))?;
     let (project, root) = (plan.project.to_string(), plan.root.clone());
     let (engine, handle) =
         Engine::new(EngineOptions { plan, places: places.clone(), fetch, keeper, link, pump: pump.clone(), run });
@@ -189,18 +182,11 @@ pub fn code(ended: &Ended, interrupted: Option<i32>) -> i32 {
     interrupted.unwrap_or_else(|| ended.outcome.code())
 }
 
-/// `devrun __supervise`: reads its order, starts, answers, and serves until everything is down.
+/// The second process of `up -d`: starts, answers, and serves until everything is down.
 ///
 /// # Errors
 /// As `boot`; the parent has been told then.
-pub fn run() -> Result<i32, Failure> {
-    let mut text = String::new();
-    std::io::stdin()
-        .read_line(&mut text)
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("the order cannot be read: {error}")))?;
-    let order: Order = serde_json::from_str(&text).map_err(|error| {
-        Failure::new(FailureKind::Config, format!("__supervise is not for people: {error}")).help("devrun up -d")
-    })?;
+pub fn run(order: Order) -> Result<i32, Failure> {
     let lock = match claim(&order.places) {
         Ok(Ok(lock)) => lock,
         Ok(Err(pid)) => {
@@ -214,16 +200,8 @@ pub fn run() -> Result<i32, Failure> {
     };
     let runtime = super::runtime()?;
     runtime.block_on(async {
-        let fetch = FetchOptions {
-            store: order.store,
-            lock_file: order.lock_file,
-            offline: order.offline,
-            mirror: order.mirror,
-            env: load::environment(),
-            progress: Arc::new(Silent),
-        };
         let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
-        let supervisor = match boot(lock, &order.places, Arc::clone(&order.plan), fetch).await {
+        let supervisor = match boot(lock, &order.places, Arc::clone(&order.plan), order.fetch).await {
             Ok(supervisor) => supervisor,
             Err(failure) => {
                 answer(&Answer::Failed(failure.clone()));

@@ -1,14 +1,14 @@
 //! `devrun up`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::process::Stdio;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::drivers::logs::{LogItem, read::Follower};
-use crate::drivers::process::detach;
+use crate::drivers::process::detach::{self, Side};
 use crate::engine::feed::Outcome;
 use crate::engine::{FeedItem, StopReport};
 use crate::exit;
@@ -38,8 +38,14 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         return Err(Failure::new(FailureKind::Config, "--ephemeral is for a stack that one stays attached to")
             .help("devrun up --ephemeral, or devrun up -d --instance NAME"));
     }
-    if args.clean && !args.plan && !args.ephemeral && !wipe(globals, &project, term)? {
-        return Ok(exit::DONE);
+    if args.clean && !args.plan && !args.ephemeral {
+        if !wipe(globals, &project, term)? {
+            return Ok(exit::DONE);
+        }
+        if args.detach {
+            // If a stack was stopped for it; the second time there is nothing to wipe.
+            super::fit_to_fork()?;
+        }
     }
     // Held to the very end: with it goes all that the stack has kept.
     let folder = if args.ephemeral && !args.plan {
@@ -87,9 +93,8 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if nix::unistd::geteuid().is_root() && term.progress == Progress::Tty {
         say("devrun runs as root: services do too, unless user_id says otherwise");
     }
-    let runtime = super::runtime()?;
     let stack = Stack { project, plan, targets, options, term };
-    let code = runtime.block_on(async { if args.detach { stack.detached(args).await } else { stack.attached(args).await } });
+    let code = if args.detach { stack.detached(args) } else { super::runtime()?.block_on(stack.attached(args)) };
     drop(folder);
     code
 }
@@ -248,30 +253,45 @@ impl Stack {
         Ok(code)
     }
 
-    /// A second process supervises; this one waits until everything is ready.
-    async fn detached(self, args: &UpArgs) -> Result<i32, Failure> {
-        let fetch =
-            load::fetch_options(&self.project, args.offline, args.mirror.clone(), Arc::new(crate::drivers::fetch::Silent));
-        let order = Order {
-            plan: Arc::clone(&self.plan),
-            places: self.project.places.clone(),
-            store: fetch.store,
-            lock_file: fetch.lock_file,
-            offline: fetch.offline,
-            mirror: fetch.mirror,
-            targets: self.targets.clone(),
-            options: self.options.clone(),
-        };
-        if answers(&self.project.places).await? {
-            return self.join(None, false).await;
+    /// A second process supervises; this one waits until everything is ready. One waits better than it works: it needs no
+    /// second thread.
+    fn detached(self, args: &UpArgs) -> Result<i32, Failure> {
+        let places = &self.project.places;
+        if load::is_running(places)? && super::waiting_runtime()?.block_on(answers(places))? {
+            return super::waiting_runtime()?.block_on(self.join(None, false));
         }
-        crate::drivers::runtime_dir::prepare(&self.project.places)?;
-        // While this is held, the supervisor waits with the start.
-        let (answer, hold) = spawn_supervisor(&order)?;
+        // If a supervisor was met that was just ending; nothing has begun yet.
+        super::fit_to_fork()?;
+        crate::drivers::runtime_dir::prepare(places)?;
+        let internal = |what: &str, error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(places.supervisor_log())
+            .map_err(|error| internal("the supervisor's log cannot be opened", error))?;
+        let side = detach::fork(log).map_err(|error| internal("the supervisor cannot be started", error))?;
+        let Side::Parent { answer, hold } = side else {
+            let silent = Arc::new(crate::drivers::fetch::Silent);
+            let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), silent);
+            let Self { project, plan, targets, options, .. } = self;
+            return supervise::run(Order { plan, places: project.places, fetch, targets, options });
+        };
+        super::waiting_runtime()?.block_on(self.watch(answer, hold, args.no_wait))
+    }
+
+    /// Waits for the supervisor that was just started. While `hold` is there, it waits with the start.
+    async fn watch(self, answer: File, hold: File, no_wait: bool) -> Result<i32, Failure> {
+        let mut line = String::new();
+        let read = BufReader::new(answer).read_line(&mut line);
+        let answer = read.and_then(|_| serde_json::from_str(&line).map_err(Into::into));
+        let answer = answer.map_err(|_| {
+            Failure::new(FailureKind::Internal, "the supervisor ended without an answer")
+                .help(format!("see {}", self.project.places.supervisor_log().display()))
+        })?;
         match answer {
             Answer::Failed(failure) => Err(failure),
             Answer::Held(pid) => self.join(pid, false).await,
-            Answer::Ready if args.no_wait => Ok(exit::DONE),
+            Answer::Ready if no_wait => Ok(exit::DONE),
             Answer::Ready => {
                 let begun = std::time::Instant::now();
                 let mut signals = Signals::take()?;
@@ -470,35 +490,4 @@ fn drain(logs: &mut crate::drivers::logs::pump::Subscription, lines: &mut LogVie
     while let Some(item) = logs.try_next() {
         show(item, logs, lines, view);
     }
-}
-
-/// Starts `devrun __supervise` in a session of its own and reads its answer. Dropping the second part lets it begin.
-fn spawn_supervisor(order: &Order) -> Result<(Answer, Option<std::process::ChildStdin>), Failure> {
-    let internal = |what: &str, error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
-    let program = std::env::current_exe().map_err(|error| internal("our own binary cannot be found", error))?;
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(order.places.supervisor_log())
-        .map_err(|error| internal("the supervisor's log cannot be opened", error))?;
-    let mut command = std::process::Command::new(program);
-    command.arg("__supervise").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).current_dir("/");
-    detach::own_session(&mut command);
-    let mut child = command.spawn().map_err(|error| internal("the supervisor cannot be started", error))?;
-    let mut text = serde_json::to_vec(order).map_err(|error| internal("the order cannot be written", error.into()))?;
-    text.push(b'\n');
-    let mut stdin = child.stdin.take();
-    if let Some(stdin) = &mut stdin {
-        stdin.write_all(&text).map_err(|error| internal("the supervisor does not take its order", error))?;
-    }
-    let mut answer = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        use std::io::{BufRead, BufReader};
-        BufReader::new(stdout).read_line(&mut answer).map_err(|error| internal("the supervisor does not answer", error))?;
-    }
-    let answer = serde_json::from_str(&answer).map_err(|_| {
-        Failure::new(FailureKind::Internal, "the supervisor ended without an answer")
-            .help(format!("see {}", order.places.supervisor_log().display()))
-    })?;
-    Ok((answer, stdin))
 }

@@ -100,17 +100,7 @@ pub fn stop(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Fail
 /// # Errors
 /// `Elsewhere` when nothing runs.
 pub fn start(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Failure> {
-    let project = load::project(globals)?;
-    if !load::is_running(&project.places)? {
-        return Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"));
-    }
-    let wanted = Wanted { purpose: Purpose::Start, named: args.services.clone(), warn: true, ..Wanted::look() };
-    let plan: Arc<Plan> = load::plan(globals, &project, &wanted)?;
-    let targets = load::resolve(&plan, &args.services)?;
-    super::runtime()?.block_on(async {
-        let (session, status) = session(&project).await?;
-        settle(session, &status, Command::Start { plan: Some(plan), targets }, term).await
-    })
+    anew(globals, &args.services, term, |plan, targets| Command::Start { plan, targets })
 }
 
 /// `devrun restart`: procfile and environment are read again.
@@ -118,17 +108,26 @@ pub fn start(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Fai
 /// # Errors
 /// `Elsewhere` when nothing runs, `Config` when the procfile has errors (nothing is stopped then).
 pub fn restart(globals: &Globals, args: &RestartArgs, term: Term) -> Result<i32, Failure> {
+    let with_dependents = args.with_dependents;
+    anew(globals, &args.services, term, |plan, targets| Command::Restart { plan, targets, with_dependents })
+}
+
+fn anew(
+    globals: &Globals,
+    services: &[String],
+    term: Term,
+    command: impl FnOnce(Option<Arc<Plan>>, Vec<ServiceId>) -> Command,
+) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     if !load::is_running(&project.places)? {
         return Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"));
     }
-    let wanted = Wanted { purpose: Purpose::Start, named: args.services.clone(), warn: true, ..Wanted::look() };
-    let plan: Arc<Plan> = load::plan(globals, &project, &wanted)?;
-    let targets = load::resolve(&plan, &args.services)?;
+    let wanted = Wanted { purpose: Purpose::Start, named: services.to_vec(), warn: true, ..Wanted::look() };
+    let plan = load::plan(globals, &project, &wanted)?;
+    let targets = load::resolve(&plan, services)?;
     super::runtime()?.block_on(async {
         let (session, status) = session(&project).await?;
-        settle(session, &status, Command::Restart { plan: Some(plan), targets, with_dependents: args.with_dependents }, term)
-            .await
+        settle(session, &status, command(Some(plan), targets), term).await
     })
 }
 

@@ -76,6 +76,13 @@ impl Client {
 
     async fn send(&mut self, ask: &Ask) -> Result<(), Failure> {
         let line = serde_json::to_string(ask).map_err(|error| silent(&error.to_string()))?;
+        if line.len() > MAX_LINE {
+            return Err(Failure::new(
+                FailureKind::Config,
+                format!("the plan takes {} bytes and the supervisor is told at most {MAX_LINE}", line.len()),
+            )
+            .help("devrun down, then devrun up: a first `up` sends nothing"));
+        }
         match self.wire.send(line).await {
             // A supervisor that has ended is noticed by reading, which also gives its last words.
             Ok(()) | Err(LinesCodecError::Io(_)) => Ok(()),

@@ -18,7 +18,8 @@ use super::proto::{Ask, Hello, MAX_LINE, Reply, VERSION};
 
 /// More at once are turned away.
 const CONNECTIONS: usize = 64;
-/// How long a client may take for its first line, and to take one of ours.
+/// How long a client may take for its first line, and to take one of ours. A client asks as soon as it was greeted, so one
+/// that says nothing only holds a seat.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A bound socket; removed when it is dropped.
@@ -107,11 +108,23 @@ async fn converse(stream: UnixStream, engine: EngineHandle, project: &str, root:
     send(&mut wire, &hello).await?;
     let mut feed: Option<tokio::sync::mpsc::Receiver<Arc<crate::engine::FeedItem>>> = None;
     let mut seat: Option<Attachment> = None;
+    let mut asked = false;
+    let silent = tokio::time::sleep(PATIENCE);
+    tokio::pin!(silent);
     loop {
         tokio::select! {
+            () = &mut silent, if !asked => return Ok(()),
             line = wire.next() => {
                 let Some(line) = line else { return Ok(()) };
-                let line = line.map_err(io::Error::other)?;
+                let line = match line {
+                    Ok(line) => line,
+                    Err(error) => {
+                        // Too long or no text. It may still be writing, so it may not read this.
+                        let _unread = send(&mut wire, &Reply::Refused(error.to_string())).await;
+                        return Err(io::Error::other(error));
+                    }
+                };
+                asked = true;
                 let reply = match serde_json::from_str::<Ask>(&line) {
                     Err(error) => Some(Reply::Refused(error.to_string())),
                     Ok(Ask::Status) => match engine.status().await {

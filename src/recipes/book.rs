@@ -2,6 +2,7 @@
 //! only where data is not enough.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use crate::model::{RecipeBook, RecipeData};
 
@@ -15,19 +16,18 @@ const FILES: &[(&str, &str)] = files!(
     "valkey" "versitygw"
 );
 
-/// The recipes compiled in.
+/// The recipes compiled in. Each is parsed when it is first asked for: a stack uses a few of them, and reading them all would
+/// be a quarter of what the client does before it starts anything.
 #[derive(Debug)]
 pub struct Book {
-    recipes: BTreeMap<String, RecipeData>,
+    recipes: BTreeMap<&'static str, (&'static str, OnceLock<Option<RecipeData>>)>,
 }
 
 impl Book {
-    /// Reads the compiled-in files.
+    /// The compiled-in files.
     #[must_use]
     pub fn new() -> Self {
-        // A file that does not parse cannot leave the build: a test reads each of them and fails on the first error.
-        let recipes = FILES.iter().filter_map(|(name, text)| Some(((*name).to_owned(), toml::from_str(text).ok()?))).collect();
-        Self { recipes }
+        Self { recipes: FILES.iter().map(|(name, text)| (*name, (*text, OnceLock::new()))).collect() }
     }
 }
 
@@ -39,10 +39,12 @@ impl Default for Book {
 
 impl RecipeBook for Book {
     fn find(&self, name: &str) -> Option<&RecipeData> {
-        self.recipes.get(name)
+        let (text, recipe) = self.recipes.get(name)?;
+        // A file that does not parse cannot leave the build: a test reads each of them and fails on the first error.
+        recipe.get_or_init(|| toml::from_str(text).ok()).as_ref()
     }
     fn names(&self) -> Vec<&str> {
-        self.recipes.keys().map(String::as_str).collect()
+        self.recipes.keys().copied().collect()
     }
 }
 

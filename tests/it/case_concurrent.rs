@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use crate::harness::{PATIENCE, Project, eventually, is_root};
+use crate::harness::{PATIENCE, Project, eventually, is_root, rounds};
 
 const TWO: &str = "[services.a]\nrun = \"{svc:a}\"\n[services.b]\nrun = \"{svc:b} --ignore-term\"\ndepends_on = [\"a\"]\nstop = { grace = \"1s\" }\n";
 
@@ -38,7 +38,7 @@ fn c02_no_lock_leaks_into_a_leftover() {
 fn c03_ups_and_downs_from_two_shells_end_well() {
     let project =
         Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n[services.b]\nrun = \"{svc:b}\"\ndepends_on = [\"a\"]\n");
-    let rounds = std::env::var("DEVRUN_SOAK_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    let rounds = rounds(6);
     let done = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {

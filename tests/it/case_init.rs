@@ -1,5 +1,5 @@
 //! `I…`: one-time work through the whole binary. Kills in the middle of a first boot are in `init.rs` (every moment of the
-//! protocol), `tests/real` (Postgres) and `scripts/kill-rounds`; here is what a user meets.
+//! protocol), `tests/real` (Postgres) and `case_real.rs` (a whole stack); here is what a user meets.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{PATIENCE, Project, eventually, is_root, signal, skipped};
+use crate::harness::{PATIENCE, Project, eventually, is_root, rounds, signal, skipped};
 
 /// Whether a Postgres is installed where the binary looks for one; tests that need it pass without it, which the table of
 /// `scripts/soak` shows as skipped.
-fn postgres() -> bool {
+pub fn postgres() -> bool {
     std::fs::read_dir("/usr/lib/postgresql")
         .is_ok_and(|found| found.flatten().any(|version| version.path().join("bin/initdb").exists()))
 }
 
 const DB: &str = "[services.db]\nuse = \"postgres\"\nport = \"auto\"\ninit = [\"10.sql\"]\n";
 
-fn half_made(project: &Project) -> Vec<String> {
+pub fn half_made(project: &Project) -> Vec<String> {
     let volume = project.path(".devrun/data/db");
     let names = std::fs::read_dir(&volume).into_iter().flatten().flatten();
     names
@@ -35,8 +35,7 @@ fn i02_a_supervisor_killed_in_the_first_boot_leaves_nothing_half_made() {
     if !postgres() {
         return skipped("no Postgres is installed");
     }
-    let rounds = std::env::var("DEVRUN_SOAK_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
-    for round in 0..rounds {
+    for round in 0..rounds(3) {
         let project = Project::new().procfile(DB);
         project.write("10.sql", "create table marks (id int); insert into marks values (1);\n");
         let up = project.start(&["up", "-d"]);

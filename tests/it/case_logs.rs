@@ -43,7 +43,7 @@ fn l01_no_line_is_lost_torn_or_out_of_order() {
 #[test]
 fn l02_a_flood_costs_neither_memory_nor_answers() {
     // 10 s at 200 MB/s in `scripts/soak`.
-    let long = std::env::var_os("DEVRUN_SOAK_ROUNDS").is_some();
+    let long = crate::harness::long();
     let (rate, length) = if long { (200, 10) } else { (100, 2) };
     let project = Project::new().procfile(&format!(
         "[services.loud]\nrun = \"{{svc:loud}} --flood {rate}\"\n[services.quiet]\nrun = \"sh -c 'while :; do date +%s%3N; sleep 0.1; done'\"\n"

@@ -1,11 +1,11 @@
-//! `Q…`: what comes in front of a service, and what lies below it. Q01 and Q02 are in `tests/real` and `init.rs`.
+//! `Q…`: what comes in front of a service, and what lies below it. Q01 is in `case_real.rs`, Q02 in `init.rs`.
 
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{PATIENCE, Project, eventually, is_root, signal, skipped};
+use crate::harness::{PATIENCE, Project, eventually, is_root, long, signal, skipped};
 
 fn there(program: &str) -> bool {
     Command::new("sh").args(["-c", &format!("command -v {program}")]).output().is_ok_and(|done| done.status.success())
@@ -64,7 +64,8 @@ fn q05_as_the_first_process_of_a_container() {
         .procfile("[services.a]\nrun = \"{svc:a} --children 2 --done {dir}/done\"\n[services.strays]\nrun = \"sh strays.sh\"\n");
     project.write(
         "strays.sh",
-        "i=0; while [ $i -lt 100 ]; do (sleep 0.05 &) ; i=$((i+1)); done; echo made > made; exec sleep 1000\n",
+        &"i=0; while [ $i -lt MANY ]; do (sleep 0.05 &) ; i=$((i+1)); done; echo made > made; exec sleep 1000\n"
+            .replace("MANY", if long() { "500" } else { "100" }),
     );
     let run = project.start_in_shell("exec unshare --pid --fork --mount-proc --kill-child=KILL sh -c 'exec \"$0\" up' \"$0\"");
     let ready = std::time::Instant::now();

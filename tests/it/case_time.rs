@@ -1,10 +1,77 @@
 //! `T…`: clocks and limits of the system.
 
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{PATIENCE, Project, eventually, is_root, signal, skipped};
+use crate::harness::{PATIENCE, Project, eventually, figures, is_root, long, signal, skipped};
+
+/// Asks whoever owns this machine's wall clock to set it by so many seconds, and waits until it was done.
+fn jump(requests: &Path, seconds: i64) {
+    let (asked, new) = (requests.join("jump"), requests.join("new"));
+    std::fs::write(&new, seconds.to_string()).and_then(|()| std::fs::rename(&new, &asked)).expect("the folder is open to us");
+    let before = SystemTime::now();
+    eventually("the clock is set", PATIENCE, || (!asked.exists()).then_some(()));
+    let moved = SystemTime::now().duration_since(before).map_or(-1, |later| i64::try_from(later.as_secs()).unwrap_or(0));
+    assert!(moved.signum() == seconds.signum() && (seconds < 0 || moved >= seconds - 5), "it moved by {moved} s");
+}
+
+#[test]
+fn t01_the_wall_clock_jumps_and_nothing_is_early_or_late() {
+    let Some(requests) = std::env::var_os("DEVRUN_TEST_CLOCK").map(PathBuf::from) else {
+        return skipped("the wall clock of this machine is not ours to set; `scripts/soak-clock` runs it in a virtual machine");
+    };
+    // A machine that is emulated is slow, but not by an hour.
+    const SLOW: Duration = Duration::from_secs(25);
+    for hour in [3600, -3600] {
+        let project = Project::new().procfile(
+            r#"
+            [services.slow]
+            run = "{svc:slow}"
+            ready = { file = "never", within = "5s" }
+            [services.crash]
+            run = "sh -c 'cut -d. -f1 /proc/uptime >> starts; exit 1'"
+            restart = "always"
+            backoff = { initial = "4s", max = "4s" }
+            [services.web]
+            run = "{svc:web} --listen $PORT"
+            port = "auto"
+            ready = { http = "/", interval = "200ms", timeout = "1s", retries = 2 }
+            alive = { http = "/", interval = "200ms", timeout = "1s", retries = 2 }
+            on_unhealthy = "restart"
+            restart = "always"
+            [services.deaf]
+            run = "{svc:deaf} --ignore-term"
+            stop = { grace = "4s" }
+            "#,
+        );
+        let begun = Instant::now();
+        project.run(&["up", "-d", "--no-wait"]).code(0);
+        eventually("it is healthy", PATIENCE, || (project.service("web")["health"] == "healthy").then_some(()));
+        let web = project.alive("web");
+        // In the middle of the wait for readiness and of the wait before a restart.
+        jump(&requests, hour);
+        project.wait_state("slow", "failed");
+        let took = begun.elapsed();
+        assert!(took > Duration::from_millis(4800) && took < SLOW, "{hour}: failed after {took:?}");
+        eventually("the third start", PATIENCE, || (project.read("starts").lines().count() >= 3).then_some(()));
+        let starts: Vec<i64> = project.read("starts").lines().map(|line| line.parse().expect("seconds")).collect();
+        // Jitter, seconds that are cut, and a slow machine.
+        assert!(starts.windows(2).all(|pair| (2..=12).contains(&(pair[1] - pair[0]))), "{hour}: {starts:?}");
+        assert_eq!(project.alive("web"), web, "{hour}: not restarted");
+        let now = project.service("web");
+        assert_eq!((&now["health"], &now["restarts"]), (&"healthy".into(), &0.into()), "{hour}: {now:#}");
+        // And in the middle of a grace, back to where it was.
+        let down = project.start(&["down"]);
+        eventually("its grace has begun", PATIENCE, || project.alive("web").is_empty().then_some(()));
+        jump(&requests, -hour);
+        let down = down.outcome().code(0);
+        assert!(down.took > Duration::from_millis(3800) && down.took < SLOW, "{hour}: {down}");
+        project.nothing_left();
+    }
+    figures("the clock set by an hour, forth and back, in a virtual machine of its own");
+}
 
 #[test]
 fn t02_a_held_supervisor_calls_nobody_unhealthy() {
@@ -26,9 +93,8 @@ fn t02_a_held_supervisor_calls_nobody_unhealthy() {
     eventually("it is healthy", PATIENCE, || (project.service("web")["health"] == "healthy").then_some(()));
     let (supervisor, web) = (project.supervisor(), project.alive("web"));
     // 30 s in `scripts/soak`; longer than every time-out above in any case.
-    let long = std::env::var_os("DEVRUN_SOAK_ROUNDS").is_some();
     signal(supervisor, Signal::SIGSTOP);
-    std::thread::sleep(Duration::from_secs(if long { 30 } else { 5 }));
+    std::thread::sleep(Duration::from_secs(if long() { 30 } else { 5 }));
     signal(supervisor, Signal::SIGCONT);
     assert_eq!(project.service("slow")["state"], "starting", "its time stood still");
     std::thread::sleep(Duration::from_millis(1500));

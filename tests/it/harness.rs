@@ -28,6 +28,9 @@ use tempfile::TempDir;
 /// Generous, as the machine that runs the tests may be busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// For what compiles something, or boots a database.
+pub const LONG: Duration = Duration::from_secs(90);
+
 /// The binary under test; `DEVRUN_TEST_BINARY` names a copy where another user could not reach the original.
 fn devrun() -> PathBuf {
     std::env::var_os("DEVRUN_TEST_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_devrun")), PathBuf::from)
@@ -35,7 +38,23 @@ fn devrun() -> PathBuf {
 
 /// Says that a case cannot be run here, and why; the table of `scripts/soak` shows it.
 pub fn skipped(why: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+    // The test runner may have begun the line with the name.
+    let _ = writeln!(std::io::stderr(), "\nskipped: {why}");
+}
+
+/// A line of figures for the table of `scripts/soak`.
+pub fn figures(text: &str) {
+    let _ = writeln!(std::io::stderr(), "\nfigures: {text}");
+}
+
+/// How often a case is repeated: as often as `scripts/soak` says, else `short`.
+pub fn rounds(short: u64) -> u64 {
+    std::env::var("DEVRUN_SOAK_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(short)
+}
+
+/// Whether the full counts of the design are asked for; `cargo test` runs shorter ones.
+pub fn long() -> bool {
+    std::env::var_os("DEVRUN_SOAK_ROUNDS").is_some()
 }
 
 /// The fixture that misbehaves on demand. Cargo builds examples before it runs tests, but names no path for them.
@@ -689,9 +708,8 @@ impl Project {
     /// The supervisors in the background among the holders. A keeper holds alive locks, and a client tries the instance lock
     /// for a moment: a test that means the supervisor must hit neither.
     pub fn supervisors(&self) -> Vec<i32> {
-        let supervises = |pid: &i32| {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| String::from_utf8_lossy(&words).contains("__supervise"))
-        };
+        let supervises =
+            |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("devrun-supervis"));
         self.lock_holders().into_iter().filter(supervises).collect()
     }
 

@@ -81,7 +81,8 @@ fn kill_and_check(path: &Path, rounds: u32) {
 #[test]
 fn i01_killed_at_random_it_is_whole_or_absent() {
     let folder = tempfile::tempdir().unwrap();
-    kill_and_check(folder.path(), 50);
+    // 100 in `scripts/soak`.
+    kill_and_check(folder.path(), u32::try_from(crate::harness::rounds(50)).expect("a small number"));
 }
 
 #[test]
@@ -117,11 +118,7 @@ fn q02_a_volume_may_be_a_mount_point() {
     let mounted =
         Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(&point).stderr(Stdio::null()).status();
     if !mounted.is_ok_and(|status| status.success()) {
-        #[expect(clippy::print_stderr, reason = "a skipped case must be seen")]
-        {
-            eprintln!("SKIP only root may mount");
-        }
-        return;
+        return crate::harness::skipped("only root may mount");
     }
     let mount = Mount(point.clone());
     kill_and_check(&point, 20);

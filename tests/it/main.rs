@@ -1,18 +1,22 @@
 //! Everything that needs the operating system or the whole binary, in one test binary, as each one links everything.
 
+mod case_beyond;
 mod case_concurrent;
 mod case_config;
 mod case_init;
 mod case_logs;
 mod case_orphans;
 mod case_planted;
+mod case_real;
 mod case_restart;
 mod case_root;
 mod case_scale;
 mod case_security;
 mod case_signals;
 mod case_time;
+mod cases;
 mod config;
+mod control;
 mod convert;
 mod failing;
 mod fetch;

@@ -1,7 +1,8 @@
 //! The supervisor as a process of its own: out of reach of its parent's terminal (`up -d`), and closed to those who would
 //! read secrets out of its memory.
 
-use std::os::unix::process::CommandExt;
+use std::fs::File;
+use std::io;
 use std::sync::OnceLock;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -30,14 +31,62 @@ pub(super) fn core_limit() -> u64 {
     CORE.get().copied().unwrap_or_else(|| getrlimit(Resource::RLIMIT_CORE).map_or(0, |(soft, _)| soft))
 }
 
-/// The command will run in a session of its own, out of reach of its parent's terminal and process group.
-pub fn own_session(command: &mut std::process::Command) {
-    // SAFETY: `setsid` is async-signal-safe and touches no memory; it fails only for a group leader, which a fresh child is not.
+/// The two sides of [`fork`].
+#[derive(Debug)]
+pub enum Side {
+    /// This process, as it was.
+    Parent {
+        /// What the child writes to its standard output.
+        answer: File,
+        /// Dropping it lets the child go on: its standard input ends then.
+        hold: File,
+    },
+    /// A second process like this one, in a session of its own, with the root as its folder.
+    Child,
+}
+
+/// Becomes two processes. The child has pipes to its parent as standard input and output, and `log` as its standard error;
+/// of all other files it has none.
+///
+/// Nothing is executed anew: the child has read and checked what its parent has, and starts without loading and relocating
+/// the binary again. That is sound only while there is one thread, so it comes before the first runtime.
+///
+/// # Errors
+/// What the system says.
+pub fn fork(log: File) -> io::Result<Side> {
+    #[cfg(target_os = "linux")]
+    debug_assert_eq!(std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count), 1, "a fork of more than one thread");
+    let (answer, answer_writer) = nix::unistd::pipe()?;
+    let (hold_reader, hold) = nix::unistd::pipe()?;
+    for ours in [&answer, &hold] {
+        // What this process starts later must not keep the child waiting.
+        nix::fcntl::fcntl(ours, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    }
+    // SAFETY: there is one thread, so the child finds every lock as free as it was left.
+    match unsafe { nix::unistd::fork()? } {
+        nix::unistd::ForkResult::Parent { .. } => Ok(Side::Parent { answer: answer.into(), hold: hold.into() }),
+        nix::unistd::ForkResult::Child => {
+            nix::unistd::dup2_stdin(&hold_reader)?;
+            nix::unistd::dup2_stdout(&answer_writer)?;
+            nix::unistd::dup2_stderr(&log)?;
+            nix::unistd::setsid()?;
+            nix::unistd::chdir("/")?;
+            // Closed with the rest.
+            std::mem::forget((log, answer, answer_writer, hold_reader, hold));
+            close_the_rest();
+            Ok(Side::Child)
+        }
+    }
+}
+
+/// Whoever reads a file that our caller has left open, a pipe above all, shall not wait for the supervisor.
+fn close_the_rest() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: integer arguments, and a literal for the name that `ps` shows. Before the first runtime nobody here owns a file
+    // but the caller, who has let go of its own.
     unsafe {
-        command.pre_exec(|| match libc::setsid() {
-            -1 => Err(std::io::Error::last_os_error()),
-            _ => Ok(()),
-        });
+        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0);
+        libc::prctl(libc::PR_SET_NAME, c"devrun-supervis".as_ptr());
     }
 }
 

@@ -9,11 +9,12 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::fork::{EXEC, FDS, Given, give_up, pipe, pointers, reset_signals, text, verdict};
 
-/// Starts a keeper; returns its pid and our end of the socketpair. `given`: the limits that services get.
+/// Starts a keeper; returns its pid, our end of the socketpair and where a failed exec is told: the end of that pipe says
+/// that it worked. `given`: the limits that services get.
 ///
 /// # Errors
-/// What the system says; a failed exec as well.
-pub fn start_keeper(program: &std::path::Path, given: Given) -> io::Result<(i32, OwnedFd)> {
+/// What the system says.
+pub fn start_keeper(program: &std::path::Path, given: Given) -> io::Result<(i32, OwnedFd, OwnedFd)> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
@@ -60,13 +61,10 @@ pub fn start_keeper(program: &std::path::Path, given: Given) -> io::Result<(i32,
         return Err(io::Error::last_os_error());
     }
     drop((socket, theirs, errors_writer));
-    // This one may be waited for: it ends at exec, a fraction of a millisecond away.
-    match verdict(&errors) {
-        Some(Err(failed)) => {
-            // SAFETY: waits for the child that has just told us that it ends.
-            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
-            Err(io::Error::from_raw_os_error(failed.errno))
-        }
-        _ => Ok((pid, ours)),
-    }
+    Ok((pid, ours, errors))
+}
+
+/// After the socket of a keeper has ended before its first word: why, if exec had a reason.
+pub fn refused(errors: &OwnedFd) -> Option<io::Error> {
+    verdict(errors)?.err().map(|failed| io::Error::from_raw_os_error(failed.errno))
 }

@@ -81,8 +81,8 @@ struct Line {
 
 impl Line {
     async fn open(options: &KeeperOptions, given: Given) -> Result<(Self, Identity, Vec<String>), Failure> {
-        let (pid, socket) = launch::start_keeper(&options.program, given)
-            .map_err(|error| broken(&format!("{}: {error}", options.program.display())))?;
+        let failed = |error: std::io::Error| broken(&format!("{}: {error}", options.program.display()));
+        let (pid, socket, errors) = launch::start_keeper(&options.program, given).map_err(failed)?;
         let keeper = identity::of(pid).unwrap_or(Identity { pid, start: 0, boot: String::new() });
         let socket = watched(socket).map_err(|error| broken(&error.to_string()))?;
         let mut line = Self { socket, keeper, inbox: Inbox::default(), outbox: Outbox::default() };
@@ -91,7 +91,7 @@ impl Line {
             Ok(Ok((identity, without))) => Ok((line, identity, without)),
             other => {
                 let failure = match other {
-                    Ok(Err(failure)) => failure,
+                    Ok(Err(failure)) => launch::refused(&errors).map_or(failure, failed),
                     _ => broken("it does not answer"),
                 };
                 let keeper = line.keeper.clone();

@@ -99,7 +99,7 @@ async fn a_pinned_sum_in_the_procfile_is_held() {
 }
 
 #[tokio::test]
-async fn a_tampered_entry_is_refused_with_the_fix() {
+async fn d04_a_tampered_entry_is_refused_with_the_fix() {
     let place = Place::new();
     let server = Server::new(&[("/x.tgz", Answer::Body(archives::good()))]);
     let wanted = from_url(&server.url("/x.tgz"));

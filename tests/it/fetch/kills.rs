@@ -45,7 +45,7 @@ fn installer(place: &Place, url: &str) -> Command {
 }
 
 #[test]
-fn a_killed_installer_leaves_a_complete_entry_or_none() {
+fn d06_a_killed_installer_leaves_a_complete_entry_or_none() {
     let server = Server::new(&[("/x.tgz", Answer::Body(package()))]);
     let url = server.url("/x.tgz");
     let whole = Place::new();
@@ -62,10 +62,12 @@ fn a_killed_installer_leaves_a_complete_entry_or_none() {
     assert!(right.len() > 150, "{}", right.len());
     let (mut complete, mut absent, mut staged) = (0, 0, 0);
     let place = Place::new();
-    for round in 0..24_u32 {
+    // 50 in `scripts/soak`.
+    let rounds = if crate::harness::long() { 50 } else { 24_u32 };
+    for round in 0..rounds {
         let mut child = installer(&place, &url).spawn().unwrap();
         // Spread over the whole of an install, whatever the machine's speed.
-        let moment = took.mul_f64(f64::from(round) * 1.1 / 24.0);
+        let moment = took.mul_f64(f64::from(round) * 1.1 / f64::from(rounds));
         let until = Instant::now() + moment;
         while Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1).min(until.saturating_duration_since(Instant::now())));
@@ -89,7 +91,7 @@ fn a_killed_installer_leaves_a_complete_entry_or_none() {
 }
 
 #[test]
-fn two_processes_that_install_at_once_agree() {
+fn d06_two_processes_that_install_at_once_agree() {
     let server = Server::new(&[("/x.tgz", Answer::Body(package()))]);
     let url = server.url("/x.tgz");
     let place = Place::new();

@@ -83,7 +83,7 @@ async fn a_stalled_download_gives_way() {
 }
 
 #[tokio::test]
-async fn what_is_not_pinned_is_refused_and_removed() {
+async fn d04_what_is_not_pinned_is_refused_and_removed() {
     let place = Place::new();
     let pin = of_reader(&body()[..]).unwrap();
     let mut other = body();
