@@ -298,3 +298,42 @@ fn ollama() {
     assert_eq!(get(port(&project, "main"), "/api/tags").0, 200);
     down(&project);
 }
+
+#[test]
+fn postgres_is_migrated_once_each_and_asked_without_a_client() {
+    let Some(project) = project("postgres", true) else { return };
+    project.write("m/001.sql", "CREATE TABLE t (x int);\nINSERT INTO t VALUES (1);\n");
+    project.rewrite(
+        "[services.x]\nuse = \"postgres\"\nport = \"auto\"\nuser = \"app\"\npassword = \"#pw 'x'\"\nmigrations = \"m\"\n[queries]\nsum = \"SELECT sum(x) AS total FROM t\"\n",
+    );
+    up(&project);
+    let total = |expected: &str| {
+        let rows = project.run(&["sql", "sum", "--json"]).code(0).json();
+        assert_eq!(rows, serde_json::json!([{ "total": expected }]));
+    };
+    total("1");
+    // By hand against the running server.
+    project.write("m/002.sql", "INSERT INTO t VALUES (2);\n");
+    project.run(&["migrate", "--status"]).code(0).says("002.sql").says("pending");
+    project.run(&["migrate"]).code(0).says("x: applied 002.sql");
+    project.run(&["migrate"]).code(0).says("nothing to do");
+    total("3");
+    for flags in [&["--table", "t"][..], &["--schema", "public", "--migrations"]] {
+        project.run(&[&["wait", "x", "--timeout", "20s"], flags].concat()).code(0);
+    }
+    project.run(&["wait", "x", "--timeout", "1s", "--table", "nope"]).code(3).says("\"nope\" does not exist");
+    project.run(&["wait", "x", "--timeout", "1s", "--schema", "nope"]).code(3).says("schema \"nope\" does not exist");
+    project.run(&["sql", "SELECT nope"]).code(4).says("column \"nope\" does not exist");
+    down(&project);
+    // At the next start, before the port opens; a broken one is applied in no part.
+    project.write("m/003.sql", "INSERT INTO t VALUES (4);\nINSERT INTO nope VALUES (1);\n");
+    project.start(&["up", "-d"]).outcome_within(UP).code(4).says("003.sql:2").says("nope");
+    down(&project);
+    project.write("m/003.sql", "INSERT INTO t VALUES (4);\n");
+    up(&project);
+    total("7");
+    down(&project);
+    project.write("m/001.sql", "CREATE TABLE other (x int);\n");
+    project.start(&["up", "-d"]).outcome_within(UP).code(4).says("001.sql was changed after it had been applied");
+    down(&project);
+}
