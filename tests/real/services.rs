@@ -15,7 +15,7 @@ use crate::stack::skip;
 /// Ready within this, on a machine that builds something beside.
 const UP: Duration = Duration::from_secs(180);
 
-fn store() -> PathBuf {
+pub fn store() -> PathBuf {
     std::env::var_os("DEVRUN_BIN_CACHE")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/services")), PathBuf::from)
 }
