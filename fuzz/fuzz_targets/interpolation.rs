@@ -32,6 +32,7 @@ fuzz_target!(|text: &str| {
         secrets: BTreeMap::new(),
         ports: BTreeMap::new(),
         recipe_files: BTreeMap::new(),
+        keys: BTreeMap::new(),
         seed: 1,
     };
     let Ok(wants) = document.wants(&facts) else { return };

@@ -15,12 +15,10 @@ static BOOK: LazyLock<Book> = LazyLock::new(Book::new);
 fuzz_target!(|text: &str| {
     let source = Source { name: "procfile.toml".to_owned(), path: PathBuf::from("/p/procfile.toml"), text: text.to_owned() };
     let options = Options { profiles: vec!["*".to_owned()], ..Options::default() };
-    let document = match config::read(&[source], &options, &BOOK) {
-        Ok(document) => document,
-        Err(report) => {
-            let _ = report.render(true);
-            return;
-        }
+    let (document, report) = config::examine(&[source], &options, &BOOK);
+    let Some(document) = document else {
+        let _ = report.render(true);
+        return;
     };
     let mut facts = Facts {
         places: Places { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
@@ -30,8 +28,14 @@ fuzz_target!(|text: &str| {
         secrets: BTreeMap::new(),
         ports: BTreeMap::new(),
         recipe_files: BTreeMap::new(),
+        keys: BTreeMap::new(),
+        keys: BTreeMap::new(),
         seed: 1,
     };
+    if report.has_errors() {
+        let _ = document.faults(&facts, &report).render(true);
+        return;
+    }
     let Ok(wants) = document.wants(&facts) else { return };
     for want in &wants.secrets {
         facts.secrets.insert(want.name.clone(), "secret".to_owned());

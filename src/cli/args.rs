@@ -89,7 +89,7 @@ pub struct Globals {
     /// Services of this profile too; `*` is all
     #[arg(long, value_name = "P", global = true, env = "DEVRUN_PROFILE", value_delimiter = ',', help_heading = "Global options")]
     pub profile: Vec<String>,
-    /// Values for placeholders, before those of [project].env_file
+    /// Values for placeholders, before those of the env files of `[project]`
     #[arg(long, value_name = "F", global = true, env = "DEVRUN_ENV_FILE", help_heading = "Global options")]
     pub env_file: Option<PathBuf>,
     /// An isolated second copy: own state, own ports
@@ -200,7 +200,9 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  devrun graph --live\n  devrun graph --format dot | dot -Tsvg > graph.svg")]
     Graph(super::graph::GraphArgs),
     /// Print the resolved configuration
-    #[command(after_help = "Examples:\n  devrun config\n  devrun config api --origin      where each value comes from")]
+    #[command(
+        after_help = "Examples:\n  devrun config\n  devrun config api --origin      where each value comes from\n  devrun config write             write the generated env file of [config]"
+    )]
     Config(super::config::ConfigArgs),
     /// Print variables for another program
     #[command(after_help = "Examples:\n  eval \"$(devrun env --format shell)\"\n  devrun env api --format json")]
@@ -265,11 +267,15 @@ pub enum Verb {
     /// Show the recipes there are
     #[command(after_help = "Example:\n  devrun catalog")]
     Catalog(super::binaries::CatalogArgs),
-    /// Show generated secrets
-    #[command(after_help = "Examples:\n  devrun secret list\n  devrun secret show db-password")]
+    /// Show and renew generated secrets
+    #[command(
+        after_help = "Examples:\n  devrun secret list\n  devrun secret show db-password\n  devrun secret rotate db-password      a new value, in the server and in everybody who reads it"
+    )]
     Secret(super::secret::SecretArgs),
     /// Show volumes
-    #[command(after_help = "Example:\n  devrun volumes")]
+    #[command(
+        after_help = "Examples:\n  devrun volumes\n  devrun volumes adopt pgdata      take over a data folder that something else has made"
+    )]
     Volumes(super::storage::VolumesArgs),
     /// Show what lies on disk
     #[command(after_help = "Example:\n  devrun df")]
@@ -336,7 +342,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "S=N")]
     pub scale: Vec<String>,
     /// For the whole start
-    #[arg(long, value_name = "T")]
+    #[arg(short = 't', long, value_name = "T")]
     pub timeout: Option<String>,
     /// Choose free ports for everything
     #[arg(long, value_name = "auto")]

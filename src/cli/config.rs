@@ -11,7 +11,7 @@ use crate::model::{
 use crate::model::{StopTo, duration};
 use crate::ui::mask::Masker;
 use crate::ui::table;
-use crate::ui::term::{Term, safe};
+use crate::ui::term::{Term, safe, say};
 
 use super::args::Globals;
 use super::load::{self, Read, Wanted};
@@ -41,10 +41,7 @@ pub struct ConfigArgs {
 pub fn run(globals: &Globals, args: &ConfigArgs, _term: Term) -> Result<i32, Failure> {
     match args.service.as_deref() {
         Some("check") => return super::check::run(globals, &super::args::CheckArgs { quiet: false }, _term),
-        Some("write") => {
-            return Err(Failure::new(FailureKind::Config, "`config write` is not built yet")
-                .help("devrun config prints the resolved configuration"));
-        }
+        Some("write") => return write(globals),
         _ => {}
     }
     let project = load::project(globals)?;
@@ -58,6 +55,19 @@ pub fn run(globals: &Globals, args: &ConfigArgs, _term: Term) -> Result<i32, Fai
         return look::json(&tables(&read, &ids, args.reveal)?);
     }
     Ok(look::text(&resolved(&read, &ids, args.reveal)?))
+}
+
+/// `devrun config write`: the generated env file, and the secrets that stand in it. Nothing is started.
+fn write(globals: &Globals) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    let read = load::read(globals, &project, &Wanted { purpose: load::Purpose::Write, warn: true, ..Wanted::look() })?;
+    let (Some(paths), Some((_, written))) = (read.document.generated_paths(), &read.generated) else {
+        return Err(Failure::new(FailureKind::Config, "the procfile generates no env file")
+            .help("[config] template = \"secrets/env-template.txt\", output = \".env.generated\""));
+    };
+    let file = super::generated::place(&paths, &project.places, &project.instance);
+    say(format!("{} {}", file.display(), if *written { "is written" } else { "is up to date" }));
+    Ok(crate::exit::DONE)
 }
 
 /// The resolved configuration as a procfile; of these services, or of all.

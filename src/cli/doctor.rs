@@ -189,6 +189,7 @@ fn tracked(project: &Project, read: &Read, out: &mut Vec<Finding>) {
     let listed = std::process::Command::new("git")
         .args(["ls-files", "-z", "--"])
         .arg(&dir)
+        .args(read.document.generated_paths().into_iter().flat_map(|paths| paths.keys.into_iter().chain([paths.output])))
         .args([".env", "*.env", ".env.*"])
         .current_dir(&project.root)
         .stdin(std::process::Stdio::null())

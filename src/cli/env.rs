@@ -115,7 +115,7 @@ fn is_name(name: &str) -> bool {
 
 fn line(form: Form, name: &str, value: &str) -> Result<String, Failure> {
     Ok(match form {
-        Form::Dotenv => format!("{name}={}\n", dotenv(value)),
+        Form::Dotenv => format!("{name}={}\n", crate::config::quote(value)),
         Form::Shell => format!("export {name}='{}'\n", value.replace('\'', "'\\''")),
         Form::Fish => format!("set -gx {name} '{}'\n", value.replace('\\', "\\\\").replace('\'', "\\'")),
         Form::Github if value.contains('\n') => {
@@ -127,29 +127,6 @@ fn line(form: Form, name: &str, value: &str) -> Result<String, Failure> {
         }
         Form::Github | Form::Json => format!("{name}={value}\n"),
     })
-}
-
-/// Bare where nothing in it could be misread; else in single quotes, as no reader expands those; in double quotes where
-/// it holds a quote or a newline.
-fn dotenv(value: &str) -> String {
-    let plain = |char: char| char.is_ascii_alphanumeric() || "_-./:@%+,=?&".contains(char);
-    if value.chars().all(plain) {
-        return value.to_owned();
-    }
-    if !value.contains(['\'', '\n', '\r']) {
-        return format!("'{value}'");
-    }
-    let mut out = String::from("\"");
-    for char in value.chars() {
-        match char {
-            '"' | '\\' | '$' | '`' => out.extend(['\\', char]),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            char => out.push(char),
-        }
-    }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]

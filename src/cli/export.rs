@@ -19,7 +19,7 @@ pub struct ExportArgs {
     /// compose or procfile
     #[arg(value_name = "FORMAT", value_parser = ["compose", "procfile", "systemd", "kubernetes", "nomad"])]
     pub format: String,
-    /// The file to write [stdout]
+    /// The file to write (stdout if none)
     #[arg(short = 'o', long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }

@@ -55,7 +55,7 @@ pub fn convert(paths: &[PathBuf], root: &Path) -> Result<Converted, Failure> {
 /// The leading foreign files of a project as one source; how many there are.
 ///
 /// # Errors
-/// As of [`convert`].
+/// As of `convert`.
 pub fn leading(globals: &Globals, project: &Project, warn: bool) -> Result<(usize, Option<Source>), Failure> {
     let paths: Vec<PathBuf> = project.files.iter().take_while(|path| is_yaml(path)).cloned().collect();
     let Some(first) = paths.first() else { return Ok((0, None)) };

@@ -17,6 +17,7 @@ use crate::recipes::Book;
 use crate::ui::term::say;
 
 use super::args::Globals;
+use super::{debug, generated, machine};
 
 /// The names looked for, in order.
 const NAMES: &[&str] = &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile"];
@@ -43,6 +44,14 @@ pub enum Purpose {
     Look,
     /// To start things: ports are chosen, secrets are made.
     Start,
+    /// The same with nothing started: what the machine must have is not asked.
+    Write,
+}
+
+impl Purpose {
+    fn makes(self) -> bool {
+        self != Self::Look
+    }
 }
 
 /// A request for a plan.
@@ -113,7 +122,9 @@ pub fn project(globals: &Globals) -> Result<Project, Failure> {
     }
     let state_dir = globals.state_dir.as_ref().map(|dir| absolute(&cwd, dir));
     let places = runtime_dir::locate(&root, &instance, state_dir.as_deref(), &env);
-    Ok(Project { files, root, places, instance, env })
+    let project = Project { files, root, places, instance, env };
+    debug::project(globals, &project);
+    Ok(project)
 }
 
 fn absolute(base: &Path, path: &Path) -> PathBuf {
@@ -188,6 +199,8 @@ pub struct Read {
     pub document: config::Document,
     /// What was found outside it.
     pub facts: Facts,
+    /// The file of `[config]`, and whether it was written just now.
+    pub generated: Option<(config::Generated, bool)>,
 }
 
 impl Read {
@@ -277,11 +290,77 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         Failure::new(FailureKind::Config, "the procfile has errors; nothing was started")
             .help("mend what is marked above; `devrun check` looks again")
     };
-    let document = config::read(&sources, &options, &book).map_err(failed)?;
-    if wanted.purpose == Purpose::Start {
-        from_sample(&document)?;
-    }
     let env_file_flag = globals.env_file.as_ref().map(|file| absolute(&cwd, file));
+    let document = match config::examine(&sources, &options, &book) {
+        (Some(document), report) if !report.has_errors() => document,
+        (Some(document), report) => {
+            // A file that cannot be read would hide the faults that are known.
+            let all = facts(project, env_file_flag, &document).map(|facts| document.faults(&facts, &report));
+            return Err(failed(all.unwrap_or(report)));
+        }
+        (None, report) => return Err(failed(report)),
+    };
+    let paths = document.generated_paths();
+    let output = paths.as_ref().map(|paths| generated::place(paths, &project.places, &project.instance));
+    if wanted.purpose.makes() {
+        from_sample(&document)?;
+        // A file that is not ours is told before anything is made.
+        output.as_deref().map(generated::existing).transpose()?;
+    }
+    let mut facts = facts(project, env_file_flag, &document)?;
+    let wants = document.wants(&facts).map_err(|report| failed(document.faults(&facts, &report)))?;
+    let starts = wanted.purpose == Purpose::Start && !is_running(&project.places)?;
+    if starts {
+        machine::meets(&wants, &project.places)?;
+    }
+    let mut notes = Vec::new();
+    facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
+    if wanted.purpose.makes() {
+        old_data_wants_old_secrets(&document, &facts, &wants)?;
+    }
+    for want in &wants.secrets {
+        let value = match wanted.purpose {
+            Purpose::Start | Purpose::Write => Some(secrets::read_or_create(&wants.secrets_dir, &want.name, want.length)?),
+            Purpose::Look => secrets::read(&wants.secrets_dir, &want.name)?,
+        };
+        if let Some(value) = value {
+            facts.secrets.insert(want.name.clone(), value);
+        }
+    }
+    let made = document.generate(&facts).map_err(failed)?;
+    if let (Some(paths), Some(made)) = (&paths, &made) {
+        facts.env_files.insert(paths.output.clone(), Some(made.text.clone()));
+    }
+    let (plan, report) = document.lower(&facts).map_err(failed)?;
+    if starts {
+        notes.extend(machine::over_reserved(&plan));
+        notes.extend(machine::unlimited(&plan, &project.env));
+    }
+    if wanted.warn {
+        if !report.is_empty() {
+            say(report.render(color).trim_end());
+        }
+        for note in notes {
+            say(note);
+        }
+        if let (Some(paths), Some(made)) = (&paths, &made) {
+            generated::warn(paths, made, &plan, &project.places);
+        }
+    }
+    let generated = match (output, made) {
+        (Some(output), Some(made)) => {
+            let written = wanted.purpose.makes() && generated::write(&output, &made, &project.places)?;
+            Some((made, written))
+        }
+        _ => None,
+    };
+    debug::plan(globals, &facts, &plan);
+    Ok(Read { plan: Arc::new(plan), document, facts, generated })
+}
+
+/// What is found outside the procfile without choosing or making anything.
+fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &config::Document) -> Result<Facts, Failure> {
+    let paths = document.generated_paths();
     let (env_files, recipe_files) = document.files();
     let mut facts = Facts {
         places: project.places.clone(),
@@ -291,10 +370,13 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         secrets: BTreeMap::new(),
         ports: BTreeMap::new(),
         recipe_files: BTreeMap::new(),
+        keys: generated::keys(paths.as_ref().and_then(|paths| paths.keys.as_deref()))?,
         seed: u64::from(std::process::id()),
     };
     for path in env_files.into_iter().chain(env_file_flag) {
-        let text = read_optional(&path)?;
+        // What is on disk of the generated file does not count: it is made later.
+        let made = paths.as_ref().is_some_and(|paths| paths.output == path);
+        let text = if made { Some(String::new()) } else { read_optional(&path)? };
         facts.env_files.insert(path, text);
     }
     for path in recipe_files {
@@ -302,34 +384,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
             facts.recipe_files.insert(path, text);
         }
     }
-    let wants = document.wants(&facts).map_err(failed)?;
-    if wanted.purpose == Purpose::Start && !is_running(&project.places)? {
-        meets(&wants, &project.places)?;
-    }
-    let mut notes = Vec::new();
-    facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
-    if wanted.purpose == Purpose::Start {
-        old_data_wants_old_secrets(&document, &facts, &wants)?;
-    }
-    for want in &wants.secrets {
-        let value = match wanted.purpose {
-            Purpose::Start => Some(secrets::read_or_create(&wants.secrets_dir, &want.name, want.length)?),
-            Purpose::Look => secrets::read(&wants.secrets_dir, &want.name)?,
-        };
-        if let Some(value) = value {
-            facts.secrets.insert(want.name.clone(), value);
-        }
-    }
-    let (plan, report) = document.lower(&facts).map_err(failed)?;
-    if wanted.warn {
-        if !report.is_empty() {
-            say(report.render(color).trim_end());
-        }
-        for note in notes {
-            say(note);
-        }
-    }
-    Ok(Read { plan: Arc::new(plan), document, facts })
+    Ok(facts)
 }
 
 /// `[project].env_sample`: an env file that is missing is made from it. Says what is still to be edited.
@@ -355,33 +410,6 @@ fn from_sample(document: &config::Document) -> Result<(), Failure> {
     let note = format!("{} was made from {}{edit}", name(&to), name(&from));
     // It is said even where the start fails for want of these very values.
     say(note);
-    Ok(())
-}
-
-/// `[project].requires`.
-fn meets(wants: &config::Wants, places: &Places) -> Result<(), Failure> {
-    let size = |bytes: u64| crate::model::ByteSize(bytes).to_string();
-    if let (Some(wanted), Some(there)) = (wants.memory, crate::drivers::stats::memory_total())
-        && there < wanted
-    {
-        return Err(Failure::new(
-            FailureKind::Config,
-            format!("{} of memory are required, this machine has {}", size(wanted), size(there)),
-        )
-        .help("use a larger machine, or lower [project].requires.memory"));
-    }
-    // The state folder may not be there yet; what is above it lies on the same disk.
-    let folder = places.state.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    if let (Some(wanted), Ok(disk)) = (wants.disk, rustix::fs::statvfs(folder)) {
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < wanted {
-            return Err(Failure::new(
-                FailureKind::Config,
-                format!("{} of free disk are required, {} has {}", size(wanted), folder.display(), size(free)),
-            )
-            .help("make room (devrun df shows what the volumes use), or lower [project].requires.disk"));
-        }
-    }
     Ok(())
 }
 
@@ -411,7 +439,11 @@ fn old_data_wants_old_secrets(document: &config::Document, facts: &Facts, wants:
     }
 }
 
-fn read_optional(path: &Path) -> Result<Option<String>, Failure> {
+/// A file's text, where there is one.
+///
+/// # Errors
+/// `Config` when it is there and cannot be read.
+pub fn read_optional(path: &Path) -> Result<Option<String>, Failure> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -473,7 +505,7 @@ fn choose_ports(
             chosen.insert((want.service.clone(), want.name.clone()), port);
         }
     }
-    if purpose == Purpose::Start && book != remembered {
+    if purpose.makes() && book != remembered {
         runtime_dir::prepare(&project.places)?;
         let text = serde_json::to_vec_pretty(&book).unwrap_or_default();
         runtime_dir::replace(&file, &text)

@@ -34,8 +34,7 @@ impl Seen {
     pub fn new(globals: &Globals, named: &[String]) -> Result<Self, Failure> {
         let project = load::project(globals)?;
         let read = load::read(globals, &project, &Wanted { named: named.to_vec(), ..Wanted::look() })?;
-        let private = |want: &PortWant| want.wish == PortWish::Private;
-        let private = read.wants()?.ports.into_iter().filter(private).map(|want| (want.service, want.name)).collect();
+        let private = private_ports(&read)?;
         let snapshot = super::runtime()?.block_on(ps::snapshot(globals, &project))?;
         Ok(Self { project, plan: read.plan, private, snapshot })
     }
@@ -62,6 +61,15 @@ impl Seen {
             _ => &spec.ports,
         }
     }
+}
+
+/// Ports that stand in no table: service and port name.
+///
+/// # Errors
+/// `Config`.
+pub fn private_ports(read: &load::Read) -> Result<BTreeSet<(String, String)>, Failure> {
+    let private = |want: &PortWant| want.wish == PortWish::Private;
+    Ok(read.wants()?.ports.into_iter().filter(private).map(|want| (want.service, want.name)).collect())
 }
 
 /// Prints a value as JSON on one line.

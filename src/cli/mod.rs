@@ -3,6 +3,7 @@
 //! `Args` structs never leave this folder's files: a verb turns them into the values that the layers below take.
 
 pub mod args;
+pub mod artifacts;
 pub mod asides;
 pub mod attach;
 pub mod binaries;
@@ -13,6 +14,7 @@ pub mod check;
 pub mod child;
 pub mod config;
 pub mod console;
+pub mod debug;
 pub mod doctor;
 pub mod down;
 pub mod env;
@@ -20,15 +22,18 @@ pub mod events;
 pub mod exec;
 pub mod export;
 pub mod foreign;
+pub mod generated;
 pub mod graph;
 pub mod import;
 pub mod inspect;
 pub mod load;
 pub mod logs;
 pub mod look;
+mod machine;
 pub mod outcome;
 pub mod ps;
 pub mod reference;
+pub mod rotate;
 pub mod run;
 pub mod secret;
 pub mod session;
@@ -65,14 +70,14 @@ pub fn main(words: Vec<OsString>) -> i32 {
         Err(error) => {
             // clap prints help and version on stdout, mistakes on stderr; a reader that is gone is no failure.
             let _gone = error.print();
-            return if error.use_stderr() { exit::USAGE } else { exit::DONE };
+            return if error.use_stderr() { usage(&error) } else { exit::DONE };
         }
     };
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => {
             let _gone = error.print();
-            return exit::USAGE;
+            return usage(&error);
         }
     };
     let env = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -138,6 +143,17 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Version => verbs::version(),
         Verb::Other(words) => Err(args::not_built(&words)),
     }
+}
+
+/// The last line of a mistake on the command line; clap has explained it.
+fn usage(error: &clap::Error) -> i32 {
+    let text = error.to_string();
+    let reason = match error.kind() {
+        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a verb is missing",
+        _ => text.lines().next().unwrap_or_default(),
+    };
+    say(outcome::last_line(exit::USAGE, None, reason.strip_prefix("error: ").unwrap_or(reason)));
+    exit::USAGE
 }
 
 /// The failure, its help, and the line that names the code's meaning.

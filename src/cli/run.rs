@@ -2,18 +2,20 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use crate::drivers::runtime_dir;
 use crate::exit;
-use crate::model::{Failure, FailureKind};
+use crate::model::{Failure, FailureKind, Places, Plan};
 use crate::ui::term::{Term, say};
 
 use super::args::Globals;
 use super::load::{self, Purpose, Wanted};
 use super::stand::{self, Order, Stood, stand};
-use super::{child, env};
+use super::{artifacts, child, env};
 
 /// `run`.
 #[derive(Debug, Args)]
@@ -36,7 +38,7 @@ pub struct RunArgs {
     /// A report of the start in JUnit's form
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-    /// Logs and events are copied here
+    /// Logs and events of the run, masked, are written here
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
     /// What to run when all is ready
@@ -49,10 +51,6 @@ pub struct RunArgs {
 /// # Errors
 /// As the contract's exit codes say; `Elsewhere` when the stack is up already.
 pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure> {
-    if args.junit.is_some() || args.artifacts.is_some() {
-        return Err(Failure::new(FailureKind::Config, "`--junit` and `--artifacts` are not built yet")
-            .help("devrun logs and devrun events --json work after the stack is down"));
-    }
     let internal =
         |error: std::io::Error| Failure::new(FailureKind::Config, format!("no throw-away folder can be made: {error}"));
     let folder = if args.ephemeral || !args.with.is_empty() {
@@ -93,16 +91,32 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
     let plan = if folder.is_some() { stand::throw_away(read.plan, &project.places) } else { read.plan };
     let cwd = std::env::current_dir()
         .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;
-    let order = Order { project: &project, plan, targets, offline: args.offline, mirror: args.mirror.clone() };
+    let order = Order { project: &project, plan: Arc::clone(&plan), targets, offline: args.offline, mirror: args.mirror.clone() };
+    let began = Instant::now();
     let stood = super::runtime()?.block_on(stand(order, term, async |signals| {
         child::run(&args.command, &variables, &cwd, None, signals).await.map(|ended| ended.code)
     }));
+    if !matches!(&stood, Err(failure) if failure.kind == FailureKind::Elsewhere) {
+        leave(args, &plan, &project.places, stood.as_ref().ok(), began.elapsed());
+    }
     match stood {
         Ok(stood) => Ok(conclude(&stood)),
         Err(failure) => {
             say(format!("devrun: stack: {failure}"));
             Err(failure)
         }
+    }
+}
+
+/// What was asked for beside the code. That it cannot be written is said, and changes no code: the tests ran.
+fn leave(args: &RunArgs, plan: &Plan, places: &Places, stood: Option<&Stood>, took: Duration) {
+    let start = stood.map(|stood| stood.start.clone()).unwrap_or_default();
+    let words: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
+    let work = artifacts::Work { words: &words.join(" "), code: stood.and_then(|stood| stood.work), took };
+    let report = args.junit.as_ref().map(|path| artifacts::junit(path, plan, places, &start, &work));
+    let folder = args.artifacts.as_ref().map(|folder| artifacts::collect(folder, plan, places));
+    for failure in [report, folder].into_iter().flatten().filter_map(Result::err) {
+        say(format!("devrun: {failure}"));
     }
 }
 

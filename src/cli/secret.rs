@@ -37,7 +37,7 @@ pub enum Action {
         /// Which one
         name: String,
     },
-    /// A new value for one
+    /// A new value for one, in the servers' data and in everybody who reads it
     #[command(after_help = "Example:\n  devrun secret rotate db-password")]
     Rotate {
         /// Which one
@@ -56,7 +56,7 @@ struct Row {
 ///
 /// # Errors
 /// `Config` for a secret that is not there, or that others could read.
-pub fn run(globals: &Globals, args: &SecretArgs, _term: Term) -> Result<i32, Failure> {
+pub fn run(globals: &Globals, args: &SecretArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     let read = load::read(globals, &project, &Wanted::look())?;
     let wants = read.wants()?;
@@ -80,11 +80,7 @@ pub fn run(globals: &Globals, args: &SecretArgs, _term: Term) -> Result<i32, Fai
             Ok(look::text(&table::render(&["SECRET", "EXISTS", "FILE"], &cells)))
         }
         Action::Show { name } => {
-            if !wants.secrets.iter().any(|want| want.name == *name) {
-                let known: Vec<&str> = wants.secrets.iter().map(|want| want.name.as_str()).collect();
-                return Err(Failure::new(FailureKind::Config, format!("there is no secret {name:?}"))
-                    .help(format!("the procfile has: {}", known.join(", "))));
-            }
+            known(&wants, name)?;
             match secrets::read(dir, name)? {
                 Some(value) => {
                     let _reader_gone = data(value);
@@ -94,7 +90,14 @@ pub fn run(globals: &Globals, args: &SecretArgs, _term: Term) -> Result<i32, Fai
                     .help("the first `devrun up` makes it")),
             }
         }
-        Action::Rotate { name } => Err(Failure::new(FailureKind::Config, format!("`secret rotate {name}` is not built yet"))
-            .help(format!("change the password in the server, then write it to {}", dir.join(name).display()))),
+        Action::Rotate { name } => super::rotate::run(globals, &project, known(&wants, name)?, dir, term),
     }
+}
+
+fn known<'a>(wants: &'a crate::config::Wants, name: &str) -> Result<&'a crate::config::SecretWant, Failure> {
+    wants.secrets.iter().find(|want| want.name == name).ok_or_else(|| {
+        let known: Vec<&str> = wants.secrets.iter().map(|want| want.name.as_str()).collect();
+        Failure::new(FailureKind::Config, format!("there is no secret {name:?}"))
+            .help(format!("the procfile has: {}", known.join(", ")))
+    })
 }

@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::drivers::process::sweep;
-use crate::drivers::{fetch, journal, runtime_dir};
+use crate::drivers::{fetch, init, journal, runtime_dir, secrets};
 use crate::exit;
 use crate::model::{ByteSize, Failure, FailureKind, VolumeClass};
 use crate::ui::table;
@@ -24,8 +24,8 @@ use super::look;
 /// `volumes`.
 #[derive(Debug, Args)]
 pub struct VolumesArgs {
-    /// `adopt NAME`
-    #[arg(value_name = "ACTION", hide = true)]
+    /// `adopt NAME`: take over the data that something else has made there, after a look at it
+    #[arg(value_name = "adopt NAME", num_args = 0..=2)]
     pub action: Vec<String>,
     /// JSON
     #[arg(long)]
@@ -69,6 +69,10 @@ struct Volume {
     exists: bool,
     bytes: u64,
     services: Vec<String>,
+    /// What made the data: `postgres 15`.
+    engine: Option<String>,
+    /// When, in RFC 3339.
+    made_at: Option<String>,
 }
 
 /// `devrun volumes`.
@@ -76,9 +80,13 @@ struct Volume {
 /// # Errors
 /// `Config` for a procfile with errors.
 pub fn volumes(globals: &Globals, args: &VolumesArgs, _term: Term) -> Result<i32, Failure> {
-    if let Some(action) = args.action.first() {
-        return Err(Failure::new(FailureKind::Config, format!("`volumes {action}` is not built yet"))
-            .help("name its folder: [volumes] NAME = { path = \"…\" }"));
+    match args.action.as_slice() {
+        [] => {}
+        [action, name] if action == "adopt" => return adopt(globals, name),
+        [action, ..] => {
+            return Err(Failure::new(FailureKind::Config, format!("volumes {action}: it takes `adopt NAME`, or nothing"))
+                .help("devrun volumes adopt NAME; devrun volumes"));
+        }
     }
     let project = load::project(globals)?;
     let plan = load::plan(globals, &project, &Wanted::look())?;
@@ -89,7 +97,14 @@ pub fn volumes(globals: &Globals, args: &VolumesArgs, _term: Term) -> Result<i32
             let uses = |spec: &&crate::model::ServiceSpec| {
                 spec.data.as_ref() == Some(&volume.name) || spec.volumes.contains(&volume.name)
             };
+            let recipes = plan.services.values().filter(|spec| spec.data.as_ref() == Some(&volume.name));
+            let sentinel = recipes.filter_map(recipe_of).find_map(|recipe| {
+                let name = recipe.recipe.name.clone();
+                init::sentinel(&volume.path, &name).map(|sentinel| (name, sentinel))
+            });
             Volume {
+                engine: sentinel.as_ref().map(|(name, sentinel)| format!("{name} {}", sentinel.tool)),
+                made_at: sentinel.map(|(_, sentinel)| sentinel.finished),
                 name: volume.name.to_string(),
                 class: word(volume.class),
                 path: volume.path.clone(),
@@ -111,10 +126,57 @@ pub fn volumes(globals: &Globals, args: &VolumesArgs, _term: Term) -> Result<i32
         .map(|volume| {
             let size = if volume.exists { ByteSize(volume.bytes).to_string() } else { "-".to_owned() };
             let path = volume.path.display().to_string();
-            vec![volume.name, volume.class.to_owned(), size, volume.services.join(" "), path]
+            let made = volume.made_at.map(|at| at.chars().take(10).collect()).unwrap_or_else(|| "-".to_owned());
+            let engine = volume.engine.unwrap_or_else(|| "-".to_owned());
+            vec![volume.name, volume.class.to_owned(), size, engine, made, volume.services.join(" "), path]
         })
         .collect();
-    Ok(look::text(&table::render(&["VOLUME", "CLASS", "SIZE", "USED BY", "FOLDER"], &rows)))
+    Ok(look::text(&table::render(&["VOLUME", "CLASS", "SIZE", "MADE BY", "ON", "USED BY", "FOLDER"], &rows)))
+}
+
+fn recipe_of(spec: &crate::model::ServiceSpec) -> Option<&crate::model::RecipeUse> {
+    match &spec.launch {
+        crate::model::Launch::Recipe(recipe) => Some(recipe.as_ref()),
+        _ => None,
+    }
+}
+
+/// `devrun volumes adopt NAME`.
+fn adopt(globals: &Globals, name: &str) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    if load::is_running(&project.places)? {
+        return Err(Failure::new(FailureKind::Elsewhere, "the stack is up").help("devrun down, then devrun volumes adopt"));
+    }
+    let plan = load::plan(globals, &project, &Wanted::look())?;
+    let found = plan.volumes.values().find(|volume| volume.name.as_str() == name);
+    let Some(volume) = found else {
+        let known: Vec<&str> = plan.volumes.keys().map(crate::model::VolumeName::as_str).collect();
+        return Err(Failure::new(FailureKind::Config, format!("there is no volume {name:?}"))
+            .help(format!("the procfile has: {}", known.join(", "))));
+    };
+    let service = plan.services.values().find(|spec| spec.data.as_ref() == Some(&volume.name));
+    let Some((spec, recipe)) = service.and_then(|spec| Some((spec, recipe_of(spec)?))) else {
+        return Err(Failure::new(
+            FailureKind::Config,
+            format!("no recipe keeps its data in {name}, so there is nothing to take over"),
+        )
+        .help("services with `run` use a folder as they find it"));
+    };
+    let options = load::fetch_options(&project, true, None, std::sync::Arc::new(fetch::Silent));
+    let located = super::runtime()?.block_on(fetch::locate(recipe, &options))?;
+    match crate::recipes::adopt(volume, recipe, &located.version)? {
+        init::Adopted::Ours => say(format!("{name} is devrun's own already")),
+        init::Adopted::From(place) => {
+            say(format!("{name}: the data of {} in {} is taken over", recipe.recipe.name, place.display()));
+            if recipe.recipe.wants_password {
+                say(format!(
+                    "it keeps its users and passwords: user, password and database of {} must be those of the data",
+                    spec.service
+                ));
+            }
+        }
+    }
+    Ok(exit::DONE)
 }
 
 #[derive(Serialize)]
@@ -215,6 +277,9 @@ pub fn lists(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<D
         let wants = read.wants()?;
         for want in &wants.secrets {
             add(format!("secret {}", want.name), wants.secrets_dir.join(&want.name));
+            for draft in secrets::drafts(&wants.secrets_dir, &want.name) {
+                add(format!("secret {} (never in force)", want.name), draft);
+            }
         }
     }
     if asked("logs") {
@@ -222,6 +287,12 @@ pub fn lists(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<D
     }
     if only.is_none() {
         let places = &project.places;
+        if let Some(paths) = read.document.generated_paths() {
+            let file = super::generated::place(&paths, places, &project.instance);
+            if super::generated::is_ours(&file) {
+                add("generated env file".to_owned(), file);
+            }
+        }
         for (what, path) in [
             ("journal", places.journal()),
             ("last state", places.last_state()),
@@ -307,6 +378,17 @@ pub fn delete(project: &Project, doomed: &[Doomed]) -> Result<(), Failure> {
 fn cannot(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(FailureKind::Config, format!("{} cannot be deleted: {error}", path.display()))
         .help("check its owner and permissions")
+}
+
+/// Empties scratch volumes: at the end of a run, and before a start for one that was killed.
+///
+/// # Errors
+/// `Config`, naming the folder.
+pub fn scratch(folders: &[PathBuf]) -> Result<(), Failure> {
+    folders
+        .iter()
+        .filter(|path| path.symlink_metadata().is_ok())
+        .try_for_each(|path| empty(path).map_err(|error| cannot(path, &error)))
 }
 
 /// A file goes; a folder is emptied first, as it may be a mount point that stays. A link goes, never what it points to.

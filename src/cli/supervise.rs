@@ -85,6 +85,7 @@ pub async fn boot(lock: InstanceLock, places: &Places, plan: Arc<Plan>, fetch: F
         say(line);
     }
     enough_files(&plan)?;
+    super::storage::scratch(&plan.scratch())?;
     // The sweep may have removed what a dead run left in the folders.
     runtime_dir::prepare(places)?;
     let internal =
@@ -168,6 +169,12 @@ impl Supervisor {
         self.server.abort();
         if let Err(error) = runtime_dir::remove_run(&self.places) {
             say(format!("{} stays: {error}", self.places.run.display()));
+        }
+        // What could not be ended may still write there.
+        if ended.survivors.is_empty()
+            && let Err(failure) = super::storage::scratch(&ended.scratch)
+        {
+            say(failure);
         }
         Ok(ended)
     }

@@ -1,6 +1,6 @@
 //! `devrun up`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::sync::Arc;
@@ -66,7 +66,10 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         init_cache: !args.no_init_cache,
         warn: true,
     };
-    let mut plan = load::plan(globals, &project, &wanted)?;
+    let read = load::read(globals, &project, &wanted)?;
+    let private = super::look::private_ports(&read)?;
+    let advice = advice(&read);
+    let mut plan = read.plan;
     if let Some(text) = &args.timeout {
         let timeout = crate::model::duration::parse(text)
             .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun up --timeout 5m"))?;
@@ -93,7 +96,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if nix::unistd::geteuid().is_root() && term.progress == Progress::Tty {
         say("devrun runs as root: services do too, unless user_id says otherwise");
     }
-    let stack = Stack { project, plan, targets, options, term };
+    let stack = Stack { project, plan, targets, options, private, term, advice };
     let code = if args.detach { stack.detached(args) } else { super::runtime()?.block_on(stack.attached(args)) };
     drop(folder);
     code
@@ -134,7 +137,46 @@ struct Stack {
     plan: Arc<Plan>,
     targets: Vec<ServiceId>,
     options: UpOptions,
+    /// Ports that stand in no table: service and port name.
+    private: BTreeSet<(String, String)>,
     term: Term,
+    /// What to do where a login is refused, by server.
+    advice: BTreeMap<ServiceId, String>,
+}
+
+/// A cached secret that does not fit the data it was made with: both ways out.
+fn advice(read: &load::Read) -> BTreeMap<ServiceId, String> {
+    let dir = read.wants().map(|wants| wants.secrets_dir).unwrap_or_default();
+    let mut advice = BTreeMap::new();
+    for (id, spec) in &read.plan.services {
+        let (Some(data), Some(password)) = (&spec.data, spec.attributes.get("password")) else { continue };
+        let secret = read.facts.secrets.iter().find(|(_, value)| !value.is_empty() && password.contains(value.as_str()));
+        let text = match secret {
+            Some((name, _)) => format!(
+                "the data in volume {data} was made with another password: put that one back into {}; or have a new one set \
+                 through the server's private socket: devrun secret rotate {name}",
+                dir.join(name).display()
+            ),
+            None => format!(
+                "the data in volume {data} was made with another password: put that one back where the procfile takes it \
+                 from; or let devrun keep one: take `password` out, then devrun secret rotate {}-password",
+                spec.service
+            ),
+        };
+        advice.insert(id.clone(), text);
+    }
+    advice
+}
+
+/// Adds what only the client knows: which file a refused password came from.
+fn advise(outcome: &mut Outcome, advice: &BTreeMap<ServiceId, String>) {
+    for failed in &mut outcome.failures {
+        if failed.failure.kind == FailureKind::Credentials
+            && let Some(text) = advice.get(&failed.id)
+        {
+            failed.failure.help = Some(text.clone());
+        }
+    }
 }
 
 impl Stack {
@@ -207,7 +249,8 @@ impl Stack {
                     Some(item) => {
                         view.item(&item);
                         match item {
-                            FeedItem::Settled { outcome, .. } => {
+                            FeedItem::Settled { mut outcome, .. } => {
+                                advise(&mut outcome, &self.advice);
                                 drain(&mut logs, &mut lines, &view);
                                 view.clear();
                                 if let Some(status) = session.status().await? {
@@ -312,7 +355,18 @@ impl Stack {
     async fn join(self, pid: Option<i32>, attach: bool) -> Result<i32, Failure> {
         let begun = std::time::Instant::now();
         let mut signals = Signals::take()?;
-        let found = Session::remote(&self.project.places, Duration::from_secs(10)).await?;
+        let mut found = None;
+        for _ in 0..50 {
+            found = Session::remote(&self.project.places, Duration::from_millis(200)).await?;
+            if found.is_some() {
+                break;
+            }
+            if !load::is_running(&self.project.places)? {
+                return Err(
+                    Failure::new(FailureKind::Elsewhere, "the supervisor ended at this very moment").help("devrun up again")
+                );
+            }
+        }
         let Some((mut session, status)) = found else {
             let who = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
             return Err(Failure::new(FailureKind::Elsewhere, format!("a supervisor{who} holds the lock and cannot be reached"))
@@ -372,7 +426,7 @@ impl Stack {
     }
 
     async fn conclude(&self, settled: Settled, session: &mut Session, took: Duration, owner: bool) -> Result<i32, Failure> {
-        let outcome = match settled {
+        let mut outcome = match settled {
             Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => outcome,
             Settled::Gone(None) => {
                 return Err(Failure::new(FailureKind::Internal, "the supervisor ended in the middle of the start")
@@ -388,6 +442,7 @@ impl Stack {
                 return Ok(code);
             }
         };
+        advise(&mut outcome, &self.advice);
         // A supervisor with nothing left to supervise may end, and reset the connection, while we ask.
         let snapshot = match session.status().await {
             Ok(Some(status)) => Some(status.snapshot),
@@ -413,7 +468,7 @@ impl Stack {
         if outcome.failures.is_empty() && outcome.blocked.is_empty() {
             say(summary::ready(snapshot, took));
         }
-        let urls = summary::urls(&self.plan, snapshot);
+        let urls = summary::urls(&self.plan, snapshot, |service| self.private.contains(&(service.to_owned(), "main".to_owned())));
         if !urls.is_empty() {
             // The table is what a script may want to read: data, so on stdout.
             let _gone = data(urls.trim_end());
@@ -456,7 +511,14 @@ impl Stack {
 async fn answers(places: &crate::model::Places) -> Result<bool, Failure> {
     let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
     while load::is_running(places)? {
-        if tokio::time::Instant::now() > give_up || crate::control::Client::connect(places).await?.is_some() {
+        if tokio::time::Instant::now() > give_up {
+            return Ok(true);
+        }
+        // One that is on its way out, because somebody stops it or because nothing is left to supervise, is waited out.
+        if let Some(mut client) = crate::control::Client::connect(places).await?
+            && let Ok(Some(status)) = client.status().await
+            && !status.stopping
+        {
             return Ok(true);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

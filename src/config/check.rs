@@ -362,9 +362,9 @@ mod tests {
     #[test]
     fn keys_without_effect_are_named() {
         let found = messages(
-            "[services.a]\nrun = \"x\"\nlimits = { cpu = 1.0 }\n[services.b]\nrun = \"y\"\nlimits = { cpu = 1.0 }\n[queries]\nq = \"SELECT 1\"\n",
+            "[services.a]\nrun = \"x\"\nroutes = { \"/\" = \"b\" }\n[services.b]\nrun = \"y\"\nroutes = { \"/\" = \"a\" }\n",
         );
-        assert_eq!(found.len(), 2);
-        assert!(found[0].starts_with("`services.a.limits.cpu` is not in effect yet (and in 1 more place)"));
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("`services.a.routes` is not in effect yet (and in 1 more place)"));
     }
 }

@@ -79,6 +79,10 @@ impl Report {
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(|d| d.severity == Severity::Error)
     }
+    /// All of it, in its order.
+    pub(crate) fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
     /// Whether there is nothing to say.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -16,6 +16,8 @@ use super::{EnvSample, Facts, Options, PortWant, SecretWant, Source, Wants, chec
 use crate::model::name::BadName;
 use crate::model::{Plan, ProjectName, RecipeBook, RecipeData};
 
+/// Past this many faults a file is junk, and not worth a look at its values.
+const MANY: usize = 200;
 /// The length of a generated secret.
 const SECRET_LENGTH: usize = 24;
 
@@ -52,6 +54,16 @@ pub(super) struct EnvFile {
 /// # Errors
 /// Every problem at once.
 pub fn read(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> Result<Document, Report> {
+    match examine(sources, options, book) {
+        (Some(document), report) if !report.has_errors() => Ok(document),
+        (_, report) => Err(report),
+    }
+}
+
+/// As [`read`], with the document of a faulty file too where its text could be read: [`Document::faults`] then says what
+/// else is wrong with it.
+#[must_use]
+pub fn examine(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> (Option<Document>, Report) {
     let mut texts = Sources::default();
     let mut problems = Vec::new();
     let mut trees = Vec::new();
@@ -90,7 +102,7 @@ pub fn read(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> Res
         Ok(name) => name,
         Err(bad) => {
             problems.push(Diagnostic::nowhere(bad.to_string()).help("name the project: [project] name = \"shop\""));
-            return Err(Report::new(problems, texts));
+            return (None, Report::new(problems, texts));
         }
     };
     let (recipes, recipe_names) = recipes(&tree, book);
@@ -107,6 +119,7 @@ pub fn read(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> Res
         warnings: Vec::new(),
     };
     document.check_files(&mut problems);
+    document.check_generated(&mut problems);
     if !broken {
         let services = project::assemble(&document, None, &mut texts, &mut problems);
         validate::services(&document, &services, &mut problems);
@@ -119,11 +132,8 @@ pub fn read(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> Res
         }
     }
     let report = Report::new(problems.clone(), texts);
-    if report.has_errors() {
-        return Err(report);
-    }
     document.warnings = problems;
-    Ok(document)
+    ((!broken).then_some(document), report)
 }
 
 fn line_of(sources: &Sources, diagnostic: &Diagnostic) -> Option<(u32, usize)> {
@@ -264,6 +274,7 @@ impl Document {
                 }
             }
         }
+        others.extend(self.generated_paths().and_then(|paths| paths.template));
         for list in [&mut env, &mut others] {
             let mut seen = BTreeSet::new();
             list.retain(|path| seen.insert(path.clone()));
@@ -343,6 +354,46 @@ impl Document {
         }
     }
 
+    /// Everything that is wrong: what [`examine`] found, and what is wrong with the values of a file whose shape or edges
+    /// are wrong already. What only follows from a fault that is named is left out.
+    #[must_use]
+    pub fn faults(&self, facts: &Facts, first: &Report) -> Report {
+        let mut sources = self.sources.clone();
+        let own = |d: &&Diagnostic| d.span.is_none_or(|span| self.sources.get(span.file).is_some());
+        let mut problems: Vec<Diagnostic> = first.diagnostics().iter().filter(own).cloned().collect();
+        if problems.len() > MANY {
+            return first.clone();
+        }
+        let services = project::assemble(self, Some(facts), &mut sources, &mut problems);
+        validate::services(self, &services, &mut problems);
+        self.check_required_files(facts, &mut problems);
+        let error = |d: &&Diagnostic| d.severity == Severity::Error;
+        let lines: BTreeSet<(u32, usize)> = problems.iter().filter(error).filter_map(|d| line_of(&sources, d)).collect();
+        // Whoever refers to a service that could not be understood is not at fault.
+        let unknown: Vec<String> = ["services", "tasks"]
+            .iter()
+            .filter_map(|section| get(&self.tree, section)?.table())
+            .flat_map(|table| table.keys())
+            .filter(|name| match services.get(*name) {
+                Some(service) => service.get("use").is_some() && service.recipe.is_none(),
+                None => true,
+            })
+            .map(|name| format!("${{{name}."))
+            .collect();
+        let resolver = Resolver::new(self, facts, services, sources);
+        // Its problems are what is asked for.
+        let _plan = lower::plan(&resolver);
+        let mut found = resolver.problems.into_inner();
+        let sources = resolver.sources.into_inner();
+        found.retain(|d| {
+            let Some((file, line)) = line_of(&sources, d) else { return true };
+            let text = sources.get(file).map_or("", |text| text.line(line).0);
+            !lines.contains(&(file, line)) && !unknown.iter().any(|reference| text.contains(reference))
+        });
+        problems.append(&mut found);
+        Report::new(problems, sources)
+    }
+
     /// Services with their layers and everything that values come from.
     pub(super) fn resolver<'a>(&'a self, facts: &'a Facts) -> Result<Resolver<'a>, Report> {
         let mut sources = self.sources.clone();
@@ -380,7 +431,7 @@ impl Document {
     }
 
     /// Resolves a path's placeholders from what is known already; `Err` is the one that is not.
-    fn early(&self, text: &str) -> Result<String, String> {
+    pub(super) fn early(&self, text: &str) -> Result<String, String> {
         let parts = template::parse(text, false).map_err(|bad| bad.written)?;
         let mut out = String::new();
         for part in parts {

@@ -30,16 +30,61 @@ pub(crate) struct Fault {
     pub minor: bool,
 }
 
+/// One variable of a template: what its line says, before any placeholder of it is filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    /// Where its line begins, `export` included, in bytes.
+    pub start: usize,
+    /// Where the next line begins: a quoted value may span several.
+    pub next: usize,
+    /// Where its name begins.
+    pub at: usize,
+    pub name: String,
+    /// Unquoted, escapes resolved; a dollar that was escaped is `$$`.
+    pub value: String,
+    /// It stood in single quotes: nothing in it is a placeholder.
+    pub literal: bool,
+}
+
 /// Reads a text. `environment` is asked first, as compose does.
 pub(crate) fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> (IndexMap<String, Variable>, Vec<Fault>) {
-    let mut reader = Reader { text, at: 0, found: IndexMap::new(), faults: Vec::new(), environment };
-    if text.starts_with('\u{feff}') {
-        reader.at = '\u{feff}'.len_utf8();
-    }
-    while reader.at < text.len() {
-        reader.line();
-    }
+    let mut reader = Reader { text, at: 0, found: IndexMap::new(), faults: Vec::new(), environment, entries: None };
+    reader.lines();
     (reader.found, reader.faults)
+}
+
+/// Reads a template: its variables in order, with their placeholders as they stand.
+pub(crate) fn entries(text: &str) -> (Vec<Entry>, Vec<Fault>) {
+    let nothing = |_: &str| None;
+    let entries = Some(Vec::new());
+    let mut reader = Reader { text, at: 0, found: IndexMap::new(), faults: Vec::new(), environment: &nothing, entries };
+    reader.lines();
+    (reader.entries.unwrap_or_default(), reader.faults)
+}
+
+/// A value as an env file takes it: bare where nothing in it could be misread; else in single quotes, as no reader expands
+/// those; in double quotes where those cannot hold it.
+#[must_use]
+pub fn quote(value: &str) -> String {
+    let plain = |char: char| char.is_ascii_alphanumeric() || "_-./:@%+,=?&".contains(char);
+    if value.chars().all(plain) {
+        return value.to_owned();
+    }
+    // A backslash before the closing quote would escape it.
+    if !value.contains(['\'', '\n', '\r']) && !value.ends_with('\\') {
+        return format!("'{value}'");
+    }
+    let mut out = String::from("\"");
+    for char in value.chars() {
+        match char {
+            '"' | '\\' | '$' => out.extend(['\\', char]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            char => out.push(char),
+        }
+    }
+    out.push('"');
+    out
 }
 
 struct Reader<'a> {
@@ -48,11 +93,21 @@ struct Reader<'a> {
     found: IndexMap<String, Variable>,
     faults: Vec<Fault>,
     environment: &'a dyn Fn(&str) -> Option<String>,
+    /// Of a template; then nothing is expanded.
+    entries: Option<Vec<Entry>>,
 }
 
 const HELP: &str = "write NAME=value, or # before a comment";
 
 impl Reader<'_> {
+    fn lines(&mut self) {
+        if self.text.starts_with('\u{feff}') {
+            self.at = '\u{feff}'.len_utf8();
+        }
+        while self.at < self.text.len() {
+            self.line();
+        }
+    }
     fn rest(&self) -> &str {
         &self.text[self.at..]
     }
@@ -102,17 +157,27 @@ impl Reader<'_> {
             Some('=' | ':') => {
                 self.at += length + 1;
                 self.skip_blanks();
+                let literal = self.rest().starts_with('\'');
                 if let Some(value) = self.value(name_at) {
+                    self.entry(start, name_at, &name, &value, literal);
                     self.found.insert(name, Variable { value, at: name_at, end: name_end });
                 }
             }
             // A name by itself is taken from the environment, where it is set.
             _ => {
+                self.skip_line();
+                self.entry(start, name_at, &name, &format!("${{{name}}}"), false);
                 if let Some(value) = (self.environment)(&name) {
                     self.found.insert(name, Variable { value, at: name_at, end: name_end });
                 }
-                self.skip_line();
             }
+        }
+    }
+
+    fn entry(&mut self, start: usize, at: usize, name: &str, value: &str, literal: bool) {
+        let next = self.at;
+        if let Some(entries) = &mut self.entries {
+            entries.push(Entry { start, next, at, name: name.to_owned(), value: value.to_owned(), literal });
         }
     }
 
@@ -183,7 +248,7 @@ impl Reader<'_> {
     }
 
     fn expand(&mut self, text: &str, name_at: usize) -> String {
-        if !text.contains('$') {
+        if !text.contains('$') || self.entries.is_some() {
             return text.to_owned();
         }
         match template::parse(text, true) {
@@ -364,6 +429,15 @@ mod tests {
         #[test]
         fn no_text_panics(text in "([A-Z=\"'$\\\\{}# \n:]|\\PC){0,60}") {
             let _ = parse(&text, &|_| None);
+        }
+
+        #[test]
+        fn what_is_quoted_is_read_back_as_it_was(value in "([#!$@%:'\"`\\\\ \n\r\t={}]|\\PC){0,30}") {
+            // Set variables change nothing either: what is quoted is never expanded.
+            let (found, faults) = parse(&format!("A={}\nB=1\n", quote(&value)), &|_| Some("x".to_owned()));
+            proptest::prop_assert!(faults.is_empty(), "{faults:?}");
+            proptest::prop_assert_eq!(&found["A"].value, &value);
+            proptest::prop_assert_eq!(&found["B"].value, "1");
         }
 
         #[test]

@@ -239,6 +239,11 @@ impl<'a> Resolver<'a> {
 
     pub(super) fn unset(&self, hole: &Hole, at: Span) -> Reported {
         let name = name_text(&hole.name);
+        let required = get(&self.document.tree, "project").and_then(Node::table).and_then(|project| get(project, "required"));
+        if required.is_some_and(|node| node.elements().iter().filter_map(Node::text).any(|one| one == name)) {
+            // All of those are told in one error.
+            return Reported;
+        }
         if let Name::Dotted(service, attribute) = &hole.name {
             let what = format!("`{service}` has no {attribute}");
             let help = match attribute.as_str() {
@@ -263,6 +268,11 @@ impl<'a> Resolver<'a> {
             format!("{}, or give a default: ${{{name}:-…}}", self.set_help(&name))
         };
         self.report(Diagnostic::error(at, format!("`{name}` is not set")).help(help))
+    }
+
+    /// What a placeholder outside every service names; `None`: nothing.
+    pub fn looked_up(&self, name: &Name, at: Span) -> Resolved<Option<String>> {
+        self.named(name, at, Scope::default())
     }
 
     fn named(&self, name: &Name, at: Span, scope: Scope<'_>) -> Resolved<Option<String>> {

@@ -26,12 +26,15 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
     let empty = Table::new();
     let section = |key: &str| get(&document.tree, key).and_then(Node::table).unwrap_or(&empty);
     let project = Reader { resolver, table: section("project"), scope: Scope::default() };
-    let mut failed = required(resolver, &project).is_err();
+    let mut failed = required(resolver).is_err();
     let timeout = project.duration("timeout").map(|value| value.unwrap_or(Duration::from_secs(600)));
     let tier_pause = project.duration("tier_pause").map(Option::unwrap_or_default);
     let mut masks = Masks::default();
     for value in resolver.facts.secrets.values() {
         masks.add(value);
+    }
+    for value in resolver.facts.keys.values() {
+        masks.add(value.trim_end_matches(['\n', '\r']));
     }
     let depths = depths(resolver);
     let mut services = BTreeMap::new();
@@ -47,13 +50,14 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
         let of = resolver.replicas(service);
         for replica in 1..=of {
             let depth = depths.get(&service.name).copied().unwrap_or(1);
+            // Before the rest: two services on one port are a fault whatever else is wrong with one of them.
+            claim_ports(resolver, service, &ServiceId::replica(&name, replica, of), replica, &mut taken);
             match lower_service(resolver, service, &name, replica, of, depth) {
                 Ok(spec) => {
                     masks.add_env(&spec.env);
                     if let Some(password) = spec.attributes.get("password") {
                         masks.add(password);
                     }
-                    claim_ports(resolver, service, &spec, &mut taken);
                     services.insert(spec.id.clone(), spec);
                 }
                 Err(Reported) => {
@@ -91,7 +95,10 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
 }
 
 /// `[project].required`: all missing names in one error.
-fn required(resolver: &Resolver<'_>, project: &Reader<'_, '_, '_>) -> Resolved<()> {
+pub(super) fn required(resolver: &Resolver<'_>) -> Resolved<()> {
+    let empty = Table::new();
+    let table = get(&resolver.document.tree, "project").and_then(Node::table).unwrap_or(&empty);
+    let project = Reader { resolver, table, scope: Scope::default() };
     let Some(node) = project.node("required") else { return Ok(()) };
     let mut missing = Vec::new();
     for name in node.elements().iter().filter_map(Node::text) {
@@ -206,20 +213,26 @@ fn check_service(resolver: &Resolver<'_>, service: &Service) {
 }
 
 /// Two services on one port.
-fn claim_ports(resolver: &Resolver<'_>, service: &Service, spec: &ServiceSpec, taken: &mut Vec<(String, u16, String, Span)>) {
-    if matches!(spec.launch, Launch::External { .. }) {
+fn claim_ports(
+    resolver: &Resolver<'_>,
+    service: &Service,
+    id: &ServiceId,
+    replica: u32,
+    taken: &mut Vec<(String, u16, String, Span)>,
+) {
+    if service.get("external").is_some() {
         return;
     }
+    let (Ok(ports), Ok(listens)) = (ports(resolver, service, replica), resolver.bind(service)) else { return };
     let any = |bind: &str| matches!(bind, "0.0.0.0" | "::" | "[::]" | "*" | "");
-    for (name, port) in &spec.ports {
+    for (name, port) in &ports {
         let fixed = matches!(resolver.port_spec(service, name), Ok(Some(PortSpec::Fixed(_))));
-        if *port == 0 || !(fixed || resolver.facts.ports.contains_key(&resolver.port_key(service, name, spec.replica))) {
+        if *port == 0 || !(fixed || resolver.facts.ports.contains_key(&resolver.port_key(service, name, replica))) {
             continue;
         }
         let span = resolver.port_node(service, name).map_or(service.key, |node| node.span);
-        let label = if name == "main" { spec.id.to_string() } else { format!("{} ({name})", spec.id) };
-        let clash =
-            taken.iter().find(|(bind, number, _, _)| number == port && (*bind == spec.bind || any(bind) || any(&spec.bind)));
+        let label = if name == "main" { id.to_string() } else { format!("{id} ({name})") };
+        let clash = taken.iter().find(|(bind, number, _, _)| number == port && (*bind == listens || any(bind) || any(&listens)));
         if let Some((_, _, other, other_span)) = clash {
             resolver.report(
                 Diagnostic::error(span, format!("port {port} is given to `{label}` and to `{other}`"))
@@ -227,7 +240,7 @@ fn claim_ports(resolver: &Resolver<'_>, service: &Service, spec: &ServiceSpec, t
                     .help("change one of them, or write port = \"auto\" for a free one"),
             );
         }
-        taken.push((spec.bind.clone(), *port, label, span));
+        taken.push((listens.clone(), *port, label, span));
     }
 }
 
@@ -274,12 +287,16 @@ fn lower_service(
     let volumes = keys.texts("volumes");
     let (ports, env) = env?;
     let inherited = environment::undeclared(resolver, service, replica, &env)?;
+    let missing = missing(resolver, &env, &inherited);
+    if replica == 1 {
+        check_urls(resolver, service)?;
+    }
     let data = service.data().and_then(|data| VolumeName::new(data).ok());
     let mut ready = ready?;
     if service.task {
         ready = None;
     }
-    Ok(ServiceSpec {
+    let spec = ServiceSpec {
         id: ServiceId::replica(name, replica, of),
         service: name.clone(),
         replica,
@@ -316,8 +333,48 @@ fn lower_service(
         description: description?,
         links: links?,
         task: task?,
-        missing: Vec::new(),
-    })
+        missing,
+    };
+    if spec.stop.check
+        && spec.stop_asks().is_none()
+        && let Some(node) = service.get("stop").and_then(Node::table).and_then(|table| get(table, "check"))
+    {
+        let message = format!("`stop.check` asks Postgres or Redis, and {} is known as neither", service.label());
+        resolver.report(
+            Diagnostic::warning(node.span, message)
+                .help("a probe says what it is: ready = { pg = true } or { redis = \"PING\" }"),
+        );
+    }
+    Ok(spec)
+}
+
+/// A variable that is called a URL and begins like one must be one: a client would only say that it cannot connect.
+fn check_urls(resolver: &Resolver<'_>, service: &Service) -> Resolved<()> {
+    let (declared, _) = resolver.declared(service, 1, 0)?;
+    for (name, (value, span)) in declared {
+        let upper = name.to_ascii_uppercase();
+        if !["URL", "URI", "DSN"].iter().any(|end| upper.ends_with(end)) {
+            continue;
+        }
+        let Err((fault, reason)) = super::url::check(&value) else { continue };
+        let message = format!("{name} is no URL: {reason}");
+        // The line of an env file is not shown: the rest of it may be a password.
+        let in_file = resolver.sources.borrow().get(span.file).is_some_and(|text| text.slice(span) == name);
+        let diagnostic = if in_file {
+            Diagnostic::nowhere(format!("{}: {message}", resolver.sources.borrow().origin(span)))
+        } else {
+            Diagnostic::error(resolver.locate(span, fault), message)
+        };
+        resolver.report(diagnostic.help("write SCHEME://USER:PASSWORD@HOST:PORT/PATH; `${SERVICE.url}` computes one"));
+    }
+    Ok(())
+}
+
+/// The variables of a service that hold the marker of `[config]` in the place of a key.
+fn missing(resolver: &Resolver<'_>, env: &BTreeMap<String, String>, inherited: &BTreeSet<String>) -> Vec<String> {
+    let Some(marker) = resolver.document.marker() else { return Vec::new() };
+    let holds = |(name, value): &(&String, &String)| !inherited.contains(*name) && value.contains(marker.as_str());
+    env.iter().filter(holds).map(|(name, _)| name.clone()).collect()
 }
 
 fn ports(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resolved<BTreeMap<String, u16>> {

@@ -13,7 +13,9 @@ mod command;
 mod diagnostic;
 mod document;
 mod dotenv;
+mod drift;
 mod environment;
+mod generated;
 mod interpolate;
 mod lower;
 mod merge;
@@ -39,8 +41,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 pub use diagnostic::Report;
-pub use document::{Document, read};
+pub use document::{Document, examine, read};
+pub use dotenv::quote;
+pub use drift::Drift;
 pub use environment::is_secret;
+pub use generated::{Generated, GeneratedPaths, STAMP, edits, is_untouched};
 
 use crate::model::Places;
 
@@ -94,6 +99,8 @@ pub struct Facts {
     /// Recipes given as files (`use = "./x.toml"`) and the templates of `render`: absolute path → text. A file that
     /// is not there is left out.
     pub recipe_files: BTreeMap<PathBuf, String>,
+    /// `[config].keys`: the files of that folder by name.
+    pub keys: BTreeMap<String, String>,
     /// Feeds jitter.
     pub seed: u64,
 }

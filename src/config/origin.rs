@@ -17,6 +17,7 @@ impl Document {
         let resolver = self.resolver(facts)?;
         let mut masks = Masks::default();
         facts.secrets.values().for_each(|value| masks.add(value));
+        facts.keys.values().for_each(|value| masks.add(value.trim_end_matches(['\n', '\r'])));
         let mut rows: Vec<(String, String, String)> = Vec::new();
         for (section, node) in &self.tree {
             if matches!(section.as_str(), "services" | "tasks" | "modes" | "defaults") {

@@ -317,9 +317,9 @@ fn edges(tree: &Table, out: &mut Vec<Diagnostic>) -> Vec<Edge> {
 
 fn condition(word: &str) -> Option<Condition> {
     Some(match word {
-        "started" => Condition::Started,
-        "healthy" => Condition::Healthy,
-        "completed" => Condition::Completed,
+        "started" | "service_started" => Condition::Started,
+        "healthy" | "service_healthy" => Condition::Healthy,
+        "completed" | "service_completed_successfully" => Condition::Completed,
         _ => return None,
     })
 }

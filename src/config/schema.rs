@@ -123,12 +123,16 @@ const fn later(places: &'static [Place], name: &'static str, shape: Shape, defau
     key
 }
 
+/// Ours, and those of compose files, whose tables are read one to one.
+const CONDITIONS: &[&str] =
+    &["started", "healthy", "completed", "service_started", "service_healthy", "service_completed_successfully"];
+
 /// Every key of the contract.
 pub const KEYS: &[Key] = &[
     // The file.
     key(&[P::Root], "project", Table(P::Project), "", "the stack as a whole"),
     key(&[P::Root], "env", VARIABLES, "", "variables for every service"),
-    later(&[P::Root], "config", Table(P::Config), "", "a generated env file"),
+    key(&[P::Root], "config", Table(P::Config), "", "a generated env file"),
     key(&[P::Root], "secrets", Table(P::Secrets), "", "secrets that are generated once and cached"),
     key(&[P::Root], "defaults", Table(P::Service), "", "any key of a service, for all of them"),
     key(&[P::Root], "tiers", Map(&Text), "", "labels of numbered tiers"),
@@ -192,7 +196,7 @@ pub const KEYS: &[Key] = &[
     key(SERVICE, "backoff", Table(P::Backoff), "", "the wait between quick crashes"),
     key(BOTH, "stop", Table(P::Stop), "", "how it is stopped"),
     key(BOTH, "limits", Table(P::Limits), "", "what it may use"),
-    later(BOTH, "reserve", Table(P::Reserve), "", "what is set aside for it"),
+    key(BOTH, "reserve", Table(P::Reserve), "", "what is set aside for it"),
     key(SERVICE, "replicas", Integer, "1", "copies"),
     key(BOTH, "profiles", TEXTS, "", "off unless one of these is asked for"),
     key(BOTH, "optional", Bool, "false", "its absence holds nobody up"),
@@ -246,19 +250,25 @@ pub const KEYS: &[Key] = &[
     key(&[P::Stop], "signal", Text, "TERM", "the first signal"),
     key(&[P::Stop], "grace", Duration, "10s", "until it is killed"),
     key(&[P::Stop], "command", COMMAND, "", "run before the signal"),
-    later(&[P::Stop], "check", Bool, "false", "ask the service whether now is a good moment"),
+    key(
+        &[P::Stop],
+        "check",
+        Bool,
+        "false",
+        "a stop by `down`, `stop` or `restart` waits, within the grace, until Postgres or Redis is in no backup, rewrite or transaction",
+    ),
     key(&[P::Stop], "to", Choice(&["leader", "all"]), "leader", "who gets the signal first"),
     key(&[P::Stop], "spare", TEXTS, "", "command names that may outlive it"),
     key(&[P::Stop], "then", Text, "", "a second, stronger signal before it is killed"),
-    later(&[P::Limits], "cpu", Number, "", "cores"),
-    later(&[P::Limits], "memory", Size, "", "memory"),
+    key(&[P::Limits], "cpu", Number, "", "cores, where the kernel has a cgroup v2 controller for them"),
+    key(&[P::Limits], "memory", Size, "", "memory of the whole tree, where the kernel has a cgroup v2 controller for it"),
     key(&[P::Limits], "nofile", Integer, "", "open files"),
     key(&[P::Reserve], "cpu", Number, "", "cores"),
     key(&[P::Reserve], "memory", Size, "", "memory"),
     key(&[P::Log], "format", Choice(&["text", "json"]), "text", "raw bytes, or an envelope per line"),
     key(&[P::Log], "max_size", Size, "10M", "a live file of this size is rotated"),
     key(&[P::Log], "max_files", Integer, "3", "files kept, the live one included"),
-    key(&[P::Dependency], "condition", Choice(&["started", "healthy", "completed"]), "by kind of target", "what must hold"),
+    key(&[P::Dependency], "condition", Choice(CONDITIONS), "by kind of target", "what must hold; compose's words will do"),
     key(&[P::Dependency], "required", Bool, "true", "hold us up when it cannot"),
     key(&[P::Dependency], "restart", Bool, "false", "restart us with it"),
     // [tasks.X]

@@ -43,6 +43,7 @@ fn facts() -> Facts {
         secrets: BTreeMap::from([("token".to_owned(), "s${X}$$1".to_owned())]),
         ports: BTreeMap::new(),
         recipe_files: BTreeMap::new(),
+        keys: BTreeMap::new(),
         seed: 7,
     }
 }

@@ -149,6 +149,31 @@ pub(crate) fn parse(text: &str) -> Result<Parts, String> {
     })
 }
 
+/// Looks at a text that is meant for a URL: only what begins like one and is none is refused, with the faulty stretch and
+/// the reason, neither of which is the password.
+pub(crate) fn check(text: &str) -> Result<(), (&str, String)> {
+    let scheme = text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))).unwrap_or(text.len());
+    let (name, rest) = text.split_at(scheme);
+    if name.is_empty() || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return Ok(());
+    }
+    if rest.starts_with("//") {
+        return Err((&text[..scheme + 2], format!("there is no `:` between `{name}` and `//`")));
+    }
+    let Some(rest) = rest.strip_prefix("://") else { return Ok(()) };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    // Several hosts, and an address in brackets, have colons of their own.
+    if host.contains([',', '[', '$', '{']) {
+        return Ok(());
+    }
+    match host.split_once(':') {
+        Some((_, port)) if port.is_empty() || port.parse::<u16>().is_ok() => Ok(()),
+        Some((_, port)) => Err((port, "what stands where the port should is no number up to 65535".to_owned())),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +205,31 @@ mod tests {
             let parts = parse(&build("postgres", Some(&user), Some(&password), "h", 1, None)).unwrap();
             proptest::prop_assert_eq!(parts.user, Some(user));
             proptest::prop_assert_eq!(parts.password, Some(password));
+        }
+    }
+
+    #[test]
+    fn what_begins_like_a_url_must_be_one() {
+        for good in [
+            "",
+            "/path",
+            "//host/x",
+            "x",
+            "localhost:8000",
+            "postgres://u:p@h:5432/d",
+            "postgres://u:p:q@h/d",
+            "sqlite:///x.db",
+            "jdbc:postgresql://h/d",
+            "mongodb://a:1,b:2/d",
+            "http://[::1]:80/",
+            "http://h:/",
+            "file:/x",
+            "http://h:${PORT}/",
+        ] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for (bad, fault) in [("postgres//x", "postgres//"), ("http://h:80a/x", "80a"), ("redis://:pw@h:99999/0", "99999")] {
+            assert_eq!(check(bad).map_err(|(fault, _)| fault), Err(fault), "{bad}");
         }
     }
 }

@@ -21,6 +21,14 @@ pub(crate) fn services(document: &Document, services: &Services, out: &mut Vec<D
             );
         }
     }
+    for name in document.options.scale.keys() {
+        let known = || services.values().filter(|service| !service.task).map(|service| service.name.as_str());
+        if !known().any(|service| service == name) {
+            out.push(
+                Diagnostic::nowhere(format!("there is no service `{name}` to scale")).maybe_help(suggest::help(name, known())),
+            );
+        }
+    }
     for service in services.values() {
         what_it_is(service, out);
         gateway(service, out);

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Launch, Plan, ServiceId, ServiceSpec};
+use crate::model::{Kind, Launch, Plan, ServiceId, ServiceSpec};
 
 use super::action::Change;
 use super::supervisor::Supervisor;
@@ -26,6 +26,18 @@ impl Supervisor {
                 _ => Change::Start,
             };
             changes.insert(id.clone(), change);
+        }
+        // Those that are restarted with what they need, as when the plan is taken over.
+        loop {
+            let restarts = |id: &ServiceId| matches!(changes.get(id), Some(Change::Restart(_)));
+            let with = self.units.iter().find(|(id, unit)| {
+                matches!(changes.get(*id), Some(Change::Keep))
+                    && unit.wanted
+                    && unit.spec.kind == Kind::Service
+                    && unit.spec.depends_on.iter().any(|edge| edge.restart && restarts(&edge.on))
+            });
+            let Some((id, _)) = with else { break };
+            changes.insert(id.clone(), Change::Restart("what it needs".to_owned()));
         }
         for id in self.units.keys().filter(|id| !new.services.contains_key(*id)) {
             changes.insert(id.clone(), Change::Stop);

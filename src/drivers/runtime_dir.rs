@@ -63,7 +63,7 @@ fn runtime_base(env: &BTreeMap<String, String>) -> PathBuf {
 /// `Config` when a folder cannot be made or written to, belongs to somebody else, or is open to others.
 pub fn prepare(places: &Places) -> Result<(), Failure> {
     let home = places.root.join(STATE);
-    let ephemeral = places.state.join(EPHEMERAL).exists();
+    let ephemeral = is_ephemeral(places);
     if !ephemeral {
         make_private(&home, "state")?;
         // The folder ignores itself, so that no project has to be told about it.
@@ -91,6 +91,12 @@ pub fn ephemeral(root: &Path, folder: &Path, env: &BTreeMap<String, String>) -> 
     make_private(folder, "state")?;
     write_once(&folder.join(EPHEMERAL), "")?;
     Ok(Places { root: root.to_path_buf(), state: folder.to_path_buf(), run: runtime_base(env).join(hash(folder)) })
+}
+
+/// Whether these are the folders of a run that is thrown away.
+#[must_use]
+pub fn is_ephemeral(places: &Places) -> bool {
+    places.state.join(EPHEMERAL).exists()
 }
 
 /// Every stack of this user that has a runtime folder, whether its supervisor lives or not.
@@ -219,6 +225,45 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         _ => {}
     }
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
+}
+
+/// An empty folder, 0700 and ours, in the place of whatever is there: what a user of an earlier run may have put into its
+/// own folder can lead no file of ours astray.
+///
+/// # Errors
+/// As the file system says.
+pub fn empty(folder: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Gives a service's folder below the runtime folder, with all that is in it, to the user that the service runs as. The
+/// two folders above it are opened to pass through and to nothing else: nobody can list them, and what lies in them is
+/// closed to others by its own mode.
+///
+/// # Errors
+/// As the file system says.
+pub fn hand_over(folder: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else {
+                std::os::unix::fs::lchown(entry.path(), Some(uid), Some(gid))?;
+            }
+        }
+        std::os::unix::fs::lchown(&next, Some(uid), Some(gid))?;
+    }
+    for above in folder.ancestors().skip(1).take(2) {
+        let mode = fs::metadata(above)?.permissions().mode();
+        fs::set_permissions(above, fs::Permissions::from_mode(mode | 0o011))?;
+    }
+    Ok(())
 }
 
 /// The first folder on the way to `path`, itself included where it is one, that this user cannot pass through. ACLs are not

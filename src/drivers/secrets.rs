@@ -17,6 +17,8 @@ use crate::model::{Failure, FailureKind};
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 /// Long enough for any key, short enough to hold in memory.
 const LARGEST: u64 = 64 * 1024;
+/// Random characters in the name of a value that does not count yet.
+const DRAFT: usize = 12;
 
 /// Reads the secret, or makes it. Two processes that race get one value.
 ///
@@ -39,6 +41,44 @@ pub fn read_or_create(dir: &Path, name: &str, length: usize) -> Result<String, F
     }
     publish(&folder, dir, name, &random(length.max(1))?)?;
     read_below(&folder, dir, name)?.ok_or_else(|| refused(&dir.join(name), "it vanished"))
+}
+
+/// Puts a new random value in the place of the secret, or makes the first one. `before` is called when the new value lies
+/// on the disk under a name of its own and before the one rename that makes it count: killed before, nothing has happened.
+///
+/// # Errors
+/// As [`read_or_create`], and what `before` says.
+pub fn renew(dir: &Path, name: &str, length: usize, before: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    // An unsafe folder or a value open to others is told here; an empty one may be renewed.
+    check_name(name)?;
+    if open_folder(dir)?.is_none() {
+        make_folder(dir)?;
+        let _kept_out_of_git = std::fs::write(dir.join(".gitignore"), "*\n");
+    }
+    let folder = open_folder(dir)?.ok_or_else(|| refused(dir, "it vanished"))?;
+    for stale in drafts(dir, name) {
+        // Left by one that was killed. Nobody counts on it.
+        let _gone = std::fs::remove_file(stale);
+    }
+    let draft = draft(&folder, &dir.join(name), name, &random(length.max(1))?)?;
+    let renamed = before().and_then(|()| {
+        rustix::fs::renameat(&folder, draft.as_str(), &folder, name).map_err(|error| refused(&dir.join(name), error))
+    });
+    if renamed.is_err() {
+        let _unused = rustix::fs::unlinkat(&folder, draft.as_str(), AtFlags::empty());
+    }
+    renamed?;
+    rustix::fs::fsync(&folder).map_err(|error| refused(dir, error))
+}
+
+/// Values that never came to count, left by runs that were killed.
+#[must_use]
+pub fn drafts(dir: &Path, name: &str) -> Vec<std::path::PathBuf> {
+    let start = format!(".{name}.");
+    let random = |end: &str| end.len() == DRAFT && end.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let ours = |file: &std::ffi::OsStr| file.to_str().and_then(|text| text.strip_prefix(&start)).is_some_and(random);
+    entries.filter(|entry| ours(&entry.file_name())).map(|entry| entry.path()).collect()
 }
 
 /// Reads the secret if it is there.
@@ -142,15 +182,26 @@ fn random(length: usize) -> Result<String, Failure> {
     Ok(value)
 }
 
-fn publish(folder: &OwnedFd, dir: &Path, name: &str, value: &str) -> Result<(), Failure> {
-    let path = dir.join(name);
-    let temporary = format!(".{name}.{}", random(12)?);
+/// Writes a value under a name of its own; whole and synced, or not there.
+fn draft(folder: &OwnedFd, path: &Path, name: &str, value: &str) -> Result<String, Failure> {
+    let temporary = format!(".{name}.{}", random(DRAFT)?);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder, temporary.as_str(), flags, Mode::from_raw_mode(0o600))
-        .map_err(|error| refused(&path, error))?;
+        .map_err(|error| refused(path, error))?;
     let mut file = File::from(file);
-    let written = file.write_all(value.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| refused(&path, error));
-    let linked = written.and_then(|()| match rustix::fs::linkat(folder, temporary.as_str(), folder, name, AtFlags::empty()) {
+    match file.write_all(value.as_bytes()).and_then(|()| file.sync_all()) {
+        Ok(()) => Ok(temporary),
+        Err(error) => {
+            let _half = rustix::fs::unlinkat(folder, temporary.as_str(), AtFlags::empty());
+            Err(refused(path, error))
+        }
+    }
+}
+
+fn publish(folder: &OwnedFd, dir: &Path, name: &str, value: &str) -> Result<(), Failure> {
+    let path = dir.join(name);
+    let temporary = draft(folder, &path, name, value)?;
+    let linked = Ok(()).and_then(|()| match rustix::fs::linkat(folder, temporary.as_str(), folder, name, AtFlags::empty()) {
         // Whoever lost the race reads what is there now.
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS) => {
@@ -230,6 +281,27 @@ mod tests {
         std::fs::write(dir.join("empty"), "").unwrap();
         std::fs::set_permissions(dir.join("empty"), std::fs::Permissions::from_mode(0o600)).unwrap();
         assert!(read_or_create(&dir, "empty", 8).is_err(), "an empty secret was made anew");
+    }
+
+    #[test]
+    fn a_renewal_that_does_not_come_to_its_end_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("s");
+        let old = read_or_create(&dir, "x", 24).unwrap();
+        let failed = renew(&dir, "x", 24, || Err(Failure::new(FailureKind::Config, "no")));
+        assert_eq!(failed.unwrap_err().reason, "no");
+        assert_eq!(read(&dir, "x").unwrap().as_ref(), Some(&old));
+        // Killed before the rename: the draft stays, does not count, and goes with the next one.
+        std::fs::write(dir.join(".x.abcdefghijkl"), "half").unwrap();
+        renew(&dir, "x", 24, || Ok(())).unwrap();
+        let new = read(&dir, "x").unwrap().unwrap();
+        assert!(new != old && new.len() == 24);
+        assert_eq!(drafts(&dir, "x"), Vec::<std::path::PathBuf>::new());
+        assert_eq!(std::fs::metadata(dir.join("x")).unwrap().permissions().mode() & 0o777, 0o600);
+        // What is lost is made anew as well.
+        std::fs::remove_file(dir.join("x")).unwrap();
+        renew(&dir, "x", 8, || Ok(())).unwrap();
+        assert_eq!(read(&dir, "x").unwrap().unwrap().len(), 8);
     }
 
     #[test]

@@ -25,8 +25,18 @@ pub struct Used {
 /// The memory of this machine in bytes, where it can be known.
 #[must_use]
 pub fn memory_total() -> Option<u64> {
+    memory("MemTotal:")
+}
+
+/// The memory that programs could still have without swapping, in bytes, where it can be known.
+#[must_use]
+pub fn memory_available() -> Option<u64> {
+    memory("MemAvailable:")
+}
+
+fn memory(field: &str) -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 

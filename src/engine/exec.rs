@@ -21,6 +21,7 @@ use crate::model::{Check, CommandLine, Failure, FailureKind, Launch, OnChange, S
 use crate::recipes;
 
 use super::live::Live;
+use super::moment;
 use super::run::{Engine, Inner};
 
 /// How many first lines of a service make its probe look again at once.
@@ -261,11 +262,12 @@ impl Engine {
                 let program = program.ok_or_else(|| Failure::new(FailureKind::Internal, "the command was not looked up"))?;
                 let mut env = spec.env.clone();
                 env.extend(command.env.clone());
-                self.write_files(
-                    &spec,
-                    spec.render.iter().map(|(name, text)| (self.places.service_run(id).join(name), text.clone())),
-                )?;
                 let run_as = run_as(&spec)?;
+                let rendered = spec.render.iter().map(|(name, text)| (self.places.service_run(id).join(name), text.clone()));
+                if !spec.render.is_empty() || notify_check(&spec) {
+                    self.own_folder(id)?;
+                }
+                self.write_files(&spec, rendered)?;
                 self.launch(&spec, generation, program, command.argv.clone(), env, spec.dir.clone(), run_as)
             }
             Launch::Recipe(recipe) => {
@@ -279,10 +281,22 @@ impl Engine {
                 let mut env = spec.env.clone();
                 env.extend(invocation.env);
                 let rendered = spec.render.iter().map(|(name, text)| (self.places.service_run(id).join(name), text.clone()));
+                if invocation.dir == self.places.service_run(id) || notify_check(&spec) {
+                    self.own_folder(id)?;
+                }
                 self.write_files(&spec, rendered.chain(invocation.files))?;
                 self.launch(&spec, generation, invocation.program, invocation.argv, env, invocation.dir, invocation.run_as)
             }
         }
+    }
+
+    /// A fresh folder for what is rendered and for sockets.
+    fn own_folder(&self, id: &ServiceId) -> Result<(), Failure> {
+        let folder = self.places.service_run(id);
+        runtime_dir::empty(&folder).map_err(|error| {
+            Failure::new(FailureKind::Config, format!("{} cannot be made: {error}", folder.display()))
+                .help("check that the runtime folder is there and writable")
+        })
     }
 
     fn write_files(&self, spec: &ServiceSpec, files: impl Iterator<Item = (std::path::PathBuf, String)>) -> Result<(), Failure> {
@@ -321,7 +335,19 @@ impl Engine {
                 live.notify = Some(socket);
             }
         }
-        can_reach(spec, &run_as, &[&program, &dir])?;
+        let own = self.places.service_run(&spec.id);
+        let mut reached = vec![program.as_path(), dir.as_path()];
+        if let RunAs::User { uid, gid, .. } = &run_as
+            && own.is_dir()
+            && matches!(spec.launch, Launch::Run(_))
+        {
+            runtime_dir::hand_over(&own, *uid, *gid).map_err(|error| {
+                Failure::new(FailureKind::Config, format!("{} cannot be given to its user: {error}", own.display()))
+                    .help("start devrun with another XDG_RUNTIME_DIR")
+            })?;
+            reached.push(&own);
+        }
+        can_reach(spec, &run_as, &reached)?;
         at_home(spec, &run_as, &mut env);
         let process = self.keeper.next_process();
         let order = StopOrder {
@@ -343,6 +369,8 @@ impl Engine {
             dir,
             run_as,
             nofile: spec.limits.nofile,
+            cpu: spec.limits.cpu,
+            memory: spec.limits.memory.map(|size| size.0),
             umask: None,
             tty: spec.tty,
             lock: self.places.alive_lock(&spec.id),
@@ -359,7 +387,7 @@ impl Engine {
     }
 
     fn notify_socket(&self, id: &ServiceId) -> std::path::PathBuf {
-        self.places.run.join(format!("{id}.notify"))
+        self.places.service_run(id).join("notify")
     }
 
     fn start_work(&mut self, spec: &ServiceSpec, generation: Generation) -> Result<(), Failure> {
@@ -497,26 +525,25 @@ impl Engine {
         live.stop_asked.get_or_insert(now);
         let (process, pid, spec) = (live.process, live.pid, live.spec.clone());
         let Some(process) = process else { return self.end_virtual(id, generation) };
-        if let Some((spec, command)) = spec.as_ref().and_then(|spec| spec.stop.command.as_ref().map(|command| (spec, command)))
-            && pid.is_some()
-        {
-            let runner = self.runner(spec, generation, false);
+        if let Some(spec) = spec.filter(|spec| pid.is_some() && (spec.stop.check || spec.stop.command.is_some())) {
+            let runner = self.runner(&spec, generation, false);
             let (inner, name) = (self.inner.clone(), id.clone());
-            let request = request(spec, command, Role::StopCommand, spec.stop.grace);
+            let grace = self.hurry.map_or(spec.stop.grace, |limit| spec.stop.grace.min(limit));
             tokio::spawn(async move {
-                match request {
-                    Ok(request) => {
-                        if let Err(failure) = runner.run(request).await {
-                            let _ended =
-                                inner.send(Inner::Said(name.clone(), format!("the stop command could not be run: {failure}")));
-                        }
-                    }
-                    Err(failure) => {
-                        let _ended =
-                            inner.send(Inner::Said(name.clone(), format!("the stop command could not be run: {failure}")));
+                let say = |text: String| drop(inner.send(Inner::Said(name.clone(), text)));
+                if spec.stop.check {
+                    moment::good(&spec, grace, &say).await;
+                }
+                if let Some(command) = &spec.stop.command {
+                    let ran = match request(&spec, command, Role::StopCommand, spec.stop.grace) {
+                        Ok(request) => runner.run(request).await.map(drop),
+                        Err(failure) => Err(failure),
+                    };
+                    if let Err(failure) = ran {
+                        say(format!("the stop command could not be run: {failure}"));
                     }
                 }
-                let _ended = inner.send(Inner::StopCommandDone(name, generation));
+                let _ended = inner.send(Inner::StopCommandDone(name.clone(), generation));
             });
             return;
         }

@@ -5,6 +5,7 @@ pub mod exec;
 pub mod feed;
 pub mod live;
 pub mod memory;
+mod moment;
 pub mod run;
 pub mod stamp;
 pub mod takeover;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -124,6 +124,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// What could not be ended: pid and command.
     pub survivors: Vec<(i32, String)>,
+    /// The folders of scratch volumes, which end with the run.
+    pub scratch: Vec<std::path::PathBuf>,
 }
 
 /// News from tasks that the engine started.
@@ -159,6 +161,8 @@ pub struct Engine {
     pub(super) watcher: Option<crate::drivers::watch::Watcher>,
     /// Services whose `build` is run before their next start.
     pub(super) to_build: BTreeSet<ServiceId>,
+    /// `down -t`: no grace is longer.
+    pub(super) hurry: Option<Duration>,
     remembered: BTreeSet<ServiceId>,
     events: EventLog,
     viewers: Vec<mpsc::Sender<Arc<FeedItem>>>,
@@ -205,6 +209,7 @@ impl Engine {
             answers,
             watcher: None,
             to_build: BTreeSet::new(),
+            hurry: None,
             remembered,
             events,
             viewers: Vec::new(),
@@ -330,6 +335,9 @@ impl Engine {
                 {
                     let built = self.plan.services.values().filter(|spec| spec.build.is_some());
                     self.to_build.extend(built.map(|spec| spec.id.clone()));
+                }
+                if let Command::Down { grace_ms: Some(limit) } = command {
+                    self.hurry = Some(Duration::from_millis(limit));
                 }
                 self.publish(FeedItem::Accepted { token });
                 self.queue.push_back(Event::Command(command));
@@ -620,7 +628,7 @@ impl Engine {
         snapshot.supervisor_pid = None;
         let _shown_only = memory::save_snapshot(&self.places, &snapshot);
         self.publish(FeedItem::Finished(outcome.clone()));
-        Ended { outcome, survivors }
+        Ended { outcome, survivors, scratch: self.plan.scratch() }
     }
 
     fn status(&self) -> Status {

@@ -77,6 +77,12 @@ pub struct SpawnSpec {
     pub run_as: RunAs,
     /// RLIMIT_NOFILE, soft and hard as far as allowed.
     pub nofile: Option<u64>,
+    /// Cores for the whole tree, where its cgroup can limit them.
+    #[serde(default)]
+    pub cpu: Option<f64>,
+    /// Bytes of memory for the whole tree, where its cgroup can limit it.
+    #[serde(default)]
+    pub memory: Option<u64>,
     /// Umask; absent: inherited.
     pub umask: Option<u32>,
     /// A terminal of its own in the place of the log pipes.

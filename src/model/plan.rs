@@ -73,6 +73,12 @@ impl Plan {
     pub fn ids_of<'a>(&'a self, name: &'a ServiceName) -> impl Iterator<Item = &'a ServiceId> {
         self.services.values().filter(move |spec| spec.service == *name).map(|spec| &spec.id)
     }
+    /// The folders of the scratch volumes that are ours to empty: one that the procfile has placed is not.
+    #[must_use]
+    pub fn scratch(&self) -> Vec<PathBuf> {
+        let scratch = self.volumes.values().filter(|volume| volume.class == VolumeClass::Scratch && !volume.placed);
+        scratch.map(|volume| volume.path.clone()).collect()
+    }
     /// Resolves what a person typed: a service's name, or the id of one copy.
     #[must_use]
     pub fn lookup(&self, text: &str) -> Vec<ServiceId> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::bytes::ByteSize;
 use super::name::{ServiceId, ServiceName, VolumeName};
 use super::policy::{Backoff, RestartPolicy, StopSpec};
-use super::ready::ReadySpec;
+use super::ready::{Check, ReadySpec};
 use super::recipe::RecipeUse;
 use super::task::TaskSpec;
 
@@ -129,6 +129,15 @@ pub enum OnUnhealthy {
     Restart,
     /// Stop it.
     Stop,
+}
+
+/// A server that can be asked whether a stop would cut something short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// Postgres.
+    Postgres,
+    /// Redis or Valkey.
+    Redis,
 }
 
 /// One copy of a service, or a task.
@@ -260,6 +269,23 @@ impl ServiceSpec {
     #[must_use]
     pub fn shown_tier(&self) -> u32 {
         self.tier.unwrap_or(self.depth)
+    }
+    /// Whom `stop.check` asks: a server known by its recipe, or by the kind of its probe.
+    #[must_use]
+    pub fn stop_asks(&self) -> Option<Server> {
+        if let Launch::Recipe(recipe) = &self.launch {
+            match recipe.recipe.name.as_str() {
+                "postgres" => return Some(Server::Postgres),
+                "redis" | "valkey" => return Some(Server::Redis),
+                _ => {}
+            }
+        }
+        let checks = self.ready.as_ref().map(|ready| ready.checks.as_slice()).unwrap_or_default();
+        checks.iter().find_map(|check| match check {
+            Check::Pg { .. } | Check::Sql { .. } => Some(Server::Postgres),
+            Check::Redis { .. } => Some(Server::Redis),
+            _ => None,
+        })
     }
     /// The main port.
     #[must_use]

@@ -29,8 +29,8 @@ pub fn check_secrets(plan: &Plan, missing: &BTreeMap<String, String>, dir: &Path
                 format!("{} is gone or empty, and the data in volume {} was made with it", file.display(), volume.name),
             )
             .help(format!(
-                "put the file back; or write a new password into it (mode 600) and set it through the private socket: \
-                 ALTER ROLE … PASSWORD; or start over without the data: devrun clean --only {}",
+                "put the file back; or have a new password set through the server's private socket at the next start: \
+                 devrun secret rotate {name} (to start over without the data: devrun clean --only {})",
                 volume.name
             )));
         }

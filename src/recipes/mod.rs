@@ -5,6 +5,7 @@
 //! `postgres` and `mariadb` make a cluster and its first database in a stage, `neo4j` builds the line of Java. `sql`,
 //! `cypher`, `s3` and `rest` do the work of tasks against servers that run. Owns no policy: when anything here is called, and what a failure leads to, is the engine's business.
 
+mod adopt;
 mod bolt;
 mod book;
 mod check;
@@ -31,10 +32,14 @@ use std::time::Duration;
 
 use crate::drivers::fetch::Located;
 use crate::drivers::init::Sentinel;
+use crate::drivers::probe;
 use crate::drivers::process::Runner;
 use crate::model::keeper::RunAs;
+use crate::model::ready::Endpoint;
+use crate::model::service::Server;
 use crate::model::{Failure, FailureKind, Places, RecipeUse, ServiceSpec, VolumeSpec, Work};
 
+pub use adopt::adopt;
 pub use book::Book;
 pub use check::check_secrets;
 pub use cypher::{Rows, ask as ask_cypher};
@@ -102,6 +107,12 @@ pub enum Booted {
         /// Its steps in order.
         steps: Vec<(&'static str, Duration)>,
     },
+}
+
+/// Whether a server's password can be changed on data that was made with another one.
+#[must_use]
+pub fn can_renew_password(recipe: &str) -> bool {
+    recipe == "postgres"
 }
 
 /// The engine's own folder in a volume: the sentinel lies beside it, as some engines demand an empty folder and others
@@ -176,6 +187,24 @@ fn check_age(context: &Context<'_>, sentinel: &Sentinel, volume: &VolumeSpec) ->
         )
         .help(format!("use = \"{name}@{then}\"; or start over without the data: devrun clean --only {}", volume.name))),
         _ => Ok(()),
+    }
+}
+
+/// `stop.check`: what a stop would cut short now, in words; `None` when it is a good moment.
+///
+/// # Errors
+/// `Task` when it cannot be asked, which is no reason to keep a broken server running.
+pub async fn busy(spec: &ServiceSpec) -> Result<Option<String>, Failure> {
+    let attribute = |name: &str| spec.attributes.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    match spec.stop_asks() {
+        Some(Server::Postgres) => sql::busy(spec).await,
+        Some(Server::Redis) => {
+            let port = spec.port().ok_or_else(|| Failure::new(FailureKind::Task, "it has no port"))?;
+            let at = Endpoint { host: spec.bind.clone(), port };
+            let answer = probe::redis_busy(&at, attribute("user"), attribute("password")).await;
+            answer.map_err(|miss| Failure::new(FailureKind::Task, miss.answer))
+        }
+        None => Ok(None),
     }
 }
 

@@ -158,6 +158,39 @@ pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf], text: Option<&str>
     Ok(())
 }
 
+/// What a stop would cut short: transactions of others, and base backups.
+///
+/// # Errors
+/// `Task` when it cannot be asked.
+#[cfg(feature = "postgres")]
+pub(super) async fn busy(on: &ServiceSpec) -> Result<Option<String>, Failure> {
+    let target = target(on)?;
+    let session = Session::open(&target, None).await.map_err(|error| session_failure(&target, &error))?;
+    let backups = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND query ILIKE 'BASE_BACKUP%'";
+    let transactions = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
+                        AND xact_start IS NOT NULL AND pid <> pg_backend_pid()";
+    let found = async {
+        Ok(match (session.number(backups).await?, session.number(transactions).await?) {
+            (0, 0) => None,
+            (0, 1) => Some("a transaction is open".to_owned()),
+            (0, many) => Some(format!("{many} transactions are open")),
+            _ => Some("a base backup is made".to_owned()),
+        })
+    };
+    let found = found.await;
+    session.close().await;
+    found
+}
+
+/// Without the feature there is no driver.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "postgres"))]
+pub(super) async fn busy(_on: &ServiceSpec) -> Result<Option<String>, Failure> {
+    Err(Failure::new(FailureKind::Task, "this devrun was built without the feature `postgres`"))
+}
+
 #[cfg(feature = "postgres")]
 fn session_failure(target: &Target, error: &tokio_postgres::Error) -> Failure {
     let refused = error.code().is_some_and(|code| code.code().starts_with("28"));
@@ -279,6 +312,13 @@ mod with_driver {
         /// The rows alone.
         pub(crate) async fn texts(&self, statement: &str) -> Result<Vec<Vec<Option<String>>>, Failure> {
             Ok(self.table(statement).await?.rows)
+        }
+
+        /// The one number that a query of ours gives.
+        pub(crate) async fn number(&self, query: &str) -> Result<i64, Failure> {
+            let row = self.client.query_one(query, &[]).await;
+            let number = row.and_then(|row| row.try_get::<_, i64>(0));
+            number.map_err(|error| Failure::new(FailureKind::Task, words(&error)))
         }
 
         /// A script, each statement a message of its own.

@@ -35,6 +35,16 @@ pub struct LogView {
 
 const COLORS: &[&str] = &["36", "33", "32", "35", "34", "96", "93", "92", "95", "94"];
 
+/// A line of `logs --json`: the keys are the contract, and so is their order.
+#[derive(serde::Serialize)]
+struct JsonLine<'a> {
+    ts: &'a str,
+    service: &'a str,
+    replica: u32,
+    stream: &'a str,
+    line: &'a str,
+}
+
 impl LogView {
     /// For these services; their names give the width of the prefix.
     #[must_use]
@@ -99,11 +109,10 @@ impl LogView {
                 Some((service, rest)) => (service, rest.split('/').next().unwrap_or(rest).parse::<u32>().unwrap_or(1)),
                 None => (id.as_str(), 1),
             };
-            let value = serde_json::json!({
-                "ts": of_micros(micros), "service": service, "replica": replica, "stream": stream.as_str(),
-                "line": String::from_utf8_lossy(line),
-            });
-            self.buffer.extend_from_slice(value.to_string().as_bytes());
+            let (ts, stream, line) = (of_micros(micros), stream.as_str(), String::from_utf8_lossy(line));
+            let line = JsonLine { ts: &ts, service, replica, stream, line: &line };
+            // Text and a number: it cannot fail.
+            self.buffer.extend_from_slice(&serde_json::to_vec(&line).unwrap_or_default());
             return;
         }
         if !continues {

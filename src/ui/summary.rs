@@ -13,11 +13,11 @@ use super::term::{paint, safe};
 
 /// The table of addresses, with descriptions and links.
 #[must_use]
-pub fn urls(plan: &Plan, snapshot: &Snapshot) -> String {
+pub fn urls(plan: &Plan, snapshot: &Snapshot, private: impl Fn(&str) -> bool) -> String {
     let mut rows = Vec::new();
     for service in &snapshot.services {
         let Some(url) = &service.url else { continue };
-        if service.state != State::Running {
+        if service.state != State::Running || private(&service.service) {
             continue;
         }
         let spec = plan.services.values().find(|spec| spec.id.as_str() == service.name);

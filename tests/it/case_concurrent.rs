@@ -107,6 +107,7 @@ fn c05_a_folder_that_takes_nothing_is_told_before_any_spawn() {
     }
 }
 
+/// Shows: devrun --state-dir.
 #[test]
 fn c05_a_state_folder_that_others_can_write_is_refused() {
     let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");

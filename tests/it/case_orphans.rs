@@ -249,6 +249,7 @@ fn o11_zombies_of_a_service_are_reaped() {
     project.nothing_left();
 }
 
+/// Shows: exit 125.
 #[test]
 fn a_panic_of_the_engine_leaves_nothing_and_tells_no_secret() {
     let secret = "s3cr3t-in-a-panic";

@@ -128,6 +128,7 @@ fn r04_rollback_leaves_nothing_and_names_the_cause() {
     }
 }
 
+/// Shows: dependency.condition, dependency.restart.
 #[test]
 fn r05_a_crash_leaves_dependents_alone_and_a_restart_takes_those_along_whose_edge_says_so() {
     let project = Project::new().procfile(

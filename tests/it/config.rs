@@ -57,6 +57,7 @@ pub fn facts(shell: &[(&str, &str)]) -> Facts {
         secrets: BTreeMap::new(),
         ports: BTreeMap::new(),
         recipe_files: BTreeMap::new(),
+        keys: BTreeMap::new(),
         seed: 1,
     }
 }

@@ -125,6 +125,7 @@ fn the_plan_of_a_thousand_services_fits_a_line_four_times() {
                 secrets: BTreeMap::new(),
                 ports: BTreeMap::new(),
                 recipe_files: BTreeMap::new(),
+                keys: BTreeMap::new(),
                 seed: 1,
             })
             .map(|wants| {
@@ -137,6 +138,7 @@ fn the_plan_of_a_thousand_services_fits_a_line_four_times() {
             })
             .unwrap_or_default(),
         recipe_files: BTreeMap::new(),
+        keys: BTreeMap::new(),
         seed: 1,
     };
     let (plan, _) = document.lower(&facts).unwrap_or_else(|report| panic!("{}", report.render(false)));

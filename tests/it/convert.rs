@@ -308,6 +308,7 @@ fn up_in_a_folder_with_only_a_compose_file() {
     project.nothing_left();
 }
 
+/// Shows: import, export.
 #[test]
 fn import_writes_keeps_and_replaces() {
     let project = Project::new();
@@ -332,6 +333,7 @@ fn a_procfile_is_written_out() {
     project.run(&["check"]).code(0);
 }
 
+/// Shows: init.
 #[test]
 fn init_looks_around_and_passes_check() {
     let table: &[(&str, &str, &str)] = &[

@@ -13,6 +13,7 @@ fn last_line(outcome: &Outcome, parts: &[&str]) {
     }
 }
 
+/// Shows: exit 1, ps --check.
 #[test]
 fn a_failed_start_tells_the_whole_story() {
     let project = Project::new().procfile(
@@ -65,6 +66,7 @@ fn exit_3_not_ready_in_time() {
     last_line(&up, &["not ready in time", "never"]);
 }
 
+/// Shows: up --rollback.
 #[test]
 fn exit_3_with_rollback_leaves_nothing() {
     let project = Project::new().procfile(
@@ -129,6 +131,7 @@ fn exit_6_where_nothing_runs() {
     last_line(&stop, &["not running"]);
 }
 
+/// Shows: service.depends_on.
 #[test]
 fn exit_7_a_missing_binary_is_told_before_anything_starts() {
     let project = Project::new().procfile(
@@ -235,6 +238,7 @@ fn a_verb_that_is_not_built_yet_says_so_and_runs_nothing() {
     assert!(!project.path("ran").exists());
 }
 
+/// Shows: check.
 #[test]
 fn checking_runs_nothing() {
     let project = Project::new().procfile("[services.a]\nrun = \"touch ran\"\nready = { cmd = \"touch probed\" }\n");
@@ -246,6 +250,7 @@ fn checking_runs_nothing() {
     assert!(!project.path("ran").exists() && !project.path("probed").exists());
 }
 
+/// Shows: config --reveal.
 #[test]
 fn secrets_are_masked_in_what_config_prints() {
     if !is_built("config") {
@@ -337,6 +342,7 @@ fn a_stop_during_the_wait_before_a_restart_wins() {
     assert_eq!(project.read("starts"), "start\n");
 }
 
+/// Shows: up --exit-code-from.
 #[test]
 fn exit_code_from_hands_on_the_childs_code() {
     let project =
@@ -345,6 +351,7 @@ fn exit_code_from_hands_on_the_childs_code() {
     project.nothing_left();
 }
 
+/// Shows: exit 127.
 #[test]
 fn run_passes_the_commands_code_and_tears_down() {
     if !is_built("run") {

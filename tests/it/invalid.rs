@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use devrun::config::{Options, read};
+use devrun::config::{Options, examine};
 
 use crate::config::{TestBook, choose, expect, facts, source};
 
@@ -28,12 +28,13 @@ fn shown(text: &str) -> Option<String> {
         .recipe_files
         .insert("/project/wrong.toml".into(), "name = \"x\"\nsummary = \"y\"\n[service]\nredy = false\n".to_owned());
     facts.recipe_files.insert("/project/page.in".into(), "line one\nport ${nobody.port}\n".to_owned());
-    let document = match read(&[source("procfile.toml", text)], &Options::default(), &TestBook::new()) {
-        Ok(document) => document,
-        Err(report) => return Some(report.render(false)),
+    let document = match examine(&[source("procfile.toml", text)], &Options::default(), &TestBook::new()) {
+        (Some(document), report) if !report.has_errors() => document,
+        (Some(document), report) => return Some(document.faults(&facts, &report).render(false)),
+        (None, report) => return Some(report.render(false)),
     };
     if let Err(report) = choose(&document, &mut facts) {
-        return Some(report.render(false));
+        return Some(document.faults(&facts, &report).render(false));
     }
     document.lower(&facts).err().map(|report| report.render(false))
 }

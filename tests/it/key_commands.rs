@@ -19,6 +19,7 @@ fn has(text: &str, line: &str) -> bool {
     text.lines().any(|one| one == line)
 }
 
+/// Shows: limits.nofile, service.limits.
 #[test]
 fn limits_nofile_is_what_the_process_gets() {
     let project = Project::new().procfile(
@@ -39,6 +40,7 @@ fn umask_is_the_callers() {
     assert_eq!(Mode::from_bits_truncate(u32::from_str_radix(wrote(&project, "mask").trim(), 8).expect("octal")).bits(), 0o027);
 }
 
+/// Shows: service.user_id.
 #[test]
 fn user_id_runs_as_another_user() {
     if !is_root() {
@@ -57,6 +59,52 @@ fn user_id_runs_as_another_user() {
     let home = nix::unistd::User::from_name("nobody").expect("users can be looked up").expect("there is nobody").dir;
     eventually("three lines", PATIENCE, || (project.read("out/who").lines().count() == 3).then_some(()));
     assert_eq!(project.read("out/who"), format!("nobody\nnogroup\n{}\n", home.display()));
+}
+
+/// What is rendered for a service and the socket it notifies on are its user's, and nobody else's.
+#[test]
+fn user_id_reaches_what_is_rendered_and_its_notify_socket() {
+    if !is_root() {
+        return;
+    }
+    let project = Project::new().procfile(
+        r#"
+        [services.a]
+        run = ["python3", "a.py", "${dir.run}/conf/a.conf"]
+        user_id = "nobody"
+        ready = { notify = true }
+        render = { "a.in" = "conf/a.conf" }
+        [services.other]
+        run = "sleep 1000"
+        render = { "a.in" = "a.conf" }
+        "#,
+    );
+    project.write("a.in", "for ${DEVRUN_SERVICE}\n");
+    project.write(
+        "a.py",
+        "import os, socket, sys, time\nassert open(sys.argv[1]).read() == 'for a\\n' and os.getuid() != 0\n\
+         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])\ntime.sleep(1000)\n",
+    );
+    // The runtime folder lies in one of root's own: that is said, with the folder's name.
+    project.run(&["up", "-d"]).code(2).says("nobody cannot pass through").says("/run");
+    project.run(&["down"]).code(0);
+    let open = fs::Permissions::from_mode(0o711);
+    fs::set_permissions(project.root().join("run"), open).expect("our own folder");
+    for _ in 0..2 {
+        project.run(&["up", "-d"]).code(0);
+        assert_eq!(project.service("a")["health"], "healthy");
+        project.run(&["restart", "a"]).code(0);
+        assert_eq!(project.service("a")["health"], "healthy");
+        // The other services stay closed to it.
+        let base = project.root().join("run/devrun");
+        let hidden = format!("cat {0}/*/other/a.conf || ls {0}", base.display());
+        let looked = std::process::Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "sh", "-c", &hidden])
+            .output()
+            .expect("setpriv runs");
+        assert!(!looked.status.success(), "{looked:?}");
+        project.run(&["down"]).code(0);
+    }
 }
 
 #[test]
@@ -83,6 +131,8 @@ fn user_id_names_the_folder_that_cannot_be_passed() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: service.pass_env, service.env, service.ports, PORT of a child, PYTHONUNBUFFERED of a child, DEVRUN_SERVICE of a
+/// child, DEVRUN_REPLICA of a child, DEVRUN_INSTANCE of a child, DEVRUN_RUN_ID of a child.
 #[test]
 fn pass_env_and_inherited_environment() {
     let project = Project::new()
@@ -126,6 +176,7 @@ fn pass_env_and_inherited_environment() {
     assert!(!none.contains("AWS_") && !none.contains("EDITOR=") && has(&none, "PYTHONUNBUFFERED=0"), "{none}");
 }
 
+/// Shows: service.env_file, service.env_from, project.env_file, envfile.path, envfile.required, file.env, project.required.
 #[test]
 fn env_file_and_env_from_in_their_order() {
     let project = Project::new().procfile(
@@ -183,6 +234,7 @@ fn a_second_up_restart_and_start_use_the_environment_of_who_asks() {
     assert_eq!(project.service("other")["pid"], other);
 }
 
+/// Shows: service.shell, service.run.
 #[test]
 fn shell_words_and_placeholders_stay_whole() {
     let project = Project::new().env("SECRET", "a b \"c\" $HOME `id` #x 'y' \\ *").procfile(
@@ -207,6 +259,7 @@ fn shell_words_and_placeholders_stay_whole() {
     assert_eq!(wrote(&project, "listed"), format!("<{secret}><$SECRET>\n"), "a list leaves $NAME alone");
 }
 
+/// Shows: service.pre_start.
 #[test]
 fn pre_start_runs_before_every_start_in_the_same_environment() {
     let project = Project::new().procfile(
@@ -237,6 +290,7 @@ fn pre_start_runs_before_every_start_in_the_same_environment() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: service.replicas.
 #[test]
 fn replicas_have_their_own_name_port_log_and_number() {
     let project = Project::new().procfile(
@@ -271,6 +325,7 @@ fn replicas_have_their_own_name_port_log_and_number() {
     assert_eq!(project.service("worker.3")["state"], "running");
 }
 
+/// Shows: service.render.
 #[test]
 fn render_fills_templates_in() {
     let project = Project::new().procfile(

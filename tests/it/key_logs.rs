@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{PATIENCE, Project, eventually};
 
+/// Shows: service.log, log.format.
 #[test]
 fn log_format_json_keeps_envelopes_and_logs_reads_them() {
     let project = Project::new().procfile(
@@ -40,6 +41,7 @@ fn log_format_json_keeps_envelopes_and_logs_reads_them() {
     assert!(json.iter().any(|line| line["line"] == "out" && line["stream"] == "stdout"), "{json:#?}");
 }
 
+/// Shows: log.max_size, log.max_files.
 #[test]
 fn log_max_size_and_max_files_bound_what_is_kept() {
     let project = Project::new().procfile(
@@ -62,6 +64,7 @@ fn log_max_size_and_max_files_bound_what_is_kept() {
     assert!(logs.iter().all(|(_, size)| *size < 300 * 1024), "{logs:?}");
 }
 
+/// Shows: service.log_files.
 #[test]
 fn log_files_are_followed_and_shown_by_name() {
     let project = Project::new().procfile(
@@ -89,6 +92,7 @@ fn log_files_are_followed_and_shown_by_name() {
     project.nothing_left();
 }
 
+/// Shows: logs, logs --since, logs --until, logs --grep, logs --tail.
 #[test]
 fn logs_since_until_grep_timestamps_and_tail_narrow() {
     let project = Project::new().procfile(
@@ -141,6 +145,7 @@ fn follow_goes_on_over_a_rotation() {
 }
 
 /// A service that writes a title, a clipboard and a cleared screen: of all that, a terminal gets the colours.
+/// Shows: devrun --color, logs --no-prefix.
 #[test]
 fn only_colours_reach_a_terminal() {
     let project = Project::new().procfile(

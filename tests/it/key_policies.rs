@@ -8,6 +8,7 @@ fn lines(project: &Project, file: &str) -> Vec<String> {
     project.read(file).lines().map(str::to_owned).collect()
 }
 
+/// Shows: service.stop, stop.command, stop.signal.
 #[test]
 fn stop_command_runs_before_the_signal() {
     let project = Project::new().procfile(
@@ -31,6 +32,7 @@ fn stop_command_runs_before_the_signal() {
     project.nothing_left();
 }
 
+/// Shows: stop.to.
 #[test]
 fn stop_to_all_reaches_every_process_at_once() {
     let project = Project::new().procfile(
@@ -56,6 +58,7 @@ fn stop_to_all_reaches_every_process_at_once() {
     project.nothing_left();
 }
 
+/// Shows: stop.spare.
 #[test]
 fn stop_spare_lets_a_daemon_of_that_name_live() {
     let project = Project::new().procfile(
@@ -78,6 +81,7 @@ fn stop_spare_lets_a_daemon_of_that_name_live() {
     eventually("its end", PATIENCE, || daemon().is_none().then_some(()));
 }
 
+/// Shows: service.alive.
 #[test]
 fn alive_that_fails_goes_through_the_restart_policy() {
     let project = Project::new().procfile(
@@ -105,6 +109,7 @@ fn alive_that_fails_goes_through_the_restart_policy() {
     project.nothing_left();
 }
 
+/// Shows: service.on_unhealthy.
 #[test]
 fn on_unhealthy_ignores_restarts_or_stops() {
     let project = Project::new().procfile(
@@ -144,6 +149,7 @@ fn on_unhealthy_ignores_restarts_or_stops() {
     assert!(project.alive("stop").is_empty());
 }
 
+/// Shows: service.optional.
 #[test]
 fn optional_does_not_hold_dependents_up() {
     let project = Project::new().procfile(
@@ -166,6 +172,7 @@ fn optional_does_not_hold_dependents_up() {
     assert_eq!(project.service("broken")["state"], "failed");
 }
 
+/// Shows: service.external.
 #[test]
 fn external_is_probed_and_never_spawned() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -194,6 +201,7 @@ fn external_is_probed_and_never_spawned() {
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
 }
 
+/// Shows: service.profiles, devrun --profile.
 #[test]
 fn profiles_are_off_until_asked_for() {
     let project = Project::new().procfile(
@@ -225,6 +233,7 @@ fn profiles_are_off_until_asked_for() {
     assert!(project.alive("api").is_empty());
 }
 
+/// Shows: service.tier, file.tiers, project.tier_pause.
 #[test]
 fn tier_is_a_barrier_and_tier_pause_waits() {
     let project = Project::new().procfile(
@@ -257,6 +266,7 @@ fn tier_is_a_barrier_and_tier_pause_waits() {
     assert!(started - before >= Duration::from_millis(690).as_nanos(), "no pause: {} ms", (started - before) / 1_000_000);
 }
 
+/// Shows: ready.within.
 #[test]
 fn within_bounds_the_wait_of_one_service() {
     let project = Project::new().procfile(
@@ -274,6 +284,7 @@ fn within_bounds_the_wait_of_one_service() {
     assert_eq!(project.service("quick")["health"], "healthy");
 }
 
+/// Shows: project.timeout.
 #[test]
 fn project_timeout_ends_the_whole_start() {
     let project = Project::new()
@@ -283,6 +294,7 @@ fn project_timeout_ends_the_whole_start() {
     project.run(&["up", "-d", "--timeout", "300ms"]).code(124);
 }
 
+/// Shows: file.defaults, file.modes, devrun --mode.
 #[test]
 fn defaults_several_files_false_and_modes_merge() {
     let project = Project::new().procfile(

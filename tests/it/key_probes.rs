@@ -122,6 +122,7 @@ fn healthy(text: &str, names: &[&str]) {
     project.nothing_left();
 }
 
+/// Shows: service.ready, ready.http, ready.tcp, ready.unix, ready.status, ready.headers, ready.body.
 #[test]
 fn http_tcp_and_unix() {
     healthy(
@@ -150,6 +151,7 @@ fn http_tcp_and_unix() {
     );
 }
 
+/// Shows: ready.pg, ready.redis, ready.bolt, ready.grpc, ready.s3.
 #[test]
 fn pg_redis_bolt_grpc_and_s3() {
     healthy(
@@ -181,6 +183,7 @@ fn pg_redis_bolt_grpc_and_s3() {
     );
 }
 
+/// Shows: ready.cmd, ready.log, ready.file, ready.notify, ready.uptime, ready.max_age.
 #[test]
 fn cmd_log_file_notify_and_uptime() {
     healthy(
@@ -207,6 +210,7 @@ fn cmd_log_file_notify_and_uptime() {
 }
 
 /// A real server, a real login, a real query; skipped where none is installed.
+/// Shows: ready.sql, service.use, service.user, service.database, ready.owner, task.sql.
 #[test]
 fn sql_logs_in_and_asks() {
     if !std::fs::read_dir("/usr/lib/postgresql").is_ok_and(|mut versions| versions.next().is_some()) {
@@ -238,6 +242,7 @@ fn sql_logs_in_and_asks() {
     project.nothing_left();
 }
 
+/// Shows: ready.any.
 #[test]
 fn several_kinds_must_all_pass_and_any_needs_one() {
     let project = project(
@@ -260,6 +265,7 @@ fn several_kinds_must_all_pass_and_any_needs_one() {
     assert_eq!(project.service("all")["health"], "healthy");
 }
 
+/// Shows: service.bind.
 #[test]
 fn both_families_of_addresses_are_probed() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
@@ -288,6 +294,7 @@ fn both_families_of_addresses_are_probed() {
     );
 }
 
+/// Shows: ready.timeout, ready.start_interval.
 #[test]
 fn a_cmd_probe_that_hangs_or_forks_is_ended_with_its_tree() {
     let project = Project::new().procfile(
@@ -327,6 +334,7 @@ fn a_server_that_accepts_and_says_nothing_is_not_ready() {
     assert_eq!(project.service("mute")["state"], "failed");
 }
 
+/// Shows: ready.start_period, ready.retries, ready.interval.
 #[test]
 fn start_period_and_retries_decide_when_it_is_unhealthy() {
     let project = Project::new().procfile(
@@ -347,6 +355,7 @@ fn start_period_and_retries_decide_when_it_is_unhealthy() {
     assert_eq!(project.service("a")["health"], "healthy");
 }
 
+/// Shows: inspect --json.
 #[test]
 fn inspect_tells_the_history_of_the_probe() {
     let project = Project::new().procfile(

@@ -55,6 +55,68 @@ fn a_public_procfile_comes_up_unchanged() {
     project.nothing_left();
 }
 
+/// The Procfiles that `rails new` and the Django tutorials lead to, as they are; behind the words stand the project's own
+/// programs, which serve and end as the real ones do.
+#[test]
+fn procfiles_of_rails_and_django_come_up_unchanged() {
+    let rails = "web: env RUBY_DEBUG_OPEN=true bin/rails server -p ${PORT:-3000}\n\
+                 js: yarn() { exec sleep 1000; }; yarn build --watch\n\
+                 css: bin/rails tailwindcss:watch[always]\n\
+                 worker: bundle=1 bin/rails jobs:work 2>&1 | cat\n\
+                 release: bin/rails db:migrate && echo migrated >> done\n";
+    let django = "release: python3 manage.py migrate --noinput\n\
+                  web: python3 manage.py runserver 127.0.0.1:$PORT\n\
+                  worker: python3 manage.py qcluster\n";
+    let program = "import http.server, os, sys, time\n\
+                   words = sys.argv[1:]\n\
+                   open('words', 'a').write(' '.join(words) + chr(10))\n\
+                   if words[0] in ('db:migrate', 'migrate'):\n    open('done', 'a').write('migrated' + chr(10))\n    sys.exit(0)\n\
+                   if words[0] in ('server', 'runserver'):\n    port = words[-1].split(':')[-1]\n    \
+                   http.server.ThreadingHTTPServer(('127.0.0.1', int(port)), http.server.SimpleHTTPRequestHandler).serve_forever()\n\
+                   time.sleep(1000)\n";
+    for (text, more) in [
+        (rails, &["tailwindcss:watch[always]", "jobs:work", "server -p 5000"][..]),
+        (django, &["qcluster", "runserver 127.0.0.1:"]),
+    ] {
+        let project = Project::new();
+        project.write("Procfile", text);
+        project.write("manage.py", program);
+        project.write("bin/rails", &format!("#!/usr/bin/env python3\n{program}"));
+        project.run_in_shell("chmod +x bin/rails").code(0);
+        project.run(&["check"]).code(0);
+        project.run(&["up", "-d"]).code(0);
+        project.wait_state("release", "completed");
+        let port = project.service("web")["ports"]["main"].to_string();
+        project.run(&["wait", &format!("http://127.0.0.1:{port}/"), "--timeout", "30s"]).code(0);
+        eventually("every program's words", PATIENCE, || {
+            more.iter().all(|words| project.read("words").contains(words)).then_some(())
+        });
+        assert!(project.read("done").contains("migrated"));
+        assert_eq!(project.service("worker")["state"], "running");
+        project.run(&["down"]).code(0);
+        project.nothing_left();
+    }
+}
+
+#[test]
+fn run_of_cd_and_npm_serves_and_leaves_nothing() {
+    let npm = std::process::Command::new("npm").arg("--version").output();
+    if !npm.is_ok_and(|done| done.status.success()) {
+        return crate::harness::skipped("no npm");
+    }
+    let project =
+        Project::new().procfile("[services.front]\nrun = \"cd api && npm run dev\"\nport = \"auto\"\nready = { http = \"/\" }\n");
+    project.write("api/package.json", "{ \"name\": \"api\", \"scripts\": { \"dev\": \"node server.js --port $PORT\" } }\n");
+    project.write(
+        "api/server.js",
+        "require('http').createServer((request, answer) => answer.end('here')).listen(+process.argv[3], '127.0.0.1');\n",
+    );
+    project.run(&["up", "-d"]).code(0);
+    assert_eq!(project.service("front")["health"], "healthy");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
 #[test]
 fn a_procfile_is_found_named_and_checked() {
     let project = Project::new();
@@ -75,6 +137,7 @@ fn a_procfile_is_found_named_and_checked() {
     assert_eq!(project.service("more")["state"], "running");
 }
 
+/// Shows: service.port.
 #[test]
 fn run_takes_cd_and_both_spellings_of_port() {
     let project = Project::new().procfile(

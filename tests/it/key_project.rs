@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::harness::Project;
 
+/// Shows: project.requires, requires.memory, requires.disk.
 #[test]
 fn requires_is_checked_before_a_start() {
     let project = Project::new();
@@ -22,6 +23,7 @@ fn requires_is_checked_before_a_start() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: project.env_sample.
 #[test]
 fn env_sample_makes_a_missing_env_file_and_names_what_to_edit() {
     let project = Project::new().procfile(

@@ -16,6 +16,7 @@ fn quick(name: &str, policy: &str, code: i32) -> String {
     )
 }
 
+/// Shows: service.restart.
 #[test]
 fn the_four_policies_against_every_end() {
     let mut text = String::from("[services.anchor]\nrun = \"{svc:anchor}\"\n");
@@ -60,6 +61,7 @@ fn the_four_policies_against_every_end() {
     project.nothing_left();
 }
 
+/// Shows: service.backoff, backoff.initial, backoff.max, backoff.factor.
 #[test]
 fn a_quick_crash_waits_and_the_waits_grow() {
     let project = Project::new().procfile(
@@ -85,6 +87,7 @@ fn a_quick_crash_waits_and_the_waits_grow() {
     assert!(project.service("a")["restarts"].as_u64().is_some_and(|count| count >= 5));
 }
 
+/// Shows: backoff.reset.
 #[test]
 fn a_service_that_was_stable_restarts_at_once() {
     let project = Project::new().procfile(

@@ -32,6 +32,7 @@ fn console() -> Project {
     project
 }
 
+/// Shows: service.tty.
 #[test]
 fn tty_gives_a_terminal_whose_output_is_logged() {
     let project = console();
@@ -42,6 +43,7 @@ fn tty_gives_a_terminal_whose_output_is_logged() {
     project.nothing_left();
 }
 
+/// Shows: attach.
 #[test]
 fn attach_types_and_shows_and_ctrl_bracket_leaves() {
     let project = console();

@@ -12,6 +12,7 @@ fn restarted(project: &Project, name: &str, before: i64) -> i64 {
     })
 }
 
+/// Shows: service.watch.
 #[test]
 fn watch_restarts_on_a_change_and_on_nothing_else() {
     let project = Project::new().procfile(

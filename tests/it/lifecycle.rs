@@ -44,6 +44,7 @@ fn states(ps: &Value) -> Vec<(String, String)> {
         .unwrap_or_default()
 }
 
+/// Shows: up, down, ps, exit 0, file.services.
 #[test]
 fn up_detached_is_ready_when_it_returns_and_down_leaves_nothing() {
     let project = Project::new().procfile(SMALL);
@@ -74,6 +75,7 @@ fn up_detached_is_ready_when_it_returns_and_down_leaves_nothing() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: ps --json*.
 #[test]
 fn ps_json_has_exactly_the_keys_of_the_contract() {
     let project = Project::new().procfile(SMALL);
@@ -122,6 +124,7 @@ fn ps_json_has_exactly_the_keys_of_the_contract() {
     }
 }
 
+/// Shows: events --json*.
 #[test]
 fn events_json_has_exactly_the_keys_of_the_contract() {
     if !crate::failing::is_built("events") {
@@ -255,6 +258,7 @@ fn ten_at_once_make_one_supervisor_and_one_copy() {
     project.nothing_left();
 }
 
+/// Shows: stop, start, restart.
 #[test]
 fn stop_start_and_restart_touch_only_what_they_name() {
     let project = Project::new().procfile(
@@ -310,6 +314,7 @@ fn verbs_that_need_a_supervisor_say_that_there_is_none() {
     assert!(project.alive("").is_empty());
 }
 
+/// Shows: kill.
 #[test]
 fn kill_sends_the_signal_to_the_leader() {
     let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
@@ -319,6 +324,7 @@ fn kill_sends_the_signal_to_the_leader() {
     assert_eq!((&a["signal"], &a["exit_code"]), (&Value::from("SIGKILL"), &Value::Null), "{a:#}");
 }
 
+/// Shows: wait, wait --timeout, up --no-wait.
 #[test]
 fn wait_blocks_until_ready_and_tells_when_it_gave_up() {
     let project = Project::new().procfile(
@@ -349,6 +355,7 @@ fn wait_needs_no_procfile_for_an_address() {
     project.run(&["wait", &address, "--timeout", "200ms"]).code(3);
 }
 
+/// Shows: file.tasks, task.once, task.idempotent, down --volumes, file.volumes.
 #[test]
 fn a_task_with_a_sentinel_runs_once_and_again_when_its_volume_is_wiped() {
     let project = Project::new().procfile(

@@ -34,6 +34,7 @@ fn logs_are_merged_with_prefixes_and_readable_after_down() {
     project.run(&["logs", "nobody"]).code(2).says("nobody");
 }
 
+/// Shows: logs --json*.
 #[test]
 fn logs_json_has_exactly_the_keys_of_the_contract() {
     let project = Project::new().procfile("[services.a]\nrun = \"sh -c 'echo out; echo err >&2; exec sleep 1000'\"\n");

@@ -89,6 +89,8 @@ impl World {
             dir: self.folder.path().to_owned(),
             run_as: RunAs::Same,
             nofile: None,
+            cpu: None,
+            memory: None,
             umask: None,
             tty: false,
             lock: self.places().alive_lock(&id),

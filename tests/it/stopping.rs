@@ -48,6 +48,7 @@ fn o01_down_takes_every_child_with_it() {
     project.nothing_left();
 }
 
+/// Shows: stop.grace.
 #[test]
 fn o02_what_ignores_term_is_killed_at_the_end_of_its_grace_and_named() {
     let project =
@@ -124,6 +125,7 @@ fn o05_the_keeper_keeps_the_reverse_order() {
     assert_eq!(project.read("order"), "start a\nstart b\nstop b\nstop a\n");
 }
 
+/// Shows: down --emergency.
 #[test]
 fn o08_emergency_cleans_up_when_both_were_killed() {
     let project = Project::new().procfile(MIXED);
@@ -211,6 +213,7 @@ fn o15_emergency_is_quick_with_many() {
     crate::harness::figures(&format!("{many} services ended in {:.2} s", down.took.as_secs_f64()));
 }
 
+/// Shows: exit 130.
 #[test]
 fn s01_ctrl_c_stops_in_order_and_each_service_gets_one_term() {
     let project = Project::new().procfile(
@@ -252,6 +255,7 @@ fn s02_a_second_ctrl_c_kills_at_once() {
     assert!(second.elapsed() < Duration::from_secs(10), "after {:?}", second.elapsed());
 }
 
+/// Shows: exit 129.
 #[test]
 fn s03_a_closed_terminal_is_a_graceful_stop() {
     let project = Project::new().procfile("[services.a]\nrun = \"sh notes.sh\"\n");
@@ -313,6 +317,7 @@ fn s07_ctrl_c_during_the_start_unwinds_it() {
     assert!(!project.path(".devrun/logs/next.log").exists() || project.read(".devrun/logs/next.log").is_empty());
 }
 
+/// Shows: exit 143.
 #[test]
 fn term_to_an_attached_up_stops_the_stack() {
     let project = Project::new().procfile("[services.a]\nrun = \"{svc:a} --children 2\"\n");

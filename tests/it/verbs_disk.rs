@@ -32,6 +32,7 @@ fn used() -> Project {
     project
 }
 
+/// Shows: clean, devrun --yes.
 #[test]
 fn clean_asks_says_what_goes_and_never_touches_what_is_yours() {
     let project = used();
@@ -48,6 +49,7 @@ fn clean_asks_says_what_goes_and_never_touches_what_is_yours() {
     project.run(&["clean", "--yes"]).code(0).says("nothing to delete");
 }
 
+/// Shows: clean --only, volume.class.
 #[test]
 fn clean_only_takes_a_class_or_one_volume() {
     let project = used();
@@ -77,6 +79,7 @@ fn clean_asks_on_a_terminal() {
     }
 }
 
+/// Shows: rebuild, up --clean.
 #[test]
 fn rebuild_is_clean_and_up() {
     let project = used();
@@ -94,6 +97,7 @@ fn rebuild_is_clean_and_up() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: volumes, volumes --json, df, df --json, service.volumes.
 #[test]
 fn volumes_and_df_show_sizes() {
     let project = used();
@@ -109,6 +113,7 @@ fn volumes_and_df_show_sizes() {
     project.run(&["volumes", "adopt", "x"]).code(2).says("not built");
 }
 
+/// Shows: secret, secret list, secret list --json, secret show, file.secrets, secrets.generate.
 #[test]
 fn secret_list_and_show() {
     let project = Project::new().procfile(STACK);
@@ -125,6 +130,7 @@ fn secret_list_and_show() {
     project.run(&["secret", "rotate", "db-password"]).code(2).says("not built");
 }
 
+/// Shows: catalog, catalog --json, which, which --json, lock, lock --json, fetch, fetch --offline.
 #[test]
 fn catalog_which_and_lock_need_no_procfile() {
     let project = Project::new();
@@ -145,6 +151,7 @@ fn catalog_which_and_lock_need_no_procfile() {
     project.run(&["fetch", "--offline", "redis@99"]).code(7);
 }
 
+/// Shows: file.sources, source.path.
 #[test]
 fn which_finds_a_recipe_of_the_procfile_by_its_service() {
     let project = Project::new()
@@ -158,6 +165,7 @@ fn which_finds_a_recipe_of_the_procfile_by_its_service() {
     project.run(&["which", "redis"]).code(0).says("7.2.5");
 }
 
+/// Shows: doctor, doctor --json.
 #[test]
 fn doctor_names_each_trouble_with_its_fix() {
     let project = Project::new().procfile(STACK);
@@ -187,6 +195,7 @@ fn doctor_sees_secrets_that_git_tracks() {
     project.run(&["doctor"]).code(0).says("git tracks .env").says("git rm --cached .env ");
 }
 
+/// Shows: report.
 #[test]
 fn report_is_one_archive_without_secrets() {
     let project = Project::new().procfile(&STACK.replace("echo started", "echo the password is $DB_PASSWORD"));

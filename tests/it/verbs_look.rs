@@ -44,6 +44,7 @@ fn keys(value: &Value) -> Vec<&str> {
     keys
 }
 
+/// Shows: events, events --since.
 #[test]
 fn events_have_the_keys_of_the_contract_and_outlive_the_stack() {
     let project = up(STACK);
@@ -84,6 +85,7 @@ fn events_follow_shows_what_comes() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: logs --previous.
 #[test]
 fn logs_previous_shows_the_start_before_the_last_one() {
     let project = Project::new().procfile(
@@ -110,6 +112,7 @@ fn logs_previous_shows_the_start_before_the_last_one() {
     project.run(&["logs", "--previous", "-f"]).code(2);
 }
 
+/// Shows: urls, urls --json, ports, ports --json.
 #[test]
 fn urls_and_ports_as_tables_and_json() {
     let project = up(STACK);
@@ -142,6 +145,7 @@ fn urls_and_ports_leave_private_ports_out() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: graph, graph --format, graph --live.
 #[test]
 fn graph_in_four_formats() {
     let project = up(STACK);
@@ -156,6 +160,7 @@ fn graph_in_four_formats() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: config, config --json, config --origin.
 #[test]
 fn config_is_a_procfile_that_can_be_read_again() {
     let project = up(STACK);
@@ -184,6 +189,7 @@ fn config_is_a_procfile_that_can_be_read_again() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: env, env --format.
 #[test]
 fn env_in_five_forms_is_never_masked() {
     let project = up(STACK);
@@ -202,6 +208,7 @@ fn env_in_five_forms_is_never_masked() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: inspect.
 #[test]
 fn inspect_says_everything_but_secrets() {
     let project = up(&STACK.replace("port = \"auto\"", "port = \"auto\"\nready = { cmd = \"true\" }"));
@@ -220,6 +227,7 @@ fn inspect_says_everything_but_secrets() {
     assert_eq!((&after["state"], &after["pid"]), (&Value::from("stopped"), &Value::Null));
 }
 
+/// Shows: top, top --once, top --json.
 #[test]
 fn top_sums_the_tree_of_each_service() {
     let project =
@@ -240,6 +248,7 @@ fn top_sums_the_tree_of_each_service() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: ls, ls --json.
 #[test]
 fn ls_lists_stacks_also_dead_ones() {
     let project = up(STACK);
@@ -259,6 +268,7 @@ fn ls_lists_stacks_also_dead_ones() {
 }
 
 /// As a user of its own: every other stack of the user who runs the tests would be ended with it.
+/// Shows: down --all.
 #[test]
 fn down_emergency_all_ends_every_stack_of_the_user() {
     if !is_root() {

@@ -2,6 +2,7 @@
 
 use crate::harness::Project;
 
+/// Shows: completions.
 #[test]
 fn completions_for_every_shell_name_the_verbs() {
     let project = Project::new();
@@ -14,6 +15,7 @@ fn completions_for_every_shell_name_the_verbs() {
     assert_eq!(bash.stderr, "");
 }
 
+/// Shows: man, man --dir.
 #[test]
 fn man_pages_for_every_verb() {
     let project = Project::new();
@@ -24,6 +26,7 @@ fn man_pages_for_every_verb() {
     }
 }
 
+/// Shows: schema.
 #[test]
 fn schema_knows_every_key_of_a_procfile() {
     let project = Project::new();

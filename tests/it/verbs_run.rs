@@ -28,6 +28,7 @@ fn project() -> Project {
     project.procfile(STACK)
 }
 
+/// Shows: exec, exit 126.
 #[test]
 fn exec_has_the_services_environment_folder_and_code() {
     let project = project();
@@ -64,6 +65,7 @@ fn exec_hands_out_no_mark_and_survives_an_emergency() {
     own.outcome().code(9);
 }
 
+/// Shows: shell.
 #[test]
 fn exec_and_shell_have_the_terminal_where_there_is_one() {
     let project = project().env("SHELL", "/bin/sh").env("PS1", "ready> ");
@@ -87,6 +89,7 @@ fn shell_reads_commands_from_a_pipe() {
     out.code(5);
 }
 
+/// Shows: run.
 #[test]
 fn run_brings_up_runs_and_takes_down() {
     let project = project();
@@ -102,7 +105,6 @@ fn run_brings_up_runs_and_takes_down() {
     project.run(&["up", "-d"]).code(0);
     project.run(&["run", "--", "true"]).code(6).says("devrun: stack:");
     project.run(&["down"]).code(0);
-    project.run(&["run", "--junit", "x.xml", "--", "true"]).code(2).says("not built");
     project.run(&["run"]).code(2);
 }
 
@@ -136,6 +138,7 @@ fn run_tears_down_when_it_is_interrupted() {
     assert!(!project.path("begun").exists());
 }
 
+/// Shows: run --ephemeral.
 #[test]
 fn run_ephemeral_touches_nothing_of_the_project() {
     let project = project();
@@ -150,6 +153,7 @@ fn run_ephemeral_touches_nothing_of_the_project() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// Shows: run --with.
 #[test]
 fn run_with_an_unknown_recipe_says_so() {
     let project = Project::new();
@@ -157,6 +161,7 @@ fn run_with_an_unknown_recipe_says_so() {
     project.run(&["run", "--with", "redis", "--with", "redis", "--", "true"]).code(2).says("twice");
 }
 
+/// Shows: up --ephemeral.
 #[test]
 fn up_ephemeral_keeps_nothing() {
     let project = project();
@@ -169,6 +174,7 @@ fn up_ephemeral_keeps_nothing() {
     project.run(&["up", "--ephemeral", "-d"]).code(2);
 }
 
+/// Shows: task, task --force, task --json.
 #[test]
 fn task_runs_by_hand_with_and_without_a_supervisor() {
     let project = project();
@@ -190,6 +196,7 @@ fn task_runs_by_hand_with_and_without_a_supervisor() {
     project.run(&["task", "nobody"]).code(2);
 }
 
+/// Shows: task --status, task --done, task --rerun.
 #[test]
 fn task_resolve_settles_a_run_that_was_cut_short() {
     let project = Project::new().procfile(
@@ -215,6 +222,7 @@ fn task_resolve_settles_a_run_that_was_cut_short() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: build, up --build, service.build.
 #[test]
 fn build_runs_in_order_and_up_build_fails_only_that_service() {
     let project = Project::new().procfile(
@@ -240,6 +248,7 @@ fn build_runs_in_order_and_up_build_fails_only_that_service() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: up --plan.
 #[test]
 fn up_plan_says_what_would_be_done_and_does_nothing() {
     let project = project();

@@ -5,14 +5,18 @@
 //! (`record`), the bare output of a slow `initdb` is kept for the next volume (`cache`). Owns no process and no server:
 //! what happens inside a stage is the recipes' business, which keeps every step here testable with plain closures.
 
+mod adopt;
 mod cache;
+mod due;
 mod durable;
 mod hash;
 mod record;
 mod remove;
 mod stage;
 
+pub use adopt::{Adopted, adopt};
 pub use cache::{Draft, cache_folder, copy_tree, draft, find};
+pub use due::{due, mark_due, settle_due};
 pub use durable::{nonce, now, sync_folder, write_durably};
 pub use hash::{hash_file, hash_inputs};
 pub use record::{Standing, abandon, begin, forget, seal, standing};

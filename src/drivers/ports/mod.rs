@@ -1,8 +1,8 @@
 //! Ports: is one free, who holds it, and a free one on request.
 //!
 //! Owns the three questions a supervisor asks about TCP ports. It never scans `/proc/net`: the kernel is asked once, over
-//! `sock_diag` ([`diag`]), and the answer's socket numbers are matched against the descriptors of the service's own tree
-//! first ([`owner`](mod@owner)); the rest of `/proc` is looked at only on suspicion, to name a stranger. It does not decide
+//! `sock_diag` (`diag`), and the answer's socket numbers are matched against the descriptors of the service's own tree
+//! first (`owner`); the rest of `/proc` is looked at only on suspicion, to name a stranger. It does not decide
 //! what a taken port means; callers get who holds it and a failure that says so.
 
 #[cfg(target_os = "linux")]

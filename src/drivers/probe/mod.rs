@@ -1,7 +1,7 @@
 //! Probes: is the service ready, is it alive. Attempts never overlap; the first is immediate.
 //!
-//! Owns: the checks of the contract, one file each; when they are tried ([`clock`], [`runner`]); whether a listener is
-//! the service's own ([`dial`]). Does not own what follows from an answer: failures are not counted here, `core` does.
+//! Owns: the checks of the contract, one file each; when they are tried (`clock`, `runner`); whether a listener is
+//! the service's own (`dial`). Does not own what follows from an answer: failures are not counted here, `core` does.
 //!
 //! # When something is said
 //! - The first pass at once; later passes only when they follow a failure or their note changed. A pass ends a streak.
@@ -46,7 +46,7 @@ mod sql;
 mod target;
 mod verdict;
 
-pub use self::redis::facts as redis_facts;
+pub use self::redis::{busy as redis_busy, facts as redis_facts};
 pub use checks::attempt;
 pub use clock::step as pause;
 pub use history::Attempt;

@@ -38,10 +38,19 @@ pub async fn facts(_at: &Endpoint, _user: Option<&str>, _password: Option<&str>)
     Err(absent())
 }
 
+/// What it is in the middle of.
+///
+/// # Errors
+/// Always, in a build without the feature.
+#[cfg(not(feature = "redis"))]
+pub async fn busy(_at: &Endpoint, _user: Option<&str>, _password: Option<&str>) -> Result<Option<String>, Miss> {
+    Err(absent())
+}
+
 #[cfg(feature = "redis")]
 pub(super) use with_client::check;
 #[cfg(feature = "redis")]
-pub use with_client::facts;
+pub use with_client::{busy, facts};
 
 #[cfg(feature = "redis")]
 mod with_client {
@@ -83,6 +92,27 @@ mod with_client {
             cmd("INFO").query_async::<String>(connection).await.map_err(|error| judge(&error, password.is_some()))
         });
         Ok(lines(&info.await?))
+    }
+
+    /// What it is in the middle of: a snapshot, or a rewrite of its append-only file.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn busy(at: &Endpoint, user: Option<&str>, password: Option<&str>) -> Result<Option<String>, Miss> {
+        let dialled = dial(at, None).await?;
+        let info = talk(dialled.stream, async |connection| {
+            login(connection, user, password).await?;
+            let mut ask = cmd("INFO");
+            ask.arg("persistence").query_async::<String>(connection).await.map_err(|error| judge(&error, password.is_some()))
+        });
+        Ok(writing(&info.await?))
+    }
+
+    fn writing(info: &str) -> Option<String> {
+        let at_work = |field: &str| info.lines().any(|line| line.trim() == format!("{field}:1"));
+        let all =
+            [("rdb_bgsave_in_progress", "it writes a snapshot"), ("aof_rewrite_in_progress", "it rewrites its append-only file")];
+        all.into_iter().find(|(field, _)| at_work(field)).map(|(_, what)| what.to_owned())
     }
 
     /// Drives the connection while `work` goes on.
@@ -202,6 +232,15 @@ mod with_client {
     #[cfg(test)]
     mod tests {
         use super::*;
+
+        #[test]
+        fn what_it_writes_is_read_from_info() {
+            let info =
+                |save, rewrite| format!("loading:0\r\nrdb_bgsave_in_progress:{save}\r\naof_rewrite_in_progress:{rewrite}\r\n");
+            assert_eq!(writing(&info(0, 0)), None);
+            assert_eq!(writing(&info(1, 0)).as_deref(), Some("it writes a snapshot"));
+            assert_eq!(writing(&info(0, 1)).as_deref(), Some("it rewrites its append-only file"));
+        }
 
         #[test]
         fn facts_are_read_from_info() {

@@ -28,16 +28,7 @@ impl Groups {
     /// # Errors
     /// Why it cannot be had here, as a fragment.
     pub fn make(run: &str) -> Result<Self, String> {
-        let mount = mount_point().ok_or("no cgroup2 is mounted")?;
-        // Root takes the top of the tree; anybody else can only have what was delegated to them, which is where they are.
-        let parent = if nix::unistd::geteuid().is_root() {
-            mount
-        } else {
-            let text = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
-            let own = text.lines().find_map(|line| line.strip_prefix("0::/")).ok_or("in no cgroup2")?;
-            mount.join(own)
-        };
-        let base = parent.join(format!("devrun-{run}"));
+        let base = parent()?.join(format!("devrun-{run}"));
         match fs::create_dir(&base) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.to_string()),
             _ => {}
@@ -64,6 +55,7 @@ impl Groups {
     pub fn group(&self, spec: &SpawnSpec) -> io::Result<(Group, File)> {
         let path = self.recorded(spec);
         fs::create_dir(&path)?;
+        self.limit(&path, spec);
         let writable = OpenOptions::new().write(true).open(path.join("cgroup.procs"));
         match writable.and_then(|_| File::open(&path)) {
             Ok(folder) => Ok((Group { path }, folder)),
@@ -71,6 +63,30 @@ impl Groups {
                 remove(&path);
                 Err(error)
             }
+        }
+    }
+    /// `limits.cpu` and `limits.memory`, before the process is in it. What the kernel refuses is not in effect, which the
+    /// one who asked for the start has been told by [`unlimited`].
+    fn limit(&self, path: &Path, spec: &SpawnSpec) {
+        let enable = |controller: &str| {
+            for folder in [self.base.parent(), Some(self.base.as_path())].into_iter().flatten() {
+                // A folder that has it enabled already takes the word as well.
+                let _refused = fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
+            }
+        };
+        let set = |file: &str, value: String| {
+            let _refused = fs::write(path.join(file), value);
+        };
+        if let Some(cores) = spec.cpu {
+            enable("cpu");
+            // Microseconds of each tenth of a second; the kernel takes no less than one millisecond.
+            set("cpu.max", format!("{} 100000", ((cores * 100_000.0) as u64).max(1000)));
+        }
+        if let Some(bytes) = spec.memory {
+            enable("memory");
+            set("memory.max", bytes.to_string());
+            // Half a service that lives on is of no use to anybody.
+            set("memory.oom.group", "1".to_owned());
         }
     }
     /// Where the folder of a process is.
@@ -132,6 +148,33 @@ impl Group {
     pub fn remove(&self) {
         remove(&self.path);
     }
+}
+
+/// Why a limit that a controller (`cpu`, `memory`) would keep is not in effect here; `None`: it is.
+#[must_use]
+pub fn unlimited(controller: &str) -> Option<String> {
+    let parent = match parent() {
+        Ok(parent) => parent,
+        Err(why) => return Some(why),
+    };
+    // Root may hand a controller down from the top; anybody else has those that were handed down to them, and the folder
+    // they stand in holds processes, so that it cannot hand on more than it does already.
+    let file = if nix::unistd::geteuid().is_root() { "cgroup.controllers" } else { "cgroup.subtree_control" };
+    let there = fs::read_to_string(parent.join(file)).unwrap_or_default();
+    let has = there.split_whitespace().any(|word| word == controller);
+    (!has).then(|| format!("cgroup v2 has no {controller} controller for us"))
+}
+
+/// Where a run's folder is made. Root takes the top of the tree; anybody else can only have what was delegated to them,
+/// which is where they are.
+fn parent() -> Result<PathBuf, String> {
+    let mount = mount_point().ok_or("no cgroup2 is mounted")?;
+    if nix::unistd::geteuid().is_root() {
+        return Ok(mount);
+    }
+    let text = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::/")).ok_or("in no cgroup2")?;
+    Ok(mount.join(own))
 }
 
 /// The last two parts of a group's path.

@@ -166,6 +166,8 @@ impl Runner {
             dir: request.dir,
             run_as: request.run_as,
             nofile: None,
+            cpu: None,
+            memory: None,
             umask: None,
             tty: false,
             lock: self.places.alive_lock(&self.service),

@@ -379,6 +379,8 @@ mod tests {
             dir: "/".into(),
             run_as: RunAs::Same,
             nofile: None,
+            cpu: None,
+            memory: None,
             umask: None,
             tty: false,
             lock: lock.clone(),

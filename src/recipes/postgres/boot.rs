@@ -24,6 +24,12 @@ const DOWN: Duration = Duration::from_secs(60);
 /// The private server as a whole: the scripts have their own limits.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
+/// Where the server says who and how it is.
+const PID_FILE: &str = "postmaster.pid";
+/// The password must not reach the server's log, whatever the settings say.
+const IN_SILENCE: &str = "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_duration = off; \
+     SET log_min_error_statement = 'panic'; SET standard_conforming_strings = on; SET password_encryption = 'scram-sha-256'";
+
 /// How long each step took.
 pub(super) struct Steps {
     last: Instant,
@@ -95,7 +101,13 @@ pub(in super::super) async fn first_boot(context: &Context<'_>) -> Result<FirstB
         Ok(stage) => stage,
         Err(sentinel) => {
             check_version(context, &engine_dir(volume, "postgres"), volume)?;
-            if sentinel.inputs != wanted.hash {
+            if is_due(volume, &wanted)? {
+                set_password(context, &engine_dir(volume, "postgres"), &wanted).await?;
+                init::settle_due(&volume.path)?;
+                say(context, &format!("the password of {} is what the procfile says now", wanted.user));
+            }
+            // Data that was adopted was made from nothing that is known.
+            if !sentinel.inputs.is_empty() && sentinel.inputs != wanted.hash {
                 warnings.push(format!(
                     "user, database, extensions or init files changed since the first boot ({}); they act on an empty volume only",
                     sentinel.finished
@@ -159,8 +171,8 @@ async fn build(
     if socket != data {
         make_private(&socket)?;
     }
-    let mut server = start(context, &data, &socket, &run_as, FAST).await?;
-    let result = match ready(&mut server, &data).await {
+    let mut server = start(context, &data, &socket, &run_as, QUICK).await?;
+    let result = match ready(&mut server, &data, None).await {
         Ok(()) => {
             steps.done("private server");
             furnish(context, wanted, &socket, port, steps).await
@@ -175,9 +187,10 @@ async fn build(
 /// Stops the private server; its complaint goes with the failure, if there is one.
 async fn close(server: Child, result: Result<(), Failure>, socket: &Path, data: &Path) -> Result<(), Failure> {
     let finished = server.stop(Signal::INT, DOWN).await;
+    // What stays of them goes with the runtime folder.
+    let _gone = std::fs::remove_file(socket.join(HBA));
     if socket != data {
-        // The runtime folder goes away with the service anyway.
-        let _ = std::fs::remove_dir_all(socket);
+        let _gone = std::fs::remove_dir_all(socket);
     }
     if let Err(mut failure) = result {
         if finished.status.shell_code() != 0 {
@@ -195,6 +208,8 @@ async fn close(server: Child, result: Result<(), Failure>, socket: &Path, data: 
     Ok(())
 }
 
+/// Who may log in to a private server on data that is there.
+const HBA: &str = "devrun-hba.conf";
 /// Beside the engine's folder: the hash of the migrations that were last seen applied.
 const SEEN: &str = ".devrun-migrations";
 
@@ -213,34 +228,19 @@ async fn bring_up_to_date(context: &Context<'_>, volume: &VolumeSpec) -> Result<
         return Ok(());
     }
     let data = engine_dir(volume, "postgres");
-    let program = tool(context, "postgres")?;
-    let run_as = identity::choose(context.spec, ORDINARY)?;
-    identity::check_passable(&run_as, &[&data, program])?;
-    check_not_in_use(&data, program)?;
-    let run = context.places.service_run(&context.spec.id);
-    make_private(&run)?;
-    let socket = if matches!(run_as, RunAs::User { .. }) { data.clone() } else { run.join("init") };
-    let port = context.spec.port().unwrap_or(5432);
-    check_length(&socket, port)?;
-    if socket != data {
-        make_private(&socket)?;
-    }
-    let mut server = start(context, &data, &socket, &run_as, &[]).await?;
-    let result = match ready(&mut server, &data).await {
-        Ok(()) => apply_migrations(context, &socket, port, folder).await,
-        Err(failure) => Err(failure),
-    };
+    let (server, socket, port) = private(context, &data).await?;
+    let result = apply_migrations(context, &socket, port, folder).await;
     close(server, result, &socket, &data).await?;
     note_migrations(context, volume)
 }
 
 /// Speed is free in a stage: until it is synced as a whole, none of it counts.
-const FAST: &[&str] = &["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
+const QUICK: &[&str] = &["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
 
-async fn start(context: &Context<'_>, data: &Path, socket: &Path, run_as: &RunAs, fast: &[&str]) -> Result<Child, Failure> {
+async fn start(context: &Context<'_>, data: &Path, socket: &Path, run_as: &RunAs, more: &[&str]) -> Result<Child, Failure> {
     let mut argv = words(context, data, socket)?;
     argv.extend(settings(context)?);
-    for setting in ["listen_addresses=", "autovacuum=off", "ssl=off"].iter().chain(fast) {
+    for setting in ["listen_addresses=", "autovacuum=off", "ssl=off"].iter().chain(more) {
         argv.extend(["-c".to_owned(), (*setting).to_owned()]);
     }
     context
@@ -258,12 +258,13 @@ async fn start(context: &Context<'_>, data: &Path, socket: &Path, run_as: &RunAs
 }
 
 /// Waits for the word `ready` that the server writes into its pid file; asking by connections would fill its log.
-async fn ready(server: &mut Child, data: &Path) -> Result<(), Failure> {
-    let file = data.join("postmaster.pid");
+/// `stale` is the text that one which crashed has left there.
+async fn ready(server: &mut Child, data: &Path, stale: Option<&str>) -> Result<(), Failure> {
+    let file = data.join(PID_FILE);
     let poll = async {
         loop {
             let text = std::fs::read_to_string(&file).unwrap_or_default();
-            if text.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
+            if stale != Some(text.as_str()) && text.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -280,6 +281,86 @@ fn say(context: &Context<'_>, text: &str) {
     if let Some(sink) = &context.runner.sink {
         sink.write(Stream::Stderr, format!("devrun: first boot: {text}\n").as_bytes());
     }
+}
+
+/// Whether the password of this data is to be set, and to the one that this definition has: one that was resolved before
+/// the secret was renewed leaves the mark to the next.
+fn is_due(volume: &crate::model::VolumeSpec, wanted: &Wanted) -> Result<bool, Failure> {
+    let Some(file) = init::due(&volume.path) else { return Ok(false) };
+    let (Some(folder), Some(name)) = (file.parent(), file.file_name().and_then(|name| name.to_str())) else { return Ok(false) };
+    let secret = crate::drivers::secrets::read(folder, name)?;
+    Ok(wanted.password.as_ref().zip(secret).is_some_and(|(password, secret)| password.contains(&secret)))
+}
+
+/// Sets the user's password on data that is there, by a private server of its own: no port is open before it fits, and
+/// whoever lost the old password needs none. Killed half-way, it is done again at the next start.
+async fn set_password(context: &Context<'_>, data: &Path, wanted: &Wanted) -> Result<(), Failure> {
+    let (server, socket, port) = private(context, data).await?;
+    let result = alter(wanted, &socket, port).await;
+    close(server, result, &socket, data).await.map_err(|failure| {
+        Failure::new(failure.kind, format!("the password of {} cannot be set: {}", wanted.user, failure.reason))
+            .help("`user` must be a role of this data; devrun logs shows what the server said")
+    })
+}
+
+/// A server for us alone on data that is there: ready, with its socket's folder and the port in the socket's name.
+async fn private(context: &Context<'_>, data: &Path) -> Result<(Child, PathBuf, u16), Failure> {
+    let program = tool(context, "postgres")?;
+    let run_as = identity::choose(context.spec, ORDINARY)?;
+    identity::check_passable(&run_as, &[data, program])?;
+    check_not_in_use(data, program)?;
+    let socket = match run_as {
+        RunAs::User { .. } => data.to_owned(),
+        RunAs::Same | RunAs::Namespace { .. } => {
+            let run = context.places.service_run(&context.spec.id);
+            make_private(&run)?;
+            run.join("init")
+        }
+    };
+    let port = context.spec.port().unwrap_or(5432);
+    check_length(&socket, port)?;
+    if socket != data {
+        make_private(&socket)?;
+    }
+    // Adopted data may trust nobody; the folder of the socket is the lock here, as it is for data of ours.
+    let hba = socket.join(HBA);
+    std::fs::write(&hba, "local all all trust\n")
+        .map_err(|error| Failure::new(FailureKind::Task, format!("{} cannot be written: {error}", hba.display())))?;
+    identity::hand_over(&run_as, data)?;
+    let stale = std::fs::read_to_string(data.join(PID_FILE)).ok();
+    let setting = format!("hba_file={}", super::super::generic::text_of(&hba)?);
+    let mut server = start(context, data, &socket, &run_as, &[&setting]).await?;
+    match ready(&mut server, data, stale.as_deref()).await {
+        Ok(()) => Ok((server, socket, port)),
+        Err(failure) => Err(close(server, Err(failure.clone()), &socket, data).await.err().unwrap_or(failure)),
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn alter(wanted: &Wanted, socket: &Path, port: u16) -> Result<(), Failure> {
+    use super::super::sql::{Session, Target, quoted_name, quoted_text};
+    let secret = wanted.password.as_deref().map_or_else(|| "NULL".to_owned(), quoted_text);
+    let mut last = None;
+    // The user of the procfile where there is one such role, else the one that every cluster of ours has.
+    for user in [wanted.user.as_str(), "postgres"] {
+        let host = socket.display().to_string();
+        let target = Target { host, port, user: user.to_owned(), password: None, database: "postgres".to_owned() };
+        match Session::open(&target, None).await {
+            Ok(session) => {
+                session.run(IN_SILENCE).await?;
+                session.run(&format!("ALTER ROLE {} PASSWORD {secret}", quoted_name(&wanted.user))).await?;
+                session.close().await;
+                return Ok(());
+            }
+            Err(error) => last = Some(error.to_string()),
+        }
+    }
+    Err(Failure::new(FailureKind::Task, format!("cannot log in to the private server: {}", last.unwrap_or_default())))
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn alter(_: &Wanted, _: &Path, _: u16) -> Result<(), Failure> {
+    Err(Failure::new(FailureKind::Config, "this devrun was built without the feature `postgres`"))
 }
 
 #[cfg(feature = "postgres")]
@@ -303,13 +384,7 @@ async fn furnish(context: &Context<'_>, wanted: &Wanted, socket: &Path, port: u1
             .map_err(|error| Failure::new(FailureKind::Task, format!("cannot log in to the private server: {error}")))
     };
     let admin = open(login("postgres", "postgres")).await?;
-    // The password must not reach the server's log, whatever the settings say.
-    admin
-        .run(
-            "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_duration = off; \
-             SET log_min_error_statement = 'panic'; SET standard_conforming_strings = on; SET password_encryption = 'scram-sha-256'",
-        )
-        .await?;
+    admin.run(IN_SILENCE).await?;
     let secret = password.as_deref().map_or_else(|| "NULL".to_owned(), quoted_text);
     if user == "postgres" {
         admin.run(&format!("ALTER ROLE postgres PASSWORD {secret}")).await?;

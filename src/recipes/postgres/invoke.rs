@@ -152,7 +152,7 @@ pub(super) fn settings(context: &Context<'_>) -> Result<Vec<String>, Failure> {
 }
 
 /// The major version: two numbers before 10, one since.
-pub(super) fn major(version: &str) -> String {
+pub(in super::super) fn major(version: &str) -> String {
     let mut parts = version.split('.');
     let first = parts.next().unwrap_or_default().trim();
     match (first.parse::<u32>(), parts.next()) {

@@ -12,4 +12,4 @@ mod scripts;
 pub(super) use boot::first_boot;
 pub(super) use cluster::last_lines;
 pub use invoke::socket_folder;
-pub(super) use invoke::{make_private, prepare};
+pub(super) use invoke::{major, make_private, prepare};

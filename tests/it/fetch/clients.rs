@@ -13,6 +13,7 @@ fn npm() -> devrun::model::RecipeUse {
     recipe(SourceSpec { npm: Some("made-up@1.2.3".to_owned()), version: Some("1.2.3".to_owned()), ..SourceSpec::default() }, None)
 }
 
+/// Shows: source.npm.
 #[tokio::test]
 async fn npm_only_packs_and_no_script_of_a_package_runs() {
     let mut place = Place::new();
@@ -60,6 +61,7 @@ async fn a_client_that_is_missing_or_fails_is_named() {
     assert_eq!((place.stored(), place.lock()), (Vec::new(), String::new()));
 }
 
+/// Shows: source.pypi.
 #[tokio::test]
 async fn a_python_without_pip_gives_way_to_one_that_has_it() {
     let mut place = Place::new();
@@ -82,6 +84,7 @@ fn build() -> devrun::model::RecipeUse {
     recipe(SourceSpec { build, version: Some("1.2.3".to_owned()), ..SourceSpec::default() }, None)
 }
 
+/// Shows: source.build.
 #[tokio::test]
 async fn a_build_runs_in_an_empty_folder_and_its_binary_is_pinned() {
     let mut place = Place::new();

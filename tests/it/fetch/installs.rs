@@ -84,6 +84,7 @@ async fn the_lock_holds_until_it_is_updated() {
     assert_eq!(locate(&wanted, &place.options).await.unwrap().tools, updated.tools);
 }
 
+/// Shows: source.sha256, source.url, source.version.
 #[tokio::test]
 async fn a_pinned_sum_in_the_procfile_is_held() {
     let place = Place::new();

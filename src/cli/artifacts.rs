@@ -1,0 +1,141 @@
+//! What `devrun run` leaves for a CI server: a report of the start in JUnit's form, and a folder of logs and events.
+//!
+//! Both are made after the teardown, from what outlives a supervisor, so that they tell of the stop as well. Masked, as
+//! they are kept and shown where anybody may look.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::drivers::logs::{Query, read::merged};
+use crate::engine::{feed::Outcome, memory, stamp};
+use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
+use crate::ui::mask::Masker;
+
+/// The command that was run.
+pub struct Work<'a> {
+    /// Its words.
+    pub words: &'a str,
+    /// Its exit code; `None`: it was never begun.
+    pub code: Option<i32>,
+    /// How long everything took.
+    pub took: Duration,
+}
+
+fn cannot(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display())).help("choose another place")
+}
+
+/// Text as XML takes it: what XML has no way to say at all becomes a blank.
+fn xml(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A test case for each service and task, and one for the command.
+fn report(plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> String {
+    let masker = Masker::new(&plan.masks, false);
+    let text = |text: &str| xml(&masker.text(text));
+    let ready: BTreeMap<String, u64> = memory::last_snapshot(places)
+        .map(|last| last.services.into_iter().filter_map(|service| Some((service.name, service.ready_ms?))).collect())
+        .unwrap_or_default();
+    let blocked: BTreeMap<&ServiceId, &ServiceId> = start.blocked.iter().map(|(who, by)| (who, by)).collect();
+    let (mut cases, mut failures, mut skipped) = (String::new(), 0, 0);
+    for id in plan.services.keys() {
+        let seconds = ready.get(id.as_str()).copied().unwrap_or(0);
+        let time = format!("{}.{:03}", seconds / 1000, seconds % 1000);
+        let _ = write!(cases, "    <testcase classname=\"devrun.start\" name=\"{}\" time=\"{time}\"", text(id.as_str()));
+        if let Some(failed) = start.failures.iter().find(|failed| failed.id == *id) {
+            failures += 1;
+            let mut said = failed.log.join("\n");
+            if let Some(answer) = &failed.last_answer {
+                said = format!("last probe answer: {answer}\n{said}");
+            }
+            let reason = text(&failed.failure.reason);
+            let _ = write!(cases, ">\n      <failure message=\"{reason}\">{}</failure>\n    </testcase>\n", text(&said));
+        } else if let Some(root) = blocked.get(id) {
+            skipped += 1;
+            let _ = write!(cases, ">\n      <skipped message=\"blocked by {}\"/>\n    </testcase>\n", text(root.as_str()));
+        } else {
+            cases.push_str("/>\n");
+        }
+    }
+    let time = format!("{:.3}", work.took.as_secs_f64());
+    let _ = write!(cases, "    <testcase classname=\"devrun.run\" name=\"{}\" time=\"{time}\"", text(work.words));
+    match work.code {
+        Some(0) => cases.push_str("/>\n"),
+        Some(code) => {
+            failures += 1;
+            let _ = write!(cases, ">\n      <failure message=\"exit {code}\"/>\n    </testcase>\n");
+        }
+        None => {
+            skipped += 1;
+            cases.push_str(">\n      <skipped message=\"the stack was not ready\"/>\n    </testcase>\n");
+        }
+    }
+    let tests = plan.services.len() + 1;
+    let name = text(plan.project.as_str());
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"{name}\" tests=\"{tests}\" \
+         failures=\"{failures}\" skipped=\"{skipped}\" errors=\"0\" time=\"{time}\">\n{cases}  </testsuite>\n</testsuites>\n"
+    )
+}
+
+/// `--junit FILE`.
+///
+/// # Errors
+/// `Config` when it cannot be written.
+pub fn junit(path: &Path, plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> Result<(), Failure> {
+    fs::write(path, report(plan, places, start, work)).map_err(|error| cannot(path, &error))
+}
+
+/// `--artifacts DIR`: `NAME.log` of each service, `events.jsonl` and `ps.json`.
+///
+/// # Errors
+/// `Config` when it cannot be written.
+pub fn collect(folder: &Path, plan: &Plan, places: &Places) -> Result<(), Failure> {
+    let masker = Masker::new(&plan.masks, false);
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, masker.text(text)).map_err(|error| cannot(&path, &error))
+    };
+    fs::create_dir_all(folder).map_err(|error| cannot(folder, &error))?;
+    for id in plan.services.keys() {
+        // A service that never came to be said nothing.
+        let lines = merged(&places.logs(), std::slice::from_ref(id), &Query::default()).unwrap_or_default();
+        let text: String = lines
+            .iter()
+            .map(|line| format!("{} {}\n", stamp::of_micros(line.micros), String::from_utf8_lossy(&line.bytes)))
+            .collect();
+        write(&format!("{id}.log"), &text)?;
+    }
+    let events = fs::read(memory::events_path(places)).unwrap_or_default();
+    write("events.jsonl", &String::from_utf8_lossy(&events))?;
+    if let Some(last) = memory::last_snapshot(places) {
+        write("ps.json", &serde_json::to_string(&last).unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::xml;
+
+    #[test]
+    fn nothing_breaks_the_xml() {
+        assert_eq!(xml("a<b>&\"c\"\u{1b}[0m\n"), "a&lt;b&gt;&amp;&quot;c&quot; [0m\n");
+    }
+}

@@ -1,0 +1,109 @@
+//! Two checkouts of one repository, and two instances of one checkout, run beside each other: each has ports, data, a
+//! generated file and an environment of its own.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::{Outcome, Project, processes_with};
+
+const STACK: &str = r#"
+    [project]
+    name = "shop"
+    [config]
+    template = "env.in"
+    output = ".env.generated"
+    [secrets]
+    generate = ["db-password"]
+    [services.db]
+    run = "{svc:db} --listen $PORT"
+    port = "auto"
+    data = "db"
+    password = "${secret.db-password}"
+    ready = { tcp = true }
+    [services.api]
+    run = "{svc:api} --listen $PORT"
+    port = "auto"
+    env_file = [".env.generated"]
+    depends_on = ["db"]
+    ready = { tcp = true }
+"#;
+
+fn git(folder: &Path, words: &[&str]) -> bool {
+    let identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"];
+    Command::new("git").args(identity).args(words).current_dir(folder).stdout(Stdio::null()).status().is_ok_and(|s| s.success())
+}
+
+fn port(env: &Value, name: &str) -> u16 {
+    env[name].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{name} in {env:#}"))
+}
+
+#[test]
+fn two_worktrees_run_beside_each_other() {
+    let project = Project::new().procfile(STACK);
+    project.write("env.in", "DB_PORT=${db.port}\nDB_PASSWORD=${db.password}\nAPI_URL=${api.url}\n");
+    project.write(".gitignore", ".env.generated\n");
+    for words in [&["init", "-q"][..], &["add", "."], &["commit", "-qm", "first"], &["worktree", "add", "-q", "sub/two"]] {
+        assert!(git(&project.dir(), words), "git {words:?}");
+    }
+    let second = |words: &[&str]| -> Outcome {
+        let all: Vec<&str> = ["-C", "sub/two"].iter().chain(words).copied().collect();
+        project.run(&all)
+    };
+    project.run(&["up", "-d"]).code(0);
+    second(&["up", "-d"]).code(0);
+    let env = |outcome: Outcome| outcome.code(0).json();
+    let first_env = env(project.run(&["env", "api", "--format", "json"]));
+    let second_env = env(second(&["env", "api", "--format", "json"]));
+    let ports = [port(&first_env, "DB_PORT"), port(&first_env, "PORT"), port(&second_env, "DB_PORT"), port(&second_env, "PORT")];
+    for (index, one) in ports.iter().enumerate() {
+        assert!(!ports[..index].contains(one), "{ports:?}");
+        assert!(std::net::TcpStream::connect(("127.0.0.1", *one)).is_ok(), "{one} of {ports:?}");
+    }
+    assert_ne!(first_env["DB_PASSWORD"], second_env["DB_PASSWORD"], "each checkout makes its own secrets");
+    // The generated files say what the environments say.
+    for (folder, env) in [("", &first_env), ("sub/two/", &second_env)] {
+        let text = project.read(&format!("{folder}.env.generated"));
+        assert!(text.contains(&format!("DB_PORT={}\n", port(env, "DB_PORT"))), "{text}");
+        assert!(text.contains(&format!("API_URL=http://127.0.0.1:{}\n", port(env, "PORT"))), "{text}");
+    }
+    // Stable: down and up again, and the addresses are the same.
+    second(&["down"]).code(0);
+    assert_eq!(project.service("api")["state"], "running");
+    second(&["up", "-d"]).code(0);
+    assert_eq!(env(second(&["env", "api", "--format", "json"])), second_env);
+    let stacks = project.run(&["ls", "--json"]).code(0).json();
+    let roots: Vec<&str> = stacks.as_array().into_iter().flatten().filter_map(|stack| stack["root"].as_str()).collect();
+    let here = project.dir().display().to_string();
+    assert!(roots.contains(&here.as_str()) && roots.contains(&format!("{here}/sub/two").as_str()), "{roots:?}");
+    second(&["down"]).code(0);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
+fn two_instances_of_one_checkout_run_beside_each_other() {
+    let project = Project::new().procfile(STACK);
+    project.write("env.in", "DB_PORT=${db.port}\nWHERE=${dir.data}\nWHO=${instance}\n");
+    project.run(&["up", "-d"]).code(0);
+    let text = project.read(".env.generated");
+    project.run(&["--instance", "b", "up", "-d"]).code(0);
+    assert_eq!(project.read(".env.generated"), text, "the instance leaves the file of the first one alone");
+    let own = project.read(".devrun/instances/b/.env.generated");
+    assert!(own.contains("WHO=b\n") && own.contains("instances/b/data"), "{own}");
+    let env = |words: &[&str]| project.run(words).code(0).json();
+    let first = env(&["env", "api", "--format", "json"]);
+    let second = env(&["--instance", "b", "env", "api", "--format", "json"]);
+    assert_ne!(port(&first, "DB_PORT"), port(&second, "DB_PORT"));
+    assert_ne!(port(&first, "PORT"), port(&second, "PORT"));
+    assert!(own.contains(&format!("DB_PORT={}\n", port(&second, "DB_PORT"))), "{own}");
+    assert_eq!((first["WHO"].as_str(), second["WHO"].as_str()), (Some(""), Some("b")));
+    // Ending one leaves the other.
+    project.run(&["down"]).code(0);
+    let ps = project.run(&["--instance", "b", "ps", "--json"]).code(0).json();
+    assert_eq!(ps["services"][0]["state"], "running", "{ps:#}");
+    project.run(&["--instance", "b", "down"]).code(0);
+    assert!(processes_with(&project.dir().display().to_string()).is_empty());
+    project.nothing_left();
+}
