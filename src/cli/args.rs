@@ -210,6 +210,27 @@ pub enum Verb {
     /// Print variables for another program
     #[command(after_help = "Examples:\n  eval \"$(devrun env --format shell)\"\n  devrun env api --format json")]
     Env(super::env::EnvArgs),
+    /// Open psql on the stack's Postgres
+    #[command(
+        after_help = "Examples:\n  devrun psql\n  devrun psql -c 'SELECT 1'\n  devrun psql --on reports-db -- -f report.sql"
+    )]
+    Psql(super::console::ClientArgs),
+    /// Open redis-cli on the stack's Redis
+    #[command(after_help = "Examples:\n  devrun redis-cli\n  devrun redis-cli INFO memory")]
+    RedisCli(super::console::ClientArgs),
+    /// Ask the stack's Postgres; no client needed
+    #[command(
+        after_help = "Examples:\n  devrun sql 'SELECT count(*) FROM orders'\n  devrun sql queue              a query of [queries]\n  devrun sql --json < report.sql"
+    )]
+    Sql(super::console::QueryArgs),
+    /// Ask the stack's Neo4j; no client needed
+    #[command(
+        after_help = "Examples:\n  devrun cypher 'MATCH (n) RETURN labels(n), count(*)'\n  devrun cypher --json < report.cypher"
+    )]
+    Cypher(super::console::QueryArgs),
+    /// Apply migrations to a running Postgres, or show which are applied
+    #[command(after_help = "Examples:\n  devrun migrate --status\n  devrun migrate")]
+    Migrate(super::console::MigrateArgs),
     /// Run a task by hand; see what is done
     #[command(
         after_help = "Examples:\n  devrun task seed --force\n  devrun task --status\n  devrun task resolve seed --rerun      after a run that was cut short"
@@ -423,6 +444,15 @@ pub struct WaitArgs {
     /// Redis: also SET, GET and DEL a throw-away key
     #[arg(long)]
     pub roundtrip: bool,
+    /// Postgres: this schema must be there
+    #[arg(long, value_name = "S")]
+    pub schema: Option<String>,
+    /// Postgres: this table must be there
+    #[arg(long, value_name = "T")]
+    pub table: Option<String>,
+    /// Postgres: migrations must have been applied (devrun's, Alembic's, Django's, Flyway's, Prisma's, Rails')
+    #[arg(long)]
+    pub migrations: bool,
     /// HTTP: fail when the answer takes longer
     #[arg(long, value_name = "N")]
     pub max_ms: Option<u64>,
@@ -545,21 +575,7 @@ pub fn follow_after_logs(words: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Verbs of the contract that this version does not have.
-pub const PLANNED: &[&str] = &[
-    "psql",
-    "redis-cli",
-    "sql",
-    "cypher",
-    "ui",
-    "web",
-    "routes",
-    "resources",
-    "migrate",
-    "snapshot",
-    "backup",
-    "restore",
-    "scale",
-];
+pub const PLANNED: &[&str] = &["ui", "web", "routes", "resources", "snapshot", "backup", "restore", "scale"];
 
 /// The answer to a verb that is not here.
 #[must_use]

@@ -3,7 +3,6 @@
 //! `Args` structs never leave this folder's files: a verb turns them into the values that the layers below take.
 
 pub mod analyze;
-mod args;
 pub mod args;
 pub mod artifacts;
 pub mod asides;
@@ -15,6 +14,7 @@ pub mod changes;
 pub mod check;
 pub mod child;
 pub mod config;
+pub mod console;
 pub mod debug;
 pub mod doctor;
 pub mod down;
@@ -116,6 +116,11 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Analyze(args) => analyze::run(&globals, &args, term),
         Verb::Config(args) => config::run(&globals, &args, term),
         Verb::Env(args) => env::run(&globals, &args, term),
+        Verb::Psql(args) => console::psql(&globals, &args),
+        Verb::RedisCli(args) => console::redis_cli(&globals, &args),
+        Verb::Sql(args) => console::sql(&globals, &args, term),
+        Verb::Cypher(args) => console::cypher(&globals, &args, term),
+        Verb::Migrate(args) => console::migrate(&globals, &args, term),
         Verb::Task(args) => task::run(&globals, &args, term),
         Verb::Build(args) => build::run(&globals, &args, term),
         Verb::Ls(args) => stacks::list(&args, term),

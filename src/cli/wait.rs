@@ -11,7 +11,7 @@ use crate::ui::term::{Term, say};
 use super::args::{Globals, WaitArgs};
 use super::load;
 use super::session::{Session, Signals};
-use super::wait_url::{UrlWaitOptions, wait_for_url};
+use super::wait_url::{Deep, UrlWaitOptions, wait_for_url};
 
 /// What one service is, with respect to what is waited for.
 enum Standing {
@@ -45,26 +45,43 @@ pub fn run(globals: &Globals, args: &WaitArgs, term: Term) -> Result<i32, Failur
     let code = super::runtime()?.block_on(async {
         let mut signals = Signals::take()?;
         let work = async {
+            let deep = Deep { schema: args.schema.clone(), table: args.table.clone(), migrations: args.migrations };
+            let began = tokio::time::Instant::now();
+            let one = async |url: &str, timeout: Duration, roundtrip: bool, deep: Deep| {
+                let tell = |line: &str| say(line);
+                let defaults = UrlWaitOptions::default();
+                let options = UrlWaitOptions {
+                    timeout,
+                    interval: interval.unwrap_or(defaults.interval),
+                    retries: args.retries,
+                    roundtrip,
+                    deep,
+                    // Of addresses; a name says what it is by its recipe.
+                    max_ms: if args.targets.iter().any(|target| target == url) { args.max_ms } else { None },
+                    verbose: if args.verbose { Some(&tell) } else { None },
+                    ..defaults
+                };
+                let found = wait_for_url(url, &options).await?;
+                if !globals_quiet(term) {
+                    say(found);
+                }
+                Ok::<(), Failure>(())
+            };
             let by_name = async {
-                if names.is_empty() && !args.all { Ok(()) } else { wait_for_names(globals, args, &names, timeout, term).await }
+                if names.is_empty() && !args.all {
+                    return Ok(());
+                }
+                wait_for_names(globals, args, &names, timeout, term).await?;
+                for (url, scheme) in deep_targets(globals, args, &names)? {
+                    let left = timeout.saturating_sub(began.elapsed());
+                    let (roundtrip, deep) = if scheme == "redis" { (true, Deep::default()) } else { (false, deep.clone()) };
+                    one(&url, left, roundtrip, deep).await?;
+                }
+                Ok(())
             };
             let by_url = async {
-                for url in urls {
-                    let tell = |line: &str| say(line);
-                    let defaults = UrlWaitOptions::default();
-                    let options = UrlWaitOptions {
-                        timeout,
-                        interval: interval.unwrap_or(defaults.interval),
-                        retries: args.retries,
-                        roundtrip: args.roundtrip,
-                        max_ms: args.max_ms,
-                        verbose: if args.verbose { Some(&tell) } else { None },
-                        ..defaults
-                    };
-                    let found = wait_for_url(url, &options).await?;
-                    if !globals_quiet(term) {
-                        say(found);
-                    }
+                for url in &urls {
+                    one(url, timeout, args.roundtrip, deep.clone()).await?;
                 }
                 Ok::<(), Failure>(())
             };
@@ -83,6 +100,38 @@ pub fn run(globals: &Globals, args: &WaitArgs, term: Term) -> Result<i32, Failur
     let name = args.command[0].to_string_lossy();
     say(format!("devrun: command: {name}: {error}"));
     Ok(if error.kind() == std::io::ErrorKind::NotFound { exit::NOT_FOUND } else { exit::NOT_EXECUTABLE })
+}
+
+/// The addresses of named services that are to be looked into, with their kind. A flag that fits none of them is a mistake.
+fn deep_targets(globals: &Globals, args: &WaitArgs, names: &[&String]) -> Result<Vec<(String, &'static str)>, Failure> {
+    let postgres = args.schema.is_some() || args.table.is_some() || args.migrations;
+    let kinds: Vec<&'static str> = [("postgres", postgres), ("redis", args.roundtrip)]
+        .into_iter()
+        .filter(|(_, asked)| *asked)
+        .map(|(kind, _)| kind)
+        .collect();
+    if kinds.is_empty() {
+        return Ok(Vec::new());
+    }
+    let project = load::project(globals)?;
+    let named: Vec<String> = names.iter().map(|name| (*name).clone()).collect();
+    let plan = load::plan(globals, &project, &load::Wanted { named: named.clone(), ..load::Wanted::look() })?;
+    let mut targets = Vec::new();
+    for kind in kinds {
+        let before = targets.len();
+        for spec in plan.services.values() {
+            let meant = args.all || named.iter().any(|name| name == spec.service.as_str() || name == spec.id.as_str());
+            if let Some(url) = spec.attributes.get("url").filter(|url| meant && url.starts_with(kind)) {
+                targets.push((url.clone(), kind));
+            }
+        }
+        if targets.len() == before {
+            let flag = if kind == "redis" { "--roundtrip" } else { "--schema, --table and --migrations" };
+            return Err(Failure::new(FailureKind::Config, format!("{flag} asks a {kind}, and none of these is one"))
+                .help("name the service: devrun wait SERVICE …"));
+        }
+    }
+    Ok(targets)
 }
 
 fn globals_quiet(term: Term) -> bool {

@@ -28,10 +28,61 @@ pub struct UrlWaitOptions<'a> {
     pub attempt: Duration,
     /// Redis: SET, GET and DEL of a throw-away key.
     pub roundtrip: bool,
+    /// Postgres: what must be there.
+    pub deep: Deep,
     /// HTTP: an answer that takes longer does not count.
     pub max_ms: Option<u64>,
     /// Gets a line per changed answer, and facts about the server at the end (`-v`).
     pub verbose: Option<&'a (dyn Fn(&str) + Send + Sync)>,
+}
+
+/// What a Postgres must hold before it counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deep {
+    /// A schema.
+    pub schema: Option<String>,
+    /// A table, with or without its schema.
+    pub table: Option<String>,
+    /// Migrations of any of the usual tools.
+    pub migrations: bool,
+}
+
+/// Tables in which the usual tools note what they applied.
+const APPLIED: &str = "'devrun_migrations', 'alembic_version', 'django_migrations', 'flyway_schema_history', '_prisma_migrations', 'schema_migrations'";
+
+impl Deep {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// A query that the server refuses in its own words as long as something is missing.
+    fn query(&self) -> String {
+        let text = |value: &str| format!("'{}'", value.replace('\'', "''"));
+        let mut query = String::new();
+        if let Some(schema) = &self.schema {
+            query.push_str(&format!("SELECT {}::regnamespace;", text(schema)));
+        }
+        if let Some(table) = &self.table {
+            query.push_str(&format!("SELECT {}::regclass;", text(table)));
+        }
+        if self.migrations {
+            query.push_str(&format!(
+                "DO $devrun$ DECLARE one regclass; filled boolean; BEGIN \
+                 FOR one IN SELECT oid FROM pg_class WHERE relkind IN ('r', 'p') AND relname IN ({APPLIED}) LOOP \
+                 EXECUTE format('SELECT EXISTS (SELECT FROM %s)', one) INTO filled; IF filled THEN RETURN; END IF; END LOOP; \
+                 RAISE EXCEPTION 'no migration has been applied'; END $devrun$;"
+            ));
+        }
+        query
+    }
+
+    fn found(&self) -> String {
+        let mut parts = Vec::new();
+        parts.extend(self.schema.as_ref().map(|name| format!("schema {name}")));
+        parts.extend(self.table.as_ref().map(|name| format!("table {name}")));
+        parts.extend(self.migrations.then(|| "migrations".to_owned()));
+        parts.join(", ")
+    }
 }
 
 impl Default for UrlWaitOptions<'_> {
@@ -42,6 +93,7 @@ impl Default for UrlWaitOptions<'_> {
             retries: None,
             attempt: Duration::from_secs(5),
             roundtrip: false,
+            deep: Deep::default(),
             max_ms: None,
             verbose: None,
         }
@@ -64,6 +116,12 @@ pub async fn wait_for_url(url: &str, options: &UrlWaitOptions<'_>) -> Result<Str
             _ => return Err(misplaced("--roundtrip", "Redis")),
         }
     }
+    if !options.deep.is_empty() {
+        match &mut check {
+            Check::Sql { query, .. } => *query = options.deep.query(),
+            _ => return Err(misplaced("--schema, --table and --migrations", "a postgres:// address with a database")),
+        }
+    }
     if options.max_ms.is_some() && !matches!(check, Check::Http { .. }) {
         return Err(misplaced("--max-ms", "HTTP"));
     }
@@ -80,7 +138,7 @@ pub async fn wait_for_url(url: &str, options: &UrlWaitOptions<'_>) -> Result<Str
         let miss = match once(&check, base, limit, options).await {
             Ok(found) => {
                 facts(&check, options).await;
-                return Ok(found);
+                return Ok(if options.deep.is_empty() { found } else { format!("there: {}", options.deep.found()) });
             }
             Err(Miss { fatal: Some(failure), .. }) => return Err(failure),
             Err(miss) => miss,
@@ -224,6 +282,15 @@ mod tests {
         ] {
             assert_eq!(who(&reply(body, server)).as_deref(), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn what_must_be_there_is_asked_for_by_name() {
+        let deep = Deep { schema: Some("o'dd".to_owned()), table: Some("app.users".to_owned()), migrations: true };
+        let query = deep.query();
+        assert!(query.starts_with("SELECT 'o''dd'::regnamespace;SELECT 'app.users'::regclass;DO "), "{query}");
+        assert_eq!(deep.found(), "schema o'dd, table app.users, migrations");
+        assert!(Deep::default().query().is_empty());
     }
 
     #[test]

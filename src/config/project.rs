@@ -78,7 +78,7 @@ impl Service {
         match kind {
             "sql" => scheme.starts_with("postgres") || name == "postgres",
             "cypher" => matches!(name, "neo4j" | "memgraph") || matches!(scheme, "bolt" | "neo4j"),
-            "buckets" => matches!(name, "minio" | "seaweedfs" | "garage") || scheme == "s3",
+            "buckets" => matches!(name, "minio" | "versitygw" | "seaweedfs" | "garage") || scheme == "s3",
             "collections" => name == "qdrant",
             "models" => name == "ollama",
             "indexes" => name == "meilisearch",

@@ -68,7 +68,7 @@ pub(super) fn files(context: &Context<'_>, values: &Values) -> Result<Vec<(PathB
 }
 
 /// A setting that nothing in the recipe reads would be swallowed in silence.
-fn check_settings(context: &Context<'_>) -> Result<(), Failure> {
+pub(super) fn check_settings(context: &Context<'_>) -> Result<(), Failure> {
     let recipe = &context.recipe.recipe;
     let texts: Vec<&String> = recipe.argv.iter().chain(recipe.environment.values()).chain(recipe.render.values()).collect();
     for name in context.recipe.settings.keys() {
@@ -115,7 +115,12 @@ pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
     }
     let dir = match context.volume {
         Some(volume) => engine_dir(volume, &recipe.name),
-        None => context.places.service_run(&context.spec.id),
+        None => {
+            // Nobody else makes it where no file is rendered.
+            let run = context.places.service_run(&context.spec.id);
+            super::postgres::make_private(&run)?;
+            run
+        }
     };
     Ok(Invocation { program, argv, env, dir, run_as, files: files(context, &values)? })
 }
@@ -161,6 +166,10 @@ pub(super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failu
         return Ok(FirstBoot { outcome: Booted::NotNeeded, warnings: Vec::new() });
     };
     let name = &context.recipe.recipe.name;
+    if let Some(file) = context.recipe.init.first() {
+        return Err(Failure::new(FailureKind::Config, format!("{name} runs no init files, and {} is one", file.display()))
+            .help("take `init` out; a task with once = \"VOLUME/.NAME\" does such work against the running server"));
+    }
     let began = Instant::now();
     let stage = match open(volume, name).await? {
         Ok(stage) => stage,

@@ -2,17 +2,24 @@
 //!
 //! A recipe is data (`data/*.toml`, see `model::RecipeData`); `generic` turns it into words, variables and files. Code
 //! stands beside it only where data is not enough: `redis` writes its configuration with the settings of `set`,
-//! `postgres` makes a cluster and its first database in a stage. `sql` and `s3` do the work of tasks against servers
-//! that run. Owns no policy: when anything here is called, and what a failure leads to, is the engine's business.
+//! `postgres` and `mariadb` make a cluster and its first database in a stage, `neo4j` builds the line of Java. `sql`,
+//! `cypher`, `s3` and `rest` do the work of tasks against servers that run. Owns no policy: when anything here is called, and what a failure leads to, is the engine's business.
 
 mod adopt;
+mod bolt;
 mod book;
 mod check;
+mod cypher;
 mod fill;
 mod generic;
 mod identity;
+mod mariadb;
+mod migrate;
+mod neo4j;
 mod postgres;
+mod rabbitmq;
 mod redis;
+mod rest;
 mod s3;
 #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is run"))]
 mod sql;
@@ -24,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::drivers::fetch::Located;
+use crate::drivers::init::Sentinel;
 use crate::drivers::probe;
 use crate::drivers::process::Runner;
 use crate::model::keeper::RunAs;
@@ -34,8 +42,11 @@ use crate::model::{Failure, FailureKind, Places, RecipeUse, ServiceSpec, VolumeS
 pub use adopt::adopt;
 pub use book::Book;
 pub use check::check_secrets;
+pub use cypher::{Rows, ask as ask_cypher};
 pub use fill::{Values, fill};
+pub use migrate::Migration;
 pub use postgres::socket_folder as postgres_socket_folder;
+pub use sql::{Table, ask as ask_sql, migrate, migrations};
 
 /// All that a recipe's code may look at.
 pub struct Context<'a> {
@@ -119,7 +130,10 @@ pub fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
     match context.recipe.recipe.name.as_str() {
         "postgres" => postgres::prepare(context),
         "redis" | "valkey" => redis::prepare(context),
-        "neo4j" | "mariadb" | "rabbitmq" | "gateway" => Err(not_built(context)),
+        "neo4j" => neo4j::prepare(context),
+        "mariadb" => mariadb::prepare(context),
+        "rabbitmq" => rabbitmq::prepare(context),
+        "gateway" => Err(not_built(context)),
         _ => generic::prepare(context),
     }
 }
@@ -129,9 +143,19 @@ pub fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
 /// # Errors
 /// `Task` when a step failed or the folder is foreign, `Binary` when another major version made the data.
 pub async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failure> {
+    let name = &context.recipe.recipe.name;
+    for (key, given) in
+        [("migrations", context.recipe.migrations.is_some()), ("extensions", !context.recipe.extensions.is_empty())]
+    {
+        if given && name != "postgres" {
+            return Err(Failure::new(FailureKind::Config, format!("{name} has no `{key}`")).help(format!("take `{key}` out")));
+        }
+    }
     match context.recipe.recipe.name.as_str() {
         "postgres" => postgres::first_boot(context).await,
-        "neo4j" | "mariadb" | "rabbitmq" | "gateway" => Err(not_built(context)),
+        "neo4j" => neo4j::first_boot(context).await,
+        "mariadb" => mariadb::first_boot(context).await,
+        "gateway" => Err(not_built(context)),
         _ => generic::first_boot(context).await,
     }
 }
@@ -144,10 +168,25 @@ pub async fn work(work: &Work, on: &ServiceSpec) -> Result<(), Failure> {
     match work {
         Work::Sql { files, text } => sql::work(on, files, text.as_deref()).await,
         Work::Buckets { buckets } => s3::work(on, buckets).await,
-        Work::Cypher { .. } => Err(no_work("cypher")),
-        Work::Collections { .. } => Err(no_work("collections")),
-        Work::Models { .. } => Err(no_work("models")),
-        Work::Indexes { .. } => Err(no_work("indexes")),
+        Work::Cypher { files } => cypher::work(on, files).await,
+        Work::Collections { collections } => rest::collections(on, collections).await,
+        Work::Models { models } => rest::models(on, models).await,
+        Work::Indexes { indexes } => rest::indexes(on, indexes).await,
+    }
+}
+
+/// Refuses data that a newer major version of the server made: such servers move data on, and never back.
+fn check_age(context: &Context<'_>, sentinel: &Sentinel, volume: &VolumeSpec) -> Result<(), Failure> {
+    let number = |version: &str| version.split('.').next().and_then(|first| first.parse::<u32>().ok());
+    let name = &context.recipe.recipe.name;
+    let (made, ours) = (&sentinel.tool, &context.located.version);
+    match (number(made), number(ours)) {
+        (Some(then), Some(now)) if then > now => Err(Failure::new(
+            FailureKind::Binary,
+            format!("the data in {} was made by {name} {made}, and {name} {ours} cannot read it", volume.path.display()),
+        )
+        .help(format!("use = \"{name}@{then}\"; or start over without the data: devrun clean --only {}", volume.name))),
+        _ => Ok(()),
     }
 }
 
@@ -169,13 +208,9 @@ pub async fn busy(spec: &ServiceSpec) -> Result<Option<String>, Failure> {
     }
 }
 
-fn no_work(key: &str) -> Failure {
-    Failure::new(FailureKind::Task, format!("`{key}` is not built yet")).help("do it with `run` and the server's own client")
-}
-
 fn not_built(context: &Context<'_>) -> Failure {
     let name = &context.recipe.recipe.name;
-    Failure::new(FailureKind::Config, format!("recipe {name} is known as text only: its start is not built yet"))
+    Failure::new(FailureKind::Config, format!("the recipe {name} cannot be started yet"))
         .help("start it with `run`, or point `external` at one that runs")
 }
 

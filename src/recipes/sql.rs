@@ -36,7 +36,106 @@ pub(super) fn quoted_text(text: &str) -> String {
 }
 
 #[cfg(feature = "postgres")]
-pub(super) use with_driver::{Session, Target};
+pub(crate) use with_driver::{Session, Target};
+
+/// Rows as text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Names of the columns; none: the statement gives no rows.
+    pub columns: Vec<String>,
+    /// Values, `None` for NULL.
+    pub rows: Vec<Vec<Option<String>>>,
+    /// Rows that were read or changed.
+    pub affected: u64,
+}
+
+/// Where a service's server is, and who logs in.
+#[cfg(feature = "postgres")]
+fn target(on: &ServiceSpec) -> Result<Target, Failure> {
+    let attribute = |name: &str| on.attributes.get(name).cloned().filter(|value| !value.is_empty());
+    let user = attribute("user").unwrap_or_else(|| "postgres".to_owned());
+    Ok(Target {
+        host: attribute("host").unwrap_or_else(|| on.bind.clone()),
+        port: on.port().ok_or_else(|| Failure::new(FailureKind::Task, format!("{} has no port", on.id)))?,
+        database: attribute("database").unwrap_or_else(|| user.clone()),
+        password: attribute("password"),
+        user,
+    })
+}
+
+#[cfg(feature = "postgres")]
+async fn log_in(on: &ServiceSpec) -> Result<Session, Failure> {
+    let target = target(on)?;
+    Session::open(&target, None).await.map_err(|error| session_failure(&target, &error))
+}
+
+/// Runs statements against a running server and gives the last result.
+///
+/// # Errors
+/// `Task` with the server's words, `Credentials` when the login is refused.
+#[cfg(feature = "postgres")]
+pub async fn ask(on: &ServiceSpec, statements: &str) -> Result<Table, Failure> {
+    let session = log_in(on).await?;
+    let table = session.table(statements).await;
+    session.close().await;
+    table
+}
+
+/// What the server knows of the migrations of this folder.
+///
+/// # Errors
+/// As [`ask`].
+#[cfg(feature = "postgres")]
+pub async fn migrations(on: &ServiceSpec, folder: &Path) -> Result<Vec<super::migrate::Migration>, Failure> {
+    let session = log_in(on).await?;
+    let all = super::migrate::status(&session, folder).await;
+    session.close().await;
+    all
+}
+
+/// Applies the migrations that are missing; their names.
+///
+/// # Errors
+/// As [`ask`]; `Task` for a file that was changed after it had been applied.
+#[cfg(feature = "postgres")]
+pub async fn migrate(on: &ServiceSpec, folder: &Path) -> Result<Vec<String>, Failure> {
+    let session = log_in(on).await?;
+    let names = super::migrate::apply(&session, folder).await;
+    session.close().await;
+    names
+}
+
+/// Without the feature there is no driver.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "postgres"))]
+pub async fn ask(_on: &ServiceSpec, _statements: &str) -> Result<Table, Failure> {
+    Err(no_driver())
+}
+
+/// Without the feature there is no driver.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "postgres"))]
+pub async fn migrations(_on: &ServiceSpec, _folder: &Path) -> Result<Vec<super::migrate::Migration>, Failure> {
+    Err(no_driver())
+}
+
+/// Without the feature there is no driver.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "postgres"))]
+pub async fn migrate(_on: &ServiceSpec, _folder: &Path) -> Result<Vec<String>, Failure> {
+    Err(no_driver())
+}
+
+#[cfg(not(feature = "postgres"))]
+fn no_driver() -> Failure {
+    Failure::new(FailureKind::Task, "this devrun was built without the feature `postgres`")
+}
 
 /// Runs a task's SQL against a running server.
 ///
@@ -57,20 +156,6 @@ pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf], text: Option<&str>
         result?;
     }
     Ok(())
-}
-
-/// Where its application logs in.
-#[cfg(feature = "postgres")]
-fn target(on: &ServiceSpec) -> Result<Target, Failure> {
-    let attribute = |name: &str| on.attributes.get(name).cloned().filter(|value| !value.is_empty());
-    let user = attribute("user").unwrap_or_else(|| "postgres".to_owned());
-    Ok(Target {
-        host: on.bind.clone(),
-        port: on.port().ok_or_else(|| Failure::new(FailureKind::Task, format!("{} has no port", on.id)))?,
-        database: attribute("database").unwrap_or_else(|| user.clone()),
-        password: attribute("password"),
-        user,
-    })
 }
 
 /// What a stop would cut short: transactions of others, and base backups.
@@ -124,7 +209,7 @@ fn session_failure(target: &Target, error: &tokio_postgres::Error) -> Failure {
 /// Always.
 #[cfg(not(feature = "postgres"))]
 pub(super) async fn work(_on: &ServiceSpec, _files: &[PathBuf], _text: Option<&str>) -> Result<(), Failure> {
-    Err(Failure::new(FailureKind::Task, "this devrun was built without the feature `postgres`"))
+    Err(no_driver())
 }
 
 #[cfg(feature = "postgres")]
@@ -138,6 +223,7 @@ mod with_driver {
     use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
     use super::super::sql_split::{Statement, split};
+    use super::Table;
     use crate::drivers::process::{OutputSink, Stream};
     use crate::model::{Failure, FailureKind};
 
@@ -197,6 +283,35 @@ mod with_driver {
         /// One statement of ours.
         pub(crate) async fn run(&self, statement: &str) -> Result<(), Failure> {
             self.client.batch_execute(statement).await.map_err(|error| Failure::new(FailureKind::Task, words(&error)))
+        }
+
+        /// The last result of these statements as text, as psql would show it.
+        pub(crate) async fn table(&self, statements: &str) -> Result<Table, Failure> {
+            use tokio_postgres::SimpleQueryMessage as Message;
+            let messages =
+                self.client.simple_query(statements).await.map_err(|error| Failure::new(FailureKind::Task, words(&error)))?;
+            let mut table = Table::default();
+            for message in messages {
+                match message {
+                    Message::RowDescription(columns) => {
+                        table = Table {
+                            columns: columns.iter().map(|column| column.name().to_owned()).collect(),
+                            ..Table::default()
+                        };
+                    }
+                    Message::Row(row) => {
+                        table.rows.push((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect());
+                    }
+                    Message::CommandComplete(count) => table.affected = count,
+                    _ => {}
+                }
+            }
+            Ok(table)
+        }
+
+        /// The rows alone.
+        pub(crate) async fn texts(&self, statement: &str) -> Result<Vec<Vec<Option<String>>>, Failure> {
+            Ok(self.table(statement).await?.rows)
         }
 
         /// The one number that a query of ours gives.

@@ -57,3 +57,4 @@ mod verbs_disk;
 mod verbs_look;
 mod verbs_reference;
 mod verbs_run;
+mod work;

@@ -7,4 +7,5 @@ mod demo;
 mod harness;
 mod postgres;
 mod redis;
+mod services;
 mod stack;

@@ -52,7 +52,7 @@ impl Importer<'_> {
                 let buckets = buckets.collect();
                 section.set("buckets", Toml::List(buckets));
                 let on = all.iter().find(
-                    |other| matches!(&other.kind, Kind::Recipe { known, .. } if matches!(known.recipe, "minio" | "seaweedfs")),
+                    |other| matches!(&other.kind, Kind::Recipe { known, .. } if matches!(known.recipe, "minio" | "versitygw" | "seaweedfs")),
                 );
                 match on {
                     Some(on) => section.set("on", Toml::text(on.name.clone())),

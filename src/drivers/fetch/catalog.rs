@@ -12,6 +12,7 @@ use super::version;
 
 /// Every catalogue file; a new one is one more line.
 const FILES: &[(&str, &str)] = &[
+    ("blackbox_exporter", include_str!("../../../bin-cache/catalog/blackbox_exporter.toml")),
     ("caddy", include_str!("../../../bin-cache/catalog/caddy.toml")),
     ("grafana", include_str!("../../../bin-cache/catalog/grafana.toml")),
     ("loki", include_str!("../../../bin-cache/catalog/loki.toml")),
@@ -23,6 +24,7 @@ const FILES: &[(&str, &str)] = &[
     ("nats", include_str!("../../../bin-cache/catalog/nats.toml")),
     ("neo4j", include_str!("../../../bin-cache/catalog/neo4j.toml")),
     ("nginx", include_str!("../../../bin-cache/catalog/nginx.toml")),
+    ("node_exporter", include_str!("../../../bin-cache/catalog/node_exporter.toml")),
     ("ollama", include_str!("../../../bin-cache/catalog/ollama.toml")),
     ("postgres", include_str!("../../../bin-cache/catalog/postgres.toml")),
     ("prometheus", include_str!("../../../bin-cache/catalog/prometheus.toml")),
@@ -31,6 +33,7 @@ const FILES: &[(&str, &str)] = &[
     ("redis", include_str!("../../../bin-cache/catalog/redis.toml")),
     ("seaweedfs", include_str!("../../../bin-cache/catalog/seaweedfs.toml")),
     ("valkey", include_str!("../../../bin-cache/catalog/valkey.toml")),
+    ("versitygw", include_str!("../../../bin-cache/catalog/versitygw.toml")),
 ];
 
 /// One catalogue file.
@@ -85,9 +88,15 @@ pub struct Source {
     /// Packages, through `apt-get download`; apt checks them against its signed index.
     #[serde(default)]
     pub deb: Vec<String>,
-    /// A command run in an empty folder with `GOBIN` set into it.
+    /// A command run in an empty folder, with `GOBIN` set into the tree and `DEVRUN_OUT` set to it.
     #[serde(default)]
     pub build: Vec<String>,
+    /// Files laid beside a build command: path and text.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+    /// Files laid into a build's tree: path and text.
+    #[serde(default)]
+    pub add: BTreeMap<String, String>,
     /// Bytes of the artifact.
     pub size: Option<u64>,
     /// Its pin.
@@ -107,7 +116,7 @@ pub struct Source {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unpack {
-    /// `tar.gz`, `tar.xz`, `zip`, `deb`, `raw`; absent: from the file's name.
+    /// `tar.gz`, `tar.xz`, `tar.zst`, `zip`, `deb`, `raw`; absent: from the file's name.
     pub kind: Option<String>,
     /// Leading folders taken off every name; absent: a single top folder is taken off, if there is one.
     pub strip: Option<usize>,
@@ -183,6 +192,9 @@ impl Catalog {
                 if (source.npm.is_some() || source.pypi.is_some()) && (source.sha256.is_none() || source.size.is_none()) {
                     return Err(format!("{at}: a package is pinned by size and sha256"));
                 }
+                if source.build.is_empty() && !(source.files.is_empty() && source.add.is_empty()) {
+                    return Err(format!("{at}: files and add go with build"));
+                }
                 if source.bin.is_empty() {
                     return Err(format!("{at}: bin is empty"));
                 }
@@ -222,7 +234,7 @@ mod tests {
             for version in &catalog.versions {
                 assert!(!version.sources.is_empty(), "{} {} has no source", catalog.recipe, version.version);
                 for source in &version.sources {
-                    for path in source.bin.values().chain(&source.lib) {
+                    for path in source.bin.values().chain(&source.lib).chain(source.files.keys()).chain(source.add.keys()) {
                         assert!(!path.starts_with('/') && !path.contains(".."), "{}: {path}", catalog.recipe);
                     }
                 }
@@ -250,6 +262,7 @@ mod tests {
             ("npm = \"x@1\"", "pinned"),
             ("url = \"https://x.test\"\nsha256 = \"12\"\nsize = 1", "no sha256"),
             ("url = \"https://x.test\"\nsize = 1", "pins nothing"),
+            ("url = \"https://x.test\"\nfiles = { a = \"b\" }", "go with build"),
             ("url = \"https://x.test\"\nunpak = {}", "unknown field"),
         ] {
             let error = Catalog::parse("x", &source(body)).unwrap_err();

@@ -123,7 +123,13 @@ fn build(job: &Job, stage: &Stage, options: &FetchOptions, cancel: &Cancel) -> R
     };
     let bin = stage.tree().join("bin");
     unpack::tree::make_folder(&bin).map_err(|error| Missed::GiveWay(format!("{}: {error}", bin.display())))?;
+    for (folder, files) in [(stage.download(), &job.source.files), (stage.tree(), &job.source.add)] {
+        for (name, text) in files {
+            lay(&folder.join(name), text).map_err(|error| Missed::GiveWay(format!("{name}: {error}")))?;
+        }
+    }
     let mut env = options.env.clone();
+    env.insert("DEVRUN_OUT".to_owned(), stage.tree().to_string_lossy().into_owned());
     env.insert("GOBIN".to_owned(), bin.to_string_lossy().into_owned());
     env.insert("CARGO_INSTALL_ROOT".to_owned(), stage.tree().to_string_lossy().into_owned());
     if !["HOME", "GOPATH", "GOMODCACHE"].iter().any(|name| env.contains_key(*name)) {
@@ -148,6 +154,13 @@ fn build(job: &Job, stage: &Stage, options: &FetchOptions, cancel: &Cancel) -> R
         Err(NotRun::Cancelled) => Err(Missed::Fatal(Failure::cancelled())),
         Err(error) => Err(Missed::GiveWay(format!("{tool}: {error}"))),
     }
+}
+
+fn lay(path: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(path, text)
 }
 
 /// Everything after the bytes are here.

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::super::generic::{commit, open};
-use super::super::{Booted, Context, FirstBoot, engine_dir, identity, tool};
+use super::super::{Booted, Context, FirstBoot, engine_dir, identity, migrate, tool};
 use super::cluster::{self, last_lines};
 use super::invoke::{ORDINARY, check_length, check_not_in_use, check_version, make_private, settings, volume, words};
 use super::scripts::{self, Script};
 use crate::drivers::init::{self, Sentinel, Stage};
 use crate::drivers::process::{Child, Request, Stream};
 use crate::model::keeper::{Role, RunAs};
-use crate::model::{Failure, FailureKind, Signal};
+use crate::model::{Failure, FailureKind, Signal, VolumeSpec};
 
 /// From the spawn of the private server to its first answer.
 const UP: Duration = Duration::from_secs(60);
@@ -113,6 +113,7 @@ pub(in super::super) async fn first_boot(context: &Context<'_>) -> Result<FirstB
                     sentinel.finished
                 ));
             }
+            bring_up_to_date(context, volume).await?;
             return Ok(FirstBoot { outcome: Booted::Done { at: sentinel.finished }, warnings });
         }
     };
@@ -126,6 +127,7 @@ pub(in super::super) async fn first_boot(context: &Context<'_>) -> Result<FirstB
             }
             commit(stage, sentinel).await?;
             steps.done("sync and rename");
+            note_migrations(context, volume)?;
             if let Some(caching) = caching {
                 // It only tidies up; a panic in it is no failure of this boot.
                 let _ = caching.await;
@@ -177,10 +179,18 @@ async fn build(
         }
         Err(failure) => Err(failure),
     };
+    close(server, result, &socket, &data).await?;
+    steps.done("clean stop");
+    Ok(caching)
+}
+
+/// Stops the private server; its complaint goes with the failure, if there is one.
+async fn close(server: Child, result: Result<(), Failure>, socket: &Path, data: &Path) -> Result<(), Failure> {
     let finished = server.stop(Signal::INT, DOWN).await;
+    // What stays of them goes with the runtime folder.
+    let _gone = std::fs::remove_file(socket.join(HBA));
     if socket != data {
-        // The runtime folder goes away with the service anyway.
-        let _ = std::fs::remove_dir_all(&socket);
+        let _gone = std::fs::remove_dir_all(socket);
     }
     if let Err(mut failure) = result {
         if finished.status.shell_code() != 0 {
@@ -195,8 +205,33 @@ async fn build(
             format!("the private server did not stop cleanly: {}: {}", finished.status, last_lines(&finished.tail)),
         ));
     }
-    steps.done("clean stop");
-    Ok(caching)
+    Ok(())
+}
+
+/// Who may log in to a private server on data that is there.
+const HBA: &str = "devrun-hba.conf";
+/// Beside the engine's folder: the hash of the migrations that were last seen applied.
+const SEEN: &str = ".devrun-migrations";
+
+/// Remembers that the migrations of today are applied, so that the next start need not ask the database.
+fn note_migrations(context: &Context<'_>, volume: &VolumeSpec) -> Result<(), Failure> {
+    let Some(folder) = &context.recipe.migrations else { return Ok(()) };
+    init::write_durably(&volume.path.join("postgres"), SEEN, migrate::hash(folder)?.as_bytes())
+}
+
+/// Applies migrations that came after the first boot, before the public port opens: nobody ever meets a half-moved
+/// schema. Where the files are as they were, nothing is started for it.
+async fn bring_up_to_date(context: &Context<'_>, volume: &VolumeSpec) -> Result<(), Failure> {
+    let Some(folder) = &context.recipe.migrations else { return Ok(()) };
+    let seen = std::fs::read_to_string(volume.path.join("postgres").join(SEEN)).unwrap_or_default();
+    if seen == migrate::hash(folder)? {
+        return Ok(());
+    }
+    let data = engine_dir(volume, "postgres");
+    let (server, socket, port) = private(context, &data).await?;
+    let result = apply_migrations(context, &socket, port, folder).await;
+    close(server, result, &socket, &data).await?;
+    note_migrations(context, volume)
 }
 
 /// Speed is free in a stage: until it is synced as a whole, none of it counts.
@@ -260,10 +295,20 @@ fn is_due(volume: &crate::model::VolumeSpec, wanted: &Wanted) -> Result<bool, Fa
 /// Sets the user's password on data that is there, by a private server of its own: no port is open before it fits, and
 /// whoever lost the old password needs none. Killed half-way, it is done again at the next start.
 async fn set_password(context: &Context<'_>, data: &Path, wanted: &Wanted) -> Result<(), Failure> {
-    let programs = [tool(context, "postgres")?];
+    let (server, socket, port) = private(context, data).await?;
+    let result = alter(wanted, &socket, port).await;
+    close(server, result, &socket, data).await.map_err(|failure| {
+        Failure::new(failure.kind, format!("the password of {} cannot be set: {}", wanted.user, failure.reason))
+            .help("`user` must be a role of this data; devrun logs shows what the server said")
+    })
+}
+
+/// A server for us alone on data that is there: ready, with its socket's folder and the port in the socket's name.
+async fn private(context: &Context<'_>, data: &Path) -> Result<(Child, PathBuf, u16), Failure> {
+    let program = tool(context, "postgres")?;
     let run_as = identity::choose(context.spec, ORDINARY)?;
-    identity::check_passable(&run_as, &[data, programs[0]])?;
-    check_not_in_use(data, programs[0])?;
+    identity::check_passable(&run_as, &[data, program])?;
+    check_not_in_use(data, program)?;
     let socket = match run_as {
         RunAs::User { .. } => data.to_owned(),
         RunAs::Same | RunAs::Namespace { .. } => {
@@ -278,28 +323,17 @@ async fn set_password(context: &Context<'_>, data: &Path, wanted: &Wanted) -> Re
         make_private(&socket)?;
     }
     // Adopted data may trust nobody; the folder of the socket is the lock here, as it is for data of ours.
-    let hba = socket.join("devrun-hba.conf");
+    let hba = socket.join(HBA);
     std::fs::write(&hba, "local all all trust\n")
         .map_err(|error| Failure::new(FailureKind::Task, format!("{} cannot be written: {error}", hba.display())))?;
     identity::hand_over(&run_as, data)?;
     let stale = std::fs::read_to_string(data.join(PID_FILE)).ok();
     let setting = format!("hba_file={}", super::super::generic::text_of(&hba)?);
     let mut server = start(context, data, &socket, &run_as, &[&setting]).await?;
-    let result = match ready(&mut server, data, stale.as_deref()).await {
-        Ok(()) => alter(wanted, &socket, port).await,
-        Err(failure) => Err(failure),
-    };
-    let finished = server.stop(Signal::INT, DOWN).await;
-    // What stays of them goes with the runtime folder.
-    let _gone = std::fs::remove_file(&hba);
-    if socket != data {
-        let _gone = std::fs::remove_dir_all(&socket);
+    match ready(&mut server, data, stale.as_deref()).await {
+        Ok(()) => Ok((server, socket, port)),
+        Err(failure) => Err(close(server, Err(failure.clone()), &socket, data).await.err().unwrap_or(failure)),
     }
-    result.map_err(|failure| {
-        let why = if finished.status.shell_code() == 0 { String::new() } else { format!(": {}", last_lines(&finished.tail)) };
-        Failure::new(failure.kind, format!("the password of {} cannot be set: {}{why}", wanted.user, failure.reason))
-            .help("`user` must be a role of this data; devrun logs shows what the server said")
-    })
 }
 
 #[cfg(feature = "postgres")]
@@ -404,7 +438,34 @@ async fn furnish(context: &Context<'_>, wanted: &Wanted, socket: &Path, port: u1
     if !scripts.is_empty() {
         steps.done("init files");
     }
+    if let Some(folder) = &context.recipe.migrations {
+        apply_migrations(context, socket, port, folder).await?;
+        steps.done("migrations");
+    }
     Ok(())
+}
+
+#[cfg(feature = "postgres")]
+async fn apply_migrations(context: &Context<'_>, socket: &Path, port: u16, folder: &Path) -> Result<(), Failure> {
+    use super::super::sql::{Session, Target};
+    let attribute = |name: &str| context.spec.attributes.get(name).cloned().filter(|value| !value.is_empty());
+    let user = attribute("user").unwrap_or_else(|| "postgres".to_owned());
+    let database = attribute("database").unwrap_or_else(|| user.clone());
+    let target = Target { host: socket.display().to_string(), port, user, password: None, database };
+    let session = Session::open(&target, context.runner.sink.clone())
+        .await
+        .map_err(|error| Failure::new(FailureKind::Task, format!("cannot log in to the private server: {error}")))?;
+    let applied = migrate::apply(&session, folder).await;
+    session.close().await;
+    for name in applied? {
+        say(context, &format!("applied migration {name}"));
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn apply_migrations(_: &Context<'_>, _: &Path, _: u16, _: &Path) -> Result<(), Failure> {
+    Err(Failure::new(FailureKind::Config, "this devrun was built without the feature `postgres`, which migrations need"))
 }
 
 #[cfg(not(feature = "postgres"))]

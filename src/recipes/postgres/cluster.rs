@@ -136,7 +136,7 @@ async fn initdb(context: &Context<'_>, data: &Path, password: &Path, run_as: &Ru
 }
 
 /// The last lines of an output, as one line.
-pub(super) fn last_lines(tail: &[u8]) -> String {
+pub(in super::super) fn last_lines(tail: &[u8]) -> String {
     let text = String::from_utf8_lossy(tail);
     let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = lines.split_off(lines.len().saturating_sub(3));

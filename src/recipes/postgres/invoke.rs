@@ -79,7 +79,7 @@ pub fn socket_folder(places: &Places, spec: &ServiceSpec, volume: &VolumeSpec) -
 }
 
 /// Makes a folder that only we may enter.
-pub(super) fn make_private(folder: &Path) -> Result<(), Failure> {
+pub(in super::super) fn make_private(folder: &Path) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::new(FailureKind::Config, format!("{} cannot be used: {error}", folder.display()))
     };

@@ -10,5 +10,6 @@ mod invoke;
 mod scripts;
 
 pub(super) use boot::first_boot;
+pub(super) use cluster::last_lines;
 pub use invoke::socket_folder;
-pub(super) use invoke::{major, prepare};
+pub(super) use invoke::{major, make_private, prepare};

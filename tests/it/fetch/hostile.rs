@@ -198,7 +198,7 @@ fn cut_and_foreign_archives_are_refused() {
     flipped[last] ^= 0xff;
     assert!(Arena::new().unpack("x.tgz", &flipped, &Unpack::default()).is_err(), "a wrong checksum was taken");
     for (name, bytes, says) in [
-        ("x.tar.zst", &b"anything"[..], "zstd"),
+        ("x.tar.zst", &b"anything"[..], "the archive is broken"),
         ("x.deb", b"!<arch>\n", "no data member"),
         ("x.deb", b"no ar at all", "ar archive"),
     ] {
@@ -206,7 +206,7 @@ fn cut_and_foreign_archives_are_refused() {
         assert!(refused.contains(says), "{name}: {refused}");
     }
     let zst = Arena::new().unpack("x.deb", &deb("data.tar.zst", b"x"), &Unpack::default()).unwrap_err();
-    assert!(zst.contains("zstd"), "{zst}");
+    assert!(zst.contains("the archive is broken"), "{zst}");
 }
 
 #[test]

@@ -77,14 +77,82 @@ pub fn decoder<'a>(packed: impl Read + 'a, ending: &str) -> Result<Box<dyn Read 
         ".gz" => Ok(Box::new(flate2::read::MultiGzDecoder::new(packed))),
         // A dictionary that an honest archive never asks for would be memory at the archive's word.
         ".xz" => Ok(Box::new(lzma_rust2::XzReader::new_mem_limit(packed, true, 256 * 1024))),
-        ".zst" => Err(Refused::format("it is packed with zstd, which is not built in; use another source")),
+        ".zst" => Ok(Box::new(Frames { state: Some(State::Between(packed)) })),
         other => Err(Refused::format(&format!("{other:?} is no archive format that is known"))),
+    }
+}
+
+/// A zstd stream: one frame after the other, as parallel packers write them.
+struct Frames<R: Read> {
+    /// Absent only after an error.
+    state: Option<State<R>>,
+}
+
+enum State<R: Read> {
+    Between(R),
+    // Its tables are large.
+    Within(Box<ruzstd::decoding::StreamingDecoder<Peeked<R>, ruzstd::decoding::FrameDecoder>>),
+    End,
+}
+
+type Peeked<R> = std::io::Chain<std::io::Cursor<[u8; 1]>, R>;
+
+impl<R: Read> Read for Frames<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let broken = |error: &dyn std::fmt::Display| std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string());
+        loop {
+            match self.state.take().ok_or_else(|| broken(&"it is read on after an error"))? {
+                State::Between(mut packed) => {
+                    let mut first = [0u8; 1];
+                    if packed.read(&mut first)? == 0 {
+                        self.state = Some(State::End);
+                        return Ok(0);
+                    }
+                    let frame = std::io::Cursor::new(first).chain(packed);
+                    let decoder = ruzstd::decoding::StreamingDecoder::new(frame).map_err(|error| broken(&error))?;
+                    self.state = Some(State::Within(Box::new(decoder)));
+                }
+                State::Within(mut decoder) => match decoder.read(buffer)? {
+                    0 if !buffer.is_empty() => {
+                        let (_, packed) = decoder.into_inner().into_inner();
+                        self.state = Some(State::Between(packed));
+                    }
+                    count => {
+                        self.state = Some(State::Within(decoder));
+                        return Ok(count);
+                    }
+                },
+                State::End => {
+                    self.state = Some(State::End);
+                    return Ok(0);
+                }
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zstd_frames_are_read_one_after_the_other() {
+        let frame = |text: &[u8]| {
+            let size = u8::try_from(text.len()).unwrap();
+            // Magic; a single segment whose size is one byte; a last raw block of that size.
+            let mut bytes = vec![0x28, 0xb5, 0x2f, 0xfd, 0x20, size, size << 3 | 1, 0, 0];
+            bytes.extend(text);
+            bytes
+        };
+        let read = |packed: &[u8]| {
+            let mut out = Vec::new();
+            decoder(packed, ".zst").unwrap().read_to_end(&mut out).map(|_| out)
+        };
+        assert_eq!(read(&[frame(b"one"), frame(b"two")].concat()).unwrap(), b"onetwo");
+        assert_eq!(read(b"").unwrap(), b"");
+        assert!(read(&frame(b"cut")[..9]).is_err());
+        assert!(read(b"no zstd at all").is_err());
+    }
 
     #[test]
     fn kinds_come_from_names() {

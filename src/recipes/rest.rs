@@ -1,0 +1,265 @@
+//! Work against servers that take JSON over HTTP: collections of Qdrant, models of Ollama, indexes of Meilisearch.
+//!
+//! Each thing is looked for first and made only where it is missing, so a task may run at every start. A server that is
+//! starting up is asked again; every other refusal ends the task with the server's own words.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::drivers::fetch;
+use crate::model::{Failure, FailureKind, ServiceSpec};
+
+/// A call is repeated this long while the server starts up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// One call; a pull has the task's own `timeout` and this only between two lines.
+const CALL: Duration = Duration::from_secs(30);
+/// A line of a pull, or an answer.
+const LONGEST: usize = 1 << 20;
+
+struct Server {
+    client: Client,
+    base: String,
+    /// Header and value.
+    login: Option<(&'static str, String)>,
+}
+
+struct Answer {
+    status: StatusCode,
+    body: Value,
+}
+
+impl Server {
+    fn of(on: &ServiceSpec, login: impl Fn(&str) -> (&'static str, String)) -> Result<Self, Failure> {
+        fetch::client::provider();
+        let client =
+            Client::builder().no_proxy().connect_timeout(Duration::from_secs(5)).redirect(reqwest::redirect::Policy::none());
+        let client = client.build().map_err(|error| Failure::new(FailureKind::Internal, format!("no HTTP client: {error}")))?;
+        let attribute = |name: &str| on.attributes.get(name).cloned().filter(|value| !value.is_empty());
+        let host = attribute("host").unwrap_or_else(|| on.bind.clone());
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let port = on.port().ok_or_else(|| Failure::new(FailureKind::Task, format!("{} has no port", on.id)))?;
+        Ok(Self { client, base: format!("http://{host}:{port}"), login: attribute("password").map(|password| login(&password)) })
+    }
+
+    fn request(&self, method: &Method, path: &str, body: Option<&Value>) -> reqwest::RequestBuilder {
+        let mut request = self.client.request(method.clone(), format!("{}{path}", self.base));
+        if let Some((name, value)) = &self.login {
+            request = request.header(*name, value);
+        }
+        match body {
+            Some(body) => request.json(body),
+            None => request,
+        }
+    }
+
+    /// One call, repeated while nobody answers or the server says that it is not ready.
+    async fn call(&self, what: &str, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let why = match self.request(&method, path, body).timeout(CALL).send().await {
+                Ok(response) => {
+                    let status = response.status();
+                    let text = response.text().await.unwrap_or_default();
+                    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+                    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                        return Err(Failure::new(
+                            FailureKind::Credentials,
+                            format!("{what}: the key was refused: {}", said(status, &body)),
+                        )
+                        .help("check the `password` of the service"));
+                    }
+                    if !matches!(status.as_u16(), 502..=504) {
+                        return Ok(Answer { status, body });
+                    }
+                    said(status, &body)
+                }
+                Err(error) => fetch::client::root(&error),
+            };
+            if began.elapsed() > PATIENCE {
+                return Err(Failure::new(FailureKind::Task, format!("{what}: {why}")));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// Status, and what the body says of it.
+fn said(status: StatusCode, body: &Value) -> String {
+    let text = [&body["status"]["error"], &body["error"], &body["message"], body]
+        .into_iter()
+        .find_map(Value::as_str)
+        .map(|text| text.chars().filter(|char| !char.is_control()).take(300).collect::<String>())
+        .unwrap_or_default();
+    format!("{} {text}", status.as_u16()).trim_end().to_owned()
+}
+
+fn refused(what: &str, answer: &Answer) -> Failure {
+    Failure::new(FailureKind::Task, format!("{what}: the server answered {}", said(answer.status, &answer.body)))
+}
+
+/// A name that goes into a path as it is.
+fn plain(what: &str, name: &str) -> Result<(), Failure> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    if !name.is_empty() && !name.starts_with('.') && name.bytes().all(good) {
+        return Ok(());
+    }
+    Err(Failure::new(FailureKind::Task, format!("{name:?} is no name for {what}")).help("letters, digits, _ and -"))
+}
+
+/// Makes the collections that are missing.
+///
+/// # Errors
+/// `Credentials`, or `Task` with the server's words.
+pub(super) async fn collections(on: &ServiceSpec, collections: &[(String, String)]) -> Result<(), Failure> {
+    let server = Server::of(on, |key| ("api-key", key.to_owned()))?;
+    for (name, body) in collections {
+        plain("a collection", name)?;
+        let (what, path) = (format!("collection {name}"), format!("/collections/{name}"));
+        let body: Value = serde_json::from_str(body)
+            .map_err(|error| Failure::new(FailureKind::Task, format!("{what}: the body is no JSON: {error}")))?;
+        if server.call(&what, Method::GET, &path, None).await?.status.is_success() {
+            continue;
+        }
+        let made = server.call(&what, Method::PUT, &path, Some(&body)).await?;
+        // Somebody else was quicker.
+        if !made.status.is_success() && made.status != StatusCode::CONFLICT {
+            return Err(refused(&what, &made));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the indexes that are missing, and waits until each is there.
+///
+/// # Errors
+/// `Credentials`, or `Task` with the server's words.
+pub(super) async fn indexes(on: &ServiceSpec, indexes: &[(String, Option<String>)]) -> Result<(), Failure> {
+    let server = Server::of(on, |key| ("Authorization", format!("Bearer {key}")))?;
+    for (uid, primary_key) in indexes {
+        plain("an index", uid)?;
+        let what = format!("index {uid}");
+        if server.call(&what, Method::GET, &format!("/indexes/{uid}"), None).await?.status.is_success() {
+            continue;
+        }
+        let made = server.call(&what, Method::POST, "/indexes", Some(&json!({ "uid": uid, "primaryKey": primary_key }))).await?;
+        let Some(task) = made.body["taskUid"].as_u64().filter(|_| made.status.is_success()) else {
+            return Err(refused(&what, &made));
+        };
+        let began = tokio::time::Instant::now();
+        loop {
+            let state = server.call(&what, Method::GET, &format!("/tasks/{task}"), None).await?;
+            match state.body["status"].as_str().unwrap_or_default() {
+                "succeeded" => break,
+                "failed" | "canceled" if state.body["error"]["code"] == "index_already_exists" => break,
+                "failed" | "canceled" => {
+                    let why = state.body["error"]["message"].as_str().unwrap_or("it does not say why");
+                    return Err(Failure::new(FailureKind::Task, format!("{what}: {why}")));
+                }
+                other if began.elapsed() > PATIENCE => {
+                    return Err(Failure::new(FailureKind::Task, format!("{what}: its task {task} is still {other:?}")));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Pulls the models that are missing.
+///
+/// # Errors
+/// `Task` with the server's words, or when the stream ends before it says that it succeeded.
+pub(super) async fn models(on: &ServiceSpec, models: &[String]) -> Result<(), Failure> {
+    let server = Server::of(on, |key| ("Authorization", format!("Bearer {key}")))?;
+    let tags = server.call("list of models", Method::GET, "/api/tags", None).await?;
+    if !tags.status.is_success() {
+        return Err(refused("list of models", &tags));
+    }
+    let there: Vec<&str> =
+        tags.body["models"].as_array().into_iter().flatten().filter_map(|model| model["name"].as_str()).collect();
+    for model in models {
+        if there.iter().any(|name| name == model || name.strip_suffix(":latest") == Some(model)) {
+            continue;
+        }
+        pull(&server, model).await?;
+    }
+    Ok(())
+}
+
+async fn pull(server: &Server, model: &str) -> Result<(), Failure> {
+    let failed = |why: String| {
+        Failure::new(FailureKind::Task, format!("model {model}: {why}"))
+            .help("a pull needs the network; `optional = true` lets the stack start without it")
+    };
+    let body = json!({ "model": model, "stream": true });
+    let response = server
+        .request(&Method::POST, "/api/pull", Some(&body))
+        .send()
+        .await
+        .map_err(|error| failed(fetch::client::root(&error)))?;
+    let status = response.status();
+    if !status.is_success() {
+        let text = response.text().await.unwrap_or_default();
+        return Err(failed(said(status, &serde_json::from_str(&text).unwrap_or(Value::String(text)))));
+    }
+    let mut stream = response.bytes_stream();
+    let mut pending = Vec::new();
+    let mut last = String::new();
+    while let Some(bytes) = tokio::time::timeout(Duration::from_secs(120), stream.next())
+        .await
+        .map_err(|_| failed(format!("nothing came for 120 s after {last:?}")))?
+    {
+        pending.extend(
+            bytes.map_err(|error| failed(format!("the stream broke off after {last:?}: {}", fetch::client::root(&error))))?,
+        );
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            if let Some(state) = state(&line).map_err(&failed)? {
+                last = state;
+            }
+        }
+        if pending.len() > LONGEST {
+            return Err(failed("a line that does not end".to_owned()));
+        }
+    }
+    if let Some(state) = state(&pending).map_err(&failed)? {
+        last = state;
+    }
+    if last == "success" { Ok(()) } else { Err(failed(format!("the stream broke off after {last:?}"))) }
+}
+
+/// What one line says; its error is an error.
+fn state(line: &[u8]) -> Result<Option<String>, String> {
+    if line.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    let line: Value = serde_json::from_slice(line).map_err(|error| format!("a line that is no JSON: {error}"))?;
+    match line["error"].as_str() {
+        Some(error) => Err(error.to_owned()),
+        None => Ok(line["status"].as_str().map(str::to_owned)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_pull() {
+        assert_eq!(state(b"{\"status\":\"pulling manifest\"}\n"), Ok(Some("pulling manifest".to_owned())));
+        assert_eq!(state(b"{\"error\":\"file does not exist\"}"), Err("file does not exist".to_owned()));
+        assert_eq!(state(b"\n"), Ok(None));
+        assert!(state(b"{\"stat").is_err());
+    }
+
+    #[test]
+    fn names_that_are_paths_are_refused() {
+        for bad in ["", "a/b", "..", "a b", "a?b"] {
+            assert!(plain("an index", bad).is_err(), "{bad:?}");
+        }
+        assert!(plain("an index", "movies_2024-x").is_ok());
+    }
+}

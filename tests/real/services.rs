@@ -1,0 +1,339 @@
+//! The other recipes with their real servers: up, a word with the server, down, and up again on the same data.
+//!
+//! Binaries come from the system or from a store, `DEVRUN_BIN_CACHE` or the one that `scripts/real-services` fills. None
+//! is fetched here. CI fetches those that come in seconds, and must have them; built ones run where they are there.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::harness::{PATIENCE, Project, eventually};
+use crate::stack::skip;
+
+/// Ready within this, on a machine that builds something beside.
+const UP: Duration = Duration::from_secs(180);
+
+pub fn store() -> PathBuf {
+    std::env::var_os("DEVRUN_BIN_CACHE")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/services")), PathBuf::from)
+}
+
+/// The variable by which a script asks what ran: each test adds its line.
+const REPORT: &str = "DEVRUN_REAL_REPORT";
+
+/// A project that fetches nothing, if the recipe's server is on this machine.
+fn project(recipe: &str, quick: bool) -> Option<Project> {
+    let project = Project::new().env("DEVRUN_BIN_CACHE", &store().display().to_string()).env("DEVRUN_OFFLINE", "true");
+    let which = project.run(&["which", recipe, "--json"]);
+    if which.code == Some(0) {
+        let found = which.json();
+        let version = found[0]["version"].as_str().unwrap_or_default().to_owned();
+        report(recipe, &format!("ran | {version}"));
+        return Some(project);
+    }
+    report(recipe, "not run | its server is not here");
+    if quick {
+        skip(recipe);
+    } else {
+        eprintln!("SKIP {recipe} is absent; scripts/real-services builds it");
+    }
+    None
+}
+
+fn report(recipe: &str, line: &str) {
+    let Some(file) = std::env::var_os(REPORT) else { return };
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).expect("the report can be written");
+    file.write_all(format!("{recipe} | {line}\n").as_bytes()).expect("the report can be written");
+}
+
+fn up(project: &Project) {
+    project.start(&["up", "-d"]).outcome_within(UP).code(0);
+}
+
+fn down(project: &Project) {
+    project.start(&["down"]).outcome_within(UP).code(0);
+    project.nothing_left();
+}
+
+fn port(project: &Project, name: &str) -> u16 {
+    let ports = &project.service("x")["ports"];
+    u16::try_from(ports[name].as_u64().unwrap_or_else(|| panic!("{name} in {ports}"))).expect("a port")
+}
+
+/// Status and body.
+fn get(port: u16, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the service listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").expect("the service reads");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("the service answers");
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{answer}"));
+    (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}
+
+/// What a server says to a line of text.
+fn talk(port: u16, words: &[u8], until: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the service listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(words).expect("the service reads");
+    let mut heard = Vec::new();
+    let mut buffer = [0u8; 4096];
+    while !String::from_utf8_lossy(&heard).contains(until) {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => heard.extend(&buffer[..count]),
+            Err(error) => panic!("{error} after {}", String::from_utf8_lossy(&heard)),
+        }
+    }
+    String::from_utf8_lossy(&heard).into_owned()
+}
+
+/// Servers of which a page is all there is to see.
+fn serves(recipe: &str, set: &str, path: &str, says: &str) {
+    let Some(project) = project(recipe, true) else { return };
+    project.rewrite(&format!("[services.x]\nuse = \"{recipe}\"\nport = \"auto\"\n{set}"));
+    for _ in 0..2 {
+        up(&project);
+        let (status, body) = get(port(&project, "main"), path);
+        assert_eq!(status, 200, "{body}");
+        assert!(body.contains(says), "{body}");
+        down(&project);
+    }
+}
+
+#[test]
+fn nginx() {
+    serves("nginx", "", "/", "nginx, started by devrun");
+}
+
+#[test]
+fn caddy() {
+    serves("caddy", "", "/", "Caddy, started by devrun");
+}
+
+#[test]
+fn prometheus() {
+    serves("prometheus", "set = { retention = \"2d\" }\n", "/api/v1/status/runtimeinfo", "2d");
+}
+
+#[test]
+fn node_exporter() {
+    serves("node_exporter", "", "/metrics", "node_cpu_seconds_total");
+}
+
+#[test]
+fn blackbox_exporter() {
+    serves("blackbox_exporter", "", "/config", "http_2xx");
+}
+
+#[test]
+fn memcached() {
+    let Some(project) = project("memcached", true) else { return };
+    project.rewrite("[services.x]\nuse = \"memcached\"\nport = \"auto\"\nset = { memory = \"16\" }\n");
+    up(&project);
+    let heard = talk(port(&project, "main"), b"set k 0 0 2\r\nhi\r\nget k\r\nstats settings\r\n", "maxconns");
+    assert!(heard.contains("STORED\r\nVALUE k 0 2\r\nhi"), "{heard}");
+    assert!(heard.contains("maxbytes 16777216"), "{heard}");
+    down(&project);
+}
+
+#[test]
+fn nats_keeps_its_streams_and_asks_for_a_password() {
+    let Some(project) = project("nats", true) else { return };
+    project.rewrite(
+        "[services.x]\nuse = \"nats\"\nport = \"auto\"\nports = { http = \"auto\" }\nuser = \"app\"\npassword = \"odd \\\"pw\\\" #1\"\n",
+    );
+    let login = |password: &str| {
+        let options = serde_json::json!({ "verbose": true, "pedantic": false, "user": "app", "pass": password });
+        format!("CONNECT {options}\r\nPING\r\n")
+    };
+    up(&project);
+    let main = port(&project, "main");
+    assert!(talk(main, login("wrong").as_bytes(), "Authorization").contains("Authorization Violation"));
+    let create = r#"{"name":"S","subjects":["s.*"],"storage":"file"}"#;
+    let make =
+        format!("{}SUB inbox 1\r\nPUB $JS.API.STREAM.CREATE.S inbox {}\r\n{create}\r\n", login("odd \"pw\" #1"), create.len());
+    let heard = talk(main, make.as_bytes(), "stream_create_response");
+    assert!(heard.contains("\"name\":\"S\""), "{heard}");
+    down(&project);
+    up(&project);
+    let (_, streams) = get(port(&project, "http"), "/jsz?streams=true");
+    assert!(streams.contains("\"name\": \"S\""), "{streams}");
+    down(&project);
+}
+
+#[test]
+fn versitygw_has_its_buckets_and_what_is_in_them() {
+    let Some(project) = project("versitygw", false) else { return };
+    project.rewrite(
+        "[services.x]\nuse = \"versitygw\"\nport = \"auto\"\npassword = \"secret-key-1\"\n\
+         [tasks.buckets]\ndepends_on = [\"x\"]\nbuckets = [\"private\", { name = \"open\", anonymous = \"public\" }, { name = \"shown\", anonymous = \"download\" }]\n",
+    );
+    for round in 0..2 {
+        up(&project);
+        let s3 = port(&project, "main");
+        // Nobody's signature: only what the policies allow.
+        for (bucket, may_list) in [("private", false), ("open", true), ("shown", true)] {
+            assert_eq!(get(s3, &format!("/{bucket}/")).0 == 200, may_list, "{bucket}");
+        }
+        let put = |bucket: &str| {
+            let request = format!(
+                "PUT /{bucket}/greeting HTTP/1.1\r\nHost: 127.0.0.1:{s3}\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
+            );
+            talk(s3, request.as_bytes(), "\r\n\r\n")
+        };
+        assert!(put("private").contains(" 403 "));
+        assert!(put("shown").contains(" 403 "));
+        if round == 0 {
+            let answer = put("open");
+            assert!(answer.contains(" 200 "), "{answer}");
+        }
+        assert_eq!(get(s3, "/open/greeting"), (200, "hello".to_owned()));
+        down(&project);
+    }
+}
+
+#[test]
+fn neo4j_has_its_graph_once() {
+    let Some(project) = project("neo4j", false) else { return };
+    project.write(
+        "init.cypher",
+        "CREATE CONSTRAINT person IF NOT EXISTS FOR (p:Person) REQUIRE p.name IS UNIQUE;\n// two\nCREATE (:Person {name: 'Ann; and'})-[:KNOWS]->(:Person {name: \"Bob\"});\n",
+    );
+    let services = "[services.x]\nuse = \"neo4j\"\nport = \"auto\"\nports = { http = \"auto\" }\npassword = \"graph-password\"\n\
+                    set = { heap = \"256m\", pagecache = \"32m\", \"db.transaction.timeout\" = \"70s\" }\nstop = { grace = \"60s\" }\n";
+    project.rewrite(&format!("{services}[tasks.graph]\ndepends_on = [\"x\"]\ncypher = \"init.cypher\"\nonce = \"x/.graph\"\n"));
+    for _ in 0..2 {
+        up(&project);
+        let names =
+            project.run(&["cypher", "MATCH (p:Person) RETURN p.name AS name, size([(p)--() | 1]) AS n ORDER BY name", "--json"]);
+        assert_eq!(names.code(0).json(), serde_json::json!([{ "name": "Ann; and", "n": 1 }, { "name": "Bob", "n": 1 }]));
+        let setting = "SHOW SETTINGS YIELD name, value WHERE name = 'db.transaction.timeout' RETURN value";
+        project.run(&["cypher", setting]).code(0).says("1m10s");
+        project.run(&["cypher", "RETURN nope"]).code(4).says("nope").says("SyntaxError");
+        down(&project);
+    }
+    // A password that the data was not made with is told apart from everything else.
+    project.rewrite(&format!(
+        "{}[tasks.graph]\ndepends_on = [\"x\"]\ncypher = \"init.cypher\"\n",
+        services.replace("graph-password", "another-one")
+    ));
+    let failed = project.start(&["up", "-d"]).outcome_within(UP).code(10);
+    failed.says("refuses the login");
+    down(&project);
+}
+
+#[test]
+fn mariadb_is_made_once_with_its_init_files() {
+    let Some(project) = project("mariadb", true) else { return };
+    project.write("init/10-b.sql", "INSERT INTO t VALUES ('ten');\n");
+    project.write("init/02-a.sql", "CREATE TABLE t (x varchar(20));\nINSERT INTO t VALUES ('zwei; ä');\n");
+    let services = "[services.x]\nuse = \"mariadb\"\nport = \"auto\"\nuser = \"o'dd\"\ndatabase = \"shop\"\npassword = \"a \\\"b\\\" 'c' \\\\ #x\"\n\
+                    init = \"init\"\nset = { max_connections = \"33\" }\n";
+    project.rewrite(services);
+    for _ in 0..2 {
+        up(&project);
+        let answer = mariadb_asks(&project, "SELECT GROUP_CONCAT(x ORDER BY x), @@max_connections FROM t");
+        assert_eq!(answer.trim(), "ten,zwei; ä\t33");
+        // One account for us and a root that needs the password too.
+        assert!(mariadb_asks(&project, "SELECT CURRENT_USER()").contains("o'dd@%"));
+        down(&project);
+    }
+    let log = project.run(&["logs", "x"]).code(0).stdout;
+    assert!(!log.contains("a \"b\""), "the password is in the log");
+    project.run(&["clean", "--yes"]).code(0);
+    project.write("init/10-b.sql", "INSERT INTO nope VALUES (1);\n");
+    project.start(&["up", "-d"]).outcome_within(UP).code(4).says("10-b.sql").says("nope");
+    project.start(&["down"]).outcome_within(UP);
+    assert!(!project.path(".devrun/data/x/mariadb").exists(), "a half-made database was left");
+}
+
+/// Through the client of the package, with the variables of the recipe.
+fn mariadb_asks(project: &Project, query: &str) -> String {
+    let which = project.run(&["which", "x", "--json"]).code(0).json();
+    let client = PathBuf::from(which[0]["tools"]["mariadb"].as_str().expect("a client"));
+    let env = project.run(&["env", "--format", "json"]).code(0).json();
+    let of = |name: &str| env[name].as_str().unwrap_or_default().to_owned();
+    let libraries = client.parent().and_then(|bin| bin.parent()).map(|usr| usr.join("lib/x86_64-linux-gnu")).expect("a prefix");
+    let asked = Command::new(&client)
+        .args(["--no-defaults", "--batch", "--skip-column-names", "--default-character-set=utf8mb4", "-h", "127.0.0.1"])
+        .args(["-P", &of("MYSQL_PORT"), "-u", &of("MYSQL_USER"), "-e", query, &of("MYSQL_DATABASE")])
+        .env("MYSQL_PWD", of("MYSQL_PASSWORD"))
+        .env("LD_LIBRARY_PATH", libraries)
+        .output()
+        .expect("the client runs");
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    String::from_utf8_lossy(&asked.stdout).into_owned()
+}
+
+#[test]
+fn rabbitmq_takes_its_name_server_along() {
+    let Some(project) = project("rabbitmq", true) else { return };
+    project.rewrite(
+        "[services.x]\nuse = \"rabbitmq\"\nport = \"auto\"\nports = { epmd = \"auto\", dist = \"auto\" }\npassword = \"rabbit-pw\"\n",
+    );
+    for _ in 0..2 {
+        up(&project);
+        // The protocol's first word; the broker answers with its name.
+        let heard = talk(port(&project, "main"), b"AMQP\0\0\x09\x01", "RabbitMQ");
+        assert!(heard.contains("RabbitMQ"), "{heard:?}");
+        let epmd = port(&project, "epmd");
+        assert!(TcpStream::connect(("127.0.0.1", epmd)).is_ok(), "its name server has a port of its own");
+        down(&project);
+        eventually("the name server ends too", PATIENCE, || TcpStream::connect(("127.0.0.1", epmd)).is_err().then_some(()));
+    }
+}
+
+#[test]
+fn ollama() {
+    let Some(project) = project("ollama", false) else { return };
+    project.rewrite(
+        "[services.x]\nuse = \"ollama\"\nport = \"auto\"\n[tasks.models]\ndepends_on = [\"x\"]\nmodels = [\"devrun-absent\"]\noptional = true\ntimeout = \"60s\"\n",
+    );
+    up(&project);
+    let (status, version) = get(port(&project, "main"), "/api/version");
+    assert_eq!(status, 200, "{version}");
+    assert_eq!(get(port(&project, "main"), "/api/tags").0, 200);
+    down(&project);
+}
+
+#[test]
+fn postgres_is_migrated_once_each_and_asked_without_a_client() {
+    let Some(project) = project("postgres", true) else { return };
+    project.write("m/001.sql", "CREATE TABLE t (x int);\nINSERT INTO t VALUES (1);\n");
+    project.rewrite(
+        "[services.x]\nuse = \"postgres\"\nport = \"auto\"\nuser = \"app\"\npassword = \"#pw 'x'\"\nmigrations = \"m\"\n[queries]\nsum = \"SELECT sum(x) AS total FROM t\"\n",
+    );
+    up(&project);
+    let total = |expected: &str| {
+        let rows = project.run(&["sql", "sum", "--json"]).code(0).json();
+        assert_eq!(rows, serde_json::json!([{ "total": expected }]));
+    };
+    total("1");
+    // By hand against the running server.
+    project.write("m/002.sql", "INSERT INTO t VALUES (2);\n");
+    project.run(&["migrate", "--status"]).code(0).says("002.sql").says("pending");
+    project.run(&["migrate"]).code(0).says("x: applied 002.sql");
+    project.run(&["migrate"]).code(0).says("nothing to do");
+    total("3");
+    for flags in [&["--table", "t"][..], &["--schema", "public", "--migrations"]] {
+        project.run(&[&["wait", "x", "--timeout", "20s"], flags].concat()).code(0);
+    }
+    project.run(&["wait", "x", "--timeout", "1s", "--table", "nope"]).code(3).says("\"nope\" does not exist");
+    project.run(&["wait", "x", "--timeout", "1s", "--schema", "nope"]).code(3).says("schema \"nope\" does not exist");
+    project.run(&["sql", "SELECT nope"]).code(4).says("column \"nope\" does not exist");
+    down(&project);
+    // At the next start, before the port opens; a broken one is applied in no part.
+    project.write("m/003.sql", "INSERT INTO t VALUES (4);\nINSERT INTO nope VALUES (1);\n");
+    project.start(&["up", "-d"]).outcome_within(UP).code(4).says("003.sql:2").says("nope");
+    down(&project);
+    project.write("m/003.sql", "INSERT INTO t VALUES (4);\n");
+    up(&project);
+    total("7");
+    down(&project);
+    project.write("m/001.sql", "CREATE TABLE other (x int);\n");
+    project.start(&["up", "-d"]).outcome_within(UP).code(4).says("001.sql was changed after it had been applied");
+    down(&project);
+}
