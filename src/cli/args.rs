@@ -199,6 +199,9 @@ pub enum Verb {
     /// Show who waits for whom
     #[command(after_help = "Examples:\n  devrun graph --live\n  devrun graph --format dot | dot -Tsvg > graph.svg")]
     Graph(super::graph::GraphArgs),
+    /// Show where the time of the last start went
+    #[command(after_help = "Examples:\n  devrun analyze\n  devrun analyze --json")]
+    Analyze(super::analyze::AnalyzeArgs),
     /// Print the resolved configuration
     #[command(
         after_help = "Examples:\n  devrun config\n  devrun config api --origin      where each value comes from\n  devrun config write             write the generated env file of [config]"
@@ -551,7 +554,6 @@ pub const PLANNED: &[&str] = &[
     "web",
     "routes",
     "resources",
-    "analyze",
     "migrate",
     "snapshot",
     "backup",

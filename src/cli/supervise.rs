@@ -57,6 +57,7 @@ pub struct Supervisor {
     /// The logs.
     pub pump: LogPump,
     server: JoinHandle<()>,
+    conversations: server::Conversations,
     places: Places,
     // Held until the very end, so that a newcomer waits for the last trace of us.
     _lock: InstanceLock,
@@ -122,9 +123,10 @@ pub async fn boot(lock: InstanceLock, places: &Places, plan: Arc<Plan>, fetch: F
         Engine::new(EngineOptions { plan, places: places.clone(), fetch, keeper, link, pump: pump.clone(), run });
     #[cfg(debug_assertions)]
     fail_when_asked(&handle);
-    let server = tokio::spawn(server::serve(bound, handle.clone(), project, root));
+    let conversations = server::Conversations::new();
+    let server = tokio::spawn(server::serve(bound, conversations.clone(), handle.clone(), project, root));
     let ended = tokio::spawn(engine.run());
-    Ok(Supervisor { engine: handle, ended, pump, server, places: places.clone(), _lock: lock })
+    Ok(Supervisor { engine: handle, ended, pump, server, conversations, places: places.clone(), _lock: lock })
 }
 
 /// For the test of what is left when the engine fails: `DEVRUN_FAILPOINT` is what the panic says, a second after the start.
@@ -176,8 +178,7 @@ impl Supervisor {
                 .help(format!("see {}", self.places.supervisor_log().display())));
         };
         // The engine drops its feeds when it ends; connections then close by themselves once their last lines are out.
-        let patience = std::time::Duration::from_millis(50);
-        tokio::time::sleep(patience).await;
+        self.conversations.over(std::time::Duration::from_millis(50)).await;
         self.server.abort();
         if let Err(error) = runtime_dir::remove_run(&self.places) {
             say(format!("{} stays: {error}", self.places.run.display()));
