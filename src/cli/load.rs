@@ -202,6 +202,8 @@ pub struct Read {
     pub generated: Option<(config::Generated, bool)>,
     /// The folder of the secrets.
     pub secrets_dir: PathBuf,
+    /// Ports that stand in no table: service and port name.
+    pub private: BTreeSet<(String, String)>,
 }
 
 impl Read {
@@ -356,7 +358,9 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         _ => None,
     };
     debug::plan(globals, &facts, &plan);
-    Ok(Read { plan: Arc::new(plan), document, facts, generated, secrets_dir: wants.secrets_dir })
+    let private = wants.ports.into_iter().filter(|want| want.wish == PortWish::Private);
+    let private = private.map(|want| (want.service, want.name)).collect();
+    Ok(Read { plan: Arc::new(plan), document, facts, generated, private, secrets_dir: wants.secrets_dir })
 }
 
 /// What is found outside the procfile without choosing or making anything.

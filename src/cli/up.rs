@@ -67,7 +67,6 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         warn: true,
     };
     let read = load::read(globals, &project, &wanted)?;
-    let private = super::look::private_ports(&read)?;
     let advice = advice(&read);
     let mut plan = read.plan;
     if let Some(text) = &args.timeout {
@@ -96,7 +95,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if nix::unistd::geteuid().is_root() && term.progress == Progress::Tty {
         say("devrun runs as root: services do too, unless user_id says otherwise");
     }
-    let stack = Stack { project, plan, targets, options, private, term, advice };
+    let stack = Stack { project, plan, targets, options, private: read.private, term, advice };
     let code = if args.detach { stack.detached(args) } else { super::runtime()?.block_on(stack.attached(args)) };
     drop(folder);
     code
