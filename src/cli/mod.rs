@@ -31,6 +31,7 @@ pub mod logs;
 pub mod look;
 mod machine;
 pub mod outcome;
+pub mod premises;
 pub mod ps;
 pub mod reference;
 pub mod rotate;

@@ -65,14 +65,26 @@ pub struct Supervisor {
 
 /// Takes the instance lock; `Err` inside is the pid of whoever holds it, where it is known.
 ///
+/// Not every holder is a supervisor: a client that asks whether one is there has the lock for an instant, and a `down` that
+/// ends leftovers has it for as long as that takes. So a holder is one that answers, or that stays.
+///
 /// # Errors
 /// `Config` when the lock file cannot be used. Somebody else's lock is no error.
 pub fn claim(places: &Places) -> Result<Result<InstanceLock, Option<i32>>, Failure> {
     runtime_dir::prepare(places)?;
-    match InstanceLock::take(&places.instance_lock()) {
-        Ok(lock) => Ok(Ok(lock)),
-        Err(Refused::Held(pid)) => Ok(Err(pid)),
-        Err(Refused::Failed(failure)) => Err(failure),
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match InstanceLock::take(&places.instance_lock()) {
+            Ok(lock) => return Ok(Ok(lock)),
+            Err(Refused::Failed(failure)) => return Err(failure),
+            Err(Refused::Held(pid)) => {
+                let answers = std::os::unix::net::UnixStream::connect(places.socket()).is_ok();
+                if answers || std::time::Instant::now() > give_up {
+                    return Ok(Err(pid));
+                }
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }
 
