@@ -41,6 +41,7 @@ fn a_hundred_services_without_probes_wake_nobody_for_thirty_seconds() {
     project.run(&["down"]).code(0);
 }
 
+/// Shows: analyze, analyze --json.
 #[test]
 fn analyze_finds_the_critical_path_and_the_open_port() {
     let project = Project::new().procfile(
