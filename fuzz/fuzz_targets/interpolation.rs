@@ -20,10 +20,8 @@ fuzz_target!(|text: &str| {
         "[env]\nTOP = {quoted}\n[secrets]\ngenerate = [\"key\"]\n[services.a]\nrun = {quoted}\nport = 20001\nenv = {{ X = {quoted}, Y = \"${{TOP}}\" }}\nready = {{ http = {quoted} }}\n[services.b]\nrun = \"b\"\ndepends_on = [\"a\"]\nenv = {{ Z = {quoted} }}\nlinks = {{ L = {quoted} }}\n"
     );
     let source = Source { name: "procfile.toml".to_owned(), path: PathBuf::from("/p/procfile.toml"), text: procfile };
-    let document = match config::read(&[source], &Options::default(), &BOOK) {
-        Ok(document) => document,
-        Err(report) => return drop(report.render(true)),
-    };
+    let (document, report) = config::examine(&[source], &Options::default(), &*BOOK);
+    let Some(document) = document else { return drop(report.render(true)) };
     let mut facts = Facts {
         places: Places { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
         shell: BTreeMap::from([("HOME".to_owned(), "/h".to_owned()), ("EMPTY".to_owned(), String::new())]),

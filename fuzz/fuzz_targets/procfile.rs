@@ -15,7 +15,7 @@ static BOOK: LazyLock<Book> = LazyLock::new(Book::new);
 fuzz_target!(|text: &str| {
     let source = Source { name: "procfile.toml".to_owned(), path: PathBuf::from("/p/procfile.toml"), text: text.to_owned() };
     let options = Options { profiles: vec!["*".to_owned()], ..Options::default() };
-    let (document, report) = config::examine(&[source], &options, &BOOK);
+    let (document, report) = config::examine(&[source], &options, &*BOOK);
     let Some(document) = document else {
         let _ = report.render(true);
         return;
@@ -28,7 +28,6 @@ fuzz_target!(|text: &str| {
         secrets: BTreeMap::new(),
         ports: BTreeMap::new(),
         recipe_files: BTreeMap::new(),
-        keys: BTreeMap::new(),
         keys: BTreeMap::new(),
         seed: 1,
     };

@@ -199,6 +199,9 @@ pub enum Verb {
     /// Show who waits for whom
     #[command(after_help = "Examples:\n  devrun graph --live\n  devrun graph --format dot | dot -Tsvg > graph.svg")]
     Graph(super::graph::GraphArgs),
+    /// Show where the time of the last start went
+    #[command(after_help = "Examples:\n  devrun analyze\n  devrun analyze --json")]
+    Analyze(super::analyze::AnalyzeArgs),
     /// Print the resolved configuration
     #[command(
         after_help = "Examples:\n  devrun config\n  devrun config api --origin      where each value comes from\n  devrun config write             write the generated env file of [config]"
@@ -572,7 +575,7 @@ pub fn follow_after_logs(words: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Verbs of the contract that this version does not have.
-pub const PLANNED: &[&str] = &["ui", "web", "routes", "resources", "analyze", "snapshot", "backup", "restore", "scale"];
+pub const PLANNED: &[&str] = &["ui", "web", "routes", "resources", "snapshot", "backup", "restore", "scale"];
 
 /// The answer to a verb that is not here.
 #[must_use]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::control::Client;
+use crate::drivers::lock::{InstanceLock, Refused};
 use crate::drivers::process::sweep::{How, SweepReport, sweep};
 use crate::drivers::{journal, runtime_dir};
 use crate::exit;
@@ -46,7 +47,8 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
     } else {
         super::runtime()?.block_on(gentle(&project.places, grace, term))?
     };
-    if code == exit::DONE {
+    if code == exit::DONE && !volumes.is_empty() {
+        let _alone = keep_others_out(&project.places)?;
         for volume in volumes {
             delete(&volume, term)?;
         }
@@ -101,7 +103,17 @@ async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<
             session.command(token(), Command::Down { grace_ms }).await?;
             let (stops, last, interrupted) = until_gone(&mut session, &mut view, &mut signals).await?;
             view.clear();
-            wait_for_end(places).await?;
+            let mut lock = alone(places)?;
+            let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
+            // The supervisor's last steps: it lets go of the lock when nothing of it is left. Or the next one is there already.
+            while lock.is_none() && tokio::time::Instant::now() < give_up {
+                let next = Client::connect(places).await.ok().flatten().map(|client| client.hello.pid);
+                if next.is_some_and(|pid| Some(pid) != status.snapshot.supervisor_pid) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                lock = alone(places)?;
+            }
             if !matches!(term.progress, Progress::Quiet | Progress::Json) {
                 say(summary::stops(&stops).trim_end());
             }
@@ -111,11 +123,11 @@ async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<
                     return Err(failed.failure.clone());
                 }
             }
-            // Nobody saw the end: prove it.
-            let report = leftovers(places, How::Gentle).await?;
+            // Nobody saw the end: prove it. Who has started since has done so itself.
+            let report = if lock.is_some() { leftovers(places, How::Gentle).await? } else { SweepReport::default() };
             return conclude(&report, interrupted);
         }
-        if load::is_running(places)? {
+        let Some(_lock) = alone(places)? else {
             // Just starting, just ending, or stuck.
             tries += 1;
             if tries > 200 {
@@ -124,7 +136,7 @@ async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
-        }
+        };
         let report = leftovers(places, How::Gentle).await?;
         if report.killed.is_empty() && report.survivors.is_empty() && term.progress != Progress::Quiet {
             say("nothing is running");
@@ -134,13 +146,37 @@ async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<
     }
 }
 
-/// The supervisor's last steps: it lets go of the lock when nothing of it is left.
-async fn wait_for_end(places: &Places) -> Result<(), Failure> {
-    let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
-    while load::is_running(places)? && tokio::time::Instant::now() < give_up {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+/// The instance lock, which keeps everybody from starting while leftovers are ended and the runtime folder is removed: what a
+/// supervisor runs that began a moment ago is no leftover, and the folder is its own. `None`: somebody holds it.
+///
+/// # Errors
+/// `Config` when the lock cannot be taken for another reason.
+fn alone(places: &Places) -> Result<Option<Option<InstanceLock>>, Failure> {
+    let path = places.instance_lock();
+    if !path.exists() {
+        // Nothing was ever started here, and looking makes no folders.
+        return Ok(Some(None));
     }
-    Ok(())
+    match InstanceLock::take(&path) {
+        Ok(lock) => Ok(Some(Some(lock))),
+        Err(Refused::Held(_)) => Ok(None),
+        Err(Refused::Failed(failure)) => Err(failure),
+    }
+}
+
+/// For whoever deletes what a stack works on: nobody can start one until the result is dropped.
+///
+/// # Errors
+/// `Elsewhere` when one is up, or began while somebody was asked.
+pub(super) fn keep_others_out(places: &Places) -> Result<Option<InstanceLock>, Failure> {
+    // Somebody who only asks whether a supervisor is there has the lock for an instant.
+    for _ in 0..20 {
+        if let Some(lock) = alone(places)? {
+            return Ok(lock);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Err(Failure::new(FailureKind::Elsewhere, "the stack is up: nothing was deleted").help("devrun down, then once more"))
 }
 
 async fn leftovers(places: &Places, how: How) -> Result<SweepReport, Failure> {
@@ -181,7 +217,10 @@ pub(super) fn emergency(places: &Places) -> Result<i32, Failure> {
         say("nothing was left");
     }
     let code = conclude(&report, None)?;
-    let _gone = runtime_dir::remove_run(places);
+    // Whoever has started since needs the folder.
+    if let Ok(Some(_lock)) = alone(places) {
+        let _gone = runtime_dir::remove_run(places);
+    }
     Ok(code)
 }
 

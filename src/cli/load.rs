@@ -4,8 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use crate::recipes::Book;
 use crate::ui::term::say;
 
 use super::args::Globals;
-use super::{debug, generated, machine};
+use super::{debug, generated, machine, premises};
 
 /// The names looked for, in order.
 const NAMES: &[&str] = &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile"];
@@ -201,6 +200,10 @@ pub struct Read {
     pub facts: Facts,
     /// The file of `[config]`, and whether it was written just now.
     pub generated: Option<(config::Generated, bool)>,
+    /// Ports that stand in no table: service and port name.
+    pub private: BTreeSet<(String, String)>,
+    /// The folder of the secrets.
+    pub secrets_dir: PathBuf,
 }
 
 impl Read {
@@ -280,7 +283,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         profiles: globals.profile.clone(),
         named: wanted.named.clone(),
         instance: project.instance.clone(),
-        ports_auto: wanted.ports_auto || (!project.instance.is_empty()),
+        ports_auto: loose_ports(project, wanted)?,
         scale: wanted.scale.clone(),
         init_cache: wanted.init_cache,
     };
@@ -303,7 +306,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let paths = document.generated_paths();
     let output = paths.as_ref().map(|paths| generated::place(paths, &project.places, &project.instance));
     if wanted.purpose.makes() {
-        from_sample(&document)?;
+        premises::from_sample(&document)?;
         // A file that is not ours is told before anything is made.
         output.as_deref().map(generated::existing).transpose()?;
     }
@@ -316,7 +319,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let mut notes = Vec::new();
     facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
     if wanted.purpose.makes() {
-        old_data_wants_old_secrets(&document, &facts, &wants)?;
+        premises::old_data_wants_old_secrets(&document, &facts, &wants)?;
     }
     for want in &wants.secrets {
         let value = match wanted.purpose {
@@ -355,7 +358,9 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         _ => None,
     };
     debug::plan(globals, &facts, &plan);
-    Ok(Read { plan: Arc::new(plan), document, facts, generated })
+    let private = wants.ports.into_iter().filter(|want| want.wish == PortWish::Private);
+    let private = private.map(|want| (want.service, want.name)).collect();
+    Ok(Read { plan: Arc::new(plan), document, facts, generated, private, secrets_dir: wants.secrets_dir })
 }
 
 /// What is found outside the procfile without choosing or making anything.
@@ -387,58 +392,6 @@ fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &config::D
     Ok(facts)
 }
 
-/// `[project].env_sample`: an env file that is missing is made from it. Says what is still to be edited.
-fn from_sample(document: &config::Document) -> Result<(), Failure> {
-    let Some(config::EnvSample { from, to }) = document.env_sample() else { return Ok(()) };
-    if to.exists() {
-        return Ok(());
-    }
-    let Some(text) = read_optional(&from)? else { return Ok(()) };
-    let failed = |error: std::io::Error| {
-        Failure::new(FailureKind::Config, format!("{} cannot be made from {}: {error}", to.display(), from.display()))
-            .help(format!("cp {} {}", from.display(), to.display()))
-    };
-    // It will hold passwords. One that somebody else makes at this moment is left alone.
-    let mut file = match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&to) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
-        made => made.map_err(failed)?,
-    };
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    let open = config::unedited(&text);
-    let edit = if open.is_empty() { String::new() } else { format!("; still to edit: {}", open.join(", ")) };
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let note = format!("{} was made from {}{edit}", name(&to), name(&from));
-    // It is said even where the start fails for want of these very values.
-    say(note);
-    Ok(())
-}
-
-/// A secret that is gone is generated anew, unless initialised data was made with it: then nothing would fit any more.
-/// The plan with stand-ins in the place of what is missing shows who uses it.
-fn old_data_wants_old_secrets(document: &config::Document, facts: &Facts, wants: &config::Wants) -> Result<(), Failure> {
-    let mut with = facts.clone();
-    let mut missing = BTreeMap::new();
-    for want in &wants.secrets {
-        let value = match secrets::read(&wants.secrets_dir, &want.name)? {
-            Some(value) => value,
-            None => {
-                let stand_in = format!("devrun-stand-in-{}-{}", facts.seed, want.name);
-                missing.insert(want.name.clone(), stand_in.clone());
-                stand_in
-            }
-        };
-        with.secrets.insert(want.name.clone(), value);
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    // What else is wrong is told by the real plan.
-    match document.lower(&with) {
-        Ok((plan, _)) => crate::recipes::check_secrets(&plan, &missing, &wants.secrets_dir),
-        Err(_) => Ok(()),
-    }
-}
-
 /// A file's text, where there is one.
 ///
 /// # Errors
@@ -450,6 +403,28 @@ pub fn read_optional(path: &Path) -> Result<Option<String>, Failure> {
         Err(error) => Err(Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
             .help("check its permissions, or take it out of the procfile")),
     }
+}
+
+/// `--ports auto` counts for as long as the stack that was started with it: whoever looks at that one, or changes it, must
+/// not fall back to the numbers of the procfile.
+fn loose_ports(project: &Project, wanted: &Wanted) -> Result<bool, Failure> {
+    if !project.instance.is_empty() {
+        return Ok(true);
+    }
+    let mark = project.places.state.join("ports-auto");
+    if is_running(&project.places)? {
+        return Ok(wanted.ports_auto || mark.exists());
+    }
+    if wanted.purpose == Purpose::Start {
+        let kept = if wanted.ports_auto {
+            runtime_dir::prepare(&project.places)?;
+            fs::write(&mark, "")
+        } else {
+            fs::remove_file(&mark).or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        };
+        kept.map_err(|error| Failure::new(FailureKind::Config, format!("{} cannot be changed: {error}", mark.display())))?;
+    }
+    Ok(wanted.ports_auto)
 }
 
 fn ports_file(places: &Places) -> PathBuf {

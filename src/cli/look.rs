@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::config::{PortWant, PortWish};
 use crate::exit;
 use crate::model::{Failure, FailureKind, Plan, ServiceSpec, ServiceStatus, Snapshot};
 use crate::ui::term::data;
@@ -34,9 +33,8 @@ impl Seen {
     pub fn new(globals: &Globals, named: &[String]) -> Result<Self, Failure> {
         let project = load::project(globals)?;
         let read = load::read(globals, &project, &Wanted { named: named.to_vec(), ..Wanted::look() })?;
-        let private = private_ports(&read)?;
         let snapshot = super::runtime()?.block_on(ps::snapshot(globals, &project))?;
-        Ok(Self { project, plan: read.plan, private, snapshot })
+        Ok(Self { project, plan: read.plan, private: read.private, snapshot })
     }
     /// Whether a supervisor runs.
     #[must_use]
@@ -61,15 +59,6 @@ impl Seen {
             _ => &spec.ports,
         }
     }
-}
-
-/// Ports that stand in no table: service and port name.
-///
-/// # Errors
-/// `Config`.
-pub fn private_ports(read: &load::Read) -> Result<BTreeSet<(String, String)>, Failure> {
-    let private = |want: &PortWant| want.wish == PortWish::Private;
-    Ok(read.wants()?.ports.into_iter().filter(private).map(|want| (want.service, want.name)).collect())
 }
 
 /// Prints a value as JSON on one line.

@@ -2,6 +2,8 @@
 //!
 //! `Args` structs never leave this folder's files: a verb turns them into the values that the layers below take.
 
+pub mod analyze;
+mod args;
 pub mod args;
 pub mod artifacts;
 pub mod asides;
@@ -31,6 +33,7 @@ pub mod logs;
 pub mod look;
 mod machine;
 pub mod outcome;
+pub mod premises;
 pub mod ps;
 pub mod reference;
 pub mod rotate;
@@ -111,6 +114,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Urls(args) => urls::urls(&globals, &args, term),
         Verb::Ports(args) => urls::ports(&globals, &args, term),
         Verb::Graph(args) => graph::run(&globals, &args, term),
+        Verb::Analyze(args) => analyze::run(&globals, &args, term),
         Verb::Config(args) => config::run(&globals, &args, term),
         Verb::Env(args) => env::run(&globals, &args, term),
         Verb::Psql(args) => console::psql(&globals, &args),

@@ -349,11 +349,12 @@ pub fn agreed(doomed: &[Doomed], globals: &Globals, term: Term) -> Result<bool, 
     Ok(yes)
 }
 
-/// Deletes it.
+/// Deletes it, unless a stack has begun since it was collected.
 ///
 /// # Errors
-/// `Config`, naming what cannot be deleted; what came before it is gone then.
+/// `Elsewhere` then; `Config`, naming what cannot be deleted, and what came before it is gone.
 pub fn delete(project: &Project, doomed: &[Doomed]) -> Result<(), Failure> {
+    let _alone = super::down::keep_others_out(&project.places)?;
     for one in doomed {
         if one.path == project.places.run {
             runtime_dir::remove_run(&project.places).map_err(|error| cannot(&one.path, &error))?;

@@ -57,6 +57,7 @@ pub struct Supervisor {
     /// The logs.
     pub pump: LogPump,
     server: JoinHandle<()>,
+    conversations: server::Conversations,
     places: Places,
     // Held until the very end, so that a newcomer waits for the last trace of us.
     _lock: InstanceLock,
@@ -64,14 +65,26 @@ pub struct Supervisor {
 
 /// Takes the instance lock; `Err` inside is the pid of whoever holds it, where it is known.
 ///
+/// Not every holder is a supervisor: a client that asks whether one is there has the lock for an instant, and a `down` that
+/// ends leftovers has it for as long as that takes. So a holder is one that answers, or that stays.
+///
 /// # Errors
 /// `Config` when the lock file cannot be used. Somebody else's lock is no error.
 pub fn claim(places: &Places) -> Result<Result<InstanceLock, Option<i32>>, Failure> {
     runtime_dir::prepare(places)?;
-    match InstanceLock::take(&places.instance_lock()) {
-        Ok(lock) => Ok(Ok(lock)),
-        Err(Refused::Held(pid)) => Ok(Err(pid)),
-        Err(Refused::Failed(failure)) => Err(failure),
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match InstanceLock::take(&places.instance_lock()) {
+            Ok(lock) => return Ok(Ok(lock)),
+            Err(Refused::Failed(failure)) => return Err(failure),
+            Err(Refused::Held(pid)) => {
+                let answers = std::os::unix::net::UnixStream::connect(places.socket()).is_ok();
+                if answers || std::time::Instant::now() > give_up {
+                    return Ok(Err(pid));
+                }
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }
 
@@ -110,9 +123,10 @@ pub async fn boot(lock: InstanceLock, places: &Places, plan: Arc<Plan>, fetch: F
         Engine::new(EngineOptions { plan, places: places.clone(), fetch, keeper, link, pump: pump.clone(), run });
     #[cfg(debug_assertions)]
     fail_when_asked(&handle);
-    let server = tokio::spawn(server::serve(bound, handle.clone(), project, root));
+    let conversations = server::Conversations::new();
+    let server = tokio::spawn(server::serve(bound, conversations.clone(), handle.clone(), project, root));
     let ended = tokio::spawn(engine.run());
-    Ok(Supervisor { engine: handle, ended, pump, server, places: places.clone(), _lock: lock })
+    Ok(Supervisor { engine: handle, ended, pump, server, conversations, places: places.clone(), _lock: lock })
 }
 
 /// For the test of what is left when the engine fails: `DEVRUN_FAILPOINT` is what the panic says, a second after the start.
@@ -164,8 +178,7 @@ impl Supervisor {
                 .help(format!("see {}", self.places.supervisor_log().display())));
         };
         // The engine drops its feeds when it ends; connections then close by themselves once their last lines are out.
-        let patience = std::time::Duration::from_millis(50);
-        tokio::time::sleep(patience).await;
+        self.conversations.over(std::time::Duration::from_millis(50)).await;
         self.server.abort();
         if let Err(error) = runtime_dir::remove_run(&self.places) {
             say(format!("{} stays: {error}", self.places.run.display()));

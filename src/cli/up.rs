@@ -67,7 +67,6 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         warn: true,
     };
     let read = load::read(globals, &project, &wanted)?;
-    let private = super::look::private_ports(&read)?;
     let advice = advice(&read);
     let mut plan = read.plan;
     if let Some(text) = &args.timeout {
@@ -96,7 +95,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if nix::unistd::geteuid().is_root() && term.progress == Progress::Tty {
         say("devrun runs as root: services do too, unless user_id says otherwise");
     }
-    let stack = Stack { project, plan, targets, options, private, term, advice };
+    let stack = Stack { project, plan, targets, options, private: read.private, term, advice };
     let code = if args.detach { stack.detached(args) } else { super::runtime()?.block_on(stack.attached(args)) };
     drop(folder);
     code
@@ -146,7 +145,6 @@ struct Stack {
 
 /// A cached secret that does not fit the data it was made with: both ways out.
 fn advice(read: &load::Read) -> BTreeMap<ServiceId, String> {
-    let dir = read.wants().map(|wants| wants.secrets_dir).unwrap_or_default();
     let mut advice = BTreeMap::new();
     for (id, spec) in &read.plan.services {
         let (Some(data), Some(password)) = (&spec.data, spec.attributes.get("password")) else { continue };
@@ -155,7 +153,7 @@ fn advice(read: &load::Read) -> BTreeMap<ServiceId, String> {
             Some((name, _)) => format!(
                 "the data in volume {data} was made with another password: put that one back into {}; or have a new one set \
                  through the server's private socket: devrun secret rotate {name}",
-                dir.join(name).display()
+                read.secrets_dir.join(name).display()
             ),
             None => format!(
                 "the data in volume {data} was made with another password: put that one back where the procfile takes it \

@@ -11,10 +11,10 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
+use super::demands::{is_placeholder, required};
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::dotenv::{self, Entry};
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
-use super::lower::{is_placeholder, required};
 use super::project::absolute;
 use super::raw::{Node, get};
 use super::source::{Span, Text};

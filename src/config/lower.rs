@@ -1,7 +1,6 @@
 //! The merged tree → [`Plan`]: every placeholder filled in, every name looked up, every default applied.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::attributes::PortSpec;
@@ -12,7 +11,7 @@ use super::project::{self, Service};
 use super::raw::{Node, Table, get};
 use super::source::{Span, Text};
 use super::values::Reader;
-use super::{command, policy, ready, task, template};
+use super::{command, demands, policy, ready, task, template};
 use crate::model::recipe::SourceSpec;
 use crate::model::service::OnUnhealthy;
 use crate::model::{
@@ -26,7 +25,7 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
     let empty = Table::new();
     let section = |key: &str| get(&document.tree, key).and_then(Node::table).unwrap_or(&empty);
     let project = Reader { resolver, table: section("project"), scope: Scope::default() };
-    let mut failed = required(resolver).is_err();
+    let mut failed = demands::required(resolver).is_err();
     let timeout = project.duration("timeout").map(|value| value.unwrap_or(Duration::from_secs(600)));
     let tier_pause = project.duration("tier_pause").map(Option::unwrap_or_default);
     let mut masks = Masks::default();
@@ -92,50 +91,6 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
         masks: masks.finish(),
         seed: resolver.facts.seed,
     })
-}
-
-/// `[project].required`: all missing names in one error.
-pub(super) fn required(resolver: &Resolver<'_>) -> Resolved<()> {
-    let empty = Table::new();
-    let table = get(&resolver.document.tree, "project").and_then(Node::table).unwrap_or(&empty);
-    let project = Reader { resolver, table, scope: Scope::default() };
-    let Some(node) = project.node("required") else { return Ok(()) };
-    let mut missing = Vec::new();
-    for name in node.elements().iter().filter_map(Node::text) {
-        match resolver.outer(name).map(|(value, _)| value) {
-            None => missing.push(format!("{name} (not set)")),
-            Some(value) if value.trim().is_empty() => missing.push(format!("{name} (empty)")),
-            Some(value) if is_placeholder(&value) => missing.push(format!("{name} (still {value:?})")),
-            Some(_) => {}
-        }
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let files: Vec<PathBuf> = project
-        .node("env_file")
-        .map(|node| resolver.document.env_files_of(node))
-        .unwrap_or_default()
-        .into_iter()
-        .map(|file| file.path)
-        .collect();
-    let place = files
-        .last()
-        .and_then(|path| path.strip_prefix(&resolver.document.root).ok())
-        .map_or_else(|| "in the shell: export NAME=…".to_owned(), |path| format!("in {} or in the shell", path.display()));
-    let what = if missing.len() == 1 { "a required variable is missing" } else { "required variables are missing" };
-    Err(resolver.report(
-        Diagnostic::error(node.span, format!("{what}: {}", missing.join(", ")))
-            .help(format!("set {} {place}", if missing.len() == 1 { "it" } else { "them" })),
-    ))
-}
-
-/// A sample's value that nobody has replaced.
-pub(super) fn is_placeholder(value: &str) -> bool {
-    let lower = value.trim().to_ascii_lowercase();
-    ["your-", "your_", "<your", "changeme", "change-me", "change_me", "replace-me", "replace_me"]
-        .iter()
-        .any(|start| lower.starts_with(start))
 }
 
 fn depths(resolver: &Resolver<'_>) -> BTreeMap<String, u32> {
@@ -287,9 +242,9 @@ fn lower_service(
     let volumes = keys.texts("volumes");
     let (ports, env) = env?;
     let inherited = environment::undeclared(resolver, service, replica, &env)?;
-    let missing = missing(resolver, &env, &inherited);
+    let missing = demands::missing(resolver, &env, &inherited);
     if replica == 1 {
-        check_urls(resolver, service)?;
+        demands::check_urls(resolver, service)?;
     }
     let data = service.data().and_then(|data| VolumeName::new(data).ok());
     let mut ready = ready?;
@@ -346,35 +301,6 @@ fn lower_service(
         );
     }
     Ok(spec)
-}
-
-/// A variable that is called a URL and begins like one must be one: a client would only say that it cannot connect.
-fn check_urls(resolver: &Resolver<'_>, service: &Service) -> Resolved<()> {
-    let (declared, _) = resolver.declared(service, 1, 0)?;
-    for (name, (value, span)) in declared {
-        let upper = name.to_ascii_uppercase();
-        if !["URL", "URI", "DSN"].iter().any(|end| upper.ends_with(end)) {
-            continue;
-        }
-        let Err((fault, reason)) = super::url::check(&value) else { continue };
-        let message = format!("{name} is no URL: {reason}");
-        // The line of an env file is not shown: the rest of it may be a password.
-        let in_file = resolver.sources.borrow().get(span.file).is_some_and(|text| text.slice(span) == name);
-        let diagnostic = if in_file {
-            Diagnostic::nowhere(format!("{}: {message}", resolver.sources.borrow().origin(span)))
-        } else {
-            Diagnostic::error(resolver.locate(span, fault), message)
-        };
-        resolver.report(diagnostic.help("write SCHEME://USER:PASSWORD@HOST:PORT/PATH; `${SERVICE.url}` computes one"));
-    }
-    Ok(())
-}
-
-/// The variables of a service that hold the marker of `[config]` in the place of a key.
-fn missing(resolver: &Resolver<'_>, env: &BTreeMap<String, String>, inherited: &BTreeSet<String>) -> Vec<String> {
-    let Some(marker) = resolver.document.marker() else { return Vec::new() };
-    let holds = |(name, value): &(&String, &String)| !inherited.contains(*name) && value.contains(marker.as_str());
-    env.iter().filter(holds).map(|(name, _)| name.clone()).collect()
 }
 
 fn ports(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resolved<BTreeMap<String, u16>> {

@@ -10,6 +10,7 @@
 mod attributes;
 mod check;
 mod command;
+mod demands;
 mod diagnostic;
 mod document;
 mod dotenv;
@@ -149,7 +150,7 @@ pub struct EnvSample {
 #[must_use]
 pub fn unedited(sample: &str) -> Vec<String> {
     let (variables, _) = dotenv::parse(sample, &|_| None);
-    let open = |value: &str| value.trim().is_empty() || lower::is_placeholder(value);
+    let open = |value: &str| value.trim().is_empty() || demands::is_placeholder(value);
     variables.into_iter().filter(|(_, variable)| open(&variable.value)).map(|(name, _)| name).collect()
 }
 

@@ -54,9 +54,33 @@ pub fn bind(places: &Places) -> io::Result<Bound> {
     Ok(Bound { listener, path })
 }
 
+/// The conversations that are going on, so that the end of a run can wait for their last lines.
+#[derive(Debug, Clone)]
+pub struct Conversations(Arc<Semaphore>);
+
+impl Conversations {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(CONNECTIONS)))
+    }
+    /// Returns when none is left, or when this long is over: a client that asked for nothing may never hang up.
+    pub async fn over(&self, patience: Duration) {
+        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+        // Too late is as good as over, and the semaphore is never closed.
+        let _over = tokio::time::timeout(patience, self.0.acquire_many(all)).await;
+    }
+}
+
+impl Default for Conversations {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Serves until the task is dropped.
-pub async fn serve(bound: Bound, engine: EngineHandle, project: String, root: PathBuf) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+pub async fn serve(bound: Bound, conversations: Conversations, engine: EngineHandle, project: String, root: PathBuf) {
+    let slots = conversations.0;
     loop {
         let stream = match bound.listener.accept().await {
             Ok((stream, _)) => stream,

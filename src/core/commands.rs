@@ -157,7 +157,15 @@ impl Supervisor {
     fn expect(&mut self, targets: BTreeSet<ServiceId>, asked: &[ServiceId], rollback: bool) {
         self.begun = true;
         let unknown = asked.iter().filter(|id| !self.units.contains_key(id)).cloned().collect();
-        self.starts.push(Start { targets, unknown, rollback, spent: Duration::ZERO, since: Some(self.now), late: false });
+        self.starts.push(Start {
+            targets,
+            met: BTreeSet::new(),
+            unknown,
+            rollback,
+            spent: Duration::ZERO,
+            since: Some(self.now),
+            late: false,
+        });
     }
 
     fn stop(&mut self, targets: &[ServiceId], out: &mut Vec<Action>) {

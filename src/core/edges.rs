@@ -175,17 +175,6 @@ impl Supervisor {
         }
         missing
     }
-
-    /// Whether `unit`, as it was started, needs `on` to outlive it: by an edge, or as a lower numbered tier.
-    pub(super) fn needs(&self, unit: &Service, on: &ServiceId) -> bool {
-        if unit.spec.depends_on.iter().any(|edge| edge.on == *on) {
-            return true;
-        }
-        match (unit.spec.tier, self.units.get(on).and_then(|lower| lower.spec.tier)) {
-            (Some(upper), Some(lower)) => upper > lower,
-            _ => false,
-        }
-    }
 }
 
 /// Whether the condition holds now. A service that is told to go gives nothing any more.

@@ -19,6 +19,8 @@ use super::tick::Tick;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Start {
     pub targets: BTreeSet<ServiceId>,
+    /// Those that were ready since it was asked for: several that crash and come back are never all up at one moment.
+    pub met: BTreeSet<ServiceId>,
     /// Names that mean nothing.
     pub unknown: Vec<ServiceId>,
     pub rollback: bool,
@@ -51,7 +53,7 @@ impl Supervisor {
             if start.deadline(timeout).is_some_and(|at| at <= self.now) {
                 start.since = None;
                 start.late = true;
-                late.extend(start.targets.iter().cloned());
+                late.extend(start.targets.difference(&start.met).cloned());
             }
         }
         // Culprits come first: who waits for them is only a consequence, and the first failure is the one that is told.
@@ -126,7 +128,12 @@ impl Supervisor {
     pub(super) fn conclude(&mut self, out: &mut Vec<Action>) -> bool {
         self.run_clocks();
         let mut take_down = false;
-        while self.starts.first().is_some_and(|start| start.targets.iter().all(|id| self.is_settled_one(id))) {
+        for start in &mut self.starts {
+            let ready = |id: &&ServiceId| self.units.get(*id).is_some_and(|unit| unit.ready_since().is_some());
+            let met: Vec<ServiceId> = start.targets.difference(&start.met).filter(ready).cloned().collect();
+            start.met.extend(met);
+        }
+        while self.starts.first().is_some_and(|start| start.targets.difference(&start.met).all(|id| self.is_settled_one(id))) {
             let start = self.starts.remove(0);
             let outcome = self.outcome(Some(&start));
             take_down |= start.rollback && !outcome.failures.is_empty();

@@ -5,6 +5,7 @@
 //! A stop by hand, a restart and the way out of the procfile are the same thing with another `After`: the reverse order
 //! holds among those that are on their way out, and services that stay are left alone.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{Failure, FailureKind, Kind, ServiceId, duration};
@@ -150,9 +151,14 @@ impl Supervisor {
     pub(super) fn advance_halts(&mut self, out: &mut Vec<Action>) -> bool {
         let halting: Vec<ServiceId> =
             self.units.iter().filter(|(_, unit)| unit.waits_for_its_turn()).map(|(id, _)| id.clone()).collect();
+        if halting.is_empty() {
+            return false;
+        }
+        let free = self.not_needed(&halting);
         let mut moved = false;
-        for id in &halting {
-            if !self.is_needed(id) && !self.sibling_on_its_way(id) {
+        for id in &free {
+            // Asked one by one, as each that goes is on its way for the next.
+            if !self.sibling_on_its_way(id) {
                 self.take_turn(id, out);
                 moved = true;
             }
@@ -160,7 +166,7 @@ impl Supervisor {
         // Definitions taken over while services ran can, for a moment, need one another in a circle. Where everybody
         // waits and nobody is on the way out, order has no meaning left and they go together.
         let ending = self.units.values().any(|unit| unit.leaving() && !unit.waits_for_its_turn());
-        if !halting.is_empty() && !moved && !ending && halting.iter().all(|id| self.is_needed(id)) {
+        if !moved && !ending && free.is_empty() {
             for id in &halting {
                 self.take_turn(id, out);
             }
@@ -176,9 +182,18 @@ impl Supervisor {
         }
     }
 
-    /// Whether something that is on its way out still needs it.
-    fn is_needed(&self, id: &ServiceId) -> bool {
-        self.units.iter().any(|(other, unit)| other != id && unit.leaving() && unit.holds_dependencies() && self.needs(unit, id))
+    /// Those that nothing on its way out needs any more, by an edge or as a lower numbered tier. One look at every service
+    /// for all of them, or the stop of many would cost their square.
+    fn not_needed(&self, halting: &[ServiceId]) -> Vec<ServiceId> {
+        let holders = self.units.iter().filter(|(_, unit)| unit.leaving() && unit.holds_dependencies());
+        let mut needed: BTreeSet<&ServiceId> = BTreeSet::new();
+        let mut highest = None;
+        for (id, unit) in holders {
+            needed.extend(unit.spec.depends_on.iter().map(|edge| &edge.on).filter(|on| *on != id));
+            highest = highest.max(unit.spec.tier);
+        }
+        let below = |id: &ServiceId| self.units.get(id).and_then(|unit| unit.spec.tier).is_some_and(|tier| Some(tier) < highest);
+        halting.iter().filter(|id| !needed.contains(id) && !below(id)).cloned().collect()
     }
 
     /// A rolling restart replaces one copy at a time.

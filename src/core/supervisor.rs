@@ -133,42 +133,43 @@ impl Supervisor {
         if self.mode != Mode::Up {
             return false;
         }
-        let waiting: Vec<ServiceId> = self
-            .units
-            .iter()
-            .filter(|(_, unit)| match &unit.phase {
-                Phase::Waiting => true,
-                Phase::Blocked { .. } => unit.wanted && unit.spec.missing.is_empty(),
-                _ => false,
-            })
-            .map(|(id, _)| id.clone())
-            .collect();
-        if waiting.is_empty() {
+        let is_waiting = |unit: &Service| match &unit.phase {
+            Phase::Waiting => true,
+            Phase::Blocked { .. } => unit.wanted && unit.spec.missing.is_empty(),
+            _ => false,
+        };
+        if !self.units.values().any(is_waiting) {
             return false;
         }
         let tiers = self.tiers();
-        let mut moved = false;
-        for id in waiting {
-            let Some(standing) = self.units.get(&id).map(|unit| self.standing(unit, &tiers)) else { continue };
+        // Only those that move are named: nearly every step of a start of many finds many waiting and nobody moving.
+        let moves: Vec<(ServiceId, Standing)> = self
+            .units
+            .iter()
+            .filter(|(_, unit)| is_waiting(unit))
+            .map(|(id, unit)| (id, unit, self.standing(unit, &tiers)))
+            .filter(|(_, unit, standing)| match (standing, &unit.phase) {
+                (Standing::Holds | Standing::Waits(_), Phase::Blocked { .. }) => true,
+                (Standing::Holds, _) => unit.open == Open::Nothing,
+                (Standing::Waits(_), _) => false,
+                (Standing::Gone { root, reason }, Phase::Blocked { root: known, reason: said }) => {
+                    root != known || reason != said
+                }
+                (Standing::Gone { .. }, _) => true,
+            })
+            .map(|(id, _, standing)| (id.clone(), standing))
+            .collect();
+        let moved = !moves.is_empty();
+        for (id, standing) in moves {
             let Some(unit) = self.units.get_mut(&id) else { continue };
-            let blocked = matches!(unit.phase, Phase::Blocked { .. });
             match standing {
-                Standing::Holds if !blocked && unit.open == Open::Nothing => {
+                Standing::Holds if matches!(unit.phase, Phase::Waiting) => {
                     unit.phase = Phase::Initialising;
                     unit.open = Open::Init;
                     out.push(Action::RunInit(id, unit.generation));
-                    moved = true;
                 }
-                Standing::Holds | Standing::Waits(_) if blocked => {
-                    unit.phase = Phase::Waiting;
-                    moved = true;
-                }
-                Standing::Holds | Standing::Waits(_) => {}
-                Standing::Gone { root, reason } => {
-                    let phase = Phase::Blocked { root, reason };
-                    moved |= unit.phase != phase;
-                    unit.phase = phase;
-                }
+                Standing::Holds | Standing::Waits(_) => unit.phase = Phase::Waiting,
+                Standing::Gone { root, reason } => unit.phase = Phase::Blocked { root, reason },
             }
         }
         moved

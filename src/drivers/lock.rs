@@ -58,7 +58,8 @@ impl InstanceLock {
     }
 }
 
-/// Whether any process holds the lock. A file that is not there is held by nobody.
+/// Whether any process holds the lock. A file that is not there is held by nobody. Two who ask at once do not take one
+/// another for a holder.
 ///
 /// # Errors
 /// When the file is there and cannot be opened or locked.
@@ -68,7 +69,7 @@ pub fn is_held(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    match file.try_lock() {
+    match file.try_lock_shared() {
         Ok(()) => Ok(false),
         Err(std::fs::TryLockError::WouldBlock) => Ok(true),
         Err(std::fs::TryLockError::Error(error)) => Err(error),

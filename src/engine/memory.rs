@@ -6,8 +6,10 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::drivers::runtime_dir::replace;
-use crate::model::{Notice, Places, ServiceId, Snapshot};
+use crate::model::{Places, ServiceId, Snapshot};
 
 /// Reads the stops by hand; a file that cannot be read is as good as none, as it only makes a service start.
 #[must_use]
@@ -37,9 +39,9 @@ pub fn last_snapshot(places: &Places) -> Option<Snapshot> {
     serde_json::from_slice(&fs::read(places.last_state()).ok()?).ok()
 }
 
-/// The event log: one notice a line, rotated once at 8 MiB.
+/// A log of JSON objects, one a line, rotated once at 8 MiB: the events, and the starts.
 #[derive(Debug)]
-pub struct EventLog {
+pub struct JsonLog {
     path: PathBuf,
     file: Option<fs::File>,
     size: u64,
@@ -51,26 +53,44 @@ pub fn events_path(places: &Places) -> PathBuf {
     places.logs().join("events.jsonl")
 }
 
-const EVENTS_MAX: u64 = 8 * 1024 * 1024;
+/// Where the log of starts lies.
+#[must_use]
+pub fn starts_path(places: &Places) -> PathBuf {
+    places.logs().join("starts.jsonl")
+}
+
+/// What the event of a first pass does not say, for `analyze`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Listening {
+    /// The stamp of the event.
+    pub ts: String,
+    /// The procfile's name.
+    pub service: String,
+    /// From 1.
+    pub replica: u32,
+    /// From the spawn to the first connection that its port took.
+    pub listening_us: u64,
+}
+
+const LOG_MAX: u64 = 8 * 1024 * 1024;
 
 fn open(path: &Path) -> Option<fs::File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path).ok()
 }
 
-impl EventLog {
-    /// Opens for appending; without it events are only live.
+impl JsonLog {
+    /// Opens for appending; without it its lines are only live.
     #[must_use]
-    pub fn open(places: &Places) -> Self {
-        let path = events_path(places);
+    pub fn open(path: PathBuf) -> Self {
         let file = open(&path);
         let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
         Self { path, file, size }
     }
     /// Appends one.
-    pub fn append(&mut self, notice: &Notice) {
-        let Ok(mut line) = serde_json::to_vec(notice) else { return };
+    pub fn append(&mut self, entry: &impl Serialize) {
+        let Ok(mut line) = serde_json::to_vec(entry) else { return };
         line.push(b'\n');
-        if self.size + line.len() as u64 > EVENTS_MAX && fs::rename(&self.path, self.path.with_extension("jsonl.1")).is_ok() {
+        if self.size + line.len() as u64 > LOG_MAX && fs::rename(&self.path, self.path.with_extension("jsonl.1")).is_ok() {
             self.file = open(&self.path);
             self.size = 0;
         }

@@ -3,7 +3,7 @@
 //! Long because it holds the one loop and everything the loop hears; taken apart, its order would be harder to see.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -12,14 +12,14 @@ use crate::core::event::Generation;
 use crate::core::{Action, Event, StartOutcome, Supervisor};
 use crate::drivers::fetch::{FetchOptions, Located};
 use crate::drivers::logs::LogPump;
-use crate::drivers::probe::Answer;
+use crate::drivers::probe::{Answer, ProbeHandle};
 use crate::drivers::process::{Keeper, LinkEvent, ProcessEvent};
 use crate::model::keeper::{ExitStatus, ProcessId};
-use crate::model::{Command, Failure, Launch, Notice, Places, Plan, ServiceId, ServiceStatus, Snapshot};
+use crate::model::{Command, Failure, Launch, Notice, Places, Plan, ServiceId, ServiceStatus, Snapshot, State};
 
 use super::feed::{FailedService, FeedItem, Outcome, Status, StopReport};
 use super::live::Live;
-use super::memory::{self, EventLog};
+use super::memory::{self, JsonLog};
 use super::stamp::Clock;
 use super::terminal::Attachment;
 use super::watch::{self, Watch};
@@ -164,7 +164,8 @@ pub struct Engine {
     /// `down -t`: no grace is longer.
     pub(super) hurry: Option<Duration>,
     remembered: BTreeSet<ServiceId>,
-    events: EventLog,
+    events: JsonLog,
+    started: JsonLog,
     viewers: Vec<mpsc::Sender<Arc<FeedItem>>>,
     sequence: u64,
     settled: Option<Outcome>,
@@ -190,7 +191,8 @@ impl Engine {
         let (answers, answer_receiver) = mpsc::unbounded_channel();
         let remembered = memory::stopped_by_hand(&options.places);
         let core = Supervisor::new(Arc::clone(&options.plan), remembered.clone());
-        let events = EventLog::open(&options.places);
+        let events = JsonLog::open(memory::events_path(&options.places));
+        let started = JsonLog::open(memory::starts_path(&options.places));
         let engine = Self {
             plan: options.plan,
             places: options.places,
@@ -212,6 +214,7 @@ impl Engine {
             hurry: None,
             remembered,
             events,
+            started,
             viewers: Vec::new(),
             sequence: 0,
             settled: None,
@@ -567,7 +570,29 @@ impl Engine {
         notice.seq = self.sequence;
         notice.ts = self.clock.stamp(self.clock.now());
         self.events.append(&notice);
+        self.note_listening(&notice);
         self.publish(FeedItem::Notice(notice));
+    }
+
+    /// Keeps when the port of a service that has just become ready was open, as the probe's history is soon gone.
+    fn note_listening(&mut self, notice: &Notice) {
+        if (notice.from, notice.to) != (State::Starting, State::Running) {
+            return;
+        }
+        let of = |live: &&Live| {
+            live.spec.as_ref().is_some_and(|spec| spec.service.as_str() == notice.service && spec.replica == notice.replica)
+        };
+        let Some(live) = self.live.values().find(of) else { return };
+        // A panic elsewhere leaves the slot as it is.
+        let slot = live.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(listening) = slot.as_ref().and_then(ProbeHandle::listening) else { return };
+        drop(slot);
+        self.started.append(&memory::Listening {
+            ts: notice.ts.clone(),
+            service: notice.service.clone(),
+            replica: notice.replica,
+            listening_us: u64::try_from(listening.as_micros()).unwrap_or(u64::MAX),
+        });
     }
 
     pub(super) fn remember(&mut self, id: ServiceId, stopped: bool) {

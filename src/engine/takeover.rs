@@ -2,7 +2,7 @@
 //! has no exit code and no log, and two copies of a service are worse than a restart.
 
 use crate::drivers::journal;
-use crate::drivers::process::sweep::{How, SweepReport, sweep};
+use crate::drivers::process::sweep::{How, SweepReport, ever_ran, sweep};
 use crate::model::{Failure, FailureKind, Places};
 
 /// Ends what an earlier run left, as it would have been stopped. The caller holds the instance lock. Returns lines that
@@ -14,6 +14,9 @@ pub async fn clear(places: &Places) -> Result<Vec<String>, Failure> {
     let Ok(journal) = journal::read(&places.journal()) else { return Ok(Vec::new()) };
     // A keeper that came to its end has proved that nothing is left: no need to look at every process of the machine.
     if journal.damaged == 0 && journal.result.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(Vec::new());
+    }
+    if !ever_ran(&journal, places) {
         return Ok(Vec::new());
     }
     let folders = places.clone();

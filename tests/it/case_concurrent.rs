@@ -40,9 +40,17 @@ fn c03_ups_and_downs_from_two_shells_end_well() {
         Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n[services.b]\nrun = \"{svc:b}\"\ndepends_on = [\"a\"]\n");
     let rounds = rounds(6);
     let done = std::sync::atomic::AtomicUsize::new(0);
+    /// Counts a shell that has ended, by a failure too: nobody looks on for ever.
+    struct Ended<'a>(&'a std::sync::atomic::AtomicUsize);
+    impl Drop for Ended<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
+                let _ended = Ended(&done);
                 for _ in 0..rounds {
                     for args in [&["up", "-d"][..], &["down"]] {
                         let ended = project.run(args);
@@ -50,7 +58,6 @@ fn c03_ups_and_downs_from_two_shells_end_well() {
                         assert!(matches!(ended.code, Some(0 | 1 | 6)), "{ended}");
                     }
                 }
-                done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             });
         }
         scope.spawn(|| {
@@ -67,6 +74,26 @@ fn c03_ups_and_downs_from_two_shells_end_well() {
     project.run(&["up", "-d"]).code(0);
     assert_eq!((project.alive("a").len(), project.alive("b").len()), (1, 1));
     project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
+fn c03_a_clean_that_was_asked_before_an_up_takes_nothing_from_under_it() {
+    let project = Project::new()
+        .procfile("[volumes]\nwork = { class = \"persistent\" }\n[services.a]\nrun = \"{svc:a}\"\nvolumes = [\"work\"]\n");
+    project.run(&["up", "-d"]).code(0);
+    project.write(".devrun/data/work/kept", "kept");
+    project.run(&["down"]).code(0);
+    let mut terminal = project.terminal(&["clean"]);
+    terminal.wait_for("[y/N]");
+    project.run(&["up", "-d"]).code(0);
+    terminal.send(b"y\r");
+    terminal.outcome().code(6).says("the stack is up");
+    assert_eq!(project.read(".devrun/data/work/kept"), "kept");
+    assert_eq!(project.service("a")["state"], "running");
+    project.run(&["down"]).code(0);
+    project.run(&["--yes", "clean"]).code(0);
+    assert!(!project.path(".devrun/data/work/kept").exists());
     project.nothing_left();
 }
 

@@ -23,7 +23,7 @@ fn t01_the_wall_clock_jumps_and_nothing_is_early_or_late() {
         return skipped("the wall clock of this machine is not ours to set; `scripts/soak-clock` runs it in a virtual machine");
     };
     // A machine that is emulated is slow, but not by an hour.
-    const SLOW: Duration = Duration::from_secs(25);
+    const SLOW: Duration = Duration::from_secs(45);
     for hour in [3600, -3600] {
         let project = Project::new().procfile(
             r#"
@@ -58,7 +58,7 @@ fn t01_the_wall_clock_jumps_and_nothing_is_early_or_late() {
         eventually("the third start", PATIENCE, || (project.read("starts").lines().count() >= 3).then_some(()));
         let starts: Vec<i64> = project.read("starts").lines().map(|line| line.parse().expect("seconds")).collect();
         // Jitter, seconds that are cut, and a slow machine.
-        assert!(starts.windows(2).all(|pair| (2..=12).contains(&(pair[1] - pair[0]))), "{hour}: {starts:?}");
+        assert!(starts.windows(2).all(|pair| (2..=30).contains(&(pair[1] - pair[0]))), "{hour}: {starts:?}");
         assert_eq!(project.alive("web"), web, "{hour}: not restarted");
         let now = project.service("web");
         assert_eq!((&now["health"], &now["restarts"]), (&"healthy".into(), &0.into()), "{hour}: {now:#}");

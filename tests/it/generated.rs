@@ -55,6 +55,7 @@ fn variable(project: &Project, name: &str) -> String {
     env[name].as_str().unwrap_or_else(|| panic!("{name} in {env:#}")).to_owned()
 }
 
+/// Shows: file.config, config.template, config.output, config.keys.
 #[test]
 fn it_is_written_with_keys_secrets_and_addresses_and_never_differs_by_a_byte() {
     let project = stack();
@@ -101,6 +102,7 @@ fn it_is_written_with_keys_secrets_and_addresses_and_never_differs_by_a_byte() {
     assert!(project.path(".env.generated").exists());
 }
 
+/// Shows: config.missing.
 #[test]
 fn a_missing_key_is_named_with_its_readers_and_blocks_only_those() {
     let project = stack();

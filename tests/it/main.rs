@@ -42,6 +42,7 @@ mod lifecycle;
 mod logs;
 mod outside;
 mod passwords;
+mod performance;
 mod probes;
 mod process;
 mod recipes;

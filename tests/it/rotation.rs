@@ -64,6 +64,7 @@ fn logs_in(project: &Project, password: &str) -> bool {
     })
 }
 
+/// Shows: secret rotate.
 #[test]
 fn a_rotation_reaches_the_live_servers_and_their_readers_only() {
     if !servers() {

@@ -83,6 +83,34 @@ fn two_worktrees_run_beside_each_other() {
 }
 
 #[test]
+fn ports_auto_is_remembered_for_as_long_as_the_stack_runs() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let fixed = taken.local_addr().expect("bound").port();
+    let project = Project::new().procfile(&format!(
+        "[services.a]\nrun = \"{{svc:a}} --listen $PORT\"\nport = {fixed}\nready = {{ tcp = true }}\n\
+         [services.b]\nrun = \"{{svc:b}}\"\nenv = {{ A_PORT = \"${{a.port}}\" }}\n"
+    ));
+    project.run(&["up", "-d"]).code(5);
+    project.run(&["down"]).code(0);
+    project.run(&["up", "-d", "--ports", "auto"]).code(0);
+    let port_of_a = project.service("a")["ports"]["main"].to_string();
+    assert_ne!(port_of_a, fixed.to_string());
+    let told = project.run(&["env", "b", "--format", "json"]).code(0).json();
+    assert_eq!(told["A_PORT"], port_of_a.as_str());
+    project.run(&["up", "--plan"]).code(0).says_not("restart");
+    let pid = project.service("a")["pid"].clone();
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["restart", "b"]).code(0);
+    assert_eq!((project.service("a")["pid"].clone(), project.service("a")["ports"]["main"].to_string()), (pid, port_of_a));
+    project.run(&["down"]).code(0);
+    // Without the word the procfile counts again.
+    drop(taken);
+    project.run(&["up", "-d"]).code(0);
+    assert_eq!(project.service("a")["ports"]["main"], fixed);
+    project.run(&["down"]).code(0);
+}
+
+#[test]
 fn two_instances_of_one_checkout_run_beside_each_other() {
     let project = Project::new().procfile(STACK);
     project.write("env.in", "DB_PORT=${db.port}\nWHERE=${dir.data}\nWHO=${instance}\n");

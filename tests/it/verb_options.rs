@@ -45,6 +45,20 @@ fn verb_up_abort_on_failure_takes_everything_down() {
     }
 }
 
+/// Services that crash and come back are never all up at one moment; the start is over all the same.
+#[test]
+fn verb_up_detach_settles_with_several_crash_loops() {
+    let mut text = "[services.ok]\nrun = \"{svc:ok}\"\n".to_owned();
+    for n in 1..=3 {
+        text.push_str(&format!("[services.s{n}]\nrun = \"sh -c 'exit 1'\"\nrestart = \"always\"\n"));
+    }
+    let project = Project::new().procfile(&text);
+    let up = project.run(&["up", "-d"]);
+    assert!(up.took < std::time::Duration::from_secs(15), "{up}");
+    assert_eq!(project.service("ok")["state"], "running");
+    project.run(&["down"]).code(0);
+}
+
 #[test]
 fn verb_up_scale_makes_copies() {
     let project = Project::new().procfile("[services.w]\nrun = \"{svc:w}\"\n");
@@ -156,9 +170,9 @@ fn verb_logs_and_events_follow_until_the_stack_is_down() {
     project.run(&["up", "-d"]).code(0);
     eventually("the second start", PATIENCE, || (events.stdout().matches("→ running").count() >= 3).then_some(()));
     for following in [logs, events] {
-        following.signal(Signal::SIGINT);
+        following.signal(Signal::SIGTERM);
         let ended = following.outcome();
-        assert_eq!((ended.code, ended.signal), (None, Some(2)), "{ended}");
+        assert_eq!((ended.code, ended.signal), (None, Some(15)), "{ended}");
     }
 }
 

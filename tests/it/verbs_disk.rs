@@ -110,7 +110,9 @@ fn volumes_and_df_show_sizes() {
     let df = project.run(&["df", "--json"]).code(0).json();
     assert!(df.as_array().into_iter().flatten().any(|row| row["what"] == "volume data"), "{df:#}");
     project.run(&["df"]).code(0).says("logs");
-    project.run(&["volumes", "adopt", "x"]).code(2).says("not built");
+    project.run(&["volumes", "adopt", "x"]).code(2).says("data");
+    project.run(&["volumes", "adopt", "data"]).code(2).says("no recipe keeps its data in data");
+    project.run(&["volumes", "take"]).code(2).says("devrun volumes adopt NAME");
 }
 
 /// Shows: secret, secret list, secret list --json, secret show, file.secrets, secrets.generate.
@@ -127,7 +129,8 @@ fn secret_list_and_show() {
     assert_eq!(project.run(&["secret", "show", "db-password"]).code(0).stdout.trim(), value);
     project.run(&["secret", "list"]).code(0).says("db-password").says_not(&value);
     project.run(&["secret", "show", "other"]).code(2).says("db-password");
-    project.run(&["secret", "rotate", "db-password"]).code(2).says("not built");
+    project.run(&["secret", "rotate", "db-password"]).code(0).says("at the next start").says_not(&value);
+    assert_ne!(project.run(&["secret", "show", "db-password"]).code(0).stdout.trim(), value);
 }
 
 /// Shows: catalog, catalog --json, which, which --json, lock, lock --json, fetch, fetch --offline.

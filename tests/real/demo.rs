@@ -138,6 +138,46 @@ fn nothing_of_the_shop_outlives_a_killed_supervisor() {
     assert!(!log.contains("was not properly shut down"), "{log}");
 }
 
+/// With the numbers of the procfile as they are: `--ports auto` keeps the two apart, and `env` in each gives its own.
+#[test]
+fn two_worktrees_of_the_shop_run_beside_each_other() {
+    if !servers() {
+        return;
+    }
+    let project = shop();
+    let git = |words: &[&str]| {
+        let identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"];
+        let done = Command::new("git").args(identity).args(words).current_dir(project.dir()).stdout(Stdio::null()).status();
+        assert!(done.is_ok_and(|status| status.success()), "git {words:?}");
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-qm", "shop"]);
+    git(&["worktree", "add", "-q", "two"]);
+    let here: Vec<&'static str> = FILES.to_vec();
+    let there: Vec<&'static str> = ["-C", "two"].into_iter().chain(FILES).collect();
+    let words = |start: &[&'static str], more: &[&'static str]| start.iter().chain(more).copied().collect::<Vec<&str>>();
+    let mut seen = Vec::new();
+    for place in [&here, &there] {
+        project.start(&words(place, &["up", "-d", "--ports", "auto"])).outcome_within(Duration::from_secs(120)).code(0);
+    }
+    for (place, visits) in [(&here, 1), (&there, 2)] {
+        let env = project.run(&words(place, &["env", "frontend", "--format", "json"])).code(0).json();
+        let page = env["PORT"].as_str().and_then(|text| text.parse::<u16>().ok()).expect("a port");
+        let database = project.run(&words(place, &["env", "--format", "json"])).code(0).json()["DATABASE_URL"].clone();
+        // Each counts its own visits.
+        for count in 1..=visits {
+            assert_eq!(http(page, "POST", "/api/visits", ""), (200, format!("{{\"visits\":{count}}}")));
+        }
+        assert!(!seen.contains(&(page, database.clone())) && seen.iter().all(|(_, other)| *other != database), "{seen:?}");
+        seen.push((page, database));
+    }
+    for place in [&here, &there] {
+        project.run(&words(place, &["down"])).code(0);
+    }
+    project.nothing_left();
+}
+
 #[test]
 fn a_browser_shows_products_and_counter() {
     let Some(chromium) = tool("chromium", &["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]) else {

@@ -69,6 +69,8 @@ pub enum LogItem {
 
 /// How much of a line without an end is held back, so that the other stream cannot tear it.
 const HOLD: usize = 64 * 1024;
+/// A smaller piece is copied behind what is held back: cheaper than a write of its own.
+const COPIED: usize = 32 * 1024;
 /// What one read takes at most.
 const READ: usize = 256 * 1024;
 /// Pieces that may wait for one attached terminal.
@@ -444,9 +446,13 @@ impl Pump {
         if held.is_empty() {
             self.store(id, stream, whole, tap);
         } else if !whole.is_empty() {
-            held.extend_from_slice(whole);
+            // The line that was held back is completed; of a big piece the rest is written from where it lies.
+            let first = whole.iter().position(|byte| *byte == b'\n').map_or(whole.len(), |at| at + 1);
+            let (end, others) = whole.split_at(if whole.len() < COPIED { whole.len() } else { first });
+            held.extend_from_slice(end);
             self.store(id, stream, held, tap);
             held.clear();
+            self.store(id, stream, others, tap);
         }
         held.extend_from_slice(rest);
         if held.len() > HOLD {

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
@@ -30,7 +30,11 @@ pub struct Gate {
     leader: Option<i32>,
     run: String,
     memory: Mutex<Memory>,
+    opened: Opened,
 }
+
+/// When a listener of the service's own first took a connection; set once.
+pub type Opened = Arc<OnceLock<Instant>>;
 
 #[derive(Debug, Default)]
 struct Memory {
@@ -57,7 +61,12 @@ const EACH_ADDRESS: Duration = Duration::from_secs(1);
 impl Gate {
     /// For the tree of this leader; without one every listener counts.
     pub fn new(leader: Option<i32>, run: String) -> Self {
-        Self { leader, run, memory: Mutex::default() }
+        Self { leader, run, memory: Mutex::default(), opened: Opened::default() }
+    }
+
+    /// Where the first open port is noted.
+    pub fn opened(&self) -> Opened {
+        Arc::clone(&self.opened)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -121,6 +130,8 @@ pub async fn dial(at: &Endpoint, gate: Option<&Gate>) -> Result<Dialled, Miss> {
                 continue;
             }
         };
+        // Whose it is takes a question to the kernel; the port was open before that.
+        let connected_at = Instant::now();
         let mut notes = Vec::new();
         if other {
             notes.push(format!("it answers on {address} only"));
@@ -137,6 +148,9 @@ pub async fn dial(at: &Endpoint, gate: Option<&Gate>) -> Result<Dialled, Miss> {
                     continue;
                 }
             }
+        }
+        if let Some(gate) = gate {
+            gate.opened.get_or_init(|| connected_at);
         }
         let note = if notes.is_empty() { None } else { Some(notes.join("; ")) };
         return Ok(Dialled { stream, note });

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::checks::{Checks, Context, LogMatch};
 use super::clock::{self, Sleeper};
-use super::dial::Gate;
+use super::dial::{Gate, Opened};
 use super::history::{Attempt, History};
 use super::notify::NotifySocket;
 use super::verdict::{Again, Miss, Verdict};
@@ -59,6 +59,8 @@ pub struct Probing {
 pub struct ProbeHandle {
     shared: Arc<Shared>,
     tasks: Vec<AbortHandle>,
+    began: Instant,
+    opened: Option<Opened>,
 }
 
 #[derive(Default)]
@@ -87,6 +89,11 @@ impl ProbeHandle {
             log.line(line);
         }
         self.nudge();
+    }
+    /// How long after the spawn its port took the first connection of a readiness check; `None` where none did so far.
+    #[must_use]
+    pub fn listening(&self) -> Option<Duration> {
+        Some(self.opened.as_ref()?.get()?.saturating_duration_since(self.began))
     }
     /// Whether it has a `log` check still waiting, so that lines are worth passing on.
     #[must_use]
@@ -138,6 +145,7 @@ pub fn watch(probing: Probing, sink: Sink) -> ProbeHandle {
     };
     let alive = probing.alive.map(|spec| looping(spec, true));
     let ready = probing.ready.map(|spec| looping(spec, false));
+    let opened = ready.as_ref().map(|task| task.context.gate.opened());
     match probing.notify {
         Some(Ok(socket)) => {
             let shared = Arc::clone(&shared);
@@ -160,7 +168,7 @@ pub fn watch(probing: Probing, sink: Sink) -> ProbeHandle {
     }
     tasks.extend(ready.map(|task| tokio::spawn(task.readiness(passed)).abort_handle()));
     tasks.extend(alive.map(|task| tokio::spawn(task.liveness(has_passed)).abort_handle()));
-    ProbeHandle { shared, tasks }
+    ProbeHandle { shared, tasks, began, opened }
 }
 
 struct Loop {

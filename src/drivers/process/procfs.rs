@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -75,7 +76,19 @@ pub fn stat(pid: i32) -> Option<Stat> {
     if pid <= 0 {
         return None;
     }
-    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    parse_stat(&read(&format!("/proc/{pid}/stat"))?)
+}
+
+/// A whole file of `/proc`. They all say that they are empty, so the standard library begins with reads of 32 bytes and
+/// doubles them; with a page of room nearly every one of them is a single read.
+fn read(path: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(4096);
+    fs::File::open(path).ok()?.take(u64::MAX).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn read_text(path: &str) -> Option<String> {
+    String::from_utf8(read(path)?).ok()
 }
 
 /// Every process of the system.
@@ -146,7 +159,7 @@ pub struct Marks {
 /// The marks of a process, where its environment can be read and holds a run.
 #[must_use]
 pub fn marks(pid: i32) -> Option<Marks> {
-    let bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let bytes = read(&format!("/proc/{pid}/environ"))?;
     let mut marks = Marks::default();
     for entry in bytes.split(|byte| *byte == 0) {
         if !entry.starts_with(b"DEVRUN_") {
@@ -166,7 +179,7 @@ pub fn marks(pid: i32) -> Option<Marks> {
 /// Our cgroup's two last folders (`devrun-RUN/LEAF`) where the process is in one.
 #[must_use]
 pub fn cgroup(pid: i32) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let text = read_text(&format!("/proc/{pid}/cgroup"))?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
     let from = path.find("/devrun-")?;
     let mut parts = path[from + 1..].split('/');
@@ -195,14 +208,14 @@ pub fn holds_file(pid: i32, wanted: impl Fn((u64, u64), &Path) -> bool) -> Optio
 /// The real uid.
 #[must_use]
 pub fn uid(pid: i32) -> Option<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let text = read_text(&format!("/proc/{pid}/status"))?;
     text.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The command line for people; the name where there is none.
 #[must_use]
 pub fn command(pid: i32) -> String {
-    let bytes = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let bytes = read(&format!("/proc/{pid}/comm")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).trim().to_owned()
 }
 

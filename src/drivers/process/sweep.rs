@@ -7,7 +7,9 @@
 //! we are root and the cgroup or the journal says that it was started as that user).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::drivers::journal::{Entry, Journal};
@@ -148,17 +150,26 @@ fn claims(journal: &Journal, places: &Places) -> Claims {
         claims.add_run(&header.run);
     }
     // Locks tell even when the journal is lost.
-    if let Ok(files) = std::fs::read_dir(&places.run) {
-        for file in files.flatten() {
-            if file.path().extension().is_some_and(|extension| extension == "alive")
-                && let Ok(meta) = std::fs::symlink_metadata(file.path())
-                && meta.is_file()
-            {
-                claims.add_lock((meta.dev(), meta.ino()), &file.path());
-            }
-        }
+    for (path, meta) in locks(places) {
+        claims.add_lock((meta.dev(), meta.ino()), &path);
     }
     claims
+}
+
+/// The lock files that processes of a run inherit.
+fn locks(places: &Places) -> Vec<(PathBuf, Metadata)> {
+    let Ok(files) = std::fs::read_dir(&places.run) else { return Vec::new() };
+    let paths = files.flatten().map(|file| file.path());
+    let locks = paths.filter(|path| path.extension().is_some_and(|extension| extension == "alive"));
+    let metas = locks.filter_map(|path| std::fs::symlink_metadata(&path).ok().map(|meta| (path, meta)));
+    metas.filter(|(_, meta)| meta.is_file()).collect()
+}
+
+/// Whether there was an earlier run at all: without a journal and without a lock there is nothing by which a process could
+/// be known as ours, so none needs to be looked at.
+#[must_use]
+pub fn ever_ran(journal: &Journal, places: &Places) -> bool {
+    journal.header.is_some() || journal.damaged > 0 || !journal.live.is_empty() || !locks(places).is_empty()
 }
 
 /// The entries of this boot. A lock file that is gone says nothing any more: file systems give its number to the next file,

@@ -1,0 +1,71 @@
+//! What must hold before a start, the machine apart: the env file is there, and no secret that data was made with is made
+//! anew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::config::{self, Facts};
+use crate::drivers::secrets;
+use crate::model::{Failure, FailureKind};
+use crate::ui::term::say;
+
+/// `[project].env_sample`: an env file that is missing is made from it. Says what is still to be edited.
+///
+/// # Errors
+/// `Config` when it cannot be made.
+pub fn from_sample(document: &config::Document) -> Result<(), Failure> {
+    let Some(config::EnvSample { from, to }) = document.env_sample() else { return Ok(()) };
+    if to.exists() {
+        return Ok(());
+    }
+    let Some(text) = super::load::read_optional(&from)? else { return Ok(()) };
+    let failed = |error: std::io::Error| {
+        Failure::new(FailureKind::Config, format!("{} cannot be made from {}: {error}", to.display(), from.display()))
+            .help(format!("cp {} {}", from.display(), to.display()))
+    };
+    // It will hold passwords. One that somebody else makes at this moment is left alone.
+    let mut file = match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&to) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made.map_err(failed)?,
+    };
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    let open = config::unedited(&text);
+    let edit = if open.is_empty() { String::new() } else { format!("; still to edit: {}", open.join(", ")) };
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let note = format!("{} was made from {}{edit}", name(&to), name(&from));
+    // It is said even where the start fails for want of these very values.
+    say(note);
+    Ok(())
+}
+
+/// A secret that is gone is generated anew, unless initialised data was made with it: then nothing would fit any more.
+/// The plan with stand-ins in the place of what is missing shows who uses it.
+///
+/// # Errors
+/// `Config`, naming the file and the ways out.
+pub fn old_data_wants_old_secrets(document: &config::Document, facts: &Facts, wants: &config::Wants) -> Result<(), Failure> {
+    let mut with = facts.clone();
+    let mut missing = BTreeMap::new();
+    for want in &wants.secrets {
+        let value = match secrets::read(&wants.secrets_dir, &want.name)? {
+            Some(value) => value,
+            None => {
+                let stand_in = format!("devrun-stand-in-{}-{}", facts.seed, want.name);
+                missing.insert(want.name.clone(), stand_in.clone());
+                stand_in
+            }
+        };
+        with.secrets.insert(want.name.clone(), value);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // What else is wrong is told by the real plan.
+    match document.lower(&with) {
+        Ok((plan, _)) => crate::recipes::check_secrets(&plan, &missing, &wants.secrets_dir),
+        Err(_) => Ok(()),
+    }
+}
