@@ -3,7 +3,6 @@
 //! `Args` structs never leave this folder's files: a verb turns them into the values that the layers below take.
 
 pub mod analyze;
-mod args;
 pub mod args;
 pub mod artifacts;
 pub mod asides;
