@@ -120,36 +120,6 @@ fn the_shop_comes_up_sells_and_keeps_its_data() {
 }
 
 #[test]
-fn the_full_profile_runs_what_is_here_and_sets_it_up_once() {
-    if !servers() {
-        return;
-    }
-    let project = shop().env("DEVRUN_BIN_CACHE", &crate::services::store().display().to_string()).env("DEVRUN_OFFLINE", "true");
-    let here = |recipe: &str| project.run(&["which", recipe]).code == Some(0);
-    let (files, neo4j) = (here("versitygw"), here("neo4j"));
-    let full = |args: &[&str]| {
-        let words: Vec<String> = with_files(&[&["--profile", "full"], args].concat()).into_iter().map(str::to_owned).collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        project.start(&words).outcome_within(Duration::from_secs(180))
-    };
-    for _ in 0..2 {
-        full(&["up", "-d"]).code(0);
-        assert_eq!(http(port_of(&project, "frontend"), "GET", "/api/products", "").0, 200);
-        if files {
-            // Open to readers, and the other bucket is not.
-            assert_eq!(http(port_of(&project, "files"), "GET", "/pictures/", "").0, 200);
-            assert_eq!(http(port_of(&project, "files"), "GET", "/invoices/", "").0, 403);
-        }
-        if neo4j {
-            let bought = "MATCH (:Product)-[b:BOUGHT_WITH]->(:Product) RETURN count(b) AS n";
-            assert_eq!(full(&["cypher", bought, "--json"]).code(0).json(), serde_json::json!([{ "n": 1 }]));
-        }
-        full(&["down"]).code(0);
-        project.nothing_left();
-    }
-}
-
-#[test]
 fn nothing_of_the_shop_outlives_a_killed_supervisor() {
     if !servers() {
         return;
