@@ -75,6 +75,7 @@ fn stack(fake: &Fake, work: &str) -> Project {
     ))
 }
 
+/// Shows: task.collections, index.body.
 #[test]
 fn a_collection_is_made_once_and_a_server_that_starts_up_is_waited_for() {
     let made: Mutex<bool> = Mutex::default();
@@ -111,6 +112,7 @@ fn a_collection_is_made_once_and_a_server_that_starts_up_is_waited_for() {
     project.run(&["down"]);
 }
 
+/// Shows: task.indexes, index.name, index.primary_key.
 #[test]
 fn an_index_is_there_when_its_task_says_so() {
     let polls: Mutex<u32> = Mutex::default();
@@ -141,6 +143,7 @@ fn an_index_is_there_when_its_task_says_so() {
     project.run(&["down"]);
 }
 
+/// Shows: task.models.
 #[test]
 fn a_pull_that_breaks_off_is_no_model() {
     let fake = Fake::new(|asked, _| match asked.line.as_str() {
@@ -178,13 +181,16 @@ fn work_that_a_server_cannot_do_is_refused_before_it_starts() {
     project.run(&["down"]);
 }
 
+/// Shows: sql --on, psql --on, redis-cli --on, cypher --on.
 #[test]
 fn consoles_say_what_is_missing() {
     let project = Project::new().procfile("[services.x]\nrun = \"{svc:x}\"\n[queries]\nqueue = \"SELECT 1\"\n");
     for (verb, scheme) in [("sql", "postgres"), ("psql", "postgres"), ("redis-cli", "redis"), ("cypher", "bolt")] {
         project.run(&[verb]).code(2).says(&format!("no service here speaks {scheme}"));
     }
-    project.run(&["sql", "--on", "x", "queue"]).code(2).says("no server that `devrun sql` can talk to");
+    for verb in ["sql", "psql", "redis-cli", "cypher"] {
+        project.run(&[verb, "--on", "x", "queue"]).code(2).says(&format!("no server that `devrun {verb}` can talk to"));
+    }
     project.run(&["migrate"]).code(2).says("no service here has `migrations`");
     project.rewrite(
         "[services.a]\nuse = \"postgres\"\n[services.b]\nuse = \"postgres\"\nport = \"auto\"\n[queries]\nqueue = \"SELECT 1\"\n",

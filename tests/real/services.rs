@@ -164,6 +164,7 @@ fn nats_keeps_its_streams_and_asks_for_a_password() {
     down(&project);
 }
 
+/// Shows: task.buckets, bucket.name, bucket.anonymous.
 #[test]
 fn versitygw_has_its_buckets_and_what_is_in_them() {
     let Some(project) = project("versitygw", false) else { return };
@@ -195,6 +196,7 @@ fn versitygw_has_its_buckets_and_what_is_in_them() {
     }
 }
 
+/// Shows: task.cypher, cypher, cypher --json.
 #[test]
 fn neo4j_has_its_graph_once() {
     let Some(project) = project("neo4j", false) else { return };
@@ -299,6 +301,8 @@ fn ollama() {
     down(&project);
 }
 
+/// Shows: service.migrations, migrate, migrate --status, migrate --json, sql, sql --json, file.queries, wait --schema, wait
+/// --table, wait --migrations.
 #[test]
 fn postgres_is_migrated_once_each_and_asked_without_a_client() {
     let Some(project) = project("postgres", true) else { return };
@@ -315,6 +319,8 @@ fn postgres_is_migrated_once_each_and_asked_without_a_client() {
     // By hand against the running server.
     project.write("m/002.sql", "INSERT INTO t VALUES (2);\n");
     project.run(&["migrate", "--status"]).code(0).says("002.sql").says("pending");
+    let shown = project.run(&["migrate", "--status", "--json"]).code(0).json();
+    assert!(shown.to_string().contains("002.sql"), "{shown}");
     project.run(&["migrate"]).code(0).says("x: applied 002.sql");
     project.run(&["migrate"]).code(0).says("nothing to do");
     total("3");
@@ -335,5 +341,23 @@ fn postgres_is_migrated_once_each_and_asked_without_a_client() {
     down(&project);
     project.write("m/001.sql", "CREATE TABLE other (x int);\n");
     project.start(&["up", "-d"]).outcome_within(UP).code(4).says("001.sql was changed after it had been applied");
+    down(&project);
+}
+
+/// The clients of the system, logged in with a password that stands on nobody's command line. Shows: psql, redis-cli.
+#[test]
+fn consoles_log_in_and_hand_their_words_on() {
+    let (Some(project), Some(_)) = (project("postgres", true), project("redis", true)) else { return };
+    project.rewrite(
+        "[services.db]\nuse = \"postgres\"\nport = \"auto\"\nuser = \"app\"\npassword = \"#pw 'x'\"\n\
+         [services.cache]\nuse = \"redis\"\nport = \"auto\"\npassword = \"#pw 'y'\"\n",
+    );
+    up(&project);
+    project.run(&["psql", "-Atc", "SELECT current_user, 6 * 7"]).code(0).says("app|42");
+    project.run(&["psql", "--on", "db", "-c", "SELECT nope"]).code(1).says("nope");
+    project.run(&["redis-cli", "SET", "greeting", "hello"]).code(0).says("OK");
+    project.run(&["redis-cli", "--on", "cache", "GET", "greeting"]).code(0).says("hello");
+    let seen = project.run_in_shell("\"$0\" psql -Atc 'SELECT pg_sleep(1)' & sleep 0.4; ps -eo args; wait");
+    assert!(seen.stdout.contains("pg_sleep") && !seen.stdout.contains("#pw"), "{seen}");
     down(&project);
 }
