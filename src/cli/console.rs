@@ -37,7 +37,7 @@ pub struct ClientArgs {
 /// `sql`, `cypher`.
 #[derive(Debug, Args)]
 pub struct QueryArgs {
-    /// The query, or (sql) the name of one in [queries]; read from stdin where none is given
+    /// The query, or (sql) the name of one in `[queries]`; read from stdin where none is given
     #[arg(value_name = "QUERY")]
     pub query: Option<String>,
     /// Which server; may be left out where there is one
