@@ -23,8 +23,14 @@ pub fn store() -> PathBuf {
 /// The variable by which a script asks what ran: each test adds its line.
 const REPORT: &str = "DEVRUN_REAL_REPORT";
 
-/// A project that fetches nothing, if the recipe's server is on this machine.
+/// A project that fetches nothing, if the recipe's server is on this machine. In CI what comes in seconds is fetched first.
 fn project(recipe: &str, quick: bool) -> Option<Project> {
+    if quick && std::env::var_os("CI").is_some() {
+        let words = if recipe == "nats" { "nats@2.9" } else { recipe };
+        let fetching = Project::new().env("DEVRUN_BIN_CACHE", &store().display().to_string());
+        // If it cannot be had, that is said below.
+        let _looked_for = fetching.start(&["fetch", words]).outcome_within(UP);
+    }
     let project = Project::new().env("DEVRUN_BIN_CACHE", &store().display().to_string()).env("DEVRUN_OFFLINE", "true");
     let which = project.run(&["which", recipe, "--json"]);
     if which.code == Some(0) {
