@@ -62,7 +62,7 @@ pub async fn stand(
         Progress::Json | Progress::Quiet => Arc::new(crate::drivers::fetch::Silent),
     };
     let fetch = load::fetch_options(order.project, order.offline, order.mirror.clone(), progress);
-    let supervisor = supervise::boot(lock, places, Arc::clone(&order.plan), fetch).await?;
+    let supervisor = supervise::boot(lock, supervise::keeper()?, places, Arc::clone(&order.plan), fetch).await?;
     let engine = supervisor.engine.clone();
     let (mut session, status) = Session::local(engine.clone()).await?;
     let mut view = ProgressView::new(term);

@@ -11,7 +11,7 @@ use crate::control::server;
 use crate::drivers::fetch::FetchOptions;
 use crate::drivers::lock::{InstanceLock, Refused};
 use crate::drivers::logs::LogPump;
-use crate::drivers::process::{Keeper, KeeperOptions};
+use crate::drivers::process::{Keeper, KeeperOptions, Launched};
 use crate::drivers::runtime_dir;
 use crate::engine::{Ended, Engine, EngineHandle, EngineOptions, takeover};
 use crate::exit;
@@ -88,11 +88,27 @@ pub fn claim(places: &Places) -> Result<Result<InstanceLock, Option<i32>>, Failu
     }
 }
 
+/// The process that will be the keeper. It loads while the supervisor gets its own things together.
+///
+/// # Errors
+/// `Internal` when no process can be made.
+pub fn keeper() -> Result<Launched, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new(FailureKind::Internal, format!("our own binary cannot be found: {error}")))?;
+    Keeper::launch(&program)
+}
+
 /// Starts everything that a supervisor is made of. Leftovers of an earlier run are ended first.
 ///
 /// # Errors
 /// `Internal` when the keeper, the log thread or the socket cannot be had; `Survivors` when leftovers stay.
-pub async fn boot(lock: InstanceLock, places: &Places, plan: Arc<Plan>, fetch: FetchOptions) -> Result<Supervisor, Failure> {
+pub async fn boot(
+    lock: InstanceLock,
+    launched: Launched,
+    places: &Places,
+    plan: Arc<Plan>,
+    fetch: FetchOptions,
+) -> Result<Supervisor, Failure> {
     crate::drivers::process::detach::hold_secrets();
     for line in takeover::clear(places).await? {
         say(line);
@@ -115,7 +131,8 @@ pub async fn boot(lock: InstanceLock, places: &Places, plan: Arc<Plan>, fetch: F
     };
     let pump = LogPump::start(places.logs()).map_err(internal("the log thread cannot be started"))?;
     // The socket is made while the keeper comes up.
-    let (started, bound) = tokio::join!(Keeper::start(KeeperOptions { program, hello }), async { server::bind(places) });
+    let (started, bound) =
+        tokio::join!(Keeper::greet(KeeperOptions { program, hello }, launched), async { server::bind(places) });
     let (keeper, link) = started?;
     let bound = bound.map_err(internal("the control socket cannot be made"))?;
     let (project, root) = (plan.project.to_string(), plan.root.clone());
@@ -218,22 +235,29 @@ pub fn run(order: Order) -> Result<i32, Failure> {
             return Err(failure);
         }
     };
+    // Before the runtime, whose threads would have to be copied with it.
+    let launched = keeper().inspect_err(|failure| answer(&Answer::Failed(failure.clone())))?;
     let runtime = super::runtime()?;
     runtime.block_on(async {
         let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
-        let supervisor = match boot(lock, &order.places, Arc::clone(&order.plan), order.fetch).await {
+        let supervisor = match boot(lock, launched, &order.places, Arc::clone(&order.plan), order.fetch).await {
             Ok(supervisor) => supervisor,
             Err(failure) => {
                 answer(&Answer::Failed(failure.clone()));
                 return Err(failure);
             }
         };
-        answer(&Answer::Ready);
-        // Our parent closes our standard input once it watches, so that it misses nothing of a start that is over in a
-        // moment. If it dies or hangs, the start goes on all the same.
-        let watched = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
-        let _late = tokio::time::timeout(std::time::Duration::from_secs(10), watched).await;
+        supervisor.engine.hold();
         supervisor.engine.command(0, Command::Up { plan: None, targets: order.targets, options: order.options });
+        answer(&Answer::Ready);
+        // Our parent closes our standard input once it watches: a run that is over in a moment still tells it how it went.
+        // If it dies or hangs, nothing waits for it for long.
+        let waiting = supervisor.engine.clone();
+        tokio::spawn(async move {
+            let watched = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
+            let _late = tokio::time::timeout(std::time::Duration::from_secs(10), watched).await;
+            waiting.release();
+        });
         let engine = supervisor.engine.clone();
         let finish = supervisor.finish();
         tokio::pin!(finish);

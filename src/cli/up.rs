@@ -197,7 +197,7 @@ impl Stack {
             Progress::Json | Progress::Quiet => Arc::new(crate::drivers::fetch::Silent),
         };
         let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), progress);
-        let supervisor = supervise::boot(lock, &self.project.places, Arc::clone(&self.plan), fetch).await?;
+        let supervisor = supervise::boot(lock, supervise::keeper()?, &self.project.places, Arc::clone(&self.plan), fetch).await?;
         let engine = supervisor.engine.clone();
         let mut logs = supervisor.pump.subscribe();
         let (mut session, status) = Session::local(engine.clone()).await?;
@@ -320,7 +320,7 @@ impl Stack {
         super::waiting_runtime()?.block_on(self.watch(answer, hold, args.no_wait))
     }
 
-    /// Waits for the supervisor that was just started. While `hold` is there, it waits with the start.
+    /// Watches the start of the supervisor that was just made. While `hold` is there, it does not end.
     async fn watch(self, answer: File, hold: File, no_wait: bool) -> Result<i32, Failure> {
         let mut line = String::new();
         let read = BufReader::new(answer).read_line(&mut line);

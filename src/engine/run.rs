@@ -51,6 +51,9 @@ enum Request {
         command: Command,
     },
     Interrupt,
+    /// Until further notice the run does not end, even when there is nothing left to do.
+    Hold,
+    Release,
     Status(oneshot::Sender<Status>),
     Subscribe(oneshot::Sender<(Status, mpsc::Receiver<Arc<FeedItem>>)>),
     Inspect(ServiceId, oneshot::Sender<Option<serde_json::Value>>),
@@ -75,6 +78,15 @@ impl EngineHandle {
     /// INT, TERM or HUP: the first stops, the second kills.
     pub fn interrupt(&self) {
         let _ended = self.requests.send(Request::Interrupt);
+    }
+    /// Keeps the run from ending until [`EngineHandle::release`], so that somebody who still has to come finds out how it
+    /// went. Nothing else waits for them.
+    pub fn hold(&self) {
+        let _ended = self.requests.send(Request::Hold);
+    }
+    /// Takes a hold back.
+    pub fn release(&self) {
+        let _ended = self.requests.send(Request::Release);
     }
     /// The present state; `None` when the engine has ended.
     pub async fn status(&self) -> Option<Status> {
@@ -167,6 +179,7 @@ pub struct Engine {
     events: JsonLog,
     started: JsonLog,
     viewers: Vec<mpsc::Sender<Arc<FeedItem>>>,
+    held: bool,
     sequence: u64,
     settled: Option<Outcome>,
     finished: Option<StartOutcome>,
@@ -216,6 +229,7 @@ impl Engine {
             events,
             started,
             viewers: Vec::new(),
+            held: false,
             sequence: 0,
             settled: None,
             finished: None,
@@ -264,7 +278,9 @@ impl Engine {
             }
             self.turn();
             self.say_who_is_waited_for();
-            if let Some(outcome) = self.finished.take() {
+            if !self.held
+                && let Some(outcome) = self.finished.take()
+            {
                 return self.end(outcome).await;
             }
         }
@@ -346,6 +362,8 @@ impl Engine {
                 self.queue.push_back(Event::Command(command));
             }
             Request::Interrupt => self.queue.push_back(Event::Interrupted),
+            Request::Hold => self.held = true,
+            Request::Release => self.held = false,
             Request::Status(reply) => {
                 let _gone = reply.send(self.status());
             }

@@ -38,7 +38,7 @@ pub enum Side {
     Parent {
         /// What the child writes to its standard output.
         answer: File,
-        /// Dropping it lets the child go on: its standard input ends then.
+        /// Dropping it tells the child that it is watched: its standard input ends then.
         hold: File,
     },
     /// A second process like this one, in a session of its own, with the root as its folder.

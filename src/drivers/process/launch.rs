@@ -7,14 +7,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use super::Launched;
 use super::fork::{EXEC, FDS, Given, give_up, pipe, pointers, reset_signals, text, verdict};
 
-/// Starts a keeper; returns its pid, our end of the socketpair and where a failed exec is told: the end of that pipe says
-/// that it worked. `given`: the limits that services get.
+/// Starts a keeper. `given`: the limits that services get.
 ///
 /// # Errors
 /// What the system says.
-pub fn start_keeper(program: &std::path::Path, given: Given) -> io::Result<(i32, OwnedFd, OwnedFd)> {
+pub fn start_keeper(program: &std::path::Path, given: Given) -> io::Result<Launched> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
@@ -61,7 +61,7 @@ pub fn start_keeper(program: &std::path::Path, given: Given) -> io::Result<(i32,
         return Err(io::Error::last_os_error());
     }
     drop((socket, theirs, errors_writer));
-    Ok((pid, ours, errors))
+    Ok(Launched { pid, socket: ours, errors })
 }
 
 /// After the socket of a keeper has ended before its first word: why, if exec had a reason.

@@ -23,6 +23,17 @@ pub struct KeeperOptions {
     pub hello: KeeperHello,
 }
 
+/// A keeper that waits for its first frame. Dropped, it sees the end of its socket and ends.
+#[derive(Debug)]
+pub struct Launched {
+    /// The process, our child.
+    pub(super) pid: i32,
+    /// Our end of the socketpair.
+    pub(super) socket: OwnedFd,
+    /// Where a failed exec is told: the end of this pipe says that it worked.
+    pub(super) errors: OwnedFd,
+}
+
 /// One process's news.
 #[derive(Debug)]
 pub enum ProcessEvent {
@@ -103,20 +114,41 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts a keeper and waits for its `Ready`.
+    /// Starts the process of a keeper and waits for nothing: [`Keeper::greet`] makes it one.
     ///
     /// # Errors
-    /// When it cannot be started or does not answer within 5 s.
-    pub async fn start(options: KeeperOptions) -> Result<(Self, mpsc::UnboundedReceiver<LinkEvent>), Failure> {
+    /// When no process can be made.
+    pub fn launch(program: &std::path::Path) -> Result<Launched, Failure> {
+        #[cfg(target_os = "linux")]
+        return super::routing::launch(program);
+        #[cfg(not(target_os = "linux"))]
+        return Err(broken(&format!("{}: processes can be run on Linux only so far", program.display())));
+    }
+    /// Tells a keeper what it is for, and waits for its `Ready`.
+    ///
+    /// # Errors
+    /// When it could not be executed or does not answer within 5 s.
+    pub async fn greet(
+        options: KeeperOptions,
+        launched: Launched,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<LinkEvent>), Failure> {
         let (asks, asked) = mpsc::unbounded_channel();
         #[cfg(target_os = "linux")]
-        let heard = super::routing::begin(options, asked).await?;
+        let heard = super::routing::begin(options, launched, asked).await?;
         #[cfg(not(target_os = "linux"))]
         let heard = {
-            drop((options, asked));
+            drop((options, launched, asked));
             return Err(broken("processes can be run on Linux only so far"));
         };
         Ok((Self { asks, next: Arc::new(AtomicU64::new(1)) }, heard))
+    }
+    /// Both at once.
+    ///
+    /// # Errors
+    /// As each.
+    pub async fn start(options: KeeperOptions) -> Result<(Self, mpsc::UnboundedReceiver<LinkEvent>), Failure> {
+        let launched = Self::launch(&options.program)?;
+        Self::greet(options, launched).await
     }
     /// A number for a process that is about to be spawned.
     #[must_use]

@@ -30,5 +30,5 @@ pub mod tree;
 #[cfg(target_os = "linux")]
 pub mod wire;
 
-pub use link::{Keeper, KeeperOptions, LinkEvent, ProcessEvent};
+pub use link::{Keeper, KeeperOptions, Launched, LinkEvent, ProcessEvent};
 pub use runner::{Child, Finished, OutputSink, Request, Runner, Stream};

@@ -18,7 +18,7 @@ use crate::model::keeper::{ExitStatus, FromKeeper, Identity, KeeperHello, Proces
 use crate::model::{Failure, Signal};
 
 use super::fork::Given;
-use super::link::{Ask, KeeperOptions, LinkEvent, ProcessEvent, broken, watched};
+use super::link::{Ask, KeeperOptions, Launched, LinkEvent, ProcessEvent, broken, watched};
 use super::orphans::Orphans;
 use super::tree::{self, News};
 use super::wire::{Inbox, Outbox, Read};
@@ -30,30 +30,27 @@ const ANSWER: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 10;
 const RETRY: Duration = Duration::from_millis(150);
 
-/// Starts the first keeper and the task that speaks to it.
+/// Starts a process that becomes the first keeper; it loads while its supervisor has other things to do.
+pub(super) fn launch(program: &std::path::Path) -> Result<Launched, Failure> {
+    launch::start_keeper(program, take_limits()).map_err(|error| broken(&format!("{}: {error}", program.display())))
+}
+
+/// Greets the first keeper and starts the task that speaks to it.
 pub(super) async fn begin(
     mut options: KeeperOptions,
+    launched: Launched,
     asked: mpsc::UnboundedReceiver<Ask>,
 ) -> Result<mpsc::UnboundedReceiver<LinkEvent>, Failure> {
     // SAFETY: prctl with integer arguments. What a dying keeper leaves shall come to us and not to init.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     let children = tokio::signal::unix::signal(SignalKind::child()).map_err(|error| broken(&error.to_string()))?;
     options.hello.supervisor = identity::own();
-    let given = take_limits();
-    let (line, identity, without) = Line::open(&options, given).await?;
+    let (line, identity, without) = Line::open(&options, launched).await?;
     let (events, heard) = mpsc::unbounded_channel();
     // Nobody has to listen to the keeper's own news.
     let _ = events.send(LinkEvent::Ready { identity, without });
-    let link = Link {
-        options,
-        given,
-        line: Some(line),
-        events,
-        sinks: HashMap::new(),
-        orphans: Orphans::default(),
-        children,
-        finish: None,
-    };
+    let link =
+        Link { options, line: Some(line), events, sinks: HashMap::new(), orphans: Orphans::default(), children, finish: None };
     tokio::spawn(link.run(asked));
     Ok(heard)
 }
@@ -80,9 +77,9 @@ struct Line {
 }
 
 impl Line {
-    async fn open(options: &KeeperOptions, given: Given) -> Result<(Self, Identity, Vec<String>), Failure> {
+    async fn open(options: &KeeperOptions, launched: Launched) -> Result<(Self, Identity, Vec<String>), Failure> {
         let failed = |error: std::io::Error| broken(&format!("{}: {error}", options.program.display()));
-        let (pid, socket, errors) = launch::start_keeper(&options.program, given).map_err(failed)?;
+        let Launched { pid, socket, errors } = launched;
         let keeper = identity::of(pid).unwrap_or(Identity { pid, start: 0, boot: String::new() });
         let socket = watched(socket).map_err(|error| broken(&error.to_string()))?;
         let mut line = Self { socket, keeper, inbox: Inbox::default(), outbox: Outbox::default() };
@@ -147,7 +144,6 @@ struct Route {
 
 struct Link {
     options: KeeperOptions,
-    given: Given,
     line: Option<Line>,
     events: mpsc::UnboundedSender<LinkEvent>,
     sinks: HashMap<ProcessId, Route>,
@@ -398,7 +394,11 @@ impl Link {
                 self.orphans.reap();
                 self.tell_of_orphans();
             }
-            match Line::open(&self.options, self.given).await {
+            let opened = match launch(&self.options.program) {
+                Ok(launched) => Line::open(&self.options, launched).await,
+                Err(failure) => Err(failure),
+            };
+            match opened {
                 Ok((line, identity, without)) => {
                     self.line = Some(line);
                     let inherited = self.orphans.inherited();
