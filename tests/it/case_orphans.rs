@@ -296,3 +296,43 @@ fn a_service_has_the_priority_that_devrun_was_started_with() {
     project.run(&["down"]).code(0);
     project.nothing_left();
 }
+
+/// A folder of a run whose journal is lost is known to nobody; the end of another run finds it.
+#[test]
+fn an_abandoned_cgroup_is_taken_away_and_one_in_use_is_not() {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
+    let Some(mount) = mount.filter(|_| is_root() && std::env::var_os("DEVRUN_NO_CGROUP").is_none()) else {
+        return skipped("needs root and a cgroup2 that it may write");
+    };
+    let folder = |name: &str| std::path::PathBuf::from(format!("{mount}/{name}"));
+    let number = format!("{:024x}", std::process::id());
+    let names = ["aaaaaaaa", "bbbbbbbb", "cccccccc"].map(|end| folder(&format!("devrun-{number}{end}")));
+    let stranger = folder(&format!("devrunner-{number}"));
+    let [abandoned, locked, populated] = &names;
+    // Locked before it can be seen empty by the runs of other tests.
+    let begin = |folder: &std::path::Path| {
+        fs::create_dir(folder).and_then(|()| fs::File::open(folder)).and_then(|file| file.lock_shared().map(|()| file))
+    };
+    let Ok(lock) = begin(locked) else { return skipped("needs root and a cgroup2 that it may write") };
+    let passing = begin(populated).expect("as the one before");
+    let mut inhabitant = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep runs");
+    fs::write(populated.join("cgroup.procs"), inhabitant.id().to_string()).expect("root may move its child");
+    drop(passing);
+    fs::create_dir(&stranger).expect("as the ones before");
+    fs::create_dir_all(abandoned.join("api.1.1")).expect("as the ones before");
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+    let gone =
+        std::panic::catch_unwind(|| eventually("the abandoned one is gone", PATIENCE, || (!abandoned.exists()).then_some(())));
+    let stay = [locked, populated, &stranger].map(|folder| folder.exists());
+    inhabitant.kill().and_then(|()| inhabitant.wait()).expect("our own child");
+    drop(lock);
+    for folder in [locked, populated, &stranger] {
+        eventually("it can be removed", PATIENCE, || (fs::remove_dir(folder).is_ok() || !folder.exists()).then_some(()));
+    }
+    assert!(gone.is_ok());
+    assert_eq!(stay, [true; 3], "locked, populated, and of another name");
+}

@@ -16,7 +16,7 @@ use crate::drivers::journal::{Entry, Journal};
 use crate::model::keeper::{Identity, ProcessId};
 use crate::model::{Places, ServiceId};
 
-use super::cgroup::Group;
+use super::cgroup::{self, Group};
 use super::evidence::{Claims, Evidence};
 use super::orderly::Orderly;
 use super::procfs::{self, Stat};
@@ -257,6 +257,8 @@ pub fn sweep(journal: &Journal, places: &Places, how: How) -> SweepReport {
         // It stays while anything survives in it, which the report says.
         let _ = std::fs::remove_dir(base);
     }
+    // Those of runs whose journal is lost are known to nobody else.
+    cgroup::remove_abandoned();
     report
 }
 
