@@ -336,3 +336,30 @@ fn an_abandoned_cgroup_is_taken_away_and_one_in_use_is_not() {
     assert!(gone.is_ok());
     assert_eq!(stay, [true; 3], "locked, populated, and of another name");
 }
+
+/// A supervisor that is killed between its word and our call is not waited for.
+#[test]
+fn a_client_sees_that_its_supervisor_was_killed() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    let up = project.start(&["up", "-d"]);
+    let client = up.pid();
+    // Held as soon as there is a supervisor; whether it got as far as its call or not, it must not wait for a dead one.
+    let supervisor = eventually("the supervisor", PATIENCE, || {
+        let list = fs::read_to_string(format!("/proc/{client}/task/{client}/children")).unwrap_or_default();
+        list.split_whitespace().next().and_then(|pid| pid.parse::<i32>().ok())
+    });
+    signal(client, Signal::SIGSTOP);
+    eventually("the answer", PATIENCE, || {
+        // With its answer it lets go of the pipe, which only root can see.
+        let answered = fs::read_link(format!("/proc/{supervisor}/fd/1")).is_ok_and(|target| target.ends_with("null"));
+        (answered || !is_root() && !project.keepers().is_empty()).then_some(())
+    });
+    signal(supervisor, Signal::SIGKILL);
+    eventually("the keeper's end", PATIENCE, || project.leftovers().iter().all(|process| process.pid == client).then_some(()));
+    signal(client, Signal::SIGCONT);
+    let begun = Instant::now();
+    let up = up.outcome();
+    assert!(begun.elapsed() < Duration::from_secs(9), "it waited\n{up}");
+    up.code(125).says("the supervisor").says("help: devrun up -d again");
+    project.nothing_left();
+}
