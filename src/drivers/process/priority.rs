@@ -134,3 +134,37 @@ pub(super) unsafe fn calm_down(before: &Before) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class() -> i32 {
+        // SAFETY: asks for the calling thread's own.
+        unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) as i32 & !libc::SCHED_RESET_ON_FORK }
+    }
+
+    /// A keeper that never pauses, by whatever fault, must not keep its place.
+    #[test]
+    fn who_works_without_a_pause_falls_back() {
+        // A thread of its own, as class and weight are a thread's.
+        let seen = std::thread::spawn(|| {
+            let before = hurry();
+            let first = class();
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            while class() == libc::SCHED_FIFO && std::time::Instant::now() < until {
+                std::hint::spin_loop();
+            }
+            if let Some(at_once) = before.and_then(|before| before.at_once) {
+                // SAFETY: a structure of ours.
+                unsafe { libc::setrlimit(libc::RLIMIT_RTTIME, &raw const at_once) };
+            }
+            (first, class())
+        });
+        let (first, last) = seen.join().unwrap();
+        if first != libc::SCHED_FIFO {
+            eprintln!("skipped: real time is not to be had here");
+        }
+        assert_eq!(last, libc::SCHED_OTHER);
+    }
+}
