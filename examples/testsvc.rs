@@ -22,6 +22,7 @@
 //! --hold-stdout        a grandchild in the same session holds stdout open, the leader goes on
 //! --worker FILE        queue worker: a child does a 2 s job into FILE; on TERM the leader lets it finish, the child dies of TERM
 //! --zombies N          N double-forked children that end at once
+//! --zombie-ms MS       a pause after each of them
 //! --leak-fd            opens /dev/null without close-on-exec before it forks
 //! --print-env          prints its environment, one variable a line
 //! --print-fds          prints its open descriptors and their targets
@@ -284,6 +285,7 @@ fn main() {
         std::thread::spawn(move || {
             for _ in 0..count {
                 let _ = child(&options, "zombie", &[]).status();
+                std::thread::sleep(options.ms("--zombie-ms"));
             }
             println!("zombies done");
         });

@@ -43,7 +43,8 @@ impl Session {
         }
     }
 
-    /// Watches the supervisor behind the socket; one that is just starting or ending is given some seconds.
+    /// Watches the supervisor behind the socket; one that is just starting or ending is given some seconds. `None`: none came
+    /// in that time, or there is none any more, which its lock tells at once, however it ended.
     ///
     /// # Errors
     /// `Elsewhere` when it cannot be reached.
@@ -55,7 +56,7 @@ impl Session {
             {
                 return Ok(Some((Self::Remote { client: Box::new(client), places: places.clone() }, status)));
             }
-            if tokio::time::Instant::now() >= give_up {
+            if tokio::time::Instant::now() >= give_up || !super::load::is_running(places)? {
                 return Ok(None);
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

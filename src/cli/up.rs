@@ -327,7 +327,7 @@ impl Stack {
         let answer = read.and_then(|_| serde_json::from_str(&line).map_err(Into::into));
         let answer = answer.map_err(|_| {
             Failure::new(FailureKind::Internal, "the supervisor ended without an answer")
-                .help(format!("see {}", self.project.places.supervisor_log().display()))
+                .help(format!("devrun up -d again; see {}", self.project.places.supervisor_log().display()))
         })?;
         match answer {
             Answer::Failed(failure) => Err(failure),
@@ -337,8 +337,9 @@ impl Stack {
                 let begun = std::time::Instant::now();
                 let mut signals = Signals::take()?;
                 let Some((mut session, status)) = Session::remote(&self.project.places, Duration::from_secs(10)).await? else {
-                    // It may have come up and down again in the meantime: its last snapshot says how.
-                    return Err(Failure::new(FailureKind::Service, "the supervisor ended at once").help("devrun ps; devrun logs"));
+                    // It waits for us with the start, so it did not end by itself; the keeper has nothing to stop.
+                    return Err(Failure::new(FailureKind::Internal, "the supervisor was ended before anything was started")
+                        .help(format!("devrun up -d again; see {}", self.project.places.supervisor_log().display())));
                 };
                 drop(hold);
                 let mut view = ProgressView::new(self.term);

@@ -157,7 +157,7 @@ async fn wait_for_names(
         match Session::remote(&project.places, left.min(Duration::from_secs(1))).await? {
             Some(found) => break Some(found),
             None if tokio::time::Instant::now() >= give_up => break None,
-            None => {}
+            None => tokio::time::sleep(Duration::from_millis(5)).await,
         }
     };
     let Some((mut session, mut status)) = found else {

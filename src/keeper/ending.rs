@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::drivers::journal::{Entry, Record};
+use crate::drivers::process::cgroup;
 use crate::drivers::process::orderly::Orderly;
 use crate::drivers::process::signal;
 use crate::drivers::process::tree::Kin;
@@ -157,6 +158,10 @@ impl Keeper {
             if !self.outbox.is_empty() {
                 std::thread::sleep(Duration::from_millis(2));
             }
+        }
+        // Nobody waits for this any more.
+        if self.groups.is_some() {
+            cgroup::remove_abandoned();
         }
         code
     }

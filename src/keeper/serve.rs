@@ -12,9 +12,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::drivers::journal::{self, Entry, Record, Writer};
 use crate::drivers::process::cgroup::Groups;
 use crate::drivers::process::fork::{self, Failed, Forker, Given, Inherited};
-use crate::drivers::process::identity;
 use crate::drivers::process::tree::{Kin, News, Trees, Waits};
 use crate::drivers::process::wire::{Inbox, Outbox, Read};
+use crate::drivers::process::{identity, priority};
 use crate::model::keeper::{FromKeeper, Identity, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
 
 use super::ending::Ending;
@@ -86,7 +86,7 @@ impl Keeper {
             logs: HashMap::new(),
             pending: HashMap::new(),
             held: HashMap::new(),
-            forker: Forker::new(given)?,
+            forker: Forker::new(given, priority::hurry())?,
             groups: None,
             journal: None,
             run: String::new(),
@@ -117,13 +117,14 @@ impl Keeper {
                 Err(nix::Error::EINTR) => 0,
                 Err(error) => return Err(error.into()),
             };
+            // Ends come first, whatever else there is to do: who is not waited for stays a zombie.
+            while let Ok(Some(_)) = children.read_signal() {}
+            self.trees.reap();
             for event in &events[..count] {
                 match event.data() {
                     SOCKET => self.listen(),
-                    CHILDREN => {
-                        while let Ok(Some(_)) = children.read_signal() {}
-                        self.trees.reap();
-                    }
+                    // Its work is done by now.
+                    CHILDREN => {}
                     other => {
                         let (process, kind) = ((other - 4) / 4, (other - 4) % 4);
                         if kind == ERRORS {

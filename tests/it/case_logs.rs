@@ -85,13 +85,14 @@ fn l03_a_viewer_that_hangs_blocks_nobody_and_is_told() {
     viewer.signal(Signal::SIGSTOP);
     let beats = || project.read("beats").lines().count();
     let before = beats();
+    eventually("the other service goes on", PATIENCE, || (beats() >= before + 15).then_some(()));
     // Far more than fits between them: three rotated files and every pipe.
-    std::thread::sleep(Duration::from_secs(3));
-    assert!(beats() >= before + 15, "the other service goes on: {before} then {}", beats());
-    let first = project.read(".devrun/logs/loud.log").lines().next().map(str::to_owned);
-    eventually("the flood goes on", PATIENCE, || {
-        (project.read(".devrun/logs/loud.log").lines().next().map(str::to_owned) != first).then_some(())
-    });
+    for _ in 0..4 {
+        let first = project.read(".devrun/logs/loud.log").lines().next().map(str::to_owned);
+        eventually("the flood goes on", PATIENCE, || {
+            (project.read(".devrun/logs/loud.log").lines().next().map(str::to_owned) != first).then_some(())
+        });
+    }
     viewer.signal(Signal::SIGCONT);
     viewer.wait_for("missed");
     viewer.signal(Signal::SIGINT);
@@ -142,14 +143,15 @@ fn l05_raw_bytes_stay_raw() {
 #[test]
 fn l06_a_full_disk_stops_no_service() {
     let project = Project::new().procfile("[services.loud]\nrun = \"{svc:loud} --flood 20\"\n[services.beat]\nrun = \"sh -c 'while :; do date +%s >> beats; sleep 0.1; done'\"\n");
-    let Some(_disk) = Disk::mount(&project, "5m") else {
+    let Some(disk) = Disk::mount(&project, "5m") else {
         return skipped("only root can mount a small file system, where it may");
     };
     project.run(&["up", "-d"]).code(0);
     let beats = || project.read("beats").lines().count();
-    let (before, loud) = (beats(), project.alive("loud"));
-    std::thread::sleep(Duration::from_secs(2));
-    assert!(beats() > before + 5, "services live");
+    let loud = project.alive("loud");
+    eventually("the disk is full", PATIENCE, || disk.is_full().then_some(()));
+    let full = beats();
+    eventually("services live", PATIENCE, || (beats() > full + 5).then_some(()));
     assert_eq!(project.alive("loud"), loud, "and the loud one is the same");
     project.run(&["ps"]).code(0).says("running");
     project.run(&["down"]).code(0);
@@ -171,6 +173,12 @@ impl Disk {
         let mut command = std::process::Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "tmpfs"]).arg(&path);
         command.status().is_ok_and(|status| status.success()).then_some(Self(path))
+    }
+    fn is_full(&self) -> bool {
+        let more = self.0.join("more");
+        let refused = fs::write(&more, [0; 16 * 1024]).is_err();
+        let _absent = fs::remove_file(more);
+        refused
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Owns making, killing, asking and removing. Never a condition: without write access everything works by the tree alone,
 //! and the keeper's `Ready` says so.
+//!
+//! A keeper locks its run's folder. One that nobody has locked and in which nothing lives is what a run left whose journal
+//! was lost with it, so nobody else would ever know of it: the end of any run of the same user takes such folders away.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -10,10 +13,15 @@ use std::time::Duration;
 
 use crate::model::keeper::SpawnSpec;
 
+/// How the folder of a run begins; 32 hexadecimal digits follow.
+const PREFIX: &str = "devrun-";
+
 /// The folder of a run.
 #[derive(Debug)]
 pub struct Groups {
     base: PathBuf,
+    // Held as long as the keeper lives. What it forks has it until exec.
+    _lock: File,
 }
 
 /// The folder of one process.
@@ -28,15 +36,12 @@ impl Groups {
     /// # Errors
     /// Why it cannot be had here, as a fragment.
     pub fn make(run: &str) -> Result<Self, String> {
-        let base = parent()?.join(format!("devrun-{run}"));
-        match fs::create_dir(&base) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.to_string()),
-            _ => {}
-        }
+        let base = parent()?.join(format!("{PREFIX}{run}"));
+        let lock = own(&base).map_err(|error| error.to_string())?;
         let usable =
             OpenOptions::new().write(true).open(base.join("cgroup.procs")).and_then(|_| fs::metadata(base.join("cgroup.kill")));
         match usable {
-            Ok(_) => Ok(Self { base }),
+            Ok(_) => Ok(Self { base, _lock: lock }),
             Err(error) => {
                 remove(&base);
                 Err(error.to_string())
@@ -105,7 +110,7 @@ impl Group {
     #[must_use]
     pub fn recorded(path: &Path) -> Option<Self> {
         let parent = path.parent()?.file_name()?.to_str()?;
-        (parent.starts_with("devrun-") && path.is_dir()).then(|| Self { path: path.to_owned() })
+        (parent.starts_with(PREFIX) && path.is_dir()).then(|| Self { path: path.to_owned() })
     }
     /// The folder.
     #[must_use]
@@ -147,6 +152,49 @@ impl Group {
     /// Removes the folder.
     pub fn remove(&self) {
         remove(&self.path);
+    }
+}
+
+/// Makes a run's folder, or takes over that of a keeper before us, and locks it.
+fn own(base: &Path) -> io::Result<File> {
+    for _ in 0..50 {
+        match fs::create_dir(base) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let folder = match File::open(base) {
+            // Somebody has taken it for abandoned.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        if folder.try_lock_shared().is_ok() && base.is_dir() {
+            return Ok(folder);
+        }
+        // Who looks for abandoned ones holds it for an instant.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Anybody may lock what he can open. Without the lock the folder may be taken away while it is empty, no more.
+    File::open(base)
+}
+
+/// Removes the folders of runs of this user whose keeper is gone and in which nothing lives.
+pub fn remove_abandoned() {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(parent) = parent() else { return };
+    let uid = nix::unistd::geteuid().as_raw();
+    for folder in subfolders(&parent) {
+        let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let ours =
+            name.strip_prefix(PREFIX).is_some_and(|run| run.len() == 32 && run.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        if !ours || !fs::metadata(&folder).is_ok_and(|meta| meta.uid() == uid) {
+            continue;
+        }
+        // The lock is held until the folder is gone, so that nobody takes it over meanwhile. A populated one is refused by
+        // the kernel as well.
+        let Ok(lock) = File::open(&folder) else { continue };
+        if lock.try_lock().is_ok() && !(Group { path: folder.clone() }).populated() {
+            remove(&folder);
+        }
     }
 }
 

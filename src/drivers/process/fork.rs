@@ -14,6 +14,8 @@ use std::os::unix::fs::MetadataExt;
 use crate::drivers::lock;
 use crate::model::keeper::{RunAs, SpawnSpec};
 
+use super::priority::{self, Before};
+
 /// Steps of the child by number, as they travel over the error pipe.
 const STEPS: [&str; 9] = ["session", "limits", "namespace", "user", "chdir", "fds", "tty", "exec", "release"];
 const SESSION: u8 = 0;
@@ -90,6 +92,7 @@ pub struct Started {
 pub struct Forker {
     null: OwnedFd,
     given: Option<Given>,
+    before: Option<Before>,
 }
 
 /// The limits that children get back where their spec asks for none: the supervisor has changed its own.
@@ -147,6 +150,7 @@ struct Prepared<'a> {
     release_writer: RawFd,
     errors: RawFd,
     given: Option<Given>,
+    before: Option<Before>,
     // The pointers above point into these.
     _words: Vec<CString>,
 }
@@ -160,13 +164,14 @@ pub(super) fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
 }
 
 impl Forker {
-    /// `given`: the limits that children get where their spec asks for none.
+    /// `given`: the limits that children get where their spec asks for none; `before`: what they get back where this
+    /// process hurries.
     ///
     /// # Errors
     /// When `/dev/null` cannot be opened.
-    pub fn new(given: Option<Given>) -> io::Result<Self> {
+    pub fn new(given: Option<Given>, before: Option<Before>) -> io::Result<Self> {
         let null = File::options().read(true).write(true).open("/dev/null")?;
-        Ok(Self { null: null.into(), given })
+        Ok(Self { null: null.into(), given, before })
     }
     /// Forks. The child waits for its release and dies with ours if that never comes.
     ///
@@ -203,6 +208,7 @@ impl Forker {
             release_writer: release_writer.as_raw_fd(),
             errors: errors_writer.as_raw_fd(),
             given: self.given,
+            before: self.before,
             _words: all,
         };
         let mut prepared = prepared;
@@ -389,6 +395,9 @@ unsafe fn child(p: &Prepared<'_>) -> ! {
             give_up(p.errors, SESSION);
         }
         reset_signals();
+        if let Some(before) = &p.before {
+            priority::calm_down(before);
+        }
         limits(p);
         become_user(p);
         if libc::chdir(p.dir.as_ptr()) != 0 {

@@ -1,7 +1,7 @@
 //! Processes: the supervisor's end of the keeper's socketpair, and what both ends share (fork, identity, tree, sweep).
 //!
 //! - `launch`, `link`, `routing`, `orphans`, `runner`: the supervisor's side
-//! - `fork`, `tree`, `wire`: shared with the keeper
+//! - `fork`, `tree`, `wire`: shared with the keeper; `priority`: its place in the queue for a processor
 //! - `identity`, `procfs`, `evidence`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
 //! - `orderly`, `sweep`: the stop of everything when nobody can be asked
 //!
@@ -18,6 +18,8 @@ mod launch;
 pub mod link;
 pub mod orderly;
 pub mod orphans;
+#[cfg(target_os = "linux")]
+pub mod priority;
 pub mod procfs;
 pub mod reactor;
 #[cfg(target_os = "linux")]

@@ -16,7 +16,7 @@ use crate::drivers::journal::{Entry, Journal};
 use crate::model::keeper::{Identity, ProcessId};
 use crate::model::{Places, ServiceId};
 
-use super::cgroup::Group;
+use super::cgroup::{self, Group};
 use super::evidence::{Claims, Evidence};
 use super::orderly::Orderly;
 use super::procfs::{self, Stat};
@@ -243,8 +243,7 @@ pub fn sweep(journal: &Journal, places: &Places, how: How) -> SweepReport {
     kill_all(journal, places, &limits, &mut seen);
     let mut report = SweepReport::default();
     for ((pid, start), swept) in seen {
-        let lives = procfs::stat(pid).is_some_and(|stat| stat.start == start && stat.lives());
-        if lives { report.survivors.push(swept) } else { report.killed.push(swept) }
+        if lives(pid, start) { report.survivors.push(swept) } else { report.killed.push(swept) }
     }
     for entry in current(journal) {
         if let Some(group) = entry.cgroup.as_deref().and_then(Group::recorded) {
@@ -257,7 +256,13 @@ pub fn sweep(journal: &Journal, places: &Places, how: How) -> SweepReport {
         // It stays while anything survives in it, which the report says.
         let _ = std::fs::remove_dir(base);
     }
+    // Those of runs whose journal is lost are known to nobody else.
+    cgroup::remove_abandoned();
     report
+}
+
+fn lives(pid: i32, start: u64) -> bool {
+    procfs::stat(pid).is_some_and(|stat| stat.start == start && stat.lives())
 }
 
 fn same_user(pid: i32) -> bool {
@@ -329,7 +334,8 @@ fn kill_all(journal: &Journal, places: &Places, limits: &Limits, seen: &mut BTre
                 }
             }
         }
-        if found.is_empty() {
+        // One that is ending has let go of its lock and its memory, by which it was known, before it is gone.
+        if found.is_empty() && seen.keys().all(|(pid, start)| !lives(*pid, *start)) {
             quiet += 1;
         } else {
             quiet = 0;
