@@ -42,6 +42,8 @@ pub struct EngineOptions {
     pub run: String,
 }
 
+/// This long after the last start, what only starts need is given back.
+const REST: Duration = Duration::from_secs(1);
 /// A viewer that is this far behind is dropped.
 const FEED_BACKLOG: usize = 65_536;
 
@@ -546,6 +548,10 @@ impl Engine {
                     // The last request's end is what a viewer that comes later finds.
                     if self.starts.is_empty() && self.settling == 0 {
                         self.settled = Some(outcome.clone());
+                        tokio::spawn(async {
+                            tokio::time::sleep(REST).await;
+                            crate::drivers::process::rest::rest();
+                        });
                     }
                 }
                 self.publish(item);
