@@ -23,7 +23,7 @@ def flat(bench, n, words=(), **more):
 
 
 # Whose samples take seconds, and lie so far from the rest that two of them are enough.
-SLOW = ("supervisord", "runit", "foreman", "honcho", "circus", "horust", "mprocs", "overmind", "pitchfork")
+SLOW = ("process-compose, default", "supervisord", "runit", "foreman", "honcho", "circus", "horust", "mprocs", "overmind", "pitchfork")
 
 
 def each(bench, rounds, wanted, sample, what):
@@ -66,7 +66,7 @@ def spawn_and_stop(bench):
                 run.close()
         slow = bench.quick and n > 100
         # Merged is the same program as far as this goes, and 500 of a slow rival would take the whole budget.
-        each(bench, rounds, lambda rival: rival.name != "devrun, merged" and n <= rival.limit
+        each(bench, rounds, lambda rival: not rival.variant and n <= rival.limit
              and not (slow and rival.name not in ("devrun", "ideal", "dinit"))
              and not (n == 10 and rival.name in SLOW and not bench.chosen), sample, f"spawn and stop of {n}")
 
@@ -110,8 +110,32 @@ def chain(bench):
                     run.close()
             slow = ("process-compose", "horust")
             rounds = 3
-            each(bench, rounds, lambda rival: rival.name != "devrun, merged" and kind in rival.readiness
+            each(bench, rounds, lambda rival: not rival.variant and kind in rival.readiness
                  and not (bench.quick and (rival.name in slow or width > 1 and kind == "http")), sample, label)
+
+
+def pair(bench):
+    """One service that listens after 50 ms, and its dependent: what an ordinary edge costs, at each one's own probe period too."""
+    for kind in ("tcp", "http"):
+        def services(events):
+            return [Service("a", [bench.helper, "svc", events, "a", "delay=50", f"port={bench.ports}"], ready=(kind, bench.ports)),
+                    Service("b", [bench.helper, "svc", events, "b"], ["a"])]
+
+        def sample(rival):
+            run = Run(bench, rival, services)
+            try:
+                if not run.wait_for("S", 2, 30):
+                    return f"{len(run.stamps('S'))} of 2 started: {run.said()}"
+                begun = {name: at for at, name, _ in run.stamps("S")}
+                ready = {name: at for at, name, _ in run.stamps("R")}
+                if begun["b"] < ready["a"]:
+                    return "the dependent started before its dependency was ready"
+                bench.add(f"pair {kind}", rival, (begun["b"] - ready["a"]) / MS)
+                run.stop(10)
+            finally:
+                run.close()
+        each(bench, 5 if bench.full else 3, lambda rival: rival.name not in ("devrun, merged", "ideal") and kind in rival.readiness
+             and not (bench.quick and rival.name.startswith("process-compose")), sample, f"pair {kind}")
 
 
 def staggered(bench):
@@ -136,7 +160,7 @@ def staggered(bench):
             run.stop(10)
         finally:
             run.close()
-    each(bench, 3 if bench.full else 2, lambda rival: rival.name not in ("devrun, merged", "ideal") and "tcp" in rival.readiness
+    each(bench, 3 if bench.full else 2, lambda rival: not rival.variant and rival.name != "ideal" and "tcp" in rival.readiness
          and not (bench.quick and rival.name == "process-compose"), sample, "ten staggered pairs")
 
 
@@ -164,7 +188,7 @@ def grace(bench):
                 bench.add("TERM after", rival, (asked[0][0] - begun) / MS)
         finally:
             run.close()
-    each(bench, 3 if bench.full else 2, lambda rival: rival.graced and rival.name != "devrun, merged", sample, "stop of one that ignores TERM")
+    each(bench, 3 if bench.full else 2, lambda rival: rival.graced and not rival.variant, sample, "stop of one that ignores TERM")
 
 
 def restart(bench):
@@ -173,7 +197,7 @@ def restart(bench):
     bench.noise.gate()
     runs = []
     for rival in bench.rivals:
-        if rival.restarts and rival.name != "devrun, merged" and not (bench.brief and rival.name in SLOW):
+        if rival.restarts and not rival.variant and not (bench.brief and rival.name in SLOW):
             runs.append(Run(bench, rival, flat(bench, 1, ("life=1200",), restart=True)))
     keep = [run.pid for run in runs]
     time.sleep(seconds)
@@ -254,7 +278,7 @@ def idle(bench):
     for n in (10, 100, 500) if bench.full else (100,):
         runs = []
         for rival in bench.rivals:
-            if rival.name == "devrun, merged" or n > rival.limit or (bench.quick and rival.name not in ("devrun", "ideal", "dinit", "process-compose", "hivemind")):
+            if rival.variant or n > rival.limit or (bench.quick and rival.name not in ("devrun", "ideal", "dinit", "process-compose", "hivemind")):
                 continue
             run = Run(bench, rival, flat(bench, n))
             if run.wait_for("S", n, 40):
@@ -321,7 +345,7 @@ def command_latency(bench):
         return (time.monotonic_ns() - begun) / MS, status
     ideal = bench.ideal
     for rival in bench.rivals:
-        if rival.name == "devrun, merged" or rival.limit < n or not rival.status_command("/") or (bench.quick and rival.name not in ("devrun", "dinit")):
+        if rival.variant or rival.limit < n or not rival.status_command("/") or (bench.quick and rival.name not in ("devrun", "dinit")):
             continue
         run = Run(bench, rival, flat(bench, n, ("say=1",)))
         environment = dict(PATH=os.environ["PATH"], HOME=f"{run.work}/home")
@@ -425,4 +449,4 @@ def real_stack(bench):
 
 
 # The longest last: what the time for the whole run does not hold is left out, and named.
-MEASURES = [limits, spawn_and_stop, chain, staggered, grace, restart, command_latency, postgres, probing, idle, logs, real_stack]
+MEASURES = [limits, spawn_and_stop, chain, pair, staggered, grace, restart, command_latency, postgres, probing, idle, logs, real_stack]
