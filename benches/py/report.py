@@ -29,6 +29,8 @@ ROWS = (
        ("status of 100", "ms", "status of 100 services (ideal: a program that does nothing)"), ("ps --json", "ms", "`ps --json` of 100"),
        ("logs -n 100", "ms", "`logs -n 100`"), ("wait, ready already", "ms", "`wait` for one that is ready"),
        ("Postgres ready → dependent", "ms", "Postgres says ready → dependent in `main()`"),
+       ("demo, first boot, cold", "ms", "Postgres, Redis, API, frontend; first boot with nothing at hand"),
+       ("demo, first boot, from the cache", "ms", "the same, data folders made from an earlier first boot"),
        ("demo, warm", "ms", "Postgres, Redis, API, frontend; warm"), ("demo, warm: by hand", "ms", "the same by a shell script, all at once"),
        ("demo, warm: ratio", "×", "ratio of the two")]
 )
