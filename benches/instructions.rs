@@ -37,7 +37,7 @@ fn core(count: usize) -> Result<(), Anything> {
             let on = ServiceId::single(&ServiceName::new(format!("s{:04}", number - back))?);
             spec.depends_on.push(Dependency { on, condition: Condition::Healthy, required: true, restart: false });
         }
-        services.insert(spec.id.clone(), spec);
+        services.insert(spec.id.clone(), Arc::new(spec));
     }
     let plan = Plan {
         project: ProjectName::new("bench")?,

@@ -27,7 +27,7 @@ def run(folder):
     def attempt(name, *words, **more):
         print(f"{name}: {' '.join(words)}", file=sys.stderr, flush=True)
         try:
-            done = subprocess.run(["nice", "-n", "15", *words], capture_output=True, text=True, timeout=3000, **more)
+            done = subprocess.run(["nice", "-n", "19", *words], capture_output=True, text=True, timeout=5400, **more)
         except (OSError, subprocess.TimeoutExpired) as error:
             problems.append((name, str(error)))
             return None
@@ -53,9 +53,6 @@ def run(folder):
         if built is not None:
             with open(f"{folder}/{name}.version", "w") as file:
                 file.write(version + "\n")
-    for crate, version, name in CARGO:
-        if not os.access(f"{folder}/bin/{name}", os.X_OK):
-            attempt(name, "cargo", "install", "--locked", "--root", folder, crate, *(["--version", version] if version else []))
     if not os.access(f"{folder}/npm/node_modules/.bin/mprocs", os.X_OK):
         attempt("mprocs", "npm", "install", "--no-fund", "--prefix", f"{folder}/npm", *NPM)
     if not os.access(f"{folder}/py/bin/honcho", os.X_OK):
@@ -64,6 +61,10 @@ def run(folder):
     for program, package in DEBIAN:
         if not shutil.which(program):
             attempt(package, "apt-get", "install", "-y", "-qq", "--no-install-recommends", package)
+    # Last, as they take a quarter of an hour.
+    for crate, version, name in CARGO:
+        if not os.access(f"{folder}/bin/{name}", os.X_OK):
+            attempt(name, "cargo", "install", "--locked", "--root", folder, crate, *(["--version", version] if version else []))
     if not shutil.which("dinit") and not os.access(f"{folder}/bin/dinit", os.X_OK):
         problems.append(("dinit", f"no registry has it: build it from its source and put dinit and dinitctl into {folder}/bin"))
     for name, why in problems:

@@ -6,7 +6,7 @@ services started; what could not be measured is said by name.
 
 import json
 import os
-import statistics
+import shutil
 import subprocess
 import time
 
@@ -23,15 +23,17 @@ def flat(bench, n, words=(), **more):
 
 
 # Whose samples take seconds, and lie so far from the rest that two of them are enough.
-SLOW = ("supervisord", "runit", "foreman", "honcho", "circus", "horust", "mprocs", "overmind", "pitchfork")
+SLOW = ("process-compose, default", "supervisord", "runit", "foreman", "honcho", "circus", "horust", "mprocs", "overmind", "pitchfork")
 
 
-def each(bench, rounds, wanted, sample, what):
-    """Interleaved rounds; a rival that failed once is not asked again."""
+def each(bench, rounds, wanted, sample, what, once=()):
+    """Interleaved rounds; a rival that failed once is not asked again, and one of `once` is asked in the first only."""
     given_up = set()
     for round in range(rounds):
         for rival in bench.rivals:
             if rival.name in given_up or not wanted(rival) or bench.late():
+                continue
+            if rival.name in once and round:
                 continue
             if rival.name in SLOW and (bench.brief or round >= 2):
                 continue
@@ -66,7 +68,7 @@ def spawn_and_stop(bench):
                 run.close()
         slow = bench.quick and n > 100
         # Merged is the same program as far as this goes, and 500 of a slow rival would take the whole budget.
-        each(bench, rounds, lambda rival: rival.name != "devrun, merged" and n <= rival.limit
+        each(bench, rounds, lambda rival: not rival.variant and n <= rival.limit
              and not (slow and rival.name not in ("devrun", "ideal", "dinit"))
              and not (n == 10 and rival.name in SLOW and not bench.chosen), sample, f"spawn and stop of {n}")
 
@@ -108,10 +110,35 @@ def chain(bench):
                     run.stop(10)
                 finally:
                     run.close()
+            # Whole seconds an edge: whatever the machine does, they say the same every time.
             slow = ("process-compose", "horust")
             rounds = 3
-            each(bench, rounds, lambda rival: rival.name != "devrun, merged" and kind in rival.readiness
-                 and not (bench.quick and (rival.name in slow or width > 1 and kind == "http")), sample, label)
+            each(bench, rounds, lambda rival: not rival.variant and kind in rival.readiness
+                 and not (bench.quick and (rival.name in slow or width > 1 and kind == "http")), sample, label, slow)
+
+
+def pair(bench):
+    """One service that listens after 50 ms, and its dependent: what an ordinary edge costs, at each one's own probe period too."""
+    for kind in ("tcp", "http"):
+        def services(events):
+            return [Service("a", [bench.helper, "svc", events, "a", "delay=50", f"port={bench.ports}"], ready=(kind, bench.ports)),
+                    Service("b", [bench.helper, "svc", events, "b"], ["a"])]
+
+        def sample(rival):
+            run = Run(bench, rival, services)
+            try:
+                if not run.wait_for("S", 2, 30):
+                    return f"{len(run.stamps('S'))} of 2 started: {run.said()}"
+                begun = {name: at for at, name, _ in run.stamps("S")}
+                ready = {name: at for at, name, _ in run.stamps("R")}
+                if begun["b"] < ready["a"]:
+                    return "the dependent started before its dependency was ready"
+                bench.add(f"pair {kind}", rival, (begun["b"] - ready["a"]) / MS)
+                run.stop(10)
+            finally:
+                run.close()
+        each(bench, 5 if bench.full else 3, lambda rival: rival.name not in ("devrun, merged", "ideal") and kind in rival.readiness
+             and not (bench.quick and rival.name.startswith("process-compose")), sample, f"pair {kind}")
 
 
 def staggered(bench):
@@ -136,7 +163,7 @@ def staggered(bench):
             run.stop(10)
         finally:
             run.close()
-    each(bench, 3 if bench.full else 2, lambda rival: rival.name not in ("devrun, merged", "ideal") and "tcp" in rival.readiness
+    each(bench, 3 if bench.full else 2, lambda rival: not rival.variant and rival.name != "ideal" and "tcp" in rival.readiness
          and not (bench.quick and rival.name == "process-compose"), sample, "ten staggered pairs")
 
 
@@ -164,7 +191,7 @@ def grace(bench):
                 bench.add("TERM after", rival, (asked[0][0] - begun) / MS)
         finally:
             run.close()
-    each(bench, 3 if bench.full else 2, lambda rival: rival.graced and rival.name != "devrun, merged", sample, "stop of one that ignores TERM")
+    each(bench, 3 if bench.full else 2, lambda rival: rival.graced and not rival.variant, sample, "stop of one that ignores TERM")
 
 
 def restart(bench):
@@ -173,7 +200,7 @@ def restart(bench):
     bench.noise.gate()
     runs = []
     for rival in bench.rivals:
-        if rival.restarts and rival.name != "devrun, merged" and not (bench.brief and rival.name in SLOW):
+        if rival.restarts and not rival.variant and not (bench.brief and rival.name in SLOW):
             runs.append(Run(bench, rival, flat(bench, 1, ("life=1200",), restart=True)))
     keep = [run.pid for run in runs]
     time.sleep(seconds)
@@ -196,7 +223,7 @@ def restart(bench):
 def logs(bench):
     """Lines through the supervisor, every byte read back. MiB/s of payload, CPU seconds of the supervisor's side per GiB."""
     cases = [("1 × 100 B", 1, 100), ("10 × 100 B", 10, 100), ("1 × 1 MB", 1, 1_000_000)]
-    fast, slow = (1 << 30, 24 << 20) if bench.full else (256 << 20, 6 << 20)
+    fast, slow = (1 << 30, 16 << 20) if bench.full else (256 << 20, 6 << 20)
     sizes = {"devrun": fast, "dinit": fast, "supervisord": fast // 2, "devrun, merged": fast // 2, "horust": fast}
     for label, writers, length in cases:
         if bench.quick and label != "1 × 100 B":
@@ -249,12 +276,13 @@ def settle(files):
 
 
 def idle(bench):
-    """N idle services: CPU, context switches and memory of the supervisor's side. All rivals of one N at once."""
-    seconds = 30 if bench.full else 8
+    """N idle services: CPU, context switches and memory of the supervisor's side. All rivals of one N at once, and beside the
+    hundred a hundred with a TCP probe every 10 s."""
+    seconds = 30 if bench.full else 10
     for n in (10, 100, 500) if bench.full else (100,):
         runs = []
         for rival in bench.rivals:
-            if rival.name == "devrun, merged" or n > rival.limit or (bench.quick and rival.name not in ("devrun", "ideal", "dinit", "process-compose", "hivemind")):
+            if rival.variant or n > rival.limit or (bench.quick and rival.name not in ("devrun", "ideal", "dinit", "process-compose", "hivemind")):
                 continue
             run = Run(bench, rival, flat(bench, n))
             if run.wait_for("S", n, 40):
@@ -262,6 +290,9 @@ def idle(bench):
             else:
                 bench.skip(rival.name, f"idle with {n}", f"{len(run.stamps('S'))} of {n} started")
                 run.close([other.pid for other in runs])
+        probed = probing(bench) if n == 100 else None
+        if probed:
+            runs.append(probed)
         # Threads that did work while it started end when they have been idle for a while (ours: ten seconds).
         time.sleep(13)
         pids = [run.supervisors() for run in runs]
@@ -272,6 +303,10 @@ def idle(bench):
         for run, found, first in zip(runs, pids, before):
             last = usage(found)
             cpu, switches = spent(first, last)
+            if run is probed:
+                bench.add("100 TCP probes every 10 s: CPU ms/s", bench.devrun, cpu / MS / wall)
+                bench.add("100 TCP probes every 10 s: switches/s", bench.devrun, switches / wall)
+                continue
             bench.add(f"idle {n}: CPU ms/s", run.rival, cpu / MS / wall)
             bench.add(f"idle {n}: switches", run.rival, switches)
             bench.add(f"idle {n}: anonymous MiB", run.rival, last["own"] / (1 << 20))
@@ -286,28 +321,21 @@ def idle(bench):
 
 
 def probing(bench):
-    """A hundred services with a TCP probe every 10 s."""
-    seconds = 40 if bench.full else 20
+    """A hundred services with a TCP probe every 10 s. A copy of the program runs them: two of one file share its pages, and
+    the memory of the one without probes would look smaller."""
+    path = f"{bench.shm}/devrun"
+    shutil.copy(bench.devrun.path, path)
+    rival = type(bench.devrun)(bench.devrun.folder, path)
+    rival.interval = "10s"
+
     def services(events):
         return [Service(f"s{i}", [bench.helper, "svc", events, f"s{i}", f"port={bench.ports + i}"], ready=("tcp", bench.ports + i)) for i in range(100)]
-    rival = bench.devrun
-    rival.interval = "10s"
     run = Run(bench, rival, services)
-    try:
-        if not run.wait_for("R", 100, 30):
-            return bench.skip(rival.name, "100 probes", run.said())
-        time.sleep(13)
-        pids = run.supervisors()
-        first, begun = usage(pids), time.monotonic()
-        time.sleep(seconds)
-        last, wall = usage(pids), time.monotonic() - begun
-        cpu, switches = spent(first, last)
-        bench.add("100 TCP probes every 10 s: CPU ms/s", rival, cpu / MS / wall)
-        bench.add("100 TCP probes every 10 s: switches/s", rival, switches / wall)
-        run.stop(20)
-    finally:
-        rival.interval = None
-        run.close()
+    if run.wait_for("R", 100, 30):
+        return run
+    bench.skip(rival.name, "100 probes", run.said())
+    run.close()
+    return None
 
 
 def command_latency(bench):
@@ -321,7 +349,7 @@ def command_latency(bench):
         return (time.monotonic_ns() - begun) / MS, status
     ideal = bench.ideal
     for rival in bench.rivals:
-        if rival.name == "devrun, merged" or rival.limit < n or not rival.status_command("/") or (bench.quick and rival.name not in ("devrun", "dinit")):
+        if rival.variant or rival.limit < n or not rival.status_command("/") or (bench.quick and rival.name not in ("devrun", "dinit")):
             continue
         run = Run(bench, rival, flat(bench, n, ("say=1",)))
         environment = dict(PATH=os.environ["PATH"], HOME=f"{run.work}/home")
@@ -367,7 +395,6 @@ def postgres(bench):
     Postgres itself writes: `ready to accept connections`, with milliseconds."""
     import datetime
     import glob
-    import shutil
     if not glob.glob("/usr/lib/postgresql/*/bin/postgres") and not shutil.which("postgres"):
         return bench.skip("devrun", "Postgres' dependent", "no postgres installed")
     rival = bench.devrun
@@ -410,7 +437,7 @@ def postgres(bench):
 
 
 def real_stack(bench):
-    """The demo, warm, against four servers started by a shell script at once."""
+    """The demo: first boots; warm, against four servers started by a shell script at once."""
     if bench.quick:
         return
     done = subprocess.run([os.path.join(bench.root, "scripts/demo-ratio"), "5" if bench.full else "3"], capture_output=True, text=True,
@@ -418,6 +445,10 @@ def real_stack(bench):
     lines = done.stdout.splitlines()
     if done.returncode or not lines or "ratio" not in lines[-1]:
         return bench.skip("devrun", "demo against a shell script", (done.stderr or done.stdout)[-200:])
+    for line in lines:
+        if line.startswith("first boot"):
+            label, took = line.rsplit(": ", 1)
+            bench.add(f"demo, {label}", bench.devrun, float(took.split()[0]))
     words = lines[-1].replace(",", "").split()
     bench.add("demo, warm", bench.devrun, float(words[words.index("devrun") + 1]))
     bench.add("demo, warm: by hand", bench.devrun, float(words[words.index("hand") + 1]))
@@ -425,4 +456,4 @@ def real_stack(bench):
 
 
 # The longest last: what the time for the whole run does not hold is left out, and named.
-MEASURES = [limits, spawn_and_stop, chain, staggered, grace, restart, command_latency, postgres, probing, idle, logs, real_stack]
+MEASURES = [limits, spawn_and_stop, chain, pair, staggered, grace, restart, command_latency, postgres, idle, logs, real_stack]

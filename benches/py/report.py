@@ -15,6 +15,7 @@ ROWS = (
     + [(f"start CPU {n}", "ms", f"CPU of the supervisor for starting {n}") for n in (100, 500, 1000)]
     + [(f"chain 7×{w} {kind}: {what}", "ms", f"7 tiers × {w}, ready by {kind}: {text}")
        for w in (1, 10) for kind in ("fd", "tcp", "http") for what, text in (("edge", "ready → dependent"), ("total", "whole chain"))]
+    + [(f"pair {kind}", "ms", f"one that listens after 50 ms and its dependent, by {kind}: ready → dependent") for kind in ("tcp", "http")]
     + [("ten staggered pairs", "ms", "10 staggered pairs (TCP): ready → dependent")]
     + [(f"stop {n}", "ms", f"stop {n} services") for n in (1, 10, 100, 500, 1000)]
     + [("TERM after", "ms", "stop signal reaches the service after"), ("KILL late", "ms", "KILL after a grace of 1 s is late by"),
@@ -28,6 +29,8 @@ ROWS = (
        ("status of 100", "ms", "status of 100 services (ideal: a program that does nothing)"), ("ps --json", "ms", "`ps --json` of 100"),
        ("logs -n 100", "ms", "`logs -n 100`"), ("wait, ready already", "ms", "`wait` for one that is ready"),
        ("Postgres ready → dependent", "ms", "Postgres says ready → dependent in `main()`"),
+       ("demo, first boot, cold", "ms", "Postgres, Redis, API, frontend; first boot with nothing at hand"),
+       ("demo, first boot, from the cache", "ms", "the same, data folders made from an earlier first boot"),
        ("demo, warm", "ms", "Postgres, Redis, API, frontend; warm"), ("demo, warm: by hand", "ms", "the same by a shell script, all at once"),
        ("demo, warm: ratio", "×", "ratio of the two")]
 )
@@ -55,7 +58,7 @@ def collect(bench):
         "seconds": 0, "quick": bench.quick,
         "machine": machine(),
         "noise": {"samples": bench.noise.samples, "noisy": bench.noise.noisy},
-        "versions": {rival.name: rival.version() for rival in bench.rivals if rival.name not in ("ideal", "devrun, merged")},
+        "versions": {rival.name: rival.version() for rival in bench.rivals if rival.name != "ideal" and not rival.variant},
         "configured": {rival.name: rival.configured for rival in bench.rivals if rival.name != "devrun, merged"},
         "limits": {key: median(values) for key, values in bench.limits.items()},
         "rows": rows,
@@ -135,7 +138,7 @@ def number(value):
 
 
 def columns(result):
-    order = ["ideal", "devrun", "devrun, merged", "dinit", "process-compose", "pitchfork", "hivemind", "overmind", "supervisord", "s6", "runit",
+    order = ["ideal", "devrun", "devrun, merged", "dinit", "process-compose", "process-compose, default", "pitchfork", "hivemind", "goreman", "overmind", "supervisord", "s6", "runit",
              "foreman", "honcho", "circus", "horust", "mprocs"]
     present = {rival for cells in result["rows"].values() for rival in cells}
     return [name for name in order if name in present]

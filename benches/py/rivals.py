@@ -42,6 +42,7 @@ class Rival:
     stop_signal = 15
     limit = 1000              # the largest N it is asked for
     terminal = False          # needs a pty
+    variant = False           # the same program in another setting: asked only where that setting matters
 
     def __init__(self, folder):
         self.folder = folder
@@ -146,6 +147,7 @@ class Devrun(Rival):
 class DevrunMerged(Devrun):
     """The same program, measured by what it prints."""
     name = "devrun, merged"
+    variant = True
     captures = "merged"
 
 
@@ -341,6 +343,21 @@ class Hivemind(Procfile):
         return [self.find(), "-d", work, "-t", str(int(services[0].grace or 5)), f"{work}/Procfile"]
 
 
+class Goreman(Procfile):
+    name = "goreman"
+    binary = "goreman"
+    source = "Go modules: github.com/mattn/goreman, or from its source into the folder's bin/"
+    configured = "no server for its own status; no option bears on speed; its grace is fixed at 10 s"
+    limit = 500
+
+    def version(self):
+        return self.ask(self.find(), "version")
+
+    def prepare(self, work, services):
+        self.procfile(work, services)
+        return [self.find(), "-rpc-server=false", "-set-ports=false", "-f", f"{work}/Procfile", "start"]
+
+
 class Overmind(Procfile):
     name = "overmind"
     binary = "overmind"
@@ -370,6 +387,7 @@ class ProcessCompose(Rival):
     restarts = graced = True
     captures = "files"
     limit = 500
+    period = "      period_seconds: 1\n      initial_delay_seconds: 0\n"
 
     def version(self):
         # Built from a module, it does not know its own version.
@@ -391,11 +409,9 @@ class ProcessCompose(Rival):
             if service.deps:
                 text.append("    depends_on:\n" + "".join(f"      {name}: {{condition: process_healthy}}\n" for name in service.deps))
             if service.ready and service.ready[0] == "http":
-                text.append(f"    readiness_probe:\n      http_get: {{host: 127.0.0.1, scheme: http, path: /, port: {service.ready[1]}}}\n"
-                            "      period_seconds: 1\n      initial_delay_seconds: 0\n")
+                text.append(f"    readiness_probe:\n      http_get: {{host: 127.0.0.1, scheme: http, path: /, port: {service.ready[1]}}}\n{self.period}")
             if service.ready and service.ready[0] == "tcp":
-                text.append(f"    readiness_probe:\n      exec: {{command: \"exec 3<>/dev/tcp/127.0.0.1/{service.ready[1]}\"}}\n"
-                            "      period_seconds: 1\n      initial_delay_seconds: 0\n")
+                text.append(f"    readiness_probe:\n      exec: {{command: \"exec 3<>/dev/tcp/127.0.0.1/{service.ready[1]}\"}}\n{self.period}")
             if service.restart:
                 text.append("    availability: {restart: always, backoff_seconds: 1}\n")
             if service.grace is not None:
@@ -410,6 +426,15 @@ class ProcessCompose(Rival):
 
     def log_files(self, work, services):
         return [f"{work}/{service.name}.log" for service in services]
+
+
+class ProcessComposeDefault(ProcessCompose):
+    """What one gets who sets nothing."""
+    name = "process-compose, default"
+    configured = "as above with its own probe period of 10 s; only asked for one pair"
+    period = ""
+    captures = None
+    variant = True
 
 
 class Mprocs(Rival):
@@ -534,4 +559,4 @@ class Pitchfork(Rival):
         return [self.find(), "list"]
 
 
-RIVALS = [Dinit, ProcessCompose, Pitchfork, Hivemind, Overmind, Supervisord, S6, Runit, Foreman, Honcho, Circus, Horust, Mprocs]
+RIVALS = [Dinit, ProcessCompose, ProcessComposeDefault, Pitchfork, Hivemind, Goreman, Overmind, Supervisord, S6, Runit, Foreman, Honcho, Circus, Horust, Mprocs]

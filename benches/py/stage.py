@@ -78,16 +78,19 @@ def busy():
 
 
 class Noise:
-    """Waits for a quiet moment, for a while; counts the samples that had none."""
+    """Waits for a quiet moment, for a while; counts the samples that had none. All the waiting together has a limit, so that a
+    machine that is never quiet does not eat the time of the whole run."""
 
-    def __init__(self, patience):
-        self.patience, self.samples, self.noisy = patience, 0, 0
+    def __init__(self, patience, altogether):
+        self.patience, self.left, self.samples, self.noisy = patience, altogether, 0, 0
 
     def gate(self):
-        end = time.monotonic() + self.patience
+        begun = time.monotonic()
         self.samples += 1
         while busy() > 12:
-            if time.monotonic() > end:
+            waited = time.monotonic() - begun
+            if waited > min(self.patience, self.left):
+                self.left = max(0, self.left - waited)
                 self.noisy += 1
                 return
 

@@ -159,7 +159,8 @@ fn replace(path: &Path, text: &str, state: &Path) -> std::io::Result<()> {
 /// Says which keys are missing, and who reads them. Called before anything starts.
 pub fn warn(paths: &GeneratedPaths, generated: &Generated, plan: &Plan, places: &Places) {
     for (name, holders) in &generated.missing {
-        let reads = |spec: &&crate::model::ServiceSpec| spec.missing.iter().any(|variable| holders.contains(variable));
+        let reads =
+            |spec: &&std::sync::Arc<crate::model::ServiceSpec>| spec.missing.iter().any(|variable| holders.contains(variable));
         let mut readers: Vec<String> = plan.services.values().filter(reads).map(|spec| spec.service.to_string()).collect();
         readers.dedup();
         let who = match readers.as_slice() {

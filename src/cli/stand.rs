@@ -144,7 +144,7 @@ pub fn throw_away(plan: Arc<Plan>, places: &Places) -> Arc<Plan> {
     for volume in plan.volumes.values_mut().filter(|volume| volume.class != VolumeClass::Source) {
         let path = data.join(volume.name.as_str());
         for spec in plan.services.values_mut().filter(|spec| spec.data.as_ref() == Some(&volume.name)) {
-            if let Some(told) = spec.attributes.get_mut("data") {
+            if let Some(told) = Arc::make_mut(spec).attributes.get_mut("data") {
                 *told = path.display().to_string();
             }
         }

@@ -94,11 +94,11 @@ pub fn volumes(globals: &Globals, args: &VolumesArgs, _term: Term) -> Result<i32
         .volumes
         .values()
         .map(|volume| {
-            let uses = |spec: &&crate::model::ServiceSpec| {
+            let uses = |spec: &&std::sync::Arc<crate::model::ServiceSpec>| {
                 spec.data.as_ref() == Some(&volume.name) || spec.volumes.contains(&volume.name)
             };
             let recipes = plan.services.values().filter(|spec| spec.data.as_ref() == Some(&volume.name));
-            let sentinel = recipes.filter_map(recipe_of).find_map(|recipe| {
+            let sentinel = recipes.filter_map(|spec| recipe_of(spec)).find_map(|recipe| {
                 let name = recipe.recipe.name.clone();
                 init::sentinel(&volume.path, &name).map(|sentinel| (name, sentinel))
             });

@@ -1,6 +1,7 @@
 //! The merged tree → [`Plan`]: every placeholder filled in, every name looked up, every default applied.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::attributes::PortSpec;
@@ -57,7 +58,7 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
                     if let Some(password) = spec.attributes.get("password") {
                         masks.add(password);
                     }
-                    services.insert(spec.id.clone(), spec);
+                    services.insert(spec.id.clone(), Arc::new(spec));
                 }
                 Err(Reported) => {
                     failed = true;

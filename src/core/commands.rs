@@ -157,7 +157,9 @@ impl Supervisor {
     fn expect(&mut self, targets: BTreeSet<ServiceId>, asked: &[ServiceId], rollback: bool) {
         self.begun = true;
         let unknown = asked.iter().filter(|id| !self.units.contains_key(id)).cloned().collect();
+        self.units.to_settle.extend(targets.iter().cloned());
         self.starts.push(Start {
+            pending: targets.clone(),
             targets,
             met: BTreeSet::new(),
             unknown,
@@ -219,19 +221,19 @@ impl Supervisor {
     }
 
     /// Adds those that depend on the set: all that are wanted, or only those whose edge says `restart`.
-    fn add_dependents(&self, set: &mut BTreeSet<ServiceId>, all: bool) {
-        loop {
-            let more: Vec<ServiceId> = self
-                .units
-                .iter()
-                .filter(|(id, unit)| unit.wanted && unit.spec.kind == Kind::Service && !set.contains(*id))
-                .filter(|(_, unit)| unit.spec.depends_on.iter().any(|edge| set.contains(&edge.on) && (all || edge.restart)))
-                .map(|(id, _)| id.clone())
-                .collect();
-            if more.is_empty() {
-                return;
+    fn add_dependents(&mut self, set: &mut BTreeSet<ServiceId>, all: bool) {
+        self.look();
+        let mut next: Vec<ServiceId> = set.iter().cloned().collect();
+        while let Some(on) = next.pop() {
+            for id in self.units.dependents(&on) {
+                let follows = |unit: &Service| {
+                    let edge = unit.spec.depends_on.iter().any(|edge| edge.on == on && (all || edge.restart));
+                    edge && unit.wanted && unit.spec.kind == Kind::Service
+                };
+                if self.units.get(id).is_some_and(follows) && set.insert(id.clone()) {
+                    next.push(id.clone());
+                }
             }
-            set.extend(more);
         }
     }
 
@@ -282,18 +284,18 @@ impl Supervisor {
         for (id, spec) in &plan.services {
             let Some(unit) = self.units.get_mut(id) else {
                 let generation = self.retired.get(id).copied().unwrap_or(0);
-                self.units.insert(id.clone(), Service::new(Arc::new(spec.clone()), generation, false));
+                self.units.insert(id.clone(), Service::new(Arc::clone(spec), generation, false));
                 continue;
             };
             let idle = unit.is_final() && unit.open == Open::Nothing;
-            if *unit.spec == *spec {
+            if unit.spec == *spec {
                 unit.next = None;
             } else if idle {
-                unit.spec = Arc::new(spec.clone());
+                unit.spec = Arc::clone(spec);
                 unit.next = None;
             } else {
                 let text = changes::differences(&unit.spec, spec);
-                unit.next = Some(Arc::new(spec.clone()));
+                unit.next = Some(Arc::clone(spec));
                 // An old edge may point to what is no longer there. What runs keeps its edges, for the order of the stop.
                 if !unit.holds_dependencies() {
                     unit.take_new_place();
@@ -311,6 +313,7 @@ impl Supervisor {
         }
         let gone: Vec<ServiceId> = self.units.keys().filter(|id| !plan.services.contains_key(*id)).cloned().collect();
         self.plan = plan;
+        self.units.touch_all();
         if !all {
             return BTreeSet::new();
         }

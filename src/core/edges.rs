@@ -5,8 +5,6 @@
 //! for good resolves at once, and the root cause travels along the edges. Tiers hold up starts that were asked for, not
 //! restarts by policy: a crash in tier 3 must not hang on what became of tier 1 since.
 
-use std::collections::BTreeMap;
-
 use crate::model::{Condition, Dependency, ServiceId};
 
 use super::service::{After, BY_HAND, Phase, Service};
@@ -25,7 +23,7 @@ pub(super) enum Standing {
 }
 
 /// Where one numbered tier stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Tier {
     Ready(Tick),
     Waits,
@@ -67,7 +65,7 @@ impl Supervisor {
     }
 
     /// The root of what `target` cannot give any more, and the sentence about it.
-    fn root_of(&self, id: &ServiceId, target: &Service, wanted: &str) -> (ServiceId, String) {
+    pub(super) fn root_of(&self, id: &ServiceId, target: &Service, wanted: &str) -> (ServiceId, String) {
         let ending = match &target.phase {
             Phase::Ending(ending) => Some(&ending.after),
             Phase::Cancelling { after, .. } => Some(after),
@@ -93,38 +91,8 @@ impl Supervisor {
         (id.clone(), reason)
     }
 
-    /// The state of every numbered tier, to be asked by `standing`.
-    pub(super) fn tiers(&self) -> BTreeMap<u32, Tier> {
-        let mut tiers: BTreeMap<u32, Tier> = BTreeMap::new();
-        for (id, unit) in &self.units {
-            let Some(number) = unit.spec.tier else { continue };
-            let stopped = matches!(unit.phase, Phase::Stopped { .. });
-            if !unit.wanted && stopped || unit.by_hand {
-                continue;
-            }
-            let one = match unit.ready_since() {
-                Some(at) => Tier::Ready(at),
-                None if may_still(unit, Condition::Healthy) || may_still(unit, Condition::Completed) => Tier::Waits,
-                None if unit.spec.optional => continue,
-                None => {
-                    let (root, reason) = self.root_of(id, unit, "ready");
-                    Tier::Gone { root, reason }
-                }
-            };
-            let all = match (tiers.remove(&number), one) {
-                (None, one) => one,
-                (Some(gone @ Tier::Gone { .. }), _) => gone,
-                (_, gone @ Tier::Gone { .. }) => gone,
-                (Some(Tier::Waits), _) | (_, Tier::Waits) => Tier::Waits,
-                (Some(Tier::Ready(a)), Tier::Ready(b)) => Tier::Ready(a.max(b)),
-            };
-            tiers.insert(number, all);
-        }
-        tiers
-    }
-
     /// Where all edges of a service and the barrier of its tier stand.
-    pub(super) fn standing(&self, unit: &Service, tiers: &BTreeMap<u32, Tier>) -> Standing {
+    pub(super) fn find_standing(&self, unit: &Service) -> Standing {
         let mut waits = false;
         let mut opens: Option<Tick> = None;
         for edge in &unit.spec.depends_on {
@@ -135,7 +103,7 @@ impl Supervisor {
             }
         }
         if let Some(number) = unit.spec.tier.filter(|_| unit.barrier && !unit.no_deps) {
-            for tier in tiers.range(..number).map(|(_, tier)| tier) {
+            for tier in self.units.tiers_below(number) {
                 match tier {
                     Tier::Ready(at) => opens = opens.max(Some(*at + self.plan.tier_pause)),
                     Tier::Waits => waits = true,
@@ -166,7 +134,7 @@ impl Supervisor {
             .map(|edge| Missing { on: edge.on.clone(), condition: Some(edge.condition) })
             .collect();
         if let Some(number) = unit.spec.tier.filter(|_| unit.barrier && !unit.no_deps) {
-            for (other, lower) in &self.units {
+            for (other, lower) in self.units.iter() {
                 let below = lower.spec.tier.is_some_and(|tier| tier < number);
                 if below && lower.wanted && lower.ready_since().is_none() && !missing.iter().any(|one| one.on == *other) {
                     missing.push(Missing { on: other.clone(), condition: None });
@@ -178,7 +146,7 @@ impl Supervisor {
 }
 
 /// Whether the condition holds now. A service that is told to go gives nothing any more.
-fn met(target: &Service, condition: Condition) -> bool {
+pub(super) fn met(target: &Service, condition: Condition) -> bool {
     match (&target.phase, condition) {
         (Phase::Live(_), Condition::Started) => target.halt.is_none(),
         // Without a probe nothing can be asked for beyond the spawn.
@@ -193,7 +161,7 @@ fn met(target: &Service, condition: Condition) -> bool {
 }
 
 /// Whether the condition may come to hold without anybody asking for anything.
-fn may_still(target: &Service, condition: Condition) -> bool {
+pub(super) fn may_still(target: &Service, condition: Condition) -> bool {
     let after = |after: &After| match after {
         After::Again { .. } | After::Restart { .. } => true,
         After::Complete { .. } => condition != Condition::Healthy,

@@ -276,10 +276,8 @@ impl Supervisor {
 
     /// A crash while others wait is said at once, with what happens next.
     fn say_to_those_who_wait(&self, id: &ServiceId, after: &After, out: &mut Vec<Action>) {
-        let waited_for = self
-            .units
-            .values()
-            .any(|unit| matches!(unit.phase, Phase::Waiting) && unit.spec.depends_on.iter().any(|edge| edge.on == *id));
+        let waits = |id: &ServiceId| self.units.get(id).is_some_and(|unit| matches!(unit.phase, Phase::Waiting));
+        let waited_for = self.units.dependents(id).any(waits);
         if !waited_for {
             return;
         }

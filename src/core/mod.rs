@@ -17,6 +17,7 @@ mod settle;
 mod stopping;
 mod supervisor;
 pub mod tick;
+mod units;
 mod view;
 
 #[cfg(test)]

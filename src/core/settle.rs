@@ -21,6 +21,8 @@ pub(super) struct Start {
     pub targets: BTreeSet<ServiceId>,
     /// Those that were ready since it was asked for: several that crash and come back are never all up at one moment.
     pub met: BTreeSet<ServiceId>,
+    /// Those that are neither ready nor have ended for good.
+    pub pending: BTreeSet<ServiceId>,
     /// Names that mean nothing.
     pub unknown: Vec<ServiceId>,
     pub rollback: bool,
@@ -126,14 +128,24 @@ impl Supervisor {
     /// Draws the conclusions of a step: starts that are over, a stack that must go down, a run that is over. True when
     /// that made something move.
     pub(super) fn conclude(&mut self, out: &mut Vec<Action>) -> bool {
+        self.look();
         self.run_clocks();
         let mut take_down = false;
-        for start in &mut self.starts {
-            let ready = |id: &&ServiceId| self.units.get(*id).is_some_and(|unit| unit.ready_since().is_some());
-            let met: Vec<ServiceId> = start.targets.difference(&start.met).filter(ready).cloned().collect();
-            start.met.extend(met);
+        for id in std::mem::take(&mut self.units.to_settle) {
+            let ready = self.units.get(&id).is_some_and(|unit| unit.ready_since().is_some());
+            let settled = self.is_settled_one(&id);
+            for start in self.starts.iter_mut().filter(|start| start.targets.contains(&id) && !start.met.contains(&id)) {
+                if ready {
+                    start.met.insert(id.clone());
+                }
+                if settled {
+                    start.pending.remove(&id);
+                } else {
+                    start.pending.insert(id.clone());
+                }
+            }
         }
-        while self.starts.first().is_some_and(|start| start.targets.difference(&start.met).all(|id| self.is_settled_one(id))) {
+        while self.starts.first().is_some_and(|start| start.pending.is_empty()) {
             let start = self.starts.remove(0);
             let outcome = self.outcome(Some(&start));
             take_down |= start.rollback && !outcome.failures.is_empty();
@@ -147,7 +159,7 @@ impl Supervisor {
                 self.down(None, out);
                 return true;
             }
-        } else if self.mode != Mode::Finished && self.units.values().all(is_over) {
+        } else if self.mode != Mode::Finished && self.units.all_over() {
             for start in std::mem::take(&mut self.starts) {
                 out.push(Action::Settled(self.outcome(Some(&start))));
             }
@@ -160,10 +172,9 @@ impl Supervisor {
     /// Counts the time of each start, unless one of its services waits for its fetch only.
     fn run_clocks(&mut self) {
         let now = self.now;
-        let tiers = self.tiers();
         let mut starts = std::mem::take(&mut self.starts);
         for start in &mut starts {
-            let fetching = start.targets.iter().filter_map(|id| self.units.get(id)).any(|unit| self.held(unit, &tiers));
+            let fetching = self.units.held().any(|id| start.targets.contains(id));
             if let Some(since) = start.since {
                 start.spent += now.since(since);
             }
@@ -172,13 +183,9 @@ impl Supervisor {
         self.starts = starts;
     }
 
-    /// Whether nothing runs and nothing will: the run ends by itself. A stop by hand keeps the supervisor, so that
-    /// `start` finds it.
+    /// Whether nothing runs and nothing will: the run ends by itself.
     fn is_idle(&self) -> bool {
-        let by_hand = |unit: &Service| {
-            matches!(&unit.phase, Phase::Stopped { reason: Some(text) } if text == BY_HAND) && unit.generation > 0
-        };
-        self.begun && self.starts.is_empty() && self.units.values().all(|unit| unit.is_final() && !by_hand(unit))
+        self.begun && self.starts.is_empty() && self.units.all_at_rest()
     }
 
     /// Whether the service of `--exit-code-from` has ended for good.
@@ -231,7 +238,12 @@ impl Supervisor {
     }
 }
 
+/// Whether a service was stopped by hand after it ran; that keeps the supervisor, so that `start` finds it.
+pub(super) fn stays_for_a_start(unit: &Service) -> bool {
+    matches!(&unit.phase, Phase::Stopped { reason: Some(text) } if text == BY_HAND) && unit.generation > 0
+}
+
 /// Whether nothing of a service is awaited any more. What was given up on stays open, and is in the outcome.
-fn is_over(unit: &Service) -> bool {
+pub(super) fn is_over(unit: &Service) -> bool {
     unit.is_final() && (unit.open == Open::Nothing || matches!(unit.phase, Phase::Failed { .. }))
 }

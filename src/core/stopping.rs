@@ -5,7 +5,6 @@
 //! A stop by hand, a restart and the way out of the procfile are the same thing with another `After`: the reverse order
 //! holds among those that are on their way out, and services that stay are left alone.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{Failure, FailureKind, Kind, ServiceId, duration};
@@ -149,12 +148,11 @@ impl Supervisor {
 
     /// Asks those whose turn has come. True when somebody was asked.
     pub(super) fn advance_halts(&mut self, out: &mut Vec<Action>) -> bool {
-        let halting: Vec<ServiceId> =
-            self.units.iter().filter(|(_, unit)| unit.waits_for_its_turn()).map(|(id, _)| id.clone()).collect();
-        if halting.is_empty() {
+        self.look();
+        if self.units.halting().is_empty() {
             return false;
         }
-        let free = self.not_needed(&halting);
+        let free = self.units.free();
         let mut moved = false;
         for id in &free {
             // Asked one by one, as each that goes is on its way for the next.
@@ -165,10 +163,9 @@ impl Supervisor {
         }
         // Definitions taken over while services ran can, for a moment, need one another in a circle. Where everybody
         // waits and nobody is on the way out, order has no meaning left and they go together.
-        let ending = self.units.values().any(|unit| unit.leaving() && !unit.waits_for_its_turn());
-        if !moved && !ending && free.is_empty() {
-            for id in &halting {
-                self.take_turn(id, out);
+        if !moved && free.is_empty() && !self.units.any_passing() {
+            for id in self.units.halting().clone() {
+                self.take_turn(&id, out);
             }
             moved = true;
         }
@@ -180,20 +177,6 @@ impl Supervisor {
             Some(after) => self.begin_stop(id, after, false, out),
             None => self.ask_to_stop(id, out),
         }
-    }
-
-    /// Those that nothing on its way out needs any more, by an edge or as a lower numbered tier. One look at every service
-    /// for all of them, or the stop of many would cost their square.
-    fn not_needed(&self, halting: &[ServiceId]) -> Vec<ServiceId> {
-        let holders = self.units.iter().filter(|(_, unit)| unit.leaving() && unit.holds_dependencies());
-        let mut needed: BTreeSet<&ServiceId> = BTreeSet::new();
-        let mut highest = None;
-        for (id, unit) in holders {
-            needed.extend(unit.spec.depends_on.iter().map(|edge| &edge.on).filter(|on| *on != id));
-            highest = highest.max(unit.spec.tier);
-        }
-        let below = |id: &ServiceId| self.units.get(id).and_then(|unit| unit.spec.tier).is_some_and(|tier| Some(tier) < highest);
-        halting.iter().filter(|id| !needed.contains(id) && !below(id)).cloned().collect()
     }
 
     /// A rolling restart replaces one copy at a time.
@@ -211,9 +194,8 @@ impl Supervisor {
     /// Acts on every deadline that has come.
     pub(super) fn deadlines(&mut self, out: &mut Vec<Action>) {
         let now = self.now;
-        let due: Vec<ServiceId> =
-            self.units.iter().filter(|(_, unit)| unit.deadline().is_some_and(|at| at <= now)).map(|(id, _)| id.clone()).collect();
-        for id in due {
+        self.look();
+        for id in self.units.due(now) {
             // A unit may pass several steps at once, where a grace is zero.
             for _ in 0..4 {
                 if self.units.get(&id).and_then(Service::deadline).is_none_or(|at| at > now) {
@@ -281,8 +263,9 @@ impl Supervisor {
     /// Graces of trees that were asked to stop before the stop of everything was shortened.
     fn shorten(&mut self) {
         let Mode::Down { grace: Some(limit), .. } = self.mode else { return };
-        for unit in self.units.values_mut() {
-            if let Phase::Ending(ending) = &mut unit.phase
+        let ids: Vec<ServiceId> = self.units.keys().cloned().collect();
+        for id in ids {
+            if let Some(Phase::Ending(ending)) = self.units.get_mut(&id).map(|unit| &mut unit.phase)
                 && ending.step == Step::Asked
             {
                 ending.due = ending.due.min(ending.asked_at + limit);

@@ -1,7 +1,7 @@
 //! The project's step: takes one event, lets everything move that now can, publishes what changed, and asks whether a start
 //! or the whole run is over. Each concern is a file of its own and an `impl` block of the same type: `events` (one
 //! service's answers), `commands` (requests), `edges` (who waits), `stopping` (who ends, and when it is killed), `settle`
-//! (starts and outcomes), `view` (what can be seen).
+//! (starts and outcomes), `units` (what is known of all services together), `view` (what can be seen).
 //!
 //! A step never fails. An event of an unknown service, of an old generation, or one that means nothing in the present
 //! phase is dropped, and the table test over every phase and event says which those are. After `Finish` nothing moves.
@@ -18,6 +18,7 @@ use super::event::{Event, Generation};
 use super::service::{After, Open, Phase, Service};
 use super::settle::Start;
 use super::tick::Tick;
+use super::units::Units;
 
 /// What the project as a whole is doing.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +35,7 @@ pub(super) enum Mode {
 #[derive(Debug, Clone)]
 pub struct Supervisor {
     pub(super) plan: Arc<Plan>,
-    pub(super) units: BTreeMap<ServiceId, Service>,
+    pub(super) units: Units,
     pub(super) mode: Mode,
     /// The moment of the last step; time never runs backwards in here.
     pub(super) now: Tick,
@@ -56,12 +57,11 @@ impl Supervisor {
     /// life: a start that does not name them leaves them alone, a full `up` starts them again.
     #[must_use]
     pub fn new(plan: Arc<Plan>, remembered: BTreeSet<ServiceId>) -> Self {
-        let units = plan
-            .services
-            .iter()
-            .map(|(id, spec)| (id.clone(), Service::new(Arc::new(spec.clone()), 0, remembered.contains(id))))
-            .collect();
-        Self {
+        let mut units = Units::default();
+        for (id, spec) in &plan.services {
+            units.insert(id.clone(), Service::new(Arc::clone(spec), 0, remembered.contains(id)));
+        }
+        let mut project = Self {
             plan,
             units,
             mode: Mode::Up,
@@ -73,7 +73,9 @@ impl Supervisor {
             exit_code_from: None,
             interrupts: 0,
             retired: BTreeMap::new(),
-        }
+        };
+        project.look();
+        project
     }
 
     /// Feeds one event; appends what must now be done, in order.
@@ -93,6 +95,7 @@ impl Supervisor {
                 break;
             }
         }
+        self.look();
     }
 
     /// When `Event::Timer` must be fed next, if nothing else happens.
@@ -101,23 +104,8 @@ impl Supervisor {
         if self.mode == Mode::Finished {
             return None;
         }
-        let units = self.units.values().filter_map(Service::deadline);
         let starts = self.starts.iter().filter_map(|start| start.deadline(self.plan.timeout));
-        units.chain(starts).chain(self.pauses()).min()
-    }
-
-    /// Ends of pauses between tiers that still lie ahead.
-    fn pauses(&self) -> Option<Tick> {
-        if self.plan.tier_pause.is_zero() {
-            return None;
-        }
-        let tiers = self.tiers();
-        let waiting = self.units.values().filter(|unit| matches!(unit.phase, Phase::Waiting));
-        let ends = waiting.filter_map(|unit| match self.standing(unit, &tiers) {
-            Standing::Waits(until) => until,
-            Standing::Holds | Standing::Gone { .. } => None,
-        });
-        ends.min()
+        starts.chain(self.units.next_deadline()).min()
     }
 
     /// Lets every service move whose edges or whose turn to stop now allow it, until none does.
@@ -133,22 +121,11 @@ impl Supervisor {
         if self.mode != Mode::Up {
             return false;
         }
-        let is_waiting = |unit: &Service| match &unit.phase {
-            Phase::Waiting => true,
-            Phase::Blocked { .. } => unit.wanted && unit.spec.missing.is_empty(),
-            _ => false,
-        };
-        if !self.units.values().any(is_waiting) {
-            return false;
-        }
-        let tiers = self.tiers();
-        // Only those that move are named: nearly every step of a start of many finds many waiting and nobody moving.
-        let moves: Vec<(ServiceId, Standing)> = self
-            .units
-            .iter()
-            .filter(|(_, unit)| is_waiting(unit))
-            .map(|(id, unit)| (id, unit, self.standing(unit, &tiers)))
-            .filter(|(_, unit, standing)| match (standing, &unit.phase) {
+        self.look();
+        let moves: Vec<(ServiceId, Standing)> = std::mem::take(&mut self.units.may_move)
+            .into_iter()
+            .filter_map(|id| Some((self.units.get(&id)?, self.units.standing(&id)?.clone(), id)))
+            .filter(|(unit, standing, _)| match (standing, &unit.phase) {
                 (Standing::Holds | Standing::Waits(_), Phase::Blocked { .. }) => true,
                 (Standing::Holds, _) => unit.open == Open::Nothing,
                 (Standing::Waits(_), _) => false,
@@ -157,7 +134,7 @@ impl Supervisor {
                 }
                 (Standing::Gone { .. }, _) => true,
             })
-            .map(|(id, _, standing)| (id.clone(), standing))
+            .map(|(_, standing, id)| (id, standing))
             .collect();
         let moved = !moves.is_empty();
         for (id, standing) in moves {
@@ -177,23 +154,11 @@ impl Supervisor {
 
     /// Publishes every change of a shown state or health since the last step.
     fn publish(&mut self, out: &mut Vec<Action>) {
-        let tiers = self.tiers();
-        // Nearly every step changes nothing that is shown; it must not cost an allocation per service.
-        let changed: Vec<_> = self
-            .units
-            .iter()
-            .map(|(id, unit)| (id, unit, unit.show(self.held(unit, &tiers))))
-            .filter(|(_, unit, shown)| unit.shown != *shown)
-            .map(|(id, _, shown)| (id.clone(), shown))
-            .collect();
-        for (id, shown) in changed {
+        self.look();
+        for id in std::mem::take(&mut self.units.to_show) {
+            let Some(shown) = self.units.get(&id).map(|unit| unit.show(self.units.is_held(&id))) else { continue };
             self.note(&id, shown, out);
         }
-    }
-
-    /// Whether a waiting service waits for its fetch only.
-    pub(super) fn held(&self, unit: &Service, tiers: &BTreeMap<u32, super::edges::Tier>) -> bool {
-        matches!(unit.phase, Phase::Waiting) && unit.open == Open::Fetch && matches!(self.standing(unit, tiers), Standing::Holds)
     }
 
     /// Publishes one service's change, if it is one.
@@ -304,6 +269,7 @@ impl Supervisor {
                 }
                 for start in &mut self.starts {
                     start.targets.remove(id);
+                    start.pending.remove(id);
                 }
             }
         }

@@ -87,9 +87,8 @@ impl Supervisor {
     /// Every service and task, in the order of their ids. One that left the procfile is in it until its tree is empty.
     #[must_use]
     pub fn view(&self) -> Vec<ServiceView> {
-        let tiers = self.tiers();
         let one = |(id, unit): (&ServiceId, &Service)| {
-            let (state, health) = unit.show(self.held(unit, &tiers));
+            let (state, health) = unit.show(self.units.is_held(id));
             let live = match &unit.phase {
                 Phase::Live(live) => Some(live),
                 Phase::Ending(ending) => ending.was.as_ref().filter(|_| !ending.leader_gone),
@@ -125,13 +124,7 @@ impl Supervisor {
                 wanted: unit.wanted,
                 by_hand: unit.by_hand,
                 waiting_on: self.waiting_on(id),
-                leaving: match &unit.phase {
-                    Phase::Ending(ending) if ending.step != Step::Unborn => {
-                        let killed = ending.step == Step::Killed;
-                        Some(Leaving { asked_at: ending.asked_at, due: ending.due, killed })
-                    }
-                    _ => None,
-                },
+                leaving: leaving(unit),
             }
         };
         self.units.iter().map(one).collect()
@@ -140,7 +133,12 @@ impl Supervisor {
     /// Whether anything was asked to end and has not ended.
     #[must_use]
     pub fn anybody_leaving(&self) -> bool {
-        self.units.values().any(|unit| matches!(&unit.phase, Phase::Ending(ending) if ending.step != Step::Unborn))
+        !self.units.asked().is_empty()
+    }
+
+    /// Those that were asked to end and have not ended, with how far they are.
+    pub fn leaving(&self) -> impl Iterator<Item = (&ServiceId, Leaving)> {
+        self.units.asked().iter().filter_map(|id| Some((id, leaving(self.units.get(id)?)?)))
     }
 
     /// Why a service is where it is.
@@ -157,5 +155,14 @@ impl Supervisor {
             })
             .collect();
         (!missing.is_empty()).then(|| format!("waiting for {}", missing.join(", ")))
+    }
+}
+
+fn leaving(unit: &Service) -> Option<Leaving> {
+    match &unit.phase {
+        Phase::Ending(ending) if ending.step != Step::Unborn => {
+            Some(Leaving { asked_at: ending.asked_at, due: ending.due, killed: ending.step == Step::Killed })
+        }
+        _ => None,
     }
 }

@@ -42,6 +42,8 @@ pub struct EngineOptions {
     pub run: String,
 }
 
+/// This long after the last start, what only starts need is given back.
+const REST: Duration = Duration::from_secs(1);
 /// A viewer that is this far behind is dropped.
 const FEED_BACKLOG: usize = 65_536;
 
@@ -288,16 +290,13 @@ impl Engine {
 
     /// A stop that takes long is no hang: every few seconds it is said who holds it up.
     fn say_who_is_waited_for(&mut self) {
-        if !self.core.anybody_leaving() {
+        let now = self.clock.now();
+        if !self.core.anybody_leaving() || !self.watch.look(now) {
             return;
         }
-        let now = self.clock.now();
-        for view in self.core.view() {
-            if let Some(leaving) = view.leaving
-                && let Some(text) = self.watch.word(&view.id, leaving, now)
-            {
-                self.publish(FeedItem::Said { id: view.id, text });
-            }
+        let words = self.core.leaving().filter_map(|(id, leaving)| Some((id.clone(), self.watch.word(id, leaving, now)?)));
+        for (id, text) in words.collect::<Vec<_>>() {
+            self.publish(FeedItem::Said { id, text });
         }
     }
 
@@ -567,6 +566,10 @@ impl Engine {
                     // The last request's end is what a viewer that comes later finds.
                     if self.starts.is_empty() && self.settling == 0 {
                         self.settled = Some(outcome.clone());
+                        tokio::spawn(async {
+                            tokio::time::sleep(REST).await;
+                            crate::drivers::process::rest::rest();
+                        });
                     }
                 }
                 self.publish(item);
@@ -597,10 +600,10 @@ impl Engine {
         if (notice.from, notice.to) != (State::Starting, State::Running) {
             return;
         }
-        let of = |live: &&Live| {
-            live.spec.as_ref().is_some_and(|spec| spec.service.as_str() == notice.service && spec.replica == notice.replica)
-        };
-        let Some(live) = self.live.values().find(of) else { return };
+        // One of several is called by its number too.
+        let names = [notice.service.clone(), format!("{}.{}", notice.service, notice.replica)];
+        let of = |live: &&Live| live.spec.as_ref().is_some_and(|spec| spec.replica == notice.replica);
+        let Some(live) = names.iter().filter_map(|name| self.live.get(&ServiceId::parse(name).ok()?)).find(of) else { return };
         // A panic elsewhere leaves the slot as it is.
         let slot = live.probe.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(listening) = slot.as_ref().and_then(ProbeHandle::listening) else { return };
@@ -698,7 +701,7 @@ impl Engine {
             .into_iter()
             .filter_map(|view| {
                 let live = self.live.get(&view.id);
-                let spec = live.and_then(|live| live.spec.as_deref()).or_else(|| self.plan.services.get(&view.id))?;
+                let spec = live.and_then(|live| live.spec.as_ref()).or_else(|| self.plan.services.get(&view.id))?;
                 let (exit_code, signal) = match view.exit {
                     Some(ExitStatus::Code(code)) => (Some(code), None),
                     Some(ExitStatus::Signal(signal)) => (None, Some(signal.to_string())),

@@ -48,7 +48,7 @@ impl Engine {
             tokio::spawn(terminal::type_into(Arc::clone(&terminal), receiver));
             return Ok(Attachment { terminal, keys, screen: self.pump.screen(id) });
         }
-        let spec = live.and_then(|live| live.spec.as_deref()).or_else(|| self.plan.services.get(id));
+        let spec = live.and_then(|live| live.spec.as_ref()).or_else(|| self.plan.services.get(id));
         Err(match spec {
             Some(spec) if !spec.tty => Failure::new(FailureKind::Config, format!("{id} has no terminal of its own")).help(
                 format!("add `tty = true` to services.{} and restart it; devrun logs -f {id} shows what it prints", spec.service),

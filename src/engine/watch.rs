@@ -15,6 +15,8 @@ const PULSE: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_millis(1500);
 /// A stop is talked about every so often.
 const WORD: Duration = Duration::from_secs(5);
+/// Nobody is looked at more often than this, to see whether there is something to say.
+const LOOK: Duration = Duration::from_millis(250);
 /// So many crashes …
 const CRASHES: usize = 5;
 /// … within this time are a loop.
@@ -23,6 +25,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// What was noticed so far.
 #[derive(Debug, Default)]
 pub struct Watch {
+    looked: Option<Tick>,
     words: BTreeMap<ServiceId, (Tick, u128)>,
     crashes: BTreeMap<ServiceId, VecDeque<Tick>>,
 }
@@ -41,6 +44,14 @@ pub fn overslept(wake: Option<Instant>, now: Instant) -> Option<Duration> {
 }
 
 impl Watch {
+    /// Whether it is time to look at those that leave again: every end of a process wakes the loop, and many end at once.
+    pub fn look(&mut self, now: Tick) -> bool {
+        let due = self.looked.is_none_or(|at| now.since(at) >= LOOK);
+        if due {
+            self.looked = Some(now);
+        }
+        due
+    }
     /// What is to be said now about a stop that takes long.
     pub fn word(&mut self, id: &ServiceId, leaving: Leaving, now: Tick) -> Option<String> {
         let waited = now.since(leaving.asked_at);

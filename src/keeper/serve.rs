@@ -14,7 +14,7 @@ use crate::drivers::process::cgroup::Groups;
 use crate::drivers::process::fork::{self, Failed, Forker, Given, Inherited};
 use crate::drivers::process::tree::{Kin, News, Trees, Waits};
 use crate::drivers::process::wire::{Inbox, Outbox, Read};
-use crate::drivers::process::{identity, priority};
+use crate::drivers::process::{identity, priority, rest};
 use crate::model::keeper::{FromKeeper, Identity, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
 
 use super::ending::Ending;
@@ -22,6 +22,8 @@ use super::logs::Logs;
 
 /// Requests are taken a few at a time, so that a burst of spawns does not hold exits and verdicts back.
 const BATCH: usize = 8;
+/// After the last start has been quiet for this long, what only starts need is given back.
+const REST: Duration = Duration::from_secs(1);
 const SOCKET: u64 = 0;
 const CHILDREN: u64 = 1;
 /// Other tokens are a process's number times four, plus 4, plus one of these.
@@ -51,6 +53,7 @@ pub(super) struct Keeper {
     run: String,
     pub(super) inherited: Vec<Entry>,
     pub(super) ending: Option<Ending>,
+    rest_at: Option<Instant>,
 }
 
 /// Runs until there is nothing to keep any more.
@@ -92,6 +95,7 @@ impl Keeper {
             run: String::new(),
             inherited: Vec::new(),
             ending: None,
+            rest_at: None,
         };
         Ok((keeper, children))
     }
@@ -101,7 +105,8 @@ impl Keeper {
         let mut buffer = vec![0u8; 256 * 1024];
         loop {
             let now = Instant::now();
-            let wake = [self.trees.next_wake(), self.ending.as_ref().and_then(Ending::next_wake)].into_iter().flatten().min();
+            let wakes = [self.trees.next_wake(), self.ending.as_ref().and_then(Ending::next_wake), self.rest_at];
+            let wake = wakes.into_iter().flatten().min();
             let timeout = if self.inbox.has_frame() {
                 EpollTimeout::ZERO
             } else {
@@ -146,7 +151,12 @@ impl Keeper {
                     }
                 }
             }
-            self.trees.tick(Instant::now());
+            let now = Instant::now();
+            if self.rest_at.is_some_and(|at| at <= now) {
+                self.rest_at = None;
+                rest::rest();
+            }
+            self.trees.tick(now);
             self.tell();
             if let Some(code) = self.end() {
                 return Ok(code);
@@ -238,6 +248,7 @@ impl Keeper {
 
     pub(super) fn spawn(&mut self, spec: SpawnSpec) {
         let process = spec.process;
+        self.rest_at = Some(Instant::now() + REST);
         if let Err(failed) = self.try_spawn(spec) {
             self.write(&Record::Empty { process });
             self.say(&FromKeeper::SpawnFailed { process, step: failed.step, errno: failed.errno }, Vec::new());
@@ -281,7 +292,7 @@ impl Keeper {
         self.trees.add(entry, Kin::Parent, started.pidfd, false);
         self.logs.insert(process, Logs::new(started.stdout, started.stderr));
         self.pending.insert(process, Pending { errors: started.errors, identity });
-        self.specs.insert(process, spec);
+        self.specs.insert(process, spec.of_running());
         Ok(())
     }
 

@@ -97,6 +97,20 @@ pub struct SpawnSpec {
     pub stop: StopOrder,
 }
 
+impl SpawnSpec {
+    /// What is needed of it once it runs. Words and environment are the process's own by then, and there is one for each
+    /// process; only a stop command still asks for the environment, and the marks tell whose it is.
+    #[must_use]
+    pub fn of_running(mut self) -> Self {
+        if self.stop.command.is_none() {
+            self.argv = Vec::new();
+            self.env.retain(|(name, _)| name.starts_with("DEVRUN_"));
+            self.env.shrink_to_fit();
+        }
+        self
+    }
+}
+
 /// The stop of one process, and its place in the order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StopOrder {

@@ -1,6 +1,7 @@
 //! Validated names. A name that exists has been checked, so no path, socket or log file is ever made from raw input.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -84,18 +85,18 @@ name!(VolumeName, "volume", true, "A volume's name: letters, digits, `_`, `-`.")
 /// The dot cannot stand in a `ServiceName`, so the two never collide.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ServiceId(String);
+pub struct ServiceId(Arc<str>);
 
 impl ServiceId {
     /// The id of the only copy of a service, or of a task.
     #[must_use]
     pub fn single(name: &ServiceName) -> Self {
-        Self(name.as_str().to_owned())
+        Self(name.as_str().into())
     }
     /// The id of copy `index` (from 1) of `of` copies.
     #[must_use]
     pub fn replica(name: &ServiceName, index: u32, of: u32) -> Self {
-        if of <= 1 { Self::single(name) } else { Self(format!("{name}.{index}")) }
+        if of <= 1 { Self::single(name) } else { Self(format!("{name}.{index}").into()) }
     }
     /// The id as text.
     #[must_use]
@@ -111,7 +112,7 @@ impl ServiceId {
         if name.is_empty() || name.starts_with('.') {
             name.insert(0, '_');
         }
-        Self(format!("{}/{name}", self.0))
+        Self(format!("{}/{name}", self.0).into())
     }
     /// Reads an id back from a journal or a wire message; unlike a name it may hold one dot before the index.
     ///
@@ -123,7 +124,7 @@ impl ServiceId {
             Some((name, index)) => {
                 let name = ServiceName::new(name)?;
                 match index.parse::<u32>() {
-                    Ok(index) if index > 0 => Ok(Self(format!("{name}.{index}"))),
+                    Ok(index) if index > 0 => Ok(Self(format!("{name}.{index}").into())),
                     _ => Err(BadName(format!("{index:?} is no replica number"))),
                 }
             }

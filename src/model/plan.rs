@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,7 @@ pub struct Plan {
     /// Labels of tiers.
     pub tiers: BTreeMap<u32, String>,
     /// Services and tasks of the active profiles.
-    pub services: BTreeMap<ServiceId, ServiceSpec>,
+    pub services: BTreeMap<ServiceId, Arc<ServiceSpec>>,
     /// Names that exist in inactive profiles, with the profiles that would bring them.
     pub inactive: BTreeMap<ServiceName, Vec<String>>,
     /// Volumes.

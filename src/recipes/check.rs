@@ -70,7 +70,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             tier_pause: Duration::ZERO,
             tiers: BTreeMap::new(),
-            services: [(spec.id.clone(), spec)].into(),
+            services: [(spec.id.clone(), std::sync::Arc::new(spec))].into(),
             inactive: BTreeMap::new(),
             volumes: [(name, volume)].into(),
             queries: BTreeMap::new(),

@@ -27,6 +27,7 @@ pub const ALL: &[(&str, Invariant)] = &[
     ("each_generation_does_each_thing_once", each_generation_does_each_thing_once),
     ("every_start_is_settled_exactly_once", every_start_is_settled_exactly_once),
     ("every_world_ends", every_world_ends),
+    ("what_is_kept_of_all_services_is_what_they_say", what_is_kept_of_all_services_is_what_they_say),
     ("optional_services_never_count", optional_services_never_count),
 ];
 
@@ -235,6 +236,11 @@ fn the_stop_is_bounded_by_the_longest_path_of_graces(record: &Record) -> Result<
     let bound = (longest.unwrap_or_default() + slow + word) * depth;
     let took = end.at.since(begin.at);
     if took > bound { Err(format!("the stop took {took:?}, more than {bound:?}")) } else { Ok(()) }
+}
+
+fn what_is_kept_of_all_services_is_what_they_say(record: &Record) -> Result<(), String> {
+    let astray = record.moments.iter().find_map(|moment| Some((moment, moment.astray.as_ref()?)));
+    astray.map_or(Ok(()), |(moment, what)| Err(format!("after {:?}: {what}", moment.event)))
 }
 
 fn restarts_stay_within_the_policy(record: &Record) -> Result<(), String> {

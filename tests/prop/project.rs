@@ -202,7 +202,7 @@ fn plan(drafts: &[Draft], skip: Option<usize>, variant: u64) -> Plan {
                 Dependency { on: id(*on), condition, required: *required, restart: *restart }
             })
             .collect();
-        services.insert(spec.id.clone(), spec);
+        services.insert(spec.id.clone(), std::sync::Arc::new(spec));
     }
     Plan {
         project: ProjectName::new("world").unwrap(),

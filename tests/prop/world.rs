@@ -27,6 +27,8 @@ pub struct Moment {
     pub deadline: Option<Tick>,
     /// Definitions in force, after the step.
     pub specs: Arc<BTreeMap<ServiceId, Arc<ServiceSpec>>>,
+    /// What the core keeps of all services together and its services do not say.
+    pub astray: Option<String>,
     /// What could be seen after the step, where something was initialised in it.
     pub views: Vec<devrun::core::ServiceView>,
 }
@@ -320,6 +322,7 @@ pub fn run(project: &Project) -> Record {
         let looked = actions.iter().any(|action| matches!(action, Action::RunInit(..)));
         moments.push(Moment {
             at: now,
+            astray: core.check().err(),
             event,
             actions,
             alive,

@@ -68,7 +68,7 @@ pub fn plan(services: Vec<ServiceSpec>) -> Plan {
         timeout: Duration::from_secs(600),
         tier_pause: Duration::ZERO,
         tiers: BTreeMap::new(),
-        services: services.into_iter().map(|spec| (spec.id.clone(), spec)).collect(),
+        services: services.into_iter().map(|spec| (spec.id.clone(), std::sync::Arc::new(spec))).collect(),
         inactive: BTreeMap::new(),
         volumes: BTreeMap::new(),
         queries: BTreeMap::new(),
@@ -101,6 +101,7 @@ impl Stage {
         self.trace.push_str(&format!("> {} {}\n", self.now.0.as_millis(), event_text(&event)));
         let mut out = Vec::new();
         self.core.step(self.now, event, &mut out);
+        assert_eq!(self.core.check(), Ok(()), "after\n{}", self.trace);
         for action in &out {
             self.trace.push_str(&format!("  {}\n", action_text(action)));
         }

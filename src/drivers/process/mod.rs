@@ -3,6 +3,7 @@
 //! - `launch`, `link`, `routing`, `orphans`, `runner`: the supervisor's side
 //! - `fork`, `tree`, `wire`: shared with the keeper; `priority`: its place in the queue for a processor
 //! - `identity`, `procfs`, `evidence`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
+//! - `rest`: what both give back when nothing happens
 //! - `orderly`, `sweep`: the stop of everything when nobody can be asked
 //!
 //! Linux only so far. Elsewhere this compiles, no identity ever holds, and `Keeper::start` says why it does not.
@@ -22,6 +23,7 @@ pub mod orphans;
 pub mod priority;
 pub mod procfs;
 pub mod reactor;
+pub mod rest;
 #[cfg(target_os = "linux")]
 mod routing;
 pub mod runner;

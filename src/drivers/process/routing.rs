@@ -246,14 +246,19 @@ impl Link {
     fn obey(&mut self, ask: Ask) {
         match ask {
             Ask::Spawn(spec, sink) => {
-                let message = ToKeeper::Spawn(spec.clone());
                 let process = spec.process;
-                let route = Route { sink, spec, identity: None, ended: false, killed: false, stopped: None };
-                self.sinks.insert(process, route);
-                if self.line.is_some() {
-                    self.say(&message);
-                } else {
-                    self.spawn_failed(process, "keeper", libc::EPIPE);
+                let message = ToKeeper::Spawn(spec);
+                let refused = match self.line.as_mut().map(|line| line.outbox.push(&message, Vec::new())) {
+                    None => Some(("keeper", libc::EPIPE)),
+                    // Only beyond 16 MiB; a spec that long fails at exec as well.
+                    Some(Err(_)) => Some(("exec", libc::E2BIG)),
+                    Some(Ok(())) => None,
+                };
+                let ToKeeper::Spawn(spec) = message else { return };
+                let spec = Box::new(spec.of_running());
+                self.sinks.insert(process, Route { sink, spec, identity: None, ended: false, killed: false, stopped: None });
+                if let Some((step, errno)) = refused {
+                    self.spawn_failed(process, step, errno);
                 }
             }
             Ask::Stop(process, signal) => {
@@ -303,12 +308,8 @@ impl Link {
 
     fn say(&mut self, message: &ToKeeper) {
         if let Some(line) = &mut self.line {
-            // Refused only beyond 16 MiB; a spec that long fails at exec as well. Sent by `listen` or the next wait.
-            if line.outbox.push(message, Vec::new()).is_err()
-                && let ToKeeper::Spawn(spec) = message
-            {
-                self.spawn_failed(spec.process, "exec", libc::E2BIG);
-            }
+            // Refused only beyond 16 MiB, which none of these is. Sent by `listen` or the next wait.
+            let _ = line.outbox.push(message, Vec::new());
         }
     }
 

@@ -18,6 +18,8 @@ const LIMIT: usize = 16 * 1024 * 1024;
 /// The kernel takes 253 descriptors in one message.
 const DESCRIPTORS: usize = 200;
 const CHUNK: usize = 128 * 1024;
+/// An empty queue that grew beyond this in a burst gives its memory back.
+const KEEP: usize = 64 * 1024;
 
 /// Frames on their way out.
 #[derive(Debug, Default)]
@@ -85,6 +87,10 @@ impl Outbox {
                 Err(error) => return Err(error.into()),
             }
         }
+        if self.bytes.capacity() > KEEP {
+            self.bytes = VecDeque::new();
+            self.descriptors = VecDeque::new();
+        }
         Ok(true)
     }
 }
@@ -141,7 +147,8 @@ impl Inbox {
         if count == 0 {
             return Ok(Read::End);
         }
-        if self.start > 0 {
+        // Not at every read: a long queue would be moved once for each piece that comes.
+        if self.start > self.bytes.len() / 2 {
             self.bytes.drain(..self.start);
             self.start = 0;
         }
@@ -174,6 +181,10 @@ impl Inbox {
         }
         let message = serde_json::from_slice(bytes).map_err(io::Error::other)?;
         self.start = body + length;
+        if self.start == self.bytes.len() && self.bytes.capacity() > KEEP {
+            self.bytes = Vec::new();
+            self.start = 0;
+        }
         Ok(Some((message, self.descriptors.drain(..count).collect())))
     }
 }
