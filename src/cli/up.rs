@@ -337,8 +337,8 @@ impl Stack {
                 let begun = std::time::Instant::now();
                 let mut signals = Signals::take()?;
                 let Some((mut session, status)) = Session::remote(&self.project.places, Duration::from_secs(10)).await? else {
-                    // It waits for us with the start, so it did not end by itself; the keeper has nothing to stop.
-                    return Err(Failure::new(FailureKind::Internal, "the supervisor was ended before anything was started")
+                    // Killed, or stopped by somebody else. It waits for us with an end of its own.
+                    return Err(Failure::new(FailureKind::Elsewhere, "the supervisor was ended before it could be asked")
                         .help(format!("devrun up -d again; see {}", self.project.places.supervisor_log().display())));
                 };
                 drop(hold);

