@@ -324,7 +324,7 @@ impl Supervisor {
             self.halt(&id, After::Remove, out);
         }
         let mut set: BTreeSet<ServiceId> =
-            changed.keys().filter(|id| self.units.get(*id).is_some_and(|unit| unit.wanted)).cloned().collect();
+            changed.keys().filter(|id| self.units.get(id).is_some_and(|unit| unit.wanted)).cloned().collect();
         self.add_dependents(&mut set, false);
         for id in &set {
             let text = changed.get(id).map_or_else(|| "restart of what it needs".to_owned(), |text| format!("changed: {text}"));
