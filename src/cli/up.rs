@@ -337,8 +337,8 @@ impl Stack {
                 let begun = std::time::Instant::now();
                 let mut signals = Signals::take()?;
                 let Some((mut session, status)) = Session::remote(&self.project.places, Duration::from_secs(10)).await? else {
-                    // It waits for us with the start, so it did not end by itself; the keeper has nothing to stop.
-                    return Err(Failure::new(FailureKind::Internal, "the supervisor was ended before anything was started")
+                    // Its run does not end before we watch, so it did not end by itself; the keeper stops what it has begun.
+                    return Err(Failure::new(FailureKind::Internal, "the supervisor was ended from outside, and its start with it")
                         .help(format!("devrun up -d again; see {}", self.project.places.supervisor_log().display())));
                 };
                 drop(hold);

@@ -220,7 +220,7 @@ fn every_started_tree_ends_or_is_killed(record: &Record) -> Result<(), String> {
 fn the_stop_is_bounded_by_the_longest_path_of_graces(record: &Record) -> Result<(), String> {
     let Some(begin) = record.moments.iter().find(|moment| moment.stopping) else { return Ok(()) };
     let Some(end) = record.moments.iter().find(|moment| moment.finished) else { return Ok(()) };
-    let specs: Vec<&ServiceSpec> = record.project.plan.services.values().chain(record.project.later.services.values()).collect();
+    let specs: Vec<&ServiceSpec> = record.project.plan.services.values().chain(record.project.later.services.values()).map(|spec| &**spec).collect();
     let mut edges: BTreeMap<ServiceId, Vec<ServiceId>> = BTreeMap::new();
     for upper in &specs {
         let lower = specs.iter().filter(|lower| needs(upper, lower)).map(|lower| lower.id.clone());
