@@ -337,9 +337,12 @@ impl Stack {
                 let begun = std::time::Instant::now();
                 let mut signals = Signals::take()?;
                 let Some((mut session, status)) = Session::remote(&self.project.places, Duration::from_secs(10)).await? else {
-                    // Killed, or stopped by somebody else. It waits for us with an end of its own.
-                    return Err(Failure::new(FailureKind::Elsewhere, "the supervisor was ended before it could be asked")
-                        .help(format!("devrun up -d again; see {}", self.project.places.supervisor_log().display())));
+                    // Killed, or stopped by somebody else: its run does not end before we watch. The keeper stops what it has begun.
+                    return Err(Failure::new(
+                        FailureKind::Elsewhere,
+                        "the supervisor was ended from outside, and its start with it",
+                    )
+                    .help(format!("devrun up -d again; see {}", self.project.places.supervisor_log().display())));
                 };
                 drop(hold);
                 let mut view = ProgressView::new(self.term);
