@@ -104,7 +104,9 @@ fn fair(nice: i32) -> sched_attr {
 fn set(attributes: &sched_attr) -> bool {
     // SAFETY: the kernel reads as many bytes of the structure as its first field says.
     let set = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(attributes), 0) } == 0;
-    if set && attributes.sched_nice < 0 {
+    // SAFETY: bare queries.
+    let session_is_ours = unsafe { libc::getsid(0) == libc::getpid() };
+    if set && attributes.sched_nice < 0 && session_is_ours {
         // SAFETY: bare calls on constants, as a handler may make them.
         unsafe {
             let file = libc::open(c"/proc/self/autogroup".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
