@@ -115,7 +115,7 @@ impl Supervisor {
         let waiting = self.units.values().filter(|unit| matches!(unit.phase, Phase::Waiting));
         let ends = waiting.filter_map(|unit| match self.standing(unit, &tiers) {
             Standing::Waits(until) => until,
-            Standing::Holds | Standing::Gone { .. } => None,
+            Standing::Holds | Standing::Gone { .. } | Standing::LeftOut { .. } => None,
         });
         ends.min()
     }
@@ -150,7 +150,7 @@ impl Supervisor {
             .map(|(id, unit)| (id, unit, self.standing(unit, &tiers)))
             .filter(|(_, unit, standing)| match (standing, &unit.phase) {
                 (Standing::Holds | Standing::Waits(_), Phase::Blocked { .. }) => true,
-                (Standing::Holds, _) => unit.open == Open::Nothing,
+                (Standing::Holds | Standing::LeftOut { .. }, _) => unit.open == Open::Nothing,
                 (Standing::Waits(_), _) => false,
                 (Standing::Gone { root, reason }, Phase::Blocked { root: known, reason: said }) => {
                     root != known || reason != said
@@ -170,6 +170,7 @@ impl Supervisor {
                 }
                 Standing::Holds | Standing::Waits(_) => unit.phase = Phase::Waiting,
                 Standing::Gone { root, reason } => unit.phase = Phase::Blocked { root, reason },
+                Standing::LeftOut { because } => unit.phase = Phase::Skipped { because },
             }
         }
         moved
