@@ -14,7 +14,7 @@ use crate::core::{Action, Event, Tick};
 use crate::drivers::init::{self, Standing};
 use crate::drivers::logs::{LogStream, Tap};
 use crate::drivers::probe::NotifySocket;
-use crate::drivers::process::{Request, Runner};
+use crate::drivers::process::{Request, Runner, Stream};
 use crate::drivers::{fetch, ports, probe, runtime_dir};
 use crate::model::keeper::{ExitStatus, Role, RunAs, SpawnSpec, StopOrder};
 use crate::model::{Check, CommandLine, Failure, FailureKind, Launch, OnChange, ServiceId, ServiceSpec, TaskSpec};
@@ -398,10 +398,14 @@ impl Engine {
             .as_ref()
             .and_then(|on| self.live.get(on).and_then(|live| live.spec.clone()))
             .ok_or_else(|| Failure::new(FailureKind::Task, "the server that it works on is not running"))?;
-        let (id, inner) = (spec.id.clone(), self.inner.clone());
+        let (id, inner, log) = (spec.id.clone(), self.inner.clone(), self.pump.sink(&spec.id, &spec.log));
         let name = id.clone();
         let handle = tokio::spawn(async move {
-            let result = recipes::work(&work, &on).await;
+            let say = |text: String| {
+                log.write(Stream::Stderr, format!("{text}\n").as_bytes());
+                let _ended = inner.send(Inner::Said(name.clone(), text));
+            };
+            let result = recipes::work(&work, &on, &say).await;
             let _ended = inner.send(Inner::Work(name, generation, result));
         });
         if let Some(live) = self.live.get_mut(&id) {

@@ -3,7 +3,7 @@
 //! A recipe is data (`data/*.toml`, see `model::RecipeData`); `generic` turns it into words, variables and files. Code
 //! stands beside it only where data is not enough: `redis` writes its configuration with the settings of `set`,
 //! `postgres` and `mariadb` make a cluster and its first database in a stage, `neo4j` builds the line of Java. `sql`,
-//! `cypher`, `s3` and `rest` do the work of tasks against servers that run. Owns no policy: when anything here is called, and what a failure leads to, is the engine's business.
+//! `cypher`, `s3`, `rest` and `models` do the work of tasks against servers that run. Owns no policy: when anything here is called, and what a failure leads to, is the engine's business.
 
 mod adopt;
 mod bolt;
@@ -15,6 +15,7 @@ mod generic;
 mod identity;
 mod mariadb;
 mod migrate;
+mod models;
 mod neo4j;
 mod postgres;
 mod rabbitmq;
@@ -63,6 +64,9 @@ pub struct Context<'a> {
     /// Runs init steps in its name.
     pub runner: &'a Runner,
 }
+
+/// Hears how far a task's own work is.
+pub type Say<'a> = dyn Fn(String) + Send + Sync + 'a;
 
 /// What to exec.
 #[derive(Debug, Clone, PartialEq)]
@@ -160,17 +164,17 @@ pub async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failure> {
     }
 }
 
-/// A task's work against the running server `on`.
+/// A task's work against the running server `on`. What takes long says how far it is.
 ///
 /// # Errors
 /// `Task`, or `Credentials`.
-pub async fn work(work: &Work, on: &ServiceSpec) -> Result<(), Failure> {
+pub async fn work(work: &Work, on: &ServiceSpec, say: &Say<'_>) -> Result<(), Failure> {
     match work {
         Work::Sql { files, text } => sql::work(on, files, text.as_deref()).await,
         Work::Buckets { buckets } => s3::work(on, buckets).await,
         Work::Cypher { files } => cypher::work(on, files).await,
         Work::Collections { collections } => rest::collections(on, collections).await,
-        Work::Models { models } => rest::models(on, models).await,
+        Work::Models { models } => models::work(on, models, say).await,
         Work::Indexes { indexes } => rest::indexes(on, indexes).await,
     }
 }
