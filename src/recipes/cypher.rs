@@ -55,6 +55,37 @@ pub async fn ask(on: &ServiceSpec, text: &str) -> Result<Vec<Rows>, Failure> {
     Ok(all)
 }
 
+/// Gives a running server the password of `new`.
+///
+/// # Errors
+/// `Credentials` when the old one is not taken, `Task` when the new one is not.
+pub(super) async fn renew(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Failure> {
+    let target = Target { database: Some("system".to_owned()), ..target(old)? };
+    let password = new.attributes.get("password").cloned().unwrap_or_default();
+    let mut session = Session::open(&target).await.map_err(|error| failure(&target, "login", &error))?;
+    // As values, so that the password stands in no text that a server may log.
+    let values = [("old", target.password.clone()), ("new", password)];
+    let values = values.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    let altered = session.run_with("ALTER CURRENT USER SET PASSWORD FROM $old TO $new", values).await;
+    session.close().await;
+    altered.map(drop).map_err(|error| failure(&target, "the new password", &error))
+}
+
+/// The same for a server that may have it already, and that is still starting up.
+///
+/// # Errors
+/// As [`renew`].
+pub(super) async fn bring_to(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Failure> {
+    match patient(&target(new)?).await {
+        Ok(session) => {
+            session.close().await;
+            Ok(())
+        }
+        Err(refused) if refused.kind == FailureKind::Credentials => renew(old, new).await,
+        Err(failure) => Err(failure),
+    }
+}
+
 fn target(on: &ServiceSpec) -> Result<Target, Failure> {
     let attribute = |name: &str| on.attributes.get(name).cloned().filter(|value| !value.is_empty());
     Ok(Target {
