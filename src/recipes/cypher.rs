@@ -9,6 +9,8 @@ use crate::model::{Failure, FailureKind, ServiceSpec};
 
 /// A task's first statement is repeated this long while the server starts up.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// A private server has its machine's whole load to start under, and nobody else who waits for it.
+const PRIVATE: Duration = Duration::from_secs(280);
 
 /// Runs a task's files, each statement in a transaction of its own.
 ///
@@ -26,7 +28,7 @@ pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf]) -> Result<(), Fail
             Failure::new(FailureKind::Task, format!("{label}:{line}: {why}"))
                 .help("a file holds Cypher statements, each ended by ;")
         })?;
-        let mut session = patient(&target).await?;
+        let mut session = patient(&target, PATIENCE).await?;
         for Statement { text, line } in statements {
             run_patiently(&mut session, &target, text)
                 .await
@@ -76,7 +78,7 @@ pub(super) async fn renew(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Fa
 /// # Errors
 /// As [`renew`].
 pub(super) async fn bring_to(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Failure> {
-    match patient(&target(new)?).await {
+    match patient(&target(new)?, PRIVATE).await {
         Ok(session) => {
             session.close().await;
             Ok(())
@@ -98,12 +100,12 @@ fn target(on: &ServiceSpec) -> Result<Target, Failure> {
 }
 
 /// Logs in, waiting for a server that is still starting up.
-async fn patient(target: &Target) -> Result<Session, Failure> {
+async fn patient(target: &Target, patience: Duration) -> Result<Session, Failure> {
     let began = tokio::time::Instant::now();
     loop {
         match Session::open(target).await {
             Ok(session) => return Ok(session),
-            Err(error) if error.is_passing() && began.elapsed() < PATIENCE => {}
+            Err(error) if error.is_passing() && began.elapsed() < patience => {}
             Err(error) => return Err(failure(target, "login", &error)),
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
