@@ -35,6 +35,7 @@ impl Engine {
             Action::Cancel(id, generation) => self.cancel(id, generation),
             Action::Spawn(id, generation) => self.spawn(now, id, generation),
             Action::StartProbes(id, generation) => self.start_probes(&id, generation),
+            Action::Redefine(id, generation) => self.redefine(&id, generation),
             Action::StopProbes(id, _) => self.stop_probes(&id),
             Action::StopTree(id, generation) => self.stop_tree(now, &id, generation),
             Action::SignalTree(id, _, signal) => {
@@ -519,6 +520,15 @@ impl Engine {
         {
             *slot = None;
         }
+    }
+
+    /// What runs is described by another definition from now on. Whoever was probing it had the old login.
+    fn redefine(&mut self, id: &ServiceId, generation: Generation) {
+        let Some(spec) = self.core.spec(id).cloned() else { return };
+        let Some(live) = self.live.get_mut(id).filter(|live| live.generation == generation) else { return };
+        live.spec = Some(spec);
+        self.stop_probes(id);
+        self.start_probes(id, generation);
     }
 
     fn stop_tree(&mut self, now: Tick, id: &ServiceId, generation: Generation) {

@@ -32,13 +32,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::drivers::fetch::Located;
-use crate::drivers::init::Sentinel;
-use crate::drivers::probe;
+use crate::drivers::init::{self, Due, Sentinel};
 use crate::drivers::process::Runner;
+use crate::drivers::{probe, secrets};
 use crate::model::keeper::RunAs;
 use crate::model::ready::Endpoint;
 use crate::model::service::Server;
-use crate::model::{Failure, FailureKind, Places, RecipeUse, ServiceSpec, VolumeSpec, Work};
+use crate::model::{Failure, FailureKind, Launch, Places, RecipeUse, ServiceSpec, VolumeSpec, Work};
 
 pub use adopt::adopt;
 pub use book::Book;
@@ -113,10 +113,53 @@ pub enum Booted {
     },
 }
 
-/// Whether a server's password can be changed on data that was made with another one.
+/// How a server whose data was made with a password comes to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// Whoever has its data may set one.
+    Anew,
+    /// It takes one only from who knows the old one.
+    FromOld,
+    /// Not by us.
+    Never,
+}
+
+/// How this recipe's server does, where it keeps its password in its data.
 #[must_use]
-pub fn can_renew_password(recipe: &str) -> bool {
-    recipe == "postgres"
+pub fn renewal(recipe: &str) -> Renewal {
+    match recipe {
+        "postgres" => Renewal::Anew,
+        "neo4j" => Renewal::FromOld,
+        _ => Renewal::Never,
+    }
+}
+
+/// The mark of a volume whose password is to be set to the one that this definition has. One that was resolved before the
+/// secret was renewed leaves the mark to the next.
+fn is_due(volume: &VolumeSpec, password: Option<&str>) -> Result<Option<Due>, Failure> {
+    let Some(due) = init::due(&volume.path) else { return Ok(None) };
+    let (Some(folder), Some(name)) = (due.secret.parent(), due.secret.file_name().and_then(|name| name.to_str())) else {
+        return Ok(None);
+    };
+    let secret = secrets::read(folder, name)?;
+    let fits = password.zip(secret).is_some_and(|(password, secret)| password.contains(&secret));
+    Ok(fits.then_some(due))
+}
+
+/// Gives the running server `old` the password of `new`, which differs from it in nothing else. `false`: this server takes
+/// a password at its start only.
+///
+/// # Errors
+/// When it does not take it; it has the old one then.
+pub async fn renew(old: &ServiceSpec, new: &ServiceSpec, places: &Places, volume: Option<&VolumeSpec>) -> Result<bool, Failure> {
+    let Launch::Recipe(recipe) = &new.launch else { return Ok(false) };
+    match recipe.recipe.name.as_str() {
+        "postgres" => postgres::renew(old, new, places, volume).await?,
+        "redis" | "valkey" => redis::renew(old, new, places, volume).await?,
+        "neo4j" => cypher::renew(old, new).await?,
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// The engine's own folder in a volume: the sentinel lies beside it, as some engines demand an empty folder and others

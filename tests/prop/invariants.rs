@@ -359,7 +359,10 @@ fn each_generation_does_each_thing_once(record: &Record) -> Result<(), String> {
 fn every_start_is_settled_exactly_once(record: &Record) -> Result<(), String> {
     let (mut asked, mut settled, mut finished) = (0, 0, false);
     for moment in &record.moments {
-        let start = matches!(&moment.event, Event::Command(Command::Up { .. } | Command::Start { .. } | Command::Restart { .. }));
+        let start = matches!(
+            &moment.event,
+            Event::Command(Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::Renew { .. })
+        );
         if start && !finished {
             asked += 1;
         }

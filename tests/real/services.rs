@@ -233,6 +233,127 @@ fn neo4j_has_its_graph_once() {
     down(&project);
 }
 
+/// The one of the trap, and one with everything at once.
+const PASSWORDS: [&str; 2] = ["#ThawZin2k77!", " it's a \"q\" $HOME ${x} $$ 50% a@b:c/d\\e `id` ä€😀 \\"];
+
+/// Lays a password into a project, and gives the key of the procfile that takes it from there.
+fn lay(project: &Project, layer: &str, password: &str) -> String {
+    let key = match layer {
+        "literal" => password.replace('$', "$$"),
+        "env file" => {
+            let text = password.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$");
+            project.write(".env", &format!("PASSWORD=\"{text}\"\n"));
+            "${PASSWORD}".to_owned()
+        }
+        _ => {
+            use std::os::unix::fs::PermissionsExt as _;
+            project.write("secrets/infra/x", password);
+            for (path, mode) in [("secrets/infra", 0o700), ("secrets/infra/x", 0o600)] {
+                std::fs::set_permissions(project.path(path), std::fs::Permissions::from_mode(mode)).expect("our own file");
+            }
+            "${secret.x}".to_owned()
+        }
+    };
+    toml::Value::String(key).to_string()
+}
+
+/// The status of a request with a login, by a client that is not ours. Its options come by stdin.
+fn curl(url: &str, user: &str, password: &str, more: &str) -> String {
+    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    let options = format!(
+        "url = \"{url}\"\nuser = \"{user}:{}\"\nsilent\noutput = \"/dev/null\"\nwrite-out = \"%{{http_code}}\"\n{more}\n",
+        quoted(password)
+    );
+    let mut client = Command::new("curl")
+        .args(["-q", "-K", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("curl runs");
+    client.stdin.take().expect("a pipe").write_all(options.as_bytes()).expect("it reads");
+    String::from_utf8(client.wait_with_output().expect("it ends").stdout).expect("a number")
+}
+
+/// A signed list of a bucket.
+const SIGNED: &str = "aws-sigv4 = \"aws:amz:us-east-1:s3\"\nheader = \"x-amz-content-sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"";
+
+/// The project's head for every layer: the env file, the secret, and one who reads the password.
+const HEAD: &str = "[project]\nenv_file = [\".env\"]\n[secrets]\ngenerate = [\"x\"]\n[services.reader]\n\
+     run = \"sh -c 'echo start >> starts; printf %s \\\"$PASSWORD\\\" > got; exec {svc:reader}'\"\ndepends_on = [\"x\"]\nenv = { PASSWORD = \"${x.password}\" }\n";
+
+#[test]
+fn s3_takes_any_password_through_every_layer_and_a_new_one_with_a_restart() {
+    for (layer, password) in
+        ["literal", "env file", "secret file"].into_iter().flat_map(|layer| PASSWORDS.map(|password| (layer, password)))
+    {
+        let Some(project) = project("versitygw", false) else { return };
+        let key = lay(&project, layer, password);
+        project.rewrite(&format!(
+            "{HEAD}[services.x]\nuse = \"versitygw\"\nport = \"auto\"\npassword = {key}\n\
+             [tasks.buckets]\ndepends_on = [\"x\"]\nbuckets = [\"private\"]\n"
+        ));
+        up(&project);
+        let lists =
+            |password: &str| curl(&format!("http://127.0.0.1:{}/private/", port(&project, "main")), "devrun", password, SIGNED);
+        assert_eq!((lists(password), lists("wrong")), ("200".to_owned(), "403".to_owned()), "{layer}: {password:?}");
+        eventually("the reader", PATIENCE, || (project.read("got") == password).then_some(()));
+        for process in project.leftovers() {
+            assert!(!process.command.contains(password), "{process:?}");
+        }
+        if layer == "secret file" {
+            let pid = project.service("x")["pid"].clone();
+            let rotated = project.start(&["secret", "rotate", "x"]).outcome_within(UP).code(0);
+            rotated.says("x takes a password only when it starts").says("restarting reader, x");
+            let new = project.read("secrets/infra/x");
+            assert_ne!(project.service("x")["pid"], pid);
+            assert_eq!((lists(&new), lists(password)), ("200".to_owned(), "403".to_owned()));
+            eventually("the reader has the new one", PATIENCE, || (project.read("got") == new).then_some(()));
+            assert_eq!(project.read("starts").lines().count(), 2, "restarted once");
+        }
+        down(&project);
+    }
+}
+
+#[test]
+fn neo4j_takes_any_password_and_a_new_one_while_it_runs() {
+    for (layer, password) in [("env file", PASSWORDS[0]), ("secret file", PASSWORDS[1])] {
+        let Some(project) = project("neo4j", false) else { return };
+        let key = lay(&project, layer, password);
+        project.rewrite(&format!(
+            "{HEAD}[services.x]\nuse = \"neo4j\"\nport = \"auto\"\nports = {{ http = \"auto\" }}\npassword = {key}\n\
+             set = {{ heap = \"256m\", pagecache = \"32m\" }}\nready = {{ within = \"170s\" }}\n"
+        ));
+        up(&project);
+        let body = "header = \"Content-Type: application/json\"\ndata = \"{\\\"statements\\\":[]}\"";
+        let asks = |password: &str| {
+            let url = format!("http://127.0.0.1:{}/db/neo4j/tx/commit", port(&project, "http"));
+            curl(&url, "neo4j", password, body)
+        };
+        let console = || project.run(&["cypher", "RETURN 41 + 1 AS n", "--json"]).code(0).json();
+        assert_eq!((asks(password), asks("wrong-password")), ("200".to_owned(), "401".to_owned()), "{layer}: {password:?}");
+        assert_eq!(console(), serde_json::json!([{ "n": 42 }]));
+        eventually("the reader", PATIENCE, || (project.read("got") == password).then_some(()));
+        if layer == "secret file" {
+            let pid = project.service("x")["pid"].clone();
+            project.start(&["secret", "rotate", "x"]).outcome_within(UP).code(0).says("x has the new password, and runs on");
+            let new = project.read("secrets/infra/x");
+            assert_eq!(project.service("x")["pid"], pid, "it runs on");
+            assert_eq!((asks(&new), asks(password)), ("200".to_owned(), "401".to_owned()));
+            assert_eq!(console(), serde_json::json!([{ "n": 42 }]));
+            eventually("the reader has the new one", PATIENCE, || (project.read("got") == new).then_some(()));
+            assert_eq!(project.read("starts").lines().count(), 2, "restarted once");
+            // With the stack down, a private server sets it at the next start.
+            down(&project);
+            project.run(&["secret", "rotate", "x"]).code(0).says("at the next start");
+            project.start(&["up", "-d"]).outcome_within(2 * UP).code(0);
+            let newest = project.read("secrets/infra/x");
+            assert_eq!((asks(&newest), asks(&new)), ("200".to_owned(), "401".to_owned()));
+            assert!(!project.path(".devrun/data/x/.devrun-set-password").exists());
+        }
+        down(&project);
+    }
+}
+
 #[test]
 fn mariadb_is_made_once_with_its_init_files() {
     let Some(project) = project("mariadb", true) else { return };

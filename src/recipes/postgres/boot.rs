@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::super::generic::{commit, open};
-use super::super::{Booted, Context, FirstBoot, engine_dir, identity, migrate, tool};
+use super::super::{Booted, Context, FirstBoot, engine_dir, identity, is_due, migrate, tool};
 use super::cluster::{self, last_lines};
 use super::invoke::{ORDINARY, check_length, check_not_in_use, check_version, make_private, settings, volume, words};
 use super::scripts::{self, Script};
@@ -101,7 +101,7 @@ pub(in super::super) async fn first_boot(context: &Context<'_>) -> Result<FirstB
         Ok(stage) => stage,
         Err(sentinel) => {
             check_version(context, &engine_dir(volume, "postgres"), volume)?;
-            if is_due(volume, &wanted)? {
+            if is_due(volume, wanted.password.as_deref())?.is_some() {
                 set_password(context, &engine_dir(volume, "postgres"), &wanted).await?;
                 init::settle_due(&volume.path)?;
                 say(context, &format!("the password of {} is what the procfile says now", wanted.user));
@@ -301,20 +301,11 @@ fn say(context: &Context<'_>, text: &str) {
     }
 }
 
-/// Whether the password of this data is to be set, and to the one that this definition has: one that was resolved before
-/// the secret was renewed leaves the mark to the next.
-fn is_due(volume: &crate::model::VolumeSpec, wanted: &Wanted) -> Result<bool, Failure> {
-    let Some(file) = init::due(&volume.path) else { return Ok(false) };
-    let (Some(folder), Some(name)) = (file.parent(), file.file_name().and_then(|name| name.to_str())) else { return Ok(false) };
-    let secret = crate::drivers::secrets::read(folder, name)?;
-    Ok(wanted.password.as_ref().zip(secret).is_some_and(|(password, secret)| password.contains(&secret)))
-}
-
 /// Sets the user's password on data that is there, by a private server of its own: no port is open before it fits, and
 /// whoever lost the old password needs none. Killed half-way, it is done again at the next start.
 async fn set_password(context: &Context<'_>, data: &Path, wanted: &Wanted) -> Result<(), Failure> {
     let (server, socket, port) = private(context, data).await?;
-    let result = alter(wanted, &socket, port).await;
+    let result = alter(&wanted.user, wanted.password.as_deref(), None, &socket, port).await;
     close(server, result, &socket, data).await.map_err(|failure| {
         Failure::new(failure.kind, format!("the password of {} cannot be set: {}", wanted.user, failure.reason))
             .help("`user` must be a role of this data; devrun logs shows what the server said")
@@ -354,30 +345,38 @@ async fn private(context: &Context<'_>, data: &Path) -> Result<(Child, PathBuf, 
     }
 }
 
+/// Sets the password of `role` through a socket that trusts us, or takes the one that counted so far.
 #[cfg(feature = "postgres")]
-async fn alter(wanted: &Wanted, socket: &Path, port: u16) -> Result<(), Failure> {
+pub(super) async fn alter(
+    role: &str,
+    password: Option<&str>,
+    so_far: Option<&str>,
+    socket: &Path,
+    port: u16,
+) -> Result<(), Failure> {
     use super::super::sql::{Session, Target, quoted_name, quoted_text};
-    let secret = wanted.password.as_deref().map_or_else(|| "NULL".to_owned(), quoted_text);
+    let secret = password.map_or_else(|| "NULL".to_owned(), quoted_text);
     let mut last = None;
     // The user of the procfile where there is one such role, else the one that every cluster of ours has.
-    for user in [wanted.user.as_str(), "postgres"] {
+    for user in [role, "postgres"] {
         let host = socket.display().to_string();
-        let target = Target { host, port, user: user.to_owned(), password: None, database: "postgres".to_owned() };
+        let password = so_far.map(str::to_owned);
+        let target = Target { host, port, user: user.to_owned(), password, database: "postgres".to_owned() };
         match Session::open(&target, None).await {
             Ok(session) => {
                 session.run(IN_SILENCE).await?;
-                session.run(&format!("ALTER ROLE {} PASSWORD {secret}", quoted_name(&wanted.user))).await?;
+                let altered = session.run(&format!("ALTER ROLE {} PASSWORD {secret}", quoted_name(role))).await;
                 session.close().await;
-                return Ok(());
+                return altered;
             }
             Err(error) => last = Some(error.to_string()),
         }
     }
-    Err(Failure::new(FailureKind::Task, format!("cannot log in to the private server: {}", last.unwrap_or_default())))
+    Err(Failure::new(FailureKind::Task, format!("cannot log in through the private socket: {}", last.unwrap_or_default())))
 }
 
 #[cfg(not(feature = "postgres"))]
-async fn alter(_: &Wanted, _: &Path, _: u16) -> Result<(), Failure> {
+pub(super) async fn alter(_: &str, _: Option<&str>, _: Option<&str>, _: &Path, _: u16) -> Result<(), Failure> {
     Err(Failure::new(FailureKind::Config, "this devrun was built without the feature `postgres`"))
 }
 
