@@ -91,7 +91,8 @@ pub fn run(globals: &Globals, project: &Project, want: &SecretWant, dir: &Path, 
         let (Some(old), Some(new)) = (read.plan.services.get(id), plan.services.get(id)) else { continue };
         // The ports that it runs with, whatever the procfile says by now.
         let status = snapshot.iter().flat_map(|all| &all.services).find(|one| one.name == id.as_str());
-        let old = ServiceSpec { ports: status.map_or_else(|| old.ports.clone(), |one| one.ports.clone()), ..old.clone() };
+        let old =
+            ServiceSpec { ports: status.map_or_else(|| old.ports.clone(), |one| one.ports.clone()), ..ServiceSpec::clone(old) };
         // Where its process has the secret elsewhere too, nothing but a restart brings it there.
         if users[id].password && only_login_differs(&old, new) {
             let volume = new.data.as_ref().and_then(|name| plan.volumes.get(name));
