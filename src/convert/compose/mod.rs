@@ -5,6 +5,7 @@ pub(crate) mod health;
 mod images;
 mod keys;
 mod kind;
+mod left;
 mod load;
 mod names;
 mod ready;
