@@ -278,8 +278,17 @@ fn curl(url: &str, user: &str, password: &str, more: &str) -> String {
 const SIGNED: &str = "aws-sigv4 = \"aws:amz:us-east-1:s3\"\nheader = \"x-amz-content-sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"";
 
 /// The project's head for every layer: the env file, the secret, and one who reads the password.
-const HEAD: &str = "[project]\nenv_file = [\".env\"]\n[secrets]\ngenerate = [\"x\"]\n[services.reader]\n\
-     run = \"sh -c 'echo start >> starts; printf %s \\\"$PASSWORD\\\" > got; exec {svc:reader}'\"\ndepends_on = [\"x\"]\nenv = { PASSWORD = \"${x.password}\" }\n";
+const HEAD: &str = r#"
+[project]
+env_file = [".env"]
+[secrets]
+generate = ["x"]
+[services.reader]
+run = "echo start >> starts; printf '%s' \"$PASSWORD\" > got; exec {svc:reader}"
+shell = true
+depends_on = ["x"]
+env = { PASSWORD = "${x.password}" }
+"#;
 
 #[test]
 fn s3_takes_any_password_through_every_layer_and_a_new_one_with_a_restart() {
@@ -330,6 +339,9 @@ fn neo4j_takes_any_password_and_a_new_one_while_it_runs() {
             curl(&url, "neo4j", password, body)
         };
         let console = || project.run(&["cypher", "RETURN 41 + 1 AS n", "--json"]).code(0).json();
+        // The page's port opens after Bolt's.
+        let listens = |password: &str| eventually("its HTTP port", UP, || (asks(password) != "000").then_some(()));
+        listens(password);
         assert_eq!((asks(password), asks("wrong-password")), ("200".to_owned(), "401".to_owned()), "{layer}: {password:?}");
         assert_eq!(console(), serde_json::json!([{ "n": 42 }]));
         eventually("the reader", PATIENCE, || (project.read("got") == password).then_some(()));
@@ -347,6 +359,7 @@ fn neo4j_takes_any_password_and_a_new_one_while_it_runs() {
             project.run(&["secret", "rotate", "x"]).code(0).says("at the next start");
             project.start(&["up", "-d"]).outcome_within(2 * UP).code(0);
             let newest = project.read("secrets/infra/x");
+            listens(&newest);
             assert_eq!((asks(&newest), asks(&new)), ("200".to_owned(), "401".to_owned()));
             assert!(!project.path(".devrun/data/x/.devrun-set-password").exists());
         }

@@ -5,6 +5,7 @@ pub(crate) mod health;
 mod images;
 mod keys;
 mod kind;
+mod left;
 mod load;
 mod names;
 mod ready;
@@ -112,15 +113,15 @@ impl Importer<'_> {
             }));
         };
         let Some(map) = node.map() else {
-            return Err(fail(format!("{}: `services` is {} where a table is wanted", self.report.place(node.at), node.kind())));
+            return Err(fail(format!("{}: `services` is {} where a table is wanted", self.report.exactly(node.at), node.kind())));
         };
         if map.is_empty() {
-            return Err(fail(format!("{}: there is no service below `services:`", self.report.place(node.at))));
+            return Err(fail(format!("{}: there is no service below `services:`", self.report.exactly(node.at))));
         }
         if let Some((key, node)) = map.iter().find(|(_, node)| node.map().is_none()) {
             return Err(fail(format!(
                 "{}: service `{}` is {} where a table is wanted",
-                self.report.place(key.at),
+                self.report.exactly(key.at),
                 key.name,
                 node.kind()
             )));
