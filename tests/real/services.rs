@@ -264,8 +264,9 @@ fn neo4j_has_its_graph_once() {
     project.rewrite(&format!("{services}[tasks.graph]\ndepends_on = [\"x\"]\ncypher = \"init.cypher\"\nonce = \"x/.graph\"\n"));
     for _ in 0..2 {
         up(&project);
-        let names =
-            project.run(&["cypher", "MATCH (p:Person) RETURN p.name AS name, size([(p)--() | 1]) AS n ORDER BY name", "--json"]);
+        let query = "MATCH (p:Person) RETURN p.name AS name, size([(p)--() | 1]) AS n ORDER BY name";
+        // The first question to a server that has just come up takes its time.
+        let names = project.start(&["cypher", query, "--json"]).outcome_within(UP);
         assert_eq!(names.code(0).json(), serde_json::json!([{ "name": "Ann; and", "n": 1 }, { "name": "Bob", "n": 1 }]));
         let setting = "SHOW SETTINGS YIELD name, value WHERE name = 'db.transaction.timeout' RETURN value";
         project.run(&["cypher", setting]).code(0).says("1m10s");
@@ -460,8 +461,8 @@ fn postgres_is_migrated_once_each_and_asked_without_a_client() {
     for flags in [&["--table", "t"][..], &["--schema", "public", "--migrations"]] {
         project.run(&[&["wait", "x", "--timeout", "20s"], flags].concat()).code(0);
     }
-    project.run(&["wait", "x", "--timeout", "1s", "--table", "nope"]).code(3).says("\"nope\" does not exist");
-    project.run(&["wait", "x", "--timeout", "1s", "--schema", "nope"]).code(3).says("schema \"nope\" does not exist");
+    project.run(&["wait", "x", "--timeout", "5s", "--table", "nope"]).code(3).says("\"nope\" does not exist");
+    project.run(&["wait", "x", "--timeout", "5s", "--schema", "nope"]).code(3).says("schema \"nope\" does not exist");
     project.run(&["sql", "SELECT nope"]).code(4).says("column \"nope\" does not exist");
     down(&project);
     // At the next start, before the port opens; a broken one is applied in no part.
