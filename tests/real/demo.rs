@@ -185,7 +185,7 @@ fn the_full_profile_comes_up_with_buckets_graph_and_model_made_once() {
         }
         if round == 0 {
             // A second `up` beside it has nothing to do.
-            up().says_not("running");
+            up().says_not("initialising");
         } else {
             project.start(&with_files(&["down"])).outcome_within(Duration::from_secs(120)).code(0);
             project.nothing_left();
