@@ -202,6 +202,15 @@ async fn what_does_not_run_here_gives_way() {
 }
 
 #[tokio::test]
+async fn a_number_in_a_servers_own_path_is_not_its_version() {
+    let place = Place::new();
+    let says_its_path = gz(&tar(&[program("bin/9.9.9/made-upd", b"#!/bin/sh\necho \"$0 dev\"\n")]));
+    let server = Server::new(&[("/x.tgz", Answer::Body(says_its_path))]);
+    let located = locate(&from_url(&server.url("/x.tgz")), &place.options).await.unwrap();
+    assert_eq!(located.version, "1.2.3");
+}
+
+#[tokio::test]
 async fn a_raw_binary_and_a_wheel_are_sources_too() {
     for (name, bytes) in [
         ("made-upd", SERVER.as_bytes().to_vec()),
