@@ -154,7 +154,7 @@ pub fn throw_away(plan: Arc<Plan>, places: &Places) -> Arc<Plan> {
         volume.class = VolumeClass::Scratch;
     }
     for spec in plan.services.values_mut() {
-        if let Launch::Recipe(used) = &mut spec.launch
+        if let Launch::Recipe(used) = &mut Arc::make_mut(spec).launch
             && used.recipe.name == "postgres"
         {
             for name in ["fsync", "synchronous_commit", "full_page_writes"] {
