@@ -1,6 +1,7 @@
 //! The work whose instructions `scripts/instructions` counts: `core N` takes a chain of N probed services up and down again
-//! through the pure core; `pump N` takes N pieces of 64 KiB of log lines into a file. The same words do the same work, so the
-//! count does not depend on how busy the machine is. `core 0` and `pump 0` are what everything around it costs.
+//! through the pure core, `flat N` as many that wait for nobody; `pump N` takes N pieces of 64 KiB of log lines into a file.
+//! The same words do the same work, so the count does not depend on how busy the machine is. `core 0` and `pump 0` are what
+//! everything around it costs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,20 +21,21 @@ type Anything = Box<dyn std::error::Error>;
 fn main() -> Result<(), Anything> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["core", count] => core(count.parse()?),
+        // Two edges each, so that a step that looks at every edge of every service is seen.
+        ["core", count] => core(count.parse()?, &[1, 7]),
+        ["flat", count] => core(count.parse()?, &[]),
         ["pump", count] => pump(count.parse()?),
-        _ => Err("core N | pump N".into()),
+        _ => Err("core N | flat N | pump N".into()),
     }
 }
 
-fn core(count: usize) -> Result<(), Anything> {
+fn core(count: usize, edges: &[usize]) -> Result<(), Anything> {
     let mut services = BTreeMap::new();
     for number in 0..count {
         let name = ServiceName::new(format!("s{number:04}"))?;
         let mut spec = ServiceSpec::bare(name, "/".into(), vec!["true".to_owned()]);
         spec.ready = Some(ReadySpec::new(vec![Check::Notify]));
-        // Two edges each, so that a step that looks at every edge of every service is seen.
-        for back in [1, 7].into_iter().filter(|back| *back <= number) {
+        for back in edges.iter().copied().filter(|back| *back <= number) {
             let on = ServiceId::single(&ServiceName::new(format!("s{:04}", number - back))?);
             spec.depends_on.push(Dependency { on, condition: Condition::Healthy, required: true, restart: false });
         }

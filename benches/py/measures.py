@@ -278,8 +278,9 @@ def settle(files):
 def idle(bench):
     """N idle services: CPU, context switches and memory of the supervisor's side. All rivals of one N at once, and beside the
     hundred a hundred with a TCP probe every 10 s."""
-    seconds = 30 if bench.full else 10
-    for n in (10, 100, 500) if bench.full else (100,):
+    for n in (10, 100, 500, 1000) if bench.full else (100,):
+        # The thousand are there for the growth of memory; half a minute of silence is asked of fewer.
+        seconds = 30 if bench.full and n <= 500 else 10
         runs = []
         for rival in bench.rivals:
             if rival.variant or n > rival.limit or (bench.quick and rival.name not in ("devrun", "ideal", "dinit", "process-compose", "hivemind")):

@@ -22,7 +22,7 @@ ROWS = (
        ("crash → restart", "ms", "crash after 1.2 s → successor in `main()`")]
     + [(f"logs {c}{what}", unit, f"logs, {c} lines{text}") for c in ("1 × 100 B", "10 × 100 B", "1 × 1 MB")
        for what, unit, text in (("", "MiB/s", ""), (": CPU s/GiB", "s", ": CPU s/GiB"), (": lost or torn", "lines", ": lost or torn"))]
-    + [(f"idle {n}: {what}", unit, f"idle with {n} services: {what}") for n in (10, 100, 500)
+    + [(f"idle {n}: {what}", unit, f"idle with {n} services: {what}") for n in (10, 100, 500, 1000)
        for what, unit in (("CPU ms/s", "ms/s"), ("switches", "in the whole window"), ("PSS MiB", "MiB"), ("anonymous MiB", "MiB"), ("RSS MiB", "MiB"))]
     + [("100 TCP probes every 10 s: CPU ms/s", "ms/s", "100 TCP probes every 10 s: CPU ms/s"),
        ("100 TCP probes every 10 s: switches/s", "/s", "100 TCP probes every 10 s: context switches a second"),
@@ -111,6 +111,10 @@ def bars(result):
     bar("P10", "CPU with 100 TCP probes every 10 s", middle(result, "100 TCP probes every 10 s: CPU ms/s"), 0.5, "ms/s")
     bar("P11", "PSS with 100 services", middle(result, "idle 100: PSS MiB"), 8, "MiB")
     bar("P11", "PSS with 500 services", middle(result, "idle 500: PSS MiB"), 20, "MiB")
+    for what, row in (("CPU of the start", "start CPU {}"), ("stop", "stop {}"), ("PSS", "idle {}: PSS MiB")):
+        few, many = middle(result, row.format(100)), middle(result, row.format(1000))
+        # Ten times as many; a little more than ten times is the logarithm of a sorted map.
+        bar("growth", f"{what}, 1000 services against 100", many / few if few and many else None, 12, "×")
     pipe = result["limits"].get("pipe_mib_s")
     mine = middle(result, "logs 1 × 100 B")
     bar("P12", "logs to files, share of the pipe's limit", mine / pipe if mine and pipe else None, 0.5, "×", least=True)
@@ -235,6 +239,8 @@ def svg(result):
             ideal = result["rows"].get("chain 7×1 fd: edge", {}).get("ideal")
             if ideal:
                 cells["ideal"] = ideal
+            alone = result["rows"].get("pair tcp", {})
+            cells.update({name: cell for name, cell in alone.items() if name not in cells})
         else:
             cells = result["rows"].get(row, {})
         values = sorted(((cell["median"], name) for name, cell in cells.items() if cell["median"] and cell["median"] > 0), reverse=more)
@@ -247,14 +253,14 @@ def svg(result):
         parts.append(f'<text x="{left}" y="{y}" class="title">{title} <tspan class="unit">({unit})</tspan></text>')
         low = 10 ** math.floor(math.log10(min(value for value, _ in values)))
         high = max(value for value, _ in values)
-        scale = (column - 200) / max(0.3, math.log10(high / low))
+        scale = (column - 240) / max(0.3, math.log10(high / low))
         at = y + 10
         for value, name in values:
             length = max(2, math.log10(value / low) * scale)
             kind = "ours" if name.startswith("devrun") else "ideal" if name == "ideal" else "rival"
-            parts.append(f'<text x="{left + 112}" y="{at + 12}" class="name {kind}t">{name}</text>'
-                         f'<rect x="{left + 118}" y="{at}" width="{length:.1f}" height="{bar}" class="{kind}"/>'
-                         f'<text x="{left + 122 + length:.1f}" y="{at + 12}" class="value">{number(value)}</text>')
+            parts.append(f'<text x="{left + 152}" y="{at + 12}" class="name {kind}t">{name}</text>'
+                         f'<rect x="{left + 158}" y="{at}" width="{length:.1f}" height="{bar}" class="{kind}"/>'
+                         f'<text x="{left + 162 + length:.1f}" y="{at + 12}" class="value">{number(value)}</text>')
             at += bar + gap
         row_height = max(row_height, at - y + 30)
     height = y + row_height

@@ -436,7 +436,16 @@ fn work(work: Option<&Work>, put: &mut impl FnMut(&str, Value)) {
             put("buckets", Value::Array(tables.collect()));
         }
         Some(Work::Collections { collections }) => put("collections", list(collections.iter().map(|(name, _)| name))),
-        Some(Work::Models { models }) => put("models", list(models)),
+        Some(Work::Models { models }) => {
+            let one = |(name, from): &(String, Option<std::path::PathBuf>)| match from {
+                None => Value::String(name.clone()),
+                Some(from) => Value::Table(Table::from_iter([
+                    ("name".to_owned(), Value::String(name.clone())),
+                    ("from".to_owned(), Value::String(from.display().to_string())),
+                ])),
+            };
+            put("models", Value::Array(models.iter().map(one).collect()));
+        }
         Some(Work::Indexes { indexes }) => put("indexes", list(indexes.iter().map(|(uid, _)| uid))),
     }
 }

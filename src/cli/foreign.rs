@@ -64,7 +64,10 @@ pub fn leading(globals: &Globals, project: &Project, warn: bool) -> Result<(usiz
     let name = first.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if warn {
         say(format!("{name}: {}; `devrun import {name}` writes a procfile.toml and the whole list", converted.report.summary()));
-        let left = converted.report.render(&[Outcome::NotMapped]);
+        // What each image became, and what wants a look; the rest is in the list.
+        let mut shown = converted.report.clone();
+        shown.lines.retain(|line| line.outcome == Outcome::NotMapped || line.what.ends_with(".image"));
+        let left = shown.render(&[Outcome::Mapped, Outcome::NotMapped]);
         if !left.is_empty() {
             left.lines().for_each(|line| say(safe(line)));
         }

@@ -141,6 +141,7 @@ fn name_of(place: Place) -> &'static str {
         Place::Route => "route",
         Place::Bucket => "bucket",
         Place::Index => "index",
+        Place::Model => "model",
         Place::Source => "source",
     }
 }
@@ -276,6 +277,7 @@ fn title(place: Place) -> String {
         Place::Route => "A route".to_owned(),
         Place::Bucket => "A bucket".to_owned(),
         Place::Index => "A collection or index".to_owned(),
+        Place::Model => "A model".to_owned(),
         Place::Backoff | Place::Stop | Place::Limits | Place::Reserve | Place::Log => format!("`{}`", name_of(place)),
     }
 }

@@ -1,18 +1,22 @@
 //! `devrun secret rotate`: a new value, in the servers' data, and in everybody who reads it.
 //!
 //! The new value counts from one rename on. Before it, every volume that was made with the secret is marked; a marked
-//! server gets the password of its definition at its next start, before its port is open (`recipes::postgres`). So a kill
-//! leaves the old value in force everywhere, or the new one as soon as the stack is started again. A stack that is up is
-//! restarted where the secret is read, servers first, as their readers wait for them.
+//! server gets the password of its definition at its next start, before its port is open (`recipes::postgres`). After it,
+//! servers that run are given the new password while they run, and whoever reads the secret is restarted. So a kill leaves
+//! the old value in force everywhere, or the new one as soon as `up` is said again: `up` restarts what was defined with the
+//! old one, and the mark does the rest. A server that cannot be altered while it runs is restarted.
+//!
+//! One that takes a new password only from who knows the old one (neo4j) finds that in the mark.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::config::SecretWant;
+use crate::core::only_login_differs;
 use crate::drivers::{init, secrets};
 use crate::exit;
 use crate::model::{Command, Failure, FailureKind, Launch, Places, Plan, ServiceId, ServiceSpec, State, VolumeSpec};
-use crate::recipes;
+use crate::recipes::{self, Renewal};
 use crate::ui::term::{Term, say};
 
 use super::args::Globals;
@@ -37,41 +41,82 @@ pub fn run(globals: &Globals, project: &Project, want: &SecretWant, dir: &Path, 
     let named: Vec<String> = snapshot.iter().flat_map(|all| all.services.iter().map(|one| one.service.clone())).collect();
     let read = load::read(globals, project, &Wanted { named: named.clone(), ..Wanted::look() })?;
     let users = users(&read, &want.name)?;
+    let file = dir.join(&want.name);
+    // One that is lost or open to others is about to be replaced.
+    let so_far = secrets::read(dir, &want.name).ok().flatten();
     let mut volumes = Vec::new();
     for id in users.iter().filter(|(_, user)| user.password).map(|(id, _)| id) {
         let Some((recipe, volume)) = kept(&read.plan, id) else { continue };
         for path in copies(&project.places, &project.instance, volume) {
-            let Some(sentinel) = init::sentinel(&path, recipe) else { continue };
-            if !sentinel.secrets.iter().any(|name| name == "password") {
+            let made_with_it = |sentinel: init::Sentinel| sentinel.secrets.iter().any(|name| name == "password");
+            if !init::sentinel(&path, recipe).is_some_and(made_with_it) {
                 continue;
             }
-            if !recipes::can_renew_password(recipe) {
-                return Err(Failure::new(
-                    FailureKind::Config,
-                    format!("{id}: {recipe} keeps its password in its data, and cannot be given another one yet"),
-                )
-                .help(format!("change it in the server, then write it to {}", dir.join(&want.name).display())));
-            }
-            volumes.push(path);
+            let (why, help) = match (recipes::renewal(recipe), &so_far) {
+                (Renewal::Anew, _) => {
+                    volumes.push((path, None));
+                    continue;
+                }
+                (Renewal::FromOld, Some(so_far)) => {
+                    volumes.push((path, Some(so_far.as_str())));
+                    continue;
+                }
+                (Renewal::FromOld, None) => (
+                    format!("{recipe} is given another password only by who knows the old one, and that is gone"),
+                    format!("put {} back, or start over without the data: devrun clean --only {}", file.display(), volume.name),
+                ),
+                (Renewal::Never, _) => (
+                    format!("{recipe} keeps its password in its data, and cannot be given another one yet"),
+                    format!("change it in the server, then write it to {}", file.display()),
+                ),
+            };
+            return Err(Failure::new(FailureKind::Config, format!("{id}: {why}")).help(help));
         }
     }
-    let file = dir.join(&want.name);
-    secrets::renew(dir, &want.name, want.length, || volumes.iter().try_for_each(|volume| init::mark_due(volume, &file)))?;
+    secrets::renew(dir, &want.name, want.length, || {
+        volumes.iter().try_for_each(|(volume, so_far)| init::mark_due(volume, &file, *so_far))
+    })?;
     say(format!("{} has a new value", want.name));
     for (id, _) in users.iter().filter(|(_, user)| user.external) {
         say(format!("{id} is somebody else's server: set the new password there"));
     }
-    let targets: Vec<ServiceId> = users.keys().filter(|id| live.contains(id.as_str())).cloned().collect();
-    if targets.is_empty() {
+    let readers: Vec<&ServiceId> = users.keys().filter(|id| live.contains(id.as_str())).collect();
+    if readers.is_empty() {
         say(if users.is_empty() { "no service reads it" } else { "it takes effect at the next start of who reads it" });
         return Ok(exit::DONE);
     }
-    let names: Vec<&str> = targets.iter().map(ServiceId::as_str).collect();
-    say(format!("restarting {}", names.join(", ")));
     let plan = load::plan(globals, project, &Wanted { purpose: Purpose::Start, named, warn: true, ..Wanted::look() })?;
+    let (mut given, mut targets) = (Vec::new(), Vec::new());
+    for id in readers {
+        let (Some(old), Some(new)) = (read.plan.services.get(id), plan.services.get(id)) else { continue };
+        // The ports that it runs with, whatever the procfile says by now.
+        let status = snapshot.iter().flat_map(|all| &all.services).find(|one| one.name == id.as_str());
+        let old =
+            ServiceSpec { ports: status.map_or_else(|| old.ports.clone(), |one| one.ports.clone()), ..ServiceSpec::clone(old) };
+        // Where its process has the secret elsewhere too, nothing but a restart brings it there.
+        if users[id].password && only_login_differs(&old, new) {
+            let volume = new.data.as_ref().and_then(|name| plan.volumes.get(name));
+            match runtime.block_on(recipes::renew(&old, new, &project.places, volume)) {
+                Ok(true) => {
+                    // What the mark asks for is done.
+                    volume.map_or(Ok(()), |volume| init::settle_due(&volume.path))?;
+                    say(format!("{id} has the new password, and runs on"));
+                    given.push(id.clone());
+                    continue;
+                }
+                Ok(false) => say(format!("{id} takes a password only when it starts")),
+                Err(failure) => say(format!("{id} cannot be given it while it runs: {}", failure.reason)),
+            }
+        }
+        targets.push(id.clone());
+    }
+    if !targets.is_empty() {
+        let names: Vec<&str> = targets.iter().map(ServiceId::as_str).collect();
+        say(format!("restarting {}", names.join(", ")));
+    }
     runtime.block_on(async {
         let (session, status) = verbs::session(project).await?;
-        verbs::settle(session, &status, Command::Restart { plan: Some(plan), targets, with_dependents: false }, term).await
+        verbs::settle(session, &status, Command::Renew { plan, given, targets }, term).await
     })
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::engine::Ended;
 use crate::engine::feed::Outcome;
 use crate::exit;
-use crate::model::{Command, Failure, FailureKind, Places, Plan, ServiceId, UpOptions, VolumeClass};
+use crate::model::{Command, Failure, FailureKind, Launch, Places, Plan, ServiceId, UpOptions, VolumeClass};
 use crate::ui::progress::ProgressView;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, say};
@@ -137,6 +137,7 @@ impl Stood {
 }
 
 /// Moves everything that a run keeps into a folder that is thrown away. Sources are used in place: they are never written.
+/// None of it has to outlive a loss of power, so nobody waits for a disk.
 #[must_use]
 pub fn throw_away(plan: Arc<Plan>, places: &Places) -> Arc<Plan> {
     let mut plan = Arc::unwrap_or_clone(plan);
@@ -150,6 +151,16 @@ pub fn throw_away(plan: Arc<Plan>, places: &Places) -> Arc<Plan> {
         }
         volume.path = path;
         volume.placed = false;
+        volume.class = VolumeClass::Scratch;
+    }
+    for spec in plan.services.values_mut() {
+        if let Launch::Recipe(used) = &mut Arc::make_mut(spec).launch
+            && used.recipe.name == "postgres"
+        {
+            for name in ["fsync", "synchronous_commit", "full_page_writes"] {
+                used.settings.entry(name.to_owned()).or_insert_with(|| "off".to_owned());
+            }
+        }
     }
     Arc::new(plan)
 }

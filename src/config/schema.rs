@@ -44,6 +44,8 @@ pub enum Place {
     Bucket,
     /// One collection's or index's table.
     Index,
+    /// One model's table.
+    Model,
     /// `[sources.X]`.
     Source,
 }
@@ -276,7 +278,7 @@ pub const KEYS: &[Key] = &[
     key(TASK, "cypher", TEXTS, "", "Cypher files"),
     key(TASK, "buckets", List(&Either(&[Text, Table(P::Bucket)])), "", "S3 buckets"),
     key(TASK, "collections", List(&Either(&[Text, Table(P::Index)])), "", "Qdrant collections"),
-    key(TASK, "models", TEXTS, "", "Ollama models"),
+    key(TASK, "models", List(&Either(&[Text, Table(P::Model)])), "", "Ollama models"),
     key(TASK, "indexes", List(&Either(&[Text, Table(P::Index)])), "", "Meilisearch indexes"),
     key(TASK, "on", Text, "the one of that kind in depends_on", "which server"),
     key(TASK, "once", Text, "runs at every start", "the sentinel: VOLUME/.NAME"),
@@ -288,6 +290,8 @@ pub const KEYS: &[Key] = &[
     key(&[P::Index], "name", Text, "", "its name"),
     key(&[P::Index], "primary_key", Text, "", "the documents' key"),
     key(&[P::Index], "body", Any, "", "the request's body"),
+    key(&[P::Model], "name", Text, "", "its name"),
+    key(&[P::Model], "from", Text, "it is pulled", "a GGUF file that it is made from"),
     // [sources.X]
     key(&[P::Source], "version", Text, "", "for templates and the lock"),
     key(&[P::Source], "url", Text, "", "a download, with {version}, {os} and {arch}"),

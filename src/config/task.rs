@@ -22,6 +22,7 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service) -> Resolved<Task
     let work = work?;
     let inputs = match &work {
         Some(Work::Sql { files, .. } | Work::Cypher { files }) => files.clone(),
+        Some(Work::Models { models }) => models.iter().filter_map(|(_, from)| from.clone()).collect(),
         _ => Vec::new(),
     };
     let once = once?.and_then(|text| {
@@ -136,8 +137,13 @@ fn work(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<Option<W
         }
         return Ok(Some(Work::Collections { collections }));
     }
-    if keys.node("models").is_some() {
-        return Ok(Some(Work::Models { models: keys.texts("models")? }));
+    if let Some(node) = keys.node("models") {
+        let mut models = Vec::new();
+        for element in node.elements() {
+            let (name, inner) = named(resolver, keys, element, "model")?;
+            models.push((name, inner.map(|inner| inner.path("from")).transpose()?.flatten()));
+        }
+        return Ok(Some(Work::Models { models }));
     }
     if let Some(node) = keys.node("indexes") {
         let mut indexes = Vec::new();

@@ -145,6 +145,12 @@ impl Section {
         let at = self.keys.iter().position(|(key, _)| key == name)?;
         Some(self.keys.remove(at).1)
     }
+    /// Alone, for a comment.
+    pub fn text(&self, header: &str) -> String {
+        let mut out = String::new();
+        self.write(header, &mut out);
+        out
+    }
     fn write(&self, header: &str, out: &mut String) {
         out.push('\n');
         for line in &self.above {

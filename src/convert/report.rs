@@ -2,13 +2,22 @@
 
 use std::fmt::Write as _;
 
-/// A place: which of the files that were read, and the line.
+/// A place: which of the files that were read, the line and the column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct At {
     /// Index into [`Report::files`].
     pub file: u32,
     /// From 1.
     pub line: u32,
+    /// From 1.
+    pub column: u32,
+}
+
+impl At {
+    /// What a line of the report says of it.
+    fn line_of(self) -> (u32, u32) {
+        (self.file, self.line)
+    }
 }
 
 /// What became of a key.
@@ -59,7 +68,8 @@ pub struct Report {
 impl Report {
     pub(crate) fn add(&mut self, outcome: Outcome, at: At, what: impl Into<String>, text: impl Into<String>) {
         let line = Line { at, outcome, what: what.into(), text: text.into() };
-        if !self.lines.contains(&line) {
+        let same = |known: &Line| Line { at: line.at, ..known.clone() } == line && known.at.line_of() == line.at.line_of();
+        if !self.lines.iter().any(same) {
             self.lines.push(line);
         }
     }
@@ -89,11 +99,16 @@ impl Report {
         let file = usize::try_from(at.file).ok().and_then(|file| self.files.get(file)).map_or("?", String::as_str);
         format!("{file}:{}", at.line)
     }
+    /// `compose.yml:12:5`, for errors.
+    #[must_use]
+    pub fn exactly(&self, at: At) -> String {
+        format!("{}:{}", self.place(at), at.column.max(1))
+    }
     /// The lines of these outcomes, one each, in the order of the files.
     #[must_use]
     pub fn render(&self, outcomes: &[Outcome]) -> String {
         let mut lines: Vec<&Line> = self.lines.iter().filter(|line| outcomes.contains(&line.outcome)).collect();
-        lines.sort_by_key(|line| line.at);
+        lines.sort_by_key(|line| line.at.line_of());
         let mut out = String::new();
         for line in lines {
             let _infallible = writeln!(out, "{}: {}: {}: {}", self.place(line.at), line.outcome.word(), line.what, line.text);

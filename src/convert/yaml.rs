@@ -119,6 +119,7 @@ pub(crate) fn get<'a>(map: &'a Map, key: &str) -> Option<&'a Node> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BadYaml {
     pub line: u32,
+    pub column: u32,
     pub message: String,
 }
 
@@ -128,7 +129,8 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Parses one document.
 pub(crate) fn parse(text: &str, file: u32) -> Result<Node, BadYaml> {
     if text.len() > MAX_BYTES {
-        return Err(BadYaml { line: 1, message: format!("the file is larger than {} MiB", MAX_BYTES / 1024 / 1024) });
+        let message = format!("the file is larger than {} MiB", MAX_BYTES / 1024 / 1024);
+        return Err(BadYaml { line: 1, column: 1, message });
     }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -147,16 +149,22 @@ pub(crate) fn parse(text: &str, file: u32) -> Result<Node, BadYaml> {
         with_snippet: false,
     };
     match serde_saphyr::from_str_with_options::<Raw>(text, options) {
-        Ok(raw) => Ok(raw.node(file, 1)),
+        Ok(raw) => Ok(raw.node(At { file, line: 1, column: 1 })),
         Err(error) => {
-            let line = error.location().map_or(1, |location| u32::try_from(location.line()).unwrap_or(1)).max(1);
+            let place = error.location();
+            let line = place.map_or(1, |place| number(place.line())).max(1);
+            let column = place.map_or(1, |place| number(place.column())).max(1);
             let message = error.without_snippet().to_string();
             // The place is given by us in front of it.
             let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
             let message: String = message.chars().filter(|char| !char.is_control()).take(300).collect();
-            Err(BadYaml { line, message })
+            Err(BadYaml { line, column, message })
         }
     }
+}
+
+fn number(of: impl TryInto<u32>) -> u32 {
+    of.try_into().unwrap_or(0)
 }
 
 struct Raw(Spanned<Tagged<RawValue>>);
@@ -174,24 +182,24 @@ impl<'de> Deserialize<'de> for Raw {
 }
 
 impl Raw {
-    fn node(self, file: u32, parent: u32) -> Node {
-        let line = u32::try_from(self.0.defined.line()).unwrap_or(0);
-        let line = if line == 0 { parent } else { line };
+    fn node(self, parent: At) -> Node {
+        let line = number(self.0.defined.line());
+        let at = if line == 0 { parent } else { At { line, column: number(self.0.defined.column()), ..parent } };
         let Tagged(value, tag) = self.0.value;
         let merging = match tag.as_deref() {
             Some("!reset") => Merging::Reset,
             Some("!override") => Merging::Replace,
             _ => Merging::Usual,
         };
-        let at = At { file, line };
         let value = match value {
             RawValue::Scalar(value) => value,
-            RawValue::List(list) => Value::List(list.into_iter().map(|raw| raw.node(file, line)).collect()),
+            RawValue::List(list) => Value::List(list.into_iter().map(|raw| raw.node(at)).collect()),
             RawValue::Map(map) => Value::Map(
                 map.into_iter()
                     .map(|(key, raw)| {
-                        let place = u32::try_from(key.defined.line()).unwrap_or(line).max(1);
-                        (Key { name: key.value, at: At { file, line: place } }, raw.node(file, place))
+                        let (line, column) = (number(key.defined.line()).max(1), number(key.defined.column()));
+                        let at = At { line, column, ..at };
+                        (Key { name: key.value, at }, raw.node(at))
                     })
                     .collect(),
             ),

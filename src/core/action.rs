@@ -19,6 +19,8 @@ pub enum Action {
     Spawn(ServiceId, Generation),
     /// Begin probing (readiness and liveness) this generation.
     StartProbes(ServiceId, Generation),
+    /// The definition of this generation was replaced by one that it already runs by: look at it with that one's login.
+    Redefine(ServiceId, Generation),
     /// End probing.
     StopProbes(ServiceId, Generation),
     /// Run the stop command if there is one, then signal by the service's `stop`; the keeper goes on to what is left of
@@ -41,7 +43,7 @@ pub enum Action {
     Notify(Notice),
     /// Say something that is no change: a note on a pass, a changed sentinel, a crash while others wait.
     Say(ServiceId, String),
-    /// The start that was asked for is over, one way or the other. Once per `Up`, `Start` or `Restart`.
+    /// The start that was asked for is over, one way or the other. Once per `Up`, `Start`, `Restart` or `Renew`.
     Settled(StartOutcome),
     /// Everything is stopped and nothing will start: end with this code's failure, or well.
     Finish(StartOutcome),

@@ -107,6 +107,19 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
     parts.join(", ")
 }
 
+/// Whether two definitions differ in nothing but the login: in the password, and in how a probe logs in. A server that
+/// was given its new password while it ran is what the new one describes.
+#[must_use]
+pub fn only_login_differs(old: &ServiceSpec, new: &ServiceSpec) -> bool {
+    let mut old = old.clone();
+    if let Some(password) = new.attributes.get("password") {
+        old.attributes.insert("password".to_owned(), password.clone());
+    }
+    old.ready.clone_from(&new.ready);
+    old.alive.clone_from(&new.alive);
+    differences(&old, new).is_empty()
+}
+
 /// The environment without what only came along from a shell: a second `up` from another terminal changes nothing.
 fn own_env(spec: &ServiceSpec) -> BTreeMap<String, String> {
     spec.env.iter().filter(|(name, _)| !spec.inherited.contains(*name)).map(|(k, v)| (k.clone(), v.clone())).collect()
@@ -159,6 +172,19 @@ mod tests {
         let text = differences(&spec(), &new);
         assert_eq!(text, "run, port 8000 → 8001, port metrics none → 9100, env DB_PASSWORD LOG_LEVEL, stop");
         assert!(!text.contains("secret"));
+    }
+
+    #[test]
+    fn a_login_that_was_renewed_is_told_from_everything_else() {
+        let with = |password: &str, variable: &str| {
+            let mut spec = spec();
+            spec.attributes.insert("password".to_owned(), password.to_owned());
+            spec.env.insert("DB_PASSWORD".to_owned(), variable.to_owned());
+            spec
+        };
+        assert!(only_login_differs(&with("old", "x"), &with("new", "x")));
+        assert!(only_login_differs(&with("old", "x"), &with("old", "x")));
+        assert!(!only_login_differs(&with("old", "x"), &with("new", "y")), "the process has the old one in its environment");
     }
 
     #[test]

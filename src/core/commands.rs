@@ -27,7 +27,8 @@ struct Ask<'a> {
 
 impl Supervisor {
     pub(super) fn command(&mut self, command: Command, out: &mut Vec<Action>) {
-        let starts = matches!(command, Command::Up { .. } | Command::Start { .. } | Command::Restart { .. });
+        let starts =
+            matches!(command, Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::Renew { .. });
         if starts && self.mode != Mode::Up {
             self.refuse(&command, out);
             return;
@@ -42,6 +43,7 @@ impl Supervisor {
                 self.expect(set, &targets, false);
             }
             Command::Restart { plan, targets, with_dependents } => self.restart(plan, &targets, with_dependents, out),
+            Command::Renew { plan, given, targets } => self.renew(plan, given, targets, out),
             Command::Stop { targets } => self.stop(&targets, out),
             Command::Kill { targets, signal } => self.signal(&targets, signal, out),
             Command::Down { grace_ms } => self.down(grace_ms.map(Duration::from_millis), out),
@@ -51,7 +53,11 @@ impl Supervisor {
 
     /// A start while everything is being stopped: the stop wins, and who asked is told.
     fn refuse(&self, command: &Command, out: &mut Vec<Action>) {
-        let (Command::Up { targets, .. } | Command::Start { targets, .. } | Command::Restart { targets, .. }) = command else {
+        let (Command::Up { targets, .. }
+        | Command::Start { targets, .. }
+        | Command::Restart { targets, .. }
+        | Command::Renew { targets, .. }) = command
+        else {
             return;
         };
         let ids: Vec<ServiceId> = if targets.is_empty() { self.units.keys().cloned().collect() } else { targets.clone() };
@@ -218,6 +224,28 @@ impl Supervisor {
         }
         expected.extend(set);
         self.expect(expected, targets, false);
+    }
+
+    /// A server that was given its new password runs on by the new definition. One that could not have been meant, as it
+    /// was started by yet another definition or is not up, is restarted like everybody else.
+    fn renew(&mut self, plan: Arc<Plan>, given: Vec<ServiceId>, mut targets: Vec<ServiceId>, out: &mut Vec<Action>) {
+        self.take_over(plan, false, out);
+        for id in given {
+            let Some(unit) = self.units.get_mut(&id) else { continue };
+            let Some(next) = unit.next.clone() else { continue };
+            if unit.live().is_some() && unit.halt.is_none() && changes::only_login_differs(&unit.spec, &next) {
+                unit.spec = next;
+                unit.next = None;
+                out.push(Action::Redefine(id, unit.generation));
+            } else {
+                targets.push(id);
+            }
+        }
+        if targets.is_empty() {
+            self.expect(BTreeSet::new(), &[], false);
+        } else {
+            self.restart(None, &targets, false, out);
+        }
     }
 
     /// Adds those that depend on the set: all that are wanted, or only those whose edge says `restart`.

@@ -4,8 +4,10 @@
 //! A dependency that will come back by itself (backing off, restarting) keeps its dependents waiting; one that has ended
 //! for good resolves at once, and the root cause travels along the edges. Tiers hold up starts that were asked for, not
 //! restarts by policy: a crash in tier 3 must not hang on what became of tier 1 since.
+//!
+//! What is optional holds nobody up, but work for a server that is not there has nothing to do: such a task is left out.
 
-use crate::model::{Condition, Dependency, ServiceId};
+use crate::model::{Condition, Dependency, Kind, ServiceId};
 
 use super::service::{After, BY_HAND, Phase, Service};
 use super::supervisor::Supervisor;
@@ -20,6 +22,8 @@ pub(super) enum Standing {
     Waits(Option<Tick>),
     /// It can never hold, and this is why.
     Gone { root: ServiceId, reason: String },
+    /// What it is for is optional and not there, so there is nothing to do.
+    LeftOut { because: String },
 }
 
 /// Where one numbered tier stands.
@@ -57,11 +61,15 @@ impl Supervisor {
         if may_still(target, edge.condition) {
             return Standing::Waits(None);
         }
-        if !edge.required || target.spec.optional {
+        if !edge.required {
             return Standing::Holds;
         }
         let (root, reason) = self.root_of(&edge.on, target, edge.condition.as_str());
-        Standing::Gone { root, reason }
+        match dispensable(target) {
+            true if is_for(unit, &edge.on) => Standing::LeftOut { because: reason },
+            true => Standing::Holds,
+            false => Standing::Gone { root, reason },
+        }
     }
 
     /// The root of what `target` cannot give any more, and the sentence about it.
@@ -94,13 +102,18 @@ impl Supervisor {
     /// Where all edges of a service and the barrier of its tier stand.
     pub(super) fn find_standing(&self, unit: &Service) -> Standing {
         let mut waits = false;
+        let mut left_out = None;
         let mut opens: Option<Tick> = None;
         for edge in &unit.spec.depends_on {
             match self.edge(unit, edge) {
                 Standing::Holds => {}
                 Standing::Waits(_) => waits = true,
                 gone @ Standing::Gone { .. } => return gone,
+                out @ Standing::LeftOut { .. } => left_out = left_out.or(Some(out)),
             }
+        }
+        if let Some(out) = left_out {
+            return out;
         }
         if let Some(number) = unit.spec.tier.filter(|_| unit.barrier && !unit.no_deps) {
             for tier in self.units.tiers_below(number) {
@@ -145,6 +158,18 @@ impl Supervisor {
     }
 }
 
+/// Whether nobody may be held up by it once it cannot be had: it is optional, or it was left out itself.
+pub(super) fn dispensable(target: &Service) -> bool {
+    target.spec.optional || matches!(target.phase, Phase::Skipped { .. })
+}
+
+/// Whether a task is of no use without this dependency: it works on that server, or nothing rests on the task either. A
+/// service goes on without what is optional.
+fn is_for(unit: &Service, on: &ServiceId) -> bool {
+    let works_on = || unit.spec.task.as_ref().is_some_and(|task| task.on.as_ref() == Some(on));
+    unit.spec.kind == Kind::Task && (unit.spec.optional || works_on())
+}
+
 /// Whether the condition holds now. A service that is told to go gives nothing any more.
 pub(super) fn met(target: &Service, condition: Condition) -> bool {
     match (&target.phase, condition) {
@@ -153,7 +178,7 @@ pub(super) fn met(target: &Service, condition: Condition) -> bool {
         (Phase::Live(live), Condition::Healthy) => {
             target.halt.is_none()
                 && matches!(live.health(), crate::model::Health::Healthy | crate::model::Health::None)
-                && target.spec.kind == crate::model::Kind::Service
+                && target.spec.kind == Kind::Service
         }
         (Phase::Completed { .. }, Condition::Started | Condition::Completed) => true,
         _ => false,

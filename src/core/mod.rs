@@ -25,6 +25,7 @@ mod tests;
 
 pub use crate::model::graph;
 pub use action::{Action, Change, StartOutcome};
+pub use changes::only_login_differs;
 pub use edges::Missing;
 pub use event::Event;
 pub use supervisor::Supervisor;

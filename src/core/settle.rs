@@ -1,6 +1,6 @@
 //! Is a start over, is the run over, and how did it go. Owns start requests with their clock, and outcomes.
 //!
-//! Every `Up`, `Start` and `Restart` is answered by exactly one `Settled`, in the order in which they were asked for, so
+//! Every `Up`, `Start`, `Restart` and `Renew` is answered by exactly one `Settled`, in the order in which they were asked for, so
 //! that who waits needs no number. A start is over when each of its services is ready (healthy once, running without a
 //! probe, or done) or has ended for good. Its clock stands still while one of them waits for nothing but its fetch: a
 //! download is no slowness of the stack. A timeout of zero is none.

@@ -127,7 +127,7 @@ impl Supervisor {
             .filter_map(|id| Some((self.units.get(&id)?, self.units.standing(&id)?.clone(), id)))
             .filter(|(unit, standing, _)| match (standing, &unit.phase) {
                 (Standing::Holds | Standing::Waits(_), Phase::Blocked { .. }) => true,
-                (Standing::Holds, _) => unit.open == Open::Nothing,
+                (Standing::Holds | Standing::LeftOut { .. }, _) => unit.open == Open::Nothing,
                 (Standing::Waits(_), _) => false,
                 (Standing::Gone { root, reason }, Phase::Blocked { root: known, reason: said }) => {
                     root != known || reason != said
@@ -147,6 +147,7 @@ impl Supervisor {
                 }
                 Standing::Holds | Standing::Waits(_) => unit.phase = Phase::Waiting,
                 Standing::Gone { root, reason } => unit.phase = Phase::Blocked { root, reason },
+                Standing::LeftOut { because } => unit.phase = Phase::Skipped { because },
             }
         }
         moved

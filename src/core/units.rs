@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::model::{Condition, ServiceId, ServiceSpec};
 
-use super::edges::{Standing, Tier, may_still, met};
+use super::edges::{Standing, Tier, dispensable, may_still, met};
 use super::service::{Open, Phase, Service, Step};
 use super::settle;
 use super::supervisor::Supervisor;
@@ -24,7 +24,7 @@ const CONDITIONS: [Condition; 3] = [Condition::Started, Condition::Healthy, Cond
 #[derive(Debug, Clone, PartialEq)]
 struct Gives {
     wanted: bool,
-    optional: bool,
+    dispensable: bool,
     met: [bool; 3],
     may: [bool; 3],
 }
@@ -33,7 +33,7 @@ impl Gives {
     fn of(unit: &Service) -> Self {
         Self {
             wanted: unit.wanted,
-            optional: unit.spec.optional,
+            dispensable: dispensable(unit),
             met: CONDITIONS.map(|condition| met(unit, condition)),
             may: CONDITIONS.map(|condition| may_still(unit, condition)),
         }
@@ -96,7 +96,7 @@ fn part(unit: &Service) -> Option<Part> {
     match unit.ready_since() {
         Some(at) => Some(Part::Ready(at)),
         None if may_still(unit, Condition::Healthy) || may_still(unit, Condition::Completed) => Some(Part::Waits),
-        None if unit.spec.optional => None,
+        None if dispensable(unit) => None,
         None => Some(Part::Gone),
     }
 }

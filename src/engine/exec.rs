@@ -14,7 +14,7 @@ use crate::core::{Action, Event, Tick};
 use crate::drivers::init::{self, Standing};
 use crate::drivers::logs::{LogStream, Tap};
 use crate::drivers::probe::NotifySocket;
-use crate::drivers::process::{Request, Runner};
+use crate::drivers::process::{Request, Runner, Stream};
 use crate::drivers::{fetch, ports, probe, runtime_dir};
 use crate::model::keeper::{ExitStatus, Role, RunAs, SpawnSpec, StopOrder};
 use crate::model::{Check, CommandLine, Failure, FailureKind, Launch, OnChange, ServiceId, ServiceSpec, TaskSpec};
@@ -35,6 +35,7 @@ impl Engine {
             Action::Cancel(id, generation) => self.cancel(id, generation),
             Action::Spawn(id, generation) => self.spawn(now, id, generation),
             Action::StartProbes(id, generation) => self.start_probes(&id, generation),
+            Action::Redefine(id, generation) => self.redefine(&id, generation),
             Action::StopProbes(id, _) => self.stop_probes(&id),
             Action::StopTree(id, generation) => self.stop_tree(now, &id, generation),
             Action::SignalTree(id, _, signal) => {
@@ -398,10 +399,14 @@ impl Engine {
             .as_ref()
             .and_then(|on| self.live.get(on).and_then(|live| live.spec.clone()))
             .ok_or_else(|| Failure::new(FailureKind::Task, "the server that it works on is not running"))?;
-        let (id, inner) = (spec.id.clone(), self.inner.clone());
+        let (id, inner, log) = (spec.id.clone(), self.inner.clone(), self.pump.sink(&spec.id, &spec.log));
         let name = id.clone();
         let handle = tokio::spawn(async move {
-            let result = recipes::work(&work, &on).await;
+            let say = |text: String| {
+                log.write(Stream::Stderr, format!("{text}\n").as_bytes());
+                let _ended = inner.send(Inner::Said(name.clone(), text));
+            };
+            let result = recipes::work(&work, &on, &say).await;
             let _ended = inner.send(Inner::Work(name, generation, result));
         });
         if let Some(live) = self.live.get_mut(&id) {
@@ -515,6 +520,15 @@ impl Engine {
         {
             *slot = None;
         }
+    }
+
+    /// What runs is described by another definition from now on. Whoever was probing it had the old login.
+    fn redefine(&mut self, id: &ServiceId, generation: Generation) {
+        let Some(spec) = self.core.spec(id).cloned() else { return };
+        let Some(live) = self.live.get_mut(id).filter(|live| live.generation == generation) else { return };
+        live.spec = Some(spec);
+        self.stop_probes(id);
+        self.start_probes(id, generation);
     }
 
     fn stop_tree(&mut self, now: Tick, id: &ServiceId, generation: Generation) {

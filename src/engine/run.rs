@@ -339,12 +339,14 @@ impl Engine {
             Request::Command { token, command } => {
                 if let Command::Up { plan: Some(plan), .. }
                 | Command::Start { plan: Some(plan), .. }
-                | Command::Restart { plan: Some(plan), .. } = &command
+                | Command::Restart { plan: Some(plan), .. }
+                | Command::Renew { plan, .. } = &command
                 {
                     self.plan = Arc::clone(plan);
                     self.watch_files();
                 }
-                if matches!(command, Command::Up { .. } | Command::Start { .. } | Command::Restart { .. }) {
+                if matches!(command, Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::Renew { .. })
+                {
                     self.settled = None;
                     self.starts.push_back(token);
                 }

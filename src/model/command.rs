@@ -59,6 +59,16 @@ pub enum Command {
         /// Those that depend on them too.
         with_dependents: bool,
     },
+    /// A password was renewed: servers that have taken it already get their new definition and run on, everybody else
+    /// who reads it is restarted.
+    Renew {
+        /// The plan with the new password.
+        plan: Arc<Plan>,
+        /// Servers that were given it while they ran.
+        given: Vec<ServiceId>,
+        /// Those that are restarted; empty: nobody.
+        targets: Vec<ServiceId>,
+    },
     /// A signal to the leaders of these.
     Kill {
         /// Which ones.

@@ -57,8 +57,8 @@ pub enum Work {
     },
     /// Models of Ollama.
     Models {
-        /// Names.
-        models: Vec<String>,
+        /// Name, and the file that it is made from; without one it is pulled.
+        models: Vec<(String, Option<PathBuf>)>,
     },
     /// Indexes of Meilisearch: uid and primary key.
     Indexes {

@@ -120,11 +120,16 @@ impl Session {
 
     /// One statement in a transaction of its own.
     pub(super) async fn run(&mut self, statement: &str) -> Result<Rows, BoltError> {
+        self.run_with(statement, Map::new()).await
+    }
+
+    /// The same with values for its `$names`.
+    pub(super) async fn run_with(&mut self, statement: &str, values: Map<String, Value>) -> Result<Rows, BoltError> {
         let mut extra = Map::new();
         if let Some(database) = &self.database {
             extra.insert("db".to_owned(), database.as_str().into());
         }
-        self.send(0x10, &[statement.into(), Value::Object(Map::new()), Value::Object(extra)]).await?;
+        self.send(0x10, &[statement.into(), Value::Object(values), Value::Object(extra)]).await?;
         self.send(0x3f, &[serde_json::json!({ "n": -1 })]).await?;
         let described = match self.success().await {
             Ok(described) => described,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::Renewal;
 use crate::drivers::init;
 use crate::model::{Failure, FailureKind, Launch, Plan};
 
@@ -28,11 +29,16 @@ pub fn check_secrets(plan: &Plan, missing: &BTreeMap<String, String>, dir: &Path
                 FailureKind::Config,
                 format!("{} is gone or empty, and the data in volume {} was made with it", file.display(), volume.name),
             )
-            .help(format!(
-                "put the file back; or have a new password set through the server's private socket at the next start: \
-                 devrun secret rotate {name} (to start over without the data: devrun clean --only {})",
-                volume.name
-            )));
+            .help(match super::renewal(&recipe.recipe.name) {
+                Renewal::Anew => format!(
+                    "put the file back; or have a new password set through the server's private socket at the next start: \
+                     devrun secret rotate {name} (to start over without the data: devrun clean --only {})",
+                    volume.name
+                ),
+                Renewal::FromOld | Renewal::Never => {
+                    format!("put the file back; or start over without the data: devrun clean --only {}", volume.name)
+                }
+            }));
         }
     }
     Ok(())

@@ -9,6 +9,8 @@ use crate::model::{Failure, FailureKind, ServiceSpec};
 
 /// A task's first statement is repeated this long while the server starts up.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// A private server has its machine's whole load to start under, and nobody else who waits for it.
+const PRIVATE: Duration = Duration::from_secs(280);
 
 /// Runs a task's files, each statement in a transaction of its own.
 ///
@@ -26,7 +28,7 @@ pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf]) -> Result<(), Fail
             Failure::new(FailureKind::Task, format!("{label}:{line}: {why}"))
                 .help("a file holds Cypher statements, each ended by ;")
         })?;
-        let mut session = patient(&target).await?;
+        let mut session = patient(&target, PATIENCE).await?;
         for Statement { text, line } in statements {
             run_patiently(&mut session, &target, text)
                 .await
@@ -55,6 +57,37 @@ pub async fn ask(on: &ServiceSpec, text: &str) -> Result<Vec<Rows>, Failure> {
     Ok(all)
 }
 
+/// Gives a running server the password of `new`.
+///
+/// # Errors
+/// `Credentials` when the old one is not taken, `Task` when the new one is not.
+pub(super) async fn renew(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Failure> {
+    let target = Target { database: Some("system".to_owned()), ..target(old)? };
+    let password = new.attributes.get("password").cloned().unwrap_or_default();
+    let mut session = Session::open(&target).await.map_err(|error| failure(&target, "login", &error))?;
+    // As values, so that the password stands in no text that a server may log.
+    let values = [("old", target.password.clone()), ("new", password)];
+    let values = values.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    let altered = session.run_with("ALTER CURRENT USER SET PASSWORD FROM $old TO $new", values).await;
+    session.close().await;
+    altered.map(drop).map_err(|error| failure(&target, "the new password", &error))
+}
+
+/// The same for a server that may have it already, and that is still starting up.
+///
+/// # Errors
+/// As [`renew`].
+pub(super) async fn bring_to(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Failure> {
+    match patient(&target(new)?, PRIVATE).await {
+        Ok(session) => {
+            session.close().await;
+            Ok(())
+        }
+        Err(refused) if refused.kind == FailureKind::Credentials => renew(old, new).await,
+        Err(failure) => Err(failure),
+    }
+}
+
 fn target(on: &ServiceSpec) -> Result<Target, Failure> {
     let attribute = |name: &str| on.attributes.get(name).cloned().filter(|value| !value.is_empty());
     Ok(Target {
@@ -67,12 +100,12 @@ fn target(on: &ServiceSpec) -> Result<Target, Failure> {
 }
 
 /// Logs in, waiting for a server that is still starting up.
-async fn patient(target: &Target) -> Result<Session, Failure> {
+async fn patient(target: &Target, patience: Duration) -> Result<Session, Failure> {
     let began = tokio::time::Instant::now();
     loop {
         match Session::open(target).await {
             Ok(session) => return Ok(session),
-            Err(error) if error.is_passing() && began.elapsed() < PATIENCE => {}
+            Err(error) if error.is_passing() && began.elapsed() < patience => {}
             Err(error) => return Err(failure(target, "login", &error)),
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

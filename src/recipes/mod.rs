@@ -3,7 +3,7 @@
 //! A recipe is data (`data/*.toml`, see `model::RecipeData`); `generic` turns it into words, variables and files. Code
 //! stands beside it only where data is not enough: `redis` writes its configuration with the settings of `set`,
 //! `postgres` and `mariadb` make a cluster and its first database in a stage, `neo4j` builds the line of Java. `sql`,
-//! `cypher`, `s3` and `rest` do the work of tasks against servers that run. Owns no policy: when anything here is called, and what a failure leads to, is the engine's business.
+//! `cypher`, `s3`, `rest` and `models` do the work of tasks against servers that run. Owns no policy: when anything here is called, and what a failure leads to, is the engine's business.
 
 mod adopt;
 mod bolt;
@@ -15,6 +15,7 @@ mod generic;
 mod identity;
 mod mariadb;
 mod migrate;
+mod models;
 mod neo4j;
 mod postgres;
 mod rabbitmq;
@@ -31,13 +32,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::drivers::fetch::Located;
-use crate::drivers::init::Sentinel;
-use crate::drivers::probe;
+use crate::drivers::init::{self, Due, Sentinel};
 use crate::drivers::process::Runner;
+use crate::drivers::{probe, secrets};
 use crate::model::keeper::RunAs;
 use crate::model::ready::Endpoint;
 use crate::model::service::Server;
-use crate::model::{Failure, FailureKind, Places, RecipeUse, ServiceSpec, VolumeSpec, Work};
+use crate::model::{Failure, FailureKind, Launch, Places, RecipeUse, ServiceSpec, VolumeSpec, Work};
 
 pub use adopt::adopt;
 pub use book::Book;
@@ -63,6 +64,9 @@ pub struct Context<'a> {
     /// Runs init steps in its name.
     pub runner: &'a Runner,
 }
+
+/// Hears how far a task's own work is.
+pub type Say<'a> = dyn Fn(String) + Send + Sync + 'a;
 
 /// What to exec.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,10 +113,53 @@ pub enum Booted {
     },
 }
 
-/// Whether a server's password can be changed on data that was made with another one.
+/// How a server whose data was made with a password comes to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// Whoever has its data may set one.
+    Anew,
+    /// It takes one only from who knows the old one.
+    FromOld,
+    /// Not by us.
+    Never,
+}
+
+/// How this recipe's server does, where it keeps its password in its data.
 #[must_use]
-pub fn can_renew_password(recipe: &str) -> bool {
-    recipe == "postgres"
+pub fn renewal(recipe: &str) -> Renewal {
+    match recipe {
+        "postgres" => Renewal::Anew,
+        "neo4j" => Renewal::FromOld,
+        _ => Renewal::Never,
+    }
+}
+
+/// The mark of a volume whose password is to be set to the one that this definition has. One that was resolved before the
+/// secret was renewed leaves the mark to the next.
+fn is_due(volume: &VolumeSpec, password: Option<&str>) -> Result<Option<Due>, Failure> {
+    let Some(due) = init::due(&volume.path) else { return Ok(None) };
+    let (Some(folder), Some(name)) = (due.secret.parent(), due.secret.file_name().and_then(|name| name.to_str())) else {
+        return Ok(None);
+    };
+    let secret = secrets::read(folder, name)?;
+    let fits = password.zip(secret).is_some_and(|(password, secret)| password.contains(&secret));
+    Ok(fits.then_some(due))
+}
+
+/// Gives the running server `old` the password of `new`, which differs from it in nothing else. `false`: this server takes
+/// a password at its start only.
+///
+/// # Errors
+/// When it does not take it; it has the old one then.
+pub async fn renew(old: &ServiceSpec, new: &ServiceSpec, places: &Places, volume: Option<&VolumeSpec>) -> Result<bool, Failure> {
+    let Launch::Recipe(recipe) = &new.launch else { return Ok(false) };
+    match recipe.recipe.name.as_str() {
+        "postgres" => postgres::renew(old, new, places, volume).await?,
+        "redis" | "valkey" => redis::renew(old, new, places, volume).await?,
+        "neo4j" => cypher::renew(old, new).await?,
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// The engine's own folder in a volume: the sentinel lies beside it, as some engines demand an empty folder and others
@@ -160,17 +207,17 @@ pub async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failure> {
     }
 }
 
-/// A task's work against the running server `on`.
+/// A task's work against the running server `on`. What takes long says how far it is.
 ///
 /// # Errors
 /// `Task`, or `Credentials`.
-pub async fn work(work: &Work, on: &ServiceSpec) -> Result<(), Failure> {
+pub async fn work(work: &Work, on: &ServiceSpec, say: &Say<'_>) -> Result<(), Failure> {
     match work {
         Work::Sql { files, text } => sql::work(on, files, text.as_deref()).await,
         Work::Buckets { buckets } => s3::work(on, buckets).await,
         Work::Cypher { files } => cypher::work(on, files).await,
         Work::Collections { collections } => rest::collections(on, collections).await,
-        Work::Models { models } => rest::models(on, models).await,
+        Work::Models { models } => models::work(on, models, say).await,
         Work::Indexes { indexes } => rest::indexes(on, indexes).await,
     }
 }

@@ -5,17 +5,24 @@
 //! the Maven repository. The first password is written as the server's own tool would write it: that tool takes it on its
 //! command line, where every user of the machine could read it, and needs seconds.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
 use super::generic::{commit, files, open, text_of, values};
-use super::{Booted, Context, FirstBoot, Invocation, engine_dir, tool};
+use super::{Booted, Context, FirstBoot, Invocation, cypher, engine_dir, is_due, tool};
 use crate::drivers::init::{self, Sentinel};
-use crate::model::keeper::RunAs;
-use crate::model::{Failure, FailureKind, VolumeSpec};
+use crate::drivers::process::Request;
+use crate::drivers::{ports, runtime_dir};
+use crate::model::keeper::{Role, RunAs};
+use crate::model::{Failure, FailureKind, Signal, VolumeSpec};
 
+/// The private server as a whole.
+const LONGEST: Duration = Duration::from_secs(300);
+/// From TERM to the end of the private server.
+const DOWN: Duration = Duration::from_secs(60);
 const MAIN: &str = "org.neo4j.server.CommunityEntryPoint";
 /// The oldest Java that the server runs on.
 const OLDEST_JAVA: u32 = 17;
@@ -162,6 +169,10 @@ pub(super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failu
         Ok(stage) => stage,
         Err(sentinel) => {
             super::check_age(context, &sentinel, volume)?;
+            if let Some(due) = is_due(volume, Some(&password))? {
+                set_password(context, due.so_far).await?;
+                init::settle_due(&volume.path)?;
+            }
             return Ok(FirstBoot { outcome: Booted::Done { at: sentinel.finished }, warnings: Vec::new() });
         }
     };
@@ -178,6 +189,39 @@ pub(super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failu
     commit(stage, sentinel).await?;
     let took = began.elapsed();
     Ok(FirstBoot { outcome: Booted::Made { took, steps: vec![("first password", took)] }, warnings })
+}
+
+/// Sets the password on data that is there, by a server on ports of its own that nobody has been told: whoever waits for
+/// the service meets it with the new password only. Killed half-way, it is done again at the next start.
+async fn set_password(context: &Context<'_>, so_far: Option<String>) -> Result<(), Failure> {
+    let mut spec = context.spec.clone();
+    let mut taken = BTreeSet::new();
+    for (name, port) in &mut spec.ports {
+        *port = ports::free_port(&init::nonce()?, &spec.id, name, &taken)
+            .map_err(|error| Failure::new(FailureKind::PortTaken, format!("no free port for a private server: {error}")))?;
+        taken.insert(*port);
+    }
+    let mut old = spec.clone();
+    old.attributes.insert("password".to_owned(), so_far.unwrap_or_default());
+    let Context { recipe, located, places, volume, runner, .. } = *context;
+    let Invocation { program, argv, env: more, dir, run_as, files } =
+        prepare(&Context { spec: &spec, recipe, located, places, volume, runner })?;
+    for (path, text) in files {
+        runtime_dir::write_private(&path, text.as_bytes())
+            .map_err(|error| Failure::new(FailureKind::Task, format!("{} cannot be written: {error}", path.display())))?;
+    }
+    let mut env = spec.env.clone();
+    env.extend(more);
+    let mut server = runner.start(Request { role: Role::Init, program, argv, env, dir, run_as, timeout: LONGEST }).await?;
+    let result = tokio::select! {
+        result = cypher::bring_to(&old, &spec) => result,
+        status = server.wait() => Err(Failure::new(FailureKind::Task, format!("the private server ended: {status}"))),
+    };
+    server.stop(Signal::TERM, DOWN).await;
+    result.map_err(|failure| {
+        Failure::new(failure.kind, format!("the new password cannot be set: {}", failure.reason))
+            .help("put the value back that the data was made with, or start over without the data; see devrun logs")
+    })
 }
 
 fn check_login(user: &str, password: &str) -> Result<(), Failure> {

@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use super::fill::redis_word;
 use super::generic::{files, text_of, values};
 use super::{Context, Invocation, engine_dir, tool};
+use crate::drivers::{probe, runtime_dir};
 use crate::model::keeper::RunAs;
-use crate::model::{Failure, FailureKind};
+use crate::model::ready::Endpoint;
+use crate::model::{Failure, FailureKind, Launch, Places, RecipeUse, ServiceSpec, VolumeSpec};
+
+const FILE: &str = "redis.conf";
 
 /// Directives that belong to keys of the procfile, and the key.
 const TAKEN: &[(&str, &str)] = &[
@@ -26,11 +30,11 @@ pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
     let name = context.recipe.recipe.bin.first().map_or("redis-server", String::as_str);
     let program = tool(context, name)?.to_owned();
     let run = context.places.service_run(&context.spec.id);
-    let file = run.join("redis.conf");
+    let file = run.join(FILE);
     let mut files = files(context, &values(context)?)?;
     // A configuration of the user's own, given by `render`, stands as it is.
     if !files.iter().any(|(path, _)| *path == file) {
-        files.push((file.clone(), configuration(context)?));
+        files.push((file.clone(), configuration(context.spec, context.recipe, context.volume, context.places)?));
     }
     let dir: PathBuf = match context.volume {
         Some(volume) => engine_dir(volume, &context.recipe.recipe.name),
@@ -46,8 +50,39 @@ pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
     })
 }
 
-fn configuration(context: &Context<'_>) -> Result<String, Failure> {
-    let spec = context.spec;
+/// Gives a running server the password of `new`, and writes its configuration file anew, so that the two agree.
+///
+/// # Errors
+/// `Task` when it does not take it.
+pub(super) async fn renew(
+    old: &ServiceSpec,
+    new: &ServiceSpec,
+    places: &Places,
+    volume: Option<&VolumeSpec>,
+) -> Result<(), Failure> {
+    let Launch::Recipe(recipe) = &new.launch else {
+        return Err(Failure::new(FailureKind::Internal, "a redis that is no recipe"));
+    };
+    let attribute = |spec: &ServiceSpec, name: &str| spec.attributes.get(name).cloned().filter(|value| !value.is_empty());
+    let port = old.port().ok_or_else(|| Failure::new(FailureKind::Task, "it has no port"))?;
+    let (user, before) = (attribute(old, "user"), attribute(old, "password"));
+    let after = attribute(new, "password").ok_or_else(|| Failure::new(FailureKind::Config, "the new password is empty"))?;
+    let text = configuration(new, recipe, volume, places)?;
+    let at = Endpoint { host: old.bind.clone(), port };
+    probe::redis_renew(&at, user.as_deref(), before.as_deref(), &after)
+        .await
+        .map_err(|miss| Failure::new(FailureKind::Task, miss.answer))?;
+    let file = places.service_run(&new.id).join(FILE);
+    runtime_dir::write_private(&file, text.as_bytes())
+        .map_err(|error| Failure::new(FailureKind::Task, format!("{} cannot be written: {error}", file.display())))
+}
+
+fn configuration(
+    spec: &ServiceSpec,
+    recipe: &RecipeUse,
+    volume: Option<&VolumeSpec>,
+    places: &Places,
+) -> Result<String, Failure> {
     let mut lines = vec!["# Written by devrun before each start.".to_owned()];
     let mut line = |name: &str, words: &[&str]| {
         let words: Vec<_> = words.iter().map(|word| redis_word(word)).collect();
@@ -56,11 +91,11 @@ fn configuration(context: &Context<'_>) -> Result<String, Failure> {
     line("bind", &[&spec.bind]);
     line("port", &[&spec.port().unwrap_or(6379).to_string()]);
     line("daemonize", &["no"]);
-    match context.volume {
-        Some(volume) => line("dir", &[&text_of(&engine_dir(volume, &context.recipe.recipe.name))?]),
+    match volume {
+        Some(volume) => line("dir", &[&text_of(&engine_dir(volume, &recipe.recipe.name))?]),
         None => {
             // Without a volume there is nowhere to save to.
-            line("dir", &[&text_of(&context.places.service_run(&spec.id))?]);
+            line("dir", &[&text_of(&places.service_run(&spec.id))?]);
             line("save", &[""]);
         }
     }
@@ -74,7 +109,7 @@ fn configuration(context: &Context<'_>) -> Result<String, Failure> {
             line("user", &[user, "on", &format!(">{password}"), "~*", "&*", "+@all"]);
         }
     }
-    for (name, value) in &context.recipe.settings {
+    for (name, value) in &recipe.settings {
         if let Some((_, key)) = TAKEN.iter().find(|(taken, _)| taken.eq_ignore_ascii_case(name)) {
             return Err(Failure::new(FailureKind::Config, format!("set.{name} belongs to {key}")));
         }

@@ -1,11 +1,11 @@
-//! Work against servers that take JSON over HTTP: collections of Qdrant, models of Ollama, indexes of Meilisearch.
+//! Work against servers that take JSON over HTTP: collections of Qdrant and indexes of Meilisearch; and the calls that
+//! `models` makes too.
 //!
 //! Each thing is looked for first and made only where it is missing, so a task may run at every start. A server that is
 //! starting up is asked again; every other refusal ends the task with the server's own words.
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -14,25 +14,23 @@ use crate::model::{Failure, FailureKind, ServiceSpec};
 
 /// A call is repeated this long while the server starts up.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// One call; a pull has the task's own `timeout` and this only between two lines.
+/// One call.
 const CALL: Duration = Duration::from_secs(30);
-/// A line of a pull, or an answer.
-const LONGEST: usize = 1 << 20;
 
-struct Server {
+pub(super) struct Server {
     client: Client,
     base: String,
     /// Header and value.
     login: Option<(&'static str, String)>,
 }
 
-struct Answer {
-    status: StatusCode,
-    body: Value,
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub body: Value,
 }
 
 impl Server {
-    fn of(on: &ServiceSpec, login: impl Fn(&str) -> (&'static str, String)) -> Result<Self, Failure> {
+    pub fn of(on: &ServiceSpec, login: impl Fn(&str) -> (&'static str, String)) -> Result<Self, Failure> {
         fetch::client::provider();
         let client =
             Client::builder().no_proxy().connect_timeout(Duration::from_secs(5)).redirect(reqwest::redirect::Policy::none());
@@ -44,7 +42,7 @@ impl Server {
         Ok(Self { client, base: format!("http://{host}:{port}"), login: attribute("password").map(|password| login(&password)) })
     }
 
-    fn request(&self, method: &Method, path: &str, body: Option<&Value>) -> reqwest::RequestBuilder {
+    pub fn request(&self, method: &Method, path: &str, body: Option<&Value>) -> reqwest::RequestBuilder {
         let mut request = self.client.request(method.clone(), format!("{}{path}", self.base));
         if let Some((name, value)) = &self.login {
             request = request.header(*name, value);
@@ -56,7 +54,7 @@ impl Server {
     }
 
     /// One call, repeated while nobody answers or the server says that it is not ready.
-    async fn call(&self, what: &str, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+    pub async fn call(&self, what: &str, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
         let began = tokio::time::Instant::now();
         loop {
             let why = match self.request(&method, path, body).timeout(CALL).send().await {
@@ -87,7 +85,7 @@ impl Server {
 }
 
 /// Status, and what the body says of it.
-fn said(status: StatusCode, body: &Value) -> String {
+pub(super) fn said(status: StatusCode, body: &Value) -> String {
     let text = [&body["status"]["error"], &body["error"], &body["message"], body]
         .into_iter()
         .find_map(Value::as_str)
@@ -96,7 +94,7 @@ fn said(status: StatusCode, body: &Value) -> String {
     format!("{} {text}", status.as_u16()).trim_end().to_owned()
 }
 
-fn refused(what: &str, answer: &Answer) -> Failure {
+pub(super) fn refused(what: &str, answer: &Answer) -> Failure {
     Failure::new(FailureKind::Task, format!("{what}: the server answered {}", said(answer.status, &answer.body)))
 }
 
@@ -168,92 +166,9 @@ pub(super) async fn indexes(on: &ServiceSpec, indexes: &[(String, Option<String>
     Ok(())
 }
 
-/// Pulls the models that are missing.
-///
-/// # Errors
-/// `Task` with the server's words, or when the stream ends before it says that it succeeded.
-pub(super) async fn models(on: &ServiceSpec, models: &[String]) -> Result<(), Failure> {
-    let server = Server::of(on, |key| ("Authorization", format!("Bearer {key}")))?;
-    let tags = server.call("list of models", Method::GET, "/api/tags", None).await?;
-    if !tags.status.is_success() {
-        return Err(refused("list of models", &tags));
-    }
-    let there: Vec<&str> =
-        tags.body["models"].as_array().into_iter().flatten().filter_map(|model| model["name"].as_str()).collect();
-    for model in models {
-        if there.iter().any(|name| name == model || name.strip_suffix(":latest") == Some(model)) {
-            continue;
-        }
-        pull(&server, model).await?;
-    }
-    Ok(())
-}
-
-async fn pull(server: &Server, model: &str) -> Result<(), Failure> {
-    let failed = |why: String| {
-        Failure::new(FailureKind::Task, format!("model {model}: {why}"))
-            .help("a pull needs the network; `optional = true` lets the stack start without it")
-    };
-    let body = json!({ "model": model, "stream": true });
-    let response = server
-        .request(&Method::POST, "/api/pull", Some(&body))
-        .send()
-        .await
-        .map_err(|error| failed(fetch::client::root(&error)))?;
-    let status = response.status();
-    if !status.is_success() {
-        let text = response.text().await.unwrap_or_default();
-        return Err(failed(said(status, &serde_json::from_str(&text).unwrap_or(Value::String(text)))));
-    }
-    let mut stream = response.bytes_stream();
-    let mut pending = Vec::new();
-    let mut last = String::new();
-    while let Some(bytes) = tokio::time::timeout(Duration::from_secs(120), stream.next())
-        .await
-        .map_err(|_| failed(format!("nothing came for 120 s after {last:?}")))?
-    {
-        pending.extend(
-            bytes.map_err(|error| failed(format!("the stream broke off after {last:?}: {}", fetch::client::root(&error))))?,
-        );
-        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = pending.drain(..=end).collect();
-            if let Some(state) = state(&line).map_err(&failed)? {
-                last = state;
-            }
-        }
-        if pending.len() > LONGEST {
-            return Err(failed("a line that does not end".to_owned()));
-        }
-    }
-    if let Some(state) = state(&pending).map_err(&failed)? {
-        last = state;
-    }
-    if last == "success" { Ok(()) } else { Err(failed(format!("the stream broke off after {last:?}"))) }
-}
-
-/// What one line says; its error is an error.
-fn state(line: &[u8]) -> Result<Option<String>, String> {
-    if line.trim_ascii().is_empty() {
-        return Ok(None);
-    }
-    let line: Value = serde_json::from_slice(line).map_err(|error| format!("a line that is no JSON: {error}"))?;
-    match line["error"].as_str() {
-        Some(error) => Err(error.to_owned()),
-        None => Ok(line["status"].as_str().map(str::to_owned)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_of_a_pull() {
-        assert_eq!(state(b"{\"status\":\"pulling manifest\"}\n"), Ok(Some("pulling manifest".to_owned())));
-        assert_eq!(state(b"{\"error\":\"file does not exist\"}"), Err("file does not exist".to_owned()));
-        assert_eq!(state(b"\n"), Ok(None));
-        assert!(state(b"{\"stat").is_err());
-    }
 
     #[test]
     fn names_that_are_paths_are_refused() {

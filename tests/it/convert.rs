@@ -83,6 +83,98 @@ fn every_key_of_a_service_has_a_line() {
     }
 }
 
+/// What nothing here can run stands at the end, ready for its command, and takes nothing from the others.
+#[test]
+fn a_service_without_a_recipe_keeps_its_keys_in_a_comment() {
+    let yaml = "services:\n  shop:\n    image: acme/shop:3\n    command: serve --all\n    ports: ['5432:5432', '9000:9000']\n    environment: { DB: 'postgres://db:5432/x', TOKEN: '${TOKEN}' }\n    depends_on: [db]\n    restart: always\n    volumes: ['files:/files']\n  db:\n    image: postgres:16\n    ports: ['5432:5432']\nvolumes: { files: {} }\n";
+    let converted = text(yaml).expect("mapped");
+    for line in [
+        "# acme/shop:3; external = \"tcp://127.0.0.1:5432\"",
+        "# [services.shop]  # compose.yml:2",
+        "# run        = \"COMMAND serve --all\"",
+        "# depends_on = [\"db:started\"]",
+        "# volumes    = [\"files\"]",
+        "# restart    = \"always\"",
+    ] {
+        assert!(converted.text.contains(line), "{line}\n{}", converted.text);
+    }
+    assert!(converted.text.contains("postgres://${db.addr}/x"), "{}", converted.text);
+    assert!(converted.text.contains("port = 5432") && !converted.text.contains("\nport = \"auto\""), "{}", converted.text);
+    let lines = converted.report.render(&[Outcome::NotMapped]);
+    assert!(lines.contains("services.shop: what of command, ports, environment, depends_on, restart, volumes has"), "{lines}");
+    assert!(!lines.contains("TOKEN"), "a comment needs no variable: {lines}");
+    passes(&converted.text, &[]).unwrap_or_else(|report| panic!("{report}\n{}", converted.text));
+}
+
+/// Whatever stands in a service, its key has a line, or a line below it has.
+#[test]
+fn no_key_is_lost_without_a_word() {
+    let keys = [
+        ("entrypoint", "['server']"),
+        ("working_dir", "/srv"),
+        ("secrets", "[key]"),
+        ("cpu_count", "2"),
+        ("mem_limit", "1g"),
+        ("scale", "3"),
+        ("deploy", "{ resources: { limits: { pids: 5, memory: 1g }, reservations: { generic_resources: [] } } }"),
+        ("logging", "{ driver: json-file, options: { max-size: 1m, tag: x } }"),
+        ("gpus", "all"),
+        ("networks", "[a]"),
+        ("not_known_at_all", "1"),
+        ("develop", "{ watch: [{ path: ., action: sync, target: / }] }"),
+    ];
+    for (base, command) in [("postgres:16", "postgres"), ("alpine", "sleep 5"), ("minio/minio", "server /data")] {
+        for (key, value) in keys {
+            let yaml = format!(
+                "services:\n  a:\n    image: {base}\n    command: {command}\n    {key}: {value}\nsecrets: {{ key: {{ file: x }} }}\n"
+            );
+            let converted = text(&yaml).expect("mapped");
+            for key in [key, "image", "command"] {
+                let own = format!("services.a.{key}");
+                let told = |what: &str| what == own || what.starts_with(&format!("{own}."));
+                assert!(
+                    converted.report.lines.iter().any(|line| told(&line.what)),
+                    "{base}, {key}:\n{}",
+                    converted.report.render(&[Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped])
+                );
+            }
+            for inner in ["pids", "memory", "tag"] {
+                if value.contains(&format!("{inner}:")) && base == "alpine" {
+                    assert!(converted.report.lines.iter().any(|line| line.what.ends_with(inner)), "{inner}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_real_files_hold_passes_check() {
+    // Buckets without a server of ours; two brokers; a variable for an address and a port.
+    let buckets = "services:\n  init: { image: minio/mc, entrypoint: [sh, -c, 'mc mb s3/local'], restart: 'no' }\n  a: { image: alpine, command: sleep 5 }\n";
+    let converted = text(buckets).expect("mapped");
+    assert!(converted.text.contains("# [tasks.init]"), "{}", converted.text);
+    passes(&converted.text, &[]).unwrap_or_else(|report| panic!("{report}\n{}", converted.text));
+    let brokers = "services:\n  one: { image: 'rabbitmq:3' }\n  two: { image: 'rabbitmq:3-management' }\n";
+    let converted = text(brokers).expect("mapped");
+    passes(&converted.text, &[]).unwrap_or_else(|report| panic!("{report}\n{}", converted.text));
+    let address = "services:\n  web: { image: node, command: node x.js, ports: ['${PORT:-8080}:80'] }\n";
+    for (env, port) in [
+        ("PORT=127.0.0.1:9090\n", "port = 9090"),
+        ("PORT=nonsense\n", "port = \"auto\""),
+        ("PORT=9091\n", "port = \"${PORT:-8080}\""),
+    ] {
+        let reader = |path: &Path| match path.to_str() {
+            Some("/p/compose.yml") => Some(address.to_owned()),
+            Some("/p/.env") => Some(env.to_owned()),
+            _ => None,
+        };
+        let converted = convert::import(Format::Compose, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader);
+        let converted = converted.expect("mapped");
+        let plain = converted.text.replace("port     =", "port =");
+        assert!(plain.contains(port), "{env}: {}", converted.text);
+    }
+}
+
 #[test]
 fn short_depends_on_means_started() {
     let converted =
@@ -128,8 +220,31 @@ fn bad_files_are_errors_with_a_place() {
     ];
     for (yaml, expected) in table {
         let failure = text(yaml).expect_err(yaml);
-        assert!(failure.reason.contains(expected), "{yaml:.60}: {}", failure.reason);
+        let reason = without_column(&failure.reason);
+        assert!(reason.contains(expected), "{yaml:.60}: {}", failure.reason);
         assert!(failure.help.is_some(), "{yaml:.60}");
+    }
+}
+
+/// Every place has a column behind the line: `compose.yml:3:5: …` becomes `compose.yml:3: …`.
+fn without_column(reason: &str) -> String {
+    let Some(at) = reason.find("compose.yml:").map(|at| at + "compose.yml:".len()) else { return reason.to_owned() };
+    let mut parts = reason[at..].splitn(3, ':');
+    let (line, column, rest) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    let number = |text: &str| text.parse::<u32>().is_ok_and(|number| number > 0);
+    assert!(number(line) && number(column), "no line and column in {reason}");
+    format!("{}{line}:{rest}", &reason[..at])
+}
+
+#[test]
+fn the_column_is_that_of_the_fault() {
+    for (yaml, place) in [
+        ("services:\n  a: {image: x}\n  a: {image: y}\n", "compose.yml:3:3: duplicate"),
+        ("services:\n  a: 5\n", "compose.yml:2:3: service `a` is a number"),
+        ("services: {b: {image: x}, a: { extends: { service: c } }}\n", "compose.yml:1:"),
+    ] {
+        let failure = text(yaml).expect_err(yaml);
+        assert!(failure.reason.contains(place), "{place}: {}", failure.reason);
     }
 }
 
@@ -292,6 +407,105 @@ depends_on = ["db"]
     let second = convert::export_procfile(&document.merged());
     let twice: toml::Table = toml::from_str(&second).expect("TOML");
     assert_eq!(twice, document.merged(), "{second}");
+}
+
+/// Export, import, export again: nothing is lost on the way round.
+#[test]
+fn an_export_comes_back_the_same() {
+    let book = devrun::recipes::Book::new();
+    let export = |procfile: &str| {
+        let document = read(&[source("procfile.toml", procfile)], &Options::default(), &book)
+            .unwrap_or_else(|report| panic!("{}\n{procfile}", report.render(false)));
+        convert::export_compose(&document.merged(), "shop").0
+    };
+    for name in ["stack.toml", "short.toml", "base.toml"] {
+        let first = export(&std::fs::read_to_string(folder().join(name)).expect("the fixture"));
+        let back = text(&first).unwrap_or_else(|failure| panic!("{name}: {failure}\n{first}"));
+        same_lines(name, &first, &export(&back.text));
+    }
+}
+
+fn same_lines(name: &str, first: &str, second: &str) {
+    let (first, second): (Vec<&str>, Vec<&str>) = (first.lines().collect(), second.lines().collect());
+    let differ: Vec<_> = first.iter().zip(&second).filter(|(one, two)| one != two).take(5).collect();
+    assert!(differ.is_empty() && first.len() == second.len(), "{name}: {} and {} lines, {differ:#?}", first.len(), second.len());
+}
+
+#[test]
+fn a_check_by_whichever_program_there_is_becomes_one_of_ours() {
+    let yaml = "services:\n  a:\n    image: alpine\n    command: x\n    ports: ['8000:8000', '${METRICS:-9100}:${METRICS:-9100}']\n    healthcheck: { test: \"wget -q http://localhost:8000/up || curl -f http://localhost:8000/up || exit 1\" }\n";
+    let converted = text(yaml).expect("mapped");
+    assert!(converted.text.contains("http = \"/up\""), "{}", converted.text);
+    assert!(converted.text.contains("p9100"), "{}", converted.text);
+    passes(&converted.text, &[]).unwrap_or_else(|report| panic!("{report}\n{}", converted.text));
+}
+
+/// Images become engines, and whatever uses them reaches them by the names it knows.
+#[cfg(all(feature = "postgres", feature = "redis"))]
+#[test]
+fn only_a_compose_file_and_real_engines() {
+    let installed = |name: &str| {
+        let look = format!("command -v {name} || ls /usr/lib/postgresql/*/bin/{name}");
+        std::process::Command::new("sh").args(["-c", &look]).output().is_ok_and(|output| output.status.success())
+    };
+    if !installed("initdb") || !installed("redis-server") || !installed("python3") {
+        return;
+    }
+    let project = Project::new();
+    project.write(
+        "docker-compose.yml",
+        r##"
+services:
+  db:
+    image: postgres
+    environment: { POSTGRES_USER: app, POSTGRES_PASSWORD: "#ThawZin2k77!", POSTGRES_DB: shop }
+    volumes: ["pgdata:/var/lib/postgresql/data", "./sql:/docker-entrypoint-initdb.d"]
+    ports: ["127.0.0.1:0:5432"]
+    healthcheck: { test: ["CMD-SHELL", "pg_isready -U app"], interval: 5s }
+  cache:
+    image: redis
+    command: redis-server --requirepass "a b"
+    ports: ["127.0.0.1:0:6379"]
+    healthcheck: { test: ["CMD", "redis-cli", "ping"] }
+  app:
+    image: python:3
+    command: python3 app.py
+    environment: { DB_HOST: db, DB_PORT: "5432", CACHE: "cache:6379" }
+    depends_on: { db: { condition: service_healthy }, cache: { condition: service_healthy } }
+    networks: [inner]
+  other: { image: acme/thing }
+volumes: { pgdata: {} }
+networks: { inner: {} }
+"##,
+    );
+    project.write("sql/01.sql", "CREATE TABLE t (x int); INSERT INTO t VALUES (7);\n");
+    // Asks Redis itself, and writes down where it was told that the servers are.
+    project.write(
+        "app.py",
+        r#"
+import os, socket, time
+host, port = os.environ["CACHE"].rsplit(":", 1)
+asked = socket.create_connection((host, int(port)))
+asked.sendall(b'*2\r\n$4\r\nAUTH\r\n$3\r\na b\r\n*1\r\n$4\r\nPING\r\n')
+answer = b""
+while b"PONG" not in answer:
+    answer += asked.recv(100)
+socket.create_connection((os.environ["DB_HOST"], int(os.environ["DB_PORT"]))).close()
+open("answer", "w").write("pong " + os.environ["DB_PORT"])
+time.sleep(600)
+"#,
+    );
+    let up = project.start(&["up", "-d"]).outcome_within(std::time::Duration::from_secs(120)).code(0);
+    up.says("services.other: acme/thing has no recipe").says("services.db.image: postgres → use = \"postgres\"");
+    let answer = crate::harness::eventually("the app", std::time::Duration::from_secs(30), || {
+        std::fs::read_to_string(project.path("answer")).ok().filter(|text| text.starts_with("pong"))
+    });
+    let port = project.service("db")["ports"]["main"].to_string();
+    assert_eq!(answer, format!("pong {port}"));
+    let rows = project.run(&["sql", "SELECT x FROM t", "--json"]).code(0).json();
+    assert_eq!(rows, serde_json::json!([{ "x": "7" }]));
+    project.run(&["down"]).code(0);
+    project.nothing_left();
 }
 
 #[test]

@@ -172,6 +172,35 @@ fn optional_does_not_hold_dependents_up() {
     assert_eq!(project.service("broken")["state"], "failed");
 }
 
+#[test]
+fn work_for_an_optional_server_that_is_absent_is_left_out() {
+    let project = Project::new().procfile(
+        r#"
+        [services.vectors]
+        use = "qdrant"
+        port = "auto"
+        optional = true
+        [tasks.collections]
+        depends_on = ["vectors"]
+        collections = ["products"]
+        [tasks.after]
+        depends_on = ["collections"]
+        run = "sh -c 'echo ran > after'"
+        [services.api]
+        run = "{svc:api}"
+        depends_on = ["vectors", "collections", "after"]
+        "#,
+    );
+    let project = project.env("DEVRUN_OFFLINE", "true");
+    project.run(&["up", "-d"]).code(0);
+    assert_eq!(project.service("api")["state"], "running");
+    assert_eq!(project.service("vectors")["state"], "skipped");
+    let left_out = project.service("collections");
+    assert_eq!(left_out["state"], "skipped");
+    assert!(left_out["reason"].as_str().is_some_and(|why| why.starts_with("vectors is left out: ")), "{left_out}");
+    assert_eq!(project.read("after"), "ran\n", "work of its own goes on");
+}
+
 /// Shows: service.external.
 #[test]
 fn external_is_probed_and_never_spawned() {

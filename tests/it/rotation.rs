@@ -23,9 +23,9 @@ const STACK: &str = r#"
     port = "auto"
     password = "${secret.redis-password}"
     [services.api]
-    run = "sh -c 'echo $DATABASE_URL > api.url; exec {svc:api}'"
+    run = "sh -c 'echo $DATABASE_URL $REDIS_URL > api.url; echo start >> api.starts; exec {svc:api}'"
     depends_on = ["db", "cache"]
-    env = { DATABASE_URL = "${db.url}" }
+    env = { DATABASE_URL = "${db.url}", REDIS_URL = "${cache.url}" }
     [services.lonely]
     run = "{svc:lonely}"
 "#;
@@ -73,30 +73,43 @@ fn a_rotation_reaches_the_live_servers_and_their_readers_only() {
     let project = Project::new().procfile(STACK);
     up(&project).code(0);
     let pid = |name: &str| project.service(name)["pid"].clone();
-    let (api, lonely, cache) = (pid("api"), pid("lonely"), pid("cache"));
+    let (db, api, lonely, cache) = (pid("db"), pid("api"), pid("lonely"), pid("cache"));
+    let starts = || project.read("api.starts").lines().count();
     let old = project.read("secrets/infra/db-password");
     assert!(logs_in(&project, &old));
     let rotated = project.start(&["secret", "rotate", "db-password"]).outcome_within(Duration::from_secs(90)).code(0);
     let new = project.read("secrets/infra/db-password");
     assert!(old != new && !rotated.stderr.contains(&new) && !rotated.stderr.contains(&old), "{rotated}");
+    assert!(rotated.stderr.contains("db has the new password, and runs on"), "{rotated}");
     assert!(logs_in(&project, &new), "the new one is in force");
     assert!(!logs_in(&project, &old), "the old one is not");
     assert_ne!(pid("api"), api);
-    assert_eq!((pid("lonely"), pid("cache")), (lonely.clone(), cache.clone()));
+    assert_eq!((pid("db"), pid("lonely"), pid("cache")), (db.clone(), lonely.clone(), cache.clone()));
     eventually("the reader's environment", Duration::from_secs(20), || project.read("api.url").contains(&new).then_some(()));
+    assert_eq!(starts(), 2, "its reader was restarted once");
     assert!(!project.path(".devrun/data/db/.devrun-set-password").exists());
+    // What the supervisor looks at it with is the new one too, and it has nothing left to change.
+    project.run(&["wait", "db", "cache", "api"]).code(0);
+    assert_eq!((project.service("db")["health"].clone(), up(&project).code), ("healthy".into(), Some(0)));
+    assert_eq!((pid("db"), starts()), (db.clone(), 2), "a second up finds everything as it is to be");
 
-    // Redis keeps its password nowhere but in its configuration.
+    // Redis keeps its password in its configuration, which is written anew beside it.
     let old = project.read("secrets/infra/redis-password");
-    project.run(&["secret", "rotate", "redis-password"]).code(0);
+    project.run(&["secret", "rotate", "redis-password"]).code(0).says("cache has the new password, and runs on");
     let new = project.read("secrets/infra/redis-password");
-    assert_ne!(pid("cache"), cache);
+    assert_eq!((pid("cache"), pid("db"), pid("lonely")), (cache.clone(), db.clone(), lonely.clone()));
+    eventually("the reader's environment", Duration::from_secs(20), || project.read("api.url").contains(&new).then_some(()));
+    assert_eq!(starts(), 3);
     let port = project.service("cache")["ports"]["main"].as_u64().expect("a port");
-    for (password, good) in [(&old, false), (&new, true)] {
+    let pings = |password: &str| {
         let client = redis::Client::open(format!("redis://:{password}@127.0.0.1:{port}")).expect("a URL");
-        let pong = client.get_connection().and_then(|mut connection| redis::cmd("PING").query::<String>(&mut connection));
-        assert_eq!(pong.is_ok(), good);
-    }
+        client.get_connection().and_then(|mut connection| redis::cmd("PING").query::<String>(&mut connection)).is_ok()
+    };
+    assert!(pings(&new) && !pings(&old));
+    // One that is killed comes back with the new one.
+    crate::harness::signal(i32::try_from(cache.as_i64().expect("a pid")).expect("a pid"), Signal::SIGKILL);
+    project.run(&["restart", "cache"]).code(0);
+    assert!(pings(&new) && !pings(&old) && pid("cache") != cache);
     assert_eq!(pid("lonely"), lonely);
     // One that nobody reads, and one that is not there.
     project.run(&["secret", "rotate", "other"]).code(0).says("no service reads it");

@@ -143,6 +143,41 @@ fn an_index_is_there_when_its_task_says_so() {
     project.run(&["down"]);
 }
 
+/// Shows: model.name, model.from.
+#[test]
+fn a_model_is_made_from_a_file_once_and_what_the_server_says_is_passed_on() {
+    let made: Mutex<bool> = Mutex::default();
+    // sha256 of the file's text.
+    let digest = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let fake = Fake::new(move |asked, _| {
+        let mut made = made.lock().expect("nobody panics with it");
+        match asked.line.as_str() {
+            "get /api/tags" if *made => (200, r#"{"models":[{"name":"tiny:latest"}]}"#.to_owned()),
+            "get /api/tags" => (200, r#"{"models":[]}"#.to_owned()),
+            "post /api/create" if asked.body.contains(&format!("\"tiny.gguf\":\"{digest}\"")) => {
+                *made = asked.body.contains("\"model\":\"tiny\"");
+                (200, "{\"status\":\"writing manifest\"}\n{\"status\":\"success\"}\n".to_owned())
+            }
+            "post /api/create" => (200, "{\"error\":\"no such blob\"}\n".to_owned()),
+            line if line == format!("post /api/blobs/{digest}") && asked.body == "hello" => (201, String::new()),
+            _ => (400, r#"{"error":"digest mismatch"}"#.to_owned()),
+        }
+    });
+    let project = stack(&fake, "models = [{ name = \"tiny\", from = \"m/tiny.gguf\" }]");
+    project.write("m/tiny.gguf", "hello");
+    for round in 0..2 {
+        let up = project.run(&["up", "-d"]).code(0);
+        assert_eq!(up.stderr.contains("tiny: writing manifest"), round == 0, "{up}");
+        project.run(&["down"]).code(0);
+    }
+    assert_eq!(fake.count("post /api/create"), 1);
+    project.run(&["logs", "setup"]).code(0).says("tiny: writing manifest");
+    project.rewrite(&project.read("procfile.toml").replace("\"tiny\"", "\"other\"").replace("m/tiny", "m/gone"));
+    let up = project.run(&["up", "-d"]).code(4);
+    up.says("model other").says("gone.gguf").says("No such file").says("`from` names a GGUF file");
+    project.run(&["down"]);
+}
+
 /// Shows: task.models.
 #[test]
 fn a_pull_that_breaks_off_is_no_model() {

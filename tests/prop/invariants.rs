@@ -48,6 +48,11 @@ fn inits(record: &Record) -> impl Iterator<Item = (&Moment, &ServiceId, Generati
     })
 }
 
+/// Work for a server begins only where the server is.
+fn works_on(spec: &ServiceSpec, server: &ServiceId) -> bool {
+    spec.kind == Kind::Task && (spec.optional || spec.task.as_ref().is_some_and(|task| task.on.as_ref() == Some(server)))
+}
+
 fn asked_without_deps(record: &Record) -> bool {
     record
         .project
@@ -68,7 +73,9 @@ fn no_service_starts_before_its_dependencies_hold(record: &Record) -> Result<(),
                 }
                 continue;
             };
-            let excused = !edge.required || moment.specs.get(&edge.on).is_some_and(|spec| spec.optional);
+            let excused = !edge.required
+                || target.state == State::Skipped
+                || moment.specs.get(&edge.on).is_some_and(|spec| spec.optional) && !works_on(spec, &edge.on);
             // What nobody wants any more is on its way out, even before its turn to stop comes.
             let over = target.state.is_final() || target.state == State::Stopping || !target.wanted;
             if !(holds(edge.condition, target) || excused && over || no_deps && !target.wanted) {
@@ -97,7 +104,8 @@ fn no_numbered_tier_starts_before_the_lower_ones(record: &Record) -> Result<(), 
         for view in moment.views.iter().filter(|view| view.wanted && !view.by_hand) {
             let Some(spec) = moment.specs.get(&view.id) else { continue };
             let ready = view.state == State::Completed || view.ready_at.is_some();
-            if spec.tier.is_some_and(|tier| tier < number) && !ready && !spec.optional {
+            let excused = spec.optional || view.state == State::Skipped;
+            if spec.tier.is_some_and(|tier| tier < number) && !ready && !excused {
                 return Err(format!("{id}#{generation} of tier {number} begins while {} is {}", view.id, view.state));
             }
         }
@@ -351,7 +359,10 @@ fn each_generation_does_each_thing_once(record: &Record) -> Result<(), String> {
 fn every_start_is_settled_exactly_once(record: &Record) -> Result<(), String> {
     let (mut asked, mut settled, mut finished) = (0, 0, false);
     for moment in &record.moments {
-        let start = matches!(&moment.event, Event::Command(Command::Up { .. } | Command::Start { .. } | Command::Restart { .. }));
+        let start = matches!(
+            &moment.event,
+            Event::Command(Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::Renew { .. })
+        );
         if start && !finished {
             asked += 1;
         }

@@ -164,7 +164,8 @@ fn plan(drafts: &[Draft], skip: Option<usize>, variant: u64) -> Plan {
                 on_change: OnChange::Warn,
                 timeout: Duration::from_secs(8),
                 work: None,
-                on: None,
+                // Where it depends on anything, its work is for the first of them.
+                on: draft.edges.first().filter(|(on, ..)| i % 2 == 0 && Some(*on) != skip).map(|(on, ..)| id(*on)),
                 inputs: Vec::new(),
             });
         } else {

@@ -203,6 +203,8 @@ impl World<'_> {
                     self.probe(now, &key, core.spec(id));
                 }
             }
+            // Its probes go on with another login.
+            Action::Redefine(..) => {}
             Action::StopProbes(id, g) => {
                 self.probing.remove(&(id.clone(), *g));
             }

@@ -48,7 +48,9 @@ fn shop() -> Project {
             "[tasks.build-shop]\nrun = \"true\"\n\
              [services.api]\nrun = \"{binary} api\"\nport = {api}\n\
              [services.frontend]\nrun = \"{binary} frontend\"\nport = {frontend}\n\
-             [services.postgres]\nport = \"auto\"\n[services.redis]\nport = \"auto\"\n",
+             [services.postgres]\nport = \"auto\"\n[services.redis]\nport = \"auto\"\n\
+             [services.files]\nport = \"auto\"\n[services.neo4j]\nport = \"auto\"\nports = {{ http = \"auto\" }}\nready = {{ within = \"5m\" }}\n\
+             [services.qdrant]\nport = \"auto\"\nports = {{ grpc = \"auto\" }}\n[services.ollama]\nport = \"auto\"\n",
             binary = binary.display()
         ),
     );
@@ -117,6 +119,82 @@ fn the_shop_comes_up_sells_and_keeps_its_data() {
     assert!(orders.contains("Brass lantern") && orders.contains("\"total_cents\":6980"), "{orders}");
     let (_, products) = http(page, "GET", "/api/products", "");
     assert!(products.contains("\"stock\":10"), "two were sold: {products}");
+}
+
+/// The optional servers run where they are in the store; what is to be made in them is made once.
+#[test]
+fn the_full_profile_comes_up_with_buckets_graph_and_model_made_once() {
+    if !servers() {
+        return;
+    }
+    let project = shop().env("DEVRUN_BIN_CACHE", &crate::services::store().display().to_string()).env("DEVRUN_OFFLINE", "true");
+    let here = |recipe: &str| project.run(&with_files(&["which", recipe, "--json"])).code == Some(0);
+    let optional = [("files", "versitygw"), ("neo4j", "neo4j"), ("qdrant", "qdrant"), ("ollama", "ollama")];
+    let optional = optional.map(|(service, recipe)| (service, here(recipe)));
+    let up = || project.start(&with_files(&["up", "-d", "--profile", "full"])).outcome_within(Duration::from_secs(360)).code(0);
+    let state = |service: &str| {
+        let ps = project.run(&with_files(&["ps", "--json"])).code(0).json();
+        let all = ps["services"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|one| one["name"] == service).unwrap_or_else(|| panic!("{service} in {ps:#}"))
+    };
+    // The first question to a server that has just come up takes its time.
+    let asked = |words: &[&str]| project.start(&with_files(words)).outcome_within(Duration::from_secs(120)).code(0).json();
+    up();
+    let mut models = Vec::new();
+    for round in 0..3 {
+        for service in ["postgres", "redis", "api", "frontend"] {
+            assert_eq!(state(service)["health"], "healthy", "{service}");
+        }
+        for (service, there) in optional {
+            let (one, setup) = (state(service), state(&format!("{service}-setup")));
+            if there {
+                assert_eq!((&one["health"], &setup["state"]), (&"healthy".into(), &"completed".into()), "{one} {setup}");
+            } else {
+                assert_eq!((&one["state"], &setup["state"]), (&"skipped".into(), &"skipped".into()), "{one} {setup}");
+                let why = setup["reason"].as_str().unwrap_or_default();
+                assert!(why.starts_with(&format!("{service} is left out: ")), "{why}");
+                let _ = writeln!(std::io::stderr(), "SKIP {service} is absent; scripts/real-services builds it");
+                continue;
+            }
+            match service {
+                "files" => {
+                    let port = port_of(&project, "files");
+                    assert_eq!(http(port, "GET", "/pictures/", "").0, 200, "it is open");
+                    assert_eq!(http(port, "GET", "/invoices/", "").0, 403, "it is not");
+                    if round == 0 {
+                        // Would not outlive a bucket that is made anew.
+                        std::fs::write(project.path(".devrun/data/files/versitygw/data/pictures/kept"), "kept")
+                            .expect("our own volume");
+                    }
+                    assert!(http(port, "GET", "/pictures/", "").1.contains("kept"));
+                }
+                "neo4j" => {
+                    let count = "MATCH (p:Product) RETURN count(p) AS n";
+                    let rows = asked(&["--profile", "full", "cypher", count, "--json"]);
+                    assert_eq!(rows, serde_json::json!([{ "n": 2 }]));
+                    let done = setup["reason"].as_str().unwrap_or_default();
+                    assert_eq!(done.is_empty(), round == 0, "after the first start its sentinel says when: {done:?}");
+                }
+                _ => {
+                    let tags = http(port_of(&project, "ollama"), "GET", "/api/tags", "").1;
+                    assert!(tags.contains("\"name\":\"shop-tiny:latest\""), "{tags}");
+                    // With the moment at which it was made.
+                    models.push(tags);
+                }
+            }
+        }
+        if round == 0 {
+            // A second `up` beside it has nothing to do.
+            up().says_not("initialising");
+        } else {
+            project.start(&with_files(&["down"])).outcome_within(Duration::from_secs(120)).code(0);
+            project.nothing_left();
+            if round == 1 {
+                up();
+            }
+        }
+    }
+    assert!(models.windows(2).all(|pair| pair[0] == pair[1]), "{models:?}");
 }
 
 #[test]

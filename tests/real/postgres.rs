@@ -148,13 +148,13 @@ fn first_boot_once_with_passwords_and_scripts() {
                 let error = wrong.connect(NoTls).await.err().expect("a wrong password was taken");
                 assert_eq!(error.code().map(|code| code.code()), Some("28P01"));
                 let mut sql = Work::Sql { files: Vec::new(), text: Some("INSERT INTO t VALUES ('task')".to_owned()) };
-                work(&sql, &stack.spec).await.unwrap();
+                work(&sql, &stack.spec, &|_| {}).await.unwrap();
                 sql = Work::Sql { files: Vec::new(), text: Some("SELECT 1;\n\nSELECT nope".to_owned()) };
-                let failure = work(&sql, &stack.spec).await.unwrap_err();
+                let failure = work(&sql, &stack.spec, &|_| {}).await.unwrap_err();
                 assert!(failure.reason.contains("sql:3:"), "{}", failure.reason);
                 let mut other = stack.spec.clone();
                 other.attributes.insert("password".to_owned(), "wrong".to_owned());
-                assert_eq!(work(&sql, &other).await.unwrap_err().kind, FailureKind::Credentials);
+                assert_eq!(work(&sql, &other, &|_| {}).await.unwrap_err().kind, FailureKind::Credentials);
                 let finished = server.stop(Signal::INT, Duration::from_secs(30)).await;
                 assert!(finished.status.success(), "{} {}", finished.status, stack.output.text());
                 assert!(!stack.output.text().contains(password) || password == "pw", "the password is in the log");

@@ -170,17 +170,66 @@ fn nats_keeps_its_streams_and_asks_for_a_password() {
     down(&project);
 }
 
+#[test]
+fn valkey_keeps_what_it_was_told() {
+    let Some(project) = project("valkey", true) else { return };
+    project.rewrite(
+        "[services.x]\nuse = \"valkey\"\nport = \"auto\"\npassword = \"odd #pw 'x'\"\nset = { appendonly = \"yes\", maxmemory = \"64mb\" }\n",
+    );
+    let ask =
+        |words: &str, until: &str| talk(port(&project, "main"), format!("AUTH \"odd #pw 'x'\"\r\n{words}\r\n").as_bytes(), until);
+    for round in 0..2 {
+        up(&project);
+        assert!(talk(port(&project, "main"), b"GET k\r\n", "\r\n").starts_with("-NOAUTH"));
+        if round == 0 {
+            ask("SET k kept", "+OK\r\n+OK");
+        }
+        assert!(ask("GET k", "kept\r\n").contains("kept"));
+        assert!(ask("INFO server", "valkey_version").contains("valkey_version"));
+        assert!(ask("CONFIG GET maxmemory", "67108864").contains("67108864"));
+        down(&project);
+    }
+}
+
+#[test]
+fn mailpit_catches_a_mail_and_keeps_it() {
+    let Some(project) = project("mailpit", false) else { return };
+    project.rewrite("[services.x]\nuse = \"mailpit\"\nport = \"auto\"\nports = { http = \"auto\" }\n");
+    for round in 0..2 {
+        up(&project);
+        if round == 0 {
+            let mail = b"EHLO me\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nSubject: greeting\r\n\r\nhello\r\n.\r\nQUIT\r\n";
+            let heard = talk(port(&project, "main"), mail, "\r\n221 ");
+            assert!(heard.contains("250 2.0.0 Ok: queued"), "{heard}");
+        }
+        let (status, messages) = get(port(&project, "http"), "/api/v1/messages");
+        assert!(status == 200 && messages.contains("\"Subject\":\"greeting\""), "{messages}");
+        assert_eq!(get(port(&project, "http"), "/").0, 200, "its page is in the module");
+        down(&project);
+    }
+}
+
 /// Shows: task.buckets, bucket.name, bucket.anonymous.
 #[test]
 fn versitygw_has_its_buckets_and_what_is_in_them() {
     let Some(project) = project("versitygw", false) else { return };
-    project.rewrite(
-        "[services.x]\nuse = \"versitygw\"\nport = \"auto\"\npassword = \"secret-key-1\"\n\
-         [tasks.buckets]\ndepends_on = [\"x\"]\nbuckets = [\"private\", { name = \"open\", anonymous = \"public\" }, { name = \"shown\", anonymous = \"download\" }]\n",
-    );
+    buckets(&project, "versitygw", "");
+}
+
+#[test]
+fn minio_has_its_buckets_and_what_is_in_them() {
+    let Some(project) = project("minio", false) else { return };
+    buckets(&project, "minio", "ports = { console = \"auto\" }\n");
+}
+
+fn buckets(project: &Project, recipe: &str, more: &str) {
+    project.rewrite(&format!(
+        "[services.x]\nuse = \"{recipe}\"\nport = \"auto\"\npassword = \"secret-key-1\"\n{more}\
+         [tasks.buckets]\ndepends_on = [\"x\"]\nbuckets = [\"private\", {{ name = \"open\", anonymous = \"public\" }}, {{ name = \"shown\", anonymous = \"download\" }}]\n",
+    ));
     for round in 0..2 {
-        up(&project);
-        let s3 = port(&project, "main");
+        up(project);
+        let s3 = port(project, "main");
         // Nobody's signature: only what the policies allow.
         for (bucket, may_list) in [("private", false), ("open", true), ("shown", true)] {
             assert_eq!(get(s3, &format!("/{bucket}/")).0 == 200, may_list, "{bucket}");
@@ -198,7 +247,7 @@ fn versitygw_has_its_buckets_and_what_is_in_them() {
             assert!(answer.contains(" 200 "), "{answer}");
         }
         assert_eq!(get(s3, "/open/greeting"), (200, "hello".to_owned()));
-        down(&project);
+        down(project);
     }
 }
 
@@ -215,8 +264,9 @@ fn neo4j_has_its_graph_once() {
     project.rewrite(&format!("{services}[tasks.graph]\ndepends_on = [\"x\"]\ncypher = \"init.cypher\"\nonce = \"x/.graph\"\n"));
     for _ in 0..2 {
         up(&project);
-        let names =
-            project.run(&["cypher", "MATCH (p:Person) RETURN p.name AS name, size([(p)--() | 1]) AS n ORDER BY name", "--json"]);
+        let query = "MATCH (p:Person) RETURN p.name AS name, size([(p)--() | 1]) AS n ORDER BY name";
+        // The first question to a server that has just come up takes its time.
+        let names = project.start(&["cypher", query, "--json"]).outcome_within(UP);
         assert_eq!(names.code(0).json(), serde_json::json!([{ "name": "Ann; and", "n": 1 }, { "name": "Bob", "n": 1 }]));
         let setting = "SHOW SETTINGS YIELD name, value WHERE name = 'db.transaction.timeout' RETURN value";
         project.run(&["cypher", setting]).code(0).says("1m10s");
@@ -231,6 +281,140 @@ fn neo4j_has_its_graph_once() {
     let failed = project.start(&["up", "-d"]).outcome_within(UP).code(10);
     failed.says("refuses the login");
     down(&project);
+}
+
+/// The one of the trap, and one with everything at once.
+const PASSWORDS: [&str; 2] = ["#ThawZin2k77!", " it's a \"q\" $HOME ${x} $$ 50% a@b:c/d\\e `id` ä€😀 \\"];
+
+/// Lays a password into a project, and gives the key of the procfile that takes it from there.
+fn lay(project: &Project, layer: &str, password: &str) -> String {
+    let key = match layer {
+        "literal" => password.replace('$', "$$"),
+        "env file" => {
+            let text = password.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$");
+            project.write(".env", &format!("PASSWORD=\"{text}\"\n"));
+            "${PASSWORD}".to_owned()
+        }
+        _ => {
+            use std::os::unix::fs::PermissionsExt as _;
+            project.write("secrets/infra/x", password);
+            for (path, mode) in [("secrets/infra", 0o700), ("secrets/infra/x", 0o600)] {
+                std::fs::set_permissions(project.path(path), std::fs::Permissions::from_mode(mode)).expect("our own file");
+            }
+            "${secret.x}".to_owned()
+        }
+    };
+    toml::Value::String(key).to_string()
+}
+
+/// The status of a request with a login, by a client that is not ours. Its options come by stdin.
+fn curl(url: &str, user: &str, password: &str, more: &str) -> String {
+    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    let options = format!(
+        "url = \"{url}\"\nuser = \"{user}:{}\"\nsilent\noutput = \"/dev/null\"\nwrite-out = \"%{{http_code}}\"\n{more}\n",
+        quoted(password)
+    );
+    let mut client = Command::new("curl")
+        .args(["-q", "-K", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("curl runs");
+    client.stdin.take().expect("a pipe").write_all(options.as_bytes()).expect("it reads");
+    String::from_utf8(client.wait_with_output().expect("it ends").stdout).expect("a number")
+}
+
+/// A signed list of a bucket.
+const SIGNED: &str = "aws-sigv4 = \"aws:amz:us-east-1:s3\"\nheader = \"x-amz-content-sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"";
+
+/// The project's head for every layer: the env file, the secret, and one who reads the password.
+const HEAD: &str = r#"
+[project]
+env_file = [".env"]
+[secrets]
+generate = ["x"]
+[services.reader]
+run = "echo start >> starts; printf '%s' \"$PASSWORD\" > got; exec {svc:reader}"
+shell = true
+depends_on = ["x"]
+env = { PASSWORD = "${x.password}" }
+"#;
+
+#[test]
+fn s3_takes_any_password_through_every_layer_and_a_new_one_with_a_restart() {
+    for (layer, password) in
+        ["literal", "env file", "secret file"].into_iter().flat_map(|layer| PASSWORDS.map(|password| (layer, password)))
+    {
+        let Some(project) = project("versitygw", false) else { return };
+        let key = lay(&project, layer, password);
+        project.rewrite(&format!(
+            "{HEAD}[services.x]\nuse = \"versitygw\"\nport = \"auto\"\npassword = {key}\n\
+             [tasks.buckets]\ndepends_on = [\"x\"]\nbuckets = [\"private\"]\n"
+        ));
+        up(&project);
+        let lists =
+            |password: &str| curl(&format!("http://127.0.0.1:{}/private/", port(&project, "main")), "devrun", password, SIGNED);
+        assert_eq!((lists(password), lists("wrong")), ("200".to_owned(), "403".to_owned()), "{layer}: {password:?}");
+        eventually("the reader", PATIENCE, || (project.read("got") == password).then_some(()));
+        for process in project.leftovers() {
+            assert!(!process.command.contains(password), "{process:?}");
+        }
+        if layer == "secret file" {
+            let pid = project.service("x")["pid"].clone();
+            let rotated = project.start(&["secret", "rotate", "x"]).outcome_within(UP).code(0);
+            rotated.says("x takes a password only when it starts").says("restarting reader, x");
+            let new = project.read("secrets/infra/x");
+            assert_ne!(project.service("x")["pid"], pid);
+            assert_eq!((lists(&new), lists(password)), ("200".to_owned(), "403".to_owned()));
+            eventually("the reader has the new one", PATIENCE, || (project.read("got") == new).then_some(()));
+            assert_eq!(project.read("starts").lines().count(), 2, "restarted once");
+        }
+        down(&project);
+    }
+}
+
+#[test]
+fn neo4j_takes_any_password_and_a_new_one_while_it_runs() {
+    for (layer, password) in [("env file", PASSWORDS[0]), ("secret file", PASSWORDS[1])] {
+        let Some(project) = project("neo4j", false) else { return };
+        let key = lay(&project, layer, password);
+        project.rewrite(&format!(
+            "{HEAD}[services.x]\nuse = \"neo4j\"\nport = \"auto\"\nports = {{ http = \"auto\" }}\npassword = {key}\n\
+             set = {{ heap = \"256m\", pagecache = \"32m\" }}\nready = {{ within = \"170s\" }}\n"
+        ));
+        up(&project);
+        let body = "header = \"Content-Type: application/json\"\ndata = \"{\\\"statements\\\":[]}\"";
+        let asks = |password: &str| {
+            let url = format!("http://127.0.0.1:{}/db/neo4j/tx/commit", port(&project, "http"));
+            curl(&url, "neo4j", password, body)
+        };
+        let console = || project.run(&["cypher", "RETURN 41 + 1 AS n", "--json"]).code(0).json();
+        // The page's port opens after Bolt's.
+        let listens = |password: &str| eventually("its HTTP port", UP, || (asks(password) != "000").then_some(()));
+        listens(password);
+        assert_eq!((asks(password), asks("wrong-password")), ("200".to_owned(), "401".to_owned()), "{layer}: {password:?}");
+        assert_eq!(console(), serde_json::json!([{ "n": 42 }]));
+        eventually("the reader", PATIENCE, || (project.read("got") == password).then_some(()));
+        if layer == "secret file" {
+            let pid = project.service("x")["pid"].clone();
+            project.start(&["secret", "rotate", "x"]).outcome_within(UP).code(0).says("x has the new password, and runs on");
+            let new = project.read("secrets/infra/x");
+            assert_eq!(project.service("x")["pid"], pid, "it runs on");
+            assert_eq!((asks(&new), asks(password)), ("200".to_owned(), "401".to_owned()));
+            assert_eq!(console(), serde_json::json!([{ "n": 42 }]));
+            eventually("the reader has the new one", PATIENCE, || (project.read("got") == new).then_some(()));
+            assert_eq!(project.read("starts").lines().count(), 2, "restarted once");
+            // With the stack down, a private server sets it at the next start.
+            down(&project);
+            project.run(&["secret", "rotate", "x"]).code(0).says("at the next start");
+            project.start(&["up", "-d"]).outcome_within(2 * UP).code(0);
+            let newest = project.read("secrets/infra/x");
+            listens(&newest);
+            assert_eq!((asks(&newest), asks(&new)), ("200".to_owned(), "401".to_owned()));
+            assert!(!project.path(".devrun/data/x/.devrun-set-password").exists());
+        }
+        down(&project);
+    }
 }
 
 #[test]
@@ -294,16 +478,94 @@ fn rabbitmq_takes_its_name_server_along() {
     }
 }
 
+/// A model that no network is needed for is made once; one that would have to be pulled holds nobody up.
 #[test]
-fn ollama() {
+fn ollama_has_its_model_once() {
     let Some(project) = project("ollama", false) else { return };
+    std::fs::write(project.path("tiny.gguf"), tiny_model()).expect("our own folder");
     project.rewrite(
-        "[services.x]\nuse = \"ollama\"\nport = \"auto\"\n[tasks.models]\ndepends_on = [\"x\"]\nmodels = [\"devrun-absent\"]\noptional = true\ntimeout = \"60s\"\n",
+        "[services.x]\nuse = \"ollama\"\nport = \"auto\"\n\
+         [tasks.made]\ndepends_on = [\"x\"]\nmodels = [{ name = \"tiny\", from = \"tiny.gguf\" }]\n\
+         [tasks.pulled]\ndepends_on = [\"x\"]\nmodels = [\"devrun-absent\"]\noptional = true\ntimeout = \"60s\"\n",
     );
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        up(&project);
+        let (status, version) = get(port(&project, "main"), "/api/version");
+        assert_eq!(status, 200, "{version}");
+        let (_, tags) = get(port(&project, "main"), "/api/tags");
+        assert!(tags.contains("\"name\":\"tiny:latest\""), "{tags}");
+        seen.push(tags);
+        down(&project);
+    }
+    // With the moment at which it was made.
+    assert_eq!(seen[0], seen[1]);
+}
+
+/// A model file of one tensor: enough for a server to take it in, too little to say a word.
+pub fn tiny_model() -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let key = |name: &str, kind: u32, value: &[u8]| [&text(name)[..], &kind.to_le_bytes(), value].concat();
+    let mut file = [
+        &b"GGUF"[..],
+        // Version, tensors, keys.
+        &3_u32.to_le_bytes(),
+        &1_u64.to_le_bytes(),
+        &3_u64.to_le_bytes(),
+        &key("general.architecture", 8, &text("llama")),
+        &key("general.name", 8, &text("tiny")),
+        &key("general.file_type", 4, &0_u32.to_le_bytes()),
+        // Its dimensions, its kind (32 bits each), its place.
+        &text("token_embd.weight"),
+        &1_u32.to_le_bytes(),
+        &32_u64.to_le_bytes(),
+        &0_u32.to_le_bytes(),
+        &0_u64.to_le_bytes(),
+    ]
+    .concat();
+    file.resize(file.len().next_multiple_of(32) + 128, 0);
+    file
+}
+
+/// Shows: run --with.
+#[test]
+fn a_throw_away_stack_hands_out_the_usual_variables_waits_for_no_disk_and_leaves_nothing() {
+    let (Some(project), Some(_)) = (project("postgres", true), project("redis", true)) else { return };
+    let asked = "psql \"$DATABASE_URL\" -Atc \"SELECT 'fsync ' || current_setting('fsync')\"; \
+                 echo \"$PGHOST:$PGPORT $PGUSER@$PGDATABASE ${#PGPASSWORD}\"; echo \"$REDIS_URL $REDIS_HOST:$REDIS_PORT\"; exit 7";
+    let words = ["run", "--with", "postgres", "--with", "redis", "--", "sh", "-c", asked];
+    let ran = project.start(&words).outcome_within(UP).code(7);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(lines[0], "fsync off", "{ran}");
+    assert!(lines[1].starts_with("127.0.0.1:") && lines[1].contains("@"), "{ran}");
+    assert!(lines[2].starts_with("redis://") && lines[2].contains("127.0.0.1:"), "{ran}");
+    project.nothing_left();
+}
+
+/// Extensions that the procfile gained since the first boot are made at the next start, and asked for no more afterwards.
+#[test]
+fn postgres_gets_the_extensions_that_came_later() {
+    let Some(project) = project("postgres", true) else { return };
+    let services = "[services.x]\nuse = \"postgres\"\nport = \"auto\"\nuser = \"app\"\n";
+    let there = |name: &str| {
+        let query = format!("SELECT count(*) FROM pg_extension WHERE extname = '{name}'");
+        project.run(&["sql", &query, "--json"]).code(0).json()[0]["count"] == "1"
+    };
+    project.rewrite(services);
     up(&project);
-    let (status, version) = get(port(&project, "main"), "/api/version");
-    assert_eq!(status, 200, "{version}");
-    assert_eq!(get(port(&project, "main"), "/api/tags").0, 200);
+    assert!(!there("pgcrypto"));
+    down(&project);
+    project.rewrite(&format!("{services}extensions = [\"pgcrypto\"]\n"));
+    for round in 0..2 {
+        let started = project.start(&["up", "-d"]).outcome_within(UP).code(0);
+        assert!(!started.stderr.contains("empty volume only"), "{started}");
+        assert!(there("pgcrypto"));
+        down(&project);
+        let log = project.run(&["logs", "x"]).code(0).stdout;
+        assert_eq!(log.matches("extension pgcrypto is there").count(), 1, "round {round}: {log}");
+    }
+    project.rewrite(&format!("{services}extensions = [\"pgcrypto\", \"no_such\"]\n"));
+    project.start(&["up", "-d"]).outcome_within(UP).code(4).says("extension no_such").says("devrun which postgres");
     down(&project);
 }
 
@@ -333,8 +595,8 @@ fn postgres_is_migrated_once_each_and_asked_without_a_client() {
     for flags in [&["--table", "t"][..], &["--schema", "public", "--migrations"]] {
         project.run(&[&["wait", "x", "--timeout", "20s"], flags].concat()).code(0);
     }
-    project.run(&["wait", "x", "--timeout", "1s", "--table", "nope"]).code(3).says("\"nope\" does not exist");
-    project.run(&["wait", "x", "--timeout", "1s", "--schema", "nope"]).code(3).says("schema \"nope\" does not exist");
+    project.run(&["wait", "x", "--timeout", "5s", "--table", "nope"]).code(3).says("\"nope\" does not exist");
+    project.run(&["wait", "x", "--timeout", "5s", "--schema", "nope"]).code(3).says("schema \"nope\" does not exist");
     project.run(&["sql", "SELECT nope"]).code(4).says("column \"nope\" does not exist");
     down(&project);
     // At the next start, before the port opens; a broken one is applied in no part.

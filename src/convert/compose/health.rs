@@ -73,9 +73,18 @@ fn shell(line: &str) -> Test {
     }
     let pong = plain.split_once('|').filter(|(left, right)| left.trim().starts_with("redis-cli") && right.contains("PONG"));
     let plain = pong.map_or(plain, |(left, _)| left.trim());
-    let simple = !plain.contains(['|', '&', ';', '<', '>', '`', '\n']) && !plain.contains("$(");
-    let words = if simple { shell_words::split(plain).ok() } else { None };
-    words.and_then(|words| recognised(&words)).unwrap_or_else(|| Test::Shell(line.to_owned()))
+    let one = |line: &str| {
+        let simple = !line.contains(['|', '&', ';', '<', '>', '`', '\n']) && !line.contains("$(");
+        recognised(&shell_words::split(line).ok().filter(|_| simple)?)
+    };
+    // `wget … || curl …`: the same question by whichever program there is.
+    let mut ways = plain.split(" || ").map(one);
+    if let Some(Some(first)) = ways.next()
+        && ways.all(|way| way.as_ref() == Some(&first))
+    {
+        return first;
+    }
+    Test::Shell(line.to_owned())
 }
 
 fn recognised(words: &[String]) -> Option<Test> {

@@ -186,6 +186,7 @@ const RABBITMQ: Known = Known {
         ("RABBITMQ_PASSWORD", Password),
         ("RABBITMQ_ERLANG_COOKIE", Nothing("one node needs none")),
     ],
+    named: &[(4369, "epmd"), (25672, "dist")],
     ..plain("rabbitmq", &[5672], &["/var/lib/rabbitmq", "/var/lib/rabbitmq/mnesia", "/bitnami/rabbitmq/mnesia"])
 };
 const PROMETHEUS: Known = Known {

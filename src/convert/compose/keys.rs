@@ -51,6 +51,10 @@ const DROPPED: &[(&str, &str)] = &[
     ("cpu_quota", "`limits.cpu` is what there is"),
     ("cpu_period", "`limits.cpu` is what there is"),
     ("cpuset", "`limits.cpu` is what there is"),
+    ("cpu_count", "`limits.cpu` is what there is"),
+    ("cpu_percent", "`limits.cpu` is what there is"),
+    ("cpu_rt_period", "`limits.cpu` is what there is"),
+    ("cpu_rt_runtime", "`limits.cpu` is what there is"),
     ("memswap_limit", "`limits.memory` is what there is"),
     ("mem_swappiness", "`limits.memory` is what there is"),
     ("pids_limit", "no limit"),
@@ -91,8 +95,6 @@ const MAPPED: &[&str] = &[
     "working_dir",
     "secrets",
     "configs",
-    "cpu_count",
-    "cpu_percent",
 ];
 
 /// Restarts, limits, replicas, stops, logs, profiles.
@@ -103,7 +105,7 @@ pub(super) fn policies(importer: &mut Importer<'_>, draft: &Draft, section: &mut
     let resources = deploy.and_then(|node| node.get("resources"));
     let limits = resources.and_then(|node| node.get("limits"));
     let reserve = resources.and_then(|node| node.get("reservations"));
-    let mut table = amounts(importer, draft, limits, ("cpus", "mem_limit"));
+    let mut table = amounts(importer, draft, limits, "limits", ("cpus", "mem_limit"));
     if let Some(node) = draft.get("ulimits").and_then(|node| node.get("nofile"))
         && let Some(number) = node.get("soft").unwrap_or(node).scalar().and_then(|text| text.parse().ok())
     {
@@ -113,7 +115,7 @@ pub(super) fn policies(importer: &mut Importer<'_>, draft: &Draft, section: &mut
     if !table.is_empty() {
         section.set("limits", Toml::Table(table));
     }
-    let table = amounts(importer, draft, reserve, ("", "mem_reservation"));
+    let table = amounts(importer, draft, reserve, "reservations", ("", "mem_reservation"));
     if !table.is_empty() {
         section.set("reserve", Toml::Table(table));
     }
@@ -177,52 +179,64 @@ fn restart(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, se
 }
 
 fn replicas(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, section: &mut Section) {
-    let node = draft.get("scale").or_else(|| deploy.and_then(|node| node.get("replicas")));
-    let Some(node) = node else { return };
+    let scale = draft.get("scale").map(|node| (node, draft.what("scale")));
+    let found = scale.or_else(|| Some((deploy?.get("replicas")?, draft.what("deploy.replicas"))));
+    let Some((node, what)) = found else { return };
     let number = node.scalar().and_then(|text| values::with_defaults(&text)).and_then(|text| text.parse::<i64>().ok());
     match number {
         Some(number) if number > 1 && (draft.task || section.has("data") || matches!(draft.kind, Kind::Recipe { .. })) => {
-            importer.report.not_mapped(node.at, draft.what("deploy.replicas"), "what keeps data, and a task, runs once");
+            importer.report.not_mapped(node.at, what, "what keeps data, and a task, runs once");
         }
         Some(number) if number > 1 => {
             importer.report.mapped(
                 node.at,
-                draft.what("deploy.replicas"),
+                what,
                 format!("replicas = {number}; each has its own port, behind one shared address"),
             );
             section.set("replicas", Toml::Integer(number));
         }
         Some(0) => {
-            importer.report.mapped(node.at, draft.what("deploy.replicas"), "0: the profile `off`");
+            importer.report.mapped(node.at, what, "0: the profile `off`");
             section.set("profiles", Toml::texts(["off"]));
         }
-        Some(_) => importer.report.mapped(node.at, draft.what("deploy.replicas"), "1"),
-        None => importer.report.not_mapped(node.at, draft.what("deploy.replicas"), "is no number"),
+        Some(_) => importer.report.mapped(node.at, what, "1"),
+        None => importer.report.not_mapped(node.at, what, "is no number"),
     }
 }
 
-fn amounts(importer: &mut Importer<'_>, draft: &Draft, node: Option<&Node>, old: (&str, &str)) -> Vec<(String, Toml)> {
+fn amounts(importer: &mut Importer<'_>, draft: &Draft, node: Option<&Node>, of: &str, old: (&str, &str)) -> Vec<(String, Toml)> {
     let mut table = Vec::new();
-    if let Some(node) = node.and_then(|node| node.get("cpus")).or_else(|| draft.get(old.0)) {
+    // The newer key wins, and each is called by its own name.
+    let found = |new: &str, old: &str| {
+        let newer = node.and_then(|node| node.get(new)).map(|node| (node, draft.what(&format!("deploy.resources.{of}.{new}"))));
+        newer.or_else(|| draft.get(old).map(|node| (node, draft.what(old))))
+    };
+    if let Some((node, what)) = found("cpus", old.0) {
         match node.scalar().and_then(|text| values::with_defaults(&text)).and_then(|text| text.parse::<f64>().ok()) {
             Some(number) if number > 0.0 && number.is_finite() => {
-                importer.report.mapped(node.at, draft.what("cpus"), number.to_string());
+                importer.report.mapped(node.at, what, number.to_string());
                 table.push(("cpu".to_owned(), Toml::Float(number)));
             }
-            _ => importer.report.not_mapped(node.at, draft.what("cpus"), "is no number of cores"),
+            _ => importer.report.not_mapped(node.at, what, "is no number of cores"),
         }
     }
-    if let Some(node) = node.and_then(|node| node.get("memory")).or_else(|| draft.get(old.1)) {
+    if let Some((node, what)) = found("memory", old.1) {
         match node.scalar().and_then(|text| values::size(&importer.text(&text, node.at, true))) {
             Some(size) => {
-                importer.report.mapped(node.at, draft.what("memory"), size.clone());
+                importer.report.mapped(node.at, what, size.clone());
                 table.push(("memory".to_owned(), Toml::text(size)));
             }
-            None => importer.report.not_mapped(node.at, draft.what("memory"), "is no size: write \"512M\""),
+            None => importer.report.not_mapped(node.at, what, "is no size: write \"512M\""),
         }
     }
-    if let Some(node) = node.and_then(|node| node.get("devices")) {
-        importer.report.dropped(node.at, draft.what("deploy.devices"), "the machine's devices are there");
+    for (name, _, at) in node.and_then(Node::map).into_iter().flat_map(each) {
+        let what = draft.what(&format!("deploy.resources.{of}.{name}"));
+        match name {
+            "cpus" | "memory" => {}
+            "devices" | "generic_resources" => importer.report.dropped(at, what, "the machine's devices are there"),
+            "pids" => importer.report.dropped(at, what, "no limit"),
+            _ => importer.report.not_mapped(at, what, "is no key that devrun knows"),
+        }
     }
     table
 }
@@ -266,6 +280,11 @@ fn log(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
         importer.report.dropped(node.at, draft.what("logging"), "devrun keeps the logs: `log` says how much");
     } else {
         importer.report.mapped(node.at, draft.what("logging"), Toml::Table(table.clone()).line());
+        for (name, _, at) in options.and_then(Node::map).into_iter().flat_map(each) {
+            if !matches!(name, "max-size" | "max-file") {
+                importer.report.dropped(at, draft.what(&format!("logging.options.{name}")), "devrun keeps the logs");
+            }
+        }
         section.set("log", Toml::Table(table));
     }
 }
@@ -278,6 +297,10 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
             continue;
         }
         match name {
+            "image" if draft.get("build").is_some() || matches!(draft.kind, Kind::Run { dockerfile: Some(_), .. }) => {
+                importer.report.dropped(at, what, "there is no image: it is built from files that are here");
+            }
+            "secrets" if matches!(draft.kind, Kind::Run { .. } | Kind::Recipe { .. }) => secrets(importer, draft, node),
             "build" => build(importer, draft, node, at),
             "develop" => watch(importer, draft, node, section),
             "extra_hosts" => importer.report.dropped(
@@ -310,6 +333,15 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
                 None => importer.report.not_mapped(at, what, "is no key that devrun knows"),
             },
         }
+    }
+}
+
+/// What becomes of a secret is said where it is declared and where it is read; here only which one it is.
+fn secrets(importer: &mut Importer<'_>, draft: &Draft, node: &Node) {
+    for item in node.list().unwrap_or_default() {
+        let name = item.scalar().or_else(|| item.get("source").and_then(Node::scalar)).unwrap_or_default();
+        let text = format!("{name}: a file that the program finds by the path in its environment or command");
+        importer.report.mapped(item.at, draft.what("secrets"), text);
     }
 }
 

@@ -442,7 +442,10 @@ pub(crate) fn use_of(known: &Known, version: Option<&str>) -> String {
 
 /// The name of a further port.
 pub(crate) fn port_name(container: &str) -> String {
-    format!("p{container}")
+    // A placeholder gives its default; what is left of one without a default still tells two ports apart.
+    let number = values::with_defaults(container).unwrap_or_else(|| container.to_owned());
+    let plain: String = number.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '_').collect();
+    format!("p{}", plain.to_ascii_lowercase())
 }
 
 /// Whether these words start the image's own server, or are options for it.

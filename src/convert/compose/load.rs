@@ -46,7 +46,7 @@ pub(crate) fn load(paths: &[PathBuf], root: &Path, read: Reader<'_>) -> Result<L
 impl Loader<'_> {
     fn fail(&self, at: At, message: impl std::fmt::Display, help: impl Into<String>) -> Failure {
         let name = usize::try_from(at.file).ok().and_then(|file| self.names.get(file)).map_or("?", String::as_str);
-        Failure::new(FailureKind::Config, format!("{name}:{}: {message}", at.line)).help(help)
+        Failure::new(FailureKind::Config, format!("{name}:{}:{}: {message}", at.line, at.column.max(1))).help(help)
     }
 
     fn open(&mut self, path: &Path, from: Option<At>) -> Result<Node, Failure> {
@@ -66,7 +66,11 @@ impl Loader<'_> {
         self.files.push(path.to_path_buf());
         self.names.push(name);
         yaml::parse(&text, index).map_err(|bad| {
-            self.fail(At { file: index, line: bad.line }, bad.message, "mend the YAML there; nothing was written or started")
+            self.fail(
+                At { file: index, line: bad.line, column: bad.column },
+                bad.message,
+                "mend the YAML there; nothing was written or started",
+            )
         })
     }
 

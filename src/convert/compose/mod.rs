@@ -5,6 +5,7 @@ pub(crate) mod health;
 mod images;
 mod keys;
 mod kind;
+mod left;
 mod load;
 mod names;
 mod ready;
@@ -74,6 +75,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: Reader<'_>) -> Result
     importer.read_dotenv();
     let services = importer.services(&first)?;
     let mut drafts: Vec<Draft> = services.iter().map(|(key, node)| importer.draft(key, node)).collect();
+    importer.homeless_buckets(&mut drafts);
     importer.published(&drafts);
     importer.relate(&mut drafts);
     for draft in &drafts {
@@ -111,20 +113,33 @@ impl Importer<'_> {
             }));
         };
         let Some(map) = node.map() else {
-            return Err(fail(format!("{}: `services` is {} where a table is wanted", self.report.place(node.at), node.kind())));
+            return Err(fail(format!("{}: `services` is {} where a table is wanted", self.report.exactly(node.at), node.kind())));
         };
         if map.is_empty() {
-            return Err(fail(format!("{}: there is no service below `services:`", self.report.place(node.at))));
+            return Err(fail(format!("{}: there is no service below `services:`", self.report.exactly(node.at))));
         }
         if let Some((key, node)) = map.iter().find(|(_, node)| node.map().is_none()) {
             return Err(fail(format!(
                 "{}: service `{}` is {} where a table is wanted",
-                self.report.place(key.at),
+                self.report.exactly(key.at),
                 key.name,
                 node.kind()
             )));
         }
         Ok(map.clone())
+    }
+
+    /// Buckets want a server of ours to make them on.
+    fn homeless_buckets(&mut self, drafts: &mut [Draft]) {
+        if drafts.iter().any(|draft| draft.kind.makes_buckets()) {
+            return;
+        }
+        for draft in drafts.iter_mut().filter(|draft| matches!(draft.kind, Kind::Buckets { .. })) {
+            let hint = "there is no S3 server in this file that devrun runs: make the buckets where yours is, or give the file one: use = \"minio\"";
+            self.report.not_mapped(draft.key.at, draft.what("image"), hint);
+            draft.kind = Kind::Absent { hint: hint.to_owned() };
+            draft.task = true;
+        }
     }
 
     /// The text of a value in our notation. `strict`: a name without a value stays an error.
@@ -184,13 +199,20 @@ impl Importer<'_> {
 
     /// The number of a port, through `.env` where it is a placeholder.
     fn number(&self, text: &str) -> Option<u16> {
-        if let Some(filled) = values::with_defaults(text) {
-            return filled.parse().ok();
+        match self.filled(text) {
+            Some(value) => value.parse().ok(),
+            None => values::with_defaults(text)?.parse().ok(),
         }
-        let name = text.trim_start_matches("${").trim_start_matches('$').trim_end_matches('}');
+    }
+
+    /// What a text that is one placeholder is in `.env`, which wins over its default.
+    fn filled(&self, text: &str) -> Option<String> {
+        let inside = text.strip_prefix('$').filter(|inside| !inside.contains('$'))?;
+        let name = inside.strip_prefix('{').and_then(|inside| inside.strip_suffix('}')).unwrap_or(inside);
+        let name = &name[..name.find(|char: char| !char.is_ascii_alphanumeric() && char != '_').unwrap_or(name.len())];
         let file = (self.read)(&self.root.join(".env"))?;
         let value = file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?.trim();
-        value.trim_matches(['"', '\'']).parse().ok()
+        Some(value.trim_matches(['"', '\'']).to_owned()).filter(|value| !value.is_empty())
     }
 
     /// Containers may all listen on the same port; where two recipes without a published one would, or a program has
@@ -321,5 +343,9 @@ fn our_name(name: &str) -> String {
 impl Kind {
     fn is_present(&self) -> bool {
         !matches!(self, Self::Absent { .. })
+    }
+    /// A server on which a task can make buckets.
+    fn makes_buckets(&self) -> bool {
+        matches!(self, Self::Recipe { known, .. } if matches!(known.recipe, "minio" | "versitygw" | "seaweedfs"))
     }
 }

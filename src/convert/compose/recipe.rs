@@ -34,6 +34,13 @@ impl Importer<'_> {
             return;
         }
         let at = draft.get("command").or(draft.get("entrypoint")).map_or(draft.key.at, |node| node.at);
+        if let Some(node) = draft.get("entrypoint") {
+            self.report.dropped(node.at, draft.what("entrypoint"), "the recipe starts the server itself");
+        }
+        if words.len() == 1 && known.program.contains(&words[0].as_str()) {
+            self.report.dropped(at, draft.what("command"), "the recipe gives its own command");
+            return;
+        }
         match known.settings {
             Settings::Postgres => self.postgres_words(draft, &words, at, section),
             Settings::Redis => self.redis_words(draft, known, &words, at, section),

@@ -12,15 +12,20 @@ use super::{Importer, keys, relative, values};
 
 impl Importer<'_> {
     pub(super) fn service(&mut self, draft: &Draft, all: &[Draft]) {
+        if let Kind::Absent { hint } = &draft.kind {
+            self.left_out(draft, hint, all);
+            return;
+        }
+        let section = self.section(draft, all);
+        self.audit(draft);
+        let list = if draft.task { &mut self.out.tasks } else { &mut self.out.services };
+        list.push((draft.name.clone(), section));
+    }
+
+    pub(super) fn section(&mut self, draft: &Draft, all: &[Draft]) -> Section {
         let mut section = Section { behind: self.report.place(draft.key.at), ..Section::default() };
         match &draft.kind {
-            Kind::Absent { hint } => {
-                let image = draft.get("image").and_then(Node::scalar).map(|image| format!("  # {image}")).unwrap_or_default();
-                self.out.below.push(format!("[services.{}]  # {}", draft.name, self.report.place(draft.key.at)));
-                self.out.below.push(format!("{hint}{image}"));
-                self.out.below.push(String::new());
-                return;
-            }
+            Kind::Absent { .. } => {}
             Kind::Recipe { known, version, .. } => {
                 section.set("use", Toml::text(use_of(known, version.as_deref())));
                 self.recipe(draft, known, &mut section);
@@ -51,29 +56,26 @@ impl Importer<'_> {
                 });
                 let buckets = buckets.collect();
                 section.set("buckets", Toml::List(buckets));
-                let on = all.iter().find(
-                    |other| matches!(&other.kind, Kind::Recipe { known, .. } if matches!(known.recipe, "minio" | "versitygw" | "seaweedfs")),
-                );
-                match on {
-                    Some(on) => section.set("on", Toml::text(on.name.clone())),
-                    None => self.report.not_mapped(
-                        draft.key.at,
-                        draft.what("image"),
-                        "there is no MinIO in this file to make the buckets on: on = \"NAME\"",
-                    ),
+                if let Some(on) = all.iter().find(|other| other.kind.makes_buckets()) {
+                    section.set("on", Toml::text(on.name.clone()));
                 }
             }
         }
         self.dependencies(draft, all, &mut section);
-        if !matches!(draft.kind, Kind::Buckets { .. }) {
+        if matches!(draft.kind, Kind::Buckets { .. }) {
+            for key in ["entrypoint", "command", "environment", "env_file", "volumes", "healthcheck", "secrets", "working_dir"] {
+                if let Some(node) = draft.get(key) {
+                    self.report.dropped(node.at, draft.what(key), "the task says which buckets, and logs in by itself");
+                }
+            }
+        } else {
             self.environment(draft, &mut section);
             self.volumes(draft, &mut section);
             self.health(draft, &mut section);
-            self.policies(draft, &mut section);
         }
+        self.policies(draft, &mut section);
         self.other_keys(draft, &mut section);
-        let list = if draft.task { &mut self.out.tasks } else { &mut self.out.services };
-        list.push((draft.name.clone(), section));
+        section
     }
 
     fn run(&mut self, draft: &Draft, command: &Command, section: &mut Section) {
@@ -134,6 +136,9 @@ impl Importer<'_> {
         });
         let run = if simple { Toml::text(ours.join(" ")) } else { Toml::texts(ours) };
         self.report.mapped(at, draft.what("command"), format!("run = {}", shorten(&run.line())));
+        if let Some(node) = draft.get("entrypoint") {
+            self.report.mapped(node.at, draft.what("entrypoint"), "the first words of `run`");
+        }
         section.set("run", run);
         let dir = self.shown(&draft.dir);
         if dir != "." {
@@ -143,6 +148,12 @@ impl Importer<'_> {
                 format!("dir = \"{dir}\""),
             );
             section.set("dir", Toml::text(dir));
+        } else if let Some(node) = draft.get("working_dir") {
+            self.report.dropped(
+                node.at,
+                draft.what("working_dir"),
+                "natively that is the procfile's folder, where services run anyway",
+            );
         }
     }
 
@@ -168,7 +179,20 @@ impl Importer<'_> {
         let number = self.number(wanted);
         let Some(number) = number else {
             if wanted.contains('$') {
-                return Toml::text(text);
+                // A variable that holds more than the number, as compose allows it to: `PORT=127.0.0.1:8080`.
+                let Some(inside) = self.filled(wanted) else { return Toml::text(text) };
+                let number = inside.rsplit(':').next().and_then(|last| last.parse::<u16>().ok());
+                let said = format!("{wanted} is {inside:?} in .env, and `port` takes a number");
+                return match number {
+                    Some(number) => {
+                        self.report.mapped(at, draft.what("ports"), format!("{said}: {number}"));
+                        self.claim(draft, at, &number.to_string())
+                    }
+                    None => {
+                        self.report.not_mapped(at, draft.what("ports"), format!("{said}: a free one is taken"));
+                        Toml::text("auto")
+                    }
+                };
             }
             self.report.not_mapped(at, draft.what("ports"), format!("{wanted:?} is no port"));
             return Toml::text("auto");

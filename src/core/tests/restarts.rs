@@ -319,6 +319,50 @@ fn a_second_up_restarts_what_changed_stops_what_left_and_keeps_the_rest() {
 }
 
 #[test]
+fn a_server_that_was_given_its_new_password_runs_on_and_its_readers_restart_once() {
+    let specs = |password: &str| {
+        let mut db = service("db", "");
+        db.attributes.insert("password".to_owned(), password.to_owned());
+        let mut api = service("api", "db:started");
+        api.env.insert("DB_PASSWORD".to_owned(), password.to_owned());
+        vec![db, api, service("lonely", "")]
+    };
+    let mut stage = Stage::new(specs("old"));
+    stage.up().runs("db").runs("api").runs("lonely");
+    stage.trace();
+    stage.renew(plan(specs("new")), &["db"], &["api"]).gone("api", 0);
+    assert_snapshot!(stage.trace(), @"
+    > 0 renew db; restart api
+      redefine db#1
+      stop api#1
+      api running → stopping: restart
+    > 0 exited api#1: exit 0
+    > 0 tree empty api#1
+      fetch api#2
+      api stopping → fetching
+    ");
+    let password = |stage: &Stage| stage.core.spec(&id("db")).unwrap().attributes["password"].clone();
+    assert_eq!((password(&stage), stage.generation("db")), ("new".to_owned(), 1));
+    assert!(stage.core.changes(&plan(specs("new"))).iter().all(|(_, change)| *change != Change::Start));
+    assert_eq!(stage.core.changes(&plan(specs("new")))[&id("db")], Change::Keep);
+    stage.runs("api");
+    // Nobody reads it: that is answered as well.
+    stage.trace();
+    stage.renew(plan(specs("new")), &[], &[]);
+    assert_snapshot!(stage.trace(), @"
+    > 0 renew; restart
+      settled ok
+    ");
+    // One that differs in more than that was started by another definition, and is restarted.
+    let mut other = specs("newer");
+    other[0].ports.insert("main".to_owned(), 5433);
+    stage.renew(plan(other), &["db"], &["api"]);
+    assert_eq!((stage.state("db"), stage.generation("db")), (State::Running, 1), "its reader goes first");
+    stage.gone("api", 0);
+    assert_eq!(stage.state("db"), State::Stopping);
+}
+
+#[test]
 fn a_service_that_left_and_came_back_is_not_confused_with_its_former_self() {
     let mut stage = Stage::new(vec![service("a", ""), service("z", "")]);
     stage.up().runs("a").runs("z");

@@ -149,6 +149,10 @@ impl Stage {
         let targets = targets.iter().map(|name| id(name)).collect();
         self.feed(Event::Command(Command::Restart { plan: None, targets, with_dependents }))
     }
+    pub fn renew(&mut self, plan: Plan, given: &[&str], targets: &[&str]) -> &mut Self {
+        let ids = |names: &[&str]| names.iter().map(|name| id(name)).collect();
+        self.feed(Event::Command(Command::Renew { plan: Arc::new(plan), given: ids(given), targets: ids(targets) }))
+    }
     pub fn down(&mut self) -> &mut Self {
         self.feed(Event::Command(Command::Down { grace_ms: None }))
     }
@@ -212,6 +216,7 @@ pub fn action_text(action: &Action) -> String {
         Action::Cancel(id, g) => format!("cancel {id}#{g}"),
         Action::Spawn(id, g) => format!("spawn {id}#{g}"),
         Action::StartProbes(id, g) => format!("probe {id}#{g}"),
+        Action::Redefine(id, g) => format!("redefine {id}#{g}"),
         Action::StopProbes(id, g) => format!("unprobe {id}#{g}"),
         Action::StopTree(id, g) => format!("stop {id}#{g}"),
         Action::SignalTree(id, g, signal) => format!("{signal} to all of {id}#{g}"),
@@ -244,6 +249,7 @@ fn event_text(event: &Event) -> String {
         Event::Command(Command::Restart { targets, with_dependents, .. }) => {
             format!("restart{}{}", names(targets), if *with_dependents { " with dependents" } else { "" })
         }
+        Event::Command(Command::Renew { given, targets, .. }) => format!("renew{}; restart{}", names(given), names(targets)),
         Event::Command(Command::Kill { targets, signal }) => format!("{signal} for{}", names(targets)),
         Event::Command(Command::Down { grace_ms: None }) => "down".to_owned(),
         Event::Command(Command::Down { grace_ms: Some(ms) }) => format!("down within {ms}"),

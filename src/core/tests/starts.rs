@@ -156,6 +156,93 @@ fn optional_services_hold_nobody_up() {
     ");
 }
 
+/// Work for a server that is optional and not there is left out with the reason; whatever else depends on it goes on.
+#[test]
+fn work_for_an_absent_optional_server_is_left_out() {
+    let optional = |spec: ServiceSpec| ServiceSpec { optional: true, ..spec };
+    let on = |server: &str, mut spec: ServiceSpec| {
+        if let Some(task) = &mut spec.task {
+            task.on = Some(id(server));
+        }
+        spec
+    };
+    // The dependent, and what becomes of it when `qdrant` is not to be had.
+    for (name, spec, expected) in [
+        ("a service", service("x", "qdrant"), State::Initialising),
+        ("an optional service", optional(service("x", "qdrant")), State::Initialising),
+        ("a task with a command", task("x", "qdrant"), State::Initialising),
+        ("a task that works on another server", on("other", task("x", "qdrant other:started")), State::Initialising),
+        ("a task that works on it", on("qdrant", task("x", "qdrant")), State::Skipped),
+        ("an optional task", optional(task("x", "qdrant")), State::Skipped),
+        ("an optional task whose edge is not required", optional(task("x", "qdrant?")), State::Initialising),
+        ("a task that waits for something else too", on("qdrant", task("x", "qdrant slow")), State::Skipped),
+        ("a service behind such a task", service("x", "setup:completed"), State::Initialising),
+        ("an optional task behind such a task", optional(task("x", "setup:completed")), State::Skipped),
+    ] {
+        let mut stage = Stage::new(vec![
+            optional(probed("qdrant", "")),
+            probed("slow", ""),
+            service("other", ""),
+            on("qdrant", task("setup", "qdrant")),
+            spec,
+        ]);
+        stage.at(0).up().fetched("setup").fetched("x").runs("other");
+        stage.at(1).feed(Event::FetchFailed(id("qdrant"), 1, fail(FailureKind::Binary, "no source")));
+        assert_eq!(stage.state("x"), expected, "{name}");
+        if expected == State::Skipped {
+            let root = if name.ends_with("behind such a task") { "setup is left out: " } else { "" };
+            assert_eq!(stage.reason("x"), format!("{root}qdrant is left out: no source"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn left_out_work_counts_as_no_failure_and_is_done_once_its_server_is_there() {
+    let optional = |spec: ServiceSpec| ServiceSpec { optional: true, ..spec };
+    let mut setup = task("setup", "qdrant");
+    if let Some(task) = &mut setup.task {
+        task.on = Some(id("qdrant"));
+    }
+    let tier = |n, spec: ServiceSpec| ServiceSpec { tier: Some(n), ..spec };
+    let mut stage = Stage::new(vec![optional(probed("qdrant", "")), tier(1, setup), tier(2, service("api", "setup:completed"))]);
+    stage.at(0).up().fetched("api");
+    // The server is absent before the task's own fetch is answered.
+    stage.at(1).feed(Event::FetchFailed(id("qdrant"), 1, fail(FailureKind::Binary, "no source")));
+    stage.at(2).fetched("setup").init_done("api").spawned("api");
+    assert_snapshot!(stage.trace(), @"
+    > 0 up
+      fetch api#1
+      fetch qdrant#1
+      fetch setup#1
+      api stopped → waiting: waiting for setup (completed)
+      qdrant stopped → fetching
+      setup stopped → waiting: waiting for qdrant (healthy)
+    > 0 fetched api#1
+    > 1 fetch failed qdrant#1: no source
+      qdrant fetching → skipped: no source
+    > 2 fetched setup#1
+      init api#1
+      api waiting → initialising
+      setup waiting → skipped: qdrant is left out: no source
+    > 2 init done api#1
+      spawn api#1
+    > 2 spawned api#1
+      api initialising → running
+      settled ok
+    ");
+    // Somebody installed it.
+    stage.at(10).up().runs("qdrant").passed("qdrant").fetched("setup").init_done("setup").spawned("setup").gone("setup", 0);
+    assert_eq!(
+        (stage.state("qdrant"), stage.state("setup"), stage.state("api")),
+        (State::Running, State::Completed, State::Running)
+    );
+    // One that is there and fails is no different.
+    let mut stage = Stage::new(vec![optional(probed("qdrant", "")), optional(task("setup", "qdrant")), service("api", "")]);
+    stage.at(0).up().runs("api").fetched("setup").runs("qdrant").gone("qdrant", 1);
+    assert_eq!(stage.state("setup"), State::Skipped);
+    assert_eq!(stage.reason("setup"), "qdrant failed: exit 1");
+}
+
 #[test]
 fn a_task_done_before_satisfies_completed_without_running() {
     let mut stage = Stage::new(vec![task("seed", ""), service("api", "seed:completed")]);

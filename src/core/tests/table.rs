@@ -164,6 +164,7 @@ fn effect(build: Build, make: impl Fn(u64) -> Event) -> String {
             | Action::Cancel(who, _)
             | Action::Spawn(who, _)
             | Action::StartProbes(who, _)
+            | Action::Redefine(who, _)
             | Action::StopProbes(who, _)
             | Action::StopTree(who, _)
             | Action::SignalTree(who, ..)

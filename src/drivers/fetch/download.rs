@@ -188,8 +188,7 @@ impl Sink {
         self.hash.update(bytes);
         self.file.write_all(bytes).map_err(|error| {
             Missed::Fatal(
-                Failure::new(FailureKind::Internal, format!("the store cannot be written: {error}"))
-                    .help("make room, or put the store elsewhere with DEVRUN_BIN_CACHE=FOLDER"),
+                Failure::new(FailureKind::Binary, format!("the store cannot be written: {error}")).help(super::MAKE_ROOM),
             )
         })
     }

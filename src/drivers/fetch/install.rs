@@ -19,6 +19,7 @@ use super::download::{self, Missed};
 use super::entry::{Entry, Manifest};
 use super::lockfile;
 use super::store::{Stage, Store};
+use super::unpack::tree::Refused;
 use super::verify::{self, Pin};
 use super::version::Request;
 use super::{FetchOptions, blocking, package, platform, search, unpack};
@@ -190,10 +191,11 @@ fn place(
         let unpacked = unpack::unpack(&archives, &job.source.unpack, &raw, &tree);
         options.progress.end(if unpacked.is_ok() { "done" } else { "refused" });
         unpacked.map_err(|refused| {
-            Missed::Fatal(
-                Failure::new(FailureKind::Integrity, format!("{label} cannot be unpacked: {refused}"))
-                    .help("do not use it; name another source in [sources]"),
-            )
+            let (kind, help) = match refused {
+                Refused::Archive(_) => (FailureKind::Integrity, "do not use it; name another source in [sources]"),
+                Refused::NoRoom(_) => (FailureKind::Binary, super::MAKE_ROOM),
+            };
+            Missed::Fatal(Failure::new(kind, format!("{label} cannot be unpacked: {refused}")).help(help))
         })?;
     }
     // The artifact is what it should be and still lacks what is wanted: another source may have it.

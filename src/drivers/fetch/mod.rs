@@ -46,6 +46,9 @@ pub trait Progress: Send + Sync {
     fn end(&self, how: &str);
 }
 
+/// The way out where the disk is full.
+const MAKE_ROOM: &str = "make room, or put the store elsewhere with DEVRUN_BIN_CACHE=FOLDER";
+
 /// Progress for nobody.
 #[derive(Debug, Default)]
 pub struct Silent;

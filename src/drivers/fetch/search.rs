@@ -177,7 +177,10 @@ pub fn ask_version(
     let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
     let run = Run { program: server, args, env: &env, dir: Some(Path::new("/")), limit: Duration::from_secs(10) };
     let ended = run.wait(cancel, || ()).map_err(|error| error.to_string())?;
-    let version = version::in_output(&ended.stdout).or_else(|| version::in_output(&ended.stderr).filter(|_| ended.ok()));
+    // Some begin with their own path, in which a number means nothing.
+    let own = server.display().to_string();
+    let in_output = |text: &str| version::in_output(&text.replace(&own, ""));
+    let version = in_output(&ended.stdout).or_else(|| in_output(&ended.stderr).filter(|_| ended.ok()));
     match version {
         Some(version) => Ok(version),
         None if ended.ok() => Ok(String::new()),

@@ -16,7 +16,7 @@ mod stage;
 
 pub use adopt::{Adopted, adopt};
 pub use cache::{Draft, cache_folder, copy_tree, draft, find};
-pub use due::{due, mark_due, settle_due};
+pub use due::{Due, due, mark_due, settle_due};
 pub use durable::{nonce, now, sync_folder, write_durably};
 pub use hash::{hash_file, hash_inputs};
 pub use record::{Standing, abandon, begin, forget, seal, standing};

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::durable::{failed, nonce, rename_new, sync_below, write_durably};
 use super::record::{SCHEMA, is_record};
 use super::remove::{remove_below, remove_marked};
-use crate::model::{Failure, FailureKind, VolumeSpec};
+use crate::model::{Failure, FailureKind, VolumeClass, VolumeSpec};
 
 /// The sentinel's name, beside the engine's own folder and never in it.
 pub const SENTINEL: &str = ".devrun-init.json";
@@ -113,6 +113,8 @@ pub struct Stage {
     lock: File,
     volume: PathBuf,
     placed: bool,
+    /// What is made here is to outlive a loss of power; a scratch volume does not even outlive the stop.
+    durable: bool,
     name: String,
     recipe: String,
     /// What was noticed on the way.
@@ -168,7 +170,15 @@ pub fn open(volume: &VolumeSpec, recipe: &str) -> Result<Opened, Failure> {
     let stage = path.join(&name);
     std::fs::DirBuilder::new().mode(0o700).create(&stage).map_err(|error| unusable(&stage, &error))?;
     std::fs::write(stage.join(MARKER), recipe).map_err(|error| unusable(&stage, &error))?;
-    Ok(Opened::Fresh(Stage { lock, volume: path.clone(), placed: volume.placed, name, recipe: recipe.to_owned(), warnings }))
+    Ok(Opened::Fresh(Stage {
+        lock,
+        volume: path.clone(),
+        placed: volume.placed,
+        durable: volume.class != VolumeClass::Scratch,
+        name,
+        recipe: recipe.to_owned(),
+        warnings,
+    }))
 }
 
 fn make_volume(path: &Path) -> Result<(), Failure> {
@@ -277,13 +287,22 @@ impl Stage {
     pub fn commit(self, sentinel: &Sentinel) -> Result<(), Failure> {
         let stage = self.path();
         let text = serde_json::to_vec_pretty(sentinel).map_err(|error| failed("write", &stage, error))?;
-        write_durably(&stage, SENTINEL, &text)?;
+        if self.durable {
+            write_durably(&stage, SENTINEL, &text)?;
+        } else {
+            std::fs::write(stage.join(SENTINEL), &text).map_err(|error| failed("write", &stage, error))?;
+        }
         std::fs::remove_file(stage.join(MARKER)).map_err(|error| failed("remove the marker of", &stage, error))?;
         let opened = File::open(&stage).map_err(|error| failed("open", &stage, error))?;
-        sync_below(&opened, &stage)?;
+        if self.durable {
+            sync_below(&opened, &stage)?;
+        }
         rename_new(&self.lock, &self.name, &self.recipe)
             .map_err(|error| failed("put in place", &self.volume.join(&self.recipe), error))?;
-        self.lock.sync_all().map_err(|error| failed("sync", &self.volume, error))
+        if self.durable {
+            self.lock.sync_all().map_err(|error| failed("sync", &self.volume, error))?;
+        }
+        Ok(())
     }
 
     /// Removes the stage after a failure that was seen to its end.

@@ -226,7 +226,8 @@ struct Pump {
     files: RefCell<BTreeMap<ServiceId, LogFile>>,
     held: RefCell<BTreeMap<(ServiceId, u32), Vec<u8>>>,
     viewers: RefCell<Vec<Viewer>>,
-    sources: RefCell<Vec<Rc<Source>>>,
+    /// By service, or the start and the stop of many would look at each other's.
+    sources: RefCell<BTreeMap<ServiceId, Vec<Rc<Source>>>>,
     screens: RefCell<Vec<(ServiceId, Screen)>>,
     tails: RefCell<BTreeMap<ServiceId, (LogSpec, Vec<Tail>)>>,
     buffer: RefCell<Vec<u8>>,
@@ -266,7 +267,7 @@ async fn serve(folder: PathBuf, mut orders: mpsc::UnboundedReceiver<Order>) {
                     tap: RefCell::new(tap),
                     ended: std::cell::Cell::new(false),
                 });
-                pump.sources.borrow_mut().push(Rc::clone(&source));
+                pump.sources.borrow_mut().entry(source.id.clone()).or_default().push(Rc::clone(&source));
                 tokio::task::spawn_local(follow(Rc::clone(&pump), source));
             }
             Order::Write { id, spec, stream, bytes } => {
@@ -307,7 +308,7 @@ async fn follow(pump: Rc<Pump>, source: Rc<Source>) {
     let mut held = source.held.borrow_mut();
     pump.flush(&source.id, source.stream, &mut held);
     drop(held);
-    pump.sources.borrow_mut().retain(|other| !Rc::ptr_eq(other, &source));
+    pump.forget(&source);
     pump.screens.borrow_mut().retain(|(id, _)| *id != source.id);
     // Its last lines in other files are there by now.
     pump.poll_tails(Some(&source.id));
@@ -341,9 +342,7 @@ impl Pump {
     }
 
     fn add_screen(&self, id: ServiceId, sender: Screen) {
-        let Some(source) = self.sources.borrow().iter().find(|source| source.id == id && !source.ended.get()).cloned() else {
-            return;
-        };
+        let Some(source) = self.sources_of(&id).into_iter().find(|source| !source.ended.get()) else { return };
         let held = source.held.borrow();
         if held.is_empty() || sender.try_send(Arc::from(held.as_slice())).is_ok() {
             self.screens.borrow_mut().push((id, sender));
@@ -389,10 +388,23 @@ impl Pump {
         }
     }
 
+    fn sources_of(&self, id: &ServiceId) -> Vec<Rc<Source>> {
+        self.sources.borrow().get(id).cloned().unwrap_or_default()
+    }
+
+    fn forget(&self, source: &Rc<Source>) {
+        let mut sources = self.sources.borrow_mut();
+        if let Some(of_service) = sources.get_mut(&source.id) {
+            of_service.retain(|other| !Rc::ptr_eq(other, source));
+            if of_service.is_empty() {
+                sources.remove(&source.id);
+            }
+        }
+    }
+
     /// Takes in what the pipes of a service hold now.
     fn drain(&self, id: &ServiceId) {
-        let sources: Vec<_> = self.sources.borrow().iter().filter(|source| source.id == *id).cloned().collect();
-        for source in sources {
+        for source in self.sources_of(id) {
             self.read_all(&source);
             let mut held = source.held.borrow_mut();
             self.flush(id, source.stream, &mut held);

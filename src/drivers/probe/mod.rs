@@ -46,7 +46,7 @@ mod sql;
 mod target;
 mod verdict;
 
-pub use self::redis::{busy as redis_busy, facts as redis_facts};
+pub use self::redis::{busy as redis_busy, facts as redis_facts, renew as redis_renew};
 pub use checks::attempt;
 pub use clock::step as pause;
 pub use history::Attempt;

@@ -47,10 +47,19 @@ pub async fn busy(_at: &Endpoint, _user: Option<&str>, _password: Option<&str>) 
     Err(absent())
 }
 
+/// Another password while it runs.
+///
+/// # Errors
+/// Always, in a build without the feature.
+#[cfg(not(feature = "redis"))]
+pub async fn renew(_at: &Endpoint, _user: Option<&str>, _old: Option<&str>, _new: &str) -> Result<(), Miss> {
+    Err(absent())
+}
+
 #[cfg(feature = "redis")]
 pub(super) use with_client::check;
 #[cfg(feature = "redis")]
-pub use with_client::{busy, facts};
+pub use with_client::{busy, facts, renew};
 
 #[cfg(feature = "redis")]
 mod with_client {
@@ -106,6 +115,25 @@ mod with_client {
             ask.arg("persistence").query_async::<String>(connection).await.map_err(|error| judge(&error, password.is_some()))
         });
         Ok(writing(&info.await?))
+    }
+
+    /// Gives the server another password while it runs. Who is logged in stays so; every new login needs the new one.
+    ///
+    /// # Errors
+    /// When the old one is not taken, or the server does not let its configuration be changed.
+    pub async fn renew(at: &Endpoint, user: Option<&str>, old: Option<&str>, new: &str) -> Result<(), Miss> {
+        let dialled = dial(at, None).await?;
+        let work = async |connection: &mut MultiplexedConnection| {
+            login(connection, user, old).await?;
+            let done = |result: Result<Value, RedisError>| result.map(drop).map_err(|error| judge(&error, true));
+            if let Some(user) = user.filter(|user| *user != "default") {
+                let mut set = cmd("ACL");
+                set.arg("SETUSER").arg(user).arg("resetpass").arg(format!(">{new}"));
+                done(set.query_async(connection).await)?;
+            }
+            done(cmd("CONFIG").arg("SET").arg("requirepass").arg(new).query_async(connection).await)
+        };
+        talk(dialled.stream, work).await
     }
 
     fn writing(info: &str) -> Option<String> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::super::generic::{commit, open};
-use super::super::{Booted, Context, FirstBoot, engine_dir, identity, migrate, tool};
+use super::super::{Booted, Context, FirstBoot, engine_dir, identity, is_due, migrate, tool};
 use super::cluster::{self, last_lines};
 use super::invoke::{ORDINARY, check_length, check_not_in_use, check_version, make_private, settings, volume, words};
 use super::scripts::{self, Script};
@@ -80,8 +80,8 @@ fn wanted(context: &Context<'_>, warnings: &mut Vec<String>) -> Result<Wanted, F
     }
     let (scripts, ignored) = scripts::list(&context.recipe.init)?;
     warnings.extend(ignored);
-    let mut inputs = vec!["postgres".to_owned(), user.clone(), database.clone()];
-    inputs.extend(context.recipe.extensions.iter().cloned());
+    // Extensions and migrations act on data that is there too, so they are no part of what it was made from.
+    let inputs = ["postgres".to_owned(), user.clone(), database.clone()];
     let files: Vec<PathBuf> = scripts.iter().map(|script| script.path().to_owned()).collect();
     let hash = init::hash_inputs(&inputs, &files);
     Ok(Wanted { user, database, password, scripts, hash })
@@ -101,7 +101,7 @@ pub(in super::super) async fn first_boot(context: &Context<'_>) -> Result<FirstB
         Ok(stage) => stage,
         Err(sentinel) => {
             check_version(context, &engine_dir(volume, "postgres"), volume)?;
-            if is_due(volume, &wanted)? {
+            if is_due(volume, wanted.password.as_deref())?.is_some() {
                 set_password(context, &engine_dir(volume, "postgres"), &wanted).await?;
                 init::settle_due(&volume.path)?;
                 say(context, &format!("the password of {} is what the procfile says now", wanted.user));
@@ -109,11 +109,11 @@ pub(in super::super) async fn first_boot(context: &Context<'_>) -> Result<FirstB
             // Data that was adopted was made from nothing that is known.
             if !sentinel.inputs.is_empty() && sentinel.inputs != wanted.hash {
                 warnings.push(format!(
-                    "user, database, extensions or init files changed since the first boot ({}); they act on an empty volume only",
+                    "user, database or init files changed since the first boot ({}); they act on an empty volume only",
                     sentinel.finished
                 ));
             }
-            bring_up_to_date(context, volume).await?;
+            bring_up_to_date(context, &wanted, volume).await?;
             return Ok(FirstBoot { outcome: Booted::Done { at: sentinel.finished }, warnings });
         }
     };
@@ -127,7 +127,7 @@ pub(in super::super) async fn first_boot(context: &Context<'_>) -> Result<FirstB
             }
             commit(stage, sentinel).await?;
             steps.done("sync and rename");
-            note_migrations(context, volume)?;
+            note(context, volume)?;
             if let Some(caching) = caching {
                 // It only tidies up; a panic in it is no failure of this boot.
                 let _ = caching.await;
@@ -212,26 +212,44 @@ async fn close(server: Child, result: Result<(), Failure>, socket: &Path, data: 
 const HBA: &str = "devrun-hba.conf";
 /// Beside the engine's folder: the hash of the migrations that were last seen applied.
 const SEEN: &str = ".devrun-migrations";
+/// Beside it too: the extensions that were made sure of, one a line.
+const EXTENSIONS: &str = ".devrun-extensions";
 
-/// Remembers that the migrations of today are applied, so that the next start need not ask the database.
-fn note_migrations(context: &Context<'_>, volume: &VolumeSpec) -> Result<(), Failure> {
-    let Some(folder) = &context.recipe.migrations else { return Ok(()) };
-    init::write_durably(&volume.path.join("postgres"), SEEN, migrate::hash(folder)?.as_bytes())
+/// Remembers that extensions and migrations of today are there, so that the next start need not ask the database.
+fn note(context: &Context<'_>, volume: &VolumeSpec) -> Result<(), Failure> {
+    let folder = volume.path.join("postgres");
+    if !context.recipe.extensions.is_empty() {
+        init::write_durably(&folder, EXTENSIONS, context.recipe.extensions.join("\n").as_bytes())?;
+    }
+    match &context.recipe.migrations {
+        Some(files) => init::write_durably(&folder, SEEN, migrate::hash(files)?.as_bytes()),
+        None => Ok(()),
+    }
 }
 
-/// Applies migrations that came after the first boot, before the public port opens: nobody ever meets a half-moved
-/// schema. Where the files are as they were, nothing is started for it.
-async fn bring_up_to_date(context: &Context<'_>, volume: &VolumeSpec) -> Result<(), Failure> {
-    let Some(folder) = &context.recipe.migrations else { return Ok(()) };
-    let seen = std::fs::read_to_string(volume.path.join("postgres").join(SEEN)).unwrap_or_default();
-    if seen == migrate::hash(folder)? {
+/// Makes extensions and applies migrations that came after the first boot, before the public port opens: nobody ever
+/// meets a half-moved schema. Where all is as it was, nothing is started for it.
+async fn bring_up_to_date(context: &Context<'_>, wanted: &Wanted, volume: &VolumeSpec) -> Result<(), Failure> {
+    let folder = volume.path.join("postgres");
+    let seen = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let known = seen(EXTENSIONS);
+    let new: Vec<String> =
+        context.recipe.extensions.iter().filter(|name| !known.lines().any(|known| known == *name)).cloned().collect();
+    let migrations = match &context.recipe.migrations {
+        Some(files) if seen(SEEN) != migrate::hash(files)? => Some(files),
+        _ => None,
+    };
+    if new.is_empty() && migrations.is_none() {
         return Ok(());
     }
     let data = engine_dir(volume, "postgres");
     let (server, socket, port) = private(context, &data).await?;
-    let result = apply_migrations(context, &socket, port, folder).await;
+    let mut result = make_extensions(context, wanted, &socket, port, &new).await;
+    if let (Ok(()), Some(files)) = (&result, migrations) {
+        result = apply_migrations(context, &socket, port, files).await;
+    }
     close(server, result, &socket, &data).await?;
-    note_migrations(context, volume)
+    note(context, volume)
 }
 
 /// Speed is free in a stage: until it is synced as a whole, none of it counts.
@@ -283,20 +301,11 @@ fn say(context: &Context<'_>, text: &str) {
     }
 }
 
-/// Whether the password of this data is to be set, and to the one that this definition has: one that was resolved before
-/// the secret was renewed leaves the mark to the next.
-fn is_due(volume: &crate::model::VolumeSpec, wanted: &Wanted) -> Result<bool, Failure> {
-    let Some(file) = init::due(&volume.path) else { return Ok(false) };
-    let (Some(folder), Some(name)) = (file.parent(), file.file_name().and_then(|name| name.to_str())) else { return Ok(false) };
-    let secret = crate::drivers::secrets::read(folder, name)?;
-    Ok(wanted.password.as_ref().zip(secret).is_some_and(|(password, secret)| password.contains(&secret)))
-}
-
 /// Sets the user's password on data that is there, by a private server of its own: no port is open before it fits, and
 /// whoever lost the old password needs none. Killed half-way, it is done again at the next start.
 async fn set_password(context: &Context<'_>, data: &Path, wanted: &Wanted) -> Result<(), Failure> {
     let (server, socket, port) = private(context, data).await?;
-    let result = alter(wanted, &socket, port).await;
+    let result = alter(&wanted.user, wanted.password.as_deref(), None, &socket, port).await;
     close(server, result, &socket, data).await.map_err(|failure| {
         Failure::new(failure.kind, format!("the password of {} cannot be set: {}", wanted.user, failure.reason))
             .help("`user` must be a role of this data; devrun logs shows what the server said")
@@ -336,30 +345,38 @@ async fn private(context: &Context<'_>, data: &Path) -> Result<(Child, PathBuf, 
     }
 }
 
+/// Sets the password of `role` through a socket that trusts us, or takes the one that counted so far.
 #[cfg(feature = "postgres")]
-async fn alter(wanted: &Wanted, socket: &Path, port: u16) -> Result<(), Failure> {
+pub(super) async fn alter(
+    role: &str,
+    password: Option<&str>,
+    so_far: Option<&str>,
+    socket: &Path,
+    port: u16,
+) -> Result<(), Failure> {
     use super::super::sql::{Session, Target, quoted_name, quoted_text};
-    let secret = wanted.password.as_deref().map_or_else(|| "NULL".to_owned(), quoted_text);
+    let secret = password.map_or_else(|| "NULL".to_owned(), quoted_text);
     let mut last = None;
     // The user of the procfile where there is one such role, else the one that every cluster of ours has.
-    for user in [wanted.user.as_str(), "postgres"] {
+    for user in [role, "postgres"] {
         let host = socket.display().to_string();
-        let target = Target { host, port, user: user.to_owned(), password: None, database: "postgres".to_owned() };
+        let password = so_far.map(str::to_owned);
+        let target = Target { host, port, user: user.to_owned(), password, database: "postgres".to_owned() };
         match Session::open(&target, None).await {
             Ok(session) => {
                 session.run(IN_SILENCE).await?;
-                session.run(&format!("ALTER ROLE {} PASSWORD {secret}", quoted_name(&wanted.user))).await?;
+                let altered = session.run(&format!("ALTER ROLE {} PASSWORD {secret}", quoted_name(role))).await;
                 session.close().await;
-                return Ok(());
+                return altered;
             }
             Err(error) => last = Some(error.to_string()),
         }
     }
-    Err(Failure::new(FailureKind::Task, format!("cannot log in to the private server: {}", last.unwrap_or_default())))
+    Err(Failure::new(FailureKind::Task, format!("cannot log in through the private socket: {}", last.unwrap_or_default())))
 }
 
 #[cfg(not(feature = "postgres"))]
-async fn alter(_: &Wanted, _: &Path, _: u16) -> Result<(), Failure> {
+pub(super) async fn alter(_: &str, _: Option<&str>, _: Option<&str>, _: &Path, _: u16) -> Result<(), Failure> {
     Err(Failure::new(FailureKind::Config, "this devrun was built without the feature `postgres`"))
 }
 
@@ -408,15 +425,7 @@ async fn furnish(context: &Context<'_>, wanted: &Wanted, socket: &Path, port: u1
     }
     admin.close().await;
     if !context.recipe.extensions.is_empty() {
-        let session = open(login(user, database)).await?;
-        for extension in &context.recipe.extensions {
-            session.run(&format!("CREATE EXTENSION IF NOT EXISTS {} CASCADE", quoted_name(extension))).await.map_err(
-                |failure| {
-                    Failure::new(FailureKind::Task, format!("extension {extension}: {}", failure.reason))
-                        .help("it must be installed beside this postgres: devrun which postgres")
-                },
-            )?;
-        }
+        make_extensions(context, wanted, socket, port, &context.recipe.extensions).await?;
         steps.done("extensions");
     }
     for script in scripts {
@@ -446,6 +455,35 @@ async fn furnish(context: &Context<'_>, wanted: &Wanted, socket: &Path, port: u1
 }
 
 #[cfg(feature = "postgres")]
+async fn make_extensions(
+    context: &Context<'_>,
+    wanted: &Wanted,
+    socket: &Path,
+    port: u16,
+    extensions: &[String],
+) -> Result<(), Failure> {
+    use super::super::sql::{Session, Target, quoted_name};
+    if extensions.is_empty() {
+        return Ok(());
+    }
+    let (user, database) = (wanted.user.clone(), wanted.database.clone());
+    let target = Target { host: socket.display().to_string(), port, user, password: None, database };
+    let session = Session::open(&target, context.runner.sink.clone())
+        .await
+        .map_err(|error| Failure::new(FailureKind::Task, format!("cannot log in to the private server: {error}")))?;
+    for extension in extensions {
+        let made = session.run(&format!("CREATE EXTENSION IF NOT EXISTS {} CASCADE", quoted_name(extension))).await;
+        made.map_err(|failure| {
+            Failure::new(FailureKind::Task, format!("extension {extension}: {}", failure.reason))
+                .help("it must be installed beside this postgres: devrun which postgres")
+        })?;
+        say(context, &format!("extension {extension} is there"));
+    }
+    session.close().await;
+    Ok(())
+}
+
+#[cfg(feature = "postgres")]
 async fn apply_migrations(context: &Context<'_>, socket: &Path, port: u16, folder: &Path) -> Result<(), Failure> {
     use super::super::sql::{Session, Target};
     let attribute = |name: &str| context.spec.attributes.get(name).cloned().filter(|value| !value.is_empty());
@@ -466,6 +504,11 @@ async fn apply_migrations(context: &Context<'_>, socket: &Path, port: u16, folde
 #[cfg(not(feature = "postgres"))]
 async fn apply_migrations(_: &Context<'_>, _: &Path, _: u16, _: &Path) -> Result<(), Failure> {
     Err(Failure::new(FailureKind::Config, "this devrun was built without the feature `postgres`, which migrations need"))
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn make_extensions(_: &Context<'_>, _: &Wanted, _: &Path, _: u16, _: &[String]) -> Result<(), Failure> {
+    Err(Failure::new(FailureKind::Config, "this devrun was built without the feature `postgres`, which extensions need"))
 }
 
 #[cfg(not(feature = "postgres"))]

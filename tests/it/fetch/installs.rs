@@ -191,6 +191,23 @@ async fn what_does_not_run_here_gives_way() {
     assert!(failure.reason.contains("does not run here"), "{}", failure.reason);
     assert!(failure.help.unwrap().contains("install made-up"));
     assert_eq!((place.stored(), place.lock()), (Vec::new(), String::new()));
+    // A program of another architecture: a good header whose machine is one that this is not.
+    let mut foreign = std::fs::read("/proc/self/exe").unwrap()[..64].to_vec();
+    foreign[18..20].copy_from_slice(&22_u16.to_ne_bytes());
+    server.set("/x.tgz", Answer::Body(gz(&tar(&[program("bin/made-upd", &foreign)]))));
+    let failure = locate(&from_url(&server.url("/x.tgz")), &place.options).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Binary);
+    assert!(failure.reason.contains("does not run here"), "{}", failure.reason);
+    assert_eq!((place.stored(), place.lock()), (Vec::new(), String::new()));
+}
+
+#[tokio::test]
+async fn a_number_in_a_servers_own_path_is_not_its_version() {
+    let place = Place::new();
+    let says_its_path = gz(&tar(&[program("bin/9.9.9/made-upd", b"#!/bin/sh\necho \"$0 dev\"\n")]));
+    let server = Server::new(&[("/x.tgz", Answer::Body(says_its_path))]);
+    let located = locate(&from_url(&server.url("/x.tgz")), &place.options).await.unwrap();
+    assert_eq!(located.version, "1.2.3");
 }
 
 #[tokio::test]

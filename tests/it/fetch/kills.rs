@@ -28,7 +28,9 @@ async fn an_installer_in_a_process_of_its_own() {
     let (Ok(store), Ok(url)) = (std::env::var(STORE), std::env::var(URL)) else { return };
     let mut place = Place::new();
     place.options.store = store.into();
-    locate(&from_url(&url), &place.options).await.unwrap();
+    if let Err(failure) = locate(&from_url(&url), &place.options).await {
+        panic!("{:?}: {}; help: {}", failure.kind, failure.reason, failure.help.unwrap_or_default());
+    }
 }
 
 fn installer(place: &Place, url: &str) -> Command {
@@ -88,6 +90,36 @@ fn d06_a_killed_installer_leaves_a_complete_entry_or_none() {
     assert!(installer(&place, &url).status().unwrap().success(), "complete {complete}, absent {absent}, staged {staged}");
     assert_eq!(tree_of(&entry(&place).unwrap()), right);
     assert_eq!(place.stored().len(), 1, "stages of the dead are left: {:?}", place.stored());
+}
+
+/// The store lies in a file system that is too small: for the download, and for what is unpacked from it.
+#[test]
+fn a_full_disk_is_said_with_the_way_out_and_leaves_the_store_as_it_was() {
+    let server = Server::new(&[("/x.tgz", Answer::Body(package()))]);
+    let url = server.url("/x.tgz");
+    for (size, what) in [("1m", "the store cannot be written"), ("3m", "cannot be unpacked")] {
+        let place = Place::new();
+        std::fs::create_dir_all(&place.options.store).unwrap();
+        // In a mount namespace of its own, so that nobody else ever sees the disk.
+        let script = format!(
+            "mount -t tmpfs -o size={size},mode=755 tmpfs \"{STORE}\" || exit 77\n\"$@\"\ncode=$?\n\
+             [ -z \"$(find \"{STORE}\" -type f ! -name .lock)\" ] || {{ find \"{STORE}\" -type f; exit 78; }}\nexit $code"
+        )
+        .replace(STORE, &format!("${STORE}"));
+        let installer = installer(&place, &url);
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
+        command.arg(installer.get_program()).args(installer.get_args());
+        command.envs(installer.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let ended = command.output().unwrap();
+        let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
+        if ended.status.code() == Some(77) || said.contains("unshare: ") {
+            return crate::harness::skipped("no file system can be mounted here, not even for one process");
+        }
+        assert_eq!(ended.status.code(), Some(101), "{said}");
+        assert!(said.contains("Binary: ") && said.contains(what) && said.contains("No space left"), "{said}");
+        assert!(said.contains("help: make room, or put the store elsewhere with DEVRUN_BIN_CACHE=FOLDER"), "{said}");
+    }
 }
 
 #[test]

@@ -16,24 +16,38 @@ use super::glob;
 
 /// What was refused, as a lowercase fragment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refused(pub String);
+pub enum Refused {
+    /// The archive's fault.
+    #[error("{0}")]
+    Archive(String),
+    /// There is no room for it, which says nothing about the archive.
+    #[error("{0}")]
+    NoRoom(String),
+}
 
 impl Refused {
     /// The archive is cut or no archive of this kind.
     #[must_use]
     pub fn format(what: &str) -> Self {
-        Self(what.to_owned())
+        Self::Archive(what.to_owned())
     }
     /// The disk said no.
     #[must_use]
     pub fn io(path: &Path, error: &std::io::Error) -> Self {
-        Self(format!("{}: {error}", path.display()))
+        use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        let text = format!("{}: {error}", path.display());
+        match error.kind() {
+            StorageFull | QuotaExceeded | ReadOnlyFilesystem => Self::NoRoom(text),
+            _ => Self::Archive(text),
+        }
     }
     /// Says in which archive.
     #[must_use]
     pub fn within(self, archive: &str) -> Self {
-        Self(format!("{archive}: {}", self.0))
+        match self {
+            Self::Archive(why) => Self::Archive(format!("{archive}: {why}")),
+            Self::NoRoom(why) => Self::NoRoom(format!("{archive}: {why}")),
+        }
     }
 }
 
@@ -94,7 +108,7 @@ impl<'a> Tree<'a> {
     pub fn count(&mut self) -> Result<(), Refused> {
         self.entries += 1;
         if self.entries > self.caps.entries {
-            return Err(Refused(format!("more than {} entries", self.caps.entries)));
+            return Err(Refused::Archive(format!("more than {} entries", self.caps.entries)));
         }
         Ok(())
     }
@@ -158,7 +172,8 @@ impl<'a> Tree<'a> {
     /// A name that is refused, or a target that leaves the tree.
     pub fn link(&mut self, name: &[u8], target: &[u8]) -> Result<(), Refused> {
         let Some(path) = self.place(name)? else { return Ok(()) };
-        let target = std::str::from_utf8(target).map_err(|_| Refused(format!("the link {path} has a target that is no text")))?;
+        let target =
+            std::str::from_utf8(target).map_err(|_| Refused::Archive(format!("the link {path} has a target that is no text")))?;
         stays_inside(&path, target)?;
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.ensure_folder(parent)?;
@@ -176,7 +191,7 @@ impl<'a> Tree<'a> {
     pub fn hard_link(&mut self, name: &[u8], first: &[u8]) -> Result<(), Refused> {
         let Some(path) = self.place(name)? else { return Ok(()) };
         let shown = String::from_utf8_lossy(first).into_owned();
-        let outside = || Refused(format!("the hard link {path} names {shown:?}, which is no file of this archive"));
+        let outside = || Refused::Archive(format!("the hard link {path} names {shown:?}, which is no file of this archive"));
         let Some(first) = self.place(first)? else { return Err(outside()) };
         if self.made.get(&first) != Some(&Made::File) {
             return Err(outside());
@@ -193,7 +208,7 @@ impl<'a> Tree<'a> {
 
     /// An entry that is none of the above.
     pub fn special(&self, name: &[u8], what: &str) -> Refused {
-        Refused(format!("{} is {what}, which no binary package needs", String::from_utf8_lossy(name).escape_debug()))
+        Refused::Archive(format!("{} is {what}, which no binary package needs", String::from_utf8_lossy(name).escape_debug()))
     }
 
     fn copy(&mut self, from: &mut dyn Read, into: &mut dyn Write, name: &[u8]) -> Result<(), Refused> {
@@ -203,14 +218,14 @@ impl<'a> Tree<'a> {
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Refused(format!("{}: {error}", String::from_utf8_lossy(name).escape_debug()))),
+                Err(error) => return Err(Refused::Archive(format!("{}: {error}", String::from_utf8_lossy(name).escape_debug()))),
             };
             self.bytes += count as u64;
             if self.bytes > self.caps.bytes {
-                return Err(Refused(format!("more than {} bytes unpacked", self.caps.bytes)));
+                return Err(Refused::Archive(format!("more than {} bytes unpacked", self.caps.bytes)));
             }
             into.write_all(&buffer[..count])
-                .map_err(|error| Refused(format!("{}: {error}", String::from_utf8_lossy(name).escape_debug())))?;
+                .map_err(|error| Refused::io(Path::new(&String::from_utf8_lossy(name).escape_debug().to_string()), &error))?;
         }
     }
 
@@ -221,8 +236,8 @@ impl<'a> Tree<'a> {
             let part = &path[..end];
             match self.made.get(part) {
                 Some(Made::Folder) => {}
-                Some(Made::File) => return Err(Refused(format!("{part} is a file and a folder"))),
-                Some(Made::Link) => return Err(Refused(format!("{path} would be written through the link {part}"))),
+                Some(Made::File) => return Err(Refused::Archive(format!("{part} is a file and a folder"))),
+                Some(Made::Link) => return Err(Refused::Archive(format!("{path} would be written through the link {part}"))),
                 None => {
                     self.claim(part, Made::Folder)?;
                     let folder = self.root.join(part);
@@ -238,10 +253,10 @@ impl<'a> Tree<'a> {
 
     fn claim(&mut self, path: &str, what: Made) -> Result<(), Refused> {
         if self.made.contains_key(path) {
-            return Err(Refused(format!("{path} is there twice")));
+            return Err(Refused::Archive(format!("{path} is there twice")));
         }
         if let Some(other) = self.folded.insert(path.to_lowercase(), path.to_owned()) {
-            return Err(Refused(format!("{path} and {other} differ in case only")));
+            return Err(Refused::Archive(format!("{path} and {other} differ in case only")));
         }
         self.made.insert(path.to_owned(), what);
         Ok(())
@@ -288,7 +303,7 @@ impl<'a> Tree<'a> {
             if let Ok(real) = self.root.join(path).canonicalize()
                 && !real.starts_with(&root)
             {
-                return Err(Refused(format!("the link {path} to {target} leads out of the archive")));
+                return Err(Refused::Archive(format!("the link {path} to {target} leads out of the archive")));
             }
         }
         if self.rules.strip.is_none() && self.rules.subdir.is_none() {
@@ -306,11 +321,11 @@ impl<'a> Tree<'a> {
             target: String,
         }
         if self.made.get(name) != Some(&Made::File) {
-            return Err(Refused(format!("the manifest of links {name} is not there")));
+            return Err(Refused::Archive(format!("the manifest of links {name} is not there")));
         }
         let path = self.root.join(name);
         let text = std::fs::read_to_string(&path).map_err(|error| Refused::io(&path, &error))?;
-        let entries: Vec<Entry> = serde_json::from_str(&text).map_err(|error| Refused(format!("{name}: {error}")))?;
+        let entries: Vec<Entry> = serde_json::from_str(&text).map_err(|error| Refused::Archive(format!("{name}: {error}")))?;
         for entry in entries {
             self.count()?;
             let inside = |path: &str| -> Result<String, Refused> {
@@ -323,7 +338,7 @@ impl<'a> Tree<'a> {
             };
             let (source, link) = (inside(&entry.source)?, inside(&entry.target)?);
             if self.made.get(&source) != Some(&Made::File) {
-                return Err(Refused(format!("{name} links {link} to {source}, which is not there")));
+                return Err(Refused::Archive(format!("{name} links {link} to {source}, which is not there")));
             }
             if self.made.contains_key(&link) {
                 // Already there: the registry kept it after all.
@@ -358,30 +373,30 @@ pub fn make_folder(path: &Path) -> std::io::Result<()> {
 /// The parts of a name in an archive, or why it is refused.
 fn checked(name: &[u8]) -> Result<Vec<&str>, Refused> {
     let shown = || String::from_utf8_lossy(name).escape_debug().to_string();
-    let Ok(text) = std::str::from_utf8(name) else { return Err(Refused(format!("the name {} is no text", shown()))) };
+    let Ok(text) = std::str::from_utf8(name) else { return Err(Refused::Archive(format!("the name {} is no text", shown()))) };
     if text.is_empty() {
-        return Err(Refused("an entry has no name".to_owned()));
+        return Err(Refused::Archive("an entry has no name".to_owned()));
     }
     if text.starts_with('/') {
-        return Err(Refused(format!("the name {} is absolute", shown())));
+        return Err(Refused::Archive(format!("the name {} is absolute", shown())));
     }
     if text.contains('\\') {
-        return Err(Refused(format!("the name {} holds a backslash", shown())));
+        return Err(Refused::Archive(format!("the name {} holds a backslash", shown())));
     }
     if text.chars().any(char::is_control) {
-        return Err(Refused(format!("the name {} holds a control character", shown())));
+        return Err(Refused::Archive(format!("the name {} holds a control character", shown())));
     }
     let mut parts = Vec::new();
     for part in text.split('/') {
         match part {
             "" | "." => {}
-            ".." => return Err(Refused(format!("the name {} leaves the folder", shown()))),
-            part if part.len() > 255 => return Err(Refused("a name is longer than 255 bytes".to_owned())),
+            ".." => return Err(Refused::Archive(format!("the name {} leaves the folder", shown()))),
+            part if part.len() > 255 => return Err(Refused::Archive("a name is longer than 255 bytes".to_owned())),
             part => parts.push(part),
         }
     }
     if parts.len() > 64 {
-        return Err(Refused("a name is nested deeper than 64 folders".to_owned()));
+        return Err(Refused::Archive("a name is nested deeper than 64 folders".to_owned()));
     }
     Ok(parts)
 }
@@ -390,7 +405,7 @@ fn checked(name: &[u8]) -> Result<Vec<&str>, Refused> {
 /// the lexical check hold: the link's own folder is a real folder, and past it only names are followed, which by induction
 /// stay inside; `link/../x` could leave by way of another link.
 fn stays_inside(link: &str, target: &str) -> Result<(), Refused> {
-    let out = |why: &str| Err(Refused(format!("the link {link} to {:?} {why}", target.escape_debug().to_string())));
+    let out = |why: &str| Err(Refused::Archive(format!("the link {link} to {:?} {why}", target.escape_debug().to_string())));
     if target.is_empty() || target.contains('\0') {
         return out("has no usable target");
     }

@@ -1,0 +1,71 @@
+//! What does not come along: services that nothing here can run, kept as comments, and the check that no key is lost
+//! without a word.
+
+use super::super::yaml::{Node, Value};
+use super::kind::{Command, Draft, Kind};
+use super::service::each;
+use super::{Importer, values};
+
+impl Importer<'_> {
+    /// A service that nothing here can run stands at the end, as a comment with all that could be made of its keys: what is
+    /// missing is the command.
+    pub(super) fn left_out(&mut self, draft: &Draft, hint: &str, all: &[Draft]) {
+        let words = |key: &str| draft.get(key).and_then(values::words).unwrap_or_default();
+        let mut command = words("entrypoint");
+        if command.is_empty() {
+            command.push("COMMAND".to_owned());
+        }
+        command.extend(words("command"));
+        let stand_in = Draft {
+            key: draft.key.clone(),
+            name: draft.name.clone(),
+            node: draft.node.clone(),
+            kind: Kind::Run { command: Command::Words(command), dockerfile: None },
+            task: draft.task,
+            ports: draft.ports.clone(),
+            dir: draft.dir.clone(),
+            mounts: draft.mounts.clone(),
+        };
+        // Nothing of it counts: it takes no port away, needs no variable and keeps no volume.
+        let before = (
+            std::mem::take(&mut self.report),
+            self.unset.clone(),
+            self.taken.clone(),
+            self.volumes.clone(),
+            self.secrets.clone(),
+        );
+        self.report.files.clone_from(&before.0.files);
+        let section = self.section(&stand_in, all);
+        (self.report, self.unset, self.taken, self.volumes, self.secrets) = before;
+        let image = draft.get("image").and_then(Node::scalar).map(|image| format!("{image}; ")).unwrap_or_default();
+        self.out.below.push(format!("{image}{hint}"));
+        let kind = if draft.task { "tasks" } else { "services" };
+        self.out.below.extend(section.text(&format!("{kind}.{}", draft.name)).trim().lines().map(str::to_owned));
+        self.out.below.push(String::new());
+        let keys: Vec<&str> = each(draft.map())
+            .map(|(name, ..)| name)
+            .filter(|name| !name.starts_with("x-") && !matches!(*name, "image" | "build"))
+            .collect();
+        if !keys.is_empty() {
+            let text = format!("what of {} has a native meaning stands in the comment at the end", keys.join(", "));
+            self.report.not_mapped(draft.key.at, format!("services.{}", draft.key.name), text);
+        }
+    }
+
+    /// No key of a service is lost without a word, whatever the code above has overlooked.
+    pub(super) fn audit(&mut self, draft: &Draft) {
+        for (name, node, at) in each(draft.map()) {
+            let what = draft.what(name);
+            let told = |told: &str| told.strip_prefix(what.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            let empty = match &node.value {
+                Value::Null => true,
+                Value::List(list) => list.is_empty(),
+                Value::Map(map) => map.is_empty(),
+                _ => false,
+            };
+            if !empty && !name.starts_with("x-") && !self.report.lines.iter().any(|line| told(&line.what)) {
+                self.report.not_mapped(at, what, "nothing was made of it");
+            }
+        }
+    }
+}
