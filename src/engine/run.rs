@@ -81,8 +81,8 @@ impl EngineHandle {
     pub fn interrupt(&self) {
         let _ended = self.requests.send(Request::Interrupt);
     }
-    /// Keeps the run from ending until [`EngineHandle::release`], so that somebody who still has to come finds out how it
-    /// went. Nothing else waits for them.
+    /// Keeps a seat for somebody who still has to come, until [`EngineHandle::release`]: the next to subscribe misses nothing
+    /// that happens from now on, and the run does not end before. Nothing else waits for them.
     pub fn hold(&self) {
         let _ended = self.requests.send(Request::Hold);
     }
@@ -182,6 +182,8 @@ pub struct Engine {
     started: JsonLog,
     viewers: Vec<mpsc::Sender<Arc<FeedItem>>>,
     held: bool,
+    /// What a viewer who subscribed when the hold began would have.
+    seat: Option<(Status, mpsc::Receiver<Arc<FeedItem>>)>,
     sequence: u64,
     settled: Option<Outcome>,
     finished: Option<StartOutcome>,
@@ -232,6 +234,7 @@ impl Engine {
             started,
             viewers: Vec::new(),
             held: false,
+            seat: None,
             sequence: 0,
             settled: None,
             finished: None,
@@ -363,16 +366,21 @@ impl Engine {
                 self.queue.push_back(Event::Command(command));
             }
             Request::Interrupt => self.queue.push_back(Event::Interrupted),
-            Request::Hold => self.held = true,
-            Request::Release => self.held = false,
+            Request::Hold => {
+                self.held = true;
+                self.seat = Some(self.take_seat());
+            }
+            Request::Release => {
+                self.held = false;
+                self.seat = None;
+            }
             Request::Status(reply) => {
                 let _gone = reply.send(self.status());
             }
             Request::Subscribe(reply) => {
-                let (sender, receiver) = mpsc::channel(FEED_BACKLOG);
-                if reply.send((self.status(), receiver)).is_ok() {
-                    self.viewers.push(sender);
-                }
+                let seat = self.seat.take().unwrap_or_else(|| self.take_seat());
+                // Of a viewer who is gone, the feed hears when it has something to say.
+                let _gone = reply.send(seat);
             }
             #[cfg(debug_assertions)]
             Request::Do(work) => work(),
@@ -386,6 +394,12 @@ impl Engine {
                 let _gone = reply.send(self.changes(&plan));
             }
         }
+    }
+
+    fn take_seat(&mut self) -> (Status, mpsc::Receiver<Arc<FeedItem>>) {
+        let (sender, receiver) = mpsc::channel(FEED_BACKLOG);
+        self.viewers.push(sender);
+        (self.status(), receiver)
     }
 
     fn on_link(&mut self, link: LinkEvent) {

@@ -812,10 +812,10 @@ mod tests {
             spawn(Command::new("sleep").arg("1000").current_dir("/").env("X", project.dir())),
             spawn(Command::new("sh").args(["-c", "read never", &project.fill("{token}")]).current_dir("/").stdin(Stdio::piped())),
         ];
-        let found = project.leftovers();
+        // A spawn returns when the new program's memory is there; its words and variables follow a moment later.
         for child in &children {
             let pid = i32::try_from(child.id()).expect("a pid");
-            assert!(found.iter().any(|process| process.pid == pid), "{pid} among {found:?}");
+            eventually("it is found", PATIENCE, || project.leftovers().iter().any(|process| process.pid == pid).then_some(()));
         }
         // A killed child that nobody waited for is a zombie, and a zombie is not alive.
         for child in &mut children {

@@ -159,7 +159,7 @@ fn run_takes_cd_and_both_spellings_of_port() {
 }
 
 #[test]
-fn ten_megabytes_of_junk_are_answered_in_under_a_second() {
+fn ten_megabytes_of_junk_are_no_hang() {
     let junk: Vec<(&str, String)> = vec![
         ("brackets", "[".repeat(10 << 20)),
         ("keys", "a = 1\n".repeat((10 << 20) / 6)),
@@ -170,10 +170,11 @@ fn ten_megabytes_of_junk_are_answered_in_under_a_second() {
     for (name, text) in junk {
         let project = Project::new();
         project.write("procfile.toml", &text);
-        // Of the processor, not of the wall clock: what else the machine does is not what is measured.
+        // Of the processor, not of the wall clock: what else the machine does is not what is measured. A debug binary takes
+        // up to a second, and one whose time grows with the square of the length would take hours.
         let checked = project.run_in_shell("\"$0\" check; code=$?; times; exit $code").code(2);
         let spent = checked.stdout.lines().last().map(seconds).expect("the shell says what its children took");
-        assert!(spent > 0.0 && spent < 1.0, "{name}: {spent} s");
+        assert!(spent > 0.0 && spent < 5.0, "{name}: {spent} s");
         assert!(checked.stderr.len() < 200_000, "{name}: {} bytes of answer", checked.stderr.len());
     }
     // Just under the limit of what is parsed at all.
