@@ -221,14 +221,16 @@ impl Stack {
             tokio::select! {
                 biased;
                 code = signals.next() => {
+                    engine.interrupt();
                     if interrupted.is_some() {
+                        // Its answer comes after the kill was asked of the keeper, which then holds whatever becomes of us.
+                        let _ended = engine.status().await;
                         third.store(true, std::sync::atomic::Ordering::Relaxed);
                         view.print("killing everything; a third signal leaves the rest to the keeper");
                     } else {
                         view.print("stopping; the same again kills");
                     }
                     interrupted.get_or_insert(code);
-                    engine.interrupt();
                 }
                 aside = asides.next() => match aside {
                     Aside::Status => if let Some(status) = engine.status().await {
