@@ -745,6 +745,11 @@ async fn spawns_in_flight_when_the_keeper_dies_leave_nothing() {
     // SAFETY: a process that this test started and that lives.
     assert_eq!(unsafe { libc::kill(own.pid, libc::SIGSTOP) }, 0);
     all.extend((0..20).map(|_| start(&keeper, world.spec(&keeper, "api", &[]))));
+    // The link's task shares this thread. Its turns put the requests into the socket: one that never left us would be
+    // the next keeper's, and rightly run.
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
     kill(&own);
     while !matches!(events.recv().await, Some(LinkEvent::Ready { .. })) {}
     let mut alive = 0;
