@@ -29,6 +29,8 @@ pub struct LogView {
     width: usize,
     colors: BTreeMap<ServiceId, &'static str>,
     buffer: Vec<u8>,
+    /// Of the lines that are being put into the buffer.
+    prefix: Vec<u8>,
     /// A piece of a line that is longer than the pump holds back was shown, and the rest is still to come.
     open: Option<(ServiceId, LogStream)>,
 }
@@ -51,7 +53,7 @@ impl LogView {
     pub fn new(style: Style, ids: &[ServiceId]) -> Self {
         let width = ids.iter().map(|id| id.as_str().len()).max().unwrap_or(0).min(24);
         let colors = ids.iter().enumerate().map(|(at, id)| (id.clone(), COLORS[at % COLORS.len()])).collect();
-        Self { style, width, colors, buffer: Vec::with_capacity(64 * 1024), open: None }
+        Self { style, width, colors, buffer: Vec::with_capacity(64 * 1024), prefix: Vec::new(), open: None }
     }
 
     /// Shows what the pump sent.
@@ -73,12 +75,14 @@ impl LogView {
                 if self.open.is_some() && !continues {
                     self.buffer.push(b'\n');
                 }
-                for (number, line) in body.split(|byte| *byte == b'\n').enumerate() {
-                    if number > 0 {
-                        self.buffer.push(b'\n');
-                    }
-                    self.push(id, *stream, *micros, line, number == 0 && continues);
+                self.begin(id, *stream, *micros);
+                let (mut rest, mut continues) = (body, continues);
+                while let Some(end) = memchr::memchr(b'\n', rest) {
+                    self.push(id, *stream, *micros, &rest[..end], continues);
+                    self.buffer.push(b'\n');
+                    (rest, continues) = (&rest[end + 1..], false);
                 }
+                self.push(id, *stream, *micros, rest, continues);
                 if whole || self.style.json {
                     self.buffer.push(b'\n');
                     self.open = None;
@@ -96,9 +100,37 @@ impl LogView {
     /// When the reader is gone.
     pub fn line(&mut self, line: &LogLine, out: &mut dyn Write) -> std::io::Result<()> {
         self.buffer.clear();
+        self.begin(&line.id, line.stream, line.micros);
         self.push(&line.id, line.stream, line.micros, &line.bytes, false);
         self.buffer.push(b'\n');
         out.write_all(&self.buffer)
+    }
+
+    /// Makes the prefix of the lines that follow: those of one piece share it.
+    fn begin(&mut self, id: &ServiceId, stream: LogStream, micros: i64) {
+        self.prefix.clear();
+        if self.style.json {
+            return;
+        }
+        if self.style.timestamps {
+            self.prefix.extend_from_slice(of_micros(micros).as_bytes());
+            self.prefix.push(b' ');
+        }
+        if self.style.no_prefix {
+            return;
+        }
+        if self.style.color {
+            self.prefix.extend_from_slice(b"\x1b[");
+            self.prefix.extend_from_slice(self.colors.get(id).copied().unwrap_or("36").as_bytes());
+            self.prefix.push(b'm');
+        }
+        let name = id.as_str().as_bytes();
+        self.prefix.extend_from_slice(name);
+        self.prefix.resize(self.prefix.len() + self.width.saturating_sub(name.len()), b' ');
+        self.prefix.extend_from_slice(if stream == LogStream::Devrun { b" * " } else { b" | " });
+        if self.style.color {
+            self.prefix.extend_from_slice(b"\x1b[0m");
+        }
     }
 
     fn push(&mut self, id: &ServiceId, stream: LogStream, micros: i64, line: &[u8], continues: bool) {
@@ -116,27 +148,7 @@ impl LogView {
             return;
         }
         if !continues {
-            if self.style.timestamps {
-                self.buffer.extend_from_slice(of_micros(micros).as_bytes());
-                self.buffer.push(b' ');
-            }
-            if !self.style.no_prefix {
-                let color = self.colors.get(id).copied().unwrap_or("36");
-                if self.style.color {
-                    self.buffer.extend_from_slice(b"\x1b[");
-                    self.buffer.extend_from_slice(color.as_bytes());
-                    self.buffer.push(b'm');
-                }
-                let name = id.as_str().as_bytes();
-                self.buffer.extend_from_slice(name);
-                for _ in name.len()..self.width {
-                    self.buffer.push(b' ');
-                }
-                self.buffer.extend_from_slice(if stream == LogStream::Devrun { b" * " } else { b" | " });
-                if self.style.color {
-                    self.buffer.extend_from_slice(b"\x1b[0m");
-                }
-            }
+            self.buffer.extend_from_slice(&self.prefix);
         }
         if self.style.terminal {
             let before = self.buffer.len();

@@ -453,13 +453,13 @@ impl Pump {
 
     /// Writes out whole lines, keeps the rest back.
     fn take(&self, id: &ServiceId, stream: LogStream, bytes: &[u8], held: &mut Vec<u8>, tap: Option<&RefCell<Option<Tap>>>) {
-        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let end = memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1);
         let (whole, rest) = bytes.split_at(end);
         if held.is_empty() {
             self.store(id, stream, whole, tap);
         } else if !whole.is_empty() {
             // The line that was held back is completed; of a big piece the rest is written from where it lies.
-            let first = whole.iter().position(|byte| *byte == b'\n').map_or(whole.len(), |at| at + 1);
+            let first = memchr::memchr(b'\n', whole).map_or(whole.len(), |at| at + 1);
             let (end, others) = whole.split_at(if whole.len() < COPIED { whole.len() } else { first });
             held.extend_from_slice(end);
             self.store(id, stream, held, tap);
