@@ -96,5 +96,5 @@ pub fn one<'a>(plan: &'a Plan, name: &str) -> Result<&'a ServiceSpec, Failure> {
 /// The address without its password.
 #[must_use]
 pub fn public_url(spec: &ServiceSpec) -> Option<String> {
-    spec.attributes.get("url").map(|url| crate::engine::run::public_url(spec, url))
+    spec.attributes.get("url").map(|url| crate::engine::public_url(spec, url))
 }

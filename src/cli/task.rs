@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::drivers::init::{self, Standing};
-use crate::engine::exec::task_hash;
+use crate::engine::task_hash;
 use crate::exit;
 use crate::model::{Command, Failure, FailureKind, Kind, Once, ServiceSpec, State, VolumeSpec};
 use crate::ui::table;

@@ -3,9 +3,12 @@
 
 pub mod exec;
 pub mod feed;
+mod handle;
 pub mod live;
+mod look;
 pub mod memory;
 mod moment;
+mod prepare;
 pub mod run;
 pub mod stamp;
 pub mod takeover;
@@ -14,5 +17,8 @@ pub mod watch;
 mod watching;
 
 pub use feed::{FeedItem, Status, StopReport};
-pub use run::{Ended, Engine, EngineHandle, EngineOptions};
+pub use handle::EngineHandle;
+pub use look::public_url;
+pub use prepare::task_hash;
+pub use run::{Ended, Engine, EngineOptions};
 pub use terminal::Attachment;

@@ -1,12 +1,12 @@
 //! The loop itself.
 //!
-//! Long because it holds the one loop and everything the loop hears; taken apart, its order would be harder to see.
+//! Long because everything the loop hears is in one place; taken apart, its order would be harder to see.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::core::event::Generation;
 use crate::core::{Action, Event, StartOutcome, Supervisor};
@@ -15,13 +15,13 @@ use crate::drivers::logs::LogPump;
 use crate::drivers::probe::{Answer, ProbeHandle};
 use crate::drivers::process::{Keeper, LinkEvent, ProcessEvent};
 use crate::model::keeper::{ExitStatus, ProcessId};
-use crate::model::{Command, Failure, Launch, Notice, Places, Plan, ServiceId, ServiceStatus, Snapshot, State};
+use crate::model::{Command, Failure, Launch, Notice, Places, Plan, ServiceId, State};
 
 use super::feed::{FailedService, FeedItem, Outcome, Status, StopReport};
+use super::handle::{EngineHandle, Request};
 use super::live::Live;
 use super::memory::{self, JsonLog};
 use super::stamp::Clock;
-use super::terminal::Attachment;
 use super::watch::{self, Watch};
 
 /// What an engine is made of.
@@ -46,90 +46,6 @@ pub struct EngineOptions {
 const REST: Duration = Duration::from_secs(1);
 /// A viewer that is this far behind is dropped.
 const FEED_BACKLOG: usize = 65_536;
-
-enum Request {
-    Command {
-        token: u64,
-        command: Command,
-    },
-    Interrupt,
-    /// Until further notice the run does not end, even when there is nothing left to do.
-    Hold,
-    Release,
-    Status(oneshot::Sender<Status>),
-    Subscribe(oneshot::Sender<(Status, mpsc::Receiver<Arc<FeedItem>>)>),
-    Inspect(ServiceId, oneshot::Sender<Option<serde_json::Value>>),
-    Attach(ServiceId, oneshot::Sender<Result<Attachment, Failure>>),
-    Changes(Arc<Plan>, oneshot::Sender<BTreeMap<ServiceId, (String, String)>>),
-    #[cfg(debug_assertions)]
-    Do(Box<dyn FnOnce() + Send>),
-}
-
-/// Asks the engine from anywhere.
-#[derive(Clone)]
-pub struct EngineHandle {
-    requests: mpsc::UnboundedSender<Request>,
-}
-
-impl EngineHandle {
-    /// A request; `FeedItem::Accepted` with this token precedes what comes of it.
-    pub fn command(&self, token: u64, command: Command) {
-        // An engine that has ended has nothing left to do for anybody; its feed has said so.
-        let _ended = self.requests.send(Request::Command { token, command });
-    }
-    /// INT, TERM or HUP: the first stops, the second kills.
-    pub fn interrupt(&self) {
-        let _ended = self.requests.send(Request::Interrupt);
-    }
-    /// Keeps a seat for somebody who still has to come, until [`EngineHandle::release`]: the next to subscribe misses nothing
-    /// that happens from now on, and the run does not end before. Nothing else waits for them.
-    pub fn hold(&self) {
-        let _ended = self.requests.send(Request::Hold);
-    }
-    /// Takes a hold back.
-    pub fn release(&self) {
-        let _ended = self.requests.send(Request::Release);
-    }
-    /// The present state; `None` when the engine has ended.
-    pub async fn status(&self) -> Option<Status> {
-        let (sender, receiver) = oneshot::channel();
-        self.requests.send(Request::Status(sender)).ok()?;
-        receiver.await.ok()
-    }
-    /// The present state and everything that follows it, without a gap.
-    pub async fn subscribe(&self) -> Option<(Status, mpsc::Receiver<Arc<FeedItem>>)> {
-        let (sender, receiver) = oneshot::channel();
-        self.requests.send(Request::Subscribe(sender)).ok()?;
-        receiver.await.ok()
-    }
-    /// A seat at a service's terminal.
-    ///
-    /// # Errors
-    /// `Config` when it has none, `Elsewhere` when it does not run.
-    pub async fn attach(&self, id: ServiceId) -> Result<Attachment, Failure> {
-        let ended = || Failure::new(crate::model::FailureKind::Elsewhere, "the supervisor is ending").help("devrun up -d");
-        let (sender, receiver) = oneshot::channel();
-        self.requests.send(Request::Attach(id, sender)).map_err(|_| ended())?;
-        receiver.await.map_err(|_| ended())?
-    }
-    /// What `up` with this plan would do to each service: a word (`start`, `restart`, `stop`, `keep`) and why.
-    pub async fn changes(&self, plan: Arc<Plan>) -> Option<BTreeMap<ServiceId, (String, String)>> {
-        let (sender, receiver) = oneshot::channel();
-        self.requests.send(Request::Changes(plan, sender)).ok()?;
-        receiver.await.ok()
-    }
-    /// Does something in the engine's task, for the test of what is left when it panics. Not in a release.
-    #[cfg(debug_assertions)]
-    pub fn interfere(&self, work: impl FnOnce() + Send + 'static) {
-        let _ended = self.requests.send(Request::Do(Box::new(work)));
-    }
-    /// What only the engine knows of a service, for `inspect`.
-    pub async fn inspect(&self, id: ServiceId) -> Option<serde_json::Value> {
-        let (sender, receiver) = oneshot::channel();
-        self.requests.send(Request::Inspect(id, sender)).ok()?;
-        receiver.await.ok().flatten()
-    }
-}
 
 /// How an engine ended.
 #[derive(Debug)]
@@ -185,7 +101,7 @@ pub struct Engine {
     /// What a viewer who subscribed when the hold began would have.
     seat: Option<(Status, mpsc::Receiver<Arc<FeedItem>>)>,
     sequence: u64,
-    settled: Option<Outcome>,
+    pub(super) settled: Option<Outcome>,
     finished: Option<StartOutcome>,
     /// Starts whose end is being described.
     settling: usize,
@@ -691,129 +607,5 @@ impl Engine {
         let _shown_only = memory::save_snapshot(&self.places, &snapshot);
         self.publish(FeedItem::Finished(outcome.clone()));
         Ended { outcome, survivors, scratch: self.plan.scratch() }
-    }
-
-    fn status(&self) -> Status {
-        Status {
-            snapshot: self.snapshot(),
-            waiting: self
-                .core
-                .view()
-                .into_iter()
-                .filter(|view| !view.waiting_on.is_empty())
-                .map(|view| (view.id, view.waiting_on.into_iter().map(|missing| missing.on).collect()))
-                .collect(),
-            settled: self.settled.clone(),
-            stopping: self.core.is_stopping(),
-            age_ms: u64::try_from(self.clock.now().0.as_millis()).unwrap_or(u64::MAX),
-        }
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let now = self.clock.now();
-        let mut services: Vec<ServiceStatus> = self
-            .core
-            .view()
-            .into_iter()
-            .filter_map(|view| {
-                let live = self.live.get(&view.id);
-                let spec = live.and_then(|live| live.spec.as_ref()).or_else(|| self.plan.services.get(&view.id))?;
-                let (exit_code, signal) = match view.exit {
-                    Some(ExitStatus::Code(code)) => (Some(code), None),
-                    Some(ExitStatus::Signal(signal)) => (None, Some(signal.to_string())),
-                    Some(ExitStatus::Unknown) | None => (None, None),
-                };
-                let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-                let alive = view.state.is_live();
-                Some(ServiceStatus {
-                    name: view.id.to_string(),
-                    service: spec.service.to_string(),
-                    replica: spec.replica,
-                    kind: spec.kind,
-                    tier: spec.shown_tier(),
-                    state: view.state,
-                    health: view.health,
-                    pid: view.pid,
-                    exit_code,
-                    signal,
-                    restarts: view.restarts,
-                    started_at: view.started_at.map(|tick| self.clock.stamp(tick)),
-                    ready_at: view.ready_at.map(|tick| self.clock.stamp(tick)),
-                    uptime_ms: view.started_at.filter(|_| alive).map(|tick| ms(now.since(tick))),
-                    ready_ms: view.started_at.zip(view.ready_at).map(|(start, ready)| ms(ready.since(start))),
-                    ports: spec.ports.clone(),
-                    url: spec.attributes.get("url").filter(|_| !spec.ports.is_empty()).map(|url| public_url(spec, url)),
-                    binary: live
-                        .and_then(|live| {
-                            live.program.clone().or_else(|| live.located.as_ref().and_then(|found| server(spec, found)))
-                        })
-                        .map(|path| path.display().to_string()),
-                    version: live.and_then(|live| live.located.as_ref().map(|located| located.version.clone())),
-                    reason: view.reason,
-                })
-            })
-            .collect();
-        services.sort_by(|a, b| (a.tier, &a.service, a.replica).cmp(&(b.tier, &b.service, b.replica)));
-        Snapshot {
-            project: self.plan.project.to_string(),
-            instance: self.plan.instance.clone(),
-            mode: self.plan.mode.clone(),
-            supervisor_pid: Some(std::process::id().cast_signed()),
-            services,
-        }
-    }
-
-    fn changes(&self, plan: &Plan) -> BTreeMap<ServiceId, (String, String)> {
-        use crate::core::Change;
-        let words = |change| match change {
-            Change::Start => ("start", String::new()),
-            Change::Restart(why) => ("restart", why),
-            Change::Stop => ("stop", "no longer in the procfile".to_owned()),
-            Change::Keep => ("keep", String::new()),
-        };
-        let told = self.core.changes(plan).into_iter().map(|(id, change)| (id, words(change)));
-        told.map(|(id, (word, why))| (id, (word.to_owned(), why))).collect()
-    }
-
-    fn inspect(&self, id: &ServiceId) -> Option<serde_json::Value> {
-        let live = self.live.get(id)?;
-        let history: Vec<_> =
-            live.probe.lock().ok().and_then(|slot| slot.as_ref().map(|probe| probe.history())).unwrap_or_default();
-        Some(serde_json::json!({
-            "generation": live.generation,
-            "last_answer": live.last_answer,
-            "probes": history.iter().map(|attempt| serde_json::json!({
-                "at_ms": u64::try_from(attempt.at.as_millis()).unwrap_or(u64::MAX),
-                "took_ms": attempt.took.as_secs_f64() * 1000.0,
-                "passed": attempt.passed,
-                "answer": attempt.answer,
-            })).collect::<Vec<_>>(),
-            "located": live.located.as_ref().map(|located| serde_json::json!({
-                "version": located.version, "origin": located.origin, "why": located.why,
-            })),
-        }))
-    }
-}
-
-fn server(spec: &crate::model::ServiceSpec, located: &Located) -> Option<std::path::PathBuf> {
-    match &spec.launch {
-        Launch::Recipe(recipe) => recipe.recipe.bin.first().and_then(|name| located.tools.get(name)).cloned(),
-        _ => None,
-    }
-}
-
-/// The address without the password: `ps` is no place for it.
-#[must_use]
-pub fn public_url(spec: &crate::model::ServiceSpec, url: &str) -> String {
-    match spec.attributes.get("password").filter(|password| !password.is_empty()) {
-        None => url.to_owned(),
-        Some(_) => match (url.find("://"), url.rfind('@')) {
-            (Some(scheme), Some(at)) if scheme + 3 <= at => {
-                let user = url[scheme + 3..at].split(':').next().unwrap_or("");
-                let separator = if user.is_empty() { "" } else { "@" };
-                format!("{}{user}{separator}{}", &url[..scheme + 3], &url[at + 1..])
-            }
-            _ => url.to_owned(),
-        },
     }
 }
