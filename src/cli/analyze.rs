@@ -20,7 +20,8 @@ use super::args::Globals;
 use super::load::{self, Wanted};
 use super::look;
 
-/// `analyze`.
+// `analyze`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct AnalyzeArgs {
     /// One JSON object; times in microseconds since the start began

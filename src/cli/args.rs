@@ -126,8 +126,9 @@ pub struct Globals {
     pub yes: bool,
 }
 
-/// What to do.
+/// What to do. Only the options of the verb that was typed are built: the others would cost every call half a millisecond.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Verb {
     /// Bring up the stack, or the named services and what they need
     #[command(
@@ -317,7 +318,8 @@ pub enum Verb {
     Other(Vec<OsString>),
 }
 
-/// `up`.
+// `up`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
     /// Services to bring up; all if none
@@ -373,7 +375,8 @@ pub struct UpArgs {
     pub plan: bool,
 }
 
-/// `down`.
+// `down`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct DownArgs {
     /// Kill everything that is provably this project's, at once; needs no supervisor and no valid procfile
@@ -390,7 +393,8 @@ pub struct DownArgs {
     pub volumes: bool,
 }
 
-/// Verbs that take names.
+// Verbs that take names.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct NamesArgs {
     /// Services; all if none
@@ -398,7 +402,8 @@ pub struct NamesArgs {
     pub services: Vec<String>,
 }
 
-/// `restart`.
+// `restart`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct RestartArgs {
     /// Services; all if none
@@ -409,7 +414,8 @@ pub struct RestartArgs {
     pub with_dependents: bool,
 }
 
-/// `kill`.
+// `kill`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct KillArgs {
     /// Name or number of the signal
@@ -420,7 +426,8 @@ pub struct KillArgs {
     pub services: Vec<String>,
 }
 
-/// `wait`.
+// `wait`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct WaitArgs {
     /// Services, tasks, or postgres:// redis:// http(s):// tcp:// unix: bolt:// addresses
@@ -464,7 +471,8 @@ pub struct WaitArgs {
     pub command: Vec<OsString>,
 }
 
-/// `ps`.
+// `ps`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct PsArgs {
     /// JSON
@@ -484,7 +492,8 @@ pub struct PsArgs {
     pub watch: bool,
 }
 
-/// `logs`.
+// `logs`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// Services; all if none
@@ -519,7 +528,8 @@ pub struct LogsArgs {
     pub no_prefix: bool,
 }
 
-/// `attach`.
+// `attach`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct AttachArgs {
     /// The service
@@ -527,7 +537,8 @@ pub struct AttachArgs {
     pub service: String,
 }
 
-/// `check`.
+// `check`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Say nothing when all is well
@@ -597,6 +608,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_word_has_its_help() {
+        fn look(command: &clap::Command) {
+            let name = command.get_name();
+            assert!(command.is_hide_set() || command.get_about().is_some(), "{name}");
+            for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                assert!(argument.get_help().is_some(), "{name}: {}", argument.get_id());
+            }
+            command.get_subcommands().for_each(look);
+        }
+        let mut command = Cli::command();
+        command.build();
+        look(&command);
     }
 
     #[test]

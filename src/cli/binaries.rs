@@ -19,7 +19,8 @@ use super::args::Globals;
 use super::load::{self, Wanted};
 use super::{look, outcome};
 
-/// `which`.
+// `which`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct WhichArgs {
     /// Recipes or services; those of the procfile if none
@@ -30,7 +31,8 @@ pub struct WhichArgs {
     pub json: bool,
 }
 
-/// `fetch`.
+// `fetch`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct FetchArgs {
     /// Recipes or services; what the procfile needs and this machine lacks, if none
@@ -44,7 +46,8 @@ pub struct FetchArgs {
     pub mirror: Option<String>,
 }
 
-/// `lock`.
+// `lock`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct LockArgs {
     /// With --update: only these
@@ -58,7 +61,8 @@ pub struct LockArgs {
     pub json: bool,
 }
 
-/// `catalog`.
+// `catalog`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct CatalogArgs {
     /// JSON

@@ -13,7 +13,8 @@ use super::load::{self, Purpose, Wanted};
 use super::session::Signals;
 use super::{child, outcome};
 
-/// `build`.
+// `build`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct BuildArgs {
     /// Services; all if none

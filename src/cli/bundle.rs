@@ -17,7 +17,8 @@ use super::args::Globals;
 use super::load::{self, Wanted};
 use super::{config, doctor, ps};
 
-/// `report`.
+// `report`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// The archive [devrun-report.tar.gz]

@@ -17,7 +17,8 @@ use super::args::Globals;
 use super::load::{self, Read, Wanted};
 use super::look;
 
-/// `config`.
+// `config`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     /// Only this service or task

@@ -23,7 +23,8 @@ use super::load::{self, Project, Wanted};
 use super::session::Signals;
 use super::{child, look};
 
-/// `psql`, `redis-cli`.
+// `psql`, `redis-cli`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ClientArgs {
     /// Which server; may be left out where there is one
@@ -34,7 +35,8 @@ pub struct ClientArgs {
     pub words: Vec<OsString>,
 }
 
-/// `sql`, `cypher`.
+// `sql`, `cypher`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct QueryArgs {
     /// The query, or (sql) the name of one in `[queries]`; read from stdin where none is given
@@ -48,7 +50,8 @@ pub struct QueryArgs {
     pub json: bool,
 }
 
-/// `migrate`.
+// `migrate`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
     /// The service; all that have `migrations`, if none

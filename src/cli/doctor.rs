@@ -14,7 +14,8 @@ use super::args::Globals;
 use super::load::{self, Project, Read, Wanted};
 use super::{look, outcome};
 
-/// `doctor`.
+// `doctor`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// JSON

@@ -12,7 +12,8 @@ use super::args::Globals;
 use super::load::{self, Read, Wanted};
 use super::look;
 
-/// `env`.
+// `env`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct EnvArgs {
     /// The variables of this service; without, those that a client of the stack wants

@@ -17,7 +17,8 @@ use crate::ui::term::{Term, data, safe};
 use super::args::Globals;
 use super::{load, logs};
 
-/// `events`.
+// `events`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct EventsArgs {
     /// A JSON object a line

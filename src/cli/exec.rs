@@ -13,7 +13,8 @@ use super::load::{self, Wanted};
 use super::session::Signals;
 use super::{child, env, look, ps};
 
-/// `exec`.
+// `exec`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ExecArgs {
     /// In whose environment and folder
@@ -24,7 +25,8 @@ pub struct ExecArgs {
     pub command: Vec<OsString>,
 }
 
-/// `shell`.
+// `shell`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ShellArgs {
     /// In whose environment and folder

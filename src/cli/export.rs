@@ -13,7 +13,8 @@ use crate::ui::term::{data, safe, say};
 use super::args::Globals;
 use super::load::{self, Wanted};
 
-/// `export`.
+// `export`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// compose or procfile

@@ -11,7 +11,8 @@ use super::args::Globals;
 use super::load::{self, Wanted};
 use super::look::{self, Seen};
 
-/// `graph`.
+// `graph`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct GraphArgs {
     /// How to print it

@@ -17,7 +17,8 @@ use super::args::Globals;
 use super::foreign;
 use super::load::{self, Wanted};
 
-/// `import`.
+// `import`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// docker-compose.yml, process-compose.yaml; further files are merged over the first
@@ -31,7 +32,8 @@ pub struct ImportArgs {
     pub quiet: bool,
 }
 
-/// `init`.
+// `init`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// The procfile to write; `-` is stdout [procfile.toml]

@@ -12,7 +12,8 @@ use crate::ui::term::{Term, safe};
 use super::args::Globals;
 use super::look::{self, Seen};
 
-/// `inspect`.
+// `inspect`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// The service or task

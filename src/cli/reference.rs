@@ -14,7 +14,8 @@ use crate::ui::term::Term;
 use super::args::{self, Cli};
 use super::look;
 
-/// `completions`.
+// `completions`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
     /// For which shell
@@ -22,7 +23,8 @@ pub struct CompletionsArgs {
     pub shell: clap_complete::Shell,
 }
 
-/// `man`.
+// `man`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ManArgs {
     /// Write a page per verb into this folder instead of the main page to stdout
@@ -30,7 +32,8 @@ pub struct ManArgs {
     pub dir: Option<PathBuf>,
 }
 
-/// `__docs`.
+// `__docs`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct DocsArgs {
     /// The folder

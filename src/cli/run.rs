@@ -17,7 +17,8 @@ use super::load::{self, Purpose, Wanted};
 use super::stand::{self, Order, Stood, stand};
 use super::{artifacts, child, env};
 
-/// `run`.
+// `run`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Services to bring up; all if none

@@ -13,7 +13,8 @@ use super::args::Globals;
 use super::load::{self, Wanted};
 use super::look;
 
-/// `secret`.
+// `secret`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct SecretArgs {
     /// What to do

@@ -14,7 +14,8 @@ use crate::ui::term::{Term, say};
 
 use super::{load, look};
 
-/// `ls`.
+// `ls`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct LsArgs {
     /// JSON

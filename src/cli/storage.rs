@@ -21,7 +21,8 @@ use super::args::Globals;
 use super::load::{self, Project, Read, Wanted};
 use super::look;
 
-/// `volumes`.
+// `volumes`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct VolumesArgs {
     /// `adopt NAME`: take over the data that something else has made there, after a look at it
@@ -32,7 +33,8 @@ pub struct VolumesArgs {
     pub json: bool,
 }
 
-/// `clean`.
+// `clean`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct CleanArgs {
     /// Only this: cache, persistent, scratch, secrets, logs, or a volume's name

@@ -18,7 +18,8 @@ use super::look::{self, Seen};
 use super::stand::{Order, stand};
 use super::{outcome, verbs};
 
-/// `task`.
+// `task`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct TaskArgs {
     /// The task; or `resolve NAME` with --done or --rerun

@@ -15,7 +15,8 @@ use crate::ui::term::{Term, data};
 use super::args::Globals;
 use super::{down, load, look};
 
-/// `top`.
+// `top`.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct TopArgs {
     /// Print once and end

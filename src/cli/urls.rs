@@ -13,7 +13,8 @@ use crate::ui::term::{Term, safe, say};
 use super::args::Globals;
 use super::look::{self, Seen};
 
-/// A table, or JSON.
+// A table, or JSON.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct TableArgs {
     /// JSON

@@ -69,6 +69,7 @@ pub(super) enum Inner {
     Said(ServiceId, String),
     Publish(FeedItem),
     FileChanged(ServiceId, String),
+    Rest,
 }
 
 /// The engine.
@@ -492,15 +493,19 @@ impl Engine {
                 self.to_build.remove(&id);
             }
             Inner::Said(id, text) => self.publish(FeedItem::Said { id, text }),
+            // A stop under way would have to fetch everything again.
+            Inner::Rest if self.core.is_stopping() => {}
+            Inner::Rest => crate::drivers::process::rest::rest(),
             Inner::Publish(item) => {
                 if let FeedItem::Settled { outcome, .. } = &item {
                     self.settling = self.settling.saturating_sub(1);
                     // The last request's end is what a viewer that comes later finds.
                     if self.starts.is_empty() && self.settling == 0 {
                         self.settled = Some(outcome.clone());
-                        tokio::spawn(async {
+                        let inner = self.inner.clone();
+                        tokio::spawn(async move {
                             tokio::time::sleep(REST).await;
-                            crate::drivers::process::rest::rest();
+                            let _ended = inner.send(Inner::Rest);
                         });
                     }
                 }

@@ -54,6 +54,8 @@ pub(super) struct Keeper {
     pub(super) inherited: Vec<Entry>,
     pub(super) ending: Option<Ending>,
     rest_at: Option<Instant>,
+    /// So many processes there were at the last rest: what they need is known to be little.
+    rested: usize,
 }
 
 /// Runs until there is nothing to keep any more.
@@ -96,6 +98,7 @@ impl Keeper {
             inherited: Vec::new(),
             ending: None,
             rest_at: None,
+            rested: 0,
         };
         Ok((keeper, children))
     }
@@ -153,8 +156,12 @@ impl Keeper {
             }
             let now = Instant::now();
             if self.rest_at.is_some_and(|at| at <= now) {
-                self.rest_at = None;
-                rest::rest();
+                // A stop under way would have to fetch everything again, in the middle of somebody's grace.
+                self.rest_at = self.trees.next_wake().map(|_| now + REST);
+                if self.rest_at.is_none() {
+                    self.rested = self.specs.len();
+                    rest::rest();
+                }
             }
             self.trees.tick(now);
             self.tell();
@@ -248,7 +255,6 @@ impl Keeper {
 
     pub(super) fn spawn(&mut self, spec: SpawnSpec) {
         let process = spec.process;
-        self.rest_at = Some(Instant::now() + REST);
         if let Err(failed) = self.try_spawn(spec) {
             self.write(&Record::Empty { process });
             self.say(&FromKeeper::SpawnFailed { process, step: failed.step, errno: failed.errno }, Vec::new());
@@ -293,6 +299,10 @@ impl Keeper {
         self.logs.insert(process, Logs::new(started.stdout, started.stderr));
         self.pending.insert(process, Pending { errors: started.errors, identity });
         self.specs.insert(process, spec.of_running());
+        // A restart alone is no reason: the next one would only be slower.
+        if self.specs.len() > self.rested {
+            self.rest_at = Some(Instant::now() + REST);
+        }
         Ok(())
     }
 

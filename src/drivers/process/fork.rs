@@ -93,6 +93,7 @@ pub struct Forker {
     null: OwnedFd,
     given: Option<Given>,
     before: Option<Before>,
+    ignored: Vec<i32>,
 }
 
 /// The limits that children get back where their spec asks for none: the supervisor has changed its own.
@@ -151,6 +152,7 @@ struct Prepared<'a> {
     errors: RawFd,
     given: Option<Given>,
     before: Option<Before>,
+    ignored: &'a [i32],
     // The pointers above point into these.
     _words: Vec<CString>,
 }
@@ -165,13 +167,14 @@ pub(super) fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
 
 impl Forker {
     /// `given`: the limits that children get where their spec asks for none; `before`: what they get back where this
-    /// process hurries.
+    /// process hurries. Signals that are ignored now, and only those, have their default back in the children: make it when
+    /// this process has settled its own.
     ///
     /// # Errors
     /// When `/dev/null` cannot be opened.
     pub fn new(given: Option<Given>, before: Option<Before>) -> io::Result<Self> {
         let null = File::options().read(true).write(true).open("/dev/null")?;
-        Ok(Self { null: null.into(), given, before })
+        Ok(Self { null: null.into(), given, before, ignored: ignored() })
     }
     /// Forks. The child waits for its release and dies with ours if that never comes.
     ///
@@ -209,6 +212,7 @@ impl Forker {
             errors: errors_writer.as_raw_fd(),
             given: self.given,
             before: self.before,
+            ignored: &self.ignored,
             _words: all,
         };
         let mut prepared = prepared;
@@ -321,23 +325,30 @@ unsafe fn write_file(path: &std::ffi::CStr, bytes: &[u8]) -> bool {
     }
 }
 
-/// All dispositions to the default and an empty mask: a `nohup`'s ignored HUP must not leak into a service.
+/// The signals that this process ignores: a `nohup`'s HUP, and what a keeper does not listen to. Handlers end with exec; what
+/// is ignored stays so (execve(2)) and must not leak into a service.
+fn ignored() -> Vec<i32> {
+    // The C library keeps 32 and 33 for its threads and answers nothing about them, hence the bare call. The structure is
+    // the kernel's: the handler, flags, a restorer and the mask.
+    let ignores = |number: &i32| {
+        let mut now = [0u64; 8];
+        // SAFETY: a query into a buffer that is larger than the kernel's structure.
+        let asked = unsafe { libc::syscall(libc::SYS_rt_sigaction, *number, std::ptr::null::<u64>(), now.as_mut_ptr(), 8usize) };
+        asked == 0 && now[0] == libc::SIG_IGN as u64
+    };
+    (1..=64).filter(ignores).collect()
+}
+
+/// These to their default, and an empty mask.
 ///
 /// # Safety
 /// Only in a forked child.
-pub(super) unsafe fn reset_signals() {
-    // SAFETY: sigaction and sigprocmask are async-signal-safe; an all-zero sigaction is the default disposition.
+pub(super) unsafe fn reset_signals(numbers: impl Iterator<Item = i32>) {
+    // SAFETY: bare system calls on buffers of ours; all zero is the default disposition in the kernel's structure.
     unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = libc::SIG_DFL;
-        for number in 1..=64 {
-            // KILL and STOP are refused, as they should be.
-            libc::sigaction(number, &raw const action, std::ptr::null_mut());
-        }
-        // The C library keeps two for its threads and lets nobody touch them, but an inherited "ignore" of theirs would
-        // leak into the service all the same. All zero is the default disposition in the kernel's own structure too.
         let plain = [0u64; 8];
-        for number in [32, 33] {
+        for number in numbers {
+            // KILL and STOP are refused, as they should be.
             libc::syscall(libc::SYS_rt_sigaction, number, plain.as_ptr(), std::ptr::null_mut::<u64>(), 8usize);
         }
         let mut mask: libc::sigset_t = std::mem::zeroed();
@@ -394,7 +405,7 @@ unsafe fn child(p: &Prepared<'_>) -> ! {
         if libc::setsid() < 0 {
             give_up(p.errors, SESSION);
         }
-        reset_signals();
+        reset_signals(p.ignored.iter().copied());
         if let Some(before) = &p.before {
             priority::calm_down(before);
         }

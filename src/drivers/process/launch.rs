@@ -47,7 +47,8 @@ pub fn start_keeper(program: &std::path::Path, given: Given) -> io::Result<Launc
     if pid == 0 {
         // SAFETY: we are the forked child.
         unsafe {
-            reset_signals();
+            // All of them: the supervisor has handlers, which are nothing for a child that is not yet another program.
+            reset_signals(1..=64);
             let (null, socket) = (null.as_raw_fd(), socket.as_raw_fd());
             if libc::dup2(null, 0) < 0 || libc::dup2(null, 1) < 0 || libc::dup2(null, 2) < 0 || libc::dup2(socket, 3) < 0 {
                 give_up(errors_writer.as_raw_fd(), FDS);
