@@ -12,7 +12,7 @@ use crate::core::event::Generation;
 use crate::core::{Action, Event, StartOutcome, Supervisor};
 use crate::drivers::fetch::{FetchOptions, Located};
 use crate::drivers::logs::LogPump;
-use crate::drivers::probe::{Answer, ProbeHandle};
+use crate::drivers::probe::{Answer, ProbeHandle, Sleeper};
 use crate::drivers::process::{Keeper, LinkEvent, ProcessEvent};
 use crate::model::keeper::{ExitStatus, ProcessId};
 use crate::model::{Command, Failure, Launch, Notice, Places, Plan, ServiceId, State};
@@ -169,12 +169,15 @@ impl Engine {
     /// Runs until the core is finished.
     pub async fn run(mut self) -> Ended {
         self.watch_files();
+        // A KILL at the end of a grace is not to come a millisecond late. One that nobody waits for any more costs a last
+        // wake-up within a second.
+        let mut sleeper = Sleeper::default();
         loop {
             let deadline = self.core.next_deadline().map(|tick| self.clock.instant(tick));
             let wake = watch::wake(deadline, Instant::now());
             let timer = async {
                 match wake {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    Some(at) => sleeper.sleep_exactly(at.saturating_duration_since(Instant::now())).await,
                     None => std::future::pending().await,
                 }
             };

@@ -45,7 +45,7 @@ fn after(epoch: Instant, now: Instant, interval: Duration) -> Instant {
     epoch + Duration::from_nanos(u64::try_from(turns * nanos).unwrap_or(u64::MAX / 2))
 }
 
-/// Sleeps short steps exactly. Holds one descriptor once it was needed; drop it when the service has passed.
+/// Sleeps to a tenth of a millisecond where it matters. Holds one descriptor once it was needed; drop it when the service has passed.
 #[derive(Default)]
 pub struct Sleeper {
     #[cfg(target_os = "linux")]
@@ -59,7 +59,16 @@ impl Sleeper {
     /// Sleeps. May be dropped in the middle and used again.
     pub async fn sleep(&mut self, duration: Duration) {
         #[cfg(target_os = "linux")]
-        if duration < COARSE && !self.coarse {
+        if duration >= COARSE {
+            return tokio::time::sleep(duration).await;
+        }
+        self.sleep_exactly(duration).await;
+    }
+
+    /// The same without a limit to what counts as short: for the one timer of a loop.
+    pub async fn sleep_exactly(&mut self, duration: Duration) {
+        #[cfg(target_os = "linux")]
+        if !self.coarse {
             if self.timer.is_none() {
                 self.timer = precise::Timer::new().ok();
             }

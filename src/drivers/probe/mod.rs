@@ -48,7 +48,7 @@ mod verdict;
 
 pub use self::redis::{busy as redis_busy, facts as redis_facts, renew as redis_renew};
 pub use checks::attempt;
-pub use clock::step as pause;
+pub use clock::{Sleeper, step as pause};
 pub use history::Attempt;
 pub use notify::NotifySocket;
 pub use runner::{Commands, ProbeHandle, Probing, watch};
