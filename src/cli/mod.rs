@@ -53,7 +53,7 @@ pub mod wait_url;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::{Args, CommandFactory, FromArgMatches};
 
 use crate::exit;
 use crate::model::Failure;
@@ -66,8 +66,7 @@ use args::{Cli, Verb};
 pub fn main(words: Vec<OsString>) -> i32 {
     quiet_panics();
     let words = args::follow_after_logs(words);
-    let command = Cli::command();
-    let matches = match command.try_get_matches_from(words) {
+    let matches = match parse(&words) {
         Ok(matches) => matches,
         Err(error) => {
             // clap prints help and version on stdout, mistakes on stderr; a reader that is gone is no failure.
@@ -89,6 +88,21 @@ pub fn main(words: Vec<OsString>) -> i32 {
         Ok(code) => code,
         Err(failure) => report(&failure, term),
     }
+}
+
+/// Parses with the typed verb alone, and with all of them only where that is not enough: for help, and for words that are
+/// wrong. The parser gives every verb a copy of every global option, half a megabyte that a call would wait for.
+fn parse(words: &[OsString]) -> Result<clap::ArgMatches, clap::Error> {
+    let all = Cli::command();
+    // The value of an option may look like a verb; then the real one is unknown here, and the second parse has the word.
+    let typed = words.iter().skip(1).find_map(|word| all.find_subcommand(word.to_str()?));
+    if let Some(verb) = typed {
+        let one = args::Globals::augment_args(clap::Command::new("devrun")).subcommand_required(true).subcommand(verb.clone());
+        if let Ok(matches) = one.try_get_matches_from(words) {
+            return Ok(matches);
+        }
+    }
+    all.try_get_matches_from(words)
 }
 
 fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
@@ -221,4 +235,34 @@ pub(crate) fn waiting_runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(crate::model::FailureKind::Internal, format!("no runtime can be made: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verb_alone_is_parsed_as_among_all() {
+        for line in [
+            "up -d api",
+            "-p up ps",
+            "--profile full ps --json",
+            "status",
+            "task run x",
+            "run -- up -d",
+            "secret list",
+            "nonsense",
+            "-f",
+            "",
+        ] {
+            let words: Vec<OsString> = std::iter::once("devrun").chain(line.split_whitespace()).map(OsString::from).collect();
+            let read = |matches: Result<clap::ArgMatches, clap::Error>| {
+                matches
+                    .and_then(|matches| Cli::from_arg_matches(&matches))
+                    .map(|cli| format!("{cli:?}"))
+                    .map_err(|error| error.to_string())
+            };
+            assert_eq!(read(parse(&words)), read(Cli::command().try_get_matches_from(&words)), "{line}");
+        }
+    }
 }
