@@ -167,6 +167,7 @@ impl Search {
                 npm: self.spec.npm.clone(),
                 pypi: self.spec.pypi.clone(),
                 build: self.spec.build.clone(),
+                module: self.spec.module.clone(),
                 sha256: self.spec.sha256.clone(),
                 unpack: super::catalog::Unpack {
                     strip: self.spec.npm.is_some().then_some(1),
