@@ -222,16 +222,23 @@ fn minio_has_its_buckets_and_what_is_in_them() {
     buckets(&project, "minio", "ports = { console = \"auto\" }\n");
 }
 
+#[test]
+fn seaweedfs_has_its_buckets_and_what_is_in_them() {
+    let Some(project) = project("seaweedfs", false) else { return };
+    buckets(&project, "seaweedfs", "ports = { master = \"auto\", volume = \"auto\", filer = \"auto\" }\n");
+}
+
 fn buckets(project: &Project, recipe: &str, more: &str) {
     project.rewrite(&format!(
         "[services.x]\nuse = \"{recipe}\"\nport = \"auto\"\npassword = \"secret-key-1\"\n{more}\
-         [tasks.buckets]\ndepends_on = [\"x\"]\nbuckets = [\"private\", {{ name = \"open\", anonymous = \"public\" }}, {{ name = \"shown\", anonymous = \"download\" }}]\n",
+         [tasks.buckets]\ndepends_on = [\"x\"]\nbuckets = [\"private\", {{ name = \"open\", anonymous = \"public\" }}, {{ name = \"shown\", anonymous = \"download\" }}, \
+         {{ name = \"drop\", anonymous = \"upload\" }}]\n",
     ));
     for round in 0..2 {
         up(project);
         let s3 = port(project, "main");
         // Nobody's signature: only what the policies allow.
-        for (bucket, may_list) in [("private", false), ("open", true), ("shown", true)] {
+        for (bucket, may_list) in [("private", false), ("open", true), ("shown", true), ("drop", false)] {
             assert_eq!(get(s3, &format!("/{bucket}/")).0 == 200, may_list, "{bucket}");
         }
         let put = |bucket: &str| {
@@ -243,10 +250,13 @@ fn buckets(project: &Project, recipe: &str, more: &str) {
         assert!(put("private").contains(" 403 "));
         assert!(put("shown").contains(" 403 "));
         if round == 0 {
-            let answer = put("open");
-            assert!(answer.contains(" 200 "), "{answer}");
+            for bucket in ["open", "drop"] {
+                let answer = put(bucket);
+                assert!(answer.contains(" 200 "), "{bucket}: {answer}");
+            }
         }
         assert_eq!(get(s3, "/open/greeting"), (200, "hello".to_owned()));
+        assert_eq!(get(s3, "/drop/greeting").0, 403);
         down(project);
     }
 }
