@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::harness::{PATIENCE, Project, eventually};
 use crate::stack::skip;
 
@@ -472,6 +474,52 @@ fn neo4j_takes_any_password_through_every_layer_and_a_new_one_while_it_runs() {
         assert!(!project.path(".devrun/data/x/.devrun-set-password").exists());
         down(&project);
     }
+}
+
+/// A server that takes another password only from who knows the old one, and the two who could have finished the job.
+#[test]
+fn neo4j_killed_in_the_middle_of_a_rotation_has_one_password_everywhere() {
+    let Some(project) = project("neo4j", false) else { return };
+    project.rewrite(&format!(
+        "{HEAD}[services.x]\nuse = \"neo4j\"\nport = \"auto\"\nports = {{ http = \"auto\" }}\npassword = \"${{secret.x}}\"\n\
+         set = {{ heap = \"256m\", pagecache = \"32m\" }}\nready = {{ within = \"170s\" }}\n"
+    ));
+    up(&project);
+    let mark = project.path(".devrun/data/x/.devrun-set-password");
+    let mut changed = 0;
+    for (victim, pause) in
+        [("supervisor", 0), ("keeper", 0), ("both", 0), ("client and supervisor", 0), ("keeper", 60), ("both", 60), ("both", 250)]
+    {
+        let context = format!("{victim} killed {pause} ms after the mark");
+        let before = project.read("secrets/infra/x");
+        let rotation = project.start(&["secret", "rotate", "x"]);
+        // The mark is laid before the new value counts.
+        eventually("the mark", PATIENCE, || (mark.exists() || project.read("secrets/infra/x") != before).then_some(()));
+        std::thread::sleep(Duration::from_millis(pause));
+        match victim {
+            "keeper" => crate::harness::signal(project.keepers()[0].pid, Signal::SIGKILL),
+            "both" => project.kill_both(),
+            _ => {
+                if victim != "supervisor" {
+                    rotation.signal(Signal::SIGKILL);
+                }
+                crate::harness::signal(project.supervisor(), Signal::SIGKILL);
+            }
+        }
+        rotation.outcome_within(UP);
+        project.start(&["up", "-d"]).outcome_within(2 * UP).code(0);
+        let value = project.read("secrets/infra/x");
+        neo4j_listens(&project, &value);
+        assert_eq!(neo4j_asks(&project, &value), "200", "{context}: what the file says is in force");
+        if value != before {
+            changed += 1;
+            assert_eq!(neo4j_asks(&project, &before), "401", "{context}: the old one is not");
+        }
+        eventually("the reader has it too", PATIENCE, || (project.read("got") == value).then_some(()));
+        assert!(!mark.exists(), "{context}: settled");
+    }
+    assert!(changed > 0, "every rotation was killed before it had begun");
+    down(&project);
 }
 
 /// What its HTTP port says to a login; `its own` is the one of the recipe's variables.
