@@ -147,6 +147,24 @@ async fn a_build_in_a_module_finds_its_source_and_no_workspace_of_others() {
     assert!(place.lock().contains("build go install ./cmd/made-upd in example.test/made-up@v1.2.3"), "{}", place.lock());
 }
 
+/// Then an optional service is left out, instead of failing for a store that nothing would have come into.
+#[tokio::test]
+async fn a_store_that_is_not_ours_to_fill_counts_only_where_something_could_be_fetched() {
+    let mut place = Place::new();
+    std::fs::write(place.path().join("file"), "").unwrap();
+    place.options.store = place.path().join("file/store");
+    let failure = locate(&npm(), &place.options).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Config, "{}", failure.reason);
+    place.options.offline = true;
+    let failure = locate(&npm(), &place.options).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Binary, "{}", failure.reason);
+    assert!(
+        failure.reason.contains("offline none is fetched") && failure.reason.contains("cannot be used"),
+        "{}",
+        failure.reason
+    );
+}
+
 #[tokio::test]
 async fn giving_up_ends_the_client() {
     let mut place = Place::new();
