@@ -26,16 +26,14 @@ fn stack(name: &str, overlay: &str, wanted: &[(&str, &str)], files: &[(&str, &st
         project.write(path, text);
     }
     let mut here = Vec::new();
-    let nowhere = project.path("nowhere");
-    std::fs::create_dir(&nowhere).expect("our own folder");
+    // Asked where there is no procfile, as the stack's own pins are not the question, nor whether it is whole by now.
+    let elsewhere = Project::new().env("DEVRUN_BIN_CACHE", &store().display().to_string());
     for (service, recipe) in wanted {
-        // Asked from a folder without a procfile, as the stack's own pins are not the question.
-        let which = |offline: &str| project.run_in_shell(&format!("cd nowhere && {offline}\"$0\" which {recipe} --json"));
         let quick = !["neo4j@5", "minio", "ollama", "versitygw"].contains(recipe);
         if quick && std::env::var_os("CI").is_some() {
-            let _looked_for = project.start_in_shell(&format!("cd nowhere && \"$0\" fetch {recipe}")).outcome_within(UP);
+            let _looked_for = elsewhere.start(&["fetch", recipe]).outcome_within(UP);
         }
-        if which("DEVRUN_OFFLINE=true ").code == Some(0) {
+        if elsewhere.run(&["which", recipe, "--json"]).code == Some(0) {
             here.push((*service).to_owned());
         } else if quick {
             skip(recipe);
@@ -167,7 +165,7 @@ fn s3_observed() {
         ("init-scripts/postgres/1.sql", "CREATE TABLE posts (id int);\n"),
         (
             "config/caddy/Caddyfile.in",
-            "{\n\tadmin off\n\tauto_https off\n}\nhttp://127.0.0.1:${port} {\n\trespond \"website\"\n}\n",
+            "{\n\tadmin off\n\tauto_https off\n}\nhttp://127.0.0.1:${caddy.port} {\n\trespond \"website\"\n}\n",
         ),
         ("config/prometheus/prometheus.yml.in", "global:\n  scrape_interval: 5s\nscrape_configs: []\n"),
         ("config/grafana/datasources.yml.in", "apiVersion: 1\n"),
