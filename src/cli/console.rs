@@ -71,13 +71,12 @@ pub struct MigrateArgs {
 /// `Config` where no Postgres is meant, `Binary` where there is no client.
 pub fn psql(globals: &Globals, args: &ClientArgs) -> Result<i32, Failure> {
     client(globals, args, "postgres", "psql", |spec| {
-        let attribute = |name: &str| spec.attributes.get(name).cloned().filter(|value| !value.is_empty());
         let variables = [
-            ("PGHOST", attribute("host")),
+            ("PGHOST", spec.attribute("host")),
             ("PGPORT", spec.port().map(|port| port.to_string())),
-            ("PGUSER", attribute("user")),
-            ("PGPASSWORD", attribute("password")),
-            ("PGDATABASE", attribute("database")),
+            ("PGUSER", spec.attribute("user")),
+            ("PGPASSWORD", spec.attribute("password")),
+            ("PGDATABASE", spec.attribute("database")),
         ];
         let variables = variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
         (Vec::new(), variables)
@@ -90,16 +89,15 @@ pub fn psql(globals: &Globals, args: &ClientArgs) -> Result<i32, Failure> {
 /// `Config` where no Redis is meant, `Binary` where there is no client.
 pub fn redis_cli(globals: &Globals, args: &ClientArgs) -> Result<i32, Failure> {
     client(globals, args, "redis", "redis-cli", |spec| {
-        let attribute = |name: &str| spec.attributes.get(name).cloned().filter(|value| !value.is_empty());
         let mut words = Vec::new();
         for (flag, value) in
-            [("-h", attribute("host")), ("-p", spec.port().map(|port| port.to_string())), ("--user", attribute("user"))]
+            [("-h", spec.attribute("host")), ("-p", spec.port().map(|port| port.to_string())), ("--user", spec.attribute("user"))]
         {
             if let Some(value) = value {
                 words.extend([OsString::from(flag), OsString::from(value)]);
             }
         }
-        let variables = attribute("password").map(|password| ("REDISCLI_AUTH".to_owned(), password)).into_iter().collect();
+        let variables = spec.attribute("password").map(|password| ("REDISCLI_AUTH".to_owned(), password)).into_iter().collect();
         (words, variables)
     })
 }

@@ -22,7 +22,8 @@ pub struct SecretArgs {
     pub action: Action,
 }
 
-/// What to do with secrets.
+// What to do with secrets.
+#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Subcommand)]
 pub enum Action {
     /// Their names and files

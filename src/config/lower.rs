@@ -394,6 +394,7 @@ fn source(resolver: &Resolver<'_>, recipe: &str) -> Resolved<Option<SourceSpec>>
         npm: keys.text("npm")?,
         pypi: keys.text("pypi")?,
         build: keys.texts("build")?,
+        module: keys.text("module")?,
     }))
 }
 

@@ -300,6 +300,7 @@ pub const KEYS: &[Key] = &[
     key(&[P::Source], "npm", Text, "", "package@version"),
     key(&[P::Source], "pypi", Text, "", "package==version"),
     key(&[P::Source], "build", List(&Text), "", "a build command"),
+    key(&[P::Source], "module", Text, "", "the Go module, path@version, in whose source it runs"),
 ];
 
 /// The kinds of checks: what makes a `ready` table a probe.

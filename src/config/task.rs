@@ -120,58 +120,47 @@ fn work(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<Option<W
         return Ok(Some(Work::Cypher { files: keys.paths("cypher")? }));
     }
     if let Some(node) = keys.node("buckets") {
-        let mut buckets = Vec::new();
-        for element in node.elements() {
-            let (name, inner) = named(resolver, keys, element, "bucket")?;
-            let anonymous = inner.map(|inner| inner.text("anonymous")).transpose()?.flatten();
-            buckets.push((name, anonymous.unwrap_or_else(|| "none".to_owned())));
-        }
-        return Ok(Some(Work::Buckets { buckets }));
+        let buckets = all_named(resolver, keys, node, "bucket", |inner| inner.text("anonymous"))?;
+        let buckets = buckets.into_iter().map(|(name, anonymous)| (name, anonymous.unwrap_or_else(|| "none".to_owned())));
+        return Ok(Some(Work::Buckets { buckets: buckets.collect() }));
     }
     if let Some(node) = keys.node("collections") {
-        let mut collections = Vec::new();
-        for element in node.elements() {
-            let (name, inner) = named(resolver, keys, element, "collection")?;
-            let body = inner.and_then(|inner| inner.node("body")).map_or_else(|| "{}".to_owned(), |node| json(node).to_string());
-            collections.push((name, body));
-        }
-        return Ok(Some(Work::Collections { collections }));
+        let body = |inner: &Reader<'_, '_, '_>| Ok(inner.node("body").map(|node| json(node).to_string()));
+        let collections = all_named(resolver, keys, node, "collection", body)?;
+        let collections = collections.into_iter().map(|(name, body)| (name, body.unwrap_or_else(|| "{}".to_owned())));
+        return Ok(Some(Work::Collections { collections: collections.collect() }));
     }
     if let Some(node) = keys.node("models") {
-        let mut models = Vec::new();
-        for element in node.elements() {
-            let (name, inner) = named(resolver, keys, element, "model")?;
-            models.push((name, inner.map(|inner| inner.path("from")).transpose()?.flatten()));
-        }
-        return Ok(Some(Work::Models { models }));
+        return Ok(Some(Work::Models { models: all_named(resolver, keys, node, "model", |inner| inner.path("from"))? }));
     }
     if let Some(node) = keys.node("indexes") {
-        let mut indexes = Vec::new();
-        for element in node.elements() {
-            let (name, inner) = named(resolver, keys, element, "index")?;
-            indexes.push((name, inner.map(|inner| inner.text("primary_key")).transpose()?.flatten()));
-        }
-        return Ok(Some(Work::Indexes { indexes }));
+        return Ok(Some(Work::Indexes { indexes: all_named(resolver, keys, node, "index", |inner| inner.text("primary_key"))? }));
     }
     Ok(None)
 }
 
-/// An element that is a name, or a table with one.
-fn named<'r, 'a, 's>(
+/// Elements that are a name, or a table with one and with what `more` reads from it.
+fn all_named<'r, 'a, 's, T>(
     resolver: &'r Resolver<'a>,
     keys: &Reader<'r, 'a, 's>,
-    element: &'r Node,
+    node: &'r Node,
     what: &str,
-) -> Resolved<(String, Option<Reader<'r, 'a, 's>>)> {
-    let Some(table) = element.table() else { return Ok((resolver.text(element, keys.scope)?, None)) };
-    let inner = Reader { table, ..*keys };
-    match inner.text("name")? {
-        Some(name) => Ok((name, Some(inner))),
-        None => {
-            Err(resolver
-                .report(Diagnostic::error(element.span, format!("the {what} has no name")).help("write { name = \"…\" }")))
-        }
+    more: impl Fn(&Reader<'r, 'a, 's>) -> Resolved<Option<T>>,
+) -> Resolved<Vec<(String, Option<T>)>> {
+    let mut all = Vec::new();
+    for element in node.elements() {
+        let Some(table) = element.table() else {
+            all.push((resolver.text(element, keys.scope)?, None));
+            continue;
+        };
+        let inner = Reader { table, ..*keys };
+        let Some(name) = inner.text("name")? else {
+            let nameless = Diagnostic::error(element.span, format!("the {what} has no name"));
+            return Err(resolver.report(nameless.help("write { name = \"…\" }")));
+        };
+        all.push((name, more(&inner)?));
     }
+    Ok(all)
 }
 
 fn json(node: &Node) -> serde_json::Value {

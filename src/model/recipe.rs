@@ -90,6 +90,8 @@ pub struct SourceSpec {
     pub pypi: Option<String>,
     /// A build command.
     pub build: Vec<String>,
+    /// The Go module it runs in.
+    pub module: Option<String>,
 }
 
 /// A recipe as one service uses it.

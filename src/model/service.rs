@@ -222,6 +222,11 @@ pub struct ServiceSpec {
 }
 
 impl ServiceSpec {
+    /// An attribute; one that is empty is none.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<String> {
+        self.attributes.get(name).filter(|value| !value.is_empty()).cloned()
+    }
     /// A bare service that runs `argv`; the defaults of the contract for all else. For tests and for throw-away stacks.
     #[must_use]
     pub fn bare(name: ServiceName, dir: PathBuf, argv: Vec<String>) -> Self {

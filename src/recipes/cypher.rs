@@ -89,13 +89,12 @@ pub(super) async fn bring_to(old: &ServiceSpec, new: &ServiceSpec) -> Result<(),
 }
 
 fn target(on: &ServiceSpec) -> Result<Target, Failure> {
-    let attribute = |name: &str| on.attributes.get(name).cloned().filter(|value| !value.is_empty());
     Ok(Target {
-        host: attribute("host").unwrap_or_else(|| on.bind.clone()),
+        host: on.attribute("host").unwrap_or_else(|| on.bind.clone()),
         port: on.port().ok_or_else(|| Failure::new(FailureKind::Task, format!("{} has no port", on.id)))?,
-        user: attribute("user").unwrap_or_else(|| "neo4j".to_owned()),
-        password: attribute("password").unwrap_or_default(),
-        database: attribute("database"),
+        user: on.attribute("user").unwrap_or_else(|| "neo4j".to_owned()),
+        password: on.attribute("password").unwrap_or_default(),
+        database: on.attribute("database"),
     })
 }
 

@@ -51,7 +51,10 @@ fn value(inside: &str, values: &Values) -> Result<String, String> {
         None => Ok(value.to_owned()),
         Some("json") => serde_json::to_string(value).map_err(|error| error.to_string()),
         Some("redis") => Ok(redis_word(value)),
-        Some(other) => Err(format!("{other:?} is no filter; there are json and redis")),
+        // For a server that takes blanks off its words: what it would keep is not what everybody else is told.
+        Some("trimmed") if value.trim() == value => Ok(value.to_owned()),
+        Some("trimmed") => Err(format!("{name} begins or ends with a blank, which the server takes off: choose one without")),
+        Some(other) => Err(format!("{other:?} is no filter; there are json, redis and trimmed")),
     }
 }
 
@@ -83,7 +86,7 @@ mod tests {
     use super::*;
 
     fn values() -> Values {
-        [("port", "6379"), ("password", "a\"b${port}"), ("ports.http", "8025"), ("user", "")]
+        [("port", "6379"), ("password", "a\"b${port}"), ("ports.http", "8025"), ("user", ""), ("padded", "a ")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into()
     }
@@ -97,6 +100,7 @@ mod tests {
             ("$${port} ${port}", "${port} 6379"),
             ("${password}", "a\"b${port}"),
             ("${password|json}", "\"a\\\"b${port}\""),
+            ("${password|trimmed}", "a\"b${port}"),
             ("[${user}]", "[]"),
             ("${user:-nobody}", "nobody"),
             ("${absent:-x y}", "x y"),
@@ -106,7 +110,7 @@ mod tests {
         ] {
             assert_eq!(fill(text, &values()).as_deref(), Ok(expected), "{text}");
         }
-        for bad in ["${absent}", "${port", "${}", "${port|nope}"] {
+        for bad in ["${absent}", "${port", "${}", "${port|nope}", "${padded|trimmed}"] {
             assert!(fill(bad, &values()).is_err(), "{bad}");
         }
         assert!(fill("${bind}", &values()).unwrap_err().contains("${port}"));

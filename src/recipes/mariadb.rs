@@ -162,11 +162,10 @@ struct Login {
 }
 
 fn login(context: &Context<'_>) -> Result<Login, Failure> {
-    let attribute = |name: &str| context.spec.attributes.get(name).cloned().filter(|value| !value.is_empty());
-    let user = attribute("user").unwrap_or_else(|| "app".to_owned());
+    let user = context.spec.attribute("user").unwrap_or_else(|| "app".to_owned());
     let login = Login {
-        database: attribute("database").unwrap_or_else(|| user.clone()),
-        password: attribute("password").unwrap_or_default(),
+        database: context.spec.attribute("database").unwrap_or_else(|| user.clone()),
+        password: context.spec.attribute("password").unwrap_or_default(),
         user,
     };
     for (what, value, longest) in

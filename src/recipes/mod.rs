@@ -146,6 +146,15 @@ fn is_due(volume: &VolumeSpec, password: Option<&str>) -> Result<Option<Due>, Fa
     Ok(fits.then_some(due))
 }
 
+/// A server that runs by one definition and is to have the password of another.
+#[derive(Clone, Copy)]
+struct Renewing<'a> {
+    old: &'a ServiceSpec,
+    new: &'a ServiceSpec,
+    places: &'a Places,
+    volume: Option<&'a VolumeSpec>,
+}
+
 /// Gives the running server `old` the password of `new`, which differs from it in nothing else. `false`: this server takes
 /// a password at its start only.
 ///
@@ -153,9 +162,10 @@ fn is_due(volume: &VolumeSpec, password: Option<&str>) -> Result<Option<Due>, Fa
 /// When it does not take it; it has the old one then.
 pub async fn renew(old: &ServiceSpec, new: &ServiceSpec, places: &Places, volume: Option<&VolumeSpec>) -> Result<bool, Failure> {
     let Launch::Recipe(recipe) = &new.launch else { return Ok(false) };
+    let renewing = Renewing { old, new, places, volume };
     match recipe.recipe.name.as_str() {
-        "postgres" => postgres::renew(old, new, places, volume).await?,
-        "redis" | "valkey" => redis::renew(old, new, places, volume).await?,
+        "postgres" => postgres::renew(renewing).await?,
+        "redis" | "valkey" => redis::renew(renewing).await?,
         "neo4j" => cypher::renew(old, new).await?,
         _ => return Ok(false),
     }
@@ -242,13 +252,13 @@ fn check_age(context: &Context<'_>, sentinel: &Sentinel, volume: &VolumeSpec) ->
 /// # Errors
 /// `Task` when it cannot be asked, which is no reason to keep a broken server running.
 pub async fn busy(spec: &ServiceSpec) -> Result<Option<String>, Failure> {
-    let attribute = |name: &str| spec.attributes.get(name).map(String::as_str).filter(|value| !value.is_empty());
     match spec.stop_asks() {
         Some(Server::Postgres) => sql::busy(spec).await,
         Some(Server::Redis) => {
             let port = spec.port().ok_or_else(|| Failure::new(FailureKind::Task, "it has no port"))?;
             let at = Endpoint { host: spec.bind.clone(), port };
-            let answer = probe::redis_busy(&at, attribute("user"), attribute("password")).await;
+            let (user, password) = (spec.attribute("user"), spec.attribute("password"));
+            let answer = probe::redis_busy(&at, user.as_deref(), password.as_deref()).await;
             answer.map_err(|miss| Failure::new(FailureKind::Task, miss.answer))
         }
         None => Ok(None),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::fill::redis_word;
 use super::generic::{files, text_of, values};
-use super::{Context, Invocation, engine_dir, tool};
+use super::{Context, Invocation, Renewing, engine_dir, tool};
 use crate::drivers::{probe, runtime_dir};
 use crate::model::keeper::RunAs;
 use crate::model::ready::Endpoint;
@@ -50,23 +50,17 @@ pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
     })
 }
 
-/// Gives a running server the password of `new`, and writes its configuration file anew, so that the two agree.
+/// Gives a running server its new password, and writes its configuration file anew, so that the two agree.
 ///
 /// # Errors
 /// `Task` when it does not take it.
-pub(super) async fn renew(
-    old: &ServiceSpec,
-    new: &ServiceSpec,
-    places: &Places,
-    volume: Option<&VolumeSpec>,
-) -> Result<(), Failure> {
+pub(super) async fn renew(Renewing { old, new, places, volume }: Renewing<'_>) -> Result<(), Failure> {
     let Launch::Recipe(recipe) = &new.launch else {
         return Err(Failure::new(FailureKind::Internal, "a redis that is no recipe"));
     };
-    let attribute = |spec: &ServiceSpec, name: &str| spec.attributes.get(name).cloned().filter(|value| !value.is_empty());
     let port = old.port().ok_or_else(|| Failure::new(FailureKind::Task, "it has no port"))?;
-    let (user, before) = (attribute(old, "user"), attribute(old, "password"));
-    let after = attribute(new, "password").ok_or_else(|| Failure::new(FailureKind::Config, "the new password is empty"))?;
+    let (user, before) = (old.attribute("user"), old.attribute("password"));
+    let after = new.attribute("password").ok_or_else(|| Failure::new(FailureKind::Config, "the new password is empty"))?;
     let text = configuration(new, recipe, volume, places)?;
     let at = Endpoint { host: old.bind.clone(), port };
     probe::redis_renew(&at, user.as_deref(), before.as_deref(), &after)
@@ -99,14 +93,13 @@ fn configuration(
             line("save", &[""]);
         }
     }
-    let attribute = |name: &str| spec.attributes.get(name).map(String::as_str).filter(|value| !value.is_empty());
-    if let Some(password) = attribute("password") {
+    if let Some(password) = spec.attribute("password") {
         if password.contains('\0') {
             return Err(Failure::new(FailureKind::Config, "the password holds a NUL byte"));
         }
-        line("requirepass", &[password]);
-        if let Some(user) = attribute("user").filter(|user| *user != "default") {
-            line("user", &[user, "on", &format!(">{password}"), "~*", "&*", "+@all"]);
+        line("requirepass", &[&password]);
+        if let Some(user) = spec.attribute("user").filter(|user| user != "default") {
+            line("user", &[&user, "on", &format!(">{password}"), "~*", "&*", "+@all"]);
         }
     }
     for (name, value) in &recipe.settings {

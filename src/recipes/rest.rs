@@ -35,11 +35,14 @@ impl Server {
         let client =
             Client::builder().no_proxy().connect_timeout(Duration::from_secs(5)).redirect(reqwest::redirect::Policy::none());
         let client = client.build().map_err(|error| Failure::new(FailureKind::Internal, format!("no HTTP client: {error}")))?;
-        let attribute = |name: &str| on.attributes.get(name).cloned().filter(|value| !value.is_empty());
-        let host = attribute("host").unwrap_or_else(|| on.bind.clone());
+        let host = on.attribute("host").unwrap_or_else(|| on.bind.clone());
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         let port = on.port().ok_or_else(|| Failure::new(FailureKind::Task, format!("{} has no port", on.id)))?;
-        Ok(Self { client, base: format!("http://{host}:{port}"), login: attribute("password").map(|password| login(&password)) })
+        Ok(Self {
+            client,
+            base: format!("http://{host}:{port}"),
+            login: on.attribute("password").map(|password| login(&password)),
+        })
     }
 
     pub fn request(&self, method: &Method, path: &str, body: Option<&Value>) -> reqwest::RequestBuilder {

@@ -52,13 +52,12 @@ pub struct Table {
 /// Where a service's server is, and who logs in.
 #[cfg(feature = "postgres")]
 fn target(on: &ServiceSpec) -> Result<Target, Failure> {
-    let attribute = |name: &str| on.attributes.get(name).cloned().filter(|value| !value.is_empty());
-    let user = attribute("user").unwrap_or_else(|| "postgres".to_owned());
+    let user = on.attribute("user").unwrap_or_else(|| "postgres".to_owned());
     Ok(Target {
-        host: attribute("host").unwrap_or_else(|| on.bind.clone()),
+        host: on.attribute("host").unwrap_or_else(|| on.bind.clone()),
         port: on.port().ok_or_else(|| Failure::new(FailureKind::Task, format!("{} has no port", on.id)))?,
-        database: attribute("database").unwrap_or_else(|| user.clone()),
-        password: attribute("password"),
+        database: on.attribute("database").unwrap_or_else(|| user.clone()),
+        password: on.attribute("password"),
         user,
     })
 }

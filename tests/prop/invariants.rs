@@ -29,6 +29,7 @@ pub const ALL: &[(&str, Invariant)] = &[
     ("every_world_ends", every_world_ends),
     ("what_is_kept_of_all_services_is_what_they_say", what_is_kept_of_all_services_is_what_they_say),
     ("optional_services_never_count", optional_services_never_count),
+    ("a_renewal_leaves_nobody_with_the_old_login", a_renewal_leaves_nobody_with_the_old_login),
 ];
 
 fn holds(condition: Condition, view: &ServiceView) -> bool {
@@ -401,6 +402,58 @@ fn optional_services_never_count(record: &Record) -> Result<(), String> {
             if optional && !own && failure.reason != "is not in the procfile" {
                 return Err(format!("{id} is optional, and its failure counts: {failure}"));
             }
+        }
+    }
+    Ok(())
+}
+
+fn password(spec: Option<&std::sync::Arc<ServiceSpec>>) -> Option<&String> {
+    spec.and_then(|spec| spec.attributes.get("password"))
+}
+
+/// Who was given the new password runs on by the new definition, or restarts; nobody else is taken for renewed, and nobody
+/// who is to have the new password keeps the old one.
+fn a_renewal_leaves_nobody_with_the_old_login(record: &Record) -> Result<(), String> {
+    // Who runs by the old login, and is to be restarted when what needs it is out of the way.
+    let mut owed: BTreeSet<Key> = BTreeSet::new();
+    for pair in record.moments.windows(2) {
+        let (before, moment) = (&pair[0], &pair[1]);
+        let command = match &moment.event {
+            Event::Command(Command::Renew { plan, given, targets }) => Some((plan, given, targets)),
+            _ => None,
+        };
+        for action in &moment.actions {
+            let Action::Redefine(id, generation) = action else { continue };
+            let (old, new) = (before.specs.get(id), moment.specs.get(id));
+            let meant = command.is_some_and(|(plan, given, _)| given.contains(id) && new == plan.services.get(id));
+            let lives = moment.alive.contains(&(id.clone(), *generation));
+            if !(meant && lives) || password(old) == password(new) {
+                return Err(format!("{id}#{generation} goes on with {:?} in the place of {:?}", password(new), password(old)));
+            }
+        }
+        if moment.stopping {
+            return Ok(());
+        }
+        if let Some((plan, given, targets)) = command {
+            for view in moment.views.iter().filter(|view| given.contains(&view.id) || targets.contains(&view.id)) {
+                if view.pid.is_some() && password(moment.specs.get(&view.id)) != password(plan.services.get(&view.id)) {
+                    owed.insert((view.id.clone(), view.generation));
+                }
+            }
+        }
+        // Another plan has another word on it.
+        if matches!(&moment.event, Event::Command(Command::Up { plan: Some(_), .. })) {
+            owed.clear();
+        }
+        for action in &moment.actions {
+            if let Action::StopTree(id, generation) | Action::KillTree(id, generation) = action {
+                owed.remove(&(id.clone(), *generation));
+            }
+        }
+        owed.retain(|key| moment.alive.contains(key));
+        let passing = moment.views.iter().any(|view| view.state == State::Stopping);
+        if let Some(key) = owed.first().filter(|_| !moment.views.is_empty() && !passing) {
+            return Err(format!("{}#{} runs on by the old login", key.0, key.1));
         }
     }
     Ok(())

@@ -16,6 +16,8 @@ pub struct Project {
     pub plan: Plan,
     /// A second plan, taken over by an `Up` in the middle.
     pub later: Plan,
+    /// The second plan's commands with other passwords, taken over by a `Renew`: some differ from the first in no more.
+    pub renewed: Plan,
     pub requests: Vec<(u64, Request)>,
     pub seed: u64,
     /// Of a thousand answers, how many come twice, get lost (probe answers; beyond a limit others too), or tell of a
@@ -76,6 +78,8 @@ impl fmt::Debug for Project {
 pub enum Request {
     Send(Command),
     UpLater,
+    /// A secret was rotated: who was given the new password while running, and who is to restart.
+    Renew(Vec<ServiceId>, Vec<ServiceId>),
     Interrupt,
     FileChanged(ServiceId),
 }
@@ -141,12 +145,16 @@ fn drafts() -> impl Strategy<Value = Vec<Draft>> {
     })
 }
 
-fn plan(drafts: &[Draft], skip: Option<usize>, variant: u64) -> Plan {
+/// Every other service has a password in the plan.
+fn plan(drafts: &[Draft], skip: Option<usize>, variant: u64, password: &str) -> Plan {
     let mut services = BTreeMap::new();
     for (i, draft) in drafts.iter().enumerate().filter(|(i, _)| Some(*i) != skip) {
         let name = ServiceName::new(format!("s{i:02}")).unwrap();
         let mut spec = ServiceSpec::bare(name, "/".into(), vec![format!("v{}", if i % 3 == 0 { variant } else { 0 })]);
         spec.optional = draft.optional;
+        if i % 2 == 0 {
+            spec.attributes.insert("password".to_owned(), password.to_owned());
+        }
         if draft.missing {
             spec.missing = vec!["KEY".to_owned()];
         }
@@ -235,6 +243,8 @@ fn request(services: usize) -> impl Strategy<Value = Request> {
             Request::Send(Command::Up { plan: None, targets, options: UpOptions { no_deps, ..UpOptions::default() } })
         }),
         2 => Just(Request::UpLater),
+        2 => (prop::collection::vec((0..services).prop_map(id), 0..4), some())
+            .prop_map(|(given, targets)| Request::Renew(given, targets)),
         1 => some().prop_map(|targets| Request::Send(Command::Kill { targets, signal: Signal::INT })),
         1 => Just(Request::Interrupt),
         1 => (0..services).prop_map(|n| Request::FileChanged(id(n))),
@@ -270,7 +280,8 @@ prop_compose! {
             requests.push((24_300, Request::Interrupt));
         }
         requests.sort_by_key(|(at, _)| *at);
-        let later = plan(&drafts, skip, variant + 1);
-        Project { plan: plan(&drafts, None, variant), later, requests, seed, twice, lost, broken, immortal, slow_ms }
+        let later = plan(&drafts, skip, variant + 1, "old");
+        let renewed = plan(&drafts, None, variant + 1, "new");
+        Project { plan: plan(&drafts, None, variant, "old"), later, renewed, requests, seed, twice, lost, broken, immortal, slow_ms }
     }
 }

@@ -29,7 +29,7 @@ pub struct Moment {
     pub specs: Arc<BTreeMap<ServiceId, Arc<ServiceSpec>>>,
     /// What the core keeps of all services together and its services do not say.
     pub astray: Option<String>,
-    /// What could be seen after the step, where something was initialised in it.
+    /// What could be seen after the step, where something was initialised, renewed or settled in it.
     pub views: Vec<devrun::core::ServiceView>,
 }
 
@@ -50,6 +50,7 @@ impl Record {
                 Event::Command(Command::Up { plan, targets, options }) => {
                     format!("Up(plan: {}, {targets:?}, {options:?})", plan.is_some())
                 }
+                Event::Command(Command::Renew { given, targets, .. }) => format!("Renew(given: {given:?}, {targets:?})"),
                 event => format!("{event:?}"),
             };
             text.push_str(&format!("> {} {event}\n", moment.at.0.as_millis()));
@@ -267,6 +268,11 @@ pub fn run(project: &Project) -> Record {
                 targets: Vec::new(),
                 options: devrun::model::UpOptions::default(),
             }),
+            Request::Renew(given, targets) => Event::Command(Command::Renew {
+                plan: Arc::new(project.renewed.clone()),
+                given: given.clone(),
+                targets: targets.clone(),
+            }),
             Request::Interrupt => Event::Interrupted,
             Request::FileChanged(id) => Event::FileChanged(id.clone(), "src/main.rs".to_owned()),
         };
@@ -321,7 +327,8 @@ pub fn run(project: &Project) -> Record {
             Some(last) if same(&last.specs) => last.specs.clone(),
             _ => Arc::new(core.view().iter().filter_map(|view| Some((view.id.clone(), core.spec(&view.id)?.clone()))).collect()),
         };
-        let looked = actions.iter().any(|action| matches!(action, Action::RunInit(..)));
+        let looked = matches!(event, Event::Command(Command::Renew { .. }))
+            || actions.iter().any(|action| matches!(action, Action::RunInit(..) | Action::Settled(_)));
         moments.push(Moment {
             at: now,
             astray: core.check().err(),

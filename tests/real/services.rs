@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::harness::{PATIENCE, Project, eventually};
 use crate::stack::skip;
 
@@ -222,16 +224,23 @@ fn minio_has_its_buckets_and_what_is_in_them() {
     buckets(&project, "minio", "ports = { console = \"auto\" }\n");
 }
 
+#[test]
+fn seaweedfs_has_its_buckets_and_what_is_in_them() {
+    let Some(project) = project("seaweedfs", false) else { return };
+    buckets(&project, "seaweedfs", "ports = { master = \"auto\", volume = \"auto\", filer = \"auto\" }\n");
+}
+
 fn buckets(project: &Project, recipe: &str, more: &str) {
     project.rewrite(&format!(
         "[services.x]\nuse = \"{recipe}\"\nport = \"auto\"\npassword = \"secret-key-1\"\n{more}\
-         [tasks.buckets]\ndepends_on = [\"x\"]\nbuckets = [\"private\", {{ name = \"open\", anonymous = \"public\" }}, {{ name = \"shown\", anonymous = \"download\" }}]\n",
+         [tasks.buckets]\ndepends_on = [\"x\"]\nbuckets = [\"private\", {{ name = \"open\", anonymous = \"public\" }}, {{ name = \"shown\", anonymous = \"download\" }}, \
+         {{ name = \"drop\", anonymous = \"upload\" }}]\n",
     ));
     for round in 0..2 {
         up(project);
         let s3 = port(project, "main");
         // Nobody's signature: only what the policies allow.
-        for (bucket, may_list) in [("private", false), ("open", true), ("shown", true)] {
+        for (bucket, may_list) in [("private", false), ("open", true), ("shown", true), ("drop", false)] {
             assert_eq!(get(s3, &format!("/{bucket}/")).0 == 200, may_list, "{bucket}");
         }
         let put = |bucket: &str| {
@@ -243,10 +252,13 @@ fn buckets(project: &Project, recipe: &str, more: &str) {
         assert!(put("private").contains(" 403 "));
         assert!(put("shown").contains(" 403 "));
         if round == 0 {
-            let answer = put("open");
-            assert!(answer.contains(" 200 "), "{answer}");
+            for bucket in ["open", "drop"] {
+                let answer = put(bucket);
+                assert!(answer.contains(" 200 "), "{bucket}: {answer}");
+            }
         }
         assert_eq!(get(s3, "/open/greeting"), (200, "hello".to_owned()));
+        assert_eq!(get(s3, "/drop/greeting").0, 403);
         down(project);
     }
 }
@@ -286,9 +298,16 @@ fn neo4j_has_its_graph_once() {
 /// The one of the trap, and one with everything at once.
 const PASSWORDS: [&str; 2] = ["#ThawZin2k77!", " it's a \"q\" $HOME ${x} $$ 50% a@b:c/d\\e `id` ä€😀 \\"];
 
+/// Where a password can come from.
+const LAYERS: [&str; 4] = ["shell", "env file", "literal", "secret file"];
+
 /// Lays a password into a project, and gives the key of the procfile that takes it from there.
-fn lay(project: &Project, layer: &str, password: &str) -> String {
+fn lay(mut project: Project, layer: &str, password: &str) -> (Project, String) {
     let key = match layer {
+        "shell" => {
+            project = project.env("PASSWORD_OF_THE_SHELL", password);
+            "${PASSWORD_OF_THE_SHELL}".to_owned()
+        }
         "literal" => password.replace('$', "$$"),
         "env file" => {
             let text = password.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$");
@@ -304,7 +323,7 @@ fn lay(project: &Project, layer: &str, password: &str) -> String {
             "${secret.x}".to_owned()
         }
     };
-    toml::Value::String(key).to_string()
+    (project, toml::Value::String(key).to_string())
 }
 
 /// The status of a request with a login, by a client that is not ours. Its options come by stdin.
@@ -341,20 +360,50 @@ env = { PASSWORD = "${x.password}" }
 "#;
 
 #[test]
-fn s3_takes_any_password_through_every_layer_and_a_new_one_with_a_restart() {
-    for (layer, password) in
-        ["literal", "env file", "secret file"].into_iter().flat_map(|layer| PASSWORDS.map(|password| (layer, password)))
-    {
-        let Some(project) = project("versitygw", false) else { return };
-        let key = lay(&project, layer, password);
+fn versitygw_takes_any_password_through_every_layer_and_a_new_one_with_a_restart() {
+    s3_takes_any_password("versitygw", "", &LAYERS, &PASSWORDS);
+}
+
+/// It takes blanks off the ends of its password, so one that has them is refused before the start.
+#[test]
+fn minio_takes_any_password_without_outer_blanks_through_every_layer_and_a_new_one_with_a_restart() {
+    let Some(project) = project("minio", false) else { return };
+    let (project, key) = lay(project, "literal", PASSWORDS[1]);
+    project.rewrite(&format!("[services.x]\nuse = \"minio\"\nport = \"auto\"\npassword = {key}\n"));
+    project
+        .start(&["up", "-d"])
+        .outcome_within(UP)
+        .code(2)
+        .says("password begins or ends with a blank, which the server takes off");
+    project.start(&["down"]).outcome_within(UP);
+    s3_takes_any_password("minio", "ports = { console = \"auto\" }\n", &LAYERS, &PASSWORDS.map(str::trim));
+}
+
+/// A stop takes it a while, so it is not asked for every layer.
+#[test]
+fn seaweedfs_takes_any_password_and_a_new_one_with_a_restart() {
+    let ports = "ports = { master = \"auto\", volume = \"auto\", filer = \"auto\" }\n";
+    s3_takes_any_password("seaweedfs", ports, &["secret file"], &PASSWORDS);
+}
+
+fn s3_takes_any_password(recipe: &str, more: &str, layers: &[&str], passwords: &[&str]) {
+    for (layer, password) in layers.iter().flat_map(|layer| passwords.iter().map(|password| (*layer, *password))) {
+        let Some(project) = project(recipe, false) else { return };
+        let (project, key) = lay(project, layer, password);
         project.rewrite(&format!(
-            "{HEAD}[services.x]\nuse = \"versitygw\"\nport = \"auto\"\npassword = {key}\n\
+            "{HEAD}[services.x]\nuse = \"{recipe}\"\nport = \"auto\"\nuser = \"devrun\"\npassword = {key}\n{more}\
              [tasks.buckets]\ndepends_on = [\"x\"]\nbuckets = [\"private\"]\n"
         ));
         up(&project);
-        let lists =
-            |password: &str| curl(&format!("http://127.0.0.1:{}/private/", port(&project, "main")), "devrun", password, SIGNED);
-        assert_eq!((lists(password), lists("wrong")), ("200".to_owned(), "403".to_owned()), "{layer}: {password:?}");
+        let lists = |password: &str| {
+            // As a client that knows nothing but the usual variables.
+            let env = project.run(&["env", "--format", "json"]).code(0).json();
+            let of = |name: &str| env[name].as_str().unwrap_or_default().to_owned();
+            let password = if password == "its own" { of("AWS_SECRET_ACCESS_KEY") } else { password.to_owned() };
+            curl(&format!("{}/private/", of("S3_ENDPOINT")), &of("AWS_ACCESS_KEY_ID"), &password, SIGNED)
+        };
+        let context = format!("{recipe}, {layer}: {password:?}");
+        assert_eq!([lists(password), lists("its own"), lists("wrong")], ["200", "200", "403"], "{context}");
         eventually("the reader", PATIENCE, || (project.read("got") == password).then_some(()));
         for process in project.leftovers() {
             assert!(!process.command.contains(password), "{process:?}");
@@ -365,7 +414,7 @@ fn s3_takes_any_password_through_every_layer_and_a_new_one_with_a_restart() {
             rotated.says("x takes a password only when it starts").says("restarting reader, x");
             let new = project.read("secrets/infra/x");
             assert_ne!(project.service("x")["pid"], pid);
-            assert_eq!((lists(&new), lists(password)), ("200".to_owned(), "403".to_owned()));
+            assert_eq!([lists(&new), lists("its own"), lists(password)], ["200", "200", "403"], "{context}");
             eventually("the reader has the new one", PATIENCE, || (project.read("got") == new).then_some(()));
             assert_eq!(project.read("starts").lines().count(), 2, "restarted once");
         }
@@ -373,48 +422,118 @@ fn s3_takes_any_password_through_every_layer_and_a_new_one_with_a_restart() {
     }
 }
 
+/// One server for all layers: a password that comes another way and is the same one changes nothing that runs.
 #[test]
-fn neo4j_takes_any_password_and_a_new_one_while_it_runs() {
-    for (layer, password) in [("env file", PASSWORDS[0]), ("secret file", PASSWORDS[1])] {
-        let Some(project) = project("neo4j", false) else { return };
-        let key = lay(&project, layer, password);
-        project.rewrite(&format!(
-            "{HEAD}[services.x]\nuse = \"neo4j\"\nport = \"auto\"\nports = {{ http = \"auto\" }}\npassword = {key}\n\
-             set = {{ heap = \"256m\", pagecache = \"32m\" }}\nready = {{ within = \"170s\" }}\n"
-        ));
-        up(&project);
-        let body = "header = \"Content-Type: application/json\"\ndata = \"{\\\"statements\\\":[]}\"";
-        let asks = |password: &str| {
-            let url = format!("http://127.0.0.1:{}/db/neo4j/tx/commit", port(&project, "http"));
-            curl(&url, "neo4j", password, body)
-        };
-        let console = || project.run(&["cypher", "RETURN 41 + 1 AS n", "--json"]).code(0).json();
-        // The page's port opens after Bolt's.
-        let listens = |password: &str| eventually("its HTTP port", UP, || (asks(password) != "000").then_some(()));
-        listens(password);
-        assert_eq!((asks(password), asks("wrong-password")), ("200".to_owned(), "401".to_owned()), "{layer}: {password:?}");
-        assert_eq!(console(), serde_json::json!([{ "n": 42 }]));
-        eventually("the reader", PATIENCE, || (project.read("got") == password).then_some(()));
-        if layer == "secret file" {
-            let pid = project.service("x")["pid"].clone();
-            project.start(&["secret", "rotate", "x"]).outcome_within(UP).code(0).says("x has the new password, and runs on");
-            let new = project.read("secrets/infra/x");
-            assert_eq!(project.service("x")["pid"], pid, "it runs on");
-            assert_eq!((asks(&new), asks(password)), ("200".to_owned(), "401".to_owned()));
-            assert_eq!(console(), serde_json::json!([{ "n": 42 }]));
-            eventually("the reader has the new one", PATIENCE, || (project.read("got") == new).then_some(()));
-            assert_eq!(project.read("starts").lines().count(), 2, "restarted once");
-            // With the stack down, a private server sets it at the next start.
-            down(&project);
-            project.run(&["secret", "rotate", "x"]).code(0).says("at the next start");
-            project.start(&["up", "-d"]).outcome_within(2 * UP).code(0);
-            let newest = project.read("secrets/infra/x");
-            listens(&newest);
-            assert_eq!((asks(&newest), asks(&new)), ("200".to_owned(), "401".to_owned()));
-            assert!(!project.path(".devrun/data/x/.devrun-set-password").exists());
+fn neo4j_takes_any_password_through_every_layer_and_a_new_one_while_it_runs() {
+    for password in PASSWORDS {
+        let Some(mut project) = project("neo4j", false) else { return };
+        let mut pid = None;
+        for layer in LAYERS {
+            let (laid, key) = lay(project, layer, password);
+            project = laid;
+            project.rewrite(&format!(
+                "{HEAD}[services.x]\nuse = \"neo4j\"\nport = \"auto\"\nports = {{ http = \"auto\" }}\npassword = {key}\n\
+                 set = {{ heap = \"256m\", pagecache = \"32m\" }}\nready = {{ within = \"170s\" }}\n"
+            ));
+            up(&project);
+            let context = format!("{layer}: {password:?}");
+            let now = project.service("x")["pid"].clone();
+            assert_eq!(*pid.get_or_insert(now.clone()), now, "{context}: it was restarted");
+            if layer == LAYERS[0] {
+                neo4j_listens(&project, password);
+            }
+            assert_eq!(["its own", "wrong-password"].map(|password| neo4j_asks(&project, password)), ["200", "401"], "{context}");
+            assert_eq!(neo4j_asks(&project, password), "200", "{context}");
+            assert_eq!(project.run(&["cypher", "RETURN 41 + 1 AS n", "--json"]).code(0).json(), serde_json::json!([{ "n": 42 }]));
+            eventually("the reader", PATIENCE, || (project.read("got") == password).then_some(()));
+            for process in project.leftovers() {
+                assert!(!process.command.contains(password), "{process:?}");
+            }
         }
+        // In an address, as somebody else's server is given.
+        let user_info = password.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02X}"));
+        let main = port(&project, "main");
+        project.write("other.toml", &format!("[services.other]\nexternal = \"bolt://neo4j:{user_info}@127.0.0.1:{main}\"\n"));
+        let asked = project.run(&["-f", "other.toml", "cypher", "RETURN 1 AS n", "--json"]).code(0).json();
+        assert_eq!(asked, serde_json::json!([{ "n": 1 }]), "{password:?}");
+
+        project.start(&["secret", "rotate", "x"]).outcome_within(UP).code(0).says("x has the new password, and runs on");
+        let new = project.read("secrets/infra/x");
+        assert_eq!(Some(project.service("x")["pid"].clone()), pid, "it runs on");
+        assert_eq!([new.as_str(), "its own", password].map(|password| neo4j_asks(&project, password)), ["200", "200", "401"]);
+        assert_eq!(project.run(&["cypher", "RETURN 41 + 1 AS n", "--json"]).code(0).json(), serde_json::json!([{ "n": 42 }]));
+        eventually("the reader has the new one", PATIENCE, || (project.read("got") == new).then_some(()));
+        assert_eq!(project.read("starts").lines().count(), 2, "restarted once");
+        // With the stack down, a private server sets it at the next start.
+        down(&project);
+        project.run(&["secret", "rotate", "x"]).code(0).says("at the next start");
+        project.start(&["up", "-d"]).outcome_within(2 * UP).code(0);
+        let newest = project.read("secrets/infra/x");
+        neo4j_listens(&project, &newest);
+        assert_eq!([newest.as_str(), &new].map(|password| neo4j_asks(&project, password)), ["200", "401"]);
+        assert!(!project.path(".devrun/data/x/.devrun-set-password").exists());
         down(&project);
     }
+}
+
+/// A server that takes another password only from who knows the old one, and the two who could have finished the job.
+#[test]
+fn neo4j_killed_in_the_middle_of_a_rotation_has_one_password_everywhere() {
+    let Some(project) = project("neo4j", false) else { return };
+    project.rewrite(&format!(
+        "{HEAD}[services.x]\nuse = \"neo4j\"\nport = \"auto\"\nports = {{ http = \"auto\" }}\npassword = \"${{secret.x}}\"\n\
+         set = {{ heap = \"256m\", pagecache = \"32m\" }}\nready = {{ within = \"170s\" }}\n"
+    ));
+    up(&project);
+    let mark = project.path(".devrun/data/x/.devrun-set-password");
+    let mut changed = 0;
+    for (victim, pause) in
+        [("supervisor", 0), ("keeper", 0), ("both", 0), ("client and supervisor", 0), ("keeper", 60), ("both", 60), ("both", 250)]
+    {
+        let context = format!("{victim} killed {pause} ms after the mark");
+        let before = project.read("secrets/infra/x");
+        let rotation = project.start(&["secret", "rotate", "x"]);
+        // The mark is laid before the new value counts.
+        eventually("the mark", PATIENCE, || (mark.exists() || project.read("secrets/infra/x") != before).then_some(()));
+        std::thread::sleep(Duration::from_millis(pause));
+        match victim {
+            "keeper" => crate::harness::signal(project.keepers()[0].pid, Signal::SIGKILL),
+            "both" => project.kill_both(),
+            _ => {
+                if victim != "supervisor" {
+                    rotation.signal(Signal::SIGKILL);
+                }
+                crate::harness::signal(project.supervisor(), Signal::SIGKILL);
+            }
+        }
+        rotation.outcome_within(UP);
+        project.start(&["up", "-d"]).outcome_within(2 * UP).code(0);
+        let value = project.read("secrets/infra/x");
+        neo4j_listens(&project, &value);
+        assert_eq!(neo4j_asks(&project, &value), "200", "{context}: what the file says is in force");
+        if value != before {
+            changed += 1;
+            assert_eq!(neo4j_asks(&project, &before), "401", "{context}: the old one is not");
+        }
+        eventually("the reader has it too", PATIENCE, || (project.read("got") == value).then_some(()));
+        assert!(!mark.exists(), "{context}: settled");
+    }
+    assert!(changed > 0, "every rotation was killed before it had begun");
+    down(&project);
+}
+
+/// What its HTTP port says to a login; `its own` is the one of the recipe's variables.
+fn neo4j_asks(project: &Project, password: &str) -> String {
+    let env = project.run(&["env", "--format", "json"]).code(0).json();
+    let own = env["NEO4J_PASSWORD"].as_str().unwrap_or_default();
+    let body = "header = \"Content-Type: application/json\"\ndata = \"{\\\"statements\\\":[]}\"";
+    let url = format!("http://127.0.0.1:{}/db/neo4j/tx/commit", port(project, "http"));
+    curl(&url, "neo4j", if password == "its own" { own } else { password }, body)
+}
+
+/// The page's port opens after Bolt's.
+fn neo4j_listens(project: &Project, password: &str) {
+    eventually("its HTTP port", UP, || (neo4j_asks(project, password) != "000").then_some(()));
 }
 
 #[test]

@@ -91,6 +91,9 @@ pub struct Source {
     /// A command run in an empty folder, with `GOBIN` set into the tree and `DEVRUN_OUT` set to it.
     #[serde(default)]
     pub build: Vec<String>,
+    /// A Go module, `path@version`, in whose unpacked source the command runs instead. As the main module there its `replace`
+    /// lines count, for which `go install path@version` refuses it.
+    pub module: Option<String>,
     /// Files laid beside a build command: path and text.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
@@ -151,7 +154,13 @@ impl Source {
         if !self.deb.is_empty() {
             return format!("deb {}", self.deb.join(" "));
         }
-        format!("build {}", self.build.join(" "))
+        format!("build {}", self.command())
+    }
+    /// The build command for people, with the module that it runs in.
+    #[must_use]
+    pub fn command(&self) -> String {
+        let words = self.build.join(" ");
+        self.module.as_ref().map_or_else(|| words.clone(), |module| format!("{words} in {module}"))
     }
     /// Whether it serves this platform.
     #[must_use]
@@ -192,8 +201,8 @@ impl Catalog {
                 if (source.npm.is_some() || source.pypi.is_some()) && (source.sha256.is_none() || source.size.is_none()) {
                     return Err(format!("{at}: a package is pinned by size and sha256"));
                 }
-                if source.build.is_empty() && !(source.files.is_empty() && source.add.is_empty()) {
-                    return Err(format!("{at}: files and add go with build"));
+                if source.build.is_empty() && !(source.files.is_empty() && source.add.is_empty() && source.module.is_none()) {
+                    return Err(format!("{at}: module, files and add go with build"));
                 }
                 if source.bin.is_empty() {
                     return Err(format!("{at}: bin is empty"));
@@ -263,6 +272,7 @@ mod tests {
             ("url = \"https://x.test\"\nsha256 = \"12\"\nsize = 1", "no sha256"),
             ("url = \"https://x.test\"\nsize = 1", "pins nothing"),
             ("url = \"https://x.test\"\nfiles = { a = \"b\" }", "go with build"),
+            ("url = \"https://x.test\"\nmodule = \"x.test/y@v1\"", "go with build"),
             ("url = \"https://x.test\"\nunpak = {}", "unknown field"),
         ] {
             let error = Catalog::parse("x", &source(body)).unwrap_err();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::model::{Failure, FailureKind, RecipeData};
 
 use super::catalog::{Catalog, Source};
-use super::command::{Cancel, NotRun, Run};
+use super::command::{Cancel, Run};
 use super::download::{self, Missed};
 use super::entry::{Entry, Manifest};
 use super::lockfile;
@@ -113,7 +113,7 @@ fn catalogued(source: &Source) -> Option<Pin> {
     Some(Pin { size: source.size?, sha256: source.sha256.clone()? })
 }
 
-/// Runs the build command in an empty folder; what it installs goes to `bin/` of the stage.
+/// Runs the build command in an empty folder, or in its module's; what it installs goes to `bin/` of the stage.
 fn build(job: &Job, stage: &Stage, options: &FetchOptions, cancel: &Cancel) -> Result<(), Missed> {
     let [tool, words @ ..] = job.source.build.as_slice() else { return Err(Missed::GiveWay("nothing to build".to_owned())) };
     if options.offline {
@@ -124,11 +124,6 @@ fn build(job: &Job, stage: &Stage, options: &FetchOptions, cancel: &Cancel) -> R
     };
     let bin = stage.tree().join("bin");
     unpack::tree::make_folder(&bin).map_err(|error| Missed::GiveWay(format!("{}: {error}", bin.display())))?;
-    for (folder, files) in [(stage.download(), &job.source.files), (stage.tree(), &job.source.add)] {
-        for (name, text) in files {
-            lay(&folder.join(name), text).map_err(|error| Missed::GiveWay(format!("{name}: {error}")))?;
-        }
-    }
     let mut env = options.env.clone();
     env.insert("DEVRUN_OUT".to_owned(), stage.tree().to_string_lossy().into_owned());
     env.insert("GOBIN".to_owned(), bin.to_string_lossy().into_owned());
@@ -139,22 +134,27 @@ fn build(job: &Job, stage: &Stage, options: &FetchOptions, cancel: &Cancel) -> R
         // A module cache is read-only otherwise, and the stage could not be removed.
         env.insert("GOFLAGS".to_owned(), "-modcacherw".to_owned());
     }
-    options.progress.begin(&format!("building {} ({})", job.recipe.name, job.source.build.join(" ")), None);
-    let run = Run {
-        program: &program,
-        args: words.iter().map(OsStr::new).collect(),
-        env: &env,
-        dir: Some(&stage.download()),
-        limit: Duration::from_secs(3600),
-    };
-    let ended = run.wait(cancel, || ());
-    options.progress.end(if ended.as_ref().is_ok_and(super::command::Ended::ok) { "done" } else { "failed" });
-    match ended {
-        Ok(ended) if ended.ok() => Ok(()),
-        Ok(ended) => Err(Missed::GiveWay(format!("{tool} failed: {}", ended.complaint()))),
-        Err(NotRun::Cancelled) => Err(Missed::Fatal(Failure::cancelled())),
-        Err(error) => Err(Missed::GiveWay(format!("{tool}: {error}"))),
-    }
+    options.progress.begin(&format!("building {} ({})", job.recipe.name, job.source.command()), None);
+    let ended = (|| {
+        let dir = match &job.source.module {
+            Some(module) => {
+                // A workspace around the store is no part of this build.
+                env.insert("GOWORK".to_owned(), "off".to_owned());
+                package::go_module(module, &stage.download(), &env, cancel)?
+            }
+            None => stage.download(),
+        };
+        for (folder, files) in [(&dir, &job.source.files), (&stage.tree(), &job.source.add)] {
+            for (name, text) in files {
+                lay(&folder.join(name), text).map_err(|error| Missed::GiveWay(format!("{name}: {error}")))?;
+            }
+        }
+        let args = words.iter().map(OsStr::new).collect();
+        let run = Run { program: &program, args, env: &env, dir: Some(&dir), limit: Duration::from_secs(3600) };
+        package::ended_well(tool, run.wait(cancel, || ()))
+    })();
+    options.progress.end(if ended.is_ok() { "done" } else { "failed" });
+    ended.map(drop)
 }
 
 fn lay(path: &Path, text: &str) -> std::io::Result<()> {

@@ -167,6 +167,7 @@ impl Search {
                 npm: self.spec.npm.clone(),
                 pypi: self.spec.pypi.clone(),
                 build: self.spec.build.clone(),
+                module: self.spec.module.clone(),
                 sha256: self.spec.sha256.clone(),
                 unpack: super::catalog::Unpack {
                     strip: self.spec.npm.is_some().then_some(1),
@@ -274,7 +275,16 @@ impl Search {
                     here.options.progress.end("its turn");
                 })
             })
-            .await??
+            .await?
+        };
+        let turn = match turn {
+            Ok(turn) => turn,
+            // A store that is somebody else's to fill is no mistake where nothing could be fetched into it anyway.
+            Err(unusable) if unusable.kind == FailureKind::Config && (self.options.offline || candidates.is_empty()) => {
+                notes.push(unusable.reason);
+                return Err(self.nothing(notes));
+            }
+            Err(failure) => return Err(failure),
         };
         let mut pin = None;
         if aim != Aim::Update {

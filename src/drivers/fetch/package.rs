@@ -3,14 +3,16 @@
 //! Owns: which client, with which words. So the user's mirrors, proxies and credentials apply, and no registry is named by
 //! us. The clients only fetch: nothing of a package is ever run, and what comes is checked and unpacked like any download.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::catalog::{Source, Unpack};
 use super::command::{Cancel, Ended, NotRun, Run};
 use super::download::Missed;
 use super::search::on_path;
-use super::{FetchOptions, catalog::Source};
+use super::{FetchOptions, unpack};
 
 /// A client that does not come to an end is given up after this.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -139,6 +141,14 @@ fn client(name: &str, args: &[&OsStr], into: &Path, options: &FetchOptions, canc
             options.progress.advance(size);
         }
     });
+    ended_well(name, ended)
+}
+
+/// What the end of a client or a build means for its source.
+///
+/// # Errors
+/// `GiveWay` for one that is not there, failed or took too long; `Fatal` for a cancelled wait.
+pub fn ended_well(name: &str, ended: Result<Ended, NotRun>) -> Result<Ended, Missed> {
     match ended {
         Ok(ended) if ended.ok() => Ok(ended),
         Ok(ended) => Err(Missed::GiveWay(format!("{name} failed: {}", ended.complaint()))),
@@ -146,6 +156,28 @@ fn client(name: &str, args: &[&OsStr], into: &Path, options: &FetchOptions, canc
         Err(error) if error.missing() => Err(Missed::GiveWay(format!("{name} is not installed"))),
         Err(error) => Err(Missed::GiveWay(format!("{name}: {error}"))),
     }
+}
+
+/// Unpacks the source of a Go module (`path@version`) below `into`, through the user's own `go`, which checks it against its
+/// sums; gives the folder.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn go_module(module: &str, into: &Path, env: &BTreeMap<String, String>, cancel: &Cancel) -> Result<PathBuf, Missed> {
+    let Some(go) = on_path("go", env) else { return Err(Missed::GiveWay("go is not installed".to_owned())) };
+    let args = ["mod", "download", "-json", module].map(OsStr::new).to_vec();
+    let ended = ended_well("go", Run { program: &go, args, env, dir: Some(into), limit: LIMIT }.wait(cancel, || ()))?;
+    let answer: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
+    let Some(archive) = answer["Zip"].as_str().map(Path::new) else {
+        return Err(Missed::GiveWay(format!("go did not say where it has put {module}")));
+    };
+    let folder = into.join("module");
+    // Every name in it begins with the module's path and version.
+    let rules = Unpack { strip: Some(module.matches('/').count() + 1), ..Unpack::default() };
+    unpack::tree::make_folder(&folder).map_err(|error| Missed::GiveWay(format!("{}: {error}", folder.display())))?;
+    unpack::unpack(&[(archive, "module.zip")], &rules, "", &folder)
+        .map_err(|refused| Missed::GiveWay(format!("{module} cannot be unpacked: {refused}")))?;
+    Ok(folder)
 }
 
 fn folder_size(folder: &Path) -> u64 {

@@ -77,8 +77,10 @@ pub fn in_output(output: &str) -> Option<String> {
         return output[at..].split_whitespace().next().map(|word| word.trim_end_matches([',', ')']).to_owned());
     }
     let dotted = tokens(output).find(|token| token.contains('.'));
-    // A development version has no dot: `postgres (PostgreSQL) 19devel`.
-    dotted.or_else(|| tokens(output).next()).map(ToOwned::to_owned)
+    // A development version has no dot: `postgres (PostgreSQL) 19devel`. Below the first line such a number is anything, say the
+    // year of a copyright.
+    let first = output.lines().next().unwrap_or_default();
+    dotted.or_else(|| tokens(first).next()).map(ToOwned::to_owned)
 }
 
 /// Runs of digits and dots that begin a word, or follow `v`, `=`, `/`, `:` or `(`.
@@ -163,7 +165,9 @@ mod tests {
         ] {
             assert_eq!(in_output(output).as_deref(), Some(version), "{output}");
         }
-        for nothing in ["", "no version here", "utf8 x86"] {
+        for nothing in
+            ["", "no version here", "utf8 x86", "minio version DEVELOPMENT.GOGET\nRuntime: go1.26.8\nCopyright: 2015-0000"]
+        {
             assert_eq!(in_output(nothing), None, "{nothing}");
         }
     }

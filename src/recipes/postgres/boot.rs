@@ -57,10 +57,9 @@ struct Wanted {
 }
 
 fn wanted(context: &Context<'_>, warnings: &mut Vec<String>) -> Result<Wanted, Failure> {
-    let attribute = |name: &str| context.spec.attributes.get(name).cloned().filter(|value| !value.is_empty());
-    let user = attribute("user").unwrap_or_else(|| "postgres".to_owned());
-    let database = attribute("database").unwrap_or_else(|| user.clone());
-    let password = attribute("password");
+    let user = context.spec.attribute("user").unwrap_or_else(|| "postgres".to_owned());
+    let database = context.spec.attribute("database").unwrap_or_else(|| user.clone());
+    let password = context.spec.attribute("password");
     for (what, value) in [("user", Some(&user)), ("database", Some(&database)), ("password", password.as_ref())] {
         if value.is_some_and(|value| value.contains('\0')) {
             return Err(Failure::new(FailureKind::Config, format!("the {what} holds a NUL byte")));
@@ -486,9 +485,8 @@ async fn make_extensions(
 #[cfg(feature = "postgres")]
 async fn apply_migrations(context: &Context<'_>, socket: &Path, port: u16, folder: &Path) -> Result<(), Failure> {
     use super::super::sql::{Session, Target};
-    let attribute = |name: &str| context.spec.attributes.get(name).cloned().filter(|value| !value.is_empty());
-    let user = attribute("user").unwrap_or_else(|| "postgres".to_owned());
-    let database = attribute("database").unwrap_or_else(|| user.clone());
+    let user = context.spec.attribute("user").unwrap_or_else(|| "postgres".to_owned());
+    let database = context.spec.attribute("database").unwrap_or_else(|| user.clone());
     let target = Target { host: socket.display().to_string(), port, user, password: None, database };
     let session = Session::open(&target, context.runner.sink.clone())
         .await

@@ -9,23 +9,18 @@ mod cluster;
 mod invoke;
 mod scripts;
 
-use crate::model::{Failure, FailureKind, Places, ServiceSpec, VolumeSpec};
+use super::Renewing;
+use crate::model::{Failure, FailureKind};
 
-/// Gives a running server the password of `new`, through its private socket.
+/// Gives a running server its new password, through its private socket.
 ///
 /// # Errors
 /// `Task` when it does not take it.
-pub(super) async fn renew(
-    old: &ServiceSpec,
-    new: &ServiceSpec,
-    places: &Places,
-    volume: Option<&VolumeSpec>,
-) -> Result<(), Failure> {
+pub(super) async fn renew(Renewing { old, new, places, volume }: Renewing<'_>) -> Result<(), Failure> {
     let volume = volume.ok_or_else(|| Failure::new(FailureKind::Internal, "a postgres without a volume"))?;
-    let attribute = |spec: &ServiceSpec, name: &str| spec.attributes.get(name).cloned().filter(|value| !value.is_empty());
-    let role = attribute(new, "user").unwrap_or_else(|| "postgres".to_owned());
+    let role = new.attribute("user").unwrap_or_else(|| "postgres".to_owned());
     let socket = socket_folder(places, old, volume);
-    let (so_far, password) = (attribute(old, "password"), attribute(new, "password"));
+    let (so_far, password) = (old.attribute("password"), new.attribute("password"));
     boot::alter(&role, password.as_deref(), so_far.as_deref(), &socket, old.port().unwrap_or(5432)).await
 }
 

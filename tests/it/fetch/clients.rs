@@ -108,6 +108,63 @@ async fn a_build_runs_in_an_empty_folder_and_its_binary_is_pinned() {
     assert!(failure.reason.contains("holds no made-upd"), "{}", failure.reason);
 }
 
+/// Shows: source.module.
+#[tokio::test]
+async fn a_build_in_a_module_finds_its_source_and_no_workspace_of_others() {
+    let mut place = Place::new();
+    let archive = place.path().join("v1.2.3.zip");
+    let names = ["example.test/made-up@v1.2.3/go.mod", "example.test/made-up@v1.2.3/cmd/made-upd/main.go"];
+    std::fs::write(&archive, zip(&names.map(|name| (name, 0o644, b"text".as_slice())))).unwrap();
+    let source = SourceSpec {
+        build: ["go", "install", "./cmd/made-upd"].map(ToOwned::to_owned).to_vec(),
+        module: Some("example.test/made-up@v1.2.3".to_owned()),
+        version: Some("1.2.3".to_owned()),
+        ..SourceSpec::default()
+    };
+    let wanted = recipe(source, None);
+    let answers = |answer: &str| {
+        format!(
+            "if [ \"$*\" = 'mod download -json example.test/made-up@v1.2.3' ]; then\n{answer}\nexit\nfi\n\
+             [ \"$* $GOWORK\" = 'install ./cmd/made-upd off' ] && [ -f go.mod ] && [ -f cmd/made-upd/main.go ] || exit 8\n\
+             printf '#!/bin/sh\\necho made-up 1.2.3\\n' > \"$GOBIN/made-upd\""
+        )
+    };
+    // What the client cannot get, and what is no archive, is said and leaves nothing.
+    let broken = place.path().join("broken.zip");
+    std::fs::write(&broken, "no archive").unwrap();
+    for (answer, says) in [
+        ("echo '{\"Error\": \"not found: unknown revision\"}'; exit 1".to_owned(), "unknown revision"),
+        ("echo '{}'".to_owned(), "did not say where"),
+        (format!("echo '{{\"Zip\": \"{}\"}}'", broken.display()), "cannot be unpacked"),
+    ] {
+        place.programs(&[("go", &answers(&answer))]);
+        let failure = locate(&wanted, &place.options).await.unwrap_err();
+        assert!(failure.kind == FailureKind::Binary && failure.reason.contains(says), "{says}: {}", failure.reason);
+        assert_eq!((place.stored(), place.lock()), (Vec::new(), String::new()));
+    }
+    place.programs(&[("go", &answers(&format!("echo '{{\"Zip\": \"{}\"}}'", archive.display())))]);
+    assert_eq!(locate(&wanted, &place.options).await.unwrap().version, "1.2.3");
+    assert!(place.lock().contains("build go install ./cmd/made-upd in example.test/made-up@v1.2.3"), "{}", place.lock());
+}
+
+/// Then an optional service is left out, instead of failing for a store that nothing would have come into.
+#[tokio::test]
+async fn a_store_that_is_not_ours_to_fill_counts_only_where_something_could_be_fetched() {
+    let mut place = Place::new();
+    std::fs::write(place.path().join("file"), "").unwrap();
+    place.options.store = place.path().join("file/store");
+    let failure = locate(&npm(), &place.options).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Config, "{}", failure.reason);
+    place.options.offline = true;
+    let failure = locate(&npm(), &place.options).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Binary, "{}", failure.reason);
+    assert!(
+        failure.reason.contains("offline none is fetched") && failure.reason.contains("cannot be used"),
+        "{}",
+        failure.reason
+    );
+}
+
 #[tokio::test]
 async fn giving_up_ends_the_client() {
     let mut place = Place::new();
