@@ -1,4 +1,6 @@
 //! Every word of the command line.
+//!
+//! Long because each word stands here with its help, which is also the reference page.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -318,7 +320,6 @@ pub enum Verb {
     Other(Vec<OsString>),
 }
 
-// `up`.
 #[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
@@ -375,7 +376,6 @@ pub struct UpArgs {
     pub plan: bool,
 }
 
-// `down`.
 #[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct DownArgs {
@@ -402,7 +402,6 @@ pub struct NamesArgs {
     pub services: Vec<String>,
 }
 
-// `restart`.
 #[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct RestartArgs {
@@ -414,7 +413,6 @@ pub struct RestartArgs {
     pub with_dependents: bool,
 }
 
-// `kill`.
 #[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct KillArgs {
@@ -426,7 +424,6 @@ pub struct KillArgs {
     pub services: Vec<String>,
 }
 
-// `wait`.
 #[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct WaitArgs {
@@ -471,7 +468,6 @@ pub struct WaitArgs {
     pub command: Vec<OsString>,
 }
 
-// `ps`.
 #[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct PsArgs {
@@ -492,7 +488,6 @@ pub struct PsArgs {
     pub watch: bool,
 }
 
-// `logs`.
 #[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct LogsArgs {
@@ -528,7 +523,6 @@ pub struct LogsArgs {
     pub no_prefix: bool,
 }
 
-// `attach`.
 #[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct AttachArgs {
@@ -537,7 +531,6 @@ pub struct AttachArgs {
     pub service: String,
 }
 
-// `check`.
 #[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct CheckArgs {

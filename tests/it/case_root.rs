@@ -133,7 +133,10 @@ fn q07_what_a_shell_of_ours_started_is_no_part_of_the_stack() {
     let editor = eventually("the editor", PATIENCE, || alive().first().map(|process| process.pid));
     let child = || {
         let text = std::fs::read_to_string(format!("/proc/{editor}/task/{editor}/children")).unwrap_or_default();
-        text.split_whitespace().next().and_then(|pid| pid.parse::<i32>().ok())
+        let pid = text.split_whitespace().next().and_then(|pid| pid.parse::<i32>().ok())?;
+        // Until exec it is a second one of the same command line.
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        (name.trim() == "sleep").then_some(pid)
     };
     let below = eventually("its child", PATIENCE, child);
     project.run(&["down"]).code(0);
