@@ -45,7 +45,7 @@ fn after(epoch: Instant, now: Instant, interval: Duration) -> Instant {
     epoch + Duration::from_nanos(u64::try_from(turns * nanos).unwrap_or(u64::MAX / 2))
 }
 
-/// Sleeps to a tenth of a millisecond where it matters. Holds one descriptor once it was needed; drop it when the service has passed.
+/// Sleeps to a tenth of a millisecond where it matters. Holds one descriptor once it was needed; drop it when it is not any more.
 #[derive(Default)]
 pub struct Sleeper {
     #[cfg(target_os = "linux")]
