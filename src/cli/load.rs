@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::config::{self, Facts, Options, PortWish, Source};
 use crate::drivers::fetch::{FetchOptions, Progress};
-use crate::drivers::{fetch, lock, ports, runtime_dir, secrets};
+use crate::drivers::ports::{self, Reserved};
+use crate::drivers::{fetch, lock, runtime_dir, secrets};
 use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
 use crate::recipes::Book;
 use crate::ui::term::say;
@@ -34,6 +35,8 @@ pub struct Project {
     pub instance: String,
     /// Our environment.
     pub env: BTreeMap<String, String>,
+    /// The ports that were chosen for it by this process, set aside as long as it lives.
+    pub reserved: Arc<OnceLock<Reserved>>,
 }
 
 /// Why the plan is wanted.
@@ -121,7 +124,7 @@ pub fn project(globals: &Globals) -> Result<Project, Failure> {
     }
     let state_dir = globals.state_dir.as_ref().map(|dir| absolute(&cwd, dir));
     let places = runtime_dir::locate(&root, &instance, state_dir.as_deref(), &env);
-    let project = Project { files, root, places, instance, env };
+    let project = Project { files, root, places, instance, env, reserved: Arc::default() };
     debug::project(globals, &project);
     Ok(project)
 }
@@ -431,7 +434,17 @@ fn ports_file(places: &Places) -> PathBuf {
     places.state.join("ports.json")
 }
 
-/// Chosen ports are remembered, so that an address is the same at the next start and a running stack keeps its own.
+/// Where the ports of this start are set aside.
+fn reserved(project: &Project) -> Result<&Reserved, Failure> {
+    if let Some(reserved) = project.reserved.get() {
+        return Ok(reserved);
+    }
+    let reserved = Reserved::new(runtime_dir::ports_file()?, &project.places.state);
+    Ok(project.reserved.get_or_init(|| reserved))
+}
+
+/// Chosen ports are remembered, so that an address is the same at the next start and a running stack keeps its own. What a
+/// start chooses, and what its procfile fixes, is set aside, so that no other stack of this user chooses it meanwhile.
 fn choose_ports(
     project: &Project,
     wants: &config::Wants,
@@ -445,16 +458,29 @@ fn choose_ports(
     let mut chosen = BTreeMap::new();
     let mut taken = wants.fixed.clone();
     let mut book: BTreeMap<String, u16> = remembered.clone();
+    let set_aside = |port: u16| {
+        let kept = reserved(project)?.take(port);
+        kept.map_err(|error| Failure::new(FailureKind::Config, format!("port {port} cannot be set aside: {error}")))
+    };
+    if purpose.makes() && !running {
+        for port in &wants.fixed {
+            // Held by another stack: the look at the port itself tells by whom.
+            let _ours = set_aside(*port)?;
+        }
+    }
     for want in &wants.ports {
         let key = format!("{}/{}", want.service, want.name);
         let before = remembered.get(&key).copied().filter(|port| !taken.contains(port));
-        let free = |port: u16| !taken.contains(&port) && ports::check_free("127.0.0.1", port).is_ok();
+        let free = |port: u16| {
+            let free = !taken.contains(&port) && ports::check_free("127.0.0.1", port).is_ok();
+            Ok::<bool, Failure>(free && set_aside(port)?)
+        };
         let port = match (want.wish, before) {
             // A running stack holds its own ports; only what it has not got yet is chosen.
             (_, Some(port)) if running || purpose == Purpose::Look => Some(port),
-            (PortWish::Usual(port), _) if purpose == Purpose::Look || free(port) => Some(port),
-            (_, Some(port)) if free(port) => Some(port),
+            (PortWish::Usual(port), _) if purpose == Purpose::Look || free(port)? => Some(port),
             (_, _) if purpose == Purpose::Look => None,
+            (_, Some(port)) if free(port)? => Some(port),
             _ => {
                 let id = ServiceId::parse(&want.service)
                     .map_err(|error| Failure::new(FailureKind::Config, format!("{}: {error}", want.service)))?;
@@ -462,13 +488,12 @@ fn choose_ports(
                     PortWish::Private => format!("{}/{}", project.places.state.display(), std::process::id()),
                     _ => project.places.state.display().to_string(),
                 };
-                let port = ports::free_port(&seed, &id, &want.name, &taken)
+                let port = ports::free_port(&seed, &id, &want.name, &taken, reserved(project)?)
                     .map_err(|error| Failure::new(FailureKind::PortTaken, format!("no free port for {key}: {error}")))?;
                 if let PortWish::Usual(usual) = want.wish {
                     let holder = ports::check_free("127.0.0.1", usual)
                         .err()
-                        .map(|holder| format!(" is held by {holder}"))
-                        .unwrap_or_default();
+                        .map_or_else(|| " is set aside for another stack".to_owned(), |holder| format!(" is held by {holder}"));
                     notes.push(format!("{key}: port {usual}{holder}; using {port}"));
                 }
                 Some(port)

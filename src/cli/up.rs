@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::drivers::logs::{LogItem, read::Follower};
+use crate::drivers::ports::Reserved;
 use crate::drivers::process::detach::{self, Side};
 use crate::engine::feed::Outcome;
 use crate::engine::{FeedItem, StopReport};
@@ -312,12 +313,14 @@ impl Stack {
             .append(true)
             .open(places.supervisor_log())
             .map_err(|error| internal("the supervisor's log cannot be opened", error))?;
-        let side = detach::fork(log).map_err(|error| internal("the supervisor cannot be started", error))?;
+        let reserved = self.project.reserved.get().and_then(Reserved::descriptor);
+        let side = detach::fork(log, reserved).map_err(|error| internal("the supervisor cannot be started", error))?;
         let Side::Parent { answer, hold } = side else {
             let silent = Arc::new(crate::drivers::fetch::Silent);
             let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), silent);
             let Self { project, plan, targets, options, .. } = self;
-            return supervise::run(Order { plan, places: project.places, fetch, targets, options });
+            // The ports stay set aside as long as `project` is there.
+            return supervise::run(Order { plan, places: project.places.clone(), fetch, targets, options });
         };
         super::waiting_runtime()?.block_on(self.watch(answer, hold, args.no_wait))
     }

@@ -57,6 +57,20 @@ fn runtime_base(env: &BTreeMap<String, String>) -> PathBuf {
     }
 }
 
+/// The file in which the user's stacks set their ports aside: one for all of them, so it does not follow
+/// `XDG_RUNTIME_DIR`, which a login has and a cron job has not. Makes the folder.
+///
+/// # Errors
+/// `Config` when the folder cannot be made or is not ours alone.
+pub fn ports_file() -> Result<PathBuf, Failure> {
+    let us = nix::unistd::geteuid();
+    let own = PathBuf::from(format!("/run/user/{us}"));
+    let ours = fs::symlink_metadata(&own).is_ok_and(|meta| meta.is_dir() && meta.uid() == us.as_raw());
+    let base = if ours { own.join("devrun") } else { PathBuf::from(format!("/tmp/devrun-{us}")) };
+    make_private(&base, "runtime")?;
+    Ok(base.join("ports"))
+}
+
 /// Makes both folders, checks owner and mode, and writes the pointers.
 ///
 /// # Errors

@@ -14,8 +14,9 @@ use sha2::{Digest as _, Sha256};
 use super::generic::{commit, files, open, text_of, values};
 use super::{Booted, Context, FirstBoot, Invocation, cypher, engine_dir, is_due, tool};
 use crate::drivers::init::{self, Sentinel};
+use crate::drivers::ports::{self, Reserved};
 use crate::drivers::process::Request;
-use crate::drivers::{ports, runtime_dir};
+use crate::drivers::runtime_dir;
 use crate::model::keeper::{Role, RunAs};
 use crate::model::{Failure, FailureKind, Signal, VolumeSpec};
 
@@ -196,8 +197,10 @@ pub(super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failu
 async fn set_password(context: &Context<'_>, so_far: Option<String>) -> Result<(), Failure> {
     let mut spec = context.spec.clone();
     let mut taken = BTreeSet::new();
+    let nonce = init::nonce()?;
+    let reserved = Reserved::new(runtime_dir::ports_file()?, std::path::Path::new(&nonce));
     for (name, port) in &mut spec.ports {
-        *port = ports::free_port(&init::nonce()?, &spec.id, name, &taken)
+        *port = ports::free_port(&nonce, &spec.id, name, &taken, &reserved)
             .map_err(|error| Failure::new(FailureKind::PortTaken, format!("no free port for a private server: {error}")))?;
         taken.insert(*port);
     }

@@ -1,12 +1,15 @@
 //! Two checkouts of one repository, and two instances of one checkout, run beside each other: each has ports, data, a
 //! generated file and an environment of its own.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Outcome, Project, processes_with};
+use crate::harness::{Outcome, Project, eventually, processes_with};
 
 const STACK: &str = r#"
     [project]
@@ -133,5 +136,49 @@ fn two_instances_of_one_checkout_run_beside_each_other() {
     assert_eq!(ps["services"][0]["state"], "running", "{ps:#}");
     project.run(&["--instance", "b", "down"]).code(0);
     assert!(processes_with(&project.dir().display().to_string()).is_empty());
+    project.nothing_left();
+}
+
+#[test]
+fn many_stacks_that_start_in_one_moment_choose_different_ports() {
+    const STACKS: usize = 8;
+    let usual = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let project = Project::new();
+    // A program that every stack asks for its version first.
+    project
+        .write("door", &project.fill("#!/bin/sh\n[ \"$1\" = --version ] && exec echo door 1.0\nexec {svc:door} --listen $1\n"));
+    fs::set_permissions(project.path("door"), fs::Permissions::from_mode(0o755)).expect("our own file");
+    let recipe = format!(
+        "name = \"door\"\nsummary = \"a server\"\nport = {usual}\nbin = [\"{{dir}}/door\"]\nargv = [\"{{dir}}/door\", \"${{port}}\"]\n"
+    );
+    // The task holds every stack between the choice of its ports and their use until all have chosen.
+    let text = "[tasks.gate]\nrun = \"until [ -e {dir}/open ]; do sleep 0.05; done\"\n\
+                [services.door]\nuse = \"./door.toml\"\nready = { tcp = true }\ndepends_on = [\"gate\"]\n\
+                [services.side]\nrun = \"{svc:side} --listen $PORT\"\nport = \"auto\"\nready = { tcp = true }\n\
+                depends_on = [\"gate\"]\n";
+    for stack in 0..STACKS {
+        project.write(&format!("{stack}/procfile.toml"), &project.fill(text));
+        project.write(&format!("{stack}/door.toml"), &project.fill(&recipe));
+    }
+    let at = |stack: usize| stack.to_string();
+    let starts: Vec<_> = (0..STACKS).map(|stack| project.start(&["-C", &at(stack), "up", "-d"])).collect();
+    let ports = |stack: usize| -> Vec<u64> {
+        let ps = project.run(&["-C", &at(stack), "ps", "--json"]);
+        let services = serde_json::from_str::<Value>(&ps.stdout).map(|ps| ps["services"].clone()).unwrap_or_default();
+        services.as_array().into_iter().flatten().filter_map(|service| service["ports"]["main"].as_u64()).collect()
+    };
+    for stack in 0..STACKS {
+        eventually("the stack has its ports", Duration::from_secs(60), || (ports(stack).len() == 2).then_some(()));
+    }
+    project.write("open", "");
+    for start in starts {
+        start.outcome().code(0);
+    }
+    let all: Vec<u64> = (0..STACKS).flat_map(ports).collect();
+    let different: std::collections::BTreeSet<u64> = all.iter().copied().collect();
+    assert_eq!((all.len(), different.len()), (2 * STACKS, 2 * STACKS), "{all:?}");
+    for stack in 0..STACKS {
+        project.run(&["-C", &at(stack), "down"]).code(0);
+    }
     project.nothing_left();
 }

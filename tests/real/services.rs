@@ -17,6 +17,9 @@ use crate::stack::skip;
 /// Ready within this, on a machine that builds something beside.
 const UP: Duration = Duration::from_secs(180);
 
+const SEAWEEDFS_PORTS: &str = "ports = { s3_grpc = \"auto\", master = \"auto\", master_grpc = \"auto\", volume = \"auto\", \
+    volume_grpc = \"auto\", filer = \"auto\", filer_grpc = \"auto\" }\n";
+
 pub fn store() -> PathBuf {
     std::env::var_os("DEVRUN_BIN_CACHE")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/services")), PathBuf::from)
@@ -227,7 +230,7 @@ fn minio_has_its_buckets_and_what_is_in_them() {
 #[test]
 fn seaweedfs_has_its_buckets_and_what_is_in_them() {
     let Some(project) = project("seaweedfs", false) else { return };
-    buckets(&project, "seaweedfs", "ports = { master = \"auto\", volume = \"auto\", filer = \"auto\" }\n");
+    buckets(&project, "seaweedfs", SEAWEEDFS_PORTS);
 }
 
 fn buckets(project: &Project, recipe: &str, more: &str) {
@@ -382,8 +385,7 @@ fn minio_takes_any_password_without_outer_blanks_through_every_layer_and_a_new_o
 /// A stop takes it a while, so it is not asked for every layer.
 #[test]
 fn seaweedfs_takes_any_password_and_a_new_one_with_a_restart() {
-    let ports = "ports = { master = \"auto\", volume = \"auto\", filer = \"auto\" }\n";
-    s3_takes_any_password("seaweedfs", ports, &["secret file"], &PASSWORDS);
+    s3_takes_any_password("seaweedfs", SEAWEEDFS_PORTS, &["secret file"], &PASSWORDS);
 }
 
 fn s3_takes_any_password(recipe: &str, more: &str, layers: &[&str], passwords: &[&str]) {

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
 
-use super::{Holder, holder};
+use super::{Holder, Reserved, holder};
 use crate::model::{Failure, FailureKind, ServiceId};
 
 /// Why a port cannot be had.
@@ -100,21 +100,24 @@ fn try_bind(address: IpAddr, port: u16) -> Result<(), Taken> {
 /// A free loopback port for a service: the same one for the same checkout as long as it stays free.
 ///
 /// It lies between 20000 and 45000 and outside the range from which the kernel takes the source ports of connections,
-/// so that no client's connection ever sits on it. It is not handed out when in `taken`.
+/// so that no client's connection ever sits on it. It is not handed out when in `taken`, and is set aside in `reserved`.
 ///
 /// # Errors
-/// When none is to be had.
-pub fn free_port(seed: &str, service: &ServiceId, name: &str, taken: &BTreeSet<u16>) -> Result<u16, String> {
+/// When none is to be had, or none can be set aside.
+pub fn free_port(seed: &str, service: &ServiceId, name: &str, taken: &BTreeSet<u16>, reserved: &Reserved) -> Result<u16, String> {
     let candidates: Vec<u16> = candidates(ephemeral());
     let count = candidates.len();
     if count == 0 {
         return Err("the system's range of source ports covers every port from 20000 to 45000".to_owned());
     }
-    let start = usize::try_from(hash(seed, service, name) % count as u64).unwrap_or(0);
-    (0..count)
-        .map(|step| candidates[(start + step) % count])
-        .find(|port| !taken.contains(port) && check("localhost", *port).is_ok() && check("0.0.0.0", *port).is_ok())
-        .ok_or_else(|| "no port between 20000 and 45000 is free".to_owned())
+    let start = usize::try_from(hash(&[seed, service.as_str(), name]) % count as u64).unwrap_or(0);
+    for port in (0..count).map(|step| candidates[(start + step) % count]) {
+        let free = !taken.contains(&port) && check("localhost", port).is_ok() && check("0.0.0.0", port).is_ok();
+        if free && reserved.take(port).map_err(|error| format!("it cannot be set aside: {error}"))? {
+            return Ok(port);
+        }
+    }
+    Err("no port between 20000 and 45000 is free".to_owned())
 }
 
 fn candidates((low, high): (u16, u16)) -> Vec<u16> {
@@ -122,9 +125,9 @@ fn candidates((low, high): (u16, u16)) -> Vec<u16> {
 }
 
 /// FNV-1a: the same on every machine and in every version, which the standard library's hashers do not promise.
-fn hash(seed: &str, service: &ServiceId, name: &str) -> u64 {
+pub(super) fn hash(parts: &[&str]) -> u64 {
     let mut state = 0xcbf2_9ce4_8422_2325_u64;
-    for part in [seed, service.as_str(), name] {
+    for part in parts {
         // The byte between the parts cannot stand in any of them.
         for byte in part.bytes().chain([0]) {
             state = (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -174,14 +177,19 @@ mod tests {
 
     #[test]
     fn a_port_is_stable_until_it_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let reserved = |owner: &str| Reserved::new(folder.path().join("ports"), std::path::Path::new(owner));
+        let shop = reserved("/home/a/shop");
+        let free_port = |taken: &BTreeSet<u16>| free_port("/home/a/shop", &id("api"), "main", taken, &shop).unwrap();
         let none = BTreeSet::new();
-        let first = free_port("/home/a/shop", &id("api"), "main", &none).unwrap();
-        assert_eq!(free_port("/home/a/shop", &id("api"), "main", &none).unwrap(), first);
+        let first = free_port(&none);
+        assert_eq!(free_port(&none), first);
         assert!(!(ephemeral().0..=ephemeral().1).contains(&first));
-        let next = free_port("/home/a/shop", &id("api"), "main", &BTreeSet::from([first])).unwrap();
-        assert_ne!(next, first);
+        assert_ne!(free_port(&BTreeSet::from([first])), first);
+        let blog = reserved("/home/a/blog");
+        assert_ne!(super::free_port("/home/a/shop", &id("api"), "main", &none, &blog).unwrap(), first, "it is set aside");
         let held = TcpListener::bind(("0.0.0.0", first)).unwrap();
-        assert_ne!(free_port("/home/a/shop", &id("api"), "main", &none).unwrap(), first);
+        assert_ne!(free_port(&none), first);
         drop(held);
     }
 
@@ -190,7 +198,7 @@ mod tests {
         let all: BTreeSet<u64> =
             [("a", "x", "main"), ("b", "x", "main"), ("a", "y", "main"), ("a", "x", "metrics"), ("ax", "x", "main")]
                 .into_iter()
-                .map(|(seed, service, name)| hash(seed, &id(service), name) % 12_000)
+                .map(|(seed, service, name)| hash(&[seed, service, name]) % 12_000)
                 .collect();
         assert_eq!(all.len(), 5);
     }

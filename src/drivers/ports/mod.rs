@@ -1,4 +1,4 @@
-//! Ports: is one free, who holds it, and a free one on request.
+//! Ports: is one free, who holds it, and a free one on request, set aside for the stack that asked.
 //!
 //! Owns the three questions a supervisor asks about TCP ports. It never scans `/proc/net`: the kernel is asked once, over
 //! `sock_diag` (`diag`), and the answer's socket numbers are matched against the descriptors of the service's own tree
@@ -11,9 +11,11 @@ mod free;
 #[cfg(target_os = "linux")]
 mod inspect;
 mod owner;
+mod reserve;
 
 pub use free::{Taken, check, check_free, free_port};
 pub use owner::{Owner, holder, owner};
+pub use reserve::Reserved;
 
 /// Who holds a port.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -3,6 +3,9 @@
 
 use std::fs::File;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -46,14 +49,14 @@ pub enum Side {
 }
 
 /// Becomes two processes. The child has pipes to its parent as standard input and output, and `log` as its standard error;
-/// of all other files it has none.
+/// of all other files it has `kept` alone.
 ///
 /// Nothing is executed anew: the child has read and checked what its parent has, and starts without loading and relocating
 /// the binary again. That is sound only while there is one thread, so it comes before the first runtime.
 ///
 /// # Errors
 /// What the system says.
-pub fn fork(log: File) -> io::Result<Side> {
+pub fn fork(log: File, kept: Option<BorrowedFd<'_>>) -> io::Result<Side> {
     #[cfg(target_os = "linux")]
     debug_assert_eq!(std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count), 1, "a fork of more than one thread");
     let (answer, answer_writer) = nix::unistd::pipe()?;
@@ -73,19 +76,29 @@ pub fn fork(log: File) -> io::Result<Side> {
             nix::unistd::chdir("/")?;
             // Closed with the rest.
             std::mem::forget((log, answer, answer_writer, hold_reader, hold));
-            close_the_rest();
+            close_the_rest(kept);
             Ok(Side::Child)
         }
     }
 }
 
 /// Whoever reads a file that our caller has left open, a pipe above all, shall not wait for the supervisor.
-fn close_the_rest() {
+fn close_the_rest(kept: Option<BorrowedFd<'_>>) {
+    #[cfg(not(target_os = "linux"))]
+    let _all_stay = kept;
     #[cfg(target_os = "linux")]
     // SAFETY: integer arguments, and a literal for the name that `ps` shows. Before the first runtime nobody here owns a file
     // but the caller, who has let go of its own.
     unsafe {
-        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0);
+        match kept.map(|kept| kept.as_raw_fd().unsigned_abs()).filter(|kept| *kept > 2) {
+            None => libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0),
+            Some(kept) => {
+                if kept > 3 {
+                    libc::syscall(libc::SYS_close_range, 3u32, kept - 1, 0);
+                }
+                libc::syscall(libc::SYS_close_range, kept + 1, u32::MAX, 0)
+            }
+        };
         libc::prctl(libc::PR_SET_NAME, c"devrun-supervis".as_ptr());
     }
 }
