@@ -160,6 +160,7 @@ impl Keeper {
                 self.rest_at = self.trees.next_wake().map(|_| now + REST);
                 if self.rest_at.is_none() {
                     self.rested = self.specs.len();
+                    self.forker.rest();
                     rest::rest();
                 }
             }

@@ -3,29 +3,30 @@
 //! std's `Command` returns only after exec, which would deadlock with the release pipe: the child waits on that pipe until
 //! the journal holds its line. What fails in the child before or at exec comes back over a close-on-exec pipe as a step and
 //! an errno; its end without a word means that exec worked. The parent never waits for either.
+//!
+//! Copying the keeper's memory for a child that is about to throw it away is half the price of a start. So the child runs
+//! in that memory itself, as after `vfork`, but on a stack of its own and with the parent going on beside it, which must
+//! stand still for no file system. What it uses stays in [`Flight`] until the kernel says that it has left the memory, at
+//! its exec or its end (`CLONE_CHILD_CLEARTID` of clone(2), by which threads are joined), and it makes system calls only by
+//! [`raw`](super::raw), since errno is shared too. A child that becomes another user has a copy: that step would change
+//! whether the keeper's memory may be dumped.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Seek};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::drivers::lock;
 use crate::model::keeper::{RunAs, SpawnSpec};
 
-use super::priority::{self, Before};
-
-/// Steps of the child by number, as they travel over the error pipe.
-const STEPS: [&str; 9] = ["session", "limits", "namespace", "user", "chdir", "fds", "tty", "exec", "release"];
-const SESSION: u8 = 0;
-const LIMITS: u8 = 1;
-const NAMESPACE: u8 = 2;
-const USER: u8 = 3;
-const CHDIR: u8 = 4;
-pub(super) const FDS: u8 = 5;
-const TTY: u8 = 6;
-pub(super) const EXEC: u8 = 7;
+use super::newborn::{Prepared, STEPS, child};
+use super::priority::Before;
+use super::raw::clone_on;
 
 /// Which step failed, and with what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +95,34 @@ pub struct Forker {
     given: Option<Given>,
     before: Option<Before>,
     ignored: Vec<i32>,
+    flying: RefCell<VecDeque<Box<Flight>>>,
+    stacks: RefCell<Vec<Stack>>,
+}
+
+/// What a child uses in our memory, from its birth to its exec.
+struct Flight {
+    prepared: Prepared,
+    stack: Stack,
+    /// Not zero as long as the child is there; the kernel sets it.
+    tid: AtomicU32,
+}
+
+impl std::fmt::Debug for Flight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flight").field("tid", &self.tid).finish_non_exhaustive()
+    }
+}
+
+/// Uninitialised memory for a child to run on. Its few calls take a page of it, debug builds two.
+#[derive(Debug)]
+struct Stack(Vec<u128>);
+
+impl Stack {
+    const BYTES: usize = 32 << 10;
+
+    fn new() -> Self {
+        Self(Vec::with_capacity(Self::BYTES / size_of::<u128>()))
+    }
 }
 
 /// The limits that children get back where their spec asks for none: the supervisor has changed its own.
@@ -133,30 +162,6 @@ impl Inherited {
 /// The child's ends of stdout and stderr; one, where both are the terminal.
 type Ends = (OwnedFd, Option<OwnedFd>);
 
-/// Everything that the child needs, ready before the fork.
-struct Prepared<'a> {
-    program: CString,
-    argv: Vec<*const libc::c_char>,
-    envp: Vec<*const libc::c_char>,
-    dir: CString,
-    spec: &'a SpawnSpec,
-    maps: Option<(Vec<u8>, Vec<u8>)>,
-    null: RawFd,
-    stdout: RawFd,
-    stderr: RawFd,
-    terminal: Option<RawFd>,
-    lock: RawFd,
-    cgroup: Option<RawFd>,
-    release: RawFd,
-    release_writer: RawFd,
-    errors: RawFd,
-    given: Option<Given>,
-    before: Option<Before>,
-    ignored: &'a [i32],
-    // The pointers above point into these.
-    _words: Vec<CString>,
-}
-
 pub(super) fn text(value: impl AsRef<OsStr>) -> io::Result<CString> {
     CString::new(value.as_ref().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
@@ -174,7 +179,7 @@ impl Forker {
     /// When `/dev/null` cannot be opened.
     pub fn new(given: Option<Given>, before: Option<Before>) -> io::Result<Self> {
         let null = File::options().read(true).write(true).open("/dev/null")?;
-        Ok(Self { null: null.into(), given, before, ignored: ignored() })
+        Ok(Self { null: null.into(), given, before, ignored: ignored(), flying: RefCell::default(), stacks: RefCell::default() })
     }
     /// Forks. The child waits for its release and dies with ours if that never comes.
     ///
@@ -199,7 +204,9 @@ impl Forker {
             argv,
             envp,
             dir: text(&spec.dir).map_err(Failed::at("chdir"))?,
-            spec,
+            umask: spec.umask,
+            nofile: spec.nofile,
+            run_as: spec.run_as.clone(),
             maps: maps(&spec.run_as),
             null: self.null.as_raw_fd(),
             stdout: ends.0.as_raw_fd(),
@@ -212,30 +219,59 @@ impl Forker {
             errors: errors_writer.as_raw_fd(),
             given: self.given,
             before: self.before,
-            ignored: &self.ignored,
-            _words: all,
+            ignored: self.ignored.clone(),
+            words: all,
         };
-        let mut prepared = prepared;
-        // SAFETY: the process has one thread; the child runs `child`, which makes only async-signal-safe calls and never
-        // returns.
-        let pid = unsafe {
-            match prepared.cgroup.and_then(|folder| clone_into(folder)) {
-                Some(pid) => {
-                    prepared.cgroup = None;
-                    pid
-                }
-                None => libc::fork(),
-            }
+        let pid = match spec.run_as {
+            RunAs::Same => self.launch(prepared),
+            RunAs::Namespace { .. } | RunAs::User { .. } => copy(prepared),
         };
-        match pid {
-            -1 => Err(Failed::at("fork")(io::Error::last_os_error())),
-            0 => {
-                // SAFETY: we are the child of the fork above; everything it uses was prepared before.
-                unsafe { child(&prepared) }
+        let pid = pid.map_err(Failed::at("fork"))?;
+        Ok(Forked { pid, pidfd: super::signal::open(pid), stdout, stderr, errors, release: release_writer })
+    }
+
+    /// A child in our memory; a copy of us, where the kernel will not have it.
+    fn launch(&self, mut prepared: Prepared) -> io::Result<i32> {
+        self.land();
+        let stack = self.stacks.borrow_mut().pop().unwrap_or_else(Stack::new);
+        let group = prepared.cgroup.take();
+        let mut flight = Box::new(Flight { prepared, stack, tid: AtomicU32::new(0) });
+        // SAFETY: all that the child uses is in `flight`, which stays until the child has left our memory.
+        let mut born = unsafe { fly(&mut flight, group) };
+        if born.is_none() && group.is_some() {
+            flight.prepared.cgroup = group;
+            // SAFETY: as above.
+            born = unsafe { fly(&mut flight, None) };
+        }
+        match born {
+            Some(pid) => {
+                self.flying.borrow_mut().push_back(flight);
+                Ok(pid)
             }
-            _ => Ok(Forked { pid, pidfd: super::signal::open(pid), stdout, stderr, errors, release: release_writer }),
+            None => {
+                let Flight { mut prepared, stack, .. } = *flight;
+                self.stacks.borrow_mut().push(stack);
+                prepared.cgroup = group;
+                copy(prepared)
+            }
         }
     }
+
+    /// Takes back what those have left behind that are programs of their own by now, or have ended.
+    fn land(&self) {
+        let mut flying = self.flying.borrow_mut();
+        while flying.front().is_some_and(|flight| flight.tid.load(Ordering::Acquire) == 0) {
+            self.stacks.borrow_mut().extend(flying.pop_front().map(|flight| flight.stack));
+        }
+    }
+
+    /// Gives back memory that only a start needs.
+    pub fn rest(&self) {
+        self.land();
+        *self.stacks.borrow_mut() = Vec::new();
+        self.flying.borrow_mut().shrink_to_fit();
+    }
+
     fn output(&self, spec: &SpawnSpec) -> io::Result<(OwnedFd, Option<OwnedFd>, Ends)> {
         if spec.tty {
             // Programs that draw want a size before anybody attaches.
@@ -293,38 +329,6 @@ fn maps(run_as: &RunAs) -> Option<(Vec<u8>, Vec<u8>)> {
     }
 }
 
-/// Writes a step and the errno, and ends the child.
-///
-/// # Safety
-/// Only in a forked child.
-pub(super) unsafe fn give_up(errors: RawFd, step: u8) -> ! {
-    // SAFETY: errno, write and _exit are async-signal-safe; the buffer is on our stack.
-    unsafe {
-        let errno = *libc::__errno_location();
-        let bytes = errno.to_ne_bytes();
-        let message = [step, bytes[0], bytes[1], bytes[2], bytes[3]];
-        libc::write(errors, message.as_ptr().cast(), message.len());
-        libc::_exit(127)
-    }
-}
-
-/// # Safety
-/// Only in a forked child.
-unsafe fn write_file(path: &std::ffi::CStr, bytes: &[u8]) -> bool {
-    // SAFETY: open, write and close are async-signal-safe; the path ends in NUL and the length is the slice's.
-    unsafe {
-        let fd = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-        if fd < 0 {
-            return false;
-        }
-        let written = libc::write(fd, bytes.as_ptr().cast(), bytes.len());
-        let kept = *libc::__errno_location();
-        libc::close(fd);
-        *libc::__errno_location() = kept;
-        usize::try_from(written).is_ok_and(|written| written == bytes.len())
-    }
-}
-
 /// The signals that this process ignores: a `nohup`'s HUP, and what a keeper does not listen to. Handlers end with exec; what
 /// is ignored stays so (execve(2)) and must not leak into a service.
 fn ignored() -> Vec<i32> {
@@ -339,35 +343,32 @@ fn ignored() -> Vec<i32> {
     (1..=64).filter(ignores).collect()
 }
 
-/// These to their default, and an empty mask.
-///
-/// # Safety
-/// Only in a forked child.
-pub(super) unsafe fn reset_signals(numbers: impl Iterator<Item = i32>) {
-    // SAFETY: bare system calls on buffers of ours; all zero is the default disposition in the kernel's structure.
-    unsafe {
-        let plain = [0u64; 8];
-        for number in numbers {
-            // KILL and STOP are refused, as they should be.
-            libc::syscall(libc::SYS_rt_sigaction, number, plain.as_ptr(), std::ptr::null_mut::<u64>(), 8usize);
-        }
-        let mut mask: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut mask);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut());
-    }
-}
-
 /// `CLONE_INTO_CGROUP` of linux/sched.h; libc's constant is too narrow for it.
 const INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// Forks straight into a cgroup (clone3(2), Linux 5.7). A child that moves itself there by a write makes the kernel wait for
-/// all processors first, 10 to 30 ms unless another one has just done so. `None`: not to be had, nothing was forked.
-///
-/// # Safety
-/// As for `fork`: only in a process with one thread.
-unsafe fn clone_into(folder: RawFd) -> Option<libc::pid_t> {
-    let mut arguments: libc::clone_args = libc::clone_args {
-        flags: INTO_CGROUP,
+/// A copy of this process as the child.
+fn copy(mut prepared: Prepared) -> io::Result<i32> {
+    // SAFETY: the process has one thread; the child runs `child`, which makes only bare system calls and never returns.
+    let pid = unsafe {
+        match prepared.cgroup.and_then(|folder| clone_into(folder)) {
+            Some(pid) => {
+                prepared.cgroup = None;
+                pid
+            }
+            None => libc::fork(),
+        }
+    };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: we are the child of the fork above; everything it uses was prepared before.
+        0 => unsafe { child(&prepared) },
+        _ => Ok(pid),
+    }
+}
+
+fn arguments(flags: u64, folder: Option<RawFd>) -> Option<libc::clone_args> {
+    Some(libc::clone_args {
+        flags: if folder.is_some() { flags | INTO_CGROUP } else { flags },
         pidfd: 0,
         child_tid: 0,
         parent_tid: 0,
@@ -377,156 +378,46 @@ unsafe fn clone_into(folder: RawFd) -> Option<libc::pid_t> {
         tls: 0,
         set_tid: 0,
         set_tid_size: 0,
-        cgroup: u64::try_from(folder).ok()?,
-    };
+        cgroup: folder.map_or(Some(0), |folder| u64::try_from(folder).ok())?,
+    })
+}
+
+/// Forks straight into a cgroup (clone3(2), Linux 5.7). A child that moves itself there by a write makes the kernel wait for
+/// all processors first, 10 to 30 ms unless another one has just done so. `None`: not to be had, nothing was forked.
+///
+/// # Safety
+/// As for `fork`: only in a process with one thread.
+unsafe fn clone_into(folder: RawFd) -> Option<libc::pid_t> {
+    let mut arguments = arguments(0, Some(folder))?;
     // SAFETY: without a stack of its own the child goes on in a copy of ours, as after `fork`; the structure is the size that
     // is passed along.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
     if pid < 0 { None } else { libc::pid_t::try_from(pid).ok() }
 }
 
-/// The child, from fork to exec.
+/// A child that runs in our memory, on the flight's stack, straight in a cgroup if one is named. `None`: not to be had,
+/// nothing was begun.
 ///
 /// # Safety
-/// Only in a forked child of a process with one thread, or with everything in `p` prepared before.
-unsafe fn child(p: &Prepared<'_>) -> ! {
-    // SAFETY: every call below is async-signal-safe or a bare system call, and every pointer leads into `p`, which the
-    // parent prepared and the fork copied.
-    unsafe {
-        libc::close(p.release_writer);
-        if let Some(folder) = p.cgroup {
-            // Refused: the tree is followed without it.
-            let fd = libc::openat(folder, c"cgroup.procs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-            if fd >= 0 {
-                libc::write(fd, c"0".as_ptr().cast(), 1);
-                libc::close(fd);
-            }
-        }
-        if libc::setsid() < 0 {
-            give_up(p.errors, SESSION);
-        }
-        reset_signals(p.ignored.iter().copied());
-        if let Some(before) = &p.before {
-            priority::calm_down(before);
-        }
-        limits(p);
-        become_user(p);
-        if libc::chdir(p.dir.as_ptr()) != 0 {
-            give_up(p.errors, CHDIR);
-        }
-        if let Some(mask) = p.spec.umask {
-            libc::umask(mask);
-        }
-        descriptors(p);
-        let mut byte = 0u8;
-        loop {
-            match libc::read(p.release, (&raw mut byte).cast(), 1) {
-                1 => break,
-                -1 if *libc::__errno_location() == libc::EINTR => {}
-                _ => libc::_exit(127),
-            }
-        }
-        // A binary that was unpacked a moment ago may still be open for writing in a forked sibling.
-        for _ in 0..200 {
-            libc::execve(p.program.as_ptr(), p.argv.as_ptr(), p.envp.as_ptr());
-            if *libc::__errno_location() != libc::ETXTBSY {
-                break;
-            }
-            let pause = libc::timespec { tv_sec: 0, tv_nsec: 10_000_000 };
-            libc::nanosleep(&raw const pause, std::ptr::null_mut());
-            *libc::__errno_location() = libc::ETXTBSY;
-        }
-        give_up(p.errors, EXEC)
-    }
+/// The flight must stay where it is until its `tid` is zero again.
+unsafe fn fly(flight: &mut Flight, folder: Option<RawFd>) -> Option<i32> {
+    const FLAGS: i32 = libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID;
+    let mut arguments = arguments(FLAGS as u64, folder)?;
+    // Both calls of the kernel: the number is there before the parent goes on, and gone when the child has left.
+    arguments.parent_tid = flight.tid.as_ptr() as u64;
+    arguments.child_tid = arguments.parent_tid;
+    arguments.stack = flight.stack.0.as_mut_ptr() as u64;
+    arguments.stack_size = Stack::BYTES as u64;
+    // SAFETY: stack and flight stay, as the caller promises; the child never comes back from `begin`.
+    let pid = unsafe { clone_on(&mut arguments, begin, std::ptr::from_ref(&flight.prepared)) };
+    if pid < 0 { None } else { i32::try_from(pid).ok() }
 }
 
 /// # Safety
-/// Only in a forked child.
-unsafe fn limits(p: &Prepared<'_>) {
-    if let Some(given) = p.given {
-        // SAFETY: as below.
-        unsafe {
-            let mut now: libc::rlimit = std::mem::zeroed();
-            libc::getrlimit(libc::RLIMIT_CORE, &raw mut now);
-            let back = libc::rlimit { rlim_cur: given.core.min(now.rlim_max), rlim_max: now.rlim_max };
-            // Raising it to the hard limit cannot be refused, and without a core file a service runs as well.
-            libc::setrlimit(libc::RLIMIT_CORE, &raw const back);
-        }
-    }
-    // SAFETY: setrlimit and getrlimit are bare system calls on a structure of ours.
-    unsafe {
-        let mut now: libc::rlimit = std::mem::zeroed();
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut now);
-        let wanted = match (p.spec.nofile, p.given.map(|given| given.nofile)) {
-            (Some(wanted), _) => libc::rlimit { rlim_cur: wanted, rlim_max: wanted },
-            (None, Some((soft, hard))) => libc::rlimit { rlim_cur: soft, rlim_max: hard },
-            (None, None) => return,
-        };
-        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) != 0 {
-            let allowed = libc::rlimit { rlim_cur: wanted.rlim_cur.min(now.rlim_max), rlim_max: now.rlim_max };
-            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const allowed) != 0 {
-                give_up(p.errors, LIMITS);
-            }
-        }
-    }
-}
-
-/// # Safety
-/// Only in a forked child.
-unsafe fn become_user(p: &Prepared<'_>) {
-    // SAFETY: bare system calls; the group list is the spec's own vector with its own length.
-    unsafe {
-        match &p.spec.run_as {
-            RunAs::Same => {}
-            RunAs::Namespace { .. } => {
-                let Some((uids, gids)) = &p.maps else { give_up(p.errors, NAMESPACE) };
-                // The keeper is not dumpable, under which our own files in /proc would be root's and closed to us.
-                libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
-                if libc::unshare(libc::CLONE_NEWUSER) != 0
-                    || !write_file(c"/proc/self/setgroups", b"deny")
-                    || !write_file(c"/proc/self/uid_map", uids)
-                    || !write_file(c"/proc/self/gid_map", gids)
-                {
-                    give_up(p.errors, NAMESPACE);
-                }
-            }
-            RunAs::User { uid, gid, groups } => {
-                // Bare calls: the C library's would have to speak to other threads.
-                if libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) != 0
-                    || libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid) != 0
-                    || libc::syscall(libc::SYS_setresuid, *uid, *uid, *uid) != 0
-                    || libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-                {
-                    give_up(p.errors, USER);
-                }
-                if libc::geteuid() != *uid || libc::getegid() != *gid {
-                    *libc::__errno_location() = libc::EPERM;
-                    give_up(p.errors, USER);
-                }
-            }
-        }
-    }
-}
-
-/// # Safety
-/// Only in a forked child.
-unsafe fn descriptors(p: &Prepared<'_>) {
-    // SAFETY: bare calls on descriptors that the fork copied. None of them is 0, 1 or 2, as the parent keeps those open.
-    unsafe {
-        if let Some(terminal) = p.terminal
-            && libc::ioctl(terminal, libc::TIOCSCTTY, 0) != 0
-        {
-            give_up(p.errors, TTY);
-        }
-        if libc::dup2(p.terminal.unwrap_or(p.null), 0) < 0 || libc::dup2(p.stdout, 1) < 0 || libc::dup2(p.stderr, 2) < 0 {
-            give_up(p.errors, FDS);
-        }
-        // Everything is close-on-exec from birth; this is for what a library may have opened. An old kernel refuses.
-        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
-        if libc::fcntl(p.lock, libc::F_SETFD, 0) < 0 {
-            give_up(p.errors, FDS);
-        }
-    }
+/// Only as the beginning of a child of [`fly`].
+unsafe extern "C" fn begin(prepared: *const Prepared) -> ! {
+    // SAFETY: it stays until this child has left.
+    unsafe { child(&*prepared) }
 }
 
 /// What the error pipe has said: `None` nothing yet, `Some(Ok)` exec worked (or the child died before it could say),
@@ -542,20 +433,5 @@ pub fn verdict(errors: &OwnedFd) -> Option<Result<(), Failed>> {
         }
         Err(nix::Error::EAGAIN | nix::Error::EINTR) => None,
         Ok(_) | Err(_) => Some(Ok(())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn steps_have_their_numbers() {
-        for (number, name) in
-            [(SESSION, "session"), (LIMITS, "limits"), (NAMESPACE, "namespace"), (USER, "user"), (CHDIR, "chdir")]
-        {
-            assert_eq!(STEPS[usize::from(number)], name);
-        }
-        assert_eq!((STEPS[usize::from(FDS)], STEPS[usize::from(TTY)], STEPS[usize::from(EXEC)]), ("fds", "tty", "exec"));
     }
 }

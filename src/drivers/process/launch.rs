@@ -8,7 +8,8 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::Launched;
-use super::fork::{EXEC, FDS, Given, give_up, pipe, pointers, reset_signals, text, verdict};
+use super::fork::{Given, pipe, pointers, text, verdict};
+use super::newborn::{EXEC, FDS, give_up, reset_signals};
 
 /// Starts a keeper. `given`: the limits that services get.
 ///
@@ -51,11 +52,11 @@ pub fn start_keeper(program: &std::path::Path, given: Given) -> io::Result<Launc
             reset_signals(1..=64);
             let (null, socket) = (null.as_raw_fd(), socket.as_raw_fd());
             if libc::dup2(null, 0) < 0 || libc::dup2(null, 1) < 0 || libc::dup2(null, 2) < 0 || libc::dup2(socket, 3) < 0 {
-                give_up(errors_writer.as_raw_fd(), FDS);
+                give_up(errors_writer.as_raw_fd(), FDS, *libc::__errno_location() as isize);
             }
             libc::syscall(libc::SYS_close_range, 4u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
             libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr());
-            give_up(errors_writer.as_raw_fd(), EXEC)
+            give_up(errors_writer.as_raw_fd(), EXEC, *libc::__errno_location() as isize)
         }
     }
     if pid < 0 {

@@ -15,6 +15,8 @@
 
 use libc::{rlimit, sched_attr};
 
+use super::raw::call;
+
 /// The weight that a keeper asks for; one of less nice than this keeps its own.
 const NICE: i32 = -10;
 /// A slice of a tenth of a millisecond, the shortest that there is.
@@ -123,16 +125,16 @@ fn set(attributes: &sched_attr) -> bool {
 /// Takes back what a process that hurries had before.
 ///
 /// # Safety
-/// Made for a forked child: bare system calls.
+/// Made for a child before its exec: bare system calls.
 pub(super) unsafe fn calm_down(before: &Before) {
     // SAFETY: integers, and a structure of the caller's. What fell back to zero at the fork can always be made more; a
     // negative value was root's, as was a limit below this one.
     unsafe {
         if before.nice != 0 {
-            libc::setpriority(libc::PRIO_PROCESS, 0, before.nice);
+            call(libc::SYS_setpriority, [libc::PRIO_PROCESS as usize, 0, before.nice as usize, 0, 0]);
         }
         if let Some(at_once) = &before.at_once {
-            libc::setrlimit(libc::RLIMIT_RTTIME, std::ptr::from_ref(at_once));
+            call(libc::SYS_prlimit64, [0, libc::RLIMIT_RTTIME as usize, std::ptr::from_ref(at_once) as usize, 0, 0]);
         }
     }
 }

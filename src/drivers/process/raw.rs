@@ -1,0 +1,168 @@
+//! System calls without the C library: for a child that still runs in its parent's memory.
+//!
+//! Such a child (see `fork`) shares everything with the keeper until its exec, the place of `errno` included. A wrapper of
+//! the C library would write there, in the middle of what the keeper does, so the child uses [`call`], which answers in a
+//! register. [`clone_on`] begins the child on a stack of its own; with the C library there is no way to do that together with
+//! a cgroup. Both are one instruction for each kind of processor; where there is none here, `fork` is used and the library.
+
+/// Makes a system call. A failure is the negative errno, as the kernel itself says it.
+///
+/// # Safety
+/// As for the call itself.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn call(number: libc::c_long, arguments: [usize; 5]) -> isize {
+    let [first, second, third, fourth, fifth] = arguments;
+    let result;
+    // SAFETY: the kernel leaves every register but these three as it was, and the stack too.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") number as isize => result,
+            in("rdi") first,
+            in("rsi") second,
+            in("rdx") third,
+            in("r10") fourth,
+            in("r8") fifth,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack)
+        );
+    }
+    result
+}
+
+/// Makes a system call. A failure is the negative errno, as the kernel itself says it.
+///
+/// # Safety
+/// As for the call itself.
+#[cfg(target_arch = "aarch64")]
+pub(super) unsafe fn call(number: libc::c_long, arguments: [usize; 5]) -> isize {
+    let [first, second, third, fourth, fifth] = arguments;
+    let result;
+    // SAFETY: the kernel leaves every register but the first as it was, and the stack too.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            in("x8") number,
+            inlateout("x0") first as isize => result,
+            in("x1") second,
+            in("x2") third,
+            in("x3") fourth,
+            in("x4") fifth,
+            options(nostack)
+        );
+    }
+    result
+}
+
+/// Makes a system call. A failure is the negative errno, as the kernel itself says it.
+///
+/// # Safety
+/// As for the call itself.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(super) unsafe fn call(number: libc::c_long, arguments: [usize; 5]) -> isize {
+    let [first, second, third, fourth, fifth] = arguments;
+    // SAFETY: as above.
+    match unsafe { libc::syscall(number, first, second, third, fourth, fifth) } {
+        -1 => -std::io::Error::last_os_error().raw_os_error().map_or(libc::EIO as isize, |errno| errno as isize),
+        result => result as isize,
+    }
+}
+
+/// Clones this process (clone3(2)); the child begins with `entry(argument)` on the stack that `arguments` name, and must
+/// never return from it. Returns the child's pid, or the negative errno.
+///
+/// # Safety
+/// The stack and everything that the child uses must stay until it has executed or ended.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn clone_on<T>(
+    arguments: &mut libc::clone_args,
+    entry: unsafe extern "C" fn(*const T) -> !,
+    argument: *const T,
+) -> isize {
+    let result;
+    // SAFETY: in the parent this is a system call like any other. The child has the top of its stack, aligned to 16 bytes by
+    // the caller, in the stack pointer, and the other registers as they were; it goes where it never comes back from.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r9",
+            "call r8",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 as isize => result,
+            in("rdi") std::ptr::from_mut(arguments),
+            in("rsi") size_of::<libc::clone_args>(),
+            in("r8") entry,
+            in("r9") argument,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack)
+        );
+    }
+    result
+}
+
+/// Clones this process (clone3(2)); the child begins with `entry(argument)` on the stack that `arguments` name, and must
+/// never return from it. Returns the child's pid, or the negative errno.
+///
+/// # Safety
+/// The stack and everything that the child uses must stay until it has executed or ended.
+#[cfg(target_arch = "aarch64")]
+pub(super) unsafe fn clone_on<T>(
+    arguments: &mut libc::clone_args,
+    entry: unsafe extern "C" fn(*const T) -> !,
+    argument: *const T,
+) -> isize {
+    let result;
+    // SAFETY: as on the other processor.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x30, xzr",
+            "mov x0, x3",
+            "blr x2",
+            "brk 1",
+            "2:",
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") std::ptr::from_mut(arguments) as isize => result,
+            in("x1") size_of::<libc::clone_args>(),
+            in("x2") entry,
+            in("x3") argument,
+            lateout("x30") _,
+            options(nostack)
+        );
+    }
+    result
+}
+
+/// No such thing here.
+///
+/// # Safety
+/// Always sound: nothing is cloned.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(super) unsafe fn clone_on<T>(
+    _arguments: &mut libc::clone_args,
+    _entry: unsafe extern "C" fn(*const T) -> !,
+    _argument: *const T,
+) -> isize {
+    -(libc::ENOSYS as isize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_comes_back_and_a_failure_is_negative() {
+        // SAFETY: queries without a pointer.
+        let (pid, bad) = unsafe { (call(libc::SYS_getpid, [0; 5]), call(libc::SYS_close, [usize::MAX, 0, 0, 0, 0])) };
+        assert_eq!(pid, std::process::id() as isize);
+        assert_eq!(bad, -(libc::EBADF as isize));
+    }
+}
