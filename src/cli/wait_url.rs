@@ -212,7 +212,7 @@ async fn once(check: &Check, base: bool, limit: Duration, options: &UrlWaitOptio
 }
 
 fn miss(answer: String, fatal: Option<Failure>) -> Miss {
-    Miss { answer, fatal, again: probe::Again::Step }
+    Miss { answer, fatal, again: probe::Again::Step, closed: Vec::new() }
 }
 
 fn accept(fetched: &http::Fetched, path: &str, base: bool, max_ms: Option<u64>) -> Result<String, Miss> {

@@ -506,6 +506,7 @@ impl Engine {
             env,
             dir: spec.dir.clone(),
             notify_socket: notify_check(&spec).then_some(socket),
+            bell: self.bell.clone(),
         };
         let notify = live.notify.take();
         let handle = probe::start_with(subject, notify, self.answers.clone());

@@ -12,7 +12,7 @@ use crate::core::event::Generation;
 use crate::core::{Action, Event, StartOutcome, Supervisor};
 use crate::drivers::fetch::{FetchOptions, Located};
 use crate::drivers::logs::LogPump;
-use crate::drivers::probe::{Answer, ProbeHandle, Sleeper};
+use crate::drivers::probe::{Answer, Bell, ProbeHandle, Sleeper};
 use crate::drivers::process::{Keeper, LinkEvent, ProcessEvent};
 use crate::model::keeper::{ExitStatus, ProcessId};
 use crate::model::{Command, Failure, Launch, Notice, Places, Plan, ServiceId, State};
@@ -89,6 +89,7 @@ pub struct Engine {
     pub(super) inner: mpsc::UnboundedSender<Inner>,
     pub(super) process_events: mpsc::UnboundedSender<ProcessEvent>,
     pub(super) answers: mpsc::UnboundedSender<(ServiceId, Generation, Answer)>,
+    pub(super) bell: Bell,
     pub(super) watcher: Option<crate::drivers::watch::Watcher>,
     /// Services whose `build` is run before their next start.
     pub(super) to_build: BTreeSet<ServiceId>,
@@ -143,6 +144,7 @@ impl Engine {
             inner,
             process_events,
             answers,
+            bell: Bell::default(),
             watcher: None,
             to_build: BTreeSet::new(),
             hurry: None,

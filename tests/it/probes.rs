@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use devrun::cli::wait_url::{UrlWaitOptions, wait_for_url};
 use devrun::drivers::ports::{self, Owner};
-use devrun::drivers::probe::{self, Answer, NotifySocket, ProbeHandle, Probing};
+use devrun::drivers::probe::{self, Answer, Bell, NotifySocket, ProbeHandle, Probing};
 use devrun::model::ready::Endpoint;
 use devrun::model::{Check, FailureKind, ReadySpec, ServiceId, ServiceName};
 use tokio::net::TcpSocket;
@@ -146,6 +146,7 @@ impl Watched {
             run: "0123456789abcdef".to_owned(),
             commands: None,
             notify: notify.map(Ok),
+            bell: Bell::default(),
         };
         Self { handle: probe::watch(probing, sink), answers }
     }

@@ -1,10 +1,11 @@
-//! One `sock_diag` query over netlink (sock_diag(7)): which sockets listen on a port, with their inode and uid.
+//! `sock_diag` queries over netlink (sock_diag(7)): which sockets listen on a port, with their inode and uid; and whether
+//! anybody listens on many addresses, in one call.
 //!
 //! Bytes are put together and taken apart by hand: the request is 72 bytes and one kind of answer is read, less than any
 //! crate for it. The parser trusts no length it is given.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt};
@@ -24,7 +25,8 @@ pub struct Listener {
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const REQUEST_DUMP: u16 = 0x1 | 0x300;
+const REQUEST: u16 = 0x1;
+const REQUEST_DUMP: u16 = REQUEST | 0x300;
 const TCP_LISTEN: u32 = 10;
 const HEADER: usize = 16;
 const ANSWER: usize = 72;
@@ -42,17 +44,120 @@ pub fn listeners(port: u16) -> io::Result<Vec<Listener>> {
     Ok(found)
 }
 
+/// The listener that a connection to this address would meet now.
+///
+/// # Errors
+/// When there is none, or the kernel does not answer.
+pub fn listener(at: SocketAddr) -> io::Result<Listener> {
+    let fd = open(SockFlag::SOCK_NONBLOCK)?;
+    send(fd.as_raw_fd(), &exact(1, at), MsgFlags::empty())?;
+    let mut buffer = [0u8; 2048];
+    let length = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+    let mut found = Vec::new();
+    parse(&buffer[..length], at.port(), &mut found)?;
+    found.pop().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+}
+
+/// Asks again and again whether anybody listens, with one descriptor.
+#[derive(Debug)]
+pub struct Inquiry {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl Inquiry {
+    /// So many questions at once that all answers fit into the socket's buffer.
+    const AT_ONCE: usize = 64;
+
+    /// A kernel that cannot tell would say that there is nobody, so it is asked for a listener that is there.
+    ///
+    /// # Errors
+    /// When it does not answer such questions.
+    pub fn begin() -> io::Result<Self> {
+        let mut inquiry = Self { socket: open(SockFlag::SOCK_NONBLOCK)?, buffer: vec![0; 4096] };
+        let proof = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        match inquiry.listened(&[proof.local_addr()?])?.first() {
+            Some(true) => Ok(inquiry),
+            _ => Err(io::Error::from(io::ErrorKind::Unsupported)),
+        }
+    }
+
+    /// Whether a connection to each of these addresses would meet a listener now, wildcards included.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn listened(&mut self, at: &[SocketAddr]) -> io::Result<Vec<bool>> {
+        let mut found = vec![false; at.len()];
+        for (number, part) in at.chunks(Self::AT_ONCE).enumerate() {
+            let first = number * Self::AT_ONCE;
+            let bytes: Vec<u8> = (first..).zip(part).flat_map(|(sequence, at)| exact(sequence, *at)).collect();
+            send(self.socket.as_raw_fd(), &bytes, MsgFlags::empty())?;
+            // All of them are answered before `send` comes back.
+            loop {
+                match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+                    Ok(length) => answers(&self.buffer[..length], &mut found)?,
+                    Err(nix::Error::EAGAIN) => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The question for one listener: the address that it listens on is ours, the other side is open.
+fn exact(sequence: usize, at: SocketAddr) -> Vec<u8> {
+    let family = if at.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let mut bytes = request(u8::try_from(family).unwrap_or(0), at.port(), REQUEST);
+    bytes[8..12].copy_from_slice(&u32::try_from(sequence).unwrap_or(u32::MAX).to_ne_bytes());
+    match at.ip() {
+        IpAddr::V4(ip) => bytes[28..32].copy_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => bytes[28..44].copy_from_slice(&ip.octets()),
+    }
+    // No particular socket (`INET_DIAG_NOCOOKIE`).
+    bytes[64..72].fill(0xff);
+    bytes
+}
+
+/// Takes one datagram of answers apart, each to its question.
+fn answers(mut rest: &[u8], found: &mut [bool]) -> io::Result<()> {
+    while rest.len() >= HEADER {
+        let length = number(rest, 0) as usize;
+        if length < HEADER || length > rest.len() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a netlink message of impossible length"));
+        }
+        let payload = &rest[HEADER..length];
+        match u16::from_ne_bytes([rest[4], rest[5]]) {
+            NLMSG_ERROR => {
+                let code = payload.first_chunk::<4>().map_or(libc::EINVAL, |bytes| i32::from_ne_bytes(*bytes).wrapping_neg());
+                // Nobody. Any other reason holds for all questions.
+                if !matches!(code, 0 | libc::ENOENT) {
+                    return Err(io::Error::from_raw_os_error(code));
+                }
+            }
+            SOCK_DIAG_BY_FAMILY if payload.get(1).copied().map(u32::from) == Some(TCP_LISTEN) => {
+                if let Some(one) = found.get_mut(number(rest, 8) as usize) {
+                    *one = true;
+                }
+            }
+            _ => {}
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn open(flags: SockFlag) -> io::Result<OwnedFd> {
+    // `NETLINK_SOCK_DIAG`.
+    let protocol = SockProtocol::NetlinkSockDiag;
+    Ok(socket(AddressFamily::Netlink, SockType::Datagram, SockFlag::SOCK_CLOEXEC | flags, protocol)?)
+}
+
 fn query(family: i32, port: u16) -> io::Result<Vec<Listener>> {
-    let fd: OwnedFd = socket(
-        AddressFamily::Netlink,
-        SockType::Datagram,
-        SockFlag::SOCK_CLOEXEC,
-        // `NETLINK_SOCK_DIAG`.
-        SockProtocol::NetlinkSockDiag,
-    )?;
+    let fd = open(SockFlag::empty())?;
     // The kernel answers at once; the limit is there so that a fault in it cannot stop a start.
     setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(1))?;
-    send(fd.as_raw_fd(), &request(u8::try_from(family).unwrap_or(0), port), MsgFlags::empty())?;
+    send(fd.as_raw_fd(), &request(u8::try_from(family).unwrap_or(0), port, REQUEST_DUMP), MsgFlags::empty())?;
     let mut found = Vec::new();
     let mut buffer = vec![0u8; 32 * 1024];
     loop {
@@ -66,11 +171,11 @@ fn query(family: i32, port: u16) -> io::Result<Vec<Listener>> {
     }
 }
 
-fn request(family: u8, port: u16) -> Vec<u8> {
+fn request(family: u8, port: u16, flags: u16) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + 56);
     bytes.extend_from_slice(&72u32.to_ne_bytes());
     bytes.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    bytes.extend_from_slice(&REQUEST_DUMP.to_ne_bytes());
+    bytes.extend_from_slice(&flags.to_ne_bytes());
     bytes.extend_from_slice(&1u32.to_ne_bytes());
     bytes.extend_from_slice(&0u32.to_ne_bytes());
     bytes.extend_from_slice(&[family, 6, 0, 0]);
@@ -142,6 +247,8 @@ mod tests {
         assert_eq!(u64::from(found[0].inode), inode);
         assert_eq!(found[0].uid, nix::unistd::geteuid().as_raw());
         assert_eq!(found[0].address, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert_eq!(super::listener(listener.local_addr().unwrap()).unwrap(), found[0]);
+        assert!(super::listener("127.0.0.1:1".parse().unwrap()).is_err());
         drop(listener);
         // A child that another test is starting has a copy until it executes.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -152,10 +259,38 @@ mod tests {
     }
 
     #[test]
+    fn many_addresses_are_asked_for_at_once() {
+        let mut inquiry = Inquiry::begin().unwrap();
+        let exact = TcpListener::bind("127.0.0.1:0").unwrap();
+        let any = TcpListener::bind("0.0.0.0:0").unwrap();
+        let at = |ip: &str, port: u16| SocketAddr::new(ip.parse().unwrap(), port);
+        let (one, two) = (exact.local_addr().unwrap().port(), any.local_addr().unwrap().port());
+        let mut asked = vec![at("127.0.0.1", 1); 200];
+        asked[3] = at("127.0.0.1", one);
+        asked[70] = at("127.0.0.2", one);
+        asked[199] = at("127.0.0.2", two);
+        let mut wanted = vec![false; 200];
+        (wanted[3], wanted[199]) = (true, true);
+        assert_eq!(inquiry.listened(&asked).unwrap(), wanted);
+        // A socket of both families answers in both; what is connected is no listener.
+        let Ok(both) = TcpListener::bind("[::]:0") else { return };
+        let three = both.local_addr().unwrap().port();
+        let client = std::net::TcpStream::connect(("127.0.0.1", three)).unwrap();
+        let own = client.local_addr().unwrap();
+        assert_eq!(inquiry.listened(&[at("127.0.0.1", three), at("::1", three), own]).unwrap(), [true, true, false]);
+    }
+
+    #[test]
     fn impossible_lengths_are_refused_and_nothing_is_read_past_the_end() {
         let mut found = Vec::new();
         assert!(parse(&[0xff; 40], 1, &mut found).is_err());
         assert!(parse(&[0; 40], 1, &mut found).is_err());
+        assert!(answers(&[0xff; 40], &mut []).is_err() && answers(&[0; 40], &mut []).is_err());
+        answers(&[0; 7], &mut []).unwrap();
+        // An answer to a question that was not asked.
+        let mut other = exact(7, "127.0.0.1:80".parse().unwrap());
+        other[HEADER + 1] = 10;
+        answers(&other, &mut [false; 3]).unwrap();
         assert!(!parse(&[0; 7], 1, &mut found).unwrap());
         // A message of the right kind that is cut short is passed over.
         let mut cut = Vec::new();

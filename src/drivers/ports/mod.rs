@@ -13,9 +13,34 @@ mod inspect;
 mod owner;
 mod reserve;
 
+#[cfg(target_os = "linux")]
+pub use diag::Inquiry;
 pub use free::{Taken, check, check_free, free_port};
-pub use owner::{Owner, holder, owner};
+pub use owner::{Owner, holder, led, owner};
 pub use reserve::Reserved;
+
+/// Nobody can be asked here.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug)]
+pub enum Inquiry {}
+
+#[cfg(not(target_os = "linux"))]
+impl Inquiry {
+    /// Always an error.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn begin() -> std::io::Result<Self> {
+        Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
+    }
+    /// Never called, as there is none.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn listened(&mut self, _at: &[std::net::SocketAddr]) -> std::io::Result<Vec<bool>> {
+        match *self {}
+    }
+}
 
 /// Who holds a port.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

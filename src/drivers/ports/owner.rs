@@ -2,6 +2,8 @@
 //! stranger; where the holder cannot be known (file capabilities, hidepid, another network namespace, a container behind
 //! the command) the answer says so, and why.
 
+use std::net::SocketAddr;
+
 use super::Holder;
 
 /// Whether a listener on a port belongs to the tree of a leader.
@@ -30,6 +32,19 @@ pub fn owner(leader: i32, run: &str, host: &str, port: u16) -> Owner {
     }
 }
 
+/// Whether the leader itself holds the listener that a connection to `at` meets: the usual case, and one question to the
+/// kernel and a look at one process's descriptors. `false` says nothing.
+#[must_use]
+pub fn led(leader: i32, at: SocketAddr) -> bool {
+    #[cfg(target_os = "linux")]
+    return linux::led(leader, at);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (leader, at);
+        false
+    }
+}
+
 /// Whoever listens on a port, for messages; absent when nobody does.
 #[must_use]
 pub fn holder(host: &str, port: u16) -> Option<Holder> {
@@ -46,7 +61,7 @@ pub fn holder(host: &str, port: u16) -> Option<Holder> {
 mod linux {
     use std::collections::BTreeSet;
     use std::io;
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
     use super::super::diag::{self, Listener};
     use super::super::{Holder, inspect};
@@ -82,6 +97,10 @@ mod linux {
             return Owner::Unknown(format!("the open files of {name} (pid {pid}) cannot be read: {}", plain(&error)));
         }
         by_uid(&listeners, &tree)
+    }
+
+    pub(super) fn led(leader: i32, at: SocketAddr) -> bool {
+        diag::listener(at).is_ok_and(|met| inspect::holds(leader, &BTreeSet::from([met.inode])).unwrap_or(false))
     }
 
     pub(super) fn holder(host: &str, port: u16) -> Option<Holder> {

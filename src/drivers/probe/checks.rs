@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 
-use super::dial::{Gate, dial};
+use super::dial::{Gate, reach};
 use super::runner::Commands;
 use super::verdict::{Again, Hit, Miss, Verdict};
 use super::{bolt, command, file, grpc, http, https, pg, redis, s3, spent, sql, unusable};
@@ -149,7 +149,7 @@ impl Checks {
         answers.sort();
         // One way that cannot be mended does not close the others.
         let fatal = fatal.filter(|_| self.items.len() == 1);
-        Err(Miss { answer: answers.join(", "), fatal, again })
+        Err(Miss { answer: answers.join(", "), fatal, again, closed: Vec::new() })
     }
 }
 
@@ -191,8 +191,8 @@ impl Item {
                 }
             }
             Check::Tcp { at } => {
-                let dialled = dial(at, gate).await?;
-                Ok(Hit::new(format!("{at} accepts connections")).note(dialled.note))
+                let reached = reach(at, gate).await?;
+                Ok(Hit::new(format!("{at} accepts connections")).note(reached.note))
             }
             Check::Unix { path } => unix(path).await,
             Check::Pg { at, database, user } => pg::check(at, database, user, gate).await,

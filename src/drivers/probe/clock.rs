@@ -22,6 +22,21 @@ pub fn step(since: Duration, took: Duration, cap: Duration) -> Duration {
     (since / 50).max(LEAST).max(took).min(cap)
 }
 
+/// The pause between two questions whether any of `waiting` services listens, `youngest` after the spawn of the last one.
+/// A question costs some 10 µs and 2 more for each: half a millisecond for a quick service, which lies within a fifth of a
+/// per cent of a slow one's start, and never more than a tenth of one processor for all.
+pub fn question(youngest: Duration, waiting: usize) -> Duration {
+    const SHORTEST: Duration = Duration::from_micros(500);
+    const LONGEST: Duration = Duration::from_millis(20);
+    let all = Duration::from_micros(30).saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX));
+    (youngest / 500).max(all).clamp(SHORTEST, LONGEST)
+}
+
+/// Between two attempts of one whose listener is waited for, it may come where it is not seen.
+pub fn unseen(step: Duration, cap: Duration) -> Duration {
+    step.max(Duration::from_millis(20).min(cap))
+}
+
 /// The pause that output of the service cannot shorten: a chatty one must not turn its probe into a busy loop.
 pub fn least_after_nudge(step: Duration) -> Duration {
     (step / 4).max(LEAST)
@@ -152,6 +167,21 @@ mod tests {
         ] {
             assert_eq!(step(since, took, cap), expected, "{since:?} {took:?} {cap:?}");
         }
+    }
+
+    #[test]
+    fn questions_grow_with_the_start_and_with_their_number() {
+        for (youngest, waiting, expected) in [
+            (ms(0), 1, 500),
+            (ms(200), 10, 500),
+            (ms(1000), 10, 2000),
+            (ms(60_000), 1, 20_000),
+            (ms(0), 100, 3000),
+            (ms(0), 100_000, 20_000),
+        ] {
+            assert_eq!(question(youngest, waiting), Duration::from_micros(expected), "{youngest:?} {waiting}");
+        }
+        assert_eq!([unseen(ms(1), ms(250)), unseen(ms(90), ms(250)), unseen(ms(5), ms(5))], [ms(20), ms(90), ms(5)]);
     }
 
     #[test]

@@ -5,15 +5,25 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::TcpStream;
 
 use super::super::ports::{self, Owner};
 use super::verdict::Miss;
 use crate::model::ready::Endpoint;
 use crate::model::{Failure, FailureKind};
+
+/// A connection that was made, and nothing more: it is not known to the runtime, which would cost as much again.
+#[derive(Debug)]
+pub struct Reached {
+    stream: std::net::TcpStream,
+    /// As in [`Dialled`].
+    pub note: Option<String>,
+}
 
 /// An open connection.
 #[derive(Debug)]
@@ -64,6 +74,11 @@ impl Gate {
         Self { leader, run, memory: Mutex::default(), opened: Opened::default() }
     }
 
+    /// The leader, where one is known.
+    pub fn leader(&self) -> Option<i32> {
+        self.leader
+    }
+
     /// Where the first open port is noted.
     pub fn opened(&self) -> Opened {
         Arc::clone(&self.opened)
@@ -83,11 +98,17 @@ impl Gate {
         due
     }
 
+    /// The leader itself is looked at here and now, as it is nearly always the one. Everybody else takes a question that may
+    /// last, on a thread for such.
     async fn owner(&self, leader: i32, at: SocketAddr) -> Owner {
         if let Some(seen) = self.memory().seen.iter().find(|seen| seen.at == at)
             && (!matches!(seen.owner, Owner::Stranger(_)) || seen.when.elapsed() < STRANGER_STAYS)
         {
             return seen.owner.clone();
+        }
+        if ports::led(leader, at) {
+            self.memory().seen.push(Seen { at, owner: Owner::Ours, when: Instant::now() });
+            return Owner::Ours;
         }
         let run = self.run.clone();
         let asked = tokio::task::spawn_blocking(move || ports::owner(leader, &run, &at.ip().to_string(), at.port())).await;
@@ -99,9 +120,17 @@ impl Gate {
     }
 }
 
+/// As [`reach`], to talk over it.
+pub async fn dial(at: &Endpoint, gate: Option<&Gate>) -> Result<Dialled, Miss> {
+    let Reached { stream, note } = reach(at, gate).await?;
+    let known = stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream));
+    let stream = known.map_err(|error| Miss::new(refusal(at, &error)))?;
+    Ok(Dialled { stream, note })
+}
+
 /// Connects. Tries both families for `localhost`; 127.0.0.1 falls back to ::1, as some servers that are told `localhost`
 /// listen there only.
-pub async fn dial(at: &Endpoint, gate: Option<&Gate>) -> Result<Dialled, Miss> {
+pub async fn reach(at: &Endpoint, gate: Option<&Gate>) -> Result<Reached, Miss> {
     let addresses = match candidates(&at.host) {
         Some(known) => known.into_iter().map(|ip| SocketAddr::new(ip, at.port)).collect(),
         None => resolve(at).await?,
@@ -153,7 +182,7 @@ pub async fn dial(at: &Endpoint, gate: Option<&Gate>) -> Result<Dialled, Miss> {
             gate.opened.get_or_init(|| connected_at);
         }
         let note = if notes.is_empty() { None } else { Some(notes.join("; ")) };
-        return Ok(Dialled { stream, note });
+        return Ok(Reached { stream, note });
     }
     // While one of the addresses still refuses, the service may yet come up there: a stranger beside it proves nothing.
     match (refused, stranger) {
@@ -162,6 +191,10 @@ pub async fn dial(at: &Endpoint, gate: Option<&Gate>) -> Result<Dialled, Miss> {
             let other = "give the service another port: `port = \"auto\"`";
             let help = holder.pid.map_or_else(|| other.to_owned(), |pid| format!("stop it (`kill {pid}`), or {other}"));
             Err(Miss::fatal(Failure::new(FailureKind::PortTaken, reason).help(help)))
+        }
+        (Some(error), None) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            let closed = if addresses.iter().all(|address| address.ip().is_loopback()) { addresses } else { Vec::new() };
+            Err(Miss { closed, ..Miss::new(refusal(at, &error)) })
         }
         (Some(error), _) => Err(Miss::new(refusal(at, &error))),
         (None, None) => Err(Miss::new(format!("{} has no address", at.host))),
@@ -193,17 +226,37 @@ async fn resolve(at: &Endpoint) -> Result<Vec<SocketAddr>, Miss> {
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
+async fn connect(address: SocketAddr) -> io::Result<std::net::TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let waits = match socket.connect(&address.into()) {
+        Ok(()) => false,
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => true,
+        Err(error) => return Err(error),
+    };
+    let mut stream = std::net::TcpStream::from(socket);
+    // On loopback the other side has answered by now, within the call.
+    if waits && !is_writable(&stream)? {
+        let waiting = TcpStream::from_std(stream)?;
+        waiting.writable().await?;
+        stream = waiting.into_std()?;
+    }
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
     // A port among the source ports of connections can be given to the very socket that asks for it: TCP then connects
     // it to itself, and a closed port would look open (simultaneous open, RFC 9293 3.5).
-    if stream.local_addr()? == stream.peer_addr()? {
+    if stream.local_addr()? == address {
         // Without this it would wait for a minute in TIME_WAIT, on the service's own port.
-        stream.set_zero_linger()?;
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
     }
-    stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+fn is_writable(stream: &std::net::TcpStream) -> io::Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    Ok(poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO)? > 0)
 }
 
 #[cfg(test)]

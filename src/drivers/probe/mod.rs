@@ -12,9 +12,10 @@
 //!   `start_period` are not said.
 //!
 //! # What it costs
-//! While starting one timer per service, in steps of `max(1 ms, 2 % of the time since the spawn)`, at most
-//! `start_interval`, and the connect comes first: a refused one costs some 20 µs, the dear part of a check runs only when
-//! the port opens. Afterwards one shared wake-up per `interval`, and none at all where every check stays passed once it
+//! While nobody listens on its port, a service is one of those for which the kernel is asked, all in one question every
+//! half to twenty milliseconds (`bell`). The dear part of a check runs only when the port is open: in steps of
+//! `max(1 ms, 2 % of the time since the spawn)`, at most `start_interval`. Where the kernel cannot be asked, connects are
+//! tried in such steps; a refused one costs some 20 µs. Afterwards one shared wake-up per `interval`, and none at all where every check stays passed once it
 //! has (`log`, `notify`, `uptime`).
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::model::{Check, Failure, ReadySpec, ServiceId};
 
 use super::process::Runner;
 
+mod bell;
 mod bolt;
 mod checks;
 mod clock;
@@ -47,6 +49,7 @@ mod target;
 mod verdict;
 
 pub use self::redis::{busy as redis_busy, facts as redis_facts, renew as redis_renew};
+pub use bell::Bell;
 pub use checks::attempt;
 pub use clock::{Sleeper, step as pause};
 pub use history::Attempt;
@@ -75,6 +78,8 @@ pub struct Subject {
     pub dir: PathBuf,
     /// Where `notify` listens; the service got it as `NOTIFY_SOCKET`.
     pub notify_socket: Option<PathBuf>,
+    /// One for all probes of a supervisor.
+    pub bell: Bell,
 }
 
 /// What a probe says.
@@ -122,6 +127,7 @@ pub fn start_with(subject: Subject, notify: Option<NotifySocket>, sink: Sink) ->
             run,
             commands: Some(Commands { runner: subject.runner, env: subject.env, dir: subject.dir }),
             notify,
+            bell: subject.bell,
         },
         sink,
     )

@@ -10,8 +10,28 @@ use crate::model::ready::Endpoint;
 /// The longest error message that is read.
 const MOST: usize = 8 * 1024;
 
+/// Whether the server that is the leader says in its own folder that it is not ready yet, as `pg_ctl -w` reads it: the eighth
+/// line of `postmaster.pid` (storage-file-layout). Each connection before that costs the server a process which can only
+/// refuse, in the middle of its start. A server that says nothing, or of which nothing can be read, is asked.
+pub(super) async fn is_starting(gate: Option<&Gate>) -> Result<(), Miss> {
+    let Some(leader) = gate.and_then(Gate::leader) else { return Ok(()) };
+    let Ok(text) = tokio::fs::read_to_string(format!("/proc/{leader}/cwd/postmaster.pid")).await else { return Ok(()) };
+    match status(&text, leader) {
+        Some(status @ ("starting" | "stopping")) => Err(Miss::new(format!("the database system is {status}, it says"))),
+        _ => Ok(()),
+    }
+}
+
+/// The state in a `postmaster.pid`, if it is this process's.
+fn status(text: &str, leader: i32) -> Option<&str> {
+    let mut lines = text.lines();
+    let own = lines.next()?.trim().parse() == Ok(leader);
+    lines.nth(6).filter(|_| own).map(str::trim)
+}
+
 /// The check.
 pub(super) async fn check(at: &Endpoint, database: &str, user: &str, gate: Option<&Gate>) -> Verdict {
+    is_starting(gate).await?;
     let mut dialled = dial(at, gate).await?;
     let stream = &mut dialled.stream;
     let answer = async {
@@ -82,6 +102,16 @@ mod tests {
         assert_eq!(u32::from_be_bytes([packet[0], packet[1], packet[2], packet[3]]) as usize, packet.len());
         assert!(packet.ends_with(b"application_name\0devrun\0\0"));
         assert!(packet.windows(9).any(|window| window == b"user\0app\0"));
+    }
+
+    #[test]
+    fn the_state_is_read_from_the_file_of_the_very_process() {
+        let text = "41\n/data\n1795000000\n5432\n/tmp\nlocalhost\n  5432001    65536\nstarting\n";
+        assert_eq!(status(text, 41), Some("starting"));
+        assert_eq!(status(&text.replace("starting", "ready   "), 41), Some("ready"));
+        assert_eq!(status(text, 42), None, "left by another one");
+        assert_eq!(status("41\n/data\n1795000000\n5432\n", 41), None, "half of it is written");
+        assert_eq!(status("", 41), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch as latest};
 use tokio::task::AbortHandle;
 
+use super::bell::Bell;
 use super::checks::{Checks, Context, LogMatch};
 use super::clock::{self, Sleeper};
 use super::dial::{Gate, Opened};
@@ -53,6 +54,8 @@ pub struct Probing {
     pub commands: Option<Commands>,
     /// The `notify` socket, or why there is none.
     pub notify: Option<Result<NotifySocket, Failure>>,
+    /// Tells of listeners; shared by all.
+    pub bell: Bell,
 }
 
 /// Probes go on until it is dropped; what a check runs is ended with it.
@@ -141,7 +144,14 @@ pub fn watch(probing: Probing, sink: Sink) -> ProbeHandle {
     let looping = |spec: ReadySpec, alive: bool| {
         let checks = Checks::new(&spec, &notified);
         shared.logs.lock().unwrap_or_else(PoisonError::into_inner).extend(checks.logs());
-        Loop { checks, context: context(&spec), spec, voice: voice(alive), shared: Arc::clone(&shared) }
+        Loop {
+            checks,
+            context: context(&spec),
+            spec,
+            voice: voice(alive),
+            shared: Arc::clone(&shared),
+            bell: probing.bell.clone(),
+        }
     };
     let alive = probing.alive.map(|spec| looping(spec, true));
     let ready = probing.ready.map(|spec| looping(spec, false));
@@ -177,6 +187,7 @@ struct Loop {
     context: Context,
     voice: Voice,
     shared: Arc<Shared>,
+    bell: Bell,
 }
 
 impl Loop {
@@ -225,6 +236,13 @@ impl Loop {
     async fn pause(&self, miss: &Miss, took: Duration, sleeper: &mut Sleeper) {
         let began = Instant::now();
         let step = clock::step(self.context.began.elapsed(), took, self.spec.start_interval);
+        if !miss.closed.is_empty() && miss.again == Again::Step && self.bell.rings() {
+            // What it prints meanwhile opens no port.
+            return tokio::select! {
+                () = self.bell.listening(&miss.closed, self.context.began) => {}
+                () = sleeper.sleep(clock::unseen(step, self.spec.start_interval)) => {}
+            };
+        }
         let wait = match miss.again {
             // A refused login is not tried at a rate that locks somebody out.
             Again::Step if miss.fatal.is_some() => step.max(self.spec.start_interval.min(REPEAT)),

@@ -41,6 +41,7 @@ mod with_driver {
 
     /// The check. The connection lives inside this future: dropped with it, nothing goes on behind.
     pub(in super::super) async fn check(at: &Endpoint, login: &Login<'_>, query: &str, gate: Option<&Gate>) -> Verdict {
+        super::super::pg::is_starting(gate).await?;
         let dialled = dial(at, gate).await?;
         let mut config = Config::new();
         config.user(login.user).dbname(login.database).application_name("devrun");

@@ -1,6 +1,7 @@
 //! What one check says: a hit or a miss, and after a miss what the next attempt waits for.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::model::{Failure, FailureKind};
@@ -46,16 +47,18 @@ pub struct Miss {
     pub fatal: Option<Failure>,
     /// When it is worth another attempt.
     pub again: Again,
+    /// Nobody listens at any of these addresses of this machine, and nothing else is known to be amiss.
+    pub closed: Vec<SocketAddr>,
 }
 
 impl Miss {
     /// Not yet.
     pub(crate) fn new(answer: impl Into<String>) -> Self {
-        Self { answer: answer.into(), fatal: None, again: Again::Step }
+        Self { answer: answer.into(), fatal: None, again: Again::Step, closed: Vec::new() }
     }
     /// Never, unless somebody mends it.
     pub(crate) fn fatal(failure: Failure) -> Self {
-        Self { answer: failure.reason.clone(), fatal: Some(failure), again: Again::Step }
+        Self { answer: failure.reason.clone(), fatal: Some(failure), again: Again::Step, closed: Vec::new() }
     }
     /// Nothing to try before this.
     pub(crate) fn again(mut self, again: Again) -> Self {
