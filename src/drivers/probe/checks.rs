@@ -1,5 +1,6 @@
 //! The checks of one `ready` or `alive` table, made ready once and tried together.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 
-use super::dial::{Gate, reach};
+use super::dial::{self, Gate, reach};
 use super::runner::Commands;
 use super::verdict::{Again, Hit, Miss, Verdict};
 use super::{bolt, command, file, grpc, http, https, pg, redis, s3, spent, sql, unusable};
@@ -85,6 +86,12 @@ impl Checks {
             Prepared::Log(log) => Some(Arc::clone(log)),
             _ => None,
         })
+    }
+
+    /// Addresses of this machine without one of which a pass is out of the question.
+    pub fn doors(&self) -> Vec<SocketAddr> {
+        let own = if self.any { None } else { self.items.iter().find_map(|item| item.check.endpoint()) };
+        own.map(dial::doors).unwrap_or_default()
     }
 
     /// Whether a pass is for good: nothing is left that could fail later.

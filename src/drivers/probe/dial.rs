@@ -201,6 +201,12 @@ pub async fn reach(at: &Endpoint, gate: Option<&Gate>) -> Result<Reached, Miss> 
     }
 }
 
+/// The addresses of an endpoint on this machine; none where it is elsewhere, or has to be looked up.
+pub fn doors(at: &Endpoint) -> Vec<SocketAddr> {
+    let known = candidates(&at.host).filter(|known| known.iter().all(IpAddr::is_loopback)).unwrap_or_default();
+    known.into_iter().map(|ip| SocketAddr::new(ip, at.port)).collect()
+}
+
 fn refusal(at: &Endpoint, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => format!("connection refused on {at}"),

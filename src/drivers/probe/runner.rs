@@ -216,6 +216,15 @@ impl Loop {
     /// Quick attempts until the first pass.
     async fn start(&mut self) {
         let mut sleeper = Sleeper::default();
+        // What was spawned a moment ago listens nowhere yet.
+        let doors = self.checks.doors();
+        if self.context.gate.leader().is_some() && !doors.is_empty() && self.bell.rings() {
+            let most = clock::unseen(Duration::ZERO, self.spec.start_interval);
+            tokio::select! {
+                () = self.bell.listening(&doors, self.context.began) => {}
+                () = sleeper.sleep(most) => {}
+            }
+        }
         loop {
             let attempted = Instant::now();
             let verdict = self.attempt(true).await;
