@@ -302,19 +302,33 @@ impl Writer {
     /// # Errors
     /// What the system says; then nothing must be released on the strength of this record.
     pub fn append(&mut self, record: &Record) -> io::Result<()> {
-        let bytes = line(record)?;
-        match record {
-            Record::Empty { process } => {
-                self.live.remove(process);
+        self.append_all(std::slice::from_ref(record))
+    }
+
+    /// As [`Writer::append`], all of them in one write.
+    ///
+    /// # Errors
+    /// As there; some of them may have been written.
+    pub fn append_all(&mut self, records: &[Record]) -> io::Result<()> {
+        let mut all = Vec::new();
+        let mut started = Vec::new();
+        for record in records {
+            let bytes = line(record)?;
+            match record {
+                Record::Empty { process } => {
+                    self.live.remove(process);
+                }
+                Record::Dead => self.head.extend(&bytes),
+                _ => {}
             }
-            Record::Dead => self.head.extend(&bytes),
-            _ => {}
+            all.extend_from_slice(&bytes);
+            if let Record::Started(entry) = record {
+                started.push((entry.process, bytes));
+            }
         }
-        self.file.write_all(&bytes)?;
-        self.length += bytes.len() as u64;
-        if let Record::Started(entry) = record {
-            self.live.insert(entry.process, bytes);
-        }
+        self.file.write_all(&all)?;
+        self.length += all.len() as u64;
+        self.live.extend(started);
         if self.length > COMPACT {
             let needed = self.head.len() as u64 + self.live.values().map(|bytes| bytes.len() as u64).sum::<u64>();
             if needed < self.length / 4 {

@@ -56,7 +56,7 @@ impl Keeper {
         match &mut self.ending {
             Some(ending) => ending.next = Some(Instant::now()),
             None => {
-                self.write(&Record::Dead);
+                self.write(&[Record::Dead]);
                 self.drain_logs();
                 for entry in std::mem::take(&mut self.inherited) {
                     let gone = !crate::drivers::process::identity::holds(&entry.identity);
@@ -146,7 +146,7 @@ impl Keeper {
 
     fn conclude(&mut self, survivors: Vec<(i32, String)>) -> i32 {
         let code = i32::from(!survivors.is_empty());
-        self.write(&Record::Result { survivors: survivors.clone() });
+        self.write(&[Record::Result { survivors: survivors.clone() }]);
         if let Some(groups) = &self.groups {
             groups.remove();
         }
@@ -160,8 +160,8 @@ impl Keeper {
             }
         }
         // Nobody waits for this any more.
-        if self.groups.is_some() {
-            cgroup::remove_abandoned();
+        if let Some(groups) = &self.groups {
+            cgroup::remove_abandoned(Some(groups.path()));
         }
         code
     }

@@ -257,7 +257,7 @@ impl Keeper {
     pub(super) fn spawn(&mut self, spec: SpawnSpec) {
         let process = spec.process;
         if let Err(failed) = self.try_spawn(spec) {
-            self.write(&Record::Empty { process });
+            self.write(&[Record::Empty { process }]);
             self.say(&FromKeeper::SpawnFailed { process, step: failed.step, errno: failed.errno }, Vec::new());
         }
     }
@@ -337,20 +337,28 @@ impl Keeper {
         self.held.entry(process).or_default().push_back(failed);
     }
 
-    /// Passes on what the trees have to say.
+    /// Passes on what the trees have to say, written down first.
     fn tell(&mut self) {
-        for news in self.trees.take_news() {
+        let news = self.trees.take_news();
+        let records: Vec<Record> = news
+            .iter()
+            .filter_map(|news| match news {
+                News::Exited(process, status) => Some(Record::Exited { process: *process, status: *status }),
+                News::Empty(process) => Some(Record::Empty { process: *process }),
+                News::Survivors(..) => None,
+            })
+            .collect();
+        self.write(&records);
+        for news in news {
             match news {
                 News::Exited(process, status) => {
                     // It has ended, so its error pipe has said its last word; that word comes first.
                     self.hear(process);
-                    self.write(&Record::Exited { process, status });
                     if !self.held.contains_key(&process) {
                         self.say(&FromKeeper::Exited { process, status }, Vec::new());
                     }
                 }
                 News::Empty(process) => {
-                    self.write(&Record::Empty { process });
                     self.close_logs(process);
                     self.specs.remove(&process);
                     match self.held.remove(&process) {
@@ -409,9 +417,9 @@ impl Keeper {
     }
 
     /// A journal that cannot be written must not keep anybody from being stopped; it is only fatal to a new start.
-    pub(super) fn write(&mut self, record: &Record) {
-        if let Some(journal) = self.journal.as_mut() {
-            let _ = journal.append(record);
+    pub(super) fn write(&mut self, records: &[Record]) {
+        if let Some(journal) = self.journal.as_mut().filter(|_| !records.is_empty()) {
+            let _ = journal.append_all(records);
         }
     }
 

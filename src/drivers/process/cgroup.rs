@@ -61,8 +61,7 @@ impl Groups {
         let path = self.recorded(spec);
         fs::create_dir(&path)?;
         self.limit(&path, spec);
-        let writable = OpenOptions::new().write(true).open(path.join("cgroup.procs"));
-        match writable.and_then(|_| File::open(&path)) {
+        match File::open(&path) {
             Ok(folder) => Ok((Group { path }, folder)),
             Err(error) => {
                 remove(&path);
@@ -153,6 +152,15 @@ impl Group {
     pub fn remove(&self) {
         remove(&self.path);
     }
+    /// Removes the folder if nothing lives in it and nothing is below it: the kernel refuses otherwise, so this is the proof
+    /// that it is empty and the tidying up in one call. True: it is gone.
+    #[must_use]
+    pub fn remove_empty(&self) -> bool {
+        match fs::remove_dir(&self.path) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
 }
 
 /// Makes a run's folder, or takes over that of a keeper before us, and locks it.
@@ -177,10 +185,12 @@ fn own(base: &Path) -> io::Result<File> {
     File::open(base)
 }
 
-/// Removes the folders of runs of this user whose keeper is gone and in which nothing lives.
-pub fn remove_abandoned() {
+/// Removes the folders of runs of this user whose keeper is gone and in which nothing lives. `beside`: a run's folder, where
+/// one is known.
+pub fn remove_abandoned(beside: Option<&Path>) {
     use std::os::unix::fs::MetadataExt;
-    let Ok(parent) = parent() else { return };
+    let known = beside.and_then(Path::parent).map(Path::to_path_buf);
+    let Some(parent) = known.or_else(|| parent().ok()) else { return };
     let uid = nix::unistd::geteuid().as_raw();
     for folder in subfolders(&parent) {
         let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();

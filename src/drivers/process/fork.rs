@@ -26,7 +26,7 @@ use crate::model::keeper::{RunAs, SpawnSpec};
 
 use super::newborn::{Prepared, STEPS, child};
 use super::priority::Before;
-use super::raw::clone_on;
+use super::raw::{Stack, clone_on};
 
 /// Which step failed, and with what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,18 +110,6 @@ struct Flight {
 impl std::fmt::Debug for Flight {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Flight").field("tid", &self.tid).finish_non_exhaustive()
-    }
-}
-
-/// Uninitialised memory for a child to run on. Its few calls take a page of it, debug builds two.
-#[derive(Debug)]
-struct Stack(Vec<u128>);
-
-impl Stack {
-    const BYTES: usize = 32 << 10;
-
-    fn new() -> Self {
-        Self(Vec::with_capacity(Self::BYTES / size_of::<u128>()))
     }
 }
 
@@ -366,7 +354,10 @@ fn copy(mut prepared: Prepared) -> io::Result<i32> {
     }
 }
 
-fn arguments(flags: u64, folder: Option<RawFd>) -> Option<libc::clone_args> {
+/// The child runs in its parent's memory, and the kernel notes when it has left.
+pub(super) const IN_OUR_MEMORY: u64 = (libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID) as u64;
+
+pub(super) fn arguments(flags: u64, folder: Option<RawFd>) -> Option<libc::clone_args> {
     Some(libc::clone_args {
         flags: if folder.is_some() { flags | INTO_CGROUP } else { flags },
         pidfd: 0,
@@ -401,12 +392,11 @@ unsafe fn clone_into(folder: RawFd) -> Option<libc::pid_t> {
 /// # Safety
 /// The flight must stay where it is until its `tid` is zero again.
 unsafe fn fly(flight: &mut Flight, folder: Option<RawFd>) -> Option<i32> {
-    const FLAGS: i32 = libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID;
-    let mut arguments = arguments(FLAGS as u64, folder)?;
+    let mut arguments = arguments(IN_OUR_MEMORY, folder)?;
     // Both calls of the kernel: the number is there before the parent goes on, and gone when the child has left.
     arguments.parent_tid = flight.tid.as_ptr() as u64;
     arguments.child_tid = arguments.parent_tid;
-    arguments.stack = flight.stack.0.as_mut_ptr() as u64;
+    arguments.stack = flight.stack.begin();
     arguments.stack_size = Stack::BYTES as u64;
     // SAFETY: stack and flight stay, as the caller promises; the child never comes back from `begin`.
     let pid = unsafe { clone_on(&mut arguments, begin, std::ptr::from_ref(&flight.prepared)) };

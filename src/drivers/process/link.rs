@@ -32,6 +32,9 @@ pub struct Launched {
     pub(super) socket: OwnedFd,
     /// Where a failed exec is told: the end of this pipe says that it worked.
     pub(super) errors: OwnedFd,
+    /// What it uses of our memory until its exec.
+    #[cfg(target_os = "linux")]
+    pub(super) kept: super::launch::Kept,
 }
 
 /// One process's news.

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The variable by which a process shows whose run it belongs to.
@@ -115,6 +115,41 @@ pub fn children(pid: i32) -> Vec<i32> {
         }
     }
     found
+}
+
+/// The children of this process, which must have one thread: the kernel's list, opened once and read again and again.
+#[derive(Debug, Default)]
+pub struct OwnChildren {
+    file: Option<fs::File>,
+    text: Vec<u8>,
+}
+
+impl OwnChildren {
+    /// Who they are now.
+    pub fn read(&mut self) -> Vec<i32> {
+        let own = std::process::id();
+        if self.file.is_none() {
+            self.file = fs::File::open(format!("/proc/self/task/{own}/children")).ok();
+        }
+        self.list().unwrap_or_else(|| children(own.cast_signed()))
+    }
+    /// `None`: this kernel keeps no such list.
+    fn list(&mut self) -> Option<Vec<i32>> {
+        let file = self.file.as_ref()?;
+        self.text.resize(self.text.len().max(4096), 0);
+        let mut filled = 0;
+        loop {
+            if filled == self.text.len() {
+                self.text.resize(2 * filled, 0);
+            }
+            match file.read_at(&mut self.text[filled..], filled as u64).ok()? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        let words = std::str::from_utf8(&self.text[..filled]).ok()?.split_ascii_whitespace();
+        Some(words.filter_map(|word| word.parse().ok()).collect())
+    }
 }
 
 fn has_children_files() -> bool {

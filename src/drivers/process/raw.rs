@@ -69,6 +69,23 @@ pub(super) unsafe fn call(number: libc::c_long, arguments: [usize; 5]) -> isize 
     }
 }
 
+/// Uninitialised memory for a child to run on. Its few calls take a page of it, debug builds two.
+#[derive(Debug)]
+pub(super) struct Stack(Vec<u128>);
+
+impl Stack {
+    pub(super) const BYTES: usize = 32 << 10;
+
+    pub(super) fn new() -> Self {
+        Self(Vec::with_capacity(Self::BYTES / size_of::<u128>()))
+    }
+
+    /// For a `clone_args`: where it begins, lowest address first.
+    pub(super) fn begin(&mut self) -> u64 {
+        self.0.as_mut_ptr() as u64
+    }
+}
+
 /// Clones this process (clone3(2)); the child begins with `entry(argument)` on the stack that `arguments` name, and must
 /// never return from it. Returns the child's pid, or the negative errno.
 ///

@@ -20,6 +20,7 @@ use crate::model::{Failure, Signal};
 use super::fork::Given;
 use super::link::{Ask, KeeperOptions, Launched, LinkEvent, ProcessEvent, broken, watched};
 use super::orphans::Orphans;
+use super::reactor::register;
 use super::tree::{self, News};
 use super::wire::{Inbox, Outbox, Read};
 use super::{detach, identity, launch};
@@ -79,7 +80,8 @@ struct Line {
 impl Line {
     async fn open(options: &KeeperOptions, launched: Launched) -> Result<(Self, Identity, Vec<String>), Failure> {
         let failed = |error: std::io::Error| broken(&format!("{}: {error}", options.program.display()));
-        let Launched { pid, socket, errors } = launched;
+        // Let go of when it has answered, or is dead.
+        let Launched { pid, socket, errors, kept: _kept } = launched;
         let keeper = identity::of(pid).unwrap_or(Identity { pid, start: 0, boot: String::new() });
         let socket = watched(socket).map_err(|error| broken(&error.to_string()))?;
         let mut line = Self { socket, keeper, inbox: Inbox::default(), outbox: Outbox::default() };
@@ -124,11 +126,16 @@ impl Line {
 
 /// Waits for a keeper that has let go of its socket: it is our child and must not stay a zombie.
 async fn bury(keeper: &Identity) {
-    for _ in 0..2000 {
-        if tree::try_wait(keeper).is_some() || identity::of(keeper.pid).is_none_or(|now| now.start != keeper.start) {
-            return;
+    let gone = || tree::try_wait(keeper).is_some() || identity::of(keeper.pid).is_none_or(|now| now.start != keeper.start);
+    // Told by the kernel, where it has such descriptors; looked at where it has not.
+    let end = super::signal::open(keeper.pid).and_then(|end| register(end, tokio::io::Interest::READABLE).ok());
+    let until = Instant::now() + Duration::from_secs(2);
+    while !gone() && Instant::now() < until {
+        let look = Duration::from_millis(if end.is_some() { 100 } else { 1 });
+        match &end {
+            Some(end) => drop(tokio::time::timeout(look, end.readable()).await),
+            None => tokio::time::sleep(look).await,
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

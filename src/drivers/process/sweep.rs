@@ -257,7 +257,7 @@ pub fn sweep(journal: &Journal, places: &Places, how: How) -> SweepReport {
         let _ = std::fs::remove_dir(base);
     }
     // Those of runs whose journal is lost are known to nobody else.
-    cgroup::remove_abandoned();
+    cgroup::remove_abandoned(None);
     report
 }
 

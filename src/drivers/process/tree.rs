@@ -18,7 +18,7 @@ use crate::model::{Signal, StopTo};
 
 use super::cgroup::Group;
 use super::evidence::Claims;
-use super::procfs::{self, Stat};
+use super::procfs::{self, OwnChildren, Stat};
 use super::{identity, signal, sweep};
 
 /// After this long under SIGKILL what is left is named.
@@ -101,6 +101,7 @@ pub struct Trees {
     spare: HashSet<String>,
     news: Vec<News>,
     look_again: Option<Instant>,
+    children: OwnChildren,
 }
 
 impl Trees {
@@ -116,6 +117,7 @@ impl Trees {
             spare: HashSet::new(),
             news: Vec::new(),
             look_again: None,
+            children: OwnChildren::default(),
         }
     }
     /// Takes a process over. `ended`: its leader is known to be gone.
@@ -321,14 +323,15 @@ impl Trees {
 
     /// Finds out which of our children belong to whom. Cheap while nothing is new: one read, and a lookup for each child.
     fn find_strays(&mut self) {
-        let own = std::process::id().cast_signed();
         let children = match self.waits {
-            Waits::All => procfs::children(own),
+            Waits::All => self.children.read(),
             // Others may reap beside us, under which the kernel's list is allowed to leave children out.
-            Waits::Known => procfs::children_by_scan(own),
+            Waits::Known => procfs::children_by_scan(std::process::id().cast_signed()),
         };
-        let present: HashSet<i32> = children.iter().copied().collect();
-        self.strays.retain(|pid, _| present.contains(pid));
+        if !self.strays.is_empty() {
+            let present: HashSet<i32> = children.iter().copied().collect();
+            self.strays.retain(|pid, _| present.contains(pid));
+        }
         for pid in children {
             if self.leaders.contains_key(&pid) || self.strays.contains_key(&pid) {
                 continue;
@@ -507,9 +510,13 @@ impl Trees {
         };
         self.signal_once(process, &members);
     }
-    fn group_empty(&self, process: ProcessId) -> bool {
-        let Some(tracked) = self.tracked.get(&process) else { return true };
+    fn group_empty(&mut self, process: ProcessId) -> bool {
+        let Some(tracked) = self.tracked.get_mut(&process) else { return true };
         let Some(group) = &tracked.group else { return true };
+        if group.remove_empty() {
+            tracked.group = None;
+            return true;
+        }
         !group.populated() || {
             let lives = |stat: Stat| stat.lives() && !tracked.entry.spare.contains(&stat.comm);
             !group.members().into_iter().filter_map(procfs::stat).any(lives) && !tracked.entry.spare.is_empty()

@@ -120,7 +120,8 @@ impl Inbox {
     /// # Errors
     /// What the system says; descriptors that did not fit into our table.
     pub fn fill(&mut self, socket: RawFd) -> io::Result<Read> {
-        let mut chunk = vec![0u8; 64 * 1024];
+        // On the stack: one from the heap that large would be given back to the system after each read, and come anew.
+        let mut chunk = [0u8; 16 * 1024];
         let mut control = nix::cmsg_space!([RawFd; 253]);
         let count = {
             let mut slices = [IoSliceMut::new(&mut chunk)];
