@@ -238,7 +238,7 @@ pub fn run(order: Order) -> Result<i32, Failure> {
     // Before the runtime, whose threads would have to be copied with it.
     let launched = keeper().inspect_err(|failure| answer(&Answer::Failed(failure.clone())))?;
     let runtime = super::runtime()?;
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
         let supervisor = match boot(lock, launched, &order.places, Arc::clone(&order.plan), order.fetch).await {
             Ok(supervisor) => supervisor,
@@ -275,8 +275,11 @@ pub fn run(order: Order) -> Result<i32, Failure> {
                 },
             }
         };
-        Ok(code(&ended, interrupted))
-    })
+        Ok(self::code(&ended, interrupted))
+    });
+    // All that matters has been waited for; what is left of its tasks ends with the process.
+    runtime.shutdown_background();
+    code
 }
 
 /// One line on stdout, then stdout is closed: the parent waits for that.

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::drivers::lock::InstanceLock;
 use crate::drivers::logs::{LogItem, read::Follower};
 use crate::drivers::ports::Reserved;
+use crate::drivers::process::Launched;
 use crate::drivers::process::detach::{self, Side};
 use crate::engine::feed::Outcome;
 use crate::engine::{FeedItem, StopReport};
@@ -97,7 +99,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         say("devrun runs as root: services do too, unless user_id says otherwise");
     }
     let stack = Stack { project, plan, targets, options, private: read.private, term, advice };
-    let code = if args.detach { stack.detached(args) } else { super::runtime()?.block_on(stack.attached(args)) };
+    let code = if args.detach { stack.detached(args) } else { stack.alone(args) };
     drop(folder);
     code
 }
@@ -184,13 +186,27 @@ impl Stack {
     }
 
     /// This process becomes the supervisor, or the viewer of the one that is there.
-    async fn attached(self, args: &UpArgs) -> Result<i32, Failure> {
-        if answers(&self.project.places).await? {
-            return self.join(None, true).await;
-        }
-        let lock = match supervise::claim(&self.project.places)? {
-            Ok(lock) => lock,
-            Err(pid) => return self.join(pid, true).await,
+    fn alone(self, args: &UpArgs) -> Result<i32, Failure> {
+        let places = &self.project.places;
+        // Where nobody else is, the keeper loads while the runtime is made.
+        let claimed = if load::is_running(places)? { None } else { supervise::claim(places)?.ok() };
+        let begun = claimed.map(|lock| Ok((lock, supervise::keeper()?))).transpose()?;
+        let runtime = super::runtime()?;
+        let code = runtime.block_on(self.attached(args, begun));
+        // All that matters has been waited for; what is left of its tasks ends with the process.
+        runtime.shutdown_background();
+        code
+    }
+
+    /// `begun`: the lock and the keeper, where nobody else had them.
+    async fn attached(self, args: &UpArgs, begun: Option<(InstanceLock, Launched)>) -> Result<i32, Failure> {
+        let (lock, launched) = match begun {
+            Some(begun) => begun,
+            None if answers(&self.project.places).await? => return self.join(None, true).await,
+            None => match supervise::claim(&self.project.places)? {
+                Ok(lock) => (lock, supervise::keeper()?),
+                Err(pid) => return self.join(pid, true).await,
+            },
         };
         let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
         let progress: Arc<dyn crate::drivers::fetch::Progress> = match self.term.progress {
@@ -198,7 +214,7 @@ impl Stack {
             Progress::Json | Progress::Quiet => Arc::new(crate::drivers::fetch::Silent),
         };
         let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), progress);
-        let supervisor = supervise::boot(lock, supervise::keeper()?, &self.project.places, Arc::clone(&self.plan), fetch).await?;
+        let supervisor = supervise::boot(lock, launched, &self.project.places, Arc::clone(&self.plan), fetch).await?;
         let engine = supervisor.engine.clone();
         let mut logs = supervisor.pump.subscribe();
         let (mut session, status) = Session::local(engine.clone()).await?;

@@ -44,6 +44,7 @@ pub fn main(args: &[OsString]) -> i32 {
     if settle().is_err() {
         return BROKEN;
     }
+    crate::drivers::process::rest::keep();
     serve::run(socket, given)
 }
 

@@ -8,9 +8,25 @@ pub fn rest() {
     linux::rest();
 }
 
+/// Lets the allocator keep what is freed until [`rest`] is called, instead of giving the end of the heap back to the system at
+/// every second message and taking it anew: a system call each, and a fault for each page.
+pub fn keep() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    linux::keep();
+}
+
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod linux {
     use std::ffi::{c_int, c_void};
+
+    pub fn keep() {
+        // SAFETY: sets three numbers of the allocator (mallopt(3)); one that it refuses stays as it was.
+        unsafe {
+            libc::mallopt(libc::M_TRIM_THRESHOLD, 8 << 20);
+            libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+            libc::mallopt(libc::M_TOP_PAD, 256 << 10);
+        }
+    }
 
     pub fn rest() {
         // SAFETY: both take no memory of ours; the callback reads only what it is handed for the length of its call.
