@@ -65,7 +65,6 @@ use args::{Cli, Verb};
 #[must_use]
 pub fn main(words: Vec<OsString>) -> i32 {
     quiet_panics();
-    crate::drivers::process::rest::keep();
     let words = args::follow_after_logs(words);
     let matches = match parse(&words) {
         Ok(matches) => matches,

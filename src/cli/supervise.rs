@@ -110,6 +110,7 @@ pub async fn boot(
     fetch: FetchOptions,
 ) -> Result<Supervisor, Failure> {
     crate::drivers::process::detach::hold_secrets();
+    crate::drivers::process::rest::keep();
     for line in takeover::clear(places).await? {
         say(line);
     }
