@@ -163,7 +163,7 @@ class Run:
         if not self.gone(timeout):
             return None
         ended = time.monotonic_ns()
-        services = {pid for _, _, pid in self.stamps("S")}
+        services = self.pids()
         while any(alive(pid) for pid in services):
             if time.monotonic_ns() - begun > timeout * 1e9:
                 return None
@@ -171,9 +171,13 @@ class Run:
         last = self.stamps("X")
         return max(ended, last[-1][0] if last else 0) - begun
 
+    def pids(self):
+        """The services that have stamped their beginning; those that only write lines have a stamp of their own for it."""
+        return {pid for kind in "SB" for _, _, pid in self.stamps(kind)}
+
     def supervisors(self):
         """Processes of the supervisor's side: its tree without the services."""
-        services = {pid for _, _, pid in self.stamps("S")}
+        services = self.pids()
         roots = [self.pid] + [pid for pid in children(os.getpid()) if pid != self.pid and work_of(pid, self.work)]
         return [pid for root in roots for pid in tree(root) if pid not in services]
 
