@@ -267,13 +267,12 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Goes on with the journal of the same run, else begins a new one. Whoever starts the keeper has proved that the old
-    /// run left nothing.
+    /// Goes on with the journal of the same run, else begins a new one. `old`: what is there now. Whoever starts the keeper
+    /// has proved that the old run left nothing.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn open(hello: &KeeperHello, keeper: &Identity, uid: u32, cgroup: Option<PathBuf>) -> io::Result<Self> {
-        let old = read(&hello.journal)?;
+    pub fn open(hello: &KeeperHello, old: Journal, keeper: &Identity, uid: u32, cgroup: Option<PathBuf>) -> io::Result<Self> {
         let header = Header {
             version: VERSION,
             boot: keeper.boot.clone(),
@@ -360,6 +359,10 @@ fn rewrite(path: &Path, head: &[u8], live: &BTreeMap<ProcessId, Vec<u8>>) -> io:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn open(hello: &KeeperHello, keeper: &Identity) -> io::Result<Writer> {
+        Writer::open(hello, read(&hello.journal)?, keeper, 0, None)
+    }
     use crate::model::ServiceName;
 
     fn entry(process: ProcessId) -> Entry {
@@ -399,7 +402,7 @@ mod tests {
 
     fn sample(folder: &Path) -> Vec<u8> {
         let keeper = Identity { pid: 5, start: 6, boot: "b".to_owned() };
-        let mut writer = Writer::open(&hello(folder), &keeper, 0, None).unwrap();
+        let mut writer = open(&hello(folder), &keeper).unwrap();
         for process in 1..6 {
             let service = entry(process).service;
             writer.append(&Record::Intent { process, service, generation: 1 }).unwrap();
@@ -458,7 +461,7 @@ mod tests {
     fn a_long_one_is_compacted_and_the_same_run_goes_on() {
         let folder = tempfile::tempdir().unwrap();
         let keeper = Identity { pid: 5, start: 6, boot: "b".to_owned() };
-        let mut writer = Writer::open(&hello(folder.path()), &keeper, 0, None).unwrap();
+        let mut writer = open(&hello(folder.path()), &keeper).unwrap();
         writer.append(&Record::Started(Box::new(entry(9_999_999)))).unwrap();
         for process in 0..6000 {
             writer.append(&Record::Started(Box::new(entry(process)))).unwrap();
@@ -468,12 +471,12 @@ mod tests {
         assert!(fs::metadata(&path).unwrap().len() < 2 * COMPACT);
         let second = Identity { pid: 7, start: 8, boot: "b".to_owned() };
         drop(writer);
-        let _writer = Writer::open(&hello(folder.path()), &second, 0, None).unwrap();
+        let _writer = open(&hello(folder.path()), &second).unwrap();
         let journal = read(&path).unwrap();
         assert_eq!(journal.keeper, Some(second));
         assert_eq!(journal.live.keys().copied().collect::<Vec<_>>(), [9_999_999]);
         let other = KeeperHello { run: "other".to_owned(), ..hello(folder.path()) };
-        let _writer = Writer::open(&other, &keeper, 0, None).unwrap();
+        let _writer = open(&other, &keeper).unwrap();
         assert!(read(&path).unwrap().live.is_empty());
     }
 }

@@ -48,10 +48,12 @@ impl InstanceLock {
             }
             Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
         }
+        // Written over what is there and cut after it: some file systems take their time for a file that becomes empty.
         let write = |file: &mut File| {
-            file.set_len(0)?;
+            let text = format!("{}\n", std::process::id());
             file.rewind()?;
-            file.write_all(format!("{}\n", std::process::id()).as_bytes())
+            file.write_all(text.as_bytes())?;
+            file.set_len(text.len() as u64)
         };
         write(&mut file).map_err(failed)?;
         Ok(Self { _file: file })

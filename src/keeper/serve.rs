@@ -9,7 +9,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::{SigSet, Signal as OsSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::drivers::journal::{self, Entry, Record, Writer};
+use crate::drivers::journal::{self, Entry, Journal, Record, Writer};
 use crate::drivers::process::cgroup::Groups;
 use crate::drivers::process::fork::{self, Failed, Forker, Given, Inherited};
 use crate::drivers::process::tree::{Kin, News, Trees, Waits};
@@ -229,7 +229,11 @@ impl Keeper {
         let own = identity::own();
         let cgroup = self.groups.as_ref().map(|groups| groups.path().to_owned());
         let uid = nix::unistd::getuid().as_raw();
-        match occupied(hello).map_or_else(|| Writer::open(hello, &own, uid, cgroup), Err) {
+        let opened = journal::read(&hello.journal).and_then(|old| match occupied(hello, &old) {
+            Some(error) => Err(error),
+            None => Writer::open(hello, old, &own, uid, cgroup),
+        });
+        match opened {
             Ok(writer) => {
                 self.journal = Some(writer);
                 self.say(&FromKeeper::Ready { identity: own, without }, Vec::new());
@@ -447,11 +451,7 @@ impl Keeper {
 }
 
 /// The journal of an earlier run whose processes live: beginning a new one would lose them.
-fn occupied(hello: &KeeperHello) -> Option<std::io::Error> {
-    let old = match journal::read(&hello.journal) {
-        Ok(old) => old,
-        Err(error) => return Some(error),
-    };
+fn occupied(hello: &KeeperHello, old: &Journal) -> Option<std::io::Error> {
     let other = old.header.as_ref().is_some_and(|header| header.run != hello.run);
     let lives = old.live.values().find(|entry| identity::holds(&entry.identity))?;
     other.then(|| std::io::Error::other(format!("{} of an earlier run lives (pid {})", lives.service, lives.identity.pid)))
