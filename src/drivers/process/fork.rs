@@ -425,3 +425,70 @@ pub fn verdict(errors: &OwnedFd) -> Option<Result<(), Failed>> {
         Ok(_) | Err(_) => Some(Ok(())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use nix::sys::wait::{WaitStatus, waitpid};
+
+    use super::*;
+    use crate::model::keeper::{Role, StopOrder};
+    use crate::model::{ServiceId, ServiceName, Signal, StopTo};
+
+    fn spec(folder: &Path, process: u64, program: &str) -> SpawnSpec {
+        SpawnSpec {
+            process,
+            service: ServiceId::single(&ServiceName::new("a").unwrap()),
+            generation: 1,
+            role: Role::Main,
+            program: program.into(),
+            argv: vec![program.to_owned()],
+            env: vec![("A".to_owned(), "b".to_owned())],
+            dir: folder.to_owned(),
+            run_as: RunAs::Same,
+            nofile: None,
+            cpu: None,
+            memory: None,
+            umask: None,
+            tty: false,
+            lock: folder.join(format!("{process}.alive")),
+            log: None,
+            spare: Vec::new(),
+            stop: StopOrder {
+                signal: Signal::TERM,
+                to: StopTo::Leader,
+                grace_ms: 1000,
+                then: None,
+                command: None,
+                before: Vec::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn children_in_our_memory_execute_fail_or_are_let_go_of_and_leave_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let forker = Forker::new(None, None).unwrap();
+        let mut born = Vec::new();
+        for process in 0..60 {
+            let program = if process % 3 == 1 { "/nowhere/at all" } else { "/bin/true" };
+            let spec = spec(folder.path(), process, program);
+            let forked = forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap();
+            let pid = forked.pid;
+            // Every third one never gets its word.
+            let started = (process % 3 != 2).then(|| forked.release().unwrap());
+            born.push((process, pid, started));
+        }
+        for (process, pid, started) in born {
+            let code = if process % 3 == 0 { 0 } else { 127 };
+            let pid = nix::unistd::Pid::from_raw(pid);
+            assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, code)), "{process}");
+            let failed = started.and_then(|started| verdict(&started.errors)?.err());
+            let wanted = (process % 3 == 1).then(|| Failed { step: "exec".to_owned(), errno: libc::ENOENT });
+            assert_eq!(failed, wanted, "{process}");
+        }
+        forker.rest();
+        assert_eq!((forker.flying.borrow().len(), forker.stacks.borrow().len()), (0, 0), "somebody is still in our memory");
+    }
+}
