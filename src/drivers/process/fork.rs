@@ -6,9 +6,9 @@
 //!
 //! Copying the keeper's memory for a child that is about to throw it away is half the price of a start. So the child runs
 //! in that memory itself, as after `vfork`, but on a stack of its own and with the parent going on beside it, which must
-//! stand still for no file system. What it uses stays in [`Flight`] until the kernel says that it has left the memory, at
+//! stand still for no file system. What it uses stays in a `Flight` until the kernel says that it has left the memory, at
 //! its exec or its end (`CLONE_CHILD_CLEARTID` of clone(2), by which threads are joined), and it makes system calls only by
-//! [`raw`](super::raw), since errno is shared too. A child that becomes another user has a copy: that step would change
+//! `raw`, since errno is shared too. A child that becomes another user has a copy: that step would change
 //! whether the keeper's memory may be dumped.
 
 use std::cell::RefCell;
