@@ -107,12 +107,15 @@ impl Gate {
             return seen.owner.clone();
         }
         if ports::led(leader, at) {
-            self.memory().seen.push(Seen { at, owner: Owner::Ours, when: Instant::now() });
-            return Owner::Ours;
+            return self.remember(at, Owner::Ours);
         }
         let run = self.run.clone();
         let asked = tokio::task::spawn_blocking(move || ports::owner(leader, &run, &at.ip().to_string(), at.port())).await;
         let owner = asked.unwrap_or_else(|_| Owner::Unknown("the question was not answered".to_owned()));
+        self.remember(at, owner)
+    }
+
+    fn remember(&self, at: SocketAddr, owner: Owner) -> Owner {
         let mut memory = self.memory();
         memory.seen.retain(|seen| seen.at != at);
         memory.seen.push(Seen { at, owner: owner.clone(), when: Instant::now() });
@@ -296,6 +299,21 @@ mod tests {
         for _ in 0..30_000 {
             assert!(connect(address).await.is_err());
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn who_was_a_stranger_a_while_ago_is_looked_at_again_and_remembered_once() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let gate = Gate::new(Some(std::process::id().cast_signed()), String::new());
+        let when = Instant::now().checked_sub(2 * STRANGER_STAYS).unwrap();
+        gate.memory().seen.push(Seen { at: address, owner: Owner::Stranger(ports::Holder::default()), when });
+        for _ in 0..3 {
+            assert_eq!(dial(&at("127.0.0.1", address.port()), Some(&gate)).await.unwrap().note, None);
+        }
+        let seen: Vec<Owner> = gate.memory().seen.iter().map(|seen| seen.owner.clone()).collect();
+        assert_eq!(seen, [Owner::Ours]);
     }
 
     #[tokio::test]
