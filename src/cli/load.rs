@@ -460,7 +460,11 @@ fn choose_ports(
     let mut book: BTreeMap<String, u16> = remembered.clone();
     let set_aside = |port: u16| {
         let kept = reserved(project)?.take(port);
-        kept.map_err(|error| Failure::new(FailureKind::Config, format!("port {port} cannot be set aside: {error}")))
+        kept.map_err(|error| {
+            let file = runtime_dir::ports_file().map(|file| file.display().to_string()).unwrap_or_default();
+            Failure::new(FailureKind::Config, format!("port {port} cannot be set aside in {file}: {error}"))
+                .help(format!("take it away, if no stack of yours runs: rm {file}"))
+        })
     };
     if purpose.makes() && !running {
         for port in &wants.fixed {
