@@ -54,6 +54,8 @@ pub fn keys(folder: Option<&Path>) -> Result<BTreeMap<String, String>, Failure> 
         if text.len() as u64 > LARGEST || text.contains('\0') {
             return Err(failed(&path, "it is longer than 64 KiB, or no text".to_owned()).help("move it out of the folder"));
         }
+        // Editors on Windows begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
         keys.insert(name.to_owned(), text);
     }
     Ok(keys)

@@ -42,7 +42,8 @@ pub fn run(globals: &Globals, args: &WaitArgs, term: Term) -> Result<i32, Failur
         return Err(Failure::new(FailureKind::Config, "what to wait for?").help("devrun wait postgres, or devrun wait --all"));
     }
     let (urls, names): (Vec<&String>, Vec<&String>) = args.targets.iter().partition(|target| is_url(target));
-    let code = super::runtime()?.block_on(async {
+    let runtime = super::runtime()?;
+    let result = runtime.block_on(async {
         let mut signals = Signals::take()?;
         let work = async {
             let deep = Deep { schema: args.schema.clone(), table: args.table.clone(), migrations: args.migrations };
@@ -92,7 +93,10 @@ pub fn run(globals: &Globals, args: &WaitArgs, term: Term) -> Result<i32, Failur
             result = work => result.map(|()| exit::DONE),
             code = signals.next() => Ok(code),
         }
-    })?;
+    });
+    // Names are resolved on a blocking thread, which takes as long as the resolver does: dropping the runtime would wait for it.
+    runtime.shutdown_background();
+    let code = result?;
     if code != exit::DONE || args.command.is_empty() {
         return Ok(code);
     }

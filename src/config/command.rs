@@ -29,12 +29,14 @@ fn shell(service: &Service) -> Shell {
 pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service, node: &Node, scope: Scope<'_>) -> Resolved<CommandLine> {
     match &node.value {
         Value::Text(text) => {
-            let through_shell = match shell(service) {
-                Shell::Always => true,
-                Shell::Never => false,
-                Shell::Auto => words::needs_shell(text),
-            };
-            if through_shell { script(resolver, text, node, scope) } else { split(resolver, text, node, scope) }
+            match shell(service) {
+                Shell::Always => script(resolver, text, node, scope, false),
+                // A line that fails must not be followed by the next one as if it had succeeded.
+                Shell::Auto if words::needs_shell(text) => {
+                    script(resolver, text, node, scope, words::has_several_commands(text))
+                }
+                Shell::Auto | Shell::Never => split(resolver, text, node, scope),
+            }
         }
         Value::Array(elements) => {
             let mut argv = Vec::with_capacity(elements.len());
@@ -67,8 +69,15 @@ fn split(resolver: &Resolver<'_>, text: &str, node: &Node, scope: Scope<'_>) -> 
     if failed { Err(Reported) } else { checked(resolver, node, argv, BTreeMap::new()) }
 }
 
-fn script(resolver: &Resolver<'_>, text: &str, node: &Node, scope: Scope<'_>) -> Resolved<CommandLine> {
-    let (script, holes) = words::script(text).map_err(|bad| report(resolver, node, bad))?;
+/// Lines of a file with Windows line ends keep none of their carriage returns, which a shell would take for text.
+fn script(
+    resolver: &Resolver<'_>,
+    text: &str,
+    node: &Node,
+    scope: Scope<'_>,
+    stops_at_failure: bool,
+) -> Resolved<CommandLine> {
+    let (script, holes) = words::script(&text.replace("\r\n", "\n")).map_err(|bad| report(resolver, node, bad))?;
     let mut env = BTreeMap::new();
     let mut failed = false;
     for (index, hole) in holes.iter().enumerate() {
@@ -82,8 +91,12 @@ fn script(resolver: &Resolver<'_>, text: &str, node: &Node, scope: Scope<'_>) ->
     if failed {
         return Err(Reported);
     }
-    let script = if words::is_simple(&script) { format!("exec {}", script.trim()) } else { script };
-    checked(resolver, node, vec!["sh".to_owned(), "-c".to_owned(), script], env)
+    let mut argv = vec!["sh".to_owned()];
+    if stops_at_failure {
+        argv.push("-e".to_owned());
+    }
+    argv.extend(["-c".to_owned(), words::with_exec(&script).unwrap_or(script)]);
+    checked(resolver, node, argv, env)
 }
 
 fn checked(resolver: &Resolver<'_>, node: &Node, argv: Vec<String>, env: BTreeMap<String, String>) -> Resolved<CommandLine> {

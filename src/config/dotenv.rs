@@ -211,7 +211,7 @@ impl Reader<'_> {
             _ => {
                 let line = &self.text[self.at..self.line_end()];
                 let mut value = line;
-                if let Some(cut) = comment(line) {
+                if let Some(cut) = comment(line, self.text[..self.at].chars().next_back()) {
                     value = &line[..cut];
                 }
                 let value = value.trim_end().to_owned();
@@ -314,9 +314,9 @@ impl Reader<'_> {
     }
 }
 
-/// Where an unquoted value's comment starts: a `#` at its beginning or after a blank.
-fn comment(line: &str) -> Option<usize> {
-    let mut before = None;
+/// Where an unquoted value's comment starts: a `#` after a blank. `before` is the character in front of the value.
+fn comment(line: &str, before: Option<char>) -> Option<usize> {
+    let mut before = before;
     for (at, c) in line.char_indices() {
         if c == '#' && before.is_some_and(|b: char| b == ' ' || b == '\t') {
             return Some(at);
@@ -390,6 +390,10 @@ mod tests {
             ("A=b # comment", "b"),
             ("A=b#c # d", "b#c"),
             ("A=#c", "#c"),
+            ("A=   # paste yours here", ""),
+            ("A=\t# note\r\nB=1", ""),
+            ("A: # note", ""),
+            ("export A = # note", ""),
             ("# x\n\nA=b", "b"),
             ("A=Application (Docker Dev)", "Application (Docker Dev)"),
             ("A='$HOME \\n'", "$HOME \\n"),
@@ -413,6 +417,7 @@ mod tests {
         ] {
             assert_eq!(one(text).as_deref(), Some(expected), "{text:?}");
         }
+        assert_eq!(entries("A= # note").0[0].value, "", "a template's too");
         assert_eq!(one("A"), None);
         assert_eq!(one("HOME\nA=${HOME}").as_deref(), Some("/home/u"));
     }

@@ -28,9 +28,10 @@ pub(crate) fn parse(file: u32, text: &Text, out: &mut Vec<Diagnostic>) -> Table 
     let mut services = Table::new();
     let mut start = 0;
     for line in text.text.split_inclusive('\n') {
-        let at = start;
+        let mark = if start == 0 && line.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        let at = start + mark;
         start += line.len();
-        let body = line.trim_end();
+        let body = line[mark..].trim_end();
         if body.trim_start().is_empty() || body.trim_start().starts_with('#') {
             continue;
         }
@@ -77,7 +78,7 @@ mod tests {
 
     #[test]
     fn lines_become_services() {
-        let text = Text::new("Procfile", "# all\nweb: bundle exec puma -p $PORT\n\nworker:  rake jobs:work\r\n".to_owned());
+        let text = Text::new("Procfile", "\u{feff}# all\nweb: bundle exec puma -p $PORT\n\nworker:  rake jobs:work\r\n".to_owned());
         let mut problems = Vec::new();
         let root = parse(0, &text, &mut problems);
         assert!(problems.is_empty());

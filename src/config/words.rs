@@ -12,6 +12,87 @@ pub(crate) type Word = Vec<Part>;
 /// Whether a string must go through a shell under `shell = "auto"`.
 pub(crate) fn needs_shell(text: &str) -> bool {
     text.contains(['|', '&', ';', '<', '>', '*', '(', ')', '`'])
+        || assignments(text.trim_start()) > 0
+        || has_several_commands(text)
+}
+
+/// Whether a string holds more than one command line: a newline outside quotes, not escaped, with something other than
+/// blanks and comments on both sides. A shell ends a command there, so joining the lines would run another command.
+pub(crate) fn has_several_commands(text: &str) -> bool {
+    let mut quote: Option<char> = None;
+    let mut commands = 0;
+    let mut in_command = false;
+    let mut in_comment = false;
+    let mut before = '\n';
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            _ if in_comment && c != '\n' => {}
+            (Some(open), c) if open == c => quote = None,
+            (Some('\''), _) => {}
+            // A line that ends in a backslash goes on in the next one.
+            (_, '\\') => {
+                let mut next = chars.next();
+                if next == Some('\r') {
+                    next = chars.next();
+                }
+                in_command |= next.is_some_and(|next| next != '\n');
+            }
+            (Some(_), _) => {}
+            (None, '\n') => (in_command, in_comment) = (false, false),
+            (None, ' ' | '\t' | '\r') => {}
+            (None, '#') if matches!(before, ' ' | '\t' | '\n') => in_comment = true,
+            (None, c) => {
+                if matches!(c, '\'' | '"') {
+                    quote = Some(c);
+                }
+                if !std::mem::replace(&mut in_command, true) {
+                    commands += 1;
+                }
+            }
+        }
+        before = c;
+    }
+    commands > 1
+}
+
+/// The length of the assignments that a script begins with (`A=1 B="x y" `), in bytes. 0 where there is none, or where a value is more
+/// than plain text, quotes and variables.
+fn assignments(script: &str) -> usize {
+    let mut end = 0;
+    loop {
+        let rest = &script[end..];
+        let name = super::template::variable_length(rest);
+        if name == 0 || !rest[name..].starts_with('=') {
+            return end;
+        }
+        let mut quote: Option<char> = None;
+        let mut chars = rest[name + 1..].char_indices();
+        let length = loop {
+            let Some((at, c)) = chars.next() else { break rest.len() };
+            match (quote, c) {
+                (Some(open), c) if open == c => quote = None,
+                (Some('\''), _) => {}
+                (_, '\\') => drop(chars.next()),
+                (_, '`' | '(') => return 0,
+                (Some(_), _) => {}
+                (None, '\'' | '"') => quote = Some(c),
+                (None, ' ' | '\t') => break name + 1 + at,
+                (None, '\n' | ';' | '&' | '|' | '<' | '>') => return 0,
+                (None, _) => {}
+            }
+        };
+        end += length;
+        end += script[end..].len() - script[end..].trim_start_matches([' ', '\t']).len();
+    }
+}
+
+/// The script with `exec` before its command, so that no shell lingers as the command's parent. `None` unless it is one simple
+/// command; assignments may stand before it.
+pub(crate) fn with_exec(script: &str) -> Option<String> {
+    let script = script.trim();
+    let (before, command) = script.split_at(assignments(script));
+    is_simple(command).then(|| format!("{before}exec {command}"))
 }
 
 /// Why a string is no command.
@@ -247,7 +328,7 @@ const KEYWORDS: &[&str] = &[
 ];
 
 /// Whether a script is one simple command, so that `exec` may stand before it and no shell lingers as its parent.
-pub(crate) fn is_simple(script: &str) -> bool {
+fn is_simple(script: &str) -> bool {
     let first = script.split_whitespace().next().unwrap_or_default();
     let assignment = first.split_once('=').is_some_and(|(name, _)| super::template::variable_length(name) == name.len());
     if first.is_empty() || assignment || KEYWORDS.contains(&first) || first.starts_with(['(', '<', '>', '#']) {
@@ -339,6 +420,43 @@ mod tests {
     }
 
     #[test]
+    fn lines_and_assignments_are_shell_syntax() {
+        for (text, expected) in [
+            ("node app.js", false),
+            ("echo one\necho two", true),
+            ("echo one\r\necho two\r\n", true),
+            ("\n  echo one\n", false),
+            ("docker \\\n  --flag \\\r\n  x", false),
+            ("# a note\necho one", false),
+            ("echo one # it's a note\n# another", false),
+            ("echo 'a\nb' \"c\nd\"", false),
+            ("echo 'a\nb'\nx", true),
+            ("NODE_ENV=test node app.js", true),
+            ("A='x y' B=$C node", true),
+            ("node A=1", false),
+            ("--flag=1 x", false),
+            ("./a=b", false),
+        ] {
+            assert_eq!(needs_shell(text), expected, "{text:?}");
+        }
+        assert!(has_several_commands("a\nb") && !has_several_commands("a; b"));
+    }
+
+    #[test]
+    fn exec_stands_behind_assignments() {
+        for (text, expected) in [
+            ("npm start > log", Some("exec npm start > log")),
+            ("A=1 npm start", Some("A=1 exec npm start")),
+            ("A=\"x ${DEVRUN_ARG_1}\"  B='y z' npm start", Some("A=\"x ${DEVRUN_ARG_1}\"  B='y z' exec npm start")),
+            ("A=$(date) npm start", None),
+            ("A=1", None),
+            ("A=1 npm start && x", None),
+        ] {
+            assert_eq!(with_exec(text).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn exec_only_before_one_simple_command() {
         for (text, simple) in [
             ("npm start > log", true),
@@ -362,9 +480,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_panics(text in "(\\$\\{?\\(?|[}\"'`()\\\\#A-Z ]|\\PC){0,40}") {
-            let _ = split(&text);
+            let _ = (split(&text), needs_shell(&text));
             if let Ok((script, _)) = script(&text) {
-                let _ = is_simple(&script);
+                let _ = with_exec(&script);
             }
         }
     }

@@ -161,8 +161,9 @@ fn read_below(folder: &OwnedFd, dir: &Path, name: &str) -> Result<Option<String>
     if text.len() as u64 > LARGEST {
         return Err(refused(&path, "it is larger than 64 KiB"));
     }
-    // An editor adds a newline; it is no part of the value.
-    let value = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    // What an editor adds is not part of the value: a byte order mark in front, a newline behind.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let value = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     if value.is_empty() {
         return Err(refused(&path, "it is empty").help("put the value back, or remove the file to have a new one made"));
     }
@@ -248,7 +249,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("s");
         read_or_create(&dir, "other", 8).unwrap();
-        for (bytes, value) in [("#ThawZin2k77!\n", "#ThawZin2k77!"), ("a b\r\n", "a b"), ("  x ", "  x "), ("pä$ß\n\n", "pä$ß\n")]
+        for (bytes, value) in [("#ThawZin2k77!\n", "#ThawZin2k77!"), ("a b\r\n", "a b"), ("\u{feff}a b\r\n", "a b"), ("  x ", "  x "), ("pä$ß\n\n", "pä$ß\n")]
         {
             std::fs::write(dir.join("hand"), bytes).unwrap();
             std::fs::set_permissions(dir.join("hand"), std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -28,7 +28,7 @@ pub(crate) enum Words {
 /// Reads it; with `target` up to that stage.
 pub(crate) fn parse(text: &str, target: Option<&str>) -> Dockerfile {
     let mut stages: Vec<(String, Dockerfile)> = Vec::new();
-    for line in logical_lines(text) {
+    for line in logical_lines(text.strip_prefix('\u{feff}').unwrap_or(text)) {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((&line, ""));
         let rest = rest.trim();
         if word.eq_ignore_ascii_case("from") {

@@ -294,7 +294,7 @@ async fn ready(server: &mut Child, data: &Path, stale: Option<&str>) -> Result<(
     }
 }
 
-fn say(context: &Context<'_>, text: &str) {
+pub(super) fn say(context: &Context<'_>, text: &str) {
     if let Some(sink) = &context.runner.sink {
         sink.write(Stream::Stderr, format!("devrun: first boot: {text}\n").as_bytes());
     }

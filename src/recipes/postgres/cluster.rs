@@ -10,7 +10,7 @@ use super::super::generic::text_of;
 use super::super::{Context, identity, tool};
 use super::invoke::major;
 use crate::drivers::init;
-use crate::drivers::process::Request;
+use crate::drivers::process::{Finished, Request};
 use crate::model::keeper::{Role, RunAs};
 use crate::model::{Failure, FailureKind};
 
@@ -30,12 +30,23 @@ pub(super) fn environment(context: &Context<'_>) -> BTreeMap<String, String> {
     env
 }
 
+/// Which characters `upper`, `ILIKE` and regular expressions know (LC_CTYPE). Sorting is by bytes in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Characters {
+    /// All of Unicode: `C.UTF-8`.
+    Unicode,
+    /// ASCII alone: where the system has no locale `C.UTF-8` and the server no built-in one.
+    Ascii,
+}
+
 /// `initdb`'s arguments but for its folder and its password file.
-pub(super) fn arguments(version: &str) -> Vec<String> {
+pub(super) fn arguments(version: &str, characters: Characters) -> Vec<String> {
     let number: u32 = major(version).split('.').next().and_then(|text| text.parse().ok()).unwrap_or(0);
     let mut words = vec!["-U", "postgres", "--auth-host=scram-sha-256", "--auth-local=trust", "-E", "UTF8"];
     if number >= 17 {
         words.extend(["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
+    } else if characters == Characters::Unicode {
+        words.extend(["--locale=C", "--lc-ctype=C.UTF-8"]);
     } else {
         words.push("--no-locale");
     }
@@ -111,11 +122,32 @@ pub(super) async fn make(
     })
 }
 
+/// Runs `initdb`, once more without `C.UTF-8` where the system does not have that locale. It removes what it made when it fails.
 async fn initdb(context: &Context<'_>, data: &Path, password: &Path, run_as: &RunAs) -> Result<(), Failure> {
+    let mut finished = run_initdb(context, data, password, run_as, Characters::Unicode).await?;
+    if !finished.status.success() && String::from_utf8_lossy(&finished.tail).contains("invalid locale name") {
+        super::boot::say(context, "this system has no locale C.UTF-8: upper(), lower() and ILIKE know ASCII letters only");
+        finished = run_initdb(context, data, password, run_as, Characters::Ascii).await?;
+    }
+    if finished.status.success() && !finished.timed_out {
+        return Ok(());
+    }
+    let how = if finished.timed_out { format!("no end after {} s", LONGEST.as_secs()) } else { finished.status.to_string() };
+    Err(Failure::new(FailureKind::Task, format!("initdb: {how}: {}", last_lines(&finished.tail)))
+        .help(format!("devrun logs {}", context.spec.service)))
+}
+
+async fn run_initdb(
+    context: &Context<'_>,
+    data: &Path,
+    password: &Path,
+    run_as: &RunAs,
+    characters: Characters,
+) -> Result<Finished, Failure> {
     let program = tool(context, "initdb")?.to_owned();
     let mut argv = vec![text_of(&program)?, "-D".to_owned(), text_of(data)?, format!("--pwfile={}", text_of(password)?)];
-    argv.extend(arguments(&context.located.version));
-    let finished = context
+    argv.extend(arguments(&context.located.version, characters));
+    context
         .runner
         .run(Request {
             role: Role::Init,
@@ -126,13 +158,7 @@ async fn initdb(context: &Context<'_>, data: &Path, password: &Path, run_as: &Ru
             run_as: run_as.clone(),
             timeout: LONGEST,
         })
-        .await?;
-    if finished.status.success() && !finished.timed_out {
-        return Ok(());
-    }
-    let how = if finished.timed_out { format!("no end after {} s", LONGEST.as_secs()) } else { finished.status.to_string() };
-    Err(Failure::new(FailureKind::Task, format!("initdb: {how}: {}", last_lines(&finished.tail)))
-        .help(format!("devrun logs {}", context.spec.service)))
+        .await
 }
 
 /// The last lines of an output, as one line.
@@ -151,7 +177,7 @@ fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
 async fn key(context: &Context<'_>, run_as: &RunAs) -> Option<String> {
     let binaries: Vec<PathBuf> =
         ["postgres", "initdb"].iter().filter_map(|name| context.located.tools.get(*name).cloned()).collect();
-    let mut words = arguments(&context.located.version);
+    let mut words = arguments(&context.located.version, Characters::Unicode);
     words.push(context.located.version.clone());
     words.push(std::env::consts::ARCH.to_owned());
     words.push(format!("{run_as:?}"));
@@ -165,8 +191,9 @@ mod tests {
 
     #[test]
     fn arguments_follow_the_version() {
-        insta::assert_snapshot!(arguments("18.4").join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 --no-sync --no-instructions");
-        insta::assert_snapshot!(arguments("15.20").join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --no-locale --no-sync --no-instructions");
+        insta::assert_snapshot!(arguments("18.4", Characters::Unicode).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 --no-sync --no-instructions");
+        insta::assert_snapshot!(arguments("15.20", Characters::Unicode).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --lc-ctype=C.UTF-8 --no-sync --no-instructions");
+        insta::assert_snapshot!(arguments("15.20", Characters::Ascii).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --no-locale --no-sync --no-instructions");
     }
 
     #[test]
