@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{Kind, Launch, Plan, ServiceId, ServiceSpec};
 
 use super::action::Change;
+use super::commands::stays;
 use super::supervisor::Supervisor;
 
 impl Supervisor {
@@ -39,8 +40,8 @@ impl Supervisor {
             let Some((id, _)) = with else { break };
             changes.insert(id.clone(), Change::Restart("what it needs".to_owned()));
         }
-        for id in self.units.keys().filter(|id| !new.services.contains_key(*id)) {
-            changes.insert(id.clone(), Change::Stop);
+        for (id, unit) in self.units.iter().filter(|(id, _)| !new.services.contains_key(*id)) {
+            changes.insert(id.clone(), if stays(id, unit, new) { Change::Keep } else { Change::Stop });
         }
         changes
     }

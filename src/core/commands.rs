@@ -77,8 +77,8 @@ impl Supervisor {
         self.expect(set, targets, options.rollback);
     }
 
-    /// Wants services up: the named ones (all, if none) and what they need. Returns those that are now expected to become
-    /// ready; what was stopped by hand and is not named stays stopped and is not among them.
+    /// Wants services up: the named ones (all, if none) and what they need, also what of it was stopped by hand. Returns those
+    /// that are now expected to become ready.
     fn ask(&mut self, ask: &Ask<'_>, out: &mut Vec<Action>) -> BTreeSet<ServiceId> {
         let named: BTreeSet<ServiceId> = ask.targets.iter().filter(|id| self.units.contains_key(id)).cloned().collect();
         let all = ask.targets.is_empty();
@@ -90,12 +90,7 @@ impl Supervisor {
         let mut expected = BTreeSet::new();
         for id in set {
             let is_named = named.contains(&id);
-            if self.units.get(&id).is_some_and(|unit| unit.by_hand) {
-                if !is_named && !all {
-                    continue;
-                }
-                self.forget(&id, out);
-            }
+            self.forget(&id, out);
             if let Some(unit) = self.units.get_mut(&id) {
                 unit.no_deps = ask.no_deps;
             }
@@ -210,11 +205,11 @@ impl Supervisor {
         for id in &set {
             self.forget(id, out);
         }
-        // What they need comes up as with `start`; what of it is up is left alone.
+        // What they need comes up as with `start`, also what of it was stopped by hand; what of it is up is left alone.
         let mut expected = BTreeSet::new();
         for id in self.closure(&set) {
-            let by_hand = self.units.get(&id).is_some_and(|unit| unit.by_hand);
-            if !set.contains(&id) && !by_hand {
+            if !set.contains(&id) {
+                self.forget(&id, out);
                 self.want(&id, false, out);
                 expected.insert(id);
             }
@@ -339,7 +334,8 @@ impl Supervisor {
                 self.halt(id, After::Again { reason: "start".to_owned() }, out);
             }
         }
-        let gone: Vec<ServiceId> = self.units.keys().filter(|id| !plan.services.contains_key(*id)).cloned().collect();
+        let gone: Vec<ServiceId> =
+            self.units.iter().filter(|(id, unit)| !stays(id, unit, &plan)).map(|(id, _)| id.clone()).collect();
         self.plan = plan;
         self.units.touch_all();
         if !all {
@@ -360,4 +356,10 @@ impl Supervisor {
         }
         set
     }
+}
+
+/// Whether a new plan leaves a service in the project: it names it, or the service is of a profile that this request did not
+/// ask for while an earlier one did.
+pub(super) fn stays(id: &ServiceId, unit: &Service, plan: &Plan) -> bool {
+    plan.services.contains_key(id) || (unit.wanted && plan.inactive.contains_key(&unit.spec.service))
 }

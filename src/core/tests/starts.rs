@@ -5,7 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 
 use super::stage::{Stage, fail, id, on_failure, plan, probed, service, task};
-use crate::core::{Action, Event, Tick};
+use crate::core::{Action, Change, Event, Tick};
 use crate::model::{FailureKind, ReadySpec, ServiceSpec, State, UpOptions};
 
 #[test]
@@ -452,15 +452,42 @@ fn only_what_is_named_and_what_it_needs_comes_up() {
 }
 
 #[test]
-fn a_stop_by_hand_is_remembered_until_it_is_named_or_all_are() {
-    let services = || vec![service("db", ""), service("api", "db:started")];
+fn a_stop_by_hand_is_remembered_until_a_request_needs_it() {
+    let services = || vec![service("db", ""), service("api", "db:started"), service("other", "")];
     let mut stage = Stage::of(plan(services()), &["db"]);
+    stage.up_with(&["other"], UpOptions::default());
+    assert_eq!(stage.state("db"), State::Stopped);
     stage.up_with(&["api"], UpOptions::default());
-    assert_eq!(stage.reason("api"), "db is stopped by hand");
+    assert_eq!(stage.state("db"), State::Fetching);
     let mut stage = Stage::of(plan(services()), &["db"]);
     stage.up();
     assert_eq!(stage.state("db"), State::Fetching);
     assert_eq!(stage.count(|action| matches!(action, Action::Remember { stopped: false, .. })), 1);
+}
+
+#[test]
+fn a_restart_starts_what_it_needs_although_that_was_stopped_by_hand() {
+    let mut stage = Stage::new(vec![service("db", ""), service("api", "db:started")]);
+    stage.up().runs("db").runs("api").stop(&["db"]);
+    stage.gone("db", 0);
+    assert_eq!((stage.state("db"), stage.state("api")), (State::Stopped, State::Running));
+    stage.restart(&["api"], false).gone("api", 0).runs("db").runs("api");
+    assert_eq!((stage.state("db"), stage.state("api")), (State::Running, State::Running));
+}
+
+#[test]
+fn a_service_of_a_profile_that_runs_stays_when_the_next_request_does_not_ask_for_the_profile() {
+    let mut stage = Stage::new(vec![service("db", ""), service("tools", "")]);
+    stage.up().runs("db").runs("tools");
+    let mut without = plan(vec![service("db", "")]);
+    without.inactive.insert(service("tools", "").service, vec!["debug".to_owned()]);
+    assert_eq!(stage.core.changes(&without).get(&id("tools")), Some(&Change::Keep));
+    stage.up_plan(without);
+    assert_eq!(stage.state("tools"), State::Running);
+    let removed = plan(vec![service("db", "")]);
+    assert_eq!(stage.core.changes(&removed).get(&id("tools")), Some(&Change::Stop));
+    stage.up_plan(removed);
+    assert_eq!(stage.reason("tools"), "no longer in the procfile");
 }
 
 #[test]
