@@ -18,12 +18,15 @@ use crate::model::{Places, ServiceId};
 
 use super::cgroup::{self, Group};
 use super::evidence::{Claims, Evidence};
-use super::orderly::Orderly;
 use super::procfs::{self, Stat};
+use super::shutdown::{self, TreeShutdown};
 use super::tree::{Kin, Trees, Waits};
 use super::{identity, signal};
 
 const LONGEST: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(20);
+/// What a keeper may need after its services are stopped: for processes that fit none of them, and for its last words.
+const KEEPER_ENDS: Duration = Duration::from_secs(10);
 
 /// How to end what is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,16 +273,16 @@ fn same_user(pid: i32) -> bool {
 }
 
 fn wait_gone(who: &Identity, longest: Duration) {
-    let until = Instant::now() + longest;
+    let until = shutdown::after(Instant::now(), longest);
     while identity::holds(who) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// A keeper whose supervisor is gone is stopping the stack; it is given the sum of what it may need.
+/// A keeper whose supervisor is gone is stopping the stack; it is given the time that this may take.
 fn wait_for_keeper(keeper: &Identity, journal: &Journal) {
-    let graces: u64 = current(journal).map(|entry| entry.grace_ms + 2000).sum();
-    wait_gone(keeper, Duration::from_millis(graces.min(300_000)) + Duration::from_secs(5));
+    let live: Vec<Entry> = current(journal).collect();
+    wait_gone(keeper, shutdown::longest(live.iter()).saturating_add(KEEPER_ENDS));
 }
 
 fn gently(journal: &Journal, places: &Places, limits: &Limits, seen: &mut BTreeMap<(i32, u64), Swept>) {
@@ -288,7 +291,6 @@ fn gently(journal: &Journal, places: &Places, limits: &Limits, seen: &mut BTreeM
         let lives = identity::holds(&entry.identity);
         trees.add(entry, Kin::Foreign, None, !lives);
     }
-    let mut orderly = Orderly::default();
     let mut found = scan(&claims(journal, places), limits);
     found.retain(|member| !is_spared(member, journal));
     if found.is_empty() {
@@ -297,19 +299,18 @@ fn gently(journal: &Journal, places: &Places, limits: &Limits, seen: &mut BTreeM
     for member in &found {
         seen.insert((member.stat.pid, member.stat.start), describe(member, journal));
     }
+    let mut shutdown = TreeShutdown::new(Instant::now());
     loop {
         let now = Instant::now();
         trees.tick(now);
         drop(trees.take_news());
-        if trees.is_empty() {
+        // Nothing here can be asked for a stop command: the journal keeps no words and no environment.
+        let step = shutdown.step(&mut trees, now, |_| false);
+        if trees.is_empty() || shutdown.is_over() {
             return;
         }
-        let next = orderly.step(&mut trees, now, &mut |_, _| None);
-        let wake = [next, trees.next_wake()].into_iter().flatten().min().unwrap_or(now + Duration::from_millis(20));
-        std::thread::sleep(wake.saturating_duration_since(now).clamp(Duration::from_millis(1), Duration::from_millis(20)));
-        if trees.take_news().iter().any(|news| matches!(news, super::tree::News::Survivors(..))) {
-            return;
-        }
+        let wake = [step.wake, trees.next_wake()].into_iter().flatten().min().unwrap_or(now + POLL);
+        std::thread::sleep(wake.saturating_duration_since(now).clamp(Duration::from_millis(1), POLL));
     }
 }
 
@@ -410,6 +411,7 @@ mod tests {
                 then: None,
                 command: None,
                 before: Vec::new(),
+                tier: None,
             },
         };
         // A leader that is long gone: no process has this start time.
