@@ -84,7 +84,9 @@ impl Keeper {
             let step = shutdown.step(&mut self.trees, now, |process| specs.get(&process).is_some_and(has_stop_command));
             ending.next = step.wake;
             for process in step.commands {
-                let Some(command) = self.specs.get(&process).and_then(|spec| stop_command(spec, ending.commands)) else { continue };
+                let Some(command) = self.specs.get(&process).and_then(|spec| stop_command(spec, ending.commands)) else {
+                    continue;
+                };
                 ending.commands += 1;
                 shutdown.command_started(process, command.process);
                 self.spawn(command);
@@ -97,15 +99,14 @@ impl Keeper {
             }
         }
         // What survives, stop commands, and after `Finish` whatever has been stopped for long enough.
-        let left: Vec<(ProcessId, i32, String)> = self
-            .trees
-            .entries()
-            .map(|entry: &Entry| (entry.process, entry.identity.pid, entry.service.to_string()))
-            .collect();
+        let left: Vec<(ProcessId, i32, String)> =
+            self.trees.entries().map(|entry: &Entry| (entry.process, entry.identity.pid, entry.service.to_string())).collect();
         left.iter().for_each(|(process, ..)| self.trees.kill(*process));
         let since = *ending.killing_since.get_or_insert(now);
         let has_survived = |process| ending.shutdown.as_ref().is_some_and(|shutdown| shutdown.has_survived(process));
-        if now.duration_since(since) > KILL_TO_SURVIVOR || left.iter().all(|(process, ..)| has_survived(*process)) && !left.is_empty() {
+        if now.duration_since(since) > KILL_TO_SURVIVOR
+            || left.iter().all(|(process, ..)| has_survived(*process)) && !left.is_empty()
+        {
             return Some(self.conclude(left.into_iter().map(|(_, pid, service)| (pid, service)).collect()));
         }
         ending.next = Some(now + LOOK);
