@@ -7,6 +7,7 @@ use crate::control::Client;
 use crate::drivers::lock::{InstanceLock, Refused};
 use crate::drivers::process::sweep::{How, SweepReport, sweep};
 use crate::drivers::{journal, runtime_dir};
+use crate::engine::takeover;
 use crate::exit;
 use crate::model::{Command, Failure, FailureKind, Places, VolumeClass, VolumeSpec, duration};
 use crate::ui::progress::ProgressView;
@@ -111,7 +112,10 @@ async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<
                 if next.is_some_and(|pid| Some(pid) != status.snapshot.supervisor_pid) {
                     break;
                 }
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(2)) => {}
+                    code = signals.next() => return Ok(code),
+                }
                 lock = alone(places)?;
             }
             if !matches!(term.progress, Progress::Quiet | Progress::Json) {
@@ -124,8 +128,9 @@ async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<
                 }
             }
             // Nobody saw the end: prove it. Who has started since has done so itself.
-            let report = if lock.is_some() { leftovers(places, How::Gentle).await? } else { SweepReport::default() };
-            return conclude(&report, interrupted);
+            let (report, code) =
+                if lock.is_some() { leftovers(places, &mut signals).await? } else { (SweepReport::default(), None) };
+            return conclude(&report, interrupted.or(code));
         }
         let Some(_lock) = alone(places)? else {
             // Just starting, just ending, or stuck.
@@ -134,15 +139,17 @@ async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<
                 return Err(Failure::new(FailureKind::Elsewhere, "a supervisor holds the lock and cannot be reached")
                     .help("devrun down --emergency ends it and what it runs"));
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(50)) => continue,
+                code = signals.next() => return Ok(code),
+            }
         };
-        let report = leftovers(places, How::Gentle).await?;
+        let (report, code) = leftovers(places, &mut signals).await?;
         if report.killed.is_empty() && report.survivors.is_empty() && term.progress != Progress::Quiet {
             say("nothing is running");
         }
         let _gone = runtime_dir::remove_run(places);
-        return conclude(&report, None);
+        return conclude(&report, code);
     }
 }
 
@@ -179,14 +186,12 @@ pub(super) fn keep_others_out(places: &Places) -> Result<Option<InstanceLock>, F
     Err(Failure::new(FailureKind::Elsewhere, "the stack is up: nothing was deleted").help("devrun down, then once more"))
 }
 
-async fn leftovers(places: &Places, how: How) -> Result<SweepReport, Failure> {
-    let places = places.clone();
-    tokio::task::spawn_blocking(move || match journal::read(&places.journal()) {
-        Ok(journal) => sweep(&journal, &places, how),
-        Err(_) => SweepReport::default(),
-    })
-    .await
-    .map_err(|error| Failure::new(FailureKind::Internal, format!("the sweep failed: {error}")))
+/// Ends what is left; a signal ends the graces. Returns its exit code too.
+async fn leftovers(places: &Places, signals: &mut Signals) -> Result<(SweepReport, Option<i32>), Failure> {
+    match journal::read(&places.journal()) {
+        Ok(journal) => takeover::end(journal, places, signals.next(), say).await,
+        Err(_) => Ok((SweepReport::default(), None)),
+    }
 }
 
 fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failure> {

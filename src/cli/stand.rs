@@ -62,7 +62,15 @@ pub async fn stand(
         Progress::Json | Progress::Quiet => Arc::new(crate::drivers::fetch::Silent),
     };
     let fetch = load::fetch_options(order.project, order.offline, order.mirror.clone(), progress);
-    let supervisor = supervise::boot(lock, supervise::keeper()?, places, Arc::clone(&order.plan), fetch).await?;
+    let keeper = supervise::keeper()?;
+    let plan = Arc::clone(&order.plan);
+    let supervisor = match supervise::boot(lock, keeper, places, plan, fetch, signals.next(), say).await? {
+        Ok(supervisor) => supervisor,
+        Err(code) => {
+            let ended = Ended { outcome: Outcome::default(), survivors: Vec::new(), scratch: Vec::new() };
+            return Ok(Stood { start: Outcome::default(), work: None, ended, interrupted: Some(code) });
+        }
+    };
     let engine = supervisor.engine.clone();
     let (mut session, status) = Session::local(engine.clone()).await?;
     let mut view = ProgressView::new(term);

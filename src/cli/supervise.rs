@@ -40,6 +40,8 @@ pub struct Order {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
+    /// Something to show; the answer is still to come.
+    Note(String),
     /// The control socket answers.
     Ready,
     /// Somebody else was first.
@@ -98,7 +100,8 @@ pub fn keeper() -> Result<Launched, Failure> {
     Keeper::launch(&program)
 }
 
-/// Starts everything that a supervisor is made of. Leftovers of an earlier run are ended first.
+/// Starts everything that a supervisor is made of. Leftovers of an earlier run are ended first; `interrupted` is the exit code
+/// of a signal that comes meanwhile: then they are killed and nothing is started. `note` gets lines about them.
 ///
 /// # Errors
 /// `Internal` when the keeper, the log thread or the socket cannot be had; `Survivors` when leftovers stay.
@@ -108,11 +111,13 @@ pub async fn boot(
     places: &Places,
     plan: Arc<Plan>,
     fetch: FetchOptions,
-) -> Result<Supervisor, Failure> {
+    interrupted: impl Future<Output = i32>,
+    note: impl Fn(String),
+) -> Result<Result<Supervisor, i32>, Failure> {
     crate::drivers::process::detach::hold_secrets();
     crate::drivers::process::rest::keep();
-    for line in takeover::clear(places).await? {
-        say(line);
+    if let Some(code) = takeover::clear(places, interrupted, note).await? {
+        return Ok(Err(code));
     }
     enough_files(&plan)?;
     super::storage::scratch(&plan.scratch())?;
@@ -144,7 +149,7 @@ pub async fn boot(
     let conversations = server::Conversations::new();
     let server = tokio::spawn(server::serve(bound, conversations.clone(), handle.clone(), project, root));
     let ended = tokio::spawn(engine.run());
-    Ok(Supervisor { engine: handle, ended, pump, server, conversations, places: places.clone(), _lock: lock })
+    Ok(Ok(Supervisor { engine: handle, ended, pump, server, conversations, places: places.clone(), _lock: lock }))
 }
 
 /// For the test of what is left when the engine fails: `DEVRUN_FAILPOINT` is what the panic says, a second after the start.
@@ -189,7 +194,7 @@ impl Supervisor {
             // With the engine its handle of the keeper is gone, and the keeper stops everything; that is waited for, so that
             // nothing is left when we end. The panic has said where it was; its text is not repeated.
             self.server.abort();
-            let stopped = takeover::clear(&self.places).await;
+            let stopped = takeover::clear(&self.places, std::future::pending(), say).await;
             let _stays = runtime_dir::remove_run(&self.places);
             stopped?;
             return Err(Failure::new(FailureKind::Internal, "the engine failed; everything was stopped")
@@ -241,8 +246,34 @@ pub fn run(order: Order) -> Result<i32, Failure> {
     let runtime = super::runtime()?;
     let code = runtime.block_on(async {
         let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
-        let supervisor = match boot(lock, launched, &order.places, Arc::clone(&order.plan), order.fetch).await {
-            Ok(supervisor) => supervisor,
+        // Our parent writes the code of a signal that it got, or closes our standard input once it watches.
+        let (said, mut heard) = tokio::sync::watch::channel(None::<Option<i32>>);
+        tokio::task::spawn_blocking(move || {
+            let mut byte = [0];
+            let code = std::io::stdin().read(&mut byte).ok().filter(|count| *count > 0).map(|_| i32::from(byte[0]));
+            // Nobody may be left to hear it.
+            let _over = said.send(Some(code));
+        });
+        let mut asked = heard.clone();
+        let interrupted = async {
+            tokio::select! {
+                code = signals.next() => code,
+                Ok(code) = async { asked.wait_for(|said| said.flatten().is_some()).await.map(|code| code.flatten()) } =>
+                    code.unwrap_or(exit::TERM),
+                else => std::future::pending().await,
+            }
+        };
+        let note = |line: String| {
+            say(&line);
+            tell(&Answer::Note(line));
+        };
+        let booted = boot(lock, launched, &order.places, Arc::clone(&order.plan), order.fetch, interrupted, note).await;
+        let supervisor = match booted {
+            Ok(Ok(supervisor)) => supervisor,
+            Ok(Err(code)) => {
+                answer(&Answer::Failed(Failure::cancelled()));
+                return Ok(code);
+            }
             Err(failure) => {
                 answer(&Answer::Failed(failure.clone()));
                 return Err(failure);
@@ -251,12 +282,10 @@ pub fn run(order: Order) -> Result<i32, Failure> {
         supervisor.engine.hold();
         supervisor.engine.command(0, Command::Up { plan: None, targets: order.targets, options: order.options });
         answer(&Answer::Ready);
-        // Our parent closes our standard input once it watches: a run that is over in a moment still tells it how it went.
-        // If it dies or hangs, nothing waits for it for long.
+        // A run that is over in a moment still tells our parent how it went. If it dies or hangs, nothing waits for it for long.
         let waiting = supervisor.engine.clone();
         tokio::spawn(async move {
-            let watched = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
-            let _late = tokio::time::timeout(std::time::Duration::from_secs(10), watched).await;
+            let _late = tokio::time::timeout(std::time::Duration::from_secs(10), heard.wait_for(Option::is_some)).await;
             waiting.release();
         });
         let engine = supervisor.engine.clone();
@@ -283,13 +312,18 @@ pub fn run(order: Order) -> Result<i32, Failure> {
     code
 }
 
-/// One line on stdout, then stdout is closed: the parent waits for that.
+/// The last line on stdout, which is closed then: the parent waits for that.
 fn answer(answer: &Answer) {
+    tell(answer);
+    crate::drivers::process::detach::close_stdout();
+}
+
+/// One line on stdout, for the parent.
+fn tell(answer: &Answer) {
     if let Ok(mut line) = serde_json::to_string(answer) {
         line.push('\n');
         let mut out = std::io::stdout().lock();
         // The parent may be gone; then nobody waits for the answer.
         let _gone = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     }
-    crate::drivers::process::detach::close_stdout();
 }

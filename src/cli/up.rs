@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+
+use tokio::io::AsyncBufReadExt as _;
+use tokio::net::unix::pipe;
 
 use crate::drivers::lock::InstanceLock;
 use crate::drivers::logs::{LogItem, read::Follower};
@@ -214,7 +217,11 @@ impl Stack {
             Progress::Json | Progress::Quiet => Arc::new(crate::drivers::fetch::Silent),
         };
         let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), progress);
-        let supervisor = supervise::boot(lock, launched, &self.project.places, Arc::clone(&self.plan), fetch).await?;
+        let (places, plan) = (&self.project.places, Arc::clone(&self.plan));
+        let supervisor = match supervise::boot(lock, launched, places, plan, fetch, signals.next(), say).await? {
+            Ok(supervisor) => supervisor,
+            Err(code) => return Ok(code),
+        };
         let engine = supervisor.engine.clone();
         let mut logs = supervisor.pump.subscribe();
         let (mut session, status) = Session::local(engine.clone()).await?;
@@ -342,21 +349,41 @@ impl Stack {
     }
 
     /// Watches the start of the supervisor that was just made. While `hold` is there, it does not end.
-    async fn watch(self, answer: File, hold: File, no_wait: bool) -> Result<i32, Failure> {
-        let mut line = String::new();
-        let read = BufReader::new(answer).read_line(&mut line);
-        let answer = read.and_then(|_| serde_json::from_str(&line).map_err(Into::into));
-        let answer = answer.map_err(|_| {
+    async fn watch(self, answer: File, mut hold: File, no_wait: bool) -> Result<i32, Failure> {
+        let mute = |_: std::io::Error| {
             Failure::new(FailureKind::Internal, "the supervisor ended without an answer")
                 .help(format!("devrun up -d again; see {}", self.project.places.supervisor_log().display()))
-        })?;
+        };
+        let mut signals = Signals::take()?;
+        let mut lines = tokio::io::BufReader::new(pipe::Receiver::from_file(answer).map_err(mute)?).lines();
+        let mut interrupted = None;
+        let answer = loop {
+            let line = tokio::select! {
+                line = lines.next_line() => line.map_err(mute)?.unwrap_or_default(),
+                code = signals.next() => {
+                    if interrupted.replace(code).is_some() {
+                        return Ok(code);
+                    }
+                    // It ends at once what an earlier run left, and starts nothing. Without it its end is the answer.
+                    let _gone = hold.write_all(&[u8::try_from(code).unwrap_or(0)]);
+                    continue;
+                }
+            };
+            match serde_json::from_str(&line).map_err(|error| mute(error.into()))? {
+                Answer::Note(text) => say(text),
+                answer => break answer,
+            }
+        };
         match answer {
-            Answer::Failed(failure) => Err(failure),
+            Answer::Failed(failure) => match interrupted.filter(|_| failure.kind == FailureKind::Cancelled) {
+                Some(code) => Ok(code),
+                None => Err(failure),
+            },
+            Answer::Note(_) => Ok(exit::DONE),
             Answer::Held(pid) => self.join(pid, false).await,
             Answer::Ready if no_wait => Ok(exit::DONE),
             Answer::Ready => {
                 let begun = std::time::Instant::now();
-                let mut signals = Signals::take()?;
                 let Some((mut session, status)) = Session::remote(&self.project.places, Duration::from_secs(10)).await? else {
                     // Killed, or stopped by somebody else: its run does not end before we watch. The keeper stops what it has begun.
                     return Err(Failure::new(
@@ -367,7 +394,10 @@ impl Stack {
                 };
                 drop(hold);
                 let mut view = ProgressView::new(self.term);
-                let settled = until_settled(&mut session, &status, None, &mut view, &mut signals).await?;
+                let settled = match interrupted {
+                    Some(code) => Settled::Interrupted(code),
+                    None => until_settled(&mut session, &status, None, &mut view, &mut signals).await?,
+                };
                 view.clear();
                 self.conclude(settled, &mut session, begun.elapsed(), true).await
             }

@@ -14,6 +14,7 @@ mod events;
 pub mod health;
 mod service;
 mod settle;
+pub mod shutdown;
 mod stopping;
 mod supervisor;
 pub mod tick;

@@ -11,10 +11,8 @@ use crate::model::{Failure, FailureKind, Kind, ServiceId, duration};
 
 use super::action::Action;
 use super::service::{After, Ending, Live, Open, Phase, Service, Step};
+use super::shutdown::THEN_TO_KILL;
 use super::supervisor::{Mode, Supervisor};
-
-/// From a stronger signal (`stop.then`) to SIGKILL.
-const THEN_TO_KILL: Duration = Duration::from_secs(2);
 
 /// How long an answer to SIGKILL or to a cancellation is awaited. The keeper reports survivors long before; this is for the
 /// case that it says nothing at all, so that a stop ends in every world.
@@ -161,13 +159,12 @@ impl Supervisor {
                 moved = true;
             }
         }
-        // Definitions taken over while services ran can, for a moment, need one another in a circle. Where everybody
-        // waits and nobody is on the way out, order has no meaning left and they go together.
+        // Definitions taken over while services ran may form a circle, whose services are stopped together.
         if !moved && free.is_empty() && !self.units.any_passing() {
-            for id in self.units.halting().clone() {
+            for id in self.units.circles() {
                 self.take_turn(&id, out);
+                moved = true;
             }
-            moved = true;
         }
         moved
     }

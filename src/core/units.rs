@@ -14,6 +14,7 @@ use crate::model::{Condition, ServiceId, ServiceSpec};
 use super::edges::{Standing, Tier, dispensable, may_still, met};
 use super::service::{Open, Phase, Service, Step};
 use super::settle;
+use super::shutdown::{self, Holder};
 use super::supervisor::Supervisor;
 use super::tick::Tick;
 
@@ -76,8 +77,8 @@ impl Known {
             part: unit.spec.tier.and_then(|number| Some((number, part(unit)?))),
             waits: waits(unit),
             halting,
-            holds: unit.leaving() && unit.holds_dependencies(),
-            passing: unit.leaving() && !halting,
+            holds: holds_others(unit),
+            passing: holds_others(unit) && !halting,
             asked: matches!(&unit.phase, Phase::Ending(ending) if ending.step != Step::Unborn),
             restless: !unit.is_final() || settle::stays_for_a_start(unit),
             open_end: !settle::is_over(unit),
@@ -85,6 +86,11 @@ impl Known {
             spec: Arc::clone(&unit.spec),
         }
     }
+}
+
+/// Whether it is on its way out and what it needs must outlive it.
+fn holds_others(unit: &Service) -> bool {
+    unit.leaving() && unit.holds_dependencies()
 }
 
 /// What a service gives its tier; nothing where nobody asked for it.
@@ -339,6 +345,23 @@ impl Units {
         let below = |tier: &Option<u32>| tier.is_some() && *tier < highest;
         self.sums.free.iter().filter(|(tier, _)| !below(tier)).flat_map(|(_, ids)| ids.iter().cloned()).collect()
     }
+    /// Of those to be stopped, where each is needed by another: the circles that go first.
+    pub fn circles(&self) -> BTreeSet<ServiceId> {
+        shutdown::circles(&self.holders()).into_iter().cloned().collect()
+    }
+    /// All that are on their way out and hold up what they need.
+    fn holders(&self) -> Vec<Holder<'_>> {
+        self.all
+            .iter()
+            .filter(|(_, unit)| holds_others(unit))
+            .map(|(id, unit)| Holder {
+                service: id,
+                depends_on: unit.spec.depends_on.iter().map(|edge| &edge.on).collect(),
+                tier: unit.spec.tier,
+                is_queued: unit.waits_for_its_turn(),
+            })
+            .collect()
+    }
     /// Whether somebody is on the way out and has been asked.
     pub fn any_passing(&self) -> bool {
         self.sums.passing > 0
@@ -505,6 +528,12 @@ impl Supervisor {
         }
         if units.sums != sums {
             return Err(format!("kept {:?}\nfound {sums:?}", units.sums));
+        }
+        let free = units.free();
+        let kept = if free.is_empty() && !units.any_passing() { units.circles() } else { free };
+        let found: BTreeSet<ServiceId> = shutdown::next_to_stop(&units.holders()).into_iter().cloned().collect();
+        if kept != found {
+            return Err(format!("next to stop: kept {kept:?}, found {found:?}"));
         }
         for number in sums.members.keys().chain(units.tiers.keys()) {
             let (kept, found) = (units.tiers.get(number), self.tier(*number));

@@ -83,6 +83,9 @@ pub struct Entry {
     pub then: Option<Signal>,
     /// Services that are stopped after it.
     pub before: Vec<ServiceId>,
+    /// The numbered tier of its service; a journal of an earlier version has none.
+    #[serde(default)]
+    pub tier: Option<u32>,
     /// Command names that may outlive it.
     pub spare: Vec<String>,
 }
@@ -113,6 +116,7 @@ impl Entry {
             grace_ms: spec.stop.grace_ms,
             then: spec.stop.then,
             before: spec.stop.before.clone(),
+            tier: spec.stop.tier,
             spare: spec.spare.clone(),
         }
     }
@@ -385,6 +389,7 @@ mod tests {
             grace_ms: 10,
             then: None,
             before: Vec::new(),
+            tier: None,
             spare: Vec::new(),
         }
     }

@@ -359,6 +359,7 @@ impl Engine {
             then: spec.stop.then,
             command: spec.stop.command.as_ref().map(|command| command.argv.clone()),
             before: spec.depends_on.iter().map(|edge| edge.on.clone()).collect(),
+            tier: spec.tier,
         };
         let request = SpawnSpec {
             process,

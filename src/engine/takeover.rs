@@ -1,29 +1,70 @@
 //! Leftovers of an earlier run: found and ended before anything starts. Nothing is adopted: a process whose parent is gone
 //! has no exit code and no log, and two copies of a service are worse than a restart.
 
-use crate::drivers::journal;
-use crate::drivers::process::sweep::{How, SweepReport, ever_ran, sweep};
-use crate::model::{Failure, FailureKind, Places};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-/// Ends what an earlier run left, as it would have been stopped. The caller holds the instance lock. Returns lines that
-/// say what was done.
+use crate::drivers::journal::Journal;
+use crate::drivers::process::sweep::{self, How, SweepReport, ever_ran};
+use crate::model::{Failure, FailureKind, Places, duration};
+
+/// A sweep that takes longer is worth a line.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Ends what an earlier run left, as it would have been stopped. The caller holds the instance lock. `interrupted` is the exit
+/// code of a signal: with it all graces are over. `note` gets lines that say what is done.
 ///
 /// # Errors
-/// `Survivors` when something cannot be ended: nothing may start beside it.
-pub async fn clear(places: &Places) -> Result<Vec<String>, Failure> {
-    let Ok(journal) = journal::read(&places.journal()) else { return Ok(Vec::new()) };
+/// `Survivors` when something cannot be ended: nothing may start while it is there.
+pub async fn clear(
+    places: &Places,
+    interrupted: impl Future<Output = i32>,
+    note: impl Fn(String),
+) -> Result<Option<i32>, Failure> {
+    let Ok(journal) = crate::drivers::journal::read(&places.journal()) else { return Ok(None) };
     // A keeper that came to its end has proved that nothing is left: no need to look at every process of the machine.
     if journal.damaged == 0 && journal.result.as_ref().is_some_and(Vec::is_empty) {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     if !ever_ran(&journal, places) {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let folders = places.clone();
-    let report = tokio::task::spawn_blocking(move || sweep(&journal, &folders, How::Gentle))
-        .await
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("the sweep failed: {error}")))?;
-    describe(&report)
+    let (report, code) = end(journal, places, interrupted, &note).await?;
+    describe(&report)?.into_iter().for_each(note);
+    Ok(code)
+}
+
+/// Ends what the run of this journal left, in order; after `interrupted` at once. Returns the report and the code of
+/// `interrupted`.
+///
+/// # Errors
+/// `Internal` when the sweep itself fails.
+pub async fn end(
+    journal: Journal,
+    places: &Places,
+    interrupted: impl Future<Output = i32>,
+    note: impl Fn(String),
+) -> Result<(SweepReport, Option<i32>), Failure> {
+    let failed = |error| Failure::new(FailureKind::Internal, format!("the sweep failed: {error}"));
+    let longest = sweep::longest(&journal);
+    let (flag, folders) = (Arc::new(AtomicBool::new(false)), places.clone());
+    let seen = Arc::clone(&flag);
+    let mut work = tokio::task::spawn_blocking(move || sweep::sweep_until(&journal, &folders, How::Gentle, &seen));
+    tokio::pin!(interrupted);
+    let code = tokio::select! {
+        report = &mut work => return Ok((report.map_err(failed)?, None)),
+        code = &mut interrupted => code,
+        () = tokio::time::sleep(QUIET) => {
+            note(format!("stopping what an earlier run left, for up to {} (Ctrl-C kills it)", duration::format(longest)));
+            tokio::select! {
+                report = &mut work => return Ok((report.map_err(failed)?, None)),
+                code = &mut interrupted => code,
+            }
+        }
+    };
+    flag.store(true, Ordering::Relaxed);
+    Ok((work.await.map_err(failed)?, Some(code)))
 }
 
 fn describe(report: &SweepReport) -> Result<Vec<String>, Failure> {

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::core::shutdown::KILL_TO_SURVIVOR;
 use crate::drivers::journal::{Entry, Record};
 use crate::drivers::process::cgroup;
-use crate::drivers::process::orderly::Orderly;
+use crate::drivers::process::shutdown::TreeShutdown;
 use crate::drivers::process::signal;
 use crate::drivers::process::tree::Kin;
 use crate::model::keeper::{FromKeeper, ProcessId, Role, SpawnSpec};
@@ -14,17 +15,15 @@ use super::serve::{Keeper, look_up};
 
 /// Strays get the usual signal, and this long to follow it.
 const STRAY_GRACE: Duration = Duration::from_millis(500);
-/// After this long under SIGKILL what is left is named and left.
-const GIVE_UP: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// How far it is.
 pub(super) struct Ending {
-    orderly: Option<Orderly>,
+    shutdown: Option<TreeShutdown>,
     strays_since: Option<Instant>,
     warned: Vec<(i32, u64)>,
     next: Option<Instant>,
-    gave_up: Option<Instant>,
+    killing_since: Option<Instant>,
     commands: ProcessId,
 }
 
@@ -32,11 +31,11 @@ impl Ending {
     /// By `Finish`: everything is stopped already.
     pub(super) fn asked() -> Self {
         Self {
-            orderly: None,
+            shutdown: None,
             strays_since: None,
             warned: Vec::new(),
             next: Some(Instant::now()),
-            gave_up: None,
+            killing_since: None,
             // Numbers of our own, far above the supervisor's.
             commands: 1 << 40,
         }
@@ -62,7 +61,7 @@ impl Keeper {
                     let gone = !crate::drivers::process::identity::holds(&entry.identity);
                     self.trees.add(entry, Kin::Foreign, None, gone);
                 }
-                self.ending = Some(Ending { orderly: Some(Orderly::default()), ..Ending::asked() });
+                self.ending = Some(Ending { shutdown: Some(TreeShutdown::new(Instant::now())), ..Ending::asked() });
             }
         }
     }
@@ -80,45 +79,38 @@ impl Keeper {
         if self.trees.is_empty() {
             return self.end_strays(ending, now);
         }
-        if let Some(mut orderly) = ending.orderly.take() {
-            let mut commands = Vec::new();
+        if let Some(shutdown) = &mut ending.shutdown {
             let specs = &self.specs;
-            let counter = &mut ending.commands;
-            let next = orderly.step(&mut self.trees, now, &mut |_, process| {
-                let command = stop_command(specs.get(&process)?, *counter)?;
-                *counter += 1;
-                let number = command.process;
-                commands.push(command);
-                Some(number)
-            });
-            ending.orderly = Some(orderly);
-            ending.next = next;
-            if !commands.is_empty() {
+            let step = shutdown.step(&mut self.trees, now, |process| specs.get(&process).is_some_and(has_stop_command));
+            ending.next = step.wake;
+            for process in step.commands {
+                let Some(command) = self.specs.get(&process).and_then(|spec| stop_command(spec, ending.commands)) else {
+                    continue;
+                };
+                ending.commands += 1;
+                shutdown.command_started(process, command.process);
+                self.spawn(command);
+                // If it could not be started, the process is signalled at once.
                 ending.next = Some(now);
             }
-            for command in commands {
-                self.spawn(command);
-            }
             self.drain_logs();
-        } else {
-            // After `Finish` nothing should be tracked; whatever is has been stopped long enough.
-            let left: Vec<ProcessId> = self.trees.entries().map(|entry: &Entry| entry.process).collect();
-            left.into_iter().for_each(|process| self.trees.kill(process));
-            ending.next = Some(now + LOOK);
+            if !shutdown.is_over() {
+                return None;
+            }
         }
-        // A tree that survives SIGKILL must not hold the others' end for ever.
-        let all_killed = ending.orderly.as_ref().is_none_or(|orderly| orderly.all_killed(&self.trees));
-        if !all_killed {
-            ending.gave_up = None;
-            return None;
+        // What survives, stop commands, and after `Finish` whatever has been stopped for long enough.
+        let left: Vec<(ProcessId, i32, String)> =
+            self.trees.entries().map(|entry: &Entry| (entry.process, entry.identity.pid, entry.service.to_string())).collect();
+        left.iter().for_each(|(process, ..)| self.trees.kill(*process));
+        let since = *ending.killing_since.get_or_insert(now);
+        let has_survived = |process| ending.shutdown.as_ref().is_some_and(|shutdown| shutdown.has_survived(process));
+        if now.duration_since(since) > KILL_TO_SURVIVOR
+            || left.iter().all(|(process, ..)| has_survived(*process)) && !left.is_empty()
+        {
+            return Some(self.conclude(left.into_iter().map(|(_, pid, service)| (pid, service)).collect()));
         }
-        let since = *ending.gave_up.get_or_insert(now);
-        ending.next =
-            Some(ending.next.map_or(now + LOOK, |at| at.min(since + GIVE_UP + LOOK)).max(now + Duration::from_millis(1)));
-        (now.duration_since(since) > GIVE_UP + Duration::from_secs(1)).then(|| {
-            let left = self.trees.entries().map(|entry| (entry.identity.pid, entry.service.to_string())).collect();
-            self.conclude(left)
-        })
+        ending.next = Some(now + LOOK);
+        None
     }
 
     /// Everything tracked is gone; what is left of our children fits no service.
@@ -129,7 +121,7 @@ impl Keeper {
         }
         let since = *ending.strays_since.get_or_insert(now);
         let waited = now.duration_since(since);
-        if waited > GIVE_UP {
+        if waited > KILL_TO_SURVIVOR {
             return Some(self.conclude(left.into_iter().map(|stat| (stat.pid, stat.comm)).collect()));
         }
         for stat in left {
@@ -167,9 +159,13 @@ impl Keeper {
     }
 }
 
+fn has_stop_command(spec: &SpawnSpec) -> bool {
+    spec.role == Role::Main && spec.stop.command.is_some()
+}
+
 /// A process's stop command as a process: its environment, directory and user, our own number.
 fn stop_command(spec: &SpawnSpec, process: ProcessId) -> Option<SpawnSpec> {
-    let argv = spec.stop.command.clone().filter(|_| spec.role == Role::Main)?;
+    let argv = spec.stop.command.clone().filter(|_| has_stop_command(spec))?;
     let program = look_up(argv.first()?, &spec.env);
     let mut command = SpawnSpec { process, role: Role::StopCommand, program, argv, tty: false, ..spec.clone() };
     command.stop.command = None;

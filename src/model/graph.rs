@@ -89,6 +89,68 @@ pub fn depths<N: Ord + Clone>(edges: &BTreeMap<N, Vec<N>>) -> BTreeMap<N, u32> {
     depth
 }
 
+/// The strongly connected components: sets of nodes of which each reaches every other. A component comes after those that its
+/// edges lead to. Targets that are no keys are left out.
+#[must_use]
+pub fn components<N: Ord + Clone>(edges: &BTreeMap<N, Vec<N>>) -> Vec<Vec<N>> {
+    // Tarjan's algorithm, with the path of the search kept by hand.
+    let mut order: BTreeMap<&N, usize> = BTreeMap::new();
+    let mut lowest: BTreeMap<&N, usize> = BTreeMap::new();
+    let mut open: Vec<&N> = Vec::new();
+    let mut is_open: BTreeSet<&N> = BTreeSet::new();
+    let mut found = Vec::new();
+    for root in edges.keys() {
+        if order.contains_key(root) {
+            continue;
+        }
+        let mut path: Vec<(&N, usize)> = vec![(root, 0)];
+        while let Some((node, next)) = path.last_mut() {
+            let node = *node;
+            if *next == 0 {
+                let number = order.len();
+                order.insert(node, number);
+                lowest.insert(node, number);
+                open.push(node);
+                is_open.insert(node);
+            }
+            let target = edges.get(node).and_then(|targets| targets.get(*next));
+            *next += 1;
+            let reached = match target {
+                Some(target) if !edges.contains_key(target) => None,
+                Some(target) if !order.contains_key(target) => {
+                    path.push((target, 0));
+                    None
+                }
+                Some(target) if is_open.contains(target) => order.get(target).copied(),
+                Some(_) => None,
+                None => {
+                    path.pop();
+                    let low = lowest.get(node).copied();
+                    if low == order.get(node).copied() {
+                        let start = open.iter().rposition(|other| *other == node).unwrap_or(0);
+                        let component: Vec<N> = open.split_off(start).into_iter().cloned().collect();
+                        component.iter().for_each(|node| {
+                            is_open.remove(node);
+                        });
+                        found.push(component);
+                    }
+                    // What it reaches, the node that led to it reaches too.
+                    if let (Some((parent, _)), Some(low)) = (path.last(), low)
+                        && let Some(known) = lowest.get_mut(parent)
+                    {
+                        *known = low.min(*known);
+                    }
+                    None
+                }
+            };
+            if let (Some(reached), Some(known)) = (reached, lowest.get_mut(node)) {
+                *known = reached.min(*known);
+            }
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,9 +197,29 @@ mod tests {
     }
 
     #[test]
+    fn components_are_what_reaches_each_other() {
+        for (text, expected) in [
+            ("", ""),
+            ("a b:a", "a | b"),
+            ("a:b b:a c:a", "a b | c"),
+            ("a:b b:c c:b d", "b c | a | d"),
+            ("a:b b:c c:a,d d:e e:d", "d e | a b c"),
+            ("a:a,nobody", "a"),
+        ] {
+            let mut found: Vec<String> = Vec::new();
+            for mut component in components(&graph(text)) {
+                component.sort();
+                found.push(component.join(" "));
+            }
+            assert_eq!(found.join(" | "), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn a_long_chain_does_not_overflow_the_stack() {
         let edges: BTreeMap<u32, Vec<u32>> = (0..100_000).map(|n| (n, if n == 0 { Vec::new() } else { vec![n - 1] })).collect();
         assert_eq!(find_cycle(&edges), None);
+        assert_eq!(components(&edges).len(), 100_000);
         assert_eq!(depths(&edges).get(&99_999), Some(&100_000));
     }
 }

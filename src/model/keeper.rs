@@ -126,6 +126,9 @@ pub struct StopOrder {
     pub command: Option<Vec<String>>,
     /// Services that this one depends on: they are stopped only after it.
     pub before: Vec<ServiceId>,
+    /// The numbered tier of the service: higher ones are stopped first.
+    #[serde(default)]
+    pub tier: Option<u32>,
 }
 
 /// Supervisor to keeper.

@@ -48,6 +48,7 @@ mod process;
 mod recipes;
 mod rotation;
 mod secrets;
+mod shutdown;
 mod side_by_side;
 mod stack_rows;
 mod stopping;

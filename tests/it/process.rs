@@ -103,6 +103,7 @@ impl World {
                 then: None,
                 command: None,
                 before: Vec::new(),
+                tier: None,
             },
         }
     }

@@ -462,6 +462,7 @@ mod tests {
                 then: None,
                 command: None,
                 before: Vec::new(),
+                tier: None,
             },
         }
     }

@@ -4,7 +4,7 @@
 //! - `fork` (the parent), `newborn` and `raw` (the child), `tree`, `wire`: shared with the keeper; `priority`: its place in the queue for a processor
 //! - `identity`, `procfs`, `evidence`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
 //! - `rest`: what both give back when nothing happens
-//! - `orderly`, `sweep`: the stop of everything when nobody can be asked
+//! - `shutdown`: a shutdown carried out on process trees; `sweep`: the end of what an earlier run left
 //!
 //! Linux only so far. Elsewhere this compiles, no identity ever holds, and `Keeper::start` says why it does not.
 
@@ -19,7 +19,6 @@ mod launch;
 pub mod link;
 #[cfg(target_os = "linux")]
 mod newborn;
-pub mod orderly;
 pub mod orphans;
 #[cfg(target_os = "linux")]
 pub mod priority;
@@ -31,6 +30,7 @@ pub mod rest;
 #[cfg(target_os = "linux")]
 mod routing;
 pub mod runner;
+pub mod shutdown;
 pub mod signal;
 pub mod sweep;
 pub mod terminal;

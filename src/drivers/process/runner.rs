@@ -180,6 +180,7 @@ impl Runner {
                 then: None,
                 command: None,
                 before: Vec::new(),
+                tier: None,
             },
         }
     }

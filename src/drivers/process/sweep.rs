@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::drivers::journal::{Entry, Journal};
@@ -18,12 +19,15 @@ use crate::model::{Places, ServiceId};
 
 use super::cgroup::{self, Group};
 use super::evidence::{Claims, Evidence};
-use super::orderly::Orderly;
 use super::procfs::{self, Stat};
+use super::shutdown::{self, TreeShutdown};
 use super::tree::{Kin, Trees, Waits};
 use super::{identity, signal};
 
 const LONGEST: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(20);
+/// What a keeper may need after its services are stopped: for processes that fit none of them, and for its last words.
+const KEEPER_ENDS: Duration = Duration::from_secs(10);
 
 /// How to end what is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,6 +217,19 @@ fn describe(found: &Found, journal: &Journal) -> Swept {
 /// Ends everything of an earlier run. Blocks.
 #[must_use]
 pub fn sweep(journal: &Journal, places: &Places, how: How) -> SweepReport {
+    sweep_until(journal, places, how, &AtomicBool::new(false))
+}
+
+/// The longest time that ending everything gently takes.
+#[must_use]
+pub fn longest(journal: &Journal) -> Duration {
+    let live: Vec<Entry> = current(journal).collect();
+    shutdown::longest(live.iter())
+}
+
+/// As [`sweep`]. Once `interrupted` is set, all graces are over and what is left is killed.
+#[must_use]
+pub fn sweep_until(journal: &Journal, places: &Places, how: How, interrupted: &AtomicBool) -> SweepReport {
     let mut seen: BTreeMap<(i32, u64), Swept> = BTreeMap::new();
     let limits = Limits::own(journal.live.values());
     let supervisor = journal.header.as_ref().map(|header| header.supervisor.clone());
@@ -224,7 +241,8 @@ pub fn sweep(journal: &Journal, places: &Places, how: How) -> SweepReport {
         }
         if how == How::Gentle {
             if name == "keeper" {
-                wait_for_keeper(who, journal);
+                // The time that its stop of the stack may take.
+                wait_gone(who, longest(journal).saturating_add(KEEPER_ENDS), interrupted);
             }
             if !identity::holds(who) || name == "supervisor" {
                 continue;
@@ -232,13 +250,13 @@ pub fn sweep(journal: &Journal, places: &Places, how: How) -> SweepReport {
         }
         let command = procfs::command(who.pid);
         if signal::send_checked(who.pid, who.start, libc::SIGKILL) {
-            wait_gone(who, Duration::from_secs(2));
+            wait_gone(who, Duration::from_secs(2), &AtomicBool::new(false));
             let evidence = name.to_owned();
             seen.insert((who.pid, who.start), Swept { pid: who.pid, service: None, command, evidence });
         }
     }
     if how == How::Gentle {
-        gently(journal, places, &limits, &mut seen);
+        gently(journal, places, &limits, interrupted, &mut seen);
     }
     kill_all(journal, places, &limits, &mut seen);
     let mut report = SweepReport::default();
@@ -269,26 +287,19 @@ fn same_user(pid: i32) -> bool {
     procfs::uid(pid) == Some(nix::unistd::getuid().as_raw())
 }
 
-fn wait_gone(who: &Identity, longest: Duration) {
-    let until = Instant::now() + longest;
-    while identity::holds(who) && Instant::now() < until {
+fn wait_gone(who: &Identity, longest: Duration, interrupted: &AtomicBool) {
+    let until = shutdown::after(Instant::now(), longest);
+    while identity::holds(who) && Instant::now() < until && !interrupted.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// A keeper whose supervisor is gone is stopping the stack; it is given the sum of what it may need.
-fn wait_for_keeper(keeper: &Identity, journal: &Journal) {
-    let graces: u64 = current(journal).map(|entry| entry.grace_ms + 2000).sum();
-    wait_gone(keeper, Duration::from_millis(graces.min(300_000)) + Duration::from_secs(5));
-}
-
-fn gently(journal: &Journal, places: &Places, limits: &Limits, seen: &mut BTreeMap<(i32, u64), Swept>) {
+fn gently(journal: &Journal, places: &Places, limits: &Limits, interrupted: &AtomicBool, seen: &mut BTreeMap<(i32, u64), Swept>) {
     let mut trees = Trees::new(Waits::Known);
     for entry in current(journal) {
         let lives = identity::holds(&entry.identity);
         trees.add(entry, Kin::Foreign, None, !lives);
     }
-    let mut orderly = Orderly::default();
     let mut found = scan(&claims(journal, places), limits);
     found.retain(|member| !is_spared(member, journal));
     if found.is_empty() {
@@ -297,19 +308,18 @@ fn gently(journal: &Journal, places: &Places, limits: &Limits, seen: &mut BTreeM
     for member in &found {
         seen.insert((member.stat.pid, member.stat.start), describe(member, journal));
     }
+    let mut shutdown = TreeShutdown::new(Instant::now());
     loop {
         let now = Instant::now();
         trees.tick(now);
         drop(trees.take_news());
-        if trees.is_empty() {
+        // Nothing here can be asked for a stop command: the journal keeps no words and no environment.
+        let step = shutdown.step(&mut trees, now, |_| false);
+        if trees.is_empty() || shutdown.is_over() || interrupted.load(Ordering::Relaxed) {
             return;
         }
-        let next = orderly.step(&mut trees, now, &mut |_, _| None);
-        let wake = [next, trees.next_wake()].into_iter().flatten().min().unwrap_or(now + Duration::from_millis(20));
-        std::thread::sleep(wake.saturating_duration_since(now).clamp(Duration::from_millis(1), Duration::from_millis(20)));
-        if trees.take_news().iter().any(|news| matches!(news, super::tree::News::Survivors(..))) {
-            return;
-        }
+        let wake = [step.wake, trees.next_wake()].into_iter().flatten().min().unwrap_or(now + POLL);
+        std::thread::sleep(wake.saturating_duration_since(now).clamp(Duration::from_millis(1), POLL));
     }
 }
 
@@ -410,6 +420,7 @@ mod tests {
                 then: None,
                 command: None,
                 before: Vec::new(),
+                tier: None,
             },
         };
         // A leader that is long gone: no process has this start time.

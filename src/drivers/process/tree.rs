@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use crate::core::shutdown::KILL_TO_SURVIVOR;
 use crate::drivers::journal::Entry;
 use crate::model::keeper::{ExitStatus, Identity, ProcessId};
 use crate::model::{Signal, StopTo};
@@ -21,8 +22,6 @@ use super::evidence::Claims;
 use super::procfs::{self, OwnChildren, Stat};
 use super::{identity, signal, sweep};
 
-/// After this long under SIGKILL what is left is named.
-const SURVIVES: Duration = Duration::from_secs(5);
 const FOREIGN_POLL: Duration = Duration::from_millis(20);
 
 /// What we are to a process.
@@ -257,7 +256,7 @@ impl Trees {
         }
         killing.next = now + killing.wait;
         killing.wait = (killing.wait * 2).min(Duration::from_millis(200));
-        if !killing.told && now.duration_since(killing.since) > SURVIVES {
+        if !killing.told && now.duration_since(killing.since) >= KILL_TO_SURVIVOR {
             killing.told = true;
             let pids = members.into_iter().map(|stat| (stat.pid, stat.comm)).collect();
             self.news.push(News::Survivors(process, pids));
