@@ -157,7 +157,7 @@ fn alone(places: &Places) -> Result<Option<Option<InstanceLock>>, Failure> {
         // Nothing was ever started here, and looking makes no folders.
         return Ok(Some(None));
     }
-    match InstanceLock::take(&path) {
+    match InstanceLock::keep_free(&path) {
         Ok(lock) => Ok(Some(Some(lock))),
         Err(Refused::Held(_)) => Ok(None),
         Err(Refused::Failed(failure)) => Err(failure),

@@ -66,6 +66,7 @@ use args::{Cli, Verb};
 pub fn main(words: Vec<OsString>) -> i32 {
     quiet_panics();
     let words = args::follow_after_logs(words);
+    crate::drivers::process::file_size::raise();
     let matches = match parse(&words) {
         Ok(matches) => matches,
         Err(error) => {

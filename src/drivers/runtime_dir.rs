@@ -205,7 +205,7 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     }
     replace(path, text.as_bytes()).map_err(|error| {
         Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display()))
-            .help("choose another place with --state-dir DIR")
+            .help(super::process::file_size::no_room(&error))
     })
 }
 

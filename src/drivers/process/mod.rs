@@ -11,6 +11,7 @@
 pub mod cgroup;
 pub mod detach;
 pub mod evidence;
+pub mod file_size;
 #[cfg(target_os = "linux")]
 pub mod fork;
 pub mod identity;

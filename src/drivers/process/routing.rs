@@ -23,7 +23,7 @@ use super::orphans::Orphans;
 use super::reactor::register;
 use super::tree::{self, News};
 use super::wire::{Inbox, Outbox, Read};
-use super::{detach, identity, launch};
+use super::{detach, file_size, identity, launch};
 
 /// How long a keeper may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ fn take_limits() -> Given {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
         // As it is then; a lack of descriptors is told where it happens.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-        Given { nofile: (soft, hard), core: detach::core_limit() }
+        Given { nofile: (soft, hard), core: detach::core_limit(), file_size: file_size::callers_limit() }
     })
 }
 
@@ -113,7 +113,7 @@ impl Line {
             }
             match self.inbox.take::<FromKeeper>().map_err(failed)? {
                 Some((FromKeeper::Ready { identity, without }, _)) => return Ok((identity, without)),
-                Some((FromKeeper::SpawnFailed { step, .. }, _)) => return Err(broken(&step)),
+                Some((FromKeeper::SpawnFailed { step, errno, .. }, _)) => return Err(not_begun(&step, errno)),
                 _ => {}
             }
         }
@@ -135,6 +135,17 @@ async fn bury(keeper: &Identity) {
         match &end {
             Some(end) => drop(tokio::time::timeout(look, end.readable()).await),
             None => tokio::time::sleep(look).await,
+/// Why a keeper cannot begin: a journal that cannot be written is for the user to change, anything else is our fault.
+fn not_begun(step: &str, errno: i32) -> Failure {
+    match errno {
+        libc::ENOSPC | libc::EDQUOT | libc::EFBIG | libc::EROFS | libc::EACCES | libc::EPERM => {
+            Failure::new(crate::model::FailureKind::Config, format!("the state directory cannot be written to: {step}"))
+                .help(file_size::no_room(&std::io::Error::from_raw_os_error(errno)))
+        }
+        _ => broken(step),
+    }
+}
+
         }
     }
 }
