@@ -16,6 +16,8 @@ pub mod file_size;
 pub mod fork;
 pub mod identity;
 #[cfg(target_os = "linux")]
+mod keeper_watch;
+#[cfg(target_os = "linux")]
 mod launch;
 pub mod link;
 #[cfg(target_os = "linux")]

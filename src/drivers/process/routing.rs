@@ -18,6 +18,7 @@ use crate::model::keeper::{ExitStatus, FromKeeper, Identity, KeeperHello, Proces
 use crate::model::{Failure, Signal};
 
 use super::fork::Given;
+use super::keeper_watch::{Activity, KeeperWatch, Verdict};
 use super::link::{Ask, KeeperOptions, Launched, LinkEvent, ProcessEvent, broken, watched};
 use super::orphans::Orphans;
 use super::reactor::register;
@@ -50,8 +51,16 @@ pub(super) async fn begin(
     let (events, heard) = mpsc::unbounded_channel();
     // Nobody has to listen to the keeper's own news.
     let _ = events.send(LinkEvent::Ready { identity, without });
-    let link =
-        Link { options, line: Some(line), events, sinks: HashMap::new(), orphans: Orphans::default(), children, finish: None };
+    let link = Link {
+        options,
+        line: Some(line),
+        watch: KeeperWatch::default(),
+        events,
+        sinks: HashMap::new(),
+        orphans: Orphans::default(),
+        children,
+        finish: None,
+    };
     tokio::spawn(link.run(asked));
     Ok(heard)
 }
@@ -94,6 +103,8 @@ impl Line {
                     _ => broken("it does not answer"),
                 };
                 let keeper = line.keeper.clone();
+                // One that was stopped before its first word would not see the end of its socket either.
+                let _sent = super::signal::send_checked(keeper.pid, keeper.start, libc::SIGKILL);
                 drop(line);
                 bury(&keeper).await;
                 Err(failure)
@@ -124,17 +135,6 @@ impl Line {
     }
 }
 
-/// Waits for a keeper that has let go of its socket: it is our child and must not stay a zombie.
-async fn bury(keeper: &Identity) {
-    let gone = || tree::try_wait(keeper).is_some() || identity::of(keeper.pid).is_none_or(|now| now.start != keeper.start);
-    // Told by the kernel, where it has such descriptors; looked at where it has not.
-    let end = super::signal::open(keeper.pid).and_then(|end| register(end, tokio::io::Interest::READABLE).ok());
-    let until = Instant::now() + Duration::from_secs(2);
-    while !gone() && Instant::now() < until {
-        let look = Duration::from_millis(if end.is_some() { 100 } else { 1 });
-        match &end {
-            Some(end) => drop(tokio::time::timeout(look, end.readable()).await),
-            None => tokio::time::sleep(look).await,
 /// Why a keeper cannot begin: a journal that cannot be written is for the user to change, anything else is our fault.
 fn not_begun(step: &str, errno: i32) -> Failure {
     match errno {
@@ -146,6 +146,17 @@ fn not_begun(step: &str, errno: i32) -> Failure {
     }
 }
 
+/// Waits for a keeper that has let go of its socket: it is our child and must not stay a zombie.
+async fn bury(keeper: &Identity) {
+    let gone = || tree::try_wait(keeper).is_some() || identity::of(keeper.pid).is_none_or(|now| now.start != keeper.start);
+    // Told by the kernel, where it has such descriptors; looked at where it has not.
+    let end = super::signal::open(keeper.pid).and_then(|end| register(end, tokio::io::Interest::READABLE).ok());
+    let until = Instant::now() + Duration::from_secs(2);
+    while !gone() && Instant::now() < until {
+        let look = Duration::from_millis(if end.is_some() { 100 } else { 1 });
+        match &end {
+            Some(end) => drop(tokio::time::timeout(look, end.readable()).await),
+            None => tokio::time::sleep(look).await,
         }
     }
 }
@@ -153,7 +164,10 @@ fn not_begun(step: &str, errno: i32) -> Failure {
 /// What is known of one process.
 struct Route {
     sink: mpsc::UnboundedSender<ProcessEvent>,
+    /// Whole until it runs.
     spec: Box<SpawnSpec>,
+    /// It was asked of a second keeper, after the first was lost over it.
+    repeated: bool,
     identity: Option<Identity>,
     ended: bool,
     killed: bool,
@@ -163,6 +177,7 @@ struct Route {
 struct Link {
     options: KeeperOptions,
     line: Option<Line>,
+    watch: KeeperWatch,
     events: mpsc::UnboundedSender<LinkEvent>,
     sinks: HashMap<ProcessId, Route>,
     orphans: Orphans,
@@ -189,7 +204,11 @@ impl Link {
                 Woken::Socket(Ok(())) => {}
                 Woken::Socket(Err(_)) => self.lost().await,
                 Woken::Children => self.orphans.reap(),
-                Woken::Timer => self.orphans.tick(Instant::now()),
+                Woken::Timer => {
+                    let now = Instant::now();
+                    self.orphans.tick(now);
+                    self.look_at_keeper(now).await;
+                }
             }
             self.tell_of_orphans();
             if !self.listen() {
@@ -209,7 +228,8 @@ impl Link {
 
     async fn wait(&mut self, asked: &mut mpsc::UnboundedReceiver<Ask>, batch: &mut Vec<Ask>) -> Woken {
         let orphaned = !self.orphans.is_empty();
-        let wake = self.orphans.next_wake().map(tokio::time::Instant::from_std);
+        let owed = self.watch.next_wake().filter(|_| self.line.is_some());
+        let wake = [self.orphans.next_wake(), owed].into_iter().flatten().min().map(tokio::time::Instant::from_std);
         let timer = async {
             match wake {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -253,7 +273,10 @@ impl Link {
         loop {
             let Some(line) = &mut self.line else { return true };
             match line.inbox.take::<FromKeeper>() {
-                Ok(Some((message, descriptors))) => self.route(message, descriptors),
+                Ok(Some((message, descriptors))) => {
+                    self.watch.heard();
+                    self.route(message, descriptors);
+                }
                 Ok(None) => break,
                 Err(_) => return false,
             }
@@ -261,7 +284,20 @@ impl Link {
         self.line.as_mut().is_none_or(|line| line.flush().is_ok())
     }
 
+    /// A keeper that owes an answer and shows no sign of life is replaced, as one that died.
+    async fn look_at_keeper(&mut self, now: Instant) {
+        let Some(keeper) = self.line.as_ref().map(|line| line.keeper.pid) else { return };
+        match self.watch.look(now, || Activity::of(keeper)) {
+            Verdict::Wait => {}
+            Verdict::Ping => self.say(&ToKeeper::Ping),
+            Verdict::Lost => self.lost().await,
+        }
+    }
+
     fn obey(&mut self, ask: Ask) {
+        if self.line.is_some() {
+            self.watch.asked(Instant::now());
+        }
         match ask {
             Ask::Spawn(spec, sink) => {
                 let process = spec.process;
@@ -273,8 +309,8 @@ impl Link {
                     Some(Ok(())) => None,
                 };
                 let ToKeeper::Spawn(spec) = message else { return };
-                let spec = Box::new(spec.of_running());
-                self.sinks.insert(process, Route { sink, spec, identity: None, ended: false, killed: false, stopped: None });
+                let route = Route { sink, spec, repeated: false, identity: None, ended: false, killed: false, stopped: None };
+                self.sinks.insert(process, route);
                 if let Some((step, errno)) = refused {
                     self.spawn_failed(process, step, errno);
                 }
@@ -341,6 +377,7 @@ impl Link {
     fn route(&mut self, message: FromKeeper, descriptors: Vec<OwnedFd>) {
         match message {
             FromKeeper::Ready { .. } => {}
+            FromKeeper::Pong => self.watch.answered(Instant::now()),
             FromKeeper::Finished { survivors } => self.orphans.finished = Some(survivors),
             FromKeeper::Spawned { process, identity } => {
                 let mut ends = descriptors.into_iter();
@@ -348,6 +385,7 @@ impl Link {
                     && let Some(stdout) = ends.next()
                 {
                     route.identity = Some(identity.clone());
+                    route.spec.keep_what_running_needs();
                     let _ = route.sink.send(ProcessEvent::Spawned { process, identity, stdout, stderr: ends.next() });
                 }
             }
@@ -403,8 +441,9 @@ impl Link {
         if self.orphans.finished.is_some() {
             return;
         }
+        self.watch = KeeperWatch::default();
         let _ = self.events.send(LinkEvent::Lost);
-        self.adopt();
+        let repeated = self.adopt();
         self.tell_of_orphans();
         let mut last = broken("it keeps ending");
         for attempt in 0..ATTEMPTS {
@@ -422,14 +461,21 @@ impl Link {
                     self.line = Some(line);
                     let inherited = self.orphans.inherited();
                     self.say(&ToKeeper::Inherit(inherited));
+                    for process in repeated {
+                        self.repeat(process);
+                    }
                     let _ = self.events.send(LinkEvent::Ready { identity, without });
                     if self.finish.is_some() {
                         self.say(&ToKeeper::Finish);
                     }
+                    self.watch.asked(Instant::now());
                     return;
                 }
                 Err(failure) => last = failure,
             }
+        }
+        for process in repeated {
+            self.spawn_failed(process, "keeper", libc::EPIPE);
         }
         let _ = self.events.send(LinkEvent::Gone(last));
         if self.finish.is_some() {
@@ -437,8 +483,17 @@ impl Link {
         }
     }
 
-    /// Takes over what the dead keeper has left.
-    fn adopt(&mut self) {
+    /// Asks the new keeper for what the lost one was asked for and never began.
+    fn repeat(&mut self, process: ProcessId) {
+        let Some(route) = self.sinks.get_mut(&process) else { return };
+        route.repeated = true;
+        let spawn = ToKeeper::Spawn(route.spec.clone());
+        self.say(&spawn);
+    }
+
+    /// Takes over what the dead keeper has left. Returns what it was asked to start and never began.
+    fn adopt(&mut self) -> Vec<ProcessId> {
+        let mut repeated = Vec::new();
         let recorded = journal::read(&self.options.hello.journal).unwrap_or_default();
         let mut never: Vec<ProcessId> = Vec::new();
         let mut waiting: BTreeMap<ProcessId, &mut Route> = BTreeMap::new();
@@ -459,6 +514,8 @@ impl Link {
                     }
                     let _ = route.sink.send(ProcessEvent::TreeEmpty { process });
                     never.push(process);
+                } else if !route.repeated && !route.killed && route.stopped.is_none() {
+                    repeated.push(process);
                 } else {
                     let step = "keeper".to_owned();
                     let _ = route.sink.send(ProcessEvent::SpawnFailed { process, step, errno: libc::EPIPE });
@@ -481,6 +538,7 @@ impl Link {
             self.sinks.remove(&process);
         }
         self.orphans.reap();
+        repeated
     }
 
     async fn finished(&mut self, mut survivors: Vec<(i32, String)>) {

@@ -24,6 +24,8 @@ use super::tree::{Kin, Trees, Waits};
 use super::{identity, signal};
 
 const LONGEST: Duration = Duration::from_secs(5);
+/// A keeper that is stopped (SIGSTOP) this long is not waited for.
+const STOPPED: Duration = Duration::from_secs(2);
 
 /// How to end what is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,7 +281,19 @@ fn wait_gone(who: &Identity, longest: Duration) {
 /// A keeper whose supervisor is gone is stopping the stack; it is given the sum of what it may need.
 fn wait_for_keeper(keeper: &Identity, journal: &Journal) {
     let graces: u64 = current(journal).map(|entry| entry.grace_ms + 2000).sum();
-    wait_gone(keeper, Duration::from_millis(graces.min(300_000)) + Duration::from_secs(5));
+    let until = Instant::now() + Duration::from_millis(graces.min(300_000)) + Duration::from_secs(5);
+    let mut stopped = None;
+    while identity::holds(keeper) && Instant::now() < until {
+        // One that was stopped does nothing until it is continued, and nothing says that it ever is.
+        if procfs::stat(keeper.pid).is_some_and(|stat| stat.state == b'T') {
+            if stopped.get_or_insert_with(Instant::now).elapsed() > STOPPED {
+                return;
+            }
+        } else {
+            stopped = None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn gently(journal: &Journal, places: &Places, limits: &Limits, seen: &mut BTreeMap<(i32, u64), Swept>) {
