@@ -52,7 +52,9 @@ pub(super) async fn snapshot(globals: &Globals, project: &Project) -> Result<Sna
         if let Some(mut client) = Client::connect(&project.places).await?
             && let Some(status) = client.status().await?
         {
-            return Ok(status.snapshot);
+            let mut snapshot = status.snapshot;
+            snapshot.supervisor_version = Some(client.hello.version.clone());
+            return Ok(snapshot);
         }
         // A supervisor that is just starting has no socket yet; one that is ending has none any more.
         if !running || !load::is_running(&project.places)? || tokio::time::Instant::now() > give_up {
@@ -61,7 +63,7 @@ pub(super) async fn snapshot(globals: &Globals, project: &Project) -> Result<Sna
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     if let Some(mut last) = memory::last_snapshot(&project.places) {
-        last.supervisor_pid = None;
+        (last.supervisor_pid, last.supervisor_version) = (None, None);
         for service in &mut last.services {
             // A supervisor that was killed could not write its end down.
             if !service.state.is_final() {
@@ -105,6 +107,7 @@ pub(super) async fn snapshot(globals: &Globals, project: &Project) -> Result<Sna
         project: plan.project.to_string(),
         instance: plan.instance.clone(),
         mode: plan.mode.clone(),
+        supervisor_version: None,
         supervisor_pid: None,
         services,
     })
@@ -134,6 +137,13 @@ fn print(snapshot: &Snapshot, args: &PsArgs, term: Term) -> i32 {
         let _reader_gone = data(table::render(&head, &rows).trim_end());
         if snapshot.supervisor_pid.is_none() {
             say("nothing is running; this is how it ended");
+        if let Some(version) = snapshot.supervisor_version.as_deref().filter(|version| *version != env!("CARGO_PKG_VERSION")) {
+            say(format!(
+                "the supervisor is devrun {}, this is {}; to change over: devrun down, then devrun up -d",
+                safe(version),
+                env!("CARGO_PKG_VERSION")
+            ));
+        }
         }
     }
     if !args.check {

@@ -93,9 +93,7 @@ pub fn claim(places: &Places) -> Result<Result<InstanceLock, Option<i32>>, Failu
 /// # Errors
 /// `Internal` when no process can be made.
 pub fn keeper() -> Result<Launched, Failure> {
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("our own binary cannot be found: {error}")))?;
-    Keeper::launch(&program)
+    Keeper::launch(super::OWN_PROGRAM.as_ref())
 }
 
 /// Starts everything that a supervisor is made of. Leftovers of an earlier run are ended first.
@@ -121,7 +119,7 @@ pub async fn boot(
     let internal =
         |what: &'static str| move |error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
     let run = run_id()?;
-    let program = std::env::current_exe().map_err(internal("our own binary cannot be found"))?;
+    let program = super::OWN_PROGRAM.into();
     let hello = KeeperHello {
         run: run.clone(),
         project: plan.project.to_string(),
