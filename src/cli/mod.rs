@@ -34,6 +34,7 @@ mod machine;
 pub mod outcome;
 pub mod premises;
 pub mod ps;
+pub mod reach;
 pub mod reference;
 pub mod rotate;
 pub mod run;
@@ -65,8 +66,8 @@ use args::{Cli, Verb};
 #[must_use]
 pub fn main(words: Vec<OsString>) -> i32 {
     quiet_panics();
-    let words = args::follow_after_logs(words);
     crate::drivers::process::file_size::raise();
+    let words = args::follow_after_logs(words);
     let matches = match parse(&words) {
         Ok(matches) => matches,
         Err(error) => {
@@ -195,11 +196,11 @@ fn quiet_panics() {
     }));
 }
 
-/// Whether there was a runtime in this process. It leaves a socket for signals behind, which two processes cannot share.
 /// The program that this process runs. The kernel's own link leads to the file itself, also when it has been replaced or
 /// deleted since (proc(5)), so what is started by it is the version that runs.
 pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
 
+/// Whether there was a runtime in this process. It leaves a socket for signals behind, which two processes cannot share.
 static RUNTIME: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
 /// Makes this process one that may fork: where there was a runtime already, everything typed is begun once more in its place.

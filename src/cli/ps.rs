@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::control::Client;
 use crate::engine::memory;
 use crate::exit;
 use crate::model::duration::human;
@@ -34,7 +33,7 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
             if snapshot.supervisor_pid.is_none() {
                 return Ok(code);
             }
-            let Some(mut client) = Client::connect(&project.places).await? else { continue };
+            let Some(mut client) = super::reach::supervisor(&project.places).await? else { continue };
             client.watch().await?;
             // One change, then whatever belongs to the same moment.
             if client.item().await?.is_some() {
@@ -49,7 +48,7 @@ pub(super) async fn snapshot(globals: &Globals, project: &Project) -> Result<Sna
     let running = load::is_running(&project.places)?;
     let give_up = tokio::time::Instant::now() + Duration::from_secs(5);
     loop {
-        if let Some(mut client) = Client::connect(&project.places).await?
+        if let Some(mut client) = super::reach::supervisor(&project.places).await?
             && let Some(status) = client.status().await?
         {
             let mut snapshot = status.snapshot;
@@ -107,8 +106,8 @@ pub(super) async fn snapshot(globals: &Globals, project: &Project) -> Result<Sna
         project: plan.project.to_string(),
         instance: plan.instance.clone(),
         mode: plan.mode.clone(),
-        supervisor_version: None,
         supervisor_pid: None,
+        supervisor_version: None,
         services,
     })
 }
@@ -137,13 +136,13 @@ fn print(snapshot: &Snapshot, args: &PsArgs, term: Term) -> i32 {
         let _reader_gone = data(table::render(&head, &rows).trim_end());
         if snapshot.supervisor_pid.is_none() {
             say("nothing is running; this is how it ended");
+        }
         if let Some(version) = snapshot.supervisor_version.as_deref().filter(|version| *version != env!("CARGO_PKG_VERSION")) {
             say(format!(
                 "the supervisor is devrun {}, this is {}; to change over: devrun down, then devrun up -d",
                 safe(version),
                 env!("CARGO_PKG_VERSION")
             ));
-        }
         }
     }
     if !args.check {

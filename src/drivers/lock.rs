@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::model::{Failure, FailureKind};
@@ -86,6 +86,14 @@ pub fn is_held(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// The pid that the last holder wrote into its lock file: whose lock it is as long as it is held.
+#[must_use]
+pub fn named(path: &Path) -> Option<i32> {
+    let mut text = String::new();
+    open(path, false).ok()?.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
 /// Opens a lock file of ours without following a link; std opens everything close-on-exec.
 pub(crate) fn open(path: &Path, create: bool) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(create).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
@@ -94,7 +102,15 @@ pub(crate) fn open(path: &Path, create: bool) -> io::Result<File> {
 /// Takes the shared lock that a process is to inherit. Somebody who tests the lock holds it for an instant; that is waited
 /// out, nothing longer is.
 pub(crate) fn share(path: &Path) -> io::Result<File> {
-    let file = open(path, true)?;
+    let file = match open(path, true) {
+        // The runtime directory was cleaned away: the lock alone needs it, and another start must not fail for it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_absolute() => {
+            let folder = path.parent().unwrap_or(Path::new("/"));
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            open(path, true)?
+        }
+        other => other?,
+    };
     for _ in 0..50 {
         match file.try_lock_shared() {
             Ok(()) => return Ok(file),
