@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::model::{Failure, FailureKind};
@@ -102,15 +102,7 @@ pub(crate) fn open(path: &Path, create: bool) -> io::Result<File> {
 /// Takes the shared lock that a process is to inherit. Somebody who tests the lock holds it for an instant; that is waited
 /// out, nothing longer is.
 pub(crate) fn share(path: &Path) -> io::Result<File> {
-    let file = match open(path, true) {
-        // The runtime directory was cleaned away: the lock alone needs it, and another start must not fail for it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_absolute() => {
-            let folder = path.parent().unwrap_or(Path::new("/"));
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-            open(path, true)?
-        }
-        other => other?,
-    };
+    let file = open(path, true)?;
     for _ in 0..50 {
         match file.try_lock_shared() {
             Ok(()) => return Ok(file),

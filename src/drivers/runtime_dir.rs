@@ -97,6 +97,14 @@ pub fn prepare(places: &Places) -> Result<(), Failure> {
     write(&places.state.join(RUN_POINTER), &format!("{}\n", places.run.display()))
 }
 
+/// Makes the runtime directory again where it was cleaned away while the stack is up: no start may fail for that.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn ensure_run(places: &Places) -> Result<(), Failure> {
+    if places.run.is_dir() { Ok(()) } else { prepare(places) }
+}
+
 /// Folders for one run that is thrown away: state in `folder`, nothing in the project's own `.devrun/`.
 ///
 /// # Errors

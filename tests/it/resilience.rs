@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -202,6 +203,27 @@ fn a_runtime_directory_that_was_cleaned_away_costs_nothing() {
 }
 
 #[test]
+fn probes_and_restarts_work_after_the_runtime_directory_was_cleaned_away() {
+    let project = Project::new().procfile(
+        "[services.a]\nrun = \"{svc:a}\"\nrestart = \"always\"\n\
+         alive = { cmd = \"echo probed >> {dir}/probes\", interval = \"200ms\", retries = 1 }\n",
+    );
+    project.run(&["up", "-d"]).code(0);
+    let before = project.alive("a")[0].pid;
+    fs::remove_dir_all(run_directory(&project)).expect("our own folder");
+    let probes = project.read("probes").lines().count();
+    eventually("it is probed as before", PATIENCE, || (project.read("probes").lines().count() > probes + 3).then_some(()));
+    assert_eq!(project.alive("a")[0].pid, before, "no probe has failed");
+    fs::remove_dir_all(run_directory(&project)).expect("our own folder");
+    signal(before, Signal::SIGKILL);
+    eventually("it is started again", PATIENCE, || {
+        project.alive("a").first().is_some_and(|process| process.pid != before).then_some(())
+    });
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
 fn a_socket_that_was_removed_or_replaced_by_a_file_is_made_again() {
     everywhere(ONE, |project| {
         without_socket(project, |run| fs::remove_file(run.join("control.sock")).expect("our own file"));
@@ -343,4 +365,32 @@ fn a_hard_limit_on_file_sizes_is_an_error_that_names_it() {
     project.run_in_shell("ulimit -f 0; exec \"$0\" ps").code(0);
     project.run_in_shell("ulimit -f 0; exec \"$0\" down").code(0);
     project.nothing_left();
+}
+
+#[test]
+fn a_full_state_directory_is_an_error_with_its_reason() {
+    if !is_root() {
+        return skipped("needs a file system of its own");
+    }
+    let project = Project::new();
+    let point = project.root().join("full");
+    fs::create_dir(&point).expect("our own folder");
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs"]).arg(&point).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        return skipped("nothing can be mounted here");
+    }
+    let state = point.join("state").display().to_string();
+    let project = project.env("DEVRUN_STATE_DIR", &state).procfile(ONE);
+    project.run(&["up", "-d"]).code(0);
+    project.kill_both();
+    let full = Command::new("sh").args(["-c", "cat /dev/zero > filler 2>/dev/null; true"]).current_dir(&point).status();
+    assert!(full.is_ok_and(|status| status.success()));
+    let up = project.run(&["up", "-d"]);
+    assert!(matches!(up.code, Some(2 | 4)) && up.stderr.contains("No space left"), "{up}");
+    fs::remove_file(point.join("filler")).expect("our own file");
+    project.run(&["up", "-d"]).code(0);
+    assert_eq!(project.alive("a").len(), 1, "one copy");
+    project.run(&["down"]).code(0);
+    let unmounted = Command::new("umount").arg(&point).status();
+    assert!(unmounted.is_ok_and(|status| status.success()));
 }
