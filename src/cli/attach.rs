@@ -38,7 +38,7 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     let not_running = || Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d");
     super::runtime()?.block_on(async {
-        let mut client = Client::connect(&project.places).await?.ok_or_else(not_running)?;
+        let mut client = super::reach::supervisor(&project.places).await?.ok_or_else(not_running)?;
         let status = client.status().await?.ok_or_else(not_running)?;
         let found = super::verbs::ids(&status.snapshot, std::slice::from_ref(&args.service))?;
         let id: ServiceId = match found.as_slice() {

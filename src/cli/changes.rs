@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::control::Client;
 use crate::model::{Failure, Plan, ServiceId};
 use crate::ui::table;
 
@@ -16,7 +15,7 @@ use super::look;
 /// `Elsewhere` when a supervisor does not answer.
 pub fn run(project: &Project, plan: &Arc<Plan>, targets: &[ServiceId], no_deps: bool) -> Result<i32, Failure> {
     let told = super::runtime()?.block_on(async {
-        match Client::connect(&project.places).await? {
+        match super::reach::supervisor(&project.places).await? {
             Some(mut client) => client.changes(Arc::clone(plan)).await,
             None => Ok(None),
         }

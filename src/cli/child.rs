@@ -11,7 +11,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::drivers::process::signal;
+use crate::drivers::process::{file_size, signal};
 use crate::exit;
 use crate::model::{Failure, FailureKind, ServiceSpec};
 use crate::ui::term::say;
@@ -59,6 +59,7 @@ pub async fn run(
     if let Some(spec) = user {
         become_user(spec, &mut command)?;
     }
+    file_size::give_back(&mut command);
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -1,10 +1,9 @@
 //! `devrun doctor`: what stands in the way of a start, each with the fix.
 
-use std::path::Path;
-
 use clap::Args;
 use serde::Serialize;
 
+use crate::drivers::process::cgroup;
 use crate::drivers::{fetch, ports};
 use crate::exit;
 use crate::model::{ByteSize, Failure, FailureKind, Kind, Launch};
@@ -234,9 +233,11 @@ fn machine(project: &Project, out: &mut Vec<Finding>) {
         push(out, "open files", grade, format!("{soft} (at most {hard})"), fix);
     }
     if cfg!(target_os = "linux") {
-        let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-        let writable = unified && nix::unistd::access("/sys/fs/cgroup", nix::unistd::AccessFlags::W_OK).is_ok();
-        match (unified, writable) {
+        // Where a keeper would make its folder: on a hybrid system version 2 is mounted beside the old hierarchies.
+        let folder = cgroup::parent().ok();
+        let writable =
+            folder.as_ref().is_some_and(|folder| nix::unistd::access(folder.as_path(), nix::unistd::AccessFlags::W_OK).is_ok());
+        match (folder.is_some(), writable) {
             (true, true) => push(out, "cgroups", Grade::Ok, "version 2, can be used".to_owned(), None),
             (true, false) => push(
                 out,

@@ -94,7 +94,7 @@ pub fn stop(places: &Places, term: Term) -> Result<i32, Failure> {
 
 async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<i32, Failure> {
     let mut signals = Signals::take()?;
-    let mut tries = 0;
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
         let found = Session::remote(places, Duration::ZERO).await?;
         if let Some((mut session, status)) = found {
@@ -134,8 +134,7 @@ async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<
         }
         let Some(_lock) = alone(places)? else {
             // Just starting, just ending, or stuck.
-            tries += 1;
-            if tries > 200 {
+            if tokio::time::Instant::now() > give_up {
                 return Err(Failure::new(FailureKind::Elsewhere, "a supervisor holds the lock and cannot be reached")
                     .help("devrun down --emergency ends it and what it runs"));
             }
@@ -164,7 +163,7 @@ fn alone(places: &Places) -> Result<Option<Option<InstanceLock>>, Failure> {
         // Nothing was ever started here, and looking makes no folders.
         return Ok(Some(None));
     }
-    match InstanceLock::take(&path) {
+    match InstanceLock::keep_free(&path) {
         Ok(lock) => Ok(Some(Some(lock))),
         Err(Refused::Held(_)) => Ok(None),
         Err(Refused::Failed(failure)) => Err(failure),
@@ -234,7 +233,7 @@ pub(super) fn emergency(places: &Places) -> Result<i32, Failure> {
 /// # Errors
 /// `Elsewhere` when one is there and does not answer.
 pub async fn connect(places: &Places) -> Result<Client, Failure> {
-    match Client::connect(places).await? {
+    match super::reach::supervisor(places).await? {
         Some(client) => Ok(client),
         None => Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d")),
     }

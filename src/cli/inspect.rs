@@ -3,7 +3,6 @@
 use clap::Args;
 
 use crate::config::is_secret;
-use crate::control::Client;
 use crate::drivers::init::hash_file;
 use crate::model::{Failure, Launch, ServiceSpec, ServiceStatus, duration};
 use crate::ui::mask::Masker;
@@ -32,7 +31,7 @@ pub fn run(globals: &Globals, args: &InspectArgs, _term: Term) -> Result<i32, Fa
     let seen = Seen::new(globals, std::slice::from_ref(&args.service))?;
     let spec = look::one(&seen.plan, &args.service)?;
     let live = super::runtime()?.block_on(async {
-        match Client::connect(&seen.project.places).await {
+        match super::reach::supervisor(&seen.project.places).await {
             Ok(Some(mut client)) => client.inspect(&spec.id).await,
             Ok(None) => Ok(None),
             Err(failure) => Err(failure),

@@ -34,6 +34,7 @@ mod machine;
 pub mod outcome;
 pub mod premises;
 pub mod ps;
+pub mod reach;
 pub mod reference;
 pub mod rotate;
 pub mod run;
@@ -65,6 +66,7 @@ use args::{Cli, Verb};
 #[must_use]
 pub fn main(words: Vec<OsString>) -> i32 {
     quiet_panics();
+    crate::drivers::process::file_size::raise();
     let words = args::follow_after_logs(words);
     let matches = match parse(&words) {
         Ok(matches) => matches,
@@ -194,6 +196,10 @@ fn quiet_panics() {
     }));
 }
 
+/// The program that this process runs. The kernel's own link leads to the file itself, also when it has been replaced or
+/// deleted since (proc(5)), so what is started by it is the version that runs.
+pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
+
 /// Whether there was a runtime in this process. It leaves a socket for signals behind, which two processes cannot share.
 static RUNTIME: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
@@ -206,10 +212,13 @@ pub(crate) fn fit_to_fork() -> Result<(), Failure> {
     if !RUNTIME.load(std::sync::atomic::Ordering::Relaxed) {
         return Ok(());
     }
-    let failed = match std::env::current_exe() {
-        Ok(program) => std::process::Command::new(program).args(std::env::args_os().skip(1)).exec(),
-        Err(error) => error,
-    };
+    crate::drivers::process::file_size::restore();
+    let mut words = std::env::args_os();
+    let mut command = std::process::Command::new(OWN_PROGRAM);
+    if let Some(name) = words.next() {
+        command.arg0(name);
+    }
+    let failed = command.args(words).exec();
     Err(Failure::new(crate::model::FailureKind::Internal, format!("our own binary cannot be run again: {failed}")))
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::control::Client;
 use crate::engine::memory;
 use crate::exit;
 use crate::model::duration::human;
@@ -34,7 +33,7 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
             if snapshot.supervisor_pid.is_none() {
                 return Ok(code);
             }
-            let Some(mut client) = Client::connect(&project.places).await? else { continue };
+            let Some(mut client) = super::reach::supervisor(&project.places).await? else { continue };
             client.watch().await?;
             // One change, then whatever belongs to the same moment.
             if client.item().await?.is_some() {
@@ -49,10 +48,12 @@ pub(super) async fn snapshot(globals: &Globals, project: &Project) -> Result<Sna
     let running = load::is_running(&project.places)?;
     let give_up = tokio::time::Instant::now() + Duration::from_secs(5);
     loop {
-        if let Some(mut client) = Client::connect(&project.places).await?
+        if let Some(mut client) = super::reach::supervisor(&project.places).await?
             && let Some(status) = client.status().await?
         {
-            return Ok(status.snapshot);
+            let mut snapshot = status.snapshot;
+            snapshot.supervisor_version = Some(client.hello.version.clone());
+            return Ok(snapshot);
         }
         // A supervisor that is just starting has no socket yet; one that is ending has none any more.
         if !running || !load::is_running(&project.places)? || tokio::time::Instant::now() > give_up {
@@ -61,7 +62,7 @@ pub(super) async fn snapshot(globals: &Globals, project: &Project) -> Result<Sna
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     if let Some(mut last) = memory::last_snapshot(&project.places) {
-        last.supervisor_pid = None;
+        (last.supervisor_pid, last.supervisor_version) = (None, None);
         for service in &mut last.services {
             // A supervisor that was killed could not write its end down.
             if !service.state.is_final() {
@@ -106,6 +107,7 @@ pub(super) async fn snapshot(globals: &Globals, project: &Project) -> Result<Sna
         instance: plan.instance.clone(),
         mode: plan.mode.clone(),
         supervisor_pid: None,
+        supervisor_version: None,
         services,
     })
 }
@@ -134,6 +136,13 @@ fn print(snapshot: &Snapshot, args: &PsArgs, term: Term) -> i32 {
         let _reader_gone = data(table::render(&head, &rows).trim_end());
         if snapshot.supervisor_pid.is_none() {
             say("nothing is running; this is how it ended");
+        }
+        if let Some(version) = snapshot.supervisor_version.as_deref().filter(|version| *version != env!("CARGO_PKG_VERSION")) {
+            say(format!(
+                "the supervisor is devrun {}, this is {}; to change over: devrun down, then devrun up -d",
+                safe(version),
+                env!("CARGO_PKG_VERSION")
+            ));
         }
     }
     if !args.check {

@@ -51,7 +51,7 @@ impl Session {
     pub async fn remote(places: &Places, patience: Duration) -> Result<Option<(Self, Status)>, Failure> {
         let give_up = tokio::time::Instant::now() + patience;
         loop {
-            if let Some(mut client) = Client::connect(places).await?
+            if let Some(mut client) = super::reach::supervisor(places).await?
                 && let Some(status) = client.watch().await?
             {
                 return Ok(Some((Self::Remote { client: Box::new(client), places: places.clone() }, status)));
@@ -109,7 +109,7 @@ impl Session {
     pub async fn status(&self) -> Result<Option<Status>, Failure> {
         match self {
             Self::Local { engine, .. } => Ok(engine.status().await),
-            Self::Remote { places, .. } => match Client::connect(places).await? {
+            Self::Remote { places, .. } => match super::reach::supervisor(places).await? {
                 Some(mut client) => client.status().await,
                 None => Ok(None),
             },

@@ -5,7 +5,6 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::control::Client;
 use crate::drivers::runtime_dir;
 use crate::exit;
 use crate::model::{Failure, Kind, Places, State};
@@ -90,7 +89,7 @@ async fn ask(places: &Places) -> Stack {
         status: "dead",
     };
     // One that does not answer is shown by what is known of it: `ls` must not end at the first sick stack.
-    let status = match Client::connect(places).await {
+    let status = match super::reach::supervisor(places).await {
         Ok(Some(mut client)) => client.status().await.ok().flatten(),
         Ok(None) => None,
         Err(_) => {

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::control::server;
@@ -20,6 +21,7 @@ use crate::model::{Command, Failure, FailureKind, Places, Plan, ServiceId, UpOpt
 use crate::ui::term::say;
 
 use super::asides::{self, Aside, Asides};
+use super::reach;
 use super::session::Signals;
 
 /// What the second process of `up -d` is to do.
@@ -74,15 +76,27 @@ pub struct Supervisor {
 /// `Config` when the lock file cannot be used. Somebody else's lock is no error.
 pub fn claim(places: &Places) -> Result<Result<InstanceLock, Option<i32>>, Failure> {
     runtime_dir::prepare(places)?;
-    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let begun = std::time::Instant::now();
+    let answers = || std::os::unix::net::UnixStream::connect(places.socket()).is_ok();
+    if !places.instance_lock().exists() && answers() {
+        // Its lock file was deleted; a second lock would make a second stack.
+        return Ok(Err(None));
+    }
+    let mut asked = begun;
     loop {
         match InstanceLock::take(&places.instance_lock()) {
             Ok(lock) => return Ok(Ok(lock)),
             Err(Refused::Failed(failure)) => return Err(failure),
             Err(Refused::Held(pid)) => {
-                let answers = std::os::unix::net::UnixStream::connect(places.socket()).is_ok();
-                if answers || std::time::Instant::now() > give_up {
+                let now = std::time::Instant::now();
+                if answers() || now > begun + std::time::Duration::from_secs(10) {
                     return Ok(Err(pid));
+                }
+                if now > asked + std::time::Duration::from_millis(500) {
+                    asked = now;
+                    if let Some(supervisor) = reach::holder(places) {
+                        reach::ask(&supervisor);
+                    }
                 }
             }
         }
@@ -95,9 +109,7 @@ pub fn claim(places: &Places) -> Result<Result<InstanceLock, Option<i32>>, Failu
 /// # Errors
 /// `Internal` when no process can be made.
 pub fn keeper() -> Result<Launched, Failure> {
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("our own binary cannot be found: {error}")))?;
-    Keeper::launch(&program)
+    Keeper::launch(super::OWN_PROGRAM.as_ref())
 }
 
 /// Starts everything that a supervisor is made of. Leftovers of an earlier run are ended first; `interrupted` is the exit code
@@ -126,7 +138,7 @@ pub async fn boot(
     let internal =
         |what: &'static str| move |error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
     let run = run_id()?;
-    let program = std::env::current_exe().map_err(internal("our own binary cannot be found"))?;
+    let program = super::OWN_PROGRAM.into();
     let hello = KeeperHello {
         run: run.clone(),
         project: plan.project.to_string(),
@@ -147,9 +159,39 @@ pub async fn boot(
     #[cfg(debug_assertions)]
     fail_when_asked(&handle);
     let conversations = server::Conversations::new();
-    let server = tokio::spawn(server::serve(bound, conversations.clone(), handle.clone(), project, root));
+    let renewed = renew_socket(places, bound.place())?;
+    let server = tokio::spawn(server::serve(bound, renewed, conversations.clone(), handle.clone(), project, root));
     let ended = tokio::spawn(engine.run());
     Ok(Ok(Supervisor { engine: handle, ended, pump, server, conversations, places: places.clone(), _lock: lock }))
+}
+
+/// A client that finds no socket of ours asks for it by a signal (`reach`): the runtime directory may have been cleaned away.
+/// Nothing is watched meanwhile.
+fn renew_socket(places: &Places, first: server::Place) -> Result<mpsc::UnboundedReceiver<server::Bound>, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut asked = signal(SignalKind::from_raw(libc::SIGURG))
+        .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
+    let (sender, renewed) = mpsc::unbounded_channel();
+    let (places, mut now) = (places.clone(), first);
+    tokio::spawn(async move {
+        while asked.recv().await.is_some() {
+            if now.is_there() {
+                continue;
+            }
+            let made = runtime_dir::prepare(&places).map_err(|failure| failure.to_string());
+            match made.and_then(|()| server::bind(&places).map_err(|error| error.to_string())) {
+                Ok(bound) => {
+                    now = bound.place();
+                    say(format!("{} was gone and has been made again", places.socket().display()));
+                    if sender.send(bound).is_err() {
+                        return;
+                    }
+                }
+                Err(reason) => say(format!("{} is gone and cannot be made again: {reason}", places.socket().display())),
+            }
+        }
+    });
+    Ok(renewed)
 }
 
 /// For the test of what is left when the engine fails: `DEVRUN_FAILPOINT` is what the panic says, a second after the start.

@@ -568,7 +568,7 @@ async fn answers(places: &crate::model::Places) -> Result<bool, Failure> {
             return Ok(true);
         }
         // One that is on its way out, because somebody stops it or because nothing is left to supervise, is waited out.
-        if let Some(mut client) = crate::control::Client::connect(places).await?
+        if let Some(mut client) = super::reach::supervisor(places).await?
             && let Ok(Some(status)) = client.status().await
             && !status.stopping
         {

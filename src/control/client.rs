@@ -24,10 +24,10 @@ pub struct Client {
 const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Client {
-    /// Connects and reads the hello. `None`: nobody listens.
+    /// Connects and reads the hello. `None`: nothing listens, or not the process that holds the instance lock.
     ///
     /// # Errors
-    /// `Elsewhere` when somebody listens but does not answer, is not ours, or speaks another version.
+    /// `Elsewhere` when it does not answer, belongs to another user, or speaks another version.
     pub async fn connect(places: &Places) -> Result<Option<Self>, Failure> {
         let stream = match UnixStream::connect(places.socket()).await {
             Ok(stream) => stream,
@@ -45,6 +45,9 @@ impl Client {
                     .help("devrun down --emergency ends it and what it runs"));
             }
         };
+        if !listens_for(places, &stream) {
+            return Ok(None);
+        }
         let us = nix::unistd::geteuid().as_raw();
         if !stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0) {
             return Err(Failure::new(FailureKind::Elsewhere, "the control socket belongs to another user")
@@ -233,6 +236,21 @@ impl Client {
             }
         }
     }
+}
+
+/// Whether the process that listens is the one that the instance lock names. The kernel says who listens (SO_PEERCRED of
+/// unix(7)); a process in a namespace below ours is named by its number there, one in a namespace above has none here.
+/// Where the lock file is gone there is nothing to compare with.
+fn listens_for(places: &Places, stream: &UnixStream) -> bool {
+    let Ok(named) = std::fs::read_to_string(places.instance_lock()) else { return true };
+    let Some(peer) = stream.peer_cred().ok().and_then(|peer| peer.pid()) else { return true };
+    let Ok(named) = named.trim().parse::<i32>() else { return true };
+    let inner = || {
+        let status = std::fs::read_to_string(format!("/proc/{peer}/status")).ok()?;
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        numbers.split_ascii_whitespace().last()?.parse::<i32>().ok()
+    };
+    peer == named || peer == 0 || inner() == Some(named)
 }
 
 fn silent(why: &str) -> Failure {

@@ -1,14 +1,14 @@
 //! The supervisor's end: accepts, checks who calls, serves.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::codec::{Framed, LinesCodec};
 
 use crate::engine::{Attachment, EngineHandle};
@@ -26,13 +26,40 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Bound {
     listener: UnixListener,
+    /// Where it is, and which file.
+    place: Place,
+}
+
+/// The file of a bound socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
     path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Place {
+    /// Whether the file is still there: not removed, and nothing else in its place.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        std::fs::symlink_metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == (self.device, self.inode))
+    }
+}
+
+impl Bound {
+    /// Its file.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        // The folder goes at the end of the run anyway.
-        let _gone = std::fs::remove_file(&self.path);
+        // What was put in its place is not ours to remove; the folder goes at the end of the run anyway.
+        if self.place.is_there() {
+            let _gone = std::fs::remove_file(&self.place.path);
+        }
     }
 }
 
@@ -50,8 +77,9 @@ pub fn bind(places: &Places) -> io::Result<Bound> {
     }
     let listener = UnixListener::bind(&temporary)?;
     std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
+    let meta = std::fs::symlink_metadata(&temporary)?;
     std::fs::rename(&temporary, &path)?;
-    Ok(Bound { listener, path })
+    Ok(Bound { listener, place: Place { path, device: meta.dev(), inode: meta.ino() } })
 }
 
 /// The conversations that are going on, so that the end of a run can wait for their last lines.
@@ -78,11 +106,25 @@ impl Default for Conversations {
     }
 }
 
-/// Serves until the task is dropped.
-pub async fn serve(bound: Bound, conversations: Conversations, engine: EngineHandle, project: String, root: PathBuf) {
+/// Serves until the task is dropped. `renewed`: sockets that take the place of the first.
+pub async fn serve(
+    mut bound: Bound,
+    mut renewed: mpsc::UnboundedReceiver<Bound>,
+    conversations: Conversations,
+    engine: EngineHandle,
+    project: String,
+    root: PathBuf,
+) {
     let slots = conversations.0;
     loop {
-        let stream = match bound.listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = bound.listener.accept() => accepted,
+            Some(next) = renewed.recv() => {
+                bound = next;
+                continue;
+            }
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             // Out of descriptors, most likely: the backlog keeps the caller waiting meanwhile.
             Err(_) => {

@@ -14,7 +14,7 @@ use crate::model::{Failure, FailureKind};
 #[derive(Debug)]
 #[must_use]
 pub struct InstanceLock {
-    _file: File,
+    file: File,
 }
 
 /// Why the instance lock was not taken.
@@ -27,17 +27,29 @@ pub enum Refused {
 }
 
 impl InstanceLock {
-    /// Takes the lock without waiting.
+    /// Takes the lock without waiting, and writes down whose it is.
+    ///
+    /// # Errors
+    /// When another supervisor holds it, or the file cannot be made or written.
+    pub fn take(path: &Path) -> Result<Self, Refused> {
+        let mut lock = Self::keep_free(path)?;
+        // Written over what is there and cut after it: some file systems take their time for a file that becomes empty.
+        let write = |file: &mut File| {
+            let text = format!("{}\n", std::process::id());
+            file.rewind()?;
+            file.write_all(text.as_bytes())?;
+            file.set_len(text.len() as u64)
+        };
+        write(&mut lock.file).map_err(|error| Refused::Failed(unusable(path, &error)))?;
+        Ok(lock)
+    }
+
+    /// Takes the lock so that no supervisor can start, and writes nothing: for a stop, which must work on a full disk.
     ///
     /// # Errors
     /// When another supervisor holds it, or the file cannot be made.
-    pub fn take(path: &Path) -> Result<Self, Refused> {
-        let failed = |error: io::Error| {
-            Refused::Failed(
-                Failure::new(FailureKind::Config, format!("{}: {error}", path.display()))
-                    .help("make the folder writable, or choose another with --state-dir"),
-            )
-        };
+    pub fn keep_free(path: &Path) -> Result<Self, Refused> {
+        let failed = |error: io::Error| Refused::Failed(unusable(path, &error));
         let mut file = open(path, true).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -48,16 +60,12 @@ impl InstanceLock {
             }
             Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
         }
-        // Written over what is there and cut after it: some file systems take their time for a file that becomes empty.
-        let write = |file: &mut File| {
-            let text = format!("{}\n", std::process::id());
-            file.rewind()?;
-            file.write_all(text.as_bytes())?;
-            file.set_len(text.len() as u64)
-        };
-        write(&mut file).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(FailureKind::Config, format!("{}: {error}", path.display())).help(super::process::file_size::no_room(error))
 }
 
 /// Whether any process holds the lock. A file that is not there is held by nobody. Two who ask at once do not take one
@@ -76,6 +84,14 @@ pub fn is_held(path: &Path) -> io::Result<bool> {
         Err(std::fs::TryLockError::WouldBlock) => Ok(true),
         Err(std::fs::TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// The pid that the last holder wrote into its lock file: whose lock it is as long as it is held.
+#[must_use]
+pub fn named(path: &Path) -> Option<i32> {
+    let mut text = String::new();
+    open(path, false).ok()?.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 /// Opens a lock file of ours without following a link; std opens everything close-on-exec.

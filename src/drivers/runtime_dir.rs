@@ -97,6 +97,14 @@ pub fn prepare(places: &Places) -> Result<(), Failure> {
     write(&places.state.join(RUN_POINTER), &format!("{}\n", places.run.display()))
 }
 
+/// Makes the runtime directory again where it was cleaned away while the stack is up: no start may fail for that.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn ensure_run(places: &Places) -> Result<(), Failure> {
+    if places.run.is_dir() { Ok(()) } else { prepare(places) }
+}
+
 /// Folders for one run that is thrown away: state in `folder`, nothing in the project's own `.devrun/`.
 ///
 /// # Errors
@@ -205,7 +213,7 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     }
     replace(path, text.as_bytes()).map_err(|error| {
         Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display()))
-            .help("choose another place with --state-dir DIR")
+            .help(super::process::file_size::no_room(&error))
     })
 }
 

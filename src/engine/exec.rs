@@ -243,6 +243,7 @@ impl Engine {
         let live = self.live.get_mut(id).filter(|live| live.generation == generation).ok_or_else(Failure::cancelled)?;
         let spec = live.spec.clone().ok_or_else(Failure::cancelled)?;
         let (located, program) = (live.located.clone(), live.program.clone());
+        runtime_dir::ensure_run(&self.places)?;
         live.began = Some(now);
         live.stop_asked = None;
         live.killed = false;

@@ -77,6 +77,7 @@ impl Engine {
             instance: self.plan.instance.clone(),
             mode: self.plan.mode.clone(),
             supervisor_pid: Some(std::process::id().cast_signed()),
+            supervisor_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             services,
         }
     }

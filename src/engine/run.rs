@@ -613,7 +613,7 @@ impl Engine {
             }
         }
         let mut snapshot = self.snapshot();
-        snapshot.supervisor_pid = None;
+        (snapshot.supervisor_pid, snapshot.supervisor_version) = (None, None);
         let _shown_only = memory::save_snapshot(&self.places, &snapshot);
         self.publish(FeedItem::Finished(outcome.clone()));
         Ended { outcome, survivors, scratch: self.plan.scratch() }

@@ -28,7 +28,7 @@ use crate::drivers::process::fork::Given;
 const BROKEN: i32 = 125;
 
 /// Runs the keeper. `args` are the words after `__keeper`: the socket's number, the soft and hard limits of open files
-/// that services get, and their limit of core files. Call it before any thread exists.
+/// that services get, their limit of core files, and both of theirs on file sizes. Call it before any thread exists.
 #[must_use]
 #[cfg(target_os = "linux")]
 pub fn main(args: &[OsString]) -> i32 {
@@ -40,7 +40,8 @@ pub fn main(args: &[OsString]) -> i32 {
     }
     // SAFETY: the supervisor opened it for us and named it on our command line; nobody else in this process knows it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let given = number(1).zip(number(2)).zip(number(3)).map(|(nofile, core)| Given { nofile, core });
+    let pair = |index| number(index).zip(number(index + 1));
+    let given = pair(1).zip(number(3)).zip(pair(4)).map(|((nofile, core), file_size)| Given { nofile, core, file_size });
     if settle().is_err() {
         return BROKEN;
     }
@@ -74,6 +75,7 @@ fn settle() -> nix::Result<()> {
         Signal::SIGUSR1,
         Signal::SIGUSR2,
         Signal::SIGPIPE,
+        Signal::SIGXFSZ,
     ] {
         // SAFETY: ignoring a signal runs no code of ours.
         unsafe { sigaction(signal, &ignore)? };

@@ -207,6 +207,7 @@ impl Keeper {
                     self.ending = Some(Ending::asked());
                 }
             }
+            ToKeeper::Ping => self.say(&FromKeeper::Pong, Vec::new()),
             ToKeeper::Inherit(list) => {
                 for inherited in list {
                     self.inherit(inherited.spec, inherited.identity);

@@ -102,12 +102,16 @@ impl SpawnSpec {
     /// process; only a stop command still asks for the environment, and the marks tell whose it is.
     #[must_use]
     pub fn of_running(mut self) -> Self {
+        self.keep_what_running_needs();
+        self
+    }
+    /// The same, where it is.
+    pub fn keep_what_running_needs(&mut self) {
         if self.stop.command.is_none() {
             self.argv = Vec::new();
             self.env.retain(|(name, _)| name.starts_with("DEVRUN_"));
             self.env.shrink_to_fit();
         }
-        self
     }
 }
 
@@ -168,6 +172,8 @@ pub enum ToKeeper {
     Finish,
     /// The process table of a keeper that died: identities of processes that live on under the supervisor.
     Inherit(Vec<Inherited>),
+    /// Answered with `Pong` once everything before it has been obeyed.
+    Ping,
 }
 
 /// A process started by an earlier keeper of the same supervisor.
@@ -292,6 +298,8 @@ pub enum FromKeeper {
         /// Pid and command.
         pids: Vec<(i32, String)>,
     },
+    /// The answer to `Ping`.
+    Pong,
     /// The answer to `Finish`, before the keeper exits: what could not be ended, or nothing.
     Finished {
         /// Pid and command.

@@ -18,6 +18,9 @@ pub struct Snapshot {
     pub mode: Option<String>,
     /// The supervisor's pid; null when nothing runs.
     pub supervisor_pid: Option<i32>,
+    /// The supervisor's version; null when nothing runs.
+    #[serde(default)]
+    pub supervisor_version: Option<String>,
     /// Services and tasks, in the procfile's order of tiers and names.
     pub services: Vec<ServiceStatus>,
 }

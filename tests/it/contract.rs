@@ -80,7 +80,7 @@ const EXIT_CODES: &[i32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 124, 125, 126, 12
 
 /// The JSON of the contract: what prints it, and its keys.
 const JSON: &[(&str, &str)] = &[
-    ("ps --json", "project instance mode supervisor_pid services"),
+    ("ps --json", "project instance mode supervisor_pid supervisor_version services"),
     (
         "ps --json services[]",
         "name service replica kind tier state health pid exit_code signal restarts started_at ready_at uptime_ms ready_ms \

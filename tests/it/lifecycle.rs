@@ -83,7 +83,7 @@ fn ps_json_has_exactly_the_keys_of_the_contract() {
     let ps = project.ps();
     let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<BTreeSet<_>>()).unwrap_or_default();
     let set = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<BTreeSet<_>>();
-    assert_eq!(keys(&ps), set(&["project", "instance", "mode", "supervisor_pid", "services"]));
+    assert_eq!(keys(&ps), set(&["project", "instance", "mode", "supervisor_pid", "supervisor_version", "services"]));
     let expected = set(&[
         "name",
         "service",

@@ -46,6 +46,7 @@ mod performance;
 mod probes;
 mod process;
 mod recipes;
+mod resilience;
 mod rotation;
 mod secrets;
 mod shutdown;

@@ -742,12 +742,11 @@ async fn spawns_in_flight_when_the_keeper_dies_leave_nothing() {
     let (keeper, mut events, own) = world.keeper().await;
     let mut all: Vec<Proc> = (0..20).map(|_| start(&keeper, world.spec(&keeper, "api", &[]))).collect();
     eventually("some", || world.orphans().len() > 5).await;
-    // However quick it is, it has not even read of the last ones when it dies.
+    // However quick it is, it has not even read of the last ones when it dies: the next keeper starts them.
     // SAFETY: a process that this test started and that lives.
     assert_eq!(unsafe { libc::kill(own.pid, libc::SIGSTOP) }, 0);
     all.extend((0..20).map(|_| start(&keeper, world.spec(&keeper, "api", &[]))));
-    // The link's task shares this thread. Its turns put the requests into the socket: one that never left us would be
-    // the next keeper's, and rightly run.
+    // The link's task shares this thread. Its turns put the requests into the socket.
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
@@ -766,7 +765,7 @@ async fn spawns_in_flight_when_the_keeper_dies_leave_nothing() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(alive <= 20, "{alive}");
+    assert!((20..=40).contains(&alive), "{alive}");
     eventually("nobody is left", || world.orphans().is_empty()).await;
     keeper.finish().await;
 }

@@ -14,7 +14,7 @@ import sys
 import time
 
 DEVRUN = sys.argv[1]
-PS = ["project", "instance", "mode", "supervisor_pid", "services"]
+PS = ["project", "instance", "mode", "supervisor_pid", "supervisor_version", "services"]
 SERVICE = ["name", "service", "replica", "kind", "tier", "state", "health", "pid", "exit_code", "signal", "restarts",
            "started_at", "ready_at", "uptime_ms", "ready_ms", "ports", "url", "binary", "version", "reason"]
 EVENT = ["ts", "seq", "service", "replica", "from", "to", "health", "reason", "pid", "exit_code"]

@@ -225,7 +225,10 @@ pub fn unlimited(controller: &str) -> Option<String> {
 
 /// Where a run's folder is made. Root takes the top of the tree; anybody else can only have what was delegated to them,
 /// which is where they are.
-fn parent() -> Result<PathBuf, String> {
+///
+/// # Errors
+/// Why there is none, as a fragment.
+pub fn parent() -> Result<PathBuf, String> {
     let mount = mount_point().ok_or("no cgroup2 is mounted")?;
     if nix::unistd::geteuid().is_root() {
         return Ok(mount);

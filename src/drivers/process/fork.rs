@@ -120,6 +120,8 @@ pub struct Given {
     pub nofile: (u64, u64),
     /// Size of core files, soft; we write none, as secrets would be in them.
     pub core: u64,
+    /// Size of any file, soft and hard; raised as far as it goes.
+    pub file_size: (u64, u64),
 }
 
 /// A lock that is ready to be inherited. Descriptors 0 to 2 are taken in the keeper, so it survives the child's shuffle.

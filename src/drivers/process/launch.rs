@@ -24,7 +24,8 @@ pub fn start_keeper(program: &std::path::Path, given: Given) -> io::Result<Launc
         socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let (errors, errors_writer) = pipe()?;
-    let numbers = [3, given.nofile.0, given.nofile.1, given.core].map(|number| number.to_string());
+    let numbers = [3, given.nofile.0, given.nofile.1, given.core, given.file_size.0, given.file_size.1];
+    let numbers = numbers.map(|number| number.to_string());
     let words = ["devrun", "__keeper"].into_iter().chain(numbers.iter().map(String::as_str));
     let words = words.map(text).collect::<io::Result<Vec<_>>>()?;
     // Copies above 3, so that the child's `dup2` to 0 … 3 cannot overwrite what it still needs.

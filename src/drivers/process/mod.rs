@@ -11,9 +11,12 @@
 pub mod cgroup;
 pub mod detach;
 pub mod evidence;
+pub mod file_size;
 #[cfg(target_os = "linux")]
 pub mod fork;
 pub mod identity;
+#[cfg(target_os = "linux")]
+mod keeper_watch;
 #[cfg(target_os = "linux")]
 mod launch;
 pub mod link;

@@ -196,6 +196,10 @@ unsafe fn limits(p: &Prepared) {
             let back = libc::rlimit { rlim_cur: given.core.min(now.rlim_max), rlim_max: now.rlim_max };
             let _set = limit(libc::RLIMIT_CORE as usize, Some(back));
         }
+        if let Some((soft, hard)) = p.given.map(|given| given.file_size) {
+            // Lowering cannot be refused.
+            let _set = limit(libc::RLIMIT_FSIZE as usize, Some(libc::rlimit { rlim_cur: soft, rlim_max: hard }));
+        }
         let wanted = match (p.nofile, p.given.map(|given| given.nofile)) {
             (Some(wanted), _) => libc::rlimit { rlim_cur: wanted, rlim_max: wanted },
             (None, Some((soft, hard))) => libc::rlimit { rlim_cur: soft, rlim_max: hard },

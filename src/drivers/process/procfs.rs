@@ -79,6 +79,14 @@ pub fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&read(&format!("/proc/{pid}/stat"))?)
 }
 
+/// How often a process of one thread has left a processor, of its own will or not.
+#[must_use]
+pub fn switches(pid: i32) -> Option<u64> {
+    let text = read_text(&format!("/proc/{pid}/status"))?;
+    let counts = text.lines().filter(|line| line.contains("ctxt_switches:"));
+    counts.map(|line| line.rsplit(char::is_whitespace).next()?.parse::<u64>().ok()).sum()
+}
+
 /// A whole file of `/proc`. They all say that they are empty, so the standard library begins with reads of 32 bytes and
 /// doubles them; with a page of room nearly every one of them is a single read.
 fn read(path: &str) -> Option<Vec<u8>> {

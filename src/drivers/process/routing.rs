@@ -18,12 +18,13 @@ use crate::model::keeper::{ExitStatus, FromKeeper, Identity, KeeperHello, Proces
 use crate::model::{Failure, Signal};
 
 use super::fork::Given;
+use super::keeper_watch::{Activity, KeeperWatch, Verdict};
 use super::link::{Ask, KeeperOptions, Launched, LinkEvent, ProcessEvent, broken, watched};
 use super::orphans::Orphans;
 use super::reactor::register;
 use super::tree::{self, News};
 use super::wire::{Inbox, Outbox, Read};
-use super::{detach, identity, launch};
+use super::{detach, file_size, identity, launch};
 
 /// How long a keeper may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -50,8 +51,16 @@ pub(super) async fn begin(
     let (events, heard) = mpsc::unbounded_channel();
     // Nobody has to listen to the keeper's own news.
     let _ = events.send(LinkEvent::Ready { identity, without });
-    let link =
-        Link { options, line: Some(line), events, sinks: HashMap::new(), orphans: Orphans::default(), children, finish: None };
+    let link = Link {
+        options,
+        line: Some(line),
+        watch: KeeperWatch::default(),
+        events,
+        sinks: HashMap::new(),
+        orphans: Orphans::default(),
+        children,
+        finish: None,
+    };
     tokio::spawn(link.run(asked));
     Ok(heard)
 }
@@ -65,7 +74,7 @@ fn take_limits() -> Given {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
         // As it is then; a lack of descriptors is told where it happens.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-        Given { nofile: (soft, hard), core: detach::core_limit() }
+        Given { nofile: (soft, hard), core: detach::core_limit(), file_size: file_size::callers_limit() }
     })
 }
 
@@ -94,6 +103,8 @@ impl Line {
                     _ => broken("it does not answer"),
                 };
                 let keeper = line.keeper.clone();
+                // One that was stopped before its first word would not see the end of its socket either.
+                let _sent = super::signal::send_checked(keeper.pid, keeper.start, libc::SIGKILL);
                 drop(line);
                 bury(&keeper).await;
                 Err(failure)
@@ -113,7 +124,7 @@ impl Line {
             }
             match self.inbox.take::<FromKeeper>().map_err(failed)? {
                 Some((FromKeeper::Ready { identity, without }, _)) => return Ok((identity, without)),
-                Some((FromKeeper::SpawnFailed { step, .. }, _)) => return Err(broken(&step)),
+                Some((FromKeeper::SpawnFailed { step, errno, .. }, _)) => return Err(not_begun(&step, errno)),
                 _ => {}
             }
         }
@@ -121,6 +132,17 @@ impl Line {
     /// Sends what can be sent now.
     fn flush(&mut self) -> std::io::Result<bool> {
         self.outbox.flush(self.socket.as_raw_fd())
+    }
+}
+
+/// Why a keeper cannot begin: a journal that cannot be written is for the user to change, anything else is our fault.
+fn not_begun(step: &str, errno: i32) -> Failure {
+    match errno {
+        libc::ENOSPC | libc::EDQUOT | libc::EFBIG | libc::EROFS | libc::EACCES | libc::EPERM => {
+            Failure::new(crate::model::FailureKind::Config, format!("the state directory cannot be written to: {step}"))
+                .help(file_size::no_room(&std::io::Error::from_raw_os_error(errno)))
+        }
+        _ => broken(step),
     }
 }
 
@@ -142,7 +164,10 @@ async fn bury(keeper: &Identity) {
 /// What is known of one process.
 struct Route {
     sink: mpsc::UnboundedSender<ProcessEvent>,
+    /// Whole until it runs.
     spec: Box<SpawnSpec>,
+    /// It was asked of a second keeper, after the first was lost over it.
+    repeated: bool,
     identity: Option<Identity>,
     ended: bool,
     killed: bool,
@@ -152,6 +177,7 @@ struct Route {
 struct Link {
     options: KeeperOptions,
     line: Option<Line>,
+    watch: KeeperWatch,
     events: mpsc::UnboundedSender<LinkEvent>,
     sinks: HashMap<ProcessId, Route>,
     orphans: Orphans,
@@ -178,7 +204,11 @@ impl Link {
                 Woken::Socket(Ok(())) => {}
                 Woken::Socket(Err(_)) => self.lost().await,
                 Woken::Children => self.orphans.reap(),
-                Woken::Timer => self.orphans.tick(Instant::now()),
+                Woken::Timer => {
+                    let now = Instant::now();
+                    self.orphans.tick(now);
+                    self.look_at_keeper(now).await;
+                }
             }
             self.tell_of_orphans();
             if !self.listen() {
@@ -198,7 +228,8 @@ impl Link {
 
     async fn wait(&mut self, asked: &mut mpsc::UnboundedReceiver<Ask>, batch: &mut Vec<Ask>) -> Woken {
         let orphaned = !self.orphans.is_empty();
-        let wake = self.orphans.next_wake().map(tokio::time::Instant::from_std);
+        let owed = self.watch.next_wake().filter(|_| self.line.is_some());
+        let wake = [self.orphans.next_wake(), owed].into_iter().flatten().min().map(tokio::time::Instant::from_std);
         let timer = async {
             match wake {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -242,7 +273,10 @@ impl Link {
         loop {
             let Some(line) = &mut self.line else { return true };
             match line.inbox.take::<FromKeeper>() {
-                Ok(Some((message, descriptors))) => self.route(message, descriptors),
+                Ok(Some((message, descriptors))) => {
+                    self.watch.heard();
+                    self.route(message, descriptors);
+                }
                 Ok(None) => break,
                 Err(_) => return false,
             }
@@ -250,7 +284,20 @@ impl Link {
         self.line.as_mut().is_none_or(|line| line.flush().is_ok())
     }
 
+    /// A keeper that owes an answer and shows no sign of life is replaced, as one that died.
+    async fn look_at_keeper(&mut self, now: Instant) {
+        let Some(keeper) = self.line.as_ref().map(|line| line.keeper.pid) else { return };
+        match self.watch.look(now, || Activity::of(keeper)) {
+            Verdict::Wait => {}
+            Verdict::Ping => self.say(&ToKeeper::Ping),
+            Verdict::Lost => self.lost().await,
+        }
+    }
+
     fn obey(&mut self, ask: Ask) {
+        if self.line.is_some() {
+            self.watch.asked(Instant::now());
+        }
         match ask {
             Ask::Spawn(spec, sink) => {
                 let process = spec.process;
@@ -262,8 +309,8 @@ impl Link {
                     Some(Ok(())) => None,
                 };
                 let ToKeeper::Spawn(spec) = message else { return };
-                let spec = Box::new(spec.of_running());
-                self.sinks.insert(process, Route { sink, spec, identity: None, ended: false, killed: false, stopped: None });
+                let route = Route { sink, spec, repeated: false, identity: None, ended: false, killed: false, stopped: None };
+                self.sinks.insert(process, route);
                 if let Some((step, errno)) = refused {
                     self.spawn_failed(process, step, errno);
                 }
@@ -330,6 +377,7 @@ impl Link {
     fn route(&mut self, message: FromKeeper, descriptors: Vec<OwnedFd>) {
         match message {
             FromKeeper::Ready { .. } => {}
+            FromKeeper::Pong => self.watch.answered(Instant::now()),
             FromKeeper::Finished { survivors } => self.orphans.finished = Some(survivors),
             FromKeeper::Spawned { process, identity } => {
                 let mut ends = descriptors.into_iter();
@@ -337,6 +385,7 @@ impl Link {
                     && let Some(stdout) = ends.next()
                 {
                     route.identity = Some(identity.clone());
+                    route.spec.keep_what_running_needs();
                     let _ = route.sink.send(ProcessEvent::Spawned { process, identity, stdout, stderr: ends.next() });
                 }
             }
@@ -392,8 +441,9 @@ impl Link {
         if self.orphans.finished.is_some() {
             return;
         }
+        self.watch = KeeperWatch::default();
         let _ = self.events.send(LinkEvent::Lost);
-        self.adopt();
+        let repeated = self.adopt();
         self.tell_of_orphans();
         let mut last = broken("it keeps ending");
         for attempt in 0..ATTEMPTS {
@@ -411,14 +461,21 @@ impl Link {
                     self.line = Some(line);
                     let inherited = self.orphans.inherited();
                     self.say(&ToKeeper::Inherit(inherited));
+                    for process in repeated {
+                        self.repeat(process);
+                    }
                     let _ = self.events.send(LinkEvent::Ready { identity, without });
                     if self.finish.is_some() {
                         self.say(&ToKeeper::Finish);
                     }
+                    self.watch.asked(Instant::now());
                     return;
                 }
                 Err(failure) => last = failure,
             }
+        }
+        for process in repeated {
+            self.spawn_failed(process, "keeper", libc::EPIPE);
         }
         let _ = self.events.send(LinkEvent::Gone(last));
         if self.finish.is_some() {
@@ -426,8 +483,17 @@ impl Link {
         }
     }
 
-    /// Takes over what the dead keeper has left.
-    fn adopt(&mut self) {
+    /// Asks the new keeper for what the lost one was asked for and never began.
+    fn repeat(&mut self, process: ProcessId) {
+        let Some(route) = self.sinks.get_mut(&process) else { return };
+        route.repeated = true;
+        let spawn = ToKeeper::Spawn(route.spec.clone());
+        self.say(&spawn);
+    }
+
+    /// Takes over what the dead keeper has left. Returns what it was asked to start and never began.
+    fn adopt(&mut self) -> Vec<ProcessId> {
+        let mut repeated = Vec::new();
         let recorded = journal::read(&self.options.hello.journal).unwrap_or_default();
         let mut never: Vec<ProcessId> = Vec::new();
         let mut waiting: BTreeMap<ProcessId, &mut Route> = BTreeMap::new();
@@ -448,6 +514,8 @@ impl Link {
                     }
                     let _ = route.sink.send(ProcessEvent::TreeEmpty { process });
                     never.push(process);
+                } else if !route.repeated && !route.killed && route.stopped.is_none() {
+                    repeated.push(process);
                 } else {
                     let step = "keeper".to_owned();
                     let _ = route.sink.send(ProcessEvent::SpawnFailed { process, step, errno: libc::EPIPE });
@@ -470,6 +538,7 @@ impl Link {
             self.sinks.remove(&process);
         }
         self.orphans.reap();
+        repeated
     }
 
     async fn finished(&mut self, mut survivors: Vec<(i32, String)>) {

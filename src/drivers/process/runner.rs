@@ -131,6 +131,7 @@ impl Runner {
         Ok(Child { identity, guard, status, done })
     }
     async fn begin(&self, request: Request, deadline: Instant) -> Result<(Guard, Running), Failure> {
+        crate::drivers::runtime_dir::ensure_run(&self.places)?;
         let process = self.keeper.next_process();
         let program = request.program.display().to_string();
         let (sink, mut events) = mpsc::unbounded_channel();

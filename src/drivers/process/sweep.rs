@@ -28,6 +28,8 @@ const LONGEST: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 /// What a keeper may need after its services are stopped: for processes that fit none of them, and for its last words.
 const KEEPER_ENDS: Duration = Duration::from_secs(10);
+/// A keeper that is stopped (SIGSTOP) this long is not waited for.
+const STOPPED: Duration = Duration::from_secs(2);
 
 /// How to end what is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,8 +243,7 @@ pub fn sweep_until(journal: &Journal, places: &Places, how: How, interrupted: &A
         }
         if how == How::Gentle {
             if name == "keeper" {
-                // The time that its stop of the stack may take.
-                wait_gone(who, longest(journal).saturating_add(KEEPER_ENDS), interrupted);
+                wait_for_keeper(who, journal, interrupted);
             }
             if !identity::holds(who) || name == "supervisor" {
                 continue;
@@ -250,7 +251,7 @@ pub fn sweep_until(journal: &Journal, places: &Places, how: How, interrupted: &A
         }
         let command = procfs::command(who.pid);
         if signal::send_checked(who.pid, who.start, libc::SIGKILL) {
-            wait_gone(who, Duration::from_secs(2), &AtomicBool::new(false));
+            wait_gone(who, Duration::from_secs(2));
             let evidence = name.to_owned();
             seen.insert((who.pid, who.start), Swept { pid: who.pid, service: None, command, evidence });
         }
@@ -287,9 +288,26 @@ fn same_user(pid: i32) -> bool {
     procfs::uid(pid) == Some(nix::unistd::getuid().as_raw())
 }
 
-fn wait_gone(who: &Identity, longest: Duration, interrupted: &AtomicBool) {
-    let until = shutdown::after(Instant::now(), longest);
-    while identity::holds(who) && Instant::now() < until && !interrupted.load(Ordering::Relaxed) {
+fn wait_gone(who: &Identity, longest: Duration) {
+    let until = Instant::now() + longest;
+    while identity::holds(who) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A keeper whose supervisor is gone is stopping the stack: it is given the time that this may take.
+fn wait_for_keeper(keeper: &Identity, journal: &Journal, interrupted: &AtomicBool) {
+    let until = shutdown::after(Instant::now(), longest(journal).saturating_add(KEEPER_ENDS));
+    let mut stopped = None;
+    while identity::holds(keeper) && Instant::now() < until && !interrupted.load(Ordering::Relaxed) {
+        // One that was stopped does nothing until it is continued, and nothing says that it ever is.
+        if procfs::stat(keeper.pid).is_some_and(|stat| stat.state == b'T') {
+            if stopped.get_or_insert_with(Instant::now).elapsed() > STOPPED {
+                return;
+            }
+        } else {
+            stopped = None;
+        }
         std::thread::sleep(Duration::from_millis(2));
     }
 }
