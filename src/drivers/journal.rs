@@ -397,6 +397,7 @@ mod tests {
             journal: folder.join("journal"),
             cgroup: false,
             supervisor: Identity { pid: 2, start: 3, boot: "b".to_owned() },
+            inherited: Vec::new(),
         }
     }
 

@@ -12,8 +12,9 @@ use crate::model::{Failure, FailureKind, Places};
 /// `Survivors` when something cannot be ended: nothing may start beside it.
 pub async fn clear(places: &Places) -> Result<Vec<String>, Failure> {
     let Ok(journal) = journal::read(&places.journal()) else { return Ok(Vec::new()) };
-    // A keeper that came to its end has proved that nothing is left: no need to look at every process of the machine.
-    if journal.damaged == 0 && journal.result.as_ref().is_some_and(Vec::is_empty) {
+    // A keeper that came to its end has proved that nothing is left: no need to look at every process of the machine. It
+    // has written so for each process, too; a result that passes one over is not believed.
+    if journal.damaged == 0 && journal.result.as_ref().is_some_and(Vec::is_empty) && journal.live.is_empty() {
         return Ok(Vec::new());
     }
     if !ever_ran(&journal, places) {
