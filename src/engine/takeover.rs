@@ -31,7 +31,7 @@ fn describe(report: &SweepReport) -> Result<Vec<String>, Failure> {
     if let Some(first) = report.survivors.first() {
         let list = report.survivors.iter().map(|left| format!("{} ({})", left.pid, left.command)).collect::<Vec<_>>().join(", ");
         return Err(Failure::new(FailureKind::Survivors, format!("processes of an earlier run cannot be ended: {list}"))
-            .help(format!("look at what pid {} is stuck in: cat /proc/{}/stack", first.pid, first.pid)));
+            .help(first.advice()));
     }
     if report.killed.is_empty() {
         return Ok(Vec::new());

@@ -15,9 +15,7 @@ use crate::drivers::process::fork::{self, Failed, Forker, Given, Inherited};
 use crate::drivers::process::tree::{Kin, News, Trees, Waits};
 use crate::drivers::process::wire::{Inbox, Outbox, Read};
 use crate::drivers::process::{identity, priority, rest};
-use crate::model::keeper::{
-    FromKeeper, Identity, Inherited as InheritedProcess, KeeperHello, ProcessId, SpawnSpec, ToKeeper,
-};
+use crate::model::keeper::{FromKeeper, Identity, Inherited as InheritedProcess, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
 
 use super::ending::Ending;
 use super::logs::Logs;

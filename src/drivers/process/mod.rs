@@ -4,7 +4,7 @@
 //! - `fork` (the parent), `newborn` and `raw` (the child), `tree`, `wire`: shared with the keeper; `priority`: its place in the queue for a processor
 //! - `identity`, `procfs`, `evidence`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
 //! - `rest`: what both give back when nothing happens
-//! - `orderly`, `sweep`: the stop of everything when nobody can be asked
+//! - `orderly`, `sweep`, `kill_sweep`: the stop of everything when nobody can be asked
 //!
 //! Linux only so far. Elsewhere this compiles, no identity ever holds, and `Keeper::start` says why it does not.
 
@@ -14,6 +14,7 @@ pub mod evidence;
 #[cfg(target_os = "linux")]
 pub mod fork;
 pub mod identity;
+mod kill_sweep;
 #[cfg(target_os = "linux")]
 mod launch;
 pub mod link;
