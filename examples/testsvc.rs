@@ -23,6 +23,7 @@
 //! --worker FILE        queue worker: a child does a 2 s job into FILE; on TERM the leader lets it finish, the child dies of TERM
 //! --zombies N          N double-forked children that end at once
 //! --zombie-ms MS       a pause after each of them
+//! --storm N            N hoppers: each forks every 5 ms and ends at once, its child goes on in a session of its own (10 s long)
 //! --leak-fd            opens /dev/null without close-on-exec before it forks
 //! --print-env          prints its environment, one variable a line
 //! --print-fds          prints its open descriptors and their targets
@@ -135,6 +136,25 @@ fn block_signals() {
     }
 }
 
+/// Never the same process for more than a few milliseconds.
+fn hop() -> ! {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(5));
+        // SAFETY: this process has one thread, and the child goes on with bare calls and a sleep.
+        unsafe {
+            match libc::fork() {
+                0 => {
+                    libc::setsid();
+                }
+                -1 => {}
+                _ => libc::_exit(0),
+            }
+        }
+    }
+    std::process::exit(0)
+}
+
 /// What children and escapees do: wait, note the signal, take their time, end.
 fn idle(options: &Options, name: &str, takes: Duration) -> ! {
     loop {
@@ -242,6 +262,7 @@ fn main() {
             return;
         }
         "nothing" => return,
+        "hopper" => hop(),
         _ => {}
     }
     if options.has("--leak-fd") {
@@ -289,6 +310,9 @@ fn main() {
             }
             println!("zombies done");
         });
+    }
+    for _ in 0..options.number("--storm").unwrap_or(0) {
+        child(&options, "hopper", &[]).spawn().expect("a hopper");
     }
     if let Some(rate) = options.number("--flood") {
         flood(rate);

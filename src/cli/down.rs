@@ -106,10 +106,12 @@ async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<
             view.clear();
             let mut lock = alone(places)?;
             let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
+            let mut succeeded = false;
             // The supervisor's last steps: it lets go of the lock when nothing of it is left. Or the next one is there already.
             while lock.is_none() && tokio::time::Instant::now() < give_up {
                 let next = Client::connect(places).await.ok().flatten().map(|client| client.hello.pid);
-                if next.is_some_and(|pid| Some(pid) != status.snapshot.supervisor_pid) {
+                succeeded = next.is_some_and(|pid| Some(pid) != status.snapshot.supervisor_pid);
+                if succeeded {
                     break;
                 }
                 tokio::select! {
@@ -121,11 +123,16 @@ async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<
             if !matches!(term.progress, Progress::Quiet | Progress::Json) {
                 say(summary::stops(&stops).trim_end());
             }
-            if let Some(outcome) = last {
+            if let Some(outcome) = &last {
                 let survived = outcome.failures.iter().find(|failed| failed.failure.kind == FailureKind::Survivors);
                 if let Some(failed) = survived {
                     return Err(failed.failure.clone());
                 }
+            }
+            if lock.is_none() && last.is_none() && !succeeded {
+                // The connection broke, and the stop may not be over.
+                return Err(Failure::new(FailureKind::Elsewhere, "the supervisor has not ended yet")
+                    .help("devrun ps shows what has not stopped yet; devrun down --emergency kills it"));
             }
             // Nobody saw the end: prove it. Who has started since has done so itself.
             let (report, code) =
@@ -201,8 +208,7 @@ fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failu
     }
     if let Some(first) = report.survivors.first() {
         let list = report.survivors.iter().map(|left| format!("{} ({})", left.pid, left.command)).collect::<Vec<_>>().join(", ");
-        return Err(Failure::new(FailureKind::Survivors, format!("these could not be ended: {list}"))
-            .help(format!("look at what pid {} is stuck in: cat /proc/{}/stack", first.pid, first.pid)));
+        return Err(Failure::new(FailureKind::Survivors, format!("these could not be ended: {list}")).help(first.advice()));
     }
     Ok(interrupted.unwrap_or(exit::DONE))
 }

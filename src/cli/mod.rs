@@ -42,6 +42,7 @@ pub mod secret;
 pub mod session;
 pub mod stacks;
 pub mod stand;
+mod stop_wait;
 pub mod storage;
 pub mod supervise;
 pub mod task;

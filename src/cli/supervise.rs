@@ -146,6 +146,7 @@ pub async fn boot(
         journal: places.journal(),
         cgroup: std::env::var_os("DEVRUN_NO_CGROUP").is_none(),
         supervisor: Identity { pid: 0, start: 0, boot: String::new() },
+        inherited: Vec::new(),
     };
     let pump = LogPump::start(places.logs()).map_err(internal("the log thread cannot be started"))?;
     // The socket is made while the keeper comes up.

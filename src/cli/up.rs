@@ -29,7 +29,10 @@ use super::asides::{self, Aside, Asides};
 use super::load::{self, Project, Purpose, Wanted};
 use super::session::{Session, Settled, Signals, token, until_settled};
 use super::supervise::{self, Answer, Order};
-use super::{outcome, storage};
+use super::{outcome, stop_wait, storage};
+
+/// How often a start is begun once more because a stop came first.
+const ROUNDS: u32 = 10;
 
 /// Runs it.
 ///
@@ -64,6 +67,10 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     } else {
         None
     };
+    if !args.plan && folder.is_none() && load::is_running(&project.places)? {
+        // What the stop gives back, ports among it, is looked at after it.
+        let _joined = super::waiting_runtime()?.block_on(stop_wait::answers(&project.places, term))?;
+    }
     let wanted = Wanted {
         purpose: if args.plan { Purpose::Look } else { Purpose::Start },
         named: args.services.clone(),
@@ -205,10 +212,9 @@ impl Stack {
     async fn attached(self, args: &UpArgs, begun: Option<(InstanceLock, Launched)>) -> Result<i32, Failure> {
         let (lock, launched) = match begun {
             Some(begun) => begun,
-            None if answers(&self.project.places).await? => return self.join(None, true).await,
-            None => match supervise::claim(&self.project.places)? {
+            None => match self.join_or_claim().await? {
+                Err(code) => return Ok(code),
                 Ok(lock) => (lock, supervise::keeper()?),
-                Err(pid) => return self.join(pid, true).await,
             },
         };
         let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
@@ -320,36 +326,64 @@ impl Stack {
         Ok(code)
     }
 
+    /// The exit code of the supervisor that is there, or the lock where there is none any more.
+    async fn join_or_claim(&self) -> Result<Result<InstanceLock, i32>, Failure> {
+        let places = &self.project.places;
+        for _ in 0..ROUNDS {
+            let pid = if stop_wait::answers(places, self.term).await? {
+                None
+            } else {
+                match supervise::claim(places)? {
+                    Ok(lock) => return Ok(Ok(lock)),
+                    Err(pid) => pid,
+                }
+            };
+            if let Some(code) = self.join(pid, true).await? {
+                return Ok(Err(code));
+            }
+        }
+        Err(stop_wait::keeps_ending())
+    }
+
     /// A second process supervises; this one waits until everything is ready. One waits better than it works: it needs no
     /// second thread.
     fn detached(self, args: &UpArgs) -> Result<i32, Failure> {
-        let places = &self.project.places;
-        if load::is_running(places)? && super::waiting_runtime()?.block_on(answers(places))? {
-            return super::waiting_runtime()?.block_on(self.join(None, false));
+        for _ in 0..ROUNDS {
+            let places = &self.project.places;
+            if load::is_running(places)? && super::waiting_runtime()?.block_on(stop_wait::answers(places, self.term))? {
+                match super::waiting_runtime()?.block_on(self.join(None, false))? {
+                    Some(code) => return Ok(code),
+                    None => continue,
+                }
+            }
+            // If a supervisor was met that was just ending; nothing has begun yet.
+            super::fit_to_fork()?;
+            crate::drivers::runtime_dir::prepare(places)?;
+            let internal = |what: &str, error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
+            let log = std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(places.supervisor_log())
+                .map_err(|error| internal("the supervisor's log cannot be opened", error))?;
+            let reserved = self.project.reserved.get().and_then(Reserved::descriptor);
+            let side = detach::fork(log, reserved).map_err(|error| internal("the supervisor cannot be started", error))?;
+            let Side::Parent { answer, hold } = side else {
+                let silent = Arc::new(crate::drivers::fetch::Silent);
+                let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), silent);
+                let Self { project, plan, targets, options, .. } = self;
+                // The ports stay set aside as long as `project` is there.
+                return supervise::run(Order { plan, places: project.places.clone(), fetch, targets, options });
+            };
+            if let Some(code) = super::waiting_runtime()?.block_on(self.watch(answer, hold, args.no_wait))? {
+                return Ok(code);
+            }
         }
-        // If a supervisor was met that was just ending; nothing has begun yet.
-        super::fit_to_fork()?;
-        crate::drivers::runtime_dir::prepare(places)?;
-        let internal = |what: &str, error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(places.supervisor_log())
-            .map_err(|error| internal("the supervisor's log cannot be opened", error))?;
-        let reserved = self.project.reserved.get().and_then(Reserved::descriptor);
-        let side = detach::fork(log, reserved).map_err(|error| internal("the supervisor cannot be started", error))?;
-        let Side::Parent { answer, hold } = side else {
-            let silent = Arc::new(crate::drivers::fetch::Silent);
-            let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), silent);
-            let Self { project, plan, targets, options, .. } = self;
-            // The ports stay set aside as long as `project` is there.
-            return supervise::run(Order { plan, places: project.places.clone(), fetch, targets, options });
-        };
-        super::waiting_runtime()?.block_on(self.watch(answer, hold, args.no_wait))
+        Err(stop_wait::keeps_ending())
     }
 
-    /// Watches the start of the supervisor that was just made. While `hold` is there, it does not end.
-    async fn watch(self, answer: File, mut hold: File, no_wait: bool) -> Result<i32, Failure> {
+    /// Watches the start of the supervisor that was just made. While `hold` is there, it does not end. `None`: another one was
+    /// quicker, and has ended.
+    async fn watch(&self, answer: File, mut hold: File, no_wait: bool) -> Result<Option<i32>, Failure> {
         let mute = |_: std::io::Error| {
             Failure::new(FailureKind::Internal, "the supervisor ended without an answer")
                 .help(format!("devrun up -d again; see {}", self.project.places.supervisor_log().display()))
@@ -362,7 +396,7 @@ impl Stack {
                 line = lines.next_line() => line.map_err(mute)?.unwrap_or_default(),
                 code = signals.next() => {
                     if interrupted.replace(code).is_some() {
-                        return Ok(code);
+                        return Ok(Some(code));
                     }
                     // It ends at once what an earlier run left, and starts nothing. Without it its end is the answer.
                     let _gone = hold.write_all(&[u8::try_from(code).unwrap_or(0)]);
@@ -376,12 +410,12 @@ impl Stack {
         };
         match answer {
             Answer::Failed(failure) => match interrupted.filter(|_| failure.kind == FailureKind::Cancelled) {
-                Some(code) => Ok(code),
+                Some(code) => Ok(Some(code)),
                 None => Err(failure),
             },
-            Answer::Note(_) => Ok(exit::DONE),
+            Answer::Note(_) => Ok(Some(exit::DONE)),
             Answer::Held(pid) => self.join(pid, false).await,
-            Answer::Ready if no_wait => Ok(exit::DONE),
+            Answer::Ready if no_wait => Ok(Some(exit::DONE)),
             Answer::Ready => {
                 let begun = std::time::Instant::now();
                 let Some((mut session, status)) = Session::remote(&self.project.places, Duration::from_secs(10)).await? else {
@@ -399,13 +433,14 @@ impl Stack {
                     None => until_settled(&mut session, &status, None, &mut view, &mut signals).await?,
                 };
                 view.clear();
-                self.conclude(settled, &mut session, begun.elapsed(), true).await
+                self.conclude(settled, &mut session, begun.elapsed(), true).await.map(Some)
             }
         }
     }
 
-    /// A supervisor is there already: it is told what is wanted, and nothing is started twice.
-    async fn join(self, pid: Option<i32>, attach: bool) -> Result<i32, Failure> {
+    /// A supervisor is there already: it is told what is wanted, and nothing is started twice. `None`: it was on its way out and
+    /// has taken nothing on, so that the start is to be begun once more.
+    async fn join(&self, pid: Option<i32>, attach: bool) -> Result<Option<i32>, Failure> {
         let begun = std::time::Instant::now();
         let mut signals = Signals::take()?;
         let mut found = None;
@@ -415,9 +450,7 @@ impl Stack {
                 break;
             }
             if !load::is_running(&self.project.places)? {
-                return Err(
-                    Failure::new(FailureKind::Elsewhere, "the supervisor ended at this very moment").help("devrun up again")
-                );
+                return Ok(None);
             }
         }
         let Some((mut session, status)) = found else {
@@ -426,9 +459,7 @@ impl Stack {
                 .help("devrun down --emergency ends it and what it runs"));
         };
         if status.stopping {
-            return Err(
-                Failure::new(FailureKind::Elsewhere, "the stack is being stopped right now").help("devrun up again in a moment")
-            );
+            return Ok(None);
         }
         if let Some(pid) = status.snapshot.supervisor_pid
             && self.term.progress != Progress::Quiet
@@ -444,10 +475,16 @@ impl Stack {
         session.command(ours, self.up(true)).await?;
         let settled = until_settled(&mut session, &status, Some(ours), &mut view, &mut signals).await?;
         view.clear();
-        let gone = matches!(settled, Settled::Gone(_) | Settled::Interrupted(_));
+        let interrupted = match &settled {
+            Settled::Outcome(outcome) if stop_wait::was_refused(outcome) => return Ok(None),
+            // Every start that it has taken on is settled before the end.
+            Settled::Gone(_) => return Ok(None),
+            Settled::Outcome(_) => false,
+            Settled::Interrupted(_) => true,
+        };
         let code = self.conclude(settled, &mut session, begun.elapsed(), false).await?;
-        if !attach || gone {
-            return Ok(code);
+        if !attach || interrupted {
+            return Ok(Some(code));
         }
         // Attached to a stack that was up: Ctrl-C only detaches.
         let mut lines = LogView::new(style(self.term), &ids);
@@ -461,17 +498,17 @@ impl Stack {
             }
             for line in follower.poll() {
                 if lines.line(&line, &mut out).is_err() {
-                    return Ok(exit::DONE);
+                    return Ok(Some(exit::DONE));
                 }
             }
             tokio::select! {
                 code = signals.next() => {
                     say("detached; the stack goes on (devrun down stops it)");
-                    return Ok(if code == exit::INT { exit::DONE } else { code });
+                    return Ok(Some(if code == exit::INT { exit::DONE } else { code }));
                 }
                 item = session.next() => match item? {
                     Some(item) => view.item(&item),
-                    None => return Ok(exit::DONE),
+                    None => return Ok(Some(exit::DONE)),
                 },
                 () = tokio::time::sleep(Duration::from_millis(50)) => {}
             }
@@ -481,6 +518,10 @@ impl Stack {
     async fn conclude(&self, settled: Settled, session: &mut Session, took: Duration, owner: bool) -> Result<i32, Failure> {
         let mut outcome = match settled {
             Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => outcome,
+            Settled::Gone(None) if stop_wait::stopped_in_order(&self.project.places) => {
+                return Err(Failure::new(FailureKind::Elsewhere, "the stack was stopped while it started")
+                    .help("see who stopped it: devrun events; then devrun up"));
+            }
             Settled::Gone(None) => {
                 return Err(Failure::new(FailureKind::Internal, "the supervisor ended in the middle of the start")
                     .help(format!("see {}", self.project.places.supervisor_log().display())));
@@ -557,26 +598,6 @@ impl Stack {
             }
         }
     }
-}
-
-/// Whether a supervisor is there to be joined. One that holds the lock and does not answer is just starting, or was killed
-/// and lets go in a moment; only one that stays so counts as there.
-async fn answers(places: &crate::model::Places) -> Result<bool, Failure> {
-    let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
-    while load::is_running(places)? {
-        if tokio::time::Instant::now() > give_up {
-            return Ok(true);
-        }
-        // One that is on its way out, because somebody stops it or because nothing is left to supervise, is waited out.
-        if let Some(mut client) = super::reach::supervisor(places).await?
-            && let Ok(Some(status)) = client.status().await
-            && !status.stopping
-        {
-            return Ok(true);
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Ok(false)
 }
 
 fn style(term: Term) -> Style {

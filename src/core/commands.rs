@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Command, Failure, FailureKind, Kind, Plan, ServiceId, Signal, UpOptions};
+use crate::model::{Command, Failure, Kind, Plan, ServiceId, Signal, UpOptions};
 
 use super::action::{Action, StartOutcome};
 use super::changes;
@@ -61,7 +61,7 @@ impl Supervisor {
             return;
         };
         let ids: Vec<ServiceId> = if targets.is_empty() { self.units.keys().cloned().collect() } else { targets.clone() };
-        let failure = Failure::new(FailureKind::Cancelled, "everything is being stopped").help("devrun up, when it is down");
+        let failure = Failure::being_stopped();
         let failures = ids.into_iter().map(|id| (id, failure.clone())).collect();
         out.push(Action::Settled(StartOutcome { failures, ..StartOutcome::default() }));
     }

@@ -169,6 +169,8 @@ pub struct Journal {
     pub header: Option<Header>,
     /// The latest keeper.
     pub keeper: Option<Identity>,
+    /// It is not the first one of its run.
+    pub replaced: bool,
     /// Processes whose trees were not proved empty, by number.
     pub live: BTreeMap<ProcessId, Entry>,
     /// Command names that may outlive their service, of the ended ones too.
@@ -225,7 +227,10 @@ pub fn parse(bytes: &[u8]) -> Journal {
                 journal.header = Some(*header);
             }
             Some(Record::Header(_)) => journal.damaged += 1,
-            Some(Record::Keeper(identity)) => journal.keeper = Some(identity),
+            Some(Record::Keeper(identity)) => {
+                journal.keeper = Some(identity);
+                journal.replaced = true;
+            }
             Some(Record::Started(entry)) => {
                 journal.spared.extend(entry.spare.iter().cloned());
                 journal.live.insert(entry.process, *entry);
@@ -402,6 +407,7 @@ mod tests {
             journal: folder.join("journal"),
             cgroup: false,
             supervisor: Identity { pid: 2, start: 3, boot: "b".to_owned() },
+            inherited: Vec::new(),
         }
     }
 

@@ -23,8 +23,9 @@ pub async fn clear(
     note: impl Fn(String),
 ) -> Result<Option<i32>, Failure> {
     let Ok(journal) = crate::drivers::journal::read(&places.journal()) else { return Ok(None) };
-    // A keeper that came to its end has proved that nothing is left: no need to look at every process of the machine.
-    if journal.damaged == 0 && journal.result.as_ref().is_some_and(Vec::is_empty) {
+    // A keeper that came to its end has proved that nothing is left: no need to look at every process of the machine. It
+    // has written so for each process, too; a result that passes one over is not believed.
+    if journal.damaged == 0 && journal.result.as_ref().is_some_and(Vec::is_empty) && journal.live.is_empty() {
         return Ok(None);
     }
     if !ever_ran(&journal, places) {
@@ -71,7 +72,7 @@ fn describe(report: &SweepReport) -> Result<Vec<String>, Failure> {
     if let Some(first) = report.survivors.first() {
         let list = report.survivors.iter().map(|left| format!("{} ({})", left.pid, left.command)).collect::<Vec<_>>().join(", ");
         return Err(Failure::new(FailureKind::Survivors, format!("processes of an earlier run cannot be ended: {list}"))
-            .help(format!("look at what pid {} is stuck in: cat /proc/{}/stack", first.pid, first.pid)));
+            .help(first.advice()));
     }
     if report.killed.is_empty() {
         return Ok(Vec::new());

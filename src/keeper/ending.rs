@@ -8,7 +8,6 @@ use crate::drivers::journal::{Entry, Record};
 use crate::drivers::process::cgroup;
 use crate::drivers::process::shutdown::TreeShutdown;
 use crate::drivers::process::signal;
-use crate::drivers::process::tree::Kin;
 use crate::model::keeper::{FromKeeper, ProcessId, Role, SpawnSpec};
 
 use super::serve::{Keeper, look_up};
@@ -57,10 +56,7 @@ impl Keeper {
             None => {
                 self.write(&[Record::Dead]);
                 self.drain_logs();
-                for entry in std::mem::take(&mut self.inherited) {
-                    let gone = !crate::drivers::process::identity::holds(&entry.identity);
-                    self.trees.add(entry, Kin::Foreign, None, gone);
-                }
+                self.track_inherited();
                 self.ending = Some(Ending { shutdown: Some(TreeShutdown::new(Instant::now())), ..Ending::asked() });
             }
         }

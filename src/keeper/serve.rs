@@ -1,6 +1,6 @@
 //! The loop: requests of the supervisor, ends of children, verdicts of execs. It sleeps while nothing happens.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::drivers::process::fork::{self, Failed, Forker, Given, Inherited};
 use crate::drivers::process::tree::{Kin, News, Trees, Waits};
 use crate::drivers::process::wire::{Inbox, Outbox, Read};
 use crate::drivers::process::{identity, priority, rest};
-use crate::model::keeper::{FromKeeper, Identity, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
+use crate::model::keeper::{FromKeeper, Identity, Inherited as InheritedProcess, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
 
 use super::ending::Ending;
 use super::logs::Logs;
@@ -204,15 +204,12 @@ impl Keeper {
             ToKeeper::Kill { process } => self.trees.kill(process),
             ToKeeper::Finish => {
                 if self.ending.is_none() {
+                    // The supervisor says that these are gone too; the result is written only when that is proved.
+                    self.track_inherited();
                     self.ending = Some(Ending::asked());
                 }
             }
             ToKeeper::Ping => self.say(&FromKeeper::Pong, Vec::new()),
-            ToKeeper::Inherit(list) => {
-                for inherited in list {
-                    self.inherit(inherited.spec, inherited.identity);
-                }
-            }
         }
     }
 
@@ -230,15 +227,20 @@ impl Keeper {
         let own = identity::own();
         let cgroup = self.groups.as_ref().map(|groups| groups.path().to_owned());
         let uid = nix::unistd::getuid().as_raw();
-        let opened = journal::read(&hello.journal).and_then(|old| match occupied(hello, &old) {
-            Some(error) => Err(error),
-            None => Writer::open(hello, old, &own, uid, cgroup),
+        let opened = journal::read(&hello.journal).and_then(|old| {
+            if let Some(step) = occupied(hello, &old) {
+                self.say(&FromKeeper::SpawnFailed { process: 0, step, errno: libc::EBUSY }, Vec::new());
+                return Ok(None);
+            }
+            self.inherit(&hello.inherited, &old);
+            Writer::open(hello, old, &own, uid, cgroup).map(Some)
         });
         match opened {
-            Ok(writer) => {
+            Ok(Some(writer)) => {
                 self.journal = Some(writer);
                 self.say(&FromKeeper::Ready { identity: own, without }, Vec::new());
             }
+            Ok(None) => {}
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
                 let step = format!("journal {}: {error}", hello.journal.display());
@@ -247,16 +249,32 @@ impl Keeper {
         }
     }
 
-    /// A process of an earlier keeper. It is not our child, so it is only remembered, for the case that we are the last.
-    fn inherit(&mut self, spec: SpawnSpec, identity: Identity) {
-        let lock = std::fs::metadata(&spec.lock).map(|meta| {
-            use std::os::unix::fs::MetadataExt;
-            (meta.dev(), meta.ino())
-        });
-        let group = self.groups.as_ref().map(|groups| groups.recorded(&spec));
-        let entry = Entry::new(&spec, &self.run, identity, lock.unwrap_or((0, 0)), group);
-        self.specs.insert(spec.process, spec);
-        self.inherited.push(entry);
+    /// The processes of an earlier keeper. They are not our children, so they are only remembered, for the case that we are
+    /// the last. The journal knows all of them, those too of which the supervisor had not heard yet; the supervisor knows how
+    /// to stop them, and knows them without a journal.
+    fn inherit(&mut self, list: &[InheritedProcess], old: &Journal) {
+        let ours = old.header.as_ref().is_some_and(|header| header.run == self.run);
+        let mut entries: BTreeMap<ProcessId, Entry> = if ours { old.live.clone() } else { BTreeMap::new() };
+        for InheritedProcess { spec, identity } in list {
+            entries.entry(spec.process).or_insert_with(|| {
+                let lock = std::fs::metadata(&spec.lock).map(|meta| {
+                    use std::os::unix::fs::MetadataExt;
+                    (meta.dev(), meta.ino())
+                });
+                let group = self.groups.as_ref().map(|groups| groups.recorded(spec));
+                Entry::new(spec, &self.run, identity.clone(), lock.unwrap_or((0, 0)), group)
+            });
+            self.specs.insert(spec.process, spec.clone());
+        }
+        self.inherited = entries.into_values().collect();
+    }
+
+    /// From here on these are ours to stop, or to prove gone.
+    pub(super) fn track_inherited(&mut self) {
+        for entry in std::mem::take(&mut self.inherited) {
+            let gone = !identity::holds(&entry.identity);
+            self.trees.add(entry, Kin::Foreign, None, gone);
+        }
     }
 
     pub(super) fn spawn(&mut self, spec: SpawnSpec) {
@@ -452,10 +470,10 @@ impl Keeper {
 }
 
 /// The journal of an earlier run whose processes live: beginning a new one would lose them.
-fn occupied(hello: &KeeperHello, old: &Journal) -> Option<std::io::Error> {
-    let other = old.header.as_ref().is_some_and(|header| header.run != hello.run);
+fn occupied(hello: &KeeperHello, old: &Journal) -> Option<String> {
+    old.header.as_ref().filter(|header| header.run != hello.run)?;
     let lives = old.live.values().find(|entry| identity::holds(&entry.identity))?;
-    other.then(|| std::io::Error::other(format!("{} of an earlier run lives (pid {})", lives.service, lives.identity.pid)))
+    Some(format!("{} of an earlier run is still running (pid {})", lives.service, lives.identity.pid))
 }
 
 /// Finds a program the way a shell would, in the environment of the process that it is for.

@@ -60,6 +60,16 @@ impl Failure {
         self.help = Some(help.into());
         self
     }
+    /// The answer to a start that is asked for while everything is being stopped.
+    #[must_use]
+    pub fn being_stopped() -> Self {
+        Self::new(FailureKind::Cancelled, "everything is being stopped").help("devrun up, when it is down")
+    }
+    /// Whether this is [`Failure::being_stopped`].
+    #[must_use]
+    pub fn is_being_stopped(&self) -> bool {
+        *self == Self::being_stopped()
+    }
     /// The answer to work that a stop made pointless.
     #[must_use]
     pub fn cancelled() -> Self {

@@ -170,8 +170,6 @@ pub enum ToKeeper {
     },
     /// Everything is stopped: end strays that fit no service, prove that nothing is left, write the result, exit.
     Finish,
-    /// The process table of a keeper that died: identities of processes that live on under the supervisor.
-    Inherit(Vec<Inherited>),
     /// Answered with `Pong` once everything before it has been obeyed.
     Ping,
 }
@@ -186,7 +184,7 @@ pub struct Inherited {
 }
 
 /// The keeper's first frame.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeeperHello {
     /// 128 random bits in hex: the value of `DEVRUN_RUN_ID`.
     pub run: String,
@@ -200,6 +198,9 @@ pub struct KeeperHello {
     pub cgroup: bool,
     /// The supervisor.
     pub supervisor: Identity,
+    /// What an earlier keeper of the same run has left to the supervisor; empty for the first keeper. It is part of the first
+    /// frame so that no keeper is ever ready without it.
+    pub inherited: Vec<Inherited>,
 }
 
 /// A process beyond its number: pid, start time in clock ticks since boot, and the boot's id.

@@ -32,7 +32,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const LONG: Duration = Duration::from_secs(90);
 
 /// The binary under test; `DEVRUN_TEST_BINARY` names a copy where another user could not reach the original.
-fn devrun() -> PathBuf {
+pub fn devrun() -> PathBuf {
     std::env::var_os("DEVRUN_TEST_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_devrun")), PathBuf::from)
 }
 

@@ -20,6 +20,7 @@ mod contract;
 mod control;
 mod convert;
 mod edits;
+mod emergency;
 mod failing;
 mod fetch;
 mod generated;

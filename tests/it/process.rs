@@ -59,6 +59,7 @@ impl World {
                 journal: self.places().journal(),
                 cgroup: self.cgroup,
                 supervisor: Identity { pid: 0, start: 0, boot: String::new() },
+                inherited: Vec::new(),
             },
         }
     }

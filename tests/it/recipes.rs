@@ -69,6 +69,7 @@ async fn runner(case: &Case) -> Runner {
         journal: case.places.journal(),
         cgroup: false,
         supervisor: Identity { pid: 1, start: 0, boot: String::new() },
+        inherited: Vec::new(),
     };
     let options = KeeperOptions { program: PathBuf::from(env!("CARGO_BIN_EXE_devrun")), hello };
     let (keeper, _news) = Keeper::start(options).await.unwrap();

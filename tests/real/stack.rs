@@ -100,6 +100,7 @@ impl Stack {
             journal: self.places.journal(),
             cgroup: false,
             supervisor: Identity { pid: std::process::id().cast_signed(), start: 0, boot: String::new() },
+            inherited: Vec::new(),
         };
         let options = KeeperOptions { program: PathBuf::from(env!("CARGO_BIN_EXE_devrun")), hello: hello.clone() };
         let (keeper, _news) = Keeper::start(options).await.unwrap();

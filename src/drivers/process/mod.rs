@@ -4,7 +4,7 @@
 //! - `fork` (the parent), `newborn` and `raw` (the child), `tree`, `wire`: shared with the keeper; `priority`: its place in the queue for a processor
 //! - `identity`, `procfs`, `evidence`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
 //! - `rest`: what both give back when nothing happens
-//! - `shutdown`: a shutdown carried out on process trees; `sweep`: the end of what an earlier run left
+//! - `shutdown`: a shutdown carried out on process trees; `sweep`, `kill_sweep`: the end of what an earlier run left
 //!
 //! Linux only so far. Elsewhere this compiles, no identity ever holds, and `Keeper::start` says why it does not.
 
@@ -15,6 +15,7 @@ pub mod file_size;
 #[cfg(target_os = "linux")]
 pub mod fork;
 pub mod identity;
+mod kill_sweep;
 #[cfg(target_os = "linux")]
 mod keeper_watch;
 #[cfg(target_os = "linux")]

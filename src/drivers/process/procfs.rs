@@ -34,15 +34,20 @@ pub struct Stat {
     pub session: i32,
     /// Whether it is a thread of the kernel's.
     pub kernel: bool,
+    /// How many threads it has.
+    pub threads: u32,
     /// Start time in ticks since boot.
     pub start: u64,
 }
 
 impl Stat {
-    /// Neither a zombie nor gone.
+    /// Neither a zombie nor gone. A process whose first thread has ended looks like a zombie while its other threads run.
     #[must_use]
     pub fn lives(&self) -> bool {
-        !matches!(self.state, b'Z' | b'X' | b'x')
+        match self.state {
+            b'Z' => self.threads > 1,
+            state => !matches!(state, b'X' | b'x'),
+        }
     }
 }
 
@@ -66,6 +71,7 @@ pub fn parse_stat(text: &[u8]) -> Option<Stat> {
         pgrp: i32::try_from(number(2)?).ok()?,
         session: i32::try_from(number(3)?).ok()?,
         kernel,
+        threads: u32::try_from(number(17)?).unwrap_or(0),
         start: fields.get(19)?.parse().ok()?,
     })
 }

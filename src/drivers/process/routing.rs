@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::drivers::journal;
 use crate::model::keeper::{ExitStatus, FromKeeper, Identity, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
-use crate::model::{Failure, Signal};
+use crate::model::{Failure, FailureKind, Signal};
 
 use super::fork::Given;
 use super::keeper_watch::{Activity, KeeperWatch, Verdict};
@@ -115,8 +115,11 @@ impl Line {
         let failed = |error: std::io::Error| broken(&error.to_string());
         self.outbox.push(&ToKeeper::Hello(hello.clone()), Vec::new()).map_err(failed)?;
         loop {
-            self.outbox.flush(self.socket.as_raw_fd()).map_err(failed)?;
-            let mut ready = self.socket.readable().await.map_err(failed)?;
+            // A long list of what it inherits does not fit into the socket at once.
+            let sent = self.outbox.flush(self.socket.as_raw_fd()).map_err(failed)?;
+            let interest =
+                if sent { tokio::io::Interest::READABLE } else { tokio::io::Interest::READABLE | tokio::io::Interest::WRITABLE };
+            let mut ready = self.socket.ready(interest).await.map_err(failed)?;
             match self.inbox.fill(ready.get_inner().as_raw_fd()).map_err(failed)? {
                 Read::Some => {}
                 Read::Nothing => ready.clear_ready(),
@@ -124,6 +127,9 @@ impl Line {
             }
             match self.inbox.take::<FromKeeper>().map_err(failed)? {
                 Some((FromKeeper::Ready { identity, without }, _)) => return Ok((identity, without)),
+                Some((FromKeeper::SpawnFailed { step, errno: libc::EBUSY, .. }, _)) => {
+                    return Err(Failure::new(FailureKind::Survivors, step).help("devrun down --emergency"));
+                }
                 Some((FromKeeper::SpawnFailed { step, errno, .. }, _)) => return Err(not_begun(&step, errno)),
                 _ => {}
             }
@@ -452,6 +458,7 @@ impl Link {
                 self.orphans.reap();
                 self.tell_of_orphans();
             }
+            self.options.hello.inherited = self.orphans.inherited();
             let opened = match launch(&self.options.program) {
                 Ok(launched) => Line::open(&self.options, launched).await,
                 Err(failure) => Err(failure),
@@ -459,8 +466,6 @@ impl Link {
             match opened {
                 Ok((line, identity, without)) => {
                     self.line = Some(line);
-                    let inherited = self.orphans.inherited();
-                    self.say(&ToKeeper::Inherit(inherited));
                     for process in repeated {
                         self.repeat(process);
                     }

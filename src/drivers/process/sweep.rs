@@ -4,7 +4,7 @@
 //! Evidence decides, never a number: cgroup members, sessions and groups of recorded leaders whose identity holds, holders
 //! of the inherited locks, carriers of the run's marks, and everything below one of those. Each is opened, looked at again,
 //! and only then signalled. Never pid 1 or less, never ourselves or our ancestors, never another user's process (unless
-//! we are root and the cgroup or the journal says that it was started as that user).
+//! we are root, and it was started as that user or has dropped root's rights since). The last step is in `kill_sweep`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::Metadata;
@@ -13,18 +13,21 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
+
 use crate::drivers::journal::{Entry, Journal};
 use crate::model::keeper::{Identity, ProcessId};
 use crate::model::{Places, ServiceId};
 
 use super::cgroup::{self, Group};
 use super::evidence::{Claims, Evidence};
+use super::identity;
+use super::kill_sweep::KillSweep;
+pub use super::kill_sweep::Obstacle;
 use super::procfs::{self, Stat};
 use super::shutdown::{self, TreeShutdown};
 use super::tree::{Kin, Trees, Waits};
-use super::{identity, signal};
 
-const LONGEST: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 /// What a keeper may need after its services are stopped: for processes that fit none of them, and for its last words.
 const KEEPER_ENDS: Duration = Duration::from_secs(10);
@@ -52,6 +55,20 @@ pub struct Swept {
     pub command: String,
     /// Why it counted as ours, in a word.
     pub evidence: String,
+    /// Why it is still there; `None`: it is gone.
+    pub obstacle: Option<Obstacle>,
+}
+
+impl Swept {
+    /// What can be done about one that is still there.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        match self.obstacle {
+            Some(Obstacle::User(uid)) => format!("end it as user {uid} or as root: kill {}", self.pid),
+            Some(Obstacle::Own) => "this command runs inside the stack: run it from a shell outside".to_owned(),
+            Some(Obstacle::Kill) | None => format!("look at what pid {} is stuck in: cat /proc/{}/stack", self.pid, self.pid),
+        }
+    }
 }
 
 /// What was done.
@@ -80,10 +97,25 @@ pub struct Limits {
     own: BTreeSet<i32>,
     uid: u32,
     users: BTreeSet<u32>,
+    /// Whose the journal is, where it may say more than we may believe.
+    author: u32,
+}
+
+/// Whether a process may be signalled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It may.
+    Ours,
+    /// Another user's.
+    OtherUser(u32),
+    /// We ourselves, or an ancestor of ours.
+    Own,
+    /// There is none any more.
+    Gone,
 }
 
 impl Limits {
-    /// Ourselves, our ancestors, and other users but those that we, as root, started something as.
+    /// Ourselves, our ancestors, and what other users run, for a journal of our own.
     pub fn own<'a>(entries: impl Iterator<Item = &'a Entry>) -> Self {
         let mut own = BTreeSet::new();
         let mut pid = std::process::id().cast_signed();
@@ -92,16 +124,39 @@ impl Limits {
         }
         let uid = nix::unistd::getuid().as_raw();
         let users = if uid == 0 { entries.filter_map(|entry| entry.user).collect() } else { BTreeSet::new() };
-        Self { own, uid, users }
+        Self { own, uid, users, author: uid }
+    }
+    /// For a journal that lies on the disk. One that another user wrote can aim at nobody but that user.
+    fn of_journal(journal: &Journal, places: &Places) -> Self {
+        let limits = Self::own(journal.live.values());
+        let author = std::fs::symlink_metadata(places.journal()).map_or(limits.uid, |meta| meta.uid());
+        Self { author, ..limits }
+    }
+    /// Whether this is us or an ancestor of ours.
+    pub(super) fn is_own(&self, pid: i32) -> bool {
+        self.own.contains(&pid)
+    }
+    /// Root ends what has dropped its rights since root started it. Session, cgroup and descent cannot be forged, and a mark
+    /// can be worn by the process alone; a lock can be handed to a process that knows nothing of it.
+    pub(super) fn verdict(&self, stat: &Stat, evidence: Evidence) -> Verdict {
+        if stat.pid <= 1 || self.own.contains(&stat.pid) {
+            return Verdict::Own;
+        }
+        let Some(uid) = procfs::uid(stat.pid) else { return Verdict::Gone };
+        let allowed = if self.author == self.uid {
+            uid == self.uid || self.users.contains(&uid) || (self.uid == 0 && evidence != Evidence::Lock)
+        } else {
+            self.uid == 0 && uid == self.author
+        };
+        if allowed { Verdict::Ours } else { Verdict::OtherUser(uid) }
     }
     fn allows(&self, stat: &Stat, evidence: Evidence) -> bool {
-        if stat.pid <= 1 || self.own.contains(&stat.pid) {
-            return false;
-        }
-        match procfs::uid(stat.pid) {
-            Some(uid) => uid == self.uid || self.users.contains(&uid) || (self.uid == 0 && evidence == Evidence::Cgroup),
-            None => false,
-        }
+        self.verdict(stat, evidence) == Verdict::Ours
+    }
+    /// Whether the supervisor or keeper that a journal names can be one of ours.
+    fn may_be_ours(&self, pid: i32) -> bool {
+        let wanted = if self.uid == 0 { self.author } else { self.uid };
+        procfs::uid(pid) == Some(wanted)
     }
 }
 
@@ -180,7 +235,7 @@ pub fn ever_ran(journal: &Journal, places: &Places) -> bool {
 
 /// The entries of this boot. A lock file that is gone says nothing any more: file systems give its number to the next file,
 /// and whoever holds that one is a stranger.
-fn current(journal: &Journal) -> impl Iterator<Item = Entry> {
+pub(super) fn current(journal: &Journal) -> impl Iterator<Item = Entry> {
     let ours = journal.live.values().filter(|entry| entry.identity.boot == identity::boot_id() && entry.identity.pid > 1);
     ours.cloned().map(|mut entry| {
         let now = std::fs::symlink_metadata(&entry.lock).ok().filter(std::fs::Metadata::is_file);
@@ -194,13 +249,13 @@ fn current(journal: &Journal) -> impl Iterator<Item = Entry> {
 /// Everything of an earlier run that lives, without touching it. Empty: a new run may begin its own journal.
 #[must_use]
 pub fn leftovers(journal: &Journal, places: &Places) -> Vec<Swept> {
-    let limits = Limits::own(journal.live.values());
+    let limits = Limits::of_journal(journal, places);
     let found = scan(&claims(journal, places), &limits);
     found.iter().filter(|found| !is_spared(found, journal)).map(|found| describe(found, journal)).collect()
 }
 
 /// Whether it may outlive its service (`stop.spare`). One whose service has ended is known by the name alone.
-fn is_spared(found: &Found, journal: &Journal) -> bool {
+pub(super) fn is_spared(found: &Found, journal: &Journal) -> bool {
     match found.process.and_then(|process| journal.live.get(&process)) {
         Some(entry) => entry.spare.contains(&found.stat.comm),
         None => journal.spared.contains(&found.stat.comm),
@@ -213,6 +268,7 @@ fn describe(found: &Found, journal: &Journal) -> Swept {
         service: found.process.and_then(|process| journal.live.get(&process)).map(|entry| entry.service.clone()),
         command: found.stat.comm.clone(),
         evidence: found.evidence.to_string(),
+        obstacle: None,
     }
 }
 
@@ -232,37 +288,55 @@ pub fn longest(journal: &Journal) -> Duration {
 /// As [`sweep`]. Once `interrupted` is set, all graces are over and what is left is killed.
 #[must_use]
 pub fn sweep_until(journal: &Journal, places: &Places, how: How, interrupted: &AtomicBool) -> SweepReport {
+    let limits = Limits::of_journal(journal, places);
+    let ours = |who: &&Identity| identity::holds(who) && !limits.is_own(who.pid) && limits.may_be_ours(who.pid);
+    let supervisor = journal.header.as_ref().map(|header| &header.supervisor).filter(ours).filter(|_| how == How::Emergency);
+    if how == How::Gentle
+        && let Some(keeper) = journal.keeper.as_ref().filter(ours)
+    {
+        wait_for_keeper(keeper, journal, interrupted);
+    }
+    let keeper = journal.keeper.as_ref().filter(ours);
     let mut seen: BTreeMap<(i32, u64), Swept> = BTreeMap::new();
-    let limits = Limits::own(journal.live.values());
-    let supervisor = journal.header.as_ref().map(|header| header.supervisor.clone());
-    for (name, who) in [("supervisor", &supervisor), ("keeper", &journal.keeper)] {
-        let Some(who) = who.as_ref().filter(|who| identity::holds(who) && !limits.own.contains(&who.pid)) else { continue };
-        // Only a program that can be one of ours; a journal that was written by somebody else must not aim at a stranger.
-        if !same_user(who.pid) {
-            continue;
+    // Until everything below them is gone they stand still: who interrupts us now would leave them so.
+    let interrupts = hold_signals();
+    let mut kills = KillSweep::new(journal, claims(journal, places), &limits);
+    // The supervisor first: a new keeper is what it would start.
+    if let Some(who) = supervisor {
+        kills.hold_supervisor(who, journal.replaced || keeper.is_none());
+    }
+    if let Some(who) = keeper {
+        kills.hold_keeper(who);
+    }
+    for (name, who) in [("supervisor", supervisor), ("keeper", keeper)] {
+        if let Some(who) = who {
+            let (command, evidence) = (procfs::command(who.pid), name.to_owned());
+            seen.insert((who.pid, who.start), Swept { pid: who.pid, service: None, command, evidence, obstacle: None });
         }
-        if how == How::Gentle {
-            if name == "keeper" {
-                wait_for_keeper(who, journal, interrupted);
-            }
-            if !identity::holds(who) || name == "supervisor" {
-                continue;
-            }
-        }
-        let command = procfs::command(who.pid);
-        if signal::send_checked(who.pid, who.start, libc::SIGKILL) {
-            wait_gone(who, Duration::from_secs(2));
-            let evidence = name.to_owned();
-            seen.insert((who.pid, who.start), Swept { pid: who.pid, service: None, command, evidence });
-        }
+    }
+    if let Some(header) = journal.header.as_ref().filter(|header| how == How::Emergency && limits.is_own(header.supervisor.pid))
+        && header.supervisor.pid != std::process::id().cast_signed()
+        && identity::holds(&header.supervisor)
+    {
+        let (pid, start) = (header.supervisor.pid, header.supervisor.start);
+        let (command, evidence, obstacle) = (procfs::command(pid), "supervisor".to_owned(), Some(Obstacle::Own));
+        seen.insert((pid, start), Swept { pid, service: None, command, evidence, obstacle });
     }
     if how == How::Gentle {
         gently(journal, places, &limits, interrupted, &mut seen);
     }
-    kill_all(journal, places, &limits, &mut seen);
+    let outcome = kills.run();
+    release_signals(interrupts);
     let mut report = SweepReport::default();
-    for ((pid, start), swept) in seen {
-        if lives(pid, start) { report.survivors.push(swept) } else { report.killed.push(swept) }
+    for (key, (found, obstacle)) in outcome.seen {
+        let obstacle = (lives(key.0, key.1) || outcome.unproved.contains(&key)).then_some(obstacle);
+        seen.insert(key, Swept { obstacle, ..describe(&found, journal) });
+    }
+    for ((pid, start), mut swept) in seen {
+        if swept.obstacle.is_none() && lives(pid, start) {
+            swept.obstacle = Some(Obstacle::Kill);
+        }
+        if swept.obstacle.is_some() { report.survivors.push(swept) } else { report.killed.push(swept) }
     }
     for entry in current(journal) {
         if let Some(group) = entry.cgroup.as_deref().and_then(Group::recorded) {
@@ -280,19 +354,25 @@ pub fn sweep_until(journal: &Journal, places: &Places, how: How, interrupted: &A
     report
 }
 
-fn lives(pid: i32, start: u64) -> bool {
-    procfs::stat(pid).is_some_and(|stat| stat.start == start && stat.lives())
-}
-
-fn same_user(pid: i32) -> bool {
-    procfs::uid(pid) == Some(nix::unistd::getuid().as_raw())
-}
-
-fn wait_gone(who: &Identity, longest: Duration) {
-    let until = Instant::now() + longest;
-    while identity::holds(who) && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(2));
+/// INT, TERM and HUP wait until the sweep is over.
+fn hold_signals() -> Option<SigSet> {
+    let mut held = SigSet::empty();
+    for signal in [nix::sys::signal::Signal::SIGINT, nix::sys::signal::Signal::SIGTERM, nix::sys::signal::Signal::SIGHUP] {
+        held.add(signal);
     }
+    // Without it an interrupt would end us at once, and the next call does the rest.
+    held.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok()
+}
+
+fn release_signals(before: Option<SigSet>) {
+    if let Some(before) = before {
+        // Refused only for an invalid argument.
+        let _ = before.thread_set_mask();
+    }
+}
+
+pub(super) fn lives(pid: i32, start: u64) -> bool {
+    procfs::stat(pid).is_some_and(|stat| stat.start == start && stat.lives())
 }
 
 /// A keeper whose supervisor is gone is stopping the stack: it is given the time that this may take.
@@ -338,61 +418,6 @@ fn gently(journal: &Journal, places: &Places, limits: &Limits, interrupted: &Ato
         }
         let wake = [step.wake, trees.next_wake()].into_iter().flatten().min().unwrap_or(now + POLL);
         std::thread::sleep(wake.saturating_duration_since(now).clamp(Duration::from_millis(1), POLL));
-    }
-}
-
-/// SIGKILL until three looks in a row find nobody.
-fn kill_all(journal: &Journal, places: &Places, limits: &Limits, seen: &mut BTreeMap<(i32, u64), Swept>) {
-    let claims = claims(journal, places);
-    let until = Instant::now() + LONGEST;
-    let mut quiet = 0;
-    let mut first = true;
-    while quiet < 3 && Instant::now() < until {
-        let mut found = scan(&claims, limits);
-        found.retain(|member| !is_spared(member, journal));
-        if first {
-            first = false;
-            for member in &found {
-                seen.entry((member.stat.pid, member.stat.start)).or_insert_with(|| describe(member, journal));
-            }
-            for entry in current(journal).filter(|entry| entry.spare.is_empty()) {
-                // A refused group kill is made good by the members, one by one.
-                if let Some(group) = entry.cgroup.as_deref().and_then(Group::recorded) {
-                    let _ = group.kill();
-                }
-            }
-        }
-        // One that is ending has let go of its lock and its memory, by which it was known, before it is gone.
-        if found.is_empty() && seen.keys().all(|(pid, start)| !lives(*pid, *start)) {
-            quiet += 1;
-        } else {
-            quiet = 0;
-        }
-        for member in &found {
-            seen.entry((member.stat.pid, member.stat.start)).or_insert_with(|| describe(member, journal));
-            kill_proved(member, &claims, limits);
-        }
-        std::thread::sleep(Duration::from_millis(3));
-    }
-}
-
-/// Opens, looks at the evidence again, kills what was opened.
-fn kill_proved(member: &Found, claims: &Claims, limits: &Limits) {
-    let (pid, start) = (member.stat.pid, member.stat.start);
-    let opened = signal::open(pid);
-    let Some(stat) = procfs::stat(pid).filter(|stat| stat.start == start && stat.lives()) else { return };
-    let proved = match member.evidence {
-        // Being a descendant cannot be lost again, and number and start time are those of the look.
-        Evidence::Descent => true,
-        _ => claims.of(&stat).is_some(),
-    };
-    if !proved || !limits.allows(&stat, member.evidence) {
-        return;
-    }
-    // ESRCH: it went by itself.
-    match opened {
-        Some(pidfd) => drop(signal::send(&pidfd, libc::SIGKILL)),
-        None => drop(signal::send_checked(pid, start, libc::SIGKILL)),
     }
 }
 
