@@ -449,4 +449,59 @@ mod tests {
         shutdown.items.values_mut().for_each(|item| item.process.grace = Duration::MAX);
         assert_eq!(shutdown.longest(), Duration::MAX);
     }
+
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever the edges, tiers and worlds, it ends within the time that it names, and nothing is asked while something
+        /// lives that needs it, unless both are needed by one another.
+        #[test]
+        fn every_shutdown_ends_in_time_and_in_order(
+            plan in prop::collection::vec((prop::option::of(0u32..3), prop::collection::vec(0usize..8, 0..3), 0u64..4, any::<bool>()), 1..8),
+        ) {
+            let id = |at: usize| ServiceId::parse(&format!("s{at}")).unwrap();
+            let mut shutdown = Shutdown::default();
+            for (at, (tier, edges, grace, then)) in plan.iter().enumerate() {
+                shutdown.add(Process {
+                    process: at as u64,
+                    service: id(at),
+                    role: Role::Main,
+                    depends_on: edges.iter().map(|on| id(*on)).collect(),
+                    tier: *tier,
+                    grace: Duration::from_secs(*grace),
+                    then: then.then_some(Signal::TERM),
+                    stop_command: false,
+                });
+            }
+            let needs = |upper: usize, lower: usize| {
+                upper != lower && (plan[upper].1.contains(&lower) || matches!((plan[upper].0, plan[lower].0), (Some(u), Some(l)) if u > l))
+            };
+            let reaches = |from: usize, to: usize| {
+                let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+                while let Some(at) = open.pop() {
+                    open.extend((0..plan.len()).filter(|next| needs(at, *next) && seen.insert(*next)));
+                }
+                seen.contains(&to)
+            };
+            let (longest, mut now) = (shutdown.longest(), Tick::ZERO);
+            loop {
+                let mut actions = Vec::new();
+                let next = shutdown.step(now, &mut actions);
+                for action in actions {
+                    let Action::Stop(lower) = action else { continue };
+                    for (upper, item) in shutdown.items.iter().filter(|(_, item)| item.holds()) {
+                        let (upper, lower) = (*upper as usize, lower as usize);
+                        prop_assert!(!needs(upper, lower) || reaches(lower, upper), "{lower} before {upper}: {item:?}");
+                    }
+                }
+                // Every third service outlives SIGKILL; every other one ends by its grace.
+                let Some(next) = next else { break };
+                now = next;
+                let ending: Vec<ProcessId> = shutdown.items.iter().filter(|(at, item)| *at % 3 != 0 && item.due <= now && item.stage != Stage::Queued).map(|(at, _)| *at).collect();
+                ending.into_iter().for_each(|process| shutdown.gone(process));
+            }
+            prop_assert!(shutdown.is_over(), "{shutdown:?}");
+            prop_assert!(now.0 <= longest, "{now:?} after {longest:?}");
+        }
+    }
 }

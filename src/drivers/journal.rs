@@ -437,6 +437,15 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_of_an_earlier_version_has_no_tier() {
+        let text = String::from_utf8(line(&Record::Started(Box::new(entry(7)))).unwrap()).unwrap();
+        let json = text.split('\t').next().unwrap().replace(",\"tier\":null", "");
+        assert!(!json.contains("tier"));
+        let old = format!("{json}\t{:016x}\n", checksum(json.as_bytes()));
+        assert_eq!(parse(old.as_bytes()).live[&7], entry(7));
+    }
+
+    #[test]
     fn cut_at_every_byte_it_says_no_more_than_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let bytes = sample(folder.path());
