@@ -87,7 +87,7 @@ fn readers_take_a_giant_line_in_windows() {
 #[test]
 fn a_failing_up_takes_only_the_ends_of_lines() {
     let project = Project::new()
-        .procfile("[services.a]\nrun = [\"sh\", \"-c\", \"head -c 30000000 /dev/zero; exit 3\"]\nlog = { max_size = \"50M\" }\n");
+        .procfile("[services.a]\nrun = [\"sh\", \"-c\", \"head -c 30000000 /dev/zero; exit 3\"]\nlog = { max_size = \"50M\" }\nready = { log = \"never said\" }\n");
     // The supervisor that reads the lines is a fork of this one and has its limits.
     let out = run_limited(&project, "up -d");
     assert!(out.stderr.contains("its last"), "{}", out.stderr.chars().take(2000).collect::<String>());

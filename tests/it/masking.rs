@@ -140,7 +140,7 @@ fn a_report_masks_what_the_shell_of_up_had() {
 #[test]
 fn last_lines_and_artifacts_are_masked_and_private() {
     let project = Project::new().procfile(
-        "[services.api]\nrun = [\"sh\", \"-c\", \"echo bad interval $TOK; echo ghp_abcdefghijklmnopqrstuvwxyz0123456789; echo x/postgres://u:litPw12@h; exit 3\"]\nenv = { TOK = \"${CI_TOKEN}\" }\n",
+        "[services.api]\nrun = [\"sh\", \"-c\", \"echo bad interval $TOK; echo ghp_abcdefghijklmnopqrstuvwxyz0123456789; echo x/postgres://u:litPw12@h; exit 3\"]\nenv = { TOK = \"${CI_TOKEN}\" }\nready = { log = \"never said\" }\n",
     );
     let project = project.env("CI_TOKEN", "tok-ABCDEF0123456789");
     let secrets = ["tok-ABCDEF0123456789", "ghp_abcdefghij", "litPw12"];
