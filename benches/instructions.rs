@@ -54,6 +54,7 @@ fn core(count: usize, edges: &[usize]) -> Result<(), Anything> {
         volumes: BTreeMap::new(),
         queries: BTreeMap::new(),
         masks: BTreeSet::new(),
+        derived: BTreeSet::new(),
         seed: 1,
     };
     let mut core = Supervisor::new(Arc::new(plan), BTreeSet::new());

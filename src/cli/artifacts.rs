@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File, Permissions};
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::drivers::logs::{Query, read::merged};
+use crate::drivers::logs::{LogLine, Query, read::lines};
 use crate::engine::{feed::Outcome, memory, stamp};
+use crate::model::mask::Masker;
 use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
-use crate::ui::mask::Masker;
 
 /// The command that was run.
 pub struct Work<'a> {
@@ -47,7 +49,7 @@ fn xml(text: &str) -> String {
 
 /// A test case for each service and task, and one for the command.
 fn report(plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> String {
-    let masker = Masker::new(&plan.masks, false);
+    let masker = Masker::new(plan, false).thorough();
     let text = |text: &str| xml(&masker.text(text));
     let ready: BTreeMap<String, u64> = memory::last_snapshot(places)
         .map(|last| last.services.into_iter().filter_map(|service| Some((service.name, service.ready_ms?))).collect())
@@ -99,7 +101,9 @@ fn report(plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> Str
 /// # Errors
 /// `Config` when it cannot be written.
 pub fn junit(path: &Path, plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> Result<(), Failure> {
-    fs::write(path, report(plan, places, start, work)).map_err(|error| cannot(path, &error))
+    let text = report(plan, places, start, work);
+    // The place is the caller's word: /dev/stdout is a link.
+    open(path, 0).and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| cannot(path, &error))
 }
 
 /// `--artifacts DIR`: `NAME.log` of each service, `events.jsonl` and `ps.json`.
@@ -107,20 +111,16 @@ pub fn junit(path: &Path, plan: &Plan, places: &Places, start: &Outcome, work: &
 /// # Errors
 /// `Config` when it cannot be written.
 pub fn collect(folder: &Path, plan: &Plan, places: &Places) -> Result<(), Failure> {
-    let masker = Masker::new(&plan.masks, false);
+    let masker = Masker::new(plan, false).thorough();
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
-        fs::write(&path, masker.text(text)).map_err(|error| cannot(&path, &error))
+        let written = private(&path).and_then(|mut file| file.write_all(masker.text(text).as_bytes()));
+        written.map_err(|error| cannot(&path, &error))
     };
     fs::create_dir_all(folder).map_err(|error| cannot(folder, &error))?;
     for id in plan.services.keys() {
-        // A service that never came to be said nothing.
-        let lines = merged(&places.logs(), std::slice::from_ref(id), &Query::default()).unwrap_or_default();
-        let text: String = lines
-            .iter()
-            .map(|line| format!("{} {}\n", stamp::of_micros(line.micros), String::from_utf8_lossy(&line.bytes)))
-            .collect();
-        write(&format!("{id}.log"), &text)?;
+        let path = folder.join(format!("{id}.log"));
+        copy_log(&path, id, places, &masker).map_err(|error| cannot(&path, &error))?;
     }
     let events = fs::read(memory::events_path(places)).unwrap_or_default();
     write("events.jsonl", &String::from_utf8_lossy(&events))?;
@@ -128,6 +128,35 @@ pub fn collect(folder: &Path, plan: &Plan, places: &Places) -> Result<(), Failur
         write("ps.json", &serde_json::to_string(&last).unwrap_or_default())?;
     }
     Ok(())
+}
+
+/// A service's log, line by line. One that said nothing, or whose log cannot be read, leaves an empty file.
+fn copy_log(path: &Path, id: &ServiceId, places: &Places, masker: &Masker) -> std::io::Result<()> {
+    let mut out = BufWriter::new(private(path)?);
+    for line in lines(&places.logs(), id, &Query::default()).into_iter().flatten().map_while(Result::ok) {
+        out.write_all(masker.text(&log_line(&line)).as_bytes())?;
+    }
+    out.flush()
+}
+
+/// A line of a log with its time.
+pub fn log_line(line: &LogLine) -> String {
+    format!("{} {}\n", stamp::of_micros(line.micros), String::from_utf8_lossy(&line.bytes))
+}
+
+/// Opens a file for us alone, empty; never through a link.
+fn private(path: &Path) -> std::io::Result<File> {
+    open(path, libc::O_NOFOLLOW)
+}
+
+fn open(path: &Path, flags: i32) -> std::io::Result<File> {
+    let flags = flags | libc::O_CLOEXEC;
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(path)?;
+    // One of an earlier run keeps its mode otherwise.
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
 }
 
 #[cfg(test)]

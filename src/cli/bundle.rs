@@ -1,21 +1,24 @@
 //! `devrun report`: one masked archive for a bug report.
 
-use std::path::PathBuf;
+use std::collections::VecDeque;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::drivers::logs::{Query, read::merged};
+use crate::drivers::logs::{Query, read::lines};
+use crate::drivers::mask_hashes::MaskHashes;
 use crate::engine::memory;
 use crate::exit;
+use crate::model::mask::{Masker, cover};
 use crate::model::{Failure, FailureKind, ServiceId};
-use crate::ui::mask::Masker;
 use crate::ui::term::{Term, data};
 
 use super::args::Globals;
 use super::load::{self, Wanted};
-use super::{config, doctor, ps};
+use super::{artifacts, config, doctor, ps};
 
 // `report`.
 #[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
@@ -28,6 +31,8 @@ pub struct ReportArgs {
 
 /// Lines of each service that go along.
 const LINES: usize = 500;
+/// Bytes of each file that go along.
+const BYTES: usize = 1024 * 1024;
 
 /// Runs it.
 ///
@@ -42,51 +47,75 @@ pub fn run(globals: &Globals, args: &ReportArgs, _term: Term) -> Result<i32, Fai
     // A procfile with errors is the very reason for many a report.
     let read = load::read(globals, &project, &Wanted::look());
     let masker = match &read {
-        Ok(read) => Masker::new(&read.plan.masks, false),
-        Err(_) => Masker::new(&std::collections::BTreeSet::new(), false),
-    };
-    let mut files: Vec<(String, String)> = Vec::new();
-    let mut add = |name: &str, text: String| files.push((format!("devrun-report/{name}"), masker.text(&text)));
-    let kernel = nix::sys::utsname::uname()
-        .map(|name| [name.sysname(), name.release(), name.machine()].map(|part| part.to_string_lossy().into_owned()).join(" "))
-        .unwrap_or_default();
-    add("version.txt", format!("devrun {}\n{kernel}\nuid {}\n", env!("CARGO_PKG_VERSION"), nix::unistd::geteuid()));
-    match &read {
-        Ok(read) => {
-            add("config.toml", config::resolved(read, &[], false)?);
-            let ids: Vec<ServiceId> = read.plan.services.keys().cloned().collect();
-            for id in ids {
-                let query = Query { tail: Some(LINES), ..Query::default() };
-                // A log that cannot be read leaves an empty file, which says as much.
-                let lines = merged(&project.places.logs(), std::slice::from_ref(&id), &query).unwrap_or_default();
-                let text: String = lines
-                    .iter()
-                    .map(|line| {
-                        format!("{} {}\n", crate::engine::stamp::of_micros(line.micros), String::from_utf8_lossy(&line.bytes))
-                    })
-                    .collect();
-                add(&format!("logs/{id}.log"), text);
-            }
-            let snapshot = super::runtime()?.block_on(ps::snapshot(globals, &project))?;
-            add("ps.json", serde_json::to_string_pretty(&snapshot).unwrap_or_default());
-        }
-        Err(failure) => add("config.txt", failure.to_string()),
+        Ok(read) => Masker::new(&read.plan, false),
+        Err(_) => Masker::default(),
     }
-    let text = |path: PathBuf| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    add("events.jsonl", last(&text(memory::events_path(&project.places)), 2000));
-    add("supervisor.log", last(&text(project.places.supervisor_log()), LINES));
-    add("doctor.json", serde_json::to_string_pretty(&doctor::examine(globals)?).unwrap_or_default());
+    .thorough();
+    // The shell that ran `up` may have had secrets that ours has not.
+    let earlier = MaskHashes::load(&project.places.masks());
     let file = std::fs::File::create(&args.output).map_err(failed)?;
     let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::default()));
-    for (name, text) in &files {
+    // One file after the other: all of them together may be large.
+    let mut add = |name: &str, text: String| {
+        let text = masker.text(&text);
+        let text = cover(&text, earlier.find(&text));
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
         header.set_mode(0o600);
-        archive.append_data(&mut header, name, text.as_bytes()).map_err(failed)?;
+        archive.append_data(&mut header, format!("devrun-report/{name}"), text.as_bytes()).map_err(failed)
+    };
+    let kernel = nix::sys::utsname::uname()
+        .map(|name| [name.sysname(), name.release(), name.machine()].map(|part| part.to_string_lossy().into_owned()).join(" "))
+        .unwrap_or_default();
+    add("version.txt", format!("devrun {}\n{kernel}\nuid {}\n", env!("CARGO_PKG_VERSION"), nix::unistd::geteuid()))?;
+    match &read {
+        Ok(read) => {
+            add("config.toml", config::resolved(read, &[], false)?)?;
+            for id in read.plan.services.keys() {
+                // A log that cannot be read leaves an empty file, which says as much.
+                add(&format!("logs/{id}.log"), last_lines(&project.places.logs(), id).unwrap_or_default())?;
+            }
+            let snapshot = super::runtime()?.block_on(ps::snapshot(globals, &project))?;
+            add("ps.json", serde_json::to_string_pretty(&snapshot).unwrap_or_default())?;
+        }
+        Err(failure) => add("config.txt", failure.to_string())?,
     }
+    let text = |path: PathBuf, lines| end_of(&path).map(|text| last(&text, lines)).unwrap_or_default();
+    add("events.jsonl", text(memory::events_path(&project.places), 2000))?;
+    add("supervisor.log", text(project.places.supervisor_log(), LINES))?;
+    add("doctor.json", serde_json::to_string_pretty(&doctor::examine(globals)?).unwrap_or_default())?;
     archive.into_inner().and_then(GzEncoder::finish).map_err(failed)?;
     let _reader_gone = data(args.output.display());
     Ok(exit::DONE)
+}
+
+/// The last lines of a service's log, with their times.
+fn last_lines(logs: &Path, id: &ServiceId) -> std::io::Result<String> {
+    let query = Query { tail: Some(LINES), ..Query::default() };
+    let (mut kept, mut bytes) = (VecDeque::new(), 0);
+    for line in lines(logs, id, &query)? {
+        let text = artifacts::log_line(&line?);
+        bytes += text.len();
+        kept.push_back(text);
+        while bytes > BYTES
+            && let Some(oldest) = kept.pop_front()
+        {
+            bytes -= oldest.len();
+        }
+    }
+    Ok(kept.into_iter().collect())
+}
+
+/// The end of a text file.
+fn end_of(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let skipped = file.metadata()?.len().saturating_sub(BYTES as u64);
+    file.seek(SeekFrom::Start(skipped))?;
+    let mut bytes = Vec::new();
+    file.take(BYTES as u64).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    // The first line is most likely the end of one.
+    Ok(if skipped > 0 { text.split_once('\n').map_or(String::new(), |(_, rest)| rest.to_owned()) } else { text })
 }
 
 fn last(text: &str, lines: usize) -> String {

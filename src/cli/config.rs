@@ -3,13 +3,12 @@
 use clap::Args;
 use toml::{Table, Value};
 
-use crate::config::is_secret;
+use crate::model::mask::Masker;
 use crate::model::service::{Limits, OnUnhealthy};
 use crate::model::{
     Check, CommandLine, Failure, FailureKind, Launch, OnChange, Plan, ReadySpec, ServiceId, ServiceSpec, VolumeClass, Work,
 };
 use crate::model::{StopTo, duration};
-use crate::ui::mask::Masker;
 use crate::ui::table;
 use crate::ui::term::{Term, safe, say};
 
@@ -84,7 +83,7 @@ pub fn resolved(read: &Read, ids: &[ServiceId], reveal: bool) -> Result<String, 
 }
 
 fn tables(read: &Read, ids: &[ServiceId], reveal: bool) -> Result<Value, Failure> {
-    let masker = Masker::new(&read.plan.masks, reveal);
+    let masker = Masker::new(&read.plan, reveal);
     let mut file = if ids.is_empty() { project_table(&read.plan) } else { Table::new() };
     for spec in read.plan.services.values() {
         // Copies differ in ports alone; the first one stands for all.
@@ -107,13 +106,19 @@ fn origins(read: &Read, args: &ConfigArgs) -> Result<i32, Failure> {
         None => true,
         Some(name) => [format!("services.{name}."), format!("tasks.{name}.")].iter().any(|prefix| key.starts_with(prefix)),
     };
-    let rows: Vec<_> = read.values(args.reveal)?.into_iter().filter(|(key, ..)| mine(key)).collect();
+    let masker = Masker::new(&read.plan, args.reveal);
+    let rows = read.values()?.into_iter().filter(|(key, ..)| mine(key)).map(|(key, value, origin)| {
+        let last = key.rsplit('.').next().unwrap_or(&key);
+        let variable = last == "password" || key.starts_with("env.") || key.contains(".env.");
+        let value = if variable { masker.variable(last, &value) } else { masker.text(&value) };
+        (key, value, origin)
+    });
     if args.json {
         let list: Vec<_> =
-            rows.iter().map(|(key, value, origin)| serde_json::json!({ "key": key, "value": value, "origin": origin })).collect();
+            rows.map(|(key, value, origin)| serde_json::json!({ "key": key, "value": value, "origin": origin })).collect();
         return look::json(&list);
     }
-    let rows: Vec<Vec<String>> = rows.into_iter().map(|(key, value, origin)| vec![key, safe(&value), origin]).collect();
+    let rows: Vec<Vec<String>> = rows.map(|(key, value, origin)| vec![key, safe(&value), origin]).collect();
     Ok(look::text(&table::render(&["KEY", "VALUE", "FROM"], &rows)))
 }
 
@@ -191,7 +196,7 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
     env.retain(|name, _| !ours(name) && name != "PYTHONUNBUFFERED");
     match &spec.launch {
         Launch::Run(command) => {
-            put("run", list(&command.argv));
+            put("run", list(masker.words(&command.argv)));
             env.extend(command.env.clone());
         }
         Launch::Recipe(recipe) => {
@@ -211,7 +216,7 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
             }
             for key in ["user", "password", "database"] {
                 if let Some(value) = spec.attributes.get(key).filter(|value| !value.is_empty()) {
-                    put(key, Value::String(masker.variable(value, key == "password")));
+                    put(key, Value::String(masker.variable(key, value)));
                 }
             }
         }
@@ -241,12 +246,12 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
         }
     }
     if !env.is_empty() {
-        put("env", map(&masker.variables(&env, is_secret)));
+        put("env", map(&masker.variables(&env)));
     }
     put("dir", Value::String(spec.dir.display().to_string()));
     for (key, command) in [("pre_start", &spec.pre_start), ("build", &spec.build)] {
         if let Some(command) = command {
-            put(key, list(&command.argv));
+            put(key, list(masker.words(&command.argv)));
         }
     }
     if let Some(tier) = spec.tier {

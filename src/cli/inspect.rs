@@ -2,10 +2,9 @@
 
 use clap::Args;
 
-use crate::config::is_secret;
 use crate::drivers::init::hash_file;
+use crate::model::mask::Masker;
 use crate::model::{Failure, Launch, ServiceSpec, ServiceStatus, duration};
-use crate::ui::mask::Masker;
 use crate::ui::term::{Term, safe};
 
 use super::args::Globals;
@@ -37,8 +36,8 @@ pub fn run(globals: &Globals, args: &InspectArgs, _term: Term) -> Result<i32, Fa
             Err(failure) => Err(failure),
         }
     })?;
-    let masker = Masker::new(&seen.plan.masks, false);
-    let value = describe(spec, seen.status(spec), live.as_ref(), &masker, &seen);
+    let masker = Masker::new(&seen.plan, false);
+    let value = masked(describe(spec, seen.status(spec), live.as_ref(), &masker, &seen), &masker);
     if args.json {
         return look::json(&value);
     }
@@ -59,7 +58,7 @@ fn describe(
         Launch::Run(command) => Some(command.argv.clone()),
         _ => status.and_then(|status| status.pid).and_then(argv_of),
     };
-    let argv: Vec<String> = words.unwrap_or_default().iter().map(|word| masker.text(word)).collect();
+    let argv = masker.words(&words.unwrap_or_default());
     let binary = status.and_then(|status| status.binary.clone());
     let from_live = |key: &str| live.and_then(|live| live.get(key)).cloned().unwrap_or(serde_json::Value::Null);
     let located = |key: &str| from_live("located").get(key).cloned().unwrap_or(serde_json::Value::Null);
@@ -80,15 +79,15 @@ fn describe(
         "generation": from_live("generation"),
         "argv": argv,
         "dir": spec.dir,
-        "env": masker.variables(&spec.env, is_secret),
+        "env": masker.variables(&spec.env),
         "ports": seen.ports(spec),
         "url": look::public_url(spec),
         "depends_on": spec.depends_on.iter().map(|edge| serde_json::json!({
             "on": edge.on, "condition": edge.condition.as_str(), "required": edge.required,
         })).collect::<Vec<_>>(),
         "probe": spec.ready.as_ref().map(|ready| ready.checks.iter().map(crate::model::Check::kind).collect::<Vec<_>>()),
-        "last_answer": masked(from_live("last_answer"), masker),
-        "probes": masked(from_live("probes"), masker),
+        "last_answer": from_live("last_answer"),
+        "probes": from_live("probes"),
         "restart": spec.restart.to_string(),
         "stop": {
             "signal": spec.stop.signal.to_string(),

@@ -12,6 +12,7 @@ use crate::config::{self, Facts, Options, PortWish, Source};
 use crate::drivers::fetch::{FetchOptions, Progress};
 use crate::drivers::ports::{self, Reserved};
 use crate::drivers::{fetch, lock, runtime_dir, secrets};
+use crate::model::mask::Masker;
 use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
 use crate::recipes::Book;
 use crate::ui::term::say;
@@ -214,9 +215,9 @@ impl Read {
     ///
     /// # Errors
     /// `Config`.
-    pub fn values(&self, reveal: bool) -> Result<Vec<(String, String, String)>, Failure> {
-        self.document.values(&self.facts, reveal).map_err(|report| {
-            say(report.render(false).trim_end());
+    pub fn values(&self) -> Result<Vec<(String, String, String)>, Failure> {
+        self.document.values(&self.facts).map_err(|report| {
+            say(Masker::default().text(report.render(false).trim_end()));
             Failure::new(FailureKind::Config, "the procfile has errors")
         })
     }
@@ -228,7 +229,7 @@ impl Read {
         let kind = if spec.task.is_some() { "tasks" } else { "services" };
         let prefix = format!("{kind}.{}.env.", spec.service);
         let names: BTreeSet<String> =
-            self.values(true)?.into_iter().filter_map(|(key, ..)| key.strip_prefix(&prefix).map(str::to_owned)).collect();
+            self.values()?.into_iter().filter_map(|(key, ..)| key.strip_prefix(&prefix).map(str::to_owned)).collect();
         let ours =
             |name: &str| name == "PORT" || name == "PYTHONUNBUFFERED" || name.starts_with("PORT_") || name.starts_with("DEVRUN_");
         let wanted = |name: &str| names.contains(name) || (ours(name) && name != "DEVRUN_RUN_ID");
@@ -240,7 +241,7 @@ impl Read {
     /// `Config`.
     pub fn wants(&self) -> Result<config::Wants, Failure> {
         self.document.wants(&self.facts).map_err(|report| {
-            say(report.render(false).trim_end());
+            say(Masker::default().text(report.render(false).trim_end()));
             Failure::new(FailureKind::Config, "the procfile has errors")
         })
     }
@@ -250,7 +251,7 @@ impl Read {
     /// `Config`.
     pub fn project_env(&self) -> Result<BTreeMap<String, String>, Failure> {
         let own = |(key, value, _): (String, String, String)| Some((key.strip_prefix("env.")?.to_owned(), value));
-        Ok(self.values(true)?.into_iter().filter_map(own).collect())
+        Ok(self.values()?.into_iter().filter_map(own).collect())
     }
 }
 
@@ -292,7 +293,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     };
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !project.env.contains_key("NO_COLOR");
     let failed = |report: config::Report| {
-        say(report.render(color).trim_end());
+        say(Masker::default().text(report.render(color).trim_end()));
         Failure::new(FailureKind::Config, "the procfile has errors; nothing was started")
             .help("mend what is marked above; `devrun check` looks again")
     };
@@ -344,7 +345,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     }
     if wanted.warn {
         if !report.is_empty() {
-            say(report.render(color).trim_end());
+            say(Masker::default().text(report.render(color).trim_end()));
         }
         for note in notes {
             say(note);

@@ -75,30 +75,33 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
     };
     let mut view = LogView::new(style, &ids);
     let mut out = std::io::BufWriter::with_capacity(256 * 1024, std::io::stdout());
-    let mut show = |lines: Vec<LogLine>| -> std::io::Result<()> {
-        for line in lines {
-            if grep.as_ref().is_none_or(|grep| grep.is_match(&line.bytes)) {
-                view.line(&line, &mut out)?;
-            }
-        }
-        out.flush()
+    let mut show = |line: &LogLine, out: &mut dyn Write| -> std::io::Result<()> {
+        if grep.as_ref().is_none_or(|grep| grep.is_match(&line.bytes)) { view.line(line, out) } else { Ok(()) }
     };
     // The ends are noted before the past is read: what comes in between is shown by the follower, and by it alone.
     let mut follower = args.follow.then(|| Follower::new(&project.places.logs(), &ids));
-    let past = merged(&project.places.logs(), &ids, &query)
-        .map_err(|error| bad(format!("the logs cannot be read: {error}"), "check the permissions of .devrun/logs"))?;
-    if show(past).is_err() {
+    let unreadable =
+        |error: std::io::Error| bad(format!("the logs cannot be read: {error}"), "check the permissions of .devrun/logs");
+    for line in merged(&project.places.logs(), &ids, &query).map_err(unreadable)? {
+        if show(&line.map_err(unreadable)?, &mut out).is_err() {
+            return Ok(exit::DONE);
+        }
+    }
+    if out.flush().is_err() {
         return Ok(exit::DONE);
     }
     let Some(follower) = &mut follower else { return Ok(exit::DONE) };
     loop {
-        std::thread::sleep(LOOK);
+        if !follower.is_behind() {
+            std::thread::sleep(LOOK);
+        }
         if args.services.is_empty() {
             for id in self::known(&project) {
                 follower.add(&id, false);
             }
         }
-        if show(follower.poll()).is_err() {
+        let shown = follower.poll().iter().try_for_each(|line| show(line, &mut out)).and_then(|()| out.flush());
+        if shown.is_err() {
             return Ok(exit::DONE);
         }
     }

@@ -59,6 +59,7 @@ use clap::{Args, CommandFactory, FromArgMatches};
 
 use crate::exit;
 use crate::model::Failure;
+use crate::model::mask::Masker;
 use crate::ui::term::{Term, say};
 
 use args::{Cli, Verb};
@@ -179,11 +180,13 @@ fn usage(error: &clap::Error) -> i32 {
 /// The failure, its help, and the line that names the code's meaning.
 fn report(failure: &Failure, term: Term) -> i32 {
     let code = exit::of(failure.kind);
-    say(format!("{} {}", crate::ui::term::paint(term.err_color, "31;1", "error:"), crate::ui::term::safe(&failure.reason)));
+    // It may quote an address with a login.
+    let reason = Masker::default().text(&failure.reason);
+    say(format!("{} {}", crate::ui::term::paint(term.err_color, "31;1", "error:"), crate::ui::term::safe(&reason)));
     if let Some(help) = &failure.help {
         say(format!("{} {}", crate::ui::term::paint(term.err_color, "36", "help:"), crate::ui::term::safe(help)));
     }
-    say(outcome::last_line(code, None, &failure.reason));
+    say(outcome::last_line(code, None, &reason));
     code
 }
 

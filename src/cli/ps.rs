@@ -176,6 +176,9 @@ fn row(service: &ServiceStatus, color: bool) -> Vec<String> {
     let ports = service.ports.iter().map(|(name, port)| if name == "main" { port.to_string() } else { format!("{name}:{port}") });
     let url = match (&service.reason, &service.url) {
         (Some(reason), _) if !reason.is_empty() && service.state != State::Running => safe(reason),
+        // Lost output is all that a running service has to say.
+        (Some(reason), Some(url)) if !reason.is_empty() => format!("{}  {}", safe(url), safe(reason)),
+        (Some(reason), None) => safe(reason),
         (_, Some(url)) => safe(url),
         _ => String::new(),
     };

@@ -510,7 +510,7 @@ impl Stack {
                     Some(item) => view.item(&item),
                     None => return Ok(Some(exit::DONE)),
                 },
-                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                () = tokio::time::sleep(if follower.is_behind() { Duration::ZERO } else { Duration::from_millis(50) }) => {}
             }
         }
     }

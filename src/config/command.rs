@@ -1,11 +1,13 @@
 //! Commands of the procfile → [`CommandLine`]: which go through a shell, and how values get into them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::Diagnostic;
+use super::environment::names_secret;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::project::Service;
 use super::raw::{Node, Value, get};
+use super::template::{self, Operator, Part};
 use super::words::{self, BadCommand};
 use crate::model::CommandLine;
 
@@ -42,6 +44,9 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service, node: &Node, sco
             let mut argv = Vec::with_capacity(elements.len());
             let mut failed = false;
             for element in elements {
+                if let Some(Ok(parts)) = element.text().map(|text| template::parse(text, false)) {
+                    warn_of_secret(resolver, element, &parts, scope);
+                }
                 match resolver.text(element, scope) {
                     Ok(word) => argv.push(word),
                     Err(Reported) => failed = true,
@@ -61,12 +66,32 @@ fn split(resolver: &Resolver<'_>, text: &str, node: &Node, scope: Scope<'_>) -> 
     let mut argv = Vec::with_capacity(words.len());
     let mut failed = false;
     for word in &words {
+        warn_of_secret(resolver, node, word, scope);
         match resolver.fill(word, node.span, scope) {
             Ok(word) => argv.push(word),
             Err(Reported) => failed = true,
         }
     }
     if failed { Err(Reported) } else { checked(resolver, node, argv, BTreeMap::new()) }
+}
+
+/// A secret among the words of a command can be read by every user of the machine; one in a shell script travels in a variable.
+fn warn_of_secret(resolver: &Resolver<'_>, node: &Node, word: &[Part], scope: Scope<'_>) {
+    // The other copies have the same words.
+    if scope.service.is_some_and(|(_, replica)| replica > 1) {
+        return;
+    }
+    for part in word {
+        if let Part::Hole(hole) = part
+            && !matches!(hole.operator, Operator::Alternative(..))
+            && names_secret(&hole.name, &BTreeSet::new())
+        {
+            let at = resolver.locate(node.span, &hole.written);
+            let message = format!("`{}` on a command line can be read by every user of this machine", hole.written);
+            let help = format!("pass it in the environment: env = {{ NAME = \"{}\" }}", hole.written);
+            resolver.report(Diagnostic::warning(at, message).help(help));
+        }
+    }
 }
 
 /// Lines of a file with Windows line ends keep none of their carriage returns, which a shell would take for text.

@@ -6,8 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::attributes::port_variable;
 use super::interpolate::{Resolved, Resolver};
 use super::project::Service;
-use super::raw::Node;
-use super::url;
+use super::raw::{Node, get};
+use super::template::{self, Hole, Name, Operator, Part};
+use super::{dotenv, url};
+use crate::model::mask::is_distinctive;
+use crate::model::secret_name::is_secret;
 
 /// What every child gets of the caller's environment, whatever `pass_env` says.
 const ALWAYS: &[&str] = &["PATH", "HOME", "LANG", "TERM", "TMPDIR", "USER", "SHELL"];
@@ -99,38 +102,107 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     pattern[p..].iter().all(|c| *c == b'*')
 }
 
-/// Whether a variable's name says that its value is a secret.
-pub fn is_secret(name: &str) -> bool {
-    let upper = name.to_ascii_uppercase();
-    ["PASSWORD", "SECRET", "TOKEN", "KEY"].iter().any(|word| upper.contains(word))
-}
-
-/// Values that are masked wherever they are printed: with their percent- and base64-encoded forms. Values of fewer than
-/// four characters would mask half of any output.
+/// Values that are masked wherever they are printed, in every form in which they may be written. A value that is too short
+/// or too common, or that also names something of the project, would take too much of any output with it; it is masked
+/// where its own variable is shown.
 #[derive(Debug, Default)]
 pub(crate) struct Masks(BTreeSet<String>);
 
 impl Masks {
     pub fn add(&mut self, value: &str) {
-        // A flag or a number of seconds in a variable called …_KEY is no secret worth blanking out everywhere.
-        if value.chars().count() < 4 || matches!(value, "true" | "false" | "none" | "null") {
+        if value.is_empty() {
             return;
         }
+        if let Some(password) = url::password(value) {
+            self.0.insert(password);
+        }
+        // Of a key in several lines each line tells something.
+        for line in value.lines().filter(|line| line.len() >= 16 && line.len() < value.len() && !line.starts_with("-----")) {
+            self.0.insert(line.to_owned());
+        }
         self.0.insert(value.to_owned());
-        self.0.insert(url::encode(value));
-        let encoded = base64(value.as_bytes());
-        self.0.insert(encoded.trim_end_matches('=').to_owned());
-        self.0.insert(encoded);
     }
     pub fn add_env(&mut self, env: &BTreeMap<String, String>) {
         for (name, value) in env {
             if is_secret(name) {
                 self.add(value);
+            } else if let Some(password) = url::password(value) {
+                self.0.insert(password);
             }
         }
     }
-    pub fn finish(self) -> BTreeSet<String> {
-        self.0
+    /// Every form; `names` are those of the project.
+    pub fn finish(self, names: &BTreeSet<&str>) -> BTreeSet<String> {
+        let mut forms = BTreeSet::new();
+        for value in self.0 {
+            if !is_distinctive(&value) || names.contains(value.as_str()) {
+                continue;
+            }
+            forms.insert(url::encode(&value));
+            let encoded = base64(value.as_bytes());
+            forms.insert(encoded.trim_end_matches('=').to_owned());
+            forms.insert(encoded);
+            // As JSON and TOML write it.
+            let json = serde_json::Value::from(value.as_str()).to_string();
+            forms.insert(json.trim_matches('"').to_owned());
+            forms.insert(value);
+        }
+        forms.retain(|form| !form.is_empty());
+        forms
+    }
+}
+
+/// The variables that are made from secrets, directly or through others, wherever they are defined.
+pub(crate) fn derived(resolver: &Resolver<'_>) -> BTreeSet<String> {
+    let mut definitions: Vec<(String, Vec<Part>)> = Vec::new();
+    let global = get(&resolver.document.tree, "env").and_then(Node::table);
+    let own = resolver.services.values().filter_map(|service| service.tree.get("env").and_then(Node::table));
+    for (name, node) in global.into_iter().chain(own).flatten() {
+        if let Some(parts) = node.text().and_then(|text| template::parse(text, false).ok()) {
+            definitions.push((name.clone(), parts));
+        }
+    }
+    for text in resolver.facts.env_files.values().flatten() {
+        for entry in dotenv::entries(text).0.into_iter().filter(|entry| !entry.literal) {
+            if let Ok(parts) = template::parse(&entry.value, true) {
+                definitions.push((entry.name, parts));
+            }
+        }
+    }
+    let mut derived = BTreeSet::new();
+    loop {
+        let more: Vec<String> = definitions
+            .iter()
+            .filter(|(name, parts)| !derived.contains(name) && carries(parts, &derived))
+            .map(|(name, _)| name.clone())
+            .collect();
+        if more.is_empty() {
+            return derived;
+        }
+        derived.extend(more);
+    }
+}
+
+/// Whether a text has a secret in it once its placeholders are filled in.
+pub(crate) fn carries(parts: &[Part], derived: &BTreeSet<String>) -> bool {
+    parts.iter().any(|part| match part {
+        Part::Literal(_) => false,
+        Part::Hole(Hole { name, operator, .. }) => {
+            let word = match operator {
+                Operator::Default(_, word) | Operator::Alternative(_, word) => carries(word, derived),
+                Operator::None | Operator::Required(..) | Operator::Scheme(_) => false,
+            };
+            // `:+` says whether there is a value, not which.
+            word || (!matches!(operator, Operator::Alternative(..)) && names_secret(name, derived))
+        }
+    })
+}
+
+/// Whether a placeholder stands for a secret.
+pub(crate) fn names_secret(name: &Name, derived: &BTreeSet<String>) -> bool {
+    match name {
+        Name::Variable(name) => is_secret(name) || derived.contains(name),
+        Name::Dotted(head, rest) => head == "secret" || rest == "password",
     }
 }
 
@@ -177,13 +249,17 @@ mod tests {
     }
 
     #[test]
-    fn masks_know_the_encoded_forms_and_leave_short_values() {
+    fn masks_know_the_encoded_forms_and_leave_what_is_too_common() {
         let mut masks = Masks::default();
-        masks.add("abc");
-        masks.add("#ThawZin2k77!");
-        let masks = masks.finish();
-        assert!(masks.contains("%23ThawZin2k77%21") && masks.contains("I1RoYXdaaW4yazc3IQ=="));
-        assert!(!masks.contains("abc"));
-        assert!(is_secret("JWT_SECRET") && is_secret("api_key") && !is_secret("PATH"));
+        for value in ["abc", "#ThawZin2k77!", "postgres", "shop", "redis://:p%40ss1@h", "a\"b\\c", "12345"] {
+            masks.add(value);
+        }
+        let masks = masks.finish(&BTreeSet::from(["shop"]));
+        for form in ["%23ThawZin2k77%21", "I1RoYXdaaW4yazc3IQ==", "p@ss1", "p%40ss1", "a\\\"b\\\\c"] {
+            assert!(masks.contains(form), "{form}: {masks:?}");
+        }
+        for form in ["abc", "postgres", "shop", "12345"] {
+            assert!(!masks.contains(form), "{form}");
+        }
     }
 }

@@ -8,13 +8,14 @@
 //! Long because one grammar is read here: words, placeholders, their operators and their faults.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
 
 use super::attributes::port_variable;
 use super::diagnostic::Diagnostic;
+use super::environment::names_secret;
 use super::project::{Service, Services};
 use super::raw::{Node, Value, get};
 use super::schema::ATTRIBUTES;
@@ -91,6 +92,8 @@ pub(crate) struct Resolver<'a> {
     order: Vec<PathBuf>,
     memo: RefCell<BTreeMap<Key, Resolved<Option<String>>>>,
     stack: RefCell<Vec<Key>>,
+    /// Values that placeholders have taken from secrets.
+    taken: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Resolver<'a> {
@@ -136,7 +139,20 @@ impl<'a> Resolver<'a> {
             order,
             memo: RefCell::default(),
             stack: RefCell::default(),
+            taken: RefCell::default(),
         }
+    }
+
+    /// The values that placeholders have taken from secrets so far.
+    pub fn taken_secrets(&self) -> BTreeSet<String> {
+        self.taken.borrow().clone()
+    }
+
+    /// The variables of each env file.
+    pub fn file_variables(&self) -> impl Iterator<Item = BTreeMap<String, String>> {
+        let values =
+            |file: &IndexMap<String, FileVariable>| file.iter().map(|(name, v)| (name.clone(), v.value.clone())).collect();
+        self.files.values().map(values)
     }
 
     /// Reports a problem.
@@ -206,6 +222,11 @@ impl<'a> Resolver<'a> {
             return self.url(service, Some(scheme), at);
         }
         let value = self.named(&hole.name, at, scope)?;
+        if let Some(value) = &value
+            && names_secret(&hole.name, &BTreeSet::new())
+        {
+            self.taken.borrow_mut().insert(value.clone());
+        }
         let counts = |empty: &bool| value.as_ref().is_some_and(|value| !(*empty && value.is_empty()));
         match &hole.operator {
             Operator::Default(empty, word) if !counts(empty) => self.fill(word, span, scope),

@@ -29,13 +29,6 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
     let mut failed = demands::required(resolver).is_err();
     let timeout = project.duration("timeout").map(|value| value.unwrap_or(Duration::from_secs(600)));
     let tier_pause = project.duration("tier_pause").map(Option::unwrap_or_default);
-    let mut masks = Masks::default();
-    for value in resolver.facts.secrets.values() {
-        masks.add(value);
-    }
-    for value in resolver.facts.keys.values() {
-        masks.add(value.trim_end_matches(['\n', '\r']));
-    }
     let depths = depths(resolver);
     let mut services = BTreeMap::new();
     let mut inactive = BTreeMap::new();
@@ -54,10 +47,6 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
             claim_ports(resolver, service, &ServiceId::replica(&name, replica, of), replica, &mut taken);
             match lower_service(resolver, service, &name, replica, of, depth) {
                 Ok(spec) => {
-                    masks.add_env(&spec.env);
-                    if let Some(password) = spec.attributes.get("password") {
-                        masks.add(password);
-                    }
                     services.insert(spec.id.clone(), Arc::new(spec));
                 }
                 Err(Reported) => {
@@ -77,6 +66,8 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
     if failed || resolver.problems.borrow().iter().any(|d| d.severity == super::diagnostic::Severity::Error) {
         return Err(Reported);
     }
+    let volumes = volumes?;
+    let masks = masks(resolver, &services, &volumes);
     Ok(Plan {
         project: document.project.clone(),
         root: resolver.facts.places.root.clone(),
@@ -87,11 +78,40 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
         tiers,
         services,
         inactive,
-        volumes: volumes?,
+        volumes,
         queries: queries?,
-        masks: masks.finish(),
+        masks,
+        derived: environment::derived(resolver),
         seed: resolver.facts.seed,
     })
+}
+
+/// The values that are masked wherever they stand.
+fn masks(
+    resolver: &Resolver<'_>,
+    services: &BTreeMap<ServiceId, Arc<ServiceSpec>>,
+    volumes: &BTreeMap<VolumeName, VolumeSpec>,
+) -> BTreeSet<String> {
+    let facts = resolver.facts;
+    let mut masks = Masks::default();
+    facts.secrets.values().for_each(|value| masks.add(value));
+    facts.keys.values().for_each(|value| masks.add(value.trim_end_matches(['\n', '\r'])));
+    // Placeholders may have taken them from here into variables of any name.
+    masks.add_env(&facts.shell);
+    resolver.file_variables().for_each(|env| masks.add_env(&env));
+    resolver.taken_secrets().iter().for_each(|value| masks.add(value));
+    let mut names = BTreeSet::from([resolver.document.project.as_str()]);
+    names.extend(resolver.services.keys().map(String::as_str));
+    names.extend(volumes.keys().map(VolumeName::as_str));
+    names.extend(["USER", "LOGNAME"].iter().filter_map(|name| facts.shell.get(*name)).map(String::as_str));
+    for spec in services.values() {
+        masks.add_env(&spec.env);
+        if let Some(password) = spec.attributes.get("password") {
+            masks.add(password);
+        }
+        names.extend(["user", "database", "host"].iter().filter_map(|key| spec.attributes.get(*key)).map(String::as_str));
+    }
+    masks.finish(&names)
 }
 
 fn depths(resolver: &Resolver<'_>) -> BTreeMap<String, u32> {

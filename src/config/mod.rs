@@ -45,7 +45,6 @@ pub use diagnostic::Report;
 pub use document::{Document, examine, read};
 pub use dotenv::quote;
 pub use drift::Drift;
-pub use environment::is_secret;
 pub use generated::{Generated, GeneratedPaths, STAMP, edits, is_untouched};
 
 use crate::model::Places;

@@ -3,21 +3,17 @@
 use super::Facts;
 use super::diagnostic::Report;
 use super::document::Document;
-use super::environment::{Masks, is_secret};
 use super::interpolate::{Resolver, Scope};
 use super::raw::{Node, Table, Value};
 
 impl Document {
     /// Key, value with its placeholders filled in, and `FILE:LINE` or the layer. Variables of a service are listed as
-    /// `services.NAME.env.VARIABLE`, from whichever layer gives them. Secrets are masked unless `reveal`.
+    /// `services.NAME.env.VARIABLE`, from whichever layer gives them. Nothing is masked.
     ///
     /// # Errors
     /// Every problem at once.
-    pub fn values(&self, facts: &Facts, reveal: bool) -> Result<Vec<(String, String, String)>, Report> {
+    pub fn values(&self, facts: &Facts) -> Result<Vec<(String, String, String)>, Report> {
         let resolver = self.resolver(facts)?;
-        let mut masks = Masks::default();
-        facts.secrets.values().for_each(|value| masks.add(value));
-        facts.keys.values().for_each(|value| masks.add(value.trim_end_matches(['\n', '\r'])));
         let mut rows: Vec<(String, String, String)> = Vec::new();
         for (section, node) in &self.tree {
             if matches!(section.as_str(), "services" | "tasks" | "modes" | "defaults") {
@@ -36,27 +32,7 @@ impl Document {
             }
             if let Ok((declared, _)) = resolver.declared(service, 1, 0) {
                 for (name, (value, span)) in declared {
-                    if is_secret(&name) {
-                        masks.add(&value);
-                    }
                     rows.push((format!("{prefix}.env.{name}"), value, resolver.sources.borrow().origin(span)));
-                }
-            }
-            if let Ok(Some(password)) = resolver.attribute(&service.name, "password", service.key) {
-                masks.add(&password);
-            }
-        }
-        if !reveal {
-            let masks: Vec<String> = masks.finish().into_iter().collect();
-            for (key, value, _) in &mut rows {
-                let last = key.rsplit('.').next().unwrap_or(key);
-                if last == "password" || (key.contains(".env.") && is_secret(last) && !value.is_empty()) {
-                    *value = "••••".to_owned();
-                }
-                for mask in masks.iter().rev() {
-                    if value.contains(mask.as_str()) {
-                        *value = value.replace(mask.as_str(), "••••");
-                    }
                 }
             }
         }

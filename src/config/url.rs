@@ -149,6 +149,11 @@ pub(crate) fn parse(text: &str) -> Result<Parts, String> {
     })
 }
 
+/// The password of a URL, decoded.
+pub(crate) fn password(text: &str) -> Option<String> {
+    parse(text).ok()?.password.filter(|password| !password.is_empty())
+}
+
 /// Looks at a text that is meant for a URL: only what begins like one and is none is refused, with the faulty stretch and
 /// the reason, neither of which is the password.
 pub(crate) fn check(text: &str) -> Result<(), (&str, String)> {

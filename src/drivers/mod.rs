@@ -5,6 +5,7 @@ pub mod init;
 pub mod journal;
 pub mod lock;
 pub mod logs;
+pub mod mask_hashes;
 pub mod ports;
 pub mod probe;
 pub mod process;

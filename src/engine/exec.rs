@@ -68,6 +68,8 @@ impl Engine {
         if live.generation != generation {
             *live = Live { generation, spec: Some(Arc::clone(&spec)), ..Live::default() };
             self.pump.begin(id, &spec.log);
+            // A loss that goes on is told again.
+            self.lost.remove(id);
         }
         live.spec.clone()
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::drivers::fetch::Located;
 use crate::model::keeper::ExitStatus;
+use crate::model::mask::Masker;
 use crate::model::{Launch, Plan, ServiceId, ServiceStatus, Snapshot};
 
 use super::feed::Status;
@@ -60,14 +61,18 @@ impl Engine {
                     uptime_ms: view.started_at.filter(|_| alive).map(|tick| ms(now.since(tick))),
                     ready_ms: view.started_at.zip(view.ready_at).map(|(start, ready)| ms(ready.since(start))),
                     ports: spec.ports.clone(),
-                    url: spec.attributes.get("url").filter(|_| !spec.ports.is_empty()).map(|url| public_url(spec, url)),
+                    url: spec
+                        .attributes
+                        .get("url")
+                        .filter(|_| !spec.ports.is_empty())
+                        .map(|url| self.masker.text(&public_url(spec, url))),
                     binary: live
                         .and_then(|live| {
                             live.program.clone().or_else(|| live.located.as_ref().and_then(|found| server(spec, found)))
                         })
                         .map(|path| path.display().to_string()),
                     version: live.and_then(|live| live.located.as_ref().map(|located| located.version.clone())),
-                    reason: view.reason,
+                    reason: self.reason_with_losses(&view.id, view.reason).map(|reason| self.masker.text(&reason)),
                 })
             })
             .collect();
@@ -124,7 +129,7 @@ fn server(spec: &crate::model::ServiceSpec, located: &Located) -> Option<std::pa
 /// The address without the password: `ps` is no place for it.
 #[must_use]
 pub fn public_url(spec: &crate::model::ServiceSpec, url: &str) -> String {
-    match spec.attributes.get("password").filter(|password| !password.is_empty()) {
+    let url = match spec.attributes.get("password").filter(|password| !password.is_empty()) {
         None => url.to_owned(),
         Some(_) => match (url.find("://"), url.rfind('@')) {
             (Some(scheme), Some(at)) if scheme + 3 <= at => {
@@ -134,5 +139,7 @@ pub fn public_url(spec: &crate::model::ServiceSpec, url: &str) -> String {
             }
             _ => url.to_owned(),
         },
-    }
+    };
+    // A token may stand in the user's place.
+    Masker::default().text(&url)
 }

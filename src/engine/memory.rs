@@ -45,6 +45,8 @@ pub struct JsonLog {
     path: PathBuf,
     file: Option<fs::File>,
     size: u64,
+    /// Lines that a full disk did not take; they are tried again with the next one.
+    waiting: Vec<u8>,
 }
 
 /// Where the event log lies.
@@ -73,6 +75,8 @@ pub struct Listening {
 }
 
 const LOG_MAX: u64 = 8 * 1024 * 1024;
+/// Bytes that wait for a full disk to be emptied.
+const WAITING: usize = 1024 * 1024;
 
 fn open(path: &Path) -> Option<fs::File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path).ok()
@@ -84,7 +88,7 @@ impl JsonLog {
     pub fn open(path: PathBuf) -> Self {
         let file = open(&path);
         let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
-        Self { path, file, size }
+        Self { path, file, size, waiting: Vec::new() }
     }
     /// Appends one.
     pub fn append(&mut self, entry: &impl Serialize) {
@@ -94,10 +98,26 @@ impl JsonLog {
             self.file = open(&self.path);
             self.size = 0;
         }
-        if let Some(file) = &mut self.file
-            && file.write_all(&line).is_ok()
-        {
-            self.size += line.len() as u64;
+        if self.waiting.len() + line.len() <= WAITING {
+            self.waiting.append(&mut line);
+        }
+        self.flush();
+    }
+    /// Writes what is still waiting.
+    pub fn flush(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        if self.file.is_none() {
+            self.file = open(&self.path);
+        }
+        let Some(file) = &mut self.file else { return };
+        if file.write_all(&self.waiting).is_ok() {
+            self.size += self.waiting.len() as u64;
+            self.waiting.clear();
+        } else {
+            // No half of a line stays; where that fails too, the next reader passes over it.
+            let _torn = file.set_len(self.size);
         }
     }
 }

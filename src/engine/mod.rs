@@ -6,6 +6,7 @@ pub mod feed;
 mod handle;
 pub mod live;
 mod look;
+mod losses;
 pub mod memory;
 mod moment;
 mod prepare;

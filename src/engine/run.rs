@@ -11,15 +11,18 @@ use tokio::sync::mpsc;
 use crate::core::event::Generation;
 use crate::core::{Action, Event, StartOutcome, Supervisor};
 use crate::drivers::fetch::{FetchOptions, Located};
-use crate::drivers::logs::LogPump;
+use crate::drivers::logs::{LogPump, Lost};
+use crate::drivers::mask_hashes::MaskHashes;
 use crate::drivers::probe::{Answer, Bell, ProbeHandle, Sleeper};
 use crate::drivers::process::{Keeper, LinkEvent, ProcessEvent};
 use crate::model::keeper::{ExitStatus, ProcessId};
+use crate::model::mask::Masker;
 use crate::model::{Command, Failure, Launch, Notice, Places, Plan, ServiceId, State};
 
 use super::feed::{FailedService, FeedItem, Outcome, Status, StopReport};
 use super::handle::{EngineHandle, Request};
 use super::live::Live;
+use super::losses::LostOutput;
 use super::memory::{self, JsonLog};
 use super::stamp::Clock;
 use super::watch::{self, Watch};
@@ -98,6 +101,10 @@ pub struct Engine {
     remembered: BTreeSet<ServiceId>,
     events: JsonLog,
     started: JsonLog,
+    /// Output that log files could not take.
+    pub(super) lost: BTreeMap<ServiceId, LostOutput>,
+    /// Of the plan in force: what we say goes to terminals, files and bug reports.
+    pub(super) masker: Masker,
     viewers: Vec<mpsc::Sender<Arc<FeedItem>>>,
     held: bool,
     /// What a viewer who subscribed when the hold began would have.
@@ -114,6 +121,7 @@ pub struct Engine {
     inner_receiver: mpsc::UnboundedReceiver<Inner>,
     process_receiver: mpsc::UnboundedReceiver<ProcessEvent>,
     answer_receiver: mpsc::UnboundedReceiver<(ServiceId, Generation, Answer)>,
+    losses: mpsc::UnboundedReceiver<Lost>,
 }
 
 impl Engine {
@@ -128,6 +136,8 @@ impl Engine {
         let core = Supervisor::new(Arc::clone(&options.plan), remembered.clone());
         let events = JsonLog::open(memory::events_path(&options.places));
         let started = JsonLog::open(memory::starts_path(&options.places));
+        let losses = options.pump.losses();
+        let masker = Masker::new(&options.plan, false);
         let engine = Self {
             plan: options.plan,
             places: options.places,
@@ -151,6 +161,8 @@ impl Engine {
             remembered,
             events,
             started,
+            lost: BTreeMap::new(),
+            masker,
             viewers: Vec::new(),
             held: false,
             seat: None,
@@ -164,6 +176,7 @@ impl Engine {
             inner_receiver,
             process_receiver,
             answer_receiver,
+            losses,
         };
         (engine, EngineHandle { requests: request_sender })
     }
@@ -171,6 +184,7 @@ impl Engine {
     /// Runs until the core is finished.
     pub async fn run(mut self) -> Ended {
         self.watch_files();
+        self.remember_masks();
         // A KILL at the end of a grace is not to come a millisecond late. One that nobody waits for any more costs a last
         // wake-up within a second.
         let mut sleeper = Sleeper::default();
@@ -190,6 +204,7 @@ impl Engine {
                 Some(inner) = self.inner_receiver.recv() => self.on_inner(inner),
                 Some(request) = self.requests.recv() => self.on_request(request),
                 Some(link) = self.link.recv() => self.on_link(link),
+                Some(lost) = self.losses.recv() => self.on_lost(lost),
                 () = timer => {}
             }
             // Before anything acts on a deadline: time in which we could not run is nobody's fault.
@@ -236,7 +251,7 @@ impl Engine {
             pump.drain(&id).await;
             let query = crate::drivers::logs::Query { tail: Some(1), ..Default::default() };
             let last = crate::drivers::logs::read::lines(&folder, &id, &query).ok().and_then(|lines| {
-                let line = lines.last()?;
+                let line = lines.last()?.ok()?;
                 Some(String::from_utf8_lossy(&line.bytes).trim_end().chars().take(300).collect::<String>())
             });
             let text = match last.filter(|line| !line.is_empty()) {
@@ -268,7 +283,9 @@ impl Engine {
                 | Command::Renew { plan, .. } = &command
                 {
                     self.plan = Arc::clone(plan);
+                    self.masker = Masker::new(plan, false);
                     self.watch_files();
+                    self.remember_masks();
                 }
                 if matches!(command, Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::Renew { .. })
                 {
@@ -519,10 +536,19 @@ impl Engine {
         }
     }
 
+    /// For a `report` from another shell, and with the stack down. What cannot be written leaves that one with the masks of its
+    /// own shell.
+    fn remember_masks(&self) {
+        let _unwritten = MaskHashes::remember(&self.places.masks(), &self.plan.masks);
+    }
+
     /// Publishes to every viewer; one that does not keep up is let go.
-    pub(super) fn publish(&mut self, item: FeedItem) {
+    pub(super) fn publish(&mut self, mut item: FeedItem) {
         if self.viewers.is_empty() {
             return;
+        }
+        if let FeedItem::Said { text, .. } = &mut item {
+            *text = self.masker.text(text);
         }
         let item = Arc::new(item);
         self.viewers.retain(|viewer| viewer.try_send(Arc::clone(&item)).is_ok());
@@ -532,6 +558,7 @@ impl Engine {
         self.sequence += 1;
         notice.seq = self.sequence;
         notice.ts = self.clock.stamp(self.clock.now());
+        notice.reason = notice.reason.map(|reason| self.masker.text(&reason));
         self.events.append(&notice);
         self.note_listening(&notice);
         self.publish(FeedItem::Notice(notice));
@@ -584,8 +611,7 @@ impl Engine {
     }
 
     fn describe(&self, outcome: StartOutcome) -> impl Future<Output = Outcome> + use<> {
-        let pump = self.pump.clone();
-        let folder = self.places.logs();
+        let (pump, folder, masker) = (self.pump.clone(), self.places.logs(), self.masker.clone());
         let answers: Vec<Option<String>> =
             outcome.failures.iter().map(|(id, _)| self.live.get(id).and_then(|live| live.last_answer.clone())).collect();
         async move {
@@ -594,8 +620,10 @@ impl Engine {
                 pump.drain(&id).await;
                 let query = crate::drivers::logs::Query { tail: Some(20), ..Default::default() };
                 let log = crate::drivers::logs::read::lines(&folder, &id, &query)
-                    .map(|lines| lines.iter().map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect())
+                    .map(|lines| lines.map_while(Result::ok).map(|line| masker.text(&shortened(&line.bytes))).collect())
                     .unwrap_or_default();
+                let last_answer = last_answer.map(|answer| masker.text(&answer));
+                let failure = Failure { reason: masker.text(&failure.reason), ..failure };
                 failures.push(FailedService { id, failure, last_answer, log });
             }
             Outcome { failures, blocked: outcome.blocked, code_from: outcome.code_from }
@@ -612,10 +640,23 @@ impl Engine {
                 None => break,
             }
         }
+        while let Ok(lost) = self.losses.try_recv() {
+            self.on_lost(lost);
+        }
+        self.events.flush();
         let mut snapshot = self.snapshot();
         (snapshot.supervisor_pid, snapshot.supervisor_version) = (None, None);
         let _shown_only = memory::save_snapshot(&self.places, &snapshot);
         self.publish(FeedItem::Finished(outcome.clone()));
         Ended { outcome, survivors, scratch: self.plan.scratch() }
+    }
+}
+
+/// A line for an outcome, which travels whole: its first 4000 characters.
+fn shortened(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    match text.char_indices().nth(4000) {
+        Some((at, _)) => format!("{} … [line cut: {} more bytes]", &text[..at], text.len() - at),
+        None => text.into_owned(),
     }
 }

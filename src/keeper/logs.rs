@@ -7,18 +7,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// Bytes that are kept of what one process writes while it ends; nothing rotates the file then.
+const KEPT: usize = 16 * 1024 * 1024;
+
 /// One process's pipes.
 #[derive(Debug)]
 pub struct Logs {
     ends: [Option<OwnedFd>; 2],
     file: Option<File>,
+    written: usize,
     draining: bool,
 }
 
 impl Logs {
     /// Keeps the ends.
     pub fn new(stdout: OwnedFd, stderr: Option<OwnedFd>) -> Self {
-        Self { ends: [Some(stdout), stderr], file: None, draining: false }
+        Self { ends: [Some(stdout), stderr], file: None, written: 0, draining: false }
     }
     /// Duplicates for the supervisor.
     ///
@@ -55,9 +59,10 @@ impl Logs {
         for _ in 0..4 {
             match nix::unistd::read(fd, buffer) {
                 Ok(count) if count > 0 => {
+                    self.written += count;
                     // A full disk must not block a service in its grace: what cannot be written is dropped.
                     if let Some(file) = &mut self.file
-                        && file.write_all(&buffer[..count]).is_err()
+                        && (file.write_all(&buffer[..count]).is_err() || self.written > KEPT)
                     {
                         self.file = None;
                     }

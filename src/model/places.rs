@@ -47,6 +47,11 @@ impl Places {
     pub fn last_state(&self) -> PathBuf {
         self.state.join("state.json")
     }
+    /// Hashes of what was secret in earlier runs.
+    #[must_use]
+    pub fn masks(&self) -> PathBuf {
+        self.state.join("masks.json")
+    }
     /// Stops by hand that are remembered.
     #[must_use]
     pub fn intents(&self) -> PathBuf {

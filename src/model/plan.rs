@@ -65,6 +65,9 @@ pub struct Plan {
     pub queries: BTreeMap<String, String>,
     /// Values that are masked in everything we print.
     pub masks: BTreeSet<String>,
+    /// Variables that are made from secrets, whatever their names say.
+    #[serde(default)]
+    pub derived: BTreeSet<String>,
     /// Feeds the jitter of back-off; any number.
     pub seed: u64,
 }

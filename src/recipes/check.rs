@@ -81,6 +81,7 @@ mod tests {
             volumes: [(name, volume)].into(),
             queries: BTreeMap::new(),
             masks: std::collections::BTreeSet::new(),
+            derived: std::collections::BTreeSet::new(),
             seed: 0,
         }
     }

@@ -3,7 +3,6 @@
 
 pub mod download;
 pub mod logview;
-pub mod mask;
 pub mod progress;
 pub mod summary;
 pub mod table;

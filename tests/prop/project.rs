@@ -226,6 +226,7 @@ fn plan(drafts: &[Draft], skip: Option<usize>, variant: u64, password: &str) -> 
         volumes: BTreeMap::new(),
         queries: BTreeMap::new(),
         masks: BTreeSet::new(),
+        derived: BTreeSet::new(),
         seed: variant,
     }
 }

@@ -73,6 +73,7 @@ pub fn plan(services: Vec<ServiceSpec>) -> Plan {
         volumes: BTreeMap::new(),
         queries: BTreeMap::new(),
         masks: BTreeSet::new(),
+        derived: BTreeSet::new(),
         seed: 1,
     }
 }

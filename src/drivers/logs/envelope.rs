@@ -20,13 +20,17 @@ fn stamp(micros: i64) -> String {
     jiff::Timestamp::from_microsecond(micros).map(|at| at.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()).unwrap_or_default()
 }
 
+/// Bytes of a line in one envelope; a longer one gets several, so that each can be read whole.
+const LONGEST: usize = 64 * 1024;
+
 /// Puts whole lines into envelopes. Bytes that are no UTF-8 are replaced, as JSON cannot hold them.
 #[must_use]
 pub fn wrap(bytes: &[u8], stream: LogStream, micros: i64) -> Vec<u8> {
     let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let ts = stamp(micros);
     let mut out = Vec::with_capacity(bytes.len() * 2);
-    for line in body.split(|byte| *byte == b'\n') {
+    let empty: &[u8] = b"";
+    for line in body.split(|byte| *byte == b'\n').flat_map(|line| line.chunks(LONGEST).chain(line.is_empty().then_some(empty))) {
         let line = String::from_utf8_lossy(line).into_owned();
         let envelope = Envelope { ts: ts.as_str().into(), stream: stream.as_str().into(), line };
         // Strings alone always become JSON.

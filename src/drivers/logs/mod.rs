@@ -7,9 +7,13 @@
 pub mod ansi;
 pub mod envelope;
 pub mod file;
+pub mod index;
+mod losses;
 pub mod pump;
 pub mod read;
 pub mod tail;
 
+pub use file::Loss;
+pub use losses::Lost;
 pub use pump::{LogItem, LogPump, LogStream, Tap};
 pub use read::{LogLine, Query};

@@ -19,7 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::drivers::process::{OutputSink, Stream, reactor};
 use crate::model::{ServiceId, service::LogSpec};
 
-use super::file::LogFile;
+use super::file::{LogFile, Loss};
+use super::losses::{Lost, Unopened};
 use super::tail::{self, Tail};
 
 /// What a piece of output came from.
@@ -119,6 +120,7 @@ enum Order {
     Begin { id: ServiceId, spec: LogSpec },
     Drain { id: ServiceId, done: oneshot::Sender<()> },
     Screen { id: ServiceId, sender: Screen },
+    Losses(mpsc::UnboundedSender<Lost>),
     Files { id: ServiceId, spec: LogSpec },
 }
 
@@ -167,6 +169,13 @@ impl LogPump {
         let waiting = Arc::new(AtomicU64::new(0));
         self.order(Order::Subscribe { sender, waiting: Arc::clone(&waiting) });
         Subscription { receiver, waiting }
+    }
+    /// Hears of output that is lost. One listener; the last one counts.
+    #[must_use]
+    pub fn losses(&self) -> mpsc::UnboundedReceiver<Lost> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.order(Order::Losses(sender));
+        receiver
     }
     /// The raw bytes of a service's terminal as they come, beginning with the line that has no end yet. Ends with the
     /// terminal, and for a viewer that does not keep up.
@@ -221,9 +230,13 @@ struct Source {
     ended: std::cell::Cell<bool>,
 }
 
-struct Pump {
+pub(super) struct Pump {
     folder: PathBuf,
-    files: RefCell<BTreeMap<ServiceId, LogFile>>,
+    pub(super) files: RefCell<BTreeMap<ServiceId, LogFile>>,
+    pub(super) unopened: RefCell<BTreeMap<ServiceId, Unopened>>,
+    pub(super) losses: RefCell<Option<mpsc::UnboundedSender<Lost>>>,
+    /// When the loss of a service was last told.
+    pub(super) told: RefCell<BTreeMap<ServiceId, i64>>,
     held: RefCell<BTreeMap<(ServiceId, u32), Vec<u8>>>,
     viewers: RefCell<Vec<Viewer>>,
     /// By service, or the start and the stop of many would look at each other's.
@@ -237,6 +250,9 @@ async fn serve(folder: PathBuf, mut orders: mpsc::UnboundedReceiver<Order>) {
     let pump = Rc::new(Pump {
         folder,
         files: RefCell::default(),
+        unopened: RefCell::default(),
+        losses: RefCell::default(),
+        told: RefCell::default(),
         held: RefCell::default(),
         viewers: RefCell::default(),
         sources: RefCell::default(),
@@ -248,6 +264,7 @@ async fn serve(folder: PathBuf, mut orders: mpsc::UnboundedReceiver<Order>) {
     while let Some(order) = orders.recv().await {
         match order {
             Order::Screen { id, sender } => pump.add_screen(id, sender),
+            Order::Losses(sender) => drop(pump.losses.replace(Some(sender))),
             Order::Files { id, spec } => {
                 pump.set_tails(&id, &spec);
                 if !looking && !pump.tails.borrow().is_empty() {
@@ -290,6 +307,7 @@ async fn serve(folder: PathBuf, mut orders: mpsc::UnboundedReceiver<Order>) {
             Order::Drain { id, done } => {
                 pump.drain(&id);
                 pump.poll_tails(Some(&id));
+                pump.tell_losses(&id, i64::MAX);
                 let _unread = done.send(());
             }
         }
@@ -322,22 +340,36 @@ async fn look(pump: Rc<Pump>) {
     }
 }
 
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(0))
 }
 
 impl Pump {
-    fn open(&self, id: &ServiceId, spec: &LogSpec) {
+    pub(super) fn open(&self, id: &ServiceId, spec: &LogSpec) {
         let mut files = self.files.borrow_mut();
         if let Some(file) = files.get_mut(id) {
             file.configure(spec);
-        } else if let Ok(file) = LogFile::open(&self.folder, id, spec) {
-            files.insert(id.clone(), file);
-        } else {
-            drop(files);
-            self.publish(id, LogStream::Devrun, now(), b"the log file cannot be opened; output is shown but not kept\n");
+            return;
+        }
+        match LogFile::open(&self.folder, id, spec) {
+            Ok(mut file) => {
+                if let Some(Unopened { loss, .. }) = self.unopened.borrow_mut().remove(id).filter(|before| before.loss.bytes > 0)
+                {
+                    file.lost_before(loss);
+                }
+                files.insert(id.clone(), file);
+            }
+            Err(error) => {
+                let mut unopened = self.unopened.borrow_mut();
+                let tried = now();
+                unopened.entry(id.clone()).and_modify(|before| before.tried = tried).or_insert_with(|| Unopened {
+                    spec: spec.clone(),
+                    tried,
+                    loss: Loss::new(&error),
+                });
+            }
         }
     }
 
@@ -485,19 +517,17 @@ impl Pump {
             return;
         }
         let micros = now();
-        let mut warn = false;
-        if let Some(file) = self.files.borrow_mut().get_mut(id) {
-            let before = file.lost;
-            file.append(stream, micros, bytes);
-            warn = before == 0 && file.lost > 0;
-        }
-        if warn {
-            self.publish(
-                id,
-                LogStream::Devrun,
-                micros,
-                b"the log file cannot be written (disk full?); output is shown but not kept\n",
-            );
+        let kept = match self.files.borrow_mut().get_mut(id) {
+            Some(file) => {
+                file.append(stream, micros, bytes);
+                Some(file.has_losses())
+            }
+            None => None,
+        };
+        match kept {
+            Some(false) => {}
+            Some(true) => self.tell_losses(id, micros),
+            None => self.store_unopened(id, stream, micros, bytes),
         }
         if let Some(slot) = tap {
             let go_on = slot
@@ -511,7 +541,7 @@ impl Pump {
         self.publish(id, stream, micros, bytes);
     }
 
-    fn publish(&self, id: &ServiceId, stream: LogStream, micros: i64, bytes: &[u8]) {
+    pub(super) fn publish(&self, id: &ServiceId, stream: LogStream, micros: i64, bytes: &[u8]) {
         let mut viewers = self.viewers.borrow_mut();
         if viewers.is_empty() {
             return;
