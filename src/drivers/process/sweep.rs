@@ -250,11 +250,8 @@ pub fn sweep(journal: &Journal, places: &Places, how: How) -> SweepReport {
             group.remove();
         }
     }
-    if let Some(base) = journal.header.as_ref().and_then(|header| header.cgroup.clone())
-        && base.file_name().is_some_and(|name| name.to_string_lossy().starts_with("devrun-"))
-    {
-        // It stays while anything survives in it, which the report says.
-        let _ = std::fs::remove_dir(base);
+    if let Some(base) = journal.header.as_ref().and_then(|header| header.cgroup.as_deref()) {
+        cgroup::remove_run(base);
     }
     // Those of runs whose journal is lost are known to nobody else.
     cgroup::remove_abandoned(None);
