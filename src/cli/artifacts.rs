@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::drivers::logs::{Query, read::merged};
+use crate::drivers::runtime_dir::write_named;
 use crate::engine::{feed::Outcome, memory, stamp};
 use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
 use crate::ui::mask::Masker;
@@ -99,7 +100,7 @@ fn report(plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> Str
 /// # Errors
 /// `Config` when it cannot be written.
 pub fn junit(path: &Path, plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> Result<(), Failure> {
-    fs::write(path, report(plan, places, start, work)).map_err(|error| cannot(path, &error))
+    write_named(path, report(plan, places, start, work).as_bytes()).map_err(|error| cannot(path, &error))
 }
 
 /// `--artifacts DIR`: `NAME.log` of each service, `events.jsonl` and `ps.json`.
@@ -110,7 +111,7 @@ pub fn collect(folder: &Path, plan: &Plan, places: &Places) -> Result<(), Failur
     let masker = Masker::new(&plan.masks, false);
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
-        fs::write(&path, masker.text(text)).map_err(|error| cannot(&path, &error))
+        write_named(&path, masker.text(text).as_bytes()).map_err(|error| cannot(&path, &error))
     };
     fs::create_dir_all(folder).map_err(|error| cannot(folder, &error))?;
     for id in plan.services.keys() {

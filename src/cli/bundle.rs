@@ -7,6 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::drivers::logs::{Query, read::merged};
+use crate::drivers::runtime_dir;
 use crate::engine::memory;
 use crate::exit;
 use crate::model::{Failure, FailureKind, ServiceId};
@@ -76,15 +77,15 @@ pub fn run(globals: &Globals, args: &ReportArgs, _term: Term) -> Result<i32, Fai
     add("events.jsonl", last(&text(memory::events_path(&project.places)), 2000));
     add("supervisor.log", last(&text(project.places.supervisor_log()), LINES));
     add("doctor.json", serde_json::to_string_pretty(&doctor::examine(globals)?).unwrap_or_default());
-    let file = std::fs::File::create(&args.output).map_err(failed)?;
-    let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::default()));
+    let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
     for (name, text) in &files {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
         header.set_mode(0o600);
         archive.append_data(&mut header, name, text.as_bytes()).map_err(failed)?;
     }
-    archive.into_inner().and_then(GzEncoder::finish).map_err(failed)?;
+    let packed = archive.into_inner().and_then(GzEncoder::finish).map_err(failed)?;
+    runtime_dir::write_named(&args.output, &packed).map_err(failed)?;
     let _reader_gone = data(args.output.display());
     Ok(exit::DONE)
 }

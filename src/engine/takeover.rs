@@ -11,7 +11,7 @@ use crate::model::{Failure, FailureKind, Places};
 /// # Errors
 /// `Survivors` when something cannot be ended: nothing may start beside it.
 pub async fn clear(places: &Places) -> Result<Vec<String>, Failure> {
-    let Ok(journal) = journal::read(&places.journal()) else { return Ok(Vec::new()) };
+    let journal = journal::of(places)?;
     // A keeper that came to its end has proved that nothing is left: no need to look at every process of the machine.
     if journal.damaged == 0 && journal.result.as_ref().is_some_and(Vec::is_empty) {
         return Ok(Vec::new());

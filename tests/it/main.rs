@@ -41,6 +41,7 @@ mod layers;
 mod lifecycle;
 mod logs;
 mod outside;
+mod ownership;
 mod passwords;
 mod performance;
 mod probes;

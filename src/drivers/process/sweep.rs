@@ -21,7 +21,7 @@ use super::evidence::{Claims, Evidence};
 use super::orderly::Orderly;
 use super::procfs::{self, Stat};
 use super::tree::{Kin, Trees, Waits};
-use super::{identity, signal};
+use super::{identity, proof, signal};
 
 const LONGEST: Duration = Duration::from_secs(5);
 
@@ -142,7 +142,7 @@ pub fn scan(claims: &Claims, limits: &Limits) -> Vec<Found> {
 fn claims(journal: &Journal, places: &Places) -> Claims {
     let mut claims = Claims::default();
     for entry in current(journal) {
-        claims.add(&entry, identity::holds(&entry.identity));
+        claims.add(&entry, proof::leads(&entry));
     }
     if let Some(header) = &journal.header
         && header.boot == identity::boot_id()
@@ -158,11 +158,15 @@ fn claims(journal: &Journal, places: &Places) -> Claims {
 
 /// The lock files that processes of a run inherit.
 fn locks(places: &Places) -> Vec<(PathBuf, Metadata)> {
-    let Ok(files) = std::fs::read_dir(&places.run) else { return Vec::new() };
-    let paths = files.flatten().map(|file| file.path());
-    let locks = paths.filter(|path| path.extension().is_some_and(|extension| extension == "alive"));
-    let metas = locks.filter_map(|path| std::fs::symlink_metadata(&path).ok().map(|meta| (path, meta)));
-    metas.filter(|(_, meta)| meta.is_file()).collect()
+    let metas = proof::inherited_locks(&places.run)
+        .into_iter()
+        .filter_map(|path| std::fs::symlink_metadata(&path).ok().map(|meta| (path, meta)));
+    metas.filter(|(_, meta)| is_lock(meta)).collect()
+}
+
+/// A lock file that only this user can have made.
+fn is_lock(meta: &Metadata) -> bool {
+    meta.is_file() && meta.uid() == nix::unistd::geteuid().as_raw()
 }
 
 /// Whether there was an earlier run at all: without a journal and without a lock there is nothing by which a process could
@@ -175,9 +179,13 @@ pub fn ever_ran(journal: &Journal, places: &Places) -> bool {
 /// The entries of this boot. A lock file that is gone says nothing any more: file systems give its number to the next file,
 /// and whoever holds that one is a stranger.
 fn current(journal: &Journal) -> impl Iterator<Item = Entry> {
-    let ours = journal.live.values().filter(|entry| entry.identity.boot == identity::boot_id() && entry.identity.pid > 1);
+    let run = journal.header.as_ref().map(|header| header.run.as_str());
+    let ours = journal.live.values().filter(move |entry| {
+        entry.identity.boot == identity::boot_id() && entry.identity.pid > 1 && run.is_none_or(|run| entry.run == run)
+    });
     ours.cloned().map(|mut entry| {
-        let now = std::fs::symlink_metadata(&entry.lock).ok().filter(std::fs::Metadata::is_file);
+        let named = entry.lock.extension().is_some_and(|extension| extension == "alive");
+        let now = std::fs::symlink_metadata(&entry.lock).ok().filter(|meta| named && is_lock(meta));
         if now.is_none_or(|meta| (meta.dev(), meta.ino()) != entry.lock_file) {
             entry.lock_file = (0, 0);
         }
@@ -215,11 +223,9 @@ fn describe(found: &Found, journal: &Journal) -> Swept {
 pub fn sweep(journal: &Journal, places: &Places, how: How) -> SweepReport {
     let mut seen: BTreeMap<(i32, u64), Swept> = BTreeMap::new();
     let limits = Limits::own(journal.live.values());
-    let supervisor = journal.header.as_ref().map(|header| header.supervisor.clone());
-    for (name, who) in [("supervisor", &supervisor), ("keeper", &journal.keeper)] {
-        let Some(who) = who.as_ref().filter(|who| identity::holds(who) && !limits.own.contains(&who.pid)) else { continue };
-        // Only a program that can be one of ours; a journal that was written by somebody else must not aim at a stranger.
-        if !same_user(who.pid) {
+    for (name, who) in proof::masters(journal, places) {
+        let who = &who;
+        if limits.own.contains(&who.pid) {
             continue;
         }
         if how == How::Gentle {
@@ -262,10 +268,6 @@ fn lives(pid: i32, start: u64) -> bool {
     procfs::stat(pid).is_some_and(|stat| stat.start == start && stat.lives())
 }
 
-fn same_user(pid: i32) -> bool {
-    procfs::uid(pid) == Some(nix::unistd::getuid().as_raw())
-}
-
 fn wait_gone(who: &Identity, longest: Duration) {
     let until = Instant::now() + longest;
     while identity::holds(who) && Instant::now() < until {
@@ -282,7 +284,7 @@ fn wait_for_keeper(keeper: &Identity, journal: &Journal) {
 fn gently(journal: &Journal, places: &Places, limits: &Limits, seen: &mut BTreeMap<(i32, u64), Swept>) {
     let mut trees = Trees::new(Waits::Known);
     for entry in current(journal) {
-        let lives = identity::holds(&entry.identity);
+        let lives = proof::leads(&entry);
         trees.add(entry, Kin::Foreign, None, !lives);
     }
     let mut orderly = Orderly::default();
