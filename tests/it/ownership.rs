@@ -378,9 +378,12 @@ fn a_planted_pointer_leads_nowhere() {
     project.run(&["down"]).code(0);
 }
 
+/// What lies in the journal's place, and how it is made.
+type Make<'a> = (&'a str, &'a dyn Fn(&Path));
+
 #[test]
 fn a_journal_that_is_no_file_is_named_and_an_emergency_needs_none() {
-    let make: [(&str, &dyn Fn(&Path)); 3] = [
+    let make: [Make<'_>; 3] = [
         ("a symbolic link", &|path| symlink("/etc/hostname", path).expect("our own folder")),
         ("a directory", &|path| fs::create_dir(path).expect("our own folder")),
         ("not a regular file", &|path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).expect("our own folder")),
