@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::drivers::logs::{LogLine, Query, read::lines};
+use crate::drivers::runtime_dir::write_named;
 use crate::engine::{feed::Outcome, memory, stamp};
 use crate::model::mask::Masker;
 use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
@@ -103,7 +104,7 @@ fn report(plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> Str
 pub fn junit(path: &Path, plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> Result<(), Failure> {
     let text = report(plan, places, start, work);
     // The place is the caller's word: /dev/stdout is a link.
-    open(path, 0).and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| cannot(path, &error))
+    create(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| cannot(path, &error))
 }
 
 /// `--artifacts DIR`: `NAME.log` of each service, `events.jsonl` and `ps.json`.
@@ -114,8 +115,7 @@ pub fn collect(folder: &Path, plan: &Plan, places: &Places) -> Result<(), Failur
     let masker = Masker::new(plan, false).thorough();
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
-        let written = private(&path).and_then(|mut file| file.write_all(masker.text(text).as_bytes()));
-        written.map_err(|error| cannot(&path, &error))
+        write_named(&path, masker.text(text).as_bytes()).map_err(|error| cannot(&path, &error))
     };
     fs::create_dir_all(folder).map_err(|error| cannot(folder, &error))?;
     for id in plan.services.keys() {
@@ -144,14 +144,9 @@ pub fn log_line(line: &LogLine) -> String {
     format!("{} {}\n", stamp::of_micros(line.micros), String::from_utf8_lossy(&line.bytes))
 }
 
-/// Opens a file for us alone, empty; never through a link.
-fn private(path: &Path) -> std::io::Result<File> {
-    open(path, libc::O_NOFOLLOW)
-}
-
-fn open(path: &Path, flags: i32) -> std::io::Result<File> {
-    let flags = flags | libc::O_CLOEXEC;
-    let file = File::options().write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(path)?;
+/// Opens a file that the caller named, empty and for them alone. It may be a link, as /dev/stdout is.
+fn create(path: &Path) -> std::io::Result<File> {
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     // One of an earlier run keeps its mode otherwise.
     if file.metadata()?.is_file() {
         file.set_permissions(Permissions::from_mode(0o600))?;

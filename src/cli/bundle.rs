@@ -10,6 +10,7 @@ use flate2::write::GzEncoder;
 
 use crate::drivers::logs::{Query, read::lines};
 use crate::drivers::mask_hashes::MaskHashes;
+use crate::drivers::runtime_dir;
 use crate::engine::memory;
 use crate::exit;
 use crate::model::mask::{Masker, cover};
@@ -53,8 +54,7 @@ pub fn run(globals: &Globals, args: &ReportArgs, _term: Term) -> Result<i32, Fai
     .thorough();
     // The shell that ran `up` may have had secrets that ours has not.
     let earlier = MaskHashes::load(&project.places.masks());
-    let file = std::fs::File::create(&args.output).map_err(failed)?;
-    let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::default()));
+    let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
     // One file after the other: all of them together may be large.
     let mut add = |name: &str, text: String| {
         let text = masker.text(&text);
@@ -84,7 +84,8 @@ pub fn run(globals: &Globals, args: &ReportArgs, _term: Term) -> Result<i32, Fai
     add("events.jsonl", text(memory::events_path(&project.places), 2000))?;
     add("supervisor.log", text(project.places.supervisor_log(), LINES))?;
     add("doctor.json", serde_json::to_string_pretty(&doctor::examine(globals)?).unwrap_or_default())?;
-    archive.into_inner().and_then(GzEncoder::finish).map_err(failed)?;
+    let packed = archive.into_inner().and_then(GzEncoder::finish).map_err(failed)?;
+    runtime_dir::write_named(&args.output, &packed).map_err(failed)?;
     let _reader_gone = data(args.output.display());
     Ok(exit::DONE)
 }

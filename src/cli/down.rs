@@ -1,12 +1,12 @@
 //! `devrun down` and `devrun down --emergency`. Neither needs a valid procfile: what runs is what was started.
 
-use std::path::Path;
 use std::time::Duration;
 
 use crate::control::Client;
+use crate::drivers::journal::{self, Journal};
 use crate::drivers::lock::{InstanceLock, Refused};
 use crate::drivers::process::sweep::{How, SweepReport, sweep};
-use crate::drivers::{journal, runtime_dir};
+use crate::drivers::runtime_dir;
 use crate::engine::takeover;
 use crate::exit;
 use crate::model::{Command, Failure, FailureKind, Places, VolumeClass, VolumeSpec, duration};
@@ -50,8 +50,11 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
     };
     if code == exit::DONE && !volumes.is_empty() {
         let _alone = keep_others_out(&project.places)?;
-        for volume in volumes {
-            delete(&volume, term)?;
+        for volume in volumes.iter().filter(|volume| volume.path.symlink_metadata().is_ok()) {
+            super::storage::erase(&project.places, &volume.path)?;
+            if term.progress != Progress::Quiet {
+                say(format!("volume {} deleted", volume.name));
+            }
         }
     }
     Ok(code)
@@ -59,29 +62,6 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
 
 fn is_deleted(volume: &VolumeSpec) -> bool {
     !volume.placed && matches!(volume.class, VolumeClass::Persistent | VolumeClass::Cache)
-}
-
-fn delete(volume: &VolumeSpec, term: Term) -> Result<(), Failure> {
-    if !volume.path.exists() {
-        return Ok(());
-    }
-    let failed = |path: &Path, error: std::io::Error| {
-        Failure::new(FailureKind::Config, format!("{} cannot be deleted: {error}", path.display()))
-            .help("check its owner and permissions")
-    };
-    // The folder itself may be a mount point: its content goes, then the folder where it can.
-    let entries = std::fs::read_dir(&volume.path).map_err(|error| failed(&volume.path, error))?;
-    for entry in entries {
-        let entry = entry.map_err(|error| failed(&volume.path, error))?;
-        let kind = entry.file_type().map_err(|error| failed(&entry.path(), error))?;
-        let gone = if kind.is_dir() { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
-        gone.map_err(|error| failed(&entry.path(), error))?;
-    }
-    let _mounted = std::fs::remove_dir(&volume.path);
-    if term.progress != Progress::Quiet {
-        say(format!("volume {} deleted", volume.name));
-    }
-    Ok(())
 }
 
 /// Stops what runs, as a bare `down` does.
@@ -194,10 +174,7 @@ pub(super) fn keep_others_out(places: &Places) -> Result<Option<InstanceLock>, F
 
 /// Ends what is left; a signal ends the graces. Returns its exit code too.
 async fn leftovers(places: &Places, signals: &mut Signals) -> Result<(SweepReport, Option<i32>), Failure> {
-    match journal::read(&places.journal()) {
-        Ok(journal) => takeover::end(journal, places, signals.next(), say).await,
-        Err(_) => Ok((SweepReport::default(), None)),
-    }
+    takeover::end(journal::of(places)?, places, signals.next(), say).await
 }
 
 fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failure> {
@@ -215,14 +192,12 @@ fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failu
 
 /// Everything that is provably this project's, now: the supervisor first, so that nothing is restarted.
 pub(super) fn emergency(places: &Places) -> Result<i32, Failure> {
-    let report = match journal::read(&places.journal()) {
-        Ok(journal) => sweep(&journal, places, How::Emergency),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => SweepReport::default(),
-        Err(error) => {
-            return Err(Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", places.journal().display()))
-                .help("run devrun as the user who started the stack"));
-        }
-    };
+    let journal = journal::of(places).unwrap_or_else(|failure| {
+        // Locks, the control socket and what the processes carry tell without it.
+        say(format!("{}; it is not needed for this", failure.reason));
+        Journal::default()
+    });
+    let report = sweep(&journal, places, How::Emergency);
     if report.killed.is_empty() && report.survivors.is_empty() {
         say("nothing was left");
     }

@@ -124,7 +124,10 @@ pub fn project(globals: &Globals) -> Result<Project, Failure> {
             .help("use lower-case letters, digits, `-` and `_`: --instance b"));
     }
     let state_dir = globals.state_dir.as_ref().map(|dir| absolute(&cwd, dir));
-    let places = runtime_dir::locate(&root, &instance, state_dir.as_deref(), &env);
+    let places = runtime_dir::locate(&root, &instance, state_dir.as_deref(), &env)?;
+    if let Some(text) = runtime_dir::claim(&places)? {
+        say(text);
+    }
     let project = Project { files, root, places, instance, env, reserved: Arc::default() };
     debug::project(globals, &project);
     Ok(project)
@@ -166,6 +169,12 @@ fn search(start: &Path) -> Result<PathBuf, Failure> {
             let file = folder.join(name);
             let Ok(meta) = fs::metadata(&file) else { continue };
             if foreign || (meta.uid() != us && meta.uid() != 0 && us != 0) {
+                // A stack that runs here is the better reason.
+                if let Err(failure) = runtime_dir::check_private(&folder.join(runtime_dir::STATE), "state")
+                    && failure.kind == FailureKind::Elsewhere
+                {
+                    return Err(failure);
+                }
                 return Err(Failure::new(FailureKind::Config, format!("{} belongs to another user", file.display()))
                     .help(format!("name it if you trust it: devrun -f {} …", file.display())));
             }
@@ -422,7 +431,7 @@ fn loose_ports(project: &Project, wanted: &Wanted) -> Result<bool, Failure> {
     if wanted.purpose == Purpose::Start {
         let kept = if wanted.ports_auto {
             runtime_dir::prepare(&project.places)?;
-            fs::write(&mark, "")
+            runtime_dir::replace(&mark, b"")
         } else {
             fs::remove_file(&mark).or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
         };

@@ -11,9 +11,9 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::drivers::process::sweep;
-use crate::drivers::{fetch, init, journal, runtime_dir, secrets};
+use crate::drivers::{fetch, init, journal, removal, runtime_dir, secrets};
 use crate::exit;
-use crate::model::{ByteSize, Failure, FailureKind, VolumeClass};
+use crate::model::{ByteSize, Failure, FailureKind, Places, VolumeClass};
 use crate::ui::table;
 use crate::ui::term::{Term, say};
 
@@ -244,9 +244,9 @@ pub struct Doomed {
 /// # Errors
 /// `Config` for a name that is none, `Elsewhere` when something of the stack is left running.
 pub fn doomed(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<Doomed>, Failure> {
-    if let Ok(journal) = journal::read(&project.places.journal())
-        && let Some(left) = sweep::leftovers(&journal, &project.places).first()
-    {
+    // One that cannot be used is deleted with the rest; locks still tell what is left.
+    let journal = journal::of(&project.places).unwrap_or_default();
+    if let Some(left) = sweep::leftovers(&journal, &project.places).first() {
         return Err(Failure::new(FailureKind::Elsewhere, format!("pid {} ({}) of the stack is left", left.pid, left.command))
             .help("devrun down ends it"));
     }
@@ -362,7 +362,7 @@ pub fn delete(project: &Project, doomed: &[Doomed]) -> Result<(), Failure> {
             runtime_dir::remove_run(&project.places).map_err(|error| cannot(&one.path, &error))?;
             continue;
         }
-        empty(&one.path).map_err(|error| cannot(&one.path, &error))?;
+        erase(&project.places, &one.path)?;
         // The folder of secrets goes with the last of them; one that holds more stays, and so does a mount point.
         if let Some(parent) = one.path.parent().filter(|_| one.what.starts_with("secret ")) {
             let ignores_itself = parent.join(".gitignore");
@@ -379,30 +379,28 @@ pub fn delete(project: &Project, doomed: &[Doomed]) -> Result<(), Failure> {
 }
 
 fn cannot(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(FailureKind::Config, format!("{} cannot be deleted: {error}", path.display()))
-        .help("check its owner and permissions")
+    let reason = match error.raw_os_error() {
+        Some(libc::ELOOP | libc::ENOTDIR) => "a symbolic link is on the way, and links are not followed".to_owned(),
+        Some(libc::EXDEV) => "another file system is mounted in it".to_owned(),
+        _ => error.to_string(),
+    };
+    Failure::new(FailureKind::Config, format!("{} cannot be deleted: {reason}", path.display()))
+        .help(format!("check what lies there, and its owner: ls -la '{}'", path.parent().unwrap_or(path).display()))
 }
 
 /// Empties scratch volumes: at the end of a run, and before a start for one that was killed.
 ///
 /// # Errors
 /// `Config`, naming the folder.
-pub fn scratch(folders: &[PathBuf]) -> Result<(), Failure> {
-    folders
-        .iter()
-        .filter(|path| path.symlink_metadata().is_ok())
-        .try_for_each(|path| empty(path).map_err(|error| cannot(path, &error)))
+pub fn scratch(places: &Places, folders: &[PathBuf]) -> Result<(), Failure> {
+    folders.iter().try_for_each(|path| erase(places, path))
 }
 
-/// A file goes; a folder is emptied first, as it may be a mount point that stays. A link goes, never what it points to.
-fn empty(path: &Path) -> std::io::Result<()> {
-    if !fs::symlink_metadata(path)?.is_dir() {
-        return fs::remove_file(path);
-    }
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
-    }
-    let _mounted = fs::remove_dir(path);
-    Ok(())
+/// Deletes what a project keeps at a path: `clean`, `down --volumes` and scratch volumes. A link goes, never what it points to,
+/// and a mount point is emptied and stays.
+///
+/// # Errors
+/// `Config`, naming the path.
+pub(super) fn erase(places: &Places, path: &Path) -> Result<(), Failure> {
+    removal::remove(path, &[&places.state, &places.root]).map_err(|error| cannot(path, &error))
 }

@@ -132,7 +132,7 @@ pub async fn boot(
         return Ok(Err(code));
     }
     enough_files(&plan)?;
-    super::storage::scratch(&plan.scratch())?;
+    super::storage::scratch(places, &plan.scratch())?;
     // The sweep may have removed what a dead run left in the folders.
     runtime_dir::prepare(places)?;
     let internal =
@@ -251,7 +251,7 @@ impl Supervisor {
         }
         // What could not be ended may still write there.
         if ended.survivors.is_empty()
-            && let Err(failure) = super::storage::scratch(&ended.scratch)
+            && let Err(failure) = super::storage::scratch(&self.places, &ended.scratch)
         {
             say(failure);
         }

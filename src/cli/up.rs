@@ -360,11 +360,10 @@ impl Stack {
             super::fit_to_fork()?;
             crate::drivers::runtime_dir::prepare(places)?;
             let internal = |what: &str, error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
-            let log = std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(places.supervisor_log())
-                .map_err(|error| internal("the supervisor's log cannot be opened", error))?;
+            let log = crate::drivers::runtime_dir::append(&places.supervisor_log()).map_err(|error| {
+                Failure::new(FailureKind::Config, format!("cannot open {}: {error}", places.supervisor_log().display()))
+                    .help(format!("remove it: rm '{}'", places.supervisor_log().display()))
+            })?;
             let reserved = self.project.reserved.get().and_then(Reserved::descriptor);
             let side = detach::fork(log, reserved).map_err(|error| internal("the supervisor cannot be started", error))?;
             let Side::Parent { answer, hold } = side else {
@@ -585,7 +584,7 @@ impl Stack {
 
     /// Adds lines to the supervisor's log, as a detached one would.
     fn note(&self, lines: &[String]) {
-        let open = std::fs::OpenOptions::new().create(true).append(true).open(self.project.places.supervisor_log());
+        let open = crate::drivers::runtime_dir::append(&self.project.places.supervisor_log());
         // The terminal shows them as well.
         let _unwritten = open.and_then(|mut file| file.write_all((lines.join("\n") + "\n").as_bytes()));
     }

@@ -8,13 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::location::{self, FileId};
 use crate::model::keeper::{ExitStatus, Identity, KeeperHello, ProcessId, Role, RunAs, SpawnSpec};
-use crate::model::{ServiceId, Signal, StopTo};
+use crate::model::{Failure, FailureKind, Places, ServiceId, Signal, StopTo};
 
 /// The format's number; a file of another one is not read.
 pub const VERSION: u32 = 1;
@@ -38,6 +39,9 @@ pub struct Header {
     pub project: String,
     /// The procfile's folder.
     pub root: PathBuf,
+    /// Device and inode of that folder.
+    #[serde(default)]
+    pub root_id: Option<FileId>,
     /// The supervisor.
     pub supervisor: Identity,
     /// The keeper.
@@ -252,16 +256,49 @@ pub fn parse(bytes: &[u8]) -> Journal {
 /// Reads a journal; an absent one says nothing.
 ///
 /// # Errors
-/// When the file is there and cannot be read.
+/// When the file is there and cannot be read, or could have been written by another user.
 pub fn read(path: &Path) -> io::Result<Journal> {
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Journal::default()),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(io::Error::other("it is a symbolic link")),
         Err(error) => return Err(error),
     };
+    let (meta, us) = (file.metadata()?, nix::unistd::geteuid().as_raw());
+    if !meta.is_file() {
+        return Err(io::Error::other(if meta.is_dir() { "it is a directory" } else { "it is not a regular file" }));
+    }
+    if meta.uid() != us {
+        return Err(io::Error::other(format!("it belongs to uid {}, not to uid {us}", meta.uid())));
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Err(io::Error::other(format!("others can write to it (mode {:04o})", meta.mode() & 0o7777)));
+    }
     let mut bytes = Vec::new();
     file.take(READ_LIMIT).read_to_end(&mut bytes)?;
-    Ok(parse(&bytes))
+    let journal = parse(&bytes);
+    let real = nix::unistd::getuid().as_raw();
+    match journal.header.as_ref().filter(|header| header.uid != real) {
+        Some(header) => Err(io::Error::other(format!("it is about processes of uid {}, not of uid {real}", header.uid))),
+        None => Ok(journal),
+    }
+}
+
+/// The journal of a project. One that was copied from another project speaks of that one's processes, so it says nothing.
+///
+/// # Errors
+/// `Config`, naming the file and what to do.
+pub fn of(places: &Places) -> Result<Journal, Failure> {
+    let path = places.journal();
+    let journal = read(&path).map_err(|error| unusable(&path, &error))?;
+    let copied = location::other_owner(places, || Some(journal.clone())).is_some();
+    Ok(if copied { Journal::default() } else { journal })
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Failure {
+    let remove = if path.symlink_metadata().is_ok_and(|meta| meta.is_dir()) { "rm -r" } else { "rm" };
+    Failure::new(FailureKind::Config, format!("cannot use the journal {}: {error}", path.display()))
+        .help(format!("stop what still runs with `devrun down --emergency`, then: {remove} '{}'", path.display()))
 }
 
 /// The keeper's pen.
@@ -289,6 +326,7 @@ impl Writer {
             uid,
             project: hello.project.clone(),
             root: hello.root.clone(),
+            root_id: location::id(&hello.root),
             supervisor: hello.supervisor.clone(),
             keeper: keeper.clone(),
             cgroup,
@@ -370,7 +408,7 @@ mod tests {
     use super::*;
 
     fn open(hello: &KeeperHello, keeper: &Identity) -> io::Result<Writer> {
-        Writer::open(hello, read(&hello.journal)?, keeper, 0, None)
+        Writer::open(hello, read(&hello.journal)?, keeper, nix::unistd::getuid().as_raw(), None)
     }
     use crate::model::ServiceName;
 

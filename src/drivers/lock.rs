@@ -113,6 +113,19 @@ pub(crate) fn share(path: &Path) -> io::Result<File> {
     Err(io::Error::from_raw_os_error(libc::EWOULDBLOCK))
 }
 
+/// Takes a shared lock on a folder, by which everybody can tell that its keeper lives.
+pub(crate) fn share_folder(path: &Path) -> io::Result<File> {
+    let folder = File::open(path)?;
+    for _ in 0..50 {
+        match folder.try_lock_shared() {
+            Ok(()) => return Ok(folder),
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EWOULDBLOCK))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

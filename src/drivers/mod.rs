@@ -3,12 +3,14 @@
 pub mod fetch;
 pub mod init;
 pub mod journal;
+pub mod location;
 pub mod lock;
 pub mod logs;
 pub mod mask_hashes;
 pub mod ports;
 pub mod probe;
 pub mod process;
+pub mod removal;
 pub mod runtime_dir;
 pub mod secrets;
 pub mod stats;

@@ -106,7 +106,7 @@ fn check_name(name: &str) -> Result<(), Failure> {
 
 fn make_folder(dir: &Path) -> Result<(), Failure> {
     if let Some(parent) = dir.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| refused(parent, error))?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|error| refused(parent, error))?;
     }
     match std::fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(refused(dir, error)),

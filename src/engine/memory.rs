@@ -1,14 +1,13 @@
 //! What outlives a supervisor: stops by hand, the last snapshot, and the event log.
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::drivers::runtime_dir::replace;
+use crate::drivers::runtime_dir::{append, replace};
 use crate::model::{Places, ServiceId, Snapshot};
 
 /// Reads the stops by hand; a file that cannot be read is as good as none, as it only makes a service start.
@@ -79,7 +78,7 @@ const LOG_MAX: u64 = 8 * 1024 * 1024;
 const WAITING: usize = 1024 * 1024;
 
 fn open(path: &Path) -> Option<fs::File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path).ok()
+    append(path).ok()
 }
 
 impl JsonLog {

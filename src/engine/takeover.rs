@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::drivers::journal::Journal;
+use crate::drivers::journal::{self, Journal};
 use crate::drivers::process::sweep::{self, How, SweepReport, ever_ran};
 use crate::model::{Failure, FailureKind, Places, duration};
 
@@ -22,7 +22,7 @@ pub async fn clear(
     interrupted: impl Future<Output = i32>,
     note: impl Fn(String),
 ) -> Result<Option<i32>, Failure> {
-    let Ok(journal) = crate::drivers::journal::read(&places.journal()) else { return Ok(None) };
+    let journal = journal::of(places)?;
     // A keeper that came to its end has proved that nothing is left: no need to look at every process of the machine. It
     // has written so for each process, too; a result that passes one over is not believed.
     if journal.damaged == 0 && journal.result.as_ref().is_some_and(Vec::is_empty) && journal.live.is_empty() {

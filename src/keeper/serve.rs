@@ -10,11 +10,12 @@ use nix::sys::signal::{SigSet, Signal as OsSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::drivers::journal::{self, Entry, Journal, Record, Writer};
+use crate::drivers::lock;
 use crate::drivers::process::cgroup::Groups;
 use crate::drivers::process::fork::{self, Failed, Forker, Given, Inherited};
 use crate::drivers::process::tree::{Kin, News, Trees, Waits};
 use crate::drivers::process::wire::{Inbox, Outbox, Read};
-use crate::drivers::process::{identity, priority, rest};
+use crate::drivers::process::{identity, priority, proof, rest};
 use crate::model::keeper::{FromKeeper, Identity, Inherited as InheritedProcess, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
 
 use super::ending::Ending;
@@ -50,6 +51,8 @@ pub(super) struct Keeper {
     forker: Forker,
     pub(super) groups: Option<Groups>,
     pub(super) journal: Option<Writer>,
+    /// Its state folder, locked.
+    folder: Option<std::fs::File>,
     run: String,
     pub(super) inherited: Vec<Entry>,
     pub(super) ending: Option<Ending>,
@@ -94,6 +97,7 @@ impl Keeper {
             forker: Forker::new(given, priority::hurry())?,
             groups: None,
             journal: None,
+            folder: None,
             run: String::new(),
             inherited: Vec::new(),
             ending: None,
@@ -215,6 +219,8 @@ impl Keeper {
 
     fn greet(&mut self, hello: &KeeperHello) {
         self.run.clone_from(&hello.run);
+        // Some network file systems lock no folders; then the keeper is known by its services' locks.
+        self.folder = hello.journal.parent().and_then(|folder| lock::share_folder(folder).ok());
         let mut without = Vec::new();
         if hello.cgroup {
             match Groups::make(&hello.run) {
@@ -472,7 +478,7 @@ impl Keeper {
 /// The journal of an earlier run whose processes live: beginning a new one would lose them.
 fn occupied(hello: &KeeperHello, old: &Journal) -> Option<String> {
     old.header.as_ref().filter(|header| header.run != hello.run)?;
-    let lives = old.live.values().find(|entry| identity::holds(&entry.identity))?;
+    let lives = old.live.values().find(|entry| proof::leads(entry))?;
     Some(format!("{} of an earlier run is still running (pid {})", lives.service, lives.identity.pid))
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::User;
 
+use crate::drivers::runtime_dir;
 use crate::model::keeper::RunAs;
 use crate::model::{Failure, FailureKind, ServiceSpec};
 
@@ -113,20 +114,10 @@ fn may_pass(mode: u32, owner: u32, group: u32, uid: u32, gid: u32) -> bool {
 /// `Config` when an owner cannot be changed.
 pub(super) fn hand_over(run_as: &RunAs, folder: &Path) -> Result<(), Failure> {
     let RunAs::User { uid, gid, .. } = run_as else { return Ok(()) };
-    let failed = |path: &Path, error: std::io::Error| {
-        Failure::new(FailureKind::Config, format!("cannot hand {} to uid {uid}: {error}", path.display()))
-    };
-    let metadata = std::fs::symlink_metadata(folder).map_err(|error| failed(folder, error))?;
-    if metadata.uid() != *uid || metadata.gid() != *gid {
-        std::os::unix::fs::lchown(folder, Some(*uid), Some(*gid)).map_err(|error| failed(folder, error))?;
-    }
-    if metadata.is_dir() {
-        for entry in std::fs::read_dir(folder).map_err(|error| failed(folder, error))? {
-            let entry = entry.map_err(|error| failed(folder, error))?;
-            hand_over(run_as, &entry.path())?;
-        }
-    }
-    Ok(())
+    runtime_dir::give(folder, *uid, *gid).map_err(|error| {
+        Failure::new(FailureKind::Config, format!("cannot hand {} to uid {uid}: {error}", folder.display()))
+            .help(format!("check what lies there, and its owner: ls -lR '{}'", folder.display()))
+    })
 }
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ mod log_windows;
 mod logs;
 mod masking;
 mod outside;
+mod ownership;
 mod passwords;
 mod performance;
 mod probes;

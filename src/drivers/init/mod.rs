@@ -11,7 +11,7 @@ mod due;
 mod durable;
 mod hash;
 mod record;
-mod remove;
+pub(in crate::drivers) mod remove;
 mod stage;
 
 pub use adopt::{Adopted, adopt};

@@ -100,7 +100,9 @@ fn foreign(path: &Path, why: &str) -> Failure {
 fn save(volume: &VolumeSpec, path: &Path, record: &Record) -> Result<(), Failure> {
     let text = serde_json::to_vec(record).map_err(|error| failed("write", path, error))?;
     if !volume.path.is_dir() {
-        std::fs::create_dir_all(&volume.path).map_err(|error| failed("make", &volume.path, error))?;
+        let mut folder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        folder.recursive(true).create(&volume.path).map_err(|error| failed("make", &volume.path, error))?;
     }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     write_durably(&volume.path, &name, &text)

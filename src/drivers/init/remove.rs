@@ -6,13 +6,13 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Opens a folder below another one, never through a link.
-pub(super) fn open_below(parent: impl AsFd, name: &std::ffi::CStr) -> Result<OwnedFd, Errno> {
+pub(in crate::drivers) fn open_below(parent: impl AsFd, name: &std::ffi::CStr) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(parent, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Removes the folder `name` of `parent` with all it holds. A folder of another device ends it with EXDEV: something is
 /// mounted there that is not ours.
-pub(super) fn remove_below(parent: impl AsFd, name: &std::ffi::CStr) -> Result<(), Errno> {
+pub(in crate::drivers) fn remove_below(parent: impl AsFd, name: &std::ffi::CStr) -> Result<(), Errno> {
     remove_marked(parent, name, &[])
 }
 

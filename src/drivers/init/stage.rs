@@ -183,7 +183,9 @@ pub fn open(volume: &VolumeSpec, recipe: &str) -> Result<Opened, Failure> {
 
 fn make_volume(path: &Path) -> Result<(), Failure> {
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| unusable(parent, &error))?;
+        // A server that root starts as another user passes through, and sees nothing.
+        let mode = if nix::unistd::geteuid().is_root() { 0o711 } else { 0o700 };
+        std::fs::DirBuilder::new().recursive(true).mode(mode).create(parent).map_err(|error| unusable(parent, &error))?;
     }
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(unusable(path, &error)),

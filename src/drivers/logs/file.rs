@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::model::{ServiceId, service::LogSpec};
@@ -98,7 +98,7 @@ impl LogFile {
     pub fn open(folder: &Path, id: &ServiceId, spec: &LogSpec) -> io::Result<Self> {
         let name = id.as_str().to_owned();
         if let Some(parent) = folder.join(&name).parent() {
-            fs::create_dir_all(parent)?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
         let file = open(&numbered(folder, &name, "log", 0))?;
         let index = open(&numbered(folder, &name, "idx", 0))?;

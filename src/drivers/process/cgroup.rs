@@ -5,11 +5,18 @@
 //!
 //! A keeper locks its run's folder. One that nobody has locked and in which nothing lives is what a run left whose journal
 //! was lost with it, so nobody else would ever know of it: the end of any run of the same user takes such folders away.
+//!
+//! A recorded path is never believed: whatever is written or removed is relative to a directory that was opened without
+//! following links, that belongs to this user and that lies on the cgroup2 file system ([`open_folder`]).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::model::keeper::SpawnSpec;
 
@@ -38,8 +45,7 @@ impl Groups {
     pub fn make(run: &str) -> Result<Self, String> {
         let base = parent()?.join(format!("{PREFIX}{run}"));
         let lock = own(&base).map_err(|error| error.to_string())?;
-        let usable =
-            OpenOptions::new().write(true).open(base.join("cgroup.procs")).and_then(|_| fs::metadata(base.join("cgroup.kill")));
+        let usable = open_file(&lock, "cgroup.procs").and_then(|_| open_file(&lock, "cgroup.kill"));
         match usable {
             Ok(_) => Ok(Self { base, _lock: lock }),
             Err(error) => {
@@ -60,9 +66,11 @@ impl Groups {
     pub fn group(&self, spec: &SpawnSpec) -> io::Result<(Group, File)> {
         let path = self.recorded(spec);
         fs::create_dir(&path)?;
-        self.limit(&path, spec);
-        match File::open(&path) {
-            Ok(folder) => Ok((Group { path }, folder)),
+        match open_folder(&path) {
+            Ok(folder) => {
+                self.limit(&folder, spec);
+                Ok((Group { path }, File::from(folder)))
+            }
             Err(error) => {
                 remove(&path);
                 Err(error)
@@ -71,15 +79,16 @@ impl Groups {
     }
     /// `limits.cpu` and `limits.memory`, before the process is in it. What the kernel refuses is not in effect, which the
     /// one who asked for the start has been told by [`unlimited`].
-    fn limit(&self, path: &Path, spec: &SpawnSpec) {
+    fn limit(&self, group: &OwnedFd, spec: &SpawnSpec) {
         let enable = |controller: &str| {
             for folder in [self.base.parent(), Some(self.base.as_path())].into_iter().flatten() {
                 // A folder that has it enabled already takes the word as well.
-                let _refused = fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
+                let _refused =
+                    open_any(folder).and_then(|folder| write(&folder, "cgroup.subtree_control", &format!("+{controller}")));
             }
         };
         let set = |file: &str, value: String| {
-            let _refused = fs::write(path.join(file), value);
+            let _refused = write(group, file, &value);
         };
         if let Some(cores) = spec.cpu {
             enable("cpu");
@@ -109,7 +118,7 @@ impl Group {
     #[must_use]
     pub fn recorded(path: &Path) -> Option<Self> {
         let parent = path.parent()?.file_name()?.to_str()?;
-        (parent.starts_with(PREFIX) && path.is_dir()).then(|| Self { path: path.to_owned() })
+        (parent.starts_with(PREFIX) && open_folder(path).is_ok()).then(|| Self { path: path.to_owned() })
     }
     /// The folder.
     #[must_use]
@@ -126,7 +135,7 @@ impl Group {
     /// # Errors
     /// What the system says; a folder that is gone is no error.
     pub fn kill(&self) -> io::Result<()> {
-        match fs::write(self.path.join("cgroup.kill"), "1") {
+        match open_folder(&self.path).and_then(|folder| write(&folder, "cgroup.kill", "1")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -156,7 +165,7 @@ impl Group {
     /// that it is empty and the tidying up in one call. True: it is gone.
     #[must_use]
     pub fn remove_empty(&self) -> bool {
-        match fs::remove_dir(&self.path) {
+        match remove_folder(&self.path) {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
@@ -170,10 +179,10 @@ fn own(base: &Path) -> io::Result<File> {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let folder = match File::open(base) {
+        let folder = match open_folder(base) {
             // Somebody has taken it for abandoned.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            opened => opened?,
+            opened => File::from(opened?),
         };
         if folder.try_lock_shared().is_ok() && base.is_dir() {
             return Ok(folder);
@@ -182,7 +191,67 @@ fn own(base: &Path) -> io::Result<File> {
         std::thread::sleep(Duration::from_millis(1));
     }
     // Anybody may lock what he can open. Without the lock the folder may be taken away while it is empty, no more.
-    File::open(base)
+    open_folder(base).map(File::from)
+}
+
+/// Removes the folder of a run, by the path that a journal recorded. It stays while anything lives in it.
+pub fn remove_run(base: &Path) {
+    if base.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)) {
+        // What survives in it is reported by the sweep.
+        let _populated = remove_folder(base);
+    }
+}
+
+/// Opens a directory of the cgroup2 mount that belongs to this user, without following links.
+///
+/// # Errors
+/// As the system says, and `InvalidInput` for what is no such directory.
+fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let folder = open_any(path)?;
+    if rustix::fs::fstat(&folder)?.st_uid != nix::unistd::geteuid().as_raw() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(folder)
+}
+
+/// As [`open_folder`], whoever owns it. The mount point's own path is the kernel's, and there are no links below it.
+fn open_any(path: &Path) -> io::Result<OwnedFd> {
+    let below = |mount: &PathBuf| path.starts_with(mount) && !path.components().any(|part| part == Component::ParentDir);
+    if !mount_point().is_some_and(below) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(path, flags, Mode::empty())?;
+    if is_cgroup2(&folder)? { Ok(folder) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+#[cfg(target_os = "linux")]
+fn is_cgroup2(folder: &OwnedFd) -> io::Result<bool> {
+    // CGROUP2_SUPER_MAGIC, linux/magic.h.
+    Ok(rustix::fs::fstatfs(folder)?.f_type == 0x6367_7270)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_cgroup2(_folder: &OwnedFd) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Opens a file of a group for writing: never made, never cut, never through a link.
+fn open_file(folder: impl AsFd, name: &str) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?))
+}
+
+fn write(folder: impl AsFd, name: &str, text: &str) -> io::Result<()> {
+    io::Write::write_all(&mut open_file(folder, name)?, text.as_bytes())
+}
+
+/// Removes one empty group; the kernel refuses one in which something lives.
+fn remove_folder(path: &Path) -> io::Result<()> {
+    // Proves that it is a group of this user.
+    drop(open_folder(path)?);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(io::ErrorKind::InvalidInput.into()) };
+    Ok(rustix::fs::unlinkat(open_any(parent)?, name, AtFlags::REMOVEDIR)?)
 }
 
 /// Removes the folders of runs of this user whose keeper is gone and in which nothing lives. `beside`: a run's folder, where
@@ -201,7 +270,7 @@ pub fn remove_abandoned(beside: Option<&Path>) {
         }
         // The lock is held until the folder is gone, so that nobody takes it over meanwhile. A populated one is refused by
         // the kernel as well.
-        let Ok(lock) = File::open(&folder) else { continue };
+        let Ok(lock) = open_folder(&folder).map(File::from) else { continue };
         if lock.try_lock().is_ok() && !(Group { path: folder.clone() }).populated() {
             remove(&folder);
         }
@@ -231,7 +300,7 @@ pub fn unlimited(controller: &str) -> Option<String> {
 pub fn parent() -> Result<PathBuf, String> {
     let mount = mount_point().ok_or("no cgroup2 is mounted")?;
     if nix::unistd::geteuid().is_root() {
-        return Ok(mount);
+        return Ok(mount.clone());
     }
     let text = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
     let own = text.lines().find_map(|line| line.strip_prefix("0::/")).ok_or("in no cgroup2")?;
@@ -256,7 +325,7 @@ fn remove(path: &Path) {
         for folder in subfolders(path) {
             remove(&folder);
         }
-        match fs::remove_dir(path) {
+        match remove_folder(path) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && attempt < 9 => {
                 std::thread::sleep(Duration::from_micros(300));
             }
@@ -266,10 +335,42 @@ fn remove(path: &Path) {
 }
 
 /// Where cgroup2 is mounted; hybrid systems have it beside the old hierarchies.
-fn mount_point() -> Option<PathBuf> {
-    let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    text.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        (after.split(' ').next()? == "cgroup2").then(|| PathBuf::from(before.split(' ').nth(4).unwrap_or_default()))
-    })
+fn mount_point() -> Option<&'static PathBuf> {
+    static MOUNT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    MOUNT
+        .get_or_init(|| {
+            let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
+            text.lines().find_map(|line| {
+                let (before, after) = line.split_once(" - ")?;
+                (after.split(' ').next()? == "cgroup2").then(|| PathBuf::from(before.split(' ').nth(4).unwrap_or_default()))
+            })
+        })
+        .as_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_path_outside_the_cgroup_mount_is_neither_written_nor_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (precious, group) = (dir.path().join("precious"), dir.path().join("devrun-x/y"));
+        fs::write(&precious, "precious").unwrap();
+        fs::create_dir_all(&group).unwrap();
+        std::os::unix::fs::symlink(&precious, group.join("cgroup.kill")).unwrap();
+        assert!(Group::recorded(&group).is_none());
+        // Nor by a path that only seems to be below the mount, and not by a group made before it was replaced.
+        if let Some(mount) = mount_point() {
+            let up: PathBuf = mount.components().skip(1).map(|_| Component::ParentDir).collect();
+            assert!(Group::recorded(&mount.join(up).join(group.strip_prefix("/").unwrap())).is_none());
+        }
+        let replaced = Group { path: group.clone() };
+        assert!(replaced.kill().is_err());
+        replaced.remove();
+        assert!(!replaced.remove_empty());
+        remove_run(&dir.path().join("devrun-x"));
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+        assert!(group.join("cgroup.kill").is_symlink());
+    }
 }

@@ -3,6 +3,7 @@
 //! - `launch`, `link`, `routing`, `orphans`, `runner`: the supervisor's side
 //! - `fork` (the parent), `newborn` and `raw` (the child), `tree`, `wire`: shared with the keeper; `priority`: its place in the queue for a processor
 //! - `identity`, `procfs`, `evidence`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
+//! - `holders`, `proof`: whether a process is what a journal says of it
 //! - `rest`: what both give back when nothing happens
 //! - `shutdown`: a shutdown carried out on process trees; `sweep`, `kill_sweep`: the end of what an earlier run left
 //!
@@ -14,6 +15,7 @@ pub mod evidence;
 pub mod file_size;
 #[cfg(target_os = "linux")]
 pub mod fork;
+pub mod holders;
 pub mod identity;
 mod kill_sweep;
 #[cfg(target_os = "linux")]
@@ -27,6 +29,7 @@ pub mod orphans;
 #[cfg(target_os = "linux")]
 pub mod priority;
 pub mod procfs;
+pub mod proof;
 #[cfg(target_os = "linux")]
 mod raw;
 pub mod reactor;

@@ -25,6 +25,7 @@ use super::identity;
 use super::kill_sweep::KillSweep;
 pub use super::kill_sweep::Obstacle;
 use super::procfs::{self, Stat};
+use super::proof;
 use super::shutdown::{self, TreeShutdown};
 use super::tree::{Kin, Trees, Waits};
 
@@ -97,8 +98,6 @@ pub struct Limits {
     own: BTreeSet<i32>,
     uid: u32,
     users: BTreeSet<u32>,
-    /// Whose the journal is, where it may say more than we may believe.
-    author: u32,
 }
 
 /// Whether a process may be signalled.
@@ -115,7 +114,7 @@ pub(super) enum Verdict {
 }
 
 impl Limits {
-    /// Ourselves, our ancestors, and what other users run, for a journal of our own.
+    /// Ourselves, our ancestors, and what other users run.
     pub fn own<'a>(entries: impl Iterator<Item = &'a Entry>) -> Self {
         let mut own = BTreeSet::new();
         let mut pid = std::process::id().cast_signed();
@@ -124,13 +123,7 @@ impl Limits {
         }
         let uid = nix::unistd::getuid().as_raw();
         let users = if uid == 0 { entries.filter_map(|entry| entry.user).collect() } else { BTreeSet::new() };
-        Self { own, uid, users, author: uid }
-    }
-    /// For a journal that lies on the disk. One that another user wrote can aim at nobody but that user.
-    fn of_journal(journal: &Journal, places: &Places) -> Self {
-        let limits = Self::own(journal.live.values());
-        let author = std::fs::symlink_metadata(places.journal()).map_or(limits.uid, |meta| meta.uid());
-        Self { author, ..limits }
+        Self { own, uid, users }
     }
     /// Whether this is us or an ancestor of ours.
     pub(super) fn is_own(&self, pid: i32) -> bool {
@@ -143,20 +136,11 @@ impl Limits {
             return Verdict::Own;
         }
         let Some(uid) = procfs::uid(stat.pid) else { return Verdict::Gone };
-        let allowed = if self.author == self.uid {
-            uid == self.uid || self.users.contains(&uid) || (self.uid == 0 && evidence != Evidence::Lock)
-        } else {
-            self.uid == 0 && uid == self.author
-        };
+        let allowed = uid == self.uid || self.users.contains(&uid) || (self.uid == 0 && evidence != Evidence::Lock);
         if allowed { Verdict::Ours } else { Verdict::OtherUser(uid) }
     }
     fn allows(&self, stat: &Stat, evidence: Evidence) -> bool {
         self.verdict(stat, evidence) == Verdict::Ours
-    }
-    /// Whether the supervisor or keeper that a journal names can be one of ours.
-    fn may_be_ours(&self, pid: i32) -> bool {
-        let wanted = if self.uid == 0 { self.author } else { self.uid };
-        procfs::uid(pid) == Some(wanted)
     }
 }
 
@@ -203,7 +187,7 @@ pub fn scan(claims: &Claims, limits: &Limits) -> Vec<Found> {
 fn claims(journal: &Journal, places: &Places) -> Claims {
     let mut claims = Claims::default();
     for entry in current(journal) {
-        claims.add(&entry, identity::holds(&entry.identity));
+        claims.add(&entry, proof::leads(&entry));
     }
     if let Some(header) = &journal.header
         && header.boot == identity::boot_id()
@@ -219,11 +203,15 @@ fn claims(journal: &Journal, places: &Places) -> Claims {
 
 /// The lock files that processes of a run inherit.
 fn locks(places: &Places) -> Vec<(PathBuf, Metadata)> {
-    let Ok(files) = std::fs::read_dir(&places.run) else { return Vec::new() };
-    let paths = files.flatten().map(|file| file.path());
-    let locks = paths.filter(|path| path.extension().is_some_and(|extension| extension == "alive"));
-    let metas = locks.filter_map(|path| std::fs::symlink_metadata(&path).ok().map(|meta| (path, meta)));
-    metas.filter(|(_, meta)| meta.is_file()).collect()
+    let metas = proof::inherited_locks(&places.run)
+        .into_iter()
+        .filter_map(|path| std::fs::symlink_metadata(&path).ok().map(|meta| (path, meta)));
+    metas.filter(|(_, meta)| is_lock(meta)).collect()
+}
+
+/// A lock file that only this user can have made.
+fn is_lock(meta: &Metadata) -> bool {
+    meta.is_file() && meta.uid() == nix::unistd::geteuid().as_raw()
 }
 
 /// Whether there was an earlier run at all: without a journal and without a lock there is nothing by which a process could
@@ -236,9 +224,13 @@ pub fn ever_ran(journal: &Journal, places: &Places) -> bool {
 /// The entries of this boot. A lock file that is gone says nothing any more: file systems give its number to the next file,
 /// and whoever holds that one is a stranger.
 pub(super) fn current(journal: &Journal) -> impl Iterator<Item = Entry> {
-    let ours = journal.live.values().filter(|entry| entry.identity.boot == identity::boot_id() && entry.identity.pid > 1);
+    let run = journal.header.as_ref().map(|header| header.run.as_str());
+    let ours = journal.live.values().filter(move |entry| {
+        entry.identity.boot == identity::boot_id() && entry.identity.pid > 1 && run.is_none_or(|run| entry.run == run)
+    });
     ours.cloned().map(|mut entry| {
-        let now = std::fs::symlink_metadata(&entry.lock).ok().filter(std::fs::Metadata::is_file);
+        let named = entry.lock.extension().is_some_and(|extension| extension == "alive");
+        let now = std::fs::symlink_metadata(&entry.lock).ok().filter(|meta| named && is_lock(meta));
         if now.is_none_or(|meta| (meta.dev(), meta.ino()) != entry.lock_file) {
             entry.lock_file = (0, 0);
         }
@@ -249,7 +241,7 @@ pub(super) fn current(journal: &Journal) -> impl Iterator<Item = Entry> {
 /// Everything of an earlier run that lives, without touching it. Empty: a new run may begin its own journal.
 #[must_use]
 pub fn leftovers(journal: &Journal, places: &Places) -> Vec<Swept> {
-    let limits = Limits::of_journal(journal, places);
+    let limits = Limits::own(journal.live.values());
     let found = scan(&claims(journal, places), &limits);
     found.iter().filter(|found| !is_spared(found, journal)).map(|found| describe(found, journal)).collect()
 }
@@ -288,15 +280,16 @@ pub fn longest(journal: &Journal) -> Duration {
 /// As [`sweep`]. Once `interrupted` is set, all graces are over and what is left is killed.
 #[must_use]
 pub fn sweep_until(journal: &Journal, places: &Places, how: How, interrupted: &AtomicBool) -> SweepReport {
-    let limits = Limits::of_journal(journal, places);
-    let ours = |who: &&Identity| identity::holds(who) && !limits.is_own(who.pid) && limits.may_be_ours(who.pid);
-    let supervisor = journal.header.as_ref().map(|header| &header.supervisor).filter(ours).filter(|_| how == How::Emergency);
+    let limits = Limits::own(journal.live.values());
+    let masters = proof::masters(journal, places);
+    let proved = |wanted: &str| masters.iter().find(|(name, who)| *name == wanted && !limits.is_own(who.pid)).map(|(_, who)| who);
+    let supervisor = proved("supervisor").filter(|_| how == How::Emergency);
     if how == How::Gentle
-        && let Some(keeper) = journal.keeper.as_ref().filter(ours)
+        && let Some(keeper) = proved("keeper")
     {
         wait_for_keeper(keeper, journal, interrupted);
     }
-    let keeper = journal.keeper.as_ref().filter(ours);
+    let keeper = proved("keeper").filter(|who| identity::holds(who));
     let mut seen: BTreeMap<(i32, u64), Swept> = BTreeMap::new();
     // Until everything below them is gone they stand still: who interrupts us now would leave them so.
     let interrupts = hold_signals();
@@ -343,11 +336,8 @@ pub fn sweep_until(journal: &Journal, places: &Places, how: How, interrupted: &A
             group.remove();
         }
     }
-    if let Some(base) = journal.header.as_ref().and_then(|header| header.cgroup.clone())
-        && base.file_name().is_some_and(|name| name.to_string_lossy().starts_with("devrun-"))
-    {
-        // It stays while anything survives in it, which the report says.
-        let _ = std::fs::remove_dir(base);
+    if let Some(base) = journal.header.as_ref().and_then(|header| header.cgroup.as_deref()) {
+        cgroup::remove_run(base);
     }
     // Those of runs whose journal is lost are known to nobody else.
     cgroup::remove_abandoned(None);
@@ -395,7 +385,7 @@ fn wait_for_keeper(keeper: &Identity, journal: &Journal, interrupted: &AtomicBoo
 fn gently(journal: &Journal, places: &Places, limits: &Limits, interrupted: &AtomicBool, seen: &mut BTreeMap<(i32, u64), Swept>) {
     let mut trees = Trees::new(Waits::Known);
     for entry in current(journal) {
-        let lives = identity::holds(&entry.identity);
+        let lives = proof::leads(&entry);
         trees.add(entry, Kin::Foreign, None, !lives);
     }
     let mut found = scan(&claims(journal, places), limits);

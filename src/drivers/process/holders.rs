@@ -1,0 +1,75 @@
+//! Who holds a lock on a file or a folder, as `/proc/locks` tells everybody.
+//!
+//! A supervisor holds the instance lock and a keeper its state folder: evidence that no journal can give. The list names the
+//! process that took the lock (proc_locks(5)), which may have ended since while a child holds the descriptor, so whoever
+//! signals compares the identity as well.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Processes that have a lock on what lies at this path; a link is not followed. Empty where the kernel has no such list.
+#[must_use]
+pub fn of(path: &Path) -> Vec<i32> {
+    let Ok(meta) = std::fs::symlink_metadata(path) else { return Vec::new() };
+    let text = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let device = (!devices_differ(path)).then(|| (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev())));
+    parse(&text, device, meta.ino())
+}
+
+fn parse(text: &str, device: Option<(u32, u32)>, inode: u64) -> Vec<i32> {
+    let held = |line: &str| {
+        // `1: FLOCK ADVISORY WRITE 4711 fe:00:12345 0 EOF`; one that waits has an arrow in front.
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        if words.get(1) != Some(&"FLOCK") {
+            return None;
+        }
+        let mut file = words.get(5)?.split(':');
+        let (major, minor) = (file.next()?, file.next()?);
+        let there = (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?);
+        if file.next()?.parse::<u64>().ok()? != inode || device.is_some_and(|device| device != there) {
+            return None;
+        }
+        words.get(4)?.parse::<i32>().ok().filter(|pid| *pid > 1)
+    };
+    let mut pids: Vec<i32> = text.lines().filter_map(held).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+/// Whether files of this file system have another device than the one in the kernel's list (btrfs(5), subvolumes;
+/// overlayfs of the kernel's documentation).
+#[cfg(target_os = "linux")]
+fn devices_differ(path: &Path) -> bool {
+    const BTRFS: u32 = 0x9123_683e;
+    const OVERLAY: u32 = 0x794c_7630;
+    rustix::fs::statfs(path).is_ok_and(|stat| [BTRFS, OVERLAY].contains(&(stat.f_type as u64 as u32)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn devices_differ(_path: &Path) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holders_are_read_and_waiters_are_not() {
+        let text = "1: FLOCK  ADVISORY  WRITE 4711 fe:00:12345 0 EOF\n1: -> FLOCK  ADVISORY  WRITE 4712 fe:00:12345 0 EOF\n\
+                    2: POSIX  ADVISORY  WRITE 4713 fe:00:12345 0 EOF\n3: FLOCK  ADVISORY  READ 4714 fd:00:12345 0 EOF\nx\n";
+        assert_eq!(parse(text, Some((0xfe, 0)), 12345), [4711]);
+        assert_eq!(parse(text, None, 12345), [4711, 4714]);
+        assert!(parse(text, Some((0xfe, 0)), 1).is_empty());
+    }
+
+    #[test]
+    fn our_own_lock_on_a_folder_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(of(dir.path()).is_empty());
+        let folder = std::fs::File::open(dir.path()).unwrap();
+        folder.lock_shared().unwrap();
+        assert_eq!(of(dir.path()), [std::process::id().cast_signed()]);
+    }
+}
