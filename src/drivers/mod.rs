@@ -2,9 +2,11 @@
 
 pub mod fetch;
 pub mod init;
+pub mod input;
 pub mod journal;
 pub mod lock;
 pub mod logs;
+pub mod ownership;
 pub mod ports;
 pub mod probe;
 pub mod process;
