@@ -12,7 +12,7 @@ use crate::config::{self, Facts, Options, PortWish, Source};
 use crate::drivers::fetch::{FetchOptions, Progress};
 use crate::drivers::ports::{self, Reserved};
 use crate::drivers::ownership::Trust;
-use crate::drivers::{fetch, input, lock, runtime_dir, secrets};
+use crate::drivers::{fetch, input, lock, runtime_dir, secrets, user};
 use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
 use crate::recipes::Book;
 use crate::ui::term::say;
@@ -329,6 +329,11 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         facts.env_files.insert(paths.output.clone(), Some(made.text.clone()));
     }
     let (plan, report) = document.lower(&facts).map_err(failed)?;
+    if wanted.purpose == Purpose::Start {
+        for spec in plan.services.values() {
+            let _known = user::of(spec)?;
+        }
+    }
     if starts {
         notes.extend(machine::over_reserved(&plan));
         notes.extend(machine::unlimited(&plan, &project.env));

@@ -203,7 +203,7 @@ pub const KEYS: &[Key] = &[
     key(BOTH, "profiles", TEXTS, "", "off unless one of these is asked for"),
     key(BOTH, "optional", Bool, "false", "its absence holds nobody up"),
     key(SERVICE, "external", Text, "", "somebody else's server: probed, never spawned"),
-    key(BOTH, "user_id", Text, "", "another OS user to run as"),
+    key(BOTH, "user_id", Text, "", "another OS user to run as, with all its commands: `USER[:GROUP]`, names or numbers (as root only)"),
     key(BOTH, "log", Table(P::Log), "", "how its log is kept"),
     key(SERVICE, "log_files", TEXTS, "", "files of its own that are followed too"),
     key(SERVICE, "watch", TEXTS, "", "globs; a change restarts it"),

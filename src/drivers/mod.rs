@@ -13,4 +13,5 @@ pub mod process;
 pub mod runtime_dir;
 pub mod secrets;
 pub mod stats;
+pub mod user;
 pub mod watch;

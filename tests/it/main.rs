@@ -43,6 +43,7 @@ mod logs;
 mod outside;
 mod passwords;
 mod performance;
+mod privileges;
 mod probes;
 mod process;
 mod recipes;
