@@ -4,14 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::config::{self, Facts, Options, PortWish, Source};
 use crate::drivers::fetch::{FetchOptions, Progress};
-use crate::drivers::ports::{self, Reserved};
 use crate::drivers::ownership::Trust;
+use crate::drivers::ports::{self, Reserved};
 use crate::drivers::{fetch, input, lock, runtime_dir, secrets, user};
 use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
 use crate::recipes::Book;
@@ -160,14 +159,12 @@ fn search(start: &Path) -> Result<PathBuf, Failure> {
     })?;
     let trust = Trust::current();
     for folder in start.ancestors() {
-        let owner = fs::metadata(folder).map(|meta| meta.uid()).unwrap_or(u32::MAX);
         for name in NAMES {
             let file = folder.join(name);
             let Ok(meta) = fs::metadata(&file) else { continue };
-            if !trust.owner(owner, folder) || !trust.owner(meta.uid(), &file) {
-                return Err(Failure::new(FailureKind::Config, format!("{} belongs to another user", file.display())).help(
-                    format!("if you trust its owner: DEVRUN_SAFE_DIRECTORY={} devrun …", folder.display()),
-                ));
+            trust.owner(&meta, &file)?;
+            if let Ok(meta) = fs::metadata(folder) {
+                trust.owner(&meta, folder)?;
             }
             return Ok(file);
         }

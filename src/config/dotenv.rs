@@ -58,7 +58,8 @@ pub(crate) fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) ->
 pub(crate) fn entries(text: &str) -> (Vec<Entry>, Vec<Fault>) {
     let nothing = |_: &str| None;
     let entries = Some(Vec::new());
-    let mut reader = Reader { text, at: 0, found: IndexMap::new(), faults: Vec::new(), environment: &nothing, entries, filled: 0 };
+    let mut reader =
+        Reader { text, at: 0, found: IndexMap::new(), faults: Vec::new(), environment: &nothing, entries, filled: 0 };
     reader.lines();
     (reader.entries.unwrap_or_default(), reader.faults)
 }

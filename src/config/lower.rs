@@ -360,7 +360,9 @@ fn attributes(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resol
 fn user_id(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_, '_, '_>) -> Resolved<Option<String>> {
     let Some(text) = keys.text("user_id")? else { return Ok(None) };
     let at = service.get("user_id").map_or(service.key, |node| node.span);
-    let word = |word: &str| !word.is_empty() && !word.starts_with('-') && !word.contains(|char: char| char.is_whitespace() || char == ':');
+    let word = |word: &str| {
+        !word.is_empty() && !word.starts_with('-') && !word.contains(|char: char| char.is_whitespace() || char == ':')
+    };
     let valid = match text.split_once(':') {
         Some((user, group)) => word(user) && word(group),
         None => word(&text),

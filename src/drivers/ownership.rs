@@ -44,10 +44,15 @@ impl Trust {
         Self { uid: nix::unistd::geteuid().as_raw(), safe, all }
     }
 
-    /// Whether a file or directory of this owner may be used: ours and root's.
-    #[must_use]
-    pub fn owner(&self, uid: u32, path: &Path) -> bool {
-        uid == self.uid || uid == 0 || self.is_safe(path)
+    /// Whether a file or directory is ours or root's, whatever its mode.
+    ///
+    /// # Errors
+    /// `Config`, with the way out.
+    pub fn owner(&self, meta: &Metadata, path: &Path) -> Result<(), Failure> {
+        match self.fault(meta) {
+            Some(fault @ Fault::Owner(_)) if !self.is_safe(path) => Err(self.failure(fault, meta, path)),
+            _ => Ok(()),
+        }
     }
 
     /// Whether nobody but us and root can change a file or directory, as far as its own owner and mode tell.
@@ -193,7 +198,7 @@ mod tests {
         let meta = file.metadata().unwrap();
         let stranger = trust(4_000_001).meta(&meta, &file);
         assert_eq!(stranger.is_ok(), us == 0, "root's files serve everybody, others' nobody else");
-        assert!(trust(0).is_private_group(0) == false && trust(4_000_001).is_private_group(4_000_001));
+        assert!(!trust(0).is_private_group(0) && trust(4_000_001).is_private_group(4_000_001));
         assert!(!trust(4_000_001).is_private_group(4_000_002));
     }
 

@@ -15,8 +15,7 @@ use crate::model::{Failure, FailureKind, ServiceSpec};
 pub fn of(spec: &ServiceSpec) -> Result<RunAs, Failure> {
     let Some(text) = &spec.user_id else { return Ok(RunAs::Same) };
     let table = if spec.task.is_some() { "tasks" } else { "services" };
-    resolve(text)
-        .map_err(|why| Failure::new(FailureKind::Config, why).help(format!("check {table}.{}.user_id", spec.service)))
+    resolve(text).map_err(|why| Failure::new(FailureKind::Config, why).help(format!("check {table}.{}.user_id", spec.service)))
 }
 
 fn resolve(text: &str) -> Result<RunAs, String> {

@@ -342,7 +342,9 @@ impl Engine {
         let mut reached = vec![program.as_path(), dir.as_path()];
         if let RunAs::User { uid, gid, .. } = &run_as
             && own.is_dir()
-            && (matches!(spec.launch, Launch::Run(_)) || dir.starts_with(&own) || argv.iter().chain(env.values()).any(|word| word.contains(own_text.as_str())))
+            && (matches!(spec.launch, Launch::Run(_))
+                || dir.starts_with(&own)
+                || argv.iter().chain(env.values()).any(|word| word.contains(own_text.as_str())))
         {
             runtime_dir::hand_over(&own, *uid, *gid).map_err(|error| {
                 Failure::new(FailureKind::Config, format!("{} cannot be given to its user: {error}", own.display()))

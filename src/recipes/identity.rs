@@ -146,17 +146,18 @@ fn may_pass(mode: u32, owner: u32, group: u32, uid: u32, gid: u32, groups: &[u32
 pub(super) fn hand_over(run_as: &RunAs, folder: &Path) -> Result<(), Failure> {
     let (uid, gid) = match run_as {
         RunAs::User { uid, gid, .. } => (*uid, *gid),
-        RunAs::Same | RunAs::Namespace { .. } if nix::unistd::geteuid().is_root() => {
-            match std::fs::symlink_metadata(folder) {
-                Ok(metadata) if metadata.uid() != 0 => (0, 0),
-                _ => return Ok(()),
-            }
-        }
+        RunAs::Same | RunAs::Namespace { .. } if nix::unistd::geteuid().is_root() => match std::fs::symlink_metadata(folder) {
+            Ok(metadata) if metadata.uid() != 0 => (0, 0),
+            _ => return Ok(()),
+        },
         RunAs::Same | RunAs::Namespace { .. } => return Ok(()),
     };
     give(CWD, folder, uid, gid).map_err(|error| {
-        Failure::new(FailureKind::Config, format!("cannot hand {} to uid {uid}: {}", folder.display(), std::io::Error::from(error)))
-            .help("check that nobody else changes it, and that it holds no hard links to files elsewhere")
+        Failure::new(
+            FailureKind::Config,
+            format!("cannot hand {} to uid {uid}: {}", folder.display(), std::io::Error::from(error)),
+        )
+        .help("check that nobody else changes it, and that it holds no hard links to files elsewhere")
     })
 }
 
@@ -214,7 +215,8 @@ mod tests {
         std::fs::create_dir_all(closed.join("data")).unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let places = Places { root: folder.path().to_owned(), state: folder.path().join("elsewhere"), run: folder.path().join("run") };
+        let places =
+            Places { root: folder.path().to_owned(), state: folder.path().join("elsewhere"), run: folder.path().join("run") };
         let stranger = RunAs::User { uid: 4_000_000, gid: 4_000_000, groups: Vec::new() };
         let failure = check_passable(&stranger, &places, &[&closed.join("data")]).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Config);

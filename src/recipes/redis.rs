@@ -41,14 +41,7 @@ pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
         Some(volume) => identity::own_data(&run_as, context.places, engine_dir(volume, &context.recipe.recipe.name))?,
         None => run,
     };
-    Ok(Invocation {
-        program,
-        argv: vec![name.to_owned(), text_of(&file)?],
-        env: context.located.env.clone(),
-        dir,
-        run_as,
-        files,
-    })
+    Ok(Invocation { program, argv: vec![name.to_owned(), text_of(&file)?], env: context.located.env.clone(), dir, run_as, files })
 }
 
 /// Gives a running server its new password, and writes its configuration file anew, so that the two agree.

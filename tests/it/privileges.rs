@@ -179,8 +179,9 @@ fn a_store_that_others_can_write_is_not_executed() {
     let project = Project::new().procfile(REDIS);
     let entry = plant(&project, "{}");
     // A tool that is none of the entry's files was never hashed.
-    project.run(&["up", "-d"]).code(8).says("none of its files");
-    let entry = { plant(&project, &pin(&entry.join("bin/redis-server"))); entry };
+    project.run(&["up", "-d"]).code(8).says("is not what was unpacked");
+    let files = pin(&entry.join("bin/redis-server"));
+    let entry = plant(&project, &files);
     let store = project.path("bin-cache/store");
     let refused = |code: i32, what: &str| {
         project.run(&["up", "-d"]).code(code).says(what);
@@ -361,7 +362,7 @@ fn user_id_holds_for_every_command_of_a_service() {
             pre_start = "sh -c 'echo $(id -u):$(id -g) > out/pre'"
             ready = {{ cmd = "sh -c 'echo $(id -u):$(id -g) > out/ready'" }}
             alive = {{ cmd = "sh -c 'echo $(id -u):$(id -g) > out/alive'", interval = "100ms" }}
-            stop = {{ command = "sh -c 'echo $(id -u):$(id -g) > out/stop; kill -TERM $DEVRUN_PID'" , grace = "1s" }}
+            stop = {{ command = "sh -c 'echo $(id -u):$(id -g) > out/stop'", grace = "1s" }}
             user_id = "{user}"
             [tasks.t]
             run = "sh -c 'echo $(id -u):$(id -g) > out/task'"
@@ -372,7 +373,10 @@ fn user_id_holds_for_every_command_of_a_service() {
         mode(&project.path("out"), 0o777);
         project.run(&["up", "-d", "--build"]).code(0);
         eventually("all have run", PATIENCE, || {
-            ["run", "build", "pre", "ready", "alive", "task"].iter().all(|name| !project.read(&format!("out/{name}")).is_empty()).then_some(())
+            ["run", "build", "pre", "ready", "alive", "task"]
+                .iter()
+                .all(|name| !project.read(&format!("out/{name}")).is_empty())
+                .then_some(())
         });
         let exec = project.run(&["exec", "s", "--", "sh", "-c", "echo $(id -u):$(id -g)"]).code(0);
         assert_eq!(exec.stdout.trim(), wanted, "exec as {user}");
@@ -394,7 +398,13 @@ fn user_id_holds_for_recipes() {
     mode(&project.root().join("run"), 0o711);
     for user in ["user_id = \"24001\"", "user_id = \"nobody\"", ""] {
         project.rewrite(&format!("[services.r]\nuse = \"redis\"\nport = \"auto\"\n{user}\nset = {{ save = \"1 1\" }}\n"));
-        let wanted = if user.contains("24001") { 24_001 } else if user.is_empty() { 0 } else { 65_534 };
+        let wanted = if user.contains("24001") {
+            24_001
+        } else if user.is_empty() {
+            0
+        } else {
+            65_534
+        };
         project.run(&["up", "-d"]).code(0);
         assert_eq!(uid_of(&project, "r"), wanted, "{user}");
         let data = state.join("data/r/redis/data");
@@ -510,7 +520,10 @@ fn what_is_no_regular_file_is_refused_at_once() {
             &["import", "compose.yml", "-o", "-"],
         ] {
             let run = project.start(args).outcome_within(Duration::from_secs(30)).code(2);
-            assert!(run.stderr.contains(kind) && run.stderr.contains("odd"), "{kind}, {args:?}: {run}");
+            assert!(
+                run.stderr.contains(kind) && (run.stderr.contains("odd") || run.stderr.contains("/dev/zero")),
+                "{kind}, {args:?}: {run}"
+            );
         }
     }
 }

@@ -152,7 +152,8 @@ impl Entry {
             let _slow_next_time = write_stamps(&self.folder, &self.manifest);
         }
         for (name, path) in &self.manifest.tools {
-            let known = self.manifest.files.contains_key(path) || self.real(path).is_some_and(|real| self.manifest.files.contains_key(&real));
+            let known = self.manifest.files.contains_key(path)
+                || self.real(path).is_some_and(|real| self.manifest.files.contains_key(&real));
             if !known {
                 return Err(self.tampered(path, &format!("{name} is gone, or is none of its files")));
             }

@@ -119,7 +119,7 @@ fn build(job: &Job, stage: &Stage, options: &FetchOptions, cancel: &Cancel) -> R
     if options.offline {
         return Err(Missed::GiveWay("offline".to_owned()));
     }
-    let Some(program) = search::on_path(tool, &options.env) else {
+    let Some(program) = search::on_path(tool, &options.env, &|_| true) else {
         return Err(Missed::GiveWay(format!("{tool} is not installed, which its build needs")));
     };
     let bin = stage.tree().join("bin");

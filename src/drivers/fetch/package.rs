@@ -145,7 +145,9 @@ fn apt_download(packages: &[String], into: &Path, options: &FetchOptions, cancel
 }
 
 fn client(name: &str, args: &[&OsStr], into: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<Ended, Missed> {
-    let Some(program) = on_path(name, &options.env) else { return Err(Missed::GiveWay(format!("{name} is not installed"))) };
+    let Some(program) = on_path(name, &options.env, &|_| true) else {
+        return Err(Missed::GiveWay(format!("{name} is not installed")));
+    };
     // apt writes where it stands; the others say where they write.
     let dir = if name == "apt-get" { into.to_owned() } else { folder_of(into) };
     unpack::tree::make_folder(&dir)
@@ -191,7 +193,7 @@ pub fn ended_well(name: &str, ended: Result<Ended, NotRun>) -> Result<Ended, Mis
 /// # Errors
 /// As [`fetch`].
 pub fn go_module(module: &str, into: &Path, env: &BTreeMap<String, String>, cancel: &Cancel) -> Result<PathBuf, Missed> {
-    let Some(go) = on_path("go", env) else { return Err(Missed::GiveWay("go is not installed".to_owned())) };
+    let Some(go) = on_path("go", env, &|_| true) else { return Err(Missed::GiveWay("go is not installed".to_owned())) };
     let args = ["mod", "download", "-json", module].map(OsStr::new).to_vec();
     let ended = ended_well("go", Run { program: &go, args, env, dir: Some(into), limit: LIMIT }.wait(cancel, || ()))?;
     let answer: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap_or_default();

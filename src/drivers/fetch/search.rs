@@ -81,10 +81,10 @@ pub fn is_executable(path: &Path) -> bool {
     path.is_file() && access(path, Access::EXEC_OK).is_ok()
 }
 
-/// The first executable of this name on the caller's PATH.
+/// The first executable of this name on the caller's PATH that fits.
 #[must_use]
-pub fn on_path(name: &str, env: &BTreeMap<String, String>) -> Option<PathBuf> {
-    path_folders(env).map(|folder| folder.join(name)).find(|path| is_executable(path))
+pub fn on_path(name: &str, env: &BTreeMap<String, String>, fits: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+    path_folders(env).map(|folder| folder.join(name)).find(|path| is_executable(path) && fits(path.as_path()))
 }
 
 /// PATH's folders but for relative ones, which would mean another place in another process.
@@ -336,8 +336,7 @@ mod tests {
         let recipe = recipe(&["made-upd", "made-init", "psql"]);
         let catalog = Catalog::of("made-up").unwrap();
         let env = path_of(&[&half, &old, &new]);
-        let (found, rejected) =
-            system(&recipe, &catalog, &Request::new(Some("2")), &place(&env), &Cancel::default());
+        let (found, rejected) = system(&recipe, &catalog, &Request::new(Some("2")), &place(&env), &Cancel::default());
         let found = found.unwrap();
         assert_eq!((found.version.as_str(), &found.folder), ("2.4", &new));
         assert!(found.tools.contains_key("psql"));
@@ -374,8 +373,7 @@ mod tests {
         std::os::unix::fs::symlink(real.join("made-upd"), links.join("made-upd")).unwrap();
         let recipe = recipe(&["made-upd", "made-init", "psql"]);
         let catalog = Catalog::of("made-up").unwrap();
-        let (found, _) =
-            system(&recipe, &catalog, &Request::new(None), &place(&path_of(&[&links])), &Cancel::default());
+        let (found, _) = system(&recipe, &catalog, &Request::new(None), &place(&path_of(&[&links])), &Cancel::default());
         let found = found.unwrap();
         assert_eq!(found.folder, real);
         assert_eq!(found.tools.len(), 3);
@@ -387,8 +385,7 @@ mod tests {
         script(&root.path().join("made-upd"), "echo cannot load >&2; exit 127");
         let catalog = Catalog::of("made-up").unwrap();
         let env = path_of(&[root.path()]);
-        let (found, rejected) =
-            system(&recipe(&["made-upd"]), &catalog, &Request::new(None), &place(&env), &Cancel::default());
+        let (found, rejected) = system(&recipe(&["made-upd"]), &catalog, &Request::new(None), &place(&env), &Cancel::default());
         assert_eq!(found, None);
         assert!(rejected[0].contains("cannot load"), "{rejected:?}");
     }
