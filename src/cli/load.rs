@@ -12,7 +12,7 @@ use crate::drivers::fetch::{FetchOptions, Progress};
 use crate::drivers::ownership::Trust;
 use crate::drivers::ports::{self, Reserved};
 use crate::drivers::{fetch, input, lock, runtime_dir, secrets, user};
-use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
+use crate::model::{Failure, FailureKind, Places, Plan, ServiceId, ServiceSpec};
 use crate::recipes::Book;
 use crate::ui::term::say;
 
@@ -327,7 +327,10 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     }
     let (plan, report) = document.lower(&facts).map_err(failed)?;
     if wanted.purpose == Purpose::Start {
-        for spec in plan.services.values() {
+        // Of what is started by name; what that waits for is refused at its own start.
+        let started =
+            |spec: &ServiceSpec| wanted.named.is_empty() || wanted.named.iter().any(|name| *name == spec.service.as_str());
+        for spec in plan.services.values().filter(|spec| started(spec)) {
             let _known = user::of(spec)?;
         }
     }
