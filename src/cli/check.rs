@@ -1,5 +1,6 @@
 //! `devrun check`: reads and validates, spawns nothing, makes nothing.
 
+use crate::drivers::input;
 use crate::exit;
 use crate::model::Failure;
 use crate::ui::term::{Term, say};
@@ -26,7 +27,7 @@ pub fn run(globals: &Globals, args: &CheckArgs, _term: Term) -> Result<i32, Fail
 /// What the env files lack, and what they hold for nobody.
 fn drift(read: &load::Read) -> Result<(), Failure> {
     let sample = read.document.env_sample();
-    let text = sample.as_ref().map(|sample| load::read_optional(&sample.from)).transpose()?.flatten();
+    let text = sample.as_ref().map(|sample| input::trusted(&sample.from)).transpose()?.flatten();
     let drift = read.document.drift(&read.facts, text.as_deref());
     if drift == crate::config::Drift::default() {
         return Ok(());

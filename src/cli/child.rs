@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::drivers::process::{file_size, signal};
+use crate::drivers::user;
 use crate::exit;
+use crate::model::keeper::RunAs;
 use crate::model::{Failure, FailureKind, ServiceSpec};
 use crate::ui::term::say;
 
@@ -36,7 +38,7 @@ pub async fn run(
     words: &[OsString],
     env: &BTreeMap<String, String>,
     dir: &Path,
-    user: Option<&ServiceSpec>,
+    as_service: Option<&ServiceSpec>,
     signals: &mut Signals,
 ) -> Result<Ended, Failure> {
     let Some(word) = words.first() else {
@@ -56,7 +58,7 @@ pub async fn run(
     command.arg0(word).args(words.get(1..).unwrap_or_default()).current_dir(dir).env_clear().envs(env);
     // An outer stack's mark is none of theirs.
     command.env_remove("DEVRUN_RUN_ID");
-    if let Some(spec) = user {
+    if let Some(spec) = as_service {
         become_user(spec, &mut command)?;
     }
     file_size::give_back(&mut command);
@@ -132,17 +134,8 @@ fn find(word: &OsStr, path: &str, dir: &Path) -> Result<PathBuf, (i32, String)> 
 }
 
 fn become_user(spec: &ServiceSpec, command: &mut Command) -> Result<(), Failure> {
-    let Some(user) = &spec.user_id else { return Ok(()) };
-    let found = match user.parse::<u32>() {
-        Ok(uid) => nix::unistd::User::from_uid(uid.into()),
-        Err(_) => nix::unistd::User::from_name(user),
-    };
-    let Ok(Some(found)) = found else {
-        return Err(Failure::new(FailureKind::Config, format!("there is no user {user:?}"))
-            .help(format!("check services.{}.user_id", spec.service)));
-    };
-    if found.uid != nix::unistd::geteuid() {
-        command.uid(found.uid.as_raw()).gid(found.gid.as_raw());
+    if let RunAs::User { uid, gid, .. } = user::of(spec)? {
+        command.uid(uid).gid(gid);
     }
     Ok(())
 }

@@ -186,8 +186,11 @@ fn listeners(project: &Project, read: &Read, out: &mut Vec<Finding>) -> Result<(
 /// Secrets that git would hand to everybody.
 fn tracked(project: &Project, read: &Read, out: &mut Vec<Finding>) {
     let dir = read.wants().map(|wants| wants.secrets_dir).unwrap_or_else(|_| project.root.join("secrets/infra"));
-    let listed = std::process::Command::new("git")
-        .args(["ls-files", "-z", "--"])
+    // Nothing of the project is run by a command that only looks: no git that lies in it, and no hook that it configures.
+    let outside = |path: &Path| path.canonicalize().is_ok_and(|real| !real.starts_with(&project.root));
+    let Some(git) = fetch::search::on_path("git", &project.env, &outside) else { return };
+    let listed = std::process::Command::new(git)
+        .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "ls-files", "-z", "--"])
         .arg(&dir)
         .args(read.document.generated_paths().into_iter().flat_map(|paths| paths.keys.into_iter().chain([paths.output])))
         .args([".env", "*.env", ".env.*"])

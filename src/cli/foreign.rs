@@ -1,21 +1,16 @@
 //! Compose and process-compose files in a procfile's place: mapped on the fly, and what was not mapped is said.
 
-use std::fs;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use crate::config::Source;
 use crate::convert::{self, Converted, Format, Outcome};
+use crate::drivers::input;
 use crate::model::{Failure, FailureKind};
 use crate::ui::term::{safe, say};
 
 use super::args::Globals;
 use super::load::Project;
-
-/// A file's text for the mapping, `None` where there is none that could be read.
-#[must_use]
-pub fn text_of(path: &Path) -> Option<String> {
-    fs::read_to_string(path).ok()
-}
 
 /// Whether a path has the ending of YAML.
 fn is_yaml(path: &Path) -> bool {
@@ -29,15 +24,16 @@ fn override_of(path: &Path) -> Option<PathBuf> {
     names.into_iter().map(|name| path.with_file_name(name)).find(|path| path.is_file())
 }
 
+/// Reads a file that is mapped: [`input::trusted`] where the result is obeyed, [`input::untrusted`] where it is only shown.
+pub type Reader = fn(&Path) -> Result<Option<String>, Failure>;
+
 /// Maps files that belong together.
 ///
 /// # Errors
 /// `Config`: not readable, no YAML, or no such format.
-pub fn convert(paths: &[PathBuf], root: &Path) -> Result<Converted, Failure> {
+pub fn convert(paths: &[PathBuf], root: &Path, read: Reader) -> Result<Converted, Failure> {
     let first = paths.first().ok_or_else(|| Failure::new(FailureKind::Config, "no file was named"))?;
-    let text = fs::read_to_string(first).map_err(|error| {
-        Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", first.display())).help("check the path")
-    })?;
+    let text = read(first)?.ok_or_else(|| input::missing(first))?;
     let format = convert::format_of(first, &text).ok_or_else(|| {
         Failure::new(FailureKind::Config, format!("{} is no file that can be mapped", first.display()))
             .help("docker-compose.yml, compose.yaml and process-compose.yaml can")
@@ -49,7 +45,20 @@ pub fn convert(paths: &[PathBuf], root: &Path) -> Result<Converted, Failure> {
     {
         paths.push(more);
     }
-    convert::import(format, &paths, root, &text_of)
+    // The mapping asks for files as it meets their names. One that is there and may not be read is no absent one.
+    let refused = RefCell::new(None);
+    let text_of = |path: &Path| match read(path) {
+        Ok(text) => text,
+        Err(failure) => {
+            refused.borrow_mut().get_or_insert(failure);
+            None
+        }
+    };
+    let converted = convert::import(format, &paths, root, &text_of);
+    match refused.into_inner() {
+        Some(failure) => Err(failure),
+        None => converted,
+    }
 }
 
 /// The leading foreign files of a project as one source; how many there are.
@@ -60,7 +69,7 @@ pub fn leading(globals: &Globals, project: &Project, warn: bool) -> Result<(usiz
     let paths: Vec<PathBuf> = project.files.iter().take_while(|path| is_yaml(path)).cloned().collect();
     let Some(first) = paths.first() else { return Ok((0, None)) };
     let count = if globals.file.is_empty() { 1 } else { paths.len() };
-    let converted = convert(&paths[..count.min(paths.len())], &project.root)?;
+    let converted = convert(&paths[..count.min(paths.len())], &project.root, input::trusted)?;
     let name = first.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if warn {
         say(format!("{name}: {}; `devrun import {name}` writes a procfile.toml and the whole list", converted.report.summary()));

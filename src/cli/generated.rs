@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Generated, GeneratedPaths};
-use crate::drivers::runtime_dir;
+use crate::drivers::{input, runtime_dir};
 use crate::model::{Failure, FailureKind, Places, Plan};
 use crate::ui::term::say;
 
@@ -66,14 +66,7 @@ pub fn keys(folder: Option<&Path>) -> Result<BTreeMap<String, String>, Failure> 
 /// # Errors
 /// `Config` for a file without our header.
 pub fn existing(path: &Path) -> Result<Option<String>, Failure> {
-    let text = match fs::read(path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
-                .help("check its owner and permissions"));
-        }
-    };
+    let Some(text) = input::untrusted(path)? else { return Ok(None) };
     if config::is_untouched(&text).is_none() {
         return Err(Failure::new(
             FailureKind::Config,

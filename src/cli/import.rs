@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::config::{self, Options, Source};
 use crate::convert::{self, Found, Outcome};
-use crate::drivers::runtime_dir;
+use crate::drivers::{input, runtime_dir};
 use crate::exit;
 use crate::model::{Failure, FailureKind};
 use crate::recipes::Book;
@@ -85,7 +85,7 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
         checked(&root, target.as_deref(), &text);
         return Ok(exit::DONE);
     }
-    let converted = foreign::convert(&files, &root)?;
+    let converted = foreign::convert(&files, &root, input::untrusted)?;
     write(globals, target.as_deref(), &converted.text)?;
     let outcomes: &[Outcome] =
         if quiet { &[Outcome::NotMapped] } else { &[Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped] };
@@ -151,7 +151,8 @@ pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
     }
     let mut found = Found::default();
     for name in LOOKED_AT {
-        if let Some(text) = foreign::text_of(&base.join(name)) {
+        // What cannot be read is no hint; a `.env` may be the directory of a Python environment.
+        if let Ok(Some(text)) = input::untrusted(&base.join(name)) {
             found.look(name, &text);
         }
     }

@@ -4,16 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::config::{self, Facts, Options, PortWish, Source};
 use crate::drivers::fetch::{FetchOptions, Progress};
+use crate::drivers::ownership::Trust;
 use crate::drivers::ports::{self, Reserved};
-use crate::drivers::{fetch, lock, runtime_dir, secrets};
+use crate::drivers::{fetch, input, lock, runtime_dir, secrets, user};
 use crate::model::mask::Masker;
-use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
+use crate::model::{Failure, FailureKind, Places, Plan, ServiceId, ServiceSpec};
 use crate::recipes::Book;
 use crate::ui::term::say;
 
@@ -146,7 +146,7 @@ fn instance(globals: &Globals, env: &BTreeMap<String, String>, file: &Path, root
     match env.get("DEVRUN_PROJECT") {
         None => name.clone(),
         Some(project) => {
-            let text = fs::read_to_string(file).unwrap_or_default();
+            let text = input::untrusted(file).ok().flatten().unwrap_or_default();
             let named = toml::from_str::<toml::Table>(&text)
                 .ok()
                 .and_then(|table| Some(table.get("project")?.get("name")?.as_str()?.to_owned()))
@@ -161,29 +161,20 @@ fn search(start: &Path) -> Result<PathBuf, Failure> {
     let start = fs::canonicalize(start).map_err(|error| {
         Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", start.display())).help("check -C")
     })?;
-    let us = nix::unistd::geteuid().as_raw();
+    let trust = Trust::current();
     for folder in start.ancestors() {
-        let owner = fs::metadata(folder).map(|meta| meta.uid()).unwrap_or(u32::MAX);
-        let foreign = owner != us && owner != 0 && us != 0;
         for name in NAMES {
             let file = folder.join(name);
             let Ok(meta) = fs::metadata(&file) else { continue };
-            if foreign || (meta.uid() != us && meta.uid() != 0 && us != 0) {
+            if let Err(failure) = trust.owner(&meta, &file) {
                 // A stack that runs here is the better reason.
-                if let Err(failure) = runtime_dir::check_private(&folder.join(runtime_dir::STATE), "state")
-                    && failure.kind == FailureKind::Elsewhere
-                {
-                    return Err(failure);
-                }
-                return Err(Failure::new(FailureKind::Config, format!("{} belongs to another user", file.display()))
-                    .help(format!("name it if you trust it: devrun -f {} …", file.display())));
+                return Err(match runtime_dir::check_private(&folder.join(runtime_dir::STATE), "state") {
+                    Err(better) if better.kind == FailureKind::Elsewhere => better,
+                    _ => failure,
+                });
             }
-            if us == 0 && meta.mode() & 0o002 != 0 {
-                return Err(Failure::new(
-                    FailureKind::Config,
-                    format!("everybody can write to {}, and we are root", file.display()),
-                )
-                .help(format!("chmod o-w {}", file.display())));
+            if let Ok(meta) = fs::metadata(folder) {
+                trust.owner(&meta, folder)?;
             }
             return Ok(file);
         }
@@ -274,10 +265,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let (foreign, mapped) = super::foreign::leading(globals, project, wanted.warn)?;
     sources.extend(mapped);
     for path in project.files.iter().skip(foreign) {
-        let text = fs::read_to_string(path).map_err(|error| {
-            Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
-                .help("check the path after -f")
-        })?;
+        let text = input::trusted(path)?.ok_or_else(|| input::missing(path))?;
         let foreign = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
         if foreign {
             return Err(Failure::new(
@@ -348,6 +336,14 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         facts.env_files.insert(paths.output.clone(), Some(made.text.clone()));
     }
     let (plan, report) = document.lower(&facts).map_err(failed)?;
+    if wanted.purpose == Purpose::Start {
+        // Of what is started by name; what that waits for is refused at its own start.
+        let started =
+            |spec: &ServiceSpec| wanted.named.is_empty() || wanted.named.iter().any(|name| *name == spec.service.as_str());
+        for spec in plan.services.values().filter(|spec| started(spec)) {
+            let _known = user::of(spec)?;
+        }
+    }
     if starts {
         notes.extend(machine::over_reserved(&plan));
         notes.extend(machine::unlimited(&plan, &project.env));
@@ -394,28 +390,15 @@ fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &config::D
     for path in env_files.into_iter().chain(env_file_flag) {
         // What is on disk of the generated file does not count: it is made later.
         let made = paths.as_ref().is_some_and(|paths| paths.output == path);
-        let text = if made { Some(String::new()) } else { read_optional(&path)? };
+        let text = if made { Some(String::new()) } else { input::trusted(&path)? };
         facts.env_files.insert(path, text);
     }
     for path in recipe_files {
-        if let Some(text) = read_optional(&path)? {
+        if let Some(text) = input::trusted(&path)? {
             facts.recipe_files.insert(path, text);
         }
     }
     Ok(facts)
-}
-
-/// A file's text, where there is one.
-///
-/// # Errors
-/// `Config` when it is there and cannot be read.
-pub fn read_optional(path: &Path) -> Result<Option<String>, Failure> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
-            .help("check its permissions, or take it out of the procfile")),
-    }
 }
 
 /// `--ports auto` counts for as long as the stack that was started with it: whoever looks at that one, or changes it, must

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::config::{self, Facts};
-use crate::drivers::secrets;
+use crate::drivers::{input, secrets};
 use crate::model::{Failure, FailureKind};
 use crate::ui::term::say;
 
@@ -21,7 +21,7 @@ pub fn from_sample(document: &config::Document) -> Result<(), Failure> {
     if to.exists() {
         return Ok(());
     }
-    let Some(text) = super::load::read_optional(&from)? else { return Ok(()) };
+    let Some(text) = input::trusted(&from)? else { return Ok(()) };
     let failed = |error: std::io::Error| {
         Failure::new(FailureKind::Config, format!("{} cannot be made from {}: {error}", to.display(), from.display()))
             .help(format!("cp {} {}", from.display(), to.display()))

@@ -7,6 +7,7 @@
 
 use indexmap::IndexMap;
 
+use super::interpolate::{LARGEST_SUM, LARGEST_VALUE};
 use super::template::{self, Name, Operator, Part};
 
 /// One variable.
@@ -48,7 +49,7 @@ pub(crate) struct Entry {
 
 /// Reads a text. `environment` is asked first, as compose does.
 pub(crate) fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> (IndexMap<String, Variable>, Vec<Fault>) {
-    let mut reader = Reader { text, at: 0, found: IndexMap::new(), faults: Vec::new(), environment, entries: None };
+    let mut reader = Reader { text, at: 0, found: IndexMap::new(), faults: Vec::new(), environment, entries: None, filled: 0 };
     reader.lines();
     (reader.found, reader.faults)
 }
@@ -57,7 +58,8 @@ pub(crate) fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) ->
 pub(crate) fn entries(text: &str) -> (Vec<Entry>, Vec<Fault>) {
     let nothing = |_: &str| None;
     let entries = Some(Vec::new());
-    let mut reader = Reader { text, at: 0, found: IndexMap::new(), faults: Vec::new(), environment: &nothing, entries };
+    let mut reader =
+        Reader { text, at: 0, found: IndexMap::new(), faults: Vec::new(), environment: &nothing, entries, filled: 0 };
     reader.lines();
     (reader.entries.unwrap_or_default(), reader.faults)
 }
@@ -95,6 +97,8 @@ struct Reader<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     /// Of a template; then nothing is expanded.
     entries: Option<Vec<Entry>>,
+    /// Bytes that placeholders have become so far.
+    filled: usize,
 }
 
 const HELP: &str = "write NAME=value, or # before a comment";
@@ -270,6 +274,11 @@ impl Reader<'_> {
     fn fill(&mut self, parts: &[Part], name_at: usize) -> String {
         let mut out = String::new();
         for part in parts {
+            if out.len() > LARGEST_VALUE || self.filled > LARGEST_SUM {
+                let message = "the value is too large once its placeholders are filled in";
+                self.fault(name_at, name_at + 1, message, "at most 1 MiB, and 64 MiB for all of a file", false);
+                return String::new();
+            }
             let hole = match part {
                 Part::Literal(text) => {
                     out.push_str(text);
@@ -309,6 +318,12 @@ impl Reader<'_> {
                     None => out.push_str(&hole.written),
                 },
             }
+        }
+        self.filled = self.filled.saturating_add(out.len());
+        if out.len() > LARGEST_VALUE {
+            let message = "the value is larger than 1 MiB once its placeholders are filled in";
+            self.fault(name_at, name_at + 1, message, "put it into a file and name that", false);
+            return String::new();
         }
         out
     }

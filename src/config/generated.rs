@@ -257,7 +257,9 @@ impl Writer<'_, '_> {
                     Err(Reported) => failed = true,
                 },
             }
+            self.resolver.bound(&out, span)?;
         }
+        self.resolver.count(&out, span)?;
         if failed { Err(Reported) } else { Ok(out) }
     }
 

@@ -7,7 +7,7 @@
 //!
 //! Long because one grammar is read here: words, placeholders, their operators and their faults.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -23,6 +23,11 @@ use super::source::{Sources, Span, Text};
 use super::template::{self, Hole, Name, Operator, Part};
 use super::{Document, Facts, dotenv, suggest};
 use crate::model::{ServiceId, ServiceName};
+
+/// Bytes of one value with its placeholders filled in: more than a process can be given in one variable (128 KiB on Linux).
+pub(super) const LARGEST_VALUE: usize = 1 << 20;
+/// The same of all values of a procfile together: each that repeats the one before it twice would double it.
+pub(super) const LARGEST_SUM: usize = 64 << 20;
 
 /// A problem that was reported already.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +99,8 @@ pub(crate) struct Resolver<'a> {
     stack: RefCell<Vec<Key>>,
     /// Values that placeholders have taken from secrets.
     taken: RefCell<BTreeSet<String>>,
+    /// Bytes that placeholders have become so far.
+    filled: Cell<usize>,
 }
 
 impl<'a> Resolver<'a> {
@@ -140,6 +147,7 @@ impl<'a> Resolver<'a> {
             memo: RefCell::default(),
             stack: RefCell::default(),
             taken: RefCell::default(),
+            filled: Cell::default(),
         }
     }
 
@@ -210,8 +218,34 @@ impl<'a> Resolver<'a> {
                     Err(Reported) => failed = true,
                 },
             }
+            self.bound(&out, span)?;
         }
+        self.count(&out, span)?;
         if failed { Err(Reported) } else { Ok(out) }
+    }
+
+    /// Refuses a value that has grown too large, before it grows further.
+    pub fn bound(&self, value: &str, span: Span) -> Resolved<()> {
+        if value.len() <= LARGEST_VALUE {
+            return Ok(());
+        }
+        let message = "the value is larger than 1 MiB once its placeholders are filled in";
+        Err(self.report(Diagnostic::error(span, message).help("put it into a file and name that")))
+    }
+
+    /// Counts a finished value towards the sum of all.
+    pub fn count(&self, value: &str, span: Span) -> Resolved<()> {
+        let before = self.filled.get();
+        self.filled.set(before.saturating_add(value.len()));
+        if self.filled.get() <= LARGEST_SUM {
+            return Ok(());
+        }
+        if before > LARGEST_SUM {
+            // Reported when the limit was passed.
+            return Err(Reported);
+        }
+        let message = "all values together are larger than 64 MiB once their placeholders are filled in";
+        Err(self.report(Diagnostic::error(span, message).help("put large values into files and name those")))
     }
 
     /// The value of one placeholder.

@@ -253,7 +253,7 @@ fn lower_service(
     let allowed = policy::limits(&keys, "limits");
     let reserve = policy::limits(&keys, "reserve");
     let optional = keys.flag("optional", false);
-    let user_id = keys.text("user_id");
+    let user_id = user_id(resolver, service, &keys);
     let tty = keys.flag("tty", false);
     let log = policy::log(&keys);
     let watch = keys.texts("watch");
@@ -374,6 +374,38 @@ fn attributes(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resol
         }
     }
     Ok(out)
+}
+
+/// `USER[:GROUP]`, where a process is started that can run as that user.
+fn user_id(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_, '_, '_>) -> Resolved<Option<String>> {
+    let Some(text) = keys.text("user_id")? else { return Ok(None) };
+    let at = service.get("user_id").map_or(service.key, |node| node.span);
+    let word = |word: &str| {
+        !word.is_empty() && !word.starts_with('-') && !word.contains(|char: char| char.is_whitespace() || char == ':')
+    };
+    let valid = match text.split_once(':') {
+        Some((user, group)) => word(user) && word(group),
+        None => word(&text),
+    };
+    if !valid {
+        let message = format!("invalid user_id `{text}`");
+        return Err(resolver.report(Diagnostic::error(at, message).help("user_id = \"USER\", \"UID\" or \"UID:GID\"")));
+    }
+    let unfit = match &service.recipe {
+        _ if service.get("external").is_some() => Some("an external service, which devrun does not start".to_owned()),
+        _ if service.get("run").is_some() => None,
+        _ if service.task => Some("a task that runs no command".to_owned()),
+        Some(used) if used.data.refuses_user_id => Some(format!("recipe {}", used.data.name)),
+        _ => None,
+    };
+    match unfit {
+        Some(what) => {
+            let message = format!("`user_id` is not supported for {what}");
+            let help = "remove it, and run devrun as that user";
+            Err(resolver.report(Diagnostic::error(at, message).help(help)))
+        }
+        None => Ok(Some(text)),
+    }
 }
 
 fn launch(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_, '_, '_>) -> Resolved<Launch> {

@@ -2,11 +2,13 @@
 
 pub mod fetch;
 pub mod init;
+pub mod input;
 pub mod journal;
 pub mod location;
 pub mod lock;
 pub mod logs;
 pub mod mask_hashes;
+pub mod ownership;
 pub mod ports;
 pub mod probe;
 pub mod process;
@@ -14,4 +16,5 @@ pub mod removal;
 pub mod runtime_dir;
 pub mod secrets;
 pub mod stats;
+pub mod user;
 pub mod watch;

@@ -67,9 +67,10 @@ pub fn locate(root: &Path, instance: &str, state_dir: Option<&Path>, env: &BTree
 fn pointed_state(home: &Path, root: &Path) -> Result<Option<PathBuf>, Failure> {
     let pointer = home.join(STATE_POINTER);
     let Some(target) = read_path(&pointer) else { return Ok(None) };
-    // Git cannot deliver a folder of this mode unless the user asks for it, and what it delivers names another project.
+    // Git cannot deliver a directory that others may not read, and what it delivers names another project. Passing through may be
+    // allowed: for services with a `user_id`.
     let mode = fs::symlink_metadata(home).map_or(0, |meta| meta.permissions().mode());
-    if mode & 0o077 != 0 {
+    if mode & 0o066 != 0 {
         return Err(Failure::new(
             FailureKind::Config,
             format!(

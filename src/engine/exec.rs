@@ -15,14 +15,14 @@ use crate::drivers::init::{self, Standing};
 use crate::drivers::logs::{LogStream, Tap};
 use crate::drivers::probe::NotifySocket;
 use crate::drivers::process::{Runner, Stream};
-use crate::drivers::{fetch, ports, probe, runtime_dir};
+use crate::drivers::{fetch, ports, probe, runtime_dir, user};
 use crate::model::keeper::{ExitStatus, Role, RunAs, SpawnSpec, StopOrder};
 use crate::model::{Failure, FailureKind, Launch, OnChange, ServiceId, ServiceSpec, TaskSpec};
 use crate::recipes;
 
 use super::live::Live;
 use super::moment;
-use super::prepare::{at_home, build_first, can_reach, notify_check, prepare, request, run_as, task_hash};
+use super::prepare::{at_home, build_first, can_reach, notify_check, prepare, request, task_hash};
 use super::run::{Engine, Inner};
 
 /// How many first lines of a service make its probe look again at once.
@@ -267,7 +267,7 @@ impl Engine {
                 let program = program.ok_or_else(|| Failure::new(FailureKind::Internal, "the command was not looked up"))?;
                 let mut env = spec.env.clone();
                 env.extend(command.env.clone());
-                let run_as = run_as(&spec)?;
+                let run_as = user::of(&spec)?;
                 let rendered = spec.render.iter().map(|(name, text)| (self.places.service_run(id).join(name), text.clone()));
                 if !spec.render.is_empty() || notify_check(&spec) {
                     self.own_folder(id)?;
@@ -341,10 +341,13 @@ impl Engine {
             }
         }
         let own = self.places.service_run(&spec.id);
+        let own_text = own.display().to_string();
         let mut reached = vec![program.as_path(), dir.as_path()];
         if let RunAs::User { uid, gid, .. } = &run_as
             && own.is_dir()
-            && matches!(spec.launch, Launch::Run(_))
+            && (matches!(spec.launch, Launch::Run(_))
+                || dir.starts_with(&own)
+                || argv.iter().chain(env.values()).any(|word| word.contains(own_text.as_str())))
         {
             runtime_dir::hand_over(&own, *uid, *gid).map_err(|error| {
                 Failure::new(FailureKind::Config, format!("{} cannot be given to its user: {error}", own.display()))
@@ -500,6 +503,15 @@ impl Engine {
         }
         let mut env = spec.env.clone();
         env.insert("DEVRUN_RUN_ID".to_owned(), self.run.clone());
+        let run_as = match user::of(&spec) {
+            Ok(run_as) => run_as,
+            // The service itself was started as that user a moment ago.
+            Err(failure) => {
+                let _ended = self.inner.send(Inner::Said(id.clone(), format!("it is not probed: {failure}")));
+                return;
+            }
+        };
+        at_home(&spec, &run_as, &mut env);
         let subject = probe::Subject {
             id: id.clone(),
             generation,
@@ -509,6 +521,7 @@ impl Engine {
             runner,
             env,
             dir: spec.dir.clone(),
+            run_as,
             notify_socket: notify_check(&spec).then_some(socket),
             bell: self.bell.clone(),
         };

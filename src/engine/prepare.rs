@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::drivers::process::{Request, Runner};
-use crate::drivers::{fetch, init, runtime_dir};
+use crate::drivers::{fetch, init, runtime_dir, user};
 use crate::model::keeper::{Role, RunAs};
 use crate::model::{Check, CommandLine, Failure, FailureKind, Launch, ServiceSpec};
 use crate::recipes;
@@ -33,33 +33,10 @@ pub(super) fn request(spec: &ServiceSpec, command: &CommandLine, role: Role, tim
     let mut env = spec.env.clone();
     env.extend(command.env.clone());
     let program = fetch::find_command(word, &spec.env, &spec.dir)?;
-    let run_as = run_as(spec)?;
+    let run_as = user::of(spec)?;
     can_reach(spec, &run_as, &[&program, &spec.dir])?;
     at_home(spec, &run_as, &mut env);
     Ok(Request { role, program, argv: command.argv.clone(), env, dir: spec.dir.clone(), run_as, timeout })
-}
-
-/// The OS identity that `user_id` asks for.
-pub(super) fn run_as(spec: &ServiceSpec) -> Result<RunAs, Failure> {
-    let Some(user) = &spec.user_id else { return Ok(RunAs::Same) };
-    let bad = |reason: String| Failure::new(FailureKind::Config, reason).help(format!("check services.{}.user_id", spec.service));
-    let found = match user.parse::<u32>() {
-        Ok(uid) => nix::unistd::User::from_uid(uid.into()),
-        Err(_) => nix::unistd::User::from_name(user),
-    };
-    let found = found.map_err(|error| bad(format!("the user {user:?} cannot be looked up: {error}")))?;
-    let found = found.ok_or_else(|| bad(format!("there is no user {user:?}")))?;
-    if found.uid == nix::unistd::geteuid() {
-        return Ok(RunAs::Same);
-    }
-    if !nix::unistd::geteuid().is_root() {
-        return Err(bad(format!("only root can run a service as {user:?}")));
-    }
-    let name = std::ffi::CString::new(found.name.as_str()).map_err(|_| bad(format!("the user {user:?} has no usable name")))?;
-    let groups = nix::unistd::getgrouplist(&name, found.gid)
-        .map_err(|error| bad(format!("the groups of {user:?} cannot be looked up: {error}")))?;
-    let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
-    Ok(RunAs::User { uid: found.uid.as_raw(), gid: found.gid.as_raw(), groups })
 }
 
 /// What only came along from our shell says who we are; another user is somebody else, with a home of their own.

@@ -26,6 +26,9 @@ pub struct RecipeData {
     /// It ends when started as root.
     #[serde(default)]
     pub refuses_root: bool,
+    /// It cannot run as the user of `user_id`.
+    #[serde(default)]
+    pub refuses_user_id: bool,
     /// Attributes it takes when the procfile gives none.
     #[serde(default)]
     pub user: Option<String>,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Booted, Context, FirstBoot, Invocation, Values, engine_dir, fill, identity, tool};
 use crate::drivers::init::{self, Opened, Sentinel, Stage};
-use crate::model::keeper::RunAs;
+use crate::drivers::user;
 use crate::model::{Failure, FailureKind, VolumeSpec};
 
 /// What a recipe's text may name.
@@ -109,12 +109,10 @@ pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
             env.insert(name.clone(), value);
         }
     }
-    let run_as = if recipe.refuses_root { identity::choose(context.spec, &["nobody"])? } else { RunAs::Same };
-    if recipe.refuses_root {
-        identity::check_passable(&run_as, &[program.as_path()])?;
-    }
+    let run_as = if recipe.refuses_root { identity::choose(context.spec, &["nobody"])? } else { user::of(context.spec)? };
+    identity::check_passable(&run_as, context.places, &[program.as_path()])?;
     let dir = match context.volume {
-        Some(volume) => engine_dir(volume, &recipe.name),
+        Some(volume) => identity::own_data(&run_as, context.places, engine_dir(volume, &recipe.name))?,
         None => {
             // Nobody else makes it where no file is rendered.
             let run = context.places.service_run(&context.spec.id);

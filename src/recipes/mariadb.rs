@@ -40,7 +40,7 @@ pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
     let data = engine_dir(volume, "mariadb");
     let program = tool(context, "mariadbd")?.to_owned();
     let run_as = identity::choose(context.spec, ORDINARY)?;
-    identity::check_passable(&run_as, &[&data, &program])?;
+    identity::check_passable(&run_as, context.places, &[&data, &program])?;
     identity::hand_over(&run_as, &data)?;
     super::postgres::make_private(&context.places.service_run(&context.spec.id))?;
     let mut argv = words(context, &data, &socket_folder(context, &run_as, &data))?;
@@ -233,7 +233,7 @@ async fn build(
         let_pass()?;
     }
     let (server, install) = (tool(context, "mariadbd")?, tool(context, "mariadb-install-db")?);
-    identity::check_passable(&run_as, &[stage, server, install])?;
+    identity::check_passable(&run_as, context.places, &[stage, server, install])?;
     use std::os::unix::fs::DirBuilderExt as _;
     let failed = |path: &Path, error: std::io::Error| Failure::new(FailureKind::Task, format!("{}: {error}", path.display()));
     std::fs::DirBuilder::new().mode(0o700).create(&data).map_err(|error| failed(&data, error))?;

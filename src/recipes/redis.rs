@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use super::fill::redis_word;
 use super::generic::{files, text_of, values};
-use super::{Context, Invocation, Renewing, engine_dir, tool};
-use crate::drivers::{probe, runtime_dir};
-use crate::model::keeper::RunAs;
+use super::{Context, Invocation, Renewing, engine_dir, identity, tool};
+use crate::drivers::{probe, runtime_dir, user};
 use crate::model::ready::Endpoint;
 use crate::model::{Failure, FailureKind, Launch, Places, RecipeUse, ServiceSpec, VolumeSpec};
 
@@ -36,18 +35,13 @@ pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
     if !files.iter().any(|(path, _)| *path == file) {
         files.push((file.clone(), configuration(context.spec, context.recipe, context.volume, context.places)?));
     }
+    let run_as = user::of(context.spec)?;
+    identity::check_passable(&run_as, context.places, &[&program])?;
     let dir: PathBuf = match context.volume {
-        Some(volume) => engine_dir(volume, &context.recipe.recipe.name),
+        Some(volume) => identity::own_data(&run_as, context.places, engine_dir(volume, &context.recipe.recipe.name))?,
         None => run,
     };
-    Ok(Invocation {
-        program,
-        argv: vec![name.to_owned(), text_of(&file)?],
-        env: context.located.env.clone(),
-        dir,
-        run_as: RunAs::Same,
-        files,
-    })
+    Ok(Invocation { program, argv: vec![name.to_owned(), text_of(&file)?], env: context.located.env.clone(), dir, run_as, files })
 }
 
 /// Gives a running server its new password, and writes its configuration file anew, so that the two agree.

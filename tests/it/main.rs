@@ -47,6 +47,7 @@ mod outside;
 mod ownership;
 mod passwords;
 mod performance;
+mod privileges;
 mod probes;
 mod process;
 mod recipes;

@@ -22,7 +22,7 @@ const DROPPED: &[(&str, &str)] = &[
     ("cap_drop", "programs run as you"),
     ("security_opt", "programs run as you"),
     ("userns_mode", "programs run as you"),
-    ("user", "programs run as you; `user_id` names another user of this machine"),
+    ("user", "programs run as you; as root, `user_id` takes the same value, for users of this machine"),
     ("group_add", "programs run as you"),
     ("read_only", "the machine's files are as writable as they are for you"),
     ("platform", "there is but this machine"),

@@ -119,7 +119,7 @@ fn build(job: &Job, stage: &Stage, options: &FetchOptions, cancel: &Cancel) -> R
     if options.offline {
         return Err(Missed::GiveWay("offline".to_owned()));
     }
-    let Some(program) = search::on_path(tool, &options.env) else {
+    let Some(program) = search::on_path(tool, &options.env, &|_| true) else {
         return Err(Missed::GiveWay(format!("{tool} is not installed, which its build needs")));
     };
     let bin = stage.tree().join("bin");
@@ -127,6 +127,8 @@ fn build(job: &Job, stage: &Stage, options: &FetchOptions, cancel: &Cancel) -> R
     let mut env = options.env.clone();
     env.insert("DEVRUN_OUT".to_owned(), stage.tree().to_string_lossy().into_owned());
     env.insert("GOBIN".to_owned(), bin.to_string_lossy().into_owned());
+    // A workspace around the store is no part of this build.
+    env.insert("GOWORK".to_owned(), "off".to_owned());
     env.insert("CARGO_INSTALL_ROOT".to_owned(), stage.tree().to_string_lossy().into_owned());
     if !["HOME", "GOPATH", "GOMODCACHE"].iter().any(|name| env.contains_key(*name)) {
         env.insert("GOPATH".to_owned(), stage.download().join("go").to_string_lossy().into_owned());
@@ -137,11 +139,7 @@ fn build(job: &Job, stage: &Stage, options: &FetchOptions, cancel: &Cancel) -> R
     options.progress.begin(&format!("building {} ({})", job.recipe.name, job.source.command()), None);
     let ended = (|| {
         let dir = match &job.source.module {
-            Some(module) => {
-                // A workspace around the store is no part of this build.
-                env.insert("GOWORK".to_owned(), "off".to_owned());
-                package::go_module(module, &stage.download(), &env, cancel)?
-            }
+            Some(module) => package::go_module(module, &stage.download(), &env, cancel)?,
             None => stage.download(),
         };
         for (folder, files) in [(&dir, &job.source.files), (&stage.tree(), &job.source.add)] {
@@ -219,6 +217,7 @@ fn place(
         tools,
         lib: job.source.lib.clone(),
         files: BTreeMap::new(),
+        listing: None,
     };
     let reported = try_out(job, &manifest, &tree, options, cancel)?;
     manifest.version = match &job.version {

@@ -16,6 +16,9 @@ use super::store::Store;
 use super::version::Request;
 use super::{FetchOptions, Located, blocking, platform};
 
+/// Said of a program of the project where nothing may be executed.
+const UNASKED: &str = "version unknown until `devrun up` runs it";
+
 /// What it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aim {
@@ -79,7 +82,7 @@ struct Search {
 impl Search {
     async fn run(self, aim: Aim) -> Result<Located, Failure> {
         if self.spec.path.is_some() {
-            return blocking(move || self.given_path()).await?;
+            return blocking(move || self.given_path(aim)).await?;
         }
         let store = Store::at(&self.options.store);
         let candidates = self.candidates();
@@ -100,7 +103,7 @@ impl Search {
     }
 
     /// A folder, or the server itself, that the procfile names.
-    fn given_path(&self) -> Result<Located, Failure> {
+    fn given_path(&self, aim: Aim) -> Result<Located, Failure> {
         let Some(path) = &self.spec.path else { return Err(self.nothing(Vec::new())) };
         let root = self.options.lock_file.parent().unwrap_or_else(|| std::path::Path::new("."));
         let path = root.join(path);
@@ -114,6 +117,11 @@ impl Search {
             match search::tools_in(&folder, &self.recipe.recipe, &self.catalog) {
                 Ok(tools) => {
                     let Some(server) = self.recipe.recipe.bin.first().and_then(|server| tools.get(server)) else { continue };
+                    let why = format!("[sources.{name}] says path = {:?}", path.display().to_string());
+                    if aim == Aim::Look {
+                        let version = self.spec.version.clone().unwrap_or_default();
+                        return Ok(self.located(version, tools, "path", format!("{why}; {UNASKED}")));
+                    }
                     let empty = std::collections::BTreeMap::new();
                     let version =
                         search::ask_version(server, &self.catalog.version_args, &empty, &self.options.env, &self.cancel)
@@ -122,7 +130,6 @@ impl Search {
                     if !version.is_empty() && !self.request.admits(&version) {
                         return Err(refuse(format!("{} is {version}, wanted is {}", server.display(), self.request)));
                     }
-                    let why = format!("[sources.{name}] says path = {:?}", path.display().to_string());
                     return Ok(self.located(version, tools, "path", why));
                 }
                 Err(name) if missing.is_empty() => missing = name,
@@ -130,6 +137,12 @@ impl Search {
             }
         }
         Err(refuse(format!("{} holds no executable {missing}", path.display())))
+    }
+
+    /// The folder whose programs are not run by a command that only looks: the project's, which may be anybody's.
+    fn unasked(&self, aim: Aim) -> Option<std::path::PathBuf> {
+        let root = self.options.lock_file.parent().filter(|_| aim == Aim::Look)?;
+        Some(root.canonicalize().unwrap_or_else(|_| root.to_owned()))
     }
 
     fn located(
@@ -209,6 +222,7 @@ impl Search {
         aim: Aim,
     ) -> Result<Result<Located, Vec<String>>, Failure> {
         let lock = LockFile::read(&self.options.lock_file)?;
+        store.check(&self.recipe.recipe.name)?;
         let entries = store.entries(&self.recipe.recipe.name);
         let pin = self.pin(&lock);
         if let Some(pin) = &pin {
@@ -222,14 +236,16 @@ impl Search {
         let mut rejected = Vec::new();
         if !has_place(&self.spec) && aim != Aim::Store {
             let recipe = &self.recipe.recipe;
-            let answers = search::Answers::kept_in(self.options.store.join("system.json"));
-            let (found, notes) = search::system(recipe, &self.catalog, &self.request, &self.options.env, &answers, &self.cancel);
+            let answers = store.answers();
+            let place = search::Place { env: &self.options.env, answers: &answers, unasked: self.unasked(aim) };
+            let (found, notes) = search::system(recipe, &self.catalog, &self.request, &place, &self.cancel);
             if let Some(found) = found {
                 let why = if self.request.is_any() {
                     format!("found in {}", found.folder.display())
                 } else {
                     format!("found in {}, and {} was asked for", found.folder.display(), self.request)
                 };
+                let why = if found.asked { why } else { format!("{why}; {UNASKED}") };
                 return Ok(Ok(self.located(found.version, found.tools, "system", why)));
             }
             rejected = notes;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::drivers::input;
 use crate::model::{Failure, FailureKind};
 
 use super::verify::Pin;
@@ -63,13 +64,8 @@ impl LockFile {
     /// # Errors
     /// `Integrity` when it cannot be understood: going on without pins would be going on unchecked.
     pub fn read(path: &Path) -> Result<Self, Failure> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self { version: 1, entries: Vec::new() }),
-            Err(error) => {
-                return Err(Failure::new(FailureKind::Integrity, format!("{} cannot be read: {error}", path.display())));
-            }
-        };
+        let text = input::untrusted(path).map_err(|failure| Failure { kind: FailureKind::Integrity, ..failure })?;
+        let Some(text) = text else { return Ok(Self { version: 1, entries: Vec::new() }) };
         let refuse = |why: String| {
             Failure::new(FailureKind::Integrity, format!("{} cannot be understood: {why}", path.display()))
                 .help("restore it from version control, or remove it and pin anew with `devrun lock`")

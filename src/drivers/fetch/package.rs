@@ -2,11 +2,17 @@
 //!
 //! Owns: which client, with which words. So the user's mirrors, proxies and credentials apply, and no registry is named by
 //! us. The clients only fetch: nothing of a package is ever run, and what comes is checked and unpacked like any download.
+//!
+//! They run in an empty folder of the stage, and the stage is fenced (see `store`): what lies in the project can neither take
+//! the place of a client's own code nor configure it. An `.npmrc` of the project counts where the caller says so, in npm's
+//! own way: `NPM_CONFIG_USERCONFIG=FILE`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use crate::model::{Failure, FailureKind};
 
 use super::catalog::{Source, Unpack};
 use super::command::{Cancel, Ended, NotRun, Run};
@@ -27,6 +33,11 @@ pub fn fetch(source: &Source, into: &Path, options: &FetchOptions, cancel: &Canc
         return Err(give_way("offline".to_owned()));
     }
     let what = source.label();
+    if source.npm.iter().chain(&source.pypi).chain(&source.deb).any(|package| package.starts_with('-')) {
+        return Err(Missed::Fatal(
+            Failure::new(FailureKind::Config, format!("{what} does not name a package")).help("correct it in [sources]"),
+        ));
+    }
     options.progress.begin(&format!("downloading {what}"), source.size);
     let fetched = if let Some(npm) = &source.npm {
         npm_pack(npm, into, options, cancel)
@@ -50,6 +61,7 @@ pub fn fetch(source: &Source, into: &Path, options: &FetchOptions, cancel: &Canc
 }
 
 fn npm_pack(package: &str, into: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<(), Missed> {
+    let here = folder_of(into);
     // The wait between retries is minutes by default; a registry out of reach has to give way in seconds.
     let args = [
         "pack".as_ref(),
@@ -62,6 +74,9 @@ fn npm_pack(package: &str, into: &Path, options: &FetchOptions, cancel: &Cancel)
         "--fetch-retry-maxtimeout=1000".as_ref(),
         "--no-update-notifier".as_ref(),
         "--loglevel=error".as_ref(),
+        // Without it npm looks upward for a project, whose `.npmrc` it obeys.
+        "--prefix".as_ref(),
+        here.as_os_str(),
     ];
     client("npm", &args, into, options, cancel).map(drop)
 }
@@ -80,7 +95,8 @@ fn pip_download(package: &str, wheel: Option<&str>, into: &Path, options: &Fetch
     args.push(package.to_owned());
     let mut reasons = Vec::new();
     for (program, module) in [("python3", true), ("python", true), ("pip3", false), ("pip", false)] {
-        let mut words: Vec<&OsStr> = if module { vec!["-m".as_ref(), "pip".as_ref()] } else { Vec::new() };
+        // Isolated: neither the working directory nor PYTHONPATH nor the user's own packages come before the real pip.
+        let mut words: Vec<&OsStr> = if module { vec!["-I".as_ref(), "-m".as_ref(), "pip".as_ref()] } else { Vec::new() };
         words.extend(args.iter().map(|arg| OsStr::new(arg.as_str())));
         match client(program, &words, into, options, cancel) {
             Ok(_) => return Ok(()),
@@ -129,12 +145,20 @@ fn apt_download(packages: &[String], into: &Path, options: &FetchOptions, cancel
 }
 
 fn client(name: &str, args: &[&OsStr], into: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<Ended, Missed> {
-    let Some(program) = on_path(name, &options.env) else { return Err(Missed::GiveWay(format!("{name} is not installed"))) };
-    // The project's folder, so that a registry configured beside it counts. apt writes where it stands.
-    let project = options.lock_file.parent().filter(|folder| folder.is_dir());
-    let dir = if name == "apt-get" { Some(into) } else { project };
+    let Some(program) = on_path(name, &options.env, &|_| true) else {
+        return Err(Missed::GiveWay(format!("{name} is not installed")));
+    };
+    // apt writes where it stands; the others say where they write.
+    let dir = if name == "apt-get" { into.to_owned() } else { folder_of(into) };
+    unpack::tree::make_folder(&dir)
+        .or_else(|error| if dir.is_dir() { Ok(()) } else { Err(error) })
+        .map_err(|error| Missed::GiveWay(format!("{}: {error}", dir.display())))?;
+    let mut env = options.env.clone();
+    // For a `pip` that is a script of its own; `-I` says the same to a Python.
+    env.retain(|name, _| !matches!(name.as_str(), "PYTHONPATH" | "PYTHONHOME" | "PYTHONSTARTUP"));
+    env.extend(["PYTHONSAFEPATH", "PYTHONNOUSERSITE"].map(|name| (name.to_owned(), "1".to_owned())));
     let mut seen = 0;
-    let ended = Run { program: &program, args: args.to_vec(), env: &options.env, dir, limit: LIMIT }.wait(cancel, || {
+    let ended = Run { program: &program, args: args.to_vec(), env: &env, dir: Some(&dir), limit: LIMIT }.wait(cancel, || {
         let size = folder_size(into);
         if size != seen {
             seen = size;
@@ -142,6 +166,11 @@ fn client(name: &str, args: &[&OsStr], into: &Path, options: &FetchOptions, canc
         }
     });
     ended_well(name, ended)
+}
+
+/// The folder that a client runs in, beside the one that it writes to.
+fn folder_of(into: &Path) -> PathBuf {
+    into.with_file_name("client")
 }
 
 /// What the end of a client or a build means for its source.
@@ -152,7 +181,7 @@ pub fn ended_well(name: &str, ended: Result<Ended, NotRun>) -> Result<Ended, Mis
     match ended {
         Ok(ended) if ended.ok() => Ok(ended),
         Ok(ended) => Err(Missed::GiveWay(format!("{name} failed: {}", ended.complaint()))),
-        Err(NotRun::Cancelled) => Err(Missed::Fatal(crate::model::Failure::cancelled())),
+        Err(NotRun::Cancelled) => Err(Missed::Fatal(Failure::cancelled())),
         Err(error) if error.missing() => Err(Missed::GiveWay(format!("{name} is not installed"))),
         Err(error) => Err(Missed::GiveWay(format!("{name}: {error}"))),
     }
@@ -164,7 +193,7 @@ pub fn ended_well(name: &str, ended: Result<Ended, NotRun>) -> Result<Ended, Mis
 /// # Errors
 /// As [`fetch`].
 pub fn go_module(module: &str, into: &Path, env: &BTreeMap<String, String>, cancel: &Cancel) -> Result<PathBuf, Missed> {
-    let Some(go) = on_path("go", env) else { return Err(Missed::GiveWay("go is not installed".to_owned())) };
+    let Some(go) = on_path("go", env, &|_| true) else { return Err(Missed::GiveWay("go is not installed".to_owned())) };
     let args = ["mod", "download", "-json", module].map(OsStr::new).to_vec();
     let ended = ended_well("go", Run { program: &go, args, env, dir: Some(into), limit: LIMIT }.wait(cancel, || ()))?;
     let answer: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap_or_default();

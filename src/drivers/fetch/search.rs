@@ -60,6 +60,19 @@ pub struct Found {
     pub tools: BTreeMap<String, PathBuf>,
     /// Where they are.
     pub folder: PathBuf,
+    /// Whether the server was run for its version, now or before.
+    pub asked: bool,
+}
+
+/// Where to look.
+#[derive(Debug, Clone)]
+pub struct Place<'a> {
+    /// The caller's environment.
+    pub env: &'a BTreeMap<String, String>,
+    /// Versions that are known.
+    pub answers: &'a Answers,
+    /// Servers in this folder are not run.
+    pub unasked: Option<PathBuf>,
 }
 
 /// Whether this user may execute the file.
@@ -68,10 +81,10 @@ pub fn is_executable(path: &Path) -> bool {
     path.is_file() && access(path, Access::EXEC_OK).is_ok()
 }
 
-/// The first executable of this name on the caller's PATH.
+/// The first executable of this name on the caller's PATH that fits.
 #[must_use]
-pub fn on_path(name: &str, env: &BTreeMap<String, String>) -> Option<PathBuf> {
-    path_folders(env).map(|folder| folder.join(name)).find(|path| is_executable(path))
+pub fn on_path(name: &str, env: &BTreeMap<String, String>, fits: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+    path_folders(env).map(|folder| folder.join(name)).find(|path| is_executable(path) && fits(path.as_path()))
 }
 
 /// PATH's folders but for relative ones, which would mean another place in another process.
@@ -238,8 +251,7 @@ pub fn system(
     recipe: &RecipeData,
     catalog: &Catalog,
     request: &Request,
-    env: &BTreeMap<String, String>,
-    answers: &Answers,
+    Place { env, answers, unasked }: &Place<'_>,
     cancel: &Cancel,
 ) -> (Option<Found>, Vec<String>) {
     let mut rejected = Vec::new();
@@ -266,11 +278,14 @@ pub fn system(
         let path = folder.join(server);
         let answer = match answers.known(&path) {
             Some(version) => Ok(version),
+            None if unasked.as_ref().is_some_and(|project| path.canonicalize().is_ok_and(|real| real.starts_with(project))) => {
+                return (Some(Found { version: String::new(), tools, folder, asked: false }), rejected);
+            }
             None => ask_version(&path, &catalog.version_args, &BTreeMap::new(), env, cancel)
                 .inspect(|version| answers.note(&path, version)),
         };
         match answer {
-            Ok(version) if request.admits(&version) => return (Some(Found { version, tools, folder }), rejected),
+            Ok(version) if request.admits(&version) => return (Some(Found { version, tools, folder, asked: true }), rejected),
             Ok(version) if version.is_empty() => rejected.push(format!("{} does not say its version", folder.display())),
             Ok(version) => rejected.push(format!("{} has {version}", folder.display())),
             Err(why) => rejected.push(format!("{} does not run: {why}", folder.display())),
@@ -302,6 +317,12 @@ mod tests {
         BTreeMap::from([("PATH".to_owned(), format!("{joined}:/usr/bin:/bin"))])
     }
 
+    static NO_ANSWERS: Answers = Answers { file: None };
+
+    fn place(env: &BTreeMap<String, String>) -> Place<'_> {
+        Place { env, answers: &NO_ANSWERS, unasked: None }
+    }
+
     #[test]
     fn the_first_complete_folder_with_a_fitting_version_is_taken() {
         let root = tempfile::tempdir().unwrap();
@@ -315,17 +336,16 @@ mod tests {
         let recipe = recipe(&["made-upd", "made-init", "psql"]);
         let catalog = Catalog::of("made-up").unwrap();
         let env = path_of(&[&half, &old, &new]);
-        let (found, rejected) =
-            system(&recipe, &catalog, &Request::new(Some("2")), &env, &Answers::default(), &Cancel::default());
+        let (found, rejected) = system(&recipe, &catalog, &Request::new(Some("2")), &place(&env), &Cancel::default());
         let found = found.unwrap();
         assert_eq!((found.version.as_str(), &found.folder), ("2.4", &new));
         assert!(found.tools.contains_key("psql"));
         assert_eq!(rejected.len(), 2, "{rejected:?}");
-        let (found, _) = system(&recipe, &catalog, &Request::new(None), &env, &Answers::default(), &Cancel::default());
+        let (found, _) = system(&recipe, &catalog, &Request::new(None), &place(&env), &Cancel::default());
         let found = found.unwrap();
         assert_eq!(found.folder, old);
         assert!(!found.tools.contains_key("psql"), "a client came from another folder");
-        assert_eq!(system(&recipe, &catalog, &Request::new(Some("3")), &env, &Answers::default(), &Cancel::default()).0, None);
+        assert_eq!(system(&recipe, &catalog, &Request::new(Some("3")), &place(&env), &Cancel::default()).0, None);
     }
 
     #[test]
@@ -353,8 +373,7 @@ mod tests {
         std::os::unix::fs::symlink(real.join("made-upd"), links.join("made-upd")).unwrap();
         let recipe = recipe(&["made-upd", "made-init", "psql"]);
         let catalog = Catalog::of("made-up").unwrap();
-        let (found, _) =
-            system(&recipe, &catalog, &Request::new(None), &path_of(&[&links]), &Answers::default(), &Cancel::default());
+        let (found, _) = system(&recipe, &catalog, &Request::new(None), &place(&path_of(&[&links])), &Cancel::default());
         let found = found.unwrap();
         assert_eq!(found.folder, real);
         assert_eq!(found.tools.len(), 3);
@@ -366,8 +385,7 @@ mod tests {
         script(&root.path().join("made-upd"), "echo cannot load >&2; exit 127");
         let catalog = Catalog::of("made-up").unwrap();
         let env = path_of(&[root.path()]);
-        let (found, rejected) =
-            system(&recipe(&["made-upd"]), &catalog, &Request::new(None), &env, &Answers::default(), &Cancel::default());
+        let (found, rejected) = system(&recipe(&["made-upd"]), &catalog, &Request::new(None), &place(&env), &Cancel::default());
         assert_eq!(found, None);
         assert!(rejected[0].contains("cannot load"), "{rejected:?}");
     }

@@ -10,16 +10,20 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::User;
+
+use crate::drivers::ownership::Trust;
 use crate::model::{Failure, FailureKind};
 
 use super::entry::{self, Entry, MANIFEST, Manifest};
 use super::unpack::tree::make_folder;
-use super::verify;
+use super::{search, verify};
 
 const STAGES: &str = ".stage";
 
 /// The store of this project, by the contract: `$DEVRUN_BIN_CACHE`, else `bin-cache/store/` where a `bin-cache/` folder lies
-/// beside the procfile, else the user's cache; root's is where a dropped user can reach it.
+/// beside the procfile, else the user's cache; root's is where a dropped user can reach it. Empty where neither the
+/// environment nor the system knows a home: a place that others can make first is none.
 #[must_use]
 pub fn store_folder(root: &Path, env: &BTreeMap<String, String>, is_root: bool) -> PathBuf {
     let given = |name: &str| env.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -33,11 +37,12 @@ pub fn store_folder(root: &Path, env: &BTreeMap<String, String>, is_root: bool) 
     if is_root {
         return PathBuf::from("/var/cache/devrun/bin-cache");
     }
-    let cache = given("XDG_CACHE_HOME")
-        .filter(|folder| folder.is_absolute())
-        .or_else(|| given("HOME").map(|home| home.join(".cache")))
-        .unwrap_or_else(|| std::env::temp_dir().join(format!("devrun-cache-{}", nix::unistd::geteuid())));
-    cache.join("devrun").join("bin-cache")
+    let home = || {
+        let user = || User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.dir);
+        given("HOME").or_else(user).filter(|home| home.is_absolute() && home != Path::new("/"))
+    };
+    let cache = given("XDG_CACHE_HOME").filter(|folder| folder.is_absolute()).or_else(|| home().map(|home| home.join(".cache")));
+    cache.map(|cache| cache.join("devrun").join("bin-cache")).unwrap_or_default()
 }
 
 /// One store.
@@ -47,7 +52,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store in this folder, which need not be there yet.
+    /// The store in this folder, which need not be there yet; an empty path is no store.
     #[must_use]
     pub fn at(root: &Path) -> Self {
         Self { root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()) }
@@ -56,10 +61,22 @@ impl Store {
     /// Complete entries of a recipe, in order of their names.
     #[must_use]
     pub fn entries(&self, name: &str) -> Vec<Entry> {
-        let Ok(folders) = std::fs::read_dir(self.root.join(name)) else { return Vec::new() };
+        let Some(folder) = self.folder(name) else { return Vec::new() };
+        let Ok(folders) = std::fs::read_dir(folder) else { return Vec::new() };
         let mut folders: Vec<PathBuf> = folders.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
         folders.sort();
         folders.iter().filter_map(|folder| Entry::read(folder)).filter(|entry| entry.manifest.name == name).collect()
+    }
+
+    /// A folder or file of the store; `None` where there is no store.
+    fn folder(&self, name: &str) -> Option<PathBuf> {
+        (!self.root.as_os_str().is_empty()).then(|| self.root.join(name))
+    }
+
+    /// Where the versions of system servers are kept.
+    #[must_use]
+    pub fn answers(&self) -> search::Answers {
+        self.folder("system.json").map(search::Answers::kept_in).unwrap_or_default()
     }
 
     fn unusable(&self, why: &str) -> Failure {
@@ -67,20 +84,40 @@ impl Store {
             .help("put it elsewhere with DEVRUN_BIN_CACHE=FOLDER")
     }
 
-    /// Makes the store's folders, refuses one that strangers may write into, and cleans up after the dead.
+    /// Whether nobody else can put entries of this recipe into the store, where it is there.
+    ///
+    /// # Errors
+    /// `Config`, with the way out.
+    pub fn check(&self, name: &str) -> Result<(), Failure> {
+        let trust = Trust::current();
+        let refuse = |failure: Failure| Failure { reason: format!("cannot use the store: {}", failure.reason), ..failure };
+        if let Ok(meta) = std::fs::metadata(&self.root) {
+            trust.file(&meta, &self.root).map_err(refuse)?;
+        }
+        let Some(folder) = self.folder(name) else { return Ok(()) };
+        match std::fs::symlink_metadata(&folder) {
+            Ok(meta) if !meta.is_dir() => Err(self.unusable(&format!("{} is not a directory", folder.display()))),
+            Ok(meta) => trust.meta(&meta, &folder).map_err(refuse),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Makes the store's folders, refuses one that others may write into, and cleans up after the dead.
     ///
     /// # Errors
     /// `Config` when it cannot be used.
     pub fn open(&self) -> Result<(), Failure> {
+        if self.root.as_os_str().is_empty() {
+            let uid = nix::unistd::geteuid();
+            return Err(Failure::new(
+                FailureKind::Config,
+                format!("there is no directory for the store: HOME is not set, and uid {uid} has no home directory"),
+            )
+            .help("set HOME, or name a directory: DEVRUN_BIN_CACHE=DIRECTORY"));
+        }
         let made = |error: &std::io::Error| self.unusable(&error.to_string());
         make_all(&self.root).map_err(|error| made(&error))?;
-        let meta = std::fs::metadata(&self.root).map_err(|error| made(&error))?;
-        // Many systems give each user a group of their own, so a group's right to write is a risk to root only.
-        let strangers = if nix::unistd::geteuid().is_root() { 0o022 } else { 0o002 };
-        if meta.mode() & strangers != 0 {
-            return Err(Failure::new(FailureKind::Config, format!("the store {} can be written by others", self.root.display()))
-                .help(format!("chmod go-w {}", self.root.display())));
-        }
+        self.check(STAGES)?;
         make_all(&self.root.join(STAGES)).map_err(|error| made(&error))?;
         self.clean();
         Ok(())
@@ -132,6 +169,7 @@ impl Store {
             for part in [stage.download(), stage.tree()] {
                 make_folder(&part).map_err(|error| self.unusable(&error.to_string()))?;
             }
+            stage.fence().map_err(|error| self.unusable(&error.to_string()))?;
             return Ok(stage);
         }
         Err(self.unusable("no stage could be made"))
@@ -143,6 +181,7 @@ impl Store {
     /// `Cancelled`, or `Config` when the store cannot be written.
     pub fn turn(&self, name: &str, cancel: &super::command::Cancel, waiting: impl FnOnce()) -> Result<Turn, Failure> {
         self.open()?;
+        self.check(name)?;
         let folder = self.root.join(name);
         make_all(&folder).map_err(|error| self.unusable(&error.to_string()))?;
         let path = folder.join(".lock");
@@ -179,13 +218,11 @@ impl Store {
     pub fn commit(&self, stage: &Stage, mut manifest: Manifest) -> Result<Entry, Failure> {
         let failed = |error: &std::io::Error| self.unusable(&error.to_string());
         let tree = stage.tree();
-        let mut stamps = BTreeMap::new();
-        manifest.files = BTreeMap::new();
-        entry::collect(&tree, &tree, &mut manifest.files, &mut stamps).map_err(|error| failed(&error))?;
+        entry::describe(&tree, &mut manifest).map_err(|error| failed(&error))?;
         let text = serde_json::to_string_pretty(&manifest)
             .map_err(|error| Failure::new(FailureKind::Internal, format!("a manifest cannot be rendered: {error}")))?;
         write_file(&tree.join(MANIFEST), text.as_bytes()).map_err(|error| failed(&error))?;
-        entry::write_stamps(&tree, &stamps).map_err(|error| failed(&error))?;
+        entry::write_stamps(&tree, &manifest).map_err(|error| failed(&error))?;
         sync(&tree).map_err(|error| failed(&error))?;
         let name = self.root.join(&manifest.name);
         make_all(&name).map_err(|error| failed(&error))?;
@@ -236,6 +273,13 @@ impl Stage {
     #[must_use]
     pub fn tree(&self) -> PathBuf {
         self.folder.join("tree")
+    }
+    /// Stops tools that look for their project in the folders above: the store may lie in one, whose files they would obey
+    /// (`toolchain` of a go.mod, extensions in `.mvn`, workspaces of a package.json).
+    fn fence(&self) -> std::io::Result<()> {
+        write_file(&self.folder.join("go.mod"), b"module devrun.invalid/fence\n")?;
+        write_file(&self.folder.join("package.json"), b"{}\n")?;
+        make_folder(&self.folder.join(".mvn"))
     }
     /// Empties both, for the next source.
     ///
@@ -352,6 +396,7 @@ mod tests {
             tools: BTreeMap::from([("tool".to_owned(), "bin/tool".to_owned())]),
             lib: vec!["lib".to_owned()],
             files: BTreeMap::new(),
+            listing: None,
         }
     }
 

@@ -7,7 +7,7 @@ use super::runner::Commands;
 use super::unusable;
 use super::verdict::{Hit, Miss, Verdict, excerpt};
 use crate::drivers::process::{Finished, Request};
-use crate::model::keeper::{Role, RunAs};
+use crate::model::keeper::Role;
 use crate::model::{CommandLine, Failure};
 
 /// The check.
@@ -31,7 +31,7 @@ pub(super) async fn check(command: &CommandLine, commands: Option<&Commands>, ti
         argv: command.argv.clone(),
         env,
         dir: commands.dir.clone(),
-        run_as: RunAs::Same,
+        run_as: commands.run_as.clone(),
         timeout,
     };
     judge(commands.runner.run(request).await, timeout)

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::model::keeper::RunAs;
 use crate::model::{Check, Failure, ReadySpec, ServiceId};
 
 use super::process::Runner;
@@ -72,6 +73,8 @@ pub struct Subject {
     pub leader: Option<i32>,
     /// For `cmd` checks.
     pub runner: Runner,
+    /// The user of `cmd` checks: the service's.
+    pub run_as: RunAs,
     /// The environment of `cmd` checks.
     pub env: BTreeMap<String, String>,
     /// Their directory.
@@ -125,7 +128,7 @@ pub fn start_with(subject: Subject, notify: Option<NotifySocket>, sink: Sink) ->
             alive: subject.alive,
             leader: subject.leader,
             run,
-            commands: Some(Commands { runner: subject.runner, env: subject.env, dir: subject.dir }),
+            commands: Some(Commands { runner: subject.runner, env: subject.env, dir: subject.dir, run_as: subject.run_as }),
             notify,
             bell: subject.bell,
         },

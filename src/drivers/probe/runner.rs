@@ -21,6 +21,7 @@ use super::notify::NotifySocket;
 use super::verdict::{Again, Miss, Verdict};
 use super::{Answer, Sink};
 use crate::drivers::process::Runner;
+use crate::model::keeper::RunAs;
 use crate::model::{Failure, ReadySpec, ServiceId};
 
 /// The same failure is not repeated sooner than this before the first pass.
@@ -34,6 +35,8 @@ pub struct Commands {
     pub env: BTreeMap<String, String>,
     /// The service's directory.
     pub dir: PathBuf,
+    /// The service's user.
+    pub run_as: RunAs,
 }
 
 /// What is probed, in the form that [`start`](super::start) makes of a subject.

@@ -155,7 +155,7 @@ async fn build(
         // What we made ourselves we open; only folders above it can be in the way.
         stage.let_pass()?;
     }
-    identity::check_passable(&run_as, &[&data, programs[0], programs[1]])?;
+    identity::check_passable(&run_as, context.places, &[&data, programs[0], programs[1]])?;
     let caching = cluster::make(context, &folder, &run_as, steps).await?;
     let socket = match run_as {
         RunAs::User { .. } => data.clone(),
@@ -315,7 +315,7 @@ async fn set_password(context: &Context<'_>, data: &Path, wanted: &Wanted) -> Re
 async fn private(context: &Context<'_>, data: &Path) -> Result<(Child, PathBuf, u16), Failure> {
     let program = tool(context, "postgres")?;
     let run_as = identity::choose(context.spec, ORDINARY)?;
-    identity::check_passable(&run_as, &[data, program])?;
+    identity::check_passable(&run_as, context.places, &[data, program])?;
     check_not_in_use(data, program)?;
     let socket = match run_as {
         RunAs::User { .. } => data.to_owned(),

@@ -34,7 +34,7 @@ pub(in super::super) fn prepare(context: &Context<'_>) -> Result<Invocation, Fai
     let program = tool(context, "postgres")?.to_owned();
     check_version(context, &data, volume)?;
     let run_as = identity::choose(context.spec, ORDINARY)?;
-    identity::check_passable(&run_as, &[&data, &program])?;
+    identity::check_passable(&run_as, context.places, &[&data, &program])?;
     let socket = socket_place(context.places, context.spec, &run_as, &data);
     make_private(&context.places.service_run(&context.spec.id))?;
     check_length(&socket, context.spec.port().unwrap_or(5432))?;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::super::Context;
 use super::cluster::last_lines;
 use crate::drivers::process::Request;
-use crate::model::keeper::{Role, RunAs};
+use crate::drivers::user;
+use crate::model::keeper::Role;
 use crate::model::{Failure, FailureKind};
 
 /// A seed script may load a lot.
@@ -155,8 +156,8 @@ pub(super) async fn run_shell(context: &Context<'_>, file: &Path, around: &Surro
             ["/bin/bash", "/usr/bin/bash"].iter().map(Path::new).find(|shell| shell.is_file()).unwrap_or(Path::new("/bin/sh"));
         (shell.to_owned(), vec![shell.display().to_string(), word])
     };
-    let request =
-        Request { role: Role::Init, program, argv, env, dir: context.spec.dir.clone(), run_as: RunAs::Same, timeout: LONGEST };
+    let run_as = user::of(context.spec)?;
+    let request = Request { role: Role::Init, program, argv, env, dir: context.spec.dir.clone(), run_as, timeout: LONGEST };
     let finished = context.runner.run(request).await?;
     if finished.status.success() && !finished.timed_out {
         return Ok(());
