@@ -49,6 +49,7 @@ mod recipes;
 mod rotation;
 mod secrets;
 mod side_by_side;
+mod spawn_paths;
 mod stack_rows;
 mod stopping;
 mod variables;
