@@ -15,6 +15,7 @@ mod case_security;
 mod case_signals;
 mod case_time;
 mod cases;
+mod client_env;
 mod config;
 mod contract;
 mod control;
