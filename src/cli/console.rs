@@ -13,6 +13,7 @@ use clap::Args;
 
 use crate::drivers::fetch;
 use crate::exit;
+use crate::model::client_env::{self, Addressed};
 use crate::model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
 use crate::recipes;
 use crate::ui::table;
@@ -121,9 +122,10 @@ fn client(
         words.insert(0, program.into());
         words.extend(args.words.iter().cloned());
         // The caller's shell, its pager and its history; then the server's.
-        let mut env = load::environment();
-        env.extend(extra);
-        env.extend(variables);
+        let mut addressed = Addressed::default();
+        addressed.text(&format!("{scheme}://"));
+        let ours = extra.into_iter().chain(variables).collect();
+        let env = client_env::merge(load::environment(), addressed, ours);
         let mut signals = Signals::take()?;
         let here = std::env::current_dir().unwrap_or_else(|_| project.root.clone());
         Ok(child::run(&words, &env, &here, None, &mut signals).await?.code)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
 
+use crate::model::client_env::Addressed;
 use crate::model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
 use crate::recipes::{Values, fill};
 use crate::ui::term::{Term, say};
@@ -67,6 +68,11 @@ pub fn run(globals: &Globals, args: &EnvArgs, _term: Term) -> Result<i32, Failur
         }
         out.push_str(&line(args.format, name, value)?);
     }
+    let mut addressed = Addressed::default();
+    env.iter().for_each(|(name, value)| addressed.variable(name, value));
+    for name in project.env.keys().filter(|name| !env.contains_key(*name) && addressed.is_overridden_by(name)) {
+        out.push_str(&unset(args.format, name));
+    }
     Ok(look::text(&out))
 }
 
@@ -112,6 +118,15 @@ fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|char: char| char.is_ascii_digit())
         && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_')
+}
+
+/// Takes a variable of the caller's shell out that would lead a client elsewhere; only a shell can.
+fn unset(form: Form, name: &str) -> String {
+    match form {
+        Form::Shell => format!("unset {name}\n"),
+        Form::Fish => format!("set -e {name}\n"),
+        Form::Dotenv | Form::Json | Form::Github => String::new(),
+    }
 }
 
 fn line(form: Form, name: &str, value: &str) -> Result<String, Failure> {

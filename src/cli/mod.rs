@@ -226,11 +226,28 @@ pub(crate) fn fit_to_fork() -> Result<(), Failure> {
     Err(Failure::new(crate::model::FailureKind::Internal, format!("our own binary cannot be run again: {failed}")))
 }
 
+/// Makes sure that this process can have threads, where a system call that they need is refused.
+///
+/// # Errors
+/// `Internal`, with what refuses it.
+pub(crate) fn ensure_threads() -> Result<(), Failure> {
+    #[cfg(target_os = "linux")]
+    if crate::drivers::process::in_flight::is_clone3_refused()
+        && let Err(error) = std::thread::Builder::new().spawn(|| ())
+    {
+        let reason = format!("cannot create a thread: {error}: a seccomp profile refuses the system call clone3");
+        return Err(Failure::new(crate::model::FailureKind::Internal, reason)
+            .help("update the container runtime (Docker 20.10.10 or newer), or start the container with --security-opt seccomp=unconfined"));
+    }
+    Ok(())
+}
+
 /// A runtime for verbs that talk to a supervisor; small, as it lives for moments.
 ///
 /// # Errors
 /// `Internal` when none can be made.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    ensure_threads()?;
     RUNTIME.store(true, std::sync::atomic::Ordering::Relaxed);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::drivers::runtime_dir;
 use crate::exit;
+use crate::model::client_env::{self, Addressed};
 use crate::model::{Failure, FailureKind, Places, Plan};
 use crate::ui::term::{Term, say};
 
@@ -87,8 +88,7 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
     };
     let read = load::read(&globals, &project, &wanted)?;
     let targets = load::resolve(&read.plan, &args.services)?;
-    let mut variables = project.env.clone();
-    variables.extend(env::client(&read)?);
+    let variables = client_env::merge(project.env.clone(), Addressed::default(), env::client(&read)?);
     let plan = if folder.is_some() { stand::throw_away(read.plan, &project.places) } else { read.plan };
     let cwd = std::env::current_dir()
         .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;

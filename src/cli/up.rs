@@ -358,6 +358,7 @@ impl Stack {
             }
             // If a supervisor was met that was just ending; nothing has begun yet.
             super::fit_to_fork()?;
+            super::ensure_threads()?;
             crate::drivers::runtime_dir::prepare(places)?;
             let internal = |what: &str, error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
             let log = crate::drivers::runtime_dir::append(&places.supervisor_log()).map_err(|error| {

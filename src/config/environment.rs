@@ -9,6 +9,7 @@ use super::project::Service;
 use super::raw::{Node, get};
 use super::template::{self, Hole, Name, Operator, Part};
 use super::{dotenv, url};
+use crate::model::client_env::Addressed;
 use crate::model::mask::is_distinctive;
 use crate::model::secret_name::is_secret;
 
@@ -26,6 +27,12 @@ pub(crate) fn of(
 ) -> Resolved<BTreeMap<String, String>> {
     let (declared, removed) = resolver.declared(service, replica, 0)?;
     let mut env = inherited(resolver, service);
+    // What `pass_env` names is passed on purpose.
+    if service.get("pass_env").is_none() {
+        let mut addressed = references(resolver, service);
+        declared.iter().for_each(|(name, (value, _))| addressed.variable(name, value));
+        env.retain(|name, _| !addressed.is_overridden_by(name));
+    }
     for name in &removed {
         env.remove(name);
     }
@@ -48,6 +55,40 @@ pub(crate) fn of(
     }
     env.remove(RUN_ID);
     Ok(env)
+}
+
+/// The servers of this stack whose attributes stand in what a service runs, or in its `env`.
+fn references(resolver: &Resolver<'_>, service: &Service) -> Addressed {
+    let mut addressed = Addressed::default();
+    let mut texts = Vec::new();
+    for key in ["run", "env", "pre_start", "build"] {
+        service.get(key).iter().for_each(|node| collect(node, &mut texts));
+    }
+    texts.iter().for_each(|text| addressed.text(text));
+    for other in resolver.services.values() {
+        let start = format!("${{{}.", other.name);
+        if !texts.iter().any(|text| text.contains(&start)) {
+            continue;
+        }
+        if let Some(used) = &other.recipe {
+            used.data.exports.keys().for_each(|name| addressed.named(name));
+            addressed.text(&format!("{}://", used.data.scheme));
+        }
+        if let Some(node) = other.get("external")
+            && let Ok(Some(parts)) = resolver.external(other, node.span)
+        {
+            addressed.text(&format!("{}://", parts.scheme));
+        }
+    }
+    addressed
+}
+
+/// The texts of a value: one, those of a list, or those of a table's values.
+fn collect<'a>(node: &'a Node, texts: &mut Vec<&'a str>) {
+    match node.table() {
+        Some(table) => table.values().for_each(|inner| collect(inner, texts)),
+        None => texts.extend(node.elements().iter().filter_map(Node::text)),
+    }
 }
 
 /// The variables of `env` that nobody declared: they only came along from the caller's shell.

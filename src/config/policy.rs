@@ -5,6 +5,7 @@ use super::interpolate::{Resolved, Resolver};
 use super::project::Service;
 use super::suggest;
 use super::values::Reader;
+use crate::model::ByteSize;
 use crate::model::policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo};
 use crate::model::service::{Limits, LogSpec};
 
@@ -84,11 +85,24 @@ pub(crate) fn stop(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_,
     Ok(stop)
 }
 
+/// The kernel charges a process with what its exec needs. The same minimum as Docker's.
+const LEAST_MEMORY: u64 = 6 << 20;
+
 /// `limits` and `reserve`.
 pub(crate) fn limits(keys: &Reader<'_, '_, '_>, key: &str) -> Resolved<Limits> {
     let Some(inner) = keys.inner(key) else { return Ok(Limits::default()) };
     let (cpu, memory, nofile) = (inner.float("cpu"), inner.size("memory"), inner.long("nofile"));
-    Ok(Limits { cpu: cpu?, memory: memory?, nofile: nofile? })
+    let limits = Limits { cpu: cpu?, memory: memory?, nofile: nofile? };
+    if key == "limits"
+        && let (Some(ByteSize(bytes)), Some(node)) = (limits.memory, inner.node("memory"))
+        && bytes < LEAST_MEMORY
+    {
+        // Numbers that make sense in megabytes were most likely meant so.
+        let megabytes = if bytes < 64 << 10 { bytes.max(6) } else { 6 };
+        let help = format!("the minimum is 6M, and a number without a unit is bytes: memory = \"{megabytes}M\"");
+        return Err(inner.bad(node, format!("memory limit of {bytes} bytes is less than a process needs to start"), &help));
+    }
+    Ok(limits)
 }
 
 /// `log` and `log_files`.

@@ -294,8 +294,12 @@ impl Supervisor {
 
     fn signal(&mut self, targets: &[ServiceId], signal: Signal, out: &mut Vec<Action>) {
         for id in targets {
-            if let Some(unit) = self.units.get(id).filter(|unit| unit.live().is_some_and(|live| live.pid.is_some())) {
+            let Some(unit) = self.units.get(id) else { continue };
+            if unit.live().is_some_and(|live| live.pid.is_some()) {
                 out.push(Action::SignalLeader(id.clone(), unit.generation, signal));
+            } else if unit.phase == Phase::Spawning && signal == Signal::KILL {
+                // Its pid is not known yet; a child that hangs before its exec has one all the same.
+                out.push(Action::KillTree(id.clone(), unit.generation));
             }
         }
     }

@@ -103,6 +103,7 @@ impl Supervisor {
     /// Wants a service to end and to become `after`. What lives waits for its turn; what does not goes at once.
     pub(super) fn halt(&mut self, id: &ServiceId, after: After, out: &mut Vec<Action>) {
         let now = self.now;
+        let Some(grace) = self.units.get(id).map(|unit| self.grace(unit)) else { return };
         let Some(unit) = self.units.get_mut(id) else { return };
         let generation = unit.generation;
         match &mut unit.phase {
@@ -119,7 +120,8 @@ impl Supervisor {
                     leader_gone: false,
                     step: Step::Unborn,
                     asked_at: now,
-                    due: now + LAST_WORD,
+                    // One that hangs before its exec, on a dead file system, never says that it was born.
+                    due: now + grace,
                 });
                 if self.killing() {
                     self.kill(id, out);

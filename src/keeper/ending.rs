@@ -162,7 +162,7 @@ fn has_stop_command(spec: &SpawnSpec) -> bool {
 /// A process's stop command as a process: its environment, directory and user, our own number.
 fn stop_command(spec: &SpawnSpec, process: ProcessId) -> Option<SpawnSpec> {
     let argv = spec.stop.command.clone().filter(|_| has_stop_command(spec))?;
-    let program = look_up(argv.first()?, &spec.env);
+    let program = look_up(argv.first()?, &spec.env, &spec.dir)?;
     let mut command = SpawnSpec { process, role: Role::StopCommand, program, argv, tty: false, ..spec.clone() };
     command.stop.command = None;
     command.stop.before = Vec::new();

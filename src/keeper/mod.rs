@@ -28,7 +28,8 @@ use crate::drivers::process::fork::Given;
 const BROKEN: i32 = 125;
 
 /// Runs the keeper. `args` are the words after `__keeper`: the socket's number, the soft and hard limits of open files
-/// that services get, their limit of core files, and both of theirs on file sizes. Call it before any thread exists.
+/// that services get, their limit of core files, both of theirs on file sizes, and `plain` where every child is to be an ordinary
+/// fork. Call it before any thread exists.
 #[must_use]
 #[cfg(target_os = "linux")]
 pub fn main(args: &[OsString]) -> i32 {
@@ -46,7 +47,7 @@ pub fn main(args: &[OsString]) -> i32 {
         return BROKEN;
     }
     crate::drivers::process::rest::keep();
-    serve::run(socket, given)
+    serve::run(socket, given, args.get(4).is_some_and(|word| word == "plain"))
 }
 
 /// There is no keeper here yet.

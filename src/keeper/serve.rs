@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -62,8 +62,8 @@ pub(super) struct Keeper {
 }
 
 /// Runs until there is nothing to keep any more.
-pub(super) fn run(socket: OwnedFd, given: Option<Given>) -> i32 {
-    match Keeper::begin(socket, given).and_then(|(mut keeper, children)| keeper.serve(&children)) {
+pub(super) fn run(socket: OwnedFd, given: Option<Given>, plain: bool) -> i32 {
+    match Keeper::begin(socket, given, plain).and_then(|(mut keeper, children)| keeper.serve(&children)) {
         Ok(code) => code,
         Err(_) => super::BROKEN,
     }
@@ -74,7 +74,7 @@ fn token(process: ProcessId, kind: u64) -> u64 {
 }
 
 impl Keeper {
-    fn begin(socket: OwnedFd, given: Option<Given>) -> std::io::Result<(Self, SignalFd)> {
+    fn begin(socket: OwnedFd, given: Option<Given>, plain: bool) -> std::io::Result<(Self, SignalFd)> {
         let mut mask = SigSet::empty();
         mask.add(OsSignal::SIGCHLD);
         mask.thread_block()?;
@@ -94,7 +94,7 @@ impl Keeper {
             logs: HashMap::new(),
             pending: HashMap::new(),
             held: HashMap::new(),
-            forker: Forker::new(given, priority::hurry())?,
+            forker: Forker::new(given, priority::hurry(), plain)?,
             groups: None,
             journal: None,
             folder: None,
@@ -482,14 +482,44 @@ fn occupied(hello: &KeeperHello, old: &Journal) -> Option<String> {
     Some(format!("{} of an earlier run is still running (pid {})", lives.service, lives.identity.pid))
 }
 
-/// Finds a program the way a shell would, in the environment of the process that it is for.
-pub(super) fn look_up(word: &str, env: &[(String, String)]) -> PathBuf {
+/// Finds a program the way a shell would, in the environment and directory of the process that it is for: an empty or
+/// relative element of PATH is meant from there. `None`: no executable of that name.
+pub(super) fn look_up(word: &str, env: &[(String, String)], dir: &Path) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
     if word.contains('/') {
-        return PathBuf::from(word);
+        return Some(PathBuf::from(word));
     }
     let path = env.iter().find(|(name, _)| name == "PATH").map_or("/usr/local/bin:/usr/bin:/bin", |(_, value)| value);
-    path.split(':')
-        .map(|folder| PathBuf::from(folder).join(word))
-        .find(|candidate| candidate.is_file())
-        .unwrap_or_else(|| PathBuf::from(word))
+    let executable =
+        |file: &PathBuf| std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    path.split(':').map(|folder| dir.join(folder).join(word)).find(executable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_looked_up_from_the_services_directory() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        std::fs::create_dir(dir.join("tools")).unwrap();
+        for (name, mode) in [("here", 0o755), ("tools/there", 0o755), ("data", 0o644)] {
+            std::fs::write(dir.join(name), "").unwrap();
+            std::fs::set_permissions(dir.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        for (path, word, found) in [
+            ("/usr/bin::/bin", "here", Some(dir.join("here"))),
+            ("/usr/bin:", "here", Some(dir.join("here"))),
+            ("tools:/bin", "there", Some(dir.join("tools/there"))),
+            // Not in PATH, though it lies in the directory that the command would be executed in.
+            ("/usr/bin:/bin", "here", None),
+            (":", "data", None),
+            ("/bin", "sh", Some(PathBuf::from("/bin/sh"))),
+            ("/bin", "./x", Some(PathBuf::from("./x"))),
+        ] {
+            assert_eq!(look_up(word, &[("PATH".to_owned(), path.to_owned())], dir), found, "{path} {word}");
+        }
+    }
 }

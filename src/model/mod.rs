@@ -8,6 +8,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod bytes;
+pub mod client_env;
 pub mod command;
 pub mod duration;
 pub mod failure;

@@ -531,7 +531,14 @@ impl Project {
     /// Starts the binary.
     #[track_caller]
     pub fn start(&self, args: &[&str]) -> Running {
+        self.start_prepared(args, |_| {})
+    }
+
+    /// As [`Self::start`], with something done to the command first.
+    #[track_caller]
+    pub fn start_prepared(&self, args: &[&str], prepare: impl FnOnce(&mut Command)) -> Running {
         let mut command = self.command(&self.devrun);
+        prepare(&mut command);
         // Its own group, so that a signal of the test's terminal never reaches it.
         command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().unwrap_or_else(|fault| panic!("{}: {fault}", self.devrun.display()));

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -59,12 +59,9 @@ pub enum Side {
 pub fn fork(log: File, kept: Option<BorrowedFd<'_>>) -> io::Result<Side> {
     #[cfg(target_os = "linux")]
     debug_assert_eq!(std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count), 1, "a fork of more than one thread");
-    let (answer, answer_writer) = nix::unistd::pipe()?;
-    let (hold_reader, hold) = nix::unistd::pipe()?;
-    for ours in [&answer, &hold] {
-        // What this process starts later must not keep the child waiting.
-        nix::fcntl::fcntl(ours, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-    }
+    // Close-on-exec: what either process starts later must not keep the other waiting.
+    let (answer, answer_writer) = pipe()?;
+    let (hold_reader, hold) = pipe()?;
     // SAFETY: there is one thread, so the child finds every lock as free as it was left.
     match unsafe { nix::unistd::fork()? } {
         nix::unistd::ForkResult::Parent { .. } => Ok(Side::Parent { answer: answer.into(), hold: hold.into() }),
@@ -76,31 +73,61 @@ pub fn fork(log: File, kept: Option<BorrowedFd<'_>>) -> io::Result<Side> {
             nix::unistd::chdir("/")?;
             // Closed with the rest.
             std::mem::forget((log, answer, answer_writer, hold_reader, hold));
-            close_the_rest(kept);
+            close_the_rest(kept)?;
             Ok(Side::Child)
         }
     }
 }
 
-/// Whoever reads a file that our caller has left open, a pipe above all, shall not wait for the supervisor.
-fn close_the_rest(kept: Option<BorrowedFd<'_>>) {
+#[cfg(target_os = "linux")]
+fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    let ends = nix::unistd::pipe()?;
+    for end in [&ends.0, &ends.1] {
+        nix::fcntl::fcntl(end, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    }
+    Ok(ends)
+}
+
+/// A reader of a file that our caller has left open, a pipe above all, shall not wait for the supervisor.
+fn close_the_rest(kept: Option<BorrowedFd<'_>>) -> io::Result<()> {
     #[cfg(not(target_os = "linux"))]
     let _all_stay = kept;
     #[cfg(target_os = "linux")]
-    // SAFETY: integer arguments, and a literal for the name that `ps` shows. Before the first runtime nobody here owns a file
-    // but the caller, who has let go of its own.
-    unsafe {
-        match kept.map(|kept| kept.as_raw_fd().unsigned_abs()).filter(|kept| *kept > 2) {
-            None => libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0),
-            Some(kept) => {
-                if kept > 3 {
-                    libc::syscall(libc::SYS_close_range, 3u32, kept - 1, 0);
-                }
-                libc::syscall(libc::SYS_close_range, kept + 1, u32::MAX, 0)
-            }
+    {
+        let kept = kept.map(|kept| kept.as_raw_fd().unsigned_abs()).filter(|kept| *kept > 2);
+        let ranges = match kept {
+            None => [Some((3, u32::MAX)), None],
+            Some(kept) => [(kept > 3).then(|| (3, kept - 1)), Some((kept + 1, u32::MAX))],
         };
-        libc::prctl(libc::PR_SET_NAME, c"devrun-supervis".as_ptr());
+        // SAFETY: integer arguments. Before the first runtime nobody here owns a file but the caller, who has let go of its
+        // own.
+        let close = |(first, last): (u32, u32)| unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0;
+        if !ranges.into_iter().flatten().all(close) {
+            close_listed(kept)?;
+        }
+        // SAFETY: a literal for the name that `ps` shows.
+        unsafe { libc::prctl(libc::PR_SET_NAME, c"devrun-supervis".as_ptr()) };
     }
+    Ok(())
+}
+
+/// Before Linux 5.9, and under old seccomp profiles, a range cannot be closed at once.
+#[cfg(target_os = "linux")]
+fn close_listed(kept: Option<u32>) -> io::Result<()> {
+    let mut open = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        open.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    for number in open.into_iter().filter(|number| *number > 2 && Some(number.unsigned_abs()) != kept) {
+        // SAFETY: as above; that of the list itself is closed by now, which is refused.
+        unsafe { libc::close(number) };
+    }
+    Ok(())
 }
 
 /// Puts `/dev/null` in the place of standard output, so that whoever reads it sees the end.

@@ -5,28 +5,28 @@
 //! an errno; its end without a word means that exec worked. The parent never waits for either.
 //!
 //! Copying the keeper's memory for a child that is about to throw it away is half the price of a start. So the child runs
-//! in that memory itself, as after `vfork`, but on a stack of its own and with the parent going on beside it, which must
-//! stand still for no file system. What it uses stays in a `Flight` until the kernel says that it has left the memory, at
-//! its exec or its end (`CLONE_CHILD_CLEARTID` of clone(2), by which threads are joined), and it makes system calls only by
-//! `raw`, since errno is shared too. A child that becomes another user has a copy: that step would change
-//! whether the keeper's memory may be dumped.
+//! in that memory itself, as after `vfork`, but on a stack of its own and with the parent continuing, which must wait for no
+//! file system (`in_flight`). It makes system calls only by `raw`, since errno is shared too. Some children get a copy:
+//!
+//! - one that becomes another user, as that step would change whether the keeper's memory may be dumped
+//! - one with a memory limit, as the kernel kills every process that shares the memory of one that exceeds its limit
+//! - all of them where the kernel refuses clone3, or `DEVRUN_PLAIN_FORK` is set
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Seek};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::drivers::lock;
 use crate::model::keeper::{RunAs, SpawnSpec};
 
+use super::in_flight::{BlockedSignals, InFlightChild, fork_into};
 use super::newborn::{Prepared, STEPS, child};
 use super::priority::Before;
-use super::raw::{Stack, clone_on};
+use super::raw::Stack;
 
 /// Which step failed, and with what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,23 +94,10 @@ pub struct Forker {
     null: OwnedFd,
     given: Option<Given>,
     before: Option<Before>,
-    ignored: Vec<i32>,
-    flying: RefCell<VecDeque<Box<Flight>>>,
+    changed: Vec<i32>,
+    plain: bool,
+    in_flight: RefCell<Vec<InFlightChild<Prepared>>>,
     stacks: RefCell<Vec<Stack>>,
-}
-
-/// What a child uses in our memory, from its birth to its exec.
-struct Flight {
-    prepared: Prepared,
-    stack: Stack,
-    /// Not zero as long as the child is there; the kernel sets it.
-    tid: AtomicU32,
-}
-
-impl std::fmt::Debug for Flight {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Flight").field("tid", &self.tid).finish_non_exhaustive()
-    }
 }
 
 /// The limits that children get back where their spec asks for none: the supervisor has changed its own.
@@ -162,14 +149,14 @@ pub(super) fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
 
 impl Forker {
     /// `given`: the limits that children get where their spec asks for none; `before`: what they get back where this
-    /// process hurries. Signals that are ignored now, and only those, have their default back in the children: make it when
-    /// this process has settled its own.
+    /// process hurries; `plain`: every child is an ordinary fork. Signals that are ignored or handled now, and only those,
+    /// have their default back in the children: make it when this process has settled its own.
     ///
     /// # Errors
     /// When `/dev/null` cannot be opened.
-    pub fn new(given: Option<Given>, before: Option<Before>) -> io::Result<Self> {
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        Ok(Self { null: null.into(), given, before, ignored: ignored(), flying: RefCell::default(), stacks: RefCell::default() })
+    pub fn new(given: Option<Given>, before: Option<Before>, plain: bool) -> io::Result<Self> {
+        let null = File::options().read(true).write(true).open("/dev/null")?.into();
+        Ok(Self { null, given, before, changed: changed(), plain, in_flight: RefCell::default(), stacks: RefCell::default() })
     }
     /// Forks. The child waits for its release and dies with ours if that never comes.
     ///
@@ -209,57 +196,55 @@ impl Forker {
             errors: errors_writer.as_raw_fd(),
             given: self.given,
             before: self.before,
-            ignored: self.ignored.clone(),
+            changed: self.changed.clone(),
             words: all,
         };
-        let pid = match spec.run_as {
-            RunAs::Same => self.launch(prepared),
-            RunAs::Namespace { .. } | RunAs::User { .. } => copy(prepared),
-        };
-        let pid = pid.map_err(Failed::at("fork"))?;
+        let pid = self.launch(prepared, spec).map_err(Failed::at("fork"))?;
         Ok(Forked { pid, pidfd: super::signal::open(pid), stdout, stderr, errors, release: release_writer })
     }
 
-    /// A child in our memory; a copy of us, where the kernel will not have it.
-    fn launch(&self, mut prepared: Prepared) -> io::Result<i32> {
-        self.land();
-        let stack = self.stacks.borrow_mut().pop().unwrap_or_else(Stack::new);
-        let group = prepared.cgroup.take();
-        let mut flight = Box::new(Flight { prepared, stack, tid: AtomicU32::new(0) });
-        // SAFETY: all that the child uses is in `flight`, which stays until the child has left our memory.
-        let mut born = unsafe { fly(&mut flight, group) };
-        if born.is_none() && group.is_some() {
-            flight.prepared.cgroup = group;
-            // SAFETY: as above.
-            born = unsafe { fly(&mut flight, None) };
+    /// A child in our memory, or a copy of us.
+    fn launch(&self, prepared: Prepared, spec: &SpawnSpec) -> io::Result<i32> {
+        self.reap_in_flight();
+        let _blocked = BlockedSignals::new()?;
+        if self.plain || spec.memory.is_some() || spec.run_as != RunAs::Same {
+            return copy(prepared, self.plain);
         }
-        match born {
-            Some(pid) => {
-                self.flying.borrow_mut().push_back(flight);
+        let stack = self.stacks.borrow_mut().pop();
+        let Ok(stack) = stack.map_or_else(Stack::new, Ok) else { return copy(prepared, false) };
+        let group = prepared.cgroup;
+        // Born in its group, it does not move there itself.
+        let born = Prepared { cgroup: None, ..prepared };
+        // SAFETY: signals are blocked, and `begin` does as `child` promises.
+        let child = unsafe { InFlightChild::clone_vm(born, stack, begin, group) }.or_else(|(prepared, stack)| match group {
+            // SAFETY: as above.
+            Some(_) => unsafe { InFlightChild::clone_vm(Prepared { cgroup: group, ..prepared }, stack, begin, None) },
+            None => Err((prepared, stack)),
+        });
+        match child {
+            Ok((pid, child)) => {
+                self.in_flight.borrow_mut().push(child);
                 Ok(pid)
             }
-            None => {
-                let Flight { mut prepared, stack, .. } = *flight;
+            Err((prepared, stack)) => {
                 self.stacks.borrow_mut().push(stack);
-                prepared.cgroup = group;
-                copy(prepared)
+                copy(Prepared { cgroup: group, ..prepared }, false)
             }
         }
     }
 
-    /// Takes back what those have left behind that are programs of their own by now, or have ended.
-    fn land(&self) {
-        let mut flying = self.flying.borrow_mut();
-        while flying.front().is_some_and(|flight| flight.tid.load(Ordering::Acquire) == 0) {
-            self.stacks.borrow_mut().extend(flying.pop_front().map(|flight| flight.stack));
-        }
+    /// Takes back what children used that have executed or ended. One that hangs before its exec, on a dead network file
+    /// system, keeps its own alone.
+    fn reap_in_flight(&self) {
+        let mut stacks = self.stacks.borrow_mut();
+        stacks.extend(self.in_flight.borrow_mut().extract_if(.., |child| child.has_left()).filter_map(InFlightChild::into_stack));
     }
 
     /// Gives back memory that only a start needs.
     pub fn rest(&self) {
-        self.land();
+        self.reap_in_flight();
         *self.stacks.borrow_mut() = Vec::new();
-        self.flying.borrow_mut().shrink_to_fit();
+        self.in_flight.borrow_mut().shrink_to_fit();
     }
 
     fn output(&self, spec: &SpawnSpec) -> io::Result<(OwnedFd, Option<OwnedFd>, Ends)> {
@@ -319,28 +304,25 @@ fn maps(run_as: &RunAs) -> Option<(Vec<u8>, Vec<u8>)> {
     }
 }
 
-/// The signals that this process ignores: a `nohup`'s HUP, and what a keeper does not listen to. Handlers end with exec; what
-/// is ignored stays so (execve(2)) and must not leak into a service.
-fn ignored() -> Vec<i32> {
+/// The signals that this process ignores (a `nohup`'s HUP, and what a keeper does not listen to) or handles. What is ignored
+/// stays so at exec (execve(2)) and must not leak into a service; what is handled must not run before.
+fn changed() -> Vec<i32> {
     // The C library keeps 32 and 33 for its threads and answers nothing about them, hence the bare call. The structure is
     // the kernel's: the handler, flags, a restorer and the mask.
-    let ignores = |number: &i32| {
+    let differs = |number: &i32| {
         let mut now = [0u64; 8];
         // SAFETY: a query into a buffer that is larger than the kernel's structure.
         let asked = unsafe { libc::syscall(libc::SYS_rt_sigaction, *number, std::ptr::null::<u64>(), now.as_mut_ptr(), 8usize) };
-        asked == 0 && now[0] == libc::SIG_IGN as u64
+        asked == 0 && now[0] != libc::SIG_DFL as u64
     };
-    (1..=64).filter(ignores).collect()
+    (1..=64).filter(differs).collect()
 }
 
-/// `CLONE_INTO_CGROUP` of linux/sched.h; libc's constant is too narrow for it.
-const INTO_CGROUP: u64 = 0x2_0000_0000;
-
-/// A copy of this process as the child.
-fn copy(mut prepared: Prepared) -> io::Result<i32> {
+/// A copy of this process as the child. `plain`: by `fork` alone.
+fn copy(mut prepared: Prepared, plain: bool) -> io::Result<i32> {
     // SAFETY: the process has one thread; the child runs `child`, which makes only bare system calls and never returns.
     let pid = unsafe {
-        match prepared.cgroup.and_then(|folder| clone_into(folder)) {
+        match prepared.cgroup.filter(|_| !plain).and_then(|folder| fork_into(folder)) {
             Some(pid) => {
                 prepared.cgroup = None;
                 pid
@@ -356,59 +338,10 @@ fn copy(mut prepared: Prepared) -> io::Result<i32> {
     }
 }
 
-/// The child runs in its parent's memory, and the kernel notes when it has left.
-pub(super) const IN_OUR_MEMORY: u64 = (libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID) as u64;
-
-pub(super) fn arguments(flags: u64, folder: Option<RawFd>) -> Option<libc::clone_args> {
-    Some(libc::clone_args {
-        flags: if folder.is_some() { flags | INTO_CGROUP } else { flags },
-        pidfd: 0,
-        child_tid: 0,
-        parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
-        stack: 0,
-        stack_size: 0,
-        tls: 0,
-        set_tid: 0,
-        set_tid_size: 0,
-        cgroup: folder.map_or(Some(0), |folder| u64::try_from(folder).ok())?,
-    })
-}
-
-/// Forks straight into a cgroup (clone3(2), Linux 5.7). A child that moves itself there by a write makes the kernel wait for
-/// all processors first, 10 to 30 ms unless another one has just done so. `None`: not to be had, nothing was forked.
-///
 /// # Safety
-/// As for `fork`: only in a process with one thread.
-unsafe fn clone_into(folder: RawFd) -> Option<libc::pid_t> {
-    let mut arguments = arguments(0, Some(folder))?;
-    // SAFETY: without a stack of its own the child goes on in a copy of ours, as after `fork`; the structure is the size that
-    // is passed along.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
-    if pid < 0 { None } else { libc::pid_t::try_from(pid).ok() }
-}
-
-/// A child that runs in our memory, on the flight's stack, straight in a cgroup if one is named. `None`: not to be had,
-/// nothing was begun.
-///
-/// # Safety
-/// The flight must stay where it is until its `tid` is zero again.
-unsafe fn fly(flight: &mut Flight, folder: Option<RawFd>) -> Option<i32> {
-    let mut arguments = arguments(IN_OUR_MEMORY, folder)?;
-    // Both calls of the kernel: the number is there before the parent goes on, and gone when the child has left.
-    arguments.parent_tid = flight.tid.as_ptr() as u64;
-    arguments.child_tid = arguments.parent_tid;
-    arguments.stack = flight.stack.begin();
-    arguments.stack_size = Stack::BYTES as u64;
-    // SAFETY: stack and flight stay, as the caller promises; the child never comes back from `begin`.
-    let pid = unsafe { clone_on(&mut arguments, begin, std::ptr::from_ref(&flight.prepared)) };
-    if pid < 0 { None } else { i32::try_from(pid).ok() }
-}
-
-/// # Safety
-/// Only as the beginning of a child of [`fly`].
+/// Only as the beginning of a child in our memory.
 unsafe extern "C" fn begin(prepared: *const Prepared) -> ! {
-    // SAFETY: it stays until this child has left.
+    // SAFETY: it stays until this child has left, and nobody writes it.
     unsafe { child(&*prepared) }
 }
 
@@ -472,7 +405,7 @@ mod tests {
     #[test]
     fn children_in_our_memory_execute_fail_or_are_let_go_of_and_leave_it() {
         let folder = tempfile::tempdir().unwrap();
-        let forker = Forker::new(None, None).unwrap();
+        let forker = Forker::new(None, None, false).unwrap();
         let mut born = Vec::new();
         for process in 0..60 {
             let program = if process % 3 == 1 { "/nowhere/at all" } else { "/bin/true" };
@@ -492,6 +425,109 @@ mod tests {
             assert_eq!(failed, wanted, "{process}");
         }
         forker.rest();
-        assert_eq!((forker.flying.borrow().len(), forker.stacks.borrow().len()), (0, 0), "somebody is still in our memory");
+        assert_eq!((forker.in_flight.borrow().len(), forker.stacks.borrow().len()), (0, 0), "a child is still in our memory");
+    }
+
+    fn end(forked: Forked) {
+        let pid = nix::unistd::Pid::from_raw(forked.pid);
+        drop(forked);
+        assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 127)));
+    }
+
+    /// Whether two processes share their memory; `None` where the kernel does not say.
+    fn share_memory(one: i32, other: i32) -> Option<bool> {
+        const KCMP_VM: i32 = 1;
+        // SAFETY: a query with integer arguments.
+        match unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) } {
+            -1 => None,
+            order => Some(order == 0),
+        }
+    }
+
+    /// The kernel kills all who share the memory of a process that exceeds its limit.
+    #[test]
+    fn a_child_with_a_memory_limit_has_memory_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let us = std::process::id().cast_signed();
+        for (limit, plain, in_flight) in [(None, false, 1), (Some(64 << 20), false, 0), (None, true, 0)] {
+            let forker = Forker::new(None, None, plain).unwrap();
+            let spec = SpawnSpec { memory: limit, ..spec(folder.path(), 1, "/bin/true") };
+            let forked = forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap();
+            assert_eq!(forker.in_flight.borrow().len(), in_flight, "{limit:?} {plain}");
+            if let Some(shared) = share_memory(us, forked.pid) {
+                assert_eq!(shared, in_flight == 1, "{limit:?} {plain}");
+            }
+            end(forked);
+        }
+    }
+
+    /// Makes system calls fail in this thread and in the children that it makes.
+    fn refuse(calls: &[(libc::c_long, i32)]) {
+        let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+        let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
+        for (call, errno) in calls {
+            let code = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+            filter.push(libc::sock_filter { code, jt: 0, jf: 1, k: *call as u32 });
+            filter.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()));
+        }
+        filter.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+        // SAFETY: prctl with integers and a filter that the kernel copies.
+        unsafe {
+            assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+            assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+        }
+    }
+
+    /// Old kernels do not know the calls; old seccomp profiles of container runtimes refuse what they do not know.
+    #[test]
+    fn children_start_and_inherit_nothing_without_clone3_and_close_range() {
+        let folder = tempfile::tempdir().unwrap();
+        // Close-on-exec is taken off, as a library may have forgotten it.
+        let leaked: Vec<OwnedFd> = (0..200).map(|_| File::open("/dev/zero").unwrap().into()).collect();
+        for fd in &leaked {
+            nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+        }
+        for (number, errno) in [libc::ENOSYS, libc::EPERM].into_iter().enumerate() {
+            let folder = folder.path().to_owned();
+            let work = move || {
+                let forker = Forker::new(None, None, false).unwrap();
+                refuse(&[(libc::SYS_clone3, errno), (libc::SYS_close_range, errno)]);
+                let mut spec = spec(&folder, number as u64, "/bin/ls");
+                spec.argv.extend(["-l".to_owned(), "/proc/self/fd".to_owned()]);
+                let forked = forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap();
+                let pid = nix::unistd::Pid::from_raw(forked.pid);
+                assert!(forker.in_flight.borrow().is_empty());
+                let started = forked.release().unwrap();
+                assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 0)));
+                let mut text = vec![0; 1 << 16];
+                let length = nix::unistd::read(&started.stdout, &mut text).unwrap();
+                String::from_utf8_lossy(&text[..length]).into_owned()
+            };
+            let text = std::thread::spawn(work).join().unwrap();
+            let open: Vec<&str> = text.lines().filter(|line| line.contains(" -> ") && !line.contains(" -> /proc/")).collect();
+            assert_eq!(open.len(), 4, "0, 1, 2 and the lock:\n{text}");
+            assert!(open.iter().any(|line| line.ends_with(&format!("/{number}.alive"))), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_child_that_hangs_holds_back_no_memory_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let forker = Forker::new(None, None, false).unwrap();
+        let start = |process| {
+            let spec = spec(folder.path(), process, "/bin/true");
+            forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap()
+        };
+        let hangs = start(0);
+        for process in 1..20 {
+            end(start(process));
+        }
+        forker.reap_in_flight();
+        assert_eq!(forker.in_flight.borrow().len(), 1);
+        assert_eq!(forker.stacks.borrow().len(), 1, "one stack serves one child after the other");
+        end(hangs);
+        forker.rest();
+        assert!(forker.in_flight.borrow().is_empty());
     }
 }

@@ -7,12 +7,15 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Launched;
-use super::fork::{Given, IN_OUR_MEMORY, arguments, pipe, pointers, text, verdict};
-use super::newborn::{EXEC, FDS, give_up, reset_signals};
-use super::raw::{Stack, call, clone_on};
+use super::fork::{Given, pipe, pointers, text, verdict};
+use super::in_flight::{BlockedSignals, InFlightChild};
+use super::newborn::{EXEC, FDS, close_on_exec_from, give_up, reset_signals};
+use super::raw::{Stack, call};
+
+/// Set in the environment: every process is made by an ordinary fork.
+const PLAIN_FORK: &str = "DEVRUN_PLAIN_FORK";
 
 /// Starts a keeper. `given`: the limits that services get.
 ///
@@ -26,7 +29,8 @@ pub fn start_keeper(program: &std::path::Path, given: Given) -> io::Result<Launc
     let (errors, errors_writer) = pipe()?;
     let numbers = [3, given.nofile.0, given.nofile.1, given.core, given.file_size.0, given.file_size.1];
     let numbers = numbers.map(|number| number.to_string());
-    let words = ["devrun", "__keeper"].into_iter().chain(numbers.iter().map(String::as_str));
+    let plain = std::env::var_os(PLAIN_FORK).is_some();
+    let words = ["devrun", "__keeper"].into_iter().chain(numbers.iter().map(String::as_str)).chain(plain.then_some("plain"));
     let words = words.map(text).collect::<io::Result<Vec<_>>>()?;
     // Copies above 3, so that the child's `dup2` to 0 … 3 cannot overwrite what it still needs.
     let above = |fd: RawFd| -> io::Result<OwnedFd> {
@@ -44,7 +48,7 @@ pub fn start_keeper(program: &std::path::Path, given: Given) -> io::Result<Launc
         let writer = errors_writer;
         above(writer.as_raw_fd())?
     };
-    let birth = Birth {
+    let spawn = KeeperSpawn {
         null: null.as_raw_fd(),
         socket: socket.as_raw_fd(),
         errors: errors_writer.as_raw_fd(),
@@ -52,16 +56,14 @@ pub fn start_keeper(program: &std::path::Path, given: Given) -> io::Result<Launc
         envp: [std::ptr::null()],
         words,
         program: text(program)?,
-        stack: Stack::new(),
-        tid: AtomicU32::new(0),
     };
-    let (pid, kept) = bear(birth)?;
+    let (pid, kept) = spawn_keeper(spawn, plain)?;
     drop((socket, theirs, errors_writer));
     Ok(Launched { pid, socket: ours, errors, kept })
 }
 
 /// What the child needs.
-struct Birth {
+struct KeeperSpawn {
     null: RawFd,
     socket: RawFd,
     errors: RawFd,
@@ -70,79 +72,61 @@ struct Birth {
     envp: [*const libc::c_char; 1],
     #[expect(dead_code, reason = "argv points into these")]
     words: Vec<CString>,
-    stack: Stack,
-    /// Not zero as long as the child is in our memory; the kernel sets it (see `fork`).
-    tid: AtomicU32,
 }
 
-// SAFETY: the pointers lead into the strings beside them; nobody but the child reads them.
-unsafe impl Send for Birth {}
+// SAFETY: the pointers lead into the strings of the same structure; only the child reads them.
+unsafe impl Send for KeeperSpawn {}
 
-/// Holds what the child uses in our memory. One that is let go of too early leaves it there for good.
-pub struct Kept(Option<Box<Birth>>);
-
-impl std::fmt::Debug for Kept {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Kept")
-    }
+/// Holds what the child uses in our memory; nothing, where it has a copy.
+#[derive(Debug)]
+pub struct Kept {
+    #[expect(dead_code, reason = "dropping it is what it is for")]
+    child: Option<InFlightChild<KeeperSpawn>>,
 }
 
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if let Some(birth) = self.0.take_if(|birth| birth.tid.load(Ordering::Acquire) != 0) {
-            std::mem::forget(birth);
+/// The child begins in our memory, and this process continues: a copy of our memory would cost more than all the rest.
+fn spawn_keeper(spawn: KeeperSpawn, plain: bool) -> io::Result<(i32, Kept)> {
+    let _blocked = BlockedSignals::new()?;
+    let spawn = match Stack::new() {
+        Ok(stack) if !plain => {
+            // SAFETY: signals are blocked, and `begin` makes bare calls only, on what it is given.
+            match unsafe { InFlightChild::clone_vm(spawn, stack, begin, None) } {
+                Ok((pid, child)) => return Ok((pid, Kept { child: Some(child) })),
+                // The kernel refuses, or this is another kind of processor.
+                Err((spawn, _)) => spawn,
+            }
         }
-    }
-}
-
-/// The child begins in our memory on a stack of its own, and this process goes on beside it: a copy of our memory would cost
-/// more than all the rest. A signal that came meanwhile would run our handlers in the child, so none does.
-fn bear(birth: Birth) -> io::Result<(i32, Kept)> {
-    let mut birth = Box::new(birth);
-    let all = nix::sys::signal::SigSet::all();
-    let before = all.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK)?;
-    let made = arguments(IN_OUR_MEMORY, None).map_or(-(libc::ENOSYS as isize), |mut arguments| {
-        arguments.parent_tid = birth.tid.as_ptr() as u64;
-        arguments.child_tid = arguments.parent_tid;
-        arguments.stack = birth.stack.begin();
-        arguments.stack_size = Stack::BYTES as u64;
-        // SAFETY: all that the child uses stays in `birth` until it has left.
-        unsafe { clone_on(&mut arguments, begin, std::ptr::from_ref(&*birth)) }
-    });
-    let pid = match i32::try_from(made) {
-        Ok(pid @ 1..) => Ok(pid),
-        // An old kernel, or another kind of processor.
-        // SAFETY: the child goes straight into `begin`, which makes bare calls only.
-        _ => match unsafe { libc::fork() } {
-            // SAFETY: we are the forked child.
-            0 => unsafe { begin(std::ptr::from_ref(&*birth)) },
-            -1 => Err(io::Error::last_os_error()),
-            pid => Ok(pid),
-        },
+        _ => spawn,
     };
-    let kept = Kept(Some(birth));
-    before.thread_set_mask()?;
-    Ok((pid?, kept))
+    // SAFETY: the child goes straight into `begin`, which makes bare calls only.
+    match unsafe { libc::fork() } {
+        // SAFETY: we are the forked child.
+        0 => unsafe { begin(&raw const spawn) },
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok((pid, Kept { child: None })),
+    }
 }
 
 /// # Safety
 /// Only as the beginning of a child.
-unsafe extern "C" fn begin(birth: *const Birth) -> ! {
+unsafe extern "C" fn begin(spawn: *const KeeperSpawn) -> ! {
     // SAFETY: bare calls on what the parent prepared and keeps.
     unsafe {
-        let birth = &*birth;
-        for (old, new) in [(birth.null, 0), (birth.null, 1), (birth.null, 2), (birth.socket, 3)] {
+        let spawn = &*spawn;
+        for (old, new) in [(spawn.null, 0), (spawn.null, 1), (spawn.null, 2), (spawn.socket, 3)] {
             let answer = call(libc::SYS_dup3, [old as usize, new, 0, 0, 0]);
             if answer < 0 {
-                give_up(birth.errors, FDS, answer);
+                give_up(spawn.errors, FDS, answer);
             }
         }
-        call(libc::SYS_close_range, [4, u32::MAX as usize, libc::CLOSE_RANGE_CLOEXEC as usize, 0, 0]);
+        if let Err(answer) = close_on_exec_from(4) {
+            give_up(spawn.errors, FDS, answer);
+        }
         // All of them: the supervisor has handlers, which are nothing for a child that is not yet another program.
         reset_signals(1..=64);
-        let words = [birth.program.as_ptr() as usize, birth.argv.as_ptr() as usize, birth.envp.as_ptr() as usize, 0, 0];
+        let words = [spawn.program.as_ptr() as usize, spawn.argv.as_ptr() as usize, spawn.envp.as_ptr() as usize, 0, 0];
         let answer = call(libc::SYS_execve, words);
-        give_up(birth.errors, EXEC, answer)
+        give_up(spawn.errors, EXEC, answer)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Processes: the supervisor's end of the keeper's socketpair, and what both ends share (fork, identity, tree, sweep).
 //!
 //! - `launch`, `link`, `routing`, `orphans`, `runner`: the supervisor's side
-//! - `fork` (the parent), `newborn` and `raw` (the child), `tree`, `wire`: shared with the keeper; `priority`: its place in the queue for a processor
+//! - `fork` and `in_flight` (the parent), `newborn` and `raw` (the child), `tree`, `wire`: shared with the keeper; `priority`: its place in the queue for a processor
 //! - `identity`, `procfs`, `evidence`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
 //! - `holders`, `proof`: whether a process is what a journal says of it
 //! - `rest`: what both give back when nothing happens
@@ -20,6 +20,8 @@ pub mod identity;
 mod kill_sweep;
 #[cfg(target_os = "linux")]
 mod keeper_watch;
+#[cfg(target_os = "linux")]
+pub mod in_flight;
 #[cfg(target_os = "linux")]
 mod launch;
 pub mod link;

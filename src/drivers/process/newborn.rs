@@ -44,7 +44,7 @@ pub(super) struct Prepared {
     pub(super) errors: RawFd,
     pub(super) given: Option<Given>,
     pub(super) before: Option<Before>,
-    pub(super) ignored: Vec<i32>,
+    pub(super) changed: Vec<i32>,
     #[expect(dead_code, reason = "argv and envp point into these")]
     pub(super) words: Vec<CString>,
 }
@@ -113,6 +113,66 @@ pub(super) unsafe fn reset_signals(numbers: impl Iterator<Item = i32>) {
     }
 }
 
+/// Marks every descriptor from `first` on as close-on-exec.
+///
+/// # Safety
+/// Only in a child before its exec.
+pub(super) unsafe fn close_on_exec_from(first: RawFd) -> Result<(), isize> {
+    // SAFETY: bare calls. What is read lies inside the buffer, as far as the kernel has filled it.
+    unsafe {
+        let all = [fd(first), u32::MAX as usize, libc::CLOSE_RANGE_CLOEXEC as usize, 0, 0];
+        if call(libc::SYS_close_range, all) >= 0 {
+            return Ok(());
+        }
+        // Before Linux 5.11 there is no such call or no such flag, and old seccomp profiles refuse it.
+        let flags = (libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC) as usize;
+        let list = call(libc::SYS_openat, [fd(libc::AT_FDCWD), c"/proc/self/fd".as_ptr() as usize, flags, 0, 0]);
+        if list < 0 {
+            return Err(list);
+        }
+        let list = list.unsigned_abs();
+        let mut buffer = [0u64; 256];
+        let result = loop {
+            let filled = call(libc::SYS_getdents64, [list, buffer.as_mut_ptr() as usize, size_of_val(&buffer), 0, 0]);
+            if filled <= 0 {
+                break if filled < 0 { Err(filled) } else { Ok(()) };
+            }
+            let (start, mut at) = (buffer.as_ptr().cast::<u8>(), 0);
+            while at < filled.unsigned_abs() {
+                // A `linux_dirent64` (getdents64(2)): inode and offset, its length at 16, its kind, its name at 19.
+                let record = start.add(at);
+                if let Some(number) = decimal(record.add(19)).filter(|number| *number >= fd(first)) {
+                    call(libc::SYS_fcntl, [number, libc::F_SETFD as usize, libc::FD_CLOEXEC as usize, 0, 0]);
+                }
+                match record.add(16).cast::<u16>().read_unaligned() {
+                    0 => break,
+                    length => at += usize::from(length),
+                }
+            }
+        };
+        call(libc::SYS_close, [list, 0, 0, 0, 0]);
+        result
+    }
+}
+
+/// The number that a name of digits is; `None` for `.` and `..`.
+///
+/// # Safety
+/// The name ends in NUL.
+unsafe fn decimal(mut name: *const u8) -> Option<usize> {
+    let mut number = 0usize;
+    loop {
+        // SAFETY: the terminating NUL ends the walk.
+        match unsafe { *name } {
+            0 => return Some(number),
+            digit @ b'0'..=b'9' => number = number.wrapping_mul(10).wrapping_add(usize::from(digit - b'0')),
+            _ => return None,
+        }
+        // SAFETY: the byte before was not the NUL.
+        name = unsafe { name.add(1) };
+    }
+}
+
 /// The child, from fork to exec.
 ///
 /// # Safety
@@ -135,7 +195,7 @@ pub(super) unsafe fn child(p: &Prepared) -> ! {
         if answer < 0 {
             give_up(p.errors, SESSION, answer);
         }
-        reset_signals(p.ignored.iter().copied());
+        reset_signals(p.changed.iter().copied());
         if let Some(before) = &p.before {
             priority::calm_down(before);
         }
@@ -274,8 +334,10 @@ unsafe fn descriptors(p: &Prepared) {
                 give_up(p.errors, FDS, answer);
             }
         }
-        // Everything is close-on-exec from birth; this is for what a library may have opened. An old kernel refuses.
-        call(libc::SYS_close_range, [3, u32::MAX as usize, libc::CLOSE_RANGE_CLOEXEC as usize, 0, 0]);
+        // Everything of ours is close-on-exec from birth; this is for what a library may have opened.
+        if let Err(answer) = close_on_exec_from(3) {
+            give_up(p.errors, FDS, answer);
+        }
         let answer = call(libc::SYS_fcntl, [fd(p.lock), libc::F_SETFD as usize, 0, 0, 0]);
         if answer < 0 {
             give_up(p.errors, FDS, answer);

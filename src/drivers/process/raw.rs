@@ -5,6 +5,9 @@
 //! register. [`clone_on`] begins the child on a stack of its own; with the C library there is no way to do that together with
 //! a cgroup. Both are one instruction for each kind of processor; where there is none here, `fork` is used and the library.
 
+use std::io;
+use std::ptr::NonNull;
+
 /// Makes a system call. A failure is the negative errno, as the kernel itself says it.
 ///
 /// # Safety
@@ -69,20 +72,56 @@ pub(super) unsafe fn call(number: libc::c_long, arguments: [usize; 5]) -> isize 
     }
 }
 
-/// Uninitialised memory for a child to run on. Its few calls take a page of it, debug builds two.
+/// Memory for a child to run on: a mapping of its own, whose lowest page cannot be touched, so that a child that needs more
+/// than there is dies of it, alone. Its few calls take a page, debug builds two.
 #[derive(Debug)]
-pub(super) struct Stack(Vec<u128>);
+pub(super) struct Stack {
+    mapping: NonNull<libc::c_void>,
+    guard: usize,
+}
+
+// SAFETY: the mapping belongs to its `Stack` alone.
+unsafe impl Send for Stack {}
 
 impl Stack {
-    pub(super) const BYTES: usize = 32 << 10;
+    const BYTES: usize = 64 << 10;
 
-    pub(super) fn new() -> Self {
-        Self(Vec::with_capacity(Self::BYTES / size_of::<u128>()))
+    /// # Errors
+    /// When there is no memory.
+    pub(super) fn new() -> io::Result<Self> {
+        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?.unwrap_or(4096);
+        let guard = usize::try_from(page).unwrap_or(4096);
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let mapping = unsafe {
+            let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
+            libc::mmap(std::ptr::null_mut(), guard + Self::BYTES, libc::PROT_NONE, kind, -1, 0)
+        };
+        if mapping == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Self { mapping: NonNull::new(mapping).ok_or_else(io::Error::last_os_error)?, guard };
+        // SAFETY: the part of the new mapping above the guard page. `BYTES` is a multiple of every page size (4 to 64 KiB).
+        if unsafe { libc::mprotect(mapping.byte_add(guard), Self::BYTES, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(stack)
     }
 
     /// For a `clone_args`: where it begins, lowest address first.
-    pub(super) fn begin(&mut self) -> u64 {
-        self.0.as_mut_ptr() as u64
+    pub(super) fn begin(&self) -> u64 {
+        self.mapping.as_ptr() as u64 + self.guard as u64
+    }
+
+    /// For a `clone_args`: how many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        Self::BYTES
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, whole, and no child is on it any more: `InFlightChild` sees to that.
+        unsafe { libc::munmap(self.mapping.as_ptr(), self.guard + Self::BYTES) };
     }
 }
 
@@ -181,5 +220,17 @@ mod tests {
         let (pid, bad) = unsafe { (call(libc::SYS_getpid, [0; 5]), call(libc::SYS_close, [usize::MAX, 0, 0, 0, 0])) };
         assert_eq!(pid, std::process::id() as isize);
         assert_eq!(bad, -(libc::EBADF as isize));
+    }
+
+    #[test]
+    fn the_page_below_a_stack_cannot_be_touched() {
+        let stack = Stack::new().unwrap();
+        let begin = format!("{:x}-", stack.begin());
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let lines: Vec<&str> = maps.lines().collect();
+        let at = lines.iter().position(|line| line.starts_with(&begin)).unwrap_or_else(|| panic!("{begin} {maps}"));
+        assert!(lines[at].contains(" rw-p "), "{}", lines[at]);
+        let below = lines[at - 1];
+        assert!(below.contains(&format!("-{} ---p ", begin.trim_end_matches('-'))), "{below}");
     }
 }

@@ -138,7 +138,10 @@ impl Runner {
         self.keeper.spawn(self.spec(process, request), sink);
         let guard = Guard { keeper: self.keeper.clone(), process };
         let ended = || Failure::new(FailureKind::Internal, "the keeper is gone");
-        match events.recv().await.ok_or_else(ended)? {
+        // A child can hang before its exec, on a dead file system; letting go of the guard kills it.
+        let first = tokio::time::timeout_at(deadline, events.recv()).await;
+        let first = first.map_err(|_| Failure::new(FailureKind::Service, format!("{program} did not start in time")))?;
+        match first.ok_or_else(ended)? {
             ProcessEvent::Spawned { identity, stdout, stderr, .. } => {
                 let open = |end: Option<OwnedFd>| -> Result<Option<AsyncFd<OwnedFd>>, Failure> {
                     let reader = end.map(watched).transpose();
