@@ -104,7 +104,7 @@ fn report(plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> Str
 pub fn junit(path: &Path, plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> Result<(), Failure> {
     let text = report(plan, places, start, work);
     // The place is the caller's word: /dev/stdout is a link.
-    create(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| cannot(path, &error))
+    create(path, 0).and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| cannot(path, &error))
 }
 
 /// `--artifacts DIR`: `NAME.log` of each service, `events.jsonl` and `ps.json`.
@@ -132,7 +132,7 @@ pub fn collect(folder: &Path, plan: &Plan, places: &Places) -> Result<(), Failur
 
 /// A service's log, line by line. One that said nothing, or whose log cannot be read, leaves an empty file.
 fn copy_log(path: &Path, id: &ServiceId, places: &Places, masker: &Masker) -> std::io::Result<()> {
-    let mut out = BufWriter::new(private(path)?);
+    let mut out = BufWriter::new(create(path, libc::O_NOFOLLOW)?);
     for line in lines(&places.logs(), id, &Query::default()).into_iter().flatten().map_while(Result::ok) {
         out.write_all(masker.text(&log_line(&line)).as_bytes())?;
     }
@@ -144,9 +144,9 @@ pub fn log_line(line: &LogLine) -> String {
     format!("{} {}\n", stamp::of_micros(line.micros), String::from_utf8_lossy(&line.bytes))
 }
 
-/// Opens a file that the caller named, empty and for them alone. It may be a link, as /dev/stdout is.
-fn create(path: &Path) -> std::io::Result<File> {
-    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+/// Opens a file, empty and for the caller alone. One that the caller named may be a link, as /dev/stdout is.
+fn create(path: &Path, flags: i32) -> std::io::Result<File> {
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(path)?;
     // One of an earlier run keeps its mode otherwise.
     if file.metadata()?.is_file() {
         file.set_permissions(Permissions::from_mode(0o600))?;

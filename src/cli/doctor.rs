@@ -187,7 +187,7 @@ fn listeners(project: &Project, read: &Read, out: &mut Vec<Finding>) -> Result<(
 fn tracked(project: &Project, read: &Read, out: &mut Vec<Finding>) {
     let dir = read.wants().map(|wants| wants.secrets_dir).unwrap_or_else(|_| project.root.join("secrets/infra"));
     // Nothing of the project is run by a command that only looks: no git that lies in it, and no hook that it configures.
-    let outside = |path: &Path| path.canonicalize().is_ok_and(|real| !real.starts_with(&project.root));
+    let outside = |path: &std::path::Path| path.canonicalize().is_ok_and(|real| !real.starts_with(&project.root));
     let Some(git) = fetch::search::on_path("git", &project.env, &outside) else { return };
     let listed = std::process::Command::new(git)
         .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "ls-files", "-z", "--"])

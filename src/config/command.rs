@@ -34,9 +34,7 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service, node: &Node, sco
             match shell(service) {
                 Shell::Always => script(resolver, text, node, scope, false),
                 // A line that fails must not be followed by the next one as if it had succeeded.
-                Shell::Auto if words::needs_shell(text) => {
-                    script(resolver, text, node, scope, words::has_several_commands(text))
-                }
+                Shell::Auto if words::needs_shell(text) => script(resolver, text, node, scope, words::has_several_commands(text)),
                 Shell::Auto | Shell::Never => split(resolver, text, node, scope),
             }
         }
@@ -95,13 +93,7 @@ fn warn_of_secret(resolver: &Resolver<'_>, node: &Node, word: &[Part], scope: Sc
 }
 
 /// Lines of a file with Windows line ends keep none of their carriage returns, which a shell would take for text.
-fn script(
-    resolver: &Resolver<'_>,
-    text: &str,
-    node: &Node,
-    scope: Scope<'_>,
-    stops_at_failure: bool,
-) -> Resolved<CommandLine> {
+fn script(resolver: &Resolver<'_>, text: &str, node: &Node, scope: Scope<'_>, stops_at_failure: bool) -> Resolved<CommandLine> {
     let (script, holes) = words::script(&text.replace("\r\n", "\n")).map_err(|bad| report(resolver, node, bad))?;
     let mut env = BTreeMap::new();
     let mut failed = false;

@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn lines_become_services() {
-        let text = Text::new("Procfile", "\u{feff}# all\nweb: bundle exec puma -p $PORT\n\nworker:  rake jobs:work\r\n".to_owned());
+        let text =
+            Text::new("Procfile", "\u{feff}# all\nweb: bundle exec puma -p $PORT\n\nworker:  rake jobs:work\r\n".to_owned());
         let mut problems = Vec::new();
         let root = parse(0, &text, &mut problems);
         assert!(problems.is_empty());

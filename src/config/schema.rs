@@ -169,7 +169,13 @@ pub const KEYS: &[Key] = &[
     // [services.X]
     key(SERVICE, "use", Text, "", "a recipe: NAME, NAME@VERSION or ./file.toml"),
     key(BOTH, "run", COMMAND, "", "the command: a string, or a list of words"),
-    key(BOTH, "shell", Either(&[Bool, Choice(&["auto"])]), "auto", "whether commands go through `sh -c`; `auto`: where the text has shell syntax, a leading `NAME=value` or several lines"),
+    key(
+        BOTH,
+        "shell",
+        Either(&[Bool, Choice(&["auto"])]),
+        "auto",
+        "whether commands go through `sh -c`; `auto`: where the text has shell syntax, a leading `NAME=value` or several lines",
+    ),
     key(BOTH, "tty", Bool, "false", "a terminal of its own"),
     key(BOTH, "dir", Text, "the procfile's folder", "working directory"),
     key(BOTH, "build", COMMAND, "", "run by `devrun build` and `up --build`"),

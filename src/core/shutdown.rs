@@ -76,7 +76,7 @@ pub(super) fn circles<'a>(holders: &[Holder<'a>]) -> BTreeSet<&'a ServiceId> {
     }
     for holder in holders {
         for on in holder.depends_on.iter().filter(|on| **on != holder.service) {
-            if let Some(before) = edges.get_mut(&Node::Service(*on)) {
+            if let Some(before) = edges.get_mut(&Node::Service(on)) {
                 before.push(Node::Service(holder.service));
             }
         }

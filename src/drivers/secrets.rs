@@ -249,8 +249,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("s");
         read_or_create(&dir, "other", 8).unwrap();
-        for (bytes, value) in [("#ThawZin2k77!\n", "#ThawZin2k77!"), ("a b\r\n", "a b"), ("\u{feff}a b\r\n", "a b"), ("  x ", "  x "), ("pä$ß\n\n", "pä$ß\n")]
-        {
+        for (bytes, value) in [
+            ("#ThawZin2k77!\n", "#ThawZin2k77!"),
+            ("a b\r\n", "a b"),
+            ("\u{feff}a b\r\n", "a b"),
+            ("  x ", "  x "),
+            ("pä$ß\n\n", "pä$ß\n"),
+        ] {
             std::fs::write(dir.join("hand"), bytes).unwrap();
             std::fs::set_permissions(dir.join("hand"), std::fs::Permissions::from_mode(0o600)).unwrap();
             assert_eq!(read(&dir, "hand").unwrap().as_deref(), Some(value), "{bytes:?}");

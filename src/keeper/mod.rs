@@ -47,7 +47,7 @@ pub fn main(args: &[OsString]) -> i32 {
         return BROKEN;
     }
     crate::drivers::process::rest::keep();
-    serve::run(socket, given, args.get(4).is_some_and(|word| word == "plain"))
+    serve::run(socket, given, args.get(6).is_some_and(|word| word == "plain"))
 }
 
 /// There is no keeper here yet.

@@ -147,7 +147,7 @@ impl Addressed {
             Some(prefix) => name.starts_with(prefix),
             None => *pattern == name,
         };
-        self.0.iter().filter_map(|index| FAMILIES.get(*index)).any(|family| family.overrides.iter().any(|one| matches(&one)))
+        self.0.iter().filter_map(|index| FAMILIES.get(*index)).any(|family| family.overrides.iter().any(&matches))
     }
 }
 

@@ -2,13 +2,10 @@
 //! files stay root's, and it works below a home of mode 0700. Where that is forbidden they run as another user, if that
 //! user can pass through every folder on the way to what it needs.
 
-use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::User;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid};
-use rustix::io::Errno;
 
 use crate::drivers::{runtime_dir, user};
 use crate::model::keeper::RunAs;

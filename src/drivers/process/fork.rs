@@ -216,11 +216,13 @@ impl Forker {
         // Born in its group, it does not move there itself.
         let born = Prepared { cgroup: None, ..prepared };
         // SAFETY: signals are blocked, and `begin` does as `child` promises.
-        let child = unsafe { InFlightChild::clone_vm(born, stack, begin, group) }.or_else(|(prepared, stack)| match group {
+        let child = match unsafe { InFlightChild::clone_vm(born, stack, begin, group) } {
             // SAFETY: as above.
-            Some(_) => unsafe { InFlightChild::clone_vm(Prepared { cgroup: group, ..prepared }, stack, begin, None) },
-            None => Err((prepared, stack)),
-        });
+            Err((prepared, stack)) if group.is_some() => unsafe {
+                InFlightChild::clone_vm(Prepared { cgroup: group, ..prepared }, stack, begin, None)
+            },
+            child => child,
+        };
         match child {
             Ok((pid, child)) => {
                 self.in_flight.borrow_mut().push(child);

@@ -17,11 +17,11 @@ pub mod file_size;
 pub mod fork;
 pub mod holders;
 pub mod identity;
-mod kill_sweep;
-#[cfg(target_os = "linux")]
-mod keeper_watch;
 #[cfg(target_os = "linux")]
 pub mod in_flight;
+#[cfg(target_os = "linux")]
+mod keeper_watch;
+mod kill_sweep;
 #[cfg(target_os = "linux")]
 mod launch;
 pub mod link;
