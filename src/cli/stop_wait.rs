@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use crate::control::Client;
 use crate::drivers::journal;
 use crate::engine::feed::Outcome;
 use crate::model::{Failure, FailureKind, Places, duration};
 use crate::ui::term::{Progress, Term, say};
 
-use super::load;
+use super::{load, reach};
 
 /// How long a stop that is under way is waited for.
 const STOP_LIMIT: Duration = Duration::from_secs(300);
@@ -51,7 +50,7 @@ pub(super) async fn answers(places: &Places, term: Term) -> Result<bool, Failure
         // A stop cannot be taken back, so it is enough to see now and then that this is still the same supervisor.
         let due = stopping.is_none_or(|seen: tokio::time::Instant| seen.elapsed() > Duration::from_secs(1));
         if due
-            && let Some(mut client) = Client::connect(places).await?
+            && let Some(mut client) = reach::supervisor(places).await?
             && let Ok(Some(status)) = client.status().await
         {
             if !status.stopping {

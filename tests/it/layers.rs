@@ -148,7 +148,7 @@ fn allowed(layer: &str, path: &str) -> bool {
 
 fn allowed_in_part(file: &Path, path: &str) -> bool {
     let matches = |one: &&str| path == *one || path.starts_with(&format!("{one}::"));
-    PART_MAY_IMPORT.iter().any(|(part, may)| file.starts_with(part) && may.iter().any(|one| matches(one)))
+    PART_MAY_IMPORT.iter().any(|(part, may)| file.starts_with(part) && may.iter().any(matches))
 }
 
 #[track_caller]

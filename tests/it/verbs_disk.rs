@@ -163,9 +163,9 @@ fn which_finds_a_recipe_of_the_procfile_by_its_service() {
     let made = Command::new("chmod").args(["+x", "bin/redis-server"]).current_dir(project.dir()).status().expect("chmod runs");
     assert!(made.success());
     let found = project.run(&["which", "cache", "--json"]).code(0).json();
-    assert_eq!(found[0]["version"], "7.2.5", "{found:#}");
+    assert_eq!(found[0]["version"], "", "a command that only looks runs nothing of the project: {found:#}");
     assert!(found[0]["path"].as_str().is_some_and(|path| path.ends_with("bin/redis-server")), "{found:#}");
-    project.run(&["which", "redis"]).code(0).says("7.2.5");
+    project.run(&["which", "redis"]).code(0).says("version unknown until");
 }
 
 /// Shows: doctor, doctor --json.
