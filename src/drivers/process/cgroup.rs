@@ -7,7 +7,7 @@
 //! was lost with it, so nobody else would ever know of it: the end of any run of the same user takes such folders away.
 //!
 //! A recorded path is never believed: whatever is written or removed is relative to a directory that was opened without
-//! following links, that belongs to this user and that lies on the cgroup2 file system ([`open_folder`]).
+//! following links, that belongs to this user and that lies on the cgroup2 file system (`open_folder`).
 
 use std::fs::{self, File};
 use std::io;
