@@ -140,6 +140,7 @@ impl Engine {
         Runner {
             keeper: self.keeper.clone(),
             places: self.places.clone(),
+            prepare: crate::drivers::runtime_dir::ensure_run,
             service: spec.id.clone(),
             generation,
             marks: BTreeMap::from([("DEVRUN_RUN_ID".to_owned(), self.run.clone())]),

@@ -961,6 +961,7 @@ fn runner(world: &World, keeper: &Keeper) -> Runner {
     Runner {
         keeper: keeper.clone(),
         places: world.places(),
+        prepare: devrun::drivers::runtime_dir::ensure_run,
         service: ServiceId::parse("api").unwrap(),
         generation: 1,
         marks: BTreeMap::from([("DEVRUN_RUN_ID".to_owned(), world.run.clone())]),

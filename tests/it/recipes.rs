@@ -76,6 +76,7 @@ async fn runner(case: &Case) -> Runner {
     Runner {
         keeper,
         places: case.places.clone(),
+        prepare: devrun::drivers::runtime_dir::ensure_run,
         service: case.spec.id.clone(),
         generation: 1,
         marks: BTreeMap::new(),

@@ -107,6 +107,7 @@ impl Stack {
         Runner {
             keeper,
             places: self.places.clone(),
+            prepare: devrun::drivers::runtime_dir::ensure_run,
             service: self.spec.id.clone(),
             generation: 1,
             marks: [("DEVRUN_RUN_ID".to_owned(), hello.run)].into(),

@@ -45,6 +45,8 @@ pub struct Runner {
     pub keeper: Keeper,
     /// Folders.
     pub places: Places,
+    /// Called before each command: makes the runtime directory again where it was removed.
+    pub prepare: fn(&Places) -> Result<(), Failure>,
     /// Whose.
     pub service: ServiceId,
     /// Which generation.
@@ -131,7 +133,7 @@ impl Runner {
         Ok(Child { identity, guard, status, done })
     }
     async fn begin(&self, request: Request, deadline: Instant) -> Result<(Guard, Running), Failure> {
-        crate::drivers::runtime_dir::ensure_run(&self.places)?;
+        (self.prepare)(&self.places)?;
         let process = self.keeper.next_process();
         let program = request.program.display().to_string();
         let (sink, mut events) = mpsc::unbounded_channel();
