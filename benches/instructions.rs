@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use devrun::core::{Action, Event, Supervisor, Tick};
-use devrun::drivers::logs::LogPump;
-use devrun::drivers::process::runner::Stream;
-use devrun::model::keeper::ExitStatus;
-use devrun::model::service::LogSpec;
-use devrun::model::{
+use devrun_core::{Action, Event, Supervisor, Tick};
+use devrun_keeper::runner::Stream;
+use devrun_model::keeper::ExitStatus;
+use devrun_model::service::LogSpec;
+use devrun_model::{
     Check, Command, Condition, Dependency, Plan, ProjectName, ReadySpec, ServiceId, ServiceName, ServiceSpec, UpOptions,
 };
+use devrun_runtime::logs::LogPump;
 
 type Anything = Box<dyn std::error::Error>;
 

@@ -1,29 +1,20 @@
 //! `devrun`: a container-free native process supervisor.
 //!
 //! ```text
-//!  main.rs, cli/      parse args → load files → run the engine, or call a running one
-//!  config/            procfile text → Plan, with all diagnostics          (pure)
-//!  convert/           foreign files → procfile text, and back             (pure)
-//!  core/              the whole project as a state machine               (pure)
-//!  engine/            the only loop: sources → Event → core → Action → driver
-//!  drivers/           one folder per effect: processes, probes, logs, init, fetch, ports, secrets
-//!  recipes/           what an image's entrypoint knew about a server
-//!  keeper/            `devrun __keeper`: parent of every process, stops them when we are gone
-//!  control/, ui/      the socket; what people see
-//!  model/             the data all of them speak
+//!  main.rs, cli/      parse arguments, load files, be the supervisor or call a running one
+//!  ui/                what people see
+//!  crates/config      procfile text → Plan, with all diagnostics          (pure)
+//!  crates/convert     foreign files → procfile text, and back             (pure)
+//!  crates/core        the whole project as a state machine                (pure)
+//!  crates/runtime     the only loop (sources → Event → core → Action → driver), drivers, recipes, control socket
+//!  crates/store       binaries: selection, download, verification, installation
+//!  crates/keeper      `devrun __keeper`: parent of every process, stops them when the supervisor is gone
+//!  crates/model       the data all of them speak
 //! ```
 //!
-//! `ARCHITECTURE.md` says why. `tests/it/layers.rs` holds the table of who may import whom.
+//! `ARCHITECTURE.md` says why. Cargo enforces who may import whom; `tests/it/layers.rs` has the rules that Cargo cannot see.
+
+#![forbid(unsafe_code)]
 
 pub mod cli;
-pub mod config;
-pub mod control;
-pub mod convert;
-pub mod core;
-pub mod drivers;
-pub mod engine;
-pub mod exit;
-pub mod keeper;
-pub mod model;
-pub mod recipes;
 pub mod ui;

@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use devrun::config::{self, Options, Source};
-use devrun::convert::{self, Format};
-use devrun::recipes::Book;
+use devrun_config::{Options, Source};
+use devrun_convert::Format;
+use devrun_runtime::recipes::Book;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
@@ -16,9 +16,9 @@ fuzz_target!(|text: &str| {
     for (format, name) in [(Format::Compose, "/p/compose.yml"), (Format::ProcessCompose, "/p/process-compose.yaml")] {
         // `include` and `env_file` find nothing but the file itself.
         let read = |path: &Path| (path == Path::new(name)).then(|| text.to_owned());
-        let Ok(converted) = convert::import(format, &[PathBuf::from(name)], Path::new("/p"), &read) else { continue };
+        let Ok(converted) = devrun_convert::import(format, &[PathBuf::from(name)], Path::new("/p"), &read) else { continue };
         let source = Source { name: "procfile.toml".to_owned(), path: PathBuf::from("/p/procfile.toml"), text: converted.text };
-        let (document, report) = config::examine(&[source], &Options::default(), &*BOOK);
+        let (document, report) = devrun_config::examine(&[source], &Options::default(), &*BOOK);
         assert!(document.is_some(), "what we write we can read: {}", report.render(false));
     }
 });

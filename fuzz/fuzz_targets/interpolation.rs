@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use devrun::config::{self, Facts, Options, Source};
-use devrun::model::Places;
-use devrun::recipes::Book;
+use devrun_config::{Facts, Options, Source};
+use devrun_model::Places;
+use devrun_runtime::recipes::Book;
 use libfuzzer_sys::fuzz_target;
 
 static BOOK: LazyLock<Book> = LazyLock::new(Book::new);
@@ -20,7 +20,7 @@ fuzz_target!(|text: &str| {
         "[env]\nTOP = {quoted}\n[secrets]\ngenerate = [\"key\"]\n[services.a]\nrun = {quoted}\nport = 20001\nenv = {{ X = {quoted}, Y = \"${{TOP}}\" }}\nready = {{ http = {quoted} }}\n[services.b]\nrun = \"b\"\ndepends_on = [\"a\"]\nenv = {{ Z = {quoted} }}\nlinks = {{ L = {quoted} }}\n"
     );
     let source = Source { name: "procfile.toml".to_owned(), path: PathBuf::from("/p/procfile.toml"), text: procfile };
-    let (document, report) = config::examine(&[source], &Options::default(), &*BOOK);
+    let (document, report) = devrun_config::examine(&[source], &Options::default(), &*BOOK);
     let Some(document) = document else { return drop(report.render(true)) };
     let mut facts = Facts {
         places: Places { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
@@ -44,7 +44,7 @@ fuzz_target!(|text: &str| {
         Ok((plan, report)) => {
             drop(report.render(true));
             let text = serde_json::to_string(&plan).expect("a plan is JSON");
-            let _: devrun::model::Plan = serde_json::from_str(&text).expect("what the supervisor is told it understands");
+            let _: devrun_model::Plan = serde_json::from_str(&text).expect("what the supervisor is told it understands");
         }
         Err(report) => drop(report.render(true)),
     }

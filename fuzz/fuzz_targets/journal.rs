@@ -2,7 +2,7 @@
 //! them is reached too.
 #![no_main]
 
-use devrun::drivers::journal;
+use devrun_keeper::journal;
 use libfuzzer_sys::fuzz_target;
 
 fn checksum(bytes: &[u8]) -> u64 {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use devrun::config::{self, Facts, Options, Source};
-use devrun::model::Places;
-use devrun::recipes::Book;
+use devrun_config::{Facts, Options, Source};
+use devrun_model::Places;
+use devrun_runtime::recipes::Book;
 use libfuzzer_sys::fuzz_target;
 
 static BOOK: LazyLock<Book> = LazyLock::new(Book::new);
@@ -15,7 +15,7 @@ static BOOK: LazyLock<Book> = LazyLock::new(Book::new);
 fuzz_target!(|text: &str| {
     let source = Source { name: "procfile.toml".to_owned(), path: PathBuf::from("/p/procfile.toml"), text: text.to_owned() };
     let options = Options { profiles: vec!["*".to_owned()], ..Options::default() };
-    let (document, report) = config::examine(&[source], &options, &*BOOK);
+    let (document, report) = devrun_config::examine(&[source], &options, &*BOOK);
     let Some(document) = document else {
         let _ = report.render(true);
         return;
@@ -46,7 +46,7 @@ fuzz_target!(|text: &str| {
         Ok((plan, report)) => {
             let _ = report.render(true);
             let text = serde_json::to_string(&plan).expect("a plan is JSON");
-            let _: devrun::model::Plan = serde_json::from_str(&text).expect("what the supervisor is told it understands");
+            let _: devrun_model::Plan = serde_json::from_str(&text).expect("what the supervisor is told it understands");
         }
         Err(report) => drop(report.render(true)),
     }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use bytes::BytesMut;
-use devrun::control::proto::{Ask, MAX_LINE};
+use devrun_runtime::control::proto::{Ask, MAX_LINE};
 use libfuzzer_sys::fuzz_target;
 use tokio_util::codec::{Decoder, LinesCodec};
 

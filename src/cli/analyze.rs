@@ -10,18 +10,17 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::engine::memory::{self, Listening};
-use crate::exit;
-use crate::model::{Condition, Failure, Notice, Plan, State};
 use crate::ui::table;
 use crate::ui::term::{Term, data, safe};
+use devrun_model::exit;
+use devrun_model::{Condition, Failure, Notice, Plan, State};
+use devrun_runtime::engine::memory::{self, Listening};
 
 use super::args::Globals;
 use super::load::{self, Wanted};
 use super::look;
 
 // `analyze`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct AnalyzeArgs {
     /// One JSON object; times in microseconds since the start began
@@ -228,7 +227,7 @@ impl Report {
     fn json(&self) -> Value {
         let since = |at: Option<i64>| at.map(|at| at - self.began);
         json!({
-            "began_at": crate::engine::stamp::of_micros(self.began),
+            "began_at": devrun_runtime::engine::stamp::of_micros(self.began),
             "total_us": self.total(),
             "added_us": self.added(),
             "critical_path": self.path,
@@ -263,13 +262,13 @@ mod tests {
 
     fn notice(ms: i64, service: &str, from: State, to: State, pid: Option<i32>) -> Notice {
         Notice {
-            ts: crate::engine::stamp::of_micros(ms * 1000),
+            ts: devrun_runtime::engine::stamp::of_micros(ms * 1000),
             seq: 0,
             service: service.to_owned(),
             replica: 1,
             from,
             to,
-            health: crate::model::Health::None,
+            health: devrun_model::Health::None,
             reason: None,
             pid,
             exit_code: None,

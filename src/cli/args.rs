@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::model::{Failure, FailureKind};
+use devrun_model::{Failure, FailureKind};
 
 /// Runs a stack of native services from one procfile.
 #[derive(Debug, Parser)]
@@ -320,7 +320,6 @@ pub enum Verb {
     Other(Vec<OsString>),
 }
 
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
     /// Services to bring up; all if none
@@ -376,7 +375,6 @@ pub struct UpArgs {
     pub plan: bool,
 }
 
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct DownArgs {
     /// Kill everything that is provably this project's, at once; needs no supervisor and no valid procfile
@@ -394,7 +392,6 @@ pub struct DownArgs {
 }
 
 // Verbs that take names.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct NamesArgs {
     /// Services; all if none
@@ -402,7 +399,6 @@ pub struct NamesArgs {
     pub services: Vec<String>,
 }
 
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct RestartArgs {
     /// Services; all if none
@@ -413,7 +409,6 @@ pub struct RestartArgs {
     pub with_dependents: bool,
 }
 
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct KillArgs {
     /// Name or number of the signal
@@ -424,7 +419,6 @@ pub struct KillArgs {
     pub services: Vec<String>,
 }
 
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct WaitArgs {
     /// Services, tasks, or postgres:// redis:// http(s):// tcp:// unix: bolt:// addresses
@@ -468,7 +462,6 @@ pub struct WaitArgs {
     pub command: Vec<OsString>,
 }
 
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct PsArgs {
     /// JSON
@@ -488,7 +481,6 @@ pub struct PsArgs {
     pub watch: bool,
 }
 
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// Services; all if none
@@ -523,7 +515,6 @@ pub struct LogsArgs {
     pub no_prefix: bool,
 }
 
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct AttachArgs {
     /// The service
@@ -531,7 +522,6 @@ pub struct AttachArgs {
     pub service: String,
 }
 
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Say nothing when all is well

@@ -11,11 +11,12 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::drivers::logs::{LogLine, Query, read::lines};
-use crate::drivers::runtime_dir::write_named;
-use crate::engine::{feed::Outcome, memory, stamp};
-use crate::model::mask::Masker;
-use crate::model::{Failure, FailureKind, Places, Plan, ServiceId};
+use devrun_model::feed::Outcome;
+use devrun_model::mask::Masker;
+use devrun_model::{Failure, FailureKind, Places, Plan, ServiceId};
+use devrun_runtime::engine::{memory, stamp};
+use devrun_runtime::logs::{LogLine, Query, read::lines};
+use devrun_runtime::runtime_dir::write_named;
 
 /// The command that was run.
 pub struct Work<'a> {

@@ -5,9 +5,9 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::engine::Status;
-use crate::model::{Failure, FailureKind};
 use crate::ui::term::safe;
+use devrun_model::feed::Status;
+use devrun_model::{Failure, FailureKind};
 
 /// One wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

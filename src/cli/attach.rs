@@ -8,11 +8,11 @@ use std::os::fd::AsFd;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::control::{Client, Reply};
-use crate::drivers::process::terminal::{self, Raw, Size};
-use crate::exit;
-use crate::model::{Failure, FailureKind, ServiceId};
 use crate::ui::term::say;
+use devrun_keeper::terminal::{self, Raw, Size};
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind, ServiceId};
+use devrun_runtime::control::{Client, Reply};
 
 use super::args::{AttachArgs, Globals};
 use super::load;

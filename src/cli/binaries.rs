@@ -7,20 +7,19 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Serialize;
 
-use crate::drivers::fetch::lockfile::LockFile;
-use crate::drivers::fetch::{self, FetchOptions, Located};
-use crate::exit;
-use crate::model::{Failure, FailureKind, Launch, RecipeBook, RecipeUse};
-use crate::recipes::Book;
 use crate::ui::table;
 use crate::ui::term::{Progress, Term, say};
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind, Launch, RecipeBook, RecipeUse};
+use devrun_runtime::recipes::Book;
+use devrun_store::lockfile::LockFile;
+use devrun_store::{FetchOptions, Located};
 
 use super::args::Globals;
 use super::load::{self, Wanted};
 use super::{look, outcome};
 
 // `which`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct WhichArgs {
     /// Recipes or services; those of the procfile if none
@@ -32,7 +31,6 @@ pub struct WhichArgs {
 }
 
 // `fetch`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct FetchArgs {
     /// Recipes or services; what the procfile needs and this machine lacks, if none
@@ -47,7 +45,6 @@ pub struct FetchArgs {
 }
 
 // `lock`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct LockArgs {
     /// With --update: only these
@@ -62,7 +59,6 @@ pub struct LockArgs {
 }
 
 // `catalog`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct CatalogArgs {
     /// JSON
@@ -77,9 +73,9 @@ struct Setting {
 }
 
 fn setting(globals: &Globals, names: &[String], offline: bool, mirror: Option<String>, term: Term) -> Result<Setting, Failure> {
-    let progress: Arc<dyn fetch::Progress> = match term.progress {
+    let progress: Arc<dyn devrun_store::Progress> = match term.progress {
         Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(term)),
-        Progress::Json | Progress::Quiet => Arc::new(fetch::Silent),
+        Progress::Json | Progress::Quiet => Arc::new(devrun_store::Silent),
     };
     let found = load::project(globals);
     let (used, options) = match found {
@@ -99,7 +95,7 @@ fn setting(globals: &Globals, names: &[String], offline: bool, mirror: Option<St
         Err(_) => {
             let root = std::env::current_dir().unwrap_or_default();
             let env = load::environment();
-            let store = fetch::store_folder(&root, &env, nix::unistd::geteuid().is_root());
+            let store = devrun_store::store_folder(&root, &env, nix::unistd::geteuid().is_root());
             (Vec::new(), FetchOptions { store, lock_file: root.join("devrun.lock"), offline, mirror, env, progress })
         }
     };
@@ -223,7 +219,7 @@ fn each(
 /// `Config` for a name that is no recipe.
 pub fn which(globals: &Globals, args: &WhichArgs, term: Term) -> Result<i32, Failure> {
     let setting = setting(globals, &args.recipes, true, None, term)?;
-    each(&setting, args.json, async |recipe, options| fetch::which(recipe, options).await)
+    each(&setting, args.json, async |recipe, options| devrun_store::which(recipe, options).await)
 }
 
 /// `devrun fetch`.
@@ -233,9 +229,9 @@ pub fn which(globals: &Globals, args: &WhichArgs, term: Term) -> Result<i32, Fai
 pub fn fetch(globals: &Globals, args: &FetchArgs, term: Term) -> Result<i32, Failure> {
     let setting = setting(globals, &args.recipes, args.offline, args.mirror.clone(), term)?;
     if args.recipes.is_empty() {
-        return each(&setting, false, async |recipe, options| fetch::locate(recipe, options).await);
+        return each(&setting, false, async |recipe, options| devrun_store::locate(recipe, options).await);
     }
-    each(&setting, false, async |recipe, options| fetch::fetch(recipe, options).await)
+    each(&setting, false, async |recipe, options| devrun_store::fetch(recipe, options).await)
 }
 
 /// `devrun lock`.
@@ -245,7 +241,7 @@ pub fn fetch(globals: &Globals, args: &FetchArgs, term: Term) -> Result<i32, Fai
 pub fn lock(globals: &Globals, args: &LockArgs, term: Term) -> Result<i32, Failure> {
     if args.update {
         let setting = setting(globals, &args.recipes, false, None, term)?;
-        return each(&setting, args.json, async |recipe, options| fetch::lock_update(recipe, options).await);
+        return each(&setting, args.json, async |recipe, options| devrun_store::lock_update(recipe, options).await);
     }
     let project = load::project(globals)?;
     let file = project.root.join("devrun.lock");
@@ -261,7 +257,7 @@ pub fn lock(globals: &Globals, args: &LockArgs, term: Term) -> Result<i32, Failu
         .entries()
         .iter()
         .map(|entry| {
-            let size = crate::model::ByteSize(entry.size).to_string();
+            let size = devrun_model::ByteSize(entry.size).to_string();
             vec![
                 entry.name.clone(),
                 entry.version.clone(),
@@ -280,7 +276,7 @@ struct Recipe {
     recipe: String,
     summary: String,
     port: Option<u16>,
-    versions: Vec<fetch::CatalogLine>,
+    versions: Vec<devrun_store::CatalogLine>,
 }
 
 /// `devrun catalog`.
@@ -293,7 +289,7 @@ pub fn catalog(globals: &Globals, args: &CatalogArgs, _term: Term) -> Result<i32
         std::env::current_dir()
             .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))
     })?;
-    let lines = fetch::catalog(&fetch::store_folder(&root, &env, nix::unistd::geteuid().is_root()))?;
+    let lines = devrun_store::catalog(&devrun_store::store_folder(&root, &env, nix::unistd::geteuid().is_root()))?;
     let book = Book::new();
     let recipes: Vec<Recipe> = book
         .names()

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use crate::exit;
-use crate::model::Failure;
 use crate::ui::term::{Term, say};
+use devrun_model::Failure;
+use devrun_model::exit;
 
 use super::args::Globals;
 use super::load::{self, Purpose, Wanted};
@@ -14,7 +14,6 @@ use super::session::Signals;
 use super::{child, outcome};
 
 // `build`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct BuildArgs {
     /// Services; all if none

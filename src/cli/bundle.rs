@@ -8,21 +8,20 @@ use clap::Args;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::drivers::logs::{Query, read::lines};
-use crate::drivers::mask_hashes::MaskHashes;
-use crate::drivers::runtime_dir;
-use crate::engine::memory;
-use crate::exit;
-use crate::model::mask::{Masker, cover};
-use crate::model::{Failure, FailureKind, ServiceId};
 use crate::ui::term::{Term, data};
+use devrun_model::exit;
+use devrun_model::mask::{Masker, cover};
+use devrun_model::{Failure, FailureKind, ServiceId};
+use devrun_runtime::engine::memory;
+use devrun_runtime::logs::{Query, read::lines};
+use devrun_runtime::mask_hashes::MaskHashes;
+use devrun_runtime::runtime_dir;
 
 use super::args::Globals;
 use super::load::{self, Wanted};
 use super::{artifacts, config, doctor, ps};
 
 // `report`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// The archive [devrun-report.tar.gz]

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{Failure, Plan, ServiceId};
 use crate::ui::table;
+use devrun_model::{Failure, Plan, ServiceId};
 
 use super::load::Project;
 use super::look;

@@ -1,9 +1,9 @@
 //! `devrun check`: reads and validates, spawns nothing, makes nothing.
 
-use crate::drivers::input;
-use crate::exit;
-use crate::model::Failure;
 use crate::ui::term::{Term, say};
+use devrun_model::Failure;
+use devrun_model::exit;
+use devrun_store::input;
 
 use super::args::{CheckArgs, Globals};
 use super::load::{self, Wanted};
@@ -29,7 +29,7 @@ fn drift(read: &load::Read) -> Result<(), Failure> {
     let sample = read.document.env_sample();
     let text = sample.as_ref().map(|sample| input::trusted(&sample.from)).transpose()?.flatten();
     let drift = read.document.drift(&read.facts, text.as_deref());
-    if drift == crate::config::Drift::default() {
+    if drift == devrun_config::Drift::default() {
         return Ok(());
     }
     let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };

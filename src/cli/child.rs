@@ -11,12 +11,12 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::drivers::process::{file_size, signal};
-use crate::drivers::user;
-use crate::exit;
-use crate::model::keeper::RunAs;
-use crate::model::{Failure, FailureKind, ServiceSpec};
 use crate::ui::term::say;
+use devrun_keeper::{file_size, signal};
+use devrun_model::exit;
+use devrun_model::keeper::RunAs;
+use devrun_model::{Failure, FailureKind, ServiceSpec};
+use devrun_runtime::user;
 
 use super::outcome;
 use super::session::Signals;

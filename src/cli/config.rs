@@ -3,21 +3,20 @@
 use clap::Args;
 use toml::{Table, Value};
 
-use crate::model::mask::Masker;
-use crate::model::service::{Limits, OnUnhealthy};
-use crate::model::{
-    Check, CommandLine, Failure, FailureKind, Launch, OnChange, Plan, ReadySpec, ServiceId, ServiceSpec, VolumeClass, Work,
-};
-use crate::model::{StopTo, duration};
 use crate::ui::table;
 use crate::ui::term::{Term, safe, say};
+use devrun_model::mask::Masker;
+use devrun_model::service::{Limits, OnUnhealthy};
+use devrun_model::{
+    Check, CommandLine, Failure, FailureKind, Launch, OnChange, Plan, ReadySpec, ServiceId, ServiceSpec, VolumeClass, Work,
+};
+use devrun_model::{StopTo, duration};
 
 use super::args::Globals;
 use super::load::{self, Read, Wanted};
 use super::look;
 
 // `config`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     /// Only this service or task
@@ -67,7 +66,7 @@ fn write(globals: &Globals) -> Result<i32, Failure> {
     };
     let file = super::generated::place(&paths, &project.places, &project.instance);
     say(format!("{} {}", file.display(), if *written { "is written" } else { "is up to date" }));
-    Ok(crate::exit::DONE)
+    Ok(devrun_model::exit::DONE)
 }
 
 /// The resolved configuration as a procfile; of these services, or of all.
@@ -223,7 +222,7 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
         Launch::External { url } => put("external", Value::String(url.clone())),
         Launch::Work => {}
     }
-    if spec.kind == crate::model::Kind::Service {
+    if spec.kind == devrun_model::Kind::Service {
         if let Some(port) = spec.port() {
             put("port", number(port));
         }
@@ -350,7 +349,7 @@ fn limits(limits: &Limits) -> Table {
 }
 
 fn stop(spec: &ServiceSpec) -> Table {
-    let name = |signal: crate::model::Signal| Value::String(signal.to_string().trim_start_matches("SIG").to_owned());
+    let name = |signal: devrun_model::Signal| Value::String(signal.to_string().trim_start_matches("SIG").to_owned());
     let mut table = Table::new();
     table.insert("signal".to_owned(), name(spec.stop.signal));
     table.insert("grace".to_owned(), time(spec.stop.grace));

@@ -11,13 +11,12 @@ use std::path::Path;
 
 use clap::Args;
 
-use crate::drivers::fetch;
-use crate::exit;
-use crate::model::client_env::{self, Addressed};
-use crate::model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
-use crate::recipes;
 use crate::ui::table;
 use crate::ui::term::{Term, safe, say};
+use devrun_model::client_env::{self, Addressed};
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
+use devrun_runtime::recipes;
 
 use super::args::Globals;
 use super::load::{self, Project, Wanted};
@@ -25,7 +24,6 @@ use super::session::Signals;
 use super::{child, look};
 
 // `psql`, `redis-cli`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ClientArgs {
     /// Which server; may be left out where there is one
@@ -37,7 +35,6 @@ pub struct ClientArgs {
 }
 
 // `sql`, `cypher`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct QueryArgs {
     /// The query, or (sql) the name of one in `[queries]`; read from stdin where none is given
@@ -52,7 +49,6 @@ pub struct QueryArgs {
 }
 
 // `migrate`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
     /// The service; all that have `migrations`, if none
@@ -135,8 +131,8 @@ fn client(
 /// The client that lies beside the server, else the one on PATH.
 async fn program(project: &Project, spec: &ServiceSpec, name: &str) -> Result<(String, BTreeMap<String, String>), Failure> {
     if let Launch::Recipe(recipe) = &spec.launch {
-        let options = load::fetch_options(project, true, None, std::sync::Arc::new(fetch::Silent));
-        if let Ok(located) = fetch::which(recipe, &options).await
+        let options = load::fetch_options(project, true, None, std::sync::Arc::new(devrun_store::Silent));
+        if let Ok(located) = devrun_store::which(recipe, &options).await
             && let Some(path) = located.tools.get(name)
         {
             return Ok((path.display().to_string(), located.env));

@@ -1,9 +1,9 @@
 //! `--debug`, `DEBUG=1`: what was decided before anything is done, and why, on stderr. Names and places only: values may be
 //! secrets.
 
-use crate::config::Facts;
-use crate::model::{Launch, Plan};
 use crate::ui::term::say;
+use devrun_config::Facts;
+use devrun_model::{Launch, Plan};
 
 use super::args::Globals;
 use super::load::Project;

@@ -3,18 +3,17 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::drivers::process::cgroup;
-use crate::drivers::{fetch, ports};
-use crate::exit;
-use crate::model::{ByteSize, Failure, FailureKind, Kind, Launch};
 use crate::ui::term::{Term, paint, safe, say};
+use devrun_keeper::cgroup;
+use devrun_model::exit;
+use devrun_model::{ByteSize, Failure, FailureKind, Kind, Launch};
+use devrun_runtime::ports;
 
 use super::args::Globals;
 use super::load::{self, Project, Read, Wanted};
 use super::{look, outcome};
 
 // `doctor`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// JSON
@@ -121,7 +120,7 @@ fn fail(out: &mut Vec<Finding>, check: &str, failure: &Failure) {
 
 fn binaries(project: &Project, read: &Read, out: &mut Vec<Finding>) -> Result<(), Failure> {
     let runtime = super::runtime()?;
-    let options = load::fetch_options(project, true, None, std::sync::Arc::new(fetch::Silent));
+    let options = load::fetch_options(project, true, None, std::sync::Arc::new(devrun_store::Silent));
     let mut seen = std::collections::BTreeSet::new();
     for spec in read.plan.services.values().filter(|spec| spec.replica == 1) {
         match &spec.launch {
@@ -130,7 +129,7 @@ fn binaries(project: &Project, read: &Read, out: &mut Vec<Finding>) -> Result<()
                 if !seen.insert(label.clone()) {
                     continue;
                 }
-                match runtime.block_on(fetch::which(recipe, &options)) {
+                match runtime.block_on(devrun_store::which(recipe, &options)) {
                     Ok(found) => {
                         push(out, &label, Grade::Ok, format!("{} ({}): {}", found.version, found.origin, found.why), None);
                     }
@@ -145,7 +144,7 @@ fn binaries(project: &Project, read: &Read, out: &mut Vec<Finding>) -> Result<()
             }
             Launch::Run(command) => {
                 let Some(first) = command.argv.first() else { continue };
-                if let Err(failure) = fetch::find_command(first, &spec.env, &spec.dir) {
+                if let Err(failure) = devrun_store::find_command(first, &spec.env, &spec.dir) {
                     fail(out, spec.service.as_str(), &failure);
                     if spec.optional
                         && let Some(last) = out.last_mut()
@@ -188,7 +187,7 @@ fn tracked(project: &Project, read: &Read, out: &mut Vec<Finding>) {
     let dir = read.wants().map(|wants| wants.secrets_dir).unwrap_or_else(|_| project.root.join("secrets/infra"));
     // Nothing of the project is run by a command that only looks: no git that lies in it, and no hook that it configures.
     let outside = |path: &std::path::Path| path.canonicalize().is_ok_and(|real| !real.starts_with(&project.root));
-    let Some(git) = fetch::search::on_path("git", &project.env, &outside) else { return };
+    let Some(git) = devrun_store::search::on_path("git", &project.env, &outside) else { return };
     let listed = std::process::Command::new(git)
         .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "ls-files", "-z", "--"])
         .arg(&dir)

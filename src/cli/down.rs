@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use crate::control::Client;
-use crate::drivers::journal::{self, Journal};
-use crate::drivers::lock::{InstanceLock, Refused};
-use crate::drivers::process::sweep::{How, SweepReport, sweep};
-use crate::drivers::runtime_dir;
-use crate::engine::takeover;
-use crate::exit;
-use crate::model::{Command, Failure, FailureKind, Places, VolumeClass, VolumeSpec, duration};
 use crate::ui::progress::ProgressView;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
+use devrun_keeper::journal::{self, Journal};
+use devrun_keeper::lock::{InstanceLock, Refused};
+use devrun_keeper::sweep::{How, SweepReport, sweep};
+use devrun_model::exit;
+use devrun_model::{Command, Failure, FailureKind, Places, VolumeClass, VolumeSpec, duration};
+use devrun_runtime::control::Client;
+use devrun_runtime::engine::takeover;
+use devrun_runtime::runtime_dir;
 
 use super::args::{DownArgs, Globals};
 use super::load::{self, Wanted};

@@ -4,17 +4,16 @@ use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
 
-use crate::model::client_env::Addressed;
-use crate::model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
-use crate::recipes::{Values, fill};
 use crate::ui::term::{Term, say};
+use devrun_model::client_env::Addressed;
+use devrun_model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
+use devrun_runtime::recipes::{Values, fill};
 
 use super::args::Globals;
 use super::load::{self, Read, Wanted};
 use super::look;
 
 // `env`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct EnvArgs {
     /// The variables of this service; without, those that a client of the stack wants
@@ -131,7 +130,7 @@ fn unset(form: Form, name: &str) -> String {
 
 fn line(form: Form, name: &str, value: &str) -> Result<String, Failure> {
     Ok(match form {
-        Form::Dotenv => format!("{name}={}\n", crate::config::quote(value)),
+        Form::Dotenv => format!("{name}={}\n", devrun_config::quote(value)),
         Form::Shell => format!("export {name}='{}'\n", value.replace('\'', "'\\''")),
         Form::Fish => format!("set -gx {name} '{}'\n", value.replace('\\', "\\\\").replace('\'', "\\'")),
         Form::Github if value.contains('\n') => {

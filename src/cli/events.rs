@@ -8,17 +8,16 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::engine::memory::events_path;
-use crate::engine::stamp;
-use crate::exit;
-use crate::model::{Failure, Notice};
 use crate::ui::term::{Term, data, safe};
+use devrun_model::exit;
+use devrun_model::{Failure, Notice};
+use devrun_runtime::engine::memory::events_path;
+use devrun_runtime::engine::stamp;
 
 use super::args::Globals;
 use super::{load, logs};
 
 // `events`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct EventsArgs {
     /// A JSON object a line

@@ -5,8 +5,8 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use crate::model::{Failure, State};
 use crate::ui::term::{Term, say};
+use devrun_model::{Failure, State};
 
 use super::args::Globals;
 use super::load::{self, Wanted};
@@ -14,7 +14,6 @@ use super::session::Signals;
 use super::{child, env, look, ps};
 
 // `exec`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ExecArgs {
     /// In whose environment and folder
@@ -26,7 +25,6 @@ pub struct ExecArgs {
 }
 
 // `shell`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ShellArgs {
     /// In whose environment and folder

@@ -4,17 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::convert;
-use crate::drivers::runtime_dir;
-use crate::exit;
-use crate::model::{Failure, FailureKind};
 use crate::ui::term::{data, safe, say};
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind};
+use devrun_runtime::runtime_dir;
 
 use super::args::Globals;
 use super::load::{self, Wanted};
 
 // `export`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// compose or procfile
@@ -38,13 +36,13 @@ pub fn run(globals: &Globals, args: &ExportArgs) -> Result<i32, Failure> {
     let read = load::read(globals, &project, &Wanted::look())?;
     let merged = read.document.merged();
     let text = if args.format == "compose" {
-        let (text, left) = convert::export_compose(&merged, &read.plan.project.to_string());
+        let (text, left) = devrun_convert::export_compose(&merged, &read.plan.project.to_string());
         for line in left {
             say(safe(&line));
         }
         text
     } else {
-        convert::export_procfile(&merged)
+        devrun_convert::export_procfile(&merged)
     };
     let failed = |error: std::io::Error| Failure::new(FailureKind::Config, format!("the export cannot be written: {error}"));
     match args.output.as_deref().filter(|path| *path != Path::new("-")) {

@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use crate::config::Source;
-use crate::convert::{self, Converted, Format, Outcome};
-use crate::drivers::input;
-use crate::model::{Failure, FailureKind};
 use crate::ui::term::{safe, say};
+use devrun_config::Source;
+use devrun_convert::{Converted, Format, Outcome};
+use devrun_model::{Failure, FailureKind};
+use devrun_store::input;
 
 use super::args::Globals;
 use super::load::Project;
@@ -34,7 +34,7 @@ pub type Reader = fn(&Path) -> Result<Option<String>, Failure>;
 pub fn convert(paths: &[PathBuf], root: &Path, read: Reader) -> Result<Converted, Failure> {
     let first = paths.first().ok_or_else(|| Failure::new(FailureKind::Config, "no file was named"))?;
     let text = read(first)?.ok_or_else(|| input::missing(first))?;
-    let format = convert::format_of(first, &text).ok_or_else(|| {
+    let format = devrun_convert::format_of(first, &text).ok_or_else(|| {
         Failure::new(FailureKind::Config, format!("{} is no file that can be mapped", first.display()))
             .help("docker-compose.yml, compose.yaml and process-compose.yaml can")
     })?;
@@ -54,7 +54,7 @@ pub fn convert(paths: &[PathBuf], root: &Path, read: Reader) -> Result<Converted
             None
         }
     };
-    let converted = convert::import(format, &paths, root, &text_of);
+    let converted = devrun_convert::import(format, &paths, root, &text_of);
     match refused.into_inner() {
         Some(failure) => Err(failure),
         None => converted,

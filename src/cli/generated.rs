@@ -9,10 +9,11 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Generated, GeneratedPaths};
-use crate::drivers::{input, runtime_dir};
-use crate::model::{Failure, FailureKind, Places, Plan};
 use crate::ui::term::say;
+use devrun_config::{Generated, GeneratedPaths};
+use devrun_model::{Failure, FailureKind, Places, Plan};
+use devrun_runtime::runtime_dir;
+use devrun_store::input;
 
 /// Long enough for any key or certificate.
 const LARGEST: u64 = 64 * 1024;
@@ -67,7 +68,7 @@ pub fn keys(folder: Option<&Path>) -> Result<BTreeMap<String, String>, Failure> 
 /// `Config` for a file without our header.
 pub fn existing(path: &Path) -> Result<Option<String>, Failure> {
     let Some(text) = input::untrusted(path)? else { return Ok(None) };
-    if config::is_untouched(&text).is_none() {
+    if devrun_config::is_untouched(&text).is_none() {
         return Err(Failure::new(
             FailureKind::Config,
             format!("{} was not written by devrun, so it is not overwritten", path.display()),
@@ -98,10 +99,10 @@ pub fn write(path: &Path, generated: &Generated, places: &Places) -> Result<bool
         return fs::set_permissions(path, private).map(|()| false).map_err(|error| failed(path, &error));
     }
     if let Some(before) = before
-        && config::is_untouched(&before) == Some(false)
+        && devrun_config::is_untouched(&before) == Some(false)
     {
         let backup = backup(path, &before).map_err(|error| failed(path, &error))?;
-        let edits = config::edits(&before, &generated.text);
+        let edits = devrun_config::edits(&before, &generated.text);
         say(format!(
             "{} was edited by hand, and is written anew; the edited file is kept as {}",
             shown(path, places),
@@ -155,7 +156,7 @@ fn replace(path: &Path, text: &str, state: &Path) -> std::io::Result<()> {
 pub fn warn(paths: &GeneratedPaths, generated: &Generated, plan: &Plan, places: &Places) {
     for (name, holders) in &generated.missing {
         let reads =
-            |spec: &&std::sync::Arc<crate::model::ServiceSpec>| spec.missing.iter().any(|variable| holders.contains(variable));
+            |spec: &&std::sync::Arc<devrun_model::ServiceSpec>| spec.missing.iter().any(|variable| holders.contains(variable));
         let mut readers: Vec<String> = plan.services.values().filter(reads).map(|spec| spec.service.to_string()).collect();
         readers.dedup();
         let who = match readers.as_slice() {

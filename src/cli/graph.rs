@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, ValueEnum};
 
-use crate::model::{Condition, Failure, Health, Kind, Plan, State};
 use crate::ui::term::Term;
+use devrun_model::{Condition, Failure, Health, Kind, Plan, State};
 
 use super::args::Globals;
 use super::load::{self, Wanted};
 use super::look::{self, Seen};
 
 // `graph`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct GraphArgs {
     /// How to print it

@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::config::{self, Options, Source};
-use crate::convert::{self, Found, Outcome};
-use crate::drivers::{input, runtime_dir};
-use crate::exit;
-use crate::model::{Failure, FailureKind};
-use crate::recipes::Book;
 use crate::ui::term::{data, safe, say};
+use devrun_config::{Options, Source};
+use devrun_convert::{Found, Outcome};
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind};
+use devrun_runtime::recipes::Book;
+use devrun_runtime::runtime_dir;
+use devrun_store::input;
 
 use super::args::Globals;
 use super::foreign;
 use super::load::{self, Wanted};
 
 // `import`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// docker-compose.yml, process-compose.yaml; further files are merged over the first
@@ -33,7 +33,6 @@ pub struct ImportArgs {
 }
 
 // `init`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// The procfile to write; `-` is stdout [procfile.toml]
@@ -80,7 +79,7 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
         // A Procfile is read as it stands; what it means is written out.
         let named = Globals { file: files, ..globals.clone() };
         let read = load::read(&named, &load::project(&named)?, &Wanted::look())?;
-        let text = convert::export_procfile(&read.document.merged());
+        let text = devrun_convert::export_procfile(&read.document.merged());
         write(globals, target.as_deref(), &text)?;
         checked(&root, target.as_deref(), &text);
         return Ok(exit::DONE);
@@ -103,7 +102,7 @@ fn checked(root: &Path, target: Option<&Path>, text: &str) {
     let path = target.map_or_else(|| root.join("procfile.toml"), Path::to_path_buf);
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let source = Source { name: name.clone(), path, text: text.to_owned() };
-    if let Err(report) = config::read(&[source], &Options { init_cache: true, ..Options::default() }, &Book::new()) {
+    if let Err(report) = devrun_config::read(&[source], &Options { init_cache: true, ..Options::default() }, &Book::new()) {
         say(report.render(false).trim_end());
         say(format!("{name} wants to be mended before it can be used: {}", report.summary()));
     } else if target.is_some() {
@@ -156,7 +155,7 @@ pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
             found.look(name, &text);
         }
     }
-    let text = convert::draft(&found);
+    let text = devrun_convert::draft(&found);
     let target = match args.output.as_deref() {
         Some(path) if path == Path::new("-") => None,
         Some(path) => Some(base.join(path)),

@@ -2,16 +2,15 @@
 
 use clap::Args;
 
-use crate::drivers::init::hash_file;
-use crate::model::mask::Masker;
-use crate::model::{Failure, Launch, ServiceSpec, ServiceStatus, duration};
 use crate::ui::term::{Term, safe};
+use devrun_model::mask::Masker;
+use devrun_model::{Failure, Launch, ServiceSpec, ServiceStatus, duration};
+use devrun_runtime::init::hash_file;
 
 use super::args::Globals;
 use super::look::{self, Seen};
 
 // `inspect`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// The service or task
@@ -85,7 +84,7 @@ fn describe(
         "depends_on": spec.depends_on.iter().map(|edge| serde_json::json!({
             "on": edge.on, "condition": edge.condition.as_str(), "required": edge.required,
         })).collect::<Vec<_>>(),
-        "probe": spec.ready.as_ref().map(|ready| ready.checks.iter().map(crate::model::Check::kind).collect::<Vec<_>>()),
+        "probe": spec.ready.as_ref().map(|ready| ready.checks.iter().map(devrun_model::Check::kind).collect::<Vec<_>>()),
         "last_answer": from_live("last_answer"),
         "probes": from_live("probes"),
         "restart": spec.restart.to_string(),
@@ -97,7 +96,7 @@ fn describe(
             "cpu": spec.limits.cpu, "memory": spec.limits.memory.map(|memory| memory.0), "nofile": spec.limits.nofile,
         },
         "data": spec.data.as_ref().and_then(|name| seen.plan.volumes.get(name)).map(|volume| &volume.path),
-        "log": crate::drivers::logs::file::path(&seen.project.places.logs(), &spec.id),
+        "log": devrun_runtime::logs::file::path(&seen.project.places.logs(), &spec.id),
         "binary": binary,
         "sha256": binary.as_ref().and_then(|path| hash_file(std::path::Path::new(path)).ok()),
         "version": status.and_then(|status| status.version.clone()),

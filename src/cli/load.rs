@@ -7,15 +7,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use crate::config::{self, Facts, Options, PortWish, Source};
-use crate::drivers::fetch::{FetchOptions, Progress};
-use crate::drivers::ownership::Trust;
-use crate::drivers::ports::{self, Reserved};
-use crate::drivers::{fetch, input, lock, runtime_dir, secrets, user};
-use crate::model::mask::Masker;
-use crate::model::{Failure, FailureKind, Places, Plan, ServiceId, ServiceSpec};
-use crate::recipes::Book;
 use crate::ui::term::say;
+use devrun_config::{Facts, Options, PortWish, Source};
+use devrun_keeper::lock;
+use devrun_model::mask::Masker;
+use devrun_model::{Failure, FailureKind, Places, Plan, ServiceId, ServiceSpec};
+use devrun_runtime::ports::{self, Reserved};
+use devrun_runtime::recipes::Book;
+use devrun_runtime::{runtime_dir, secrets, user};
+use devrun_store::input;
+use devrun_store::ownership::Trust;
+use devrun_store::{FetchOptions, Progress};
 
 use super::args::Globals;
 use super::{debug, generated, machine, premises};
@@ -119,7 +121,7 @@ pub fn project(globals: &Globals) -> Result<Project, Failure> {
             .help("check the path after -f or -C")
     })?;
     let instance = instance(globals, &env, first, &root);
-    if !instance.is_empty() && crate::model::ProjectName::new(instance.as_str()).is_err() {
+    if !instance.is_empty() && devrun_model::ProjectName::new(instance.as_str()).is_err() {
         return Err(Failure::new(FailureKind::Config, format!("{instance:?} is no instance name"))
             .help("use lower-case letters, digits, `-` and `_`: --instance b"));
     }
@@ -199,11 +201,11 @@ pub struct Read {
     /// The plan.
     pub plan: Arc<Plan>,
     /// The merged procfile.
-    pub document: config::Document,
+    pub document: devrun_config::Document,
     /// What was found outside it.
     pub facts: Facts,
     /// The file of `[config]`, and whether it was written just now.
-    pub generated: Option<(config::Generated, bool)>,
+    pub generated: Option<(devrun_config::Generated, bool)>,
     /// Ports that stand in no table: service and port name.
     pub private: BTreeSet<(String, String)>,
     /// The folder of the secrets.
@@ -211,7 +213,7 @@ pub struct Read {
 }
 
 impl Read {
-    /// Key, value and origin of everything the procfile says; see [`config::Document::values`].
+    /// Key, value and origin of everything the procfile says; see [`devrun_config::Document::values`].
     ///
     /// # Errors
     /// `Config`.
@@ -225,7 +227,7 @@ impl Read {
     ///
     /// # Errors
     /// `Config`.
-    pub fn declared(&self, spec: &crate::model::ServiceSpec) -> Result<BTreeMap<String, String>, Failure> {
+    pub fn declared(&self, spec: &devrun_model::ServiceSpec) -> Result<BTreeMap<String, String>, Failure> {
         let kind = if spec.task.is_some() { "tasks" } else { "services" };
         let prefix = format!("{kind}.{}.env.", spec.service);
         let names: BTreeSet<String> =
@@ -239,7 +241,7 @@ impl Read {
     ///
     /// # Errors
     /// `Config`.
-    pub fn wants(&self) -> Result<config::Wants, Failure> {
+    pub fn wants(&self) -> Result<devrun_config::Wants, Failure> {
         self.document.wants(&self.facts).map_err(|report| {
             say(Masker::default().text(report.render(false).trim_end()));
             Failure::new(FailureKind::Config, "the procfile has errors")
@@ -289,13 +291,13 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         init_cache: wanted.init_cache,
     };
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !project.env.contains_key("NO_COLOR");
-    let failed = |report: config::Report| {
+    let failed = |report: devrun_config::Report| {
         say(Masker::default().text(report.render(color).trim_end()));
         Failure::new(FailureKind::Config, "the procfile has errors; nothing was started")
             .help("mend what is marked above; `devrun check` looks again")
     };
     let env_file_flag = globals.env_file.as_ref().map(|file| absolute(&cwd, file));
-    let document = match config::examine(&sources, &options, &book) {
+    let document = match devrun_config::examine(&sources, &options, &book) {
         (Some(document), report) if !report.has_errors() => document,
         (Some(document), report) => {
             // A file that cannot be read would hide the faults that are known.
@@ -373,7 +375,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
 }
 
 /// What is found outside the procfile without choosing or making anything.
-fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &config::Document) -> Result<Facts, Failure> {
+fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &devrun_config::Document) -> Result<Facts, Failure> {
     let paths = document.generated_paths();
     let (env_files, recipe_files) = document.files();
     let mut facts = Facts {
@@ -440,7 +442,7 @@ fn reserved(project: &Project) -> Result<&Reserved, Failure> {
 /// start chooses, and what its procfile fixes, is set aside, so that no other stack of this user chooses it meanwhile.
 fn choose_ports(
     project: &Project,
-    wants: &config::Wants,
+    wants: &devrun_config::Wants,
     purpose: Purpose,
     notes: &mut Vec<String>,
 ) -> Result<BTreeMap<(String, String), u16>, Failure> {
@@ -527,7 +529,7 @@ pub fn is_running(places: &Places) -> Result<bool, Failure> {
 #[must_use]
 pub fn fetch_options(project: &Project, offline: bool, mirror: Option<String>, progress: Arc<dyn Progress>) -> FetchOptions {
     FetchOptions {
-        store: fetch::store_folder(&project.root, &project.env, nix::unistd::geteuid().is_root()),
+        store: devrun_store::store_folder(&project.root, &project.env, nix::unistd::geteuid().is_root()),
         lock_file: project.root.join("devrun.lock"),
         offline,
         mirror,

@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use regex::bytes::Regex;
 
-use crate::drivers::logs::read::{Follower, merged};
-use crate::drivers::logs::{LogLine, Query};
-use crate::exit;
-use crate::model::{Failure, FailureKind, ServiceId, duration};
 use crate::ui::logview::{LogView, Style};
 use crate::ui::term::Term;
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind, ServiceId, duration};
+use devrun_runtime::logs::read::{Follower, merged};
+use devrun_runtime::logs::{LogLine, Query};
 
 use super::args::{Globals, LogsArgs};
 use super::load::{self, Project};

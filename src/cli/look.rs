@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::exit;
-use crate::model::{Failure, FailureKind, Plan, ServiceSpec, ServiceStatus, Snapshot};
 use crate::ui::term::data;
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind, Plan, ServiceSpec, ServiceStatus, Snapshot};
 
 use super::args::Globals;
 use super::load::{self, Project, Wanted};
@@ -96,5 +96,5 @@ pub fn one<'a>(plan: &'a Plan, name: &str) -> Result<&'a ServiceSpec, Failure> {
 /// The address without its password.
 #[must_use]
 pub fn public_url(spec: &ServiceSpec) -> Option<String> {
-    spec.attributes.get("url").map(|url| crate::engine::public_url(spec, url))
+    spec.attributes.get("url").map(|url| devrun_runtime::engine::public_url(spec, url))
 }

@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::config;
-use crate::drivers::process::cgroup;
-use crate::drivers::stats;
-use crate::model::{ByteSize, Failure, FailureKind, Places, Plan, ServiceSpec};
+use devrun_keeper::cgroup;
+use devrun_model::{ByteSize, Failure, FailureKind, Places, Plan, ServiceSpec};
+use devrun_runtime::stats;
 
 /// `[project].requires`.
-pub(super) fn meets(wants: &config::Wants, places: &Places) -> Result<(), Failure> {
+pub(super) fn meets(wants: &devrun_config::Wants, places: &Places) -> Result<(), Failure> {
     let size = |bytes: u64| ByteSize(bytes).to_string();
     if let (Some(wanted), Some(there)) = (wants.memory, stats::memory_total())
         && there < wanted

@@ -57,10 +57,10 @@ use std::ffi::OsString;
 
 use clap::{Args, CommandFactory, FromArgMatches};
 
-use crate::exit;
-use crate::model::Failure;
-use crate::model::mask::Masker;
 use crate::ui::term::{Term, say};
+use devrun_model::Failure;
+use devrun_model::exit;
+use devrun_model::mask::Masker;
 
 use args::{Cli, Verb};
 
@@ -68,7 +68,7 @@ use args::{Cli, Verb};
 #[must_use]
 pub fn main(words: Vec<OsString>) -> i32 {
     quiet_panics();
-    crate::drivers::process::file_size::raise();
+    devrun_keeper::file_size::raise();
     let words = args::follow_after_logs(words);
     let matches = match parse(&words) {
         Ok(matches) => matches,
@@ -216,14 +216,14 @@ pub(crate) fn fit_to_fork() -> Result<(), Failure> {
     if !RUNTIME.load(std::sync::atomic::Ordering::Relaxed) {
         return Ok(());
     }
-    crate::drivers::process::file_size::restore();
+    devrun_keeper::file_size::restore();
     let mut words = std::env::args_os();
     let mut command = std::process::Command::new(OWN_PROGRAM);
     if let Some(name) = words.next() {
         command.arg0(name);
     }
     let failed = command.args(words).exec();
-    Err(Failure::new(crate::model::FailureKind::Internal, format!("our own binary cannot be run again: {failed}")))
+    Err(Failure::new(devrun_model::FailureKind::Internal, format!("our own binary cannot be run again: {failed}")))
 }
 
 /// Makes sure that this process can have threads, where a system call that they need is refused.
@@ -232,11 +232,11 @@ pub(crate) fn fit_to_fork() -> Result<(), Failure> {
 /// `Internal`, with what refuses it.
 pub(crate) fn ensure_threads() -> Result<(), Failure> {
     #[cfg(target_os = "linux")]
-    if crate::drivers::process::in_flight::is_clone3_refused()
+    if devrun_keeper::in_flight::is_clone3_refused()
         && let Err(error) = std::thread::Builder::new().spawn(|| ())
     {
         let reason = format!("cannot create a thread: {error}: a seccomp profile refuses the system call clone3");
-        return Err(Failure::new(crate::model::FailureKind::Internal, reason)
+        return Err(Failure::new(devrun_model::FailureKind::Internal, reason)
             .help("update the container runtime (Docker 20.10.10 or newer), or start the container with --security-opt seccomp=unconfined"));
     }
     Ok(())
@@ -253,7 +253,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(crate::model::FailureKind::Internal, format!("no runtime can be made: {error}")))
+        .map_err(|error| Failure::new(devrun_model::FailureKind::Internal, format!("no runtime can be made: {error}")))
 }
 /// A runtime of this thread alone, for a client that does little but wait.
 ///
@@ -264,7 +264,7 @@ pub(crate) fn waiting_runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(crate::model::FailureKind::Internal, format!("no runtime can be made: {error}")))
+        .map_err(|error| Failure::new(devrun_model::FailureKind::Internal, format!("no runtime can be made: {error}")))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The last line of a failing command: the code's meaning, the service and the reason.
 
-use crate::engine::feed::Outcome;
-use crate::exit;
+use devrun_model::exit;
+use devrun_model::feed::Outcome;
 
 /// `devrun: exit 3 (not ready in time): api: no answer`.
 #[must_use]

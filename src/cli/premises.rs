@@ -7,17 +7,18 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::config::{self, Facts};
-use crate::drivers::{input, secrets};
-use crate::model::{Failure, FailureKind};
 use crate::ui::term::say;
+use devrun_config::Facts;
+use devrun_model::{Failure, FailureKind};
+use devrun_runtime::secrets;
+use devrun_store::input;
 
 /// `[project].env_sample`: an env file that is missing is made from it. Says what is still to be edited.
 ///
 /// # Errors
 /// `Config` when it cannot be made.
-pub fn from_sample(document: &config::Document) -> Result<(), Failure> {
-    let Some(config::EnvSample { from, to }) = document.env_sample() else { return Ok(()) };
+pub fn from_sample(document: &devrun_config::Document) -> Result<(), Failure> {
+    let Some(devrun_config::EnvSample { from, to }) = document.env_sample() else { return Ok(()) };
     if to.exists() {
         return Ok(());
     }
@@ -32,7 +33,7 @@ pub fn from_sample(document: &config::Document) -> Result<(), Failure> {
         made => made.map_err(failed)?,
     };
     file.write_all(text.as_bytes()).map_err(failed)?;
-    let open = config::unedited(&text);
+    let open = devrun_config::unedited(&text);
     let edit = if open.is_empty() { String::new() } else { format!("; still to edit: {}", open.join(", ")) };
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let note = format!("{} was made from {}{edit}", name(&to), name(&from));
@@ -46,7 +47,11 @@ pub fn from_sample(document: &config::Document) -> Result<(), Failure> {
 ///
 /// # Errors
 /// `Config`, naming the file and the ways out.
-pub fn old_data_wants_old_secrets(document: &config::Document, facts: &Facts, wants: &config::Wants) -> Result<(), Failure> {
+pub fn old_data_wants_old_secrets(
+    document: &devrun_config::Document,
+    facts: &Facts,
+    wants: &devrun_config::Wants,
+) -> Result<(), Failure> {
     let mut with = facts.clone();
     let mut missing = BTreeMap::new();
     for want in &wants.secrets {
@@ -65,7 +70,7 @@ pub fn old_data_wants_old_secrets(document: &config::Document, facts: &Facts, wa
     }
     // What else is wrong is told by the real plan.
     match document.lower(&with) {
-        Ok((plan, _)) => crate::recipes::check_secrets(&plan, &missing, &wants.secrets_dir),
+        Ok((plan, _)) => devrun_runtime::recipes::check_secrets(&plan, &missing, &wants.secrets_dir),
         Err(_) => Ok(()),
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::engine::memory;
-use crate::exit;
-use crate::model::duration::human;
-use crate::model::{Failure, Health, Kind, ServiceStatus, Snapshot, State};
 use crate::ui::table;
 use crate::ui::term::{Term, data, paint, safe, say};
+use devrun_model::duration::human;
+use devrun_model::exit;
+use devrun_model::{Failure, Health, Kind, ServiceStatus, Snapshot, State};
+use devrun_runtime::engine::memory;
 
 use super::args::{Globals, PsArgs};
 use super::load::{self, Project, Wanted};

@@ -7,11 +7,11 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use crate::control::Client;
-use crate::drivers::process::{identity, procfs, signal};
-use crate::drivers::{journal, lock};
-use crate::model::keeper::Identity;
-use crate::model::{Failure, FailureKind, Places};
+use devrun_keeper::{identity, procfs, signal};
+use devrun_keeper::{journal, lock};
+use devrun_model::keeper::Identity;
+use devrun_model::{Failure, FailureKind, Places};
+use devrun_runtime::control::Client;
 
 /// How long a supervisor may take to make its socket again.
 const PATIENCE: Duration = Duration::from_secs(3);

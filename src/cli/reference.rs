@@ -6,16 +6,15 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory};
 use serde_json::{Map, Value, json};
 
-use crate::config::schema::{KEYS, Key, Place, Shape, keys_of};
-use crate::exit;
-use crate::model::{Failure, FailureKind};
 use crate::ui::term::Term;
+use devrun_config::schema::{KEYS, Key, Place, Shape, keys_of};
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind};
 
 use super::args::{self, Cli};
 use super::look;
 
 // `completions`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
     /// For which shell
@@ -24,7 +23,6 @@ pub struct CompletionsArgs {
 }
 
 // `man`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct ManArgs {
     /// Write a page per verb into this folder instead of the main page to stdout
@@ -33,7 +31,6 @@ pub struct ManArgs {
 }
 
 // `__docs`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct DocsArgs {
     /// The folder

@@ -11,13 +11,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::config::SecretWant;
-use crate::core::only_login_differs;
-use crate::drivers::{init, secrets};
-use crate::exit;
-use crate::model::{Command, Failure, FailureKind, Launch, Places, Plan, ServiceId, ServiceSpec, State, VolumeSpec};
-use crate::recipes::{self, Renewal};
 use crate::ui::term::{Term, say};
+use devrun_config::SecretWant;
+use devrun_core::only_login_differs;
+use devrun_model::exit;
+use devrun_model::{Command, Failure, FailureKind, Launch, Places, Plan, ServiceId, ServiceSpec, State, VolumeSpec};
+use devrun_runtime::recipes::{self, Renewal};
+use devrun_runtime::{init, secrets};
 
 use super::args::Globals;
 use super::load::{self, Project, Purpose, Read, Wanted};

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::drivers::runtime_dir;
-use crate::exit;
-use crate::model::client_env::{self, Addressed};
-use crate::model::{Failure, FailureKind, Places, Plan};
 use crate::ui::term::{Term, say};
+use devrun_model::client_env::{self, Addressed};
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind, Places, Plan};
+use devrun_runtime::runtime_dir;
 
 use super::args::Globals;
 use super::load::{self, Purpose, Wanted};
@@ -19,7 +19,6 @@ use super::stand::{self, Order, Stood, stand};
 use super::{artifacts, child, env};
 
 // `run`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Services to bring up; all if none

@@ -3,18 +3,17 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::drivers::secrets;
-use crate::exit;
-use crate::model::{Failure, FailureKind};
 use crate::ui::table;
 use crate::ui::term::{Term, data, say};
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind};
+use devrun_runtime::secrets;
 
 use super::args::Globals;
 use super::load::{self, Wanted};
 use super::look;
 
 // `secret`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct SecretArgs {
     /// What to do
@@ -23,7 +22,6 @@ pub struct SecretArgs {
 }
 
 // What to do with secrets.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Subcommand)]
 pub enum Action {
     /// Their names and files
@@ -96,7 +94,7 @@ pub fn run(globals: &Globals, args: &SecretArgs, term: Term) -> Result<i32, Fail
     }
 }
 
-fn known<'a>(wants: &'a crate::config::Wants, name: &str) -> Result<&'a crate::config::SecretWant, Failure> {
+fn known<'a>(wants: &'a devrun_config::Wants, name: &str) -> Result<&'a devrun_config::SecretWant, Failure> {
     wants.secrets.iter().find(|want| want.name == name).ok_or_else(|| {
         let known: Vec<&str> = wants.secrets.iter().map(|want| want.name.as_str()).collect();
         Failure::new(FailureKind::Config, format!("there is no secret {name:?}"))

@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::control::Client;
-use crate::engine::feed::Outcome;
-use crate::engine::{EngineHandle, FeedItem, Status, StopReport};
-use crate::exit;
-use crate::model::{Command, Failure, FailureKind, Places};
 use crate::ui::progress::ProgressView;
+use devrun_model::exit;
+use devrun_model::feed::Outcome;
+use devrun_model::feed::{FeedItem, Status, StopReport};
+use devrun_model::{Command, Failure, FailureKind, Places};
+use devrun_runtime::control::Client;
+use devrun_runtime::engine::EngineHandle;
 
 /// A supervisor to watch and to ask.
 pub enum Session {

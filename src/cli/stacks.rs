@@ -5,16 +5,15 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::drivers::runtime_dir;
-use crate::exit;
-use crate::model::{Failure, Kind, Places, State};
 use crate::ui::table;
 use crate::ui::term::{Term, say};
+use devrun_model::exit;
+use devrun_model::{Failure, Kind, Places, State};
+use devrun_runtime::runtime_dir;
 
 use super::{load, look};
 
 // `ls`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct LsArgs {
     /// JSON

@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::Ended;
-use crate::engine::feed::Outcome;
-use crate::exit;
-use crate::model::{Command, Failure, FailureKind, Launch, Places, Plan, ServiceId, UpOptions, VolumeClass};
 use crate::ui::progress::ProgressView;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, say};
+use devrun_model::exit;
+use devrun_model::feed::Outcome;
+use devrun_model::{Command, Failure, FailureKind, Launch, Places, Plan, ServiceId, UpOptions, VolumeClass};
+use devrun_runtime::engine::Ended;
 
 use super::load::{self, Project};
 use super::session::{Session, Settled, Signals, token, until_settled};
@@ -57,9 +57,9 @@ pub async fn stand(
         Err(pid) => return Err(up_already(pid)),
     };
     let mut signals = Signals::take()?;
-    let progress: Arc<dyn crate::drivers::fetch::Progress> = match term.progress {
+    let progress: Arc<dyn devrun_store::Progress> = match term.progress {
         Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(term)),
-        Progress::Json | Progress::Quiet => Arc::new(crate::drivers::fetch::Silent),
+        Progress::Json | Progress::Quiet => Arc::new(devrun_store::Silent),
     };
     let fetch = load::fetch_options(order.project, order.offline, order.mirror.clone(), progress);
     let keeper = supervise::keeper()?;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::drivers::journal;
-use crate::engine::feed::Outcome;
-use crate::model::{Failure, FailureKind, Places, duration};
 use crate::ui::term::{Progress, Term, say};
+use devrun_keeper::journal;
+use devrun_model::feed::Outcome;
+use devrun_model::{Failure, FailureKind, Places, duration};
 
 use super::{load, reach};
 

@@ -10,19 +10,19 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use crate::drivers::process::sweep;
-use crate::drivers::{fetch, init, journal, removal, runtime_dir, secrets};
-use crate::exit;
-use crate::model::{ByteSize, Failure, FailureKind, Places, VolumeClass};
 use crate::ui::table;
 use crate::ui::term::{Term, say};
+use devrun_keeper::journal;
+use devrun_keeper::sweep;
+use devrun_model::exit;
+use devrun_model::{ByteSize, Failure, FailureKind, Places, VolumeClass};
+use devrun_runtime::{init, removal, runtime_dir, secrets};
 
 use super::args::Globals;
 use super::load::{self, Project, Read, Wanted};
 use super::look;
 
 // `volumes`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct VolumesArgs {
     /// `adopt NAME`: take over the data that something else has made there, after a look at it
@@ -34,7 +34,6 @@ pub struct VolumesArgs {
 }
 
 // `clean`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct CleanArgs {
     /// Only this: cache, persistent, scratch, secrets, logs, or a volume's name
@@ -96,7 +95,7 @@ pub fn volumes(globals: &Globals, args: &VolumesArgs, _term: Term) -> Result<i32
         .volumes
         .values()
         .map(|volume| {
-            let uses = |spec: &&std::sync::Arc<crate::model::ServiceSpec>| {
+            let uses = |spec: &&std::sync::Arc<devrun_model::ServiceSpec>| {
                 spec.data.as_ref() == Some(&volume.name) || spec.volumes.contains(&volume.name)
             };
             let recipes = plan.services.values().filter(|spec| spec.data.as_ref() == Some(&volume.name));
@@ -136,9 +135,9 @@ pub fn volumes(globals: &Globals, args: &VolumesArgs, _term: Term) -> Result<i32
     Ok(look::text(&table::render(&["VOLUME", "CLASS", "SIZE", "MADE BY", "ON", "USED BY", "FOLDER"], &rows)))
 }
 
-fn recipe_of(spec: &crate::model::ServiceSpec) -> Option<&crate::model::RecipeUse> {
+fn recipe_of(spec: &devrun_model::ServiceSpec) -> Option<&devrun_model::RecipeUse> {
     match &spec.launch {
-        crate::model::Launch::Recipe(recipe) => Some(recipe.as_ref()),
+        devrun_model::Launch::Recipe(recipe) => Some(recipe.as_ref()),
         _ => None,
     }
 }
@@ -152,7 +151,7 @@ fn adopt(globals: &Globals, name: &str) -> Result<i32, Failure> {
     let plan = load::plan(globals, &project, &Wanted::look())?;
     let found = plan.volumes.values().find(|volume| volume.name.as_str() == name);
     let Some(volume) = found else {
-        let known: Vec<&str> = plan.volumes.keys().map(crate::model::VolumeName::as_str).collect();
+        let known: Vec<&str> = plan.volumes.keys().map(devrun_model::VolumeName::as_str).collect();
         return Err(Failure::new(FailureKind::Config, format!("there is no volume {name:?}"))
             .help(format!("the procfile has: {}", known.join(", "))));
     };
@@ -164,9 +163,9 @@ fn adopt(globals: &Globals, name: &str) -> Result<i32, Failure> {
         )
         .help("services with `run` use a folder as they find it"));
     };
-    let options = load::fetch_options(&project, true, None, std::sync::Arc::new(fetch::Silent));
-    let located = super::runtime()?.block_on(fetch::locate(recipe, &options))?;
-    match crate::recipes::adopt(volume, recipe, &located.version)? {
+    let options = load::fetch_options(&project, true, None, std::sync::Arc::new(devrun_store::Silent));
+    let located = super::runtime()?.block_on(devrun_store::locate(recipe, &options))?;
+    match devrun_runtime::recipes::adopt(volume, recipe, &located.version)? {
         init::Adopted::Ours => say(format!("{name} is devrun's own already")),
         init::Adopted::From(place) => {
             say(format!("{name}: the data of {} in {} is taken over", recipe.recipe.name, place.display()));
@@ -205,7 +204,10 @@ pub fn df(globals: &Globals, args: &super::urls::TableArgs, _term: Term) -> Resu
     rows.push(row("logs".to_owned(), project.places.logs()));
     rows.push(row("snapshots".to_owned(), project.places.state.join("snapshots")));
     rows.push(row("runtime folder".to_owned(), project.places.run.clone()));
-    rows.push(row("binaries".to_owned(), fetch::store_folder(&project.root, &project.env, nix::unistd::geteuid().is_root())));
+    rows.push(row(
+        "binaries".to_owned(),
+        devrun_store::store_folder(&project.root, &project.env, nix::unistd::geteuid().is_root()),
+    ));
     rows.retain(|row| row.path.exists());
     if args.json {
         return look::json(&rows);
@@ -308,7 +310,7 @@ pub fn lists(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<D
         && !["cache", "persistent", "scratch", "secrets", "logs"].contains(&only)
         && !read.plan.volumes.keys().any(|name| name.as_str() == only)
     {
-        let known: Vec<&str> = read.plan.volumes.keys().map(crate::model::VolumeName::as_str).collect();
+        let known: Vec<&str> = read.plan.volumes.keys().map(devrun_model::VolumeName::as_str).collect();
         return Err(Failure::new(FailureKind::Config, format!("there is no volume or class {only:?}")).help(format!(
             "classes: cache, persistent, scratch, secrets, logs; volumes: {}",
             if known.is_empty() { "none".to_owned() } else { known.join(", ") }

@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::control::server;
-use crate::drivers::fetch::FetchOptions;
-use crate::drivers::lock::{InstanceLock, Refused};
-use crate::drivers::logs::LogPump;
-use crate::drivers::process::{Keeper, KeeperOptions, Launched};
-use crate::drivers::runtime_dir;
-use crate::engine::{Ended, Engine, EngineHandle, EngineOptions, takeover};
-use crate::exit;
-use crate::model::keeper::{Identity, KeeperHello};
-use crate::model::{Command, Failure, FailureKind, Places, Plan, ServiceId, UpOptions};
 use crate::ui::term::say;
+use devrun_keeper::lock::{InstanceLock, Refused};
+use devrun_keeper::{Keeper, KeeperOptions, Launched};
+use devrun_model::exit;
+use devrun_model::keeper::{Identity, KeeperHello};
+use devrun_model::{Command, Failure, FailureKind, Places, Plan, ServiceId, UpOptions};
+use devrun_runtime::control::server;
+use devrun_runtime::engine::{Ended, Engine, EngineHandle, EngineOptions, takeover};
+use devrun_runtime::logs::LogPump;
+use devrun_runtime::runtime_dir;
+use devrun_store::FetchOptions;
 
 use super::asides::{self, Aside, Asides};
 use super::reach;
@@ -126,8 +126,8 @@ pub async fn boot(
     interrupted: impl Future<Output = i32>,
     note: impl Fn(String),
 ) -> Result<Result<Supervisor, i32>, Failure> {
-    crate::drivers::process::detach::hold_secrets();
-    crate::drivers::process::rest::keep();
+    devrun_keeper::detach::hold_secrets();
+    devrun_keeper::rest::keep();
     if let Some(code) = takeover::clear(places, interrupted, note).await? {
         return Ok(Err(code));
     }
@@ -358,7 +358,7 @@ pub fn run(order: Order) -> Result<i32, Failure> {
 /// The last line on stdout, which is closed then: the parent waits for that.
 fn answer(answer: &Answer) {
     tell(answer);
-    crate::drivers::process::detach::close_stdout();
+    devrun_keeper::detach::close_stdout();
 }
 
 /// One line on stdout, for the parent.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::drivers::init::{self, Standing};
-use crate::engine::task_hash;
-use crate::exit;
-use crate::model::{Command, Failure, FailureKind, Kind, Once, ServiceSpec, State, VolumeSpec};
 use crate::ui::table;
 use crate::ui::term::{Term, say};
+use devrun_model::exit;
+use devrun_model::{Command, Failure, FailureKind, Kind, Once, ServiceSpec, State, VolumeSpec};
+use devrun_runtime::engine::task_hash;
+use devrun_runtime::init::{self, Standing};
 
 use super::args::Globals;
 use super::load::{self, Purpose, Wanted};
@@ -19,7 +19,6 @@ use super::stand::{Order, stand};
 use super::{outcome, verbs};
 
 // `task`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct TaskArgs {
     /// The task; or `resolve NAME` with --done or --rerun
@@ -116,12 +115,12 @@ fn status(globals: &Globals, args: &TaskArgs) -> Result<i32, Failure> {
     Ok(look::text(&table::render(&["TASK", "ONCE", "STATE", "SINCE"], &cells)))
 }
 
-fn sentinel<'a>(spec: &'a ServiceSpec, plan: &'a crate::model::Plan) -> Option<(&'a VolumeSpec, &'a Once)> {
+fn sentinel<'a>(spec: &'a ServiceSpec, plan: &'a devrun_model::Plan) -> Option<(&'a VolumeSpec, &'a Once)> {
     let once = spec.task.as_ref()?.once.as_ref()?;
     Some((plan.volumes.get(&once.volume)?, once))
 }
 
-fn task_of<'a>(plan: &'a crate::model::Plan, name: &str) -> Result<&'a ServiceSpec, Failure> {
+fn task_of<'a>(plan: &'a devrun_model::Plan, name: &str) -> Result<&'a ServiceSpec, Failure> {
     let spec = look::one(plan, name)?;
     if spec.kind == Kind::Task {
         return Ok(spec);

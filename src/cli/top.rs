@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use crate::drivers::stats::{self, Sample};
-use crate::exit;
-use crate::model::{ByteSize, Failure, Snapshot};
 use crate::ui::table;
 use crate::ui::term::{Term, data};
+use devrun_model::exit;
+use devrun_model::{ByteSize, Failure, Snapshot};
+use devrun_runtime::stats::{self, Sample};
 
 use super::args::Globals;
 use super::{down, load, look};
 
 // `top`.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct TopArgs {
     /// Print once and end
@@ -81,7 +80,7 @@ fn samples(snapshot: &Snapshot) -> BTreeMap<String, Sample> {
 
 fn usage(snapshot: &Snapshot, before: &BTreeMap<String, Sample>, now: &BTreeMap<String, Sample>, took: Duration) -> Vec<Usage> {
     let empty = Sample::new();
-    let one = |service: &crate::model::ServiceStatus| {
+    let one = |service: &devrun_model::ServiceStatus| {
         let sample = now.get(&service.name)?;
         let (sum, spent) = stats::total(before.get(&service.name).unwrap_or(&empty), sample);
         let percent = Duration::from_millis(spent).as_secs_f64() / took.as_secs_f64().max(0.001) * 100.0;

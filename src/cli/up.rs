@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::drivers::lock::InstanceLock;
-use crate::drivers::logs::{LogItem, read::Follower};
-use crate::drivers::process::Launched;
-use crate::engine::feed::Outcome;
-use crate::engine::{FeedItem, StopReport};
-use crate::exit;
-use crate::model::{Command, Failure, FailureKind, Plan, ServiceId, UpOptions};
 use crate::ui::logview::{LogView, Style};
 use crate::ui::progress::ProgressView;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
+use devrun_keeper::Launched;
+use devrun_keeper::lock::InstanceLock;
+use devrun_model::exit;
+use devrun_model::feed::Outcome;
+use devrun_model::feed::{FeedItem, StopReport};
+use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, UpOptions};
+use devrun_runtime::logs::{LogItem, read::Follower};
 
 use super::args::{Globals, UpArgs};
 use super::asides::{self, Aside, Asides};
@@ -58,7 +58,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
             Failure::new(FailureKind::Config, format!("no throw-away folder can be made: {error}")).help("check TMPDIR")
         })?;
         let state = folder.path().join("state");
-        project.places = crate::drivers::runtime_dir::ephemeral(&project.root, &state, &project.env)?;
+        project.places = devrun_runtime::runtime_dir::ephemeral(&project.root, &state, &project.env)?;
         Some(folder)
     } else {
         None
@@ -79,7 +79,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     let advice = advice(&read);
     let mut plan = read.plan;
     if let Some(text) = &args.timeout {
-        let timeout = crate::model::duration::parse(text)
+        let timeout = devrun_model::duration::parse(text)
             .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun up --timeout 5m"))?;
         Arc::make_mut(&mut plan).timeout = timeout;
     }
@@ -214,9 +214,9 @@ impl Stack {
             },
         };
         let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
-        let progress: Arc<dyn crate::drivers::fetch::Progress> = match self.term.progress {
+        let progress: Arc<dyn devrun_store::Progress> = match self.term.progress {
             Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(self.term)),
-            Progress::Json | Progress::Quiet => Arc::new(crate::drivers::fetch::Silent),
+            Progress::Json | Progress::Quiet => Arc::new(devrun_store::Silent),
         };
         let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), progress);
         let (places, plan) = (&self.project.places, Arc::clone(&self.plan));
@@ -443,7 +443,7 @@ impl Stack {
         // A supervisor with nothing left to supervise may end, and reset the connection, while we ask.
         let snapshot = match session.status().await {
             Ok(Some(status)) => Some(status.snapshot),
-            _ => crate::engine::memory::last_snapshot(&self.project.places),
+            _ => devrun_runtime::engine::memory::last_snapshot(&self.project.places),
         };
         if let Some(snapshot) = snapshot {
             self.summary(&snapshot, &outcome, took, true);
@@ -455,7 +455,7 @@ impl Stack {
         Ok(code)
     }
 
-    fn summary(&self, snapshot: &crate::model::Snapshot, outcome: &Outcome, took: Duration, detached: bool) {
+    fn summary(&self, snapshot: &devrun_model::Snapshot, outcome: &Outcome, took: Duration, detached: bool) {
         if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
             say(summary::failures(outcome, self.term.err_color).trim_end());
         }
@@ -488,7 +488,7 @@ impl Stack {
 
     /// Adds lines to the supervisor's log, as a detached one would.
     fn note(&self, lines: &[String]) {
-        let open = crate::drivers::runtime_dir::append(&self.project.places.supervisor_log());
+        let open = devrun_runtime::runtime_dir::append(&self.project.places.supervisor_log());
         // The terminal shows them as well.
         let _unwritten = open.and_then(|mut file| file.write_all((lines.join("\n") + "\n").as_bytes()));
     }
@@ -509,7 +509,7 @@ fn style(term: Term) -> Style {
 }
 
 /// Shows one item and whatever else is there already, in one go. A reader that is gone gets nothing more; services go on.
-fn show(item: LogItem, logs: &mut crate::drivers::logs::pump::Subscription, lines: &mut LogView, view: &ProgressView) {
+fn show(item: LogItem, logs: &mut devrun_runtime::logs::pump::Subscription, lines: &mut LogView, view: &ProgressView) {
     view.beside(|| {
         let mut out = std::io::stdout().lock();
         let mut next = Some(item);
@@ -525,7 +525,7 @@ fn show(item: LogItem, logs: &mut crate::drivers::logs::pump::Subscription, line
     });
 }
 
-fn drain(logs: &mut crate::drivers::logs::pump::Subscription, lines: &mut LogView, view: &ProgressView) {
+fn drain(logs: &mut devrun_runtime::logs::pump::Subscription, lines: &mut LogView, view: &ProgressView) {
     while let Some(item) = logs.try_next() {
         show(item, logs, lines, view);
     }

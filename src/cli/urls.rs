@@ -5,16 +5,15 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::Serialize;
 
-use crate::drivers::ports;
-use crate::model::{Failure, Kind, Launch, State};
 use crate::ui::table;
 use crate::ui::term::{Term, safe, say};
+use devrun_model::{Failure, Kind, Launch, State};
+use devrun_runtime::ports;
 
 use super::args::Globals;
 use super::look::{self, Seen};
 
 // A table, or JSON.
-#[expect(missing_docs, reason = "a doc comment would take the place of the verb's help")]
 #[derive(Debug, Args)]
 pub struct TableArgs {
     /// JSON
@@ -119,7 +118,7 @@ pub fn ports(globals: &Globals, args: &TableArgs, _term: Term) -> Result<i32, Fa
     }
     if found.is_empty() {
         say("no service has a port");
-        return Ok(crate::exit::DONE);
+        return Ok(devrun_model::exit::DONE);
     }
     let rows: Vec<Vec<String>> = found
         .iter()

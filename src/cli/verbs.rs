@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::engine::FeedItem;
-use crate::exit;
-use crate::model::{Command, Failure, FailureKind, Plan, ServiceId, Signal, State};
 use crate::ui::progress::ProgressView;
 use crate::ui::summary;
 use crate::ui::term::{Term, data, say};
+use devrun_model::exit;
+use devrun_model::feed::FeedItem;
+use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Signal, State};
 
 use super::args::{Globals, KillArgs, NamesArgs, RestartArgs};
 use super::load::{self, Project, Purpose, Wanted};
@@ -24,7 +24,7 @@ pub fn version() -> Result<i32, Failure> {
 }
 
 /// Names against what the supervisor runs; the procfile may have been edited since.
-pub(super) fn ids(snapshot: &crate::model::Snapshot, names: &[String]) -> Result<Vec<ServiceId>, Failure> {
+pub(super) fn ids(snapshot: &devrun_model::Snapshot, names: &[String]) -> Result<Vec<ServiceId>, Failure> {
     let mut found = Vec::new();
     for name in names {
         let before = found.len();
@@ -42,7 +42,7 @@ pub(super) fn ids(snapshot: &crate::model::Snapshot, names: &[String]) -> Result
     Ok(found)
 }
 
-pub(super) async fn session(project: &Project) -> Result<(Session, crate::engine::Status), Failure> {
+pub(super) async fn session(project: &Project) -> Result<(Session, devrun_model::feed::Status), Failure> {
     let patience = if load::is_running(&project.places)? { std::time::Duration::from_secs(5) } else { std::time::Duration::ZERO };
     Session::remote(&project.places, patience)
         .await?
@@ -133,7 +133,7 @@ fn anew(
 
 pub(super) async fn settle(
     mut session: Session,
-    status: &crate::engine::Status,
+    status: &devrun_model::feed::Status,
     command: Command,
     term: Term,
 ) -> Result<i32, Failure> {
@@ -174,7 +174,7 @@ pub fn kill(globals: &Globals, args: &KillArgs, _term: Term) -> Result<i32, Fail
         let ours = token();
         session.command(ours, Command::Kill { targets, signal }).await?;
         while let Some(item) = session.next().await? {
-            if matches!(item, crate::engine::FeedItem::Accepted { token } if token == ours) {
+            if matches!(item, devrun_model::feed::FeedItem::Accepted { token } if token == ours) {
                 break;
             }
         }

@@ -3,10 +3,10 @@
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
-use crate::engine::{FeedItem, Status};
-use crate::exit;
-use crate::model::{Failure, FailureKind, Health, Kind, State, duration};
 use crate::ui::term::{Term, say};
+use devrun_model::exit;
+use devrun_model::feed::{FeedItem, Status};
+use devrun_model::{Failure, FailureKind, Health, Kind, State, duration};
 
 use super::args::{Globals, WaitArgs};
 use super::load;
@@ -100,7 +100,7 @@ pub fn run(globals: &Globals, args: &WaitArgs, term: Term) -> Result<i32, Failur
     if code != exit::DONE || args.command.is_empty() {
         return Ok(code);
     }
-    crate::drivers::process::file_size::restore();
+    devrun_keeper::file_size::restore();
     let error = std::process::Command::new(&args.command[0]).args(&args.command[1..]).exec();
     let name = args.command[0].to_string_lossy();
     say(format!("devrun: command: {name}: {error}"));
@@ -219,7 +219,7 @@ async fn wait_for_names(
     }
 }
 
-fn wanted<'a>(status: &'a Status, args: &WaitArgs, names: &[&String]) -> Result<Vec<&'a crate::model::ServiceStatus>, Failure> {
+fn wanted<'a>(status: &'a Status, args: &WaitArgs, names: &[&String]) -> Result<Vec<&'a devrun_model::ServiceStatus>, Failure> {
     if args.all {
         return Ok(status.snapshot.services.iter().filter(|service| service.state != State::Skipped).collect());
     }
@@ -236,7 +236,7 @@ fn wanted<'a>(status: &'a Status, args: &WaitArgs, names: &[&String]) -> Result<
     Ok(found)
 }
 
-fn standing(service: &crate::model::ServiceStatus, until: &str) -> Standing {
+fn standing(service: &devrun_model::ServiceStatus, until: &str) -> Standing {
     let reason = service.reason.clone().filter(|reason| !reason.is_empty());
     let text = |extra: &str| match &reason {
         Some(reason) => format!("{} ({reason}){extra}", service.state),

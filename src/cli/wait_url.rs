@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::drivers::probe::{self, Miss, http};
-use crate::model::ready::Endpoint;
-use crate::model::{Check, Failure, FailureKind};
+use devrun_model::ready::Endpoint;
+use devrun_model::{Check, Failure, FailureKind};
+use devrun_runtime::probe::{self, Miss, http};
 
 /// Tried in turn where a URL names no path.
 const WELL_KNOWN: &[&str] = &["/health", "/healthz", "/ready", "/api/health", "/"];
@@ -178,7 +178,7 @@ fn given_up(url: &str, check: &Check, last: &str, attempts: u32, after: Duration
         _ => check.kind().to_owned(),
     };
     let times = if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
-    let spent = crate::model::duration::human(after);
+    let spent = devrun_model::duration::human(after);
     Failure::new(FailureKind::NotReady, format!("{what} is not ready after {spent} and {times}: {last}"))
         .help("start it, or wait longer: `--timeout 5m`")
 }

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::drivers::fetch::Progress;
-use crate::model::ByteSize;
+use devrun_model::ByteSize;
+use devrun_store::Progress;
 
 use super::term::{self, Term, say};
 
@@ -67,7 +67,7 @@ impl Progress for Bars {
         if let Ok(mut begun) = self.begun.lock()
             && let Some((what, at)) = begun.take()
         {
-            say(format!("{what}: {how} after {}", crate::model::duration::human(at.elapsed())));
+            say(format!("{what}: {how} after {}", devrun_model::duration::human(at.elapsed())));
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use crate::drivers::logs::{LogItem, LogLine, LogStream, ansi};
-use crate::engine::stamp::of_micros;
-use crate::model::ServiceId;
+use devrun_model::ServiceId;
+use devrun_runtime::engine::stamp::of_micros;
+use devrun_runtime::logs::{LogItem, LogLine, LogStream, ansi};
 
 /// How lines are shown.
 #[derive(Debug, Clone, Copy, Default)]
@@ -184,7 +184,7 @@ fn strip_sgr(buffer: &mut Vec<u8>, from: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ServiceName;
+    use devrun_model::ServiceName;
     use std::sync::Arc;
 
     fn chunk(name: &str, bytes: &[u8]) -> LogItem {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::engine::{FeedItem, Status};
-use crate::model::duration::human;
-use crate::model::{Health, Notice, State};
+use devrun_model::duration::human;
+use devrun_model::feed::{FeedItem, Status};
+use devrun_model::{Health, Notice, State};
 
 use super::term::{Progress, Term, data, paint, safe, say};
 

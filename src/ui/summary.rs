@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::engine::StopReport;
-use crate::engine::feed::{FailedService, Outcome};
-use crate::model::duration::human;
-use crate::model::{Health, Kind, Plan, Snapshot, State};
+use devrun_model::duration::human;
+use devrun_model::feed::StopReport;
+use devrun_model::feed::{FailedService, Outcome};
+use devrun_model::{Health, Kind, Plan, Snapshot, State};
 
 use super::table;
 use super::term::{paint, safe};

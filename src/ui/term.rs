@@ -83,6 +83,6 @@ pub fn paint(on: bool, code: &str, text: impl Display) -> String {
 #[must_use]
 pub fn safe(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
-    crate::drivers::logs::ansi::clean(text.as_bytes(), &mut out);
+    devrun_runtime::logs::ansi::clean(text.as_bytes(), &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
-use devrun::drivers::journal::{self, Journal, Record};
-use devrun::model::keeper::Identity;
+use devrun_keeper::journal::{self, Journal, Record};
+use devrun_model::keeper::Identity;
 use nix::sys::signal::Signal;
 
 use crate::harness::{PATIENCE, Project, eventually, figures, is_root, long, processes_with, signal, skipped};

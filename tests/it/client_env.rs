@@ -1,4 +1,4 @@
-//! Clients reach the servers of this stack, whatever the caller's shell exports (`src/model/client_env.rs` holds the table).
+//! Clients reach the servers of this stack, whatever the caller's shell exports (`crates/model/src/client_env.rs` holds the table).
 
 use std::os::unix::fs::PermissionsExt as _;
 

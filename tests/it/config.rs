@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use devrun::config::{Document, Facts, Options, Report, Source, read};
-use devrun::model::{Check, Launch, Places, Plan, RecipeBook, RecipeData, ServiceSpec, duration};
+use devrun_config::{Document, Facts, Options, Report, Source, read};
+use devrun_model::{Check, Launch, Places, Plan, RecipeBook, RecipeData, ServiceSpec, duration};
 
 /// A book that is small and does not change with the real one.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub fn choose(document: &Document, facts: &mut Facts) -> Result<(), Report> {
     let wants = document.wants(facts)?;
     for (index, want) in wants.ports.iter().enumerate() {
         let number = match want.wish {
-            devrun::config::PortWish::Usual(number) => number,
+            devrun_config::PortWish::Usual(number) => number,
             _ => 40_000 + u16::try_from(index).expect("few ports"),
         };
         facts.ports.insert((want.service.clone(), want.name.clone()), number);

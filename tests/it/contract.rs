@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use devrun::cli::args::{Cli, PLANNED};
-use devrun::config::schema::{KEYS, Place};
-use devrun::exit;
+use devrun_config::schema::{KEYS, Place};
+use devrun_model::exit;
 
 /// Verbs of the contract, one for each name in the first column of its table.
 const VERBS: &[&str] = &[
@@ -223,7 +223,7 @@ fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
 fn tests() -> (Vec<Test>, BTreeMap<String, String>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = Vec::new();
-    for folder in ["tests", "src"] {
+    for folder in ["tests", "src", "crates"] {
         sources(&root.join(folder), &mut paths);
     }
     paths.sort();

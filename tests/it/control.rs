@@ -6,10 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use devrun::config::{self, Facts, Options, Source};
-use devrun::control::proto::MAX_LINE;
-use devrun::model::Places;
-use devrun::recipes::Book;
+use devrun_config::{Facts, Options, Source};
+use devrun_model::Places;
+use devrun_runtime::control::proto::MAX_LINE;
+use devrun_runtime::recipes::Book;
 
 use crate::harness::{PATIENCE, Project, eventually};
 
@@ -109,8 +109,8 @@ fn the_plan_of_a_thousand_services_fits_a_line_four_times() {
         text.push_str(&format!("[services.service-{n}]\nrun = \"node server.js --name service-{n}\"\nready = {{ http = \"/health\" }}\nport = {}\nenv = {{ NAME = \"service-{n}\" }}\n", 20_000 + n));
     }
     let source = Source { name: "procfile.toml".to_owned(), path: PathBuf::from("/p/procfile.toml"), text };
-    let document =
-        config::read(&[source], &Options::default(), &Book::new()).unwrap_or_else(|report| panic!("{}", report.render(false)));
+    let document = devrun_config::read(&[source], &Options::default(), &Book::new())
+        .unwrap_or_else(|report| panic!("{}", report.render(false)));
     let facts = Facts {
         places: Places { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
         shell: (0..20).map(|n| (format!("SHELL_{n}"), "of some length".to_owned())).collect(),

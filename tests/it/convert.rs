@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use devrun::config::{Options, read};
-use devrun::convert::{self, Converted, Format, Outcome};
-use devrun::model::Failure;
+use devrun_config::{Options, read};
+use devrun_convert::{Converted, Format, Outcome};
+use devrun_model::Failure;
 use proptest::prelude::*;
 
 use crate::config::{choose, expect, facts, source};
@@ -30,19 +30,19 @@ fn around(path: &Path) -> Option<String> {
 fn import(names: &[&str]) -> Result<Converted, Failure> {
     let paths: Vec<PathBuf> = names.iter().map(|name| folder().join(name)).collect();
     let text = std::fs::read_to_string(&paths[0]).expect("the fixture");
-    let format = convert::format_of(&paths[0], &text).expect("YAML");
-    convert::import(format, &paths, &folder(), &around)
+    let format = devrun_convert::format_of(&paths[0], &text).expect("YAML");
+    devrun_convert::import(format, &paths, &folder(), &around)
 }
 
 /// A compose file that is nowhere but here.
 fn text(text: &str) -> Result<Converted, Failure> {
     let reader = |path: &Path| (path == Path::new("/p/compose.yml")).then(|| text.to_owned());
-    convert::import(Format::Compose, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader)
+    devrun_convert::import(Format::Compose, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader)
 }
 
 /// Reads the procfile, chooses, lowers.
-fn passes(procfile: &str, shell: &[(&str, &str)]) -> Result<devrun::model::Plan, String> {
-    let book = devrun::recipes::Book::new();
+fn passes(procfile: &str, shell: &[(&str, &str)]) -> Result<devrun_model::Plan, String> {
+    let book = devrun_runtime::recipes::Book::new();
     let mut facts = facts(&[&[("PATH", "/bin"), ("HOME", "/home/u")], shell].concat());
     let document =
         read(&[source("procfile.toml", procfile)], &Options::default(), &book).map_err(|report| report.render(false))?;
@@ -168,7 +168,7 @@ fn what_real_files_hold_passes_check() {
             Some("/p/.env") => Some(env.to_owned()),
             _ => None,
         };
-        let converted = convert::import(Format::Compose, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader);
+        let converted = devrun_convert::import(Format::Compose, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader);
         let converted = converted.expect("mapped");
         let plain = converted.text.replace("port     =", "port =");
         assert!(plain.contains(port), "{env}: {}", converted.text);
@@ -340,7 +340,7 @@ proptest! {
         }
         let reader = |_: &Path| Some(yaml.clone());
         let format = if which == 2 { Format::ProcessCompose } else { Format::Compose };
-        if let Ok(converted) = convert::import(format, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader) {
+        if let Ok(converted) = devrun_convert::import(format, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader) {
             let table: Result<toml::Table, _> = toml::from_str(&converted.text);
             prop_assert!(table.is_ok(), "{:?}\n{}", table.err(), converted.text);
         }
@@ -375,10 +375,10 @@ replicas = 2
 run = ["./migrate", "it's"]
 depends_on = ["db"]
 "##;
-    let book = devrun::recipes::Book::new();
+    let book = devrun_runtime::recipes::Book::new();
     let document = read(&[source("procfile.toml", procfile)], &Options::default(), &book)
         .unwrap_or_else(|report| panic!("{}", report.render(false)));
-    let (yaml, _left) = convert::export_compose(&document.merged(), "shop");
+    let (yaml, _left) = devrun_convert::export_compose(&document.merged(), "shop");
     let again = text(&yaml).unwrap_or_else(|failure| panic!("{failure}\n{yaml}"));
     let table: toml::Table = toml::from_str(&again.text).expect("TOML");
     let get = |path: &str| {
@@ -404,7 +404,7 @@ depends_on = ["db"]
     for (path, value) in expected {
         assert_eq!(get(path), Some(value), "{path}\n{yaml}\n{}", again.text);
     }
-    let second = convert::export_procfile(&document.merged());
+    let second = devrun_convert::export_procfile(&document.merged());
     let twice: toml::Table = toml::from_str(&second).expect("TOML");
     assert_eq!(twice, document.merged(), "{second}");
 }
@@ -412,11 +412,11 @@ depends_on = ["db"]
 /// Export, import, export again: nothing is lost on the way round.
 #[test]
 fn an_export_comes_back_the_same() {
-    let book = devrun::recipes::Book::new();
+    let book = devrun_runtime::recipes::Book::new();
     let export = |procfile: &str| {
         let document = read(&[source("procfile.toml", procfile)], &Options::default(), &book)
             .unwrap_or_else(|report| panic!("{}\n{procfile}", report.render(false)));
-        convert::export_compose(&document.merged(), "shop").0
+        devrun_convert::export_compose(&document.merged(), "shop").0
     };
     for name in ["stack.toml", "short.toml", "base.toml"] {
         let first = export(&std::fs::read_to_string(folder().join(name)).expect("the fixture"));

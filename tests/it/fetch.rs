@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use devrun::drivers::fetch::{FetchOptions, Silent};
-use devrun::model::recipe::SourceSpec;
-use devrun::model::{RecipeData, RecipeUse};
+use devrun_model::recipe::SourceSpec;
+use devrun_model::{RecipeData, RecipeUse};
+use devrun_store::{FetchOptions, Silent};
 
 /// A throw-away place to fetch into, whose PATH holds no server of any recipe.
 pub struct Place {
@@ -112,7 +112,7 @@ pub fn tree_of(folder: &Path) -> BTreeMap<PathBuf, String> {
             } else if meta.is_symlink() {
                 found.insert(name, format!("link {}", std::fs::read_link(&path).unwrap().display()));
             } else {
-                let pin = devrun::drivers::fetch::verify::of_file(&path).unwrap();
+                let pin = devrun_store::verify::of_file(&path).unwrap();
                 found.insert(name, format!("file {:o} {}", meta.mode(), pin.sha256));
             }
         }

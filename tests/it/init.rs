@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use devrun::drivers::init::{Opened, Sentinel, open};
-use devrun::model::{FailureKind, VolumeClass, VolumeName, VolumeSpec};
+use devrun_model::{FailureKind, VolumeClass, VolumeName, VolumeSpec};
+use devrun_runtime::init::{Opened, Sentinel, open};
 
 const FILES: usize = 40;
 

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use devrun::config::{Options, examine};
+use devrun_config::{Options, examine};
 
 use crate::config::{TestBook, choose, expect, facts, source};
 

@@ -1,4 +1,5 @@
-//! The table of who may import whom, and other rules of the house that the compiler does not police.
+//! Rules of the house that neither the compiler nor Cargo polices. Who may import whom between crates is in their
+//! `Cargo.toml`; here is what holds inside a crate.
 //!
 //! It reads the source as text. That is coarse, yet it sees every `use crate::X` and every `crate::X::` in a path, and a
 //! rule that is broken names file and line.
@@ -7,44 +8,49 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// For each module, what it may import of ours. A name with a path narrows it to that part.
-const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("model", &[]),
-    ("config", &["model"]),
-    ("convert", &["model", "config"]),
-    ("core", &["model"]),
-    ("drivers", &["model"]),
-    ("recipes", &["model", "drivers"]),
-    ("keeper", &["model", "core::shutdown", "drivers::process", "drivers::journal", "drivers::lock"]),
-    ("engine", &["model", "core", "drivers", "recipes", "exit"]),
-    ("control", &["model", "engine"]),
-    // Of the engine its feed, of the drivers what a view shows: log lines, progress of a download.
-    ("ui", &["model", "control", "engine", "drivers::logs", "drivers::fetch", "exit"]),
-    ("exit", &["model"]),
-    ("cli", &["model", "config", "convert", "core", "drivers", "recipes", "keeper", "engine", "control", "ui", "exit"]),
-    ("main", &["cli", "exit", "keeper"]),
-    ("lib", &[]),
+/// A module and what it may import.
+type Table = &'static [(&'static str, &'static [&'static str])];
+
+/// For each crate, its modules that have a rule, and what they may import of their own crate. `main` reaches the library by
+/// its name.
+const MAY_IMPORT: &[(&str, Table)] = &[
+    ("devrun", &[("main", &["cli"]), ("lib", &[]), ("ui", &[]), ("cli", &["ui"])]),
+    (
+        "runtime",
+        &[
+            ("lib", &[]),
+            // Drivers know one another and nothing above them.
+            ("drivers", &["drivers"]),
+            ("recipes", &["drivers"]),
+            ("engine", &["drivers", "recipes"]),
+            ("control", &["engine"]),
+        ],
+    ),
 ];
 
-/// What one part of a module may import beyond its row.
-const PART_MAY_IMPORT: &[(&str, &[&str])] = &[("src/drivers/process/", &["core::shutdown"])];
+/// The modules of `runtime` that are no drivers.
+const ABOVE_DRIVERS: &[&str] = &["lib", "recipes", "engine", "control"];
 
 /// These decide; a panic in them on any input is a bug, so they hold none of the calls that can.
-const NEVER_PANIC: &[&str] = &["model", "config", "convert", "core", "engine"];
+const NEVER_PANIC: &[&str] =
+    &["crates/model/", "crates/config/", "crates/convert/", "crates/core/", "crates/runtime/src/engine/"];
 
 /// `unwrap` and `expect` that may stay: the line's text and why it cannot fail.
 const EXCEPTIONS: &[(&str, &str)] = &[];
 
-/// Modules that may hold `unsafe`.
-const MAY_BE_UNSAFE: &[&str] = &["src/drivers/process", "src/drivers/ports", "src/keeper"];
+/// Where `unsafe` may be. The other crates forbid it; `runtime` expects it in single files of `ports`.
+const MAY_BE_UNSAFE: &[&str] = &["crates/keeper/", "crates/runtime/src/ports/"];
 
 /// Lines without the unit tests.
 const LONG: usize = 600;
 
 struct Source {
+    /// From the root of the workspace.
     path: PathBuf,
+    /// The crate's folder name; `devrun` for the one at the root.
+    of: String,
     /// The first folder or file under `src`.
-    layer: String,
+    module: String,
     text: String,
 }
 
@@ -60,27 +66,43 @@ impl Source {
     fn at(&self, line: usize) -> String {
         format!("{}:{line}", self.path.display())
     }
+    fn is_below(&self, places: &[&str]) -> bool {
+        places.iter().any(|place| self.path.starts_with(place))
+    }
+}
+
+/// The folders with sources, by crate.
+fn crates() -> BTreeMap<String, PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = BTreeMap::from([("devrun".to_owned(), root.join("src"))]);
+    for entry in fs::read_dir(root.join("crates")).expect("crates can be listed").flatten() {
+        found.insert(entry.file_name().to_string_lossy().into_owned(), entry.path().join("src"));
+    }
+    found
 }
 
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
-    let mut folders = vec![root.join("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("src can be listed").flatten() {
-            let path = entry.path();
-            if path.is_dir() && path.ends_with("tests") {
-                // Unit tests that grew into a folder of their own.
-            } else if path.is_dir() {
-                folders.push(path);
-            } else if path.file_stem().is_some_and(|stem| stem == "tests" || stem == "testkit") {
-                // Unit tests that grew into a file of their own.
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let inside = path.strip_prefix(root.join("src")).expect("found below src").to_path_buf();
-                let first = inside.components().next().expect("a path has a component");
-                let layer = first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
-                let text = fs::read_to_string(&path).expect("a source file is text");
-                found.push(Source { path: Path::new("src").join(inside), layer, text });
+    for (of, top) in crates() {
+        let mut folders = vec![top.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).expect("src can be listed").flatten() {
+                let path = entry.path();
+                if path.is_dir() && path.ends_with("tests") {
+                    // Unit tests that grew into a folder of their own.
+                } else if path.is_dir() {
+                    folders.push(path);
+                } else if path.file_stem().is_some_and(|stem| stem == "tests" || stem == "testkit") {
+                    // Unit tests that grew into a file of their own.
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    let inside = path.strip_prefix(&top).expect("found below src");
+                    let first = inside.components().next().expect("a path has a component");
+                    let module = first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
+                    let text = fs::read_to_string(&path).expect("a source file is text");
+                    let path = path.strip_prefix(root).expect("below the root").to_path_buf();
+                    found.push(Source { path, of: of.clone(), module, text });
+                }
             }
         }
     }
@@ -134,21 +156,21 @@ fn imports(line: &str) -> Vec<String> {
     found.into_iter().map(|path| path.trim().to_owned()).filter(|path| !path.is_empty()).collect()
 }
 
-fn allowed(layer: &str, path: &str) -> bool {
-    let first = path.split("::").next().unwrap_or_default();
-    // `crate::Thing` is the crate's root: `lib.rs` re-exports nothing of its own.
-    if first == layer || first.chars().next().is_some_and(char::is_uppercase) {
-        return true;
-    }
-    let table: BTreeMap<_, _> = MAY_IMPORT.iter().copied().collect();
-    table.get(layer).is_some_and(|may| {
-        may.iter().any(|one| path == *one || path.starts_with(&format!("{one}::")) || (!one.contains("::") && first == *one))
-    })
+/// The row of the table that a module belongs to.
+fn row<'a>(of: &str, module: &'a str) -> &'a str {
+    if of == "runtime" && !ABOVE_DRIVERS.contains(&module) { "drivers" } else { module }
 }
 
-fn allowed_in_part(file: &Path, path: &str) -> bool {
-    let matches = |one: &&str| path == *one || path.starts_with(&format!("{one}::"));
-    PART_MAY_IMPORT.iter().any(|(part, may)| file.starts_with(part) && may.iter().any(matches))
+fn allowed(of: &str, module: &str, path: &str) -> bool {
+    let first = path.split("::").next().unwrap_or_default();
+    // `crate::Thing` is the crate's root.
+    if first == module || first.chars().next().is_some_and(char::is_uppercase) {
+        return true;
+    }
+    let Some((_, table)) = MAY_IMPORT.iter().find(|(name, _)| *name == of) else { return true };
+    let mine = row(of, module);
+    // A group hides its parts, so it matches no row.
+    !first.starts_with('{') && table.iter().find(|(name, _)| *name == mine).is_some_and(|(_, may)| may.contains(&row(of, first)))
 }
 
 #[track_caller]
@@ -173,8 +195,8 @@ fn every_import_is_an_edge_of_the_table() {
                 }
             }
             for path in imports(&statement) {
-                if !allowed(&source.layer, &path) && !allowed_in_part(&source.path, &path) {
-                    broken.push(format!("{}: {} may not import {path}", source.at(number), source.layer));
+                if !allowed(&source.of, &source.module, &path) {
+                    broken.push(format!("{}: {} may not import {path}", source.at(number), source.module));
                 }
             }
             at += 1;
@@ -185,33 +207,35 @@ fn every_import_is_an_edge_of_the_table() {
 
 #[test]
 fn the_reader_of_imports_sees_all_spellings() {
-    assert_eq!(imports("use crate::model::Plan;"), ["model::Plan"]);
-    assert_eq!(imports("use crate::{model::{Plan, Health}, core};"), ["model::{Plan, Health}", "core"]);
-    assert_eq!(imports("    let x: crate::core::Tick = crate::core::now();"), ["core::Tick", "core::now"]);
+    assert_eq!(imports("use crate::engine::Status;"), ["engine::Status"]);
+    assert_eq!(imports("use crate::{engine::{Status, live}, probe};"), ["engine::{Status, live}", "probe"]);
+    assert_eq!(imports("    let x: crate::probe::Bell = crate::logs::now();"), ["probe::Bell", "logs::now"]);
     assert!(imports("$crate::x my_crate::y").iter().all(|path| path != "y"));
-    assert!(allowed("config", "model::Plan"));
-    assert!(!allowed("config", "core::Tick"));
-    assert!(allowed("keeper", "drivers::process::Link"));
-    assert!(!allowed("keeper", "drivers::probe"));
-    assert!(!allowed("keeper", "drivers::{process, probe}"), "a group hides its parts: spell them out");
-    assert!(!allowed("model", "config"));
-    assert!(allowed_in_part(Path::new("src/drivers/process/tree.rs"), "core::shutdown::Tick"));
-    assert!(!allowed_in_part(Path::new("src/drivers/process/tree.rs"), "core::Supervisor"));
-    assert!(!allowed_in_part(Path::new("src/drivers/lock.rs"), "core::shutdown::Tick"));
+    assert!(allowed("runtime", "engine", "recipes::fill"));
+    assert!(allowed("runtime", "recipes", "probe::Bell"));
+    assert!(allowed("runtime", "probe", "ports::Owner"));
+    assert!(!allowed("runtime", "recipes", "engine::Engine"));
+    assert!(!allowed("runtime", "ports", "{engine, probe}"), "a group hides its parts: spell them out");
+    assert!(!allowed("devrun", "ui", "cli::args"));
+    assert!(allowed("core", "health", "service::Service"), "a crate without a table");
 }
 
 #[test]
 fn the_table_knows_every_module() {
-    let known: Vec<&str> = MAY_IMPORT.iter().map(|(layer, _)| *layer).collect();
-    let unknown: Vec<String> =
-        sources().iter().filter(|source| !known.contains(&source.layer.as_str())).map(|source| source.at(1)).collect();
+    let mut unknown = Vec::new();
+    for source in sources() {
+        let Some((_, table)) = MAY_IMPORT.iter().find(|(name, _)| *name == source.of) else { continue };
+        if !table.iter().any(|(name, _)| *name == row(&source.of, &source.module)) {
+            unknown.push(source.at(1));
+        }
+    }
     none(&unknown, "a module that the table does not name");
 }
 
 #[test]
 fn what_decides_never_panics() {
     let mut broken = Vec::new();
-    for source in sources().iter().filter(|source| NEVER_PANIC.contains(&source.layer.as_str())) {
+    for source in sources().iter().filter(|source| source.is_below(NEVER_PANIC)) {
         for (number, line) in source.code().filter(|(_, line)| !is_comment(line)) {
             let panics = [".unwrap()", ".expect(\"", ".expect(&", "panic!(", "unreachable!(", "todo!(", "unimplemented!("];
             let excused = EXCEPTIONS.iter().any(|(text, _)| line.contains(text));
@@ -246,8 +270,7 @@ fn long_files_give_their_reason() {
 fn unsafe_stays_where_the_kernel_is() {
     let mut broken = Vec::new();
     for source in sources() {
-        let path = source.path.display().to_string();
-        if MAY_BE_UNSAFE.iter().any(|place| path.starts_with(place)) {
+        if source.is_below(MAY_BE_UNSAFE) {
             continue;
         }
         for (number, line) in source.code().filter(|(_, line)| !is_comment(line)) {

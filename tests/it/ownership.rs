@@ -6,9 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use devrun::drivers::journal::{self, Record};
-use devrun::drivers::process::identity;
-use devrun::model::keeper::Identity;
+use devrun_keeper::identity;
+use devrun_keeper::journal::{self, Record};
+use devrun_model::keeper::Identity;
 use nix::sys::signal::Signal;
 
 use crate::harness::{PATIENCE, Project, eventually, is_root, signal, skipped};

@@ -159,7 +159,7 @@ fn plant(project: &Project, files: &str) -> std::path::PathBuf {
     assert!(!platform.is_empty());
     let manifest = format!(
         r#"{{"format":1,"name":"redis","version":"7.2.5","reported":"7.2.5","platform":"{}","source":"npm made-up@1.2.3","pin":{{"size":1,"sha256":"{}"}},"tools":{{"redis-server":"bin/redis-server"}},"lib":[],"files":{files}}}"#,
-        devrun::drivers::fetch::platform::current(),
+        devrun_store::platform::current(),
         "a".repeat(64)
     );
     fs::write(entry.join(".devrun-entry.json"), manifest).expect("our own file");
@@ -167,7 +167,7 @@ fn plant(project: &Project, files: &str) -> std::path::PathBuf {
 }
 
 fn pin(text: &Path) -> String {
-    let pin = devrun::drivers::fetch::verify::of_file(text).expect("it is there");
+    let pin = devrun_store::verify::of_file(text).expect("it is there");
     format!(r#"{{"bin/redis-server":{{"size":{},"sha256":"{}"}}}}"#, pin.size, pin.sha256)
 }
 

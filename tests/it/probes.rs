@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use devrun::cli::wait_url::{UrlWaitOptions, wait_for_url};
-use devrun::drivers::ports::{self, Owner};
-use devrun::drivers::probe::{self, Answer, Bell, NotifySocket, ProbeHandle, Probing};
-use devrun::model::ready::Endpoint;
-use devrun::model::{Check, FailureKind, ReadySpec, ServiceId, ServiceName};
+use devrun_model::ready::Endpoint;
+use devrun_model::{Check, FailureKind, ReadySpec, ServiceId, ServiceName};
+use devrun_runtime::ports::{self, Owner};
+use devrun_runtime::probe::{self, Answer, Bell, NotifySocket, ProbeHandle, Probing};
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use devrun::drivers::journal;
-use devrun::drivers::process::{Keeper, KeeperOptions, LinkEvent, ProcessEvent, Request, Runner, identity, procfs, sweep};
-use devrun::model::keeper::{ExitStatus, Identity, KeeperHello, ProcessId, Role, RunAs, SpawnSpec, StopOrder};
-use devrun::model::{Places, ServiceId, Signal, StopTo};
+use devrun_keeper::journal;
+use devrun_keeper::{Keeper, KeeperOptions, LinkEvent, ProcessEvent, Request, Runner, identity, procfs, sweep};
+use devrun_model::keeper::{ExitStatus, Identity, KeeperHello, ProcessId, Role, RunAs, SpawnSpec, StopOrder};
+use devrun_model::{Places, ServiceId, Signal, StopTo};
 use tokio::sync::mpsc;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -961,7 +961,7 @@ fn runner(world: &World, keeper: &Keeper) -> Runner {
     Runner {
         keeper: keeper.clone(),
         places: world.places(),
-        prepare: devrun::drivers::runtime_dir::ensure_run,
+        prepare: devrun_runtime::runtime_dir::ensure_run,
         service: ServiceId::parse("api").unwrap(),
         generation: 1,
         marks: BTreeMap::from([("DEVRUN_RUN_ID".to_owned(), world.run.clone())]),

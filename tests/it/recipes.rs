@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use devrun::drivers::fetch::Located;
-use devrun::drivers::process::{Keeper, KeeperOptions, Runner};
-use devrun::model::keeper::{Identity, KeeperHello};
-use devrun::model::{
+use devrun_keeper::{Keeper, KeeperOptions, Runner};
+use devrun_model::keeper::{Identity, KeeperHello};
+use devrun_model::{
     Failure, FailureKind, Launch, Places, RecipeBook as _, RecipeUse, ServiceName, ServiceSpec, VolumeClass, VolumeName,
     VolumeSpec,
 };
-use devrun::recipes::{Book, Booted, Context, Invocation, first_boot, prepare};
+use devrun_runtime::recipes::{Book, Booted, Context, Invocation, first_boot, prepare};
+use devrun_store::Located;
 
 struct Case {
     spec: ServiceSpec,
@@ -76,7 +76,7 @@ async fn runner(case: &Case) -> Runner {
     Runner {
         keeper,
         places: case.places.clone(),
-        prepare: devrun::drivers::runtime_dir::ensure_run,
+        prepare: devrun_runtime::runtime_dir::ensure_run,
         service: case.spec.id.clone(),
         generation: 1,
         marks: BTreeMap::new(),

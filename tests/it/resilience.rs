@@ -296,12 +296,12 @@ fn ps_names_a_supervisor_of_another_version() {
     project.run(&["down"]).code(0);
     assert!(project.ps()["supervisor_version"].is_null());
     // This process holds the lock and answers as a supervisor of a later version would.
-    let lock = devrun::drivers::lock::InstanceLock::take(&project.path(".devrun/lock")).expect("nothing runs");
+    let lock = devrun_keeper::lock::InstanceLock::take(&project.path(".devrun/lock")).expect("nothing runs");
     let run = run_directory(&project);
     fs::create_dir_all(&run).expect("our own folder");
     let hello = format!(
         "{{\"devrun\":{},\"version\":\"99.1.2\",\"pid\":{},\"project\":\"p\",\"root\":\"/\"}}",
-        devrun::control::VERSION,
+        devrun_runtime::control::VERSION,
         std::process::id()
     );
     let snapshot = "{\"project\":\"p\",\"instance\":\"\",\"mode\":null,\"supervisor_pid\":1,\"services\":[]}";

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
-use devrun::drivers::secrets::{read, read_or_create};
+use devrun_runtime::secrets::{read, read_or_create};
 
 /// Not a test of its own: one of the racing processes.
 #[test]

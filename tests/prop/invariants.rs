@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use devrun::core::event::Generation;
-use devrun::core::{Action, Event, ServiceView, Tick};
-use devrun::model::{Command, Condition, FailureKind, Health, Kind, RestartPolicy, ServiceId, ServiceSpec, State, graph};
+use devrun_core::event::Generation;
+use devrun_core::{Action, Event, ServiceView, Tick};
+use devrun_model::{Command, Condition, FailureKind, Health, Kind, RestartPolicy, ServiceId, ServiceSpec, State, graph};
 
 use super::project::Request;
 use super::world::{Key, Moment, Record};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use devrun::model::{
+use devrun_model::{
     Backoff, Check, Command, Condition, Dependency, Kind, OnChange, Plan, ProjectName, ReadySpec, RestartPolicy, ServiceId,
     ServiceName, ServiceSpec, Signal, TaskSpec, UpOptions,
 };
@@ -187,9 +187,9 @@ fn plan(drafts: &[Draft], skip: Option<usize>, variant: u64, password: &str) -> 
             _ => RestartPolicy::UnlessStopped,
         };
         spec.on_unhealthy = match draft.on_unhealthy {
-            0 => devrun::model::service::OnUnhealthy::Ignore,
-            1 => devrun::model::service::OnUnhealthy::Restart,
-            _ => devrun::model::service::OnUnhealthy::Stop,
+            0 => devrun_model::service::OnUnhealthy::Ignore,
+            1 => devrun_model::service::OnUnhealthy::Restart,
+            _ => devrun_model::service::OnUnhealthy::Stop,
         };
         spec.backoff = Backoff { reset: Duration::from_secs(3), ..Backoff::default() };
         spec.stop.grace = Duration::from_millis(draft.grace_ms);

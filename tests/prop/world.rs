@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use devrun::core::event::Generation;
-use devrun::core::{Action, Event, Supervisor, Tick};
-use devrun::model::keeper::ExitStatus;
-use devrun::model::{Command, Failure, FailureKind, Kind, ServiceId, ServiceSpec};
+use devrun_core::event::Generation;
+use devrun_core::{Action, Event, Supervisor, Tick};
+use devrun_model::keeper::ExitStatus;
+use devrun_model::{Command, Failure, FailureKind, Kind, ServiceId, ServiceSpec};
 
 use super::project::{Project, Request};
 
@@ -30,7 +30,7 @@ pub struct Moment {
     /// What the core keeps of all services together and its services do not say.
     pub astray: Option<String>,
     /// What could be seen after the step, where something was initialised, renewed or settled in it.
-    pub views: Vec<devrun::core::ServiceView>,
+    pub views: Vec<devrun_core::ServiceView>,
 }
 
 /// All that happened.
@@ -229,7 +229,7 @@ impl World<'_> {
                         self.plan(at, Event::Survived(id.clone(), *g, vec![(9, "stuck".to_owned())]));
                     }
                 } else if self.alive.contains(&key) {
-                    self.ends(at, &key, ExitStatus::Signal(devrun::model::Signal::KILL));
+                    self.ends(at, &key, ExitStatus::Signal(devrun_model::Signal::KILL));
                 } else {
                     self.plan(at, Event::TreeEmpty(id.clone(), *g));
                 }
@@ -266,7 +266,7 @@ pub fn run(project: &Project) -> Record {
             Request::UpLater => Event::Command(Command::Up {
                 plan: Some(Arc::new(project.later.clone())),
                 targets: Vec::new(),
-                options: devrun::model::UpOptions::default(),
+                options: devrun_model::UpOptions::default(),
             }),
             Request::Renew(given, targets) => Event::Command(Command::Renew {
                 plan: Arc::new(project.renewed.clone()),

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use devrun::drivers::fetch::Located;
-use devrun::drivers::process::{Child, Request, Runner};
-use devrun::model::keeper::Role;
-use devrun::model::{Failure, FailureKind, Signal, Work};
-use devrun::recipes::{Booted, FirstBoot, engine_dir, first_boot, prepare, work};
+use devrun_keeper::{Child, Request, Runner};
+use devrun_model::keeper::Role;
+use devrun_model::{Failure, FailureKind, Signal, Work};
+use devrun_runtime::recipes::{Booted, FirstBoot, engine_dir, first_boot, prepare, work};
+use devrun_store::Located;
 use tokio_postgres::NoTls;
 
 use crate::stack::{Stack, block_on, found, names, skip};

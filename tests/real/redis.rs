@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use devrun::drivers::process::Request;
-use devrun::model::keeper::Role;
-use devrun::model::{ServiceSpec, Signal};
-use devrun::recipes::{Booted, first_boot, prepare};
+use devrun_keeper::Request;
+use devrun_model::keeper::Role;
+use devrun_model::{ServiceSpec, Signal};
+use devrun_runtime::recipes::{Booted, first_boot, prepare};
 
 use crate::stack::{Stack, block_on, found, skip};
 
-fn installed() -> Option<devrun::drivers::fetch::Located> {
+fn installed() -> Option<devrun_store::Located> {
     ["/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"]
         .iter()
         .find_map(|folder| found("redis", "7", Path::new(folder), &["redis-server"]))

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use devrun::drivers::fetch::Located;
-use devrun::drivers::process::{Keeper, KeeperOptions, OutputSink, Runner, Stream};
-use devrun::model::keeper::{Identity, KeeperHello};
-use devrun::model::{Launch, Places, RecipeBook as _, RecipeUse, ServiceName, ServiceSpec, VolumeClass, VolumeName, VolumeSpec};
-use devrun::recipes::{Book, Context};
+use devrun_keeper::{Keeper, KeeperOptions, OutputSink, Runner, Stream};
+use devrun_model::keeper::{Identity, KeeperHello};
+use devrun_model::{Launch, Places, RecipeBook as _, RecipeUse, ServiceName, ServiceSpec, VolumeClass, VolumeName, VolumeSpec};
+use devrun_runtime::recipes::{Book, Context};
+use devrun_store::Located;
 
 /// Says that a server is absent. In CI that is a failure.
 pub fn skip(what: &str) {
@@ -94,7 +94,7 @@ impl Stack {
     /// A keeper of its own, and a runner of its processes.
     pub async fn runner(&self) -> Runner {
         let hello = KeeperHello {
-            run: devrun::drivers::init::nonce().unwrap(),
+            run: devrun_runtime::init::nonce().unwrap(),
             project: "real".to_owned(),
             root: self.root.clone(),
             journal: self.places.journal(),
@@ -107,7 +107,7 @@ impl Stack {
         Runner {
             keeper,
             places: self.places.clone(),
-            prepare: devrun::drivers::runtime_dir::ensure_run,
+            prepare: devrun_runtime::runtime_dir::ensure_run,
             service: self.spec.id.clone(),
             generation: 1,
             marks: [("DEVRUN_RUN_ID".to_owned(), hello.run)].into(),

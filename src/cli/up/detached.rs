@@ -13,12 +13,12 @@ use super::super::session::{Session, Settled, Signals, until_settled};
 use super::super::supervise::{self, Answer, Order};
 use super::super::{load, stop_wait};
 use super::{ROUNDS, Stack};
-use crate::drivers::ports::Reserved;
-use crate::drivers::process::detach::{self, Side};
-use crate::exit;
-use crate::model::{Failure, FailureKind};
 use crate::ui::progress::ProgressView;
 use crate::ui::term::say;
+use devrun_keeper::detach::{self, Side};
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind};
+use devrun_runtime::ports::Reserved;
 
 impl Stack {
     /// A second process supervises; this one waits until everything is ready. One waits better than it works: it needs no
@@ -35,16 +35,16 @@ impl Stack {
             // If a supervisor was met that was just ending; nothing has begun yet.
             super::super::fit_to_fork()?;
             super::super::ensure_threads()?;
-            crate::drivers::runtime_dir::prepare(places)?;
+            devrun_runtime::runtime_dir::prepare(places)?;
             let internal = |what: &str, error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
-            let log = crate::drivers::runtime_dir::append(&places.supervisor_log()).map_err(|error| {
+            let log = devrun_runtime::runtime_dir::append(&places.supervisor_log()).map_err(|error| {
                 Failure::new(FailureKind::Config, format!("cannot open {}: {error}", places.supervisor_log().display()))
                     .help(format!("remove it: rm '{}'", places.supervisor_log().display()))
             })?;
             let reserved = self.project.reserved.get().and_then(Reserved::descriptor);
             let side = detach::fork(log, reserved).map_err(|error| internal("the supervisor cannot be started", error))?;
             let Side::Parent { answer, hold } = side else {
-                let silent = Arc::new(crate::drivers::fetch::Silent);
+                let silent = Arc::new(devrun_store::Silent);
                 let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), silent);
                 let Self { project, plan, targets, options, .. } = self;
                 // The ports stay set aside as long as `project` is there.

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use devrun::drivers::fetch::{locate, which};
-use devrun::model::FailureKind;
-use devrun::model::recipe::SourceSpec;
+use devrun_model::FailureKind;
+use devrun_model::recipe::SourceSpec;
+use devrun_store::{locate, which};
 
 use super::archives::{SERVER, gz, program, tar, zip};
 use super::{Place, recipe};
 
-fn npm() -> devrun::model::RecipeUse {
+fn npm() -> devrun_model::RecipeUse {
     recipe(SourceSpec { npm: Some("made-up@1.2.3".to_owned()), version: Some("1.2.3".to_owned()), ..SourceSpec::default() }, None)
 }
 
@@ -79,7 +79,7 @@ async fn a_python_without_pip_gives_way_to_one_that_has_it() {
     assert!(place.lock().contains("version = \"1.2.3\""), "the version comes from the server: {}", place.lock());
 }
 
-fn build() -> devrun::model::RecipeUse {
+fn build() -> devrun_model::RecipeUse {
     let build = ["go", "install", "example.test/made-up@v1.2.3"].map(ToOwned::to_owned).to_vec();
     recipe(SourceSpec { build, version: Some("1.2.3".to_owned()), ..SourceSpec::default() }, None)
 }

@@ -3,10 +3,10 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use devrun::drivers::fetch::catalog::Unpack;
-use devrun::drivers::fetch::locate;
-use devrun::drivers::fetch::unpack::unpack;
-use devrun::model::FailureKind;
+use devrun_model::FailureKind;
+use devrun_store::catalog::Unpack;
+use devrun_store::locate;
+use devrun_store::unpack::unpack;
 
 use super::archives::{Entry, deb, file, folder, gz, hardlink, program, symlink, tar, xz, zip};
 use super::server::{Answer, Server};

@@ -2,15 +2,15 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use devrun::drivers::fetch::catalog::{Catalog, Source};
-use devrun::drivers::fetch::command::Cancel;
-use devrun::drivers::fetch::download::Missed;
-use devrun::drivers::fetch::install::{Job, install};
-use devrun::drivers::fetch::store::Store;
-use devrun::drivers::fetch::version::Request;
-use devrun::drivers::fetch::{catalog, fetch_all, locate, lock_update, verify, which};
-use devrun::model::FailureKind;
-use devrun::model::recipe::SourceSpec;
+use devrun_model::FailureKind;
+use devrun_model::recipe::SourceSpec;
+use devrun_store::catalog::{Catalog, Source};
+use devrun_store::command::Cancel;
+use devrun_store::download::Missed;
+use devrun_store::install::{Job, install};
+use devrun_store::store::Store;
+use devrun_store::version::Request;
+use devrun_store::{catalog, fetch_all, locate, lock_update, verify, which};
 
 use super::archives::{self, SERVER, executable, gz, program, tar, zip};
 use super::server::{Answer, Server};

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use devrun::drivers::fetch::locate;
+use devrun_store::locate;
 
 use super::archives::{Entry, SERVER, file, gz, program, tar};
 use super::server::{Answer, Server};

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use devrun::drivers::fetch::download::{Missed, download};
-use devrun::drivers::fetch::verify::{Pin, of_reader};
-use devrun::model::FailureKind;
+use devrun_model::FailureKind;
+use devrun_store::download::{Missed, download};
+use devrun_store::verify::{Pin, of_reader};
 
 use super::Place;
 use super::server::{Answer, Server};

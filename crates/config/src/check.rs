@@ -1,0 +1,370 @@
+//! One walk over a file's tree against the schema: unknown keys, wrong types, words that are no choice, values whose
+//! text cannot be right whatever the variables say, and keys that do nothing yet. All of them at once.
+
+use std::collections::BTreeMap;
+
+use super::diagnostic::Diagnostic;
+use super::raw::{Node, Table, Value};
+use super::schema::{self, Place, Shape};
+use super::source::Span;
+use super::suggest;
+use devrun_model::{ByteSize, duration};
+
+/// The walk.
+pub(crate) struct Check<'a> {
+    out: &'a mut Vec<Diagnostic>,
+    /// Inside `[modes.X]`: `false` may stand for anything, and keys without effect are named only in a mode in force.
+    overlay: bool,
+    /// Whether keys that do nothing yet are named.
+    warn: bool,
+    /// Keys without effect, by name, wherever they stand.
+    idle: BTreeMap<String, Vec<(Span, String)>>,
+    /// What the key at hand is about.
+    doc: &'static str,
+}
+
+/// Checks a whole file; `mode` is the overlay in force.
+pub(crate) fn file(root: &Table, mode: Option<&str>, out: &mut Vec<Diagnostic>) {
+    let mut base = root.clone();
+    let modes = base.shift_remove("modes");
+    let mut walk = Check { out, overlay: false, warn: true, idle: BTreeMap::new(), doc: "" };
+    walk.table(&base, Place::Root, "");
+    walk.name_idle();
+    let Some(modes) = modes else { return };
+    let Some(table) = modes.table() else {
+        out.push(Diagnostic::error(modes.span, "`modes` takes a table of overlays").help("write [modes.dev]"));
+        return;
+    };
+    for (name, overlay) in table {
+        let path = format!("modes.{name}");
+        let warn = mode == Some(name);
+        let Some(tree) = overlay.table() else {
+            wrong_type(out, overlay, &path, "a table");
+            continue;
+        };
+        for key in ["modes"] {
+            if let Some(node) = tree.get(key) {
+                out.push(Diagnostic::error(node.key, format!("`{key}` cannot stand in [{path}]")));
+            }
+        }
+        let mut walk = Check { out, overlay: true, warn, idle: BTreeMap::new(), doc: "" };
+        walk.table(tree, Place::Root, &path);
+        walk.name_idle();
+    }
+}
+
+/// Checks the `[service]` table of a recipe file.
+pub(crate) fn recipe_service(table: &Table, out: &mut Vec<Diagnostic>) {
+    Check { out, overlay: true, warn: false, idle: BTreeMap::new(), doc: "" }.table(table, Place::Service, "service");
+}
+
+fn wrong_type(out: &mut Vec<Diagnostic>, node: &Node, path: &str, wanted: &str) {
+    out.push(Diagnostic::error(node.span, format!("`{path}` takes {wanted}, not {}", node.kind())));
+}
+
+/// What a shape is called where it is wanted.
+fn called(shape: Shape) -> String {
+    match shape {
+        Shape::Text => "a string".to_owned(),
+        Shape::Scalar => "a string, a number or a boolean".to_owned(),
+        Shape::Bool => "true or false".to_owned(),
+        Shape::Integer => "an integer".to_owned(),
+        Shape::Number => "a number".to_owned(),
+        Shape::Duration => "a duration such as \"10s\"".to_owned(),
+        Shape::Size => "a size such as \"512M\"".to_owned(),
+        Shape::Port => "a port number".to_owned(),
+        Shape::Choice(words) => alternatives(words.iter().map(|word| format!("\"{word}\""))),
+        Shape::List(inner) => match inner {
+            Shape::Text | Shape::Scalar => "a list of strings".to_owned(),
+            Shape::Integer => "a list of integers".to_owned(),
+            _ => "a list".to_owned(),
+        },
+        Shape::Map(_) | Shape::Table(_) => "a table".to_owned(),
+        Shape::Either(shapes) => alternatives(shapes.iter().map(|shape| called(*shape))),
+        Shape::Any => "any value".to_owned(),
+    }
+}
+
+/// `a, b or c`.
+fn alternatives(words: impl Iterator<Item = String>) -> String {
+    let words: Vec<String> = words.collect();
+    match words.split_last() {
+        Some((last, rest @ [_, ..])) => format!("{} or {last}", rest.join(", ")),
+        _ => words.concat(),
+    }
+}
+
+/// Whether a value's TOML type could be this shape; its content is looked at afterwards.
+fn fits(shape: Shape, value: &Value) -> bool {
+    match (shape, value) {
+        (Shape::Any, _) => true,
+        (Shape::Scalar, value) => !matches!(value, Value::Array(_) | Value::Table(_)),
+        (Shape::Text | Shape::Duration | Shape::Size, Value::Text(_)) => true,
+        (Shape::Choice(words), Value::Text(text)) => words.contains(&text.as_str()) || text.contains("${"),
+        (Shape::Bool, Value::Bool(_)) => true,
+        (Shape::Integer | Shape::Number | Shape::Port, Value::Integer(_)) => true,
+        (Shape::Size, Value::Integer(_)) | (Shape::Number, Value::Float(_)) => true,
+        // Numbers and flags may be placeholders, and are parsed after substitution.
+        (Shape::Integer | Shape::Number | Shape::Port | Shape::Bool, Value::Text(text)) => text.contains("${"),
+        (Shape::Port, _) => false,
+        (Shape::List(_), Value::Array(_)) => true,
+        (Shape::Map(_) | Shape::Table(_), Value::Table(_)) => true,
+        (Shape::Either(shapes), value) => shapes.iter().any(|shape| fits(*shape, value)),
+        _ => false,
+    }
+}
+
+impl Check<'_> {
+    /// One warning for each key without effect, however often it stands there.
+    fn name_idle(&mut self) {
+        for (_, places) in std::mem::take(&mut self.idle) {
+            let Some((span, first)) = places.first() else { continue };
+            let more = match places.len() - 1 {
+                0 => String::new(),
+                1 => " (and in 1 more place)".to_owned(),
+                more => format!(" (and in {more} more places)"),
+            };
+            self.out.push(Diagnostic::warning(*span, format!("`{first}` is not in effect yet{more}")));
+        }
+    }
+
+    fn table(&mut self, table: &Table, place: Place, path: &str) {
+        for (name, node) in table {
+            let full = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            let Some(key) = schema::find(place, name) else {
+                self.unknown(node, name, place, path);
+                continue;
+            };
+            if self.warn && !key.in_effect && !node.is_false() {
+                self.idle.entry(name.clone()).or_default().push((node.key, full.clone()));
+            }
+            self.doc = key.doc;
+            self.value(node, key.shape, &full, place == Place::Service || place == Place::Ready);
+        }
+    }
+
+    fn unknown(&mut self, node: &Node, name: &str, place: Place, path: &str) {
+        // Only so many are shown; the rest is junk, and not worth a search for what it might mean.
+        if self.out.len() > 200 {
+            self.out.push(Diagnostic::error(node.key, format!("unknown key `{name}`")));
+            return;
+        }
+        let wherever = if path.is_empty() { "at the top of the file".to_owned() } else { format!("in [{path}]") };
+        let names = schema::keys_of(place).map(|key| key.name);
+        let help = habit(name, place)
+            .map(str::to_owned)
+            .or_else(|| elsewhere(name, place))
+            .or_else(|| suggest::nearest(name, names.clone()).map(|near| format!("did you mean `{near}`?")))
+            .or_else(|| suggest::help(name, names));
+        self.out.push(Diagnostic::error(node.key, format!("unknown key `{name}` {wherever}")).maybe_help(help));
+    }
+
+    fn value(&mut self, node: &Node, shape: Shape, path: &str, removable: bool) {
+        if node.is_false() && (self.overlay || removable) {
+            return;
+        }
+        match (shape, &node.value) {
+            (Shape::Table(place), Value::Table(table)) => self.table(table, place, path),
+            (Shape::Map(inner), Value::Table(table)) => {
+                for (name, child) in table {
+                    // A variable or a header set to `false` is taken out, as everywhere.
+                    let named = !matches!(inner, Shape::Scalar);
+                    self.value(child, *inner, &format!("{path}.{name}"), !named || self.overlay);
+                }
+            }
+            (Shape::List(inner), Value::Array(elements)) => {
+                for (index, child) in elements.iter().enumerate() {
+                    self.value(child, *inner, &format!("{path}[{index}]"), false);
+                }
+            }
+            (Shape::Either(shapes), value) => match shapes.iter().find(|shape| fits(**shape, value)) {
+                Some(shape) => self.value(node, *shape, path, false),
+                None => self.mismatch(node, shape, path),
+            },
+            (Shape::Choice(_), Value::Text(_)) if !fits(shape, &node.value) => self.mismatch(node, shape, path),
+            (Shape::Duration, Value::Text(text)) if !text.contains('$') => {
+                if let Err(reason) = duration::parse(text) {
+                    self.out.push(Diagnostic::error(node.span, format!("`{path}`: {reason}")));
+                }
+            }
+            (Shape::Size, Value::Text(text)) if !text.contains('$') => {
+                if let Err(reason) = ByteSize::parse(text) {
+                    self.out.push(Diagnostic::error(node.span, format!("`{path}`: {reason}")));
+                }
+            }
+            (Shape::Size | Shape::Integer, Value::Integer(number)) if *number < 0 => {
+                self.out.push(Diagnostic::error(node.span, format!("`{path}` cannot be negative")));
+            }
+            (Shape::Port, Value::Integer(number)) if !(1..=65535).contains(number) => {
+                let help = if *number == 0 { "write \"auto\" for a free one, or false for none" } else { "ports are 1 to 65535" };
+                self.out.push(Diagnostic::error(node.span, format!("{number} is no port")).help(help));
+            }
+            (Shape::Number, value) if fits(shape, value) => {
+                let bad = match value {
+                    Value::Integer(number) => *number < 0,
+                    Value::Float(number) => !number.is_finite() || *number < 0.0,
+                    _ => false,
+                };
+                if bad {
+                    self.out.push(Diagnostic::error(node.span, format!("`{path}` takes a number from 0 up")));
+                }
+            }
+            (shape, value) => {
+                if !fits(shape, value) {
+                    self.mismatch(node, shape, path);
+                }
+            }
+        }
+    }
+
+    /// What the key at hand is about, as a help line.
+    fn about(&self, path: &str) -> Option<String> {
+        let key = path.rsplit('.').next().unwrap_or(path);
+        (!self.doc.is_empty()).then(|| format!("{key}: {}", self.doc))
+    }
+
+    fn mismatch(&mut self, node: &Node, shape: Shape, path: &str) {
+        let mut help = None;
+        let words: Vec<&str> = match shape {
+            Shape::Choice(words) => words.to_vec(),
+            Shape::Either(shapes) => shapes
+                .iter()
+                .flat_map(|shape| match shape {
+                    Shape::Choice(words) => words.to_vec(),
+                    _ => Vec::new(),
+                })
+                .collect(),
+            _ => Vec::new(),
+        };
+        if let Some(text) = node.text() {
+            if let Some(near) = suggest::nearest(text, words.iter().copied()) {
+                help = Some(format!("did you mean \"{near}\"?"));
+            } else if text.parse::<f64>().is_ok() || (words.is_empty() && (text == "true" || text == "false")) {
+                help = Some(format!("without quotes: {text}"));
+            }
+            if help.is_none() && words.is_empty() && takes_list(shape) {
+                help = Some(format!("in brackets: [\"{text}\"]"));
+            }
+            if help.is_none() && shape == Shape::Bool {
+                help = Some(format!("write {}", !matches!(text, "no" | "off" | "0" | "")));
+            }
+            let help = help.or_else(|| self.about(path));
+            let what = if words.is_empty() || help.as_deref().is_some_and(|help| help.starts_with("without")) {
+                format!("`{path}` takes {}, not a string", called(shape))
+            } else {
+                format!("`{path}` takes {}, not {text:?}", called(shape))
+            };
+            self.out.push(Diagnostic::error(node.span, what).maybe_help(help));
+            return;
+        }
+        match (shape, &node.value) {
+            (Shape::Duration, Value::Integer(number)) => help = Some(format!("did you mean \"{number}s\"?")),
+            (Shape::Text, Value::Integer(_) | Value::Float(_) | Value::Bool(_)) => {
+                help = node.scalar().map(|text| format!("in quotes: \"{text}\""));
+            }
+            _ => {}
+        }
+        let help = help.or_else(|| self.about(path));
+        self.out.push(
+            Diagnostic::error(node.span, format!("`{path}` takes {}, not {}", called(shape), node.kind())).maybe_help(help),
+        );
+    }
+}
+
+/// Whether a list would do.
+fn takes_list(shape: Shape) -> bool {
+    match shape {
+        Shape::List(_) => true,
+        Shape::Either(shapes) => shapes.iter().any(|shape| matches!(shape, Shape::List(_))),
+        _ => false,
+    }
+}
+
+/// Keys that people bring along from other tools, and what they are called here.
+fn habit(name: &str, place: Place) -> Option<&'static str> {
+    Some(match (place, name) {
+        (Place::Service | Place::Task, "command" | "cmd" | "exec" | "entrypoint" | "start") => {
+            "the command stands in `run`: run = \"…\""
+        }
+        (Place::Service, "image") => "there are no images here: `use = \"postgres@16\"` takes a recipe, `run = \"…\"` a command",
+        (Place::Service | Place::Task, "environment") => "did you mean `env`?",
+        (Place::Service, "healthcheck" | "health" | "readiness_probe" | "probe") => {
+            "the probe is `ready`: ready = { http = \"/health\" }"
+        }
+        (Place::Service, "liveness_probe") => "the liveness probe is `alive`",
+        (Place::Service | Place::Task, "working_dir" | "cwd" | "workdir" | "directory") => "did you mean `dir`?",
+        (Place::Service, "scale" | "instances" | "processes") => "did you mean `replicas`?",
+        (Place::Service, "expose" | "listen") => "did you mean `port`?",
+        (Place::Service, "stop_grace_period") => "write stop = { grace = \"10s\" }",
+        (Place::Service, "stop_signal") => "write stop = { signal = \"TERM\" }",
+        (Place::Service, "logging") => "did you mean `log`?",
+        (Place::Service, "mem_limit" | "memory") => "write limits = { memory = \"512M\" }",
+        (Place::Service, "cpus") => "write limits = { cpu = 1.0 }",
+        (Place::Ready, "test") => "a command that must exit 0 is `cmd`",
+        (Place::Root, "service") => "did you mean `services`?",
+        (Place::Root, "version" | "name") => "the project's name stands in [project]: name = \"…\"",
+        _ => return None,
+    })
+}
+
+/// A key that exists in another kind of table.
+fn elsewhere(name: &str, place: Place) -> Option<String> {
+    if schema::keys_of(place).count() < 4 {
+        return None;
+    }
+    // A service's tables come before the project's: `timeout` beside `run` means a probe's.
+    let owners = [
+        (Place::Service, "[services.NAME]"),
+        (Place::Ready, "`ready`"),
+        (Place::Stop, "`stop`"),
+        (Place::Backoff, "`backoff`"),
+        (Place::Log, "`log`"),
+        (Place::Limits, "`limits`"),
+        (Place::Task, "[tasks.NAME]"),
+        (Place::Project, "[project]"),
+        (Place::Secrets, "[secrets]"),
+        (Place::Config, "[config]"),
+        (Place::Root, "the top of the file"),
+    ];
+    let (_, owner) = owners.iter().find(|(owner, _)| *owner != place && schema::find(*owner, name).is_some())?;
+    Some(format!("`{name}` belongs in {owner}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Text;
+
+    fn messages(text: &str) -> Vec<String> {
+        let mut out = Vec::new();
+        let table = super::super::raw::parse(0, &Text::new("f", text.to_owned()), &mut out);
+        file(&table, None, &mut out);
+        out.into_iter().map(|d| format!("{} | {}", d.message, d.help.unwrap_or_default())).collect()
+    }
+
+    #[test]
+    fn every_problem_of_a_file_at_once() {
+        let found = messages(
+            "[project]\nnmae = \"x\"\ntimeout = 10\n[services.a]\nprot = 1\nport = 70000\nrun = 5\nready = { intervall = \"1s\" }\n",
+        );
+        assert_eq!(found.len(), 6, "{found:#?}");
+        assert!(found[0].contains("unknown key `nmae` in [project] | did you mean `name`?"));
+        assert!(found[1].contains("did you mean \"10s\"?"));
+    }
+
+    #[test]
+    fn false_removes_in_services_and_overlays_only() {
+        assert!(messages("[services.a]\nport = false\nready = false\nenv = { A = false }\n").is_empty());
+        assert!(messages("[modes.x]\nenv.A = false\nservices.a = false\nproject.env_file = false\n").is_empty());
+        assert_eq!(messages("[project]\nname = false\n").len(), 1);
+    }
+
+    #[test]
+    fn keys_without_effect_are_named() {
+        let found = messages(
+            "[services.a]\nrun = \"x\"\nroutes = { \"/\" = \"b\" }\n[services.b]\nrun = \"y\"\nroutes = { \"/\" = \"a\" }\n",
+        );
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("`services.a.routes` is not in effect yet (and in 1 more place)"));
+    }
+}

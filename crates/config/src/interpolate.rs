@@ -1,0 +1,679 @@
+//! Placeholders → values. First found wins: the service's own `env`, its ports, the calling shell, `--env-file`,
+//! `[project].env_file` (later files win), what else the service is given (`env_file`, `env_from`, `[env]`), the default.
+//!
+//! Everything is resolved on demand and remembered, so that a service's address may depend on another's variables in any
+//! order; what is being resolved is on a stack, so a circle is an error with its path. A value that came from a file, a
+//! secret or the shell is never parsed: only texts of the procfile are templates.
+//!
+//! Long because one grammar is read here: words, placeholders, their operators and their faults.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+
+use super::attributes::port_variable;
+use super::diagnostic::Diagnostic;
+use super::environment::names_secret;
+use super::project::{Service, Services};
+use super::raw::{Node, Value, get};
+use super::schema::ATTRIBUTES;
+use super::source::{Sources, Span, Text};
+use super::template::{self, Hole, Name, Operator, Part};
+use super::{Document, Facts, dotenv, suggest};
+use devrun_model::{ServiceId, ServiceName};
+
+/// Bytes of one value with its placeholders filled in: more than a process can be given in one variable (128 KiB on Linux).
+pub(super) const LARGEST_VALUE: usize = 1 << 20;
+/// The same of all values of a procfile together: each that repeats the one before it twice would double it.
+pub(super) const LARGEST_SUM: usize = 64 << 20;
+
+/// A problem that was reported already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reported;
+
+/// A value, or a problem that was reported.
+pub(crate) type Resolved<T> = Result<T, Reported>;
+
+/// From where a placeholder is looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Scope<'s> {
+    /// Inside which service, and which copy of it.
+    pub service: Option<(&'s str, u32)>,
+    /// The text belongs to `[env]`, which lies below every service's own variables.
+    pub global: bool,
+    /// The variable that the text defines: it may refer to what lies beneath it.
+    pub defining: Option<&'s str>,
+    /// The text defines a port, so `${PORT}` is not that port.
+    pub port: bool,
+}
+
+impl<'s> Scope<'s> {
+    /// Inside a copy of a service.
+    pub fn of(service: &'s str, replica: u32) -> Self {
+        Self { service: Some((service, replica)), ..Self::default() }
+    }
+}
+
+/// What is being resolved, or was.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    Attribute(String, String),
+    Own(String, u32, String),
+    Global(Option<(String, u32)>, String),
+    Port(String, u32, String),
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Attribute(service, attribute) | Self::Port(service, _, attribute) => write!(f, "{service}.{attribute}"),
+            Self::Own(service, _, name) => write!(f, "{name} of {service}"),
+            Self::Global(_, name) => write!(f, "{name} of [env]"),
+        }
+    }
+}
+
+/// A variable of an env file.
+#[derive(Debug, Clone)]
+pub(crate) struct FileVariable {
+    pub value: String,
+    pub span: Span,
+}
+
+/// Names of variables and their values with the place they come from.
+pub(crate) type Declared = IndexMap<String, (String, Span)>;
+
+/// All that a value may come from, and the problems met.
+pub(crate) struct Resolver<'a> {
+    pub document: &'a Document,
+    pub facts: &'a Facts,
+    pub services: Services,
+    pub sources: RefCell<Sources>,
+    pub problems: RefCell<Vec<Diagnostic>>,
+    files: BTreeMap<PathBuf, IndexMap<String, FileVariable>>,
+    /// `--env-file`, then the project's files, latest first.
+    order: Vec<PathBuf>,
+    memo: RefCell<BTreeMap<Key, Resolved<Option<String>>>>,
+    stack: RefCell<Vec<Key>>,
+    /// Values that placeholders have taken from secrets.
+    taken: RefCell<BTreeSet<String>>,
+    /// Bytes that placeholders have become so far.
+    filled: Cell<usize>,
+}
+
+impl<'a> Resolver<'a> {
+    pub fn new(document: &'a Document, facts: &'a Facts, services: Services, mut sources: Sources) -> Self {
+        let mut problems = Vec::new();
+        let environment = |name: &str| facts.shell.get(name).cloned();
+        let mut files = BTreeMap::new();
+        let (named, _) = document.files();
+        for (path, text) in &facts.env_files {
+            let Some(text) = text else { continue };
+            if !named.contains(path) && facts.env_file_flag.as_ref() != Some(path) {
+                continue;
+            }
+            let name = path.strip_prefix(&document.root).unwrap_or(path).display().to_string();
+            let file = sources.add(Text::new(name, text.clone()));
+            let (found, faults) = dotenv::parse(text, &environment);
+            for fault in faults {
+                let span = Span::new(file, fault.at..fault.end);
+                let diagnostic =
+                    if fault.minor { Diagnostic::warning(span, fault.message) } else { Diagnostic::error(span, fault.message) };
+                problems.push(diagnostic.help(fault.help));
+            }
+            let variables = found
+                .into_iter()
+                .map(|(name, v)| (name, FileVariable { value: v.value, span: Span::new(file, v.at..v.end) }))
+                .collect();
+            files.insert(path.clone(), variables);
+        }
+        let mut order: Vec<PathBuf> = facts.env_file_flag.iter().cloned().collect();
+        if let Some(project) = get(&document.tree, "project").and_then(Node::table)
+            && let Some(node) = get(project, "env_file")
+        {
+            let listed = document.env_files_of(node);
+            order.extend(listed.into_iter().rev().map(|file| file.path));
+        }
+        Self {
+            document,
+            facts,
+            services,
+            sources: RefCell::new(sources),
+            problems: RefCell::new(problems),
+            files,
+            order,
+            memo: RefCell::default(),
+            stack: RefCell::default(),
+            taken: RefCell::default(),
+            filled: Cell::default(),
+        }
+    }
+
+    /// The values that placeholders have taken from secrets so far.
+    pub fn taken_secrets(&self) -> BTreeSet<String> {
+        self.taken.borrow().clone()
+    }
+
+    /// The variables of each env file.
+    pub fn file_variables(&self) -> impl Iterator<Item = BTreeMap<String, String>> {
+        let values =
+            |file: &IndexMap<String, FileVariable>| file.iter().map(|(name, v)| (name.clone(), v.value.clone())).collect();
+        self.files.values().map(values)
+    }
+
+    /// Reports a problem.
+    pub fn report(&self, diagnostic: Diagnostic) -> Reported {
+        self.problems.borrow_mut().push(diagnostic);
+        Reported
+    }
+
+    /// The span of a stretch inside a value's text; the whole value where escapes hide it.
+    pub fn locate(&self, span: Span, written: &str) -> Span {
+        let sources = self.sources.borrow();
+        match sources.get(span.file).and_then(|text| text.slice(span).find(written)) {
+            Some(offset) if !written.is_empty() => {
+                let start = span.start as usize + offset;
+                Span::new(span.file, start..start + written.len())
+            }
+            _ => span,
+        }
+    }
+
+    /// Resolves a text of the procfile.
+    pub fn expand(&self, text: &str, span: Span, scope: Scope<'_>) -> Resolved<String> {
+        if !text.contains('$') {
+            return Ok(text.to_owned());
+        }
+        match template::parse(text, false) {
+            Ok(parts) => self.fill(&parts, span, scope),
+            Err(bad) => Err(self.bad_template(&bad, span)),
+        }
+    }
+
+    /// Reports a faulty placeholder.
+    pub fn bad_template(&self, bad: &template::BadTemplate, span: Span) -> Reported {
+        let at = self.locate(span, &bad.written);
+        self.report(Diagnostic::error(at, format!("{}: `{}`", bad.reason, bad.written)).help(bad.help.clone()))
+    }
+
+    /// Resolves a node that holds a scalar.
+    pub fn text(&self, node: &Node, scope: Scope<'_>) -> Resolved<String> {
+        match &node.value {
+            Value::Text(text) => self.expand(text, node.span, scope),
+            _ => node.scalar().ok_or(Reported),
+        }
+    }
+
+    /// Puts the parts of a template together.
+    pub fn fill(&self, parts: &[Part], span: Span, scope: Scope<'_>) -> Resolved<String> {
+        let mut out = String::new();
+        let mut failed = false;
+        for part in parts {
+            match part {
+                Part::Literal(text) => out.push_str(text),
+                Part::Hole(hole) => match self.hole(hole, span, scope) {
+                    Ok(value) => out.push_str(&value),
+                    Err(Reported) => failed = true,
+                },
+            }
+            self.bound(&out, span)?;
+        }
+        self.count(&out, span)?;
+        if failed { Err(Reported) } else { Ok(out) }
+    }
+
+    /// Refuses a value that has grown too large, before it grows further.
+    pub fn bound(&self, value: &str, span: Span) -> Resolved<()> {
+        if value.len() <= LARGEST_VALUE {
+            return Ok(());
+        }
+        let message = "the value is larger than 1 MiB once its placeholders are filled in";
+        Err(self.report(Diagnostic::error(span, message).help("put it into a file and name that")))
+    }
+
+    /// Counts a finished value towards the sum of all.
+    pub fn count(&self, value: &str, span: Span) -> Resolved<()> {
+        let before = self.filled.get();
+        self.filled.set(before.saturating_add(value.len()));
+        if self.filled.get() <= LARGEST_SUM {
+            return Ok(());
+        }
+        if before > LARGEST_SUM {
+            // Reported when the limit was passed.
+            return Err(Reported);
+        }
+        let message = "all values together are larger than 64 MiB once their placeholders are filled in";
+        Err(self.report(Diagnostic::error(span, message).help("put large values into files and name those")))
+    }
+
+    /// The value of one placeholder.
+    pub fn hole(&self, hole: &Hole, span: Span, scope: Scope<'_>) -> Resolved<String> {
+        let at = self.locate(span, &hole.written);
+        if let (Operator::Scheme(scheme), Name::Dotted(service, _)) = (&hole.operator, &hole.name) {
+            self.known(service, "url", at, scope)?;
+            return self.url(service, Some(scheme), at);
+        }
+        let value = self.named(&hole.name, at, scope)?;
+        if let Some(value) = &value
+            && names_secret(&hole.name, &BTreeSet::new())
+        {
+            self.taken.borrow_mut().insert(value.clone());
+        }
+        let counts = |empty: &bool| value.as_ref().is_some_and(|value| !(*empty && value.is_empty()));
+        match &hole.operator {
+            Operator::Default(empty, word) if !counts(empty) => self.fill(word, span, scope),
+            Operator::Alternative(empty, word) => {
+                if counts(empty) {
+                    self.fill(word, span, scope)
+                } else {
+                    Ok(String::new())
+                }
+            }
+            Operator::Required(empty, word) if !counts(empty) => {
+                let why = self.fill(word, span, scope)?;
+                let name = name_text(&hole.name);
+                let message = if why.is_empty() { format!("`{name}` is not set") } else { format!("`{name}` is not set: {why}") };
+                Err(self.report(Diagnostic::error(at, message).help(self.set_help(&name))))
+            }
+            _ => match value {
+                Some(value) => Ok(value),
+                None => Err(self.unset(hole, at)),
+            },
+        }
+    }
+
+    fn set_help(&self, name: &str) -> String {
+        let file = self.order.last().and_then(|path| path.strip_prefix(&self.document.root).ok());
+        match file {
+            Some(file) => format!("set {name}=… in {} or in the shell", file.display()),
+            None => format!("set it in the shell: export {name}=…"),
+        }
+    }
+
+    pub(super) fn unset(&self, hole: &Hole, at: Span) -> Reported {
+        let name = name_text(&hole.name);
+        let required = get(&self.document.tree, "project").and_then(Node::table).and_then(|project| get(project, "required"));
+        if required.is_some_and(|node| node.elements().iter().filter_map(Node::text).any(|one| one == name)) {
+            // All of those are told in one error.
+            return Reported;
+        }
+        if let Name::Dotted(service, attribute) = &hole.name {
+            let what = format!("`{service}` has no {attribute}");
+            let help = match attribute.as_str() {
+                "port" | "addr" | "url" => format!("give it one: [services.{service}] port = 8000, or port = \"auto\""),
+                "data" => format!("give it one: [services.{service}] data = \"VOLUME\""),
+                other => format!("give it one: [services.{service}] {other} = \"…\""),
+            };
+            return self.report(Diagnostic::error(at, what).help(help));
+        }
+        let near = {
+            let project = self.order.iter().filter_map(|path| self.files.get(path)).flat_map(|file| file.keys());
+            let names: Vec<&str> = project.map(String::as_str).collect();
+            suggest::nearest(&name, names).map(str::to_owned)
+        };
+        let help = if name == "PORT" {
+            "give the service a port: port = 8000, or port = \"auto\"".to_owned()
+        } else if let Some(near) = near {
+            format!("did you mean `{near}`?")
+        } else if !hole.written.starts_with("${") {
+            format!("{}; a variable of the shell script's own is $${name}", self.set_help(&name))
+        } else {
+            format!("{}, or give a default: ${{{name}:-…}}", self.set_help(&name))
+        };
+        self.report(Diagnostic::error(at, format!("`{name}` is not set")).help(help))
+    }
+
+    /// What a placeholder outside every service names; `None`: nothing.
+    pub fn looked_up(&self, name: &Name, at: Span) -> Resolved<Option<String>> {
+        self.named(name, at, Scope::default())
+    }
+
+    fn named(&self, name: &Name, at: Span, scope: Scope<'_>) -> Resolved<Option<String>> {
+        match name {
+            Name::Variable(name) => match name.as_str() {
+                "project" => Ok(Some(self.document.project.as_str().to_owned())),
+                "mode" => Ok(Some(self.document.mode.clone().unwrap_or_default())),
+                "instance" => Ok(Some(self.document.options.instance.clone())),
+                _ => self.variable(name, at, scope),
+            },
+            Name::Dotted(head, rest) => match head.as_str() {
+                "secret" => self.secret(rest, at).map(Some),
+                "dir" => self.folder(rest, at, scope).map(Some),
+                "replica" => self.replica(rest, at, scope).map(Some),
+                _ => {
+                    self.known(head, rest, at, scope)?;
+                    self.attribute(head, rest, at)
+                }
+            },
+        }
+    }
+
+    pub(super) fn secret(&self, name: &str, at: Span) -> Resolved<String> {
+        if let Some(value) = self.facts.secrets.get(name) {
+            return Ok(value.clone());
+        }
+        let declared: Vec<String> = self.declared_secrets();
+        if declared.iter().any(|known| known == name) {
+            // A read-only verb makes none; what it prints is masked anyway.
+            return Ok(format!("<secret {name}>"));
+        }
+        let near = suggest::nearest(name, declared.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+        Err(self.report(Diagnostic::error(at, format!("no secret is named `{name}`")).help(
+            near.unwrap_or_else(|| format!("declare it: [secrets] generate = [\"{name}\"]; a file you put there is honoured")),
+        )))
+    }
+
+    /// Names in `[secrets].generate` and those of generated passwords.
+    pub fn declared_secrets(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.document.generated_secrets().into_iter().map(|(name, _)| name).collect();
+        names.extend(self.services.values().filter_map(|service| self.generated_password(service)));
+        names
+    }
+
+    /// The name of the password that is made for a service which gives none.
+    pub fn generated_password(&self, service: &Service) -> Option<String> {
+        let wants = service.recipe.as_ref().is_some_and(|used| used.data.wants_password);
+        (wants && !service.tree.contains_key("password") && service.get("external").is_none())
+            .then(|| format!("{}-password", service.name))
+    }
+
+    fn folder(&self, name: &str, at: Span, scope: Scope<'_>) -> Resolved<String> {
+        let places = &self.facts.places;
+        let path = match name {
+            "data" => places.data(self.document.mode.as_deref()),
+            "logs" => places.logs(),
+            "run" => match scope.service.and_then(|(service, replica)| self.id(service, replica)) {
+                Some(id) => places.service_run(&id),
+                None => places.run.clone(),
+            },
+            other => {
+                return Err(self.report(
+                    Diagnostic::error(at, format!("there is no folder `dir.{other}`"))
+                        .maybe_help(suggest::help(other, ["data", "logs", "run"])),
+                ));
+            }
+        };
+        Ok(path.display().to_string())
+    }
+
+    /// The id of one copy.
+    pub fn id(&self, service: &str, replica: u32) -> Option<ServiceId> {
+        let name = ServiceName::new(service).ok()?;
+        let of = self.services.get(service).map_or(1, |service| self.replicas(service));
+        Some(ServiceId::replica(&name, replica, of))
+    }
+
+    fn replica(&self, name: &str, at: Span, scope: Scope<'_>) -> Resolved<String> {
+        let Some((service, replica)) = scope.service else {
+            return Err(self.report(
+                Diagnostic::error(at, format!("`replica.{name}` has a meaning inside a service only"))
+                    .help("use it in [services.NAME] env or run"),
+            ));
+        };
+        match name {
+            "index" => Ok(replica.to_string()),
+            "name" => Ok(self.id(service, replica).map(|id| id.to_string()).unwrap_or_default()),
+            other => Err(self.report(
+                Diagnostic::error(at, format!("there is no `replica.{other}`"))
+                    .maybe_help(suggest::help(other, ["name", "index"])),
+            )),
+        }
+    }
+
+    /// How many copies there are; faults of the number are reported where the service is lowered.
+    pub fn replicas(&self, service: &Service) -> u32 {
+        if service.task {
+            return 1;
+        }
+        if let Some(number) = self.document.options.scale.get(&service.name) {
+            return (*number).max(1);
+        }
+        match service.get("replicas").map(|node| &node.value) {
+            Some(Value::Integer(number)) => u32::try_from(*number).unwrap_or(1).clamp(1, 1000),
+            Some(Value::Text(text)) => {
+                let parts = template::parse(text, false).unwrap_or_default();
+                let quiet = parts.iter().all(|part| match part {
+                    Part::Literal(_) => true,
+                    Part::Hole(hole) => matches!(hole.name, Name::Variable(_)),
+                });
+                let span = service.get("replicas").map_or(service.key, |node| node.span);
+                let value = if quiet { self.fill(&parts, span, Scope::default()).ok() } else { None };
+                value.and_then(|text| text.trim().parse().ok()).unwrap_or(1).clamp(1, 1000)
+            }
+            _ => 1,
+        }
+    }
+
+    /// Reports a reference to a service or attribute that does not exist.
+    fn known(&self, service: &str, attribute: &str, at: Span, _scope: Scope<'_>) -> Resolved<()> {
+        let Some(found) = self.services.get(service) else {
+            let names = self.services.keys().map(String::as_str).chain(["secret", "dir", "replica"]);
+            return Err(self.report(
+                Diagnostic::error(at, format!("there is no service `{service}`")).maybe_help(suggest::help(service, names)),
+            ));
+        };
+        if let Some(port) = attribute.strip_prefix("ports.") {
+            let ports = self.port_names(found);
+            let names = ports.iter().map(String::as_str).filter(|name| *name != "main");
+            if !ports.iter().any(|name| name == port) {
+                return Err(self.report(Diagnostic::error(at, format!("`{service}` has no port named `{port}`")).maybe_help(
+                    suggest::help(port, names).or_else(|| Some(format!("[services.{service}] ports = {{ {port} = 9000 }}"))),
+                )));
+            }
+        } else if !ATTRIBUTES.contains(&attribute) {
+            let names = ATTRIBUTES.iter().copied();
+            return Err(self.report(
+                Diagnostic::error(at, format!("a service has no attribute `{attribute}`"))
+                    .maybe_help(
+                        suggest::nearest(attribute, names.clone()).map(|near| format!("did you mean `{service}.{near}`?")),
+                    )
+                    .maybe_help(if suggest::nearest(attribute, names.clone()).is_none() {
+                        Some(format!("there are {} and `ports.NAME`", suggest::list(names).replace(" and ", ", ")))
+                    } else {
+                        None
+                    }),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Resolves once; a circle is an error with its path.
+    pub(super) fn once(&self, key: Key, at: Span, make: impl FnOnce() -> Resolved<Option<String>>) -> Resolved<Option<String>> {
+        if let Some(value) = self.memo.borrow().get(&key) {
+            return value.clone();
+        }
+        let circle = {
+            let stack = self.stack.borrow();
+            stack.iter().position(|other| *other == key).map(|from| {
+                let mut path: Vec<String> = stack[from..].iter().map(ToString::to_string).collect();
+                path.push(key.to_string());
+                path.join(" → ")
+            })
+        };
+        if let Some(path) = circle {
+            return Err(self.report(
+                Diagnostic::error(at, format!("these values need one another: {path}"))
+                    .help("give one of them a value of its own"),
+            ));
+        }
+        if self.stack.borrow().len() > 200 {
+            return Err(self.report(Diagnostic::error(at, "values refer to one another more than 200 deep")));
+        }
+        self.stack.borrow_mut().push(key.clone());
+        let value = make();
+        self.stack.borrow_mut().pop();
+        self.memo.borrow_mut().insert(key, value.clone());
+        value
+    }
+
+    // Variables.
+
+    fn variable(&self, name: &str, at: Span, scope: Scope<'_>) -> Resolved<Option<String>> {
+        let defining = scope.defining == Some(name);
+        if let Some((service_name, replica)) = scope.service
+            && let Some(service) = self.services.get(service_name)
+            && !scope.global
+        {
+            if !defining && let Some(value) = self.own(service, replica, name, at)? {
+                return Ok(Some(value));
+            }
+            if !scope.port
+                && let Some(value) = self.ours(service, replica, name, at)?
+            {
+                return Ok(Some(value));
+            }
+        }
+        if let Some(value) = self.outer(name) {
+            return Ok(Some(value.0));
+        }
+        match scope.service {
+            Some((service, replica)) if !scope.global => match self.services.get(service) {
+                Some(service) => self.given(service, replica, name, at, 0),
+                None => Ok(None),
+            },
+            _ if defining => Ok(None),
+            _ => self.global(scope.service, name, at),
+        }
+    }
+
+    /// The calling shell, `--env-file`, the project's files.
+    pub fn outer(&self, name: &str) -> Option<(String, Option<Span>)> {
+        if let Some(value) = self.facts.shell.get(name) {
+            return Some((value.clone(), None));
+        }
+        self.order.iter().find_map(|path| self.files.get(path)?.get(name)).map(|found| (found.value.clone(), Some(found.span)))
+    }
+
+    /// The service's own `env`.
+    fn own(&self, service: &Service, replica: u32, name: &str, at: Span) -> Resolved<Option<String>> {
+        let Some(node) = service.get("env").and_then(Node::table).and_then(|env| get(env, name)) else { return Ok(None) };
+        self.once(Key::Own(service.name.clone(), replica, name.to_owned()), at, || {
+            let scope = Scope { service: Some((&service.name, replica)), defining: Some(name), ..Scope::default() };
+            self.text(node, scope).map(Some)
+        })
+    }
+
+    /// `[env]`.
+    fn global(&self, service: Option<(&str, u32)>, name: &str, at: Span) -> Resolved<Option<String>> {
+        let Some(node) = get(&self.document.tree, "env").and_then(Node::table).and_then(|env| get(env, name)) else {
+            return Ok(None);
+        };
+        let key = Key::Global(service.map(|(service, replica)| (service.to_owned(), replica)), name.to_owned());
+        self.once(key, at, || self.text(node, Scope { service, global: true, defining: Some(name), port: false }).map(Some))
+    }
+
+    /// What else the service is given: its files, another service's variables, `[env]`.
+    fn given(&self, service: &Service, replica: u32, name: &str, at: Span, depth: u32) -> Resolved<Option<String>> {
+        for file in self.service_files(service).into_iter().rev() {
+            if let Some(found) = self.files.get(&file).and_then(|file| file.get(name)) {
+                return Ok(Some(found.value.clone()));
+            }
+        }
+        // `validate` has refused circles; the bound only keeps a broken file from going round.
+        if depth < 32
+            && let Some(other) = service.get("env_from").and_then(Node::text).and_then(|other| self.services.get(other))
+        {
+            if let Some(value) = self.own(other, 1, name, at)? {
+                return Ok(Some(value));
+            }
+            return self.given(other, 1, name, at, depth + 1);
+        }
+        self.global(Some((&service.name, replica)), name, at)
+    }
+
+    /// The absolute paths of a service's env files.
+    pub fn service_files(&self, service: &Service) -> Vec<PathBuf> {
+        service
+            .get("env_file")
+            .map(|node| self.document.env_files_of(node).into_iter().map(|file| file.path).collect())
+            .unwrap_or_default()
+    }
+
+    /// Whether an env file was read.
+    pub fn has_file(&self, path: &PathBuf) -> bool {
+        self.files.contains_key(path)
+    }
+
+    /// Variables that every child gets.
+    fn ours(&self, service: &Service, replica: u32, name: &str, at: Span) -> Resolved<Option<String>> {
+        Ok(match name {
+            "PORT" => self.port(service, replica, "main", at)?.map(|port| port.to_string()),
+            "DEVRUN_PROJECT" => Some(self.document.project.to_string()),
+            "DEVRUN_SERVICE" => Some(service.name.clone()),
+            "DEVRUN_REPLICA" => Some(replica.to_string()),
+            "DEVRUN_INSTANCE" => Some(self.document.options.instance.clone()),
+            _ => match name.strip_prefix("PORT_") {
+                Some(suffix) => {
+                    let named = self.port_names(service).into_iter().find(|port| port != "main" && port_variable(port) == suffix);
+                    match named {
+                        Some(port) => self.port(service, replica, &port, at)?.map(|port| port.to_string()),
+                        None => None,
+                    }
+                }
+                None => None,
+            },
+        })
+    }
+
+    /// What the procfile gives a service: `[env]`, `env_from`, its `env_file`, its `env`. `None`: taken out by `false`.
+    pub fn declared(&self, service: &Service, replica: u32, depth: u32) -> Resolved<(Declared, Vec<String>)> {
+        let mut out = Declared::new();
+        let mut removed = Vec::new();
+        let mut failed = false;
+        if let Some(table) = get(&self.document.tree, "env").and_then(Node::table) {
+            for (name, node) in table {
+                if node.is_false() {
+                    removed.push(name.clone());
+                    continue;
+                }
+                match self.global(Some((&service.name, replica)), name, node.span) {
+                    Ok(Some(value)) => {
+                        out.insert(name.clone(), (value, node.span));
+                    }
+                    Ok(None) => {}
+                    Err(Reported) => failed = true,
+                }
+            }
+        }
+        if depth < 32
+            && let Some(other) = service.get("env_from").and_then(Node::text).and_then(|other| self.services.get(other))
+        {
+            match self.declared(other, 1, depth + 1) {
+                Ok((theirs, _)) => out.extend(theirs),
+                Err(Reported) => failed = true,
+            }
+        }
+        for path in self.service_files(service) {
+            for (name, found) in self.files.get(&path).into_iter().flatten() {
+                out.insert(name.clone(), (found.value.clone(), found.span));
+            }
+        }
+        if let Some(table) = service.tree.get("env").and_then(Node::table) {
+            for (name, node) in table {
+                if node.is_false() {
+                    out.shift_remove(name);
+                    removed.push(name.clone());
+                    continue;
+                }
+                match self.own(service, replica, name, node.span) {
+                    Ok(Some(value)) => {
+                        removed.retain(|gone| gone != name);
+                        out.insert(name.clone(), (value, node.span));
+                    }
+                    Ok(None) => {}
+                    Err(Reported) => failed = true,
+                }
+            }
+        }
+        if failed { Err(Reported) } else { Ok((out, removed)) }
+    }
+}
+
+fn name_text(name: &Name) -> String {
+    match name {
+        Name::Variable(name) => name.clone(),
+        Name::Dotted(head, rest) => format!("{head}.{rest}"),
+    }
+}

@@ -1,0 +1,557 @@
+//! The merged tree → [`Plan`]: every placeholder filled in, every name looked up, every default applied.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::attributes::PortSpec;
+use super::diagnostic::Diagnostic;
+use super::environment::{self, Masks};
+use super::interpolate::{Reported, Resolved, Resolver, Scope};
+use super::project::{self, Service};
+use super::raw::{Node, Table, get};
+use super::source::{Span, Text};
+use super::values::Reader;
+use super::{command, demands, policy, ready, task, template};
+use devrun_model::recipe::SourceSpec;
+use devrun_model::service::OnUnhealthy;
+use devrun_model::{
+    Condition, Dependency, Kind, Launch, Plan, RecipeUse, ServiceId, ServiceName, ServiceSpec, VolumeClass, VolumeName,
+    VolumeSpec, graph,
+};
+
+/// Lowers everything; problems are in the resolver.
+pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
+    let document = resolver.document;
+    let empty = Table::new();
+    let section = |key: &str| get(&document.tree, key).and_then(Node::table).unwrap_or(&empty);
+    let project = Reader { resolver, table: section("project"), scope: Scope::default() };
+    let mut failed = demands::required(resolver).is_err();
+    let timeout = project.duration("timeout").map(|value| value.unwrap_or(Duration::from_secs(600)));
+    let tier_pause = project.duration("tier_pause").map(Option::unwrap_or_default);
+    let depths = depths(resolver);
+    let mut services = BTreeMap::new();
+    let mut inactive = BTreeMap::new();
+    let mut taken: Vec<(String, u16, String, Span)> = Vec::new();
+    for service in resolver.services.values() {
+        let Ok(name) = ServiceName::new(service.name.clone()) else { continue };
+        if !service.active {
+            inactive.insert(name, service.profiles.clone());
+            continue;
+        }
+        check_service(resolver, service);
+        let of = resolver.replicas(service);
+        for replica in 1..=of {
+            let depth = depths.get(&service.name).copied().unwrap_or(1);
+            // Before the rest: two services on one port are a fault whatever else is wrong with one of them.
+            claim_ports(resolver, service, &ServiceId::replica(&name, replica, of), replica, &mut taken);
+            match lower_service(resolver, service, &name, replica, of, depth) {
+                Ok(spec) => {
+                    services.insert(spec.id.clone(), Arc::new(spec));
+                }
+                Err(Reported) => {
+                    failed = true;
+                    // The other copies have the same faults.
+                    break;
+                }
+            }
+        }
+    }
+    let volumes = volumes(resolver);
+    let queries = Reader { resolver, table: &document.tree, scope: Scope::default() }.map("queries");
+    let tiers = section("tiers")
+        .iter()
+        .filter_map(|(number, node)| Some((number.parse().ok()?, node.text()?.to_owned())))
+        .collect::<BTreeMap<u32, String>>();
+    if failed || resolver.problems.borrow().iter().any(|d| d.severity == super::diagnostic::Severity::Error) {
+        return Err(Reported);
+    }
+    let volumes = volumes?;
+    let masks = masks(resolver, &services, &volumes);
+    Ok(Plan {
+        project: document.project.clone(),
+        root: resolver.facts.places.root.clone(),
+        instance: document.options.instance.clone(),
+        mode: document.mode.clone(),
+        timeout: timeout?,
+        tier_pause: tier_pause?,
+        tiers,
+        services,
+        inactive,
+        volumes,
+        queries: queries?,
+        masks,
+        derived: environment::derived(resolver),
+        seed: resolver.facts.seed,
+    })
+}
+
+/// The values that are masked wherever they stand.
+fn masks(
+    resolver: &Resolver<'_>,
+    services: &BTreeMap<ServiceId, Arc<ServiceSpec>>,
+    volumes: &BTreeMap<VolumeName, VolumeSpec>,
+) -> BTreeSet<String> {
+    let facts = resolver.facts;
+    let mut masks = Masks::default();
+    facts.secrets.values().for_each(|value| masks.add(value));
+    facts.keys.values().for_each(|value| masks.add(value.trim_end_matches(['\n', '\r'])));
+    // Placeholders may have taken them from here into variables of any name.
+    masks.add_env(&facts.shell);
+    resolver.file_variables().for_each(|env| masks.add_env(&env));
+    resolver.taken_secrets().iter().for_each(|value| masks.add(value));
+    let mut names = BTreeSet::from([resolver.document.project.as_str()]);
+    names.extend(resolver.services.keys().map(String::as_str));
+    names.extend(volumes.keys().map(VolumeName::as_str));
+    names.extend(["USER", "LOGNAME"].iter().filter_map(|name| facts.shell.get(*name)).map(String::as_str));
+    for spec in services.values() {
+        masks.add_env(&spec.env);
+        if let Some(password) = spec.attributes.get("password") {
+            masks.add(password);
+        }
+        names.extend(["user", "database", "host"].iter().filter_map(|key| spec.attributes.get(*key)).map(String::as_str));
+    }
+    masks.finish(&names)
+}
+
+fn depths(resolver: &Resolver<'_>) -> BTreeMap<String, u32> {
+    let active = |name: &str| resolver.services.get(name).is_some_and(|service| service.active);
+    let edges: BTreeMap<String, Vec<String>> = resolver
+        .services
+        .values()
+        .filter(|service| service.active)
+        .map(|service| {
+            let targets = service.edges.iter().map(|edge| edge.on.clone()).filter(|on| active(on));
+            (service.name.clone(), targets.collect())
+        })
+        .collect();
+    graph::depths(&edges)
+}
+
+/// What can be wrong with one service's numbers and names.
+fn check_service(resolver: &Resolver<'_>, service: &Service) {
+    let keys = Reader { resolver, table: &service.tree, scope: Scope::default() };
+    let replicas = keys.integer("replicas", 1);
+    let of = resolver.replicas(service);
+    if let Ok(Some(number)) = replicas
+        && number > 1000
+        && let Some(node) = service.get("replicas")
+    {
+        keys.bad(node, format!("{number} copies are more than the 1000 that are allowed"), "replicas = 2");
+    }
+    let span = service.get("replicas").map_or(service.key, |node| node.span);
+    if of > 1 && service.data().is_some() {
+        resolver.report(
+            Diagnostic::error(span, format!("`{}` keeps data, so it cannot have {of} copies", service.name))
+                .note(service.get("data").map_or(service.key, |node| node.span), "its data")
+                .help("replicas = 1, or data = false where the copies need none"),
+        );
+    }
+    if of > 1 && service.data().is_none() && resolver.port_names(service).iter().any(|name| name == "main") {
+        resolver.report(
+            Diagnostic::warning(span, format!("the shared address of the {of} copies of `{}` is not built yet", service.name))
+                .help(format!("each copy has a port of its own; `${{{}.url}}` is that of the first copy", service.name)),
+        );
+    }
+    for table in [service.tree.get("env").and_then(Node::table), get(&resolver.document.tree, "env").and_then(Node::table)] {
+        for (name, node) in table.into_iter().flatten() {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                resolver.report(
+                    Diagnostic::error(node.key, format!("{name:?} cannot be a variable's name")).help("write NAME = \"value\""),
+                );
+            }
+        }
+    }
+    if let Some(table) = service.get("ports").and_then(Node::table) {
+        for (name, node) in table {
+            let good = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+            if name == "main" {
+                resolver.report(Diagnostic::error(node.key, "the main port stands in `port`").help("write port = 8000"));
+            } else if !good {
+                resolver.report(
+                    Diagnostic::error(node.key, format!("{name:?} cannot be a port's name")).help("letters, digits, `_` and `-`"),
+                );
+            }
+        }
+    }
+    if let Some(node) = service.get("env_file") {
+        for file in resolver.document.env_files_of(node) {
+            if !resolver.has_file(&file.path) && (file.required || !resolver.document.plain) {
+                let message = format!("there is no env file {}", file.text);
+                resolver.report(if file.required {
+                    Diagnostic::error(file.span, message).help("make it, or take `required` out")
+                } else {
+                    Diagnostic::warning(file.span, message).help("paths are relative to the procfile's folder")
+                });
+            }
+        }
+    }
+}
+
+/// Two services on one port.
+fn claim_ports(
+    resolver: &Resolver<'_>,
+    service: &Service,
+    id: &ServiceId,
+    replica: u32,
+    taken: &mut Vec<(String, u16, String, Span)>,
+) {
+    if service.get("external").is_some() {
+        return;
+    }
+    let (Ok(ports), Ok(listens)) = (ports(resolver, service, replica), resolver.bind(service)) else { return };
+    let any = |bind: &str| matches!(bind, "0.0.0.0" | "::" | "[::]" | "*" | "");
+    for (name, port) in &ports {
+        let fixed = matches!(resolver.port_spec(service, name), Ok(Some(PortSpec::Fixed(_))));
+        if *port == 0 || !(fixed || resolver.facts.ports.contains_key(&resolver.port_key(service, name, replica))) {
+            continue;
+        }
+        let span = resolver.port_node(service, name).map_or(service.key, |node| node.span);
+        let label = if name == "main" { id.to_string() } else { format!("{id} ({name})") };
+        let clash = taken.iter().find(|(bind, number, _, _)| number == port && (*bind == listens || any(bind) || any(&listens)));
+        if let Some((_, _, other, other_span)) = clash {
+            resolver.report(
+                Diagnostic::error(span, format!("port {port} is given to `{label}` and to `{other}`"))
+                    .note(*other_span, format!("`{other}` has it"))
+                    .help("change one of them, or write port = \"auto\" for a free one"),
+            );
+        }
+        taken.push((listens.clone(), *port, label, span));
+    }
+}
+
+fn lower_service(
+    resolver: &Resolver<'_>,
+    service: &Service,
+    name: &ServiceName,
+    replica: u32,
+    of: u32,
+    depth: u32,
+) -> Resolved<ServiceSpec> {
+    let scope = Scope::of(&service.name, replica);
+    let keys = Reader { resolver, table: &service.tree, scope };
+    // Everything is tried before the first fault counts, so that all of them are reported.
+    let ports = ports(resolver, service, replica);
+    let env = ports.and_then(|ports| environment::of(resolver, service, replica, &ports).map(|env| (ports, env)));
+    let launch = launch(resolver, service, &keys);
+    let task = if service.task { task::lower(resolver, service).map(Some) } else { Ok(None) };
+    let attributes = attributes(resolver, service, replica);
+    let ready = ready::lower(resolver, service, "ready", replica);
+    let alive = ready::lower(resolver, service, "alive", replica);
+    let pre_start = command::optional(resolver, service, "pre_start", scope);
+    let build = command::optional(resolver, service, "build", scope);
+    let dir = keys.path("dir").map(|dir| dir.unwrap_or_else(|| resolver.facts.places.root.clone()));
+    let bind = resolver.bind(service);
+    let depends_on = dependencies(resolver, service);
+    let on_unhealthy = keys.choice(
+        "on_unhealthy",
+        &[("ignore", OnUnhealthy::Ignore), ("restart", OnUnhealthy::Restart), ("stop", OnUnhealthy::Stop)],
+    );
+    let restart = policy::restart(&keys);
+    let backoff = policy::backoff(&keys);
+    let stop = policy::stop(resolver, service, &keys);
+    let allowed = policy::limits(&keys, "limits");
+    let reserve = policy::limits(&keys, "reserve");
+    let optional = keys.flag("optional", false);
+    let user_id = user_id(resolver, service, &keys);
+    let tty = keys.flag("tty", false);
+    let log = policy::log(&keys);
+    let watch = keys.texts("watch");
+    let render = render(resolver, &keys);
+    let description = keys.text("description");
+    let links = keys.map("links");
+    let volumes = keys.texts("volumes");
+    let (ports, env) = env?;
+    let inherited = environment::undeclared(resolver, service, replica, &env)?;
+    let missing = demands::missing(resolver, &env, &inherited);
+    if replica == 1 {
+        demands::check_urls(resolver, service)?;
+    }
+    let data = service.data().and_then(|data| VolumeName::new(data).ok());
+    let mut ready = ready?;
+    if service.task {
+        ready = None;
+    }
+    let spec = ServiceSpec {
+        id: ServiceId::replica(name, replica, of),
+        service: name.clone(),
+        replica,
+        replicas: of,
+        kind: if service.task { Kind::Task } else { Kind::Service },
+        tier: project::tier(service).map(|(tier, _)| tier),
+        depth,
+        launch: launch?,
+        dir: dir?,
+        env,
+        inherited,
+        pre_start: pre_start?,
+        build: build?,
+        bind: bind?,
+        ports,
+        attributes: attributes?,
+        depends_on: depends_on?,
+        ready,
+        alive: alive?,
+        on_unhealthy: on_unhealthy?.unwrap_or_default(),
+        restart: restart?,
+        backoff: backoff?,
+        stop: stop?,
+        data,
+        volumes: volumes?.into_iter().filter_map(|volume| VolumeName::new(volume).ok()).collect(),
+        limits: allowed?,
+        reserve: reserve?,
+        optional: optional?,
+        user_id: user_id?,
+        tty: tty?,
+        log: log?,
+        watch: watch?,
+        render: render?,
+        description: description?,
+        links: links?,
+        task: task?,
+        missing,
+    };
+    if spec.stop.check
+        && spec.stop_asks().is_none()
+        && let Some(node) = service.get("stop").and_then(Node::table).and_then(|table| get(table, "check"))
+    {
+        let message = format!("`stop.check` asks Postgres or Redis, and {} is known as neither", service.label());
+        resolver.report(
+            Diagnostic::warning(node.span, message)
+                .help("a probe says what it is: ready = { pg = true } or { redis = \"PING\" }"),
+        );
+    }
+    Ok(spec)
+}
+
+fn ports(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resolved<BTreeMap<String, u16>> {
+    let mut out = BTreeMap::new();
+    for name in resolver.port_names(service) {
+        let span = resolver.port_node(service, &name).map_or(service.key, |node| node.span);
+        if let Some(port) = resolver.port(service, replica, &name, span)? {
+            out.insert(name, port);
+        }
+    }
+    Ok(out)
+}
+
+fn attributes(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resolved<BTreeMap<String, String>> {
+    let mut out = BTreeMap::new();
+    if service.task {
+        return Ok(out);
+    }
+    let mut names: Vec<String> = super::schema::ATTRIBUTES.iter().map(|name| (*name).to_owned()).collect();
+    names.extend(resolver.port_names(service).into_iter().filter(|name| name != "main").map(|name| format!("ports.{name}")));
+    let mut failed = false;
+    for name in names {
+        match resolver.attribute(&service.name, &name, service.key) {
+            Ok(Some(value)) => {
+                out.insert(name, value);
+            }
+            Ok(None) => {}
+            Err(Reported) => failed = true,
+        }
+    }
+    if failed {
+        return Err(Reported);
+    }
+    // A further copy differs in its ports only.
+    if replica > 1 {
+        let host = out.get("host").cloned().unwrap_or_default();
+        for name in resolver.port_names(service) {
+            let Some(port) = resolver.port(service, replica, &name, service.key)? else { continue };
+            if name == "main" {
+                let first = out.insert("port".to_owned(), port.to_string()).unwrap_or_default();
+                let addr = super::url::addr(&host, port);
+                let old = super::url::addr(&host, first.parse().unwrap_or_default());
+                if let Some(url) = out.get_mut("url") {
+                    *url = url.replacen(&old, &addr, 1);
+                }
+                out.insert("addr".to_owned(), addr);
+            } else {
+                out.insert(format!("ports.{name}"), port.to_string());
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// `USER[:GROUP]`, where a process is started that can run as that user.
+fn user_id(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_, '_, '_>) -> Resolved<Option<String>> {
+    let Some(text) = keys.text("user_id")? else { return Ok(None) };
+    let at = service.get("user_id").map_or(service.key, |node| node.span);
+    let word = |word: &str| {
+        !word.is_empty() && !word.starts_with('-') && !word.contains(|char: char| char.is_whitespace() || char == ':')
+    };
+    let valid = match text.split_once(':') {
+        Some((user, group)) => word(user) && word(group),
+        None => word(&text),
+    };
+    if !valid {
+        let message = format!("invalid user_id `{text}`");
+        return Err(resolver.report(Diagnostic::error(at, message).help("user_id = \"USER\", \"UID\" or \"UID:GID\"")));
+    }
+    let unfit = match &service.recipe {
+        _ if service.get("external").is_some() => Some("an external service, which devrun does not start".to_owned()),
+        _ if service.get("run").is_some() => None,
+        _ if service.task => Some("a task that runs no command".to_owned()),
+        Some(used) if used.data.refuses_user_id => Some(format!("recipe {}", used.data.name)),
+        _ => None,
+    };
+    match unfit {
+        Some(what) => {
+            let message = format!("`user_id` is not supported for {what}");
+            let help = "remove it, and run devrun as that user";
+            Err(resolver.report(Diagnostic::error(at, message).help(help)))
+        }
+        None => Ok(Some(text)),
+    }
+}
+
+fn launch(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_, '_, '_>) -> Resolved<Launch> {
+    if service.get("external").is_some() {
+        let url = keys.text("external")?.unwrap_or_default();
+        resolver.external(service, service.key)?;
+        return Ok(Launch::External { url });
+    }
+    if let Some(node) = service.get("run") {
+        return command::lower(resolver, service, node, keys.scope).map(Launch::Run);
+    }
+    if service.task {
+        return Ok(Launch::Work);
+    }
+    let Some(used) = &service.recipe else { return Err(Reported) };
+    Ok(Launch::Recipe(Box::new(RecipeUse {
+        recipe: used.data.clone(),
+        version: used.version.clone(),
+        settings: keys.map("set")?,
+        init: keys.paths("init")?,
+        extensions: keys.texts("extensions")?,
+        migrations: keys.path("migrations")?,
+        source: source(resolver, &used.data.name)?,
+        init_cache: resolver.document.options.init_cache,
+    })))
+}
+
+fn source(resolver: &Resolver<'_>, recipe: &str) -> Resolved<Option<SourceSpec>> {
+    let table =
+        get(&resolver.document.tree, "sources").and_then(Node::table).and_then(|table| get(table, recipe)).and_then(Node::table);
+    let Some(table) = table else { return Ok(None) };
+    let keys = Reader { resolver, table, scope: Scope::default() };
+    Ok(Some(SourceSpec {
+        version: keys.text("version")?,
+        url: keys.text("url")?,
+        sha256: keys.text("sha256")?,
+        path: keys.path("path")?,
+        npm: keys.text("npm")?,
+        pypi: keys.text("pypi")?,
+        build: keys.texts("build")?,
+        module: keys.text("module")?,
+    }))
+}
+
+fn dependencies(resolver: &Resolver<'_>, service: &Service) -> Resolved<Vec<Dependency>> {
+    let mut out = Vec::new();
+    let mut edges: Vec<(String, Option<Condition>, bool, bool)> =
+        service.edges.iter().map(|edge| (edge.on.clone(), edge.condition, edge.required, edge.restart)).collect();
+    // Work against a server needs that server, whether or not it is named a second time.
+    if service.task
+        && let Some(on) = task::server(resolver, service)?
+        && !edges.iter().any(|(name, ..)| *name == on)
+    {
+        edges.push((on, None, true, false));
+    }
+    for (on, condition, required, restart) in edges {
+        let Some(target) = resolver.services.get(&on).filter(|target| target.active) else { continue };
+        let condition = condition.unwrap_or(if target.task {
+            Condition::Completed
+        } else if target.probed() {
+            Condition::Healthy
+        } else {
+            Condition::Started
+        });
+        let Ok(name) = ServiceName::new(on) else { continue };
+        let of = resolver.replicas(target);
+        for replica in 1..=of {
+            out.push(Dependency { on: ServiceId::replica(&name, replica, of), condition, required, restart });
+        }
+    }
+    Ok(out)
+}
+
+/// Templates by their target's name, filled in.
+fn render(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<BTreeMap<String, String>> {
+    let mut out = BTreeMap::new();
+    let mut failed = false;
+    for (from, node) in keys.node("render").and_then(Node::table).into_iter().flatten() {
+        if node.is_false() {
+            continue;
+        }
+        let Ok(target) = resolver.text(node, keys.scope) else {
+            failed = true;
+            continue;
+        };
+        let escapes =
+            target.is_empty() || target.starts_with('/') || target.split('/').any(|part| part == ".." || part.is_empty());
+        if escapes {
+            keys.bad(node, format!("{target:?} is no file in the run dir"), "write a plain name such as \"Caddyfile\"");
+            failed = true;
+            continue;
+        }
+        let path = project::absolute(&resolver.document.root, from);
+        let Some(text) = resolver.facts.recipe_files.get(&path) else {
+            resolver.report(
+                Diagnostic::error(node.key, format!("there is no template {from}"))
+                    .help("paths are relative to the procfile's folder"),
+            );
+            failed = true;
+            continue;
+        };
+        let file = resolver.sources.borrow_mut().add(Text::new(from.clone(), text.clone()));
+        let span = Span::new(file, 0..text.len());
+        match template::parse(text, false) {
+            Ok(parts) => match resolver.fill(&parts, span, keys.scope) {
+                Ok(text) => {
+                    out.insert(target, text);
+                }
+                Err(Reported) => failed = true,
+            },
+            Err(bad) => {
+                resolver.bad_template(&bad, span);
+                failed = true;
+            }
+        }
+    }
+    if failed { Err(Reported) } else { Ok(out) }
+}
+
+fn volumes(resolver: &Resolver<'_>) -> Resolved<BTreeMap<VolumeName, VolumeSpec>> {
+    let mut out = BTreeMap::new();
+    let declared = get(&resolver.document.tree, "volumes").and_then(Node::table);
+    let used: BTreeSet<String> = resolver.services.values().filter(|service| service.active).filter_map(Service::data).collect();
+    for name in resolver.volumes() {
+        let node = declared.and_then(|table| get(table, &name));
+        if node.is_none() && !used.contains(&name) {
+            continue;
+        }
+        let Ok(volume) = VolumeName::new(name.clone()) else { continue };
+        let mut class = VolumeClass::Persistent;
+        if let Some(table) = node.and_then(Node::table) {
+            let keys = Reader { resolver, table, scope: Scope::default() };
+            class = keys
+                .choice(
+                    "class",
+                    &[
+                        ("persistent", VolumeClass::Persistent),
+                        ("cache", VolumeClass::Cache),
+                        ("source", VolumeClass::Source),
+                        ("scratch", VolumeClass::Scratch),
+                    ],
+                )?
+                .unwrap_or_default();
+        }
+        let (path, placed) = resolver.volume_path(&name);
+        out.insert(volume.clone(), VolumeSpec { name: volume, class, path, placed });
+    }
+    Ok(out)
+}

@@ -1,0 +1,386 @@
+//! The services of the merged tree, each with its layers put together: recipe, `[defaults]`, its own table. What can be
+//! checked without values is checked here: names, edges, cycles, profiles, volumes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::Diagnostic;
+use super::merge;
+use super::raw::{self, Node, Table, Value, get};
+use super::source::{Sources, Span, Text};
+use super::suggest;
+use super::{Document, Facts, check};
+use devrun_model::{Condition, RecipeData, ServiceName};
+
+/// The recipe behind a service.
+#[derive(Debug, Clone)]
+pub(crate) struct Used {
+    /// What the book or the file says.
+    pub data: RecipeData,
+    /// The part after `@`.
+    pub version: Option<String>,
+}
+
+/// One edge as written.
+#[derive(Debug, Clone)]
+pub(crate) struct Edge {
+    pub on: String,
+    pub condition: Option<Condition>,
+    pub required: bool,
+    pub restart: bool,
+    pub span: Span,
+}
+
+/// One service or task with all its layers.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    pub name: String,
+    /// Where its name stands.
+    pub key: Span,
+    pub task: bool,
+    /// Recipe, defaults and its own keys, merged.
+    pub tree: Table,
+    pub recipe: Option<Used>,
+    /// Its recipe is a file that was not read yet.
+    pub pending: bool,
+    pub edges: Vec<Edge>,
+    pub profiles: Vec<String>,
+    pub active: bool,
+}
+
+impl Service {
+    /// A key of it; `false` counts as absent.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        get(&self.tree, key)
+    }
+    /// What messages call it.
+    pub fn label(&self) -> String {
+        if self.task { format!("task `{}`", self.name) } else { format!("service `{}`", self.name) }
+    }
+    /// Whether its `ready` names a check; timings alone are none.
+    pub fn probed(&self) -> bool {
+        self.get("ready")
+            .and_then(Node::table)
+            .is_some_and(|table| super::schema::CHECK_KINDS.iter().any(|kind| get(table, kind).is_some()))
+    }
+    /// The volume of its data: its own word, or a recipe's default.
+    pub fn data(&self) -> Option<String> {
+        match self.tree.get("data") {
+            Some(node) if node.is_false() => None,
+            Some(node) => node.text().map(str::to_owned),
+            None => self.recipe.as_ref().filter(|used| used.data.keeps_data).map(|_| self.name.clone()),
+        }
+    }
+    /// Whether another server of this kind is meant by a task's key.
+    pub fn serves(&self, kind: &str) -> bool {
+        let Some(used) = &self.recipe else { return false };
+        let (name, scheme) = (used.data.name.as_str(), used.data.scheme.as_str());
+        match kind {
+            "sql" => scheme.starts_with("postgres") || name == "postgres",
+            "cypher" => matches!(name, "neo4j" | "memgraph") || matches!(scheme, "bolt" | "neo4j"),
+            "buckets" => matches!(name, "minio" | "versitygw" | "seaweedfs" | "garage") || scheme == "s3",
+            "collections" => name == "qdrant",
+            "models" => name == "ollama",
+            "indexes" => name == "meilisearch",
+            _ => false,
+        }
+    }
+}
+
+/// Keys of `[defaults]` that make no sense for a task.
+const NOT_FOR_TASKS: &[&str] = &["restart", "ready", "alive", "backoff", "on_unhealthy", "port", "ports", "replicas", "data"];
+/// Words that placeholders give a meaning of their own.
+const RESERVED: &[&str] = &["secret", "dir", "replica", "project", "mode", "instance"];
+
+/// The recipe of the built-in gateway.
+pub(crate) const GATEWAY: &str = "gateway";
+
+/// The keys of which a task has one.
+pub(crate) const WORK: &[&str] = &["run", "sql", "cypher", "buckets", "collections", "models", "indexes"];
+
+/// All services and tasks by name.
+pub(crate) type Services = BTreeMap<String, Service>;
+
+/// Puts the layers together. Without `facts` recipe files are unknown yet, and what hangs on them is left for later.
+pub(crate) fn assemble(document: &Document, facts: Option<&Facts>, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> Services {
+    let mut services = Services::new();
+    let empty = Table::new();
+    let defaults = get(&document.tree, "defaults").and_then(Node::table).unwrap_or(&empty);
+    for (section, task) in [("services", false), ("tasks", true)] {
+        let Some(table) = get(&document.tree, section).and_then(Node::table) else { continue };
+        for (name, node) in table {
+            let Some(own) = node.table() else { continue };
+            if let Err(bad) = ServiceName::new(name.clone()) {
+                out.push(Diagnostic::error(node.key, bad.to_string()).help("letters, digits, `_` and `-`, up to 63 of them"));
+                continue;
+            }
+            if RESERVED.contains(&name.as_str()) {
+                out.push(
+                    Diagnostic::error(
+                        node.key,
+                        format!("`{name}` cannot be a service's name: `${{{name}.…}}` has a meaning already"),
+                    )
+                    .help("choose another name"),
+                );
+                continue;
+            }
+            if let Some(twin) = services.get(name) {
+                let twin: &Service = twin;
+                out.push(
+                    Diagnostic::error(node.key, format!("`{name}` is a service and a task"))
+                        .note(twin.key, "the service")
+                        .help("give one of them another name"),
+                );
+                continue;
+            }
+            let mut recipe_layer = Table::new();
+            let mut recipe = None;
+            let mut pending = false;
+            let merged = merge::layered(&[defaults, own]);
+            if !task && let Some(used) = get(&merged, "use") {
+                match find_recipe(document, facts, used, sources, out) {
+                    Found::Recipe(found, layer) => {
+                        recipe_layer = layer;
+                        recipe = Some(*found);
+                    }
+                    Found::Pending => pending = true,
+                    Found::Nothing => {}
+                }
+            }
+            let mut defaults = defaults.clone();
+            if task {
+                defaults.retain(|key, _| !NOT_FOR_TASKS.contains(&key.as_str()));
+            }
+            let tree = merge::layered(&[&recipe_layer, &defaults, own]);
+            let texts = |key: &str| -> Vec<String> {
+                get(&tree, key)
+                    .map(|node| node.elements().iter().filter_map(Node::text).map(str::to_owned).collect())
+                    .unwrap_or_default()
+            };
+            let profiles = texts("profiles");
+            let edges = edges(&tree, out);
+            let service =
+                Service { name: name.clone(), key: node.key, task, tree, recipe, pending, edges, profiles, active: false };
+            services.insert(name.clone(), service);
+        }
+    }
+    activate(document, &mut services);
+    services
+}
+
+enum Found {
+    Recipe(Box<Used>, Table),
+    Pending,
+    Nothing,
+}
+
+/// Whether `use` names a file.
+pub(crate) fn recipe_path(document: &Document, text: &str) -> Option<PathBuf> {
+    let is_file = text.starts_with("./") || text.starts_with("../") || text.starts_with('/') || text.ends_with(".toml");
+    is_file.then(|| absolute(&document.root, text))
+}
+
+fn find_recipe(
+    document: &Document,
+    facts: Option<&Facts>,
+    used: &Node,
+    sources: &mut Sources,
+    out: &mut Vec<Diagnostic>,
+) -> Found {
+    let Some(text) = used.text() else { return Found::Nothing };
+    if let Some(path) = recipe_path(document, text) {
+        let Some(facts) = facts else { return Found::Pending };
+        let Some(content) = facts.recipe_files.get(&path) else {
+            out.push(
+                Diagnostic::error(used.span, format!("there is no recipe file {}", path.display()))
+                    .help("paths are relative to the procfile's folder"),
+            );
+            return Found::Nothing;
+        };
+        return parse_recipe(text, content, sources, out);
+    }
+    let (name, version) = match text.split_once('@') {
+        Some((name, version)) => (name, Some(version)),
+        None => (text, None),
+    };
+    if let Some(version) = version {
+        let good =
+            !version.is_empty() && version.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+'));
+        if !good {
+            out.push(
+                Diagnostic::error(used.span, format!("{version:?} is no version"))
+                    .help(format!("write \"{name}\" for any version, or one such as \"{name}@7\" or \"{name}@7.2\"")),
+            );
+            return Found::Nothing;
+        }
+    }
+    let Some(data) = document.recipes.get(name) else {
+        if name == GATEWAY {
+            return Found::Nothing;
+        }
+        let diagnostic = if name.is_empty() {
+            Diagnostic::error(used.span, "`use` names no recipe")
+                .help("write use = \"postgres@16\" or use = \"./my-recipe.toml\"")
+        } else {
+            let known: Vec<&str> = document.recipe_names.iter().map(String::as_str).collect();
+            Diagnostic::error(used.span, format!("there is no recipe `{name}`"))
+                .maybe_help(suggest::help(name, known))
+                .maybe_help(
+                    suggest::nearest(name, document.recipe_names.iter().map(String::as_str))
+                        .map(|near| format!("did you mean \"{near}\"?")),
+                )
+        };
+        out.push(diagnostic);
+        return Found::Nothing;
+    };
+    let layer = sources.add_layer(format!("recipe {name}"));
+    let table = raw::from_toml(&data.service, layer);
+    Found::Recipe(Box::new(Used { data: data.clone(), version: version.map(str::to_owned) }), table)
+}
+
+fn parse_recipe(name: &str, content: &str, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> Found {
+    let file = sources.add(Text::new(name, content.to_owned()));
+    let data: RecipeData = match toml::from_str(content) {
+        Ok(data) => data,
+        Err(error) => {
+            let message = error.message().lines().collect::<Vec<_>>().join("; ");
+            out.push(
+                Diagnostic::error(Span::new(file, error.span().unwrap_or(0..0)), message)
+                    .help("a recipe has name, summary, port, argv, environment, render and [service]"),
+            );
+            return Found::Nothing;
+        }
+    };
+    let mut ignored = Vec::new();
+    let tree = match sources.get(file) {
+        Some(text) => raw::parse(file, text, &mut ignored),
+        None => Table::new(),
+    };
+    let layer = get(&tree, "service").and_then(Node::table).cloned().unwrap_or_default();
+    check::recipe_service(&layer, out);
+    Found::Recipe(Box::new(Used { data, version: None }), layer)
+}
+
+/// Both forms of `depends_on`.
+fn edges(tree: &Table, out: &mut Vec<Diagnostic>) -> Vec<Edge> {
+    let Some(node) = get(tree, "depends_on") else { return Vec::new() };
+    if let Some(table) = node.table() {
+        return table
+            .iter()
+            .filter(|(_, node)| !node.is_false())
+            .map(|(name, node)| {
+                let options = node.table();
+                let flag = |key: &str, default: bool| match options.and_then(|table| table.get(key)).map(|node| &node.value) {
+                    Some(raw::Value::Bool(flag)) => *flag,
+                    _ => default,
+                };
+                let condition = options.and_then(|table| get(table, "condition")).and_then(Node::text).and_then(condition);
+                Edge {
+                    on: name.clone(),
+                    condition,
+                    required: flag("required", true),
+                    restart: flag("restart", false),
+                    span: node.key,
+                }
+            })
+            .collect();
+    }
+    let mut edges: Vec<Edge> = Vec::new();
+    let Value::Array(elements) = &node.value else { return edges };
+    for element in elements {
+        let Some(text) = element.text() else { continue };
+        let (on, word) = match text.split_once(':') {
+            Some((on, word)) => (on, Some(word)),
+            None => (text, None),
+        };
+        if let Some(word) = word
+            && condition(word).is_none()
+        {
+            out.push(Diagnostic::error(element.span, format!("{word:?} is no condition")).help(
+                suggest::nearest(word, ["started", "healthy", "completed"]).map_or_else(
+                    || format!("write \"{on}:started\", \"{on}:healthy\" or \"{on}:completed\""),
+                    |near| format!("did you mean \"{on}:{near}\"?"),
+                ),
+            ));
+            continue;
+        }
+        edges.push(Edge {
+            on: on.to_owned(),
+            condition: word.and_then(condition),
+            required: true,
+            restart: false,
+            span: element.span,
+        });
+    }
+    edges
+}
+
+fn condition(word: &str) -> Option<Condition> {
+    Some(match word {
+        "started" | "service_started" => Condition::Started,
+        "healthy" | "service_healthy" => Condition::Healthy,
+        "completed" | "service_completed_successfully" => Condition::Completed,
+        _ => return None,
+    })
+}
+
+/// Which services take part: those without a profile, those whose profile is asked for, and, for a service that was
+/// named, what it needs.
+fn activate(document: &Document, services: &mut Services) {
+    let wanted = |profiles: &[String]| {
+        profiles.is_empty() || profiles.iter().any(|p| document.options.profiles.iter().any(|asked| asked == "*" || asked == p))
+    };
+    let mut queue: Vec<String> = document
+        .options
+        .named
+        .iter()
+        .map(|named| named.split('.').next().unwrap_or(named).to_owned())
+        .filter(|named| services.contains_key(named))
+        .collect();
+    let mut named = BTreeSet::new();
+    while let Some(name) = queue.pop() {
+        if let Some(service) = services.get(&name)
+            && named.insert(name)
+        {
+            queue.extend(service.edges.iter().map(|edge| edge.on.clone()));
+        }
+    }
+    for service in services.values_mut() {
+        service.active = wanted(&service.profiles) || named.contains(&service.name);
+    }
+}
+
+/// A path relative to the procfile's folder, without `.` and with `..` resolved by name.
+pub(crate) fn absolute(root: &Path, text: &str) -> PathBuf {
+    let mut path = PathBuf::new();
+    for part in root.join(text).components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                path.pop();
+            }
+            part => path.push(part),
+        }
+    }
+    path
+}
+
+/// The number of a tier.
+pub(crate) fn tier(service: &Service) -> Option<(u32, Span)> {
+    let node = service.get("tier")?;
+    match &node.value {
+        raw::Value::Integer(number) => u32::try_from(*number).ok().map(|number| (number, node.span)),
+        raw::Value::Text(text) => text.parse().ok().map(|number| (number, node.span)),
+        _ => None,
+    }
+}
+
+/// The names of all volumes: declared ones, and those that are somebody's data.
+pub(crate) fn volume_names(document: &Document, services: &Services) -> BTreeSet<String> {
+    let declared = get(&document.tree, "volumes").and_then(Node::table);
+    declared
+        .into_iter()
+        .flat_map(|table| table.iter().filter(|(_, node)| !node.is_false()).map(|(name, _)| name.clone()))
+        .chain(services.values().filter_map(Service::data))
+        .collect()
+}

@@ -1,0 +1,277 @@
+//! `ready` and `alive` → [`ReadySpec`]: each kind filled in with the service's own host, port and login.
+
+use std::collections::BTreeMap;
+
+use super::command;
+use super::diagnostic::Diagnostic;
+use super::interpolate::{Reported, Resolved, Resolver, Scope};
+use super::project::Service;
+use super::raw::{Node, Value};
+use super::schema::CHECK_KINDS;
+use super::suggest;
+use super::values::Reader;
+use devrun_model::ready::Endpoint;
+use devrun_model::{Check, ReadySpec};
+
+struct Probe<'p, 'r, 'a, 's> {
+    keys: Reader<'r, 'a, 's>,
+    service: &'p Service,
+    replica: u32,
+}
+
+/// Lowers one of the two tables; `None` where it names no kind.
+pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service, key: &str, replica: u32) -> Resolved<Option<ReadySpec>> {
+    let Some(table) = service.get(key).and_then(Node::table) else { return Ok(None) };
+    let keys = Reader { resolver, table, scope: Scope::of(&service.name, replica) };
+    let probe = Probe { keys, service, replica };
+    let mut checks = Vec::new();
+    let mut failed = false;
+    for kind in CHECK_KINDS {
+        if let Some(node) = keys.node(kind) {
+            match probe.check(kind, node) {
+                Ok(check) => checks.push(check),
+                Err(Reported) => failed = true,
+            }
+        }
+    }
+    for (detail, kind) in [("status", "http"), ("headers", "http"), ("body", "http"), ("max_age", "file")] {
+        if let Some(node) = keys.node(detail)
+            && keys.node(kind).is_none()
+        {
+            resolver.report(
+                Diagnostic::error(node.key, format!("`{detail}` goes with `{kind}`, and this `{key}` has none"))
+                    .help(format!("add {kind} = \"…\", or take `{detail}` out")),
+            );
+            failed = true;
+        }
+    }
+    let timings = probe.timings(checks);
+    match timings {
+        Ok(_) if failed => Err(Reported),
+        Ok(spec) if spec.checks.is_empty() => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+impl Probe<'_, '_, '_, '_> {
+    fn timings(&self, checks: Vec<Check>) -> Resolved<ReadySpec> {
+        let mut spec = ReadySpec::new(checks);
+        let keys = &self.keys;
+        let mut failed = false;
+        for (key, slot) in [
+            ("interval", &mut spec.interval),
+            ("timeout", &mut spec.timeout),
+            ("start_period", &mut spec.start_period),
+            ("start_interval", &mut spec.start_interval),
+            ("within", &mut spec.within),
+        ] {
+            match keys.duration(key) {
+                Ok(Some(value)) => {
+                    if value.is_zero() && key != "start_period" {
+                        if let Some(node) = keys.node(key) {
+                            keys.bad(node, format!("`{key}` cannot be zero"), &format!("write {key} = \"1s\""));
+                        }
+                        failed = true;
+                    }
+                    *slot = value;
+                }
+                Ok(None) => {}
+                Err(Reported) => failed = true,
+            }
+        }
+        let retries = keys.integer("retries", 1);
+        let any = keys.flag("any", false);
+        let owner = keys.flag("owner", true);
+        spec.retries = retries?.unwrap_or(spec.retries);
+        spec.any = any?;
+        spec.owner = owner? && self.service.get("external").is_none();
+        if failed { Err(Reported) } else { Ok(spec) }
+    }
+
+    /// Where the service listens.
+    fn own(&self, node: &Node) -> Resolved<Endpoint> {
+        let resolver = self.keys.resolver;
+        let host = resolver.host(self.service, node.span)?;
+        match resolver.port(self.service, self.replica, "main", node.span)? {
+            Some(port) => Ok(Endpoint { host, port }),
+            None => Err(self.keys.bad(
+                node,
+                format!("`{}` has no port that could be probed", self.service.name),
+                &format!("give it one: [services.{}] port = 8000; or write the whole address here", self.service.name),
+            )),
+        }
+    }
+
+    /// A port of the service by its name or number.
+    fn named(&self, node: &Node, text: &str) -> Resolved<Endpoint> {
+        let resolver = self.keys.resolver;
+        let host = resolver.host(self.service, node.span)?;
+        if let Ok(port) = text.parse::<u16>() {
+            return Ok(Endpoint { host, port });
+        }
+        let names = resolver.port_names(self.service);
+        if text != "main" && !names.iter().any(|name| name == text) {
+            let known = names.iter().map(String::as_str).filter(|name| *name != "main");
+            let help = suggest::help(text, known).unwrap_or_else(|| format!("ports = {{ {text} = 9000 }}"));
+            return Err(self.keys.bad(node, format!("`{}` has no port named `{text}`", self.service.name), &help));
+        }
+        match resolver.port(self.service, self.replica, text, node.span)? {
+            Some(port) => Ok(Endpoint { host, port }),
+            None => self.own(node),
+        }
+    }
+
+    fn attribute(&self, name: &str, node: &Node) -> Resolved<Option<String>> {
+        self.keys.resolver.attribute(&self.service.name, name, node.span)
+    }
+
+    fn check(&self, kind: &str, node: &Node) -> Resolved<Check> {
+        let keys = &self.keys;
+        let text = || keys.resolver.text(node, keys.scope);
+        Ok(match kind {
+            "http" => return self.http(node, &text()?),
+            "tcp" => Check::Tcp { at: self.tcp(node)? },
+            "unix" => {
+                let path = text()?;
+                Check::Unix { path: super::project::absolute(&keys.resolver.facts.places.root, &path) }
+            }
+            "pg" => {
+                let user = self.attribute("user", node)?.unwrap_or_else(|| "postgres".to_owned());
+                let database = self.attribute("database", node)?.unwrap_or_else(|| user.clone());
+                Check::Pg { at: self.own(node)?, database, user }
+            }
+            "sql" => {
+                let user = self.attribute("user", node)?.unwrap_or_else(|| "postgres".to_owned());
+                let database = self.attribute("database", node)?.unwrap_or_else(|| user.clone());
+                Check::Sql { at: self.own(node)?, password: self.attribute("password", node)?, user, database, query: text()? }
+            }
+            "redis" => {
+                let roundtrip = keys.choice("redis", &[("PING", false), ("roundtrip", true)])?.unwrap_or(false);
+                Check::Redis {
+                    at: self.own(node)?,
+                    user: self.attribute("user", node)?,
+                    password: self.attribute("password", node)?,
+                    roundtrip,
+                }
+            }
+            "bolt" => Check::Bolt { at: self.own(node)? },
+            "grpc" => {
+                let service = if matches!(node.value, Value::Bool(true)) { String::new() } else { text()? };
+                Check::Grpc { at: self.grpc_endpoint(node)?, service }
+            }
+            "s3" => Check::S3 {
+                at: self.own(node)?,
+                access_key: self.attribute("user", node)?.unwrap_or_default(),
+                secret_key: self.attribute("password", node)?.unwrap_or_default(),
+            },
+            "cmd" => Check::Cmd { command: command::lower(keys.resolver, self.service, node, keys.scope)? },
+            "log" => Check::Log { pattern: self.pattern(node, &text()?)? },
+            "file" => Check::File {
+                path: super::project::absolute(&keys.resolver.facts.places.root, &text()?),
+                max_age: keys.duration("max_age")?,
+            },
+            "notify" => Check::Notify,
+            "uptime" => Check::Uptime { least: keys.duration("uptime")?.unwrap_or_default() },
+            _ => return Err(Reported),
+        })
+    }
+
+    fn grpc_endpoint(&self, node: &Node) -> Resolved<Endpoint> {
+        if self.keys.resolver.port_names(self.service).iter().any(|name| name == "grpc") {
+            self.named(node, "grpc")
+        } else {
+            self.own(node)
+        }
+    }
+
+    fn tcp(&self, node: &Node) -> Resolved<Endpoint> {
+        let keys = &self.keys;
+        if matches!(node.value, Value::Bool(true)) {
+            return self.own(node);
+        }
+        let text = keys.resolver.text(node, keys.scope)?;
+        let text = text.trim();
+        if text == "true" {
+            return self.own(node);
+        }
+        if let Some(name) = text.strip_prefix(':') {
+            return self.named(node, name);
+        }
+        if text.parse::<u16>().is_ok() {
+            return self.named(node, text);
+        }
+        match text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
+            Some((host, Ok(port))) if !host.is_empty() && port > 0 => {
+                Ok(Endpoint { host: host.trim_matches(['[', ']']).to_owned(), port })
+            }
+            _ => Err(keys.bad(
+                node,
+                format!("{text:?} is no address"),
+                "tcp = true, tcp = 5432, tcp = \":metrics\" or tcp = \"host:5432\"",
+            )),
+        }
+    }
+
+    fn http(&self, node: &Node, text: &str) -> Resolved<Check> {
+        let keys = &self.keys;
+        let (at, tls, path) = if let Some(rest) = text
+            .strip_prefix("http://")
+            .map(|rest| (rest, false))
+            .or_else(|| text.strip_prefix("https://").map(|rest| (rest, true)))
+        {
+            let (rest, tls) = rest;
+            let (authority, path) = match rest.find(['/', '?', '#']) {
+                Some(cut) => rest.split_at(cut),
+                None => (rest, "/"),
+            };
+            let scheme = if tls { "https" } else { "http" };
+            let parts = super::url::parse(&format!("{scheme}://{authority}")).map_err(|reason| {
+                keys.bad(node, format!("`http`: {reason}"), "write http = \"/health\" or http = \"http://host:8080/health\"")
+            })?;
+            let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+            (Endpoint { host: parts.host, port: parts.port.unwrap_or(80) }, tls, path)
+        } else if let Some(rest) = text.strip_prefix(':') {
+            let (name, path) = match rest.find('/') {
+                Some(cut) => rest.split_at(cut),
+                None => (rest, "/"),
+            };
+            (self.named(node, name)?, false, path.to_owned())
+        } else if text.starts_with('/') {
+            (self.own(node)?, false, text.to_owned())
+        } else {
+            let help = format!("write http = \"/{text}\", http = \":PORTNAME/{text}\" or a whole URL");
+            return Err(keys.bad(node, format!("{text:?} is neither a path nor a URL"), &help));
+        };
+        if path.chars().any(|c| c.is_control() || c == ' ') {
+            return Err(keys.bad(node, "the path of `http` holds a blank or a control character", "write %20 for a blank"));
+        }
+        let mut status = Vec::new();
+        for element in keys.node("status").map(Node::elements).unwrap_or_default() {
+            match element.scalar().and_then(|text| text.parse::<u16>().ok()) {
+                Some(code @ 100..=599) => status.push(code),
+                _ => return Err(keys.bad(element, "a status is a number from 100 to 599", "status = [200, 204]")),
+            }
+        }
+        let headers: BTreeMap<String, String> = keys.map("headers")?;
+        let body = match keys.node("body") {
+            Some(node) => Some(self.pattern(node, &keys.resolver.text(node, keys.scope)?)?),
+            None => None,
+        };
+        Ok(Check::Http { at, tls, path, status, headers, body })
+    }
+
+    fn pattern(&self, node: &Node, text: &str) -> Resolved<String> {
+        match regex::Regex::new(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(error) => {
+                let reason = error.to_string();
+                let reason = reason.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
+                Err(self.keys.bad(
+                    node,
+                    format!("this is no pattern: {reason}"),
+                    "a backslash before . * + ? ( ) [ ] { } | takes them literally; in TOML use '…'",
+                ))
+            }
+        }
+    }
+}

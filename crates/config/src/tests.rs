@@ -1,0 +1,351 @@
+//! The whole way through the public face, in tables: what a placeholder becomes, what a child gets, what is asked for.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use devrun_model::{CommandLine, Condition, Launch, Plan, RecipeBook, RecipeData, RestartPolicy};
+
+#[derive(Debug)]
+struct Book(BTreeMap<String, RecipeData>);
+
+impl Book {
+    fn new() -> Self {
+        let texts = [
+            "name = \"postgres\"\nsummary = \"x\"\nport = 5432\nkeeps_data = true\nuser = \"postgres\"\nwants_password = true\nscheme = \"postgres\"\n[service]\nready = { sql = \"SELECT 1\" }\nstop = { signal = \"INT\", then = \"QUIT\", grace = \"60s\" }\n",
+            "name = \"redis\"\nsummary = \"x\"\nport = 6379\nscheme = \"redis\"\n[ports]\nbus = 16379\n[service]\nready = { redis = \"PING\" }\n",
+        ];
+        Self(texts.iter().map(|text| toml::from_str::<RecipeData>(text).unwrap()).map(|r| (r.name.clone(), r)).collect())
+    }
+}
+
+impl RecipeBook for Book {
+    fn find(&self, name: &str) -> Option<&RecipeData> {
+        self.0.get(name)
+    }
+    fn names(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+}
+
+fn facts() -> Facts {
+    let shell =
+        [("SHELL_VAR", "shell"), ("BOTH", "shell"), ("EMPTY", ""), ("PATH", "/bin"), ("AWS_X", "1"), ("DEVRUN_RUN_ID", "old")];
+    Facts {
+        places: Places { root: "/p".into(), state: "/p/.devrun".into(), run: "/run/d".into() },
+        shell: shell.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        env_files: BTreeMap::from([
+            ("/p/.env".into(), Some("BOTH=file\nFILE=one\nPW='a b$HOME\"#'\n".to_owned())),
+            ("/p/.env.local".into(), Some("FILE=two\n".to_owned())),
+            ("/p/flag.env".into(), Some("FILE=flag\nBOTH=flag\n".to_owned())),
+            ("/p/svc.env".into(), Some("FROM_FILE=svc\nOVER=file\n".to_owned())),
+        ]),
+        env_file_flag: None,
+        secrets: BTreeMap::from([("token".to_owned(), "s${X}$$1".to_owned())]),
+        ports: BTreeMap::new(),
+        recipe_files: BTreeMap::new(),
+        keys: BTreeMap::new(),
+        seed: 7,
+    }
+}
+
+fn source(text: &str) -> Source {
+    Source { name: "procfile.toml".to_owned(), path: "/p/procfile.toml".into(), text: text.to_owned() }
+}
+
+fn try_lower(text: &str, options: &Options, facts: &Facts) -> Result<Plan, String> {
+    let document = read(&[source(text)], options, &Book::new()).map_err(|report| report.render(false))?;
+    document.lower(facts).map(|(plan, _)| plan).map_err(|report| report.render(false))
+}
+
+fn lower(text: &str) -> Plan {
+    try_lower(text, &Options::default(), &facts()).unwrap_or_else(|text| panic!("{text}"))
+}
+
+fn spec<'p>(plan: &'p Plan, id: &str) -> &'p devrun_model::ServiceSpec {
+    plan.services.values().find(|spec| spec.id.as_str() == id).unwrap()
+}
+
+fn command(plan: &Plan, id: &str) -> CommandLine {
+    match &spec(plan, id).launch {
+        Launch::Run(command) => command.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+const HEAD: &str = "[project]\nname = \"shop\"\nenv_file = [\".env\", \".env.local\"]\n[secrets]\ngenerate = [\"token\"]\n[services.db]\nuse = \"postgres@16\"\nport = 5433\nuser = \"u@\"\npassword = \"p#12\"\ndatabase = \"d b\"\n";
+
+#[test]
+fn what_a_placeholder_becomes() {
+    for (text, expected) in [
+        ("plain", "plain"),
+        ("${SHELL_VAR}", "shell"),
+        ("${BOTH}", "shell"),
+        ("${FILE}", "two"),
+        ("${OWN}", "own"),
+        ("${NONE:-d}", "d"),
+        ("${NONE-d}", "d"),
+        ("${EMPTY:-d}", "d"),
+        ("${EMPTY-d}", ""),
+        ("${NONE:-${ALSO:-${FILE}}}", "two"),
+        ("${FILE:+yes}${NONE:+no}${EMPTY:+no}${EMPTY+set}", "yesset"),
+        ("${FILE:?needed}", "two"),
+        ("a$$b$c", "a$b$c"),
+        ("$FILE", "$FILE"),
+        ("${secret.token}", "s${X}$$1"),
+        ("${PW}", "a b$HOME\"#"),
+        ("${db.host} ${db.port} ${db.addr}", "127.0.0.1 5433 127.0.0.1:5433"),
+        ("${db.url}", "postgres://u%40:p%2312@127.0.0.1:5433/d%20b"),
+        ("${db.url:postgresql+psycopg}", "postgresql+psycopg://u%40:p%2312@127.0.0.1:5433/d%20b"),
+        ("${db.user} ${db.password} ${db.database}", "u@ p#12 d b"),
+        ("${db.data}", "/p/.devrun/data/db"),
+        ("${dir.data} ${dir.logs} ${dir.run}", "/p/.devrun/data /p/.devrun/logs /run/d/a"),
+        ("${project}/${mode}/${instance}", "shop//"),
+        ("${replica.name} ${replica.index}", "a 1"),
+        ("${PORT} ${PORT_METRICS} ${a.ports.metrics}", "8000 9100 9100"),
+        ("${a.url}", "http://127.0.0.1:8000"),
+    ] {
+        let plan = lower(&format!(
+            "{HEAD}[services.a]\nrun = \"x\"\nport = 8000\nports = {{ metrics = 9100 }}\nenv = {{ OWN = \"own\", V = '{text}' }}\n"
+        ));
+        assert_eq!(spec(&plan, "a").env["V"], expected, "{text}");
+    }
+}
+
+#[test]
+fn a_flag_file_beats_the_projects_and_the_shell_beats_it() {
+    let text = format!("{HEAD}[services.a]\nrun = \"x\"\nenv = {{ A = \"${{FILE}}\", B = \"${{BOTH}}\" }}\n");
+    let facts = Facts { env_file_flag: Some("/p/flag.env".into()), ..facts() };
+    let plan = try_lower(&text, &Options::default(), &facts).unwrap();
+    assert_eq!((spec(&plan, "a").env["A"].as_str(), spec(&plan, "a").env["B"].as_str()), ("flag", "shell"));
+}
+
+#[test]
+fn a_variable_may_build_on_what_lies_beneath_it() {
+    let plan = lower(
+        "[env]\nPATH = \"/opt:${PATH}\"\nLEVEL = \"${LEVEL:-info}\"\n[services.a]\nrun = \"x $LEVEL\"\nenv = { LEVEL = \"${LEVEL}-own\" }\n[services.b]\nrun = \"x $LEVEL\"\n",
+    );
+    assert_eq!(spec(&plan, "a").env["LEVEL"], "info-own");
+    assert_eq!(spec(&plan, "a").env["PATH"], "/opt:/bin");
+    assert_eq!(command(&plan, "b").argv, ["x", "info"]);
+}
+
+#[test]
+fn commands_keep_values_in_one_word() {
+    for (run, argv, args) in [
+        ("'x $PW y'", vec!["x", "a b$HOME\"#", "y"], vec![]),
+        ("'x \"p=$PW\"'", vec!["x", "p=a b$HOME\"#"], vec![]),
+        ("\"x '$PW'\"", vec!["x", "a b$HOME\"#"], vec![]),
+        ("'x $PW | cat'", vec!["sh", "-c", "x \"${DEVRUN_ARG_1}\" | cat"], vec!["a b$HOME\"#"]),
+        ("'x $PW > f'", vec!["sh", "-c", "exec x \"${DEVRUN_ARG_1}\" > f"], vec!["a b$HOME\"#"]),
+        (
+            "'x \"$PW\" \"$(y ${FILE})\"'",
+            vec!["sh", "-c", "exec x \"${DEVRUN_ARG_1}\" \"$(y \"${DEVRUN_ARG_2}\")\""],
+            vec!["a b$HOME\"#", "two"],
+        ),
+        ("[\"x\", \"$PW\", \"${PW}\", \"a b\"]", vec!["x", "$PW", "a b$HOME\"#", "a b"], vec![]),
+    ] {
+        let plan = lower(&format!("{HEAD}[services.a]\nrun = {run}\n"));
+        let command = command(&plan, "a");
+        assert_eq!(command.argv, argv, "{run}");
+        assert_eq!(command.env.into_values().collect::<Vec<_>>(), args, "{run}");
+    }
+    let plan = lower("[services.a]\nrun = \"echo hi\"\nshell = true\n[services.b]\nrun = \"echo a|b\"\nshell = false\n");
+    assert_eq!(command(&plan, "a").argv, ["sh", "-c", "exec echo hi"]);
+    assert_eq!(command(&plan, "b").argv, ["echo", "a|b"]);
+}
+
+#[test]
+fn what_a_child_gets() {
+    let plan = lower(
+        "[env]\nG = \"global\"\nOVER = \"global\"\n[services.a]\nrun = \"x\"\nenv_file = \"svc.env\"\nenv = { PYTHONUNBUFFERED = \"0\", GONE = \"1\" }\n[services.b]\nrun = \"x\"\nenv_from = \"a\"\nenv = { OVER = \"b\", GONE = false }\n[services.c]\nrun = \"x\"\npass_env = [\"AWS_*\"]\n[services.d]\nuse = \"redis\"\n",
+    );
+    let (a, b, c, d) = (spec(&plan, "a"), spec(&plan, "b"), spec(&plan, "c"), spec(&plan, "d"));
+    assert_eq!((a.env["OVER"].as_str(), a.env["FROM_FILE"].as_str(), a.env["PYTHONUNBUFFERED"].as_str()), ("file", "svc", "0"));
+    assert_eq!((b.env["OVER"].as_str(), b.env["FROM_FILE"].as_str(), b.env["G"].as_str()), ("b", "svc", "global"));
+    assert!(!b.env.contains_key("GONE"));
+    assert!(a.env.contains_key("SHELL_VAR") && !a.env.contains_key("DEVRUN_RUN_ID"));
+    assert!(c.env.contains_key("AWS_X") && c.env.contains_key("PATH") && !c.env.contains_key("SHELL_VAR"));
+    assert!(!d.env.contains_key("AWS_X") && d.env["PORT"] == "6379" && d.env["PORT_BUS"] == "16379");
+    assert_eq!((a.env["DEVRUN_SERVICE"].as_str(), a.env["DEVRUN_INSTANCE"].as_str()), ("a", ""));
+}
+
+#[test]
+fn what_is_asked_for_before_a_plan_can_be_made() {
+    let text = "[secrets]\ndir = \"keys\"\ngenerate = { jwt = { length = 40 } }\n[services.db]\nuse = \"postgres\"\n[services.r]\nuse = \"redis\"\nport = \"private\"\n[services.a]\nrun = \"x\"\nport = \"${APORT:-auto}\"\n[services.w]\nrun = \"x\"\nport = 8000\nreplicas = 2\n[services.f]\nrun = \"x\"\nport = 7000\n";
+    let wants = read(&[source(text)], &Options::default(), &Book::new()).unwrap().wants(&facts()).unwrap();
+    assert_eq!(wants.secrets_dir, PathBuf::from("/p/keys"));
+    let secrets: Vec<(&str, usize)> = wants.secrets.iter().map(|want| (want.name.as_str(), want.length)).collect();
+    assert_eq!(secrets, [("jwt", 40), ("db-password", 24)]);
+    let ports: Vec<String> = wants.ports.iter().map(|want| format!("{}.{} {:?}", want.service, want.name, want.wish)).collect();
+    assert_eq!(
+        ports,
+        ["a.main Auto", "db.main Usual(5432)", "r.main Private", "r.bus Usual(16379)", "w.main.1 Auto", "w.main.2 Auto"]
+    );
+    assert_eq!(wants.fixed, BTreeSet::from([7000]));
+    let auto = Options { instance: "b".to_owned(), ..Options::default() };
+    let wants = read(&[source(text)], &auto, &Book::new()).unwrap().wants(&facts()).unwrap();
+    assert!(wants.fixed.is_empty() && wants.ports.iter().any(|want| want.service == "f" && want.wish == PortWish::Auto));
+}
+
+#[test]
+fn chosen_ports_reach_probe_url_and_environment() {
+    let text = "[services.db]\nuse = \"postgres\"\npassword = \"x\"\n[services.w]\nrun = \"x --port $PORT\"\nport = \"auto\"\nreplicas = 2\nready = { tcp = true }\ndepends_on = [\"db\"]\n";
+    let mut facts = facts();
+    for ((service, name), number) in [(("db", "main"), 6000), (("w", "main.1"), 6001), (("w", "main.2"), 6002)] {
+        facts.ports.insert((service.to_owned(), name.to_owned()), number);
+    }
+    let plan = try_lower(text, &Options::default(), &facts).unwrap();
+    assert_eq!(spec(&plan, "db").attributes["url"], "postgres://postgres:x@127.0.0.1:6000");
+    assert_eq!(command(&plan, "w.2").argv, ["x", "--port", "6002"]);
+    assert_eq!(spec(&plan, "w.2").attributes["url"], "http://127.0.0.1:6002");
+    assert_eq!(spec(&plan, "w.1").ready.as_ref().unwrap().checks[0].endpoint().unwrap().port, 6001);
+    assert_eq!(spec(&plan, "w.2").depends_on[0].condition, Condition::Healthy);
+}
+
+#[test]
+fn edges_take_the_condition_of_their_targets_kind() {
+    let plan = lower(
+        "[services.plain]\nrun = \"x\"\n[services.probed]\nrun = \"x\"\nready = { uptime = \"0s\" }\n[tasks.t]\nrun = \"x\"\n[services.a]\nrun = \"x\"\ndepends_on = [\"plain\", \"probed\", \"t\", \"probed2:started\"]\n[services.probed2]\nuse = \"redis\"\nrestart = \"on-failure:5\"\n",
+    );
+    let edges: Vec<String> =
+        spec(&plan, "a").depends_on.iter().map(|edge| format!("{}:{}", edge.on, edge.condition.as_str())).collect();
+    assert_eq!(edges, ["plain:started", "probed:healthy", "t:completed", "probed2:started"]);
+    assert_eq!(spec(&plan, "probed2").restart, RestartPolicy::OnFailure { max: Some(5) });
+    assert_eq!(spec(&plan, "a").depth, 2);
+}
+
+#[test]
+fn profiles_modes_names_and_scale() {
+    let text = "[modes.prod]\nservices.w.replicas = 3\n[modes.dev]\nservices.gone = false\n[services.w]\nrun = \"x\"\n[services.extra]\nrun = \"x\"\nprofiles = [\"full\"]\ndepends_on = [\"base\"]\n[services.base]\nrun = \"x\"\nprofiles = [\"full\"]\n[services.gone]\nrun = \"x\"\n";
+    let ids = |options: &Options| -> String {
+        let plan = try_lower(text, options, &facts()).unwrap();
+        plan.services.keys().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(ids(&Options::default()), "gone w");
+    assert_eq!(ids(&Options { profiles: vec!["full".to_owned()], ..Options::default() }), "base extra gone w");
+    assert_eq!(ids(&Options { profiles: vec!["*".to_owned()], ..Options::default() }), "base extra gone w");
+    assert_eq!(ids(&Options { named: vec!["extra".to_owned()], ..Options::default() }), "base extra gone w");
+    assert_eq!(ids(&Options { mode: Some("prod".to_owned()), ..Options::default() }), "gone w.1 w.2 w.3");
+    assert_eq!(ids(&Options { mode: Some("dev".to_owned()), ..Options::default() }), "w");
+    assert_eq!(ids(&Options { scale: BTreeMap::from([("w".to_owned(), 2)]), ..Options::default() }), "gone w.1 w.2");
+    let plan = try_lower(text, &Options::default(), &facts()).unwrap();
+    assert_eq!(plan.inactive.len(), 2);
+    assert!(
+        try_lower(text, &Options { profiles: vec!["ful".to_owned()], ..Options::default() }, &facts())
+            .unwrap_err()
+            .contains("did you mean `full`?")
+    );
+}
+
+#[test]
+fn a_mode_keeps_its_data_apart_and_drops_what_it_replaces() {
+    let text = "[modes.dev]\nservices.db.password = \"dev\"\n[services.db]\nuse = \"postgres\"\npassword = \"${NONE:?set it}\"\n";
+    let dev = Options { mode: Some("dev".to_owned()), ..Options::default() };
+    let plan = try_lower(text, &dev, &facts()).unwrap();
+    assert_eq!(plan.volumes.values().next().unwrap().path, PathBuf::from("/p/.devrun/data/dev/db"));
+    assert!(try_lower(text, &Options::default(), &facts()).unwrap_err().contains("`NONE` is not set: set it"));
+}
+
+#[test]
+fn later_files_win_and_point_into_themselves() {
+    let first = source("[services.a]\nrun = \"x\"\nport = 8000\nready = { http = \"/\" }\n");
+    let second = Source {
+        name: "over.toml".to_owned(),
+        path: "/p/over.toml".into(),
+        text: "[services.a]\nport = false\nready = false\n".to_owned(),
+    };
+    let document = read(&[first.clone(), second], &Options::default(), &Book::new()).unwrap();
+    let (plan, _) = document.lower(&facts()).unwrap();
+    assert!(spec(&plan, "a").ports.is_empty() && spec(&plan, "a").ready.is_none());
+    let bad = Source { name: "over.toml".to_owned(), path: "/p/over.toml".into(), text: "[services.a]\nprot = 1\n".to_owned() };
+    assert!(
+        read(&[first, bad], &Options::default(), &Book::new()).unwrap_err().render(false).starts_with("over.toml:2:1: error")
+    );
+}
+
+#[test]
+fn secrets_are_masked_in_every_form() {
+    let plan = lower(
+        "[secrets]\ngenerate = [\"token\"]\n[services.db]\nuse = \"postgres\"\npassword = \"p@ss word\"\n[services.a]\nrun = \"x\"\nenv = { API_KEY = \"abcdef\", SHORT_KEY = \"abc\", NAME = \"visible\" }\n",
+    );
+    for masked in ["s${X}$$1", "p@ss word", "p%40ss%20word", "cEBzcyB3b3Jk", "abcdef"] {
+        assert!(plan.masks.contains(masked), "{masked}: {:?}", plan.masks);
+    }
+    assert!(!plan.masks.contains("abc") && !plan.masks.contains("visible"));
+}
+
+#[test]
+fn what_is_made_from_a_secret_is_known() {
+    let text = "[env]\nG = \"${X_TOKEN}\"\n[services.a]\nrun = \"x ${X_TOKEN}\"\nenv_file = \"svc.env\"\n\
+                env = { A = \"<${G}>\", B = \"${A}\", C = \"${NO:-${B}}\", D = \"${X_TOKEN:+set}\", E = \"${HARMLESS}\", F = \"$${X_TOKEN}\" }\n";
+    let mut facts = facts();
+    facts
+        .shell
+        .extend([("X_TOKEN", "hidden-1"), ("HARMLESS", "shown-1")].map(|(name, value)| (name.to_owned(), value.to_owned())));
+    facts.env_files.insert("/p/svc.env".into(), Some("FILE_SECRET=hidden-2\nFROM=$FILE_SECRET\nLIT='$FILE_SECRET'\n".to_owned()));
+    let plan = try_lower(text, &Options::default(), &facts).unwrap();
+    assert_eq!(plan.derived.iter().map(String::as_str).collect::<Vec<_>>(), ["A", "B", "C", "FROM", "G"]);
+    assert!(plan.masks.contains("hidden-1") && plan.masks.contains("hidden-2") && !plan.masks.contains("shown-1"));
+}
+
+#[test]
+fn external_servers_are_probed_and_never_spawned() {
+    let plan = lower(
+        "[services.db]\nexternal = \"postgres://u:p%40@db.example:6000/d\"\nready = { sql = \"SELECT 1\" }\n[services.a]\nrun = \"x\"\nenv = { U = \"${db.url}\", H = \"${db.host}\" }\n",
+    );
+    assert!(matches!(&spec(&plan, "db").launch, Launch::External { url } if url.ends_with("/d")));
+    assert!(!spec(&plan, "db").ready.as_ref().unwrap().owner);
+    assert_eq!(spec(&plan, "a").env["U"], "postgres://u:p%40@db.example:6000/d");
+    assert_eq!(spec(&plan, "a").env["H"], "db.example");
+}
+
+#[test]
+fn a_recipe_may_be_a_file() {
+    let text = "[services.mail]\nuse = \"./mail.toml\"\n[services.a]\nrun = \"x\"\ndepends_on = [\"mail:healthy\"]\n";
+    let document = read(&[source(text)], &Options::default(), &Book::new()).unwrap();
+    assert_eq!(document.files().1, [PathBuf::from("/p/mail.toml")]);
+    let recipe = "name = \"mail\"\nsummary = \"x\"\nport = 1025\nargv = [\"mail\"]\n[service]\nready = { tcp = true }\n";
+    let facts = Facts { recipe_files: BTreeMap::from([("/p/mail.toml".into(), recipe.to_owned())]), ..facts() };
+    let plan = try_lower(text, &Options::default(), &facts).unwrap();
+    assert_eq!(spec(&plan, "mail").port(), Some(1025));
+}
+
+#[test]
+fn every_value_says_where_it_comes_from() {
+    let text = format!("{HEAD}[services.a]\nrun = \"x\"\nenv_file = \"svc.env\"\nenv = {{ URL = \"${{db.url}}\" }}\n");
+    let document = read(&[source(&text)], &Options::default(), &Book::new()).unwrap();
+    let rows = document.values(&facts()).unwrap();
+    let find = |key: &str| rows.iter().find(|row| row.0 == key).map(|row| (row.1.as_str(), row.2.as_str()));
+    assert_eq!(find("services.db.port"), Some(("5433", "procfile.toml:8")));
+    assert_eq!(find("services.db.stop.signal"), Some(("INT", "recipe postgres")));
+    assert_eq!(find("services.a.env.FROM_FILE"), Some(("svc", "svc.env:1")));
+    assert_eq!(find("services.db.password").map(|(_, origin)| origin), Some("procfile.toml:10"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_value_stays_one_word_and_is_never_expanded(value in "[^\\x00]{0,30}", shell: bool) {
+        let facts = Facts { shell: BTreeMap::from([("V".to_owned(), value.clone())]), ..facts() };
+        let text = format!("[services.a]\nrun = 'x \"$V\" $V'\nshell = {shell}\nenv = {{ COPY = \"${{V}}\" }}\n");
+        let plan = try_lower(&text, &Options::default(), &facts).unwrap();
+        let command = command(&plan, "a");
+        if shell {
+            proptest::prop_assert_eq!(&command.env["DEVRUN_ARG_1"], &value);
+            proptest::prop_assert_eq!(command.argv.len(), 3);
+        } else {
+            proptest::prop_assert_eq!(command.argv, vec!["x".to_owned(), value.clone(), value.clone()]);
+        }
+        proptest::prop_assert_eq!(&spec(&plan, "a").env["COPY"], &value);
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        let _ = try_lower(&String::from_utf8_lossy(&bytes), &Options::default(), &facts());
+    }
+
+    #[test]
+    fn no_template_panics(text in "(\\$\\{|\\$|[}:?+.-]|db|a|url|PORT|V|secret|token|\\PC){0,14}") {
+        let quoted = toml::Value::String(text).to_string();
+        let _ = try_lower(&format!("{HEAD}[services.a]\nport = 1\nrun = {quoted}\nenv = {{ V = {quoted} }}\n"), &Options::default(), &facts());
+    }
+}

@@ -1,0 +1,311 @@
+//! From the files of a compose project to one tree: `include`, further files, `extends`.
+//!
+//! Tables merge by key, lists append, scalars replace; the exceptions are compose's own. Every value keeps the file it
+//! came from, as its paths are relative to that file's folder.
+
+use std::path::{Path, PathBuf};
+
+use super::super::report::At;
+use super::super::yaml::{self, Key, Map, Merging, Node, Value, get};
+use devrun_model::{Failure, FailureKind};
+
+/// Reads a file; `None` where there is none.
+pub(crate) type Reader<'a> = &'a dyn Fn(&Path) -> Option<String>;
+
+/// The merged tree and the files it came from.
+pub(crate) struct Loaded {
+    pub tree: Map,
+    pub files: Vec<PathBuf>,
+    /// Names of the files as shown.
+    pub names: Vec<String>,
+}
+
+/// More includes and extensions than this are a mistake, or an attack.
+const MAX_FILES: usize = 100;
+const MAX_DEPTH: usize = 20;
+
+struct Loader<'a> {
+    root: &'a Path,
+    read: Reader<'a>,
+    files: Vec<PathBuf>,
+    names: Vec<String>,
+}
+
+/// Loads and merges.
+pub(crate) fn load(paths: &[PathBuf], root: &Path, read: Reader<'_>) -> Result<Loaded, Failure> {
+    let mut loader = Loader { root, read, files: Vec::new(), names: Vec::new() };
+    let mut tree = Map::new();
+    for path in paths {
+        let one = loader.file(path, None, 0)?;
+        merge_file(&mut tree, one);
+    }
+    tree.retain(|(_, node)| node.merging != Merging::Reset);
+    Ok(Loaded { tree, files: loader.files, names: loader.names })
+}
+
+impl Loader<'_> {
+    fn fail(&self, at: At, message: impl std::fmt::Display, help: impl Into<String>) -> Failure {
+        let name = usize::try_from(at.file).ok().and_then(|file| self.names.get(file)).map_or("?", String::as_str);
+        Failure::new(FailureKind::Config, format!("{name}:{}:{}: {message}", at.line, at.column.max(1))).help(help)
+    }
+
+    fn open(&mut self, path: &Path, from: Option<At>) -> Result<Node, Failure> {
+        let name = path.strip_prefix(self.root).unwrap_or(path).display().to_string();
+        let index = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
+        let Some(text) = (self.read)(path) else {
+            let help = "check the path; it is relative to the folder of the file that names it";
+            return Err(match from {
+                Some(at) => self.fail(at, format!("{name} cannot be read"), help),
+                None => Failure::new(FailureKind::Config, format!("{name} cannot be read")).help("check the path"),
+            });
+        };
+        if self.files.len() >= MAX_FILES {
+            return Err(Failure::new(FailureKind::Config, format!("more than {MAX_FILES} compose files belong together"))
+                .help("does a file include itself?"));
+        }
+        self.files.push(path.to_path_buf());
+        self.names.push(name);
+        yaml::parse(&text, index).map_err(|bad| {
+            self.fail(
+                At { file: index, line: bad.line, column: bad.column },
+                bad.message,
+                "mend the YAML there; nothing was written or started",
+            )
+        })
+    }
+
+    /// One file with what it includes and extends, `x-` keys left out.
+    fn file(&mut self, path: &Path, from: Option<At>, depth: usize) -> Result<Map, Failure> {
+        let node = self.open(path, from)?;
+        let at = node.at;
+        if depth > MAX_DEPTH {
+            return Err(self.fail(at, "files include one another too deeply", "does a file include itself?"));
+        }
+        let folder = path.parent().unwrap_or(Path::new("/")).to_path_buf();
+        let own = match node.value {
+            Value::Map(map) => map,
+            Value::Null => {
+                return Err(self.fail(at, "the file is empty", "a compose file has `services:` and, below it, a name each"));
+            }
+            _ => {
+                return Err(self.fail(
+                    at,
+                    format!("the file holds {} where a table is wanted", node.kind()),
+                    "a compose file has `services:` and, below it, a name each",
+                ));
+            }
+        };
+        let mut tree = Map::new();
+        if let Some(include) = get(&own, "include") {
+            for (path, at) in included(include) {
+                let more = self.file(&join(&folder, &path), Some(at), depth + 1)?;
+                merge_file(&mut tree, more);
+            }
+        }
+        let mut own: Map = own.into_iter().filter(|(key, _)| key.name != "include" && !key.name.starts_with("x-")).collect();
+        let all = own.clone();
+        if let Some((_, services)) = own.iter_mut().find(|(key, _)| key.name == "services")
+            && let Value::Map(services) = &mut services.value
+        {
+            for (key, service) in services.iter_mut() {
+                *service = self.extended(&key.name, service.clone(), &all, &folder, depth)?;
+            }
+        }
+        merge_file(&mut tree, own);
+        Ok(tree)
+    }
+
+    /// A service with what it extends below it.
+    fn extended(&mut self, name: &str, service: Node, all: &Map, folder: &Path, depth: usize) -> Result<Node, Failure> {
+        let Some(extends) = service.get("extends") else { return Ok(service) };
+        let at = extends.at;
+        if depth > MAX_DEPTH {
+            return Err(self.fail(at, format!("`{name}` extends itself, or too deeply"), "take one `extends` out"));
+        }
+        let wanted = match &extends.value {
+            Value::Map(_) => extends.get("service").and_then(Node::scalar),
+            _ => extends.scalar(),
+        };
+        let Some(wanted) = wanted else {
+            return Err(self.fail(at, "`extends` names no service", "extends: { file: common.yml, service: NAME }"));
+        };
+        let base = match extends.get("file").and_then(Node::scalar) {
+            Some(file) => {
+                let path = join(folder, &file);
+                let node = self.open(&path, Some(at))?;
+                let other = node.map().cloned().unwrap_or_default();
+                let base = find(&other, &wanted).cloned();
+                let folder = path.parent().unwrap_or(Path::new("/")).to_path_buf();
+                base.map(|base| self.extended(&wanted, base, &other, &folder, depth + 1)).transpose()?
+            }
+            None => {
+                let base = find(all, &wanted).cloned();
+                base.map(|base| self.extended(&wanted, base, all, folder, depth + 1)).transpose()?
+            }
+        };
+        let Some(mut base) = base else {
+            return Err(self.fail(at, format!("there is no service `{wanted}` to extend"), "check its name"));
+        };
+        if let Value::Map(map) = &mut base.value {
+            // Compose does not inherit what names other services.
+            map.retain(|(key, _)| !matches!(key.name.as_str(), "depends_on" | "links" | "volumes_from" | "extends" | "profiles"));
+        }
+        let mut over = service;
+        if let Value::Map(map) = &mut over.value {
+            map.retain(|(key, _)| key.name != "extends");
+        }
+        let at = over.at;
+        merge_service(&mut base, over);
+        base.at = at;
+        Ok(base)
+    }
+}
+
+fn find<'a>(tree: &'a Map, service: &str) -> Option<&'a Node> {
+    get(get(tree, "services")?.map()?, service)
+}
+
+fn included(node: &Node) -> Vec<(String, At)> {
+    let mut found = Vec::new();
+    match &node.value {
+        Value::List(list) => list.iter().for_each(|item| found.extend(included(item))),
+        Value::Map(map) => found.extend(get(map, "path").map(Node::texts).unwrap_or_default()),
+        _ => found.extend(node.texts()),
+    }
+    found
+}
+
+/// Joins and takes `.` and `..` apart, as no disk is looked at.
+pub(crate) fn join(folder: &Path, path: &str) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in folder.join(path).components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+fn merge_file(tree: &mut Map, over: Map) {
+    for (key, node) in over {
+        match tree.iter_mut().find(|(old, _)| old.name == key.name) {
+            None => tree.push((key, node)),
+            Some((_, old)) if key.name == "services" => match (&mut old.value, node.value) {
+                (Value::Map(old), Value::Map(services)) => {
+                    for (key, service) in services {
+                        match old.iter_mut().find(|(name, _)| name.name == key.name) {
+                            Some((_, old)) => merge_service(old, service),
+                            None => old.push((key, service)),
+                        }
+                    }
+                    old.retain(|(_, node)| node.merging != Merging::Reset);
+                }
+                (old, value) => *old = value,
+            },
+            Some((_, old)) => merge(old, node),
+        }
+    }
+}
+
+fn merge_service(old: &mut Node, over: Node) {
+    let (Value::Map(_), Value::Map(_)) = (&old.value, &over.value) else {
+        *old = over;
+        return;
+    };
+    let Value::Map(entries) = over.value else { return };
+    let Value::Map(map) = &mut old.value else { return };
+    for (key, node) in entries {
+        let Some((_, old)) = map.iter_mut().find(|(name, _)| name.name == key.name) else {
+            map.push((key, node));
+            continue;
+        };
+        match key.name.as_str() {
+            "command" | "entrypoint" => *old = node,
+            "environment" | "labels" | "depends_on" | "networks" | "extra_hosts" | "sysctls" | "build" => {
+                merge(old, node);
+            }
+            "healthcheck" => {
+                if let (Value::Map(map), Some(_)) = (&mut old.value, node.get("test")) {
+                    map.retain(|(key, _)| key.name != "test");
+                }
+                merge(old, node);
+            }
+            "volumes" => {
+                if let (Value::List(list), Some(more)) = (&mut old.value, node.list()) {
+                    list.retain(|item| {
+                        !more.iter().any(|other| target_of(other).is_some() && target_of(other) == target_of(item))
+                    });
+                }
+                merge(old, node);
+            }
+            _ => merge(old, node),
+        }
+    }
+    map.retain(|(_, node)| node.merging != Merging::Reset);
+}
+
+/// The path in the container of a volume entry.
+pub(crate) fn target_of(node: &Node) -> Option<String> {
+    match &node.value {
+        Value::Map(map) => get(map, "target").and_then(Node::scalar),
+        _ => super::values::split_volume(&node.scalar()?).map(|mount| mount.target),
+    }
+}
+
+fn merge(old: &mut Node, over: Node) {
+    if over.merging != Merging::Usual {
+        *old = over;
+        return;
+    }
+    match (&mut old.value, over.value) {
+        (Value::Map(old), Value::Map(more)) => {
+            for (key, node) in more {
+                match old.iter_mut().find(|(name, _)| name.name == key.name) {
+                    Some((_, old)) => merge(old, node),
+                    None => old.push((key, node)),
+                }
+            }
+            old.retain(|(_, node)| node.merging != Merging::Reset);
+        }
+        (Value::List(old), Value::List(more)) => {
+            for node in more {
+                if !old.iter().any(|known| known.value == node.value) {
+                    old.push(node);
+                }
+            }
+        }
+        // A list of names or of NAME=VALUE beside a table of the same.
+        (list @ Value::List(_), Value::Map(more)) => {
+            let Value::List(items) = std::mem::replace(list, Value::Null) else { return };
+            let mut base = Node { value: Value::Map(as_map(items)), at: over.at, merging: Merging::Usual };
+            merge(&mut base, Node { value: Value::Map(more), at: over.at, merging: Merging::Usual });
+            *list = base.value;
+        }
+        (Value::Map(_), Value::List(items)) => {
+            merge(old, Node { value: Value::Map(as_map(items)), at: over.at, merging: Merging::Usual });
+        }
+        (_, value) => {
+            old.value = value;
+            old.at = over.at;
+        }
+    }
+}
+
+/// `[A=1, B]` as a table.
+pub(crate) fn as_map(items: Vec<Node>) -> Map {
+    items
+        .into_iter()
+        .filter_map(|node| {
+            let text = node.scalar()?;
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) => (name.to_owned(), Value::Text(value.to_owned())),
+                None => (text, Value::Null),
+            };
+            Some((Key { name, at: node.at }, Node { value, at: node.at, merging: Merging::Usual }))
+        })
+        .collect()
+}

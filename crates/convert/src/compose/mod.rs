@@ -1,0 +1,351 @@
+//! Compose files → procfile. First what each service is (`kind`), then who reaches whom by which port, then its keys.
+
+mod dockerfile;
+pub(crate) mod health;
+mod images;
+mod keys;
+mod kind;
+mod left;
+mod load;
+mod names;
+mod ready;
+mod recipe;
+mod service;
+mod top;
+pub(crate) mod values;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use self::kind::{Draft, Kind};
+use self::load::Reader;
+use self::names::Target;
+use super::Converted;
+use super::emit::{Procfile, Section};
+use super::report::{At, Report};
+use super::yaml::{Map, get};
+use devrun_model::{Failure, FailureKind};
+
+/// All that is known while a project is turned into a procfile.
+struct Importer<'a> {
+    root: &'a Path,
+    read: Reader<'a>,
+    /// By the index of a place.
+    files: Vec<PathBuf>,
+    tree: Map,
+    report: Report,
+    /// The names in `.env` beside the first file.
+    dotenv: BTreeSet<String>,
+    /// Names without a value or default anywhere, and where they were first asked for.
+    unset: BTreeMap<String, At>,
+    targets: Vec<Target>,
+    out: Procfile,
+    /// Env files that feed placeholders.
+    env_files: Vec<String>,
+    /// Numbers of ports that are given away.
+    taken: BTreeMap<u16, String>,
+    /// Volumes that are some service's data.
+    data: BTreeMap<String, String>,
+    /// Volumes that are used.
+    volumes: BTreeSet<String>,
+    /// Secrets that are read from files of ours.
+    secrets: BTreeSet<String>,
+}
+
+/// Reads and maps.
+pub(crate) fn import(paths: &[PathBuf], root: &Path, read: Reader<'_>) -> Result<Converted, Failure> {
+    let loaded = load::load(paths, root, read)?;
+    let first = loaded.names.first().cloned().unwrap_or_default();
+    let mut importer = Importer {
+        root,
+        read,
+        files: loaded.files,
+        tree: loaded.tree,
+        report: Report { files: loaded.names, lines: Vec::new() },
+        dotenv: BTreeSet::new(),
+        unset: BTreeMap::new(),
+        targets: Vec::new(),
+        out: Procfile::default(),
+        env_files: Vec::new(),
+        taken: BTreeMap::new(),
+        data: BTreeMap::new(),
+        volumes: BTreeSet::new(),
+        secrets: BTreeSet::new(),
+    };
+    importer.read_dotenv();
+    let services = importer.services(&first)?;
+    let mut drafts: Vec<Draft> = services.iter().map(|(key, node)| importer.draft(key, node)).collect();
+    importer.homeless_buckets(&mut drafts);
+    importer.published(&drafts);
+    importer.relate(&mut drafts);
+    for draft in &drafts {
+        importer.service(draft, &drafts);
+    }
+    importer.usual_ports(&drafts);
+    importer.top_level();
+    let services = importer.out.services.len() + importer.out.tasks.len();
+    importer.finish(&first);
+    Ok(Converted { text: importer.out.text(), report: importer.report, services })
+}
+
+impl Importer<'_> {
+    /// `.env` beside the procfile feeds placeholders, as in compose.
+    fn read_dotenv(&mut self) {
+        if let Some(text) = (self.read)(&self.root.join(".env")) {
+            self.dotenv = variable_names(&text);
+            self.env_files.push(".env".to_owned());
+        }
+    }
+
+    fn services(&mut self, first: &str) -> Result<Map, Failure> {
+        let fail = |message: String| {
+            Failure::new(FailureKind::Config, message).help("a compose file has `services:` and, below it, a name each")
+        };
+        let Some(node) = get(&self.tree, "services") else {
+            // The first version of the format had services at the top.
+            let old = self.tree.iter().any(|(_, node)| node.get("image").is_some() || node.get("build").is_some());
+            return Err(fail(if old {
+                format!(
+                    "{first} has its services at the top of the file, as the format had until 2016: put them below `services:`"
+                )
+            } else {
+                format!("{first} has no `services:`")
+            }));
+        };
+        let Some(map) = node.map() else {
+            return Err(fail(format!("{}: `services` is {} where a table is wanted", self.report.exactly(node.at), node.kind())));
+        };
+        if map.is_empty() {
+            return Err(fail(format!("{}: there is no service below `services:`", self.report.exactly(node.at))));
+        }
+        if let Some((key, node)) = map.iter().find(|(_, node)| node.map().is_none()) {
+            return Err(fail(format!(
+                "{}: service `{}` is {} where a table is wanted",
+                self.report.exactly(key.at),
+                key.name,
+                node.kind()
+            )));
+        }
+        Ok(map.clone())
+    }
+
+    /// Buckets want a server of ours to make them on.
+    fn homeless_buckets(&mut self, drafts: &mut [Draft]) {
+        if drafts.iter().any(|draft| draft.kind.makes_buckets()) {
+            return;
+        }
+        for draft in drafts.iter_mut().filter(|draft| matches!(draft.kind, Kind::Buckets { .. })) {
+            let hint = "there is no S3 server in this file that devrun runs: make the buckets where yours is, or give the file one: use = \"minio\"";
+            self.report.not_mapped(draft.key.at, draft.what("image"), hint);
+            draft.kind = Kind::Absent { hint: hint.to_owned() };
+            draft.task = true;
+        }
+    }
+
+    /// The text of a value in our notation. `strict`: a name without a value stays an error.
+    fn text(&mut self, text: &str, at: At, strict: bool) -> String {
+        let (dotenv, unset) = (&self.dotenv, &mut self.unset);
+        values::placeholders(text, &mut |name| {
+            if dotenv.contains(name) || matches!(name, "HOME" | "PWD" | "USER" | "PATH" | "UID" | "GID") && !strict {
+                return false;
+            }
+            unset.entry(name.to_owned()).or_insert(at);
+            !strict
+        })
+    }
+
+    /// The folder of the file that a value stands in.
+    fn folder(&self, at: At) -> PathBuf {
+        let file = usize::try_from(at.file).ok().and_then(|file| self.files.get(file));
+        file.and_then(|file| file.parent()).unwrap_or(self.root).to_path_buf()
+    }
+
+    /// A path of the compose file, absolute; placeholders take their defaults.
+    fn absolute(&self, path: &str, at: At) -> Option<PathBuf> {
+        let path = values::with_defaults(path)?;
+        if path.starts_with('~') {
+            return None;
+        }
+        Some(load::join(&self.folder(at), &path))
+    }
+
+    /// A path of the compose file, relative to the procfile.
+    fn path(&self, path: &str, at: At) -> String {
+        match self.absolute(path, at) {
+            Some(absolute) => self.shown(&absolute),
+            None => path.replacen('~', "${HOME}", 1),
+        }
+    }
+
+    /// An absolute path, relative to the procfile where it can be.
+    fn shown(&self, path: &Path) -> String {
+        relative(self.root, path)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        (self.read)(path).is_some()
+    }
+
+    /// A port that is published keeps its number; those that are only guessed give way.
+    fn published(&mut self, drafts: &[Draft]) {
+        for draft in drafts.iter().filter(|draft| draft.kind.is_present()) {
+            for (port, _) in &draft.ports {
+                if let Some(number) = port.host.as_deref().and_then(|host| self.number(host)) {
+                    self.taken.entry(number).or_insert_with(|| draft.name.clone());
+                }
+            }
+        }
+    }
+
+    /// The number of a port, through `.env` where it is a placeholder.
+    fn number(&self, text: &str) -> Option<u16> {
+        match self.filled(text) {
+            Some(value) => value.parse().ok(),
+            None => values::with_defaults(text)?.parse().ok(),
+        }
+    }
+
+    /// What a text that is one placeholder is in `.env`, which wins over its default.
+    fn filled(&self, text: &str) -> Option<String> {
+        let inside = text.strip_prefix('$').filter(|inside| !inside.contains('$'))?;
+        let name = inside.strip_prefix('{').and_then(|inside| inside.strip_suffix('}')).unwrap_or(inside);
+        let name = &name[..name.find(|char: char| !char.is_ascii_alphanumeric() && char != '_').unwrap_or(name.len())];
+        let file = (self.read)(&self.root.join(".env"))?;
+        let value = file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?.trim();
+        Some(value.trim_matches(['"', '\'']).to_owned()).filter(|value| !value.is_empty())
+    }
+
+    /// Containers may all listen on the same port; where two recipes without a published one would, or a program has
+    /// it already, the later gets a free one.
+    fn usual_ports(&mut self, drafts: &[Draft]) {
+        for draft in drafts {
+            let Kind::Recipe { known, .. } = &draft.kind else { continue };
+            let Some((_, section)) = self.out.services.iter_mut().find(|(name, _)| *name == draft.name) else { continue };
+            // The recipes of web servers take 8080 where the images take 80.
+            let usual = if known.main.first() == Some(&80) { 8080 } else { known.main.first().copied().unwrap_or_default() };
+            if !section.has("port") {
+                let other = self.taken.get(&usual).filter(|other| **other != draft.name);
+                if let Some(other) = other {
+                    let text = format!("`{other}` has port {usual} already, and here both share one machine: port = \"auto\"");
+                    self.report.mapped(draft.key.at, draft.what("ports"), text);
+                    section.set("port", super::emit::Toml::text("auto"));
+                } else {
+                    self.taken.insert(usual, draft.name.clone());
+                }
+            }
+            let mut named = match section.take("ports") {
+                Some(super::emit::Toml::Table(table)) => table,
+                _ => Vec::new(),
+            };
+            for (number, name) in known.named {
+                if named.iter().any(|(known, _)| known == name) {
+                    continue;
+                }
+                if self.taken.get(number).is_some_and(|other| *other != draft.name) {
+                    named.push(((*name).to_owned(), super::emit::Toml::text("auto")));
+                } else {
+                    self.taken.insert(*number, draft.name.clone());
+                }
+            }
+            if !named.is_empty() {
+                section.set("ports", super::emit::Toml::Table(named));
+            }
+        }
+    }
+
+    fn finish(&mut self, first: &str) {
+        let unset = std::mem::take(&mut self.unset);
+        for (name, at) in unset {
+            self.report.not_mapped(at, format!("${{{name}}}"), "is in no .env here and has no default: set it there or in the shell; until then it is empty, or an error where a value is needed");
+        }
+        if !self.env_files.is_empty() {
+            self.out.project.set("env_file", super::emit::Toml::texts(self.env_files.clone()));
+        }
+        let names: Vec<String> = self.secrets.iter().cloned().collect();
+        if !names.is_empty() {
+            self.out.secrets.set("generate", super::emit::Toml::texts(names));
+        }
+        self.out.above = vec![
+            format!("Made from {first} by `devrun import`. Behind each header stands the line it came from."),
+            "What did not come along stands at the end, as comments.".to_owned(),
+        ];
+        let left: Vec<_> = self.report.lines.iter().filter(|line| line.outcome == super::Outcome::NotMapped).cloned().collect();
+        if !left.is_empty() {
+            self.out.below.push("Not mapped:".to_owned());
+            for line in left {
+                self.out.below.push(format!("  {}: {}: {}", self.report.place(line.at), line.what, line.text));
+            }
+        }
+        if self.out.services.is_empty() && self.out.tasks.is_empty() {
+            // A procfile without a service is refused; the comments above say why there is none.
+            self.out.services.push((
+                "placeholder".to_owned(),
+                Section {
+                    above: vec!["No service of the compose file could be mapped; put your own commands here.".to_owned()],
+                    keys: vec![
+                        ("run".to_owned(), super::emit::Toml::text("sleep infinity")),
+                        ("profiles".to_owned(), super::emit::Toml::texts(["never"])),
+                    ],
+                    ..Section::default()
+                },
+            ));
+        }
+    }
+}
+
+/// The names that an env file sets.
+fn variable_names(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter_map(|line| {
+            let line = line.trim().trim_start_matches("export ").trim_start();
+            let (name, _) = line.split_once('=')?;
+            let name = name.trim();
+            (!name.is_empty() && !name.starts_with('#')).then(|| name.to_owned())
+        })
+        .collect()
+}
+
+/// `to` as seen from `from`, both absolute and without dots.
+fn relative(from: &Path, to: &Path) -> String {
+    let mut ups = 0;
+    let mut base = from;
+    loop {
+        if let Ok(rest) = to.strip_prefix(base) {
+            let mut parts = vec!["..".to_owned(); ups];
+            parts.extend(rest.components().map(|part| part.as_os_str().to_string_lossy().into_owned()));
+            return if parts.is_empty() { ".".to_owned() } else { parts.join("/") };
+        }
+        ups += 1;
+        match base.parent() {
+            // More steps up than this say less than the whole path.
+            Some(parent) if ups <= 4 && parent != Path::new("/") => base = parent,
+            _ => return to.display().to_string(),
+        }
+    }
+}
+
+/// A name that a procfile takes.
+fn our_name(name: &str) -> String {
+    let mut out: String = name
+        .chars()
+        .map(|char| if char.is_ascii_alphanumeric() || char == '_' || char == '-' { char } else { '-' })
+        .take(60)
+        .collect();
+    if !out.starts_with(|char: char| char.is_ascii_alphanumeric()) {
+        out = format!("s{out}");
+    }
+    if matches!(out.as_str(), "secret" | "dir" | "replica" | "project" | "mode" | "instance") {
+        out.push_str("-service");
+    }
+    out
+}
+
+impl Kind {
+    fn is_present(&self) -> bool {
+        !matches!(self, Self::Absent { .. })
+    }
+    /// A server on which a task can make buckets.
+    fn makes_buckets(&self) -> bool {
+        matches!(self, Self::Recipe { known, .. } if matches!(known.recipe, "minio" | "versitygw" | "seaweedfs"))
+    }
+}

@@ -1,0 +1,391 @@
+//! `process-compose.yaml` → procfile: its processes are programs already, so most keys have a twin.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::Converted;
+use super::emit::{Procfile, Section, Toml};
+use super::report::{At, Report};
+use super::yaml::{self, Map, Node, Value, get};
+use devrun_model::{Failure, FailureKind};
+
+/// Reads and maps.
+pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Result<Converted, Failure> {
+    let mut report = Report::default();
+    let mut processes = Map::new();
+    let mut out = Procfile::default();
+    for (index, path) in paths.iter().enumerate() {
+        let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
+        let file = u32::try_from(index).unwrap_or(u32::MAX);
+        report.files.push(name.clone());
+        let fail = |message: String, help: &str| Failure::new(FailureKind::Config, message).help(help);
+        let text = read(path).ok_or_else(|| fail(format!("{name} cannot be read"), "check the path"))?;
+        let node = yaml::parse(&text, file).map_err(|bad| {
+            fail(
+                format!("{name}:{}:{}: {}", bad.line, bad.column, bad.message),
+                "mend the YAML there; nothing was written or started",
+            )
+        })?;
+        let Some(map) = node.map() else {
+            return Err(fail(
+                format!("{name}: the file holds {} where a table is wanted", node.kind()),
+                "it has `processes:` and, below it, a name each",
+            ));
+        };
+        for (key, node) in map {
+            match key.name.as_str() {
+                "processes" => {
+                    for (key, node) in node.map().into_iter().flatten() {
+                        // A later file replaces key by key.
+                        match processes.iter_mut().find(|(known, _)| known.name == key.name) {
+                            Some((_, old)) => {
+                                if let (Value::Map(old), Some(more)) = (&mut old.value, node.map()) {
+                                    old.retain(|(known, _)| get(more, &known.name).is_none());
+                                    old.extend(more.iter().cloned());
+                                }
+                            }
+                            None => processes.push((key.clone(), node.clone())),
+                        }
+                    }
+                }
+                "environment" => {
+                    let env: Vec<(String, Toml)> = variables(node);
+                    report.mapped(key.at, "environment", format!("[env]: {} variables", env.len()));
+                    env.into_iter().for_each(|(name, value)| out.env.set(&name, value));
+                }
+                "version" | "is_strict" | "log_level" | "log_length" | "log_configuration" | "log_location"
+                | "is_tui_disabled" => {
+                    report.dropped(key.at, key.name.clone(), "devrun has its own");
+                }
+                "shell" => report.not_mapped(key.at, "shell", "commands go through `sh -c`"),
+                "vars" => report.not_mapped(key.at, "vars", "values of {{templates}}: put them into [env]"),
+                name if name.starts_with("x-") => {}
+                other => report.not_mapped(key.at, other.to_owned(), "is no key that devrun knows"),
+            }
+        }
+    }
+    if processes.is_empty() {
+        let name = report.files.first().cloned().unwrap_or_default();
+        return Err(Failure::new(FailureKind::Config, format!("{name} has no process below `processes:`"))
+            .help("it has `processes:` and, below it, a name each"));
+    }
+    let completed: BTreeSet<String> = processes
+        .iter()
+        .flat_map(|(_, node)| node.get("depends_on").and_then(Node::map).into_iter().flatten())
+        .filter(|(name, edge)| {
+            get(&processes, &name.name).is_some_and(|target| target.get("disabled").and_then(Node::truth) != Some(true))
+                && edge.get("condition").and_then(Node::scalar).is_some_and(|text| text.starts_with("process_completed"))
+        })
+        .map(|(name, _)| name.name.clone())
+        .collect();
+    let mut import = Import { report, processes: processes.clone(), completed, ports: BTreeSet::new() };
+    for (key, node) in &processes {
+        let name = our_name(&key.name);
+        let mut section = Section { behind: import.report.place(key.at), ..Section::default() };
+        let task = import.completed.contains(&key.name);
+        if import.process(&key.name, key.at, node, task, &mut section) {
+            if task { out.tasks.push((name, section)) } else { out.services.push((name, section)) }
+        }
+    }
+    out.above = vec!["Made from a process-compose file by `devrun import`.".to_owned()];
+    if root.join(".env").to_str().is_some() && read(&root.join(".env")).is_some() {
+        out.project.set("env_file", Toml::texts([".env"]));
+    }
+    let left: Vec<_> = import.report.lines.iter().filter(|line| line.outcome == super::Outcome::NotMapped).cloned().collect();
+    if !left.is_empty() {
+        out.below.push("Not mapped:".to_owned());
+        out.below.extend(left.iter().map(|line| format!("  {}: {}: {}", import.report.place(line.at), line.what, line.text)));
+    }
+    let services = out.services.len() + out.tasks.len();
+    Ok(Converted { text: out.text(), report: import.report, services })
+}
+
+struct Import {
+    report: Report,
+    processes: Map,
+    completed: BTreeSet<String>,
+    ports: BTreeSet<i64>,
+}
+
+fn our_name(name: &str) -> String {
+    let name: String = name
+        .chars()
+        .map(|char| if char.is_ascii_alphanumeric() || matches!(char, '_' | '-') { char } else { '-' })
+        .take(60)
+        .collect();
+    if name.starts_with(|char: char| char.is_ascii_alphanumeric()) { name } else { format!("p{name}") }
+}
+
+fn variables(node: &Node) -> Vec<(String, Toml)> {
+    let text = |text: &str| Toml::text(for_shell(text));
+    match &node.value {
+        Value::Map(map) => map.iter().filter_map(|(key, node)| Some((key.name.clone(), text(&node.scalar()?)))).collect(),
+        _ => node
+            .texts()
+            .iter()
+            .filter_map(|(pair, _)| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), text(value)))
+            .collect(),
+    }
+}
+
+/// A word of a list: every dollar is the shell's, and what was escaped against process-compose no longer needs it.
+fn for_shell(text: &str) -> String {
+    text.replace("$$", "$").replace('$', "$$")
+}
+
+fn seconds(node: Option<&Node>) -> Option<String> {
+    let number = node?.scalar()?.parse::<u64>().ok()?;
+    Some(format!("{number}s"))
+}
+
+impl Import {
+    fn process(&mut self, process: &str, at: At, node: &Node, task: bool, section: &mut Section) -> bool {
+        let what = |key: &str| format!("processes.{process}.{key}");
+        let Some(map) = node.map() else {
+            self.report.not_mapped(at, format!("processes.{process}"), format!("is {} where a table is wanted", node.kind()));
+            return false;
+        };
+        let words = node.get("entrypoint").map(Node::texts).unwrap_or_default();
+        let run = match node.get("command").and_then(Node::scalar) {
+            // The shell looks its own variables up, as it did before.
+            Some(command) if command.contains('$') => Toml::texts(["sh".to_owned(), "-c".to_owned(), for_shell(&command)]),
+            Some(command) if !command.trim().is_empty() => Toml::text(command.trim()),
+            _ if !words.is_empty() => Toml::texts(words.into_iter().map(|(word, _)| for_shell(&word))),
+            _ => {
+                self.report.not_mapped(at, format!("processes.{process}"), "has no `command`: give it run = \"COMMAND\"");
+                return false;
+            }
+        };
+        self.report.mapped(at, what("command"), "run");
+        section.set("run", run);
+        for (key, value) in map {
+            let (name, at) = (key.name.as_str(), key.at);
+            match name {
+                "command" | "entrypoint" => {}
+                "working_dir" => {
+                    let dir = value.scalar().unwrap_or_default();
+                    self.report.mapped(at, what(name), format!("dir = {dir}"));
+                    section.set("dir", Toml::text(dir.replace('$', "$$").replacen("$$HOME", "${HOME}", 1)));
+                }
+                "environment" => {
+                    self.report.mapped(at, what(name), "env");
+                    section.set("env", Toml::Table(variables(value)));
+                }
+                "env_file" | "dotenv" => {
+                    self.report.mapped(at, what(name), "env_file");
+                    section.set("env_file", Toml::texts(value.texts().into_iter().map(|(text, _)| text)));
+                }
+                "depends_on" => self.edges(process, value, section),
+                "readiness_probe" | "liveness_probe" if task => self.report.dropped(at, what(name), "a task completes"),
+                "readiness_probe" => self.probe(process, name, value, section),
+                "liveness_probe" => self.probe(process, name, value, section),
+                "ready_log_line" if task => self.report.dropped(at, what(name), "a task completes"),
+                "ready_log_line" => {
+                    let pattern: String = value
+                        .scalar()
+                        .unwrap_or_default()
+                        .chars()
+                        .flat_map(|char| {
+                            let escape = "\\.+*?()|[]{}^$".contains(char);
+                            escape.then_some('\\').into_iter().chain(std::iter::once(char))
+                        })
+                        .collect();
+                    self.report.mapped(at, what(name), "ready.log");
+                    section.set("ready", Toml::Table(vec![("log".to_owned(), Toml::text(pattern.replace('$', "$$")))]));
+                }
+                "availability" => self.availability(process, value, task, section),
+                "shutdown" => self.shutdown(process, value, section),
+                "namespace" => {
+                    self.report.dropped(at, what(name), "a group by name; `profiles` turns services on and off");
+                }
+                "disabled" if value.truth() == Some(true) => {
+                    self.report.mapped(at, what(name), "profiles = [\"disabled\"]: started when it is named");
+                    section.set("profiles", Toml::texts(["disabled"]));
+                }
+                "disabled" => {}
+                "replicas" => match value.scalar().and_then(|text| text.parse::<i64>().ok()) {
+                    Some(number) if number > 1 && !task => {
+                        self.report.mapped(at, what(name), format!("replicas = {number}"));
+                        section.set("replicas", Toml::Integer(number));
+                    }
+                    _ => self.report.dropped(at, what(name), "one"),
+                },
+                "description" => section.set("description", Toml::text(value.scalar().unwrap_or_default().replace('$', "$$"))),
+                "is_tty" if value.truth() == Some(true) => {
+                    self.report.mapped(at, what(name), "tty = true");
+                    section.set("tty", Toml::Bool(true));
+                }
+                "log_location"
+                | "logger"
+                | "log_configuration"
+                | "disable_ansi_colors"
+                | "is_tty"
+                | "is_foreground"
+                | "is_elevated" => {
+                    self.report.dropped(at, what(name), "devrun keeps the logs and the terminal");
+                }
+                "is_daemon" | "launch_timeout_seconds" => self.report.not_mapped(
+                    at,
+                    what(name),
+                    "run it in the foreground: devrun looks after processes, not after files with numbers",
+                ),
+                name if name.starts_with("x-") => {}
+                name => self.report.not_mapped(at, what(name), "is no key that devrun knows"),
+            }
+        }
+        true
+    }
+
+    fn edges(&mut self, process: &str, node: &Node, section: &mut Section) {
+        let mut edges = Vec::new();
+        for (key, edge) in node.map().into_iter().flatten() {
+            let what = format!("processes.{process}.depends_on");
+            let Some(target) = get(&self.processes, &key.name).cloned() else {
+                self.report.not_mapped(key.at, what, format!("`{}` is no process of this file", key.name));
+                continue;
+            };
+            if target.get("disabled").and_then(Node::truth) == Some(true) && !self.completed.contains(&key.name) {
+                self.report.not_mapped(key.at, what, format!("`{}` is disabled: it is not waited for", key.name));
+                continue;
+            }
+            let condition = edge.get("condition").and_then(Node::scalar).unwrap_or_default();
+            let probed = ["readiness_probe", "ready_log_line"].iter().any(|probe| target.get(probe).is_some());
+            let ours = match condition.as_str() {
+                "process_healthy" | "process_log_ready" if probed => "healthy",
+                "process_completed" | "process_completed_successfully" => "completed",
+                "process_healthy" | "process_log_ready" => {
+                    self.report.not_mapped(
+                        key.at,
+                        what.clone(),
+                        format!("`{}` has no readiness probe: it is waited for until it is started", key.name),
+                    );
+                    "started"
+                }
+                _ => "started",
+            };
+            if condition == "process_completed" {
+                self.report.not_mapped(key.at, what.clone(), "devrun wants it to end well, not only to end");
+            }
+            let ours = if self.completed.contains(&key.name) { "completed" } else { ours };
+            self.report.mapped(key.at, what, format!("{}:{ours}", key.name));
+            edges.push(format!("{}:{ours}", our_name(&key.name)));
+        }
+        if !edges.is_empty() {
+            section.set("depends_on", Toml::texts(edges));
+        }
+    }
+
+    fn probe(&mut self, process: &str, key: &str, node: &Node, section: &mut Section) {
+        let what = format!("processes.{process}.{key}");
+        let mut ready = Vec::new();
+        if let Some(http) = node.get("http_get") {
+            let text = |key: &str| http.get(key).and_then(Node::scalar);
+            let host = text("host").unwrap_or_else(|| "127.0.0.1".to_owned());
+            let scheme = text("scheme").unwrap_or_else(|| "http".to_owned());
+            let path = text("path").unwrap_or_else(|| "/".to_owned());
+            let port = text("port").and_then(|port| port.parse::<i64>().ok()).unwrap_or(80);
+            let own =
+                matches!(host.as_str(), "localhost" | "127.0.0.1" | "0.0.0.0") && scheme == "http" && (1..=65535).contains(&port);
+            let owned = section.get("port") == Some(&Toml::Integer(port));
+            if own && (owned || (!section.has("port") && self.ports.insert(port))) {
+                section.set("port", Toml::Integer(port));
+                ready.push(("http".to_owned(), Toml::text(path)));
+            } else {
+                ready.push(("http".to_owned(), Toml::text(format!("{scheme}://{host}:{port}{path}"))));
+            }
+        } else if let Some(command) = node.get("exec").and_then(|exec| exec.get("command")).and_then(Node::scalar) {
+            ready.push(("cmd".to_owned(), Toml::texts(["sh".to_owned(), "-c".to_owned(), for_shell(&command)])));
+        } else {
+            self.report.not_mapped(node.at, what, "has neither `http_get` nor `exec`");
+            return;
+        }
+        for (theirs, ours) in
+            [("period_seconds", "interval"), ("timeout_seconds", "timeout"), ("initial_delay_seconds", "start_period")]
+        {
+            if let Some(time) = seconds(node.get(theirs)).filter(|time| ours != "interval" || time != "0s") {
+                ready.push((ours.to_owned(), Toml::text(time)));
+            }
+        }
+        if let Some(number) =
+            node.get("failure_threshold").and_then(Node::scalar).and_then(|text| text.parse::<i64>().ok()).filter(|n| *n > 0)
+        {
+            ready.push(("retries".to_owned(), Toml::Integer(number)));
+        }
+        let ours = if key == "liveness_probe" { "alive" } else { "ready" };
+        self.report.mapped(node.at, what, ours);
+        section.set(ours, Toml::Table(ready));
+    }
+
+    fn availability(&mut self, process: &str, node: &Node, task: bool, section: &mut Section) {
+        let what = |key: &str| format!("processes.{process}.availability.{key}");
+        let most = node.get("max_restarts").and_then(Node::scalar).and_then(|text| text.parse::<u32>().ok()).filter(|n| *n > 0);
+        for (key, value) in node.map().into_iter().flatten() {
+            match key.name.as_str() {
+                "restart" if task => self.report.dropped(key.at, what("restart"), "a task runs to its end"),
+                "restart" => {
+                    let policy = match value.scalar().unwrap_or_default().as_str() {
+                        "always" => "always".to_owned(),
+                        "on_failure" => most.map_or_else(|| "on-failure".to_owned(), |n| format!("on-failure:{n}")),
+                        "exit_on_failure" => {
+                            self.report.not_mapped(key.at, what("restart"), "exit_on_failure: devrun up --abort-on-failure");
+                            continue;
+                        }
+                        _ => continue,
+                    };
+                    self.report.mapped(key.at, what("restart"), policy.clone());
+                    section.set("restart", Toml::text(policy));
+                }
+                "backoff_seconds" if !task => {
+                    if let Some(time) = seconds(Some(value)).filter(|time| time != "0s") {
+                        self.report.mapped(key.at, what("backoff_seconds"), format!("backoff.initial = {time}"));
+                        section.set(
+                            "backoff",
+                            Toml::Table(vec![("initial".to_owned(), Toml::text(time)), ("max".to_owned(), Toml::text("60s"))]),
+                        );
+                    }
+                }
+                "max_restarts" | "backoff_seconds" => {}
+                "exit_on_end" => {
+                    self.report.not_mapped(key.at, what("exit_on_end"), format!("devrun up --exit-code-from {process}"))
+                }
+                other => self.report.not_mapped(key.at, what(other), "is no key that devrun knows"),
+            }
+        }
+    }
+
+    fn shutdown(&mut self, process: &str, node: &Node, section: &mut Section) {
+        let mut stop = Vec::new();
+        for (key, value) in node.map().into_iter().flatten() {
+            let text = value.scalar().unwrap_or_default();
+            match key.name.as_str() {
+                "command" => stop.push(("command".to_owned(), Toml::texts(["sh".to_owned(), "-c".to_owned(), for_shell(&text)]))),
+                "timeout_seconds" => stop.extend(seconds(Some(value)).map(|time| ("grace".to_owned(), Toml::text(time)))),
+                "signal" => {
+                    let signal = match text.as_str() {
+                        "1" => "HUP",
+                        "2" => "INT",
+                        "3" => "QUIT",
+                        "9" => "KILL",
+                        "10" => "USR1",
+                        "12" => "USR2",
+                        _ => "TERM",
+                    };
+                    stop.push(("signal".to_owned(), Toml::text(signal)));
+                }
+                "parent_only" => self.report.dropped(
+                    key.at,
+                    format!("processes.{process}.shutdown.parent_only"),
+                    "the leader gets the signal first anyway",
+                ),
+                other => {
+                    self.report.not_mapped(key.at, format!("processes.{process}.shutdown.{other}"), "is no key that devrun knows")
+                }
+            }
+        }
+        if !stop.is_empty() {
+            self.report.mapped(node.at, format!("processes.{process}.shutdown"), "stop");
+            section.set("stop", Toml::Table(stop));
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! A small language for scenarios: `Stage` holds a supervisor, feeds it events at moments, and keeps a trace in which every
+//! line is an event (`> `) or an action. The trace is the snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::Generation;
+use crate::{Action, Event, StartOutcome, Supervisor, Tick};
+use devrun_model::keeper::ExitStatus;
+use devrun_model::{
+    Check, Command, Condition, Dependency, Failure, FailureKind, Kind, Plan, ProjectName, ReadySpec, RestartPolicy, ServiceId,
+    ServiceName, ServiceSpec, State, TaskSpec, UpOptions,
+};
+
+pub fn id(text: &str) -> ServiceId {
+    ServiceId::parse(text).unwrap()
+}
+
+/// A bare service. `deps` reads like `depends_on`: `db`, `db:started`, `seed:completed`; a trailing `?` makes it not
+/// required, a trailing `!` restarts with it.
+pub fn service(name: &str, deps: &str) -> ServiceSpec {
+    let mut spec = ServiceSpec::bare(ServiceName::new(name).unwrap(), "/".into(), vec![name.to_owned()]);
+    spec.depends_on = deps
+        .split_whitespace()
+        .map(|dep| {
+            let bare = dep.trim_end_matches(['?', '!']);
+            let (on, condition) = bare.split_once(':').unwrap_or((bare, "healthy"));
+            let condition = match condition {
+                "started" => Condition::Started,
+                "completed" => Condition::Completed,
+                _ => Condition::Healthy,
+            };
+            Dependency { on: id(on), condition, required: !dep.ends_with('?'), restart: dep.ends_with('!') }
+        })
+        .collect();
+    spec
+}
+
+/// A service with a probe, without jitter in its waits.
+pub fn probed(name: &str, deps: &str) -> ServiceSpec {
+    ServiceSpec { ready: Some(ReadySpec::new(vec![Check::Notify])), ..service(name, deps) }
+}
+
+pub fn task(name: &str, deps: &str) -> ServiceSpec {
+    let task = TaskSpec {
+        once: None,
+        idempotent: false,
+        on_change: devrun_model::OnChange::Warn,
+        timeout: Duration::from_secs(300),
+        work: None,
+        on: None,
+        inputs: Vec::new(),
+    };
+    ServiceSpec { kind: Kind::Task, task: Some(task), ..service(name, deps) }
+}
+
+pub fn on_failure(max: u32, spec: ServiceSpec) -> ServiceSpec {
+    ServiceSpec { restart: RestartPolicy::OnFailure { max: Some(max) }, ..spec }
+}
+
+pub fn plan(services: Vec<ServiceSpec>) -> Plan {
+    Plan {
+        project: ProjectName::new("shop").unwrap(),
+        root: "/".into(),
+        instance: String::new(),
+        mode: None,
+        timeout: Duration::from_secs(600),
+        tier_pause: Duration::ZERO,
+        tiers: BTreeMap::new(),
+        services: services.into_iter().map(|spec| (spec.id.clone(), std::sync::Arc::new(spec))).collect(),
+        inactive: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        queries: BTreeMap::new(),
+        masks: BTreeSet::new(),
+        derived: BTreeSet::new(),
+        seed: 1,
+    }
+}
+
+pub struct Stage {
+    pub core: Supervisor,
+    now: Tick,
+    trace: String,
+    actions: Vec<Action>,
+}
+
+impl Stage {
+    pub fn new(services: Vec<ServiceSpec>) -> Self {
+        Self::of(plan(services), &[])
+    }
+    pub fn of(plan: Plan, remembered: &[&str]) -> Self {
+        let core = Supervisor::new(Arc::new(plan), remembered.iter().map(|name| id(name)).collect());
+        Self { core, now: Tick::ZERO, trace: String::new(), actions: Vec::new() }
+    }
+    /// Everything that follows happens at this moment.
+    pub fn at(&mut self, ms: u64) -> &mut Self {
+        self.now = Tick::ms(ms);
+        self
+    }
+    pub fn feed(&mut self, event: Event) -> &mut Self {
+        self.trace.push_str(&format!("> {} {}\n", self.now.0.as_millis(), event_text(&event)));
+        let mut out = Vec::new();
+        self.core.step(self.now, event, &mut out);
+        assert_eq!(self.core.check(), Ok(()), "after\n{}", self.trace);
+        for action in &out {
+            self.trace.push_str(&format!("  {}\n", action_text(action)));
+        }
+        self.actions.extend(out);
+        self
+    }
+    pub fn generation(&self, name: &str) -> Generation {
+        self.core.view().into_iter().find(|view| view.id == id(name)).map_or(0, |view| view.generation)
+    }
+    pub fn state(&self, name: &str) -> State {
+        self.core.view().into_iter().find(|view| view.id == id(name)).unwrap().state
+    }
+    pub fn reason(&self, name: &str) -> String {
+        self.core.view().into_iter().find(|view| view.id == id(name)).unwrap().reason.unwrap_or_default()
+    }
+    /// The trace since the last call.
+    pub fn trace(&mut self) -> String {
+        std::mem::take(&mut self.trace)
+    }
+    /// All actions so far.
+    pub fn actions(&self) -> &[Action] {
+        &self.actions
+    }
+    pub fn count(&self, wanted: impl Fn(&Action) -> bool) -> usize {
+        self.actions.iter().filter(|action| wanted(action)).count()
+    }
+    pub fn up(&mut self) -> &mut Self {
+        self.up_with(&[], UpOptions::default())
+    }
+    pub fn up_with(&mut self, targets: &[&str], options: UpOptions) -> &mut Self {
+        let targets = targets.iter().map(|name| id(name)).collect();
+        self.feed(Event::Command(Command::Up { plan: None, targets, options }))
+    }
+    pub fn up_plan(&mut self, plan: Plan) -> &mut Self {
+        let plan = Some(Arc::new(plan));
+        self.feed(Event::Command(Command::Up { plan, targets: Vec::new(), options: UpOptions::default() }))
+    }
+    pub fn start(&mut self, targets: &[&str]) -> &mut Self {
+        self.feed(Event::Command(Command::Start { plan: None, targets: targets.iter().map(|name| id(name)).collect() }))
+    }
+    pub fn stop(&mut self, targets: &[&str]) -> &mut Self {
+        self.feed(Event::Command(Command::Stop { targets: targets.iter().map(|name| id(name)).collect() }))
+    }
+    pub fn restart(&mut self, targets: &[&str], with_dependents: bool) -> &mut Self {
+        let targets = targets.iter().map(|name| id(name)).collect();
+        self.feed(Event::Command(Command::Restart { plan: None, targets, with_dependents }))
+    }
+    pub fn renew(&mut self, plan: Plan, given: &[&str], targets: &[&str]) -> &mut Self {
+        let ids = |names: &[&str]| names.iter().map(|name| id(name)).collect();
+        self.feed(Event::Command(Command::Renew { plan: Arc::new(plan), given: ids(given), targets: ids(targets) }))
+    }
+    pub fn down(&mut self) -> &mut Self {
+        self.feed(Event::Command(Command::Down { grace_ms: None }))
+    }
+    pub fn timer(&mut self) -> &mut Self {
+        self.feed(Event::Timer)
+    }
+    pub fn fetched(&mut self, name: &str) -> &mut Self {
+        self.feed(Event::Fetched(id(name), self.generation(name)))
+    }
+    pub fn init_done(&mut self, name: &str) -> &mut Self {
+        self.feed(Event::InitDone(id(name), self.generation(name)))
+    }
+    pub fn spawned(&mut self, name: &str) -> &mut Self {
+        self.feed(Event::Spawned(id(name), self.generation(name), Some(100)))
+    }
+    /// Fetched, initialised and spawned.
+    pub fn runs(&mut self, name: &str) -> &mut Self {
+        self.fetched(name).init_done(name).spawned(name)
+    }
+    pub fn passed(&mut self, name: &str) -> &mut Self {
+        self.feed(Event::ProbePassed(id(name), self.generation(name), None))
+    }
+    pub fn probe_failed(&mut self, name: &str, answer: &str) -> &mut Self {
+        self.feed(Event::ProbeFailed(id(name), self.generation(name), answer.to_owned(), None))
+    }
+    pub fn exited(&mut self, name: &str, code: i32) -> &mut Self {
+        self.feed(Event::Exited(id(name), self.generation(name), ExitStatus::Code(code), None))
+    }
+    pub fn empty(&mut self, name: &str) -> &mut Self {
+        self.feed(Event::TreeEmpty(id(name), self.generation(name)))
+    }
+    /// Exited and the tree is empty.
+    pub fn gone(&mut self, name: &str, code: i32) -> &mut Self {
+        self.exited(name, code).empty(name)
+    }
+}
+
+pub fn fail(kind: FailureKind, reason: &str) -> Failure {
+    Failure::new(kind, reason)
+}
+
+pub fn outcome_text(outcome: &StartOutcome) -> String {
+    let mut text = if outcome.failures.is_empty() { "ok".to_owned() } else { String::new() };
+    for (id, failure) in &outcome.failures {
+        let comma = if text.is_empty() { "" } else { "; " };
+        text.push_str(&format!("{comma}{id}: {:?}: {}", failure.kind, failure.reason));
+    }
+    for (id, root) in &outcome.blocked {
+        text.push_str(&format!("; {id} blocked by {root}"));
+    }
+    if let Some(code) = outcome.code_from {
+        text.push_str(&format!("; code {code}"));
+    }
+    text
+}
+
+pub fn action_text(action: &Action) -> String {
+    match action {
+        Action::Fetch(id, g) => format!("fetch {id}#{g}"),
+        Action::RunInit(id, g) => format!("init {id}#{g}"),
+        Action::Cancel(id, g) => format!("cancel {id}#{g}"),
+        Action::Spawn(id, g) => format!("spawn {id}#{g}"),
+        Action::StartProbes(id, g) => format!("probe {id}#{g}"),
+        Action::Redefine(id, g) => format!("redefine {id}#{g}"),
+        Action::StopProbes(id, g) => format!("unprobe {id}#{g}"),
+        Action::StopTree(id, g) => format!("stop {id}#{g}"),
+        Action::SignalTree(id, g, signal) => format!("{signal} to all of {id}#{g}"),
+        Action::KillTree(id, g) => format!("kill {id}#{g}"),
+        Action::SignalLeader(id, g, signal) => format!("{signal} to {id}#{g}"),
+        Action::Remember { id, stopped } => format!("remember {id} stopped={stopped}"),
+        Action::Notify(n) => {
+            let health = if n.health == devrun_model::Health::None { String::new() } else { format!(" ({})", n.health) };
+            let reason = n.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let code = n.exit_code.map(|code| format!(" [{code}]")).unwrap_or_default();
+            format!("{} {} → {}{health}{code}{reason}", n.service, n.from, n.to)
+        }
+        Action::Say(id, text) => format!("say {id}: {text}"),
+        Action::Settled(outcome) => format!("settled {}", outcome_text(outcome)),
+        Action::Finish(outcome) => format!("finish {}", outcome_text(outcome)),
+    }
+}
+
+fn names(ids: &[ServiceId]) -> String {
+    ids.iter().map(|id| format!(" {id}")).collect()
+}
+
+fn event_text(event: &Event) -> String {
+    match event {
+        Event::Command(Command::Up { plan, targets, .. }) => {
+            format!("up{}{}", names(targets), if plan.is_some() { " with a plan" } else { "" })
+        }
+        Event::Command(Command::Start { targets, .. }) => format!("start{}", names(targets)),
+        Event::Command(Command::Stop { targets }) => format!("stop{}", names(targets)),
+        Event::Command(Command::Restart { targets, with_dependents, .. }) => {
+            format!("restart{}{}", names(targets), if *with_dependents { " with dependents" } else { "" })
+        }
+        Event::Command(Command::Renew { given, targets, .. }) => format!("renew{}; restart{}", names(given), names(targets)),
+        Event::Command(Command::Kill { targets, signal }) => format!("{signal} for{}", names(targets)),
+        Event::Command(Command::Down { grace_ms: None }) => "down".to_owned(),
+        Event::Command(Command::Down { grace_ms: Some(ms) }) => format!("down within {ms}"),
+        Event::Command(Command::KillAll) => "kill all".to_owned(),
+        Event::Interrupted => "interrupted".to_owned(),
+        Event::Timer => "timer".to_owned(),
+        Event::Fetched(id, g) => format!("fetched {id}#{g}"),
+        Event::FetchFailed(id, g, failure) => format!("fetch failed {id}#{g}: {failure}"),
+        Event::InitDone(id, g) => format!("init done {id}#{g}"),
+        Event::AlreadyDone(id, g, when) => format!("already done {id}#{g}: {when}"),
+        Event::InitFailed(id, g, failure) => format!("init failed {id}#{g}: {failure}"),
+        Event::Spawned(id, g, _) => format!("spawned {id}#{g}"),
+        Event::SpawnFailed(id, g, failure) => format!("spawn failed {id}#{g}: {failure}"),
+        Event::Exited(id, g, status, _) => format!("exited {id}#{g}: {status}"),
+        Event::TreeEmpty(id, g) => format!("tree empty {id}#{g}"),
+        Event::Survived(id, g, _) => format!("survived {id}#{g}"),
+        Event::ProbePassed(id, g, _) => format!("passed {id}#{g}"),
+        Event::ProbeFailed(id, g, answer, _) => format!("probe failed {id}#{g}: {answer}"),
+        Event::AlivePassed(id, g) => format!("alive {id}#{g}"),
+        Event::AliveFailed(id, g, answer) => format!("not alive {id}#{g}: {answer}"),
+        Event::FileChanged(id, path) => format!("file changed {id}: {path}"),
+    }
+}

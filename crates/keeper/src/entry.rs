@@ -1,0 +1,88 @@
+//! The way in: what becomes of `devrun __keeper` before its loop begins.
+
+use std::ffi::OsString;
+#[cfg(target_os = "linux")]
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+#[cfg(target_os = "linux")]
+use crate::fork::Given;
+#[cfg(target_os = "linux")]
+use crate::serve;
+
+/// Exit code of a keeper that could not begin.
+pub(crate) const BROKEN: i32 = 125;
+
+/// Runs the keeper. `args` are the words after `__keeper`: the socket's number, the soft and hard limits of open files
+/// that services get, their limit of core files, both of theirs on file sizes, and `plain` where every child is to be an ordinary
+/// fork. Call it before any thread exists.
+#[must_use]
+#[cfg(target_os = "linux")]
+pub fn main(args: &[OsString]) -> i32 {
+    let number = |index: usize| args.get(index).and_then(|word| word.to_str()?.parse::<u64>().ok());
+    let Some(fd) = number(0).and_then(|number| RawFd::try_from(number).ok()).filter(|fd| *fd > 2) else { return BROKEN };
+    // SAFETY: a bare query.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return BROKEN;
+    }
+    // SAFETY: the supervisor opened it for us and named it on our command line; nobody else in this process knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let pair = |index| number(index).zip(number(index + 1));
+    let given = pair(1).zip(number(3)).zip(pair(4)).map(|((nofile, core), file_size)| Given { nofile, core, file_size });
+    if settle().is_err() {
+        return BROKEN;
+    }
+    crate::rest::keep();
+    serve::run(socket, given, args.get(6).is_some_and(|word| word == "plain"))
+}
+
+/// There is no keeper here yet.
+#[must_use]
+#[cfg(not(target_os = "linux"))]
+pub fn main(_args: &[OsString]) -> i32 {
+    BROKEN
+}
+
+/// Leaves the supervisor's session, folder and signals, and becomes the reaper of what its descendants leave behind.
+#[cfg(target_os = "linux")]
+fn settle() -> nix::Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    // A process that leads its group cannot make a session; then it has one of its own already.
+    let _ = nix::unistd::setsid();
+    nix::unistd::chdir("/")?;
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    for signal in [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGTSTP,
+        Signal::SIGTTIN,
+        Signal::SIGTTOU,
+        Signal::SIGQUIT,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGPIPE,
+        Signal::SIGXFSZ,
+    ] {
+        // SAFETY: ignoring a signal runs no code of ours.
+        unsafe { sigaction(signal, &ignore)? };
+    }
+    // An inherited "ignore" of SIGCHLD would have the kernel throw exit codes away.
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default disposition runs no code of ours.
+    unsafe { sigaction(Signal::SIGCHLD, &default)? };
+    // SAFETY: prctl with integer arguments and one constant string.
+    unsafe {
+        if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 {
+            return Err(nix::Error::last());
+        }
+        // Started by way of `/proc/self/exe` it would be called `exe`.
+        libc::prctl(libc::PR_SET_NAME, c"devrun-keeper".as_ptr(), 0, 0, 0);
+        // Environments with secrets pass through here; no core file and no other process of ours shall read them.
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+    }
+    // Descriptors are what runs out first with many services.
+    if let Ok((_, hard)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
+        let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! What ties a process to one that the keeper started: cgroup, session, inherited lock, or marks in its environment.
+//!
+//! No single one of them is enough. Postgres' children leave their session and overwrite their environment, Node and Python
+//! close inherited descriptors, and cgroups need a right that is often missing; together they miss almost nobody. Owns the
+//! lookup only; the tree asks about single strays, the sweep about everything that runs.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use devrun_model::keeper::{ProcessId, Role};
+
+use super::cgroup;
+use super::procfs::{self, Stat};
+use crate::journal::Entry;
+
+/// Why a process counts as one of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Evidence {
+    /// It is the recorded leader itself, by identity.
+    Leader,
+    /// In the process's cgroup.
+    Cgroup,
+    /// In the leader's session or group.
+    Session,
+    /// Holds the inherited lock.
+    Lock,
+    /// Carries the run's marks.
+    Marks,
+    /// A descendant of one of those.
+    Descent,
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Leader => "recorded",
+            Self::Cgroup => "cgroup",
+            Self::Session => "session",
+            Self::Lock => "lock",
+            Self::Marks => "environment",
+            Self::Descent => "descent",
+        })
+    }
+}
+
+/// The folder's name and the file's own: the part of a lock's path that is the same in every mount namespace. The folder is
+/// called by the hash of the project's path.
+fn tail(path: &Path) -> PathBuf {
+    let names: Vec<_> = path.components().rev().take(2).collect();
+    names.into_iter().rev().collect()
+}
+
+/// A process that the evidence ties to one of ours; `None`: to the run, but to none in particular.
+pub type Claimed = (Option<ProcessId>, Evidence);
+
+#[derive(Debug, Clone)]
+struct Claim {
+    role: Role,
+    marks: (String, String),
+    lock: (u64, u64),
+    session: Option<i32>,
+    group: Option<String>,
+}
+
+/// All that is known of the processes that are accounted for.
+#[derive(Debug, Clone, Default)]
+pub struct Claims {
+    runs: Vec<String>,
+    claims: HashMap<ProcessId, Claim>,
+    sessions: HashMap<i32, ProcessId>,
+    groups: HashMap<String, ProcessId>,
+    locks: HashMap<(u64, u64), Vec<ProcessId>>,
+    /// Under which names the locks were opened. A lock file that is gone leaves its number to whatever is made next, and
+    /// that may be the lock of another project.
+    names: HashMap<(u64, u64), Vec<PathBuf>>,
+    marks: HashMap<(String, String), Vec<ProcessId>>,
+}
+
+impl Claims {
+    /// Adds a process. `session`: the leader's number stands for its session, because the leader lives or a parent of the
+    /// tree has not seen its end yet.
+    pub fn add(&mut self, entry: &Entry, session: bool) {
+        self.add_run(&entry.run);
+        let claim = Claim {
+            role: entry.role,
+            marks: entry.marks.clone(),
+            lock: entry.lock_file,
+            session: (session && entry.identity.pid > 1).then_some(entry.identity.pid),
+            group: entry.cgroup.as_deref().and_then(cgroup::key),
+        };
+        if let Some(pid) = claim.session {
+            self.sessions.insert(pid, entry.process);
+        }
+        if let Some(group) = &claim.group {
+            self.groups.insert(group.clone(), entry.process);
+        }
+        self.add_lock(claim.lock, &entry.lock);
+        self.locks.entry(claim.lock).or_default().push(entry.process);
+        self.marks.entry(claim.marks.clone()).or_default().push(entry.process);
+        self.claims.insert(entry.process, claim);
+    }
+    /// Counts everything that carries this run's mark, whoever's it is.
+    pub fn add_run(&mut self, run: &str) {
+        if !run.is_empty() && !self.runs.iter().any(|known| known == run) {
+            self.runs.push(run.to_owned());
+        }
+    }
+    /// Counts the holders of a lock file that no entry speaks of.
+    pub fn add_lock(&mut self, file: (u64, u64), path: &Path) {
+        self.locks.entry(file).or_default();
+        let (names, name) = (self.names.entry(file).or_default(), tail(path));
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    /// Forgets a process whose tree is empty.
+    pub fn remove(&mut self, process: ProcessId) {
+        let Some(claim) = self.claims.remove(&process) else { return };
+        if let Some(pid) = claim.session
+            && self.sessions.get(&pid) == Some(&process)
+        {
+            self.sessions.remove(&pid);
+        }
+        if let Some(group) = claim.group {
+            self.groups.remove(&group);
+        }
+        if let Some(list) = self.locks.get_mut(&claim.lock) {
+            list.retain(|other| *other != process);
+            if list.is_empty() {
+                self.locks.remove(&claim.lock);
+            }
+        }
+        if let Some(list) = self.marks.get_mut(&claim.marks) {
+            list.retain(|other| *other != process);
+            if list.is_empty() {
+                self.marks.remove(&claim.marks);
+            }
+        }
+    }
+    /// Looks at one process, the cheap evidence first.
+    #[must_use]
+    pub fn of(&self, stat: &Stat) -> Option<Claimed> {
+        if let Some(process) = self.sessions.get(&stat.session).or_else(|| self.sessions.get(&stat.pgrp)) {
+            return Some((Some(*process), Evidence::Session));
+        }
+        if !self.groups.is_empty()
+            && let Some(process) = procfs::cgroup(stat.pid).and_then(|group| self.groups.get(&group).copied())
+        {
+            return Some((Some(process), Evidence::Cgroup));
+        }
+        if let Some(marks) = procfs::marks(stat.pid)
+            && self.runs.contains(&marks.run)
+        {
+            let among = self.marks.get(&(marks.service, marks.replica));
+            // The marks are the service's: which of its processes it is, the lock may still tell.
+            return match among {
+                Some(list) if list.len() == 1 => Some((list.first().copied(), Evidence::Marks)),
+                Some(list) => Some((self.by_lock(stat.pid).flatten().or_else(|| self.best(list)), Evidence::Marks)),
+                None => Some((None, Evidence::Marks)),
+            };
+        }
+        self.by_lock(stat.pid).map(|process| (process, Evidence::Lock))
+    }
+    /// The holder of one of our locks. The keeper moves the offset of each inherited lock to the process's number, so the
+    /// descriptor tells the exact process and not only the service.
+    fn by_lock(&self, pid: i32) -> Option<Option<ProcessId>> {
+        if self.locks.is_empty() {
+            return None;
+        }
+        let (file, offset) = procfs::holds_file(pid, |file, path| {
+            self.locks.contains_key(&file) && self.names.get(&file).is_some_and(|names| names.contains(&tail(path)))
+        })?;
+        let list = self.locks.get(&file)?;
+        if list.contains(&offset) { Some(Some(offset)) } else { Some(self.best(list)) }
+    }
+    /// Of several processes of one service the main one: ending something too late is better than too early.
+    fn best(&self, list: &[ProcessId]) -> Option<ProcessId> {
+        let main = |process: &&ProcessId| self.claims.get(process).is_some_and(|claim| claim.role == Role::Main);
+        list.iter().rev().find(main).or_else(|| list.last()).copied()
+    }
+}

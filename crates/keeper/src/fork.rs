@@ -1,0 +1,535 @@
+//! Forks and execs, raw: everything is prepared before, and the child makes only async-signal-safe calls.
+//!
+//! std's `Command` returns only after exec, which would deadlock with the release pipe: the child waits on that pipe until
+//! the journal holds its line. What fails in the child before or at exec comes back over a close-on-exec pipe as a step and
+//! an errno; its end without a word means that exec worked. The parent never waits for either.
+//!
+//! Copying the keeper's memory for a child that is about to throw it away is half the price of a start. So the child runs
+//! in that memory itself, as after `vfork`, but on a stack of its own and with the parent continuing, which must wait for no
+//! file system (`in_flight`). It makes system calls only by `raw`, since errno is shared too. Some children get a copy:
+//!
+//! - one that becomes another user, as that step would change whether the keeper's memory may be dumped
+//! - one with a memory limit, as the kernel kills every process that shares the memory of one that exceeds its limit
+//! - all of them where the kernel refuses clone3, or `DEVRUN_PLAIN_FORK` is set
+
+use std::cell::RefCell;
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::{self, Seek};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+use crate::lock;
+use devrun_model::keeper::{RunAs, SpawnSpec};
+
+use super::in_flight::{BlockedSignals, InFlightChild, fork_into};
+use super::newborn::{Prepared, STEPS, child};
+use super::priority::Before;
+use super::raw::Stack;
+
+/// Which step failed, and with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// `fork`, `chdir`, `exec`, …
+    pub step: String,
+    /// errno.
+    pub errno: i32,
+}
+
+impl Failed {
+    fn at(step: &str) -> impl Fn(io::Error) -> Self + '_ {
+        move |error| Self { step: step.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) }
+    }
+}
+
+/// A forked child that waits for its release.
+#[derive(Debug)]
+pub struct Forked {
+    /// Its number.
+    pub pid: i32,
+    /// Opened before anybody could have waited for it; absent where the kernel has no pidfds.
+    pub pidfd: Option<OwnedFd>,
+    /// Read end of its standard output, or the terminal's other side.
+    pub stdout: OwnedFd,
+    /// Read end of its standard error.
+    pub stderr: Option<OwnedFd>,
+    /// Says which step failed, or ends without a word at exec. Non-blocking.
+    pub errors: OwnedFd,
+    release: OwnedFd,
+}
+
+impl Forked {
+    /// Lets the child go on to exec.
+    ///
+    /// # Errors
+    /// When the child is gone already.
+    pub fn release(self) -> io::Result<Started> {
+        let result = nix::unistd::write(&self.release, &[1]);
+        let started = Started { pidfd: self.pidfd, stdout: self.stdout, stderr: self.stderr, errors: self.errors };
+        match result {
+            // The child is dead: its exit and its error pipe tell how.
+            Ok(_) | Err(nix::Error::EPIPE) => Ok(started),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A released child.
+#[derive(Debug)]
+pub struct Started {
+    /// See [`Forked`].
+    pub pidfd: Option<OwnedFd>,
+    /// See [`Forked`].
+    pub stdout: OwnedFd,
+    /// See [`Forked`].
+    pub stderr: Option<OwnedFd>,
+    /// See [`Forked`].
+    pub errors: OwnedFd,
+}
+
+/// What every fork needs of its parent.
+#[derive(Debug)]
+pub struct Forker {
+    null: OwnedFd,
+    given: Option<Given>,
+    before: Option<Before>,
+    changed: Vec<i32>,
+    plain: bool,
+    in_flight: RefCell<Vec<InFlightChild<Prepared>>>,
+    stacks: RefCell<Vec<Stack>>,
+}
+
+/// The limits that children get back where their spec asks for none: the supervisor has changed its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Given {
+    /// Open files, soft and hard; raised as far as it goes.
+    pub nofile: (u64, u64),
+    /// Size of core files, soft; we write none, as secrets would be in them.
+    pub core: u64,
+    /// Size of any file, soft and hard; raised as far as it goes.
+    pub file_size: (u64, u64),
+}
+
+/// A lock that is ready to be inherited. Descriptors 0 to 2 are taken in the keeper, so it survives the child's shuffle.
+#[derive(Debug)]
+pub struct Inherited {
+    file: File,
+    /// Its device and inode.
+    pub key: (u64, u64),
+}
+
+impl Inherited {
+    /// Opens and locks the alive lock of a process. The offset is moved to the process's number, which everybody can read
+    /// in `fdinfo`, so a holder tells exactly whose it is.
+    ///
+    /// # Errors
+    /// The step and errno.
+    pub fn open(spec: &SpawnSpec) -> Result<Self, Failed> {
+        let open = || {
+            let mut file = lock::share(&spec.lock)?;
+            file.seek(io::SeekFrom::Start(spec.process))?;
+            let meta = file.metadata()?;
+            Ok(Self { key: (meta.dev(), meta.ino()), file })
+        };
+        open().map_err(Failed::at("lock"))
+    }
+}
+
+/// The child's ends of stdout and stderr; one, where both are the terminal.
+type Ends = (OwnedFd, Option<OwnedFd>);
+
+pub(super) fn text(value: impl AsRef<OsStr>) -> io::Result<CString> {
+    CString::new(value.as_ref().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+pub(super) fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
+    words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+impl Forker {
+    /// `given`: the limits that children get where their spec asks for none; `before`: what they get back where this
+    /// process hurries; `plain`: every child is an ordinary fork. Signals that are ignored or handled now, and only those,
+    /// have their default back in the children: make it when this process has settled its own.
+    ///
+    /// # Errors
+    /// When `/dev/null` cannot be opened.
+    pub fn new(given: Option<Given>, before: Option<Before>, plain: bool) -> io::Result<Self> {
+        let null = File::options().read(true).write(true).open("/dev/null")?.into();
+        Ok(Self { null, given, before, changed: changed(), plain, in_flight: RefCell::default(), stacks: RefCell::default() })
+    }
+    /// Forks. The child waits for its release and dies with ours if that never comes.
+    ///
+    /// # Errors
+    /// The step and errno.
+    pub fn fork(&self, spec: &SpawnSpec, lock: &Inherited, cgroup: Option<&File>) -> Result<Forked, Failed> {
+        let words: Vec<CString> = spec.argv.iter().map(text).collect::<io::Result<_>>().map_err(Failed::at("exec"))?;
+        let mut variables = Vec::with_capacity(spec.env.len());
+        for (name, value) in &spec.env {
+            variables.push(text(format!("{name}={value}")).map_err(Failed::at("exec"))?);
+        }
+        let argv = pointers(&words);
+        let envp = pointers(&variables);
+        let mut all = words;
+        all.extend(variables);
+        let (release, release_writer) = pipe().map_err(Failed::at("pipe"))?;
+        let (errors, errors_writer) = pipe().map_err(Failed::at("pipe"))?;
+        unblock(&errors).map_err(Failed::at("pipe"))?;
+        let (stdout, stderr, ends) = self.output(spec).map_err(Failed::at(if spec.tty { "tty" } else { "pipe" }))?;
+        let prepared = Prepared {
+            program: text(&spec.program).map_err(Failed::at("exec"))?,
+            argv,
+            envp,
+            dir: text(&spec.dir).map_err(Failed::at("chdir"))?,
+            umask: spec.umask,
+            nofile: spec.nofile,
+            run_as: spec.run_as.clone(),
+            maps: maps(&spec.run_as),
+            null: self.null.as_raw_fd(),
+            stdout: ends.0.as_raw_fd(),
+            stderr: ends.1.as_ref().map_or(ends.0.as_raw_fd(), AsRawFd::as_raw_fd),
+            terminal: spec.tty.then(|| ends.0.as_raw_fd()),
+            lock: lock.file.as_raw_fd(),
+            cgroup: cgroup.map(AsRawFd::as_raw_fd),
+            release: release.as_raw_fd(),
+            release_writer: release_writer.as_raw_fd(),
+            errors: errors_writer.as_raw_fd(),
+            given: self.given,
+            before: self.before,
+            changed: self.changed.clone(),
+            words: all,
+        };
+        let pid = self.launch(prepared, spec).map_err(Failed::at("fork"))?;
+        Ok(Forked { pid, pidfd: super::signal::open(pid), stdout, stderr, errors, release: release_writer })
+    }
+
+    /// A child in our memory, or a copy of us.
+    fn launch(&self, prepared: Prepared, spec: &SpawnSpec) -> io::Result<i32> {
+        self.reap_in_flight();
+        let _blocked = BlockedSignals::new()?;
+        if self.plain || spec.memory.is_some() || spec.run_as != RunAs::Same {
+            return copy(prepared, self.plain);
+        }
+        let stack = self.stacks.borrow_mut().pop();
+        let Ok(stack) = stack.map_or_else(Stack::new, Ok) else { return copy(prepared, false) };
+        let group = prepared.cgroup;
+        // Born in its group, it does not move there itself.
+        let born = Prepared { cgroup: None, ..prepared };
+        // SAFETY: signals are blocked, and `begin` does as `child` promises.
+        let child = match unsafe { InFlightChild::clone_vm(born, stack, begin, group) } {
+            // SAFETY: as above.
+            Err((prepared, stack)) if group.is_some() => unsafe {
+                InFlightChild::clone_vm(Prepared { cgroup: group, ..prepared }, stack, begin, None)
+            },
+            child => child,
+        };
+        match child {
+            Ok((pid, child)) => {
+                self.in_flight.borrow_mut().push(child);
+                Ok(pid)
+            }
+            Err((prepared, stack)) => {
+                self.stacks.borrow_mut().push(stack);
+                copy(Prepared { cgroup: group, ..prepared }, false)
+            }
+        }
+    }
+
+    /// Takes back what children used that have executed or ended. One that hangs before its exec, on a dead network file
+    /// system, keeps its own alone.
+    fn reap_in_flight(&self) {
+        let mut stacks = self.stacks.borrow_mut();
+        stacks.extend(self.in_flight.borrow_mut().extract_if(.., |child| child.has_left()).filter_map(InFlightChild::into_stack));
+    }
+
+    /// Gives back memory that only a start needs.
+    pub fn rest(&self) {
+        self.reap_in_flight();
+        *self.stacks.borrow_mut() = Vec::new();
+        self.in_flight.borrow_mut().shrink_to_fit();
+    }
+
+    fn output(&self, spec: &SpawnSpec) -> io::Result<(OwnedFd, Option<OwnedFd>, Ends)> {
+        if spec.tty {
+            // Programs that draw want a size before anybody attaches.
+            let size = nix::pty::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+            let pair = nix::pty::openpty(Some(&size), None)?;
+            for end in [&pair.master, &pair.slave] {
+                close_on_exec(end)?;
+            }
+            unblock(&pair.master)?;
+            return Ok((pair.master, None, (pair.slave, None)));
+        }
+        let (stdout, stdout_writer) = pipe()?;
+        let (stderr, stderr_writer) = pipe()?;
+        for end in [&stdout, &stderr] {
+            unblock(end)?;
+            widen(end);
+        }
+        Ok((stdout, Some(stderr), (stdout_writer, Some(stderr_writer))))
+    }
+}
+
+/// A pipe of 1 MiB carries 1.8 times what a default one does. Ordinary users may have about 64 of them, hence the steps
+/// down; the default is no error.
+fn widen(pipe: &OwnedFd) {
+    for size in [1 << 20, 1 << 18] {
+        // SAFETY: an fcntl with an integer argument on an open descriptor.
+        if unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, size) } >= 0 {
+            return;
+        }
+    }
+}
+
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
+}
+
+fn close_on_exec(fd: &OwnedFd) -> io::Result<()> {
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    Ok(())
+}
+
+/// Makes one end non-blocking. Each end of a pipe has its own flags, so the service's own end keeps blocking.
+fn unblock(fd: &OwnedFd) -> io::Result<()> {
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+fn maps(run_as: &RunAs) -> Option<(Vec<u8>, Vec<u8>)> {
+    match run_as {
+        RunAs::Namespace { uid, gid } => {
+            let (own_uid, own_gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+            Some((format!("{uid} {own_uid} 1").into_bytes(), format!("{gid} {own_gid} 1").into_bytes()))
+        }
+        RunAs::Same | RunAs::User { .. } => None,
+    }
+}
+
+/// The signals that this process ignores (a `nohup`'s HUP, and what a keeper does not listen to) or handles. What is ignored
+/// stays so at exec (execve(2)) and must not leak into a service; what is handled must not run before.
+fn changed() -> Vec<i32> {
+    // The C library keeps 32 and 33 for its threads and answers nothing about them, hence the bare call. The structure is
+    // the kernel's: the handler, flags, a restorer and the mask.
+    let differs = |number: &i32| {
+        let mut now = [0u64; 8];
+        // SAFETY: a query into a buffer that is larger than the kernel's structure.
+        let asked = unsafe { libc::syscall(libc::SYS_rt_sigaction, *number, std::ptr::null::<u64>(), now.as_mut_ptr(), 8usize) };
+        asked == 0 && now[0] != libc::SIG_DFL as u64
+    };
+    (1..=64).filter(differs).collect()
+}
+
+/// A copy of this process as the child. `plain`: by `fork` alone.
+fn copy(mut prepared: Prepared, plain: bool) -> io::Result<i32> {
+    // SAFETY: the process has one thread; the child runs `child`, which makes only bare system calls and never returns.
+    let pid = unsafe {
+        match prepared.cgroup.filter(|_| !plain).and_then(|folder| fork_into(folder)) {
+            Some(pid) => {
+                prepared.cgroup = None;
+                pid
+            }
+            None => libc::fork(),
+        }
+    };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: we are the child of the fork above; everything it uses was prepared before.
+        0 => unsafe { child(&prepared) },
+        _ => Ok(pid),
+    }
+}
+
+/// # Safety
+/// Only as the beginning of a child in our memory.
+unsafe extern "C" fn begin(prepared: *const Prepared) -> ! {
+    // SAFETY: it stays until this child has left, and nobody writes it.
+    unsafe { child(&*prepared) }
+}
+
+/// What the error pipe has said: `None` nothing yet, `Some(Ok)` exec worked (or the child died before it could say),
+/// `Some(Err)` the step that failed.
+#[must_use]
+pub fn verdict(errors: &OwnedFd) -> Option<Result<(), Failed>> {
+    let mut message = [0u8; 5];
+    match nix::unistd::read(errors, &mut message) {
+        Ok(5) => {
+            let step = STEPS.get(usize::from(message[0])).copied().unwrap_or("start");
+            let errno = i32::from_ne_bytes([message[1], message[2], message[3], message[4]]);
+            Some(Err(Failed { step: step.to_owned(), errno }))
+        }
+        Err(nix::Error::EAGAIN | nix::Error::EINTR) => None,
+        Ok(_) | Err(_) => Some(Ok(())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use nix::sys::wait::{WaitStatus, waitpid};
+
+    use super::*;
+    use devrun_model::keeper::{Role, StopOrder};
+    use devrun_model::{ServiceId, ServiceName, Signal, StopTo};
+
+    fn spec(folder: &Path, process: u64, program: &str) -> SpawnSpec {
+        SpawnSpec {
+            process,
+            service: ServiceId::single(&ServiceName::new("a").unwrap()),
+            generation: 1,
+            role: Role::Main,
+            program: program.into(),
+            argv: vec![program.to_owned()],
+            env: vec![("A".to_owned(), "b".to_owned())],
+            dir: folder.to_owned(),
+            run_as: RunAs::Same,
+            nofile: None,
+            cpu: None,
+            memory: None,
+            umask: None,
+            tty: false,
+            lock: folder.join(format!("{process}.alive")),
+            log: None,
+            spare: Vec::new(),
+            stop: StopOrder {
+                signal: Signal::TERM,
+                to: StopTo::Leader,
+                grace_ms: 1000,
+                then: None,
+                command: None,
+                before: Vec::new(),
+                tier: None,
+            },
+        }
+    }
+
+    #[test]
+    fn children_in_our_memory_execute_fail_or_are_let_go_of_and_leave_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let forker = Forker::new(None, None, false).unwrap();
+        let mut born = Vec::new();
+        for process in 0..60 {
+            let program = if process % 3 == 1 { "/nowhere/at all" } else { "/bin/true" };
+            let spec = spec(folder.path(), process, program);
+            let forked = forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap();
+            let pid = forked.pid;
+            // Every third one never gets its word.
+            let started = (process % 3 != 2).then(|| forked.release().unwrap());
+            born.push((process, pid, started));
+        }
+        for (process, pid, started) in born {
+            let code = if process % 3 == 0 { 0 } else { 127 };
+            let pid = nix::unistd::Pid::from_raw(pid);
+            assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, code)), "{process}");
+            let failed = started.and_then(|started| verdict(&started.errors)?.err());
+            let wanted = (process % 3 == 1).then(|| Failed { step: "exec".to_owned(), errno: libc::ENOENT });
+            assert_eq!(failed, wanted, "{process}");
+        }
+        forker.rest();
+        assert_eq!((forker.in_flight.borrow().len(), forker.stacks.borrow().len()), (0, 0), "a child is still in our memory");
+    }
+
+    fn end(forked: Forked) {
+        let pid = nix::unistd::Pid::from_raw(forked.pid);
+        drop(forked);
+        assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 127)));
+    }
+
+    /// Whether two processes share their memory; `None` where the kernel does not say.
+    fn share_memory(one: i32, other: i32) -> Option<bool> {
+        const KCMP_VM: i32 = 1;
+        // SAFETY: a query with integer arguments.
+        match unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) } {
+            -1 => None,
+            order => Some(order == 0),
+        }
+    }
+
+    /// The kernel kills all who share the memory of a process that exceeds its limit.
+    #[test]
+    fn a_child_with_a_memory_limit_has_memory_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let us = std::process::id().cast_signed();
+        for (limit, plain, in_flight) in [(None, false, 1), (Some(64 << 20), false, 0), (None, true, 0)] {
+            let forker = Forker::new(None, None, plain).unwrap();
+            let spec = SpawnSpec { memory: limit, ..spec(folder.path(), 1, "/bin/true") };
+            let forked = forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap();
+            assert_eq!(forker.in_flight.borrow().len(), in_flight, "{limit:?} {plain}");
+            if let Some(shared) = share_memory(us, forked.pid) {
+                assert_eq!(shared, in_flight == 1, "{limit:?} {plain}");
+            }
+            end(forked);
+        }
+    }
+
+    /// Makes system calls fail in this thread and in the children that it makes.
+    fn refuse(calls: &[(libc::c_long, i32)]) {
+        let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+        let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
+        for (call, errno) in calls {
+            let code = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+            filter.push(libc::sock_filter { code, jt: 0, jf: 1, k: *call as u32 });
+            filter.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()));
+        }
+        filter.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+        // SAFETY: prctl with integers and a filter that the kernel copies.
+        unsafe {
+            assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+            assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+        }
+    }
+
+    /// Old kernels do not know the calls; old seccomp profiles of container runtimes refuse what they do not know.
+    #[test]
+    fn children_start_and_inherit_nothing_without_clone3_and_close_range() {
+        let folder = tempfile::tempdir().unwrap();
+        // Close-on-exec is taken off, as a library may have forgotten it.
+        let leaked: Vec<OwnedFd> = (0..200).map(|_| File::open("/dev/zero").unwrap().into()).collect();
+        for fd in &leaked {
+            nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+        }
+        for (number, errno) in [libc::ENOSYS, libc::EPERM].into_iter().enumerate() {
+            let folder = folder.path().to_owned();
+            let work = move || {
+                let forker = Forker::new(None, None, false).unwrap();
+                refuse(&[(libc::SYS_clone3, errno), (libc::SYS_close_range, errno)]);
+                let mut spec = spec(&folder, number as u64, "/bin/ls");
+                spec.argv.extend(["-l".to_owned(), "/proc/self/fd".to_owned()]);
+                let forked = forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap();
+                let pid = nix::unistd::Pid::from_raw(forked.pid);
+                assert!(forker.in_flight.borrow().is_empty());
+                let started = forked.release().unwrap();
+                assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 0)));
+                let mut text = vec![0; 1 << 16];
+                let length = nix::unistd::read(&started.stdout, &mut text).unwrap();
+                String::from_utf8_lossy(&text[..length]).into_owned()
+            };
+            let text = std::thread::spawn(work).join().unwrap();
+            let open: Vec<&str> = text.lines().filter(|line| line.contains(" -> ") && !line.contains(" -> /proc/")).collect();
+            assert_eq!(open.len(), 4, "0, 1, 2 and the lock:\n{text}");
+            assert!(open.iter().any(|line| line.ends_with(&format!("/{number}.alive"))), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_child_that_hangs_holds_back_no_memory_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let forker = Forker::new(None, None, false).unwrap();
+        let start = |process| {
+            let spec = spec(folder.path(), process, "/bin/true");
+            forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap()
+        };
+        let hangs = start(0);
+        for process in 1..20 {
+            end(start(process));
+        }
+        forker.reap_in_flight();
+        assert_eq!(forker.in_flight.borrow().len(), 1);
+        assert_eq!(forker.stacks.borrow().len(), 1, "one stack serves one child after the other");
+        end(hangs);
+        forker.rest();
+        assert!(forker.in_flight.borrow().is_empty());
+    }
+}

@@ -1,0 +1,157 @@
+//! File locks: the one supervisor of a project, and the locks that a service's processes inherit.
+//!
+//! The instance lock is close-on-exec, so that no service can hold it by accident and make "already running" lie. The
+//! alive locks are the opposite: inherited on purpose, so that one refused `LOCK_EX` tells that something still lives.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use devrun_model::{Failure, FailureKind};
+
+/// The instance lock while it is held; dropping it lets go.
+#[derive(Debug)]
+#[must_use]
+pub struct InstanceLock {
+    file: File,
+}
+
+/// Why the instance lock was not taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// Somebody holds it: their pid where they wrote it, for messages only.
+    Held(Option<i32>),
+    /// The file cannot be used.
+    Failed(Failure),
+}
+
+impl InstanceLock {
+    /// Takes the lock without waiting, and writes down whose it is.
+    ///
+    /// # Errors
+    /// When another supervisor holds it, or the file cannot be made or written.
+    pub fn take(path: &Path) -> Result<Self, Refused> {
+        let mut lock = Self::keep_free(path)?;
+        // Written over what is there and cut after it: some file systems take their time for a file that becomes empty.
+        let write = |file: &mut File| {
+            let text = format!("{}\n", std::process::id());
+            file.rewind()?;
+            file.write_all(text.as_bytes())?;
+            file.set_len(text.len() as u64)
+        };
+        write(&mut lock.file).map_err(|error| Refused::Failed(unusable(path, &error)))?;
+        Ok(lock)
+    }
+
+    /// Takes the lock so that no supervisor can start, and writes nothing: for a stop, which must work on a full disk.
+    ///
+    /// # Errors
+    /// When another supervisor holds it, or the file cannot be made.
+    pub fn keep_free(path: &Path) -> Result<Self, Refused> {
+        let failed = |error: io::Error| Refused::Failed(unusable(path, &error));
+        let mut file = open(path, true).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                return Err(Refused::Held(pid));
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        Ok(Self { file })
+    }
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(FailureKind::Config, format!("{}: {error}", path.display())).help(crate::file_size::no_room(error))
+}
+
+/// Whether any process holds the lock. A file that is not there is held by nobody. Two who ask at once do not take one
+/// another for a holder.
+///
+/// # Errors
+/// When the file is there and cannot be opened or locked.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    let file = match open(path, false) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(true),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// The pid that the last holder wrote into its lock file: whose lock it is as long as it is held.
+#[must_use]
+pub fn named(path: &Path) -> Option<i32> {
+    let mut text = String::new();
+    open(path, false).ok()?.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Opens a lock file of ours without following a link; std opens everything close-on-exec.
+pub fn open(path: &Path, create: bool) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(create).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+/// Takes the shared lock that a process is to inherit. Somebody who tests the lock holds it for an instant; that is waited
+/// out, nothing longer is.
+pub(crate) fn share(path: &Path) -> io::Result<File> {
+    let file = open(path, true)?;
+    for _ in 0..50 {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EWOULDBLOCK))
+}
+
+/// Takes a shared lock on a folder, by which everybody can tell that its keeper lives.
+pub(crate) fn share_folder(path: &Path) -> io::Result<File> {
+    let folder = File::open(path)?;
+    for _ in 0..50 {
+        match folder.try_lock_shared() {
+            Ok(()) => return Ok(folder),
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EWOULDBLOCK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_the_pid_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        assert!(!is_held(&path).unwrap());
+        let lock = InstanceLock::take(&path).unwrap();
+        assert!(is_held(&path).unwrap());
+        match InstanceLock::take(&path) {
+            Err(Refused::Held(pid)) => assert_eq!(pid, Some(std::process::id().cast_signed())),
+            other => panic!("{other:?}"),
+        }
+        drop(lock);
+        assert!(!is_held(&path).unwrap());
+        let _again = InstanceLock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
+        assert!(matches!(InstanceLock::take(&path), Err(Refused::Failed(_))));
+        assert!(!folder.path().join("elsewhere").exists());
+    }
+}

@@ -1,0 +1,85 @@
+//! What a dead keeper has left to the supervisor: the same trees, waited for one by one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use crate::journal::Entry;
+use devrun_model::keeper::{ExitStatus, Inherited, ProcessId, SpawnSpec};
+
+use super::tree::{Kin, Trees, Waits};
+use super::{identity, procfs, signal};
+
+/// Processes without their keeper.
+#[derive(Debug)]
+pub struct Orphans {
+    /// The trees.
+    pub trees: Trees,
+    /// Those of which the supervisor never heard that they run; they are killed and told as never started.
+    pub unborn: BTreeSet<ProcessId>,
+    /// The keeper's answer to `Finish`.
+    pub finished: Option<Vec<(i32, String)>>,
+    specs: BTreeMap<ProcessId, SpawnSpec>,
+}
+
+impl Default for Orphans {
+    fn default() -> Self {
+        Self { trees: Trees::new(Waits::Known), unborn: BTreeSet::new(), finished: None, specs: BTreeMap::new() }
+    }
+}
+
+impl Orphans {
+    /// Takes one over. `ended`: its exit was told already; `exit`: how its leader ended, where the dead keeper wrote it.
+    pub fn add(&mut self, spec: &SpawnSpec, entry: Entry, ended: bool, exit: Option<ExitStatus>) {
+        // A leader that ended a moment ago may still wait to be reaped by us; one whose number is a stranger's by now was
+        // reaped by the dead keeper, which had no time to say so.
+        let same = identity::of(entry.identity.pid).is_some_and(|now| now == entry.identity);
+        let pidfd = if same { signal::open(entry.identity.pid) } else { None };
+        self.specs.insert(entry.process, spec.clone());
+        let process = entry.process;
+        self.trees.add(entry, Kin::Parent, pidfd, ended || !same);
+        if !ended && !same {
+            self.trees.lost_exit(process, exit.unwrap_or(ExitStatus::Unknown));
+        }
+    }
+    /// Whether this one is among them.
+    #[must_use]
+    pub fn has(&self, process: ProcessId) -> bool {
+        self.trees.has(process)
+    }
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.trees.is_empty()
+    }
+    /// See [`Trees::next_wake`].
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Instant> {
+        if self.is_empty() { None } else { self.trees.next_wake() }
+    }
+    /// See [`Trees::reap`].
+    pub fn reap(&mut self) {
+        if !self.is_empty() {
+            self.trees.reap();
+        }
+    }
+    /// See [`Trees::tick`].
+    pub fn tick(&mut self, now: Instant) {
+        self.trees.tick(now);
+    }
+    /// For the new keeper.
+    #[must_use]
+    pub fn inherited(&self) -> Vec<Inherited> {
+        self.trees
+            .entries()
+            .filter(|entry| !self.unborn.contains(&entry.process))
+            .filter_map(|entry| {
+                Some(Inherited { spec: self.specs.get(&entry.process)?.clone(), identity: entry.identity.clone() })
+            })
+            .collect()
+    }
+    /// What still lives, for people.
+    #[must_use]
+    pub fn left(&self) -> Vec<(i32, String)> {
+        self.trees.entries().map(|entry| (entry.identity.pid, procfs::command(entry.identity.pid))).collect()
+    }
+}

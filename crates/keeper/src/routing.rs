@@ -1,0 +1,561 @@
+//! The task behind the supervisor's handle of the keeper.
+//!
+//! One task owns the socket. When the keeper dies the same task becomes what the keeper was for the processes that it
+//! leaves: the supervisor is a subreaper too, so they are its children now, and the same tree code waits for them, signals
+//! them and proves them empty, while a new keeper takes what is spawned from then on. It waits for those processes only,
+//! one by one, never for all children.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal as SignalStream, SignalKind};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::journal;
+use devrun_model::keeper::{ExitStatus, FromKeeper, Identity, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
+use devrun_model::{Failure, FailureKind, Signal};
+
+use super::fork::Given;
+use super::keeper_watch::{Activity, KeeperWatch, Verdict};
+use super::link::{Ask, KeeperOptions, Launched, LinkEvent, ProcessEvent, broken, watched};
+use super::orphans::Orphans;
+use super::reactor::register;
+use super::tree::{self, News};
+use super::wire::{Inbox, Outbox, Read};
+use super::{detach, file_size, identity, launch};
+
+/// How long a keeper may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How often a new keeper is tried for, and how long in between.
+const ATTEMPTS: u32 = 10;
+const RETRY: Duration = Duration::from_millis(150);
+
+/// Starts a process that becomes the first keeper; it loads while its supervisor has other things to do.
+pub(super) fn launch(program: &std::path::Path) -> Result<Launched, Failure> {
+    launch::start_keeper(program, take_limits()).map_err(|error| broken(&format!("{}: {error}", program.display())))
+}
+
+/// Greets the first keeper and starts the task that speaks to it.
+pub(super) async fn begin(
+    mut options: KeeperOptions,
+    launched: Launched,
+    asked: mpsc::UnboundedReceiver<Ask>,
+) -> Result<mpsc::UnboundedReceiver<LinkEvent>, Failure> {
+    // SAFETY: prctl with integer arguments. What a dying keeper leaves shall come to us and not to init.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    let children = tokio::signal::unix::signal(SignalKind::child()).map_err(|error| broken(&error.to_string()))?;
+    options.hello.supervisor = identity::own();
+    let (line, identity, without) = Line::open(&options, launched).await?;
+    let (events, heard) = mpsc::unbounded_channel();
+    // Nobody has to listen to the keeper's own news.
+    let _ = events.send(LinkEvent::Ready { identity, without });
+    let link = Link {
+        options,
+        line: Some(line),
+        watch: KeeperWatch::default(),
+        events,
+        sinks: HashMap::new(),
+        orphans: Orphans::default(),
+        children,
+        finish: None,
+    };
+    tokio::spawn(link.run(asked));
+    Ok(heard)
+}
+
+/// Raises our limit of open files as far as it goes: each service costs us its log pipes. Returns what it was, which is
+/// what services get.
+fn take_limits() -> Given {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    static FIRST: std::sync::OnceLock<Given> = std::sync::OnceLock::new();
+    *FIRST.get_or_init(|| {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+        // As it is then; a lack of descriptors is told where it happens.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+        Given { nofile: (soft, hard), core: detach::core_limit(), file_size: file_size::callers_limit() }
+    })
+}
+
+/// The socket to one keeper.
+struct Line {
+    socket: AsyncFd<OwnedFd>,
+    keeper: Identity,
+    inbox: Inbox,
+    outbox: Outbox,
+}
+
+impl Line {
+    async fn open(options: &KeeperOptions, launched: Launched) -> Result<(Self, Identity, Vec<String>), Failure> {
+        let failed = |error: std::io::Error| broken(&format!("{}: {error}", options.program.display()));
+        // Let go of when it has answered, or is dead.
+        let Launched { pid, socket, errors, kept: _kept } = launched;
+        let keeper = identity::of(pid).unwrap_or(Identity { pid, start: 0, boot: String::new() });
+        let socket = watched(socket).map_err(|error| broken(&error.to_string()))?;
+        let mut line = Self { socket, keeper, inbox: Inbox::default(), outbox: Outbox::default() };
+        let answer = tokio::time::timeout(ANSWER, line.greet(&options.hello)).await;
+        match answer {
+            Ok(Ok((identity, without))) => Ok((line, identity, without)),
+            other => {
+                let failure = match other {
+                    Ok(Err(failure)) => launch::refused(&errors).map_or(failure, failed),
+                    _ => broken("it does not answer"),
+                };
+                let keeper = line.keeper.clone();
+                // One that was stopped before its first word would not see the end of its socket either.
+                let _sent = super::signal::send_checked(keeper.pid, keeper.start, libc::SIGKILL);
+                drop(line);
+                bury(&keeper).await;
+                Err(failure)
+            }
+        }
+    }
+    async fn greet(&mut self, hello: &KeeperHello) -> Result<(Identity, Vec<String>), Failure> {
+        let failed = |error: std::io::Error| broken(&error.to_string());
+        self.outbox.push(&ToKeeper::Hello(hello.clone()), Vec::new()).map_err(failed)?;
+        loop {
+            // A long list of what it inherits does not fit into the socket at once.
+            let sent = self.outbox.flush(self.socket.as_raw_fd()).map_err(failed)?;
+            let interest =
+                if sent { tokio::io::Interest::READABLE } else { tokio::io::Interest::READABLE | tokio::io::Interest::WRITABLE };
+            let mut ready = self.socket.ready(interest).await.map_err(failed)?;
+            match self.inbox.fill(ready.get_inner().as_raw_fd()).map_err(failed)? {
+                Read::Some => {}
+                Read::Nothing => ready.clear_ready(),
+                Read::End => return Err(broken("it ended before it was ready")),
+            }
+            match self.inbox.take::<FromKeeper>().map_err(failed)? {
+                Some((FromKeeper::Ready { identity, without }, _)) => return Ok((identity, without)),
+                Some((FromKeeper::SpawnFailed { step, errno: libc::EBUSY, .. }, _)) => {
+                    return Err(Failure::new(FailureKind::Survivors, step).help("devrun down --emergency"));
+                }
+                Some((FromKeeper::SpawnFailed { step, errno, .. }, _)) => return Err(not_begun(&step, errno)),
+                _ => {}
+            }
+        }
+    }
+    /// Sends what can be sent now.
+    fn flush(&mut self) -> std::io::Result<bool> {
+        self.outbox.flush(self.socket.as_raw_fd())
+    }
+}
+
+/// Why a keeper cannot begin: a journal that cannot be written is for the user to change, anything else is our fault.
+fn not_begun(step: &str, errno: i32) -> Failure {
+    match errno {
+        libc::ENOSPC | libc::EDQUOT | libc::EFBIG | libc::EROFS | libc::EACCES | libc::EPERM => {
+            Failure::new(devrun_model::FailureKind::Config, format!("the state directory cannot be written to: {step}"))
+                .help(file_size::no_room(&std::io::Error::from_raw_os_error(errno)))
+        }
+        _ => broken(step),
+    }
+}
+
+/// Waits for a keeper that has let go of its socket: it is our child and must not stay a zombie.
+async fn bury(keeper: &Identity) {
+    let gone = || tree::try_wait(keeper).is_some() || identity::of(keeper.pid).is_none_or(|now| now.start != keeper.start);
+    // Told by the kernel, where it has such descriptors; looked at where it has not.
+    let end = super::signal::open(keeper.pid).and_then(|end| register(end, tokio::io::Interest::READABLE).ok());
+    let until = Instant::now() + Duration::from_secs(2);
+    while !gone() && Instant::now() < until {
+        let look = Duration::from_millis(if end.is_some() { 100 } else { 1 });
+        match &end {
+            Some(end) => drop(tokio::time::timeout(look, end.readable()).await),
+            None => tokio::time::sleep(look).await,
+        }
+    }
+}
+
+/// What is known of one process.
+struct Route {
+    sink: mpsc::UnboundedSender<ProcessEvent>,
+    /// Whole until it runs.
+    spec: Box<SpawnSpec>,
+    /// It was asked of a second keeper, after the first was lost over it.
+    repeated: bool,
+    identity: Option<Identity>,
+    ended: bool,
+    killed: bool,
+    stopped: Option<Option<Signal>>,
+}
+
+struct Link {
+    options: KeeperOptions,
+    line: Option<Line>,
+    watch: KeeperWatch,
+    events: mpsc::UnboundedSender<LinkEvent>,
+    sinks: HashMap<ProcessId, Route>,
+    orphans: Orphans,
+    children: SignalStream,
+    finish: Option<oneshot::Sender<Vec<(i32, String)>>>,
+}
+
+enum Woken {
+    Asks(usize),
+    Socket(std::io::Result<()>),
+    Children,
+    Timer,
+}
+
+impl Link {
+    async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Ask>) {
+        let mut batch = Vec::new();
+        loop {
+            let woken = self.wait(&mut asked, &mut batch).await;
+            match woken {
+                // The last handle is gone: the socket closes, and the keeper goes on alone.
+                Woken::Asks(0) => return,
+                Woken::Asks(_) => batch.drain(..).for_each(|ask| self.obey(ask)),
+                Woken::Socket(Ok(())) => {}
+                Woken::Socket(Err(_)) => self.lost().await,
+                Woken::Children => self.orphans.reap(),
+                Woken::Timer => {
+                    let now = Instant::now();
+                    self.orphans.tick(now);
+                    self.look_at_keeper(now).await;
+                }
+            }
+            self.tell_of_orphans();
+            if !self.listen() {
+                if self.finish.is_some() {
+                    // It ended without the answer: nobody can say what is left.
+                    self.finished(Vec::new()).await;
+                    return;
+                }
+                self.lost().await;
+            }
+            if let Some(survivors) = self.orphans.finished.take() {
+                self.finished(survivors).await;
+                return;
+            }
+        }
+    }
+
+    async fn wait(&mut self, asked: &mut mpsc::UnboundedReceiver<Ask>, batch: &mut Vec<Ask>) -> Woken {
+        let orphaned = !self.orphans.is_empty();
+        let owed = self.watch.next_wake().filter(|_| self.line.is_some());
+        let wake = [self.orphans.next_wake(), owed].into_iter().flatten().min().map(tokio::time::Instant::from_std);
+        let timer = async {
+            match wake {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let line = self.line.as_mut();
+        let socket = async {
+            let Some(line) = line else { return std::future::pending().await };
+            if line.outbox.is_empty() {
+                let mut ready = line.socket.readable().await?;
+                match line.inbox.fill(ready.get_inner().as_raw_fd())? {
+                    Read::Some => {}
+                    Read::Nothing => ready.clear_ready(),
+                    Read::End => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                }
+            } else {
+                let mut ready = line.socket.ready(tokio::io::Interest::READABLE | tokio::io::Interest::WRITABLE).await?;
+                let flushed = line.outbox.flush(ready.get_inner().as_raw_fd())?;
+                let read = line.inbox.fill(ready.get_inner().as_raw_fd())?;
+                if read == Read::End {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+                if !flushed && read == Read::Nothing {
+                    ready.clear_ready();
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            biased;
+            result = socket => Woken::Socket(result),
+            _ = self.children.recv(), if orphaned => Woken::Children,
+            count = asked.recv_many(batch, 256) => Woken::Asks(count),
+            () = timer => Woken::Timer,
+        }
+    }
+
+    /// Takes every frame that is there. False: the keeper is gone or talks nonsense.
+    fn listen(&mut self) -> bool {
+        loop {
+            let Some(line) = &mut self.line else { return true };
+            match line.inbox.take::<FromKeeper>() {
+                Ok(Some((message, descriptors))) => {
+                    self.watch.heard();
+                    self.route(message, descriptors);
+                }
+                Ok(None) => break,
+                Err(_) => return false,
+            }
+        }
+        self.line.as_mut().is_none_or(|line| line.flush().is_ok())
+    }
+
+    /// A keeper that owes an answer and shows no sign of life is replaced, as one that died.
+    async fn look_at_keeper(&mut self, now: Instant) {
+        let Some(keeper) = self.line.as_ref().map(|line| line.keeper.pid) else { return };
+        match self.watch.look(now, || Activity::of(keeper)) {
+            Verdict::Wait => {}
+            Verdict::Ping => self.say(&ToKeeper::Ping),
+            Verdict::Lost => self.lost().await,
+        }
+    }
+
+    fn obey(&mut self, ask: Ask) {
+        if self.line.is_some() {
+            self.watch.asked(Instant::now());
+        }
+        match ask {
+            Ask::Spawn(spec, sink) => {
+                let process = spec.process;
+                let message = ToKeeper::Spawn(spec);
+                let refused = match self.line.as_mut().map(|line| line.outbox.push(&message, Vec::new())) {
+                    None => Some(("keeper", libc::EPIPE)),
+                    // Only beyond 16 MiB; a spec that long fails at exec as well.
+                    Some(Err(_)) => Some(("exec", libc::E2BIG)),
+                    Some(Ok(())) => None,
+                };
+                let ToKeeper::Spawn(spec) = message else { return };
+                let route = Route { sink, spec, repeated: false, identity: None, ended: false, killed: false, stopped: None };
+                self.sinks.insert(process, route);
+                if let Some((step, errno)) = refused {
+                    self.spawn_failed(process, step, errno);
+                }
+            }
+            Ask::Stop(process, signal) => {
+                if let Some(route) = self.sinks.get_mut(&process) {
+                    route.stopped = Some(signal);
+                }
+                if self.orphans.has(process) {
+                    self.orphans.trees.stop(process, signal);
+                } else {
+                    self.say(&ToKeeper::Stop { process, signal });
+                }
+            }
+            Ask::Signal(process, signal) => {
+                if self.orphans.has(process) {
+                    self.orphans.trees.signal(process, signal);
+                } else {
+                    self.say(&ToKeeper::Signal { process, signal });
+                }
+            }
+            Ask::SignalTree(process, signal) => {
+                if self.orphans.has(process) {
+                    self.orphans.trees.signal_tree(process, signal);
+                } else {
+                    self.say(&ToKeeper::SignalTree { process, signal });
+                }
+            }
+            Ask::Kill(process) => {
+                if let Some(route) = self.sinks.get_mut(&process) {
+                    route.killed = true;
+                }
+                if self.orphans.has(process) {
+                    self.orphans.trees.kill(process);
+                } else {
+                    self.say(&ToKeeper::Kill { process });
+                }
+            }
+            Ask::Finish(answer) => {
+                self.finish = Some(answer);
+                if self.line.is_some() {
+                    self.say(&ToKeeper::Finish);
+                } else {
+                    self.orphans.finished = Some(Vec::new());
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, message: &ToKeeper) {
+        if let Some(line) = &mut self.line {
+            // Refused only beyond 16 MiB, which none of these is. Sent by `listen` or the next wait.
+            let _ = line.outbox.push(message, Vec::new());
+        }
+    }
+
+    fn spawn_failed(&mut self, process: ProcessId, step: &str, errno: i32) {
+        if let Some(route) = self.sinks.remove(&process) {
+            // Whoever asked may have lost interest.
+            let _ = route.sink.send(ProcessEvent::SpawnFailed { process, step: step.to_owned(), errno });
+        }
+    }
+
+    fn route(&mut self, message: FromKeeper, descriptors: Vec<OwnedFd>) {
+        match message {
+            FromKeeper::Ready { .. } => {}
+            FromKeeper::Pong => self.watch.answered(Instant::now()),
+            FromKeeper::Finished { survivors } => self.orphans.finished = Some(survivors),
+            FromKeeper::Spawned { process, identity } => {
+                let mut ends = descriptors.into_iter();
+                if let Some(route) = self.sinks.get_mut(&process)
+                    && let Some(stdout) = ends.next()
+                {
+                    route.identity = Some(identity.clone());
+                    route.spec.keep_what_running_needs();
+                    let _ = route.sink.send(ProcessEvent::Spawned { process, identity, stdout, stderr: ends.next() });
+                }
+            }
+            FromKeeper::SpawnFailed { process, step, errno } => self.spawn_failed(process, &step, errno),
+            FromKeeper::Exited { process, status } => self.exited(process, status),
+            FromKeeper::TreeEmpty { process } => self.emptied(process),
+            FromKeeper::Survivors { process, pids } => self.survive(process, pids),
+        }
+    }
+    fn exited(&mut self, process: ProcessId, status: ExitStatus) {
+        if let Some(route) = self.sinks.get_mut(&process) {
+            route.ended = true;
+            let _ = route.sink.send(ProcessEvent::Exited { process, status });
+        }
+    }
+    fn emptied(&mut self, process: ProcessId) {
+        if let Some(route) = self.sinks.remove(&process) {
+            let _ = route.sink.send(ProcessEvent::TreeEmpty { process });
+        }
+    }
+    fn survive(&mut self, process: ProcessId, pids: Vec<(i32, String)>) {
+        if let Some(route) = self.sinks.get(&process) {
+            let _ = route.sink.send(ProcessEvent::Survivors { process, pids });
+        }
+    }
+
+    fn tell_of_orphans(&mut self) {
+        for news in self.orphans.trees.take_news() {
+            match news {
+                News::Exited(process, status) if !self.orphans.unborn.contains(&process) => self.exited(process, status),
+                News::Exited(..) => {}
+                News::Empty(process) if self.orphans.unborn.remove(&process) => {
+                    self.spawn_failed(process, "keeper", libc::EPIPE);
+                }
+                News::Empty(process) => self.emptied(process),
+                News::Survivors(process, pids) => self.survive(process, pids),
+            }
+        }
+    }
+
+    /// The keeper is dead: its children are ours now, and a new keeper is needed.
+    async fn lost(&mut self) {
+        let Some(mut line) = self.line.take() else { return };
+        // What it said before it died is true.
+        while let Ok(Some((message, descriptors))) = line.inbox.take::<FromKeeper>() {
+            self.route(message, descriptors);
+        }
+        let keeper = line.keeper.clone();
+        // A keeper that talks nonsense but lives must not stay beside the new one.
+        let _sent = super::signal::send_checked(keeper.pid, keeper.start, libc::SIGKILL);
+        drop(line);
+        bury(&keeper).await;
+        if self.orphans.finished.is_some() {
+            return;
+        }
+        self.watch = KeeperWatch::default();
+        let _ = self.events.send(LinkEvent::Lost);
+        let repeated = self.adopt();
+        self.tell_of_orphans();
+        let mut last = broken("it keeps ending");
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(RETRY).await;
+                self.orphans.reap();
+                self.tell_of_orphans();
+            }
+            self.options.hello.inherited = self.orphans.inherited();
+            let opened = match launch(&self.options.program) {
+                Ok(launched) => Line::open(&self.options, launched).await,
+                Err(failure) => Err(failure),
+            };
+            match opened {
+                Ok((line, identity, without)) => {
+                    self.line = Some(line);
+                    for process in repeated {
+                        self.repeat(process);
+                    }
+                    let _ = self.events.send(LinkEvent::Ready { identity, without });
+                    if self.finish.is_some() {
+                        self.say(&ToKeeper::Finish);
+                    }
+                    self.watch.asked(Instant::now());
+                    return;
+                }
+                Err(failure) => last = failure,
+            }
+        }
+        for process in repeated {
+            self.spawn_failed(process, "keeper", libc::EPIPE);
+        }
+        let _ = self.events.send(LinkEvent::Gone(last));
+        if self.finish.is_some() {
+            self.orphans.finished = Some(Vec::new());
+        }
+    }
+
+    /// Asks the new keeper for what the lost one was asked for and never began.
+    fn repeat(&mut self, process: ProcessId) {
+        let Some(route) = self.sinks.get_mut(&process) else { return };
+        route.repeated = true;
+        let spawn = ToKeeper::Spawn(route.spec.clone());
+        self.say(&spawn);
+    }
+
+    /// Takes over what the dead keeper has left. Returns what it was asked to start and never began.
+    fn adopt(&mut self) -> Vec<ProcessId> {
+        let mut repeated = Vec::new();
+        let recorded = journal::read(&self.options.hello.journal).unwrap_or_default();
+        let mut never: Vec<ProcessId> = Vec::new();
+        let mut waiting: BTreeMap<ProcessId, &mut Route> = BTreeMap::new();
+        for (process, route) in &mut self.sinks {
+            if !self.orphans.has(*process) {
+                waiting.insert(*process, route);
+            }
+        }
+        for (process, route) in waiting {
+            let Some(entry) = recorded.live.get(&process).filter(|entry| entry.run == self.options.hello.run) else {
+                // Never recorded, so never released: a child that was forked has seen the end of its pipe and ended. Or
+                // the tree was proved empty and only the message was lost.
+                if let Some(identity) = &route.identity {
+                    if !route.ended {
+                        let seen = recorded.exits.get(&process).copied();
+                        let status = seen.or_else(|| tree::try_wait(identity)).unwrap_or(ExitStatus::Unknown);
+                        let _ = route.sink.send(ProcessEvent::Exited { process, status });
+                    }
+                    let _ = route.sink.send(ProcessEvent::TreeEmpty { process });
+                    never.push(process);
+                } else if !route.repeated && !route.killed && route.stopped.is_none() {
+                    repeated.push(process);
+                } else {
+                    let step = "keeper".to_owned();
+                    let _ = route.sink.send(ProcessEvent::SpawnFailed { process, step, errno: libc::EPIPE });
+                    never.push(process);
+                }
+                continue;
+            };
+            self.orphans.add(&route.spec, entry.clone(), route.ended, recorded.exits.get(&process).copied());
+            if route.identity.is_none() {
+                // It was released, but its log pipes died with the keeper: it is of no use to anybody.
+                self.orphans.unborn.insert(process);
+                self.orphans.trees.kill(process);
+            } else if route.killed {
+                self.orphans.trees.kill(process);
+            } else if let Some(signal) = route.stopped {
+                self.orphans.trees.stop(process, signal);
+            }
+        }
+        for process in never {
+            self.sinks.remove(&process);
+        }
+        self.orphans.reap();
+        repeated
+    }
+
+    async fn finished(&mut self, mut survivors: Vec<(i32, String)>) {
+        if let Some(line) = self.line.take() {
+            let keeper = line.keeper.clone();
+            drop(line);
+            bury(&keeper).await;
+        }
+        survivors.extend(self.orphans.left());
+        if let Some(answer) = self.finish.take() {
+            // Whoever asked may be gone; the journal has it too.
+            let _ = answer.send(survivors);
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! Ends what an earlier run left behind, when neither its supervisor nor its keeper can: `down --emergency`, and the next
+//! `up`. One function, two ways: at once, or as the stack would have been stopped.
+//!
+//! Evidence decides, never a number: cgroup members, sessions and groups of recorded leaders whose identity holds, holders
+//! of the inherited locks, carriers of the run's marks, and everything below one of those. Each is opened, looked at again,
+//! and only then signalled. Never pid 1 or less, never ourselves or our ancestors, never another user's process (unless
+//! we are root, and it was started as that user or has dropped root's rights since). The last step is in `kill_sweep`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, SigmaskHow};
+
+use crate::journal::{Entry, Journal};
+use devrun_model::keeper::{Identity, ProcessId};
+use devrun_model::{Places, ServiceId};
+
+use super::cgroup::{self, Group};
+use super::evidence::{Claims, Evidence};
+use super::identity;
+use super::kill_sweep::KillSweep;
+pub use super::kill_sweep::Obstacle;
+use super::procfs::{self, Stat};
+use super::proof;
+use super::shutdown::{self, TreeShutdown};
+use super::tree::{Kin, Trees, Waits};
+
+const POLL: Duration = Duration::from_millis(20);
+/// What a keeper may need after its services are stopped: for processes that fit none of them, and for its last words.
+const KEEPER_ENDS: Duration = Duration::from_secs(10);
+/// A keeper that is stopped (SIGSTOP) this long is not waited for.
+const STOPPED: Duration = Duration::from_secs(2);
+
+/// How to end what is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Supervisor, keeper and everything else by SIGKILL, now.
+    Emergency,
+    /// Recorded signals in reverse order, then SIGKILL. A keeper that is still stopping is waited for first. The caller
+    /// holds the instance lock.
+    Gentle,
+}
+
+/// One process that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swept {
+    /// Its number.
+    pub pid: i32,
+    /// Whose it was; `None` where only the run is known.
+    pub service: Option<ServiceId>,
+    /// Its command name.
+    pub command: String,
+    /// Why it counted as ours, in a word.
+    pub evidence: String,
+    /// Why it is still there; `None`: it is gone.
+    pub obstacle: Option<Obstacle>,
+}
+
+impl Swept {
+    /// What can be done about one that is still there.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        match self.obstacle {
+            Some(Obstacle::User(uid)) => format!("end it as user {uid} or as root: kill {}", self.pid),
+            Some(Obstacle::Own) => "this command runs inside the stack: run it from a shell outside".to_owned(),
+            Some(Obstacle::Kill) | None => format!("look at what pid {} is stuck in: cat /proc/{}/stack", self.pid, self.pid),
+        }
+    }
+}
+
+/// What was done.
+#[derive(Debug, Clone, Default)]
+pub struct SweepReport {
+    /// Ended, supervisor and keeper included.
+    pub killed: Vec<Swept>,
+    /// Still there.
+    pub survivors: Vec<Swept>,
+}
+
+/// A found process.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The process.
+    pub stat: Stat,
+    /// Which tracked one it belongs to.
+    pub process: Option<ProcessId>,
+    /// Why.
+    pub evidence: Evidence,
+}
+
+/// What a scan must not touch.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    own: BTreeSet<i32>,
+    uid: u32,
+    users: BTreeSet<u32>,
+}
+
+/// Whether a process may be signalled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It may.
+    Ours,
+    /// Another user's.
+    OtherUser(u32),
+    /// We ourselves, or an ancestor of ours.
+    Own,
+    /// There is none any more.
+    Gone,
+}
+
+impl Limits {
+    /// Ourselves, our ancestors, and what other users run.
+    pub fn own<'a>(entries: impl Iterator<Item = &'a Entry>) -> Self {
+        let mut own = BTreeSet::new();
+        let mut pid = std::process::id().cast_signed();
+        while pid > 0 && own.insert(pid) {
+            pid = procfs::stat(pid).map_or(0, |stat| stat.ppid);
+        }
+        let uid = nix::unistd::getuid().as_raw();
+        let users = if uid == 0 { entries.filter_map(|entry| entry.user).collect() } else { BTreeSet::new() };
+        Self { own, uid, users }
+    }
+    /// Whether this is us or an ancestor of ours.
+    pub(super) fn is_own(&self, pid: i32) -> bool {
+        self.own.contains(&pid)
+    }
+    /// Root ends what has dropped its rights since root started it. Session, cgroup and descent cannot be forged, and a mark
+    /// can be worn by the process alone; a lock can be handed to a process that knows nothing of it.
+    pub(super) fn verdict(&self, stat: &Stat, evidence: Evidence) -> Verdict {
+        if stat.pid <= 1 || self.own.contains(&stat.pid) {
+            return Verdict::Own;
+        }
+        let Some(uid) = procfs::uid(stat.pid) else { return Verdict::Gone };
+        let allowed = uid == self.uid || self.users.contains(&uid) || (self.uid == 0 && evidence != Evidence::Lock);
+        if allowed { Verdict::Ours } else { Verdict::OtherUser(uid) }
+    }
+    fn allows(&self, stat: &Stat, evidence: Evidence) -> bool {
+        self.verdict(stat, evidence) == Verdict::Ours
+    }
+}
+
+/// Looks through all processes once.
+#[must_use]
+pub fn scan(claims: &Claims, limits: &Limits) -> Vec<Found> {
+    let all: Vec<Stat> = procfs::pids()
+        .into_iter()
+        .filter(|pid| *pid > 1 && !limits.own.contains(pid))
+        .filter_map(procfs::stat)
+        .filter(|stat| !stat.kernel && stat.lives())
+        .collect();
+    let mut found: HashMap<i32, (Option<ProcessId>, Evidence)> = HashMap::new();
+    for stat in &all {
+        if let Some((process, evidence)) = claims.of(stat)
+            && limits.allows(stat, evidence)
+        {
+            found.insert(stat.pid, (process, evidence));
+        }
+    }
+    // Closed under "child of": as often as it still adds somebody.
+    loop {
+        let mut more = Vec::new();
+        for stat in &all {
+            if !found.contains_key(&stat.pid)
+                && let Some((process, _)) = found.get(&stat.ppid)
+                && limits.allows(stat, Evidence::Descent)
+            {
+                more.push((stat.pid, (*process, Evidence::Descent)));
+            }
+        }
+        if more.is_empty() {
+            break;
+        }
+        found.extend(more);
+    }
+    all.into_iter()
+        .filter_map(|stat| found.get(&stat.pid).map(|(process, evidence)| (*process, *evidence)).map(|at| (stat, at)))
+        .map(|(stat, (process, evidence))| Found { stat, process, evidence })
+        .collect()
+}
+
+/// What the journal and the lock files let us claim. Entries of another boot are nobody's.
+fn claims(journal: &Journal, places: &Places) -> Claims {
+    let mut claims = Claims::default();
+    for entry in current(journal) {
+        claims.add(&entry, proof::leads(&entry));
+    }
+    if let Some(header) = &journal.header
+        && header.boot == identity::boot_id()
+    {
+        claims.add_run(&header.run);
+    }
+    // Locks tell even when the journal is lost.
+    for (path, meta) in locks(places) {
+        claims.add_lock((meta.dev(), meta.ino()), &path);
+    }
+    claims
+}
+
+/// The lock files that processes of a run inherit.
+fn locks(places: &Places) -> Vec<(PathBuf, Metadata)> {
+    let metas = proof::inherited_locks(&places.run)
+        .into_iter()
+        .filter_map(|path| std::fs::symlink_metadata(&path).ok().map(|meta| (path, meta)));
+    metas.filter(|(_, meta)| is_lock(meta)).collect()
+}
+
+/// A lock file that only this user can have made.
+fn is_lock(meta: &Metadata) -> bool {
+    meta.is_file() && meta.uid() == nix::unistd::geteuid().as_raw()
+}
+
+/// Whether there was an earlier run at all: without a journal and without a lock there is nothing by which a process could
+/// be known as ours, so none needs to be looked at.
+#[must_use]
+pub fn ever_ran(journal: &Journal, places: &Places) -> bool {
+    journal.header.is_some() || journal.damaged > 0 || !journal.live.is_empty() || !locks(places).is_empty()
+}
+
+/// The entries of this boot. A lock file that is gone says nothing any more: file systems give its number to the next file,
+/// and whoever holds that one is a stranger.
+pub(super) fn current(journal: &Journal) -> impl Iterator<Item = Entry> {
+    let run = journal.header.as_ref().map(|header| header.run.as_str());
+    let ours = journal.live.values().filter(move |entry| {
+        entry.identity.boot == identity::boot_id() && entry.identity.pid > 1 && run.is_none_or(|run| entry.run == run)
+    });
+    ours.cloned().map(|mut entry| {
+        let named = entry.lock.extension().is_some_and(|extension| extension == "alive");
+        let now = std::fs::symlink_metadata(&entry.lock).ok().filter(|meta| named && is_lock(meta));
+        if now.is_none_or(|meta| (meta.dev(), meta.ino()) != entry.lock_file) {
+            entry.lock_file = (0, 0);
+        }
+        entry
+    })
+}
+
+/// Everything of an earlier run that lives, without touching it. Empty: a new run may begin its own journal.
+#[must_use]
+pub fn leftovers(journal: &Journal, places: &Places) -> Vec<Swept> {
+    let limits = Limits::own(journal.live.values());
+    let found = scan(&claims(journal, places), &limits);
+    found.iter().filter(|found| !is_spared(found, journal)).map(|found| describe(found, journal)).collect()
+}
+
+/// Whether it may outlive its service (`stop.spare`). One whose service has ended is known by the name alone.
+pub(super) fn is_spared(found: &Found, journal: &Journal) -> bool {
+    match found.process.and_then(|process| journal.live.get(&process)) {
+        Some(entry) => entry.spare.contains(&found.stat.comm),
+        None => journal.spared.contains(&found.stat.comm),
+    }
+}
+
+fn describe(found: &Found, journal: &Journal) -> Swept {
+    Swept {
+        pid: found.stat.pid,
+        service: found.process.and_then(|process| journal.live.get(&process)).map(|entry| entry.service.clone()),
+        command: found.stat.comm.clone(),
+        evidence: found.evidence.to_string(),
+        obstacle: None,
+    }
+}
+
+/// Ends everything of an earlier run. Blocks.
+#[must_use]
+pub fn sweep(journal: &Journal, places: &Places, how: How) -> SweepReport {
+    sweep_until(journal, places, how, &AtomicBool::new(false))
+}
+
+/// The longest time that ending everything gently takes.
+#[must_use]
+pub fn longest(journal: &Journal) -> Duration {
+    let live: Vec<Entry> = current(journal).collect();
+    shutdown::longest(live.iter())
+}
+
+/// As [`sweep`]. Once `interrupted` is set, all graces are over and what is left is killed.
+#[must_use]
+pub fn sweep_until(journal: &Journal, places: &Places, how: How, interrupted: &AtomicBool) -> SweepReport {
+    let limits = Limits::own(journal.live.values());
+    let masters = proof::masters(journal, places);
+    let proved = |wanted: &str| masters.iter().find(|(name, who)| *name == wanted && !limits.is_own(who.pid)).map(|(_, who)| who);
+    let supervisor = proved("supervisor").filter(|_| how == How::Emergency);
+    if how == How::Gentle
+        && let Some(keeper) = proved("keeper")
+    {
+        wait_for_keeper(keeper, journal, interrupted);
+    }
+    let keeper = proved("keeper").filter(|who| identity::holds(who));
+    let mut seen: BTreeMap<(i32, u64), Swept> = BTreeMap::new();
+    // Until everything below them is gone they stand still: who interrupts us now would leave them so.
+    let interrupts = hold_signals();
+    let mut kills = KillSweep::new(journal, claims(journal, places), &limits);
+    // The supervisor first: a new keeper is what it would start.
+    if let Some(who) = supervisor {
+        kills.hold_supervisor(who, journal.replaced || keeper.is_none());
+    }
+    if let Some(who) = keeper {
+        kills.hold_keeper(who);
+    }
+    for (name, who) in [("supervisor", supervisor), ("keeper", keeper)] {
+        if let Some(who) = who {
+            let (command, evidence) = (procfs::command(who.pid), name.to_owned());
+            seen.insert((who.pid, who.start), Swept { pid: who.pid, service: None, command, evidence, obstacle: None });
+        }
+    }
+    if let Some(header) = journal.header.as_ref().filter(|header| how == How::Emergency && limits.is_own(header.supervisor.pid))
+        && header.supervisor.pid != std::process::id().cast_signed()
+        && identity::holds(&header.supervisor)
+    {
+        let (pid, start) = (header.supervisor.pid, header.supervisor.start);
+        let (command, evidence, obstacle) = (procfs::command(pid), "supervisor".to_owned(), Some(Obstacle::Own));
+        seen.insert((pid, start), Swept { pid, service: None, command, evidence, obstacle });
+    }
+    if how == How::Gentle {
+        gently(journal, places, &limits, interrupted, &mut seen);
+    }
+    let outcome = kills.run();
+    release_signals(interrupts);
+    let mut report = SweepReport::default();
+    for (key, (found, obstacle)) in outcome.seen {
+        let obstacle = (lives(key.0, key.1) || outcome.unproved.contains(&key)).then_some(obstacle);
+        seen.insert(key, Swept { obstacle, ..describe(&found, journal) });
+    }
+    for ((pid, start), mut swept) in seen {
+        if swept.obstacle.is_none() && lives(pid, start) {
+            swept.obstacle = Some(Obstacle::Kill);
+        }
+        if swept.obstacle.is_some() { report.survivors.push(swept) } else { report.killed.push(swept) }
+    }
+    for entry in current(journal) {
+        if let Some(group) = entry.cgroup.as_deref().and_then(Group::recorded) {
+            group.remove();
+        }
+    }
+    if let Some(base) = journal.header.as_ref().and_then(|header| header.cgroup.as_deref()) {
+        cgroup::remove_run(base);
+    }
+    // Those of runs whose journal is lost are known to nobody else.
+    cgroup::remove_abandoned(None);
+    report
+}
+
+/// INT, TERM and HUP wait until the sweep is over.
+fn hold_signals() -> Option<SigSet> {
+    let mut held = SigSet::empty();
+    for signal in [nix::sys::signal::Signal::SIGINT, nix::sys::signal::Signal::SIGTERM, nix::sys::signal::Signal::SIGHUP] {
+        held.add(signal);
+    }
+    // Without it an interrupt would end us at once, and the next call does the rest.
+    held.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok()
+}
+
+fn release_signals(before: Option<SigSet>) {
+    if let Some(before) = before {
+        // Refused only for an invalid argument.
+        let _ = before.thread_set_mask();
+    }
+}
+
+pub(super) fn lives(pid: i32, start: u64) -> bool {
+    procfs::stat(pid).is_some_and(|stat| stat.start == start && stat.lives())
+}
+
+/// A keeper whose supervisor is gone is stopping the stack: it is given the time that this may take.
+fn wait_for_keeper(keeper: &Identity, journal: &Journal, interrupted: &AtomicBool) {
+    let until = shutdown::after(Instant::now(), longest(journal).saturating_add(KEEPER_ENDS));
+    let mut stopped = None;
+    while identity::holds(keeper) && Instant::now() < until && !interrupted.load(Ordering::Relaxed) {
+        // One that was stopped does nothing until it is continued, and nothing says that it ever is.
+        if procfs::stat(keeper.pid).is_some_and(|stat| stat.state == b'T') {
+            if stopped.get_or_insert_with(Instant::now).elapsed() > STOPPED {
+                return;
+            }
+        } else {
+            stopped = None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn gently(journal: &Journal, places: &Places, limits: &Limits, interrupted: &AtomicBool, seen: &mut BTreeMap<(i32, u64), Swept>) {
+    let mut trees = Trees::new(Waits::Known);
+    for entry in current(journal) {
+        let lives = proof::leads(&entry);
+        trees.add(entry, Kin::Foreign, None, !lives);
+    }
+    let mut found = scan(&claims(journal, places), limits);
+    found.retain(|member| !is_spared(member, journal));
+    if found.is_empty() {
+        return;
+    }
+    for member in &found {
+        seen.insert((member.stat.pid, member.stat.start), describe(member, journal));
+    }
+    let mut shutdown = TreeShutdown::new(Instant::now());
+    loop {
+        let now = Instant::now();
+        trees.tick(now);
+        drop(trees.take_news());
+        // Nothing here can be asked for a stop command: the journal keeps no words and no environment.
+        let step = shutdown.step(&mut trees, now, |_| false);
+        if trees.is_empty() || shutdown.is_over() || interrupted.load(Ordering::Relaxed) {
+            return;
+        }
+        let wake = [step.wake, trees.next_wake()].into_iter().flatten().min().unwrap_or(now + POLL);
+        std::thread::sleep(wake.saturating_duration_since(now).clamp(Duration::from_millis(1), POLL));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devrun_model::keeper::{Role, RunAs, SpawnSpec, StopOrder};
+    use devrun_model::{ServiceName, Signal, StopTo};
+    use std::os::fd::AsFd;
+    use std::process::{Command, Stdio};
+
+    /// Two projects in one `/tmp`: the first one's lock is long deleted, and its number is that of a file of the other's.
+    #[test]
+    fn a_deleted_locks_number_is_no_evidence() {
+        let dir = tempfile::tempdir().unwrap();
+        let (lock, other) = (dir.path().join("api.alive"), dir.path().join("stranger"));
+        let file = std::fs::File::create(&other).unwrap();
+        let number = (file.metadata().unwrap().dev(), file.metadata().unwrap().ino());
+        let held = Stdio::from(file.as_fd().try_clone_to_owned().unwrap());
+        let mut stranger = Command::new("sleep").arg("1000").stdin(held).spawn().unwrap();
+        let spec = SpawnSpec {
+            process: 1,
+            service: ServiceId::single(&ServiceName::new("api").unwrap()),
+            generation: 1,
+            role: Role::Main,
+            program: "/bin/true".into(),
+            argv: Vec::new(),
+            env: Vec::new(),
+            dir: "/".into(),
+            run_as: RunAs::Same,
+            nofile: None,
+            cpu: None,
+            memory: None,
+            umask: None,
+            tty: false,
+            lock: lock.clone(),
+            log: None,
+            spare: Vec::new(),
+            stop: StopOrder {
+                signal: Signal::TERM,
+                to: StopTo::Leader,
+                grace_ms: 0,
+                then: None,
+                command: None,
+                before: Vec::new(),
+                tier: None,
+            },
+        };
+        // A leader that is long gone: no process has this start time.
+        let gone = Identity { pid: 4_000_000, start: 1, boot: identity::boot_id().to_owned() };
+        let mut journal = Journal::default();
+        journal.live.insert(1, Entry::new(&spec, "run", gone, number, None));
+        let places = Places { root: dir.path().into(), state: dir.path().join("s"), run: dir.path().join("r") };
+        let claimed = leftovers(&journal, &places);
+        std::fs::hard_link(&other, &lock).unwrap();
+        let held = Stdio::from(std::fs::File::open(&lock).unwrap());
+        let mut ours = Command::new("sleep").arg("1000").stdin(held).spawn().unwrap();
+        let with_its_lock = leftovers(&journal, &places);
+        for child in [&mut stranger, &mut ours] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(claimed, Vec::new());
+        assert_eq!(with_its_lock.len(), 1, "the lock that is there is evidence");
+    }
+}

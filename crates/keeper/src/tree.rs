@@ -1,0 +1,579 @@
+//! The processes that somebody answers for, each with everything below it: who lives, who was signalled, what is left.
+//!
+//! One piece of code for the three who must end trees: the keeper, as the parent of all; the supervisor, which inherits the
+//! keeper's children when that dies; and the orderly sweep, which is nobody's parent. A parent has the kernel's word: what
+//! leaves its tree becomes the parent's own child, so a tree is empty when its leader was reaped and no child is left that
+//! belongs to it. Who is no parent has to look through `/proc` (`Kin::Foreign`).
+//!
+//! Owns waiting, attribution, signals and the proof, in one file because each of them changes the one table. Decides nothing
+//! about order and time but how often a kill is repeated.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use crate::journal::Entry;
+use devrun_core::shutdown::KILL_TO_SURVIVOR;
+use devrun_model::keeper::{ExitStatus, Identity, ProcessId};
+use devrun_model::{Signal, StopTo};
+
+use super::cgroup::Group;
+use super::evidence::Claims;
+use super::procfs::{self, OwnChildren, Stat};
+use super::{identity, signal, sweep};
+
+const FOREIGN_POLL: Duration = Duration::from_millis(20);
+
+/// What we are to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kin {
+    /// Its parent, or the reaper that it came to.
+    Parent,
+    /// Nobody: it is only watched.
+    Foreign,
+}
+
+/// Whether children that nobody knows are ours to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// All of them: the keeper.
+    All,
+    /// Only for those that are tracked or tied to a tracked one: the supervisor.
+    Known,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// A leader ended.
+    Exited(ProcessId, ExitStatus),
+    /// Nothing is left of a tree.
+    Empty(ProcessId),
+    /// What stays after SIGKILL.
+    Survivors(ProcessId, Vec<(i32, String)>),
+}
+
+#[derive(Debug)]
+struct Round {
+    signal: Signal,
+    done: HashMap<i32, u64>,
+    /// What was left when the leader had gone has been signalled.
+    rest: bool,
+}
+
+#[derive(Debug)]
+struct Killing {
+    since: Instant,
+    next: Instant,
+    wait: Duration,
+    told: bool,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    entry: Entry,
+    kin: Kin,
+    pidfd: Option<OwnedFd>,
+    ended: bool,
+    group: Option<Group>,
+    /// Members that were seen while descent could still be read.
+    seen: HashMap<i32, u64>,
+    round: Option<Round>,
+    killing: Option<Killing>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stray {
+    start: u64,
+    owner: Option<ProcessId>,
+    spared: bool,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Trees {
+    waits: Waits,
+    tracked: BTreeMap<ProcessId, Tracked>,
+    leaders: HashMap<i32, ProcessId>,
+    strays: HashMap<i32, Stray>,
+    claims: Claims,
+    spare: HashSet<String>,
+    news: Vec<News>,
+    look_again: Option<Instant>,
+    children: OwnChildren,
+}
+
+impl Trees {
+    /// An empty table.
+    #[must_use]
+    pub fn new(waits: Waits) -> Self {
+        Self {
+            waits,
+            tracked: BTreeMap::new(),
+            leaders: HashMap::new(),
+            strays: HashMap::new(),
+            claims: Claims::default(),
+            spare: HashSet::new(),
+            news: Vec::new(),
+            look_again: None,
+            children: OwnChildren::default(),
+        }
+    }
+    /// Takes a process over. `ended`: its leader is known to be gone.
+    pub fn add(&mut self, entry: Entry, kin: Kin, pidfd: Option<OwnedFd>, ended: bool) {
+        // Of a foreign process whose leader is gone the session's number is no evidence: it may be a newcomer's.
+        self.claims.add(&entry, kin == Kin::Parent || !ended);
+        self.spare.extend(entry.spare.iter().cloned());
+        let pid = entry.identity.pid;
+        let group = entry.cgroup.as_deref().and_then(Group::recorded);
+        let process = entry.process;
+        if kin == Kin::Parent && !ended {
+            self.leaders.insert(pid, process);
+        }
+        if kin == Kin::Foreign || ended {
+            self.look_again = Some(Instant::now());
+        }
+        let tracked = Tracked { entry, kin, pidfd, ended, group, seen: HashMap::new(), round: None, killing: None };
+        self.tracked.insert(process, tracked);
+    }
+    /// Tells of a leader whose end was seen by somebody else.
+    pub fn lost_exit(&mut self, process: ProcessId, status: ExitStatus) {
+        self.news.push(News::Exited(process, status));
+    }
+    /// Whether nothing is tracked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tracked.is_empty()
+    }
+    /// Whether this one is tracked.
+    #[must_use]
+    pub fn has(&self, process: ProcessId) -> bool {
+        self.tracked.contains_key(&process)
+    }
+    /// What is tracked, in the order of the numbers.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.tracked.values().map(|tracked| &tracked.entry)
+    }
+    /// Whether the leader has ended.
+    #[must_use]
+    pub fn leader_ended(&self, process: ProcessId) -> bool {
+        self.tracked.get(&process).is_none_or(|tracked| tracked.ended)
+    }
+    /// Forgets a process of which nothing came.
+    pub fn forget(&mut self, process: ProcessId) {
+        if let Some(tracked) = self.tracked.remove(&process) {
+            self.leaders.remove(&tracked.entry.identity.pid);
+            self.claims.remove(process);
+            if let Some(group) = tracked.group {
+                group.remove();
+            }
+        }
+    }
+    /// Takes what has happened since.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+    /// When `tick` must be called at the latest; never while everything just runs.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Instant> {
+        let kills = self.tracked.values().filter_map(|tracked| tracked.killing.as_ref().map(|killing| killing.next));
+        kills.chain(self.look_again).min()
+    }
+
+    /// Begins the orderly stop. The same signal again changes nothing; another one begins anew.
+    pub fn stop(&mut self, process: ProcessId, chosen: Option<Signal>) {
+        let Some(tracked) = self.tracked.get_mut(&process) else { return };
+        let chosen = chosen.or(tracked.round.as_ref().map(|round| round.signal)).unwrap_or(tracked.entry.signal);
+        if tracked.round.as_ref().is_some_and(|round| round.signal == chosen) {
+            return;
+        }
+        tracked.round = Some(Round { signal: chosen, done: HashMap::new(), rest: false });
+        if tracked.kin == Kin::Foreign {
+            self.look_again = Some(Instant::now());
+        }
+        self.remember_descent(process);
+        let Some(tracked) = self.tracked.get_mut(&process) else { return };
+        if tracked.ended {
+            self.evaluate();
+        } else if tracked.entry.to == StopTo::All {
+            let members = self.members(process);
+            self.signal_once(process, &members);
+        } else {
+            let (pid, start) = (tracked.entry.identity.pid, tracked.entry.identity.start);
+            if let Some(round) = &mut tracked.round {
+                round.done.insert(pid, start);
+            }
+            self.signal(process, chosen);
+        }
+    }
+    /// The stronger signal, to the whole tree at once.
+    pub fn signal_tree(&mut self, process: ProcessId, chosen: Signal) {
+        if let Some(tracked) = self.tracked.get_mut(&process) {
+            tracked.round = Some(Round { signal: chosen, done: HashMap::new(), rest: true });
+            let members = self.members(process);
+            self.signal_once(process, &members);
+        }
+    }
+    /// One signal to the leader.
+    pub fn signal(&mut self, process: ProcessId, chosen: Signal) {
+        let Some(tracked) = self.tracked.get(&process) else { return };
+        let leader = &tracked.entry.identity;
+        if tracked.ended || leader.pid <= 1 {
+            return;
+        }
+        match tracked.kin {
+            // ESRCH means that it has ended just now; its exit is on the way.
+            Kin::Parent => drop(signal::send_to_child(leader.pid, tracked.pidfd.as_ref(), chosen.0)),
+            Kin::Foreign => {
+                if identity::holds(leader) {
+                    let _sent = signal::send_checked(leader.pid, leader.start, chosen.0);
+                }
+            }
+        }
+    }
+    /// SIGKILL to the whole tree, again and again until it is empty.
+    pub fn kill(&mut self, process: ProcessId) {
+        let now = Instant::now();
+        let Some(tracked) = self.tracked.get_mut(&process) else { return };
+        if tracked.killing.is_none() {
+            let wait = Duration::from_millis(2);
+            tracked.killing = Some(Killing { since: now, next: now, wait, told: false });
+            self.kill_round(process, now);
+            self.evaluate();
+        }
+    }
+    fn kill_round(&mut self, process: ProcessId, now: Instant) {
+        let members = self.members(process);
+        let Some(tracked) = self.tracked.get_mut(&process) else { return };
+        let Some(killing) = &mut tracked.killing else { return };
+        let spared = !tracked.entry.spare.is_empty();
+        // A refused group kill is made good by the members, one by one.
+        if let Some(group) = tracked.group.as_ref().filter(|_| !spared) {
+            let _ = group.kill();
+        }
+        for stat in &members {
+            let _sent = signal::send_checked(stat.pid, stat.start, libc::SIGKILL);
+        }
+        killing.next = now + killing.wait;
+        killing.wait = (killing.wait * 2).min(Duration::from_millis(200));
+        if !killing.told && now.duration_since(killing.since) >= KILL_TO_SURVIVOR {
+            killing.told = true;
+            let pids = members.into_iter().map(|stat| (stat.pid, stat.comm)).collect();
+            self.news.push(News::Survivors(process, pids));
+        }
+    }
+
+    /// Waits for whatever has ended. Called at SIGCHLD.
+    pub fn reap(&mut self) {
+        let mut any = false;
+        match self.waits {
+            Waits::All => {
+                while let Some((pid, status)) = wait(-1) {
+                    any = true;
+                    self.ended(pid, status);
+                }
+            }
+            Waits::Known => {
+                self.find_strays();
+                let pids: Vec<i32> = self.leaders.keys().chain(self.strays.keys()).copied().collect();
+                for pid in pids {
+                    if let Some((pid, status)) = wait(pid) {
+                        any = true;
+                        self.ended(pid, status);
+                    }
+                }
+            }
+        }
+        if any {
+            self.evaluate();
+        }
+    }
+    fn ended(&mut self, pid: i32, status: ExitStatus) {
+        self.strays.remove(&pid);
+        if let Some(process) = self.leaders.remove(&pid)
+            && let Some(tracked) = self.tracked.get_mut(&process)
+        {
+            tracked.ended = true;
+            tracked.pidfd = None;
+            self.news.push(News::Exited(process, status));
+        }
+    }
+    /// Does what is due: kills again, looks at foreign processes and at groups that were not empty yet.
+    pub fn tick(&mut self, now: Instant) {
+        let due: Vec<ProcessId> = self
+            .tracked
+            .iter()
+            .filter(|(_, tracked)| tracked.killing.as_ref().is_some_and(|killing| killing.next <= now))
+            .map(|(process, _)| *process)
+            .collect();
+        let again = self.look_again.is_some_and(|at| at <= now);
+        for process in &due {
+            self.kill_round(*process, now);
+        }
+        if again || !due.is_empty() {
+            if again {
+                self.look_again = None;
+            }
+            // A signal of a child may be lost where signalfd or SIGCHLD are not ours alone, so a look includes a wait.
+            self.reap();
+            self.evaluate();
+        }
+    }
+
+    /// Finds out which of our children belong to whom. Cheap while nothing is new: one read, and a lookup for each child.
+    fn find_strays(&mut self) {
+        let children = match self.waits {
+            Waits::All => self.children.read(),
+            // Others may reap beside us, under which the kernel's list is allowed to leave children out.
+            Waits::Known => procfs::children_by_scan(std::process::id().cast_signed()),
+        };
+        if !self.strays.is_empty() {
+            let present: HashSet<i32> = children.iter().copied().collect();
+            self.strays.retain(|pid, _| present.contains(pid));
+        }
+        for pid in children {
+            if self.leaders.contains_key(&pid) || self.strays.contains_key(&pid) {
+                continue;
+            }
+            let Some(stat) = procfs::stat(pid) else { continue };
+            let owner = self.owner(&stat);
+            if owner.is_none() && self.waits == Waits::Known {
+                continue;
+            }
+            let spared = self.spares(owner, &stat);
+            self.strays.insert(pid, Stray { start: stat.start, owner, spared });
+        }
+    }
+    fn spares(&self, owner: Option<ProcessId>, stat: &Stat) -> bool {
+        match owner.and_then(|process| self.tracked.get(&process)) {
+            Some(tracked) => tracked.entry.spare.contains(&stat.comm),
+            None => self.spare.contains(&stat.comm),
+        }
+    }
+    fn owner(&self, stat: &Stat) -> Option<ProcessId> {
+        if let Some((Some(process), _)) = self.claims.of(stat) {
+            return Some(process);
+        }
+        let seen = |tracked: &&Tracked| tracked.seen.get(&stat.pid) == Some(&stat.start);
+        self.tracked.values().find(seen).map(|tracked| tracked.entry.process)
+    }
+    fn remember_descent(&mut self, process: ProcessId) {
+        let Some(tracked) = self.tracked.get_mut(&process) else { return };
+        if tracked.kin == Kin::Parent && !tracked.ended {
+            for pid in procfs::descendants(&[tracked.entry.identity.pid]) {
+                if let Some(stat) = procfs::stat(pid) {
+                    tracked.seen.insert(pid, stat.start);
+                }
+            }
+        }
+    }
+    /// The living members of a tree, leader included, what is spared not.
+    fn members(&mut self, process: ProcessId) -> Vec<Stat> {
+        let Some(tracked) = self.tracked.get(&process) else { return Vec::new() };
+        if tracked.kin == Kin::Foreign {
+            let spare = tracked.entry.spare.clone();
+            let found = sweep::scan(&self.claims, &sweep::Limits::own(self.entries()));
+            return found
+                .into_iter()
+                .filter(|found| found.process == Some(process) && !spare.contains(&found.stat.comm))
+                .map(|found| found.stat)
+                .collect();
+        }
+        self.find_strays();
+        let Some(tracked) = self.tracked.get(&process) else { return Vec::new() };
+        let mut roots: Vec<i32> =
+            self.strays.iter().filter(|(_, stray)| stray.owner == Some(process) && !stray.spared).map(|(pid, _)| *pid).collect();
+        if !tracked.ended {
+            roots.push(tracked.entry.identity.pid);
+        }
+        let mut pids = roots.clone();
+        pids.extend(procfs::descendants(&roots));
+        if let Some(group) = &tracked.group {
+            pids.extend(group.members());
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        let own = std::process::id().cast_signed();
+        pids.into_iter()
+            .filter(|pid| *pid > 1 && *pid != own)
+            .filter_map(procfs::stat)
+            .filter(|stat| stat.lives() && !tracked.entry.spare.contains(&stat.comm))
+            .collect()
+    }
+    /// The round's signal to each of these that has not had it.
+    fn signal_once(&mut self, process: ProcessId, members: &[Stat]) {
+        let Some(round) = self.tracked.get_mut(&process).and_then(|tracked| tracked.round.as_mut()) else { return };
+        for stat in members {
+            if round.done.get(&stat.pid) != Some(&stat.start) {
+                round.done.insert(stat.pid, stat.start);
+                let _sent = signal::send_checked(stat.pid, stat.start, round.signal.0);
+            }
+        }
+    }
+
+    /// Looks at every tree whose leader has ended: empty, or what is left gets what is due to it.
+    fn evaluate(&mut self) {
+        if self.tracked.values().any(|tracked| tracked.kin == Kin::Foreign) {
+            self.evaluate_foreign();
+        }
+        let open: Vec<ProcessId> = self
+            .tracked
+            .iter()
+            .filter(|(_, tracked)| tracked.kin == Kin::Parent && tracked.ended)
+            .map(|(process, _)| *process)
+            .collect();
+        if open.is_empty() {
+            return;
+        }
+        self.find_strays();
+        let mut left: HashMap<ProcessId, Vec<i32>> = HashMap::new();
+        for (pid, stray) in &self.strays {
+            if let Some(owner) = stray.owner.filter(|_| !stray.spared) {
+                left.entry(owner).or_default().push(*pid);
+            }
+        }
+        for process in open {
+            match left.get(&process) {
+                Some(rest) => self.go_on(process, rest),
+                None if self.group_empty(process) => self.empty(process),
+                None => {
+                    let soon = Instant::now() + Duration::from_millis(3);
+                    self.look_again = Some(self.look_again.map_or(soon, |at| at.min(soon)));
+                    self.go_on(process, &[]);
+                }
+            }
+        }
+    }
+    fn evaluate_foreign(&mut self) {
+        let found = sweep::scan(&self.claims, &sweep::Limits::own(self.entries()));
+        let mut left: HashMap<ProcessId, Vec<Stat>> = HashMap::new();
+        for member in found {
+            if let Some(process) = member.process
+                && self.tracked.get(&process).is_some_and(|tracked| !tracked.entry.spare.contains(&member.stat.comm))
+            {
+                left.entry(process).or_default().push(member.stat);
+            }
+        }
+        let foreign: Vec<ProcessId> =
+            self.tracked.iter().filter(|(_, tracked)| tracked.kin == Kin::Foreign).map(|(process, _)| *process).collect();
+        for process in foreign {
+            let Some(tracked) = self.tracked.get_mut(&process) else { continue };
+            if !tracked.ended && !identity::holds(&tracked.entry.identity) {
+                tracked.ended = true;
+                // Its number is free now; what is left of its session was seen in this scan for the last time by it.
+                let entry = tracked.entry.clone();
+                self.claims.remove(process);
+                self.claims.add(&entry, false);
+                self.news.push(News::Exited(process, ExitStatus::Unknown));
+            }
+            let rest = left.remove(&process).unwrap_or_default();
+            let Some(tracked) = self.tracked.get_mut(&process) else { continue };
+            for stat in &rest {
+                tracked.seen.insert(stat.pid, stat.start);
+            }
+            let seen: Vec<Stat> = tracked
+                .seen
+                .iter()
+                .filter_map(|(pid, start)| procfs::stat(*pid).filter(|stat| stat.start == *start && stat.lives()))
+                .collect();
+            if tracked.ended && seen.is_empty() {
+                self.empty(process);
+                continue;
+            }
+            if tracked.ended && tracked.round.is_some() {
+                self.signal_once(process, &seen);
+            }
+        }
+        if self.tracked.values().any(|tracked| tracked.kin == Kin::Foreign && (tracked.round.is_some() || tracked.ended)) {
+            self.look_again = Some(Instant::now() + FOREIGN_POLL);
+        }
+    }
+    /// The leader is gone and something is left: what is left gets the stop's signal, or is killed on.
+    fn go_on(&mut self, process: ProcessId, rest: &[i32]) {
+        let Some(tracked) = self.tracked.get_mut(&process) else { return };
+        if tracked.killing.is_some() {
+            let members = self.members(process);
+            for stat in &members {
+                let _sent = signal::send_checked(stat.pid, stat.start, libc::SIGKILL);
+            }
+            return;
+        }
+        let Some(round) = &mut tracked.round else { return };
+        // Once everything that is left; afterwards only what has lost its parent since, as the others are their parent's to
+        // end, and a clean-up that a member runs must not be shot under its hands.
+        let members = if round.rest {
+            rest.iter().filter_map(|pid| procfs::stat(*pid)).filter(Stat::lives).collect()
+        } else {
+            round.rest = true;
+            self.members(process)
+        };
+        self.signal_once(process, &members);
+    }
+    fn group_empty(&mut self, process: ProcessId) -> bool {
+        let Some(tracked) = self.tracked.get_mut(&process) else { return true };
+        let Some(group) = &tracked.group else { return true };
+        if group.remove_empty() {
+            tracked.group = None;
+            return true;
+        }
+        !group.populated() || {
+            let lives = |stat: Stat| stat.lives() && !tracked.entry.spare.contains(&stat.comm);
+            !group.members().into_iter().filter_map(procfs::stat).any(lives) && !tracked.entry.spare.is_empty()
+        }
+    }
+    fn empty(&mut self, process: ProcessId) {
+        if let Some(tracked) = self.tracked.remove(&process) {
+            self.claims.remove(process);
+            if let Some(group) = tracked.group {
+                group.remove();
+            }
+            self.news.push(News::Empty(process));
+        }
+    }
+
+    /// Children that fit no tracked process, spared ones left out. For the end of everything.
+    #[must_use]
+    pub fn loose(&mut self) -> Vec<Stat> {
+        self.find_strays();
+        let roots: Vec<i32> = self
+            .strays
+            .iter()
+            .filter(|(_, stray)| !stray.spared && stray.owner.is_none_or(|process| !self.tracked.contains_key(&process)))
+            .map(|(pid, _)| *pid)
+            .collect();
+        let mut pids = roots.clone();
+        pids.extend(procfs::descendants(&roots));
+        pids.into_iter()
+            .filter_map(procfs::stat)
+            .filter(|stat| stat.lives() && !self.spare.contains(&stat.comm))
+            .filter(|stat| self.strays.get(&stat.pid).is_none_or(|stray| stray.start == stat.start))
+            .collect()
+    }
+}
+
+/// One wait that does not block.
+fn wait(pid: i32) -> Option<(i32, ExitStatus)> {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is ours and outlives the call.
+        let found = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
+        if found < 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted {
+            continue;
+        }
+        if found <= 0 {
+            return None;
+        }
+        if libc::WIFEXITED(status) {
+            return Some((found, ExitStatus::Code(libc::WEXITSTATUS(status))));
+        }
+        if libc::WIFSIGNALED(status) {
+            return Some((found, ExitStatus::Signal(Signal(libc::WTERMSIG(status)))));
+        }
+    }
+}
+
+/// Waits for one child of ours without blocking.
+#[must_use]
+pub fn try_wait(identity: &Identity) -> Option<ExitStatus> {
+    if identity.pid <= 1 { None } else { wait(identity.pid).map(|(_, status)| status) }
+}

@@ -1,0 +1,49 @@
+//! Plain data that every layer speaks, and the traits that let layers meet without importing one another.
+//!
+//! Owns: validated names, the resolved project (`Plan`), what a service is (`ServiceSpec`), what the supervisor
+//! publishes (`Snapshot`, `Notice`), what may be asked of it (`Command`), what engine and keeper tell each other, and
+//! the exit codes a failure carries. Owns no clock, no I/O and no decision: a value here means the same in a test, on
+//! the wire and on disk. This is why `config`, `core` and `drivers` can stay siblings that never see one another.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod bytes;
+pub mod client_env;
+pub mod command;
+pub mod duration;
+pub mod exit;
+pub mod failure;
+pub mod feed;
+pub mod graph;
+pub mod keeper;
+pub mod mask;
+pub mod name;
+pub mod notice;
+pub mod phase;
+pub mod places;
+pub mod plan;
+pub mod policy;
+pub mod ready;
+pub mod recipe;
+pub mod secret_name;
+pub mod secret_text;
+pub mod service;
+pub mod snapshot;
+pub mod task;
+
+pub use bytes::ByteSize;
+pub use command::{Command, UpOptions};
+pub use failure::{Failure, FailureKind};
+pub use name::{ProjectName, ServiceId, ServiceName, VolumeName};
+pub use notice::Notice;
+pub use phase::{Health, State};
+pub use places::Places;
+pub use plan::{Plan, VolumeClass, VolumeSpec};
+pub use policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo};
+pub use ready::{Check, ReadySpec};
+pub use recipe::{RecipeBook, RecipeData, RecipeUse};
+pub use service::{CommandLine, Condition, Dependency, Kind, Launch, ServiceSpec};
+pub use snapshot::{ServiceStatus, Snapshot};
+pub use task::{OnChange, Once, TaskSpec, Work};

@@ -1,0 +1,263 @@
+//! The supervisor's end: accepts, checks who calls, serves.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::codec::{Framed, LinesCodec};
+
+use crate::engine::{Attachment, EngineHandle};
+use devrun_model::Places;
+
+use super::proto::{Ask, Hello, MAX_LINE, Reply, VERSION};
+
+/// More at once are turned away.
+const CONNECTIONS: usize = 64;
+/// How long a client may take for its first line, and to take one of ours. A client asks as soon as it was greeted, so one
+/// that says nothing only holds a seat.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A bound socket; removed when it is dropped.
+#[derive(Debug)]
+pub struct Bound {
+    listener: UnixListener,
+    /// Where it is, and which file.
+    place: Place,
+}
+
+/// The file of a bound socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Place {
+    /// Whether the file is still there: not removed, and nothing else in its place.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        std::fs::symlink_metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == (self.device, self.inode))
+    }
+}
+
+impl Bound {
+    /// Its file.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        // What was put in its place is not ours to remove; the folder goes at the end of the run anyway.
+        if self.place.is_there() {
+            let _gone = std::fs::remove_file(&self.place.path);
+        }
+    }
+}
+
+/// Binds under a temporary name and renames, so that a client never finds a socket nobody listens on yet; a stale one of an
+/// earlier run is replaced. Only the holder of the instance lock may call this.
+///
+/// # Errors
+/// As the system says.
+pub fn bind(places: &Places) -> io::Result<Bound> {
+    let path = places.socket();
+    let temporary = path.with_extension("new");
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&temporary)?;
+    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
+    let meta = std::fs::symlink_metadata(&temporary)?;
+    std::fs::rename(&temporary, &path)?;
+    Ok(Bound { listener, place: Place { path, device: meta.dev(), inode: meta.ino() } })
+}
+
+/// The conversations that are going on, so that the end of a run can wait for their last lines.
+#[derive(Debug, Clone)]
+pub struct Conversations(Arc<Semaphore>);
+
+impl Conversations {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(CONNECTIONS)))
+    }
+    /// Returns when none is left, or when this long is over: a client that asked for nothing may never hang up.
+    pub async fn over(&self, patience: Duration) {
+        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+        // Too late is as good as over, and the semaphore is never closed.
+        let _over = tokio::time::timeout(patience, self.0.acquire_many(all)).await;
+    }
+}
+
+impl Default for Conversations {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Serves until the task is dropped. `renewed`: sockets that take the place of the first.
+pub async fn serve(
+    mut bound: Bound,
+    mut renewed: mpsc::UnboundedReceiver<Bound>,
+    conversations: Conversations,
+    engine: EngineHandle,
+    project: String,
+    root: PathBuf,
+) {
+    let slots = conversations.0;
+    loop {
+        let accepted = tokio::select! {
+            accepted = bound.listener.accept() => accepted,
+            Some(next) = renewed.recv() => {
+                bound = next;
+                continue;
+            }
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            // Out of descriptors, most likely: the backlog keeps the caller waiting meanwhile.
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+        if !is_allowed(&stream) {
+            continue;
+        }
+        let (engine, project, root) = (engine.clone(), project.clone(), root.clone());
+        tokio::spawn(async move {
+            // A connection that breaks has told its client so already.
+            let _broken = converse(stream, engine, &project, &root).await;
+            drop(slot);
+        });
+    }
+}
+
+/// The folder keeps others out already; the peer's uid is the second lock.
+fn is_allowed(stream: &UnixStream) -> bool {
+    let us = nix::unistd::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0)
+}
+
+type Wire = Framed<UnixStream, LinesCodec>;
+
+async fn send(wire: &mut Wire, reply: &impl serde::Serialize) -> io::Result<()> {
+    let line = serde_json::to_string(reply)?;
+    match tokio::time::timeout(PATIENCE, wire.send(line)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(io::Error::other(error)),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+async fn converse(stream: UnixStream, engine: EngineHandle, project: &str, root: &Path) -> io::Result<()> {
+    let mut wire = Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE));
+    let hello = Hello {
+        devrun: VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id().cast_signed(),
+        project: project.to_owned(),
+        root: root.display().to_string(),
+    };
+    send(&mut wire, &hello).await?;
+    let mut feed: Option<tokio::sync::mpsc::Receiver<Arc<devrun_model::feed::FeedItem>>> = None;
+    let mut seat: Option<Attachment> = None;
+    let mut asked = false;
+    let silent = tokio::time::sleep(PATIENCE);
+    tokio::pin!(silent);
+    loop {
+        tokio::select! {
+            () = &mut silent, if !asked => return Ok(()),
+            line = wire.next() => {
+                let Some(line) = line else { return Ok(()) };
+                let line = match line {
+                    Ok(line) => line,
+                    Err(error) => {
+                        // Too long or no text. It may still be writing, so it may not read this.
+                        let _unread = send(&mut wire, &Reply::Refused(error.to_string())).await;
+                        return Err(io::Error::other(error));
+                    }
+                };
+                asked = true;
+                let reply = match serde_json::from_str::<Ask>(&line) {
+                    Err(error) => Some(Reply::Refused(error.to_string())),
+                    Ok(Ask::Status) => match engine.status().await {
+                        Some(status) => Some(Reply::Status(Box::new(status))),
+                        None => return Ok(()),
+                    },
+                    Ok(Ask::Watch) => match engine.subscribe().await {
+                        Some((status, receiver)) => {
+                            feed = Some(receiver);
+                            Some(Reply::Status(Box::new(status)))
+                        }
+                        None => return Ok(()),
+                    },
+                    Ok(Ask::Do { token, command }) => {
+                        engine.command(token, *command);
+                        Some(Reply::Taken)
+                    }
+                    Ok(Ask::Interrupt) => {
+                        engine.interrupt();
+                        Some(Reply::Taken)
+                    }
+                    Ok(Ask::Attach { id, columns, rows }) => Some(match engine.attach(id).await {
+                        Ok(attachment) => {
+                            attachment.resize(columns, rows);
+                            seat = Some(attachment);
+                            Reply::Attached
+                        }
+                        Err(failure) => Reply::NotAttached(failure),
+                    }),
+                    Ok(Ask::Keys(bytes)) => {
+                        if let Some(seat) = &seat {
+                            seat.keys(bytes);
+                        }
+                        None
+                    }
+                    Ok(Ask::Resize { columns, rows }) => {
+                        if let Some(seat) = &seat {
+                            seat.resize(columns, rows);
+                        }
+                        None
+                    }
+                    Ok(Ask::Changes(plan)) => match engine.changes(plan).await {
+                        Some(changes) => Some(Reply::Changes(changes)),
+                        None => return Ok(()),
+                    },
+                    Ok(Ask::Inspect(id)) => Some(Reply::Inspected(engine.inspect(id).await)),
+                };
+                if let Some(reply) = reply {
+                    send(&mut wire, &reply).await?;
+                }
+            }
+            bytes = async { match &mut seat { Some(seat) => seat.screen().await, None => std::future::pending().await } } => {
+                match bytes {
+                    Some(bytes) => send(&mut wire, &Reply::Screen(bytes.to_vec())).await?,
+                    None => {
+                        seat = None;
+                        send(&mut wire, &Reply::ScreenEnded).await?;
+                    }
+                }
+            }
+            item = async { match &mut feed { Some(feed) => feed.recv().await, None => std::future::pending().await } } => {
+                match item {
+                    Some(item) => send(&mut wire, &Reply::Item((*item).clone())).await?,
+                    // The engine has ended, or we were too slow for it.
+                    None => return Ok(()),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What the loop notices by itself: that it was held and for how long, a stop that takes its time, a service that crashes
+//! over and over. Nothing here decides; it is what a person watching would say.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use devrun_core::Leaving;
+use devrun_core::Tick;
+use devrun_model::ServiceId;
+
+/// While a deadline is pending the loop wakes at least this often, so that a pause is known to this accuracy. Without a
+/// deadline nothing can come too early, and the loop sleeps.
+const PULSE: Duration = Duration::from_secs(1);
+/// A wake-up later than this is no jitter: this process did not run.
+const LATE: Duration = Duration::from_millis(1500);
+/// A stop is talked about every so often.
+const WORD: Duration = Duration::from_secs(5);
+/// Nobody is looked at more often than this, to see whether there is something to say.
+const LOOK: Duration = Duration::from_millis(250);
+/// So many crashes …
+const CRASHES: usize = 5;
+/// … within this time are a loop.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// What was noticed so far.
+#[derive(Debug, Default)]
+pub struct Watch {
+    looked: Option<Tick>,
+    words: BTreeMap<ServiceId, (Tick, u128)>,
+    crashes: BTreeMap<ServiceId, VecDeque<Tick>>,
+}
+
+/// When to wake for a deadline.
+#[must_use]
+pub fn wake(deadline: Option<Instant>, now: Instant) -> Option<Instant> {
+    deadline.map(|at| at.clamp(now, now + PULSE))
+}
+
+/// How long the process was held while it slept until `wake`.
+#[must_use]
+pub fn overslept(wake: Option<Instant>, now: Instant) -> Option<Duration> {
+    let late = now.saturating_duration_since(wake?);
+    (late > LATE).then_some(late)
+}
+
+impl Watch {
+    /// Whether it is time to look at those that leave again: every end of a process wakes the loop, and many end at once.
+    pub fn look(&mut self, now: Tick) -> bool {
+        let due = self.looked.is_none_or(|at| now.since(at) >= LOOK);
+        if due {
+            self.looked = Some(now);
+        }
+        due
+    }
+    /// What is to be said now about a stop that takes long.
+    pub fn word(&mut self, id: &ServiceId, leaving: Leaving, now: Tick) -> Option<String> {
+        let waited = now.since(leaving.asked_at);
+        let turn = waited.as_millis() / WORD.as_millis();
+        let (asked_at, said) = self.words.entry(id.clone()).or_insert((leaving.asked_at, 0));
+        if *asked_at != leaving.asked_at {
+            (*asked_at, *said) = (leaving.asked_at, 0);
+        }
+        if turn <= *said {
+            return None;
+        }
+        *said = turn;
+        Some(if leaving.killed {
+            format!("waiting for {id} (killed, {} s so far)", waited.as_secs())
+        } else {
+            let (grace, left) = (leaving.due.since(leaving.asked_at), leaving.due.since(now));
+            format!("waiting for {id} (grace {} s, {} s left)", grace.as_secs(), left.as_secs())
+        })
+    }
+
+    /// Counts a crash; true when it makes a loop, once per loop's window.
+    pub fn crashed(&mut self, id: &ServiceId, now: Tick) -> bool {
+        let crashes = self.crashes.entry(id.clone()).or_default();
+        crashes.push_back(now);
+        while crashes.front().is_some_and(|at| now.since(*at) > WINDOW) {
+            crashes.pop_front();
+        }
+        let looping = crashes.len() >= CRASHES;
+        if looping {
+            crashes.clear();
+        }
+        looping
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devrun_model::ServiceName;
+
+    fn id() -> ServiceId {
+        ServiceId::single(&ServiceName::new("db").expect("a name"))
+    }
+
+    #[test]
+    fn late_is_more_than_jitter() {
+        let now = Instant::now();
+        let ms = Duration::from_millis;
+        assert_eq!(overslept(None, now), None, "nothing was due");
+        assert_eq!(overslept(Some(now), now + ms(900)), None);
+        assert_eq!(overslept(Some(now), now + ms(5000)), Some(ms(5000)));
+        assert_eq!(overslept(Some(now + ms(10)), now), None, "woken early");
+        assert_eq!(wake(Some(now + ms(60_000)), now), Some(now + PULSE));
+        assert_eq!(wake(Some(now + ms(3)), now), Some(now + ms(3)));
+        assert_eq!(wake(now.checked_sub(ms(3)), now), Some(now), "an old deadline is no sleep");
+    }
+
+    #[test]
+    fn a_long_stop_is_talked_about_every_five_seconds() {
+        let mut watch = Watch::default();
+        let leaving = Leaving { asked_at: Tick::ms(1000), due: Tick::ms(61_000), killed: false };
+        assert_eq!(watch.word(&id(), leaving, Tick::ms(5900)), None);
+        assert_eq!(watch.word(&id(), leaving, Tick::ms(6000)).as_deref(), Some("waiting for db (grace 60 s, 55 s left)"));
+        assert_eq!(watch.word(&id(), leaving, Tick::ms(6500)), None);
+        assert!(watch.word(&id(), leaving, Tick::ms(11_000)).is_some());
+        let again = Leaving { asked_at: Tick::ms(90_000), ..leaving };
+        assert_eq!(watch.word(&id(), again, Tick::ms(91_000)), None, "another stop begins anew");
+    }
+
+    #[test]
+    fn five_crashes_in_a_minute_are_a_loop() {
+        let mut watch = Watch::default();
+        let said: Vec<bool> = (0..10).map(|turn| watch.crashed(&id(), Tick::ms(turn * 1000))).collect();
+        assert_eq!(said.iter().filter(|said| **said).count(), 2, "{said:?}");
+        assert!(said[4]);
+        let mut slow = Watch::default();
+        assert!((0..10).all(|turn| !slow.crashed(&id(), Tick::ms(turn * 20_000))));
+    }
+}

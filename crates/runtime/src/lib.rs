@@ -1,0 +1,26 @@
+//! What acts: the engine's loop, the drivers it calls, the recipes, and the channel that others reach it by.
+//!
+//! - `engine`: the only loop; events for the core, and the core's actions as calls of drivers
+//! - `probe`, `ports`, `logs`, `init`, `secrets`, `stats`, `watch`, `runtime_dir`: drivers, one effect each; a driver does what
+//!   it is asked and reports, and never decides
+//! - `recipes`: what a server needs: arguments, first boot, work against it
+//! - `control`: the protocol of the unix socket, its server and its client
+//!
+//! Processes are the keeper's (`devrun_keeper`), binaries the store's (`devrun_store`).
+
+#![deny(unsafe_code)]
+
+pub mod control;
+pub mod engine;
+pub mod init;
+pub mod logs;
+pub mod mask_hashes;
+pub mod ports;
+pub mod probe;
+pub mod recipes;
+pub mod removal;
+pub mod runtime_dir;
+pub mod secrets;
+pub mod stats;
+pub mod user;
+pub mod watch;

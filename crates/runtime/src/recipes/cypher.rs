@@ -1,0 +1,234 @@
+//! Cypher against a Neo4j server: scripts split into statements, the `cypher` of tasks, and the console's questions.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use super::bolt::Rows;
+use super::bolt::{BoltError, Session, Target};
+use devrun_model::{Failure, FailureKind, ServiceSpec};
+
+/// A task's first statement is repeated this long while the server starts up.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// A private server has its machine's whole load to start under, and nobody else who waits for it.
+const PRIVATE: Duration = Duration::from_secs(280);
+
+/// Runs a task's files, each statement in a transaction of its own.
+///
+/// # Errors
+/// `Task` with file, line and the server's words, `Credentials` when the login is refused.
+pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf]) -> Result<(), Failure> {
+    let target = target(on)?;
+    let mut scripts = Vec::new();
+    for file in files {
+        scripts.push((file.as_path(), read(file)?));
+    }
+    for (file, text) in &scripts {
+        let label = file.display().to_string();
+        let statements = split(text).map_err(|(line, why)| {
+            Failure::new(FailureKind::Task, format!("{label}:{line}: {why}"))
+                .help("a file holds Cypher statements, each ended by ;")
+        })?;
+        let mut session = patient(&target, PATIENCE).await?;
+        for Statement { text, line } in statements {
+            run_patiently(&mut session, &target, text)
+                .await
+                .map_err(|error| failure(&target, &format!("{label}:{line}"), &error))?;
+        }
+        session.close().await;
+    }
+    Ok(())
+}
+
+/// Runs statements and gives all their rows.
+///
+/// # Errors
+/// As the `cypher` of a task, but for one thing: it does not wait for a server that is not up.
+pub async fn ask(on: &ServiceSpec, text: &str) -> Result<Vec<Rows>, Failure> {
+    let target = target(on)?;
+    let statements = split(text).map_err(|(line, why)| {
+        Failure::new(FailureKind::Config, format!("line {line}: {why}")).help("devrun cypher 'MATCH (n) RETURN n'")
+    })?;
+    let mut session = Session::open(&target).await.map_err(|error| failure(&target, "login", &error))?;
+    let mut all = Vec::new();
+    for Statement { text, line } in statements {
+        all.push(session.run(text).await.map_err(|error| failure(&target, &format!("line {line}"), &error))?);
+    }
+    session.close().await;
+    Ok(all)
+}
+
+/// Gives a running server the password of `new`.
+///
+/// # Errors
+/// `Credentials` when the old one is not taken, `Task` when the new one is not.
+pub(super) async fn renew(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Failure> {
+    let target = Target { database: Some("system".to_owned()), ..target(old)? };
+    let password = new.attributes.get("password").cloned().unwrap_or_default();
+    let mut session = Session::open(&target).await.map_err(|error| failure(&target, "login", &error))?;
+    // As values, so that the password stands in no text that a server may log.
+    let values = [("old", target.password.clone()), ("new", password)];
+    let values = values.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    let altered = session.run_with("ALTER CURRENT USER SET PASSWORD FROM $old TO $new", values).await;
+    session.close().await;
+    altered.map(drop).map_err(|error| failure(&target, "the new password", &error))
+}
+
+/// The same for a server that may have it already, and that is still starting up.
+///
+/// # Errors
+/// As [`renew`].
+pub(super) async fn bring_to(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Failure> {
+    match patient(&target(new)?, PRIVATE).await {
+        Ok(session) => {
+            session.close().await;
+            Ok(())
+        }
+        Err(refused) if refused.kind == FailureKind::Credentials => renew(old, new).await,
+        Err(failure) => Err(failure),
+    }
+}
+
+fn target(on: &ServiceSpec) -> Result<Target, Failure> {
+    Ok(Target {
+        host: on.attribute("host").unwrap_or_else(|| on.bind.clone()),
+        port: on.port().ok_or_else(|| Failure::new(FailureKind::Task, format!("{} has no port", on.id)))?,
+        user: on.attribute("user").unwrap_or_else(|| "neo4j".to_owned()),
+        password: on.attribute("password").unwrap_or_default(),
+        database: on.attribute("database"),
+    })
+}
+
+/// Logs in, waiting for a server that is still starting up.
+async fn patient(target: &Target, patience: Duration) -> Result<Session, Failure> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match Session::open(target).await {
+            Ok(session) => return Ok(session),
+            Err(error) if error.is_passing() && began.elapsed() < patience => {}
+            Err(error) => return Err(failure(target, "login", &error)),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// A statement that the server turned down for a passing reason was rolled back, and may simply be run again. One whose
+/// connection broke may have been carried out, and is not.
+async fn run_patiently(session: &mut Session, target: &Target, text: &str) -> Result<(), BoltError> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match session.run(text).await {
+            Ok(_) => return Ok(()),
+            Err(error @ BoltError::Server { .. }) if error.is_passing() && began.elapsed() < PATIENCE => {}
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        *session = Session::open(target).await?;
+    }
+}
+
+fn failure(target: &Target, label: &str, error: &BoltError) -> Failure {
+    if error.is_login() {
+        return Failure::new(
+            FailureKind::Credentials,
+            format!("neo4j at {}:{} refuses the login: {error}", target.host, target.port),
+        )
+        .help("the data was made with another password: put the old secret back, or start over without the data");
+    }
+    Failure::new(FailureKind::Task, format!("{label}: {error}"))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let failed = |why: String| Failure::new(FailureKind::Task, format!("{}: {why}", path.display()));
+    let text = String::from_utf8(std::fs::read(path).map_err(|error| failed(error.to_string()))?)
+        .map_err(|_| failed("it is not UTF-8".to_owned()))?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// A statement without its semicolon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Statement<'a> {
+    text: &'a str,
+    /// Of its first word, from 1.
+    line: usize,
+}
+
+/// Splits at semicolons outside of strings, names and comments.
+fn split(script: &str) -> Result<Vec<Statement<'_>>, (usize, String)> {
+    let bytes = script.as_bytes();
+    let line_at = |at: usize| 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
+    let mut statements = Vec::new();
+    let (mut at, mut from) = (0, None);
+    while at < bytes.len() {
+        match bytes[at] {
+            quote @ (b'\'' | b'"' | b'`') => {
+                from.get_or_insert(at);
+                let opened = at;
+                at += 1;
+                while at < bytes.len() && bytes[at] != quote {
+                    // A name has no escapes; a doubled quote in it is two names side by side, which ends the same.
+                    at += if bytes[at] == b'\\' && quote != b'`' { 2 } else { 1 };
+                }
+                if at >= bytes.len() {
+                    return Err((line_at(opened), format!("a {} is never closed", char::from(quote))));
+                }
+            }
+            b'/' if bytes.get(at + 1) == Some(&b'/') => {
+                while at < bytes.len() && bytes[at] != b'\n' {
+                    at += 1;
+                }
+                continue;
+            }
+            b'/' if bytes.get(at + 1) == Some(&b'*') => {
+                let Some(end) = script[at + 2..].find("*/") else {
+                    return Err((line_at(at), "a comment is never closed".to_owned()));
+                };
+                at += 2 + end + 2;
+                continue;
+            }
+            b';' => {
+                if let Some(start) = from.take() {
+                    statements.push(Statement { text: script[start..at].trim_end(), line: line_at(start) });
+                }
+            }
+            b':' if from.is_none() => {
+                let line = script[at..].lines().next().unwrap_or_default();
+                return Err((line_at(at), format!("{line:?} is a command of cypher-shell")));
+            }
+            byte if byte.is_ascii_whitespace() => {}
+            _ => {
+                from.get_or_insert(at);
+            }
+        }
+        at += 1;
+    }
+    if let Some(start) = from {
+        statements.push(Statement { text: script[start..].trim_end(), line: line_at(start) });
+    }
+    Ok(statements)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_and_their_lines() {
+        let script =
+            "// first; one\nCREATE (a:A {x: 'a;b', y: \"c\\\";\"});\n\n/* ; */ MATCH (`odd;name`)\nRETURN 1; ; RETURN 'ä' // end";
+        let found = split(script).unwrap();
+        let shown: Vec<_> = found.iter().map(|one| (one.line, one.text)).collect();
+        assert_eq!(
+            shown,
+            [(2, "CREATE (a:A {x: 'a;b', y: \"c\\\";\"})"), (4, "MATCH (`odd;name`)\nRETURN 1"), (5, "RETURN 'ä' // end"),]
+        );
+        assert!(split("").unwrap().is_empty());
+        assert!(split(" ;; // x").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_split_names_its_line() {
+        assert_eq!(split("RETURN 1;\nRETURN 'x").unwrap_err().0, 2);
+        assert_eq!(split("RETURN 1;\n:use other\n").unwrap_err().0, 2);
+        assert_eq!(split("/* x").unwrap_err().0, 1);
+    }
+}

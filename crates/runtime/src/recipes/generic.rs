@@ -1,0 +1,188 @@
+//! Recipes that are data and nothing else: words, variables and files filled in, and a first boot that makes a folder.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{Booted, Context, FirstBoot, Invocation, Values, engine_dir, fill, identity, tool};
+use crate::init::{self, Opened, Sentinel, Stage};
+use crate::user;
+use devrun_model::{Failure, FailureKind, VolumeSpec};
+
+/// What a recipe's text may name.
+pub(super) fn values(context: &Context<'_>) -> Result<Values, Failure> {
+    let spec = context.spec;
+    let recipe = &context.recipe.recipe;
+    let mut values = Values::new();
+    values.extend(spec.attributes.iter().map(|(name, value)| (name.clone(), value.clone())));
+    values.insert("host".to_owned(), spec.bind.clone());
+    if let Some(port) = spec.port() {
+        values.insert("port".to_owned(), port.to_string());
+        let addr = if spec.bind.contains(':') { format!("[{}]:{port}", spec.bind) } else { format!("{}:{port}", spec.bind) };
+        values.insert("addr".to_owned(), addr);
+    }
+    for (name, port) in &spec.ports {
+        values.insert(format!("ports.{name}"), port.to_string());
+    }
+    for (name, path) in &context.located.tools {
+        values.insert(format!("bin.{name}"), text_of(path)?);
+    }
+    if let Some(server) = recipe.bin.first().and_then(|name| context.located.tools.get(name)) {
+        // Servers that bring a tree of files along look for it beside the folder of their binaries.
+        let folder = server.parent().unwrap_or(Path::new("/"));
+        let home = if folder.ends_with("bin") { folder.parent().unwrap_or(folder) } else { folder };
+        values.insert("dir.home".to_owned(), text_of(home)?);
+    }
+    values.insert("dir.run".to_owned(), text_of(&context.places.service_run(&spec.id))?);
+    values.insert("dir.logs".to_owned(), text_of(&context.places.logs())?);
+    if let Some(volume) = context.volume {
+        values.insert("dir.data".to_owned(), text_of(&engine_dir(volume, &recipe.name))?);
+    }
+    for (name, value) in &context.recipe.settings {
+        values.insert(format!("set.{name}"), value.clone());
+    }
+    Ok(values)
+}
+
+/// Paths stand in argv and in files, so they must be text.
+pub(super) fn text_of(path: &Path) -> Result<String, Failure> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::new(FailureKind::Config, format!("{} is not UTF-8, and a recipe cannot name it", path.display())))
+}
+
+fn bad(context: &Context<'_>, what: &str, why: &str) -> Failure {
+    Failure::new(FailureKind::Config, format!("recipe {}, {what}: {why}", context.recipe.recipe.name))
+}
+
+/// The recipe's files by path in the service's runtime folder; the user's own `render` replaces and adds.
+pub(super) fn files(context: &Context<'_>, values: &Values) -> Result<Vec<(PathBuf, String)>, Failure> {
+    let run = context.places.service_run(&context.spec.id);
+    let mut files = Vec::new();
+    for (name, text) in &context.recipe.recipe.render {
+        if !context.spec.render.contains_key(name) {
+            files.push((run.join(name), fill(text, values).map_err(|why| bad(context, name, &why))?));
+        }
+    }
+    files.extend(context.spec.render.iter().map(|(name, text)| (run.join(name), text.clone())));
+    Ok(files)
+}
+
+/// A setting that nothing in the recipe reads would be swallowed in silence.
+pub(super) fn check_settings(context: &Context<'_>) -> Result<(), Failure> {
+    let recipe = &context.recipe.recipe;
+    let texts: Vec<&String> = recipe.argv.iter().chain(recipe.environment.values()).chain(recipe.render.values()).collect();
+    for name in context.recipe.settings.keys() {
+        let read = texts.iter().any(|text| ["}", ":-", "|"].iter().any(|end| text.contains(&format!("${{set.{name}{end}"))));
+        if !read {
+            return Err(
+                bad(context, "set", &format!("it has no setting {name:?}")).help("use `render` for a configuration of your own")
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What to exec, from data alone.
+///
+/// # Errors
+/// `Config` when a placeholder means nothing, `Binary` when an executable is missing.
+pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
+    let recipe = &context.recipe.recipe;
+    let Some(server) = recipe.bin.first() else {
+        return Err(bad(context, "bin", "it names no executable").help("bin = [\"server\"]"));
+    };
+    check_settings(context)?;
+    let values = values(context)?;
+    let program = tool(context, server)?.to_owned();
+    let mut argv = Vec::with_capacity(recipe.argv.len());
+    for word in &recipe.argv {
+        argv.push(fill(word, &values).map_err(|why| bad(context, "argv", &why))?);
+    }
+    if argv.is_empty() {
+        argv.push(server.clone());
+    }
+    let mut env = context.located.env.clone();
+    for (name, text) in &recipe.environment {
+        let value = fill(text, &values).map_err(|why| bad(context, name, &why))?;
+        // An empty key or token would switch something on that nobody asked for.
+        if !value.is_empty() {
+            env.insert(name.clone(), value);
+        }
+    }
+    let run_as = if recipe.refuses_root { identity::choose(context.spec, &["nobody"])? } else { user::of(context.spec)? };
+    identity::check_passable(&run_as, context.places, &[program.as_path()])?;
+    let dir = match context.volume {
+        Some(volume) => identity::own_data(&run_as, context.places, engine_dir(volume, &recipe.name))?,
+        None => {
+            // Nobody else makes it where no file is rendered.
+            let run = context.places.service_run(&context.spec.id);
+            super::postgres::make_private(&run)?;
+            run
+        }
+    };
+    Ok(Invocation { program, argv, env, dir, run_as, files: files(context, &values)? })
+}
+
+/// How long another process that initialises the same volume is waited for.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Takes the volume, waiting for whoever else is initialising it.
+///
+/// # Errors
+/// As `init::open`; `Elsewhere` when the other one does not end.
+pub(super) async fn open(volume: &VolumeSpec, recipe: &str) -> Result<Result<Stage, Box<Sentinel>>, Failure> {
+    let began = Instant::now();
+    loop {
+        match init::open(volume, recipe)? {
+            Opened::Done(sentinel) => return Ok(Err(sentinel)),
+            Opened::Fresh(stage) => return Ok(Ok(stage)),
+            Opened::Busy if began.elapsed() > PATIENCE => {
+                return Err(Failure::new(
+                    FailureKind::Elsewhere,
+                    format!("volume {} is being initialised by another process", volume.name),
+                )
+                .help("devrun ls"));
+            }
+            Opened::Busy => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Commits away from the loop: syncing takes as long as the disk does.
+pub(super) async fn commit(stage: Stage, sentinel: Sentinel) -> Result<(), Failure> {
+    tokio::task::spawn_blocking(move || stage.commit(&sentinel))
+        .await
+        .unwrap_or_else(|error| Err(Failure::new(FailureKind::Internal, format!("the commit of a first boot: {error}"))))
+}
+
+/// A first boot that makes the engine's empty folder, so that a volume never holds anything without its sentinel.
+///
+/// # Errors
+/// `Task` when the volume is foreign or cannot be written.
+pub(super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failure> {
+    let Some(volume) = context.volume else {
+        return Ok(FirstBoot { outcome: Booted::NotNeeded, warnings: Vec::new() });
+    };
+    let name = &context.recipe.recipe.name;
+    if let Some(file) = context.recipe.init.first() {
+        return Err(Failure::new(FailureKind::Config, format!("{name} runs no init files, and {} is one", file.display()))
+            .help("take `init` out; a task with once = \"VOLUME/.NAME\" does such work against the running server"));
+    }
+    let began = Instant::now();
+    let stage = match open(volume, name).await? {
+        Ok(stage) => stage,
+        Err(sentinel) => return Ok(FirstBoot { outcome: Booted::Done { at: sentinel.finished }, warnings: Vec::new() }),
+    };
+    let warnings = stage.warnings.clone();
+    let data = stage.path().join("data");
+    use std::os::unix::fs::DirBuilderExt as _;
+    if let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&data) {
+        let failure = Failure::new(FailureKind::Task, format!("cannot make {}: {error}", data.display()));
+        stage.discard()?;
+        return Err(failure);
+    }
+    let sentinel = Sentinel::new(&format!("{name}/first-boot"), String::new(), &context.located.version, began.elapsed())?;
+    commit(stage, sentinel).await?;
+    let took = began.elapsed();
+    Ok(FirstBoot { outcome: Booted::Made { took, steps: vec![("commit", took)] }, warnings })
+}

@@ -1,0 +1,204 @@
+//! The empty cluster: made by `initdb`, or copied from an earlier one of the same binary.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::generic::text_of;
+use super::super::{Context, identity, tool};
+use super::invoke::major;
+use crate::init;
+use devrun_keeper::{Finished, Request};
+use devrun_model::keeper::{Role, RunAs};
+use devrun_model::{Failure, FailureKind};
+
+/// `initdb` takes a second; a busy machine with a slow disk takes some.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The environment of init steps: nothing of the user's locale, as an unknown one ends `initdb`.
+pub(super) fn environment(context: &Context<'_>) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> = ["PATH", "HOME", "TMPDIR"]
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), context.spec.env.get(*name)?.clone())))
+        .collect();
+    env.entry("PATH".to_owned()).or_insert_with(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    env.insert("LC_ALL".to_owned(), "C".to_owned());
+    env.insert("TZ".to_owned(), "UTC".to_owned());
+    env.extend(context.located.env.clone());
+    env
+}
+
+/// Which characters `upper`, `ILIKE` and regular expressions know (LC_CTYPE). Sorting is by bytes in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Characters {
+    /// All of Unicode: `C.UTF-8`.
+    Unicode,
+    /// ASCII alone: where the system has no locale `C.UTF-8` and the server no built-in one.
+    Ascii,
+}
+
+/// `initdb`'s arguments but for its folder and its password file.
+pub(super) fn arguments(version: &str, characters: Characters) -> Vec<String> {
+    let number: u32 = major(version).split('.').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut words = vec!["-U", "postgres", "--auth-host=scram-sha-256", "--auth-local=trust", "-E", "UTF8"];
+    if number >= 17 {
+        words.extend(["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
+    } else if characters == Characters::Unicode {
+        words.extend(["--locale=C", "--lc-ctype=C.UTF-8"]);
+    } else {
+        words.push("--no-locale");
+    }
+    words.push("--no-sync");
+    if number >= 14 {
+        words.push("--no-instructions");
+    }
+    words.into_iter().map(str::to_owned).collect()
+}
+
+/// Makes `<stage>/data`. Its superuser has a throw-away password, which the private server replaces. Returns the copy
+/// into the cache that is still being made durable, if any.
+pub(super) async fn make(
+    context: &Context<'_>,
+    stage: &Path,
+    run_as: &RunAs,
+    steps: &mut super::boot::Steps,
+) -> Result<Option<tokio::task::JoinHandle<()>>, Failure> {
+    let data = stage.join("data");
+    let key = if context.recipe.init_cache { key(context, run_as).await } else { None };
+    let cache = init::cache_folder(&context.spec.env).zip(key);
+    steps.done("key of the warm cache");
+    if let Some((folder, key)) = &cache
+        && let Some(entry) = init::find(folder, key)
+    {
+        let (from, to) = (entry.join("data"), data.clone());
+        let copied = tokio::task::spawn_blocking(move || init::copy_tree(&from, &to)).await;
+        if matches!(copied, Ok(Ok(()))) {
+            identity::hand_over(run_as, &data)?;
+            steps.done("copy of the warm cache");
+            return Ok(None);
+        }
+        // A cache that cannot be read is no reason to fail; what it left is in the way of initdb.
+        if data.exists() {
+            std::fs::remove_dir_all(&data).map_err(|error| failed("remove", &data, &error))?;
+        }
+    }
+    std::fs::DirBuilder::new().mode(0o700).create(&data).map_err(|error| failed("make", &data, &error))?;
+    let password = stage.join("password");
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&password)
+        .map_err(|error| failed("write", &password, &error))?;
+    let throw_away = format!("{}{}", init::nonce()?, init::nonce()?);
+    file.write_all(throw_away.as_bytes()).map_err(|error| failed("write", &password, &error))?;
+    drop(file);
+    identity::hand_over(run_as, &data)?;
+    identity::hand_over(run_as, &password)?;
+    initdb(context, &data, &password, run_as).await?;
+    std::fs::remove_file(&password).map_err(|error| failed("remove", &password, &error))?;
+    steps.done("initdb");
+    let Some((folder, key)) = cache else { return Ok(None) };
+    let copied = tokio::task::spawn_blocking(move || {
+        let draft = init::draft(&folder, &key).ok()?;
+        match init::copy_tree(&data, &draft.path().join("data")) {
+            Ok(()) => Some(draft),
+            Err(_) => {
+                draft.discard();
+                None
+            }
+        }
+    })
+    .await;
+    steps.done("copy into the warm cache");
+    // Durable while the private server works; a cache that cannot be published is no failure.
+    Ok(match copied {
+        Ok(Some(draft)) => Some(tokio::task::spawn_blocking(move || {
+            let _ = draft.publish();
+        })),
+        _ => None,
+    })
+}
+
+/// Runs `initdb`, once more without `C.UTF-8` where the system does not have that locale. It removes what it made when it fails.
+async fn initdb(context: &Context<'_>, data: &Path, password: &Path, run_as: &RunAs) -> Result<(), Failure> {
+    let mut finished = run_initdb(context, data, password, run_as, Characters::Unicode).await?;
+    if !finished.status.success() && String::from_utf8_lossy(&finished.tail).contains("invalid locale name") {
+        super::boot::say(context, "this system has no locale C.UTF-8: upper(), lower() and ILIKE know ASCII letters only");
+        finished = run_initdb(context, data, password, run_as, Characters::Ascii).await?;
+    }
+    if finished.status.success() && !finished.timed_out {
+        return Ok(());
+    }
+    let how = if finished.timed_out { format!("no end after {} s", LONGEST.as_secs()) } else { finished.status.to_string() };
+    Err(Failure::new(FailureKind::Task, format!("initdb: {how}: {}", last_lines(&finished.tail)))
+        .help(format!("devrun logs {}", context.spec.service)))
+}
+
+async fn run_initdb(
+    context: &Context<'_>,
+    data: &Path,
+    password: &Path,
+    run_as: &RunAs,
+    characters: Characters,
+) -> Result<Finished, Failure> {
+    let program = tool(context, "initdb")?.to_owned();
+    let mut argv = vec![text_of(&program)?, "-D".to_owned(), text_of(data)?, format!("--pwfile={}", text_of(password)?)];
+    argv.extend(arguments(&context.located.version, characters));
+    context
+        .runner
+        .run(Request {
+            role: Role::Init,
+            program,
+            argv,
+            env: environment(context),
+            dir: data.to_owned(),
+            run_as: run_as.clone(),
+            timeout: LONGEST,
+        })
+        .await
+}
+
+/// The last lines of an output, as one line.
+pub(in super::super) fn last_lines(tail: &[u8]) -> String {
+    let text = String::from_utf8_lossy(tail);
+    let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines.split_off(lines.len().saturating_sub(3));
+    if last.is_empty() { "it said nothing".to_owned() } else { last.join(" | ") }
+}
+
+fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(FailureKind::Task, format!("cannot {what} {}: {error}", path.display()))
+}
+
+/// What a cached cluster must have been made by, and with.
+async fn key(context: &Context<'_>, run_as: &RunAs) -> Option<String> {
+    let binaries: Vec<PathBuf> =
+        ["postgres", "initdb"].iter().filter_map(|name| context.located.tools.get(*name).cloned()).collect();
+    let mut words = arguments(&context.located.version, Characters::Unicode);
+    words.push(context.located.version.clone());
+    words.push(std::env::consts::ARCH.to_owned());
+    words.push(format!("{run_as:?}"));
+    let hash = tokio::task::spawn_blocking(move || init::hash_inputs(&words, &binaries)).await.ok()?;
+    Some(format!("postgres-{}-{}", major(&context.located.version), hash.get(..32)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_follow_the_version() {
+        insta::assert_snapshot!(arguments("18.4", Characters::Unicode).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 --no-sync --no-instructions");
+        insta::assert_snapshot!(arguments("15.20", Characters::Unicode).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --lc-ctype=C.UTF-8 --no-sync --no-instructions");
+        insta::assert_snapshot!(arguments("15.20", Characters::Ascii).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --no-locale --no-sync --no-instructions");
+    }
+
+    #[test]
+    fn the_last_lines_make_one() {
+        assert_eq!(last_lines(b"a\n\nb\nc\nd\n"), "b | c | d");
+        assert_eq!(last_lines(b""), "it said nothing");
+    }
+}

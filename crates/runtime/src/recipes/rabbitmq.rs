@@ -1,0 +1,21 @@
+//! RabbitMQ: which of its scripts is started. Data is enough for the rest.
+//!
+//! On Debian the command on PATH is a wrapper that changes to a user of its own; what it wraps is started here instead,
+//! as whoever we are. The name server of Erlang nodes (`epmd`) gets a port of its own and starts as a process of the
+//! service, so that it ends with it and is shared with nobody.
+
+use super::{Context, Invocation, generic, tool};
+use devrun_model::Failure;
+
+/// What to exec.
+///
+/// # Errors
+/// As for every recipe that is data.
+pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
+    let mut invocation = generic::prepare(context)?;
+    let named = tool(context, "rabbitmq-server")?;
+    let real = std::fs::canonicalize(named).unwrap_or_else(|_| named.to_owned());
+    let beside = real.parent().map(|folder| folder.join("rabbitmq-server")).filter(|script| script.is_file());
+    invocation.program = beside.unwrap_or_else(|| named.to_owned());
+    Ok(invocation)
+}

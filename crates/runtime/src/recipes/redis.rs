@@ -1,0 +1,111 @@
+//! Redis and Valkey: everything goes into a configuration file of mode 0600, so that no password stands on a command line.
+
+use std::path::PathBuf;
+
+use super::fill::redis_word;
+use super::generic::{files, text_of, values};
+use super::{Context, Invocation, Renewing, engine_dir, identity, tool};
+use crate::{probe, runtime_dir, user};
+use devrun_model::ready::Endpoint;
+use devrun_model::{Failure, FailureKind, Launch, Places, RecipeUse, ServiceSpec, VolumeSpec};
+
+const FILE: &str = "redis.conf";
+
+/// Directives that belong to keys of the procfile, and the key.
+const TAKEN: &[(&str, &str)] = &[
+    ("port", "port"),
+    ("bind", "bind"),
+    ("dir", "data"),
+    ("requirepass", "password"),
+    ("daemonize", "nothing: it must stay in the foreground"),
+    ("supervised", "nothing: it must stay in the foreground"),
+];
+
+/// What to exec.
+///
+/// # Errors
+/// `Config` for a setting that is not to be set, `Binary` when the server is missing.
+pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
+    let name = context.recipe.recipe.bin.first().map_or("redis-server", String::as_str);
+    let program = tool(context, name)?.to_owned();
+    let run = context.places.service_run(&context.spec.id);
+    let file = run.join(FILE);
+    let mut files = files(context, &values(context)?)?;
+    // A configuration of the user's own, given by `render`, stands as it is.
+    if !files.iter().any(|(path, _)| *path == file) {
+        files.push((file.clone(), configuration(context.spec, context.recipe, context.volume, context.places)?));
+    }
+    let run_as = user::of(context.spec)?;
+    identity::check_passable(&run_as, context.places, &[&program])?;
+    let dir: PathBuf = match context.volume {
+        Some(volume) => identity::own_data(&run_as, context.places, engine_dir(volume, &context.recipe.recipe.name))?,
+        None => run,
+    };
+    Ok(Invocation { program, argv: vec![name.to_owned(), text_of(&file)?], env: context.located.env.clone(), dir, run_as, files })
+}
+
+/// Gives a running server its new password, and writes its configuration file anew, so that the two agree.
+///
+/// # Errors
+/// `Task` when it does not take it.
+pub(super) async fn renew(Renewing { old, new, places, volume }: Renewing<'_>) -> Result<(), Failure> {
+    let Launch::Recipe(recipe) = &new.launch else {
+        return Err(Failure::new(FailureKind::Internal, "a redis that is no recipe"));
+    };
+    let port = old.port().ok_or_else(|| Failure::new(FailureKind::Task, "it has no port"))?;
+    let (user, before) = (old.attribute("user"), old.attribute("password"));
+    let after = new.attribute("password").ok_or_else(|| Failure::new(FailureKind::Config, "the new password is empty"))?;
+    let text = configuration(new, recipe, volume, places)?;
+    let at = Endpoint { host: old.bind.clone(), port };
+    probe::redis_renew(&at, user.as_deref(), before.as_deref(), &after)
+        .await
+        .map_err(|miss| Failure::new(FailureKind::Task, miss.answer))?;
+    let file = places.service_run(&new.id).join(FILE);
+    runtime_dir::write_private(&file, text.as_bytes())
+        .map_err(|error| Failure::new(FailureKind::Task, format!("{} cannot be written: {error}", file.display())))
+}
+
+fn configuration(
+    spec: &ServiceSpec,
+    recipe: &RecipeUse,
+    volume: Option<&VolumeSpec>,
+    places: &Places,
+) -> Result<String, Failure> {
+    let mut lines = vec!["# Written by devrun before each start.".to_owned()];
+    let mut line = |name: &str, words: &[&str]| {
+        let words: Vec<_> = words.iter().map(|word| redis_word(word)).collect();
+        lines.push(format!("{name} {}", words.join(" ")));
+    };
+    line("bind", &[&spec.bind]);
+    line("port", &[&spec.port().unwrap_or(6379).to_string()]);
+    line("daemonize", &["no"]);
+    match volume {
+        Some(volume) => line("dir", &[&text_of(&engine_dir(volume, &recipe.recipe.name))?]),
+        None => {
+            // Without a volume there is nowhere to save to.
+            line("dir", &[&text_of(&places.service_run(&spec.id))?]);
+            line("save", &[""]);
+        }
+    }
+    if let Some(password) = spec.attribute("password") {
+        if password.contains('\0') {
+            return Err(Failure::new(FailureKind::Config, "the password holds a NUL byte"));
+        }
+        line("requirepass", &[&password]);
+        if let Some(user) = spec.attribute("user").filter(|user| user != "default") {
+            line("user", &[&user, "on", &format!(">{password}"), "~*", "&*", "+@all"]);
+        }
+    }
+    for (name, value) in &recipe.settings {
+        if let Some((_, key)) = TAKEN.iter().find(|(taken, _)| taken.eq_ignore_ascii_case(name)) {
+            return Err(Failure::new(FailureKind::Config, format!("set.{name} belongs to {key}")));
+        }
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
+            return Err(Failure::new(FailureKind::Config, format!("{name:?} is no directive of redis")));
+        }
+        let words: Vec<&str> = value.split_whitespace().collect();
+        line(name, if words.is_empty() { &[""] } else { &words });
+    }
+    lines.push(String::new());
+    Ok(lines.join("\n"))
+}

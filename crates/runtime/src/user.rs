@@ -1,0 +1,86 @@
+//! The user that `user_id` names: `USER[:GROUP]`, each a name or a number, as compose's `user`. A number needs no entry in
+//! the system's list of users.
+
+use std::ffi::CString;
+
+use nix::unistd::{Gid, Group, Uid, User, geteuid};
+
+use devrun_model::keeper::RunAs;
+use devrun_model::{Failure, FailureKind, ServiceSpec};
+
+/// The OS identity that a service's `user_id` asks for.
+///
+/// # Errors
+/// `Config`: no such user or group, or only root could become it.
+pub fn of(spec: &ServiceSpec) -> Result<RunAs, Failure> {
+    let Some(text) = &spec.user_id else { return Ok(RunAs::Same) };
+    let table = if spec.task.is_some() { "tasks" } else { "services" };
+    resolve(text).map_err(|why| Failure::new(FailureKind::Config, why).help(format!("check {table}.{}.user_id", spec.service)))
+}
+
+fn resolve(text: &str) -> Result<RunAs, String> {
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let failed = |error: nix::Error| format!("the user {user:?} cannot be looked up: {error}");
+    let (uid, entry) = match user.parse::<u32>() {
+        Ok(uid) => (uid, User::from_uid(Uid::from_raw(uid)).map_err(failed)?),
+        Err(_) => {
+            let entry = User::from_name(user).map_err(failed)?.ok_or_else(|| format!("there is no user {user:?}"))?;
+            (entry.uid.as_raw(), Some(entry))
+        }
+    };
+    let named = group.map(gid_of).transpose()?;
+    // A number without an entry has the group of its own number: the group of nobody else, and not root's.
+    let gid = named.unwrap_or_else(|| entry.as_ref().map_or(uid, |entry| entry.gid.as_raw()));
+    let us = geteuid();
+    if uid == us.as_raw() && (named.is_none() || gid == nix::unistd::getegid().as_raw()) {
+        return Ok(RunAs::Same);
+    }
+    if !us.is_root() {
+        return Err(format!("only root can run a service as {text:?}"));
+    }
+    let groups = match (named, &entry) {
+        (None, Some(entry)) => {
+            let name = CString::new(entry.name.as_str()).map_err(|_| format!("the user {user:?} has no usable name"))?;
+            let groups = nix::unistd::getgrouplist(&name, Gid::from_raw(gid))
+                .map_err(|error| format!("the groups of {user:?} cannot be looked up: {error}"))?;
+            groups.into_iter().map(Gid::as_raw).collect()
+        }
+        _ => vec![gid],
+    };
+    Ok(RunAs::User { uid, gid, groups })
+}
+
+fn gid_of(group: &str) -> Result<u32, String> {
+    if let Ok(gid) = group.parse::<u32>() {
+        return Ok(gid);
+    }
+    match Group::from_name(group) {
+        Ok(Some(found)) => Ok(found.gid.as_raw()),
+        Ok(None) => Err(format!("there is no group {group:?}")),
+        Err(error) => Err(format!("the group {group:?} cannot be looked up: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_need_no_entry_and_names_do() {
+        assert!(resolve("no-such-user").unwrap_err().contains("there is no user"));
+        let us = geteuid().as_raw();
+        assert_eq!(resolve(&us.to_string()), Ok(RunAs::Same));
+        if us != 0 {
+            assert!(resolve("4000001").unwrap_err().contains("only root"));
+            return;
+        }
+        let user = |uid, gid| Ok(RunAs::User { uid, gid, groups: vec![gid] });
+        assert_eq!(resolve("4000001"), user(4_000_001, 4_000_001));
+        assert_eq!(resolve("4000001:7"), user(4_000_001, 7));
+        assert_eq!(resolve("4000001:root"), user(4_000_001, 0));
+        assert!(resolve("4000001:no-such-group").unwrap_err().contains("there is no group"));
+    }
+}

@@ -1,0 +1,395 @@
+//! One artifact from a vendor's host into a file.
+//!
+//! Owns: redirects, resuming, retries, and the caps on size and time. The sum is taken while the bytes come in. Redirects are
+//! followed here and not by the client, because each hop's address has to be looked at first (`client`): a vendor's page that
+//! redirects into the local network must not make us ask there.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use reqwest::header::{CONTENT_RANGE, LOCATION, RANGE};
+use reqwest::{StatusCode, Url};
+use sha2::{Digest, Sha256};
+
+use devrun_model::{Failure, FailureKind};
+
+use super::verify::{Pin, hex};
+use super::{FetchOptions, Progress, client};
+
+/// Shortens the wait for the next byte, in milliseconds; for tests.
+const IDLE: &str = "DEVRUN_TEST_IDLE_MS";
+
+/// The limits of one download.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// To reach the host.
+    pub connect: Duration,
+    /// Between two pieces.
+    pub idle: Duration,
+    /// The whole of it.
+    pub whole: Duration,
+    /// Bytes, where no size is pinned.
+    pub bytes: u64,
+    /// Tries of a host that answers.
+    pub tries: u32,
+    /// Redirects of one try.
+    pub redirects: u32,
+}
+
+impl Limits {
+    /// The limits in force.
+    #[must_use]
+    pub fn in_force(env: &BTreeMap<String, String>) -> Self {
+        let idle = env.get(IDLE).and_then(|text| text.parse().ok()).map_or(Duration::from_secs(30), Duration::from_millis);
+        Self { connect: Duration::from_secs(3), idle, whole: Duration::from_secs(3600), bytes: 4 << 30, tries: 3, redirects: 5 }
+    }
+}
+
+/// Why there is no artifact.
+#[derive(Debug)]
+pub enum Missed {
+    /// The next source may have it: the host is out of reach, or knows no such file.
+    GiveWay(String),
+    /// Nothing else is to be tried.
+    Fatal(Failure),
+}
+
+impl Missed {
+    /// What came is not what should have come, or wants to lead elsewhere.
+    pub(super) fn integrity(reason: String) -> Self {
+        Self::Fatal(Failure::new(FailureKind::Integrity, reason))
+    }
+}
+
+/// Where this URL is really asked for: at the mirror, by host and path and then by the file's bare name, or at itself.
+#[must_use]
+pub fn places(url: &str, mirror: Option<&str>) -> Vec<String> {
+    let Some(mirror) = mirror.filter(|mirror| !mirror.is_empty()) else { return vec![url.to_owned()] };
+    let base = mirror.trim_end_matches('/');
+    let bare = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let mut places = vec![format!("{base}/{bare}")];
+    if let Some(name) = bare.rsplit('/').next() {
+        places.push(format!("{base}/{name}"));
+    }
+    places
+}
+
+/// Fetches `url` into `target` and gives back its pin.
+///
+/// # Errors
+/// See [`Missed`]. The file is gone then.
+pub async fn download(url: &str, target: &Path, pin: Option<&Pin>, what: &str, options: &FetchOptions) -> Result<Pin, Missed> {
+    within(url, target, pin, what, options, Limits::in_force(&options.env)).await
+}
+
+async fn within(
+    url: &str,
+    target: &Path,
+    pin: Option<&Pin>,
+    what: &str,
+    options: &FetchOptions,
+    limits: Limits,
+) -> Result<Pin, Missed> {
+    let places = places(url, options.mirror.as_deref());
+    let mut reasons = Vec::new();
+    for place in &places {
+        options.progress.begin(&format!("downloading {what}"), pin.map(|pin| pin.size));
+        let got = if let Some(path) = place.strip_prefix("file://") {
+            copy_file(Path::new(path), target, pin, &limits, options.progress.as_ref())
+        } else if options.offline {
+            Err(Missed::GiveWay("offline".to_owned()))
+        } else {
+            match tokio::time::timeout(limits.whole, tries(place, target, pin, &limits, options)).await {
+                Ok(got) => got,
+                Err(_) => Err(Missed::GiveWay(format!("it took longer than {} s", limits.whole.as_secs()))),
+            }
+        };
+        options.progress.end(if got.is_ok() { "done" } else { "failed" });
+        match got {
+            Ok(found) => return Ok(found),
+            Err(missed) => {
+                // A stage is thrown away as a whole; nothing half-fetched stays even until then.
+                let _gone = std::fs::remove_file(target);
+                match missed {
+                    Missed::GiveWay(reason) if !reasons.contains(&reason) => reasons.push(reason),
+                    Missed::GiveWay(_) => {}
+                    fatal @ Missed::Fatal(_) => return Err(fatal),
+                }
+            }
+        }
+    }
+    Err(Missed::GiveWay(reasons.join("; ")))
+}
+
+/// A short text, such as a file of sums.
+///
+/// # Errors
+/// See [`Missed`].
+pub async fn text(url: &str, scratch: &Path, options: &FetchOptions) -> Result<String, Missed> {
+    let limits = Limits { bytes: 1 << 20, ..Limits::in_force(&options.env) };
+    let name = file_name(url);
+    within(url, scratch, None, &name, options, limits).await?;
+    let read = std::fs::read_to_string(scratch);
+    let _gone = std::fs::remove_file(scratch);
+    read.map_err(|error| Missed::GiveWay(format!("{url}: {error}")))
+}
+
+fn copy_file(from: &Path, target: &Path, pin: Option<&Pin>, limits: &Limits, progress: &dyn Progress) -> Result<Pin, Missed> {
+    let away = |error: std::io::Error| Missed::GiveWay(format!("{}: {error}", from.display()));
+    let mut source = File::open(from).map_err(away)?;
+    let mut sink = Sink::new(target, pin, limits).map_err(away)?;
+    let mut buffer = vec![0_u8; 128 * 1024];
+    loop {
+        let count = std::io::Read::read(&mut source, &mut buffer).map_err(away)?;
+        if count == 0 {
+            return sink.finish();
+        }
+        sink.take(&buffer[..count])?;
+        progress.advance(sink.size);
+    }
+}
+
+/// The file as far as it is there, with its sum.
+struct Sink {
+    file: File,
+    hash: Sha256,
+    size: u64,
+    pin: Option<Pin>,
+    cap: u64,
+}
+
+impl Sink {
+    fn new(target: &Path, pin: Option<&Pin>, limits: &Limits) -> std::io::Result<Self> {
+        Ok(Self {
+            file: File::create(target)?,
+            hash: Sha256::new(),
+            size: 0,
+            pin: pin.cloned(),
+            cap: pin.map_or(limits.bytes, |pin| pin.size),
+        })
+    }
+    fn restart(&mut self) -> Result<(), Missed> {
+        self.hash = Sha256::new();
+        self.size = 0;
+        self.file
+            .set_len(0)
+            .and_then(|()| self.file.seek(SeekFrom::Start(0)).map(drop))
+            .map_err(|error| Missed::GiveWay(error.to_string()))
+    }
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Missed> {
+        self.size += bytes.len() as u64;
+        if self.size > self.cap {
+            let of = if self.pin.is_some() { "are pinned" } else { "are the most that is taken" };
+            return Err(Missed::integrity(format!("the server sends more than the {} bytes that {of}", self.cap)));
+        }
+        self.hash.update(bytes);
+        self.file.write_all(bytes).map_err(|error| {
+            Missed::Fatal(
+                Failure::new(FailureKind::Binary, format!("the store cannot be written: {error}")).help(super::MAKE_ROOM),
+            )
+        })
+    }
+    fn finish(self) -> Result<Pin, Missed> {
+        let found = Pin { size: self.size, sha256: hex(&self.hash.finalize()) };
+        match self.pin.as_ref().and_then(|pin| pin.differs(&found)) {
+            None => Ok(found),
+            Some(how) => Err(Missed::integrity(format!("what was downloaded is not what is pinned: {how}"))),
+        }
+    }
+}
+
+/// What one try came to, short of the whole file.
+enum Broken {
+    /// Worth another try.
+    Again(String),
+    /// Not.
+    Missed(Missed),
+}
+
+async fn tries(url: &str, target: &Path, pin: Option<&Pin>, limits: &Limits, options: &FetchOptions) -> Result<Pin, Missed> {
+    let mut sink = Sink::new(target, pin, limits).map_err(|error| Missed::GiveWay(error.to_string()))?;
+    let mut last = String::new();
+    for attempt in 0..limits.tries {
+        if attempt > 0 {
+            tokio::time::sleep(pause(attempt)).await;
+        }
+        match one(url, &mut sink, limits, options).await {
+            Ok(()) => return sink.finish(),
+            Err(Broken::Missed(missed)) => return Err(missed),
+            Err(Broken::Again(reason)) => last = reason,
+        }
+    }
+    Err(Missed::GiveWay(format!("{last} ({} tries)", limits.tries)))
+}
+
+/// Half a second, doubling, and up to half of it again by chance: clients that were cut off together come back apart.
+fn pause(attempt: u32) -> Duration {
+    let mut random = [0_u8; 1];
+    // Without chance the pause is merely the same for everybody.
+    let _steady = getrandom::fill(&mut random);
+    let base = 250_u64 << attempt.min(6);
+    Duration::from_millis(base + base * u64::from(random[0]) / 512)
+}
+
+async fn one(url: &str, sink: &mut Sink, limits: &Limits, options: &FetchOptions) -> Result<(), Broken> {
+    let mut response = request(url, sink.size, limits, options).await?;
+    let status = response.status();
+    let resumed = status == StatusCode::PARTIAL_CONTENT
+        && response
+            .headers()
+            .get(CONTENT_RANGE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|range| range.starts_with(&format!("bytes {}-", sink.size)));
+    if !resumed {
+        if status == StatusCode::PARTIAL_CONTENT {
+            sink.restart().map_err(Broken::Missed)?;
+            return Err(Broken::Again("the server resumes at another place than was asked".to_owned()));
+        }
+        sink.restart().map_err(Broken::Missed)?;
+        if let (Some(length), Some(pin)) = (response.content_length(), &sink.pin)
+            && length != pin.size
+        {
+            return Err(Broken::Missed(Missed::integrity(format!("what is there has {length} bytes, {} are pinned", pin.size))));
+        }
+    }
+    loop {
+        match tokio::time::timeout(limits.idle, response.chunk()).await {
+            Err(_) => return Err(Broken::Again(format!("nothing came for {} s", limits.idle.as_secs_f32()))),
+            Ok(Err(error)) => {
+                return Err(Broken::Again(format!("it was cut after {} bytes: {}", sink.size, client::root(&error))));
+            }
+            Ok(Ok(None)) => break,
+            Ok(Ok(Some(bytes))) => {
+                sink.take(&bytes).map_err(Broken::Missed)?;
+                options.progress.advance(sink.size);
+            }
+        }
+    }
+    match &sink.pin {
+        Some(pin) if sink.size < pin.size => Err(Broken::Again(format!("it ended after {} of {} bytes", sink.size, pin.size))),
+        _ => Ok(()),
+    }
+}
+
+/// The answer after redirects.
+async fn request(url: &str, from: u64, limits: &Limits, options: &FetchOptions) -> Result<reqwest::Response, Broken> {
+    let mut url = Url::parse(url).map_err(|error| Broken::Missed(Missed::GiveWay(format!("{url} is no URL: {error}"))))?;
+    for hop in 0..=limits.redirects {
+        let client = client::of_hop(&url, hop > 0, limits, options).await.map_err(Broken::Missed)?;
+        let mut request = client.get(url.clone());
+        if from > 0 {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
+        let sent = tokio::time::timeout(limits.idle.max(limits.connect), request.send()).await;
+        let response = match sent {
+            Err(_) => return Err(Broken::Again(format!("{} does not answer", host(&url)))),
+            Ok(Err(error)) if error.is_connect() => {
+                // A host that refuses or has no address will not be there in a second; the next source may be.
+                return Err(Broken::Missed(Missed::GiveWay(format!(
+                    "{} cannot be reached: {}",
+                    host(&url),
+                    client::root(&error)
+                ))));
+            }
+            Ok(Err(error)) => return Err(Broken::Again(format!("{}: {}", host(&url), client::root(&error)))),
+            Ok(Ok(response)) => response,
+        };
+        let status = response.status();
+        if status.is_redirection() {
+            let next =
+                response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).and_then(|next| url.join(next).ok());
+            let Some(next) = next else {
+                return Err(Broken::Missed(Missed::GiveWay(format!("{} redirects to nowhere", host(&url)))));
+            };
+            url = next;
+            continue;
+        }
+        if status.is_success() {
+            return Ok(response);
+        }
+        let said = format!("{} says {status}", host(&url));
+        if status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) {
+            return Err(Broken::Again(said));
+        }
+        return Err(Broken::Missed(Missed::GiveWay(said)));
+    }
+    Err(Broken::Missed(Missed::GiveWay(format!("more than {} redirects", limits.redirects))))
+}
+
+fn host(url: &Url) -> &str {
+    url.host_str().unwrap_or("the host")
+}
+
+/// The sum in a `.sha256` file: alone, or `SUM  NAME` among others.
+#[must_use]
+pub fn sum_in(text: &str, file_name: &str) -> Option<String> {
+    let is_sum = |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let sums: Vec<(&str, Option<&str>)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let sum = words.next().filter(|word| is_sum(word))?;
+            Some((sum, words.next().map(|name| name.trim_start_matches('*'))))
+        })
+        .collect();
+    let named = sums.iter().find(|(_, name)| name.is_some_and(|name| name.rsplit('/').next() == Some(file_name)));
+    match (named, sums.as_slice()) {
+        (Some((sum, _)), _) => Some(sum.to_ascii_lowercase()),
+        (None, [(sum, None)]) => Some(sum.to_ascii_lowercase()),
+        _ => None,
+    }
+}
+
+/// The last part of a URL's path.
+#[must_use]
+pub fn file_name(url: &str) -> String {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or("artifact");
+    let safe: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-+~%".contains(*c)).collect();
+    if safe.trim_matches('.').is_empty() { "artifact".to_owned() } else { safe }
+}
+
+/// Where a download goes.
+#[must_use]
+pub fn target(folder: &Path, url: &str) -> PathBuf {
+    folder.join(file_name(url))
+}
+
+/// How long something took, for people.
+#[must_use]
+pub fn took(since: Instant) -> String {
+    format!("{:.1} s", since.elapsed().as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_read_in_both_forms() {
+        let sum = "ab".repeat(32);
+        assert_eq!(sum_in(&format!("{sum}\n"), "x.tgz"), Some(sum.clone()));
+        assert_eq!(sum_in(&format!("{sum} *x.tgz\n"), "x.tgz"), Some(sum.clone()));
+        let other = "cd".repeat(32);
+        assert_eq!(sum_in(&format!("{other}  y.tgz\n{sum}  dist/x.tgz\n"), "x.tgz"), Some(sum));
+        assert_eq!(sum_in(&format!("{other}  y.tgz\n"), "x.tgz"), None);
+        assert_eq!(sum_in("<html>not found</html>", "x.tgz"), None);
+    }
+
+    #[test]
+    fn a_mirror_is_asked_by_path_and_by_name() {
+        assert_eq!(places("https://v.test/a/b.tgz", None), ["https://v.test/a/b.tgz"]);
+        let mirrored = places("https://v.test/a/b.tgz", Some("file:///srv/m/"));
+        assert_eq!(mirrored, ["file:///srv/m/v.test/a/b.tgz", "file:///srv/m/b.tgz"]);
+    }
+
+    #[test]
+    fn file_names_cannot_leave_the_folder() {
+        assert_eq!(file_name("https://x.test/a/b.tgz?x=1"), "b.tgz");
+        assert_eq!(file_name("https://x.test/a/.."), "artifact");
+        assert_eq!(file_name("https://x.test/%2e%2e/"), "%2e%2e");
+    }
+}

@@ -1,0 +1,115 @@
+//! Files that say what is run: procfiles, env files, recipes, compose files. Opened so that nothing blocks, regular, bounded,
+//! and where they are obeyed, checked for whose they are on the descriptor that is read.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::ownership::Trust;
+use devrun_model::{Failure, FailureKind};
+
+/// No such file is larger.
+const LARGEST: u64 = 16 << 20;
+
+/// The text of a file that is obeyed; `None` where there is none.
+///
+/// # Errors
+/// `Config`: it cannot be read, is no regular file, is too large, or others can change it.
+pub fn trusted(path: &Path) -> Result<Option<String>, Failure> {
+    let Some((mut file, meta)) = optional(path)? else { return Ok(None) };
+    if meta.is_file() {
+        Trust::current().file(&meta, path)?;
+    }
+    text(&mut file, path).map(Some)
+}
+
+/// The text of a file that is only looked at; `None` where there is none.
+///
+/// # Errors
+/// `Config`: it cannot be read, is no regular file, or is too large.
+pub fn untrusted(path: &Path) -> Result<Option<String>, Failure> {
+    let Some((mut file, _)) = optional(path)? else { return Ok(None) };
+    text(&mut file, path).map(Some)
+}
+
+/// The failure of a file that must be there and is not.
+#[must_use]
+pub fn missing(path: &Path) -> Failure {
+    unreadable(path, &io::Error::from_raw_os_error(libc::ENOENT).to_string()).help("check the path")
+}
+
+fn optional(path: &Path) -> Result<Option<(File, Metadata)>, Failure> {
+    match open(path) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(unreadable(path, &error.to_string()).help("check its permissions, or take it out of the procfile or the command"))
+        }
+    }
+}
+
+/// Opens a regular file. What a shell passes as `<(COMMAND)` is a pipe of the caller's own, below `/dev/fd`.
+fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let passed = ["/dev/fd", "/proc/self/fd"].iter().any(|folder| path.parent() == Some(Path::new(folder)));
+    let fits = |meta: &Metadata| match kind_of(meta) {
+        None => Ok(()),
+        Some(_) if passed && meta.file_type().is_fifo() => Ok(()),
+        Some(kind) => Err(io::Error::other(format!("it is {kind}, not a regular file"))),
+    };
+    // Opening a device may do something, so that is asked first.
+    fits(&std::fs::metadata(path)?)?;
+    let flags = if passed { 0 } else { libc::O_NONBLOCK };
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags | libc::O_NOCTTY).open(path)?;
+    let meta = file.metadata()?;
+    fits(&meta)?;
+    Ok((file, meta))
+}
+
+fn text(file: &mut File, path: &Path) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error.to_string()))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(unreadable(path, "it is larger than 16 MiB").help("check the path"));
+    }
+    String::from_utf8(bytes).map_err(|_| unreadable(path, "it is not valid UTF-8").help("save it as UTF-8"))
+}
+
+fn kind_of(meta: &Metadata) -> Option<&'static str> {
+    let kind = meta.file_type();
+    if kind.is_file() {
+        None
+    } else if kind.is_dir() {
+        Some("a directory")
+    } else if kind.is_fifo() {
+        Some("a FIFO")
+    } else if kind.is_socket() {
+        Some("a socket")
+    } else {
+        Some("a device")
+    }
+}
+
+fn unreadable(path: &Path, why: &str) -> Failure {
+    Failure::new(FailureKind::Config, format!("{} cannot be read: {why}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_bounded_regular_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (path, told) in [(fifo.as_path(), "a FIFO"), (folder.path(), "a directory"), (Path::new("/dev/zero"), "a device")] {
+            let failure = untrusted(path).unwrap_err();
+            assert!(failure.reason.contains(told) && failure.reason.contains(&path.display().to_string()), "{failure}");
+        }
+        let large = folder.path().join("large");
+        File::create(&large).unwrap().set_len(LARGEST + 1).unwrap();
+        assert!(untrusted(&large).unwrap_err().reason.contains("larger than 16 MiB"));
+        assert_eq!(untrusted(&folder.path().join("none")).unwrap(), None);
+    }
+}
