@@ -105,6 +105,7 @@ pub(super) enum Ask {
     Signal(ProcessId, Signal),
     SignalTree(ProcessId, Signal),
     Kill(ProcessId),
+    Flush(oneshot::Sender<()>),
     Finish(oneshot::Sender<Vec<(i32, String)>>),
 }
 
@@ -184,6 +185,13 @@ impl Keeper {
     /// SIGKILL to the whole tree.
     pub fn kill(&self, process: ProcessId) {
         self.ask(Ask::Kill(process));
+    }
+    /// Waits until what was asked so far has been handed to the kernel, so that the keeper learns of it whatever becomes of us.
+    pub async fn flush(&self) {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Flush(answer));
+        // No answer: there is no keeper to hand it to.
+        let _ = answered.await;
     }
     /// Tells the keeper that everything is stopped; returns what it could not end.
     pub async fn finish(&self) -> Vec<(i32, String)> {

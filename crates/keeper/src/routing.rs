@@ -355,6 +355,11 @@ impl Link {
                     self.say(&ToKeeper::Kill { process });
                 }
             }
+            Ask::Flush(answer) => {
+                // What does not fit now is sent by the next wait; a lost connection is seen there as well.
+                let _ = self.line.as_mut().map(Line::flush);
+                let _gone = answer.send(());
+            }
             Ask::Finish(answer) => {
                 self.finish = Some(answer);
                 if self.line.is_some() {

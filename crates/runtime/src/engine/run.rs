@@ -314,7 +314,17 @@ impl Engine {
                 self.seat = None;
             }
             Request::Status(reply) => {
-                let _gone = reply.send(self.status());
+                let status = self.status();
+                if status.stopping {
+                    // Who asks during a stop may end us next: what was asked of the keeper must not go with us.
+                    let keeper = self.keeper.clone();
+                    tokio::spawn(async move {
+                        keeper.flush().await;
+                        let _gone = reply.send(status);
+                    });
+                } else {
+                    let _gone = reply.send(status);
+                }
             }
             Request::Subscribe(reply) => {
                 let seat = self.seat.take().unwrap_or_else(|| self.take_seat());
