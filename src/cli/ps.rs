@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::ui::table;
 use crate::ui::term::{Term, data, paint, safe, say};
+use devrun_keeper::{journal, sweep};
 use devrun_model::duration::human;
 use devrun_model::exit;
-use devrun_model::{Failure, Health, Kind, ServiceStatus, Snapshot, State};
+use devrun_model::{Failure, Health, Kind, Places, ServiceStatus, Snapshot, State};
 use devrun_runtime::engine::memory;
 
 use super::args::{Globals, PsArgs};
@@ -21,7 +22,7 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
     let runtime = super::runtime()?;
     if !args.watch {
         let snapshot = runtime.block_on(snapshot(globals, &project))?;
-        return Ok(print(&snapshot, args, term));
+        return Ok(print(&snapshot, leftovers(&project.places, &snapshot), args, term));
     }
     runtime.block_on(async {
         loop {
@@ -29,7 +30,7 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
             if term.out_color {
                 let _reader_gone = data("\x1b[H\x1b[2J");
             }
-            let code = print(&snapshot, args, term);
+            let code = print(&snapshot, leftovers(&project.places, &snapshot), args, term);
             if snapshot.supervisor_pid.is_none() {
                 return Ok(code);
             }
@@ -112,7 +113,16 @@ pub(super) async fn snapshot(globals: &Globals, project: &Project) -> Result<Sna
     })
 }
 
-fn print(snapshot: &Snapshot, args: &PsArgs, term: Term) -> i32 {
+/// How many processes live that an earlier run has left, or that its keeper is stopping. A journal that cannot be believed is
+/// reported by the commands that need it.
+fn leftovers(places: &Places, snapshot: &Snapshot) -> usize {
+    if snapshot.supervisor_pid.is_some() {
+        return 0;
+    }
+    journal::of(places).map_or(0, |journal| sweep::leftovers(&journal, places).len())
+}
+
+fn print(snapshot: &Snapshot, leftovers: usize, args: &PsArgs, term: Term) -> i32 {
     let fits = |service: &&ServiceStatus| {
         args.status.is_empty() || args.status.iter().any(|word| word == service.state.as_str() || word == service.health.as_str())
     };
@@ -135,7 +145,13 @@ fn print(snapshot: &Snapshot, args: &PsArgs, term: Term) -> i32 {
         let head = ["NAME", "STATE", "HEALTH", "PID", "UPTIME", "RESTARTS", "PORTS", "URL"];
         let _reader_gone = data(table::render(&head, &rows).trim_end());
         if snapshot.supervisor_pid.is_none() {
-            say("nothing is running; this is how it ended");
+            match leftovers {
+                0 => say("nothing is running; this is how it ended"),
+                1 => say("the supervisor has ended and 1 process of it is still running; `devrun down` stops it"),
+                more => say(format!(
+                    "the supervisor has ended and {more} processes of it are still running; `devrun down` stops them"
+                )),
+            }
         }
         if let Some(version) = snapshot.supervisor_version.as_deref().filter(|version| *version != env!("CARGO_PKG_VERSION")) {
             say(format!(

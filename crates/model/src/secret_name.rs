@@ -132,6 +132,10 @@ const DESCRIBES: &[&str] = &[
     "REPO",
     "MODE",
     "VERSION",
+    "RATE",
+    "BUDGET",
+    "HASHER",
+    "STORE",
 ];
 /// With TOKENS: a language model's.
 const COUNTS: &[&str] = &["MAX", "MIN", "NUM", "LIMIT", "PER", "CONTEXT", "OUTPUT", "INPUT"];

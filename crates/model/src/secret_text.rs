@@ -91,7 +91,8 @@ pub fn is_switch(value: &str) -> bool {
     )
 }
 
-/// `password=…`, `"password": "…"`, `--password …`; thorough: also `KEY=…` and `password: …`.
+/// `password=…`, `"password": "…"`, `--password …`; thorough: also `KEY=…` and, where what follows looks like a secret,
+/// `password: …`.
 fn assignments(text: &str, thorough: bool, found: &mut Vec<Range<usize>>) {
     let bytes = text.as_bytes();
     for (at, byte) in bytes.iter().enumerate() {
@@ -135,11 +136,25 @@ fn assignments(text: &str, thorough: bool, found: &mut Vec<Range<usize>>) {
             let written = path || value.starts_with("${") || value.starts_with("<secret ") || value.starts_with("$(");
             let switch = is_switch(value) && sure < Secrecy::Strong;
             let next_flag = flag && value.starts_with("--");
-            if !(written || switch || next_flag) {
+            // `KeyError: 'NAME'`, `token: expected a string`: a sentence, and its reason is worth more than a guess.
+            let sentence = *byte == b':' && !quoted && !looks_secret(text, &range);
+            if !(written || switch || next_flag || sentence) {
                 found.push(range);
             }
         }
     }
+}
+
+/// Whether what stands after `name: ` can be a value rather than the words of a message: the rest of its line is one word of
+/// letters and digits mixed, or a credential of HTTP.
+fn looks_secret(text: &str, range: &Range<usize>) -> bool {
+    let value = &text[range.clone()];
+    if value.contains(' ') {
+        return true;
+    }
+    let rest = text[range.end..].lines().next().unwrap_or_default().trim_matches([' ', '"', '\'', ',', '\r']);
+    let has = |wanted: fn(&char) -> bool| value.chars().any(|c| wanted(&c));
+    rest.is_empty() && value.len() >= 6 && has(char::is_ascii_digit) && has(char::is_ascii_alphabetic)
 }
 
 /// The value that begins here.
