@@ -26,7 +26,8 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
     if args.all {
         return super::stacks::emergency_all();
     }
-    let project = load::project(globals)?;
+    // A deletion needs the procfile, which says what is to be deleted; a stop does not.
+    let project = if args.volumes { load::project(globals)? } else { load::project_by_state(globals)? };
     let grace = args
         .timeout
         .as_deref()

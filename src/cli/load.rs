@@ -120,12 +120,47 @@ pub fn project(globals: &Globals) -> Result<Project, Failure> {
         Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", folder.display()))
             .help("check the path after -f or -C")
     })?;
+    let first = first.clone();
+    project_in(globals, env, &cwd, files, root, &first)
+}
+
+/// As [`project`], for commands that stop a stack or show it: where the procfile is missing or another user's, a state directory
+/// of this user's own is enough, as what runs is what was started. `files` is empty then.
+///
+/// # Errors
+/// As [`project`].
+pub fn project_by_state(globals: &Globals) -> Result<Project, Failure> {
+    let failure = match project(globals) {
+        Err(failure) if failure.kind == FailureKind::Config && globals.file.is_empty() => failure,
+        found => return found,
+    };
+    let Ok(cwd) = std::env::current_dir() else { return Err(failure) };
+    let start = globals.project_directory.as_ref().map_or_else(|| cwd.clone(), |dir| absolute(&cwd, dir));
+    let Ok(start) = fs::canonicalize(start) else { return Err(failure) };
+    let has_state = |folder: &&Path| fs::symlink_metadata(folder.join(runtime_dir::STATE)).is_ok();
+    match start.ancestors().find(has_state) {
+        Some(root) if runtime_dir::check_private(&root.join(runtime_dir::STATE), "state").is_ok_and(|there| there) => {
+            let file = root.join("procfile.toml");
+            project_in(globals, environment(), &cwd, Vec::new(), root.to_owned(), &file)
+        }
+        _ => Err(failure),
+    }
+}
+
+fn project_in(
+    globals: &Globals,
+    env: BTreeMap<String, String>,
+    cwd: &Path,
+    files: Vec<PathBuf>,
+    root: PathBuf,
+    first: &Path,
+) -> Result<Project, Failure> {
     let instance = instance(globals, &env, first, &root);
     if !instance.is_empty() && devrun_model::ProjectName::new(instance.as_str()).is_err() {
         return Err(Failure::new(FailureKind::Config, format!("{instance:?} is no instance name"))
             .help("use lower-case letters, digits, `-` and `_`: --instance b"));
     }
-    let state_dir = globals.state_dir.as_ref().map(|dir| absolute(&cwd, dir));
+    let state_dir = globals.state_dir.as_ref().map(|dir| absolute(cwd, dir));
     let places = runtime_dir::locate(&root, &instance, state_dir.as_deref(), &env)?;
     if let Some(text) = runtime_dir::claim(&places)? {
         say(text);

@@ -18,7 +18,7 @@ use super::load::{self, Project, Wanted};
 /// # Errors
 /// `Config` when there is no project, `Elsewhere` when a supervisor does not answer.
 pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure> {
-    let project = load::project(globals)?;
+    let project = load::project_by_state(globals)?;
     let runtime = super::runtime()?;
     if !args.watch {
         let snapshot = runtime.block_on(snapshot(globals, &project))?;
@@ -75,6 +75,10 @@ pub(super) async fn snapshot(globals: &Globals, project: &Project) -> Result<Sna
             service.uptime_ms = None;
         }
         return Ok(last);
+    }
+    if project.files.is_empty() {
+        // Nothing was started here: the procfile is what is missing.
+        load::project(globals)?;
     }
     let plan = load::plan(globals, project, &Wanted::look())?;
     let services = plan

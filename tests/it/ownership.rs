@@ -414,6 +414,55 @@ fn as_user(project: &Project, uid: u32, words: &[&str]) -> (Option<i32>, String)
 }
 
 #[test]
+fn what_is_mounted_in_a_volume_is_not_emptied() {
+    if !is_root() {
+        return skipped("needs root, for a mount");
+    }
+    for words in [&["down", "--volumes"][..], &["clean", "--yes"]] {
+        let project = Project::new().procfile(VOLUMES);
+        let (outside, inside) = (project.root().join("home/outside"), project.path(".devrun/data/vv/deep/mounted"));
+        fs::create_dir_all(outside.join("sub")).expect("our own folder");
+        fs::write(outside.join("sub/kept"), "x").expect("our own file");
+        project.run(&["up", "-d"]).code(0);
+        project.run(&["down"]).code(0);
+        fs::create_dir_all(&inside).expect("our own folder");
+        fs::write(project.path(".devrun/data/vv/file"), "x").expect("our own file");
+        let mount = |program: &str, args: &[&Path]| Command::new(program).args(args).status().expect("it runs").success();
+        if !mount("mount", &[Path::new("--bind"), &outside, &inside]) {
+            return skipped("nothing can be mounted here");
+        }
+        project.run(words).code(2);
+        let kept = outside.join("sub/kept").exists() && project.path(".devrun/data/vv/file").exists();
+        assert!(mount("umount", &[&inside]));
+        assert!(kept, "{words:?}: nothing is removed where something is mounted");
+        project.run(words).code(0);
+        assert!(!project.path(".devrun/data/vv/file").exists() && outside.join("sub/kept").exists(), "{words:?}");
+    }
+}
+
+#[test]
+fn a_stack_can_be_stopped_whatever_became_of_its_procfile() {
+    for stop in [&["down"][..], &["down", "--emergency"]] {
+        let project = Project::new().procfile(ONE);
+        project.run(&["up", "-d"]).code(0);
+        fs::rename(project.path("procfile.toml"), project.path("aside")).expect("our own file");
+        project.run(&["ps"]).code(0).says("running");
+        project.run(stop).code(0);
+        project.nothing_left();
+        fs::rename(project.path("aside"), project.path("procfile.toml")).expect("our own file");
+        if is_root() {
+            project.run(&["up", "-d"]).code(0);
+            std::os::unix::fs::chown(project.path("procfile.toml"), Some(61_240), None).expect("root may");
+            project.run(&["restart"]).code(2);
+            project.run(stop).code(0);
+            project.nothing_left();
+        }
+    }
+    let empty = Project::new();
+    empty.run(&["down"]).code(2).says("procfile.toml");
+}
+
+#[test]
 fn the_stack_of_another_user_is_named_with_its_owner() {
     if !is_root() {
         return skipped("needs root");

@@ -1,4 +1,4 @@
-//! Removal of what a project keeps: never through a link, never on another file system.
+//! Removal of what a project keeps: never through a link, never on another mount.
 //!
 //! Used by `clean`, `down --volumes` and the emptying of scratch volumes. Every step is relative to an open directory, so
 //! that nothing can be put in the way between the look and the removal.
@@ -11,7 +11,7 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::init::remove::{open_below, remove_below};
+use super::init::remove::{check_mounts, mount_of, open_below, remove_below};
 
 /// Removes a file, or a directory with all it holds. A link goes, never what it points to; a directory that is a mount point
 /// is emptied and stays. What is not there is no error.
@@ -20,7 +20,8 @@ use super::init::remove::{open_below, remove_below};
 /// path is the one that the user has written.
 ///
 /// # Errors
-/// As the file system says; `ELOOP` or `ENOTDIR` for a link on the way, `EXDEV` for something mounted inside.
+/// As the file system says; `ELOOP` or `ENOTDIR` for a link on the way; `EXDEV` for something mounted inside, and then nothing
+/// is removed.
 pub fn remove(path: &Path, trusted: &[&Path]) -> io::Result<()> {
     match try_remove(path, trusted) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -43,6 +44,7 @@ fn try_remove(path: &Path, trusted: &[&Path]) -> Result<(), Errno> {
         return rustix::fs::unlinkat(&folder, &name, AtFlags::empty());
     }
     let doomed = open_below(&folder, &name)?;
+    check_mounts(&doomed, mount_of(&doomed)?)?;
     for entry in Dir::read_from(&doomed)? {
         let entry = entry?;
         let child = entry.file_name();

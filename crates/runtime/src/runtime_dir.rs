@@ -412,7 +412,7 @@ pub fn check_private(path: &Path, what: &str) -> Result<bool, Failure> {
             .help("run devrun as that user"));
         }
         return Err(refused(format!("the {what} directory {} belongs to {owner}, not to {}", path.display(), user(us)))
-            .help(format!("run devrun as that user, or remove it: rm -r '{}'", path.display())));
+            .help("run devrun as that user, or choose another place with --state-dir DIR"));
     }
     if meta.mode() & 0o022 != 0 {
         return Err(refused(format!(

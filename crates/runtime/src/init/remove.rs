@@ -10,8 +10,46 @@ pub(crate) fn open_below(parent: impl AsFd, name: &std::ffi::CStr) -> Result<Own
     rustix::fs::openat(parent, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Removes the folder `name` of `parent` with all it holds. A folder of another device ends it with EXDEV: something is
-/// mounted there that is not ours.
+/// The mount that an open directory lies on, where the kernel tells (Linux 5.8), else its device: a bind mount of the same
+/// file system shows itself by the former alone.
+pub(crate) fn mount_of(folder: impl AsFd) -> Result<u64, Errno> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::StatxFlags;
+        if let Ok(found) = rustix::fs::statx(&folder, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+            && found.stx_mask & StatxFlags::MNT_ID.bits() != 0
+        {
+            return Ok(found.stx_mnt_id);
+        }
+    }
+    #[expect(clippy::useless_conversion, reason = "the type differs between systems")]
+    Ok(u64::from(rustix::fs::fstat(&folder)?.st_dev))
+}
+
+/// Looks through a tree before anything of it is removed.
+///
+/// # Errors
+/// `EXDEV` for a mount below it; else as the file system says.
+pub(crate) fn check_mounts(folder: impl AsFd, mount: u64) -> Result<(), Errno> {
+    for entry in Dir::read_from(&folder)? {
+        let entry = entry?;
+        let child = entry.file_name();
+        if matches!(child.to_bytes(), b"." | b"..") || !matches!(entry.file_type(), FileType::Directory | FileType::Unknown) {
+            continue;
+        }
+        match open_below(&folder, child) {
+            Ok(below) if mount_of(&below)? != mount => return Err(Errno::XDEV),
+            Ok(below) => check_mounts(&below, mount)?,
+            // A file of unknown kind, a link, or what was removed meanwhile.
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Removes the folder `name` of `parent` with all it holds. A folder of another mount ends it with EXDEV: what is there is not
+/// ours.
 pub(crate) fn remove_below(parent: impl AsFd, name: &std::ffi::CStr) -> Result<(), Errno> {
     remove_marked(parent, name, &[])
 }
@@ -20,7 +58,7 @@ pub(crate) fn remove_below(parent: impl AsFd, name: &std::ffi::CStr) -> Result<(
 pub(super) fn remove_marked(parent: impl AsFd, name: &std::ffi::CStr, marks: &[&str]) -> Result<(), Errno> {
     let parent = parent.as_fd();
     let folder = open_below(parent, name)?;
-    if rustix::fs::fstat(&folder)?.st_dev != rustix::fs::fstat(parent)?.st_dev {
+    if mount_of(&folder)? != mount_of(parent)? {
         return Err(Errno::XDEV);
     }
     for entry in Dir::read_from(&folder)? {
