@@ -133,7 +133,11 @@ fn assignments(text: &str, thorough: bool, found: &mut Vec<Range<usize>>) {
         if let Some(range) = value_at(text, from, *byte == b':' && !quoted) {
             let value = &text[range.clone()];
             let path = name.eq_ignore_ascii_case("pwd") && value.starts_with('/');
-            let written = path || value.starts_with('…') || value.starts_with("${") || value.starts_with("<secret ") || value.starts_with("$(");
+            let written = path
+                || value.starts_with('…')
+                || value.starts_with("${")
+                || value.starts_with("<secret ")
+                || value.starts_with("$(");
             let switch = is_switch(value) && sure < Secrecy::Strong;
             let next_flag = flag && value.starts_with("--");
             // `KeyError: 'NAME'`, `token: expected a string`: a sentence, and its reason is worth more than a guess.
