@@ -152,3 +152,13 @@ fn lost_output_leaves_an_event_and_a_reason() {
     project.run(&["down"]).code(0);
     project.run(&["events", "--json"]).says("of log output lost");
 }
+
+/// The process of the supervisor ends a moment after its last service, and takes the thread that writes the logs with it.
+#[test]
+fn the_last_words_of_a_service_that_ends_at_once_are_kept() {
+    for round in 0..40 {
+        let project = Project::new().procfile("[services.s]\nrun = \"sh -c 'echo last words'\"\n");
+        project.run(&["up"]).code(0);
+        assert_eq!(project.read(".devrun/logs/s.log"), "last words\n", "round {round}");
+    }
+}

@@ -124,6 +124,9 @@ pub struct Engine {
     losses: mpsc::UnboundedReceiver<Lost>,
 }
 
+/// How long the end of a run waits for the log files.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(5);
+
 impl Engine {
     /// Puts the parts together; nothing starts before the first command.
     #[must_use]
@@ -638,6 +641,8 @@ impl Engine {
 
     async fn end(mut self, outcome: StartOutcome) -> Ended {
         let survivors = self.keeper.finish().await;
+        // The last words of what ended a moment ago. A disk that hangs holds up nothing but its logs.
+        let _slow_disk = tokio::time::timeout(LAST_WORDS, self.pump.drain_all()).await;
         let outcome = self.describe(outcome).await;
         // A start that settled in the same breath is published before the end, as its viewer waits for it.
         while self.settling > 0 {

@@ -119,6 +119,7 @@ enum Order {
     Subscribe { sender: mpsc::UnboundedSender<LogItem>, waiting: Arc<AtomicU64> },
     Begin { id: ServiceId, spec: LogSpec },
     Drain { id: ServiceId, done: oneshot::Sender<()> },
+    DrainAll { done: oneshot::Sender<()> },
     Screen { id: ServiceId, sender: Screen },
     Losses(mpsc::UnboundedSender<Lost>),
     Files { id: ServiceId, spec: LogSpec },
@@ -193,6 +194,12 @@ impl LogPump {
     pub async fn drain(&self, id: &ServiceId) {
         let (done, wait) = oneshot::channel();
         self.order(Order::Drain { id: id.clone(), done });
+        drop(wait.await);
+    }
+    /// Waits until all that was handed over so far is in the files: at the end of a run, as its process takes the thread with it.
+    pub async fn drain_all(&self) {
+        let (done, wait) = oneshot::channel();
+        self.order(Order::DrainAll { done });
         drop(wait.await);
     }
     /// Takes the output of init steps and other short-lived processes into the service's log.
@@ -303,6 +310,11 @@ async fn serve(folder: PathBuf, mut orders: mpsc::UnboundedReceiver<Order>) {
                 if let Some(file) = pump.files.borrow_mut().get_mut(&id) {
                     file.begin(now());
                 }
+            }
+            Order::DrainAll { done } => {
+                let ids: Vec<ServiceId> = pump.sources.borrow().keys().cloned().collect();
+                ids.iter().for_each(|id| pump.drain(id));
+                let _unread = done.send(());
             }
             Order::Drain { id, done } => {
                 pump.drain(&id);
