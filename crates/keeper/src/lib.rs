@@ -13,7 +13,7 @@
 //! Its parts, and those of the supervisor's end of the socketpair (feature `client`, which needs tokio):
 //!
 //! - `launch`, `link`, `routing`, `orphans`, `runner`: the supervisor's side
-//! - `fork` and `in_flight` (the parent), `newborn` and `raw` (the child), `tree`, `wire`: shared with the keeper; `priority`: its place in the queue for a processor
+//! - `fork` and `in_flight` (the parent), `newborn` and `raw` (the child), `tree`, `wire`: shared with the keeper
 //! - `identity`, `procfs`, `evidence`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
 //! - `holders`, `proof`: whether a process is what a journal says of it
 //! - `rest`: what both give back when nothing happens
@@ -50,8 +50,6 @@ mod logs;
 #[cfg(target_os = "linux")]
 mod newborn;
 pub mod orphans;
-#[cfg(target_os = "linux")]
-pub mod priority;
 pub mod procfs;
 pub mod proof;
 #[cfg(target_os = "linux")]

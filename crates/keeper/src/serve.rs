@@ -15,7 +15,7 @@ use crate::journal::{self, Entry, Journal, Record, Writer};
 use crate::lock;
 use crate::tree::{Kin, News, Trees, Waits};
 use crate::wire::{Inbox, Outbox, Read};
-use crate::{identity, priority, proof, rest};
+use crate::{identity, proof, rest};
 use devrun_model::keeper::{FromKeeper, Identity, Inherited as InheritedProcess, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
 
 use super::ending::Ending;
@@ -94,7 +94,7 @@ impl Keeper {
             logs: HashMap::new(),
             pending: HashMap::new(),
             held: HashMap::new(),
-            forker: Forker::new(given, priority::hurry(), plain)?,
+            forker: Forker::new(given, plain)?,
             groups: None,
             journal: None,
             folder: None,
