@@ -239,8 +239,8 @@ impl Forker {
         stacks.extend(self.in_flight.borrow_mut().extract_if(.., |child| child.has_left()).filter_map(InFlightChild::into_stack));
     }
 
-    /// Gives back memory that only a start needs.
-    pub fn rest(&self) {
+    /// Frees the stacks that no child uses.
+    pub fn free_stacks(&self) {
         self.reap_in_flight();
         *self.stacks.borrow_mut() = Vec::new();
         self.in_flight.borrow_mut().shrink_to_fit();
@@ -423,7 +423,7 @@ mod tests {
             let wanted = (process % 3 == 1).then(|| Failed { step: "exec".to_owned(), errno: libc::ENOENT });
             assert_eq!(failed, wanted, "{process}");
         }
-        forker.rest();
+        forker.free_stacks();
         assert_eq!((forker.in_flight.borrow().len(), forker.stacks.borrow().len()), (0, 0), "a child is still in our memory");
     }
 
@@ -526,7 +526,7 @@ mod tests {
         assert_eq!(forker.in_flight.borrow().len(), 1);
         assert_eq!(forker.stacks.borrow().len(), 1, "one stack serves one child after the other");
         end(hangs);
-        forker.rest();
+        forker.free_stacks();
         assert!(forker.in_flight.borrow().is_empty());
     }
 }
