@@ -128,9 +128,8 @@ pub struct Globals {
     pub yes: bool,
 }
 
-/// What to do. Only the options of the verb that was typed are built: the others would cost every call half a millisecond.
+/// What to do.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub enum Verb {
     /// Bring up the stack, or the named services and what they need
     #[command(

@@ -55,7 +55,7 @@ pub mod wait_url;
 
 use std::ffi::OsString;
 
-use clap::{Args, CommandFactory, FromArgMatches};
+use clap::Parser;
 
 use crate::ui::term::{Term, say};
 use devrun_model::Failure;
@@ -70,19 +70,12 @@ pub fn main(words: Vec<OsString>) -> i32 {
     quiet_panics();
     devrun_keeper::file_size::raise();
     let words = args::follow_after_logs(words);
-    let matches = match parse(&words) {
-        Ok(matches) => matches,
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
         Err(error) => {
             // clap prints help and version on stdout, mistakes on stderr; a reader that is gone is no failure.
             let _gone = error.print();
             return if error.use_stderr() { usage(&error) } else { exit::DONE };
-        }
-    };
-    let cli = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
-        Err(error) => {
-            let _gone = error.print();
-            return usage(&error);
         }
     };
     let env = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -92,21 +85,6 @@ pub fn main(words: Vec<OsString>) -> i32 {
         Ok(code) => code,
         Err(failure) => report(&failure, term),
     }
-}
-
-/// Parses with the typed verb alone, and with all of them only where that is not enough: for help, and for words that are
-/// wrong. The parser gives every verb a copy of every global option, half a megabyte that a call would wait for.
-fn parse(words: &[OsString]) -> Result<clap::ArgMatches, clap::Error> {
-    let all = Cli::command();
-    // The value of an option may look like a verb; then the real one is unknown here, and the second parse has the word.
-    let typed = words.iter().skip(1).find_map(|word| all.find_subcommand(word.to_str()?));
-    if let Some(verb) = typed {
-        let one = args::Globals::augment_args(clap::Command::new("devrun")).subcommand_required(true).subcommand(verb.clone());
-        if let Ok(matches) = one.try_get_matches_from(words) {
-            return Ok(matches);
-        }
-    }
-    all.try_get_matches_from(words)
 }
 
 fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
@@ -265,34 +243,4 @@ pub(crate) fn waiting_runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(devrun_model::FailureKind::Internal, format!("no runtime can be made: {error}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_verb_alone_is_parsed_as_among_all() {
-        for line in [
-            "up -d api",
-            "-p up ps",
-            "--profile full ps --json",
-            "status",
-            "task run x",
-            "run -- up -d",
-            "secret list",
-            "nonsense",
-            "-f",
-            "",
-        ] {
-            let words: Vec<OsString> = std::iter::once("devrun").chain(line.split_whitespace()).map(OsString::from).collect();
-            let read = |matches: Result<clap::ArgMatches, clap::Error>| {
-                matches
-                    .and_then(|matches| Cli::from_arg_matches(&matches))
-                    .map(|cli| format!("{cli:?}"))
-                    .map_err(|error| error.to_string())
-            };
-            assert_eq!(read(parse(&words)), read(Cli::command().try_get_matches_from(&words)), "{line}");
-        }
-    }
 }

@@ -127,7 +127,6 @@ pub async fn boot(
     note: impl Fn(String),
 ) -> Result<Result<Supervisor, i32>, Failure> {
     devrun_keeper::detach::hold_secrets();
-    devrun_keeper::rest::keep();
     if let Some(code) = takeover::clear(places, interrupted, note).await? {
         return Ok(Err(code));
     }

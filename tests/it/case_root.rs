@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{PATIENCE, Project, eventually, is_root, long, signal, skipped};
+use crate::harness::{PATIENCE, Project, ZombieAges, eventually, is_root, long, signal, skipped};
 
 fn there(program: &str) -> bool {
     Command::new("sh").args(["-c", &format!("command -v {program}")]).output().is_ok_and(|done| done.status.success())
@@ -80,13 +80,9 @@ fn q05_as_the_first_process_of_a_container() {
     // Its pid out here is that of the only child of `unshare`.
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", run.pid())).expect("it lives");
     let first: i32 = children.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("a child");
-    eventually("the strays are reaped", PATIENCE, || {
-        let zombies = std::fs::read_dir("/proc").expect("/proc").flatten().filter(|entry| {
-            let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-            status.contains("State:\tZ") && status.contains(&format!("PPid:\t{first}\n"))
-        });
-        (zombies.count() == 0).then_some(())
-    });
+    let parents: Vec<i32> = project.keepers().iter().map(|keeper| keeper.pid).chain([first]).collect();
+    let mut zombies = ZombieAges::of(&parents);
+    eventually("the strays are reaped", PATIENCE, || (zombies.look() == 0).then_some(()));
     signal(first, Signal::SIGTERM);
     run.outcome().code(143);
     assert_eq!(project.read("done").matches("leader done").count(), 1);

@@ -115,6 +115,57 @@ fn scan(wanted: impl Fn(&str, &Path) -> bool) -> Vec<Process> {
     found
 }
 
+/// How long the zombies of some parents have existed, as far as repeated looks can tell: from the first look that met one to
+/// the last. A look that comes late makes no zombie older than it is.
+pub struct ZombieAges {
+    parents: Vec<i32>,
+    first_seen: BTreeMap<(i32, String), Instant>,
+    oldest: Duration,
+}
+
+impl ZombieAges {
+    /// What no zombie may reach, however busy the machine is.
+    pub const LIMIT: Duration = Duration::from_secs(1);
+
+    pub fn of(parents: &[i32]) -> Self {
+        Self { parents: parents.to_vec(), first_seen: BTreeMap::new(), oldest: Duration::ZERO }
+    }
+
+    /// Looks again. Returns how many zombies there are.
+    #[track_caller]
+    pub fn look(&mut self) -> usize {
+        let mut seen = BTreeMap::new();
+        for zombie in self.parents.iter().flat_map(|parent| zombies(*parent)) {
+            // After the zombie was read, not before: a stalled test must not add its own pause.
+            let now = Instant::now();
+            let first = self.first_seen.get(&zombie).copied().unwrap_or(now);
+            self.oldest = self.oldest.max(now - first);
+            seen.insert(zombie, first);
+        }
+        self.first_seen = seen;
+        assert!(self.oldest < Self::LIMIT, "a zombie has existed for {:?}: {:?}", self.oldest, self.first_seen.keys());
+        self.first_seen.len()
+    }
+
+    pub fn oldest(&self) -> Duration {
+        self.oldest
+    }
+}
+
+/// Pid and start time of each zombie among a process's children, those of all its threads.
+fn zombies(parent: i32) -> Vec<(i32, String)> {
+    let lists = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+    let children = lists.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let zombie = |pid: &str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        // Fields 3 and 22 of proc_pid_stat(5).
+        (fields.first() == Some(&"Z")).then_some(())?;
+        Some((pid.parse().ok()?, (*fields.get(19)?).to_owned()))
+    };
+    children.flat_map(|list| list.split_whitespace().filter_map(zombie).collect::<Vec<_>>()).collect()
+}
+
 /// The parent, as `/proc` tells everybody.
 fn parent(folder: &Path) -> Option<i32> {
     let stat = fs::read_to_string(folder.join("stat")).ok()?;

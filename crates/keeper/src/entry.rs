@@ -31,7 +31,6 @@ pub fn main(args: &[OsString]) -> i32 {
     if settle().is_err() {
         return BROKEN;
     }
-    crate::rest::keep();
     serve::run(socket, given, args.get(6).is_some_and(|word| word == "plain"))
 }
 

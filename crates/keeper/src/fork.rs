@@ -25,7 +25,6 @@ use devrun_model::keeper::{RunAs, SpawnSpec};
 
 use super::in_flight::{BlockedSignals, InFlightChild, fork_into};
 use super::newborn::{Prepared, STEPS, child};
-use super::priority::Before;
 use super::raw::Stack;
 
 /// Which step failed, and with what.
@@ -93,7 +92,6 @@ pub struct Started {
 pub struct Forker {
     null: OwnedFd,
     given: Option<Given>,
-    before: Option<Before>,
     changed: Vec<i32>,
     plain: bool,
     in_flight: RefCell<Vec<InFlightChild<Prepared>>>,
@@ -148,15 +146,15 @@ pub(super) fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
 }
 
 impl Forker {
-    /// `given`: the limits that children get where their spec asks for none; `before`: what they get back where this
-    /// process hurries; `plain`: every child is an ordinary fork. Signals that are ignored or handled now, and only those,
-    /// have their default back in the children: make it when this process has settled its own.
+    /// `given`: the limits that children get where their spec asks for none; `plain`: every child is an ordinary fork.
+    /// Signals that are ignored or handled now, and only those, have their default back in the children: make it when this
+    /// process has settled its own.
     ///
     /// # Errors
     /// When `/dev/null` cannot be opened.
-    pub fn new(given: Option<Given>, before: Option<Before>, plain: bool) -> io::Result<Self> {
+    pub fn new(given: Option<Given>, plain: bool) -> io::Result<Self> {
         let null = File::options().read(true).write(true).open("/dev/null")?.into();
-        Ok(Self { null, given, before, changed: changed(), plain, in_flight: RefCell::default(), stacks: RefCell::default() })
+        Ok(Self { null, given, changed: changed(), plain, in_flight: RefCell::default(), stacks: RefCell::default() })
     }
     /// Forks. The child waits for its release and dies with ours if that never comes.
     ///
@@ -195,7 +193,6 @@ impl Forker {
             release_writer: release_writer.as_raw_fd(),
             errors: errors_writer.as_raw_fd(),
             given: self.given,
-            before: self.before,
             changed: self.changed.clone(),
             words: all,
         };
@@ -242,8 +239,8 @@ impl Forker {
         stacks.extend(self.in_flight.borrow_mut().extract_if(.., |child| child.has_left()).filter_map(InFlightChild::into_stack));
     }
 
-    /// Gives back memory that only a start needs.
-    pub fn rest(&self) {
+    /// Frees the stacks that no child uses.
+    pub fn free_stacks(&self) {
         self.reap_in_flight();
         *self.stacks.borrow_mut() = Vec::new();
         self.in_flight.borrow_mut().shrink_to_fit();
@@ -407,7 +404,7 @@ mod tests {
     #[test]
     fn children_in_our_memory_execute_fail_or_are_let_go_of_and_leave_it() {
         let folder = tempfile::tempdir().unwrap();
-        let forker = Forker::new(None, None, false).unwrap();
+        let forker = Forker::new(None, false).unwrap();
         let mut born = Vec::new();
         for process in 0..60 {
             let program = if process % 3 == 1 { "/nowhere/at all" } else { "/bin/true" };
@@ -426,7 +423,7 @@ mod tests {
             let wanted = (process % 3 == 1).then(|| Failed { step: "exec".to_owned(), errno: libc::ENOENT });
             assert_eq!(failed, wanted, "{process}");
         }
-        forker.rest();
+        forker.free_stacks();
         assert_eq!((forker.in_flight.borrow().len(), forker.stacks.borrow().len()), (0, 0), "a child is still in our memory");
     }
 
@@ -452,7 +449,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let us = std::process::id().cast_signed();
         for (limit, plain, in_flight) in [(None, false, 1), (Some(64 << 20), false, 0), (None, true, 0)] {
-            let forker = Forker::new(None, None, plain).unwrap();
+            let forker = Forker::new(None, plain).unwrap();
             let spec = SpawnSpec { memory: limit, ..spec(folder.path(), 1, "/bin/true") };
             let forked = forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap();
             assert_eq!(forker.in_flight.borrow().len(), in_flight, "{limit:?} {plain}");
@@ -493,7 +490,7 @@ mod tests {
         for (number, errno) in [libc::ENOSYS, libc::EPERM].into_iter().enumerate() {
             let folder = folder.path().to_owned();
             let work = move || {
-                let forker = Forker::new(None, None, false).unwrap();
+                let forker = Forker::new(None, false).unwrap();
                 refuse(&[(libc::SYS_clone3, errno), (libc::SYS_close_range, errno)]);
                 let mut spec = spec(&folder, number as u64, "/bin/ls");
                 spec.argv.extend(["-l".to_owned(), "/proc/self/fd".to_owned()]);
@@ -516,7 +513,7 @@ mod tests {
     #[test]
     fn a_child_that_hangs_holds_back_no_memory_of_others() {
         let folder = tempfile::tempdir().unwrap();
-        let forker = Forker::new(None, None, false).unwrap();
+        let forker = Forker::new(None, false).unwrap();
         let start = |process| {
             let spec = spec(folder.path(), process, "/bin/true");
             forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap()
@@ -529,7 +526,7 @@ mod tests {
         assert_eq!(forker.in_flight.borrow().len(), 1);
         assert_eq!(forker.stacks.borrow().len(), 1, "one stack serves one child after the other");
         end(hangs);
-        forker.rest();
+        forker.free_stacks();
         assert!(forker.in_flight.borrow().is_empty());
     }
 }

@@ -97,7 +97,7 @@ impl<T> std::fmt::Debug for InFlightChild<T> {
 }
 
 /// All signals are blocked in this thread, and in the children that it makes, as long as this is there: a handler of ours
-/// (SIGXCPU's in a keeper, tokio's in a supervisor) must never run in a child.
+/// (tokio's in a supervisor) must never run in a child.
 pub(super) struct BlockedSignals(SigSet);
 
 impl BlockedSignals {

@@ -13,10 +13,10 @@
 //! Its parts, and those of the supervisor's end of the socketpair (feature `client`, which needs tokio):
 //!
 //! - `launch`, `link`, `routing`, `orphans`, `runner`: the supervisor's side
-//! - `fork` and `in_flight` (the parent), `newborn` and `raw` (the child), `tree`, `wire`: shared with the keeper; `priority`: its place in the queue for a processor
+//! - `fork` and `in_flight` (the parent), `newborn` and `raw` (the child), `tree`, `wire`: shared with the keeper
 //! - `identity`, `procfs`, `evidence`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
 //! - `holders`, `proof`: whether a process is what a journal says of it
-//! - `rest`: what both give back when nothing happens
+//! - `heap`: the freed memory that both give back after a start
 //! - `shutdown`: a shutdown carried out on process trees; `sweep`, `kill_sweep`: the end of what an earlier run left
 //!
 //! Linux only so far. Elsewhere this compiles, no identity ever holds, and `Keeper::start` says why it does not.
@@ -30,6 +30,7 @@ pub mod evidence;
 pub mod file_size;
 #[cfg(target_os = "linux")]
 pub mod fork;
+pub mod heap;
 pub mod holders;
 pub mod identity;
 #[cfg(target_os = "linux")]
@@ -50,15 +51,12 @@ mod logs;
 #[cfg(target_os = "linux")]
 mod newborn;
 pub mod orphans;
-#[cfg(target_os = "linux")]
-pub mod priority;
 pub mod procfs;
 pub mod proof;
 #[cfg(target_os = "linux")]
 mod raw;
 #[cfg(feature = "client")]
 pub mod reactor;
-pub mod rest;
 #[cfg(target_os = "linux")]
 #[cfg(feature = "client")]
 mod routing;

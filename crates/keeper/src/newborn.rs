@@ -9,7 +9,6 @@ use std::os::fd::RawFd;
 use devrun_model::keeper::RunAs;
 
 use super::fork::Given;
-use super::priority::{self, Before};
 use super::raw::call;
 
 /// Steps of the child by number, as they travel over the error pipe.
@@ -43,7 +42,6 @@ pub(super) struct Prepared {
     pub(super) release_writer: RawFd,
     pub(super) errors: RawFd,
     pub(super) given: Option<Given>,
-    pub(super) before: Option<Before>,
     pub(super) changed: Vec<i32>,
     #[expect(dead_code, reason = "argv and envp point into these")]
     pub(super) words: Vec<CString>,
@@ -196,9 +194,6 @@ pub(super) unsafe fn child(p: &Prepared) -> ! {
             give_up(p.errors, SESSION, answer);
         }
         reset_signals(p.changed.iter().copied());
-        if let Some(before) = &p.before {
-            priority::calm_down(before);
-        }
         limits(p);
         become_user(p);
         let answer = call(libc::SYS_chdir, [p.dir.as_ptr() as usize, 0, 0, 0, 0]);

@@ -15,7 +15,7 @@ use crate::journal::{self, Entry, Journal, Record, Writer};
 use crate::lock;
 use crate::tree::{Kin, News, Trees, Waits};
 use crate::wire::{Inbox, Outbox, Read};
-use crate::{identity, priority, proof, rest};
+use crate::{heap, identity, proof};
 use devrun_model::keeper::{FromKeeper, Identity, Inherited as InheritedProcess, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
 
 use super::ending::Ending;
@@ -23,7 +23,7 @@ use super::logs::Logs;
 
 /// Requests are taken a few at a time, so that a burst of spawns does not hold exits and verdicts back.
 const BATCH: usize = 8;
-/// After the last start has been quiet for this long, what only starts need is given back.
+/// After the last start has been quiet for this long, memory that only starts need is given back.
 const REST: Duration = Duration::from_secs(1);
 const SOCKET: u64 = 0;
 const CHILDREN: u64 = 1;
@@ -94,7 +94,7 @@ impl Keeper {
             logs: HashMap::new(),
             pending: HashMap::new(),
             held: HashMap::new(),
-            forker: Forker::new(given, priority::hurry(), plain)?,
+            forker: Forker::new(given, plain)?,
             groups: None,
             journal: None,
             folder: None,
@@ -160,12 +160,12 @@ impl Keeper {
             }
             let now = Instant::now();
             if self.rest_at.is_some_and(|at| at <= now) {
-                // A stop under way would have to fetch everything again, in the middle of somebody's grace.
+                // Not during a stop, in the middle of somebody's grace.
                 self.rest_at = self.trees.next_wake().map(|_| now + REST);
                 if self.rest_at.is_none() {
                     self.rested = self.specs.len();
-                    self.forker.rest();
-                    rest::rest();
+                    self.forker.free_stacks();
+                    heap::trim();
                 }
             }
             self.trees.tick(now);

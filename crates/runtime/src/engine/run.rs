@@ -45,7 +45,7 @@ pub struct EngineOptions {
     pub run: String,
 }
 
-/// This long after the last start, what only starts need is given back.
+/// This long after the last start, memory that only starts need is given back.
 const REST: Duration = Duration::from_secs(1);
 /// A viewer that is this far behind is dropped.
 const FEED_BACKLOG: usize = 65_536;
@@ -524,9 +524,9 @@ impl Engine {
                 self.to_build.remove(&id);
             }
             Inner::Said(id, text) => self.publish(FeedItem::Said { id, text }),
-            // A stop under way would have to fetch everything again.
+            // Not during a stop.
             Inner::Rest if self.core.is_stopping() => {}
-            Inner::Rest => devrun_keeper::rest::rest(),
+            Inner::Rest => devrun_keeper::heap::trim(),
             Inner::Publish(item) => {
                 if let FeedItem::Settled { outcome, .. } = &item {
                     self.settling = self.settling.saturating_sub(1);
