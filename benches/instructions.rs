@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use devrun_core::{Action, Event, Supervisor, Tick};
-use devrun_keeper::runner::Stream;
+use devrun_keeper::runner::OutputStream;
 use devrun_model::keeper::ExitStatus;
 use devrun_model::service::LogSpec;
 use devrun_model::{
@@ -109,7 +109,7 @@ fn pump(pieces: usize) -> Result<(), Anything> {
     }
     let sink = pump.sink(&id, &spec);
     for _ in 0..pieces {
-        sink.write(Stream::Stdout, &piece);
+        sink.write(OutputStream::Stdout, &piece);
     }
     tokio::runtime::Builder::new_current_thread().build()?.block_on(pump.drain(&id));
     let written = std::fs::read_dir(&folder)?.flatten().filter_map(|file| Some(file.metadata().ok()?.len())).sum::<u64>();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use devrun_config::{Facts, Options, Source};
-use devrun_model::Places;
+use devrun_model::Paths;
 use devrun_runtime::recipes::Book;
 use libfuzzer_sys::fuzz_target;
 
@@ -23,7 +23,7 @@ fuzz_target!(|text: &str| {
     let (document, report) = devrun_config::examine(&[source], &Options::default(), &*BOOK);
     let Some(document) = document else { return drop(report.render(true)) };
     let mut facts = Facts {
-        places: Places { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
+        places: Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
         shell: BTreeMap::from([("HOME".to_owned(), "/h".to_owned()), ("EMPTY".to_owned(), String::new())]),
         env_files: BTreeMap::new(),
         env_file_flag: None,

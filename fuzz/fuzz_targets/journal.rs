@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
     let read = journal::parse(&sound);
     // What was understood can be written and is understood again.
     for entry in read.live.values() {
-        let line = journal::line(&journal::Record::Started(Box::new(entry.clone()))).expect("it is JSON");
+        let line = journal::encode(&journal::JournalRecord::Started(Box::new(entry.clone()))).expect("it is JSON");
         assert_eq!(journal::parse(&line).live.get(&entry.process), Some(entry));
     }
 });

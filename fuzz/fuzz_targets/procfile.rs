@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use devrun_config::{Facts, Options, Source};
-use devrun_model::Places;
+use devrun_model::Paths;
 use devrun_runtime::recipes::Book;
 use libfuzzer_sys::fuzz_target;
 
@@ -21,7 +21,7 @@ fuzz_target!(|text: &str| {
         return;
     };
     let mut facts = Facts {
-        places: Places { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
+        places: Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
         shell: BTreeMap::from([("HOME".to_owned(), "/h".to_owned())]),
         env_files: BTreeMap::new(),
         env_file_flag: None,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::ui::table;
 use crate::ui::term::{Term, data, safe};
 use devrun_model::exit;
-use devrun_model::{Condition, Failure, Notice, Plan, State};
+use devrun_model::{Condition, Failure, Plan, State, StateChange};
 use devrun_runtime::engine::memory::{self, Listening};
 
 use super::args::Globals;
@@ -83,7 +83,7 @@ fn name(service: &str, replica: u32, copies: usize) -> String {
 type Key = (String, u32);
 
 /// Every start of every service, oldest first.
-fn starts(notices: &[Notice], opened: &[Listening]) -> BTreeMap<Key, Vec<Start>> {
+fn starts(notices: &[StateChange], opened: &[Listening]) -> BTreeMap<Key, Vec<Start>> {
     let opened: BTreeMap<(&str, u32, &str), u64> =
         opened.iter().map(|one| ((one.service.as_str(), one.replica, one.ts.as_str()), one.listening_us)).collect();
     let mut all: BTreeMap<Key, Vec<Start>> = BTreeMap::new();
@@ -260,8 +260,8 @@ fn ms(micros: i64) -> String {
 mod tests {
     use super::*;
 
-    fn notice(ms: i64, service: &str, from: State, to: State, pid: Option<i32>) -> Notice {
-        Notice {
+    fn notice(ms: i64, service: &str, from: State, to: State, pid: Option<i32>) -> StateChange {
+        StateChange {
             ts: devrun_runtime::engine::stamp::of_micros(ms * 1000),
             seq: 0,
             service: service.to_owned(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use devrun_model::feed::Outcome;
 use devrun_model::mask::Masker;
-use devrun_model::{Failure, FailureKind, Places, Plan, ServiceId};
+use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId};
 use devrun_runtime::engine::{memory, stamp};
 use devrun_runtime::logs::{LogLine, Query, read::lines};
 use devrun_runtime::runtime_dir::write_named;
@@ -50,7 +50,7 @@ fn xml(text: &str) -> String {
 }
 
 /// A test case for each service and task, and one for the command.
-fn report(plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> String {
+fn report(plan: &Plan, places: &Paths, start: &Outcome, work: &Work<'_>) -> String {
     let masker = Masker::new(plan, false).thorough();
     let text = |text: &str| xml(&masker.text(text));
     let ready: BTreeMap<String, u64> = memory::last_snapshot(places)
@@ -102,7 +102,7 @@ fn report(plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> Str
 ///
 /// # Errors
 /// `Config` when it cannot be written.
-pub fn junit(path: &Path, plan: &Plan, places: &Places, start: &Outcome, work: &Work<'_>) -> Result<(), Failure> {
+pub fn junit(path: &Path, plan: &Plan, places: &Paths, start: &Outcome, work: &Work<'_>) -> Result<(), Failure> {
     let text = report(plan, places, start, work);
     // The place is the caller's word: /dev/stdout is a link.
     create(path, 0).and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| cannot(path, &error))
@@ -112,7 +112,7 @@ pub fn junit(path: &Path, plan: &Plan, places: &Places, start: &Outcome, work: &
 ///
 /// # Errors
 /// `Config` when it cannot be written.
-pub fn collect(folder: &Path, plan: &Plan, places: &Places) -> Result<(), Failure> {
+pub fn collect(folder: &Path, plan: &Plan, places: &Paths) -> Result<(), Failure> {
     let masker = Masker::new(plan, false).thorough();
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
@@ -132,7 +132,7 @@ pub fn collect(folder: &Path, plan: &Plan, places: &Places) -> Result<(), Failur
 }
 
 /// A service's log, line by line. One that said nothing, or whose log cannot be read, leaves an empty file.
-fn copy_log(path: &Path, id: &ServiceId, places: &Places, masker: &Masker) -> std::io::Result<()> {
+fn copy_log(path: &Path, id: &ServiceId, places: &Paths, masker: &Masker) -> std::io::Result<()> {
     let mut out = BufWriter::new(create(path, libc::O_NOFOLLOW)?);
     for line in lines(&places.logs(), id, &Query::default()).into_iter().flatten().map_while(Result::ok) {
         out.write_all(masker.text(&log_line(&line)).as_bytes())?;

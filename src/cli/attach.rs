@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::ui::term::say;
-use devrun_keeper::terminal::{self, Raw, Size};
+use devrun_keeper::terminal::{self, RawMode, TerminalSize};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, ServiceId};
 use devrun_runtime::control::{Client, Reply};
@@ -21,7 +21,7 @@ use super::session::Signals;
 /// Ctrl-].
 const LEAVE: u8 = 0x1d;
 /// For somebody who has no terminal.
-const USUAL: Size = Size { columns: 80, rows: 24 };
+const USUAL: TerminalSize = TerminalSize { columns: 80, rows: 24 };
 
 enum Left {
     Ended,
@@ -59,7 +59,7 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
             }
             // Before the terminal is raw: a signal between the two would end us without giving it back.
             let mut taken = Taken::new()?;
-            let raw = if interactive { Raw::enter(stdin.as_fd()).ok() } else { None };
+            let raw = if interactive { RawMode::enter(stdin.as_fd()).ok() } else { None };
             let mut screen = Screen::default();
             let left = sit(&mut client, &mut taken, interactive, &mut screen).await;
             screen.tidy();

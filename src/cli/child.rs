@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::ui::term::say;
-use devrun_keeper::{file_size, signal};
+use devrun_keeper::{file_size_limit, signal};
 use devrun_model::exit;
 use devrun_model::keeper::RunAs;
 use devrun_model::{Failure, FailureKind, ServiceSpec};
@@ -61,7 +61,7 @@ pub async fn run(
     if let Some(spec) = as_service {
         become_user(spec, &mut command)?;
     }
-    file_size::give_back(&mut command);
+    file_size_limit::restore_in_child(&mut command);
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -6,10 +6,10 @@ use crate::ui::progress::ProgressView;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
 use devrun_keeper::journal::{self, Journal};
-use devrun_keeper::lock::{InstanceLock, Refused};
-use devrun_keeper::sweep::{How, SweepReport, sweep};
+use devrun_keeper::lock::{InstanceLock, InstanceLockError};
+use devrun_keeper::sweep::{SweepMode, SweepReport, sweep};
 use devrun_model::exit;
-use devrun_model::{Command, Failure, FailureKind, Places, VolumeClass, VolumeSpec, duration};
+use devrun_model::{Command, Failure, FailureKind, Paths, VolumeClass, VolumeSpec, duration};
 use devrun_runtime::control::Client;
 use devrun_runtime::engine::takeover;
 use devrun_runtime::runtime_dir;
@@ -69,11 +69,11 @@ fn is_deleted(volume: &VolumeSpec) -> bool {
 ///
 /// # Errors
 /// As `down`.
-pub fn stop(places: &Places, term: Term) -> Result<i32, Failure> {
+pub fn stop(places: &Paths, term: Term) -> Result<i32, Failure> {
     super::runtime()?.block_on(gentle(places, None, term))
 }
 
-async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<i32, Failure> {
+async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Result<i32, Failure> {
     let mut signals = Signals::take()?;
     let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
@@ -145,16 +145,16 @@ async fn gentle(places: &Places, grace: Option<Duration>, term: Term) -> Result<
 ///
 /// # Errors
 /// `Config` when the lock cannot be taken for another reason.
-fn alone(places: &Places) -> Result<Option<Option<InstanceLock>>, Failure> {
+fn alone(places: &Paths) -> Result<Option<Option<InstanceLock>>, Failure> {
     let path = places.instance_lock();
     if !path.exists() {
         // Nothing was ever started here, and looking makes no folders.
         return Ok(Some(None));
     }
-    match InstanceLock::keep_free(&path) {
+    match InstanceLock::take_without_pid(&path) {
         Ok(lock) => Ok(Some(Some(lock))),
-        Err(Refused::Held(_)) => Ok(None),
-        Err(Refused::Failed(failure)) => Err(failure),
+        Err(InstanceLockError::Held(_)) => Ok(None),
+        Err(InstanceLockError::Failed(failure)) => Err(failure),
     }
 }
 
@@ -162,7 +162,7 @@ fn alone(places: &Places) -> Result<Option<Option<InstanceLock>>, Failure> {
 ///
 /// # Errors
 /// `Elsewhere` when one is up, or began while somebody was asked.
-pub(super) fn keep_others_out(places: &Places) -> Result<Option<InstanceLock>, Failure> {
+pub(super) fn keep_others_out(places: &Paths) -> Result<Option<InstanceLock>, Failure> {
     // Somebody who only asks whether a supervisor is there has the lock for an instant.
     for _ in 0..20 {
         if let Some(lock) = alone(places)? {
@@ -174,8 +174,8 @@ pub(super) fn keep_others_out(places: &Places) -> Result<Option<InstanceLock>, F
 }
 
 /// Ends what is left; a signal ends the graces. Returns its exit code too.
-async fn leftovers(places: &Places, signals: &mut Signals) -> Result<(SweepReport, Option<i32>), Failure> {
-    takeover::end(journal::of(places)?, places, signals.next(), say).await
+async fn leftovers(places: &Paths, signals: &mut Signals) -> Result<(SweepReport, Option<i32>), Failure> {
+    takeover::end(journal::of_project(places)?, places, signals.next(), say).await
 }
 
 fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failure> {
@@ -192,13 +192,13 @@ fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failu
 }
 
 /// Everything that is provably this project's, now: the supervisor first, so that nothing is restarted.
-pub(super) fn emergency(places: &Places) -> Result<i32, Failure> {
-    let journal = journal::of(places).unwrap_or_else(|failure| {
+pub(super) fn emergency(places: &Paths) -> Result<i32, Failure> {
+    let journal = journal::of_project(places).unwrap_or_else(|failure| {
         // Locks, the control socket and what the processes carry tell without it.
         say(format!("{}; it is not needed for this", failure.reason));
         Journal::default()
     });
-    let report = sweep(&journal, places, How::Emergency);
+    let report = sweep(&journal, places, SweepMode::Emergency);
     if report.killed.is_empty() && report.survivors.is_empty() {
         say("nothing was left");
     }
@@ -214,7 +214,7 @@ pub(super) fn emergency(places: &Places) -> Result<i32, Failure> {
 ///
 /// # Errors
 /// `Elsewhere` when one is there and does not answer.
-pub async fn connect(places: &Places) -> Result<Client, Failure> {
+pub async fn connect(places: &Paths) -> Result<Client, Failure> {
     match super::reach::supervisor(places).await? {
         Some(client) => Ok(client),
         None => Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d")),

@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::ui::term::{Term, data, safe};
 use devrun_model::exit;
-use devrun_model::{Failure, Notice};
+use devrun_model::{Failure, StateChange};
 use devrun_runtime::engine::memory::events_path;
 use devrun_runtime::engine::stamp;
 
@@ -45,7 +45,7 @@ pub fn run(globals: &Globals, args: &EventsArgs, _term: Term) -> Result<i32, Fai
     let mut reader = Reader::new(&events_path(&project.places));
     loop {
         for line in reader.lines() {
-            let Ok(notice) = serde_json::from_str::<Notice>(&line) else { continue };
+            let Ok(notice) = serde_json::from_str::<StateChange>(&line) else { continue };
             if since.as_ref().is_some_and(|since| notice.ts < *since) {
                 continue;
             }
@@ -61,7 +61,7 @@ pub fn run(globals: &Globals, args: &EventsArgs, _term: Term) -> Result<i32, Fai
     }
 }
 
-fn row(notice: &Notice) -> String {
+fn row(notice: &StateChange) -> String {
     let name = if notice.replica > 1 { format!("{}.{}", notice.service, notice.replica) } else { notice.service.clone() };
     let mut text = format!("{}  {name:16} {} → {}", notice.ts, notice.from, notice.to);
     if notice.from == notice.to {

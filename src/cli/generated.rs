@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ui::term::say;
 use devrun_config::{Generated, GeneratedPaths};
-use devrun_model::{Failure, FailureKind, Places, Plan};
+use devrun_model::{Failure, FailureKind, Paths, Plan};
 use devrun_runtime::runtime_dir;
 use devrun_store::input;
 
@@ -21,7 +21,7 @@ const LARGEST: u64 = 64 * 1024;
 /// Where the file of this instance lies: beside the procfile, as `output` says; further instances and throw-away copies
 /// have other ports and other data, so theirs lies in their own state folder.
 #[must_use]
-pub fn place(paths: &GeneratedPaths, places: &Places, instance: &str) -> PathBuf {
+pub fn place(paths: &GeneratedPaths, places: &Paths, instance: &str) -> PathBuf {
     if instance.is_empty() && !runtime_dir::is_ephemeral(places) {
         return paths.output.clone();
     }
@@ -88,7 +88,7 @@ pub fn is_ours(path: &Path) -> bool {
 ///
 /// # Errors
 /// `Config` when the file is somebody's own or cannot be written.
-pub fn write(path: &Path, generated: &Generated, places: &Places) -> Result<bool, Failure> {
+pub fn write(path: &Path, generated: &Generated, places: &Paths) -> Result<bool, Failure> {
     let failed = |path: &Path, error: &std::io::Error| {
         Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display()))
             .help("check the folder's permissions")
@@ -153,7 +153,7 @@ fn replace(path: &Path, text: &str, state: &Path) -> std::io::Result<()> {
 }
 
 /// Says which keys are missing, and who reads them. Called before anything starts.
-pub fn warn(paths: &GeneratedPaths, generated: &Generated, plan: &Plan, places: &Places) {
+pub fn warn(paths: &GeneratedPaths, generated: &Generated, plan: &Plan, places: &Paths) {
     for (name, holders) in &generated.missing {
         let reads =
             |spec: &&std::sync::Arc<devrun_model::ServiceSpec>| spec.missing.iter().any(|variable| holders.contains(variable));
@@ -175,6 +175,6 @@ pub fn warn(paths: &GeneratedPaths, generated: &Generated, plan: &Plan, places: 
     }
 }
 
-fn shown(path: &Path, places: &Places) -> String {
+fn shown(path: &Path, places: &Paths) -> String {
     path.strip_prefix(&places.root).unwrap_or(path).display().to_string()
 }

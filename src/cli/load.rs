@@ -11,7 +11,7 @@ use crate::ui::term::say;
 use devrun_config::{Facts, Options, PortWish, Source};
 use devrun_keeper::lock;
 use devrun_model::mask::Masker;
-use devrun_model::{Failure, FailureKind, Places, Plan, ServiceId, ServiceSpec};
+use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
 use devrun_runtime::ports::{self, Reserved};
 use devrun_runtime::recipes::Book;
 use devrun_runtime::{runtime_dir, secrets, user};
@@ -33,7 +33,7 @@ pub struct Project {
     /// The first one's folder.
     pub root: PathBuf,
     /// Its folders.
-    pub places: Places,
+    pub places: Paths,
     /// Instance name, empty for the usual one.
     pub instance: String,
     /// Our environment.
@@ -460,7 +460,7 @@ fn loose_ports(project: &Project, wanted: &Wanted) -> Result<bool, Failure> {
     Ok(wanted.ports_auto)
 }
 
-fn ports_file(places: &Places) -> PathBuf {
+fn ports_file(places: &Paths) -> PathBuf {
     places.state.join("ports.json")
 }
 
@@ -552,7 +552,7 @@ fn choose_ports(
 ///
 /// # Errors
 /// `Config` when the lock cannot be looked at.
-pub fn is_running(places: &Places) -> Result<bool, Failure> {
+pub fn is_running(places: &Paths) -> Result<bool, Failure> {
     let path = places.instance_lock();
     lock::is_held(&path).map_err(|error| {
         Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))

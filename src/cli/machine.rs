@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use devrun_keeper::cgroup;
-use devrun_model::{ByteSize, Failure, FailureKind, Places, Plan, ServiceSpec};
+use devrun_model::{ByteSize, Failure, FailureKind, Paths, Plan, ServiceSpec};
 use devrun_runtime::stats;
 
 /// `[project].requires`.
-pub(super) fn meets(wants: &devrun_config::Wants, places: &Places) -> Result<(), Failure> {
+pub(super) fn meets(wants: &devrun_config::Wants, places: &Paths) -> Result<(), Failure> {
     let size = |bytes: u64| ByteSize(bytes).to_string();
     if let (Some(wanted), Some(there)) = (wants.memory, stats::memory_total())
         && there < wanted
@@ -69,7 +69,7 @@ pub(super) fn unlimited(plan: &Plan, env: &BTreeMap<String, String>) -> Vec<Stri
         let why = if env.contains_key("DEVRUN_NO_CGROUP") {
             Some("DEVRUN_NO_CGROUP is set".to_owned())
         } else {
-            cgroup::unlimited(controller)
+            cgroup::missing_controller(controller)
         };
         if let Some(why) = why {
             let who: Vec<&str> = who.into_iter().collect();

@@ -68,7 +68,7 @@ use args::{Cli, Verb};
 #[must_use]
 pub fn main(words: Vec<OsString>) -> i32 {
     quiet_panics();
-    devrun_keeper::file_size::raise();
+    devrun_keeper::file_size_limit::raise();
     let words = args::follow_after_logs(words);
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
@@ -194,7 +194,7 @@ pub(crate) fn fit_to_fork() -> Result<(), Failure> {
     if !RUNTIME.load(std::sync::atomic::Ordering::Relaxed) {
         return Ok(());
     }
-    devrun_keeper::file_size::restore();
+    devrun_keeper::file_size_limit::restore();
     let mut words = std::env::args_os();
     let mut command = std::process::Command::new(OWN_PROGRAM);
     if let Some(name) = words.next() {

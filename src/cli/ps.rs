@@ -7,7 +7,7 @@ use crate::ui::term::{Term, data, paint, safe, say};
 use devrun_keeper::{journal, sweep};
 use devrun_model::duration::human;
 use devrun_model::exit;
-use devrun_model::{Failure, Health, Kind, Places, ServiceStatus, Snapshot, State};
+use devrun_model::{Failure, Health, Kind, Paths, ServiceStatus, Snapshot, State};
 use devrun_runtime::engine::memory;
 
 use super::args::{Globals, PsArgs};
@@ -119,11 +119,11 @@ pub(super) async fn snapshot(globals: &Globals, project: &Project) -> Result<Sna
 
 /// How many processes live that an earlier run has left, or that its keeper is stopping. A journal that cannot be believed is
 /// reported by the commands that need it.
-fn leftovers(places: &Places, snapshot: &Snapshot) -> usize {
+fn leftovers(places: &Paths, snapshot: &Snapshot) -> usize {
     if snapshot.supervisor_pid.is_some() {
         return 0;
     }
-    journal::of(places).map_or(0, |journal| sweep::leftovers(&journal, places).len())
+    journal::of_project(places).map_or(0, |journal| sweep::leftovers(&journal, places).len())
 }
 
 fn print(snapshot: &Snapshot, leftovers: usize, args: &PsArgs, term: Term) -> i32 {

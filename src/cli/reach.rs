@@ -10,7 +10,7 @@ use std::time::Duration;
 use devrun_keeper::{identity, procfs, signal};
 use devrun_keeper::{journal, lock};
 use devrun_model::keeper::Identity;
-use devrun_model::{Failure, FailureKind, Places};
+use devrun_model::{Failure, FailureKind, Paths};
 use devrun_runtime::control::Client;
 
 /// How long a supervisor may take to make its socket again.
@@ -22,7 +22,7 @@ const ASK: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// `Elsewhere` when one runs and cannot be reached.
-pub async fn supervisor(places: &Places) -> Result<Option<Client>, Failure> {
+pub async fn supervisor(places: &Paths) -> Result<Option<Client>, Failure> {
     match Client::connect(places).await {
         Ok(None) => {}
         Err(_) if is_of_another_user(places) && holder(places).is_some() => {}
@@ -49,7 +49,7 @@ pub async fn supervisor(places: &Places) -> Result<Option<Client>, Failure> {
 }
 
 /// Whether what is in the socket's place was put there by another user, so that an error of it says nothing of ours.
-fn is_of_another_user(places: &Places) -> bool {
+fn is_of_another_user(places: &Paths) -> bool {
     std::fs::symlink_metadata(places.socket()).is_ok_and(|meta| meta.uid() != nix::unistd::geteuid().as_raw())
 }
 
@@ -61,12 +61,12 @@ fn unreachable(pid: i32) -> Failure {
 
 /// The supervisor that holds the instance lock, proved: the lock is held, names it, and the journal knows the same process
 /// by its start time. `None` as well while it is starting, as its journal is still that of the run before.
-pub fn holder(places: &Places) -> Option<Identity> {
+pub fn holder(places: &Paths) -> Option<Identity> {
     let path = places.instance_lock();
     if !lock::is_held(&path).ok()? {
         return None;
     }
-    let named = lock::named(&path)?;
+    let named = lock::recorded_pid(&path)?;
     let supervisor = journal::read(&places.journal()).ok()?.header?.supervisor;
     let ours = procfs::uid(supervisor.pid).is_some_and(|uid| uid == nix::unistd::geteuid().as_raw());
     (supervisor.pid == named && ours && identity::holds(&supervisor)).then_some(supervisor)

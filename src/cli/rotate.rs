@@ -15,7 +15,7 @@ use crate::ui::term::{Term, say};
 use devrun_config::SecretWant;
 use devrun_core::only_login_differs;
 use devrun_model::exit;
-use devrun_model::{Command, Failure, FailureKind, Launch, Places, Plan, ServiceId, ServiceSpec, State, VolumeSpec};
+use devrun_model::{Command, Failure, FailureKind, Launch, Paths, Plan, ServiceId, ServiceSpec, State, VolumeSpec};
 use devrun_runtime::recipes::{self, Renewal};
 use devrun_runtime::{init, secrets};
 
@@ -116,7 +116,7 @@ pub fn run(globals: &Globals, project: &Project, want: &SecretWant, dir: &Path, 
     }
     runtime.block_on(async {
         let (session, status) = verbs::session(project).await?;
-        verbs::settle(session, &status, Command::Renew { plan, given, targets }, term).await
+        verbs::settle(session, &status, Command::RotateSecret { plan, given, targets }, term).await
     })
 }
 
@@ -158,7 +158,7 @@ fn kept<'a>(plan: &'a Plan, id: &ServiceId) -> Option<(&'a str, &'a VolumeSpec)>
 }
 
 /// The folders of one volume: modes and instances have one each, and share the secrets.
-fn copies(places: &Places, instance: &str, volume: &VolumeSpec) -> Vec<PathBuf> {
+fn copies(places: &Paths, instance: &str, volume: &VolumeSpec) -> Vec<PathBuf> {
     let mut found = vec![volume.path.clone()];
     if volume.placed {
         return found;

@@ -10,7 +10,7 @@ use clap::Args;
 use crate::ui::term::{Term, say};
 use devrun_model::client_env::{self, Addressed};
 use devrun_model::exit;
-use devrun_model::{Failure, FailureKind, Places, Plan};
+use devrun_model::{Failure, FailureKind, Paths, Plan};
 use devrun_runtime::runtime_dir;
 
 use super::args::Globals;
@@ -109,7 +109,7 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
 }
 
 /// What was asked for beside the code. That it cannot be written is said, and changes no code: the tests ran.
-fn leave(args: &RunArgs, plan: &Plan, places: &Places, stood: Option<&Stood>, took: Duration) {
+fn leave(args: &RunArgs, plan: &Plan, places: &Paths, stood: Option<&Stood>, took: Duration) {
     let start = stood.map(|stood| stood.start.clone()).unwrap_or_default();
     let words: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
     let work = artifacts::Work { words: &words.join(" "), code: stood.and_then(|stood| stood.work), took };

@@ -10,7 +10,7 @@ use crate::ui::progress::ProgressView;
 use devrun_model::exit;
 use devrun_model::feed::Outcome;
 use devrun_model::feed::{FeedItem, Status, StopReport};
-use devrun_model::{Command, Failure, FailureKind, Places};
+use devrun_model::{Command, Failure, FailureKind, Paths};
 use devrun_runtime::control::Client;
 use devrun_runtime::engine::EngineHandle;
 
@@ -28,7 +28,7 @@ pub enum Session {
         /// The connection that watches.
         client: Box<Client>,
         /// For further connections.
-        places: Places,
+        places: Paths,
     },
 }
 
@@ -49,7 +49,7 @@ impl Session {
     ///
     /// # Errors
     /// `Elsewhere` when it cannot be reached.
-    pub async fn remote(places: &Places, patience: Duration) -> Result<Option<(Self, Status)>, Failure> {
+    pub async fn remote(places: &Paths, patience: Duration) -> Result<Option<(Self, Status)>, Failure> {
         let give_up = tokio::time::Instant::now() + patience;
         loop {
             if let Some(mut client) = super::reach::supervisor(places).await?

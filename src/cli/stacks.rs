@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::ui::table;
 use crate::ui::term::{Term, say};
 use devrun_model::exit;
-use devrun_model::{Failure, Kind, Places, State};
+use devrun_model::{Failure, Kind, Paths, State};
 use devrun_runtime::runtime_dir;
 
 use super::{load, look};
@@ -76,7 +76,7 @@ pub fn list(args: &LsArgs, _term: Term) -> Result<i32, Failure> {
     Ok(look::text(&table::render(&["PROJECT", "INSTANCE", "STATUS", "PID", "RUNNING", "FOLDER"], &rows)))
 }
 
-async fn ask(places: &Places) -> Stack {
+async fn ask(places: &Paths) -> Stack {
     let mut stack = Stack {
         project: places.root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         instance: String::new(),

@@ -9,7 +9,7 @@ use crate::ui::summary;
 use crate::ui::term::{Progress, Term, say};
 use devrun_model::exit;
 use devrun_model::feed::Outcome;
-use devrun_model::{Command, Failure, FailureKind, Launch, Places, Plan, ServiceId, UpOptions, VolumeClass};
+use devrun_model::{Command, Failure, FailureKind, Launch, Paths, Plan, ServiceId, UpOptions, VolumeClass};
 use devrun_runtime::engine::Ended;
 
 use super::load::{self, Project};
@@ -147,7 +147,7 @@ impl Stood {
 /// Moves everything that a run keeps into a folder that is thrown away. Sources are used in place: they are never written.
 /// None of it has to outlive a loss of power, so nobody waits for a disk.
 #[must_use]
-pub fn throw_away(plan: Arc<Plan>, places: &Places) -> Arc<Plan> {
+pub fn throw_away(plan: Arc<Plan>, places: &Paths) -> Arc<Plan> {
     let mut plan = Arc::unwrap_or_clone(plan);
     let data: &Path = &places.data(None);
     for volume in plan.volumes.values_mut().filter(|volume| volume.class != VolumeClass::Source) {

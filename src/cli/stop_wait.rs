@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ui::term::{Progress, Term, say};
 use devrun_keeper::journal;
 use devrun_model::feed::Outcome;
-use devrun_model::{Failure, FailureKind, Places, duration};
+use devrun_model::{Failure, FailureKind, Paths, duration};
 
 use super::{load, reach};
 
@@ -18,7 +18,7 @@ pub(super) fn was_refused(outcome: &Outcome) -> bool {
 }
 
 /// Whether the last run came to its end, and nothing of it is left.
-pub(super) fn stopped_in_order(places: &Places) -> bool {
+pub(super) fn stopped_in_order(places: &Paths) -> bool {
     journal::read(&places.journal()).is_ok_and(|journal| journal.result.is_some_and(|left| left.is_empty()))
 }
 
@@ -33,7 +33,7 @@ pub(super) fn keeps_ending() -> Failure {
 ///
 /// # Errors
 /// `Elsewhere` when the stop takes too long.
-pub(super) async fn answers(places: &Places, term: Term) -> Result<bool, Failure> {
+pub(super) async fn answers(places: &Paths, term: Term) -> Result<bool, Failure> {
     let begun = tokio::time::Instant::now();
     let mut stopping = None;
     while load::is_running(places)? {

@@ -15,7 +15,7 @@ use crate::ui::term::{Term, say};
 use devrun_keeper::journal;
 use devrun_keeper::sweep;
 use devrun_model::exit;
-use devrun_model::{ByteSize, Failure, FailureKind, Places, VolumeClass};
+use devrun_model::{ByteSize, Failure, FailureKind, Paths, VolumeClass};
 use devrun_runtime::{init, removal, runtime_dir, secrets};
 
 use super::args::Globals;
@@ -247,7 +247,7 @@ pub struct Doomed {
 /// `Config` for a name that is none, `Elsewhere` when something of the stack is left running.
 pub fn doomed(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<Doomed>, Failure> {
     // One that cannot be used is deleted with the rest; locks still tell what is left.
-    let journal = journal::of(&project.places).unwrap_or_default();
+    let journal = journal::of_project(&project.places).unwrap_or_default();
     if let Some(left) = sweep::leftovers(&journal, &project.places).first() {
         return Err(Failure::new(FailureKind::Elsewhere, format!("pid {} ({}) of the stack is left", left.pid, left.command))
             .help("devrun down ends it"));
@@ -394,7 +394,7 @@ fn cannot(path: &Path, error: &std::io::Error) -> Failure {
 ///
 /// # Errors
 /// `Config`, naming the folder.
-pub fn scratch(places: &Places, folders: &[PathBuf]) -> Result<(), Failure> {
+pub fn scratch(places: &Paths, folders: &[PathBuf]) -> Result<(), Failure> {
     folders.iter().try_for_each(|path| erase(places, path))
 }
 
@@ -403,6 +403,6 @@ pub fn scratch(places: &Places, folders: &[PathBuf]) -> Result<(), Failure> {
 ///
 /// # Errors
 /// `Config`, naming the path.
-pub(super) fn erase(places: &Places, path: &Path) -> Result<(), Failure> {
+pub(super) fn erase(places: &Paths, path: &Path) -> Result<(), Failure> {
     removal::remove(path, &[&places.state, &places.root]).map_err(|error| cannot(path, &error))
 }

@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::ui::term::say;
-use devrun_keeper::lock::{InstanceLock, Refused};
-use devrun_keeper::{Keeper, KeeperOptions, Launched};
+use devrun_keeper::lock::{InstanceLock, InstanceLockError};
+use devrun_keeper::{KeeperHandle, KeeperOptions, LaunchedKeeper};
 use devrun_model::exit;
 use devrun_model::keeper::{Identity, KeeperHello};
-use devrun_model::{Command, Failure, FailureKind, Places, Plan, ServiceId, UpOptions};
+use devrun_model::{Command, Failure, FailureKind, Paths, Plan, ServiceId, UpOptions};
 use devrun_runtime::control::server;
 use devrun_runtime::engine::{Ended, Engine, EngineHandle, EngineOptions, takeover};
 use devrun_runtime::logs::LogPump;
@@ -29,7 +29,7 @@ pub struct Order {
     /// The project.
     pub plan: Arc<Plan>,
     /// Its folders.
-    pub places: Places,
+    pub places: Paths,
     /// Where binaries come from.
     pub fetch: FetchOptions,
     /// Which services.
@@ -62,7 +62,7 @@ pub struct Supervisor {
     pub pump: LogPump,
     server: JoinHandle<()>,
     conversations: server::Conversations,
-    places: Places,
+    places: Paths,
     // Held until the very end, so that a newcomer waits for the last trace of us.
     _lock: InstanceLock,
 }
@@ -74,7 +74,7 @@ pub struct Supervisor {
 ///
 /// # Errors
 /// `Config` when the lock file cannot be used. Somebody else's lock is no error.
-pub fn claim(places: &Places) -> Result<Result<InstanceLock, Option<i32>>, Failure> {
+pub fn claim(places: &Paths) -> Result<Result<InstanceLock, Option<i32>>, Failure> {
     runtime_dir::prepare(places)?;
     let begun = std::time::Instant::now();
     let answers = || std::os::unix::net::UnixStream::connect(places.socket()).is_ok();
@@ -86,8 +86,8 @@ pub fn claim(places: &Places) -> Result<Result<InstanceLock, Option<i32>>, Failu
     loop {
         match InstanceLock::take(&places.instance_lock()) {
             Ok(lock) => return Ok(Ok(lock)),
-            Err(Refused::Failed(failure)) => return Err(failure),
-            Err(Refused::Held(pid)) => {
+            Err(InstanceLockError::Failed(failure)) => return Err(failure),
+            Err(InstanceLockError::Held(pid)) => {
                 let now = std::time::Instant::now();
                 if answers() || now > begun + std::time::Duration::from_secs(10) {
                     return Ok(Err(pid));
@@ -108,8 +108,8 @@ pub fn claim(places: &Places) -> Result<Result<InstanceLock, Option<i32>>, Failu
 ///
 /// # Errors
 /// `Internal` when no process can be made.
-pub fn keeper() -> Result<Launched, Failure> {
-    Keeper::launch(super::OWN_PROGRAM.as_ref())
+pub fn keeper() -> Result<LaunchedKeeper, Failure> {
+    KeeperHandle::launch(super::OWN_PROGRAM.as_ref())
 }
 
 /// Starts everything that a supervisor is made of. Leftovers of an earlier run are ended first; `interrupted` is the exit code
@@ -119,14 +119,14 @@ pub fn keeper() -> Result<Launched, Failure> {
 /// `Internal` when the keeper, the log thread or the socket cannot be had; `Survivors` when leftovers stay.
 pub async fn boot(
     lock: InstanceLock,
-    launched: Launched,
-    places: &Places,
+    launched: LaunchedKeeper,
+    places: &Paths,
     plan: Arc<Plan>,
     fetch: FetchOptions,
     interrupted: impl Future<Output = i32>,
     note: impl Fn(String),
 ) -> Result<Result<Supervisor, i32>, Failure> {
-    devrun_keeper::detach::hold_secrets();
+    devrun_keeper::daemonize::protect_memory();
     if let Some(code) = takeover::clear(places, interrupted, note).await? {
         return Ok(Err(code));
     }
@@ -150,7 +150,7 @@ pub async fn boot(
     let pump = LogPump::start(places.logs()).map_err(internal("the log thread cannot be started"))?;
     // The socket is made while the keeper comes up.
     let (started, bound) =
-        tokio::join!(Keeper::greet(KeeperOptions { program, hello }, launched), async { server::bind(places) });
+        tokio::join!(KeeperHandle::handshake(KeeperOptions { program, hello }, launched), async { server::bind(places) });
     let (keeper, link) = started?;
     let bound = bound.map_err(internal("the control socket cannot be made"))?;
     let (project, root) = (plan.project.to_string(), plan.root.clone());
@@ -167,7 +167,7 @@ pub async fn boot(
 
 /// A client that finds no socket of ours asks for it by a signal (`reach`): the runtime directory may have been cleaned away.
 /// Nothing is watched meanwhile.
-fn renew_socket(places: &Places, first: server::Place) -> Result<mpsc::UnboundedReceiver<server::Bound>, Failure> {
+fn renew_socket(places: &Paths, first: server::Place) -> Result<mpsc::UnboundedReceiver<server::Bound>, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut asked = signal(SignalKind::from_raw(libc::SIGURG))
         .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
@@ -357,7 +357,7 @@ pub fn run(order: Order) -> Result<i32, Failure> {
 /// The last line on stdout, which is closed then: the parent waits for that.
 fn answer(answer: &Answer) {
     tell(answer);
-    devrun_keeper::detach::close_stdout();
+    devrun_keeper::daemonize::close_stdout();
 }
 
 /// One line on stdout, for the parent.

@@ -12,7 +12,7 @@ use crate::ui::logview::{LogView, Style};
 use crate::ui::progress::ProgressView;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
-use devrun_keeper::Launched;
+use devrun_keeper::LaunchedKeeper;
 use devrun_keeper::lock::InstanceLock;
 use devrun_model::exit;
 use devrun_model::feed::Outcome;
@@ -205,7 +205,7 @@ impl Stack {
     }
 
     /// `begun`: the lock and the keeper, where nobody else had them.
-    async fn attached(self, args: &UpArgs, begun: Option<(InstanceLock, Launched)>) -> Result<i32, Failure> {
+    async fn attached(self, args: &UpArgs, begun: Option<(InstanceLock, LaunchedKeeper)>) -> Result<i32, Failure> {
         let (lock, launched) = match begun {
             Some(begun) => begun,
             None => match self.join_or_claim().await? {

@@ -100,7 +100,7 @@ pub fn run(globals: &Globals, args: &WaitArgs, term: Term) -> Result<i32, Failur
     if code != exit::DONE || args.command.is_empty() {
         return Ok(code);
     }
-    devrun_keeper::file_size::restore();
+    devrun_keeper::file_size_limit::restore();
     let error = std::process::Command::new(&args.command[0]).args(&args.command[1..]).exec();
     let name = args.command[0].to_string_lossy();
     say(format!("devrun: command: {name}: {error}"));

@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use devrun_model::duration::human;
 use devrun_model::feed::{FeedItem, Status};
-use devrun_model::{Health, Notice, State};
+use devrun_model::{Health, State, StateChange};
 
 use super::term::{Progress, Term, data, paint, safe, say};
 
@@ -76,7 +76,7 @@ impl ProgressView {
         }
     }
 
-    fn notice(&mut self, notice: &Notice) {
+    fn notice(&mut self, notice: &StateChange) {
         if self.term.progress == Progress::Json {
             if let Ok(line) = serde_json::to_string(notice) {
                 drop(data(line));

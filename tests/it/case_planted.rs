@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
-use devrun_keeper::journal::{self, Journal, Record};
+use devrun_keeper::journal::{self, Journal, JournalRecord};
 use devrun_model::keeper::Identity;
 use nix::sys::signal::Signal;
 
@@ -75,13 +75,13 @@ fn killed() -> (Project, PathBuf, Journal) {
 /// Writes a sound journal in which the process of `journal` is another one, as often as there are identities.
 fn plant(path: &PathBuf, journal: &Journal, identities: &[Identity]) {
     let header = journal.header.clone().expect("a header");
-    let mut bytes = journal::line(&Record::Header(Box::new(header))).expect("JSON");
+    let mut bytes = journal::encode(&JournalRecord::Header(Box::new(header))).expect("JSON");
     let entry = journal.live.values().next().expect("one process");
     for (index, identity) in identities.iter().enumerate() {
         let mut entry = entry.clone();
         entry.process = 1 + index as u64;
         entry.identity = identity.clone();
-        bytes.extend(journal::line(&Record::Started(Box::new(entry))).expect("JSON"));
+        bytes.extend(journal::encode(&JournalRecord::Started(Box::new(entry))).expect("JSON"));
     }
     std::fs::write(path, bytes).expect("our own file");
 }

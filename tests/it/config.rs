@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use devrun_config::{Document, Facts, Options, Report, Source, read};
-use devrun_model::{Check, Launch, Places, Plan, RecipeBook, RecipeData, ServiceSpec, duration};
+use devrun_model::{Check, Launch, Paths, Plan, RecipeBook, RecipeData, ServiceSpec, duration};
 
 /// A book that is small and does not change with the real one.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub fn source(name: &str, text: &str) -> Source {
 
 pub fn facts(shell: &[(&str, &str)]) -> Facts {
     Facts {
-        places: Places { root: "/project".into(), state: "/project/.devrun".into(), run: "/run/d".into() },
+        places: Paths { root: "/project".into(), state: "/project/.devrun".into(), run: "/run/d".into() },
         shell: shell.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         env_files: BTreeMap::new(),
         env_file_flag: None,

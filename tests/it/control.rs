@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use devrun_config::{Facts, Options, Source};
-use devrun_model::Places;
+use devrun_model::Paths;
 use devrun_runtime::control::proto::MAX_LINE;
 use devrun_runtime::recipes::Book;
 
@@ -112,14 +112,14 @@ fn the_plan_of_a_thousand_services_fits_a_line_four_times() {
     let document = devrun_config::read(&[source], &Options::default(), &Book::new())
         .unwrap_or_else(|report| panic!("{}", report.render(false)));
     let facts = Facts {
-        places: Places { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
+        places: Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
         shell: (0..20).map(|n| (format!("SHELL_{n}"), "of some length".to_owned())).collect(),
         env_files: BTreeMap::new(),
         env_file_flag: None,
         secrets: BTreeMap::new(),
         ports: document
             .wants(&Facts {
-                places: Places { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
+                places: Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
                 shell: BTreeMap::new(),
                 env_files: BTreeMap::new(),
                 env_file_flag: None,

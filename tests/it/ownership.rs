@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use devrun_keeper::identity;
-use devrun_keeper::journal::{self, Record};
+use devrun_keeper::journal::{self, JournalRecord};
 use devrun_model::keeper::Identity;
 use nix::sys::signal::Signal;
 
@@ -76,8 +76,8 @@ fn aim(project: &Project, target: &Identity, cgroup: Option<PathBuf>) {
     header.keeper = target.clone();
     entry.identity = target.clone();
     entry.cgroup = cgroup;
-    let mut bytes = journal::line(&Record::Header(Box::new(header))).expect("JSON");
-    bytes.extend(journal::line(&Record::Started(Box::new(entry))).expect("JSON"));
+    let mut bytes = journal::encode(&JournalRecord::Header(Box::new(header))).expect("JSON");
+    bytes.extend(journal::encode(&JournalRecord::Started(Box::new(entry))).expect("JSON"));
     fs::write(&path, bytes).expect("our own file");
 }
 

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use devrun_keeper::journal;
-use devrun_keeper::{Keeper, KeeperOptions, LinkEvent, ProcessEvent, Request, Runner, identity, procfs, sweep};
+use devrun_keeper::{CommandRequest, KeeperEvent, KeeperHandle, KeeperOptions, ProcessEvent, Runner, identity, procfs, sweep};
 use devrun_model::keeper::{ExitStatus, Identity, KeeperHello, ProcessId, Role, RunAs, SpawnSpec, StopOrder};
-use devrun_model::{Places, ServiceId, Signal, StopTo};
+use devrun_model::{Paths, ServiceId, Signal, StopTo};
 use tokio::sync::mpsc;
 
 use crate::harness::ZombieAges;
@@ -48,8 +48,8 @@ impl World {
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
-    fn places(&self) -> Places {
-        Places { root: self.folder.path().to_owned(), state: self.folder.path().to_owned(), run: self.path("run") }
+    fn places(&self) -> Paths {
+        Paths { root: self.folder.path().to_owned(), state: self.folder.path().to_owned(), run: self.path("run") }
     }
     fn options(&self) -> KeeperOptions {
         KeeperOptions {
@@ -65,14 +65,14 @@ impl World {
             },
         }
     }
-    async fn keeper(&self) -> (Keeper, mpsc::UnboundedReceiver<LinkEvent>, Identity) {
-        let (keeper, mut events) = Keeper::start(self.options()).await.unwrap();
+    async fn keeper(&self) -> (KeeperHandle, mpsc::UnboundedReceiver<KeeperEvent>, Identity) {
+        let (keeper, mut events) = KeeperHandle::start(self.options()).await.unwrap();
         match events.recv().await {
-            Some(LinkEvent::Ready { identity, .. }) => (keeper, events, identity),
+            Some(KeeperEvent::Ready { identity, .. }) => (keeper, events, identity),
             other => panic!("{other:?}"),
         }
     }
-    fn spec(&self, keeper: &Keeper, service: &str, words: &[&str]) -> SpawnSpec {
+    fn spec(&self, keeper: &KeeperHandle, service: &str, words: &[&str]) -> SpawnSpec {
         let id = ServiceId::parse(service).unwrap();
         let mut argv = vec!["testsvc".to_owned(), "--token".to_owned(), self.token.clone()];
         argv.extend(words.iter().map(|word| (*word).to_owned()));
@@ -110,7 +110,7 @@ impl World {
             },
         }
     }
-    fn shell(&self, keeper: &Keeper, service: &str, script: &str) -> SpawnSpec {
+    fn shell(&self, keeper: &KeeperHandle, service: &str, script: &str) -> SpawnSpec {
         let mut spec = self.spec(keeper, service, &[]);
         spec.program = PathBuf::from("/bin/sh");
         spec.argv = vec!["sh".to_owned(), "-c".to_owned(), script.to_owned(), self.token.clone()];
@@ -160,7 +160,7 @@ struct Proc {
     identity: Option<Identity>,
 }
 
-fn start(keeper: &Keeper, spec: SpawnSpec) -> Proc {
+fn start(keeper: &KeeperHandle, spec: SpawnSpec) -> Proc {
     let (sink, events) = mpsc::unbounded_channel();
     let process = spec.process;
     keeper.spawn(spec, sink);
@@ -694,8 +694,8 @@ async fn o10_a_dead_keeper_takes_nobody_with_it() {
         eventually("eight", || world.orphans().len() == 8).await;
         let at = Instant::now();
         kill(&own);
-        assert!(matches!(events.recv().await, Some(LinkEvent::Lost)));
-        let Some(LinkEvent::Ready { identity: second, .. }) = events.recv().await else { panic!("no new keeper") };
+        assert!(matches!(events.recv().await, Some(KeeperEvent::Lost)));
+        let Some(KeeperEvent::Ready { identity: second, .. }) = events.recv().await else { panic!("no new keeper") };
         assert!(at.elapsed() < Duration::from_secs(2), "{:?}", at.elapsed());
         assert_ne!(second, own);
         let mut fresh = start(&keeper, world.spec(&keeper, "new", &[]));
@@ -731,8 +731,8 @@ async fn o10_then_o05_the_new_keeper_ends_the_old_one_s_processes() {
     tree.says("up ").await;
     eventually("four", || world.orphans().len() == 4).await;
     kill(&own);
-    assert!(matches!(events.recv().await, Some(LinkEvent::Lost)));
-    let Some(LinkEvent::Ready { identity: second, .. }) = events.recv().await else { panic!("no new keeper") };
+    assert!(matches!(events.recv().await, Some(KeeperEvent::Lost)));
+    let Some(KeeperEvent::Ready { identity: second, .. }) = events.recv().await else { panic!("no new keeper") };
     drop((keeper, events, tree));
     eventually("the keeper has gone", || !identity::holds(&second)).await;
     assert_eq!(world.orphans(), [0; 0]);
@@ -754,7 +754,7 @@ async fn spawns_in_flight_when_the_keeper_dies_leave_nothing() {
         tokio::task::yield_now().await;
     }
     kill(&own);
-    while !matches!(events.recv().await, Some(LinkEvent::Ready { .. })) {}
+    while !matches!(events.recv().await, Some(KeeperEvent::Ready { .. })) {}
     let mut alive = 0;
     for process in &mut all {
         match process.next().await {
@@ -823,7 +823,7 @@ async fn spared_names_are_left_alone() {
 
 /// Starts a stack, then kills supervisor and keeper: here, freezes the link by killing the keeper while nobody adopts.
 async fn leave_behind(world: &World, words: &[&str], services: usize) {
-    // A process of its own stands for the supervisor: it is the `Keeper` handle's runtime that would adopt, so it is shut
+    // A process of its own stands for the supervisor: it is the `KeeperHandle` handle's runtime that would adopt, so it is shut
     // down before the keeper is killed, and the keeper is stopped first so that it cannot act on the end of its socket.
     let (keeper, events, own) = world.keeper().await;
     let mut all = Vec::new();
@@ -861,7 +861,7 @@ async fn o08_the_sweep_finds_what_both_have_left() {
         let journal = world.journal();
         assert_eq!(sweep::leftovers(&journal, &world.places()).len(), 8, "{flags:?}");
         let at = Instant::now();
-        let report = sweep::sweep(&journal_without_us(journal), &world.places(), sweep::How::Emergency);
+        let report = sweep::sweep(&journal_without_us(journal), &world.places(), sweep::SweepMode::Emergency);
         assert!(at.elapsed() < Duration::from_secs(3), "{:?}", at.elapsed());
         assert_eq!(world.orphans(), [0; 0], "{flags:?}");
         assert_eq!(report.killed.len(), 8, "{report:?}");
@@ -884,7 +884,7 @@ async fn o09_the_next_run_stops_them_as_the_stack_would() {
     leave_behind(&world, &words, 3).await;
     let places = world.places();
     let journal = world.journal();
-    let report = tokio::task::spawn_blocking(move || sweep::sweep(&journal, &places, sweep::How::Gentle)).await.unwrap();
+    let report = tokio::task::spawn_blocking(move || sweep::sweep(&journal, &places, sweep::SweepMode::Graceful)).await.unwrap();
     assert_eq!(world.orphans(), [0; 0]);
     assert_eq!(report.killed.len(), 6, "{report:?}");
     assert_eq!(world.text("done").lines().filter(|line| *line == "leader done").count(), 3, "{}", world.text("done"));
@@ -897,7 +897,7 @@ async fn o15_a_hundred_in_two_seconds() {
     let world = World::new(false);
     leave_behind(&world, &["--ignore-term"], 100).await;
     let at = Instant::now();
-    let report = sweep::sweep(&world.journal(), &world.places(), sweep::How::Emergency);
+    let report = sweep::sweep(&world.journal(), &world.places(), sweep::SweepMode::Emergency);
     let took = at.elapsed();
     assert_eq!(world.orphans(), [0; 0]);
     assert_eq!(report.killed.len(), 100);
@@ -937,13 +937,13 @@ async fn p01_p02_p04_a_bystander_named_by_a_journal_lives() {
     let mut crafted = journal::Journal { header: honest.header.clone(), ..journal::Journal::default() };
     for (number, identity) in identities.into_iter().enumerate() {
         let process = number as u64 + 1;
-        let entry = journal::Entry { process, identity, grace_ms: 100, ..template.clone() };
+        let entry = journal::JournalEntry { process, identity, grace_ms: 100, ..template.clone() };
         crafted.live.insert(process, entry);
     }
     let header = crafted.header.as_mut().unwrap();
     header.supervisor = Identity { start: right.start + 1, ..right.clone() };
     crafted.keeper = Some(Identity { boot: "another".to_owned(), ..right });
-    for how in [sweep::How::Emergency, sweep::How::Gentle] {
+    for how in [sweep::SweepMode::Emergency, sweep::SweepMode::Graceful] {
         let (crafted, places) = (crafted.clone(), world.places());
         let report = tokio::task::spawn_blocking(move || sweep::sweep(&crafted, &places, how)).await.unwrap();
         assert!(report.killed.is_empty() && report.survivors.is_empty(), "{report:?}");
@@ -953,7 +953,7 @@ async fn p01_p02_p04_a_bystander_named_by_a_journal_lives() {
     bystander.wait().unwrap();
 }
 
-fn runner(world: &World, keeper: &Keeper) -> Runner {
+fn runner(world: &World, keeper: &KeeperHandle) -> Runner {
     Runner {
         keeper: keeper.clone(),
         places: world.places(),
@@ -965,8 +965,8 @@ fn runner(world: &World, keeper: &Keeper) -> Runner {
     }
 }
 
-fn request(world: &World, script: &str, timeout: Duration) -> Request {
-    Request {
+fn request(world: &World, script: &str, timeout: Duration) -> CommandRequest {
+    CommandRequest {
         role: Role::Probe,
         program: PathBuf::from("/bin/sh"),
         argv: vec!["sh".to_owned(), "-c".to_owned(), script.to_owned(), world.token.clone()],
@@ -1034,10 +1034,10 @@ async fn a_broken_keeper_is_an_error_and_not_a_hang() {
     let world = World::new(false);
     let mut options = world.options();
     options.program = PathBuf::from("/nowhere/at/all");
-    assert!(Keeper::start(options).await.is_err());
+    assert!(KeeperHandle::start(options).await.is_err());
     let mut options = world.options();
     options.hello.journal = PathBuf::from("/nowhere/at/all/journal");
-    let failure = Keeper::start(options).await.unwrap_err();
+    let failure = KeeperHandle::start(options).await.unwrap_err();
     assert!(failure.reason.contains("journal"), "{failure}");
 }
 

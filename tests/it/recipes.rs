@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use devrun_keeper::{Keeper, KeeperOptions, Runner};
+use devrun_keeper::{KeeperHandle, KeeperOptions, Runner};
 use devrun_model::keeper::{Identity, KeeperHello};
 use devrun_model::{
-    Failure, FailureKind, Launch, Places, RecipeBook as _, RecipeUse, ServiceName, ServiceSpec, VolumeClass, VolumeName,
+    Failure, FailureKind, Launch, Paths, RecipeBook as _, RecipeUse, ServiceName, ServiceSpec, VolumeClass, VolumeName,
     VolumeSpec,
 };
 use devrun_runtime::recipes::{Book, Booted, Context, Invocation, first_boot, prepare};
@@ -17,7 +17,7 @@ struct Case {
     spec: ServiceSpec,
     recipe: RecipeUse,
     located: Located,
-    places: Places,
+    places: Paths,
     volume: VolumeSpec,
 }
 
@@ -55,7 +55,7 @@ fn case(book: &Book, name: &str, root: &std::path::Path) -> Case {
         path: root.join("vol"),
         placed: false,
     };
-    let places = Places { root: root.to_owned(), state: root.join(".devrun"), run: root.join("run") };
+    let places = Paths { root: root.to_owned(), state: root.join(".devrun"), run: root.join("run") };
     Case { spec, recipe, located, places, volume }
 }
 
@@ -72,7 +72,7 @@ async fn runner(case: &Case) -> Runner {
         inherited: Vec::new(),
     };
     let options = KeeperOptions { program: PathBuf::from(env!("CARGO_BIN_EXE_devrun")), hello };
-    let (keeper, _news) = Keeper::start(options).await.unwrap();
+    let (keeper, _news) = KeeperHandle::start(options).await.unwrap();
     Runner {
         keeper,
         places: case.places.clone(),

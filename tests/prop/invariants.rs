@@ -102,7 +102,7 @@ fn no_numbered_tier_starts_before_the_lower_ones(record: &Record) -> Result<(), 
         .collect();
     for (moment, id, generation) in inits(record).filter(|(_, id, generation)| asked.contains(&((*id).clone(), *generation))) {
         let Some(number) = moment.specs.get(id).and_then(|spec| spec.tier) else { continue };
-        for view in moment.views.iter().filter(|view| view.wanted && !view.by_hand) {
+        for view in moment.views.iter().filter(|view| view.wanted && !view.is_stopped_manually) {
             let Some(spec) = moment.specs.get(&view.id) else { continue };
             let ready = view.state == State::Completed || view.ready_at.is_some();
             let excused = spec.optional || view.state == State::Skipped;
@@ -362,12 +362,12 @@ fn every_start_is_settled_exactly_once(record: &Record) -> Result<(), String> {
     for moment in &record.moments {
         let start = matches!(
             &moment.event,
-            Event::Command(Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::Renew { .. })
+            Event::Command(Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::RotateSecret { .. })
         );
         if start && !finished {
             asked += 1;
         }
-        settled += moment.actions.iter().filter(|action| matches!(action, Action::Settled(_))).count();
+        settled += moment.actions.iter().filter(|action| matches!(action, Action::StartFinished(_))).count();
         finished = moment.finished;
     }
     if asked == settled { Ok(()) } else { Err(format!("{asked} starts, {settled} answers")) }
@@ -379,7 +379,7 @@ fn every_world_ends(record: &Record) -> Result<(), String> {
         .iter()
         .flat_map(|moment| &moment.actions)
         .filter_map(|action| match action {
-            Action::Finish(outcome) => Some(outcome),
+            Action::Shutdown(outcome) => Some(outcome),
             _ => None,
         })
         .collect();
@@ -394,7 +394,7 @@ fn every_world_ends(record: &Record) -> Result<(), String> {
 
 fn optional_services_never_count(record: &Record) -> Result<(), String> {
     for action in record.moments.iter().flat_map(|moment| &moment.actions) {
-        let (Action::Settled(outcome) | Action::Finish(outcome)) = action else { continue };
+        let (Action::StartFinished(outcome) | Action::Shutdown(outcome)) = action else { continue };
         for (id, failure) in &outcome.failures {
             let optional = record.project.plan.services.get(id).is_some_and(|spec| spec.optional);
             let own = matches!(failure.kind, FailureKind::Survivors | FailureKind::Cancelled);
@@ -419,11 +419,11 @@ fn a_renewal_leaves_nobody_with_the_old_login(record: &Record) -> Result<(), Str
     for pair in record.moments.windows(2) {
         let (before, moment) = (&pair[0], &pair[1]);
         let command = match &moment.event {
-            Event::Command(Command::Renew { plan, given, targets }) => Some((plan, given, targets)),
+            Event::Command(Command::RotateSecret { plan, given, targets }) => Some((plan, given, targets)),
             _ => None,
         };
         for action in &moment.actions {
-            let Action::Redefine(id, generation) = action else { continue };
+            let Action::UpdateSpec(id, generation) = action else { continue };
             let (old, new) = (before.specs.get(id), moment.specs.get(id));
             let meant = command.is_some_and(|(plan, given, _)| given.contains(id) && new == plan.services.get(id));
             let lives = moment.alive.contains(&(id.clone(), *generation));

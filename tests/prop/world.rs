@@ -50,7 +50,7 @@ impl Record {
                 Event::Command(Command::Up { plan, targets, options }) => {
                     format!("Up(plan: {}, {targets:?}, {options:?})", plan.is_some())
                 }
-                Event::Command(Command::Renew { given, targets, .. }) => format!("Renew(given: {given:?}, {targets:?})"),
+                Event::Command(Command::RotateSecret { given, targets, .. }) => format!("Renew(given: {given:?}, {targets:?})"),
                 event => format!("{event:?}"),
             };
             text.push_str(&format!("> {} {event}\n", moment.at.0.as_millis()));
@@ -143,8 +143,8 @@ impl World<'_> {
         let broken = self.random.chance(self.project.broken);
         let alive_probe = spec.is_some_and(|spec| spec.alive.is_some()) && self.random.chance(500);
         let event = match (alive_probe, broken) {
-            (true, false) => Event::AlivePassed(id, generation),
-            (true, true) => Event::AliveFailed(id, generation, "hangs".to_owned()),
+            (true, false) => Event::LivenessPassed(id, generation),
+            (true, true) => Event::LivenessFailed(id, generation, "hangs".to_owned()),
             (false, false) => Event::ProbePassed(id, generation, None),
             (false, true) => {
                 let fatal = self.random.chance(50).then(|| Failure::new(FailureKind::Credentials, "refused"));
@@ -205,7 +205,7 @@ impl World<'_> {
                 }
             }
             // Its probes go on with another login.
-            Action::Redefine(..) => {}
+            Action::UpdateSpec(..) => {}
             Action::StopProbes(id, g) => {
                 self.probing.remove(&(id.clone(), *g));
             }
@@ -234,7 +234,11 @@ impl World<'_> {
                     self.plan(at, Event::TreeEmpty(id.clone(), *g));
                 }
             }
-            Action::Remember { .. } | Action::Notify(_) | Action::Say(..) | Action::Settled(_) | Action::Finish(_) => {}
+            Action::PersistManualStop { .. }
+            | Action::Notify(_)
+            | Action::Message(..)
+            | Action::StartFinished(_)
+            | Action::Shutdown(_) => {}
         }
     }
     /// The books, before the core hears of it.
@@ -268,7 +272,7 @@ pub fn run(project: &Project) -> Record {
                 targets: Vec::new(),
                 options: devrun_model::UpOptions::default(),
             }),
-            Request::Renew(given, targets) => Event::Command(Command::Renew {
+            Request::Renew(given, targets) => Event::Command(Command::RotateSecret {
                 plan: Arc::new(project.renewed.clone()),
                 given: given.clone(),
                 targets: targets.clone(),
@@ -311,8 +315,8 @@ pub fn run(project: &Project) -> Record {
         }
         if let Event::ProbePassed(id, g, _)
         | Event::ProbeFailed(id, g, ..)
-        | Event::AlivePassed(id, g)
-        | Event::AliveFailed(id, g, _) = &event
+        | Event::LivenessPassed(id, g)
+        | Event::LivenessFailed(id, g, _) = &event
         {
             let key = (id.clone(), *g);
             if world.probing.contains(&key) && !core.is_stopping() {
@@ -325,10 +329,12 @@ pub fn run(project: &Project) -> Record {
         };
         let specs = match moments.last() {
             Some(last) if same(&last.specs) => last.specs.clone(),
-            _ => Arc::new(core.view().iter().filter_map(|view| Some((view.id.clone(), core.spec(&view.id)?.clone()))).collect()),
+            _ => Arc::new(
+                core.service_views().iter().filter_map(|view| Some((view.id.clone(), core.spec(&view.id)?.clone()))).collect(),
+            ),
         };
-        let looked = matches!(event, Event::Command(Command::Renew { .. }))
-            || actions.iter().any(|action| matches!(action, Action::RunInit(..) | Action::Settled(_)));
+        let looked = matches!(event, Event::Command(Command::RotateSecret { .. }))
+            || actions.iter().any(|action| matches!(action, Action::RunInit(..) | Action::StartFinished(_)));
         moments.push(Moment {
             at: now,
             astray: core.check().err(),
@@ -339,7 +345,7 @@ pub fn run(project: &Project) -> Record {
             finished: core.is_finished(),
             deadline: core.next_deadline(),
             specs,
-            views: if looked { core.view() } else { Vec::new() },
+            views: if looked { core.service_views() } else { Vec::new() },
         });
     }
     Record { project: project.clone(), moments, left: world.alive }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use devrun_keeper::{Child, Request, Runner};
+use devrun_keeper::{CommandRequest, Runner, RunningCommand};
 use devrun_model::keeper::Role;
 use devrun_model::{Failure, FailureKind, Signal, Work};
 use devrun_runtime::recipes::{Booted, FirstBoot, engine_dir, first_boot, prepare, work};
@@ -43,9 +43,9 @@ fn with_each(test: impl Fn(Located)) {
     all.into_iter().for_each(test);
 }
 
-async fn serve(stack: &Stack, runner: &Runner) -> Child {
+async fn serve(stack: &Stack, runner: &Runner) -> RunningCommand {
     let invocation = prepare(&stack.context(runner)).unwrap();
-    let request = Request {
+    let request = CommandRequest {
         role: Role::Main,
         program: invocation.program,
         argv: invocation.argv,

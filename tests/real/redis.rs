@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use devrun_keeper::Request;
+use devrun_keeper::CommandRequest;
 use devrun_model::keeper::Role;
 use devrun_model::{ServiceSpec, Signal};
 use devrun_runtime::recipes::{Booted, first_boot, prepare};
@@ -45,7 +45,7 @@ fn a_password_of_any_kind_survives_the_configuration() {
             for (path, text) in &invocation.files {
                 std::fs::write(path, text).unwrap();
             }
-            let request = Request {
+            let request = CommandRequest {
                 role: Role::Main,
                 program: invocation.program,
                 argv: invocation.argv,

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use devrun_keeper::{Keeper, KeeperOptions, OutputSink, Runner, Stream};
+use devrun_keeper::{KeeperHandle, KeeperOptions, OutputSink, OutputStream, Runner};
 use devrun_model::keeper::{Identity, KeeperHello};
-use devrun_model::{Launch, Places, RecipeBook as _, RecipeUse, ServiceName, ServiceSpec, VolumeClass, VolumeName, VolumeSpec};
+use devrun_model::{Launch, Paths, RecipeBook as _, RecipeUse, ServiceName, ServiceSpec, VolumeClass, VolumeName, VolumeSpec};
 use devrun_runtime::recipes::{Book, Context};
 use devrun_store::Located;
 
@@ -21,7 +21,7 @@ pub fn skip(what: &str) {
 pub struct Output(Mutex<Vec<u8>>);
 
 impl OutputSink for Output {
-    fn write(&self, _: Stream, bytes: &[u8]) {
+    fn write(&self, _: OutputStream, bytes: &[u8]) {
         self.0.lock().unwrap().extend_from_slice(bytes);
     }
 }
@@ -36,7 +36,7 @@ impl Output {
 pub struct Stack {
     folder: Option<tempfile::TempDir>,
     pub root: PathBuf,
-    pub places: Places,
+    pub places: Paths,
     pub volume: VolumeSpec,
     pub spec: ServiceSpec,
     pub recipe: RecipeUse,
@@ -67,7 +67,7 @@ impl Stack {
             source: None,
             init_cache: false,
         };
-        let places = Places { root: root.clone(), state: root.join(".devrun"), run: root.join("run") };
+        let places = Paths { root: root.clone(), state: root.join(".devrun"), run: root.join("run") };
         for path in [places.logs(), places.run.clone()] {
             std::fs::create_dir_all(path).unwrap();
         }
@@ -103,7 +103,7 @@ impl Stack {
             inherited: Vec::new(),
         };
         let options = KeeperOptions { program: PathBuf::from(env!("CARGO_BIN_EXE_devrun")), hello: hello.clone() };
-        let (keeper, _news) = Keeper::start(options).await.unwrap();
+        let (keeper, _news) = KeeperHandle::start(options).await.unwrap();
         Runner {
             keeper,
             places: self.places.clone(),

@@ -48,7 +48,7 @@ pub use dotenv::quote;
 pub use drift::Drift;
 pub use generated::{Generated, GeneratedPaths, STAMP, edits, is_untouched};
 
-use devrun_model::Places;
+use devrun_model::Paths;
 
 /// One file, read by the caller.
 #[derive(Debug, Clone)]
@@ -86,7 +86,7 @@ pub struct Options {
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// Where state lies.
-    pub places: Places,
+    pub places: Paths,
     /// The environment of the client that asks.
     pub shell: BTreeMap<String, String>,
     /// `--env-file`, then `[project].env_file` and the services' `env_file`, by absolute path; `None`: not there.

@@ -31,7 +31,7 @@ fn facts() -> Facts {
     let shell =
         [("SHELL_VAR", "shell"), ("BOTH", "shell"), ("EMPTY", ""), ("PATH", "/bin"), ("AWS_X", "1"), ("DEVRUN_RUN_ID", "old")];
     Facts {
-        places: Places { root: "/p".into(), state: "/p/.devrun".into(), run: "/run/d".into() },
+        places: Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/run/d".into() },
         shell: shell.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         env_files: BTreeMap::from([
             ("/p/.env".into(), Some("BOTH=file\nFILE=one\nPW='a b$HOME\"#'\n".to_owned())),

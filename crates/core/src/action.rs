@@ -1,6 +1,6 @@
 //! What must now be done. Imperative; the engine carries actions out in order and answers each with events.
 
-use devrun_model::{Failure, Notice, ServiceId, Signal};
+use devrun_model::{Failure, ServiceId, Signal, StateChange};
 
 use super::event::Generation;
 
@@ -20,7 +20,7 @@ pub enum Action {
     /// Begin probing (readiness and liveness) this generation.
     StartProbes(ServiceId, Generation),
     /// The definition of this generation was replaced by one that it already runs by: look at it with that one's login.
-    Redefine(ServiceId, Generation),
+    UpdateSpec(ServiceId, Generation),
     /// End probing.
     StopProbes(ServiceId, Generation),
     /// Run the stop command if there is one, then signal by the service's `stop`; the keeper goes on to what is left of
@@ -32,21 +32,21 @@ pub enum Action {
     KillTree(ServiceId, Generation),
     /// A signal to the leader, because somebody asked (`kill`).
     SignalLeader(ServiceId, Generation, Signal),
-    /// Remember (or forget) that it was stopped by hand.
-    Remember {
+    /// Remember (or forget) that it was stopped manually.
+    PersistManualStop {
         /// Which one.
         id: ServiceId,
         /// Whether it is to stay stopped.
         stopped: bool,
     },
     /// Publish a change of state or health (`ts` and `seq` are filled in by the engine).
-    Notify(Notice),
+    Notify(StateChange),
     /// Say something that is no change: a note on a pass, a changed sentinel, a crash while others wait.
-    Say(ServiceId, String),
-    /// The start that was asked for is over, one way or the other. Once per `Up`, `Start`, `Restart` or `Renew`.
-    Settled(StartOutcome),
+    Message(ServiceId, String),
+    /// The start that was asked for is over, one way or the other. Once per `Up`, `Start`, `Restart` or `RotateSecret`.
+    StartFinished(StartOutcome),
     /// Everything is stopped and nothing will start: end with this code's failure, or well.
-    Finish(StartOutcome),
+    Shutdown(StartOutcome),
 }
 
 /// How a start, or the whole run, ended.
@@ -63,7 +63,7 @@ pub struct StartOutcome {
 
 /// What taking over a new plan means for one service; what `up --plan` prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum PlanChange {
     /// Not there before, or not running.
     Start,
     /// Its definition differs; the text says in what.

@@ -1,6 +1,6 @@
-//! Requests: what `up`, `start`, `stop`, `restart`, `kill` and `down` mean for each service. Owns who is wanted, what is
-//! remembered, and the taking over of a new plan. A request only says where services are to go; how they get there is
-//! `stopping` and `advance`.
+//! Requests: what `up`, `start`, `stop`, `restart`, `kill` and `down` mean for each service. Owns which services are wanted,
+//! which stay stopped, and how a new plan is applied. A request only sets the target of each service; `service_stop` and
+//! `advance` carry it out.
 //!
 //! A task that is done stays done for the life of this supervisor: no `up` runs it again, only a `start` or `restart` that
 //! names it. A task without a sentinel therefore runs once at every start of the stack.
@@ -12,131 +12,133 @@ use std::time::Duration;
 use devrun_model::{Command, Failure, Kind, Plan, ServiceId, Signal, UpOptions};
 
 use super::action::{Action, StartOutcome};
-use super::changes;
-use super::service::{After, BY_HAND, Open, Phase, Service};
-use super::settle::Start;
+use super::plan_diff;
+use super::service::{NextState, Outstanding, Phase, STOPPED_MANUALLY, Service};
+use super::start_requests::StartRequest;
 use super::supervisor::{Mode, Supervisor};
 
 /// A request to start, whichever verb it came by.
-struct Ask<'a> {
+struct StartTargets<'a> {
     targets: &'a [ServiceId],
     /// A completed task that is named runs again.
-    reruns: bool,
+    reruns_tasks: bool,
     no_deps: bool,
 }
 
 impl Supervisor {
-    pub(super) fn command(&mut self, command: Command, out: &mut Vec<Action>) {
-        let starts =
-            matches!(command, Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::Renew { .. });
+    pub(super) fn handle_command(&mut self, command: Command, out: &mut Vec<Action>) {
+        let starts = matches!(
+            command,
+            Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::RotateSecret { .. }
+        );
         if starts && self.mode != Mode::Up {
-            self.refuse(&command, out);
+            self.refuse_start(&command, out);
             return;
         }
         match command {
             Command::Up { plan, targets, options } => self.up(plan, &targets, &options, out),
             Command::Start { plan, targets } => {
                 if let Some(plan) = plan {
-                    self.take_over(plan, false, out);
+                    self.apply_plan(plan, false, out);
                 }
-                let set = self.ask(&Ask { targets: &targets, reruns: true, no_deps: false }, out);
-                self.expect(set, &targets, false);
+                let set = self.request_start(&StartTargets { targets: &targets, reruns_tasks: true, no_deps: false }, out);
+                self.add_start_request(set, &targets, false);
             }
             Command::Restart { plan, targets, with_dependents } => self.restart(plan, &targets, with_dependents, out),
-            Command::Renew { plan, given, targets } => self.renew(plan, given, targets, out),
+            Command::RotateSecret { plan, given, targets } => self.rotate_secret(plan, given, targets, out),
             Command::Stop { targets } => self.stop(&targets, out),
-            Command::Kill { targets, signal } => self.signal(&targets, signal, out),
+            Command::Kill { targets, signal } => self.signal_leaders(&targets, signal, out),
             Command::Down { grace_ms } => self.down(grace_ms.map(Duration::from_millis), out),
             Command::KillAll => self.kill_all(out),
         }
     }
 
-    /// A start while everything is being stopped: the stop wins, and who asked is told.
-    fn refuse(&self, command: &Command, out: &mut Vec<Action>) {
+    /// A start while everything is being stopped: the stop wins, and the request is answered with a failure.
+    fn refuse_start(&self, command: &Command, out: &mut Vec<Action>) {
         let (Command::Up { targets, .. }
         | Command::Start { targets, .. }
         | Command::Restart { targets, .. }
-        | Command::Renew { targets, .. }) = command
+        | Command::RotateSecret { targets, .. }) = command
         else {
             return;
         };
-        let ids: Vec<ServiceId> = if targets.is_empty() { self.units.keys().cloned().collect() } else { targets.clone() };
+        let ids: Vec<ServiceId> = if targets.is_empty() { self.services.keys().cloned().collect() } else { targets.clone() };
         let failure = Failure::being_stopped();
         let failures = ids.into_iter().map(|id| (id, failure.clone())).collect();
-        out.push(Action::Settled(StartOutcome { failures, ..StartOutcome::default() }));
+        out.push(Action::StartFinished(StartOutcome { failures, ..StartOutcome::default() }));
     }
 
     fn up(&mut self, plan: Option<Arc<Plan>>, targets: &[ServiceId], options: &UpOptions, out: &mut Vec<Action>) {
-        let restarted = plan.map(|plan| self.take_over(plan, true, out)).unwrap_or_default();
+        let restarted = plan.map(|plan| self.apply_plan(plan, true, out)).unwrap_or_default();
         self.abort_on_failure |= options.abort_on_failure;
         if options.exit_code_from.is_some() {
             self.exit_code_from.clone_from(&options.exit_code_from);
         }
-        let mut set = self.ask(&Ask { targets, reruns: false, no_deps: options.no_deps }, out);
+        let mut set = self.request_start(&StartTargets { targets, reruns_tasks: false, no_deps: options.no_deps }, out);
         set.extend(restarted);
-        self.expect(set, targets, options.rollback);
+        self.add_start_request(set, targets, options.rollback);
     }
 
-    /// Wants services up: the named ones (all, if none) and what they need, also what of it was stopped by hand. Returns those
+    /// Wants services up: the named ones (all, if none) and what they need, also what of it was stopped manually. Returns those
     /// that are now expected to become ready.
-    fn ask(&mut self, ask: &Ask<'_>, out: &mut Vec<Action>) -> BTreeSet<ServiceId> {
-        let named: BTreeSet<ServiceId> = ask.targets.iter().filter(|id| self.units.contains_key(id)).cloned().collect();
-        let all = ask.targets.is_empty();
-        let set = match (all, ask.no_deps) {
-            (true, _) => self.plan.services.keys().filter(|id| self.units.contains_key(id)).cloned().collect(),
+    fn request_start(&mut self, request: &StartTargets<'_>, out: &mut Vec<Action>) -> BTreeSet<ServiceId> {
+        let named: BTreeSet<ServiceId> = request.targets.iter().filter(|id| self.services.contains_key(id)).cloned().collect();
+        let all = request.targets.is_empty();
+        let set = match (all, request.no_deps) {
+            (true, _) => self.plan.services.keys().filter(|id| self.services.contains_key(id)).cloned().collect(),
             (false, true) => named.clone(),
-            (false, false) => self.closure(&named),
+            (false, false) => self.with_dependencies(&named),
         };
         let mut expected = BTreeSet::new();
         for id in set {
             let is_named = named.contains(&id);
-            self.forget(&id, out);
-            if let Some(unit) = self.units.get_mut(&id) {
-                unit.no_deps = ask.no_deps;
+            self.clear_manual_stop(&id, out);
+            if let Some(service) = self.services.get_mut(&id) {
+                service.no_deps = request.no_deps;
             }
-            self.want(&id, is_named && ask.reruns, out);
+            self.bring_up(&id, is_named && request.reruns_tasks, out);
             expected.insert(id);
         }
         expected
     }
 
     /// The services and all that they need, by the definitions that they start with.
-    fn closure(&self, named: &BTreeSet<ServiceId>) -> BTreeSet<ServiceId> {
+    fn with_dependencies(&self, named: &BTreeSet<ServiceId>) -> BTreeSet<ServiceId> {
         let mut set = BTreeSet::new();
         let mut next: Vec<ServiceId> = named.iter().cloned().collect();
         while let Some(id) = next.pop() {
-            let Some(unit) = self.units.get(&id) else { continue };
+            let Some(service) = self.services.get(&id) else { continue };
             if set.insert(id) {
-                next.extend(unit.coming().depends_on.iter().map(|edge| edge.on.clone()));
+                next.extend(service.next_start_spec().depends_on.iter().map(|edge| edge.on.clone()));
             }
         }
         set
     }
 
-    /// Wants one service up. What is up or on its way stays as it is; what is on its way out comes back after it.
-    fn want(&mut self, id: &ServiceId, named: bool, out: &mut Vec<Action>) {
-        let again = || After::Again { reason: "start".to_owned() };
-        let Some(unit) = self.units.get_mut(id) else { return };
-        unit.wanted = true;
-        let task = unit.spec.kind == Kind::Task;
-        match &mut unit.phase {
+    /// Wants one service up. One that is up or starting stays as it is; one that is stopping is started again afterwards.
+    fn bring_up(&mut self, id: &ServiceId, named: bool, out: &mut Vec<Action>) {
+        let start_again = || NextState::StartRequested { reason: "start".to_owned() };
+        let Some(service) = self.services.get_mut(id) else { return };
+        service.wanted = true;
+        let task = service.spec.kind == Kind::Task;
+        match &mut service.phase {
             Phase::Waiting | Phase::Initialising | Phase::Spawning => {}
             Phase::Live(_) => {
-                if unit.halt.as_ref().is_some_and(|after| !after.comes_back()) {
-                    unit.halt = None;
+                if service.pending_stop.as_ref().is_some_and(|next_state| !next_state.comes_back()) {
+                    service.pending_stop = None;
                 }
             }
             Phase::Completed { .. } if task && !named => {}
             Phase::BackingOff { .. } if !named => {}
-            Phase::Cancelling { after, .. } => after.merge(again()),
-            Phase::Ending(ending) => match &ending.after {
-                After::Complete { .. } if task && !named => {}
-                After::Restart { .. } if !named => {}
-                _ => ending.after.merge(again()),
+            Phase::Cancelling { next_state, .. } => next_state.merge(start_again()),
+            Phase::Stopping(stop) => match &stop.next_state {
+                NextState::Completed { .. } if task && !named => {}
+                NextState::BackingOff { .. } if !named => {}
+                _ => stop.next_state.merge(start_again()),
             },
             // Blocked with a fetch under way: it goes on from there as soon as its dependencies allow.
-            Phase::Blocked { .. } if unit.open == Open::Fetch && unit.next.is_none() => {}
-            Phase::Blocked { .. } if unit.open != Open::Nothing => self.halt(id, again(), out),
+            Phase::Blocked { .. } if service.outstanding == Outstanding::Fetch && service.next_spec.is_none() => {}
+            Phase::Blocked { .. } if service.outstanding != Outstanding::Nothing => self.request_stop(id, start_again(), out),
             Phase::BackingOff { .. }
             | Phase::Stopped { .. }
             | Phase::Completed { .. }
@@ -146,28 +148,28 @@ impl Supervisor {
         }
     }
 
-    fn forget(&mut self, id: &ServiceId, out: &mut Vec<Action>) {
-        if let Some(unit) = self.units.get_mut(id)
-            && std::mem::replace(&mut unit.by_hand, false)
+    fn clear_manual_stop(&mut self, id: &ServiceId, out: &mut Vec<Action>) {
+        if let Some(service) = self.services.get_mut(id)
+            && std::mem::replace(&mut service.stopped_manually, false)
         {
-            out.push(Action::Remember { id: id.clone(), stopped: false });
+            out.push(Action::PersistManualStop { id: id.clone(), stopped: false });
         }
     }
 
-    /// Notes that somebody waits for these.
-    fn expect(&mut self, targets: BTreeSet<ServiceId>, asked: &[ServiceId], rollback: bool) {
-        self.begun = true;
-        let unknown = asked.iter().filter(|id| !self.units.contains_key(id)).cloned().collect();
-        self.units.to_settle.extend(targets.iter().cloned());
-        self.starts.push(Start {
+    /// Registers a start request for these.
+    fn add_start_request(&mut self, targets: BTreeSet<ServiceId>, asked: &[ServiceId], rollback: bool) {
+        self.has_start_request = true;
+        let unknown = asked.iter().filter(|id| !self.services.contains_key(id)).cloned().collect();
+        self.services.to_settle.extend(targets.iter().cloned());
+        self.starts.push(StartRequest {
             pending: targets.clone(),
             targets,
-            met: BTreeSet::new(),
+            ready: BTreeSet::new(),
             unknown,
             rollback,
-            spent: Duration::ZERO,
-            since: Some(self.now),
-            late: false,
+            elapsed: Duration::ZERO,
+            running_since: Some(self.now),
+            is_timed_out: false,
         });
     }
 
@@ -175,69 +177,69 @@ impl Supervisor {
         if self.mode != Mode::Up {
             return;
         }
-        let ids: Vec<ServiceId> = if targets.is_empty() { self.units.keys().cloned().collect() } else { targets.to_vec() };
+        let ids: Vec<ServiceId> = if targets.is_empty() { self.services.keys().cloned().collect() } else { targets.to_vec() };
         for id in ids {
-            let Some(unit) = self.units.get_mut(&id) else { continue };
-            unit.wanted = false;
-            unit.rolling = false;
-            if !std::mem::replace(&mut unit.by_hand, true) {
-                out.push(Action::Remember { id: id.clone(), stopped: true });
+            let Some(service) = self.services.get_mut(&id) else { continue };
+            service.wanted = false;
+            service.is_rolling = false;
+            if !std::mem::replace(&mut service.stopped_manually, true) {
+                out.push(Action::PersistManualStop { id: id.clone(), stopped: true });
             }
             // What is done stays done; everything else is stopped from here on, also what had failed.
-            if !matches!(unit.phase, Phase::Completed { .. }) {
-                self.halt(&id, After::Stop { reason: Some(BY_HAND.to_owned()) }, out);
+            if !matches!(service.phase, Phase::Completed { .. }) {
+                self.request_stop(&id, NextState::Stopped { reason: Some(STOPPED_MANUALLY.to_owned()) }, out);
             }
         }
     }
 
     fn restart(&mut self, plan: Option<Arc<Plan>>, targets: &[ServiceId], with_dependents: bool, out: &mut Vec<Action>) {
         if let Some(plan) = plan {
-            self.take_over(plan, false, out);
+            self.apply_plan(plan, false, out);
         }
         let mut set: BTreeSet<ServiceId> = if targets.is_empty() {
-            // All that somebody wanted; what was stopped by hand or never asked for stays as it is.
-            self.units.iter().filter(|(_, unit)| unit.wanted).map(|(id, _)| id.clone()).collect()
+            // All that somebody wanted; what was stopped manually or never asked for stays as it is.
+            self.services.iter().filter(|(_, service)| service.wanted).map(|(id, _)| id.clone()).collect()
         } else {
-            targets.iter().filter(|id| self.units.contains_key(id)).cloned().collect()
+            targets.iter().filter(|id| self.services.contains_key(id)).cloned().collect()
         };
         let named: BTreeSet<ServiceId> = targets.iter().cloned().collect();
         self.add_dependents(&mut set, with_dependents);
         for id in &set {
-            self.forget(id, out);
+            self.clear_manual_stop(id, out);
         }
-        // What they need comes up as with `start`, also what of it was stopped by hand; what of it is up is left alone.
+        // What they need comes up as with `start`, also what of it was stopped manually; what of it is up is left alone.
         let mut expected = BTreeSet::new();
-        for id in self.closure(&set) {
+        for id in self.with_dependencies(&set) {
             if !set.contains(&id) {
-                self.forget(&id, out);
-                self.want(&id, false, out);
+                self.clear_manual_stop(&id, out);
+                self.bring_up(&id, false, out);
                 expected.insert(id);
             }
         }
         for id in &set {
-            self.again(id, named.contains(id), "restart", &set, out);
+            self.restart_service(id, named.contains(id), "restart", &set, out);
         }
         expected.extend(set);
-        self.expect(expected, targets, false);
+        self.add_start_request(expected, targets, false);
     }
 
-    /// A server that was given its new password runs on by the new definition. One that could not have been meant, as it
-    /// was started by yet another definition or is not up, is restarted like everybody else.
-    fn renew(&mut self, plan: Arc<Plan>, given: Vec<ServiceId>, mut targets: Vec<ServiceId>, out: &mut Vec<Action>) {
-        self.take_over(plan, false, out);
+    /// A server that was given its new password runs on by the new definition. One that could not have been meant, as it was
+    /// started by yet another definition or is not up, is restarted like every other one.
+    fn rotate_secret(&mut self, plan: Arc<Plan>, given: Vec<ServiceId>, mut targets: Vec<ServiceId>, out: &mut Vec<Action>) {
+        self.apply_plan(plan, false, out);
         for id in given {
-            let Some(unit) = self.units.get_mut(&id) else { continue };
-            let Some(next) = unit.next.clone() else { continue };
-            if unit.live().is_some() && unit.halt.is_none() && changes::only_login_differs(&unit.spec, &next) {
-                unit.spec = next;
-                unit.next = None;
-                out.push(Action::Redefine(id, unit.generation));
+            let Some(service) = self.services.get_mut(&id) else { continue };
+            let Some(next) = service.next_spec.clone() else { continue };
+            if service.live().is_some() && service.pending_stop.is_none() && plan_diff::only_login_differs(&service.spec, &next) {
+                service.spec = next;
+                service.next_spec = None;
+                out.push(Action::UpdateSpec(id, service.generation));
             } else {
                 targets.push(id);
             }
         }
         if targets.is_empty() {
-            self.expect(BTreeSet::new(), &[], false);
+            self.add_start_request(BTreeSet::new(), &[], false);
         } else {
             self.restart(None, &targets, false, out);
         }
@@ -245,15 +247,15 @@ impl Supervisor {
 
     /// Adds those that depend on the set: all that are wanted, or only those whose edge says `restart`.
     fn add_dependents(&mut self, set: &mut BTreeSet<ServiceId>, all: bool) {
-        self.look();
+        self.refresh_index();
         let mut next: Vec<ServiceId> = set.iter().cloned().collect();
         while let Some(on) = next.pop() {
-            for id in self.units.dependents(&on) {
-                let follows = |unit: &Service| {
-                    let edge = unit.spec.depends_on.iter().any(|edge| edge.on == on && (all || edge.restart));
-                    edge && unit.wanted && unit.spec.kind == Kind::Service
+            for id in self.services.dependents(&on) {
+                let follows = |service: &Service| {
+                    let edge = service.spec.depends_on.iter().any(|edge| edge.on == on && (all || edge.restart));
+                    edge && service.wanted && service.spec.kind == Kind::Service
                 };
-                if self.units.get(id).is_some_and(follows) && set.insert(id.clone()) {
+                if self.services.get(id).is_some_and(follows) && set.insert(id.clone()) {
                     next.push(id.clone());
                 }
             }
@@ -261,102 +263,102 @@ impl Supervisor {
     }
 
     /// Stops and starts one service. `set` is what restarts with it.
-    fn again(&mut self, id: &ServiceId, named: bool, reason: &str, set: &BTreeSet<ServiceId>, out: &mut Vec<Action>) {
-        let Some(unit) = self.units.get_mut(id) else { return };
-        unit.wanted = true;
+    fn restart_service(&mut self, id: &ServiceId, named: bool, reason: &str, set: &BTreeSet<ServiceId>, out: &mut Vec<Action>) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        service.wanted = true;
         // One copy at a time, unless what they need goes down with them.
-        unit.rolling = unit.spec.replicas > 1 && !unit.spec.depends_on.iter().any(|edge| set.contains(&edge.on));
-        match unit.phase {
-            Phase::Completed { .. } if unit.spec.kind == Kind::Task && !named => {}
+        service.is_rolling = service.spec.replicas > 1 && !service.spec.depends_on.iter().any(|edge| set.contains(&edge.on));
+        match service.phase {
+            Phase::Completed { .. } if service.spec.kind == Kind::Task && !named => {}
             // It has not begun; there is nothing to do again unless its definition is another one.
-            Phase::Waiting if unit.next.is_none() => {}
-            _ => self.halt(id, After::Again { reason: reason.to_owned() }, out),
+            Phase::Waiting if service.next_spec.is_none() => {}
+            _ => self.request_stop(id, NextState::StartRequested { reason: reason.to_owned() }, out),
         }
     }
 
-    /// A watched file changed: a restart as by hand, that nobody waits for.
-    pub(super) fn file_changed(&mut self, id: &ServiceId, path: &str, out: &mut Vec<Action>) {
+    /// A watched file changed: a restart as if requested, without an answer.
+    pub(super) fn handle_file_changed(&mut self, id: &ServiceId, path: &str, out: &mut Vec<Action>) {
         let restarts = self.mode == Mode::Up
-            && self.units.get(id).is_some_and(|unit| match unit.phase {
-                Phase::Live(_) | Phase::BackingOff { .. } | Phase::Initialising | Phase::Spawning => unit.wanted,
+            && self.services.get(id).is_some_and(|service| match service.phase {
+                Phase::Live(_) | Phase::BackingOff { .. } | Phase::Initialising | Phase::Spawning => service.wanted,
                 // The change may be the cure. A task that is done is done.
-                Phase::Failed { .. } | Phase::Completed { .. } => unit.wanted && unit.spec.kind == Kind::Service,
+                Phase::Failed { .. } | Phase::Completed { .. } => service.wanted && service.spec.kind == Kind::Service,
                 _ => false,
             });
         if restarts {
             let mut set = BTreeSet::from([id.clone()]);
             self.add_dependents(&mut set, false);
             for one in set.clone() {
-                self.again(&one, false, &format!("{path} changed"), &set, out);
+                self.restart_service(&one, false, &format!("{path} changed"), &set, out);
             }
         }
     }
 
-    fn signal(&mut self, targets: &[ServiceId], signal: Signal, out: &mut Vec<Action>) {
+    fn signal_leaders(&mut self, targets: &[ServiceId], signal: Signal, out: &mut Vec<Action>) {
         for id in targets {
-            let Some(unit) = self.units.get(id) else { continue };
-            if unit.live().is_some_and(|live| live.pid.is_some()) {
-                out.push(Action::SignalLeader(id.clone(), unit.generation, signal));
-            } else if unit.phase == Phase::Spawning && signal == Signal::KILL {
+            let Some(service) = self.services.get(id) else { continue };
+            if service.live().is_some_and(|live| live.pid.is_some()) {
+                out.push(Action::SignalLeader(id.clone(), service.generation, signal));
+            } else if service.phase == Phase::Spawning && signal == Signal::KILL {
                 // Its pid is not known yet; a child that hangs before its exec has one all the same.
-                out.push(Action::KillTree(id.clone(), unit.generation));
+                out.push(Action::KillTree(id.clone(), service.generation));
             }
         }
     }
 
     /// Takes over a plan. With `all`, what runs by another definition is restarted and what is gone is stopped; without, a
     /// definition waits for the service's next start. Returns what is restarted.
-    fn take_over(&mut self, plan: Arc<Plan>, all: bool, out: &mut Vec<Action>) -> BTreeSet<ServiceId> {
+    fn apply_plan(&mut self, plan: Arc<Plan>, all: bool, out: &mut Vec<Action>) -> BTreeSet<ServiceId> {
         let mut changed: BTreeMap<ServiceId, String> = BTreeMap::new();
         for (id, spec) in &plan.services {
-            let Some(unit) = self.units.get_mut(id) else {
+            let Some(service) = self.services.get_mut(id) else {
                 let generation = self.retired.get(id).copied().unwrap_or(0);
-                self.units.insert(id.clone(), Service::new(Arc::clone(spec), generation, false));
+                self.services.insert(id.clone(), Service::new(Arc::clone(spec), generation, false));
                 continue;
             };
-            let idle = unit.is_final() && unit.open == Open::Nothing;
-            if unit.spec == *spec {
-                unit.next = None;
+            let idle = service.is_final() && service.outstanding == Outstanding::Nothing;
+            if service.spec == *spec {
+                service.next_spec = None;
             } else if idle {
-                unit.spec = Arc::clone(spec);
-                unit.next = None;
+                service.spec = Arc::clone(spec);
+                service.next_spec = None;
             } else {
-                let text = changes::differences(&unit.spec, spec);
-                unit.next = Some(Arc::clone(spec));
+                let text = plan_diff::differences(&service.spec, spec);
+                service.next_spec = Some(Arc::clone(spec));
                 // An old edge may point to what is no longer there. What runs keeps its edges, for the order of the stop.
-                if !unit.holds_dependencies() {
-                    unit.take_new_place();
+                if !service.holds_dependencies() {
+                    service.adopt_edges_and_tier();
                 }
                 if !text.is_empty() {
                     changed.insert(id.clone(), text);
                 }
             }
-            // It was on its way out of the project and is in it again.
-            let removed = matches!(&unit.phase, Phase::Ending(ending) if ending.after == After::Remove)
-                || matches!(&unit.phase, Phase::Cancelling { after: After::Remove, .. });
+            // It was being removed and is in the project again.
+            let removed = matches!(&service.phase, Phase::Stopping(stop) if stop.next_state == NextState::Removed)
+                || matches!(&service.phase, Phase::Cancelling { next_state: NextState::Removed, .. });
             if removed {
-                self.halt(id, After::Again { reason: "start".to_owned() }, out);
+                self.request_stop(id, NextState::StartRequested { reason: "start".to_owned() }, out);
             }
         }
         let gone: Vec<ServiceId> =
-            self.units.iter().filter(|(id, unit)| !stays(id, unit, &plan)).map(|(id, _)| id.clone()).collect();
+            self.services.iter().filter(|(id, service)| !is_kept(id, service, &plan)).map(|(id, _)| id.clone()).collect();
         self.plan = plan;
-        self.units.touch_all();
+        self.services.mark_all_changed();
         if !all {
             return BTreeSet::new();
         }
         for id in gone {
-            if let Some(unit) = self.units.get_mut(&id) {
-                unit.wanted = false;
+            if let Some(service) = self.services.get_mut(&id) {
+                service.wanted = false;
             }
-            self.halt(&id, After::Remove, out);
+            self.request_stop(&id, NextState::Removed, out);
         }
         let mut set: BTreeSet<ServiceId> =
-            changed.keys().filter(|id| self.units.get(id).is_some_and(|unit| unit.wanted)).cloned().collect();
+            changed.keys().filter(|id| self.services.get(id).is_some_and(|service| service.wanted)).cloned().collect();
         self.add_dependents(&mut set, false);
         for id in &set {
             let text = changed.get(id).map_or_else(|| "restart of what it needs".to_owned(), |text| format!("changed: {text}"));
-            self.again(id, false, &text, &set, out);
+            self.restart_service(id, false, &text, &set, out);
         }
         set
     }
@@ -364,6 +366,6 @@ impl Supervisor {
 
 /// Whether a new plan leaves a service in the project: it names it, or the service is of a profile that this request did not
 /// ask for while an earlier one did.
-pub(super) fn stays(id: &ServiceId, unit: &Service, plan: &Plan) -> bool {
-    plan.services.contains_key(id) || (unit.wanted && plan.inactive.contains_key(&unit.spec.service))
+pub(super) fn is_kept(id: &ServiceId, service: &Service, plan: &Plan) -> bool {
+    plan.services.contains_key(id) || (service.wanted && plan.inactive.contains_key(&service.spec.service))
 }

@@ -10,7 +10,7 @@ pub type Generation = u64;
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Somebody asked.
+    /// A request.
     Command(Command),
     /// INT, TERM or HUP: the first stops in order, the second kills, as from a person.
     Interrupted,
@@ -28,7 +28,7 @@ pub enum Event {
     InitFailed(ServiceId, Generation, Failure),
     /// A process lives (no pid: work of ours, or an external service).
     Spawned(ServiceId, Generation, Option<i32>),
-    /// None came of it (port taken, exec failed, out of processes).
+    /// The process could not be started (port taken, exec failed, out of processes).
     SpawnFailed(ServiceId, Generation, Failure),
     /// The leader ended. Its tree may live on until `TreeEmpty`. A failure says more than the status where one is known
     /// (work of ours that failed, memory limit).
@@ -39,12 +39,12 @@ pub enum Event {
     Survived(ServiceId, Generation, Vec<(i32, String)>),
     /// The readiness checks passed; the text is a note worth showing.
     ProbePassed(ServiceId, Generation, Option<String>),
-    /// They did not; the text is the last answer. `fatal` carries a failure that waiting cannot mend (wrong password).
+    /// They did not; the text is the last answer. `fatal` carries a failure that waiting cannot fix (wrong password).
     ProbeFailed(ServiceId, Generation, String, Option<Failure>),
     /// The liveness checks passed.
-    AlivePassed(ServiceId, Generation),
+    LivenessPassed(ServiceId, Generation),
     /// They did not.
-    AliveFailed(ServiceId, Generation, String),
+    LivenessFailed(ServiceId, Generation, String),
     /// Files that it watches changed.
     FileChanged(ServiceId, String),
 }

@@ -11,7 +11,7 @@ use super::tick::Tick;
 
 /// The counter of one probe over one generation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tracker {
+pub struct ProbeTracker {
     first_pass: Option<Tick>,
     unhealthy: bool,
     failures: u32,
@@ -19,7 +19,7 @@ pub struct Tracker {
     answer: Option<String>,
 }
 
-impl Tracker {
+impl ProbeTracker {
     /// A counter for a process spawned at `spawned`.
     #[must_use]
     pub fn new(spec: &ReadySpec, spawned: Tick) -> Self {
@@ -88,7 +88,7 @@ mod tests {
 
     /// Feeds answers (`p`ass, `f`ail) at seconds and writes the health after each.
     fn run(spec: &ReadySpec, answers: &[(u64, char)]) -> String {
-        let mut tracker = Tracker::new(spec, Tick::ms(0));
+        let mut tracker = ProbeTracker::new(spec, Tick::ms(0));
         let mut out = String::new();
         for (second, answer) in answers {
             let now = Tick::ms(second * 1000);
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn turning_is_told_once() {
         let spec = spec(0, 1, 1);
-        let mut tracker = Tracker::new(&spec, Tick::ZERO);
+        let mut tracker = ProbeTracker::new(&spec, Tick::ZERO);
         assert!(tracker.passed(Tick::ms(5)));
         assert!(!tracker.passed(Tick::ms(6)));
         assert!(tracker.failed(&spec, Tick::ms(7), "a".to_owned()));

@@ -6,30 +6,30 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod action;
-pub mod backoff;
-mod changes;
 mod commands;
-mod edges;
+mod dependencies;
 pub mod event;
-mod events;
+mod event_handlers;
 pub mod health;
+mod plan_diff;
+pub mod restart;
 mod service;
-mod settle;
+mod service_stop;
+mod service_view;
+mod services;
 pub mod shutdown;
-mod stopping;
+mod start_requests;
 mod supervisor;
 pub mod tick;
-mod units;
-mod view;
 
 #[cfg(test)]
 mod tests;
 
-pub use action::{Action, Change, StartOutcome};
-pub use changes::only_login_differs;
+pub use action::{Action, PlanChange, StartOutcome};
+pub use dependencies::UnmetDependency;
 pub use devrun_model::graph;
-pub use edges::Missing;
 pub use event::Event;
+pub use plan_diff::only_login_differs;
+pub use service_view::{ServiceView, StopProgress};
 pub use supervisor::Supervisor;
 pub use tick::Tick;
-pub use view::{Leaving, ServiceView};

@@ -2,8 +2,8 @@
 //! deadline come out. The keeper runs it when its supervisor is gone, the sweep when both are gone; the supervisor's own stop
 //! takes its order from [`next_to_stop`].
 //!
-//! Edges are those that each process was started with, so after edits of the procfile they may form a circle: the services of
-//! a circle are stopped together. Every stage has a deadline, and what outlives SIGKILL holds up nothing else.
+//! Edges are those that each process was started with, so after edits of the procfile they may form a cycle: the services of a
+//! cycle are stopped together. Every stage has a deadline, and what outlives SIGKILL holds up nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use devrun_model::{ServiceId, Signal, graph};
 pub use super::tick::Tick;
 
 /// From a stronger signal (`stop.then`) to SIGKILL.
-pub const THEN_TO_KILL: Duration = Duration::from_secs(2);
+pub const ESCALATION_TO_KILL: Duration = Duration::from_secs(2);
 /// From SIGKILL to the moment when a process counts as a survivor.
 pub const KILL_TO_SURVIVOR: Duration = Duration::from_secs(5);
 /// The longest grace of an init step: what it has made is thrown away.
@@ -34,7 +34,7 @@ pub struct Holder<'a> {
 }
 
 /// Returns the queued services that may be stopped now: those that no holder needs, by an edge or as a lower tier. Where
-/// nothing is on its way out and every queued one is needed, the circles that nothing outside them needs.
+/// nothing is stopping and every queued one is needed, the cycles that nothing outside them needs.
 #[must_use]
 pub fn next_to_stop<'a>(holders: &[Holder<'a>]) -> BTreeSet<&'a ServiceId> {
     let edges = holders.iter().flat_map(|holder| holder.depends_on.iter().filter(|on| **on != holder.service));
@@ -47,11 +47,11 @@ pub fn next_to_stop<'a>(holders: &[Holder<'a>]) -> BTreeSet<&'a ServiceId> {
     if !free.is_empty() || holders.iter().any(|holder| !holder.is_queued) {
         return free;
     }
-    circles(holders)
+    cycles(holders)
 }
 
-/// The services of those circles that nothing outside them needs.
-pub(super) fn circles<'a>(holders: &[Holder<'a>]) -> BTreeSet<&'a ServiceId> {
+/// The services of those cycles that nothing outside them needs.
+pub(super) fn cycles<'a>(holders: &[Holder<'a>]) -> BTreeSet<&'a ServiceId> {
     /// `Above` stands for all tiers from this one up, so that tiers cost an edge for each service and not for each pair.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
     enum Node<'a> {
@@ -99,7 +99,7 @@ pub(super) fn circles<'a>(holders: &[Holder<'a>]) -> BTreeSet<&'a ServiceId> {
 
 /// A recorded process and how it is stopped.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Process {
+pub struct StoppableProcess {
     /// Its number in the run.
     pub process: ProcessId,
     /// Whose it is.
@@ -120,7 +120,7 @@ pub struct Process {
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum ShutdownAction {
     /// Start the stop command of this process.
     RunStopCommand(ProcessId),
     /// End the stop command of this process.
@@ -134,7 +134,7 @@ pub enum Action {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ShutdownStage {
     Queued,
     Command,
     Terminating,
@@ -144,9 +144,9 @@ enum Stage {
 }
 
 #[derive(Debug, Clone)]
-struct Item {
-    process: Process,
-    stage: Stage,
+struct ShutdownItem {
+    process: StoppableProcess,
+    stage: ShutdownStage,
     /// When the next stage is due; of no meaning before the first signal and after the last.
     due: Tick,
     /// Its tree is empty; only its stop command is left.
@@ -154,26 +154,26 @@ struct Item {
     command_ended: bool,
 }
 
-impl Item {
+impl ShutdownItem {
     fn is_main(&self) -> bool {
         self.process.role == Role::Main
     }
     fn holds(&self) -> bool {
-        self.is_main() && !self.is_gone && self.stage != Stage::Survived
+        self.is_main() && !self.is_gone && self.stage != ShutdownStage::Survived
     }
 }
 
 /// The shutdown of a set of processes.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    items: BTreeMap<ProcessId, Item>,
+    items: BTreeMap<ProcessId, ShutdownItem>,
     killing: bool,
 }
 
 impl Shutdown {
     /// Adds a process; one that is known already stays as it is.
-    pub fn add(&mut self, process: Process) {
-        let item = Item { stage: Stage::Queued, due: Tick::ZERO, is_gone: false, command_ended: false, process };
+    pub fn add(&mut self, process: StoppableProcess) {
+        let item = ShutdownItem { stage: ShutdownStage::Queued, due: Tick::ZERO, is_gone: false, command_ended: false, process };
         self.items.entry(item.process.process).or_insert(item);
     }
     /// Whether this process is part of it.
@@ -186,9 +186,9 @@ impl Shutdown {
         self.items.keys().copied()
     }
     /// Nothing is left of the tree of a process.
-    pub fn gone(&mut self, process: ProcessId) {
+    pub fn mark_gone(&mut self, process: ProcessId) {
         match self.items.get_mut(&process) {
-            Some(item) if item.stage == Stage::Command => item.is_gone = true,
+            Some(item) if item.stage == ShutdownStage::Command => item.is_gone = true,
             _ => drop(self.items.remove(&process)),
         }
     }
@@ -200,7 +200,10 @@ impl Shutdown {
     }
     /// The processes whose stop command was asked for and has not ended.
     pub fn commands(&self) -> impl Iterator<Item = ProcessId> {
-        self.items.iter().filter(|(_, item)| item.stage == Stage::Command && !item.command_ended).map(|(process, _)| *process)
+        self.items
+            .iter()
+            .filter(|(_, item)| item.stage == ShutdownStage::Command && !item.command_ended)
+            .map(|(process, _)| *process)
     }
     /// Ends all graces: SIGKILL for everything with the next step.
     pub fn kill_all(&mut self) {
@@ -209,18 +212,18 @@ impl Shutdown {
     /// Whether everything is gone or has outlived SIGKILL.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.items.values().all(|item| item.stage == Stage::Survived)
+        self.items.values().all(|item| item.stage == ShutdownStage::Survived)
     }
     /// Does what is due; returns when to come again if nothing happens before.
-    pub fn step(&mut self, now: Tick, actions: &mut Vec<Action>) -> Option<Tick> {
+    pub fn step(&mut self, now: Tick, actions: &mut Vec<ShutdownAction>) -> Option<Tick> {
         // A zero grace passes several stages at once.
-        while self.begin(now, actions) | self.advance(now, actions) {}
-        let deadlines = self.items.values().filter(|item| !matches!(item.stage, Stage::Queued | Stage::Survived));
+        while self.start_queued(now, actions) | self.advance_stages(now, actions) {}
+        let deadlines = self.items.values().filter(|item| !matches!(item.stage, ShutdownStage::Queued | ShutdownStage::Survived));
         deadlines.map(|item| item.due).min()
     }
     /// The longest time that this takes, when nothing ends before it has outlived SIGKILL.
     #[must_use]
-    pub fn longest(&self) -> Duration {
+    pub fn max_duration(&self) -> Duration {
         let (mut copy, mut now) = (self.clone(), Tick::ZERO);
         while let Some(next) = copy.step(now, &mut Vec::new()) {
             now = next;
@@ -229,7 +232,7 @@ impl Shutdown {
     }
 
     /// Asks those whose turn it is.
-    fn begin(&mut self, now: Tick, actions: &mut Vec<Action>) -> bool {
+    fn start_queued(&mut self, now: Tick, actions: &mut Vec<ShutdownAction>) -> bool {
         let holders: Vec<Holder<'_>> = self
             .items
             .values()
@@ -238,7 +241,7 @@ impl Shutdown {
                 service: &item.process.service,
                 depends_on: item.process.depends_on.iter().collect(),
                 tier: item.process.tier,
-                is_queued: item.stage == Stage::Queued,
+                is_queued: item.stage == ShutdownStage::Queued,
             })
             .collect();
         let next: BTreeSet<ServiceId> = if holders.iter().any(|holder| holder.is_queued) && !self.killing {
@@ -247,65 +250,65 @@ impl Shutdown {
             BTreeSet::new()
         };
         let mut moved = false;
-        for (process, item) in self.items.iter_mut().filter(|(_, item)| item.stage == Stage::Queued) {
+        for (process, item) in self.items.iter_mut().filter(|(_, item)| item.stage == ShutdownStage::Queued) {
             let stage = match item.process.role {
-                _ if self.killing => Stage::Killing,
+                _ if self.killing => ShutdownStage::Killing,
                 Role::Main if !next.contains(&item.process.service) => continue,
-                Role::Main if item.process.stop_command => Stage::Command,
-                Role::Main | Role::Init => Stage::Terminating,
-                Role::PreStart | Role::StopCommand | Role::Probe | Role::Build => Stage::Killing,
+                Role::Main if item.process.stop_command => ShutdownStage::Command,
+                Role::Main | Role::Init => ShutdownStage::Terminating,
+                Role::PreStart | Role::StopCommand | Role::Probe | Role::Build => ShutdownStage::Killing,
             };
             moved = true;
             item.stage = stage;
             let grace = if item.is_main() { item.process.grace } else { item.process.grace.min(INIT_GRACE) };
-            item.due = now + if stage == Stage::Killing { KILL_TO_SURVIVOR } else { grace };
+            item.due = now + if stage == ShutdownStage::Killing { KILL_TO_SURVIVOR } else { grace };
             actions.push(match stage {
-                Stage::Command => Action::RunStopCommand(*process),
-                Stage::Terminating => Action::Stop(*process),
-                _ => Action::Kill(*process),
+                ShutdownStage::Command => ShutdownAction::RunStopCommand(*process),
+                ShutdownStage::Terminating => ShutdownAction::Stop(*process),
+                _ => ShutdownAction::Kill(*process),
             });
         }
         moved
     }
 
     /// Moves on those whose deadline has come.
-    fn advance(&mut self, now: Tick, actions: &mut Vec<Action>) -> bool {
+    fn advance_stages(&mut self, now: Tick, actions: &mut Vec<ShutdownAction>) -> bool {
         let mut moved = false;
         let killing = self.killing;
         for (process, item) in &mut self.items {
             let is_due = now >= item.due || killing;
             match item.stage {
                 // One clock for command and signal together: a command that hangs must not double the grace.
-                Stage::Command if is_due || item.command_ended => {
+                ShutdownStage::Command if is_due || item.command_ended => {
                     if !item.command_ended {
-                        actions.push(Action::KillStopCommand(*process));
+                        actions.push(ShutdownAction::KillStopCommand(*process));
                         item.command_ended = true;
                     }
                     if !item.is_gone {
-                        actions.push(Action::Stop(*process));
+                        actions.push(ShutdownAction::Stop(*process));
                     }
-                    item.stage = Stage::Terminating;
+                    item.stage = ShutdownStage::Terminating;
                 }
-                Stage::Terminating if is_due => match item.process.then.filter(|_| item.is_main() && !killing) {
+                ShutdownStage::Terminating if is_due => match item.process.then.filter(|_| item.is_main() && !killing) {
                     Some(signal) => {
-                        actions.push(Action::SignalTree(*process, signal));
-                        (item.stage, item.due) = (Stage::Escalated, now + THEN_TO_KILL);
+                        actions.push(ShutdownAction::SignalTree(*process, signal));
+                        (item.stage, item.due) = (ShutdownStage::Escalated, now + ESCALATION_TO_KILL);
                     }
                     None => {
-                        actions.push(Action::Kill(*process));
-                        (item.stage, item.due) = (Stage::Killing, now + KILL_TO_SURVIVOR);
+                        actions.push(ShutdownAction::Kill(*process));
+                        (item.stage, item.due) = (ShutdownStage::Killing, now + KILL_TO_SURVIVOR);
                     }
                 },
-                Stage::Escalated if is_due => {
-                    actions.push(Action::Kill(*process));
-                    (item.stage, item.due) = (Stage::Killing, now + KILL_TO_SURVIVOR);
+                ShutdownStage::Escalated if is_due => {
+                    actions.push(ShutdownAction::Kill(*process));
+                    (item.stage, item.due) = (ShutdownStage::Killing, now + KILL_TO_SURVIVOR);
                 }
-                Stage::Killing if now >= item.due => item.stage = Stage::Survived,
+                ShutdownStage::Killing if now >= item.due => item.stage = ShutdownStage::Survived,
                 _ => continue,
             }
             moved = true;
         }
-        self.items.retain(|_, item| !item.is_gone || item.stage == Stage::Command);
+        self.items.retain(|_, item| !item.is_gone || item.stage == ShutdownStage::Command);
         moved
     }
 }
@@ -321,7 +324,7 @@ mod tests {
         for (number, part) in text.split_whitespace().enumerate() {
             let (head, needs) = part.split_once(':').unwrap_or((part, ""));
             let (name, tier) = head.split_once('@').map_or((head, None), |(name, tier)| (name, tier.parse().ok()));
-            shutdown.add(Process {
+            shutdown.add(StoppableProcess {
                 process: number as u64 + 1,
                 service: id(name),
                 role: Role::Main,
@@ -344,7 +347,7 @@ mod tests {
             let asked: Vec<ProcessId> = actions
                 .iter()
                 .map(|action| match action {
-                    Action::Stop(process) => *process,
+                    ShutdownAction::Stop(process) => *process,
                     other => panic!("{other:?}"),
                 })
                 .collect();
@@ -352,7 +355,7 @@ mod tests {
             rounds.push(
                 asked.iter().map(|process| shutdown.items[process].process.service.to_string()).collect::<Vec<_>>().join(" "),
             );
-            asked.into_iter().for_each(|process| shutdown.gone(process));
+            asked.into_iter().for_each(|process| shutdown.mark_gone(process));
         }
         rounds.join(" | ")
     }
@@ -367,7 +370,7 @@ mod tests {
             ("a:a", "a"),
             ("a:b b:a", "a b"),
             ("a:b b:a db c:db", "c | db | a b"),
-            // What a circle needs is stopped after it, what needs it before it.
+            // What a cycle needs is stopped after it, what needs it before it.
             ("a:b,db b:a db top:a", "top | a b | db"),
             ("a:b b:a,c c:d d:c", "a b | c d"),
             ("a@1 b@2 c", "b c | a"),
@@ -382,7 +385,7 @@ mod tests {
         }
     }
 
-    fn at(shutdown: &mut Shutdown, seconds: u64) -> (Vec<Action>, Option<Tick>) {
+    fn at(shutdown: &mut Shutdown, seconds: u64) -> (Vec<ShutdownAction>, Option<Tick>) {
         let mut actions = Vec::new();
         let next = shutdown.step(Tick::ms(seconds * 1000), &mut actions);
         (actions, next)
@@ -392,12 +395,12 @@ mod tests {
     fn each_stage_ends_and_a_survivor_holds_nothing_up() {
         let mut shutdown = shutdown("db api:db");
         shutdown.items.get_mut(&2).unwrap().process.then = Some(Signal::TERM);
-        assert_eq!(shutdown.longest(), Duration::from_secs(10 + 2 + 5 + 10 + 5));
-        assert_eq!(at(&mut shutdown, 0), (vec![Action::Stop(2)], Some(Tick::ms(10_000))));
-        assert_eq!(at(&mut shutdown, 10).0, [Action::SignalTree(2, Signal::TERM)]);
-        assert_eq!(at(&mut shutdown, 12), (vec![Action::Kill(2)], Some(Tick::ms(17_000))));
-        assert_eq!(at(&mut shutdown, 17).0, [Action::Stop(1)]);
-        assert_eq!(at(&mut shutdown, 27).0, [Action::Kill(1)]);
+        assert_eq!(shutdown.max_duration(), Duration::from_secs(10 + 2 + 5 + 10 + 5));
+        assert_eq!(at(&mut shutdown, 0), (vec![ShutdownAction::Stop(2)], Some(Tick::ms(10_000))));
+        assert_eq!(at(&mut shutdown, 10).0, [ShutdownAction::SignalTree(2, Signal::TERM)]);
+        assert_eq!(at(&mut shutdown, 12), (vec![ShutdownAction::Kill(2)], Some(Tick::ms(17_000))));
+        assert_eq!(at(&mut shutdown, 17).0, [ShutdownAction::Stop(1)]);
+        assert_eq!(at(&mut shutdown, 27).0, [ShutdownAction::Kill(1)]);
         assert!(!shutdown.is_over());
         assert_eq!(at(&mut shutdown, 32), (vec![], None));
         assert!(shutdown.is_over());
@@ -410,16 +413,16 @@ mod tests {
         shutdown.items.get_mut(&1).unwrap().process.stop_command = true;
         let mut hangs = shutdown.clone();
         let mut outlives = shutdown.clone();
-        assert_eq!(at(&mut shutdown, 0).0, [Action::RunStopCommand(1)]);
+        assert_eq!(at(&mut shutdown, 0).0, [ShutdownAction::RunStopCommand(1)]);
         shutdown.command_ended(1);
-        assert_eq!(at(&mut shutdown, 1), (vec![Action::Stop(1)], Some(Tick::ms(10_000))));
+        assert_eq!(at(&mut shutdown, 1), (vec![ShutdownAction::Stop(1)], Some(Tick::ms(10_000))));
         at(&mut hangs, 0);
-        assert_eq!(at(&mut hangs, 10).0, [Action::KillStopCommand(1), Action::Stop(1), Action::Kill(1)]);
+        assert_eq!(at(&mut hangs, 10).0, [ShutdownAction::KillStopCommand(1), ShutdownAction::Stop(1), ShutdownAction::Kill(1)]);
         // The service has ended by it, and it runs on.
         at(&mut outlives, 0);
-        outlives.gone(1);
+        outlives.mark_gone(1);
         assert_eq!(at(&mut outlives, 1), (vec![], Some(Tick::ms(10_000))));
-        assert_eq!(at(&mut outlives, 10), (vec![Action::KillStopCommand(1)], None));
+        assert_eq!(at(&mut outlives, 10), (vec![ShutdownAction::KillStopCommand(1)], None));
         assert!(outlives.is_over() && outlives.processes().count() == 0);
     }
 
@@ -427,10 +430,13 @@ mod tests {
     fn what_is_no_service_goes_at_once() {
         let mut shutdown = shutdown("db api:db");
         for (number, role) in [(3, Role::Init), (4, Role::Probe)] {
-            let process = Process { process: number, role, ..shutdown.items[&1].process.clone() };
+            let process = StoppableProcess { process: number, role, ..shutdown.items[&1].process.clone() };
             shutdown.add(process);
         }
-        assert_eq!(at(&mut shutdown, 0), (vec![Action::Stop(2), Action::Stop(3), Action::Kill(4)], Some(Tick::ms(5000))));
+        assert_eq!(
+            at(&mut shutdown, 0),
+            (vec![ShutdownAction::Stop(2), ShutdownAction::Stop(3), ShutdownAction::Kill(4)], Some(Tick::ms(5000)))
+        );
     }
 
     #[test]
@@ -438,7 +444,7 @@ mod tests {
         let mut shutdown = shutdown("db api:db");
         at(&mut shutdown, 0);
         shutdown.kill_all();
-        assert_eq!(at(&mut shutdown, 1), (vec![Action::Kill(1), Action::Kill(2)], Some(Tick::ms(6000))));
+        assert_eq!(at(&mut shutdown, 1), (vec![ShutdownAction::Kill(1), ShutdownAction::Kill(2)], Some(Tick::ms(6000))));
         assert_eq!(at(&mut shutdown, 6), (vec![], None));
         assert!(shutdown.is_over());
     }
@@ -447,7 +453,7 @@ mod tests {
     fn a_grace_without_end_is_still_a_number() {
         let mut shutdown = shutdown("db api:db");
         shutdown.items.values_mut().for_each(|item| item.process.grace = Duration::MAX);
-        assert_eq!(shutdown.longest(), Duration::MAX);
+        assert_eq!(shutdown.max_duration(), Duration::MAX);
     }
 
     use proptest::prelude::*;
@@ -462,7 +468,7 @@ mod tests {
             let id = |at: usize| ServiceId::parse(&format!("s{at}")).unwrap();
             let mut shutdown = Shutdown::default();
             for (at, (tier, edges, grace, then)) in plan.iter().enumerate() {
-                shutdown.add(Process {
+                shutdown.add(StoppableProcess {
                     process: at as u64,
                     service: id(at),
                     role: Role::Main,
@@ -483,12 +489,12 @@ mod tests {
                 }
                 seen.contains(&to)
             };
-            let (longest, mut now) = (shutdown.longest(), Tick::ZERO);
+            let (max_duration, mut now) = (shutdown.max_duration(), Tick::ZERO);
             loop {
                 let mut actions = Vec::new();
                 let next = shutdown.step(now, &mut actions);
                 for action in actions {
-                    let Action::Stop(lower) = action else { continue };
+                    let ShutdownAction::Stop(lower) = action else { continue };
                     for (upper, item) in shutdown.items.iter().filter(|(_, item)| item.holds()) {
                         let (upper, lower) = (*upper as usize, lower as usize);
                         prop_assert!(!needs(upper, lower) || reaches(lower, upper), "{lower} before {upper}: {item:?}");
@@ -497,11 +503,11 @@ mod tests {
                 // Every third service outlives SIGKILL; every other one ends by its grace.
                 let Some(next) = next else { break };
                 now = next;
-                let ending: Vec<ProcessId> = shutdown.items.iter().filter(|(at, item)| *at % 3 != 0 && item.due <= now && item.stage != Stage::Queued).map(|(at, _)| *at).collect();
-                ending.into_iter().for_each(|process| shutdown.gone(process));
+                let ending: Vec<ProcessId> = shutdown.items.iter().filter(|(at, item)| *at % 3 != 0 && item.due <= now && item.stage != ShutdownStage::Queued).map(|(at, _)| *at).collect();
+                ending.into_iter().for_each(|process| shutdown.mark_gone(process));
             }
             prop_assert!(shutdown.is_over(), "{shutdown:?}");
-            prop_assert!(now.0 <= longest, "{now:?} after {longest:?}");
+            prop_assert!(now.0 <= max_duration, "{now:?} after {max_duration:?}");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! cgroup v2 where it can be had: one folder a run, one below it for each process.
+//! cgroup v2 where it can be had: one directory a run, one below it for each process.
 //!
 //! Owns making, killing, asking and removing. Never a condition: without write access everything works by the tree alone,
 //! and the keeper's `Ready` says so.
 //!
-//! A keeper locks its run's folder. One that nobody has locked and in which nothing lives is what a run left whose journal
-//! was lost with it, so nobody else would ever know of it: the end of any run of the same user takes such folders away.
+//! A keeper locks its run's directory. One that nobody has locked and in which nothing lives is what a run left whose journal
+//! was lost with it, so nobody else would ever know of it: the end of any run of the same user takes such directories away.
 //!
 //! A recorded path is never believed: whatever is written or removed is relative to a directory that was opened without
 //! following links, that belongs to this user and that lies on the cgroup2 file system (`open_folder`).
@@ -20,31 +20,31 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use devrun_model::keeper::SpawnSpec;
 
-/// How the folder of a run begins; 32 hexadecimal digits follow.
+/// How the directory of a run begins; 32 hexadecimal digits follow.
 const PREFIX: &str = "devrun-";
 
-/// The folder of a run.
+/// The directory of a run.
 #[derive(Debug)]
-pub struct Groups {
+pub struct RunCgroup {
     base: PathBuf,
     // Held as long as the keeper lives. What it forks has it until exec.
     _lock: File,
 }
 
-/// The folder of one process.
+/// The directory of one process.
 #[derive(Debug, Clone)]
-pub struct Group {
+pub struct ProcessCgroup {
     path: PathBuf,
 }
 
-impl Groups {
-    /// Makes the run's folder.
+impl RunCgroup {
+    /// Makes the run's directory.
     ///
     /// # Errors
     /// Why it cannot be had here, as a fragment.
     pub fn make(run: &str) -> Result<Self, String> {
         let base = parent()?.join(format!("{PREFIX}{run}"));
-        let lock = own(&base).map_err(|error| error.to_string())?;
+        let lock = lock_run_folder(&base).map_err(|error| error.to_string())?;
         let usable = open_file(&lock, "cgroup.procs").and_then(|_| open_file(&lock, "cgroup.kill"));
         match usable {
             Ok(_) => Ok(Self { base, _lock: lock }),
@@ -54,22 +54,22 @@ impl Groups {
             }
         }
     }
-    /// The folder itself.
+    /// The directory itself.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.base
     }
-    /// Makes a process's folder and opens it; a child is made in it, or writes itself into its `cgroup.procs`.
+    /// Makes a process's directory and opens it; a child is made in it, or writes itself into its `cgroup.procs`.
     ///
     /// # Errors
     /// What the system says; the process is then started without one.
-    pub fn group(&self, spec: &SpawnSpec) -> io::Result<(Group, File)> {
+    pub fn group(&self, spec: &SpawnSpec) -> io::Result<(ProcessCgroup, File)> {
         let path = self.recorded(spec);
         fs::create_dir(&path)?;
         match open_folder(&path) {
             Ok(folder) => {
                 self.limit(&folder, spec);
-                Ok((Group { path }, File::from(folder)))
+                Ok((ProcessCgroup { path }, File::from(folder)))
             }
             Err(error) => {
                 remove(&path);
@@ -77,12 +77,12 @@ impl Groups {
             }
         }
     }
-    /// `limits.cpu` and `limits.memory`, before the process is in it. What the kernel refuses is not in effect, which the
-    /// one who asked for the start has been told by [`unlimited`].
+    /// `limits.cpu` and `limits.memory`, before the process is in it. What the kernel refuses is not in effect, which the user
+    /// has been told by [`missing_controller`].
     fn limit(&self, group: &OwnedFd, spec: &SpawnSpec) {
         let enable = |controller: &str| {
             for folder in [self.base.parent(), Some(self.base.as_path())].into_iter().flatten() {
-                // A folder that has it enabled already takes the word as well.
+                // A directory that has it enabled already takes the word as well.
                 let _refused =
                     open_any(folder).and_then(|folder| write(&folder, "cgroup.subtree_control", &format!("+{controller}")));
             }
@@ -102,25 +102,25 @@ impl Groups {
             set("memory.oom.group", "1".to_owned());
         }
     }
-    /// Where the folder of a process is.
+    /// Where the directory of a process is.
     #[must_use]
     pub fn recorded(&self, spec: &SpawnSpec) -> PathBuf {
         self.base.join(format!("{}.{}.{}", spec.service, spec.generation, spec.process))
     }
-    /// Removes the run's folder once all below it is gone.
+    /// Removes the run's directory once all below it is gone.
     pub fn remove(&self) {
         remove(&self.base);
     }
 }
 
-impl Group {
-    /// A group by the path that a journal recorded; only below a folder of ours.
+impl ProcessCgroup {
+    /// A group by the path that a journal recorded; only below a directory of ours.
     #[must_use]
     pub fn recorded(path: &Path) -> Option<Self> {
         let parent = path.parent()?.file_name()?.to_str()?;
         (parent.starts_with(PREFIX) && open_folder(path).is_ok()).then(|| Self { path: path.to_owned() })
     }
-    /// The folder.
+    /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -133,7 +133,7 @@ impl Group {
     /// SIGKILL to everything in it, forks in flight included.
     ///
     /// # Errors
-    /// What the system says; a folder that is gone is no error.
+    /// What the system says; a directory that is gone is no error.
     pub fn kill(&self) -> io::Result<()> {
         match open_folder(&self.path).and_then(|folder| write(&folder, "cgroup.kill", "1")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -157,11 +157,11 @@ impl Group {
         }
         found
     }
-    /// Removes the folder.
+    /// Removes the directory.
     pub fn remove(&self) {
         remove(&self.path);
     }
-    /// Removes the folder if nothing lives in it and nothing is below it: the kernel refuses otherwise, so this is the proof
+    /// Removes the directory if nothing lives in it and nothing is below it: the kernel refuses otherwise, so this is the proof
     /// that it is empty and the tidying up in one call. True: it is gone.
     #[must_use]
     pub fn remove_empty(&self) -> bool {
@@ -172,29 +172,29 @@ impl Group {
     }
 }
 
-/// Makes a run's folder, or takes over that of a keeper before us, and locks it.
-fn own(base: &Path) -> io::Result<File> {
+/// Makes a run's directory, or takes over that of a keeper before us, and locks it.
+fn lock_run_folder(base: &Path) -> io::Result<File> {
     for _ in 0..50 {
         match fs::create_dir(base) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
         let folder = match open_folder(base) {
-            // Somebody has taken it for abandoned.
+            // Another run has taken it for abandoned.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => File::from(opened?),
         };
         if folder.try_lock_shared().is_ok() && base.is_dir() {
             return Ok(folder);
         }
-        // Who looks for abandoned ones holds it for an instant.
+        // A process that looks for abandoned ones holds it for an instant.
         std::thread::sleep(Duration::from_millis(1));
     }
-    // Anybody may lock what he can open. Without the lock the folder may be taken away while it is empty, no more.
+    // Anybody may lock what he can open. Without the lock the directory may be taken away while it is empty, no more.
     open_folder(base).map(File::from)
 }
 
-/// Removes the folder of a run, by the path that a journal recorded. It stays while anything lives in it.
+/// Removes the directory of a run, by the path that a journal recorded. It stays while anything lives in it.
 pub fn remove_run(base: &Path) {
     if base.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)) {
         // What survives in it is reported by the sweep.
@@ -254,11 +254,11 @@ fn remove_folder(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(open_any(parent)?, name, AtFlags::REMOVEDIR)?)
 }
 
-/// Removes the folders of runs of this user whose keeper is gone and in which nothing lives. `beside`: a run's folder, where
-/// one is known.
-pub fn remove_abandoned(beside: Option<&Path>) {
+/// Removes the directories of runs of this user whose keeper is gone and in which nothing lives. `sibling`: a run's directory,
+/// where one is known.
+pub fn remove_abandoned(sibling: Option<&Path>) {
     use std::os::unix::fs::MetadataExt;
-    let known = beside.and_then(Path::parent).map(Path::to_path_buf);
+    let known = sibling.and_then(Path::parent).map(Path::to_path_buf);
     let Some(parent) = known.or_else(|| parent().ok()) else { return };
     let uid = nix::unistd::geteuid().as_raw();
     for folder in subfolders(&parent) {
@@ -268,10 +268,10 @@ pub fn remove_abandoned(beside: Option<&Path>) {
         if !ours || !fs::metadata(&folder).is_ok_and(|meta| meta.uid() == uid) {
             continue;
         }
-        // The lock is held until the folder is gone, so that nobody takes it over meanwhile. A populated one is refused by
+        // The lock is held until the directory is gone, so that nobody takes it over meanwhile. A populated one is refused by
         // the kernel as well.
         let Ok(lock) = open_folder(&folder).map(File::from) else { continue };
-        if lock.try_lock().is_ok() && !(Group { path: folder.clone() }).populated() {
+        if lock.try_lock().is_ok() && !(ProcessCgroup { path: folder.clone() }).populated() {
             remove(&folder);
         }
     }
@@ -279,12 +279,12 @@ pub fn remove_abandoned(beside: Option<&Path>) {
 
 /// Why a limit that a controller (`cpu`, `memory`) would keep is not in effect here; `None`: it is.
 #[must_use]
-pub fn unlimited(controller: &str) -> Option<String> {
+pub fn missing_controller(controller: &str) -> Option<String> {
     let parent = match parent() {
         Ok(parent) => parent,
         Err(why) => return Some(why),
     };
-    // Root may hand a controller down from the top; anybody else has those that were handed down to them, and the folder
+    // Root may hand a controller down from the top; anybody else has those that were handed down to them, and the directory
     // they stand in holds processes, so that it cannot hand on more than it does already.
     let file = if nix::unistd::geteuid().is_root() { "cgroup.controllers" } else { "cgroup.subtree_control" };
     let there = fs::read_to_string(parent.join(file)).unwrap_or_default();
@@ -292,7 +292,7 @@ pub fn unlimited(controller: &str) -> Option<String> {
     (!has).then(|| format!("cgroup v2 has no {controller} controller for us"))
 }
 
-/// Where a run's folder is made. Root takes the top of the tree; anybody else can only have what was delegated to them,
+/// Where a run's directory is made. Root takes the top of the tree; anybody else can only have what was delegated to them,
 /// which is where they are.
 ///
 /// # Errors
@@ -318,8 +318,8 @@ fn subfolders(folder: &Path) -> Vec<PathBuf> {
     entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
-/// Removes a folder and those that a service made below it. The kernel lets go of an emptied group a moment after its last
-/// member was reaped, so a busy answer is asked again for a few milliseconds; a folder that stays does no harm.
+/// Removes a directory and those that a service made below it. The kernel lets go of an emptied group a moment after its last
+/// member was reaped, so a busy answer is asked again for a few milliseconds; a directory that stays does no harm.
 fn remove(path: &Path) {
     for attempt in 0..10 {
         for folder in subfolders(path) {
@@ -359,13 +359,13 @@ mod tests {
         fs::write(&precious, "precious").unwrap();
         fs::create_dir_all(&group).unwrap();
         std::os::unix::fs::symlink(&precious, group.join("cgroup.kill")).unwrap();
-        assert!(Group::recorded(&group).is_none());
+        assert!(ProcessCgroup::recorded(&group).is_none());
         // Nor by a path that only seems to be below the mount, and not by a group made before it was replaced.
         if let Some(mount) = mount_point() {
             let up: PathBuf = mount.components().skip(1).map(|_| Component::ParentDir).collect();
-            assert!(Group::recorded(&mount.join(up).join(group.strip_prefix("/").unwrap())).is_none());
+            assert!(ProcessCgroup::recorded(&mount.join(up).join(group.strip_prefix("/").unwrap())).is_none());
         }
-        let replaced = Group { path: group.clone() };
+        let replaced = ProcessCgroup { path: group.clone() };
         assert!(replaced.kill().is_err());
         replaced.remove();
         assert!(!replaced.remove_empty());

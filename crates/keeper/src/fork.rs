@@ -6,7 +6,7 @@
 //!
 //! Copying the keeper's memory for a child that is about to throw it away is half the price of a start. So the child runs
 //! in that memory itself, as after `vfork`, but on a stack of its own and with the parent continuing, which must wait for no
-//! file system (`in_flight`). It makes system calls only by `raw`, since errno is shared too. Some children get a copy:
+//! file system (`in_flight`). It makes system calls only by `syscall`, since errno is shared too. Some children get a copy:
 //!
 //! - one that becomes another user, as that step would change whether the keeper's memory may be dumped
 //! - one with a memory limit, as the kernel kills every process that shares the memory of one that exceeds its limit
@@ -23,20 +23,20 @@ use std::os::unix::fs::MetadataExt;
 use crate::lock;
 use devrun_model::keeper::{RunAs, SpawnSpec};
 
+use super::child::{PreparedChild, STEPS, run_child};
 use super::in_flight::{BlockedSignals, InFlightChild, fork_into};
-use super::newborn::{Prepared, STEPS, child};
-use super::raw::Stack;
+use super::syscall::ChildStack;
 
 /// Which step failed, and with what.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
+pub struct SpawnError {
     /// `fork`, `chdir`, `exec`, …
     pub step: String,
     /// errno.
     pub errno: i32,
 }
 
-impl Failed {
+impl SpawnError {
     fn at(step: &str) -> impl Fn(io::Error) -> Self + '_ {
         move |error| Self { step: step.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) }
     }
@@ -44,7 +44,7 @@ impl Failed {
 
 /// A forked child that waits for its release.
 #[derive(Debug)]
-pub struct Forked {
+pub struct ForkedChild {
     /// Its number.
     pub pid: i32,
     /// Opened before anybody could have waited for it; absent where the kernel has no pidfds.
@@ -58,14 +58,14 @@ pub struct Forked {
     release: OwnedFd,
 }
 
-impl Forked {
+impl ForkedChild {
     /// Lets the child go on to exec.
     ///
     /// # Errors
     /// When the child is gone already.
-    pub fn release(self) -> io::Result<Started> {
+    pub fn release(self) -> io::Result<StartedChild> {
         let result = nix::unistd::write(&self.release, &[1]);
-        let started = Started { pidfd: self.pidfd, stdout: self.stdout, stderr: self.stderr, errors: self.errors };
+        let started = StartedChild { pidfd: self.pidfd, stdout: self.stdout, stderr: self.stderr, errors: self.errors };
         match result {
             // The child is dead: its exit and its error pipe tell how.
             Ok(_) | Err(nix::Error::EPIPE) => Ok(started),
@@ -76,14 +76,14 @@ impl Forked {
 
 /// A released child.
 #[derive(Debug)]
-pub struct Started {
-    /// See [`Forked`].
+pub struct StartedChild {
+    /// See [`ForkedChild`].
     pub pidfd: Option<OwnedFd>,
-    /// See [`Forked`].
+    /// See [`ForkedChild`].
     pub stdout: OwnedFd,
-    /// See [`Forked`].
+    /// See [`ForkedChild`].
     pub stderr: Option<OwnedFd>,
-    /// See [`Forked`].
+    /// See [`ForkedChild`].
     pub errors: OwnedFd,
 }
 
@@ -91,16 +91,16 @@ pub struct Started {
 #[derive(Debug)]
 pub struct Forker {
     null: OwnedFd,
-    given: Option<Given>,
-    changed: Vec<i32>,
+    default_limits: Option<DefaultLimits>,
+    changed_signals: Vec<i32>,
     plain: bool,
-    in_flight: RefCell<Vec<InFlightChild<Prepared>>>,
-    stacks: RefCell<Vec<Stack>>,
+    in_flight: RefCell<Vec<InFlightChild<PreparedChild>>>,
+    stacks: RefCell<Vec<ChildStack>>,
 }
 
 /// The limits that children get back where their spec asks for none: the supervisor has changed its own.
 #[derive(Debug, Clone, Copy)]
-pub struct Given {
+pub struct DefaultLimits {
     /// Open files, soft and hard; raised as far as it goes.
     pub nofile: (u64, u64),
     /// Size of core files, soft; we write none, as secrets would be in them.
@@ -111,74 +111,81 @@ pub struct Given {
 
 /// A lock that is ready to be inherited. Descriptors 0 to 2 are taken in the keeper, so it survives the child's shuffle.
 #[derive(Debug)]
-pub struct Inherited {
+pub struct InheritedLock {
     file: File,
     /// Its device and inode.
     pub key: (u64, u64),
 }
 
-impl Inherited {
+impl InheritedLock {
     /// Opens and locks the alive lock of a process. The offset is moved to the process's number, which everybody can read
     /// in `fdinfo`, so a holder tells exactly whose it is.
     ///
     /// # Errors
     /// The step and errno.
-    pub fn open(spec: &SpawnSpec) -> Result<Self, Failed> {
+    pub fn open(spec: &SpawnSpec) -> Result<Self, SpawnError> {
         let open = || {
-            let mut file = lock::share(&spec.lock)?;
+            let mut file = lock::lock_shared(&spec.lock)?;
             file.seek(io::SeekFrom::Start(spec.process))?;
             let meta = file.metadata()?;
             Ok(Self { key: (meta.dev(), meta.ino()), file })
         };
-        open().map_err(Failed::at("lock"))
+        open().map_err(SpawnError::at("lock"))
     }
 }
 
 /// The child's ends of stdout and stderr; one, where both are the terminal.
-type Ends = (OwnedFd, Option<OwnedFd>);
+type ChildOutput = (OwnedFd, Option<OwnedFd>);
 
-pub(super) fn text(value: impl AsRef<OsStr>) -> io::Result<CString> {
+pub(super) fn c_string(value: impl AsRef<OsStr>) -> io::Result<CString> {
     CString::new(value.as_ref().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
-pub(super) fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
+pub(super) fn c_pointers(words: &[CString]) -> Vec<*const libc::c_char> {
     words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
 impl Forker {
-    /// `given`: the limits that children get where their spec asks for none; `plain`: every child is an ordinary fork.
+    /// `default_limits`: the limits that children get where their spec asks for none; `plain`: every child is an ordinary fork.
     /// Signals that are ignored or handled now, and only those, have their default back in the children: make it when this
     /// process has settled its own.
     ///
     /// # Errors
     /// When `/dev/null` cannot be opened.
-    pub fn new(given: Option<Given>, plain: bool) -> io::Result<Self> {
+    pub fn new(default_limits: Option<DefaultLimits>, plain: bool) -> io::Result<Self> {
         let null = File::options().read(true).write(true).open("/dev/null")?.into();
-        Ok(Self { null, given, changed: changed(), plain, in_flight: RefCell::default(), stacks: RefCell::default() })
+        Ok(Self {
+            null,
+            default_limits,
+            changed_signals: changed_signals(),
+            plain,
+            in_flight: RefCell::default(),
+            stacks: RefCell::default(),
+        })
     }
     /// Forks. The child waits for its release and dies with ours if that never comes.
     ///
     /// # Errors
     /// The step and errno.
-    pub fn fork(&self, spec: &SpawnSpec, lock: &Inherited, cgroup: Option<&File>) -> Result<Forked, Failed> {
-        let words: Vec<CString> = spec.argv.iter().map(text).collect::<io::Result<_>>().map_err(Failed::at("exec"))?;
+    pub fn fork(&self, spec: &SpawnSpec, lock: &InheritedLock, cgroup: Option<&File>) -> Result<ForkedChild, SpawnError> {
+        let words: Vec<CString> = spec.argv.iter().map(c_string).collect::<io::Result<_>>().map_err(SpawnError::at("exec"))?;
         let mut variables = Vec::with_capacity(spec.env.len());
         for (name, value) in &spec.env {
-            variables.push(text(format!("{name}={value}")).map_err(Failed::at("exec"))?);
+            variables.push(c_string(format!("{name}={value}")).map_err(SpawnError::at("exec"))?);
         }
-        let argv = pointers(&words);
-        let envp = pointers(&variables);
+        let argv = c_pointers(&words);
+        let envp = c_pointers(&variables);
         let mut all = words;
         all.extend(variables);
-        let (release, release_writer) = pipe().map_err(Failed::at("pipe"))?;
-        let (errors, errors_writer) = pipe().map_err(Failed::at("pipe"))?;
-        unblock(&errors).map_err(Failed::at("pipe"))?;
-        let (stdout, stderr, ends) = self.output(spec).map_err(Failed::at(if spec.tty { "tty" } else { "pipe" }))?;
-        let prepared = Prepared {
-            program: text(&spec.program).map_err(Failed::at("exec"))?,
+        let (release, release_writer) = pipe().map_err(SpawnError::at("pipe"))?;
+        let (errors, errors_writer) = pipe().map_err(SpawnError::at("pipe"))?;
+        set_nonblocking(&errors).map_err(SpawnError::at("pipe"))?;
+        let (stdout, stderr, ends) = self.output(spec).map_err(SpawnError::at(if spec.tty { "tty" } else { "pipe" }))?;
+        let prepared = PreparedChild {
+            program: c_string(&spec.program).map_err(SpawnError::at("exec"))?,
             argv,
             envp,
-            dir: text(&spec.dir).map_err(Failed::at("chdir"))?,
+            dir: c_string(&spec.dir).map_err(SpawnError::at("chdir"))?,
             umask: spec.umask,
             nofile: spec.nofile,
             run_as: spec.run_as.clone(),
@@ -192,31 +199,31 @@ impl Forker {
             release: release.as_raw_fd(),
             release_writer: release_writer.as_raw_fd(),
             errors: errors_writer.as_raw_fd(),
-            given: self.given,
-            changed: self.changed.clone(),
+            default_limits: self.default_limits,
+            changed_signals: self.changed_signals.clone(),
             words: all,
         };
-        let pid = self.launch(prepared, spec).map_err(Failed::at("fork"))?;
-        Ok(Forked { pid, pidfd: super::signal::open(pid), stdout, stderr, errors, release: release_writer })
+        let pid = self.launch(prepared, spec).map_err(SpawnError::at("fork"))?;
+        Ok(ForkedChild { pid, pidfd: super::signal::open(pid), stdout, stderr, errors, release: release_writer })
     }
 
     /// A child in our memory, or a copy of us.
-    fn launch(&self, prepared: Prepared, spec: &SpawnSpec) -> io::Result<i32> {
+    fn launch(&self, prepared: PreparedChild, spec: &SpawnSpec) -> io::Result<i32> {
         self.reap_in_flight();
         let _blocked = BlockedSignals::new()?;
         if self.plain || spec.memory.is_some() || spec.run_as != RunAs::Same {
-            return copy(prepared, self.plain);
+            return fork_copy(prepared, self.plain);
         }
         let stack = self.stacks.borrow_mut().pop();
-        let Ok(stack) = stack.map_or_else(Stack::new, Ok) else { return copy(prepared, false) };
+        let Ok(stack) = stack.map_or_else(ChildStack::new, Ok) else { return fork_copy(prepared, false) };
         let group = prepared.cgroup;
         // Born in its group, it does not move there itself.
-        let born = Prepared { cgroup: None, ..prepared };
+        let born = PreparedChild { cgroup: None, ..prepared };
         // SAFETY: signals are blocked, and `begin` does as `child` promises.
         let child = match unsafe { InFlightChild::clone_vm(born, stack, begin, group) } {
             // SAFETY: as above.
             Err((prepared, stack)) if group.is_some() => unsafe {
-                InFlightChild::clone_vm(Prepared { cgroup: group, ..prepared }, stack, begin, None)
+                InFlightChild::clone_vm(PreparedChild { cgroup: group, ..prepared }, stack, begin, None)
             },
             child => child,
         };
@@ -227,7 +234,7 @@ impl Forker {
             }
             Err((prepared, stack)) => {
                 self.stacks.borrow_mut().push(stack);
-                copy(Prepared { cgroup: group, ..prepared }, false)
+                fork_copy(PreparedChild { cgroup: group, ..prepared }, false)
             }
         }
     }
@@ -246,7 +253,7 @@ impl Forker {
         self.in_flight.borrow_mut().shrink_to_fit();
     }
 
-    fn output(&self, spec: &SpawnSpec) -> io::Result<(OwnedFd, Option<OwnedFd>, Ends)> {
+    fn output(&self, spec: &SpawnSpec) -> io::Result<(OwnedFd, Option<OwnedFd>, ChildOutput)> {
         if spec.tty {
             // Programs that draw want a size before anybody attaches.
             let size = nix::pty::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
@@ -254,14 +261,14 @@ impl Forker {
             for end in [&pair.master, &pair.slave] {
                 close_on_exec(end)?;
             }
-            unblock(&pair.master)?;
+            set_nonblocking(&pair.master)?;
             return Ok((pair.master, None, (pair.slave, None)));
         }
         let (stdout, stdout_writer) = pipe()?;
         let (stderr, stderr_writer) = pipe()?;
         for end in [&stdout, &stderr] {
-            unblock(end)?;
-            widen(end);
+            set_nonblocking(end)?;
+            enlarge_pipe(end);
         }
         Ok((stdout, Some(stderr), (stdout_writer, Some(stderr_writer))))
     }
@@ -269,7 +276,7 @@ impl Forker {
 
 /// A pipe of 1 MiB carries 1.8 times what a default one does. Ordinary users may have about 64 of them, hence the steps
 /// down; the default is no error.
-fn widen(pipe: &OwnedFd) {
+fn enlarge_pipe(pipe: &OwnedFd) {
     for size in [1 << 20, 1 << 18] {
         // SAFETY: an fcntl with an integer argument on an open descriptor.
         if unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, size) } >= 0 {
@@ -288,7 +295,7 @@ fn close_on_exec(fd: &OwnedFd) -> io::Result<()> {
 }
 
 /// Makes one end non-blocking. Each end of a pipe has its own flags, so the service's own end keeps blocking.
-fn unblock(fd: &OwnedFd) -> io::Result<()> {
+fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
     Ok(())
 }
@@ -305,7 +312,7 @@ fn maps(run_as: &RunAs) -> Option<(Vec<u8>, Vec<u8>)> {
 
 /// The signals that this process ignores (a `nohup`'s HUP, and what a keeper does not listen to) or handles. What is ignored
 /// stays so at exec (execve(2)) and must not leak into a service; what is handled must not run before.
-fn changed() -> Vec<i32> {
+fn changed_signals() -> Vec<i32> {
     // The C library keeps 32 and 33 for its threads and answers nothing about them, hence the bare call. The structure is
     // the kernel's: the handler, flags, a restorer and the mask.
     let differs = |number: &i32| {
@@ -318,7 +325,7 @@ fn changed() -> Vec<i32> {
 }
 
 /// A copy of this process as the child. `plain`: by `fork` alone.
-fn copy(mut prepared: Prepared, plain: bool) -> io::Result<i32> {
+fn fork_copy(mut prepared: PreparedChild, plain: bool) -> io::Result<i32> {
     // SAFETY: the process has one thread; the child runs `child`, which makes only bare system calls and never returns.
     let pid = unsafe {
         match prepared.cgroup.filter(|_| !plain).and_then(|folder| fork_into(folder)) {
@@ -332,28 +339,28 @@ fn copy(mut prepared: Prepared, plain: bool) -> io::Result<i32> {
     match pid {
         -1 => Err(io::Error::last_os_error()),
         // SAFETY: we are the child of the fork above; everything it uses was prepared before.
-        0 => unsafe { child(&prepared) },
+        0 => unsafe { run_child(&prepared) },
         _ => Ok(pid),
     }
 }
 
 /// # Safety
 /// Only as the beginning of a child in our memory.
-unsafe extern "C" fn begin(prepared: *const Prepared) -> ! {
+unsafe extern "C" fn begin(prepared: *const PreparedChild) -> ! {
     // SAFETY: it stays until this child has left, and nobody writes it.
-    unsafe { child(&*prepared) }
+    unsafe { run_child(&*prepared) }
 }
 
 /// What the error pipe has said: `None` nothing yet, `Some(Ok)` exec worked (or the child died before it could say),
 /// `Some(Err)` the step that failed.
 #[must_use]
-pub fn verdict(errors: &OwnedFd) -> Option<Result<(), Failed>> {
+pub fn exec_status(errors: &OwnedFd) -> Option<Result<(), SpawnError>> {
     let mut message = [0u8; 5];
     match nix::unistd::read(errors, &mut message) {
         Ok(5) => {
             let step = STEPS.get(usize::from(message[0])).copied().unwrap_or("start");
             let errno = i32::from_ne_bytes([message[1], message[2], message[3], message[4]]);
-            Some(Err(Failed { step: step.to_owned(), errno }))
+            Some(Err(SpawnError { step: step.to_owned(), errno }))
         }
         Err(nix::Error::EAGAIN | nix::Error::EINTR) => None,
         Ok(_) | Err(_) => Some(Ok(())),
@@ -409,7 +416,7 @@ mod tests {
         for process in 0..60 {
             let program = if process % 3 == 1 { "/nowhere/at all" } else { "/bin/true" };
             let spec = spec(folder.path(), process, program);
-            let forked = forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap();
+            let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None).unwrap();
             let pid = forked.pid;
             // Every third one never gets its word.
             let started = (process % 3 != 2).then(|| forked.release().unwrap());
@@ -419,15 +426,15 @@ mod tests {
             let code = if process % 3 == 0 { 0 } else { 127 };
             let pid = nix::unistd::Pid::from_raw(pid);
             assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, code)), "{process}");
-            let failed = started.and_then(|started| verdict(&started.errors)?.err());
-            let wanted = (process % 3 == 1).then(|| Failed { step: "exec".to_owned(), errno: libc::ENOENT });
+            let failed = started.and_then(|started| exec_status(&started.errors)?.err());
+            let wanted = (process % 3 == 1).then(|| SpawnError { step: "exec".to_owned(), errno: libc::ENOENT });
             assert_eq!(failed, wanted, "{process}");
         }
         forker.free_stacks();
         assert_eq!((forker.in_flight.borrow().len(), forker.stacks.borrow().len()), (0, 0), "a child is still in our memory");
     }
 
-    fn end(forked: Forked) {
+    fn end(forked: ForkedChild) {
         let pid = nix::unistd::Pid::from_raw(forked.pid);
         drop(forked);
         assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 127)));
@@ -451,7 +458,7 @@ mod tests {
         for (limit, plain, in_flight) in [(None, false, 1), (Some(64 << 20), false, 0), (None, true, 0)] {
             let forker = Forker::new(None, plain).unwrap();
             let spec = SpawnSpec { memory: limit, ..spec(folder.path(), 1, "/bin/true") };
-            let forked = forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap();
+            let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None).unwrap();
             assert_eq!(forker.in_flight.borrow().len(), in_flight, "{limit:?} {plain}");
             if let Some(shared) = share_memory(us, forked.pid) {
                 assert_eq!(shared, in_flight == 1, "{limit:?} {plain}");
@@ -494,7 +501,7 @@ mod tests {
                 refuse(&[(libc::SYS_clone3, errno), (libc::SYS_close_range, errno)]);
                 let mut spec = spec(&folder, number as u64, "/bin/ls");
                 spec.argv.extend(["-l".to_owned(), "/proc/self/fd".to_owned()]);
-                let forked = forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap();
+                let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None).unwrap();
                 let pid = nix::unistd::Pid::from_raw(forked.pid);
                 assert!(forker.in_flight.borrow().is_empty());
                 let started = forked.release().unwrap();
@@ -516,7 +523,7 @@ mod tests {
         let forker = Forker::new(None, false).unwrap();
         let start = |process| {
             let spec = spec(folder.path(), process, "/bin/true");
-            forker.fork(&spec, &Inherited::open(&spec).unwrap(), None).unwrap()
+            forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None).unwrap()
         };
         let hangs = start(0);
         for process in 1..20 {

@@ -11,19 +11,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 
-use super::raw::{Stack, call, clone_on};
+use super::syscall::{ChildStack, call, clone_onto_stack};
 
 /// `CLONE_INTO_CGROUP` of linux/sched.h; libc's constant is too narrow for it.
 const INTO_CGROUP: u64 = 0x2_0000_0000;
 /// The kernel writes `tid` before the parent continues, and clears it when the child has left.
 const SHARED: u64 = (libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID) as u64;
 
-/// What one child uses in our memory, from its birth to its exec.
+/// What one child uses in our memory, from fork to exec.
 pub(super) struct InFlightChild<T>(NonNull<Shared<T>>);
 
 struct Shared<T> {
     content: T,
-    stack: Stack,
+    stack: ChildStack,
     /// Not zero while the child is in our memory.
     tid: AtomicU32,
 }
@@ -32,18 +32,18 @@ struct Shared<T> {
 unsafe impl<T: Send> Send for InFlightChild<T> {}
 
 impl<T> InFlightChild<T> {
-    /// Begins a child with `entry`, straight in `cgroup` if one is named. Returns its pid; the content and the stack, where
+    /// Begins a child with `keeper_main`, straight in `cgroup` if one is named. Returns its pid; the content and the stack, where
     /// the kernel refuses (older than 5.3, or a seccomp profile that does not know the call).
     ///
     /// # Safety
-    /// Only with signals blocked (see [`BlockedSignals`]). `entry` never returns, makes bare system calls alone, and uses
+    /// Only with signals blocked (see [`BlockedSignals`]). `keeper_main` never returns, makes bare system calls alone, and uses
     /// nothing but the content and its own stack.
     pub(super) unsafe fn clone_vm(
         content: T,
-        stack: Stack,
+        stack: ChildStack,
         entry: unsafe extern "C" fn(*const T) -> !,
         cgroup: Option<RawFd>,
-    ) -> Result<(i32, Self), (T, Stack)> {
+    ) -> Result<(i32, Self), (T, ChildStack)> {
         let Some(mut arguments) = arguments(SHARED, cgroup) else { return Err((content, stack)) };
         arguments.stack = stack.begin();
         arguments.stack_size = stack.len() as u64;
@@ -52,7 +52,7 @@ impl<T> InFlightChild<T> {
         let pid = unsafe {
             arguments.parent_tid = (&raw mut (*shared).tid) as u64;
             arguments.child_tid = arguments.parent_tid;
-            clone_on(&mut arguments, entry, &raw const (*shared).content)
+            clone_onto_stack(&mut arguments, entry, &raw const (*shared).content)
         };
         match (i32::try_from(pid), NonNull::new(shared)) {
             (Ok(pid @ 1..), Some(shared)) => Ok((pid, Self(shared))),
@@ -71,7 +71,7 @@ impl<T> InFlightChild<T> {
     }
 
     /// The stack, once the child has left it.
-    pub(super) fn into_stack(self) -> Option<Stack> {
+    pub(super) fn into_stack(self) -> Option<ChildStack> {
         if !self.has_left() {
             return None;
         }

@@ -1,9 +1,9 @@
-//! The keeper's journal: who was started, in a form that survives the death of everybody.
+//! The keeper's journal: which processes were started, in a form that survives the death of supervisor and keeper.
 //!
 //! A line is JSON, a tab, a checksum and a newline. The keeper alone writes it, with plain `write`s and no fsync: the page
-//! cache outlives every process, and after a reboot no process is left to account for. A torn last line is dropped, a
-//! line that does not match its checksum is passed over, and nothing in the file can make a reader panic. What it says of a
-//! process is never enough to signal it; the sweep proves each one anew.
+//! cache outlives every process, and after a reboot no process is left to account for. A torn last line is dropped, a line that
+//! does not match its checksum is passed over, and nothing in the file can make a reader panic. What it says of a process is
+//! never enough to signal it; the sweep proves each one again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::location::{self, FileId};
+use super::state_location::{self, FileId};
 use devrun_model::keeper::{ExitStatus, Identity, KeeperHello, ProcessId, Role, RunAs, SpawnSpec};
-use devrun_model::{Failure, FailureKind, Places, ServiceId, Signal, StopTo};
+use devrun_model::{Failure, FailureKind, Paths, ServiceId, Signal, StopTo};
 
 /// The format's number; a file of another one is not read.
 pub const VERSION: u32 = 1;
@@ -26,7 +26,7 @@ const READ_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// The first record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header {
+pub struct JournalHeader {
     /// Format.
     pub version: u32,
     /// The boot.
@@ -37,22 +37,22 @@ pub struct Header {
     pub uid: u32,
     /// The project.
     pub project: String,
-    /// The procfile's folder.
+    /// The procfile's directory.
     pub root: PathBuf,
-    /// Device and inode of that folder.
+    /// Device and inode of that directory.
     #[serde(default)]
     pub root_id: Option<FileId>,
     /// The supervisor.
     pub supervisor: Identity,
     /// The keeper.
     pub keeper: Identity,
-    /// The folder of the run's cgroups, where there is one.
+    /// The directory of the run's cgroups, where there is one.
     pub cgroup: Option<PathBuf>,
 }
 
 /// One process as recorded before it ran.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct JournalEntry {
     /// Its number in the run.
     pub process: ProcessId,
     /// Whose.
@@ -94,7 +94,7 @@ pub struct Entry {
     pub spare: Vec<String>,
 }
 
-impl Entry {
+impl JournalEntry {
     /// What is kept of a spec: nothing that could hold a secret, so neither words nor environment.
     #[must_use]
     pub fn new(spec: &SpawnSpec, run: &str, identity: Identity, lock_file: (u64, u64), cgroup: Option<PathBuf>) -> Self {
@@ -129,9 +129,9 @@ impl Entry {
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Record {
+pub enum JournalRecord {
     /// The first.
-    Header(Box<Header>),
+    Header(Box<JournalHeader>),
     /// A later keeper of the same run.
     Keeper(Identity),
     /// A fork is about to happen.
@@ -144,7 +144,7 @@ pub enum Record {
         generation: u64,
     },
     /// It happened; the child waits for this line.
-    Started(Box<Entry>),
+    Started(Box<JournalEntry>),
     /// The leader ended.
     Exited {
         /// Which one.
@@ -170,13 +170,13 @@ pub enum Record {
 #[derive(Debug, Clone, Default)]
 pub struct Journal {
     /// The header, where it is sound and of our version.
-    pub header: Option<Header>,
+    pub header: Option<JournalHeader>,
     /// The latest keeper.
     pub keeper: Option<Identity>,
     /// It is not the first one of its run.
     pub replaced: bool,
     /// Processes whose trees were not proved empty, by number.
-    pub live: BTreeMap<ProcessId, Entry>,
+    pub live: BTreeMap<ProcessId, JournalEntry>,
     /// Command names that may outlive their service, of the ended ones too.
     pub spared: BTreeSet<String>,
     /// How leaders ended, as far as the file goes back.
@@ -198,14 +198,14 @@ fn checksum(bytes: &[u8]) -> u64 {
 ///
 /// # Errors
 /// When it cannot be written as JSON, which none of ours does.
-pub fn line(record: &Record) -> io::Result<Vec<u8>> {
+pub fn encode(record: &JournalRecord) -> io::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec(record).map_err(io::Error::other)?;
     let sum = checksum(&bytes);
     bytes.extend_from_slice(format!("\t{sum:016x}\n").as_bytes());
     Ok(bytes)
 }
 
-fn parse_line(line: &[u8]) -> Option<Record> {
+fn parse_line(line: &[u8]) -> Option<JournalRecord> {
     let tab = line.iter().rposition(|byte| *byte == b'\t')?;
     let json = &line[..tab];
     // As text: a number could be spelt in several ways.
@@ -226,28 +226,28 @@ pub fn parse(bytes: &[u8]) -> Journal {
         };
         match parse_line(line) {
             None => journal.damaged += 1,
-            Some(Record::Header(header)) if header.version == VERSION => {
+            Some(JournalRecord::Header(header)) if header.version == VERSION => {
                 journal.keeper = Some(header.keeper.clone());
                 journal.header = Some(*header);
             }
-            Some(Record::Header(_)) => journal.damaged += 1,
-            Some(Record::Keeper(identity)) => {
+            Some(JournalRecord::Header(_)) => journal.damaged += 1,
+            Some(JournalRecord::Keeper(identity)) => {
                 journal.keeper = Some(identity);
                 journal.replaced = true;
             }
-            Some(Record::Started(entry)) => {
+            Some(JournalRecord::Started(entry)) => {
                 journal.spared.extend(entry.spare.iter().cloned());
                 journal.live.insert(entry.process, *entry);
             }
-            Some(Record::Empty { process }) => {
+            Some(JournalRecord::Empty { process }) => {
                 journal.live.remove(&process);
             }
-            Some(Record::Dead) => journal.dead = true,
-            Some(Record::Result { survivors }) => journal.result = Some(survivors),
-            Some(Record::Exited { process, status }) => {
+            Some(JournalRecord::Dead) => journal.dead = true,
+            Some(JournalRecord::Result { survivors }) => journal.result = Some(survivors),
+            Some(JournalRecord::Exited { process, status }) => {
                 journal.exits.insert(process, status);
             }
-            Some(Record::Intent { .. }) => {}
+            Some(JournalRecord::Intent { .. }) => {}
         }
     }
     journal
@@ -288,10 +288,10 @@ pub fn read(path: &Path) -> io::Result<Journal> {
 ///
 /// # Errors
 /// `Config`, naming the file and what to do.
-pub fn of(places: &Places) -> Result<Journal, Failure> {
+pub fn of_project(places: &Paths) -> Result<Journal, Failure> {
     let path = places.journal();
     let journal = read(&path).map_err(|error| unusable(&path, &error))?;
-    let copied = location::other_owner(places, || Some(journal.clone())).is_some();
+    let copied = state_location::other_owner(places, || Some(journal.clone())).is_some();
     Ok(if copied { Journal::default() } else { journal })
 }
 
@@ -301,9 +301,9 @@ fn unusable(path: &Path, error: &io::Error) -> Failure {
         .help(format!("stop what still runs with `devrun down --emergency`, then: {remove} '{}'", path.display()))
 }
 
-/// The keeper's pen.
+/// Writes the journal.
 #[derive(Debug)]
-pub struct Writer {
+pub struct JournalWriter {
     path: PathBuf,
     file: File,
     length: u64,
@@ -312,32 +312,32 @@ pub struct Writer {
     head: Vec<u8>,
 }
 
-impl Writer {
-    /// Goes on with the journal of the same run, else begins a new one. `old`: what is there now. Whoever starts the keeper
-    /// has proved that the old run left nothing.
+impl JournalWriter {
+    /// Continues the journal of the same run, else begins a new one. `old`: what is there now. The supervisor has proved that
+    /// the old run left nothing.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn open(hello: &KeeperHello, old: Journal, keeper: &Identity, uid: u32, cgroup: Option<PathBuf>) -> io::Result<Self> {
-        let header = Header {
+        let header = JournalHeader {
             version: VERSION,
             boot: keeper.boot.clone(),
             run: hello.run.clone(),
             uid,
             project: hello.project.clone(),
             root: hello.root.clone(),
-            root_id: location::id(&hello.root),
+            root_id: state_location::file_id(&hello.root),
             supervisor: hello.supervisor.clone(),
             keeper: keeper.clone(),
             cgroup,
         };
-        let mut head = line(&Record::Header(Box::new(header)))?;
+        let mut head = encode(&JournalRecord::Header(Box::new(header)))?;
         let mut live = BTreeMap::new();
         if old.header.is_some_and(|header| header.run == hello.run) {
             for (process, entry) in old.live {
-                live.insert(process, line(&Record::Started(Box::new(entry)))?);
+                live.insert(process, encode(&JournalRecord::Started(Box::new(entry)))?);
             }
-            head.extend(line(&Record::Keeper(keeper.clone()))?);
+            head.extend(encode(&JournalRecord::Keeper(keeper.clone()))?);
         }
         let file = rewrite(&hello.journal, &head, &live)?;
         let length = file.metadata()?.len();
@@ -347,28 +347,28 @@ impl Writer {
     ///
     /// # Errors
     /// What the system says; then nothing must be released on the strength of this record.
-    pub fn append(&mut self, record: &Record) -> io::Result<()> {
+    pub fn append(&mut self, record: &JournalRecord) -> io::Result<()> {
         self.append_all(std::slice::from_ref(record))
     }
 
-    /// As [`Writer::append`], all of them in one write.
+    /// As [`JournalWriter::append`], all of them in one write.
     ///
     /// # Errors
     /// As there; some of them may have been written.
-    pub fn append_all(&mut self, records: &[Record]) -> io::Result<()> {
+    pub fn append_all(&mut self, records: &[JournalRecord]) -> io::Result<()> {
         let mut all = Vec::new();
         let mut started = Vec::new();
         for record in records {
-            let bytes = line(record)?;
+            let bytes = encode(record)?;
             match record {
-                Record::Empty { process } => {
+                JournalRecord::Empty { process } => {
                     self.live.remove(process);
                 }
-                Record::Dead => self.head.extend(&bytes),
+                JournalRecord::Dead => self.head.extend(&bytes),
                 _ => {}
             }
             all.extend_from_slice(&bytes);
-            if let Record::Started(entry) = record {
+            if let JournalRecord::Started(entry) = record {
                 started.push((entry.process, bytes));
             }
         }
@@ -407,14 +407,14 @@ fn rewrite(path: &Path, head: &[u8], live: &BTreeMap<ProcessId, Vec<u8>>) -> io:
 mod tests {
     use super::*;
 
-    fn open(hello: &KeeperHello, keeper: &Identity) -> io::Result<Writer> {
-        Writer::open(hello, read(&hello.journal)?, keeper, nix::unistd::getuid().as_raw(), None)
+    fn open(hello: &KeeperHello, keeper: &Identity) -> io::Result<JournalWriter> {
+        JournalWriter::open(hello, read(&hello.journal)?, keeper, nix::unistd::getuid().as_raw(), None)
     }
     use devrun_model::ServiceName;
 
-    fn entry(process: ProcessId) -> Entry {
+    fn entry(process: ProcessId) -> JournalEntry {
         let name = ServiceName::new("api").unwrap();
-        Entry {
+        JournalEntry {
             process,
             service: ServiceId::single(&name),
             generation: 1,
@@ -454,11 +454,11 @@ mod tests {
         let mut writer = open(&hello(folder), &keeper).unwrap();
         for process in 1..6 {
             let service = entry(process).service;
-            writer.append(&Record::Intent { process, service, generation: 1 }).unwrap();
-            writer.append(&Record::Started(Box::new(entry(process)))).unwrap();
+            writer.append(&JournalRecord::Intent { process, service, generation: 1 }).unwrap();
+            writer.append(&JournalRecord::Started(Box::new(entry(process)))).unwrap();
         }
-        writer.append(&Record::Exited { process: 1, status: ExitStatus::Code(0) }).unwrap();
-        writer.append(&Record::Empty { process: 1 }).unwrap();
+        writer.append(&JournalRecord::Exited { process: 1, status: ExitStatus::Code(0) }).unwrap();
+        writer.append(&JournalRecord::Empty { process: 1 }).unwrap();
         fs::read(folder.join("journal")).unwrap()
     }
 
@@ -476,7 +476,7 @@ mod tests {
 
     #[test]
     fn an_entry_of_an_earlier_version_has_no_tier() {
-        let text = String::from_utf8(line(&Record::Started(Box::new(entry(7)))).unwrap()).unwrap();
+        let text = String::from_utf8(encode(&JournalRecord::Started(Box::new(entry(7)))).unwrap()).unwrap();
         let json = text.split('\t').next().unwrap().replace(",\"tier\":null", "");
         assert!(!json.contains("tier"));
         let old = format!("{json}\t{:016x}\n", checksum(json.as_bytes()));
@@ -520,10 +520,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let keeper = Identity { pid: 5, start: 6, boot: "b".to_owned() };
         let mut writer = open(&hello(folder.path()), &keeper).unwrap();
-        writer.append(&Record::Started(Box::new(entry(9_999_999)))).unwrap();
+        writer.append(&JournalRecord::Started(Box::new(entry(9_999_999)))).unwrap();
         for process in 0..6000 {
-            writer.append(&Record::Started(Box::new(entry(process)))).unwrap();
-            writer.append(&Record::Empty { process }).unwrap();
+            writer.append(&JournalRecord::Started(Box::new(entry(process)))).unwrap();
+            writer.append(&JournalRecord::Empty { process }).unwrap();
         }
         let path = folder.path().join("journal");
         assert!(fs::metadata(&path).unwrap().len() < 2 * COMPACT);

@@ -1,19 +1,19 @@
 //! Whether a keeper that owes an answer is lost: stopped, frozen, or stuck for good.
 //!
-//! A keeper that nobody waits for is asked nothing, so an idle stack wakes nobody. A request is followed by a ping, and its
-//! answer ends the watch. The criterion must hold on a machine that is far too busy: silence alone proves nothing. A keeper
-//! counts as lost when several looks in a row found neither a message of it, nor a turn on a processor (its context
-//! switches), nor a process that waits for a processor or a disk. Looks are counted, not seconds: time in which this
-//! process could not run either passes as one look.
+//! An idle keeper is not pinged, so an idle stack causes no wake-ups. A request is followed by a ping, and its answer ends the
+//! watch. The criterion must hold on a machine that is far too busy: silence alone proves nothing. A keeper counts as lost when
+//! several checks in a row found neither a message of it, nor a turn on a processor (its context switches), nor a process that
+//! waits for a processor or a disk. Checks are counted, not seconds: time in which this process could not run either counts as
+//! one check.
 
 use std::time::{Duration, Instant};
 
 use super::procfs;
 
-/// From a request to its ping, and from one look to the next.
-const LOOK: Duration = Duration::from_millis(500);
-/// So many looks in a row without a sign of life: 4 s after the ping.
-const SILENT: u32 = 8;
+/// From a request to its ping, and from one check to the next.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// So many checks in a row without a sign of life: 4 s after the ping.
+const SILENT_CHECKS: u32 = 8;
 
 /// What `/proc` says of a process that may be stuck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,9 +32,9 @@ impl Activity {
     }
 }
 
-/// What is to be done after a look.
+/// What is to be done after a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum WatchDecision {
     /// Nothing yet.
     Wait,
     /// Send a ping.
@@ -47,55 +47,55 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct KeeperWatch {
     next: Option<Instant>,
-    pinged: bool,
-    asked_since: bool,
+    is_pinged: bool,
+    has_newer_request: bool,
     silent: u32,
     last: Option<Activity>,
 }
 
 impl KeeperWatch {
     /// Something was asked of it.
-    pub fn asked(&mut self, now: Instant) {
+    pub fn request_sent(&mut self, now: Instant) {
         if self.next.is_none() {
-            self.next = Some(now + LOOK);
+            self.next = Some(now + CHECK_INTERVAL);
         }
-        self.asked_since = self.pinged;
+        self.has_newer_request = self.is_pinged;
     }
     /// Something was heard of it.
-    pub fn heard(&mut self) {
+    pub fn message_received(&mut self) {
         self.silent = 0;
     }
     /// The ping was answered: everything that was asked before it has been done.
-    pub fn answered(&mut self, now: Instant) {
-        let again = self.asked_since;
+    pub fn pong_received(&mut self, now: Instant) {
+        let again = self.has_newer_request;
         *self = Self::default();
         if again {
-            self.asked(now);
+            self.request_sent(now);
         }
     }
-    /// When to look; `None` when nothing is owed.
+    /// When to check; `None` when no answer is due.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
         self.next
     }
-    /// A look, where one is due; `activity` is asked only then.
-    pub fn look(&mut self, now: Instant, activity: impl FnOnce() -> Option<Activity>) -> Verdict {
+    /// Checks, if a check is due; `activity` is asked only then.
+    pub fn check(&mut self, now: Instant, activity: impl FnOnce() -> Option<Activity>) -> WatchDecision {
         if self.next.is_none_or(|at| at > now) {
-            return Verdict::Wait;
+            return WatchDecision::Wait;
         }
-        self.next = Some(now + LOOK);
+        self.next = Some(now + CHECK_INTERVAL);
         let seen = activity();
-        if !self.pinged {
-            self.pinged = true;
+        if !self.is_pinged {
+            self.is_pinged = true;
             self.silent = 0;
             self.last = seen;
-            return Verdict::Ping;
+            return WatchDecision::Ping;
         }
         let works = seen
             .is_some_and(|seen| matches!(seen.state, b'R' | b'D') || self.last.is_none_or(|last| last.switches != seen.switches));
         self.last = seen;
         self.silent = if works { 0 } else { self.silent + 1 };
-        if self.silent >= SILENT { Verdict::Lost } else { Verdict::Wait }
+        if self.silent >= SILENT_CHECKS { WatchDecision::Lost } else { WatchDecision::Wait }
     }
 }
 
@@ -107,12 +107,12 @@ mod tests {
     fn looks(states: impl IntoIterator<Item = Activity>) -> Option<usize> {
         let mut now = Instant::now();
         let mut watch = KeeperWatch::default();
-        watch.asked(now);
+        watch.request_sent(now);
         for (number, seen) in states.into_iter().enumerate() {
-            now += LOOK;
-            let verdict = watch.look(now, || Some(seen));
-            assert_eq!(verdict == Verdict::Ping, number == 0);
-            if verdict == Verdict::Lost {
+            now += CHECK_INTERVAL;
+            let decision = watch.check(now, || Some(seen));
+            assert_eq!(decision == WatchDecision::Ping, number == 0);
+            if decision == WatchDecision::Lost {
                 return Some(number);
             }
         }
@@ -134,19 +134,19 @@ mod tests {
         let mut now = Instant::now();
         let mut watch = KeeperWatch::default();
         assert_eq!(watch.next_wake(), None);
-        watch.asked(now);
-        now += LOOK;
+        watch.request_sent(now);
+        now += CHECK_INTERVAL;
         let stopped = || Some(Activity { state: b'T', switches: 1 });
-        assert_eq!(watch.look(now, stopped), Verdict::Ping);
+        assert_eq!(watch.check(now, stopped), WatchDecision::Ping);
         now += Duration::from_secs(3600);
-        assert_eq!(watch.look(now, stopped), Verdict::Wait, "this process was stopped as well");
-        watch.answered(now);
+        assert_eq!(watch.check(now, stopped), WatchDecision::Wait, "this process was stopped as well");
+        watch.pong_received(now);
         assert_eq!(watch.next_wake(), None);
-        watch.asked(now);
-        now += LOOK;
-        assert_eq!(watch.look(now, stopped), Verdict::Ping);
-        watch.asked(now);
-        watch.answered(now);
-        assert_eq!(watch.next_wake(), Some(now + LOOK), "what was asked after the ping has no answer yet");
+        watch.request_sent(now);
+        now += CHECK_INTERVAL;
+        assert_eq!(watch.check(now, stopped), WatchDecision::Ping);
+        watch.request_sent(now);
+        watch.pong_received(now);
+        assert_eq!(watch.next_wake(), Some(now + CHECK_INTERVAL), "what was asked after the ping has no answer yet");
     }
 }

@@ -1,12 +1,12 @@
-//! SIGKILL to everything of a run until three looks in a row find nothing, as the last step of every sweep.
+//! SIGKILL to everything of a run until three scans in a row find nothing, as the last step of every sweep.
 //!
 //! While the keeper or the supervisor lives, descent from it is evidence that no process can take off: both are subreapers, so
 //! whatever a service lets go of becomes their child. So both are stopped (SIGSTOP) first, which also keeps them from starting
 //! and from reaping anything, what is below them is ended, and only then are they killed, the keeper first, as what it may
 //! leave falls to the supervisor.
 //!
-//! A process that forks and exits every few milliseconds is gone before a whole look at `/proc` has come to it. Therefore each
-//! process is stopped the moment it is recognised, the newest first, and killed only when looks find nobody new.
+//! A process that forks and exits every few milliseconds is gone before a full scan of `/proc` reaches it. Therefore each
+//! process is stopped the moment it is recognised, the newest first, and killed only when scans find nothing new.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -14,19 +14,19 @@ use std::time::{Duration, Instant};
 use crate::journal::Journal;
 use devrun_model::keeper::{Identity, ProcessId};
 
-use super::cgroup::Group;
-use super::evidence::{Claims, Evidence};
+use super::cgroup::ProcessCgroup;
+use super::ownership::{Evidence, OwnershipIndex};
 use super::procfs::{self, Stat};
-use super::sweep::{self, Found, Limits, Verdict};
+use super::sweep::{self, FoundProcess, SignalPermission, SweepScope};
 use super::{identity, signal};
 
 /// After this long what is left is named.
 const LONGEST: Duration = Duration::from_secs(5);
-/// So many looks in a row must find nothing.
+/// So many scans in a row must find nothing.
 const QUIET: u32 = 3;
-/// Looks that only stop what is new, before the first kill and between kills.
+/// Scans that only stop what is new, before the first kill and between kills.
 const STOPS: u32 = 30;
-/// Repeated listings within one look.
+/// Repeated listings within one scan.
 const LISTINGS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(3);
 
@@ -54,24 +54,24 @@ struct Parent {
 #[derive(Default)]
 pub(super) struct Outcome {
     /// Everything that was recognised, by number and start time.
-    pub(super) seen: BTreeMap<(i32, u64), (Found, Obstacle)>,
-    /// Those of the last look, where no three looks in a row found nothing.
+    pub(super) seen: BTreeMap<(i32, u64), (FoundProcess, Obstacle)>,
+    /// Those of the last scan, where no three scans in a row found nothing.
     pub(super) unproved: BTreeSet<(i32, u64)>,
 }
 
 pub(super) struct KillSweep<'a> {
     journal: &'a Journal,
-    claims: Claims,
-    limits: &'a Limits,
+    ownership: OwnershipIndex,
+    scope: &'a SweepScope,
     parents: Vec<Parent>,
     outcome: Outcome,
-    /// Those that the present look has seen alive.
+    /// Those that the present scan has seen alive.
     present: BTreeSet<(i32, u64)>,
 }
 
 impl<'a> KillSweep<'a> {
-    pub(super) fn new(journal: &'a Journal, claims: Claims, limits: &'a Limits) -> Self {
-        Self { journal, claims, limits, parents: Vec::new(), outcome: Outcome::default(), present: BTreeSet::new() }
+    pub(super) fn new(journal: &'a Journal, ownership: OwnershipIndex, scope: &'a SweepScope) -> Self {
+        Self { journal, ownership, scope, parents: Vec::new(), outcome: Outcome::default(), present: BTreeSet::new() }
     }
 
     /// Stops the keeper; what is below it belongs to the run.
@@ -163,8 +163,8 @@ impl<'a> KillSweep<'a> {
             // What was started last is what ends first.
             fresh.sort_unstable_by_key(|pid| std::cmp::Reverse(*pid));
             for stat in fresh.into_iter().filter_map(procfs::stat).filter(|stat| !stat.kernel && stat.lives()) {
-                let claimed = self.claims.of(&stat);
-                new += usize::from(self.meet(&stat, claimed));
+                let attribution = self.ownership.of(&stat);
+                new += usize::from(self.meet(&stat, attribution));
                 all.insert(stat.pid, stat);
             }
         }
@@ -190,7 +190,7 @@ impl<'a> KillSweep<'a> {
         let mut members: HashMap<i32, Option<ProcessId>> = all
             .values()
             .filter(seen)
-            .filter(|stat| !self.limits.is_own(stat.pid))
+            .filter(|stat| !self.scope.is_own(stat.pid))
             .filter_map(|stat| Some((stat.pid, self.outcome.seen.get(&(stat.pid, stat.start))?.0.process)))
             .collect();
         for parent in &self.parents {
@@ -228,8 +228,8 @@ impl<'a> KillSweep<'a> {
     }
 
     /// Takes up one process; true: it is new, and was stopped.
-    fn meet(&mut self, stat: &Stat, claimed: Option<(Option<ProcessId>, Evidence)>) -> bool {
-        let Some((process, evidence)) = claimed else { return false };
+    fn meet(&mut self, stat: &Stat, attribution: Option<(Option<ProcessId>, Evidence)>) -> bool {
+        let Some((process, evidence)) = attribution else { return false };
         let key = (stat.pid, stat.start);
         if self.parents.iter().any(|parent| parent.who.pid == stat.pid) || stat.pid == std::process::id().cast_signed() {
             return false;
@@ -240,21 +240,21 @@ impl<'a> KillSweep<'a> {
             }
             return false;
         }
-        let mut found = Found { stat: stat.clone(), process, evidence };
+        let mut found = FoundProcess { stat: stat.clone(), process, evidence };
         if evidence == Evidence::Descent && process.is_none() && self.journal.spared.contains(&stat.comm) {
             // Whether it may live depends on whose it is.
-            found.process = self.claims.of(stat).and_then(|(process, _)| process);
+            found.process = self.ownership.of(stat).and_then(|(process, _)| process);
         }
         if sweep::is_spared(&found, self.journal) {
             return false;
         }
-        let obstacle = match self.limits.verdict(stat, evidence) {
-            Verdict::Ours => Obstacle::Kill,
-            Verdict::OtherUser(uid) => Obstacle::User(uid),
+        let obstacle = match self.scope.permission(stat, evidence) {
+            SignalPermission::Ours => Obstacle::Kill,
+            SignalPermission::OtherUser(uid) => Obstacle::User(uid),
             // Below a service's process we are there because somebody typed the command there; that alone leaves nothing running.
-            Verdict::Own if evidence == Evidence::Descent => return false,
-            Verdict::Own => Obstacle::Own,
-            Verdict::Gone => return false,
+            SignalPermission::Own if evidence == Evidence::Descent => return false,
+            SignalPermission::Own => Obstacle::Own,
+            SignalPermission::Gone => return false,
         };
         if obstacle == Obstacle::Kill {
             self.stop(&found);
@@ -262,7 +262,7 @@ impl<'a> KillSweep<'a> {
             // For the list, now that it stands still.
             if evidence == Evidence::Descent
                 && found.process.is_none()
-                && let Some((process, evidence)) = self.claims.of(stat)
+                && let Some((process, evidence)) = self.ownership.of(stat)
             {
                 (found.process, found.evidence) = (process, evidence);
             }
@@ -272,12 +272,12 @@ impl<'a> KillSweep<'a> {
     }
 
     /// Opens it, looks at the evidence again, stops what was opened.
-    fn stop(&self, found: &Found) {
+    fn stop(&self, found: &FoundProcess) {
         let (pid, start) = (found.stat.pid, found.stat.start);
         let opened = signal::open(pid);
         let Some(stat) = procfs::stat(pid).filter(|stat| stat.start == start && stat.lives()) else { return };
-        // Being a descendant cannot be lost again, and number and start time are those of the look.
-        if found.evidence != Evidence::Descent && self.claims.of(&stat).is_none() {
+        // Being a descendant cannot be lost again, and number and start time are those of the scan.
+        if found.evidence != Evidence::Descent && self.ownership.of(&stat).is_none() {
             return;
         }
         // ESRCH: it went by itself.
@@ -293,16 +293,16 @@ impl<'a> KillSweep<'a> {
             .outcome
             .seen
             .iter()
-            .filter(|((pid, start), (_, obstacle))| *obstacle == Obstacle::Kill && sweep::lives(*pid, *start))
+            .filter(|((pid, start), (_, obstacle))| *obstacle == Obstacle::Kill && sweep::is_alive(*pid, *start))
             .map(|(key, _)| *key)
             .collect();
         if living.is_empty() {
             return false;
         }
-        for entry in sweep::current(self.journal).filter(|entry| entry.spare.is_empty()) {
-            let group = entry.cgroup.as_deref().and_then(Group::recorded);
+        for entry in sweep::current_entries(self.journal).filter(|entry| entry.spare.is_empty()) {
+            let group = entry.cgroup.as_deref().and_then(ProcessCgroup::recorded);
             // A refused group kill is made good by the members, one by one.
-            if let Some(group) = group.filter(|group| !group.members().into_iter().any(|pid| self.limits.is_own(pid))) {
+            if let Some(group) = group.filter(|group| !group.members().into_iter().any(|pid| self.scope.is_own(pid))) {
                 let _ = group.kill();
             }
         }

@@ -19,8 +19,8 @@ pub struct InstanceLock {
 
 /// Why the instance lock was not taken.
 #[derive(Debug)]
-pub enum Refused {
-    /// Somebody holds it: their pid where they wrote it, for messages only.
+pub enum InstanceLockError {
+    /// Another process holds it: its pid if it recorded one, for messages only.
     Held(Option<i32>),
     /// The file cannot be used.
     Failed(Failure),
@@ -31,8 +31,8 @@ impl InstanceLock {
     ///
     /// # Errors
     /// When another supervisor holds it, or the file cannot be made or written.
-    pub fn take(path: &Path) -> Result<Self, Refused> {
-        let mut lock = Self::keep_free(path)?;
+    pub fn take(path: &Path) -> Result<Self, InstanceLockError> {
+        let mut lock = Self::take_without_pid(path)?;
         // Written over what is there and cut after it: some file systems take their time for a file that becomes empty.
         let write = |file: &mut File| {
             let text = format!("{}\n", std::process::id());
@@ -40,7 +40,7 @@ impl InstanceLock {
             file.write_all(text.as_bytes())?;
             file.set_len(text.len() as u64)
         };
-        write(&mut lock.file).map_err(|error| Refused::Failed(unusable(path, &error)))?;
+        write(&mut lock.file).map_err(|error| InstanceLockError::Failed(unusable(path, &error)))?;
         Ok(lock)
     }
 
@@ -48,15 +48,15 @@ impl InstanceLock {
     ///
     /// # Errors
     /// When another supervisor holds it, or the file cannot be made.
-    pub fn keep_free(path: &Path) -> Result<Self, Refused> {
-        let failed = |error: io::Error| Refused::Failed(unusable(path, &error));
+    pub fn take_without_pid(path: &Path) -> Result<Self, InstanceLockError> {
+        let failed = |error: io::Error| InstanceLockError::Failed(unusable(path, &error));
         let mut file = open(path, true).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                return Err(Refused::Held(pid));
+                return Err(InstanceLockError::Held(pid));
             }
             Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
         }
@@ -65,7 +65,8 @@ impl InstanceLock {
 }
 
 fn unusable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(FailureKind::Config, format!("{}: {error}", path.display())).help(crate::file_size::no_room(error))
+    Failure::new(FailureKind::Config, format!("{}: {error}", path.display()))
+        .help(crate::file_size_limit::write_error_help(error))
 }
 
 /// Whether any process holds the lock. A file that is not there is held by nobody. Two who ask at once do not take one
@@ -88,7 +89,7 @@ pub fn is_held(path: &Path) -> io::Result<bool> {
 
 /// The pid that the last holder wrote into its lock file: whose lock it is as long as it is held.
 #[must_use]
-pub fn named(path: &Path) -> Option<i32> {
+pub fn recorded_pid(path: &Path) -> Option<i32> {
     let mut text = String::new();
     open(path, false).ok()?.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
@@ -99,9 +100,9 @@ pub fn open(path: &Path, create: bool) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(create).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
-/// Takes the shared lock that a process is to inherit. Somebody who tests the lock holds it for an instant; that is waited
-/// out, nothing longer is.
-pub(crate) fn share(path: &Path) -> io::Result<File> {
+/// Takes the shared lock that a process is to inherit. A process that tests the lock holds it for an instant, which is waited
+/// out; nothing longer is.
+pub(crate) fn lock_shared(path: &Path) -> io::Result<File> {
     let file = open(path, true)?;
     for _ in 0..50 {
         match file.try_lock_shared() {
@@ -113,8 +114,8 @@ pub(crate) fn share(path: &Path) -> io::Result<File> {
     Err(io::Error::from_raw_os_error(libc::EWOULDBLOCK))
 }
 
-/// Takes a shared lock on a folder, by which everybody can tell that its keeper lives.
-pub(crate) fn share_folder(path: &Path) -> io::Result<File> {
+/// Takes a shared lock on a directory, by which any process can tell that its keeper lives.
+pub(crate) fn lock_directory(path: &Path) -> io::Result<File> {
     let folder = File::open(path)?;
     for _ in 0..50 {
         match folder.try_lock_shared() {
@@ -138,7 +139,7 @@ mod tests {
         let lock = InstanceLock::take(&path).unwrap();
         assert!(is_held(&path).unwrap());
         match InstanceLock::take(&path) {
-            Err(Refused::Held(pid)) => assert_eq!(pid, Some(std::process::id().cast_signed())),
+            Err(InstanceLockError::Held(pid)) => assert_eq!(pid, Some(std::process::id().cast_signed())),
             other => panic!("{other:?}"),
         }
         drop(lock);
@@ -151,7 +152,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
-        assert!(matches!(InstanceLock::take(&path), Err(Refused::Failed(_))));
+        assert!(matches!(InstanceLock::take(&path), Err(InstanceLockError::Failed(_))));
         assert!(!folder.path().join("elsewhere").exists());
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use crate::journal::Entry;
+use crate::journal::JournalEntry;
 use devrun_model::keeper::{ExitStatus, Inherited, ProcessId, SpawnSpec};
 
-use super::tree::{Kin, Trees, Waits};
+use super::tree::{ReapScope, Relation, Trees};
 use super::{identity, procfs, signal};
 
 /// Processes without their keeper.
@@ -14,8 +14,8 @@ use super::{identity, procfs, signal};
 pub struct Orphans {
     /// The trees.
     pub trees: Trees,
-    /// Those of which the supervisor never heard that they run; they are killed and told as never started.
-    pub unborn: BTreeSet<ProcessId>,
+    /// Processes whose start was never announced to the supervisor; they are killed and reported as never started.
+    pub unannounced: BTreeSet<ProcessId>,
     /// The keeper's answer to `Finish`.
     pub finished: Option<Vec<(i32, String)>>,
     specs: BTreeMap<ProcessId, SpawnSpec>,
@@ -23,22 +23,22 @@ pub struct Orphans {
 
 impl Default for Orphans {
     fn default() -> Self {
-        Self { trees: Trees::new(Waits::Known), unborn: BTreeSet::new(), finished: None, specs: BTreeMap::new() }
+        Self { trees: Trees::new(ReapScope::Known), unannounced: BTreeSet::new(), finished: None, specs: BTreeMap::new() }
     }
 }
 
 impl Orphans {
-    /// Takes one over. `ended`: its exit was told already; `exit`: how its leader ended, where the dead keeper wrote it.
-    pub fn add(&mut self, spec: &SpawnSpec, entry: Entry, ended: bool, exit: Option<ExitStatus>) {
+    /// Takes one over. `ended`: its exit was reported already; `exit`: how its leader ended, where the dead keeper wrote it.
+    pub fn add(&mut self, spec: &SpawnSpec, entry: JournalEntry, ended: bool, exit: Option<ExitStatus>) {
         // A leader that ended a moment ago may still wait to be reaped by us; one whose number is a stranger's by now was
         // reaped by the dead keeper, which had no time to say so.
         let same = identity::of(entry.identity.pid).is_some_and(|now| now == entry.identity);
         let pidfd = if same { signal::open(entry.identity.pid) } else { None };
         self.specs.insert(entry.process, spec.clone());
         let process = entry.process;
-        self.trees.add(entry, Kin::Parent, pidfd, ended || !same);
+        self.trees.add(entry, Relation::Parent, pidfd, ended || !same);
         if !ended && !same {
-            self.trees.lost_exit(process, exit.unwrap_or(ExitStatus::Unknown));
+            self.trees.report_exit(process, exit.unwrap_or(ExitStatus::Unknown));
         }
     }
     /// Whether this one is among them.
@@ -71,7 +71,7 @@ impl Orphans {
     pub fn inherited(&self) -> Vec<Inherited> {
         self.trees
             .entries()
-            .filter(|entry| !self.unborn.contains(&entry.process))
+            .filter(|entry| !self.unannounced.contains(&entry.process))
             .filter_map(|entry| {
                 Some(Inherited { spec: self.specs.get(&entry.process)?.clone(), identity: entry.identity.clone() })
             })
@@ -79,7 +79,7 @@ impl Orphans {
     }
     /// What still lives, for people.
     #[must_use]
-    pub fn left(&self) -> Vec<(i32, String)> {
+    pub fn remaining(&self) -> Vec<(i32, String)> {
         self.trees.entries().map(|entry| (entry.identity.pid, procfs::command(entry.identity.pid))).collect()
     }
 }

@@ -225,7 +225,7 @@ pub fn marks(pid: i32) -> Option<Marks> {
     (!marks.run.is_empty()).then_some(marks)
 }
 
-/// Our cgroup's two last folders (`devrun-RUN/LEAF`) where the process is in one.
+/// Our cgroup's two last directories (`devrun-RUN/LEAF`) where the process is in one.
 #[must_use]
 pub fn cgroup(pid: i32) -> Option<String> {
     let text = read_text(&format!("/proc/{pid}/cgroup"))?;

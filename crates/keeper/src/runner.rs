@@ -14,9 +14,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use devrun_model::keeper::{ExitStatus, Identity, ProcessId, Role, RunAs, SpawnSpec, StopOrder};
-use devrun_model::{Failure, FailureKind, Places, ServiceId, Signal, StopTo};
+use devrun_model::{Failure, FailureKind, Paths, ServiceId, Signal, StopTo};
 
-use super::link::{Keeper, ProcessEvent, watched};
+use super::keeper_handle::{KeeperHandle, ProcessEvent, register_fd};
 
 /// How much of the output is kept.
 const TAIL: usize = 64 * 1024;
@@ -25,7 +25,7 @@ const GRACE_MS: u64 = 5000;
 
 /// Which output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
+pub enum OutputStream {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -35,18 +35,18 @@ pub enum Stream {
 /// Takes the output of a runner's processes as it comes; implemented by the log pump.
 pub trait OutputSink: Send + Sync {
     /// Bytes as read, lines may be cut anywhere.
-    fn write(&self, stream: Stream, bytes: &[u8]);
+    fn write(&self, stream: OutputStream, bytes: &[u8]);
 }
 
 /// Starts processes in the name of one service and generation.
 #[derive(Clone)]
 pub struct Runner {
     /// The keeper.
-    pub keeper: Keeper,
-    /// Folders.
-    pub places: Places,
+    pub keeper: KeeperHandle,
+    /// Directories.
+    pub places: Paths,
     /// Called before each command: makes the runtime directory again where it was removed.
-    pub prepare: fn(&Places) -> Result<(), Failure>,
+    pub prepare: fn(&Paths) -> Result<(), Failure>,
     /// Whose.
     pub service: ServiceId,
     /// Which generation.
@@ -59,7 +59,7 @@ pub struct Runner {
 
 /// One process to run.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct CommandRequest {
     /// What for.
     pub role: Role,
     /// The executable, absolute.
@@ -78,7 +78,7 @@ pub struct Request {
 
 /// How it went.
 #[derive(Debug, Clone)]
-pub struct Finished {
+pub struct CommandResult {
     /// The leader's end.
     pub status: ExitStatus,
     /// The time ran out and the tree was killed.
@@ -88,20 +88,20 @@ pub struct Finished {
 }
 
 /// A process that goes on until it is stopped.
-pub struct Child {
+pub struct RunningCommand {
     identity: Identity,
-    guard: Guard,
+    guard: KillGuard,
     status: watch::Receiver<Option<ExitStatus>>,
-    done: tokio::task::JoinHandle<Finished>,
+    done: tokio::task::JoinHandle<CommandResult>,
 }
 
 /// Kills the tree unless it was seen to its end.
-struct Guard {
-    keeper: Keeper,
+struct KillGuard {
+    keeper: KeeperHandle,
     process: ProcessId,
 }
 
-impl Drop for Guard {
+impl Drop for KillGuard {
     fn drop(&mut self) {
         // A tree that is empty is not known to the keeper any more, and nothing happens.
         self.keeper.kill(self.process);
@@ -113,7 +113,7 @@ impl Runner {
     ///
     /// # Errors
     /// When no process came of it. A non-zero exit is no error.
-    pub async fn run(&self, request: Request) -> Result<Finished, Failure> {
+    pub async fn run(&self, request: CommandRequest) -> Result<CommandResult, Failure> {
         let deadline = Instant::now() + request.timeout;
         let (guard, running) = self.begin(request, deadline).await?;
         let finished = running.follow(None).await;
@@ -124,21 +124,21 @@ impl Runner {
     ///
     /// # Errors
     /// When no process came of it.
-    pub async fn start(&self, request: Request) -> Result<Child, Failure> {
+    pub async fn start(&self, request: CommandRequest) -> Result<RunningCommand, Failure> {
         let deadline = Instant::now() + request.timeout;
         let (guard, running) = self.begin(request, deadline).await?;
         let identity = running.identity.clone();
         let (ended, status) = watch::channel(None);
         let done = tokio::spawn(running.follow(Some(ended)));
-        Ok(Child { identity, guard, status, done })
+        Ok(RunningCommand { identity, guard, status, done })
     }
-    async fn begin(&self, request: Request, deadline: Instant) -> Result<(Guard, Running), Failure> {
+    async fn begin(&self, request: CommandRequest, deadline: Instant) -> Result<(KillGuard, CommandInProgress), Failure> {
         (self.prepare)(&self.places)?;
         let process = self.keeper.next_process();
         let program = request.program.display().to_string();
         let (sink, mut events) = mpsc::unbounded_channel();
         self.keeper.spawn(self.spec(process, request), sink);
-        let guard = Guard { keeper: self.keeper.clone(), process };
+        let guard = KillGuard { keeper: self.keeper.clone(), process };
         let ended = || Failure::new(FailureKind::Internal, "the keeper is gone");
         // A child can hang before its exec, on a dead file system; letting go of the guard kills it.
         let first = tokio::time::timeout_at(deadline, events.recv()).await;
@@ -146,19 +146,19 @@ impl Runner {
         match first.ok_or_else(ended)? {
             ProcessEvent::Spawned { identity, stdout, stderr, .. } => {
                 let open = |end: Option<OwnedFd>| -> Result<Option<AsyncFd<OwnedFd>>, Failure> {
-                    let reader = end.map(watched).transpose();
+                    let reader = end.map(register_fd).transpose();
                     reader.map_err(|error| Failure::new(FailureKind::Internal, format!("output of {program}: {error}")))
                 };
                 let ends = [open(Some(stdout))?, open(stderr)?];
                 let keeper = self.keeper.clone();
                 let output = Output { ends, tail: Vec::new(), sink: self.sink.clone() };
-                Ok((guard, Running { keeper, process, identity, events, output, deadline }))
+                Ok((guard, CommandInProgress { keeper, process, identity, events, output, deadline }))
             }
             ProcessEvent::SpawnFailed { step, errno, .. } => Err(spawn_failure(&program, &step, errno)),
             other => Err(Failure::new(FailureKind::Internal, format!("{other:?} before the spawn"))),
         }
     }
-    fn spec(&self, process: ProcessId, request: Request) -> SpawnSpec {
+    fn spec(&self, process: ProcessId, request: CommandRequest) -> SpawnSpec {
         let mut env = request.env;
         env.extend(self.marks.clone());
         SpawnSpec {
@@ -229,7 +229,7 @@ impl Output {
         self.take(index);
     }
     fn take(&mut self, index: usize) {
-        let stream = if index == 0 { Stream::Stdout } else { Stream::Stderr };
+        let stream = if index == 0 { OutputStream::Stdout } else { OutputStream::Stderr };
         let mut buffer = [0u8; 16 * 1024];
         for _ in 0..16 {
             let Some(end) = &self.ends[index] else { return };
@@ -263,8 +263,8 @@ async fn readable(end: Option<&AsyncFd<OwnedFd>>) {
     }
 }
 
-struct Running {
-    keeper: Keeper,
+struct CommandInProgress {
+    keeper: KeeperHandle,
     process: ProcessId,
     identity: Identity,
     events: mpsc::UnboundedReceiver<ProcessEvent>,
@@ -272,8 +272,8 @@ struct Running {
     deadline: Instant,
 }
 
-impl Running {
-    async fn follow(mut self, ended: Option<watch::Sender<Option<ExitStatus>>>) -> Finished {
+impl CommandInProgress {
+    async fn follow(mut self, ended: Option<watch::Sender<Option<ExitStatus>>>) -> CommandResult {
         let mut status = ExitStatus::Unknown;
         let mut timed_out = false;
         loop {
@@ -302,11 +302,11 @@ impl Running {
         // The writers are gone, so what is in the pipes is all there will be.
         self.output.take(0);
         self.output.take(1);
-        Finished { status, timed_out, tail: self.output.tail }
+        CommandResult { status, timed_out, tail: self.output.tail }
     }
 }
 
-impl Child {
+impl RunningCommand {
     /// The leader.
     #[must_use]
     pub fn identity(&self) -> &Identity {
@@ -320,10 +320,10 @@ impl Child {
         }
     }
     /// Signals the leader, kills the tree at the end of the grace, waits for the empty tree.
-    pub async fn stop(self, signal: Signal, grace: Duration) -> Finished {
+    pub async fn stop(self, signal: Signal, grace: Duration) -> CommandResult {
         let Self { guard, mut done, .. } = self;
         guard.keeper.stop(guard.process, Some(signal));
-        let lost = |_| Finished { status: ExitStatus::Unknown, timed_out: false, tail: Vec::new() };
+        let lost = |_| CommandResult { status: ExitStatus::Unknown, timed_out: false, tail: Vec::new() };
         match tokio::time::timeout(grace, &mut done).await {
             Ok(finished) => finished.unwrap_or_else(lost),
             Err(_) => {

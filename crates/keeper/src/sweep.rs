@@ -15,19 +15,19 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 
-use crate::journal::{Entry, Journal};
+use crate::journal::{Journal, JournalEntry};
 use devrun_model::keeper::{Identity, ProcessId};
-use devrun_model::{Places, ServiceId};
+use devrun_model::{Paths, ServiceId};
 
-use super::cgroup::{self, Group};
-use super::evidence::{Claims, Evidence};
+use super::cgroup::{self, ProcessCgroup};
 use super::identity;
+use super::identity_check;
 use super::kill_sweep::KillSweep;
 pub use super::kill_sweep::Obstacle;
+use super::ownership::{Evidence, OwnershipIndex};
 use super::procfs::{self, Stat};
-use super::proof;
-use super::shutdown::{self, TreeShutdown};
-use super::tree::{Kin, Trees, Waits};
+use super::tree::{ReapScope, Relation, Trees};
+use super::tree_shutdown::{self, TreeShutdown};
 
 const POLL: Duration = Duration::from_millis(20);
 /// What a keeper may need after its services are stopped: for processes that fit none of them, and for its last words.
@@ -37,17 +37,17 @@ const STOPPED: Duration = Duration::from_secs(2);
 
 /// How to end what is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum SweepMode {
     /// Supervisor, keeper and everything else by SIGKILL, now.
     Emergency,
     /// Recorded signals in reverse order, then SIGKILL. A keeper that is still stopping is waited for first. The caller
     /// holds the instance lock.
-    Gentle,
+    Graceful,
 }
 
 /// One process that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweptProcess {
     /// Its number.
     pub pid: i32,
     /// Whose it was; `None` where only the run is known.
@@ -60,7 +60,7 @@ pub struct Swept {
     pub obstacle: Option<Obstacle>,
 }
 
-impl Swept {
+impl SweptProcess {
     /// What can be done about one that is still there.
     #[must_use]
     pub fn advice(&self) -> String {
@@ -76,14 +76,14 @@ impl Swept {
 #[derive(Debug, Clone, Default)]
 pub struct SweepReport {
     /// Ended, supervisor and keeper included.
-    pub killed: Vec<Swept>,
+    pub killed: Vec<SweptProcess>,
     /// Still there.
-    pub survivors: Vec<Swept>,
+    pub survivors: Vec<SweptProcess>,
 }
 
 /// A found process.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct FoundProcess {
     /// The process.
     pub stat: Stat,
     /// Which tracked one it belongs to.
@@ -94,7 +94,7 @@ pub struct Found {
 
 /// What a scan must not touch.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct SweepScope {
     own: BTreeSet<i32>,
     uid: u32,
     users: BTreeSet<u32>,
@@ -102,7 +102,7 @@ pub struct Limits {
 
 /// Whether a process may be signalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum SignalPermission {
     /// It may.
     Ours,
     /// Another user's.
@@ -113,9 +113,9 @@ pub(super) enum Verdict {
     Gone,
 }
 
-impl Limits {
+impl SweepScope {
     /// Ourselves, our ancestors, and what other users run.
-    pub fn own<'a>(entries: impl Iterator<Item = &'a Entry>) -> Self {
+    pub fn own<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Self {
         let mut own = BTreeSet::new();
         let mut pid = std::process::id().cast_signed();
         while pid > 0 && own.insert(pid) {
@@ -131,32 +131,32 @@ impl Limits {
     }
     /// Root ends what has dropped its rights since root started it. Session, cgroup and descent cannot be forged, and a mark
     /// can be worn by the process alone; a lock can be handed to a process that knows nothing of it.
-    pub(super) fn verdict(&self, stat: &Stat, evidence: Evidence) -> Verdict {
+    pub(super) fn permission(&self, stat: &Stat, evidence: Evidence) -> SignalPermission {
         if stat.pid <= 1 || self.own.contains(&stat.pid) {
-            return Verdict::Own;
+            return SignalPermission::Own;
         }
-        let Some(uid) = procfs::uid(stat.pid) else { return Verdict::Gone };
+        let Some(uid) = procfs::uid(stat.pid) else { return SignalPermission::Gone };
         let allowed = uid == self.uid || self.users.contains(&uid) || (self.uid == 0 && evidence != Evidence::Lock);
-        if allowed { Verdict::Ours } else { Verdict::OtherUser(uid) }
+        if allowed { SignalPermission::Ours } else { SignalPermission::OtherUser(uid) }
     }
     fn allows(&self, stat: &Stat, evidence: Evidence) -> bool {
-        self.verdict(stat, evidence) == Verdict::Ours
+        self.permission(stat, evidence) == SignalPermission::Ours
     }
 }
 
 /// Looks through all processes once.
 #[must_use]
-pub fn scan(claims: &Claims, limits: &Limits) -> Vec<Found> {
+pub fn scan(ownership: &OwnershipIndex, scope: &SweepScope) -> Vec<FoundProcess> {
     let all: Vec<Stat> = procfs::pids()
         .into_iter()
-        .filter(|pid| *pid > 1 && !limits.own.contains(pid))
+        .filter(|pid| *pid > 1 && !scope.own.contains(pid))
         .filter_map(procfs::stat)
         .filter(|stat| !stat.kernel && stat.lives())
         .collect();
     let mut found: HashMap<i32, (Option<ProcessId>, Evidence)> = HashMap::new();
     for stat in &all {
-        if let Some((process, evidence)) = claims.of(stat)
-            && limits.allows(stat, evidence)
+        if let Some((process, evidence)) = ownership.of(stat)
+            && scope.allows(stat, evidence)
         {
             found.insert(stat.pid, (process, evidence));
         }
@@ -167,7 +167,7 @@ pub fn scan(claims: &Claims, limits: &Limits) -> Vec<Found> {
         for stat in &all {
             if !found.contains_key(&stat.pid)
                 && let Some((process, _)) = found.get(&stat.ppid)
-                && limits.allows(stat, Evidence::Descent)
+                && scope.allows(stat, Evidence::Descent)
             {
                 more.push((stat.pid, (*process, Evidence::Descent)));
             }
@@ -179,31 +179,31 @@ pub fn scan(claims: &Claims, limits: &Limits) -> Vec<Found> {
     }
     all.into_iter()
         .filter_map(|stat| found.get(&stat.pid).map(|(process, evidence)| (*process, *evidence)).map(|at| (stat, at)))
-        .map(|(stat, (process, evidence))| Found { stat, process, evidence })
+        .map(|(stat, (process, evidence))| FoundProcess { stat, process, evidence })
         .collect()
 }
 
 /// What the journal and the lock files let us claim. Entries of another boot are nobody's.
-fn claims(journal: &Journal, places: &Places) -> Claims {
-    let mut claims = Claims::default();
-    for entry in current(journal) {
-        claims.add(&entry, proof::leads(&entry));
+fn ownership_index(journal: &Journal, places: &Paths) -> OwnershipIndex {
+    let mut ownership = OwnershipIndex::default();
+    for entry in current_entries(journal) {
+        ownership.add(&entry, identity_check::is_recorded_leader(&entry));
     }
     if let Some(header) = &journal.header
         && header.boot == identity::boot_id()
     {
-        claims.add_run(&header.run);
+        ownership.add_run(&header.run);
     }
     // Locks tell even when the journal is lost.
     for (path, meta) in locks(places) {
-        claims.add_lock((meta.dev(), meta.ino()), &path);
+        ownership.add_lock((meta.dev(), meta.ino()), &path);
     }
-    claims
+    ownership
 }
 
 /// The lock files that processes of a run inherit.
-fn locks(places: &Places) -> Vec<(PathBuf, Metadata)> {
-    let metas = proof::inherited_locks(&places.run)
+fn locks(places: &Paths) -> Vec<(PathBuf, Metadata)> {
+    let metas = identity_check::inherited_locks(&places.run)
         .into_iter()
         .filter_map(|path| std::fs::symlink_metadata(&path).ok().map(|meta| (path, meta)));
     metas.filter(|(_, meta)| is_lock(meta)).collect()
@@ -217,13 +217,13 @@ fn is_lock(meta: &Metadata) -> bool {
 /// Whether there was an earlier run at all: without a journal and without a lock there is nothing by which a process could
 /// be known as ours, so none needs to be looked at.
 #[must_use]
-pub fn ever_ran(journal: &Journal, places: &Places) -> bool {
+pub fn has_earlier_run(journal: &Journal, places: &Paths) -> bool {
     journal.header.is_some() || journal.damaged > 0 || !journal.live.is_empty() || !locks(places).is_empty()
 }
 
 /// The entries of this boot. A lock file that is gone says nothing any more: file systems give its number to the next file,
 /// and whoever holds that one is a stranger.
-pub(super) fn current(journal: &Journal) -> impl Iterator<Item = Entry> {
+pub(super) fn current_entries(journal: &Journal) -> impl Iterator<Item = JournalEntry> {
     let run = journal.header.as_ref().map(|header| header.run.as_str());
     let ours = journal.live.values().filter(move |entry| {
         entry.identity.boot == identity::boot_id() && entry.identity.pid > 1 && run.is_none_or(|run| entry.run == run)
@@ -240,22 +240,22 @@ pub(super) fn current(journal: &Journal) -> impl Iterator<Item = Entry> {
 
 /// Everything of an earlier run that lives, without touching it. Empty: a new run may begin its own journal.
 #[must_use]
-pub fn leftovers(journal: &Journal, places: &Places) -> Vec<Swept> {
-    let limits = Limits::own(journal.live.values());
-    let found = scan(&claims(journal, places), &limits);
+pub fn leftovers(journal: &Journal, places: &Paths) -> Vec<SweptProcess> {
+    let scope = SweepScope::own(journal.live.values());
+    let found = scan(&ownership_index(journal, places), &scope);
     found.iter().filter(|found| !is_spared(found, journal)).map(|found| describe(found, journal)).collect()
 }
 
 /// Whether it may outlive its service (`stop.spare`). One whose service has ended is known by the name alone.
-pub(super) fn is_spared(found: &Found, journal: &Journal) -> bool {
+pub(super) fn is_spared(found: &FoundProcess, journal: &Journal) -> bool {
     match found.process.and_then(|process| journal.live.get(&process)) {
         Some(entry) => entry.spare.contains(&found.stat.comm),
         None => journal.spared.contains(&found.stat.comm),
     }
 }
 
-fn describe(found: &Found, journal: &Journal) -> Swept {
-    Swept {
+fn describe(found: &FoundProcess, journal: &Journal) -> SweptProcess {
+    SweptProcess {
         pid: found.stat.pid,
         service: found.process.and_then(|process| journal.live.get(&process)).map(|entry| entry.service.clone()),
         command: found.stat.comm.clone(),
@@ -266,34 +266,36 @@ fn describe(found: &Found, journal: &Journal) -> Swept {
 
 /// Ends everything of an earlier run. Blocks.
 #[must_use]
-pub fn sweep(journal: &Journal, places: &Places, how: How) -> SweepReport {
-    sweep_until(journal, places, how, &AtomicBool::new(false))
+pub fn sweep(journal: &Journal, places: &Paths, mode: SweepMode) -> SweepReport {
+    sweep_until(journal, places, mode, &AtomicBool::new(false))
 }
 
 /// The longest time that ending everything gently takes.
 #[must_use]
-pub fn longest(journal: &Journal) -> Duration {
-    let live: Vec<Entry> = current(journal).collect();
-    shutdown::longest(live.iter())
+pub fn max_duration(journal: &Journal) -> Duration {
+    let live: Vec<JournalEntry> = current_entries(journal).collect();
+    tree_shutdown::max_duration(live.iter())
 }
 
 /// As [`sweep`]. Once `interrupted` is set, all graces are over and what is left is killed.
 #[must_use]
-pub fn sweep_until(journal: &Journal, places: &Places, how: How, interrupted: &AtomicBool) -> SweepReport {
-    let limits = Limits::own(journal.live.values());
-    let masters = proof::masters(journal, places);
-    let proved = |wanted: &str| masters.iter().find(|(name, who)| *name == wanted && !limits.is_own(who.pid)).map(|(_, who)| who);
-    let supervisor = proved("supervisor").filter(|_| how == How::Emergency);
-    if how == How::Gentle
+pub fn sweep_until(journal: &Journal, places: &Paths, mode: SweepMode, interrupted: &AtomicBool) -> SweepReport {
+    let scope = SweepScope::own(journal.live.values());
+    let supervisor_and_keeper = identity_check::supervisor_and_keeper(journal, places);
+    let proved = |wanted: &str| {
+        supervisor_and_keeper.iter().find(|(name, who)| *name == wanted && !scope.is_own(who.pid)).map(|(_, who)| who)
+    };
+    let supervisor = proved("supervisor").filter(|_| mode == SweepMode::Emergency);
+    if mode == SweepMode::Graceful
         && let Some(keeper) = proved("keeper")
     {
         wait_for_keeper(keeper, journal, interrupted);
     }
     let keeper = proved("keeper").filter(|who| identity::holds(who));
-    let mut seen: BTreeMap<(i32, u64), Swept> = BTreeMap::new();
+    let mut seen: BTreeMap<(i32, u64), SweptProcess> = BTreeMap::new();
     // Until everything below them is gone they stand still: who interrupts us now would leave them so.
     let interrupts = hold_signals();
-    let mut kills = KillSweep::new(journal, claims(journal, places), &limits);
+    let mut kills = KillSweep::new(journal, ownership_index(journal, places), &scope);
     // The supervisor first: a new keeper is what it would start.
     if let Some(who) = supervisor {
         kills.hold_supervisor(who, journal.replaced || keeper.is_none());
@@ -304,35 +306,36 @@ pub fn sweep_until(journal: &Journal, places: &Places, how: How, interrupted: &A
     for (name, who) in [("supervisor", supervisor), ("keeper", keeper)] {
         if let Some(who) = who {
             let (command, evidence) = (procfs::command(who.pid), name.to_owned());
-            seen.insert((who.pid, who.start), Swept { pid: who.pid, service: None, command, evidence, obstacle: None });
+            seen.insert((who.pid, who.start), SweptProcess { pid: who.pid, service: None, command, evidence, obstacle: None });
         }
     }
-    if let Some(header) = journal.header.as_ref().filter(|header| how == How::Emergency && limits.is_own(header.supervisor.pid))
+    if let Some(header) =
+        journal.header.as_ref().filter(|header| mode == SweepMode::Emergency && scope.is_own(header.supervisor.pid))
         && header.supervisor.pid != std::process::id().cast_signed()
         && identity::holds(&header.supervisor)
     {
         let (pid, start) = (header.supervisor.pid, header.supervisor.start);
         let (command, evidence, obstacle) = (procfs::command(pid), "supervisor".to_owned(), Some(Obstacle::Own));
-        seen.insert((pid, start), Swept { pid, service: None, command, evidence, obstacle });
+        seen.insert((pid, start), SweptProcess { pid, service: None, command, evidence, obstacle });
     }
-    if how == How::Gentle {
-        gently(journal, places, &limits, interrupted, &mut seen);
+    if mode == SweepMode::Graceful {
+        stop_gracefully(journal, places, &scope, interrupted, &mut seen);
     }
     let outcome = kills.run();
     release_signals(interrupts);
     let mut report = SweepReport::default();
     for (key, (found, obstacle)) in outcome.seen {
-        let obstacle = (lives(key.0, key.1) || outcome.unproved.contains(&key)).then_some(obstacle);
-        seen.insert(key, Swept { obstacle, ..describe(&found, journal) });
+        let obstacle = (is_alive(key.0, key.1) || outcome.unproved.contains(&key)).then_some(obstacle);
+        seen.insert(key, SweptProcess { obstacle, ..describe(&found, journal) });
     }
     for ((pid, start), mut swept) in seen {
-        if swept.obstacle.is_none() && lives(pid, start) {
+        if swept.obstacle.is_none() && is_alive(pid, start) {
             swept.obstacle = Some(Obstacle::Kill);
         }
         if swept.obstacle.is_some() { report.survivors.push(swept) } else { report.killed.push(swept) }
     }
-    for entry in current(journal) {
-        if let Some(group) = entry.cgroup.as_deref().and_then(Group::recorded) {
+    for entry in current_entries(journal) {
+        if let Some(group) = entry.cgroup.as_deref().and_then(ProcessCgroup::recorded) {
             group.remove();
         }
     }
@@ -361,13 +364,13 @@ fn release_signals(before: Option<SigSet>) {
     }
 }
 
-pub(super) fn lives(pid: i32, start: u64) -> bool {
+pub(super) fn is_alive(pid: i32, start: u64) -> bool {
     procfs::stat(pid).is_some_and(|stat| stat.start == start && stat.lives())
 }
 
 /// A keeper whose supervisor is gone is stopping the stack: it is given the time that this may take.
 fn wait_for_keeper(keeper: &Identity, journal: &Journal, interrupted: &AtomicBool) {
-    let until = shutdown::after(Instant::now(), longest(journal).saturating_add(KEEPER_ENDS));
+    let until = tree_shutdown::after(Instant::now(), max_duration(journal).saturating_add(KEEPER_ENDS));
     let mut stopped = None;
     while identity::holds(keeper) && Instant::now() < until && !interrupted.load(Ordering::Relaxed) {
         // One that was stopped does nothing until it is continued, and nothing says that it ever is.
@@ -382,13 +385,19 @@ fn wait_for_keeper(keeper: &Identity, journal: &Journal, interrupted: &AtomicBoo
     }
 }
 
-fn gently(journal: &Journal, places: &Places, limits: &Limits, interrupted: &AtomicBool, seen: &mut BTreeMap<(i32, u64), Swept>) {
-    let mut trees = Trees::new(Waits::Known);
-    for entry in current(journal) {
-        let lives = proof::leads(&entry);
-        trees.add(entry, Kin::Foreign, None, !lives);
+fn stop_gracefully(
+    journal: &Journal,
+    places: &Paths,
+    scope: &SweepScope,
+    interrupted: &AtomicBool,
+    seen: &mut BTreeMap<(i32, u64), SweptProcess>,
+) {
+    let mut trees = Trees::new(ReapScope::Known);
+    for entry in current_entries(journal) {
+        let lives = identity_check::is_recorded_leader(&entry);
+        trees.add(entry, Relation::Foreign, None, !lives);
     }
-    let mut found = scan(&claims(journal, places), limits);
+    let mut found = scan(&ownership_index(journal, places), scope);
     found.retain(|member| !is_spared(member, journal));
     if found.is_empty() {
         return;
@@ -400,7 +409,7 @@ fn gently(journal: &Journal, places: &Places, limits: &Limits, interrupted: &Ato
     loop {
         let now = Instant::now();
         trees.tick(now);
-        drop(trees.take_news());
+        drop(trees.take_events());
         // Nothing here can be asked for a stop command: the journal keeps no words and no environment.
         let step = shutdown.step(&mut trees, now, |_| false);
         if trees.is_empty() || shutdown.is_over() || interrupted.load(Ordering::Relaxed) {
@@ -459,8 +468,8 @@ mod tests {
         // A leader that is long gone: no process has this start time.
         let gone = Identity { pid: 4_000_000, start: 1, boot: identity::boot_id().to_owned() };
         let mut journal = Journal::default();
-        journal.live.insert(1, Entry::new(&spec, "run", gone, number, None));
-        let places = Places { root: dir.path().into(), state: dir.path().join("s"), run: dir.path().join("r") };
+        journal.live.insert(1, JournalEntry::new(&spec, "run", gone, number, None));
+        let places = Paths { root: dir.path().into(), state: dir.path().join("s"), run: dir.path().join("r") };
         let claimed = leftovers(&journal, &places);
         std::fs::hard_link(&other, &lock).unwrap();
         let held = Stdio::from(std::fs::File::open(&lock).unwrap());

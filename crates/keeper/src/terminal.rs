@@ -11,7 +11,7 @@ use super::reactor;
 
 /// Columns and rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
+pub struct TerminalSize {
     /// Characters in a line.
     pub columns: u16,
     /// Lines.
@@ -20,21 +20,21 @@ pub struct Size {
 
 /// The size of the terminal behind a descriptor; `None` where there is no terminal or it does not know.
 #[must_use]
-pub fn size(fd: impl AsFd) -> Option<Size> {
+pub fn size(fd: impl AsFd) -> Option<TerminalSize> {
     // SAFETY: an ioctl on an open descriptor that fills a structure of ours.
     let found = unsafe {
         let mut found: libc::winsize = std::mem::zeroed();
         let done = libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut found);
         if done == 0 { Some(found) } else { None }
     }?;
-    (found.ws_col > 0 && found.ws_row > 0).then_some(Size { columns: found.ws_col, rows: found.ws_row })
+    (found.ws_col > 0 && found.ws_row > 0).then_some(TerminalSize { columns: found.ws_col, rows: found.ws_row })
 }
 
 /// Gives a terminal its size; whoever runs in it gets WINCH where it changes.
 ///
 /// # Errors
 /// What the system says.
-pub fn resize(fd: impl AsFd, size: Size) -> io::Result<()> {
+pub fn resize(fd: impl AsFd, size: TerminalSize) -> io::Result<()> {
     let wanted = libc::winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: an ioctl on an open descriptor that reads a structure of ours.
     let done = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const wanted) };
@@ -43,12 +43,12 @@ pub fn resize(fd: impl AsFd, size: Size) -> io::Result<()> {
 
 /// Keys go out as they are typed while this lives; dropping it gives the terminal back as it was.
 #[derive(Debug)]
-pub struct Raw<'a> {
+pub struct RawMode<'a> {
     fd: BorrowedFd<'a>,
     before: Termios,
 }
 
-impl<'a> Raw<'a> {
+impl<'a> RawMode<'a> {
     /// Takes the terminal over.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-impl Drop for Raw<'_> {
+impl Drop for RawMode<'_> {
     fn drop(&mut self) {
         // A terminal that is gone needs nothing back.
         let _gone = termios::tcsetattr(self.fd, SetArg::TCSADRAIN, &self.before);
@@ -71,7 +71,7 @@ impl Drop for Raw<'_> {
 
 /// Types what comes out of `keys` into a terminal until the sender or the terminal is gone. One that nobody reads fills up
 /// and then holds back this task alone.
-pub async fn type_into(terminal: Arc<OwnedFd>, mut keys: tokio::sync::mpsc::Receiver<Vec<u8>>) {
+pub async fn write_keys(terminal: Arc<OwnedFd>, mut keys: tokio::sync::mpsc::Receiver<Vec<u8>>) {
     let Ok(fd) = terminal.try_clone() else { return };
     let Ok(fd) = reactor::register(fd, Interest::WRITABLE) else { return };
     while let Some(bytes) = keys.recv().await {

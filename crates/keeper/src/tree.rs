@@ -1,9 +1,9 @@
-//! The processes that somebody answers for, each with everything below it: who lives, who was signalled, what is left.
+//! The tracked processes, each with its tree: which members live, which were signalled, what is left.
 //!
 //! One piece of code for the three who must end trees: the keeper, as the parent of all; the supervisor, which inherits the
-//! keeper's children when that dies; and the orderly sweep, which is nobody's parent. A parent has the kernel's word: what
-//! leaves its tree becomes the parent's own child, so a tree is empty when its leader was reaped and no child is left that
-//! belongs to it. Who is no parent has to look through `/proc` (`Kin::Foreign`).
+//! keeper's children when that dies; and the graceful sweep, which is the parent of none of them. A parent can rely on the
+//! kernel: what leaves its tree becomes the parent's own child, so a tree is empty when its leader was reaped and no child is
+//! left that belongs to it. A process that is no parent has to scan `/proc` (`Relation::Foreign`).
 //!
 //! Owns waiting, attribution, signals and the proof, in one file because each of them changes the one table. Decides nothing
 //! about order and time but how often a kill is repeated.
@@ -12,30 +12,30 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use crate::journal::Entry;
+use crate::journal::JournalEntry;
 use devrun_core::shutdown::KILL_TO_SURVIVOR;
 use devrun_model::keeper::{ExitStatus, Identity, ProcessId};
 use devrun_model::{Signal, StopTo};
 
-use super::cgroup::Group;
-use super::evidence::Claims;
+use super::cgroup::ProcessCgroup;
+use super::ownership::OwnershipIndex;
 use super::procfs::{self, OwnChildren, Stat};
 use super::{identity, signal, sweep};
 
 const FOREIGN_POLL: Duration = Duration::from_millis(20);
 
-/// What we are to a process.
+/// The relation of this process to a tracked one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kin {
+pub enum Relation {
     /// Its parent, or the reaper that it came to.
     Parent,
-    /// Nobody: it is only watched.
+    /// Unrelated: it is only watched.
     Foreign,
 }
 
-/// Whether children that nobody knows are ours to wait for.
+/// Which children are reaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waits {
+pub enum ReapScope {
     /// All of them: the keeper.
     All,
     /// Only for those that are tracked or tied to a tracked one: the supervisor.
@@ -44,7 +44,7 @@ pub enum Waits {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
-pub enum News {
+pub enum TreeEvent {
     /// A leader ended.
     Exited(ProcessId, ExitStatus),
     /// Nothing is left of a tree.
@@ -54,32 +54,32 @@ pub enum News {
 }
 
 #[derive(Debug)]
-struct Round {
+struct SignalRound {
     signal: Signal,
     done: HashMap<i32, u64>,
     /// What was left when the leader had gone has been signalled.
-    rest: bool,
+    has_signalled_rest: bool,
 }
 
 #[derive(Debug)]
-struct Killing {
+struct KillProgress {
     since: Instant,
     next: Instant,
     wait: Duration,
-    told: bool,
+    is_reported: bool,
 }
 
 #[derive(Debug)]
-struct Tracked {
-    entry: Entry,
-    kin: Kin,
+struct TrackedProcess {
+    entry: JournalEntry,
+    relation: Relation,
     pidfd: Option<OwnedFd>,
     ended: bool,
-    group: Option<Group>,
+    group: Option<ProcessCgroup>,
     /// Members that were seen while descent could still be read.
     seen: HashMap<i32, u64>,
-    round: Option<Round>,
-    killing: Option<Killing>,
+    round: Option<SignalRound>,
+    killing: Option<KillProgress>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -89,56 +89,56 @@ struct Stray {
     spared: bool,
 }
 
-/// The table.
+/// The tracked process trees.
 #[derive(Debug)]
 pub struct Trees {
-    waits: Waits,
-    tracked: BTreeMap<ProcessId, Tracked>,
+    reap_scope: ReapScope,
+    tracked: BTreeMap<ProcessId, TrackedProcess>,
     leaders: HashMap<i32, ProcessId>,
     strays: HashMap<i32, Stray>,
-    claims: Claims,
+    ownership: OwnershipIndex,
     spare: HashSet<String>,
-    news: Vec<News>,
-    look_again: Option<Instant>,
+    events: Vec<TreeEvent>,
+    next_look: Option<Instant>,
     children: OwnChildren,
 }
 
 impl Trees {
     /// An empty table.
     #[must_use]
-    pub fn new(waits: Waits) -> Self {
+    pub fn new(reap_scope: ReapScope) -> Self {
         Self {
-            waits,
+            reap_scope,
             tracked: BTreeMap::new(),
             leaders: HashMap::new(),
             strays: HashMap::new(),
-            claims: Claims::default(),
+            ownership: OwnershipIndex::default(),
             spare: HashSet::new(),
-            news: Vec::new(),
-            look_again: None,
+            events: Vec::new(),
+            next_look: None,
             children: OwnChildren::default(),
         }
     }
     /// Takes a process over. `ended`: its leader is known to be gone.
-    pub fn add(&mut self, entry: Entry, kin: Kin, pidfd: Option<OwnedFd>, ended: bool) {
+    pub fn add(&mut self, entry: JournalEntry, relation: Relation, pidfd: Option<OwnedFd>, ended: bool) {
         // Of a foreign process whose leader is gone the session's number is no evidence: it may be a newcomer's.
-        self.claims.add(&entry, kin == Kin::Parent || !ended);
+        self.ownership.add(&entry, relation == Relation::Parent || !ended);
         self.spare.extend(entry.spare.iter().cloned());
         let pid = entry.identity.pid;
-        let group = entry.cgroup.as_deref().and_then(Group::recorded);
+        let group = entry.cgroup.as_deref().and_then(ProcessCgroup::recorded);
         let process = entry.process;
-        if kin == Kin::Parent && !ended {
+        if relation == Relation::Parent && !ended {
             self.leaders.insert(pid, process);
         }
-        if kin == Kin::Foreign || ended {
-            self.look_again = Some(Instant::now());
+        if relation == Relation::Foreign || ended {
+            self.next_look = Some(Instant::now());
         }
-        let tracked = Tracked { entry, kin, pidfd, ended, group, seen: HashMap::new(), round: None, killing: None };
+        let tracked = TrackedProcess { entry, relation, pidfd, ended, group, seen: HashMap::new(), round: None, killing: None };
         self.tracked.insert(process, tracked);
     }
-    /// Tells of a leader whose end was seen by somebody else.
-    pub fn lost_exit(&mut self, process: ProcessId, status: ExitStatus) {
-        self.news.push(News::Exited(process, status));
+    /// Reports the exit of a leader that another process reaped.
+    pub fn report_exit(&mut self, process: ProcessId, status: ExitStatus) {
+        self.events.push(TreeEvent::Exited(process, status));
     }
     /// Whether nothing is tracked.
     #[must_use]
@@ -151,7 +151,7 @@ impl Trees {
         self.tracked.contains_key(&process)
     }
     /// What is tracked, in the order of the numbers.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &JournalEntry> {
         self.tracked.values().map(|tracked| &tracked.entry)
     }
     /// Whether the leader has ended.
@@ -163,33 +163,33 @@ impl Trees {
     pub fn forget(&mut self, process: ProcessId) {
         if let Some(tracked) = self.tracked.remove(&process) {
             self.leaders.remove(&tracked.entry.identity.pid);
-            self.claims.remove(process);
+            self.ownership.remove(process);
             if let Some(group) = tracked.group {
                 group.remove();
             }
         }
     }
     /// Takes what has happened since.
-    pub fn take_news(&mut self) -> Vec<News> {
-        std::mem::take(&mut self.news)
+    pub fn take_events(&mut self) -> Vec<TreeEvent> {
+        std::mem::take(&mut self.events)
     }
     /// When `tick` must be called at the latest; never while everything just runs.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
         let kills = self.tracked.values().filter_map(|tracked| tracked.killing.as_ref().map(|killing| killing.next));
-        kills.chain(self.look_again).min()
+        kills.chain(self.next_look).min()
     }
 
-    /// Begins the orderly stop. The same signal again changes nothing; another one begins anew.
+    /// Begins the graceful stop. The same signal again changes nothing; another one starts over.
     pub fn stop(&mut self, process: ProcessId, chosen: Option<Signal>) {
         let Some(tracked) = self.tracked.get_mut(&process) else { return };
         let chosen = chosen.or(tracked.round.as_ref().map(|round| round.signal)).unwrap_or(tracked.entry.signal);
         if tracked.round.as_ref().is_some_and(|round| round.signal == chosen) {
             return;
         }
-        tracked.round = Some(Round { signal: chosen, done: HashMap::new(), rest: false });
-        if tracked.kin == Kin::Foreign {
-            self.look_again = Some(Instant::now());
+        tracked.round = Some(SignalRound { signal: chosen, done: HashMap::new(), has_signalled_rest: false });
+        if tracked.relation == Relation::Foreign {
+            self.next_look = Some(Instant::now());
         }
         self.remember_descent(process);
         let Some(tracked) = self.tracked.get_mut(&process) else { return };
@@ -209,7 +209,7 @@ impl Trees {
     /// The stronger signal, to the whole tree at once.
     pub fn signal_tree(&mut self, process: ProcessId, chosen: Signal) {
         if let Some(tracked) = self.tracked.get_mut(&process) {
-            tracked.round = Some(Round { signal: chosen, done: HashMap::new(), rest: true });
+            tracked.round = Some(SignalRound { signal: chosen, done: HashMap::new(), has_signalled_rest: true });
             let members = self.members(process);
             self.signal_once(process, &members);
         }
@@ -221,10 +221,10 @@ impl Trees {
         if tracked.ended || leader.pid <= 1 {
             return;
         }
-        match tracked.kin {
+        match tracked.relation {
             // ESRCH means that it has ended just now; its exit is on the way.
-            Kin::Parent => drop(signal::send_to_child(leader.pid, tracked.pidfd.as_ref(), chosen.0)),
-            Kin::Foreign => {
+            Relation::Parent => drop(signal::send_to_child(leader.pid, tracked.pidfd.as_ref(), chosen.0)),
+            Relation::Foreign => {
                 if identity::holds(leader) {
                     let _sent = signal::send_checked(leader.pid, leader.start, chosen.0);
                 }
@@ -237,12 +237,12 @@ impl Trees {
         let Some(tracked) = self.tracked.get_mut(&process) else { return };
         if tracked.killing.is_none() {
             let wait = Duration::from_millis(2);
-            tracked.killing = Some(Killing { since: now, next: now, wait, told: false });
-            self.kill_round(process, now);
+            tracked.killing = Some(KillProgress { since: now, next: now, wait, is_reported: false });
+            self.kill_members(process, now);
             self.evaluate();
         }
     }
-    fn kill_round(&mut self, process: ProcessId, now: Instant) {
+    fn kill_members(&mut self, process: ProcessId, now: Instant) {
         let members = self.members(process);
         let Some(tracked) = self.tracked.get_mut(&process) else { return };
         let Some(killing) = &mut tracked.killing else { return };
@@ -256,24 +256,24 @@ impl Trees {
         }
         killing.next = now + killing.wait;
         killing.wait = (killing.wait * 2).min(Duration::from_millis(200));
-        if !killing.told && now.duration_since(killing.since) >= KILL_TO_SURVIVOR {
-            killing.told = true;
+        if !killing.is_reported && now.duration_since(killing.since) >= KILL_TO_SURVIVOR {
+            killing.is_reported = true;
             let pids = members.into_iter().map(|stat| (stat.pid, stat.comm)).collect();
-            self.news.push(News::Survivors(process, pids));
+            self.events.push(TreeEvent::Survivors(process, pids));
         }
     }
 
     /// Waits for whatever has ended. Called at SIGCHLD.
     pub fn reap(&mut self) {
         let mut any = false;
-        match self.waits {
-            Waits::All => {
+        match self.reap_scope {
+            ReapScope::All => {
                 while let Some((pid, status)) = wait(-1) {
                     any = true;
                     self.ended(pid, status);
                 }
             }
-            Waits::Known => {
+            ReapScope::Known => {
                 self.find_strays();
                 let pids: Vec<i32> = self.leaders.keys().chain(self.strays.keys()).copied().collect();
                 for pid in pids {
@@ -295,7 +295,7 @@ impl Trees {
         {
             tracked.ended = true;
             tracked.pidfd = None;
-            self.news.push(News::Exited(process, status));
+            self.events.push(TreeEvent::Exited(process, status));
         }
     }
     /// Does what is due: kills again, looks at foreign processes and at groups that were not empty yet.
@@ -306,13 +306,13 @@ impl Trees {
             .filter(|(_, tracked)| tracked.killing.as_ref().is_some_and(|killing| killing.next <= now))
             .map(|(process, _)| *process)
             .collect();
-        let again = self.look_again.is_some_and(|at| at <= now);
+        let again = self.next_look.is_some_and(|at| at <= now);
         for process in &due {
-            self.kill_round(*process, now);
+            self.kill_members(*process, now);
         }
         if again || !due.is_empty() {
             if again {
-                self.look_again = None;
+                self.next_look = None;
             }
             // A signal of a child may be lost where signalfd or SIGCHLD are not ours alone, so a look includes a wait.
             self.reap();
@@ -322,10 +322,10 @@ impl Trees {
 
     /// Finds out which of our children belong to whom. Cheap while nothing is new: one read, and a lookup for each child.
     fn find_strays(&mut self) {
-        let children = match self.waits {
-            Waits::All => self.children.read(),
+        let children = match self.reap_scope {
+            ReapScope::All => self.children.read(),
             // Others may reap beside us, under which the kernel's list is allowed to leave children out.
-            Waits::Known => procfs::children_by_scan(std::process::id().cast_signed()),
+            ReapScope::Known => procfs::children_by_scan(std::process::id().cast_signed()),
         };
         if !self.strays.is_empty() {
             let present: HashSet<i32> = children.iter().copied().collect();
@@ -337,29 +337,29 @@ impl Trees {
             }
             let Some(stat) = procfs::stat(pid) else { continue };
             let owner = self.owner(&stat);
-            if owner.is_none() && self.waits == Waits::Known {
+            if owner.is_none() && self.reap_scope == ReapScope::Known {
                 continue;
             }
-            let spared = self.spares(owner, &stat);
+            let spared = self.is_spared(owner, &stat);
             self.strays.insert(pid, Stray { start: stat.start, owner, spared });
         }
     }
-    fn spares(&self, owner: Option<ProcessId>, stat: &Stat) -> bool {
+    fn is_spared(&self, owner: Option<ProcessId>, stat: &Stat) -> bool {
         match owner.and_then(|process| self.tracked.get(&process)) {
             Some(tracked) => tracked.entry.spare.contains(&stat.comm),
             None => self.spare.contains(&stat.comm),
         }
     }
     fn owner(&self, stat: &Stat) -> Option<ProcessId> {
-        if let Some((Some(process), _)) = self.claims.of(stat) {
+        if let Some((Some(process), _)) = self.ownership.of(stat) {
             return Some(process);
         }
-        let seen = |tracked: &&Tracked| tracked.seen.get(&stat.pid) == Some(&stat.start);
+        let seen = |tracked: &&TrackedProcess| tracked.seen.get(&stat.pid) == Some(&stat.start);
         self.tracked.values().find(seen).map(|tracked| tracked.entry.process)
     }
     fn remember_descent(&mut self, process: ProcessId) {
         let Some(tracked) = self.tracked.get_mut(&process) else { return };
-        if tracked.kin == Kin::Parent && !tracked.ended {
+        if tracked.relation == Relation::Parent && !tracked.ended {
             for pid in procfs::descendants(&[tracked.entry.identity.pid]) {
                 if let Some(stat) = procfs::stat(pid) {
                     tracked.seen.insert(pid, stat.start);
@@ -370,9 +370,9 @@ impl Trees {
     /// The living members of a tree, leader included, what is spared not.
     fn members(&mut self, process: ProcessId) -> Vec<Stat> {
         let Some(tracked) = self.tracked.get(&process) else { return Vec::new() };
-        if tracked.kin == Kin::Foreign {
+        if tracked.relation == Relation::Foreign {
             let spare = tracked.entry.spare.clone();
-            let found = sweep::scan(&self.claims, &sweep::Limits::own(self.entries()));
+            let found = sweep::scan(&self.ownership, &sweep::SweepScope::own(self.entries()));
             return found
                 .into_iter()
                 .filter(|found| found.process == Some(process) && !spare.contains(&found.stat.comm))
@@ -413,13 +413,13 @@ impl Trees {
 
     /// Looks at every tree whose leader has ended: empty, or what is left gets what is due to it.
     fn evaluate(&mut self) {
-        if self.tracked.values().any(|tracked| tracked.kin == Kin::Foreign) {
+        if self.tracked.values().any(|tracked| tracked.relation == Relation::Foreign) {
             self.evaluate_foreign();
         }
         let open: Vec<ProcessId> = self
             .tracked
             .iter()
-            .filter(|(_, tracked)| tracked.kin == Kin::Parent && tracked.ended)
+            .filter(|(_, tracked)| tracked.relation == Relation::Parent && tracked.ended)
             .map(|(process, _)| *process)
             .collect();
         if open.is_empty() {
@@ -434,18 +434,18 @@ impl Trees {
         }
         for process in open {
             match left.get(&process) {
-                Some(rest) => self.go_on(process, rest),
-                None if self.group_empty(process) => self.empty(process),
+                Some(rest) => self.signal_remaining(process, rest),
+                None if self.is_group_empty(process) => self.remove_empty_tree(process),
                 None => {
                     let soon = Instant::now() + Duration::from_millis(3);
-                    self.look_again = Some(self.look_again.map_or(soon, |at| at.min(soon)));
-                    self.go_on(process, &[]);
+                    self.next_look = Some(self.next_look.map_or(soon, |at| at.min(soon)));
+                    self.signal_remaining(process, &[]);
                 }
             }
         }
     }
     fn evaluate_foreign(&mut self) {
-        let found = sweep::scan(&self.claims, &sweep::Limits::own(self.entries()));
+        let found = sweep::scan(&self.ownership, &sweep::SweepScope::own(self.entries()));
         let mut left: HashMap<ProcessId, Vec<Stat>> = HashMap::new();
         for member in found {
             if let Some(process) = member.process
@@ -454,17 +454,21 @@ impl Trees {
                 left.entry(process).or_default().push(member.stat);
             }
         }
-        let foreign: Vec<ProcessId> =
-            self.tracked.iter().filter(|(_, tracked)| tracked.kin == Kin::Foreign).map(|(process, _)| *process).collect();
+        let foreign: Vec<ProcessId> = self
+            .tracked
+            .iter()
+            .filter(|(_, tracked)| tracked.relation == Relation::Foreign)
+            .map(|(process, _)| *process)
+            .collect();
         for process in foreign {
             let Some(tracked) = self.tracked.get_mut(&process) else { continue };
             if !tracked.ended && !identity::holds(&tracked.entry.identity) {
                 tracked.ended = true;
                 // Its number is free now; what is left of its session was seen in this scan for the last time by it.
                 let entry = tracked.entry.clone();
-                self.claims.remove(process);
-                self.claims.add(&entry, false);
-                self.news.push(News::Exited(process, ExitStatus::Unknown));
+                self.ownership.remove(process);
+                self.ownership.add(&entry, false);
+                self.events.push(TreeEvent::Exited(process, ExitStatus::Unknown));
             }
             let rest = left.remove(&process).unwrap_or_default();
             let Some(tracked) = self.tracked.get_mut(&process) else { continue };
@@ -477,19 +481,23 @@ impl Trees {
                 .filter_map(|(pid, start)| procfs::stat(*pid).filter(|stat| stat.start == *start && stat.lives()))
                 .collect();
             if tracked.ended && seen.is_empty() {
-                self.empty(process);
+                self.remove_empty_tree(process);
                 continue;
             }
             if tracked.ended && tracked.round.is_some() {
                 self.signal_once(process, &seen);
             }
         }
-        if self.tracked.values().any(|tracked| tracked.kin == Kin::Foreign && (tracked.round.is_some() || tracked.ended)) {
-            self.look_again = Some(Instant::now() + FOREIGN_POLL);
+        if self
+            .tracked
+            .values()
+            .any(|tracked| tracked.relation == Relation::Foreign && (tracked.round.is_some() || tracked.ended))
+        {
+            self.next_look = Some(Instant::now() + FOREIGN_POLL);
         }
     }
     /// The leader is gone and something is left: what is left gets the stop's signal, or is killed on.
-    fn go_on(&mut self, process: ProcessId, rest: &[i32]) {
+    fn signal_remaining(&mut self, process: ProcessId, rest: &[i32]) {
         let Some(tracked) = self.tracked.get_mut(&process) else { return };
         if tracked.killing.is_some() {
             let members = self.members(process);
@@ -501,15 +509,15 @@ impl Trees {
         let Some(round) = &mut tracked.round else { return };
         // Once everything that is left; afterwards only what has lost its parent since, as the others are their parent's to
         // end, and a clean-up that a member runs must not be shot under its hands.
-        let members = if round.rest {
+        let members = if round.has_signalled_rest {
             rest.iter().filter_map(|pid| procfs::stat(*pid)).filter(Stat::lives).collect()
         } else {
-            round.rest = true;
+            round.has_signalled_rest = true;
             self.members(process)
         };
         self.signal_once(process, &members);
     }
-    fn group_empty(&mut self, process: ProcessId) -> bool {
+    fn is_group_empty(&mut self, process: ProcessId) -> bool {
         let Some(tracked) = self.tracked.get_mut(&process) else { return true };
         let Some(group) = &tracked.group else { return true };
         if group.remove_empty() {
@@ -521,19 +529,19 @@ impl Trees {
             !group.members().into_iter().filter_map(procfs::stat).any(lives) && !tracked.entry.spare.is_empty()
         }
     }
-    fn empty(&mut self, process: ProcessId) {
+    fn remove_empty_tree(&mut self, process: ProcessId) {
         if let Some(tracked) = self.tracked.remove(&process) {
-            self.claims.remove(process);
+            self.ownership.remove(process);
             if let Some(group) = tracked.group {
                 group.remove();
             }
-            self.news.push(News::Empty(process));
+            self.events.push(TreeEvent::Empty(process));
         }
     }
 
     /// Children that fit no tracked process, spared ones left out. For the end of everything.
     #[must_use]
-    pub fn loose(&mut self) -> Vec<Stat> {
+    pub fn unowned_children(&mut self) -> Vec<Stat> {
         self.find_strays();
         let roots: Vec<i32> = self
             .strays

@@ -21,7 +21,7 @@ const CHUNK: usize = 128 * 1024;
 /// An empty queue that grew beyond this in a burst gives its memory back.
 const KEEP: usize = 64 * 1024;
 
-/// Frames on their way out.
+/// Outgoing frames.
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: VecDeque<u8>,
@@ -97,16 +97,16 @@ impl Outbox {
 
 /// What one read brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Read {
+pub enum ReadOutcome {
     /// Bytes.
-    Some,
+    Data,
     /// Nothing now.
     Nothing,
     /// The other end is gone.
     End,
 }
 
-/// Frames on their way in.
+/// Incoming frames.
 #[derive(Debug, Default)]
 pub struct Inbox {
     bytes: Vec<u8>,
@@ -119,8 +119,8 @@ impl Inbox {
     ///
     /// # Errors
     /// What the system says; descriptors that did not fit into our table.
-    pub fn fill(&mut self, socket: RawFd) -> io::Result<Read> {
-        // On the stack: one from the heap that large would be given back to the system after each read, and come anew.
+    pub fn fill(&mut self, socket: RawFd) -> io::Result<ReadOutcome> {
+        // On the stack: one from the heap that large would be given back to the system after each read, and come again.
         let mut chunk = [0u8; 16 * 1024];
         let mut control = nix::cmsg_space!([RawFd; 253]);
         let count = {
@@ -128,8 +128,8 @@ impl Inbox {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
             let message = match recvmsg::<()>(socket, &mut slices, Some(&mut control), flags) {
                 Ok(message) => message,
-                Err(nix::Error::EAGAIN | nix::Error::EINTR) => return Ok(Read::Nothing),
-                Err(nix::Error::ECONNRESET) => return Ok(Read::End),
+                Err(nix::Error::EAGAIN | nix::Error::EINTR) => return Ok(ReadOutcome::Nothing),
+                Err(nix::Error::ECONNRESET) => return Ok(ReadOutcome::End),
                 Err(error) => return Err(error.into()),
             };
             for part in message.cmsgs().map_err(io::Error::from)? {
@@ -146,7 +146,7 @@ impl Inbox {
             message.bytes
         };
         if count == 0 {
-            return Ok(Read::End);
+            return Ok(ReadOutcome::End);
         }
         // Not at every read: a long queue would be moved once for each piece that comes.
         if self.start > self.bytes.len() / 2 {
@@ -154,7 +154,7 @@ impl Inbox {
             self.start = 0;
         }
         self.bytes.extend_from_slice(&chunk[..count]);
-        Ok(Read::Some)
+        Ok(ReadOutcome::Data)
     }
     /// Whether a whole frame waits.
     #[must_use]
@@ -224,6 +224,6 @@ mod tests {
             }
         }
         drop(left);
-        assert_eq!(inbox.fill(right.as_raw_fd()).unwrap(), Read::End);
+        assert_eq!(inbox.fill(right.as_raw_fd()).unwrap(), ReadOutcome::End);
     }
 }

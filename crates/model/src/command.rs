@@ -61,7 +61,8 @@ pub enum Command {
     },
     /// A password was renewed: servers that have taken it already get their new definition and run on, everybody else
     /// who reads it is restarted.
-    Renew {
+    #[serde(rename = "Renew")]
+    RotateSecret {
         /// The plan with the new password.
         plan: Arc<Plan>,
         /// Servers that were given it while they ran.

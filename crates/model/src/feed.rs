@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, Notice, ServiceId, Snapshot};
+use crate::{Failure, ServiceId, Snapshot, StateChange};
 
 /// How a start or a run ended, on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ pub enum FeedItem {
         token: u64,
     },
     /// A state or health changed.
-    Notice(Notice),
+    Notice(StateChange),
     /// Something worth saying that is no change.
     Said {
         /// About whom.

@@ -1,7 +1,7 @@
 //! Plain data that every layer speaks, and the traits that let layers meet without importing one another.
 //!
 //! Owns: validated names, the resolved project (`Plan`), what a service is (`ServiceSpec`), what the supervisor
-//! publishes (`Snapshot`, `Notice`), what may be asked of it (`Command`), what engine and keeper tell each other, and
+//! publishes (`Snapshot`, `StateChange`), what may be asked of it (`Command`), what engine and keeper tell each other, and
 //! the exit codes a failure carries. Owns no clock, no I/O and no decision: a value here means the same in a test, on
 //! the wire and on disk. This is why `config`, `core` and `drivers` can stay siblings that never see one another.
 
@@ -20,9 +20,8 @@ pub mod graph;
 pub mod keeper;
 pub mod mask;
 pub mod name;
-pub mod notice;
+pub mod paths;
 pub mod phase;
-pub mod places;
 pub mod plan;
 pub mod policy;
 pub mod ready;
@@ -31,19 +30,20 @@ pub mod secret_name;
 pub mod secret_text;
 pub mod service;
 pub mod snapshot;
+pub mod state_change;
 pub mod task;
 
 pub use bytes::ByteSize;
 pub use command::{Command, UpOptions};
 pub use failure::{Failure, FailureKind};
 pub use name::{ProjectName, ServiceId, ServiceName, VolumeName};
-pub use notice::Notice;
+pub use paths::Paths;
 pub use phase::{Health, State};
-pub use places::Places;
 pub use plan::{Plan, VolumeClass, VolumeSpec};
 pub use policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo};
 pub use ready::{Check, ReadySpec};
 pub use recipe::{RecipeBook, RecipeData, RecipeUse};
 pub use service::{CommandLine, Condition, Dependency, Kind, Launch, ServiceSpec};
 pub use snapshot::{ServiceStatus, Snapshot};
+pub use state_change::StateChange;
 pub use task::{OnChange, Once, TaskSpec, Work};

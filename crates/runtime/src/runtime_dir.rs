@@ -5,7 +5,7 @@
 //! and a cron job, so the first supervisor writes its path down in the state folder and everybody else reads it there.
 //!
 //! Nothing in a folder is believed before owner and mode of the folder were looked at, for root as for everybody, and before
-//! it was compared with where it says that it lies ([`devrun_keeper::location`]).
+//! it was compared with where it says that it lies ([`devrun_keeper::state_location`]).
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -19,9 +19,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use sha2::{Digest, Sha256};
 
-use devrun_keeper::location::{self, LOCATION, Location};
-use devrun_keeper::{holders, journal};
-use devrun_model::{Failure, FailureKind, Places};
+use devrun_keeper::state_location::{self, LOCATION_FILE, StateLocation};
+use devrun_keeper::{journal, lock_holders};
+use devrun_model::{Failure, FailureKind, Paths};
 pub use devrun_store::atomic_file::replace;
 
 /// The name of the state folder beside the procfile.
@@ -45,7 +45,7 @@ const EPHEMERAL: &str = ".ephemeral";
 ///
 /// # Errors
 /// `Config` for a folder that is not ours alone; `Elsewhere` where it is another user's and a stack runs from it.
-pub fn locate(root: &Path, instance: &str, state_dir: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Places, Failure> {
+pub fn locate(root: &Path, instance: &str, state_dir: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Paths, Failure> {
     let home = root.join(STATE);
     let there = check_private(&home, "state")?;
     let base = match state_dir {
@@ -59,7 +59,7 @@ pub fn locate(root: &Path, instance: &str, state_dir: Option<&Path>, env: &BTree
             check_private(folder, "state")?;
         }
     }
-    let mut places = Places { root: root.to_path_buf(), state, run: PathBuf::new() };
+    let mut places = Paths { root: root.to_path_buf(), state, run: PathBuf::new() };
     places.run = run_folder(&places, env);
     Ok(places)
 }
@@ -86,12 +86,12 @@ fn pointed_state(home: &Path, root: &Path) -> Result<Option<PathBuf>, Failure> {
     if !check_private(&target, "state")? {
         return Ok(None);
     }
-    let ours = Location::read(&target.join(LOCATION)).is_some_and(|location| location.is_of(root, &target));
+    let ours = StateLocation::read(&target.join(LOCATION_FILE)).is_some_and(|location| location.matches(root, &target));
     Ok(ours.then_some(target))
 }
 
 /// The runtime folder: the one that is in use where that can be told, else the usual one.
-fn run_folder(places: &Places, env: &BTreeMap<String, String>) -> PathBuf {
+fn run_folder(places: &Paths, env: &BTreeMap<String, String>) -> PathBuf {
     if other_owner(places).is_none()
         && let Some(run) = read_path(&places.state.join(RUN_POINTER))
         && run.file_name().is_some_and(is_hash)
@@ -105,24 +105,24 @@ fn run_folder(places: &Places, env: &BTreeMap<String, String>) -> PathBuf {
         return usual;
     }
     // It belongs to a project that was here and has been moved.
-    let (dev, ino) = location::id(&places.root).unwrap_or_default();
+    let (dev, ino) = state_location::file_id(&places.root).unwrap_or_default();
     base.join(hash(&[places.state.as_os_str().as_bytes(), format!("\0{dev}:{ino}").as_bytes()]))
 }
 
 /// Whether a runtime folder is this project's, or can become it.
-fn is_run_of(run: &Path, places: &Places) -> bool {
+fn is_run_of(run: &Path, places: &Paths) -> bool {
     match fs::symlink_metadata(run) {
         Err(_) => true,
         // Of another user, or open: `prepare` says so, and nobody connects to what lies in it.
         Ok(_) if !is_private(run) => false,
-        Ok(_) => Location::read(&run.join(STATE_OF)).is_none_or(|of| of.is_of(&places.root, &places.state)),
+        Ok(_) => StateLocation::read(&run.join(STATE_OF)).is_none_or(|of| of.matches(&places.root, &places.state)),
     }
 }
 
 /// The project that the state folder was copied from.
-fn other_owner(places: &Places) -> Option<PathBuf> {
+fn other_owner(places: &Paths) -> Option<PathBuf> {
     // A journal that cannot be used is reported by whoever needs it.
-    location::other_owner(places, || journal::read(&places.journal()).ok())
+    state_location::other_owner(places, || journal::read(&places.journal()).ok())
 }
 
 /// Makes a state folder that was copied from another project a new one: what it says about processes, locks and folders of
@@ -130,13 +130,13 @@ fn other_owner(places: &Places) -> Option<PathBuf> {
 ///
 /// # Errors
 /// `Elsewhere` when a stack of the other project runs from this very folder.
-pub fn claim(places: &Places) -> Result<Option<String>, Failure> {
+pub fn claim(places: &Paths) -> Result<Option<String>, Failure> {
     let mut said = None;
     let pointer = places.root.join(STATE).join(STATE_POINTER);
     if let Some(target) = read_path(&pointer)
         && !is_ephemeral(places)
         && base_of(&places.state).starts_with(places.root.join(STATE))
-        && Location::read(&target.join(LOCATION)).is_some_and(|location| !location.is_of_project(&places.root))
+        && StateLocation::read(&target.join(LOCATION_FILE)).is_some_and(|location| !location.is_same_project(&places.root))
     {
         let gone = fs::remove_file(&pointer).err().map(|error| format!(" ({} stays: {error})", pointer.display()));
         said = Some(format!("{} belongs to another project; it is not used{}", target.display(), gone.unwrap_or_default()));
@@ -183,7 +183,7 @@ pub fn claim(places: &Places) -> Result<Option<String>, Failure> {
                 _ => {}
             }
         }
-        replace(&places.state.join(LOCATION), &Location::of(places)?.text())
+        replace(&places.state.join(LOCATION_FILE), &StateLocation::of(places)?.text())
     };
     Ok(Some(match renew() {
         Ok(()) => format!(
@@ -261,7 +261,7 @@ pub fn ports_file() -> Result<PathBuf, Failure> {
 ///
 /// # Errors
 /// `Config` when a folder cannot be made or written to, belongs to somebody else, or is open to others.
-pub fn prepare(places: &Places) -> Result<(), Failure> {
+pub fn prepare(places: &Paths) -> Result<(), Failure> {
     let home = places.root.join(STATE);
     let ephemeral = is_ephemeral(places);
     if !ephemeral {
@@ -270,19 +270,19 @@ pub fn prepare(places: &Places) -> Result<(), Failure> {
         write_once(&home.join(".gitignore"), b"*\n")?;
     }
     make_private(&places.state, "state")?;
-    let located = Location::of(places).map_err(|error| cannot_write(&places.state, &error))?;
+    let located = StateLocation::of(places).map_err(|error| cannot_write(&places.state, &error))?;
     let base = base_of(&places.state);
     if !ephemeral && !base.starts_with(&home) {
         // Only a closed folder may point elsewhere.
         fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).map_err(|error| cannot_write(&home, &error))?;
         if base != places.state {
-            let of_base = Places { state: base.to_path_buf(), ..places.clone() };
-            let located = Location::of(&of_base).map_err(|error| cannot_write(base, &error))?;
-            write(&base.join(LOCATION), &located.text())?;
+            let of_base = Paths { state: base.to_path_buf(), ..places.clone() };
+            let located = StateLocation::of(&of_base).map_err(|error| cannot_write(base, &error))?;
+            write(&base.join(LOCATION_FILE), &located.text())?;
         }
         write(&home.join(STATE_POINTER), &line_of(base))?;
     }
-    write(&places.state.join(LOCATION), &located.text())?;
+    write(&places.state.join(LOCATION_FILE), &located.text())?;
     make_private(&places.logs(), "log")?;
     if let Some(base) = places.run.parent() {
         make_private(base, "runtime")?;
@@ -296,7 +296,7 @@ pub fn prepare(places: &Places) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn ensure_run(places: &Places) -> Result<(), Failure> {
+pub fn ensure_run(places: &Paths) -> Result<(), Failure> {
     if places.run.is_dir() { Ok(()) } else { prepare(places) }
 }
 
@@ -304,22 +304,22 @@ pub fn ensure_run(places: &Places) -> Result<(), Failure> {
 ///
 /// # Errors
 /// `Config` when the folder cannot be made.
-pub fn ephemeral(root: &Path, folder: &Path, env: &BTreeMap<String, String>) -> Result<Places, Failure> {
+pub fn ephemeral(root: &Path, folder: &Path, env: &BTreeMap<String, String>) -> Result<Paths, Failure> {
     make_private(folder, "state")?;
     write_once(&folder.join(EPHEMERAL), b"")?;
     let run = runtime_base(env).join(hash(&[folder.as_os_str().as_bytes()]));
-    Ok(Places { root: root.to_path_buf(), state: folder.to_path_buf(), run })
+    Ok(Paths { root: root.to_path_buf(), state: folder.to_path_buf(), run })
 }
 
 /// Whether these are the folders of a run that is thrown away.
 #[must_use]
-pub fn is_ephemeral(places: &Places) -> bool {
+pub fn is_ephemeral(places: &Paths) -> bool {
     places.state.join(EPHEMERAL).exists()
 }
 
 /// Every stack of this user that has a runtime folder, whether its supervisor lives or not.
 #[must_use]
-pub fn stacks(env: &BTreeMap<String, String>) -> Vec<Places> {
+pub fn stacks(env: &BTreeMap<String, String>) -> Vec<Paths> {
     let us = nix::unistd::geteuid();
     let mut bases =
         vec![runtime_base(env), PathBuf::from(format!("/run/user/{us}/devrun")), PathBuf::from(format!("/tmp/devrun-{us}"))];
@@ -332,11 +332,11 @@ pub fn stacks(env: &BTreeMap<String, String>) -> Vec<Places> {
             if !is_private(&run) {
                 continue;
             }
-            let Some(of) = Location::read(&run.join(STATE_OF)) else { continue };
+            let Some(of) = StateLocation::read(&run.join(STATE_OF)) else { continue };
             // What lies there now after a move is another project's; then the runtime directory is all there is to go by.
-            let moved = of.state().exists() && !of.is_of(of.root(), of.state());
+            let moved = of.state().exists() && !of.matches(of.root(), of.state());
             let state = if moved { run.clone() } else { of.state().to_path_buf() };
-            found.push(Places { root: of.root().to_path_buf(), state, run });
+            found.push(Paths { root: of.root().to_path_buf(), state, run });
         }
     }
     found.sort_by(|one, other| one.state.cmp(&other.state));
@@ -347,7 +347,7 @@ pub fn stacks(env: &BTreeMap<String, String>) -> Vec<Places> {
 ///
 /// # Errors
 /// When something in it cannot be removed.
-pub fn remove_run(places: &Places) -> std::io::Result<()> {
+pub fn remove_run(places: &Paths) -> std::io::Result<()> {
     match fs::remove_dir_all(&places.run) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -403,7 +403,7 @@ pub fn check_private(path: &Path, what: &str) -> Result<bool, Failure> {
     }
     if meta.uid() != us {
         let owner = user(meta.uid());
-        if let Some(pid) = holders::of(path).into_iter().chain(holders::of(&path.join("lock"))).next() {
+        if let Some(pid) = lock_holders::pids(path).into_iter().chain(lock_holders::pids(&path.join("lock"))).next() {
             let whose = path.parent().unwrap_or(path);
             return Err(Failure::new(
                 FailureKind::Elsewhere,
@@ -443,7 +443,7 @@ fn write(path: &Path, text: &[u8]) -> Result<(), Failure> {
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     Failure::new(FailureKind::Config, format!("cannot write {}: {error}", path.display()))
-        .help(devrun_keeper::file_size::no_room(error))
+        .help(devrun_keeper::file_size_limit::write_error_help(error))
 }
 
 fn write_once(path: &Path, text: &[u8]) -> Result<(), Failure> {

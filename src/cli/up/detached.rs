@@ -15,7 +15,7 @@ use super::super::{load, stop_wait};
 use super::{ROUNDS, Stack};
 use crate::ui::progress::ProgressView;
 use crate::ui::term::say;
-use devrun_keeper::detach::{self, Side};
+use devrun_keeper::daemonize::{self, ForkSide};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind};
 use devrun_runtime::ports::Reserved;
@@ -42,8 +42,8 @@ impl Stack {
                     .help(format!("remove it: rm '{}'", places.supervisor_log().display()))
             })?;
             let reserved = self.project.reserved.get().and_then(Reserved::descriptor);
-            let side = detach::fork(log, reserved).map_err(|error| internal("the supervisor cannot be started", error))?;
-            let Side::Parent { answer, hold } = side else {
+            let side = daemonize::fork(log, reserved).map_err(|error| internal("the supervisor cannot be started", error))?;
+            let ForkSide::Parent { answer, hold } = side else {
                 let silent = Arc::new(devrun_store::Silent);
                 let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), silent);
                 let Self { project, plan, targets, options, .. } = self;

@@ -2,7 +2,7 @@
 //! scenarios, and the table over every phase and event.
 
 mod restarts;
-mod stage;
+mod scenario;
 mod starts;
 mod stops;
 mod table;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use super::stage::{Stage, action_text, fail, id, on_failure, plan, probed, service, task};
-use crate::{Action, Change, Event};
+use super::scenario::{Scenario, action_text, fail, id, on_failure, plan, probed, service, task};
+use crate::{Action, Event, PlanChange};
 use devrun_model::service::OnUnhealthy;
 use devrun_model::{Condition, FailureKind, ReadySpec, RestartPolicy, ServiceSpec, State};
 
@@ -14,7 +14,7 @@ fn policy(policy: RestartPolicy, spec: ServiceSpec) -> ServiceSpec {
 }
 
 /// Lets the back-off pass and brings the next generation up.
-fn comes_back(stage: &mut Stage, name: &str) -> u64 {
+fn comes_back(stage: &mut Scenario, name: &str) -> u64 {
     let due = stage.core.next_deadline().unwrap();
     let ms = u64::try_from(due.0.as_millis()).unwrap() + 1;
     stage.at(ms).timer().init_done(name).spawned(name);
@@ -23,7 +23,7 @@ fn comes_back(stage: &mut Stage, name: &str) -> u64 {
 
 #[test]
 fn r01_waits_grow_and_the_limit_is_kept() {
-    let mut stage = Stage::new(vec![on_failure(5, service("api", ""))]);
+    let mut stage = Scenario::new(vec![on_failure(5, service("api", ""))]);
     stage.at(0).up().runs("api");
     let (mut now, mut waits) = (0, Vec::new());
     loop {
@@ -44,11 +44,11 @@ fn r01_waits_grow_and_the_limit_is_kept() {
 
 #[test]
 fn r02_a_long_run_starts_the_count_over() {
-    let mut stage = Stage::new(vec![on_failure(2, service("api", ""))]);
+    let mut stage = Scenario::new(vec![on_failure(2, service("api", ""))]);
     stage.at(0).up().runs("api");
     let mut now = 0;
     for _ in 0..10 {
-        // It ran longer than `backoff.reset`, so it restarts at once and for ever.
+        // It ran longer than `backoff.reset`, so it restarts at once and forever.
         now += 60_000;
         stage.at(now).gone("api", 1);
         assert_eq!(stage.state("api"), State::Initialising);
@@ -63,7 +63,7 @@ fn r03_ends_and_policies() {
         [RestartPolicy::No, RestartPolicy::OnFailure { max: None }, RestartPolicy::Always, RestartPolicy::UnlessStopped]
     {
         for code in [0, 1] {
-            let mut stage = Stage::new(vec![policy(restart, service("api", "")), service("z", "")]);
+            let mut stage = Scenario::new(vec![policy(restart, service("api", "")), service("z", "")]);
             stage.up().runs("z").runs("api").gone("api", code);
             table.push_str(&format!("{restart} exit {code}: {}\n", stage.state("api")));
         }
@@ -82,20 +82,20 @@ fn r03_ends_and_policies() {
 
 #[test]
 fn r04_what_waits_for_a_service_that_never_gets_ready_is_never_spawned() {
-    let mut stage = Stage::new(vec![probed("a", ""), service("b", "a"), service("c", "b:started")]);
+    let mut stage = Scenario::new(vec![probed("a", ""), service("b", "a"), service("c", "b:started")]);
     stage.at(0).up_with(&[], devrun_model::UpOptions { rollback: true, ..Default::default() });
     stage.runs("a").fetched("b").fetched("c");
     stage.at(120_000).timer().gone("a", 0);
     let spawned: Vec<String> = stage.actions().iter().filter(|a| matches!(a, Action::Spawn(..))).map(action_text).collect();
     assert_eq!(spawned, ["spawn a#1"]);
-    let Some(Action::Finish(outcome)) = stage.actions().last() else { panic!("no finish") };
+    let Some(Action::Shutdown(outcome)) = stage.actions().last() else { panic!("no finish") };
     assert_eq!((outcome.failures.len(), outcome.failures[0].1.kind), (1, FailureKind::NotReady));
     assert_eq!(outcome.blocked, [(id("b"), id("a")), (id("c"), id("a"))]);
 }
 
 #[test]
 fn r05_a_crash_leaves_dependents_alone_and_the_restart_waits_for_its_probe_again() {
-    let mut stage = Stage::new(vec![policy(RestartPolicy::Always, probed("a", "")), service("b", "a!")]);
+    let mut stage = Scenario::new(vec![policy(RestartPolicy::Always, probed("a", "")), service("b", "a!")]);
     stage.at(0).up().runs("a").passed("a").runs("b");
     stage.at(20_000).gone("a", 1);
     stage.init_done("a").spawned("a");
@@ -124,7 +124,7 @@ fn r05_a_crash_leaves_dependents_alone_and_the_restart_waits_for_its_probe_again
 
 #[test]
 fn r06_restarts_stop_and_start_while_waiting_leave_exactly_one() {
-    let mut stage = Stage::new(vec![probed("a", ""), service("b", "a")]);
+    let mut stage = Scenario::new(vec![probed("a", ""), service("b", "a")]);
     stage.up().runs("a").fetched("b");
     stage.restart(&["b"], false).restart(&["b"], false).restart(&["b"], false);
     assert_eq!(stage.state("b"), State::Waiting);
@@ -140,7 +140,7 @@ fn r06_restarts_stop_and_start_while_waiting_leave_exactly_one() {
 
 #[test]
 fn r07_a_stop_during_the_back_off_is_done_at_once_and_nothing_starts_later() {
-    let mut stage = Stage::new(vec![policy(RestartPolicy::Always, service("a", "")), service("z", "")]);
+    let mut stage = Scenario::new(vec![policy(RestartPolicy::Always, service("a", "")), service("z", "")]);
     stage.at(0).up().runs("z").runs("a");
     stage.at(10).gone("a", 1);
     stage.at(20).stop(&["a"]);
@@ -151,7 +151,7 @@ fn r07_a_stop_during_the_back_off_is_done_at_once_and_nothing_starts_later() {
 
 #[test]
 fn r08_a_start_during_a_slow_stop_waits_for_the_empty_tree() {
-    let mut stage = Stage::new(vec![service("a", "")]);
+    let mut stage = Scenario::new(vec![service("a", "")]);
     stage.at(0).up().runs("a");
     stage.trace();
     stage.at(10).stop(&["a"]);
@@ -183,7 +183,7 @@ fn r08_a_start_during_a_slow_stop_waits_for_the_empty_tree() {
 
 #[test]
 fn the_next_generation_waits_for_the_proof() {
-    let mut stage = Stage::new(vec![policy(RestartPolicy::Always, service("a", ""))]);
+    let mut stage = Scenario::new(vec![policy(RestartPolicy::Always, service("a", ""))]);
     stage.at(0).up().runs("a");
     stage.at(60_000).exited("a", 1);
     stage.at(60_005).timer();
@@ -194,13 +194,13 @@ fn the_next_generation_waits_for_the_proof() {
 
 #[test]
 fn a_restart_by_policy_goes_on_when_its_port_is_still_taken() {
-    let mut stage = Stage::new(vec![policy(RestartPolicy::Always, service("a", ""))]);
+    let mut stage = Scenario::new(vec![policy(RestartPolicy::Always, service("a", ""))]);
     stage.at(0).up().runs("a");
     stage.at(60_000).gone("a", 1).init_done("a");
     stage.feed(Event::SpawnFailed(id("a"), 2, fail(FailureKind::PortTaken, "8000 is in use")));
     assert_eq!(stage.state("a"), State::BackingOff);
     // A first start does not.
-    let mut stage = Stage::new(vec![policy(RestartPolicy::Always, service("a", "")), service("z", "")]);
+    let mut stage = Scenario::new(vec![policy(RestartPolicy::Always, service("a", "")), service("z", "")]);
     stage.up().runs("z").fetched("a").init_done("a");
     stage.feed(Event::SpawnFailed(id("a"), 1, fail(FailureKind::PortTaken, "8000 is in use")));
     assert_eq!(stage.state("a"), State::Failed);
@@ -210,11 +210,11 @@ fn a_restart_by_policy_goes_on_when_its_port_is_still_taken() {
 fn a_hung_service_goes_through_its_policy() {
     let quick = ReadySpec { interval: Duration::from_secs(1), retries: 2, ..ReadySpec::new(Vec::new()) };
     let alive = ServiceSpec { alive: Some(quick.clone()), ..policy(RestartPolicy::Always, service("a", "")) };
-    let mut stage = Stage::new(vec![alive]);
-    stage.at(0).up().runs("a").feed(Event::AlivePassed(id("a"), 1));
+    let mut stage = Scenario::new(vec![alive]);
+    stage.at(0).up().runs("a").feed(Event::LivenessPassed(id("a"), 1));
     stage.trace();
-    stage.at(20_000).feed(Event::AliveFailed(id("a"), 1, "timed out".to_owned()));
-    stage.at(21_000).feed(Event::AliveFailed(id("a"), 1, "timed out".to_owned()));
+    stage.at(20_000).feed(Event::LivenessFailed(id("a"), 1, "timed out".to_owned()));
+    stage.at(21_000).feed(Event::LivenessFailed(id("a"), 1, "timed out".to_owned()));
     stage.at(21_100).gone("a", 0);
     assert_snapshot!(stage.trace(), @"
     > 20000 not alive a#1: timed out
@@ -228,7 +228,7 @@ fn a_hung_service_goes_through_its_policy() {
       a stopping → initialising
     ");
     let unhealthy = ServiceSpec { ready: Some(quick), on_unhealthy: OnUnhealthy::Stop, ..service("b", "") };
-    let mut stage = Stage::new(vec![unhealthy, service("z", "")]);
+    let mut stage = Scenario::new(vec![unhealthy, service("z", "")]);
     stage.at(0).up().runs("z").runs("b").passed("b");
     stage.at(1000).probe_failed("b", "503").at(2000).probe_failed("b", "503").gone("b", 0);
     assert_eq!((stage.state("b"), stage.reason("b").as_str()), (State::Failed, "unhealthy: 503"));
@@ -241,7 +241,7 @@ fn a_failed_task_is_run_again_only_where_its_policy_says_so() {
         (RestartPolicy::Always, State::Failed),
         (RestartPolicy::OnFailure { max: Some(1) }, State::BackingOff),
     ] {
-        let mut stage = Stage::new(vec![policy(restart, task("seed", "")), service("z", "")]);
+        let mut stage = Scenario::new(vec![policy(restart, task("seed", "")), service("z", "")]);
         stage.up().runs("z").runs("seed").gone("seed", 1);
         assert_eq!(stage.state("seed"), state, "{restart}");
     }
@@ -254,7 +254,7 @@ fn replicas_are_restarted_one_at_a_time() {
         spec.id = id(&format!("w.{index}"));
         ServiceSpec { replica: index, replicas: 2, ..spec }
     };
-    let mut stage = Stage::new(vec![copy(1), copy(2)]);
+    let mut stage = Scenario::new(vec![copy(1), copy(2)]);
     stage.up().runs("w.1").runs("w.2").passed("w.1").passed("w.2");
     stage.restart(&["w.1", "w.2"], false);
     assert_eq!((stage.state("w.1"), stage.state("w.2")), (State::Stopping, State::Running));
@@ -263,12 +263,12 @@ fn replicas_are_restarted_one_at_a_time() {
     stage.passed("w.1");
     assert_eq!((stage.state("w.1"), stage.state("w.2")), (State::Running, State::Stopping));
     stage.gone("w.2", 0).runs("w.2").passed("w.2");
-    assert_eq!(stage.count(|action| matches!(action, Action::Settled(_))), 2);
+    assert_eq!(stage.count(|action| matches!(action, Action::StartFinished(_))), 2);
 }
 
 #[test]
 fn a_changed_file_restarts_and_may_cure() {
-    let mut stage = Stage::new(vec![service("a", ""), service("z", "")]);
+    let mut stage = Scenario::new(vec![service("a", ""), service("z", "")]);
     stage.up().runs("z").runs("a");
     stage.feed(Event::FileChanged(id("a"), "src/a.py".to_owned()));
     assert_eq!((stage.state("a"), stage.reason("a").as_str()), (State::Stopping, "src/a.py changed"));
@@ -283,7 +283,7 @@ fn a_changed_file_restarts_and_may_cure() {
 #[test]
 fn a_second_up_restarts_what_changed_stops_what_left_and_keeps_the_rest() {
     let old = || vec![service("db", ""), service("api", "db:started"), service("old", "api:started")];
-    let mut stage = Stage::new(old());
+    let mut stage = Scenario::new(old());
     stage.up().runs("db").runs("api").runs("old");
     let mut api = service("api", "db:started");
     api.ports.insert("main".to_owned(), 8001);
@@ -295,7 +295,7 @@ fn a_second_up_restarts_what_changed_stops_what_left_and_keeps_the_rest() {
     extra: Start
     old: Stop
     "#);
-    assert_eq!(stage.core.changes(&plan(old()))[&id("api")], Change::Keep);
+    assert_eq!(stage.core.changes(&plan(old()))[&id("api")], PlanChange::Keep);
     stage.trace();
     stage.up_plan(new()).gone("old", 0).gone("api", 0);
     assert_snapshot!(stage.trace(), @"
@@ -314,7 +314,7 @@ fn a_second_up_restarts_what_changed_stops_what_left_and_keeps_the_rest() {
       fetch api#2
       api stopping → fetching
     ");
-    assert!(stage.core.view().iter().all(|view| view.id != id("old")));
+    assert!(stage.core.service_views().iter().all(|view| view.id != id("old")));
     assert_eq!(stage.core.spec(&id("api")).unwrap().port(), Some(8001));
 }
 
@@ -327,7 +327,7 @@ fn a_server_that_was_given_its_new_password_runs_on_and_its_readers_restart_once
         api.env.insert("DB_PASSWORD".to_owned(), password.to_owned());
         vec![db, api, service("lonely", "")]
     };
-    let mut stage = Stage::new(specs("old"));
+    let mut stage = Scenario::new(specs("old"));
     stage.up().runs("db").runs("api").runs("lonely");
     stage.trace();
     stage.renew(plan(specs("new")), &["db"], &["api"]).gone("api", 0);
@@ -341,10 +341,10 @@ fn a_server_that_was_given_its_new_password_runs_on_and_its_readers_restart_once
       fetch api#2
       api stopping → fetching
     ");
-    let password = |stage: &Stage| stage.core.spec(&id("db")).unwrap().attributes["password"].clone();
+    let password = |stage: &Scenario| stage.core.spec(&id("db")).unwrap().attributes["password"].clone();
     assert_eq!((password(&stage), stage.generation("db")), ("new".to_owned(), 1));
-    assert!(stage.core.changes(&plan(specs("new"))).iter().all(|(_, change)| *change != Change::Start));
-    assert_eq!(stage.core.changes(&plan(specs("new")))[&id("db")], Change::Keep);
+    assert!(stage.core.changes(&plan(specs("new"))).iter().all(|(_, change)| *change != PlanChange::Start));
+    assert_eq!(stage.core.changes(&plan(specs("new")))[&id("db")], PlanChange::Keep);
     stage.runs("api");
     // Nobody reads it: that is answered as well.
     stage.trace();
@@ -364,7 +364,7 @@ fn a_server_that_was_given_its_new_password_runs_on_and_its_readers_restart_once
 
 #[test]
 fn a_service_that_left_and_came_back_is_not_confused_with_its_former_self() {
-    let mut stage = Stage::new(vec![service("a", ""), service("z", "")]);
+    let mut stage = Scenario::new(vec![service("a", ""), service("z", "")]);
     stage.up().runs("a").runs("z");
     stage.up_plan(plan(vec![service("z", "")])).gone("a", 0);
     stage.up_plan(plan(vec![service("a", ""), service("z", "")])).runs("a");
@@ -375,7 +375,7 @@ fn a_service_that_left_and_came_back_is_not_confused_with_its_former_self() {
 #[test]
 fn waiting_on_names_what_is_missing() {
     let stage = {
-        let mut stage = Stage::new(vec![probed("db", ""), task("seed", "db"), service("api", "db seed:completed")]);
+        let mut stage = Scenario::new(vec![probed("db", ""), task("seed", "db"), service("api", "db seed:completed")]);
         stage.up();
         stage
     };

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use super::stage::{Stage, fail, id, on_failure, plan, probed, service, task};
-use crate::{Action, Change, Event, Tick};
+use super::scenario::{Scenario, fail, id, on_failure, plan, probed, service, task};
+use crate::{Action, Event, PlanChange, Tick};
 use devrun_model::{FailureKind, ReadySpec, ServiceSpec, State, UpOptions};
 
 #[test]
 fn a_dependent_starts_the_instant_its_last_dependency_holds() {
-    let mut stage = Stage::new(vec![probed("db", ""), service("api", "db")]);
+    let mut stage = Scenario::new(vec![probed("db", ""), service("api", "db")]);
     stage.at(0).up();
     stage.at(5).fetched("api");
     stage.at(10).fetched("db").init_done("db");
@@ -48,7 +48,8 @@ fn a_dependent_starts_the_instant_its_last_dependency_holds() {
 
 #[test]
 fn each_edge_acts_alone_and_binaries_are_fetched_meanwhile() {
-    let mut stage = Stage::new(vec![probed("slow", ""), probed("quick", ""), service("a", "quick"), service("b", "slow quick")]);
+    let mut stage =
+        Scenario::new(vec![probed("slow", ""), probed("quick", ""), service("a", "quick"), service("b", "slow quick")]);
     stage.up();
     assert_eq!(stage.count(|action| matches!(action, Action::Fetch(..))), 4);
     for name in ["slow", "quick", "a", "b"] {
@@ -69,7 +70,7 @@ fn numbered_tiers_wait_for_lower_ones_and_others_do_not() {
     let tier = |n, spec: ServiceSpec| ServiceSpec { tier: Some(n), ..spec };
     let mut plan = plan(vec![tier(1, probed("db", "")), tier(2, service("api", "")), service("free", "")]);
     plan.tier_pause = Duration::from_secs(10);
-    let mut stage = Stage::of(plan, &[]);
+    let mut stage = Scenario::of(plan, &[]);
     stage.at(0).up().fetched("db").fetched("api").fetched("free");
     assert_eq!((stage.state("api"), stage.state("free")), (State::Waiting, State::Initialising));
     stage.init_done("db").at(100).spawned("db").at(1000).passed("db");
@@ -82,7 +83,7 @@ fn numbered_tiers_wait_for_lower_ones_and_others_do_not() {
 #[test]
 fn a_broken_dependency_blocks_at_once_and_names_the_root() {
     let mut stage =
-        Stage::new(vec![probed("redis", ""), service("api", "redis"), service("web", "api:started"), service("cron", "")]);
+        Scenario::new(vec![probed("redis", ""), service("api", "redis"), service("web", "api:started"), service("cron", "")]);
     stage.at(0).up().runs("redis").runs("cron").fetched("api").fetched("web");
     stage.trace();
     stage.at(50).feed(Event::ProbeFailed(
@@ -110,7 +111,7 @@ fn a_broken_dependency_blocks_at_once_and_names_the_root() {
 #[test]
 fn blocked_services_come_back_when_the_root_is_started_again() {
     let mut stage =
-        Stage::new(vec![service("db", ""), service("api", "db:started"), service("web", "api:started"), service("z", "")]);
+        Scenario::new(vec![service("db", ""), service("api", "db:started"), service("web", "api:started"), service("z", "")]);
     stage.up().runs("z").fetched("api").fetched("web").fetched("db").init_done("db");
     stage.feed(Event::SpawnFailed(id("db"), 1, fail(FailureKind::PortTaken, "5432 is held by postgres (4711)")));
     assert_eq!(stage.reason("web"), "db failed: 5432 is held by postgres (4711)");
@@ -123,7 +124,7 @@ fn blocked_services_come_back_when_the_root_is_started_again() {
 #[test]
 fn optional_services_hold_nobody_up() {
     let optional = |spec: ServiceSpec| ServiceSpec { optional: true, ..spec };
-    let mut stage = Stage::new(vec![optional(probed("ollama", "")), service("api", "ollama"), service("web", "ghost?")]);
+    let mut stage = Scenario::new(vec![optional(probed("ollama", "")), service("api", "ollama"), service("web", "ghost?")]);
     stage.at(0).up().fetched("api").fetched("web");
     stage.at(1).feed(Event::FetchFailed(id("ollama"), 1, fail(FailureKind::Binary, "ollama is not installed")));
     stage.init_done("api").spawned("api").init_done("web").spawned("web");
@@ -179,7 +180,7 @@ fn work_for_an_absent_optional_server_is_left_out() {
         ("a service behind such a task", service("x", "setup:completed"), State::Initialising),
         ("an optional task behind such a task", optional(task("x", "setup:completed")), State::Skipped),
     ] {
-        let mut stage = Stage::new(vec![
+        let mut stage = Scenario::new(vec![
             optional(probed("qdrant", "")),
             probed("slow", ""),
             service("other", ""),
@@ -204,7 +205,8 @@ fn left_out_work_counts_as_no_failure_and_is_done_once_its_server_is_there() {
         task.on = Some(id("qdrant"));
     }
     let tier = |n, spec: ServiceSpec| ServiceSpec { tier: Some(n), ..spec };
-    let mut stage = Stage::new(vec![optional(probed("qdrant", "")), tier(1, setup), tier(2, service("api", "setup:completed"))]);
+    let mut stage =
+        Scenario::new(vec![optional(probed("qdrant", "")), tier(1, setup), tier(2, service("api", "setup:completed"))]);
     stage.at(0).up().fetched("api");
     // The server is absent before the task's own fetch is answered.
     stage.at(1).feed(Event::FetchFailed(id("qdrant"), 1, fail(FailureKind::Binary, "no source")));
@@ -237,7 +239,7 @@ fn left_out_work_counts_as_no_failure_and_is_done_once_its_server_is_there() {
         (State::Running, State::Completed, State::Running)
     );
     // One that is there and fails is no different.
-    let mut stage = Stage::new(vec![optional(probed("qdrant", "")), optional(task("setup", "qdrant")), service("api", "")]);
+    let mut stage = Scenario::new(vec![optional(probed("qdrant", "")), optional(task("setup", "qdrant")), service("api", "")]);
     stage.at(0).up().runs("api").fetched("setup").runs("qdrant").gone("qdrant", 1);
     assert_eq!(stage.state("setup"), State::Skipped);
     assert_eq!(stage.reason("setup"), "qdrant failed: exit 1");
@@ -245,7 +247,7 @@ fn left_out_work_counts_as_no_failure_and_is_done_once_its_server_is_there() {
 
 #[test]
 fn a_task_done_before_satisfies_completed_without_running() {
-    let mut stage = Stage::new(vec![task("seed", ""), service("api", "seed:completed")]);
+    let mut stage = Scenario::new(vec![task("seed", ""), service("api", "seed:completed")]);
     stage.up().fetched("seed").fetched("api");
     stage.feed(Event::AlreadyDone(id("seed"), 1, "done 2026-01-01".to_owned()));
     assert_eq!((stage.state("seed"), stage.state("api")), (State::Completed, State::Initialising));
@@ -254,7 +256,7 @@ fn a_task_done_before_satisfies_completed_without_running() {
 
 #[test]
 fn a_task_holds_its_dependents_until_its_tree_is_empty_and_is_not_run_again_by_up() {
-    let mut stage = Stage::new(vec![task("seed", ""), service("api", "seed:completed")]);
+    let mut stage = Scenario::new(vec![task("seed", ""), service("api", "seed:completed")]);
     stage.up().runs("seed").fetched("api").exited("seed", 0);
     assert_eq!(stage.state("api"), State::Waiting);
     stage.empty("seed");
@@ -267,7 +269,7 @@ fn a_task_holds_its_dependents_until_its_tree_is_empty_and_is_not_run_again_by_u
 
 #[test]
 fn a_task_that_takes_too_long_fails() {
-    let mut stage = Stage::new(vec![task("seed", ""), service("api", "seed:completed")]);
+    let mut stage = Scenario::new(vec![task("seed", ""), service("api", "seed:completed")]);
     stage.at(0).up().runs("seed").fetched("api");
     stage.trace();
     assert_eq!(stage.core.next_deadline(), Some(Tick::ms(300_000)));
@@ -288,7 +290,7 @@ fn a_task_that_takes_too_long_fails() {
 
 #[test]
 fn a_service_that_is_never_ready_fails_with_the_last_answer() {
-    let mut stage = Stage::new(vec![probed("db", ""), service("api", "db")]);
+    let mut stage = Scenario::new(vec![probed("db", ""), service("api", "db")]);
     stage.at(0).up().runs("db").fetched("api");
     stage.at(119_000).probe_failed("db", "57P03 the database system is starting up");
     stage.trace();
@@ -311,7 +313,7 @@ fn a_service_that_is_never_ready_fails_with_the_last_answer() {
 #[test]
 fn unhealthy_is_not_dead() {
     let ready = ReadySpec { interval: Duration::from_secs(1), retries: 2, ..ReadySpec::new(Vec::new()) };
-    let mut stage = Stage::new(vec![ServiceSpec { ready: Some(ready), ..service("api", "") }]);
+    let mut stage = Scenario::new(vec![ServiceSpec { ready: Some(ready), ..service("api", "") }]);
     stage.at(0).up().runs("api").passed("api");
     stage.trace();
     stage.at(1000).probe_failed("api", "503").at(2000).probe_failed("api", "503").at(3000).passed("api");
@@ -328,7 +330,7 @@ fn unhealthy_is_not_dead() {
 fn the_whole_start_has_a_limit_and_fetching_does_not_count() {
     let mut plan = plan(vec![probed("db", ""), service("api", "db")]);
     plan.timeout = Duration::from_secs(5);
-    let mut stage = Stage::of(plan, &[]);
+    let mut stage = Scenario::of(plan, &[]);
     stage.at(0).up().fetched("api");
     // A minute of download is no slowness of the stack.
     stage.at(60_000).fetched("db").init_done("db").spawned("db");
@@ -353,7 +355,7 @@ fn the_whole_start_has_a_limit_and_fetching_does_not_count() {
 
 #[test]
 fn a_failed_start_is_rolled_back_when_asked() {
-    let mut stage = Stage::new(vec![service("db", ""), service("api", "")]);
+    let mut stage = Scenario::new(vec![service("db", ""), service("api", "")]);
     stage.up_with(&[], UpOptions { rollback: true, ..UpOptions::default() }).runs("db").fetched("api");
     stage.trace();
     stage.feed(Event::InitFailed(id("api"), 1, fail(FailureKind::Task, "pre_start: exit 1")));
@@ -373,7 +375,7 @@ fn a_failed_start_is_rolled_back_when_asked() {
 
 #[test]
 fn any_failure_aborts_when_asked() {
-    let mut stage = Stage::new(vec![service("db", ""), service("api", "")]);
+    let mut stage = Scenario::new(vec![service("db", ""), service("api", "")]);
     stage.up_with(&[], UpOptions { abort_on_failure: true, ..UpOptions::default() }).runs("db").runs("api");
     stage.trace();
     stage.at(9000).gone("api", 3);
@@ -395,7 +397,7 @@ fn any_failure_aborts_when_asked() {
 
 #[test]
 fn everything_goes_down_with_the_one_whose_code_is_ours() {
-    let mut stage = Stage::new(vec![service("db", ""), task("tests", "db:started")]);
+    let mut stage = Scenario::new(vec![service("db", ""), task("tests", "db:started")]);
     stage.up_with(&[], UpOptions { exit_code_from: Some(id("tests")), ..UpOptions::default() }).runs("db").runs("tests");
     stage.trace();
     stage.gone("tests", 7);
@@ -419,7 +421,7 @@ fn everything_goes_down_with_the_one_whose_code_is_ours() {
 #[test]
 fn a_missing_key_blocks_its_readers_only() {
     let keyed = ServiceSpec { missing: vec!["OPENAI_KEY".to_owned()], ..service("agent", "") };
-    let mut stage = Stage::new(vec![keyed, service("ui", "agent:started"), service("db", "")]);
+    let mut stage = Scenario::new(vec![keyed, service("ui", "agent:started"), service("db", "")]);
     stage.up().fetched("ui").runs("db");
     assert_snapshot!(stage.trace(), @"
     > 0 up
@@ -442,11 +444,11 @@ fn a_missing_key_blocks_its_readers_only() {
 
 #[test]
 fn only_what_is_named_and_what_it_needs_comes_up() {
-    let mut stage = Stage::new(vec![service("db", ""), service("api", "db:started"), service("other", "")]);
+    let mut stage = Scenario::new(vec![service("db", ""), service("api", "db:started"), service("other", "")]);
     stage.up_with(&["api"], UpOptions::default());
     assert_eq!(stage.state("other"), State::Stopped);
     assert_eq!(stage.state("db"), State::Fetching);
-    let mut stage = Stage::new(vec![service("db", ""), service("api", "db:started")]);
+    let mut stage = Scenario::new(vec![service("db", ""), service("api", "db:started")]);
     stage.up_with(&["api"], UpOptions { no_deps: true, ..UpOptions::default() });
     assert_eq!((stage.state("db"), stage.state("api")), (State::Stopped, State::Fetching));
 }
@@ -454,20 +456,20 @@ fn only_what_is_named_and_what_it_needs_comes_up() {
 #[test]
 fn a_stop_by_hand_is_remembered_until_a_request_needs_it() {
     let services = || vec![service("db", ""), service("api", "db:started"), service("other", "")];
-    let mut stage = Stage::of(plan(services()), &["db"]);
+    let mut stage = Scenario::of(plan(services()), &["db"]);
     stage.up_with(&["other"], UpOptions::default());
     assert_eq!(stage.state("db"), State::Stopped);
     stage.up_with(&["api"], UpOptions::default());
     assert_eq!(stage.state("db"), State::Fetching);
-    let mut stage = Stage::of(plan(services()), &["db"]);
+    let mut stage = Scenario::of(plan(services()), &["db"]);
     stage.up();
     assert_eq!(stage.state("db"), State::Fetching);
-    assert_eq!(stage.count(|action| matches!(action, Action::Remember { stopped: false, .. })), 1);
+    assert_eq!(stage.count(|action| matches!(action, Action::PersistManualStop { stopped: false, .. })), 1);
 }
 
 #[test]
 fn a_restart_starts_what_it_needs_although_that_was_stopped_by_hand() {
-    let mut stage = Stage::new(vec![service("db", ""), service("api", "db:started")]);
+    let mut stage = Scenario::new(vec![service("db", ""), service("api", "db:started")]);
     stage.up().runs("db").runs("api").stop(&["db"]);
     stage.gone("db", 0);
     assert_eq!((stage.state("db"), stage.state("api")), (State::Stopped, State::Running));
@@ -477,22 +479,22 @@ fn a_restart_starts_what_it_needs_although_that_was_stopped_by_hand() {
 
 #[test]
 fn a_service_of_a_profile_that_runs_stays_when_the_next_request_does_not_ask_for_the_profile() {
-    let mut stage = Stage::new(vec![service("db", ""), service("tools", "")]);
+    let mut stage = Scenario::new(vec![service("db", ""), service("tools", "")]);
     stage.up().runs("db").runs("tools");
     let mut without = plan(vec![service("db", "")]);
     without.inactive.insert(service("tools", "").service, vec!["debug".to_owned()]);
-    assert_eq!(stage.core.changes(&without).get(&id("tools")), Some(&Change::Keep));
+    assert_eq!(stage.core.changes(&without).get(&id("tools")), Some(&PlanChange::Keep));
     stage.up_plan(without);
     assert_eq!(stage.state("tools"), State::Running);
     let removed = plan(vec![service("db", "")]);
-    assert_eq!(stage.core.changes(&removed).get(&id("tools")), Some(&Change::Stop));
+    assert_eq!(stage.core.changes(&removed).get(&id("tools")), Some(&PlanChange::Stop));
     stage.up_plan(removed);
     assert_eq!(stage.reason("tools"), "no longer in the procfile");
 }
 
 #[test]
 fn nothing_left_to_run_ends_the_run_by_itself() {
-    let mut stage = Stage::new(vec![task("a", ""), task("b", "a:completed")]);
+    let mut stage = Scenario::new(vec![task("a", ""), task("b", "a:completed")]);
     stage.up().runs("a").fetched("b").gone("a", 0).init_done("b").spawned("b");
     stage.trace();
     stage.gone("b", 0);
@@ -510,16 +512,16 @@ fn nothing_left_to_run_ends_the_run_by_itself() {
 
 #[test]
 fn a_service_that_ended_well_before_it_was_healthy_is_a_failure_of_the_start() {
-    let mut stage = Stage::new(vec![probed("db", ""), service("api", "db")]);
+    let mut stage = Scenario::new(vec![probed("db", ""), service("api", "db")]);
     stage.up().runs("db").fetched("api").gone("db", 0);
-    let Some(Action::Finish(outcome)) = stage.actions().last() else { panic!("no finish") };
+    let Some(Action::Shutdown(outcome)) = stage.actions().last() else { panic!("no finish") };
     assert_eq!(outcome.failures.len(), 1);
     assert_eq!(outcome.failures[0].1.reason, "db ended before it was healthy");
 }
 
 #[test]
 fn a_crash_while_others_wait_is_said_at_once_and_they_wait_on_while_the_policy_restarts_it() {
-    let mut stage = Stage::new(vec![on_failure(1, probed("db", "")), service("api", "db")]);
+    let mut stage = Scenario::new(vec![on_failure(1, probed("db", "")), service("api", "db")]);
     stage.at(0).up().runs("db").fetched("api");
     stage.trace();
     stage.at(100).gone("db", 1);

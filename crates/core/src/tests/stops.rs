@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use super::stage::{Stage, fail, id, plan, probed, service};
+use super::scenario::{Scenario, fail, id, plan, probed, service};
 use crate::{Action, Event, Tick};
 use devrun_model::{Command, FailureKind, ServiceSpec, Signal, State};
 
-fn shop() -> Stage {
-    let mut stage = Stage::new(vec![service("db", ""), service("cache", ""), service("api", "db:started cache:started")]);
+fn shop() -> Scenario {
+    let mut stage = Scenario::new(vec![service("db", ""), service("cache", ""), service("api", "db:started cache:started")]);
     stage.at(0).up().runs("db").runs("cache").runs("api");
     stage.trace();
     stage
@@ -49,7 +49,7 @@ fn past_the_grace_the_stronger_signal_and_then_the_kill() {
     let mut db = service("db", "");
     db.stop.then = Signal::parse("QUIT");
     db.stop.grace = Duration::from_secs(60);
-    let mut stage = Stage::new(vec![db]);
+    let mut stage = Scenario::new(vec![db]);
     stage.at(0).up().runs("db");
     stage.trace();
     stage.at(0).down();
@@ -116,7 +116,7 @@ fn the_second_interrupt_kills_everything_and_still_waits() {
 
 #[test]
 fn a_stop_wins_from_every_stage_of_a_start() {
-    let mut stage = Stage::new(vec![
+    let mut stage = Scenario::new(vec![
         service("fetching", ""),
         service("initialising", ""),
         service("spawning", ""),
@@ -182,7 +182,7 @@ fn a_world_that_never_answers_does_not_hang_the_stop() {
     while let Some(due) = stage.core.next_deadline() {
         stage.at(u64::try_from(due.0.as_millis()).unwrap()).timer();
     }
-    let Some(Action::Finish(outcome)) = stage.actions().last() else { panic!("no finish") };
+    let Some(Action::Shutdown(outcome)) = stage.actions().last() else { panic!("no finish") };
     assert_eq!(outcome.failures.len(), 3);
     assert!(outcome.failures.iter().all(|(_, failure)| failure.kind == FailureKind::Survivors));
 }
@@ -234,7 +234,7 @@ fn a_start_while_everything_stops_is_refused_and_answered() {
 
 #[test]
 fn the_order_is_that_of_what_runs_not_of_the_newest_plan() {
-    let mut stage = Stage::new(vec![service("a", ""), service("b", "a:started")]);
+    let mut stage = Scenario::new(vec![service("a", ""), service("b", "a:started")]);
     stage.at(0).up().runs("a").runs("b");
     // The edge is gone from the file; b was started with it all the same.
     stage.up_plan(plan(vec![service("a", ""), service("b", "")]));
@@ -250,7 +250,7 @@ fn the_order_is_that_of_what_runs_not_of_the_newest_plan() {
 #[test]
 fn higher_tiers_stop_first() {
     let tier = |n, name| ServiceSpec { tier: Some(n), ..service(name, "") };
-    let mut stage = Stage::new(vec![tier(1, "a"), tier(2, "b"), service("c", "")]);
+    let mut stage = Scenario::new(vec![tier(1, "a"), tier(2, "b"), service("c", "")]);
     stage.up().runs("a").fetched("b").init_done("b").spawned("b").runs("c");
     stage.down();
     assert_eq!((stage.state("a"), stage.state("b"), stage.state("c")), (State::Running, State::Stopping, State::Stopping));
@@ -258,7 +258,7 @@ fn higher_tiers_stop_first() {
 
 #[test]
 fn a_restart_with_dependents_stops_them_first_and_starts_them_after() {
-    let mut stage = Stage::new(vec![probed("db", ""), service("api", "db")]);
+    let mut stage = Scenario::new(vec![probed("db", ""), service("api", "db")]);
     stage.at(0).up().runs("db").passed("db").runs("api");
     stage.trace();
     stage.at(10).restart(&["db"], true);
@@ -308,15 +308,15 @@ fn a_crash_during_the_stop_is_no_failure() {
     let mut stage = shop();
     stage.down().gone("db", 1);
     stage.gone("api", 1).gone("cache", 1);
-    let Some(Action::Finish(outcome)) = stage.actions().last() else { panic!("no finish") };
+    let Some(Action::Shutdown(outcome)) = stage.actions().last() else { panic!("no finish") };
     assert!(outcome.failures.is_empty(), "{outcome:?}");
 }
 
 #[test]
 fn what_is_started_while_a_start_is_under_way_is_answered_in_order() {
-    let mut stage = Stage::new(vec![probed("db", ""), service("api", "")]);
+    let mut stage = Scenario::new(vec![probed("db", ""), service("api", "")]);
     stage.up_with(&["db"], Default::default()).start(&["api"]).runs("api");
-    assert_eq!(stage.count(|action| matches!(action, Action::Settled(_))), 0);
+    assert_eq!(stage.count(|action| matches!(action, Action::StartFinished(_))), 0);
     stage.runs("db").feed(Event::FetchFailed(id("db"), 1, fail(FailureKind::Binary, "late"))).passed("db");
-    assert_eq!(stage.count(|action| matches!(action, Action::Settled(_))), 2);
+    assert_eq!(stage.count(|action| matches!(action, Action::StartFinished(_))), 2);
 }

@@ -3,25 +3,25 @@
 
 use insta::assert_snapshot;
 
-use super::stage::{Stage, action_text, fail, id, probed, service, task};
+use super::scenario::{Scenario, action_text, fail, id, probed, service, task};
 use crate::{Action, Event};
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{Command, FailureKind, RestartPolicy, ServiceSpec, Signal, UpOptions};
 
 /// `a` is under test; `z` runs, so that the run does not end by itself; `dep` is what `a` may wait for.
-fn stage() -> Stage {
+fn stage() -> Scenario {
     let a = ServiceSpec { restart: RestartPolicy::OnFailure { max: Some(3) }, alive: None, ..probed("a", "dep:started") };
-    let mut stage = Stage::new(vec![a, service("dep", ""), service("z", ""), task("t", "")]);
+    let mut stage = Scenario::new(vec![a, service("dep", ""), service("z", ""), task("t", "")]);
     stage.at(0).up().runs("z").runs("t").gone("t", 0);
     stage
 }
 
-type Build = fn() -> Stage;
+type Build = fn() -> Scenario;
 
 const PHASES: &[(&str, Build)] = &[
     ("stopped", || {
         let a = service("a", "");
-        let mut stage = Stage::new(vec![a, service("z", "")]);
+        let mut stage = Scenario::new(vec![a, service("z", "")]);
         stage.at(0).up_with(&["z"], UpOptions::default()).runs("z");
         stage
     }),
@@ -102,12 +102,12 @@ const PHASES: &[(&str, Build)] = &[
         stage
     }),
     ("down, waiting for its turn", || {
-        let mut stage = Stage::new(vec![service("a", ""), service("z", "a:started")]);
+        let mut stage = Scenario::new(vec![service("a", ""), service("z", "a:started")]);
         stage.at(0).up().runs("a").runs("z").down();
         stage
     }),
     ("finished", || {
-        let mut stage = Stage::new(vec![service("a", "")]);
+        let mut stage = Scenario::new(vec![service("a", "")]);
         stage.at(0).down();
         stage
     }),
@@ -134,8 +134,8 @@ fn events(generation: u64) -> Vec<(&'static str, Event)> {
         ("probe passed", Event::ProbePassed(a(), g, None)),
         ("probe failed", Event::ProbeFailed(a(), g, "no".to_owned(), None)),
         ("probe refused", Event::ProbeFailed(a(), g, "no".to_owned(), Some(fail(FailureKind::Credentials, "refused")))),
-        ("alive passed", Event::AlivePassed(a(), g)),
-        ("alive failed", Event::AliveFailed(a(), g, "no".to_owned())),
+        ("alive passed", Event::LivenessPassed(a(), g)),
+        ("alive failed", Event::LivenessFailed(a(), g, "no".to_owned())),
         ("file changed", Event::FileChanged(a(), "x".to_owned())),
         ("up", Event::Command(Command::Up { plan: None, targets: targets(), options: UpOptions::default() })),
         ("start", Event::Command(Command::Start { plan: None, targets: targets() })),
@@ -151,7 +151,7 @@ fn events(generation: u64) -> Vec<(&'static str, Event)> {
 /// What an event did to `a`, or nothing.
 fn effect(build: Build, make: impl Fn(u64) -> Event) -> String {
     let mut stage = build();
-    let before = stage.core.view().into_iter().find(|view| view.id == id("a"));
+    let before = stage.core.service_views().into_iter().find(|view| view.id == id("a"));
     let seen = stage.actions().len();
     let generation = stage.generation("a");
     stage.at(1).feed(make(generation));
@@ -164,19 +164,19 @@ fn effect(build: Build, make: impl Fn(u64) -> Event) -> String {
             | Action::Cancel(who, _)
             | Action::Spawn(who, _)
             | Action::StartProbes(who, _)
-            | Action::Redefine(who, _)
+            | Action::UpdateSpec(who, _)
             | Action::StopProbes(who, _)
             | Action::StopTree(who, _)
             | Action::SignalTree(who, ..)
             | Action::KillTree(who, _)
             | Action::SignalLeader(who, ..)
-            | Action::Remember { id: who, .. }
-            | Action::Say(who, _) => *who == id("a"),
-            Action::Settled(_) | Action::Finish(_) => true,
+            | Action::PersistManualStop { id: who, .. }
+            | Action::Message(who, _) => *who == id("a"),
+            Action::StartFinished(_) | Action::Shutdown(_) => true,
         })
         .map(action_text)
         .collect();
-    let after = stage.core.view().into_iter().find(|view| view.id == id("a"));
+    let after = stage.core.service_views().into_iter().find(|view| view.id == id("a"));
     let show = |view: &Option<crate::ServiceView>| view.as_ref().map(|view| (view.state, view.health));
     let moved = match (show(&before), show(&after)) {
         (old, new) if old == new => String::new(),
@@ -214,9 +214,9 @@ fn old_generations_and_strangers_are_dropped_everywhere() {
                 if stage.generation("a") == generation {
                     continue;
                 }
-                let (before, seen) = (stage.core.view(), stage.actions().len());
+                let (before, seen) = (stage.core.service_views(), stage.actions().len());
                 stage.at(1).feed(event);
-                assert_eq!(stage.core.view(), before, "{phase}: {name} of generation {generation}");
+                assert_eq!(stage.core.service_views(), before, "{phase}: {name} of generation {generation}");
                 assert_eq!(stage.actions().len(), seen, "{phase}: {name} of generation {generation}");
             }
         }
@@ -245,7 +245,7 @@ fn any_two_events_in_any_phase_end_well() {
                     stage.at(u64::try_from(due.0.as_millis()).unwrap()).timer();
                 }
                 let names = (events(0)[first].0, events(0)[second].0);
-                assert!(stage.core.is_finished(), "{names:?}: {:?}", stage.core.view());
+                assert!(stage.core.is_finished(), "{names:?}: {:?}", stage.core.service_views());
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use devrun_model::feed::{FeedItem, Status};
-use devrun_model::{Command, Failure, FailureKind, Places, ServiceId};
+use devrun_model::{Command, Failure, FailureKind, Paths, ServiceId};
 
 use super::proto::{Ask, Hello, MAX_LINE, Reply, VERSION};
 
@@ -28,7 +28,7 @@ impl Client {
     ///
     /// # Errors
     /// `Elsewhere` when it does not answer, belongs to another user, or speaks another version.
-    pub async fn connect(places: &Places) -> Result<Option<Self>, Failure> {
+    pub async fn connect(places: &Paths) -> Result<Option<Self>, Failure> {
         let stream = match UnixStream::connect(places.socket()).await {
             Ok(stream) => stream,
             // Reset: it was killed while we stood in its queue.
@@ -241,7 +241,7 @@ impl Client {
 /// Whether the process that listens is the one that the instance lock names. The kernel says who listens (SO_PEERCRED of
 /// unix(7)); a process in a namespace below ours is named by its number there, one in a namespace above has none here.
 /// Where the lock file is gone there is nothing to compare with.
-fn listens_for(places: &Places, stream: &UnixStream) -> bool {
+fn listens_for(places: &Paths, stream: &UnixStream) -> bool {
     let Ok(named) = std::fs::read_to_string(places.instance_lock()) else { return true };
     let Some(peer) = stream.peer_cred().ok().and_then(|peer| peer.pid()) else { return true };
     let Ok(named) = named.trim().parse::<i32>() else { return true };

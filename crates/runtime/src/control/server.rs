@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::codec::{Framed, LinesCodec};
 
 use crate::engine::{Attachment, EngineHandle};
-use devrun_model::Places;
+use devrun_model::Paths;
 
 use super::proto::{Ask, Hello, MAX_LINE, Reply, VERSION};
 
@@ -68,7 +68,7 @@ impl Drop for Bound {
 ///
 /// # Errors
 /// As the system says.
-pub fn bind(places: &Places) -> io::Result<Bound> {
+pub fn bind(places: &Paths) -> io::Result<Bound> {
     let path = places.socket();
     let temporary = path.with_extension("new");
     match std::fs::remove_file(&temporary) {

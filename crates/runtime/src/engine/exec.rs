@@ -16,7 +16,7 @@ use crate::recipes;
 use crate::{ports, probe, runtime_dir, user};
 use devrun_core::event::Generation;
 use devrun_core::{Action, Event, Tick};
-use devrun_keeper::{Runner, Stream};
+use devrun_keeper::{OutputStream, Runner};
 use devrun_model::keeper::{ExitStatus, Role, RunAs, SpawnSpec, StopOrder};
 use devrun_model::{Failure, FailureKind, Launch, OnChange, ServiceId, ServiceSpec, TaskSpec};
 
@@ -36,7 +36,7 @@ impl Engine {
             Action::Cancel(id, generation) => self.cancel(id, generation),
             Action::Spawn(id, generation) => self.spawn(now, id, generation),
             Action::StartProbes(id, generation) => self.start_probes(&id, generation),
-            Action::Redefine(id, generation) => self.redefine(&id, generation),
+            Action::UpdateSpec(id, generation) => self.redefine(&id, generation),
             Action::StopProbes(id, _) => self.stop_probes(&id),
             Action::StopTree(id, generation) => self.stop_tree(now, &id, generation),
             Action::SignalTree(id, _, signal) => {
@@ -50,14 +50,14 @@ impl Engine {
                     self.keeper.signal(process, signal);
                 }
             }
-            Action::Remember { id, stopped } => self.remember(id, stopped),
+            Action::PersistManualStop { id, stopped } => self.remember(id, stopped),
             Action::Notify(notice) => self.notify(notice),
-            Action::Say(id, text) => {
+            Action::Message(id, text) => {
                 self.pump.note(&id, text.clone());
                 self.publish(devrun_model::feed::FeedItem::Said { id, text });
             }
-            Action::Settled(outcome) => self.settle(outcome),
-            Action::Finish(outcome) => self.finish(outcome),
+            Action::StartFinished(outcome) => self.settle(outcome),
+            Action::Shutdown(outcome) => self.finish(outcome),
         }
     }
 
@@ -412,7 +412,7 @@ impl Engine {
         let name = id.clone();
         let handle = tokio::spawn(async move {
             let say = |text: String| {
-                log.write(Stream::Stderr, format!("{text}\n").as_bytes());
+                log.write(OutputStream::Stderr, format!("{text}\n").as_bytes());
                 let _ended = inner.send(Inner::Said(name.clone(), text));
             };
             let result = recipes::work(&work, &on, &say).await;

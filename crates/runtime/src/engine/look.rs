@@ -17,7 +17,7 @@ impl Engine {
             snapshot: self.snapshot(),
             waiting: self
                 .core
-                .view()
+                .service_views()
                 .into_iter()
                 .filter(|view| !view.waiting_on.is_empty())
                 .map(|view| (view.id, view.waiting_on.into_iter().map(|missing| missing.on).collect()))
@@ -32,7 +32,7 @@ impl Engine {
         let now = self.clock.now();
         let mut services: Vec<ServiceStatus> = self
             .core
-            .view()
+            .service_views()
             .into_iter()
             .filter_map(|view| {
                 let live = self.live.get(&view.id);
@@ -88,12 +88,12 @@ impl Engine {
     }
 
     pub(super) fn changes(&self, plan: &Plan) -> BTreeMap<ServiceId, (String, String)> {
-        use devrun_core::Change;
+        use devrun_core::PlanChange;
         let words = |change| match change {
-            Change::Start => ("start", String::new()),
-            Change::Restart(why) => ("restart", why),
-            Change::Stop => ("stop", "no longer in the procfile".to_owned()),
-            Change::Keep => ("keep", String::new()),
+            PlanChange::Start => ("start", String::new()),
+            PlanChange::Restart(why) => ("restart", why),
+            PlanChange::Stop => ("stop", "no longer in the procfile".to_owned()),
+            PlanChange::Keep => ("keep", String::new()),
         };
         let told = self.core.changes(plan).into_iter().map(|(id, change)| (id, words(change)));
         told.map(|(id, (word, why))| (id, (word.to_owned(), why))).collect()

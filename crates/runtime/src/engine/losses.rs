@@ -1,7 +1,7 @@
 //! Output that log files could not take (a full disk): kept as events, and shown by `ps` until the service starts again.
 
 use crate::logs::{Loss, Lost};
-use devrun_model::{Notice, ServiceId};
+use devrun_model::{ServiceId, StateChange};
 
 use super::run::Engine;
 
@@ -47,10 +47,10 @@ impl Engine {
     }
 
     fn note_loss(&mut self, id: &ServiceId, reason: String) {
-        let Some(view) = self.core.view().into_iter().find(|view| view.id == *id) else { return };
+        let Some(view) = self.core.service_views().into_iter().find(|view| view.id == *id) else { return };
         let live = self.live.get(id).and_then(|live| live.spec.clone());
         let Some(spec) = live.or_else(|| self.plan.services.get(id).cloned()) else { return };
-        self.notify(Notice {
+        self.notify(StateChange {
             ts: String::new(),
             seq: 0,
             service: spec.service.to_string(),

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::runtime_dir::append;
-use devrun_model::{Places, ServiceId, Snapshot};
+use devrun_model::{Paths, ServiceId, Snapshot};
 use devrun_store::atomic_file::replace;
 
 /// Reads the stops by hand; a file that cannot be read is as good as none, as it only makes a service start.
 #[must_use]
-pub fn stopped_by_hand(places: &Places) -> BTreeSet<ServiceId> {
+pub fn stopped_by_hand(places: &Paths) -> BTreeSet<ServiceId> {
     fs::read(places.intents()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
@@ -21,7 +21,7 @@ pub fn stopped_by_hand(places: &Places) -> BTreeSet<ServiceId> {
 ///
 /// # Errors
 /// As the file system says.
-pub fn remember(places: &Places, stopped: &BTreeSet<ServiceId>) -> std::io::Result<()> {
+pub fn remember(places: &Paths, stopped: &BTreeSet<ServiceId>) -> std::io::Result<()> {
     replace(&places.intents(), &serde_json::to_vec(stopped)?)
 }
 
@@ -29,13 +29,13 @@ pub fn remember(places: &Places, stopped: &BTreeSet<ServiceId>) -> std::io::Resu
 ///
 /// # Errors
 /// As the file system says.
-pub fn save_snapshot(places: &Places, snapshot: &Snapshot) -> std::io::Result<()> {
+pub fn save_snapshot(places: &Paths, snapshot: &Snapshot) -> std::io::Result<()> {
     replace(&places.last_state(), &serde_json::to_vec(snapshot)?)
 }
 
 /// Reads the last snapshot.
 #[must_use]
-pub fn last_snapshot(places: &Places) -> Option<Snapshot> {
+pub fn last_snapshot(places: &Paths) -> Option<Snapshot> {
     serde_json::from_slice(&fs::read(places.last_state()).ok()?).ok()
 }
 
@@ -51,13 +51,13 @@ pub struct JsonLog {
 
 /// Where the event log lies.
 #[must_use]
-pub fn events_path(places: &Places) -> PathBuf {
+pub fn events_path(places: &Paths) -> PathBuf {
     places.logs().join("events.jsonl")
 }
 
 /// Where the log of starts lies.
 #[must_use]
-pub fn starts_path(places: &Places) -> PathBuf {
+pub fn starts_path(places: &Paths) -> PathBuf {
     places.logs().join("starts.jsonl")
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::recipes;
 use crate::{init, runtime_dir, user};
-use devrun_keeper::{Request, Runner};
+use devrun_keeper::{CommandRequest, Runner};
 use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{Check, CommandLine, Failure, FailureKind, Launch, ServiceSpec};
 
@@ -28,7 +28,12 @@ pub(super) fn notify_check(spec: &ServiceSpec) -> bool {
 ///
 /// # Errors
 /// When its first word cannot be found.
-pub(super) fn request(spec: &ServiceSpec, command: &CommandLine, role: Role, timeout: Duration) -> Result<Request, Failure> {
+pub(super) fn request(
+    spec: &ServiceSpec,
+    command: &CommandLine,
+    role: Role,
+    timeout: Duration,
+) -> Result<CommandRequest, Failure> {
     let word = command.argv.first().ok_or_else(|| Failure::new(FailureKind::Config, "the command is empty"))?;
     let mut env = spec.env.clone();
     env.extend(command.env.clone());
@@ -36,7 +41,7 @@ pub(super) fn request(spec: &ServiceSpec, command: &CommandLine, role: Role, tim
     let run_as = user::of(spec)?;
     can_reach(spec, &run_as, &[&program, &spec.dir])?;
     at_home(spec, &run_as, &mut env);
-    Ok(Request { role, program, argv: command.argv.clone(), env, dir: spec.dir.clone(), run_as, timeout })
+    Ok(CommandRequest { role, program, argv: command.argv.clone(), env, dir: spec.dir.clone(), run_as, timeout })
 }
 
 /// What only came along from our shell says who we are; another user is somebody else, with a home of their own.
@@ -79,7 +84,7 @@ pub(super) async fn build_first(spec: &ServiceSpec, command: &CommandLine, runne
 pub(super) async fn prepare(
     spec: &ServiceSpec,
     located: Option<&devrun_store::Located>,
-    places: &devrun_model::Places,
+    places: &devrun_model::Paths,
     volume: Option<&devrun_model::VolumeSpec>,
     runner: &Runner,
 ) -> Result<Vec<String>, Failure> {

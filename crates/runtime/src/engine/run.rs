@@ -13,10 +13,10 @@ use crate::mask_hashes::MaskHashes;
 use crate::probe::{Answer, Bell, ProbeHandle, Sleeper};
 use devrun_core::event::Generation;
 use devrun_core::{Action, Event, StartOutcome, Supervisor};
-use devrun_keeper::{Keeper, LinkEvent, ProcessEvent};
+use devrun_keeper::{KeeperEvent, KeeperHandle, ProcessEvent};
 use devrun_model::keeper::{ExitStatus, ProcessId};
 use devrun_model::mask::Masker;
-use devrun_model::{Command, Failure, Launch, Notice, Places, Plan, ServiceId, State};
+use devrun_model::{Command, Failure, Launch, Paths, Plan, ServiceId, State, StateChange};
 use devrun_store::{FetchOptions, Located};
 
 use super::handle::{EngineHandle, Request};
@@ -32,13 +32,13 @@ pub struct EngineOptions {
     /// The project.
     pub plan: Arc<Plan>,
     /// Its folders.
-    pub places: Places,
+    pub places: Paths,
     /// Where binaries come from.
     pub fetch: FetchOptions,
     /// The keeper.
-    pub keeper: Keeper,
+    pub keeper: KeeperHandle,
     /// The keeper's own news.
-    pub link: mpsc::UnboundedReceiver<LinkEvent>,
+    pub link: mpsc::UnboundedReceiver<KeeperEvent>,
     /// The log pump.
     pub pump: LogPump,
     /// The value of `DEVRUN_RUN_ID`.
@@ -78,9 +78,9 @@ pub(super) enum Inner {
 /// The engine.
 pub struct Engine {
     pub(super) plan: Arc<Plan>,
-    pub(super) places: Places,
+    pub(super) places: Paths,
     pub(super) fetch: FetchOptions,
-    pub(super) keeper: Keeper,
+    pub(super) keeper: KeeperHandle,
     pub(super) pump: LogPump,
     pub(super) run: String,
     pub(super) clock: Clock,
@@ -117,7 +117,7 @@ pub struct Engine {
     /// Starts that have not settled, in the order in which they were asked for: the core settles them in that order.
     starts: VecDeque<u64>,
     requests: mpsc::UnboundedReceiver<Request>,
-    link: mpsc::UnboundedReceiver<LinkEvent>,
+    link: mpsc::UnboundedReceiver<KeeperEvent>,
     inner_receiver: mpsc::UnboundedReceiver<Inner>,
     process_receiver: mpsc::UnboundedReceiver<ProcessEvent>,
     answer_receiver: mpsc::UnboundedReceiver<(ServiceId, Generation, Answer)>,
@@ -234,10 +234,11 @@ impl Engine {
     /// A stop that takes long is no hang: every few seconds it is said who holds it up.
     fn say_who_is_waited_for(&mut self) {
         let now = self.clock.now();
-        if !self.core.anybody_leaving() || !self.watch.look(now) {
+        if !self.core.has_stop_in_progress() || !self.watch.look(now) {
             return;
         }
-        let words = self.core.leaving().filter_map(|(id, leaving)| Some((id.clone(), self.watch.word(id, leaving, now)?)));
+        let words =
+            self.core.stops_in_progress().filter_map(|(id, progress)| Some((id.clone(), self.watch.word(id, progress, now)?)));
         for (id, text) in words.collect::<Vec<_>>() {
             self.publish(FeedItem::Said { id, text });
         }
@@ -283,15 +284,17 @@ impl Engine {
                 if let Command::Up { plan: Some(plan), .. }
                 | Command::Start { plan: Some(plan), .. }
                 | Command::Restart { plan: Some(plan), .. }
-                | Command::Renew { plan, .. } = &command
+                | Command::RotateSecret { plan, .. } = &command
                 {
                     self.plan = Arc::clone(plan);
                     self.masker = Masker::new(plan, false);
                     self.watch_files();
                     self.remember_masks();
                 }
-                if matches!(command, Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::Renew { .. })
-                {
+                if matches!(
+                    command,
+                    Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::RotateSecret { .. }
+                ) {
                     self.settled = None;
                     self.starts.push_back(token);
                 }
@@ -354,15 +357,15 @@ impl Engine {
         (self.status(), receiver)
     }
 
-    fn on_link(&mut self, link: LinkEvent) {
+    fn on_link(&mut self, link: KeeperEvent) {
         match link {
-            LinkEvent::Ready { .. } => {}
-            LinkEvent::Lost => {
+            KeeperEvent::Ready { .. } => {}
+            KeeperEvent::Lost => {
                 if let Some(id) = self.live.keys().next() {
                     self.pump.note(id, "the keeper process ended; services go on, a new keeper is being started");
                 }
             }
-            LinkEvent::Gone(failure) => {
+            KeeperEvent::Gone(failure) => {
                 if let Some(id) = self.live.keys().next().cloned() {
                     self.publish(FeedItem::Said {
                         id,
@@ -382,10 +385,10 @@ impl Engine {
                 live.last_answer = Some(text.clone());
                 Event::ProbeFailed(id, generation, text, fatal)
             }
-            Answer::AlivePassed => Event::AlivePassed(id, generation),
+            Answer::AlivePassed => Event::LivenessPassed(id, generation),
             Answer::AliveFailed(text) => {
                 live.last_answer = Some(text.clone());
-                Event::AliveFailed(id, generation, text)
+                Event::LivenessFailed(id, generation, text)
             }
         });
     }
@@ -563,7 +566,7 @@ impl Engine {
         self.viewers.retain(|viewer| viewer.try_send(Arc::clone(&item)).is_ok());
     }
 
-    pub(super) fn notify(&mut self, mut notice: Notice) {
+    pub(super) fn notify(&mut self, mut notice: StateChange) {
         self.sequence += 1;
         notice.seq = self.sequence;
         notice.ts = self.clock.stamp(self.clock.now());
@@ -574,7 +577,7 @@ impl Engine {
     }
 
     /// Keeps when the port of a service that has just become ready was open, as the probe's history is soon gone.
-    fn note_listening(&mut self, notice: &Notice) {
+    fn note_listening(&mut self, notice: &StateChange) {
         if (notice.from, notice.to) != (State::Starting, State::Running) {
             return;
         }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use devrun_keeper::journal::{self, Journal};
-use devrun_keeper::sweep::{self, How, SweepReport, ever_ran};
-use devrun_model::{Failure, FailureKind, Places, duration};
+use devrun_keeper::sweep::{self, SweepMode, SweepReport, has_earlier_run};
+use devrun_model::{Failure, FailureKind, Paths, duration};
 
 /// A sweep that takes longer is worth a line.
 const QUIET: Duration = Duration::from_secs(1);
@@ -18,17 +18,17 @@ const QUIET: Duration = Duration::from_secs(1);
 /// # Errors
 /// `Survivors` when something cannot be ended: nothing may start while it is there.
 pub async fn clear(
-    places: &Places,
+    places: &Paths,
     interrupted: impl Future<Output = i32>,
     note: impl Fn(String),
 ) -> Result<Option<i32>, Failure> {
-    let journal = journal::of(places)?;
+    let journal = journal::of_project(places)?;
     // A keeper that came to its end has proved that nothing is left: no need to look at every process of the machine. It
     // has written so for each process, too; a result that passes one over is not believed.
     if journal.damaged == 0 && journal.result.as_ref().is_some_and(Vec::is_empty) && journal.live.is_empty() {
         return Ok(None);
     }
-    if !ever_ran(&journal, places) {
+    if !has_earlier_run(&journal, places) {
         return Ok(None);
     }
     let (report, code) = end(journal, places, interrupted, &note).await?;
@@ -43,15 +43,15 @@ pub async fn clear(
 /// `Internal` when the sweep itself fails.
 pub async fn end(
     journal: Journal,
-    places: &Places,
+    places: &Paths,
     interrupted: impl Future<Output = i32>,
     note: impl Fn(String),
 ) -> Result<(SweepReport, Option<i32>), Failure> {
     let failed = |error| Failure::new(FailureKind::Internal, format!("the sweep failed: {error}"));
-    let longest = sweep::longest(&journal);
+    let longest = sweep::max_duration(&journal);
     let (flag, folders) = (Arc::new(AtomicBool::new(false)), places.clone());
     let seen = Arc::clone(&flag);
-    let mut work = tokio::task::spawn_blocking(move || sweep::sweep_until(&journal, &folders, How::Gentle, &seen));
+    let mut work = tokio::task::spawn_blocking(move || sweep::sweep_until(&journal, &folders, SweepMode::Graceful, &seen));
     tokio::pin!(interrupted);
     let code = tokio::select! {
         report = &mut work => return Ok((report.map_err(failed)?, None)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use devrun_keeper::terminal::{self, Size};
+use devrun_keeper::terminal::{self, TerminalSize};
 use devrun_model::{Failure, FailureKind, ServiceId};
 
 use super::run::Engine;
@@ -32,7 +32,7 @@ impl Attachment {
     /// The window at this end has this size.
     pub fn resize(&self, columns: u16, rows: u16) {
         // A terminal that ended a moment ago has no size any more.
-        let _gone = terminal::resize(&*self.terminal, Size { columns, rows });
+        let _gone = terminal::resize(&*self.terminal, TerminalSize { columns, rows });
     }
     /// What the service writes next; `None` when it has ended, or when this end was too slow.
     pub async fn screen(&mut self) -> Option<Arc<[u8]>> {
@@ -45,7 +45,7 @@ impl Engine {
         let live = self.live.get(id);
         if let Some(terminal) = live.and_then(|live| live.terminal.clone()) {
             let (keys, receiver) = mpsc::channel(KEYS);
-            tokio::spawn(terminal::type_into(Arc::clone(&terminal), receiver));
+            tokio::spawn(terminal::write_keys(Arc::clone(&terminal), receiver));
             return Ok(Attachment { terminal, keys, screen: self.pump.screen(id) });
         }
         let spec = live.and_then(|live| live.spec.as_ref()).or_else(|| self.plan.services.get(id));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use devrun_core::Leaving;
+use devrun_core::StopProgress;
 use devrun_core::Tick;
 use devrun_model::ServiceId;
 
@@ -53,21 +53,21 @@ impl Watch {
         due
     }
     /// What is to be said now about a stop that takes long.
-    pub fn word(&mut self, id: &ServiceId, leaving: Leaving, now: Tick) -> Option<String> {
-        let waited = now.since(leaving.asked_at);
+    pub fn word(&mut self, id: &ServiceId, progress: StopProgress, now: Tick) -> Option<String> {
+        let waited = now.since(progress.requested_at);
         let turn = waited.as_millis() / WORD.as_millis();
-        let (asked_at, said) = self.words.entry(id.clone()).or_insert((leaving.asked_at, 0));
-        if *asked_at != leaving.asked_at {
-            (*asked_at, *said) = (leaving.asked_at, 0);
+        let (requested_at, said) = self.words.entry(id.clone()).or_insert((progress.requested_at, 0));
+        if *requested_at != progress.requested_at {
+            (*requested_at, *said) = (progress.requested_at, 0);
         }
         if turn <= *said {
             return None;
         }
         *said = turn;
-        Some(if leaving.killed {
+        Some(if progress.is_killed {
             format!("waiting for {id} (killed, {} s so far)", waited.as_secs())
         } else {
-            let (grace, left) = (leaving.due.since(leaving.asked_at), leaving.due.since(now));
+            let (grace, left) = (progress.deadline.since(progress.requested_at), progress.deadline.since(now));
             format!("waiting for {id} (grace {} s, {} s left)", grace.as_secs(), left.as_secs())
         })
     }
@@ -112,12 +112,12 @@ mod tests {
     #[test]
     fn a_long_stop_is_talked_about_every_five_seconds() {
         let mut watch = Watch::default();
-        let leaving = Leaving { asked_at: Tick::ms(1000), due: Tick::ms(61_000), killed: false };
-        assert_eq!(watch.word(&id(), leaving, Tick::ms(5900)), None);
-        assert_eq!(watch.word(&id(), leaving, Tick::ms(6000)).as_deref(), Some("waiting for db (grace 60 s, 55 s left)"));
-        assert_eq!(watch.word(&id(), leaving, Tick::ms(6500)), None);
-        assert!(watch.word(&id(), leaving, Tick::ms(11_000)).is_some());
-        let again = Leaving { asked_at: Tick::ms(90_000), ..leaving };
+        let progress = StopProgress { requested_at: Tick::ms(1000), deadline: Tick::ms(61_000), is_killed: false };
+        assert_eq!(watch.word(&id(), progress, Tick::ms(5900)), None);
+        assert_eq!(watch.word(&id(), progress, Tick::ms(6000)).as_deref(), Some("waiting for db (grace 60 s, 55 s left)"));
+        assert_eq!(watch.word(&id(), progress, Tick::ms(6500)), None);
+        assert!(watch.word(&id(), progress, Tick::ms(11_000)).is_some());
+        let again = StopProgress { requested_at: Tick::ms(90_000), ..progress };
         assert_eq!(watch.word(&id(), again, Tick::ms(91_000)), None, "another stop begins anew");
     }
 

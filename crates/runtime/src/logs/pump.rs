@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
-use devrun_keeper::{OutputSink, Stream, reactor};
+use devrun_keeper::{OutputSink, OutputStream, reactor};
 use devrun_model::{ServiceId, service::LogSpec};
 
 use super::file::{LogFile, Loss};
@@ -216,10 +216,10 @@ struct Sink {
 }
 
 impl OutputSink for Sink {
-    fn write(&self, stream: Stream, bytes: &[u8]) {
+    fn write(&self, stream: OutputStream, bytes: &[u8]) {
         let stream = match stream {
-            Stream::Stdout => LogStream::Stdout,
-            Stream::Stderr => LogStream::Stderr,
+            OutputStream::Stdout => LogStream::Stdout,
+            OutputStream::Stderr => LogStream::Stderr,
         };
         self.pump.order(Order::Write { id: self.id.clone(), spec: self.spec.clone(), stream, bytes: bytes.to_vec() });
     }
@@ -636,11 +636,11 @@ mod tests {
         let sink = pump.sink(&id, &LogSpec::default());
         let line = vec![b'y'; 1 << 20];
         for _ in 0..40 {
-            sink.write(Stream::Stdout, &line);
+            sink.write(OutputStream::Stdout, &line);
         }
         pump.drain(&id).await;
         while view.try_next().is_some() {}
-        sink.write(Stream::Stdout, b"end\n");
+        sink.write(OutputStream::Stdout, b"end\n");
         let mut missed = 0;
         loop {
             match view.next().await {

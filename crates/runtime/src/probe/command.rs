@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::runner::Commands;
 use super::unusable;
 use super::verdict::{Hit, Miss, Verdict, excerpt};
-use devrun_keeper::{Finished, Request};
+use devrun_keeper::{CommandRequest, CommandResult};
 use devrun_model::keeper::Role;
 use devrun_model::{CommandLine, Failure};
 
@@ -25,7 +25,7 @@ pub(super) async fn check(command: &CommandLine, commands: Option<&Commands>, ti
         // It may be built by the very service that is starting, so this is worth waiting for.
         return Err(Miss::new(format!("{first} is not found in the service's PATH")));
     };
-    let request = Request {
+    let request = CommandRequest {
         role: Role::Probe,
         program,
         argv: command.argv.clone(),
@@ -37,7 +37,7 @@ pub(super) async fn check(command: &CommandLine, commands: Option<&Commands>, ti
     judge(commands.runner.run(request).await, timeout)
 }
 
-fn judge(outcome: Result<Finished, Failure>, timeout: Duration) -> Verdict {
+fn judge(outcome: Result<CommandResult, Failure>, timeout: Duration) -> Verdict {
     let finished = outcome.map_err(|failure| Miss::new(failure.reason))?;
     if finished.timed_out {
         return Err(Miss::new(format!("timed out after {}", devrun_model::duration::format(timeout))));
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn exit_zero_passes_and_the_last_line_is_told() {
-        let finished = |status, timed_out, tail: &str| Ok(Finished { status, timed_out, tail: tail.as_bytes().to_vec() });
+        let finished = |status, timed_out, tail: &str| Ok(CommandResult { status, timed_out, tail: tail.as_bytes().to_vec() });
         let judge = |outcome| judge(outcome, Duration::from_secs(5));
         assert_eq!(judge(finished(ExitStatus::Code(0), false, "a\nok\n")).unwrap().answer, "exit 0: ok");
         assert_eq!(judge(finished(ExitStatus::Code(2), false, "")).unwrap_err().answer, "exit 2");

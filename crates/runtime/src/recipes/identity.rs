@@ -9,7 +9,7 @@ use nix::unistd::User;
 
 use crate::{runtime_dir, user};
 use devrun_model::keeper::RunAs;
-use devrun_model::{Failure, FailureKind, Places, ServiceSpec};
+use devrun_model::{Failure, FailureKind, Paths, ServiceSpec};
 
 /// Turns namespaces off, for tests of the other way.
 const NO_NAMESPACE: &str = "DEVRUN_NO_USERNS";
@@ -67,7 +67,7 @@ fn namespaces_work() -> bool {
 ///
 /// # Errors
 /// `Config`: a folder on the way cannot be passed, or an owner cannot be changed.
-pub(super) fn own_data(run_as: &RunAs, places: &Places, data: PathBuf) -> Result<PathBuf, Failure> {
+pub(super) fn own_data(run_as: &RunAs, places: &Paths, data: PathBuf) -> Result<PathBuf, Failure> {
     check_passable(run_as, places, &[&data])?;
     hand_over(run_as, &data)?;
     Ok(data)
@@ -75,7 +75,7 @@ pub(super) fn own_data(run_as: &RunAs, places: &Places, data: PathBuf) -> Result
 
 /// Opens our own folders above `path`, up to the state folder, to pass through and to nothing else: nobody can list them,
 /// and what lies in them is closed by its own mode.
-fn open_way(places: &Places, path: &Path) -> Result<(), Failure> {
+fn open_way(places: &Paths, path: &Path) -> Result<(), Failure> {
     for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(&places.state)) {
         let Ok(metadata) = std::fs::symlink_metadata(folder) else { continue };
         if !metadata.is_dir() || metadata.uid() != nix::unistd::geteuid().as_raw() || metadata.mode() & 0o011 == 0o011 {
@@ -94,7 +94,7 @@ fn open_way(places: &Places, path: &Path) -> Result<(), Failure> {
 ///
 /// # Errors
 /// `Config`, naming the folder.
-pub(super) fn check_passable(run_as: &RunAs, places: &Places, paths: &[&Path]) -> Result<(), Failure> {
+pub(super) fn check_passable(run_as: &RunAs, places: &Paths, paths: &[&Path]) -> Result<(), Failure> {
     let (uid, gid, groups) = match run_as {
         RunAs::Same => return Ok(()),
         RunAs::Namespace { .. } => (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw(), &[][..]),
@@ -181,7 +181,7 @@ mod tests {
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
         let places =
-            Places { root: folder.path().to_owned(), state: folder.path().join("elsewhere"), run: folder.path().join("run") };
+            Paths { root: folder.path().to_owned(), state: folder.path().join("elsewhere"), run: folder.path().join("run") };
         let stranger = RunAs::User { uid: 4_000_000, gid: 4_000_000, groups: Vec::new() };
         let failure = check_passable(&stranger, &places, &[&closed.join("data")]).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Config);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::generic::{commit, files, open, text_of, values};
 use super::{Booted, Context, FirstBoot, Invocation, engine_dir, identity, tool};
 use crate::init::{self, Sentinel};
-use devrun_keeper::{Child, Request};
+use devrun_keeper::{CommandRequest, RunningCommand};
 use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{Failure, FailureKind, Signal, VolumeSpec};
 
@@ -290,7 +290,7 @@ async fn fill(context: &Context<'_>, data: &Path, run_as: &RunAs) -> Result<(), 
 /// Database, user and password, then the init files.
 async fn furnish(
     context: &Context<'_>,
-    server: &mut Child,
+    server: &mut RunningCommand,
     stage: &Path,
     socket: &Path,
     scripts: &[PathBuf],
@@ -347,7 +347,14 @@ async fn client(context: &Context<'_>, stage: &Path, socket: &Path, login: Optio
     ))
 }
 
-fn request(context: &Context<'_>, program: &Path, argv: Vec<String>, dir: &Path, run_as: &RunAs, timeout: Duration) -> Request {
+fn request(
+    context: &Context<'_>,
+    program: &Path,
+    argv: Vec<String>,
+    dir: &Path,
+    run_as: &RunAs,
+    timeout: Duration,
+) -> CommandRequest {
     let mut env: BTreeMap<String, String> =
         ["PATH", "TMPDIR"].iter().filter_map(|name| Some(((*name).to_owned(), context.spec.env.get(*name)?.clone()))).collect();
     env.entry("PATH".to_owned()).or_insert_with(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
@@ -355,7 +362,15 @@ fn request(context: &Context<'_>, program: &Path, argv: Vec<String>, dir: &Path,
     // Without a home no configuration of the user's is read.
     env.insert("HOME".to_owned(), "/nonexistent".to_owned());
     env.extend(context.located.env.clone());
-    Request { role: Role::Init, program: program.to_owned(), argv, env, dir: dir.to_owned(), run_as: run_as.clone(), timeout }
+    CommandRequest {
+        role: Role::Init,
+        program: program.to_owned(),
+        argv,
+        env,
+        dir: dir.to_owned(),
+        run_as: run_as.clone(),
+        timeout,
+    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ use devrun_keeper::Runner;
 use devrun_model::keeper::RunAs;
 use devrun_model::ready::Endpoint;
 use devrun_model::service::Server;
-use devrun_model::{Failure, FailureKind, Launch, Places, RecipeUse, ServiceSpec, VolumeSpec, Work};
+use devrun_model::{Failure, FailureKind, Launch, Paths, RecipeUse, ServiceSpec, VolumeSpec, Work};
 use devrun_store::Located;
 
 pub use adopt::adopt;
@@ -58,7 +58,7 @@ pub struct Context<'a> {
     /// Its executables.
     pub located: &'a Located,
     /// Folders.
-    pub places: &'a Places,
+    pub places: &'a Paths,
     /// Its main volume, where it keeps data.
     pub volume: Option<&'a VolumeSpec>,
     /// Runs init steps in its name.
@@ -151,7 +151,7 @@ fn is_due(volume: &VolumeSpec, password: Option<&str>) -> Result<Option<Due>, Fa
 struct Renewing<'a> {
     old: &'a ServiceSpec,
     new: &'a ServiceSpec,
-    places: &'a Places,
+    places: &'a Paths,
     volume: Option<&'a VolumeSpec>,
 }
 
@@ -160,7 +160,7 @@ struct Renewing<'a> {
 ///
 /// # Errors
 /// When it does not take it; it has the old one then.
-pub async fn renew(old: &ServiceSpec, new: &ServiceSpec, places: &Places, volume: Option<&VolumeSpec>) -> Result<bool, Failure> {
+pub async fn renew(old: &ServiceSpec, new: &ServiceSpec, places: &Paths, volume: Option<&VolumeSpec>) -> Result<bool, Failure> {
     let Launch::Recipe(recipe) = &new.launch else { return Ok(false) };
     let renewing = Renewing { old, new, places, volume };
     match recipe.recipe.name.as_str() {

@@ -16,7 +16,7 @@ use super::{Booted, Context, FirstBoot, Invocation, cypher, engine_dir, is_due, 
 use crate::init::{self, Sentinel};
 use crate::ports::{self, Reserved};
 use crate::runtime_dir;
-use devrun_keeper::Request;
+use devrun_keeper::CommandRequest;
 use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{Failure, FailureKind, Signal, VolumeSpec};
 
@@ -215,7 +215,7 @@ async fn set_password(context: &Context<'_>, so_far: Option<String>) -> Result<(
     }
     let mut env = spec.env.clone();
     env.extend(more);
-    let mut server = runner.start(Request { role: Role::Init, program, argv, env, dir, run_as, timeout: LONGEST }).await?;
+    let mut server = runner.start(CommandRequest { role: Role::Init, program, argv, env, dir, run_as, timeout: LONGEST }).await?;
     let result = tokio::select! {
         result = cypher::bring_to(&old, &spec) => result,
         status = server.wait() => Err(Failure::new(FailureKind::Task, format!("the private server ended: {status}"))),

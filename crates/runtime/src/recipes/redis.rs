@@ -7,7 +7,7 @@ use super::generic::{files, text_of, values};
 use super::{Context, Invocation, Renewing, engine_dir, identity, tool};
 use crate::{probe, runtime_dir, user};
 use devrun_model::ready::Endpoint;
-use devrun_model::{Failure, FailureKind, Launch, Places, RecipeUse, ServiceSpec, VolumeSpec};
+use devrun_model::{Failure, FailureKind, Launch, Paths, RecipeUse, ServiceSpec, VolumeSpec};
 
 const FILE: &str = "redis.conf";
 
@@ -65,12 +65,7 @@ pub(super) async fn renew(Renewing { old, new, places, volume }: Renewing<'_>) -
         .map_err(|error| Failure::new(FailureKind::Task, format!("{} cannot be written: {error}", file.display())))
 }
 
-fn configuration(
-    spec: &ServiceSpec,
-    recipe: &RecipeUse,
-    volume: Option<&VolumeSpec>,
-    places: &Places,
-) -> Result<String, Failure> {
+fn configuration(spec: &ServiceSpec, recipe: &RecipeUse, volume: Option<&VolumeSpec>, places: &Paths) -> Result<String, Failure> {
     let mut lines = vec!["# Written by devrun before each start.".to_owned()];
     let mut line = |name: &str, words: &[&str]| {
         let words: Vec<_> = words.iter().map(|word| redis_word(word)).collect();

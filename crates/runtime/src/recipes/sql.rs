@@ -223,7 +223,7 @@ mod with_driver {
 
     use super::super::sql_split::{Statement, split};
     use super::Table;
-    use devrun_keeper::{OutputSink, Stream};
+    use devrun_keeper::{OutputSink, OutputStream};
     use devrun_model::{Failure, FailureKind};
 
     /// Where to log in. A host that begins with a slash is a folder of unix sockets.
@@ -260,7 +260,7 @@ mod with_driver {
                 while let Some(message) = std::future::poll_fn(|context| connection.poll_message(context)).await {
                     match (message, &sink) {
                         (Ok(AsyncMessage::Notice(notice)), Some(sink)) => {
-                            sink.write(Stream::Stderr, format!("{}: {}\n", notice.severity(), notice.message()).as_bytes());
+                            sink.write(OutputStream::Stderr, format!("{}: {}\n", notice.severity(), notice.message()).as_bytes());
                         }
                         (Ok(_), _) => {}
                         // The client's next call reports it.

@@ -13,7 +13,7 @@ use super::cluster::{self, last_lines};
 use super::invoke::{ORDINARY, check_length, check_not_in_use, check_version, make_private, settings, volume, words};
 use super::scripts::{self, Script};
 use crate::init::{self, Sentinel, Stage};
-use devrun_keeper::{Child, Request, Stream};
+use devrun_keeper::{CommandRequest, OutputStream, RunningCommand};
 use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{Failure, FailureKind, Signal, VolumeSpec};
 
@@ -184,7 +184,7 @@ async fn build(
 }
 
 /// Stops the private server; its complaint goes with the failure, if there is one.
-async fn close(server: Child, result: Result<(), Failure>, socket: &Path, data: &Path) -> Result<(), Failure> {
+async fn close(server: RunningCommand, result: Result<(), Failure>, socket: &Path, data: &Path) -> Result<(), Failure> {
     let finished = server.stop(Signal::INT, DOWN).await;
     // What stays of them goes with the runtime folder.
     let _gone = std::fs::remove_file(socket.join(HBA));
@@ -254,7 +254,13 @@ async fn bring_up_to_date(context: &Context<'_>, wanted: &Wanted, volume: &Volum
 /// Speed is free in a stage: until it is synced as a whole, none of it counts.
 const QUICK: &[&str] = &["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
 
-async fn start(context: &Context<'_>, data: &Path, socket: &Path, run_as: &RunAs, more: &[&str]) -> Result<Child, Failure> {
+async fn start(
+    context: &Context<'_>,
+    data: &Path,
+    socket: &Path,
+    run_as: &RunAs,
+    more: &[&str],
+) -> Result<RunningCommand, Failure> {
     let mut argv = words(context, data, socket)?;
     argv.extend(settings(context)?);
     for setting in ["listen_addresses=", "autovacuum=off", "ssl=off"].iter().chain(more) {
@@ -262,7 +268,7 @@ async fn start(context: &Context<'_>, data: &Path, socket: &Path, run_as: &RunAs
     }
     context
         .runner
-        .start(Request {
+        .start(CommandRequest {
             role: Role::Init,
             program: tool(context, "postgres")?.to_owned(),
             argv,
@@ -276,7 +282,7 @@ async fn start(context: &Context<'_>, data: &Path, socket: &Path, run_as: &RunAs
 
 /// Waits for the word `ready` that the server writes into its pid file; asking by connections would fill its log.
 /// `stale` is the text that one which crashed has left there.
-async fn ready(server: &mut Child, data: &Path, stale: Option<&str>) -> Result<(), Failure> {
+async fn ready(server: &mut RunningCommand, data: &Path, stale: Option<&str>) -> Result<(), Failure> {
     let file = data.join(PID_FILE);
     let poll = async {
         loop {
@@ -296,7 +302,7 @@ async fn ready(server: &mut Child, data: &Path, stale: Option<&str>) -> Result<(
 
 pub(super) fn say(context: &Context<'_>, text: &str) {
     if let Some(sink) = &context.runner.sink {
-        sink.write(Stream::Stderr, format!("devrun: first boot: {text}\n").as_bytes());
+        sink.write(OutputStream::Stderr, format!("devrun: first boot: {text}\n").as_bytes());
     }
 }
 
@@ -312,7 +318,7 @@ async fn set_password(context: &Context<'_>, data: &Path, wanted: &Wanted) -> Re
 }
 
 /// A server for us alone on data that is there: ready, with its socket's folder and the port in the socket's name.
-async fn private(context: &Context<'_>, data: &Path) -> Result<(Child, PathBuf, u16), Failure> {
+async fn private(context: &Context<'_>, data: &Path) -> Result<(RunningCommand, PathBuf, u16), Failure> {
     let program = tool(context, "postgres")?;
     let run_as = identity::choose(context.spec, ORDINARY)?;
     identity::check_passable(&run_as, context.places, &[data, program])?;

@@ -10,7 +10,7 @@ use super::super::generic::text_of;
 use super::super::{Context, identity, tool};
 use super::invoke::major;
 use crate::init;
-use devrun_keeper::{Finished, Request};
+use devrun_keeper::{CommandRequest, CommandResult};
 use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{Failure, FailureKind};
 
@@ -143,13 +143,13 @@ async fn run_initdb(
     password: &Path,
     run_as: &RunAs,
     characters: Characters,
-) -> Result<Finished, Failure> {
+) -> Result<CommandResult, Failure> {
     let program = tool(context, "initdb")?.to_owned();
     let mut argv = vec![text_of(&program)?, "-D".to_owned(), text_of(data)?, format!("--pwfile={}", text_of(password)?)];
     argv.extend(arguments(&context.located.version, characters));
     context
         .runner
-        .run(Request {
+        .run(CommandRequest {
             role: Role::Init,
             program,
             argv,

@@ -7,7 +7,7 @@ use super::super::generic::{files, text_of, values};
 use super::super::identity;
 use super::super::{Context, Invocation, engine_dir, tool};
 use devrun_model::keeper::RunAs;
-use devrun_model::{Failure, FailureKind, Places, ServiceSpec, VolumeSpec};
+use devrun_model::{Failure, FailureKind, Paths, ServiceSpec, VolumeSpec};
 
 /// Settings that belong to keys of the procfile, and the key.
 const TAKEN: &[(&str, &str)] = &[
@@ -63,7 +63,7 @@ pub(super) fn volume<'a>(context: &Context<'a>) -> Result<&'a VolumeSpec, Failur
 
 /// Where the server's unix socket lies: the runtime folder of the service, or the engine's folder where the server runs
 /// as a user who cannot pass through ours.
-fn socket_place(places: &Places, spec: &ServiceSpec, run_as: &RunAs, data: &Path) -> PathBuf {
+fn socket_place(places: &Paths, spec: &ServiceSpec, run_as: &RunAs, data: &Path) -> PathBuf {
     match run_as {
         RunAs::Same | RunAs::Namespace { .. } => places.service_run(&spec.id),
         RunAs::User { .. } => data.to_owned(),
@@ -72,7 +72,7 @@ fn socket_place(places: &Places, spec: &ServiceSpec, run_as: &RunAs, data: &Path
 
 /// The folder of the running server's unix socket (`PGHOST` of consoles), by where the socket is.
 #[must_use]
-pub fn socket_folder(places: &Places, spec: &ServiceSpec, volume: &VolumeSpec) -> PathBuf {
+pub fn socket_folder(places: &Paths, spec: &ServiceSpec, volume: &VolumeSpec) -> PathBuf {
     let name = format!(".s.PGSQL.{}", spec.port().unwrap_or(5432));
     let data = engine_dir(volume, "postgres");
     if data.join(name).exists() { data } else { places.service_run(&spec.id) }

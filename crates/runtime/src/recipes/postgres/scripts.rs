@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::super::Context;
 use super::cluster::last_lines;
 use crate::user;
-use devrun_keeper::Request;
+use devrun_keeper::CommandRequest;
 use devrun_model::keeper::Role;
 use devrun_model::{Failure, FailureKind};
 
@@ -157,7 +157,8 @@ pub(super) async fn run_shell(context: &Context<'_>, file: &Path, around: &Surro
         (shell.to_owned(), vec![shell.display().to_string(), word])
     };
     let run_as = user::of(context.spec)?;
-    let request = Request { role: Role::Init, program, argv, env, dir: context.spec.dir.clone(), run_as, timeout: LONGEST };
+    let request =
+        CommandRequest { role: Role::Init, program, argv, env, dir: context.spec.dir.clone(), run_as, timeout: LONGEST };
     let finished = context.runner.run(request).await?;
     if finished.status.success() && !finished.timed_out {
         return Ok(());

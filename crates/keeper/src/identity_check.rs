@@ -2,38 +2,38 @@
 //! have that no journal can give them.
 //!
 //! - a supervisor: it holds the instance lock, or listens on the control socket
-//! - a keeper: it holds its state folder or the lock of a service, or is the child of a proved supervisor
+//! - a keeper: it holds its state directory or the lock of a service, or is the child of a proved supervisor
 //! - a leader: it, or a process of its session, carries the run's mark, its inherited lock, or its cgroup
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::journal::{Entry, Journal};
-use devrun_model::Places;
+use crate::journal::{Journal, JournalEntry};
+use devrun_model::Paths;
 use devrun_model::keeper::Identity;
 
-use super::evidence::Claims;
-use super::{holders, identity, procfs};
+use super::ownership::OwnershipIndex;
+use super::{identity, lock_holders, procfs};
 
 /// What a keeper calls itself.
 const KEEPER: &str = "devrun-keeper";
 
 /// Supervisor and keeper of this project that live, in this order. Where the journal is lost, they are found by the proof.
 #[must_use]
-pub fn masters(journal: &Journal, places: &Places) -> Vec<(&'static str, Identity)> {
+pub fn supervisor_and_keeper(journal: &Journal, places: &Paths) -> Vec<(&'static str, Identity)> {
     let us = nix::unistd::getuid().as_raw();
     // A supervisor that starts holds the lock itself, and has its keeper already.
     let own = std::process::id().cast_signed();
     let ours = |pid: &i32| {
         *pid > 1 && *pid != own && procfs::uid(*pid) == Some(us) && procfs::stat(*pid).is_some_and(|stat| stat.ppid != own)
     };
-    let mut supervisors = holders::of(&places.instance_lock());
-    supervisors.extend(listener(places));
+    let mut supervisors = lock_holders::pids(&places.instance_lock());
+    supervisors.extend(control_socket_owner(places));
     supervisors.retain(ours);
     let named = journal.header.as_ref().map(|header| &header.supervisor);
     let supervisor = proved(named, &supervisors, "devrun");
-    let mut keepers = holders::of(&places.state);
-    keepers.extend(inherited_locks(&places.run).iter().flat_map(|lock| holders::of(lock)));
+    let mut keepers = lock_holders::pids(&places.state);
+    keepers.extend(inherited_locks(&places.run).iter().flat_map(|lock| lock_holders::pids(lock)));
     keepers.extend(supervisor.iter().flat_map(|supervisor| procfs::children(supervisor.pid)));
     keepers.retain(|pid| ours(pid) && procfs::command(*pid) == KEEPER);
     let keeper = proved(journal.keeper.as_ref(), &keepers, KEEPER);
@@ -43,20 +43,20 @@ pub fn masters(journal: &Journal, places: &Places) -> Vec<(&'static str, Identit
 fn proved(named: Option<&Identity>, candidates: &[i32], name: &str) -> Option<Identity> {
     match named {
         Some(named) if !identity::holds(named) => None,
-        Some(named) => (candidates.contains(&named.pid) || unlisted(named.pid)).then(|| named.clone()),
+        Some(named) => (candidates.contains(&named.pid) || runs_this_program(named.pid)).then(|| named.clone()),
         None => candidates.iter().find(|pid| procfs::command(**pid).starts_with(name)).and_then(|pid| identity::of(*pid)),
     }
 }
 
 /// Where the kernel lists no locks: whether the process runs this very program.
-fn unlisted(pid: i32) -> bool {
+fn runs_this_program(pid: i32) -> bool {
     let program = |path: String| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
     !Path::new("/proc/locks").exists()
         && program(format!("/proc/{pid}/exe")).is_some_and(|exe| Some(exe) == program("/proc/self/exe".to_owned()))
 }
 
-/// Who listens on the control socket, which lies in a folder that only this user can write to.
-fn listener(places: &Places) -> Option<i32> {
+/// Who listens on the control socket, which lies in a directory that only this user can write to.
+fn control_socket_owner(places: &Paths) -> Option<i32> {
     use socket2::{Domain, SockAddr, Socket, Type};
     let meta = std::fs::symlink_metadata(&places.run).ok()?;
     if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
@@ -66,17 +66,17 @@ fn listener(places: &Places) -> Option<i32> {
     // One that is stopped may have no room for another caller; it is known by its lock.
     socket.set_nonblocking(true).ok()?;
     socket.connect(&SockAddr::unix(places.socket()).ok()?).ok()?;
-    peer(&socket)
+    peer_pid(&socket)
 }
 
 #[cfg(target_os = "linux")]
-fn peer(socket: &impl std::os::fd::AsFd) -> Option<i32> {
+fn peer_pid(socket: &impl std::os::fd::AsFd) -> Option<i32> {
     use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
     getsockopt(socket, PeerCredentials).ok().map(|peer| peer.pid())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn peer(_socket: &impl std::os::fd::AsFd) -> Option<i32> {
+fn peer_pid(_socket: &impl std::os::fd::AsFd) -> Option<i32> {
     None
 }
 
@@ -89,14 +89,14 @@ pub(super) fn inherited_locks(run: &Path) -> Vec<std::path::PathBuf> {
 
 /// Whether the recorded leader lives and is the one that was started, so that its session and its group are evidence.
 #[must_use]
-pub fn leads(entry: &Entry) -> bool {
+pub fn is_recorded_leader(entry: &JournalEntry) -> bool {
     let leader = entry.identity.pid;
     if !identity::holds(&entry.identity) {
         return false;
     }
-    let mut claims = Claims::default();
-    claims.add(entry, false);
-    let carries = |pid: i32| procfs::stat(pid).is_some_and(|stat| claims.of(&stat).is_some());
+    let mut ownership = OwnershipIndex::default();
+    ownership.add(entry, false);
+    let carries = |pid: i32| procfs::stat(pid).is_some_and(|stat| ownership.of(&stat).is_some());
     if carries(leader) {
         return true;
     }

@@ -8,40 +8,40 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use devrun_model::{Kind, Launch, Plan, ServiceId, ServiceSpec};
 
-use super::action::Change;
-use super::commands::stays;
+use super::action::PlanChange;
+use super::commands::is_kept;
 use super::supervisor::Supervisor;
 
 impl Supervisor {
     /// What `up` with this plan would do to each service.
     #[must_use]
-    pub fn changes(&self, new: &Plan) -> BTreeMap<ServiceId, Change> {
+    pub fn changes(&self, new: &Plan) -> BTreeMap<ServiceId, PlanChange> {
         let mut changes = BTreeMap::new();
         for (id, spec) in &new.services {
-            let change = match self.units.get(id) {
-                Some(unit) if unit.is_done_task() => Change::Keep,
-                Some(unit) if !unit.is_final() => match differences(&unit.spec, spec) {
-                    text if text.is_empty() => Change::Keep,
-                    text => Change::Restart(text),
+            let change = match self.services.get(id) {
+                Some(service) if service.is_done_task() => PlanChange::Keep,
+                Some(service) if !service.is_final() => match differences(&service.spec, spec) {
+                    text if text.is_empty() => PlanChange::Keep,
+                    text => PlanChange::Restart(text),
                 },
-                _ => Change::Start,
+                _ => PlanChange::Start,
             };
             changes.insert(id.clone(), change);
         }
         // Those that are restarted with what they need, as when the plan is taken over.
         loop {
-            let restarts = |id: &ServiceId| matches!(changes.get(id), Some(Change::Restart(_)));
-            let with = self.units.iter().find(|(id, unit)| {
-                matches!(changes.get(*id), Some(Change::Keep))
-                    && unit.wanted
-                    && unit.spec.kind == Kind::Service
-                    && unit.spec.depends_on.iter().any(|edge| edge.restart && restarts(&edge.on))
+            let restarts = |id: &ServiceId| matches!(changes.get(id), Some(PlanChange::Restart(_)));
+            let with = self.services.iter().find(|(id, service)| {
+                matches!(changes.get(*id), Some(PlanChange::Keep))
+                    && service.wanted
+                    && service.spec.kind == Kind::Service
+                    && service.spec.depends_on.iter().any(|edge| edge.restart && restarts(&edge.on))
             });
             let Some((id, _)) = with else { break };
-            changes.insert(id.clone(), Change::Restart("what it needs".to_owned()));
+            changes.insert(id.clone(), PlanChange::Restart("what it needs".to_owned()));
         }
-        for (id, unit) in self.units.iter().filter(|(id, _)| !new.services.contains_key(*id)) {
-            changes.insert(id.clone(), if stays(id, unit, new) { Change::Keep } else { Change::Stop });
+        for (id, service) in self.services.iter().filter(|(id, _)| !new.services.contains_key(*id)) {
+            changes.insert(id.clone(), if is_kept(id, service, new) { PlanChange::Keep } else { PlanChange::Stop });
         }
         changes
     }

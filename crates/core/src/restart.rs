@@ -1,9 +1,9 @@
 //! Whether a service that ended is started again, and after what wait. Plain functions of the policy and the plan's seed.
 //!
-//! `on-failure:n` is Docker's: at most `n` restarts in a row, so `1 + n` starts. "In a row" means quick crashes: a service
-//! that ran `backoff.reset` or longer restarts at once and the count begins anew. Otherwise the first wait is `initial`,
-//! each further one is longer by `factor`, up to `max`. Every wait is moved by up to a tenth either way, so services that
-//! fell together do not come back in step; the amount depends on seed, id and attempt alone, and `max` is never passed.
+//! `on-failure:n` is Docker's: at most `n` restarts in a row, so `1 + n` starts. "In a row" means quick crashes: a service that
+//! ran `backoff.reset` or longer restarts at once and the count starts over. Otherwise the first wait is `initial`, each
+//! further one is longer by `factor`, up to `max`. Every wait is moved by up to a tenth either way, so services that fell
+//! together do not come back in step; the amount depends on seed, id and attempt alone, and `max` is never passed.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use devrun_model::{Backoff, Kind, RestartPolicy, ServiceId, ServiceSpec};
 
 /// What follows an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RestartDecision {
     /// The policy does not restart it.
-    End,
+    NoRestart,
     /// The policy would, but its limit is reached.
-    GivenUp {
+    LimitReached {
         /// Restarts that were granted.
         restarts: u32,
     },
     /// Start again, as the `attempt`-th quick crash in a row (0: it had run long enough).
-    Again {
+    Restart {
         /// How many quick crashes in a row there are now.
         attempt: u32,
     },
@@ -28,7 +28,7 @@ pub enum Verdict {
 
 /// Decides after an end.
 #[must_use]
-pub fn verdict(spec: &ServiceSpec, success: bool, ran: Duration, crashes: u32) -> Verdict {
+pub fn decide(spec: &ServiceSpec, success: bool, ran: Duration, crashes: u32) -> RestartDecision {
     let restarts = match spec.kind {
         // A task that is done is done, and one that failed is run again only where its policy says so outright:
         // `always` in `[defaults]` is meant for services.
@@ -36,12 +36,14 @@ pub fn verdict(spec: &ServiceSpec, success: bool, ran: Duration, crashes: u32) -
         Kind::Service => spec.restart.restarts(success),
     };
     if !restarts {
-        return Verdict::End;
+        return RestartDecision::NoRestart;
     }
     let attempt = if ran >= spec.backoff.reset { 0 } else { crashes.saturating_add(1) };
     match spec.restart {
-        RestartPolicy::OnFailure { max: Some(max) } if max == 0 || attempt > max => Verdict::GivenUp { restarts: max },
-        _ => Verdict::Again { attempt },
+        RestartPolicy::OnFailure { max: Some(max) } if max == 0 || attempt > max => {
+            RestartDecision::LimitReached { restarts: max }
+        }
+        _ => RestartDecision::Restart { attempt },
     }
 }
 
@@ -89,23 +91,23 @@ mod tests {
         use RestartPolicy::{Always, No, OnFailure, UnlessStopped};
         let failure = OnFailure { max: Some(2) };
         for (kind, policy, success, ran_s, crashes, expected) in [
-            (Service, No, false, 1, 0, Verdict::End),
-            (Service, No, true, 1, 0, Verdict::End),
-            (Service, failure, true, 1, 0, Verdict::End),
-            (Service, failure, false, 1, 0, Verdict::Again { attempt: 1 }),
-            (Service, failure, false, 1, 1, Verdict::Again { attempt: 2 }),
-            (Service, failure, false, 1, 2, Verdict::GivenUp { restarts: 2 }),
-            (Service, failure, false, 10, 2, Verdict::Again { attempt: 0 }),
-            (Service, OnFailure { max: Some(0) }, false, 10, 0, Verdict::GivenUp { restarts: 0 }),
-            (Service, OnFailure { max: None }, false, 1, 99, Verdict::Again { attempt: 100 }),
-            (Service, Always, true, 1, 9, Verdict::Again { attempt: 10 }),
-            (Service, UnlessStopped, false, 1, u32::MAX, Verdict::Again { attempt: u32::MAX }),
-            (Task, Always, false, 1, 0, Verdict::End),
-            (Task, Always, true, 1, 0, Verdict::End),
-            (Task, failure, false, 1, 0, Verdict::Again { attempt: 1 }),
-            (Task, failure, true, 1, 0, Verdict::End),
+            (Service, No, false, 1, 0, RestartDecision::NoRestart),
+            (Service, No, true, 1, 0, RestartDecision::NoRestart),
+            (Service, failure, true, 1, 0, RestartDecision::NoRestart),
+            (Service, failure, false, 1, 0, RestartDecision::Restart { attempt: 1 }),
+            (Service, failure, false, 1, 1, RestartDecision::Restart { attempt: 2 }),
+            (Service, failure, false, 1, 2, RestartDecision::LimitReached { restarts: 2 }),
+            (Service, failure, false, 10, 2, RestartDecision::Restart { attempt: 0 }),
+            (Service, OnFailure { max: Some(0) }, false, 10, 0, RestartDecision::LimitReached { restarts: 0 }),
+            (Service, OnFailure { max: None }, false, 1, 99, RestartDecision::Restart { attempt: 100 }),
+            (Service, Always, true, 1, 9, RestartDecision::Restart { attempt: 10 }),
+            (Service, UnlessStopped, false, 1, u32::MAX, RestartDecision::Restart { attempt: u32::MAX }),
+            (Task, Always, false, 1, 0, RestartDecision::NoRestart),
+            (Task, Always, true, 1, 0, RestartDecision::NoRestart),
+            (Task, failure, false, 1, 0, RestartDecision::Restart { attempt: 1 }),
+            (Task, failure, true, 1, 0, RestartDecision::NoRestart),
         ] {
-            let got = verdict(&spec(kind, policy), success, Duration::from_secs(ran_s), crashes);
+            let got = decide(&spec(kind, policy), success, Duration::from_secs(ran_s), crashes);
             assert_eq!(got, expected, "{kind:?} {policy} success={success} ran={ran_s}s crashes={crashes}");
         }
     }

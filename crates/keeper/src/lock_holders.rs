@@ -1,6 +1,6 @@
-//! Who holds a lock on a file or a folder, as `/proc/locks` tells everybody.
+//! Who holds a lock on a file or a directory, as `/proc/locks` lists them.
 //!
-//! A supervisor holds the instance lock and a keeper its state folder: evidence that no journal can give. The list names the
+//! A supervisor holds the instance lock and a keeper its state directory: evidence that no journal can give. The list names the
 //! process that took the lock (proc_locks(5)), which may have ended since while a child holds the descriptor, so whoever
 //! signals compares the identity as well.
 
@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Processes that have a lock on what lies at this path; a link is not followed. Empty where the kernel has no such list.
 #[must_use]
-pub fn of(path: &Path) -> Vec<i32> {
+pub fn pids(path: &Path) -> Vec<i32> {
     let Ok(meta) = std::fs::symlink_metadata(path) else { return Vec::new() };
     let text = std::fs::read_to_string("/proc/locks").unwrap_or_default();
     let device = (!devices_differ(path)).then(|| (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev())));
@@ -67,9 +67,9 @@ mod tests {
     #[test]
     fn our_own_lock_on_a_folder_is_found() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(of(dir.path()).is_empty());
+        assert!(pids(dir.path()).is_empty());
         let folder = std::fs::File::open(dir.path()).unwrap();
         folder.lock_shared().unwrap();
-        assert_eq!(of(dir.path()), [std::process::id().cast_signed()]);
+        assert_eq!(pids(dir.path()), [std::process::id().cast_signed()]);
     }
 }

@@ -4,9 +4,9 @@
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{Failure, Health, Kind, ServiceId, State};
 
-use super::edges::Missing;
+use super::dependencies::UnmetDependency;
 use super::event::Generation;
-use super::service::{Phase, Service, Step};
+use super::service::{Phase, Service, StopStage};
 use super::supervisor::Supervisor;
 use super::tick::Tick;
 
@@ -23,7 +23,7 @@ pub struct ServiceView {
     pub kind: Kind,
     /// The declared tier, else the depth.
     pub tier: u32,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// What the probe says.
     pub health: Health,
@@ -43,29 +43,29 @@ pub struct ServiceView {
     pub reason: Option<String>,
     /// The failure, once it is given up.
     pub failure: Option<Failure>,
-    /// Who blocks it, at the root.
+    /// The root cause, if it is blocked.
     pub root: Option<ServiceId>,
     /// Counts its starts.
     pub generation: Generation,
-    /// Somebody asked for it.
+    /// Whether it is wanted.
     pub wanted: bool,
     /// Stopped by hand, here or in an earlier life.
-    pub by_hand: bool,
+    pub is_stopped_manually: bool,
     /// What it waits for.
-    pub waiting_on: Vec<Missing>,
-    /// How far its stop is, while its tree is on its way out.
-    pub leaving: Option<Leaving>,
+    pub waiting_on: Vec<UnmetDependency>,
+    /// The progress of its stop, while its process tree is stopping.
+    pub stop_progress: Option<StopProgress>,
 }
 
-/// A tree that was asked to end.
+/// The stop of a process tree that was signalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leaving {
+pub struct StopProgress {
     /// When it was asked.
-    pub asked_at: Tick,
-    /// When something stronger follows.
-    pub due: Tick,
+    pub requested_at: Tick,
+    /// When it is escalated.
+    pub deadline: Tick,
     /// It was killed already.
-    pub killed: bool,
+    pub is_killed: bool,
 }
 
 impl Service {
@@ -73,7 +73,7 @@ impl Service {
     pub(super) fn pid(&self) -> Option<i32> {
         match &self.phase {
             Phase::Live(live) => live.pid,
-            Phase::Ending(ending) if !ending.leader_gone => ending.was.as_ref().and_then(|live| live.pid),
+            Phase::Stopping(stop) if !stop.leader_gone => stop.process.as_ref().and_then(|live| live.pid),
             _ => None,
         }
     }
@@ -86,65 +86,65 @@ impl Service {
 impl Supervisor {
     /// Every service and task, in the order of their ids. One that left the procfile is in it until its tree is empty.
     #[must_use]
-    pub fn view(&self) -> Vec<ServiceView> {
-        let one = |(id, unit): (&ServiceId, &Service)| {
-            let (state, health) = unit.show(self.units.is_held(id));
-            let live = match &unit.phase {
+    pub fn service_views(&self) -> Vec<ServiceView> {
+        let one = |(id, service): (&ServiceId, &Service)| {
+            let (state, health) = service.displayed_state(self.services.is_awaiting_fetch(id));
+            let live = match &service.phase {
                 Phase::Live(live) => Some(live),
-                Phase::Ending(ending) => ending.was.as_ref().filter(|_| !ending.leader_gone),
+                Phase::Stopping(stop) => stop.process.as_ref().filter(|_| !stop.leader_gone),
                 _ => None,
             };
             ServiceView {
                 id: id.clone(),
-                service: unit.spec.service.as_str().to_owned(),
-                replica: unit.spec.replica,
-                kind: unit.spec.kind,
-                tier: unit.spec.shown_tier(),
+                service: service.spec.service.as_str().to_owned(),
+                replica: service.spec.replica,
+                kind: service.spec.kind,
+                tier: service.spec.shown_tier(),
                 state,
                 health,
-                pid: unit.pid(),
-                exit: unit.exit.map(|(_, status)| status),
-                restarts: unit.restarts,
+                pid: service.pid(),
+                exit: service.exit.map(|(_, status)| status),
+                restarts: service.restarts,
                 started_at: live.map(|live| live.spawned_at),
-                ready_at: live.and_then(super::service::Live::ready_at).filter(|_| unit.spec.kind == Kind::Service),
-                retry_at: match unit.phase {
+                ready_at: live.and_then(super::service::LiveProcess::ready_at).filter(|_| service.spec.kind == Kind::Service),
+                retry_at: match service.phase {
                     Phase::BackingOff { until, .. } => Some(until),
                     _ => None,
                 },
-                reason: self.reason_of(id, unit),
-                failure: match &unit.phase {
+                reason: self.reason_of(id, service),
+                failure: match &service.phase {
                     Phase::Failed { failure } => Some(failure.clone()),
                     _ => None,
                 },
-                root: match &unit.phase {
+                root: match &service.phase {
                     Phase::Blocked { root, .. } => Some(root.clone()),
                     _ => None,
                 },
-                generation: unit.generation,
-                wanted: unit.wanted,
-                by_hand: unit.by_hand,
+                generation: service.generation,
+                wanted: service.wanted,
+                is_stopped_manually: service.stopped_manually,
                 waiting_on: self.waiting_on(id),
-                leaving: leaving(unit),
+                stop_progress: stop_progress(service),
             }
         };
-        self.units.iter().map(one).collect()
+        self.services.iter().map(one).collect()
     }
 
-    /// Whether anything was asked to end and has not ended.
+    /// Whether a signalled service has not ended yet.
     #[must_use]
-    pub fn anybody_leaving(&self) -> bool {
-        !self.units.asked().is_empty()
+    pub fn has_stop_in_progress(&self) -> bool {
+        !self.services.signalled().is_empty()
     }
 
-    /// Those that were asked to end and have not ended, with how far they are.
-    pub fn leaving(&self) -> impl Iterator<Item = (&ServiceId, Leaving)> {
-        self.units.asked().iter().filter_map(|id| Some((id, leaving(self.units.get(id)?)?)))
+    /// The signalled services that have not ended yet, with their progress.
+    pub fn stops_in_progress(&self) -> impl Iterator<Item = (&ServiceId, StopProgress)> {
+        self.services.signalled().iter().filter_map(|id| Some((id, stop_progress(self.services.get(id)?)?)))
     }
 
     /// Why a service is where it is.
-    pub(super) fn reason_of(&self, id: &ServiceId, unit: &Service) -> Option<String> {
-        if !matches!(unit.phase, Phase::Waiting) {
-            return unit.reason();
+    pub(super) fn reason_of(&self, id: &ServiceId, service: &Service) -> Option<String> {
+        if !matches!(service.phase, Phase::Waiting) {
+            return service.reason();
         }
         let missing: Vec<String> = self
             .waiting_on(id)
@@ -158,11 +158,13 @@ impl Supervisor {
     }
 }
 
-fn leaving(unit: &Service) -> Option<Leaving> {
-    match &unit.phase {
-        Phase::Ending(ending) if ending.step != Step::Unborn => {
-            Some(Leaving { asked_at: ending.asked_at, due: ending.due, killed: ending.step == Step::Killed })
-        }
+fn stop_progress(service: &Service) -> Option<StopProgress> {
+    match &service.phase {
+        Phase::Stopping(stop) if stop.stage != StopStage::Queued => Some(StopProgress {
+            requested_at: stop.requested_at,
+            deadline: stop.due,
+            is_killed: stop.stage == StopStage::Killing,
+        }),
         _ => None,
     }
 }

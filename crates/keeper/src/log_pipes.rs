@@ -12,17 +12,17 @@ const KEPT: usize = 16 * 1024 * 1024;
 
 /// One process's pipes.
 #[derive(Debug)]
-pub struct Logs {
+pub struct LogPipes {
     ends: [Option<OwnedFd>; 2],
     file: Option<File>,
     written: usize,
-    draining: bool,
+    is_draining: bool,
 }
 
-impl Logs {
+impl LogPipes {
     /// Keeps the ends.
     pub fn new(stdout: OwnedFd, stderr: Option<OwnedFd>) -> Self {
-        Self { ends: [Some(stdout), stderr], file: None, written: 0, draining: false }
+        Self { ends: [Some(stdout), stderr], file: None, written: 0, is_draining: false }
     }
     /// Duplicates for the supervisor.
     ///
@@ -33,7 +33,7 @@ impl Logs {
     }
     /// Opens the file that is appended to from now on; without one, output is read and dropped. False: it was so already.
     pub fn drain_into(&mut self, path: Option<&Path>) -> bool {
-        if std::mem::replace(&mut self.draining, true) {
+        if std::mem::replace(&mut self.is_draining, true) {
             return false;
         }
         self.file = path.and_then(|path| {
@@ -43,8 +43,8 @@ impl Logs {
         true
     }
     /// Whether we are the one who reads.
-    pub fn draining(&self) -> bool {
-        self.draining
+    pub fn is_draining(&self) -> bool {
+        self.is_draining
     }
     /// The open ends with their numbers.
     pub fn ends(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {

@@ -2,7 +2,7 @@
 //!
 //! Beyond it the kernel sends SIGXFSZ, which would end a supervisor in the middle of a log line. So the signal is ignored, a
 //! write fails with EFBIG as on a full disk, and the limit is raised as far as it may be. What the user runs through us gets
-//! both back: services from the keeper, everything else by [`give_back`].
+//! both back: services from the keeper, everything else by [`restore_in_child`].
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -48,7 +48,7 @@ pub fn restore() {
 }
 
 /// Gives a child the limit and the signal back.
-pub fn give_back(command: &mut Command) {
+pub fn restore_in_child(command: &mut Command) {
     let (soft, hard) = callers_limit();
     // SAFETY: between fork and exec, two system calls without memory of ours.
     unsafe {
@@ -63,7 +63,7 @@ pub fn give_back(command: &mut Command) {
 
 /// What to do where a file of the state directory cannot be written.
 #[must_use]
-pub fn no_room(error: &io::Error) -> &'static str {
+pub fn write_error_help(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::FileTooLarge => "raise the limit on file sizes: ulimit -f unlimited",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -1,4 +1,4 @@
-//! The child between its birth and its exec: session, limits, user, folder, descriptors, and the wait for its release.
+//! The child between fork and exec: session, limits, user, directory, descriptors, and the wait for its release.
 //!
 //! It runs in its parent's memory or in a copy of it (see `fork`), so it makes bare system calls alone, writes nothing but
 //! its own stack, and says what failed as a step and an errno over a pipe.
@@ -8,8 +8,8 @@ use std::os::fd::RawFd;
 
 use devrun_model::keeper::RunAs;
 
-use super::fork::Given;
-use super::raw::call;
+use super::fork::DefaultLimits;
+use super::syscall::call;
 
 /// Steps of the child by number, as they travel over the error pipe.
 pub(super) const STEPS: [&str; 9] = ["session", "limits", "namespace", "user", "chdir", "fds", "tty", "exec", "release"];
@@ -23,7 +23,7 @@ const TTY: u8 = 6;
 pub(super) const EXEC: u8 = 7;
 
 /// Everything that the child needs, ready before the fork.
-pub(super) struct Prepared {
+pub(super) struct PreparedChild {
     pub(super) program: CString,
     pub(super) argv: Vec<*const libc::c_char>,
     pub(super) envp: Vec<*const libc::c_char>,
@@ -41,8 +41,8 @@ pub(super) struct Prepared {
     pub(super) release: RawFd,
     pub(super) release_writer: RawFd,
     pub(super) errors: RawFd,
-    pub(super) given: Option<Given>,
-    pub(super) changed: Vec<i32>,
+    pub(super) default_limits: Option<DefaultLimits>,
+    pub(super) changed_signals: Vec<i32>,
     #[expect(dead_code, reason = "argv and envp point into these")]
     pub(super) words: Vec<CString>,
 }
@@ -51,19 +51,19 @@ pub(super) struct Prepared {
 ///
 /// # Safety
 /// Only in a child before its exec.
-pub(super) unsafe fn give_up(errors: RawFd, step: u8, errno: isize) -> ! {
+pub(super) unsafe fn fail_and_exit(errors: RawFd, step: u8, errno: isize) -> ! {
     let bytes = i32::try_from(errno.unsigned_abs()).unwrap_or(libc::EIO).to_ne_bytes();
     let message = [step, bytes[0], bytes[1], bytes[2], bytes[3]];
     // SAFETY: bare calls; the buffer is on our stack.
     unsafe {
         call(libc::SYS_write, [fd(errors), message.as_ptr() as usize, message.len(), 0, 0]);
-        leave()
+        exit_child()
     }
 }
 
 /// # Safety
 /// Only in a child before its exec.
-unsafe fn leave() -> ! {
+unsafe fn exit_child() -> ! {
     loop {
         // SAFETY: a bare call that does not come back.
         unsafe { call(libc::SYS_exit_group, [127, 0, 0, 0, 0]) };
@@ -176,7 +176,7 @@ unsafe fn decimal(mut name: *const u8) -> Option<usize> {
 /// # Safety
 /// Only in a child of ours, with everything in `p` prepared before. It may run in its parent's memory: bare system calls
 /// alone, and nothing is written but what lies on its own stack.
-pub(super) unsafe fn child(p: &Prepared) -> ! {
+pub(super) unsafe fn run_child(p: &PreparedChild) -> ! {
     // SAFETY: every call below is a bare one, and every pointer leads into `p`, which the parent prepared.
     unsafe {
         call(libc::SYS_close, [fd(p.release_writer), 0, 0, 0, 0]);
@@ -191,25 +191,25 @@ pub(super) unsafe fn child(p: &Prepared) -> ! {
         }
         let answer = call(libc::SYS_setsid, [0; 5]);
         if answer < 0 {
-            give_up(p.errors, SESSION, answer);
+            fail_and_exit(p.errors, SESSION, answer);
         }
-        reset_signals(p.changed.iter().copied());
-        limits(p);
+        reset_signals(p.changed_signals.iter().copied());
+        apply_limits(p);
         become_user(p);
         let answer = call(libc::SYS_chdir, [p.dir.as_ptr() as usize, 0, 0, 0, 0]);
         if answer < 0 {
-            give_up(p.errors, CHDIR, answer);
+            fail_and_exit(p.errors, CHDIR, answer);
         }
         if let Some(mask) = p.umask {
             call(libc::SYS_umask, [mask as usize, 0, 0, 0, 0]);
         }
-        descriptors(p);
+        set_up_descriptors(p);
         let mut byte = 0u8;
         loop {
             match call(libc::SYS_read, [fd(p.release), (&raw mut byte) as usize, 1, 0, 0]) {
                 1 => break,
                 interrupted if interrupted == -(libc::EINTR as isize) => {}
-                _ => leave(),
+                _ => exit_child(),
             }
         }
         let words = [p.program.as_ptr() as usize, p.argv.as_ptr() as usize, p.envp.as_ptr() as usize, 0, 0];
@@ -223,7 +223,7 @@ pub(super) unsafe fn child(p: &Prepared) -> ! {
             let pause = libc::timespec { tv_sec: 0, tv_nsec: 10_000_000 };
             call(libc::SYS_nanosleep, [(&raw const pause) as usize, 0, 0, 0, 0]);
         }
-        give_up(p.errors, EXEC, answer)
+        fail_and_exit(p.errors, EXEC, answer)
     }
 }
 
@@ -231,7 +231,7 @@ pub(super) unsafe fn child(p: &Prepared) -> ! {
 ///
 /// # Safety
 /// None beyond that of a bare call.
-unsafe fn limit(which: usize, wanted: Option<libc::rlimit>) -> Result<libc::rlimit, isize> {
+unsafe fn exchange_limit(which: usize, wanted: Option<libc::rlimit>) -> Result<libc::rlimit, isize> {
     let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     let new = wanted.as_ref().map_or(0, |wanted| std::ptr::from_ref(wanted) as usize);
     // SAFETY: a bare call on structures of ours.
@@ -241,30 +241,31 @@ unsafe fn limit(which: usize, wanted: Option<libc::rlimit>) -> Result<libc::rlim
 
 /// # Safety
 /// Only in a child before its exec.
-unsafe fn limits(p: &Prepared) {
+unsafe fn apply_limits(p: &PreparedChild) {
     // SAFETY: as for a bare call.
     unsafe {
-        if let Some(given) = p.given
-            && let Ok(now) = limit(libc::RLIMIT_CORE as usize, None)
+        if let Some(default_limits) = p.default_limits
+            && let Ok(now) = exchange_limit(libc::RLIMIT_CORE as usize, None)
         {
             // Raising it to the hard limit cannot be refused, and without a core file a service runs as well.
-            let back = libc::rlimit { rlim_cur: given.core.min(now.rlim_max), rlim_max: now.rlim_max };
-            let _set = limit(libc::RLIMIT_CORE as usize, Some(back));
+            let back = libc::rlimit { rlim_cur: default_limits.core.min(now.rlim_max), rlim_max: now.rlim_max };
+            let _set = exchange_limit(libc::RLIMIT_CORE as usize, Some(back));
         }
-        if let Some((soft, hard)) = p.given.map(|given| given.file_size) {
+        if let Some((soft, hard)) = p.default_limits.map(|default_limits| default_limits.file_size) {
             // Lowering cannot be refused.
-            let _set = limit(libc::RLIMIT_FSIZE as usize, Some(libc::rlimit { rlim_cur: soft, rlim_max: hard }));
+            let _set = exchange_limit(libc::RLIMIT_FSIZE as usize, Some(libc::rlimit { rlim_cur: soft, rlim_max: hard }));
         }
-        let wanted = match (p.nofile, p.given.map(|given| given.nofile)) {
+        let wanted = match (p.nofile, p.default_limits.map(|default_limits| default_limits.nofile)) {
             (Some(wanted), _) => libc::rlimit { rlim_cur: wanted, rlim_max: wanted },
             (None, Some((soft, hard))) => libc::rlimit { rlim_cur: soft, rlim_max: hard },
             (None, None) => return,
         };
         let files = libc::RLIMIT_NOFILE as usize;
-        if limit(files, Some(wanted)).is_err() {
-            let most = limit(files, None).map_or(0, |now| now.rlim_max);
-            if let Err(answer) = limit(files, Some(libc::rlimit { rlim_cur: wanted.rlim_cur.min(most), rlim_max: most })) {
-                give_up(p.errors, LIMITS, answer);
+        if exchange_limit(files, Some(wanted)).is_err() {
+            let most = exchange_limit(files, None).map_or(0, |now| now.rlim_max);
+            if let Err(answer) = exchange_limit(files, Some(libc::rlimit { rlim_cur: wanted.rlim_cur.min(most), rlim_max: most }))
+            {
+                fail_and_exit(p.errors, LIMITS, answer);
             }
         }
     }
@@ -272,13 +273,13 @@ unsafe fn limits(p: &Prepared) {
 
 /// # Safety
 /// Only in a child before its exec, and in one with a copy of our memory: the kernel notes in it who may look into it.
-unsafe fn become_user(p: &Prepared) {
+unsafe fn become_user(p: &PreparedChild) {
     // SAFETY: bare system calls; the group list is the spec's own vector with its own length.
     unsafe {
         match &p.run_as {
             RunAs::Same => {}
             RunAs::Namespace { .. } => {
-                let Some((uids, gids)) = &p.maps else { give_up(p.errors, NAMESPACE, libc::EINVAL as isize) };
+                let Some((uids, gids)) = &p.maps else { fail_and_exit(p.errors, NAMESPACE, libc::EINVAL as isize) };
                 // The keeper is not dumpable, under which our own files in /proc would be root's and closed to us.
                 call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE as usize, 1, 0, 0, 0]);
                 let answer = call(libc::SYS_unshare, [libc::CLONE_NEWUSER as usize, 0, 0, 0, 0]);
@@ -287,7 +288,7 @@ unsafe fn become_user(p: &Prepared) {
                     .and_then(|()| write_file(c"/proc/self/uid_map", uids))
                     .and_then(|()| write_file(c"/proc/self/gid_map", gids));
                 if let Err(answer) = mapped {
-                    give_up(p.errors, NAMESPACE, answer);
+                    fail_and_exit(p.errors, NAMESPACE, answer);
                 }
             }
             RunAs::User { uid, gid, groups } => {
@@ -300,12 +301,12 @@ unsafe fn become_user(p: &Prepared) {
                 ] {
                     let answer = call(number, arguments);
                     if answer < 0 {
-                        give_up(p.errors, USER, answer);
+                        fail_and_exit(p.errors, USER, answer);
                     }
                 }
                 let (now, group_now) = (call(libc::SYS_geteuid, [0; 5]), call(libc::SYS_getegid, [0; 5]));
                 if now.unsigned_abs() != user || group_now.unsigned_abs() != group {
-                    give_up(p.errors, USER, libc::EPERM as isize);
+                    fail_and_exit(p.errors, USER, libc::EPERM as isize);
                 }
             }
         }
@@ -314,28 +315,28 @@ unsafe fn become_user(p: &Prepared) {
 
 /// # Safety
 /// Only in a child before its exec.
-unsafe fn descriptors(p: &Prepared) {
+unsafe fn set_up_descriptors(p: &PreparedChild) {
     // SAFETY: bare calls on descriptors of a table of our own. None of them is 0, 1 or 2, as the parent keeps those open.
     unsafe {
         if let Some(terminal) = p.terminal {
             let answer = call(libc::SYS_ioctl, [fd(terminal), libc::TIOCSCTTY as usize, 0, 0, 0]);
             if answer < 0 {
-                give_up(p.errors, TTY, answer);
+                fail_and_exit(p.errors, TTY, answer);
             }
         }
         for (old, new) in [(p.terminal.unwrap_or(p.null), 0), (p.stdout, 1), (p.stderr, 2)] {
             let answer = call(libc::SYS_dup3, [fd(old), new, 0, 0, 0]);
             if answer < 0 {
-                give_up(p.errors, FDS, answer);
+                fail_and_exit(p.errors, FDS, answer);
             }
         }
-        // Everything of ours is close-on-exec from birth; this is for what a library may have opened.
+        // Everything of ours is close-on-exec from the start; this is for what a library may have opened.
         if let Err(answer) = close_on_exec_from(3) {
-            give_up(p.errors, FDS, answer);
+            fail_and_exit(p.errors, FDS, answer);
         }
         let answer = call(libc::SYS_fcntl, [fd(p.lock), libc::F_SETFD as usize, 0, 0, 0]);
         if answer < 0 {
-            give_up(p.errors, FDS, answer);
+            fail_and_exit(p.errors, FDS, answer);
         }
     }
 }

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 
 use super::journal::Journal;
 use crate::identity::boot_id;
-use devrun_model::Places;
+use devrun_model::Paths;
 
 /// The record's name in a state directory.
-pub const LOCATION: &str = "location";
+pub const LOCATION_FILE: &str = "location";
 /// The format's number.
 const VERSION: &str = "1";
 /// No sound record is longer: two paths and some numbers.
@@ -35,7 +35,7 @@ struct Directory {
 
 /// The record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Location {
+pub struct StateLocation {
     boot: String,
     root: Directory,
     state: Directory,
@@ -43,16 +43,16 @@ pub struct Location {
 
 /// Device and inode of a directory that exists.
 #[must_use]
-pub fn id(path: &Path) -> Option<FileId> {
+pub fn file_id(path: &Path) -> Option<FileId> {
     fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
-impl Location {
+impl StateLocation {
     /// Describes directories that exist.
     ///
     /// # Errors
     /// As the file system says.
-    pub fn of(places: &Places) -> io::Result<Self> {
+    pub fn of(places: &Paths) -> io::Result<Self> {
         let directory =
             |path: &Path| fs::metadata(path).map(|meta| Directory { path: path.to_path_buf(), id: (meta.dev(), meta.ino()) });
         Ok(Self { boot: boot_id().to_owned(), root: directory(&places.root)?, state: directory(&places.state)? })
@@ -111,17 +111,17 @@ impl Location {
 
     /// Whether it speaks of this project's state directory. One that is gone is known by its path.
     #[must_use]
-    pub fn is_of(&self, root: &Path, state: &Path) -> bool {
-        self.is_of_project(root) && (self.state.path == state || id(state) == Some(self.state.id))
+    pub fn matches(&self, root: &Path, state: &Path) -> bool {
+        self.is_same_project(root) && (self.state.path == state || file_id(state) == Some(self.state.id))
     }
 
     /// Whether it speaks of this project.
     #[must_use]
-    pub fn is_of_project(&self, root: &Path) -> bool {
-        if id(root) == Some(self.root.id) {
+    pub fn is_same_project(&self, root: &Path) -> bool {
+        if file_id(root) == Some(self.root.id) {
             return true;
         }
-        // Device numbers are handed out anew at every boot, and some file systems number their files as they are opened.
+        // Device numbers are handed out again at every boot, and some file systems number their files as they are opened.
         self.root.path == root && (self.boot != boot_id() || numbers_change(root))
     }
 }
@@ -129,13 +129,13 @@ impl Location {
 /// The project that a state directory belongs to where that is another one: it is a copy, and what its journal, its locks and
 /// its pointers say is about processes of the original.
 #[must_use]
-pub fn other_owner(places: &Places, journal: impl FnOnce() -> Option<Journal>) -> Option<PathBuf> {
-    if let Some(location) = Location::read(&places.state.join(LOCATION)) {
-        return (!location.is_of(&places.root, &places.state)).then(|| location.root().to_path_buf());
+pub fn other_owner(places: &Paths, journal: impl FnOnce() -> Option<Journal>) -> Option<PathBuf> {
+    if let Some(location) = StateLocation::read(&places.state.join(LOCATION_FILE)) {
+        return (!location.matches(&places.root, &places.state)).then(|| location.root().to_path_buf());
     }
     // Of a version that wrote no record, or lost: then the journal says where it was written.
     let header = journal()?.header?;
-    let same = header.root == places.root || (header.root_id.is_some() && header.root_id == id(&places.root));
+    let same = header.root == places.root || (header.root_id.is_some() && header.root_id == file_id(&places.root));
     (!same).then_some(header.root)
 }
 
@@ -162,45 +162,45 @@ fn numbers_change(_path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn project(base: &Path, name: &str) -> Places {
+    fn project(base: &Path, name: &str) -> Paths {
         let root = base.join(name);
         fs::create_dir_all(root.join(".devrun")).unwrap();
-        Places { state: root.join(".devrun"), run: base.join("run"), root }
+        Paths { state: root.join(".devrun"), run: base.join("run"), root }
     }
 
     #[test]
     fn a_moved_project_is_the_same_and_a_copied_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let shop = project(dir.path(), "shop\n\u{e4}");
-        let location = Location::of(&shop).unwrap();
-        assert_eq!(Location::parse(&location.text()), Some(location.clone()));
-        assert!(location.is_of(&shop.root, &shop.state));
+        let location = StateLocation::of(&shop).unwrap();
+        assert_eq!(StateLocation::parse(&location.text()), Some(location.clone()));
+        assert!(location.matches(&shop.root, &shop.state));
         let copy = project(dir.path(), "copy");
-        assert!(!location.is_of(&copy.root, &copy.state));
+        assert!(!location.matches(&copy.root, &copy.state));
         let moved = dir.path().join("moved");
         fs::rename(&shop.root, &moved).unwrap();
-        assert!(location.is_of(&moved, &moved.join(".devrun")));
+        assert!(location.matches(&moved, &moved.join(".devrun")));
         // A copy in the place of the original.
         let instead = project(dir.path(), "shop\n\u{e4}");
-        assert_eq!(location.is_of(&instead.root, &instead.state), numbers_change(&instead.root));
+        assert_eq!(location.matches(&instead.root, &instead.state), numbers_change(&instead.root));
     }
 
     #[test]
     fn after_a_reboot_the_path_is_enough() {
         let dir = tempfile::tempdir().unwrap();
         let shop = project(dir.path(), "shop");
-        let mut location = Location::of(&shop).unwrap();
+        let mut location = StateLocation::of(&shop).unwrap();
         location.root.id.0 += 1;
         location.boot = "another".to_owned();
-        assert!(location.is_of(&shop.root, &shop.state));
+        assert!(location.matches(&shop.root, &shop.state));
         let copy = project(dir.path(), "copy");
-        assert!(!location.is_of(&copy.root, &copy.state));
+        assert!(!location.matches(&copy.root, &copy.state));
     }
 
     #[test]
     fn what_is_no_record_says_nothing() {
         for bytes in [&b""[..], b"1", b"1\0b\0", b"2\0b\x001:2\0/a\x001:2\0/b\0", b"1\0b\x001:2\0a\x001:2\0/b\0", b"/s\0/r\0"] {
-            assert_eq!(Location::parse(bytes), None, "{bytes:?}");
+            assert_eq!(StateLocation::parse(bytes), None, "{bytes:?}");
         }
     }
 }

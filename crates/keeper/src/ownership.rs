@@ -12,7 +12,7 @@ use devrun_model::keeper::{ProcessId, Role};
 
 use super::cgroup;
 use super::procfs::{self, Stat};
-use crate::journal::Entry;
+use crate::journal::JournalEntry;
 
 /// Why a process counts as one of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,18 +44,18 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// The folder's name and the file's own: the part of a lock's path that is the same in every mount namespace. The folder is
-/// called by the hash of the project's path.
+/// The directory's name and the file's own: the part of a lock's path that is the same in every mount namespace. The directory
+/// is called by the hash of the project's path.
 fn tail(path: &Path) -> PathBuf {
     let names: Vec<_> = path.components().rev().take(2).collect();
     names.into_iter().rev().collect()
 }
 
 /// A process that the evidence ties to one of ours; `None`: to the run, but to none in particular.
-pub type Claimed = (Option<ProcessId>, Evidence);
+pub type Attribution = (Option<ProcessId>, Evidence);
 
 #[derive(Debug, Clone)]
-struct Claim {
+struct OwnershipRecord {
     role: Role,
     marks: (String, String),
     lock: (u64, u64),
@@ -65,9 +65,9 @@ struct Claim {
 
 /// All that is known of the processes that are accounted for.
 #[derive(Debug, Clone, Default)]
-pub struct Claims {
+pub struct OwnershipIndex {
     runs: Vec<String>,
-    claims: HashMap<ProcessId, Claim>,
+    records: HashMap<ProcessId, OwnershipRecord>,
     sessions: HashMap<i32, ProcessId>,
     groups: HashMap<String, ProcessId>,
     locks: HashMap<(u64, u64), Vec<ProcessId>>,
@@ -77,28 +77,28 @@ pub struct Claims {
     marks: HashMap<(String, String), Vec<ProcessId>>,
 }
 
-impl Claims {
+impl OwnershipIndex {
     /// Adds a process. `session`: the leader's number stands for its session, because the leader lives or a parent of the
     /// tree has not seen its end yet.
-    pub fn add(&mut self, entry: &Entry, session: bool) {
+    pub fn add(&mut self, entry: &JournalEntry, session: bool) {
         self.add_run(&entry.run);
-        let claim = Claim {
+        let record = OwnershipRecord {
             role: entry.role,
             marks: entry.marks.clone(),
             lock: entry.lock_file,
             session: (session && entry.identity.pid > 1).then_some(entry.identity.pid),
             group: entry.cgroup.as_deref().and_then(cgroup::key),
         };
-        if let Some(pid) = claim.session {
+        if let Some(pid) = record.session {
             self.sessions.insert(pid, entry.process);
         }
-        if let Some(group) = &claim.group {
+        if let Some(group) = &record.group {
             self.groups.insert(group.clone(), entry.process);
         }
-        self.add_lock(claim.lock, &entry.lock);
-        self.locks.entry(claim.lock).or_default().push(entry.process);
-        self.marks.entry(claim.marks.clone()).or_default().push(entry.process);
-        self.claims.insert(entry.process, claim);
+        self.add_lock(record.lock, &entry.lock);
+        self.locks.entry(record.lock).or_default().push(entry.process);
+        self.marks.entry(record.marks.clone()).or_default().push(entry.process);
+        self.records.insert(entry.process, record);
     }
     /// Counts everything that carries this run's mark, whoever's it is.
     pub fn add_run(&mut self, run: &str) {
@@ -116,31 +116,31 @@ impl Claims {
     }
     /// Forgets a process whose tree is empty.
     pub fn remove(&mut self, process: ProcessId) {
-        let Some(claim) = self.claims.remove(&process) else { return };
-        if let Some(pid) = claim.session
+        let Some(record) = self.records.remove(&process) else { return };
+        if let Some(pid) = record.session
             && self.sessions.get(&pid) == Some(&process)
         {
             self.sessions.remove(&pid);
         }
-        if let Some(group) = claim.group {
+        if let Some(group) = record.group {
             self.groups.remove(&group);
         }
-        if let Some(list) = self.locks.get_mut(&claim.lock) {
+        if let Some(list) = self.locks.get_mut(&record.lock) {
             list.retain(|other| *other != process);
             if list.is_empty() {
-                self.locks.remove(&claim.lock);
+                self.locks.remove(&record.lock);
             }
         }
-        if let Some(list) = self.marks.get_mut(&claim.marks) {
+        if let Some(list) = self.marks.get_mut(&record.marks) {
             list.retain(|other| *other != process);
             if list.is_empty() {
-                self.marks.remove(&claim.marks);
+                self.marks.remove(&record.marks);
             }
         }
     }
     /// Looks at one process, the cheap evidence first.
     #[must_use]
-    pub fn of(&self, stat: &Stat) -> Option<Claimed> {
+    pub fn of(&self, stat: &Stat) -> Option<Attribution> {
         if let Some(process) = self.sessions.get(&stat.session).or_else(|| self.sessions.get(&stat.pgrp)) {
             return Some((Some(*process), Evidence::Session));
         }
@@ -176,7 +176,7 @@ impl Claims {
     }
     /// Of several processes of one service the main one: ending something too late is better than too early.
     fn best(&self, list: &[ProcessId]) -> Option<ProcessId> {
-        let main = |process: &&ProcessId| self.claims.get(process).is_some_and(|claim| claim.role == Role::Main);
+        let main = |process: &&ProcessId| self.records.get(process).is_some_and(|record| record.role == Role::Main);
         list.iter().rev().find(main).or_else(|| list.last()).copied()
     }
 }

@@ -6,7 +6,7 @@ use super::phase::{Health, State};
 
 /// A service went from one state to another, or its health changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notice {
+pub struct StateChange {
     /// RFC 3339, UTC, six digits; filled in by the engine, empty in the core.
     pub ts: String,
     /// Counts from 1 over the life of one supervisor; filled in by the engine.

@@ -15,7 +15,7 @@ static CORE: OnceLock<u64> = OnceLock::new();
 
 /// From here on this process holds secrets: it leaves no core file, and no other process of this user may look into it.
 /// Services get the limit back that we were started with.
-pub fn hold_secrets() {
+pub fn protect_memory() {
     CORE.get_or_init(|| {
         let (soft, hard) = getrlimit(Resource::RLIMIT_CORE).unwrap_or((0, 0));
         // Lowering the soft limit cannot be refused.
@@ -36,7 +36,7 @@ pub(super) fn core_limit() -> u64 {
 
 /// The two sides of [`fork`].
 #[derive(Debug)]
-pub enum Side {
+pub enum ForkSide {
     /// This process, as it was.
     Parent {
         /// What the child writes to its standard output.
@@ -44,19 +44,19 @@ pub enum Side {
         /// Dropping it tells the child that it is watched: its standard input ends then.
         hold: File,
     },
-    /// A second process like this one, in a session of its own, with the root as its folder.
+    /// A second process like this one, in a session of its own, with the root as its directory.
     Child,
 }
 
 /// Becomes two processes. The child has pipes to its parent as standard input and output, and `log` as its standard error;
 /// of all other files it has `kept` alone.
 ///
-/// Nothing is executed anew: the child has read and checked what its parent has, and starts without loading and relocating
-/// the binary again. That is sound only while there is one thread, so it comes before the first runtime.
+/// There is no exec: the child has read and checked what its parent has, and starts without loading and relocating the binary
+/// again. That is sound only while there is one thread, so it comes before the first runtime.
 ///
 /// # Errors
 /// What the system says.
-pub fn fork(log: File, kept: Option<BorrowedFd<'_>>) -> io::Result<Side> {
+pub fn fork(log: File, kept: Option<BorrowedFd<'_>>) -> io::Result<ForkSide> {
     #[cfg(target_os = "linux")]
     debug_assert_eq!(std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count), 1, "a fork of more than one thread");
     // Close-on-exec: what either process starts later must not keep the other waiting.
@@ -64,7 +64,7 @@ pub fn fork(log: File, kept: Option<BorrowedFd<'_>>) -> io::Result<Side> {
     let (hold_reader, hold) = pipe()?;
     // SAFETY: there is one thread, so the child finds every lock as free as it was left.
     match unsafe { nix::unistd::fork()? } {
-        nix::unistd::ForkResult::Parent { .. } => Ok(Side::Parent { answer: answer.into(), hold: hold.into() }),
+        nix::unistd::ForkResult::Parent { .. } => Ok(ForkSide::Parent { answer: answer.into(), hold: hold.into() }),
         nix::unistd::ForkResult::Child => {
             nix::unistd::dup2_stdin(&hold_reader)?;
             nix::unistd::dup2_stdout(&answer_writer)?;
@@ -73,8 +73,8 @@ pub fn fork(log: File, kept: Option<BorrowedFd<'_>>) -> io::Result<Side> {
             nix::unistd::chdir("/")?;
             // Closed with the rest.
             std::mem::forget((log, answer, answer_writer, hold_reader, hold));
-            close_the_rest(kept)?;
-            Ok(Side::Child)
+            close_other_files(kept)?;
+            Ok(ForkSide::Child)
         }
     }
 }
@@ -94,7 +94,7 @@ fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// A reader of a file that our caller has left open, a pipe above all, shall not wait for the supervisor.
-fn close_the_rest(kept: Option<BorrowedFd<'_>>) -> io::Result<()> {
+fn close_other_files(kept: Option<BorrowedFd<'_>>) -> io::Result<()> {
     #[cfg(not(target_os = "linux"))]
     let _all_stay = kept;
     #[cfg(target_os = "linux")]
@@ -130,7 +130,7 @@ fn close_listed(kept: Option<u32>) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts `/dev/null` in the place of standard output, so that whoever reads it sees the end.
+/// Puts `/dev/null` in the place of standard output, so that its reader sees the end of file.
 pub fn close_stdout() {
     if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
         // What stands in its place cannot fail to be replaced: both descriptors are open.

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 #[cfg(target_os = "linux")]
-use crate::fork::Given;
+use crate::event_loop;
 #[cfg(target_os = "linux")]
-use crate::serve;
+use crate::fork::DefaultLimits;
 
 /// Exit code of a keeper that could not begin.
 pub(crate) const BROKEN: i32 = 125;
@@ -27,11 +27,12 @@ pub fn main(args: &[OsString]) -> i32 {
     // SAFETY: the supervisor opened it for us and named it on our command line; nobody else in this process knows it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     let pair = |index| number(index).zip(number(index + 1));
-    let given = pair(1).zip(number(3)).zip(pair(4)).map(|((nofile, core), file_size)| Given { nofile, core, file_size });
+    let default_limits =
+        pair(1).zip(number(3)).zip(pair(4)).map(|((nofile, core), file_size)| DefaultLimits { nofile, core, file_size });
     if settle().is_err() {
         return BROKEN;
     }
-    serve::run(socket, given, args.get(6).is_some_and(|word| word == "plain"))
+    event_loop::run(socket, default_limits, args.get(6).is_some_and(|word| word == "plain"))
 }
 
 /// There is no keeper here yet.
@@ -41,7 +42,7 @@ pub fn main(_args: &[OsString]) -> i32 {
     BROKEN
 }
 
-/// Leaves the supervisor's session, folder and signals, and becomes the reaper of what its descendants leave behind.
+/// Leaves the supervisor's session, directory and signals, and becomes the reaper of what its descendants leave behind.
 #[cfg(target_os = "linux")]
 fn settle() -> nix::Result<()> {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};

@@ -1,4 +1,4 @@
-//! A small language for scenarios: `Stage` holds a supervisor, feeds it events at moments, and keeps a trace in which every
+//! A small language for scenarios: `Scenario` holds a supervisor, feeds it events at moments, and keeps a trace in which every
 //! line is an event (`> `) or an action. The trace is the snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,14 +78,14 @@ pub fn plan(services: Vec<ServiceSpec>) -> Plan {
     }
 }
 
-pub struct Stage {
+pub struct Scenario {
     pub core: Supervisor,
     now: Tick,
     trace: String,
     actions: Vec<Action>,
 }
 
-impl Stage {
+impl Scenario {
     pub fn new(services: Vec<ServiceSpec>) -> Self {
         Self::of(plan(services), &[])
     }
@@ -110,13 +110,13 @@ impl Stage {
         self
     }
     pub fn generation(&self, name: &str) -> Generation {
-        self.core.view().into_iter().find(|view| view.id == id(name)).map_or(0, |view| view.generation)
+        self.core.service_views().into_iter().find(|view| view.id == id(name)).map_or(0, |view| view.generation)
     }
     pub fn state(&self, name: &str) -> State {
-        self.core.view().into_iter().find(|view| view.id == id(name)).unwrap().state
+        self.core.service_views().into_iter().find(|view| view.id == id(name)).unwrap().state
     }
     pub fn reason(&self, name: &str) -> String {
-        self.core.view().into_iter().find(|view| view.id == id(name)).unwrap().reason.unwrap_or_default()
+        self.core.service_views().into_iter().find(|view| view.id == id(name)).unwrap().reason.unwrap_or_default()
     }
     /// The trace since the last call.
     pub fn trace(&mut self) -> String {
@@ -152,7 +152,7 @@ impl Stage {
     }
     pub fn renew(&mut self, plan: Plan, given: &[&str], targets: &[&str]) -> &mut Self {
         let ids = |names: &[&str]| names.iter().map(|name| id(name)).collect();
-        self.feed(Event::Command(Command::Renew { plan: Arc::new(plan), given: ids(given), targets: ids(targets) }))
+        self.feed(Event::Command(Command::RotateSecret { plan: Arc::new(plan), given: ids(given), targets: ids(targets) }))
     }
     pub fn down(&mut self) -> &mut Self {
         self.feed(Event::Command(Command::Down { grace_ms: None }))
@@ -217,22 +217,22 @@ pub fn action_text(action: &Action) -> String {
         Action::Cancel(id, g) => format!("cancel {id}#{g}"),
         Action::Spawn(id, g) => format!("spawn {id}#{g}"),
         Action::StartProbes(id, g) => format!("probe {id}#{g}"),
-        Action::Redefine(id, g) => format!("redefine {id}#{g}"),
+        Action::UpdateSpec(id, g) => format!("redefine {id}#{g}"),
         Action::StopProbes(id, g) => format!("unprobe {id}#{g}"),
         Action::StopTree(id, g) => format!("stop {id}#{g}"),
         Action::SignalTree(id, g, signal) => format!("{signal} to all of {id}#{g}"),
         Action::KillTree(id, g) => format!("kill {id}#{g}"),
         Action::SignalLeader(id, g, signal) => format!("{signal} to {id}#{g}"),
-        Action::Remember { id, stopped } => format!("remember {id} stopped={stopped}"),
+        Action::PersistManualStop { id, stopped } => format!("remember {id} stopped={stopped}"),
         Action::Notify(n) => {
             let health = if n.health == devrun_model::Health::None { String::new() } else { format!(" ({})", n.health) };
             let reason = n.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             let code = n.exit_code.map(|code| format!(" [{code}]")).unwrap_or_default();
             format!("{} {} → {}{health}{code}{reason}", n.service, n.from, n.to)
         }
-        Action::Say(id, text) => format!("say {id}: {text}"),
-        Action::Settled(outcome) => format!("settled {}", outcome_text(outcome)),
-        Action::Finish(outcome) => format!("finish {}", outcome_text(outcome)),
+        Action::Message(id, text) => format!("say {id}: {text}"),
+        Action::StartFinished(outcome) => format!("settled {}", outcome_text(outcome)),
+        Action::Shutdown(outcome) => format!("finish {}", outcome_text(outcome)),
     }
 }
 
@@ -250,7 +250,9 @@ fn event_text(event: &Event) -> String {
         Event::Command(Command::Restart { targets, with_dependents, .. }) => {
             format!("restart{}{}", names(targets), if *with_dependents { " with dependents" } else { "" })
         }
-        Event::Command(Command::Renew { given, targets, .. }) => format!("renew{}; restart{}", names(given), names(targets)),
+        Event::Command(Command::RotateSecret { given, targets, .. }) => {
+            format!("renew{}; restart{}", names(given), names(targets))
+        }
         Event::Command(Command::Kill { targets, signal }) => format!("{signal} for{}", names(targets)),
         Event::Command(Command::Down { grace_ms: None }) => "down".to_owned(),
         Event::Command(Command::Down { grace_ms: Some(ms) }) => format!("down within {ms}"),
@@ -269,8 +271,8 @@ fn event_text(event: &Event) -> String {
         Event::Survived(id, g, _) => format!("survived {id}#{g}"),
         Event::ProbePassed(id, g, _) => format!("passed {id}#{g}"),
         Event::ProbeFailed(id, g, answer, _) => format!("probe failed {id}#{g}: {answer}"),
-        Event::AlivePassed(id, g) => format!("alive {id}#{g}"),
-        Event::AliveFailed(id, g, answer) => format!("not alive {id}#{g}: {answer}"),
+        Event::LivenessPassed(id, g) => format!("alive {id}#{g}"),
+        Event::LivenessFailed(id, g, answer) => format!("not alive {id}#{g}: {answer}"),
         Event::FileChanged(id, path) => format!("file changed {id}: {path}"),
     }
 }

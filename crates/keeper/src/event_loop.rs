@@ -1,4 +1,5 @@
-//! The loop: requests of the supervisor, ends of children, verdicts of execs. It sleeps while nothing happens.
+//! The event loop of the keeper: requests of the supervisor, exits of children, results of exec. It sleeps while nothing
+//! happens.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -9,63 +10,63 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::{SigSet, Signal as OsSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::cgroup::Groups;
-use crate::fork::{self, Failed, Forker, Given, Inherited};
-use crate::journal::{self, Entry, Journal, Record, Writer};
+use crate::cgroup::RunCgroup;
+use crate::fork::{self, DefaultLimits, Forker, InheritedLock, SpawnError};
+use crate::journal::{self, Journal, JournalEntry, JournalRecord, JournalWriter};
 use crate::lock;
-use crate::tree::{Kin, News, Trees, Waits};
-use crate::wire::{Inbox, Outbox, Read};
-use crate::{heap, identity, proof};
+use crate::tree::{ReapScope, Relation, TreeEvent, Trees};
+use crate::wire::{Inbox, Outbox, ReadOutcome};
+use crate::{heap, identity, identity_check};
 use devrun_model::keeper::{FromKeeper, Identity, Inherited as InheritedProcess, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
 
-use super::ending::Ending;
-use super::logs::Logs;
+use super::keeper_shutdown::KeeperShutdown;
+use super::log_pipes::LogPipes;
 
 /// Requests are taken a few at a time, so that a burst of spawns does not hold exits and verdicts back.
 const BATCH: usize = 8;
 /// After the last start has been quiet for this long, memory that only starts need is given back.
-const REST: Duration = Duration::from_secs(1);
+const IDLE_DELAY: Duration = Duration::from_secs(1);
 const SOCKET: u64 = 0;
 const CHILDREN: u64 = 1;
 /// Other tokens are a process's number times four, plus 4, plus one of these.
 const ERRORS: u64 = 3;
 
 /// A released child whose exec has not been heard of.
-pub(super) struct Pending {
+pub(super) struct PendingExec {
     errors: OwnedFd,
     identity: Identity,
 }
 
 /// Everything the keeper holds.
-pub(super) struct Keeper {
+pub(super) struct KeeperLoop {
     pub(super) epoll: Epoll,
     pub(super) socket: Option<OwnedFd>,
     inbox: Inbox,
     pub(super) outbox: Outbox,
-    writes: bool,
+    wants_write: bool,
     pub(super) trees: Trees,
     pub(super) specs: HashMap<ProcessId, SpawnSpec>,
-    pub(super) logs: HashMap<ProcessId, Logs>,
-    pending: HashMap<ProcessId, Pending>,
-    held: HashMap<ProcessId, VecDeque<FromKeeper>>,
+    pub(super) logs: HashMap<ProcessId, LogPipes>,
+    pending: HashMap<ProcessId, PendingExec>,
+    deferred: HashMap<ProcessId, VecDeque<FromKeeper>>,
     forker: Forker,
-    pub(super) groups: Option<Groups>,
-    pub(super) journal: Option<Writer>,
-    /// Its state folder, locked.
+    pub(super) groups: Option<RunCgroup>,
+    pub(super) journal: Option<JournalWriter>,
+    /// Its state directory, locked.
     folder: Option<std::fs::File>,
     run: String,
-    pub(super) inherited: Vec<Entry>,
-    pub(super) ending: Option<Ending>,
-    rest_at: Option<Instant>,
+    pub(super) inherited: Vec<JournalEntry>,
+    pub(super) shutdown: Option<KeeperShutdown>,
+    release_at: Option<Instant>,
     /// So many processes there were at the last rest: what they need is known to be little.
-    rested: usize,
+    released_count: usize,
 }
 
 /// Runs until there is nothing to keep any more.
-pub(super) fn run(socket: OwnedFd, given: Option<Given>, plain: bool) -> i32 {
-    match Keeper::begin(socket, given, plain).and_then(|(mut keeper, children)| keeper.serve(&children)) {
+pub(super) fn run(socket: OwnedFd, default_limits: Option<DefaultLimits>, plain: bool) -> i32 {
+    match KeeperLoop::begin(socket, default_limits, plain).and_then(|(mut keeper, children)| keeper.serve(&children)) {
         Ok(code) => code,
-        Err(_) => super::entry::BROKEN,
+        Err(_) => super::keeper_main::BROKEN,
     }
 }
 
@@ -73,8 +74,8 @@ fn token(process: ProcessId, kind: u64) -> u64 {
     process * 4 + 4 + kind
 }
 
-impl Keeper {
-    fn begin(socket: OwnedFd, given: Option<Given>, plain: bool) -> std::io::Result<(Self, SignalFd)> {
+impl KeeperLoop {
+    fn begin(socket: OwnedFd, default_limits: Option<DefaultLimits>, plain: bool) -> std::io::Result<(Self, SignalFd)> {
         let mut mask = SigSet::empty();
         mask.add(OsSignal::SIGCHLD);
         mask.thread_block()?;
@@ -88,21 +89,21 @@ impl Keeper {
             socket: Some(socket),
             inbox: Inbox::default(),
             outbox: Outbox::default(),
-            writes: false,
-            trees: Trees::new(Waits::All),
+            wants_write: false,
+            trees: Trees::new(ReapScope::All),
             specs: HashMap::new(),
             logs: HashMap::new(),
             pending: HashMap::new(),
-            held: HashMap::new(),
-            forker: Forker::new(given, plain)?,
+            deferred: HashMap::new(),
+            forker: Forker::new(default_limits, plain)?,
             groups: None,
             journal: None,
             folder: None,
             run: String::new(),
             inherited: Vec::new(),
-            ending: None,
-            rest_at: None,
-            rested: 0,
+            shutdown: None,
+            release_at: None,
+            released_count: 0,
         };
         Ok((keeper, children))
     }
@@ -112,7 +113,7 @@ impl Keeper {
         let mut buffer = vec![0u8; 256 * 1024];
         loop {
             let now = Instant::now();
-            let wakes = [self.trees.next_wake(), self.ending.as_ref().and_then(Ending::next_wake), self.rest_at];
+            let wakes = [self.trees.next_wake(), self.shutdown.as_ref().and_then(KeeperShutdown::next_wake), self.release_at];
             let wake = wakes.into_iter().flatten().min();
             let timeout = if self.inbox.has_frame() {
                 EpollTimeout::ZERO
@@ -129,18 +130,18 @@ impl Keeper {
                 Err(nix::Error::EINTR) => 0,
                 Err(error) => return Err(error.into()),
             };
-            // Ends come first, whatever else there is to do: who is not waited for stays a zombie.
+            // Exits come first, whatever else there is to do: a child that is not reaped stays a zombie.
             while let Ok(Some(_)) = children.read_signal() {}
             self.trees.reap();
             for event in &events[..count] {
                 match event.data() {
-                    SOCKET => self.listen(),
+                    SOCKET => self.read_requests(),
                     // Its work is done by now.
                     CHILDREN => {}
                     other => {
                         let (process, kind) = ((other - 4) / 4, (other - 4) % 4);
                         if kind == ERRORS {
-                            self.hear(process);
+                            self.read_exec_status(process);
                         } else {
                             self.drain(process, kind, &mut buffer);
                         }
@@ -149,81 +150,81 @@ impl Keeper {
             }
             for _ in 0..BATCH {
                 match self.inbox.take::<ToKeeper>() {
-                    Ok(Some((request, _))) => self.obey(request),
+                    Ok(Some((request, _))) => self.handle_request(request),
                     Ok(None) => break,
-                    // Bytes that are none of ours: the supervisor is out of its mind or gone, which is the same.
+                    // Malformed bytes: the supervisor is broken or gone, which is treated the same.
                     Err(_) => {
-                        self.orphaned();
+                        self.handle_supervisor_loss();
                         break;
                     }
                 }
             }
             let now = Instant::now();
-            if self.rest_at.is_some_and(|at| at <= now) {
-                // Not during a stop, in the middle of somebody's grace.
-                self.rest_at = self.trees.next_wake().map(|_| now + REST);
-                if self.rest_at.is_none() {
-                    self.rested = self.specs.len();
+            if self.release_at.is_some_and(|at| at <= now) {
+                // Not during a stop, in the middle of a grace period.
+                self.release_at = self.trees.next_wake().map(|_| now + IDLE_DELAY);
+                if self.release_at.is_none() {
+                    self.released_count = self.specs.len();
                     self.forker.free_stacks();
                     heap::trim();
                 }
             }
             self.trees.tick(now);
-            self.tell();
-            if let Some(code) = self.end() {
+            self.report_events();
+            if let Some(code) = self.continue_shutdown() {
                 return Ok(code);
             }
-            self.tell();
+            self.report_events();
             self.flush();
         }
     }
 
-    fn listen(&mut self) {
+    fn read_requests(&mut self) {
         loop {
             let Some(socket) = &self.socket else { return };
             match self.inbox.fill(socket.as_raw_fd()) {
-                Ok(Read::Some) => {}
-                Ok(Read::Nothing) => return,
-                Ok(Read::End) | Err(_) => {
+                Ok(ReadOutcome::Data) => {}
+                Ok(ReadOutcome::Nothing) => return,
+                Ok(ReadOutcome::End) | Err(_) => {
                     // What it said before it died still counts, but nothing of it may start any more.
                     while let Ok(Some((request, _))) = self.inbox.take::<ToKeeper>() {
                         if !matches!(request, ToKeeper::Spawn(_)) {
-                            self.obey(request);
+                            self.handle_request(request);
                         }
                     }
-                    self.orphaned();
+                    self.handle_supervisor_loss();
                     return;
                 }
             }
         }
     }
 
-    fn obey(&mut self, request: ToKeeper) {
+    fn handle_request(&mut self, request: ToKeeper) {
         match request {
-            ToKeeper::Hello(hello) => self.greet(&hello),
+            ToKeeper::Hello(hello) => self.handshake(&hello),
             ToKeeper::Spawn(spec) => self.spawn(*spec),
             ToKeeper::Stop { process, signal } => self.trees.stop(process, signal),
             ToKeeper::Signal { process, signal } => self.trees.signal(process, signal),
             ToKeeper::SignalTree { process, signal } => self.trees.signal_tree(process, signal),
             ToKeeper::Kill { process } => self.trees.kill(process),
             ToKeeper::Finish => {
-                if self.ending.is_none() {
+                if self.shutdown.is_none() {
                     // The supervisor says that these are gone too; the result is written only when that is proved.
                     self.track_inherited();
-                    self.ending = Some(Ending::asked());
+                    self.shutdown = Some(KeeperShutdown::requested());
                 }
             }
-            ToKeeper::Ping => self.say(&FromKeeper::Pong, Vec::new()),
+            ToKeeper::Ping => self.send(&FromKeeper::Pong, Vec::new()),
         }
     }
 
-    fn greet(&mut self, hello: &KeeperHello) {
+    fn handshake(&mut self, hello: &KeeperHello) {
         self.run.clone_from(&hello.run);
-        // Some network file systems lock no folders; then the keeper is known by its services' locks.
-        self.folder = hello.journal.parent().and_then(|folder| lock::share_folder(folder).ok());
+        // Some network file systems lock no directories; then the keeper is known by its services' locks.
+        self.folder = hello.journal.parent().and_then(|folder| lock::lock_directory(folder).ok());
         let mut without = Vec::new();
         if hello.cgroup {
-            match Groups::make(&hello.run) {
+            match RunCgroup::make(&hello.run) {
                 Ok(groups) => self.groups = Some(groups),
                 Err(reason) => without.push(format!("cgroup: {reason}")),
             }
@@ -234,23 +235,23 @@ impl Keeper {
         let cgroup = self.groups.as_ref().map(|groups| groups.path().to_owned());
         let uid = nix::unistd::getuid().as_raw();
         let opened = journal::read(&hello.journal).and_then(|old| {
-            if let Some(step) = occupied(hello, &old) {
-                self.say(&FromKeeper::SpawnFailed { process: 0, step, errno: libc::EBUSY }, Vec::new());
+            if let Some(step) = surviving_run(hello, &old) {
+                self.send(&FromKeeper::SpawnFailed { process: 0, step, errno: libc::EBUSY }, Vec::new());
                 return Ok(None);
             }
-            self.inherit(&hello.inherited, &old);
-            Writer::open(hello, old, &own, uid, cgroup).map(Some)
+            self.remember_inherited(&hello.inherited, &old);
+            JournalWriter::open(hello, old, &own, uid, cgroup).map(Some)
         });
         match opened {
             Ok(Some(writer)) => {
                 self.journal = Some(writer);
-                self.say(&FromKeeper::Ready { identity: own, without }, Vec::new());
+                self.send(&FromKeeper::Ready { identity: own, without }, Vec::new());
             }
             Ok(None) => {}
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
                 let step = format!("journal {}: {error}", hello.journal.display());
-                self.say(&FromKeeper::SpawnFailed { process: 0, step, errno }, Vec::new());
+                self.send(&FromKeeper::SpawnFailed { process: 0, step, errno }, Vec::new());
             }
         }
     }
@@ -258,9 +259,9 @@ impl Keeper {
     /// The processes of an earlier keeper. They are not our children, so they are only remembered, for the case that we are
     /// the last. The journal knows all of them, those too of which the supervisor had not heard yet; the supervisor knows how
     /// to stop them, and knows them without a journal.
-    fn inherit(&mut self, list: &[InheritedProcess], old: &Journal) {
+    fn remember_inherited(&mut self, list: &[InheritedProcess], old: &Journal) {
         let ours = old.header.as_ref().is_some_and(|header| header.run == self.run);
-        let mut entries: BTreeMap<ProcessId, Entry> = if ours { old.live.clone() } else { BTreeMap::new() };
+        let mut entries: BTreeMap<ProcessId, JournalEntry> = if ours { old.live.clone() } else { BTreeMap::new() };
         for InheritedProcess { spec, identity } in list {
             entries.entry(spec.process).or_insert_with(|| {
                 let lock = std::fs::metadata(&spec.lock).map(|meta| {
@@ -268,7 +269,7 @@ impl Keeper {
                     (meta.dev(), meta.ino())
                 });
                 let group = self.groups.as_ref().map(|groups| groups.recorded(spec));
-                Entry::new(spec, &self.run, identity.clone(), lock.unwrap_or((0, 0)), group)
+                JournalEntry::new(spec, &self.run, identity.clone(), lock.unwrap_or((0, 0)), group)
             });
             self.specs.insert(spec.process, spec.clone());
         }
@@ -279,28 +280,28 @@ impl Keeper {
     pub(super) fn track_inherited(&mut self) {
         for entry in std::mem::take(&mut self.inherited) {
             let gone = !identity::holds(&entry.identity);
-            self.trees.add(entry, Kin::Foreign, None, gone);
+            self.trees.add(entry, Relation::Foreign, None, gone);
         }
     }
 
     pub(super) fn spawn(&mut self, spec: SpawnSpec) {
         let process = spec.process;
         if let Err(failed) = self.try_spawn(spec) {
-            self.write(&[Record::Empty { process }]);
-            self.say(&FromKeeper::SpawnFailed { process, step: failed.step, errno: failed.errno }, Vec::new());
+            self.write(&[JournalRecord::Empty { process }]);
+            self.send(&FromKeeper::SpawnFailed { process, step: failed.step, errno: failed.errno }, Vec::new());
         }
     }
 
-    fn try_spawn(&mut self, spec: SpawnSpec) -> Result<(), Failed> {
+    fn try_spawn(&mut self, spec: SpawnSpec) -> Result<(), SpawnError> {
         let process = spec.process;
         let journal_failed =
-            |error: std::io::Error| Failed { step: "journal".to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) };
-        let intent = Record::Intent { process, service: spec.service.clone(), generation: spec.generation };
+            |error: std::io::Error| SpawnError { step: "journal".to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) };
+        let intent = JournalRecord::Intent { process, service: spec.service.clone(), generation: spec.generation };
         let Some(journal) = self.journal.as_mut() else {
-            return Err(Failed { step: "journal".to_owned(), errno: libc::ENOTCONN });
+            return Err(SpawnError { step: "journal".to_owned(), errno: libc::ENOTCONN });
         };
         journal.append(&intent).map_err(journal_failed)?;
-        let lock = Inherited::open(&spec)?;
+        let lock = InheritedLock::open(&spec)?;
         // No group for this one: it is followed by its tree alone.
         let group = self.groups.as_ref().and_then(|groups| groups.group(&spec).ok());
         let forked = match self.forker.fork(&spec, &lock, group.as_ref().map(|(_, file)| file)) {
@@ -315,87 +316,87 @@ impl Keeper {
         let identity =
             identity::of(forked.pid).unwrap_or(Identity { pid: forked.pid, start: 0, boot: identity::boot_id().to_owned() });
         let path = group.map(|(group, _)| group.path().to_owned());
-        let entry = Entry::new(&spec, &self.run, identity.clone(), lock.key, path);
-        let written = journal.append(&Record::Started(Box::new(entry.clone())));
+        let entry = JournalEntry::new(&spec, &self.run, identity.clone(), lock.key, path);
+        let written = journal.append(&JournalRecord::Started(Box::new(entry.clone())));
         if let Err(error) = written {
             // Not recorded, not released: dropping the pipe ends the child, which is reaped as a stray.
             return Err(journal_failed(error));
         }
         let started = forked
             .release()
-            .map_err(|error| Failed { step: "release".to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) })?;
+            .map_err(|error| SpawnError { step: "release".to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) })?;
         let _ = self.epoll.add(&started.errors, EpollEvent::new(EpollFlags::EPOLLIN, token(process, ERRORS)));
-        self.trees.add(entry, Kin::Parent, started.pidfd, false);
-        self.logs.insert(process, Logs::new(started.stdout, started.stderr));
-        self.pending.insert(process, Pending { errors: started.errors, identity });
+        self.trees.add(entry, Relation::Parent, started.pidfd, false);
+        self.logs.insert(process, LogPipes::new(started.stdout, started.stderr));
+        self.pending.insert(process, PendingExec { errors: started.errors, identity });
         self.specs.insert(process, spec.of_running());
         // A restart alone is no reason: the next one would only be slower.
-        if self.specs.len() > self.rested {
-            self.rest_at = Some(Instant::now() + REST);
+        if self.specs.len() > self.released_count {
+            self.release_at = Some(Instant::now() + IDLE_DELAY);
         }
         Ok(())
     }
 
-    /// The error pipe has something to say, or has closed at exec.
-    fn hear(&mut self, process: ProcessId) {
+    /// The error pipe is readable: a failed step, or closed at exec.
+    fn read_exec_status(&mut self, process: ProcessId) {
         let Some(pending) = self.pending.get(&process) else { return };
-        let Some(verdict) = fork::verdict(&pending.errors) else { return };
+        let Some(exec_status) = fork::exec_status(&pending.errors) else { return };
         let Some(pending) = self.pending.remove(&process) else { return };
         let _ = self.epoll.delete(&pending.errors);
-        match verdict {
+        match exec_status {
             Ok(()) => {
-                let duplicates = self.logs.get(&process).map(Logs::duplicates);
+                let duplicates = self.logs.get(&process).map(LogPipes::duplicates);
                 match duplicates {
                     Some(Ok(duplicates)) => {
                         let spawned = FromKeeper::Spawned { process, identity: pending.identity };
-                        self.say(&spawned, duplicates);
+                        self.send(&spawned, duplicates);
                     }
-                    // Without its output nobody could use it.
-                    Some(Err(error)) => self.unmake(process, "pipe", error.raw_os_error().unwrap_or(libc::EMFILE)),
-                    None => self.unmake(process, "pipe", libc::EBADF),
+                    // Without its output it is of no use.
+                    Some(Err(error)) => self.abort_spawn(process, "pipe", error.raw_os_error().unwrap_or(libc::EMFILE)),
+                    None => self.abort_spawn(process, "pipe", libc::EBADF),
                 }
             }
-            Err(failed) => self.unmake(process, &failed.step, failed.errno),
+            Err(failed) => self.abort_spawn(process, &failed.step, failed.errno),
         }
     }
 
-    /// Nothing came of it: whatever there is of it is killed and then forgotten.
-    fn unmake(&mut self, process: ProcessId, step: &str, errno: i32) {
+    /// The spawn failed: what exists of it is killed and then forgotten.
+    fn abort_spawn(&mut self, process: ProcessId, step: &str, errno: i32) {
         self.trees.kill(process);
         let failed = FromKeeper::SpawnFailed { process, step: step.to_owned(), errno };
-        self.held.entry(process).or_default().push_back(failed);
+        self.deferred.entry(process).or_default().push_back(failed);
     }
 
-    /// Passes on what the trees have to say, written down first.
-    fn tell(&mut self) {
-        let news = self.trees.take_news();
-        let records: Vec<Record> = news
+    /// Reports the events of the trees, after they were recorded in the journal.
+    fn report_events(&mut self) {
+        let events = self.trees.take_events();
+        let records: Vec<JournalRecord> = events
             .iter()
-            .filter_map(|news| match news {
-                News::Exited(process, status) => Some(Record::Exited { process: *process, status: *status }),
-                News::Empty(process) => Some(Record::Empty { process: *process }),
-                News::Survivors(..) => None,
+            .filter_map(|event| match event {
+                TreeEvent::Exited(process, status) => Some(JournalRecord::Exited { process: *process, status: *status }),
+                TreeEvent::Empty(process) => Some(JournalRecord::Empty { process: *process }),
+                TreeEvent::Survivors(..) => None,
             })
             .collect();
         self.write(&records);
-        for news in news {
-            match news {
-                News::Exited(process, status) => {
-                    // It has ended, so its error pipe has said its last word; that word comes first.
-                    self.hear(process);
-                    if !self.held.contains_key(&process) {
-                        self.say(&FromKeeper::Exited { process, status }, Vec::new());
+        for event in events {
+            match event {
+                TreeEvent::Exited(process, status) => {
+                    // It has ended, so its error pipe is complete; that comes first.
+                    self.read_exec_status(process);
+                    if !self.deferred.contains_key(&process) {
+                        self.send(&FromKeeper::Exited { process, status }, Vec::new());
                     }
                 }
-                News::Empty(process) => {
+                TreeEvent::Empty(process) => {
                     self.close_logs(process);
                     self.specs.remove(&process);
-                    match self.held.remove(&process) {
-                        Some(last) => last.iter().for_each(|message| self.say(message, Vec::new())),
-                        None => self.say(&FromKeeper::TreeEmpty { process }, Vec::new()),
+                    match self.deferred.remove(&process) {
+                        Some(last) => last.iter().for_each(|message| self.send(message, Vec::new())),
+                        None => self.send(&FromKeeper::TreeEmpty { process }, Vec::new()),
                     }
                 }
-                News::Survivors(process, pids) => self.say(&FromKeeper::Survivors { process, pids }, Vec::new()),
+                TreeEvent::Survivors(process, pids) => self.send(&FromKeeper::Survivors { process, pids }, Vec::new()),
             }
         }
     }
@@ -407,8 +408,8 @@ impl Keeper {
         }
     }
 
-    /// Takes a descriptor out of epoll before it is closed: as long as somebody holds a duplicate, closing alone would not,
-    /// and its events would come for ever.
+    /// Takes a descriptor out of epoll before it is closed: while another process holds a duplicate, closing alone would not,
+    /// and its events would come forever.
     fn unwatch(&self, fd: BorrowedFd<'_>) {
         // Refused when it was never in.
         let _ = self.epoll.delete(fd);
@@ -416,7 +417,7 @@ impl Keeper {
 
     fn close_logs(&mut self, process: ProcessId) {
         let Some(mut logs) = self.logs.remove(&process) else { return };
-        if logs.draining() {
+        if logs.is_draining() {
             let mut buffer = vec![0u8; 64 * 1024];
             for index in 0..2 {
                 // The last words; more than a pipe holds cannot be left.
@@ -446,13 +447,13 @@ impl Keeper {
     }
 
     /// A journal that cannot be written must not keep anybody from being stopped; it is only fatal to a new start.
-    pub(super) fn write(&mut self, records: &[Record]) {
+    pub(super) fn write(&mut self, records: &[JournalRecord]) {
         if let Some(journal) = self.journal.as_mut().filter(|_| !records.is_empty()) {
             let _ = journal.append_all(records);
         }
     }
 
-    pub(super) fn say(&mut self, message: &FromKeeper, descriptors: Vec<OwnedFd>) {
+    pub(super) fn send(&mut self, message: &FromKeeper, descriptors: Vec<OwnedFd>) {
         if self.socket.is_some() {
             // Only a message beyond every limit is refused, and none of ours is.
             let _ = self.outbox.push(message, descriptors);
@@ -463,8 +464,8 @@ impl Keeper {
         let Some(socket) = &self.socket else { return };
         match self.outbox.flush(socket.as_raw_fd()) {
             Ok(done) => {
-                if done == self.writes {
-                    self.writes = !done;
+                if done == self.wants_write {
+                    self.wants_write = !done;
                     let flags = if done { EpollFlags::EPOLLIN } else { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT };
                     let _ = self.epoll.modify(socket.as_fd(), &mut EpollEvent::new(flags, SOCKET));
                 }
@@ -476,15 +477,15 @@ impl Keeper {
 }
 
 /// The journal of an earlier run whose processes live: beginning a new one would lose them.
-fn occupied(hello: &KeeperHello, old: &Journal) -> Option<String> {
+fn surviving_run(hello: &KeeperHello, old: &Journal) -> Option<String> {
     old.header.as_ref().filter(|header| header.run != hello.run)?;
-    let lives = old.live.values().find(|entry| proof::leads(entry))?;
+    let lives = old.live.values().find(|entry| identity_check::is_recorded_leader(entry))?;
     Some(format!("{} of an earlier run is still running (pid {})", lives.service, lives.identity.pid))
 }
 
 /// Finds a program the way a shell would, in the environment and directory of the process that it is for: an empty or
 /// relative element of PATH is meant from there. `None`: no executable of that name.
-pub(super) fn look_up(word: &str, env: &[(String, String)], dir: &Path) -> Option<PathBuf> {
+pub(super) fn find_program(word: &str, env: &[(String, String)], dir: &Path) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     if word.contains('/') {
         return Some(PathBuf::from(word));
@@ -519,7 +520,7 @@ mod tests {
             ("/bin", "sh", Some(PathBuf::from("/bin/sh"))),
             ("/bin", "./x", Some(PathBuf::from("./x"))),
         ] {
-            assert_eq!(look_up(word, &[("PATH".to_owned(), path.to_owned())], dir), found, "{path} {word}");
+            assert_eq!(find_program(word, &[("PATH".to_owned(), path.to_owned())], dir), found, "{path} {word}");
         }
     }
 }

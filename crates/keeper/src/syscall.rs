@@ -2,7 +2,7 @@
 //!
 //! Such a child (see `fork`) shares everything with the keeper until its exec, the place of `errno` included. A wrapper of
 //! the C library would write there, in the middle of what the keeper does, so the child uses [`call`], which answers in a
-//! register. [`clone_on`] begins the child on a stack of its own; with the C library there is no way to do that together with
+//! register. [`clone_onto_stack`] begins the child on a stack of its own; with the C library there is no way to do that together with
 //! a cgroup. Both are one instruction for each kind of processor; where there is none here, `fork` is used and the library.
 
 use std::io;
@@ -75,15 +75,15 @@ pub(super) unsafe fn call(number: libc::c_long, arguments: [usize; 5]) -> isize 
 /// Memory for a child to run on: a mapping of its own, whose lowest page cannot be touched, so that a child that needs more
 /// than there is dies of it, alone. Its few calls take a page, debug builds two.
 #[derive(Debug)]
-pub(super) struct Stack {
+pub(super) struct ChildStack {
     mapping: NonNull<libc::c_void>,
     guard: usize,
 }
 
-// SAFETY: the mapping belongs to its `Stack` alone.
-unsafe impl Send for Stack {}
+// SAFETY: the mapping belongs to its `ChildStack` alone.
+unsafe impl Send for ChildStack {}
 
-impl Stack {
+impl ChildStack {
     const BYTES: usize = 64 << 10;
 
     /// # Errors
@@ -118,7 +118,7 @@ impl Stack {
     }
 }
 
-impl Drop for Stack {
+impl Drop for ChildStack {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, whole, and no child is on it any more: `InFlightChild` sees to that.
         unsafe { libc::munmap(self.mapping.as_ptr(), self.guard + Self::BYTES) };
@@ -131,7 +131,7 @@ impl Drop for Stack {
 /// # Safety
 /// The stack and everything that the child uses must stay until it has executed or ended.
 #[cfg(target_arch = "x86_64")]
-pub(super) unsafe fn clone_on<T>(
+pub(super) unsafe fn clone_onto_stack<T>(
     arguments: &mut libc::clone_args,
     entry: unsafe extern "C" fn(*const T) -> !,
     argument: *const T,
@@ -168,7 +168,7 @@ pub(super) unsafe fn clone_on<T>(
 /// # Safety
 /// The stack and everything that the child uses must stay until it has executed or ended.
 #[cfg(target_arch = "aarch64")]
-pub(super) unsafe fn clone_on<T>(
+pub(super) unsafe fn clone_onto_stack<T>(
     arguments: &mut libc::clone_args,
     entry: unsafe extern "C" fn(*const T) -> !,
     argument: *const T,
@@ -202,7 +202,7 @@ pub(super) unsafe fn clone_on<T>(
 /// # Safety
 /// Always sound: nothing is cloned.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(super) unsafe fn clone_on<T>(
+pub(super) unsafe fn clone_onto_stack<T>(
     _arguments: &mut libc::clone_args,
     _entry: unsafe extern "C" fn(*const T) -> !,
     _argument: *const T,
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_page_below_a_stack_cannot_be_touched() {
-        let stack = Stack::new().unwrap();
+        let stack = ChildStack::new().unwrap();
         let begin = format!("{:x}-", stack.begin());
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let lines: Vec<&str> = maps.lines().collect();

@@ -1,4 +1,4 @@
-//! Where one project's state lies. Only paths: `drivers::runtime_dir` makes and checks the folders.
+//! Where one project's state lies. Only paths: `drivers::runtime_dir` makes and checks the directories.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::name::ServiceId;
 
-/// The folders and files of one instance of one project.
+/// The directories and files of one instance of one project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Places {
-    /// The procfile's folder.
+pub struct Paths {
+    /// The procfile's directory.
     pub root: PathBuf,
     /// `.devrun/`, or wherever `--state-dir` put it; an instance has its own.
     pub state: PathBuf,
@@ -17,7 +17,7 @@ pub struct Places {
     pub run: PathBuf,
 }
 
-impl Places {
+impl Paths {
     /// Data of volumes without a path of their own.
     #[must_use]
     pub fn data(&self, mode: Option<&str>) -> PathBuf {

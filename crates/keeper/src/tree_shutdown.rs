@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::journal::Entry;
-use devrun_core::shutdown::{Action, Process, Shutdown, Tick};
+use crate::journal::JournalEntry;
+use devrun_core::shutdown::{Shutdown, ShutdownAction, StoppableProcess, Tick};
 use devrun_model::keeper::ProcessId;
 
 use super::tree::Trees;
@@ -16,15 +16,15 @@ const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The shutdown of all processes of a table of trees.
 #[derive(Debug)]
 pub struct TreeShutdown {
-    plan: Shutdown,
-    begun: Instant,
+    shutdown: Shutdown,
+    started_at: Instant,
     /// The process of each stop command that was started, by the process that it is to stop.
     commands: BTreeMap<ProcessId, ProcessId>,
 }
 
 /// The result of a step.
 #[derive(Debug, Default)]
-pub struct Step {
+pub struct ShutdownStep {
     /// When to come again if nothing happens before.
     pub wake: Option<Instant>,
     /// The processes whose stop command is to be started now. One for which [`TreeShutdown::command_started`] is not called
@@ -32,8 +32,8 @@ pub struct Step {
     pub commands: Vec<ProcessId>,
 }
 
-fn process(entry: &Entry, stop_command: bool) -> Process {
-    Process {
+fn process(entry: &JournalEntry, stop_command: bool) -> StoppableProcess {
+    StoppableProcess {
         process: entry.process,
         service: entry.service.clone(),
         role: entry.role,
@@ -46,10 +46,10 @@ fn process(entry: &Entry, stop_command: bool) -> Process {
 }
 
 /// Returns the longest time that the shutdown of these processes takes.
-pub fn longest<'a>(entries: impl Iterator<Item = &'a Entry>) -> Duration {
-    let mut plan = Shutdown::default();
-    entries.for_each(|entry| plan.add(process(entry, false)));
-    plan.longest()
+pub fn max_duration<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Duration {
+    let mut shutdown = Shutdown::default();
+    entries.for_each(|entry| shutdown.add(process(entry, false)));
+    shutdown.max_duration()
 }
 
 /// Adds a time that may be without bounds.
@@ -62,37 +62,37 @@ impl TreeShutdown {
     /// Begins now.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { plan: Shutdown::default(), begun: now, commands: BTreeMap::new() }
+        Self { shutdown: Shutdown::default(), started_at: now, commands: BTreeMap::new() }
     }
     /// Takes in what has happened to the trees and does what is due. `has_command`: whether a process has a stop command.
-    pub fn step(&mut self, trees: &mut Trees, now: Instant, has_command: impl Fn(ProcessId) -> bool) -> Step {
+    pub fn step(&mut self, trees: &mut Trees, now: Instant, has_command: impl Fn(ProcessId) -> bool) -> ShutdownStep {
         let is_command = |number: ProcessId| self.commands.values().any(|command| *command == number);
-        let new: Vec<Process> = trees
+        let new: Vec<StoppableProcess> = trees
             .entries()
-            .filter(|entry| !self.plan.has(entry.process) && !is_command(entry.process))
+            .filter(|entry| !self.shutdown.has(entry.process) && !is_command(entry.process))
             .map(|entry| process(entry, has_command(entry.process)))
             .collect();
-        new.into_iter().for_each(|process| self.plan.add(process));
-        let gone: Vec<ProcessId> = self.plan.processes().filter(|process| !trees.has(*process)).collect();
-        gone.into_iter().for_each(|process| self.plan.gone(process));
+        new.into_iter().for_each(|process| self.shutdown.add(process));
+        let gone: Vec<ProcessId> = self.shutdown.processes().filter(|process| !trees.has(*process)).collect();
+        gone.into_iter().for_each(|process| self.shutdown.mark_gone(process));
         let has_ended = |of: &ProcessId| self.commands.get(of).is_none_or(|command| trees.leader_ended(*command));
-        let ended: Vec<ProcessId> = self.plan.commands().filter(has_ended).collect();
-        ended.into_iter().for_each(|process| self.plan.command_ended(process));
+        let ended: Vec<ProcessId> = self.shutdown.commands().filter(has_ended).collect();
+        ended.into_iter().for_each(|process| self.shutdown.command_ended(process));
 
         let mut actions = Vec::new();
-        let next = self.plan.step(Tick(now.saturating_duration_since(self.begun)), &mut actions);
-        let mut step = Step { wake: next.map(|at| after(self.begun, at.0)), commands: Vec::new() };
+        let next = self.shutdown.step(Tick(now.saturating_duration_since(self.started_at)), &mut actions);
+        let mut step = ShutdownStep { wake: next.map(|at| after(self.started_at, at.0)), commands: Vec::new() };
         for action in actions {
             match action {
-                Action::RunStopCommand(process) => step.commands.push(process),
-                Action::KillStopCommand(process) => {
+                ShutdownAction::RunStopCommand(process) => step.commands.push(process),
+                ShutdownAction::KillStopCommand(process) => {
                     if let Some(command) = self.commands.get(&process) {
                         trees.kill(*command);
                     }
                 }
-                Action::Stop(process) => trees.stop(process, None),
-                Action::SignalTree(process, signal) => trees.signal_tree(process, signal),
-                Action::Kill(process) => trees.kill(process),
+                ShutdownAction::Stop(process) => trees.stop(process, None),
+                ShutdownAction::SignalTree(process, signal) => trees.signal_tree(process, signal),
+                ShutdownAction::Kill(process) => trees.kill(process),
             }
         }
         step
@@ -104,11 +104,11 @@ impl TreeShutdown {
     /// Whether everything is gone or has outlived SIGKILL; stop commands do not count.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.plan.is_over()
+        self.shutdown.is_over()
     }
     /// Whether this process has outlived SIGKILL, once [`TreeShutdown::is_over`].
     #[must_use]
     pub fn has_survived(&self, process: ProcessId) -> bool {
-        self.plan.is_over() && self.plan.has(process)
+        self.shutdown.is_over() && self.shutdown.has(process)
     }
 }

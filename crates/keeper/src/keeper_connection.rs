@@ -17,14 +17,16 @@ use crate::journal;
 use devrun_model::keeper::{ExitStatus, FromKeeper, Identity, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
 use devrun_model::{Failure, FailureKind, Signal};
 
-use super::fork::Given;
-use super::keeper_watch::{Activity, KeeperWatch, Verdict};
-use super::link::{Ask, KeeperOptions, Launched, LinkEvent, ProcessEvent, broken, watched};
+use super::fork::DefaultLimits;
+use super::keeper_handle::{
+    HandleRequest, KeeperEvent, KeeperOptions, LaunchedKeeper, ProcessEvent, keeper_failure, register_fd,
+};
+use super::keeper_watch::{Activity, KeeperWatch, WatchDecision};
 use super::orphans::Orphans;
 use super::reactor::register;
-use super::tree::{self, News};
-use super::wire::{Inbox, Outbox, Read};
-use super::{detach, file_size, identity, launch};
+use super::tree::{self, TreeEvent};
+use super::wire::{Inbox, Outbox, ReadOutcome};
+use super::{daemonize, file_size_limit, identity, keeper_launch};
 
 /// How long a keeper may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -33,30 +35,31 @@ const ATTEMPTS: u32 = 10;
 const RETRY: Duration = Duration::from_millis(150);
 
 /// Starts a process that becomes the first keeper; it loads while its supervisor has other things to do.
-pub(super) fn launch(program: &std::path::Path) -> Result<Launched, Failure> {
-    launch::start_keeper(program, take_limits()).map_err(|error| broken(&format!("{}: {error}", program.display())))
+pub(super) fn launch(program: &std::path::Path) -> Result<LaunchedKeeper, Failure> {
+    keeper_launch::start_keeper(program, raise_open_file_limit())
+        .map_err(|error| keeper_failure(&format!("{}: {error}", program.display())))
 }
 
 /// Greets the first keeper and starts the task that speaks to it.
 pub(super) async fn begin(
     mut options: KeeperOptions,
-    launched: Launched,
-    asked: mpsc::UnboundedReceiver<Ask>,
-) -> Result<mpsc::UnboundedReceiver<LinkEvent>, Failure> {
+    launched: LaunchedKeeper,
+    asked: mpsc::UnboundedReceiver<HandleRequest>,
+) -> Result<mpsc::UnboundedReceiver<KeeperEvent>, Failure> {
     // SAFETY: prctl with integer arguments. What a dying keeper leaves shall come to us and not to init.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-    let children = tokio::signal::unix::signal(SignalKind::child()).map_err(|error| broken(&error.to_string()))?;
+    let children = tokio::signal::unix::signal(SignalKind::child()).map_err(|error| keeper_failure(&error.to_string()))?;
     options.hello.supervisor = identity::own();
-    let (line, identity, without) = Line::open(&options, launched).await?;
+    let (line, identity, without) = KeeperSocket::open(&options, launched).await?;
     let (events, heard) = mpsc::unbounded_channel();
-    // Nobody has to listen to the keeper's own news.
-    let _ = events.send(LinkEvent::Ready { identity, without });
-    let link = Link {
+    // No one has to listen to the keeper's own news.
+    let _ = events.send(KeeperEvent::Ready { identity, without });
+    let link = KeeperConnection {
         options,
         line: Some(line),
         watch: KeeperWatch::default(),
         events,
-        sinks: HashMap::new(),
+        routes: HashMap::new(),
         orphans: Orphans::default(),
         children,
         finish: None,
@@ -67,52 +70,52 @@ pub(super) async fn begin(
 
 /// Raises our limit of open files as far as it goes: each service costs us its log pipes. Returns what it was, which is
 /// what services get.
-fn take_limits() -> Given {
+fn raise_open_file_limit() -> DefaultLimits {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    static FIRST: std::sync::OnceLock<Given> = std::sync::OnceLock::new();
+    static FIRST: std::sync::OnceLock<DefaultLimits> = std::sync::OnceLock::new();
     *FIRST.get_or_init(|| {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
         // As it is then; a lack of descriptors is told where it happens.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-        Given { nofile: (soft, hard), core: detach::core_limit(), file_size: file_size::callers_limit() }
+        DefaultLimits { nofile: (soft, hard), core: daemonize::core_limit(), file_size: file_size_limit::callers_limit() }
     })
 }
 
 /// The socket to one keeper.
-struct Line {
+struct KeeperSocket {
     socket: AsyncFd<OwnedFd>,
     keeper: Identity,
     inbox: Inbox,
     outbox: Outbox,
 }
 
-impl Line {
-    async fn open(options: &KeeperOptions, launched: Launched) -> Result<(Self, Identity, Vec<String>), Failure> {
-        let failed = |error: std::io::Error| broken(&format!("{}: {error}", options.program.display()));
+impl KeeperSocket {
+    async fn open(options: &KeeperOptions, launched: LaunchedKeeper) -> Result<(Self, Identity, Vec<String>), Failure> {
+        let failed = |error: std::io::Error| keeper_failure(&format!("{}: {error}", options.program.display()));
         // Let go of when it has answered, or is dead.
-        let Launched { pid, socket, errors, kept: _kept } = launched;
+        let LaunchedKeeper { pid, socket, errors, kept: _kept } = launched;
         let keeper = identity::of(pid).unwrap_or(Identity { pid, start: 0, boot: String::new() });
-        let socket = watched(socket).map_err(|error| broken(&error.to_string()))?;
+        let socket = register_fd(socket).map_err(|error| keeper_failure(&error.to_string()))?;
         let mut line = Self { socket, keeper, inbox: Inbox::default(), outbox: Outbox::default() };
-        let answer = tokio::time::timeout(ANSWER, line.greet(&options.hello)).await;
+        let answer = tokio::time::timeout(ANSWER, line.handshake(&options.hello)).await;
         match answer {
             Ok(Ok((identity, without))) => Ok((line, identity, without)),
             other => {
                 let failure = match other {
-                    Ok(Err(failure)) => launch::refused(&errors).map_or(failure, failed),
-                    _ => broken("it does not answer"),
+                    Ok(Err(failure)) => keeper_launch::refused(&errors).map_or(failure, failed),
+                    _ => keeper_failure("it does not answer"),
                 };
                 let keeper = line.keeper.clone();
                 // One that was stopped before its first word would not see the end of its socket either.
                 let _sent = super::signal::send_checked(keeper.pid, keeper.start, libc::SIGKILL);
                 drop(line);
-                bury(&keeper).await;
+                wait_for_exit(&keeper).await;
                 Err(failure)
             }
         }
     }
-    async fn greet(&mut self, hello: &KeeperHello) -> Result<(Identity, Vec<String>), Failure> {
-        let failed = |error: std::io::Error| broken(&error.to_string());
+    async fn handshake(&mut self, hello: &KeeperHello) -> Result<(Identity, Vec<String>), Failure> {
+        let failed = |error: std::io::Error| keeper_failure(&error.to_string());
         self.outbox.push(&ToKeeper::Hello(hello.clone()), Vec::new()).map_err(failed)?;
         loop {
             // A long list of what it inherits does not fit into the socket at once.
@@ -121,16 +124,16 @@ impl Line {
                 if sent { tokio::io::Interest::READABLE } else { tokio::io::Interest::READABLE | tokio::io::Interest::WRITABLE };
             let mut ready = self.socket.ready(interest).await.map_err(failed)?;
             match self.inbox.fill(ready.get_inner().as_raw_fd()).map_err(failed)? {
-                Read::Some => {}
-                Read::Nothing => ready.clear_ready(),
-                Read::End => return Err(broken("it ended before it was ready")),
+                ReadOutcome::Data => {}
+                ReadOutcome::Nothing => ready.clear_ready(),
+                ReadOutcome::End => return Err(keeper_failure("it ended before it was ready")),
             }
             match self.inbox.take::<FromKeeper>().map_err(failed)? {
                 Some((FromKeeper::Ready { identity, without }, _)) => return Ok((identity, without)),
                 Some((FromKeeper::SpawnFailed { step, errno: libc::EBUSY, .. }, _)) => {
                     return Err(Failure::new(FailureKind::Survivors, step).help("devrun down --emergency"));
                 }
-                Some((FromKeeper::SpawnFailed { step, errno, .. }, _)) => return Err(not_begun(&step, errno)),
+                Some((FromKeeper::SpawnFailed { step, errno, .. }, _)) => return Err(handshake_failure(&step, errno)),
                 _ => {}
             }
         }
@@ -142,18 +145,18 @@ impl Line {
 }
 
 /// Why a keeper cannot begin: a journal that cannot be written is for the user to change, anything else is our fault.
-fn not_begun(step: &str, errno: i32) -> Failure {
+fn handshake_failure(step: &str, errno: i32) -> Failure {
     match errno {
         libc::ENOSPC | libc::EDQUOT | libc::EFBIG | libc::EROFS | libc::EACCES | libc::EPERM => {
             Failure::new(devrun_model::FailureKind::Config, format!("the state directory cannot be written to: {step}"))
-                .help(file_size::no_room(&std::io::Error::from_raw_os_error(errno)))
+                .help(file_size_limit::write_error_help(&std::io::Error::from_raw_os_error(errno)))
         }
-        _ => broken(step),
+        _ => keeper_failure(step),
     }
 }
 
 /// Waits for a keeper that has let go of its socket: it is our child and must not stay a zombie.
-async fn bury(keeper: &Identity) {
+async fn wait_for_exit(keeper: &Identity) {
     let gone = || tree::try_wait(keeper).is_some() || identity::of(keeper.pid).is_none_or(|now| now.start != keeper.start);
     // Told by the kernel, where it has such descriptors; looked at where it has not.
     let end = super::signal::open(keeper.pid).and_then(|end| register(end, tokio::io::Interest::READABLE).ok());
@@ -168,7 +171,7 @@ async fn bury(keeper: &Identity) {
 }
 
 /// What is known of one process.
-struct Route {
+struct ProcessRoute {
     sink: mpsc::UnboundedSender<ProcessEvent>,
     /// Whole until it runs.
     spec: Box<SpawnSpec>,
@@ -180,50 +183,50 @@ struct Route {
     stopped: Option<Option<Signal>>,
 }
 
-struct Link {
+struct KeeperConnection {
     options: KeeperOptions,
-    line: Option<Line>,
+    line: Option<KeeperSocket>,
     watch: KeeperWatch,
-    events: mpsc::UnboundedSender<LinkEvent>,
-    sinks: HashMap<ProcessId, Route>,
+    events: mpsc::UnboundedSender<KeeperEvent>,
+    routes: HashMap<ProcessId, ProcessRoute>,
     orphans: Orphans,
     children: SignalStream,
     finish: Option<oneshot::Sender<Vec<(i32, String)>>>,
 }
 
-enum Woken {
+enum WakeReason {
     Asks(usize),
     Socket(std::io::Result<()>),
     Children,
     Timer,
 }
 
-impl Link {
-    async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Ask>) {
+impl KeeperConnection {
+    async fn run(mut self, mut asked: mpsc::UnboundedReceiver<HandleRequest>) {
         let mut batch = Vec::new();
         loop {
-            let woken = self.wait(&mut asked, &mut batch).await;
-            match woken {
+            let reason = self.wait(&mut asked, &mut batch).await;
+            match reason {
                 // The last handle is gone: the socket closes, and the keeper goes on alone.
-                Woken::Asks(0) => return,
-                Woken::Asks(_) => batch.drain(..).for_each(|ask| self.obey(ask)),
-                Woken::Socket(Ok(())) => {}
-                Woken::Socket(Err(_)) => self.lost().await,
-                Woken::Children => self.orphans.reap(),
-                Woken::Timer => {
+                WakeReason::Asks(0) => return,
+                WakeReason::Asks(_) => batch.drain(..).for_each(|request| self.handle_request(request)),
+                WakeReason::Socket(Ok(())) => {}
+                WakeReason::Socket(Err(_)) => self.replace_keeper().await,
+                WakeReason::Children => self.orphans.reap(),
+                WakeReason::Timer => {
                     let now = Instant::now();
                     self.orphans.tick(now);
-                    self.look_at_keeper(now).await;
+                    self.check_keeper(now).await;
                 }
             }
-            self.tell_of_orphans();
-            if !self.listen() {
+            self.report_orphans();
+            if !self.read_messages() {
                 if self.finish.is_some() {
                     // It ended without the answer: nobody can say what is left.
                     self.finished(Vec::new()).await;
                     return;
                 }
-                self.lost().await;
+                self.replace_keeper().await;
             }
             if let Some(survivors) = self.orphans.finished.take() {
                 self.finished(survivors).await;
@@ -232,7 +235,7 @@ impl Link {
         }
     }
 
-    async fn wait(&mut self, asked: &mut mpsc::UnboundedReceiver<Ask>, batch: &mut Vec<Ask>) -> Woken {
+    async fn wait(&mut self, asked: &mut mpsc::UnboundedReceiver<HandleRequest>, batch: &mut Vec<HandleRequest>) -> WakeReason {
         let orphaned = !self.orphans.is_empty();
         let owed = self.watch.next_wake().filter(|_| self.line.is_some());
         let wake = [self.orphans.next_wake(), owed].into_iter().flatten().min().map(tokio::time::Instant::from_std);
@@ -248,18 +251,18 @@ impl Link {
             if line.outbox.is_empty() {
                 let mut ready = line.socket.readable().await?;
                 match line.inbox.fill(ready.get_inner().as_raw_fd())? {
-                    Read::Some => {}
-                    Read::Nothing => ready.clear_ready(),
-                    Read::End => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                    ReadOutcome::Data => {}
+                    ReadOutcome::Nothing => ready.clear_ready(),
+                    ReadOutcome::End => return Err(std::io::ErrorKind::UnexpectedEof.into()),
                 }
             } else {
                 let mut ready = line.socket.ready(tokio::io::Interest::READABLE | tokio::io::Interest::WRITABLE).await?;
                 let flushed = line.outbox.flush(ready.get_inner().as_raw_fd())?;
                 let read = line.inbox.fill(ready.get_inner().as_raw_fd())?;
-                if read == Read::End {
+                if read == ReadOutcome::End {
                     return Err(std::io::ErrorKind::UnexpectedEof.into());
                 }
-                if !flushed && read == Read::Nothing {
+                if !flushed && read == ReadOutcome::Nothing {
                     ready.clear_ready();
                 }
             }
@@ -267,20 +270,20 @@ impl Link {
         };
         tokio::select! {
             biased;
-            result = socket => Woken::Socket(result),
-            _ = self.children.recv(), if orphaned => Woken::Children,
-            count = asked.recv_many(batch, 256) => Woken::Asks(count),
-            () = timer => Woken::Timer,
+            result = socket => WakeReason::Socket(result),
+            _ = self.children.recv(), if orphaned => WakeReason::Children,
+            count = asked.recv_many(batch, 256) => WakeReason::Asks(count),
+            () = timer => WakeReason::Timer,
         }
     }
 
     /// Takes every frame that is there. False: the keeper is gone or talks nonsense.
-    fn listen(&mut self) -> bool {
+    fn read_messages(&mut self) -> bool {
         loop {
             let Some(line) = &mut self.line else { return true };
             match line.inbox.take::<FromKeeper>() {
                 Ok(Some((message, descriptors))) => {
-                    self.watch.heard();
+                    self.watch.message_received();
                     self.route(message, descriptors);
                 }
                 Ok(None) => break,
@@ -291,21 +294,21 @@ impl Link {
     }
 
     /// A keeper that owes an answer and shows no sign of life is replaced, as one that died.
-    async fn look_at_keeper(&mut self, now: Instant) {
+    async fn check_keeper(&mut self, now: Instant) {
         let Some(keeper) = self.line.as_ref().map(|line| line.keeper.pid) else { return };
-        match self.watch.look(now, || Activity::of(keeper)) {
-            Verdict::Wait => {}
-            Verdict::Ping => self.say(&ToKeeper::Ping),
-            Verdict::Lost => self.lost().await,
+        match self.watch.check(now, || Activity::of(keeper)) {
+            WatchDecision::Wait => {}
+            WatchDecision::Ping => self.send_to_keeper(&ToKeeper::Ping),
+            WatchDecision::Lost => self.replace_keeper().await,
         }
     }
 
-    fn obey(&mut self, ask: Ask) {
+    fn handle_request(&mut self, request: HandleRequest) {
         if self.line.is_some() {
-            self.watch.asked(Instant::now());
+            self.watch.request_sent(Instant::now());
         }
-        match ask {
-            Ask::Spawn(spec, sink) => {
+        match request {
+            HandleRequest::Spawn(spec, sink) => {
                 let process = spec.process;
                 let message = ToKeeper::Spawn(spec);
                 let refused = match self.line.as_mut().map(|line| line.outbox.push(&message, Vec::new())) {
@@ -315,55 +318,56 @@ impl Link {
                     Some(Ok(())) => None,
                 };
                 let ToKeeper::Spawn(spec) = message else { return };
-                let route = Route { sink, spec, repeated: false, identity: None, ended: false, killed: false, stopped: None };
-                self.sinks.insert(process, route);
+                let route =
+                    ProcessRoute { sink, spec, repeated: false, identity: None, ended: false, killed: false, stopped: None };
+                self.routes.insert(process, route);
                 if let Some((step, errno)) = refused {
                     self.spawn_failed(process, step, errno);
                 }
             }
-            Ask::Stop(process, signal) => {
-                if let Some(route) = self.sinks.get_mut(&process) {
+            HandleRequest::Stop(process, signal) => {
+                if let Some(route) = self.routes.get_mut(&process) {
                     route.stopped = Some(signal);
                 }
                 if self.orphans.has(process) {
                     self.orphans.trees.stop(process, signal);
                 } else {
-                    self.say(&ToKeeper::Stop { process, signal });
+                    self.send_to_keeper(&ToKeeper::Stop { process, signal });
                 }
             }
-            Ask::Signal(process, signal) => {
+            HandleRequest::Signal(process, signal) => {
                 if self.orphans.has(process) {
                     self.orphans.trees.signal(process, signal);
                 } else {
-                    self.say(&ToKeeper::Signal { process, signal });
+                    self.send_to_keeper(&ToKeeper::Signal { process, signal });
                 }
             }
-            Ask::SignalTree(process, signal) => {
+            HandleRequest::SignalTree(process, signal) => {
                 if self.orphans.has(process) {
                     self.orphans.trees.signal_tree(process, signal);
                 } else {
-                    self.say(&ToKeeper::SignalTree { process, signal });
+                    self.send_to_keeper(&ToKeeper::SignalTree { process, signal });
                 }
             }
-            Ask::Kill(process) => {
-                if let Some(route) = self.sinks.get_mut(&process) {
+            HandleRequest::Kill(process) => {
+                if let Some(route) = self.routes.get_mut(&process) {
                     route.killed = true;
                 }
                 if self.orphans.has(process) {
                     self.orphans.trees.kill(process);
                 } else {
-                    self.say(&ToKeeper::Kill { process });
+                    self.send_to_keeper(&ToKeeper::Kill { process });
                 }
             }
-            Ask::Flush(answer) => {
+            HandleRequest::Flush(answer) => {
                 // What does not fit now is sent by the next wait; a lost connection is seen there as well.
-                let _ = self.line.as_mut().map(Line::flush);
+                let _ = self.line.as_mut().map(KeeperSocket::flush);
                 let _gone = answer.send(());
             }
-            Ask::Finish(answer) => {
+            HandleRequest::Finish(answer) => {
                 self.finish = Some(answer);
                 if self.line.is_some() {
-                    self.say(&ToKeeper::Finish);
+                    self.send_to_keeper(&ToKeeper::Finish);
                 } else {
                     self.orphans.finished = Some(Vec::new());
                 }
@@ -371,7 +375,7 @@ impl Link {
         }
     }
 
-    fn say(&mut self, message: &ToKeeper) {
+    fn send_to_keeper(&mut self, message: &ToKeeper) {
         if let Some(line) = &mut self.line {
             // Refused only beyond 16 MiB, which none of these is. Sent by `listen` or the next wait.
             let _ = line.outbox.push(message, Vec::new());
@@ -379,7 +383,7 @@ impl Link {
     }
 
     fn spawn_failed(&mut self, process: ProcessId, step: &str, errno: i32) {
-        if let Some(route) = self.sinks.remove(&process) {
+        if let Some(route) = self.routes.remove(&process) {
             // Whoever asked may have lost interest.
             let _ = route.sink.send(ProcessEvent::SpawnFailed { process, step: step.to_owned(), errno });
         }
@@ -388,11 +392,11 @@ impl Link {
     fn route(&mut self, message: FromKeeper, descriptors: Vec<OwnedFd>) {
         match message {
             FromKeeper::Ready { .. } => {}
-            FromKeeper::Pong => self.watch.answered(Instant::now()),
+            FromKeeper::Pong => self.watch.pong_received(Instant::now()),
             FromKeeper::Finished { survivors } => self.orphans.finished = Some(survivors),
             FromKeeper::Spawned { process, identity } => {
                 let mut ends = descriptors.into_iter();
-                if let Some(route) = self.sinks.get_mut(&process)
+                if let Some(route) = self.routes.get_mut(&process)
                     && let Some(stdout) = ends.next()
                 {
                     route.identity = Some(identity.clone());
@@ -401,44 +405,46 @@ impl Link {
                 }
             }
             FromKeeper::SpawnFailed { process, step, errno } => self.spawn_failed(process, &step, errno),
-            FromKeeper::Exited { process, status } => self.exited(process, status),
-            FromKeeper::TreeEmpty { process } => self.emptied(process),
-            FromKeeper::Survivors { process, pids } => self.survive(process, pids),
+            FromKeeper::Exited { process, status } => self.report_exit(process, status),
+            FromKeeper::TreeEmpty { process } => self.report_empty_tree(process),
+            FromKeeper::Survivors { process, pids } => self.report_survivors(process, pids),
         }
     }
-    fn exited(&mut self, process: ProcessId, status: ExitStatus) {
-        if let Some(route) = self.sinks.get_mut(&process) {
+    fn report_exit(&mut self, process: ProcessId, status: ExitStatus) {
+        if let Some(route) = self.routes.get_mut(&process) {
             route.ended = true;
             let _ = route.sink.send(ProcessEvent::Exited { process, status });
         }
     }
-    fn emptied(&mut self, process: ProcessId) {
-        if let Some(route) = self.sinks.remove(&process) {
+    fn report_empty_tree(&mut self, process: ProcessId) {
+        if let Some(route) = self.routes.remove(&process) {
             let _ = route.sink.send(ProcessEvent::TreeEmpty { process });
         }
     }
-    fn survive(&mut self, process: ProcessId, pids: Vec<(i32, String)>) {
-        if let Some(route) = self.sinks.get(&process) {
+    fn report_survivors(&mut self, process: ProcessId, pids: Vec<(i32, String)>) {
+        if let Some(route) = self.routes.get(&process) {
             let _ = route.sink.send(ProcessEvent::Survivors { process, pids });
         }
     }
 
-    fn tell_of_orphans(&mut self) {
-        for news in self.orphans.trees.take_news() {
-            match news {
-                News::Exited(process, status) if !self.orphans.unborn.contains(&process) => self.exited(process, status),
-                News::Exited(..) => {}
-                News::Empty(process) if self.orphans.unborn.remove(&process) => {
+    fn report_orphans(&mut self) {
+        for event in self.orphans.trees.take_events() {
+            match event {
+                TreeEvent::Exited(process, status) if !self.orphans.unannounced.contains(&process) => {
+                    self.report_exit(process, status)
+                }
+                TreeEvent::Exited(..) => {}
+                TreeEvent::Empty(process) if self.orphans.unannounced.remove(&process) => {
                     self.spawn_failed(process, "keeper", libc::EPIPE);
                 }
-                News::Empty(process) => self.emptied(process),
-                News::Survivors(process, pids) => self.survive(process, pids),
+                TreeEvent::Empty(process) => self.report_empty_tree(process),
+                TreeEvent::Survivors(process, pids) => self.report_survivors(process, pids),
             }
         }
     }
 
     /// The keeper is dead: its children are ours now, and a new keeper is needed.
-    async fn lost(&mut self) {
+    async fn replace_keeper(&mut self) {
         let Some(mut line) = self.line.take() else { return };
         // What it said before it died is true.
         while let Ok(Some((message, descriptors))) = line.inbox.take::<FromKeeper>() {
@@ -448,24 +454,24 @@ impl Link {
         // A keeper that talks nonsense but lives must not stay beside the new one.
         let _sent = super::signal::send_checked(keeper.pid, keeper.start, libc::SIGKILL);
         drop(line);
-        bury(&keeper).await;
+        wait_for_exit(&keeper).await;
         if self.orphans.finished.is_some() {
             return;
         }
         self.watch = KeeperWatch::default();
-        let _ = self.events.send(LinkEvent::Lost);
+        let _ = self.events.send(KeeperEvent::Lost);
         let repeated = self.adopt();
-        self.tell_of_orphans();
-        let mut last = broken("it keeps ending");
+        self.report_orphans();
+        let mut last = keeper_failure("it keeps ending");
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(RETRY).await;
                 self.orphans.reap();
-                self.tell_of_orphans();
+                self.report_orphans();
             }
             self.options.hello.inherited = self.orphans.inherited();
             let opened = match launch(&self.options.program) {
-                Ok(launched) => Line::open(&self.options, launched).await,
+                Ok(launched) => KeeperSocket::open(&self.options, launched).await,
                 Err(failure) => Err(failure),
             };
             match opened {
@@ -474,11 +480,11 @@ impl Link {
                     for process in repeated {
                         self.repeat(process);
                     }
-                    let _ = self.events.send(LinkEvent::Ready { identity, without });
+                    let _ = self.events.send(KeeperEvent::Ready { identity, without });
                     if self.finish.is_some() {
-                        self.say(&ToKeeper::Finish);
+                        self.send_to_keeper(&ToKeeper::Finish);
                     }
-                    self.watch.asked(Instant::now());
+                    self.watch.request_sent(Instant::now());
                     return;
                 }
                 Err(failure) => last = failure,
@@ -487,7 +493,7 @@ impl Link {
         for process in repeated {
             self.spawn_failed(process, "keeper", libc::EPIPE);
         }
-        let _ = self.events.send(LinkEvent::Gone(last));
+        let _ = self.events.send(KeeperEvent::Gone(last));
         if self.finish.is_some() {
             self.orphans.finished = Some(Vec::new());
         }
@@ -495,10 +501,10 @@ impl Link {
 
     /// Asks the new keeper for what the lost one was asked for and never began.
     fn repeat(&mut self, process: ProcessId) {
-        let Some(route) = self.sinks.get_mut(&process) else { return };
+        let Some(route) = self.routes.get_mut(&process) else { return };
         route.repeated = true;
         let spawn = ToKeeper::Spawn(route.spec.clone());
-        self.say(&spawn);
+        self.send_to_keeper(&spawn);
     }
 
     /// Takes over what the dead keeper has left. Returns what it was asked to start and never began.
@@ -506,8 +512,8 @@ impl Link {
         let mut repeated = Vec::new();
         let recorded = journal::read(&self.options.hello.journal).unwrap_or_default();
         let mut never: Vec<ProcessId> = Vec::new();
-        let mut waiting: BTreeMap<ProcessId, &mut Route> = BTreeMap::new();
-        for (process, route) in &mut self.sinks {
+        let mut waiting: BTreeMap<ProcessId, &mut ProcessRoute> = BTreeMap::new();
+        for (process, route) in &mut self.routes {
             if !self.orphans.has(*process) {
                 waiting.insert(*process, route);
             }
@@ -536,7 +542,7 @@ impl Link {
             self.orphans.add(&route.spec, entry.clone(), route.ended, recorded.exits.get(&process).copied());
             if route.identity.is_none() {
                 // It was released, but its log pipes died with the keeper: it is of no use to anybody.
-                self.orphans.unborn.insert(process);
+                self.orphans.unannounced.insert(process);
                 self.orphans.trees.kill(process);
             } else if route.killed {
                 self.orphans.trees.kill(process);
@@ -545,7 +551,7 @@ impl Link {
             }
         }
         for process in never {
-            self.sinks.remove(&process);
+            self.routes.remove(&process);
         }
         self.orphans.reap();
         repeated
@@ -555,9 +561,9 @@ impl Link {
         if let Some(line) = self.line.take() {
             let keeper = line.keeper.clone();
             drop(line);
-            bury(&keeper).await;
+            wait_for_exit(&keeper).await;
         }
-        survivors.extend(self.orphans.left());
+        survivors.extend(self.orphans.remaining());
         if let Some(answer) = self.finish.take() {
             // Whoever asked may be gone; the journal has it too.
             let _ = answer.send(survivors);

@@ -1,0 +1,209 @@
+//! Whether a dependency is satisfied, can become so, or never will; and the barrier between numbered tiers. Reads phases and
+//! changes none. The start order follows from this; the stop order is in `service_stop`.
+//!
+//! A dependency that will come back by itself (backing off, restarting) keeps its dependents waiting; one that has ended
+//! for good resolves at once, and the root cause travels along the edges. Tiers hold up starts that were asked for, not
+//! restarts by policy: a crash in tier 3 must not hang on what became of tier 1 since.
+//!
+//! An optional service blocks nothing, but a task that works on a server that is absent has nothing to do and is skipped.
+
+use devrun_model::{Condition, Dependency, Kind, ServiceId};
+
+use super::service::{NextState, Phase, STOPPED_MANUALLY, Service};
+use super::supervisor::Supervisor;
+use super::tick::Tick;
+
+/// The status of one dependency, or of all dependencies of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum DependencyStatus {
+    /// Satisfied now.
+    Satisfied,
+    /// May become satisfied; at this time if only a pause between tiers is missing.
+    Pending(Option<Tick>),
+    /// Can never be satisfied, with the root cause.
+    Unsatisfiable { root: ServiceId, reason: String },
+    /// The server that the task works on is optional and absent, so there is nothing to do.
+    Skipped { because: String },
+}
+
+/// The status of a numbered tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TierStatus {
+    Ready(Tick),
+    Pending,
+    Unsatisfiable { root: ServiceId, reason: String },
+}
+
+/// A dependency that is not satisfied yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnmetDependency {
+    /// The service.
+    pub on: ServiceId,
+    /// The condition; `None`: it belongs to a lower tier.
+    pub condition: Option<Condition>,
+}
+
+impl Supervisor {
+    /// The status of one dependency of `service`.
+    fn edge_status(&self, service: &Service, edge: &Dependency) -> DependencyStatus {
+        let Some(target) = self.services.get(&edge.on) else {
+            if !edge.required {
+                return DependencyStatus::Satisfied;
+            }
+            return DependencyStatus::Unsatisfiable {
+                root: edge.on.clone(),
+                reason: format!("{} is not in the procfile", edge.on),
+            };
+        };
+        if service.no_deps && !target.wanted {
+            return DependencyStatus::Satisfied;
+        }
+        if is_satisfied(target, edge.condition) {
+            return DependencyStatus::Satisfied;
+        }
+        if can_become_satisfied(target, edge.condition) {
+            return DependencyStatus::Pending(None);
+        }
+        if !edge.required {
+            return DependencyStatus::Satisfied;
+        }
+        let (root, reason) = self.root_cause(&edge.on, target, edge.condition.as_str());
+        match is_dispensable(target) {
+            true if is_useless_without(service, &edge.on) => DependencyStatus::Skipped { because: reason },
+            true => DependencyStatus::Satisfied,
+            false => DependencyStatus::Unsatisfiable { root, reason },
+        }
+    }
+
+    /// The root of what `target` cannot give any more, and the sentence about it.
+    pub(super) fn root_cause(&self, id: &ServiceId, target: &Service, wanted: &str) -> (ServiceId, String) {
+        let stop = match &target.phase {
+            Phase::Stopping(stop) => Some(&stop.next_state),
+            Phase::Cancelling { next_state, .. } => Some(next_state),
+            Phase::Live(_) => target.pending_stop.as_ref(),
+            _ => None,
+        };
+        let reason = match (&target.phase, stop) {
+            (Phase::Blocked { root, reason }, _) if root != id => return (root.clone(), reason.clone()),
+            (_, Some(NextState::Blocked { root, reason })) if root != id => return (root.clone(), reason.clone()),
+            (Phase::Blocked { reason, .. }, _) | (_, Some(NextState::Blocked { reason, .. })) => format!("{id} failed: {reason}"),
+            (Phase::Failed { failure }, _) | (_, Some(NextState::Failed(failure))) => format!("{id} failed: {}", failure.reason),
+            (Phase::Skipped { because }, _) => format!("{id} is left out: {because}"),
+            (Phase::Completed { .. }, _) | (_, Some(NextState::Completed { .. })) => format!("{id} ended before it was {wanted}"),
+            (_, Some(NextState::Removed)) => format!("{id} is no longer in the procfile"),
+            (Phase::Stopped { reason: Some(reason) }, _) | (_, Some(NextState::Stopped { reason: Some(reason) }))
+                if reason == STOPPED_MANUALLY =>
+            {
+                format!("{id} is stopped by hand")
+            }
+            (Phase::Stopped { .. }, _) => format!("{id} is not started"),
+            _ => format!("{id} is being stopped"),
+        };
+        (id.clone(), reason)
+    }
+
+    /// The combined status of the dependencies of a service and of the barrier of its tier.
+    pub(super) fn dependency_status(&self, service: &Service) -> DependencyStatus {
+        let mut waits = false;
+        let mut is_skipped = None;
+        let mut opens_at: Option<Tick> = None;
+        for edge in &service.spec.depends_on {
+            match self.edge_status(service, edge) {
+                DependencyStatus::Satisfied => {}
+                DependencyStatus::Pending(_) => waits = true,
+                unsatisfiable @ DependencyStatus::Unsatisfiable { .. } => return unsatisfiable,
+                skipped @ DependencyStatus::Skipped { .. } => is_skipped = is_skipped.or(Some(skipped)),
+            }
+        }
+        if let Some(skipped) = is_skipped {
+            return skipped;
+        }
+        if let Some(number) = service.spec.tier.filter(|_| service.waits_for_tiers && !service.no_deps) {
+            for tier in self.services.tiers_below(number) {
+                match tier {
+                    TierStatus::Ready(at) => opens_at = opens_at.max(Some(*at + self.plan.tier_pause)),
+                    TierStatus::Pending => waits = true,
+                    TierStatus::Unsatisfiable { root, reason } => {
+                        return DependencyStatus::Unsatisfiable { root: root.clone(), reason: reason.clone() };
+                    }
+                }
+            }
+        }
+        match opens_at {
+            _ if waits => DependencyStatus::Pending(None),
+            Some(at) if at > self.now => DependencyStatus::Pending(Some(at)),
+            _ => DependencyStatus::Satisfied,
+        }
+    }
+
+    /// What a waiting service waits for; empty when it waits for nothing but its fetch or a pause between tiers.
+    #[must_use]
+    pub fn waiting_on(&self, id: &ServiceId) -> Vec<UnmetDependency> {
+        let Some(service) = self.services.get(id).filter(|service| matches!(service.phase, Phase::Waiting)) else {
+            return Vec::new();
+        };
+        let mut missing: Vec<UnmetDependency> = service
+            .spec
+            .depends_on
+            .iter()
+            .filter(|edge| self.edge_status(service, edge) != DependencyStatus::Satisfied)
+            .map(|edge| UnmetDependency { on: edge.on.clone(), condition: Some(edge.condition) })
+            .collect();
+        if let Some(number) = service.spec.tier.filter(|_| service.waits_for_tiers && !service.no_deps) {
+            for (other, lower) in self.services.iter() {
+                let below = lower.spec.tier.is_some_and(|tier| tier < number);
+                if below && lower.wanted && lower.ready_since().is_none() && !missing.iter().any(|one| one.on == *other) {
+                    missing.push(UnmetDependency { on: other.clone(), condition: None });
+                }
+            }
+        }
+        missing
+    }
+}
+
+/// Whether dependents proceed without it: it is optional, or was skipped itself.
+pub(super) fn is_dispensable(target: &Service) -> bool {
+    target.spec.optional || matches!(target.phase, Phase::Skipped { .. })
+}
+
+/// Whether a task is of no use without this dependency: it works on that server, or nothing rests on the task either. A
+/// service goes on without what is optional.
+fn is_useless_without(service: &Service, on: &ServiceId) -> bool {
+    let works_on = || service.spec.task.as_ref().is_some_and(|task| task.on.as_ref() == Some(on));
+    service.spec.kind == Kind::Task && (service.spec.optional || works_on())
+}
+
+/// Whether the condition holds now. A service that is to be stopped satisfies nothing.
+pub(super) fn is_satisfied(target: &Service, condition: Condition) -> bool {
+    match (&target.phase, condition) {
+        (Phase::Live(_), Condition::Started) => target.pending_stop.is_none(),
+        // Without a probe nothing can be asked for beyond the spawn.
+        (Phase::Live(live), Condition::Healthy) => {
+            target.pending_stop.is_none()
+                && matches!(live.health(), devrun_model::Health::Healthy | devrun_model::Health::None)
+                && target.spec.kind == Kind::Service
+        }
+        (Phase::Completed { .. }, Condition::Started | Condition::Completed) => true,
+        _ => false,
+    }
+}
+
+/// Whether the condition may come to hold without anybody asking for anything.
+pub(super) fn can_become_satisfied(target: &Service, condition: Condition) -> bool {
+    let comes_back = |next_state: &NextState| match next_state {
+        NextState::StartRequested { .. } | NextState::BackingOff { .. } => true,
+        NextState::Completed { .. } => condition != Condition::Healthy,
+        NextState::Stopped { .. } | NextState::Removed | NextState::Failed(_) | NextState::Blocked { .. } => false,
+    };
+    match &target.phase {
+        Phase::Waiting | Phase::Initialising | Phase::Spawning | Phase::BackingOff { .. } => true,
+        Phase::Live(_) => target.pending_stop.as_ref().is_none_or(comes_back),
+        Phase::Cancelling { next_state: then, .. } => comes_back(then),
+        Phase::Stopping(stop) => comes_back(&stop.next_state),
+        Phase::Stopped { .. }
+        | Phase::Completed { .. }
+        | Phase::Failed { .. }
+        | Phase::Blocked { .. }
+        | Phase::Skipped { .. } => false,
+    }
+}
