@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use devrun_config::{Options, Source};
 use devrun_convert::Format;
-use devrun_runtime::recipes::Book;
+use devrun_runtime::recipes::RecipeRegistry;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
-static BOOK: LazyLock<Book> = LazyLock::new(Book::new);
+static BOOK: LazyLock<RecipeRegistry> = LazyLock::new(RecipeRegistry::new);
 
 fuzz_target!(|text: &str| {
     for (format, name) in [(Format::Compose, "/p/compose.yml"), (Format::ProcessCompose, "/p/process-compose.yaml")] {

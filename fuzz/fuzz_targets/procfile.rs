@@ -7,10 +7,10 @@ use std::sync::LazyLock;
 
 use devrun_config::{Facts, Options, Source};
 use devrun_model::Paths;
-use devrun_runtime::recipes::Book;
+use devrun_runtime::recipes::RecipeRegistry;
 use libfuzzer_sys::fuzz_target;
 
-static BOOK: LazyLock<Book> = LazyLock::new(Book::new);
+static BOOK: LazyLock<RecipeRegistry> = LazyLock::new(RecipeRegistry::new);
 
 fuzz_target!(|text: &str| {
     let source = Source { name: "procfile.toml".to_owned(), path: PathBuf::from("/p/procfile.toml"), text: text.to_owned() };

@@ -14,7 +14,7 @@ use crate::ui::table;
 use crate::ui::term::{Term, data, safe};
 use devrun_model::exit;
 use devrun_model::{Condition, Failure, Plan, State, StateChange};
-use devrun_runtime::engine::memory::{self, Listening};
+use devrun_runtime::engine::state_files::{self, PortOpened};
 
 use super::args::Globals;
 use super::load::{self, Wanted};
@@ -54,7 +54,7 @@ struct Start {
 pub fn run(globals: &Globals, args: &AnalyzeArgs, _term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     let plan = load::plan(globals, &project, &Wanted::look())?;
-    let starts = starts(&lines(&memory::events_path(&project.places)), &lines(&memory::starts_path(&project.places)));
+    let starts = starts(&lines(&state_files::events_path(&project.places)), &lines(&state_files::starts_path(&project.places)));
     let Some(report) = Report::of(&plan, &starts) else {
         if args.json {
             return look::json(&Value::Null);
@@ -83,7 +83,7 @@ fn name(service: &str, replica: u32, copies: usize) -> String {
 type Key = (String, u32);
 
 /// Every start of every service, oldest first.
-fn starts(notices: &[StateChange], opened: &[Listening]) -> BTreeMap<Key, Vec<Start>> {
+fn starts(notices: &[StateChange], opened: &[PortOpened]) -> BTreeMap<Key, Vec<Start>> {
     let opened: BTreeMap<(&str, u32, &str), u64> =
         opened.iter().map(|one| ((one.service.as_str(), one.replica, one.ts.as_str()), one.listening_us)).collect();
     let mut all: BTreeMap<Key, Vec<Start>> = BTreeMap::new();
@@ -227,7 +227,7 @@ impl Report {
     fn json(&self) -> Value {
         let since = |at: Option<i64>| at.map(|at| at - self.began);
         json!({
-            "began_at": devrun_runtime::engine::stamp::of_micros(self.began),
+            "began_at": devrun_runtime::engine::clock::stamp_of_micros(self.began),
             "total_us": self.total(),
             "added_us": self.added(),
             "critical_path": self.path,
@@ -262,7 +262,7 @@ mod tests {
 
     fn notice(ms: i64, service: &str, from: State, to: State, pid: Option<i32>) -> StateChange {
         StateChange {
-            ts: devrun_runtime::engine::stamp::of_micros(ms * 1000),
+            ts: devrun_runtime::engine::clock::stamp_of_micros(ms * 1000),
             seq: 0,
             service: service.to_owned(),
             replica: 1,
@@ -287,7 +287,7 @@ mod tests {
             notice(901, "a", State::BackingOff, State::Starting, Some(8)),
             notice(950, "a", State::Starting, State::Running, Some(8)),
         ];
-        let opened = [Listening { ts: events[3].ts.clone(), service: "a".to_owned(), replica: 1, listening_us: 40_000 }];
+        let opened = [PortOpened { ts: events[3].ts.clone(), service: "a".to_owned(), replica: 1, listening_us: 40_000 }];
         let all = starts(&events, &opened);
         let list = &all[&("a".to_owned(), 1)];
         assert_eq!(list.len(), 2);

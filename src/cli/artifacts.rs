@@ -14,8 +14,8 @@ use std::time::Duration;
 use devrun_model::feed::Outcome;
 use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId};
-use devrun_runtime::engine::{memory, stamp};
-use devrun_runtime::logs::{LogLine, Query, read::lines};
+use devrun_runtime::engine::{clock, state_files};
+use devrun_runtime::logs::{LogLine, LogQuery, read::lines};
 use devrun_runtime::runtime_dir::write_named;
 
 /// The command that was run.
@@ -53,7 +53,7 @@ fn xml(text: &str) -> String {
 fn report(plan: &Plan, places: &Paths, start: &Outcome, work: &Work<'_>) -> String {
     let masker = Masker::new(plan, false).thorough();
     let text = |text: &str| xml(&masker.text(text));
-    let ready: BTreeMap<String, u64> = memory::last_snapshot(places)
+    let ready: BTreeMap<String, u64> = state_files::last_snapshot(places)
         .map(|last| last.services.into_iter().filter_map(|service| Some((service.name, service.ready_ms?))).collect())
         .unwrap_or_default();
     let blocked: BTreeMap<&ServiceId, &ServiceId> = start.blocked.iter().map(|(who, by)| (who, by)).collect();
@@ -123,9 +123,9 @@ pub fn collect(folder: &Path, plan: &Plan, places: &Paths) -> Result<(), Failure
         let path = folder.join(format!("{id}.log"));
         copy_log(&path, id, places, &masker).map_err(|error| cannot(&path, &error))?;
     }
-    let events = fs::read(memory::events_path(places)).unwrap_or_default();
+    let events = fs::read(state_files::events_path(places)).unwrap_or_default();
     write("events.jsonl", &String::from_utf8_lossy(&events))?;
-    if let Some(last) = memory::last_snapshot(places) {
+    if let Some(last) = state_files::last_snapshot(places) {
         write("ps.json", &serde_json::to_string(&last).unwrap_or_default())?;
     }
     Ok(())
@@ -134,7 +134,7 @@ pub fn collect(folder: &Path, plan: &Plan, places: &Paths) -> Result<(), Failure
 /// A service's log, line by line. One that said nothing, or whose log cannot be read, leaves an empty file.
 fn copy_log(path: &Path, id: &ServiceId, places: &Paths, masker: &Masker) -> std::io::Result<()> {
     let mut out = BufWriter::new(create(path, libc::O_NOFOLLOW)?);
-    for line in lines(&places.logs(), id, &Query::default()).into_iter().flatten().map_while(Result::ok) {
+    for line in lines(&places.logs(), id, &LogQuery::default()).into_iter().flatten().map_while(Result::ok) {
         out.write_all(masker.text(&log_line(&line)).as_bytes())?;
     }
     out.flush()
@@ -142,7 +142,7 @@ fn copy_log(path: &Path, id: &ServiceId, places: &Paths, masker: &Masker) -> std
 
 /// A line of a log with its time.
 pub fn log_line(line: &LogLine) -> String {
-    format!("{} {}\n", stamp::of_micros(line.micros), String::from_utf8_lossy(&line.bytes))
+    format!("{} {}\n", clock::stamp_of_micros(line.micros), String::from_utf8_lossy(&line.bytes))
 }
 
 /// Opens a file, empty and for the caller alone. One that the caller named may be a link, as /dev/stdout is.

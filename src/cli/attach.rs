@@ -12,7 +12,7 @@ use crate::ui::term::say;
 use devrun_keeper::terminal::{self, RawMode, TerminalSize};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, ServiceId};
-use devrun_runtime::control::{Client, Reply};
+use devrun_runtime::control::{ControlClient, ControlReply};
 
 use super::args::{AttachArgs, Globals};
 use super::load;
@@ -95,15 +95,15 @@ impl Taken {
     }
 }
 
-async fn sit(client: &mut Client, taken: &mut Taken, interactive: bool, screen: &mut Screen) -> Result<Left, Failure> {
+async fn sit(client: &mut ControlClient, taken: &mut Taken, interactive: bool, screen: &mut Screen) -> Result<Left, Failure> {
     let Taken { signals, resized } = taken;
     let mut keys = typed();
     loop {
         tokio::select! {
             reply = client.next() => match reply? {
                 None => return Ok(Left::Gone),
-                Some(Reply::ScreenEnded) => return Ok(Left::Ended),
-                Some(Reply::Screen(bytes)) => {
+                Some(ControlReply::ScreenEnded) => return Ok(Left::Ended),
+                Some(ControlReply::Screen(bytes)) => {
                     if screen.show(&bytes).is_err() {
                         return Ok(Left::Detached);
                     }

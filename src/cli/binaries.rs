@@ -11,7 +11,7 @@ use crate::ui::table;
 use crate::ui::term::{Progress, Term, say};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, Launch, RecipeBook, RecipeUse};
-use devrun_runtime::recipes::Book;
+use devrun_runtime::recipes::RecipeRegistry;
 use devrun_store::lockfile::LockFile;
 use devrun_store::{FetchOptions, Located};
 
@@ -75,7 +75,7 @@ struct Setting {
 fn setting(globals: &Globals, names: &[String], offline: bool, mirror: Option<String>, term: Term) -> Result<Setting, Failure> {
     let progress: Arc<dyn devrun_store::Progress> = match term.progress {
         Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(term)),
-        Progress::Json | Progress::Quiet => Arc::new(devrun_store::Silent),
+        Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoProgress),
     };
     let found = load::project(globals);
     let (used, options) = match found {
@@ -107,7 +107,7 @@ fn setting(globals: &Globals, names: &[String], offline: bool, mirror: Option<St
             }
         }
     } else {
-        let book = Book::new();
+        let book = RecipeRegistry::new();
         for name in names {
             recipes.push(named(name, &used, &book)?);
         }
@@ -116,7 +116,7 @@ fn setting(globals: &Globals, names: &[String], offline: bool, mirror: Option<St
 }
 
 /// A service's name means its recipe as it uses it; a bare recipe's name too, where the procfile has one.
-fn named(text: &str, used: &[(String, RecipeUse)], book: &Book) -> Result<RecipeUse, Failure> {
+fn named(text: &str, used: &[(String, RecipeUse)], book: &RecipeRegistry) -> Result<RecipeUse, Failure> {
     let (name, version) = match text.split_once('@') {
         Some((name, version)) => (name, Some(version.to_owned())),
         None => (text, None),
@@ -290,7 +290,7 @@ pub fn catalog(globals: &Globals, args: &CatalogArgs, _term: Term) -> Result<i32
             .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))
     })?;
     let lines = devrun_store::catalog(&devrun_store::store_folder(&root, &env, nix::unistd::geteuid().is_root()))?;
-    let book = Book::new();
+    let book = RecipeRegistry::new();
     let recipes: Vec<Recipe> = book
         .names()
         .into_iter()

@@ -12,8 +12,8 @@ use crate::ui::term::{Term, data};
 use devrun_model::exit;
 use devrun_model::mask::{Masker, cover};
 use devrun_model::{Failure, FailureKind, ServiceId};
-use devrun_runtime::engine::memory;
-use devrun_runtime::logs::{Query, read::lines};
+use devrun_runtime::engine::state_files;
+use devrun_runtime::logs::{LogQuery, read::lines};
 use devrun_runtime::mask_hashes::MaskHashes;
 use devrun_runtime::runtime_dir;
 
@@ -80,7 +80,7 @@ pub fn run(globals: &Globals, args: &ReportArgs, _term: Term) -> Result<i32, Fai
         Err(failure) => add("config.txt", failure.to_string())?,
     }
     let text = |path: PathBuf, lines| end_of(&path).map(|text| last(&text, lines)).unwrap_or_default();
-    add("events.jsonl", text(memory::events_path(&project.places), 2000))?;
+    add("events.jsonl", text(state_files::events_path(&project.places), 2000))?;
     add("supervisor.log", text(project.places.supervisor_log(), LINES))?;
     add("doctor.json", serde_json::to_string_pretty(&doctor::examine(globals)?).unwrap_or_default())?;
     let packed = archive.into_inner().and_then(GzEncoder::finish).map_err(failed)?;
@@ -91,7 +91,7 @@ pub fn run(globals: &Globals, args: &ReportArgs, _term: Term) -> Result<i32, Fai
 
 /// The last lines of a service's log, with their times.
 fn last_lines(logs: &Path, id: &ServiceId) -> std::io::Result<String> {
-    let query = Query { tail: Some(LINES), ..Query::default() };
+    let query = LogQuery { tail: Some(LINES), ..LogQuery::default() };
     let (mut kept, mut bytes) = (VecDeque::new(), 0);
     for line in lines(logs, id, &query)? {
         let text = artifacts::log_line(&line?);

@@ -120,7 +120,7 @@ fn fail(out: &mut Vec<Finding>, check: &str, failure: &Failure) {
 
 fn binaries(project: &Project, read: &Read, out: &mut Vec<Finding>) -> Result<(), Failure> {
     let runtime = super::runtime()?;
-    let options = load::fetch_options(project, true, None, std::sync::Arc::new(devrun_store::Silent));
+    let options = load::fetch_options(project, true, None, std::sync::Arc::new(devrun_store::NoProgress));
     let mut seen = std::collections::BTreeSet::new();
     for spec in read.plan.services.values().filter(|spec| spec.replica == 1) {
         match &spec.launch {
@@ -187,7 +187,7 @@ fn tracked(project: &Project, read: &Read, out: &mut Vec<Finding>) {
     let dir = read.wants().map(|wants| wants.secrets_dir).unwrap_or_else(|_| project.root.join("secrets/infra"));
     // Nothing of the project is run by a command that only looks: no git that lies in it, and no hook that it configures.
     let outside = |path: &std::path::Path| path.canonicalize().is_ok_and(|real| !real.starts_with(&project.root));
-    let Some(git) = devrun_store::search::on_path("git", &project.env, &outside) else { return };
+    let Some(git) = devrun_store::system::on_path("git", &project.env, &outside) else { return };
     let listed = std::process::Command::new(git)
         .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "ls-files", "-z", "--"])
         .arg(&dir)

@@ -10,8 +10,8 @@ use devrun_keeper::lock::{InstanceLock, InstanceLockError};
 use devrun_keeper::sweep::{SweepMode, SweepReport, sweep};
 use devrun_model::exit;
 use devrun_model::{Command, Failure, FailureKind, Paths, VolumeClass, VolumeSpec, duration};
-use devrun_runtime::control::Client;
-use devrun_runtime::engine::takeover;
+use devrun_runtime::control::ControlClient;
+use devrun_runtime::engine::leftovers;
 use devrun_runtime::runtime_dir;
 
 use super::args::{DownArgs, Globals};
@@ -90,7 +90,7 @@ async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Result<i
             let mut succeeded = false;
             // The supervisor's last steps: it lets go of the lock when nothing of it is left. Or the next one is there already.
             while lock.is_none() && tokio::time::Instant::now() < give_up {
-                let next = Client::connect(places).await.ok().flatten().map(|client| client.hello.pid);
+                let next = ControlClient::connect(places).await.ok().flatten().map(|client| client.hello.pid);
                 succeeded = next.is_some_and(|pid| Some(pid) != status.snapshot.supervisor_pid);
                 if succeeded {
                     break;
@@ -175,7 +175,7 @@ pub(super) fn keep_others_out(places: &Paths) -> Result<Option<InstanceLock>, Fa
 
 /// Ends what is left; a signal ends the graces. Returns its exit code too.
 async fn leftovers(places: &Paths, signals: &mut Signals) -> Result<(SweepReport, Option<i32>), Failure> {
-    takeover::end(journal::of_project(places)?, places, signals.next(), say).await
+    leftovers::stop_recorded_run(journal::of_project(places)?, places, signals.next(), say).await
 }
 
 fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failure> {
@@ -214,7 +214,7 @@ pub(super) fn emergency(places: &Paths) -> Result<i32, Failure> {
 ///
 /// # Errors
 /// `Elsewhere` when one is there and does not answer.
-pub async fn connect(places: &Paths) -> Result<Client, Failure> {
+pub async fn connect(places: &Paths) -> Result<ControlClient, Failure> {
     match super::reach::supervisor(places).await? {
         Some(client) => Ok(client),
         None => Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d")),

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use crate::ui::term::{Term, say};
 use devrun_model::client_env::Addressed;
 use devrun_model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
-use devrun_runtime::recipes::{Values, fill};
+use devrun_runtime::recipes::{TemplateValues, fill_template};
 
 use super::args::Globals;
 use super::load::{self, Read, Wanted};
@@ -102,10 +102,10 @@ fn all_exports(plan: &Plan) -> Result<BTreeMap<String, String>, Failure> {
 /// `Config` where the recipe's own text is wrong.
 pub fn exports(spec: &ServiceSpec) -> Result<BTreeMap<String, String>, Failure> {
     let Launch::Recipe(recipe) = &spec.launch else { return Ok(BTreeMap::new()) };
-    let values: Values = spec.attributes.clone();
+    let values: TemplateValues = spec.attributes.clone();
     let mut env = BTreeMap::new();
     for (name, text) in &recipe.recipe.exports {
-        let value = fill(text, &values).map_err(|error| {
+        let value = fill_template(text, &values).map_err(|error| {
             Failure::new(FailureKind::Config, format!("recipe {}: exports.{name}: {error}", recipe.recipe.name))
         })?;
         env.insert(name.clone(), value);

@@ -11,8 +11,8 @@ use clap::Args;
 use crate::ui::term::{Term, data, safe};
 use devrun_model::exit;
 use devrun_model::{Failure, StateChange};
-use devrun_runtime::engine::memory::events_path;
-use devrun_runtime::engine::stamp;
+use devrun_runtime::engine::clock;
+use devrun_runtime::engine::state_files::events_path;
 
 use super::args::Globals;
 use super::{load, logs};
@@ -41,7 +41,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub fn run(globals: &Globals, args: &EventsArgs, _term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     // Stamps have one form only, so their order is that of their text.
-    let since = args.since.as_deref().map(logs::moment).transpose()?.map(stamp::of_micros);
+    let since = args.since.as_deref().map(logs::moment).transpose()?.map(clock::stamp_of_micros);
     let mut reader = Reader::new(&events_path(&project.places));
     loop {
         for line in reader.lines() {

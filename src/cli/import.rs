@@ -10,7 +10,7 @@ use devrun_config::{Options, Source};
 use devrun_convert::{Found, Outcome};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind};
-use devrun_runtime::recipes::Book;
+use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::runtime_dir;
 use devrun_store::input;
 
@@ -102,7 +102,9 @@ fn checked(root: &Path, target: Option<&Path>, text: &str) {
     let path = target.map_or_else(|| root.join("procfile.toml"), Path::to_path_buf);
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let source = Source { name: name.clone(), path, text: text.to_owned() };
-    if let Err(report) = devrun_config::read(&[source], &Options { init_cache: true, ..Options::default() }, &Book::new()) {
+    if let Err(report) =
+        devrun_config::read(&[source], &Options { init_cache: true, ..Options::default() }, &RecipeRegistry::new())
+    {
         say(report.render(false).trim_end());
         say(format!("{name} wants to be mended before it can be used: {}", report.summary()));
     } else if target.is_some() {

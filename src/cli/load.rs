@@ -12,8 +12,8 @@ use devrun_config::{Facts, Options, PortWish, Source};
 use devrun_keeper::lock;
 use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
-use devrun_runtime::ports::{self, Reserved};
-use devrun_runtime::recipes::Book;
+use devrun_runtime::ports::{self, PortReservations};
+use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::{runtime_dir, secrets, user};
 use devrun_store::input;
 use devrun_store::ownership::Trust;
@@ -39,7 +39,7 @@ pub struct Project {
     /// Our environment.
     pub env: BTreeMap<String, String>,
     /// The ports that were chosen for it by this process, set aside as long as it lives.
-    pub reserved: Arc<OnceLock<Reserved>>,
+    pub reserved: Arc<OnceLock<PortReservations>>,
 }
 
 /// Why the plan is wanted.
@@ -314,7 +314,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         let name = path.strip_prefix(&cwd).unwrap_or(path).display().to_string();
         sources.push(Source { name, path: path.clone(), text });
     }
-    let book = Book::new();
+    let book = RecipeRegistry::new();
     let options = Options {
         project_name: globals.project_name.clone(),
         mode: globals.mode.clone(),
@@ -465,11 +465,11 @@ fn ports_file(places: &Paths) -> PathBuf {
 }
 
 /// Where the ports of this start are set aside.
-fn reserved(project: &Project) -> Result<&Reserved, Failure> {
+fn reserved(project: &Project) -> Result<&PortReservations, Failure> {
     if let Some(reserved) = project.reserved.get() {
         return Ok(reserved);
     }
-    let reserved = Reserved::new(runtime_dir::ports_file()?, &project.places.state);
+    let reserved = PortReservations::new(runtime_dir::ports_file()?, &project.places.state);
     Ok(project.reserved.get_or_init(|| reserved))
 }
 

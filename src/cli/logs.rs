@@ -9,8 +9,8 @@ use crate::ui::logview::{LogView, Style};
 use crate::ui::term::Term;
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, ServiceId, duration};
-use devrun_runtime::logs::read::{Follower, merged};
-use devrun_runtime::logs::{LogLine, Query};
+use devrun_runtime::logs::read::{LogFollower, merged};
+use devrun_runtime::logs::{LogLine, LogQuery};
 
 use super::args::{Globals, LogsArgs};
 use super::load::{self, Project};
@@ -59,7 +59,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
         Some(text) => Some(text.parse::<usize>().map_err(|_| bad(format!("--tail {text}: no number"), "devrun logs -n 50"))?),
     };
     let time = |text: &Option<String>| text.as_deref().map(moment).transpose();
-    let query = Query { tail, since: time(&args.since)?, until: time(&args.until)?, previous: args.previous };
+    let query = LogQuery { tail, since: time(&args.since)?, until: time(&args.until)?, previous: args.previous };
     let grep = args
         .grep
         .as_deref()
@@ -79,7 +79,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
         if grep.as_ref().is_none_or(|grep| grep.is_match(&line.bytes)) { view.line(line, out) } else { Ok(()) }
     };
     // The ends are noted before the past is read: what comes in between is shown by the follower, and by it alone.
-    let mut follower = args.follow.then(|| Follower::new(&project.places.logs(), &ids));
+    let mut follower = args.follow.then(|| LogFollower::new(&project.places.logs(), &ids));
     let unreadable =
         |error: std::io::Error| bad(format!("the logs cannot be read: {error}"), "check the permissions of .devrun/logs");
     for line in merged(&project.places.logs(), &ids, &query).map_err(unreadable)? {

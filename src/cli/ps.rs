@@ -8,7 +8,7 @@ use devrun_keeper::{journal, sweep};
 use devrun_model::duration::human;
 use devrun_model::exit;
 use devrun_model::{Failure, Health, Kind, Paths, ServiceStatus, Snapshot, State};
-use devrun_runtime::engine::memory;
+use devrun_runtime::engine::state_files;
 
 use super::args::{Globals, PsArgs};
 use super::load::{self, Project, Wanted};
@@ -62,7 +62,7 @@ pub(super) async fn snapshot(globals: &Globals, project: &Project) -> Result<Sna
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    if let Some(mut last) = memory::last_snapshot(&project.places) {
+    if let Some(mut last) = state_files::last_snapshot(&project.places) {
         (last.supervisor_pid, last.supervisor_version) = (None, None);
         for service in &mut last.services {
             // A supervisor that was killed could not write its end down.

@@ -11,7 +11,7 @@ use devrun_keeper::{identity, procfs, signal};
 use devrun_keeper::{journal, lock};
 use devrun_model::keeper::Identity;
 use devrun_model::{Failure, FailureKind, Paths};
-use devrun_runtime::control::Client;
+use devrun_runtime::control::ControlClient;
 
 /// How long a supervisor may take to make its socket again.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -22,8 +22,8 @@ const ASK: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// `Elsewhere` when one runs and cannot be reached.
-pub async fn supervisor(places: &Paths) -> Result<Option<Client>, Failure> {
-    match Client::connect(places).await {
+pub async fn supervisor(places: &Paths) -> Result<Option<ControlClient>, Failure> {
+    match ControlClient::connect(places).await {
         Ok(None) => {}
         Err(_) if is_of_another_user(places) && holder(places).is_some() => {}
         answered => return answered,
@@ -36,7 +36,7 @@ pub async fn supervisor(places: &Paths) -> Result<Option<Client>, Failure> {
         let again = tokio::time::Instant::now() + ASK;
         while tokio::time::Instant::now() < again {
             if !is_of_another_user(places)
-                && let Some(client) = Client::connect(places).await?
+                && let Some(client) = ControlClient::connect(places).await?
             {
                 return Ok(Some(client));
             }

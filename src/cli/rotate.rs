@@ -16,7 +16,7 @@ use devrun_config::SecretWant;
 use devrun_core::only_login_differs;
 use devrun_model::exit;
 use devrun_model::{Command, Failure, FailureKind, Launch, Paths, Plan, ServiceId, ServiceSpec, State, VolumeSpec};
-use devrun_runtime::recipes::{self, Renewal};
+use devrun_runtime::recipes::{self, PasswordRotation};
 use devrun_runtime::{init, secrets};
 
 use super::args::Globals;
@@ -52,20 +52,20 @@ pub fn run(globals: &Globals, project: &Project, want: &SecretWant, dir: &Path, 
             if !init::sentinel(&path, recipe).is_some_and(made_with_it) {
                 continue;
             }
-            let (why, help) = match (recipes::renewal(recipe), &so_far) {
-                (Renewal::Anew, _) => {
+            let (why, help) = match (recipes::password_rotation(recipe), &so_far) {
+                (PasswordRotation::Anew, _) => {
                     volumes.push((path, None));
                     continue;
                 }
-                (Renewal::FromOld, Some(so_far)) => {
+                (PasswordRotation::FromOld, Some(so_far)) => {
                     volumes.push((path, Some(so_far.as_str())));
                     continue;
                 }
-                (Renewal::FromOld, None) => (
+                (PasswordRotation::FromOld, None) => (
                     format!("{recipe} is given another password only by who knows the old one, and that is gone"),
                     format!("put {} back, or start over without the data: devrun clean --only {}", file.display(), volume.name),
                 ),
-                (Renewal::Never, _) => (
+                (PasswordRotation::Never, _) => (
                     format!("{recipe} keeps its password in its data, and cannot be given another one yet"),
                     format!("change it in the server, then write it to {}", file.display()),
                 ),
@@ -74,7 +74,7 @@ pub fn run(globals: &Globals, project: &Project, want: &SecretWant, dir: &Path, 
         }
     }
     secrets::renew(dir, &want.name, want.length, || {
-        volumes.iter().try_for_each(|(volume, so_far)| init::mark_due(volume, &file, *so_far))
+        volumes.iter().try_for_each(|(volume, so_far)| init::mark_password_pending(volume, &file, *so_far))
     })?;
     say(format!("{} has a new value", want.name));
     for (id, _) in users.iter().filter(|(_, user)| user.external) {
@@ -99,7 +99,7 @@ pub fn run(globals: &Globals, project: &Project, want: &SecretWant, dir: &Path, 
             match runtime.block_on(recipes::renew(&old, new, &project.places, volume)) {
                 Ok(true) => {
                     // What the mark asks for is done.
-                    volume.map_or(Ok(()), |volume| init::settle_due(&volume.path))?;
+                    volume.map_or(Ok(()), |volume| init::clear_pending_password(&volume.path))?;
                     say(format!("{id} has the new password, and runs on"));
                     given.push(id.clone());
                     continue;

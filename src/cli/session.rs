@@ -11,7 +11,7 @@ use devrun_model::exit;
 use devrun_model::feed::Outcome;
 use devrun_model::feed::{FeedItem, Status, StopReport};
 use devrun_model::{Command, Failure, FailureKind, Paths};
-use devrun_runtime::control::Client;
+use devrun_runtime::control::ControlClient;
 use devrun_runtime::engine::EngineHandle;
 
 /// A supervisor to watch and to ask.
@@ -26,7 +26,7 @@ pub enum Session {
     /// Behind the control socket.
     Remote {
         /// The connection that watches.
-        client: Box<Client>,
+        client: Box<ControlClient>,
         /// For further connections.
         places: Paths,
     },

@@ -10,7 +10,7 @@ use crate::ui::term::{Progress, Term, say};
 use devrun_model::exit;
 use devrun_model::feed::Outcome;
 use devrun_model::{Command, Failure, FailureKind, Launch, Paths, Plan, ServiceId, UpOptions, VolumeClass};
-use devrun_runtime::engine::Ended;
+use devrun_runtime::engine::EngineExit;
 
 use super::load::{self, Project};
 use super::session::{Session, Settled, Signals, token, until_settled};
@@ -37,7 +37,7 @@ pub struct Stood {
     /// The code of the work, if it was begun.
     pub work: Option<i32>,
     /// How the stack ended.
-    pub ended: Ended,
+    pub ended: EngineExit,
     /// A signal ended the start: the exit code that says so.
     pub interrupted: Option<i32>,
 }
@@ -59,7 +59,7 @@ pub async fn stand(
     let mut signals = Signals::take()?;
     let progress: Arc<dyn devrun_store::Progress> = match term.progress {
         Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(term)),
-        Progress::Json | Progress::Quiet => Arc::new(devrun_store::Silent),
+        Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoProgress),
     };
     let fetch = load::fetch_options(order.project, order.offline, order.mirror.clone(), progress);
     let keeper = supervise::keeper()?;
@@ -67,7 +67,7 @@ pub async fn stand(
     let supervisor = match supervise::boot(lock, keeper, places, plan, fetch, signals.next(), say).await? {
         Ok(supervisor) => supervisor,
         Err(code) => {
-            let ended = Ended { outcome: Outcome::default(), survivors: Vec::new(), scratch: Vec::new() };
+            let ended = EngineExit { outcome: Outcome::default(), survivors: Vec::new(), scratch: Vec::new() };
             return Ok(Stood { start: Outcome::default(), work: None, ended, interrupted: Some(code) });
         }
     };

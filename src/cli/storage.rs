@@ -163,11 +163,11 @@ fn adopt(globals: &Globals, name: &str) -> Result<i32, Failure> {
         )
         .help("services with `run` use a folder as they find it"));
     };
-    let options = load::fetch_options(&project, true, None, std::sync::Arc::new(devrun_store::Silent));
+    let options = load::fetch_options(&project, true, None, std::sync::Arc::new(devrun_store::NoProgress));
     let located = super::runtime()?.block_on(devrun_store::locate(recipe, &options))?;
     match devrun_runtime::recipes::adopt(volume, recipe, &located.version)? {
-        init::Adopted::Ours => say(format!("{name} is devrun's own already")),
-        init::Adopted::From(place) => {
+        init::Adoption::Ours => say(format!("{name} is devrun's own already")),
+        init::Adoption::From(place) => {
             say(format!("{name}: the data of {} in {} is taken over", recipe.recipe.name, place.display()));
             if recipe.recipe.wants_password {
                 say(format!(

@@ -15,7 +15,7 @@ use devrun_model::exit;
 use devrun_model::keeper::{Identity, KeeperHello};
 use devrun_model::{Command, Failure, FailureKind, Paths, Plan, ServiceId, UpOptions};
 use devrun_runtime::control::server;
-use devrun_runtime::engine::{Ended, Engine, EngineHandle, EngineOptions, takeover};
+use devrun_runtime::engine::{Engine, EngineExit, EngineHandle, EngineOptions, leftovers};
 use devrun_runtime::logs::LogPump;
 use devrun_runtime::runtime_dir;
 use devrun_store::FetchOptions;
@@ -57,11 +57,11 @@ pub struct Supervisor {
     /// Asks the engine.
     pub engine: EngineHandle,
     /// The engine's task.
-    pub ended: JoinHandle<Ended>,
+    pub ended: JoinHandle<EngineExit>,
     /// The logs.
     pub pump: LogPump,
     server: JoinHandle<()>,
-    conversations: server::Conversations,
+    conversations: server::OpenConnections,
     places: Paths,
     // Held until the very end, so that a newcomer waits for the last trace of us.
     _lock: InstanceLock,
@@ -127,7 +127,7 @@ pub async fn boot(
     note: impl Fn(String),
 ) -> Result<Result<Supervisor, i32>, Failure> {
     devrun_keeper::daemonize::protect_memory();
-    if let Some(code) = takeover::clear(places, interrupted, note).await? {
+    if let Some(code) = leftovers::stop_leftovers(places, interrupted, note).await? {
         return Ok(Err(code));
     }
     enough_files(&plan)?;
@@ -158,7 +158,7 @@ pub async fn boot(
         Engine::new(EngineOptions { plan, places: places.clone(), fetch, keeper, link, pump: pump.clone(), run });
     #[cfg(debug_assertions)]
     fail_when_asked(&handle);
-    let conversations = server::Conversations::new();
+    let conversations = server::OpenConnections::new();
     let renewed = renew_socket(places, bound.place())?;
     let server = tokio::spawn(server::serve(bound, renewed, conversations.clone(), handle.clone(), project, root));
     let ended = tokio::spawn(engine.run());
@@ -167,7 +167,7 @@ pub async fn boot(
 
 /// A client that finds no socket of ours asks for it by a signal (`reach`): the runtime directory may have been cleaned away.
 /// Nothing is watched meanwhile.
-fn renew_socket(places: &Paths, first: server::Place) -> Result<mpsc::UnboundedReceiver<server::Bound>, Failure> {
+fn renew_socket(places: &Paths, first: server::SocketFile) -> Result<mpsc::UnboundedReceiver<server::BoundSocket>, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut asked = signal(SignalKind::from_raw(libc::SIGURG))
         .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
@@ -231,12 +231,12 @@ impl Supervisor {
     ///
     /// # Errors
     /// `Internal` when the engine did not end as it should; the keeper has stopped everything then.
-    pub async fn finish(self) -> Result<Ended, Failure> {
+    pub async fn finish(self) -> Result<EngineExit, Failure> {
         let Ok(ended) = self.ended.await else {
             // With the engine its handle of the keeper is gone, and the keeper stops everything; that is waited for, so that
             // nothing is left when we end. The panic has said where it was; its text is not repeated.
             self.server.abort();
-            let stopped = takeover::clear(&self.places, std::future::pending(), say).await;
+            let stopped = leftovers::stop_leftovers(&self.places, std::future::pending(), say).await;
             let _stays = runtime_dir::remove_run(&self.places);
             stopped?;
             return Err(Failure::new(FailureKind::Internal, "the engine failed; everything was stopped")
@@ -260,7 +260,7 @@ impl Supervisor {
 
 /// The exit code of a run, survivors first.
 #[must_use]
-pub fn code(ended: &Ended, interrupted: Option<i32>) -> i32 {
+pub fn code(ended: &EngineExit, interrupted: Option<i32>) -> i32 {
     if !ended.survivors.is_empty() {
         return exit::SURVIVORS;
     }

@@ -10,7 +10,7 @@ use crate::ui::term::{Term, say};
 use devrun_model::exit;
 use devrun_model::{Command, Failure, FailureKind, Kind, Once, ServiceSpec, State, VolumeSpec};
 use devrun_runtime::engine::task_hash;
-use devrun_runtime::init::{self, Standing};
+use devrun_runtime::init::{self, TaskStatus};
 
 use super::args::Globals;
 use super::load::{self, Purpose, Wanted};
@@ -85,11 +85,11 @@ fn status(globals: &Globals, args: &TaskArgs) -> Result<i32, Failure> {
         }
         let (standing, at) = match sentinel(spec, &seen.plan) {
             None => ("always", None),
-            Some((volume, once)) => match init::standing(volume, once, &task_hash(spec))? {
-                Standing::Fresh => ("fresh", None),
-                Standing::Done { at } => ("done", Some(at)),
-                Standing::Changed { at } => ("changed", Some(at)),
-                Standing::Indeterminate { since } => ("interrupted", Some(since)),
+            Some((volume, once)) => match init::task_status(volume, once, &task_hash(spec))? {
+                TaskStatus::Fresh => ("fresh", None),
+                TaskStatus::Done { at } => ("done", Some(at)),
+                TaskStatus::Changed { at } => ("changed", Some(at)),
+                TaskStatus::Indeterminate { since } => ("interrupted", Some(since)),
             },
         };
         let told = seen.status(spec);
@@ -140,10 +140,10 @@ fn resolve(globals: &Globals, name: &str, done: bool) -> Result<i32, Failure> {
             .help("give it `once = \"VOLUME/.NAME\"`"));
     };
     if done {
-        init::seal(volume, once, &task_hash(spec), Duration::ZERO)?;
+        init::commit_task(volume, once, &task_hash(spec), Duration::ZERO)?;
         say(format!("{name} counts as done"));
     } else {
-        init::forget(volume, once)?;
+        init::forget_task(volume, once)?;
         say(format!("{name} runs again at the next start, or with: devrun task {name}"));
     }
     Ok(exit::DONE)
@@ -157,7 +157,7 @@ fn start(globals: &Globals, name: &str, force: bool, term: Term) -> Result<i32, 
     let spec = task_of(&plan, name)?;
     let id = spec.id.clone();
     if force && let Some((volume, once)) = sentinel(spec, &plan) {
-        init::forget(volume, once)?;
+        init::forget_task(volume, once)?;
     }
     let runtime = super::runtime()?;
     if load::is_running(&project.places)? {

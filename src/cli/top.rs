@@ -10,7 +10,7 @@ use crate::ui::table;
 use crate::ui::term::{Term, data};
 use devrun_model::exit;
 use devrun_model::{ByteSize, Failure, Snapshot};
-use devrun_runtime::stats::{self, Sample};
+use devrun_runtime::stats::{self, UsageSample};
 
 use super::args::Globals;
 use super::{down, load, look};
@@ -52,7 +52,7 @@ pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure
     let project = load::project(globals)?;
     super::runtime()?.block_on(async {
         let mut client = down::connect(&project.places).await?;
-        let mut before: BTreeMap<String, Sample> = BTreeMap::new();
+        let mut before: BTreeMap<String, UsageSample> = BTreeMap::new();
         let mut at = Instant::now();
         let mut first = true;
         loop {
@@ -74,12 +74,17 @@ pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure
     })
 }
 
-fn samples(snapshot: &Snapshot) -> BTreeMap<String, Sample> {
+fn samples(snapshot: &Snapshot) -> BTreeMap<String, UsageSample> {
     snapshot.services.iter().filter_map(|service| Some((service.name.clone(), stats::tree(service.pid?)))).collect()
 }
 
-fn usage(snapshot: &Snapshot, before: &BTreeMap<String, Sample>, now: &BTreeMap<String, Sample>, took: Duration) -> Vec<Usage> {
-    let empty = Sample::new();
+fn usage(
+    snapshot: &Snapshot,
+    before: &BTreeMap<String, UsageSample>,
+    now: &BTreeMap<String, UsageSample>,
+    took: Duration,
+) -> Vec<Usage> {
+    let empty = UsageSample::new();
     let one = |service: &devrun_model::ServiceStatus| {
         let sample = now.get(&service.name)?;
         let (sum, spent) = stats::total(before.get(&service.name).unwrap_or(&empty), sample);

@@ -18,7 +18,7 @@ use devrun_model::exit;
 use devrun_model::feed::Outcome;
 use devrun_model::feed::{FeedItem, StopReport};
 use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, UpOptions};
-use devrun_runtime::logs::{LogItem, read::Follower};
+use devrun_runtime::logs::{LogItem, read::LogFollower};
 
 use super::args::{Globals, UpArgs};
 use super::asides::{self, Aside, Asides};
@@ -216,7 +216,7 @@ impl Stack {
         let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
         let progress: Arc<dyn devrun_store::Progress> = match self.term.progress {
             Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(self.term)),
-            Progress::Json | Progress::Quiet => Arc::new(devrun_store::Silent),
+            Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoProgress),
         };
         let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), progress);
         let (places, plan) = (&self.project.places, Arc::clone(&self.plan));
@@ -372,7 +372,7 @@ impl Stack {
         let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
         let further = super::logs::known(&self.project).into_iter().filter(|id| id.as_str().contains('/'));
         let followed: Vec<ServiceId> = ids.iter().cloned().chain(further).collect();
-        let mut follower = Follower::new(&self.project.places.logs(), &followed);
+        let mut follower = LogFollower::new(&self.project.places.logs(), &followed);
         let mut view = ProgressView::new(self.term);
         let ours = token();
         session.command(ours, self.up(true)).await?;
@@ -443,7 +443,7 @@ impl Stack {
         // A supervisor with nothing left to supervise may end, and reset the connection, while we ask.
         let snapshot = match session.status().await {
             Ok(Some(status)) => Some(status.snapshot),
-            _ => devrun_runtime::engine::memory::last_snapshot(&self.project.places),
+            _ => devrun_runtime::engine::state_files::last_snapshot(&self.project.places),
         };
         if let Some(snapshot) = snapshot {
             self.summary(&snapshot, &outcome, took, true);
@@ -509,7 +509,7 @@ fn style(term: Term) -> Style {
 }
 
 /// Shows one item and whatever else is there already, in one go. A reader that is gone gets nothing more; services go on.
-fn show(item: LogItem, logs: &mut devrun_runtime::logs::pump::Subscription, lines: &mut LogView, view: &ProgressView) {
+fn show(item: LogItem, logs: &mut devrun_runtime::logs::pump::LogSubscription, lines: &mut LogView, view: &ProgressView) {
     view.beside(|| {
         let mut out = std::io::stdout().lock();
         let mut next = Some(item);
@@ -525,7 +525,7 @@ fn show(item: LogItem, logs: &mut devrun_runtime::logs::pump::Subscription, line
     });
 }
 
-fn drain(logs: &mut devrun_runtime::logs::pump::Subscription, lines: &mut LogView, view: &ProgressView) {
+fn drain(logs: &mut devrun_runtime::logs::pump::LogSubscription, lines: &mut LogView, view: &ProgressView) {
     while let Some(item) = logs.try_next() {
         show(item, logs, lines, view);
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use devrun_model::ready::Endpoint;
 use devrun_model::{Check, Failure, FailureKind};
-use devrun_runtime::probe::{self, Miss, http};
+use devrun_runtime::probe::{self, ProbeError, http};
 
 /// Tried in turn where a URL names no path.
 const WELL_KNOWN: &[&str] = &["/health", "/healthz", "/ready", "/api/health", "/"];
@@ -106,7 +106,7 @@ impl Default for UrlWaitOptions<'_> {
 /// `Config` for a URL that cannot be waited for, `Credentials` as soon as a login is refused, `NotReady` with the last
 /// answer when time or attempts run out.
 pub async fn wait_for_url(url: &str, options: &UrlWaitOptions<'_>) -> Result<String, Failure> {
-    let mut check = probe::target(url).map_err(|reason| {
+    let mut check = probe::check_from_url(url).map_err(|reason| {
         Failure::new(FailureKind::Config, reason)
             .help("for example: devrun wait postgres://user:password@localhost:5432/database")
     })?;
@@ -140,7 +140,7 @@ pub async fn wait_for_url(url: &str, options: &UrlWaitOptions<'_>) -> Result<Str
                 facts(&check, options).await;
                 return Ok(if options.deep.is_empty() { found } else { format!("there: {}", options.deep.found()) });
             }
-            Err(Miss { fatal: Some(failure), .. }) => return Err(failure),
+            Err(ProbeError { fatal: Some(failure), .. }) => return Err(failure),
             Err(miss) => miss,
         };
         attempts += 1;
@@ -160,7 +160,7 @@ pub async fn wait_for_url(url: &str, options: &UrlWaitOptions<'_>) -> Result<Str
         }
         let pause = match options.retries {
             Some(_) => options.interval,
-            None => probe::pause(began.elapsed(), attempted.elapsed(), options.interval),
+            None => probe::attempt_step(began.elapsed(), attempted.elapsed(), options.interval),
         };
         ending = pause >= left;
         tokio::time::sleep(pause.min(left)).await;
@@ -191,7 +191,7 @@ fn is_base(url: &str) -> bool {
     })
 }
 
-async fn once(check: &Check, base: bool, limit: Duration, options: &UrlWaitOptions<'_>) -> Result<String, Miss> {
+async fn once(check: &Check, base: bool, limit: Duration, options: &UrlWaitOptions<'_>) -> Result<String, ProbeError> {
     let Check::Http { at, tls, path, headers, .. } = check else {
         return probe::attempt(check, limit).await.map_err(|(answer, fatal)| miss(answer, fatal));
     };
@@ -211,11 +211,11 @@ async fn once(check: &Check, base: bool, limit: Duration, options: &UrlWaitOptio
     Err(first.unwrap_or_else(|| miss("no path to ask for".to_owned(), None)))
 }
 
-fn miss(answer: String, fatal: Option<Failure>) -> Miss {
-    Miss { answer, fatal, again: probe::Again::Step, closed: Vec::new() }
+fn miss(answer: String, fatal: Option<Failure>) -> ProbeError {
+    ProbeError { answer, fatal, retry: probe::RetryHint::Step, closed: Vec::new() }
 }
 
-fn accept(fetched: &http::Fetched, path: &str, base: bool, max_ms: Option<u64>) -> Result<String, Miss> {
+fn accept(fetched: &http::HttpFetch, path: &str, base: bool, max_ms: Option<u64>) -> Result<String, ProbeError> {
     let (status, took) = (fetched.reply.status, fetched.took.as_millis());
     if !(200..400).contains(&status) {
         return Err(miss(format!("{status} from {path}"), None));
@@ -231,7 +231,7 @@ fn accept(fetched: &http::Fetched, path: &str, base: bool, max_ms: Option<u64>) 
 }
 
 /// `name` and `version` of a JSON answer, else the Server header.
-fn who(reply: &http::Reply) -> Option<String> {
+fn who(reply: &http::HttpReply) -> Option<String> {
     let json: Option<serde_json::Value> = serde_json::from_slice(&reply.body).ok();
     let field = |names: &[&str]| {
         let object = json.as_ref()?.as_object()?;
@@ -257,7 +257,7 @@ async fn facts(check: &Check, options: &UrlWaitOptions<'_>) {
     }
 }
 
-async fn redis_facts(at: &Endpoint, user: Option<&str>, password: Option<&str>) -> Result<Vec<String>, Miss> {
+async fn redis_facts(at: &Endpoint, user: Option<&str>, password: Option<&str>) -> Result<Vec<String>, ProbeError> {
     probe::redis_facts(at, user, password).await
 }
 
@@ -265,9 +265,9 @@ async fn redis_facts(at: &Endpoint, user: Option<&str>, password: Option<&str>) 
 mod tests {
     use super::*;
 
-    fn reply(body: &str, server: Option<&str>) -> http::Reply {
+    fn reply(body: &str, server: Option<&str>) -> http::HttpReply {
         let headers = server.map(|server| ("server".to_owned(), server.to_owned())).into_iter().collect();
-        http::Reply { status: 200, headers, body: body.as_bytes().to_vec() }
+        http::HttpReply { status: 200, headers, body: body.as_bytes().to_vec() }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use devrun_model::ServiceId;
-use devrun_runtime::engine::stamp::of_micros;
+use devrun_runtime::engine::clock::stamp_of_micros;
 use devrun_runtime::logs::{LogItem, LogLine, LogStream, ansi};
 
 /// How lines are shown.
@@ -113,7 +113,7 @@ impl LogView {
             return;
         }
         if self.style.timestamps {
-            self.prefix.extend_from_slice(of_micros(micros).as_bytes());
+            self.prefix.extend_from_slice(stamp_of_micros(micros).as_bytes());
             self.prefix.push(b' ');
         }
         if self.style.no_prefix {
@@ -141,7 +141,7 @@ impl LogView {
                 Some((service, rest)) => (service, rest.split('/').next().unwrap_or(rest).parse::<u32>().unwrap_or(1)),
                 None => (id.as_str(), 1),
             };
-            let (ts, stream, line) = (of_micros(micros), stream.as_str(), String::from_utf8_lossy(line));
+            let (ts, stream, line) = (stamp_of_micros(micros), stream.as_str(), String::from_utf8_lossy(line));
             let line = JsonLine { ts: &ts, service, replica, stream, line: &line };
             // Text and a number: it cannot fail.
             self.buffer.extend_from_slice(&serde_json::to_vec(&line).unwrap_or_default());

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use devrun_config::{Facts, Options, Source};
 use devrun_model::Paths;
-use devrun_runtime::control::proto::MAX_LINE;
-use devrun_runtime::recipes::Book;
+use devrun_runtime::control::protocol::MAX_LINE;
+use devrun_runtime::recipes::RecipeRegistry;
 
 use crate::harness::{PATIENCE, Project, eventually};
 
@@ -109,7 +109,7 @@ fn the_plan_of_a_thousand_services_fits_a_line_four_times() {
         text.push_str(&format!("[services.service-{n}]\nrun = \"node server.js --name service-{n}\"\nready = {{ http = \"/health\" }}\nport = {}\nenv = {{ NAME = \"service-{n}\" }}\n", 20_000 + n));
     }
     let source = Source { name: "procfile.toml".to_owned(), path: PathBuf::from("/p/procfile.toml"), text };
-    let document = devrun_config::read(&[source], &Options::default(), &Book::new())
+    let document = devrun_config::read(&[source], &Options::default(), &RecipeRegistry::new())
         .unwrap_or_else(|report| panic!("{}", report.render(false)));
     let facts = Facts {
         places: Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },

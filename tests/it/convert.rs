@@ -42,7 +42,7 @@ fn text(text: &str) -> Result<Converted, Failure> {
 
 /// Reads the procfile, chooses, lowers.
 fn passes(procfile: &str, shell: &[(&str, &str)]) -> Result<devrun_model::Plan, String> {
-    let book = devrun_runtime::recipes::Book::new();
+    let book = devrun_runtime::recipes::RecipeRegistry::new();
     let mut facts = facts(&[&[("PATH", "/bin"), ("HOME", "/home/u")], shell].concat());
     let document =
         read(&[source("procfile.toml", procfile)], &Options::default(), &book).map_err(|report| report.render(false))?;
@@ -375,7 +375,7 @@ replicas = 2
 run = ["./migrate", "it's"]
 depends_on = ["db"]
 "##;
-    let book = devrun_runtime::recipes::Book::new();
+    let book = devrun_runtime::recipes::RecipeRegistry::new();
     let document = read(&[source("procfile.toml", procfile)], &Options::default(), &book)
         .unwrap_or_else(|report| panic!("{}", report.render(false)));
     let (yaml, _left) = devrun_convert::export_compose(&document.merged(), "shop");
@@ -412,7 +412,7 @@ depends_on = ["db"]
 /// Export, import, export again: nothing is lost on the way round.
 #[test]
 fn an_export_comes_back_the_same() {
-    let book = devrun_runtime::recipes::Book::new();
+    let book = devrun_runtime::recipes::RecipeRegistry::new();
     let export = |procfile: &str| {
         let document = read(&[source("procfile.toml", procfile)], &Options::default(), &book)
             .unwrap_or_else(|report| panic!("{}\n{procfile}", report.render(false)));

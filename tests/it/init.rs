@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use devrun_model::{FailureKind, VolumeClass, VolumeName, VolumeSpec};
-use devrun_runtime::init::{Opened, Sentinel, open};
+use devrun_runtime::init::{Sentinel, VolumeState, open_volume};
 
 const FILES: usize = 40;
 
@@ -19,10 +19,10 @@ fn volume(path: &Path) -> VolumeSpec {
 fn one_first_boot() {
     let Some(path) = std::env::var_os("DEVRUN_TEST_VOLUME") else { return };
     let path = PathBuf::from(path);
-    let stage = match open(&volume(&path), "postgres").unwrap() {
-        Opened::Fresh(stage) => stage,
-        Opened::Done(_) => return,
-        Opened::Busy => panic!("the lock of a dead process is held"),
+    let stage = match open_volume(&volume(&path), "postgres").unwrap() {
+        VolumeState::Fresh(stage) => stage,
+        VolumeState::Done(_) => return,
+        VolumeState::Busy => panic!("the lock of a dead process is held"),
     };
     let data = stage.path().join("data");
     std::fs::create_dir(&data).unwrap();
@@ -92,7 +92,7 @@ fn i04_foreign_data_is_refused_untouched() {
     std::fs::write(&file, "15\n").unwrap();
     let before =
         (std::fs::metadata(&file).unwrap().modified().unwrap(), std::fs::metadata(folder.path()).unwrap().modified().unwrap());
-    let failure = open(&volume(folder.path()), "postgres").unwrap_err();
+    let failure = open_volume(&volume(folder.path()), "postgres").unwrap_err();
     assert_eq!(failure.kind, FailureKind::Task);
     assert_eq!(failure.help.as_deref(), Some("devrun volumes adopt pg"));
     let after =

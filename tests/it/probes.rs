@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use devrun::cli::wait_url::{UrlWaitOptions, wait_for_url};
 use devrun_model::ready::Endpoint;
 use devrun_model::{Check, FailureKind, ReadySpec, ServiceId, ServiceName};
-use devrun_runtime::ports::{self, Owner};
-use devrun_runtime::probe::{self, Answer, Bell, NotifySocket, ProbeHandle, Probing};
+use devrun_runtime::ports::{self, PortOwner};
+use devrun_runtime::probe::{self, ListenWatch, NotifySocket, ProbeHandle, ProbeReport, ProbeSpec};
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
@@ -131,13 +131,13 @@ fn spec(checks: Vec<Check>) -> ReadySpec {
 
 struct Watched {
     handle: ProbeHandle,
-    answers: mpsc::UnboundedReceiver<(ServiceId, u64, Answer)>,
+    answers: mpsc::UnboundedReceiver<(ServiceId, u64, ProbeReport)>,
 }
 
 impl Watched {
     fn new(ready: Option<ReadySpec>, alive: Option<ReadySpec>, leader: Option<i32>, notify: Option<NotifySocket>) -> Self {
         let (sink, answers) = mpsc::unbounded_channel();
-        let probing = Probing {
+        let probing = ProbeSpec {
             id: ServiceId::single(&ServiceName::new("api").unwrap()),
             generation: 7,
             ready,
@@ -146,16 +146,16 @@ impl Watched {
             run: "0123456789abcdef".to_owned(),
             commands: None,
             notify: notify.map(Ok),
-            bell: Bell::default(),
+            listen_watch: ListenWatch::default(),
         };
-        Self { handle: probe::watch(probing, sink), answers }
+        Self { handle: probe::start_probe_tasks(probing, sink), answers }
     }
 
     fn ready(spec: ReadySpec) -> Self {
         Self::new(Some(spec), None, None, None)
     }
 
-    async fn next(&mut self) -> Answer {
+    async fn next(&mut self) -> ProbeReport {
         let (id, generation, answer) =
             tokio::time::timeout(DEADLINE, self.answers.recv()).await.expect("an answer in time").expect("probes go on");
         assert_eq!((id.as_str(), generation), ("api", 7));
@@ -167,8 +167,8 @@ impl Watched {
         let mut failures: Vec<String> = Vec::new();
         loop {
             match self.next().await {
-                Answer::Passed(note) => return (failures, note),
-                Answer::Failed(text, fatal) => {
+                ProbeReport::Passed(note) => return (failures, note),
+                ProbeReport::Failed(text, fatal) => {
                     assert_eq!(fatal, None, "{text}");
                     if failures.last() != Some(&text) {
                         failures.push(text);
@@ -179,7 +179,7 @@ impl Watched {
         }
     }
 
-    async fn until(&mut self, wanted: impl Fn(&Answer) -> bool) -> Answer {
+    async fn until(&mut self, wanted: impl Fn(&ProbeReport) -> bool) -> ProbeReport {
         loop {
             let answer = self.next().await;
             if wanted(&answer) {
@@ -202,7 +202,7 @@ async fn a_port_that_opens_is_noticed_and_how_soon_is_printed() {
         let port = reserved.1;
         let mut watched = Watched::ready(spec(vec![Check::Tcp { at: at(port) }]));
         let answer = watched.next().await;
-        assert_eq!(answer, Answer::Failed(format!("connection refused on 127.0.0.1:{port}"), None));
+        assert_eq!(answer, ProbeReport::Failed(format!("connection refused on 127.0.0.1:{port}"), None));
         // Some quick attempts must have been made before the port opens.
         let opened = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(30)).await;
@@ -459,7 +459,7 @@ async fn sql_logs_in_and_tells_refusals_from_not_yet() {
 
     let server = pg_server(vec![bad_password()]);
     let mut watched = Watched::ready(spec(vec![sql(server.port, Some("x"))]));
-    let Answer::Failed(text, Some(failure)) = watched.next().await else { panic!() };
+    let ProbeReport::Failed(text, Some(failure)) = watched.next().await else { panic!() };
     assert_eq!(
         (text.as_str(), failure.kind),
         ("password authentication failed for user \"app\" (28P01)", FailureKind::Credentials)
@@ -678,15 +678,15 @@ async fn told_checks_wait_for_what_is_told_and_stay_passed() {
     ];
     let mut watched = Watched::new(Some(spec(checks)), None, None, Some(socket));
     assert!(watched.handle.wants_lines());
-    assert_eq!(watched.next().await, Answer::Failed("no line has matched \"listening on .*:8000\"".to_owned(), None));
+    assert_eq!(watched.next().await, ProbeReport::Failed("no line has matched \"listening on .*:8000\"".to_owned(), None));
     watched.handle.line(b"starting");
     watched.handle.line(b"\xff listening on 127.0.0.1:8000");
     assert!(!watched.handle.wants_lines());
-    watched.until(|answer| *answer == Answer::Failed("no READY=1 has come".to_owned(), None)).await;
+    watched.until(|answer| *answer == ProbeReport::Failed("no READY=1 has come".to_owned(), None)).await;
     let client = std::os::unix::net::UnixDatagram::unbound().unwrap();
     client.send_to(b"STATUS=loading", &path).unwrap();
     client.send_to(b"STATUS=up\nREADY=1", &path).unwrap();
-    watched.until(|answer| matches!(answer, Answer::Failed(text, None) if text.ends_with("beat is not there"))).await;
+    watched.until(|answer| matches!(answer, ProbeReport::Failed(text, None) if text.ends_with("beat is not there"))).await;
     std::fs::write(&beat, b"").unwrap();
     assert_eq!(watched.until_passed().await.1, None);
 }
@@ -696,7 +696,7 @@ async fn a_log_check_alone_needs_no_timer_and_ends_with_its_pass() {
     let mut watched = Watched::ready(spec(vec![Check::Log { pattern: "up".to_owned() }]));
     watched.next().await;
     watched.handle.line(b"up");
-    assert_eq!(watched.next().await, Answer::Passed(None));
+    assert_eq!(watched.next().await, ProbeReport::Passed(None));
     // The task is over: nobody is left who could answer, so nobody wakes up either.
     let ended = tokio::time::timeout(DEADLINE, watched.answers.recv()).await.unwrap();
     assert!(ended.is_none());
@@ -705,7 +705,7 @@ async fn a_log_check_alone_needs_no_timer_and_ends_with_its_pass() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pattern_that_is_none_is_a_configuration_failure() {
     let mut watched = Watched::ready(spec(vec![Check::Log { pattern: "(".to_owned() }]));
-    let Answer::Failed(_, Some(failure)) = watched.next().await else { panic!() };
+    let ProbeReport::Failed(_, Some(failure)) = watched.next().await else { panic!() };
     assert_eq!(failure.kind, FailureKind::Config);
 }
 
@@ -718,7 +718,7 @@ async fn any_passes_with_one_and_all_needs_all() {
     let mut any = Watched::ready(ReadySpec { any: true, timeout: DEADLINE, ..spec(checks()) });
     assert_eq!(any.until_passed().await, (Vec::new(), None));
     let mut all = Watched::ready(ReadySpec { timeout, ..spec(checks()) });
-    assert_eq!(all.next().await, Answer::Failed("timed out after 200ms".to_owned(), None));
+    assert_eq!(all.next().await, ProbeReport::Failed("timed out after 200ms".to_owned(), None));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -731,7 +731,7 @@ async fn steady_probes_report_each_failure_and_the_recovery() {
     });
     let interval = Duration::from_millis(50);
     let mut watched = Watched::ready(ReadySpec { interval, ..spec(vec![http(server.port, None)]) });
-    assert_eq!(watched.next().await, Answer::Passed(None));
+    assert_eq!(watched.next().await, ProbeReport::Passed(None));
     // Passes that change nothing are not told: the next thing heard is the failure.
     let before = server.connections();
     let deadline = Instant::now() + DEADLINE;
@@ -741,10 +741,10 @@ async fn steady_probes_report_each_failure_and_the_recovery() {
     }
     bad.store(true, Ordering::SeqCst);
     for _ in 0..3 {
-        assert_eq!(watched.next().await, Answer::Failed("503 from /health".to_owned(), None));
+        assert_eq!(watched.next().await, ProbeReport::Failed("503 from /health".to_owned(), None));
     }
     bad.store(false, Ordering::SeqCst);
-    watched.until(|answer| *answer == Answer::Passed(None)).await;
+    watched.until(|answer| *answer == ProbeReport::Passed(None)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -755,13 +755,13 @@ async fn liveness_begins_with_the_first_pass_of_readiness() {
     let ready = spec(vec![Check::File { path: flag.clone(), max_age: None }]);
     let live = ReadySpec { interval: Duration::from_millis(50), ..spec(vec![http(alive.port, None)]) };
     let mut watched = Watched::new(Some(ready), Some(live), None, None);
-    assert!(matches!(watched.next().await, Answer::Failed(..)));
+    assert!(matches!(watched.next().await, ProbeReport::Failed(..)));
     assert_eq!(alive.connections(), 0);
     std::fs::write(&flag, b"").unwrap();
-    watched.until(|answer| *answer == Answer::Passed(None)).await;
-    watched.until(|answer| *answer == Answer::AlivePassed).await;
+    watched.until(|answer| *answer == ProbeReport::Passed(None)).await;
+    watched.until(|answer| *answer == ProbeReport::AlivePassed).await;
     for _ in 0..2 {
-        watched.until(|answer| *answer == Answer::AliveFailed("503 from /health".to_owned())).await;
+        watched.until(|answer| *answer == ProbeReport::AliveFailed("503 from /health".to_owned())).await;
     }
     assert!(watched.handle.history().iter().any(|attempt| attempt.answer.starts_with("alive: 503")));
 }
@@ -776,7 +776,7 @@ async fn dropping_the_handle_ends_everything() {
     let Watched { handle, mut answers } = Watched::new(Some(ready.clone()), Some(ready), None, Some(socket));
     drop(handle);
     while let Some(answer) = tokio::time::timeout(DEADLINE, answers.recv()).await.expect("the tasks end") {
-        assert!(matches!(answer.2, Answer::Failed(..)), "{answer:?}");
+        assert!(matches!(answer.2, ProbeReport::Failed(..)), "{answer:?}");
     }
     assert!(!path.exists(), "the socket's file goes with it");
 }
@@ -836,8 +836,8 @@ fn a_listener_belongs_to_whoever_holds_it() {
 
     // Held by this process.
     let (listener, port) = listen();
-    assert_eq!(ports::owner(own, "", "127.0.0.1", port), Owner::Ours);
-    let Owner::Stranger(holder) = ports::owner(idle.pid(), "run", "127.0.0.1", port) else { panic!("not a stranger") };
+    assert_eq!(ports::owner(own, "", "127.0.0.1", port), PortOwner::Ours);
+    let PortOwner::Stranger(holder) = ports::owner(idle.pid(), "run", "127.0.0.1", port) else { panic!("not a stranger") };
     assert_eq!(holder.pid, Some(own));
     assert!(holder.command.is_some());
     assert_eq!(ports::holder("127.0.0.1", port).unwrap().pid, Some(own));
@@ -846,7 +846,7 @@ fn a_listener_belongs_to_whoever_holds_it() {
     drop(listener);
     // A child that another test is starting has a copy until it executes.
     eventually("nobody listens", || ports::holder("127.0.0.1", port).is_none());
-    assert!(matches!(ports::owner(own, "", "127.0.0.1", port), Owner::Unknown(_)));
+    assert!(matches!(ports::owner(own, "", "127.0.0.1", port), PortOwner::Unknown(_)));
 
     // Held by a grandchild, as with `npm run`. A shell gives its background children /dev/null: hence the other number.
     let (listener, port) = listen();
@@ -854,16 +854,16 @@ fn a_listener_belongs_to_whoever_holds_it() {
     eventually("the grandchild holds the port alone", || {
         ports::holder("127.0.0.1", port).is_some_and(|holder| holder.pid != Some(own) && holder.pid != Some(leader.pid()))
     });
-    assert_eq!(ports::owner(leader.pid(), "", "127.0.0.1", port), Owner::Ours);
+    assert_eq!(ports::owner(leader.pid(), "", "127.0.0.1", port), PortOwner::Ours);
     let stranger = ports::owner(idle.pid(), "run", "127.0.0.1", port);
-    assert!(matches!(stranger, Owner::Stranger(_)), "{stranger:?}");
+    assert!(matches!(stranger, PortOwner::Stranger(_)), "{stranger:?}");
 
     // Held by a process that left the tree and carries the mark of the run.
     let (listener, port) = listen();
     let marked = Bystander::holding("exec sleep 20", Some(listener), Some("run-7"));
     eventually("it holds the port", || ports::holder("127.0.0.1", port).is_some_and(|holder| holder.pid == Some(marked.pid())));
-    assert_eq!(ports::owner(idle.pid(), "run-7", "127.0.0.1", port), Owner::Ours);
-    assert!(matches!(ports::owner(idle.pid(), "run-8", "127.0.0.1", port), Owner::Stranger(_)));
+    assert_eq!(ports::owner(idle.pid(), "run-7", "127.0.0.1", port), PortOwner::Ours);
+    assert!(matches!(ports::owner(idle.pid(), "run-8", "127.0.0.1", port), PortOwner::Stranger(_)));
 }
 
 fn eventually(what: &str, condition: impl Fn() -> bool) {
@@ -880,7 +880,7 @@ async fn a_pass_is_refused_when_a_stranger_listens() {
     let server = http_server(&[OK]);
     let idle = Bystander::holding("read never", None, None);
     let mut watched = Watched::new(Some(spec(vec![http(server.port, None)])), None, Some(idle.pid()), None);
-    let Answer::Failed(text, Some(failure)) = watched.next().await else { panic!() };
+    let ProbeReport::Failed(text, Some(failure)) = watched.next().await else { panic!() };
     let own = std::process::id();
     assert_eq!(failure.kind, FailureKind::PortTaken);
     assert!(text.starts_with(&format!("{} is held by ", server.port)), "{text}");
@@ -888,11 +888,11 @@ async fn a_pass_is_refused_when_a_stranger_listens() {
 
     let unchecked = ReadySpec { owner: false, ..spec(vec![http(server.port, None)]) };
     let mut watched = Watched::new(Some(unchecked), None, Some(idle.pid()), None);
-    assert_eq!(watched.next().await, Answer::Passed(None));
+    assert_eq!(watched.next().await, ProbeReport::Passed(None));
 
     // The tree of this very process: ours.
     let mut watched = Watched::new(Some(spec(vec![http(server.port, None)])), None, i32::try_from(own).ok(), None);
-    assert_eq!(watched.next().await, Answer::Passed(None));
+    assert_eq!(watched.next().await, ProbeReport::Passed(None));
 }
 
 #[cfg(target_os = "linux")]
@@ -907,10 +907,10 @@ async fn a_server_on_the_other_loopback_address_passes_with_a_note_if_it_is_ours
     // A stranger there proves nothing, as the service may yet come up on 127.0.0.1.
     let idle = Bystander::holding("read never", None, None);
     let mut watched = Watched::new(Some(check()), None, Some(idle.pid()), None);
-    assert_eq!(watched.next().await, Answer::Failed(format!("connection refused on 127.0.0.1:{port}"), None));
+    assert_eq!(watched.next().await, ProbeReport::Failed(format!("connection refused on 127.0.0.1:{port}"), None));
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let failed = watched.until(|answer| matches!(answer, Answer::Failed(_, Some(_)))).await;
-    let Answer::Failed(_, Some(failure)) = failed else { panic!() };
+    let failed = watched.until(|answer| matches!(answer, ProbeReport::Failed(_, Some(_)))).await;
+    let ProbeReport::Failed(_, Some(failure)) = failed else { panic!() };
     assert_eq!(failure.kind, FailureKind::PortTaken);
     drop(listener);
 }
@@ -1010,5 +1010,5 @@ async fn wait_catches_a_server_that_starts_later() {
 
 #[test]
 fn a_missing_unix_path_names_itself() {
-    assert_eq!(probe::target("unix:/run/a.sock").unwrap(), Check::Unix { path: PathBuf::from("/run/a.sock") });
+    assert_eq!(probe::check_from_url("unix:/run/a.sock").unwrap(), Check::Unix { path: PathBuf::from("/run/a.sock") });
 }

@@ -10,7 +10,7 @@ use devrun_model::{
     Failure, FailureKind, Launch, Paths, RecipeBook as _, RecipeUse, ServiceName, ServiceSpec, VolumeClass, VolumeName,
     VolumeSpec,
 };
-use devrun_runtime::recipes::{Book, Booted, Context, Invocation, first_boot, prepare};
+use devrun_runtime::recipes::{FirstBootOutcome, Invocation, RecipeContext, RecipeRegistry, first_boot, prepare};
 use devrun_store::Located;
 
 struct Case {
@@ -21,7 +21,7 @@ struct Case {
     volume: VolumeSpec,
 }
 
-fn case(book: &Book, name: &str, root: &std::path::Path) -> Case {
+fn case(book: &RecipeRegistry, name: &str, root: &std::path::Path) -> Case {
     let data = book.find(name).unwrap().clone();
     let mut spec = ServiceSpec::bare(ServiceName::new("svc").unwrap(), root.to_owned(), Vec::new());
     spec.ports = data.ports.clone();
@@ -84,8 +84,8 @@ async fn runner(case: &Case) -> Runner {
     }
 }
 
-fn context<'a>(case: &'a Case, runner: &'a Runner) -> Context<'a> {
-    Context {
+fn context<'a>(case: &'a Case, runner: &'a Runner) -> RecipeContext<'a> {
+    RecipeContext {
         spec: &case.spec,
         recipe: &case.recipe,
         located: &case.located,
@@ -123,7 +123,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 fn every_recipe_as_text() {
     block_on(async {
         let folder = tempfile::tempdir().unwrap();
-        let book = Book::new();
+        let book = RecipeRegistry::new();
         let mut text = String::new();
         let runner = runner(&case(&book, "redis", folder.path())).await;
         for name in book.names() {
@@ -148,7 +148,7 @@ fn every_recipe_as_text() {
 fn settings_reach_redis_and_unknown_ones_are_refused_elsewhere() {
     block_on(async {
         let folder = tempfile::tempdir().unwrap();
-        let book = Book::new();
+        let book = RecipeRegistry::new();
         let mut redis = case(&book, "redis", folder.path());
         let runner = runner(&redis).await;
         for (name, value) in [("appendonly", "yes"), ("save", "900 1"), ("maxmemory-policy", "allkeys-lru")] {
@@ -176,13 +176,13 @@ fn settings_reach_redis_and_unknown_ones_are_refused_elsewhere() {
 fn a_first_boot_without_steps_makes_the_folder_once() {
     block_on(async {
         let folder = tempfile::tempdir().unwrap();
-        let book = Book::new();
+        let book = RecipeRegistry::new();
         let redis = case(&book, "redis", folder.path());
         let runner = runner(&redis).await;
-        assert!(matches!(first_boot(&context(&redis, &runner)).await.unwrap().outcome, Booted::Made { .. }));
+        assert!(matches!(first_boot(&context(&redis, &runner)).await.unwrap().outcome, FirstBootOutcome::Made { .. }));
         assert!(folder.path().join("vol/redis/data").is_dir());
-        assert!(matches!(first_boot(&context(&redis, &runner)).await.unwrap().outcome, Booted::Done { .. }));
+        assert!(matches!(first_boot(&context(&redis, &runner)).await.unwrap().outcome, FirstBootOutcome::Done { .. }));
         let nginx = case(&book, "nginx", folder.path());
-        assert_eq!(first_boot(&context(&nginx, &runner)).await.unwrap().outcome, Booted::NotNeeded);
+        assert_eq!(first_boot(&context(&nginx, &runner)).await.unwrap().outcome, FirstBootOutcome::NotNeeded);
     });
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use devrun_keeper::{CommandRequest, Runner, RunningCommand};
 use devrun_model::keeper::Role;
 use devrun_model::{Failure, FailureKind, Signal, Work};
-use devrun_runtime::recipes::{Booted, FirstBoot, engine_dir, first_boot, prepare, work};
+use devrun_runtime::recipes::{FirstBoot, FirstBootOutcome, engine_dir, first_boot, prepare, work};
 use devrun_store::Located;
 use tokio_postgres::NoTls;
 
@@ -100,7 +100,7 @@ fn script(stack: &Stack, name: &str, text: &str) -> PathBuf {
 
 fn took(boot: &FirstBoot) -> Duration {
     match &boot.outcome {
-        Booted::Made { took, steps } => {
+        FirstBootOutcome::Made { took, steps } => {
             for (step, took) in steps {
                 eprintln!("  {step}: {:.1} ms", took.as_secs_f64() * 1000.0);
             }
@@ -135,7 +135,7 @@ fn first_boot_once_with_passwords_and_scripts() {
                 assert_eq!(names(&stack.volume.path), ["postgres"]);
                 assert_eq!(names(&stack.volume.path.join("postgres")), [".devrun-init.json", "data"]);
                 let again = first_boot(&stack.context(&runner)).await.unwrap();
-                assert!(matches!(again.outcome, Booted::Done { .. }), "{again:?}");
+                assert!(matches!(again.outcome, FirstBootOutcome::Done { .. }), "{again:?}");
                 assert_eq!(again.warnings, Vec::<String>::new());
                 let server = serve(&stack, &runner).await;
                 let rows = ask(&stack, "SELECT string_agg(x, ',') FROM t").await;

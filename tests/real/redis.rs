@@ -5,7 +5,7 @@ use std::path::Path;
 use devrun_keeper::CommandRequest;
 use devrun_model::keeper::Role;
 use devrun_model::{ServiceSpec, Signal};
-use devrun_runtime::recipes::{Booted, first_boot, prepare};
+use devrun_runtime::recipes::{FirstBootOutcome, first_boot, prepare};
 
 use crate::stack::{Stack, block_on, found, skip};
 
@@ -37,8 +37,8 @@ fn a_password_of_any_kind_survives_the_configuration() {
             stack.recipe.settings.insert("save".to_owned(), "900 1".to_owned());
             let runner = stack.runner().await;
             let context = stack.context(&runner);
-            assert!(matches!(first_boot(&context).await.unwrap().outcome, Booted::Made { .. }));
-            assert!(matches!(first_boot(&context).await.unwrap().outcome, Booted::Done { .. }));
+            assert!(matches!(first_boot(&context).await.unwrap().outcome, FirstBootOutcome::Made { .. }));
+            assert!(matches!(first_boot(&context).await.unwrap().outcome, FirstBootOutcome::Done { .. }));
             let invocation = prepare(&context).unwrap();
             assert!(invocation.argv.iter().all(|word| !word.contains(password)));
             std::fs::create_dir_all(stack.places.service_run(&stack.spec.id)).unwrap();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use devrun_keeper::{KeeperHandle, KeeperOptions, OutputSink, OutputStream, Runner};
 use devrun_model::keeper::{Identity, KeeperHello};
 use devrun_model::{Launch, Paths, RecipeBook as _, RecipeUse, ServiceName, ServiceSpec, VolumeClass, VolumeName, VolumeSpec};
-use devrun_runtime::recipes::{Book, Context};
+use devrun_runtime::recipes::{RecipeContext, RecipeRegistry};
 use devrun_store::Located;
 
 /// Says that a server is absent. In CI that is a failure.
@@ -56,7 +56,7 @@ impl Stack {
     /// The same project for every process that is told the same folder.
     pub fn at(root: PathBuf, located: Located) -> Self {
         let name = located.recipe.clone();
-        let book = Book::new();
+        let book = RecipeRegistry::new();
         let recipe = RecipeUse {
             recipe: book.find(&name).unwrap().clone(),
             version: None,
@@ -115,8 +115,8 @@ impl Stack {
         }
     }
 
-    pub fn context<'a>(&'a self, runner: &'a Runner) -> Context<'a> {
-        Context {
+    pub fn context<'a>(&'a self, runner: &'a Runner) -> RecipeContext<'a> {
+        RecipeContext {
             spec: &self.spec,
             recipe: &self.recipe,
             located: &self.located,

@@ -11,7 +11,7 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::init::remove::{check_mounts, mount_of, open_below, remove_below};
+use super::init::remove_tree::{check_mounts, mount_of, open_below, remove_below};
 
 /// Removes a file, or a directory with all it holds. A link goes, never what it points to; a directory that is a mount point
 /// is emptied and stays. What is not there is no error.

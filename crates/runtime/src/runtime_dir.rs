@@ -535,7 +535,7 @@ fn give_below(parent: std::os::fd::BorrowedFd<'_>, name: &std::ffi::CStr, (uid, 
     let (owner, group) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
     let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-        let folder = super::init::remove::open_below(parent, name)?;
+        let folder = super::init::remove_tree::open_below(parent, name)?;
         for entry in Dir::read_from(&folder)? {
             let entry = entry?;
             if !matches!(entry.file_name().to_bytes(), b"." | b"..") {

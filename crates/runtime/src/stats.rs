@@ -11,7 +11,7 @@ use devrun_keeper::procfs;
 
 /// What one process has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Used {
+pub struct Usage {
     /// Milliseconds on a CPU since it began.
     pub cpu_ms: u64,
     /// Bytes in memory; its share of what it shares with others, where the kernel says that.
@@ -41,18 +41,18 @@ fn memory(field: &str) -> Option<u64> {
 }
 
 /// The processes of one service with their numbers.
-pub type Sample = BTreeMap<i32, Used>;
+pub type UsageSample = BTreeMap<i32, Usage>;
 
 /// Looks at a leader and everything below it.
 #[must_use]
-pub fn tree(leader: i32) -> Sample {
+pub fn tree(leader: i32) -> UsageSample {
     std::iter::once(leader).chain(procfs::descendants(&[leader])).filter_map(|pid| Some((pid, process(pid)?))).collect()
 }
 
 /// Adds up; CPU is what was used since `before`, by those that were there or began since.
 #[must_use]
-pub fn total(before: &Sample, now: &Sample) -> (Used, u64) {
-    let mut sum = Used::default();
+pub fn total(before: &UsageSample, now: &UsageSample) -> (Usage, u64) {
+    let mut sum = Usage::default();
     let mut spent = 0;
     for (pid, used) in now {
         sum.cpu_ms += used.cpu_ms;
@@ -64,7 +64,7 @@ pub fn total(before: &Sample, now: &Sample) -> (Used, u64) {
     (sum, spent)
 }
 
-fn process(pid: i32) -> Option<Used> {
+fn process(pid: i32) -> Option<Usage> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let close = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
@@ -81,7 +81,7 @@ fn process(pid: i32) -> Option<Used> {
         line.trim_start_matches(':').split_ascii_whitespace().next()?.parse::<u64>().ok()
     };
     let share = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok().and_then(|text| field(&text, "Pss"));
-    Some(Used {
+    Some(Usage {
         cpu_ms: (number(11) + number(12)) * 1000 / hertz,
         memory: share.map_or(number(21) * page, |kilobytes| kilobytes * 1024),
         read: field(&io, "read_bytes").unwrap_or(0),
@@ -102,7 +102,7 @@ mod tests {
         let own = std::process::id().cast_signed();
         let now = tree(own);
         assert!(now[&own].memory > 100_000);
-        let before = Sample::from([(own, Used { cpu_ms: u64::MAX, ..Used::default() })]);
+        let before = UsageSample::from([(own, Usage { cpu_ms: u64::MAX, ..Usage::default() })]);
         let (sum, spent) = total(&before, &now);
         assert!(sum.memory >= now[&own].memory);
         assert!(spent < 1_000_000);

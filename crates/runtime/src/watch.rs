@@ -17,16 +17,16 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use devrun_model::{Failure, FailureKind, ServiceId};
 
 /// So long nothing may change before a change is told: an editor writes in several steps, a checkout in thousands.
-const QUIET: Duration = Duration::from_millis(150);
+const SETTLE_FOR: Duration = Duration::from_millis(150);
 /// A change is told after this long even where it never gets quiet.
-const PATIENCE: Duration = Duration::from_secs(2);
+const MAX_SETTLE: Duration = Duration::from_secs(2);
 
 /// Folders that hold what tools write, not what people do. A glob that names one outright sees it all the same.
 const SKIPPED: &[&str] = &[".git", ".hg", ".svn", ".devrun", "node_modules", "__pycache__"];
 
 /// One service and what it watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subject {
+pub struct WatchedFiles {
     /// Whom to restart.
     pub id: ServiceId,
     /// Globs, relative to the procfile's folder.
@@ -35,32 +35,32 @@ pub struct Subject {
 
 /// Watches until it is dropped.
 #[derive(Debug)]
-pub struct Watcher {
-    subjects: Vec<Subject>,
+pub struct FileWatcher {
+    subjects: Vec<WatchedFiles>,
     notes: Vec<(ServiceId, String)>,
-    sender: mpsc::Sender<News>,
+    sender: mpsc::Sender<WatchMessage>,
 }
 
-enum News {
+enum WatchMessage {
     Event(notify::Result<notify::Event>),
     End,
 }
 
-impl Drop for Watcher {
+impl Drop for FileWatcher {
     fn drop(&mut self) {
         // Its thread may be gone already.
-        let _gone = self.sender.send(News::End);
+        let _gone = self.sender.send(WatchMessage::End);
     }
 }
 
-impl Watcher {
+impl FileWatcher {
     /// Begins. `own` are folders that never count; `changed` gets the service and one of the files, relative to `root`.
     ///
     /// # Errors
     /// `Config` when a glob is none, `Service` when the system gives no watches.
     pub fn start(
         root: &Path,
-        subjects: Vec<Subject>,
+        subjects: Vec<WatchedFiles>,
         own: Vec<PathBuf>,
         changed: impl Fn(ServiceId, String) + Send + 'static,
     ) -> Result<Self, Failure> {
@@ -82,10 +82,10 @@ impl Watcher {
         let (sender, news) = mpsc::channel();
         let handler = sender.clone();
         let watcher = notify::recommended_watcher(move |event| {
-            let _ended = handler.send(News::Event(event));
+            let _ended = handler.send(WatchMessage::Event(event));
         })
         .map_err(|error| refused(&error))?;
-        let mut folders = Folders { watcher, own, seen: BTreeSet::new() };
+        let mut folders = WatchedFolders { watcher, own, seen: BTreeSet::new() };
         let mut notes = Vec::new();
         for (base, (id, glob)) in bases {
             // What is not there yet is noticed by the nearest folder that is.
@@ -95,7 +95,7 @@ impl Watcher {
             }
             folders.add(&there, there == base)?;
         }
-        let looker = Looker { root: root.to_path_buf(), sets, folders };
+        let looker = WatchThread { root: root.to_path_buf(), sets, folders };
         std::thread::Builder::new()
             .name("watch".to_owned())
             .spawn(move || looker.run(&news, changed))
@@ -105,7 +105,7 @@ impl Watcher {
 
     /// What it was started with.
     #[must_use]
-    pub fn subjects(&self) -> &[Subject] {
+    pub fn subjects(&self) -> &[WatchedFiles] {
         &self.subjects
     }
 
@@ -116,7 +116,7 @@ impl Watcher {
     }
 }
 
-fn bad(subject: &Subject, glob: &str, error: &globset::Error) -> Failure {
+fn bad(subject: &WatchedFiles, glob: &str, error: &globset::Error) -> Failure {
     Failure::new(FailureKind::Config, format!("{glob:?} in services.{}.watch is no glob: {}", subject.id, error.kind()))
         .help("write for instance watch = [\"src/**/*.py\"]")
 }
@@ -174,13 +174,13 @@ fn base(glob: &str) -> PathBuf {
     base
 }
 
-struct Folders {
+struct WatchedFolders {
     watcher: RecommendedWatcher,
     own: Vec<PathBuf>,
     seen: BTreeSet<PathBuf>,
 }
 
-impl Folders {
+impl WatchedFolders {
     fn is_own(&self, path: &Path) -> bool {
         self.own.iter().any(|own| path.starts_with(own))
     }
@@ -219,34 +219,34 @@ impl Folders {
     }
 }
 
-struct Looker {
+struct WatchThread {
     root: PathBuf,
     sets: Vec<(ServiceId, GlobSet)>,
-    folders: Folders,
+    folders: WatchedFolders,
 }
 
-struct Pending {
+struct PendingChange {
     first: Instant,
     last: Instant,
     path: PathBuf,
 }
 
-impl Looker {
-    fn run(mut self, news: &mpsc::Receiver<News>, changed: impl Fn(ServiceId, String)) {
-        let mut pending: BTreeMap<ServiceId, Pending> = BTreeMap::new();
+impl WatchThread {
+    fn run(mut self, news: &mpsc::Receiver<WatchMessage>, changed: impl Fn(ServiceId, String)) {
+        let mut pending: BTreeMap<ServiceId, PendingChange> = BTreeMap::new();
         loop {
             let now = Instant::now();
-            let due = |one: &Pending| (one.last + QUIET).min(one.first + PATIENCE);
+            let due = |one: &PendingChange| (one.last + SETTLE_FOR).min(one.first + MAX_SETTLE);
             let next = pending.values().map(due).min();
             let got = match next {
                 Some(at) => news.recv_timeout(at.saturating_duration_since(now)),
                 None => news.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match got {
-                Ok(News::End) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(WatchMessage::End) | Err(RecvTimeoutError::Disconnected) => return,
                 // The queue of the system ran over, or a folder went: what is lost is seen with the next change.
-                Ok(News::Event(Err(_))) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(News::Event(Ok(event))) => self.hear(&event, &mut pending),
+                Ok(WatchMessage::Event(Err(_))) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(WatchMessage::Event(Ok(event))) => self.hear(&event, &mut pending),
             }
             let now = Instant::now();
             let ripe: Vec<ServiceId> = pending.iter().filter(|(_, one)| due(one) <= now).map(|(id, _)| id.clone()).collect();
@@ -259,7 +259,7 @@ impl Looker {
         }
     }
 
-    fn hear(&mut self, event: &notify::Event, pending: &mut BTreeMap<ServiceId, Pending>) {
+    fn hear(&mut self, event: &notify::Event, pending: &mut BTreeMap<ServiceId, PendingChange>) {
         let counts = match event.kind {
             EventKind::Create(_) | EventKind::Remove(_) => true,
             EventKind::Modify(ModifyKind::Metadata(MetadataKind::WriteTime)) => true,
@@ -292,11 +292,11 @@ impl Looker {
         }
     }
 
-    fn note(&self, path: &Path, pending: &mut BTreeMap<ServiceId, Pending>) {
+    fn note(&self, path: &Path, pending: &mut BTreeMap<ServiceId, PendingChange>) {
         let now = Instant::now();
         for (id, set) in &self.sets {
             if set.is_match(path) {
-                pending.entry(id.clone()).and_modify(|one| one.last = now).or_insert_with(|| Pending {
+                pending.entry(id.clone()).and_modify(|one| one.last = now).or_insert_with(|| PendingChange {
                     first: now,
                     last: now,
                     path: path.to_path_buf(),
@@ -360,10 +360,10 @@ mod tests {
         let id = |name: &str| ServiceId::single(&ServiceName::new(name).unwrap());
         let (sender, told) = mpsc::channel();
         let subjects = vec![
-            Subject { id: id("py"), globs: vec!["src/**/*.py".to_owned()] },
-            Subject { id: id("all"), globs: vec!["**".to_owned()] },
+            WatchedFiles { id: id("py"), globs: vec!["src/**/*.py".to_owned()] },
+            WatchedFiles { id: id("all"), globs: vec!["**".to_owned()] },
         ];
-        let watcher = Watcher::start(&root, subjects, vec![root.join(".devrun")], move |id, path| {
+        let watcher = FileWatcher::start(&root, subjects, vec![root.join(".devrun")], move |id, path| {
             sender.send((id.to_string(), path)).unwrap();
         })
         .unwrap();

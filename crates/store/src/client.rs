@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use reqwest::Url;
 
 use super::FetchOptions;
-use super::download::{Limits, Missed};
+use super::download::{FetchError, TransferLimits};
 
 /// Allows plain http to loopback; for tests.
 const ALLOW_HTTP: &str = "DEVRUN_TEST_ALLOW_HTTP";
@@ -18,9 +18,14 @@ const ALLOW_HTTP: &str = "DEVRUN_TEST_ALLOW_HTTP";
 ///
 /// # Errors
 /// `GiveWay` where the address is no use, `Fatal` where a redirect leads somewhere it must not.
-pub async fn of_hop(url: &Url, redirected: bool, limits: &Limits, options: &FetchOptions) -> Result<reqwest::Client, Missed> {
-    let away = Missed::GiveWay;
-    let fatal = Missed::integrity;
+pub async fn of_hop(
+    url: &Url,
+    redirected: bool,
+    limits: &TransferLimits,
+    options: &FetchOptions,
+) -> Result<reqwest::Client, FetchError> {
+    let away = FetchError::GiveWay;
+    let fatal = FetchError::integrity;
     let bare = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let literal: Option<IpAddr> = bare.parse().ok();
     let http_allowed = options.env.get(ALLOW_HTTP).is_some_and(|value| value == "1");
@@ -48,7 +53,7 @@ pub async fn of_hop(url: &Url, redirected: bool, limits: &Limits, options: &Fetc
     if redirected && let Some(inside) = addresses.iter().find(|address| !tolerated(address) && is_local(address.ip())) {
         return Err(fatal(format!("it redirects to {}, which is not on the public network", inside.ip())));
     }
-    provider();
+    install_crypto_provider();
     let mut builder = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
@@ -64,13 +69,13 @@ pub async fn of_hop(url: &Url, redirected: bool, limits: &Limits, options: &Fetc
     builder.build().map_err(|error| {
         away(format!(
             "secure connections cannot be made: {} (install the package ca-certificates, or name a bundle with SSL_CERT_FILE)",
-            root(&error)
+            root_cause(&error)
         ))
     })
 }
 
 /// TLS needs a provider before any client is made; whoever is first sets it, and all set the same.
-pub fn provider() {
+pub fn install_crypto_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         let _set_meanwhile = rustls::crypto::ring::default_provider().install_default();
     }
@@ -83,7 +88,8 @@ fn proxies(env: &BTreeMap<String, String>) -> Result<Vec<reqwest::Proxy>, String
     let mut proxies = Vec::new();
     for names in [["https_proxy", "HTTPS_PROXY"], ["all_proxy", "ALL_PROXY"]] {
         if let Some(url) = given(names) {
-            let proxy = reqwest::Proxy::https(url).map_err(|error| format!("{} is no proxy: {}", names[1], root(&error)))?;
+            let proxy =
+                reqwest::Proxy::https(url).map_err(|error| format!("{} is no proxy: {}", names[1], root_cause(&error)))?;
             proxies.push(proxy.no_proxy(except.clone()));
         }
     }
@@ -127,7 +133,7 @@ pub fn is_local(address: IpAddr) -> bool {
 
 /// The innermost cause, which is the one that says something.
 #[must_use]
-pub fn root(error: &dyn std::error::Error) -> String {
+pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

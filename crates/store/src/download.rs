@@ -24,7 +24,7 @@ const IDLE: &str = "DEVRUN_TEST_IDLE_MS";
 
 /// The limits of one download.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct TransferLimits {
     /// To reach the host.
     pub connect: Duration,
     /// Between two pieces.
@@ -39,7 +39,7 @@ pub struct Limits {
     pub redirects: u32,
 }
 
-impl Limits {
+impl TransferLimits {
     /// The limits in force.
     #[must_use]
     pub fn in_force(env: &BTreeMap<String, String>) -> Self {
@@ -50,14 +50,14 @@ impl Limits {
 
 /// Why there is no artifact.
 #[derive(Debug)]
-pub enum Missed {
+pub enum FetchError {
     /// The next source may have it: the host is out of reach, or knows no such file.
     GiveWay(String),
     /// Nothing else is to be tried.
     Fatal(Failure),
 }
 
-impl Missed {
+impl FetchError {
     /// What came is not what should have come, or wants to lead elsewhere.
     pub(super) fn integrity(reason: String) -> Self {
         Self::Fatal(Failure::new(FailureKind::Integrity, reason))
@@ -66,7 +66,7 @@ impl Missed {
 
 /// Where this URL is really asked for: at the mirror, by host and path and then by the file's bare name, or at itself.
 #[must_use]
-pub fn places(url: &str, mirror: Option<&str>) -> Vec<String> {
+pub fn candidate_urls(url: &str, mirror: Option<&str>) -> Vec<String> {
     let Some(mirror) = mirror.filter(|mirror| !mirror.is_empty()) else { return vec![url.to_owned()] };
     let base = mirror.trim_end_matches('/');
     let bare = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -80,9 +80,15 @@ pub fn places(url: &str, mirror: Option<&str>) -> Vec<String> {
 /// Fetches `url` into `target` and gives back its pin.
 ///
 /// # Errors
-/// See [`Missed`]. The file is gone then.
-pub async fn download(url: &str, target: &Path, pin: Option<&Pin>, what: &str, options: &FetchOptions) -> Result<Pin, Missed> {
-    within(url, target, pin, what, options, Limits::in_force(&options.env)).await
+/// See [`FetchError`]. The file is gone then.
+pub async fn download(
+    url: &str,
+    target: &Path,
+    pin: Option<&Pin>,
+    what: &str,
+    options: &FetchOptions,
+) -> Result<Pin, FetchError> {
+    within(url, target, pin, what, options, TransferLimits::in_force(&options.env)).await
 }
 
 async fn within(
@@ -91,20 +97,20 @@ async fn within(
     pin: Option<&Pin>,
     what: &str,
     options: &FetchOptions,
-    limits: Limits,
-) -> Result<Pin, Missed> {
-    let places = places(url, options.mirror.as_deref());
+    limits: TransferLimits,
+) -> Result<Pin, FetchError> {
+    let places = candidate_urls(url, options.mirror.as_deref());
     let mut reasons = Vec::new();
     for place in &places {
         options.progress.begin(&format!("downloading {what}"), pin.map(|pin| pin.size));
         let got = if let Some(path) = place.strip_prefix("file://") {
             copy_file(Path::new(path), target, pin, &limits, options.progress.as_ref())
         } else if options.offline {
-            Err(Missed::GiveWay("offline".to_owned()))
+            Err(FetchError::GiveWay("offline".to_owned()))
         } else {
-            match tokio::time::timeout(limits.whole, tries(place, target, pin, &limits, options)).await {
+            match tokio::time::timeout(limits.whole, download_with_retries(place, target, pin, &limits, options)).await {
                 Ok(got) => got,
-                Err(_) => Err(Missed::GiveWay(format!("it took longer than {} s", limits.whole.as_secs()))),
+                Err(_) => Err(FetchError::GiveWay(format!("it took longer than {} s", limits.whole.as_secs()))),
             }
         };
         options.progress.end(if got.is_ok() { "done" } else { "failed" });
@@ -114,33 +120,39 @@ async fn within(
                 // A stage is thrown away as a whole; nothing half-fetched stays even until then.
                 let _gone = std::fs::remove_file(target);
                 match missed {
-                    Missed::GiveWay(reason) if !reasons.contains(&reason) => reasons.push(reason),
-                    Missed::GiveWay(_) => {}
-                    fatal @ Missed::Fatal(_) => return Err(fatal),
+                    FetchError::GiveWay(reason) if !reasons.contains(&reason) => reasons.push(reason),
+                    FetchError::GiveWay(_) => {}
+                    fatal @ FetchError::Fatal(_) => return Err(fatal),
                 }
             }
         }
     }
-    Err(Missed::GiveWay(reasons.join("; ")))
+    Err(FetchError::GiveWay(reasons.join("; ")))
 }
 
 /// A short text, such as a file of sums.
 ///
 /// # Errors
-/// See [`Missed`].
-pub async fn text(url: &str, scratch: &Path, options: &FetchOptions) -> Result<String, Missed> {
-    let limits = Limits { bytes: 1 << 20, ..Limits::in_force(&options.env) };
+/// See [`FetchError`].
+pub async fn text(url: &str, scratch: &Path, options: &FetchOptions) -> Result<String, FetchError> {
+    let limits = TransferLimits { bytes: 1 << 20, ..TransferLimits::in_force(&options.env) };
     let name = file_name(url);
     within(url, scratch, None, &name, options, limits).await?;
     let read = std::fs::read_to_string(scratch);
     let _gone = std::fs::remove_file(scratch);
-    read.map_err(|error| Missed::GiveWay(format!("{url}: {error}")))
+    read.map_err(|error| FetchError::GiveWay(format!("{url}: {error}")))
 }
 
-fn copy_file(from: &Path, target: &Path, pin: Option<&Pin>, limits: &Limits, progress: &dyn Progress) -> Result<Pin, Missed> {
-    let away = |error: std::io::Error| Missed::GiveWay(format!("{}: {error}", from.display()));
+fn copy_file(
+    from: &Path,
+    target: &Path,
+    pin: Option<&Pin>,
+    limits: &TransferLimits,
+    progress: &dyn Progress,
+) -> Result<Pin, FetchError> {
+    let away = |error: std::io::Error| FetchError::GiveWay(format!("{}: {error}", from.display()));
     let mut source = File::open(from).map_err(away)?;
-    let mut sink = Sink::new(target, pin, limits).map_err(away)?;
+    let mut sink = DownloadFile::new(target, pin, limits).map_err(away)?;
     let mut buffer = vec![0_u8; 128 * 1024];
     loop {
         let count = std::io::Read::read(&mut source, &mut buffer).map_err(away)?;
@@ -153,7 +165,7 @@ fn copy_file(from: &Path, target: &Path, pin: Option<&Pin>, limits: &Limits, pro
 }
 
 /// The file as far as it is there, with its sum.
-struct Sink {
+struct DownloadFile {
     file: File,
     hash: Sha256,
     size: u64,
@@ -161,8 +173,8 @@ struct Sink {
     cap: u64,
 }
 
-impl Sink {
-    fn new(target: &Path, pin: Option<&Pin>, limits: &Limits) -> std::io::Result<Self> {
+impl DownloadFile {
+    fn new(target: &Path, pin: Option<&Pin>, limits: &TransferLimits) -> std::io::Result<Self> {
         Ok(Self {
             file: File::create(target)?,
             hash: Sha256::new(),
@@ -171,58 +183,64 @@ impl Sink {
             cap: pin.map_or(limits.bytes, |pin| pin.size),
         })
     }
-    fn restart(&mut self) -> Result<(), Missed> {
+    fn restart(&mut self) -> Result<(), FetchError> {
         self.hash = Sha256::new();
         self.size = 0;
         self.file
             .set_len(0)
             .and_then(|()| self.file.seek(SeekFrom::Start(0)).map(drop))
-            .map_err(|error| Missed::GiveWay(error.to_string()))
+            .map_err(|error| FetchError::GiveWay(error.to_string()))
     }
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Missed> {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
         self.size += bytes.len() as u64;
         if self.size > self.cap {
             let of = if self.pin.is_some() { "are pinned" } else { "are the most that is taken" };
-            return Err(Missed::integrity(format!("the server sends more than the {} bytes that {of}", self.cap)));
+            return Err(FetchError::integrity(format!("the server sends more than the {} bytes that {of}", self.cap)));
         }
         self.hash.update(bytes);
         self.file.write_all(bytes).map_err(|error| {
-            Missed::Fatal(
+            FetchError::Fatal(
                 Failure::new(FailureKind::Binary, format!("the store cannot be written: {error}")).help(super::MAKE_ROOM),
             )
         })
     }
-    fn finish(self) -> Result<Pin, Missed> {
+    fn finish(self) -> Result<Pin, FetchError> {
         let found = Pin { size: self.size, sha256: hex(&self.hash.finalize()) };
         match self.pin.as_ref().and_then(|pin| pin.differs(&found)) {
             None => Ok(found),
-            Some(how) => Err(Missed::integrity(format!("what was downloaded is not what is pinned: {how}"))),
+            Some(how) => Err(FetchError::integrity(format!("what was downloaded is not what is pinned: {how}"))),
         }
     }
 }
 
 /// What one try came to, short of the whole file.
-enum Broken {
+enum TransferError {
     /// Worth another try.
     Again(String),
     /// Not.
-    Missed(Missed),
+    Missed(FetchError),
 }
 
-async fn tries(url: &str, target: &Path, pin: Option<&Pin>, limits: &Limits, options: &FetchOptions) -> Result<Pin, Missed> {
-    let mut sink = Sink::new(target, pin, limits).map_err(|error| Missed::GiveWay(error.to_string()))?;
+async fn download_with_retries(
+    url: &str,
+    target: &Path,
+    pin: Option<&Pin>,
+    limits: &TransferLimits,
+    options: &FetchOptions,
+) -> Result<Pin, FetchError> {
+    let mut sink = DownloadFile::new(target, pin, limits).map_err(|error| FetchError::GiveWay(error.to_string()))?;
     let mut last = String::new();
     for attempt in 0..limits.tries {
         if attempt > 0 {
             tokio::time::sleep(pause(attempt)).await;
         }
-        match one(url, &mut sink, limits, options).await {
+        match download_once(url, &mut sink, limits, options).await {
             Ok(()) => return sink.finish(),
-            Err(Broken::Missed(missed)) => return Err(missed),
-            Err(Broken::Again(reason)) => last = reason,
+            Err(TransferError::Missed(missed)) => return Err(missed),
+            Err(TransferError::Again(reason)) => last = reason,
         }
     }
-    Err(Missed::GiveWay(format!("{last} ({} tries)", limits.tries)))
+    Err(FetchError::GiveWay(format!("{last} ({} tries)", limits.tries)))
 }
 
 /// Half a second, doubling, and up to half of it again by chance: clients that were cut off together come back apart.
@@ -234,7 +252,12 @@ fn pause(attempt: u32) -> Duration {
     Duration::from_millis(base + base * u64::from(random[0]) / 512)
 }
 
-async fn one(url: &str, sink: &mut Sink, limits: &Limits, options: &FetchOptions) -> Result<(), Broken> {
+async fn download_once(
+    url: &str,
+    sink: &mut DownloadFile,
+    limits: &TransferLimits,
+    options: &FetchOptions,
+) -> Result<(), TransferError> {
     let mut response = request(url, sink.size, limits, options).await?;
     let status = response.status();
     let resumed = status == StatusCode::PARTIAL_CONTENT
@@ -245,56 +268,71 @@ async fn one(url: &str, sink: &mut Sink, limits: &Limits, options: &FetchOptions
             .is_some_and(|range| range.starts_with(&format!("bytes {}-", sink.size)));
     if !resumed {
         if status == StatusCode::PARTIAL_CONTENT {
-            sink.restart().map_err(Broken::Missed)?;
-            return Err(Broken::Again("the server resumes at another place than was asked".to_owned()));
+            sink.restart().map_err(TransferError::Missed)?;
+            return Err(TransferError::Again("the server resumes at another place than was asked".to_owned()));
         }
-        sink.restart().map_err(Broken::Missed)?;
+        sink.restart().map_err(TransferError::Missed)?;
         if let (Some(length), Some(pin)) = (response.content_length(), &sink.pin)
             && length != pin.size
         {
-            return Err(Broken::Missed(Missed::integrity(format!("what is there has {length} bytes, {} are pinned", pin.size))));
+            return Err(TransferError::Missed(FetchError::integrity(format!(
+                "what is there has {length} bytes, {} are pinned",
+                pin.size
+            ))));
         }
     }
     loop {
         match tokio::time::timeout(limits.idle, response.chunk()).await {
-            Err(_) => return Err(Broken::Again(format!("nothing came for {} s", limits.idle.as_secs_f32()))),
+            Err(_) => return Err(TransferError::Again(format!("nothing came for {} s", limits.idle.as_secs_f32()))),
             Ok(Err(error)) => {
-                return Err(Broken::Again(format!("it was cut after {} bytes: {}", sink.size, client::root(&error))));
+                return Err(TransferError::Again(format!(
+                    "it was cut after {} bytes: {}",
+                    sink.size,
+                    client::root_cause(&error)
+                )));
             }
             Ok(Ok(None)) => break,
             Ok(Ok(Some(bytes))) => {
-                sink.take(&bytes).map_err(Broken::Missed)?;
+                sink.take(&bytes).map_err(TransferError::Missed)?;
                 options.progress.advance(sink.size);
             }
         }
     }
     match &sink.pin {
-        Some(pin) if sink.size < pin.size => Err(Broken::Again(format!("it ended after {} of {} bytes", sink.size, pin.size))),
+        Some(pin) if sink.size < pin.size => {
+            Err(TransferError::Again(format!("it ended after {} of {} bytes", sink.size, pin.size)))
+        }
         _ => Ok(()),
     }
 }
 
 /// The answer after redirects.
-async fn request(url: &str, from: u64, limits: &Limits, options: &FetchOptions) -> Result<reqwest::Response, Broken> {
-    let mut url = Url::parse(url).map_err(|error| Broken::Missed(Missed::GiveWay(format!("{url} is no URL: {error}"))))?;
+async fn request(
+    url: &str,
+    from: u64,
+    limits: &TransferLimits,
+    options: &FetchOptions,
+) -> Result<reqwest::Response, TransferError> {
+    let mut url =
+        Url::parse(url).map_err(|error| TransferError::Missed(FetchError::GiveWay(format!("{url} is no URL: {error}"))))?;
     for hop in 0..=limits.redirects {
-        let client = client::of_hop(&url, hop > 0, limits, options).await.map_err(Broken::Missed)?;
+        let client = client::of_hop(&url, hop > 0, limits, options).await.map_err(TransferError::Missed)?;
         let mut request = client.get(url.clone());
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
         }
         let sent = tokio::time::timeout(limits.idle.max(limits.connect), request.send()).await;
         let response = match sent {
-            Err(_) => return Err(Broken::Again(format!("{} does not answer", host(&url)))),
+            Err(_) => return Err(TransferError::Again(format!("{} does not answer", host(&url)))),
             Ok(Err(error)) if error.is_connect() => {
                 // A host that refuses or has no address will not be there in a second; the next source may be.
-                return Err(Broken::Missed(Missed::GiveWay(format!(
+                return Err(TransferError::Missed(FetchError::GiveWay(format!(
                     "{} cannot be reached: {}",
                     host(&url),
-                    client::root(&error)
+                    client::root_cause(&error)
                 ))));
             }
-            Ok(Err(error)) => return Err(Broken::Again(format!("{}: {}", host(&url), client::root(&error)))),
+            Ok(Err(error)) => return Err(TransferError::Again(format!("{}: {}", host(&url), client::root_cause(&error)))),
             Ok(Ok(response)) => response,
         };
         let status = response.status();
@@ -302,7 +340,7 @@ async fn request(url: &str, from: u64, limits: &Limits, options: &FetchOptions) 
             let next =
                 response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).and_then(|next| url.join(next).ok());
             let Some(next) = next else {
-                return Err(Broken::Missed(Missed::GiveWay(format!("{} redirects to nowhere", host(&url)))));
+                return Err(TransferError::Missed(FetchError::GiveWay(format!("{} redirects to nowhere", host(&url)))));
             };
             url = next;
             continue;
@@ -312,11 +350,11 @@ async fn request(url: &str, from: u64, limits: &Limits, options: &FetchOptions) 
         }
         let said = format!("{} says {status}", host(&url));
         if status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) {
-            return Err(Broken::Again(said));
+            return Err(TransferError::Again(said));
         }
-        return Err(Broken::Missed(Missed::GiveWay(said)));
+        return Err(TransferError::Missed(FetchError::GiveWay(said)));
     }
-    Err(Broken::Missed(Missed::GiveWay(format!("more than {} redirects", limits.redirects))))
+    Err(TransferError::Missed(FetchError::GiveWay(format!("more than {} redirects", limits.redirects))))
 }
 
 fn host(url: &Url) -> &str {
@@ -360,7 +398,7 @@ pub fn target(folder: &Path, url: &str) -> PathBuf {
 
 /// How long something took, for people.
 #[must_use]
-pub fn took(since: Instant) -> String {
+pub fn elapsed_text(since: Instant) -> String {
     format!("{:.1} s", since.elapsed().as_secs_f64())
 }
 
@@ -381,8 +419,8 @@ mod tests {
 
     #[test]
     fn a_mirror_is_asked_by_path_and_by_name() {
-        assert_eq!(places("https://v.test/a/b.tgz", None), ["https://v.test/a/b.tgz"]);
-        let mirrored = places("https://v.test/a/b.tgz", Some("file:///srv/m/"));
+        assert_eq!(candidate_urls("https://v.test/a/b.tgz", None), ["https://v.test/a/b.tgz"]);
+        let mirrored = candidate_urls("https://v.test/a/b.tgz", Some("file:///srv/m/"));
         assert_eq!(mirrored, ["file:///srv/m/v.test/a/b.tgz", "file:///srv/m/b.tgz"]);
     }
 

@@ -1,7 +1,7 @@
 //! One source of one version into the store.
 //!
 //! Owns the order of the steps: artifact, pin, unpack, the declared executables, a first run, commit, lock. Any step that
-//! fails leaves the store as it was. Whether the next source is tried is said by [`Missed`]: a host out of reach gives way, an
+//! fails leaves the store as it was. Whether the next source is tried is said by [`FetchError`]: a host out of reach gives way, an
 //! artifact that is not what is pinned never does.
 
 use std::collections::BTreeMap;
@@ -13,32 +13,32 @@ use std::time::Duration;
 
 use devrun_model::{Failure, FailureKind, RecipeData};
 
-use super::catalog::{Catalog, Source};
-use super::command::{Cancel, Run};
-use super::download::{self, Missed};
-use super::entry::{Entry, Manifest};
+use super::catalog::{Catalog, CatalogSource};
+use super::download::{self, FetchError};
 use super::lockfile;
-use super::store::{Stage, Store};
-use super::unpack::tree::Refused;
+use super::manifest::{Manifest, StoreEntry};
+use super::store::{Store, StoreStage};
+use super::subprocess::{Cancel, Subprocess};
+use super::unpack::tree::UnpackError;
 use super::verify::{self, Pin};
-use super::version::Request;
-use super::{FetchOptions, blocking, package, platform, search, unpack};
+use super::version::VersionRequest;
+use super::{FetchOptions, blocking, package, platform, system, unpack};
 
 /// What is to be installed.
 #[derive(Debug, Clone)]
-pub struct Job {
+pub struct InstallJob {
     /// The recipe.
     pub recipe: RecipeData,
     /// Its catalogue.
     pub catalog: Catalog,
     /// What was asked for.
-    pub request: Request,
+    pub request: VersionRequest,
     /// The catalogued version; `None` for a source of the procfile's that gives none.
     pub version: Option<String>,
     /// Where from.
-    pub source: Source,
+    pub source: CatalogSource,
     /// What the lock says of it.
-    pub pinned: Option<lockfile::Entry>,
+    pub pinned: Option<lockfile::LockEntry>,
     /// A source of the procfile's: the user vouches for it, the lock pins what the first fetch brings.
     pub vouched: bool,
 }
@@ -46,39 +46,44 @@ pub struct Job {
 /// Runs the steps.
 ///
 /// # Errors
-/// See [`Missed`].
-pub async fn install(job: Job, store: &Store, options: &FetchOptions, cancel: &Cancel) -> Result<Entry, Missed> {
+/// See [`FetchError`].
+pub async fn install(job: InstallJob, store: &Store, options: &FetchOptions, cancel: &Cancel) -> Result<StoreEntry, FetchError> {
     let job = Arc::new(job);
     let stage = {
         let store = store.clone();
-        Arc::new(blocking(move || store.stage()).await.and_then(|stage| stage).map_err(Missed::Fatal)?)
+        Arc::new(blocking(move || store.stage()).await.and_then(|stage| stage).map_err(FetchError::Fatal)?)
     };
     let artifacts = obtain(&job, &stage, options, cancel).await?;
     let store = store.clone();
     let (options, cancel) = (options.clone(), cancel.clone());
-    blocking(move || place(&job, &stage, &artifacts, &store, &options, &cancel)).await.map_err(Missed::Fatal)?
+    blocking(move || place(&job, &stage, &artifacts, &store, &options, &cancel)).await.map_err(FetchError::Fatal)?
 }
 
 /// Artifacts in the stage, with the name each is known by.
 type Artifacts = Vec<(PathBuf, String)>;
 
-async fn obtain(job: &Arc<Job>, stage: &Arc<Stage>, options: &FetchOptions, cancel: &Cancel) -> Result<Artifacts, Missed> {
+async fn obtain(
+    job: &Arc<InstallJob>,
+    stage: &Arc<StoreStage>,
+    options: &FetchOptions,
+    cancel: &Cancel,
+) -> Result<Artifacts, FetchError> {
     if let Some(url) = &job.source.url {
         let url = if job.vouched {
             platform::fill(url, job.version.as_deref())
-                .map_err(|error| Missed::Fatal(Failure::new(FailureKind::Config, error).help("correct `url` in [sources]")))?
+                .map_err(|error| FetchError::Fatal(Failure::new(FailureKind::Config, error).help("correct `url` in [sources]")))?
         } else {
             url.clone()
         };
         let target = download::target(&stage.download(), &url);
-        let mut expected = job.pinned.as_ref().map(lockfile::Entry::pin).or_else(|| catalogued(&job.source));
+        let mut expected = job.pinned.as_ref().map(lockfile::LockEntry::pin).or_else(|| catalogued(&job.source));
         let mut sum = job.source.sha256.clone();
         if expected.is_none() && sum.is_none() && !job.vouched {
             // Nobody here has had this file in hands; the publisher's own sum is what there is, and the lock keeps it.
             let listed = download::text(&format!("{url}.sha256"), &stage.download().join("sum"), options).await;
             sum = Some(listed.and_then(|text| {
                 download::sum_in(&text, &download::file_name(&url))
-                    .ok_or_else(|| Missed::GiveWay("its publisher's checksum cannot be read".to_owned()))
+                    .ok_or_else(|| FetchError::GiveWay("its publisher's checksum cannot be read".to_owned()))
             })?);
         }
         let what = format!("{} {}", job.recipe.name, job.version.as_deref().unwrap_or_default());
@@ -88,7 +93,9 @@ async fn obtain(job: &Arc<Job>, stage: &Arc<Stage>, options: &FetchOptions, canc
         }
         if let Some(how) = expected.and_then(|expected| expected.differs(&found)) {
             let failure = Failure::new(FailureKind::Integrity, format!("{url} is not what its checksum says: {how}"));
-            return Err(Missed::Fatal(failure.help("do not use it; tell its publisher, or name another source in [sources]")));
+            return Err(FetchError::Fatal(
+                failure.help("do not use it; tell its publisher, or name another source in [sources]"),
+            ));
         }
         return Ok(vec![(target, download::file_name(&url))]);
     }
@@ -106,24 +113,24 @@ async fn obtain(job: &Arc<Job>, stage: &Arc<Stage>, options: &FetchOptions, canc
         }
     })
     .await
-    .map_err(Missed::Fatal)?
+    .map_err(FetchError::Fatal)?
 }
 
-fn catalogued(source: &Source) -> Option<Pin> {
+fn catalogued(source: &CatalogSource) -> Option<Pin> {
     Some(Pin { size: source.size?, sha256: source.sha256.clone()? })
 }
 
 /// Runs the build command in an empty folder, or in its module's; what it installs goes to `bin/` of the stage.
-fn build(job: &Job, stage: &Stage, options: &FetchOptions, cancel: &Cancel) -> Result<(), Missed> {
-    let [tool, words @ ..] = job.source.build.as_slice() else { return Err(Missed::GiveWay("nothing to build".to_owned())) };
+fn build(job: &InstallJob, stage: &StoreStage, options: &FetchOptions, cancel: &Cancel) -> Result<(), FetchError> {
+    let [tool, words @ ..] = job.source.build.as_slice() else { return Err(FetchError::GiveWay("nothing to build".to_owned())) };
     if options.offline {
-        return Err(Missed::GiveWay("offline".to_owned()));
+        return Err(FetchError::GiveWay("offline".to_owned()));
     }
-    let Some(program) = search::on_path(tool, &options.env, &|_| true) else {
-        return Err(Missed::GiveWay(format!("{tool} is not installed, which its build needs")));
+    let Some(program) = system::on_path(tool, &options.env, &|_| true) else {
+        return Err(FetchError::GiveWay(format!("{tool} is not installed, which its build needs")));
     };
     let bin = stage.tree().join("bin");
-    unpack::tree::make_folder(&bin).map_err(|error| Missed::GiveWay(format!("{}: {error}", bin.display())))?;
+    unpack::tree::make_folder(&bin).map_err(|error| FetchError::GiveWay(format!("{}: {error}", bin.display())))?;
     let mut env = options.env.clone();
     env.insert("DEVRUN_OUT".to_owned(), stage.tree().to_string_lossy().into_owned());
     env.insert("GOBIN".to_owned(), bin.to_string_lossy().into_owned());
@@ -144,18 +151,18 @@ fn build(job: &Job, stage: &Stage, options: &FetchOptions, cancel: &Cancel) -> R
         };
         for (folder, files) in [(&dir, &job.source.files), (&stage.tree(), &job.source.add)] {
             for (name, text) in files {
-                lay(&folder.join(name), text).map_err(|error| Missed::GiveWay(format!("{name}: {error}")))?;
+                write_new_file(&folder.join(name), text).map_err(|error| FetchError::GiveWay(format!("{name}: {error}")))?;
             }
         }
         let args = words.iter().map(OsStr::new).collect();
-        let run = Run { program: &program, args, env: &env, dir: Some(&dir), limit: Duration::from_secs(3600) };
+        let run = Subprocess { program: &program, args, env: &env, dir: Some(&dir), limit: Duration::from_secs(3600) };
         package::ended_well(tool, run.wait(cancel, || ()))
     })();
     options.progress.end(if ended.is_ok() { "done" } else { "failed" });
     ended.map(drop)
 }
 
-fn lay(path: &Path, text: &str) -> std::io::Result<()> {
+fn write_new_file(path: &Path, text: &str) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -164,24 +171,24 @@ fn lay(path: &Path, text: &str) -> std::io::Result<()> {
 
 /// Everything after the bytes are here.
 fn place(
-    job: &Job,
-    stage: &Stage,
+    job: &InstallJob,
+    stage: &StoreStage,
     artifacts: &Artifacts,
     store: &Store,
     options: &FetchOptions,
     cancel: &Cancel,
-) -> Result<Entry, Missed> {
+) -> Result<StoreEntry, FetchError> {
     let label = job.source.label();
-    let broken = |reason: String| Missed::Fatal(Failure::new(FailureKind::Integrity, reason));
+    let broken = |reason: String| FetchError::Fatal(Failure::new(FailureKind::Integrity, reason));
     let tree = stage.tree();
     let mut pins = Vec::new();
     for (path, name) in artifacts {
-        let pin = verify::of_file(path).map_err(|error| Missed::GiveWay(format!("{}: {error}", path.display())))?;
+        let pin = verify::of_file(path).map_err(|error| FetchError::GiveWay(format!("{}: {error}", path.display())))?;
         pins.push((name.clone(), pin));
     }
     if !artifacts.is_empty() {
         let found = verify::combined(&pins);
-        hold(job, &found)?;
+        check_pin(job, &found)?;
         options.progress.begin(&format!("unpacking {}", job.recipe.name), None);
         let archives: Vec<(&Path, &str)> = artifacts.iter().map(|(path, name)| (path.as_path(), name.as_str())).collect();
         let raw = job.source.bin.values().next().cloned();
@@ -190,21 +197,21 @@ fn place(
         options.progress.end(if unpacked.is_ok() { "done" } else { "refused" });
         unpacked.map_err(|refused| {
             let (kind, help) = match refused {
-                Refused::Archive(_) => (FailureKind::Integrity, "do not use it; name another source in [sources]"),
-                Refused::NoRoom(_) => (FailureKind::Binary, super::MAKE_ROOM),
+                UnpackError::Archive(_) => (FailureKind::Integrity, "do not use it; name another source in [sources]"),
+                UnpackError::NoRoom(_) => (FailureKind::Binary, super::MAKE_ROOM),
             };
-            Missed::Fatal(Failure::new(kind, format!("{label} cannot be unpacked: {refused}")).help(help))
+            FetchError::Fatal(Failure::new(kind, format!("{label} cannot be unpacked: {refused}")).help(help))
         })?;
     }
     // The artifact is what it should be and still lacks what is wanted: another source may have it.
-    let tools = executables(job, &tree).map_err(Missed::GiveWay)?;
+    let tools = executables(job, &tree).map_err(FetchError::GiveWay)?;
     if artifacts.is_empty() {
         for (name, path) in &tools {
             let pin =
                 verify::of_file(&tree.join(path)).map_err(|error| broken(format!("{label} built no usable {name}: {error}")))?;
             pins.push((name.clone(), pin));
         }
-        hold(job, &verify::combined(&pins))?;
+        check_pin(job, &verify::combined(&pins))?;
     }
     let mut manifest = Manifest {
         format: 1,
@@ -219,7 +226,7 @@ fn place(
         files: BTreeMap::new(),
         listing: None,
     };
-    let reported = try_out(job, &manifest, &tree, options, cancel)?;
+    let reported = run_version_check(job, &manifest, &tree, options, cancel)?;
     manifest.version = match &job.version {
         Some(version) => version.clone(),
         None if reported.is_empty() => "unversioned".to_owned(),
@@ -232,29 +239,29 @@ fn place(
     }
     manifest.reported = if reported.is_empty() { manifest.version.clone() } else { reported };
     if !job.request.admits(&manifest.version) && !job.request.admits(&manifest.reported) {
-        return Err(Missed::GiveWay(format!("it is {}, wanted is {}", manifest.reported, job.request)));
+        return Err(FetchError::GiveWay(format!("it is {}, wanted is {}", manifest.reported, job.request)));
     }
     if manifest.version.contains(['/', '\0']) || manifest.version.starts_with('.') {
         return Err(broken(format!("{:?} is no usable version", manifest.version)));
     }
-    if cancel.given_up() {
-        return Err(Missed::Fatal(Failure::cancelled()));
+    if cancel.is_cancelled() {
+        return Err(FetchError::Fatal(Failure::cancelled()));
     }
-    store.commit(stage, manifest).map_err(Missed::Fatal)
+    store.commit(stage, manifest).map_err(FetchError::Fatal)
 }
 
 /// Holds what was found to the catalogue's pin and to the lock's.
-fn hold(job: &Job, found: &Pin) -> Result<(), Missed> {
+fn check_pin(job: &InstallJob, found: &Pin) -> Result<(), FetchError> {
     if let Some(entry) = &job.pinned
         && let Some(how) = entry.pin().differs(found)
     {
-        return Err(Missed::Fatal(lockfile::mismatch(entry, &how)));
+        return Err(FetchError::Fatal(lockfile::mismatch(entry, &how)));
     }
     let Some(expected) = &job.source.sha256 else { return Ok(()) };
     let expected = Pin { size: job.source.size.unwrap_or(found.size), sha256: expected.clone() };
     match expected.differs(found) {
         None => Ok(()),
-        Some(how) => Err(Missed::Fatal(
+        Some(how) => Err(FetchError::Fatal(
             Failure::new(FailureKind::Integrity, format!("{} is not what is pinned: {how}", job.source.label()))
                 .help("do not use it; check the mirror or proxy it came through"),
         )),
@@ -262,7 +269,7 @@ fn hold(job: &Job, found: &Pin) -> Result<(), Missed> {
 }
 
 /// The declared executables, made executable; for a source that declares none, the recipe's by their names.
-fn executables(job: &Job, tree: &Path) -> Result<BTreeMap<String, String>, String> {
+fn executables(job: &InstallJob, tree: &Path) -> Result<BTreeMap<String, String>, String> {
     let mut tools = job.source.bin.clone();
     if tools.is_empty() {
         let mut files = Vec::new();
@@ -279,7 +286,7 @@ fn executables(job: &Job, tree: &Path) -> Result<BTreeMap<String, String>, Strin
         }
     }
     let missing: Vec<&str> =
-        search::required(&job.recipe, &job.catalog).into_iter().filter(|name| !tools.contains_key(*name)).collect();
+        system::required(&job.recipe, &job.catalog).into_iter().filter(|name| !tools.contains_key(*name)).collect();
     if !missing.is_empty() {
         return Err(format!("{} holds no {}", job.source.label(), missing.join(", ")));
     }
@@ -311,9 +318,15 @@ fn list(root: &Path, folder: &Path, depth: u32, files: &mut Vec<String>) -> std:
 }
 
 /// Runs the server once for its version. What cannot run here (another libc, a missing library) gives way to the next source.
-fn try_out(job: &Job, manifest: &Manifest, tree: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<String, Missed> {
+fn run_version_check(
+    job: &InstallJob,
+    manifest: &Manifest,
+    tree: &Path,
+    options: &FetchOptions,
+    cancel: &Cancel,
+) -> Result<String, FetchError> {
     let Some(server) = job.recipe.bin.first().and_then(|name| manifest.tools.get(name)) else { return Ok(String::new()) };
-    let probe = Entry { folder: tree.to_owned(), manifest: manifest.clone() };
-    search::ask_version(&tree.join(server), &job.catalog.version_args, &probe.env(), &options.env, cancel)
-        .map_err(|why| Missed::GiveWay(format!("it does not run here: {why}")))
+    let probe = StoreEntry { folder: tree.to_owned(), manifest: manifest.clone() };
+    system::ask_version(&tree.join(server), &job.catalog.version_args, &probe.env(), &options.env, cancel)
+        .map_err(|why| FetchError::GiveWay(format!("it does not run here: {why}")))
 }

@@ -7,7 +7,7 @@
 //!              download | package | build ─► verify ─► unpack ─► try out ─► store ─► lockfile
 //! ```
 //!
-//! This file holds what the other layers call. `catalog` says what can be had, `search` what is there, `install` brings the
+//! This file holds what the other layers call. `catalog` says what can be had, `system` what is there, `install` brings the
 //! rest. Nothing here belongs to a running stack: a `fetch` works with no supervisor, and dropping the future ends whatever
 //! it runs.
 
@@ -16,19 +16,19 @@
 pub mod atomic_file;
 pub mod catalog;
 pub mod client;
-pub mod command;
+pub mod command_path;
 pub mod download;
-pub mod entry;
 pub mod input;
 pub mod install;
-mod locate;
 pub mod lockfile;
+pub mod manifest;
 pub mod ownership;
 pub mod package;
 pub mod platform;
-pub mod resolve;
-pub mod search;
+mod select;
 pub mod store;
+pub mod subprocess;
+pub mod system;
 pub mod unpack;
 pub mod verify;
 pub mod version;
@@ -56,8 +56,8 @@ const MAKE_ROOM: &str = "make room, or put the store elsewhere with DEVRUN_BIN_C
 
 /// Progress for nobody.
 #[derive(Debug, Default)]
-pub struct Silent;
-impl Progress for Silent {
+pub struct NoProgress;
+impl Progress for NoProgress {
     fn begin(&self, _what: &str, _total: Option<u64>) {}
     fn advance(&self, _so_far: u64) {}
     fn end(&self, _how: &str) {}
@@ -102,7 +102,7 @@ pub struct Located {
 /// # Errors
 /// `Binary` with an install hint where nothing fits, `Integrity` where a pin does not hold.
 pub async fn locate(recipe: &RecipeUse, options: &FetchOptions) -> Result<Located, Failure> {
-    locate::find(recipe, options, locate::Aim::Run).await
+    select::find(recipe, options, select::SelectMode::Run).await
 }
 
 /// Finds and never fetches: `devrun which`, `doctor`.
@@ -110,7 +110,7 @@ pub async fn locate(recipe: &RecipeUse, options: &FetchOptions) -> Result<Locate
 /// # Errors
 /// As [`locate`]; what could be fetched is named in the help.
 pub async fn which(recipe: &RecipeUse, options: &FetchOptions) -> Result<Located, Failure> {
-    locate::find(recipe, options, locate::Aim::Look).await
+    select::find(recipe, options, select::SelectMode::Look).await
 }
 
 /// Into the store, whatever the system has: `devrun fetch NAME`.
@@ -118,7 +118,7 @@ pub async fn which(recipe: &RecipeUse, options: &FetchOptions) -> Result<Located
 /// # Errors
 /// As [`locate`].
 pub async fn fetch(recipe: &RecipeUse, options: &FetchOptions) -> Result<Located, Failure> {
-    locate::find(recipe, options, locate::Aim::Store).await
+    select::find(recipe, options, select::SelectMode::Store).await
 }
 
 /// All of a project at once, each as [`locate`]; results in the order of the arguments.
@@ -131,7 +131,7 @@ pub async fn fetch_all(recipes: &[RecipeUse], options: &FetchOptions) -> Vec<Res
 /// # Errors
 /// As [`locate`]; the lock is then as it was.
 pub async fn lock_update(recipe: &RecipeUse, options: &FetchOptions) -> Result<Located, Failure> {
-    locate::find(recipe, options, locate::Aim::Update).await
+    select::find(recipe, options, select::SelectMode::Update).await
 }
 
 /// One line of `devrun catalog`.
@@ -163,7 +163,8 @@ pub fn catalog(store: &std::path::Path) -> Result<Vec<CatalogLine>, Failure> {
             let mut platforms: Vec<String> = version.sources.iter().map(|source| source.platform.clone()).collect();
             platforms.sort();
             platforms.dedup();
-            let sources = version.sources.iter().filter(|source| source.serves(&here)).map(catalog::Source::label).collect();
+            let sources =
+                version.sources.iter().filter(|source| source.serves(&here)).map(catalog::CatalogSource::label).collect();
             let stored = entries.iter().any(|entry| entry.manifest.version == version.version);
             lines.push(CatalogLine { recipe: catalog.recipe.clone(), version: version.version, platforms, sources, stored });
         }
@@ -176,7 +177,7 @@ pub fn catalog(store: &std::path::Path) -> Result<Vec<CatalogLine>, Failure> {
 /// # Errors
 /// `Binary`, naming the word and the PATH.
 pub fn find_command(word: &str, env: &BTreeMap<String, String>, dir: &std::path::Path) -> Result<PathBuf, Failure> {
-    resolve::find(word, env, dir)
+    command_path::find(word, env, dir)
 }
 
 /// Runs blocking work off the event loop.

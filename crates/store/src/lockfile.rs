@@ -21,7 +21,7 @@ const HEAD: &str =
 /// One pinned artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entry {
+pub struct LockEntry {
     /// The recipe.
     pub name: String,
     /// The version.
@@ -36,7 +36,7 @@ pub struct Entry {
     pub sha256: String,
 }
 
-impl Entry {
+impl LockEntry {
     /// Its pin.
     #[must_use]
     pub fn pin(&self) -> Pin {
@@ -55,7 +55,7 @@ pub struct LockFile {
     version: u32,
     /// Entries, sorted.
     #[serde(default, rename = "binary", skip_serializing_if = "Vec::is_empty")]
-    entries: Vec<Entry>,
+    entries: Vec<LockEntry>,
 }
 
 impl LockFile {
@@ -84,14 +84,14 @@ impl LockFile {
 
     /// All entries.
     #[must_use]
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[LockEntry] {
         &self.entries
     }
 
     /// The pinned entries of a recipe on a platform, newest first.
     #[must_use]
-    pub fn of(&self, name: &str, platform: &str) -> Vec<&Entry> {
-        let mut found: Vec<&Entry> =
+    pub fn of(&self, name: &str, platform: &str) -> Vec<&LockEntry> {
+        let mut found: Vec<&LockEntry> =
             self.entries.iter().filter(|entry| entry.name == name && entry.platform == platform).collect();
         found.sort_by(|a, b| super::version::compare(&b.version, &a.version));
         found
@@ -101,7 +101,7 @@ impl LockFile {
     ///
     /// # Errors
     /// `Integrity` when an entry is there with another pin, or the file cannot be written.
-    pub fn add(path: &Path, entry: &Entry) -> Result<(), Failure> {
+    pub fn add(path: &Path, entry: &LockEntry) -> Result<(), Failure> {
         change(path, |lock| {
             if let Some(known) = lock.entries.iter().find(|known| known.is_of(entry)) {
                 return match known.pin().differs(&entry.pin()) {
@@ -118,7 +118,7 @@ impl LockFile {
     ///
     /// # Errors
     /// When the file cannot be read or written.
-    pub fn replace(path: &Path, entry: &Entry) -> Result<(), Failure> {
+    pub fn replace(path: &Path, entry: &LockEntry) -> Result<(), Failure> {
         change(path, |lock| {
             let before = lock.entries.clone();
             lock.entries.retain(|known| known.name != entry.name || known.platform != entry.platform);
@@ -137,7 +137,7 @@ impl LockFile {
 
 /// A pin that does not hold.
 #[must_use]
-pub fn mismatch(entry: &Entry, how: &str) -> Failure {
+pub fn mismatch(entry: &LockEntry, how: &str) -> Failure {
     Failure::new(
         FailureKind::Integrity,
         format!("{} {} from {} is not what is pinned: {how}", entry.name, entry.version, entry.source),
@@ -176,8 +176,8 @@ fn change(path: &Path, edit: impl FnOnce(&mut LockFile) -> Result<bool, Failure>
 mod tests {
     use super::*;
 
-    fn entry(version: &str, fill: char) -> Entry {
-        Entry {
+    fn entry(version: &str, fill: char) -> LockEntry {
+        LockEntry {
             name: "redis".to_owned(),
             version: version.to_owned(),
             platform: "linux-x86_64".to_owned(),

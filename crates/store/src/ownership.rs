@@ -27,7 +27,7 @@ pub struct Trust {
 
 /// Why a file or directory is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+enum OwnershipFault {
     Owner(u32),
     Group(u32),
     Others(u32),
@@ -50,7 +50,7 @@ impl Trust {
     /// `Config`, with the way out.
     pub fn owner(&self, meta: &Metadata, path: &Path) -> Result<(), Failure> {
         match self.fault(meta) {
-            Some(fault @ Fault::Owner(_)) if !self.is_safe(path) => Err(self.failure(fault, meta, path)),
+            Some(fault @ OwnershipFault::Owner(_)) if !self.is_safe(path) => Err(self.failure(fault, meta, path)),
             _ => Ok(()),
         }
     }
@@ -93,7 +93,7 @@ impl Trust {
         for folder in named.iter().chain(&second).flat_map(|folder| folder.ancestors()) {
             let Ok(meta) = std::fs::metadata(folder) else { continue };
             match self.fault(&meta) {
-                Some(Fault::Group(_) | Fault::Others(_)) if meta.mode() & libc::S_ISVTX != 0 => {}
+                Some(OwnershipFault::Group(_) | OwnershipFault::Others(_)) if meta.mode() & libc::S_ISVTX != 0 => {}
                 Some(fault) => return Err(self.failure(fault, &meta, folder)),
                 None => {}
             }
@@ -101,14 +101,14 @@ impl Trust {
         Ok(())
     }
 
-    fn fault(&self, meta: &Metadata) -> Option<Fault> {
+    fn fault(&self, meta: &Metadata) -> Option<OwnershipFault> {
         let mode = meta.mode();
         if meta.uid() != self.uid && meta.uid() != 0 {
-            Some(Fault::Owner(meta.uid()))
+            Some(OwnershipFault::Owner(meta.uid()))
         } else if mode & 0o002 != 0 {
-            Some(Fault::Others(mode))
+            Some(OwnershipFault::Others(mode))
         } else if mode & 0o020 != 0 && !self.is_private_group(meta.gid()) {
-            Some(Fault::Group(meta.gid()))
+            Some(OwnershipFault::Group(meta.gid()))
         } else {
             None
         }
@@ -143,10 +143,10 @@ impl Trust {
         real.is_ok_and(|real| self.safe.iter().any(|safe| real.starts_with(safe)))
     }
 
-    fn failure(&self, fault: Fault, meta: &Metadata, path: &Path) -> Failure {
+    fn failure(&self, fault: OwnershipFault, meta: &Metadata, path: &Path) -> Failure {
         let us = if self.uid == 0 { ", and devrun runs as root" } else { "" };
         let (reason, fix) = match fault {
-            Fault::Owner(uid) => {
+            OwnershipFault::Owner(uid) => {
                 let owner = User::from_uid(Uid::from_raw(uid)).ok().flatten();
                 let owner = owner.map_or_else(|| format!("uid {uid}"), |user| user.name);
                 let fix = match self.uid {
@@ -155,11 +155,11 @@ impl Trust {
                 };
                 (format!("{} belongs to another user ({owner}){us}", path.display()), fix)
             }
-            Fault::Others(mode) => {
+            OwnershipFault::Others(mode) => {
                 let reason = format!("{} is writable by others (mode {:04o}){us}", path.display(), mode & 0o7777);
                 (reason, format!("chmod o-w {}", path.display()))
             }
-            Fault::Group(gid) => {
+            OwnershipFault::Group(gid) => {
                 let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
                 let group = group.map_or_else(|| gid.to_string(), |group| group.name);
                 (format!("{} is writable by the group {group}{us}", path.display()), format!("chmod g-w {}", path.display()))

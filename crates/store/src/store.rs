@@ -1,7 +1,7 @@
 //! The store: `NAME/VERSION-HASH/`, each entry complete or absent.
 //!
 //! Owns: where the store is, stages and how they become entries, and the clean-up after installers that were killed; what an
-//! entry is and how it is checked is in `entry`. An entry is built in `.stage/`, synced, and renamed with `RENAME_NOREPLACE`;
+//! entry is and how it is checked is in `manifest`. An entry is built in `.stage/`, synced, and renamed with `RENAME_NOREPLACE`;
 //! so a reader never sees half of one, and of two installers one wins and the other takes the winner's.
 
 use std::collections::BTreeMap;
@@ -15,9 +15,9 @@ use nix::unistd::User;
 use crate::ownership::Trust;
 use devrun_model::{Failure, FailureKind};
 
-use super::entry::{self, Entry, MANIFEST, Manifest};
+use super::manifest::{self, MANIFEST, Manifest, StoreEntry};
 use super::unpack::tree::make_folder;
-use super::{search, verify};
+use super::{system, verify};
 
 const STAGES: &str = ".stage";
 
@@ -60,12 +60,12 @@ impl Store {
 
     /// Complete entries of a recipe, in order of their names.
     #[must_use]
-    pub fn entries(&self, name: &str) -> Vec<Entry> {
+    pub fn entries(&self, name: &str) -> Vec<StoreEntry> {
         let Some(folder) = self.folder(name) else { return Vec::new() };
         let Ok(folders) = std::fs::read_dir(folder) else { return Vec::new() };
         let mut folders: Vec<PathBuf> = folders.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
         folders.sort();
-        folders.iter().filter_map(|folder| Entry::read(folder)).filter(|entry| entry.manifest.name == name).collect()
+        folders.iter().filter_map(|folder| StoreEntry::read(folder)).filter(|entry| entry.manifest.name == name).collect()
     }
 
     /// A folder or file of the store; `None` where there is no store.
@@ -75,8 +75,8 @@ impl Store {
 
     /// Where the versions of system servers are kept.
     #[must_use]
-    pub fn answers(&self) -> search::Answers {
-        self.folder("system.json").map(search::Answers::kept_in).unwrap_or_default()
+    pub fn answers(&self) -> system::VersionCache {
+        self.folder("system.json").map(system::VersionCache::kept_in).unwrap_or_default()
     }
 
     fn unusable(&self, why: &str) -> Failure {
@@ -147,7 +147,7 @@ impl Store {
     ///
     /// # Errors
     /// `Config` when the store cannot be written.
-    pub fn stage(&self) -> Result<Stage, Failure> {
+    pub fn stage(&self) -> Result<StoreStage, Failure> {
         self.open()?;
         for _ in 0..64 {
             let mut nonce = [0_u8; 8];
@@ -165,7 +165,7 @@ impl Store {
                 continue;
             }
             std::fs::create_dir(&folder).map_err(|error| self.unusable(&error.to_string()))?;
-            let stage = Stage { folder, lock_path, _lock: lock };
+            let stage = StoreStage { folder, lock_path, _lock: lock };
             for part in [stage.download(), stage.tree()] {
                 make_folder(&part).map_err(|error| self.unusable(&error.to_string()))?;
             }
@@ -179,7 +179,7 @@ impl Store {
     ///
     /// # Errors
     /// `Cancelled`, or `Config` when the store cannot be written.
-    pub fn turn(&self, name: &str, cancel: &super::command::Cancel, waiting: impl FnOnce()) -> Result<Turn, Failure> {
+    pub fn turn(&self, name: &str, cancel: &super::subprocess::Cancel, waiting: impl FnOnce()) -> Result<InstallLock, Failure> {
         self.open()?;
         self.check(name)?;
         let folder = self.root.join(name);
@@ -196,15 +196,15 @@ impl Store {
         let mut waiting = Some(waiting);
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Turn { _lock: file }),
+                Ok(()) => return Ok(InstallLock { _lock: file }),
                 Err(TryLockError::WouldBlock) => {}
                 // No locks here: the rename alone still keeps entries whole.
-                Err(TryLockError::Error(_)) => return Ok(Turn { _lock: file }),
+                Err(TryLockError::Error(_)) => return Ok(InstallLock { _lock: file }),
             }
             if let Some(waiting) = waiting.take() {
                 waiting();
             }
-            if cancel.given_up() {
+            if cancel.is_cancelled() {
                 return Err(Failure::cancelled());
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
@@ -215,14 +215,14 @@ impl Store {
     ///
     /// # Errors
     /// `Integrity` or `Config`, and the store is as before.
-    pub fn commit(&self, stage: &Stage, mut manifest: Manifest) -> Result<Entry, Failure> {
+    pub fn commit(&self, stage: &StoreStage, mut manifest: Manifest) -> Result<StoreEntry, Failure> {
         let failed = |error: &std::io::Error| self.unusable(&error.to_string());
         let tree = stage.tree();
-        entry::describe(&tree, &mut manifest).map_err(|error| failed(&error))?;
+        manifest::describe(&tree, &mut manifest).map_err(|error| failed(&error))?;
         let text = serde_json::to_string_pretty(&manifest)
             .map_err(|error| Failure::new(FailureKind::Internal, format!("a manifest cannot be rendered: {error}")))?;
         write_file(&tree.join(MANIFEST), text.as_bytes()).map_err(|error| failed(&error))?;
-        entry::write_stamps(&tree, &manifest).map_err(|error| failed(&error))?;
+        manifest::write_stamps(&tree, &manifest).map_err(|error| failed(&error))?;
         sync(&tree).map_err(|error| failed(&error))?;
         let name = self.root.join(&manifest.name);
         make_all(&name).map_err(|error| failed(&error))?;
@@ -231,7 +231,7 @@ impl Store {
         match rename_new(&tree, &folder) {
             Ok(()) => {}
             Err(error) if is_there(&error) => {
-                if let Some(entry) = Entry::read(&folder).filter(|entry| entry.manifest.pin == manifest.pin) {
+                if let Some(entry) = StoreEntry::read(&folder).filter(|entry| entry.manifest.pin == manifest.pin) {
                     return Ok(entry);
                 }
                 return Err(Failure::new(
@@ -243,27 +243,27 @@ impl Store {
             Err(error) => return Err(failed(&error)),
         }
         File::open(&name).and_then(|folder| folder.sync_all()).map_err(|error| failed(&error))?;
-        Ok(Entry { folder, manifest })
+        Ok(StoreEntry { folder, manifest })
     }
 }
 
 /// Its turn; over when dropped.
 #[must_use]
 #[derive(Debug)]
-pub struct Turn {
+pub struct InstallLock {
     _lock: File,
 }
 
 /// A folder that becomes an entry, or is gone when dropped.
 #[must_use]
 #[derive(Debug)]
-pub struct Stage {
+pub struct StoreStage {
     folder: PathBuf,
     lock_path: PathBuf,
     _lock: File,
 }
 
-impl Stage {
+impl StoreStage {
     /// Where artifacts are put.
     #[must_use]
     pub fn download(&self) -> PathBuf {
@@ -296,7 +296,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for StoreStage {
     fn drop(&mut self) {
         // What stays behind is removed by the next installer, as the lock is free then.
         let _later = std::fs::remove_dir_all(&self.folder);
@@ -400,7 +400,7 @@ mod tests {
         }
     }
 
-    fn filled(store: &Store) -> Stage {
+    fn filled(store: &Store) -> StoreStage {
         let stage = store.stage().unwrap();
         std::fs::create_dir(stage.tree().join("bin")).unwrap();
         let tool = stage.tree().join("bin/tool");

@@ -8,9 +8,9 @@ use std::cmp::Ordering;
 
 /// What a procfile asks for after the `@`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request(Option<String>);
+pub struct VersionRequest(Option<String>);
 
-impl Request {
+impl VersionRequest {
     /// Reads a request; absent, empty and `latest` are any version.
     #[must_use]
     pub fn new(text: Option<&str>) -> Self {
@@ -37,7 +37,7 @@ impl Request {
     }
 }
 
-impl std::fmt::Display for Request {
+impl std::fmt::Display for VersionRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.0.as_deref().unwrap_or("any version"))
     }
@@ -135,9 +135,9 @@ mod tests {
             ("", "3", true),
             ("RELEASE.2025-09-07T16-13-09Z", "RELEASE.2025-09-07T16-13-09Z", true),
         ] {
-            assert_eq!(Request::new(Some(request)).admits(version), fits, "{request} admits {version}");
+            assert_eq!(VersionRequest::new(Some(request)).admits(version), fits, "{request} admits {version}");
         }
-        assert!(Request::new(None).admits("anything"));
+        assert!(VersionRequest::new(None).admits("anything"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::ui::term::say;
 use devrun_keeper::daemonize::{self, ForkSide};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind};
-use devrun_runtime::ports::Reserved;
+use devrun_runtime::ports::PortReservations;
 
 impl Stack {
     /// A second process supervises; this one waits until everything is ready. One waits better than it works: it needs no
@@ -41,10 +41,10 @@ impl Stack {
                 Failure::new(FailureKind::Config, format!("cannot open {}: {error}", places.supervisor_log().display()))
                     .help(format!("remove it: rm '{}'", places.supervisor_log().display()))
             })?;
-            let reserved = self.project.reserved.get().and_then(Reserved::descriptor);
+            let reserved = self.project.reserved.get().and_then(PortReservations::descriptor);
             let side = daemonize::fork(log, reserved).map_err(|error| internal("the supervisor cannot be started", error))?;
             let ForkSide::Parent { answer, hold } = side else {
-                let silent = Arc::new(devrun_store::Silent);
+                let silent = Arc::new(devrun_store::NoProgress);
                 let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), silent);
                 let Self { project, plan, targets, options, .. } = self;
                 // The ports stay set aside as long as `project` is there.

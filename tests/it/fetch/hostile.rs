@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use devrun_model::FailureKind;
-use devrun_store::catalog::Unpack;
+use devrun_store::catalog::UnpackRules;
 use devrun_store::locate;
 use devrun_store::unpack::unpack;
 
@@ -28,7 +28,7 @@ impl Arena {
     fn bystander(&self) -> std::path::PathBuf {
         self.folder.path().join("bystander")
     }
-    fn unpack(&self, name: &str, bytes: &[u8], rules: &Unpack) -> Result<(), String> {
+    fn unpack(&self, name: &str, bytes: &[u8], rules: &UnpackRules) -> Result<(), String> {
         let archive = self.folder.path().join(name);
         std::fs::write(&archive, bytes).unwrap();
         let tree = self.folder.path().join("tree");
@@ -53,7 +53,7 @@ impl Arena {
 
 fn refuse(name: &str, bytes: &[u8], says: &str, what: &str) {
     let arena = Arena::new();
-    let refused = arena.unpack(name, bytes, &Unpack::default()).expect_err(what);
+    let refused = arena.unpack(name, bytes, &UnpackRules::default()).expect_err(what);
     assert!(refused.contains(says), "{what}: {refused}");
     arena.assert_untouched(what);
 }
@@ -168,7 +168,7 @@ fn d05_bombs_end_at_the_cap() {
     let begun = std::time::Instant::now();
     refuse("x.tgz", &gz(&tar(&[file("zeros", &zeros)])), "bytes unpacked", "bytes in a tar");
     refuse("x.whl", &zip(&[("zeros", 0o644, &zeros)]), "bytes unpacked", "bytes in a zip");
-    let mut left_out = Unpack { exclude: vec!["zeros".to_owned()], ..Unpack::default() };
+    let mut left_out = UnpackRules { exclude: vec!["zeros".to_owned()], ..UnpackRules::default() };
     let arena = Arena::new();
     let refused = arena.unpack("x.tgz", &gz(&tar(&[file("zeros", &zeros)])), &left_out).unwrap_err();
     assert!(refused.contains("bytes unpacked"), "{refused}");
@@ -180,7 +180,7 @@ fn d05_bombs_end_at_the_cap() {
     let names: Vec<String> = (0..100_001).map(|number| format!("d/{number}")).collect();
     // Folders that are left out are counted all the same, and cost no disk.
     let entries: Vec<Entry<'_>> = names.iter().map(|name| folder(name)).collect();
-    let rules = Unpack { exclude: vec!["d".to_owned()], ..Unpack::default() };
+    let rules = UnpackRules { exclude: vec!["d".to_owned()], ..UnpackRules::default() };
     let refused = Arena::new().unpack("x.tgz", &gz(&tar(&entries)), &rules).unwrap_err();
     assert!(refused.contains("100000 entries"), "{refused}");
     assert!(begun.elapsed() < std::time::Duration::from_secs(120), "{:?}", begun.elapsed());
@@ -190,22 +190,22 @@ fn d05_bombs_end_at_the_cap() {
 fn cut_and_foreign_archives_are_refused() {
     let packed = super::archives::good();
     for cut in [0, 5, packed.len() / 2, packed.len() - 1] {
-        let refused = Arena::new().unpack("x.tgz", &packed[..cut], &Unpack::default());
+        let refused = Arena::new().unpack("x.tgz", &packed[..cut], &UnpackRules::default());
         assert!(refused.is_err(), "cut at {cut} was taken");
     }
     let mut flipped = packed.clone();
     let last = flipped.len() - 6;
     flipped[last] ^= 0xff;
-    assert!(Arena::new().unpack("x.tgz", &flipped, &Unpack::default()).is_err(), "a wrong checksum was taken");
+    assert!(Arena::new().unpack("x.tgz", &flipped, &UnpackRules::default()).is_err(), "a wrong checksum was taken");
     for (name, bytes, says) in [
         ("x.tar.zst", &b"anything"[..], "the archive is broken"),
         ("x.deb", b"!<arch>\n", "no data member"),
         ("x.deb", b"no ar at all", "ar archive"),
     ] {
-        let refused = Arena::new().unpack(name, bytes, &Unpack::default()).unwrap_err();
+        let refused = Arena::new().unpack(name, bytes, &UnpackRules::default()).unwrap_err();
         assert!(refused.contains(says), "{name}: {refused}");
     }
-    let zst = Arena::new().unpack("x.deb", &deb("data.tar.zst", b"x"), &Unpack::default()).unwrap_err();
+    let zst = Arena::new().unpack("x.deb", &deb("data.tar.zst", b"x"), &UnpackRules::default()).unwrap_err();
     assert!(zst.contains("the archive is broken"), "{zst}");
 }
 
@@ -219,7 +219,7 @@ fn d03_modes_lose_all_but_the_executable_bit() {
         Entry { mode: 0o666, ..file("open", b"x") },
         Entry { mode: 0o400, ..file("closed", b"x") },
     ];
-    arena.unpack("x.tgz", &gz(&tar(&entries)), &Unpack::default()).unwrap();
+    arena.unpack("x.tgz", &gz(&tar(&entries)), &UnpackRules::default()).unwrap();
     let mode = |name: &str| std::fs::metadata(arena.tree().join(name)).unwrap().mode() & 0o7777;
     for (name, wanted) in [("suid", 0o755), ("sgid", 0o755), ("sticky", 0o755), ("open", 0o644), ("closed", 0o644)] {
         assert_eq!(mode(name), wanted, "{name}");
@@ -259,7 +259,7 @@ fn honest_archives_of_every_kind_unpack_to_the_same() {
         ),
     ] {
         let arena = Arena::new();
-        arena.unpack(name, &bytes, &Unpack::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        arena.unpack(name, &bytes, &UnpackRules::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(std::fs::read_to_string(arena.tree().join("bin/up")).unwrap(), "lib", "{name}");
         trees.push((name, tree_of(&arena.tree())));
     }
@@ -280,7 +280,7 @@ fn the_rules_of_the_catalogue_hold() {
         file("package/native/old", b"old"),
         file("package/native/links.json", manifest),
     ];
-    let rules: Unpack = toml::from_str(
+    let rules: UnpackRules = toml::from_str(
         "strip = 1\nsubdir = \"native\"\nexclude = [\"**/*.a\"]\nrename = { old = \"new\" }\n\
          symlinks = \"links.json\"\nmode = { \"lib/*\" = \"0755\" }",
     )

@@ -4,12 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use devrun_model::FailureKind;
 use devrun_model::recipe::SourceSpec;
-use devrun_store::catalog::{Catalog, Source};
-use devrun_store::command::Cancel;
-use devrun_store::download::Missed;
-use devrun_store::install::{Job, install};
+use devrun_store::catalog::{Catalog, CatalogSource};
+use devrun_store::download::FetchError;
+use devrun_store::install::{InstallJob, install};
 use devrun_store::store::Store;
-use devrun_store::version::Request;
+use devrun_store::subprocess::Cancel;
+use devrun_store::version::VersionRequest;
 use devrun_store::{catalog, fetch_all, locate, lock_update, verify, which};
 
 use super::archives::{self, SERVER, executable, gz, program, tar, zip};
@@ -155,21 +155,21 @@ async fn the_publishers_sum_is_the_pin_of_a_first_fetch() {
     let place = Place::new();
     let good = archives::good();
     let server = Server::new(&[("/x.tgz", Answer::Body(good.clone()))]);
-    let job = || Job {
+    let job = || InstallJob {
         recipe: from_url("").recipe,
         catalog: Catalog::of("made-up").unwrap(),
-        request: Request::new(None),
+        request: VersionRequest::new(None),
         version: Some("1.2.3".to_owned()),
-        source: Source { platform: "any".to_owned(), url: Some(server.url("/x.tgz")), ..Source::default() },
+        source: CatalogSource { platform: "any".to_owned(), url: Some(server.url("/x.tgz")), ..CatalogSource::default() },
         pinned: None,
         vouched: false,
     };
     let store = Store::at(&place.options.store);
     let cancel = Cancel::default();
-    assert!(matches!(install(job(), &store, &place.options, &cancel).await, Err(Missed::GiveWay(_))), "no sum, and taken");
+    assert!(matches!(install(job(), &store, &place.options, &cancel).await, Err(FetchError::GiveWay(_))), "no sum, and taken");
     server.set("/x.tgz.sha256", Answer::Body("0".repeat(64).into_bytes()));
     match install(job(), &store, &place.options, &cancel).await {
-        Err(Missed::Fatal(failure)) => assert_eq!(failure.kind, FailureKind::Integrity),
+        Err(FetchError::Fatal(failure)) => assert_eq!(failure.kind, FailureKind::Integrity),
         other => panic!("a wrong sum gave {other:?}"),
     }
     assert_eq!(place.stored(), Vec::<String>::new());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use devrun_model::FailureKind;
-use devrun_store::download::{Missed, download};
+use devrun_store::download::{FetchError, download};
 use devrun_store::verify::{Pin, of_reader};
 
 use super::Place;
@@ -14,23 +14,23 @@ fn body() -> Vec<u8> {
     (0..400_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
 }
 
-async fn fetched(answer: Answer, pin: Option<&Pin>, place: &Place) -> (Result<Pin, Missed>, PathBuf, Server) {
+async fn fetched(answer: Answer, pin: Option<&Pin>, place: &Place) -> (Result<Pin, FetchError>, PathBuf, Server) {
     let server = Server::new(&[("/f.tgz", answer)]);
     let target = place.path().join("f.tgz");
     let got = download(&server.url("/f.tgz"), &target, pin, "f", &place.options).await;
     (got, target, server)
 }
 
-fn gives_way(got: Result<Pin, Missed>, says: &str) {
+fn gives_way(got: Result<Pin, FetchError>, says: &str) {
     match got {
-        Err(Missed::GiveWay(reason)) => assert!(reason.contains(says), "{reason}"),
+        Err(FetchError::GiveWay(reason)) => assert!(reason.contains(says), "{reason}"),
         other => panic!("expected to give way ({says}), got {other:?}"),
     }
 }
 
-fn integrity(got: Result<Pin, Missed>, says: &str) {
+fn integrity(got: Result<Pin, FetchError>, says: &str) {
     match got {
-        Err(Missed::Fatal(failure)) => {
+        Err(FetchError::Fatal(failure)) => {
             assert_eq!(failure.kind, FailureKind::Integrity);
             assert!(failure.reason.contains(says), "{}", failure.reason);
         }
@@ -130,8 +130,8 @@ async fn redirects_are_followed_five_times_and_never_inwards() {
     ] {
         server.set("/inward", Answer::Redirect(inward.to_owned()));
         match get("/inward").await {
-            Err(Missed::Fatal(failure)) => assert_eq!(failure.kind, FailureKind::Integrity, "{inward}"),
-            Err(Missed::GiveWay(reason)) => assert!(reason.contains("is not https"), "{inward}: {reason}"),
+            Err(FetchError::Fatal(failure)) => assert_eq!(failure.kind, FailureKind::Integrity, "{inward}"),
+            Err(FetchError::GiveWay(reason)) => assert!(reason.contains("is not https"), "{inward}: {reason}"),
             Ok(_) => panic!("{inward} was followed"),
         }
         assert!(!target.exists(), "{inward}");

@@ -10,20 +10,20 @@ use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 use devrun_model::feed::{FeedItem, Status};
 use devrun_model::{Command, Failure, FailureKind, Paths, ServiceId};
 
-use super::proto::{Ask, Hello, MAX_LINE, Reply, VERSION};
+use super::protocol::{ControlReply, ControlRequest, Hello, MAX_LINE, VERSION};
 
 /// A connection to a supervisor.
 #[derive(Debug)]
-pub struct Client {
+pub struct ControlClient {
     wire: Framed<UnixStream, LinesCodec>,
     /// Who answered.
     pub hello: Hello,
 }
 
 /// How long a supervisor may take to say hello; one that is stopped (SIGSTOP) accepts in the kernel and says nothing.
-const PATIENCE: Duration = Duration::from_secs(3);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 
-impl Client {
+impl ControlClient {
     /// Connects and reads the hello. `None`: nothing listens, or not the process that holds the instance lock.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Client {
                 .help(format!("remove {}", places.run.display())));
         }
         let mut wire = Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE));
-        let line = match tokio::time::timeout(PATIENCE, wire.next()).await {
+        let line = match tokio::time::timeout(REPLY_TIMEOUT, wire.next()).await {
             Ok(Some(Ok(line))) => line,
             // It ended while we called: nobody listens any more.
             Ok(None | Some(Err(LinesCodecError::Io(_)))) => return Ok(None),
@@ -77,7 +77,7 @@ impl Client {
         Ok(Some(Self { wire, hello }))
     }
 
-    async fn send(&mut self, ask: &Ask) -> Result<(), Failure> {
+    async fn send(&mut self, ask: &ControlRequest) -> Result<(), Failure> {
         let line = serde_json::to_string(ask).map_err(|error| silent(&error.to_string()))?;
         if line.len() > MAX_LINE {
             return Err(Failure::new(
@@ -97,7 +97,7 @@ impl Client {
     ///
     /// # Errors
     /// `Elsewhere` when it says something that is no reply.
-    pub async fn next(&mut self) -> Result<Option<Reply>, Failure> {
+    pub async fn next(&mut self) -> Result<Option<ControlReply>, Failure> {
         match self.wire.next().await {
             None => Ok(None),
             Some(Ok(line)) => serde_json::from_str(&line).map(Some).map_err(|error| silent(&error.to_string())),
@@ -111,9 +111,9 @@ impl Client {
     /// # Errors
     /// `Elsewhere` when it does not answer.
     pub async fn status(&mut self) -> Result<Option<Status>, Failure> {
-        self.send(&Ask::Status).await?;
+        self.send(&ControlRequest::Status).await?;
         self.until(|reply| match reply {
-            Reply::Status(status) => Some(*status),
+            ControlReply::Status(status) => Some(*status),
             _ => None,
         })
         .await
@@ -124,9 +124,9 @@ impl Client {
     /// # Errors
     /// `Elsewhere` when it does not answer.
     pub async fn watch(&mut self) -> Result<Option<Status>, Failure> {
-        self.send(&Ask::Watch).await?;
+        self.send(&ControlRequest::Watch).await?;
         self.until(|reply| match reply {
-            Reply::Status(status) => Some(*status),
+            ControlReply::Status(status) => Some(*status),
             _ => None,
         })
         .await
@@ -137,7 +137,7 @@ impl Client {
     /// # Errors
     /// `Elsewhere` when it cannot be sent.
     pub async fn command(&mut self, token: u64, command: Command) -> Result<(), Failure> {
-        self.send(&Ask::Do { token, command: Box::new(command) }).await
+        self.send(&ControlRequest::Do { token, command: Box::new(command) }).await
     }
 
     /// INT, as from a terminal.
@@ -145,7 +145,7 @@ impl Client {
     /// # Errors
     /// `Elsewhere` when it cannot be sent.
     pub async fn interrupt(&mut self) -> Result<(), Failure> {
-        self.send(&Ask::Interrupt).await
+        self.send(&ControlRequest::Interrupt).await
     }
 
     /// What only the supervisor knows of a service.
@@ -153,26 +153,26 @@ impl Client {
     /// # Errors
     /// `Elsewhere` when it does not answer.
     pub async fn inspect(&mut self, id: &ServiceId) -> Result<Option<serde_json::Value>, Failure> {
-        self.send(&Ask::Inspect(id.clone())).await?;
+        self.send(&ControlRequest::Inspect(id.clone())).await?;
         Ok(self
             .until(|reply| match reply {
-                Reply::Inspected(value) => Some(value),
+                ControlReply::Inspected(value) => Some(value),
                 _ => None,
             })
             .await?
             .flatten())
     }
 
-    /// Sits down at a service's terminal; what it writes comes out of [`Client::next`].
+    /// Sits down at a service's terminal; what it writes comes out of [`ControlClient::next`].
     ///
     /// # Errors
     /// `Config` when it has none, `Elsewhere` when it or its supervisor does not run.
     pub async fn attach(&mut self, id: &ServiceId, columns: u16, rows: u16) -> Result<(), Failure> {
-        self.send(&Ask::Attach { id: id.clone(), columns, rows }).await?;
+        self.send(&ControlRequest::Attach { id: id.clone(), columns, rows }).await?;
         let answer = self
             .until(|reply| match reply {
-                Reply::Attached => Some(Ok(())),
-                Reply::NotAttached(failure) => Some(Err(failure)),
+                ControlReply::Attached => Some(Ok(())),
+                ControlReply::NotAttached(failure) => Some(Err(failure)),
                 _ => None,
             })
             .await?;
@@ -184,7 +184,7 @@ impl Client {
     /// # Errors
     /// `Elsewhere` when it cannot be sent.
     pub async fn keys(&mut self, bytes: Vec<u8>) -> Result<(), Failure> {
-        self.send(&Ask::Keys(bytes)).await
+        self.send(&ControlRequest::Keys(bytes)).await
     }
 
     /// The window has another size now.
@@ -192,7 +192,7 @@ impl Client {
     /// # Errors
     /// `Elsewhere` when it cannot be sent.
     pub async fn resize(&mut self, columns: u16, rows: u16) -> Result<(), Failure> {
-        self.send(&Ask::Resize { columns, rows }).await
+        self.send(&ControlRequest::Resize { columns, rows }).await
     }
 
     /// What `up` with this plan would do to each service: a word and why.
@@ -203,9 +203,9 @@ impl Client {
         &mut self,
         plan: std::sync::Arc<devrun_model::Plan>,
     ) -> Result<Option<std::collections::BTreeMap<ServiceId, (String, String)>>, Failure> {
-        self.send(&Ask::Changes(plan)).await?;
+        self.send(&ControlRequest::Changes(plan)).await?;
         self.until(|reply| match reply {
-            Reply::Changes(changes) => Some(changes),
+            ControlReply::Changes(changes) => Some(changes),
             _ => None,
         })
         .await
@@ -217,17 +217,17 @@ impl Client {
     /// `Elsewhere` when it says something that is no reply.
     pub async fn item(&mut self) -> Result<Option<FeedItem>, Failure> {
         self.until(|reply| match reply {
-            Reply::Item(item) => Some(item),
+            ControlReply::Item(item) => Some(item),
             _ => None,
         })
         .await
     }
 
-    async fn until<T>(&mut self, pick: impl Fn(Reply) -> Option<T>) -> Result<Option<T>, Failure> {
+    async fn until<T>(&mut self, pick: impl Fn(ControlReply) -> Option<T>) -> Result<Option<T>, Failure> {
         loop {
             match self.next().await? {
                 None => return Ok(None),
-                Some(Reply::Refused(why)) => return Err(silent(&why)),
+                Some(ControlReply::Refused(why)) => return Err(silent(&why)),
                 Some(reply) => {
                     if let Some(found) = pick(reply) {
                         return Ok(Some(found));

@@ -4,8 +4,8 @@
 //! broken client is dropped and nothing waits for it. Frames are at most 64 MiB, as a whole plan may come along.
 
 pub mod client;
-pub mod proto;
+pub mod protocol;
 pub mod server;
 
-pub use client::Client;
-pub use proto::{Ask, Hello, Reply, VERSION};
+pub use client::ControlClient;
+pub use protocol::{ControlReply, ControlRequest, Hello, VERSION};

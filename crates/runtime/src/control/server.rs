@@ -14,31 +14,31 @@ use tokio_util::codec::{Framed, LinesCodec};
 use crate::engine::{Attachment, EngineHandle};
 use devrun_model::Paths;
 
-use super::proto::{Ask, Hello, MAX_LINE, Reply, VERSION};
+use super::protocol::{ControlReply, ControlRequest, Hello, MAX_LINE, VERSION};
 
 /// More at once are turned away.
-const CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take for its first line, and to take one of ours. A client asks as soon as it was greeted, so one
 /// that says nothing only holds a seat.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A bound socket; removed when it is dropped.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundSocket {
     listener: UnixListener,
     /// Where it is, and which file.
-    place: Place,
+    place: SocketFile,
 }
 
 /// The file of a bound socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
-impl Place {
+impl SocketFile {
     /// Whether the file is still there: not removed, and nothing else in its place.
     #[must_use]
     pub fn is_there(&self) -> bool {
@@ -46,15 +46,15 @@ impl Place {
     }
 }
 
-impl Bound {
+impl BoundSocket {
     /// Its file.
     #[must_use]
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> SocketFile {
         self.place.clone()
     }
 }
 
-impl Drop for Bound {
+impl Drop for BoundSocket {
     fn drop(&mut self) {
         // What was put in its place is not ours to remove; the folder goes at the end of the run anyway.
         if self.place.is_there() {
@@ -68,7 +68,7 @@ impl Drop for Bound {
 ///
 /// # Errors
 /// As the system says.
-pub fn bind(places: &Paths) -> io::Result<Bound> {
+pub fn bind(places: &Paths) -> io::Result<BoundSocket> {
     let path = places.socket();
     let temporary = path.with_extension("new");
     match std::fs::remove_file(&temporary) {
@@ -79,28 +79,28 @@ pub fn bind(places: &Paths) -> io::Result<Bound> {
     std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
     let meta = std::fs::symlink_metadata(&temporary)?;
     std::fs::rename(&temporary, &path)?;
-    Ok(Bound { listener, place: Place { path, device: meta.dev(), inode: meta.ino() } })
+    Ok(BoundSocket { listener, place: SocketFile { path, device: meta.dev(), inode: meta.ino() } })
 }
 
 /// The conversations that are going on, so that the end of a run can wait for their last lines.
 #[derive(Debug, Clone)]
-pub struct Conversations(Arc<Semaphore>);
+pub struct OpenConnections(Arc<Semaphore>);
 
-impl Conversations {
+impl OpenConnections {
     /// None yet.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Semaphore::new(CONNECTIONS)))
+        Self(Arc::new(Semaphore::new(MAX_CONNECTIONS)))
     }
     /// Returns when none is left, or when this long is over: a client that asked for nothing may never hang up.
     pub async fn over(&self, patience: Duration) {
-        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+        let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
         // Too late is as good as over, and the semaphore is never closed.
         let _over = tokio::time::timeout(patience, self.0.acquire_many(all)).await;
     }
 }
 
-impl Default for Conversations {
+impl Default for OpenConnections {
     fn default() -> Self {
         Self::new()
     }
@@ -108,14 +108,14 @@ impl Default for Conversations {
 
 /// Serves until the task is dropped. `renewed`: sockets that take the place of the first.
 pub async fn serve(
-    mut bound: Bound,
-    mut renewed: mpsc::UnboundedReceiver<Bound>,
-    conversations: Conversations,
+    mut bound: BoundSocket,
+    mut renewed: mpsc::UnboundedReceiver<BoundSocket>,
+    connections: OpenConnections,
     engine: EngineHandle,
     project: String,
     root: PathBuf,
 ) {
-    let slots = conversations.0;
+    let slots = connections.0;
     loop {
         let accepted = tokio::select! {
             accepted = bound.listener.accept() => accepted,
@@ -139,7 +139,7 @@ pub async fn serve(
         let (engine, project, root) = (engine.clone(), project.clone(), root.clone());
         tokio::spawn(async move {
             // A connection that breaks has told its client so already.
-            let _broken = converse(stream, engine, &project, &root).await;
+            let _broken = serve_connection(stream, engine, &project, &root).await;
             drop(slot);
         });
     }
@@ -151,18 +151,18 @@ fn is_allowed(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0)
 }
 
-type Wire = Framed<UnixStream, LinesCodec>;
+type LineFramed = Framed<UnixStream, LinesCodec>;
 
-async fn send(wire: &mut Wire, reply: &impl serde::Serialize) -> io::Result<()> {
+async fn send(wire: &mut LineFramed, reply: &impl serde::Serialize) -> io::Result<()> {
     let line = serde_json::to_string(reply)?;
-    match tokio::time::timeout(PATIENCE, wire.send(line)).await {
+    match tokio::time::timeout(REPLY_TIMEOUT, wire.send(line)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(io::Error::other(error)),
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
-async fn converse(stream: UnixStream, engine: EngineHandle, project: &str, root: &Path) -> io::Result<()> {
+async fn serve_connection(stream: UnixStream, engine: EngineHandle, project: &str, root: &Path) -> io::Result<()> {
     let mut wire = Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE));
     let hello = Hello {
         devrun: VERSION,
@@ -173,9 +173,9 @@ async fn converse(stream: UnixStream, engine: EngineHandle, project: &str, root:
     };
     send(&mut wire, &hello).await?;
     let mut feed: Option<tokio::sync::mpsc::Receiver<Arc<devrun_model::feed::FeedItem>>> = None;
-    let mut seat: Option<Attachment> = None;
+    let mut terminal: Option<Attachment> = None;
     let mut asked = false;
-    let silent = tokio::time::sleep(PATIENCE);
+    let silent = tokio::time::sleep(REPLY_TIMEOUT);
     tokio::pin!(silent);
     loop {
         tokio::select! {
@@ -186,74 +186,74 @@ async fn converse(stream: UnixStream, engine: EngineHandle, project: &str, root:
                     Ok(line) => line,
                     Err(error) => {
                         // Too long or no text. It may still be writing, so it may not read this.
-                        let _unread = send(&mut wire, &Reply::Refused(error.to_string())).await;
+                        let _unread = send(&mut wire, &ControlReply::Refused(error.to_string())).await;
                         return Err(io::Error::other(error));
                     }
                 };
                 asked = true;
-                let reply = match serde_json::from_str::<Ask>(&line) {
-                    Err(error) => Some(Reply::Refused(error.to_string())),
-                    Ok(Ask::Status) => match engine.status().await {
-                        Some(status) => Some(Reply::Status(Box::new(status))),
+                let reply = match serde_json::from_str::<ControlRequest>(&line) {
+                    Err(error) => Some(ControlReply::Refused(error.to_string())),
+                    Ok(ControlRequest::Status) => match engine.status().await {
+                        Some(status) => Some(ControlReply::Status(Box::new(status))),
                         None => return Ok(()),
                     },
-                    Ok(Ask::Watch) => match engine.subscribe().await {
+                    Ok(ControlRequest::Watch) => match engine.subscribe().await {
                         Some((status, receiver)) => {
                             feed = Some(receiver);
-                            Some(Reply::Status(Box::new(status)))
+                            Some(ControlReply::Status(Box::new(status)))
                         }
                         None => return Ok(()),
                     },
-                    Ok(Ask::Do { token, command }) => {
+                    Ok(ControlRequest::Do { token, command }) => {
                         engine.command(token, *command);
-                        Some(Reply::Taken)
+                        Some(ControlReply::Taken)
                     }
-                    Ok(Ask::Interrupt) => {
+                    Ok(ControlRequest::Interrupt) => {
                         engine.interrupt();
-                        Some(Reply::Taken)
+                        Some(ControlReply::Taken)
                     }
-                    Ok(Ask::Attach { id, columns, rows }) => Some(match engine.attach(id).await {
+                    Ok(ControlRequest::Attach { id, columns, rows }) => Some(match engine.attach(id).await {
                         Ok(attachment) => {
                             attachment.resize(columns, rows);
-                            seat = Some(attachment);
-                            Reply::Attached
+                            terminal = Some(attachment);
+                            ControlReply::Attached
                         }
-                        Err(failure) => Reply::NotAttached(failure),
+                        Err(failure) => ControlReply::NotAttached(failure),
                     }),
-                    Ok(Ask::Keys(bytes)) => {
-                        if let Some(seat) = &seat {
-                            seat.keys(bytes);
+                    Ok(ControlRequest::Keys(bytes)) => {
+                        if let Some(terminal) = &terminal {
+                            terminal.keys(bytes);
                         }
                         None
                     }
-                    Ok(Ask::Resize { columns, rows }) => {
-                        if let Some(seat) = &seat {
-                            seat.resize(columns, rows);
+                    Ok(ControlRequest::Resize { columns, rows }) => {
+                        if let Some(terminal) = &terminal {
+                            terminal.resize(columns, rows);
                         }
                         None
                     }
-                    Ok(Ask::Changes(plan)) => match engine.changes(plan).await {
-                        Some(changes) => Some(Reply::Changes(changes)),
+                    Ok(ControlRequest::Changes(plan)) => match engine.changes(plan).await {
+                        Some(changes) => Some(ControlReply::Changes(changes)),
                         None => return Ok(()),
                     },
-                    Ok(Ask::Inspect(id)) => Some(Reply::Inspected(engine.inspect(id).await)),
+                    Ok(ControlRequest::Inspect(id)) => Some(ControlReply::Inspected(engine.inspect(id).await)),
                 };
                 if let Some(reply) = reply {
                     send(&mut wire, &reply).await?;
                 }
             }
-            bytes = async { match &mut seat { Some(seat) => seat.screen().await, None => std::future::pending().await } } => {
+            bytes = async { match &mut terminal { Some(terminal) => terminal.screen().await, None => std::future::pending().await } } => {
                 match bytes {
-                    Some(bytes) => send(&mut wire, &Reply::Screen(bytes.to_vec())).await?,
+                    Some(bytes) => send(&mut wire, &ControlReply::Screen(bytes.to_vec())).await?,
                     None => {
-                        seat = None;
-                        send(&mut wire, &Reply::ScreenEnded).await?;
+                        terminal = None;
+                        send(&mut wire, &ControlReply::ScreenEnded).await?;
                     }
                 }
             }
             item = async { match &mut feed { Some(feed) => feed.recv().await, None => std::future::pending().await } } => {
                 match item {
-                    Some(item) => send(&mut wire, &Reply::Item((*item).clone())).await?,
+                    Some(item) => send(&mut wire, &ControlReply::Item((*item).clone())).await?,
                     // The engine has ended, or we were too slow for it.
                     None => return Ok(()),
                 }

@@ -12,7 +12,7 @@ use super::terminal::Attachment;
 use devrun_model::feed::{FeedItem, Status};
 
 /// What is asked of the engine.
-pub(super) enum Request {
+pub(super) enum EngineRequest {
     Command {
         token: u64,
         command: Command,
@@ -33,38 +33,38 @@ pub(super) enum Request {
 /// Asks the engine from anywhere.
 #[derive(Clone)]
 pub struct EngineHandle {
-    pub(super) requests: mpsc::UnboundedSender<Request>,
+    pub(super) requests: mpsc::UnboundedSender<EngineRequest>,
 }
 
 impl EngineHandle {
     /// A request; `FeedItem::Accepted` with this token precedes what comes of it.
     pub fn command(&self, token: u64, command: Command) {
         // An engine that has ended has nothing left to do for anybody; its feed has said so.
-        let _ended = self.requests.send(Request::Command { token, command });
+        let _ended = self.requests.send(EngineRequest::Command { token, command });
     }
     /// INT, TERM or HUP: the first stops, the second kills.
     pub fn interrupt(&self) {
-        let _ended = self.requests.send(Request::Interrupt);
+        let _ended = self.requests.send(EngineRequest::Interrupt);
     }
     /// Keeps a seat for somebody who still has to come, until [`EngineHandle::release`]: the next to subscribe misses nothing
     /// that happens from now on, and the run does not end before. Nothing else waits for them.
     pub fn hold(&self) {
-        let _ended = self.requests.send(Request::Hold);
+        let _ended = self.requests.send(EngineRequest::Hold);
     }
     /// Takes a hold back.
     pub fn release(&self) {
-        let _ended = self.requests.send(Request::Release);
+        let _ended = self.requests.send(EngineRequest::Release);
     }
     /// The present state; `None` when the engine has ended.
     pub async fn status(&self) -> Option<Status> {
         let (sender, receiver) = oneshot::channel();
-        self.requests.send(Request::Status(sender)).ok()?;
+        self.requests.send(EngineRequest::Status(sender)).ok()?;
         receiver.await.ok()
     }
     /// The present state and everything that follows it, without a gap.
     pub async fn subscribe(&self) -> Option<(Status, mpsc::Receiver<Arc<FeedItem>>)> {
         let (sender, receiver) = oneshot::channel();
-        self.requests.send(Request::Subscribe(sender)).ok()?;
+        self.requests.send(EngineRequest::Subscribe(sender)).ok()?;
         receiver.await.ok()
     }
     /// A seat at a service's terminal.
@@ -74,24 +74,24 @@ impl EngineHandle {
     pub async fn attach(&self, id: ServiceId) -> Result<Attachment, Failure> {
         let ended = || Failure::new(devrun_model::FailureKind::Elsewhere, "the supervisor is ending").help("devrun up -d");
         let (sender, receiver) = oneshot::channel();
-        self.requests.send(Request::Attach(id, sender)).map_err(|_| ended())?;
+        self.requests.send(EngineRequest::Attach(id, sender)).map_err(|_| ended())?;
         receiver.await.map_err(|_| ended())?
     }
     /// What `up` with this plan would do to each service: a word (`start`, `restart`, `stop`, `keep`) and why.
     pub async fn changes(&self, plan: Arc<Plan>) -> Option<BTreeMap<ServiceId, (String, String)>> {
         let (sender, receiver) = oneshot::channel();
-        self.requests.send(Request::Changes(plan, sender)).ok()?;
+        self.requests.send(EngineRequest::Changes(plan, sender)).ok()?;
         receiver.await.ok()
     }
     /// Does something in the engine's task, for the test of what is left when it panics. Not in a release.
     #[cfg(debug_assertions)]
     pub fn interfere(&self, work: impl FnOnce() + Send + 'static) {
-        let _ended = self.requests.send(Request::Do(Box::new(work)));
+        let _ended = self.requests.send(EngineRequest::Do(Box::new(work)));
     }
     /// What only the engine knows of a service, for `inspect`.
     pub async fn inspect(&self, id: ServiceId) -> Option<serde_json::Value> {
         let (sender, receiver) = oneshot::channel();
-        self.requests.send(Request::Inspect(id, sender)).ok()?;
+        self.requests.send(EngineRequest::Inspect(id, sender)).ok()?;
         receiver.await.ok().flatten()
     }
 }

@@ -1,23 +1,23 @@
 //! The only loop: commands, signals, exits, probe answers, finished fetches and timers become events of the core; the
 //! core's actions become calls of drivers. It decides nothing and knows no format of files or terminals.
 
-pub mod exec;
+pub mod actions;
+pub mod clock;
+pub mod event_loop;
+mod file_watch;
 mod handle;
-pub mod live;
-mod look;
-mod losses;
-pub mod memory;
-mod moment;
-mod prepare;
-pub mod run;
-pub mod stamp;
-pub mod takeover;
+pub mod health_notices;
+pub mod instance;
+pub mod leftovers;
+mod lost_output;
+mod pre_start;
+pub mod state_files;
+mod status;
+mod stop_check;
 pub mod terminal;
-pub mod watch;
-mod watching;
 
+pub use event_loop::{Engine, EngineExit, EngineOptions};
 pub use handle::EngineHandle;
-pub use look::public_url;
-pub use prepare::task_hash;
-pub use run::{Ended, Engine, EngineOptions};
+pub use pre_start::task_hash;
+pub use status::public_url;
 pub use terminal::Attachment;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use devrun_keeper::terminal::{self, TerminalSize};
 use devrun_model::{Failure, FailureKind, ServiceId};
 
-use super::run::Engine;
+use super::event_loop::Engine;
 
 /// Bursts of keys that may wait for a service that does not read; what is typed beyond that is lost, as at a console.
 const KEYS: usize = 256;
@@ -41,14 +41,14 @@ impl Attachment {
 }
 
 impl Engine {
-    pub(super) fn seat(&self, id: &ServiceId) -> Result<Attachment, Failure> {
-        let live = self.live.get(id);
-        if let Some(terminal) = live.and_then(|live| live.terminal.clone()) {
+    pub(super) fn attach_terminal(&self, id: &ServiceId) -> Result<Attachment, Failure> {
+        let instance = self.instances.get(id);
+        if let Some(terminal) = instance.and_then(|instance| instance.terminal.clone()) {
             let (keys, receiver) = mpsc::channel(KEYS);
             tokio::spawn(terminal::write_keys(Arc::clone(&terminal), receiver));
-            return Ok(Attachment { terminal, keys, screen: self.pump.screen(id) });
+            return Ok(Attachment { terminal, keys, screen: self.pump.terminal_feed(id) });
         }
-        let spec = live.and_then(|live| live.spec.as_ref()).or_else(|| self.plan.services.get(id));
+        let spec = instance.and_then(|instance| instance.spec.as_ref()).or_else(|| self.plan.services.get(id));
         Err(match spec {
             Some(spec) if !spec.tty => Failure::new(FailureKind::Config, format!("{id} has no terminal of its own")).help(
                 format!("add `tty = true` to services.{} and restart it; devrun logs -f {id} shows what it prints", spec.service),

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::durable::{failed, sync_folder, write_durably};
-use super::stage::{SENTINEL, Sentinel, sentinel};
+use super::staging::{SENTINEL, Sentinel, sentinel};
 use devrun_model::{Failure, FailureKind, VolumeSpec};
 
 const MOVING: &str = ".devrun-adopt";
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Adopted {
+pub enum Adoption {
     /// It is ours already.
     Ours,
     /// It was taken over: where it lay.
@@ -35,12 +35,12 @@ pub fn adopt(
     secrets: &[&str],
     is_data: impl Fn(&Path) -> bool,
     check: impl Fn(&Path) -> Result<String, Failure>,
-) -> Result<Adopted, Failure> {
+) -> Result<Adoption, Failure> {
     let root = &volume.path;
     let (engine, moving) = (root.join(recipe), root.join(MOVING));
     let data = engine.join("data");
     if sentinel(root, recipe).is_some() && data.is_dir() {
-        return Ok(Adopted::Ours);
+        return Ok(Adoption::Ours);
     }
     let places = [data.clone(), root.join("data"), root.join("pgdata"), moving.clone(), root.clone()];
     let Some(found) = places.into_iter().find(|folder| is_data(folder)) else {
@@ -68,7 +68,7 @@ pub fn adopt(
     sentinel.secrets = secrets.iter().map(|name| (*name).to_owned()).collect();
     let text = serde_json::to_vec(&sentinel).map_err(|error| failed("write", &engine, error))?;
     write_durably(&engine, SENTINEL, &text)?;
-    Ok(Adopted::From(found))
+    Ok(Adoption::From(found))
 }
 
 /// The volume's own content, into one folder beside it.
@@ -123,7 +123,7 @@ mod tests {
         VolumeSpec { name: VolumeName::new("v").unwrap(), class: VolumeClass::Persistent, path: path.to_owned(), placed: true }
     }
 
-    fn take(path: &Path) -> Result<Adopted, Failure> {
+    fn take(path: &Path) -> Result<Adoption, Failure> {
         adopt(&volume(path), "redis", &[], |folder| folder.join("dump.rdb").is_file(), |_| Ok("7".to_owned()))
     }
 
@@ -135,11 +135,11 @@ mod tests {
             std::fs::create_dir_all(&place).unwrap();
             std::fs::write(place.join("dump.rdb"), "REDIS").unwrap();
             std::fs::create_dir_all(place.join("appendonlydir")).unwrap();
-            assert_eq!(take(folder.path()).unwrap(), Adopted::From(place.clone()), "{below:?}");
+            assert_eq!(take(folder.path()).unwrap(), Adoption::From(place.clone()), "{below:?}");
             assert_eq!(std::fs::read_to_string(folder.path().join("redis/data/dump.rdb")).unwrap(), "REDIS");
             assert!(folder.path().join("redis/data/appendonlydir").is_dir());
             assert!(!folder.path().join(MOVING).exists());
-            assert_eq!(take(folder.path()).unwrap(), Adopted::Ours);
+            assert_eq!(take(folder.path()).unwrap(), Adoption::Ours);
         }
     }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::durable::{nonce, rename_new, sync_below};
-use super::remove::remove_below;
+use super::remove_tree::remove_below;
 
 const DRAFT: &str = ".draft-";
 
@@ -35,7 +35,7 @@ pub fn cache_folder(env: &BTreeMap<String, String>) -> Option<PathBuf> {
 
 /// The complete entry of this key. One that belongs to somebody else is none.
 #[must_use]
-pub fn find(folder: &Path, key: &str) -> Option<PathBuf> {
+pub fn find_cached(folder: &Path, key: &str) -> Option<PathBuf> {
     let entry = folder.join(key);
     let metadata = std::fs::symlink_metadata(&entry).ok()?;
     (metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0).then_some(entry)
@@ -44,7 +44,7 @@ pub fn find(folder: &Path, key: &str) -> Option<PathBuf> {
 /// An entry that is being built.
 #[derive(Debug)]
 #[must_use = "a draft that is not published is left for a later run to remove"]
-pub struct Draft {
+pub struct CacheDraft {
     folder: PathBuf,
     name: String,
     key: String,
@@ -54,7 +54,7 @@ pub struct Draft {
 ///
 /// # Errors
 /// When the cache cannot be written.
-pub fn draft(folder: &Path, key: &str) -> io::Result<Draft> {
+pub fn create_draft(folder: &Path, key: &str) -> io::Result<CacheDraft> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let opened = File::open(folder)?;
     for entry in std::fs::read_dir(folder)?.filter_map(Result::ok) {
@@ -71,10 +71,10 @@ pub fn draft(folder: &Path, key: &str) -> io::Result<Draft> {
     }
     let name = format!("{DRAFT}{}", nonce().map_err(|failure| io::Error::other(failure.reason))?);
     std::fs::DirBuilder::new().mode(0o700).create(folder.join(&name))?;
-    Ok(Draft { folder: folder.to_owned(), name, key: key.to_owned() })
+    Ok(CacheDraft { folder: folder.to_owned(), name, key: key.to_owned() })
 }
 
-impl Draft {
+impl CacheDraft {
     /// Where to build it.
     #[must_use]
     pub fn path(&self) -> PathBuf {
@@ -101,7 +101,7 @@ impl Draft {
     /// Gives it up.
     pub fn discard(self) {
         if let (Ok(folder), Ok(name)) = (File::open(&self.folder), std::ffi::CString::new(self.name.as_str())) {
-            // What cannot be removed now is removed by a later `draft`.
+            // What cannot be removed now is removed by a later `create_draft`.
             let _ = remove_below(&folder, &name);
         }
     }
@@ -126,9 +126,9 @@ pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     })
 }
 
-type Job = (PathBuf, PathBuf, u32);
+type CopyJob = (PathBuf, PathBuf, u32);
 
-fn copy_folders(from: &Path, to: &Path, files: &mut Vec<Job>) -> io::Result<()> {
+fn copy_folders(from: &Path, to: &Path, files: &mut Vec<CopyJob>) -> io::Result<()> {
     let mode = std::fs::symlink_metadata(from)?.mode() & 0o777;
     std::fs::DirBuilder::new().mode(0o700).create(to)?;
     for entry in std::fs::read_dir(from)? {
@@ -218,14 +218,14 @@ mod tests {
     fn an_entry_is_complete_or_absent_and_the_first_one_stays() {
         let folder = tempfile::tempdir().unwrap();
         let cache = folder.path().join("cache");
-        let first = draft(&cache, "key").unwrap();
-        let second = draft(&cache, "key").unwrap();
+        let first = create_draft(&cache, "key").unwrap();
+        let second = create_draft(&cache, "key").unwrap();
         std::fs::write(first.path().join("f"), "first").unwrap();
         std::fs::write(second.path().join("f"), "second").unwrap();
-        assert!(find(&cache, "key").is_none());
+        assert!(find_cached(&cache, "key").is_none());
         first.publish().unwrap();
         second.publish().unwrap();
-        assert_eq!(std::fs::read_to_string(find(&cache, "key").unwrap().join("f")).unwrap(), "first");
+        assert_eq!(std::fs::read_to_string(find_cached(&cache, "key").unwrap().join("f")).unwrap(), "first");
         assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 1);
     }
 }

@@ -36,14 +36,14 @@ pub struct LogFile {
     generation: u32,
     ends_with_newline: bool,
     /// Output that could not be written since the last success.
-    lost: Option<Loss>,
+    lost: Option<LogLoss>,
     /// A loss that is over, until it is asked for.
-    ended: Option<Loss>,
+    ended: Option<LogLoss>,
 }
 
 /// Output that could not be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loss {
+pub struct LogLoss {
     /// Bytes.
     pub bytes: u64,
     /// Line ends among them.
@@ -52,7 +52,7 @@ pub struct Loss {
     pub why: String,
 }
 
-impl Loss {
+impl LogLoss {
     /// Begins to count.
     #[must_use]
     pub fn new(error: &io::Error) -> Self {
@@ -69,7 +69,7 @@ impl Loss {
     }
 }
 
-impl std::fmt::Display for Loss {
+impl std::fmt::Display for LogLoss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let lines = if self.lines == 1 { "line" } else { "lines" };
         write!(f, "{} {lines} ({} bytes) of log output lost: {}", self.lines, self.bytes, self.why)
@@ -193,7 +193,7 @@ impl LogFile {
     }
 
     /// What is being lost, and what was lost until writing worked again; each end is handed out once.
-    pub fn losses(&mut self) -> (Option<&Loss>, Option<Loss>) {
+    pub fn losses(&mut self) -> (Option<&LogLoss>, Option<LogLoss>) {
         (self.lost.as_ref(), self.ended.take())
     }
 
@@ -204,7 +204,7 @@ impl LogFile {
     }
 
     /// Goes on counting what was lost before the file could be opened.
-    pub fn lost_before(&mut self, loss: Loss) {
+    pub fn lost_before(&mut self, loss: LogLoss) {
         self.lost = Some(loss);
     }
 
@@ -248,7 +248,7 @@ impl LogFile {
     }
 
     fn lose(&mut self, bytes: &[u8], error: &io::Error) {
-        self.lost.get_or_insert_with(|| Loss::new(error)).add(bytes);
+        self.lost.get_or_insert_with(|| LogLoss::new(error)).add(bytes);
     }
 
     fn write(&mut self, stream: LogStream, micros: i64, bytes: &[u8]) {

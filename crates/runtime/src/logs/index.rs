@@ -13,7 +13,7 @@ const BLOCK: u64 = 2048;
 
 /// One piece that was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record {
+pub struct IndexRecord {
     /// Its first byte in the log file.
     pub start: u64,
     /// Microseconds since 1970.
@@ -28,15 +28,15 @@ pub struct Record {
 
 /// The records of one log file. An index that is missing or cannot be read has none.
 #[derive(Debug)]
-pub struct Index {
+pub struct LogIndex {
     file: Option<File>,
     count: u64,
     /// Number of the first record of `block`.
     first: u64,
-    block: Vec<Record>,
+    block: Vec<IndexRecord>,
 }
 
-impl Index {
+impl LogIndex {
     /// Opens an index; what is appended later is not seen.
     #[must_use]
     pub fn open(path: &Path) -> Self {
@@ -52,7 +52,7 @@ impl Index {
     }
 
     /// A record by its number.
-    pub fn get(&mut self, number: u64) -> Option<Record> {
+    pub fn get(&mut self, number: u64) -> Option<IndexRecord> {
         if number >= self.count {
             return None;
         }
@@ -63,7 +63,7 @@ impl Index {
     }
 
     /// The record of the piece that holds this byte.
-    pub fn at(&mut self, offset: u64) -> Option<Record> {
+    pub fn at(&mut self, offset: u64) -> Option<IndexRecord> {
         if let (Some(first), Some(last)) = (self.block.first(), self.block.last()) {
             let whole = self.first + self.block.len() as u64 == self.count;
             if first.start <= offset && (offset < last.start || whole) {
@@ -88,7 +88,7 @@ impl Index {
         self.block = self.read(first, BLOCK.min(self.count - first));
     }
 
-    fn read(&self, first: u64, count: u64) -> Vec<Record> {
+    fn read(&self, first: u64, count: u64) -> Vec<IndexRecord> {
         let mut bytes = vec![0; usize::try_from(count).unwrap_or(0) * RECORD];
         match &self.file {
             Some(file) if file.read_exact_at(&mut bytes, first * RECORD as u64).is_ok() => {
@@ -99,7 +99,7 @@ impl Index {
     }
 }
 
-fn parse(record: &[u8]) -> Record {
+fn parse(record: &[u8]) -> IndexRecord {
     let number = |from: usize| u64::from_le_bytes(record[from..from + 8].try_into().unwrap_or_default());
     let stream = match record[16] {
         1 => LogStream::Stderr,
@@ -107,7 +107,7 @@ fn parse(record: &[u8]) -> Record {
         _ => LogStream::Stdout,
     };
     let generation = u32::from_le_bytes(record[20..24].try_into().unwrap_or_default());
-    Record { start: number(0), micros: number(8).cast_signed(), stream, wrapped: record[19] == 1, generation }
+    IndexRecord { start: number(0), micros: number(8).cast_signed(), stream, wrapped: record[19] == 1, generation }
 }
 
 #[cfg(test)]
@@ -128,7 +128,7 @@ mod tests {
         }
         bytes.extend_from_slice(b"torn");
         fs::write(&path, &bytes).unwrap();
-        let mut index = Index::open(&path);
+        let mut index = LogIndex::open(&path);
         assert_eq!(index.count(), 10_000);
         let offsets = (0..14_000u32).map(|number| u64::from(number * 7));
         for offset in offsets.clone().chain(offsets.rev()) {
@@ -136,6 +136,6 @@ mod tests {
         }
         assert_eq!(index.get(9_999).unwrap().start, 99_990);
         assert_eq!(index.get(10_000), None);
-        assert_eq!(Index::open(&dir.path().join("absent")).at(5), None);
+        assert_eq!(LogIndex::open(&dir.path().join("absent")).at(5), None);
     }
 }

@@ -7,13 +7,13 @@
 pub mod ansi;
 pub mod envelope;
 pub mod file;
+pub mod followed_file;
 pub mod index;
-mod losses;
+mod loss;
 pub mod pump;
 pub mod read;
-pub mod tail;
 
-pub use file::Loss;
-pub use losses::Lost;
-pub use pump::{LogItem, LogPump, LogStream, Tap};
-pub use read::{LogLine, Query};
+pub use file::LogLoss;
+pub use loss::LossReport;
+pub use pump::{LineObserver, LogItem, LogPump, LogStream};
+pub use read::{LogLine, LogQuery};

@@ -19,9 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 use devrun_keeper::{OutputSink, OutputStream, reactor};
 use devrun_model::{ServiceId, service::LogSpec};
 
-use super::file::{LogFile, Loss};
-use super::losses::{Lost, Unopened};
-use super::tail::{self, Tail};
+use super::file::{LogFile, LogLoss};
+use super::followed_file::{self, FollowedFile};
+use super::loss::{LossReport, UnopenedLog};
 
 /// What a piece of output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl LogStream {
 }
 
 /// Sees each complete line of a service as it comes (`log` probes); `false` ends it.
-pub type Tap = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+pub type LineObserver = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// What a viewer gets.
 #[derive(Debug, Clone)]
@@ -69,17 +69,17 @@ pub enum LogItem {
 }
 
 /// How much of a line without an end is held back, so that the other stream cannot tear it.
-const HOLD: usize = 64 * 1024;
+const MAX_PARTIAL_LINE: usize = 64 * 1024;
 /// A smaller piece is copied behind what is held back: cheaper than a write of its own.
-const COPIED: usize = 32 * 1024;
+const MAX_COPIED: usize = 32 * 1024;
 /// What one read takes at most.
-const READ: usize = 256 * 1024;
+const READ_BUFFER: usize = 256 * 1024;
 /// Pieces that may wait for one attached terminal.
-const SCREENS: usize = 1024;
+const TERMINAL_QUEUE: usize = 1024;
 /// Bytes that may wait for one viewer.
-const QUEUE_BYTES: u64 = 32 * 1024 * 1024;
+const SUBSCRIBER_QUEUE_BYTES: u64 = 32 * 1024 * 1024;
 
-struct Viewer {
+struct Subscriber {
     sender: mpsc::UnboundedSender<LogItem>,
     waiting: Arc<AtomicU64>,
     missed: u64,
@@ -87,12 +87,12 @@ struct Viewer {
 
 /// A viewer's end.
 #[derive(Debug)]
-pub struct Subscription {
+pub struct LogSubscription {
     receiver: mpsc::UnboundedReceiver<LogItem>,
     waiting: Arc<AtomicU64>,
 }
 
-impl Subscription {
+impl LogSubscription {
     /// The next piece; `None` when the pump has ended.
     pub async fn next(&mut self) -> Option<LogItem> {
         let item = self.receiver.recv().await;
@@ -112,23 +112,23 @@ impl Subscription {
     }
 }
 
-enum Order {
-    Attach { id: ServiceId, spec: LogSpec, stream: LogStream, fd: OwnedFd, tap: Option<Tap> },
+enum PumpCommand {
+    Attach { id: ServiceId, spec: LogSpec, stream: LogStream, fd: OwnedFd, observer: Option<LineObserver> },
     Write { id: ServiceId, spec: LogSpec, stream: LogStream, bytes: Vec<u8> },
     Note { id: ServiceId, text: String },
     Subscribe { sender: mpsc::UnboundedSender<LogItem>, waiting: Arc<AtomicU64> },
     Begin { id: ServiceId, spec: LogSpec },
     Drain { id: ServiceId, done: oneshot::Sender<()> },
     DrainAll { done: oneshot::Sender<()> },
-    Screen { id: ServiceId, sender: Screen },
-    Losses(mpsc::UnboundedSender<Lost>),
+    Screen { id: ServiceId, sender: TerminalFeed },
+    Losses(mpsc::UnboundedSender<LossReport>),
     Files { id: ServiceId, spec: LogSpec },
 }
 
 /// A handle; clones speak to the same pump. The thread ends when the last one is gone.
 #[derive(Debug, Clone)]
 pub struct LogPump {
-    orders: mpsc::UnboundedSender<Order>,
+    commands: mpsc::UnboundedSender<PumpCommand>,
 }
 
 impl LogPump {
@@ -137,196 +137,198 @@ impl LogPump {
     /// # Errors
     /// When no thread or runtime is to be had.
     pub fn start(folder: PathBuf) -> io::Result<Self> {
-        let (orders, receiver) = mpsc::unbounded_channel();
+        let (commands, receiver) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         std::thread::Builder::new().name("logs".to_owned()).stack_size(512 * 1024).spawn(move || {
             let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, serve(folder, receiver));
+            local.block_on(&runtime, run_pump(folder, receiver));
         })?;
-        Ok(Self { orders })
+        Ok(Self { commands })
     }
 
-    fn order(&self, order: Order) {
+    fn command(&self, command: PumpCommand) {
         // The thread lives as long as this handle does; should it have died, logs are lost and nothing else is.
-        drop(self.orders.send(order));
+        drop(self.commands.send(command));
     }
 
     /// Reads a pipe of a service until it ends.
-    pub fn attach(&self, id: &ServiceId, spec: &LogSpec, stream: LogStream, fd: OwnedFd, tap: Option<Tap>) {
-        self.order(Order::Attach { id: id.clone(), spec: spec.clone(), stream, fd, tap });
+    pub fn attach(&self, id: &ServiceId, spec: &LogSpec, stream: LogStream, fd: OwnedFd, observer: Option<LineObserver>) {
+        self.command(PumpCommand::Attach { id: id.clone(), spec: spec.clone(), stream, fd, observer });
     }
     /// A new start of the service begins: what its earlier processes have written is taken in first.
     pub fn begin(&self, id: &ServiceId, spec: &LogSpec) {
-        self.order(Order::Begin { id: id.clone(), spec: spec.clone() });
+        self.command(PumpCommand::Begin { id: id.clone(), spec: spec.clone() });
     }
     /// Something of our own about a service: shown to viewers, not stored, as the file is the service's.
     pub fn note(&self, id: &ServiceId, text: impl Into<String>) {
-        self.order(Order::Note { id: id.clone(), text: text.into() });
+        self.command(PumpCommand::Note { id: id.clone(), text: text.into() });
     }
     /// A viewer that sees everything from now on.
     #[must_use]
-    pub fn subscribe(&self) -> Subscription {
+    pub fn subscribe(&self) -> LogSubscription {
         let (sender, receiver) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicU64::new(0));
-        self.order(Order::Subscribe { sender, waiting: Arc::clone(&waiting) });
-        Subscription { receiver, waiting }
+        self.command(PumpCommand::Subscribe { sender, waiting: Arc::clone(&waiting) });
+        LogSubscription { receiver, waiting }
     }
     /// Hears of output that is lost. One listener; the last one counts.
     #[must_use]
-    pub fn losses(&self) -> mpsc::UnboundedReceiver<Lost> {
+    pub fn losses(&self) -> mpsc::UnboundedReceiver<LossReport> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        self.order(Order::Losses(sender));
+        self.command(PumpCommand::Losses(sender));
         receiver
     }
     /// The raw bytes of a service's terminal as they come, beginning with the line that has no end yet. Ends with the
     /// terminal, and for a viewer that does not keep up.
     #[must_use]
-    pub fn screen(&self, id: &ServiceId) -> mpsc::Receiver<Arc<[u8]>> {
-        let (sender, receiver) = mpsc::channel(SCREENS);
-        self.order(Order::Screen { id: id.clone(), sender });
+    pub fn terminal_feed(&self, id: &ServiceId) -> mpsc::Receiver<Arc<[u8]>> {
+        let (sender, receiver) = mpsc::channel(TERMINAL_QUEUE);
+        self.command(PumpCommand::Screen { id: id.clone(), sender });
         receiver
     }
     /// Follows the further files of a service (`log_files`), each into a log of its own; the last call counts.
     pub fn follow_files(&self, id: &ServiceId, spec: &LogSpec) {
-        self.order(Order::Files { id: id.clone(), spec: spec.clone() });
+        self.command(PumpCommand::Files { id: id.clone(), spec: spec.clone() });
     }
     /// Everything that a service has written so far is in its file when this returns.
     pub async fn drain(&self, id: &ServiceId) {
         let (done, wait) = oneshot::channel();
-        self.order(Order::Drain { id: id.clone(), done });
+        self.command(PumpCommand::Drain { id: id.clone(), done });
         drop(wait.await);
     }
     /// Waits until all that was handed over so far is in the files: at the end of a run, as its process takes the thread with it.
     pub async fn drain_all(&self) {
         let (done, wait) = oneshot::channel();
-        self.order(Order::DrainAll { done });
+        self.command(PumpCommand::DrainAll { done });
         drop(wait.await);
     }
     /// Takes the output of init steps and other short-lived processes into the service's log.
     #[must_use]
     pub fn sink(&self, id: &ServiceId, spec: &LogSpec) -> Arc<dyn OutputSink> {
-        Arc::new(Sink { pump: self.clone(), id: id.clone(), spec: spec.clone() })
+        Arc::new(PumpSink { pump: self.clone(), id: id.clone(), spec: spec.clone() })
     }
 }
 
-struct Sink {
+struct PumpSink {
     pump: LogPump,
     id: ServiceId,
     spec: LogSpec,
 }
 
-impl OutputSink for Sink {
+impl OutputSink for PumpSink {
     fn write(&self, stream: OutputStream, bytes: &[u8]) {
         let stream = match stream {
             OutputStream::Stdout => LogStream::Stdout,
             OutputStream::Stderr => LogStream::Stderr,
         };
-        self.pump.order(Order::Write { id: self.id.clone(), spec: self.spec.clone(), stream, bytes: bytes.to_vec() });
+        self.pump.command(PumpCommand::Write { id: self.id.clone(), spec: self.spec.clone(), stream, bytes: bytes.to_vec() });
     }
 }
 
 /// Where the raw bytes of a terminal go.
-type Screen = mpsc::Sender<Arc<[u8]>>;
+type TerminalFeed = mpsc::Sender<Arc<[u8]>>;
 
-struct Source {
+struct PipeSource {
     id: ServiceId,
     stream: LogStream,
     fd: AsyncFd<OwnedFd>,
-    held: RefCell<Vec<u8>>,
-    tap: RefCell<Option<Tap>>,
+    partial_line: RefCell<Vec<u8>>,
+    observer: RefCell<Option<LineObserver>>,
     ended: std::cell::Cell<bool>,
 }
 
 pub(super) struct Pump {
     folder: PathBuf,
     pub(super) files: RefCell<BTreeMap<ServiceId, LogFile>>,
-    pub(super) unopened: RefCell<BTreeMap<ServiceId, Unopened>>,
-    pub(super) losses: RefCell<Option<mpsc::UnboundedSender<Lost>>>,
+    pub(super) unopened: RefCell<BTreeMap<ServiceId, UnopenedLog>>,
+    pub(super) losses: RefCell<Option<mpsc::UnboundedSender<LossReport>>>,
     /// When the loss of a service was last told.
     pub(super) told: RefCell<BTreeMap<ServiceId, i64>>,
-    held: RefCell<BTreeMap<(ServiceId, u32), Vec<u8>>>,
-    viewers: RefCell<Vec<Viewer>>,
+    partial_lines: RefCell<BTreeMap<(ServiceId, u32), Vec<u8>>>,
+    subscribers: RefCell<Vec<Subscriber>>,
     /// By service, or the start and the stop of many would look at each other's.
-    sources: RefCell<BTreeMap<ServiceId, Vec<Rc<Source>>>>,
-    screens: RefCell<Vec<(ServiceId, Screen)>>,
-    tails: RefCell<BTreeMap<ServiceId, (LogSpec, Vec<Tail>)>>,
+    sources: RefCell<BTreeMap<ServiceId, Vec<Rc<PipeSource>>>>,
+    terminal_feeds: RefCell<Vec<(ServiceId, TerminalFeed)>>,
+    tails: RefCell<BTreeMap<ServiceId, (LogSpec, Vec<FollowedFile>)>>,
     buffer: RefCell<Vec<u8>>,
 }
 
-async fn serve(folder: PathBuf, mut orders: mpsc::UnboundedReceiver<Order>) {
+async fn run_pump(folder: PathBuf, mut commands: mpsc::UnboundedReceiver<PumpCommand>) {
     let pump = Rc::new(Pump {
         folder,
         files: RefCell::default(),
         unopened: RefCell::default(),
         losses: RefCell::default(),
         told: RefCell::default(),
-        held: RefCell::default(),
-        viewers: RefCell::default(),
+        partial_lines: RefCell::default(),
+        subscribers: RefCell::default(),
         sources: RefCell::default(),
-        screens: RefCell::default(),
+        terminal_feeds: RefCell::default(),
         tails: RefCell::default(),
-        buffer: RefCell::new(vec![0; READ]),
+        buffer: RefCell::new(vec![0; READ_BUFFER]),
     });
     let mut looking = false;
-    while let Some(order) = orders.recv().await {
-        match order {
-            Order::Screen { id, sender } => pump.add_screen(id, sender),
-            Order::Losses(sender) => drop(pump.losses.replace(Some(sender))),
-            Order::Files { id, spec } => {
+    while let Some(command) = commands.recv().await {
+        match command {
+            PumpCommand::Screen { id, sender } => pump.add_terminal_feed(id, sender),
+            PumpCommand::Losses(sender) => drop(pump.losses.replace(Some(sender))),
+            PumpCommand::Files { id, spec } => {
                 pump.set_tails(&id, &spec);
                 if !looking && !pump.tails.borrow().is_empty() {
                     looking = true;
-                    tokio::task::spawn_local(look(Rc::clone(&pump)));
+                    tokio::task::spawn_local(poll_followed_files(Rc::clone(&pump)));
                 }
             }
-            Order::Attach { id, spec, stream, fd, tap } => {
+            PumpCommand::Attach { id, spec, stream, fd, observer } => {
                 pump.open(&id, &spec);
                 // Without a reactor for it the pipe would fill and block the service; the keeper still holds its own end.
                 let Ok(fd) = reactor::register(fd, tokio::io::Interest::READABLE) else { continue };
-                let source = Rc::new(Source {
+                let source = Rc::new(PipeSource {
                     id,
                     stream,
                     fd,
-                    held: RefCell::default(),
-                    tap: RefCell::new(tap),
+                    partial_line: RefCell::default(),
+                    observer: RefCell::new(observer),
                     ended: std::cell::Cell::new(false),
                 });
                 pump.sources.borrow_mut().entry(source.id.clone()).or_default().push(Rc::clone(&source));
-                tokio::task::spawn_local(follow(Rc::clone(&pump), source));
+                tokio::task::spawn_local(read_pipe(Rc::clone(&pump), source));
             }
-            Order::Write { id, spec, stream, bytes } => {
+            PumpCommand::Write { id, spec, stream, bytes } => {
                 pump.open(&id, &spec);
-                let mut held = pump.held.borrow_mut().remove(&(id.clone(), stream as u32)).unwrap_or_default();
-                pump.take(&id, stream, &bytes, &mut held, None);
-                if !held.is_empty() {
-                    pump.held.borrow_mut().insert((id, stream as u32), held);
+                let mut partial_line = pump.partial_lines.borrow_mut().remove(&(id.clone(), stream as u32)).unwrap_or_default();
+                pump.take(&id, stream, &bytes, &mut partial_line, None);
+                if !partial_line.is_empty() {
+                    pump.partial_lines.borrow_mut().insert((id, stream as u32), partial_line);
                 }
             }
-            Order::Note { id, text } => pump.publish(&id, LogStream::Devrun, now(), format!("{text}\n").as_bytes()),
-            Order::Subscribe { sender, waiting } => pump.viewers.borrow_mut().push(Viewer { sender, waiting, missed: 0 }),
-            Order::Begin { id, spec } => {
+            PumpCommand::Note { id, text } => pump.publish(&id, LogStream::Devrun, now(), format!("{text}\n").as_bytes()),
+            PumpCommand::Subscribe { sender, waiting } => {
+                pump.subscribers.borrow_mut().push(Subscriber { sender, waiting, missed: 0 })
+            }
+            PumpCommand::Begin { id, spec } => {
                 pump.open(&id, &spec);
                 pump.drain(&id);
                 if let Some(file) = pump.files.borrow_mut().get_mut(&id) {
                     file.begin(now());
                 }
             }
-            Order::DrainAll { done } => {
+            PumpCommand::DrainAll { done } => {
                 let ids: Vec<ServiceId> = pump.sources.borrow().keys().cloned().collect();
                 ids.iter().for_each(|id| pump.drain(id));
                 let _unread = done.send(());
             }
-            Order::Drain { id, done } => {
+            PumpCommand::Drain { id, done } => {
                 pump.drain(&id);
                 pump.poll_tails(Some(&id));
-                pump.tell_losses(&id, i64::MAX);
+                pump.report_losses(&id, i64::MAX);
                 let _unread = done.send(());
             }
         }
     }
 }
 
-async fn follow(pump: Rc<Pump>, source: Rc<Source>) {
+async fn read_pipe(pump: Rc<Pump>, source: Rc<PipeSource>) {
     while !source.ended.get() {
         let Ok(mut ready) = source.fd.readable().await else { break };
         if pump.read_some(&source, 4) {
@@ -335,19 +337,19 @@ async fn follow(pump: Rc<Pump>, source: Rc<Source>) {
         // One writer that never pauses must not starve the others.
         tokio::task::yield_now().await;
     }
-    let mut held = source.held.borrow_mut();
-    pump.flush(&source.id, source.stream, &mut held);
-    drop(held);
+    let mut partial_line = source.partial_line.borrow_mut();
+    pump.flush(&source.id, source.stream, &mut partial_line);
+    drop(partial_line);
     pump.forget(&source);
-    pump.screens.borrow_mut().retain(|(id, _)| *id != source.id);
+    pump.terminal_feeds.borrow_mut().retain(|(id, _)| *id != source.id);
     // Its last lines in other files are there by now.
     pump.poll_tails(Some(&source.id));
 }
 
 /// Looks at the further files, for as long as the pump lives.
-async fn look(pump: Rc<Pump>) {
+async fn poll_followed_files(pump: Rc<Pump>) {
     loop {
-        tokio::time::sleep(tail::LOOK).await;
+        tokio::time::sleep(followed_file::POLL_EVERY).await;
         pump.poll_tails(None);
     }
 }
@@ -367,7 +369,8 @@ impl Pump {
         }
         match LogFile::open(&self.folder, id, spec) {
             Ok(mut file) => {
-                if let Some(Unopened { loss, .. }) = self.unopened.borrow_mut().remove(id).filter(|before| before.loss.bytes > 0)
+                if let Some(UnopenedLog { loss, .. }) =
+                    self.unopened.borrow_mut().remove(id).filter(|before| before.loss.bytes > 0)
                 {
                     file.lost_before(loss);
                 }
@@ -376,28 +379,28 @@ impl Pump {
             Err(error) => {
                 let mut unopened = self.unopened.borrow_mut();
                 let tried = now();
-                unopened.entry(id.clone()).and_modify(|before| before.tried = tried).or_insert_with(|| Unopened {
+                unopened.entry(id.clone()).and_modify(|before| before.tried = tried).or_insert_with(|| UnopenedLog {
                     spec: spec.clone(),
                     tried,
-                    loss: Loss::new(&error),
+                    loss: LogLoss::new(&error),
                 });
             }
         }
     }
 
-    fn add_screen(&self, id: ServiceId, sender: Screen) {
+    fn add_terminal_feed(&self, id: ServiceId, sender: TerminalFeed) {
         let Some(source) = self.sources_of(&id).into_iter().find(|source| !source.ended.get()) else { return };
-        let held = source.held.borrow();
-        if held.is_empty() || sender.try_send(Arc::from(held.as_slice())).is_ok() {
-            self.screens.borrow_mut().push((id, sender));
+        let partial_line = source.partial_line.borrow();
+        if partial_line.is_empty() || sender.try_send(Arc::from(partial_line.as_slice())).is_ok() {
+            self.terminal_feeds.borrow_mut().push((id, sender));
         }
     }
 
     fn show(&self, id: &ServiceId, bytes: &[u8]) {
-        let mut screens = self.screens.borrow_mut();
-        if screens.iter().any(|(other, _)| other == id) {
+        let mut terminal_feeds = self.terminal_feeds.borrow_mut();
+        if terminal_feeds.iter().any(|(other, _)| other == id) {
             let bytes: Arc<[u8]> = Arc::from(bytes);
-            screens.retain(|(other, sender)| other != id || sender.try_send(Arc::clone(&bytes)).is_ok());
+            terminal_feeds.retain(|(other, sender)| other != id || sender.try_send(Arc::clone(&bytes)).is_ok());
         }
     }
 
@@ -409,7 +412,7 @@ impl Pump {
         if spec.files.is_empty() {
             tails.remove(id);
         } else {
-            let files = spec.files.iter().map(|path| Tail::new(id, path)).collect();
+            let files = spec.files.iter().map(|path| FollowedFile::new(id, path)).collect();
             tails.insert(id.clone(), (spec.clone(), files));
         }
     }
@@ -424,19 +427,19 @@ impl Pump {
                 let bytes = tail.poll();
                 if !bytes.is_empty() {
                     self.open(&tail.id, spec);
-                    let mut held = std::mem::take(&mut tail.held);
-                    self.take(&tail.id, LogStream::Stdout, &bytes, &mut held, None);
-                    tail.held = held;
+                    let mut partial_line = std::mem::take(&mut tail.partial_line);
+                    self.take(&tail.id, LogStream::Stdout, &bytes, &mut partial_line, None);
+                    tail.partial_line = partial_line;
                 }
             }
         }
     }
 
-    fn sources_of(&self, id: &ServiceId) -> Vec<Rc<Source>> {
+    fn sources_of(&self, id: &ServiceId) -> Vec<Rc<PipeSource>> {
         self.sources.borrow().get(id).cloned().unwrap_or_default()
     }
 
-    fn forget(&self, source: &Rc<Source>) {
+    fn forget(&self, source: &Rc<PipeSource>) {
         let mut sources = self.sources.borrow_mut();
         if let Some(of_service) = sources.get_mut(&source.id) {
             of_service.retain(|other| !Rc::ptr_eq(other, source));
@@ -450,13 +453,13 @@ impl Pump {
     fn drain(&self, id: &ServiceId) {
         for source in self.sources_of(id) {
             self.read_all(&source);
-            let mut held = source.held.borrow_mut();
-            self.flush(id, source.stream, &mut held);
+            let mut partial_line = source.partial_line.borrow_mut();
+            self.flush(id, source.stream, &mut partial_line);
         }
     }
 
     /// Reads up to `times` buffers; true when the pipe was emptied.
-    fn read_some(&self, source: &Source, times: u32) -> bool {
+    fn read_some(&self, source: &PipeSource, times: u32) -> bool {
         for _ in 0..times {
             let mut buffer = self.buffer.borrow_mut();
             match nix::unistd::read(&source.fd, &mut buffer) {
@@ -466,8 +469,8 @@ impl Pump {
                 }
                 Ok(length) => {
                     self.show(&source.id, &buffer[..length]);
-                    let mut held = source.held.borrow_mut();
-                    self.take(&source.id, source.stream, &buffer[..length], &mut held, Some(&source.tap));
+                    let mut partial_line = source.partial_line.borrow_mut();
+                    self.take(&source.id, source.stream, &buffer[..length], &mut partial_line, Some(&source.observer));
                     if length < buffer.len() / 4 {
                         // Most likely empty: waiting is cheaper than one more read that says so. Edge-triggered readiness is
                         // not cleared, so bytes that came meanwhile are seen at once.
@@ -486,7 +489,7 @@ impl Pump {
         false
     }
 
-    fn read_all(&self, source: &Source) {
+    fn read_all(&self, source: &PipeSource) {
         // Bounded: a service that floods must not hold a drain for ever.
         for _ in 0..256 {
             if source.ended.get() || self.read_some(source, 1) {
@@ -496,35 +499,42 @@ impl Pump {
     }
 
     /// Writes out whole lines, keeps the rest back.
-    fn take(&self, id: &ServiceId, stream: LogStream, bytes: &[u8], held: &mut Vec<u8>, tap: Option<&RefCell<Option<Tap>>>) {
+    fn take(
+        &self,
+        id: &ServiceId,
+        stream: LogStream,
+        bytes: &[u8],
+        partial_line: &mut Vec<u8>,
+        observer: Option<&RefCell<Option<LineObserver>>>,
+    ) {
         let end = memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1);
         let (whole, rest) = bytes.split_at(end);
-        if held.is_empty() {
-            self.store(id, stream, whole, tap);
+        if partial_line.is_empty() {
+            self.store(id, stream, whole, observer);
         } else if !whole.is_empty() {
             // The line that was held back is completed; of a big piece the rest is written from where it lies.
             let first = memchr::memchr(b'\n', whole).map_or(whole.len(), |at| at + 1);
-            let (end, others) = whole.split_at(if whole.len() < COPIED { whole.len() } else { first });
-            held.extend_from_slice(end);
-            self.store(id, stream, held, tap);
-            held.clear();
-            self.store(id, stream, others, tap);
+            let (end, others) = whole.split_at(if whole.len() < MAX_COPIED { whole.len() } else { first });
+            partial_line.extend_from_slice(end);
+            self.store(id, stream, partial_line, observer);
+            partial_line.clear();
+            self.store(id, stream, others, observer);
         }
-        held.extend_from_slice(rest);
-        if held.len() > HOLD {
-            self.store(id, stream, held, tap);
-            held.clear();
-        }
-    }
-
-    fn flush(&self, id: &ServiceId, stream: LogStream, held: &mut Vec<u8>) {
-        if !held.is_empty() {
-            self.store(id, stream, held, None);
-            held.clear();
+        partial_line.extend_from_slice(rest);
+        if partial_line.len() > MAX_PARTIAL_LINE {
+            self.store(id, stream, partial_line, observer);
+            partial_line.clear();
         }
     }
 
-    fn store(&self, id: &ServiceId, stream: LogStream, bytes: &[u8], tap: Option<&RefCell<Option<Tap>>>) {
+    fn flush(&self, id: &ServiceId, stream: LogStream, partial_line: &mut Vec<u8>) {
+        if !partial_line.is_empty() {
+            self.store(id, stream, partial_line, None);
+            partial_line.clear();
+        }
+    }
+
+    fn store(&self, id: &ServiceId, stream: LogStream, bytes: &[u8], observer: Option<&RefCell<Option<LineObserver>>>) {
         if bytes.is_empty() {
             return;
         }
@@ -538,14 +548,13 @@ impl Pump {
         };
         match kept {
             Some(false) => {}
-            Some(true) => self.tell_losses(id, micros),
+            Some(true) => self.report_losses(id, micros),
             None => self.store_unopened(id, stream, micros, bytes),
         }
-        if let Some(slot) = tap {
-            let go_on = slot
-                .borrow()
-                .as_ref()
-                .is_none_or(|tap| bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).all(|line| tap(line)));
+        if let Some(slot) = observer {
+            let go_on = slot.borrow().as_ref().is_none_or(|observer| {
+                bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).all(|line| observer(line))
+            });
             if !go_on {
                 slot.replace(None);
             }
@@ -554,27 +563,27 @@ impl Pump {
     }
 
     pub(super) fn publish(&self, id: &ServiceId, stream: LogStream, micros: i64, bytes: &[u8]) {
-        let mut viewers = self.viewers.borrow_mut();
-        if viewers.is_empty() {
+        let mut subscribers = self.subscribers.borrow_mut();
+        if subscribers.is_empty() {
             return;
         }
         let bytes: Arc<[u8]> = Arc::from(bytes);
-        viewers.retain_mut(|viewer| {
-            if viewer.waiting.load(Ordering::Relaxed) + bytes.len() as u64 > QUEUE_BYTES {
-                viewer.missed += bytes.len() as u64;
-                return !viewer.sender.is_closed();
+        subscribers.retain_mut(|subscriber| {
+            if subscriber.waiting.load(Ordering::Relaxed) + bytes.len() as u64 > SUBSCRIBER_QUEUE_BYTES {
+                subscriber.missed += bytes.len() as u64;
+                return !subscriber.sender.is_closed();
             }
-            if viewer.missed > 0 {
-                let missed = std::mem::take(&mut viewer.missed);
-                drop(viewer.sender.send(LogItem::Missed(missed)));
+            if subscriber.missed > 0 {
+                let missed = std::mem::take(&mut subscriber.missed);
+                drop(subscriber.sender.send(LogItem::Missed(missed)));
             }
-            viewer.waiting.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            viewer.sender.send(LogItem::Chunk { id: id.clone(), stream, micros, bytes: Arc::clone(&bytes) }).is_ok()
+            subscriber.waiting.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            subscriber.sender.send(LogItem::Chunk { id: id.clone(), stream, micros, bytes: Arc::clone(&bytes) }).is_ok()
         });
     }
 }
 
-impl std::fmt::Debug for Source {
+impl std::fmt::Debug for PipeSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Source({}, fd {})", self.id, self.fd.as_raw_fd())
     }
@@ -599,7 +608,7 @@ mod tests {
         let pump = LogPump::start(dir.path().to_path_buf()).unwrap();
         let (read, mut write) = pipe();
         let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let tap: Tap = {
+        let observer: LineObserver = {
             let seen = Arc::clone(&seen);
             Arc::new(move |line: &[u8]| {
                 seen.lock().unwrap().push(line.to_vec());
@@ -607,7 +616,7 @@ mod tests {
             })
         };
         let mut view = pump.subscribe();
-        pump.attach(&id, &LogSpec::default(), LogStream::Stdout, read, Some(tap));
+        pump.attach(&id, &LogSpec::default(), LogStream::Stdout, read, Some(observer));
         let mut expected = b"first\nsecond \xff\xfe\n".to_vec();
         expected.extend(vec![b'x'; 3_000_000]);
         expected.extend(b"\nno newline");

@@ -14,7 +14,7 @@ use devrun_model::ServiceId;
 
 use super::envelope;
 use super::file::{generations, path};
-use super::index::{Index, Record};
+use super::index::{IndexRecord, LogIndex};
 use super::pump::LogStream;
 
 /// One line.
@@ -32,7 +32,7 @@ pub struct LogLine {
 
 /// Which lines.
 #[derive(Debug, Clone, Default)]
-pub struct Query {
+pub struct LogQuery {
     /// The last so many of each service.
     pub tail: Option<usize>,
     /// Not before (microseconds since 1970).
@@ -58,19 +58,19 @@ const SMALLEST: usize = 16 * 1024;
 ///
 /// # Errors
 /// When a file that is there cannot be read.
-pub fn lines(folder: &Path, id: &ServiceId, query: &Query) -> io::Result<Lines> {
-    Lines::new(folder, id, query, WINDOW)
+pub fn lines(folder: &Path, id: &ServiceId, query: &LogQuery) -> io::Result<LogLines> {
+    LogLines::new(folder, id, query, WINDOW)
 }
 
 /// The lines of several services by time. Lines of one service keep their order whatever the clock did.
 ///
 /// # Errors
 /// When a file that is there cannot be read.
-pub fn merged(folder: &Path, ids: &[ServiceId], query: &Query) -> io::Result<Merged> {
+pub fn merged(folder: &Path, ids: &[ServiceId], query: &LogQuery) -> io::Result<MergedLines> {
     let window = (WINDOWS / ids.len().max(1)).clamp(SMALLEST, WINDOW);
-    let mut merged = Merged { readers: Vec::new(), heads: BinaryHeap::new() };
+    let mut merged = MergedLines { readers: Vec::new(), heads: BinaryHeap::new() };
     for id in ids {
-        merged.readers.push((Lines::new(folder, id, query, window)?, i64::MIN, None));
+        merged.readers.push((LogLines::new(folder, id, query, window)?, i64::MIN, None));
         merged.advance(merged.readers.len() - 1)?;
     }
     Ok(merged)
@@ -78,14 +78,14 @@ pub fn merged(folder: &Path, ids: &[ServiceId], query: &Query) -> io::Result<Mer
 
 /// Lines of several services. What of a file cannot be read ends the lines with the error.
 #[derive(Debug)]
-pub struct Merged {
+pub struct MergedLines {
     /// Each with the latest time it has given so far, and its next line.
-    readers: Vec<(Lines, i64, Option<LogLine>)>,
+    readers: Vec<(LogLines, i64, Option<LogLine>)>,
     /// Time of the next line and number of its reader.
     heads: BinaryHeap<Reverse<(i64, usize)>>,
 }
 
-impl Merged {
+impl MergedLines {
     fn advance(&mut self, number: usize) -> io::Result<()> {
         let Some((lines, latest, head)) = self.readers.get_mut(number) else { return Ok(()) };
         *head = lines.next().transpose()?;
@@ -98,7 +98,7 @@ impl Merged {
     }
 }
 
-impl Iterator for Merged {
+impl Iterator for MergedLines {
     type Item = io::Result<LogLine>;
     fn next(&mut self) -> Option<Self::Item> {
         let Reverse((_, number)) = self.heads.pop()?;
@@ -109,19 +109,19 @@ impl Iterator for Merged {
 
 /// Lines of one service.
 #[derive(Debug)]
-pub struct Lines {
+pub struct LogLines {
     folder: PathBuf,
     id: ServiceId,
-    files: VecDeque<Part>,
+    files: VecDeque<LogPart>,
     window: usize,
-    reader: Option<(LineReader, Index)>,
-    filter: Filter,
+    reader: Option<(LineReader, LogIndex)>,
+    filter: LineFilter,
 }
 
 /// One of its files. Files that wait for their turn are not open, as a thousand services have thousands of them; the inode
 /// finds one again that was renamed by a rotation meanwhile.
 #[derive(Debug)]
-struct Part {
+struct LogPart {
     inode: u64,
     from: u64,
     /// Where it ended when the reading began: a service that goes on writing must not keep us for ever.
@@ -129,14 +129,14 @@ struct Part {
 }
 
 #[derive(Debug)]
-struct Filter {
+struct LineFilter {
     generation: Option<u32>,
     since: Option<i64>,
     until: Option<i64>,
 }
 
-impl Filter {
-    fn takes(&self, record: Option<Record>) -> bool {
+impl LineFilter {
+    fn takes(&self, record: Option<IndexRecord>) -> bool {
         let (micros, generation) = record.map_or((0, 0), |record| (record.micros, record.generation));
         self.generation.is_none_or(|wanted| wanted == generation)
             && self.since.is_none_or(|since| micros >= since)
@@ -144,9 +144,9 @@ impl Filter {
     }
 }
 
-impl Lines {
-    fn new(folder: &Path, id: &ServiceId, query: &Query, window: usize) -> io::Result<Self> {
-        let mut filter = Filter { generation: None, since: query.since, until: query.until };
+impl LogLines {
+    fn new(folder: &Path, id: &ServiceId, query: &LogQuery, window: usize) -> io::Result<Self> {
+        let mut filter = LineFilter { generation: None, since: query.since, until: query.until };
         let mut files = VecDeque::new();
         let wanted = if query.previous { previous(folder, id).map(Some) } else { Some(None) };
         if let Some(generation) = wanted {
@@ -158,30 +158,30 @@ impl Lines {
                 let from = match &mut left {
                     None => 0,
                     Some(0) => break,
-                    Some(left) => tail_start(&file, meta.len(), Index::open(&index), left, window, &filter)?,
+                    Some(left) => tail_start(&file, meta.len(), LogIndex::open(&index), left, window, &filter)?,
                 };
-                files.push_front(Part { inode: meta.ino(), from, end: meta.len() });
+                files.push_front(LogPart { inode: meta.ino(), from, end: meta.len() });
             }
         }
         Ok(Self { folder: folder.to_path_buf(), id: id.clone(), files, window, reader: None, filter })
     }
 
     /// `None`: the file was rotated away.
-    fn open(&self, part: &Part) -> io::Result<Option<(LineReader, Index)>> {
+    fn open(&self, part: &LogPart) -> io::Result<Option<(LineReader, LogIndex)>> {
         for (log, index) in generations(&self.folder, &self.id).into_iter().rev() {
             let file = match File::open(log) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened?,
             };
             if file.metadata()?.ino() == part.inode {
-                return Ok(Some((LineReader::new(file, part.from, part.end, self.window), Index::open(&index))));
+                return Ok(Some((LineReader::new(file, part.from, part.end, self.window), LogIndex::open(&index))));
             }
         }
         Ok(None)
     }
 }
 
-impl Iterator for Lines {
+impl Iterator for LogLines {
     type Item = io::Result<LogLine>;
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -207,7 +207,14 @@ impl Iterator for Lines {
 }
 
 /// Where the last lines of a file begin; `left` goes down by their number.
-fn tail_start(file: &File, size: u64, mut index: Index, left: &mut usize, window: usize, filter: &Filter) -> io::Result<u64> {
+fn tail_start(
+    file: &File,
+    size: u64,
+    mut index: LogIndex,
+    left: &mut usize,
+    window: usize,
+    filter: &LineFilter,
+) -> io::Result<u64> {
     let mut buffer = vec![0; window];
     let mut begun = size;
     let mut end = size;
@@ -243,7 +250,7 @@ fn previous(folder: &Path, id: &ServiceId) -> Option<u32> {
     let files = generations(folder, id);
     let mut last = None;
     for (_, index) in files.iter().rev() {
-        let mut index = Index::open(index);
+        let mut index = LogIndex::open(index);
         for number in (0..index.count()).rev() {
             let generation = index.get(number)?.generation;
             match last {
@@ -331,7 +338,7 @@ impl LineReader {
 }
 
 /// The line as it is shown.
-fn finished(id: &ServiceId, record: Option<Record>, read: ReadLine) -> LogLine {
+fn finished(id: &ServiceId, record: Option<IndexRecord>, read: ReadLine) -> LogLine {
     let (micros, stream) = record.map_or((0, LogStream::Stdout), |record| (record.micros, record.stream));
     let inside = if record.is_some_and(|record| record.wrapped) { envelope::unwrap(&read.bytes) } else { None };
     let mut bytes = inside.unwrap_or(read.bytes);
@@ -358,27 +365,27 @@ fn whole_chars(bytes: &[u8]) -> usize {
     }
 }
 
-/// What one call of [`Follower::poll`] takes at most, of one service and of all.
+/// What one call of [`LogFollower::poll`] takes at most, of one service and of all.
 const POLL: usize = 1024 * 1024;
 const POLL_ALL: usize = 32 * 1024 * 1024;
 
 /// Follows the files of several services from their present ends. Each call to `poll` gives what came since; rotation is
 /// noticed by the file's inode, so nothing is lost unless more than all kept files came between two calls.
 #[derive(Debug)]
-pub struct Follower {
+pub struct LogFollower {
     folder: PathBuf,
-    at: BTreeMap<ServiceId, Position>,
+    at: BTreeMap<ServiceId, FilePosition>,
     behind: bool,
 }
 
 /// The file is held open, so that its number cannot be given to another one meanwhile.
 #[derive(Debug)]
-struct Position {
+struct FilePosition {
     held: Option<File>,
     offset: u64,
 }
 
-impl Follower {
+impl LogFollower {
     /// Begins at the present ends.
     #[must_use]
     pub fn new(folder: &Path, ids: &[ServiceId]) -> Self {
@@ -395,7 +402,7 @@ impl Follower {
         }
         let held = File::open(path(&self.folder, id)).ok();
         let end = held.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
-        self.at.insert(id.clone(), Position { held, offset: if from_end { end } else { 0 } });
+        self.at.insert(id.clone(), FilePosition { held, offset: if from_end { end } else { 0 } });
     }
     /// Whether the last call has left something that is there already.
     #[must_use]
@@ -427,7 +434,7 @@ impl Follower {
                 let (lines, offset, whole) = read_from(&file, &index, id, from, live, share).unwrap_or((Vec::new(), from, true));
                 found.extend(lines);
                 if live || !whole {
-                    *position = Position { held: Some(file), offset };
+                    *position = FilePosition { held: Some(file), offset };
                 }
                 if !whole {
                     self.behind = true;
@@ -457,7 +464,7 @@ fn read_from(
     if file.metadata()?.len() <= from {
         return Ok((Vec::new(), from, true));
     }
-    let mut index = Index::open(index);
+    let mut index = LogIndex::open(index);
     let mut reader = LineReader::new(file.try_clone()?, from, u64::MAX, share.min(WINDOW));
     let mut lines = Vec::new();
     let mut taken = 0;
@@ -498,13 +505,13 @@ mod tests {
             a.append(LogStream::Stdout, number * 10_000, format!("a{number:02}\n").as_bytes());
             b.append(LogStream::Stderr, number * 10_000 + 5000, format!("b{number:02}\n").as_bytes());
         }
-        let query = Query { tail: Some(3), ..Query::default() };
+        let query = LogQuery { tail: Some(3), ..LogQuery::default() };
         let lines: Vec<_> = merged(dir.path(), &[id("a"), id("b")], &query).unwrap().map(Result::unwrap).collect();
         let text: Vec<_> = lines.iter().map(|line| String::from_utf8(line.bytes.clone()).unwrap()).collect();
         assert_eq!(text, ["a17", "b17", "a18", "b18", "a19", "b19"]);
         assert_eq!(lines[1].stream, LogStream::Stderr);
         assert_eq!(lines[0].micros, 170_000);
-        let all = merged(dir.path(), &[id("a")], &Query { since: Some(150_000), ..Query::default() }).unwrap();
+        let all = merged(dir.path(), &[id("a")], &LogQuery { since: Some(150_000), ..LogQuery::default() }).unwrap();
         assert_eq!(all.count(), 5);
     }
 
@@ -513,7 +520,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let spec = LogSpec { max_size: ByteSize(40), max_files: 9, ..LogSpec::default() };
         let previous = || {
-            let lines = lines(dir.path(), &id("a"), &Query { previous: true, ..Query::default() }).unwrap();
+            let lines = lines(dir.path(), &id("a"), &LogQuery { previous: true, ..LogQuery::default() }).unwrap();
             lines.map(|line| String::from_utf8(line.unwrap().bytes).unwrap()).collect::<Vec<_>>().join(" ")
         };
         let mut log = LogFile::open(dir.path(), &id("a"), &spec).unwrap();
@@ -540,7 +547,7 @@ mod tests {
         let spec = LogSpec { max_size: ByteSize(20), max_files: 2, ..LogSpec::default() };
         let mut log = LogFile::open(dir.path(), &id("a"), &spec).unwrap();
         log.append(LogStream::Stdout, 1, b"old\n");
-        let mut follower = Follower::new(dir.path(), &[id("a")]);
+        let mut follower = LogFollower::new(dir.path(), &[id("a")]);
         for number in 0..50 {
             log.append(LogStream::Stdout, number, format!("new {number}\n").as_bytes());
         }
@@ -557,7 +564,7 @@ mod tests {
         let spec = LogSpec { max_size: ByteSize(20), max_files: 9, ..LogSpec::default() };
         let mut log = LogFile::open(dir.path(), &id("a"), &spec).unwrap();
         log.append(LogStream::Stdout, 1, b"old\n");
-        let mut follower = Follower::new(dir.path(), &[id("a")]);
+        let mut follower = LogFollower::new(dir.path(), &[id("a")]);
         assert!(follower.poll().is_empty());
         for number in 0..10 {
             log.append(LogStream::Stdout, number, format!("new {number}\n").as_bytes());
@@ -567,7 +574,7 @@ mod tests {
         assert!(follower.poll().is_empty());
     }
 
-    fn texts(dir: &Path, query: &Query) -> Vec<String> {
+    fn texts(dir: &Path, query: &LogQuery) -> Vec<String> {
         let lines = lines(dir, &id("a"), query).unwrap();
         lines.map(|line| String::from_utf8(line.unwrap().bytes).unwrap()).collect()
     }
@@ -578,15 +585,15 @@ mod tests {
         let mut log = LogFile::open(dir.path(), &id("a"), &LogSpec::default()).unwrap();
         let long = "é".repeat(LINE);
         log.append(LogStream::Stdout, 1, format!("first\n{long}\nx{long}\nlast").as_bytes());
-        let all = texts(dir.path(), &Query::default());
+        let all = texts(dir.path(), &LogQuery::default());
         assert_eq!(all.len(), 4);
         assert_eq!(all[1], format!("{} … [line cut: {LINE} more bytes]", "é".repeat(LINE / 2)));
         assert_eq!(all[2], format!("x{} … [line cut: {} more bytes]", "é".repeat(LINE / 2 - 1), LINE + 2));
-        assert_eq!(texts(dir.path(), &Query { tail: Some(1), ..Query::default() }), ["last"]);
-        assert_eq!(texts(dir.path(), &Query { tail: Some(2), ..Query::default() }), all[2..]);
-        assert_eq!(texts(dir.path(), &Query { tail: Some(4), ..Query::default() }), all);
-        assert_eq!(texts(dir.path(), &Query { tail: Some(40), ..Query::default() }), all);
-        assert!(texts(dir.path(), &Query { tail: Some(0), ..Query::default() }).is_empty());
+        assert_eq!(texts(dir.path(), &LogQuery { tail: Some(1), ..LogQuery::default() }), ["last"]);
+        assert_eq!(texts(dir.path(), &LogQuery { tail: Some(2), ..LogQuery::default() }), all[2..]);
+        assert_eq!(texts(dir.path(), &LogQuery { tail: Some(4), ..LogQuery::default() }), all);
+        assert_eq!(texts(dir.path(), &LogQuery { tail: Some(40), ..LogQuery::default() }), all);
+        assert!(texts(dir.path(), &LogQuery { tail: Some(0), ..LogQuery::default() }).is_empty());
     }
 
     #[test]
@@ -600,8 +607,8 @@ mod tests {
         }
         for window in [1, 2, 7, 64, 5000] {
             for tail in [None, Some(1), Some(17), Some(300)] {
-                let query = Query { tail, ..Query::default() };
-                let read = Lines::new(dir.path(), &id("a"), &query, window).unwrap();
+                let query = LogQuery { tail, ..LogQuery::default() };
+                let read = LogLines::new(dir.path(), &id("a"), &query, window).unwrap();
                 let read: Vec<_> = read.map(|line| String::from_utf8(line.unwrap().bytes).unwrap()).collect();
                 assert_eq!(read, expected[300 - tail.unwrap_or(300)..], "{window} {tail:?}");
             }
@@ -616,7 +623,7 @@ mod tests {
         for number in 0..6 {
             log.append(LogStream::Stdout, number, format!("line {number}\n").as_bytes());
         }
-        let mut read = lines(dir.path(), &id("a"), &Query::default()).unwrap();
+        let mut read = lines(dir.path(), &id("a"), &LogQuery::default()).unwrap();
         assert_eq!(read.next().unwrap().unwrap().bytes, b"line 0");
         for number in 6..10 {
             log.append(LogStream::Stdout, number, format!("line {number}\n").as_bytes());
@@ -629,7 +636,7 @@ mod tests {
     fn a_follower_takes_a_flood_in_parts() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = LogFile::open(dir.path(), &id("a"), &LogSpec::default()).unwrap();
-        let mut follower = Follower::new(dir.path(), &[id("a")]);
+        let mut follower = LogFollower::new(dir.path(), &[id("a")]);
         let line = format!("{}\n", "z".repeat(99));
         log.append(LogStream::Stdout, 1, line.repeat(40_000).as_bytes());
         let (mut polls, mut count) = (0, 0);

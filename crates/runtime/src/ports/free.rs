@@ -9,21 +9,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
 
-use super::{Holder, Reserved, holder};
+use super::{PortHolder, PortReservations, holder};
 use devrun_model::{Failure, FailureKind, ServiceId};
 
 /// Why a port cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
+pub enum PortConflict {
     /// Somebody listens on it.
-    Held(Holder),
+    Held(PortHolder),
     /// It may not be bound by us: below the first unprivileged port.
     Forbidden,
     /// The address is none of this machine's, or no address at all; the system's words.
     Address(String),
 }
 
-impl Taken {
+impl PortConflict {
     /// As a failure of the service that wanted it.
     #[must_use]
     pub fn failure(&self, bind: &str, port: u16) -> Failure {
@@ -50,19 +50,19 @@ impl Taken {
 ///
 /// # Errors
 /// What stands in the way.
-pub fn check(bind: &str, port: u16) -> Result<(), Taken> {
+pub fn check(bind: &str, port: u16) -> Result<(), PortConflict> {
     let host = bind.trim_matches(['[', ']']);
     if matches!(host, "localhost" | "") {
         try_bind(IpAddr::V4(Ipv4Addr::LOCALHOST), port)?;
         return match try_bind(IpAddr::V6(Ipv6Addr::LOCALHOST), port) {
             // A machine without IPv6 has nothing to hold there.
-            Err(Taken::Address(_)) => Ok(()),
+            Err(PortConflict::Address(_)) => Ok(()),
             other => other,
         };
     }
     match host.parse::<IpAddr>() {
         Ok(address) => try_bind(address, port),
-        Err(_) => Err(Taken::Address(format!("{bind:?} is no address"))),
+        Err(_) => Err(PortConflict::Address(format!("{bind:?} is no address"))),
     }
 }
 
@@ -72,18 +72,18 @@ pub fn check(bind: &str, port: u16) -> Result<(), Taken> {
 ///
 /// # Errors
 /// Somebody else listens, or the port may not be bound by us (below 1024).
-pub fn check_free(bind: &str, port: u16) -> Result<(), Holder> {
+pub fn check_free(bind: &str, port: u16) -> Result<(), PortHolder> {
     match check(bind, port) {
         Ok(()) => Ok(()),
-        Err(Taken::Held(holder)) => Err(holder),
-        Err(Taken::Forbidden) => {
-            Err(Holder { command: Some("the system: only root may listen there".to_owned()), ..Holder::default() })
+        Err(PortConflict::Held(holder)) => Err(holder),
+        Err(PortConflict::Forbidden) => {
+            Err(PortHolder { command: Some("the system: only root may listen there".to_owned()), ..PortHolder::default() })
         }
-        Err(Taken::Address(why)) => Err(Holder { command: Some(format!("nobody: {why}")), ..Holder::default() }),
+        Err(PortConflict::Address(why)) => Err(PortHolder { command: Some(format!("nobody: {why}")), ..PortHolder::default() }),
     }
 }
 
-fn try_bind(address: IpAddr, port: u16) -> Result<(), Taken> {
+fn try_bind(address: IpAddr, port: u16) -> Result<(), PortConflict> {
     let attempt = || -> io::Result<()> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
@@ -91,9 +91,9 @@ fn try_bind(address: IpAddr, port: u16) -> Result<(), Taken> {
     };
     let Err(error) = attempt() else { return Ok(()) };
     match error.kind() {
-        io::ErrorKind::AddrInUse => Err(Taken::Held(holder(&address.to_string(), port).unwrap_or_default())),
-        io::ErrorKind::PermissionDenied => Err(Taken::Forbidden),
-        _ => Err(Taken::Address(error.to_string())),
+        io::ErrorKind::AddrInUse => Err(PortConflict::Held(holder(&address.to_string(), port).unwrap_or_default())),
+        io::ErrorKind::PermissionDenied => Err(PortConflict::Forbidden),
+        _ => Err(PortConflict::Address(error.to_string())),
     }
 }
 
@@ -104,7 +104,13 @@ fn try_bind(address: IpAddr, port: u16) -> Result<(), Taken> {
 ///
 /// # Errors
 /// When none is to be had, or none can be set aside.
-pub fn free_port(seed: &str, service: &ServiceId, name: &str, taken: &BTreeSet<u16>, reserved: &Reserved) -> Result<u16, String> {
+pub fn free_port(
+    seed: &str,
+    service: &ServiceId,
+    name: &str,
+    taken: &BTreeSet<u16>,
+    reserved: &PortReservations,
+) -> Result<u16, String> {
     let candidates: Vec<u16> = candidates(ephemeral());
     let count = candidates.len();
     if count == 0 {
@@ -178,7 +184,7 @@ mod tests {
     #[test]
     fn a_port_is_stable_until_it_is_taken() {
         let folder = tempfile::tempdir().unwrap();
-        let reserved = |owner: &str| Reserved::new(folder.path().join("ports"), std::path::Path::new(owner));
+        let reserved = |owner: &str| PortReservations::new(folder.path().join("ports"), std::path::Path::new(owner));
         let shop = reserved("/home/a/shop");
         let free_port = |taken: &BTreeSet<u16>| free_port("/home/a/shop", &id("api"), "main", taken, &shop).unwrap();
         let none = BTreeSet::new();
@@ -215,16 +221,16 @@ mod tests {
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = held.local_addr().unwrap().port();
         for address in ["127.0.0.1", "0.0.0.0", "localhost"] {
-            let Err(Taken::Held(holder)) = check(address, port) else { panic!("{address} was free") };
+            let Err(PortConflict::Held(holder)) = check(address, port) else { panic!("{address} was free") };
             if cfg!(target_os = "linux") {
                 assert_eq!(holder.pid, i32::try_from(std::process::id()).ok());
             }
         }
         let taken = check("127.0.0.1", port).unwrap_err();
         assert_eq!(taken.failure("127.0.0.1", port).kind, FailureKind::PortTaken);
-        assert!(matches!(check("192.0.2.1", port), Err(Taken::Address(_))));
-        assert!(matches!(check("nowhere", port), Err(Taken::Address(_))));
-        assert!(Taken::Forbidden.failure("127.0.0.1", 80).reason.contains("port 80"));
+        assert!(matches!(check("192.0.2.1", port), Err(PortConflict::Address(_))));
+        assert!(matches!(check("nowhere", port), Err(PortConflict::Address(_))));
+        assert!(PortConflict::Forbidden.failure("127.0.0.1", 80).reason.contains("port 80"));
         drop(held);
         assert!(becomes_free(port));
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 
-use super::Holder;
+use super::PortHolder;
 
 /// The leader and everything below it, by `/proc/PID/task/*/children` (proc(5)).
 pub fn tree(leader: i32) -> BTreeSet<i32> {
@@ -93,7 +93,7 @@ pub fn variable(pid: i32, name: &str) -> Option<String> {
 }
 
 /// A process in a form fit for a message.
-pub fn describe(pid: i32) -> Holder {
+pub fn describe(pid: i32) -> PortHolder {
     let words: Vec<String> = fs::read(format!("/proc/{pid}/cmdline"))
         .map(|bytes| {
             bytes
@@ -105,7 +105,7 @@ pub fn describe(pid: i32) -> Holder {
         .unwrap_or_default();
     let command = name(&words).or_else(|| comm(pid));
     let project = variable(pid, "DEVRUN_RUN_ID").and_then(|_| variable(pid, "DEVRUN_PROJECT")).filter(|name| !name.is_empty());
-    Holder { pid: Some(pid), command, user: uid(pid).map(user), project }
+    PortHolder { pid: Some(pid), command, user: uid(pid).map(user), project }
 }
 
 /// A uid's name, or the number.

@@ -16,9 +16,9 @@ mod reserve;
 
 #[cfg(target_os = "linux")]
 pub use diag::Inquiry;
-pub use free::{Taken, check, check_free, free_port};
-pub use owner::{Owner, holder, led, owner};
-pub use reserve::Reserved;
+pub use free::{PortConflict, check, check_free, free_port};
+pub use owner::{PortOwner, holder, led, owner};
+pub use reserve::PortReservations;
 
 /// Nobody can be asked here.
 #[cfg(not(target_os = "linux"))]
@@ -45,7 +45,7 @@ impl Inquiry {
 
 /// Who holds a port.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Holder {
+pub struct PortHolder {
     /// Its pid, where it can be known.
     pub pid: Option<i32>,
     /// Its command: the program, and for interpreters what they run. Never further words, which may hold secrets.
@@ -56,7 +56,7 @@ pub struct Holder {
     pub project: Option<String>,
 }
 
-impl std::fmt::Display for Holder {
+impl std::fmt::Display for PortHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (&self.pid, &self.command, &self.user) {
             (Some(pid), Some(command), _) => write!(f, "{command} (pid {pid})")?,
@@ -78,11 +78,11 @@ mod tests {
 
     #[test]
     fn a_holder_is_named_as_well_as_it_is_known() {
-        let mut holder = Holder { pid: Some(812), command: Some("postgres".to_owned()), ..Holder::default() };
+        let mut holder = PortHolder { pid: Some(812), command: Some("postgres".to_owned()), ..PortHolder::default() };
         assert_eq!(holder.to_string(), "postgres (pid 812)");
         holder.project = Some("shop".to_owned());
         assert_eq!(holder.to_string(), "postgres (pid 812) of devrun project shop");
-        assert_eq!(Holder { user: Some("redis".to_owned()), ..Holder::default() }.to_string(), "a process of user redis");
-        assert_eq!(Holder::default().to_string(), "a process that cannot be named");
+        assert_eq!(PortHolder { user: Some("redis".to_owned()), ..PortHolder::default() }.to_string(), "a process of user redis");
+        assert_eq!(PortHolder::default().to_string(), "a process that cannot be named");
     }
 }

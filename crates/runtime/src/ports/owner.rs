@@ -4,15 +4,15 @@
 
 use std::net::SocketAddr;
 
-use super::Holder;
+use super::PortHolder;
 
 /// Whether a listener on a port belongs to the tree of a leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Owner {
+pub enum PortOwner {
     /// To the tree.
     Ours,
     /// Positively to somebody else.
-    Stranger(Holder),
+    Stranger(PortHolder),
     /// It cannot be known; why.
     Unknown(String),
 }
@@ -22,13 +22,13 @@ pub enum Owner {
 /// Ours are: descendants of the leader, members of a session that the leader leads, and processes that carry `run` as
 /// `DEVRUN_RUN_ID` together with the leader's own `DEVRUN_SERVICE` and `DEVRUN_REPLICA`.
 #[must_use]
-pub fn owner(leader: i32, run: &str, host: &str, port: u16) -> Owner {
+pub fn owner(leader: i32, run: &str, host: &str, port: u16) -> PortOwner {
     #[cfg(target_os = "linux")]
     return linux::owner(leader, run, host, port);
     #[cfg(not(target_os = "linux"))]
     {
         let _ = (leader, run, host, port);
-        Owner::Unknown("this system does not say who holds a port".to_owned())
+        PortOwner::Unknown("this system does not say who holds a port".to_owned())
     }
 }
 
@@ -47,7 +47,7 @@ pub fn led(leader: i32, at: SocketAddr) -> bool {
 
 /// Whoever listens on a port, for messages; absent when nobody does.
 #[must_use]
-pub fn holder(host: &str, port: u16) -> Option<Holder> {
+pub fn holder(host: &str, port: u16) -> Option<PortHolder> {
     #[cfg(target_os = "linux")]
     return linux::holder(host, port);
     #[cfg(not(target_os = "linux"))]
@@ -64,27 +64,27 @@ mod linux {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
     use super::super::diag::{self, Listener};
-    use super::super::{Holder, inspect};
-    use super::Owner;
+    use super::super::{PortHolder, inspect};
+    use super::PortOwner;
 
     /// Programs that listen in the name of a container whose processes are nobody's child here.
     const PROXIES: &[&str] =
         &["docker-proxy", "dockerd", "containerd-shim", "rootlessport", "rootlesskit", "slirp4netns", "pasta", "conmon"];
 
-    pub(super) fn owner(leader: i32, run: &str, host: &str, port: u16) -> Owner {
+    pub(super) fn owner(leader: i32, run: &str, host: &str, port: u16) -> PortOwner {
         let listeners = match diag::listeners(port) {
             Ok(all) => serving(all, host),
-            Err(error) => return Owner::Unknown(format!("the kernel does not say who listens ({error})")),
+            Err(error) => return PortOwner::Unknown(format!("the kernel does not say who listens ({error})")),
         };
         if listeners.is_empty() {
-            return Owner::Unknown("no listener is seen from here (another network namespace, or forwarding)".to_owned());
+            return PortOwner::Unknown("no listener is seen from here (another network namespace, or forwarding)".to_owned());
         }
         let inodes: BTreeSet<u32> = listeners.iter().map(|listener| listener.inode).collect();
         let tree = inspect::tree(leader);
         let mut hidden = None;
         for pid in &tree {
             match inspect::holds(*pid, &inodes) {
-                Ok(true) => return Owner::Ours,
+                Ok(true) => return PortOwner::Ours,
                 Ok(false) => {}
                 Err(error) => hidden = hidden.or(Some((*pid, error))),
             }
@@ -94,7 +94,7 @@ mod linux {
         }
         if let Some((pid, error)) = hidden {
             let name = inspect::comm(pid).unwrap_or_else(|| "a process".to_owned());
-            return Owner::Unknown(format!("the open files of {name} (pid {pid}) cannot be read: {}", plain(&error)));
+            return PortOwner::Unknown(format!("the open files of {name} (pid {pid}) cannot be read: {}", plain(&error)));
         }
         by_uid(&listeners, &tree)
     }
@@ -103,13 +103,13 @@ mod linux {
         diag::listener(at).is_ok_and(|met| inspect::holds(leader, &BTreeSet::from([met.inode])).unwrap_or(false))
     }
 
-    pub(super) fn holder(host: &str, port: u16) -> Option<Holder> {
+    pub(super) fn holder(host: &str, port: u16) -> Option<PortHolder> {
         let listeners = serving(diag::listeners(port).ok()?, host);
         let uid = listeners.first()?.uid;
         let inodes: BTreeSet<u32> = listeners.iter().map(|listener| listener.inode).collect();
         Some(match find(&inodes, &BTreeSet::new()) {
             Some(pid) => inspect::describe(pid),
-            None => Holder { user: Some(inspect::user(uid)), ..Holder::default() },
+            None => PortHolder { user: Some(inspect::user(uid)), ..PortHolder::default() },
         })
     }
 
@@ -149,22 +149,22 @@ mod linux {
         pids.into_iter().filter(|pid| !but.contains(pid)).find(|pid| inspect::holds(*pid, inodes).unwrap_or(false))
     }
 
-    fn suspect(leader: i32, run: &str, pid: i32) -> Owner {
+    fn suspect(leader: i32, run: &str, pid: i32) -> PortOwner {
         // Only a session that the leader leads is the service's; any other one is shared with whoever started us.
         if inspect::session(leader) == Some(leader) && inspect::session(pid) == Some(leader) {
-            return Owner::Ours;
+            return PortOwner::Ours;
         }
         if !run.is_empty() && inspect::variable(pid, "DEVRUN_RUN_ID").as_deref() == Some(run) {
             let same = |name| inspect::variable(pid, name) == inspect::variable(leader, name);
             if same("DEVRUN_SERVICE") && same("DEVRUN_REPLICA") {
-                return Owner::Ours;
+                return PortOwner::Ours;
             }
         }
         let name = inspect::comm(pid).unwrap_or_default();
         if pid == 1 || PROXIES.iter().any(|proxy| is_named(&name, proxy)) {
-            return Owner::Unknown(format!("{name} (pid {pid}) listens, perhaps in the name of another process"));
+            return PortOwner::Unknown(format!("{name} (pid {pid}) listens, perhaps in the name of another process"));
         }
-        Owner::Stranger(inspect::describe(pid))
+        PortOwner::Stranger(inspect::describe(pid))
     }
 
     /// The kernel cuts names at fifteen characters.
@@ -173,19 +173,19 @@ mod linux {
     }
 
     /// Nobody whose files we may read holds it: what is left is the uid that made the socket.
-    fn by_uid(listeners: &[Listener], tree: &BTreeSet<i32>) -> Owner {
+    fn by_uid(listeners: &[Listener], tree: &BTreeSet<i32>) -> PortOwner {
         let own = nix::unistd::geteuid().as_raw();
         let ours: BTreeSet<u32> = tree.iter().filter_map(|pid| inspect::uid(*pid)).chain([own]).collect();
         let Some(stranger) = listeners.first().filter(|_| listeners.iter().all(|listener| !ours.contains(&listener.uid))) else {
-            return Owner::Unknown("its holder is hidden from us".to_owned());
+            return PortOwner::Unknown("its holder is hidden from us".to_owned());
         };
         let forwarded = || {
             inspect::pids().into_iter().filter_map(inspect::comm).any(|name| PROXIES.iter().any(|proxy| is_named(&name, proxy)))
         };
         if stranger.uid == 0 && forwarded() {
-            return Owner::Unknown("a process of root listens, perhaps in the name of a container".to_owned());
+            return PortOwner::Unknown("a process of root listens, perhaps in the name of a container".to_owned());
         }
-        Owner::Stranger(Holder { user: Some(inspect::user(stranger.uid)), ..Holder::default() })
+        PortOwner::Stranger(PortHolder { user: Some(inspect::user(stranger.uid)), ..PortHolder::default() })
     }
 
     fn plain(error: &io::Error) -> String {

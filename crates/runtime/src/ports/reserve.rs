@@ -17,13 +17,13 @@ use super::free::hash;
 
 /// The ports that a stack has set aside, until it is dropped and every copy of the file is closed.
 #[derive(Debug)]
-pub struct Reserved {
+pub struct PortReservations {
     path: PathBuf,
     owner: u32,
     file: OnceLock<File>,
 }
 
-impl Reserved {
+impl PortReservations {
     /// In the file at `path`, for the stack that `owner` names, its state folder as a rule. Nothing is opened yet.
     #[must_use]
     pub fn new(path: PathBuf, owner: &Path) -> Self {
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn a_port_belongs_to_one_stack_until_its_last_copy_is_closed() {
         let folder = tempfile::tempdir().unwrap();
-        let new = |owner: &str| Reserved::new(folder.path().join("ports"), Path::new(owner));
+        let new = |owner: &str| PortReservations::new(folder.path().join("ports"), Path::new(owner));
         let (shop, blog) = (new("/home/a/shop"), new("/home/a/blog"));
         assert!(shop.descriptor().is_none(), "nothing was opened for nothing");
         for port in [1, 5432, 5433, 65_535] {
@@ -122,7 +122,7 @@ mod tests {
     fn what_cannot_be_opened_is_told() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(folder.path().join("elsewhere"), folder.path().join("ports")).unwrap();
-        assert!(Reserved::new(folder.path().join("ports"), Path::new("/a")).take(1).is_err());
+        assert!(PortReservations::new(folder.path().join("ports"), Path::new("/a")).take(1).is_err());
         assert!(!folder.path().join("elsewhere").exists());
     }
 }

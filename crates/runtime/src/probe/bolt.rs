@@ -2,30 +2,30 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::dial::{Gate, dial};
-use super::verdict::{Hit, Miss, Verdict, excerpt};
+use super::connect::{OwnershipGate, connect};
+use super::result::{ProbeError, ProbeOk, ProbeResult, excerpt};
 use devrun_model::ready::Endpoint;
 
 /// The magic, and four proposals: 5.8 down to 5.0, 4.4 down to 4.2, 4.1, 3.
 const HELLO: [u8; 20] = [0x60, 0x60, 0xb0, 0x17, 0, 8, 8, 5, 0, 2, 4, 4, 0, 0, 1, 4, 0, 0, 0, 3];
 
 /// The check.
-pub(super) async fn check(at: &Endpoint, gate: Option<&Gate>) -> Verdict {
-    let mut dialled = dial(at, gate).await?;
+pub(super) async fn check(at: &Endpoint, gate: Option<&OwnershipGate>) -> ProbeResult {
+    let mut dialled = connect(at, gate).await?;
     let mut version = [0u8; 4];
     let talk = async {
         dialled.stream.write_all(&HELLO).await?;
         dialled.stream.read_exact(&mut version).await
     };
-    talk.await.map_err(|error| Miss::broken(&error))?;
+    talk.await.map_err(|error| ProbeError::broken(&error))?;
     judge(version).map(|hit| hit.note(dialled.note))
 }
 
-fn judge(version: [u8; 4]) -> Verdict {
+fn judge(version: [u8; 4]) -> ProbeResult {
     match version {
-        [0, 0, 0, 0] => Err(Miss::new("it speaks Bolt, but none of the versions 3 to 5")),
-        [0, _, minor, major] if (1..32).contains(&major) => Ok(Hit::new(format!("bolt {major}.{minor}"))),
-        other => Err(Miss::new(format!("it answers, but not with Bolt: {:?}", excerpt(&other)))),
+        [0, 0, 0, 0] => Err(ProbeError::new("it speaks Bolt, but none of the versions 3 to 5")),
+        [0, _, minor, major] if (1..32).contains(&major) => Ok(ProbeOk::new(format!("bolt {major}.{minor}"))),
+        other => Err(ProbeError::new(format!("it answers, but not with Bolt: {:?}", excerpt(&other)))),
     }
 }
 

@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 
-use super::dial::{self, Gate, reach};
-use super::runner::Commands;
-use super::verdict::{Again, Hit, Miss, Verdict};
+use super::connect::{self, OwnershipGate, connect_raw};
+use super::result::{ProbeError, ProbeOk, ProbeResult, RetryHint};
+use super::runner::CommandContext;
 use super::{bolt, command, file, grpc, http, https, pg, redis, s3, spent, sql, unusable};
 use devrun_model::{Check, Failure, ReadySpec};
 
 /// What the attempts of one generation share.
-pub struct Context {
+pub struct CheckContext {
     /// Who may listen.
-    pub gate: Gate,
+    pub gate: OwnershipGate,
     /// For `cmd`.
-    pub commands: Option<Arc<Commands>>,
+    pub commands: Option<Arc<CommandContext>>,
     /// For `uptime`: when the probes began, right after the spawn.
     pub began: Instant,
     /// For one attempt.
@@ -27,18 +27,18 @@ pub struct Context {
 }
 
 /// All checks of one table.
-pub struct Checks {
-    items: Vec<Item>,
+pub struct CheckSet {
+    items: Vec<PreparedCheck>,
     any: bool,
 }
 
-struct Item {
+struct PreparedCheck {
     check: Check,
-    ready: Prepared,
+    ready: CheckState,
 }
 
 /// What is done once and not at every attempt.
-enum Prepared {
+enum CheckState {
     /// Nothing.
     Plain,
     /// A `log` pattern, and whether a line has matched. Shared with whoever passes lines on.
@@ -71,31 +71,31 @@ impl LogMatch {
 }
 
 /// No timer of ours is this late while it can run.
-const HELD: Duration = Duration::from_millis(750);
+const PROCESS_WAS_HELD: Duration = Duration::from_millis(750);
 
-impl Checks {
+impl CheckSet {
     /// Makes the checks of a table ready. What cannot be used says so at each attempt.
     pub fn new(spec: &ReadySpec, notified: &Arc<AtomicBool>) -> Self {
-        let items = spec.checks.iter().map(|check| Item { ready: prepare(check, notified), check: check.clone() });
+        let items = spec.checks.iter().map(|check| PreparedCheck { ready: prepare(check, notified), check: check.clone() });
         Self { items: items.collect(), any: spec.any }
     }
 
     /// The `log` checks among them.
     pub fn logs(&self) -> impl Iterator<Item = Arc<LogMatch>> {
         self.items.iter().filter_map(|item| match &item.ready {
-            Prepared::Log(log) => Some(Arc::clone(log)),
+            CheckState::Log(log) => Some(Arc::clone(log)),
             _ => None,
         })
     }
 
     /// Addresses of this machine without one of which a pass is out of the question.
-    pub fn doors(&self) -> Vec<SocketAddr> {
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
         let own = if self.any { None } else { self.items.iter().find_map(|item| item.check.endpoint()) };
-        own.map(dial::doors).unwrap_or_default()
+        own.map(connect::local_addresses).unwrap_or_default()
     }
 
     /// Whether a pass is for good: nothing is left that could fail later.
-    pub fn settled(&self, context: &Context) -> bool {
+    pub fn is_final(&self, context: &CheckContext) -> bool {
         if self.any {
             self.items.iter().any(|item| item.stays(context))
         } else {
@@ -105,28 +105,28 @@ impl Checks {
 
     /// One attempt of all of them, within the timeout. A miss that was noticed long after its timeout says only that this
     /// process was held meanwhile (Ctrl-Z, SIGSTOP, suspend), and nothing about the service: it is asked again.
-    pub async fn attempt(&self, context: &Context) -> Verdict {
+    pub async fn attempt(&self, context: &CheckContext) -> ProbeResult {
         loop {
             let began = Instant::now();
             let verdict = self.once(context).await;
-            if verdict.is_ok() || began.elapsed() <= context.timeout + HELD {
+            if verdict.is_ok() || began.elapsed() <= context.timeout + PROCESS_WAS_HELD {
                 return verdict;
             }
         }
     }
 
-    async fn once(&self, context: &Context) -> Verdict {
+    async fn once(&self, context: &CheckContext) -> ProbeResult {
         let all = async { if self.any { self.first(context).await } else { self.every(context).await } };
         match tokio::time::timeout(context.timeout, all).await {
             Ok(verdict) => verdict,
-            Err(_) => Err(Miss::new(format!("timed out after {}", devrun_model::duration::format(context.timeout)))),
+            Err(_) => Err(ProbeError::new(format!("timed out after {}", devrun_model::duration::format(context.timeout)))),
         }
     }
 
     /// What costs nothing is asked first; the first miss ends the attempt.
-    async fn every(&self, context: &Context) -> Verdict {
+    async fn every(&self, context: &CheckContext) -> ProbeResult {
         let (mut answers, mut notes) = (Vec::new(), Vec::new());
-        let mut items: Vec<&Item> = self.items.iter().collect();
+        let mut items: Vec<&PreparedCheck> = self.items.iter().collect();
         items.sort_by_key(|item| item.price());
         for item in items {
             let hit = item.attempt(context).await?;
@@ -134,21 +134,21 @@ impl Checks {
             notes.extend(hit.note);
         }
         let note = if notes.is_empty() { None } else { Some(notes.join("; ")) };
-        Ok(Hit::new(answers.join(", ")).note(note))
+        Ok(ProbeOk::new(answers.join(", ")).note(note))
     }
 
     /// All at once, so that one that hangs does not hide one that passes.
-    async fn first(&self, context: &Context) -> Verdict {
+    async fn first(&self, context: &CheckContext) -> ProbeResult {
         let mut running: futures_util::stream::FuturesUnordered<_> =
             self.items.iter().map(|item| item.attempt(context)).collect();
-        let (mut answers, mut fatal, mut again) = (Vec::new(), None, Again::Event);
+        let (mut answers, mut fatal, mut retry) = (Vec::new(), None, RetryHint::Event);
         while let Some(verdict) = futures_util::StreamExt::next(&mut running).await {
             match verdict {
                 Ok(hit) => return Ok(hit),
                 Err(miss) => {
                     answers.push(miss.answer);
                     fatal = fatal.or(miss.fatal);
-                    again = again.min(miss.again);
+                    retry = retry.min(miss.retry);
                 }
             }
         }
@@ -156,11 +156,11 @@ impl Checks {
         answers.sort();
         // One way that cannot be mended does not close the others.
         let fatal = fatal.filter(|_| self.items.len() == 1);
-        Err(Miss { answer: answers.join(", "), fatal, again, closed: Vec::new() })
+        Err(ProbeError { answer: answers.join(", "), fatal, retry, closed: Vec::new() })
     }
 }
 
-impl Item {
+impl PreparedCheck {
     /// What is told or looked up comes before a connection, and that before a process.
     fn price(&self) -> u8 {
         match self.check {
@@ -171,35 +171,35 @@ impl Item {
         }
     }
 
-    fn stays(&self, context: &Context) -> bool {
+    fn stays(&self, context: &CheckContext) -> bool {
         match (&self.ready, &self.check) {
-            (Prepared::Log(log), _) => !log.waits(),
-            (Prepared::Notify(seen), _) => seen.load(Ordering::Acquire),
+            (CheckState::Log(log), _) => !log.waits(),
+            (CheckState::Notify(seen), _) => seen.load(Ordering::Acquire),
             (_, Check::Uptime { least }) => context.began.elapsed() >= *least,
             _ => false,
         }
     }
 
-    async fn attempt(&self, context: &Context) -> Verdict {
+    async fn attempt(&self, context: &CheckContext) -> ProbeResult {
         let gate = Some(&context.gate);
-        if let Prepared::Unusable(failure) = &self.ready {
-            return Err(Miss::fatal(failure.clone()));
+        if let CheckState::Unusable(failure) = &self.ready {
+            return Err(ProbeError::fatal(failure.clone()));
         }
         match &self.check {
             Check::Http { at, tls, path, status, headers, .. } => {
                 let (body, client) = match &self.ready {
-                    Prepared::Http(body, client) => (body.as_ref(), client.as_ref()),
+                    CheckState::Http(body, client) => (body.as_ref(), client.as_ref()),
                     _ => (None, None),
                 };
-                let want = http::Want { path, status, headers, body };
+                let want = http::HttpExpectation { path, status, headers, body };
                 match client.filter(|_| *tls) {
                     Some(client) => https::check(client, at, &want, gate).await,
                     None => http::check(at, &want, gate).await,
                 }
             }
             Check::Tcp { at } => {
-                let reached = reach(at, gate).await?;
-                Ok(Hit::new(format!("{at} accepts connections")).note(reached.note))
+                let reached = connect_raw(at, gate).await?;
+                Ok(ProbeOk::new(format!("{at} accepts connections")).note(reached.note))
             }
             Check::Unix { path } => unix(path).await,
             Check::Pg { at, database, user } => pg::check(at, database, user, gate).await,
@@ -214,28 +214,28 @@ impl Item {
             Check::S3 { at, access_key, secret_key } => s3::check(at, access_key, secret_key, gate).await,
             Check::Cmd { command } => command::check(command, context.commands.as_deref(), context.timeout).await,
             Check::Log { pattern } => match &self.ready {
-                Prepared::Log(log) if !log.waits() => Ok(Hit::new(format!("a line matched {pattern:?}"))),
-                _ => Err(Miss::new(format!("no line has matched {pattern:?}")).again(Again::Event)),
+                CheckState::Log(log) if !log.waits() => Ok(ProbeOk::new(format!("a line matched {pattern:?}"))),
+                _ => Err(ProbeError::new(format!("no line has matched {pattern:?}")).retry(RetryHint::Event)),
             },
             Check::File { path, max_age } => file::check(path, *max_age).await,
             Check::Notify => match &self.ready {
-                Prepared::Notify(seen) if seen.load(Ordering::Acquire) => Ok(Hit::new("READY=1")),
-                _ => Err(Miss::new("no READY=1 has come").again(Again::Event)),
+                CheckState::Notify(seen) if seen.load(Ordering::Acquire) => Ok(ProbeOk::new("READY=1")),
+                _ => Err(ProbeError::new("no READY=1 has come").retry(RetryHint::Event)),
             },
             Check::Uptime { least } => {
                 let up = context.began.elapsed();
                 if up >= *least {
-                    Ok(Hit::new(format!("up for {}", devrun_model::duration::format(*least))))
+                    Ok(ProbeOk::new(format!("up for {}", devrun_model::duration::format(*least))))
                 } else {
                     let text = format!("up for less than {}", devrun_model::duration::format(*least));
-                    Err(Miss::new(text).again(Again::In(*least - up)))
+                    Err(ProbeError::new(text).retry(RetryHint::In(*least - up)))
                 }
             }
         }
     }
 }
 
-fn prepare(check: &Check, notified: &Arc<AtomicBool>) -> Prepared {
+fn prepare(check: &Check, notified: &Arc<AtomicBool>) -> CheckState {
     let pattern = |text: &str| {
         regex::bytes::Regex::new(text).map_err(|error| {
             unusable(
@@ -246,28 +246,28 @@ fn prepare(check: &Check, notified: &Arc<AtomicBool>) -> Prepared {
     };
     match check {
         Check::Log { pattern: text } => match pattern(text) {
-            Ok(pattern) => Prepared::Log(Arc::new(LogMatch { pattern, matched: AtomicBool::new(false) })),
-            Err(failure) => Prepared::Unusable(failure),
+            Ok(pattern) => CheckState::Log(Arc::new(LogMatch { pattern, matched: AtomicBool::new(false) })),
+            Err(failure) => CheckState::Unusable(failure),
         },
         Check::Http { at, tls, headers, path, body, .. } => {
-            if let Err(failure) = http::sound(path, headers) {
-                return Prepared::Unusable(failure);
+            if let Err(failure) = http::check_request(path, headers) {
+                return CheckState::Unusable(failure);
             }
             let client = if *tls { Some(https::client(at)) } else { None };
             match (body.as_deref().map(pattern).transpose(), client.transpose()) {
-                (Ok(body), Ok(client)) => Prepared::Http(body, client),
-                (Err(failure), _) | (_, Err(failure)) => Prepared::Unusable(failure),
+                (Ok(body), Ok(client)) => CheckState::Http(body, client),
+                (Err(failure), _) | (_, Err(failure)) => CheckState::Unusable(failure),
             }
         }
-        Check::Notify => Prepared::Notify(Arc::clone(notified)),
-        _ => Prepared::Plain,
+        Check::Notify => CheckState::Notify(Arc::clone(notified)),
+        _ => CheckState::Plain,
     }
 }
 
-async fn unix(path: &Path) -> Verdict {
+async fn unix(path: &Path) -> ProbeResult {
     match UnixStream::connect(path).await {
-        Ok(_) => Ok(Hit::new(format!("{} accepts connections", path.display()))),
-        Err(error) => Err(Miss::new(match error.kind() {
+        Ok(_) => Ok(ProbeOk::new(format!("{} accepts connections", path.display()))),
+        Err(error) => Err(ProbeError::new(match error.kind() {
             std::io::ErrorKind::NotFound => format!("{} is not there", path.display()),
             std::io::ErrorKind::ConnectionRefused => format!("nobody listens on {}", path.display()),
             _ => format!("no connection to {}: {error}", path.display()),
@@ -282,8 +282,8 @@ async fn unix(path: &Path) -> Verdict {
 /// and never pass here.
 pub async fn attempt(check: &Check, timeout: Duration) -> Result<String, (String, Option<Failure>)> {
     let began = Instant::now();
-    let checks = Checks::new(&ReadySpec::new(vec![check.clone()]), &Arc::default());
-    let context = Context { gate: Gate::new(None, String::new()), commands: None, began, timeout };
+    let checks = CheckSet::new(&ReadySpec::new(vec![check.clone()]), &Arc::default());
+    let context = CheckContext { gate: OwnershipGate::new(None, String::new()), commands: None, began, timeout };
     match checks.attempt(&context).await {
         Ok(hit) => Ok(format!("{} in {}", hit.answer, spent(began.elapsed()))),
         Err(miss) => Err((miss.answer, miss.fatal)),

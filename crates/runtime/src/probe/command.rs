@@ -3,27 +3,27 @@
 
 use std::time::Duration;
 
-use super::runner::Commands;
+use super::result::{ProbeError, ProbeOk, ProbeResult, excerpt};
+use super::runner::CommandContext;
 use super::unusable;
-use super::verdict::{Hit, Miss, Verdict, excerpt};
 use devrun_keeper::{CommandRequest, CommandResult};
 use devrun_model::keeper::Role;
 use devrun_model::{CommandLine, Failure};
 
 /// The check.
-pub(super) async fn check(command: &CommandLine, commands: Option<&Commands>, timeout: Duration) -> Verdict {
+pub(super) async fn check(command: &CommandLine, commands: Option<&CommandContext>, timeout: Duration) -> ProbeResult {
     let Some(commands) = commands else {
-        return Err(Miss::fatal(unusable("a cmd check belongs to a service", "name the service: `devrun wait SERVICE`")));
+        return Err(ProbeError::fatal(unusable("a cmd check belongs to a service", "name the service: `devrun wait SERVICE`")));
     };
     let Some(first) = command.argv.first() else {
-        return Err(Miss::fatal(unusable("a cmd check without a command", "write `cmd = \"pg_isready\"`")));
+        return Err(ProbeError::fatal(unusable("a cmd check without a command", "write `cmd = \"pg_isready\"`")));
     };
     let mut env = commands.env.clone();
     env.extend(command.env.clone());
     let path = env.get("PATH").cloned().or_else(|| std::env::var("PATH").ok()).unwrap_or_default();
     let Ok(program) = which::which_in(first, Some(path), &commands.dir) else {
         // It may be built by the very service that is starting, so this is worth waiting for.
-        return Err(Miss::new(format!("{first} is not found in the service's PATH")));
+        return Err(ProbeError::new(format!("{first} is not found in the service's PATH")));
     };
     let request = CommandRequest {
         role: Role::Probe,
@@ -37,17 +37,17 @@ pub(super) async fn check(command: &CommandLine, commands: Option<&Commands>, ti
     judge(commands.runner.run(request).await, timeout)
 }
 
-fn judge(outcome: Result<CommandResult, Failure>, timeout: Duration) -> Verdict {
-    let finished = outcome.map_err(|failure| Miss::new(failure.reason))?;
+fn judge(outcome: Result<CommandResult, Failure>, timeout: Duration) -> ProbeResult {
+    let finished = outcome.map_err(|failure| ProbeError::new(failure.reason))?;
     if finished.timed_out {
-        return Err(Miss::new(format!("timed out after {}", devrun_model::duration::format(timeout))));
+        return Err(ProbeError::new(format!("timed out after {}", devrun_model::duration::format(timeout))));
     }
     let last = finished.tail.split(|byte| *byte == b'\n').rev().map(excerpt).find(|line| !line.is_empty());
     let answer = match last {
         Some(line) => format!("{}: {line}", finished.status),
         None => finished.status.to_string(),
     };
-    if finished.status.success() { Ok(Hit::new(answer)) } else { Err(Miss::new(answer)) }
+    if finished.status.success() { Ok(ProbeOk::new(answer)) } else { Err(ProbeError::new(answer)) }
 }
 
 #[cfg(test)]

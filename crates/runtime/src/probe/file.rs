@@ -4,25 +4,25 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::verdict::{Hit, Miss, Verdict};
+use super::result::{ProbeError, ProbeOk, ProbeResult};
 
 /// The check.
-pub(super) async fn check(path: &Path, max_age: Option<Duration>) -> Verdict {
+pub(super) async fn check(path: &Path, max_age: Option<Duration>) -> ProbeResult {
     let name = path.display();
     let modified = match tokio::fs::metadata(path).await {
         Ok(meta) => meta.modified(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Miss::new(format!("{name} is not there"))),
-        Err(error) => return Err(Miss::new(format!("{name} cannot be looked at: {error}"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ProbeError::new(format!("{name} is not there"))),
+        Err(error) => return Err(ProbeError::new(format!("{name} cannot be looked at: {error}"))),
     };
-    let Some(most) = max_age else { return Ok(Hit::new(format!("{name} is there"))) };
-    let modified = modified.map_err(|error| Miss::new(format!("{name} has no time of modification: {error}")))?;
+    let Some(most) = max_age else { return Ok(ProbeOk::new(format!("{name} is there"))) };
+    let modified = modified.map_err(|error| ProbeError::new(format!("{name} has no time of modification: {error}")))?;
     // One that lies in the future (a clock was set back) is fresh.
     let age = SystemTime::now().duration_since(modified).unwrap_or(Duration::ZERO);
     let most_text = devrun_model::duration::format(most);
     if age <= most {
-        Ok(Hit::new(format!("{name} was written to within {most_text}")))
+        Ok(ProbeOk::new(format!("{name} was written to within {most_text}")))
     } else {
-        Err(Miss::new(format!("{name} was not written to for more than {most_text}")))
+        Err(ProbeError::new(format!("{name} was not written to for more than {most_text}")))
     }
 }
 

@@ -9,8 +9,8 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::dial::{Gate, dial};
-use super::verdict::{Hit, Miss, Verdict, excerpt};
+use super::connect::{OwnershipGate, connect};
+use super::result::{ProbeError, ProbeOk, ProbeResult, excerpt};
 use devrun_model::ready::Endpoint;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -30,13 +30,13 @@ const MOST_FRAME: usize = 16 * 1024;
 const MOST_FRAMES: usize = 64;
 
 /// The check.
-pub(super) async fn check(at: &Endpoint, service: &str, gate: Option<&Gate>) -> Verdict {
-    let mut dialled = dial(at, gate).await?;
-    let verdict = talk(&mut dialled.stream, at, service).await.unwrap_or_else(|error| Err(Miss::broken(&error)));
+pub(super) async fn check(at: &Endpoint, service: &str, gate: Option<&OwnershipGate>) -> ProbeResult {
+    let mut dialled = connect(at, gate).await?;
+    let verdict = talk(&mut dialled.stream, at, service).await.unwrap_or_else(|error| Err(ProbeError::broken(&error)));
     verdict.map(|hit| hit.note(dialled.note))
 }
 
-async fn talk(stream: &mut TcpStream, at: &Endpoint, service: &str) -> io::Result<Verdict> {
+async fn talk(stream: &mut TcpStream, at: &Endpoint, service: &str) -> io::Result<ProbeResult> {
     let mut out = PREFACE.to_vec();
     frame(&mut out, SETTINGS, 0, 0, &[]);
     frame(&mut out, HEADERS, END_HEADERS, 1, &headers(&at.to_string()));
@@ -49,7 +49,7 @@ async fn talk(stream: &mut TcpStream, at: &Endpoint, service: &str) -> io::Resul
         stream.read_exact(&mut head).await?;
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
         if length > MOST_FRAME {
-            return Ok(Err(Miss::new(format!("it answers, but not with HTTP/2: {:?}", excerpt(&head)))));
+            return Ok(Err(ProbeError::new(format!("it answers, but not with HTTP/2: {:?}", excerpt(&head)))));
         }
         let mut payload = vec![0u8; length];
         stream.read_exact(&mut payload).await?;
@@ -67,15 +67,15 @@ async fn talk(stream: &mut TcpStream, at: &Endpoint, service: &str) -> io::Resul
                     return Ok(verdict);
                 }
             }
-            RESET if first_stream => return Ok(Err(Miss::new("the call was reset"))),
-            GOAWAY => return Ok(Err(Miss::new("the server is going away"))),
+            RESET if first_stream => return Ok(Err(ProbeError::new("the call was reset"))),
+            GOAWAY => return Ok(Err(ProbeError::new("the server is going away"))),
             _ => {}
         }
         if first_stream && matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
-            return Ok(Err(Miss::new("it speaks gRPC, but answers no health check (grpc.health.v1.Health)")));
+            return Ok(Err(ProbeError::new("it speaks gRPC, but answers no health check (grpc.health.v1.Health)")));
         }
     }
-    Ok(Err(Miss::new("it speaks HTTP/2, but does not answer the call")))
+    Ok(Err(ProbeError::new("it speaks HTTP/2, but does not answer the call")))
 }
 
 async fn answer(stream: &mut TcpStream, kind: u8, payload: &[u8]) -> io::Result<()> {
@@ -144,24 +144,24 @@ fn request(service: &str) -> Vec<u8> {
 }
 
 /// `HealthCheckResponse { status = 1 }`, once it is whole.
-fn judge(bytes: &[u8], service: &str) -> Option<Verdict> {
+fn judge(bytes: &[u8], service: &str) -> Option<ProbeResult> {
     let (prefix, rest) = bytes.split_first_chunk::<5>()?;
     let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
     if length > MOST_FRAME || prefix[0] != 0 {
-        return Some(Err(Miss::new("it answers the health check with something that cannot be read")));
+        return Some(Err(ProbeError::new("it answers the health check with something that cannot be read")));
     }
     let message = rest.get(..length)?;
     let status = match message {
         [] => 0,
         [0x08, status, ..] => *status,
-        _ => return Some(Err(Miss::new("it answers the health check with something that cannot be read"))),
+        _ => return Some(Err(ProbeError::new("it answers the health check with something that cannot be read"))),
     };
     let whose = if service.is_empty() { "the server".to_owned() } else { service.to_owned() };
     Some(match status {
-        1 => Ok(Hit::new(format!("{whose} is SERVING"))),
-        2 => Err(Miss::new(format!("{whose} is NOT_SERVING"))),
-        3 => Err(Miss::new(format!("the server knows no {service:?} (SERVICE_UNKNOWN)"))),
-        _ => Err(Miss::new(format!("the health of {whose} is UNKNOWN"))),
+        1 => Ok(ProbeOk::new(format!("{whose} is SERVING"))),
+        2 => Err(ProbeError::new(format!("{whose} is NOT_SERVING"))),
+        3 => Err(ProbeError::new(format!("the server knows no {service:?} (SERVICE_UNKNOWN)"))),
+        _ => Err(ProbeError::new(format!("the health of {whose} is UNKNOWN"))),
     })
 }
 

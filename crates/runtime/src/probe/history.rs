@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// One attempt, for `inspect`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Attempt {
+pub struct ProbeAttempt {
     /// Since the probes began.
     pub at: Duration,
     /// How long it took.
@@ -20,15 +20,15 @@ const KEPT: usize = 20;
 
 /// Newest last.
 #[derive(Debug, Default)]
-pub struct History {
-    attempts: VecDeque<Attempt>,
+pub struct ProbeHistory {
+    attempts: VecDeque<ProbeAttempt>,
 }
 
-impl History {
+impl ProbeHistory {
     /// Keeps one. `quick` attempts that repeat the last two answers replace the newer one: a start makes hundreds of
     /// them, and what came before must not be pushed out by "connection refused".
-    pub fn add(&mut self, attempt: Attempt, quick: bool) {
-        let same = |kept: &Attempt| kept.passed == attempt.passed && kept.answer == attempt.answer;
+    pub fn add(&mut self, attempt: ProbeAttempt, quick: bool) {
+        let same = |kept: &ProbeAttempt| kept.passed == attempt.passed && kept.answer == attempt.answer;
         if quick && self.attempts.len() > 1 && self.attempts.iter().rev().take(2).all(same) {
             self.attempts.pop_back();
         }
@@ -39,7 +39,7 @@ impl History {
     }
 
     /// All that is kept.
-    pub fn list(&self) -> Vec<Attempt> {
+    pub fn list(&self) -> Vec<ProbeAttempt> {
         self.attempts.iter().cloned().collect()
     }
 }
@@ -48,13 +48,13 @@ impl History {
 mod tests {
     use super::*;
 
-    fn attempt(at: u64, answer: &str) -> Attempt {
-        Attempt { at: Duration::from_millis(at), took: Duration::ZERO, passed: false, answer: answer.to_owned() }
+    fn attempt(at: u64, answer: &str) -> ProbeAttempt {
+        ProbeAttempt { at: Duration::from_millis(at), took: Duration::ZERO, passed: false, answer: answer.to_owned() }
     }
 
     #[test]
     fn repeats_of_a_start_keep_their_first_and_last() {
-        let mut history = History::default();
+        let mut history = ProbeHistory::default();
         for at in 0..300 {
             history.add(attempt(at, "refused"), true);
         }
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn twenty_are_kept() {
-        let mut history = History::default();
+        let mut history = ProbeHistory::default();
         for at in 0..50 {
             history.add(attempt(at, "200"), false);
         }

@@ -8,8 +8,8 @@ use regex::bytes::Regex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::dial::{Gate, dial};
-use super::verdict::{Hit, Miss, Verdict, excerpt};
+use super::connect::{OwnershipGate, connect};
+use super::result::{ProbeError, ProbeOk, ProbeResult, excerpt};
 use super::{https, spent, unusable};
 use devrun_model::Failure;
 use devrun_model::ready::Endpoint;
@@ -20,7 +20,7 @@ const MOST_HEADER: usize = 64 * 1024;
 pub(super) const MOST_BODY: usize = 1024 * 1024;
 
 /// What is asked, and what passes.
-pub(super) struct Want<'a> {
+pub(super) struct HttpExpectation<'a> {
     /// With the leading slash.
     pub path: &'a str,
     /// Codes that pass; empty: 200 to 399.
@@ -33,7 +33,7 @@ pub(super) struct Want<'a> {
 
 /// An answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reply {
+pub struct HttpReply {
     /// The code.
     pub status: u16,
     /// Header fields in their order, names in lower case.
@@ -42,7 +42,7 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-impl Reply {
+impl HttpReply {
     /// The first field of this name, given in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -52,9 +52,9 @@ impl Reply {
 
 /// An answer with what is worth telling about it.
 #[derive(Debug, Clone)]
-pub struct Fetched {
+pub struct HttpFetch {
     /// The answer.
-    pub reply: Reply,
+    pub reply: HttpReply,
     /// From the connect to the end of the body.
     pub took: Duration,
 }
@@ -69,27 +69,27 @@ pub async fn fetch(
     path: &str,
     headers: &BTreeMap<String, String>,
     timeout: Duration,
-) -> Result<Fetched, Miss> {
-    sound(path, headers).map_err(Miss::fatal)?;
+) -> Result<HttpFetch, ProbeError> {
+    check_request(path, headers).map_err(ProbeError::fatal)?;
     let began = Instant::now();
-    let want = Want { path, status: &[], headers, body: None };
+    let want = HttpExpectation { path, status: &[], headers, body: None };
     let ask = async {
         if tls {
-            let client = https::client(at).map_err(Miss::fatal)?;
+            let client = https::client(at).map_err(ProbeError::fatal)?;
             https::exchange(&client, at, &want, 64 * 1024).await
         } else {
-            let mut stream = dial(at, None).await?.stream;
+            let mut stream = connect(at, None).await?.stream;
             exchange(&mut stream, "GET", at, &want, Some(64 * 1024)).await
         }
     };
     match tokio::time::timeout(timeout, ask).await {
-        Ok(reply) => Ok(Fetched { reply: reply?, took: began.elapsed() }),
-        Err(_) => Err(Miss::new(format!("timed out after {}", devrun_model::duration::format(timeout)))),
+        Ok(reply) => Ok(HttpFetch { reply: reply?, took: began.elapsed() }),
+        Err(_) => Err(ProbeError::new(format!("timed out after {}", devrun_model::duration::format(timeout)))),
     }
 }
 
 /// Whether path and headers can stand in a request.
-pub(super) fn sound(path: &str, headers: &BTreeMap<String, String>) -> Result<(), Failure> {
+pub(super) fn check_request(path: &str, headers: &BTreeMap<String, String>) -> Result<(), Failure> {
     if !path.starts_with('/') || path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
         return Err(unusable(
             format!("{path:?} cannot be requested"),
@@ -106,20 +106,20 @@ pub(super) fn sound(path: &str, headers: &BTreeMap<String, String>) -> Result<()
 }
 
 /// The check.
-pub(super) async fn check(at: &Endpoint, want: &Want<'_>, gate: Option<&Gate>) -> Verdict {
+pub(super) async fn check(at: &Endpoint, want: &HttpExpectation<'_>, gate: Option<&OwnershipGate>) -> ProbeResult {
     let began = Instant::now();
-    let mut dialled = dial(at, gate).await?;
+    let mut dialled = connect(at, gate).await?;
     let reply = exchange(&mut dialled.stream, "GET", at, want, want.body.map(|_| MOST_BODY)).await?;
     judge(&reply, want, began.elapsed()).map(|hit| hit.note(dialled.note))
 }
 
 /// Whether an answer passes.
-pub(super) fn judge(reply: &Reply, want: &Want<'_>, took: Duration) -> Verdict {
+pub(super) fn judge(reply: &HttpReply, want: &HttpExpectation<'_>, took: Duration) -> ProbeResult {
     let code = reply.status;
     let passes = if want.status.is_empty() { (200..400).contains(&code) } else { want.status.contains(&code) };
     if !passes {
         let wanted: Vec<String> = want.status.iter().map(u16::to_string).collect();
-        return Err(Miss::new(match wanted.as_slice() {
+        return Err(ProbeError::new(match wanted.as_slice() {
             [] => format!("{code} from {}", want.path),
             codes => format!("{code} from {}, not {}", want.path, codes.join(" or ")),
         }));
@@ -127,9 +127,9 @@ pub(super) fn judge(reply: &Reply, want: &Want<'_>, took: Duration) -> Verdict {
     if let Some(pattern) = want.body
         && !pattern.is_match(&reply.body)
     {
-        return Err(Miss::new(format!("{code} from {}, but the body does not match {:?}", want.path, pattern.as_str())));
+        return Err(ProbeError::new(format!("{code} from {}, but the body does not match {:?}", want.path, pattern.as_str())));
     }
-    Ok(Hit::new(format!("{code} from {} in {}", want.path, spent(took))))
+    Ok(ProbeOk::new(format!("{code} from {} in {}", want.path, spent(took))))
 }
 
 /// Sends a request and reads the answer. The body is read only where `body` says how much of it is wanted.
@@ -137,9 +137,9 @@ pub(super) async fn exchange(
     stream: &mut TcpStream,
     method: &str,
     at: &Endpoint,
-    want: &Want<'_>,
+    want: &HttpExpectation<'_>,
     body: Option<usize>,
-) -> Result<Reply, Miss> {
+) -> Result<HttpReply, ProbeError> {
     let mut request = format!("{method} {} HTTP/1.1\r\n", want.path);
     let has = |name: &str| want.headers.keys().any(|key| key.eq_ignore_ascii_case(name));
     if !has("host") {
@@ -155,12 +155,12 @@ pub(super) async fn exchange(
         request.push_str(&format!("{name}: {value}\r\n"));
     }
     request.push_str("Connection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(|error| Miss::broken(&error))?;
+    stream.write_all(request.as_bytes()).await.map_err(|error| ProbeError::broken(&error))?;
 
     let mut buffer = Vec::with_capacity(4096);
     let (mut reply, rest) = loop {
         let length = header_length(stream, &mut buffer).await?;
-        let reply = head(&buffer[..length])?;
+        let reply = parse_head(&buffer[..length])?;
         buffer.drain(..length);
         // Early hints and the like come before the answer.
         if !(100..200).contains(&reply.status) || reply.status == 101 {
@@ -173,11 +173,11 @@ pub(super) async fn exchange(
     Ok(reply)
 }
 
-async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<usize, Miss> {
-    stream.read_buf(buffer).await.map_err(|error| Miss::broken(&error))
+async fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<usize, ProbeError> {
+    stream.read_buf(buffer).await.map_err(|error| ProbeError::broken(&error))
 }
 
-async fn header_length(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<usize, Miss> {
+async fn header_length(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<usize, ProbeError> {
     let mut searched = 0usize;
     loop {
         // A bare line feed ends a line as well (RFC 9112 2.2); small servers write it.
@@ -186,14 +186,14 @@ async fn header_length(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<u
             return Ok(searched + end);
         }
         if !looks_like_http(buffer) {
-            return Err(Miss::new(format!("it answers, but not with HTTP: {:?}", excerpt(buffer))));
+            return Err(ProbeError::new(format!("it answers, but not with HTTP: {:?}", excerpt(buffer))));
         }
         if buffer.len() > MOST_HEADER {
-            return Err(Miss::new("it answers with more than 64 KiB of headers"));
+            return Err(ProbeError::new("it answers with more than 64 KiB of headers"));
         }
         searched = buffer.len().saturating_sub(3);
-        if more(stream, buffer).await? == 0 {
-            return Err(Miss::new(if buffer.is_empty() {
+        if read_more(stream, buffer).await? == 0 {
+            return Err(ProbeError::new(if buffer.is_empty() {
                 "the connection was closed without an answer".to_owned()
             } else {
                 format!("the connection was closed in the middle of the headers: {:?}", excerpt(buffer))
@@ -211,7 +211,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-fn head(bytes: &[u8]) -> Result<Reply, Miss> {
+fn parse_head(bytes: &[u8]) -> Result<HttpReply, ProbeError> {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();
@@ -221,15 +221,15 @@ fn head(bytes: &[u8]) -> Result<Reply, Miss> {
         .and_then(|(_, rest)| rest.get(..3))
         .and_then(|code| code.parse::<u16>().ok())
         .filter(|code| (100..1000).contains(code))
-        .ok_or_else(|| Miss::new(format!("it answers, but not with HTTP: {:?}", excerpt(first.as_bytes()))))?;
+        .ok_or_else(|| ProbeError::new(format!("it answers, but not with HTTP: {:?}", excerpt(first.as_bytes()))))?;
     let headers = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    Ok(Reply { status, headers, body: Vec::new() })
+    Ok(HttpReply { status, headers, body: Vec::new() })
 }
 
-async fn read_body(stream: &mut TcpStream, reply: &Reply, mut got: Vec<u8>, most: usize) -> Result<Vec<u8>, Miss> {
+async fn read_body(stream: &mut TcpStream, reply: &HttpReply, mut got: Vec<u8>, most: usize) -> Result<Vec<u8>, ProbeError> {
     if matches!(reply.status, 204 | 304) {
         return Ok(Vec::new());
     }
@@ -238,11 +238,11 @@ async fn read_body(stream: &mut TcpStream, reply: &Reply, mut got: Vec<u8>, most
     }
     let end = match reply.header("content-length").map(str::parse::<usize>) {
         Some(Ok(length)) => length.min(most),
-        Some(Err(_)) => return Err(Miss::new("it answers with a Content-Length that is no number")),
+        Some(Err(_)) => return Err(ProbeError::new("it answers with a Content-Length that is no number")),
         None => most,
     };
     while got.len() < end {
-        if more(stream, &mut got).await? == 0 {
+        if read_more(stream, &mut got).await? == 0 {
             break;
         }
     }
@@ -251,16 +251,16 @@ async fn read_body(stream: &mut TcpStream, reply: &Reply, mut got: Vec<u8>, most
 }
 
 /// The chunked coding (RFC 9112 7.1), up to `most` bytes of content.
-async fn chunked(stream: &mut TcpStream, mut got: Vec<u8>, most: usize) -> Result<Vec<u8>, Miss> {
+async fn chunked(stream: &mut TcpStream, mut got: Vec<u8>, most: usize) -> Result<Vec<u8>, ProbeError> {
     let mut body = Vec::new();
-    let bad = || Miss::new("it answers with chunks that cannot be read");
+    let bad = || ProbeError::new("it answers with chunks that cannot be read");
     loop {
         let line = loop {
             if let Some(end) = find(&got, b"\r\n") {
                 break end;
             }
             // A size line of this length is none.
-            if got.len() > 4096 || more(stream, &mut got).await? == 0 {
+            if got.len() > 4096 || read_more(stream, &mut got).await? == 0 {
                 return Err(bad());
             }
         };
@@ -271,7 +271,7 @@ async fn chunked(stream: &mut TcpStream, mut got: Vec<u8>, most: usize) -> Resul
             return Ok(body);
         }
         while left > 0 {
-            if got.is_empty() && more(stream, &mut got).await? == 0 {
+            if got.is_empty() && read_more(stream, &mut got).await? == 0 {
                 return Err(bad());
             }
             let part = got.len().min(left).min(most - body.len());
@@ -282,7 +282,7 @@ async fn chunked(stream: &mut TcpStream, mut got: Vec<u8>, most: usize) -> Resul
             }
         }
         while got.len() < 2 {
-            if more(stream, &mut got).await? == 0 {
+            if read_more(stream, &mut got).await? == 0 {
                 return Err(bad());
             }
         }

@@ -5,10 +5,10 @@ use std::error::Error as _;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::dial::{Gate, dial};
-use super::http::{MOST_BODY, Reply, Want, judge};
+use super::connect::{OwnershipGate, connect};
+use super::http::{HttpExpectation, HttpReply, MOST_BODY, judge};
+use super::result::{ProbeError, ProbeResult};
 use super::unusable;
-use super::verdict::{Miss, Verdict};
 use devrun_model::Failure;
 use devrun_model::ready::Endpoint;
 
@@ -33,30 +33,40 @@ pub(super) fn client(at: &Endpoint) -> Result<reqwest::Client, Failure> {
 }
 
 /// The check.
-pub(super) async fn check(client: &reqwest::Client, at: &Endpoint, want: &Want<'_>, gate: Option<&Gate>) -> Verdict {
+pub(super) async fn check(
+    client: &reqwest::Client,
+    at: &Endpoint,
+    want: &HttpExpectation<'_>,
+    gate: Option<&OwnershipGate>,
+) -> ProbeResult {
     let began = Instant::now();
     // The cheap stage, and whose listener it is; the client makes a connection of its own.
-    let note = dial(at, gate).await?.note;
+    let note = connect(at, gate).await?.note;
     let most = if want.body.is_some() { MOST_BODY } else { 0 };
     let reply = exchange(client, at, want, most).await?;
     judge(&reply, want, began.elapsed()).map(|hit| hit.note(note))
 }
 
 /// One GET, with at most so much of the body.
-pub(super) async fn exchange(client: &reqwest::Client, at: &Endpoint, want: &Want<'_>, most: usize) -> Result<Reply, Miss> {
+pub(super) async fn exchange(
+    client: &reqwest::Client,
+    at: &Endpoint,
+    want: &HttpExpectation<'_>,
+    most: usize,
+) -> Result<HttpReply, ProbeError> {
     let mut request = client.get(format!("https://{at}{}", want.path));
     for (name, value) in want.headers {
         request = request.header(name, value);
     }
-    let mut response = request.send().await.map_err(|error| Miss::new(reason(&error)))?;
+    let mut response = request.send().await.map_err(|error| ProbeError::new(reason(&error)))?;
     let headers = response
         .headers()
         .iter()
         .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
         .collect();
-    let mut reply = Reply { status: response.status().as_u16(), headers, body: Vec::new() };
+    let mut reply = HttpReply { status: response.status().as_u16(), headers, body: Vec::new() };
     while reply.body.len() < most {
-        match response.chunk().await.map_err(|error| Miss::new(reason(&error)))? {
+        match response.chunk().await.map_err(|error| ProbeError::new(reason(&error)))? {
             Some(bytes) => reply.body.extend_from_slice(&bytes[..bytes.len().min(most - reply.body.len())]),
             None => break,
         }

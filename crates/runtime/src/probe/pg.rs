@@ -3,8 +3,8 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::dial::{Gate, dial};
-use super::verdict::{Hit, Miss, Verdict};
+use super::connect::{OwnershipGate, connect};
+use super::result::{ProbeError, ProbeOk, ProbeResult};
 use devrun_model::ready::Endpoint;
 
 /// The longest error message that is read.
@@ -13,11 +13,11 @@ const MOST: usize = 8 * 1024;
 /// Whether the server that is the leader says in its own folder that it is not ready yet, as `pg_ctl -w` reads it: the eighth
 /// line of `postmaster.pid` (storage-file-layout). Each connection before that costs the server a process which can only
 /// refuse, in the middle of its start. A server that says nothing, or of which nothing can be read, is asked.
-pub(super) async fn is_starting(gate: Option<&Gate>) -> Result<(), Miss> {
-    let Some(leader) = gate.and_then(Gate::leader) else { return Ok(()) };
+pub(super) async fn is_starting(gate: Option<&OwnershipGate>) -> Result<(), ProbeError> {
+    let Some(leader) = gate.and_then(OwnershipGate::leader) else { return Ok(()) };
     let Ok(text) = tokio::fs::read_to_string(format!("/proc/{leader}/cwd/postmaster.pid")).await else { return Ok(()) };
     match status(&text, leader) {
-        Some(status @ ("starting" | "stopping")) => Err(Miss::new(format!("the database system is {status}, it says"))),
+        Some(status @ ("starting" | "stopping")) => Err(ProbeError::new(format!("the database system is {status}, it says"))),
         _ => Ok(()),
     }
 }
@@ -30,9 +30,9 @@ fn status(text: &str, leader: i32) -> Option<&str> {
 }
 
 /// The check.
-pub(super) async fn check(at: &Endpoint, database: &str, user: &str, gate: Option<&Gate>) -> Verdict {
+pub(super) async fn check(at: &Endpoint, database: &str, user: &str, gate: Option<&OwnershipGate>) -> ProbeResult {
     is_starting(gate).await?;
-    let mut dialled = dial(at, gate).await?;
+    let mut dialled = connect(at, gate).await?;
     let stream = &mut dialled.stream;
     let answer = async {
         stream.write_all(&startup(user, database)).await?;
@@ -48,7 +48,7 @@ pub(super) async fn check(at: &Endpoint, database: &str, user: &str, gate: Optio
         }
         Ok((kind, text))
     };
-    let (kind, text) = answer.await.map_err(|error| Miss::broken(&error))?;
+    let (kind, text) = answer.await.map_err(|error| ProbeError::broken(&error))?;
     judge(kind, &text).map(|hit| hit.note(dialled.note))
 }
 
@@ -71,9 +71,9 @@ fn startup(user: &str, database: &str) -> Vec<u8> {
     packet
 }
 
-fn judge(kind: u8, text: &[u8]) -> Verdict {
+fn judge(kind: u8, text: &[u8]) -> ProbeResult {
     match kind {
-        b'R' | b'v' => Ok(Hit::new("accepts connections")),
+        b'R' | b'v' => Ok(ProbeOk::new("accepts connections")),
         b'E' => {
             let field = |code: u8| {
                 text.split(|byte| *byte == 0)
@@ -83,12 +83,12 @@ fn judge(kind: u8, text: &[u8]) -> Verdict {
             let message = field(b'M').unwrap_or_else(|| "no message".to_owned());
             match field(b'C').as_deref() {
                 // Cannot connect now, and the three ways of shutting down.
-                Some(code @ ("57P01" | "57P02" | "57P03")) => Err(Miss::new(format!("{message} ({code})"))),
-                Some(code) => Ok(Hit::new(format!("accepts connections ({code}: {message})"))),
-                None => Err(Miss::new(format!("it answers with an error that has no code: {message}"))),
+                Some(code @ ("57P01" | "57P02" | "57P03")) => Err(ProbeError::new(format!("{message} ({code})"))),
+                Some(code) => Ok(ProbeOk::new(format!("accepts connections ({code}: {message})"))),
+                None => Err(ProbeError::new(format!("it answers with an error that has no code: {message}"))),
             }
         }
-        other => Err(Miss::new(format!("it answers, but not as Postgres does (first byte {other:#04x})"))),
+        other => Err(ProbeError::new(format!("it answers, but not as Postgres does (first byte {other:#04x})"))),
     }
 }
 

@@ -5,13 +5,13 @@ use devrun_model::ready::Endpoint;
 
 #[cfg(not(feature = "redis"))]
 use super::{
-    dial::Gate,
-    verdict::{Miss, Verdict},
+    connect::OwnershipGate,
+    result::{ProbeError, ProbeResult},
 };
 
 #[cfg(not(feature = "redis"))]
-fn absent() -> Miss {
-    Miss::fatal(super::unusable(
+fn absent() -> ProbeError {
+    ProbeError::fatal(super::unusable(
         "redis checks need the feature `redis`, which this devrun was built without",
         "use `tcp = true`, or install a devrun with its default features",
     ))
@@ -24,8 +24,8 @@ pub(super) async fn check(
     _user: Option<&str>,
     _password: Option<&str>,
     _roundtrip: bool,
-    _gate: Option<&Gate>,
-) -> Verdict {
+    _gate: Option<&OwnershipGate>,
+) -> ProbeResult {
     Err(absent())
 }
 
@@ -34,7 +34,7 @@ pub(super) async fn check(
 /// # Errors
 /// Always, in a build without the feature.
 #[cfg(not(feature = "redis"))]
-pub async fn facts(_at: &Endpoint, _user: Option<&str>, _password: Option<&str>) -> Result<Vec<String>, Miss> {
+pub async fn facts(_at: &Endpoint, _user: Option<&str>, _password: Option<&str>) -> Result<Vec<String>, ProbeError> {
     Err(absent())
 }
 
@@ -43,7 +43,7 @@ pub async fn facts(_at: &Endpoint, _user: Option<&str>, _password: Option<&str>)
 /// # Errors
 /// Always, in a build without the feature.
 #[cfg(not(feature = "redis"))]
-pub async fn busy(_at: &Endpoint, _user: Option<&str>, _password: Option<&str>) -> Result<Option<String>, Miss> {
+pub async fn busy(_at: &Endpoint, _user: Option<&str>, _password: Option<&str>) -> Result<Option<String>, ProbeError> {
     Err(absent())
 }
 
@@ -52,7 +52,7 @@ pub async fn busy(_at: &Endpoint, _user: Option<&str>, _password: Option<&str>) 
 /// # Errors
 /// Always, in a build without the feature.
 #[cfg(not(feature = "redis"))]
-pub async fn renew(_at: &Endpoint, _user: Option<&str>, _old: Option<&str>, _new: &str) -> Result<(), Miss> {
+pub async fn renew(_at: &Endpoint, _user: Option<&str>, _old: Option<&str>, _new: &str) -> Result<(), ProbeError> {
     Err(absent())
 }
 
@@ -69,8 +69,8 @@ mod with_client {
     use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value, cmd};
     use tokio::net::TcpStream;
 
-    use super::super::dial::{Gate, dial};
-    use super::super::verdict::{Hit, Miss, Verdict, excerpt};
+    use super::super::connect::{OwnershipGate, connect};
+    use super::super::result::{ProbeError, ProbeOk, ProbeResult, excerpt};
     use super::Endpoint;
 
     /// The check. The connection lives inside this future: dropped with it, nothing goes on behind.
@@ -79,23 +79,23 @@ mod with_client {
         user: Option<&str>,
         password: Option<&str>,
         roundtrip: bool,
-        gate: Option<&Gate>,
-    ) -> Verdict {
-        let dialled = dial(at, gate).await?;
+        gate: Option<&OwnershipGate>,
+    ) -> ProbeResult {
+        let dialled = connect(at, gate).await?;
         let answer = talk(dialled.stream, async |connection| {
             login(connection, user, password).await?;
             ping(connection, password.is_some()).await?;
             if roundtrip { round(connection).await } else { Ok("PONG".to_owned()) }
         });
-        answer.await.map(|answer| Hit::new(answer).note(dialled.note))
+        answer.await.map(|answer| ProbeOk::new(answer).note(dialled.note))
     }
 
     /// Lines about the server for `wait -v`: version, mode, uptime, memory.
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn facts(at: &Endpoint, user: Option<&str>, password: Option<&str>) -> Result<Vec<String>, Miss> {
-        let dialled = dial(at, None).await?;
+    pub async fn facts(at: &Endpoint, user: Option<&str>, password: Option<&str>) -> Result<Vec<String>, ProbeError> {
+        let dialled = connect(at, None).await?;
         let info = talk(dialled.stream, async |connection| {
             login(connection, user, password).await?;
             cmd("INFO").query_async::<String>(connection).await.map_err(|error| judge(&error, password.is_some()))
@@ -107,8 +107,8 @@ mod with_client {
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn busy(at: &Endpoint, user: Option<&str>, password: Option<&str>) -> Result<Option<String>, Miss> {
-        let dialled = dial(at, None).await?;
+    pub async fn busy(at: &Endpoint, user: Option<&str>, password: Option<&str>) -> Result<Option<String>, ProbeError> {
+        let dialled = connect(at, None).await?;
         let info = talk(dialled.stream, async |connection| {
             login(connection, user, password).await?;
             let mut ask = cmd("INFO");
@@ -121,8 +121,8 @@ mod with_client {
     ///
     /// # Errors
     /// When the old one is not taken, or the server does not let its configuration be changed.
-    pub async fn renew(at: &Endpoint, user: Option<&str>, old: Option<&str>, new: &str) -> Result<(), Miss> {
-        let dialled = dial(at, None).await?;
+    pub async fn renew(at: &Endpoint, user: Option<&str>, old: Option<&str>, new: &str) -> Result<(), ProbeError> {
+        let dialled = connect(at, None).await?;
         let work = async |connection: &mut MultiplexedConnection| {
             login(connection, user, old).await?;
             let done = |result: Result<Value, RedisError>| result.map(drop).map_err(|error| judge(&error, true));
@@ -144,9 +144,9 @@ mod with_client {
     }
 
     /// Drives the connection while `work` goes on.
-    async fn talk<T, F>(stream: TcpStream, work: F) -> Result<T, Miss>
+    async fn talk<T, F>(stream: TcpStream, work: F) -> Result<T, ProbeError>
     where
-        F: AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, Miss>,
+        F: AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, ProbeError>,
     {
         // Login is ours, so that its answer is seen as it is; the client's own limit of time would cut ours short.
         let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -156,7 +156,10 @@ mod with_client {
         driven(driver, work(&mut connection)).await
     }
 
-    async fn driven<T>(driver: impl Future<Output = ()>, work: impl Future<Output = Result<T, Miss>>) -> Result<T, Miss> {
+    async fn driven<T>(
+        driver: impl Future<Output = ()>,
+        work: impl Future<Output = Result<T, ProbeError>>,
+    ) -> Result<T, ProbeError> {
         tokio::pin!(driver, work);
         tokio::select! {
             answer = &mut work => answer,
@@ -165,7 +168,7 @@ mod with_client {
         }
     }
 
-    async fn login(connection: &mut MultiplexedConnection, user: Option<&str>, password: Option<&str>) -> Result<(), Miss> {
+    async fn login(connection: &mut MultiplexedConnection, user: Option<&str>, password: Option<&str>) -> Result<(), ProbeError> {
         let Some(password) = password else { return Ok(()) };
         let mut auth = cmd("AUTH");
         if let Some(user) = user {
@@ -179,23 +182,23 @@ mod with_client {
         }
     }
 
-    async fn ping(connection: &mut MultiplexedConnection, with_password: bool) -> Result<(), Miss> {
+    async fn ping(connection: &mut MultiplexedConnection, with_password: bool) -> Result<(), ProbeError> {
         match cmd("PING").query_async::<Value>(connection).await {
             Ok(Value::SimpleString(word)) if word == "PONG" => Ok(()),
             Ok(Value::BulkString(word)) if word == b"PONG" => Ok(()),
-            Ok(other) => Err(Miss::new(format!("it answers PING with {:?}", excerpt(format!("{other:?}").as_bytes())))),
+            Ok(other) => Err(ProbeError::new(format!("it answers PING with {:?}", excerpt(format!("{other:?}").as_bytes())))),
             Err(error) => Err(judge(&error, with_password)),
         }
     }
 
     /// SET, GET and DEL of a key that nobody else has and that goes by itself. A server that may evict is allowed to.
-    async fn round(connection: &mut MultiplexedConnection) -> Result<String, Miss> {
-        let unique = getrandom::u64().map_err(|error| Miss::new(format!("no random key is to be had: {error}")))?;
+    async fn round(connection: &mut MultiplexedConnection) -> Result<String, ProbeError> {
+        let unique = getrandom::u64().map_err(|error| ProbeError::new(format!("no random key is to be had: {error}")))?;
         let (key, value) = (format!("devrun:wait:{unique:016x}"), format!("{unique:x}"));
         let step = |name: &'static str| {
             move |error: RedisError| {
                 let miss = judge(&error, true);
-                Miss { answer: format!("{name} failed: {}", miss.answer), ..miss }
+                ProbeError { answer: format!("{name} failed: {}", miss.answer), ..miss }
             }
         };
         let set = cmd("SET").arg(&key).arg(&value).arg("EX").arg(30).query_async::<Value>(connection).await;
@@ -203,7 +206,7 @@ mod with_client {
         let got = cmd("GET").arg(&key).query_async::<Option<String>>(connection).await.map_err(step("GET"))?;
         let answer = match got {
             Some(back) if back == value => "SET, GET and DEL work".to_owned(),
-            Some(_) => return Err(Miss::new("GET gave back another value than SET had stored")),
+            Some(_) => return Err(ProbeError::new("GET gave back another value than SET had stored")),
             None => "SET works; the key was evicted before GET".to_owned(),
         };
         cmd("DEL").arg(&key).query_async::<Value>(connection).await.map_err(step("DEL"))?;
@@ -218,22 +221,22 @@ mod with_client {
         }
     }
 
-    fn judge(error: &RedisError, with_password: bool) -> Miss {
+    fn judge(error: &RedisError, with_password: bool) -> ProbeError {
         match error.code() {
-            Some("NOAUTH") => Miss::credentials(
+            Some("NOAUTH") => ProbeError::credentials(
                 if with_password { "NOAUTH: the password was not taken" } else { "NOAUTH: the server asks for a password" },
                 "give it: `password = \"…\"`, or redis://:PASSWORD@…",
             ),
-            Some("WRONGPASS") => Miss::credentials("WRONGPASS: user or password is wrong", "check `user` and `password`"),
+            Some("WRONGPASS") => ProbeError::credentials("WRONGPASS: user or password is wrong", "check `user` and `password`"),
             // Before 6.0 a wrong password has no code of its own.
             Some("ERR") if error.detail().is_some_and(|detail| detail.contains("invalid password")) => {
-                Miss::credentials("the password is wrong", "check `password`")
+                ProbeError::credentials("the password is wrong", "check `password`")
             }
-            Some(_) => Miss::new(excerpt(text(error).as_bytes())),
+            Some(_) => ProbeError::new(excerpt(text(error).as_bytes())),
             None if error.is_connection_dropped() || error.is_io_error() => {
-                Miss::new("the connection was closed without an answer")
+                ProbeError::new("the connection was closed without an answer")
             }
-            None => Miss::new(format!("it answers, but not as Redis does: {:?}", excerpt(error.to_string().as_bytes()))),
+            None => ProbeError::new(format!("it answers, but not as Redis does: {:?}", excerpt(error.to_string().as_bytes()))),
         }
     }
 

@@ -12,23 +12,23 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch as latest};
 use tokio::task::AbortHandle;
 
-use super::bell::Bell;
-use super::checks::{Checks, Context, LogMatch};
-use super::clock::{self, Sleeper};
-use super::dial::{Gate, Opened};
-use super::history::{Attempt, History};
+use super::checks::{CheckContext, CheckSet, LogMatch};
+use super::connect::{FirstOpen, OwnershipGate};
+use super::history::{ProbeAttempt, ProbeHistory};
+use super::listen_watch::ListenWatch;
 use super::notify::NotifySocket;
-use super::verdict::{Again, Miss, Verdict};
-use super::{Answer, Sink};
+use super::result::{ProbeError, ProbeResult, RetryHint};
+use super::schedule::{self, Sleeper};
+use super::{ProbeReport, ReportSink};
 use devrun_keeper::Runner;
 use devrun_model::keeper::RunAs;
 use devrun_model::{Failure, ReadySpec, ServiceId};
 
 /// The same failure is not repeated sooner than this before the first pass.
-const REPEAT: Duration = Duration::from_millis(250);
+const REPEAT_AFTER: Duration = Duration::from_millis(250);
 
 /// What `cmd` checks run with.
-pub struct Commands {
+pub struct CommandContext {
     /// Starts them.
     pub runner: Runner,
     /// The service's environment.
@@ -40,7 +40,7 @@ pub struct Commands {
 }
 
 /// What is probed, in the form that [`start`](super::start) makes of a subject.
-pub struct Probing {
+pub struct ProbeSpec {
     /// Whose.
     pub id: ServiceId,
     /// Which generation.
@@ -54,30 +54,30 @@ pub struct Probing {
     /// The value of `DEVRUN_RUN_ID`.
     pub run: String,
     /// For `cmd` checks; absent: they do not pass.
-    pub commands: Option<Commands>,
+    pub commands: Option<CommandContext>,
     /// The `notify` socket, or why there is none.
     pub notify: Option<Result<NotifySocket, Failure>>,
     /// Tells of listeners; shared by all.
-    pub bell: Bell,
+    pub listen_watch: ListenWatch,
 }
 
 /// Probes go on until it is dropped; what a check runs is ended with it.
 pub struct ProbeHandle {
-    shared: Arc<Shared>,
+    shared: Arc<ProbeShared>,
     tasks: Vec<AbortHandle>,
     began: Instant,
-    opened: Option<Opened>,
+    opened: Option<FirstOpen>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct ProbeShared {
     /// Only the quick attempts of readiness wait for it; after the first pass a permit is stored and nobody woken.
     nudged: Notify,
     logs: Mutex<Vec<Arc<LogMatch>>>,
-    history: Mutex<History>,
+    history: Mutex<ProbeHistory>,
 }
 
-impl Shared {
+impl ProbeShared {
     fn nudge(&self) {
         self.nudged.notify_one();
     }
@@ -108,7 +108,7 @@ impl ProbeHandle {
     }
     /// The last attempts, newest last; those of liveness begin with `alive:`.
     #[must_use]
-    pub fn history(&self) -> Vec<Attempt> {
+    pub fn history(&self) -> Vec<ProbeAttempt> {
         self.shared.history.lock().unwrap_or_else(PoisonError::into_inner).list()
     }
 }
@@ -123,60 +123,60 @@ impl Drop for ProbeHandle {
 
 /// Begins probing. Must be called inside a runtime.
 #[must_use]
-pub fn watch(probing: Probing, sink: Sink) -> ProbeHandle {
+pub fn start_probe_tasks(probe_spec: ProbeSpec, sink: ReportSink) -> ProbeHandle {
     let began = Instant::now();
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(ProbeShared::default());
     let notified = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
-    let commands = probing.commands.map(Arc::new);
-    let voice = |alive| Voice {
-        id: probing.id.clone(),
-        generation: probing.generation,
+    let commands = probe_spec.commands.map(Arc::new);
+    let reporter = |alive| Reporter {
+        id: probe_spec.id.clone(),
+        generation: probe_spec.generation,
         sink: sink.clone(),
         alive,
         last: None,
         said: began,
     };
-    let context = |spec: &ReadySpec| Context {
-        gate: Gate::new(probing.leader.filter(|_| spec.owner), probing.run.clone()),
+    let context = |spec: &ReadySpec| CheckContext {
+        gate: OwnershipGate::new(probe_spec.leader.filter(|_| spec.owner), probe_spec.run.clone()),
         commands: commands.clone(),
         began,
         timeout: spec.timeout,
     };
-    let (passed, has_passed) = latest::channel(probing.ready.is_none());
+    let (passed, has_passed) = latest::channel(probe_spec.ready.is_none());
     let looping = |spec: ReadySpec, alive: bool| {
-        let checks = Checks::new(&spec, &notified);
+        let checks = CheckSet::new(&spec, &notified);
         shared.logs.lock().unwrap_or_else(PoisonError::into_inner).extend(checks.logs());
-        Loop {
+        ProbeLoop {
             checks,
             context: context(&spec),
             spec,
-            voice: voice(alive),
+            reporter: reporter(alive),
             shared: Arc::clone(&shared),
-            bell: probing.bell.clone(),
+            listen_watch: probe_spec.listen_watch.clone(),
         }
     };
-    let alive = probing.alive.map(|spec| looping(spec, true));
-    let ready = probing.ready.map(|spec| looping(spec, false));
+    let alive = probe_spec.alive.map(|spec| looping(spec, true));
+    let ready = probe_spec.ready.map(|spec| looping(spec, false));
     let opened = ready.as_ref().map(|task| task.context.gate.opened());
-    match probing.notify {
+    match probe_spec.notify {
         Some(Ok(socket)) => {
             let shared = Arc::clone(&shared);
             let ready = move || {
                 notified.store(true, Ordering::Release);
                 shared.nudge();
             };
-            let mut voice = voice(false);
+            let mut reporter = reporter(false);
             tasks.push(
                 tokio::spawn(async move {
                     if let Err(error) = socket.listen(ready).await {
-                        voice.failed(&Miss::new(format!("the notify socket broke: {error}")), false);
+                        reporter.failed(&ProbeError::new(format!("the notify socket broke: {error}")), false);
                     }
                 })
                 .abort_handle(),
             );
         }
-        Some(Err(failure)) => voice(false).failed(&Miss::fatal(failure), false),
+        Some(Err(failure)) => reporter(false).failed(&ProbeError::fatal(failure), false),
         None => {}
     }
     tasks.extend(ready.map(|task| tokio::spawn(task.readiness(passed)).abort_handle()));
@@ -184,21 +184,21 @@ pub fn watch(probing: Probing, sink: Sink) -> ProbeHandle {
     ProbeHandle { shared, tasks, began, opened }
 }
 
-struct Loop {
+struct ProbeLoop {
     spec: ReadySpec,
-    checks: Checks,
-    context: Context,
-    voice: Voice,
-    shared: Arc<Shared>,
-    bell: Bell,
+    checks: CheckSet,
+    context: CheckContext,
+    reporter: Reporter,
+    shared: Arc<ProbeShared>,
+    listen_watch: ListenWatch,
 }
 
-impl Loop {
+impl ProbeLoop {
     async fn readiness(mut self, passed: latest::Sender<bool>) {
         self.start().await;
         // Liveness may have been given up already, or there is none.
         let _ = passed.send(true);
-        if !self.checks.settled(&self.context) {
+        if !self.checks.is_final(&self.context) {
             self.steady().await;
         }
     }
@@ -210,7 +210,7 @@ impl Loop {
         }
         let verdict = self.attempt(false).await;
         self.say(&verdict);
-        if verdict.is_ok() && self.checks.settled(&self.context) {
+        if verdict.is_ok() && self.checks.is_final(&self.context) {
             return;
         }
         self.steady().await;
@@ -220,11 +220,11 @@ impl Loop {
     async fn start(&mut self) {
         let mut sleeper = Sleeper::default();
         // What was spawned a moment ago listens nowhere yet.
-        let doors = self.checks.doors();
-        if self.context.gate.leader().is_some() && !doors.is_empty() && self.bell.rings() {
-            let most = clock::unseen(Duration::ZERO, self.spec.start_interval);
+        let addresses = self.checks.local_addresses();
+        if self.context.gate.leader().is_some() && !addresses.is_empty() && self.listen_watch.is_supported() {
+            let most = schedule::fallback_step(Duration::ZERO, self.spec.start_interval);
             tokio::select! {
-                () = self.bell.listening(&doors, self.context.began) => {}
+                () = self.listen_watch.wait_for_listener(&addresses, self.context.began) => {}
                 () = sleeper.sleep(most) => {}
             }
         }
@@ -233,11 +233,11 @@ impl Loop {
             let verdict = self.attempt(true).await;
             match &verdict {
                 Ok(hit) => {
-                    self.voice.passed(hit.note.clone());
+                    self.reporter.passed(hit.note.clone());
                     return;
                 }
                 Err(miss) => {
-                    self.voice.failed(miss, false);
+                    self.reporter.failed(miss, false);
                     self.pause(miss, attempted.elapsed(), &mut sleeper).await;
                 }
             }
@@ -245,31 +245,31 @@ impl Loop {
     }
 
     /// From one quick attempt to the next.
-    async fn pause(&self, miss: &Miss, took: Duration, sleeper: &mut Sleeper) {
+    async fn pause(&self, miss: &ProbeError, took: Duration, sleeper: &mut Sleeper) {
         let began = Instant::now();
-        let step = clock::step(self.context.began.elapsed(), took, self.spec.start_interval);
-        if !miss.closed.is_empty() && miss.again == Again::Step && self.bell.rings() {
+        let step = schedule::attempt_step(self.context.began.elapsed(), took, self.spec.start_interval);
+        if !miss.closed.is_empty() && miss.retry == RetryHint::Step && self.listen_watch.is_supported() {
             // What it prints meanwhile opens no port.
             return tokio::select! {
-                () = self.bell.listening(&miss.closed, self.context.began) => {}
-                () = sleeper.sleep(clock::unseen(step, self.spec.start_interval)) => {}
+                () = self.listen_watch.wait_for_listener(&miss.closed, self.context.began) => {}
+                () = sleeper.sleep(schedule::fallback_step(step, self.spec.start_interval)) => {}
             };
         }
-        let wait = match miss.again {
+        let wait = match miss.retry {
             // A refused login is not tried at a rate that locks somebody out.
-            Again::Step if miss.fatal.is_some() => step.max(self.spec.start_interval.min(REPEAT)),
-            Again::Step => step,
-            Again::In(duration) => duration,
+            RetryHint::Step if miss.fatal.is_some() => step.max(self.spec.start_interval.min(REPEAT_AFTER)),
+            RetryHint::Step => step,
+            RetryHint::In(duration) => duration,
             // Nothing will come of it before it is told; still said anew each `interval`, so that it is counted.
-            Again::Event => clock::shared(began, self.spec.interval).saturating_duration_since(began),
+            RetryHint::Event => schedule::next_shared_tick(began, self.spec.interval).saturating_duration_since(began),
         };
         let nudged = tokio::select! {
             () = sleeper.sleep(wait) => false,
             () = self.shared.nudged.notified() => true,
         };
         // What was told ends a wait for it at once; for the rest a nudge only shortens the step.
-        if nudged && miss.again == Again::Step {
-            let least = clock::least_after_nudge(step).max(took).min(wait);
+        if nudged && miss.retry == RetryHint::Step {
+            let least = schedule::min_step_after_nudge(step).max(took).min(wait);
             if let Some(rest) = least.checked_sub(began.elapsed()) {
                 sleeper.sleep(rest).await;
             }
@@ -279,31 +279,32 @@ impl Loop {
     /// Attempts at the shared moments, for good.
     async fn steady(&mut self) {
         loop {
-            let due = clock::shared(Instant::now(), self.spec.interval);
+            let due = schedule::next_shared_tick(Instant::now(), self.spec.interval);
             tokio::time::sleep_until(due.into()).await;
             let verdict = self.attempt(false).await;
             self.say(&verdict);
         }
     }
 
-    fn say(&mut self, verdict: &Verdict) {
+    fn say(&mut self, verdict: &ProbeResult) {
         match verdict {
-            Ok(hit) => self.voice.passed(hit.note.clone()),
+            Ok(hit) => self.reporter.passed(hit.note.clone()),
             // It does not count yet, and liveness has no other use for it.
-            Err(_) if self.voice.alive && self.context.began.elapsed() < self.spec.start_period => {}
-            Err(miss) => self.voice.failed(miss, true),
+            Err(_) if self.reporter.alive && self.context.began.elapsed() < self.spec.start_period => {}
+            Err(miss) => self.reporter.failed(miss, true),
         }
     }
 
-    async fn attempt(&self, quick: bool) -> Verdict {
+    async fn attempt(&self, quick: bool) -> ProbeResult {
         let began = Instant::now();
         let verdict = self.checks.attempt(&self.context).await;
         let (passed, answer) = match &verdict {
             Ok(hit) => (true, &hit.answer),
             Err(miss) => (false, &miss.answer),
         };
-        let answer = if self.voice.alive { format!("alive: {answer}") } else { answer.clone() };
-        let attempt = Attempt { at: began.saturating_duration_since(self.context.began), took: began.elapsed(), passed, answer };
+        let answer = if self.reporter.alive { format!("alive: {answer}") } else { answer.clone() };
+        let attempt =
+            ProbeAttempt { at: began.saturating_duration_since(self.context.began), took: began.elapsed(), passed, answer };
         // A panic elsewhere leaves the history as it is.
         self.shared.history.lock().unwrap_or_else(PoisonError::into_inner).add(attempt, quick);
         verdict
@@ -311,35 +312,35 @@ impl Loop {
 }
 
 /// Says what is news, and nothing twice.
-struct Voice {
+struct Reporter {
     id: ServiceId,
     generation: u64,
-    sink: Sink,
+    sink: ReportSink,
     alive: bool,
-    last: Option<Answer>,
+    last: Option<ProbeReport>,
     said: Instant,
 }
 
-impl Voice {
+impl Reporter {
     fn passed(&mut self, note: Option<String>) {
-        let answer = if self.alive { Answer::AlivePassed } else { Answer::Passed(note) };
+        let answer = if self.alive { ProbeReport::AlivePassed } else { ProbeReport::Passed(note) };
         if self.last.as_ref() != Some(&answer) {
             self.send(answer);
         }
     }
 
-    fn failed(&mut self, miss: &Miss, counts: bool) {
+    fn failed(&mut self, miss: &ProbeError, counts: bool) {
         let answer = if self.alive {
-            Answer::AliveFailed(miss.answer.clone())
+            ProbeReport::AliveFailed(miss.answer.clone())
         } else {
-            Answer::Failed(miss.answer.clone(), miss.fatal.clone())
+            ProbeReport::Failed(miss.answer.clone(), miss.fatal.clone())
         };
-        if counts || self.last.as_ref() != Some(&answer) || self.said.elapsed() >= REPEAT {
+        if counts || self.last.as_ref() != Some(&answer) || self.said.elapsed() >= REPEAT_AFTER {
             self.send(answer);
         }
     }
 
-    fn send(&mut self, answer: Answer) {
+    fn send(&mut self, answer: ProbeReport) {
         self.last = Some(answer.clone());
         self.said = Instant::now();
         // Whoever listened is gone, and so soon is this task.

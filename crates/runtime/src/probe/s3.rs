@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
-use super::dial::{Gate, dial};
-use super::http::{Want, exchange};
+use super::connect::{OwnershipGate, connect};
+use super::http::{HttpExpectation, exchange};
+use super::result::{ProbeError, ProbeOk, ProbeResult};
 use super::spent;
-use super::verdict::{Hit, Miss, Verdict};
 use devrun_model::ready::Endpoint;
 
 const REGION: &str = "us-east-1";
@@ -17,25 +17,25 @@ const REGION: &str = "us-east-1";
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// The check.
-pub(super) async fn check(at: &Endpoint, access_key: &str, secret_key: &str, gate: Option<&Gate>) -> Verdict {
+pub(super) async fn check(at: &Endpoint, access_key: &str, secret_key: &str, gate: Option<&OwnershipGate>) -> ProbeResult {
     let began = Instant::now();
-    let mut dialled = dial(at, gate).await?;
+    let mut dialled = connect(at, gate).await?;
     let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let headers = signed(&at.to_string(), access_key, secret_key, &stamp);
-    let want = Want { path: "/", status: &[], headers: &headers, body: None };
+    let want = HttpExpectation { path: "/", status: &[], headers: &headers, body: None };
     let reply = exchange(&mut dialled.stream, "GET", at, &want, Some(64 * 1024)).await?;
     let body = String::from_utf8_lossy(&reply.body);
     let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code.to_owned());
     match (reply.status, code.as_deref()) {
-        (200..=299, _) => Ok(Hit::new(format!("lists its buckets in {}", spent(began.elapsed()))).note(dialled.note)),
+        (200..=299, _) => Ok(ProbeOk::new(format!("lists its buckets in {}", spent(began.elapsed()))).note(dialled.note)),
         // The keys are right, the clocks are not.
-        (403, Some(code @ "RequestTimeTooSkewed")) => Err(Miss::new(format!("403 {code}: its clock is not ours"))),
-        (401 | 403, code) => Err(Miss::credentials(
+        (403, Some(code @ "RequestTimeTooSkewed")) => Err(ProbeError::new(format!("403 {code}: its clock is not ours"))),
+        (401 | 403, code) => Err(ProbeError::credentials(
             format!("the keys were refused: {} {}", reply.status, code.unwrap_or("without a code")),
             "check user (access key) and password (secret key)",
         )),
-        (status, Some(code)) => Err(Miss::new(format!("{status} {code}"))),
-        (status, None) => Err(Miss::new(format!("{status} to a list of buckets"))),
+        (status, Some(code)) => Err(ProbeError::new(format!("{status} {code}"))),
+        (status, None) => Err(ProbeError::new(format!("{status} to a list of buckets"))),
     }
 }
 

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use super::postgres;
-use crate::init::{self, Adopted};
+use crate::init::{self, Adoption};
 use devrun_model::{Failure, FailureKind, RecipeUse, VolumeSpec};
 
 /// Takes over the data in a volume for a service of this recipe; `version` is that of the binaries it will run with.
 ///
 /// # Errors
 /// `Task` where there is no such data, `Binary` for another major version, `Elsewhere` while something uses it.
-pub fn adopt(volume: &VolumeSpec, recipe: &RecipeUse, version: &str) -> Result<Adopted, Failure> {
+pub fn adopt(volume: &VolumeSpec, recipe: &RecipeUse, version: &str) -> Result<Adoption, Failure> {
     let name = recipe.recipe.name.as_str();
     let secrets: &[&str] = if name == "postgres" { &["password"] } else { &[] };
     init::adopt(volume, name, secrets, |folder| is_data(name, folder), |folder| check(name, folder, version))

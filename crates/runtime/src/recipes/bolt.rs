@@ -24,7 +24,7 @@ const FAILURE: u8 = 0x7f;
 
 /// Where to log in.
 #[derive(Debug, Clone)]
-pub(super) struct Target {
+pub(super) struct BoltTarget {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) user: String,
@@ -69,7 +69,7 @@ impl BoltError {
 
 /// The rows of one statement.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Rows {
+pub struct CypherRows {
     /// Names of the columns.
     pub columns: Vec<String>,
     /// Values, row by row.
@@ -77,18 +77,18 @@ pub struct Rows {
 }
 
 /// A login.
-pub(super) struct Session {
+pub(super) struct BoltSession {
     stream: TcpStream,
     database: Option<String>,
 }
 
-impl Session {
-    pub(super) async fn open(target: &Target) -> Result<Self, BoltError> {
+impl BoltSession {
+    pub(super) async fn open(target: &BoltTarget) -> Result<Self, BoltError> {
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s");
         tokio::time::timeout(CONNECT, Self::log_in(target)).await.map_err(late)?
     }
 
-    async fn log_in(target: &Target) -> Result<Self, BoltError> {
+    async fn log_in(target: &BoltTarget) -> Result<Self, BoltError> {
         let mut stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
         stream.write_all(&HELLO).await?;
         let mut version = [0u8; 4];
@@ -119,12 +119,12 @@ impl Session {
     }
 
     /// One statement in a transaction of its own.
-    pub(super) async fn run(&mut self, statement: &str) -> Result<Rows, BoltError> {
+    pub(super) async fn run(&mut self, statement: &str) -> Result<CypherRows, BoltError> {
         self.run_with(statement, Map::new()).await
     }
 
     /// The same with values for its `$names`.
-    pub(super) async fn run_with(&mut self, statement: &str, values: Map<String, Value>) -> Result<Rows, BoltError> {
+    pub(super) async fn run_with(&mut self, statement: &str, values: Map<String, Value>) -> Result<CypherRows, BoltError> {
         let mut extra = Map::new();
         if let Some(database) = &self.database {
             extra.insert("db".to_owned(), database.as_str().into());
@@ -154,7 +154,7 @@ impl Session {
                     Some(Value::Array(values)) => values,
                     _ => return Err(BoltError::Protocol("a row that is no list".to_owned())),
                 }),
-                (SUCCESS, _) => return Ok(Rows { columns, rows }),
+                (SUCCESS, _) => return Ok(CypherRows { columns, rows }),
                 (FAILURE, fields) => {
                     self.send(0x0f, &[]).await?;
                     self.success().await?;
@@ -213,7 +213,7 @@ impl Session {
             message.resize(from + size, 0);
             self.stream.read_exact(&mut message[from..]).await?;
         }
-        let mut reader = Reader { bytes: &message, at: 0 };
+        let mut reader = BoltReader { bytes: &message, at: 0 };
         let head = reader.byte()?;
         let tag = reader.byte()?;
         let mut fields = Vec::new();
@@ -272,12 +272,12 @@ fn size(out: &mut Vec<u8>, marker: u8, size: usize) {
     out.extend(u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
 }
 
-struct Reader<'a> {
+struct BoltReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Reader<'_> {
+impl BoltReader<'_> {
     fn take(&mut self, count: usize) -> Result<&[u8], BoltError> {
         let end = self.at.checked_add(count).filter(|end| *end <= self.bytes.len());
         let Some(end) = end else { return Err(BoltError::Protocol("a message that ends too early".to_owned())) };
@@ -390,7 +390,7 @@ mod tests {
     fn back(value: &Value) -> Value {
         let mut bytes = Vec::new();
         encode(value, &mut bytes);
-        Reader { bytes: &bytes, at: 0 }.value(0).unwrap()
+        BoltReader { bytes: &bytes, at: 0 }.value(0).unwrap()
     }
 
     #[test]
@@ -415,7 +415,7 @@ mod tests {
             (&[0xb3, b'N', 1, 0x91, 0x81, b'L', 0xa0], serde_json::json!({ "labels": ["L"], "properties": {} })),
             (&[0xcc, 2, 0xab, 0x01], serde_json::json!("ab01")),
         ] {
-            assert_eq!(Reader { bytes, at: 0 }.value(0).unwrap(), expected);
+            assert_eq!(BoltReader { bytes, at: 0 }.value(0).unwrap(), expected);
         }
     }
 
@@ -423,7 +423,7 @@ mod tests {
     fn lies_end_in_an_error() {
         let deep = [0x91; 200];
         for bytes in [&[][..], &[0x83, b'a'], &[0xd6, 0xff, 0xff, 0xff, 0xff], &[0xc4], &[0xa1, 1, 1], &deep] {
-            assert!(matches!(Reader { bytes, at: 0 }.value(0), Err(BoltError::Protocol(_))), "{bytes:?}");
+            assert!(matches!(BoltReader { bytes, at: 0 }.value(0), Err(BoltError::Protocol(_))), "{bytes:?}");
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use super::bolt::Rows;
-use super::bolt::{BoltError, Session, Target};
+pub use super::bolt::CypherRows;
+use super::bolt::{BoltError, BoltSession, BoltTarget};
 use devrun_model::{Failure, FailureKind, ServiceSpec};
 
 /// A task's first statement is repeated this long while the server starts up.
@@ -29,7 +29,7 @@ pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf]) -> Result<(), Fail
                 .help("a file holds Cypher statements, each ended by ;")
         })?;
         let mut session = patient(&target, PATIENCE).await?;
-        for Statement { text, line } in statements {
+        for CypherStatement { text, line } in statements {
             run_patiently(&mut session, &target, text)
                 .await
                 .map_err(|error| failure(&target, &format!("{label}:{line}"), &error))?;
@@ -43,14 +43,14 @@ pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf]) -> Result<(), Fail
 ///
 /// # Errors
 /// As the `cypher` of a task, but for one thing: it does not wait for a server that is not up.
-pub async fn ask(on: &ServiceSpec, text: &str) -> Result<Vec<Rows>, Failure> {
+pub async fn ask(on: &ServiceSpec, text: &str) -> Result<Vec<CypherRows>, Failure> {
     let target = target(on)?;
     let statements = split(text).map_err(|(line, why)| {
         Failure::new(FailureKind::Config, format!("line {line}: {why}")).help("devrun cypher 'MATCH (n) RETURN n'")
     })?;
-    let mut session = Session::open(&target).await.map_err(|error| failure(&target, "login", &error))?;
+    let mut session = BoltSession::open(&target).await.map_err(|error| failure(&target, "login", &error))?;
     let mut all = Vec::new();
-    for Statement { text, line } in statements {
+    for CypherStatement { text, line } in statements {
         all.push(session.run(text).await.map_err(|error| failure(&target, &format!("line {line}"), &error))?);
     }
     session.close().await;
@@ -62,9 +62,9 @@ pub async fn ask(on: &ServiceSpec, text: &str) -> Result<Vec<Rows>, Failure> {
 /// # Errors
 /// `Credentials` when the old one is not taken, `Task` when the new one is not.
 pub(super) async fn renew(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Failure> {
-    let target = Target { database: Some("system".to_owned()), ..target(old)? };
+    let target = BoltTarget { database: Some("system".to_owned()), ..target(old)? };
     let password = new.attributes.get("password").cloned().unwrap_or_default();
-    let mut session = Session::open(&target).await.map_err(|error| failure(&target, "login", &error))?;
+    let mut session = BoltSession::open(&target).await.map_err(|error| failure(&target, "login", &error))?;
     // As values, so that the password stands in no text that a server may log.
     let values = [("old", target.password.clone()), ("new", password)];
     let values = values.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
@@ -88,8 +88,8 @@ pub(super) async fn bring_to(old: &ServiceSpec, new: &ServiceSpec) -> Result<(),
     }
 }
 
-fn target(on: &ServiceSpec) -> Result<Target, Failure> {
-    Ok(Target {
+fn target(on: &ServiceSpec) -> Result<BoltTarget, Failure> {
+    Ok(BoltTarget {
         host: on.attribute("host").unwrap_or_else(|| on.bind.clone()),
         port: on.port().ok_or_else(|| Failure::new(FailureKind::Task, format!("{} has no port", on.id)))?,
         user: on.attribute("user").unwrap_or_else(|| "neo4j".to_owned()),
@@ -99,10 +99,10 @@ fn target(on: &ServiceSpec) -> Result<Target, Failure> {
 }
 
 /// Logs in, waiting for a server that is still starting up.
-async fn patient(target: &Target, patience: Duration) -> Result<Session, Failure> {
+async fn patient(target: &BoltTarget, patience: Duration) -> Result<BoltSession, Failure> {
     let began = tokio::time::Instant::now();
     loop {
-        match Session::open(target).await {
+        match BoltSession::open(target).await {
             Ok(session) => return Ok(session),
             Err(error) if error.is_passing() && began.elapsed() < patience => {}
             Err(error) => return Err(failure(target, "login", &error)),
@@ -113,7 +113,7 @@ async fn patient(target: &Target, patience: Duration) -> Result<Session, Failure
 
 /// A statement that the server turned down for a passing reason was rolled back, and may simply be run again. One whose
 /// connection broke may have been carried out, and is not.
-async fn run_patiently(session: &mut Session, target: &Target, text: &str) -> Result<(), BoltError> {
+async fn run_patiently(session: &mut BoltSession, target: &BoltTarget, text: &str) -> Result<(), BoltError> {
     let began = tokio::time::Instant::now();
     loop {
         match session.run(text).await {
@@ -122,11 +122,11 @@ async fn run_patiently(session: &mut Session, target: &Target, text: &str) -> Re
             Err(error) => return Err(error),
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
-        *session = Session::open(target).await?;
+        *session = BoltSession::open(target).await?;
     }
 }
 
-fn failure(target: &Target, label: &str, error: &BoltError) -> Failure {
+fn failure(target: &BoltTarget, label: &str, error: &BoltError) -> Failure {
     if error.is_login() {
         return Failure::new(
             FailureKind::Credentials,
@@ -146,14 +146,14 @@ fn read(path: &Path) -> Result<String, Failure> {
 
 /// A statement without its semicolon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Statement<'a> {
+struct CypherStatement<'a> {
     text: &'a str,
     /// Of its first word, from 1.
     line: usize,
 }
 
 /// Splits at semicolons outside of strings, names and comments.
-fn split(script: &str) -> Result<Vec<Statement<'_>>, (usize, String)> {
+fn split(script: &str) -> Result<Vec<CypherStatement<'_>>, (usize, String)> {
     let bytes = script.as_bytes();
     let line_at = |at: usize| 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
     let mut statements = Vec::new();
@@ -187,7 +187,7 @@ fn split(script: &str) -> Result<Vec<Statement<'_>>, (usize, String)> {
             }
             b';' => {
                 if let Some(start) = from.take() {
-                    statements.push(Statement { text: script[start..at].trim_end(), line: line_at(start) });
+                    statements.push(CypherStatement { text: script[start..at].trim_end(), line: line_at(start) });
                 }
             }
             b':' if from.is_none() => {
@@ -202,7 +202,7 @@ fn split(script: &str) -> Result<Vec<Statement<'_>>, (usize, String)> {
         at += 1;
     }
     if let Some(start) = from {
-        statements.push(Statement { text: script[start..].trim_end(), line: line_at(start) });
+        statements.push(CypherStatement { text: script[start..].trim_end(), line: line_at(start) });
     }
     Ok(statements)
 }

@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Booted, Context, FirstBoot, Invocation, Values, engine_dir, fill, identity, tool};
-use crate::init::{self, Opened, Sentinel, Stage};
+use super::{FirstBoot, FirstBootOutcome, Invocation, RecipeContext, TemplateValues, engine_dir, fill_template, run_as, tool};
+use crate::init::{self, Sentinel, Staging, VolumeState};
 use crate::user;
 use devrun_model::{Failure, FailureKind, VolumeSpec};
 
 /// What a recipe's text may name.
-pub(super) fn values(context: &Context<'_>) -> Result<Values, Failure> {
+pub(super) fn values(context: &RecipeContext<'_>) -> Result<TemplateValues, Failure> {
     let spec = context.spec;
     let recipe = &context.recipe.recipe;
-    let mut values = Values::new();
+    let mut values = TemplateValues::new();
     values.extend(spec.attributes.iter().map(|(name, value)| (name.clone(), value.clone())));
     values.insert("host".to_owned(), spec.bind.clone());
     if let Some(port) = spec.port() {
@@ -50,17 +50,17 @@ pub(super) fn text_of(path: &Path) -> Result<String, Failure> {
         .ok_or_else(|| Failure::new(FailureKind::Config, format!("{} is not UTF-8, and a recipe cannot name it", path.display())))
 }
 
-fn bad(context: &Context<'_>, what: &str, why: &str) -> Failure {
+fn bad(context: &RecipeContext<'_>, what: &str, why: &str) -> Failure {
     Failure::new(FailureKind::Config, format!("recipe {}, {what}: {why}", context.recipe.recipe.name))
 }
 
 /// The recipe's files by path in the service's runtime folder; the user's own `render` replaces and adds.
-pub(super) fn files(context: &Context<'_>, values: &Values) -> Result<Vec<(PathBuf, String)>, Failure> {
+pub(super) fn files(context: &RecipeContext<'_>, values: &TemplateValues) -> Result<Vec<(PathBuf, String)>, Failure> {
     let run = context.places.service_run(&context.spec.id);
     let mut files = Vec::new();
     for (name, text) in &context.recipe.recipe.render {
         if !context.spec.render.contains_key(name) {
-            files.push((run.join(name), fill(text, values).map_err(|why| bad(context, name, &why))?));
+            files.push((run.join(name), fill_template(text, values).map_err(|why| bad(context, name, &why))?));
         }
     }
     files.extend(context.spec.render.iter().map(|(name, text)| (run.join(name), text.clone())));
@@ -68,7 +68,7 @@ pub(super) fn files(context: &Context<'_>, values: &Values) -> Result<Vec<(PathB
 }
 
 /// A setting that nothing in the recipe reads would be swallowed in silence.
-pub(super) fn check_settings(context: &Context<'_>) -> Result<(), Failure> {
+pub(super) fn check_settings(context: &RecipeContext<'_>) -> Result<(), Failure> {
     let recipe = &context.recipe.recipe;
     let texts: Vec<&String> = recipe.argv.iter().chain(recipe.environment.values()).chain(recipe.render.values()).collect();
     for name in context.recipe.settings.keys() {
@@ -86,7 +86,7 @@ pub(super) fn check_settings(context: &Context<'_>) -> Result<(), Failure> {
 ///
 /// # Errors
 /// `Config` when a placeholder means nothing, `Binary` when an executable is missing.
-pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
+pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     let recipe = &context.recipe.recipe;
     let Some(server) = recipe.bin.first() else {
         return Err(bad(context, "bin", "it names no executable").help("bin = [\"server\"]"));
@@ -96,23 +96,23 @@ pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
     let program = tool(context, server)?.to_owned();
     let mut argv = Vec::with_capacity(recipe.argv.len());
     for word in &recipe.argv {
-        argv.push(fill(word, &values).map_err(|why| bad(context, "argv", &why))?);
+        argv.push(fill_template(word, &values).map_err(|why| bad(context, "argv", &why))?);
     }
     if argv.is_empty() {
         argv.push(server.clone());
     }
     let mut env = context.located.env.clone();
     for (name, text) in &recipe.environment {
-        let value = fill(text, &values).map_err(|why| bad(context, name, &why))?;
+        let value = fill_template(text, &values).map_err(|why| bad(context, name, &why))?;
         // An empty key or token would switch something on that nobody asked for.
         if !value.is_empty() {
             env.insert(name.clone(), value);
         }
     }
-    let run_as = if recipe.refuses_root { identity::choose(context.spec, &["nobody"])? } else { user::of(context.spec)? };
-    identity::check_passable(&run_as, context.places, &[program.as_path()])?;
+    let run_as = if recipe.refuses_root { run_as::choose(context.spec, &["nobody"])? } else { user::of(context.spec)? };
+    run_as::check_passable(&run_as, context.places, &[program.as_path()])?;
     let dir = match context.volume {
-        Some(volume) => identity::own_data(&run_as, context.places, engine_dir(volume, &recipe.name))?,
+        Some(volume) => run_as::own_data(&run_as, context.places, engine_dir(volume, &recipe.name))?,
         None => {
             // Nobody else makes it where no file is rendered.
             let run = context.places.service_run(&context.spec.id);
@@ -129,27 +129,27 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Takes the volume, waiting for whoever else is initialising it.
 ///
 /// # Errors
-/// As `init::open`; `Elsewhere` when the other one does not end.
-pub(super) async fn open(volume: &VolumeSpec, recipe: &str) -> Result<Result<Stage, Box<Sentinel>>, Failure> {
+/// As `init::open_volume`; `Elsewhere` when the other one does not end.
+pub(super) async fn open(volume: &VolumeSpec, recipe: &str) -> Result<Result<Staging, Box<Sentinel>>, Failure> {
     let began = Instant::now();
     loop {
-        match init::open(volume, recipe)? {
-            Opened::Done(sentinel) => return Ok(Err(sentinel)),
-            Opened::Fresh(stage) => return Ok(Ok(stage)),
-            Opened::Busy if began.elapsed() > PATIENCE => {
+        match init::open_volume(volume, recipe)? {
+            VolumeState::Done(sentinel) => return Ok(Err(sentinel)),
+            VolumeState::Fresh(stage) => return Ok(Ok(stage)),
+            VolumeState::Busy if began.elapsed() > PATIENCE => {
                 return Err(Failure::new(
                     FailureKind::Elsewhere,
                     format!("volume {} is being initialised by another process", volume.name),
                 )
                 .help("devrun ls"));
             }
-            Opened::Busy => tokio::time::sleep(Duration::from_millis(20)).await,
+            VolumeState::Busy => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
 }
 
 /// Commits away from the loop: syncing takes as long as the disk does.
-pub(super) async fn commit(stage: Stage, sentinel: Sentinel) -> Result<(), Failure> {
+pub(super) async fn commit(stage: Staging, sentinel: Sentinel) -> Result<(), Failure> {
     tokio::task::spawn_blocking(move || stage.commit(&sentinel))
         .await
         .unwrap_or_else(|error| Err(Failure::new(FailureKind::Internal, format!("the commit of a first boot: {error}"))))
@@ -159,9 +159,9 @@ pub(super) async fn commit(stage: Stage, sentinel: Sentinel) -> Result<(), Failu
 ///
 /// # Errors
 /// `Task` when the volume is foreign or cannot be written.
-pub(super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failure> {
+pub(super) async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let Some(volume) = context.volume else {
-        return Ok(FirstBoot { outcome: Booted::NotNeeded, warnings: Vec::new() });
+        return Ok(FirstBoot { outcome: FirstBootOutcome::NotNeeded, warnings: Vec::new() });
     };
     let name = &context.recipe.recipe.name;
     if let Some(file) = context.recipe.init.first() {
@@ -171,18 +171,20 @@ pub(super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failu
     let began = Instant::now();
     let stage = match open(volume, name).await? {
         Ok(stage) => stage,
-        Err(sentinel) => return Ok(FirstBoot { outcome: Booted::Done { at: sentinel.finished }, warnings: Vec::new() }),
+        Err(sentinel) => {
+            return Ok(FirstBoot { outcome: FirstBootOutcome::Done { at: sentinel.finished }, warnings: Vec::new() });
+        }
     };
     let warnings = stage.warnings.clone();
     let data = stage.path().join("data");
     use std::os::unix::fs::DirBuilderExt as _;
     if let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&data) {
         let failure = Failure::new(FailureKind::Task, format!("cannot make {}: {error}", data.display()));
-        stage.discard()?;
+        stage.rollback()?;
         return Err(failure);
     }
     let sentinel = Sentinel::new(&format!("{name}/first-boot"), String::new(), &context.located.version, began.elapsed())?;
     commit(stage, sentinel).await?;
     let took = began.elapsed();
-    Ok(FirstBoot { outcome: Booted::Made { took, steps: vec![("commit", took)] }, warnings })
+    Ok(FirstBoot { outcome: FirstBootOutcome::Made { took, steps: vec![("commit", took)] }, warnings })
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::generic::{commit, files, open, text_of, values};
-use super::{Booted, Context, FirstBoot, Invocation, engine_dir, identity, tool};
+use super::{FirstBoot, FirstBootOutcome, Invocation, RecipeContext, engine_dir, run_as, tool};
 use crate::init::{self, Sentinel};
 use devrun_keeper::{CommandRequest, RunningCommand};
 use devrun_model::keeper::{Role, RunAs};
@@ -35,13 +35,13 @@ const LONGEST: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 /// `Config` when it cannot run here, `Binary` when a newer version made the data.
-pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
+pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     let volume = volume(context)?;
     let data = engine_dir(volume, "mariadb");
     let program = tool(context, "mariadbd")?.to_owned();
-    let run_as = identity::choose(context.spec, ORDINARY)?;
-    identity::check_passable(&run_as, context.places, &[&data, &program])?;
-    identity::hand_over(&run_as, &data)?;
+    let run_as = run_as::choose(context.spec, ORDINARY)?;
+    run_as::check_passable(&run_as, context.places, &[&data, &program])?;
+    run_as::hand_over(&run_as, &data)?;
     super::postgres::make_private(&context.places.service_run(&context.spec.id))?;
     let mut argv = words(context, &data, &socket_folder(context, &run_as, &data))?;
     argv.push(format!("--bind-address={}", context.spec.bind));
@@ -57,7 +57,7 @@ pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
     })
 }
 
-fn volume<'a>(context: &Context<'a>) -> Result<&'a VolumeSpec, Failure> {
+fn volume<'a>(context: &RecipeContext<'a>) -> Result<&'a VolumeSpec, Failure> {
     context.volume.ok_or_else(|| {
         Failure::new(FailureKind::Config, "mariadb needs a volume for its data")
             .help(format!("data = \"{}\"", context.spec.service))
@@ -65,7 +65,7 @@ fn volume<'a>(context: &Context<'a>) -> Result<&'a VolumeSpec, Failure> {
 }
 
 /// Where the socket lies: the runtime folder, or the engine's folder where the server cannot pass through ours.
-fn socket_folder(context: &Context<'_>, run_as: &RunAs, data: &Path) -> PathBuf {
+fn socket_folder(context: &RecipeContext<'_>, run_as: &RunAs, data: &Path) -> PathBuf {
     match run_as {
         RunAs::User { .. } => data.to_owned(),
         RunAs::Same | RunAs::Namespace { .. } => context.places.service_run(&context.spec.id),
@@ -73,7 +73,7 @@ fn socket_folder(context: &Context<'_>, run_as: &RunAs, data: &Path) -> PathBuf 
 }
 
 /// The words that every start of the server has.
-fn words(context: &Context<'_>, data: &Path, socket: &Path) -> Result<Vec<String>, Failure> {
+fn words(context: &RecipeContext<'_>, data: &Path, socket: &Path) -> Result<Vec<String>, Failure> {
     let socket = socket.join("mysqld.sock");
     if socket.as_os_str().len() > 103 {
         return Err(Failure::new(FailureKind::Config, format!("the socket path {} is longer than 103 bytes", socket.display()))
@@ -94,7 +94,7 @@ fn words(context: &Context<'_>, data: &Path, socket: &Path) -> Result<Vec<String
 }
 
 /// Messages and character sets lie beside the binary, and not where it was compiled to look for them.
-fn share(context: &Context<'_>) -> Result<Vec<String>, Failure> {
+fn share(context: &RecipeContext<'_>) -> Result<Vec<String>, Failure> {
     let program = tool(context, "mariadbd")?;
     let prefix = program.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
     for name in ["share/mysql", "share/mariadb"] {
@@ -108,7 +108,7 @@ fn share(context: &Context<'_>) -> Result<Vec<String>, Failure> {
 }
 
 /// `set` as words; later ones win over ours.
-fn settings(context: &Context<'_>) -> Result<Vec<String>, Failure> {
+fn settings(context: &RecipeContext<'_>) -> Result<Vec<String>, Failure> {
     let mut words = Vec::new();
     for (name, value) in &context.recipe.settings {
         let plain = name.replace('-', "_").to_ascii_lowercase();
@@ -127,7 +127,7 @@ fn settings(context: &Context<'_>) -> Result<Vec<String>, Failure> {
 ///
 /// # Errors
 /// `Task` when a step failed or the volume is foreign, `Binary` when a newer version made the data.
-pub(super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failure> {
+pub(super) async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let volume = volume(context)?;
     let began = Instant::now();
     let mut scripts = Vec::new();
@@ -137,33 +137,33 @@ pub(super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failu
     let stage = match open(volume, "mariadb").await? {
         Ok(stage) => stage,
         Err(sentinel) => {
-            super::check_age(context, &sentinel, volume)?;
-            return Ok(FirstBoot { outcome: Booted::Done { at: sentinel.finished }, warnings });
+            super::refuse_newer_data(context, &sentinel, volume)?;
+            return Ok(FirstBoot { outcome: FirstBootOutcome::Done { at: sentinel.finished }, warnings });
         }
     };
     warnings.extend(stage.warnings.iter().cloned());
-    let made = build(context, &stage.path(), &scripts, || stage.let_pass()).await;
+    let made = build(context, &stage.path(), &scripts, || stage.allow_traversal()).await;
     if let Err(failure) = made {
-        stage.discard()?;
+        stage.rollback()?;
         return Err(failure);
     }
     let mut sentinel = Sentinel::new("mariadb/first-boot", inputs, &context.located.version, began.elapsed())?;
     sentinel.secrets.push("password".to_owned());
     commit(stage, sentinel).await?;
     let took = began.elapsed();
-    Ok(FirstBoot { outcome: Booted::Made { took, steps: vec![("first boot", took)] }, warnings })
+    Ok(FirstBoot { outcome: FirstBootOutcome::Made { took, steps: vec![("first boot", took)] }, warnings })
 }
 
 /// The words of the procfile that first boot acts on.
-struct Login {
+struct MariadbLogin {
     user: String,
     database: String,
     password: String,
 }
 
-fn login(context: &Context<'_>) -> Result<Login, Failure> {
+fn login(context: &RecipeContext<'_>) -> Result<MariadbLogin, Failure> {
     let user = context.spec.attribute("user").unwrap_or_else(|| "app".to_owned());
-    let login = Login {
+    let login = MariadbLogin {
         database: context.spec.attribute("database").unwrap_or_else(|| user.clone()),
         password: context.spec.attribute("password").unwrap_or_default(),
         user,
@@ -179,7 +179,7 @@ fn login(context: &Context<'_>) -> Result<Login, Failure> {
     Ok(login)
 }
 
-impl Login {
+impl MariadbLogin {
     /// What the empty server is told. Root keeps its name and gets the same password, so that nobody logs in without one.
     fn sql(&self) -> String {
         let text = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"));
@@ -222,22 +222,22 @@ fn list(given: &[PathBuf], scripts: &mut Vec<PathBuf>, warnings: &mut Vec<String
 }
 
 async fn build(
-    context: &Context<'_>,
+    context: &RecipeContext<'_>,
     stage: &Path,
     scripts: &[PathBuf],
     let_pass: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let data = stage.join("data");
-    let run_as = identity::choose(context.spec, ORDINARY)?;
+    let run_as = run_as::choose(context.spec, ORDINARY)?;
     if matches!(run_as, RunAs::User { .. }) {
         let_pass()?;
     }
     let (server, install) = (tool(context, "mariadbd")?, tool(context, "mariadb-install-db")?);
-    identity::check_passable(&run_as, context.places, &[stage, server, install])?;
+    run_as::check_passable(&run_as, context.places, &[stage, server, install])?;
     use std::os::unix::fs::DirBuilderExt as _;
     let failed = |path: &Path, error: std::io::Error| Failure::new(FailureKind::Task, format!("{}: {error}", path.display()));
     std::fs::DirBuilder::new().mode(0o700).create(&data).map_err(|error| failed(&data, error))?;
-    identity::hand_over(&run_as, &data)?;
+    run_as::hand_over(&run_as, &data)?;
     fill(context, &data, &run_as).await?;
 
     let socket = match &run_as {
@@ -268,7 +268,7 @@ async fn build(
 
 /// The system tables. The tool is a shell script around the server; it is told where everything is, as it was compiled
 /// for another prefix.
-async fn fill(context: &Context<'_>, data: &Path, run_as: &RunAs) -> Result<(), Failure> {
+async fn fill(context: &RecipeContext<'_>, data: &Path, run_as: &RunAs) -> Result<(), Failure> {
     let install = tool(context, "mariadb-install-db")?;
     let prefix = tool(context, "mariadbd")?.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
     let mut argv = vec![text_of(install)?, "--no-defaults".to_owned(), format!("--datadir={}", text_of(data)?)];
@@ -289,7 +289,7 @@ async fn fill(context: &Context<'_>, data: &Path, run_as: &RunAs) -> Result<(), 
 
 /// Database, user and password, then the init files.
 async fn furnish(
-    context: &Context<'_>,
+    context: &RecipeContext<'_>,
     server: &mut RunningCommand,
     stage: &Path,
     socket: &Path,
@@ -321,7 +321,13 @@ async fn furnish(
 }
 
 /// Runs a file through the client; it stops at the first error.
-async fn client(context: &Context<'_>, stage: &Path, socket: &Path, login: Option<&Login>, file: &Path) -> Result<(), Failure> {
+async fn client(
+    context: &RecipeContext<'_>,
+    stage: &Path,
+    socket: &Path,
+    login: Option<&MariadbLogin>,
+    file: &Path,
+) -> Result<(), Failure> {
     let program = tool(context, "mariadb")?;
     let options = stage.join("client.cnf");
     let quoted = |value: &str| format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""));
@@ -348,7 +354,7 @@ async fn client(context: &Context<'_>, stage: &Path, socket: &Path, login: Optio
 }
 
 fn request(
-    context: &Context<'_>,
+    context: &RecipeContext<'_>,
     program: &Path,
     argv: Vec<String>,
     dir: &Path,
@@ -379,7 +385,7 @@ mod tests {
 
     #[test]
     fn names_and_passwords_are_quoted() {
-        let login = Login { user: "o'dd".to_owned(), database: "a`b".to_owned(), password: "x\\'y".to_owned() };
+        let login = MariadbLogin { user: "o'dd".to_owned(), database: "a`b".to_owned(), password: "x\\'y".to_owned() };
         insta::assert_snapshot!(login.sql(), @r"
         DELETE FROM mysql.global_priv WHERE Host <> 'localhost';
         DELETE FROM mysql.proxies_priv WHERE Host <> 'localhost';

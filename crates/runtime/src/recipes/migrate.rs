@@ -58,11 +58,11 @@ pub(super) use with_driver::{apply, status};
 
 #[cfg(feature = "postgres")]
 mod with_driver {
-    use super::super::sql::{Session, quoted_text, read_script};
+    use super::super::sql::{SqlSession, quoted_text, read_script};
     use super::*;
 
     /// What the database knows: name, hash, time.
-    async fn applied(session: &Session) -> Result<Vec<(String, String, String)>, Failure> {
+    async fn applied(session: &SqlSession) -> Result<Vec<(String, String, String)>, Failure> {
         let there = session.texts(&format!("SELECT to_regclass('{TABLE}') IS NOT NULL")).await?;
         if there.first().and_then(|row| row.first()).and_then(Option::as_deref) != Some("t") {
             return Ok(Vec::new());
@@ -77,7 +77,7 @@ mod with_driver {
     }
 
     /// Every migration, applied or not.
-    pub(in super::super) async fn status(session: &Session, folder: &Path) -> Result<Vec<Migration>, Failure> {
+    pub(in super::super) async fn status(session: &SqlSession, folder: &Path) -> Result<Vec<Migration>, Failure> {
         let known = applied(session).await?;
         let mut all = Vec::new();
         for path in list(folder)? {
@@ -102,7 +102,7 @@ mod with_driver {
     }
 
     /// Applies what is missing; the names.
-    pub(in super::super) async fn apply(session: &Session, folder: &Path) -> Result<Vec<String>, Failure> {
+    pub(in super::super) async fn apply(session: &SqlSession, folder: &Path) -> Result<Vec<String>, Failure> {
         // Two supervisors of one external server would otherwise apply the same file twice.
         session.run(&format!("SELECT pg_advisory_lock({LOCK})")).await?;
         let result = apply_locked(session, folder).await;
@@ -112,7 +112,7 @@ mod with_driver {
         Ok(names)
     }
 
-    async fn apply_locked(session: &Session, folder: &Path) -> Result<Vec<String>, Failure> {
+    async fn apply_locked(session: &SqlSession, folder: &Path) -> Result<Vec<String>, Failure> {
         let all = status(session, folder).await?;
         if let Some(changed) = all.iter().find(|migration| migration.changed) {
             return Err(Failure::new(

@@ -3,35 +3,35 @@
 //! A recipe is data (`data/*.toml`, see `model::RecipeData`); `generic` turns it into words, variables and files. Code
 //! stands beside it only where data is not enough: `redis` writes its configuration with the settings of `set`,
 //! `postgres` and `mariadb` make a cluster and its first database in a stage, `neo4j` builds the line of Java. `sql`,
-//! `cypher`, `s3`, `rest` and `models` do the work of tasks against servers that run. Owns no policy: when anything here is called, and what a failure leads to, is the engine's business.
+//! `cypher`, `s3`, `json_api` and `ollama` do the work of tasks against servers that run. Owns no policy: when anything here is called, and what a failure leads to, is the engine's business.
 
 mod adopt;
 mod bolt;
-mod book;
-mod check;
 mod cypher;
-mod fill;
 mod generic;
-mod identity;
+mod json_api;
 mod mariadb;
 mod migrate;
-mod models;
 mod neo4j;
+mod ollama;
 mod postgres;
 mod rabbitmq;
 mod redis;
-mod rest;
+mod registry;
+mod run_as;
 mod s3;
+mod secret_check;
 #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is run"))]
 mod sql;
 #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is split"))]
 mod sql_split;
+mod template;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::init::{self, Due, Sentinel};
+use crate::init::{self, PendingPassword, Sentinel};
 use crate::{probe, secrets};
 use devrun_keeper::Runner;
 use devrun_model::keeper::RunAs;
@@ -41,16 +41,16 @@ use devrun_model::{Failure, FailureKind, Launch, Paths, RecipeUse, ServiceSpec, 
 use devrun_store::Located;
 
 pub use adopt::adopt;
-pub use book::Book;
-pub use check::check_secrets;
-pub use cypher::{Rows, ask as ask_cypher};
-pub use fill::{Values, fill};
+pub use cypher::{CypherRows, ask as ask_cypher};
 pub use migrate::Migration;
 pub use postgres::socket_folder as postgres_socket_folder;
-pub use sql::{Table, ask as ask_sql, migrate, migrations};
+pub use registry::RecipeRegistry;
+pub use secret_check::check_secrets;
+pub use sql::{SqlTable, ask as ask_sql, migrate, migrations};
+pub use template::{TemplateValues, fill_template};
 
 /// All that a recipe's code may look at.
-pub struct Context<'a> {
+pub struct RecipeContext<'a> {
     /// The service.
     pub spec: &'a ServiceSpec,
     /// How it uses the recipe.
@@ -66,7 +66,7 @@ pub struct Context<'a> {
 }
 
 /// Hears how far a task's own work is.
-pub type Say<'a> = dyn Fn(String) + Send + Sync + 'a;
+pub type ProgressReporter<'a> = dyn Fn(String) + Send + Sync + 'a;
 
 /// What to exec.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,14 +89,14 @@ pub struct Invocation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirstBoot {
     /// Whether anything was made.
-    pub outcome: Booted,
+    pub outcome: FirstBootOutcome,
     /// What the user should hear of, one line each.
     pub warnings: Vec<String>,
 }
 
 /// Whether a first boot made anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Booted {
+pub enum FirstBootOutcome {
     /// The service keeps no data.
     NotNeeded,
     /// It was done before, at this time (RFC 3339).
@@ -115,7 +115,7 @@ pub enum Booted {
 
 /// How a server whose data was made with a password comes to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Renewal {
+pub enum PasswordRotation {
     /// Whoever has its data may set one.
     Anew,
     /// It takes one only from who knows the old one.
@@ -126,18 +126,18 @@ pub enum Renewal {
 
 /// How this recipe's server does, where it keeps its password in its data.
 #[must_use]
-pub fn renewal(recipe: &str) -> Renewal {
+pub fn password_rotation(recipe: &str) -> PasswordRotation {
     match recipe {
-        "postgres" => Renewal::Anew,
-        "neo4j" => Renewal::FromOld,
-        _ => Renewal::Never,
+        "postgres" => PasswordRotation::Anew,
+        "neo4j" => PasswordRotation::FromOld,
+        _ => PasswordRotation::Never,
     }
 }
 
 /// The mark of a volume whose password is to be set to the one that this definition has. One that was resolved before the
 /// secret was renewed leaves the mark to the next.
-fn is_due(volume: &VolumeSpec, password: Option<&str>) -> Result<Option<Due>, Failure> {
-    let Some(due) = init::due(&volume.path) else { return Ok(None) };
+fn pending_rotation(volume: &VolumeSpec, password: Option<&str>) -> Result<Option<PendingPassword>, Failure> {
+    let Some(due) = init::pending_password(&volume.path) else { return Ok(None) };
     let (Some(folder), Some(name)) = (due.secret.parent(), due.secret.file_name().and_then(|name| name.to_str())) else {
         return Ok(None);
     };
@@ -148,7 +148,7 @@ fn is_due(volume: &VolumeSpec, password: Option<&str>) -> Result<Option<Due>, Fa
 
 /// A server that runs by one definition and is to have the password of another.
 #[derive(Clone, Copy)]
-struct Renewing<'a> {
+struct RotationRequest<'a> {
     old: &'a ServiceSpec,
     new: &'a ServiceSpec,
     places: &'a Paths,
@@ -162,10 +162,10 @@ struct Renewing<'a> {
 /// When it does not take it; it has the old one then.
 pub async fn renew(old: &ServiceSpec, new: &ServiceSpec, places: &Paths, volume: Option<&VolumeSpec>) -> Result<bool, Failure> {
     let Launch::Recipe(recipe) = &new.launch else { return Ok(false) };
-    let renewing = Renewing { old, new, places, volume };
+    let request = RotationRequest { old, new, places, volume };
     match recipe.recipe.name.as_str() {
-        "postgres" => postgres::renew(renewing).await?,
-        "redis" | "valkey" => redis::renew(renewing).await?,
+        "postgres" => postgres::renew(request).await?,
+        "redis" | "valkey" => redis::renew(request).await?,
         "neo4j" => cypher::renew(old, new).await?,
         _ => return Ok(false),
     }
@@ -183,14 +183,14 @@ pub fn engine_dir(volume: &VolumeSpec, recipe: &str) -> PathBuf {
 ///
 /// # Errors
 /// `Config` or `Binary` when it cannot run here.
-pub fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
+pub fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     match context.recipe.recipe.name.as_str() {
         "postgres" => postgres::prepare(context),
         "redis" | "valkey" => redis::prepare(context),
         "neo4j" => neo4j::prepare(context),
         "mariadb" => mariadb::prepare(context),
         "rabbitmq" => rabbitmq::prepare(context),
-        "gateway" => Err(not_built(context)),
+        "gateway" => Err(unsupported(context)),
         _ => generic::prepare(context),
     }
 }
@@ -199,7 +199,7 @@ pub fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
 ///
 /// # Errors
 /// `Task` when a step failed or the folder is foreign, `Binary` when another major version made the data.
-pub async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failure> {
+pub async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let name = &context.recipe.recipe.name;
     for (key, given) in
         [("migrations", context.recipe.migrations.is_some()), ("extensions", !context.recipe.extensions.is_empty())]
@@ -212,7 +212,7 @@ pub async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failure> {
         "postgres" => postgres::first_boot(context).await,
         "neo4j" => neo4j::first_boot(context).await,
         "mariadb" => mariadb::first_boot(context).await,
-        "gateway" => Err(not_built(context)),
+        "gateway" => Err(unsupported(context)),
         _ => generic::first_boot(context).await,
     }
 }
@@ -221,19 +221,19 @@ pub async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failure> {
 ///
 /// # Errors
 /// `Task`, or `Credentials`.
-pub async fn work(work: &Work, on: &ServiceSpec, say: &Say<'_>) -> Result<(), Failure> {
+pub async fn work(work: &Work, on: &ServiceSpec, say: &ProgressReporter<'_>) -> Result<(), Failure> {
     match work {
         Work::Sql { files, text } => sql::work(on, files, text.as_deref()).await,
         Work::Buckets { buckets } => s3::work(on, buckets).await,
         Work::Cypher { files } => cypher::work(on, files).await,
-        Work::Collections { collections } => rest::collections(on, collections).await,
-        Work::Models { models } => models::work(on, models, say).await,
-        Work::Indexes { indexes } => rest::indexes(on, indexes).await,
+        Work::Collections { collections } => json_api::collections(on, collections).await,
+        Work::Models { models } => ollama::work(on, models, say).await,
+        Work::Indexes { indexes } => json_api::indexes(on, indexes).await,
     }
 }
 
 /// Refuses data that a newer major version of the server made: such servers move data on, and never back.
-fn check_age(context: &Context<'_>, sentinel: &Sentinel, volume: &VolumeSpec) -> Result<(), Failure> {
+fn refuse_newer_data(context: &RecipeContext<'_>, sentinel: &Sentinel, volume: &VolumeSpec) -> Result<(), Failure> {
     let number = |version: &str| version.split('.').next().and_then(|first| first.parse::<u32>().ok());
     let name = &context.recipe.recipe.name;
     let (made, ours) = (&sentinel.tool, &context.located.version);
@@ -251,7 +251,7 @@ fn check_age(context: &Context<'_>, sentinel: &Sentinel, volume: &VolumeSpec) ->
 ///
 /// # Errors
 /// `Task` when it cannot be asked, which is no reason to keep a broken server running.
-pub async fn busy(spec: &ServiceSpec) -> Result<Option<String>, Failure> {
+pub async fn busy_with(spec: &ServiceSpec) -> Result<Option<String>, Failure> {
     match spec.stop_asks() {
         Some(Server::Postgres) => sql::busy(spec).await,
         Some(Server::Redis) => {
@@ -265,14 +265,14 @@ pub async fn busy(spec: &ServiceSpec) -> Result<Option<String>, Failure> {
     }
 }
 
-fn not_built(context: &Context<'_>) -> Failure {
+fn unsupported(context: &RecipeContext<'_>) -> Failure {
     let name = &context.recipe.recipe.name;
     Failure::new(FailureKind::Config, format!("the recipe {name} cannot be started yet"))
         .help("start it with `run`, or point `external` at one that runs")
 }
 
 /// An executable of the recipe by name.
-fn tool<'a>(context: &'a Context<'_>, name: &str) -> Result<&'a Path, Failure> {
+fn tool<'a>(context: &'a RecipeContext<'_>, name: &str) -> Result<&'a Path, Failure> {
     context.located.tools.get(name).map(PathBuf::as_path).ok_or_else(|| {
         let recipe = &context.recipe.recipe.name;
         let install = context.recipe.recipe.install.values().next().cloned();

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 
 use super::generic::{commit, files, open, text_of, values};
-use super::{Booted, Context, FirstBoot, Invocation, cypher, engine_dir, is_due, tool};
+use super::{FirstBoot, FirstBootOutcome, Invocation, RecipeContext, cypher, engine_dir, pending_rotation, tool};
 use crate::init::{self, Sentinel};
-use crate::ports::{self, Reserved};
+use crate::ports::{self, PortReservations};
 use crate::runtime_dir;
 use devrun_keeper::CommandRequest;
 use devrun_model::keeper::{Role, RunAs};
@@ -46,7 +46,7 @@ const OPTIONS: &[&str] = &[
 ///
 /// # Errors
 /// `Binary` when there is no fitting Java, or when data was made by a newer server; `Config` for a setting that is none.
-pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
+pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     let volume = volume(context)?;
     let home = home(context)?;
     let java = java(context)?;
@@ -78,7 +78,7 @@ pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
     Ok(Invocation { program: java, argv, env, dir: engine_dir(volume, "neo4j"), run_as: RunAs::Same, files })
 }
 
-fn volume<'a>(context: &Context<'a>) -> Result<&'a VolumeSpec, Failure> {
+fn volume<'a>(context: &RecipeContext<'a>) -> Result<&'a VolumeSpec, Failure> {
     context.volume.ok_or_else(|| {
         Failure::new(FailureKind::Config, "neo4j needs a volume for its data")
             .help(format!("data = \"{}\"", context.spec.service))
@@ -86,7 +86,7 @@ fn volume<'a>(context: &Context<'a>) -> Result<&'a VolumeSpec, Failure> {
 }
 
 /// The folder with `lib`.
-fn home(context: &Context<'_>) -> Result<PathBuf, Failure> {
+fn home(context: &RecipeContext<'_>) -> Result<PathBuf, Failure> {
     let program = tool(context, "neo4j")?;
     // A distribution links to it from a folder on PATH.
     let real = std::fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
@@ -101,7 +101,7 @@ fn home(context: &Context<'_>) -> Result<PathBuf, Failure> {
 }
 
 /// Everything in `set` that is a setting of the server's own.
-fn settings(context: &Context<'_>) -> Result<String, Failure> {
+fn settings(context: &RecipeContext<'_>) -> Result<String, Failure> {
     let mut lines = String::new();
     for (name, value) in &context.recipe.settings {
         if matches!(name.as_str(), "heap" | "pagecache") {
@@ -118,7 +118,7 @@ fn settings(context: &Context<'_>) -> Result<String, Failure> {
 }
 
 /// The Java that runs it: `JAVA_HOME`'s, else the first on PATH.
-fn java(context: &Context<'_>) -> Result<PathBuf, Failure> {
+fn java(context: &RecipeContext<'_>) -> Result<PathBuf, Failure> {
     let env = &context.spec.env;
     let home = env.get("JAVA_HOME").filter(|home| !home.is_empty()).map(|home| Path::new(home).join("bin/java"));
     let path = env.get("PATH").map(String::as_str).unwrap_or_default();
@@ -157,7 +157,7 @@ fn major(release: &str) -> Option<u32> {
 /// # Errors
 /// `Config` for a user or password that the server would not take, `Task` when the volume is foreign, `Binary` when a
 /// newer server made the data.
-pub(super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failure> {
+pub(super) async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let volume = volume(context)?;
     if let Some(file) = context.recipe.init.first() {
         return Err(Failure::new(FailureKind::Config, format!("neo4j runs no init files, and {} is one", file.display()))
@@ -169,12 +169,12 @@ pub(super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failu
     let stage = match open(volume, "neo4j").await? {
         Ok(stage) => stage,
         Err(sentinel) => {
-            super::check_age(context, &sentinel, volume)?;
-            if let Some(due) = is_due(volume, Some(&password))? {
+            super::refuse_newer_data(context, &sentinel, volume)?;
+            if let Some(due) = pending_rotation(volume, Some(&password))? {
                 set_password(context, due.so_far).await?;
-                init::settle_due(&volume.path)?;
+                init::clear_pending_password(&volume.path)?;
             }
-            return Ok(FirstBoot { outcome: Booted::Done { at: sentinel.finished }, warnings: Vec::new() });
+            return Ok(FirstBoot { outcome: FirstBootOutcome::Done { at: sentinel.finished }, warnings: Vec::new() });
         }
     };
     let warnings = stage.warnings.clone();
@@ -182,23 +182,23 @@ pub(super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failu
         .and_then(|()| credential(&password))
         .and_then(|line| write(&stage.path().join("data"), &line));
     if let Err(failure) = made {
-        stage.discard()?;
+        stage.rollback()?;
         return Err(failure);
     }
     let mut sentinel = Sentinel::new("neo4j/first-boot", String::new(), &context.located.version, began.elapsed())?;
     sentinel.secrets.push("password".to_owned());
     commit(stage, sentinel).await?;
     let took = began.elapsed();
-    Ok(FirstBoot { outcome: Booted::Made { took, steps: vec![("first password", took)] }, warnings })
+    Ok(FirstBoot { outcome: FirstBootOutcome::Made { took, steps: vec![("first password", took)] }, warnings })
 }
 
 /// Sets the password on data that is there, by a server on ports of its own that nobody has been told: whoever waits for
 /// the service meets it with the new password only. Killed half-way, it is done again at the next start.
-async fn set_password(context: &Context<'_>, so_far: Option<String>) -> Result<(), Failure> {
+async fn set_password(context: &RecipeContext<'_>, so_far: Option<String>) -> Result<(), Failure> {
     let mut spec = context.spec.clone();
     let mut taken = BTreeSet::new();
     let nonce = init::nonce()?;
-    let reserved = Reserved::new(runtime_dir::ports_file()?, std::path::Path::new(&nonce));
+    let reserved = PortReservations::new(runtime_dir::ports_file()?, std::path::Path::new(&nonce));
     for (name, port) in &mut spec.ports {
         *port = ports::free_port(&nonce, &spec.id, name, &taken, &reserved)
             .map_err(|error| Failure::new(FailureKind::PortTaken, format!("no free port for a private server: {error}")))?;
@@ -206,9 +206,9 @@ async fn set_password(context: &Context<'_>, so_far: Option<String>) -> Result<(
     }
     let mut old = spec.clone();
     old.attributes.insert("password".to_owned(), so_far.unwrap_or_default());
-    let Context { recipe, located, places, volume, runner, .. } = *context;
+    let RecipeContext { recipe, located, places, volume, runner, .. } = *context;
     let Invocation { program, argv, env: more, dir, run_as, files } =
-        prepare(&Context { spec: &spec, recipe, located, places, volume, runner })?;
+        prepare(&RecipeContext { spec: &spec, recipe, located, places, volume, runner })?;
     for (path, text) in files {
         runtime_dir::write_private(&path, text.as_bytes())
             .map_err(|error| Failure::new(FailureKind::Task, format!("{} cannot be written: {error}", path.display())))?;

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::fill::redis_word;
 use super::generic::{files, text_of, values};
-use super::{Context, Invocation, Renewing, engine_dir, identity, tool};
+use super::template::redis_word;
+use super::{Invocation, RecipeContext, RotationRequest, engine_dir, run_as, tool};
 use crate::{probe, runtime_dir, user};
 use devrun_model::ready::Endpoint;
 use devrun_model::{Failure, FailureKind, Launch, Paths, RecipeUse, ServiceSpec, VolumeSpec};
@@ -25,7 +25,7 @@ const TAKEN: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// `Config` for a setting that is not to be set, `Binary` when the server is missing.
-pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
+pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     let name = context.recipe.recipe.bin.first().map_or("redis-server", String::as_str);
     let program = tool(context, name)?.to_owned();
     let run = context.places.service_run(&context.spec.id);
@@ -36,9 +36,9 @@ pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
         files.push((file.clone(), configuration(context.spec, context.recipe, context.volume, context.places)?));
     }
     let run_as = user::of(context.spec)?;
-    identity::check_passable(&run_as, context.places, &[&program])?;
+    run_as::check_passable(&run_as, context.places, &[&program])?;
     let dir: PathBuf = match context.volume {
-        Some(volume) => identity::own_data(&run_as, context.places, engine_dir(volume, &context.recipe.recipe.name))?,
+        Some(volume) => run_as::own_data(&run_as, context.places, engine_dir(volume, &context.recipe.recipe.name))?,
         None => run,
     };
     Ok(Invocation { program, argv: vec![name.to_owned(), text_of(&file)?], env: context.located.env.clone(), dir, run_as, files })
@@ -48,7 +48,7 @@ pub(super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
 ///
 /// # Errors
 /// `Task` when it does not take it.
-pub(super) async fn renew(Renewing { old, new, places, volume }: Renewing<'_>) -> Result<(), Failure> {
+pub(super) async fn renew(RotationRequest { old, new, places, volume }: RotationRequest<'_>) -> Result<(), Failure> {
     let Launch::Recipe(recipe) = &new.launch else {
         return Err(Failure::new(FailureKind::Internal, "a redis that is no recipe"));
     };

@@ -13,7 +13,7 @@ const REGION: &str = "us-east-1";
 /// An admin call is repeated this long while the server starts up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Server {
+struct S3Server {
     host: String,
     port: u16,
     access_key: String,
@@ -26,7 +26,7 @@ struct Server {
 /// `Credentials` when the keys are refused, `Task` for every other answer.
 pub(super) async fn work(on: &ServiceSpec, buckets: &[(String, String)]) -> Result<(), Failure> {
     let attribute = |name: &str| on.attributes.get(name).cloned().unwrap_or_default();
-    let server = Server {
+    let server = S3Server {
         host: on.bind.clone(),
         port: on.port().ok_or_else(|| Failure::new(FailureKind::Task, format!("{} has no port", on.id)))?,
         access_key: attribute("user"),
@@ -74,7 +74,7 @@ fn policy(bucket: &str, anonymous: &str) -> Result<Option<String>, Failure> {
     Ok(Some(policy.to_string()))
 }
 
-async fn expect(server: &Server, bucket: &str, query: &str, body: &str, good: &[u16]) -> Result<(), Failure> {
+async fn expect(server: &S3Server, bucket: &str, query: &str, body: &str, good: &[u16]) -> Result<(), Failure> {
     let began = tokio::time::Instant::now();
     let mut step = Duration::from_millis(20);
     loop {
@@ -111,11 +111,11 @@ fn code_of(text: &str) -> &str {
     text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map_or("", |(code, _)| code)
 }
 
-async fn put(server: &Server, bucket: &str, query: &str, body: &str) -> std::io::Result<(u16, String)> {
+async fn put(server: &S3Server, bucket: &str, query: &str, body: &str) -> std::io::Result<(u16, String)> {
     let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let host = format!("{}:{}", server.host, server.port);
     let hash = hex(&Sha256::digest(body.as_bytes()));
-    let authorization = sign(server, &Request { bucket, query, host: &host, hash: &hash, stamp: &stamp });
+    let authorization = sign(server, &S3Request { bucket, query, host: &host, hash: &hash, stamp: &stamp });
     let target = if query.is_empty() { format!("/{bucket}") } else { format!("/{bucket}?{query}") };
     let head = format!(
         "PUT {target} HTTP/1.1\r\nHost: {host}\r\nx-amz-content-sha256: {hash}\r\nx-amz-date: {stamp}\r\nAuthorization: {authorization}\r\n\
@@ -132,7 +132,7 @@ async fn put(server: &Server, bucket: &str, query: &str, body: &str) -> std::io:
     status.map(|status| (status, text)).ok_or_else(|| std::io::Error::other("the answer is no HTTP"))
 }
 
-struct Request<'a> {
+struct S3Request<'a> {
     bucket: &'a str,
     query: &'a str,
     host: &'a str,
@@ -141,8 +141,8 @@ struct Request<'a> {
 }
 
 /// The Authorization header.
-fn sign(server: &Server, request: &Request<'_>) -> String {
-    let Request { bucket, query, host, hash, stamp } = request;
+fn sign(server: &S3Server, request: &S3Request<'_>) -> String {
+    let S3Request { bucket, query, host, hash, stamp } = request;
     let day = &stamp[..8];
     let signed = "host;x-amz-content-sha256;x-amz-date";
     let canonical =

@@ -36,11 +36,11 @@ pub(super) fn quoted_text(text: &str) -> String {
 }
 
 #[cfg(feature = "postgres")]
-pub(crate) use with_driver::{Session, Target};
+pub(crate) use with_driver::{SqlSession, SqlTarget};
 
 /// Rows as text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Table {
+pub struct SqlTable {
     /// Names of the columns; none: the statement gives no rows.
     pub columns: Vec<String>,
     /// Values, `None` for NULL.
@@ -51,9 +51,9 @@ pub struct Table {
 
 /// Where a service's server is, and who logs in.
 #[cfg(feature = "postgres")]
-fn target(on: &ServiceSpec) -> Result<Target, Failure> {
+fn target(on: &ServiceSpec) -> Result<SqlTarget, Failure> {
     let user = on.attribute("user").unwrap_or_else(|| "postgres".to_owned());
-    Ok(Target {
+    Ok(SqlTarget {
         host: on.attribute("host").unwrap_or_else(|| on.bind.clone()),
         port: on.port().ok_or_else(|| Failure::new(FailureKind::Task, format!("{} has no port", on.id)))?,
         database: on.attribute("database").unwrap_or_else(|| user.clone()),
@@ -63,9 +63,9 @@ fn target(on: &ServiceSpec) -> Result<Target, Failure> {
 }
 
 #[cfg(feature = "postgres")]
-async fn log_in(on: &ServiceSpec) -> Result<Session, Failure> {
+async fn log_in(on: &ServiceSpec) -> Result<SqlSession, Failure> {
     let target = target(on)?;
-    Session::open(&target, None).await.map_err(|error| session_failure(&target, &error))
+    SqlSession::open(&target, None).await.map_err(|error| session_failure(&target, &error))
 }
 
 /// Runs statements against a running server and gives the last result.
@@ -73,7 +73,7 @@ async fn log_in(on: &ServiceSpec) -> Result<Session, Failure> {
 /// # Errors
 /// `Task` with the server's words, `Credentials` when the login is refused.
 #[cfg(feature = "postgres")]
-pub async fn ask(on: &ServiceSpec, statements: &str) -> Result<Table, Failure> {
+pub async fn ask(on: &ServiceSpec, statements: &str) -> Result<SqlTable, Failure> {
     let session = log_in(on).await?;
     let table = session.table(statements).await;
     session.close().await;
@@ -109,7 +109,7 @@ pub async fn migrate(on: &ServiceSpec, folder: &Path) -> Result<Vec<String>, Fai
 /// # Errors
 /// Always.
 #[cfg(not(feature = "postgres"))]
-pub async fn ask(_on: &ServiceSpec, _statements: &str) -> Result<Table, Failure> {
+pub async fn ask(_on: &ServiceSpec, _statements: &str) -> Result<SqlTable, Failure> {
     Err(no_driver())
 }
 
@@ -149,7 +149,7 @@ pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf], text: Option<&str>
     }
     scripts.extend(text.map(|text| ("sql".to_owned(), text.to_owned())));
     for (label, script) in scripts {
-        let session = Session::open(&target, None).await.map_err(|error| session_failure(&target, &error))?;
+        let session = SqlSession::open(&target, None).await.map_err(|error| session_failure(&target, &error))?;
         let result = session.run_script(&label, &script).await;
         session.close().await;
         result?;
@@ -164,7 +164,7 @@ pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf], text: Option<&str>
 #[cfg(feature = "postgres")]
 pub(super) async fn busy(on: &ServiceSpec) -> Result<Option<String>, Failure> {
     let target = target(on)?;
-    let session = Session::open(&target, None).await.map_err(|error| session_failure(&target, &error))?;
+    let session = SqlSession::open(&target, None).await.map_err(|error| session_failure(&target, &error))?;
     let backups = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND query ILIKE 'BASE_BACKUP%'";
     let transactions = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
                         AND xact_start IS NOT NULL AND pid <> pg_backend_pid()";
@@ -191,7 +191,7 @@ pub(super) async fn busy(_on: &ServiceSpec) -> Result<Option<String>, Failure> {
 }
 
 #[cfg(feature = "postgres")]
-fn session_failure(target: &Target, error: &tokio_postgres::Error) -> Failure {
+fn session_failure(target: &SqlTarget, error: &tokio_postgres::Error) -> Failure {
     let refused = error.code().is_some_and(|code| code.code().starts_with("28"));
     let kind = if refused { FailureKind::Credentials } else { FailureKind::Task };
     let failure = Failure::new(kind, format!("cannot log in to {}:{}: {}", target.host, target.port, with_driver::words(error)));
@@ -221,14 +221,14 @@ mod with_driver {
     use tokio_postgres::error::ErrorPosition;
     use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
-    use super::super::sql_split::{Statement, split};
-    use super::Table;
+    use super::super::sql_split::{SqlStatement, split};
+    use super::SqlTable;
     use devrun_keeper::{OutputSink, OutputStream};
     use devrun_model::{Failure, FailureKind};
 
     /// Where to log in. A host that begins with a slash is a folder of unix sockets.
     #[derive(Clone)]
-    pub(crate) struct Target {
+    pub(crate) struct SqlTarget {
         pub(crate) host: String,
         pub(crate) port: u16,
         pub(crate) user: String,
@@ -237,13 +237,13 @@ mod with_driver {
     }
 
     /// One login. What the server remarks goes to the sink. Dropped, it ends by itself a moment later.
-    pub(crate) struct Session {
+    pub(crate) struct SqlSession {
         client: Client,
         driver: tokio::task::JoinHandle<()>,
     }
 
-    impl Session {
-        pub(crate) async fn open(target: &Target, sink: Option<Arc<dyn OutputSink>>) -> Result<Self, tokio_postgres::Error> {
+    impl SqlSession {
+        pub(crate) async fn open(target: &SqlTarget, sink: Option<Arc<dyn OutputSink>>) -> Result<Self, tokio_postgres::Error> {
             let mut config = Config::new();
             if target.host.starts_with('/') {
                 config.host_path(&target.host);
@@ -285,17 +285,17 @@ mod with_driver {
         }
 
         /// The last result of these statements as text, as psql would show it.
-        pub(crate) async fn table(&self, statements: &str) -> Result<Table, Failure> {
+        pub(crate) async fn table(&self, statements: &str) -> Result<SqlTable, Failure> {
             use tokio_postgres::SimpleQueryMessage as Message;
             let messages =
                 self.client.simple_query(statements).await.map_err(|error| Failure::new(FailureKind::Task, words(&error)))?;
-            let mut table = Table::default();
+            let mut table = SqlTable::default();
             for message in messages {
                 match message {
                     Message::RowDescription(columns) => {
-                        table = Table {
+                        table = SqlTable {
                             columns: columns.iter().map(|column| column.name().to_owned()).collect(),
-                            ..Table::default()
+                            ..SqlTable::default()
                         };
                     }
                     Message::Row(row) => {
@@ -344,7 +344,7 @@ mod with_driver {
         }
     }
 
-    fn located(label: &str, statement: &Statement<'_>, error: &tokio_postgres::Error) -> Failure {
+    fn located(label: &str, statement: &SqlStatement<'_>, error: &tokio_postgres::Error) -> Failure {
         let mut line = statement.line;
         let database = error.as_db_error();
         if let Some(ErrorPosition::Original(position)) = database.and_then(|error| error.position()) {

@@ -4,7 +4,7 @@
 
 /// One statement without its semicolon.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Statement<'a> {
+pub struct SqlStatement<'a> {
     /// The text, from its first word on.
     pub text: &'a str,
     /// The line of the first word, from 1.
@@ -25,7 +25,7 @@ pub struct SplitError {
     pub meta: bool,
 }
 
-struct Reader<'a> {
+struct SqlReader<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
@@ -33,7 +33,7 @@ struct Reader<'a> {
 
 /// What the words of the current statement say so far.
 #[derive(Default)]
-struct Words {
+struct StatementWords {
     count: usize,
     first: [String; 4],
     from: bool,
@@ -42,7 +42,7 @@ struct Words {
     atomic: usize,
 }
 
-impl Words {
+impl StatementWords {
     fn add(&mut self, word: &str, depth: usize) {
         let word = word.to_ascii_lowercase();
         if depth == 0 {
@@ -78,13 +78,13 @@ impl Words {
 ///
 /// # Errors
 /// At a string, comment or parenthesis that never ends, and at commands of psql's own.
-pub fn split(text: &str) -> Result<Vec<Statement<'_>>, SplitError> {
+pub fn split(text: &str) -> Result<Vec<SqlStatement<'_>>, SplitError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0 };
+    let mut reader = SqlReader { text, bytes: text.as_bytes(), at: 0 };
     let mut statements = Vec::new();
     let mut start = None;
     let mut depth = 0usize;
-    let mut words = Words::default();
+    let mut words = StatementWords::default();
     while let Some(byte) = reader.peek(0) {
         let here = reader.at;
         match byte {
@@ -104,9 +104,9 @@ pub fn split(text: &str) -> Result<Vec<Statement<'_>>, SplitError> {
                 reader.at += 1;
                 if let Some(start) = start.take() {
                     let copy = if words.is_copy_in() { Some(reader.copy_lines()?) } else { None };
-                    statements.push(Statement { text: text[start..here].trim_end(), line: reader.line(start), copy });
+                    statements.push(SqlStatement { text: text[start..here].trim_end(), line: reader.line(start), copy });
                 }
-                words = Words::default();
+                words = StatementWords::default();
                 continue;
             }
             b'\\' => {
@@ -162,7 +162,7 @@ pub fn split(text: &str) -> Result<Vec<Statement<'_>>, SplitError> {
             return Err(SplitError { line, why: "the BEGIN ATOMIC of this statement has no END".to_owned(), meta: false });
         }
         let copy = words.is_copy_in().then_some("");
-        statements.push(Statement { text: text[start..].trim_end(), line, copy });
+        statements.push(SqlStatement { text: text[start..].trim_end(), line, copy });
     }
     Ok(statements)
 }
@@ -171,7 +171,7 @@ fn is_word_start(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SqlReader<'a> {
     fn peek(&self, ahead: usize) -> Option<u8> {
         self.bytes.get(self.at + ahead).copied()
     }

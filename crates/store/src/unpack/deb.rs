@@ -2,15 +2,15 @@
 
 use std::io::Read;
 
-use super::tree::{Refused, Tree};
+use super::tree::{UnpackError, UnpackTree};
 use super::{decoder, tarball};
 
 /// Reads the data member.
 ///
 /// # Errors
 /// What is refused, or where the package is broken.
-pub fn read(mut package: impl Read, tree: &mut Tree<'_>) -> Result<(), Refused> {
-    let broken = |what: &str| Refused::format(&format!("the package is broken: {what}"));
+pub fn read(mut package: impl Read, tree: &mut UnpackTree<'_>) -> Result<(), UnpackError> {
+    let broken = |what: &str| UnpackError::format(&format!("the package is broken: {what}"));
     let mut magic = [0_u8; 8];
     package.read_exact(&mut magic).map_err(|error| broken(&error.to_string()))?;
     if &magic != b"!<arch>\n" {

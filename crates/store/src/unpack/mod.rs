@@ -1,7 +1,7 @@
 //! Archives into a folder, whatever is in them.
 //!
 //! Owns: which format a file is, the readers of each, and the rules of the catalogue (`strip`, `subdir`, …). All writing
-//! goes through [`tree::Tree`], which trusts no name, link or size, so a new format gets the same safety for nothing. No
+//! goes through [`tree::UnpackTree`], which trusts no name, link or size, so a new format gets the same safety for nothing. No
 //! archive library ever writes to disk here.
 
 pub mod deb;
@@ -14,8 +14,8 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use super::catalog::Unpack;
-use tree::{Caps, Refused, Tree};
+use super::catalog::UnpackRules;
+use tree::{UnpackError, UnpackLimits, UnpackTree};
 
 /// What kind of archive a file's name says it is.
 #[must_use]
@@ -44,21 +44,21 @@ pub fn kind_of(file_name: &str) -> &'static str {
 ///
 /// # Errors
 /// What was refused and why; `into` is then to be thrown away.
-pub fn unpack(archives: &[(&Path, &str)], rules: &Unpack, raw_name: &str, into: &Path) -> Result<(), Refused> {
+pub fn unpack(archives: &[(&Path, &str)], rules: &UnpackRules, raw_name: &str, into: &Path) -> Result<(), UnpackError> {
     let mut packed = 0;
     for (path, _) in archives {
-        packed += std::fs::metadata(path).map_err(|error| Refused::io(path, &error))?.len();
+        packed += std::fs::metadata(path).map_err(|error| UnpackError::io(path, &error))?.len();
     }
-    let mut tree = Tree::new(into, rules, Caps::for_packed(packed));
+    let mut tree = UnpackTree::new(into, rules, UnpackLimits::for_packed(packed));
     for (path, name) in archives {
         let kind = rules.kind.as_deref().unwrap_or_else(|| kind_of(name));
-        let file = File::open(path).map_err(|error| Refused::io(path, &error))?;
+        let file = File::open(path).map_err(|error| UnpackError::io(path, &error))?;
         one(file, kind, raw_name, &mut tree).map_err(|refused| refused.within(name))?;
     }
     tree.finish()
 }
 
-fn one(file: File, kind: &str, raw_name: &str, tree: &mut Tree<'_>) -> Result<(), Refused> {
+fn one(file: File, kind: &str, raw_name: &str, tree: &mut UnpackTree<'_>) -> Result<(), UnpackError> {
     match kind {
         "zip" => wheel::read(file, tree),
         "deb" => deb::read(BufReader::new(file), tree),
@@ -71,19 +71,19 @@ fn one(file: File, kind: &str, raw_name: &str, tree: &mut Tree<'_>) -> Result<()
 ///
 /// # Errors
 /// When nothing here can read it.
-pub fn decoder<'a>(packed: impl Read + 'a, ending: &str) -> Result<Box<dyn Read + 'a>, Refused> {
+pub fn decoder<'a>(packed: impl Read + 'a, ending: &str) -> Result<Box<dyn Read + 'a>, UnpackError> {
     match ending {
         "" => Ok(Box::new(packed)),
         ".gz" => Ok(Box::new(flate2::read::MultiGzDecoder::new(packed))),
         // A dictionary that an honest archive never asks for would be memory at the archive's word.
         ".xz" => Ok(Box::new(lzma_rust2::XzReader::new_mem_limit(packed, true, 256 * 1024))),
-        ".zst" => Ok(Box::new(Frames { state: Some(State::Between(packed)) })),
-        other => Err(Refused::format(&format!("{other:?} is no archive format that is known"))),
+        ".zst" => Ok(Box::new(ZstdFrames { state: Some(State::Between(packed)) })),
+        other => Err(UnpackError::format(&format!("{other:?} is no archive format that is known"))),
     }
 }
 
 /// A zstd stream: one frame after the other, as parallel packers write them.
-struct Frames<R: Read> {
+struct ZstdFrames<R: Read> {
     /// Absent only after an error.
     state: Option<State<R>>,
 }
@@ -97,7 +97,7 @@ enum State<R: Read> {
 
 type Peeked<R> = std::io::Chain<std::io::Cursor<[u8; 1]>, R>;
 
-impl<R: Read> Read for Frames<R> {
+impl<R: Read> Read for ZstdFrames<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let broken = |error: &dyn std::fmt::Display| std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string());
         loop {

@@ -4,15 +4,15 @@ use std::io::Read;
 
 use tar::{Archive, EntryType};
 
-use super::tree::{Refused, Tree};
+use super::tree::{UnpackError, UnpackTree};
 
 /// Reads all entries.
 ///
 /// # Errors
 /// What is refused, or where the archive is broken.
-pub fn read(stream: impl Read, tree: &mut Tree<'_>) -> Result<(), Refused> {
-    let broken = |error: std::io::Error| Refused::format(&format!("the archive is broken: {error}"));
-    let mut ended = Ended { inner: stream, left: tree.stream_limit(), past: false };
+pub fn read(stream: impl Read, tree: &mut UnpackTree<'_>) -> Result<(), UnpackError> {
+    let broken = |error: std::io::Error| UnpackError::format(&format!("the archive is broken: {error}"));
+    let mut ended = EndedStream { inner: stream, left: tree.stream_limit(), past: false };
     let mut seen = false;
     {
         let mut archive = Archive::new(&mut ended);
@@ -27,7 +27,7 @@ pub fn read(stream: impl Read, tree: &mut Tree<'_>) -> Result<(), Refused> {
                 EntryType::Directory => tree.folder(&name)?,
                 kind @ (EntryType::Symlink | EntryType::Link) => {
                     let Some(target) = entry.link_name_bytes().map(std::borrow::Cow::into_owned) else {
-                        return Err(Refused::format("a link has no target"));
+                        return Err(UnpackError::format("a link has no target"));
                     };
                     if kind == EntryType::Symlink { tree.link(&name, &target)? } else { tree.hard_link(&name, &target)? }
                 }
@@ -39,7 +39,7 @@ pub fn read(stream: impl Read, tree: &mut Tree<'_>) -> Result<(), Refused> {
         }
     }
     if !seen {
-        return Err(Refused::format("the archive is empty"));
+        return Err(UnpackError::format("the archive is empty"));
     }
     // The rest of the stream holds the checksum of the compression; reading on is what checks it.
     std::io::copy(&mut ended, &mut std::io::sink()).map_err(broken)?;
@@ -48,13 +48,13 @@ pub fn read(stream: impl Read, tree: &mut Tree<'_>) -> Result<(), Refused> {
 
 /// Gives out at most `left` bytes: long-name records are read whole into memory by the parser, so the stream itself is what
 /// has to end.
-struct Ended<R> {
+struct EndedStream<R> {
     inner: R,
     left: u64,
     past: bool,
 }
 
-impl<R: Read> Read for Ended<R> {
+impl<R: Read> Read for EndedStream<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         if self.past {
             return Err(std::io::Error::other("it unpacks to more than is allowed"));

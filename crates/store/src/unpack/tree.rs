@@ -11,12 +11,12 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::super::catalog::Unpack;
+use super::super::catalog::UnpackRules;
 use super::glob;
 
 /// What was refused, as a lowercase fragment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum UnpackError {
     /// The archive's fault.
     #[error("{0}")]
     Archive(String),
@@ -25,7 +25,7 @@ pub enum Refused {
     NoRoom(String),
 }
 
-impl Refused {
+impl UnpackError {
     /// The archive is cut or no archive of this kind.
     #[must_use]
     pub fn format(what: &str) -> Self {
@@ -53,14 +53,14 @@ impl Refused {
 
 /// How much an archive may hold.
 #[derive(Debug, Clone, Copy)]
-pub struct Caps {
+pub struct UnpackLimits {
     /// Entries of any kind.
     pub entries: u64,
     /// Unpacked bytes.
     pub bytes: u64,
 }
 
-impl Caps {
+impl UnpackLimits {
     /// Ten times the packed size, at least 64 MiB (small archives of text pack better than that) and never over 8 GiB.
     #[must_use]
     pub fn for_packed(packed: u64) -> Self {
@@ -69,29 +69,29 @@ impl Caps {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Made {
+enum MadePath {
     Folder,
     File,
     Link,
 }
 
 /// The tree as far as it is made.
-pub struct Tree<'a> {
+pub struct UnpackTree<'a> {
     root: &'a Path,
-    rules: &'a Unpack,
-    caps: Caps,
+    rules: &'a UnpackRules,
+    caps: UnpackLimits,
     entries: u64,
     bytes: u64,
-    made: BTreeMap<String, Made>,
+    made: BTreeMap<String, MadePath>,
     /// Lower-case names to the name as made: a case-blind file system would make one file of two.
     folded: BTreeMap<String, String>,
     links: Vec<(String, String)>,
 }
 
-impl<'a> Tree<'a> {
+impl<'a> UnpackTree<'a> {
     /// A tree that grows in `root`, which is there and empty.
     #[must_use]
-    pub fn new(root: &'a Path, rules: &'a Unpack, caps: Caps) -> Self {
+    pub fn new(root: &'a Path, rules: &'a UnpackRules, caps: UnpackLimits) -> Self {
         Self { root, rules, caps, entries: 0, bytes: 0, made: BTreeMap::new(), folded: BTreeMap::new(), links: Vec::new() }
     }
 
@@ -105,10 +105,10 @@ impl<'a> Tree<'a> {
     ///
     /// # Errors
     /// Past the cap.
-    pub fn count(&mut self) -> Result<(), Refused> {
+    pub fn count(&mut self) -> Result<(), UnpackError> {
         self.entries += 1;
         if self.entries > self.caps.entries {
-            return Err(Refused::Archive(format!("more than {} entries", self.caps.entries)));
+            return Err(UnpackError::Archive(format!("more than {} entries", self.caps.entries)));
         }
         Ok(())
     }
@@ -117,7 +117,7 @@ impl<'a> Tree<'a> {
     ///
     /// # Errors
     /// A name that is refused.
-    pub fn folder(&mut self, name: &[u8]) -> Result<(), Refused> {
+    pub fn folder(&mut self, name: &[u8]) -> Result<(), UnpackError> {
         let Some(path) = self.place(name)? else { return Ok(()) };
         self.ensure_folder(&path)
     }
@@ -126,7 +126,7 @@ impl<'a> Tree<'a> {
     ///
     /// # Errors
     /// A name that is refused, or bytes past the cap.
-    pub fn file(&mut self, name: &[u8], mode: u32, content: &mut dyn Read) -> Result<(), Refused> {
+    pub fn file(&mut self, name: &[u8], mode: u32, content: &mut dyn Read) -> Result<(), UnpackError> {
         let Some(path) = self.place(name)? else {
             // Read all the same, so that a bomb among what is left out ends at the cap too.
             return self.copy(content, &mut std::io::sink(), name);
@@ -137,16 +137,16 @@ impl<'a> Tree<'a> {
     /// The artifact is the file.
     ///
     /// # Errors
-    /// As [`Tree::file`].
-    pub fn whole_file(&mut self, name: &str, content: &mut dyn Read) -> Result<(), Refused> {
+    /// As [`UnpackTree::file`].
+    pub fn whole_file(&mut self, name: &str, content: &mut dyn Read) -> Result<(), UnpackError> {
         self.write(name, 0o755, content)
     }
 
-    fn write(&mut self, path: &str, mode: u32, content: &mut dyn Read) -> Result<(), Refused> {
+    fn write(&mut self, path: &str, mode: u32, content: &mut dyn Read) -> Result<(), UnpackError> {
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.ensure_folder(parent)?;
         }
-        self.claim(path, Made::File)?;
+        self.claim(path, MadePath::File)?;
         let target = self.root.join(path);
         let mut file = OpenOptions::new()
             .write(true)
@@ -154,10 +154,10 @@ impl<'a> Tree<'a> {
             .custom_flags(libc::O_NOFOLLOW)
             .mode(0o600)
             .open(&target)
-            .map_err(|error| Refused::io(&target, &error))?;
+            .map_err(|error| UnpackError::io(&target, &error))?;
         self.copy(content, &mut file, path.as_bytes())?;
         let mode = self.mode(path, mode);
-        file.set_permissions(std::fs::Permissions::from_mode(mode)).map_err(|error| Refused::io(&target, &error))
+        file.set_permissions(std::fs::Permissions::from_mode(mode)).map_err(|error| UnpackError::io(&target, &error))
     }
 
     fn mode(&self, path: &str, archived: u32) -> u32 {
@@ -166,19 +166,19 @@ impl<'a> Tree<'a> {
         if executable { 0o755 } else { 0o644 }
     }
 
-    /// A symbolic link; made by [`Tree::finish`].
+    /// A symbolic link; made by [`UnpackTree::finish`].
     ///
     /// # Errors
     /// A name that is refused, or a target that leaves the tree.
-    pub fn link(&mut self, name: &[u8], target: &[u8]) -> Result<(), Refused> {
+    pub fn link(&mut self, name: &[u8], target: &[u8]) -> Result<(), UnpackError> {
         let Some(path) = self.place(name)? else { return Ok(()) };
-        let target =
-            std::str::from_utf8(target).map_err(|_| Refused::Archive(format!("the link {path} has a target that is no text")))?;
+        let target = std::str::from_utf8(target)
+            .map_err(|_| UnpackError::Archive(format!("the link {path} has a target that is no text")))?;
         stays_inside(&path, target)?;
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.ensure_folder(parent)?;
         }
-        self.claim(&path, Made::Link)?;
+        self.claim(&path, MadePath::Link)?;
         self.links.push((path, target.to_owned()));
         Ok(())
     }
@@ -188,12 +188,12 @@ impl<'a> Tree<'a> {
     ///
     /// # Errors
     /// When the first name is not a file made here.
-    pub fn hard_link(&mut self, name: &[u8], first: &[u8]) -> Result<(), Refused> {
+    pub fn hard_link(&mut self, name: &[u8], first: &[u8]) -> Result<(), UnpackError> {
         let Some(path) = self.place(name)? else { return Ok(()) };
         let shown = String::from_utf8_lossy(first).into_owned();
-        let outside = || Refused::Archive(format!("the hard link {path} names {shown:?}, which is no file of this archive"));
+        let outside = || UnpackError::Archive(format!("the hard link {path} names {shown:?}, which is no file of this archive"));
         let Some(first) = self.place(first)? else { return Err(outside()) };
-        if self.made.get(&first) != Some(&Made::File) {
+        if self.made.get(&first) != Some(&MadePath::File) {
             return Err(outside());
         }
         let source = self.root.join(&first);
@@ -201,47 +201,51 @@ impl<'a> Tree<'a> {
             .read(true)
             .custom_flags(libc::O_NOFOLLOW)
             .open(&source)
-            .map_err(|error| Refused::io(&source, &error))?;
-        let mode = file.metadata().map_err(|error| Refused::io(&source, &error))?.permissions().mode();
+            .map_err(|error| UnpackError::io(&source, &error))?;
+        let mode = file.metadata().map_err(|error| UnpackError::io(&source, &error))?.permissions().mode();
         self.write(&path, mode, &mut file)
     }
 
     /// An entry that is none of the above.
-    pub fn special(&self, name: &[u8], what: &str) -> Refused {
-        Refused::Archive(format!("{} is {what}, which no binary package needs", String::from_utf8_lossy(name).escape_debug()))
+    pub fn special(&self, name: &[u8], what: &str) -> UnpackError {
+        UnpackError::Archive(format!("{} is {what}, which no binary package needs", String::from_utf8_lossy(name).escape_debug()))
     }
 
-    fn copy(&mut self, from: &mut dyn Read, into: &mut dyn Write, name: &[u8]) -> Result<(), Refused> {
+    fn copy(&mut self, from: &mut dyn Read, into: &mut dyn Write, name: &[u8]) -> Result<(), UnpackError> {
         let mut buffer = vec![0_u8; 128 * 1024];
         loop {
             let count = match from.read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Refused::Archive(format!("{}: {error}", String::from_utf8_lossy(name).escape_debug()))),
+                Err(error) => {
+                    return Err(UnpackError::Archive(format!("{}: {error}", String::from_utf8_lossy(name).escape_debug())));
+                }
             };
             self.bytes += count as u64;
             if self.bytes > self.caps.bytes {
-                return Err(Refused::Archive(format!("more than {} bytes unpacked", self.caps.bytes)));
+                return Err(UnpackError::Archive(format!("more than {} bytes unpacked", self.caps.bytes)));
             }
             into.write_all(&buffer[..count])
-                .map_err(|error| Refused::io(Path::new(&String::from_utf8_lossy(name).escape_debug().to_string()), &error))?;
+                .map_err(|error| UnpackError::io(Path::new(&String::from_utf8_lossy(name).escape_debug().to_string()), &error))?;
         }
     }
 
-    fn ensure_folder(&mut self, path: &str) -> Result<(), Refused> {
+    fn ensure_folder(&mut self, path: &str) -> Result<(), UnpackError> {
         let mut end = 0;
         loop {
             end = path[end..].find('/').map_or(path.len(), |next| end + next);
             let part = &path[..end];
             match self.made.get(part) {
-                Some(Made::Folder) => {}
-                Some(Made::File) => return Err(Refused::Archive(format!("{part} is a file and a folder"))),
-                Some(Made::Link) => return Err(Refused::Archive(format!("{path} would be written through the link {part}"))),
+                Some(MadePath::Folder) => {}
+                Some(MadePath::File) => return Err(UnpackError::Archive(format!("{part} is a file and a folder"))),
+                Some(MadePath::Link) => {
+                    return Err(UnpackError::Archive(format!("{path} would be written through the link {part}")));
+                }
                 None => {
-                    self.claim(part, Made::Folder)?;
+                    self.claim(part, MadePath::Folder)?;
                     let folder = self.root.join(part);
-                    make_folder(&folder).map_err(|error| Refused::io(&folder, &error))?;
+                    make_folder(&folder).map_err(|error| UnpackError::io(&folder, &error))?;
                 }
             }
             if end == path.len() {
@@ -251,19 +255,19 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn claim(&mut self, path: &str, what: Made) -> Result<(), Refused> {
+    fn claim(&mut self, path: &str, what: MadePath) -> Result<(), UnpackError> {
         if self.made.contains_key(path) {
-            return Err(Refused::Archive(format!("{path} is there twice")));
+            return Err(UnpackError::Archive(format!("{path} is there twice")));
         }
         if let Some(other) = self.folded.insert(path.to_lowercase(), path.to_owned()) {
-            return Err(Refused::Archive(format!("{path} and {other} differ in case only")));
+            return Err(UnpackError::Archive(format!("{path} and {other} differ in case only")));
         }
         self.made.insert(path.to_owned(), what);
         Ok(())
     }
 
     /// The checked path after the rules; `None` where the rules leave it out.
-    fn place(&self, name: &[u8]) -> Result<Option<String>, Refused> {
+    fn place(&self, name: &[u8]) -> Result<Option<String>, UnpackError> {
         let parts = checked(name)?;
         let strip = self.rules.strip.unwrap_or(0);
         let mut parts = parts.get(strip..).unwrap_or_default();
@@ -288,22 +292,22 @@ impl<'a> Tree<'a> {
     ///
     /// # Errors
     /// A link that leads out after all, or a manifest of links that is wrong.
-    pub fn finish(mut self) -> Result<(), Refused> {
+    pub fn finish(mut self) -> Result<(), UnpackError> {
         if let Some(manifest) = &self.rules.symlinks {
             self.manifest(manifest)?;
         }
         let links = std::mem::take(&mut self.links);
         for (path, target) in &links {
             let at = self.root.join(path);
-            std::os::unix::fs::symlink(target, &at).map_err(|error| Refused::io(&at, &error))?;
+            std::os::unix::fs::symlink(target, &at).map_err(|error| UnpackError::io(&at, &error))?;
         }
-        let root = self.root.canonicalize().map_err(|error| Refused::io(self.root, &error))?;
+        let root = self.root.canonicalize().map_err(|error| UnpackError::io(self.root, &error))?;
         for (path, target) in &links {
             // A dangling link is harmless and some packages have one; where it leads somewhere, that must be inside.
             if let Ok(real) = self.root.join(path).canonicalize()
                 && !real.starts_with(&root)
             {
-                return Err(Refused::Archive(format!("the link {path} to {target} leads out of the archive")));
+                return Err(UnpackError::Archive(format!("the link {path} to {target} leads out of the archive")));
             }
         }
         if self.rules.strip.is_none() && self.rules.subdir.is_none() {
@@ -314,21 +318,22 @@ impl<'a> Tree<'a> {
 
     /// `[{"source": "native/lib/libpq.so.5.18", "target": "native/lib/libpq.so.5"}]`: the target is the link's name, and both
     /// are counted from the package's root, as the archive had it before `subdir`.
-    fn manifest(&mut self, name: &str) -> Result<(), Refused> {
+    fn manifest(&mut self, name: &str) -> Result<(), UnpackError> {
         #[derive(serde::Deserialize)]
         struct Entry {
             source: String,
             target: String,
         }
-        if self.made.get(name) != Some(&Made::File) {
-            return Err(Refused::Archive(format!("the manifest of links {name} is not there")));
+        if self.made.get(name) != Some(&MadePath::File) {
+            return Err(UnpackError::Archive(format!("the manifest of links {name} is not there")));
         }
         let path = self.root.join(name);
-        let text = std::fs::read_to_string(&path).map_err(|error| Refused::io(&path, &error))?;
-        let entries: Vec<Entry> = serde_json::from_str(&text).map_err(|error| Refused::Archive(format!("{name}: {error}")))?;
+        let text = std::fs::read_to_string(&path).map_err(|error| UnpackError::io(&path, &error))?;
+        let entries: Vec<Entry> =
+            serde_json::from_str(&text).map_err(|error| UnpackError::Archive(format!("{name}: {error}")))?;
         for entry in entries {
             self.count()?;
-            let inside = |path: &str| -> Result<String, Refused> {
+            let inside = |path: &str| -> Result<String, UnpackError> {
                 let parts = checked(path.as_bytes())?;
                 let skip = self.rules.subdir.as_ref().map_or(0, |subdir| {
                     let subdir: Vec<&str> = subdir.split('/').collect();
@@ -337,8 +342,8 @@ impl<'a> Tree<'a> {
                 Ok(parts[skip..].join("/"))
             };
             let (source, link) = (inside(&entry.source)?, inside(&entry.target)?);
-            if self.made.get(&source) != Some(&Made::File) {
-                return Err(Refused::Archive(format!("{name} links {link} to {source}, which is not there")));
+            if self.made.get(&source) != Some(&MadePath::File) {
+                return Err(UnpackError::Archive(format!("{name} links {link} to {source}, which is not there")));
             }
             if self.made.contains_key(&link) {
                 // Already there: the registry kept it after all.
@@ -354,7 +359,7 @@ impl<'a> Tree<'a> {
                 let parent = parent.to_owned();
                 self.ensure_folder(&parent)?;
             }
-            self.claim(&link, Made::Link)?;
+            self.claim(&link, MadePath::Link)?;
             self.links.push((link, target));
         }
         Ok(())
@@ -371,32 +376,34 @@ pub fn make_folder(path: &Path) -> std::io::Result<()> {
 }
 
 /// The parts of a name in an archive, or why it is refused.
-fn checked(name: &[u8]) -> Result<Vec<&str>, Refused> {
+fn checked(name: &[u8]) -> Result<Vec<&str>, UnpackError> {
     let shown = || String::from_utf8_lossy(name).escape_debug().to_string();
-    let Ok(text) = std::str::from_utf8(name) else { return Err(Refused::Archive(format!("the name {} is no text", shown()))) };
+    let Ok(text) = std::str::from_utf8(name) else {
+        return Err(UnpackError::Archive(format!("the name {} is no text", shown())));
+    };
     if text.is_empty() {
-        return Err(Refused::Archive("an entry has no name".to_owned()));
+        return Err(UnpackError::Archive("an entry has no name".to_owned()));
     }
     if text.starts_with('/') {
-        return Err(Refused::Archive(format!("the name {} is absolute", shown())));
+        return Err(UnpackError::Archive(format!("the name {} is absolute", shown())));
     }
     if text.contains('\\') {
-        return Err(Refused::Archive(format!("the name {} holds a backslash", shown())));
+        return Err(UnpackError::Archive(format!("the name {} holds a backslash", shown())));
     }
     if text.chars().any(char::is_control) {
-        return Err(Refused::Archive(format!("the name {} holds a control character", shown())));
+        return Err(UnpackError::Archive(format!("the name {} holds a control character", shown())));
     }
     let mut parts = Vec::new();
     for part in text.split('/') {
         match part {
             "" | "." => {}
-            ".." => return Err(Refused::Archive(format!("the name {} leaves the folder", shown()))),
-            part if part.len() > 255 => return Err(Refused::Archive("a name is longer than 255 bytes".to_owned())),
+            ".." => return Err(UnpackError::Archive(format!("the name {} leaves the folder", shown()))),
+            part if part.len() > 255 => return Err(UnpackError::Archive("a name is longer than 255 bytes".to_owned())),
             part => parts.push(part),
         }
     }
     if parts.len() > 64 {
-        return Err(Refused::Archive("a name is nested deeper than 64 folders".to_owned()));
+        return Err(UnpackError::Archive("a name is nested deeper than 64 folders".to_owned()));
     }
     Ok(parts)
 }
@@ -404,8 +411,8 @@ fn checked(name: &[u8]) -> Result<Vec<&str>, Refused> {
 /// A link's target is relative, goes up only at its start, and not above the root. Going up only at the start is what makes
 /// the lexical check hold: the link's own folder is a real folder, and past it only names are followed, which by induction
 /// stay inside; `link/../x` could leave by way of another link.
-fn stays_inside(link: &str, target: &str) -> Result<(), Refused> {
-    let out = |why: &str| Err(Refused::Archive(format!("the link {link} to {:?} {why}", target.escape_debug().to_string())));
+fn stays_inside(link: &str, target: &str) -> Result<(), UnpackError> {
+    let out = |why: &str| Err(UnpackError::Archive(format!("the link {link} to {:?} {why}", target.escape_debug().to_string())));
     if target.is_empty() || target.contains('\0') {
         return out("has no usable target");
     }
@@ -429,11 +436,11 @@ fn stays_inside(link: &str, target: &str) -> Result<(), Refused> {
 }
 
 /// Takes a single top folder off.
-fn flatten(root: &Path) -> Result<(), Refused> {
-    let list = |folder: &Path| -> Result<Vec<PathBuf>, Refused> {
+fn flatten(root: &Path) -> Result<(), UnpackError> {
+    let list = |folder: &Path| -> Result<Vec<PathBuf>, UnpackError> {
         std::fs::read_dir(folder)
             .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-            .map_err(|error| Refused::io(folder, &error))
+            .map_err(|error| UnpackError::io(folder, &error))
     };
     let top = list(root)?;
     let [only] = top.as_slice() else { return Ok(()) };
@@ -442,10 +449,10 @@ fn flatten(root: &Path) -> Result<(), Refused> {
     }
     // Moved aside first: the folder may hold an entry of its own name.
     let aside = root.join(".devrun-top");
-    std::fs::rename(only, &aside).map_err(|error| Refused::io(only, &error))?;
+    std::fs::rename(only, &aside).map_err(|error| UnpackError::io(only, &error))?;
     for entry in list(&aside)? {
         let Some(name) = entry.file_name() else { continue };
-        std::fs::rename(&entry, root.join(name)).map_err(|error| Refused::io(&entry, &error))?;
+        std::fs::rename(&entry, root.join(name)).map_err(|error| UnpackError::io(&entry, &error))?;
     }
-    std::fs::remove_dir(&aside).map_err(|error| Refused::io(&aside, &error))
+    std::fs::remove_dir(&aside).map_err(|error| UnpackError::io(&aside, &error))
 }

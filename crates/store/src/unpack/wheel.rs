@@ -3,31 +3,31 @@
 use std::fs::File;
 use std::io::Read;
 
-use super::tree::{Refused, Tree};
+use super::tree::{UnpackError, UnpackTree};
 
 /// Reads all entries.
 ///
 /// # Errors
 /// What is refused, or where the archive is broken.
-pub fn read(file: File, tree: &mut Tree<'_>) -> Result<(), Refused> {
-    let broken = |error: zip::result::ZipError| Refused::format(&format!("the archive is broken: {error}"));
+pub fn read(file: File, tree: &mut UnpackTree<'_>) -> Result<(), UnpackError> {
+    let broken = |error: zip::result::ZipError| UnpackError::format(&format!("the archive is broken: {error}"));
     let mut archive = zip::ZipArchive::new(file).map_err(broken)?;
     if archive.is_empty() {
-        return Err(Refused::format("the archive is empty"));
+        return Err(UnpackError::format("the archive is empty"));
     }
     if archive.has_duplicate_names() {
-        return Err(Refused::format("a name is there twice"));
+        return Err(UnpackError::format("a name is there twice"));
     }
     // Entries that share bytes are how a small file becomes a very large one.
     if archive.has_overlapping_files().map_err(broken)? {
-        return Err(Refused::format("entries overlap"));
+        return Err(UnpackError::format("entries overlap"));
     }
     let names: Vec<Vec<u8>> = archive.file_names_raw().map(<[u8]>::to_vec).collect();
     for (index, name) in names.iter().enumerate() {
         tree.count()?;
         let mut entry = archive.by_index(index).map_err(broken)?;
         if entry.encrypted() {
-            return Err(Refused::format("an entry is encrypted"));
+            return Err(UnpackError::format("an entry is encrypted"));
         }
         let mode = entry.unix_mode().unwrap_or(0o644);
         match mode & 0o170_000 {
@@ -37,9 +37,9 @@ pub fn read(file: File, tree: &mut Tree<'_>) -> Result<(), Refused> {
                     .by_ref()
                     .take(4097)
                     .read_to_end(&mut target)
-                    .map_err(|error| Refused::format(&format!("a link: {error}")))?;
+                    .map_err(|error| UnpackError::format(&format!("a link: {error}")))?;
                 if target.len() > 4096 {
-                    return Err(Refused::format("a link's target is longer than a path can be"));
+                    return Err(UnpackError::format("a link's target is longer than a path can be"));
                 }
                 tree.link(name, &target)?;
             }

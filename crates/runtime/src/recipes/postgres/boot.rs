@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::super::generic::{commit, open};
-use super::super::{Booted, Context, FirstBoot, engine_dir, identity, is_due, migrate, tool};
+use super::super::{FirstBoot, FirstBootOutcome, RecipeContext, engine_dir, migrate, pending_rotation, run_as, tool};
 use super::cluster::{self, last_lines};
 use super::invoke::{ORDINARY, check_length, check_not_in_use, check_version, make_private, settings, volume, words};
-use super::scripts::{self, Script};
-use crate::init::{self, Sentinel, Stage};
+use super::scripts::{self, InitScript};
+use crate::init::{self, Sentinel, Staging};
 use devrun_keeper::{CommandRequest, OutputStream, RunningCommand};
 use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{Failure, FailureKind, Signal, VolumeSpec};
@@ -31,12 +31,12 @@ const IN_SILENCE: &str = "SET log_statement = 'none'; SET log_min_duration_state
      SET log_min_error_statement = 'panic'; SET standard_conforming_strings = on; SET password_encryption = 'scram-sha-256'";
 
 /// How long each step took.
-pub(super) struct Steps {
+pub(super) struct StepTimes {
     last: Instant,
     pub(super) taken: Vec<(&'static str, Duration)>,
 }
 
-impl Steps {
+impl StepTimes {
     fn new() -> Self {
         Self { last: Instant::now(), taken: Vec::new() }
     }
@@ -48,15 +48,15 @@ impl Steps {
 }
 
 /// The words of the procfile that first boot acts on.
-struct Wanted {
+struct BootSpec {
     user: String,
     database: String,
     password: Option<String>,
-    scripts: Vec<Script>,
+    scripts: Vec<InitScript>,
     hash: String,
 }
 
-fn wanted(context: &Context<'_>, warnings: &mut Vec<String>) -> Result<Wanted, Failure> {
+fn wanted(context: &RecipeContext<'_>, warnings: &mut Vec<String>) -> Result<BootSpec, Failure> {
     let user = context.spec.attribute("user").unwrap_or_else(|| "postgres".to_owned());
     let database = context.spec.attribute("database").unwrap_or_else(|| user.clone());
     let password = context.spec.attribute("password");
@@ -83,26 +83,26 @@ fn wanted(context: &Context<'_>, warnings: &mut Vec<String>) -> Result<Wanted, F
     let inputs = ["postgres".to_owned(), user.clone(), database.clone()];
     let files: Vec<PathBuf> = scripts.iter().map(|script| script.path().to_owned()).collect();
     let hash = init::hash_inputs(&inputs, &files);
-    Ok(Wanted { user, database, password, scripts, hash })
+    Ok(BootSpec { user, database, password, scripts, hash })
 }
 
 /// Makes the data where there is none.
 ///
 /// # Errors
 /// `Task` when a step failed or the volume is foreign, `Binary` when another major version made the data.
-pub(in super::super) async fn first_boot(context: &Context<'_>) -> Result<FirstBoot, Failure> {
+pub(in super::super) async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let volume = volume(context)?;
     let began = Instant::now();
-    let mut steps = Steps::new();
+    let mut steps = StepTimes::new();
     let mut warnings = Vec::new();
     let wanted = wanted(context, &mut warnings)?;
     let stage = match open(volume, "postgres").await? {
         Ok(stage) => stage,
         Err(sentinel) => {
             check_version(context, &engine_dir(volume, "postgres"), volume)?;
-            if is_due(volume, wanted.password.as_deref())?.is_some() {
+            if pending_rotation(volume, wanted.password.as_deref())?.is_some() {
                 set_password(context, &engine_dir(volume, "postgres"), &wanted).await?;
-                init::settle_due(&volume.path)?;
+                init::clear_pending_password(&volume.path)?;
                 say(context, &format!("the password of {} is what the procfile says now", wanted.user));
             }
             // Data that was adopted was made from nothing that is known.
@@ -113,7 +113,7 @@ pub(in super::super) async fn first_boot(context: &Context<'_>) -> Result<FirstB
                 ));
             }
             bring_up_to_date(context, &wanted, volume).await?;
-            return Ok(FirstBoot { outcome: Booted::Done { at: sentinel.finished }, warnings });
+            return Ok(FirstBoot { outcome: FirstBootOutcome::Done { at: sentinel.finished }, warnings });
         }
     };
     warnings.extend(stage.warnings.iter().cloned());
@@ -132,30 +132,30 @@ pub(in super::super) async fn first_boot(context: &Context<'_>) -> Result<FirstB
                 let _ = caching.await;
                 steps.done("rest of the warm cache");
             }
-            Ok(FirstBoot { outcome: Booted::Made { took: began.elapsed(), steps: steps.taken }, warnings })
+            Ok(FirstBoot { outcome: FirstBootOutcome::Made { took: began.elapsed(), steps: steps.taken }, warnings })
         }
         Err(failure) => {
-            stage.discard()?;
+            stage.rollback()?;
             Err(failure)
         }
     }
 }
 
 async fn build(
-    context: &Context<'_>,
-    stage: &Stage,
-    wanted: &Wanted,
-    steps: &mut Steps,
+    context: &RecipeContext<'_>,
+    stage: &Staging,
+    wanted: &BootSpec,
+    steps: &mut StepTimes,
 ) -> Result<Option<tokio::task::JoinHandle<()>>, Failure> {
     scripts::check_tools(context, &wanted.scripts)?;
     let (folder, data) = (stage.path(), stage.path().join("data"));
     let programs = [tool(context, "postgres")?, tool(context, "initdb")?];
-    let run_as = identity::choose(context.spec, ORDINARY)?;
+    let run_as = run_as::choose(context.spec, ORDINARY)?;
     if matches!(run_as, RunAs::User { .. }) {
         // What we made ourselves we open; only folders above it can be in the way.
-        stage.let_pass()?;
+        stage.allow_traversal()?;
     }
-    identity::check_passable(&run_as, context.places, &[&data, programs[0], programs[1]])?;
+    run_as::check_passable(&run_as, context.places, &[&data, programs[0], programs[1]])?;
     let caching = cluster::make(context, &folder, &run_as, steps).await?;
     let socket = match run_as {
         RunAs::User { .. } => data.clone(),
@@ -215,7 +215,7 @@ const SEEN: &str = ".devrun-migrations";
 const EXTENSIONS: &str = ".devrun-extensions";
 
 /// Remembers that extensions and migrations of today are there, so that the next start need not ask the database.
-fn note(context: &Context<'_>, volume: &VolumeSpec) -> Result<(), Failure> {
+fn note(context: &RecipeContext<'_>, volume: &VolumeSpec) -> Result<(), Failure> {
     let folder = volume.path.join("postgres");
     if !context.recipe.extensions.is_empty() {
         init::write_durably(&folder, EXTENSIONS, context.recipe.extensions.join("\n").as_bytes())?;
@@ -228,7 +228,7 @@ fn note(context: &Context<'_>, volume: &VolumeSpec) -> Result<(), Failure> {
 
 /// Makes extensions and applies migrations that came after the first boot, before the public port opens: nobody ever
 /// meets a half-moved schema. Where all is as it was, nothing is started for it.
-async fn bring_up_to_date(context: &Context<'_>, wanted: &Wanted, volume: &VolumeSpec) -> Result<(), Failure> {
+async fn bring_up_to_date(context: &RecipeContext<'_>, wanted: &BootSpec, volume: &VolumeSpec) -> Result<(), Failure> {
     let folder = volume.path.join("postgres");
     let seen = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
     let known = seen(EXTENSIONS);
@@ -255,7 +255,7 @@ async fn bring_up_to_date(context: &Context<'_>, wanted: &Wanted, volume: &Volum
 const QUICK: &[&str] = &["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
 
 async fn start(
-    context: &Context<'_>,
+    context: &RecipeContext<'_>,
     data: &Path,
     socket: &Path,
     run_as: &RunAs,
@@ -300,7 +300,7 @@ async fn ready(server: &mut RunningCommand, data: &Path, stale: Option<&str>) ->
     }
 }
 
-pub(super) fn say(context: &Context<'_>, text: &str) {
+pub(super) fn say(context: &RecipeContext<'_>, text: &str) {
     if let Some(sink) = &context.runner.sink {
         sink.write(OutputStream::Stderr, format!("devrun: first boot: {text}\n").as_bytes());
     }
@@ -308,7 +308,7 @@ pub(super) fn say(context: &Context<'_>, text: &str) {
 
 /// Sets the user's password on data that is there, by a private server of its own: no port is open before it fits, and
 /// whoever lost the old password needs none. Killed half-way, it is done again at the next start.
-async fn set_password(context: &Context<'_>, data: &Path, wanted: &Wanted) -> Result<(), Failure> {
+async fn set_password(context: &RecipeContext<'_>, data: &Path, wanted: &BootSpec) -> Result<(), Failure> {
     let (server, socket, port) = private(context, data).await?;
     let result = alter(&wanted.user, wanted.password.as_deref(), None, &socket, port).await;
     close(server, result, &socket, data).await.map_err(|failure| {
@@ -318,10 +318,10 @@ async fn set_password(context: &Context<'_>, data: &Path, wanted: &Wanted) -> Re
 }
 
 /// A server for us alone on data that is there: ready, with its socket's folder and the port in the socket's name.
-async fn private(context: &Context<'_>, data: &Path) -> Result<(RunningCommand, PathBuf, u16), Failure> {
+async fn private(context: &RecipeContext<'_>, data: &Path) -> Result<(RunningCommand, PathBuf, u16), Failure> {
     let program = tool(context, "postgres")?;
-    let run_as = identity::choose(context.spec, ORDINARY)?;
-    identity::check_passable(&run_as, context.places, &[data, program])?;
+    let run_as = run_as::choose(context.spec, ORDINARY)?;
+    run_as::check_passable(&run_as, context.places, &[data, program])?;
     check_not_in_use(data, program)?;
     let socket = match run_as {
         RunAs::User { .. } => data.to_owned(),
@@ -340,7 +340,7 @@ async fn private(context: &Context<'_>, data: &Path) -> Result<(RunningCommand, 
     let hba = socket.join(HBA);
     std::fs::write(&hba, "local all all trust\n")
         .map_err(|error| Failure::new(FailureKind::Task, format!("{} cannot be written: {error}", hba.display())))?;
-    identity::hand_over(&run_as, data)?;
+    run_as::hand_over(&run_as, data)?;
     let stale = std::fs::read_to_string(data.join(PID_FILE)).ok();
     let setting = format!("hba_file={}", super::super::generic::text_of(&hba)?);
     let mut server = start(context, data, &socket, &run_as, &[&setting]).await?;
@@ -359,15 +359,15 @@ pub(super) async fn alter(
     socket: &Path,
     port: u16,
 ) -> Result<(), Failure> {
-    use super::super::sql::{Session, Target, quoted_name, quoted_text};
+    use super::super::sql::{SqlSession, SqlTarget, quoted_name, quoted_text};
     let secret = password.map_or_else(|| "NULL".to_owned(), quoted_text);
     let mut last = None;
     // The user of the procfile where there is one such role, else the one that every cluster of ours has.
     for user in [role, "postgres"] {
         let host = socket.display().to_string();
         let password = so_far.map(str::to_owned);
-        let target = Target { host, port, user: user.to_owned(), password, database: "postgres".to_owned() };
-        match Session::open(&target, None).await {
+        let target = SqlTarget { host, port, user: user.to_owned(), password, database: "postgres".to_owned() };
+        match SqlSession::open(&target, None).await {
             Ok(session) => {
                 session.run(IN_SILENCE).await?;
                 let altered = session.run(&format!("ALTER ROLE {} PASSWORD {secret}", quoted_name(role))).await;
@@ -386,13 +386,19 @@ pub(super) async fn alter(_: &str, _: Option<&str>, _: Option<&str>, _: &Path, _
 }
 
 #[cfg(feature = "postgres")]
-async fn furnish(context: &Context<'_>, wanted: &Wanted, socket: &Path, port: u16, steps: &mut Steps) -> Result<(), Failure> {
+async fn furnish(
+    context: &RecipeContext<'_>,
+    wanted: &BootSpec,
+    socket: &Path,
+    port: u16,
+    steps: &mut StepTimes,
+) -> Result<(), Failure> {
     use super::super::generic::text_of;
-    use super::super::sql::{Session, Target, quoted_name, quoted_text, read_script};
+    use super::super::sql::{SqlSession, SqlTarget, quoted_name, quoted_text, read_script};
     use super::invoke::major;
 
-    let Wanted { user, database, password, scripts, .. } = wanted;
-    let login = |user: &str, database: &str| Target {
+    let BootSpec { user, database, password, scripts, .. } = wanted;
+    let login = |user: &str, database: &str| SqlTarget {
         host: socket.display().to_string(),
         port,
         user: user.to_owned(),
@@ -400,8 +406,8 @@ async fn furnish(context: &Context<'_>, wanted: &Wanted, socket: &Path, port: u1
         database: database.to_owned(),
     };
     text_of(socket)?;
-    let open = async |target: Target| {
-        Session::open(&target, context.runner.sink.clone())
+    let open = async |target: SqlTarget| {
+        SqlSession::open(&target, context.runner.sink.clone())
             .await
             .map_err(|error| Failure::new(FailureKind::Task, format!("cannot log in to the private server: {error}")))
     };
@@ -436,15 +442,15 @@ async fn furnish(context: &Context<'_>, wanted: &Wanted, socket: &Path, port: u1
     for script in scripts {
         say(context, &format!("running {}", script.path().display()));
         match script {
-            Script::Sql(file) => {
+            InitScript::Sql(file) => {
                 let text = read_script(file)?;
                 let session = open(login(user, database)).await?;
                 session.run_script(&file.display().to_string(), &text).await?;
                 session.close().await;
             }
-            Script::Shell(file) => {
+            InitScript::Shell(file) => {
                 let around =
-                    scripts::Surroundings { user, database, password: password.as_deref().unwrap_or_default(), socket, port };
+                    scripts::ScriptEnv { user, database, password: password.as_deref().unwrap_or_default(), socket, port };
                 scripts::run_shell(context, file, &around).await?;
             }
         }
@@ -461,19 +467,19 @@ async fn furnish(context: &Context<'_>, wanted: &Wanted, socket: &Path, port: u1
 
 #[cfg(feature = "postgres")]
 async fn make_extensions(
-    context: &Context<'_>,
-    wanted: &Wanted,
+    context: &RecipeContext<'_>,
+    wanted: &BootSpec,
     socket: &Path,
     port: u16,
     extensions: &[String],
 ) -> Result<(), Failure> {
-    use super::super::sql::{Session, Target, quoted_name};
+    use super::super::sql::{SqlSession, SqlTarget, quoted_name};
     if extensions.is_empty() {
         return Ok(());
     }
     let (user, database) = (wanted.user.clone(), wanted.database.clone());
-    let target = Target { host: socket.display().to_string(), port, user, password: None, database };
-    let session = Session::open(&target, context.runner.sink.clone())
+    let target = SqlTarget { host: socket.display().to_string(), port, user, password: None, database };
+    let session = SqlSession::open(&target, context.runner.sink.clone())
         .await
         .map_err(|error| Failure::new(FailureKind::Task, format!("cannot log in to the private server: {error}")))?;
     for extension in extensions {
@@ -489,12 +495,12 @@ async fn make_extensions(
 }
 
 #[cfg(feature = "postgres")]
-async fn apply_migrations(context: &Context<'_>, socket: &Path, port: u16, folder: &Path) -> Result<(), Failure> {
-    use super::super::sql::{Session, Target};
+async fn apply_migrations(context: &RecipeContext<'_>, socket: &Path, port: u16, folder: &Path) -> Result<(), Failure> {
+    use super::super::sql::{SqlSession, SqlTarget};
     let user = context.spec.attribute("user").unwrap_or_else(|| "postgres".to_owned());
     let database = context.spec.attribute("database").unwrap_or_else(|| user.clone());
-    let target = Target { host: socket.display().to_string(), port, user, password: None, database };
-    let session = Session::open(&target, context.runner.sink.clone())
+    let target = SqlTarget { host: socket.display().to_string(), port, user, password: None, database };
+    let session = SqlSession::open(&target, context.runner.sink.clone())
         .await
         .map_err(|error| Failure::new(FailureKind::Task, format!("cannot log in to the private server: {error}")))?;
     let applied = migrate::apply(&session, folder).await;
@@ -506,16 +512,16 @@ async fn apply_migrations(context: &Context<'_>, socket: &Path, port: u16, folde
 }
 
 #[cfg(not(feature = "postgres"))]
-async fn apply_migrations(_: &Context<'_>, _: &Path, _: u16, _: &Path) -> Result<(), Failure> {
+async fn apply_migrations(_: &RecipeContext<'_>, _: &Path, _: u16, _: &Path) -> Result<(), Failure> {
     Err(Failure::new(FailureKind::Config, "this devrun was built without the feature `postgres`, which migrations need"))
 }
 
 #[cfg(not(feature = "postgres"))]
-async fn make_extensions(_: &Context<'_>, _: &Wanted, _: &Path, _: u16, _: &[String]) -> Result<(), Failure> {
+async fn make_extensions(_: &RecipeContext<'_>, _: &BootSpec, _: &Path, _: u16, _: &[String]) -> Result<(), Failure> {
     Err(Failure::new(FailureKind::Config, "this devrun was built without the feature `postgres`, which extensions need"))
 }
 
 #[cfg(not(feature = "postgres"))]
-async fn furnish(_: &Context<'_>, _: &Wanted, _: &Path, _: u16, _: &mut Steps) -> Result<(), Failure> {
+async fn furnish(_: &RecipeContext<'_>, _: &BootSpec, _: &Path, _: u16, _: &mut StepTimes) -> Result<(), Failure> {
     Err(Failure::new(FailureKind::Config, "this devrun was built without the feature `postgres`, which a first boot needs"))
 }

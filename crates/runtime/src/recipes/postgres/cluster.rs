@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::generic::text_of;
-use super::super::{Context, identity, tool};
+use super::super::{RecipeContext, run_as, tool};
 use super::invoke::major;
 use crate::init;
 use devrun_keeper::{CommandRequest, CommandResult};
@@ -18,7 +18,7 @@ use devrun_model::{Failure, FailureKind};
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// The environment of init steps: nothing of the user's locale, as an unknown one ends `initdb`.
-pub(super) fn environment(context: &Context<'_>) -> BTreeMap<String, String> {
+pub(super) fn environment(context: &RecipeContext<'_>) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = ["PATH", "HOME", "TMPDIR"]
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), context.spec.env.get(*name)?.clone())))
@@ -32,7 +32,7 @@ pub(super) fn environment(context: &Context<'_>) -> BTreeMap<String, String> {
 
 /// Which characters `upper`, `ILIKE` and regular expressions know (LC_CTYPE). Sorting is by bytes in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Characters {
+pub(super) enum CharacterSet {
     /// All of Unicode: `C.UTF-8`.
     Unicode,
     /// ASCII alone: where the system has no locale `C.UTF-8` and the server no built-in one.
@@ -40,12 +40,12 @@ pub(super) enum Characters {
 }
 
 /// `initdb`'s arguments but for its folder and its password file.
-pub(super) fn arguments(version: &str, characters: Characters) -> Vec<String> {
+pub(super) fn arguments(version: &str, characters: CharacterSet) -> Vec<String> {
     let number: u32 = major(version).split('.').next().and_then(|text| text.parse().ok()).unwrap_or(0);
     let mut words = vec!["-U", "postgres", "--auth-host=scram-sha-256", "--auth-local=trust", "-E", "UTF8"];
     if number >= 17 {
         words.extend(["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
-    } else if characters == Characters::Unicode {
+    } else if characters == CharacterSet::Unicode {
         words.extend(["--locale=C", "--lc-ctype=C.UTF-8"]);
     } else {
         words.push("--no-locale");
@@ -60,22 +60,22 @@ pub(super) fn arguments(version: &str, characters: Characters) -> Vec<String> {
 /// Makes `<stage>/data`. Its superuser has a throw-away password, which the private server replaces. Returns the copy
 /// into the cache that is still being made durable, if any.
 pub(super) async fn make(
-    context: &Context<'_>,
+    context: &RecipeContext<'_>,
     stage: &Path,
     run_as: &RunAs,
-    steps: &mut super::boot::Steps,
+    steps: &mut super::boot::StepTimes,
 ) -> Result<Option<tokio::task::JoinHandle<()>>, Failure> {
     let data = stage.join("data");
     let key = if context.recipe.init_cache { key(context, run_as).await } else { None };
     let cache = init::cache_folder(&context.spec.env).zip(key);
     steps.done("key of the warm cache");
     if let Some((folder, key)) = &cache
-        && let Some(entry) = init::find(folder, key)
+        && let Some(entry) = init::find_cached(folder, key)
     {
         let (from, to) = (entry.join("data"), data.clone());
         let copied = tokio::task::spawn_blocking(move || init::copy_tree(&from, &to)).await;
         if matches!(copied, Ok(Ok(()))) {
-            identity::hand_over(run_as, &data)?;
+            run_as::hand_over(run_as, &data)?;
             steps.done("copy of the warm cache");
             return Ok(None);
         }
@@ -95,14 +95,14 @@ pub(super) async fn make(
     let throw_away = format!("{}{}", init::nonce()?, init::nonce()?);
     file.write_all(throw_away.as_bytes()).map_err(|error| failed("write", &password, &error))?;
     drop(file);
-    identity::hand_over(run_as, &data)?;
-    identity::hand_over(run_as, &password)?;
+    run_as::hand_over(run_as, &data)?;
+    run_as::hand_over(run_as, &password)?;
     initdb(context, &data, &password, run_as).await?;
     std::fs::remove_file(&password).map_err(|error| failed("remove", &password, &error))?;
     steps.done("initdb");
     let Some((folder, key)) = cache else { return Ok(None) };
     let copied = tokio::task::spawn_blocking(move || {
-        let draft = init::draft(&folder, &key).ok()?;
+        let draft = init::create_draft(&folder, &key).ok()?;
         match init::copy_tree(&data, &draft.path().join("data")) {
             Ok(()) => Some(draft),
             Err(_) => {
@@ -123,11 +123,11 @@ pub(super) async fn make(
 }
 
 /// Runs `initdb`, once more without `C.UTF-8` where the system does not have that locale. It removes what it made when it fails.
-async fn initdb(context: &Context<'_>, data: &Path, password: &Path, run_as: &RunAs) -> Result<(), Failure> {
-    let mut finished = run_initdb(context, data, password, run_as, Characters::Unicode).await?;
+async fn initdb(context: &RecipeContext<'_>, data: &Path, password: &Path, run_as: &RunAs) -> Result<(), Failure> {
+    let mut finished = run_initdb(context, data, password, run_as, CharacterSet::Unicode).await?;
     if !finished.status.success() && String::from_utf8_lossy(&finished.tail).contains("invalid locale name") {
         super::boot::say(context, "this system has no locale C.UTF-8: upper(), lower() and ILIKE know ASCII letters only");
-        finished = run_initdb(context, data, password, run_as, Characters::Ascii).await?;
+        finished = run_initdb(context, data, password, run_as, CharacterSet::Ascii).await?;
     }
     if finished.status.success() && !finished.timed_out {
         return Ok(());
@@ -138,11 +138,11 @@ async fn initdb(context: &Context<'_>, data: &Path, password: &Path, run_as: &Ru
 }
 
 async fn run_initdb(
-    context: &Context<'_>,
+    context: &RecipeContext<'_>,
     data: &Path,
     password: &Path,
     run_as: &RunAs,
-    characters: Characters,
+    characters: CharacterSet,
 ) -> Result<CommandResult, Failure> {
     let program = tool(context, "initdb")?.to_owned();
     let mut argv = vec![text_of(&program)?, "-D".to_owned(), text_of(data)?, format!("--pwfile={}", text_of(password)?)];
@@ -174,10 +174,10 @@ fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
 }
 
 /// What a cached cluster must have been made by, and with.
-async fn key(context: &Context<'_>, run_as: &RunAs) -> Option<String> {
+async fn key(context: &RecipeContext<'_>, run_as: &RunAs) -> Option<String> {
     let binaries: Vec<PathBuf> =
         ["postgres", "initdb"].iter().filter_map(|name| context.located.tools.get(*name).cloned()).collect();
-    let mut words = arguments(&context.located.version, Characters::Unicode);
+    let mut words = arguments(&context.located.version, CharacterSet::Unicode);
     words.push(context.located.version.clone());
     words.push(std::env::consts::ARCH.to_owned());
     words.push(format!("{run_as:?}"));
@@ -191,9 +191,9 @@ mod tests {
 
     #[test]
     fn arguments_follow_the_version() {
-        insta::assert_snapshot!(arguments("18.4", Characters::Unicode).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 --no-sync --no-instructions");
-        insta::assert_snapshot!(arguments("15.20", Characters::Unicode).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --lc-ctype=C.UTF-8 --no-sync --no-instructions");
-        insta::assert_snapshot!(arguments("15.20", Characters::Ascii).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --no-locale --no-sync --no-instructions");
+        insta::assert_snapshot!(arguments("18.4", CharacterSet::Unicode).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 --no-sync --no-instructions");
+        insta::assert_snapshot!(arguments("15.20", CharacterSet::Unicode).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --lc-ctype=C.UTF-8 --no-sync --no-instructions");
+        insta::assert_snapshot!(arguments("15.20", CharacterSet::Ascii).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --no-locale --no-sync --no-instructions");
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 
 use super::super::generic::{files, text_of, values};
-use super::super::identity;
-use super::super::{Context, Invocation, engine_dir, tool};
+use super::super::run_as;
+use super::super::{Invocation, RecipeContext, engine_dir, tool};
 use devrun_model::keeper::RunAs;
 use devrun_model::{Failure, FailureKind, Paths, ServiceSpec, VolumeSpec};
 
@@ -28,18 +28,18 @@ pub(super) const ORDINARY: &[&str] = &["postgres", "nobody"];
 ///
 /// # Errors
 /// `Config` when it cannot run here, `Binary` when another major version made the data.
-pub(in super::super) fn prepare(context: &Context<'_>) -> Result<Invocation, Failure> {
+pub(in super::super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     let volume = volume(context)?;
     let data = engine_dir(volume, "postgres");
     let program = tool(context, "postgres")?.to_owned();
     check_version(context, &data, volume)?;
-    let run_as = identity::choose(context.spec, ORDINARY)?;
-    identity::check_passable(&run_as, context.places, &[&data, &program])?;
+    let run_as = run_as::choose(context.spec, ORDINARY)?;
+    run_as::check_passable(&run_as, context.places, &[&data, &program])?;
     let socket = socket_place(context.places, context.spec, &run_as, &data);
     make_private(&context.places.service_run(&context.spec.id))?;
     check_length(&socket, context.spec.port().unwrap_or(5432))?;
     check_not_in_use(&data, &program)?;
-    identity::hand_over(&run_as, &data)?;
+    run_as::hand_over(&run_as, &data)?;
     let mut argv = words(context, &data, &socket)?;
     argv.extend(["-c".to_owned(), format!("listen_addresses={}", context.spec.bind)]);
     argv.extend(settings(context)?);
@@ -54,7 +54,7 @@ pub(in super::super) fn prepare(context: &Context<'_>) -> Result<Invocation, Fai
 }
 
 /// The volume, without which there is nowhere to keep a cluster.
-pub(super) fn volume<'a>(context: &Context<'a>) -> Result<&'a VolumeSpec, Failure> {
+pub(super) fn volume<'a>(context: &RecipeContext<'a>) -> Result<&'a VolumeSpec, Failure> {
     context.volume.ok_or_else(|| {
         Failure::new(FailureKind::Config, "postgres needs a volume for its data")
             .help(format!("data = \"{}\"", context.spec.service))
@@ -108,7 +108,7 @@ pub(super) fn check_length(folder: &Path, port: u16) -> Result<(), Failure> {
 }
 
 /// The words that every start of the server has: public, private, and after a crash.
-pub(super) fn words(context: &Context<'_>, data: &Path, socket: &Path) -> Result<Vec<String>, Failure> {
+pub(super) fn words(context: &RecipeContext<'_>, data: &Path, socket: &Path) -> Result<Vec<String>, Failure> {
     let port = context.spec.port().unwrap_or(5432);
     // The server finds its libraries by its own path, for which it looks into its first word and then into PATH, where a
     // versioned folder never is.
@@ -136,7 +136,7 @@ fn list_entry(path: &str) -> String {
 ///
 /// # Errors
 /// `Config` for a setting that belongs to another key or is no name.
-pub(super) fn settings(context: &Context<'_>) -> Result<Vec<String>, Failure> {
+pub(super) fn settings(context: &RecipeContext<'_>) -> Result<Vec<String>, Failure> {
     let mut words = Vec::new();
     for (name, value) in &context.recipe.settings {
         let plain = name.replace('-', "_").to_ascii_lowercase();
@@ -162,7 +162,7 @@ pub(in super::super) fn major(version: &str) -> String {
 }
 
 /// Refuses data of another major version before anything touches it.
-pub(super) fn check_version(context: &Context<'_>, data: &Path, volume: &VolumeSpec) -> Result<(), Failure> {
+pub(super) fn check_version(context: &RecipeContext<'_>, data: &Path, volume: &VolumeSpec) -> Result<(), Failure> {
     let file = data.join("PG_VERSION");
     let made = match std::fs::read_to_string(&file) {
         Ok(text) => text.trim().to_owned(),

@@ -9,14 +9,14 @@ mod cluster;
 mod invoke;
 mod scripts;
 
-use super::Renewing;
+use super::RotationRequest;
 use devrun_model::{Failure, FailureKind};
 
 /// Gives a running server its new password, through its private socket.
 ///
 /// # Errors
 /// `Task` when it does not take it.
-pub(super) async fn renew(Renewing { old, new, places, volume }: Renewing<'_>) -> Result<(), Failure> {
+pub(super) async fn renew(RotationRequest { old, new, places, volume }: RotationRequest<'_>) -> Result<(), Failure> {
     let volume = volume.ok_or_else(|| Failure::new(FailureKind::Internal, "a postgres without a volume"))?;
     let role = new.attribute("user").unwrap_or_else(|| "postgres".to_owned());
     let socket = socket_folder(places, old, volume);

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::Context;
+use super::super::RecipeContext;
 use super::cluster::last_lines;
 use crate::user;
 use devrun_keeper::CommandRequest;
@@ -19,14 +19,14 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// What can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Script {
+pub(super) enum InitScript {
     /// `.sql`, `.sql.gz`.
     Sql(PathBuf),
     /// `.sh`.
     Shell(PathBuf),
 }
 
-impl Script {
+impl InitScript {
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::Sql(path) | Self::Shell(path) => path,
@@ -38,7 +38,7 @@ impl Script {
 ///
 /// # Errors
 /// `Config` when one is not there, or is of another kind though it was named.
-pub(super) fn list(init: &[PathBuf]) -> Result<(Vec<Script>, Vec<String>), Failure> {
+pub(super) fn list(init: &[PathBuf]) -> Result<(Vec<InitScript>, Vec<String>), Failure> {
     let mut scripts = Vec::new();
     let mut ignored = Vec::new();
     for path in init {
@@ -59,19 +59,19 @@ pub(super) fn list(init: &[PathBuf]) -> Result<(Vec<Script>, Vec<String>), Failu
         }
     }
     scripts.sort_by(|a, b| {
-        let key = |script: &Script| script.path().file_name().unwrap_or_default().as_encoded_bytes().to_vec();
+        let key = |script: &InitScript| script.path().file_name().unwrap_or_default().as_encoded_bytes().to_vec();
         key(a).cmp(&key(b)).then_with(|| a.path().cmp(b.path()))
     });
     ignored.sort();
     Ok((scripts, ignored))
 }
 
-fn kind(path: &Path) -> Option<Script> {
+fn kind(path: &Path) -> Option<InitScript> {
     let name = path.file_name()?.to_str()?;
     if name.ends_with(".sql") || name.ends_with(".sql.gz") {
-        Some(Script::Sql(path.to_owned()))
+        Some(InitScript::Sql(path.to_owned()))
     } else if name.ends_with(".sh") {
-        Some(Script::Shell(path.to_owned()))
+        Some(InitScript::Shell(path.to_owned()))
     } else {
         None
     }
@@ -81,13 +81,13 @@ fn kind(path: &Path) -> Option<Script> {
 ///
 /// # Errors
 /// `Binary`, naming the script.
-pub(super) fn check_tools(context: &Context<'_>, scripts: &[Script]) -> Result<(), Failure> {
+pub(super) fn check_tools(context: &RecipeContext<'_>, scripts: &[InitScript]) -> Result<(), Failure> {
     let path = context.spec.env.get("PATH").cloned().unwrap_or_default();
     let there = context.located.tools.contains_key("psql")
         || tools_folder(context).is_some_and(|folder| folder.join("psql").is_file())
         || std::env::split_paths(&path).any(|folder| folder.join("psql").is_file());
     for script in scripts {
-        let Script::Shell(file) = script else { continue };
+        let InitScript::Shell(file) = script else { continue };
         let calls = std::fs::read_to_string(file).is_ok_and(|text| {
             let code = text.lines().filter(|line| !line.trim_start().starts_with('#'));
             code.flat_map(|line| line.split(|char: char| !(char.is_alphanumeric() || char == '_' || char == '-')))
@@ -108,12 +108,12 @@ pub(super) fn check_tools(context: &Context<'_>, scripts: &[Script]) -> Result<(
     Ok(())
 }
 
-fn tools_folder<'a>(context: &'a Context<'_>) -> Option<&'a Path> {
+fn tools_folder<'a>(context: &'a RecipeContext<'_>) -> Option<&'a Path> {
     context.located.tools.get("postgres").and_then(|path| path.parent())
 }
 
 /// What an init script gets to know, the names being those of the official image.
-pub(super) struct Surroundings<'a> {
+pub(super) struct ScriptEnv<'a> {
     pub(super) user: &'a str,
     pub(super) database: &'a str,
     pub(super) password: &'a str,
@@ -125,7 +125,7 @@ pub(super) struct Surroundings<'a> {
 ///
 /// # Errors
 /// `Task` with the last lines of its output.
-pub(super) async fn run_shell(context: &Context<'_>, file: &Path, around: &Surroundings<'_>) -> Result<(), Failure> {
+pub(super) async fn run_shell(context: &RecipeContext<'_>, file: &Path, around: &ScriptEnv<'_>) -> Result<(), Failure> {
     let mut env: BTreeMap<String, String> = context.spec.env.clone();
     for (name, value) in &context.located.env {
         env.insert(name.clone(), value.clone());
@@ -182,7 +182,7 @@ mod tests {
         let names: Vec<_> = scripts.iter().map(|script| script.path().file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["10-y.sql.gz", "9-x.sql", "B.sql", "a.sh"]);
         assert_eq!(ignored.len(), 3, "{ignored:?}");
-        assert!(matches!(scripts[3], Script::Shell(_)));
+        assert!(matches!(scripts[3], InitScript::Shell(_)));
     }
 
     #[test]

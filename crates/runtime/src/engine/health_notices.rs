@@ -1,0 +1,133 @@
+//! What the loop notices by itself: that it was held and for how long, a stop that takes its time, a service that crashes
+//! over and over. Nothing here decides; it is what a person watching would say.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use devrun_core::StopProgress;
+use devrun_core::Tick;
+use devrun_model::ServiceId;
+
+/// While a deadline is pending the loop wakes at least this often, so that a pause is known to this accuracy. Without a
+/// deadline nothing can come too early, and the loop sleeps.
+const WAKE_EVERY: Duration = Duration::from_secs(1);
+/// A wake-up later than this is no jitter: this process did not run.
+const HELD_AFTER: Duration = Duration::from_millis(1500);
+/// A stop is talked about every so often.
+const NOTICE_EVERY: Duration = Duration::from_secs(5);
+/// Nobody is looked at more often than this, to see whether there is something to say.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// So many crashes …
+const CRASH_LOOP_COUNT: usize = 5;
+/// … within this time are a loop.
+const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(60);
+
+/// What was noticed so far.
+#[derive(Debug, Default)]
+pub struct HealthNotices {
+    checked_at: Option<Tick>,
+    slow_stops: BTreeMap<ServiceId, (Tick, u128)>,
+    crashes: BTreeMap<ServiceId, VecDeque<Tick>>,
+}
+
+/// When to wake for a deadline.
+#[must_use]
+pub fn wake(deadline: Option<Instant>, now: Instant) -> Option<Instant> {
+    deadline.map(|at| at.clamp(now, now + WAKE_EVERY))
+}
+
+/// How long the process was held while it slept until `wake`.
+#[must_use]
+pub fn overslept(wake: Option<Instant>, now: Instant) -> Option<Duration> {
+    let late = now.saturating_duration_since(wake?);
+    (late > HELD_AFTER).then_some(late)
+}
+
+impl HealthNotices {
+    /// Whether it is time to look at those that leave again: every end of a process wakes the loop, and many end at once.
+    pub fn should_check(&mut self, now: Tick) -> bool {
+        let due = self.checked_at.is_none_or(|at| now.since(at) >= CHECK_EVERY);
+        if due {
+            self.checked_at = Some(now);
+        }
+        due
+    }
+    /// What is to be said now about a stop that takes long.
+    pub fn slow_stop(&mut self, id: &ServiceId, progress: StopProgress, now: Tick) -> Option<String> {
+        let waited = now.since(progress.requested_at);
+        let turn = waited.as_millis() / NOTICE_EVERY.as_millis();
+        let (requested_at, said) = self.slow_stops.entry(id.clone()).or_insert((progress.requested_at, 0));
+        if *requested_at != progress.requested_at {
+            (*requested_at, *said) = (progress.requested_at, 0);
+        }
+        if turn <= *said {
+            return None;
+        }
+        *said = turn;
+        Some(if progress.is_killed {
+            format!("waiting for {id} (killed, {} s so far)", waited.as_secs())
+        } else {
+            let (grace, left) = (progress.deadline.since(progress.requested_at), progress.deadline.since(now));
+            format!("waiting for {id} (grace {} s, {} s left)", grace.as_secs(), left.as_secs())
+        })
+    }
+
+    /// Counts a crash; true when it makes a loop, once per loop's window.
+    pub fn is_crash_loop(&mut self, id: &ServiceId, now: Tick) -> bool {
+        let crashes = self.crashes.entry(id.clone()).or_default();
+        crashes.push_back(now);
+        while crashes.front().is_some_and(|at| now.since(*at) > CRASH_LOOP_WINDOW) {
+            crashes.pop_front();
+        }
+        let looping = crashes.len() >= CRASH_LOOP_COUNT;
+        if looping {
+            crashes.clear();
+        }
+        looping
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devrun_model::ServiceName;
+
+    fn id() -> ServiceId {
+        ServiceId::single(&ServiceName::new("db").expect("a name"))
+    }
+
+    #[test]
+    fn late_is_more_than_jitter() {
+        let now = Instant::now();
+        let ms = Duration::from_millis;
+        assert_eq!(overslept(None, now), None, "nothing was due");
+        assert_eq!(overslept(Some(now), now + ms(900)), None);
+        assert_eq!(overslept(Some(now), now + ms(5000)), Some(ms(5000)));
+        assert_eq!(overslept(Some(now + ms(10)), now), None, "woken early");
+        assert_eq!(wake(Some(now + ms(60_000)), now), Some(now + WAKE_EVERY));
+        assert_eq!(wake(Some(now + ms(3)), now), Some(now + ms(3)));
+        assert_eq!(wake(now.checked_sub(ms(3)), now), Some(now), "an old deadline is no sleep");
+    }
+
+    #[test]
+    fn a_long_stop_is_talked_about_every_five_seconds() {
+        let mut notices = HealthNotices::default();
+        let progress = StopProgress { requested_at: Tick::ms(1000), deadline: Tick::ms(61_000), is_killed: false };
+        assert_eq!(notices.slow_stop(&id(), progress, Tick::ms(5900)), None);
+        assert_eq!(notices.slow_stop(&id(), progress, Tick::ms(6000)).as_deref(), Some("waiting for db (grace 60 s, 55 s left)"));
+        assert_eq!(notices.slow_stop(&id(), progress, Tick::ms(6500)), None);
+        assert!(notices.slow_stop(&id(), progress, Tick::ms(11_000)).is_some());
+        let again = StopProgress { requested_at: Tick::ms(90_000), ..progress };
+        assert_eq!(notices.slow_stop(&id(), again, Tick::ms(91_000)), None, "another stop begins anew");
+    }
+
+    #[test]
+    fn five_crashes_in_a_minute_are_a_loop() {
+        let mut notices = HealthNotices::default();
+        let said: Vec<bool> = (0..10).map(|turn| notices.is_crash_loop(&id(), Tick::ms(turn * 1000))).collect();
+        assert_eq!(said.iter().filter(|said| **said).count(), 2, "{said:?}");
+        assert!(said[4]);
+        let mut slow = HealthNotices::default();
+        assert!((0..10).all(|turn| !slow.is_crash_loop(&id(), Tick::ms(turn * 20_000))));
+    }
+}

@@ -1,0 +1,61 @@
+//! What the engine holds for one generation of one service: handles, never decisions.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use tokio::task::AbortHandle;
+
+use crate::probe::{NotifySocket, ProbeHandle};
+use devrun_core::Tick;
+use devrun_core::event::Generation;
+use devrun_model::keeper::ProcessId;
+use devrun_model::{ServiceSpec, State};
+use devrun_store::Located;
+
+/// Where the log pump finds the probe of a generation; empty before it starts and after it ends.
+pub type ProbeSlot = Arc<Mutex<Option<ProbeHandle>>>;
+
+/// One service as it runs now.
+#[derive(Default)]
+pub struct Instance {
+    /// The generation that the rest belongs to.
+    pub generation: Generation,
+    /// The definition it was started with.
+    pub spec: Option<Arc<ServiceSpec>>,
+    /// Its executables (recipe).
+    pub located: Option<Arc<Located>>,
+    /// Its executable (`run`).
+    pub program: Option<PathBuf>,
+    /// The main process, from the request to `TreeEmpty`.
+    pub process: Option<ProcessId>,
+    /// The far side of its terminal (`tty`), for whoever attaches.
+    pub terminal: Option<Arc<std::os::fd::OwnedFd>>,
+    /// The leader's pid.
+    pub pid: Option<i32>,
+    /// Our own work, or the answer of somebody else's server: alive without a process.
+    pub virtual_work: Option<AbortHandle>,
+    /// It is an external service that counts as running.
+    pub external: bool,
+    /// Work in flight before the spawn: fetch, first boot, `pre_start`.
+    pub preparation: Option<AbortHandle>,
+    /// Bound before the spawn, so that a quick service does not speak to nobody.
+    pub notify: Option<NotifySocket>,
+    /// Its probes.
+    pub probe: ProbeSlot,
+    /// The answer of the last probe, for reports.
+    pub last_answer: Option<String>,
+    /// When its stop was asked for.
+    pub stop_asked: Option<Tick>,
+    /// SIGKILL was needed.
+    pub killed: bool,
+    /// The content hash of a task with a sentinel.
+    pub hash: Option<String>,
+    /// Its sentinel is being written; the empty tree is told only after the exit, or the core could not know it.
+    pub is_committing: bool,
+    /// The tree was found empty meanwhile.
+    pub is_tree_empty: bool,
+    /// When the task began.
+    pub began: Option<Tick>,
+    /// The state that was last published, so that a stop can be told from a crash.
+    pub state: Option<State>,
+}

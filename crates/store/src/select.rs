@@ -1,0 +1,448 @@
+//! The contract's order: `[sources.NAME]`, the lock's pin in the store, the system, the catalogue.
+//!
+//! Owns which of them answers and why, and what is said when none does. It does no work itself.
+
+use devrun_model::recipe::SourceSpec;
+use devrun_model::{Failure, FailureKind, RecipeUse};
+
+use super::catalog::{Catalog, CatalogSource};
+use super::download::FetchError;
+use super::install::{InstallJob, install};
+use super::lockfile::{self, LockFile};
+use super::manifest::StoreEntry;
+use super::store::Store;
+use super::subprocess::Cancel;
+use super::system;
+use super::version::VersionRequest;
+use super::{FetchOptions, Located, blocking, platform};
+
+/// Said of a program of the project where nothing may be executed.
+const UNASKED: &str = "version unknown until `devrun up` runs it";
+
+/// What it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SelectMode {
+    /// To run it: any of the four will do.
+    Run,
+    /// To say where it is: nothing is fetched.
+    Look,
+    /// To have it in the store: the system does not count.
+    Store,
+    /// To pin the newest: neither the system nor what is pinned counts.
+    Update,
+}
+
+/// One thing that could be fetched.
+#[derive(Debug, Clone)]
+struct Candidate {
+    version: Option<String>,
+    source: CatalogSource,
+    vouched: bool,
+}
+
+/// See [`super::locate`].
+pub async fn find(recipe: &RecipeUse, options: &FetchOptions, aim: SelectMode) -> Result<Located, Failure> {
+    let cancel = Cancel::default();
+    let _ends_with_us = cancel.on_drop();
+    if recipe.recipe.bin.is_empty() {
+        return Ok(built_in(recipe));
+    }
+    let catalog = Catalog::of(&recipe.recipe.name).map_err(|error| Failure::new(FailureKind::Internal, error))?;
+    let spec = recipe.source.clone().unwrap_or_default();
+    let request = VersionRequest::new(spec.version.as_deref().filter(|_| !has_place(&spec)).or(recipe.version.as_deref()));
+    let search = Selection { recipe: recipe.clone(), catalog, request, spec, options: options.clone(), cancel };
+    search.run(aim).await
+}
+
+fn has_place(spec: &SourceSpec) -> bool {
+    spec.path.is_some() || spec.url.is_some() || spec.npm.is_some() || spec.pypi.is_some() || !spec.build.is_empty()
+}
+
+fn built_in(recipe: &RecipeUse) -> Located {
+    Located {
+        recipe: recipe.recipe.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        tools: std::collections::BTreeMap::new(),
+        env: std::collections::BTreeMap::new(),
+        origin: "system".to_owned(),
+        why: "it needs no binary of its own".to_owned(),
+    }
+}
+
+#[derive(Clone)]
+struct Selection {
+    recipe: RecipeUse,
+    catalog: Catalog,
+    request: VersionRequest,
+    spec: SourceSpec,
+    options: FetchOptions,
+    cancel: Cancel,
+}
+
+impl Selection {
+    async fn run(self, aim: SelectMode) -> Result<Located, Failure> {
+        if self.spec.path.is_some() {
+            return blocking(move || self.given_path(aim)).await?;
+        }
+        let store = Store::at(&self.options.store);
+        let candidates = self.candidates();
+        let mut notes = Vec::new();
+        if aim != SelectMode::Update {
+            let (here, at) = (self.clone(), store.clone());
+            let known = candidates.clone();
+            let looked = blocking(move || here.without_network(&known, &at, aim)).await?;
+            match looked? {
+                Ok(located) => return Ok(located),
+                Err(rejected) => notes = rejected,
+            }
+        }
+        if aim == SelectMode::Look {
+            return Err(self.not_here(&candidates, notes));
+        }
+        self.fetch_first(candidates, &store, aim, notes).await
+    }
+
+    /// A folder, or the server itself, that the procfile names.
+    fn given_path(&self, aim: SelectMode) -> Result<Located, Failure> {
+        let Some(path) = &self.spec.path else { return Err(self.nothing(Vec::new())) };
+        let root = self.options.lock_file.parent().unwrap_or_else(|| std::path::Path::new("."));
+        let path = root.join(path);
+        let name = &self.recipe.recipe.name;
+        let refuse = |reason: String| {
+            Failure::new(FailureKind::Binary, reason).help(format!("correct `path` in [sources.{name}], or remove it"))
+        };
+        let mut missing = String::new();
+        let folder = if path.is_file() { path.parent().unwrap_or(&path).to_owned() } else { path.clone() };
+        for folder in [folder.clone(), folder.join("bin")] {
+            match system::tools_in(&folder, &self.recipe.recipe, &self.catalog) {
+                Ok(tools) => {
+                    let Some(server) = self.recipe.recipe.bin.first().and_then(|server| tools.get(server)) else { continue };
+                    let why = format!("[sources.{name}] says path = {:?}", path.display().to_string());
+                    if aim == SelectMode::Look {
+                        let version = self.spec.version.clone().unwrap_or_default();
+                        return Ok(self.located(version, tools, "path", format!("{why}; {UNASKED}")));
+                    }
+                    let empty = std::collections::BTreeMap::new();
+                    let version =
+                        system::ask_version(server, &self.catalog.version_args, &empty, &self.options.env, &self.cancel)
+                            .map_err(|why| refuse(format!("{} does not run: {why}", server.display())))?;
+                    let version = if version.is_empty() { self.spec.version.clone().unwrap_or_default() } else { version };
+                    if !version.is_empty() && !self.request.admits(&version) {
+                        return Err(refuse(format!("{} is {version}, wanted is {}", server.display(), self.request)));
+                    }
+                    return Ok(self.located(version, tools, "path", why));
+                }
+                Err(name) if missing.is_empty() => missing = name,
+                Err(_) => {}
+            }
+        }
+        Err(refuse(format!("{} holds no executable {missing}", path.display())))
+    }
+
+    /// The folder whose programs are not run by a command that only looks: the project's, which may be anybody's.
+    fn unasked(&self, aim: SelectMode) -> Option<std::path::PathBuf> {
+        let root = self.options.lock_file.parent().filter(|_| aim == SelectMode::Look)?;
+        Some(root.canonicalize().unwrap_or_else(|_| root.to_owned()))
+    }
+
+    fn located(
+        &self,
+        version: String,
+        tools: std::collections::BTreeMap<String, std::path::PathBuf>,
+        origin: &str,
+        why: String,
+    ) -> Located {
+        Located {
+            recipe: self.recipe.recipe.name.clone(),
+            version,
+            tools,
+            env: std::collections::BTreeMap::new(),
+            origin: origin.to_owned(),
+            why,
+        }
+    }
+
+    fn stored(&self, entry: &StoreEntry, why: String) -> Result<Located, Failure> {
+        entry.verify()?;
+        let version = entry.manifest.reported.clone();
+        let mut located = self.located(version, entry.tools(), "store", why);
+        located.env = entry.env();
+        Ok(located)
+    }
+
+    /// What could be fetched, in order.
+    fn candidates(&self) -> Vec<Candidate> {
+        let here = platform::current();
+        if has_place(&self.spec) {
+            let source = CatalogSource {
+                platform: "any".to_owned(),
+                url: self.spec.url.clone(),
+                npm: self.spec.npm.clone(),
+                pypi: self.spec.pypi.clone(),
+                build: self.spec.build.clone(),
+                module: self.spec.module.clone(),
+                sha256: self.spec.sha256.clone(),
+                unpack: super::catalog::UnpackRules {
+                    strip: self.spec.npm.is_some().then_some(1),
+                    ..super::catalog::UnpackRules::default()
+                },
+                ..CatalogSource::default()
+            };
+            return vec![Candidate { version: self.spec.version.clone(), source, vouched: true }];
+        }
+        let fitting = self.catalog.versions.iter().filter(|version| self.request.admits(&version.version));
+        fitting
+            .flat_map(|version| {
+                version.sources.iter().filter(|source| source.serves(&here)).map(|source| Candidate {
+                    version: Some(version.version.clone()),
+                    source: source.clone(),
+                    vouched: false,
+                })
+            })
+            .collect()
+    }
+
+    /// The lock's entry that holds for this use: of the right source where the procfile names one.
+    fn pin(&self, lock: &LockFile) -> Option<lockfile::LockEntry> {
+        let name = &self.recipe.recipe.name;
+        let labels: Option<Vec<String>> =
+            has_place(&self.spec).then(|| self.candidates().iter().map(|candidate| candidate.source.label()).collect());
+        lock.of(name, &platform::current())
+            .into_iter()
+            .filter(|entry| labels.as_ref().is_none_or(|labels| labels.contains(&entry.source)))
+            .find(|entry| self.request.admits(&entry.version))
+            .cloned()
+    }
+
+    /// The steps that ask nobody. The inner error holds why what is there will not do.
+    fn without_network(
+        &self,
+        candidates: &[Candidate],
+        store: &Store,
+        aim: SelectMode,
+    ) -> Result<Result<Located, Vec<String>>, Failure> {
+        let lock = LockFile::read(&self.options.lock_file)?;
+        store.check(&self.recipe.recipe.name)?;
+        let entries = store.entries(&self.recipe.recipe.name);
+        let pin = self.pin(&lock);
+        if let Some(pin) = &pin {
+            let held = entries.iter().find(|entry| {
+                entry.manifest.pin == pin.pin() && entry.manifest.version == pin.version && entry.manifest.source == pin.source
+            });
+            if let Some(entry) = held {
+                return self.stored(entry, format!("devrun.lock pins {} from {}", pin.version, pin.source)).map(Ok);
+            }
+        }
+        let mut rejected = Vec::new();
+        if !has_place(&self.spec) && aim != SelectMode::Store {
+            let recipe = &self.recipe.recipe;
+            let answers = store.answers();
+            let place = system::SearchScope { env: &self.options.env, answers: &answers, unasked: self.unasked(aim) };
+            let (found, notes) = system::find_installed(recipe, &self.catalog, &self.request, &place, &self.cancel);
+            if let Some(found) = found {
+                let why = if self.request.is_any() {
+                    format!("found in {}", found.folder.display())
+                } else {
+                    format!("found in {}, and {} was asked for", found.folder.display(), self.request)
+                };
+                let why = if found.asked { why } else { format!("{why}; {UNASKED}") };
+                return Ok(Ok(self.located(found.version, found.tools, "system", why)));
+            }
+            rejected = notes;
+        }
+        if pin.is_some() {
+            // What is pinned is fetched again, and nothing else is taken for it.
+            return Ok(Err(rejected));
+        }
+        for candidate in candidates {
+            let held = entries.iter().find(|entry| {
+                let same_version = candidate.version.as_ref().is_none_or(|version| *version == entry.manifest.version)
+                    || !candidate.source.deb.is_empty();
+                same_version
+                    && entry.manifest.source == candidate.source.label()
+                    && entry.manifest.platform == platform::current()
+                    && candidate.source.sha256.as_ref().is_none_or(|sum| *sum == entry.manifest.pin.sha256)
+                    && (self.request.admits(&entry.manifest.version) || self.request.admits(&entry.manifest.reported))
+            });
+            if let Some(entry) = held {
+                let located = self.stored(entry, format!("in the store, from {}", entry.manifest.source))?;
+                if aim != SelectMode::Look {
+                    LockFile::add(&self.options.lock_file, &locked(entry))?;
+                }
+                return Ok(Ok(located));
+            }
+        }
+        Ok(Err(rejected))
+    }
+
+    async fn fetch_first(
+        self,
+        mut candidates: Vec<Candidate>,
+        store: &Store,
+        aim: SelectMode,
+        mut notes: Vec<String>,
+    ) -> Result<Located, Failure> {
+        let turn = {
+            let (here, store) = (self.clone(), store.clone());
+            blocking(move || {
+                let name = here.recipe.recipe.name.clone();
+                store.turn(&name, &here.cancel, || {
+                    here.options.progress.begin(&format!("waiting for another devrun that fetches {name}"), None);
+                    here.options.progress.end("its turn");
+                })
+            })
+            .await?
+        };
+        let turn = match turn {
+            Ok(turn) => turn,
+            // A store that is somebody else's to fill is no mistake where nothing could be fetched into it anyway.
+            Err(unusable) if unusable.kind == FailureKind::Config && (self.options.offline || candidates.is_empty()) => {
+                notes.push(unusable.reason);
+                return Err(self.nothing(notes));
+            }
+            Err(failure) => return Err(failure),
+        };
+        let mut pin = None;
+        if aim != SelectMode::Update {
+            // Whoever had the turn before us may have brought what we want.
+            let (here, at, known) = (self.clone(), store.clone(), candidates.clone());
+            if let Ok(located) = blocking(move || here.without_network(&known, &at, SelectMode::Store)).await?? {
+                return Ok(located);
+            }
+            pin = self.pin(&LockFile::read(&self.options.lock_file)?);
+        }
+        if let Some(pin) = &pin {
+            candidates.retain(|candidate| {
+                candidate.source.label() == pin.source
+                    && (candidate.version.as_ref().is_none_or(|version| *version == pin.version)
+                        || !candidate.source.deb.is_empty())
+            });
+            if candidates.is_empty() {
+                let reason =
+                    format!("devrun.lock pins {} {} from {}, which is no longer known", pin.name, pin.version, pin.source);
+                return Err(Failure::new(FailureKind::Binary, reason).help(format!("devrun lock --update {}", pin.name)));
+            }
+        }
+        for candidate in candidates {
+            let label = candidate.source.label();
+            let job = InstallJob {
+                recipe: self.recipe.recipe.clone(),
+                catalog: self.catalog.clone(),
+                request: self.request.clone(),
+                version: candidate.version,
+                source: candidate.source,
+                pinned: pin.clone(),
+                vouched: candidate.vouched,
+            };
+            match install(job, store, &self.options, &self.cancel).await {
+                Ok(entry) => {
+                    let path = self.options.lock_file.clone();
+                    let line = locked(&entry);
+                    blocking(move || match aim {
+                        SelectMode::Update => LockFile::replace(&path, &line),
+                        _ => LockFile::add(&path, &line),
+                    })
+                    .await??;
+                    drop(turn);
+                    let why = format!("fetched from {}", entry.manifest.source);
+                    return self.stored(&entry, why);
+                }
+                Err(FetchError::Fatal(failure)) => return Err(failure),
+                Err(FetchError::GiveWay(reason)) => {
+                    // A host is named in its own reason, and a long URL beside it would hide what matters.
+                    let note = if label.starts_with("url ") { reason } else { format!("{label}: {reason}") };
+                    if !notes.contains(&note) {
+                        notes.push(note);
+                    }
+                }
+            }
+        }
+        let mut failure = self.nothing(notes);
+        if let Some(pin) = pin {
+            failure.help = Some(format!(
+                "devrun.lock pins {} from {}; to take another source: devrun lock --update {}",
+                pin.version, pin.source, pin.name
+            ));
+        }
+        Err(failure)
+    }
+
+    fn wanted(&self) -> String {
+        let name = &self.recipe.recipe.name;
+        if self.request.is_any() { name.clone() } else { format!("{name} {}", self.request) }
+    }
+
+    /// Nothing fits and nothing could be had.
+    fn nothing(&self, mut notes: Vec<String>) -> Failure {
+        let mut reason = format!("no {} here, and none could be fetched", self.wanted());
+        if self.options.offline {
+            reason = format!("no {} here, and offline none is fetched", self.wanted());
+            notes.retain(|note| !note.ends_with("offline"));
+        }
+        if !notes.is_empty() {
+            reason = format!("{reason}: {}", notes.join("; "));
+        }
+        Failure::new(FailureKind::Binary, reason).help(self.hint())
+    }
+
+    /// Nothing fits, and nothing was fetched because nobody asked for it.
+    fn not_here(&self, candidates: &[Candidate], notes: Vec<String>) -> Failure {
+        let mut reason = format!("no {} here", self.wanted());
+        if !notes.is_empty() {
+            reason = format!("{reason}: {}", notes.join("; "));
+        }
+        let failure = Failure::new(FailureKind::Binary, reason);
+        match candidates.first() {
+            Some(candidate) => {
+                failure.help(format!("devrun fetch {} gets it ({})", self.recipe.recipe.name, candidate.source.label()))
+            }
+            None => failure.help(self.hint()),
+        }
+    }
+
+    /// How to install it by hand on this system.
+    fn hint(&self) -> String {
+        let name = &self.recipe.recipe.name;
+        let install = &self.recipe.recipe.install;
+        let by_hand = systems().iter().find_map(|system| install.get(system)).cloned().or_else(|| {
+            let all: Vec<String> = install.iter().map(|(system, line)| format!("{system}: {line}")).collect();
+            (!all.is_empty()).then(|| all.join("; "))
+        });
+        if self.options.offline {
+            return match by_hand {
+                Some(line) => format!("run `devrun fetch {name}` once with a network, or install it: {line}"),
+                None => format!("run `devrun fetch {name}` once with a network"),
+            };
+        }
+        match by_hand {
+            Some(line) => format!("install it: {line}; or say where it is in [sources.{name}]"),
+            None => format!("install it, or say where it is in [sources.{name}]"),
+        }
+    }
+}
+
+fn locked(entry: &StoreEntry) -> lockfile::LockEntry {
+    lockfile::LockEntry {
+        name: entry.manifest.name.clone(),
+        version: entry.manifest.version.clone(),
+        platform: entry.manifest.platform.clone(),
+        source: entry.manifest.source.clone(),
+        size: entry.manifest.pin.size,
+        sha256: entry.manifest.pin.sha256.clone(),
+    }
+}
+
+/// Names this system goes by, the closest first.
+fn systems() -> Vec<String> {
+    let mut names = Vec::new();
+    if cfg!(target_os = "macos") {
+        return vec!["macos".to_owned(), "brew".to_owned()];
+    }
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    for key in ["ID=", "ID_LIKE="] {
+        let value = release.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+        names.extend(value.trim_matches('"').split_whitespace().map(ToOwned::to_owned));
+    }
+    names.push("linux".to_owned());
+    names
+}
