@@ -1,7 +1,8 @@
 //! `devrun`: a container-free native process supervisor.
 //!
 //! ```text
-//!  main.rs, cli/      parse arguments, load files, be the supervisor or call a running one
+//!  main.rs, cli/      the commands: parse arguments, call the application layer
+//!  app/               load a project, be its supervisor or call a running one
 //!  ui/                what people see
 //!  crates/config      procfile text → Plan, with all diagnostics          (pure)
 //!  crates/convert     foreign files → procfile text, and back             (pure)
@@ -16,5 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod cli;
+pub mod globals;
 pub mod ui;

@@ -1,9 +1,9 @@
 //! What is made from the tables of this program alone: completions, manual pages, the JSON Schema of the procfile, and
 //! the reference pages in `docs/`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::{Args, CommandFactory};
+use clap::CommandFactory;
 use serde_json::{Map, Value, json};
 
 use crate::ui::term::Term;
@@ -11,31 +11,8 @@ use devrun_config::schema::{KEYS, Key, Place, Shape, keys_of};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind};
 
-use super::args::{self, Cli};
-use super::look;
-
-// `completions`.
-#[derive(Debug, Args)]
-pub struct CompletionsArgs {
-    /// For which shell
-    #[arg(value_name = "SHELL")]
-    pub shell: clap_complete::Shell,
-}
-
-// `man`.
-#[derive(Debug, Args)]
-pub struct ManArgs {
-    /// Write a page per verb into this folder instead of the main page to stdout
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-}
-
-// `__docs`.
-#[derive(Debug, Args)]
-pub struct DocsArgs {
-    /// The folder
-    pub dir: PathBuf,
-}
+use crate::app::readonly;
+use crate::cli::args::{self, Cli, CompletionsArgs, DocsArgs, ManArgs};
 
 fn cannot(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display())).help("choose another folder")
@@ -48,7 +25,7 @@ fn cannot(path: &Path, error: &std::io::Error) -> Failure {
 pub fn completions(args: &CompletionsArgs, _term: Term) -> Result<i32, Failure> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "devrun", &mut text);
-    Ok(look::text(&String::from_utf8_lossy(&text)))
+    Ok(readonly::text(&String::from_utf8_lossy(&text)))
 }
 
 /// `devrun man`.
@@ -59,7 +36,7 @@ pub fn man(args: &ManArgs, _term: Term) -> Result<i32, Failure> {
     let Some(dir) = &args.dir else {
         let mut text = Vec::new();
         clap_mangen::Man::new(Cli::command()).render(&mut text).map_err(|error| cannot(Path::new("the page"), &error))?;
-        return Ok(look::text(&String::from_utf8_lossy(&text)));
+        return Ok(readonly::text(&String::from_utf8_lossy(&text)));
     };
     std::fs::create_dir_all(dir).map_err(|error| cannot(dir, &error))?;
     clap_mangen::generate_to(Cli::command(), dir).map_err(|error| cannot(dir, &error))?;
@@ -71,7 +48,7 @@ pub fn man(args: &ManArgs, _term: Term) -> Result<i32, Failure> {
 /// # Errors
 /// Never.
 pub fn print_schema(_term: Term) -> Result<i32, Failure> {
-    Ok(look::text(&schema_text()))
+    Ok(readonly::text(&schema_text()))
 }
 
 /// `devrun __docs DIR`: everything in `docs/` that is made.

@@ -2,6 +2,7 @@
 //! may fail and none panics.
 
 pub mod download;
+pub mod exit_line;
 pub mod logview;
 pub mod progress;
 pub mod summary;

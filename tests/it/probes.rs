@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use devrun::cli::wait_url::{UrlWaitOptions, wait_for_url};
+use devrun::app::wait_url::{UrlWaitOptions, wait_for_url};
 use devrun_model::ready::Endpoint;
 use devrun_model::{Check, FailureKind, ReadySpec, ServiceId, ServiceName};
 use devrun_runtime::ports::{self, PortOwner};

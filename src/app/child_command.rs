@@ -1,0 +1,141 @@
+//! One command in the foreground: found as the service itself would find it, its streams ours, its code passed on.
+//!
+//! The keeper has no part in it: what is started here is the user's own, and neither `down` nor an emergency may touch it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::ui::term::say;
+use devrun_keeper::{file_size_limit, signal};
+use devrun_model::exit;
+use devrun_model::keeper::RunAs;
+use devrun_model::{Failure, FailureKind, ServiceSpec};
+use devrun_runtime::user;
+
+use crate::app::session::Signals;
+use crate::ui::exit_line;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Its code, or 128 + signal, or 126 and 127 where it never began.
+    pub code: i32,
+    /// It never began; why was said.
+    pub refused: bool,
+}
+
+/// Runs a command to its end. INT, TERM and HUP that reach us are passed on; it decides what to do about them.
+///
+/// # Errors
+/// `Config` for a folder that is not there, `Internal` when its end cannot be had.
+pub async fn run(
+    words: &[OsString],
+    env: &BTreeMap<String, String>,
+    dir: &Path,
+    as_service: Option<&ServiceSpec>,
+    signals: &mut Signals,
+) -> Result<Ended, Failure> {
+    let Some(word) = words.first() else {
+        return Err(Failure::new(FailureKind::Config, "no command was given").help("devrun exec SERVICE -- COMMAND"));
+    };
+    if !dir.is_dir() {
+        return Err(
+            Failure::new(FailureKind::Config, format!("there is no folder {}", dir.display())).help("check `dir` of the service")
+        );
+    }
+    let path = env.get("PATH").map(String::as_str).unwrap_or_default();
+    let program = match find(word, path, dir) {
+        Ok(program) => program,
+        Err((code, reason)) => return Ok(refuse(code, &reason)),
+    };
+    let mut command = Command::new(&program);
+    command.arg0(word).args(words.get(1..).unwrap_or_default()).current_dir(dir).env_clear().envs(env);
+    // An outer stack's mark is none of theirs.
+    command.env_remove("DEVRUN_RUN_ID");
+    if let Some(spec) = as_service {
+        become_user(spec, &mut command)?;
+    }
+    file_size_limit::restore_in_child(&mut command);
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(refuse(exit::NOT_FOUND, &format!("{}: its interpreter was not found", program.display())));
+        }
+        Err(error) => return Ok(refuse(exit::NOT_EXECUTABLE, &format!("{}: {error}", program.display()))),
+    };
+    // Opened before anybody waits for it, so it can be nobody else's.
+    let pidfd = signal::open(i32::try_from(child.id()).unwrap_or(0));
+    let foreground = std::io::stdin().is_terminal();
+    let waiting = tokio::task::spawn_blocking(move || child.wait());
+    tokio::pin!(waiting);
+    loop {
+        tokio::select! {
+            ended = &mut waiting => {
+                let status = ended
+                    .map_err(std::io::Error::other)
+                    .and_then(|ended| ended)
+                    .map_err(|error| Failure::new(FailureKind::Internal, format!("its end cannot be had: {error}")))?;
+                let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(exit::INTERNAL);
+                return Ok(Ended { code, refused: false });
+            }
+            code = signals.next() => {
+                // A terminal has sent its INT to the whole foreground group already.
+                let number = code - 128;
+                if !(foreground && number == libc::SIGINT)
+                    && let Some(pidfd) = &pidfd
+                {
+                    // It may be gone by now, which its wait is about to tell.
+                    drop(signal::send(pidfd, number));
+                }
+            }
+        }
+    }
+}
+
+fn refuse(code: i32, reason: &str) -> Ended {
+    say(exit_line::last_line(code, None, reason));
+    Ended { code, refused: true }
+}
+
+/// Looks a word up as `execvp` would, in another's PATH and folder.
+fn find(word: &OsStr, path: &str, dir: &Path) -> Result<PathBuf, (i32, String)> {
+    let executable = |path: &Path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some(meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    let name = Path::new(word).display();
+    if word.as_bytes().contains(&b'/') {
+        let file = dir.join(word);
+        return match executable(&file) {
+            Some(true) => Ok(file),
+            Some(false) => Err((exit::NOT_EXECUTABLE, format!("{name} cannot be executed"))),
+            None => Err((exit::NOT_FOUND, format!("there is no {name}"))),
+        };
+    }
+    let mut seen = None;
+    for folder in path.split(':') {
+        let file = dir.join(folder).join(word);
+        match executable(&file) {
+            Some(true) => return Ok(file),
+            Some(false) => seen = Some(file),
+            None => {}
+        }
+    }
+    match seen {
+        Some(file) => Err((exit::NOT_EXECUTABLE, format!("{} cannot be executed", file.display()))),
+        None => Err((exit::NOT_FOUND, format!("{name} is not in PATH ({path})"))),
+    }
+}
+
+fn become_user(spec: &ServiceSpec, command: &mut Command) -> Result<(), Failure> {
+    if let RunAs::User { uid, gid, .. } = user::of(spec)? {
+        command.uid(uid).gid(gid);
+    }
+    Ok(())
+}

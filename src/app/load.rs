@@ -1,0 +1,599 @@
+//! From the command line to a `Plan`: finds the procfile, reads what it names, chooses ports, makes secrets.
+//!
+//! The config layer is pure; this is its I/O. A verb that only looks (`Purpose::Look`) makes nothing and chooses nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use crate::ui::term::say;
+use devrun_config::{Facts, Options, PortWish, Source};
+use devrun_keeper::lock;
+use devrun_model::mask::Masker;
+use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
+use devrun_runtime::ports::{self, PortReservations};
+use devrun_runtime::recipes::RecipeRegistry;
+use devrun_runtime::{runtime_dir, secrets, user};
+use devrun_store::input;
+use devrun_store::ownership::Trust;
+use devrun_store::{FetchOptions, Progress};
+
+use crate::app::debug_output;
+use crate::app::generated_env;
+use crate::app::host_requirements;
+use crate::app::preconditions;
+use crate::globals::Globals;
+
+/// The names looked for, in order.
+const NAMES: &[&str] = &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile"];
+
+/// Where the project is; known without a valid procfile.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// Procfiles in order.
+    pub files: Vec<PathBuf>,
+    /// The first one's folder.
+    pub root: PathBuf,
+    /// Its folders.
+    pub places: Paths,
+    /// Instance name, empty for the usual one.
+    pub instance: String,
+    /// Our environment.
+    pub env: BTreeMap<String, String>,
+    /// The ports that were chosen for it by this process, set aside as long as it lives.
+    pub reserved: Arc<OnceLock<PortReservations>>,
+}
+
+/// Why the plan is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To look at: nothing is made.
+    Look,
+    /// To start things: ports are chosen, secrets are made.
+    Start,
+    /// The same with nothing started: what the machine must have is not asked.
+    Write,
+}
+
+impl Purpose {
+    fn makes(self) -> bool {
+        self != Self::Look
+    }
+}
+
+/// A request for a plan.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Why.
+    pub purpose: Purpose,
+    /// Services named on the command line.
+    pub named: Vec<String>,
+    /// `--scale`.
+    pub scale: BTreeMap<String, u32>,
+    /// `--ports auto`.
+    pub ports_auto: bool,
+    /// Not `--no-init-cache`.
+    pub init_cache: bool,
+    /// Warnings are printed.
+    pub warn: bool,
+}
+
+impl Wanted {
+    /// To look at, with nothing named.
+    #[must_use]
+    pub fn look() -> Self {
+        Self {
+            purpose: Purpose::Look,
+            named: Vec::new(),
+            scale: BTreeMap::new(),
+            ports_auto: false,
+            init_cache: true,
+            warn: false,
+        }
+    }
+}
+
+/// Our environment as text; a variable that is not UTF-8 cannot be passed on and is left out.
+#[must_use]
+pub fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+/// Finds the project.
+///
+/// # Errors
+/// `Config` when there is no procfile, or one that may not be used.
+pub fn project(globals: &Globals) -> Result<Project, Failure> {
+    let env = environment();
+    let cwd = std::env::current_dir()
+        .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;
+    let start = match &globals.project_directory {
+        Some(dir) => absolute(&cwd, dir),
+        None => cwd.clone(),
+    };
+    let files = if globals.file.is_empty() {
+        vec![search(&start)?]
+    } else {
+        globals.file.iter().map(|file| absolute(&start, file)).collect()
+    };
+    let first = files.first().ok_or_else(|| Failure::new(FailureKind::Config, "no procfile was named"))?;
+    let folder = first.parent().unwrap_or(Path::new("/"));
+    let root = fs::canonicalize(folder).map_err(|error| {
+        Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", folder.display()))
+            .help("check the path after -f or -C")
+    })?;
+    let first = first.clone();
+    project_in(globals, env, &cwd, files, root, &first)
+}
+
+/// As [`project`], for commands that stop a stack or show it: where the procfile is missing or another user's, a state directory
+/// of this user's own is enough, as what runs is what was started. `files` is empty then.
+///
+/// # Errors
+/// As [`project`].
+pub fn project_by_state(globals: &Globals) -> Result<Project, Failure> {
+    let failure = match project(globals) {
+        Err(failure) if failure.kind == FailureKind::Config && globals.file.is_empty() => failure,
+        found => return found,
+    };
+    let Ok(cwd) = std::env::current_dir() else { return Err(failure) };
+    let start = globals.project_directory.as_ref().map_or_else(|| cwd.clone(), |dir| absolute(&cwd, dir));
+    let Ok(start) = fs::canonicalize(start) else { return Err(failure) };
+    let has_state = |folder: &&Path| fs::symlink_metadata(folder.join(runtime_dir::STATE)).is_ok();
+    match start.ancestors().find(has_state) {
+        Some(root) if runtime_dir::check_private(&root.join(runtime_dir::STATE), "state").is_ok_and(|there| there) => {
+            let file = root.join("procfile.toml");
+            project_in(globals, environment(), &cwd, Vec::new(), root.to_owned(), &file)
+        }
+        _ => Err(failure),
+    }
+}
+
+fn project_in(
+    globals: &Globals,
+    env: BTreeMap<String, String>,
+    cwd: &Path,
+    files: Vec<PathBuf>,
+    root: PathBuf,
+    first: &Path,
+) -> Result<Project, Failure> {
+    let instance = instance(globals, &env, first, &root);
+    if !instance.is_empty() && devrun_model::ProjectName::new(instance.as_str()).is_err() {
+        return Err(Failure::new(FailureKind::Config, format!("{instance:?} is no instance name"))
+            .help("use lower-case letters, digits, `-` and `_`: --instance b"));
+    }
+    let state_dir = globals.state_dir.as_ref().map(|dir| absolute(cwd, dir));
+    let places = runtime_dir::locate(&root, &instance, state_dir.as_deref(), &env)?;
+    if let Some(text) = runtime_dir::claim(&places)? {
+        say(text);
+    }
+    let project = Project { files, root, places, instance, env, reserved: Arc::default() };
+    debug_output::project(globals, &project);
+    Ok(project)
+}
+
+fn absolute(base: &Path, path: &Path) -> PathBuf {
+    base.join(path)
+}
+
+/// Inside a service `DEVRUN_INSTANCE` names the service's own instance; it counts only for that very project.
+fn instance(globals: &Globals, env: &BTreeMap<String, String>, file: &Path, root: &Path) -> String {
+    if let Some(name) = &globals.instance {
+        return name.clone();
+    }
+    let Some(name) = env.get("DEVRUN_INSTANCE").filter(|name| !name.is_empty()) else { return String::new() };
+    match env.get("DEVRUN_PROJECT") {
+        None => name.clone(),
+        Some(project) => {
+            let text = input::untrusted(file).ok().flatten().unwrap_or_default();
+            let named = toml::from_str::<toml::Table>(&text)
+                .ok()
+                .and_then(|table| Some(table.get("project")?.get("name")?.as_str()?.to_owned()))
+                .or_else(|| root.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()));
+            if named.as_ref() == Some(project) { name.clone() } else { String::new() }
+        }
+    }
+}
+
+/// From here upward, never above the repository's root, never in a folder of another user.
+fn search(start: &Path) -> Result<PathBuf, Failure> {
+    let start = fs::canonicalize(start).map_err(|error| {
+        Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", start.display())).help("check -C")
+    })?;
+    let trust = Trust::current();
+    for folder in start.ancestors() {
+        for name in NAMES {
+            let file = folder.join(name);
+            let Ok(meta) = fs::metadata(&file) else { continue };
+            if let Err(failure) = trust.owner(&meta, &file) {
+                // A stack that runs here is the better reason.
+                return Err(match runtime_dir::check_private(&folder.join(runtime_dir::STATE), "state") {
+                    Err(better) if better.kind == FailureKind::Elsewhere => better,
+                    _ => failure,
+                });
+            }
+            if let Ok(meta) = fs::metadata(folder) {
+                trust.owner(&meta, folder)?;
+            }
+            return Ok(file);
+        }
+        if folder.join(".git").exists() {
+            break;
+        }
+    }
+    Err(Failure::new(FailureKind::Config, format!("there is no procfile.toml in {} or above it", start.display()))
+        .help("make one, or name it: devrun -f FILE …"))
+}
+
+/// Reads, merges, resolves.
+///
+/// # Errors
+/// `Config`; the diagnostics have been printed then.
+pub fn plan(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Arc<Plan>, Failure> {
+    Ok(read(globals, project, wanted)?.plan)
+}
+
+/// A plan, and what it was made of.
+pub struct Read {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// The merged procfile.
+    pub document: devrun_config::Document,
+    /// What was found outside it.
+    pub facts: Facts,
+    /// The file of `[config]`, and whether it was written just now.
+    pub generated: Option<(devrun_config::Generated, bool)>,
+    /// Ports that stand in no table: service and port name.
+    pub private: BTreeSet<(String, String)>,
+    /// The folder of the secrets.
+    pub secrets_dir: PathBuf,
+}
+
+impl Read {
+    /// Key, value and origin of everything the procfile says; see [`devrun_config::Document::values`].
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn values(&self) -> Result<Vec<(String, String, String)>, Failure> {
+        self.document.values(&self.facts).map_err(|report| {
+            say(Masker::default().text(report.render(false).trim_end()));
+            Failure::new(FailureKind::Config, "the procfile has errors")
+        })
+    }
+    /// The variables that the procfile itself gives a service or task, and ours; what is merely inherited is not among them.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn declared(&self, spec: &devrun_model::ServiceSpec) -> Result<BTreeMap<String, String>, Failure> {
+        let kind = if spec.task.is_some() { "tasks" } else { "services" };
+        let prefix = format!("{kind}.{}.env.", spec.service);
+        let names: BTreeSet<String> =
+            self.values()?.into_iter().filter_map(|(key, ..)| key.strip_prefix(&prefix).map(str::to_owned)).collect();
+        let ours =
+            |name: &str| name == "PORT" || name == "PYTHONUNBUFFERED" || name.starts_with("PORT_") || name.starts_with("DEVRUN_");
+        let wanted = |name: &str| names.contains(name) || (ours(name) && name != "DEVRUN_RUN_ID");
+        Ok(spec.env.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+    /// What must be chosen or made for a start; the secrets among it.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn wants(&self) -> Result<devrun_config::Wants, Failure> {
+        self.document.wants(&self.facts).map_err(|report| {
+            say(Masker::default().text(report.render(false).trim_end()));
+            Failure::new(FailureKind::Config, "the procfile has errors")
+        })
+    }
+    /// `[env]`, filled in.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn project_env(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let own = |(key, value, _): (String, String, String)| Some((key.strip_prefix("env.")?.to_owned(), value));
+        Ok(self.values()?.into_iter().filter_map(own).collect())
+    }
+}
+
+/// As [`plan`], with what it was made of.
+///
+/// # Errors
+/// `Config`; the diagnostics have been printed then.
+pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Read, Failure> {
+    let cwd = std::env::current_dir().unwrap_or_default();
+    let mut sources = Vec::new();
+    let (foreign, mapped) = crate::app::compose_input::leading(globals, project, wanted.warn)?;
+    sources.extend(mapped);
+    for path in project.files.iter().skip(foreign) {
+        let text = input::trusted(path)?.ok_or_else(|| input::missing(path))?;
+        let foreign = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+        if foreign {
+            return Err(Failure::new(
+                FailureKind::Config,
+                format!("{} cannot be used yet: only procfile.toml and a Procfile can", path.display()),
+            )
+            .help("write a procfile.toml beside it; docs/guide.md shows how"));
+        }
+        let name = path.strip_prefix(&cwd).unwrap_or(path).display().to_string();
+        sources.push(Source { name, path: path.clone(), text });
+    }
+    let book = RecipeRegistry::new();
+    let options = Options {
+        project_name: globals.project_name.clone(),
+        mode: globals.mode.clone(),
+        profiles: globals.profile.clone(),
+        named: wanted.named.clone(),
+        instance: project.instance.clone(),
+        ports_auto: loose_ports(project, wanted)?,
+        scale: wanted.scale.clone(),
+        init_cache: wanted.init_cache,
+    };
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !project.env.contains_key("NO_COLOR");
+    let failed = |report: devrun_config::Report| {
+        say(Masker::default().text(report.render(color).trim_end()));
+        Failure::new(FailureKind::Config, "the procfile has errors; nothing was started")
+            .help("mend what is marked above; `devrun check` looks again")
+    };
+    let env_file_flag = globals.env_file.as_ref().map(|file| absolute(&cwd, file));
+    let document = match devrun_config::examine(&sources, &options, &book) {
+        (Some(document), report) if !report.has_errors() => document,
+        (Some(document), report) => {
+            // A file that cannot be read would hide the faults that are known.
+            let all = facts(project, env_file_flag, &document).map(|facts| document.faults(&facts, &report));
+            return Err(failed(all.unwrap_or(report)));
+        }
+        (None, report) => return Err(failed(report)),
+    };
+    let paths = document.generated_paths();
+    let output = paths.as_ref().map(|paths| generated_env::place(paths, &project.places, &project.instance));
+    if wanted.purpose.makes() {
+        preconditions::from_sample(&document)?;
+        // A file that is not ours is told before anything is made.
+        output.as_deref().map(generated_env::existing).transpose()?;
+    }
+    let mut facts = facts(project, env_file_flag, &document)?;
+    let wants = document.wants(&facts).map_err(|report| failed(document.faults(&facts, &report)))?;
+    let starts = wanted.purpose == Purpose::Start && !is_running(&project.places)?;
+    if starts {
+        host_requirements::meets(&wants, &project.places)?;
+    }
+    let mut notes = Vec::new();
+    facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
+    if wanted.purpose.makes() {
+        preconditions::old_data_wants_old_secrets(&document, &facts, &wants)?;
+    }
+    for want in &wants.secrets {
+        let value = match wanted.purpose {
+            Purpose::Start | Purpose::Write => Some(secrets::read_or_create(&wants.secrets_dir, &want.name, want.length)?),
+            Purpose::Look => secrets::read(&wants.secrets_dir, &want.name)?,
+        };
+        if let Some(value) = value {
+            facts.secrets.insert(want.name.clone(), value);
+        }
+    }
+    let made = document.generate(&facts).map_err(failed)?;
+    if let (Some(paths), Some(made)) = (&paths, &made) {
+        facts.env_files.insert(paths.output.clone(), Some(made.text.clone()));
+    }
+    let (plan, report) = document.lower(&facts).map_err(failed)?;
+    if wanted.purpose == Purpose::Start {
+        // Of what is started by name; what that waits for is refused at its own start.
+        let started =
+            |spec: &ServiceSpec| wanted.named.is_empty() || wanted.named.iter().any(|name| *name == spec.service.as_str());
+        for spec in plan.services.values().filter(|spec| started(spec)) {
+            let _known = user::of(spec)?;
+        }
+    }
+    if starts {
+        notes.extend(host_requirements::over_reserved(&plan));
+        notes.extend(host_requirements::unlimited(&plan, &project.env));
+    }
+    if wanted.warn {
+        if !report.is_empty() {
+            say(Masker::default().text(report.render(color).trim_end()));
+        }
+        for note in notes {
+            say(note);
+        }
+        if let (Some(paths), Some(made)) = (&paths, &made) {
+            generated_env::warn(paths, made, &plan, &project.places);
+        }
+    }
+    let generated = match (output, made) {
+        (Some(output), Some(made)) => {
+            let written = wanted.purpose.makes() && generated_env::write(&output, &made, &project.places)?;
+            Some((made, written))
+        }
+        _ => None,
+    };
+    debug_output::plan(globals, &facts, &plan);
+    let private = wants.ports.into_iter().filter(|want| want.wish == PortWish::Private);
+    let private = private.map(|want| (want.service, want.name)).collect();
+    Ok(Read { plan: Arc::new(plan), document, facts, generated, private, secrets_dir: wants.secrets_dir })
+}
+
+/// What is found outside the procfile without choosing or making anything.
+fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &devrun_config::Document) -> Result<Facts, Failure> {
+    let paths = document.generated_paths();
+    let (env_files, recipe_files) = document.files();
+    let mut facts = Facts {
+        places: project.places.clone(),
+        shell: project.env.clone(),
+        env_files: BTreeMap::new(),
+        env_file_flag: env_file_flag.clone(),
+        secrets: BTreeMap::new(),
+        ports: BTreeMap::new(),
+        recipe_files: BTreeMap::new(),
+        keys: generated_env::keys(paths.as_ref().and_then(|paths| paths.keys.as_deref()))?,
+        seed: u64::from(std::process::id()),
+    };
+    for path in env_files.into_iter().chain(env_file_flag) {
+        // What is on disk of the generated file does not count: it is made later.
+        let made = paths.as_ref().is_some_and(|paths| paths.output == path);
+        let text = if made { Some(String::new()) } else { input::trusted(&path)? };
+        facts.env_files.insert(path, text);
+    }
+    for path in recipe_files {
+        if let Some(text) = input::trusted(&path)? {
+            facts.recipe_files.insert(path, text);
+        }
+    }
+    Ok(facts)
+}
+
+/// `--ports auto` counts for as long as the stack that was started with it: whoever looks at that one, or changes it, must
+/// not fall back to the numbers of the procfile.
+fn loose_ports(project: &Project, wanted: &Wanted) -> Result<bool, Failure> {
+    if !project.instance.is_empty() {
+        return Ok(true);
+    }
+    let mark = project.places.state.join("ports-auto");
+    if is_running(&project.places)? {
+        return Ok(wanted.ports_auto || mark.exists());
+    }
+    if wanted.purpose == Purpose::Start {
+        let kept = if wanted.ports_auto {
+            runtime_dir::prepare(&project.places)?;
+            runtime_dir::replace(&mark, b"")
+        } else {
+            fs::remove_file(&mark).or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        };
+        kept.map_err(|error| Failure::new(FailureKind::Config, format!("{} cannot be changed: {error}", mark.display())))?;
+    }
+    Ok(wanted.ports_auto)
+}
+
+fn ports_file(places: &Paths) -> PathBuf {
+    places.state.join("ports.json")
+}
+
+/// Where the ports of this start are set aside.
+fn reserved(project: &Project) -> Result<&PortReservations, Failure> {
+    if let Some(reserved) = project.reserved.get() {
+        return Ok(reserved);
+    }
+    let reserved = PortReservations::new(runtime_dir::ports_file()?, &project.places.state);
+    Ok(project.reserved.get_or_init(|| reserved))
+}
+
+/// Chosen ports are remembered, so that an address is the same at the next start and a running stack keeps its own. What a
+/// start chooses, and what its procfile fixes, is set aside, so that no other stack of this user chooses it meanwhile.
+fn choose_ports(
+    project: &Project,
+    wants: &devrun_config::Wants,
+    purpose: Purpose,
+    notes: &mut Vec<String>,
+) -> Result<BTreeMap<(String, String), u16>, Failure> {
+    let file = ports_file(&project.places);
+    let remembered: BTreeMap<String, u16> =
+        fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let running = is_running(&project.places)?;
+    let mut chosen = BTreeMap::new();
+    let mut taken = wants.fixed.clone();
+    let mut book: BTreeMap<String, u16> = remembered.clone();
+    let set_aside = |port: u16| {
+        let kept = reserved(project)?.take(port);
+        kept.map_err(|error| {
+            let file = runtime_dir::ports_file().map(|file| file.display().to_string()).unwrap_or_default();
+            Failure::new(FailureKind::Config, format!("port {port} cannot be set aside in {file}: {error}"))
+                .help(format!("take it away, if no stack of yours runs: rm {file}"))
+        })
+    };
+    if purpose.makes() && !running {
+        for port in &wants.fixed {
+            // Held by another stack: the look at the port itself tells by whom.
+            let _ours = set_aside(*port)?;
+        }
+    }
+    for want in &wants.ports {
+        let key = format!("{}/{}", want.service, want.name);
+        let before = remembered.get(&key).copied().filter(|port| !taken.contains(port));
+        let free = |port: u16| {
+            let free = !taken.contains(&port) && ports::check_free("127.0.0.1", port).is_ok();
+            Ok::<bool, Failure>(free && set_aside(port)?)
+        };
+        let port = match (want.wish, before) {
+            // A running stack holds its own ports; only what it has not got yet is chosen.
+            (_, Some(port)) if running || purpose == Purpose::Look => Some(port),
+            (PortWish::Usual(port), _) if purpose == Purpose::Look || free(port)? => Some(port),
+            (_, _) if purpose == Purpose::Look => None,
+            (_, Some(port)) if free(port)? => Some(port),
+            _ => {
+                let id = ServiceId::parse(&want.service)
+                    .map_err(|error| Failure::new(FailureKind::Config, format!("{}: {error}", want.service)))?;
+                let seed = match want.wish {
+                    PortWish::Private => format!("{}/{}", project.places.state.display(), std::process::id()),
+                    _ => project.places.state.display().to_string(),
+                };
+                let port = ports::free_port(&seed, &id, &want.name, &taken, reserved(project)?)
+                    .map_err(|error| Failure::new(FailureKind::PortTaken, format!("no free port for {key}: {error}")))?;
+                if let PortWish::Usual(usual) = want.wish {
+                    let holder = ports::check_free("127.0.0.1", usual)
+                        .err()
+                        .map_or_else(|| " is set aside for another stack".to_owned(), |holder| format!(" is held by {holder}"));
+                    notes.push(format!("{key}: port {usual}{holder}; using {port}"));
+                }
+                Some(port)
+            }
+        };
+        if let Some(port) = port {
+            taken.insert(port);
+            book.insert(key, port);
+            chosen.insert((want.service.clone(), want.name.clone()), port);
+        }
+    }
+    if purpose.makes() && book != remembered {
+        runtime_dir::prepare(&project.places)?;
+        let text = serde_json::to_vec_pretty(&book).unwrap_or_default();
+        runtime_dir::replace(&file, &text)
+            .map_err(|error| Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", file.display())))?;
+    }
+    Ok(chosen)
+}
+
+/// Whether a supervisor holds the project.
+///
+/// # Errors
+/// `Config` when the lock cannot be looked at.
+pub fn is_running(places: &Paths) -> Result<bool, Failure> {
+    let path = places.instance_lock();
+    lock::is_held(&path).map_err(|error| {
+        Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
+            .help("run devrun as the user who started the stack")
+    })
+}
+
+/// Where binaries come from.
+#[must_use]
+pub fn fetch_options(project: &Project, offline: bool, mirror: Option<String>, progress: Arc<dyn Progress>) -> FetchOptions {
+    FetchOptions {
+        store: devrun_store::store_folder(&project.root, &project.env, nix::unistd::geteuid().is_root()),
+        lock_file: project.root.join("devrun.lock"),
+        offline,
+        mirror,
+        env: project.env.clone(),
+        progress,
+    }
+}
+
+/// Resolves names typed by a person.
+///
+/// # Errors
+/// `Config`, with the nearest names.
+pub fn resolve(plan: &Plan, names: &[String]) -> Result<Vec<ServiceId>, Failure> {
+    let mut ids = Vec::new();
+    for name in names {
+        let found = plan.lookup(name);
+        if found.is_empty() {
+            let known = plan.services.values().map(|spec| spec.service.to_string()).collect::<BTreeSet<_>>();
+            if let Some((_, profiles)) = plan.inactive.iter().find(|(inactive, _)| inactive.as_str() == name) {
+                return Err(Failure::new(FailureKind::Config, format!("{name} is in the profile {}", profiles.join(", ")))
+                    .help(format!("devrun --profile {} …", profiles.first().map_or("P", String::as_str))));
+            }
+            return Err(Failure::new(FailureKind::Config, format!("there is no service or task {name:?}"))
+                .help(format!("the procfile has: {}", known.into_iter().collect::<Vec<_>>().join(", "))));
+        }
+        ids.extend(found);
+    }
+    Ok(ids)
+}

@@ -1,0 +1,40 @@
+//! Which log files there are, and from which moment on they are read.
+
+use std::time::SystemTime;
+
+use devrun_model::{Failure, FailureKind, ServiceId, duration};
+
+use crate::app::load::Project;
+
+/// Whoever has a log file, further files of services among them.
+pub fn known(project: &Project) -> Vec<ServiceId> {
+    let names = |folder: &std::path::Path| -> Vec<String> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+    };
+    let folder = project.places.logs();
+    let mut ids = Vec::new();
+    for name in names(&folder) {
+        // `devrun.log` is the supervisor's own, unless a service has that name and an index.
+        if let Some(stem) = name.strip_suffix(".idx") {
+            ids.extend(ServiceId::parse(stem).ok());
+        } else if let Ok(service) = ServiceId::parse(&name) {
+            // A folder of its further files.
+            let files = names(&folder.join(&name));
+            ids.extend(files.iter().filter_map(|file| Some(service.further(file.strip_suffix(".idx")?))));
+        }
+    }
+    ids.sort();
+    ids
+}
+
+/// `10m` ago, or an RFC 3339 time, as microseconds since 1970.
+pub fn moment(text: &str) -> Result<i64, Failure> {
+    if let Ok(ago) = duration::parse(text) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        return Ok(i64::try_from(now.saturating_sub(ago).as_micros()).unwrap_or(i64::MAX));
+    }
+    text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_microsecond).map_err(|_| {
+        Failure::new(FailureKind::Config, format!("{text:?} is no time")).help("use 10m, 2h, or 2026-11-21T08:00:00Z")
+    })
+}

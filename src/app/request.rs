@@ -1,0 +1,62 @@
+//! Requests to a supervisor that runs: connect, name services, wait until it has done what was asked.
+
+use crate::app::load::{self, Project};
+use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::ui::exit_line;
+use crate::ui::progress::ProgressView;
+use crate::ui::summary;
+use crate::ui::term::{Term, say};
+use devrun_model::{Command, Failure, FailureKind, ServiceId};
+
+/// Names against what the supervisor runs; the procfile may have been edited since.
+pub fn ids(snapshot: &devrun_model::Snapshot, names: &[String]) -> Result<Vec<ServiceId>, Failure> {
+    let mut found = Vec::new();
+    for name in names {
+        let before = found.len();
+        for service in &snapshot.services {
+            if service.name == *name || service.service == *name {
+                found.extend(ServiceId::parse(&service.name));
+            }
+        }
+        if found.len() == before {
+            let known: Vec<_> = snapshot.services.iter().map(|service| service.name.as_str()).collect();
+            return Err(Failure::new(FailureKind::Config, format!("there is no service or task {name:?}"))
+                .help(format!("running under this supervisor: {}", known.join(", "))));
+        }
+    }
+    Ok(found)
+}
+
+pub async fn session(project: &Project) -> Result<(Session, devrun_model::feed::Status), Failure> {
+    let patience = if load::is_running(&project.places)? { std::time::Duration::from_secs(5) } else { std::time::Duration::ZERO };
+    Session::remote(&project.places, patience)
+        .await?
+        .ok_or_else(|| Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"))
+}
+
+pub async fn settle(
+    mut session: Session,
+    status: &devrun_model::feed::Status,
+    command: Command,
+    term: Term,
+) -> Result<i32, Failure> {
+    let mut signals = Signals::take()?;
+    let mut view = ProgressView::new(term);
+    let ours = token();
+    session.command(ours, command).await?;
+    let settled = until_settled(&mut session, status, Some(ours), &mut view, &mut signals).await?;
+    view.clear();
+    match settled {
+        Settled::Interrupted(code) => Ok(code),
+        Settled::Gone(None) => Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs")),
+        Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => {
+            if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
+                say(summary::failures(&outcome, term.err_color).trim_end());
+            }
+            if let Some(line) = exit_line::of_outcome(&outcome) {
+                say(line);
+            }
+            Ok(outcome.code())
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! One view of a supervisor, whether it is this process or another one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::ui::progress::ProgressView;
+use devrun_model::exit;
+use devrun_model::feed::Outcome;
+use devrun_model::feed::{FeedItem, Status, StopReport};
+use devrun_model::{Command, Failure, FailureKind, Paths};
+use devrun_runtime::control::ControlClient;
+use devrun_runtime::engine::EngineHandle;
+
+/// A supervisor to watch and to ask.
+pub enum Session {
+    /// In this process.
+    Local {
+        /// The engine.
+        engine: EngineHandle,
+        /// Its feed.
+        feed: mpsc::Receiver<Arc<FeedItem>>,
+    },
+    /// Behind the control socket.
+    Remote {
+        /// The connection that watches.
+        client: Box<ControlClient>,
+        /// For further connections.
+        places: Paths,
+    },
+}
+
+impl Session {
+    /// Watches the engine of this process.
+    ///
+    /// # Errors
+    /// `Internal` when it has ended already.
+    pub async fn local(engine: EngineHandle) -> Result<(Self, Status), Failure> {
+        match engine.subscribe().await {
+            Some((status, feed)) => Ok((Self::Local { engine, feed }, status)),
+            None => Err(Failure::new(FailureKind::Internal, "the engine ended before it began")),
+        }
+    }
+
+    /// Watches the supervisor behind the socket; one that is just starting or ending is given some seconds. `None`: none came
+    /// in that time, or there is none any more, which its lock tells at once, however it ended.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it cannot be reached.
+    pub async fn remote(places: &Paths, patience: Duration) -> Result<Option<(Self, Status)>, Failure> {
+        let give_up = tokio::time::Instant::now() + patience;
+        loop {
+            if let Some(mut client) = crate::app::connect::supervisor(places).await?
+                && let Some(status) = client.watch().await?
+            {
+                return Ok(Some((Self::Remote { client: Box::new(client), places: places.clone() }, status)));
+            }
+            if tokio::time::Instant::now() >= give_up || !crate::app::load::is_running(places)? {
+                return Ok(None);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The next item; `None` when the supervisor has ended.
+    ///
+    /// # Errors
+    /// `Elsewhere` when the connection broke in the middle of an item.
+    pub async fn next(&mut self) -> Result<Option<FeedItem>, Failure> {
+        match self {
+            Self::Local { feed, .. } => Ok(feed.recv().await.map(|item| (*item).clone())),
+            Self::Remote { client, .. } => client.item().await,
+        }
+    }
+
+    /// Asks for something.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it cannot be asked.
+    pub async fn command(&mut self, token: u64, command: Command) -> Result<(), Failure> {
+        match self {
+            Self::Local { engine, .. } => {
+                engine.command(token, command);
+                Ok(())
+            }
+            Self::Remote { client, .. } => client.command(token, command).await,
+        }
+    }
+
+    /// INT.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it cannot be asked.
+    pub async fn interrupt(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::Local { engine, .. } => {
+                engine.interrupt();
+                Ok(())
+            }
+            Self::Remote { client, .. } => client.interrupt().await,
+        }
+    }
+
+    /// The present state, beside the feed.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it cannot be asked.
+    pub async fn status(&self) -> Result<Option<Status>, Failure> {
+        match self {
+            Self::Local { engine, .. } => Ok(engine.status().await),
+            Self::Remote { places, .. } => match crate::app::connect::supervisor(places).await? {
+                Some(mut client) => client.status().await,
+                None => Ok(None),
+            },
+        }
+    }
+}
+
+/// A number that tells our request from others'.
+#[must_use]
+pub fn token() -> u64 {
+    let mut bytes = [0u8; 8];
+    // Without randomness the pid still tells us from everybody who lives now.
+    if getrandom::fill(&mut bytes).is_err() {
+        return u64::from(std::process::id());
+    }
+    u64::from_le_bytes(bytes)
+}
+
+/// How a watched start ended.
+#[derive(Debug)]
+pub enum Settled {
+    /// One way or the other.
+    Outcome(Outcome),
+    /// The supervisor ended first; with its last word, where it had one.
+    Gone(Option<Outcome>),
+    /// Ctrl-C or another signal came: the exit code that says so.
+    Interrupted(i32),
+}
+
+/// Shows what happens until the start that was asked for has settled.
+///
+/// `token` is that of our request; without one, a start that has settled before we came counts.
+///
+/// # Errors
+/// `Elsewhere` when the connection breaks.
+pub async fn until_settled(
+    session: &mut Session,
+    status: &Status,
+    token: Option<u64>,
+    view: &mut ProgressView,
+    signals: &mut Signals,
+) -> Result<Settled, Failure> {
+    view.status(status);
+    if token.is_none()
+        && let Some(outcome) = &status.settled
+    {
+        return Ok(Settled::Outcome(outcome.clone()));
+    }
+    loop {
+        let item = tokio::select! {
+            item = session.next() => item?,
+            code = signals.next() => return Ok(Settled::Interrupted(code)),
+        };
+        let Some(item) = item else { return Ok(Settled::Gone(None)) };
+        view.item(&item);
+        match item {
+            FeedItem::Settled { token: settled, outcome } if token.is_none() || Some(settled) == token => {
+                return Ok(Settled::Outcome(outcome));
+            }
+            FeedItem::Finished(outcome) => return Ok(Settled::Gone(Some(outcome))),
+            _ => {}
+        }
+    }
+}
+
+/// Shows what happens until the supervisor has ended. Returns the stops and the last word.
+///
+/// # Errors
+/// `Elsewhere` when the connection breaks.
+pub async fn until_gone(
+    session: &mut Session,
+    view: &mut ProgressView,
+    signals: &mut Signals,
+) -> Result<(Vec<StopReport>, Option<Outcome>, Option<i32>), Failure> {
+    let (mut stops, mut last, mut interrupted) = (Vec::new(), None, None);
+    loop {
+        let item = tokio::select! {
+            item = session.next() => item?,
+            code = signals.next() => {
+                // The second wish to end is taken at its word: kill.
+                interrupted = Some(code);
+                session.interrupt().await?;
+                continue;
+            }
+        };
+        let Some(item) = item else { return Ok((stops, last, interrupted)) };
+        view.item(&item);
+        match item {
+            FeedItem::Stopped(report) => stops.push(report),
+            FeedItem::Finished(outcome) => last = Some(outcome),
+            _ => {}
+        }
+    }
+}
+
+/// INT, TERM and HUP of this process.
+pub struct Signals {
+    int: Signal,
+    term: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    /// Takes them over.
+    ///
+    /// # Errors
+    /// `Internal` when they cannot be had.
+    pub fn take() -> Result<Self, Failure> {
+        let take = |kind| {
+            signal(kind).map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))
+        };
+        Ok(Self { int: take(SignalKind::interrupt())?, term: take(SignalKind::terminate())?, hup: take(SignalKind::hangup())? })
+    }
+    /// The exit code of the next one.
+    pub async fn next(&mut self) -> i32 {
+        tokio::select! {
+            Some(()) = self.int.recv() => exit::INT,
+            Some(()) = self.term.recv() => exit::TERM,
+            Some(()) = self.hup.recv() => exit::HUP,
+            else => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Stops a stack, by its supervisor or without one. Nothing here needs a valid procfile: what runs is what was started.
+
+use std::time::Duration;
+
+use crate::ui::progress::ProgressView;
+use crate::ui::summary;
+use crate::ui::term::{Progress, Term, data, say};
+use devrun_keeper::journal::{self, Journal};
+use devrun_keeper::lock::{InstanceLock, InstanceLockError};
+use devrun_keeper::sweep::{SweepMode, SweepReport, sweep};
+use devrun_model::exit;
+use devrun_model::{Command, Failure, FailureKind, Paths};
+use devrun_runtime::control::ControlClient;
+use devrun_runtime::engine::leftovers;
+use devrun_runtime::runtime_dir;
+
+use crate::app::load;
+use crate::app::session::{Session, Signals, token, until_gone};
+
+/// Stops what runs, as a bare `down` does.
+///
+/// # Errors
+/// As `down`.
+pub fn stop(places: &Paths, term: Term) -> Result<i32, Failure> {
+    crate::app::runtime::runtime()?.block_on(gentle(places, None, term))
+}
+
+pub async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Result<i32, Failure> {
+    let mut signals = Signals::take()?;
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let found = Session::remote(places, Duration::ZERO).await?;
+        if let Some((mut session, status)) = found {
+            let mut view = ProgressView::new(term);
+            view.status(&status);
+            let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+            session.command(token(), Command::Down { grace_ms }).await?;
+            let (stops, last, interrupted) = until_gone(&mut session, &mut view, &mut signals).await?;
+            view.clear();
+            let mut lock = alone(places)?;
+            let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
+            let mut succeeded = false;
+            // The supervisor's last steps: it lets go of the lock when nothing of it is left. Or the next one is there already.
+            while lock.is_none() && tokio::time::Instant::now() < give_up {
+                let next = ControlClient::connect(places).await.ok().flatten().map(|client| client.hello.pid);
+                succeeded = next.is_some_and(|pid| Some(pid) != status.snapshot.supervisor_pid);
+                if succeeded {
+                    break;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(2)) => {}
+                    code = signals.next() => return Ok(code),
+                }
+                lock = alone(places)?;
+            }
+            if !matches!(term.progress, Progress::Quiet | Progress::Json) {
+                say(summary::stops(&stops).trim_end());
+            }
+            if let Some(outcome) = &last {
+                let survived = outcome.failures.iter().find(|failed| failed.failure.kind == FailureKind::Survivors);
+                if let Some(failed) = survived {
+                    return Err(failed.failure.clone());
+                }
+            }
+            if lock.is_none() && last.is_none() && !succeeded {
+                // The connection broke, and the stop may not be over.
+                return Err(Failure::new(FailureKind::Elsewhere, "the supervisor has not ended yet")
+                    .help("devrun ps shows what has not stopped yet; devrun down --emergency kills it"));
+            }
+            // Nobody saw the end: prove it. Who has started since has done so itself.
+            let (report, code) =
+                if lock.is_some() { leftovers(places, &mut signals).await? } else { (SweepReport::default(), None) };
+            return conclude(&report, interrupted.or(code));
+        }
+        let Some(_lock) = alone(places)? else {
+            // Just starting, just ending, or stuck.
+            if tokio::time::Instant::now() > give_up {
+                return Err(Failure::new(FailureKind::Elsewhere, "a supervisor holds the lock and cannot be reached")
+                    .help("devrun down --emergency ends it and what it runs"));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(50)) => continue,
+                code = signals.next() => return Ok(code),
+            }
+        };
+        let (report, code) = leftovers(places, &mut signals).await?;
+        if report.killed.is_empty() && report.survivors.is_empty() && term.progress != Progress::Quiet {
+            say("nothing is running");
+        }
+        let _gone = runtime_dir::remove_run(places);
+        return conclude(&report, code);
+    }
+}
+
+/// The instance lock, which keeps everybody from starting while leftovers are ended and the runtime folder is removed: what a
+/// supervisor runs that began a moment ago is no leftover, and the folder is its own. `None`: somebody holds it.
+///
+/// # Errors
+/// `Config` when the lock cannot be taken for another reason.
+fn alone(places: &Paths) -> Result<Option<Option<InstanceLock>>, Failure> {
+    let path = places.instance_lock();
+    if !path.exists() {
+        // Nothing was ever started here, and looking makes no folders.
+        return Ok(Some(None));
+    }
+    match InstanceLock::take_without_pid(&path) {
+        Ok(lock) => Ok(Some(Some(lock))),
+        Err(InstanceLockError::Held(_)) => Ok(None),
+        Err(InstanceLockError::Failed(failure)) => Err(failure),
+    }
+}
+
+/// For whoever deletes what a stack works on: nobody can start one until the result is dropped.
+///
+/// # Errors
+/// `Elsewhere` when one is up, or began while somebody was asked.
+pub fn keep_others_out(places: &Paths) -> Result<Option<InstanceLock>, Failure> {
+    // Somebody who only asks whether a supervisor is there has the lock for an instant.
+    for _ in 0..20 {
+        if let Some(lock) = alone(places)? {
+            return Ok(lock);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Err(Failure::new(FailureKind::Elsewhere, "the stack is up: nothing was deleted").help("devrun down, then once more"))
+}
+
+/// Ends what is left; a signal ends the graces. Returns its exit code too.
+async fn leftovers(places: &Paths, signals: &mut Signals) -> Result<(SweepReport, Option<i32>), Failure> {
+    leftovers::stop_recorded_run(journal::of_project(places)?, places, signals.next(), say).await
+}
+
+fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failure> {
+    for gone in &report.killed {
+        let service = gone.service.as_ref().map(|id| format!("{id}: ")).unwrap_or_default();
+        // The list is data: a script may want to check it.
+        let _reader_gone = data(format!("{service}pid {} ({}) ended, known by its {}", gone.pid, gone.command, gone.evidence));
+    }
+    if let Some(first) = report.survivors.first() {
+        let list = report.survivors.iter().map(|left| format!("{} ({})", left.pid, left.command)).collect::<Vec<_>>().join(", ");
+        return Err(Failure::new(FailureKind::Survivors, format!("these could not be ended: {list}")).help(first.advice()));
+    }
+    Ok(interrupted.unwrap_or(exit::DONE))
+}
+
+/// Everything that is provably this project's, now: the supervisor first, so that nothing is restarted.
+pub fn emergency(places: &Paths) -> Result<i32, Failure> {
+    let journal = journal::of_project(places).unwrap_or_else(|failure| {
+        // Locks, the control socket and what the processes carry tell without it.
+        say(format!("{}; it is not needed for this", failure.reason));
+        Journal::default()
+    });
+    let report = sweep(&journal, places, SweepMode::Emergency);
+    if report.killed.is_empty() && report.survivors.is_empty() {
+        say("nothing was left");
+    }
+    let code = conclude(&report, None)?;
+    // Whoever has started since needs the folder.
+    if let Ok(Some(_lock)) = alone(places) {
+        let _gone = runtime_dir::remove_run(places);
+    }
+    Ok(code)
+}
+
+/// Whether a supervisor answers; for verbs that only look.
+///
+/// # Errors
+/// `Elsewhere` when one is there and does not answer.
+pub async fn connect(places: &Paths) -> Result<ControlClient, Failure> {
+    match crate::app::connect::supervisor(places).await? {
+        Some(client) => Ok(client),
+        None => Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d")),
+    }
+}
+
+/// `down --emergency --all`: one after the other, so that what cannot be ended in one project does not save the next.
+///
+/// # Errors
+/// The first that happened, after all were tried.
+pub fn emergency_all() -> Result<i32, Failure> {
+    let found = runtime_dir::stacks(&load::environment());
+    if found.is_empty() {
+        say("no stack of this user was found");
+    }
+    let mut first = None;
+    for places in &found {
+        say(format!("{}:", places.root.display()));
+        if let Err(failure) = crate::app::stop_stack::emergency(places) {
+            say(format!("  {failure}"));
+            first.get_or_insert(failure);
+        }
+    }
+    match first {
+        Some(failure) => Err(failure),
+        None => Ok(exit::DONE),
+    }
+}

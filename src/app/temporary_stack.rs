@@ -1,0 +1,174 @@
+//! A stack that stands for as long as one piece of work takes: up, wait, work, and down again whatever happened. This
+//! process is its supervisor, so that even `kill -9` leaves nothing behind.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::ui::progress::ProgressView;
+use crate::ui::summary;
+use crate::ui::term::{Progress, Term, say};
+use devrun_model::exit;
+use devrun_model::feed::Outcome;
+use devrun_model::{Command, Failure, FailureKind, Launch, Paths, Plan, ServiceId, UpOptions, VolumeClass};
+use devrun_runtime::engine::EngineExit;
+
+use crate::app::load::{self, Project};
+use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::app::supervise;
+
+/// What is to stand.
+pub struct Order<'a> {
+    /// Where.
+    pub project: &'a Project,
+    /// What.
+    pub plan: Arc<Plan>,
+    /// Which of it; empty: all.
+    pub targets: Vec<ServiceId>,
+    /// No network.
+    pub offline: bool,
+    /// In the place of vendor hosts.
+    pub mirror: Option<String>,
+}
+
+/// How it went.
+pub struct Stood {
+    /// How the start ended.
+    pub start: Outcome,
+    /// The code of the work, if it was begun.
+    pub work: Option<i32>,
+    /// How the stack ended.
+    pub ended: EngineExit,
+    /// A signal ended the start: the exit code that says so.
+    pub interrupted: Option<i32>,
+}
+
+/// Brings it up, does `work` when all is ready, and takes it down.
+///
+/// # Errors
+/// `Elsewhere` when the stack is up already; as `boot`. What `work` fails with comes after the teardown.
+pub async fn stand(
+    order: Order<'_>,
+    term: Term,
+    work: impl AsyncFnOnce(&mut Signals) -> Result<i32, Failure>,
+) -> Result<Stood, Failure> {
+    let places = &order.project.places;
+    let lock = match supervise::claim(places)? {
+        Ok(lock) => lock,
+        Err(pid) => return Err(up_already(pid)),
+    };
+    let mut signals = Signals::take()?;
+    let progress: Arc<dyn devrun_store::Progress> = match term.progress {
+        Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(term)),
+        Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoProgress),
+    };
+    let fetch = load::fetch_options(order.project, order.offline, order.mirror.clone(), progress);
+    let keeper = supervise::keeper()?;
+    let plan = Arc::clone(&order.plan);
+    let supervisor = match supervise::boot(lock, keeper, places, plan, fetch, signals.next(), say).await? {
+        Ok(supervisor) => supervisor,
+        Err(code) => {
+            let ended = EngineExit { outcome: Outcome::default(), survivors: Vec::new(), scratch: Vec::new() };
+            return Ok(Stood { start: Outcome::default(), work: None, ended, interrupted: Some(code) });
+        }
+    };
+    let engine = supervisor.engine.clone();
+    let (mut session, status) = Session::local(engine.clone()).await?;
+    let mut view = ProgressView::new(term);
+    let ours = token();
+    let up = Command::Up { plan: None, targets: order.targets, options: UpOptions::default() };
+    session.command(ours, up).await?;
+    let settled = until_settled(&mut session, &status, Some(ours), &mut view, &mut signals).await;
+    view.clear();
+    let (mut start, mut interrupted, mut done) = (Outcome::default(), None, None);
+    let mut error = None;
+    match settled {
+        Err(failure) => error = Some(failure),
+        Ok(Settled::Interrupted(code)) => interrupted = Some(code),
+        Ok(Settled::Gone(outcome)) => start = outcome.unwrap_or_default(),
+        Ok(Settled::Outcome(outcome)) => {
+            let ready = outcome.failures.is_empty() && outcome.blocked.is_empty();
+            start = outcome;
+            if ready {
+                match work(&mut signals).await {
+                    Ok(code) => done = Some(code),
+                    Err(failure) => error = Some(failure),
+                }
+            }
+        }
+    }
+    engine.command(token(), Command::Down { grace_ms: None });
+    let finish = supervisor.finish();
+    tokio::pin!(finish);
+    let mut feed = true;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut finish => break ended?,
+            code = signals.next() => {
+                interrupted.get_or_insert(code);
+                engine.interrupt();
+            }
+            item = session.next(), if feed => match item {
+                Ok(Some(item)) => view.item(&item),
+                _ => feed = false,
+            },
+        }
+    };
+    view.clear();
+    for (pid, command) in &ended.survivors {
+        say(format!("pid {pid} ({command}) could not be ended"));
+    }
+    if !start.failures.is_empty() || !start.blocked.is_empty() {
+        say(summary::failures(&start, term.err_color).trim_end());
+    }
+    match error {
+        Some(failure) => Err(failure),
+        None => Ok(Stood { start, work: done, ended, interrupted }),
+    }
+}
+
+fn up_already(pid: Option<i32>) -> Failure {
+    let who = pid.map(|pid| format!(" under supervisor {pid}")).unwrap_or_default();
+    Failure::new(FailureKind::Elsewhere, format!("the stack is up already{who}"))
+        .help("devrun exec SERVICE -- CMD works beside it; `--ephemeral` makes a second, throw-away one")
+}
+
+impl Stood {
+    /// The code of the stack's own failure, if there was one.
+    #[must_use]
+    pub fn stack_code(&self) -> Option<i32> {
+        if !self.ended.survivors.is_empty() {
+            return Some(exit::SURVIVORS);
+        }
+        Some(self.interrupted.filter(|_| self.work.is_none()).unwrap_or_else(|| self.start.code()))
+            .filter(|code| *code != exit::DONE)
+    }
+}
+
+/// Moves everything that a run keeps into a folder that is thrown away. Sources are used in place: they are never written.
+/// None of it has to outlive a loss of power, so nobody waits for a disk.
+#[must_use]
+pub fn throw_away(plan: Arc<Plan>, places: &Paths) -> Arc<Plan> {
+    let mut plan = Arc::unwrap_or_clone(plan);
+    let data: &Path = &places.data(None);
+    for volume in plan.volumes.values_mut().filter(|volume| volume.class != VolumeClass::Source) {
+        let path = data.join(volume.name.as_str());
+        for spec in plan.services.values_mut().filter(|spec| spec.data.as_ref() == Some(&volume.name)) {
+            if let Some(told) = Arc::make_mut(spec).attributes.get_mut("data") {
+                *told = path.display().to_string();
+            }
+        }
+        volume.path = path;
+        volume.placed = false;
+        volume.class = VolumeClass::Scratch;
+    }
+    for spec in plan.services.values_mut() {
+        if let Launch::Recipe(used) = &mut Arc::make_mut(spec).launch
+            && used.recipe.name == "postgres"
+        {
+            for name in ["fsync", "synchronous_commit", "full_page_writes"] {
+                used.settings.entry(name.to_owned()).or_insert_with(|| "off".to_owned());
+            }
+        }
+    }
+    Arc::new(plan)
+}

@@ -1,0 +1,175 @@
+//! `devrun import` and `devrun init`: a procfile from foreign files, or from what lies around.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::ui::term::{data, safe, say};
+use devrun_config::{Options, Source};
+use devrun_convert::{Found, Outcome};
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind};
+use devrun_runtime::recipes::RecipeRegistry;
+use devrun_runtime::runtime_dir;
+use devrun_store::input;
+
+use crate::app::compose_input;
+use crate::app::load::{self, Wanted};
+use crate::globals::Globals;
+
+// `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// docker-compose.yml, process-compose.yaml; further files are merged over the first
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// The procfile to write; `-` is stdout [the first file's folder: procfile.toml]
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Only what did not come along, not every key
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+}
+
+// `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The procfile to write; `-` is stdout [procfile.toml]
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// The files that `init` looks at, in this order.
+const LOOKED_AT: &[&str] =
+    &[".env", "manage.py", "package.json", "pyproject.toml", "requirements.txt", "Cargo.toml", "go.mod", "Gemfile"];
+const COMPOSE: &[&str] =
+    &["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "process-compose.yaml", "process-compose.yml"];
+
+fn base(globals: &Globals) -> Result<PathBuf, Failure> {
+    let cwd = std::env::current_dir()
+        .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;
+    Ok(globals.project_directory.as_ref().map_or(cwd.clone(), |dir| cwd.join(dir)))
+}
+
+/// `devrun import FILE…`.
+///
+/// # Errors
+/// `Config`: the file cannot be read, or a procfile is there and may not be replaced.
+pub fn run(globals: &Globals, args: &ImportArgs) -> Result<i32, Failure> {
+    let base = base(globals)?;
+    let files: Vec<PathBuf> = args.files.iter().map(|file| base.join(file)).collect();
+    import(globals, &base, &files, args.output.as_deref(), args.quiet)
+}
+
+fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Path>, quiet: bool) -> Result<i32, Failure> {
+    let first = files.first().ok_or_else(|| Failure::new(FailureKind::Config, "no file was named"))?;
+    let folder = first.parent().unwrap_or(Path::new("/"));
+    let folder = fs::canonicalize(folder).map_err(|error| {
+        Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", folder.display())).help("check the path")
+    })?;
+    let files: Vec<PathBuf> = files.iter().map(|file| fs::canonicalize(file).unwrap_or_else(|_| file.clone())).collect();
+    let target = match output {
+        Some(path) if path == Path::new("-") => None,
+        Some(path) => Some(base.join(path)),
+        None => Some(folder.join("procfile.toml")),
+    };
+    let root = target.as_deref().and_then(Path::parent).and_then(|parent| fs::canonicalize(parent).ok()).unwrap_or(folder);
+    if files.iter().all(|file| file.extension().is_none()) {
+        // A Procfile is read as it stands; what it means is written out.
+        let named = Globals { file: files, ..globals.clone() };
+        let read = load::read(&named, &load::project(&named)?, &Wanted::look())?;
+        let text = devrun_convert::export_procfile(&read.document.merged());
+        write(globals, target.as_deref(), &text)?;
+        checked(&root, target.as_deref(), &text);
+        return Ok(exit::DONE);
+    }
+    let converted = compose_input::convert(&files, &root, input::untrusted)?;
+    write(globals, target.as_deref(), &converted.text)?;
+    let outcomes: &[Outcome] =
+        if quiet { &[Outcome::NotMapped] } else { &[Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped] };
+    let lines = converted.report.render(outcomes);
+    if !lines.is_empty() {
+        lines.lines().for_each(|line| say(safe(line)));
+    }
+    say(converted.report.summary());
+    checked(&root, target.as_deref(), &converted.text);
+    Ok(exit::DONE)
+}
+
+/// Says what `check` will say: a compose file can be wrong in ways that a procfile only shows.
+fn checked(root: &Path, target: Option<&Path>, text: &str) {
+    let path = target.map_or_else(|| root.join("procfile.toml"), Path::to_path_buf);
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let source = Source { name: name.clone(), path, text: text.to_owned() };
+    if let Err(report) =
+        devrun_config::read(&[source], &Options { init_cache: true, ..Options::default() }, &RecipeRegistry::new())
+    {
+        say(report.render(false).trim_end());
+        say(format!("{name} wants to be mended before it can be used: {}", report.summary()));
+    } else if target.is_some() {
+        say(format!("{name} is written: `devrun check` looks at its values, `devrun up` starts it"));
+    }
+}
+
+/// Writes the procfile; an existing one is kept without `--yes`, and then as `.bak`.
+fn write(globals: &Globals, target: Option<&Path>, text: &str) -> Result<(), Failure> {
+    let Some(target) = target else {
+        return data(text.trim_end())
+            .map_err(|error| Failure::new(FailureKind::Config, format!("stdout cannot be written: {error}")));
+    };
+    let failed = |path: &Path, error: std::io::Error| {
+        Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display()))
+            .help("check its folder, or name another: -o FILE")
+    };
+    if target.exists() {
+        if !globals.yes {
+            return Err(Failure::new(
+                FailureKind::Config,
+                format!("{} is there already and was left as it is", target.display()),
+            )
+            .help("--yes replaces it and keeps it as .bak; -o FILE writes elsewhere; -o - shows it"));
+        }
+        let backup = PathBuf::from(format!("{}.bak", target.display()));
+        fs::copy(target, &backup).map_err(|error| failed(&backup, error))?;
+        say(format!("{} is kept as {}", target.display(), backup.display()));
+    }
+    runtime_dir::replace(target, text.as_bytes()).map_err(|error| failed(target, error))?;
+    // A procfile is read by colleagues and tools; it holds references, not secrets of ours.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    fs::set_permissions(target, open).map_err(|error| failed(target, error))
+}
+
+/// `devrun init`.
+///
+/// # Errors
+/// `Config`: a procfile is there and may not be replaced.
+pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
+    let base = base(globals)?;
+    if let Some(compose) = COMPOSE.iter().map(|name| base.join(name)).find(|path| path.is_file()) {
+        let output = args.output.clone().unwrap_or_else(|| base.join("procfile.toml"));
+        return import(globals, &base, &[compose], Some(&output), false);
+    }
+    let mut found = Found::default();
+    for name in LOOKED_AT {
+        // What cannot be read is no hint; a `.env` may be the directory of a Python environment.
+        if let Ok(Some(text)) = input::untrusted(&base.join(name)) {
+            found.look(name, &text);
+        }
+    }
+    let text = devrun_convert::draft(&found);
+    let target = match args.output.as_deref() {
+        Some(path) if path == Path::new("-") => None,
+        Some(path) => Some(base.join(path)),
+        None => Some(base.join("procfile.toml")),
+    };
+    write(globals, target.as_deref(), &text)?;
+    for script in &found.scripts {
+        say(format!("{}: {} (from {})", script.name, script.run, script.from));
+    }
+    for recipe in &found.recipes {
+        say(format!("{recipe}: a recipe, as the dependencies speak of it"));
+    }
+    checked(&base, target.as_deref(), &text);
+    Ok(exit::DONE)
+}

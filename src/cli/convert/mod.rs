@@ -1,0 +1,4 @@
+//! Commands that read and write the formats of other programs.
+
+pub mod export;
+pub mod import;

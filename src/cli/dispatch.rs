@@ -1,0 +1,136 @@
+//! From the words of a command line to the command, and from its failure to the exit code.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use crate::ui::term::{Term, say};
+use devrun_model::Failure;
+use devrun_model::exit;
+use devrun_model::mask::Masker;
+
+use super::args::{self, Cli, Verb};
+use super::convert::{export, import};
+use super::data::{client, secret, volumes};
+use super::reference;
+use super::service::up::UpArgs;
+use super::service::{attach, build, control, down, exec, run, task, up, wait};
+use super::show::check::CheckArgs;
+use super::show::{analyze, check, config, doctor, env, events, graph, inspect, logs, ls, ps, report, top, urls};
+use super::store::binaries;
+use crate::ui::exit_line;
+
+/// Runs one invocation and returns its exit code.
+#[must_use]
+pub fn main(words: Vec<OsString>) -> i32 {
+    quiet_panics();
+    devrun_keeper::file_size_limit::raise();
+    let words = args::follow_after_logs(words);
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap prints help and version on stdout, mistakes on stderr; a reader that is gone is no failure.
+            let _gone = error.print();
+            return if error.use_stderr() { usage(&error) } else { exit::DONE };
+        }
+    };
+    let env = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true" || value == "1");
+    let term = Term::decide(cli.globals.color.as_str(), cli.globals.progress.as_str(), ci, env("NO_COLOR"));
+    match dispatch(cli, term) {
+        Ok(code) => code,
+        Err(failure) => report_failure(&failure, term),
+    }
+}
+
+fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
+    let globals = cli.globals;
+    match cli.verb {
+        Verb::Up(args) => up::run(&globals, &args, term),
+        Verb::Down(args) => down::run(&globals, &args, term),
+        Verb::Stop(args) => control::stop(&globals, &args, term),
+        Verb::Start(args) => control::start(&globals, &args, term),
+        Verb::Restart(args) => control::restart(&globals, &args, term),
+        Verb::Kill(args) => control::kill(&globals, &args, term),
+        Verb::Wait(args) => wait::run(&globals, &args, term),
+        Verb::Ps(args) => ps::run(&globals, &args, term),
+        Verb::Logs(args) => logs::run(&globals, &args, term),
+        Verb::Attach(args) => attach::run(&globals, &args),
+        Verb::Run(args) => run::run(&globals, &args, term),
+        Verb::Exec(args) => exec::run(&globals, &args, term),
+        Verb::Shell(args) => exec::shell(&globals, &args, term),
+        Verb::Events(args) => events::run(&globals, &args, term),
+        Verb::Inspect(args) => inspect::run(&globals, &args, term),
+        Verb::Top(args) => top::run(&globals, &args, term),
+        Verb::Urls(args) => urls::urls(&globals, &args, term),
+        Verb::Ports(args) => urls::ports(&globals, &args, term),
+        Verb::Graph(args) => graph::run(&globals, &args, term),
+        Verb::Analyze(args) => analyze::run(&globals, &args, term),
+        Verb::Config(args) if args.service.as_deref() == Some("check") => check::run(&globals, &CheckArgs { quiet: false }, term),
+        Verb::Config(args) => config::run(&globals, &args, term),
+        Verb::Env(args) => env::run(&globals, &args, term),
+        Verb::Psql(args) => client::psql(&globals, &args),
+        Verb::RedisCli(args) => client::redis_cli(&globals, &args),
+        Verb::Sql(args) => client::sql(&globals, &args, term),
+        Verb::Cypher(args) => client::cypher(&globals, &args, term),
+        Verb::Migrate(args) => client::migrate(&globals, &args, term),
+        Verb::Task(args) => task::run(&globals, &args, term),
+        Verb::Build(args) => build::run(&globals, &args, term),
+        Verb::Ls(args) => ls::list(&args, term),
+        Verb::Check(args) => check::run(&globals, &args, term),
+        Verb::Init(args) => import::init(&globals, &args),
+        Verb::Import(args) => import::run(&globals, &args),
+        Verb::Export(args) => export::run(&globals, &args),
+        Verb::Which(args) => binaries::which(&globals, &args, term),
+        Verb::Fetch(args) => binaries::fetch(&globals, &args, term),
+        Verb::Lock(args) => binaries::lock(&globals, &args, term),
+        Verb::Catalog(args) => binaries::catalog(&globals, &args, term),
+        Verb::Secret(args) => secret::run(&globals, &args, term),
+        Verb::Volumes(args) => volumes::volumes(&globals, &args, term),
+        Verb::Df(args) => volumes::df(&globals, &args, term),
+        Verb::Clean(args) => volumes::clean(&globals, &args, term),
+        Verb::Rebuild(args) => up::run(&globals, &UpArgs { clean: true, ..args }, term),
+        Verb::Doctor(args) => doctor::run(&globals, &args, term),
+        Verb::Report(args) => report::run(&globals, &args, term),
+        Verb::Completions(args) => reference::completions(&args, term),
+        Verb::Man(args) => reference::man(&args, term),
+        Verb::Schema => reference::print_schema(term),
+        Verb::Docs(args) => reference::docs(&args),
+        Verb::Version => control::version(),
+        Verb::Other(words) => Err(args::not_built(&words)),
+    }
+}
+
+/// The last line of a mistake on the command line; clap has explained it.
+fn usage(error: &clap::Error) -> i32 {
+    let text = error.to_string();
+    let reason = match error.kind() {
+        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a verb is missing",
+        _ => text.lines().next().unwrap_or_default(),
+    };
+    say(exit_line::last_line(exit::USAGE, None, reason.strip_prefix("error: ").unwrap_or(reason)));
+    exit::USAGE
+}
+
+/// The failure, its help, and the line that names the code's meaning.
+fn report_failure(failure: &Failure, term: Term) -> i32 {
+    let code = exit::of(failure.kind);
+    // It may quote an address with a login.
+    let reason = Masker::default().text(&failure.reason);
+    say(format!("{} {}", crate::ui::term::paint(term.err_color, "31;1", "error:"), crate::ui::term::safe(&reason)));
+    if let Some(help) = &failure.help {
+        say(format!("{} {}", crate::ui::term::paint(term.err_color, "36", "help:"), crate::ui::term::safe(help)));
+    }
+    say(exit_line::last_line(code, None, &reason));
+    code
+}
+
+/// A panic is our fault and is named with its place, so that it can be reported. Its text is shown only where it is part of
+/// the program: one that was put together at run time may hold a secret.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(its text may hold secrets)");
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        say(format!("devrun failed at {place}: {text}; please report it"));
+    }));
+}

@@ -1,0 +1,193 @@
+//! `devrun attach`: the terminal of a service with `tty = true`, in the place of ours.
+//!
+//! Ours is raw meanwhile: every key goes to the service, Ctrl-C too; only Ctrl-] is ours. Whatever ends this verb, a guard
+//! gives the terminal back as it was.
+
+use clap::Args;
+use std::io::{IsTerminal, Read, Write};
+use std::os::fd::AsFd;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::ui::term::say;
+use devrun_keeper::terminal::{self, RawMode, TerminalSize};
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind, ServiceId};
+use devrun_runtime::control::{ControlClient, ControlReply};
+
+use crate::app::load;
+use crate::app::session::Signals;
+use crate::globals::Globals;
+
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+}
+
+/// Ctrl-].
+const LEAVE: u8 = 0x1d;
+/// For somebody who has no terminal.
+const USUAL: TerminalSize = TerminalSize { columns: 80, rows: 24 };
+
+enum Left {
+    Ended,
+    Detached,
+    Gone,
+    Signal(i32),
+}
+
+/// Runs it.
+///
+/// # Errors
+/// `Elsewhere` when nothing runs or the supervisor ends meanwhile; `Config` when the service has no terminal.
+pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    let not_running = || Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d");
+    crate::app::runtime::runtime()?.block_on(async {
+        let mut client = crate::app::connect::supervisor(&project.places).await?.ok_or_else(not_running)?;
+        let status = client.status().await?.ok_or_else(not_running)?;
+        let found = crate::app::request::ids(&status.snapshot, std::slice::from_ref(&args.service))?;
+        let id: ServiceId = match found.as_slice() {
+            [id] => id.clone(),
+            several => {
+                let names: Vec<&str> = several.iter().map(ServiceId::as_str).collect();
+                return Err(Failure::new(FailureKind::Config, format!("{} has several copies", args.service))
+                    .help(format!("name one: {}", names.join(", "))));
+            }
+        };
+        let size = terminal::size(std::io::stdout()).unwrap_or(USUAL);
+        client.attach(&id, size.columns, size.rows).await?;
+        let left = {
+            let stdin = std::io::stdin();
+            let interactive = stdin.is_terminal();
+            if interactive {
+                say(format!("attached to {id}; Ctrl-] leaves, the service goes on"));
+            }
+            // Before the terminal is raw: a signal between the two would end us without giving it back.
+            let mut taken = Taken::new()?;
+            let raw = if interactive { RawMode::enter(stdin.as_fd()).ok() } else { None };
+            let mut screen = Screen::default();
+            let left = sit(&mut client, &mut taken, interactive, &mut screen).await;
+            screen.tidy();
+            drop(raw);
+            left?
+        };
+        Ok(match left {
+            Left::Ended => {
+                say(format!("\n{id} has ended"));
+                exit::DONE
+            }
+            Left::Detached => {
+                say(format!("\ndetached from {id}; it goes on"));
+                exit::DONE
+            }
+            Left::Gone => return Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs")),
+            Left::Signal(code) => code,
+        })
+    })
+}
+
+/// The signals that concern us while the terminal is raw.
+struct Taken {
+    signals: Signals,
+    resized: Signal,
+}
+
+impl Taken {
+    fn new() -> Result<Self, Failure> {
+        let resized = signal(SignalKind::window_change())
+            .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
+        Ok(Self { signals: Signals::take()?, resized })
+    }
+}
+
+async fn sit(client: &mut ControlClient, taken: &mut Taken, interactive: bool, screen: &mut Screen) -> Result<Left, Failure> {
+    let Taken { signals, resized } = taken;
+    let mut keys = typed();
+    loop {
+        tokio::select! {
+            reply = client.next() => match reply? {
+                None => return Ok(Left::Gone),
+                Some(ControlReply::ScreenEnded) => return Ok(Left::Ended),
+                Some(ControlReply::Screen(bytes)) => {
+                    if screen.show(&bytes).is_err() {
+                        return Ok(Left::Detached);
+                    }
+                }
+                Some(_) => {}
+            },
+            Some(mut bytes) = keys.recv() => {
+                let leave = if interactive { bytes.iter().position(|byte| *byte == LEAVE) } else { None };
+                bytes.truncate(leave.unwrap_or(bytes.len()));
+                if !bytes.is_empty() {
+                    client.keys(bytes).await?;
+                }
+                if leave.is_some() {
+                    return Ok(Left::Detached);
+                }
+            }
+            Some(()) = resized.recv() => {
+                if let Some(size) = terminal::size(std::io::stdout()) {
+                    client.resize(size.columns, size.rows).await?;
+                }
+            }
+            code = signals.next() => return Ok(Left::Signal(code)),
+        }
+    }
+}
+
+/// What is typed. Reading a terminal cannot be given up, so it has a thread that ends with the process.
+fn typed() -> tokio::sync::mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(64);
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin().lock();
+        let mut buffer = [0u8; 4096];
+        // At the end of a pipe nothing more is typed, but the screen goes on.
+        while let Ok(count @ 1..) = stdin.read(&mut buffer) {
+            if sender.blocking_send(buffer[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Our side of the screen, and what a service may have left switched on there.
+#[derive(Default)]
+struct Screen {
+    other_page: bool,
+    modes: bool,
+}
+
+impl Screen {
+    fn show(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let has = |text: &[u8]| bytes.windows(text.len()).rposition(|part| part == text);
+        match (has(b"\x1b[?1049h"), has(b"\x1b[?1049l")) {
+            (Some(on), off) if off.is_none_or(|off| on > off) => self.other_page = true,
+            (_, Some(_)) => self.other_page = false,
+            _ => {}
+        }
+        self.modes |= has(b"\x1b[?").is_some();
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes)?;
+        out.flush()
+    }
+    /// Mouse reports, bracketed paste and a hidden cursor are no state of the line discipline, so nobody else gives them back.
+    fn tidy(&self) {
+        let mut out = std::io::stdout().lock();
+        if !out.is_terminal() {
+            return;
+        }
+        let mut text = String::from("\x1b[0m");
+        if self.modes {
+            text.push_str("\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?25h");
+        }
+        if self.other_page {
+            text.push_str("\x1b[?1049l");
+        }
+        // A terminal that is gone needs nothing back.
+        let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+}

@@ -1,0 +1,65 @@
+//! `devrun build`: the build commands, in the foreground, in the order in which services need one another.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use crate::ui::term::{Term, say};
+use devrun_model::Failure;
+use devrun_model::exit;
+
+use crate::app::child_command;
+use crate::app::load::{self, Purpose, Wanted};
+use crate::app::session::Signals;
+use crate::globals::Globals;
+use crate::ui::exit_line;
+
+// `build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Services; all if none
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// `Config` for a procfile with errors; a failed build is exit 1.
+pub fn run(globals: &Globals, args: &BuildArgs, _term: Term) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    let wanted = Wanted { purpose: Purpose::Start, named: args.services.clone(), warn: true, ..Wanted::look() };
+    let plan = load::plan(globals, &project, &wanted)?;
+    let ids = load::resolve(&plan, &args.services)?;
+    let mut specs: Vec<_> =
+        plan.services.values().filter(|spec| spec.replica == 1 && (ids.is_empty() || ids.contains(&spec.id))).collect();
+    specs.sort_by_key(|spec| (spec.depth, spec.id.clone()));
+    let runtime = crate::app::runtime::runtime()?;
+    let mut built = 0;
+    for spec in specs {
+        let Some(command) = &spec.build else {
+            if !ids.is_empty() {
+                say(format!("{} has nothing to build", spec.service));
+            }
+            continue;
+        };
+        say(format!("building {}", spec.service));
+        let mut env = spec.env.clone();
+        env.extend(command.env.clone());
+        let words: Vec<OsString> = command.argv.iter().map(OsString::from).collect();
+        let ended = runtime.block_on(async {
+            let mut signals = Signals::take()?;
+            child_command::run(&words, &env, &spec.dir, Some(spec), &mut signals).await
+        })?;
+        if ended.code != exit::DONE {
+            let reason = format!("build failed: exit {}", ended.code);
+            say(exit_line::last_line(exit::SERVICE, Some(spec.service.as_str()), &reason));
+            return Ok(exit::SERVICE);
+        }
+        built += 1;
+    }
+    if built == 0 && ids.is_empty() {
+        say("no service has a `build`");
+    }
+    Ok(exit::DONE)
+}

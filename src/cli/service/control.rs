@@ -1,0 +1,158 @@
+//! Small verbs that ask a running supervisor for something.
+
+use crate::app::request::{ids, session, settle};
+use clap::Args;
+use std::sync::Arc;
+
+use crate::ui::progress::ProgressView;
+use crate::ui::term::{Term, data};
+use devrun_model::exit;
+use devrun_model::feed::FeedItem;
+use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Signal, State};
+
+use crate::app::load::{self, Purpose, Wanted};
+use crate::app::session::{Signals, token};
+use crate::globals::Globals;
+
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// Name or number of the signal
+    #[arg(short = 's', long, value_name = "SIG", default_value = "KILL")]
+    pub signal: String,
+    /// Services
+    #[arg(value_name = "SERVICE", required = true)]
+    pub services: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RestartArgs {
+    /// Services; all if none
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// And what depends on them
+    #[arg(long)]
+    pub with_dependents: bool,
+}
+
+// Verbs that take names.
+#[derive(Debug, Args)]
+pub struct NamesArgs {
+    /// Services; all if none
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+}
+
+/// `devrun version`.
+///
+/// # Errors
+/// Never; a reader that is gone is no failure.
+pub fn version() -> Result<i32, Failure> {
+    let _reader_gone = data(format!("devrun {}", env!("CARGO_PKG_VERSION")));
+    Ok(exit::DONE)
+}
+
+/// `devrun stop`: returns when the trees are empty.
+///
+/// # Errors
+/// `Elsewhere` when nothing runs, `Survivors` when something cannot be ended.
+pub fn stop(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    crate::app::runtime::runtime()?.block_on(async {
+        let (mut session, status) = session(&project).await?;
+        let targets = ids(&status.snapshot, &args.services)?;
+        let mut watched: Vec<ServiceId> = if targets.is_empty() {
+            status.snapshot.services.iter().filter_map(|service| ServiceId::parse(&service.name).ok()).collect()
+        } else {
+            targets.clone()
+        };
+        let mut view = ProgressView::new(term);
+        session.command(token(), Command::Stop { targets }).await?;
+        let mut signals = Signals::take()?;
+        loop {
+            if let Some(status) = session.status().await? {
+                let live = |id: &ServiceId| {
+                    status.snapshot.services.iter().any(|service| {
+                        service.name == id.as_str() && (service.state.is_live() || service.state == State::BackingOff)
+                    })
+                };
+                watched.retain(live);
+                if watched.is_empty() {
+                    return Ok(exit::DONE);
+                }
+            }
+            tokio::select! {
+                item = session.next() => match item? {
+                    Some(item) => {
+                        view.item(&item);
+                        // It had ended, even if somebody has started it again since.
+                        if let FeedItem::Stopped(report) = &item {
+                            watched.retain(|id| *id != report.id);
+                        }
+                    }
+                    None => return Ok(exit::DONE),
+                },
+                code = signals.next() => return Ok(code),
+            }
+        }
+    })
+}
+
+/// `devrun start`: procfile and environment are read again.
+///
+/// # Errors
+/// `Elsewhere` when nothing runs.
+pub fn start(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Failure> {
+    anew(globals, &args.services, term, |plan, targets| Command::Start { plan, targets })
+}
+
+/// `devrun restart`: procfile and environment are read again.
+///
+/// # Errors
+/// `Elsewhere` when nothing runs, `Config` when the procfile has errors (nothing is stopped then).
+pub fn restart(globals: &Globals, args: &RestartArgs, term: Term) -> Result<i32, Failure> {
+    let with_dependents = args.with_dependents;
+    anew(globals, &args.services, term, |plan, targets| Command::Restart { plan, targets, with_dependents })
+}
+
+fn anew(
+    globals: &Globals,
+    services: &[String],
+    term: Term,
+    command: impl FnOnce(Option<Arc<Plan>>, Vec<ServiceId>) -> Command,
+) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    if !load::is_running(&project.places)? {
+        return Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"));
+    }
+    let wanted = Wanted { purpose: Purpose::Start, named: services.to_vec(), warn: true, ..Wanted::look() };
+    let plan = load::plan(globals, &project, &wanted)?;
+    let targets = load::resolve(&plan, services)?;
+    crate::app::runtime::runtime()?.block_on(async {
+        let (session, status) = session(&project).await?;
+        settle(session, &status, command(Some(plan), targets), term).await
+    })
+}
+
+/// `devrun kill`.
+///
+/// # Errors
+/// `Elsewhere` when nothing runs, `Config` when there is no such signal.
+pub fn kill(globals: &Globals, args: &KillArgs, _term: Term) -> Result<i32, Failure> {
+    let signal = Signal::parse(&args.signal).ok_or_else(|| {
+        Failure::new(FailureKind::Config, format!("there is no signal {:?}", args.signal))
+            .help(format!("one of {}", Signal::names().join(" ")))
+    })?;
+    let project = load::project(globals)?;
+    crate::app::runtime::runtime()?.block_on(async {
+        let (mut session, status) = session(&project).await?;
+        let targets = ids(&status.snapshot, &args.services)?;
+        let ours = token();
+        session.command(ours, Command::Kill { targets, signal }).await?;
+        while let Some(item) = session.next().await? {
+            if matches!(item, devrun_model::feed::FeedItem::Accepted { token } if token == ours) {
+                break;
+            }
+        }
+        Ok(exit::DONE)
+    })
+}

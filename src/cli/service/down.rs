@@ -1,0 +1,75 @@
+//! `devrun down` and `devrun down --emergency`. Neither needs a valid procfile: what runs is what was started.
+
+use crate::app::stop_stack;
+use clap::Args;
+use std::time::Duration;
+
+use crate::ui::term::{Progress, Term, say};
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind, VolumeClass, VolumeSpec, duration};
+
+use crate::app::load::{self, Wanted};
+use crate::globals::Globals;
+
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    /// Kill everything that is provably this project's, at once; needs no supervisor and no valid procfile
+    #[arg(long)]
+    pub emergency: bool,
+    /// With --emergency: every devrun stack of this user
+    #[arg(long, requires = "emergency")]
+    pub all: bool,
+    /// Shorten every grace to this
+    #[arg(short = 't', long, value_name = "T")]
+    pub timeout: Option<String>,
+    /// Delete the data of persistent and cache volumes too
+    #[arg(long, short = 'v', env = "CLEANUP_VOLUMES", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub volumes: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// As the contract's exit codes say.
+pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failure> {
+    if args.all {
+        return crate::app::stop_stack::emergency_all();
+    }
+    // A deletion needs the procfile, which says what is to be deleted; a stop does not.
+    let project = if args.volumes { load::project(globals)? } else { load::project_by_state(globals)? };
+    let grace = args
+        .timeout
+        .as_deref()
+        .map(|text| {
+            // compose takes bare seconds here.
+            duration::parse(text).or_else(|error| text.parse().map(Duration::from_secs).map_err(|_| error))
+        })
+        .transpose()
+        .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun down -t 5s"))?;
+    // Looked up before the stop: with a broken procfile nothing must have been stopped for a deletion that cannot be done.
+    let volumes = if args.volumes {
+        let plan = load::plan(globals, &project, &Wanted::look())?;
+        plan.volumes.values().filter(|volume| is_deleted(volume)).cloned().collect()
+    } else {
+        Vec::new()
+    };
+    let code = if args.emergency {
+        stop_stack::emergency(&project.places)?
+    } else {
+        crate::app::runtime::runtime()?.block_on(stop_stack::gentle(&project.places, grace, term))?
+    };
+    if code == exit::DONE && !volumes.is_empty() {
+        let _alone = stop_stack::keep_others_out(&project.places)?;
+        for volume in volumes.iter().filter(|volume| volume.path.symlink_metadata().is_ok()) {
+            crate::app::deletion::erase(&project.places, &volume.path)?;
+            if term.progress != Progress::Quiet {
+                say(format!("volume {} deleted", volume.name));
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn is_deleted(volume: &VolumeSpec) -> bool {
+    !volume.placed && matches!(volume.class, VolumeClass::Persistent | VolumeClass::Cache)
+}

@@ -1,0 +1,71 @@
+//! `devrun exec` and `devrun shell`: a command in a service's environment and folder.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use clap::Args;
+
+use crate::ui::term::{Term, say};
+use devrun_model::{Failure, State};
+
+use crate::app::child_command;
+use crate::app::load::{self, Wanted};
+use crate::app::readonly;
+use crate::app::session::Signals;
+use crate::globals::Globals;
+
+// `exec`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// In whose environment and folder
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// What to run
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+}
+
+// `shell`.
+#[derive(Debug, Args)]
+pub struct ShellArgs {
+    /// In whose environment and folder
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+}
+
+/// `devrun exec`.
+///
+/// # Errors
+/// `Config` when there is no such service.
+pub fn run(globals: &Globals, args: &ExecArgs, _term: Term) -> Result<i32, Failure> {
+    execute(globals, &args.service, &args.command)
+}
+
+/// `devrun shell`: the caller's own shell, else `sh`.
+///
+/// # Errors
+/// `Config` when there is no such service.
+pub fn shell(globals: &Globals, args: &ShellArgs, _term: Term) -> Result<i32, Failure> {
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| OsString::from("/bin/sh"));
+    execute(globals, &args.service, &[shell])
+}
+
+fn execute(globals: &Globals, name: &str, words: &[OsString]) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    let plan = load::plan(globals, &project, &Wanted { named: vec![name.to_owned()], ..Wanted::look() })?;
+    let spec = readonly::one(&plan, name)?;
+    let runtime = crate::app::runtime::runtime()?;
+    runtime.block_on(async {
+        let snapshot = crate::app::snapshot::snapshot(globals, &project).await?;
+        let up = snapshot.supervisor_pid.is_some()
+            && snapshot.services.iter().any(|service| service.name == spec.id.as_str() && service.state == State::Running);
+        if !up {
+            say(format!("note: {} is not running", spec.id));
+        }
+        // The service's own variables win over the usual ones of its recipe.
+        let mut variables: BTreeMap<String, String> = crate::app::service_env::exports(spec)?;
+        variables.extend(spec.env.clone());
+        let mut signals = Signals::take()?;
+        Ok(child_command::run(words, &variables, &spec.dir, Some(spec), &mut signals).await?.code)
+    })
+}

@@ -1,0 +1,11 @@
+//! Commands that start, stop and use services.
+
+pub mod attach;
+pub mod build;
+pub mod control;
+pub mod down;
+pub mod exec;
+pub mod run;
+pub mod task;
+pub mod up;
+pub mod wait;

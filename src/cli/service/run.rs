@@ -1,0 +1,175 @@
+//! `devrun run`: a test suite against a stack in one line; the stack is gone afterwards whatever happened.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::ui::term::{Term, say};
+use devrun_model::client_env::{self, Addressed};
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind, Paths, Plan};
+use devrun_runtime::runtime_dir;
+
+use crate::app::child_command;
+use crate::app::load::{self, Purpose, Wanted};
+use crate::app::run_artifacts;
+use crate::app::temporary_stack::{self, Order, Stood, stand};
+use crate::globals::Globals;
+
+// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Services to bring up; all if none
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// A throw-away copy: own state, own ports, nothing kept
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// Instead of a procfile: a recipe, as postgres@16
+    #[arg(long, value_name = "RECIPE")]
+    pub with: Vec<String>,
+    /// Fetch nothing
+    #[arg(long, env = "DEVRUN_OFFLINE")]
+    pub offline: bool,
+    /// A base URL or file:// folder in the place of every vendor host
+    #[arg(long, value_name = "BASE", env = "DEVRUN_MIRROR")]
+    pub mirror: Option<String>,
+    /// A report of the start in JUnit's form
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Logs and events of the run, masked, are written here
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
+    /// What to run when all is ready
+    #[arg(last = true, value_name = "CMD", required = true)]
+    pub command: Vec<OsString>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// As the contract's exit codes say; `Elsewhere` when the stack is up already.
+pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure> {
+    let internal =
+        |error: std::io::Error| Failure::new(FailureKind::Config, format!("no throw-away folder can be made: {error}"));
+    let folder = if args.ephemeral || !args.with.is_empty() {
+        Some(tempfile::Builder::new().prefix("devrun-").tempdir().map_err(internal)?)
+    } else {
+        None
+    };
+    let mut globals = globals.clone();
+    if let Some(folder) = folder.as_ref().filter(|_| !args.with.is_empty()) {
+        if !args.services.is_empty() {
+            return Err(Failure::new(FailureKind::Config, "`--with` stands in the place of a procfile and its services")
+                .help("devrun run --with postgres@16 --with redis -- pytest"));
+        }
+        let file = folder.path().join("procfile.toml");
+        std::fs::write(&file, procfile(&args.with)?).map_err(internal)?;
+        globals.file = vec![file];
+        globals.project_directory = None;
+        globals.mode = None;
+        globals.profile = Vec::new();
+        globals.instance = Some(String::new());
+        globals.state_dir = None;
+    }
+    let mut project = load::project(&globals)?;
+    if let Some(folder) = &folder {
+        project.places = runtime_dir::ephemeral(&project.root, &folder.path().join("state"), &project.env)?;
+    }
+    let wanted = Wanted {
+        purpose: Purpose::Start,
+        named: args.services.clone(),
+        ports_auto: folder.is_some(),
+        warn: true,
+        ..Wanted::look()
+    };
+    let read = load::read(&globals, &project, &wanted)?;
+    let targets = load::resolve(&read.plan, &args.services)?;
+    let variables = client_env::merge(project.env.clone(), Addressed::default(), crate::app::service_env::client(&read)?);
+    let plan = if folder.is_some() { temporary_stack::throw_away(read.plan, &project.places) } else { read.plan };
+    let cwd = std::env::current_dir()
+        .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;
+    let order = Order { project: &project, plan: Arc::clone(&plan), targets, offline: args.offline, mirror: args.mirror.clone() };
+    let began = Instant::now();
+    let stood = crate::app::runtime::runtime()?.block_on(stand(order, term, async |signals| {
+        child_command::run(&args.command, &variables, &cwd, None, signals).await.map(|ended| ended.code)
+    }));
+    if !matches!(&stood, Err(failure) if failure.kind == FailureKind::Elsewhere) {
+        leave(args, &plan, &project.places, stood.as_ref().ok(), began.elapsed());
+    }
+    match stood {
+        Ok(stood) => Ok(conclude(&stood)),
+        Err(failure) => {
+            say(format!("devrun: stack: {failure}"));
+            Err(failure)
+        }
+    }
+}
+
+/// What was asked for beside the code. That it cannot be written is said, and changes no code: the tests ran.
+fn leave(args: &RunArgs, plan: &Plan, places: &Paths, stood: Option<&Stood>, took: Duration) {
+    let start = stood.map(|stood| stood.start.clone()).unwrap_or_default();
+    let words: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
+    let work = run_artifacts::Work { words: &words.join(" "), code: stood.and_then(|stood| stood.work), took };
+    let report = args.junit.as_ref().map(|path| run_artifacts::junit(path, plan, places, &start, &work));
+    let folder = args.artifacts.as_ref().map(|folder| run_artifacts::collect(folder, plan, places));
+    for failure in [report, folder].into_iter().flatten().filter_map(Result::err) {
+        say(format!("devrun: {failure}"));
+    }
+}
+
+/// The command's code is passed on; the words before it tell it from one of ours.
+fn conclude(stood: &Stood) -> i32 {
+    if let Some(code) = stood.work.filter(|code| *code != exit::DONE) {
+        say(format!("devrun: command: exit {code}"));
+        return code;
+    }
+    match stood.stack_code() {
+        Some(code) => {
+            let first = stood.start.failures.first();
+            let reason = first.map_or_else(
+                || exit::meaning(code).to_owned(),
+                |failed| format!("{}: {}", failed.id, failed.failure.reason.lines().next().unwrap_or_default()),
+            );
+            say(format!("devrun: stack: exit {code} ({}): {reason}", exit::meaning(code)));
+            code
+        }
+        None => exit::DONE,
+    }
+}
+
+/// A procfile out of recipes: each service has its recipe's name.
+fn procfile(recipes: &[String]) -> Result<String, Failure> {
+    let mut services = toml::Table::new();
+    for recipe in recipes {
+        let name = recipe.split('@').next().unwrap_or(recipe).to_owned();
+        if name.is_empty() || name.contains(['/', '.']) {
+            return Err(Failure::new(FailureKind::Config, format!("--with {recipe}: not the name of a recipe"))
+                .help("devrun catalog lists them; a recipe of your own needs a procfile"));
+        }
+        if services.contains_key(&name) {
+            return Err(Failure::new(FailureKind::Config, format!("--with names {name} twice"))
+                .help("two servers of one kind need a procfile"));
+        }
+        services.insert(name, toml::Value::Table(toml::Table::from_iter([("use".to_owned(), recipe.clone().into())])));
+    }
+    let project = toml::Table::from_iter([("name".to_owned(), toml::Value::from("run"))]);
+    let file = toml::Table::from_iter([("project".to_owned(), project.into()), ("services".to_owned(), services.into())]);
+    toml::to_string(&file).map_err(|error| Failure::new(FailureKind::Internal, format!("no procfile can be made: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::procfile;
+
+    #[test]
+    fn recipes_become_a_procfile() {
+        let text = procfile(&["postgres@16".to_owned(), "redis".to_owned()]).unwrap();
+        assert!(text.contains("[services.postgres]\nuse = \"postgres@16\"") && text.contains("[services.redis]"), "{text}");
+        assert!(procfile(&["redis".to_owned(), "redis@7".to_owned()]).is_err());
+        assert!(procfile(&["./x.toml".to_owned()]).is_err());
+    }
+}

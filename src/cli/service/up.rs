@@ -1,0 +1,594 @@
+//! `devrun up`.
+
+mod detached;
+mod plan;
+
+use clap::Args;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::ui::logview::{LogView, Style};
+use crate::ui::progress::ProgressView;
+use crate::ui::summary;
+use crate::ui::term::{Progress, Term, data, say};
+use devrun_keeper::LaunchedKeeper;
+use devrun_keeper::lock::InstanceLock;
+use devrun_model::exit;
+use devrun_model::feed::Outcome;
+use devrun_model::feed::{FeedItem, StopReport};
+use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, UpOptions};
+use devrun_runtime::logs::{LogItem, read::LogFollower};
+
+use crate::app::load::{self, Project, Purpose, Wanted};
+use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::app::signals::{self, Aside, Asides};
+use crate::app::stop_wait;
+use crate::app::supervise;
+use crate::globals::Globals;
+use crate::ui::exit_line;
+
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    /// Services to bring up; all if none
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Return when everything is ready; the supervisor goes on in the background
+    #[arg(short = 'd', long, alias = "wait", short_alias = 'D')]
+    pub detach: bool,
+    /// With -d: return at once
+    #[arg(long, requires = "detach")]
+    pub no_wait: bool,
+    /// Only the named services, not what they need
+    #[arg(long)]
+    pub no_deps: bool,
+    /// A failed start takes everything down again
+    #[arg(long)]
+    pub rollback: bool,
+    /// Any failure takes everything down
+    #[arg(long, alias = "abort-on-container-exit", alias = "abort-on-container-failure")]
+    pub abort_on_failure: bool,
+    /// Everything goes down when this one ends, and its exit code is ours
+    #[arg(long, value_name = "S")]
+    pub exit_code_from: Option<String>,
+    /// Copies of a service: S=N
+    #[arg(long, value_name = "S=N")]
+    pub scale: Vec<String>,
+    /// For the whole start
+    #[arg(short = 't', long, value_name = "T")]
+    pub timeout: Option<String>,
+    /// Choose free ports for everything
+    #[arg(long, value_name = "auto")]
+    pub ports: Option<String>,
+    /// Make a new database cluster from nothing instead of from the cached empty one
+    #[arg(long)]
+    pub no_init_cache: bool,
+    /// Fetch nothing
+    #[arg(long, env = "DEVRUN_OFFLINE")]
+    pub offline: bool,
+    /// A base URL or file:// folder in the place of every vendor host
+    #[arg(long, value_name = "BASE", env = "DEVRUN_MIRROR")]
+    pub mirror: Option<String>,
+    /// Delete data, secrets and logs first; says what and asks
+    #[arg(long)]
+    pub clean: bool,
+    /// Run the build commands first
+    #[arg(long)]
+    pub build: bool,
+    /// A throw-away copy: own state, own ports, nothing kept
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// Say what would be done, and why; do nothing
+    #[arg(long)]
+    pub plan: bool,
+}
+
+/// How often a start is begun once more because a stop came first.
+const ROUNDS: u32 = 10;
+
+/// Runs it.
+///
+/// # Errors
+/// As the contract's exit codes say.
+pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure> {
+    if args.ports.as_deref().is_some_and(|how| how != "auto") {
+        return Err(Failure::new(FailureKind::Config, "--ports takes `auto`").help("devrun up --ports auto"));
+    }
+    let mut project = load::project(globals)?;
+    if args.ephemeral && args.detach {
+        return Err(Failure::new(FailureKind::Config, "--ephemeral is for a stack that one stays attached to")
+            .help("devrun up --ephemeral, or devrun up -d --instance NAME"));
+    }
+    if args.clean && !args.plan && !args.ephemeral {
+        if !wipe(globals, &project, term)? {
+            return Ok(exit::DONE);
+        }
+        if args.detach {
+            // If a stack was stopped for it; the second time there is nothing to wipe.
+            crate::app::runtime::fit_to_fork()?;
+        }
+    }
+    // Held to the very end: with it goes all that the stack has kept.
+    let folder = if args.ephemeral && !args.plan {
+        let folder = tempfile::Builder::new().prefix("devrun-").tempdir().map_err(|error| {
+            Failure::new(FailureKind::Config, format!("no throw-away folder can be made: {error}")).help("check TMPDIR")
+        })?;
+        let state = folder.path().join("state");
+        project.places = devrun_runtime::runtime_dir::ephemeral(&project.root, &state, &project.env)?;
+        Some(folder)
+    } else {
+        None
+    };
+    if !args.plan && folder.is_none() && load::is_running(&project.places)? {
+        // What the stop gives back, ports among it, is looked at after it.
+        let _joined = crate::app::runtime::waiting_runtime()?.block_on(stop_wait::answers(&project.places, term))?;
+    }
+    let wanted = Wanted {
+        purpose: if args.plan { Purpose::Look } else { Purpose::Start },
+        named: args.services.clone(),
+        scale: scale(&args.scale)?,
+        ports_auto: args.ports.is_some() || args.ephemeral,
+        init_cache: !args.no_init_cache,
+        warn: true,
+    };
+    let read = load::read(globals, &project, &wanted)?;
+    let advice = advice(&read);
+    let mut plan = read.plan;
+    if let Some(text) = &args.timeout {
+        let timeout = devrun_model::duration::parse(text)
+            .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun up --timeout 5m"))?;
+        Arc::make_mut(&mut plan).timeout = timeout;
+    }
+    if folder.is_some() {
+        plan = crate::app::temporary_stack::throw_away(plan, &project.places);
+    }
+    let targets = load::resolve(&plan, &args.services)?;
+    if args.plan {
+        return plan::run(&project, &plan, &targets, args.no_deps);
+    }
+    let code_from = match &args.exit_code_from {
+        Some(name) => load::resolve(&plan, std::slice::from_ref(name))?.into_iter().next(),
+        None => None,
+    };
+    let options = UpOptions {
+        no_deps: args.no_deps,
+        rollback: args.rollback,
+        abort_on_failure: args.abort_on_failure,
+        exit_code_from: code_from,
+        build: args.build,
+    };
+    if nix::unistd::geteuid().is_root() && term.progress == Progress::Tty {
+        say("devrun runs as root: services do too, unless user_id says otherwise");
+    }
+    let stack = Stack { project, plan, targets, options, private: read.private, term, advice };
+    let code = if args.detach { stack.detached(args) } else { stack.alone(args) };
+    drop(folder);
+    code
+}
+
+/// `--clean`. False: somebody was asked and said no. What runs is stopped only after the yes.
+fn wipe(globals: &Globals, project: &Project, term: Term) -> Result<bool, Failure> {
+    let read = load::read(globals, project, &Wanted::look())?;
+    let running = load::is_running(&project.places)?;
+    let doomed = if running {
+        crate::app::deletion::lists(project, &read, None)?
+    } else {
+        crate::app::deletion::doomed(project, &read, None)?
+    };
+    if doomed.is_empty() {
+        return Ok(true);
+    }
+    if !crate::app::deletion::agreed(&doomed, globals, term)? {
+        return Ok(false);
+    }
+    if running {
+        crate::app::stop_stack::stop(&project.places, term)?;
+    }
+    // The stop has written more: it is looked for again.
+    crate::app::deletion::delete(project, &crate::app::deletion::doomed(project, &read, None)?)?;
+    Ok(true)
+}
+
+fn scale(words: &[String]) -> Result<BTreeMap<String, u32>, Failure> {
+    words
+        .iter()
+        .map(|word| {
+            word.split_once('=').and_then(|(name, count)| Some((name.to_owned(), count.parse::<u32>().ok()?))).ok_or_else(|| {
+                Failure::new(FailureKind::Config, format!("--scale {word}: not S=N")).help("devrun up --scale worker=4")
+            })
+        })
+        .collect()
+}
+
+struct Stack {
+    project: Project,
+    plan: Arc<Plan>,
+    targets: Vec<ServiceId>,
+    options: UpOptions,
+    /// Ports that stand in no table: service and port name.
+    private: BTreeSet<(String, String)>,
+    term: Term,
+    /// What to do where a login is refused, by server.
+    advice: BTreeMap<ServiceId, String>,
+}
+
+/// A cached secret that does not fit the data it was made with: both ways out.
+fn advice(read: &load::Read) -> BTreeMap<ServiceId, String> {
+    let mut advice = BTreeMap::new();
+    for (id, spec) in &read.plan.services {
+        let (Some(data), Some(password)) = (&spec.data, spec.attributes.get("password")) else { continue };
+        let secret = read.facts.secrets.iter().find(|(_, value)| !value.is_empty() && password.contains(value.as_str()));
+        let text = match secret {
+            Some((name, _)) => format!(
+                "the data in volume {data} was made with another password: put that one back into {}; or have a new one set \
+                 through the server's private socket: devrun secret rotate {name}",
+                read.secrets_dir.join(name).display()
+            ),
+            None => format!(
+                "the data in volume {data} was made with another password: put that one back where the procfile takes it \
+                 from; or let devrun keep one: take `password` out, then devrun secret rotate {}-password",
+                spec.service
+            ),
+        };
+        advice.insert(id.clone(), text);
+    }
+    advice
+}
+
+/// Adds what only the client knows: which file a refused password came from.
+fn advise(outcome: &mut Outcome, advice: &BTreeMap<ServiceId, String>) {
+    for failed in &mut outcome.failures {
+        if failed.failure.kind == FailureKind::Credentials
+            && let Some(text) = advice.get(&failed.id)
+        {
+            failed.failure.help = Some(text.clone());
+        }
+    }
+}
+
+impl Stack {
+    fn up(&self, plan: bool) -> Command {
+        Command::Up { plan: plan.then(|| Arc::clone(&self.plan)), targets: self.targets.clone(), options: self.options.clone() }
+    }
+
+    /// This process becomes the supervisor, or the viewer of the one that is there.
+    fn alone(self, args: &UpArgs) -> Result<i32, Failure> {
+        let places = &self.project.places;
+        // Where nobody else is, the keeper loads while the runtime is made.
+        let claimed = if load::is_running(places)? { None } else { supervise::claim(places)?.ok() };
+        let begun = claimed.map(|lock| Ok((lock, supervise::keeper()?))).transpose()?;
+        let runtime = crate::app::runtime::runtime()?;
+        let code = runtime.block_on(self.attached(args, begun));
+        // All that matters has been waited for; what is left of its tasks ends with the process.
+        runtime.shutdown_background();
+        code
+    }
+
+    /// `begun`: the lock and the keeper, where nobody else had them.
+    async fn attached(self, args: &UpArgs, begun: Option<(InstanceLock, LaunchedKeeper)>) -> Result<i32, Failure> {
+        let (lock, launched) = match begun {
+            Some(begun) => begun,
+            None => match self.join_or_claim().await? {
+                Err(code) => return Ok(code),
+                Ok(lock) => (lock, supervise::keeper()?),
+            },
+        };
+        let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
+        let progress: Arc<dyn devrun_store::Progress> = match self.term.progress {
+            Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(self.term)),
+            Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoProgress),
+        };
+        let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), progress);
+        let (places, plan) = (&self.project.places, Arc::clone(&self.plan));
+        let supervisor = match supervise::boot(lock, launched, places, plan, fetch, signals.next(), say).await? {
+            Ok(supervisor) => supervisor,
+            Err(code) => return Ok(code),
+        };
+        let engine = supervisor.engine.clone();
+        let mut logs = supervisor.pump.subscribe();
+        let (mut session, status) = Session::local(engine.clone()).await?;
+        let mut view = ProgressView::new(self.term);
+        let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
+        let mut lines = LogView::new(style(self.term), &ids);
+        view.status(&status);
+        let begun = std::time::Instant::now();
+        let third = Arc::new(AtomicBool::new(false));
+        for (signal, code) in [(libc::SIGINT, exit::INT), (libc::SIGTERM, exit::TERM)] {
+            // Armed by the second signal: the third one ends us even if nothing else here works any more.
+            signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&third))
+                .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
+        }
+        session.command(token(), self.up(false)).await?;
+        let finish = supervisor.finish();
+        tokio::pin!(finish);
+        let (mut interrupted, mut stops, mut shown_end) = (None::<i32>, Vec::<StopReport>::new(), false);
+        let mut first_failures = None::<Outcome>;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                code = signals.next() => {
+                    engine.interrupt();
+                    if interrupted.is_some() {
+                        // Its answer comes after the kill was asked of the keeper, which then holds whatever becomes of us.
+                        let _ended = engine.status().await;
+                        third.store(true, std::sync::atomic::Ordering::Relaxed);
+                        view.print("killing everything; a third signal leaves the rest to the keeper");
+                    } else {
+                        view.print("stopping; the same again kills");
+                    }
+                    interrupted.get_or_insert(code);
+                }
+                aside = asides.next() => match aside {
+                    Aside::Status => if let Some(status) = engine.status().await {
+                        let lines = signals::dump(&status);
+                        self.note(&lines);
+                        lines.iter().for_each(|line| view.print(line));
+                    },
+                    Aside::Hold if signals::can_be_resumed() => {
+                        view.print("on hold: services keep running, nothing is restarted; `fg` brings this back");
+                        signals::hold();
+                        view.print("back: time-outs go on from where they were");
+                    }
+                    Aside::Hold => view.print("no shell could bring this back; Ctrl-Z does nothing"),
+                },
+                item = session.next() => match item? {
+                    Some(item) => {
+                        view.item(&item);
+                        match item {
+                            FeedItem::Settled { mut outcome, .. } => {
+                                advise(&mut outcome, &self.advice);
+                                drain(&mut logs, &mut lines, &view);
+                                view.clear();
+                                if let Some(status) = session.status().await? {
+                                    self.summary(&status.snapshot, &outcome, begun.elapsed(), false);
+                                }
+                                if !outcome.failures.is_empty() {
+                                    first_failures.get_or_insert(outcome);
+                                }
+                            }
+                            FeedItem::Stopped(report) => stops.push(report),
+                            FeedItem::Finished(_) => shown_end = true,
+                            _ => {}
+                        }
+                    }
+                    None => break (&mut finish).await?,
+                },
+                item = logs.next() => match item {
+                    Some(item) => show(item, &mut logs, &mut lines, &view),
+                    None => break (&mut finish).await?,
+                },
+                ended = &mut finish => break ended?,
+            }
+        };
+        let _last = shown_end;
+        drain(&mut logs, &mut lines, &view);
+        view.clear();
+        self.goodbye(&stops);
+        if !ended.survivors.is_empty() {
+            for (pid, command) in &ended.survivors {
+                say(format!("pid {pid} ({command}) could not be ended"));
+            }
+        }
+        let mut ended = ended;
+        if let Some(outcome) = first_failures
+            && ended.outcome.failures.is_empty()
+        {
+            ended.outcome = outcome;
+        }
+        let code = supervise::code(&ended, interrupted);
+        if code != exit::DONE && interrupted.is_none() {
+            say(exit_line::of_outcome(&ended.outcome).unwrap_or_else(|| exit_line::last_line(code, None, exit::meaning(code))));
+        }
+        Ok(code)
+    }
+
+    /// The exit code of the supervisor that is there, or the lock where there is none any more.
+    async fn join_or_claim(&self) -> Result<Result<InstanceLock, i32>, Failure> {
+        let places = &self.project.places;
+        for _ in 0..ROUNDS {
+            let pid = if stop_wait::answers(places, self.term).await? {
+                None
+            } else {
+                match supervise::claim(places)? {
+                    Ok(lock) => return Ok(Ok(lock)),
+                    Err(pid) => pid,
+                }
+            };
+            if let Some(code) = self.join(pid, true).await? {
+                return Ok(Err(code));
+            }
+        }
+        Err(stop_wait::keeps_ending())
+    }
+
+    /// A supervisor is there already: it is told what is wanted, and nothing is started twice. `None`: it was on its way out and
+    /// has taken nothing on, so that the start is to be begun once more.
+    async fn join(&self, pid: Option<i32>, attach: bool) -> Result<Option<i32>, Failure> {
+        let begun = std::time::Instant::now();
+        let mut signals = Signals::take()?;
+        let mut found = None;
+        for _ in 0..50 {
+            found = Session::remote(&self.project.places, Duration::from_millis(200)).await?;
+            if found.is_some() {
+                break;
+            }
+            if !load::is_running(&self.project.places)? {
+                return Ok(None);
+            }
+        }
+        let Some((mut session, status)) = found else {
+            let who = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            return Err(Failure::new(FailureKind::Elsewhere, format!("a supervisor{who} holds the lock and cannot be reached"))
+                .help("devrun down --emergency ends it and what it runs"));
+        };
+        if status.stopping {
+            return Ok(None);
+        }
+        if let Some(pid) = status.snapshot.supervisor_pid
+            && self.term.progress != Progress::Quiet
+        {
+            say(format!("already running under supervisor {pid}; starting what is missing"));
+        }
+        let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
+        let further = crate::app::log_selection::known(&self.project).into_iter().filter(|id| id.as_str().contains('/'));
+        let followed: Vec<ServiceId> = ids.iter().cloned().chain(further).collect();
+        let mut follower = LogFollower::new(&self.project.places.logs(), &followed);
+        let mut view = ProgressView::new(self.term);
+        let ours = token();
+        session.command(ours, self.up(true)).await?;
+        let settled = until_settled(&mut session, &status, Some(ours), &mut view, &mut signals).await?;
+        view.clear();
+        let interrupted = match &settled {
+            Settled::Outcome(outcome) if stop_wait::was_refused(outcome) => return Ok(None),
+            // Every start that it has taken on is settled before the end.
+            Settled::Gone(_) => return Ok(None),
+            Settled::Outcome(_) => false,
+            Settled::Interrupted(_) => true,
+        };
+        let code = self.conclude(settled, &mut session, begun.elapsed(), false).await?;
+        if !attach || interrupted {
+            return Ok(Some(code));
+        }
+        // Attached to a stack that was up: Ctrl-C only detaches.
+        let mut lines = LogView::new(style(self.term), &ids);
+        let mut out = std::io::stdout();
+        loop {
+            for id in crate::app::log_selection::known(&self.project) {
+                // What a service begins to write besides its output is shown from its first line.
+                if id.as_str().contains('/') {
+                    follower.add(&id, false);
+                }
+            }
+            for line in follower.poll() {
+                if lines.line(&line, &mut out).is_err() {
+                    return Ok(Some(exit::DONE));
+                }
+            }
+            tokio::select! {
+                code = signals.next() => {
+                    say("detached; the stack goes on (devrun down stops it)");
+                    return Ok(Some(if code == exit::INT { exit::DONE } else { code }));
+                }
+                item = session.next() => match item? {
+                    Some(item) => view.item(&item),
+                    None => return Ok(Some(exit::DONE)),
+                },
+                () = tokio::time::sleep(if follower.is_behind() { Duration::ZERO } else { Duration::from_millis(50) }) => {}
+            }
+        }
+    }
+
+    async fn conclude(&self, settled: Settled, session: &mut Session, took: Duration, owner: bool) -> Result<i32, Failure> {
+        let mut outcome = match settled {
+            Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => outcome,
+            Settled::Gone(None) if stop_wait::stopped_in_order(&self.project.places) => {
+                return Err(Failure::new(FailureKind::Elsewhere, "the stack was stopped while it started")
+                    .help("see who stopped it: devrun events; then devrun up"));
+            }
+            Settled::Gone(None) => {
+                return Err(Failure::new(FailureKind::Internal, "the supervisor ended in the middle of the start")
+                    .help(format!("see {}", self.project.places.supervisor_log().display())));
+            }
+            Settled::Interrupted(code) => {
+                if owner {
+                    // The start that we began is unwound, as with an attached one.
+                    say("stopping what was started");
+                    session.command(token(), Command::Down { grace_ms: None }).await?;
+                    while session.next().await?.is_some() {}
+                }
+                return Ok(code);
+            }
+        };
+        advise(&mut outcome, &self.advice);
+        // A supervisor with nothing left to supervise may end, and reset the connection, while we ask.
+        let snapshot = match session.status().await {
+            Ok(Some(status)) => Some(status.snapshot),
+            _ => devrun_runtime::engine::state_files::last_snapshot(&self.project.places),
+        };
+        if let Some(snapshot) = snapshot {
+            self.summary(&snapshot, &outcome, took, true);
+        }
+        let code = outcome.code();
+        if let Some(line) = exit_line::of_outcome(&outcome) {
+            say(line);
+        }
+        Ok(code)
+    }
+
+    fn summary(&self, snapshot: &devrun_model::Snapshot, outcome: &Outcome, took: Duration, detached: bool) {
+        if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
+            say(summary::failures(outcome, self.term.err_color).trim_end());
+        }
+        if matches!(self.term.progress, Progress::Quiet | Progress::Json) {
+            return;
+        }
+        if outcome.failures.is_empty() && outcome.blocked.is_empty() {
+            say(summary::ready(snapshot, took));
+        }
+        let urls = summary::urls(&self.plan, snapshot, |service| self.private.contains(&(service.to_owned(), "main".to_owned())));
+        if !urls.is_empty() {
+            // The table is what a script may want to read: data, so on stdout.
+            let _gone = data(urls.trim_end());
+        }
+        if outcome.failures.is_empty() && outcome.blocked.is_empty() {
+            let hints = if detached {
+                ["devrun logs -f    follow the logs", "devrun ps         what runs", "devrun down       stop everything"]
+            } else {
+                [
+                    "Ctrl-C            stop everything",
+                    "devrun ps         what runs",
+                    "devrun logs -f    follow the logs elsewhere",
+                ]
+            };
+            for hint in hints {
+                say(format!("  {hint}"));
+            }
+        }
+    }
+
+    /// Adds lines to the supervisor's log, as a detached one would.
+    fn note(&self, lines: &[String]) {
+        let open = devrun_runtime::runtime_dir::append(&self.project.places.supervisor_log());
+        // The terminal shows them as well.
+        let _unwritten = open.and_then(|mut file| file.write_all((lines.join("\n") + "\n").as_bytes()));
+    }
+
+    fn goodbye(&self, stops: &[StopReport]) {
+        if !matches!(self.term.progress, Progress::Quiet | Progress::Json) {
+            let table = summary::stops(stops);
+            if !table.is_empty() {
+                say(table.trim_end());
+            }
+        }
+    }
+}
+
+fn style(term: Term) -> Style {
+    use std::io::IsTerminal;
+    Style { color: term.out_color, terminal: std::io::stdout().is_terminal(), ..Style::default() }
+}
+
+/// Shows one item and whatever else is there already, in one go. A reader that is gone gets nothing more; services go on.
+fn show(item: LogItem, logs: &mut devrun_runtime::logs::pump::LogSubscription, lines: &mut LogView, view: &ProgressView) {
+    view.beside(|| {
+        let mut out = std::io::stdout().lock();
+        let mut next = Some(item);
+        let mut count = 0;
+        while let Some(item) = next {
+            if lines.item(&item, &mut out).is_err() {
+                break;
+            }
+            count += 1;
+            next = if count < 64 { logs.try_next() } else { None };
+        }
+        let _gone = out.flush();
+    });
+}
+
+fn drain(logs: &mut devrun_runtime::logs::pump::LogSubscription, lines: &mut LogView, view: &ProgressView) {
+    while let Some(item) = logs.try_next() {
+        show(item, logs, lines, view);
+    }
+}

@@ -1,0 +1,50 @@
+//! `devrun check`: reads and validates, spawns nothing, makes nothing.
+
+use crate::ui::term::{Term, say};
+use clap::Args;
+use devrun_model::Failure;
+use devrun_model::exit;
+use devrun_store::input;
+
+use crate::app::load::{self, Wanted};
+use crate::globals::Globals;
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Say nothing when all is well
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// `Config`; the diagnostics have been printed then.
+pub fn run(globals: &Globals, args: &CheckArgs, _term: Term) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    let read = load::read(globals, &project, &Wanted { warn: !args.quiet, ..Wanted::look() })?;
+    let plan = &read.plan;
+    if !args.quiet {
+        drift(&read)?;
+        let tasks = plan.services.values().filter(|spec| spec.task.is_some()).count();
+        say(format!("{}: {} services, {tasks} tasks, no errors", plan.project, plan.services.len() - tasks));
+    }
+    Ok(exit::DONE)
+}
+
+/// What the env files lack, and what they hold for nobody.
+fn drift(read: &load::Read) -> Result<(), Failure> {
+    let sample = read.document.env_sample();
+    let text = sample.as_ref().map(|sample| input::trusted(&sample.from)).transpose()?.flatten();
+    let drift = read.document.drift(&read.facts, text.as_deref());
+    if drift == devrun_config::Drift::default() {
+        return Ok(());
+    }
+    let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let renamed: Vec<String> = drift.renamed.iter().map(|(old, new)| format!("{old} → {new}")).collect();
+    say("the env file has drifted from what is read:");
+    say(format!("  missing: {}", list(&drift.missing)));
+    say(format!("  renamed: {}", list(&renamed)));
+    say(format!("  unused: {}", list(&drift.unused)));
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! `devrun inspect`: all that is known of one service.
+
+use clap::Args;
+
+use crate::ui::term::{Term, safe};
+use devrun_model::mask::Masker;
+use devrun_model::{Failure, Launch, ServiceSpec, ServiceStatus, duration};
+use devrun_runtime::init::hash_file;
+
+use crate::app::readonly::{self, Seen};
+use crate::globals::Globals;
+
+// `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The service or task
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// `Config` when there is no such service.
+pub fn run(globals: &Globals, args: &InspectArgs, _term: Term) -> Result<i32, Failure> {
+    let seen = Seen::new(globals, std::slice::from_ref(&args.service))?;
+    let spec = readonly::one(&seen.plan, &args.service)?;
+    let live = crate::app::runtime::runtime()?.block_on(async {
+        match crate::app::connect::supervisor(&seen.project.places).await {
+            Ok(Some(mut client)) => client.inspect(&spec.id).await,
+            Ok(None) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    })?;
+    let masker = Masker::new(&seen.plan, false);
+    let value = masked(describe(spec, seen.status(spec), live.as_ref(), &masker, &seen), &masker);
+    if args.json {
+        return readonly::json(&value);
+    }
+    let mut out = String::new();
+    print(&value, 0, &mut out);
+    Ok(readonly::text(&out))
+}
+
+fn describe(
+    spec: &ServiceSpec,
+    status: Option<&ServiceStatus>,
+    live: Option<&serde_json::Value>,
+    masker: &Masker,
+    seen: &Seen,
+) -> serde_json::Value {
+    // What was asked for, where it is known; a recipe's words are made at its start, and the kernel has them.
+    let words = match &spec.launch {
+        Launch::Run(command) => Some(command.argv.clone()),
+        _ => status.and_then(|status| status.pid).and_then(argv_of),
+    };
+    let argv = masker.words(&words.unwrap_or_default());
+    let binary = status.and_then(|status| status.binary.clone());
+    let from_live = |key: &str| live.and_then(|live| live.get(key)).cloned().unwrap_or(serde_json::Value::Null);
+    let located = |key: &str| from_live("located").get(key).cloned().unwrap_or(serde_json::Value::Null);
+    serde_json::json!({
+        "name": spec.id,
+        "service": spec.service,
+        "replica": spec.replica,
+        "kind": spec.kind,
+        "state": status.map(|status| status.state),
+        "health": status.map(|status| status.health),
+        "reason": status.and_then(|status| status.reason.clone()),
+        "pid": status.and_then(|status| status.pid),
+        "exit_code": status.and_then(|status| status.exit_code),
+        "signal": status.and_then(|status| status.signal.clone()),
+        "restarts": status.map_or(0, |status| status.restarts),
+        "started_at": status.and_then(|status| status.started_at.clone()),
+        "ready_at": status.and_then(|status| status.ready_at.clone()),
+        "generation": from_live("generation"),
+        "argv": argv,
+        "dir": spec.dir,
+        "env": masker.variables(&spec.env),
+        "ports": seen.ports(spec),
+        "url": readonly::public_url(spec),
+        "depends_on": spec.depends_on.iter().map(|edge| serde_json::json!({
+            "on": edge.on, "condition": edge.condition.as_str(), "required": edge.required,
+        })).collect::<Vec<_>>(),
+        "probe": spec.ready.as_ref().map(|ready| ready.checks.iter().map(devrun_model::Check::kind).collect::<Vec<_>>()),
+        "last_answer": from_live("last_answer"),
+        "probes": from_live("probes"),
+        "restart": spec.restart.to_string(),
+        "stop": {
+            "signal": spec.stop.signal.to_string(),
+            "grace_ms": u64::try_from(spec.stop.grace.as_millis()).unwrap_or(u64::MAX),
+        },
+        "limits": {
+            "cpu": spec.limits.cpu, "memory": spec.limits.memory.map(|memory| memory.0), "nofile": spec.limits.nofile,
+        },
+        "data": spec.data.as_ref().and_then(|name| seen.plan.volumes.get(name)).map(|volume| &volume.path),
+        "log": devrun_runtime::logs::file::path(&seen.project.places.logs(), &spec.id),
+        "binary": binary,
+        "sha256": binary.as_ref().and_then(|path| hash_file(std::path::Path::new(path)).ok()),
+        "version": status.and_then(|status| status.version.clone()),
+        "origin": located("origin"),
+        "why": located("why"),
+        "timeout": spec.task_timeout().map(duration::format),
+    })
+}
+
+/// The words of a process as the kernel has them.
+fn argv_of(pid: i32) -> Option<Vec<String>> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<String> = bytes
+        .strip_suffix(b"\0")
+        .unwrap_or(&bytes)
+        .split(|byte| *byte == 0)
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect();
+    (!bytes.is_empty()).then_some(words)
+}
+
+fn masked(mut value: serde_json::Value, masker: &Masker) -> serde_json::Value {
+    match &mut value {
+        serde_json::Value::String(text) => *text = masker.text(text),
+        serde_json::Value::Array(list) => list.iter_mut().for_each(|item| *item = masked(item.take(), masker)),
+        serde_json::Value::Object(object) => object.iter_mut().for_each(|(_, item)| *item = masked(item.take(), masker)),
+        _ => {}
+    }
+    value
+}
+
+/// Key and value, one a line, what is nested indented.
+fn print(value: &serde_json::Value, depth: usize, out: &mut String) {
+    let Some(object) = value.as_object() else { return };
+    for (key, value) in object {
+        let pad = "  ".repeat(depth);
+        match value {
+            serde_json::Value::Null => {}
+            serde_json::Value::Object(inner) if inner.is_empty() => {}
+            serde_json::Value::Object(_) => {
+                out.push_str(&format!("{pad}{key}:\n"));
+                print(value, depth + 1, out);
+            }
+            serde_json::Value::Array(list) if list.is_empty() => {}
+            serde_json::Value::Array(list) if list.iter().any(serde_json::Value::is_object) => {
+                out.push_str(&format!("{pad}{key}:\n"));
+                for item in list {
+                    let fields = item.as_object().into_iter().flatten().map(|(name, field)| format!("{name} {}", short(field)));
+                    out.push_str(&format!("{pad}  - {}\n", fields.collect::<Vec<_>>().join(", ")));
+                }
+            }
+            serde_json::Value::Array(list) => {
+                out.push_str(&format!("{pad}{key}: {}\n", list.iter().map(short).collect::<Vec<_>>().join(" ")));
+            }
+            other => out.push_str(&format!("{pad}{key}: {}\n", short(other))),
+        }
+    }
+}
+
+fn short(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => safe(text),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,144 @@
+//! `devrun logs`: from the files alone, so it works with the stack down and never touches a service.
+
+use crate::app::log_selection;
+use clap::Args;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use regex::bytes::Regex;
+
+use crate::ui::logview::{LogView, Style};
+use crate::ui::term::Term;
+use devrun_model::exit;
+use devrun_model::{Failure, FailureKind, ServiceId};
+use devrun_runtime::logs::read::{LogFollower, merged};
+use devrun_runtime::logs::{LogLine, LogQuery};
+
+use crate::app::load::{self};
+use crate::globals::Globals;
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Services; all if none
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Go on with what comes (also -f)
+    #[arg(long)]
+    pub follow: bool,
+    /// The last N lines of each
+    #[arg(short = 'n', long = "tail", value_name = "N")]
+    pub tail: Option<String>,
+    /// RFC 3339 before each line
+    #[arg(short = 't', long)]
+    pub timestamps: bool,
+    /// Not before: 10m, or RFC 3339
+    #[arg(long, value_name = "T")]
+    pub since: Option<String>,
+    /// Not after
+    #[arg(long, value_name = "T")]
+    pub until: Option<String>,
+    /// Only lines that match
+    #[arg(long, value_name = "PATTERN")]
+    pub grep: Option<String>,
+    /// Only the lines of the start before the last one
+    #[arg(long)]
+    pub previous: bool,
+    /// A JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// No name before each line
+    #[arg(long, alias = "no-log-prefix")]
+    pub no_prefix: bool,
+}
+
+/// How often followed files are looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Runs it.
+///
+/// # Errors
+/// `Config` for names, times and patterns that are none.
+pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failure> {
+    let project = load::project(globals)?;
+    if args.previous && args.follow {
+        return Err(Failure::new(FailureKind::Config, "--previous is about what has ended: there is nothing to follow")
+            .help("devrun logs --previous api"));
+    }
+    let bad = |what: String, help: &str| Failure::new(FailureKind::Config, what).help(help.to_owned());
+    let known = log_selection::known(&project);
+    let ids: Vec<ServiceId> = if args.services.is_empty() {
+        known.clone()
+    } else {
+        let mut ids = Vec::new();
+        for name in &args.services {
+            let found: Vec<_> = known
+                .iter()
+                .filter(|id| {
+                    // `worker` is all its copies, and a service is its further files too: `worker.2`, `web/access.log`.
+                    let (service, _) = id.as_str().split_once('/').unwrap_or((id.as_str(), ""));
+                    let named = |id: &str| id == name || id.split_once('.').is_some_and(|(service, _)| service == name);
+                    id.as_str() == name || named(service)
+                })
+                .cloned()
+                .collect();
+            if found.is_empty() {
+                // A service of the procfile that has said nothing yet is no mistake.
+                let plan = load::plan(globals, &project, &load::Wanted::look())?;
+                ids.extend(load::resolve(&plan, std::slice::from_ref(name))?);
+            }
+            ids.extend(found);
+        }
+        ids
+    };
+    let tail = match args.tail.as_deref() {
+        None | Some("all") => None,
+        Some(text) => Some(text.parse::<usize>().map_err(|_| bad(format!("--tail {text}: no number"), "devrun logs -n 50"))?),
+    };
+    let time = |text: &Option<String>| text.as_deref().map(log_selection::moment).transpose();
+    let query = LogQuery { tail, since: time(&args.since)?, until: time(&args.until)?, previous: args.previous };
+    let grep = args
+        .grep
+        .as_deref()
+        .map(Regex::new)
+        .transpose()
+        .map_err(|error| bad(format!("--grep: {error}"), "devrun logs --grep 'error|warn'"))?;
+    let style = Style {
+        color: term.out_color,
+        terminal: std::io::stdout().is_terminal(),
+        timestamps: args.timestamps,
+        no_prefix: args.no_prefix,
+        json: args.json,
+    };
+    let mut view = LogView::new(style, &ids);
+    let mut out = std::io::BufWriter::with_capacity(256 * 1024, std::io::stdout());
+    let mut show = |line: &LogLine, out: &mut dyn Write| -> std::io::Result<()> {
+        if grep.as_ref().is_none_or(|grep| grep.is_match(&line.bytes)) { view.line(line, out) } else { Ok(()) }
+    };
+    // The ends are noted before the past is read: what comes in between is shown by the follower, and by it alone.
+    let mut follower = args.follow.then(|| LogFollower::new(&project.places.logs(), &ids));
+    let unreadable =
+        |error: std::io::Error| bad(format!("the logs cannot be read: {error}"), "check the permissions of .devrun/logs");
+    for line in merged(&project.places.logs(), &ids, &query).map_err(unreadable)? {
+        if show(&line.map_err(unreadable)?, &mut out).is_err() {
+            return Ok(exit::DONE);
+        }
+    }
+    if out.flush().is_err() {
+        return Ok(exit::DONE);
+    }
+    let Some(follower) = &mut follower else { return Ok(exit::DONE) };
+    loop {
+        if !follower.is_behind() {
+            std::thread::sleep(LOOK);
+        }
+        if args.services.is_empty() {
+            for id in log_selection::known(&project) {
+                follower.add(&id, false);
+            }
+        }
+        let shown = follower.poll().iter().try_for_each(|line| show(line, &mut out)).and_then(|()| out.flush());
+        if shown.is_err() {
+            return Ok(exit::DONE);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `devrun ps`.
+
+use crate::app::snapshot;
+use clap::Args;
+use std::time::Duration;
+
+use crate::ui::table;
+use crate::ui::term::{Term, data, paint, safe, say};
+use devrun_model::duration::human;
+use devrun_model::exit;
+use devrun_model::{Failure, Health, Kind, ServiceStatus, Snapshot, State};
+
+use crate::app::load::{self};
+use crate::globals::Globals;
+
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Names only
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// Only those in this state or health
+    #[arg(long, value_name = "S")]
+    pub status: Vec<String>,
+    /// Tell by the exit code whether all is well
+    #[arg(long)]
+    pub check: bool,
+    /// Show again whenever something changes
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// `Config` when there is no project, `Elsewhere` when a supervisor does not answer.
+pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure> {
+    let project = load::project_by_state(globals)?;
+    let runtime = crate::app::runtime::runtime()?;
+    if !args.watch {
+        let snapshot = runtime.block_on(snapshot::snapshot(globals, &project))?;
+        return Ok(print(&snapshot, snapshot::leftovers(&project.places, &snapshot), args, term));
+    }
+    runtime.block_on(async {
+        loop {
+            let snapshot = snapshot::snapshot(globals, &project).await?;
+            if term.out_color {
+                let _reader_gone = data("\x1b[H\x1b[2J");
+            }
+            let code = print(&snapshot, snapshot::leftovers(&project.places, &snapshot), args, term);
+            if snapshot.supervisor_pid.is_none() {
+                return Ok(code);
+            }
+            let Some(mut client) = crate::app::connect::supervisor(&project.places).await? else { continue };
+            client.watch().await?;
+            // One change, then whatever belongs to the same moment.
+            if client.item().await?.is_some() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    })
+}
+
+fn print(snapshot: &Snapshot, leftovers: usize, args: &PsArgs, term: Term) -> i32 {
+    let fits = |service: &&ServiceStatus| {
+        args.status.is_empty() || args.status.iter().any(|word| word == service.state.as_str() || word == service.health.as_str())
+    };
+    let shown: Vec<&ServiceStatus> = snapshot.services.iter().filter(fits).collect();
+    if args.json {
+        let mut snapshot = snapshot.clone();
+        snapshot.services = shown.into_iter().cloned().collect();
+        match serde_json::to_string(&snapshot) {
+            Ok(text) => drop(data(text)),
+            Err(error) => say(error),
+        }
+    } else if args.quiet {
+        for service in shown {
+            if data(&service.name).is_err() {
+                break;
+            }
+        }
+    } else {
+        let rows: Vec<Vec<String>> = shown.iter().map(|service| row(service, term.out_color)).collect();
+        let head = ["NAME", "STATE", "HEALTH", "PID", "UPTIME", "RESTARTS", "PORTS", "URL"];
+        let _reader_gone = data(table::render(&head, &rows).trim_end());
+        if snapshot.supervisor_pid.is_none() {
+            match leftovers {
+                0 => say("nothing is running; this is how it ended"),
+                1 => say("the supervisor has ended and 1 process of it is still running; `devrun down` stops it"),
+                more => say(format!(
+                    "the supervisor has ended and {more} processes of it are still running; `devrun down` stops them"
+                )),
+            }
+        }
+        if let Some(version) = snapshot.supervisor_version.as_deref().filter(|version| *version != env!("CARGO_PKG_VERSION")) {
+            say(format!(
+                "the supervisor is devrun {}, this is {}; to change over: devrun down, then devrun up -d",
+                safe(version),
+                env!("CARGO_PKG_VERSION")
+            ));
+        }
+    }
+    if !args.check {
+        return exit::DONE;
+    }
+    if snapshot.supervisor_pid.is_none() {
+        exit::ELSEWHERE
+    } else if snapshot.services.iter().any(|service| {
+        matches!(service.state, State::Failed | State::Blocked | State::BackingOff) || service.health == Health::Unhealthy
+    }) {
+        exit::SERVICE
+    } else {
+        exit::DONE
+    }
+}
+
+fn row(service: &ServiceStatus, color: bool) -> Vec<String> {
+    let code = match (service.state, service.health) {
+        (State::Failed | State::Blocked, _) | (_, Health::Unhealthy) => "31",
+        (State::Running | State::Completed, _) => "32",
+        (State::Stopped | State::Skipped, _) => "2",
+        _ => "33",
+    };
+    let mut state = service.state.to_string();
+    match (service.exit_code, &service.signal) {
+        _ if !matches!(service.state, State::Failed | State::Completed | State::BackingOff) => {}
+        (Some(exit), _) if service.kind == Kind::Task || exit != 0 => state.push_str(&format!(" ({exit})")),
+        (_, Some(signal)) => state.push_str(&format!(" ({signal})")),
+        _ => {}
+    }
+    let ports = service.ports.iter().map(|(name, port)| if name == "main" { port.to_string() } else { format!("{name}:{port}") });
+    let url = match (&service.reason, &service.url) {
+        (Some(reason), _) if !reason.is_empty() && service.state != State::Running => safe(reason),
+        // Lost output is all that a running service has to say.
+        (Some(reason), Some(url)) if !reason.is_empty() => format!("{}  {}", safe(url), safe(reason)),
+        (Some(reason), None) => safe(reason),
+        (_, Some(url)) => safe(url),
+        _ => String::new(),
+    };
+    vec![
+        service.name.clone(),
+        // Padding counts characters, so the colour goes around the padded cell only in the last step of the eye.
+        if color { paint(true, code, format!("{state:12}")) } else { state },
+        service.health.to_string(),
+        service.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+        service.uptime_ms.map(|ms| human(Duration::from_millis(ms))).unwrap_or_default(),
+        service.restarts.to_string(),
+        ports.collect::<Vec<_>>().join(" "),
+        url,
+    ]
+}

@@ -1,0 +1,3 @@
+//! Commands about binaries.
+
+pub mod binaries;

@@ -1,0 +1,11 @@
+//! The options of commands that print one table.
+
+use clap::Args;
+
+// A table, or JSON.
+#[derive(Debug, Args)]
+pub struct TableArgs {
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,107 @@
+//! The options that every command has. They are read by the application layer too, which must not know the commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How to show a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressArg {
+    /// Live lines on a terminal, else plain.
+    Auto,
+    /// Live lines.
+    Tty,
+    /// A line per change.
+    Plain,
+    /// A JSON object per change.
+    Json,
+    /// Failures only.
+    Quiet,
+}
+
+macro_rules! words {
+    ($type:ident { $($variant:ident = $word:literal),+ }) => {
+        impl $type {
+            /// As typed.
+            #[must_use]
+            pub fn as_str(self) -> &'static str { match self { $(Self::$variant => $word),+ } }
+        }
+    };
+}
+
+words!(Color { Auto = "auto", Always = "always", Never = "never" });
+
+words!(ProgressArg { Auto = "auto", Tty = "tty", Plain = "plain", Json = "json", Quiet = "quiet" });
+
+/// Options before or after any verb.
+#[derive(Debug, Clone, Args)]
+pub struct Globals {
+    /// Procfile to read; more than one are merged in order
+    #[arg(short = 'f', long = "file", value_name = "FILE", global = true, env = "DEVRUN_FILE", help_heading = "Global options")]
+    pub file: Vec<PathBuf>,
+    /// Look for the procfile from here
+    #[arg(
+        short = 'C',
+        long,
+        value_name = "DIR",
+        global = true,
+        env = "DEVRUN_PROJECT_DIRECTORY",
+        help_heading = "Global options"
+    )]
+    pub project_directory: Option<PathBuf>,
+    /// Another project name
+    #[arg(short = 'p', long, value_name = "NAME", global = true, env = "DEVRUN_PROJECT_NAME", help_heading = "Global options")]
+    pub project_name: Option<String>,
+    /// The [modes.M] overlay to apply
+    #[arg(long, value_name = "M", global = true, env = "DEVRUN_MODE", help_heading = "Global options")]
+    pub mode: Option<String>,
+    /// Services of this profile too; `*` is all
+    #[arg(long, value_name = "P", global = true, env = "DEVRUN_PROFILE", value_delimiter = ',', help_heading = "Global options")]
+    pub profile: Vec<String>,
+    /// Values for placeholders, before those of the env files of `[project]`
+    #[arg(long, value_name = "F", global = true, env = "DEVRUN_ENV_FILE", help_heading = "Global options")]
+    pub env_file: Option<PathBuf>,
+    /// An isolated second copy: own state, own ports
+    #[arg(long, value_name = "NAME", global = true, help_heading = "Global options")]
+    pub instance: Option<String>,
+    /// State somewhere else than in .devrun/
+    #[arg(long, value_name = "DIR", global = true, env = "DEVRUN_STATE_DIR", help_heading = "Global options")]
+    pub state_dir: Option<PathBuf>,
+    /// When to use colour
+    #[arg(
+        long,
+        value_name = "WHEN",
+        global = true,
+        env = "DEVRUN_COLOR",
+        default_value = "auto",
+        help_heading = "Global options"
+    )]
+    pub color: Color,
+    /// How to show a start
+    #[arg(
+        long,
+        value_name = "HOW",
+        global = true,
+        env = "DEVRUN_PROGRESS",
+        default_value = "auto",
+        help_heading = "Global options"
+    )]
+    pub progress: ProgressArg,
+    /// Say what is decided and why (also DEBUG=1)
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub debug: bool,
+    /// Ask nothing
+    #[arg(short = 'y', long, global = true, help_heading = "Global options")]
+    pub yes: bool,
+}
