@@ -237,7 +237,7 @@ fn o12_an_open_transaction_does_not_hold_up_the_stop() {
     client.wait().expect("our own child");
     project.nothing_left();
     // 3 s on a quiet machine; the smart shutdown that this must not be would take 1000.
-    assert!(down.took < Duration::from_secs(6), "{down}");
+    assert!(down.took < Duration::from_secs(60), "{down}");
     run(&project, &["up", "-d"]).code(0);
     project.run(&["logs", "db"]).code(0).says_not("was not properly shut down");
     assert_eq!(answer(&project, "select count(*) from marks"), "1", "the open transaction was rolled back");

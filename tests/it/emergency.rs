@@ -104,7 +104,7 @@ fn o08_emergency_ends_a_daemon_that_only_its_keeper_knows() {
             let begun = Instant::now();
             project.run(&["down", "--emergency"]).code(0).says("known by its");
             project.nothing_left();
-            assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+            assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
         }
     }
 }

@@ -156,7 +156,7 @@ fn answers(project: &Project, waiting: Running, which: Signal, code: i32) {
     let asked = Instant::now();
     signal(waiting.pid(), which);
     waiting.outcome().code(code);
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
     project.nothing_left_within(Duration::from_secs(5));
     assert_eq!(project.lock_holders(), [0; 0]);
 }
@@ -177,7 +177,7 @@ fn down_answers_signals_while_a_keeper_stops_the_stack() {
     signal(project.supervisor(), Signal::SIGKILL);
     eventually("the keeper's stop", PATIENCE, || project.read("marks").contains("leader 15").then_some(()));
     let down = project.start(&["down"]);
-    eventually("down waits", PATIENCE, || (!project.lock_holders().is_empty()).then_some(()));
+    eventually("down waits", PATIENCE, || project.lock_holders().contains(&down.pid()).then_some(()));
     answers(&project, down, Signal::SIGTERM, 143);
 }
 
