@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Key, Reported, Resolved, Resolver, Scope};
-use super::project::{Service, absolute, volume_names};
-use super::raw::{Node, Value, get};
-use super::source::Span;
+use super::services::{Service, absolute, volume_names};
+use super::source_map::Span;
 use super::template::{Hole, Name, Operator};
+use super::tree::{Node, Value, get};
 use super::{PortWish, url};
 
 /// How a service gets a port.

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::command_words::{self, BadCommand};
 use super::diagnostic::Diagnostic;
 use super::environment::names_secret;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
-use super::project::Service;
-use super::raw::{Node, Value, get};
+use super::services::Service;
 use super::template::{self, Operator, Part};
-use super::words::{self, BadCommand};
+use super::tree::{Node, Value, get};
 use devrun_model::CommandLine;
 
 /// What `shell` says.
@@ -34,7 +34,9 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service, node: &Node, sco
             match shell(service) {
                 Shell::Always => script(resolver, text, node, scope, false),
                 // A line that fails must not be followed by the next one as if it had succeeded.
-                Shell::Auto if words::needs_shell(text) => script(resolver, text, node, scope, words::has_several_commands(text)),
+                Shell::Auto if command_words::needs_shell(text) => {
+                    script(resolver, text, node, scope, command_words::has_several_commands(text))
+                }
                 Shell::Auto | Shell::Never => split(resolver, text, node, scope),
             }
         }
@@ -60,7 +62,7 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service, node: &Node, sco
 }
 
 fn split(resolver: &Resolver<'_>, text: &str, node: &Node, scope: Scope<'_>) -> Resolved<CommandLine> {
-    let words = words::split(text).map_err(|bad| report(resolver, node, bad))?;
+    let words = command_words::split(text).map_err(|bad| report(resolver, node, bad))?;
     let mut argv = Vec::with_capacity(words.len());
     let mut failed = false;
     for word in &words {
@@ -94,7 +96,7 @@ fn warn_of_secret(resolver: &Resolver<'_>, node: &Node, word: &[Part], scope: Sc
 
 /// Lines of a file with Windows line ends keep none of their carriage returns, which a shell would take for text.
 fn script(resolver: &Resolver<'_>, text: &str, node: &Node, scope: Scope<'_>, stops_at_failure: bool) -> Resolved<CommandLine> {
-    let (script, holes) = words::script(&text.replace("\r\n", "\n")).map_err(|bad| report(resolver, node, bad))?;
+    let (script, holes) = command_words::script(&text.replace("\r\n", "\n")).map_err(|bad| report(resolver, node, bad))?;
     let mut env = BTreeMap::new();
     let mut failed = false;
     for (index, hole) in holes.iter().enumerate() {
@@ -112,7 +114,7 @@ fn script(resolver: &Resolver<'_>, text: &str, node: &Node, scope: Scope<'_>, st
     if stops_at_failure {
         argv.push("-e".to_owned());
     }
-    argv.extend(["-c".to_owned(), words::with_exec(&script).unwrap_or(script)]);
+    argv.extend(["-c".to_owned(), command_words::with_exec(&script).unwrap_or(script)]);
     checked(resolver, node, argv, env)
 }
 
@@ -148,7 +150,7 @@ pub(crate) fn optional(resolver: &Resolver<'_>, service: &Service, key: &str, sc
 pub(crate) fn inside(
     resolver: &Resolver<'_>,
     service: &Service,
-    table: &super::raw::Table,
+    table: &super::tree::Table,
     key: &str,
     scope: Scope<'_>,
 ) -> Resolved<Option<CommandLine>> {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::source::{Sources, Span, Text};
+use super::source_map::{Sources, Span, Text};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

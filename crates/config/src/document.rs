@@ -7,12 +7,12 @@ use super::attributes::PortSpec;
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::interpolate::{Resolver, Scope};
 use super::procfile;
-use super::project::{self, absolute};
-use super::raw::{self, Node, Table, Value, get};
-use super::source::{Sources, Span, Text};
+use super::reader::Reader;
+use super::services::{self, absolute};
+use super::source_map::{Sources, Span, Text};
 use super::template::{self, Name, Part};
-use super::values::Reader;
-use super::{EnvSample, Facts, Options, PortWant, SecretWant, Source, Wants, check, lower, merge, suggest, validate};
+use super::tree::{self, Node, Table, Value, get};
+use super::{EnvSample, Facts, Options, PortWant, SecretWant, Source, Wants, cross_check, lower, merge, schema_check, suggest};
 use devrun_model::name::BadName;
 use devrun_model::{Plan, ProjectName, RecipeBook, RecipeData};
 
@@ -74,7 +74,7 @@ pub fn examine(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> 
             trees.push(if procfile::is_procfile(&source.path) {
                 procfile::parse(file, text, &mut problems)
             } else {
-                raw::parse(file, text, &mut problems)
+                tree::parse(file, text, &mut problems)
             });
         }
     }
@@ -83,7 +83,7 @@ pub fn examine(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> 
     let faulty_lines: BTreeSet<(u32, usize)> = problems.iter().filter_map(|d| line_of(&texts, d)).collect();
     for tree in &trees {
         let mut found = Vec::new();
-        check::file(tree, mode.as_deref(), &mut found);
+        schema_check::file(tree, mode.as_deref(), &mut found);
         // What a syntax error left of its line is not worth a second message.
         found.retain(|d| line_of(&texts, d).is_none_or(|line| !faulty_lines.contains(&line)));
         // Behind a broken [table] its keys seem to stand at the top.
@@ -121,8 +121,8 @@ pub fn examine(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> 
     document.check_files(&mut problems);
     document.check_generated(&mut problems);
     if !broken {
-        let services = project::assemble(&document, None, &mut texts, &mut problems);
-        validate::services(&document, &services, &mut problems);
+        let services = services::assemble(&document, None, &mut texts, &mut problems);
+        cross_check::services(&document, &services, &mut problems);
         document.check_secrets(&mut problems);
         if services.is_empty() && !problems.iter().any(|d| d.severity == Severity::Error) {
             let span = Span { file: 0, start: 0, end: 0 };
@@ -265,7 +265,7 @@ impl Document {
             if let Some(node) = get(holder, "env_file") {
                 env.extend(self.env_files_of(node).into_iter().map(|file| file.path));
             }
-            if let Some(path) = get(holder, "use").and_then(Node::text).and_then(|text| project::recipe_path(self, text)) {
+            if let Some(path) = get(holder, "use").and_then(Node::text).and_then(|text| services::recipe_path(self, text)) {
                 others.push(path);
             }
             for (from, node) in get(holder, "render").and_then(Node::table).into_iter().flatten() {
@@ -364,8 +364,8 @@ impl Document {
         if problems.len() > MANY {
             return first.clone();
         }
-        let services = project::assemble(self, Some(facts), &mut sources, &mut problems);
-        validate::services(self, &services, &mut problems);
+        let services = services::assemble(self, Some(facts), &mut sources, &mut problems);
+        cross_check::services(self, &services, &mut problems);
         self.check_required_files(facts, &mut problems);
         let error = |d: &&Diagnostic| d.severity == Severity::Error;
         let lines: BTreeSet<(u32, usize)> = problems.iter().filter(error).filter_map(|d| line_of(&sources, d)).collect();
@@ -398,8 +398,8 @@ impl Document {
     pub(super) fn resolver<'a>(&'a self, facts: &'a Facts) -> Result<Resolver<'a>, Report> {
         let mut sources = self.sources.clone();
         let mut problems = Vec::new();
-        let services = project::assemble(self, Some(facts), &mut sources, &mut problems);
-        validate::services(self, &services, &mut problems);
+        let services = services::assemble(self, Some(facts), &mut sources, &mut problems);
+        cross_check::services(self, &services, &mut problems);
         self.check_required_files(facts, &mut problems);
         if problems.iter().any(|d| d.severity == Severity::Error) {
             return Err(Report::new(problems, sources));

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::attributes::port_variable;
 use super::interpolate::{Resolved, Resolver};
-use super::project::Service;
-use super::raw::{Node, get};
+use super::services::Service;
 use super::template::{self, Hole, Name, Operator, Part};
+use super::tree::{Node, get};
 use super::{dotenv, url};
 use devrun_model::client_env::Addressed;
 use devrun_model::mask::is_distinctive;

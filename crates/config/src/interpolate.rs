@@ -16,11 +16,11 @@ use indexmap::IndexMap;
 use super::attributes::port_variable;
 use super::diagnostic::Diagnostic;
 use super::environment::names_secret;
-use super::project::{Service, Services};
-use super::raw::{Node, Value, get};
 use super::schema::ATTRIBUTES;
-use super::source::{Sources, Span, Text};
+use super::services::{Service, Services};
+use super::source_map::{Sources, Span, Text};
 use super::template::{self, Hole, Name, Operator, Part};
+use super::tree::{Node, Value, get};
 use super::{Document, Facts, dotenv, suggest};
 use devrun_model::{ServiceId, ServiceName};
 
@@ -571,7 +571,7 @@ impl<'a> Resolver<'a> {
                 return Ok(Some(found.value.clone()));
             }
         }
-        // `validate` has refused circles; the bound only keeps a broken file from going round.
+        // `cross_check` has refused circles; the bound only keeps a broken file from going round.
         if depth < 32
             && let Some(other) = service.get("env_from").and_then(Node::text).and_then(|other| self.services.get(other))
         {

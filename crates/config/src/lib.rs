@@ -9,35 +9,35 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod attributes;
-mod check;
 mod command;
-mod demands;
+mod command_words;
+mod cross_check;
 mod diagnostic;
 mod document;
 mod dotenv;
-mod drift;
+mod env_drift;
 mod environment;
-mod generated;
+mod generated_env;
 mod interpolate;
 mod lower;
 mod merge;
 mod origin;
 mod policy;
 mod procfile;
-mod project;
-mod raw;
+mod reader;
 mod ready;
+mod requirements;
 pub mod schema;
-mod source;
+mod schema_check;
+mod services;
+mod source_map;
 mod suggest;
 mod task;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod url;
-mod validate;
-mod values;
-mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -45,8 +45,8 @@ use std::path::PathBuf;
 pub use diagnostic::Report;
 pub use document::{Document, examine, read};
 pub use dotenv::quote;
-pub use drift::Drift;
-pub use generated::{Generated, GeneratedPaths, STAMP, edits, is_untouched};
+pub use env_drift::Drift;
+pub use generated_env::{Generated, GeneratedPaths, STAMP, edits, is_untouched};
 
 use devrun_model::Paths;
 
@@ -150,7 +150,7 @@ pub struct EnvSample {
 #[must_use]
 pub fn unedited(sample: &str) -> Vec<String> {
     let (variables, _) = dotenv::parse(sample, &|_| None);
-    let open = |value: &str| value.trim().is_empty() || demands::is_placeholder(value);
+    let open = |value: &str| value.trim().is_empty() || requirements::is_placeholder(value);
     variables.into_iter().filter(|(_, variable)| open(&variable.value)).map(|(name, _)| name).collect()
 }
 

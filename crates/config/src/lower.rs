@@ -8,11 +8,11 @@ use super::attributes::PortSpec;
 use super::diagnostic::Diagnostic;
 use super::environment::{self, Masks};
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
-use super::project::{self, Service};
-use super::raw::{Node, Table, get};
-use super::source::{Span, Text};
-use super::values::Reader;
-use super::{command, demands, policy, ready, task, template};
+use super::reader::Reader;
+use super::services::{self, Service};
+use super::source_map::{Span, Text};
+use super::tree::{Node, Table, get};
+use super::{command, policy, ready, requirements, task, template};
 use devrun_model::recipe::SourceSpec;
 use devrun_model::service::OnUnhealthy;
 use devrun_model::{
@@ -26,7 +26,7 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
     let empty = Table::new();
     let section = |key: &str| get(&document.tree, key).and_then(Node::table).unwrap_or(&empty);
     let project = Reader { resolver, table: section("project"), scope: Scope::default() };
-    let mut failed = demands::required(resolver).is_err();
+    let mut failed = requirements::required(resolver).is_err();
     let timeout = project.duration("timeout").map(|value| value.unwrap_or(Duration::from_secs(600)));
     let tier_pause = project.duration("tier_pause").map(Option::unwrap_or_default);
     let depths = depths(resolver);
@@ -263,9 +263,9 @@ fn lower_service(
     let volumes = keys.texts("volumes");
     let (ports, env) = env?;
     let inherited = environment::undeclared(resolver, service, replica, &env)?;
-    let missing = demands::missing(resolver, &env, &inherited);
+    let missing = requirements::missing(resolver, &env, &inherited);
     if replica == 1 {
-        demands::check_urls(resolver, service)?;
+        requirements::check_urls(resolver, service)?;
     }
     let data = service.data().and_then(|data| VolumeName::new(data).ok());
     let mut ready = ready?;
@@ -278,7 +278,7 @@ fn lower_service(
         replica,
         replicas: of,
         kind: if service.task { Kind::Task } else { Kind::Service },
-        tier: project::tier(service).map(|(tier, _)| tier),
+        tier: services::tier(service).map(|(tier, _)| tier),
         depth,
         launch: launch?,
         dir: dir?,
@@ -498,7 +498,7 @@ fn render(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<BTreeM
             failed = true;
             continue;
         }
-        let path = project::absolute(&resolver.document.root, from);
+        let path = services::absolute(&resolver.document.root, from);
         let Some(text) = resolver.facts.recipe_files.get(&path) else {
             resolver.report(
                 Diagnostic::error(node.key, format!("there is no template {from}"))

@@ -3,8 +3,8 @@
 //! `false` stays in the tree as a value; readers take it for "absent" where the key is no flag. So a layer above can
 //! bring a removed key back, and a flag can still be switched off.
 
-use super::raw::{Node, Table, Value, get};
 use super::schema::{CHECK_DETAILS, CHECK_KINDS};
+use super::tree::{Node, Table, Value, get};
 
 /// Puts `over` on top of `base`.
 pub(crate) fn onto(base: &mut Table, over: &Table) {
@@ -60,11 +60,11 @@ pub(crate) fn file_onto(base: &mut Table, file: &Table, mode: Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Text;
+    use crate::source_map::Text;
 
     fn tree(text: &str) -> Table {
         let mut out = Vec::new();
-        let table = super::super::raw::parse(0, &Text::new("f", text.to_owned()), &mut out);
+        let table = super::super::tree::parse(0, &Text::new("f", text.to_owned()), &mut out);
         assert!(out.is_empty(), "{out:?}");
         table
     }

@@ -4,7 +4,7 @@ use super::Facts;
 use super::diagnostic::Report;
 use super::document::Document;
 use super::interpolate::{Resolver, Scope};
-use super::raw::{Node, Table, Value};
+use super::tree::{Node, Table, Value};
 
 impl Document {
     /// Key, value with its placeholders filled in, and `FILE:LINE` or the layer. Variables of a service are listed as

@@ -2,9 +2,9 @@
 
 use super::command;
 use super::interpolate::{Resolved, Resolver};
-use super::project::Service;
+use super::reader::Reader;
+use super::services::Service;
 use super::suggest;
-use super::values::Reader;
 use devrun_model::ByteSize;
 use devrun_model::policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo};
 use devrun_model::service::{Limits, LogSpec};

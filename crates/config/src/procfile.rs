@@ -5,8 +5,8 @@
 //! Only `web` is said to listen there, as nobody knows it of the others.
 
 use super::diagnostic::Diagnostic;
-use super::raw::{MAX_BYTES, Node, Table, Value};
-use super::source::{Span, Text};
+use super::source_map::{Span, Text};
+use super::tree::{MAX_BYTES, Node, Table, Value};
 
 /// The first line's port, and the step to the next.
 const PORTS: (i64, i64) = (5000, 100);

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::command;
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
-use super::project::Service;
-use super::raw::{Node, Value};
+use super::reader::Reader;
 use super::schema::CHECK_KINDS;
+use super::services::Service;
 use super::suggest;
-use super::values::Reader;
+use super::tree::{Node, Value};
 use devrun_model::ready::Endpoint;
 use devrun_model::{Check, ReadySpec};
 
@@ -133,7 +133,7 @@ impl Probe<'_, '_, '_, '_> {
             "tcp" => Check::Tcp { at: self.tcp(node)? },
             "unix" => {
                 let path = text()?;
-                Check::Unix { path: super::project::absolute(&keys.resolver.facts.places.root, &path) }
+                Check::Unix { path: super::services::absolute(&keys.resolver.facts.places.root, &path) }
             }
             "pg" => {
                 let user = self.attribute("user", node)?.unwrap_or_else(|| "postgres".to_owned());
@@ -167,7 +167,7 @@ impl Probe<'_, '_, '_, '_> {
             "cmd" => Check::Cmd { command: command::lower(keys.resolver, self.service, node, keys.scope)? },
             "log" => Check::Log { pattern: self.pattern(node, &text()?)? },
             "file" => Check::File {
-                path: super::project::absolute(&keys.resolver.facts.places.root, &text()?),
+                path: super::services::absolute(&keys.resolver.facts.places.root, &text()?),
                 max_age: keys.duration("max_age")?,
             },
             "notify" => Check::Notify,

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
-use super::project::{Service, WORK, absolute};
-use super::raw::{Node, Value, get};
-use super::values::Reader;
+use super::reader::Reader;
+use super::services::{Service, WORK, absolute};
+use super::tree::{Node, Value, get};
 use devrun_model::{OnChange, Once, ServiceId, ServiceName, TaskSpec, VolumeName, Work};
 
 /// Lowers a task's own keys.

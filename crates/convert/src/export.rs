@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use toml::{Table, Value};
 
-use super::emit::{Procfile, Section, Toml, quoted};
 use super::export_images::{ImageRow, image_of};
+use super::toml_writer::{Procfile, Section, Toml, quoted};
 
 /// The merged procfile as text: modes and further files applied, placeholders as they were written.
 #[must_use]

@@ -1,6 +1,6 @@
 //! A first procfile from what lies around: scripts of a `package.json`, a Django or Cargo project, a `go.mod`.
 
-use super::emit::{Procfile, Section, Toml};
+use super::toml_writer::{Procfile, Section, Toml};
 
 /// A command that was found, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub fn draft(found: &Found) -> String {
         let mut section = Section { above: vec![format!("From {}.", script.from)], ..Section::default() };
         section.set("run", Toml::text(script.run.clone()));
         if let Some(build) = &script.build {
-            section.below.push(format!("build = {}  # run by `devrun build`", super::emit::quoted(build)));
+            section.below.push(format!("build = {}  # run by `devrun build`", super::toml_writer::quoted(build)));
         }
         if let Some(port) = script.port {
             section.set("port", Toml::Integer(i64::from(port)));

@@ -9,13 +9,13 @@
 
 #[cfg(feature = "compose")]
 mod compose;
-mod emit;
 mod export;
 mod export_images;
 mod init;
 #[cfg(feature = "compose")]
 mod process_compose;
 mod report;
+mod toml_writer;
 #[cfg(feature = "compose")]
 mod yaml;
 

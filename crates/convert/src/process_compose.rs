@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Converted;
-use super::emit::{Procfile, Section, Toml};
 use super::report::{At, Report};
+use super::toml_writer::{Procfile, Section, Toml};
 use super::yaml::{self, Map, Node, Value, get};
 use devrun_model::{Failure, FailureKind};
 

@@ -1,6 +1,6 @@
 //! Health checks of compose → `ready`.
 
-use super::super::emit::Toml;
+use super::super::toml_writer::Toml;
 use super::super::yaml::{Node, Value};
 
 /// What a test does.
@@ -136,7 +136,7 @@ pub(crate) fn timings(node: &Node, bad: &mut Vec<(Node, String)>) -> Vec<(String
     let mut found = Vec::new();
     for key in ["interval", "timeout", "start_period", "start_interval"] {
         if let Some(value) = node.get(key) {
-            match value.scalar().and_then(|text| super::values::duration(&text)) {
+            match value.scalar().and_then(|text| super::syntax::duration(&text)) {
                 Some(text) => found.push((key.to_owned(), Toml::text(text))),
                 None => bad.push((value.clone(), key.to_owned())),
             }

@@ -1,11 +1,11 @@
 //! The keys that say how a service is kept: restarts, limits, stops, logs, profiles; and those that mean nothing here.
 
-use super::super::emit::{Section, Toml};
 use super::super::report::At;
+use super::super::toml_writer::{Section, Toml};
 use super::super::yaml::{Node, Value};
-use super::kind::{Draft, Kind};
+use super::classify::{Draft, Kind};
 use super::service::each;
-use super::{Importer, values};
+use super::{Importer, syntax};
 
 /// Keys with no native meaning, and why nothing is lost.
 const DROPPED: &[(&str, &str)] = &[
@@ -154,7 +154,7 @@ fn restart(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, se
             Some(false) => "no".to_owned(),
             _ => node.scalar().unwrap_or_default(),
         };
-        let text = values::with_defaults(&text).unwrap_or_else(|| "unless-stopped".to_owned());
+        let text = syntax::with_defaults(&text).unwrap_or_else(|| "unless-stopped".to_owned());
         let known = matches!(text.as_str(), "no" | "always" | "unless-stopped" | "on-failure")
             || text.strip_prefix("on-failure:").is_some_and(|n| n.parse::<u32>().is_ok());
         if known {
@@ -182,7 +182,7 @@ fn replicas(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, s
     let scale = draft.get("scale").map(|node| (node, draft.what("scale")));
     let found = scale.or_else(|| Some((deploy?.get("replicas")?, draft.what("deploy.replicas"))));
     let Some((node, what)) = found else { return };
-    let number = node.scalar().and_then(|text| values::with_defaults(&text)).and_then(|text| text.parse::<i64>().ok());
+    let number = node.scalar().and_then(|text| syntax::with_defaults(&text)).and_then(|text| text.parse::<i64>().ok());
     match number {
         Some(number) if number > 1 && (draft.task || section.has("data") || matches!(draft.kind, Kind::Recipe { .. })) => {
             importer.report.not_mapped(node.at, what, "what keeps data, and a task, runs once");
@@ -212,7 +212,7 @@ fn amounts(importer: &mut Importer<'_>, draft: &Draft, node: Option<&Node>, of: 
         newer.or_else(|| draft.get(old).map(|node| (node, draft.what(old))))
     };
     if let Some((node, what)) = found("cpus", old.0) {
-        match node.scalar().and_then(|text| values::with_defaults(&text)).and_then(|text| text.parse::<f64>().ok()) {
+        match node.scalar().and_then(|text| syntax::with_defaults(&text)).and_then(|text| text.parse::<f64>().ok()) {
             Some(number) if number > 0.0 && number.is_finite() => {
                 importer.report.mapped(node.at, what, number.to_string());
                 table.push(("cpu".to_owned(), Toml::Float(number)));
@@ -221,7 +221,7 @@ fn amounts(importer: &mut Importer<'_>, draft: &Draft, node: Option<&Node>, of: 
         }
     }
     if let Some((node, what)) = found("memory", old.1) {
-        match node.scalar().and_then(|text| values::size(&importer.text(&text, node.at, true))) {
+        match node.scalar().and_then(|text| syntax::size(&importer.text(&text, node.at, true))) {
             Some(size) => {
                 importer.report.mapped(node.at, what, size.clone());
                 table.push(("memory".to_owned(), Toml::text(size)));
@@ -251,7 +251,7 @@ fn stop(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
         table.push(("signal".to_owned(), Toml::text(signal)));
     }
     if let Some(node) = draft.get("stop_grace_period") {
-        match node.scalar().and_then(|text| values::duration(&text)) {
+        match node.scalar().and_then(|text| syntax::duration(&text)) {
             Some(grace) => {
                 let grace = importer.text(&grace, node.at, true);
                 importer.report.mapped(node.at, draft.what("stop_grace_period"), format!("stop.grace = {grace}"));
@@ -270,7 +270,7 @@ fn log(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
     let options = node.get("options");
     let option = |name: &str| options.and_then(|node| node.get(name)).and_then(Node::scalar);
     let mut table = Vec::new();
-    if let Some(size) = option("max-size").and_then(|text| values::size(&text)).filter(|size| !size.contains('$')) {
+    if let Some(size) = option("max-size").and_then(|text| syntax::size(&text)).filter(|size| !size.contains('$')) {
         table.push(("max_size".to_owned(), Toml::text(size)));
     }
     if let Some(number) = option("max-file").and_then(|text| text.parse::<i64>().ok()).filter(|number| *number > 0) {

@@ -252,7 +252,7 @@ fn merge_service(old: &mut Node, over: Node) {
 pub(crate) fn target_of(node: &Node) -> Option<String> {
     match &node.value {
         Value::Map(map) => get(map, "target").and_then(Node::scalar),
-        _ => super::values::split_volume(&node.scalar()?).map(|mount| mount.target),
+        _ => super::syntax::split_volume(&node.scalar()?).map(|mount| mount.target),
     }
 }
 

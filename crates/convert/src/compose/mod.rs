@@ -1,28 +1,28 @@
 //! Compose files → procfile. First what each service is (`kind`), then who reaches whom by which port, then its keys.
 
+mod classify;
 mod dockerfile;
 pub(crate) mod health;
+mod hostnames;
 mod images;
 mod keys;
-mod kind;
-mod left;
 mod load;
-mod names;
+mod project_keys;
 mod ready;
 mod recipe;
 mod service;
-mod top;
-pub(crate) mod values;
+pub(crate) mod syntax;
+mod unsupported;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use self::kind::{Draft, Kind};
+use self::classify::{Draft, Kind};
+use self::hostnames::Target;
 use self::load::Reader;
-use self::names::Target;
 use super::Converted;
-use super::emit::{Procfile, Section};
 use super::report::{At, Report};
+use super::toml_writer::{Procfile, Section};
 use super::yaml::{Map, get};
 use devrun_model::{Failure, FailureKind};
 
@@ -145,7 +145,7 @@ impl Importer<'_> {
     /// The text of a value in our notation. `strict`: a name without a value stays an error.
     fn text(&mut self, text: &str, at: At, strict: bool) -> String {
         let (dotenv, unset) = (&self.dotenv, &mut self.unset);
-        values::placeholders(text, &mut |name| {
+        syntax::placeholders(text, &mut |name| {
             if dotenv.contains(name) || matches!(name, "HOME" | "PWD" | "USER" | "PATH" | "UID" | "GID") && !strict {
                 return false;
             }
@@ -162,7 +162,7 @@ impl Importer<'_> {
 
     /// A path of the compose file, absolute; placeholders take their defaults.
     fn absolute(&self, path: &str, at: At) -> Option<PathBuf> {
-        let path = values::with_defaults(path)?;
+        let path = syntax::with_defaults(path)?;
         if path.starts_with('~') {
             return None;
         }
@@ -201,7 +201,7 @@ impl Importer<'_> {
     fn number(&self, text: &str) -> Option<u16> {
         match self.filled(text) {
             Some(value) => value.parse().ok(),
-            None => values::with_defaults(text)?.parse().ok(),
+            None => syntax::with_defaults(text)?.parse().ok(),
         }
     }
 
@@ -228,13 +228,13 @@ impl Importer<'_> {
                 if let Some(other) = other {
                     let text = format!("`{other}` has port {usual} already, and here both share one machine: port = \"auto\"");
                     self.report.mapped(draft.key.at, draft.what("ports"), text);
-                    section.set("port", super::emit::Toml::text("auto"));
+                    section.set("port", super::toml_writer::Toml::text("auto"));
                 } else {
                     self.taken.insert(usual, draft.name.clone());
                 }
             }
             let mut named = match section.take("ports") {
-                Some(super::emit::Toml::Table(table)) => table,
+                Some(super::toml_writer::Toml::Table(table)) => table,
                 _ => Vec::new(),
             };
             for (number, name) in known.named {
@@ -242,13 +242,13 @@ impl Importer<'_> {
                     continue;
                 }
                 if self.taken.get(number).is_some_and(|other| *other != draft.name) {
-                    named.push(((*name).to_owned(), super::emit::Toml::text("auto")));
+                    named.push(((*name).to_owned(), super::toml_writer::Toml::text("auto")));
                 } else {
                     self.taken.insert(*number, draft.name.clone());
                 }
             }
             if !named.is_empty() {
-                section.set("ports", super::emit::Toml::Table(named));
+                section.set("ports", super::toml_writer::Toml::Table(named));
             }
         }
     }
@@ -259,11 +259,11 @@ impl Importer<'_> {
             self.report.not_mapped(at, format!("${{{name}}}"), "is in no .env here and has no default: set it there or in the shell; until then it is empty, or an error where a value is needed");
         }
         if !self.env_files.is_empty() {
-            self.out.project.set("env_file", super::emit::Toml::texts(self.env_files.clone()));
+            self.out.project.set("env_file", super::toml_writer::Toml::texts(self.env_files.clone()));
         }
         let names: Vec<String> = self.secrets.iter().cloned().collect();
         if !names.is_empty() {
-            self.out.secrets.set("generate", super::emit::Toml::texts(names));
+            self.out.secrets.set("generate", super::toml_writer::Toml::texts(names));
         }
         self.out.above = vec![
             format!("Made from {first} by `devrun import`. Behind each header stands the line it came from."),
@@ -283,8 +283,8 @@ impl Importer<'_> {
                 Section {
                     above: vec!["No service of the compose file could be mapped; put your own commands here.".to_owned()],
                     keys: vec![
-                        ("run".to_owned(), super::emit::Toml::text("sleep infinity")),
-                        ("profiles".to_owned(), super::emit::Toml::texts(["never"])),
+                        ("run".to_owned(), super::toml_writer::Toml::text("sleep infinity")),
+                        ("profiles".to_owned(), super::toml_writer::Toml::texts(["never"])),
                     ],
                     ..Section::default()
                 },

@@ -1,10 +1,10 @@
 //! The health check of a service → its `ready`: a probe of ours where the test is known, else the command itself.
 
-use super::super::emit::{Section, Toml};
+use super::super::toml_writer::{Section, Toml};
 use super::super::yaml::Node;
 use super::Importer;
+use super::classify::{Draft, Kind, port_name};
 use super::health::{self, Test};
-use super::kind::{Draft, Kind, port_name};
 use super::service::{Map2, shorten};
 
 impl Importer<'_> {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::super::emit::{Section, Toml};
 use super::super::report::At;
+use super::super::toml_writer::{Section, Toml};
 use super::super::yaml::Node;
+use super::classify::{Draft, Kind};
 use super::images::{Becomes, Known, Settings};
-use super::kind::{Draft, Kind};
 use super::service::{Map2, shorten};
-use super::values::{self, Mount};
+use super::syntax::{self, Mount};
 use super::{Importer, our_name, variable_names};
 
 /// The folder whose files an image of a database runs at its first boot.
@@ -29,7 +29,7 @@ impl Importer<'_> {
             }
         }
         let words: Vec<String> =
-            ["entrypoint", "command"].iter().filter_map(|key| draft.get(key).and_then(values::words)).flatten().collect();
+            ["entrypoint", "command"].iter().filter_map(|key| draft.get(key).and_then(syntax::words)).flatten().collect();
         if words.is_empty() {
             return;
         }
@@ -437,8 +437,8 @@ impl Importer<'_> {
                 self.report.not_mapped(at, what, format!("{path} holds ports, paths and names of containers{names}: copy it, put ${{NAME.addr}} and ${{port}} there, and render it"));
                 section.below.push(format!(
                     "render = {{ {} = {} }}",
-                    super::super::emit::quoted(&format!("{path}.in")),
-                    super::super::emit::quoted(name)
+                    super::super::toml_writer::quoted(&format!("{path}.in")),
+                    super::super::toml_writer::quoted(name)
                 ));
             }
             return true;

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::super::emit::{Section, Toml};
 use super::super::report::At;
+use super::super::toml_writer::{Section, Toml};
 use super::super::yaml::{Map, Node, Value};
+use super::classify::{Command, Draft, Kind, local, port_name, use_of};
 use super::health::{self, Test};
-use super::kind::{Command, Draft, Kind, local, port_name, use_of};
-use super::names::{self, Found};
-use super::{Importer, keys, relative, values};
+use super::hostnames::{self, Found};
+use super::{Importer, keys, relative, syntax};
 
 impl Importer<'_> {
     pub(super) fn service(&mut self, draft: &Draft, all: &[Draft]) {
@@ -92,7 +92,7 @@ impl Importer<'_> {
             // A Dockerfile's dollars are the shell's; compose's are placeholders.
             let mut text = if foreign { word.replace('$', "$$") } else { self.text(word, at, false) };
             let before = index.checked_sub(1).and_then(|before| words.get(before)).map_or("", String::as_str);
-            text = names::rewrite(&text, matches!(before, "-h" | "--host" | "-host"), &self.targets, &mut found);
+            text = hostnames::rewrite(&text, matches!(before, "-h" | "--host" | "-host"), &self.targets, &mut found);
             if let Some(path) = local(&text, &draft.mounts).filter(|_| !text.contains(char::is_whitespace)) {
                 let here = relative(&draft.dir, &path);
                 text = if index == 0 && !here.contains('/') { format!("./{here}") } else { here };
@@ -392,7 +392,7 @@ impl Importer<'_> {
     pub(super) fn value(&mut self, draft: &Draft, name: &str, value: &str, at: At, strict: bool) -> String {
         let text = self.text(value, at, strict);
         let mut found = Found::new();
-        let text = names::rewrite(&text, names::wants_host(name), &self.targets, &mut found);
+        let text = hostnames::rewrite(&text, hostnames::wants_host(name), &self.targets, &mut found);
         self.names_found(draft, at, &format!("environment.{name}"), &found);
         let text = self.secret_paths(draft, name, at, text);
         // A path of the container that is mounted from here.
@@ -439,8 +439,8 @@ impl Importer<'_> {
                 let host = ["HOST", "HOSTNAME", "SERVER", "ADDRESS"].iter().find_map(|end| {
                     variables.iter().find(|(other, ..)| *other == format!("{stem}{end}")).and_then(|(_, value, _)| value.clone())
                 })?;
-                let host = values::with_defaults(&host)?;
-                let number = values::with_defaults(value)?.parse::<u16>().ok()?;
+                let host = syntax::with_defaults(&host)?;
+                let number = syntax::with_defaults(value)?.parse::<u16>().ok()?;
                 let target =
                     self.targets.iter().find(|target| target.hosts.contains(&host) && target.present && target.has_port)?;
                 (target.main == Some(number)).then(|| format!("${{{}.port}}", target.name))
@@ -501,7 +501,7 @@ impl Importer<'_> {
         let mut init = Vec::new();
         for item in draft.get("volumes").and_then(Node::list).unwrap_or_default() {
             let what = draft.what("volumes");
-            let Some(mount) = values::mount(item) else {
+            let Some(mount) = syntax::mount(item) else {
                 self.report.not_mapped(item.at, what, "is no mount: write \"source:target\"");
                 continue;
             };

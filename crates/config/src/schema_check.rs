@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::diagnostic::Diagnostic;
-use super::raw::{Node, Table, Value};
 use super::schema::{self, Place, Shape};
-use super::source::Span;
+use super::source_map::Span;
 use super::suggest;
+use super::tree::{Node, Table, Value};
 use devrun_model::{ByteSize, duration};
 
 /// The walk.
@@ -333,11 +333,11 @@ fn elsewhere(name: &str, place: Place) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Text;
+    use crate::source_map::Text;
 
     fn messages(text: &str) -> Vec<String> {
         let mut out = Vec::new();
-        let table = super::super::raw::parse(0, &Text::new("f", text.to_owned()), &mut out);
+        let table = super::super::tree::parse(0, &Text::new("f", text.to_owned()), &mut out);
         file(&table, None, &mut out);
         out.into_iter().map(|d| format!("{} | {}", d.message, d.help.unwrap_or_default())).collect()
     }

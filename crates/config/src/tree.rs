@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Diagnostic;
-use super::source::{Span, Text};
+use super::source_map::{Span, Text};
 
 /// A table in the order of the file.
 pub(crate) type Table = IndexMap<String, Node>;

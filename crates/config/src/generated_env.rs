@@ -11,14 +11,14 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
-use super::demands::{is_placeholder, required};
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::dotenv::{self, Entry};
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
-use super::project::absolute;
-use super::raw::{Node, get};
-use super::source::{Span, Text};
+use super::requirements::{is_placeholder, required};
+use super::services::absolute;
+use super::source_map::{Span, Text};
 use super::template::{self, Hole, Name, Operator, Part};
+use super::tree::{Node, get};
 use super::{Document, Facts};
 
 /// How the second line of each file of ours begins; the hash of what follows that line comes after it.

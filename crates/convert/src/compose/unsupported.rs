@@ -2,15 +2,15 @@
 //! without a word.
 
 use super::super::yaml::{Node, Value};
-use super::kind::{Command, Draft, Kind};
+use super::classify::{Command, Draft, Kind};
 use super::service::each;
-use super::{Importer, values};
+use super::{Importer, syntax};
 
 impl Importer<'_> {
     /// A service that nothing here can run stands at the end, as a comment with all that could be made of its keys: what is
     /// missing is the command.
     pub(super) fn left_out(&mut self, draft: &Draft, hint: &str, all: &[Draft]) {
-        let words = |key: &str| draft.get(key).and_then(values::words).unwrap_or_default();
+        let words = |key: &str| draft.get(key).and_then(syntax::words).unwrap_or_default();
         let mut command = words("entrypoint");
         if command.is_empty() {
             command.push("COMMAND".to_owned());

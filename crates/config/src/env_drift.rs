@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::raw::{Node, Value, get};
 use super::template::{self, Hole, Name, Operator, Part};
+use super::tree::{Node, Value, get};
 use super::{Document, Facts, dotenv, suggest};
 
 /// Three lists of names; never values.

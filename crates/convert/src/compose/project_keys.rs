@@ -1,10 +1,10 @@
 //! What stands at the top of a compose file: its name, volumes, networks, secrets, configs.
 
-use super::super::emit::Toml;
 use super::super::report::At;
+use super::super::toml_writer::Toml;
 use super::super::yaml::{Map, Node, get};
-use super::kind::Draft;
-use super::{Importer, our_name, values};
+use super::classify::Draft;
+use super::{Importer, our_name, syntax};
 
 impl Importer<'_> {
     pub(super) fn top_level(&mut self) {
@@ -39,7 +39,7 @@ impl Importer<'_> {
     }
 
     fn name(&mut self, at: At, node: &Node) {
-        let text = node.scalar().and_then(|text| values::with_defaults(&text)).unwrap_or_default();
+        let text = node.scalar().and_then(|text| syntax::with_defaults(&text)).unwrap_or_default();
         let name: String = text
             .to_ascii_lowercase()
             .chars()

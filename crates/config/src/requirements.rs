@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
-use super::project::Service;
-use super::raw::{Node, Table, get};
-use super::values::Reader;
+use super::reader::Reader;
+use super::services::Service;
+use super::tree::{Node, Table, get};
 
 /// `[project].required`: all missing names in one error.
 pub(crate) fn required(resolver: &Resolver<'_>) -> Resolved<()> {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use super::super::report::At;
 use super::super::yaml::{Key, Map, Node, Value, get};
 use super::dockerfile::{self, Dockerfile, Words};
+use super::hostnames::Target;
 use super::images::{self, Known};
-use super::names::Target;
-use super::values::{self, Port};
+use super::syntax::{self, Port};
 use super::{Importer, our_name};
 
 /// A service before its keys are mapped.
@@ -94,7 +94,7 @@ impl Importer<'_> {
         let kind = self.kind(key, node, dockerfile);
         let mut mounts = Vec::new();
         for item in node.get("volumes").and_then(Node::list).unwrap_or_default() {
-            if let Some(mount) = values::mount(item)
+            if let Some(mount) = syntax::mount(item)
                 && let Some(source) = mount.source.as_deref().filter(|_| mount.bind)
                 && let Some(source) = self.absolute(source, item.at)
             {
@@ -127,7 +127,7 @@ impl Importer<'_> {
         let task = matches!(kind, Kind::Buckets { .. });
         let mut ports: Vec<(Port, At)> = Vec::new();
         for item in node.get("ports").and_then(Node::list).unwrap_or_default() {
-            let found = values::ports(item);
+            let found = syntax::ports(item);
             if found.is_empty() {
                 self.report.not_mapped(item.at, format!("services.{}.ports", key.name), "is no port: write \"8080:80\"");
             }
@@ -182,16 +182,16 @@ impl Importer<'_> {
         let context = self.absolute(&context, place);
         let text = context.as_ref().and_then(|context| {
             let file = file.as_deref().unwrap_or("Dockerfile");
-            (self.read)(&super::load::join(context, &values::with_defaults(file)?))
+            (self.read)(&super::load::join(context, &syntax::with_defaults(file)?))
         });
-        let target = target.as_deref().and_then(values::with_defaults);
+        let target = target.as_deref().and_then(syntax::with_defaults);
         (context, text.map(|text| dockerfile::parse(&text, target.as_deref())))
     }
 
     fn kind(&mut self, key: &Key, node: &Node, dockerfile: Option<Dockerfile>) -> Kind {
         let what = format!("services.{}", key.name);
-        let entrypoint = node.get("entrypoint").and_then(values::words).filter(|words| !words.is_empty());
-        let command = node.get("command").and_then(values::words).filter(|words| !words.is_empty());
+        let entrypoint = node.get("entrypoint").and_then(syntax::words).filter(|words| !words.is_empty());
+        let command = node.get("command").and_then(syntax::words).filter(|words| !words.is_empty());
         let both: Vec<String> = entrypoint.iter().flatten().chain(command.iter().flatten()).cloned().collect();
         let built = node.get("build").is_some() || dockerfile.is_some();
         let image = node.get("image").and_then(Node::scalar);
@@ -205,7 +205,7 @@ impl Importer<'_> {
         }
         // Built from a Dockerfile.
         if let Some(file) = &dockerfile {
-            let base = values::image(&file.from);
+            let base = syntax::image(&file.from);
             if let Some((known, note)) = images::known(&base.name)
                 && file.entrypoint.is_none()
                 && file.command.is_none()
@@ -215,7 +215,7 @@ impl Importer<'_> {
                     self.report.not_mapped(key.at, what, format!("its Dockerfile puts files into {}: start the program that makes them, e.g. run = \"npm run dev\", or serve the built folder with a gateway", known.recipe));
                     return Kind::Absent { hint: "run = \"npm run dev\"".to_owned() };
                 }
-                let version = base.tag.as_deref().and_then(values::version);
+                let version = base.tag.as_deref().and_then(syntax::version);
                 self.report.mapped(
                     key.at,
                     format!("{what}.build"),
@@ -267,7 +267,7 @@ impl Importer<'_> {
     fn image_kind(&mut self, key: &Key, node: &Node, image: &str, words: &[String], own_entry: bool) -> Kind {
         let what = format!("services.{}.image", key.name);
         let at = node.get("image").map_or(key.at, |node| node.at);
-        let parsed = values::image(image);
+        let parsed = syntax::image(image);
         let script = words.join(" ");
         if parsed.name == "minio/mc" || parsed.name == "bitnami/minio-client" {
             let (names, open) = buckets(&script);
@@ -280,7 +280,7 @@ impl Importer<'_> {
             if starts_server(&known, words) {
                 // MySQL's numbers say nothing about MariaDB.
                 let other = known.recipe == "mariadb" && !parsed.name.contains("mariadb");
-                let version = parsed.tag.as_deref().and_then(values::version).filter(|_| !other);
+                let version = parsed.tag.as_deref().and_then(syntax::version).filter(|_| !other);
                 let used = use_of(&known, version.as_deref());
                 match parsed.tag.as_deref() {
                     Some(tag) if version.as_deref().is_some_and(|version| version != tag) => {
@@ -320,7 +320,7 @@ impl Importer<'_> {
             );
             return Kind::Run { command: Command::Words(words.to_vec()), dockerfile: None };
         }
-        let port = node.get("ports").and_then(Node::list).and_then(<[Node]>::first).map(values::ports).unwrap_or_default();
+        let port = node.get("ports").and_then(Node::list).and_then(<[Node]>::first).map(syntax::ports).unwrap_or_default();
         let address = port.first().map_or_else(
             || usual_port(&parsed.name).map_or_else(|| "PORT".to_owned(), |port| port.to_string()),
             |port| port.host.clone().unwrap_or_else(|| port.container.clone()),
@@ -443,7 +443,7 @@ pub(crate) fn use_of(known: &Known, version: Option<&str>) -> String {
 /// The name of a further port.
 pub(crate) fn port_name(container: &str) -> String {
     // A placeholder gives its default; what is left of one without a default still tells two ports apart.
-    let number = values::with_defaults(container).unwrap_or_else(|| container.to_owned());
+    let number = syntax::with_defaults(container).unwrap_or_else(|| container.to_owned());
     let plain: String = number.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '_').collect();
     format!("p{}", plain.to_ascii_lowercase())
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::Diagnostic;
 use super::merge;
-use super::raw::{self, Node, Table, Value, get};
-use super::source::{Sources, Span, Text};
+use super::source_map::{Sources, Span, Text};
 use super::suggest;
-use super::{Document, Facts, check};
+use super::tree::{self, Node, Table, Value, get};
+use super::{Document, Facts, schema_check};
 use devrun_model::{Condition, RecipeData, ServiceName};
 
 /// The recipe behind a service.
@@ -234,7 +234,7 @@ fn find_recipe(
         return Found::Nothing;
     };
     let layer = sources.add_layer(format!("recipe {name}"));
-    let table = raw::from_toml(&data.service, layer);
+    let table = tree::from_toml(&data.service, layer);
     Found::Recipe(Box::new(Used { data: data.clone(), version: version.map(str::to_owned) }), table)
 }
 
@@ -253,11 +253,11 @@ fn parse_recipe(name: &str, content: &str, sources: &mut Sources, out: &mut Vec<
     };
     let mut ignored = Vec::new();
     let tree = match sources.get(file) {
-        Some(text) => raw::parse(file, text, &mut ignored),
+        Some(text) => tree::parse(file, text, &mut ignored),
         None => Table::new(),
     };
     let layer = get(&tree, "service").and_then(Node::table).cloned().unwrap_or_default();
-    check::recipe_service(&layer, out);
+    schema_check::recipe_service(&layer, out);
     Found::Recipe(Box::new(Used { data, version: None }), layer)
 }
 
@@ -271,7 +271,7 @@ fn edges(tree: &Table, out: &mut Vec<Diagnostic>) -> Vec<Edge> {
             .map(|(name, node)| {
                 let options = node.table();
                 let flag = |key: &str, default: bool| match options.and_then(|table| table.get(key)).map(|node| &node.value) {
-                    Some(raw::Value::Bool(flag)) => *flag,
+                    Some(tree::Value::Bool(flag)) => *flag,
                     _ => default,
                 };
                 let condition = options.and_then(|table| get(table, "condition")).and_then(Node::text).and_then(condition);
@@ -369,8 +369,8 @@ pub(crate) fn absolute(root: &Path, text: &str) -> PathBuf {
 pub(crate) fn tier(service: &Service) -> Option<(u32, Span)> {
     let node = service.get("tier")?;
     match &node.value {
-        raw::Value::Integer(number) => u32::try_from(*number).ok().map(|number| (number, node.span)),
-        raw::Value::Text(text) => text.parse().ok().map(|number| (number, node.span)),
+        tree::Value::Integer(number) => u32::try_from(*number).ok().map(|number| (number, node.span)),
+        tree::Value::Text(text) => text.parse().ok().map(|number| (number, node.span)),
         _ => None,
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
-use super::project::absolute;
-use super::raw::{Node, Table, Value, get};
+use super::services::absolute;
 use super::suggest;
+use super::tree::{Node, Table, Value, get};
 use devrun_model::{ByteSize, duration};
 
 /// Reads the keys of one table.

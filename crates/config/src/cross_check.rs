@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Document;
 use super::diagnostic::Diagnostic;
-use super::project::{GATEWAY, Service, Services, WORK, tier, volume_names};
-use super::raw::{self, Node, get};
-use super::source::Span;
+use super::services::{GATEWAY, Service, Services, WORK, tier, volume_names};
+use super::source_map::Span;
 use super::suggest;
+use super::tree::{self, Node, get};
 use devrun_model::{Condition, VolumeName, graph};
 
 /// What can be wrong between services whatever the values are.
@@ -62,8 +62,8 @@ fn what_it_is(service: &Service, out: &mut Vec<Diagnostic>) {
     for key in ["run", "pre_start", "build"] {
         if let Some(node) = service.get(key) {
             let empty = match &node.value {
-                raw::Value::Text(text) => text.trim().is_empty(),
-                raw::Value::Array(words) => words.is_empty(),
+                tree::Value::Text(text) => text.trim().is_empty(),
+                tree::Value::Array(words) => words.is_empty(),
                 _ => false,
             };
             if empty {
