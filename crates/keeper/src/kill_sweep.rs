@@ -20,8 +20,10 @@ use super::procfs::{self, Stat};
 use super::sweep::{self, FoundProcess, SignalPermission, SweepScope};
 use super::{identity, signal};
 
-/// After this long what is left is named.
-const LONGEST: Duration = Duration::from_secs(5);
+/// After this long without a new process what is left is named: it cannot be killed.
+const STUCK: Duration = Duration::from_secs(5);
+/// After this long it is named whatever happens: it starts processes faster than they can be killed here.
+const LONGEST: Duration = Duration::from_secs(30);
 /// So many scans in a row must find nothing.
 const QUIET: u32 = 3;
 /// Scans that only stop what is new, before the first kill and between kills.
@@ -102,11 +104,15 @@ impl<'a> KillSweep<'a> {
 
     /// Ends everything; at the end the parents that were held, too.
     pub(super) fn run(mut self) -> Outcome {
-        let until = Instant::now() + LONGEST;
+        let began = Instant::now();
+        let mut last_new = began;
         let (mut quiet, mut stops) = (0, 0);
         loop {
-            let late = Instant::now() >= until;
+            let late = last_new.elapsed() >= STUCK || began.elapsed() >= LONGEST;
             let new = self.look();
+            if new > 0 {
+                last_new = Instant::now();
+            }
             if new > 0 && stops < STOPS && !late {
                 stops += 1;
                 quiet = 0;
