@@ -9,7 +9,7 @@ use devrun_convert::{Converted, Format, Outcome};
 use devrun_model::{Failure, FailureKind};
 use devrun_store::input;
 
-use crate::app::load::Project;
+use crate::app::project::Project;
 use crate::globals::Globals;
 
 /// Whether a path has the ending of YAML.

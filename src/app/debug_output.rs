@@ -5,7 +5,7 @@ use crate::ui::term::say;
 use devrun_config::Facts;
 use devrun_model::{Launch, Plan};
 
-use crate::app::load::Project;
+use crate::app::project::Project;
 use crate::globals::Globals;
 
 /// Whether it was asked for. `DEBUG` is a word of many programs (`DEBUG=express:*`), so only a plain yes counts.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ui::table;
 use crate::ui::term::{Term, say};
-use devrun_keeper::{journal, sweep};
+use devrun_keeper::sweep;
 use devrun_model::{ByteSize, Failure, FailureKind, Paths, VolumeClass};
 use devrun_runtime::{removal, runtime_dir, secrets};
 
@@ -26,7 +26,7 @@ pub struct Doomed {
 /// `Config` for a name that is none, `Elsewhere` when something of the stack is left running.
 pub fn doomed(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<Doomed>, Failure> {
     // One that cannot be used is deleted with the rest; locks still tell what is left.
-    let journal = journal::of_project(&project.places).unwrap_or_default();
+    let journal = devrun_keeper::project_journal::of_project(&project.places).unwrap_or_default();
     if let Some(left) = sweep::leftovers(&journal, &project.places).first() {
         return Err(Failure::new(FailureKind::Elsewhere, format!("pid {} ({}) of the stack is left", left.pid, left.command))
             .help("devrun down ends it"));

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::ui::term::say;
 use devrun_config::{Facts, Options, PortWish, Source};
@@ -23,27 +23,11 @@ use crate::app::debug_output;
 use crate::app::generated_env;
 use crate::app::host_requirements;
 use crate::app::preconditions;
+pub use crate::app::project::Project;
 use crate::globals::Globals;
 
 /// The names looked for, in order.
 const NAMES: &[&str] = &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile"];
-
-/// Where the project is; known without a valid procfile.
-#[derive(Debug, Clone)]
-pub struct Project {
-    /// Procfiles in order.
-    pub files: Vec<PathBuf>,
-    /// The first one's folder.
-    pub root: PathBuf,
-    /// Its folders.
-    pub places: Paths,
-    /// Instance name, empty for the usual one.
-    pub instance: String,
-    /// Our environment.
-    pub env: BTreeMap<String, String>,
-    /// The ports that were chosen for it by this process, set aside as long as it lives.
-    pub reserved: Arc<OnceLock<PortReservations>>,
-}
 
 /// Why the plan is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

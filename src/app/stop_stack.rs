@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ui::progress::ProgressView;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
-use devrun_keeper::journal::{self, Journal};
+use devrun_keeper::journal::Journal;
 use devrun_keeper::lock::{InstanceLock, InstanceLockError};
 use devrun_keeper::sweep::{SweepMode, SweepReport, sweep};
 use devrun_model::exit;
@@ -127,7 +127,7 @@ pub fn keep_others_out(places: &Paths) -> Result<Option<InstanceLock>, Failure> 
 
 /// Ends what is left; a signal ends the graces. Returns its exit code too.
 async fn leftovers(places: &Paths, signals: &mut Signals) -> Result<(SweepReport, Option<i32>), Failure> {
-    leftovers::stop_recorded_run(journal::of_project(places)?, places, signals.next(), say).await
+    leftovers::stop_recorded_run(devrun_keeper::project_journal::of_project(places)?, places, signals.next(), say).await
 }
 
 fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failure> {
@@ -145,7 +145,7 @@ fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failu
 
 /// Everything that is provably this project's, now: the supervisor first, so that nothing is restarted.
 pub fn emergency(places: &Paths) -> Result<i32, Failure> {
-    let journal = journal::of_project(places).unwrap_or_else(|failure| {
+    let journal = devrun_keeper::project_journal::of_project(places).unwrap_or_else(|failure| {
         // Locks, the control socket and what the processes carry tell without it.
         say(format!("{}; it is not needed for this", failure.reason));
         Journal::default()

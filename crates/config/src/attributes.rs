@@ -270,8 +270,3 @@ impl Resolver<'_> {
         volume_names(self.document, &self.services).into_iter().collect()
     }
 }
-
-/// `NAME` of `PORT_NAME`.
-pub(crate) fn port_variable(port: &str) -> String {
-    port.to_ascii_uppercase().replace(['-', '.'], "_")
-}

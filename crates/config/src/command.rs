@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::command_words::{self, BadCommand};
 use super::diagnostic::Diagnostic;
-use super::environment::names_secret;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::services::Service;
 use super::template::{self, Operator, Part};
 use super::tree::{Node, Value, get};
+use super::variable_names::names_secret;
 use devrun_model::CommandLine;
 
 /// What `shell` says.

@@ -7,8 +7,8 @@
 
 use indexmap::IndexMap;
 
-use super::interpolate::{LARGEST_SUM, LARGEST_VALUE};
 use super::template::{self, Name, Operator, Part};
+use super::value_limits::{LARGEST_SUM, LARGEST_VALUE};
 
 /// One variable.
 #[derive(Debug, Clone, PartialEq)]

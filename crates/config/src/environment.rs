@@ -1,12 +1,12 @@
 //! What a child gets, later wins: inherited (as far as `pass_env` lets it), `[env]`, `env_from`, its `env_file`, its
 //! `env`, ours. And what of it must never be printed.
 
+use super::variable_names::{names_secret, port_variable};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::attributes::port_variable;
 use super::interpolate::{Resolved, Resolver};
 use super::services::Service;
-use super::template::{self, Hole, Name, Operator, Part};
+use super::template::{self, Hole, Operator, Part};
 use super::tree::{Node, get};
 use super::{dotenv, url};
 use devrun_model::client_env::Addressed;
@@ -237,14 +237,6 @@ pub(crate) fn carries(parts: &[Part], derived: &BTreeSet<String>) -> bool {
             word || (!matches!(operator, Operator::Alternative(..)) && names_secret(name, derived))
         }
     })
-}
-
-/// Whether a placeholder stands for a secret.
-pub(crate) fn names_secret(name: &Name, derived: &BTreeSet<String>) -> bool {
-    match name {
-        Name::Variable(name) => is_secret(name) || derived.contains(name),
-        Name::Dotted(head, rest) => head == "secret" || rest == "password",
-    }
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -13,21 +13,16 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 
-use super::attributes::port_variable;
 use super::diagnostic::Diagnostic;
-use super::environment::names_secret;
 use super::schema::ATTRIBUTES;
 use super::services::{Service, Services};
 use super::source_map::{Sources, Span, Text};
 use super::template::{self, Hole, Name, Operator, Part};
 use super::tree::{Node, Value, get};
+use super::value_limits::{LARGEST_SUM, LARGEST_VALUE};
+use super::variable_names::{names_secret, port_variable};
 use super::{Document, Facts, dotenv, suggest};
 use devrun_model::{ServiceId, ServiceName};
-
-/// Bytes of one value with its placeholders filled in: more than a process can be given in one variable (128 KiB on Linux).
-pub(super) const LARGEST_VALUE: usize = 1 << 20;
-/// The same of all values of a procfile together: each that repeats the one before it twice would double it.
-pub(super) const LARGEST_SUM: usize = 64 << 20;
 
 /// A problem that was reported already.
 #[derive(Debug, Clone, Copy)]

@@ -38,6 +38,8 @@ mod template;
 mod tests;
 mod tree;
 mod url;
+mod value_limits;
+mod variable_names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

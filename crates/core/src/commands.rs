@@ -12,9 +12,10 @@ use std::time::Duration;
 use devrun_model::{Command, Failure, Kind, Plan, ServiceId, Signal, UpOptions};
 
 use super::action::{Action, StartOutcome};
-use super::plan_diff;
+use super::definition_diff;
+use super::plan_diff::is_kept;
 use super::service::{NextState, Outstanding, Phase, STOPPED_MANUALLY, Service};
-use super::start_requests::StartRequest;
+use super::start_request::StartRequest;
 use super::supervisor::{Mode, Supervisor};
 
 /// A request to start, whichever verb it came by.
@@ -230,7 +231,10 @@ impl Supervisor {
         for id in given {
             let Some(service) = self.services.get_mut(&id) else { continue };
             let Some(next) = service.next_spec.clone() else { continue };
-            if service.live().is_some() && service.pending_stop.is_none() && plan_diff::only_login_differs(&service.spec, &next) {
+            if service.live().is_some()
+                && service.pending_stop.is_none()
+                && definition_diff::only_login_differs(&service.spec, &next)
+            {
                 service.spec = next;
                 service.next_spec = None;
                 out.push(Action::UpdateSpec(id, service.generation));
@@ -323,7 +327,7 @@ impl Supervisor {
                 service.spec = Arc::clone(spec);
                 service.next_spec = None;
             } else {
-                let text = plan_diff::differences(&service.spec, spec);
+                let text = definition_diff::differences(&service.spec, spec);
                 service.next_spec = Some(Arc::clone(spec));
                 // An old edge may point to what is no longer there. What runs keeps its edges, for the order of the stop.
                 if !service.holds_dependencies() {
@@ -362,10 +366,4 @@ impl Supervisor {
         }
         set
     }
-}
-
-/// Whether a new plan leaves a service in the project: it names it, or the service is of a profile that this request did not
-/// ask for while an earlier one did.
-pub(super) fn is_kept(id: &ServiceId, service: &Service, plan: &Plan) -> bool {
-    plan.services.contains_key(id) || (service.wanted && plan.inactive.contains_key(&service.spec.service))
 }

@@ -7,7 +7,9 @@
 
 pub mod action;
 mod commands;
+mod definition_diff;
 mod dependencies;
+mod dependency_status;
 pub mod event;
 mod event_handlers;
 pub mod health;
@@ -18,6 +20,7 @@ mod service_stop;
 mod service_view;
 mod services;
 pub mod shutdown;
+mod start_request;
 mod start_requests;
 mod supervisor;
 pub mod tick;
@@ -26,10 +29,10 @@ pub mod tick;
 mod tests;
 
 pub use action::{Action, PlanChange, StartOutcome};
+pub use definition_diff::only_login_differs;
 pub use dependencies::UnmetDependency;
 pub use devrun_model::graph;
 pub use event::Event;
-pub use plan_diff::only_login_differs;
 pub use service_view::{ServiceView, StopProgress};
 pub use supervisor::Supervisor;
 pub use tick::Tick;

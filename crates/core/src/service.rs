@@ -7,9 +7,9 @@ use std::sync::Arc;
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{Failure, Health, Kind, ServiceId, ServiceSpec, State};
 
+use super::definition_diff;
 use super::event::Generation;
 use super::health::ProbeTracker;
-use super::plan_diff;
 use super::tick::Tick;
 
 /// The request of this generation that is still outstanding. A new generation starts only at `Nothing`.
@@ -221,7 +221,7 @@ impl Service {
     /// Takes over edges and tier of the newest definition, and all of it where nothing that was started would notice.
     pub fn adopt_edges_and_tier(&mut self) {
         let Some(next) = &self.next_spec else { return };
-        if plan_diff::differences(&self.spec, next).is_empty() {
+        if definition_diff::differences(&self.spec, next).is_empty() {
             self.spec = next.clone();
             self.next_spec = None;
         } else {

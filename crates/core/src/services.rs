@@ -6,16 +6,17 @@
 //! It makes no decisions. The index is derived from the services alone; `Supervisor::check` derives it again and compares, for
 //! the simulation tests.
 
+mod refresh;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use devrun_model::{Condition, ServiceId, ServiceSpec};
 
-use super::dependencies::{DependencyStatus, TierStatus, can_become_satisfied, is_dispensable, is_satisfied};
+use super::dependency_status::{DependencyStatus, TierStatus, can_become_satisfied, is_dispensable, is_satisfied};
 use super::service::{Outstanding, Phase, Service, StopStage};
 use super::shutdown::{self, Holder};
-use super::start_requests;
-use super::supervisor::Supervisor;
+use super::start_request;
 use super::tick::Tick;
 
 /// The conditions that an edge can ask for.
@@ -80,8 +81,8 @@ impl IndexEntry {
             is_holder: is_holder(service),
             is_stopping: is_holder(service) && !is_queued,
             is_signalled: matches!(&service.phase, Phase::Stopping(stop) if stop.stage != StopStage::Queued),
-            is_active: !service.is_final() || start_requests::keeps_supervisor_alive(service),
-            is_unfinished: !start_requests::is_service_finished(service),
+            is_active: !service.is_final() || start_request::keeps_supervisor_alive(service),
+            is_unfinished: !start_request::is_service_finished(service),
             deadline: service.deadline(),
             spec: Arc::clone(&service.spec),
         }
@@ -477,90 +478,5 @@ impl Services {
         self.statuses.insert(id.clone(), status);
         self.movable.insert(id.clone());
         self.to_publish.insert(id.clone());
-    }
-}
-
-impl Supervisor {
-    /// Applies the changes since the last refresh to the index.
-    pub(super) fn refresh_index(&mut self) {
-        let (mut again, tiers) = self.services.update_index(self.now);
-        for number in tiers {
-            let now = self.tier_status(number);
-            if self.services.tiers.get(&number) == now.as_ref() {
-                continue;
-            }
-            match now {
-                Some(tier) => self.services.tiers.insert(number, tier),
-                None => self.services.tiers.remove(&number),
-            };
-            let above = self.services.index.waiting.iter().rev().take_while(|(tier, _)| *tier > Some(number));
-            again.extend(above.map(|(_, id)| id.clone()));
-        }
-        for id in again {
-            let Some(status) = self.services.get(&id).map(|service| self.dependency_status(service)) else { continue };
-            self.services.set_status(&id, status);
-        }
-    }
-
-    /// The status of a numbered tier; `None` if none of its members was asked to start.
-    fn tier_status(&self, number: u32) -> Option<TierStatus> {
-        let members = self.services.index.members.get(&number)?;
-        if let Some((id, service)) = members.unsatisfiable.first().and_then(|id| Some((id, self.services.get(id)?))) {
-            let (root, reason) = self.root_cause(id, service, "ready");
-            return Some(TierStatus::Unsatisfiable { root, reason });
-        }
-        if members.pending > 0 {
-            return Some(TierStatus::Pending);
-        }
-        members.ready.last().map(|(at, _)| TierStatus::Ready(*at))
-    }
-
-    /// Compares the index with one computed from scratch, for the simulation tests.
-    ///
-    /// # Errors
-    /// What differs.
-    pub fn check(&self) -> Result<(), String> {
-        let services = &self.services;
-        let mut index = Index::default();
-        for (id, service) in services.iter() {
-            index.add_entry(id, &IndexEntry::of(service));
-        }
-        for id in index.queued.clone() {
-            if !index.needed.contains_key(&id) {
-                let tier = services.get(&id).and_then(|service| service.spec.tier);
-                index.set_stoppable(&id, tier, true);
-            }
-        }
-        if services.index != index {
-            return Err(format!("kept {:?}\nfound {index:?}", services.index));
-        }
-        let stoppable = services.stoppable();
-        let kept = if stoppable.is_empty() && !services.has_stopping() { services.cycles() } else { stoppable };
-        let found: BTreeSet<ServiceId> = shutdown::next_to_stop(&services.holders()).into_iter().cloned().collect();
-        if kept != found {
-            return Err(format!("next to stop: kept {kept:?}, found {found:?}"));
-        }
-        for number in index.members.keys().chain(services.tiers.keys()) {
-            let (kept, found) = (services.tiers.get(number), self.tier_status(*number));
-            if kept != found.as_ref() {
-                return Err(format!("tier {number}: kept {kept:?}, found {found:?}"));
-            }
-        }
-        for (id, service) in services.iter() {
-            let found = is_waiting(service).then(|| self.dependency_status(service));
-            if services.status(id) != found.as_ref() {
-                return Err(format!("{id}: kept {:?}, found {found:?}", services.status(id)));
-            }
-            let awaiting_fetch = found == Some(DependencyStatus::Satisfied)
-                && matches!(service.phase, Phase::Waiting)
-                && service.outstanding == Outstanding::Fetch;
-            if services.is_awaiting_fetch(id) != awaiting_fetch {
-                return Err(format!(
-                    "{id}: waits for its fetch only: kept {}, found {awaiting_fetch}",
-                    services.is_awaiting_fetch(id)
-                ));
-            }
-        }
-        Ok(())
     }
 }

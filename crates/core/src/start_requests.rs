@@ -5,39 +5,14 @@
 //! without a probe, or done) or has ended for good. Its clock stands still while one of them waits for nothing but its fetch: a
 //! download is no slowness of the stack. A timeout of zero is none.
 
+use super::start_request::StartRequest;
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use devrun_model::{Failure, FailureKind, ServiceId, duration};
 
 use super::action::{Action, StartOutcome};
-use super::service::{NextState, Outstanding, Phase, STOPPED_MANUALLY, Service};
+use super::service::{NextState, Outstanding, Phase};
 use super::supervisor::{Mode, Supervisor};
-use super::tick::Tick;
-
-/// A request that waits for its answer.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct StartRequest {
-    pub targets: BTreeSet<ServiceId>,
-    /// Those that were ready since it was asked for: several that crash and come back are never all up at one moment.
-    pub ready: BTreeSet<ServiceId>,
-    /// Those that are neither ready nor have ended for good.
-    pub pending: BTreeSet<ServiceId>,
-    /// Names that mean nothing.
-    pub unknown: Vec<ServiceId>,
-    pub rollback: bool,
-    /// Time that counted so far, and since when the clock runs.
-    pub elapsed: Duration,
-    pub running_since: Option<Tick>,
-    /// Its time has run out; the rest has failed and is being stopped.
-    pub is_timed_out: bool,
-}
-
-impl StartRequest {
-    pub fn deadline(&self, timeout: Duration) -> Option<Tick> {
-        self.running_since.filter(|_| !timeout.is_zero()).map(|since| since + timeout.saturating_sub(self.elapsed))
-    }
-}
 
 impl Supervisor {
     /// Fails whatever a start that ran out of time still waits for.
@@ -241,14 +216,4 @@ impl Supervisor {
         });
         StartOutcome { failures, blocked, code_from }
     }
-}
-
-/// Whether a service was stopped manually after it ran; that keeps the supervisor, so that `start` finds it.
-pub(super) fn keeps_supervisor_alive(service: &Service) -> bool {
-    matches!(&service.phase, Phase::Stopped { reason: Some(text) } if text == STOPPED_MANUALLY) && service.generation > 0
-}
-
-/// Whether nothing of a service is awaited any more. What was given up on stays open, and is in the outcome.
-pub(super) fn is_service_finished(service: &Service) -> bool {
-    service.is_final() && (service.outstanding == Outstanding::Nothing || matches!(service.phase, Phase::Failed { .. }))
 }

@@ -13,11 +13,11 @@ use std::time::Duration;
 use devrun_model::{Failure, FailureKind, Plan, ServiceId, ServiceSpec, State, StateChange};
 
 use super::action::Action;
-use super::dependencies::DependencyStatus;
+use super::dependency_status::DependencyStatus;
 use super::event::{Event, Generation};
 use super::service::{NextState, Outstanding, Phase, Service};
 use super::services::Services;
-use super::start_requests::StartRequest;
+use super::start_request::StartRequest;
 use super::tick::Tick;
 
 /// What the project as a whole is doing.

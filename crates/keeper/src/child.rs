@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 
 use devrun_model::keeper::RunAs;
 
-use super::fork::DefaultLimits;
+use super::default_limits::DefaultLimits;
 use super::syscall::call;
 
 /// Steps of the child by number, as they travel over the error pipe.

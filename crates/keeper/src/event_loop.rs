@@ -1,6 +1,9 @@
 //! The event loop of the keeper: requests of the supervisor, exits of children, results of exec. It sleeps while nothing
 //! happens.
 
+#[cfg(target_os = "linux")]
+mod stop;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,7 +14,8 @@ use nix::sys::signal::{SigSet, Signal as OsSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::cgroup::RunCgroup;
-use crate::fork::{self, DefaultLimits, Forker, InheritedLock, SpawnError};
+use crate::default_limits::DefaultLimits;
+use crate::fork::{self, Forker, InheritedLock, SpawnError};
 use crate::journal::{self, Journal, JournalEntry, JournalRecord, JournalWriter};
 use crate::lock;
 use crate::tree::{ReapScope, Relation, TreeEvent, Trees};
@@ -21,6 +25,9 @@ use devrun_model::keeper::{FromKeeper, Identity, Inherited as InheritedProcess, 
 
 use super::keeper_shutdown::KeeperShutdown;
 use super::log_pipes::LogPipes;
+
+/// Exit code of a keeper that could not begin.
+pub(crate) const BROKEN: i32 = 125;
 
 /// Requests are taken a few at a time, so that a burst of spawns does not hold exits and verdicts back.
 const BATCH: usize = 8;
@@ -66,7 +73,7 @@ pub(super) struct KeeperLoop {
 pub(super) fn run(socket: OwnedFd, default_limits: Option<DefaultLimits>, plain: bool) -> i32 {
     match KeeperLoop::begin(socket, default_limits, plain).and_then(|(mut keeper, children)| keeper.serve(&children)) {
         Ok(code) => code,
-        Err(_) => super::keeper_main::BROKEN,
+        Err(_) => BROKEN,
     }
 }
 

@@ -12,6 +12,7 @@
 //! - one with a memory limit, as the kernel kills every process that shares the memory of one that exceeds its limit
 //! - all of them where the kernel refuses clone3, or `DEVRUN_PLAIN_FORK` is set
 
+use super::default_limits::DefaultLimits;
 use std::cell::RefCell;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -96,17 +97,6 @@ pub struct Forker {
     plain: bool,
     in_flight: RefCell<Vec<InFlightChild<PreparedChild>>>,
     stacks: RefCell<Vec<ChildStack>>,
-}
-
-/// The limits that children get back where their spec asks for none: the supervisor has changed its own.
-#[derive(Debug, Clone, Copy)]
-pub struct DefaultLimits {
-    /// Open files, soft and hard; raised as far as it goes.
-    pub nofile: (u64, u64),
-    /// Size of core files, soft; we write none, as secrets would be in them.
-    pub core: u64,
-    /// Size of any file, soft and hard; raised as far as it goes.
-    pub file_size: (u64, u64),
 }
 
 /// A lock that is ready to be inherited. Descriptors 0 to 2 are taken in the keeper, so it survives the child's shuffle.

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::state_location::{self, FileId};
+use super::file_id::{self, FileId};
 use devrun_model::keeper::{ExitStatus, Identity, KeeperHello, ProcessId, Role, RunAs, SpawnSpec};
-use devrun_model::{Failure, FailureKind, Paths, ServiceId, Signal, StopTo};
+use devrun_model::{ServiceId, Signal, StopTo};
 
 /// The format's number; a file of another one is not read.
 pub const VERSION: u32 = 1;
@@ -284,23 +284,6 @@ pub fn read(path: &Path) -> io::Result<Journal> {
     }
 }
 
-/// The journal of a project. One that was copied from another project speaks of that one's processes, so it says nothing.
-///
-/// # Errors
-/// `Config`, naming the file and what to do.
-pub fn of_project(places: &Paths) -> Result<Journal, Failure> {
-    let path = places.journal();
-    let journal = read(&path).map_err(|error| unusable(&path, &error))?;
-    let copied = state_location::other_owner(places, || Some(journal.clone())).is_some();
-    Ok(if copied { Journal::default() } else { journal })
-}
-
-fn unusable(path: &Path, error: &io::Error) -> Failure {
-    let remove = if path.symlink_metadata().is_ok_and(|meta| meta.is_dir()) { "rm -r" } else { "rm" };
-    Failure::new(FailureKind::Config, format!("cannot use the journal {}: {error}", path.display()))
-        .help(format!("stop what still runs with `devrun down --emergency`, then: {remove} '{}'", path.display()))
-}
-
 /// Writes the journal.
 #[derive(Debug)]
 pub struct JournalWriter {
@@ -326,7 +309,7 @@ impl JournalWriter {
             uid,
             project: hello.project.clone(),
             root: hello.root.clone(),
-            root_id: state_location::file_id(&hello.root),
+            root_id: file_id::file_id(&hello.root),
             supervisor: hello.supervisor.clone(),
             keeper: keeper.clone(),
             cgroup,

@@ -17,8 +17,8 @@ use crate::journal;
 use devrun_model::keeper::{ExitStatus, FromKeeper, Identity, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
 use devrun_model::{Failure, FailureKind, Signal};
 
-use super::fork::DefaultLimits;
-use super::keeper_handle::{
+use super::default_limits::DefaultLimits;
+use super::keeper_events::{
     HandleRequest, KeeperEvent, KeeperOptions, LaunchedKeeper, ProcessEvent, keeper_failure, register_fd,
 };
 use super::keeper_watch::{Activity, KeeperWatch, WatchDecision};

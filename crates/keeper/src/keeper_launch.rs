@@ -10,7 +10,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::LaunchedKeeper;
 use super::child::{EXEC, FDS, close_on_exec_from, fail_and_exit, reset_signals};
-use super::fork::{DefaultLimits, c_pointers, c_string, exec_status, pipe};
+use super::default_limits::DefaultLimits;
+use super::fork::{c_pointers, c_string, exec_status, pipe};
 use super::in_flight::{BlockedSignals, InFlightChild};
 use super::syscall::{ChildStack, call};
 

@@ -5,12 +5,9 @@ use std::ffi::OsString;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 #[cfg(target_os = "linux")]
-use crate::event_loop;
+use crate::default_limits::DefaultLimits;
 #[cfg(target_os = "linux")]
-use crate::fork::DefaultLimits;
-
-/// Exit code of a keeper that could not begin.
-pub(crate) const BROKEN: i32 = 125;
+use crate::event_loop;
 
 /// Runs the keeper. `args` are the words after `__keeper`: the socket's number, the soft and hard limits of open files
 /// that services get, their limit of core files, both of theirs on file sizes, and `plain` where every child is to be an ordinary
@@ -19,10 +16,12 @@ pub(crate) const BROKEN: i32 = 125;
 #[cfg(target_os = "linux")]
 pub fn main(args: &[OsString]) -> i32 {
     let number = |index: usize| args.get(index).and_then(|word| word.to_str()?.parse::<u64>().ok());
-    let Some(fd) = number(0).and_then(|number| RawFd::try_from(number).ok()).filter(|fd| *fd > 2) else { return BROKEN };
+    let Some(fd) = number(0).and_then(|number| RawFd::try_from(number).ok()).filter(|fd| *fd > 2) else {
+        return event_loop::BROKEN;
+    };
     // SAFETY: a bare query.
     if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-        return BROKEN;
+        return event_loop::BROKEN;
     }
     // SAFETY: the supervisor opened it for us and named it on our command line; nobody else in this process knows it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -30,7 +29,7 @@ pub fn main(args: &[OsString]) -> i32 {
     let default_limits =
         pair(1).zip(number(3)).zip(pair(4)).map(|((nofile, core), file_size)| DefaultLimits { nofile, core, file_size });
     if settle().is_err() {
-        return BROKEN;
+        return event_loop::BROKEN;
     }
     event_loop::run(socket, default_limits, args.get(6).is_some_and(|word| word == "plain"))
 }
@@ -39,7 +38,7 @@ pub fn main(args: &[OsString]) -> i32 {
 #[must_use]
 #[cfg(not(target_os = "linux"))]
 pub fn main(_args: &[OsString]) -> i32 {
-    BROKEN
+    event_loop::BROKEN
 }
 
 /// Leaves the supervisor's session, directory and signals, and becomes the reaper of what its descendants leave behind.

@@ -17,7 +17,7 @@ use devrun_model::keeper::{Identity, ProcessId};
 use super::cgroup::ProcessCgroup;
 use super::ownership::{Evidence, OwnershipIndex};
 use super::procfs::{self, Stat};
-use super::sweep::{self, FoundProcess, SignalPermission, SweepScope};
+use super::scan::{self, FoundProcess, SignalPermission, SweepScope};
 use super::{identity, signal};
 
 /// After this long without a new process what is left is named: it cannot be killed.
@@ -251,7 +251,7 @@ impl<'a> KillSweep<'a> {
             // Whether it may live depends on whose it is.
             found.process = self.ownership.of(stat).and_then(|(process, _)| process);
         }
-        if sweep::is_spared(&found, self.journal) {
+        if scan::is_spared(&found, self.journal) {
             return false;
         }
         let obstacle = match self.scope.permission(stat, evidence) {
@@ -299,13 +299,13 @@ impl<'a> KillSweep<'a> {
             .outcome
             .seen
             .iter()
-            .filter(|((pid, start), (_, obstacle))| *obstacle == Obstacle::Kill && sweep::is_alive(*pid, *start))
+            .filter(|((pid, start), (_, obstacle))| *obstacle == Obstacle::Kill && scan::is_alive(*pid, *start))
             .map(|(key, _)| *key)
             .collect();
         if living.is_empty() {
             return false;
         }
-        for entry in sweep::current_entries(self.journal).filter(|entry| entry.spare.is_empty()) {
+        for entry in scan::current_entries(self.journal).filter(|entry| entry.spare.is_empty()) {
             let group = entry.cgroup.as_deref().and_then(ProcessCgroup::recorded);
             // A refused group kill is made good by the members, one by one.
             if let Some(group) = group.filter(|group| !group.members().into_iter().any(|pid| self.scope.is_own(pid))) {

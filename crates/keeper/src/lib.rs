@@ -25,8 +25,10 @@ pub mod cgroup;
 #[cfg(target_os = "linux")]
 mod child;
 pub mod daemonize;
+pub mod default_limits;
 #[cfg(target_os = "linux")]
 mod event_loop;
+pub mod file_id;
 pub mod file_size_limit;
 #[cfg(target_os = "linux")]
 pub mod fork;
@@ -39,6 +41,8 @@ pub mod journal;
 #[cfg(target_os = "linux")]
 #[cfg(feature = "client")]
 mod keeper_connection;
+#[cfg(feature = "client")]
+mod keeper_events;
 #[cfg(feature = "client")]
 pub mod keeper_handle;
 #[cfg(target_os = "linux")]
@@ -57,10 +61,12 @@ mod log_pipes;
 pub mod orphans;
 pub mod ownership;
 pub mod procfs;
+pub mod project_journal;
 #[cfg(feature = "client")]
 pub mod reactor;
 #[cfg(feature = "client")]
 pub mod runner;
+mod scan;
 pub mod signal;
 pub mod state_location;
 pub mod sweep;
@@ -74,7 +80,9 @@ pub mod tree_shutdown;
 pub mod wire;
 
 #[cfg(feature = "client")]
-pub use keeper_handle::{KeeperEvent, KeeperHandle, KeeperOptions, LaunchedKeeper, ProcessEvent};
+pub use keeper_events::{KeeperEvent, KeeperOptions, LaunchedKeeper, ProcessEvent};
+#[cfg(feature = "client")]
+pub use keeper_handle::KeeperHandle;
 pub use keeper_main::main;
 #[cfg(feature = "client")]
 pub use runner::{CommandRequest, CommandResult, OutputSink, OutputStream, Runner, RunningCommand};

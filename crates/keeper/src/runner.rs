@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use devrun_model::keeper::{ExitStatus, Identity, ProcessId, Role, RunAs, SpawnSpec, StopOrder};
 use devrun_model::{Failure, FailureKind, Paths, ServiceId, Signal, StopTo};
 
-use super::keeper_handle::{KeeperHandle, ProcessEvent, register_fd};
+use super::keeper_events::{ProcessEvent, register_fd};
+use super::keeper_handle::KeeperHandle;
 
 /// How much of the output is kept.
 const TAIL: usize = 64 * 1024;

@@ -5,6 +5,7 @@
 //! has its own. The record is written by every start and looked at by every command before anything else is believed. A
 //! second copy of it lies in the runtime directory, so that the two can be compared.
 
+use super::file_id::{FileId, file_id};
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -23,9 +24,6 @@ const VERSION: &str = "1";
 /// No sound record is longer: two paths and some numbers.
 const READ_LIMIT: u64 = 32 * 1024;
 
-/// Device and inode.
-pub type FileId = (u64, u64);
-
 /// A directory by path, device and inode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Directory {
@@ -39,12 +37,6 @@ pub struct StateLocation {
     boot: String,
     root: Directory,
     state: Directory,
-}
-
-/// Device and inode of a directory that exists.
-#[must_use]
-pub fn file_id(path: &Path) -> Option<FileId> {
-    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 impl StateLocation {

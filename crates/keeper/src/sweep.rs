@@ -6,7 +6,8 @@
 //! and only then signalled. Never pid 1 or less, never ourselves or our ancestors, never another user's process (unless
 //! we are root, and it was started as that user or has dropped root's rights since). The last step is in `kill_sweep`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use super::scan::{FoundProcess, SweepScope, current_entries, is_alive, is_lock, is_spared, scan};
+use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::journal::{Journal, JournalEntry};
-use devrun_model::keeper::{Identity, ProcessId};
+use devrun_model::keeper::Identity;
 use devrun_model::{Paths, ServiceId};
 
 use super::cgroup::{self, ProcessCgroup};
@@ -24,8 +25,8 @@ use super::identity;
 use super::identity_check;
 use super::kill_sweep::KillSweep;
 pub use super::kill_sweep::Obstacle;
-use super::ownership::{Evidence, OwnershipIndex};
-use super::procfs::{self, Stat};
+use super::ownership::OwnershipIndex;
+use super::procfs::{self};
 use super::tree::{ReapScope, Relation, Trees};
 use super::tree_shutdown::{self, TreeShutdown};
 
@@ -81,108 +82,6 @@ pub struct SweepReport {
     pub survivors: Vec<SweptProcess>,
 }
 
-/// A found process.
-#[derive(Debug, Clone)]
-pub struct FoundProcess {
-    /// The process.
-    pub stat: Stat,
-    /// Which tracked one it belongs to.
-    pub process: Option<ProcessId>,
-    /// Why.
-    pub evidence: Evidence,
-}
-
-/// What a scan must not touch.
-#[derive(Debug, Clone)]
-pub struct SweepScope {
-    own: BTreeSet<i32>,
-    uid: u32,
-    users: BTreeSet<u32>,
-}
-
-/// Whether a process may be signalled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SignalPermission {
-    /// It may.
-    Ours,
-    /// Another user's.
-    OtherUser(u32),
-    /// We ourselves, or an ancestor of ours.
-    Own,
-    /// There is none any more.
-    Gone,
-}
-
-impl SweepScope {
-    /// Ourselves, our ancestors, and what other users run.
-    pub fn own<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Self {
-        let mut own = BTreeSet::new();
-        let mut pid = std::process::id().cast_signed();
-        while pid > 0 && own.insert(pid) {
-            pid = procfs::stat(pid).map_or(0, |stat| stat.ppid);
-        }
-        let uid = nix::unistd::getuid().as_raw();
-        let users = if uid == 0 { entries.filter_map(|entry| entry.user).collect() } else { BTreeSet::new() };
-        Self { own, uid, users }
-    }
-    /// Whether this is us or an ancestor of ours.
-    pub(super) fn is_own(&self, pid: i32) -> bool {
-        self.own.contains(&pid)
-    }
-    /// Root ends what has dropped its rights since root started it. Session, cgroup and descent cannot be forged, and a mark
-    /// can be worn by the process alone; a lock can be handed to a process that knows nothing of it.
-    pub(super) fn permission(&self, stat: &Stat, evidence: Evidence) -> SignalPermission {
-        if stat.pid <= 1 || self.own.contains(&stat.pid) {
-            return SignalPermission::Own;
-        }
-        let Some(uid) = procfs::uid(stat.pid) else { return SignalPermission::Gone };
-        let allowed = uid == self.uid || self.users.contains(&uid) || (self.uid == 0 && evidence != Evidence::Lock);
-        if allowed { SignalPermission::Ours } else { SignalPermission::OtherUser(uid) }
-    }
-    fn allows(&self, stat: &Stat, evidence: Evidence) -> bool {
-        self.permission(stat, evidence) == SignalPermission::Ours
-    }
-}
-
-/// Looks through all processes once.
-#[must_use]
-pub fn scan(ownership: &OwnershipIndex, scope: &SweepScope) -> Vec<FoundProcess> {
-    let all: Vec<Stat> = procfs::pids()
-        .into_iter()
-        .filter(|pid| *pid > 1 && !scope.own.contains(pid))
-        .filter_map(procfs::stat)
-        .filter(|stat| !stat.kernel && stat.lives())
-        .collect();
-    let mut found: HashMap<i32, (Option<ProcessId>, Evidence)> = HashMap::new();
-    for stat in &all {
-        if let Some((process, evidence)) = ownership.of(stat)
-            && scope.allows(stat, evidence)
-        {
-            found.insert(stat.pid, (process, evidence));
-        }
-    }
-    // Closed under "child of": as often as it still adds somebody.
-    loop {
-        let mut more = Vec::new();
-        for stat in &all {
-            if !found.contains_key(&stat.pid)
-                && let Some((process, _)) = found.get(&stat.ppid)
-                && scope.allows(stat, Evidence::Descent)
-            {
-                more.push((stat.pid, (*process, Evidence::Descent)));
-            }
-        }
-        if more.is_empty() {
-            break;
-        }
-        found.extend(more);
-    }
-    all.into_iter()
-        .filter_map(|stat| found.get(&stat.pid).map(|(process, evidence)| (*process, *evidence)).map(|at| (stat, at)))
-        .map(|(stat, (process, evidence))| FoundProcess { stat, process, evidence })
-        .collect()
-}
-
 /// What the journal and the lock files let us claim. Entries of another boot are nobody's.
 fn ownership_index(journal: &Journal, places: &Paths) -> OwnershipIndex {
     let mut ownership = OwnershipIndex::default();
@@ -209,33 +108,11 @@ fn locks(places: &Paths) -> Vec<(PathBuf, Metadata)> {
     metas.filter(|(_, meta)| is_lock(meta)).collect()
 }
 
-/// A lock file that only this user can have made.
-fn is_lock(meta: &Metadata) -> bool {
-    meta.is_file() && meta.uid() == nix::unistd::geteuid().as_raw()
-}
-
 /// Whether there was an earlier run at all: without a journal and without a lock there is nothing by which a process could
 /// be known as ours, so none needs to be looked at.
 #[must_use]
 pub fn has_earlier_run(journal: &Journal, places: &Paths) -> bool {
     journal.header.is_some() || journal.damaged > 0 || !journal.live.is_empty() || !locks(places).is_empty()
-}
-
-/// The entries of this boot. A lock file that is gone says nothing any more: file systems give its number to the next file,
-/// and whoever holds that one is a stranger.
-pub(super) fn current_entries(journal: &Journal) -> impl Iterator<Item = JournalEntry> {
-    let run = journal.header.as_ref().map(|header| header.run.as_str());
-    let ours = journal.live.values().filter(move |entry| {
-        entry.identity.boot == identity::boot_id() && entry.identity.pid > 1 && run.is_none_or(|run| entry.run == run)
-    });
-    ours.cloned().map(|mut entry| {
-        let named = entry.lock.extension().is_some_and(|extension| extension == "alive");
-        let now = std::fs::symlink_metadata(&entry.lock).ok().filter(|meta| named && is_lock(meta));
-        if now.is_none_or(|meta| (meta.dev(), meta.ino()) != entry.lock_file) {
-            entry.lock_file = (0, 0);
-        }
-        entry
-    })
 }
 
 /// Everything of an earlier run that lives, without touching it. Empty: a new run may begin its own journal.
@@ -244,14 +121,6 @@ pub fn leftovers(journal: &Journal, places: &Paths) -> Vec<SweptProcess> {
     let scope = SweepScope::own(journal.live.values());
     let found = scan(&ownership_index(journal, places), &scope);
     found.iter().filter(|found| !is_spared(found, journal)).map(|found| describe(found, journal)).collect()
-}
-
-/// Whether it may outlive its service (`stop.spare`). One whose service has ended is known by the name alone.
-pub(super) fn is_spared(found: &FoundProcess, journal: &Journal) -> bool {
-    match found.process.and_then(|process| journal.live.get(&process)) {
-        Some(entry) => entry.spare.contains(&found.stat.comm),
-        None => journal.spared.contains(&found.stat.comm),
-    }
 }
 
 fn describe(found: &FoundProcess, journal: &Journal) -> SweptProcess {
@@ -362,10 +231,6 @@ fn release_signals(before: Option<SigSet>) {
         // Refused only for an invalid argument.
         let _ = before.thread_set_mask();
     }
-}
-
-pub(super) fn is_alive(pid: i32, start: u64) -> bool {
-    procfs::stat(pid).is_some_and(|stat| stat.start == start && stat.lives())
 }
 
 /// A keeper whose supervisor is gone is stopping the stack: it is given the time that this may take.

@@ -20,7 +20,7 @@ use devrun_model::{Signal, StopTo};
 use super::cgroup::ProcessCgroup;
 use super::ownership::OwnershipIndex;
 use super::procfs::{self, OwnChildren, Stat};
-use super::{identity, signal, sweep};
+use super::{identity, scan, signal};
 
 const FOREIGN_POLL: Duration = Duration::from_millis(20);
 
@@ -372,7 +372,7 @@ impl Trees {
         let Some(tracked) = self.tracked.get(&process) else { return Vec::new() };
         if tracked.relation == Relation::Foreign {
             let spare = tracked.entry.spare.clone();
-            let found = sweep::scan(&self.ownership, &sweep::SweepScope::own(self.entries()));
+            let found = scan::scan(&self.ownership, &scan::SweepScope::own(self.entries()));
             return found
                 .into_iter()
                 .filter(|found| found.process == Some(process) && !spare.contains(&found.stat.comm))
@@ -445,7 +445,7 @@ impl Trees {
         }
     }
     fn evaluate_foreign(&mut self) {
-        let found = sweep::scan(&self.ownership, &sweep::SweepScope::own(self.entries()));
+        let found = scan::scan(&self.ownership, &scan::SweepScope::own(self.entries()));
         let mut left: HashMap<ProcessId, Vec<Stat>> = HashMap::new();
         for member in found {
             if let Some(process) = member.process

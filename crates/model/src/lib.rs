@@ -12,6 +12,7 @@
 pub mod bytes;
 pub mod client_env;
 pub mod command;
+pub mod command_line;
 pub mod duration;
 pub mod exit;
 pub mod failure;
@@ -35,6 +36,7 @@ pub mod task;
 
 pub use bytes::ByteSize;
 pub use command::{Command, UpOptions};
+pub use command_line::CommandLine;
 pub use failure::{Failure, FailureKind};
 pub use name::{ProjectName, ServiceId, ServiceName, VolumeName};
 pub use paths::Paths;
@@ -43,7 +45,7 @@ pub use plan::{Plan, VolumeClass, VolumeSpec};
 pub use policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo};
 pub use ready::{Check, ReadySpec};
 pub use recipe::{RecipeBook, RecipeData, RecipeUse};
-pub use service::{CommandLine, Condition, Dependency, Kind, Launch, ServiceSpec};
+pub use service::{Condition, Dependency, Kind, Launch, ServiceSpec};
 pub use snapshot::{ServiceStatus, Snapshot};
 pub use state_change::StateChange;
 pub use task::{OnChange, Once, TaskSpec, Work};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::service::CommandLine;
+use super::command_line::CommandLine;
 
 /// When a service that ended is started again. Docker's meanings: a stop by hand wins over every policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

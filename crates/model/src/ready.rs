@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::service::CommandLine;
+use super::command_line::CommandLine;
 
 /// The checks of one `ready` or `alive` table with their timings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

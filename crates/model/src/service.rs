@@ -1,5 +1,6 @@
 //! One service or task of the resolved project: nothing in it needs looking up any more.
 
+use super::command_line::CommandLine;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,17 +22,6 @@ pub enum Kind {
     Service,
     /// Runs to its end.
     Task,
-}
-
-/// A command with every placeholder resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CommandLine {
-    /// One word each; the first is looked up in the service's own `PATH` and directory.
-    /// Where a shell is used this is `["sh", "-c", SCRIPT]`.
-    pub argv: Vec<String>,
-    /// Variables by which values travel into a shell script, so that none is split or expanded a second time.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
 }
 
 /// What is behind a service.

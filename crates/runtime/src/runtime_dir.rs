@@ -105,7 +105,7 @@ fn run_folder(places: &Paths, env: &BTreeMap<String, String>) -> PathBuf {
         return usual;
     }
     // It belongs to a project that was here and has been moved.
-    let (dev, ino) = state_location::file_id(&places.root).unwrap_or_default();
+    let (dev, ino) = devrun_keeper::file_id::file_id(&places.root).unwrap_or_default();
     base.join(hash(&[places.state.as_os_str().as_bytes(), format!("\0{dev}:{ino}").as_bytes()]))
 }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use reqwest::Url;
 
 use super::FetchOptions;
-use super::download::{FetchError, TransferLimits};
+use super::transfer::{FetchError, TransferLimits};
 
 /// Allows plain http to loopback; for tests.
 const ALLOW_HTTP: &str = "DEVRUN_TEST_ALLOW_HTTP";

@@ -4,7 +4,7 @@
 //! followed here and not by the client, because each hop's address has to be looked at first (`client`): a vendor's page that
 //! redirects into the local network must not make us ask there.
 
-use std::collections::BTreeMap;
+use super::transfer::{FetchError, TransferLimits};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -18,51 +18,6 @@ use devrun_model::{Failure, FailureKind};
 
 use super::verify::{Pin, hex};
 use super::{FetchOptions, Progress, client};
-
-/// Shortens the wait for the next byte, in milliseconds; for tests.
-const IDLE: &str = "DEVRUN_TEST_IDLE_MS";
-
-/// The limits of one download.
-#[derive(Debug, Clone, Copy)]
-pub struct TransferLimits {
-    /// To reach the host.
-    pub connect: Duration,
-    /// Between two pieces.
-    pub idle: Duration,
-    /// The whole of it.
-    pub whole: Duration,
-    /// Bytes, where no size is pinned.
-    pub bytes: u64,
-    /// Tries of a host that answers.
-    pub tries: u32,
-    /// Redirects of one try.
-    pub redirects: u32,
-}
-
-impl TransferLimits {
-    /// The limits in force.
-    #[must_use]
-    pub fn in_force(env: &BTreeMap<String, String>) -> Self {
-        let idle = env.get(IDLE).and_then(|text| text.parse().ok()).map_or(Duration::from_secs(30), Duration::from_millis);
-        Self { connect: Duration::from_secs(3), idle, whole: Duration::from_secs(3600), bytes: 4 << 30, tries: 3, redirects: 5 }
-    }
-}
-
-/// Why there is no artifact.
-#[derive(Debug)]
-pub enum FetchError {
-    /// The next source may have it: the host is out of reach, or knows no such file.
-    GiveWay(String),
-    /// Nothing else is to be tried.
-    Fatal(Failure),
-}
-
-impl FetchError {
-    /// What came is not what should have come, or wants to lead elsewhere.
-    pub(super) fn integrity(reason: String) -> Self {
-        Self::Fatal(Failure::new(FailureKind::Integrity, reason))
-    }
-}
 
 /// Where this URL is really asked for: at the mirror, by host and path and then by the file's bare name, or at itself.
 #[must_use]

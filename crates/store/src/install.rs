@@ -14,11 +14,12 @@ use std::time::Duration;
 use devrun_model::{Failure, FailureKind, RecipeData};
 
 use super::catalog::{Catalog, CatalogSource};
-use super::download::{self, FetchError};
+use super::download;
 use super::lockfile;
 use super::manifest::{Manifest, StoreEntry};
 use super::store::{Store, StoreStage};
 use super::subprocess::{Cancel, Subprocess};
+use super::transfer::FetchError;
 use super::unpack::tree::UnpackError;
 use super::verify::{self, Pin};
 use super::version::VersionRequest;

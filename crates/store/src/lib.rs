@@ -29,6 +29,7 @@ mod select;
 pub mod store;
 pub mod subprocess;
 pub mod system;
+pub mod transfer;
 pub mod unpack;
 pub mod verify;
 pub mod version;

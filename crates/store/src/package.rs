@@ -15,9 +15,9 @@ use std::time::Duration;
 use devrun_model::{Failure, FailureKind};
 
 use super::catalog::{CatalogSource, UnpackRules};
-use super::download::FetchError;
 use super::subprocess::{Cancel, Subprocess, SubprocessError, SubprocessOutput};
 use super::system::on_path;
+use super::transfer::FetchError;
 use super::{FetchOptions, unpack};
 
 /// A client that does not come to an end is given up after this.

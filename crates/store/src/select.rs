@@ -6,13 +6,13 @@ use devrun_model::recipe::SourceSpec;
 use devrun_model::{Failure, FailureKind, RecipeUse};
 
 use super::catalog::{Catalog, CatalogSource};
-use super::download::FetchError;
 use super::install::{InstallJob, install};
 use super::lockfile::{self, LockFile};
 use super::manifest::StoreEntry;
 use super::store::Store;
 use super::subprocess::Cancel;
 use super::system;
+use super::transfer::FetchError;
 use super::version::VersionRequest;
 use super::{FetchOptions, Located, blocking, platform};
 

@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use devrun_model::FailureKind;
 use devrun_model::recipe::SourceSpec;
 use devrun_store::catalog::{Catalog, CatalogSource};
-use devrun_store::download::FetchError;
 use devrun_store::install::{InstallJob, install};
 use devrun_store::store::Store;
 use devrun_store::subprocess::Cancel;
+use devrun_store::transfer::FetchError;
 use devrun_store::version::VersionRequest;
 use devrun_store::{catalog, fetch_all, locate, lock_update, verify, which};
 

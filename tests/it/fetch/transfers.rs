@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use devrun_model::FailureKind;
-use devrun_store::download::{FetchError, download};
+use devrun_store::download::download;
+use devrun_store::transfer::FetchError;
 use devrun_store::verify::{Pin, of_reader};
 
 use super::Place;

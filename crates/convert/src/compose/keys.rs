@@ -4,7 +4,6 @@ use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
 use super::super::yaml::{Node, Value};
 use super::classify::{Draft, Kind};
-use super::service::each;
 use super::{Importer, syntax};
 
 /// Keys with no native meaning, and why nothing is lost.
@@ -229,7 +228,7 @@ fn amounts(importer: &mut Importer<'_>, draft: &Draft, node: Option<&Node>, of: 
             None => importer.report.not_mapped(node.at, what, "is no size: write \"512M\""),
         }
     }
-    for (name, _, at) in node.and_then(Node::map).into_iter().flat_map(each) {
+    for (name, _, at) in node.and_then(Node::map).into_iter().flat_map(syntax::each) {
         let what = draft.what(&format!("deploy.resources.{of}.{name}"));
         match name {
             "cpus" | "memory" => {}
@@ -280,7 +279,7 @@ fn log(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
         importer.report.dropped(node.at, draft.what("logging"), "devrun keeps the logs: `log` says how much");
     } else {
         importer.report.mapped(node.at, draft.what("logging"), Toml::Table(table.clone()).line());
-        for (name, _, at) in options.and_then(Node::map).into_iter().flat_map(each) {
+        for (name, _, at) in options.and_then(Node::map).into_iter().flat_map(syntax::each) {
             if !matches!(name, "max-size" | "max-file") {
                 importer.report.dropped(at, draft.what(&format!("logging.options.{name}")), "devrun keeps the logs");
             }
@@ -291,7 +290,7 @@ fn log(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
 
 /// Everything that is left: a line each.
 pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
-    for (name, node, at) in each(draft.map()) {
+    for (name, node, at) in syntax::each(draft.map()) {
         let what = draft.what(name);
         if name.starts_with("x-") || matches!(node.value, Value::Null) && name != "image" {
             continue;
@@ -313,7 +312,7 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
             }
             "deploy" => deploy(importer, draft, node),
             "ulimits" => {
-                for (limit, _, at) in node.map().into_iter().flat_map(each) {
+                for (limit, _, at) in node.map().into_iter().flat_map(syntax::each) {
                     if limit != "nofile" {
                         importer.report.dropped(at, draft.what(&format!("ulimits.{limit}")), "your own limit holds");
                     }
@@ -357,7 +356,7 @@ fn build(importer: &mut Importer<'_>, draft: &Draft, node: &Node, at: At) {
 }
 
 fn deploy(importer: &mut Importer<'_>, draft: &Draft, node: &Node) {
-    for (name, _, at) in node.map().into_iter().flat_map(each) {
+    for (name, _, at) in node.map().into_iter().flat_map(syntax::each) {
         let what = draft.what(&format!("deploy.{name}"));
         match name {
             "replicas" | "resources" | "restart_policy" => {}

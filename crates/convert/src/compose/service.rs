@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
-use super::super::yaml::{Map, Node, Value};
+use super::super::yaml::{Node, Value};
 use super::classify::{Command, Draft, Kind, local, port_name, use_of};
 use super::health::{self, Test};
 use super::hostnames::{self, Found};
@@ -588,9 +588,4 @@ fn name_of(value: &Toml) -> Option<&str> {
 /// A text for a line of the report.
 pub(super) fn shorten(text: &str) -> String {
     if text.chars().count() <= 90 { text.to_owned() } else { format!("{}…", text.chars().take(88).collect::<String>()) }
-}
-
-/// All the keys of a map, for callers that look at each.
-pub(super) fn each(map: &Map) -> impl Iterator<Item = (&str, &Node, At)> {
-    map.iter().map(|(key, node)| (key.name.as_str(), node, key.at))
 }

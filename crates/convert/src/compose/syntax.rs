@@ -1,6 +1,12 @@
 //! The small notations of compose: placeholders, ports, mounts, durations, sizes, images, commands.
 
-use super::super::yaml::{Node, Value};
+use super::super::report::At;
+use super::super::yaml::{Map, Node, Value};
+
+/// All the keys of a map, for callers that look at each.
+pub(super) fn each(map: &Map) -> impl Iterator<Item = (&str, &Node, At)> {
+    map.iter().map(|(key, node)| (key.name.as_str(), node, key.at))
+}
 
 /// Compose's placeholders in ours: `$NAME` becomes `${NAME}`, a dollar that begins nothing becomes `$$`.
 ///

@@ -3,7 +3,6 @@
 
 use super::super::yaml::{Node, Value};
 use super::classify::{Command, Draft, Kind};
-use super::service::each;
 use super::{Importer, syntax};
 
 impl Importer<'_> {
@@ -42,7 +41,7 @@ impl Importer<'_> {
         let kind = if draft.task { "tasks" } else { "services" };
         self.out.below.extend(section.text(&format!("{kind}.{}", draft.name)).trim().lines().map(str::to_owned));
         self.out.below.push(String::new());
-        let keys: Vec<&str> = each(draft.map())
+        let keys: Vec<&str> = syntax::each(draft.map())
             .map(|(name, ..)| name)
             .filter(|name| !name.starts_with("x-") && !matches!(*name, "image" | "build"))
             .collect();
@@ -54,7 +53,7 @@ impl Importer<'_> {
 
     /// No key of a service is lost without a word, whatever the code above has overlooked.
     pub(super) fn audit(&mut self, draft: &Draft) {
-        for (name, node, at) in each(draft.map()) {
+        for (name, node, at) in syntax::each(draft.map()) {
             let what = draft.what(name);
             let told = |told: &str| told.strip_prefix(what.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
             let empty = match &node.value {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use devrun_keeper::journal::{self, Journal};
+use devrun_keeper::journal::Journal;
 use devrun_keeper::sweep::{self, SweepMode, SweepReport, has_earlier_run};
 use devrun_model::{Failure, FailureKind, Paths, duration};
 
@@ -22,7 +22,7 @@ pub async fn stop_leftovers(
     interrupted: impl Future<Output = i32>,
     note: impl Fn(String),
 ) -> Result<Option<i32>, Failure> {
-    let journal = journal::of_project(places)?;
+    let journal = devrun_keeper::project_journal::of_project(places)?;
     // A keeper that came to its end has proved that nothing is left: no need to look at every process of the machine. It
     // has written so for each process, too; a result that passes one over is not believed.
     if journal.damaged == 0 && journal.result.as_ref().is_some_and(Vec::is_empty) && journal.live.is_empty() {

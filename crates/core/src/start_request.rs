@@ -1,0 +1,43 @@
+//! One request to start services, and what keeps it open.
+
+use super::tick::Tick;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use devrun_model::ServiceId;
+
+use super::service::{Outstanding, Phase, STOPPED_MANUALLY, Service};
+
+/// A request that waits for its answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct StartRequest {
+    pub targets: BTreeSet<ServiceId>,
+    /// Those that were ready since it was asked for: several that crash and come back are never all up at one moment.
+    pub ready: BTreeSet<ServiceId>,
+    /// Those that are neither ready nor have ended for good.
+    pub pending: BTreeSet<ServiceId>,
+    /// Names that mean nothing.
+    pub unknown: Vec<ServiceId>,
+    pub rollback: bool,
+    /// Time that counted so far, and since when the clock runs.
+    pub elapsed: Duration,
+    pub running_since: Option<Tick>,
+    /// Its time has run out; the rest has failed and is being stopped.
+    pub is_timed_out: bool,
+}
+
+impl StartRequest {
+    pub fn deadline(&self, timeout: Duration) -> Option<Tick> {
+        self.running_since.filter(|_| !timeout.is_zero()).map(|since| since + timeout.saturating_sub(self.elapsed))
+    }
+}
+
+/// Whether a service was stopped manually after it ran; that keeps the supervisor, so that `start` finds it.
+pub(super) fn keeps_supervisor_alive(service: &Service) -> bool {
+    matches!(&service.phase, Phase::Stopped { reason: Some(text) } if text == STOPPED_MANUALLY) && service.generation > 0
+}
+
+/// Whether nothing of a service is awaited any more. What was given up on stays open, and is in the outcome.
+pub(super) fn is_service_finished(service: &Service) -> bool {
+    service.is_final() && (service.outstanding == Outstanding::Nothing || matches!(service.phase, Phase::Failed { .. }))
+}

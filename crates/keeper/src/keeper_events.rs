@@ -1,0 +1,116 @@
+//! What a keeper is started with, what it is asked, and what it reports.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+
+use devrun_model::keeper::{ExitStatus, Identity, KeeperHello, ProcessId, SpawnSpec};
+use devrun_model::{Failure, FailureKind, Signal};
+
+/// What a keeper is started with.
+#[derive(Debug, Clone)]
+pub struct KeeperOptions {
+    /// The binary to run as `__keeper`; ours (`/proc/self/exe`) outside tests.
+    pub program: PathBuf,
+    /// Its first frame; `supervisor` is filled in by `start`.
+    pub hello: KeeperHello,
+}
+
+/// A keeper that waits for its first frame. Dropped, it sees the end of its socket and ends.
+#[derive(Debug)]
+pub struct LaunchedKeeper {
+    /// The process, our child.
+    pub(super) pid: i32,
+    /// Our end of the socketpair.
+    pub(super) socket: OwnedFd,
+    /// Where a failed exec is reported: the end of this pipe says that it worked.
+    pub(super) errors: OwnedFd,
+    /// What it uses of our memory until its exec.
+    #[cfg(target_os = "linux")]
+    pub(super) kept: super::keeper_launch::Kept,
+}
+
+/// One process's news.
+#[derive(Debug)]
+pub enum ProcessEvent {
+    /// It runs: exec worked. Read ends of its output; with a terminal only `stdout`, the terminal's other side.
+    Spawned {
+        /// Which one.
+        process: ProcessId,
+        /// The leader.
+        identity: Identity,
+        /// Standard output, non-blocking.
+        stdout: OwnedFd,
+        /// Standard error, non-blocking.
+        stderr: Option<OwnedFd>,
+    },
+    /// The process could not be started. No other event came before and none follows.
+    SpawnFailed {
+        /// Which one.
+        process: ProcessId,
+        /// Where it failed; `keeper` when the keeper died over it.
+        step: String,
+        /// Why.
+        errno: i32,
+    },
+    /// The leader ended.
+    Exited {
+        /// Which one.
+        process: ProcessId,
+        /// How.
+        status: ExitStatus,
+    },
+    /// Nothing is left of its tree; the last word.
+    TreeEmpty {
+        /// Which one.
+        process: ProcessId,
+    },
+    /// What stays after SIGKILL. Not the last word: `TreeEmpty` follows should it go after all.
+    Survivors {
+        /// Which one.
+        process: ProcessId,
+        /// Pid and command.
+        pids: Vec<(i32, String)>,
+    },
+}
+
+/// The keeper's own news.
+#[derive(Debug)]
+pub enum KeeperEvent {
+    /// Up; what of the containment is not in effect here. Sent again for each new keeper.
+    Ready {
+        /// The keeper.
+        identity: Identity,
+        /// What is missing, a fragment each.
+        without: Vec<String>,
+    },
+    /// It died; a new one is being started. Processes live on, and their events go on.
+    Lost,
+    /// No new one could be started; the supervisor must stop everything.
+    Gone(Failure),
+}
+
+/// What a handle asks of the task.
+#[derive(Debug)]
+pub(super) enum HandleRequest {
+    Spawn(Box<SpawnSpec>, mpsc::UnboundedSender<ProcessEvent>),
+    Stop(ProcessId, Option<Signal>),
+    Signal(ProcessId, Signal),
+    SignalTree(ProcessId, Signal),
+    Kill(ProcessId),
+    Flush(oneshot::Sender<()>),
+    Finish(oneshot::Sender<Vec<(i32, String)>>),
+}
+
+pub(super) fn keeper_failure(reason: &str) -> Failure {
+    Failure::new(FailureKind::Internal, format!("the keeper cannot be started: {reason}")).help("devrun doctor")
+}
+
+/// Registers a descriptor with the runtime.
+pub(super) fn register_fd(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is the descriptor's only owner, names the same one for its whole life, and closes it only when
+    // `AsyncFd` drops it.
+    unsafe { AsyncFd::register(fd) }.map_err(std::io::Error::from)
+}
