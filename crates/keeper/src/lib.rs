@@ -50,6 +50,8 @@ mod logs;
 #[cfg(target_os = "linux")]
 mod newborn;
 pub mod orphans;
+#[cfg(all(test, target_os = "linux"))]
+mod own_descriptors;
 #[cfg(target_os = "linux")]
 pub mod priority;
 pub mod procfs;
