@@ -55,6 +55,8 @@ pub mod lock_holders;
 #[cfg(target_os = "linux")]
 mod log_pipes;
 pub mod orphans;
+#[cfg(all(test, target_os = "linux"))]
+mod own_descriptors;
 pub mod ownership;
 pub mod procfs;
 #[cfg(feature = "client")]
