@@ -155,6 +155,9 @@ impl Forker {
     }
     /// Forks. The child waits for its release and dies with ours if that never comes.
     ///
+    /// Of the threads that share a descriptor table only one may fork: a child inherits every release pipe that is open at
+    /// its birth and closes only its own before exec. Two children that hold each other's never see the end of theirs.
+    ///
     /// # Errors
     /// The step and errno.
     pub fn fork(&self, spec: &SpawnSpec, lock: &InheritedLock, cgroup: Option<&File>) -> Result<ForkedChild, SpawnError> {
@@ -364,6 +367,7 @@ mod tests {
     use nix::sys::wait::{WaitStatus, waitpid};
 
     use super::*;
+    use crate::own_descriptors::unshare_descriptors;
     use devrun_model::keeper::{Role, StopOrder};
     use devrun_model::{ServiceId, ServiceName, Signal, StopTo};
 
@@ -400,6 +404,7 @@ mod tests {
 
     #[test]
     fn children_in_our_memory_execute_fail_or_are_let_go_of_and_leave_it() {
+        unshare_descriptors();
         let folder = tempfile::tempdir().unwrap();
         let forker = Forker::new(None, false).unwrap();
         let mut born = Vec::new();
@@ -443,6 +448,7 @@ mod tests {
     /// The kernel kills all who share the memory of a process that exceeds its limit.
     #[test]
     fn a_child_with_a_memory_limit_has_memory_of_its_own() {
+        unshare_descriptors();
         let folder = tempfile::tempdir().unwrap();
         let us = std::process::id().cast_signed();
         for (limit, plain, in_flight) in [(None, false, 1), (Some(64 << 20), false, 0), (None, true, 0)] {
@@ -478,6 +484,7 @@ mod tests {
     /// Old kernels do not know the calls; old seccomp profiles of container runtimes refuse what they do not know.
     #[test]
     fn children_start_and_inherit_nothing_without_clone3_and_close_range() {
+        unshare_descriptors();
         let folder = tempfile::tempdir().unwrap();
         // Close-on-exec is taken off, as a library may have forgotten it.
         let leaked: Vec<OwnedFd> = (0..200).map(|_| File::open("/dev/zero").unwrap().into()).collect();
@@ -509,6 +516,7 @@ mod tests {
 
     #[test]
     fn a_child_that_hangs_holds_back_no_memory_of_others() {
+        unshare_descriptors();
         let folder = tempfile::tempdir().unwrap();
         let forker = Forker::new(None, false).unwrap();
         let start = |process| {

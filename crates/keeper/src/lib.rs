@@ -59,6 +59,8 @@ pub mod lock_holders;
 #[cfg(target_os = "linux")]
 mod log_pipes;
 pub mod orphans;
+#[cfg(all(test, target_os = "linux"))]
+mod own_descriptors;
 pub mod ownership;
 pub mod procfs;
 pub mod project_journal;

@@ -4,6 +4,8 @@
 //! process that took the lock (proc_locks(5)), which may have ended since while a child holds the descriptor, so whoever
 //! signals compares the identity as well.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -11,9 +13,17 @@ use std::path::Path;
 #[must_use]
 pub fn pids(path: &Path) -> Vec<i32> {
     let Ok(meta) = std::fs::symlink_metadata(path) else { return Vec::new() };
-    let text = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let text = locks().unwrap_or_default();
     let device = (!devices_differ(path)).then(|| (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev())));
     parse(&text, device, meta.ino())
+}
+
+/// The kernel's list of locks. Each read(2) walks the list anew from the number of the entry that it has come to, so where one
+/// before it has gone, another is left out. `read_to_string` begins with 32 bytes, less than an entry, unless there is room.
+fn locks() -> io::Result<String> {
+    let mut text = String::with_capacity(8 << 10);
+    File::open("/proc/locks")?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn parse(text: &str, device: Option<(u32, u32)>, inode: u64) -> Vec<i32> {

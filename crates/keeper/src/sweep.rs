@@ -296,6 +296,8 @@ mod tests {
     /// Two projects in one `/tmp`: the first one's lock is long deleted, and its number is that of a file of the other's.
     #[test]
     fn a_deleted_locks_number_is_no_evidence() {
+        #[cfg(target_os = "linux")]
+        crate::own_descriptors::unshare_descriptors();
         let dir = tempfile::tempdir().unwrap();
         let (lock, other) = (dir.path().join("api.alive"), dir.path().join("stranger"));
         let file = std::fs::File::create(&other).unwrap();
