@@ -4,6 +4,7 @@
 #[cfg(target_os = "linux")]
 mod stop;
 
+use devrun_model::exit;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -25,9 +26,6 @@ use devrun_model::keeper::{FromKeeper, Identity, Inherited as InheritedProcess, 
 
 use super::keeper_shutdown::KeeperShutdown;
 use super::log_pipes::LogPipes;
-
-/// Exit code of a keeper that could not begin.
-pub(crate) const BROKEN: i32 = 125;
 
 /// Requests are taken a few at a time, so that a burst of spawns does not hold exits and verdicts back.
 const BATCH: usize = 8;
@@ -73,7 +71,7 @@ pub(super) struct KeeperLoop {
 pub(super) fn run(socket: OwnedFd, default_limits: Option<DefaultLimits>, plain: bool) -> i32 {
     match KeeperLoop::begin(socket, default_limits, plain).and_then(|(mut keeper, children)| keeper.serve(&children)) {
         Ok(code) => code,
-        Err(_) => BROKEN,
+        Err(_) => exit::INTERNAL,
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! Owns the handle and its vocabulary; `keeper_connection.rs` holds the task behind it.
 
+#[cfg(not(target_os = "linux"))]
+use super::keeper_events::keeper_failure;
 use super::keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, LaunchedKeeper, ProcessEvent};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

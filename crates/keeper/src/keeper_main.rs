@@ -1,11 +1,13 @@
 //! The way in: what becomes of `devrun __keeper` before its loop begins.
 
+use devrun_model::exit;
 use std::ffi::OsString;
 #[cfg(target_os = "linux")]
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 #[cfg(target_os = "linux")]
 use crate::default_limits::DefaultLimits;
+#[cfg(target_os = "linux")]
 #[cfg(target_os = "linux")]
 use crate::event_loop;
 
@@ -17,11 +19,11 @@ use crate::event_loop;
 pub fn main(args: &[OsString]) -> i32 {
     let number = |index: usize| args.get(index).and_then(|word| word.to_str()?.parse::<u64>().ok());
     let Some(fd) = number(0).and_then(|number| RawFd::try_from(number).ok()).filter(|fd| *fd > 2) else {
-        return event_loop::BROKEN;
+        return exit::INTERNAL;
     };
     // SAFETY: a bare query.
     if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-        return event_loop::BROKEN;
+        return exit::INTERNAL;
     }
     // SAFETY: the supervisor opened it for us and named it on our command line; nobody else in this process knows it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -29,7 +31,7 @@ pub fn main(args: &[OsString]) -> i32 {
     let default_limits =
         pair(1).zip(number(3)).zip(pair(4)).map(|((nofile, core), file_size)| DefaultLimits { nofile, core, file_size });
     if settle().is_err() {
-        return event_loop::BROKEN;
+        return exit::INTERNAL;
     }
     event_loop::run(socket, default_limits, args.get(6).is_some_and(|word| word == "plain"))
 }
@@ -38,7 +40,7 @@ pub fn main(args: &[OsString]) -> i32 {
 #[must_use]
 #[cfg(not(target_os = "linux"))]
 pub fn main(_args: &[OsString]) -> i32 {
-    event_loop::BROKEN
+    exit::INTERNAL
 }
 
 /// Leaves the supervisor's session, directory and signals, and becomes the reaper of what its descendants leave behind.

@@ -14,7 +14,7 @@ use std::path::Path;
 pub fn pids(path: &Path) -> Vec<i32> {
     let Ok(meta) = std::fs::symlink_metadata(path) else { return Vec::new() };
     let text = locks().unwrap_or_default();
-    let device = (!devices_differ(path)).then(|| (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev())));
+    let device = (!devices_differ(path)).then(|| device_numbers(meta.dev()));
     parse(&text, device, meta.ino())
 }
 
@@ -24,6 +24,18 @@ fn locks() -> io::Result<String> {
     let mut text = String::with_capacity(8 << 10);
     File::open("/proc/locks")?.read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Major and minor number, as the list names a device.
+#[cfg(target_os = "linux")]
+fn device_numbers(device: u64) -> (u32, u32) {
+    (rustix::fs::major(device), rustix::fs::minor(device))
+}
+
+/// There is no such list elsewhere.
+#[cfg(not(target_os = "linux"))]
+fn device_numbers(_device: u64) -> (u32, u32) {
+    (0, 0)
 }
 
 fn parse(text: &str, device: Option<(u32, u32)>, inode: u64) -> Vec<i32> {
