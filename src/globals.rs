@@ -18,15 +18,15 @@ pub enum Color {
 /// How to show a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProgressArg {
-    /// Live lines on a terminal, else plain.
+    /// Live display on a terminal, plain lines otherwise.
     Auto,
-    /// Live lines.
+    /// Live display.
     Tty,
-    /// A line per change.
+    /// One line per change.
     Plain,
-    /// A JSON object per change.
+    /// One JSON object per change.
     Json,
-    /// Failures only.
+    /// Only failures.
     Quiet,
 }
 
@@ -47,10 +47,10 @@ words!(ProgressArg { Auto = "auto", Tty = "tty", Plain = "plain", Json = "json",
 /// Options before or after any verb.
 #[derive(Debug, Clone, Args)]
 pub struct Globals {
-    /// Procfile to read; more than one are merged in order
+    /// Procfile to read; several are merged in order
     #[arg(short = 'f', long = "file", value_name = "FILE", global = true, env = "DEVRUN_FILE", help_heading = "Global options")]
     pub file: Vec<PathBuf>,
-    /// Look for the procfile from here
+    /// Directory from which to search for the procfile
     #[arg(
         short = 'C',
         long,
@@ -60,25 +60,25 @@ pub struct Globals {
         help_heading = "Global options"
     )]
     pub project_directory: Option<PathBuf>,
-    /// Another project name
+    /// Override the project name
     #[arg(short = 'p', long, value_name = "NAME", global = true, env = "DEVRUN_PROJECT_NAME", help_heading = "Global options")]
     pub project_name: Option<String>,
-    /// The [modes.M] overlay to apply
+    /// Overlay [modes.M] to apply
     #[arg(long, value_name = "M", global = true, env = "DEVRUN_MODE", help_heading = "Global options")]
     pub mode: Option<String>,
-    /// Services of this profile too; `*` is all
+    /// Enable a profile; `*` enables all
     #[arg(long, value_name = "P", global = true, env = "DEVRUN_PROFILE", value_delimiter = ',', help_heading = "Global options")]
     pub profile: Vec<String>,
-    /// Values for placeholders, before those of the env files of `[project]`
+    /// Env file whose values take precedence over those of `[project]`
     #[arg(long, value_name = "F", global = true, env = "DEVRUN_ENV_FILE", help_heading = "Global options")]
     pub env_file: Option<PathBuf>,
-    /// An isolated second copy: own state, own ports
+    /// Run an isolated copy with its own state and ports
     #[arg(long, value_name = "NAME", global = true, help_heading = "Global options")]
     pub instance: Option<String>,
-    /// State somewhere else than in .devrun/
+    /// State directory to use instead of .devrun/
     #[arg(long, value_name = "DIR", global = true, env = "DEVRUN_STATE_DIR", help_heading = "Global options")]
     pub state_dir: Option<PathBuf>,
-    /// When to use colour
+    /// When to use color
     #[arg(
         long,
         value_name = "WHEN",
@@ -88,7 +88,7 @@ pub struct Globals {
         help_heading = "Global options"
     )]
     pub color: Color,
-    /// How to show a start
+    /// How to display progress
     #[arg(
         long,
         value_name = "HOW",
@@ -98,10 +98,10 @@ pub struct Globals {
         help_heading = "Global options"
     )]
     pub progress: ProgressArg,
-    /// Say what is decided and why (also DEBUG=1)
+    /// Print debug output (also DEBUG=1)
     #[arg(long, global = true, help_heading = "Global options")]
     pub debug: bool,
-    /// Ask nothing
+    /// Answer yes to every question
     #[arg(short = 'y', long, global = true, help_heading = "Global options")]
     pub yes: bool,
 }

@@ -33,23 +33,23 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Bring up the stack, or the named services and what they need
+    /// Start the stack, or the named services and their dependencies
     #[command(
         after_help = "Examples:\n  devrun up                    follow the logs; Ctrl-C stops everything in reverse order\n  devrun up -d                 return when everything is ready\n  devrun up -d api             only api and what it needs\n  devrun up -d --rollback      leave nothing running when the start fails"
     )]
     Up(crate::cli::service::up::UpArgs),
-    /// Stop everything in reverse order; data and secrets stay
+    /// Stop the stack in reverse dependency order; keep data and secrets
     #[command(
         after_help = "Examples:\n  devrun down\n  devrun down --emergency        kill everything that is provably this project's, now; needs no supervisor\n  devrun down --volumes          and delete the data"
     )]
     Down(crate::cli::service::down::DownArgs),
-    /// Stop services; they stay stopped until started
+    /// Stop services until they are started again
     #[command(after_help = "Example:\n  devrun stop api")]
     Stop(crate::cli::service::control::NamesArgs),
-    /// Start services and what they need
+    /// Start services and their dependencies
     #[command(after_help = "Example:\n  devrun start api")]
     Start(crate::cli::service::control::NamesArgs),
-    /// Stop and start services; the procfile and environment are read again
+    /// Restart services with the current procfile and environment
     #[command(
         after_help = "Examples:\n  devrun restart api\n  LOG_LEVEL=debug devrun restart api\n  devrun restart postgres --with-dependents"
     )]
@@ -57,53 +57,53 @@ pub enum Verb {
     /// Send a signal to services
     #[command(after_help = "Example:\n  devrun kill -s HUP proxy")]
     Kill(crate::cli::service::control::KillArgs),
-    /// Block until something is ready
+    /// Wait until services or addresses are ready
     #[command(
         after_help = "Examples:\n  devrun wait postgres redis\n  devrun wait --all --timeout 60s\n  devrun wait postgres://app:secret@127.0.0.1:5432/app      no procfile needed\n  devrun wait http://localhost:8000/health -- npm test"
     )]
     Wait(crate::cli::service::wait::WaitArgs),
-    /// Run a command against the stack, then take the stack down; its exit code is ours
+    /// Start the stack, run a command, stop the stack; exit with the command's code
     #[command(
         after_help = "Examples:\n  devrun run -- pytest                          up, wait, run, down\n  devrun run --ephemeral api -- npm test        a throw-away copy with ports of its own\n  devrun run --with postgres@16 -- pytest       no procfile needed"
     )]
     Run(crate::cli::service::run::RunArgs),
-    /// Run a command in a service's environment and folder
+    /// Run a command in the environment and working directory of a service
     #[command(after_help = "Examples:\n  devrun exec api -- python manage.py shell\n  devrun exec api env")]
     Exec(crate::cli::service::exec::ExecArgs),
-    /// Open a shell in a service's environment and folder
+    /// Open a shell in the environment and working directory of a service
     #[command(after_help = "Example:\n  devrun shell api")]
     Shell(crate::cli::service::exec::ShellArgs),
-    /// Show what runs, and how it is
+    /// List services with their state and health
     #[command(
         visible_alias = "status",
         after_help = "Examples:\n  devrun ps\n  devrun ps --json\n  devrun ps --check            0 all well, 1 a service failed, 6 nothing runs"
     )]
     Ps(crate::cli::show::ps::PsArgs),
-    /// Show logs, also after the stack is down
+    /// Show log output; works without a running stack
     #[command(after_help = "Examples:\n  devrun logs -f\n  devrun logs -n 50 api worker\n  devrun logs --since 10m --grep error")]
     Logs(crate::cli::show::logs::LogsArgs),
-    /// Sit down at a service's terminal (`tty = true`): keys go to it, Ctrl-] leaves
+    /// Attach to a service's terminal (`tty = true`; detach with Ctrl-])
     #[command(after_help = "Example:\n  devrun attach console        Ctrl-] leaves; the service goes on")]
     Attach(crate::cli::service::attach::AttachArgs),
-    /// Show every state change, also after the stack is down
+    /// Show state changes; works without a running stack
     #[command(after_help = "Examples:\n  devrun events -f\n  devrun events --json --since 10m")]
     Events(crate::cli::show::events::EventsArgs),
-    /// Show all that is known of one service
+    /// Show details of a service
     #[command(after_help = "Example:\n  devrun inspect api")]
     Inspect(crate::cli::show::inspect::InspectArgs),
-    /// Show what each service uses of CPU, memory and disks
+    /// Show CPU, memory and disk usage of each service
     #[command(visible_alias = "stats", after_help = "Examples:\n  devrun top\n  devrun top --once --json")]
     Top(crate::cli::show::top::TopArgs),
-    /// Show addresses
+    /// List URLs of services
     #[command(after_help = "Example:\n  devrun urls --json")]
     Urls(crate::cli::table_args::TableArgs),
-    /// Show ports, and who holds them
+    /// List ports and the processes that listen on them
     #[command(after_help = "Example:\n  devrun ports")]
     Ports(crate::cli::table_args::TableArgs),
-    /// Show who waits for whom
+    /// Show the dependency graph
     #[command(after_help = "Examples:\n  devrun graph --live\n  devrun graph --format dot | dot -Tsvg > graph.svg")]
     Graph(crate::cli::show::graph::GraphArgs),
-    /// Show where the time of the last start went
+    /// Show how long each step of the last start took
     #[command(after_help = "Examples:\n  devrun analyze\n  devrun analyze --json")]
     Analyze(crate::cli::show::analyze::AnalyzeArgs),
     /// Print the resolved configuration
@@ -111,31 +111,31 @@ pub enum Verb {
         after_help = "Examples:\n  devrun config\n  devrun config api --origin      where each value comes from\n  devrun config write             write the generated env file of [config]"
     )]
     Config(crate::cli::show::config::ConfigArgs),
-    /// Print variables for another program
+    /// Print environment variables for clients of the stack
     #[command(after_help = "Examples:\n  eval \"$(devrun env --format shell)\"\n  devrun env api --format json")]
     Env(crate::cli::show::env::EnvArgs),
-    /// Open psql on the stack's Postgres
+    /// Run psql against the stack's Postgres
     #[command(
         after_help = "Examples:\n  devrun psql\n  devrun psql -c 'SELECT 1'\n  devrun psql --on reports-db -- -f report.sql"
     )]
     Psql(crate::cli::data::client::ClientArgs),
-    /// Open redis-cli on the stack's Redis
+    /// Run redis-cli against the stack's Redis
     #[command(after_help = "Examples:\n  devrun redis-cli\n  devrun redis-cli INFO memory")]
     RedisCli(crate::cli::data::client::ClientArgs),
-    /// Ask the stack's Postgres; no client needed
+    /// Run SQL against the stack's Postgres; no client required
     #[command(
         after_help = "Examples:\n  devrun sql 'SELECT count(*) FROM orders'\n  devrun sql queue              a query of [queries]\n  devrun sql --json < report.sql"
     )]
     Sql(crate::cli::data::client::QueryArgs),
-    /// Ask the stack's Neo4j; no client needed
+    /// Run Cypher against the stack's Neo4j; no client required
     #[command(
         after_help = "Examples:\n  devrun cypher 'MATCH (n) RETURN labels(n), count(*)'\n  devrun cypher --json < report.cypher"
     )]
     Cypher(crate::cli::data::client::QueryArgs),
-    /// Apply migrations to a running Postgres, or show which are applied
+    /// Apply migrations to a running Postgres, or show their status
     #[command(after_help = "Examples:\n  devrun migrate --status\n  devrun migrate")]
     Migrate(crate::cli::data::client::MigrateArgs),
-    /// Run a task by hand; see what is done
+    /// Run a task, or show the status of tasks
     #[command(
         after_help = "Examples:\n  devrun task seed --force\n  devrun task --status\n  devrun task resolve seed --rerun      after a run that was cut short"
     )]
@@ -143,63 +143,63 @@ pub enum Verb {
     /// Run build commands
     #[command(after_help = "Example:\n  devrun build api")]
     Build(crate::cli::service::build::BuildArgs),
-    /// Show the stacks on this machine
+    /// List running stacks of this user
     #[command(after_help = "Example:\n  devrun ls")]
     Ls(crate::cli::show::ls::LsArgs),
-    /// Validate the procfile; spawns nothing
+    /// Validate the procfile without starting anything
     #[command(after_help = "Example:\n  devrun check")]
     Check(crate::cli::show::check::CheckArgs),
-    /// Write a first procfile from what lies in the folder
+    /// Create a procfile from the contents of the directory
     #[command(after_help = "Examples:\n  devrun init\n  devrun init -o -        show it, write nothing")]
     Init(crate::cli::convert::import::InitArgs),
-    /// Write a procfile from a compose or process-compose file, and say what did not come along
+    /// Convert a compose or process-compose file to a procfile, and report what was not converted
     #[command(
         after_help = "Examples:\n  devrun import docker-compose.yml\n  devrun import compose.yml compose.dev.yml -o procfile.toml\n  devrun import process-compose.yaml -o -"
     )]
     Import(crate::cli::convert::import::ImportArgs),
-    /// Write the procfile in another format
+    /// Convert the procfile to another format
     #[command(after_help = "Examples:\n  devrun export compose -o compose.yml\n  devrun export procfile --mode prod")]
     Export(crate::cli::convert::export::ExportArgs),
-    /// Say where a recipe's binaries are, and why those
+    /// Show which binaries a recipe uses, and why
     #[command(after_help = "Examples:\n  devrun which\n  devrun which postgres@16")]
     Which(crate::cli::store::binaries::WhichArgs),
-    /// Fetch binaries into the store
+    /// Download binaries into the store
     #[command(
         after_help = "Examples:\n  devrun fetch              all that the procfile needs and this machine lacks\n  devrun fetch redis@7.2"
     )]
     Fetch(crate::cli::store::binaries::FetchArgs),
-    /// Show the pinned binaries; pin newer ones
+    /// Show or update the pinned binaries
     #[command(after_help = "Examples:\n  devrun lock\n  devrun lock --update redis")]
     Lock(crate::cli::store::binaries::LockArgs),
-    /// Show the recipes there are
+    /// List available recipes
     #[command(after_help = "Example:\n  devrun catalog")]
     Catalog(crate::cli::store::binaries::CatalogArgs),
-    /// Show and renew generated secrets
+    /// List, show and rotate generated secrets
     #[command(
         after_help = "Examples:\n  devrun secret list\n  devrun secret show db-password\n  devrun secret rotate db-password      a new value, in the server and in everybody who reads it"
     )]
     Secret(crate::cli::data::secret::SecretArgs),
-    /// Show volumes
+    /// List volumes
     #[command(
         after_help = "Examples:\n  devrun volumes\n  devrun volumes adopt pgdata      take over a data folder that something else has made"
     )]
     Volumes(crate::cli::data::volumes::VolumesArgs),
-    /// Show what lies on disk
+    /// Show disk usage
     #[command(after_help = "Example:\n  devrun df")]
     Df(crate::cli::table_args::TableArgs),
-    /// Delete data, secrets and logs that devrun has made; says what and asks
+    /// Delete data, secrets and logs created by devrun, after confirmation
     #[command(after_help = "Examples:\n  devrun clean\n  devrun clean --only cache --yes")]
     Clean(crate::cli::data::volumes::CleanArgs),
-    /// Clean, then up
+    /// Delete all data, then start the stack
     #[command(after_help = "Example:\n  devrun rebuild -d --yes")]
     Rebuild(crate::cli::service::up::UpArgs),
-    /// Look for what stands in the way of a start, each with the fix
+    /// Diagnose problems that would prevent a start, with fixes
     #[command(after_help = "Example:\n  devrun doctor")]
     Doctor(crate::cli::show::doctor::DoctorArgs),
-    /// Write one masked archive for a bug report
+    /// Create an archive for a bug report, with secrets masked
     #[command(after_help = "Example:\n  devrun report -o report.tar.gz")]
     Report(crate::cli::show::report::ReportArgs),
-    /// Print a completion script for a shell
+    /// Print a shell completion script
     #[command(
         after_help = "Examples:\n  devrun completions bash > ~/.local/share/bash-completion/completions/devrun\n  devrun completions fish | source"
     )]
@@ -207,7 +207,7 @@ pub enum Verb {
     /// Print the manual page
     #[command(after_help = "Examples:\n  devrun man | man -l -\n  devrun man --dir ~/.local/share/man/man1")]
     Man(ManArgs),
-    /// Print the JSON Schema of procfile.toml
+    /// Print the JSON schema of procfile.toml
     #[command(after_help = "Example:\n  devrun schema > procfile.schema.json")]
     Schema,
     /// Show the version
@@ -312,7 +312,7 @@ mod tests {
 // `completions`.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
-    /// For which shell
+    /// Shell to complete for
     #[arg(value_name = "SHELL")]
     pub shell: clap_complete::Shell,
 }
@@ -320,7 +320,7 @@ pub struct CompletionsArgs {
 // `man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// Write a page per verb into this folder instead of the main page to stdout
+    /// Directory to write one page per command to, instead of the main page to stdout
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -328,6 +328,6 @@ pub struct ManArgs {
 // `__docs`.
 #[derive(Debug, Args)]
 pub struct DocsArgs {
-    /// The folder
+    /// Directory
     pub dir: PathBuf,
 }

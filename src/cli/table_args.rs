@@ -5,7 +5,7 @@ use clap::Args;
 // A table, or JSON.
 #[derive(Debug, Args)]
 pub struct TableArgs {
-    /// JSON
+    /// Output as JSON
     #[arg(long)]
     pub json: bool,
 }

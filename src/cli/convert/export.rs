@@ -15,10 +15,10 @@ use crate::globals::Globals;
 // `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// compose or procfile
+    /// Target format: compose or procfile
     #[arg(value_name = "FORMAT", value_parser = ["compose", "procfile", "systemd", "kubernetes", "nomad"])]
     pub format: String,
-    /// The file to write (stdout if none)
+    /// Output file [default: stdout]
     #[arg(short = 'o', long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }

@@ -21,13 +21,13 @@ use crate::globals::Globals;
 // `import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// docker-compose.yml, process-compose.yaml; further files are merged over the first
+    /// Files to convert; further files are merged over the first
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
-    /// The procfile to write; `-` is stdout [the first file's folder: procfile.toml]
+    /// Procfile to write; `-` for stdout [default: procfile.toml beside the first file]
     #[arg(short = 'o', long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Only what did not come along, not every key
+    /// Report only keys that were not converted
     #[arg(short = 'q', long)]
     pub quiet: bool,
 }
@@ -35,7 +35,7 @@ pub struct ImportArgs {
 // `init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// The procfile to write; `-` is stdout [procfile.toml]
+    /// Procfile to write; `-` for stdout [default: procfile.toml]
     #[arg(short = 'o', long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }

@@ -27,10 +27,10 @@ use crate::globals::Globals;
 // `psql`, `redis-cli`.
 #[derive(Debug, Args)]
 pub struct ClientArgs {
-    /// Which server; may be left out where there is one
+    /// Service to connect to; required if there are several
     #[arg(long, value_name = "SERVICE")]
     pub on: Option<String>,
-    /// Handed to the client as they are
+    /// Arguments passed to the client
     #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<OsString>,
 }
@@ -38,13 +38,13 @@ pub struct ClientArgs {
 // `sql`, `cypher`.
 #[derive(Debug, Args)]
 pub struct QueryArgs {
-    /// The query, or (sql) the name of one in `[queries]`; read from stdin where none is given
+    /// Query, or (sql) the name of one in `[queries]` [default: stdin]
     #[arg(value_name = "QUERY")]
     pub query: Option<String>,
-    /// Which server; may be left out where there is one
+    /// Service to connect to; required if there are several
     #[arg(long, value_name = "SERVICE")]
     pub on: Option<String>,
-    /// JSON: a list of objects
+    /// Output as JSON: a list of objects
     #[arg(long)]
     pub json: bool,
 }
@@ -52,13 +52,13 @@ pub struct QueryArgs {
 // `migrate`.
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
-    /// The service; all that have `migrations`, if none
+    /// Service [default: all with `migrations`]
     #[arg(value_name = "SERVICE")]
     pub service: Option<String>,
-    /// Only show what is applied and what is not
+    /// Show which migrations are applied
     #[arg(long)]
     pub status: bool,
-    /// With --status: JSON
+    /// With --status: output as JSON
     #[arg(long, requires = "status")]
     pub json: bool,
 }

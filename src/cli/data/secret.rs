@@ -16,7 +16,7 @@ use crate::globals::Globals;
 // `secret`.
 #[derive(Debug, Args)]
 pub struct SecretArgs {
-    /// What to do
+    /// Action
     #[command(subcommand)]
     pub action: Action,
 }
@@ -24,23 +24,23 @@ pub struct SecretArgs {
 // What to do with secrets.
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Their names and files
+    /// List names and files
     #[command(after_help = "Example:\n  devrun secret list")]
     List {
-        /// JSON
+        /// Output as JSON
         #[arg(long)]
         json: bool,
     },
-    /// The value of one
+    /// Print the value of a secret
     #[command(after_help = "Example:\n  devrun secret show db-password")]
     Show {
-        /// Which one
+        /// Name of the secret
         name: String,
     },
-    /// A new value for one, in the servers' data and in everybody who reads it
+    /// Generate a new value, and apply it to servers and to services that use it
     #[command(after_help = "Example:\n  devrun secret rotate db-password")]
     Rotate {
-        /// Which one
+        /// Name of the secret
         name: String,
     },
 }

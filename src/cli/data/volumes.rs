@@ -22,10 +22,10 @@ use crate::globals::Globals;
 // `volumes`.
 #[derive(Debug, Args)]
 pub struct VolumesArgs {
-    /// `adopt NAME`: take over the data that something else has made there, after a look at it
+    /// `adopt NAME`: take over existing data after checking it
     #[arg(value_name = "adopt NAME", num_args = 0..=2)]
     pub action: Vec<String>,
-    /// JSON
+    /// Output as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -33,7 +33,7 @@ pub struct VolumesArgs {
 // `clean`.
 #[derive(Debug, Args)]
 pub struct CleanArgs {
-    /// Only this: cache, persistent, scratch, secrets, logs, or a volume's name
+    /// Delete only this: cache, persistent, scratch, secrets, logs, or a volume name
     #[arg(long, value_name = "CLASS|VOLUME")]
     pub only: Option<String>,
 }

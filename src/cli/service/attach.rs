@@ -21,7 +21,7 @@ use crate::globals::Globals;
 
 #[derive(Debug, Args)]
 pub struct AttachArgs {
-    /// The service
+    /// Service
     #[arg(value_name = "SERVICE")]
     pub service: String,
 }

@@ -17,7 +17,7 @@ use crate::ui::exit_line;
 // `build`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// Services; all if none
+    /// Services [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
 }

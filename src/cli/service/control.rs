@@ -16,7 +16,7 @@ use crate::globals::Globals;
 
 #[derive(Debug, Args)]
 pub struct KillArgs {
-    /// Name or number of the signal
+    /// Signal name or number
     #[arg(short = 's', long, value_name = "SIG", default_value = "KILL")]
     pub signal: String,
     /// Services
@@ -26,10 +26,10 @@ pub struct KillArgs {
 
 #[derive(Debug, Args)]
 pub struct RestartArgs {
-    /// Services; all if none
+    /// Services [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// And what depends on them
+    /// Also restart services that depend on them
     #[arg(long)]
     pub with_dependents: bool,
 }
@@ -37,7 +37,7 @@ pub struct RestartArgs {
 // Verbs that take names.
 #[derive(Debug, Args)]
 pub struct NamesArgs {
-    /// Services; all if none
+    /// Services [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
 }

@@ -13,16 +13,16 @@ use crate::globals::Globals;
 
 #[derive(Debug, Args)]
 pub struct DownArgs {
-    /// Kill everything that is provably this project's, at once; needs no supervisor and no valid procfile
+    /// Kill all processes of the project immediately; requires neither a supervisor nor a valid procfile
     #[arg(long)]
     pub emergency: bool,
-    /// With --emergency: every devrun stack of this user
+    /// With --emergency: all stacks of this user
     #[arg(long, requires = "emergency")]
     pub all: bool,
-    /// Shorten every grace to this
+    /// Maximum grace period of every service
     #[arg(short = 't', long, value_name = "T")]
     pub timeout: Option<String>,
-    /// Delete the data of persistent and cache volumes too
+    /// Also delete the data of persistent and cache volumes
     #[arg(long, short = 'v', env = "CLEANUP_VOLUMES", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub volumes: bool,
 }

@@ -17,10 +17,10 @@ use crate::globals::Globals;
 // `exec`.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
-    /// In whose environment and folder
+    /// Service whose environment and working directory to use
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// What to run
+    /// Command to run
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,
 }
@@ -28,7 +28,7 @@ pub struct ExecArgs {
 // `shell`.
 #[derive(Debug, Args)]
 pub struct ShellArgs {
-    /// In whose environment and folder
+    /// Service whose environment and working directory to use
     #[arg(value_name = "SERVICE")]
     pub service: String,
 }

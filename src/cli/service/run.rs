@@ -22,28 +22,28 @@ use crate::globals::Globals;
 // `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Services to bring up; all if none
+    /// Services to start [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// A throw-away copy: own state, own ports, nothing kept
+    /// Use a temporary copy with its own state and ports; keep nothing
     #[arg(long)]
     pub ephemeral: bool,
-    /// Instead of a procfile: a recipe, as postgres@16
+    /// Recipe to start instead of a procfile, such as postgres@16
     #[arg(long, value_name = "RECIPE")]
     pub with: Vec<String>,
-    /// Fetch nothing
+    /// Do not access the network
     #[arg(long, env = "DEVRUN_OFFLINE")]
     pub offline: bool,
-    /// A base URL or file:// folder in the place of every vendor host
+    /// Base URL or file:// directory to use instead of vendor hosts
     #[arg(long, value_name = "BASE", env = "DEVRUN_MIRROR")]
     pub mirror: Option<String>,
-    /// A report of the start in JUnit's form
+    /// Write a JUnit report
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-    /// Logs and events of the run, masked, are written here
+    /// Directory for logs and events of the run, with secrets masked
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
-    /// What to run when all is ready
+    /// Command to run when everything is ready
     #[arg(last = true, value_name = "CMD", required = true)]
     pub command: Vec<OsString>,
 }

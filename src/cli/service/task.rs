@@ -21,25 +21,25 @@ use crate::ui::exit_line;
 // `task`.
 #[derive(Debug, Args)]
 pub struct TaskArgs {
-    /// The task; or `resolve NAME` with --done or --rerun
+    /// Task; or `resolve NAME` with --done or --rerun
     #[arg(value_name = "NAME", required_unless_present = "status")]
     pub name: Option<String>,
     /// After `resolve`: the task
     #[arg(value_name = "TASK", hide = true)]
     pub resolved: Option<String>,
-    /// Run it again though it is done
+    /// Run it even if it is already done
     #[arg(long, conflicts_with_all = ["status", "done", "rerun"])]
     pub force: bool,
-    /// What is done and what is not
+    /// Show the status of tasks
     #[arg(long)]
     pub status: bool,
-    /// With --status: JSON
+    /// With --status: output as JSON
     #[arg(long, requires = "status")]
     pub json: bool,
-    /// With resolve: it did its work
+    /// With resolve: mark the task as done
     #[arg(long, conflicts_with = "rerun")]
     pub done: bool,
-    /// With resolve: it is to run again
+    /// With resolve: run the task again
     #[arg(long)]
     pub rerun: bool,
 }

@@ -32,55 +32,55 @@ use crate::ui::exit_line;
 
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
-    /// Services to bring up; all if none
+    /// Services to start [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Return when everything is ready; the supervisor goes on in the background
+    /// Run in the background; return when everything is ready
     #[arg(short = 'd', long, alias = "wait", short_alias = 'D')]
     pub detach: bool,
-    /// With -d: return at once
+    /// With -d: return immediately
     #[arg(long, requires = "detach")]
     pub no_wait: bool,
-    /// Only the named services, not what they need
+    /// Do not start dependencies
     #[arg(long)]
     pub no_deps: bool,
-    /// A failed start takes everything down again
+    /// Stop everything if the start fails
     #[arg(long)]
     pub rollback: bool,
-    /// Any failure takes everything down
+    /// Stop everything if any service fails
     #[arg(long, alias = "abort-on-container-exit", alias = "abort-on-container-failure")]
     pub abort_on_failure: bool,
-    /// Everything goes down when this one ends, and its exit code is ours
+    /// Stop everything when this service exits, and exit with its code
     #[arg(long, value_name = "S")]
     pub exit_code_from: Option<String>,
-    /// Copies of a service: S=N
+    /// Set the number of replicas of a service: S=N
     #[arg(long, value_name = "S=N")]
     pub scale: Vec<String>,
-    /// For the whole start
+    /// Maximum time for the whole start
     #[arg(short = 't', long, value_name = "T")]
     pub timeout: Option<String>,
-    /// Choose free ports for everything
+    /// Choose a free port for every service
     #[arg(long, value_name = "auto")]
     pub ports: Option<String>,
-    /// Make a new database cluster from nothing instead of from the cached empty one
+    /// Initialize databases from scratch instead of from the cached empty cluster
     #[arg(long)]
     pub no_init_cache: bool,
-    /// Fetch nothing
+    /// Do not access the network
     #[arg(long, env = "DEVRUN_OFFLINE")]
     pub offline: bool,
-    /// A base URL or file:// folder in the place of every vendor host
+    /// Base URL or file:// directory to use instead of vendor hosts
     #[arg(long, value_name = "BASE", env = "DEVRUN_MIRROR")]
     pub mirror: Option<String>,
-    /// Delete data, secrets and logs first; says what and asks
+    /// Delete data, secrets and logs first, after confirmation
     #[arg(long)]
     pub clean: bool,
-    /// Run the build commands first
+    /// Run build commands first
     #[arg(long)]
     pub build: bool,
-    /// A throw-away copy: own state, own ports, nothing kept
+    /// Use a temporary copy with its own state and ports; keep nothing
     #[arg(long)]
     pub ephemeral: bool,
-    /// Say what would be done, and why; do nothing
+    /// Show what would be done, without doing it
     #[arg(long)]
     pub plan: bool,
 }

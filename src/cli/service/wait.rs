@@ -17,43 +17,43 @@ use crate::globals::Globals;
 
 #[derive(Debug, Args)]
 pub struct WaitArgs {
-    /// Services, tasks, or postgres:// redis:// http(s):// tcp:// unix: bolt:// addresses
+    /// Services, tasks, or addresses: postgres:// redis:// http(s):// tcp:// unix: bolt://
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
-    /// Everything of the stack
+    /// Wait for the whole stack
     #[arg(long)]
     pub all: bool,
-    /// What to wait for
+    /// Condition to wait for
     #[arg(long = "for", value_name = "WHAT", default_value = "ready", value_parser = ["ready", "healthy", "exited", "stopped"])]
     pub until: String,
-    /// Give up after
+    /// Maximum time to wait
     #[arg(long, value_name = "T", env = "TIMEOUT")]
     pub timeout: Option<String>,
-    /// The longest pause between attempts
+    /// Maximum interval between attempts
     #[arg(long, value_name = "T", env = "RETRY_INTERVAL")]
     pub interval: Option<String>,
-    /// Give up after so many attempts
+    /// Maximum number of attempts
     #[arg(long, value_name = "N", env = "MAX_RETRIES")]
     pub retries: Option<u32>,
-    /// Redis: also SET, GET and DEL a throw-away key
+    /// Redis: also SET, GET and DEL a temporary key
     #[arg(long)]
     pub roundtrip: bool,
-    /// Postgres: this schema must be there
+    /// Postgres: schema that must exist
     #[arg(long, value_name = "S")]
     pub schema: Option<String>,
-    /// Postgres: this table must be there
+    /// Postgres: table that must exist
     #[arg(long, value_name = "T")]
     pub table: Option<String>,
     /// Postgres: migrations must have been applied (devrun's, Alembic's, Django's, Flyway's, Prisma's, Rails')
     #[arg(long)]
     pub migrations: bool,
-    /// HTTP: fail when the answer takes longer
+    /// HTTP: maximum response time
     #[arg(long, value_name = "N")]
     pub max_ms: Option<u64>,
-    /// Say what is tried
+    /// Print each attempt
     #[arg(short = 'v', long)]
     pub verbose: bool,
-    /// Run this when ready, in our place
+    /// Command to exec once everything is ready
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }

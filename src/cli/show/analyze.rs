@@ -23,7 +23,7 @@ use crate::globals::Globals;
 // `analyze`.
 #[derive(Debug, Args)]
 pub struct AnalyzeArgs {
-    /// One JSON object; times in microseconds since the start began
+    /// Output as JSON; times in microseconds since the start began
     #[arg(long)]
     pub json: bool,
 }

@@ -11,7 +11,7 @@ use crate::globals::Globals;
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Say nothing when all is well
+    /// Print nothing if there are no errors
     #[arg(short = 'q', long)]
     pub quiet: bool,
 }

@@ -15,16 +15,16 @@ use crate::globals::Globals;
 // `config`.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// Only this service or task
+    /// Service or task [default: all]
     #[arg(value_name = "SERVICE")]
     pub service: Option<String>,
-    /// Show secrets
+    /// Show secret values
     #[arg(long)]
     pub reveal: bool,
-    /// Where each value comes from
+    /// Show where each value comes from
     #[arg(long)]
     pub origin: bool,
-    /// JSON
+    /// Output as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -14,7 +14,7 @@ use crate::ui::exit_line;
 // `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// JSON
+    /// Output as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -15,10 +15,10 @@ use crate::globals::Globals;
 // `env`.
 #[derive(Debug, Args)]
 pub struct EnvArgs {
-    /// The variables of this service; without, those that a client of the stack wants
+    /// Service whose variables to print [default: variables for clients of the stack]
     #[arg(value_name = "SERVICE")]
     pub service: Option<String>,
-    /// In which form
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "dotenv")]
     pub format: Form,
 }

@@ -20,13 +20,13 @@ use crate::globals::Globals;
 // `events`.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
-    /// A JSON object a line
+    /// Output as JSON, one object per line
     #[arg(long)]
     pub json: bool,
-    /// Not before: 10m, or RFC 3339
+    /// Show only entries since a time: 10m, or RFC 3339
     #[arg(long, value_name = "T")]
     pub since: Option<String>,
-    /// Go on with what comes (also -f)
+    /// Follow new output (also -f)
     #[arg(long)]
     pub follow: bool,
 }

@@ -14,10 +14,10 @@ use crate::globals::Globals;
 // `graph`.
 #[derive(Debug, Args)]
 pub struct GraphArgs {
-    /// How to print it
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
-    /// With the present states
+    /// Include current states
     #[arg(long)]
     pub live: bool,
 }

@@ -13,10 +13,10 @@ use crate::globals::Globals;
 // `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The service or task
+    /// Service or task
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// JSON
+    /// Output as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -19,34 +19,34 @@ use crate::globals::Globals;
 
 #[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// Services; all if none
+    /// Services [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Go on with what comes (also -f)
+    /// Follow new output (also -f)
     #[arg(long)]
     pub follow: bool,
-    /// The last N lines of each
+    /// Number of lines to show per service
     #[arg(short = 'n', long = "tail", value_name = "N")]
     pub tail: Option<String>,
-    /// RFC 3339 before each line
+    /// Show RFC 3339 timestamps
     #[arg(short = 't', long)]
     pub timestamps: bool,
-    /// Not before: 10m, or RFC 3339
+    /// Show only entries since a time: 10m, or RFC 3339
     #[arg(long, value_name = "T")]
     pub since: Option<String>,
-    /// Not after
+    /// Show only entries until a time: 10m, or RFC 3339
     #[arg(long, value_name = "T")]
     pub until: Option<String>,
-    /// Only lines that match
+    /// Show only lines that match a regular expression
     #[arg(long, value_name = "PATTERN")]
     pub grep: Option<String>,
-    /// Only the lines of the start before the last one
+    /// Show output of the previous start
     #[arg(long)]
     pub previous: bool,
-    /// A JSON object a line
+    /// Output as JSON, one object per line
     #[arg(long)]
     pub json: bool,
-    /// No name before each line
+    /// Do not print service names
     #[arg(long, alias = "no-log-prefix")]
     pub no_prefix: bool,
 }

@@ -17,10 +17,10 @@ use crate::app::readonly;
 // `ls`.
 #[derive(Debug, Args)]
 pub struct LsArgs {
-    /// JSON
+    /// Output as JSON
     #[arg(long)]
     pub json: bool,
-    /// Folders of projects only
+    /// Print only project directories
     #[arg(short = 'q', long)]
     pub quiet: bool,
 }

@@ -15,19 +15,19 @@ use crate::globals::Globals;
 
 #[derive(Debug, Args)]
 pub struct PsArgs {
-    /// JSON
+    /// Output as JSON
     #[arg(long)]
     pub json: bool,
-    /// Names only
+    /// Print only names
     #[arg(short = 'q', long)]
     pub quiet: bool,
-    /// Only those in this state or health
+    /// Show only services in this state or health
     #[arg(long, value_name = "S")]
     pub status: Vec<String>,
-    /// Tell by the exit code whether all is well
+    /// Exit non-zero unless every service is healthy
     #[arg(long)]
     pub check: bool,
-    /// Show again whenever something changes
+    /// Refresh on every change
     #[arg(long)]
     pub watch: bool,
 }

@@ -24,7 +24,7 @@ use crate::globals::Globals;
 // `report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// The archive [devrun-report.tar.gz]
+    /// Archive to write [default: devrun-report.tar.gz]
     #[arg(short = 'o', long, value_name = "FILE", default_value = "devrun-report.tar.gz")]
     pub output: PathBuf,
 }

@@ -19,10 +19,10 @@ use crate::globals::Globals;
 // `top`.
 #[derive(Debug, Args)]
 pub struct TopArgs {
-    /// Print once and end
+    /// Print once and exit
     #[arg(long, alias = "no-stream")]
     pub once: bool,
-    /// JSON
+    /// Output as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -23,10 +23,10 @@ use crate::ui::exit_line;
 // `which`.
 #[derive(Debug, Args)]
 pub struct WhichArgs {
-    /// Recipes or services; those of the procfile if none
+    /// Recipes or services [default: those of the procfile]
     #[arg(value_name = "RECIPE")]
     pub recipes: Vec<String>,
-    /// JSON
+    /// Output as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -34,13 +34,13 @@ pub struct WhichArgs {
 // `fetch`.
 #[derive(Debug, Args)]
 pub struct FetchArgs {
-    /// Recipes or services; what the procfile needs and this machine lacks, if none
+    /// Recipes or services [default: those that the procfile needs and this machine lacks]
     #[arg(value_name = "RECIPE")]
     pub recipes: Vec<String>,
-    /// Fetch nothing
+    /// Do not access the network
     #[arg(long, env = "DEVRUN_OFFLINE")]
     pub offline: bool,
-    /// A base URL or file:// folder in the place of every vendor host
+    /// Base URL or file:// directory to use instead of vendor hosts
     #[arg(long, value_name = "BASE", env = "DEVRUN_MIRROR")]
     pub mirror: Option<String>,
 }
@@ -48,13 +48,13 @@ pub struct FetchArgs {
 // `lock`.
 #[derive(Debug, Args)]
 pub struct LockArgs {
-    /// With --update: only these
+    /// With --update: only these recipes
     #[arg(value_name = "RECIPE", requires = "update")]
     pub recipes: Vec<String>,
-    /// Fetch the newest that fits, and pin that
+    /// Update to the newest matching version
     #[arg(long)]
     pub update: bool,
-    /// JSON
+    /// Output as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -62,7 +62,7 @@ pub struct LockArgs {
 // `catalog`.
 #[derive(Debug, Args)]
 pub struct CatalogArgs {
-    /// JSON
+    /// Output as JSON
     #[arg(long)]
     pub json: bool,
 }
