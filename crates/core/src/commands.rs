@@ -14,7 +14,7 @@ use devrun_model::{Command, Failure, Kind, Plan, ServiceId, Signal, UpOptions};
 use super::action::{Action, StartOutcome};
 use super::definition_diff;
 use super::plan_diff::is_kept;
-use super::service::{NextState, Outstanding, Phase, STOPPED_MANUALLY, Service};
+use super::service::{NextState, Outstanding, Phase, Service, StopReason};
 use super::start_request::StartRequest;
 use super::supervisor::{Mode, Supervisor};
 
@@ -188,7 +188,7 @@ impl Supervisor {
             }
             // What is done stays done; everything else is stopped from here on, also what had failed.
             if !matches!(service.phase, Phase::Completed { .. }) {
-                self.request_stop(&id, NextState::Stopped { reason: Some(STOPPED_MANUALLY.to_owned()) }, out);
+                self.request_stop(&id, NextState::Stopped { reason: Some(StopReason::Manual) }, out);
             }
         }
     }

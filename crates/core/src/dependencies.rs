@@ -10,7 +10,7 @@
 use super::dependency_status::{DependencyStatus, TierStatus, can_become_satisfied, is_dispensable, is_satisfied};
 use devrun_model::{Condition, Dependency, Kind, ServiceId};
 
-use super::service::{NextState, Phase, STOPPED_MANUALLY, Service};
+use super::service::{NextState, Phase, Service, StopReason};
 use super::supervisor::Supervisor;
 use super::tick::Tick;
 
@@ -71,11 +71,8 @@ impl Supervisor {
             (Phase::Skipped { because }, _) => format!("{id} is left out: {because}"),
             (Phase::Completed { .. }, _) | (_, Some(NextState::Completed { .. })) => format!("{id} ended before it was {wanted}"),
             (_, Some(NextState::Removed)) => format!("{id} is no longer in the procfile"),
-            (Phase::Stopped { reason: Some(reason) }, _) | (_, Some(NextState::Stopped { reason: Some(reason) }))
-                if reason == STOPPED_MANUALLY =>
-            {
-                format!("{id} is stopped by hand")
-            }
+            (Phase::Stopped { reason: Some(StopReason::Manual) }, _)
+            | (_, Some(NextState::Stopped { reason: Some(StopReason::Manual) })) => format!("{id} is stopped by hand"),
             (Phase::Stopped { .. }, _) => format!("{id} is not started"),
             _ => format!("{id} is being stopped"),
         };

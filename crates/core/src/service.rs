@@ -25,11 +25,29 @@ pub(super) enum Outstanding {
     Tree,
 }
 
+/// Why a service is stopped, where that is more than that nobody asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StopReason {
+    /// By `devrun stop`: it stays stopped until it is started.
+    Manual,
+    /// The procfile no longer has it.
+    Removed,
+}
+
+impl std::fmt::Display for StopReason {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Manual => "by hand",
+            Self::Removed => "no longer in the procfile",
+        })
+    }
+}
+
 /// What a service becomes when nothing of its generation is left.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum NextState {
     /// Stopped.
-    Stopped { reason: Option<String> },
+    Stopped { reason: Option<StopReason> },
     /// Taken out of the project.
     Removed,
     /// Started again on request.
@@ -66,8 +84,8 @@ impl NextState {
     }
     fn reason(&self) -> Option<String> {
         match self {
-            Self::Stopped { reason } => reason.clone(),
-            Self::Removed => Some("no longer in the procfile".to_owned()),
+            Self::Stopped { reason } => reason.map(|reason| reason.to_string()),
+            Self::Removed => Some(StopReason::Removed.to_string()),
             Self::StartRequested { reason } => Some(reason.clone()),
             Self::BackingOff { why, .. } => Some(why.clone()),
             Self::Failed(failure) => Some(failure.reason.clone()),
@@ -136,7 +154,7 @@ pub(super) struct TreeStop {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Phase {
     /// Never started, or stopped.
-    Stopped { reason: Option<String> },
+    Stopped { reason: Option<StopReason> },
     /// Dependencies are missing, or the fetch is.
     Waiting,
     /// First boot, `pre_start`.
@@ -195,7 +213,7 @@ pub(super) struct Service {
 
 impl Service {
     pub fn new(spec: Arc<ServiceSpec>, generation: Generation, stopped_manually: bool) -> Self {
-        let reason = stopped_manually.then(|| STOPPED_MANUALLY.to_owned());
+        let reason = stopped_manually.then_some(StopReason::Manual);
         Self {
             spec,
             next_spec: None,
@@ -296,7 +314,7 @@ impl Service {
     /// Why it is where it is, dependencies apart.
     pub fn reason(&self) -> Option<String> {
         match &self.phase {
-            Phase::Stopped { reason } => reason.clone(),
+            Phase::Stopped { reason } => reason.map(|reason| reason.to_string()),
             Phase::Waiting | Phase::Initialising | Phase::Spawning => None,
             Phase::Live(live) => {
                 let answer = |tracker: &Option<ProbeTracker>| tracker.as_ref().and_then(ProbeTracker::answer).map(str::to_owned);
@@ -332,9 +350,6 @@ impl Service {
     }
 }
 
-/// The reason of a manual stop.
-pub(super) const STOPPED_MANUALLY: &str = "by hand";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,7 +358,7 @@ mod tests {
     #[test]
     fn a_stop_wins_over_a_restart_and_a_later_start_over_the_stop() {
         let stop = || NextState::Stopped { reason: None };
-        let hand = || NextState::Stopped { reason: Some(STOPPED_MANUALLY.to_owned()) };
+        let hand = || NextState::Stopped { reason: Some(StopReason::Manual) };
         let again = || NextState::StartRequested { reason: "restart".to_owned() };
         let restart = || NextState::BackingOff { until: Tick::ms(9), attempt: 1, why: "exit 1".to_owned() };
         let fail = || NextState::Failed(Failure::new(FailureKind::Service, "exit 1"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use devrun_model::ServiceId;
 
-use super::service::{Outstanding, Phase, STOPPED_MANUALLY, Service};
+use super::service::{Outstanding, Phase, Service, StopReason};
 
 /// A request that waits for its answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +34,7 @@ impl StartRequest {
 
 /// Whether a service was stopped manually after it ran; that keeps the supervisor, so that `start` finds it.
 pub(super) fn keeps_supervisor_alive(service: &Service) -> bool {
-    matches!(&service.phase, Phase::Stopped { reason: Some(text) } if text == STOPPED_MANUALLY) && service.generation > 0
+    matches!(service.phase, Phase::Stopped { reason: Some(StopReason::Manual) }) && service.generation > 0
 }
 
 /// Whether nothing of a service is awaited any more. What was given up on stays open, and is in the outcome.

@@ -15,7 +15,7 @@ use devrun_model::{Failure, FailureKind, Plan, ServiceId, ServiceSpec, State, St
 use super::action::Action;
 use super::dependency_status::DependencyStatus;
 use super::event::{Event, Generation};
-use super::service::{NextState, Outstanding, Phase, Service};
+use super::service::{NextState, Outstanding, Phase, Service, StopReason};
 use super::services::Services;
 use super::start_request::StartRequest;
 use super::tick::Tick;
@@ -269,7 +269,7 @@ impl Supervisor {
             NextState::Blocked { root, reason } => service.phase = Phase::Blocked { root, reason },
             NextState::Completed { note } => service.phase = Phase::Completed { at: now, note },
             NextState::Removed => {
-                service.phase = Phase::Stopped { reason: Some("no longer in the procfile".to_owned()) };
+                service.phase = Phase::Stopped { reason: Some(StopReason::Removed) };
                 let shown = service.displayed_state(false);
                 self.publish_service(id, shown, out);
                 if let Some(service) = self.services.remove(id) {
