@@ -6,8 +6,52 @@ use devrun_model::{Launch, ServiceSpec};
 
 /// In what a running service would have to differ; empty when nothing that it was started with does.
 pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
+    // Every field is named, so that a new one is decided on here.
+    let ServiceSpec {
+        kind,
+        launch,
+        dir,
+        pre_start,
+        bind,
+        ports,
+        ready,
+        alive,
+        on_unhealthy,
+        restart,
+        backoff,
+        stop,
+        data,
+        volumes,
+        limits,
+        reserve,
+        user_id,
+        tty,
+        log,
+        watch,
+        render,
+        task,
+        missing,
+        // Parts of these count, by functions below.
+        env: _,
+        inherited: _,
+        attributes: _,
+        // Its identity.
+        id: _,
+        service: _,
+        replica: _,
+        // They act on later starts and stops, and are taken over as they are.
+        replicas: _,
+        tier: _,
+        depth: _,
+        build: _,
+        depends_on: _,
+        optional: _,
+        // For people.
+        description: _,
+        links: _,
+    } = old;
     let mut parts: Vec<String> = Vec::new();
-    match (&old.launch, &new.launch) {
+    match (launch, &new.launch) {
         (Launch::Recipe(a), Launch::Recipe(b)) if a.recipe.name == b.recipe.name => {
             let mut push = |same: bool, name: &str| {
                 if !same {
@@ -27,9 +71,9 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
         (Launch::External { .. }, Launch::External { .. }) => parts.push("external".to_owned()),
         _ => parts.push("what it runs".to_owned()),
     }
-    ports(&old.ports, &new.ports, &mut parts);
+    port_differences(ports, &new.ports, &mut parts);
     keys("env", &own_env(old), &own_env(new), &mut parts);
-    keys("render", &old.render, &new.render, &mut parts);
+    keys("render", render, &new.render, &mut parts);
     // Attributes repeat what ports and environment say, but a password may reach the server by them alone.
     let attributes = |spec: &ServiceSpec| {
         let own = ["user", "password", "database"];
@@ -37,26 +81,26 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
     };
     keys("attribute", &attributes(old), &attributes(new), &mut parts);
     for (same, name) in [
-        (old.kind == new.kind, "kind"),
-        (old.dir == new.dir, "dir"),
-        (old.bind == new.bind, "bind"),
-        (old.pre_start == new.pre_start, "pre_start"),
-        (old.ready == new.ready, "ready"),
-        (old.alive == new.alive, "alive"),
-        (old.on_unhealthy == new.on_unhealthy, "on_unhealthy"),
-        (old.restart == new.restart, "restart"),
-        (old.backoff == new.backoff, "backoff"),
-        (old.stop == new.stop, "stop"),
-        (old.data == new.data, "data"),
-        (old.volumes == new.volumes, "volumes"),
-        (old.limits == new.limits, "limits"),
-        (old.reserve == new.reserve, "reserve"),
-        (old.user_id == new.user_id, "user_id"),
-        (old.tty == new.tty, "tty"),
-        (old.log == new.log, "log"),
-        (old.watch == new.watch, "watch"),
-        (old.task == new.task, "task"),
-        (old.missing == new.missing, "missing keys"),
+        (*kind == new.kind, "kind"),
+        (*dir == new.dir, "dir"),
+        (*bind == new.bind, "bind"),
+        (*pre_start == new.pre_start, "pre_start"),
+        (*ready == new.ready, "ready"),
+        (*alive == new.alive, "alive"),
+        (*on_unhealthy == new.on_unhealthy, "on_unhealthy"),
+        (*restart == new.restart, "restart"),
+        (*backoff == new.backoff, "backoff"),
+        (*stop == new.stop, "stop"),
+        (*data == new.data, "data"),
+        (*volumes == new.volumes, "volumes"),
+        (*limits == new.limits, "limits"),
+        (*reserve == new.reserve, "reserve"),
+        (*user_id == new.user_id, "user_id"),
+        (*tty == new.tty, "tty"),
+        (*log == new.log, "log"),
+        (*watch == new.watch, "watch"),
+        (*task == new.task, "task"),
+        (*missing == new.missing, "missing keys"),
     ] {
         if !same {
             parts.push(name.to_owned());
@@ -83,7 +127,7 @@ fn own_env(spec: &ServiceSpec) -> BTreeMap<String, String> {
     spec.env.iter().filter(|(name, _)| !spec.inherited.contains(*name)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
-fn ports(old: &BTreeMap<String, u16>, new: &BTreeMap<String, u16>, parts: &mut Vec<String>) {
+fn port_differences(old: &BTreeMap<String, u16>, new: &BTreeMap<String, u16>, parts: &mut Vec<String>) {
     for name in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
         let label = if name == "main" { "port".to_owned() } else { format!("port {name}") };
         match (old.get(name), new.get(name)) {
