@@ -162,11 +162,9 @@ pub fn throw_away(plan: Arc<Plan>, places: &Paths) -> Arc<Plan> {
         volume.class = VolumeClass::Scratch;
     }
     for spec in plan.services.values_mut() {
-        if let Launch::Recipe(used) = &mut Arc::make_mut(spec).launch
-            && used.recipe.name == "postgres"
-        {
-            for name in ["fsync", "synchronous_commit", "full_page_writes"] {
-                used.settings.entry(name.to_owned()).or_insert_with(|| "off".to_owned());
+        if let Launch::Recipe(used) = &mut Arc::make_mut(spec).launch {
+            for (name, value) in devrun_runtime::recipes::temporary_settings(&used.recipe.name) {
+                used.settings.entry((*name).to_owned()).or_insert_with(|| (*value).to_owned());
             }
         }
     }

@@ -61,7 +61,7 @@ pub async fn ask(on: &ServiceSpec, text: &str) -> Result<Vec<CypherRows>, Failur
 ///
 /// # Errors
 /// `Credentials` when the old one is not taken, `Task` when the new one is not.
-pub(super) async fn renew(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Failure> {
+pub(super) async fn rotate_password(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Failure> {
     let target = BoltTarget { database: Some("system".to_owned()), ..target(old)? };
     let password = new.attributes.get("password").cloned().unwrap_or_default();
     let mut session = BoltSession::open(&target).await.map_err(|error| failure(&target, "login", &error))?;
@@ -76,14 +76,14 @@ pub(super) async fn renew(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Fa
 /// The same for a server that may have it already, and that is still starting up.
 ///
 /// # Errors
-/// As [`renew`].
+/// As [`rotate_password`].
 pub(super) async fn bring_to(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Failure> {
     match patient(&target(new)?, PRIVATE).await {
         Ok(session) => {
             session.close().await;
             Ok(())
         }
-        Err(refused) if refused.kind == FailureKind::Credentials => renew(old, new).await,
+        Err(refused) if refused.kind == FailureKind::Credentials => rotate_password(old, new).await,
         Err(failure) => Err(failure),
     }
 }

@@ -3,6 +3,7 @@
 //! As for Postgres no port is open before all of it is done. Statements go through the client that comes with the server,
 //! in files of mode 0600: no password ever stands on a command line.
 
+use super::recipe::{Recipe, RecipeFuture};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,6 +14,18 @@ use crate::init::{self, Sentinel};
 use devrun_keeper::{CommandRequest, RunningCommand};
 use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{Failure, FailureKind, Signal, VolumeSpec};
+
+/// MariaDB: a cluster and its first database, made in a stage.
+pub(super) struct MariaDb;
+
+impl Recipe for MariaDb {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+        prepare(context)
+    }
+    fn first_boot<'a>(&'a self, context: &'a RecipeContext<'a>) -> RecipeFuture<'a, FirstBoot> {
+        Box::pin(first_boot(context))
+    }
+}
 
 /// Options that belong to keys of the procfile, and the key.
 const TAKEN: &[(&str, &str)] = &[
@@ -35,7 +48,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 /// `Config` when it cannot run here, `Binary` when a newer version made the data.
-pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     let volume = volume(context)?;
     let data = engine_dir(volume, "mariadb");
     let program = tool(context, "mariadbd")?.to_owned();
@@ -127,7 +140,7 @@ fn settings(context: &RecipeContext<'_>) -> Result<Vec<String>, Failure> {
 ///
 /// # Errors
 /// `Task` when a step failed or the volume is foreign, `Binary` when a newer version made the data.
-pub(super) async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
+async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let volume = volume(context)?;
     let began = Instant::now();
     let mut scripts = Vec::new();

@@ -16,6 +16,7 @@ mod neo4j;
 mod ollama;
 mod postgres;
 mod rabbitmq;
+mod recipe;
 mod redis;
 mod registry;
 mod run_as;
@@ -127,11 +128,13 @@ pub enum PasswordRotation {
 /// How this recipe's server does, where it keeps its password in its data.
 #[must_use]
 pub fn password_rotation(recipe: &str) -> PasswordRotation {
-    match recipe {
-        "postgres" => PasswordRotation::Anew,
-        "neo4j" => PasswordRotation::FromOld,
-        _ => PasswordRotation::Never,
-    }
+    recipe::of(recipe).password_rotation()
+}
+
+/// Settings of a copy of this recipe's server whose data need not survive a loss of power.
+#[must_use]
+pub fn temporary_settings(recipe: &str) -> &'static [(&'static str, &'static str)] {
+    recipe::of(recipe).temporary_settings()
 }
 
 /// The mark of a volume whose password is to be set to the one that this definition has. One that was resolved before the
@@ -162,14 +165,7 @@ struct RotationRequest<'a> {
 /// When it does not take it; it has the old one then.
 pub async fn renew(old: &ServiceSpec, new: &ServiceSpec, places: &Paths, volume: Option<&VolumeSpec>) -> Result<bool, Failure> {
     let Launch::Recipe(recipe) = &new.launch else { return Ok(false) };
-    let request = RotationRequest { old, new, places, volume };
-    match recipe.recipe.name.as_str() {
-        "postgres" => postgres::renew(request).await?,
-        "redis" | "valkey" => redis::renew(request).await?,
-        "neo4j" => cypher::renew(old, new).await?,
-        _ => return Ok(false),
-    }
-    Ok(true)
+    recipe::of(&recipe.recipe.name).rotate_password(RotationRequest { old, new, places, volume }).await
 }
 
 /// The engine's own folder in a volume: the sentinel lies beside it, as some engines demand an empty folder and others
@@ -184,15 +180,7 @@ pub fn engine_dir(volume: &VolumeSpec, recipe: &str) -> PathBuf {
 /// # Errors
 /// `Config` or `Binary` when it cannot run here.
 pub fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
-    match context.recipe.recipe.name.as_str() {
-        "postgres" => postgres::prepare(context),
-        "redis" | "valkey" => redis::prepare(context),
-        "neo4j" => neo4j::prepare(context),
-        "mariadb" => mariadb::prepare(context),
-        "rabbitmq" => rabbitmq::prepare(context),
-        "gateway" => Err(unsupported(context)),
-        _ => generic::prepare(context),
-    }
+    recipe::of(&context.recipe.recipe.name).prepare(context)
 }
 
 /// The whole first boot, staged and renamed; nothing to do when the data is there.
@@ -201,20 +189,15 @@ pub fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
 /// `Task` when a step failed or the folder is foreign, `Binary` when another major version made the data.
 pub async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let name = &context.recipe.recipe.name;
+    let code = recipe::of(name);
     for (key, given) in
         [("migrations", context.recipe.migrations.is_some()), ("extensions", !context.recipe.extensions.is_empty())]
     {
-        if given && name != "postgres" {
+        if given && !code.takes_migrations() {
             return Err(Failure::new(FailureKind::Config, format!("{name} has no `{key}`")).help(format!("take `{key}` out")));
         }
     }
-    match context.recipe.recipe.name.as_str() {
-        "postgres" => postgres::first_boot(context).await,
-        "neo4j" => neo4j::first_boot(context).await,
-        "mariadb" => mariadb::first_boot(context).await,
-        "gateway" => Err(unsupported(context)),
-        _ => generic::first_boot(context).await,
-    }
+    code.first_boot(context).await
 }
 
 /// A task's work against the running server `on`. What takes long says how far it is.
@@ -263,12 +246,6 @@ pub async fn busy_with(spec: &ServiceSpec) -> Result<Option<String>, Failure> {
         }
         None => Ok(None),
     }
-}
-
-fn unsupported(context: &RecipeContext<'_>) -> Failure {
-    let name = &context.recipe.recipe.name;
-    Failure::new(FailureKind::Config, format!("the recipe {name} cannot be started yet"))
-        .help("start it with `run`, or point `external` at one that runs")
 }
 
 /// An executable of the recipe by name.

@@ -5,6 +5,8 @@
 //! the Maven repository. The first password is written as the server's own tool would write it: that tool takes it on its
 //! command line, where every user of the machine could read it, and needs seconds.
 
+use super::recipe::{Recipe, RecipeFuture};
+use super::{PasswordRotation, RotationRequest};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,6 +21,24 @@ use crate::runtime_dir;
 use devrun_keeper::CommandRequest;
 use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{Failure, FailureKind, Signal, VolumeSpec};
+
+/// Neo4j: the command line of Java, and a first password.
+pub(super) struct Neo4j;
+
+impl Recipe for Neo4j {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+        prepare(context)
+    }
+    fn first_boot<'a>(&'a self, context: &'a RecipeContext<'a>) -> RecipeFuture<'a, FirstBoot> {
+        Box::pin(first_boot(context))
+    }
+    fn password_rotation(&self) -> PasswordRotation {
+        PasswordRotation::FromOld
+    }
+    fn rotate_password<'a>(&'a self, request: RotationRequest<'a>) -> RecipeFuture<'a, bool> {
+        Box::pin(async move { cypher::rotate_password(request.old, request.new).await.map(|()| true) })
+    }
+}
 
 /// The private server as a whole.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -46,7 +66,7 @@ const OPTIONS: &[&str] = &[
 ///
 /// # Errors
 /// `Binary` when there is no fitting Java, or when data was made by a newer server; `Config` for a setting that is none.
-pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     let volume = volume(context)?;
     let home = home(context)?;
     let java = java(context)?;
@@ -157,7 +177,7 @@ fn major(release: &str) -> Option<u32> {
 /// # Errors
 /// `Config` for a user or password that the server would not take, `Task` when the volume is foreign, `Binary` when a
 /// newer server made the data.
-pub(super) async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
+async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let volume = volume(context)?;
     if let Some(file) = context.recipe.init.first() {
         return Err(Failure::new(FailureKind::Config, format!("neo4j runs no init files, and {} is one", file.display()))

@@ -4,14 +4,24 @@
 //! as whoever we are. The name server of Erlang nodes (`epmd`) gets a port of its own and starts as a process of the
 //! service, so that it ends with it and is shared with nobody.
 
+use super::recipe::Recipe;
 use super::{Invocation, RecipeContext, generic, tool};
 use devrun_model::Failure;
+
+/// RabbitMQ: its script is started directly, not the wrapper on PATH.
+pub(super) struct RabbitMq;
+
+impl Recipe for RabbitMq {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+        prepare(context)
+    }
+}
 
 /// What to exec.
 ///
 /// # Errors
 /// As for every recipe that is data.
-pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     let mut invocation = generic::prepare(context)?;
     let named = tool(context, "rabbitmq-server")?;
     let real = std::fs::canonicalize(named).unwrap_or_else(|_| named.to_owned());

@@ -1,5 +1,8 @@
 //! Redis and Valkey: everything goes into a configuration file of mode 0600, so that no password stands on a command line.
 
+use std::path::Path;
+
+use super::recipe::{Recipe, RecipeFuture, contains};
 use std::path::PathBuf;
 
 use super::generic::{files, text_of, values};
@@ -8,6 +11,21 @@ use super::{Invocation, RecipeContext, RotationRequest, engine_dir, run_as, tool
 use crate::{probe, runtime_dir, user};
 use devrun_model::ready::Endpoint;
 use devrun_model::{Failure, FailureKind, Launch, Paths, RecipeUse, ServiceSpec, VolumeSpec};
+
+/// Redis and Valkey: the configuration is written with the settings of `set`.
+pub(super) struct Redis;
+
+impl Recipe for Redis {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+        prepare(context)
+    }
+    fn rotate_password<'a>(&'a self, request: RotationRequest<'a>) -> RecipeFuture<'a, bool> {
+        Box::pin(async move { rotate_password(request).await.map(|()| true) })
+    }
+    fn is_data(&self, _name: &str, folder: &Path) -> bool {
+        contains(folder, |name| name == "appendonlydir" || name.ends_with(".rdb") || name.ends_with(".aof"))
+    }
+}
 
 const FILE: &str = "redis.conf";
 
@@ -25,7 +43,7 @@ const TAKEN: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// `Config` for a setting that is not to be set, `Binary` when the server is missing.
-pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     let name = context.recipe.recipe.bin.first().map_or("redis-server", String::as_str);
     let program = tool(context, name)?.to_owned();
     let run = context.places.service_run(&context.spec.id);
@@ -48,7 +66,7 @@ pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure
 ///
 /// # Errors
 /// `Task` when it does not take it.
-pub(super) async fn renew(RotationRequest { old, new, places, volume }: RotationRequest<'_>) -> Result<(), Failure> {
+async fn rotate_password(RotationRequest { old, new, places, volume }: RotationRequest<'_>) -> Result<(), Failure> {
     let Launch::Recipe(recipe) = &new.launch else {
         return Err(Failure::new(FailureKind::Internal, "a redis that is no recipe"));
     };

@@ -1,0 +1,96 @@
+//! What the code of a recipe may do differently from its data.
+//!
+//! Every method has a default that reads the recipe's data alone; a server that needs more has a type in its own file, and its
+//! name stands once, in [`of`].
+
+use std::path::Path;
+use std::pin::Pin;
+
+use super::{FirstBoot, Invocation, PasswordRotation, RecipeContext, RotationRequest, generic, mariadb, neo4j, postgres};
+use super::{rabbitmq, redis};
+use devrun_model::{Failure, FailureKind};
+
+/// A future that a trait object returns.
+pub(super) type RecipeFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
+
+pub(super) trait Recipe: Send + Sync {
+    /// What to exec, and the files to write before.
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+        generic::prepare(context)
+    }
+    /// The first boot, staged and renamed; nothing where the data exists.
+    fn first_boot<'a>(&'a self, context: &'a RecipeContext<'a>) -> RecipeFuture<'a, FirstBoot> {
+        Box::pin(generic::first_boot(context))
+    }
+    /// Whether it takes `migrations` and `extensions`.
+    fn takes_migrations(&self) -> bool {
+        false
+    }
+    /// How a server whose data was made with a password comes to another one.
+    fn password_rotation(&self) -> PasswordRotation {
+        PasswordRotation::Never
+    }
+    /// Gives the running server a new password. `false`: it takes one at its start only.
+    fn rotate_password<'a>(&'a self, _request: RotationRequest<'a>) -> RecipeFuture<'a, bool> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+    /// Whether a directory that something else made looks like its data; `name` is the recipe's.
+    fn is_data(&self, name: &str, folder: &Path) -> bool {
+        // No more is known than that there is something that is not from an earlier first boot.
+        contains(folder, |entry| !entry.starts_with('.') && entry != name && entry != "lost+found")
+    }
+    /// Refuses data that binaries of this version cannot read, or that is in use. Returns the version that made it.
+    fn check_data(&self, _folder: &Path, version: &str) -> Result<String, Failure> {
+        Ok(version.to_owned())
+    }
+    /// The attributes that the data was made with.
+    fn secrets_in_data(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// Settings of a copy whose data need not survive a loss of power.
+    fn temporary_settings(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+}
+
+/// A recipe that is data alone.
+struct DataRecipe;
+
+impl Recipe for DataRecipe {}
+
+/// A recipe that is known and cannot be started.
+struct Unsupported;
+
+impl Recipe for Unsupported {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+        Err(unsupported(context))
+    }
+    fn first_boot<'a>(&'a self, context: &'a RecipeContext<'a>) -> RecipeFuture<'a, FirstBoot> {
+        Box::pin(std::future::ready(Err(unsupported(context))))
+    }
+}
+
+fn unsupported(context: &RecipeContext<'_>) -> Failure {
+    let name = &context.recipe.recipe.name;
+    Failure::new(FailureKind::Config, format!("the recipe {name} cannot be started yet"))
+        .help("start it with `run`, or point `external` at one that runs")
+}
+
+/// The code of a recipe, by the name of the recipe.
+pub(super) fn of(name: &str) -> &'static dyn Recipe {
+    match name {
+        "postgres" => &postgres::Postgres,
+        "redis" | "valkey" => &redis::Redis,
+        "neo4j" => &neo4j::Neo4j,
+        "mariadb" => &mariadb::MariaDb,
+        "rabbitmq" => &rabbitmq::RabbitMq,
+        "gateway" => &Unsupported,
+        _ => &DataRecipe,
+    }
+}
+
+/// Whether the directory has an entry like this.
+pub(super) fn contains(folder: &Path, wanted: impl Fn(&str) -> bool) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).any(|name| wanted(&name))
+}
