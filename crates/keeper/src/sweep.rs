@@ -19,6 +19,7 @@ use crate::journal::{Journal, JournalEntry};
 use devrun_model::keeper::{Identity, ProcessId};
 use devrun_model::{Paths, ServiceId};
 
+use super::caller::{self, Caller};
 use super::cgroup::{self, ProcessCgroup};
 use super::identity;
 use super::identity_check;
@@ -79,6 +80,8 @@ pub struct SweepReport {
     pub killed: Vec<SweptProcess>,
     /// Still there.
     pub survivors: Vec<SweptProcess>,
+    /// The process that swept, where it runs inside the run: the last of it, as soon as it exits.
+    pub caller: Option<Caller>,
 }
 
 /// A found process.
@@ -116,11 +119,14 @@ pub(super) enum SignalPermission {
 impl SweepScope {
     /// Ourselves, our ancestors, and what other users run.
     pub fn own<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Self {
-        let mut own = BTreeSet::new();
-        let mut pid = std::process::id().cast_signed();
-        while pid > 0 && own.insert(pid) {
-            pid = procfs::stat(pid).map_or(0, |stat| stat.ppid);
-        }
+        Self::with(procfs::ancestors(std::process::id().cast_signed()).into_iter().collect(), entries)
+    }
+    /// Ourselves alone, for a sweep from inside the run: its ancestors are a service, the keeper and the supervisor. What is
+    /// above the supervisor is touched by no evidence.
+    fn inside<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Self {
+        Self::with(BTreeSet::from([std::process::id().cast_signed()]), entries)
+    }
+    fn with<'a>(own: BTreeSet<i32>, entries: impl Iterator<Item = &'a JournalEntry>) -> Self {
         let uid = nix::unistd::getuid().as_raw();
         let users = if uid == 0 { entries.filter_map(|entry| entry.user).collect() } else { BTreeSet::new() };
         Self { own, uid, users }
@@ -280,7 +286,9 @@ pub fn max_duration(journal: &Journal) -> Duration {
 /// As [`sweep`]. Once `interrupted` is set, all graces are over and what is left is killed.
 #[must_use]
 pub fn sweep_until(journal: &Journal, places: &Paths, mode: SweepMode, interrupted: &AtomicBool) -> SweepReport {
-    let scope = SweepScope::own(journal.live.values());
+    let caller = caller::inside(journal).filter(|_| mode == SweepMode::Emergency);
+    let live = journal.live.values();
+    let scope = if caller.is_some() { SweepScope::inside(live) } else { SweepScope::own(live) };
     let supervisor_and_keeper = identity_check::supervisor_and_keeper(journal, places);
     let proved = |wanted: &str| {
         supervisor_and_keeper.iter().find(|(name, who)| *name == wanted && !scope.is_own(who.pid)).map(|(_, who)| who)
@@ -322,8 +330,11 @@ pub fn sweep_until(journal: &Journal, places: &Paths, mode: SweepMode, interrupt
         stop_gracefully(journal, places, &scope, interrupted, &mut seen);
     }
     let outcome = kills.run();
-    release_signals(interrupts);
-    let mut report = SweepReport::default();
+    // A process group without a parent and with stopped members gets SIGHUP (setpgid(2)), and ours may be one now.
+    if caller.is_none() {
+        release_signals(interrupts);
+    }
+    let mut report = SweepReport { caller, ..SweepReport::default() };
     for (key, (found, obstacle)) in outcome.seen {
         let obstacle = (is_alive(key.0, key.1) || outcome.unproved.contains(&key)).then_some(obstacle);
         seen.insert(key, SweptProcess { obstacle, ..describe(&found, journal) });
