@@ -5,12 +5,14 @@ use std::time::Duration;
 use crate::ui::progress::ProgressView;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
+use devrun_keeper::caller::{self, Caller};
 use devrun_keeper::journal::Journal;
 use devrun_keeper::lock::{InstanceLock, InstanceLockError};
 use devrun_keeper::sweep::{SweepMode, SweepReport, sweep};
 use devrun_model::exit;
 use devrun_model::{Command, Failure, FailureKind, Paths};
 use devrun_runtime::control::ControlClient;
+use devrun_runtime::control::protocol::ControlReply;
 use devrun_runtime::engine::leftovers;
 use devrun_runtime::runtime_dir;
 
@@ -26,6 +28,10 @@ pub fn stop(places: &Paths, term: Term) -> Result<i32, Failure> {
 }
 
 pub async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Result<i32, Failure> {
+    // An unreadable journal is reported below, where it matters.
+    if let Some(caller) = caller::inside(&journal::of_project(places).unwrap_or_default()) {
+        return hand_over(places, grace, &caller).await;
+    }
     let mut signals = Signals::take()?;
     let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
@@ -33,8 +39,7 @@ pub async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Resu
         if let Some((mut session, status)) = found {
             let mut view = ProgressView::new(term);
             view.status(&status);
-            let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
-            session.command(token(), Command::Down { grace_ms }).await?;
+            session.command(token(), down(grace)).await?;
             let (stops, last, interrupted) = until_gone(&mut session, &mut view, &mut signals).await?;
             view.clear();
             let mut lock = alone(places)?;
@@ -92,6 +97,30 @@ pub async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Resu
     }
 }
 
+fn down(grace: Option<Duration>) -> Command {
+    Command::Down { grace_ms: grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)) }
+}
+
+/// From inside a service: whoever waited for the end of the stack would be waited for. The supervisor is asked, and a keeper
+/// without one is stopping everything already.
+async fn hand_over(places: &Paths, grace: Option<Duration>, caller: &Caller) -> Result<i32, Failure> {
+    let mut who = "keeper";
+    if let Some(mut client) = crate::app::connect::supervisor(places).await? {
+        client.command(token(), down(grace)).await?;
+        // Read by it: it would not look for a request behind a connection that broke.
+        while client.next().await?.is_some_and(|reply| !matches!(reply, ControlReply::Taken)) {}
+        who = "supervisor";
+    }
+    let _reader_gone = data(format!("{}; the {who} stops the stack", describe(caller)));
+    Ok(exit::DONE)
+}
+
+/// The entry of this command in the list of what ends.
+fn describe(caller: &Caller) -> String {
+    let service = caller.service.as_ref().map(|id| format!("{id}: ")).unwrap_or_default();
+    format!("{service}pid {} ({}) is this command and ends now", caller.pid, caller.command)
+}
+
 /// The instance lock, which keeps everybody from starting while leftovers are ended and the runtime folder is removed: what a
 /// supervisor runs that began a moment ago is no leftover, and the folder is its own. `None`: somebody holds it.
 ///
@@ -135,6 +164,9 @@ fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failu
         let service = gone.service.as_ref().map(|id| format!("{id}: ")).unwrap_or_default();
         // The list is data: a script may want to check it.
         let _reader_gone = data(format!("{service}pid {} ({}) ended, known by its {}", gone.pid, gone.command, gone.evidence));
+    }
+    if let Some(caller) = &report.caller {
+        let _reader_gone = data(describe(caller));
     }
     if let Some(first) = report.survivors.first() {
         let list = report.survivors.iter().map(|left| format!("{} ({})", left.pid, left.command)).collect::<Vec<_>>().join(", ");

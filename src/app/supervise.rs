@@ -14,7 +14,7 @@ use devrun_keeper::{KeeperHandle, KeeperOptions, LaunchedKeeper};
 use devrun_model::exit;
 use devrun_model::keeper::{Identity, KeeperHello};
 use devrun_model::{Command, Failure, FailureKind, Paths, Plan, ServiceId, UpOptions};
-use devrun_runtime::control::server;
+use devrun_runtime::control::{OpenConnections, server};
 use devrun_runtime::engine::{Engine, EngineExit, EngineHandle, EngineOptions, leftovers};
 use devrun_runtime::logs::LogPump;
 use devrun_runtime::runtime_dir;
@@ -61,7 +61,7 @@ pub struct Supervisor {
     /// The logs.
     pub pump: LogPump,
     server: JoinHandle<()>,
-    conversations: server::OpenConnections,
+    conversations: OpenConnections,
     places: Paths,
     // Held until the very end, so that a newcomer waits for the last trace of us.
     _lock: InstanceLock,
@@ -158,7 +158,7 @@ pub async fn boot(
         Engine::new(EngineOptions { plan, places: places.clone(), fetch, keeper, link, pump: pump.clone(), run });
     #[cfg(debug_assertions)]
     fail_when_asked(&handle);
-    let conversations = server::OpenConnections::new();
+    let conversations = OpenConnections::new();
     let renewed = renew_socket(places, bound.place())?;
     let server = tokio::spawn(server::serve(bound, renewed, conversations.clone(), handle.clone(), project, root));
     let ended = tokio::spawn(engine.run());

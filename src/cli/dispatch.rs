@@ -1,6 +1,7 @@
 //! From the words of a command line to the command, and from its failure to the exit code.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 
 use clap::Parser;
 
@@ -18,7 +19,7 @@ use super::service::{attach, build, control, down, exec, run, task, up, wait};
 use super::show::check::CheckArgs;
 use super::show::{analyze, check, config, doctor, env, events, graph, inspect, logs, ls, ps, report, top, urls};
 use super::store::binaries;
-use crate::ui::exit_line;
+use crate::ui::{exit_line, output};
 
 /// Runs one invocation and returns its exit code.
 #[must_use]
@@ -29,18 +30,23 @@ pub fn main(words: Vec<OsString>) -> i32 {
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => {
-            // clap prints help and version on stdout, mistakes on stderr; a reader that is gone is no failure.
+            if error.use_stderr() {
+                return usage(&error);
+            }
+            // Help and version; a reader that is gone is no failure.
             let _gone = error.print();
-            return if error.use_stderr() { usage(&error) } else { exit::DONE };
+            return exit::DONE;
         }
     };
     let env = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let ci = std::env::var("CI").is_ok_and(|value| value == "true" || value == "1");
     let term = Term::decide(cli.globals.color.as_str(), cli.globals.progress.as_str(), ci, env("NO_COLOR"));
-    match dispatch(cli, term) {
+    let code = match dispatch(cli, term) {
         Ok(code) => code,
         Err(failure) => report_failure(&failure, term),
-    }
+    };
+    output::finish();
+    code
 }
 
 fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
@@ -101,9 +107,12 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
     }
 }
 
-/// The last line of a mistake on the command line; clap has explained it.
+/// A mistake on the command line, as clap explains it, and the last line. It quotes what was typed.
 fn usage(error: &clap::Error) -> i32 {
     let text = error.to_string();
+    let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let plain = !std::io::stderr().is_terminal() || env("NO_COLOR").is_some() || env("TERM").is_none_or(|term| term == "dumb");
+    say(if plain { text.clone() } else { error.render().ansi().to_string() }.trim_end());
     let reason = match error.kind() {
         clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a verb is missing",
         _ => text.lines().next().unwrap_or_default(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use super::escape::escaped;
 use devrun_model::ServiceId;
 use devrun_runtime::engine::clock::stamp_of_micros;
 use devrun_runtime::logs::{LogItem, LogLine, LogStream, ansi};
@@ -144,7 +145,9 @@ impl LogView {
             let (ts, stream, line) = (stamp_of_micros(micros), stream.as_str(), String::from_utf8_lossy(line));
             let line = JsonLine { ts: &ts, service, replica, stream, line: &line };
             // Text and a number: it cannot fail.
-            self.buffer.extend_from_slice(&serde_json::to_vec(&line).unwrap_or_default());
+            let line = serde_json::to_string(&line).unwrap_or_default();
+            let shown = if self.style.terminal { escaped(&line) } else { line.into() };
+            self.buffer.extend_from_slice(shown.as_bytes());
             return;
         }
         if !continues {

@@ -2,8 +2,10 @@
 //! may fail and none panics.
 
 pub mod download;
+pub mod escape;
 pub mod exit_line;
 pub mod logview;
+pub mod output;
 pub mod progress;
 pub mod summary;
 pub mod table;

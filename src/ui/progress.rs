@@ -9,6 +9,7 @@ use devrun_model::duration::human;
 use devrun_model::feed::{FeedItem, Status};
 use devrun_model::{Health, State, StateChange};
 
+use super::escape::escaped;
 use super::term::{Progress, Term, data, paint, safe, say};
 
 /// Shows changes.
@@ -142,7 +143,7 @@ impl ProgressView {
     /// A line above the live ones.
     pub fn print(&self, text: &str) {
         match &self.bars {
-            Some(bars) => drop(bars.println(text)),
+            Some(bars) => drop(bars.println(escaped(text))),
             None if self.term.progress == Progress::Quiet => {}
             None => say(text),
         }

@@ -9,7 +9,7 @@ use devrun_model::feed::{FailedService, Outcome};
 use devrun_model::{Health, Kind, Plan, Snapshot, State};
 
 use super::table;
-use super::term::{paint, safe};
+use super::term::{log_line, paint, safe};
 
 /// The table of addresses, with descriptions and links.
 #[must_use]
@@ -58,7 +58,7 @@ pub fn failures(outcome: &Outcome, color: bool) -> String {
         if !log.is_empty() {
             out.push_str(&format!("  its last {} lines:\n", log.len()));
             for line in log {
-                out.push_str(&format!("    {id} | {}\n", safe(line)));
+                out.push_str(&format!("    {id} | {}\n", log_line(line)));
             }
         }
         let blocked: Vec<_> =

@@ -1,7 +1,10 @@
 //! The two streams, and whether they may carry colour.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
+
+use super::escape::{escaped, escaped_fully};
+use super::output::{self, Stream};
 
 /// How much is shown of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,19 +61,22 @@ impl Term {
 
 /// A line of talk on stderr. A terminal that is gone is ignored.
 pub fn say(line: impl Display) {
-    let mut text = line.to_string();
+    let mut text = escaped(&line.to_string()).into_owned();
     text.push('\n');
-    let _gone = std::io::stderr().lock().write_all(text.as_bytes());
+    let _gone = output::write(Stream::Err, text.as_bytes());
 }
 
-/// A line of data on stdout.
+/// A line of data on stdout: as it is, unless a terminal would obey it.
 ///
 /// # Errors
 /// When the reader is gone; the caller ends quietly then.
 pub fn data(line: impl Display) -> std::io::Result<()> {
     let mut text = line.to_string();
+    if std::io::stdout().is_terminal() {
+        text = escaped(&text).into_owned();
+    }
     text.push('\n');
-    std::io::stdout().lock().write_all(text.as_bytes())
+    output::write(Stream::Out, text.as_bytes())
 }
 
 /// SGR around a text.
@@ -82,6 +88,13 @@ pub fn paint(on: bool, code: &str, text: impl Display) -> String {
 /// Text out of a procfile or a message, safe for a terminal.
 #[must_use]
 pub fn safe(text: &str) -> String {
+    // A table row and a reason are one line.
+    escaped_fully(&text.replace('\n', " ")).into_owned()
+}
+
+/// A line that a service wrote, safe for a terminal: its colours stay.
+#[must_use]
+pub fn log_line(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     devrun_runtime::logs::ansi::clean(text.as_bytes(), &mut out);
     String::from_utf8_lossy(&out).into_owned()

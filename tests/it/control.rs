@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use devrun_config::{Facts, Options, Source};
+use devrun_keeper::state_location::StateLocation;
 use devrun_model::Paths;
 use devrun_runtime::control::protocol::MAX_LINE;
 use devrun_runtime::recipes::RecipeRegistry;
@@ -97,6 +99,87 @@ fn callers_that_say_nothing_lose_their_seat() {
     }
     project.run(&["down"]).code(0);
     project.nothing_left();
+}
+
+/// More than there is room for, some in the middle of a line, and new ones all the time.
+#[test]
+fn slow_clients_keep_nobody_waiting() {
+    let project = Project::new().procfile(ONE);
+    project.run(&["up", "-d"]).code(0);
+    let socket = socket(&project);
+    let slow = |at: usize| {
+        let mut stream = UnixStream::connect(&socket).expect("it listens");
+        if at % 2 == 0 {
+            // Turned away already is as good.
+            let _reset = stream.write_all(b"\"sta");
+        }
+        stream
+    };
+    let mut clients: Vec<UnixStream> = (0..200).map(slow).collect();
+    let begun = Instant::now();
+    for round in 0..8 {
+        assert_eq!(project.run(&["ps", "--json"]).code(0).json()["services"][0]["state"], "running");
+        clients.extend((0..40).map(|at| slow(at + round)));
+    }
+    // Each waited five seconds when a silent client kept its place for so long.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    drop(clients);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+/// Those that watch keep their places, and leave some to others.
+#[test]
+fn watchers_leave_room_for_questions() {
+    let project = Project::new().procfile(ONE);
+    project.run(&["up", "-d"]).code(0);
+    let mut watching = Vec::new();
+    let refused = (0..70).any(|_| {
+        let (mut stream, mut reader) = called(&project);
+        stream.write_all(b"\"watch\"\n").expect("it reads");
+        let mut answer = String::new();
+        reader.read_line(&mut answer).expect("it answers");
+        watching.push((stream, reader));
+        answer.contains("clients watch already")
+    });
+    assert!(refused, "{} watch", watching.len());
+    assert_eq!(project.run(&["ps", "--json"]).code(0).json()["services"][0]["state"], "running");
+    drop(watching);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+/// Any number of supervisors that say nothing cost one wait.
+/// Shows: ls.
+#[test]
+fn ls_asks_all_stacks_at_once() {
+    let project = Project::new().procfile(ONE);
+    project.run(&["up", "-d"]).code(0);
+    let own = socket(&project);
+    let base = own.parent().and_then(|run| run.parent()).expect("runtime directories lie in one");
+    let stuck: Vec<_> = (0..8)
+        .map(|number| {
+            let root = project.root().join(format!("stuck{number}"));
+            let places = Paths { state: root.join(".devrun"), run: base.join(format!("{number:012x}")), root };
+            for folder in [&places.state, &places.run] {
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).expect("our own folder");
+            }
+            let located = StateLocation::of(&places).expect("our own folder").text();
+            std::fs::write(places.run.join(".state"), located).expect("our own file");
+            UnixListener::bind(places.socket()).expect("our own folder")
+        })
+        .collect();
+    let begun = Instant::now();
+    let listed = project.run(&["ls", "--json"]).code(0).json();
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    let status = |name: &str| {
+        let stacks = listed.as_array().into_iter().flatten();
+        let named = stacks.filter(|stack| stack["root"].as_str().is_some_and(|root| root.contains(name)));
+        named.map(|stack| stack["status"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(status("/stuck"), vec!["silent"; stuck.len()], "{listed:#}");
+    assert_eq!(status(&project.fill("{dir}")), ["running"], "{listed:#}");
+    project.run(&["down"]).code(0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Everything that needs the operating system or the whole binary, in one test binary, as each one links everything.
 
+mod blocked_output;
 mod case_beyond;
 mod case_concurrent;
 mod case_config;
@@ -24,6 +25,7 @@ mod edits;
 mod emergency;
 mod failing;
 mod fetch;
+mod from_inside;
 mod generated;
 mod harness;
 mod init;
@@ -41,6 +43,7 @@ mod key_tty;
 mod key_watch;
 mod layers;
 mod lifecycle;
+mod log_file_lost;
 mod log_windows;
 mod logs;
 mod masking;

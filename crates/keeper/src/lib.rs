@@ -15,12 +15,13 @@
 //! - `keeper_launch`, `keeper_handle`, `keeper_connection`, `orphans`, `runner`: the supervisor's side
 //! - `fork` and `in_flight` (the parent), `child` and `syscall` (the child), `tree`, `wire`: shared with the keeper
 //! - `identity`, `procfs`, `ownership`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
-//! - `lock_holders`, `identity_check`: whether a process is the one that a journal names
+//! - `lock_holders`, `identity_check`: whether a process is the one that a journal names; `caller`: whether this one is in a service
 //! - `heap`: the freed memory that both give back after a start
 //! - `tree_shutdown`: a shutdown carried out on process trees; `sweep`, `kill_sweep`: the end of what an earlier run left
 //!
 //! Linux only so far. Elsewhere this compiles, no identity ever holds, and `KeeperHandle::start` says why it does not.
 
+pub mod caller;
 pub mod cgroup;
 #[cfg(target_os = "linux")]
 mod child;

@@ -51,6 +51,18 @@ impl Stat {
     }
 }
 
+/// This process and all above it, the nearest first.
+#[must_use]
+pub fn ancestors(pid: i32) -> Vec<i32> {
+    let mut chain = Vec::new();
+    let mut next = pid;
+    while next > 0 && !chain.contains(&next) {
+        chain.push(next);
+        next = stat(next).map_or(0, |stat| stat.ppid);
+    }
+    chain
+}
+
 /// Parses a stat line. The name may hold blanks and parentheses, so fields are counted after the last `)`.
 #[must_use]
 pub fn parse_stat(text: &[u8]) -> Option<Stat> {

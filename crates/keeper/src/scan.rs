@@ -47,11 +47,14 @@ pub(super) enum SignalPermission {
 impl SweepScope {
     /// Ourselves, our ancestors, and what other users run.
     pub fn own<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Self {
-        let mut own = BTreeSet::new();
-        let mut pid = std::process::id().cast_signed();
-        while pid > 0 && own.insert(pid) {
-            pid = procfs::stat(pid).map_or(0, |stat| stat.ppid);
-        }
+        Self::with(procfs::ancestors(std::process::id().cast_signed()).into_iter().collect(), entries)
+    }
+    /// Ourselves alone, for a sweep from inside the run: its ancestors are a service, the keeper and the supervisor. What is
+    /// above the supervisor is touched by no evidence.
+    pub(super) fn inside<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Self {
+        Self::with(BTreeSet::from([std::process::id().cast_signed()]), entries)
+    }
+    fn with<'a>(own: BTreeSet<i32>, entries: impl Iterator<Item = &'a JournalEntry>) -> Self {
         let uid = nix::unistd::getuid().as_raw();
         let users = if uid == 0 { entries.filter_map(|entry| entry.user).collect() } else { BTreeSet::new() };
         Self { own, uid, users }

@@ -20,6 +20,7 @@ use crate::journal::{Journal, JournalEntry};
 use devrun_model::keeper::Identity;
 use devrun_model::{Paths, ServiceId};
 
+use super::caller::{self, Caller};
 use super::cgroup::{self, ProcessCgroup};
 use super::identity;
 use super::identity_check;
@@ -80,6 +81,8 @@ pub struct SweepReport {
     pub killed: Vec<SweptProcess>,
     /// Still there.
     pub survivors: Vec<SweptProcess>,
+    /// The process that swept, where it runs inside the run: the last of it, as soon as it exits.
+    pub caller: Option<Caller>,
 }
 
 /// What the journal and the lock files let us claim. Entries of another boot are nobody's.
@@ -149,7 +152,9 @@ pub fn max_duration(journal: &Journal) -> Duration {
 /// As [`sweep`]. Once `interrupted` is set, all graces are over and what is left is killed.
 #[must_use]
 pub fn sweep_until(journal: &Journal, places: &Paths, mode: SweepMode, interrupted: &AtomicBool) -> SweepReport {
-    let scope = SweepScope::own(journal.live.values());
+    let caller = caller::inside(journal).filter(|_| mode == SweepMode::Emergency);
+    let live = journal.live.values();
+    let scope = if caller.is_some() { SweepScope::inside(live) } else { SweepScope::own(live) };
     let supervisor_and_keeper = identity_check::supervisor_and_keeper(journal, places);
     let proved = |wanted: &str| {
         supervisor_and_keeper.iter().find(|(name, who)| *name == wanted && !scope.is_own(who.pid)).map(|(_, who)| who)
@@ -191,8 +196,11 @@ pub fn sweep_until(journal: &Journal, places: &Paths, mode: SweepMode, interrupt
         stop_gracefully(journal, places, &scope, interrupted, &mut seen);
     }
     let outcome = kills.run();
-    release_signals(interrupts);
-    let mut report = SweepReport::default();
+    // A process group without a parent and with stopped members gets SIGHUP (setpgid(2)), and ours may be one now.
+    if caller.is_none() {
+        release_signals(interrupts);
+    }
+    let mut report = SweepReport { caller, ..SweepReport::default() };
     for (key, (found, obstacle)) in outcome.seen {
         let obstacle = (is_alive(key.0, key.1) || outcome.unproved.contains(&key)).then_some(obstacle);
         seen.insert(key, SweptProcess { obstacle, ..describe(&found, journal) });

@@ -1,6 +1,7 @@
 //! `devrun up`.
 
 mod detached;
+mod log_output;
 mod plan;
 
 use clap::Args;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::ui::logview::{LogView, Style};
+use crate::ui::logview::LogView;
 use crate::ui::progress::ProgressView;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
@@ -20,7 +21,7 @@ use devrun_model::exit;
 use devrun_model::feed::Outcome;
 use devrun_model::feed::{FeedItem, StopReport};
 use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, UpOptions};
-use devrun_runtime::logs::{LogItem, read::LogFollower};
+use devrun_runtime::logs::read::LogFollower;
 
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
@@ -28,7 +29,9 @@ use crate::app::signals::{self, Aside, Asides};
 use crate::app::stop_wait;
 use crate::app::supervise;
 use crate::globals::Globals;
-use crate::ui::exit_line;
+use crate::ui::{exit_line, output};
+
+use log_output::{drain, show, show_waiting, style};
 
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
@@ -287,6 +290,7 @@ impl Stack {
             Err(code) => return Ok(code),
         };
         let engine = supervisor.engine.clone();
+        output::detach().map_err(no_thread)?;
         let mut logs = supervisor.pump.subscribe();
         let (mut session, status) = Session::local(engine.clone()).await?;
         let mut view = ProgressView::new(self.term);
@@ -339,7 +343,7 @@ impl Stack {
                         match item {
                             FeedItem::Settled { mut outcome, .. } => {
                                 advise(&mut outcome, &self.advice);
-                                drain(&mut logs, &mut lines, &view);
+                                show_waiting(&mut logs, &mut lines, &view);
                                 view.clear();
                                 if let Some(status) = session.status().await? {
                                     self.summary(&status.snapshot, &outcome, begun.elapsed(), false);
@@ -355,7 +359,7 @@ impl Stack {
                     }
                     None => break (&mut finish).await?,
                 },
-                item = logs.next() => match item {
+                item = async { output::room().await; logs.next().await } => match item {
                     Some(item) => show(item, &mut logs, &mut lines, &view),
                     None => break (&mut finish).await?,
                 },
@@ -453,8 +457,20 @@ impl Stack {
         }
         // Attached to a stack that was up: Ctrl-C only detaches.
         let mut lines = LogView::new(style(self.term), &ids);
-        let mut out = std::io::stdout();
+        output::detach().map_err(no_thread)?;
+        let mut out = output::Stdout;
         loop {
+            tokio::select! {
+                () = output::room() => {}
+                code = signals.next() => return Ok(Some(detached(code))),
+                item = session.next() => match item? {
+                    Some(item) => {
+                        view.item(&item);
+                        continue;
+                    }
+                    None => return Ok(Some(exit::DONE)),
+                },
+            }
             for id in crate::app::log_selection::known(&self.project) {
                 // What a service begins to write besides its output is shown from its first line.
                 if id.as_str().contains('/') {
@@ -467,10 +483,7 @@ impl Stack {
                 }
             }
             tokio::select! {
-                code = signals.next() => {
-                    say("detached; the stack goes on (devrun down stops it)");
-                    return Ok(Some(if code == exit::INT { exit::DONE } else { code }));
-                }
+                code = signals.next() => return Ok(Some(detached(code))),
                 item = session.next() => match item? {
                     Some(item) => view.item(&item),
                     None => return Ok(Some(exit::DONE)),
@@ -565,30 +578,12 @@ impl Stack {
     }
 }
 
-fn style(term: Term) -> Style {
-    use std::io::IsTerminal;
-    Style { color: term.out_color, terminal: std::io::stdout().is_terminal(), ..Style::default() }
+/// Ctrl-C while attached to a stack that was up.
+fn detached(code: i32) -> i32 {
+    say("detached; the stack goes on (devrun down stops it)");
+    if code == exit::INT { exit::DONE } else { code }
 }
 
-/// Shows one item and whatever else is there already, in one go. A reader that is gone gets nothing more; services go on.
-fn show(item: LogItem, logs: &mut devrun_runtime::logs::pump::LogSubscription, lines: &mut LogView, view: &ProgressView) {
-    view.beside(|| {
-        let mut out = std::io::stdout().lock();
-        let mut next = Some(item);
-        let mut count = 0;
-        while let Some(item) = next {
-            if lines.item(&item, &mut out).is_err() {
-                break;
-            }
-            count += 1;
-            next = if count < 64 { logs.try_next() } else { None };
-        }
-        let _gone = out.flush();
-    });
-}
-
-fn drain(logs: &mut devrun_runtime::logs::pump::LogSubscription, lines: &mut LogView, view: &ProgressView) {
-    while let Some(item) = logs.try_next() {
-        show(item, logs, lines, view);
-    }
+fn no_thread(error: std::io::Error) -> Failure {
+    Failure::new(FailureKind::Internal, format!("cannot create a thread: {error}"))
 }

@@ -1,9 +1,13 @@
 //! Every stack of this user on this machine: `devrun ls`, and `down --emergency --all`.
 //!
-//! There is no register that could be wrong: the runtime folders are looked at, and whoever listens there is asked.
+//! There is no register that could be wrong: the runtime directories are looked at, and all supervisors that listen there are
+//! asked at once, with one deadline, as any number of them may be stopped or stuck.
+
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::ui::table;
 use crate::ui::term::{Term, say};
@@ -13,6 +17,9 @@ use devrun_runtime::runtime_dir;
 
 use crate::app::load;
 use crate::app::readonly;
+
+/// How long all supervisors together may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 // `ls`.
 #[derive(Debug, Args)]
@@ -34,7 +41,7 @@ struct Stack {
     supervisor_pid: Option<i32>,
     services: usize,
     running: usize,
-    /// `running`, `stopping`, or `dead` where the supervisor ended without cleaning up.
+    /// `running`, `stopping`, `dead` where the supervisor ended without cleaning up, or `silent` where it does not answer.
     status: &'static str,
 }
 
@@ -44,13 +51,10 @@ struct Stack {
 /// `Internal` when no runtime can be made.
 pub fn list(args: &LsArgs, _term: Term) -> Result<i32, Failure> {
     let places = runtime_dir::stacks(&load::environment());
-    let stacks = crate::app::runtime::runtime()?.block_on(async {
-        let mut stacks = Vec::new();
-        for places in &places {
-            stacks.push(ask(places).await);
-        }
-        stacks
-    });
+    let runtime = crate::app::runtime::runtime()?;
+    let stacks = runtime.block_on(ask_all(places));
+    // A supervisor that was too late may still be asked.
+    runtime.shutdown_background();
     if args.json {
         return readonly::json(&stacks);
     }
@@ -77,26 +81,32 @@ pub fn list(args: &LsArgs, _term: Term) -> Result<i32, Failure> {
     Ok(readonly::text(&table::render(&["PROJECT", "INSTANCE", "STATUS", "PID", "RUNNING", "FOLDER"], &rows)))
 }
 
+async fn ask_all(places: Vec<Paths>) -> Vec<Stack> {
+    let deadline = Instant::now() + ANSWER_LIMIT;
+    let asked: Vec<_> = places
+        .into_iter()
+        .map(|places| {
+            let unanswered = Stack::unanswered(&places, "silent");
+            (unanswered, tokio::spawn(async move { ask(&places).await }))
+        })
+        .collect();
+    let mut stacks = Vec::with_capacity(asked.len());
+    for (unanswered, answer) in asked {
+        let stack = tokio::time::timeout_at(deadline, answer).await;
+        stacks.push(stack.ok().and_then(Result::ok).unwrap_or(unanswered));
+    }
+    stacks
+}
+
+/// What one supervisor says of its stack. One that does not answer is shown by what is known of it, so that `ls` does not end
+/// at the first that is stuck.
 async fn ask(places: &Paths) -> Stack {
-    let mut stack = Stack {
-        project: places.root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        instance: String::new(),
-        root: places.root.display().to_string(),
-        state_dir: places.state.display().to_string(),
-        supervisor_pid: None,
-        services: 0,
-        running: 0,
-        status: "dead",
-    };
-    // One that does not answer is shown by what is known of it: `ls` must not end at the first sick stack.
     let status = match crate::app::connect::supervisor(places).await {
         Ok(Some(mut client)) => client.status().await.ok().flatten(),
         Ok(None) => None,
-        Err(_) => {
-            stack.status = "silent";
-            None
-        }
+        Err(_) => return Stack::unanswered(places, "silent"),
     };
+    let mut stack = Stack::unanswered(places, "dead");
     if let Some(status) = status {
         stack.status = if status.stopping { "stopping" } else { "running" };
         stack.project = status.snapshot.project;
@@ -107,4 +117,20 @@ async fn ask(places: &Paths) -> Stack {
         stack.running = services.filter(|service| service.state == State::Running).count();
     }
     stack
+}
+
+impl Stack {
+    /// What the directories alone tell.
+    fn unanswered(places: &Paths, status: &'static str) -> Self {
+        Self {
+            project: places.root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            instance: String::new(),
+            root: places.root.display().to_string(),
+            state_dir: places.state.display().to_string(),
+            supervisor_pid: None,
+            services: 0,
+            running: 0,
+            status,
+        }
+    }
 }

@@ -129,6 +129,71 @@ fn d01_long_name_records_are_names_too() {
     refuse("x.tgz", &gz(&tar(&[pax(b"25 linkpath=../bystander\n"), symlink("a", "b")])), "leaves the archive", "pax link");
 }
 
+/// Where two readers of tar would see two trees.
+#[test]
+fn d01_names_that_can_be_read_in_two_ways_are_refused() {
+    let record = |kind: u8, content: &'static [u8]| Entry { name: b"pax", kind, mode: 0o644, link: b"", content };
+    let (pax, global) = (|content| record(b'x', content), |content| record(b'g', content));
+    refuse_tars(&[
+        ("one key twice", vec![pax(b"9 path=a\n9 path=b\n"), file("c", b"x")], "has path twice"),
+        ("two pax headers", vec![pax(b"9 path=a\n"), pax(b"9 path=b\n"), file("c", b"x")], "two pax headers"),
+        ("pax and a long name", vec![pax(b"9 path=a\n"), record(b'L', b"b\0"), file("c", b"x")], "two names"),
+        ("two long names", vec![record(b'L', b"a\0"), record(b'L', b"b\0"), file("c", b"x")], "two names"),
+        ("two long targets", vec![record(b'K', b"a\0"), pax(b"14 linkpath=b\n"), symlink("c", "d")], "two targets"),
+        ("one path for all", vec![global(b"9 path=a\n"), file("c", b"x")], "all entries one path"),
+        ("one link for all", vec![global(b"14 linkpath=b\n"), symlink("c", "d")], "all entries one linkpath"),
+        ("length too short", vec![pax(b"8 path=a\n"), file("c", b"x")], "not as its length says"),
+        ("length too long", vec![pax(b"11 path=a\n"), file("c", b"x")], "not as its length says"),
+        ("no record", vec![pax(b"garbage"), file("c", b"x")], "not as its length says"),
+        ("no value", vec![pax(b"8 path=\n"), file("c", b"x")], "unusable name"),
+        ("NUL in a name", vec![pax(b"12 path=a\0b\n"), file("c", b"x")], "unusable name"),
+        ("another size", vec![pax(b"9 size=5\n"), file("c", b"x")], "sets size"),
+        ("a sparse map", vec![pax(b"22 GNU.sparse.major=1\n"), file("c", b"x")], "sets GNU.sparse"),
+        ("a header of nothing", vec![file("c", b"x"), pax(b"9 path=a\n")], "has no entry"),
+    ]);
+    let long = "a/".repeat(40_000);
+    let entry = Entry { name: b"././@LongLink", kind: b'L', mode: 0o644, link: b"", content: long.as_bytes() };
+    refuse("x.tgz", &gz(&tar(&[entry, file("a", b"x")])), "longer than 64 KiB", "a name without an end");
+}
+
+/// What `git archive`, npm and GNU tar write.
+#[test]
+fn long_names_and_harmless_records_are_taken() {
+    let record = |kind: u8, content: &'static [u8]| Entry { name: b"pax", kind, mode: 0o644, link: b"", content };
+    let entries = [
+        record(b'g', b"17 comment=a b=c\n"),
+        record(b'x', b"12 path=d/b\n20 mtime=1234567.89\n"),
+        file("short", b"by pax"),
+        record(b'L', b"d/c\0"),
+        file("short", b"by GNU"),
+        record(b'x', b"14 linkpath=b\n"),
+        symlink("d/l", "elsewhere"),
+    ];
+    let arena = Arena::new();
+    arena.unpack("x.tgz", &gz(&tar(&entries)), &UnpackRules { strip: Some(0), ..UnpackRules::default() }).unwrap();
+    let read = |name: &str| std::fs::read_to_string(arena.tree().join(name)).unwrap();
+    assert_eq!((read("d/b"), read("d/c"), read("d/l")), ("by pax".to_owned(), "by GNU".to_owned(), "by pax".to_owned()));
+}
+
+/// devrun's own files in an entry, also behind a top directory that is taken off; and a second tree behind the first.
+#[test]
+fn hidden_control_files_are_refused() {
+    for name in [".devrun-entry.json", "top/.devrun-entry.json", ".devrun-stamps.json", ".DEVRUN-entry.json", ".devrun-top/x"] {
+        let entries = [program("bin/tool", b"x"), file(name, b"{}")];
+        refuse("x.tgz", &gz(&tar(&entries)), "devrun's own files", name);
+        refuse("x.whl", &zip(&[("bin/tool", 0o755, b"x"), (name, 0o644, b"{}")]), "devrun's own files", name);
+    }
+    let data = gz(&tar(&[file("a", b"x")]));
+    let mut twice = deb("data.tar.gz", &data);
+    let second = deb("data.tar.gz", &gz(&tar(&[file("b", b"y")])));
+    if twice.len() % 2 == 1 {
+        twice.push(b'\n');
+    }
+    let at = second.windows(8).position(|bytes| bytes == b"data.tar").unwrap();
+    twice.extend_from_slice(&second[at..]);
+    refuse("x.deb", &twice, "two data members", "two trees in a package");
+}
+
 #[test]
 fn d02_hostile_zips_are_refused() {
     type Case<'a> = (&'a str, &'a [(&'a str, u32, &'a [u8])], &'a str);

@@ -8,18 +8,17 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::codec::{Framed, LinesCodec};
 
 use crate::engine::{Attachment, EngineHandle};
 use devrun_model::Paths;
 
+use super::connections::{Connection, MAX_STAYING, OpenConnections};
 use super::protocol::{ControlReply, ControlRequest, Hello, MAX_LINE, VERSION};
 
-/// More at once are turned away.
-const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take for its first line, and to take one of ours. A client asks as soon as it was greeted, so one
-/// that says nothing only holds a seat.
+/// that says nothing only takes up a place.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A bound socket; removed when it is dropped.
@@ -82,30 +81,6 @@ pub fn bind(places: &Paths) -> io::Result<BoundSocket> {
     Ok(BoundSocket { listener, place: SocketFile { path, device: meta.dev(), inode: meta.ino() } })
 }
 
-/// The conversations that are going on, so that the end of a run can wait for their last lines.
-#[derive(Debug, Clone)]
-pub struct OpenConnections(Arc<Semaphore>);
-
-impl OpenConnections {
-    /// None yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_CONNECTIONS)))
-    }
-    /// Returns when none is left, or when this long is over: a client that asked for nothing may never hang up.
-    pub async fn over(&self, patience: Duration) {
-        let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
-        // Too late is as good as over, and the semaphore is never closed.
-        let _over = tokio::time::timeout(patience, self.0.acquire_many(all)).await;
-    }
-}
-
-impl Default for OpenConnections {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Serves until the task is dropped. `renewed`: sockets that take the place of the first.
 pub async fn serve(
     mut bound: BoundSocket,
@@ -115,7 +90,6 @@ pub async fn serve(
     project: String,
     root: PathBuf,
 ) {
-    let slots = connections.0;
     loop {
         let accepted = tokio::select! {
             accepted = bound.listener.accept() => accepted,
@@ -132,15 +106,18 @@ pub async fn serve(
                 continue;
             }
         };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
         if !is_allowed(&stream) {
             continue;
         }
+        let Some(connection) = connections.admit().await else { continue };
         let (engine, project, root) = (engine.clone(), project.clone(), root.clone());
         tokio::spawn(async move {
-            // A connection that breaks has told its client so already.
-            let _broken = serve_connection(stream, engine, &project, &root).await;
-            drop(slot);
+            let evicted = connection.evicted();
+            tokio::select! {
+                () = evicted => {}
+                // A connection that breaks has told its client so already.
+                _broken = serve_connection(stream, engine, &project, &root, connection) => {}
+            }
         });
     }
 }
@@ -162,7 +139,13 @@ async fn send(wire: &mut LineFramed, reply: &impl serde::Serialize) -> io::Resul
     }
 }
 
-async fn serve_connection(stream: UnixStream, engine: EngineHandle, project: &str, root: &Path) -> io::Result<()> {
+async fn serve_connection(
+    stream: UnixStream,
+    engine: EngineHandle,
+    project: &str,
+    root: &Path,
+    mut connection: Connection,
+) -> io::Result<()> {
     let mut wire = Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE));
     let hello = Hello {
         devrun: VERSION,
@@ -191,12 +174,16 @@ async fn serve_connection(stream: UnixStream, engine: EngineHandle, project: &st
                     }
                 };
                 asked = true;
+                connection.asked();
                 let reply = match serde_json::from_str::<ControlRequest>(&line) {
                     Err(error) => Some(ControlReply::Refused(error.to_string())),
                     Ok(ControlRequest::Status) => match engine.status().await {
                         Some(status) => Some(ControlReply::Status(Box::new(status))),
                         None => return Ok(()),
                     },
+                    Ok(ControlRequest::Watch | ControlRequest::Attach { .. }) if !connection.stay() => {
+                        Some(ControlReply::Refused(format!("{MAX_STAYING} clients watch already")))
+                    }
                     Ok(ControlRequest::Watch) => match engine.subscribe().await {
                         Some((status, receiver)) => {
                             feed = Some(receiver);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::logs::lost_file;
 use crate::runtime_dir::append;
 use devrun_model::{Paths, ServiceId, Snapshot};
 use devrun_store::atomic_file::replace;
@@ -108,8 +109,12 @@ impl JsonLog {
         if self.waiting.is_empty() {
             return;
         }
-        if self.file.is_none() {
-            self.file = open(&self.path);
+        let is_there = self.file.as_ref().is_some_and(|file| lost_file::is_in_place(&self.path, file).unwrap_or(true));
+        if !is_there {
+            // Deleted or replaced while it was open: what cannot be kept now waits for the next line.
+            let place = self.path.parent().map(|folder| lost_file::clear_place(folder, &self.path));
+            self.file = place.is_some_and(|cleared| cleared.is_ok()).then(|| open(&self.path)).flatten();
+            self.size = self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
         }
         let Some(file) = &mut self.file else { return };
         if file.write_all(&self.waiting).is_ok() {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use devrun_model::{ServiceId, service::LogSpec};
 
 use super::envelope;
+use super::lost_file;
 use super::pump::LogStream;
 
 /// Bytes of one index record: offset u64, microseconds since 1970 i64, stream u8 (and 1 in the u32's last byte
@@ -35,6 +36,10 @@ pub struct LogFile {
     last: Option<(LogStream, i64)>,
     generation: u32,
     ends_with_newline: bool,
+    /// When the file's name was last looked at.
+    looked: i64,
+    /// The file is gone from its name and cannot be made again; what is written would be seen by nobody.
+    gone: Option<io::Error>,
     /// Output that could not be written since the last success.
     lost: Option<LogLoss>,
     /// A loss that is over, until it is asked for.
@@ -116,6 +121,8 @@ impl LogFile {
             last: None,
             generation,
             ends_with_newline: size == 0,
+            looked: 0,
+            gone: None,
             lost: None,
             ended: None,
         })
@@ -154,12 +161,47 @@ impl LogFile {
         if bytes.is_empty() {
             return;
         }
+        if micros.saturating_sub(self.looked) >= lost_file::LOOK_EVERY_MICROS {
+            self.looked = micros;
+            self.gone = self.stay_in_place(micros).err();
+        }
+        if let Some(error) = self.gone.take() {
+            self.lose(bytes, &error);
+            self.gone = Some(error);
+            return;
+        }
         if self.spec.json {
             let wrapped = envelope::wrap(bytes, stream, micros);
             self.put(stream, micros, &wrapped);
         } else {
             self.put(stream, micros, bytes);
         }
+    }
+
+    /// Makes the files again whose names lead elsewhere or nowhere, and says so in the new one.
+    fn stay_in_place(&mut self, micros: i64) -> io::Result<()> {
+        let [log, index] = ["log", "idx"].map(|kind| numbered(&self.folder, &self.name, kind, 0));
+        let is_kept = lost_file::is_in_place(&log, &self.file)?;
+        if is_kept && lost_file::is_in_place(&index, &self.index)? {
+            return Ok(());
+        }
+        lost_file::clear_place(&self.folder, &log)?;
+        lost_file::clear_place(&self.folder, &index)?;
+        let (file, records) = (open(&log)?, open(&index)?);
+        self.last = None;
+        if is_kept {
+            self.index = records;
+            return Ok(());
+        }
+        let size = file.metadata()?.len();
+        // The records are those of the file that is gone.
+        records.set_len(0)?;
+        (self.file, self.index, self.size, self.ends_with_newline) = (file, records, size, size == 0);
+        if self.lost.is_none() {
+            let note = format!("devrun: {} was deleted or replaced; lines written shortly before are missing\n", log.display());
+            self.note(micros, note)?;
+        }
+        Ok(())
     }
 
     fn put(&mut self, stream: LogStream, micros: i64, mut bytes: &[u8]) {
@@ -211,7 +253,14 @@ impl LogFile {
     /// Says in the file what is missing at this place.
     fn note_loss(&mut self, micros: i64) -> io::Result<()> {
         let Some(loss) = &self.lost else { return Ok(()) };
-        let mut note = format!("devrun: {loss}\n").into_bytes();
+        self.note(micros, format!("devrun: {loss}\n"))?;
+        self.ended = self.lost.take();
+        Ok(())
+    }
+
+    /// A line of our own.
+    fn note(&mut self, micros: i64, line: String) -> io::Result<()> {
+        let mut note = line.into_bytes();
         if self.spec.json {
             note = envelope::wrap(&note, LogStream::Devrun, micros);
         }
@@ -220,7 +269,6 @@ impl LogFile {
         }
         self.record(LogStream::Devrun, micros);
         self.append_whole(&note).map_err(|(error, _)| error)?;
-        self.ended = self.lost.take();
         self.last = None;
         Ok(())
     }

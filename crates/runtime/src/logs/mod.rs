@@ -10,6 +10,7 @@ pub mod file;
 pub mod followed_file;
 pub mod index;
 mod loss;
+pub(crate) mod lost_file;
 pub mod pump;
 pub mod read;
 

@@ -7,6 +7,7 @@
 
 mod adopt;
 mod bolt;
+mod code;
 mod cypher;
 mod generic;
 mod json_api;
@@ -128,13 +129,13 @@ pub enum PasswordRotation {
 /// How this recipe's server does, where it keeps its password in its data.
 #[must_use]
 pub fn password_rotation(recipe: &str) -> PasswordRotation {
-    recipe::of(recipe).password_rotation()
+    code::of(recipe).password_rotation()
 }
 
 /// Settings of a copy of this recipe's server whose data need not survive a loss of power.
 #[must_use]
 pub fn temporary_settings(recipe: &str) -> &'static [(&'static str, &'static str)] {
-    recipe::of(recipe).temporary_settings()
+    code::of(recipe).temporary_settings()
 }
 
 /// The mark of a volume whose password is to be set to the one that this definition has. One that was resolved before the
@@ -165,7 +166,7 @@ struct RotationRequest<'a> {
 /// When it does not take it; it has the old one then.
 pub async fn renew(old: &ServiceSpec, new: &ServiceSpec, places: &Paths, volume: Option<&VolumeSpec>) -> Result<bool, Failure> {
     let Launch::Recipe(recipe) = &new.launch else { return Ok(false) };
-    recipe::of(&recipe.recipe.name).rotate_password(RotationRequest { old, new, places, volume }).await
+    code::of(&recipe.recipe.name).rotate_password(RotationRequest { old, new, places, volume }).await
 }
 
 /// The engine's own folder in a volume: the sentinel lies beside it, as some engines demand an empty folder and others
@@ -180,7 +181,7 @@ pub fn engine_dir(volume: &VolumeSpec, recipe: &str) -> PathBuf {
 /// # Errors
 /// `Config` or `Binary` when it cannot run here.
 pub fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
-    recipe::of(&context.recipe.recipe.name).prepare(context)
+    code::of(&context.recipe.recipe.name).prepare(context)
 }
 
 /// The whole first boot, staged and renamed; nothing to do when the data is there.
@@ -189,15 +190,15 @@ pub fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
 /// `Task` when a step failed or the folder is foreign, `Binary` when another major version made the data.
 pub async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let name = &context.recipe.recipe.name;
-    let code = recipe::of(name);
+    let recipe = code::of(name);
     for (key, given) in
         [("migrations", context.recipe.migrations.is_some()), ("extensions", !context.recipe.extensions.is_empty())]
     {
-        if given && !code.takes_migrations() {
+        if given && !recipe.takes_migrations() {
             return Err(Failure::new(FailureKind::Config, format!("{name} has no `{key}`")).help(format!("take `{key}` out")));
         }
     }
-    code.first_boot(context).await
+    recipe.first_boot(context).await
 }
 
 /// A task's work against the running server `on`. What takes long says how far it is.

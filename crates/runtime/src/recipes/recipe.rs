@@ -1,13 +1,12 @@
 //! What the code of a recipe may do differently from its data.
 //!
 //! Every method has a default that reads the recipe's data alone; a server that needs more has a type in its own file, and its
-//! name stands once, in [`of`].
+//! name stands once, in `code::of`.
 
 use std::path::Path;
 use std::pin::Pin;
 
-use super::{FirstBoot, Invocation, PasswordRotation, RecipeContext, RotationRequest, generic, mariadb, neo4j, postgres};
-use super::{rabbitmq, redis};
+use super::{FirstBoot, Invocation, PasswordRotation, RecipeContext, RotationRequest, generic};
 use devrun_model::{Failure, FailureKind};
 
 /// A future that a trait object returns.
@@ -54,12 +53,12 @@ pub(super) trait Recipe: Send + Sync {
 }
 
 /// A recipe that is data alone.
-struct DataRecipe;
+pub(super) struct DataRecipe;
 
 impl Recipe for DataRecipe {}
 
 /// A recipe that is known and cannot be started.
-struct Unsupported;
+pub(super) struct Unsupported;
 
 impl Recipe for Unsupported {
     fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
@@ -74,19 +73,6 @@ fn unsupported(context: &RecipeContext<'_>) -> Failure {
     let name = &context.recipe.recipe.name;
     Failure::new(FailureKind::Config, format!("the recipe {name} cannot be started yet"))
         .help("start it with `run`, or point `external` at one that runs")
-}
-
-/// The code of a recipe, by the name of the recipe.
-pub(super) fn of(name: &str) -> &'static dyn Recipe {
-    match name {
-        "postgres" => &postgres::Postgres,
-        "redis" | "valkey" => &redis::Redis,
-        "neo4j" => &neo4j::Neo4j,
-        "mariadb" => &mariadb::MariaDb,
-        "rabbitmq" => &rabbitmq::RabbitMq,
-        "gateway" => &Unsupported,
-        _ => &DataRecipe,
-    }
 }
 
 /// Whether the directory has an entry like this.

@@ -6,6 +6,7 @@
 
 pub mod deb;
 pub mod glob;
+mod long_name;
 pub mod tarball;
 pub mod tree;
 pub mod wheel;

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use tar::{Archive, EntryType};
 
+use super::long_name::LongNames;
 use super::tree::{UnpackError, UnpackTree};
 
 /// Reads all entries.
@@ -16,27 +17,32 @@ pub fn read(stream: impl Read, tree: &mut UnpackTree<'_>) -> Result<(), UnpackEr
     let mut seen = false;
     {
         let mut archive = Archive::new(&mut ended);
-        for entry in archive.entries().map_err(broken)? {
+        let mut long_names = LongNames::default();
+        // Raw: the parser's own reading of long names passes over what it does not understand.
+        for entry in archive.entries().map_err(broken)?.raw(true) {
             let mut entry = entry.map_err(broken)?;
             tree.count()?;
+            if long_names.take_up(entry.header().entry_type(), &mut entry)? {
+                continue;
+            }
             seen = true;
-            let name = entry.path_bytes().into_owned();
+            let (name, target) = long_names.hand_out();
+            let name = name.unwrap_or_else(|| entry.path_bytes().into_owned());
             let mode = entry.header().mode().map_err(broken)?;
             match entry.header().entry_type() {
                 EntryType::Regular | EntryType::Continuous => tree.file(&name, mode, &mut entry)?,
                 EntryType::Directory => tree.folder(&name)?,
                 kind @ (EntryType::Symlink | EntryType::Link) => {
-                    let Some(target) = entry.link_name_bytes().map(std::borrow::Cow::into_owned) else {
-                        return Err(UnpackError::format("a link has no target"));
-                    };
+                    let target = target.or_else(|| entry.link_name_bytes().map(std::borrow::Cow::into_owned));
+                    let target = target.ok_or_else(|| UnpackError::format("a link has no target"))?;
                     if kind == EntryType::Symlink { tree.link(&name, &target)? } else { tree.hard_link(&name, &target)? }
                 }
-                EntryType::XGlobalHeader => {}
                 EntryType::Char | EntryType::Block => return Err(tree.special(&name, "a device")),
                 EntryType::Fifo => return Err(tree.special(&name, "a fifo")),
                 other => return Err(tree.special(&name, &format!("an entry of kind {other:?}"))),
             }
         }
+        long_names.finish()?;
     }
     if !seen {
         return Err(UnpackError::format("the archive is empty"));

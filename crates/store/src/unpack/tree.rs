@@ -68,6 +68,9 @@ impl UnpackLimits {
     }
 }
 
+/// How the names of devrun's own files in an entry of the store begin.
+const CONTROL_FILES: &str = ".devrun";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MadePath {
     Folder,
@@ -280,6 +283,9 @@ impl<'a> UnpackTree<'a> {
         }
         if parts.is_empty() {
             return Ok(None);
+        }
+        if let Some(own) = parts.iter().find(|part| part.to_lowercase().starts_with(CONTROL_FILES)) {
+            return Err(UnpackError::Archive(format!("the name {own} is one of devrun's own files")));
         }
         let path = parts.join("/");
         if self.rules.exclude.iter().any(|pattern| glob::matches(pattern, &path)) {

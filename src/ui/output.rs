@@ -1,0 +1,176 @@
+//! The two streams of a command that is a supervisor as well: a reader that stops reading a pipe must hold up neither the
+//! command nor, in the end, the instance lock.
+//!
+//! From [`detach`] on, a thread writes what goes to pipes, in the order in which it came, and whoever has much to write waits for
+//! [`room`]. At the end [`finish`] waits for as long as the reader takes something; what a reader that takes nothing is
+//! owed then is dropped. Terminals and files are written to directly, as live lines and log lines share a screen.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// Bytes that may wait before [`room`] makes a writer wait.
+const QUEUE: usize = 256 * 1024;
+/// Bytes beyond which lines are dropped, whoever wrote them.
+const MAX_QUEUE: usize = 64 * 1024 * 1024;
+/// A reader that takes nothing for this long after the end is not waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One of the two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+#[derive(Debug)]
+struct Writer {
+    queue: mpsc::Sender<(Stream, Vec<u8>)>,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Pipes and sockets, which the thread writes to: standard output, standard error.
+    detached: [AtomicBool; 2],
+    /// Their readers are gone.
+    closed: [AtomicBool; 2],
+    waiting: AtomicUsize,
+    /// Bytes that were taken by a reader.
+    taken: AtomicU64,
+    room: Notify,
+}
+
+static WRITER: OnceLock<Writer> = OnceLock::new();
+
+/// Lets a thread write to those of the streams that are pipes or sockets.
+///
+/// # Errors
+/// When there can be no thread.
+pub fn detach() -> io::Result<()> {
+    let state = State::default();
+    for (at, stream) in [Stream::Out, Stream::Err].into_iter().enumerate() {
+        state.detached[at].store(is_pipe(stream), Ordering::Relaxed);
+    }
+    if !state.detached.iter().any(|one| one.load(Ordering::Relaxed)) || WRITER.get().is_some() {
+        return Ok(());
+    }
+    let state = Arc::new(state);
+    let (queue, chunks) = mpsc::channel::<(Stream, Vec<u8>)>();
+    let of_thread = Arc::clone(&state);
+    std::thread::Builder::new().name("devrun-output".to_owned()).spawn(move || {
+        for (stream, bytes) in chunks {
+            of_thread.write(stream, &bytes);
+        }
+    })?;
+    // A second call made another one, which ends with its sender.
+    let _first = WRITER.set(Writer { queue, state });
+    Ok(())
+}
+
+fn is_pipe(stream: Stream) -> bool {
+    let link = if stream == Stream::Out { "/proc/self/fd/1" } else { "/proc/self/fd/2" };
+    std::fs::metadata(link).is_ok_and(|meta| meta.file_type().is_fifo() || meta.file_type().is_socket())
+}
+
+impl State {
+    fn write(&self, stream: Stream, mut bytes: &[u8]) {
+        let closed = &self.closed[stream as usize];
+        while !bytes.is_empty() && !closed.load(Ordering::Relaxed) {
+            // Not by the locked streams of the standard library: this may never return.
+            let written = match stream {
+                Stream::Out => nix::unistd::write(io::stdout().as_fd(), bytes),
+                Stream::Err => nix::unistd::write(io::stderr().as_fd(), bytes),
+            };
+            match written {
+                Ok(count) => {
+                    self.taken.fetch_add(count as u64, Ordering::Relaxed);
+                    self.release(count);
+                    bytes = bytes.get(count..).unwrap_or_default();
+                }
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(nix::errno::Errno::EAGAIN) => std::thread::sleep(Duration::from_millis(5)),
+                Err(_) => closed.store(true, Ordering::Relaxed),
+            }
+        }
+        self.release(bytes.len());
+    }
+
+    fn release(&self, count: usize) {
+        self.waiting.fetch_sub(count, Ordering::Relaxed);
+        self.room.notify_waiters();
+    }
+}
+
+/// Writes, or leaves it to the thread.
+///
+/// # Errors
+/// When the reader is gone, as far as that is known.
+pub fn write(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    let Some(writer) = WRITER.get().filter(|writer| writer.state.detached[stream as usize].load(Ordering::Relaxed)) else {
+        return match stream {
+            Stream::Out => io::stdout().lock().write_all(bytes),
+            Stream::Err => io::stderr().lock().write_all(bytes),
+        };
+    };
+    let state = &writer.state;
+    if state.closed[stream as usize].load(Ordering::Relaxed) {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    if state.waiting.load(Ordering::Relaxed) + bytes.len() <= MAX_QUEUE {
+        state.waiting.fetch_add(bytes.len(), Ordering::Relaxed);
+        writer.queue.send((stream, bytes.to_vec())).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+    }
+    Ok(())
+}
+
+/// Returns when more may be written without much of it waiting.
+pub async fn room() {
+    let Some(writer) = WRITER.get() else { return };
+    loop {
+        let released = writer.state.room.notified();
+        tokio::pin!(released);
+        // From here on it is not missed.
+        released.as_mut().enable();
+        if writer.state.waiting.load(Ordering::Relaxed) < QUEUE {
+            return;
+        }
+        released.await;
+    }
+}
+
+/// Waits until all is written, or until a reader has taken nothing for a while. The last thing that a process does.
+pub fn finish() {
+    let Some(writer) = WRITER.get() else { return };
+    let (mut taken, mut since) = (writer.state.taken.load(Ordering::Relaxed), Instant::now());
+    while writer.state.waiting.load(Ordering::Relaxed) > 0 && since.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(1));
+        let now = writer.state.taken.load(Ordering::Relaxed);
+        if now != taken {
+            (taken, since) = (now, Instant::now());
+        }
+    }
+}
+
+/// Standard output as a [`Write`].
+#[derive(Debug)]
+pub struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write(Stream::Out, bytes).map(|()| bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        if WRITER.get().is_some_and(|writer| writer.state.detached[Stream::Out as usize].load(Ordering::Relaxed)) {
+            return Ok(());
+        }
+        io::stdout().lock().flush()
+    }
+}

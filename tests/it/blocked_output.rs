@@ -1,0 +1,50 @@
+//! An attached `up` whose reader stops reading, or goes away.
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{PATIENCE, Project, eventually};
+
+const FLOOD: &str =
+    "[services.a]\nrun = [\"sh\", \"-c\", \"yes a line of output\", \"{token}\"]\n[services.b]\nrun = \"{svc:b}\"\n";
+
+/// `$1`: how `up` is called. Nobody reads the pipe, which the shell keeps open.
+const SCRIPT: &str = r#"
+mkfifo pipe; exec 3<>pipe
+"$0" up >pipe 2>&1 3>&- &
+up=$!
+until "$0" ps --json | grep -q '"state":"running"'; do sleep 0.05; done
+# The pipe is full when its writer sleeps in the kernel.
+until test "$(wc -c <.devrun/logs/a.log)" -gt 10000000; do sleep 0.05; done
+"$0" down >/dev/null 2>&1; echo "down $?"
+wait $up; echo "up $?"
+"#;
+
+#[test]
+fn a_reader_that_stops_reading_holds_up_neither_the_end_nor_the_next_start() {
+    let project = Project::new().procfile(FLOOD);
+    let both = project.start_in_shell(SCRIPT).outcome_within(PATIENCE * 2);
+    assert_eq!(both.stdout, "down 0\nup 0\n", "{both}");
+    project.nothing_left();
+    project.run(&["up", "-d"]).code(0);
+    // Attached to a stack that was up: the viewer ends with it.
+    let script = SCRIPT.replace("mkfifo pipe; ", "rm -f pipe; mkfifo pipe; ");
+    let both = project.start_in_shell(&script).outcome_within(PATIENCE * 2);
+    assert_eq!(both.stdout, "down 0\nup 0\n", "{both}");
+    project.nothing_left();
+}
+
+#[test]
+fn a_reader_that_goes_away_leaves_the_stack_up() {
+    let project = Project::new().procfile(FLOOD);
+    let mut up = project.start(&["up"]);
+    up.wait_for("a line of output");
+    up.close_stdout();
+    // Far more than a pipe holds is written after that.
+    let written = || std::fs::metadata(project.path(".devrun/logs/a.log")).map_or(0, |meta| meta.len());
+    let before = written();
+    eventually("the service goes on", PATIENCE, || (written() != before).then_some(()));
+    assert_eq!(project.service("b")["state"], "running");
+    up.signal(Signal::SIGINT);
+    up.outcome().code(130);
+    project.nothing_left();
+}

@@ -1,0 +1,90 @@
+//! `down` as the command of a service of the stack that it ends: a target of a Makefile, a script in a terminal of the stack.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{PATIENCE, Project, devrun, eventually, signal};
+
+/// `a` waits for the file `go` and then runs `devrun down`; `b` is needed by it and `c` needs it.
+fn stack(project: Project, how: &str) -> Project {
+    project.write(
+        "down.sh",
+        &format!(
+            "while ! test -e go; do sleep 0.02; done\n{} down {how} >said 2>&1\necho \"exit $?\" >>said\nexec sleep 1000\n",
+            devrun().display()
+        ),
+    );
+    project.procfile(
+        "[defaults]\nstop = { grace = \"100s\" }\n[services.b]\nrun = \"{svc:b} --setsid-escape\"\n\
+         [services.a]\nrun = \"sh down.sh {token}-a-\"\ndepends_on = [\"b\"]\n\
+         [services.c]\nrun = \"{svc:c} --stop-takes 2000 --children 1\"\ndepends_on = [\"a\"]\n",
+    )
+}
+
+fn both() -> [Project; 2] {
+    [Project::new(), Project::new().env("DEVRUN_NO_CGROUP", "1")]
+}
+
+/// Far below the grace that a service would be given if the command waited for its own end.
+const SOON: Duration = Duration::from_secs(40);
+
+#[test]
+fn a_down_from_a_service_is_finished_by_the_supervisor() {
+    for project in both() {
+        let project = stack(project, "");
+        project.run(&["up", "-d"]).code(0);
+        project.write("go", "");
+        project.nothing_left_within(SOON);
+        let said = project.read("said");
+        assert!(said.contains("a: pid ") && said.contains("(devrun) is this command"), "{said}");
+        assert!(said.contains("the supervisor stops the stack\nexit 0\n"), "{said}");
+        // In order, and to its end.
+        project.run(&["down"]).code(0).says("nothing is running");
+        project.run(&["up", "-d"]).code(0).says_not("earlier run");
+        project.nothing_left_within(SOON);
+    }
+}
+
+#[test]
+fn a_down_from_a_service_whose_supervisor_died_is_finished_by_the_keeper() {
+    for project in both() {
+        let project = stack(project, "");
+        project.run(&["up", "-d"]).code(0);
+        // `c` is stopped first and takes its time.
+        signal(project.supervisor(), Signal::SIGKILL);
+        project.write("go", "");
+        project.nothing_left_within(SOON);
+        let said = project.read("said");
+        assert!(said.contains("a: pid ") && said.contains("the keeper stops the stack"), "{said}");
+    }
+}
+
+#[test]
+fn an_emergency_from_a_service_needs_nobody() {
+    for (stopped, project) in both().into_iter().chain(both()).zip([false, false, true, true]).map(|(one, two)| (two, one)) {
+        let project = stack(project, "--emergency");
+        project.run(&["up", "-d"]).code(0);
+        if stopped {
+            for pid in [project.supervisor(), project.keepers()[0].pid] {
+                signal(pid, Signal::SIGSTOP);
+            }
+        }
+        project.write("go", "");
+        project.nothing_left_within(SOON);
+        let said = eventually("the list", PATIENCE, || Some(project.read("said")).filter(|said| said.contains("this command")));
+        assert!(said.contains("a: pid ") && said.contains("known by its supervisor") && said.contains("b: pid "), "{said}");
+        project.run(&["up", "-d"]).code(0);
+        project.run(&["down", "--emergency"]).code(0);
+        project.nothing_left();
+    }
+}
+
+/// A shell with the service's variables is not in the stack: it waits for the end as any other does.
+#[test]
+fn a_down_from_an_exec_waits_for_the_end() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["exec", "a", "--", &devrun().display().to_string(), "down"]).code(0).says_not("this command");
+    project.nothing_left();
+}
