@@ -24,6 +24,7 @@ mod edits;
 mod emergency;
 mod failing;
 mod fetch;
+mod gateway;
 mod generated;
 mod harness;
 mod init;

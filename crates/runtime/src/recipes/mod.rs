@@ -8,6 +8,7 @@
 mod adopt;
 mod bolt;
 mod cypher;
+mod gateway;
 mod generic;
 mod json_api;
 mod mariadb;
@@ -190,7 +191,7 @@ pub fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
         "neo4j" => neo4j::prepare(context),
         "mariadb" => mariadb::prepare(context),
         "rabbitmq" => rabbitmq::prepare(context),
-        "gateway" => Err(unsupported(context)),
+        "gateway" => gateway::prepare(context),
         _ => generic::prepare(context),
     }
 }
@@ -212,7 +213,6 @@ pub async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failur
         "postgres" => postgres::first_boot(context).await,
         "neo4j" => neo4j::first_boot(context).await,
         "mariadb" => mariadb::first_boot(context).await,
-        "gateway" => Err(unsupported(context)),
         _ => generic::first_boot(context).await,
     }
 }
@@ -263,12 +263,6 @@ pub async fn busy_with(spec: &ServiceSpec) -> Result<Option<String>, Failure> {
         }
         None => Ok(None),
     }
-}
-
-fn unsupported(context: &RecipeContext<'_>) -> Failure {
-    let name = &context.recipe.recipe.name;
-    Failure::new(FailureKind::Config, format!("the recipe {name} cannot be started yet"))
-        .help("start it with `run`, or point `external` at one that runs")
 }
 
 /// An executable of the recipe by name.
