@@ -24,6 +24,8 @@ mod route_check;
 mod route_table;
 mod server;
 mod static_files;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 mod upstream_client;
 mod upstreams;

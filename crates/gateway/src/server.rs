@@ -16,8 +16,19 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::gateway::{Gateway, Peer};
 
-/// For a whole request head; also how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a connection may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// For a whole request head; also how long an idle connection is kept.
+    pub head_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { head_timeout: Duration::from_secs(30) }
+    }
+}
+
 /// Of a request head: its lines, and its bytes.
 const MAX_HEADERS: usize = 128;
 const MAX_HEAD: usize = 64 * 1024;
@@ -28,9 +39,13 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Serves until `ended` returns, then lets requests in progress end.
 pub async fn serve(listener: TcpListener, gateway: Gateway, ended: impl Future<Output = ()>) {
+    serve_with(listener, gateway, ended, Limits::default()).await;
+}
+
+pub(crate) async fn serve_with(listener: TcpListener, gateway: Gateway, ended: impl Future<Output = ()>, limits: Limits) {
     let gateway = Arc::new(gateway);
     let graceful = GracefulShutdown::new();
-    let builder = Arc::new(builder());
+    let builder = Arc::new(builder(limits));
     tokio::pin!(ended);
     loop {
         let accepted = tokio::select! {
@@ -41,7 +56,7 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, ended: impl Future<O
             Ok((stream, _)) => {
                 let watcher = graceful.watcher();
                 let (builder, gateway) = (Arc::clone(&builder), Arc::clone(&gateway));
-                tokio::spawn(async move { serve_connection(&builder, stream, gateway, watcher).await });
+                tokio::spawn(async move { serve_connection(&builder, stream, gateway, watcher, limits).await });
             }
             // Out of descriptors, most likely: the backlog keeps callers waiting meanwhile.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -59,16 +74,21 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, ended: impl Future<O
     .await;
 }
 
-fn builder() -> Builder<TokioExecutor> {
+fn builder(limits: Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .max_concurrent_streams(MAX_STREAMS)
         .keep_alive_interval(Duration::from_secs(60))
-        .keep_alive_timeout(HEAD_TIMEOUT);
+        .keep_alive_timeout(limits.head_timeout);
     builder
 }
 
@@ -77,6 +97,7 @@ async fn serve_connection(
     stream: TcpStream,
     gateway: Arc<Gateway>,
     watcher: hyper_util::server::graceful::Watcher,
+    limits: Limits,
 ) {
     let (Ok(remote), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     // Without it small responses wait for an acknowledgement; a connection that has ended already shows by itself.
@@ -96,7 +117,7 @@ async fn serve_connection(
     tokio::select! {
         // A client that breaks off or sends what is no HTTP has had its answer.
         _broken = &mut connection => return,
-        () = tokio::time::sleep(HEAD_TIMEOUT) => {}
+        () = tokio::time::sleep(limits.head_timeout) => {}
     }
     if has_asked.load(Ordering::Relaxed) {
         let _broken = connection.await;
