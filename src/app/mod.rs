@@ -6,6 +6,7 @@ pub mod connect;
 pub mod debug_output;
 pub mod deletion;
 pub mod diagnosis;
+pub mod gateway;
 pub mod generated_env;
 pub mod host_requirements;
 pub mod load;

@@ -29,7 +29,7 @@ pub fn stop(places: &Paths, term: Term) -> Result<i32, Failure> {
 
 pub async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Result<i32, Failure> {
     // An unreadable journal is reported below, where it matters.
-    if let Some(caller) = caller::inside(&journal::of_project(places).unwrap_or_default()) {
+    if let Some(caller) = caller::inside(&devrun_keeper::project_journal::of_project(places).unwrap_or_default()) {
         return hand_over(places, grace, &caller).await;
     }
     let mut signals = Signals::take()?;

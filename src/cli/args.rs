@@ -100,6 +100,11 @@ pub enum Verb {
     /// List ports and the processes that listen on them
     #[command(after_help = "Example:\n  devrun ports")]
     Ports(crate::cli::table_args::TableArgs),
+    /// Show the routes of gateways; ask them
+    #[command(
+        after_help = "Examples:\n  devrun routes\n  devrun routes --check      ask every route and name the service that answered"
+    )]
+    Routes(crate::cli::show::routes::RoutesArgs),
     /// Show the dependency graph
     #[command(after_help = "Examples:\n  devrun graph --live\n  devrun graph --format dot | dot -Tsvg > graph.svg")]
     Graph(crate::cli::show::graph::GraphArgs),
@@ -213,6 +218,9 @@ pub enum Verb {
     /// Show the version
     #[command(after_help = "Example:\n  devrun version")]
     Version,
+    /// Serves the routes of a gateway.
+    #[command(name = "__gateway", hide = true)]
+    Gateway(crate::cli::service::gateway::GatewayArgs),
     /// Writes what of the docs is made.
     #[command(name = "__docs", hide = true)]
     Docs(DocsArgs),
@@ -261,7 +269,7 @@ pub fn follow_after_logs(words: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Verbs of the contract that this version does not have.
-pub const PLANNED: &[&str] = &["ui", "web", "routes", "resources", "snapshot", "backup", "restore", "scale"];
+pub const PLANNED: &[&str] = &["ui", "web", "resources", "snapshot", "backup", "restore", "scale"];
 
 /// The answer to a verb that is not here.
 #[must_use]

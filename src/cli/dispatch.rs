@@ -15,9 +15,9 @@ use super::convert::{export, import};
 use super::data::{client, secret, volumes};
 use super::reference;
 use super::service::up::UpArgs;
-use super::service::{attach, build, control, down, exec, run, task, up, wait};
+use super::service::{attach, build, control, down, exec, gateway, run, task, up, wait};
 use super::show::check::CheckArgs;
-use super::show::{analyze, check, config, doctor, env, events, graph, inspect, logs, ls, ps, report, top, urls};
+use super::show::{analyze, check, config, doctor, env, events, graph, inspect, logs, ls, ps, report, routes, top, urls};
 use super::store::binaries;
 use crate::ui::{exit_line, output};
 
@@ -70,6 +70,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Top(args) => top::run(&globals, &args, term),
         Verb::Urls(args) => urls::urls(&globals, &args, term),
         Verb::Ports(args) => urls::ports(&globals, &args, term),
+        Verb::Routes(args) => routes::run(&globals, &args, term),
         Verb::Graph(args) => graph::run(&globals, &args, term),
         Verb::Analyze(args) => analyze::run(&globals, &args, term),
         Verb::Config(args) if args.service.as_deref() == Some("check") => check::run(&globals, &CheckArgs { quiet: false }, term),
@@ -101,6 +102,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Completions(args) => reference::completions(&args, term),
         Verb::Man(args) => reference::man(&args, term),
         Verb::Schema => reference::print_schema(term),
+        Verb::Gateway(args) => gateway::run(&args),
         Verb::Docs(args) => reference::docs(&args),
         Verb::Version => control::version(),
         Verb::Other(words) => Err(args::not_built(&words)),

@@ -24,6 +24,7 @@ impl TestBook {
             "name = \"meilisearch\"\nsummary = \"x\"\nport = 7700\nkeeps_data = true\n[service]\nready = { http = \"/health\" }\n",
             "name = \"caddy\"\nsummary = \"x\"\nport = 8080\nkeeps_data = true\n[service]\nready = { http = \"/\" }\n",
             "name = \"prometheus\"\nsummary = \"x\"\nport = 9090\nkeeps_data = true\n[service]\nready = { http = \"/-/ready\" }\n",
+            "name = \"gateway\"\nsummary = \"x\"\nport = 8080\nrefuses_user_id = true\n[service]\nready = { tcp = true }\n",
             "name = \"grafana\"\nsummary = \"x\"\nport = 3000\nkeeps_data = true\n",
             "name = \"loki\"\nsummary = \"x\"\nport = 3100\nkeeps_data = true\n[ports]\ngrpc = 9096\n",
             "name = \"promtail\"\nsummary = \"x\"\nport = 9080\n",
@@ -119,6 +120,15 @@ fn show(spec: &ServiceSpec, out: &mut String) {
         ),
         other => writeln!(out, "  launch   {other:?}"),
     };
+    if let Launch::Recipe(used) = &spec.launch
+        && let Some(gateway) = &used.gateway
+    {
+        for route in &gateway.routes {
+            let limit = route.max_body.map(|size| format!(" up to {size}")).unwrap_or_default();
+            let _ = writeln!(out, "  route    {} → {}{limit}", route.path, route.target);
+        }
+        let _ = writeln!(out, "  headers  {:?} upstreams {:?}", gateway.headers, gateway.upstreams);
+    }
     let _ = writeln!(out, "  ports    {:?} bind {}", spec.ports, spec.bind);
     let _ = writeln!(out, "  attrs    {:?}", spec.attributes);
     let _ = writeln!(out, "  env      {:?}", spec.env);

@@ -87,6 +87,7 @@ pub fn recipe(source: SourceSpec, version: Option<&str>) -> RecipeUse {
         migrations: None,
         source: Some(source),
         init_cache: true,
+        gateway: None,
     }
 }
 

@@ -26,6 +26,7 @@ mod emergency;
 mod failing;
 mod fetch;
 mod from_inside;
+mod gateway;
 mod generated;
 mod harness;
 mod init;

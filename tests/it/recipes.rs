@@ -47,6 +47,7 @@ fn case(book: &RecipeRegistry, name: &str, root: &std::path::Path) -> Case {
         migrations: None,
         source: None,
         init_cache: false,
+        gateway: (name == "gateway").then(devrun_model::GatewaySpec::default),
     };
     spec.launch = Launch::Recipe(Box::new(recipe.clone()));
     let volume = VolumeSpec {

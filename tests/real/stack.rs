@@ -66,6 +66,7 @@ impl Stack {
             migrations: None,
             source: None,
             init_cache: false,
+            gateway: None,
         };
         let places = Paths { root: root.clone(), state: root.join(".devrun"), run: root.join("run") };
         for path in [places.logs(), places.run.clone()] {

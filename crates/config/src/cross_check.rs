@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Document;
 use super::diagnostic::Diagnostic;
-use super::services::{GATEWAY, Service, Services, WORK, tier, volume_names};
+use super::gateway;
+use super::services::{Service, Services, WORK, tier, volume_names};
 use super::source_map::Span;
 use super::suggest;
 use super::tree::{self, Node, get};
@@ -31,7 +32,7 @@ pub(crate) fn services(document: &Document, services: &Services, out: &mut Vec<D
     }
     for service in services.values() {
         what_it_is(service, out);
-        gateway(service, out);
+        gateway::check(service, out);
         needs(service, services, out);
     }
     cycles(services, out);
@@ -72,21 +73,6 @@ fn what_it_is(service: &Service, out: &mut Vec<Diagnostic>) {
                 );
             }
         }
-    }
-}
-
-/// The gateway is refused where it would be started, as long as its routes are without effect.
-fn gateway(service: &Service, out: &mut Vec<Diagnostic>) {
-    let built = super::schema::find(super::schema::Place::Service, "routes").is_some_and(|key| key.in_effect);
-    if let Some(node) = service.get("use")
-        && node.text().is_some_and(|text| text.split('@').next() == Some(GATEWAY))
-        && service.active
-        && !built
-    {
-        out.push(
-            Diagnostic::error(node.span, "`use = \"gateway\"` is not built yet")
-                .help("use = \"caddy\" or use = \"nginx\" with `render` does the same today"),
-        );
     }
 }
 

@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::services::{self, Service};
 use super::source_map::{Span, Text};
 use super::tree::{Node, Table, get};
-use super::{command, policy, ready, requirements, task, template};
+use super::{command, gateway, policy, ready, requirements, task, template};
 use devrun_model::recipe::SourceSpec;
 use devrun_model::service::OnUnhealthy;
 use devrun_model::{
@@ -147,7 +147,8 @@ fn check_service(resolver: &Resolver<'_>, service: &Service) {
                 .help("replicas = 1, or data = false where the copies need none"),
         );
     }
-    if of > 1 && service.data().is_none() && resolver.port_names(service).iter().any(|name| name == "main") {
+    let has_port = || resolver.port_names(service).iter().any(|name| name == "main");
+    if of > 1 && service.data().is_none() && has_port() && !gateway::is_routed(&resolver.services, &service.name) {
         resolver.report(
             Diagnostic::warning(span, format!("the shared address of the {of} copies of `{}` is not built yet", service.name))
                 .help(format!("each copy has a port of its own; `${{{}.url}}` is that of the first copy", service.name)),
@@ -430,6 +431,7 @@ fn launch(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_, '_, '_>)
         migrations: keys.path("migrations")?,
         source: source(resolver, &used.data.name)?,
         init_cache: resolver.document.options.init_cache,
+        gateway: gateway::lower(resolver, service)?,
     })))
 }
 

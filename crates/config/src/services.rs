@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::Diagnostic;
+use super::gateway;
 use super::merge;
 use super::source_map::{Sources, Span, Text};
 use super::suggest;
@@ -164,6 +165,7 @@ pub(crate) fn assemble(document: &Document, facts: Option<&Facts>, sources: &mut
             services.insert(name.clone(), service);
         }
     }
+    gateway::imply_edges(&mut services);
     activate(document, &mut services);
     services
 }

@@ -65,6 +65,7 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
             push(a.extensions == b.extensions, "extensions");
             push(a.migrations == b.migrations, "migrations");
             push(a.source == b.source, "source");
+            push(a.gateway == b.gateway, "routes");
         }
         (a, b) if a == b => {}
         (Launch::Run(_), Launch::Run(_)) => parts.push("run".to_owned()),

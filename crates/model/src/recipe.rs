@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::gateway::GatewaySpec;
+
 /// A recipe as data: the format of the files in `crates/runtime/src/recipes/data` and of a user's own `use = "./my-recipe.toml"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,4 +118,7 @@ pub struct RecipeUse {
     pub source: Option<SourceSpec>,
     /// Whether init may take the warm cache of an empty cluster.
     pub init_cache: bool,
+    /// The routes of a gateway.
+    #[serde(default)]
+    pub gateway: Option<GatewaySpec>,
 }

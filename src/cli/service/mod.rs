@@ -5,6 +5,7 @@ pub mod build;
 pub mod control;
 pub mod down;
 pub mod exec;
+pub mod gateway;
 pub mod run;
 pub mod task;
 pub mod up;

@@ -12,5 +12,6 @@ pub mod logs;
 pub mod ls;
 pub mod ps;
 pub mod report;
+pub mod routes;
 pub mod top;
 pub mod urls;

@@ -143,6 +143,7 @@ fn named(text: &str, used: &[(String, RecipeUse)], book: &RecipeRegistry) -> Res
         migrations: None,
         source: None,
         init_cache: true,
+        gateway: None,
     })
 }
 

@@ -132,6 +132,19 @@ impl ControlClient {
         .await
     }
 
+    /// Begins to watch on behalf of a service of the stack.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it does not answer.
+    pub async fn follow(&mut self) -> Result<Option<Status>, Failure> {
+        self.send(&ControlRequest::Follow).await?;
+        self.until(|reply| match reply {
+            ControlReply::Status(status) => Some(*status),
+            _ => None,
+        })
+        .await
+    }
+
     /// Asks for something; what comes of it is seen by watching.
     ///
     /// # Errors

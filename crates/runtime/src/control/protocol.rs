@@ -34,6 +34,8 @@ pub enum ControlRequest {
     Status,
     /// The present state and everything after it, until the connection ends.
     Watch,
+    /// As `Watch`, for a service of the stack: it takes no seat that is kept for somebody else.
+    Follow,
     /// Do something.
     Do {
         /// Comes back in `FeedItem::Accepted`.

@@ -181,16 +181,16 @@ async fn serve_connection(
                         Some(status) => Some(ControlReply::Status(Box::new(status))),
                         None => return Ok(()),
                     },
-                    Ok(ControlRequest::Watch | ControlRequest::Attach { .. }) if !connection.stay() => {
+                    Ok(ControlRequest::Watch | ControlRequest::Follow | ControlRequest::Attach { .. }) if !connection.stay() => {
                         Some(ControlReply::Refused(format!("{MAX_STAYING} clients watch already")))
                     }
-                    Ok(ControlRequest::Watch) => match engine.subscribe().await {
-                        Some((status, receiver)) => {
-                            feed = Some(receiver);
-                            Some(ControlReply::Status(Box::new(status)))
-                        }
-                        None => return Ok(()),
-                    },
+                    Ok(request @ (ControlRequest::Watch | ControlRequest::Follow)) => {
+                        let takes_seat = matches!(request, ControlRequest::Watch);
+                        let subscribed = if takes_seat { engine.subscribe().await } else { engine.follow().await };
+                        let Some((status, receiver)) = subscribed else { return Ok(()) };
+                        feed = Some(receiver);
+                        Some(ControlReply::Status(Box::new(status)))
+                    }
                     Ok(ControlRequest::Do { token, command }) => {
                         engine.command(token, *command);
                         Some(ControlReply::Taken)

@@ -339,6 +339,9 @@ impl Engine {
                 // Of a viewer who is gone, the feed hears when it has something to say.
                 let _gone = reply.send(subscription);
             }
+            EngineRequest::Follow(reply) => {
+                let _gone = reply.send(self.add_subscriber());
+            }
             #[cfg(debug_assertions)]
             EngineRequest::Do(work) => work(),
             EngineRequest::Inspect(id, reply) => {

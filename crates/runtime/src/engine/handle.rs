@@ -23,6 +23,7 @@ pub(super) enum EngineRequest {
     Release,
     Status(oneshot::Sender<Status>),
     Subscribe(oneshot::Sender<(Status, mpsc::Receiver<Arc<FeedItem>>)>),
+    Follow(oneshot::Sender<(Status, mpsc::Receiver<Arc<FeedItem>>)>),
     Inspect(ServiceId, oneshot::Sender<Option<serde_json::Value>>),
     Attach(ServiceId, oneshot::Sender<Result<Attachment, Failure>>),
     Changes(Arc<Plan>, oneshot::Sender<BTreeMap<ServiceId, (String, String)>>),
@@ -65,6 +66,12 @@ impl EngineHandle {
     pub async fn subscribe(&self) -> Option<(Status, mpsc::Receiver<Arc<FeedItem>>)> {
         let (sender, receiver) = oneshot::channel();
         self.requests.send(EngineRequest::Subscribe(sender)).ok()?;
+        receiver.await.ok()
+    }
+    /// As [`EngineHandle::subscribe`], for a service of the stack: the seat of a hold is left to whom it is kept for.
+    pub async fn follow(&self) -> Option<(Status, mpsc::Receiver<Arc<FeedItem>>)> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(EngineRequest::Follow(sender)).ok()?;
         receiver.await.ok()
     }
     /// A seat at a service's terminal.

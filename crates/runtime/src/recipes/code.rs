@@ -1,7 +1,7 @@
 //! Which recipe has code beside its data: the one place in which servers are told apart by name.
 
-use super::recipe::{DataRecipe, Recipe, Unsupported};
-use super::{mariadb, neo4j, postgres, rabbitmq, redis};
+use super::recipe::{DataRecipe, Recipe};
+use super::{gateway, mariadb, neo4j, postgres, rabbitmq, redis};
 
 /// The code of a recipe, by the name of the recipe.
 pub(super) fn of(name: &str) -> &'static dyn Recipe {
@@ -11,7 +11,7 @@ pub(super) fn of(name: &str) -> &'static dyn Recipe {
         "neo4j" => &neo4j::Neo4j,
         "mariadb" => &mariadb::MariaDb,
         "rabbitmq" => &rabbitmq::RabbitMq,
-        "gateway" => &Unsupported,
+        "gateway" => &gateway::Gateway,
         _ => &DataRecipe,
     }
 }

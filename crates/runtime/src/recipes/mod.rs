@@ -9,6 +9,7 @@ mod adopt;
 mod bolt;
 mod code;
 mod cypher;
+mod gateway;
 mod generic;
 mod json_api;
 mod mariadb;

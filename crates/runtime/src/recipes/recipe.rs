@@ -7,7 +7,7 @@ use std::path::Path;
 use std::pin::Pin;
 
 use super::{FirstBoot, Invocation, PasswordRotation, RecipeContext, RotationRequest, generic};
-use devrun_model::{Failure, FailureKind};
+use devrun_model::Failure;
 
 /// A future that a trait object returns.
 pub(super) type RecipeFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
@@ -56,24 +56,6 @@ pub(super) trait Recipe: Send + Sync {
 pub(super) struct DataRecipe;
 
 impl Recipe for DataRecipe {}
-
-/// A recipe that is known and cannot be started.
-pub(super) struct Unsupported;
-
-impl Recipe for Unsupported {
-    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
-        Err(unsupported(context))
-    }
-    fn first_boot<'a>(&'a self, context: &'a RecipeContext<'a>) -> RecipeFuture<'a, FirstBoot> {
-        Box::pin(std::future::ready(Err(unsupported(context))))
-    }
-}
-
-fn unsupported(context: &RecipeContext<'_>) -> Failure {
-    let name = &context.recipe.recipe.name;
-    Failure::new(FailureKind::Config, format!("the recipe {name} cannot be started yet"))
-        .help("start it with `run`, or point `external` at one that runs")
-}
 
 /// Whether the directory has an entry like this.
 pub(super) fn contains(folder: &Path, wanted: impl Fn(&str) -> bool) -> bool {

@@ -62,6 +62,7 @@ mod tests {
             migrations: None,
             source: None,
             init_cache: true,
+            gateway: None,
         };
         let mut spec = ServiceSpec::bare(ServiceName::new("db").unwrap(), PathBuf::from("/"), Vec::new());
         spec.launch = Launch::Recipe(Box::new(recipe));

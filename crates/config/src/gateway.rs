@@ -1,0 +1,392 @@
+//! A gateway's `routes` and `headers` → [`GatewaySpec`], and the edges that routes imply.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::diagnostic::Diagnostic;
+use super::interpolate::{Reported, Resolved, Resolver, Scope};
+use super::reader::Reader;
+use super::services::{Edge, GATEWAY, Service, Services, absolute};
+use super::suggest;
+use super::tree::{Node, Table, get};
+use devrun_model::{Condition, GatewaySpec, Route, RoutePattern, RouteTarget, ServiceName, UpstreamSpec};
+
+/// What a route's table may lead to; each has one of these.
+const TARGETS: &[&str] = &["to", "files", "reply", "redirect"];
+/// Keys that go with one kind of target.
+const DETAILS: &[(&str, &str)] = &[("max_body", "to"), ("strip", "to"), ("fallback", "files")];
+/// Headers that belong to the connection or to the framing of a message.
+const NOT_SET: &[&str] = &["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+/// Recipes whose main port speaks something else.
+const OTHER_PROTOCOLS: &[&str] =
+    &["amqp", "bolt", "memcached", "mysql", "nats", "neo4j", "postgres", "postgresql", "redis", "smtp"];
+
+/// Whether a service is a gateway, also where its recipe is not known.
+pub(crate) fn is_gateway(service: &Service) -> bool {
+    service.get("use").and_then(Node::text).is_some_and(|text| text.split('@').next() == Some(GATEWAY))
+}
+
+/// The service that a route names, as written: the part of `to` before a port's name.
+fn target_of(node: &Node) -> Option<&str> {
+    let to = node.text().or_else(|| node.table().and_then(|table| get(table, "to")).and_then(Node::text))?;
+    Some(to.split(':').next().unwrap_or(to))
+}
+
+fn routes(service: &Service) -> impl Iterator<Item = (&String, &Node)> {
+    service.get("routes").and_then(Node::table).into_iter().flatten().filter(|(_, node)| !node.is_false())
+}
+
+/// Whether an active gateway leads to a service.
+pub(crate) fn is_routed(services: &Services, name: &str) -> bool {
+    services
+        .values()
+        .filter(|service| service.active && is_gateway(service))
+        .any(|gateway| routes(gateway).any(|(_, node)| target_of(node) == Some(name)))
+}
+
+/// A gateway starts after the services it leads to and stops before them, but their failure is no reason not to start it: it
+/// says what is wrong. An edge that would close a circle is left out, as that service needs the gateway first.
+pub(crate) fn imply_edges(services: &mut Services) {
+    let gateways: Vec<String> =
+        services.values().filter(|service| is_gateway(service)).map(|service| service.name.clone()).collect();
+    for name in gateways {
+        let mut implied: Vec<Edge> = Vec::new();
+        if let Some(gateway) = services.get(&name) {
+            for (_, node) in routes(gateway) {
+                let Some(target) = target_of(node) else { continue };
+                let is_known = gateway.edges.iter().chain(&implied).any(|edge| edge.on == target);
+                let is_service = services.get(target).is_some_and(|service| !service.task);
+                if is_service && !is_known && !needs(services, target, &name) {
+                    implied.push(Edge {
+                        on: target.to_owned(),
+                        condition: Some(Condition::Started),
+                        required: false,
+                        restart: false,
+                        span: node.span,
+                    });
+                }
+            }
+        }
+        if let Some(gateway) = services.get_mut(&name) {
+            gateway.edges.extend(implied);
+        }
+    }
+}
+
+/// Whether one service waits for another, directly or through others.
+fn needs(services: &Services, from: &str, on: &str) -> bool {
+    let (mut seen, mut queue) = (BTreeSet::new(), vec![from]);
+    while let Some(name) = queue.pop() {
+        if name == on {
+            return true;
+        }
+        if seen.insert(name)
+            && let Some(service) = services.get(name)
+        {
+            queue.extend(service.edges.iter().map(|edge| edge.on.as_str()));
+        }
+    }
+    false
+}
+
+/// What is wrong with routes whatever the values are.
+pub(crate) fn check(service: &Service, out: &mut Vec<Diagnostic>) {
+    if !is_gateway(service) {
+        for key in ["routes", "headers"] {
+            if let Some(node) = service.get(key) {
+                out.push(
+                    Diagnostic::error(node.key, format!("`{key}` belongs to a gateway, and {} is none", service.label()))
+                        .help("[services.front] use = \"gateway\", with the routes there"),
+                );
+            }
+        }
+        return;
+    }
+    if let Some(node) = service.get("use")
+        && node.text().is_some_and(|text| text.contains('@'))
+    {
+        out.push(Diagnostic::error(node.span, "the gateway has no versions: it is built in").help("write use = \"gateway\""));
+    }
+    if routes(service).next().is_none() {
+        out.push(
+            Diagnostic::error(service.key, format!("{} has no routes", service.label()))
+                .help("routes = { \"/\" = \"SERVICE\", \"/api/*\" = \"SERVICE\" }"),
+        );
+    }
+}
+
+/// The routes and headers of a service; `None` where it is no gateway.
+pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service) -> Resolved<Option<GatewaySpec>> {
+    if !is_gateway(service) {
+        return Ok(None);
+    }
+    let gateway = Lowering { resolver, service };
+    let mut spec = GatewaySpec::default();
+    let mut failed = false;
+    let mut seen: BTreeMap<RoutePattern, &Node> = BTreeMap::new();
+    for (path, node) in routes(service) {
+        match gateway.route(path, node) {
+            Ok(route) => {
+                if let Some(first) = seen.insert(route.path.clone(), node) {
+                    resolver.report(
+                        Diagnostic::error(node.key, format!("two routes lead from `{}`", route.path))
+                            .note(first.key, "the other one")
+                            .help("keep one of the two"),
+                    );
+                    failed = true;
+                }
+                if let RouteTarget::Service { service: target, .. } = &route.target {
+                    match gateway.upstream(target, node) {
+                        Ok(upstream) => {
+                            spec.upstreams.insert(target.clone(), upstream);
+                        }
+                        Err(Reported) => failed = true,
+                    }
+                }
+                spec.routes.push(route);
+            }
+            Err(Reported) => failed = true,
+        }
+    }
+    for (name, node) in service.get("headers").and_then(Node::table).into_iter().flatten() {
+        match gateway.header(name, node) {
+            Ok(value) => {
+                spec.headers.insert(name.clone(), value);
+            }
+            Err(Reported) => failed = true,
+        }
+    }
+    if failed { Err(Reported) } else { Ok(Some(spec)) }
+}
+
+struct Lowering<'l, 'a> {
+    resolver: &'l Resolver<'a>,
+    service: &'l Service,
+}
+
+impl Lowering<'_, '_> {
+    fn scope(&self) -> Scope<'_> {
+        Scope::of(&self.service.name, 1)
+    }
+
+    fn bad(&self, node: &Node, message: impl Into<String>, help: impl Into<String>) -> Reported {
+        self.resolver.report(Diagnostic::error(node.span, message).help(help))
+    }
+
+    fn route(&self, text: &str, node: &Node) -> Resolved<Route> {
+        let pattern = RoutePattern::parse(text)
+            .map_err(|(message, help)| self.resolver.report(Diagnostic::error(node.key, message).help(help)));
+        let Some(table) = node.table() else {
+            let target = self.resolver.text(node, self.scope()).and_then(|to| self.to_service(node, &to, None));
+            return Ok(Route { path: pattern?, target: target?, max_body: None });
+        };
+        let keys = Reader { resolver: self.resolver, table, scope: self.scope() };
+        let given: Vec<&&str> = TARGETS.iter().filter(|key| keys.node(key).is_some()).collect();
+        let kind = match given.as_slice() {
+            [kind] => **kind,
+            [] => {
+                return Err(self.bad(
+                    node,
+                    format!("the route `{text}` leads nowhere"),
+                    "{ to = \"SERVICE\" }, { files = \"DIRECTORY\" }, { reply = 200 } or { redirect = \"/PATH\" }",
+                ));
+            }
+            [first, second, ..] => {
+                return Err(self.bad(
+                    node,
+                    format!("the route `{text}` says both `{first}` and `{second}`"),
+                    "keep one of the two",
+                ));
+            }
+        };
+        self.check_details(table, kind)?;
+        let max_body = keys.size("max_body");
+        let target = match kind {
+            "to" => self.service_target(&keys, pattern.as_ref().ok()),
+            "files" => self.files(&keys),
+            "reply" => self.reply(&keys),
+            _ => self.redirect(&keys),
+        };
+        let (mut path, target) = (pattern?, target?);
+        // A directory is everything in it.
+        if matches!(target, RouteTarget::Files { .. }) {
+            path = path.with_everything_below();
+        }
+        Ok(Route { path, target, max_body: max_body? })
+    }
+
+    fn check_details(&self, table: &Table, kind: &str) -> Resolved<()> {
+        for (key, of) in DETAILS {
+            if let Some(node) = get(table, key)
+                && *of != kind
+            {
+                return Err(self.resolver.report(
+                    Diagnostic::error(node.key, format!("`{key}` goes with `{of}`, and this route has `{kind}`"))
+                        .help(format!("remove `{key}`")),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn service_target(&self, keys: &Reader<'_, '_, '_>, pattern: Option<&RoutePattern>) -> Resolved<RouteTarget> {
+        let strip = keys.text("strip")?;
+        let Some(node) = keys.node("to") else { return Err(Reported) };
+        if let (Some(strip), Some(pattern), Some(at)) = (&strip, pattern, keys.node("strip")) {
+            let is_start = pattern.base() == strip || pattern.base().starts_with(&format!("{strip}/"));
+            if !strip.starts_with('/') || strip.ends_with('/') || !is_start {
+                return Err(self.bad(
+                    at,
+                    format!("`strip`: no path of `{pattern}` begins with {strip:?}"),
+                    format!("strip = \"{}\"", pattern.base()),
+                ));
+            }
+        }
+        self.to_service(node, &keys.resolver.text(node, keys.scope)?, strip)
+    }
+
+    /// `SERVICE`, or `SERVICE:PORT` for a named port.
+    fn to_service(&self, node: &Node, to: &str, strip: Option<String>) -> Resolved<RouteTarget> {
+        let (name, port) = to.split_once(':').unwrap_or((to, "main"));
+        let services = &self.resolver.services;
+        let known =
+            || services.values().filter(|service| !service.task && !is_gateway(service)).map(|service| service.name.as_str());
+        let Some(target) = services.get(name) else {
+            let help = suggest::help(name, known()).unwrap_or_else(|| "a route leads to a service of this file".to_owned());
+            return Err(self.bad(node, format!("a route leads to `{name}`, which does not exist"), help));
+        };
+        if target.task {
+            return Err(self.bad(node, format!("a route leads to `{name}`, which is a task"), "a route leads to a service"));
+        }
+        if target.name == self.service.name {
+            return Err(self.bad(node, "a route leads to the gateway itself", "name another service"));
+        }
+        let ports = self.resolver.port_names(target);
+        if !ports.iter().any(|known| known == port) {
+            let named = ports.iter().filter(|port| *port != "main").map(String::as_str);
+            return Err(self.resolver.report(if port == "main" {
+                Diagnostic::error(node.span, format!("a route leads to `{name}`, which has no port"))
+                    .note(target.key, "no `port` here")
+                    .help(format!("give it one: [services.{name}] port = 8000"))
+            } else {
+                Diagnostic::error(node.span, format!("`{name}` has no port named `{port}`"))
+                    .help(suggest::help(port, named).unwrap_or_else(|| format!("[services.{name}] ports = {{ {port} = 9000 }}")))
+            }));
+        }
+        if let Some(used) = target.recipe.as_ref().filter(|_| port == "main")
+            && OTHER_PROTOCOLS.contains(&used.data.scheme.as_str())
+        {
+            return Err(self.bad(
+                node,
+                format!("a route leads to `{name}`, which speaks {}, not HTTP", used.data.scheme),
+                "a route leads to an HTTP service, or to a port of one: \"SERVICE:PORT\"",
+            ));
+        }
+        let service = ServiceName::new(name.to_owned()).map_err(|_| Reported)?;
+        Ok(RouteTarget::Service { service, port: port.to_owned(), strip })
+    }
+
+    fn upstream(&self, name: &ServiceName, node: &Node) -> Resolved<UpstreamSpec> {
+        let Some(target) = self.resolver.services.get(name.as_str()) else { return Err(Reported) };
+        if !target.active {
+            self.resolver.report(
+                Diagnostic::warning(node.span, format!("`{name}` is in no active profile: this route answers 502"))
+                    .help(format!("start with --profile {}", target.profiles.first().map_or("NAME", String::as_str))),
+            );
+            return Ok(UpstreamSpec { host: String::new(), inactive: target.profiles.clone() });
+        }
+        if let Some(url) = self.resolver.external(target, node.span)?
+            && url.scheme != "http"
+        {
+            return Err(self.bad(
+                node,
+                format!("a route leads to `{name}`, which is reached by {}: only http is supported", url.scheme),
+                "external = \"http://HOST:PORT\"",
+            ));
+        }
+        Ok(UpstreamSpec { host: self.resolver.host(target, node.span)?, inactive: Vec::new() })
+    }
+
+    fn files(&self, keys: &Reader<'_, '_, '_>) -> Resolved<RouteTarget> {
+        let (Some(node), Some(text)) = (keys.node("files"), keys.text("files")?) else { return Err(Reported) };
+        let root = &self.resolver.facts.places.root;
+        let path: PathBuf = absolute(root, &text);
+        if path == *root {
+            return Err(self.bad(
+                node,
+                "the whole project would be served, its secrets among it",
+                "name a directory of public files: files = \"public\"",
+            ));
+        }
+        if !path.starts_with(root) {
+            return Err(self.bad(
+                node,
+                format!("{text:?} is outside the project"),
+                "name a directory of the project: files = \"public\"",
+            ));
+        }
+        if path.starts_with(&self.resolver.facts.places.state) {
+            return Err(self.bad(node, format!("{text:?} is in the state directory"), "files = \"public\""));
+        }
+        let fallback = keys.text("fallback")?;
+        if let (Some(fallback), Some(node)) = (&fallback, keys.node("fallback"))
+            && (fallback.is_empty()
+                || fallback.starts_with('/')
+                || fallback.split('/').any(|part| matches!(part, "" | "." | "..")))
+        {
+            return Err(self.bad(node, format!("{fallback:?} is no file in {text:?}"), "fallback = \"index.html\""));
+        }
+        Ok(RouteTarget::Files { path, fallback })
+    }
+
+    fn reply(&self, keys: &Reader<'_, '_, '_>) -> Resolved<RouteTarget> {
+        match (keys.integer("reply", 0)?, keys.node("reply")) {
+            (Some(status), Some(node)) => match u16::try_from(status) {
+                Ok(status @ 200..=599) => Ok(RouteTarget::Reply { status }),
+                _ => Err(self.bad(node, "`reply` is a status from 200 to 599", "reply = 200")),
+            },
+            _ => Err(Reported),
+        }
+    }
+
+    fn redirect(&self, keys: &Reader<'_, '_, '_>) -> Resolved<RouteTarget> {
+        let (Some(node), Some(to)) = (keys.node("redirect"), keys.text("redirect")?) else { return Err(Reported) };
+        let is_path = to.starts_with('/') && !to.starts_with("//");
+        let is_url = ["http://", "https://"].iter().any(|scheme| to.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
+        if (!is_path && !is_url) || to.chars().any(|char| char.is_control() || char.is_whitespace()) {
+            return Err(self.bad(
+                node,
+                format!("{to:?} is neither a path nor a URL"),
+                "redirect = \"/new\" or redirect = \"https://example.org/*\"",
+            ));
+        }
+        Ok(RouteTarget::Redirect { to })
+    }
+
+    fn header(&self, name: &str, node: &Node) -> Resolved<String> {
+        // A token of RFC 9110, 5.6.2.
+        let is_token =
+            !name.is_empty() && name.chars().all(|char| char.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(char));
+        if !is_token {
+            return Err(self.resolver.report(
+                Diagnostic::error(node.key, format!("{name:?} cannot be a header's name"))
+                    .help("letters, digits and `-`: X-Content-Type-Options = \"nosniff\""),
+            ));
+        }
+        if NOT_SET.contains(&name.to_ascii_lowercase().as_str()) {
+            return Err(self.resolver.report(
+                Diagnostic::error(node.key, format!("`{name}` is the gateway's own: it belongs to one connection or message"))
+                    .help("remove it"),
+            ));
+        }
+        if node.is_false() {
+            // Removed from every response.
+            return Ok(String::new());
+        }
+        let value = self.resolver.text(node, self.scope())?;
+        if value.chars().any(|char| char.is_control() && char != '\t') {
+            return Err(self.bad(node, format!("the value of `{name}` holds a control character"), "write it on one line"));
+        }
+        Ok(value)
+    }
+}

@@ -1,0 +1,150 @@
+//! Bodies that are handed on frame by frame: the request's, which is limited and can be taken back as long as nothing of it
+//! has been read, and the response's, whose end is noticed.
+
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
+
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The body of every response.
+pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A body of one piece.
+pub(crate) fn full(text: impl Into<Bytes>) -> ResponseBody {
+    Full::new(text.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// No body.
+pub(crate) fn empty() -> ResponseBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A request's body is larger than its route allows.
+#[derive(Debug)]
+pub(crate) struct BodyTooLarge;
+
+impl fmt::Display for BodyTooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request body is larger than the route allows")
+    }
+}
+
+impl Error for BodyTooLarge {}
+
+struct Shared {
+    incoming: Incoming,
+    left: Option<u64>,
+    is_touched: bool,
+    is_too_large: bool,
+}
+
+/// A request's body. Copies share it: one is given to an attempt, and where that came to nothing before the body was read, the
+/// next attempt gets another.
+#[derive(Clone)]
+pub(crate) struct RequestBody(Arc<Mutex<Shared>>);
+
+impl RequestBody {
+    pub fn new(incoming: Incoming, limit: Option<u64>) -> Self {
+        Self(Arc::new(Mutex::new(Shared { incoming, left: limit, is_touched: false, is_too_large: false })))
+    }
+    /// Whether anything of it was read, so that it cannot be sent a second time.
+    pub fn is_touched(&self) -> bool {
+        self.shared().is_touched
+    }
+    /// Whether it went over its limit.
+    pub fn is_too_large(&self) -> bool {
+        self.shared().is_too_large
+    }
+    /// A panic while it was held left it as it was.
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// The rest of it without a limit, to be read and thrown away.
+    pub fn lift_limit(&self) {
+        let mut shared = self.shared();
+        shared.left = None;
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut shared = self.shared();
+        shared.is_touched = true;
+        let frame = match Pin::new(&mut shared.incoming).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        };
+        if let (Some(left), Some(data)) = (shared.left, frame.data_ref()) {
+            match left.checked_sub(data.len() as u64) {
+                Some(left) => shared.left = Some(left),
+                None => {
+                    shared.is_too_large = true;
+                    return Poll::Ready(Some(Err(Box::new(BodyTooLarge))));
+                }
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+    fn is_end_stream(&self) -> bool {
+        self.shared().incoming.is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.shared().incoming.size_hint()
+    }
+}
+
+/// A response's body that tells how many bytes of it were sent, once, when it ends or is given up.
+pub(crate) struct TrackedBody<F: FnOnce(u64) + Unpin> {
+    inner: ResponseBody,
+    bytes: u64,
+    ended: Option<F>,
+}
+
+impl<F: FnOnce(u64) + Unpin> TrackedBody<F> {
+    pub fn new(inner: ResponseBody, ended: F) -> Self {
+        Self { inner, bytes: 0, ended: Some(ended) }
+    }
+}
+
+impl<F: FnOnce(u64) + Unpin> Body for TrackedBody<F> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.bytes += data.len() as u64;
+        }
+        polled
+    }
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<F: FnOnce(u64) + Unpin> Drop for TrackedBody<F> {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            ended(self.bytes);
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! A request's way: checked, normalised, routed, answered, and written down when its response has ended.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use devrun_model::{GatewaySpec, Route, RouteTarget};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+
+use super::access_log::{AccessLine, AccessLog};
+use super::body::{ResponseBody, TrackedBody};
+use super::own_response::{Problem, redirect, reply};
+use super::proxy::{self, Destination};
+use super::proxy_headers::Sender;
+use super::request_path;
+use super::route_check;
+use super::route_table::RouteTable;
+use super::static_files::{self, FileRequest};
+use super::upstream_client::UpstreamClient;
+use super::upstreams::{Lease, Upstreams};
+
+/// How long a request waits for a service that is starting.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Everything that requests share.
+pub struct Gateway {
+    spec: GatewaySpec,
+    routes: RouteTable,
+    /// Set on every response; `None` removes.
+    headers: Vec<(HeaderName, Option<HeaderValue>)>,
+    upstreams: Arc<Upstreams>,
+    client: UpstreamClient,
+    log: AccessLog,
+    in_progress: Arc<InProgress>,
+}
+
+/// Responses that have not ended, for the orderly end.
+#[derive(Debug, Default)]
+pub(crate) struct InProgress {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+struct Busy(Arc<InProgress>);
+
+impl InProgress {
+    fn begin(self: &Arc<Self>) -> Busy {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        Busy(Arc::clone(self))
+    }
+    /// Returns when there is none.
+    pub async fn over(&self) {
+        loop {
+            let none = self.none.notified();
+            tokio::pin!(none);
+            none.as_mut().enable();
+            if self.count.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            none.await;
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.none.notify_waiters();
+        }
+    }
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub address: IpAddr,
+    /// It is on this machine.
+    pub is_local: bool,
+}
+
+/// A response and what is written down about it.
+struct Answered {
+    response: Response<ResponseBody>,
+    route: Option<String>,
+    upstream: Option<(String, String)>,
+    lease: Option<Lease>,
+}
+
+impl Gateway {
+    /// A gateway with these routes.
+    ///
+    /// # Errors
+    /// A sentence's fragment, when a header cannot be one.
+    pub fn new(spec: GatewaySpec, upstreams: Arc<Upstreams>, log: AccessLog) -> Result<Self, String> {
+        let mut headers = Vec::new();
+        for (name, value) in &spec.headers {
+            let parsed = name.parse::<HeaderName>().map_err(|_| format!("invalid header name {name:?}"))?;
+            let value = match value.as_str() {
+                "" => None,
+                text => Some(HeaderValue::from_str(text).map_err(|_| format!("invalid value of the header {name}"))?),
+            };
+            headers.push((parsed, value));
+        }
+        Ok(Self {
+            routes: RouteTable::new(spec.routes.iter().cloned()),
+            spec,
+            headers,
+            upstreams,
+            client: UpstreamClient::new(),
+            log,
+            in_progress: Arc::default(),
+        })
+    }
+
+    pub(crate) fn in_progress(&self) -> &InProgress {
+        &self.in_progress
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Response<ResponseBody> {
+        let (began, at, busy) = (Instant::now(), jiff::Timestamp::now(), self.in_progress.begin());
+        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+        let is_check = peer.is_local && request.headers().contains_key(route_check::ASKED);
+        let asked = request.headers().clone();
+        let mut answered = match self.route(&request).map(|(route, host, path)| (route.clone(), host, path)) {
+            Ok((route, host, path)) => {
+                let mut answered = match self.follow(&route, peer, host.as_deref(), &path, request).await {
+                    Ok(answered) => answered,
+                    Err(problem) => self.refuse(&problem, &asked, &method, &path),
+                };
+                answered.route = Some(route.path.to_string());
+                answered
+            }
+            Err(problem) => self.refuse(&problem, &asked, &method, &path),
+        };
+        let headers = answered.response.headers_mut();
+        for (name, value) in &self.headers {
+            match value {
+                Some(value) => headers.insert(name, value.clone()),
+                None => headers.remove(name),
+            };
+        }
+        if is_check {
+            let name = answered.upstream.as_ref().map(|(name, _)| name.clone());
+            route_check::mark(headers, answered.route.as_deref(), name.as_deref());
+        }
+        let line = AccessLine {
+            at,
+            method,
+            path,
+            route: answered.route,
+            upstream: answered.upstream,
+            status: answered.response.status().as_u16(),
+            took: Duration::ZERO,
+            bytes: 0,
+        };
+        // A stream of events has no end that could be waited for.
+        let busy = (!is_event_stream(answered.response.headers())).then_some(busy);
+        let (log, lease) = (self.log.clone(), answered.lease);
+        answered.response.map(|body| {
+            TrackedBody::new(body, move |bytes| {
+                log.access(AccessLine { took: began.elapsed(), bytes, ..line });
+                drop((lease, busy));
+            })
+            .boxed_unsync()
+        })
+    }
+
+    /// The route of a request, its host, and its path as routes see it.
+    fn route(&self, request: &Request<Incoming>) -> Result<(&Route, Option<String>, String), Problem> {
+        let host = super::request_check::check(request).map_err(|refusal| Problem::new(refusal.status, refusal.reason))?;
+        let path = request_path::normalize(request.uri().path())
+            .map_err(|bad| Problem::new(StatusCode::BAD_REQUEST, bad.reason()))?
+            .into_owned();
+        match self.routes.find(&path) {
+            Some(route) => Ok((route, host, path)),
+            None => Err(Problem {
+                command: Some("devrun routes".to_owned()),
+                ..Problem::new(StatusCode::NOT_FOUND, format!("no route leads to {path}"))
+            }),
+        }
+    }
+
+    async fn follow(
+        &self,
+        route: &Route,
+        peer: Peer,
+        host: Option<&str>,
+        path: &str,
+        request: Request<Incoming>,
+    ) -> Result<Answered, Problem> {
+        let own = |response| Answered { response, route: None, upstream: None, lease: None };
+        match &route.target {
+            RouteTarget::Reply { status } => Ok(own(reply(*status))),
+            RouteTarget::Redirect { to } => {
+                let rest = path.strip_prefix(route.path.base()).unwrap_or(path);
+                Ok(own(redirect(to, rest, request.uri().query())))
+            }
+            RouteTarget::Files { path: root, fallback } => {
+                let asked = FileRequest {
+                    method: request.method(),
+                    uri: request.uri(),
+                    headers: request.headers(),
+                    path,
+                    base: route.path.base(),
+                };
+                static_files::serve(root, fallback.as_deref(), &asked).await.map(own)
+            }
+            RouteTarget::Service { service, port, strip } => {
+                if let Some(upstream) = self.spec.upstreams.get(service)
+                    && let Some(profile) = upstream.inactive.first()
+                {
+                    let reason = Some("its profile is not active".to_owned());
+                    return Err(Problem {
+                        command: Some(format!("devrun up --profile {profile}")),
+                        ..Problem::of_service(StatusCode::BAD_GATEWAY, service.as_str(), "not started", reason)
+                    });
+                }
+                let destination = Destination {
+                    service: service.as_str(),
+                    port,
+                    strip: strip.as_deref(),
+                    max_body: route.max_body.map(|size| size.0),
+                    wait: WAIT,
+                };
+                let sender = Sender { peer: peer.address, is_local: peer.is_local, host, stripped: strip.as_deref() };
+                let proxied = proxy::forward(&self.upstreams, &self.client, &destination, &sender, request).await?;
+                Ok(Answered { upstream: Some((proxied.name, proxied.authority)), lease: proxied.lease, ..own(proxied.response) })
+            }
+        }
+    }
+
+    fn refuse(&self, problem: &Problem, asked: &HeaderMap, method: &str, path: &str) -> Answered {
+        if problem.status.is_server_error() {
+            self.log.error(format!("{method} {path}: {}: {}", problem.status.as_u16(), problem.line()));
+        }
+        let mut response = problem.response(asked);
+        if problem.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        Answered { response, route: None, upstream: None, lease: None }
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
+}

@@ -1,0 +1,38 @@
+//! The HTTP entry point of a stack: a routing table, a reverse proxy, static directories, replies and redirects.
+//!
+//! It knows paths, services and their copies, and nothing of how they are supervised: somebody else puts what is known of each
+//! copy into [`Upstreams`], and it decides nothing about health. `devrun __gateway` joins the two (`src/app/gateway.rs`).
+//!
+//! - `route_table`, `request_path`, `request_check`, `proxy_headers`: pure
+//! - `upstreams`: which copy gets a request, and who has to wait
+//! - `proxy`, `upstream_client`, `tunnel`, `body`: requests to services, upgrades
+//! - `static_files`, `own_response`: what the gateway answers itself
+//! - `server`, `access_log`: connections, limits, the orderly end, one line a request
+//! - `route_check`: asks a running gateway which service answers a path
+
+#![forbid(unsafe_code)]
+
+mod access_log;
+mod body;
+mod gateway;
+mod own_response;
+mod proxy;
+mod proxy_headers;
+mod request_check;
+mod request_path;
+mod route_check;
+mod route_table;
+mod server;
+mod static_files;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+mod upstream_client;
+mod upstreams;
+
+pub use access_log::AccessLog;
+pub use gateway::Gateway;
+pub use route_check::{CheckedRoute, check_route};
+pub use route_table::RouteTable;
+pub use server::serve;
+pub use upstreams::{Availability, Upstream, Upstreams};

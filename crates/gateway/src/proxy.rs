@@ -1,0 +1,275 @@
+//! One request to a service: it waits for one that is starting, goes to another copy where the first refuses the connection, and
+//! is streamed in both directions.
+
+use std::error::Error;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::{PathAndQuery, Scheme};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
+
+use super::body::{RequestBody, ResponseBody, empty};
+use super::own_response::Problem;
+use super::proxy_headers::{self, Sender};
+use super::tunnel;
+use super::upstream_client::UpstreamClient;
+use super::upstreams::{Choice, Lease, Unavailable, Upstreams};
+
+/// A service that is up and refuses connections has just died, or does not listen yet: its state is known in a moment.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+const REFUSED_RETRY: Duration = Duration::from_millis(50);
+/// What a client still sends after it was refused is read for this long, so that it reads the response.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Where a request goes.
+pub(crate) struct Destination<'a> {
+    pub service: &'a str,
+    pub port: &'a str,
+    pub strip: Option<&'a str>,
+    pub max_body: Option<u64>,
+    /// How long it waits for a service that is starting.
+    pub wait: Duration,
+}
+
+/// A response from a service, and the copy that gave it; the copy is busy until its body has ended.
+pub(crate) struct Proxied {
+    pub response: Response<ResponseBody>,
+    pub name: String,
+    pub authority: String,
+    /// Absent after a change of protocol, where the tunnel has it.
+    pub lease: Option<Lease>,
+}
+
+/// What an attempt is made of; each gets its own copy.
+struct Outgoing {
+    method: Method,
+    path: PathAndQuery,
+    version: Version,
+    headers: HeaderMap,
+    body: RequestBody,
+}
+
+impl Outgoing {
+    fn request(&self, authority: &str) -> Result<Request<RequestBody>, http::Error> {
+        let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(self.path.clone()).build()?;
+        let mut request = Request::new(self.body.clone());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.version_mut() = self.version;
+        *request.headers_mut() = self.headers.clone();
+        if self.version == Version::HTTP_11 && !self.headers.contains_key(header::HOST) {
+            request.headers_mut().insert(header::HOST, HeaderValue::from_str(authority)?);
+        }
+        Ok(request)
+    }
+    /// Whether it may be sent a second time after a service got it: it asks for something and brings nothing.
+    fn is_repeatable(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS) && self.body.is_end_stream()
+    }
+}
+
+/// Sends a request to a service.
+pub(crate) async fn forward(
+    upstreams: &Upstreams,
+    client: &UpstreamClient,
+    destination: &Destination<'_>,
+    sender: &Sender<'_>,
+    mut request: Request<Incoming>,
+) -> Result<Proxied, Problem> {
+    let length = request.body().size_hint().lower();
+    if destination.max_body.is_some_and(|limit| length > limit) {
+        let body = RequestBody::new(request.into_body(), None);
+        return Err(too_large(destination, body));
+    }
+    let protocol = proxy_headers::upgrade_of(request.headers()).filter(|_| request.version() == Version::HTTP_11);
+    let upgrade = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
+    let (parts, body) = request.into_parts();
+    let outgoing = Outgoing {
+        path: path_of(&parts.uri, destination.strip)?,
+        version: if is_grpc(&parts.headers, parts.version) { Version::HTTP_2 } else { Version::HTTP_11 },
+        method: parts.method,
+        headers: outgoing_headers(parts.headers, parts.version, sender, protocol.as_ref()),
+        body: RequestBody::new(body, destination.max_body),
+    };
+    let (response, lease) = attempts(upstreams, client, destination, &outgoing).await?;
+    finish(response, lease, protocol, upgrade, destination)
+}
+
+async fn attempts(
+    upstreams: &Upstreams,
+    client: &UpstreamClient,
+    destination: &Destination<'_>,
+    outgoing: &Outgoing,
+) -> Result<(Response<Incoming>, Lease), Problem> {
+    let service = destination.service;
+    let mut changes = upstreams.changes();
+    let deadline = Instant::now() + destination.wait;
+    let mut refused_until = None;
+    let mut tried: Vec<String> = Vec::new();
+    let mut is_repeated = false;
+    loop {
+        let why = match upstreams.choose(service, destination.port, &tried) {
+            Choice::Use(lease) => {
+                let request = outgoing.request(&lease.authority).map_err(|error| Problem {
+                    reason: Some(error.to_string()),
+                    ..Problem::new(StatusCode::BAD_REQUEST, "the request cannot be sent on")
+                })?;
+                let error = match client.send(request).await {
+                    Ok(response) => return Ok((response, lease)),
+                    Err(error) => error,
+                };
+                if outgoing.body.is_too_large() {
+                    return Err(too_large(destination, outgoing.body.clone()));
+                }
+                // Nothing of it has reached anybody.
+                if error.is_connect() && !outgoing.body.is_touched() {
+                    tried.push(lease.authority.clone());
+                    continue;
+                }
+                if !is_repeated && outgoing.is_repeatable() {
+                    is_repeated = true;
+                    continue;
+                }
+                return Err(broken(service, &error));
+            }
+            Choice::Exhausted(why) => {
+                let until = *refused_until.get_or_insert_with(|| (Instant::now() + REFUSED_FOR).min(deadline));
+                if Instant::now() >= until {
+                    let reason = why.reason.unwrap_or_else(|| "it refuses connections".to_owned());
+                    return Err(Problem::of_service(StatusCode::BAD_GATEWAY, service, &why.state, Some(reason)));
+                }
+                tried.clear();
+                tokio::select! {
+                    () = changes.next() => {}
+                    () = tokio::time::sleep(REFUSED_RETRY) => {}
+                }
+                continue;
+            }
+            Choice::Wait(why) => why,
+            Choice::Down(Unavailable { state, reason }) => {
+                return Err(Problem::of_service(StatusCode::BAD_GATEWAY, service, &state, reason));
+            }
+            Choice::Unknown => {
+                return Err(Problem::of_service(StatusCode::BAD_GATEWAY, service, "not part of this run", None));
+            }
+        };
+        // A copy that starts anew is asked anew.
+        tried.clear();
+        refused_until = None;
+        tokio::select! {
+            () = changes.next() => {}
+            () = tokio::time::sleep_until(deadline) => {
+                let waited = format!("it was not ready within {} s", destination.wait.as_secs());
+                let reason = Some(why.reason.map_or(waited.clone(), |reason| format!("{waited}: {reason}")));
+                return Err(Problem::of_service(StatusCode::SERVICE_UNAVAILABLE, service, &why.state, reason));
+            }
+        }
+    }
+}
+
+fn finish(
+    mut response: Response<Incoming>,
+    lease: Lease,
+    protocol: Option<HeaderValue>,
+    client: Option<OnUpgrade>,
+    destination: &Destination<'_>,
+) -> Result<Proxied, Problem> {
+    let (name, authority) = (lease.name.clone(), lease.authority.clone());
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let (Some(asked), Some(client)) = (protocol, client) else {
+            return Err(Problem::new(
+                StatusCode::BAD_GATEWAY,
+                format!("service `{}` changed the protocol without being asked", destination.service),
+            ));
+        };
+        let upstream = hyper::upgrade::on(&mut response);
+        let protocol = response.headers().get(header::UPGRADE).cloned().unwrap_or(asked);
+        proxy_headers::remove_hop_by_hop(response.headers_mut(), Some(&protocol));
+        tunnel::join(client, upstream, lease);
+        return Ok(Proxied { response: response.map(|_| empty()), name, authority, lease: None });
+    }
+    proxy_headers::remove_hop_by_hop(response.headers_mut(), None);
+    // Each side has a version of its own.
+    *response.version_mut() = Version::default();
+    Ok(Proxied { response: response.map(|body| body.map_err(Into::into).boxed_unsync()), name, authority, lease: Some(lease) })
+}
+
+/// A body over the limit. What the client still sends is read for a while: to one that finds its connection reset while it is
+/// writing the response is lost (RFC 9112, 9.6).
+fn too_large(destination: &Destination<'_>, mut body: RequestBody) -> Problem {
+    body.lift_limit();
+    tokio::spawn(async move {
+        let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+        // A client that goes on for longer has its connection closed.
+        let _late = tokio::time::timeout(DRAIN, rest).await;
+    });
+    let limit = devrun_model::ByteSize(destination.max_body.unwrap_or_default());
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the request body is larger than max_body, {limit}"))
+}
+
+fn broken(service: &str, error: &hyper_util::client::legacy::Error) -> Problem {
+    let mut reason = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        reason = error.to_string();
+        cause = error.source();
+    }
+    Problem {
+        message: format!("service `{service}` broke the connection"),
+        ..Problem::of_service(StatusCode::BAD_GATEWAY, service, "running", Some(reason))
+    }
+}
+
+fn is_grpc(headers: &HeaderMap, version: Version) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    version == Version::HTTP_2 && kind.starts_with("application/grpc")
+}
+
+fn path_of(uri: &Uri, strip: Option<&str>) -> Result<PathAndQuery, Problem> {
+    let whole = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let Some(rest) = strip.and_then(|strip| whole.as_str().strip_prefix(strip)) else { return Ok(whole) };
+    let text = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    text.parse().map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the rest of the path is no path"))
+}
+
+fn outgoing_headers(mut headers: HeaderMap, version: Version, sender: &Sender<'_>, protocol: Option<&HeaderValue>) -> HeaderMap {
+    let is_grpc = is_grpc(&headers, version);
+    proxy_headers::for_upstream(&mut headers, sender, protocol);
+    if is_grpc {
+        // `:authority` is the service's own; two hosts that differ would be refused.
+        headers.remove(header::HOST);
+    } else if let Some(host) = sender.host.and_then(|host| HeaderValue::from_str(host).ok()) {
+        headers.insert(header::HOST, host);
+    }
+    // HTTP/2 may split a cookie, HTTP/1.1 must not (RFC 9113, 8.2.3).
+    if headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+        let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, joined);
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_stripped_and_the_query_kept() {
+        for (uri, strip, sent) in [
+            ("/api/x?q=1", None, "/api/x?q=1"),
+            ("/api/x?q=1", Some("/api"), "/x?q=1"),
+            ("/api", Some("/api"), "/"),
+            ("/api?q", Some("/api"), "/?q"),
+            ("/api//evil", Some("/api"), "//evil"),
+            ("/other", Some("/api"), "/other"),
+        ] {
+            assert_eq!(path_of(&uri.parse().unwrap(), strip).unwrap().as_str(), sent, "{uri} {strip:?}");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The copies of the services behind the gateway, and which of them gets a request: of those that are ready, the one with the
+//! fewest requests in flight. Whether a copy is ready is told by whoever watches the stack.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+/// Whether a copy can take requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Availability {
+    /// It takes requests.
+    Ready,
+    /// It runs and its probe fails: it is asked only where no copy is ready.
+    Unhealthy,
+    /// It will take requests soon: they wait.
+    Starting,
+    /// It will not come up by itself.
+    Down,
+}
+
+/// One copy of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// `api`, `api.2`.
+    pub name: String,
+    /// The host that is connected to.
+    pub host: String,
+    /// Its ports by name.
+    pub ports: BTreeMap<String, u16>,
+    /// Whether it can take requests.
+    pub availability: Availability,
+    /// Its state, in one word for people.
+    pub state: String,
+    /// Why it is in this state.
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Absent until somebody has said something.
+    services: Option<BTreeMap<String, Vec<Upstream>>>,
+}
+
+/// All copies of all services.
+#[derive(Debug)]
+pub struct Upstreams {
+    known: watch::Sender<Known>,
+    in_flight: Mutex<HashMap<String, Arc<AtomicUsize>>>,
+    /// Of equally busy copies each gets its turn.
+    turn: AtomicUsize,
+}
+
+impl Default for Upstreams {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One request on one copy; it counts until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    /// The copy.
+    pub name: String,
+    /// `127.0.0.1:8000`.
+    pub authority: String,
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why no copy can be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unavailable {
+    /// A state of the supervisor.
+    pub state: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// What becomes of a request for a service.
+#[derive(Debug)]
+pub(crate) enum Choice {
+    /// This copy gets it.
+    Use(Lease),
+    /// A copy is starting.
+    Wait(Unavailable),
+    /// Every copy that is ready has been tried.
+    Exhausted(Unavailable),
+    /// No copy will be ready by itself.
+    Down(Unavailable),
+    /// There is no such service, or it has no such port.
+    Unknown,
+}
+
+impl Upstreams {
+    /// Nothing is known yet: requests wait.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { known: watch::Sender::new(Known::default()), in_flight: Mutex::default(), turn: AtomicUsize::new(0) }
+    }
+
+    /// Takes what is known of all services in the place of what was known before.
+    pub fn replace(&self, services: BTreeMap<String, Vec<Upstream>>) {
+        self.known.send_if_modified(|known| {
+            let changed = known.services.as_ref() != Some(&services);
+            known.services = Some(services);
+            changed
+        });
+    }
+
+    /// Notices every [`Upstreams::replace`] from now on.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes(self.known.subscribe())
+    }
+
+    /// Chooses a copy; `tried` are the authorities that did not answer this request.
+    pub(crate) fn choose(&self, service: &str, port: &str, tried: &[String]) -> Choice {
+        let known = self.known.borrow();
+        let Some(services) = &known.services else {
+            return Choice::Wait(Unavailable { state: "unknown".to_owned(), reason: None });
+        };
+        let copies: Vec<(&Upstream, String)> = services
+            .get(service)
+            .into_iter()
+            .flatten()
+            .filter_map(|copy| copy.ports.get(port).map(|number| (copy, authority(&copy.host, *number))))
+            .collect();
+        let Some(best) = copies.iter().map(|(copy, _)| copy.availability).min() else { return Choice::Unknown };
+        let described = |availability: Availability| {
+            let copy = copies.iter().find(|(copy, _)| copy.availability == availability).map(|(copy, _)| *copy);
+            Unavailable {
+                state: copy.map(|copy| copy.state.clone()).unwrap_or_default(),
+                reason: copy.and_then(|copy| copy.reason.clone()),
+            }
+        };
+        match best {
+            Availability::Starting => return Choice::Wait(described(best)),
+            Availability::Down => return Choice::Down(described(best)),
+            Availability::Ready | Availability::Unhealthy => {}
+        }
+        let candidates: Vec<(&Upstream, &String, Arc<AtomicUsize>)> = copies
+            .iter()
+            .filter(|(copy, authority)| copy.availability == best && !tried.contains(authority))
+            .map(|(copy, authority)| (*copy, authority, self.count_of(authority)))
+            .collect();
+        if candidates.is_empty() {
+            return Choice::Exhausted(described(best));
+        }
+        let first = self.turn.fetch_add(1, Ordering::Relaxed) % candidates.len();
+        let (later, sooner) = candidates.split_at(first);
+        let chosen = sooner.iter().chain(later).min_by_key(|(_, _, count)| count.load(Ordering::Relaxed));
+        let Some((copy, authority, count)) = chosen else { return Choice::Exhausted(described(best)) };
+        count.fetch_add(1, Ordering::Relaxed);
+        Choice::Use(Lease { name: copy.name.clone(), authority: (*authority).clone(), count: Arc::clone(count) })
+    }
+
+    fn count_of(&self, authority: &str) -> Arc<AtomicUsize> {
+        // A panic while it was held left it as it was.
+        let mut counts = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get(authority) {
+            return Arc::clone(count);
+        }
+        let count = Arc::new(AtomicUsize::new(0));
+        counts.insert(authority.to_owned(), Arc::clone(&count));
+        count
+    }
+}
+
+/// Wakes when something has changed.
+pub(crate) struct Changes(watch::Receiver<Known>);
+
+impl Changes {
+    /// Returns at the next change; never, when nobody can change anything any more.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{}]:{port}", host.trim_matches(['[', ']'])) } else { format!("{host}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copy(name: &str, port: u16, availability: Availability) -> Upstream {
+        Upstream {
+            name: name.to_owned(),
+            host: "127.0.0.1".to_owned(),
+            ports: BTreeMap::from([("main".to_owned(), port)]),
+            availability,
+            state: format!("{availability:?}"),
+            reason: None,
+        }
+    }
+
+    fn with(copies: Vec<Upstream>) -> Upstreams {
+        let upstreams = Upstreams::new();
+        upstreams.replace(BTreeMap::from([("api".to_owned(), copies)]));
+        upstreams
+    }
+
+    #[track_caller]
+    fn used(choice: Choice) -> Lease {
+        match choice {
+            Choice::Use(lease) => lease,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_least_busy_of_the_ready_copies_is_chosen() {
+        let upstreams = with(vec![
+            copy("api.1", 1, Availability::Ready),
+            copy("api.2", 2, Availability::Ready),
+            copy("api.3", 3, Availability::Unhealthy),
+            copy("api.4", 4, Availability::Starting),
+        ]);
+        let mut leases: Vec<Lease> = (0..10).map(|_| used(upstreams.choose("api", "main", &[]))).collect();
+        let count = |leases: &[Lease], name: &str| leases.iter().filter(|lease| lease.name == name).count();
+        assert_eq!((count(&leases, "api.1"), count(&leases, "api.2")), (5, 5));
+        leases.retain(|lease| lease.name == "api.1");
+        for _ in 0..5 {
+            leases.push(used(upstreams.choose("api", "main", &[])));
+        }
+        assert_eq!((count(&leases, "api.1"), count(&leases, "api.2")), (5, 5), "the five that ended do not count");
+    }
+
+    #[test]
+    fn idle_copies_take_turns() {
+        let upstreams = with(vec![copy("api.1", 1, Availability::Ready), copy("api.2", 2, Availability::Ready)]);
+        let names: std::collections::BTreeSet<String> =
+            (0..4).map(|_| used(upstreams.choose("api", "main", &[])).name.clone()).collect();
+        assert_eq!(names.len(), 2);
+    }
+
+    #[test]
+    fn a_copy_that_was_tried_is_not_chosen_again() {
+        let upstreams = with(vec![copy("api.1", 1, Availability::Ready), copy("api.2", 2, Availability::Ready)]);
+        let first = used(upstreams.choose("api", "main", &[]));
+        let mut tried = vec![first.authority.clone()];
+        let second = used(upstreams.choose("api", "main", &tried));
+        assert_ne!(first.authority, second.authority);
+        tried.push(second.authority.clone());
+        assert!(matches!(upstreams.choose("api", "main", &tried), Choice::Exhausted(_)));
+    }
+
+    #[test]
+    fn who_is_not_ready_waits_or_is_told() {
+        assert!(matches!(Upstreams::new().choose("api", "main", &[]), Choice::Wait(_)), "nothing is known yet");
+        let starting = with(vec![copy("api", 1, Availability::Starting)]);
+        assert!(matches!(starting.choose("api", "main", &[]), Choice::Wait(_)));
+        let down = with(vec![copy("api", 1, Availability::Down)]);
+        assert!(matches!(down.choose("api", "main", &[]), Choice::Down(why) if why.state == "Down"));
+        assert!(matches!(down.choose("web", "main", &[]), Choice::Unknown));
+        assert!(matches!(down.choose("api", "admin", &[]), Choice::Unknown));
+        let ill = with(vec![copy("api", 1, Availability::Unhealthy)]);
+        assert_eq!(used(ill.choose("api", "main", &[])).authority, "127.0.0.1:1", "better than nothing");
+    }
+
+    #[test]
+    fn addresses_of_both_families() {
+        assert_eq!(authority("127.0.0.1", 80), "127.0.0.1:80");
+        assert_eq!(authority("::1", 80), "[::1]:80");
+        assert_eq!(authority("[::1]", 80), "[::1]:80");
+    }
+}
