@@ -128,6 +128,7 @@ fn show(spec: &ServiceSpec, out: &mut String) {
             let _ = writeln!(out, "  route    {} → {}{limit}", route.path, route.target);
         }
         let _ = writeln!(out, "  headers  {:?} upstreams {:?}", gateway.headers, gateway.upstreams);
+        let _ = writeln!(out, "  names    {:?}", gateway.names);
     }
     let _ = writeln!(out, "  ports    {:?} bind {}", spec.ports, spec.bind);
     let _ = writeln!(out, "  attrs    {:?}", spec.attributes);

@@ -377,15 +377,17 @@ fn routes_are_shown_and_asked() {
     for (path, by, status) in expected.into_iter().chain([("/ws", "web", 200), ("/", "web", 200)]) {
         assert!(answered.contains(&(path.to_owned(), by.to_owned(), status)), "{path}: {answered:?}");
     }
-    assert_eq!(answered.last().map(|(path, ..)| path.as_str()), Some("/"), "in the order in which they are tried");
+    let tried: Vec<&Value> = rows.iter().filter(|row| row["host"].is_null()).collect();
+    assert_eq!(tried.last().map(|row| &row["path"]), Some(&"/".into()), "in the order in which they are tried");
     for row in &rows {
-        assert!(row["url"].as_str().is_some_and(|url| url.starts_with("http://127.0.0.1:")), "{row}");
+        let host = row["host"].as_str().unwrap_or("127.0.0.1");
+        assert!(row["url"].as_str().is_some_and(|url| url.starts_with(&format!("http://{host}:"))), "{row}");
     }
     // A service cannot pretend to be another, nor can anybody learn from outside which one answers.
     assert!(!get(port(&project), "/api/x", "").to_lowercase().contains("x-devrun-service"));
     project.run(&["stop", "api"]).code(0);
     let failed = project.run(&["routes", "--check"]).code(1).says("api did not answer");
-    assert!(failed.last_line().contains("2 of 7 routes"), "{failed}");
+    assert!(failed.last_line().contains("3 of 9 routes"), "{failed}");
     project.run(&["down"]).code(0);
 }
 
@@ -465,6 +467,40 @@ fn copies_share_the_requests_and_the_death_of_one_fails_none() {
     assert!(names.iter().skip(2).all(|name| name == "api.2"), "{names:?}");
     project.run(&["routes", "--check"]).code(0).says("api.2");
     project.run(&["down"]).code(0);
+}
+
+/// Shows: service.names.
+#[test]
+fn key_service_names_give_each_service_a_host_of_its_own() {
+    let project = shop("routes = { \"/\" = \"web\" }");
+    let text = project.read("procfile.toml");
+    project.rewrite(&format!(
+        "[project]\nname = \"shop\"\n{text}\n[services.hidden]\nrun = \"{{svc:hidden}} --listen $PORT\"\nport = \"private\"\n"
+    ));
+    project.run(&["up", "-d"]).code(0);
+    let front = port(&project);
+    let of = |host: &str| ask(front, format!("GET /api HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes());
+    has(&of(&format!("api.shop.localhost:{front}")), &["api.1 /api 0", "host: api.shop.localhost:"]);
+    has(&of("API.Shop.LOCALHOST"), &["api.1 /api 0"]);
+    // Anything else is the gateway's own address.
+    for host in
+        ["shop.localhost", "web.shop.localhost", "api.other.localhost", "api.shop.localhost.evil.test", "hidden.shop.localhost"]
+    {
+        has(&of(host), &["web.1 /api 0"]);
+    }
+    project.run(&["routes", "--check"]).code(0).says("api.shop.localhost");
+    project.rewrite(&format!(
+        "[project]\nname = \"shop\"\n{}",
+        text.replace("use = \"gateway\"", "use = \"gateway\"\nnames = false")
+    ));
+    project.run(&["up", "-d"]).code(0);
+    eventually("the names are gone", PATIENCE, || of("api.shop.localhost").contains("web.1 /api").then_some(()));
+    project.run(&["down"]).code(0);
+    // An instance has its own.
+    let rows = project.run(&["--instance", "fix-login", "routes", "--json"]).code(0).json();
+    assert!(rows.as_array().is_some_and(|rows| rows.iter().all(|row| row["host"].is_null())), "{rows}");
+    project.rewrite(&format!("[project]\nname = \"shop\"\n{text}"));
+    project.run(&["--instance", "fix-login", "routes"]).code(0).says("api.fix-login.shop.localhost");
 }
 
 /// What two servers could read in two ways never reaches a service.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::PortWish;
+use super::attributes::PortSpec;
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
@@ -156,6 +158,10 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service) -> Resolved<Opti
             Err(Reported) => failed = true,
         }
     }
+    let names = Reader { resolver, table: &service.tree, scope: gateway.scope() }.flag("names", true);
+    if names? && !failed {
+        gateway.names(&mut spec);
+    }
     if failed { Err(Reported) } else { Ok(Some(spec)) }
 }
 
@@ -305,6 +311,31 @@ impl Lowering<'_, '_> {
             ));
         }
         Ok(UpstreamSpec { host: self.resolver.host(target, node.span)?, inactive: Vec::new() })
+    }
+
+    /// `SERVICE.PROJECT.localhost`, and `SERVICE.INSTANCE.PROJECT.localhost` of an instance, for every service that may speak
+    /// HTTP. The whole of `.localhost` is this machine (RFC 6761, 6.3).
+    fn names(&self, spec: &mut GatewaySpec) {
+        let resolver = self.resolver;
+        let (project, instance) = (&resolver.document.project, &resolver.document.options.instance);
+        let domain = if instance.is_empty() { format!("{project}.localhost") } else { format!("{instance}.{project}.localhost") };
+        for target in resolver.services.values().filter(|target| target.active && !target.task && !is_gateway(target)) {
+            let has_port = resolver.port_names(target).iter().any(|port| port == "main");
+            let is_private = matches!(resolver.port_spec(target, "main"), Ok(Some(PortSpec::Wish(PortWish::Private))));
+            let scheme = match resolver.external(target, target.key) {
+                Ok(Some(url)) => url.scheme,
+                _ => target.recipe.as_ref().map_or_else(|| "http".to_owned(), |used| used.data.scheme.clone()),
+            };
+            let is_http = scheme == "http" || (target.get("external").is_none() && !OTHER_PROTOCOLS.contains(&scheme.as_str()));
+            // A fault of the service itself is reported where it is lowered.
+            let (Ok(name), Ok(host)) = (ServiceName::new(target.name.clone()), resolver.host(target, target.key)) else {
+                continue;
+            };
+            if has_port && !is_private && is_http {
+                spec.names.insert(format!("{name}.{domain}").to_ascii_lowercase(), name.clone());
+                spec.upstreams.entry(name).or_insert(UpstreamSpec { host, inactive: Vec::new() });
+            }
+        }
     }
 
     fn files(&self, keys: &Reader<'_, '_, '_>) -> Resolved<RouteTarget> {

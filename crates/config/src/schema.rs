@@ -225,6 +225,13 @@ pub const KEYS: &[Key] = &[
     key(BOTH, "tier", Integer, "", "starts when all lower numbered tiers are ready"),
     key(SERVICE, "routes", Map(&ROUTE), "", "the gateway's routes: path, and service or table; the longest path wins"),
     key(SERVICE, "headers", VARIABLES, "", "headers set on every response of the gateway; `false` removes one"),
+    key(
+        SERVICE,
+        "names",
+        Bool,
+        "true",
+        "a gateway answers SERVICE.PROJECT.localhost for every HTTP service, to clients on this machine",
+    ),
     later(SERVICE, "tls", Bool, "false", "HTTPS by a local CA, of a gateway"),
     key(&[P::Route], "to", Text, "", "the service, or SERVICE:PORT for a named port"),
     key(&[P::Route], "strip", Text, "", "removed from the front of the path, of `to`"),

@@ -1,11 +1,12 @@
 //! A request's way: checked, normalised, routed, answered, and written down when its response has ended.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use devrun_model::{GatewaySpec, Route, RouteTarget};
+use devrun_model::{GatewaySpec, Route, RoutePattern, RouteTarget};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -31,6 +32,8 @@ const WAIT: Duration = Duration::from_secs(10);
 pub struct Gateway {
     spec: GatewaySpec,
     routes: RouteTable,
+    /// By host, in lower case: the whole of a service.
+    names: BTreeMap<String, Route>,
     /// Set on every response; `None` removes.
     headers: Vec<(HeaderName, Option<HeaderValue>)>,
     upstreams: Arc<Upstreams>,
@@ -83,6 +86,16 @@ pub(crate) struct Peer {
     pub is_local: bool,
 }
 
+/// Where a request goes.
+struct Routed<'g> {
+    route: &'g Route,
+    /// What the log calls the route: its path, or the host that stands for a service.
+    label: String,
+    host: Option<String>,
+    /// As routes see it.
+    path: String,
+}
+
 /// A response and what is written down about it.
 struct Answered {
     response: Response<ResponseBody>,
@@ -106,7 +119,13 @@ impl Gateway {
             };
             headers.push((parsed, value));
         }
+        let everything = RoutePattern::parse("/").map_err(|(message, _)| message)?;
+        let names = spec.names.iter().map(|(host, service)| {
+            let target = RouteTarget::Service { service: service.clone(), port: "main".to_owned(), strip: None };
+            (host.clone(), Route { path: everything.clone(), target, max_body: None })
+        });
         Ok(Self {
+            names: names.collect(),
             routes: RouteTable::new(spec.routes.iter().cloned()),
             spec,
             headers,
@@ -127,13 +146,13 @@ impl Gateway {
         let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
         let is_check = peer.is_local && request.headers().contains_key(route_check::ASKED);
         let asked = request.headers().clone();
-        let mut answered = match self.route(&request).map(|(route, host, path)| (route.clone(), host, path)) {
-            Ok((route, host, path)) => {
+        let mut answered = match self.route(peer, &request).map(|routed| (routed.route.clone(), routed)) {
+            Ok((route, Routed { label, host, path, .. })) => {
                 let mut answered = match self.follow(&route, peer, host.as_deref(), &path, request).await {
                     Ok(answered) => answered,
                     Err(problem) => self.refuse(&problem, &asked, &method, &path),
                 };
-                answered.route = Some(route.path.to_string());
+                answered.route = Some(label);
                 answered
             }
             Err(problem) => self.refuse(&problem, &asked, &method, &path),
@@ -171,14 +190,19 @@ impl Gateway {
         })
     }
 
-    /// The route of a request, its host, and its path as routes see it.
-    fn route(&self, request: &Request<Incoming>) -> Result<(&Route, Option<String>, String), Problem> {
+    /// The route of a request.
+    fn route(&self, peer: Peer, request: &Request<Incoming>) -> Result<Routed<'_>, Problem> {
         let host = super::request_check::check(request).map_err(|refusal| Problem::new(refusal.status, refusal.reason))?;
         let path = request_path::normalize(request.uri().path())
             .map_err(|bad| Problem::new(StatusCode::BAD_REQUEST, bad.reason()))?
             .into_owned();
+        // To others a name would open services that no route leads to.
+        let name = host.as_deref().filter(|_| peer.is_local).map(name_of);
+        if let Some((name, route)) = name.and_then(|name| self.names.get_key_value(&name)) {
+            return Ok(Routed { route, label: name.clone(), host, path });
+        }
         match self.routes.find(&path) {
-            Some(route) => Ok((route, host, path)),
+            Some(route) => Ok(Routed { route, label: route.path.to_string(), host, path }),
             None => Err(Problem {
                 command: Some("devrun routes".to_owned()),
                 ..Problem::new(StatusCode::NOT_FOUND, format!("no route leads to {path}"))
@@ -250,4 +274,27 @@ impl Gateway {
 fn is_event_stream(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
+}
+
+/// A host without its port, as names are kept.
+fn name_of(host: &str) -> String {
+    let name =
+        host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host, |(name, _)| name);
+    name.trim_end_matches('.').to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_name_is_a_host_without_port_case_and_final_dot() {
+        for (host, name) in [
+            ("api.shop.localhost", "api.shop.localhost"),
+            ("API.Shop.localhost:8080", "api.shop.localhost"),
+            ("api.shop.localhost.:80", "api.shop.localhost"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+        ] {
+            assert_eq!(super::name_of(host), name, "{host}");
+        }
+    }
 }

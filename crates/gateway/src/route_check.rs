@@ -43,13 +43,13 @@ pub(crate) fn mark(headers: &mut HeaderMap, route: Option<&str>, service: Option
     }
 }
 
-/// Asks for one path.
+/// Asks for one path, of a `host` that stands for a service or of the gateway itself.
 ///
 /// # Errors
 /// A sentence's fragment, when the gateway does not answer.
-pub async fn check_route(gateway: &Endpoint, path: &str) -> Result<CheckedRoute, String> {
+pub async fn check_route(gateway: &Endpoint, host: Option<&str>, path: &str) -> Result<CheckedRoute, String> {
     let began = Instant::now();
-    match tokio::time::timeout(TIMEOUT, ask(gateway, path)).await {
+    match tokio::time::timeout(TIMEOUT, ask(gateway, host, path)).await {
         Ok(Ok((status, headers))) => {
             let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
             Ok(CheckedRoute { status: status.as_u16(), route: text(ROUTE), service: text(SERVICE), took: began.elapsed() })
@@ -59,7 +59,7 @@ pub async fn check_route(gateway: &Endpoint, path: &str) -> Result<CheckedRoute,
     }
 }
 
-async fn ask(gateway: &Endpoint, path: &str) -> Result<(StatusCode, HeaderMap), String> {
+async fn ask(gateway: &Endpoint, host: Option<&str>, path: &str) -> Result<(StatusCode, HeaderMap), String> {
     let stream = TcpStream::connect((gateway.host.as_str(), gateway.port))
         .await
         .map_err(|error| format!("cannot connect to {gateway}: {error}"))?;
@@ -67,7 +67,7 @@ async fn ask(gateway: &Endpoint, path: &str) -> Result<(StatusCode, HeaderMap), 
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let driver = tokio::spawn(connection);
     let request = Request::get(path)
-        .header(header::HOST, gateway.to_string())
+        .header(header::HOST, host.map_or_else(|| gateway.to_string(), |host| format!("{host}:{}", gateway.port)))
         .header(header::ACCEPT, "*/*")
         .header(ASKED, "1")
         .body(Empty::<bytes::Bytes>::new())

@@ -179,8 +179,11 @@ pub struct GatewaySpec {
     pub routes: Vec<Route>,
     /// Set on every response; an empty value removes a header.
     pub headers: BTreeMap<String, String>,
-    /// The services that routes lead to.
+    /// The services that routes and names lead to.
     pub upstreams: BTreeMap<ServiceName, UpstreamSpec>,
+    /// The hosts that stand for whole services, for clients on this machine.
+    #[serde(default)]
+    pub names: BTreeMap<String, ServiceName>,
 }
 
 /// What is known of a routed service before it runs. Its ports come with its state, as they may change with a restart.

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use devrun_gateway::{CheckedRoute, RouteTable, check_route};
 use devrun_model::ready::Endpoint;
-use devrun_model::{Failure, FailureKind, Launch, Route, RouteTarget, ServiceSpec, State};
+use devrun_model::{Failure, FailureKind, GatewaySpec, Launch, Route, RoutePattern, RouteTarget, ServiceSpec, State};
 
 use crate::app::readonly::{self, Seen};
 use crate::globals::Globals;
@@ -26,6 +26,8 @@ pub struct RoutesArgs {
 #[derive(Serialize)]
 struct Row {
     gateway: String,
+    /// Where the whole of a service is asked for by a host of its own.
+    host: Option<String>,
     path: String,
     /// `service`, `files`, `reply` or `redirect`.
     kind: &'static str,
@@ -59,7 +61,7 @@ struct Check {
 pub fn run(globals: &Globals, args: &RoutesArgs, _term: Term) -> Result<i32, Failure> {
     let seen = Seen::new(globals, &[])?;
     let mut rows: Vec<Row> = Vec::new();
-    let mut asked: Vec<(Endpoint, String, RouteTarget)> = Vec::new();
+    let mut asked: Vec<Asked> = Vec::new();
     for spec in seen.plan.services.values() {
         let Launch::Recipe(recipe) = &spec.launch else { continue };
         let Some(gateway) = &recipe.gateway else { continue };
@@ -68,8 +70,12 @@ pub fn run(globals: &Globals, args: &RoutesArgs, _term: Term) -> Result<i32, Fai
             port: seen.ports(spec).get("main").copied().unwrap_or_default(),
         };
         for route in RouteTable::new(gateway.routes.iter().cloned()).routes() {
-            rows.push(row(&seen, spec, &at, route));
-            asked.push((at.clone(), path_of(route), route.target.clone()));
+            rows.push(row(&seen, spec, &at, None, route));
+            asked.push(Asked { at: at.clone(), host: None, path: path_of(route), target: route.target.clone() });
+        }
+        for (host, route) in named(gateway) {
+            rows.push(row(&seen, spec, &at, Some(host), &route));
+            asked.push(Asked { at: at.clone(), host: Some(host.clone()), path: path_of(&route), target: route.target });
         }
     }
     if rows.is_empty() {
@@ -81,8 +87,8 @@ pub fn run(globals: &Globals, args: &RoutesArgs, _term: Term) -> Result<i32, Fai
             return Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"));
         }
         let answers = crate::app::runtime::runtime()?.block_on(ask_all(&asked));
-        for ((row, (_, _, target)), answer) in rows.iter_mut().zip(&asked).zip(answers) {
-            let check = judge(row, target, answer);
+        for ((row, asked), answer) in rows.iter_mut().zip(&asked).zip(answers) {
+            let check = judge(row, &asked.target, answer);
             failed += usize::from(!check.ok);
             row.check = Some(check);
         }
@@ -95,7 +101,24 @@ pub fn run(globals: &Globals, args: &RoutesArgs, _term: Term) -> Result<i32, Fai
     }
 }
 
-fn row(seen: &Seen, gateway: &ServiceSpec, at: &Endpoint, route: &Route) -> Row {
+/// What `--check` asks for.
+#[derive(Clone)]
+struct Asked {
+    at: Endpoint,
+    host: Option<String>,
+    path: String,
+    target: RouteTarget,
+}
+
+/// The services that have a host of their own, as routes.
+fn named(gateway: &GatewaySpec) -> impl Iterator<Item = (&String, Route)> {
+    gateway.names.iter().filter_map(|(host, service)| {
+        let target = RouteTarget::Service { service: service.clone(), port: "main".to_owned(), strip: None };
+        Some((host, Route { path: RoutePattern::parse("/").ok()?, target, max_body: None }))
+    })
+}
+
+fn row(seen: &Seen, gateway: &ServiceSpec, at: &Endpoint, host: Option<&String>, route: &Route) -> Row {
     let (mut service, mut strip, mut addresses, mut state) = (None, None, Vec::new(), None);
     let kind = match &route.target {
         RouteTarget::Service { service: name, port, strip: stripped } => {
@@ -119,6 +142,7 @@ fn row(seen: &Seen, gateway: &ServiceSpec, at: &Endpoint, route: &Route) -> Row 
     };
     Row {
         gateway: gateway.id.to_string(),
+        host: host.cloned(),
         path: route.path.to_string(),
         kind,
         target: match &route.target {
@@ -130,7 +154,10 @@ fn row(seen: &Seen, gateway: &ServiceSpec, at: &Endpoint, route: &Route) -> Row 
         state,
         strip,
         max_body: route.max_body.map(|size| size.0),
-        url: format!("http://{at}{}", path_of(route)),
+        url: match host {
+            Some(host) => format!("http://{host}:{}{}", at.port, path_of(route)),
+            None => format!("http://{at}{}", path_of(route)),
+        },
         check: None,
     }
 }
@@ -146,9 +173,12 @@ fn path_of(route: &Route) -> String {
 }
 
 /// All at a time, as each may wait for a service that is starting.
-async fn ask_all(asked: &[(Endpoint, String, RouteTarget)]) -> Vec<Result<CheckedRoute, String>> {
-    let tasks: Vec<_> =
-        asked.iter().cloned().map(|(at, path, _)| tokio::spawn(async move { check_route(&at, &path).await })).collect();
+async fn ask_all(asked: &[Asked]) -> Vec<Result<CheckedRoute, String>> {
+    let tasks: Vec<_> = asked
+        .iter()
+        .cloned()
+        .map(|asked| tokio::spawn(async move { check_route(&asked.at, asked.host.as_deref(), &asked.path).await }))
+        .collect();
     let mut answers = Vec::with_capacity(tasks.len());
     for task in tasks {
         answers.push(task.await.unwrap_or_else(|error| Err(error.to_string())));
@@ -161,7 +191,7 @@ fn judge(row: &Row, target: &RouteTarget, answer: Result<CheckedRoute, String>) 
         Ok(answer) => answer,
         Err(error) => return Check { ok: false, status: None, answered_by: None, took_ms: None, error: Some(error) },
     };
-    let is_its_route = answer.route.as_deref() == Some(row.path.as_str());
+    let is_its_route = answer.route.as_ref() == Some(row.host.as_ref().unwrap_or(&row.path));
     let error = match target {
         _ if !is_its_route => {
             Some(format!("the route {} was taken", answer.route.as_deref().unwrap_or("of another program, or none")))
@@ -195,7 +225,7 @@ fn text(rows: &[Row], with_check: bool) -> String {
     let cells = rows.iter().map(|row| {
         let mut cells = vec![
             row.gateway.clone(),
-            safe(&row.path),
+            safe(row.host.as_ref().unwrap_or(&row.path)),
             safe(&row.target),
             safe(&row.addresses.join(" ")),
             row.state.map(|state| state.to_string()).unwrap_or_default(),
