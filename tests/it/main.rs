@@ -21,6 +21,7 @@ mod control;
 mod convert;
 mod edits;
 mod emergency;
+mod escapes;
 mod failing;
 mod fetch;
 mod from_inside;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::harness::{PATIENCE, Project, eventually, is_root, skipped};
 
 trials![
+    input_files_changed_while_they_are_in_use_are_named,
     key_service_extensions_settings_and_data_of_a_database,
     key_stop_check_waits_for_a_good_moment,
     sql_logs_in_and_asks,
@@ -200,4 +201,26 @@ fn verb_up_no_init_cache_makes_a_cluster_from_nothing() {
     let without = cached(&project);
     project.run(&["down"]).code(0);
     assert!(!without, "nothing was put into a cache");
+}
+
+/// Shows: service.init.
+fn input_files_changed_while_they_are_in_use_are_named() {
+    if !postgres_15() {
+        return skipped("no Postgres 15, or not root");
+    }
+    let project = Project::new().procfile(
+        "[volumes]\nv = {}\n[services.db]\nuse = \"postgres\"\nport = \"private\"\ninit = \"init\"\n\
+         [tasks.seed]\ndepends_on = [\"db\"]\nsql = \"seed.sql\"\nonce = \"v/.seeded\"\n",
+    );
+    project.write("seed.sql", "insert into marks values (1);\n");
+    project.write("init/10.sql", "create table marks (id int);\n");
+    project.run(&["up", "-d"]).code(0).says_not("changed");
+    project.run(&["up", "-d"]).code(0).says_not("changed");
+    project.write("init/10.sql", "create table marks (id bigint);\n");
+    project.write("seed.sql", "insert into marks values (2);\n");
+    for _ in 0..2 {
+        let up = project.run(&["up", "-d"]).code(0).says("seed.sql changed while seed was in use; it is done already");
+        assert!(up.stderr.contains("init/10.sql changed while db was in use; it acts on an empty volume only"), "{up}");
+    }
+    project.run(&["down"]).code(0);
 }
