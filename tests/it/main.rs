@@ -46,6 +46,7 @@ mod log_file_lost;
 mod log_windows;
 mod logs;
 mod masking;
+mod not_utf8;
 mod outside;
 mod ownership;
 mod performance;
