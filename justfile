@@ -12,7 +12,7 @@ lint:
     cargo fmt --check
     cargo clippy --all-targets -- -D warnings
 
-# All tests; those of servers that are not installed print SKIP
+# All tests; those of servers that are not installed are ignored, with the reason
 test *args:
     cargo test {{ args }}
 

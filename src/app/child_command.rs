@@ -15,6 +15,7 @@ use crate::ui::term::say;
 use devrun_keeper::{file_size_limit, signal};
 use devrun_model::exit;
 use devrun_model::keeper::RunAs;
+use devrun_model::os_text;
 use devrun_model::{Failure, FailureKind, ServiceSpec};
 use devrun_runtime::user;
 
@@ -55,7 +56,8 @@ pub async fn run(
         Err((code, reason)) => return Ok(refuse(code, &reason)),
     };
     let mut command = Command::new(&program);
-    command.arg0(word).args(words.get(1..).unwrap_or_default()).current_dir(dir).env_clear().envs(env);
+    command.arg0(word).args(words.get(1..).unwrap_or_default()).current_dir(dir).env_clear();
+    command.envs(env.iter().map(|(name, value)| (os_text::to_os(name), os_text::to_os(value))));
     // An outer stack's mark is none of theirs.
     command.env_remove("DEVRUN_RUN_ID");
     if let Some(spec) = as_service {
@@ -119,7 +121,7 @@ fn find(word: &OsStr, path: &str, dir: &Path) -> Result<PathBuf, (i32, String)> 
         };
     }
     let mut seen = None;
-    for folder in path.split(':') {
+    for folder in std::env::split_paths(&os_text::to_os(path)) {
         let file = dir.join(folder).join(word);
         match executable(&file) {
             Some(true) => return Ok(file),

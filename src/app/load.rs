@@ -11,7 +11,7 @@ use crate::ui::term::say;
 use devrun_config::{Facts, Options, PortWish, Source};
 use devrun_keeper::lock;
 use devrun_model::mask::Masker;
-use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
+use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec, os_text};
 use devrun_runtime::ports::{self, PortReservations};
 use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::{runtime_dir, secrets, user};
@@ -81,7 +81,7 @@ impl Wanted {
 /// Our environment as text; a variable that is not UTF-8 cannot be passed on and is left out.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os().map(|(name, value)| (os_text::from_os(&name), os_text::from_os(&value))).collect()
 }
 
 /// Finds the project.
@@ -149,6 +149,12 @@ fn project_in(
     }
     let state_dir = globals.state_dir.as_ref().map(|dir| absolute(cwd, dir));
     let places = runtime_dir::locate(&root, &instance, state_dir.as_deref(), &env)?;
+    for path in files.iter().map(PathBuf::as_path).chain([&*places.root, &*places.state, &*places.run]) {
+        if path.to_str().is_none() {
+            return Err(Failure::new(FailureKind::Config, format!("the path {} is not valid UTF-8", path.display()))
+                .help("rename the directory or file; plans and the journal hold paths as text"));
+        }
+    }
     if let Some(text) = runtime_dir::claim(&places)? {
         say(text);
     }

@@ -9,6 +9,16 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{PATIENCE, Project, eventually, is_root, rounds, signal, skipped};
 
+trials![
+    i02_a_supervisor_killed_in_the_first_boot_leaves_nothing_half_made,
+    i03_a_failing_first_boot_leaves_no_data_and_works_once_mended,
+    i04_foreign_data_is_refused_and_keeps_its_bytes,
+    i05_one_volume_removed_runs_its_steps_again_and_no_other,
+    i06_an_interrupted_task_is_reported_and_not_run_again,
+    i07_ten_first_ups_share_one_secret,
+    i08_a_lost_secret_of_existing_data_is_no_new_secret
+];
+
 /// Whether a Postgres is installed where the binary looks for one; tests that need it pass without it, which the table of
 /// `scripts/soak` shows as skipped.
 pub fn postgres() -> bool {
@@ -30,7 +40,6 @@ pub fn half_made(project: &Project) -> Vec<String> {
         .collect()
 }
 
-#[test]
 fn i02_a_supervisor_killed_in_the_first_boot_leaves_nothing_half_made() {
     if !postgres() {
         return skipped("no Postgres is installed");
@@ -54,7 +63,6 @@ fn i02_a_supervisor_killed_in_the_first_boot_leaves_nothing_half_made() {
     }
 }
 
-#[test]
 fn i03_a_failing_first_boot_leaves_no_data_and_works_once_mended() {
     if !postgres() {
         return skipped("no Postgres is installed");
@@ -74,7 +82,6 @@ fn i03_a_failing_first_boot_leaves_no_data_and_works_once_mended() {
     project.nothing_left();
 }
 
-#[test]
 fn i04_foreign_data_is_refused_and_keeps_its_bytes() {
     if !postgres() {
         return skipped("no Postgres is installed");
@@ -93,7 +100,6 @@ fn i04_foreign_data_is_refused_and_keeps_its_bytes() {
     assert_eq!(names, 1, "nothing was added");
 }
 
-#[test]
 fn i05_one_volume_removed_runs_its_steps_again_and_no_other() {
     let project = Project::new().procfile(
         r#"
@@ -118,7 +124,6 @@ fn i05_one_volume_removed_runs_its_steps_again_and_no_other() {
     assert_eq!((project.read("first-runs").as_str(), project.read("second-runs").as_str()), ("ran\nran\n", "ran\n"));
 }
 
-#[test]
 fn i06_an_interrupted_task_is_reported_and_not_run_again() {
     let project = Project::new().procfile(
         r#"
@@ -145,7 +150,6 @@ fn i06_an_interrupted_task_is_reported_and_not_run_again() {
     project.nothing_left();
 }
 
-#[test]
 fn i07_ten_first_ups_share_one_secret() {
     let projects: Vec<Project> = (0..10).map(|_| Project::new()).collect();
     let shared = projects[0].root().join("shared");
@@ -167,7 +171,6 @@ fn i07_ten_first_ups_share_one_secret() {
     assert_eq!((mode(&shared), mode(&shared.join("key"))), (0o700, 0o600));
 }
 
-#[test]
 fn i08_a_lost_secret_of_existing_data_is_no_new_secret() {
     if !postgres() {
         return skipped("no Postgres is installed");

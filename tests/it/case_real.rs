@@ -13,6 +13,15 @@ use nix::sys::signal::Signal;
 use crate::case_init::{half_made, postgres};
 use crate::harness::{LONG, Outcome, PATIENCE, Project, Running, eventually, figures, is_root, rounds, signal, skipped};
 
+trials![
+    n05_a_real_stack_survives_kills_of_its_supervisor,
+    n05_a_real_stack_survives_kills_of_both,
+    n05_a_real_stack_survives_kills_of_its_keeper,
+    o12_an_open_transaction_does_not_hold_up_the_stop,
+    o13_a_killed_supervisor_costs_no_data_and_leaves_no_server,
+    q01_as_root_below_a_private_home
+];
+
 /// Postgres, Redis, a process tree, two daemons that fork away (one without descriptors, one without environment) and a
 /// one-time task between them.
 const STACK: &str = r#"
@@ -178,17 +187,14 @@ fn killed_at_random(victim: Victim, short: u64) {
     ));
 }
 
-#[test]
 fn n05_a_real_stack_survives_kills_of_its_supervisor() {
     killed_at_random(Victim::Supervisor, 4);
 }
 
-#[test]
 fn n05_a_real_stack_survives_kills_of_both() {
     killed_at_random(Victim::Both, 4);
 }
 
-#[test]
 fn n05_a_real_stack_survives_kills_of_its_keeper() {
     killed_at_random(Victim::Keeper, 4);
 }
@@ -220,7 +226,6 @@ fn with_psql() -> bool {
     postgres() && redis() && Command::new("psql").arg("--version").output().is_ok_and(|done| done.status.success())
 }
 
-#[test]
 fn o12_an_open_transaction_does_not_hold_up_the_stop() {
     if !with_psql() {
         return skipped("no Postgres, no psql or no Redis is installed");
@@ -245,7 +250,6 @@ fn o12_an_open_transaction_does_not_hold_up_the_stop() {
     project.nothing_left();
 }
 
-#[test]
 fn o13_a_killed_supervisor_costs_no_data_and_leaves_no_server() {
     if !with_psql() {
         return skipped("no Postgres, no psql or no Redis is installed");
@@ -262,7 +266,6 @@ fn o13_a_killed_supervisor_costs_no_data_and_leaves_no_server() {
     project.nothing_left();
 }
 
-#[test]
 fn q01_as_root_below_a_private_home() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     if !is_root() {

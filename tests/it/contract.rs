@@ -231,6 +231,9 @@ fn tests() -> (Vec<Test>, BTreeMap<String, String>) {
     for path in paths {
         let text = fs::read_to_string(&path).expect("our own source");
         let file = path.strip_prefix(root).expect("below the root").display().to_string();
+        // Tests of `tests/real` are named in a list, as they have a harness of their own.
+        let list = text.split_once("\ntrials![").and_then(|(_, rest)| rest.split_once("];")).map_or("", |(list, _)| list);
+        let trials: Vec<&str> = list.split([',', '\n']).map(str::trim).collect();
         let (mut comment, mut marked) = (String::new(), false);
         for line in text.lines().map(str::trim) {
             if let Some(said) = line.strip_prefix("///") {
@@ -238,7 +241,8 @@ fn tests() -> (Vec<Test>, BTreeMap<String, String>) {
             } else if line.starts_with("#[") {
                 marked |= line.ends_with("test]") && !line.starts_with("#[cfg");
             } else if let Some(name) = line.strip_prefix("fn ").or_else(|| line.strip_prefix("async fn ")) {
-                if std::mem::take(&mut marked) {
+                let is_trial = trials.contains(&name.split('(').next().unwrap_or_default());
+                if std::mem::take(&mut marked) || is_trial {
                     let shows = comment.split_once("Shows: ").map_or("", |(_, list)| list);
                     // A list ends with the sentence; a name may hold a full stop, and none ends with one.
                     let list = shows.split(". ").next().unwrap_or_default().trim().trim_end_matches('.');

@@ -4,6 +4,7 @@
 //! What is left running is found here by reading `/proc`, never by devrun's own word. Dropping a [`Project`] ends whatever
 //! is left and fails the test if there was anything, so a test cannot leak by forgetting to look.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -36,8 +37,14 @@ pub fn devrun() -> PathBuf {
     std::env::var_os("DEVRUN_TEST_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_devrun")), PathBuf::from)
 }
 
+thread_local! {
+    /// Why the test of this thread cannot be run here. `tests/real` reports it as ignored.
+    pub static SKIPPED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
 /// Says that a case cannot be run here, and why; the table of `scripts/soak` shows it.
 pub fn skipped(why: &str) {
+    SKIPPED.set(Some(why.to_owned()));
     // The test runner may have begun the line with the name.
     let _ = writeln!(std::io::stderr(), "\nskipped: {why}");
 }
@@ -853,38 +860,4 @@ impl Drop for Project {
 /// Whether the tests run as root.
 pub fn is_root() -> bool {
     nix::unistd::Uid::effective().is_root()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A harness that cannot see a leak would let every other test pass.
-    #[test]
-    fn a_process_left_in_the_project_is_found_in_every_guise() {
-        let project = Project::new();
-        let spawn = |command: &mut Command| command.spawn().expect("it runs");
-        let mut children = [
-            // By its working directory alone, by its environment alone, by the token alone.
-            spawn(Command::new("sleep").arg("1000").env_clear().current_dir(project.dir())),
-            spawn(Command::new("sleep").arg("1000").current_dir("/").env("X", project.dir())),
-            spawn(Command::new("sh").args(["-c", "read never", &project.fill("{token}")]).current_dir("/").stdin(Stdio::piped())),
-        ];
-        // A spawn returns when the new program's memory is there; its words and variables follow a moment later.
-        for child in &children {
-            let pid = i32::try_from(child.id()).expect("a pid");
-            eventually("it is found", PATIENCE, || project.leftovers().iter().any(|process| process.pid == pid).then_some(()));
-        }
-        // A killed child that nobody waited for is a zombie, and a zombie is not alive.
-        for child in &mut children {
-            child.kill().expect("our own child");
-        }
-        let direct: Vec<i32> = children.iter().filter_map(|child| i32::try_from(child.id()).ok()).collect();
-        eventually("zombies do not count", PATIENCE, || {
-            project.leftovers().iter().all(|process| !direct.contains(&process.pid)).then_some(())
-        });
-        for child in &mut children {
-            child.wait().expect("our own child");
-        }
-    }
 }

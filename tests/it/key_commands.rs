@@ -44,7 +44,7 @@ fn umask_is_the_callers() {
 #[test]
 fn user_id_runs_as_another_user() {
     if !is_root() {
-        return;
+        return crate::harness::skipped("needs root");
     }
     let project = Project::new().procfile(
         r#"
@@ -65,7 +65,7 @@ fn user_id_runs_as_another_user() {
 #[test]
 fn user_id_reaches_what_is_rendered_and_its_notify_socket() {
     if !is_root() {
-        return;
+        return crate::harness::skipped("needs root");
     }
     let project = Project::new().procfile(
         r#"
@@ -110,7 +110,7 @@ fn user_id_reaches_what_is_rendered_and_its_notify_socket() {
 #[test]
 fn user_id_names_the_folder_that_cannot_be_passed() {
     if !is_root() {
-        return;
+        return crate::harness::skipped("needs root");
     }
     let project = Project::new().procfile(
         r#"

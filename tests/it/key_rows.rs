@@ -1,16 +1,6 @@
 //! Keys that no other test is about, each seen to do what the reference says.
 
-use std::time::Duration;
-
-use crate::harness::{PATIENCE, Project, eventually, is_root, skipped};
-
-fn postgres() -> bool {
-    let there = std::path::Path::new("/usr/lib/postgresql/15/bin/psql").exists() && is_root();
-    if !there {
-        skipped("no Postgres 15, or not root");
-    }
-    there
-}
+use crate::harness::Project;
 
 /// Shows: project.name, project.mode, file.project, DEVRUN_PROJECT of a child.
 #[test]
@@ -102,41 +92,6 @@ fn key_service_description_and_links_stand_in_the_table_of_urls() {
     project.run(&["down"]).code(0);
 }
 
-/// A database that is set up by keys alone, and asked by SQL whether it is so.
-///
-/// Shows: service.password, service.init, service.extensions, service.set, service.data, volume.path, task.on.
-#[test]
-fn key_service_extensions_settings_and_data_of_a_database() {
-    if !postgres() {
-        return;
-    }
-    let project = Project::new().procfile(
-        r#"
-        [volumes]
-        pg = { path = "kept/pg" }
-        [services.db]
-        use = "postgres"
-        port = "private"
-        data = "pg"
-        user = "app"
-        database = "shop"
-        password = "p w'#$$x"
-        init = ["init.sql"]
-        extensions = ["pgcrypto"]
-        set = { shared_buffers = "16MB" }
-        [tasks.ask]
-        on = "db"
-        depends_on = ["db"]
-        sql = "SELECT digest('x', 'sha1'); SELECT 1 / (SELECT count(*) FROM made_by_init)::int; SELECT 1 / (current_setting('shared_buffers') = '16MB')::int; SELECT 1 / (current_user = 'app' AND current_database() = 'shop')::int"
-        "#,
-    );
-    project.write("init.sql", "CREATE TABLE made_by_init (n int); INSERT INTO made_by_init VALUES (1);");
-    project.run(&["up", "-d"]).code(0);
-    assert_eq!(project.service("ask")["state"], "completed");
-    assert!(project.path("kept/pg").is_dir());
-    project.run(&["down"]).code(0);
-}
-
 /// Shows: secrets.dir, secret.length.
 #[test]
 fn key_secret_length_and_secrets_dir() {
@@ -220,52 +175,6 @@ fn key_stop_then_is_the_second_and_stronger_signal() {
     project.run(&["up", "-d"]).code(0);
     project.run(&["down"]).code(0).says_not("killed");
     assert_eq!(project.read("got"), "term\nquit\n");
-}
-
-/// A transaction that somebody has open is waited for, within half of the grace, and then the server goes all the same.
-#[test]
-fn key_stop_check_waits_for_a_good_moment() {
-    if !postgres() {
-        return;
-    }
-    let project = Project::new().procfile(
-        r#"
-        [services.db]
-        use = "postgres"
-        port = "auto"
-        user = "app"
-        database = "app"
-        password = "word"
-        stop = { check = true, grace = "20s" }
-        "#,
-    );
-    project.run(&["up", "-d"]).code(0);
-    let quick = project.run(&["restart", "db"]).code(0).says_not("transaction");
-    assert!(quick.took < Duration::from_secs(8), "an idle server is not waited for: {quick}");
-    let session = |seconds: &str| {
-        let url = project.fill(&format!("postgres://app:word@127.0.0.1:{}/app", project.service("db")["ports"]["main"]));
-        let sql = format!("SELECT 'be' || 'gun'; SELECT pg_sleep({seconds}); SELECT 'en' || 'ded'");
-        let script = format!("exec /usr/lib/postgresql/15/bin/psql -X -At {url} -c \"{sql}\"");
-        let running = project.start_in_shell(&script);
-        // The query is one transaction; the server tells when it is there.
-        eventually("the transaction", PATIENCE, || {
-            let ask = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()";
-            let out = project.run_in_shell(&format!("exec /usr/lib/postgresql/15/bin/psql -X -At {url} -c \"{ask}\""));
-            (out.stdout.trim() == "1").then_some(())
-        });
-        running
-    };
-    let running = session("2");
-    project.run(&["stop", "db"]).code(0).says("a transaction is open");
-    running.outcome().code(0).says("ended");
-    project.run(&["start", "db"]).code(0);
-    let running = session("60");
-    // `-t` shortens the wait with the grace.
-    project.run(&["down", "-t", "2s"]).code(0).says("stopped all the same");
-    assert_ne!(running.outcome().code, Some(0));
-    project.nothing_left();
-    project.rewrite("[services.a]\nrun = \"sleep 1000\"\nstop = { check = true }\n");
-    project.run(&["check"]).code(0).says("known as neither");
 }
 
 /// Shows: task.on_change, task.timeout.

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::harness::{Project, is_root};
+use crate::harness::{Project, is_root, skipped};
+
+trials![a_new_secret_fits_data_that_was_made_without_it, a_secret_that_old_data_was_made_with_is_never_made_anew,];
 
 const STACK: &str = r#"
     [secrets]
@@ -28,10 +30,9 @@ fn installed(name: &str) -> bool {
 }
 
 /// Redis keeps no password in its data, so a new one fits; nothing is refused and the data stays.
-#[test]
 fn a_new_secret_fits_data_that_was_made_without_it() {
     if !installed("redis-server") {
-        return;
+        return skipped("no redis-server is installed");
     }
     let project = Project::new().procfile(STACK);
     project.run(&["up", "-d"]).code(0);
@@ -44,10 +45,9 @@ fn a_new_secret_fits_data_that_was_made_without_it() {
 }
 
 /// Postgres does: a generated password would lock the user out of their own data.
-#[test]
 fn a_secret_that_old_data_was_made_with_is_never_made_anew() {
     if !installed("initdb") || !is_root() {
-        return;
+        return skipped("no Postgres is installed, or not root");
     }
     let project = Project::new().procfile(STACK);
     project.run(&["--profile", "db", "up", "-d"]).code(0);

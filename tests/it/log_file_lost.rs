@@ -81,7 +81,6 @@ fn an_index_that_is_deleted_is_made_again() {
     project.run(&["down"]).code(0);
 }
 
-/// Shows: ps.reason.
 #[test]
 fn lines_that_cannot_be_kept_are_counted_in_ps_and_an_event() {
     let project = writing();

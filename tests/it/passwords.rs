@@ -7,7 +7,13 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::Project;
+use crate::harness::{Project, skipped};
+
+trials![
+    every_layer_hands_the_password_on_unaltered,
+    #[cfg(all(feature = "postgres", feature = "redis"))]
+    the_servers_take_it_and_nothing_else,
+];
 
 /// The one of the trap, and one with everything at once.
 const PASSWORDS: [&str; 2] = ["#ThawZin2k77!", " it's a \"q\" $HOME ${x} $$ 50% a@b:c/d\\e `id` ä€😀 \\"];
@@ -118,7 +124,6 @@ fn by_shell(lines: &str, name: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-#[test]
 fn every_layer_hands_the_password_on_unaltered() {
     for password in PASSWORDS {
         for (layer, key, with) in layers(password) {
@@ -190,10 +195,9 @@ fn decode(text: &str) -> String {
 }
 
 #[cfg(all(feature = "postgres", feature = "redis"))]
-#[test]
 fn the_servers_take_it_and_nothing_else() {
     if !installed("initdb") || !installed("redis-server") {
-        return;
+        return skipped("no Postgres or no Redis is installed");
     }
     for password in PASSWORDS {
         let project = Project::new();

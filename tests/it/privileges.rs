@@ -2,7 +2,7 @@
 //! the store, commands that only look, registry clients, and input that is no file or grows without bound.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -28,11 +28,6 @@ fn script(path: &Path, text: &str) {
 }
 
 /// The uids of the process whose command line holds `word`.
-fn uid_of(project: &Project, name: &str) -> u32 {
-    let pid = project.service(name)["pid"].as_i64().expect("it runs");
-    fs::metadata(format!("/proc/{pid}")).expect("it lives").uid()
-}
-
 // --- whose files decide ---
 
 #[test]
@@ -384,52 +379,6 @@ fn user_id_holds_for_every_command_of_a_service() {
         for name in ["run", "build", "pre", "ready", "alive", "task", "stop"] {
             assert_eq!(project.read(&format!("out/{name}")).trim(), wanted, "{name} as {user}");
         }
-        project.nothing_left();
-    }
-}
-
-#[test]
-fn user_id_holds_for_recipes() {
-    if !is_root() || !Path::new("/usr/bin/redis-server").exists() {
-        return skipped("needs root and redis");
-    }
-    let project = Project::new().env("PATH", "/usr/local/bin:/usr/bin:/bin");
-    let state = project.path(".devrun");
-    mode(&project.root().join("run"), 0o711);
-    for user in ["user_id = \"24001\"", "user_id = \"nobody\"", ""] {
-        project.rewrite(&format!("[services.r]\nuse = \"redis\"\nport = \"auto\"\n{user}\nset = {{ save = \"1 1\" }}\n"));
-        let wanted = if user.contains("24001") {
-            24_001
-        } else if user.is_empty() {
-            0
-        } else {
-            65_534
-        };
-        project.run(&["up", "-d"]).code(0);
-        assert_eq!(uid_of(&project, "r"), wanted, "{user}");
-        let data = state.join("data/r/redis/data");
-        assert_eq!(fs::metadata(&data).expect("its data").uid(), wanted, "{user}");
-        project.run(&["exec", "r", "--", "id", "-u"]).code(0).says(&wanted.to_string());
-        project.run(&["down"]).code(0);
-        project.nothing_left();
-    }
-    // Nobody can list the state folder because of it.
-    assert_eq!(fs::metadata(&state).expect("it is there").mode() & 0o066, 0);
-    assert_eq!(fs::metadata(state.join("logs")).expect("it is there").mode() & 0o077, 0);
-}
-
-#[test]
-fn user_id_holds_for_postgres_in_the_place_of_the_namespace() {
-    if !is_root() || !(Path::new("/usr/lib/postgresql").exists() || Path::new("/usr/local/bin/postgres").exists()) {
-        return skipped("needs root and postgres");
-    }
-    let project = Project::new();
-    mode(&project.root().join("run"), 0o711);
-    for (user, wanted) in [("user_id = \"nobody\"", 65_534), ("", 0)] {
-        project.rewrite(&format!("[services.pg]\nuse = \"postgres\"\nport = \"auto\"\n{user}\n"));
-        project.run(&["up", "-d"]).code(0);
-        assert_eq!(uid_of(&project, "pg"), wanted, "{user}");
-        project.run(&["down"]).code(0);
         project.nothing_left();
     }
 }

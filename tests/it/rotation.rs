@@ -7,7 +7,14 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Outcome, Project, eventually, is_root};
+use crate::harness::{Outcome, Project, eventually, is_root, skipped};
+
+trials![
+    a_rotation_reaches_the_live_servers_and_their_readers_only,
+    killed_in_the_middle_old_or_new_is_valid_everywhere,
+    a_secret_that_does_not_fit_old_data_has_two_ways_out,
+    data_that_something_else_has_made_is_taken_over_after_a_look,
+];
 
 const STACK: &str = r#"
     [secrets]
@@ -65,10 +72,9 @@ fn logs_in(project: &Project, password: &str) -> bool {
 }
 
 /// Shows: secret rotate.
-#[test]
 fn a_rotation_reaches_the_live_servers_and_their_readers_only() {
     if !servers() {
-        return;
+        return skipped("no Postgres or no Redis is installed");
     }
     let project = Project::new().procfile(STACK);
     up(&project).code(0);
@@ -129,10 +135,9 @@ fn a_rotation_reaches_the_live_servers_and_their_readers_only() {
     project.nothing_left();
 }
 
-#[test]
 fn killed_in_the_middle_old_or_new_is_valid_everywhere() {
     if !servers() {
-        return;
+        return skipped("no Postgres or no Redis is installed");
     }
     let project = Project::new().procfile(STACK);
     up(&project).code(0);
@@ -172,10 +177,9 @@ fn killed_in_the_middle_old_or_new_is_valid_everywhere() {
     project.nothing_left();
 }
 
-#[test]
 fn a_secret_that_does_not_fit_old_data_has_two_ways_out() {
     if !servers() {
-        return;
+        return skipped("no Postgres or no Redis is installed");
     }
     let project = Project::new().procfile(STACK);
     up(&project).code(0);
@@ -213,10 +217,9 @@ fn a_secret_that_does_not_fit_old_data_has_two_ways_out() {
     project.nothing_left();
 }
 
-#[test]
 fn data_that_something_else_has_made_is_taken_over_after_a_look() {
     if !servers() || !is_root() {
-        return;
+        return skipped("no Postgres or no Redis is installed, or not root");
     }
     // A cluster as another tool leaves it: made here by a first stack, its traces removed.
     let project = Project::new().procfile(&format!(

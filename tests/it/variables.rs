@@ -167,22 +167,3 @@ fn exit_9_for_processes_that_are_left() {
     eventually("the trap's end", PATIENCE, || processes_with(&token).is_empty().then_some(()));
     project.nothing_left();
 }
-
-/// An engine that makes a cluster from nothing and one that copies the cached empty one end alike.
-///
-/// Shows: up --no-init-cache.
-#[test]
-fn verb_up_no_init_cache_makes_a_cluster_from_nothing() {
-    if !is_root() || !std::path::Path::new("/usr/lib/postgresql/15/bin/initdb").exists() {
-        return skipped("no Postgres 15, or not root");
-    }
-    let cached =
-        |project: &Project| project.root().join("home/.cache").exists() || project.root().join("home/.cache/devrun").exists();
-    let text = "[services.db]\nuse = \"postgres\"\nport = \"private\"\n";
-    let project = Project::new().procfile(text);
-    project.run(&["up", "-d", "--no-init-cache"]).code(0);
-    assert_eq!(project.service("db")["health"], "healthy");
-    let without = cached(&project);
-    project.run(&["down"]).code(0);
-    assert!(!without, "nothing was put into a cache");
-}

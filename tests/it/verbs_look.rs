@@ -272,7 +272,7 @@ fn ls_lists_stacks_also_dead_ones() {
 #[test]
 fn down_emergency_all_ends_every_stack_of_the_user() {
     if !is_root() {
-        return;
+        return crate::harness::skipped("needs root");
     }
     let uid = 54_321;
     let text = "[services.a]\nrun = [\"sh\", \"-c\", \"exec sleep 1000\", \"{token}\"]\n";

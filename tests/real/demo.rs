@@ -9,14 +9,22 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{PATIENCE, Project, eventually, is_root};
 
+trials![
+    the_shop_comes_up_sells_and_keeps_its_data,
+    the_full_profile_comes_up_with_buckets_graph_and_model_made_once,
+    nothing_of_the_shop_outlives_a_killed_supervisor,
+    two_worktrees_of_the_shop_run_beside_each_other,
+    a_browser_shows_products_and_counter
+];
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The first of these that is on the machine. Missing: a printed SKIP, or a failure in CI.
+/// The first of these that is on the machine. Missing: the test is ignored, or a failure in CI.
 fn tool(what: &str, places: &[&str]) -> Option<PathBuf> {
     let found = places.iter().map(PathBuf::from).find(|path| path.exists());
     if found.is_none() {
         assert!(std::env::var_os("CI").is_none(), "{what} is missing, and CI must have it: looked for {places:?}");
-        let _ = writeln!(std::io::stderr(), "SKIP: {what} is not on this machine");
+        crate::harness::skipped(&format!("{what} is not on this machine"));
     }
     found
 }
@@ -90,7 +98,6 @@ fn http(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
     (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
-#[test]
 fn the_shop_comes_up_sells_and_keeps_its_data() {
     if !servers() {
         return;
@@ -122,7 +129,6 @@ fn the_shop_comes_up_sells_and_keeps_its_data() {
 }
 
 /// The optional servers run where they are in the store; what is to be made in them is made once.
-#[test]
 fn the_full_profile_comes_up_with_buckets_graph_and_model_made_once() {
     if !servers() {
         return;
@@ -197,7 +203,6 @@ fn the_full_profile_comes_up_with_buckets_graph_and_model_made_once() {
     assert!(models.windows(2).all(|pair| pair[0] == pair[1]), "{models:?}");
 }
 
-#[test]
 fn nothing_of_the_shop_outlives_a_killed_supervisor() {
     if !servers() {
         return;
@@ -217,7 +222,6 @@ fn nothing_of_the_shop_outlives_a_killed_supervisor() {
 }
 
 /// With the numbers of the procfile as they are: `--ports auto` keeps the two apart, and `env` in each gives its own.
-#[test]
 fn two_worktrees_of_the_shop_run_beside_each_other() {
     if !servers() {
         return;
@@ -256,7 +260,6 @@ fn two_worktrees_of_the_shop_run_beside_each_other() {
     project.nothing_left();
 }
 
-#[test]
 fn a_browser_shows_products_and_counter() {
     let Some(chromium) = tool("chromium", &["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]) else {
         return;

@@ -12,9 +12,18 @@ use tokio_postgres::NoTls;
 
 use crate::stack::{Stack, block_on, found, names, skip};
 
+trials![
+    first_boot_once_with_passwords_and_scripts,
+    a_failing_script_leaves_nothing_and_names_its_line,
+    another_major_version_is_refused_and_nothing_is_touched,
+    the_warm_cache_gives_the_same_cluster_with_its_own_password,
+    q01_without_namespaces_it_runs_as_another_user_where_that_user_can_pass,
+    killed_at_any_moment_there_is_a_whole_cluster_or_none
+];
+
 const TOOLS: &[&str] = &["postgres", "initdb", "psql"];
 
-/// Every Postgres of this machine: the distribution's, and what lies in the store named by `DEVRUN_BIN_CACHE`.
+/// Every Postgres of this machine: the distribution's and those in the store; where there is none, one is fetched.
 fn installed() -> Vec<Located> {
     let mut all = Vec::new();
     let folders = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
@@ -22,8 +31,8 @@ fn installed() -> Vec<Located> {
         let version = folder.file_name().to_string_lossy().into_owned();
         all.extend(found("postgres", &version, &folder.path().join("bin"), TOOLS));
     }
-    if let Some(store) = std::env::var_os("DEVRUN_BIN_CACHE") {
-        let entries = std::fs::read_dir(PathBuf::from(store).join("postgres")).into_iter().flatten().filter_map(Result::ok);
+    if !all.is_empty() || crate::services::fetched("postgres@16").is_ok() {
+        let entries = std::fs::read_dir(crate::services::store().join("postgres")).into_iter().flatten().filter_map(Result::ok);
         for entry in entries {
             let name = entry.file_name().to_string_lossy().into_owned();
             let version = name.split('-').next().unwrap_or_default().to_owned();
@@ -38,7 +47,7 @@ fn installed() -> Vec<Located> {
 fn with_each(test: impl Fn(Located)) {
     let all = installed();
     if all.is_empty() {
-        return skip("postgres");
+        return skip("no Postgres is installed, and none can be fetched");
     }
     all.into_iter().for_each(test);
 }
@@ -110,7 +119,6 @@ fn took(boot: &FirstBoot) -> Duration {
     }
 }
 
-#[test]
 fn first_boot_once_with_passwords_and_scripts() {
     with_each(|located| {
         for (user, password) in
@@ -167,7 +175,6 @@ fn first_boot_once_with_passwords_and_scripts() {
     });
 }
 
-#[test]
 fn a_failing_script_leaves_nothing_and_names_its_line() {
     with_each(|located| {
         block_on(async {
@@ -193,7 +200,6 @@ fn a_failing_script_leaves_nothing_and_names_its_line() {
     });
 }
 
-#[test]
 fn another_major_version_is_refused_and_nothing_is_touched() {
     with_each(|located| {
         block_on(async {
@@ -212,7 +218,6 @@ fn another_major_version_is_refused_and_nothing_is_touched() {
     });
 }
 
-#[test]
 fn the_warm_cache_gives_the_same_cluster_with_its_own_password() {
     with_each(|located| {
         block_on(async {
@@ -238,8 +243,7 @@ fn the_warm_cache_gives_the_same_cluster_with_its_own_password() {
 }
 
 /// Not a test of its own: namespaces are turned off in its process.
-#[test]
-fn as_another_user_in_a_process_of_its_own() {
+pub fn as_another_user_in_a_process_of_its_own() {
     let Some(root) = std::env::var_os("DEVRUN_TEST_OTHER_USER") else { return };
     let located = installed().into_iter().next().unwrap();
     block_on(async {
@@ -266,15 +270,13 @@ fn as_another_user_in_a_process_of_its_own() {
     });
 }
 
-#[test]
 fn q01_without_namespaces_it_runs_as_another_user_where_that_user_can_pass() {
     use std::os::unix::fs::PermissionsExt as _;
     if installed().is_empty() {
-        return skip("postgres");
+        return skip("no Postgres is installed, and none can be fetched");
     }
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIP only root can run as another user");
-        return;
+        return crate::harness::skipped("only root can run as another user");
     }
     let folder = tempfile::Builder::new().prefix("du").tempdir_in("/tmp").unwrap();
     for (mode, expected) in [(0o700, "KIND Config: uid"), (0o755, "SERVED")] {
@@ -295,8 +297,7 @@ fn q01_without_namespaces_it_runs_as_another_user_where_that_user_can_pass() {
 }
 
 /// Not a test of its own: what the kill test starts again and again.
-#[test]
-fn first_boot_in_a_process_of_its_own() {
+pub fn first_boot_in_a_process_of_its_own() {
     let Some(root) = std::env::var_os("DEVRUN_TEST_ROOT") else { return };
     let located = installed().into_iter().next().unwrap();
     block_on(async {
@@ -317,9 +318,8 @@ fn living_below(folder: &Path) -> Option<String> {
     })
 }
 
-#[test]
 fn killed_at_any_moment_there_is_a_whole_cluster_or_none() {
-    let Some(located) = installed().into_iter().next() else { return skip("postgres") };
+    let Some(located) = installed().into_iter().next() else { return skip("no Postgres is installed, and none can be fetched") };
     let stack = app(located);
     let boot = |root: &Path| {
         std::process::Command::new(std::env::current_exe().unwrap())

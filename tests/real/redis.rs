@@ -9,6 +9,8 @@ use devrun_runtime::recipes::{FirstBootOutcome, first_boot, prepare};
 
 use crate::stack::{Stack, block_on, found, skip};
 
+trials![a_password_of_any_kind_survives_the_configuration];
+
 fn installed() -> Option<devrun_store::Located> {
     ["/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"]
         .iter()
@@ -26,9 +28,8 @@ async fn ping(spec: &ServiceSpec, password: Option<&str>) -> Result<String, redi
     redis::cmd("PING").query_async(&mut connection).await
 }
 
-#[test]
 fn a_password_of_any_kind_survives_the_configuration() {
-    let Some(located) = installed() else { return skip("redis-server") };
+    let Some(located) = installed() else { return skip("no redis-server is installed") };
     for password in ["#ThawZin2k77!", "a \"b\" 'c' \\ $HOME ${x} ä#"] {
         block_on(async {
             let mut stack = Stack::new(located.clone());

@@ -1,18 +1,48 @@
 //! The other recipes with their real servers: up, a word with the server, down, and up again on the same data.
 //!
-//! Binaries come from the system or from a store, `DEVRUN_BIN_CACHE` or the one that `scripts/real-services` fills. None
-//! is fetched here. CI fetches those that come in seconds, and must have them; built ones run where they are there.
+//! Binaries come from the system or from a store, `DEVRUN_BIN_CACHE` or `target/services`. Those that come in seconds are
+//! fetched into it where that is possible; built ones (`scripts/real-services`) run where they are there.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::harness::{PATIENCE, Project, eventually};
 use crate::stack::skip;
+
+trials![
+    nginx,
+    caddy,
+    prometheus,
+    node_exporter,
+    blackbox_exporter,
+    memcached,
+    nats_keeps_its_streams_and_asks_for_a_password,
+    valkey_keeps_what_it_was_told,
+    mailpit_catches_a_mail_and_keeps_it,
+    versitygw_has_its_buckets_and_what_is_in_them,
+    minio_has_its_buckets_and_what_is_in_them,
+    seaweedfs_has_its_buckets_and_what_is_in_them,
+    neo4j_has_its_graph_once,
+    versitygw_takes_any_password_through_every_layer_and_a_new_one_with_a_restart,
+    minio_takes_any_password_without_outer_blanks_through_every_layer_and_a_new_one_with_a_restart,
+    seaweedfs_takes_any_password_and_a_new_one_with_a_restart,
+    neo4j_takes_any_password_through_every_layer_and_a_new_one_while_it_runs,
+    neo4j_killed_in_the_middle_of_a_rotation_has_one_password_everywhere,
+    mariadb_is_made_once_with_its_init_files,
+    rabbitmq_takes_its_name_server_along,
+    ollama_has_its_model_once,
+    a_throw_away_stack_hands_out_the_usual_variables_waits_for_no_disk_and_leaves_nothing,
+    postgres_gets_the_extensions_that_came_later,
+    postgres_is_migrated_once_each_and_asked_without_a_client,
+    consoles_log_in_and_hand_their_words_on
+];
 
 /// Ready within this, on a machine that builds something beside.
 const UP: Duration = Duration::from_secs(180);
@@ -28,16 +58,31 @@ pub fn store() -> PathBuf {
 /// The variable by which a script asks what ran: each test adds its line.
 const REPORT: &str = "DEVRUN_REAL_REPORT";
 
-/// A project that fetches nothing, if the recipe's server is on this machine. In CI what comes in seconds is fetched first.
-fn project(recipe: &str, quick: bool) -> Option<Project> {
-    if quick && std::env::var_os("CI").is_some() {
-        let words = if recipe == "nats" { "nats@2.9" } else { recipe };
-        let fetching = Project::new().env("DEVRUN_BIN_CACHE", &store().display().to_string());
-        // If it cannot be had, that is said below.
-        let _looked_for = fetching.start(&["fetch", words]).outcome_within(UP);
+/// Fetches a server into the store, once in this process, unless `DEVRUN_OFFLINE` forbids it. `Err`: why it cannot be had.
+pub fn fetched(recipe: &str) -> Result<(), String> {
+    static TRIED: Mutex<BTreeMap<String, Result<(), String>>> = Mutex::new(BTreeMap::new());
+    if std::env::var_os("DEVRUN_OFFLINE").is_some_and(|value| !value.is_empty()) {
+        return Err("DEVRUN_OFFLINE is set".to_owned());
     }
+    // One after the other: they share a registry, and the machine.
+    let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = tried.entry(recipe.to_owned()).or_insert_with(|| {
+        let fetching = Project::new().env("DEVRUN_BIN_CACHE", &store().display().to_string());
+        let outcome = fetching.start(&["fetch", recipe]).outcome_within(UP);
+        if outcome.code == Some(0) { Ok(()) } else { Err(outcome.last_line().to_owned()) }
+    });
+    result.clone()
+}
+
+/// A project that fetches nothing, if the recipe's server is on this machine. What comes in seconds is fetched where it is absent.
+fn project(recipe: &str, quick: bool) -> Option<Project> {
     let project = Project::new().env("DEVRUN_BIN_CACHE", &store().display().to_string()).env("DEVRUN_OFFLINE", "true");
-    let which = project.run(&["which", recipe, "--json"]);
+    let mut which = project.run(&["which", recipe, "--json"]);
+    let mut fetched_now = Ok(());
+    if quick && which.code != Some(0) {
+        fetched_now = fetched(if recipe == "nats" { "nats@2.9" } else { recipe });
+        which = project.run(&["which", recipe, "--json"]);
+    }
     if which.code == Some(0) {
         let found = which.json();
         let version = found[0]["version"].as_str().unwrap_or_default().to_owned();
@@ -45,10 +90,10 @@ fn project(recipe: &str, quick: bool) -> Option<Project> {
         return Some(project);
     }
     report(recipe, "not run | its server is not here");
-    if quick {
-        skip(recipe);
-    } else {
-        eprintln!("SKIP {recipe} is absent; scripts/real-services builds it");
+    match fetched_now {
+        Err(why) => skip(&format!("{recipe} is absent: {why}")),
+        Ok(()) if quick => skip(&format!("{recipe} is absent: {}", which.last_line())),
+        Ok(()) => crate::harness::skipped(&format!("{recipe} is absent; scripts/real-services builds it")),
     }
     None
 }
@@ -114,32 +159,26 @@ fn serves(recipe: &str, set: &str, path: &str, says: &str) {
     }
 }
 
-#[test]
 fn nginx() {
     serves("nginx", "", "/", "nginx, started by devrun");
 }
 
-#[test]
 fn caddy() {
     serves("caddy", "", "/", "Caddy, started by devrun");
 }
 
-#[test]
 fn prometheus() {
     serves("prometheus", "set = { retention = \"2d\" }\n", "/api/v1/status/runtimeinfo", "2d");
 }
 
-#[test]
 fn node_exporter() {
     serves("node_exporter", "", "/metrics", "node_cpu_seconds_total");
 }
 
-#[test]
 fn blackbox_exporter() {
     serves("blackbox_exporter", "", "/config", "http_2xx");
 }
 
-#[test]
 fn memcached() {
     let Some(project) = project("memcached", true) else { return };
     project.rewrite("[services.x]\nuse = \"memcached\"\nport = \"auto\"\nset = { memory = \"16\" }\n");
@@ -150,7 +189,6 @@ fn memcached() {
     down(&project);
 }
 
-#[test]
 fn nats_keeps_its_streams_and_asks_for_a_password() {
     let Some(project) = project("nats", true) else { return };
     project.rewrite(
@@ -175,7 +213,6 @@ fn nats_keeps_its_streams_and_asks_for_a_password() {
     down(&project);
 }
 
-#[test]
 fn valkey_keeps_what_it_was_told() {
     let Some(project) = project("valkey", true) else { return };
     project.rewrite(
@@ -196,7 +233,6 @@ fn valkey_keeps_what_it_was_told() {
     }
 }
 
-#[test]
 fn mailpit_catches_a_mail_and_keeps_it() {
     let Some(project) = project("mailpit", false) else { return };
     project.rewrite("[services.x]\nuse = \"mailpit\"\nport = \"auto\"\nports = { http = \"auto\" }\n");
@@ -215,19 +251,16 @@ fn mailpit_catches_a_mail_and_keeps_it() {
 }
 
 /// Shows: task.buckets, bucket.name, bucket.anonymous.
-#[test]
 fn versitygw_has_its_buckets_and_what_is_in_them() {
     let Some(project) = project("versitygw", false) else { return };
     buckets(&project, "versitygw", "");
 }
 
-#[test]
 fn minio_has_its_buckets_and_what_is_in_them() {
     let Some(project) = project("minio", false) else { return };
     buckets(&project, "minio", "ports = { console = \"auto\" }\n");
 }
 
-#[test]
 fn seaweedfs_has_its_buckets_and_what_is_in_them() {
     let Some(project) = project("seaweedfs", false) else { return };
     buckets(&project, "seaweedfs", SEAWEEDFS_PORTS);
@@ -267,7 +300,6 @@ fn buckets(project: &Project, recipe: &str, more: &str) {
 }
 
 /// Shows: task.cypher, cypher, cypher --json.
-#[test]
 fn neo4j_has_its_graph_once() {
     let Some(project) = project("neo4j", false) else { return };
     project.write(
@@ -362,13 +394,11 @@ depends_on = ["x"]
 env = { PASSWORD = "${x.password}" }
 "#;
 
-#[test]
 fn versitygw_takes_any_password_through_every_layer_and_a_new_one_with_a_restart() {
     s3_takes_any_password("versitygw", "", &LAYERS, &PASSWORDS);
 }
 
 /// It takes blanks off the ends of its password, so one that has them is refused before the start.
-#[test]
 fn minio_takes_any_password_without_outer_blanks_through_every_layer_and_a_new_one_with_a_restart() {
     let Some(project) = project("minio", false) else { return };
     let (project, key) = lay(project, "literal", PASSWORDS[1]);
@@ -383,7 +413,6 @@ fn minio_takes_any_password_without_outer_blanks_through_every_layer_and_a_new_o
 }
 
 /// A stop takes it a while, so it is not asked for every layer.
-#[test]
 fn seaweedfs_takes_any_password_and_a_new_one_with_a_restart() {
     s3_takes_any_password("seaweedfs", SEAWEEDFS_PORTS, &["secret file"], &PASSWORDS);
 }
@@ -425,7 +454,6 @@ fn s3_takes_any_password(recipe: &str, more: &str, layers: &[&str], passwords: &
 }
 
 /// One server for all layers: a password that comes another way and is the same one changes nothing that runs.
-#[test]
 fn neo4j_takes_any_password_through_every_layer_and_a_new_one_while_it_runs() {
     for password in PASSWORDS {
         let Some(mut project) = project("neo4j", false) else { return };
@@ -479,7 +507,6 @@ fn neo4j_takes_any_password_through_every_layer_and_a_new_one_while_it_runs() {
 }
 
 /// A server that takes another password only from who knows the old one, and the two who could have finished the job.
-#[test]
 fn neo4j_killed_in_the_middle_of_a_rotation_has_one_password_everywhere() {
     let Some(project) = project("neo4j", false) else { return };
     project.rewrite(&format!(
@@ -538,7 +565,6 @@ fn neo4j_listens(project: &Project, password: &str) {
     eventually("its HTTP port", UP, || (neo4j_asks(project, password) != "000").then_some(()));
 }
 
-#[test]
 fn mariadb_is_made_once_with_its_init_files() {
     let Some(project) = project("mariadb", true) else { return };
     project.write("init/10-b.sql", "INSERT INTO t VALUES ('ten');\n");
@@ -581,7 +607,6 @@ fn mariadb_asks(project: &Project, query: &str) -> String {
     String::from_utf8_lossy(&asked.stdout).into_owned()
 }
 
-#[test]
 fn rabbitmq_takes_its_name_server_along() {
     let Some(project) = project("rabbitmq", true) else { return };
     project.rewrite(
@@ -600,7 +625,6 @@ fn rabbitmq_takes_its_name_server_along() {
 }
 
 /// A model that no network is needed for is made once; one that would have to be pulled holds nobody up.
-#[test]
 fn ollama_has_its_model_once() {
     let Some(project) = project("ollama", false) else { return };
     std::fs::write(project.path("tiny.gguf"), tiny_model()).expect("our own folder");
@@ -649,7 +673,6 @@ pub fn tiny_model() -> Vec<u8> {
 }
 
 /// Shows: run --with.
-#[test]
 fn a_throw_away_stack_hands_out_the_usual_variables_waits_for_no_disk_and_leaves_nothing() {
     let (Some(project), Some(_)) = (project("postgres", true), project("redis", true)) else { return };
     let asked = "psql \"$DATABASE_URL\" -Atc \"SELECT 'fsync ' || current_setting('fsync')\"; \
@@ -664,7 +687,6 @@ fn a_throw_away_stack_hands_out_the_usual_variables_waits_for_no_disk_and_leaves
 }
 
 /// Extensions that the procfile gained since the first boot are made at the next start, and asked for no more afterwards.
-#[test]
 fn postgres_gets_the_extensions_that_came_later() {
     let Some(project) = project("postgres", true) else { return };
     let services = "[services.x]\nuse = \"postgres\"\nport = \"auto\"\nuser = \"app\"\n";
@@ -692,7 +714,6 @@ fn postgres_gets_the_extensions_that_came_later() {
 
 /// Shows: service.migrations, migrate, migrate --status, migrate --json, sql, sql --json, file.queries, wait --schema, wait
 /// --table, wait --migrations.
-#[test]
 fn postgres_is_migrated_once_each_and_asked_without_a_client() {
     let Some(project) = project("postgres", true) else { return };
     project.write("m/001.sql", "CREATE TABLE t (x int);\nINSERT INTO t VALUES (1);\n");
@@ -734,7 +755,6 @@ fn postgres_is_migrated_once_each_and_asked_without_a_client() {
 }
 
 /// The clients of the system, logged in with a password that stands on nobody's command line. Shows: psql, redis-cli.
-#[test]
 fn consoles_log_in_and_hand_their_words_on() {
     let (Some(project), Some(_)) = (project("postgres", true), project("redis", true)) else { return };
     project.rewrite(

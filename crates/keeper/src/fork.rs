@@ -23,6 +23,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::lock;
 use devrun_model::keeper::{RunAs, SpawnSpec};
+use devrun_model::os_text;
 
 use super::child::{PreparedChild, STEPS, run_child};
 use super::in_flight::{BlockedSignals, InFlightChild, fork_into};
@@ -161,10 +162,15 @@ impl Forker {
     /// # Errors
     /// The step and errno.
     pub fn fork(&self, spec: &SpawnSpec, lock: &InheritedLock, cgroup: Option<&File>) -> Result<ForkedChild, SpawnError> {
-        let words: Vec<CString> = spec.argv.iter().map(c_string).collect::<io::Result<_>>().map_err(SpawnError::at("exec"))?;
+        let words: Vec<CString> = spec
+            .argv
+            .iter()
+            .map(|word| c_string(os_text::to_os(word)))
+            .collect::<io::Result<_>>()
+            .map_err(SpawnError::at("exec"))?;
         let mut variables = Vec::with_capacity(spec.env.len());
         for (name, value) in &spec.env {
-            variables.push(c_string(format!("{name}={value}")).map_err(SpawnError::at("exec"))?);
+            variables.push(c_string(os_text::to_os(&format!("{name}={value}"))).map_err(SpawnError::at("exec"))?);
         }
         let argv = c_pointers(&words);
         let envp = c_pointers(&variables);

@@ -22,6 +22,7 @@ pub mod graph;
 pub mod keeper;
 pub mod mask;
 pub mod name;
+pub mod os_text;
 pub mod paths;
 pub mod phase;
 pub mod plan;

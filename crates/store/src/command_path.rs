@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use devrun_model::{Failure, FailureKind};
+use devrun_model::{Failure, FailureKind, os_text};
 
 use super::system::is_executable;
 
@@ -27,19 +27,19 @@ pub fn find(word: &str, env: &BTreeMap<String, String>, dir: &Path) -> Result<Pa
         let path = if Path::new(word).is_absolute() { PathBuf::from(word) } else { dir.join(word) };
         return check(word, &path).map(|()| path);
     }
-    let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
-    if let Ok(found) = which::which_in(word, Some(path), dir) {
+    let path = os_text::to_os(env.get("PATH").map_or(DEFAULT_PATH, String::as_str));
+    if let Ok(found) = which::which_in(word, Some(&path), dir) {
         let found = if found.is_absolute() { found } else { dir.join(found) };
         return check(word, &found).map(|()| found);
     }
     // Something of that name which is no program says more than that nothing was found.
-    for folder in std::env::split_paths(path) {
+    for folder in std::env::split_paths(&path) {
         let candidate = dir.join(folder).join(word);
         if candidate.is_file() {
             return Err(not_executable(&candidate));
         }
     }
-    let failure = binary(format!("{word:?} was not found; PATH is {path}"));
+    let failure = binary(format!("{word:?} was not found; PATH is {}", path.display()));
     if dir.join(word).is_file() {
         return Err(failure.help(format!("it lies in {}: write ./{word}", dir.display())));
     }

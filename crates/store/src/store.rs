@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::User;
 
 use crate::ownership::Trust;
-use devrun_model::{Failure, FailureKind};
+use devrun_model::{Failure, FailureKind, os_text};
 
 use super::manifest::{self, MANIFEST, Manifest, StoreEntry};
 use super::unpack::tree::make_folder;
@@ -26,7 +26,7 @@ const STAGES: &str = ".stage";
 /// environment nor the system knows a home: a place that others can make first is none.
 #[must_use]
 pub fn store_folder(root: &Path, env: &BTreeMap<String, String>, is_root: bool) -> PathBuf {
-    let given = |name: &str| env.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let given = |name: &str| env.get(name).filter(|value| !value.is_empty()).map(|value| PathBuf::from(os_text::to_os(value)));
     if let Some(folder) = given("DEVRUN_BIN_CACHE") {
         return if folder.is_absolute() { folder } else { root.join(folder) };
     }

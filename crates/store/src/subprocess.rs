@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use devrun_model::os_text;
+
 /// Set when nobody waits for the result any more.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
@@ -165,7 +167,7 @@ impl Subprocess<'_> {
             command
                 .args(&self.args)
                 .env_clear()
-                .envs(self.env)
+                .envs(self.env.iter().map(|(name, value)| (os_text::to_os(name), os_text::to_os(value))))
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())

@@ -2,11 +2,15 @@
 
 use crate::app::service_env;
 
+use std::io::IsTerminal;
+use std::os::unix::ffi::OsStrExt;
+
 use clap::{Args, ValueEnum};
 
+use crate::ui::output;
 use crate::ui::term::{Term, say};
-use devrun_model::Failure;
 use devrun_model::client_env::Addressed;
+use devrun_model::{Failure, exit, os_text};
 
 use crate::app::load::{self, Wanted};
 use crate::app::readonly;
@@ -70,6 +74,12 @@ pub fn run(globals: &Globals, args: &EnvArgs, _term: Term) -> Result<i32, Failur
     env.iter().for_each(|(name, value)| addressed.variable(name, value));
     for name in project.env.keys().filter(|name| !env.contains_key(*name) && addressed.is_overridden_by(name)) {
         out.push_str(&unset(args.format, name));
+    }
+    let bytes = os_text::to_os(&out);
+    if bytes.to_str().is_none() && !std::io::stdout().is_terminal() {
+        // Values that are not UTF-8 leave as they came; a reader that is gone is no failure.
+        let _reader_gone = output::write(output::Stream::Out, bytes.as_bytes());
+        return Ok(exit::DONE);
     }
     Ok(readonly::text(&out))
 }

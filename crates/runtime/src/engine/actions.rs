@@ -162,6 +162,7 @@ impl Engine {
             self.queue.push_back(Event::InitFailed(id, generation, Failure::cancelled()));
             return;
         };
+        self.remember_inputs(&spec);
         if let Some(task) = &spec.task {
             match self.check_task_status(&spec, task) {
                 Ok(Ok(note)) => {

@@ -19,6 +19,7 @@ use devrun_model::mask::Masker;
 use devrun_model::{Command, Failure, Launch, Paths, Plan, ServiceId, State, StateChange};
 use devrun_store::{FetchOptions, Located};
 
+use super::changed_inputs::InputHashes;
 use super::clock::Clock;
 use super::handle::{EngineHandle, EngineRequest};
 use super::health_notices::{self, HealthNotices};
@@ -103,6 +104,8 @@ pub struct Engine {
     started: JsonLog,
     /// Output that log files could not take.
     pub(super) lost: BTreeMap<ServiceId, LostOutput>,
+    /// What one-time work had read when it was last begun or looked at.
+    pub(super) inputs: BTreeMap<ServiceId, InputHashes>,
     /// Of the plan in force: what we say goes to terminals, files and bug reports.
     pub(super) masker: Masker,
     subscribers: Vec<mpsc::Sender<Arc<FeedItem>>>,
@@ -165,6 +168,7 @@ impl Engine {
             events,
             started,
             lost: BTreeMap::new(),
+            inputs: BTreeMap::new(),
             masker,
             subscribers: Vec::new(),
             held: false,
@@ -310,6 +314,9 @@ impl Engine {
                     self.max_grace = Some(Duration::from_millis(limit));
                 }
                 self.publish(FeedItem::Accepted { token });
+                if matches!(command, Command::Up { .. }) {
+                    self.report_changed_inputs();
+                }
                 self.queue.push_back(Event::Command(command));
             }
             EngineRequest::Interrupt => self.queue.push_back(Event::Interrupted),

@@ -2,6 +2,7 @@
 //! core's actions become calls of drivers. It decides nothing and knows no format of files or terminals.
 
 pub mod actions;
+mod changed_inputs;
 pub mod clock;
 pub mod event_loop;
 mod file_watch;

@@ -20,7 +20,7 @@ const DRAFT: &str = ".draft-";
 #[must_use]
 pub fn cache_folder(env: &BTreeMap<String, String>) -> Option<PathBuf> {
     let absolute = |name: &str| {
-        let theirs = env.get(name).map(PathBuf::from);
+        let theirs = env.get(name).map(|path| PathBuf::from(devrun_model::os_text::to_os(path)));
         theirs.or_else(|| std::env::var_os(name).map(PathBuf::from)).filter(|path| path.is_absolute())
     };
     let base = absolute("XDG_CACHE_HOME").or_else(|| {
