@@ -42,6 +42,7 @@ mod key_watch;
 mod layers;
 mod lifecycle;
 mod log_windows;
+mod log_lines;
 mod logs;
 mod masking;
 mod outside;

@@ -566,6 +566,10 @@ fn show(item: LogItem, logs: &mut devrun_runtime::logs::pump::LogSubscription, l
             count += 1;
             next = if count < 64 { logs.try_next() } else { None };
         }
+        if view.is_live() {
+            // The live lines are drawn below.
+            let _gone = lines.end_line(&mut out);
+        }
         let _gone = out.flush();
     });
 }

@@ -154,6 +154,9 @@ impl Engine {
         // A restart by policy begins here: the binary found for the last generation is still the one to run.
         if let Some(instance) = self.instances.get_mut(&id).filter(|instance| instance.generation != generation) {
             let (spec, located, program) = (instance.spec.take(), instance.located.take(), instance.program.take());
+            if let Some(spec) = &spec {
+                self.pump.begin(&id, &spec.log);
+            }
             *instance = Instance { generation, spec, located, program, ..Instance::default() };
         }
         let Some((spec, located)) =

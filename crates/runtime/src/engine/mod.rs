@@ -10,6 +10,7 @@ pub mod health_notices;
 pub mod instance;
 pub mod leftovers;
 mod lost_output;
+mod last_lines;
 mod pre_start;
 pub mod state_files;
 mod status;

@@ -10,8 +10,10 @@ pub mod file;
 pub mod followed_file;
 pub mod index;
 mod loss;
+mod partial_line;
 pub mod pump;
 pub mod read;
+pub mod visible_text;
 
 pub use file::LogLoss;
 pub use loss::LossReport;
