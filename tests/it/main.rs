@@ -40,6 +40,7 @@ mod key_secrets;
 mod key_tty;
 mod key_watch;
 mod layers;
+mod left_running;
 mod lifecycle;
 mod log_windows;
 mod log_lines;

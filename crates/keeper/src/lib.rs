@@ -77,4 +77,6 @@ pub mod wire;
 pub use keeper_handle::{KeeperEvent, KeeperHandle, KeeperOptions, LaunchedKeeper, ProcessEvent};
 pub use keeper_main::main;
 #[cfg(feature = "client")]
-pub use runner::{CommandRequest, CommandResult, OutputSink, OutputStream, Runner, RunningCommand};
+pub use runner::{
+    CommandRequest, CommandResult, OutputSink, OutputStream, Runner, RunningCommand, list_processes, still_running,
+};

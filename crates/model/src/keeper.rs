@@ -289,6 +289,9 @@ pub enum FromKeeper {
     },
     /// Nothing is left of the process's tree; the last word about it.
     TreeEmpty {
+        /// What of its tree lived on at that moment: pid and command.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        left: Vec<(i32, String)>,
         /// Which one.
         process: ProcessId,
     },

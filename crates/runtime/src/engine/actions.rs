@@ -194,13 +194,18 @@ impl Engine {
         let task = tokio::spawn(async move {
             let result = match build {
                 Some(command) => run_build(&spec, &command, &runner).await,
-                None => Ok(()),
+                None => Ok(Vec::new()),
             };
             if result.is_ok() {
                 let _ended = task_results.send(TaskResult::Built(name.clone()));
             }
             let result = match result {
-                Ok(()) => run_first_boot_and_pre_start(&spec, located.as_deref(), &places, volume.as_ref(), &runner).await,
+                Ok(mut notes) => run_first_boot_and_pre_start(&spec, located.as_deref(), &places, volume.as_ref(), &runner)
+                    .await
+                    .map(|further| {
+                        notes.extend(further);
+                        notes
+                    }),
                 Err(failure) => Err(failure),
             };
             let _ended = task_results.send(TaskResult::Init(name, generation, result));
@@ -546,7 +551,7 @@ impl Engine {
         }
     }
 
-    fn stop_probes(&mut self, id: &ServiceId) {
+    pub(super) fn stop_probes(&mut self, id: &ServiceId) {
         // Taken out rather than replaced: the log pump holds the slot too.
         if let Some(instance) = self.instances.get_mut(id)
             && let Ok(mut slot) = instance.probe.lock()
@@ -583,11 +588,13 @@ impl Engine {
                 }
                 if let Some(command) = &spec.stop.command {
                     let ran = match command_request(&spec, command, Role::StopCommand, spec.stop.grace) {
-                        Ok(request) => runner.run(request).await.map(drop),
+                        Ok(request) => runner.run(request).await,
                         Err(failure) => Err(failure),
                     };
-                    if let Err(failure) = ran {
-                        say(format!("the stop command could not be run: {failure}"));
+                    match ran.map(|finished| finished.left_running()) {
+                        Ok(None) => {}
+                        Ok(Some(left)) => say(format!("its stop command left {left} running; ended")),
+                        Err(failure) => say(format!("the stop command could not be run: {failure}")),
                     }
                 }
                 let _ended = task_results.send(TaskResult::StopCommandDone(name.clone(), generation));

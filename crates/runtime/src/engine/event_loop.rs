@@ -69,6 +69,7 @@ pub(super) enum TaskResult {
     Work(ServiceId, Generation, Result<(), Failure>),
     TaskCommitted(ServiceId, Generation, ExitStatus, Result<(), Failure>),
     StopCommandDone(ServiceId, Generation),
+    ExitHeld(ServiceId, Generation),
     Built(ServiceId),
     Said(ServiceId, String),
     Publish(FeedItem),
@@ -421,14 +422,15 @@ impl Engine {
                 }
                 self.queue.push_back(Event::SpawnFailed(id, generation, failure));
             }
-            ProcessEvent::Exited { status, .. } => {
+            ProcessEvent::Exited { status, left, .. } => {
                 if !status.success() && self.instances.get(&id).is_some_and(|instance| instance.stop_asked.is_none()) {
                     self.report_crash_loop(&id);
                 }
-                self.on_exit(id, generation, status);
+                self.leader_exited(id, generation, status, left);
             }
             ProcessEvent::TreeEmpty { .. } => {
                 self.processes.remove(&process);
+                self.release_exit(&id, generation, true);
                 self.tree_empty(&id, generation);
             }
             ProcessEvent::Survivors { pids, .. } => self.queue.push_back(Event::Survived(id, generation, pids)),
@@ -535,6 +537,7 @@ impl Engine {
                     self.keeper.stop(process, None);
                 }
             }
+            TaskResult::ExitHeld(id, generation) => self.release_exit(&id, generation, false),
             TaskResult::FileChanged(id, path) => self.file_changed(id, path),
             TaskResult::Built(id) => {
                 self.to_build.remove(&id);
