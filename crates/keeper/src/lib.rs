@@ -62,6 +62,8 @@ pub mod reactor;
 #[cfg(feature = "client")]
 pub mod runner;
 pub mod signal;
+#[cfg(target_os = "linux")]
+mod silent_stdin;
 pub mod state_location;
 pub mod sweep;
 #[cfg(target_os = "linux")]

@@ -223,6 +223,7 @@ impl Runner {
             memory: None,
             umask: None,
             tty: false,
+            open_stdin: false,
             lock: self.places.alive_lock(&self.service),
             log: None,
             spare: Vec::new(),
@@ -317,7 +318,6 @@ struct CommandInProgress {
     events: mpsc::UnboundedReceiver<ProcessEvent>,
     output: Output,
     deadline: Instant,
-}
     left_grace: Duration,
 }
 
@@ -330,23 +330,24 @@ enum LeftStep {
     Asked,
     /// They were killed.
     Killed,
+}
 
 impl CommandInProgress {
     async fn follow(mut self, ended: Option<watch::Sender<Option<ExitStatus>>>) -> CommandResult {
         let mut status = ExitStatus::Unknown;
         let (mut timed_out, mut left, mut next) = (false, Vec::new(), None);
         loop {
-            tokio::select! {
             let due = next.map_or(self.deadline, |(at, _)| at);
+            tokio::select! {
                 biased;
                 event = self.events.recv() => match event {
                     Some(ProcessEvent::Exited { status: how, left: rest, .. }) => {
                         status = how;
-                        if let Some(ended) = &ended {
                         left = rest;
                         if !timed_out {
                             next = Some((Instant::now() + self.left_grace, LeftStep::Wait));
                         }
+                        if let Some(ended) = &ended {
                             // Nobody may be waiting.
                             let _ = ended.send(Some(how));
                         }
@@ -376,10 +377,10 @@ impl CommandInProgress {
                 },
             }
         }
-        // The writers are gone, so what is in the pipes is all there will be.
         if !next.is_some_and(|(_, step)| matches!(step, LeftStep::Asked | LeftStep::Killed)) {
             left.clear();
         }
+        // The writers are gone, so what is in the pipes is all there will be.
         self.output.take(0);
         self.output.take(1);
         CommandResult { status, timed_out, tail: self.output.tail, left }

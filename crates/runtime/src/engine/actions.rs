@@ -18,7 +18,7 @@ use devrun_core::event::Generation;
 use devrun_core::{Action, Event, Tick};
 use devrun_keeper::{OutputStream, Runner};
 use devrun_model::keeper::{ExitStatus, Role, RunAs, SpawnSpec, StopOrder};
-use devrun_model::{Failure, FailureKind, Launch, OnChange, ServiceId, ServiceSpec, TaskSpec};
+use devrun_model::{Failure, FailureKind, Kind, Launch, OnChange, ServiceId, ServiceSpec, TaskSpec};
 
 use super::event_loop::{Engine, TaskResult};
 use super::instance::Instance;
@@ -400,6 +400,7 @@ impl Engine {
             memory: spec.limits.memory.map(|size| size.0),
             umask: None,
             tty: spec.tty,
+            open_stdin: spec.kind == Kind::Service,
             lock: self.places.alive_lock(&spec.id),
             log: Some(crate::logs::file::path(&self.places.logs(), &spec.id)),
             spare: spec.stop.spare.clone(),
