@@ -42,22 +42,12 @@ pub async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Resu
             session.command(token(), down(grace)).await?;
             let (stops, last, interrupted) = until_gone(&mut session, &mut view, &mut signals).await?;
             view.clear();
-            let mut lock = alone(places)?;
-            let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
-            let mut succeeded = false;
-            // The supervisor's last steps: it lets go of the lock when nothing of it is left. Or the next one is there already.
-            while lock.is_none() && tokio::time::Instant::now() < give_up {
-                let next = ControlClient::connect(places).await.ok().flatten().map(|client| client.hello.pid);
-                succeeded = next.is_some_and(|pid| Some(pid) != status.snapshot.supervisor_pid);
-                if succeeded {
-                    break;
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(2)) => {}
-                    code = signals.next() => return Ok(code),
-                }
-                lock = alone(places)?;
-            }
+            let (lock, succeeded) = match until_released(places, status.snapshot.supervisor_pid, &mut signals).await? {
+                Released::Free(lock) => (Some(lock), false),
+                Released::Succeeded => (None, true),
+                Released::Held => (None, false),
+                Released::Interrupted(code) => return Ok(code),
+            };
             if !matches!(term.progress, Progress::Quiet | Progress::Json) {
                 say(summary::stops(&stops).trim_end());
             }
@@ -69,8 +59,7 @@ pub async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Resu
             }
             if lock.is_none() && last.is_none() && !succeeded {
                 // The connection broke, and the stop may not be over.
-                return Err(Failure::new(FailureKind::Elsewhere, "the supervisor has not ended yet")
-                    .help("devrun ps shows what has not stopped yet; devrun down --emergency kills it"));
+                return Err(not_ended());
             }
             // Nobody saw the end: prove it. Who has started since has done so itself.
             let (report, code) =
@@ -119,6 +108,67 @@ async fn hand_over(places: &Paths, grace: Option<Duration>, caller: &Caller) -> 
 fn describe(caller: &Caller) -> String {
     let service = caller.service.as_ref().map(|id| format!("{id}: ")).unwrap_or_default();
     format!("{service}pid {} ({}) is this command and ends now", caller.pid, caller.command)
+}
+
+/// What became of the instance lock of a supervisor that has said its last word.
+enum Released {
+    /// It is free, or held by this process now.
+    Free(Option<InstanceLock>),
+    /// The next supervisor has it already.
+    Succeeded,
+    /// It is still held after ten seconds.
+    Held,
+    /// A signal came: its exit code.
+    Interrupted(i32),
+}
+
+/// Waits for the supervisor's last steps: it lets go of the lock when nothing of it is left.
+async fn until_released(places: &Paths, supervisor: Option<i32>, signals: &mut Signals) -> Result<Released, Failure> {
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(lock) = alone(places)? {
+            return Ok(Released::Free(lock));
+        }
+        if tokio::time::Instant::now() >= give_up {
+            return Ok(Released::Held);
+        }
+        let next = ControlClient::connect(places).await.ok().flatten().map(|client| client.hello.pid);
+        if next.is_some_and(|pid| Some(pid) != supervisor) {
+            return Ok(Released::Succeeded);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(2)) => {}
+            code = signals.next() => return Ok(Released::Interrupted(code)),
+        }
+    }
+}
+
+/// Waits for the end of a supervisor that is stopping everything, as `--rollback` makes it. Returns the exit code of a signal
+/// that came meanwhile; the stop is quickened by it.
+///
+/// # Errors
+/// As `down`.
+pub async fn follow(places: &Paths, session: &mut Session, supervisor: Option<i32>, term: Term) -> Result<Option<i32>, Failure> {
+    let mut signals = Signals::take()?;
+    let mut view = ProgressView::new(term);
+    let (_stops, last, interrupted) = until_gone(session, &mut view, &mut signals).await?;
+    view.clear();
+    let survived = |outcome: devrun_model::feed::Outcome| {
+        outcome.failures.into_iter().find(|failed| failed.failure.kind == FailureKind::Survivors)
+    };
+    if let Some(failed) = last.and_then(survived) {
+        return Err(failed.failure);
+    }
+    match until_released(places, supervisor, &mut signals).await? {
+        Released::Free(_) | Released::Succeeded => Ok(interrupted),
+        Released::Interrupted(code) => Ok(Some(code)),
+        Released::Held => Err(not_ended()),
+    }
+}
+
+fn not_ended() -> Failure {
+    Failure::new(FailureKind::Elsewhere, "the supervisor has not ended yet")
+        .help("devrun ps shows what has not stopped yet; devrun down --emergency kills it")
 }
 
 /// The instance lock, which keeps everybody from starting while leftovers are ended and the runtime folder is removed: what a

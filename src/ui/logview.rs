@@ -1,6 +1,6 @@
 //! Log lines with a prefix. Built for volume: a chunk of lines is prefixed into one buffer and written once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use super::escape::escaped;
@@ -32,8 +32,10 @@ pub struct LogView {
     buffer: Vec<u8>,
     /// Of the lines that are being put into the buffer.
     prefix: Vec<u8>,
-    /// A piece of a line that is longer than the pump holds back was shown, and the rest is still to come.
+    /// A piece of a line was shown, and the rest is still to come.
     open: Option<(ServiceId, LogStream)>,
+    /// Lines that were ended here before their end came: that end makes no empty line.
+    ended_early: BTreeSet<(ServiceId, u32)>,
 }
 
 const COLORS: &[&str] = &["36", "33", "32", "35", "34", "96", "93", "92", "95", "94"];
@@ -54,7 +56,8 @@ impl LogView {
     pub fn new(style: Style, ids: &[ServiceId]) -> Self {
         let width = ids.iter().map(|id| id.as_str().len()).max().unwrap_or(0).min(24);
         let colors = ids.iter().enumerate().map(|(at, id)| (id.clone(), COLORS[at % COLORS.len()])).collect();
-        Self { style, width, colors, buffer: Vec::with_capacity(64 * 1024), prefix: Vec::new(), open: None }
+        let (buffer, prefix) = (Vec::with_capacity(64 * 1024), Vec::new());
+        Self { style, width, colors, buffer, prefix, open: None, ended_early: BTreeSet::new() }
     }
 
     /// Shows what the pump sent.
@@ -65,46 +68,76 @@ impl LogView {
         match item {
             LogItem::Missed(bytes) => {
                 self.buffer.clear();
+                self.end_open_line();
                 writeln!(self.buffer, "devrun: this view was too slow: {bytes} bytes are only in the log files")?;
-                out.write_all(&self.buffer)
             }
             LogItem::Chunk { id, stream, micros, bytes } => {
                 self.buffer.clear();
-                let whole = bytes.ends_with(b"\n");
-                let body = if whole { &bytes[..bytes.len() - 1] } else { &bytes[..] };
-                let continues = self.open.as_ref().is_some_and(|(open, from)| open == id && from == stream);
-                if self.open.is_some() && !continues {
-                    self.buffer.push(b'\n');
-                }
-                self.begin(id, *stream, *micros);
-                let (mut rest, mut continues) = (body, continues);
-                while let Some(end) = memchr::memchr(b'\n', rest) {
-                    self.push(id, *stream, *micros, &rest[..end], continues);
-                    self.buffer.push(b'\n');
-                    (rest, continues) = (&rest[end + 1..], false);
-                }
-                self.push(id, *stream, *micros, rest, continues);
-                if whole || self.style.json {
-                    self.buffer.push(b'\n');
-                    self.open = None;
-                } else {
-                    self.open = Some((id.clone(), *stream));
-                }
-                out.write_all(&self.buffer)
+                let body = bytes.strip_suffix(b"\n");
+                self.lines(id, *stream, *micros, body.unwrap_or(bytes), body.is_some());
             }
         }
+        out.write_all(&self.buffer)
     }
 
-    /// Shows one line read from a file.
+    /// Shows one line read from a file, or a piece of one.
     ///
     /// # Errors
     /// When the reader is gone.
     pub fn line(&mut self, line: &LogLine, out: &mut dyn Write) -> std::io::Result<()> {
         self.buffer.clear();
-        self.begin(&line.id, line.stream, line.micros);
-        self.push(&line.id, line.stream, line.micros, &line.bytes, false);
-        self.buffer.push(b'\n');
+        self.lines(&line.id, line.stream, line.micros, &line.bytes, line.ended);
         out.write_all(&self.buffer)
+    }
+
+    /// Ends a line whose end has not come, as something else is to stand below it.
+    ///
+    /// # Errors
+    /// When the reader is gone.
+    pub fn end_line(&mut self, out: &mut dyn Write) -> std::io::Result<()> {
+        self.buffer.clear();
+        self.end_open_line();
+        out.write_all(&self.buffer)
+    }
+
+    fn end_open_line(&mut self) {
+        if let Some((id, stream)) = self.open.take() {
+            self.buffer.push(b'\n');
+            self.ended_early.insert((id, stream as u32));
+        }
+    }
+
+    /// Puts lines into the buffer. `ended`: the last of them has its end, which is not in `body`.
+    fn lines(&mut self, id: &ServiceId, stream: LogStream, micros: i64, body: &[u8], ended: bool) {
+        let mut continues = self.open.as_ref().is_some_and(|(open, from)| open == id && *from == stream);
+        let mut rest = body;
+        if !continues {
+            self.end_open_line();
+            if self.ended_early.remove(&(id.clone(), stream as u32)) {
+                match rest.strip_prefix(b"\n") {
+                    Some(others) => rest = others,
+                    None if rest.is_empty() && ended => return,
+                    None => {}
+                }
+            }
+        }
+        self.begin(id, stream, micros);
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            self.push(id, stream, micros, &rest[..end], continues);
+            self.buffer.push(b'\n');
+            (rest, continues) = (&rest[end + 1..], false);
+        }
+        self.push(id, stream, micros, rest, continues);
+        self.open = None;
+        if ended {
+            self.buffer.push(b'\n');
+        } else if self.style.json {
+            // An object is a line of its own.
+            self.buffer.push(b'\n');
+            self.ended_early.insert((id.clone(), stream as u32));
+        } else {
+            self.open = Some((id.clone(), stream));
+        }
     }
 
     /// Makes the prefix of the lines that follow: those of one piece share it.
@@ -213,6 +246,28 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "a      | one\na      | two\nworker | piece rest\nworker | cut\na      | three\n"
         );
+    }
+
+    #[test]
+    fn an_end_that_comes_after_another_line_makes_no_empty_one() {
+        for (json, expected) in
+            [(false, "ask | Password: \nb | two\nask | next\nask | Again: yes\n"), (true, "Password: |two|next|Again: |yes")]
+        {
+            let mut view = LogView::new(Style { json, ..Style::default() }, &[]);
+            let mut out = Vec::new();
+            view.item(&chunk("ask", b"Password: "), &mut out).unwrap();
+            view.item(&chunk("b", b"two\n"), &mut out).unwrap();
+            view.item(&chunk("ask", b"\nnext\n"), &mut out).unwrap();
+            view.item(&chunk("ask", b"Again: "), &mut out).unwrap();
+            view.item(&chunk("ask", b"yes\n"), &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            if json {
+                let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["line"].clone());
+                assert_eq!(lines.map(|line| line.as_str().unwrap().to_owned()).collect::<Vec<_>>().join("|"), expected);
+            } else {
+                assert_eq!(text, expected);
+            }
+        }
     }
 
     #[test]

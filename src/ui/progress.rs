@@ -149,6 +149,12 @@ impl ProgressView {
         }
     }
 
+    /// Whether live lines are on the screen.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.bars.is_some() && !self.lines.is_empty()
+    }
+
     /// Writes to stdout while the live lines step aside.
     pub fn beside<R>(&self, write: impl FnOnce() -> R) -> R {
         match &self.bars {

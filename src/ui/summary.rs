@@ -56,7 +56,8 @@ pub fn failures(outcome: &Outcome, color: bool) -> String {
             out.push_str(&format!("  last probe: {}\n", safe(answer)));
         }
         if !log.is_empty() {
-            out.push_str(&format!("  its last {} lines:\n", log.len()));
+            let count = if log.len() == 1 { "its last line".to_owned() } else { format!("its last {} lines", log.len()) };
+            out.push_str(&format!("  {count}:\n"));
             for line in log {
                 out.push_str(&format!("    {id} | {}\n", log_line(line)));
             }

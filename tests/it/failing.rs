@@ -87,6 +87,24 @@ fn exit_3_with_rollback_leaves_nothing() {
 }
 
 #[test]
+fn rollback_returns_after_what_it_started_is_gone() {
+    let project = Project::new().procfile(
+        r#"
+        [services.slow]
+        run = "{svc:slow} --stop-takes 1500"
+        [services.never]
+        run = "{svc:never}"
+        ready = { file = "never-there", within = "700ms" }
+        depends_on = ["slow"]
+        "#,
+    );
+    let up = project.run(&["up", "-d", "--rollback"]).code(3);
+    assert!(project.alive("slow").is_empty() && project.alive("never").is_empty(), "{up}");
+    last_line(&up, &["not ready in time", "never"]);
+    project.run(&["up", "-d", "--rollback"]).code(3).says_not("waiting for the stop that is under way");
+}
+
+#[test]
 fn exit_4_a_task_failed() {
     let project = Project::new().procfile(
         r#"

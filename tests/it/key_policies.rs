@@ -230,6 +230,47 @@ fn external_is_probed_and_never_spawned() {
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
 }
 
+#[test]
+fn an_external_address_is_probed_by_its_scheme_unless_ready_is_false() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let project = Project::new().procfile(&format!(
+        r#"
+        [defaults]
+        ready = {{ within = "500ms" }}
+        [services.open]
+        external = "amqp://127.0.0.1:{port}"
+        [services.unprobed]
+        external = "tcp://127.0.0.1:1"
+        ready = false
+        [services.pg]
+        external = "postgres://u:p@127.0.0.1:1/db"
+        [services.cache]
+        external = "redis://127.0.0.1:1"
+        [services.search]
+        external = "http://127.0.0.1:1/health"
+        [services.queue]
+        external = "tcp://127.0.0.1:1"
+        [services.free]
+        run = "{{svc:free}}"
+        depends_on = ["open", "unprobed"]
+        [services.held]
+        run = "{{svc:held}}"
+        depends_on = ["queue"]
+        "#
+    ));
+    let mut up = project.run(&["up", "-d"]).code(3);
+    for name in ["pg", "cache", "search", "queue"] {
+        assert_eq!(project.service(name)["state"], "failed", "{name}");
+        up = up.says(&format!("{name} failed: not ready within 500ms"));
+    }
+    assert_eq!(project.service("open")["health"], "healthy");
+    assert_eq!(project.service("unprobed")["health"], "none");
+    assert_eq!(project.service("free")["state"], "running");
+    assert_eq!(project.service("held")["state"], "blocked");
+    project.run(&["down"]).code(0);
+}
+
 /// Shows: service.profiles, devrun --profile.
 #[test]
 fn profiles_are_off_until_asked_for() {

@@ -96,6 +96,7 @@ impl World {
             memory: None,
             umask: None,
             tty: false,
+            open_stdin: false,
             lock: self.places().alive_lock(&id),
             log: None,
             spare: Vec::new(),
@@ -308,6 +309,17 @@ async fn a_child_starts_clean() {
     assert_eq!(open.len(), 5, "{open:?}");
     assert!(open.iter().any(|line| line.ends_with("api.alive")), "{open:?}");
     assert!(leader.pid > 1);
+    process.empty().await;
+    // A service's standard input is a pipe, and it has as many descriptors.
+    let mut spec = world.spec(&keeper, "api", &["--print-fds", "--exit", "0"]);
+    spec.open_stdin = true;
+    let mut process = start(&keeper, spec);
+    process.spawned().await;
+    assert_eq!(process.exited().await, ExitStatus::Code(0));
+    let text = process.output();
+    let opened: Vec<&str> = text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
+    assert!(opened.iter().any(|line| line.starts_with("0 pipe:")), "{opened:?}");
+    assert_eq!(opened.len(), 5, "{opened:?}");
     process.empty().await;
     // Rust's own runtime ignores SIGPIPE in the fixture, so signals are looked at in a shell.
     let script = "grep -E 'SigBlk|SigIgn' /proc/self/status; ulimit -n";

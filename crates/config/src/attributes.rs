@@ -224,7 +224,7 @@ impl Resolver<'_> {
     pub fn url(&self, service_name: &str, scheme: Option<&str>, at: Span) -> Resolved<String> {
         let Some(service) = self.services.get(service_name) else { return Err(Reported) };
         let external = self.external(service, at)?;
-        let base = service
+        let mut base = service
             .recipe
             .as_ref()
             .map(|used| used.data.scheme.clone())
@@ -239,6 +239,9 @@ impl Resolver<'_> {
             return Err(self.unset(&hole, at));
         };
         let host = self.host(service, at)?;
+        if base == "http" && external.is_none() && self.is_probed_by_https(service, &host, port)? {
+            base = "https".to_owned();
+        }
         let (user, password, database) = if url::carries_login(&base) {
             (
                 self.attribute(service_name, "user", at)?,
@@ -249,6 +252,21 @@ impl Resolver<'_> {
             (None, None, None)
         };
         Ok(url::build(scheme.unwrap_or(&base), user.as_deref(), password.as_deref(), &host, port, database.as_deref()))
+    }
+
+    /// Whether `ready.http` is an `https://` URL of the service's own main port: a server that speaks TLS there speaks nothing
+    /// else.
+    fn is_probed_by_https(&self, service: &Service, host: &str, port: u16) -> Resolved<bool> {
+        let Some(node) = service.get("ready").and_then(Node::table).and_then(|table| get(table, "http")) else {
+            return Ok(false);
+        };
+        // One that is made of a service's URL, perhaps of this very one, says nothing about the scheme.
+        let Some(text) = node.text().filter(|text| text.starts_with("https://") && !text.contains(".url")) else {
+            return Ok(false);
+        };
+        let probed = url::parse(&self.expand(text, node.span, Scope::of(&service.name, 1))?);
+        let is_own_host = |probed: &str| probed == host || matches!(probed, "localhost" | "::1") || probed.starts_with("127.");
+        Ok(probed.is_ok_and(|probed| probed.port == Some(port) && is_own_host(&probed.host)))
     }
 
     // Volumes.

@@ -17,6 +17,7 @@ mod document;
 mod dotenv;
 mod env_drift;
 mod environment;
+mod external;
 mod gateway;
 mod generated_env;
 mod interpolate;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use super::command;
 use super::diagnostic::Diagnostic;
+use super::external;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
 use super::schema::CHECK_KINDS;
 use super::services::Service;
 use super::suggest;
-use super::tree::{Node, Value};
+use super::tree::{Node, Table, Value};
 use devrun_model::ready::Endpoint;
 use devrun_model::{Check, ReadySpec};
 
@@ -19,13 +20,19 @@ struct Probe<'p, 'r, 'a, 's> {
     replica: u32,
 }
 
-/// Lowers one of the two tables; `None` where it names no kind.
+/// Lowers one of the two tables; `None` where it names no kind and none follows from the service.
 pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service, key: &str, replica: u32) -> Resolved<Option<ReadySpec>> {
-    let Some(table) = service.get(key).and_then(Node::table) else { return Ok(None) };
+    let default = if key == "ready" { external::default_check(resolver, service) } else { Ok(None) };
+    let empty = Table::new();
+    let table = match (service.get(key).and_then(Node::table), &default) {
+        (Some(table), _) => table,
+        (None, Ok(None)) => return Ok(None),
+        (None, _) => &empty,
+    };
     let keys = Reader { resolver, table, scope: Scope::of(&service.name, replica) };
     let probe = Probe { keys, service, replica };
-    let mut checks = Vec::new();
-    let mut failed = false;
+    let mut failed = default.is_err();
+    let mut checks: Vec<Check> = default.ok().flatten().into_iter().collect();
     for kind in CHECK_KINDS {
         if let Some(node) = keys.node(kind) {
             match probe.check(kind, node) {

@@ -208,7 +208,13 @@ pub const KEYS: &[Key] = &[
     key(SERVICE, "replicas", Integer, "1", "copies"),
     key(BOTH, "profiles", TEXTS, "", "off unless one of these is asked for"),
     key(BOTH, "optional", Bool, "false", "its absence holds nobody up"),
-    key(SERVICE, "external", Text, "", "somebody else's server: probed, never spawned"),
+    key(
+        SERVICE,
+        "external",
+        Text,
+        "",
+        "address of a server that devrun does not start; probed by its scheme unless `ready` names a check or is false",
+    ),
     key(
         BOTH,
         "user_id",

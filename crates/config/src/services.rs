@@ -58,9 +58,13 @@ impl Service {
     pub fn label(&self) -> String {
         if self.task { format!("task `{}`", self.name) } else { format!("service `{}`", self.name) }
     }
-    /// Whether its `ready` names a check; timings alone are none.
+    /// Whether it has a readiness probe: its `ready` names a check (timings alone are none), or its address tells one.
     pub fn probed(&self) -> bool {
-        self.get("ready")
+        self.names_check("ready") || super::external::has_default_check(self)
+    }
+    /// Whether a probe table names a check.
+    pub fn names_check(&self, key: &str) -> bool {
+        self.get(key)
             .and_then(Node::table)
             .is_some_and(|table| super::schema::CHECK_KINDS.iter().any(|kind| get(table, kind).is_some()))
     }

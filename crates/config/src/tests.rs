@@ -300,6 +300,51 @@ fn external_servers_are_probed_and_never_spawned() {
 }
 
 #[test]
+fn the_scheme_of_an_external_address_tells_how_it_is_probed() {
+    let check = |address: &str, more: &str| {
+        let text = format!(
+            "[defaults]\nready = {{ within = \"2s\" }}\n[services.x]\nexternal = \"{address}\"\n{more}[services.a]\nrun = \"x\"\ndepends_on = [\"x\"]\n"
+        );
+        let plan = lower(&text);
+        let ready = spec(&plan, "x").ready.clone();
+        let expected = if ready.is_some() { devrun_model::Condition::Healthy } else { devrun_model::Condition::Started };
+        assert_eq!(spec(&plan, "a").depends_on[0].condition, expected, "{address}");
+        ready.map(|ready| {
+            assert_eq!((ready.within.as_secs(), ready.owner, ready.checks.len()), (2, false, 1), "{address}");
+            ready.checks[0].clone()
+        })
+    };
+    let kind = |address: &str, more: &str| check(address, more).map(|check| check.kind());
+    for (address, expected) in [
+        ("postgres://u:p@h/d", "sql"),
+        ("postgresql+psycopg://h/d", "pg"),
+        ("redis://h:1/0", "redis"),
+        ("rediss://h:1/0", "tcp"),
+        ("http://h", "tcp"),
+        ("http://h/health", "http"),
+        ("https://h:8443/health", "http"),
+        ("bolt://h", "bolt"),
+        ("grpc://h:50051/shop.Api", "grpc"),
+        ("tcp://h:9", "tcp"),
+        ("amqp://h", "tcp"),
+        ("mysql://u:p@h/d", "tcp"),
+    ] {
+        assert_eq!(kind(address, ""), Some(expected), "{address}");
+    }
+    assert_eq!(kind("mongodb+srv://cluster.example/d", ""), None);
+    assert_eq!(kind("tcp://h:9", "ready = false\n"), None);
+    assert_eq!(kind("postgres://h", "ready = { tcp = true }\n"), Some("tcp"));
+    let Some(devrun_model::Check::Http { at, tls, path, headers, .. }) = check("https://a:b@h:8443/live?x=1", "") else {
+        panic!()
+    };
+    assert_eq!((at.to_string().as_str(), tls, path.as_str()), ("h:8443", true, "/live?x=1"));
+    assert_eq!(headers["Authorization"], "Basic YTpi");
+    let refused = "[services.x]\nexternal = \"tcp://h\"\n";
+    let messages = try_lower(refused, &Options::default(), &facts()).unwrap_err();
+    assert!(format!("{messages:?}").contains("names no port"), "{messages:?}");
+}
+
+#[test]
 fn a_recipe_may_be_a_file() {
     let text = "[services.mail]\nuse = \"./mail.toml\"\n[services.a]\nrun = \"x\"\ndepends_on = [\"mail:healthy\"]\n";
     let document = read(&[source(text)], &Options::default(), &Book::new()).unwrap();

@@ -281,6 +281,11 @@ impl Supervisor {
         let kind = if service.spec.kind == Kind::Task { FailureKind::Task } else { FailureKind::Service };
         let failure =
             failure.unwrap_or_else(|| Failure::new(kind, status.to_string()).help(format!("devrun logs {}", service.spec.id)));
+        // Whatever its policy: it would do the same again. After a long run it has not just been started that way.
+        if failure.kind == FailureKind::Background && ran < service.spec.backoff.reset {
+            self.record_failure(id, failure.clone());
+            return NextState::Failed(failure);
+        }
         self.next_state_after_crash(id, failure, ran)
     }
 

@@ -32,7 +32,7 @@ pub(super) struct PreparedChild {
     pub(super) nofile: Option<u64>,
     pub(super) run_as: RunAs,
     pub(super) maps: Option<(Vec<u8>, Vec<u8>)>,
-    pub(super) null: RawFd,
+    pub(super) stdin: RawFd,
     pub(super) stdout: RawFd,
     pub(super) stderr: RawFd,
     pub(super) terminal: Option<RawFd>,
@@ -324,7 +324,7 @@ unsafe fn set_up_descriptors(p: &PreparedChild) {
                 fail_and_exit(p.errors, TTY, answer);
             }
         }
-        for (old, new) in [(p.terminal.unwrap_or(p.null), 0), (p.stdout, 1), (p.stderr, 2)] {
+        for (old, new) in [(p.terminal.unwrap_or(p.stdin), 0), (p.stdout, 1), (p.stderr, 2)] {
             let answer = call(libc::SYS_dup3, [fd(old), new, 0, 0, 0]);
             if answer < 0 {
                 fail_and_exit(p.errors, FDS, answer);

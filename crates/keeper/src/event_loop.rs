@@ -378,7 +378,7 @@ impl KeeperLoop {
         let records: Vec<JournalRecord> = events
             .iter()
             .filter_map(|event| match event {
-                TreeEvent::Exited(process, status) => Some(JournalRecord::Exited { process: *process, status: *status }),
+                TreeEvent::Exited(process, status, _) => Some(JournalRecord::Exited { process: *process, status: *status }),
                 TreeEvent::Empty(process) => Some(JournalRecord::Empty { process: *process }),
                 TreeEvent::Survivors(..) => None,
             })
@@ -386,11 +386,11 @@ impl KeeperLoop {
         self.write(&records);
         for event in events {
             match event {
-                TreeEvent::Exited(process, status) => {
+                TreeEvent::Exited(process, status, left) => {
                     // It has ended, so its error pipe is complete; that comes first.
                     self.read_exec_status(process);
                     if !self.deferred.contains_key(&process) {
-                        self.send(&FromKeeper::Exited { process, status }, Vec::new());
+                        self.send(&FromKeeper::Exited { process, status, left }, Vec::new());
                     }
                 }
                 TreeEvent::Empty(process) => {

@@ -27,6 +27,7 @@ use devrun_model::os_text;
 
 use super::child::{PreparedChild, STEPS, run_child};
 use super::in_flight::{BlockedSignals, InFlightChild, fork_into};
+use super::silent_stdin;
 use super::syscall::ChildStack;
 
 /// Which step failed, and with what.
@@ -180,6 +181,8 @@ impl Forker {
         let (errors, errors_writer) = pipe().map_err(SpawnError::at("pipe"))?;
         set_nonblocking(&errors).map_err(SpawnError::at("pipe"))?;
         let (stdout, stderr, ends) = self.output(spec).map_err(SpawnError::at(if spec.tty { "tty" } else { "pipe" }))?;
+        // Held until the child has its copy.
+        let stdin = spec.open_stdin.then(|| silent_stdin::open(&spec.run_as)).transpose().map_err(SpawnError::at("stdin"))?;
         let prepared = PreparedChild {
             program: c_string(&spec.program).map_err(SpawnError::at("exec"))?,
             argv,
@@ -189,7 +192,7 @@ impl Forker {
             nofile: spec.nofile,
             run_as: spec.run_as.clone(),
             maps: maps(&spec.run_as),
-            null: self.null.as_raw_fd(),
+            stdin: stdin.as_ref().unwrap_or(&self.null).as_raw_fd(),
             stdout: ends.0.as_raw_fd(),
             stderr: ends.1.as_ref().map_or(ends.0.as_raw_fd(), AsRawFd::as_raw_fd),
             terminal: spec.tty.then(|| ends.0.as_raw_fd()),
@@ -393,6 +396,7 @@ mod tests {
             memory: None,
             umask: None,
             tty: false,
+            open_stdin: false,
             lock: folder.join(format!("{process}.alive")),
             log: None,
             spare: Vec::new(),

@@ -405,15 +405,15 @@ impl KeeperConnection {
                 }
             }
             FromKeeper::SpawnFailed { process, step, errno } => self.spawn_failed(process, &step, errno),
-            FromKeeper::Exited { process, status } => self.report_exit(process, status),
+            FromKeeper::Exited { process, status, left } => self.report_exit(process, status, left),
             FromKeeper::TreeEmpty { process } => self.report_empty_tree(process),
             FromKeeper::Survivors { process, pids } => self.report_survivors(process, pids),
         }
     }
-    fn report_exit(&mut self, process: ProcessId, status: ExitStatus) {
+    fn report_exit(&mut self, process: ProcessId, status: ExitStatus, left: Vec<(i32, String)>) {
         if let Some(route) = self.routes.get_mut(&process) {
             route.ended = true;
-            let _ = route.sink.send(ProcessEvent::Exited { process, status });
+            let _ = route.sink.send(ProcessEvent::Exited { process, status, left });
         }
     }
     fn report_empty_tree(&mut self, process: ProcessId) {
@@ -430,8 +430,8 @@ impl KeeperConnection {
     fn report_orphans(&mut self) {
         for event in self.orphans.trees.take_events() {
             match event {
-                TreeEvent::Exited(process, status) if !self.orphans.unannounced.contains(&process) => {
-                    self.report_exit(process, status)
+                TreeEvent::Exited(process, status, left) if !self.orphans.unannounced.contains(&process) => {
+                    self.report_exit(process, status, left)
                 }
                 TreeEvent::Exited(..) => {}
                 TreeEvent::Empty(process) if self.orphans.unannounced.remove(&process) => {
@@ -526,7 +526,7 @@ impl KeeperConnection {
                     if !route.ended {
                         let seen = recorded.exits.get(&process).copied();
                         let status = seen.or_else(|| tree::try_wait(identity)).unwrap_or(ExitStatus::Unknown);
-                        let _ = route.sink.send(ProcessEvent::Exited { process, status });
+                        let _ = route.sink.send(ProcessEvent::Exited { process, status, left: Vec::new() });
                     }
                     let _ = route.sink.send(ProcessEvent::TreeEmpty { process });
                     never.push(process);

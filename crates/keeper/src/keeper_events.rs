@@ -61,6 +61,8 @@ pub enum ProcessEvent {
         process: ProcessId,
         /// How.
         status: ExitStatus,
+        /// What of its tree lived on at that moment: pid and command.
+        left: Vec<(i32, String)>,
     },
     /// Nothing is left of its tree; the last word.
     TreeEmpty {

@@ -71,6 +71,8 @@ pub mod reactor;
 pub mod runner;
 mod scan;
 pub mod signal;
+#[cfg(target_os = "linux")]
+mod silent_stdin;
 pub mod state_location;
 pub mod sweep;
 #[cfg(target_os = "linux")]
@@ -88,4 +90,6 @@ pub use keeper_events::{KeeperEvent, KeeperOptions, LaunchedKeeper, ProcessEvent
 pub use keeper_handle::KeeperHandle;
 pub use keeper_main::main;
 #[cfg(feature = "client")]
-pub use runner::{CommandRequest, CommandResult, OutputSink, OutputStream, Runner, RunningCommand};
+pub use runner::{
+    CommandRequest, CommandResult, OutputSink, OutputStream, Runner, RunningCommand, list_processes, still_running,
+};

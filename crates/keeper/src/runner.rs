@@ -18,11 +18,19 @@ use devrun_model::{Failure, FailureKind, Paths, ServiceId, Signal, StopTo};
 
 use super::keeper_events::{ProcessEvent, register_fd};
 use super::keeper_handle::KeeperHandle;
+use super::procfs;
 
 /// How much of the output is kept.
 const TAIL: usize = 64 * 1024;
 /// How long the keeper, left alone, lets such a process end by itself.
 const GRACE_MS: u64 = 5000;
+/// What a command leaves running when its leader has exited may end by itself for so long; then it is asked to, and a second
+/// later killed.
+const LEFT_GRACE: Duration = Duration::from_secs(1);
+/// The same for a probe, which is to answer soon.
+const LEFT_GRACE_OF_PROBE: Duration = Duration::from_millis(100);
+/// Longer than the keeper takes to say what survives SIGKILL.
+const FOREVER: Duration = Duration::from_secs(60);
 
 /// Which output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +94,35 @@ pub struct CommandResult {
     pub timed_out: bool,
     /// The last 64 KiB of its output, both streams as they came.
     pub tail: Vec<u8>,
+    /// What it had left running and what had to be ended: pid and command.
+    pub left: Vec<(i32, String)>,
+}
+
+impl CommandResult {
+    /// Names what had to be ended, for a message: `sleep (pid 12), cat (pid 13)`. `None` where there was nothing.
+    #[must_use]
+    pub fn left_running(&self) -> Option<String> {
+        if self.left.is_empty() { None } else { Some(list_processes(&self.left)) }
+    }
+}
+
+/// Those of these processes that still run, by the names that they have now: one that was forked a moment ago has its own only
+/// since its exec. Where none of them does, what is left was started by them since, and they stand for it.
+#[must_use]
+pub fn still_running(processes: Vec<(i32, String)>) -> Vec<(i32, String)> {
+    let stats = processes.iter().filter_map(|(pid, _)| procfs::stat(*pid)).filter(procfs::Stat::lives);
+    let alive: Vec<(i32, String)> = stats.map(|stat| (stat.pid, stat.comm)).collect();
+    if alive.is_empty() { processes } else { alive }
+}
+
+/// Names processes in a message, five of them at most.
+#[must_use]
+pub fn list_processes(processes: &[(i32, String)]) -> String {
+    let mut names: Vec<String> = processes.iter().take(5).map(|(pid, command)| format!("{command} (pid {pid})")).collect();
+    if processes.len() > names.len() {
+        names.push(format!("{} more", processes.len() - names.len()));
+    }
+    names.join(", ")
 }
 
 /// A process that goes on until it is stopped.
@@ -113,13 +150,22 @@ impl Runner {
     /// Runs to the end of the whole tree. Dropping the future kills the tree.
     ///
     /// # Errors
-    /// When no process came of it. A non-zero exit is no error.
+    /// When no process came of it, and when an init step that succeeded left processes running, as they may not have done their
+    /// part of it. A non-zero exit is no error.
     pub async fn run(&self, request: CommandRequest) -> Result<CommandResult, Failure> {
         let deadline = Instant::now() + request.timeout;
+        let (role, words) = (request.role, request.argv.join(" "));
         let (guard, running) = self.begin(request, deadline).await?;
         let finished = running.follow(None).await;
         drop(guard);
-        Ok(finished)
+        match finished.left_running() {
+            Some(left) if role == Role::Init && finished.status.success() => {
+                let words: String = words.chars().take(80).collect();
+                let message = format!("`{words}` exited and left {left} running; its work may be half done");
+                Err(Failure::new(FailureKind::Task, message).help("let the script wait for what it starts: end it with `wait`"))
+            }
+            _ => Ok(finished),
+        }
     }
     /// Starts a server that the caller stops. Dropping the child kills the tree.
     ///
@@ -137,6 +183,7 @@ impl Runner {
         (self.prepare)(&self.places)?;
         let process = self.keeper.next_process();
         let program = request.program.display().to_string();
+        let left_grace = if request.role == Role::Probe { LEFT_GRACE_OF_PROBE } else { LEFT_GRACE };
         let (sink, mut events) = mpsc::unbounded_channel();
         self.keeper.spawn(self.spec(process, request), sink);
         let guard = KillGuard { keeper: self.keeper.clone(), process };
@@ -153,7 +200,7 @@ impl Runner {
                 let ends = [open(Some(stdout))?, open(stderr)?];
                 let keeper = self.keeper.clone();
                 let output = Output { ends, tail: Vec::new(), sink: self.sink.clone() };
-                Ok((guard, CommandInProgress { keeper, process, identity, events, output, deadline }))
+                Ok((guard, CommandInProgress { keeper, process, identity, events, output, deadline, left_grace }))
             }
             ProcessEvent::SpawnFailed { step, errno, .. } => Err(spawn_failure(&program, &step, errno)),
             other => Err(Failure::new(FailureKind::Internal, format!("{other:?} before the spawn"))),
@@ -177,6 +224,7 @@ impl Runner {
             memory: None,
             umask: None,
             tty: false,
+            open_stdin: false,
             lock: self.places.alive_lock(&self.service),
             log: None,
             spare: Vec::new(),
@@ -271,18 +319,35 @@ struct CommandInProgress {
     events: mpsc::UnboundedReceiver<ProcessEvent>,
     output: Output,
     deadline: Instant,
+    left_grace: Duration,
+}
+
+/// What is next for processes that outlive the leader.
+#[derive(Clone, Copy)]
+enum LeftStep {
+    /// They may end by themselves.
+    Wait,
+    /// They were asked to.
+    Asked,
+    /// They were killed.
+    Killed,
 }
 
 impl CommandInProgress {
     async fn follow(mut self, ended: Option<watch::Sender<Option<ExitStatus>>>) -> CommandResult {
         let mut status = ExitStatus::Unknown;
-        let mut timed_out = false;
+        let (mut timed_out, mut left, mut next) = (false, Vec::new(), None);
         loop {
+            let due = next.map_or(self.deadline, |(at, _)| at);
             tokio::select! {
                 biased;
                 event = self.events.recv() => match event {
-                    Some(ProcessEvent::Exited { status: how, .. }) => {
+                    Some(ProcessEvent::Exited { status: how, left: rest, .. }) => {
                         status = how;
+                        left = rest;
+                        if !timed_out {
+                            next = Some((Instant::now() + self.left_grace, LeftStep::Wait));
+                        }
                         if let Some(ended) = &ended {
                             // Nobody may be waiting.
                             let _ = ended.send(Some(how));
@@ -294,16 +359,32 @@ impl CommandInProgress {
                     | None => break,
                 },
                 () = self.output.pump() => {}
-                () = tokio::time::sleep_until(self.deadline), if !timed_out => {
-                    timed_out = true;
-                    self.keeper.kill(self.process);
-                }
+                () = tokio::time::sleep_until(due), if !timed_out => match next {
+                    None => {
+                        timed_out = true;
+                        self.keeper.kill(self.process);
+                    }
+                    Some((_, LeftStep::Wait)) => {
+                        left = still_running(left);
+                        self.keeper.stop(self.process, None);
+                        next = Some((due + LEFT_GRACE, LeftStep::Asked));
+                    }
+                    Some((_, LeftStep::Asked)) => {
+                        self.keeper.kill(self.process);
+                        // It is empty soon, or the keeper says what survives.
+                        next = Some((due + FOREVER, LeftStep::Killed));
+                    }
+                    Some((_, LeftStep::Killed)) => break,
+                },
             }
+        }
+        if !next.is_some_and(|(_, step)| matches!(step, LeftStep::Asked | LeftStep::Killed)) {
+            left.clear();
         }
         // The writers are gone, so what is in the pipes is all there will be.
         self.output.take(0);
         self.output.take(1);
-        CommandResult { status, timed_out, tail: self.output.tail }
+        CommandResult { status, timed_out, tail: self.output.tail, left }
     }
 }
 
@@ -324,7 +405,7 @@ impl RunningCommand {
     pub async fn stop(self, signal: Signal, grace: Duration) -> CommandResult {
         let Self { guard, mut done, .. } = self;
         guard.keeper.stop(guard.process, Some(signal));
-        let lost = |_| CommandResult { status: ExitStatus::Unknown, timed_out: false, tail: Vec::new() };
+        let lost = |_| CommandResult { status: ExitStatus::Unknown, timed_out: false, tail: Vec::new(), left: Vec::new() };
         match tokio::time::timeout(grace, &mut done).await {
             Ok(finished) => finished.unwrap_or_else(lost),
             Err(_) => {

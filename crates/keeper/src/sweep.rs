@@ -327,6 +327,7 @@ mod tests {
             memory: None,
             umask: None,
             tty: false,
+            open_stdin: false,
             lock: lock.clone(),
             log: None,
             spare: Vec::new(),

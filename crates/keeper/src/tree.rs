@@ -45,8 +45,8 @@ pub enum ReapScope {
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TreeEvent {
-    /// A leader ended.
-    Exited(ProcessId, ExitStatus),
+    /// A leader ended, and these of its tree lived on: pid and command.
+    Exited(ProcessId, ExitStatus, Vec<(i32, String)>),
     /// Nothing is left of a tree.
     Empty(ProcessId),
     /// What stays after SIGKILL.
@@ -138,7 +138,7 @@ impl Trees {
     }
     /// Reports the exit of a leader that another process reaped.
     pub fn report_exit(&mut self, process: ProcessId, status: ExitStatus) {
-        self.events.push(TreeEvent::Exited(process, status));
+        self.events.push(TreeEvent::Exited(process, status, Vec::new()));
     }
     /// Whether nothing is tracked.
     #[must_use]
@@ -295,7 +295,7 @@ impl Trees {
         {
             tracked.ended = true;
             tracked.pidfd = None;
-            self.events.push(TreeEvent::Exited(process, status));
+            self.events.push(TreeEvent::Exited(process, status, Vec::new()));
         }
     }
     /// Does what is due: kills again, looks at foreign processes and at groups that were not empty yet.
@@ -468,7 +468,7 @@ impl Trees {
                 let entry = tracked.entry.clone();
                 self.ownership.remove(process);
                 self.ownership.add(&entry, false);
-                self.events.push(TreeEvent::Exited(process, ExitStatus::Unknown));
+                self.events.push(TreeEvent::Exited(process, ExitStatus::Unknown, Vec::new()));
             }
             let rest = left.remove(&process).unwrap_or_default();
             let Some(tracked) = self.tracked.get_mut(&process) else { continue };
@@ -496,6 +496,15 @@ impl Trees {
             self.next_look = Some(Instant::now() + FOREIGN_POLL);
         }
     }
+    /// Adds to an exit that is not reported yet what the leader has left.
+    fn record_remaining(&mut self, process: ProcessId) {
+        let of_process = |event: &TreeEvent| matches!(event, TreeEvent::Exited(of, ..) if *of == process);
+        let Some(at) = self.events.iter().position(of_process) else { return };
+        let members = self.members(process).into_iter().map(|stat| (stat.pid, stat.comm)).collect();
+        if let Some(TreeEvent::Exited(_, _, left)) = self.events.get_mut(at) {
+            *left = members;
+        }
+    }
     /// The leader is gone and something is left: what is left gets the stop's signal, or is killed on.
     fn signal_remaining(&mut self, process: ProcessId, rest: &[i32]) {
         let Some(tracked) = self.tracked.get_mut(&process) else { return };
@@ -506,7 +515,7 @@ impl Trees {
             }
             return;
         }
-        let Some(round) = &mut tracked.round else { return };
+        let Some(round) = &mut tracked.round else { return self.record_remaining(process) };
         // Once everything that is left; afterwards only what has lost its parent since, as the others are their parent's to
         // end, and a clean-up that a member runs must not be shot under its hands.
         let members = if round.has_signalled_rest {

@@ -43,7 +43,7 @@ pub const TERM: i32 = 143;
 #[must_use]
 pub fn of(kind: FailureKind) -> i32 {
     match kind {
-        FailureKind::Service | FailureKind::Cancelled => SERVICE,
+        FailureKind::Service | FailureKind::Background | FailureKind::Cancelled => SERVICE,
         FailureKind::Config => USAGE,
         FailureKind::NotReady => NOT_READY,
         FailureKind::Task => TASK,

@@ -87,6 +87,9 @@ pub struct SpawnSpec {
     pub umask: Option<u32>,
     /// A terminal of its own in the place of the log pipes.
     pub tty: bool,
+    /// Standard input stays open and never holds anything; else it is `/dev/null`. A terminal has its own.
+    #[serde(default)]
+    pub open_stdin: bool,
     /// The alive lock of this generation; its shared lock is inherited by the process.
     pub lock: PathBuf,
     /// Where the keeper appends output while no supervisor reads it.
@@ -286,6 +289,9 @@ pub enum FromKeeper {
         process: ProcessId,
         /// How.
         status: ExitStatus,
+        /// What of its tree lived on at that moment: pid and command.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        left: Vec<(i32, String)>,
     },
     /// Nothing is left of the process's tree; the last word about it.
     TreeEmpty {

@@ -1,5 +1,6 @@
 //! `devrun up`.
 
+mod advice;
 mod detached;
 mod log_output;
 mod plan;
@@ -19,13 +20,15 @@ use devrun_keeper::LaunchedKeeper;
 use devrun_keeper::lock::InstanceLock;
 use devrun_model::exit;
 use devrun_model::feed::Outcome;
-use devrun_model::feed::{FeedItem, StopReport};
+use devrun_model::feed::{FeedItem, Status, StopReport};
 use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, UpOptions};
 use devrun_runtime::logs::read::LogFollower;
 
+use self::advice::{advice, advise};
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
 use crate::app::signals::{self, Aside, Asides};
+use crate::app::stop_stack;
 use crate::app::stop_wait;
 use crate::app::supervise;
 use crate::globals::Globals;
@@ -215,40 +218,6 @@ struct Stack {
     term: Term,
     /// What to do where a login is refused, by server.
     advice: BTreeMap<ServiceId, String>,
-}
-
-/// A cached secret that does not fit the data it was made with: both ways out.
-fn advice(read: &load::Read) -> BTreeMap<ServiceId, String> {
-    let mut advice = BTreeMap::new();
-    for (id, spec) in &read.plan.services {
-        let (Some(data), Some(password)) = (&spec.data, spec.attributes.get("password")) else { continue };
-        let secret = read.facts.secrets.iter().find(|(_, value)| !value.is_empty() && password.contains(value.as_str()));
-        let text = match secret {
-            Some((name, _)) => format!(
-                "the data in volume {data} was made with another password: put that one back into {}; or have a new one set \
-                 through the server's private socket: devrun secret rotate {name}",
-                read.secrets_dir.join(name).display()
-            ),
-            None => format!(
-                "the data in volume {data} was made with another password: put that one back where the procfile takes it \
-                 from; or let devrun keep one: take `password` out, then devrun secret rotate {}-password",
-                spec.service
-            ),
-        };
-        advice.insert(id.clone(), text);
-    }
-    advice
-}
-
-/// Adds what only the client knows: which file a refused password came from.
-fn advise(outcome: &mut Outcome, advice: &BTreeMap<ServiceId, String>) {
-    for failed in &mut outcome.failures {
-        if failed.failure.kind == FailureKind::Credentials
-            && let Some(text) = advice.get(&failed.id)
-        {
-            failed.failure.help = Some(text.clone());
-        }
-    }
 }
 
 impl Stack {
@@ -451,7 +420,7 @@ impl Stack {
             Settled::Outcome(_) => false,
             Settled::Interrupted(_) => true,
         };
-        let code = self.conclude(settled, &mut session, begun.elapsed(), false).await?;
+        let code = self.conclude(settled, &mut session, &status, begun.elapsed(), false).await?;
         if !attach || interrupted {
             return Ok(Some(code));
         }
@@ -493,7 +462,15 @@ impl Stack {
         }
     }
 
-    async fn conclude(&self, settled: Settled, session: &mut Session, took: Duration, owner: bool) -> Result<i32, Failure> {
+    /// `status` is what the session began with; `owner`: the supervisor was started for this request.
+    async fn conclude(
+        &self,
+        settled: Settled,
+        session: &mut Session,
+        status: &Status,
+        took: Duration,
+        owner: bool,
+    ) -> Result<i32, Failure> {
         let mut outcome = match settled {
             Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => outcome,
             Settled::Gone(None) if stop_wait::stopped_in_order(&self.project.places) => {
@@ -523,7 +500,13 @@ impl Stack {
         if let Some(snapshot) = snapshot {
             self.summary(&snapshot, &outcome, took, true);
         }
-        let code = outcome.code();
+        let mut code = outcome.code();
+        if !outcome.failures.is_empty() && self.options.rollback {
+            // The supervisor stops everything; what the caller does next must not meet what is left of it.
+            let supervisor = status.snapshot.supervisor_pid;
+            let interrupted = stop_stack::follow(&self.project.places, session, supervisor, self.term).await?;
+            code = interrupted.unwrap_or(code);
+        }
         if let Some(line) = exit_line::of_outcome(&outcome) {
             say(line);
         }

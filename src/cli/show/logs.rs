@@ -12,7 +12,7 @@ use crate::ui::term::Term;
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, ServiceId};
 use devrun_runtime::logs::read::{LogFollower, merged};
-use devrun_runtime::logs::{LogLine, LogQuery};
+use devrun_runtime::logs::{LogLine, LogQuery, visible_text};
 
 use crate::app::load::{self};
 use crate::globals::Globals;
@@ -95,7 +95,8 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
         Some(text) => Some(text.parse::<usize>().map_err(|_| bad(format!("--tail {text}: no number"), "devrun logs -n 50"))?),
     };
     let time = |text: &Option<String>| text.as_deref().map(log_selection::moment).transpose();
-    let query = LogQuery { tail, since: time(&args.since)?, until: time(&args.until)?, previous: args.previous };
+    let query =
+        LogQuery { tail, since: time(&args.since)?, until: time(&args.until)?, previous: args.previous, generation: None };
     let grep = args
         .grep
         .as_deref()
@@ -112,7 +113,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
     let mut view = LogView::new(style, &ids);
     let mut out = std::io::BufWriter::with_capacity(256 * 1024, std::io::stdout());
     let mut show = |line: &LogLine, out: &mut dyn Write| -> std::io::Result<()> {
-        if grep.as_ref().is_none_or(|grep| grep.is_match(&line.bytes)) { view.line(line, out) } else { Ok(()) }
+        if grep.as_ref().is_none_or(|grep| visible_text::matches(grep, &line.bytes)) { view.line(line, out) } else { Ok(()) }
     };
     // The ends are noted before the past is read: what comes in between is shown by the follower, and by it alone.
     let mut follower = args.follow.then(|| LogFollower::new(&project.places.logs(), &ids));
@@ -123,10 +124,14 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
             return Ok(exit::DONE);
         }
     }
+    let Some(follower) = &mut follower else {
+        // A reader that is gone needs no more.
+        let _gone = view.end_line(&mut out).and_then(|()| out.flush());
+        return Ok(exit::DONE);
+    };
     if out.flush().is_err() {
         return Ok(exit::DONE);
     }
-    let Some(follower) = &mut follower else { return Ok(exit::DONE) };
     loop {
         if !follower.is_behind() {
             std::thread::sleep(LOOK);

@@ -27,7 +27,7 @@ const DROPPED: &[(&str, &str)] = &[
     ("platform", "there is but this machine"),
     ("pull_policy", "there is no image"),
     ("init", "devrun reaps for all"),
-    ("stdin_open", "`tty = true` gives a terminal"),
+    ("stdin_open", "the standard input of a service stays open anyway; `tty = true` gives a terminal"),
     ("attach", "`logs` takes names"),
     ("shm_size", "the machine's own shared memory is used"),
     ("tmpfs", "the machine's own temporary folder is used"),

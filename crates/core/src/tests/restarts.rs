@@ -6,6 +6,7 @@ use insta::assert_snapshot;
 
 use super::scenario::{Scenario, action_text, fail, id, on_failure, plan, probed, service, task};
 use crate::{Action, Event, PlanChange};
+use devrun_model::keeper::ExitStatus;
 use devrun_model::service::OnUnhealthy;
 use devrun_model::{Condition, FailureKind, ReadySpec, RestartPolicy, ServiceSpec, State};
 
@@ -53,6 +54,18 @@ fn r02_a_long_run_starts_the_count_over() {
         stage.at(now).gone("api", 1);
         assert_eq!(stage.state("api"), State::Initialising);
         stage.init_done("api").spawned("api");
+    }
+}
+
+#[test]
+fn a_service_that_puts_itself_into_the_background_is_not_restarted() {
+    for (ran, expected) in [(50, State::Failed), (60_000, State::Initialising)] {
+        let mut stage = Scenario::new(vec![policy(RestartPolicy::Always, service("api", ""))]);
+        stage.at(0).up().runs("api");
+        let failure = fail(FailureKind::Background, "left api (pid 7)");
+        let event = Event::Exited(id("api"), stage.generation("api"), ExitStatus::Code(0), Some(failure));
+        stage.at(ran).feed(event).empty("api");
+        assert_eq!(stage.state("api"), expected, "{ran}");
     }
 }
 

@@ -135,7 +135,8 @@ fn has_stop_command(spec: &SpawnSpec) -> bool {
 fn stop_command(spec: &SpawnSpec, process: ProcessId) -> Option<SpawnSpec> {
     let argv = spec.stop.command.clone().filter(|_| has_stop_command(spec))?;
     let program = find_program(argv.first()?, &spec.env, &spec.dir)?;
-    let mut command = SpawnSpec { process, role: Role::StopCommand, program, argv, tty: false, ..spec.clone() };
+    let mut command =
+        SpawnSpec { process, role: Role::StopCommand, program, argv, tty: false, open_stdin: false, ..spec.clone() };
     command.stop.command = None;
     command.stop.before = Vec::new();
     Some(command)

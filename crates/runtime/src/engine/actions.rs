@@ -18,7 +18,7 @@ use devrun_core::event::Generation;
 use devrun_core::{Action, Event, Tick};
 use devrun_keeper::{OutputStream, Runner};
 use devrun_model::keeper::{ExitStatus, Role, RunAs, SpawnSpec, StopOrder};
-use devrun_model::{Failure, FailureKind, Launch, OnChange, ServiceId, ServiceSpec, TaskSpec};
+use devrun_model::{Failure, FailureKind, Kind, Launch, OnChange, ServiceId, ServiceSpec, TaskSpec};
 
 use super::event_loop::{Engine, TaskResult};
 use super::instance::Instance;
@@ -154,6 +154,9 @@ impl Engine {
         // A restart by policy begins here: the binary found for the last generation is still the one to run.
         if let Some(instance) = self.instances.get_mut(&id).filter(|instance| instance.generation != generation) {
             let (spec, located, program) = (instance.spec.take(), instance.located.take(), instance.program.take());
+            if let Some(spec) = &spec {
+                self.pump.begin(&id, &spec.log);
+            }
             *instance = Instance { generation, spec, located, program, ..Instance::default() };
         }
         let Some((spec, located)) =
@@ -192,13 +195,18 @@ impl Engine {
         let task = tokio::spawn(async move {
             let result = match build {
                 Some(command) => run_build(&spec, &command, &runner).await,
-                None => Ok(()),
+                None => Ok(Vec::new()),
             };
             if result.is_ok() {
                 let _ended = task_results.send(TaskResult::Built(name.clone()));
             }
             let result = match result {
-                Ok(()) => run_first_boot_and_pre_start(&spec, located.as_deref(), &places, volume.as_ref(), &runner).await,
+                Ok(mut notes) => run_first_boot_and_pre_start(&spec, located.as_deref(), &places, volume.as_ref(), &runner)
+                    .await
+                    .map(|further| {
+                        notes.extend(further);
+                        notes
+                    }),
                 Err(failure) => Err(failure),
             };
             let _ended = task_results.send(TaskResult::Init(name, generation, result));
@@ -393,6 +401,7 @@ impl Engine {
             memory: spec.limits.memory.map(|size| size.0),
             umask: None,
             tty: spec.tty,
+            open_stdin: spec.kind == Kind::Service,
             lock: self.places.alive_lock(&spec.id),
             log: Some(crate::logs::file::path(&self.places.logs(), &spec.id)),
             spare: spec.stop.spare.clone(),
@@ -544,7 +553,7 @@ impl Engine {
         }
     }
 
-    fn stop_probes(&mut self, id: &ServiceId) {
+    pub(super) fn stop_probes(&mut self, id: &ServiceId) {
         // Taken out rather than replaced: the log pump holds the slot too.
         if let Some(instance) = self.instances.get_mut(id)
             && let Ok(mut slot) = instance.probe.lock()
@@ -581,11 +590,13 @@ impl Engine {
                 }
                 if let Some(command) = &spec.stop.command {
                     let ran = match command_request(&spec, command, Role::StopCommand, spec.stop.grace) {
-                        Ok(request) => runner.run(request).await.map(drop),
+                        Ok(request) => runner.run(request).await,
                         Err(failure) => Err(failure),
                     };
-                    if let Err(failure) = ran {
-                        say(format!("the stop command could not be run: {failure}"));
+                    match ran.map(|finished| finished.left_running()) {
+                        Ok(None) => {}
+                        Ok(Some(left)) => say(format!("its stop command left {left} running; ended")),
+                        Err(failure) => say(format!("the stop command could not be run: {failure}")),
                     }
                 }
                 let _ended = task_results.send(TaskResult::StopCommandDone(name.clone(), generation));

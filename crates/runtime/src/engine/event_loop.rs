@@ -24,6 +24,7 @@ use super::clock::Clock;
 use super::handle::{EngineHandle, EngineRequest};
 use super::health_notices::{self, HealthNotices};
 use super::instance::Instance;
+use super::last_lines::last_lines;
 use super::lost_output::LostOutput;
 use super::state_files::{self, JsonLog};
 use devrun_model::feed::{FailedService, FeedItem, Outcome, Status, StopReport};
@@ -69,6 +70,7 @@ pub(super) enum TaskResult {
     Work(ServiceId, Generation, Result<(), Failure>),
     TaskCommitted(ServiceId, Generation, ExitStatus, Result<(), Failure>),
     StopCommandDone(ServiceId, Generation),
+    ExitHeld(ServiceId, Generation),
     Built(ServiceId),
     Said(ServiceId, String),
     Publish(FeedItem),
@@ -256,14 +258,12 @@ impl Engine {
         if !self.health_notices.is_crash_loop(id, now) {
             return;
         }
-        let (pump, folder, task_results, id) = (self.pump.clone(), self.places.logs(), self.task_results.clone(), id.clone());
+        let (folder, task_results, id) = (self.places.logs(), self.task_results.clone(), id.clone());
+        // Asked for before the next start begins, whose output is not meant.
+        let drained = self.pump.drain(&id);
         tokio::spawn(async move {
-            pump.drain(&id).await;
-            let query = crate::logs::LogQuery { tail: Some(1), ..Default::default() };
-            let last = crate::logs::read::lines(&folder, &id, &query).ok().and_then(|lines| {
-                let line = lines.last()?.ok()?;
-                Some(String::from_utf8_lossy(&line.bytes).trim_end().chars().take(300).collect::<String>())
-            });
+            let last = last_lines(&folder, &id, drained.await, 1).pop();
+            let last = last.map(|line| line.trim().chars().take(300).collect::<String>());
             let text = match last.filter(|line| !line.is_empty()) {
                 Some(line) => format!("crash loop: ended 5 times within a minute; its last line: {line}"),
                 None => "crash loop: ended 5 times within a minute, without a word".to_owned(),
@@ -432,14 +432,15 @@ impl Engine {
                 }
                 self.queue.push_back(Event::SpawnFailed(id, generation, failure));
             }
-            ProcessEvent::Exited { status, .. } => {
+            ProcessEvent::Exited { status, left, .. } => {
                 if !status.success() && self.instances.get(&id).is_some_and(|instance| instance.stop_asked.is_none()) {
                     self.report_crash_loop(&id);
                 }
-                self.on_exit(id, generation, status);
+                self.leader_exited(id, generation, status, left);
             }
             ProcessEvent::TreeEmpty { .. } => {
                 self.processes.remove(&process);
+                self.release_exit(&id, generation, true);
                 self.tree_empty(&id, generation);
             }
             ProcessEvent::Survivors { pids, .. } => self.queue.push_back(Event::Survived(id, generation, pids)),
@@ -546,6 +547,7 @@ impl Engine {
                     self.keeper.stop(process, None);
                 }
             }
+            TaskResult::ExitHeld(id, generation) => self.release_exit(&id, generation, false),
             TaskResult::FileChanged(id, path) => self.file_changed(id, path),
             TaskResult::Built(id) => {
                 self.to_build.remove(&id);
@@ -649,20 +651,17 @@ impl Engine {
     }
 
     fn describe(&self, outcome: StartOutcome) -> impl Future<Output = Outcome> + use<> {
-        let (pump, folder, masker) = (self.pump.clone(), self.places.logs(), self.masker.clone());
+        let (folder, masker) = (self.places.logs(), self.masker.clone());
         let answers: Vec<Option<String>> = outcome
             .failures
             .iter()
             .map(|(id, _)| self.instances.get(id).and_then(|instance| instance.last_answer.clone()))
             .collect();
+        let drained: Vec<_> = outcome.failures.iter().map(|(id, _)| self.pump.drain(id)).collect();
         async move {
             let mut failures = Vec::new();
-            for ((id, failure), last_answer) in outcome.failures.into_iter().zip(answers) {
-                pump.drain(&id).await;
-                let query = crate::logs::LogQuery { tail: Some(20), ..Default::default() };
-                let log = crate::logs::read::lines(&folder, &id, &query)
-                    .map(|lines| lines.map_while(Result::ok).map(|line| masker.text(&shortened(&line.bytes))).collect())
-                    .unwrap_or_default();
+            for (((id, failure), last_answer), drained) in outcome.failures.into_iter().zip(answers).zip(drained) {
+                let log = last_lines(&folder, &id, drained.await, 20).iter().map(|line| masker.text(line)).collect();
                 let last_answer = last_answer.map(|answer| masker.text(&answer));
                 let failure = Failure { reason: masker.text(&failure.reason), ..failure };
                 failures.push(FailedService { id, failure, last_answer, log });
@@ -692,14 +691,5 @@ impl Engine {
         let _shown_only = state_files::save_snapshot(&self.places, &snapshot);
         self.publish(FeedItem::Finished(outcome.clone()));
         EngineExit { outcome, survivors, scratch: self.plan.scratch() }
-    }
-}
-
-/// A line for an outcome, which travels whole: its first 4000 characters.
-fn shortened(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    match text.char_indices().nth(4000) {
-        Some((at, _)) => format!("{} … [line cut: {} more bytes]", &text[..at], text.len() - at),
-        None => text.into_owned(),
     }
 }

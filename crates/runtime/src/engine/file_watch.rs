@@ -1,6 +1,6 @@
 //! `watch`: which services are restarted when which files change. The driver looks, the core decides.
 
-use crate::watch::{FileWatcher, WatchedFiles};
+use crate::watch::{FileWatcher, WatchReport, WatchedFiles};
 use devrun_core::Event;
 use devrun_model::ServiceId;
 
@@ -22,12 +22,15 @@ impl Engine {
         self.watcher = None;
         let Some(first) = subjects.first().map(|subject| subject.id.clone()) else { return };
         let task_results = self.task_results.clone();
-        let changed = move |id: ServiceId, path: String| {
-            let _ended = task_results.send(TaskResult::FileChanged(id, path));
+        let report = move |report: WatchReport| {
+            let _ended = task_results.send(match report {
+                WatchReport::Changed(id, path) => TaskResult::FileChanged(id, path),
+                WatchReport::Note(id, text) => TaskResult::Said(id, text),
+            });
         };
         // Our own files never count, whatever a glob says.
         let own = vec![self.places.state.clone(), self.places.run.clone(), self.plan.root.join(".devrun")];
-        match FileWatcher::start(&self.plan.root, subjects, own, changed) {
+        match FileWatcher::start(&self.plan.root, subjects, own, report) {
             Ok(watcher) => {
                 for (id, text) in watcher.notes() {
                     self.queue_message(id.clone(), text.clone());

@@ -8,12 +8,20 @@ use tokio::task::AbortHandle;
 use crate::probe::{NotifySocket, ProbeHandle};
 use devrun_core::Tick;
 use devrun_core::event::Generation;
-use devrun_model::keeper::ProcessId;
+use devrun_model::keeper::{ExitStatus, ProcessId};
 use devrun_model::{ServiceSpec, State};
 use devrun_store::Located;
 
 /// Where the log pump finds the probe of a generation; empty before it starts and after it ends.
 pub type ProbeSlot = Arc<Mutex<Option<ProbeHandle>>>;
+
+/// The exit of a leader that is held as it has left processes running: pid and command.
+pub struct HeldExit {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What lived on.
+    pub left: Vec<(i32, String)>,
+}
 
 /// One service as it runs now.
 #[derive(Default)]
@@ -48,6 +56,8 @@ pub struct Instance {
     pub stop_asked: Option<Tick>,
     /// SIGKILL was needed.
     pub killed: bool,
+    /// The exit of its leader, which has left processes running.
+    pub held_exit: Option<HeldExit>,
     /// The content hash of a task with a sentinel.
     pub hash: Option<String>,
     /// Its sentinel is being written; the empty tree is told only after the exit, or the core could not know it.

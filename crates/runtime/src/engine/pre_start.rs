@@ -71,11 +71,11 @@ pub(super) fn check_reachable(spec: &ServiceSpec, run_as: &RunAs, paths: &[&std:
 }
 
 /// `up --build`. A build has no limit of its own: compilers take what they take.
-pub(super) async fn run_build(spec: &ServiceSpec, command: &CommandLine, runner: &Runner) -> Result<(), Failure> {
+pub(super) async fn run_build(spec: &ServiceSpec, command: &CommandLine, runner: &Runner) -> Result<Vec<String>, Failure> {
     let longest = Duration::from_secs(24 * 3600);
     let finished = runner.run(command_request(spec, command, Role::Build, longest)?).await?;
     if finished.status.success() {
-        return Ok(());
+        return Ok(finished.left_running().map(|left| format!("its build left {left} running; ended")).into_iter().collect());
     }
     Err(Failure::new(FailureKind::Service, format!("build failed: {}", finished.status)).help(format!("devrun logs {}", spec.id)))
 }
@@ -106,6 +106,7 @@ pub(super) async fn run_first_boot_and_pre_start(
             return Err(Failure::new(FailureKind::Task, format!("pre_start failed: {}", finished.status))
                 .help(format!("devrun logs {}", spec.id)));
         }
+        notes.extend(finished.left_running().map(|left| format!("its pre_start left {left} running; ended")));
     }
     Ok(notes)
 }

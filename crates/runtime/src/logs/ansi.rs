@@ -7,6 +7,15 @@
 
 /// Appends what of `line` (without its newline) may be shown. Returns whether a colour is still on.
 pub fn clean(line: &[u8], out: &mut Vec<u8>) -> bool {
+    filter(line, false, out)
+}
+
+/// Appends the text of `line` alone: no colours either. Carriage returns stay, as they say where the line begins again.
+pub fn strip(line: &[u8], out: &mut Vec<u8>) {
+    filter(line, true, out);
+}
+
+fn filter(line: &[u8], text_only: bool, out: &mut Vec<u8>) -> bool {
     let text = String::from_utf8_lossy(line);
     let mut chars = text.chars().peekable();
     let mut coloured = false;
@@ -28,7 +37,7 @@ pub fn clean(line: &[u8], out: &mut Vec<u8>) -> bool {
                         }
                         body.push(c);
                     }
-                    if end == Some('m') && body.chars().all(|c| c.is_ascii_digit() || c == ';' || c == ':') {
+                    if end == Some('m') && !text_only && body.chars().all(|c| c.is_ascii_digit() || c == ';' || c == ':') {
                         out.extend_from_slice(b"\x1b[");
                         out.extend_from_slice(body.as_bytes());
                         out.push(b'm');
@@ -60,6 +69,7 @@ pub fn clean(line: &[u8], out: &mut Vec<u8>) -> bool {
                 None => {}
             },
             '\t' => out.push(b'\t'),
+            '\r' if text_only => out.push(b'\r'),
             '\r' if chars.peek().is_none() => {}
             // A lone carriage return would overwrite what stands before it on the line.
             '\r' => out.extend_from_slice("␍".as_bytes()),

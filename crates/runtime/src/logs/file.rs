@@ -2,7 +2,7 @@
 //!
 //! `NAME.log` holds the bytes as they came. `NAME.idx` holds a record of 24 bytes for each piece appended: where it
 //! begins, when it came, from which stream. Two streams share the file, so a piece is cut at line ends: a line is never
-//! torn by the other stream unless it is longer than the pump holds back (64 KiB). A file ends with a line too, unless the
+//! torn by the other stream unless the pump no longer holds it back (it is longer than 64 KiB, or rests). A file ends with a line too, unless the
 //! next line end is further than [`OVER`] behind the cap: output without line ends must not fill the disk.
 
 use std::fs::{self, File, OpenOptions};
@@ -40,6 +40,8 @@ pub struct LogFile {
     looked: i64,
     /// The file is gone from its name and cannot be made again; what is written would be seen by nobody.
     gone: Option<io::Error>,
+    /// By stream: its last line was given an end that had not come, so that the end is left out when it comes.
+    ended_early: [bool; 3],
     /// Output that could not be written since the last success.
     lost: Option<LogLoss>,
     /// A loss that is over, until it is asked for.
@@ -108,6 +110,7 @@ impl LogFile {
         let file = open(&numbered(folder, &name, "log", 0))?;
         let index = open(&numbered(folder, &name, "idx", 0))?;
         let size = file.metadata()?.len();
+        let ends_with_newline = size == 0 || ends_with_newline(&numbered(folder, &name, "log", 0), size)?;
         let generation = last_generation(&numbered(folder, &name, "idx", 0))
             .or_else(|| last_generation(&numbered(folder, &name, "idx", 1)))
             .unwrap_or(0);
@@ -120,7 +123,8 @@ impl LogFile {
             size,
             last: None,
             generation,
-            ends_with_newline: size == 0,
+            ends_with_newline,
+            ended_early: [false; 3],
             looked: 0,
             gone: None,
             lost: None,
@@ -139,9 +143,21 @@ impl LogFile {
 
     /// What comes from here on belongs to a new start of the service. A start that says nothing leaves its mark too.
     pub fn begin(&mut self, micros: i64) {
+        // Its first line must not become the end of a line that the start before left unfinished.
+        if !self.ends_with_newline && self.file.write_all(b"\n").is_ok() {
+            self.size += 1;
+            self.ends_with_newline = true;
+        }
+        self.ended_early = [false; 3];
         self.generation = self.generation.wrapping_add(1);
         self.record(LogStream::Devrun, micros);
         self.last = None;
+    }
+
+    /// The start of the service that writes now, counted over the life of its log.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     fn record(&mut self, stream: LogStream, micros: i64) {
@@ -158,6 +174,8 @@ impl LogFile {
 
     /// Appends a piece. A full disk loses the piece and counts it; the service never notices.
     pub fn append(&mut self, stream: LogStream, micros: i64, bytes: &[u8]) {
+        let ended_early = self.ended_early.get_mut(stream as usize).is_some_and(std::mem::take);
+        let bytes = if ended_early { bytes.strip_prefix(b"\n").unwrap_or(bytes) } else { bytes };
         if bytes.is_empty() {
             return;
         }
@@ -171,6 +189,8 @@ impl LogFile {
             return;
         }
         if self.spec.json {
+            // An envelope is a line of its own.
+            self.set_ended_early(stream, !bytes.ends_with(b"\n"));
             let wrapped = envelope::wrap(bytes, stream, micros);
             self.put(stream, micros, &wrapped);
         } else {
@@ -197,11 +217,18 @@ impl LogFile {
         // The records are those of the file that is gone.
         records.set_len(0)?;
         (self.file, self.index, self.size, self.ends_with_newline) = (file, records, size, size == 0);
+        self.ended_early = [false; 3];
         if self.lost.is_none() {
             let note = format!("devrun: {} was deleted or replaced; lines written shortly before are missing\n", log.display());
             self.note(micros, note)?;
         }
         Ok(())
+    }
+
+    fn set_ended_early(&mut self, stream: LogStream, ended_early: bool) {
+        if let Some(slot) = self.ended_early.get_mut(stream as usize) {
+            *slot = ended_early;
+        }
     }
 
     fn put(&mut self, stream: LogStream, micros: i64, mut bytes: &[u8]) {
@@ -308,9 +335,12 @@ impl LogFile {
         {
             return self.lose(bytes, &error);
         }
-        let other = self.last.is_some_and(|(last, _)| last != stream);
-        if other && !self.ends_with_newline && self.file.write_all(b"\n").is_ok() {
+        if let Some((other, _)) = self.last.filter(|(last, _)| *last != stream)
+            && !self.ends_with_newline
+            && self.file.write_all(b"\n").is_ok()
+        {
             self.size += 1;
+            self.set_ended_early(other, true);
         }
         // Pieces of one stream within a millisecond share a record.
         let same = self.last.is_some_and(|(last, at)| last == stream && micros - at < 1000);
@@ -344,6 +374,14 @@ impl LogFile {
         self.ends_with_newline = true;
         Ok(())
     }
+}
+
+/// Whether the last byte of a file that is not empty ends a line.
+fn ends_with_newline(path: &Path, size: u64) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    let mut last = [0];
+    File::open(path)?.read_exact_at(&mut last, size - 1)?;
+    Ok(last == [b'\n'])
 }
 
 /// The generation of an index's last record.
@@ -402,6 +440,21 @@ mod tests {
         log.append(LogStream::Stdout, 1, b"no end");
         log.append(LogStream::Stderr, 2, b"other\n");
         assert_eq!(fs::read_to_string(path(dir.path(), &id)).unwrap(), "no end\nother\n");
+    }
+
+    #[test]
+    fn the_end_of_a_line_that_was_ended_for_another_makes_no_empty_line() {
+        for (json, expected) in [(false, "Password: |oops|next"), (true, "Password: |oops|next")] {
+            let dir = tempfile::tempdir().unwrap();
+            let id = ServiceId::single(&ServiceName::new("api").unwrap());
+            let mut log = LogFile::open(dir.path(), &id, &LogSpec { json, ..LogSpec::default() }).unwrap();
+            log.append(LogStream::Stdout, 1, b"Password: ");
+            log.append(LogStream::Stderr, 2, b"oops\n");
+            log.append(LogStream::Stdout, 3, b"\nnext\n");
+            let lines = super::super::read::lines(dir.path(), &id, &super::super::LogQuery::default()).unwrap();
+            let lines: Vec<_> = lines.map(|line| String::from_utf8(line.unwrap().bytes).unwrap()).collect();
+            assert_eq!(lines.join("|"), expected, "{json}");
+        }
     }
 
     /// Sizes of the kept files, oldest first.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use devrun_model::ServiceId;
 
+use super::partial_line::PartialLine;
+
 /// Between two looks.
 pub const POLL_EVERY: Duration = Duration::from_millis(200);
 /// What one look takes at most of one file.
@@ -23,7 +25,7 @@ pub struct FollowedFile {
     open: Option<(File, u64)>,
     offset: u64,
     /// A piece of a line without its end.
-    pub partial_line: Vec<u8>,
+    pub partial_line: PartialLine,
 }
 
 impl FollowedFile {
@@ -31,8 +33,8 @@ impl FollowedFile {
     #[must_use]
     pub fn new(service: &ServiceId, path: &Path) -> Self {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut tail =
-            Self { id: service.further(&name), path: path.to_path_buf(), open: None, offset: 0, partial_line: Vec::new() };
+        let partial_line = PartialLine::default();
+        let mut tail = Self { id: service.further(&name), path: path.to_path_buf(), open: None, offset: 0, partial_line };
         tail.reopen();
         tail.offset = tail.open.as_ref().and_then(|(file, _)| file.metadata().ok()).map_or(0, |meta| meta.len());
         tail

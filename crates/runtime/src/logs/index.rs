@@ -62,6 +62,22 @@ impl LogIndex {
         self.block.get(usize::try_from(number.checked_sub(self.first)?).ok()?).copied()
     }
 
+    /// Where a start of the service begins in the file; beyond every end where there is nothing of it. Starts are counted upwards.
+    pub fn start_of(&mut self, generation: u32) -> u64 {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.read(middle, 1).first() {
+                Some(record) if record.generation < generation => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        if low == self.count && self.count > 0 {
+            return u64::MAX;
+        }
+        self.get(low).map_or(0, |record| record.start)
+    }
+
     /// The record of the piece that holds this byte.
     pub fn at(&mut self, offset: u64) -> Option<IndexRecord> {
         if let (Some(first), Some(last)) = (self.block.first(), self.block.last()) {

@@ -11,8 +11,10 @@ pub mod followed_file;
 pub mod index;
 mod loss;
 pub(crate) mod lost_file;
+mod partial_line;
 pub mod pump;
 pub mod read;
+pub mod visible_text;
 
 pub use file::LogLoss;
 pub use loss::LossReport;

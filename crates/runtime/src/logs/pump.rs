@@ -22,6 +22,7 @@ use devrun_model::{ServiceId, service::LogSpec};
 use super::file::{LogFile, LogLoss};
 use super::followed_file::{self, FollowedFile};
 use super::loss::{LossReport, UnopenedLog};
+use super::partial_line::{self, PartialLine};
 
 /// What a piece of output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +48,13 @@ impl LogStream {
     }
 }
 
-/// Sees each complete line of a service as it comes (`log` probes); `false` ends it.
+/// Sees each line of a service as it comes (`log` probes), one that has rested unfinished before its end too; `false` ends it.
 pub type LineObserver = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// What a viewer gets.
 #[derive(Debug, Clone)]
 pub enum LogItem {
-    /// Whole lines, or a piece of one that is longer than 64 KiB.
+    /// Whole lines, or a piece of one: it is longer than 64 KiB, or its end has not come for a moment.
     Chunk {
         /// Whose.
         id: ServiceId,
@@ -68,10 +69,6 @@ pub enum LogItem {
     Missed(u64),
 }
 
-/// How much of a line without an end is held back, so that the other stream cannot tear it.
-const MAX_PARTIAL_LINE: usize = 64 * 1024;
-/// A smaller piece is copied behind what is held back: cheaper than a write of its own.
-const MAX_COPIED: usize = 32 * 1024;
 /// What one read takes at most.
 const READ_BUFFER: usize = 256 * 1024;
 /// Pieces that may wait for one attached terminal.
@@ -118,7 +115,7 @@ enum PumpCommand {
     Note { id: ServiceId, text: String },
     Subscribe { sender: mpsc::UnboundedSender<LogItem>, waiting: Arc<AtomicU64> },
     Begin { id: ServiceId, spec: LogSpec },
-    Drain { id: ServiceId, done: oneshot::Sender<()> },
+    Drain { id: ServiceId, done: oneshot::Sender<Option<u32>> },
     DrainAll { done: oneshot::Sender<()> },
     Screen { id: ServiceId, sender: TerminalFeed },
     Losses(mpsc::UnboundedSender<LossReport>),
@@ -190,11 +187,12 @@ impl LogPump {
     pub fn follow_files(&self, id: &ServiceId, spec: &LogSpec) {
         self.command(PumpCommand::Files { id: id.clone(), spec: spec.clone() });
     }
-    /// Everything that a service has written so far is in its file when this returns.
-    pub async fn drain(&self, id: &ServiceId) {
+    /// Everything that a service has written up to this call is in its file when the future is done. It gives the number of
+    /// the start that wrote last; `None` where there was none since the pump began.
+    pub fn drain(&self, id: &ServiceId) -> impl Future<Output = Option<u32>> + use<> {
         let (done, wait) = oneshot::channel();
         self.command(PumpCommand::Drain { id: id.clone(), done });
-        drop(wait.await);
+        async { wait.await.ok().flatten() }
     }
     /// Waits until all that was handed over so far is in the files: at the end of a run, as its process takes the thread with it.
     pub async fn drain_all(&self) {
@@ -232,7 +230,7 @@ struct PipeSource {
     id: ServiceId,
     stream: LogStream,
     fd: AsyncFd<OwnedFd>,
-    partial_line: RefCell<Vec<u8>>,
+    partial_line: RefCell<PartialLine>,
     observer: RefCell<Option<LineObserver>>,
     ended: std::cell::Cell<bool>,
 }
@@ -244,7 +242,8 @@ pub(super) struct Pump {
     pub(super) losses: RefCell<Option<mpsc::UnboundedSender<LossReport>>>,
     /// When the loss of a service was last told.
     pub(super) told: RefCell<BTreeMap<ServiceId, i64>>,
-    partial_lines: RefCell<BTreeMap<(ServiceId, u32), Vec<u8>>>,
+    /// Of init steps and other short-lived processes.
+    partial_lines: RefCell<BTreeMap<(ServiceId, u32), (LogStream, PartialLine)>>,
     subscribers: RefCell<Vec<Subscriber>>,
     /// By service, or the start and the stop of many would look at each other's.
     sources: RefCell<BTreeMap<ServiceId, Vec<Rc<PipeSource>>>>,
@@ -268,7 +267,17 @@ async fn run_pump(folder: PathBuf, mut commands: mpsc::UnboundedReceiver<PumpCom
         buffer: RefCell::new(vec![0; READ_BUFFER]),
     });
     let mut looking = false;
-    while let Some(command) = commands.recv().await {
+    loop {
+        let due = pump.partial_lines.borrow().values().filter_map(|(_, line)| line.due()).min();
+        let command = tokio::select! {
+            biased;
+            command = commands.recv() => command,
+            () = partial_line::rest(due) => {
+                pump.flush_partial_lines(None);
+                continue;
+            }
+        };
+        let Some(command) = command else { return };
         match command {
             PumpCommand::Screen { id, sender } => pump.add_terminal_feed(id, sender),
             PumpCommand::Losses(sender) => drop(pump.losses.replace(Some(sender))),
@@ -296,10 +305,11 @@ async fn run_pump(folder: PathBuf, mut commands: mpsc::UnboundedReceiver<PumpCom
             }
             PumpCommand::Write { id, spec, stream, bytes } => {
                 pump.open(&id, &spec);
-                let mut partial_line = pump.partial_lines.borrow_mut().remove(&(id.clone(), stream as u32)).unwrap_or_default();
-                pump.take(&id, stream, &bytes, &mut partial_line, None);
+                let known = pump.partial_lines.borrow_mut().remove(&(id.clone(), stream as u32));
+                let mut partial_line = known.map(|(_, line)| line).unwrap_or_default();
+                partial_line.take(&bytes, |piece, _| pump.store(&id, stream, piece));
                 if !partial_line.is_empty() {
-                    pump.partial_lines.borrow_mut().insert((id, stream as u32), partial_line);
+                    pump.partial_lines.borrow_mut().insert((id, stream as u32), (stream, partial_line));
                 }
             }
             PumpCommand::Note { id, text } => pump.publish(&id, LogStream::Devrun, now(), format!("{text}\n").as_bytes()),
@@ -322,7 +332,8 @@ async fn run_pump(folder: PathBuf, mut commands: mpsc::UnboundedReceiver<PumpCom
                 pump.drain(&id);
                 pump.poll_tails(Some(&id));
                 pump.report_losses(&id, i64::MAX);
-                let _unread = done.send(());
+                let generation = pump.files.borrow().get(&id).map(LogFile::generation);
+                let _unread = done.send(generation);
             }
         }
     }
@@ -330,16 +341,21 @@ async fn run_pump(folder: PathBuf, mut commands: mpsc::UnboundedReceiver<PumpCom
 
 async fn read_pipe(pump: Rc<Pump>, source: Rc<PipeSource>) {
     while !source.ended.get() {
-        let Ok(mut ready) = source.fd.readable().await else { break };
-        if pump.read_some(&source, 4) {
-            ready.clear_ready();
+        let due = source.partial_line.borrow().due();
+        tokio::select! {
+            biased;
+            ready = source.fd.readable() => {
+                let Ok(mut ready) = ready else { break };
+                if pump.read_some(&source, 4) {
+                    ready.clear_ready();
+                }
+                // One writer that never pauses must not starve the others.
+                tokio::task::yield_now().await;
+            }
+            () = partial_line::rest(due) => pump.flush(&source),
         }
-        // One writer that never pauses must not starve the others.
-        tokio::task::yield_now().await;
     }
-    let mut partial_line = source.partial_line.borrow_mut();
-    pump.flush(&source.id, source.stream, &mut partial_line);
-    drop(partial_line);
+    pump.flush(&source);
     pump.forget(&source);
     pump.terminal_feeds.borrow_mut().retain(|(id, _)| *id != source.id);
     // Its last lines in other files are there by now.
@@ -390,8 +406,8 @@ impl Pump {
 
     fn add_terminal_feed(&self, id: ServiceId, sender: TerminalFeed) {
         let Some(source) = self.sources_of(&id).into_iter().find(|source| !source.ended.get()) else { return };
-        let partial_line = source.partial_line.borrow();
-        if partial_line.is_empty() || sender.try_send(Arc::from(partial_line.as_slice())).is_ok() {
+        let text = source.partial_line.borrow().text();
+        if text.is_empty() || sender.try_send(Arc::from(text)).is_ok() {
             self.terminal_feeds.borrow_mut().push((id, sender));
         }
     }
@@ -425,11 +441,14 @@ impl Pump {
             }
             for tail in files {
                 let bytes = tail.poll();
-                if !bytes.is_empty() {
-                    self.open(&tail.id, spec);
-                    let mut partial_line = std::mem::take(&mut tail.partial_line);
-                    self.take(&tail.id, LogStream::Stdout, &bytes, &mut partial_line, None);
-                    tail.partial_line = partial_line;
+                let id = tail.id.clone();
+                let store = |piece: &[u8], _: &[u8]| self.store(&id, LogStream::Stdout, piece);
+                if bytes.is_empty() {
+                    // It has rested from one look to the next.
+                    tail.partial_line.flush(store);
+                } else {
+                    self.open(&id, spec);
+                    tail.partial_line.take(&bytes, store);
                 }
             }
         }
@@ -453,9 +472,9 @@ impl Pump {
     fn drain(&self, id: &ServiceId) {
         for source in self.sources_of(id) {
             self.read_all(&source);
-            let mut partial_line = source.partial_line.borrow_mut();
-            self.flush(id, source.stream, &mut partial_line);
+            self.flush(&source);
         }
+        self.flush_partial_lines(Some(id));
     }
 
     /// Reads up to `times` buffers; true when the pipe was emptied.
@@ -469,8 +488,7 @@ impl Pump {
                 }
                 Ok(length) => {
                     self.show(&source.id, &buffer[..length]);
-                    let mut partial_line = source.partial_line.borrow_mut();
-                    self.take(&source.id, source.stream, &buffer[..length], &mut partial_line, Some(&source.observer));
+                    source.partial_line.borrow_mut().take(&buffer[..length], |piece, begun| self.store_of(source, piece, begun));
                     if length < buffer.len() / 4 {
                         // Most likely empty: waiting is cheaper than one more read that says so. Edge-triggered readiness is
                         // not cleared, so bytes that came meanwhile are seen at once.
@@ -498,46 +516,34 @@ impl Pump {
         }
     }
 
-    /// Writes out whole lines, keeps the rest back.
-    fn take(
-        &self,
-        id: &ServiceId,
-        stream: LogStream,
-        bytes: &[u8],
-        partial_line: &mut Vec<u8>,
-        observer: Option<&RefCell<Option<LineObserver>>>,
-    ) {
-        let end = memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1);
-        let (whole, rest) = bytes.split_at(end);
-        if partial_line.is_empty() {
-            self.store(id, stream, whole, observer);
-        } else if !whole.is_empty() {
-            // The line that was held back is completed; of a big piece the rest is written from where it lies.
-            let first = memchr::memchr(b'\n', whole).map_or(whole.len(), |at| at + 1);
-            let (end, others) = whole.split_at(if whole.len() < MAX_COPIED { whole.len() } else { first });
-            partial_line.extend_from_slice(end);
-            self.store(id, stream, partial_line, observer);
-            partial_line.clear();
-            self.store(id, stream, others, observer);
+    /// Writes what was held back of a line.
+    fn flush(&self, source: &PipeSource) {
+        source.partial_line.borrow_mut().flush(|piece, begun| self.store_of(source, piece, begun));
+    }
+
+    /// The same for short-lived processes; of one service they have ended.
+    fn flush_partial_lines(&self, only: Option<&ServiceId>) {
+        let mut partial_lines = self.partial_lines.borrow_mut();
+        for ((id, _), (stream, line)) in partial_lines.iter_mut().filter(|((id, _), _)| only.is_none_or(|only| only == id)) {
+            line.flush(|piece, _| self.store(id, *stream, piece));
         }
-        partial_line.extend_from_slice(rest);
-        if partial_line.len() > MAX_PARTIAL_LINE {
-            self.store(id, stream, partial_line, observer);
-            partial_line.clear();
+        partial_lines.retain(|(id, _), _| only != Some(id));
+    }
+
+    fn store_of(&self, source: &PipeSource, bytes: &[u8], begun: &[u8]) {
+        self.store(&source.id, source.stream, bytes);
+        let go_on = source.observer.borrow().as_ref().is_none_or(|observer| {
+            let mut lines = bytes.split(|byte| *byte == b'\n');
+            let first = [begun, lines.next().unwrap_or_default()].concat();
+            let lines = std::iter::once(first.as_slice()).chain(lines);
+            lines.filter(|line| !line.is_empty()).all(|line| observer(line))
+        });
+        if !go_on {
+            source.observer.replace(None);
         }
     }
 
-    fn flush(&self, id: &ServiceId, stream: LogStream, partial_line: &mut Vec<u8>) {
-        if !partial_line.is_empty() {
-            self.store(id, stream, partial_line, None);
-            partial_line.clear();
-        }
-    }
-
-    fn store(&self, id: &ServiceId, stream: LogStream, bytes: &[u8], observer: Option<&RefCell<Option<LineObserver>>>) {
-        if bytes.is_empty() {
-            return;
-        }
+    fn store(&self, id: &ServiceId, stream: LogStream, bytes: &[u8]) {
         let micros = now();
         let kept = match self.files.borrow_mut().get_mut(id) {
             Some(file) => {
@@ -550,14 +556,6 @@ impl Pump {
             Some(false) => {}
             Some(true) => self.report_losses(id, micros),
             None => self.store_unopened(id, stream, micros, bytes),
-        }
-        if let Some(slot) = observer {
-            let go_on = slot.borrow().as_ref().is_none_or(|observer| {
-                bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).all(|line| observer(line))
-            });
-            if !go_on {
-                slot.replace(None);
-            }
         }
         self.publish(id, stream, micros, bytes);
     }
@@ -634,6 +632,41 @@ mod tests {
         assert!(std::fs::read(super::super::file::path(dir.path(), &id)).unwrap() == expected);
         assert!(shown == expected);
         assert_eq!(seen.lock().unwrap()[..2], [b"first".to_vec(), b"second \xff\xfe".to_vec()]);
+    }
+
+    #[tokio::test]
+    async fn text_without_a_line_end_is_written_once_it_has_rested() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = ServiceId::single(&ServiceName::new("ask").unwrap());
+        let pump = LogPump::start(dir.path().to_path_buf()).unwrap();
+        let (read, mut write) = pipe();
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let observer: LineObserver = {
+            let seen = Arc::clone(&seen);
+            Arc::new(move |line: &[u8]| {
+                seen.lock().unwrap().push(String::from_utf8(line.to_vec()).unwrap());
+                true
+            })
+        };
+        let mut view = pump.subscribe();
+        let mut next = async || match view.next().await {
+            Some(LogItem::Chunk { bytes, .. }) => String::from_utf8(bytes.to_vec()).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        pump.attach(&id, &LogSpec::default(), LogStream::Stdout, read, Some(observer));
+        write.write_all(b"Password: ").unwrap();
+        assert_eq!(next().await, "Password: ");
+        assert_eq!(std::fs::read(super::super::file::path(dir.path(), &id)).unwrap(), b"Password: ");
+        // A terminal that attaches meanwhile shows it too.
+        assert_eq!(&*pump.terminal_feed(&id).recv().await.unwrap(), b"Password: ");
+        write.write_all(b"taken\n").unwrap();
+        assert_eq!(next().await, "taken\n");
+        // Viewers are served first.
+        pump.drain(&id).await;
+        assert_eq!(*seen.lock().unwrap(), ["Password: ", "Password: taken"]);
+        // The output of an init step.
+        pump.sink(&id, &LogSpec::default()).write(OutputStream::Stdout, b"...");
+        assert_eq!(next().await, "...");
     }
 
     #[tokio::test]

@@ -28,6 +28,8 @@ pub struct LogLine {
     pub micros: i64,
     /// Without its newline.
     pub bytes: Vec<u8>,
+    /// Its newline has come; else more of it may follow.
+    pub ended: bool,
 }
 
 /// Which lines.
@@ -41,6 +43,8 @@ pub struct LogQuery {
     pub until: Option<i64>,
     /// Only those of the start before the last one.
     pub previous: bool,
+    /// Only those of this start, as [`LogPump::drain`](super::LogPump::drain) names it.
+    pub generation: Option<u32>,
 }
 
 /// Bytes of a line that are shown; of a longer one the rest is left out.
@@ -148,17 +152,20 @@ impl LogLines {
     fn new(folder: &Path, id: &ServiceId, query: &LogQuery, window: usize) -> io::Result<Self> {
         let mut filter = LineFilter { generation: None, since: query.since, until: query.until };
         let mut files = VecDeque::new();
-        let wanted = if query.previous { previous(folder, id).map(Some) } else { Some(None) };
+        let wanted = if query.previous { previous(folder, id).map(Some) } else { Some(query.generation) };
         if let Some(generation) = wanted {
             filter.generation = generation;
             let mut left = query.tail;
             for (log, index) in generations(folder, id).into_iter().rev() {
                 let file = File::open(&log)?;
                 let meta = file.metadata()?;
+                let mut index = LogIndex::open(&index);
+                // What lies before a start need not be looked through for lines of it.
+                let first = generation.map_or(0, |generation| index.start_of(generation)).min(meta.len());
                 let from = match &mut left {
-                    None => 0,
+                    None => first,
                     Some(0) => break,
-                    Some(left) => tail_start(&file, meta.len(), LogIndex::open(&index), left, window, &filter)?,
+                    Some(left) => tail_start(&file, first..meta.len(), index, left, window, &filter)?,
                 };
                 files.push_front(LogPart { inode: meta.ino(), from, end: meta.len() });
             }
@@ -206,20 +213,21 @@ impl Iterator for LogLines {
     }
 }
 
-/// Where the last lines of a file begin; `left` goes down by their number.
+/// Where the last lines of a part of a file begin; `left` goes down by their number.
 fn tail_start(
     file: &File,
-    size: u64,
+    part: std::ops::Range<u64>,
     mut index: LogIndex,
     left: &mut usize,
     window: usize,
     filter: &LineFilter,
 ) -> io::Result<u64> {
+    let (first, size) = (part.start, part.end);
     let mut buffer = vec![0; window];
     let mut begun = size;
     let mut end = size;
-    while end > 0 {
-        let length = (window as u64).min(end);
+    while end > first {
+        let length = (window as u64).min(end - first);
         let from = end - length;
         let bytes = buffer.get_mut(..usize::try_from(length).unwrap_or(0)).unwrap_or_default();
         file.read_exact_at(bytes, from)?;
@@ -238,8 +246,8 @@ fn tail_start(
         }
         end = from;
     }
-    if size > 0 && filter.takes(index.at(0)) {
-        begun = 0;
+    if size > first && filter.takes(index.at(first)) {
+        begun = first;
         *left -= 1;
     }
     Ok(begun)
@@ -339,6 +347,7 @@ impl LineReader {
 
 /// The line as it is shown.
 fn finished(id: &ServiceId, record: Option<IndexRecord>, read: ReadLine) -> LogLine {
+    let ended = read.ended;
     let (micros, stream) = record.map_or((0, LogStream::Stdout), |record| (record.micros, record.stream));
     let inside = if record.is_some_and(|record| record.wrapped) { envelope::unwrap(&read.bytes) } else { None };
     let mut bytes = inside.unwrap_or(read.bytes);
@@ -353,7 +362,7 @@ fn finished(id: &ServiceId, record: Option<IndexRecord>, read: ReadLine) -> LogL
         bytes.truncate(whole);
         bytes.extend_from_slice(format!(" … [line cut: {cut} more bytes]").as_bytes());
     }
-    LogLine { id: id.clone(), stream, micros, bytes }
+    LogLine { id: id.clone(), stream, micros, bytes, ended }
 }
 
 /// The length without a character of UTF-8 that is torn at the end.
@@ -383,6 +392,8 @@ pub struct LogFollower {
 struct FilePosition {
     held: Option<File>,
     offset: u64,
+    /// The end of the file when its last line had no end. What is written in pieces is not taken for a line that rests.
+    unfinished: Option<u64>,
 }
 
 impl LogFollower {
@@ -402,14 +413,15 @@ impl LogFollower {
         }
         let held = File::open(path(&self.folder, id)).ok();
         let end = held.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
-        self.at.insert(id.clone(), FilePosition { held, offset: if from_end { end } else { 0 } });
+        self.at.insert(id.clone(), FilePosition { held, offset: if from_end { end } else { 0 }, unfinished: None });
     }
     /// Whether the last call has left something that is there already.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.behind
     }
-    /// Whole lines that came since the last call; of a flood, as much as one call takes.
+    /// Lines that came since the last call; of a flood, as much as one call takes. A line without an end is given when it has
+    /// not grown from one call to the next, and the rest of it as a line of its own.
     pub fn poll(&mut self) -> Vec<LogLine> {
         let mut found = Vec::new();
         self.behind = false;
@@ -431,10 +443,12 @@ impl LogFollower {
             for (number, (file, _, index)) in files.into_iter().enumerate().skip(known.unwrap_or(0)) {
                 let live = number + 1 == count;
                 let from = if Some(number) == known { position.offset } else { 0 };
-                let (lines, offset, whole) = read_from(&file, &index, id, from, live, share).unwrap_or((Vec::new(), from, true));
+                let mut unfinished = position.unfinished.filter(|_| live);
+                let read = read_from(&file, &index, id, from, live, &mut unfinished, share);
+                let (lines, offset, whole) = read.unwrap_or((Vec::new(), from, true));
                 found.extend(lines);
                 if live || !whole {
-                    *position = FilePosition { held: Some(file), offset };
+                    *position = FilePosition { held: Some(file), offset, unfinished };
                 }
                 if !whole {
                     self.behind = true;
@@ -444,7 +458,7 @@ impl LogFollower {
             if lost {
                 let micros = found.get(before).map_or(0, |line: &LogLine| line.micros);
                 let bytes = b"some of its output was missed: it was rotated away before it could be shown".to_vec();
-                found.insert(before, LogLine { id: id.clone(), stream: LogStream::Devrun, micros, bytes });
+                found.insert(before, LogLine { id: id.clone(), stream: LogStream::Devrun, micros, bytes, ended: true });
             }
         }
         found.sort_by_key(|line| line.micros);
@@ -459,6 +473,7 @@ fn read_from(
     id: &ServiceId,
     from: u64,
     live: bool,
+    unfinished: &mut Option<u64>,
     share: usize,
 ) -> io::Result<(Vec<LogLine>, u64, bool)> {
     if file.metadata()?.len() <= from {
@@ -478,7 +493,12 @@ fn read_from(
         let Some(read) = reader.line(limit)? else { return Ok((lines, start, true)) };
         // Its end may still come.
         if !read.ended && live && read.cut == 0 && read.bytes.len() < limit {
-            return Ok((lines, start, true));
+            let end = reader.offset();
+            let rests = unfinished.replace(end) == Some(end) && !record.is_some_and(|record| record.wrapped);
+            if rests {
+                lines.push(finished(id, record, read));
+            }
+            return Ok((lines, if rests { end } else { start }, true));
         }
         taken += read.bytes.len() + 1;
         lines.push(finished(id, record, read));
@@ -542,6 +562,33 @@ mod tests {
     }
 
     #[test]
+    fn the_lines_of_one_start_are_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = LogSpec { max_size: ByteSize(200), max_files: 9, ..LogSpec::default() };
+        let of = |generation: u32, tail: Option<usize>| {
+            texts(dir.path(), &LogQuery { generation: Some(generation), tail, ..LogQuery::default() }).join(" ")
+        };
+        for start in 1..=3u32 {
+            // Each run of the supervisor opens the file again.
+            let mut log = LogFile::open(dir.path(), &id("a"), &spec).unwrap();
+            log.begin(i64::from(start) * 100_000);
+            assert_eq!((log.generation(), of(start, Some(20)).as_str()), (start, ""), "nothing was said yet");
+            for number in 0..4 {
+                let micros = i64::from(start) * 100_000 + i64::from(number) * 2000;
+                log.append(LogStream::Stdout, micros, format!("{start}.{number}\n").as_bytes());
+            }
+            log.append(LogStream::Stdout, i64::from(start) * 100_000 + 9000, b"cut short");
+        }
+        for start in 1..=3u32 {
+            let all = (0..4).map(|number| format!("{start}.{number} ")).collect::<String>() + "cut short";
+            assert_eq!(of(start, None), all);
+            assert_eq!(of(start, Some(20)), all);
+            assert_eq!(of(start, Some(2)), format!("{start}.3 cut short"));
+        }
+        assert_eq!(of(4, Some(20)), "");
+    }
+
+    #[test]
     fn a_follower_that_was_left_behind_says_so() {
         let dir = tempfile::tempdir().unwrap();
         let spec = LogSpec { max_size: ByteSize(20), max_files: 2, ..LogSpec::default() };
@@ -556,6 +603,28 @@ mod tests {
         assert!(lines[0].bytes.starts_with(b"some of its output was missed"));
         assert_eq!(lines.last().unwrap().bytes, b"new 49");
         assert!(follower.poll().is_empty(), "said once");
+    }
+
+    #[test]
+    fn a_follower_shows_a_line_that_rests_and_then_the_rest_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = LogFile::open(dir.path(), &id("a"), &LogSpec::default()).unwrap();
+        log.append(LogStream::Stdout, 1, b"old\n");
+        let mut follower = LogFollower::new(dir.path(), &[id("a")]);
+        let mut poll = || {
+            let lines = follower.poll().into_iter();
+            lines.map(|line| (String::from_utf8(line.bytes).unwrap(), line.ended)).collect::<Vec<_>>()
+        };
+        log.append(LogStream::Stdout, 2, b"Pass");
+        assert!(poll().is_empty(), "it may be in the middle of a write");
+        log.append(LogStream::Stdout, 3, b"word: ");
+        assert!(poll().is_empty());
+        assert_eq!(poll(), [("Password: ".to_owned(), false)]);
+        assert!(poll().is_empty(), "shown once");
+        log.append(LogStream::Stdout, 4000, b"taken\nnext\n");
+        assert_eq!(poll(), [("taken".to_owned(), true), ("next".to_owned(), true)]);
+        let all: Vec<_> = lines(dir.path(), &id("a"), &LogQuery::default()).unwrap().map(Result::unwrap).collect();
+        assert_eq!(all[1].bytes, b"Password: taken");
     }
 
     #[test]

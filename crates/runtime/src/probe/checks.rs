@@ -12,6 +12,7 @@ use super::connect::{self, OwnershipGate, connect_raw};
 use super::result::{ProbeError, ProbeOk, ProbeResult, RetryHint};
 use super::runner::CommandContext;
 use super::{bolt, command, file, grpc, http, https, pg, redis, s3, spent, sql, unusable};
+use crate::logs::visible_text;
 use devrun_model::{Check, Failure, ReadySpec};
 
 /// What the attempts of one generation share.
@@ -64,7 +65,7 @@ impl LogMatch {
     }
     /// Looks at a line.
     pub fn line(&self, line: &[u8]) {
-        if self.waits() && self.pattern.is_match(line) {
+        if self.waits() && visible_text::matches(&self.pattern, line) {
             self.matched.store(true, Ordering::Release);
         }
     }

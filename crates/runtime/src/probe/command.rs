@@ -47,7 +47,11 @@ fn judge(outcome: Result<CommandResult, Failure>, timeout: Duration) -> ProbeRes
         Some(line) => format!("{}: {line}", finished.status),
         None => finished.status.to_string(),
     };
-    if finished.status.success() { Ok(ProbeOk::new(answer)) } else { Err(ProbeError::new(answer)) }
+    if !finished.status.success() {
+        return Err(ProbeError::new(answer));
+    }
+    let note = finished.left_running().map(|left| format!("its probe command left {left} running; ended"));
+    Ok(ProbeOk::new(answer).note(note))
 }
 
 #[cfg(test)]
@@ -58,7 +62,9 @@ mod tests {
 
     #[test]
     fn exit_zero_passes_and_the_last_line_is_told() {
-        let finished = |status, timed_out, tail: &str| Ok(CommandResult { status, timed_out, tail: tail.as_bytes().to_vec() });
+        let finished = |status, timed_out, tail: &str| {
+            Ok(CommandResult { status, timed_out, tail: tail.as_bytes().to_vec(), left: Vec::new() })
+        };
         let judge = |outcome| judge(outcome, Duration::from_secs(5));
         assert_eq!(judge(finished(ExitStatus::Code(0), false, "a\nok\n")).unwrap().answer, "exit 0: ok");
         assert_eq!(judge(finished(ExitStatus::Code(2), false, "")).unwrap_err().answer, "exit 2");

@@ -112,7 +112,7 @@ impl Stack {
                     None => until_settled(&mut session, &status, None, &mut view, &mut signals).await?,
                 };
                 view.clear();
-                self.conclude(settled, &mut session, begun.elapsed(), true).await.map(Some)
+                self.conclude(settled, &mut session, &status, begun.elapsed(), true).await.map(Some)
             }
         }
     }

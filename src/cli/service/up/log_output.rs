@@ -30,6 +30,10 @@ pub(super) fn show(item: LogItem, logs: &mut LogSubscription, lines: &mut LogVie
             count += 1;
             next = if count < 64 { logs.try_next() } else { None };
         }
+        if view.is_live() {
+            // The live lines are drawn below.
+            let _gone = lines.end_line(&mut out);
+        }
         let _gone = out.flush();
     });
 }
