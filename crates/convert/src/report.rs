@@ -56,6 +56,16 @@ pub struct Line {
     pub text: String,
 }
 
+/// A text of a foreign file as part of one line: what would begin another line, or steer a terminal, is shown as an escape.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        // U+2028 and U+2029 are line breaks for some viewers.
+        if char.is_control() || matches!(char, '\u{2028}' | '\u{2029}') { out.extend(char.escape_default()) } else { out.push(char) }
+    }
+    out
+}
+
 /// All lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -67,7 +77,7 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn add(&mut self, outcome: Outcome, at: At, what: impl Into<String>, text: impl Into<String>) {
-        let line = Line { at, outcome, what: what.into(), text: text.into() };
+        let line = Line { at, outcome, what: one_line(&what.into()), text: one_line(&text.into()) };
         let same = |known: &Line| Line { at: line.at, ..known.clone() } == line && known.at.line_of() == line.at.line_of();
         if !self.lines.iter().any(same) {
             self.lines.push(line);

@@ -75,7 +75,10 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
         None => Some(folder.join("procfile.toml")),
     };
     let root = target.as_deref().and_then(Path::parent).and_then(|parent| fs::canonicalize(parent).ok()).unwrap_or(folder);
-    if files.iter().all(|file| file.extension().is_none()) {
+    let plain = |file: &PathBuf| {
+        file.extension().is_none() || file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("Procfile"))
+    };
+    if files.iter().all(plain) {
         // A Procfile is read as it stands; what it means is written out.
         let named = Globals { file: files, ..globals.clone() };
         let read = load::read(&named, &load::project(&named)?, &Wanted::look())?;
@@ -84,7 +87,7 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
         checked(&root, target.as_deref(), &text);
         return Ok(exit::DONE);
     }
-    let converted = compose_input::convert(&files, &root, input::untrusted)?;
+    let converted = compose_input::convert(&files, &root, input::untrusted, &compose_input::surroundings(globals, &root))?;
     write(globals, target.as_deref(), &converted.text)?;
     let outcomes: &[Outcome] =
         if quiet { &[Outcome::NotMapped] } else { &[Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped] };
