@@ -99,8 +99,11 @@ pub fn mapped(globals: &Globals, project: &Project, warn: bool) -> Result<Option
         say(format!("{name}: {}; `devrun import {name}` writes a procfile.toml and the whole list", converted.report.summary()));
         // What each image became, and what wants a look; the rest is in the list.
         let mut shown = converted.report.clone();
-        shown.lines.retain(|line| line.outcome == Outcome::NotMapped || line.what.ends_with(".image"));
-        let left = shown.render(&[Outcome::Mapped, Outcome::NotMapped]);
+        shown.lines.retain(|line| line.outcome == Outcome::Mapped && line.what.ends_with(".image"));
+        let mut left = shown.render(&[Outcome::Mapped]);
+        let mut brief = converted.report.clone();
+        brief.lines.retain(|line| line.outcome != Outcome::Dropped);
+        left.push_str(&brief.brief());
         // Rails keeps its databases in one file and its programs in the other.
         if globals.file.is_empty()
             && let Some(beside) = ["Procfile.dev", "Procfile"].iter().find(|file| project.root.join(file).is_file())

@@ -28,7 +28,8 @@ use crate::app::procfile_port;
 use crate::globals::Globals;
 
 /// The names looked for, in order.
-const NAMES: &[&str] = &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile", "Procfile.dev"];
+const NAMES: &[&str] =
+    &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile", "Procfile.dev"];
 
 /// Where the project is; known without a valid procfile.
 #[derive(Debug, Clone)]
@@ -225,7 +226,8 @@ fn search(start: &Path) -> Result<PathBuf, Failure> {
         }
     }
     // Any other Procfile must be named: nobody knows which of them is meant.
-    let other = fs::read_dir(&start).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let other =
+        fs::read_dir(&start).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     let other = other.filter(|name| name.starts_with("Procfile.")).min();
     let failure = Failure::new(FailureKind::Config, format!("there is no procfile.toml in {} or above it", start.display()));
     if let Some(other) = other {

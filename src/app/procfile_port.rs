@@ -17,7 +17,11 @@ pub fn base_port(project: &Project) -> Result<Option<u16>, Failure> {
     let foreman = input::trusted(&project.root.join(".foreman"))?.unwrap_or_default();
     let dotenv = input::trusted(&project.root.join(".env"))?.unwrap_or_default();
     let of_foreman = foreman.lines().find_map(|line| line.trim().strip_prefix("port:")).and_then(number);
-    let of_dotenv = dotenv.lines().filter_map(|line| line.trim().trim_start_matches("export ").trim_start().strip_prefix("PORT=")).filter_map(number).last();
+    let of_dotenv = dotenv
+        .lines()
+        .filter_map(|line| line.trim().trim_start_matches("export ").trim_start().strip_prefix("PORT="))
+        .filter_map(number)
+        .last();
     Ok(of_foreman.or(of_dotenv).or_else(|| project.env.get("PORT").and_then(|text| number(text))))
 }
 

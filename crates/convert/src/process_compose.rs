@@ -88,7 +88,14 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
         })
         .map(|(name, _)| name.name.clone())
         .collect();
-    let mut import = Import { report, processes: processes.clone(), completed, ports: BTreeSet::new(), shell, dotenv: dotenv && read(&root.join(".env")).is_some() };
+    let mut import = Import {
+        report,
+        processes: processes.clone(),
+        completed,
+        ports: BTreeSet::new(),
+        shell,
+        dotenv: dotenv && read(&root.join(".env")).is_some(),
+    };
     for (key, node) in &processes {
         let name = our_name(&key.name);
         let mut section = Section { behind: import.report.place(key.at), ..Section::default() };
@@ -272,7 +279,10 @@ impl Import {
             return list(shell, option);
         }
         let words: Vec<&str> = command.split([' ', '\n', ';', '&', '(']).collect();
-        if words.iter().any(|word| matches!(*word, "source" | "[[" | "shopt" | "declare" | "pushd" | "popd")) || command.contains("<(") || command.contains("<<<") {
+        if words.iter().any(|word| matches!(*word, "source" | "[[" | "shopt" | "declare" | "pushd" | "popd"))
+            || command.contains("<(")
+            || command.contains("<<<")
+        {
             return list("bash", "-c");
         }
         // The shell looks its own variables up, as it did before.
@@ -370,7 +380,9 @@ impl Import {
         let most = node.get("max_restarts").and_then(Node::scalar).and_then(|text| text.parse::<u32>().ok()).filter(|n| *n > 0);
         for (key, value) in node.map().into_iter().flatten() {
             match key.name.as_str() {
-                "restart" if task && value.scalar().as_deref() == Some("no") => self.report.dropped(key.at, what("restart"), "a task runs once"),
+                "restart" if task && value.scalar().as_deref() == Some("no") => {
+                    self.report.dropped(key.at, what("restart"), "a task runs once")
+                }
                 "restart" if task => {
                     let text = "a task is not tried again, and what waits for it is blocked when it fails: put the retry into its command";
                     self.report.not_mapped(key.at, what("restart"), text);

@@ -119,7 +119,10 @@ fn lines(text: &str) -> String {
             out.push('\n');
         }
         // Three quotes would end it; what stands at the end of a line may not be a blank that an editor takes away.
-        let plain = !line.contains(['\\', '\r']) && !line.contains("\"\"") && !line.ends_with(['"', ' ', '\t']) && !line.chars().any(|char| char.is_control() && char != '\t');
+        let plain = !line.contains(['\\', '\r'])
+            && !line.contains("\"\"")
+            && !line.ends_with(['"', ' ', '\t'])
+            && !line.chars().any(|char| char.is_control() && char != '\t');
         if plain {
             out.push_str(line);
         } else {
@@ -205,7 +208,8 @@ impl Section {
 
 /// A table that is easier to read under a header of its own.
 fn is_long(value: &Toml) -> bool {
-    let lines = |entries: &[(String, Toml)]| entries.iter().any(|(_, value)| matches!(value, Toml::Text(text) if text.contains('\n')));
+    let lines =
+        |entries: &[(String, Toml)]| entries.iter().any(|(_, value)| matches!(value, Toml::Text(text) if text.contains('\n')));
     matches!(value, Toml::Table(entries) if (entries.len() > 1 && value.line().len() > 90) || lines(entries))
 }
 
@@ -271,7 +275,10 @@ mod tests {
         for (index, text) in texts.iter().enumerate() {
             section.set(&format!("k {index}\n"), Toml::text(*text));
         }
-        let table = texts.iter().enumerate().map(|(index, text)| (format!("t {index}"), Toml::text(format!("{text}\n{text} \"\"\" {text}\""))));
+        let table = texts
+            .iter()
+            .enumerate()
+            .map(|(index, text)| (format!("t {index}"), Toml::text(format!("{text}\n{text} \"\"\" {text}\""))));
         section.set("table", Toml::Table(table.collect()));
         section.behind = "a\nb = 1".to_owned();
         section.above.push("x\r\ny = 2".to_owned());

@@ -3,11 +3,11 @@
 //! A placeholder stays one, unless what it holds is the name of a service: nobody but the compose file knows that name, so it
 //! is filled in and becomes a reference. Passwords that a server of compose did not want are added where the URL has none.
 
+use super::super::report::At;
+use super::super::yaml::{Node, Value};
 use super::Importer;
 use super::classify::{Draft, local};
 use super::hostnames::{self, Found, Target};
-use super::super::report::At;
-use super::super::yaml::{Node, Value};
 use super::{loopback, relative, syntax};
 
 impl Importer<'_> {
@@ -38,7 +38,10 @@ impl Importer<'_> {
     fn is_address(&self, draft: &Draft, variable: &str, hole: &syntax::Placeholder<'_>, before: &str, value: &str) -> bool {
         // The port behind a service's name.
         if let (Ok(port), Some(head)) = (value.parse::<u16>(), before.strip_suffix(':')) {
-            return self.targets.iter().any(|target| target.knows(port) && target.hosts.iter().any(|host| ends_with_word(head, host)));
+            return self
+                .targets
+                .iter()
+                .any(|target| target.knows(port) && target.hosts.iter().any(|host| ends_with_word(head, host)));
         }
         if self.values.get(hole.name).is_none() {
             return false;

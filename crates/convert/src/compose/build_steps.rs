@@ -14,28 +14,43 @@ use super::{Importer, load, relative};
 
 /// The first words of commands that make a program out of the files of a project.
 const BUILDERS: &[&str] = &[
-    "pip", "pip3", "uv", "poetry", "pipenv", "npm", "pnpm", "yarn", "bun", "npx", "bundle", "go", "cargo", "mvn", "mvnw", "gradle",
-    "gradlew", "dotnet", "composer", "mix", "make", "sbt", "tsc", "rake", "rails", "deno",
+    "pip", "pip3", "uv", "poetry", "pipenv", "npm", "pnpm", "yarn", "bun", "npx", "bundle", "go", "cargo", "mvn", "mvnw",
+    "gradle", "gradlew", "dotnet", "composer", "mix", "make", "sbt", "tsc", "rake", "rails", "deno",
 ];
 
 /// Says what the image's build did, and proposes what does it here.
 pub(super) fn build(importer: &mut Importer<'_>, draft: &Draft, at: At, section: &mut Section) {
     let what = draft.what("build");
-    let Kind::Run { dockerfile: Some(file), .. } = &draft.kind else {
-        importer.report.dropped(at, what, "there is no image; `build` takes a command, run by `devrun build`");
-        return;
+    // A server has no directory of its own: what it serves is built from the procfile's.
+    let (file, dir) = match &draft.kind {
+        Kind::Run { dockerfile: Some(file), .. } => (file, draft.dir.clone()),
+        Kind::Recipe { from: Some(file), .. } => (file, importer.root.to_path_buf()),
+        _ => {
+            importer.report.dropped(at, what, "there is no image; `build` takes a command, run by `devrun build`");
+            return;
+        }
     };
+    if let Some(user) = &file.user {
+        importer.report.dropped(
+            at,
+            draft.what("build.user"),
+            format!("USER {user}: programs run as you; as root, `user_id` takes a user of this machine"),
+        );
+    }
     let context = draft.context.clone().unwrap_or_else(|| draft.dir.clone());
     let mut lines = Vec::new();
     for (stage, _) in used_stages(file) {
-        collect(stage, &context, &draft.dir, &mut lines);
+        collect(stage, &context, &dir, &mut lines);
     }
-    collect(file, &context, &draft.dir, &mut lines);
+    collect(file, &context, &dir, &mut lines);
     // A pattern names no one file: it is given the name that the image gave it.
     for (_, from, to) in file.carried.iter().filter(|(_, from, _)| from.contains('*')) {
         let name = to.rsplit('/').next().unwrap_or(to);
         if !name.is_empty() && name.contains('.') && !lines.is_empty() {
-            lines.push(format!("cp {} {name}", from.trim_start_matches('/').split_once('/').map_or(from.as_str(), |(_, tail)| tail)));
+            lines.push(format!(
+                "cp {} {name}",
+                from.trim_start_matches('/').split_once('/').map_or(from.as_str(), |(_, tail)| tail)
+            ));
         }
     }
     let mut seen = Vec::new();
@@ -49,7 +64,10 @@ pub(super) fn build(importer: &mut Importer<'_>, draft: &Draft, at: At, section:
         return;
     }
     let command = lines.join(" && ");
-    let text = format!("proposed from the RUN lines of its Dockerfile: build = {}; look at it, then `devrun build` runs it", shorten(&Toml::text(&command).line()));
+    let text = format!(
+        "proposed from the RUN lines of its Dockerfile: build = {}; look at it, then `devrun build` runs it",
+        shorten(&Toml::text(&command).line())
+    );
     importer.report.not_mapped(at, what, text);
     section.set("build", Toml::text(command.replace('$', "$$")));
 }
@@ -150,12 +168,19 @@ fn step(stage: &Dockerfile, part: &str, words: &[String]) -> Option<String> {
     if part.contains(['|', '`', '<', '>', '(', ')']) {
         return None;
     }
-    let assigned = words.iter().take_while(|word| word.split_once('=').is_some_and(|(name, _)| name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_'))).count();
+    let assigned = words
+        .iter()
+        .take_while(|word| {
+            word.split_once('=').is_some_and(|(name, _)| name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_'))
+        })
+        .count();
     let (variables, rest) = words.split_at(assigned);
     let first = rest.first()?;
     let program = first.rsplit('/').next().unwrap_or(first);
     let python = matches!(program, "python" | "python3");
-    let module = python && rest.get(1).is_some_and(|word| word == "-m") && rest.get(2).is_some_and(|word| matches!(word.as_str(), "pip" | "uv" | "poetry"));
+    let module = python
+        && rest.get(1).is_some_and(|word| word == "-m")
+        && rest.get(2).is_some_and(|word| matches!(word.as_str(), "pip" | "uv" | "poetry"));
     let manage = python && rest.iter().any(|word| word == "manage.py");
     if !(BUILDERS.contains(&program) || module || manage) {
         return None;
@@ -204,7 +229,15 @@ fn pip(stage: &Dockerfile, rest: &[String]) -> Option<String> {
         let after = std::mem::take(&mut skip);
         match word.as_str() {
             _ if after => {}
-            "--no-cache-dir" | "--no-cache" | "--user" | "-U" | "--upgrade" | "--break-system-packages" | "--root-user-action=ignore" | "-q" | "--quiet"
+            "--no-cache-dir"
+            | "--no-cache"
+            | "--user"
+            | "-U"
+            | "--upgrade"
+            | "--break-system-packages"
+            | "--root-user-action=ignore"
+            | "-q"
+            | "--quiet"
             | "--disable-pip-version-check" => {}
             // Where an image collects packages for another stage.
             "--prefix" | "--target" | "-t" | "--root" => skip = true,
@@ -228,16 +261,26 @@ fn local_word(stage: &Dockerfile, word: &str, before: &str) -> String {
     }
     // What was copied there lies where it was copied from.
     for (from, to) in &stage.copies {
-        let target = if to.ends_with('/') && is_file(from) { format!("{to}{}", from.rsplit('/').next().unwrap_or(from)) } else { to.clone() };
+        let target = if to.ends_with('/') && is_file(from) {
+            format!("{to}{}", from.rsplit('/').next().unwrap_or(from))
+        } else {
+            to.clone()
+        };
         if target == path {
             return format!("{head}{}", from.trim_start_matches('/'));
         }
     }
     let workdir = stage.workdir.as_deref().unwrap_or("/").trim_end_matches('/');
-    if let Some(inside) = path.strip_prefix(workdir).and_then(|rest| rest.strip_prefix('/')).filter(|inside| !workdir.is_empty() && !inside.is_empty()) {
+    if let Some(inside) = path
+        .strip_prefix(workdir)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .filter(|inside| !workdir.is_empty() && !inside.is_empty())
+    {
         return format!("{head}{inside}");
     }
-    let output = matches!(before, "-o" | "--output" | "--outdir" | "--target-dir" | "--root") || head.starts_with("-o") || head.starts_with("--out");
+    let output = matches!(before, "-o" | "--output" | "--outdir" | "--target-dir" | "--root")
+        || head.starts_with("-o")
+        || head.starts_with("--out");
     if output { format!("{head}{}", path.trim_start_matches('/')) } else { word.to_owned() }
 }
 
@@ -246,7 +289,11 @@ pub(super) fn files_of_image(file: &Dockerfile, context: &Path) -> Vec<(String, 
     let mut found = Vec::new();
     let plain = |path: &str| !path.contains(['*', '$', '?', '[']) && !path.contains("://");
     let target = |from: &str, to: &str| {
-        if to.ends_with('/') && is_file(from) { format!("{to}{}", from.rsplit('/').next().unwrap_or(from)) } else { to.trim_end_matches('/').to_owned() }
+        if to.ends_with('/') && is_file(from) {
+            format!("{to}{}", from.rsplit('/').next().unwrap_or(from))
+        } else {
+            to.trim_end_matches('/').to_owned()
+        }
     };
     for (from, to) in file.copies.iter().filter(|(from, _)| plain(from)) {
         found.push((target(from, to), load::join(context, from.trim_start_matches('/'))));
@@ -258,9 +305,16 @@ pub(super) fn files_of_image(file: &Dockerfile, context: &Path) -> Vec<(String, 
         let inside = !workdir.is_empty() && absolute.strip_prefix(workdir).is_some_and(|rest| rest.starts_with('/'));
         let name = from.rsplit('/').next().unwrap_or(from);
         let to = if to.ends_with('/') { format!("{to}{name}") } else { to.clone() };
-        let here = if inside { folder_of(stage, &absolute, context) } else { load::join(context, absolute.trim_start_matches('/')) };
+        let here =
+            if inside { folder_of(stage, &absolute, context) } else { load::join(context, absolute.trim_start_matches('/')) };
         // Packages of an interpreter come along by the build itself.
-        if !(to.contains("site-packages") || to == "/usr/local" || to.contains("node_modules") || to.contains("/.local") || to.contains("venv") || to.contains("/bundle")) {
+        if !(to.contains("site-packages")
+            || to == "/usr/local"
+            || to.contains("node_modules")
+            || to.contains("/.local")
+            || to.contains("venv")
+            || to.contains("/bundle"))
+        {
             found.push((to, here));
         }
     }
@@ -287,11 +341,23 @@ mod tests {
     fn steps_that_build_are_kept_and_those_of_the_image_are_not() {
         let venv = "python3 -m venv .venv && .venv/bin/pip install ";
         let table = [
-            ("RUN apt-get update && apt-get install -y gcc\nRUN pip install --no-cache-dir -r requirements.txt", vec![format!("{venv}-r requirements.txt")]),
-            ("COPY requirements.txt /tmp/requirements.txt\nRUN python -m pip install --upgrade pip && pip3 install -r /tmp/requirements.txt", vec![format!("{venv}-r requirements.txt")]),
-            ("RUN npm install -g pnpm && pnpm install --frozen-lockfile && pnpm run build", vec!["pnpm install --frozen-lockfile".into(), "pnpm run build".into()]),
+            (
+                "RUN apt-get update && apt-get install -y gcc\nRUN pip install --no-cache-dir -r requirements.txt",
+                vec![format!("{venv}-r requirements.txt")],
+            ),
+            (
+                "COPY requirements.txt /tmp/requirements.txt\nRUN python -m pip install --upgrade pip && pip3 install -r /tmp/requirements.txt",
+                vec![format!("{venv}-r requirements.txt")],
+            ),
+            (
+                "RUN npm install -g pnpm && pnpm install --frozen-lockfile && pnpm run build",
+                vec!["pnpm install --frozen-lockfile".into(), "pnpm run build".into()],
+            ),
             ("RUN CGO_ENABLED=0 GOOS=linux go build -o /bin/x ./cmd/x", vec!["CGO_ENABLED=0 go build -o bin/x ./cmd/x".into()]),
-            ("RUN bundle install && bundle exec rake assets:precompile", vec!["bundle install".into(), "bundle exec rake assets:precompile".into()]),
+            (
+                "RUN bundle install && bundle exec rake assets:precompile",
+                vec!["bundle install".into(), "bundle exec rake assets:precompile".into()],
+            ),
             ("RUN --mount=type=cache,target=/root/.npm npm ci", vec!["npm ci".into()]),
             ("RUN cd web && yarn install; rm -rf /tmp/x", vec!["(cd web && yarn install)".into()]),
             ("RUN [\"mvn\", \"package\"]", vec!["mvn package".into()]),

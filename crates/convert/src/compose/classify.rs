@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::super::report::At;
 use super::super::yaml::{Key, Map, Node, Value, get};
+use super::addresses::{extra_hosts, is_this_machine};
+use super::build_steps::files_of_image;
+use super::client_images::{buckets, models, serves};
 use super::dockerfile::{self, Dockerfile, Words};
 use super::images::{self, Known};
-use super::build_steps::files_of_image;
-use super::addresses::{extra_hosts, is_this_machine};
-use super::client_images::{buckets, models, serves};
 use super::syntax::{self, Mount, Port};
 use super::{Importer, our_name};
 
@@ -105,7 +105,7 @@ impl Importer<'_> {
             );
         }
         let (context, dockerfile) = self.build(node, key.at);
-        let kind = self.kind(key, node, dockerfile);
+        let kind = self.kind(key, node, dockerfile, context.as_ref());
         let mut mounts = Vec::new();
         for item in node.get("volumes").and_then(Node::list).unwrap_or_default() {
             if let Some(mount) = self.mount(item)
@@ -231,7 +231,7 @@ impl Importer<'_> {
         (context, text.map(|text| dockerfile::parse(&text, target.as_deref())))
     }
 
-    fn kind(&mut self, key: &Key, node: &Node, dockerfile: Option<Dockerfile>) -> Kind {
+    fn kind(&mut self, key: &Key, node: &Node, dockerfile: Option<Dockerfile>, context: Option<&PathBuf>) -> Kind {
         let what = format!("services.{}", key.name);
         let entrypoint = node.get("entrypoint").and_then(syntax::words).filter(|words| !words.is_empty());
         let command = node.get("command").and_then(syntax::words).filter(|words| !words.is_empty());
@@ -273,23 +273,25 @@ impl Importer<'_> {
         let command = match (&entrypoint, &command, image_entry) {
             (Some(_), _, _) => Some(Command::Words(both)),
             (None, Some(command), None) => Some(Command::Words(command.clone())),
-            (None, Some(command), Some(Words::List(mut words))) => {
-                if is_wrapper(&words) {
-                    self.report.not_mapped(
-                        key.at,
-                        format!("{what}.build"),
-                        format!(
-                            "the entrypoint {} of its Dockerfile is left out: what it prepares belongs into pre_start",
-                            words.join(" ")
-                        ),
-                    );
-                    Some(Command::Words(command.clone()))
+            (None, Some(command), Some(Words::List(words))) => {
+                let file = dockerfile.clone().unwrap_or_default();
+                let mut all = if is_wrapper(&words) {
+                    self.around_command(&format!("{what}.build"), key.at, &file, context, &words)
                 } else {
-                    words.extend(command.iter().cloned());
-                    Some(Command::Words(words))
-                }
+                    words
+                };
+                all.extend(command.iter().cloned());
+                Some(Command::Words(all))
             }
             (None, Some(command), Some(Words::Shell(_))) => Some(Command::Words(command.clone())),
+            (None, None, Some(Words::List(words)))
+                if is_wrapper(&words) && dockerfile.as_ref().is_some_and(|file| file.command.is_some()) =>
+            {
+                let file = dockerfile.clone().unwrap_or_default();
+                let mut all = self.around_command(&format!("{what}.build"), key.at, &file, context, &words);
+                all.extend(from_dockerfile(None, file.command).unwrap_or_default());
+                Some(Command::Foreign(all))
+            }
             (None, None, entry) => {
                 from_dockerfile(entry, dockerfile.as_ref().and_then(|file| file.command.clone())).map(Command::Foreign)
             }
@@ -383,7 +385,6 @@ impl Importer<'_> {
         );
         Kind::Absent { hint }
     }
-
 }
 
 /// The port of servers that have no recipe and are often met.
@@ -423,8 +424,8 @@ fn starts_server(known: &Known, words: &[String]) -> bool {
     }
     // These images take any program as their command; the others take the server's own words. A shell is a program to both.
     let shell = matches!(first.rsplit('/').next(), Some("sh" | "bash" | "ash"));
-    let any = shell
-        || matches!(known.recipe, "postgres" | "redis" | "valkey" | "mariadb" | "nginx" | "caddy" | "memcached" | "minio");
+    let any =
+        shell || matches!(known.recipe, "postgres" | "redis" | "valkey" | "mariadb" | "nginx" | "caddy" | "memcached" | "minio");
     if !any {
         return true;
     }
@@ -434,7 +435,8 @@ fn starts_server(known: &Known, words: &[String]) -> bool {
     }
     let script = words.join(" ");
     matches!(program, "sh" | "bash" | "ash")
-        && (known.program.iter().any(|program| script.contains(program)) || (known.program.is_empty() && script.contains(known.recipe)))
+        && (known.program.iter().any(|program| script.contains(program))
+            || (known.program.is_empty() && script.contains(known.recipe)))
 }
 
 /// Whether a Dockerfile's command starts the image's own server.
@@ -463,7 +465,6 @@ fn from_dockerfile(entry: Option<Words>, command: Option<Words>) -> Option<Vec<S
         }
     };
     match (entry, command) {
-        (Some(Words::List(entry)), Some(Words::List(command))) if is_wrapper(&entry) => Some(command),
         (Some(Words::List(mut entry)), Some(Words::List(command))) => {
             entry.extend(command);
             Some(entry)

@@ -27,8 +27,23 @@ const CLIENTS: &[(&str, &str)] = &[
 ];
 
 /// Folders that only containers have; other absolute paths may well be this machine's.
-const OF_CONTAINERS: &[&str] =
-    &["/app", "/srv", "/etc", "/opt", "/data", "/code", "/workspace", "/config", "/usr/src", "/usr/share", "/usr/local/etc", "/home", "/root", "/var/lib", "/var/www"];
+const OF_CONTAINERS: &[&str] = &[
+    "/app",
+    "/srv",
+    "/etc",
+    "/opt",
+    "/data",
+    "/code",
+    "/workspace",
+    "/config",
+    "/usr/src",
+    "/usr/share",
+    "/usr/local/etc",
+    "/home",
+    "/root",
+    "/var/lib",
+    "/var/www",
+];
 
 impl Importer<'_> {
     pub(super) fn run(&mut self, draft: &Draft, command: &Command, section: &mut Section) {
@@ -81,7 +96,8 @@ impl Importer<'_> {
         }
         unknown.retain(|path| Some(path) != ours.first());
         if !unknown.is_empty() {
-            let text = format!("{}: no mount says what that is here: write the path of this machine", shorten(&unknown.join(", ")));
+            let text =
+                format!("{}: no mount says what that is here: write the path of this machine", shorten(&unknown.join(", ")));
             self.report.not_mapped(at, draft.what("command"), text);
         }
         self.names_found(draft, at, "command", &found);
@@ -112,10 +128,17 @@ impl Importer<'_> {
             );
             section.set("dir", Toml::text(dir));
         } else if let (Some(node), None) = (inside, &unexplained) {
-            self.report.dropped(node.at, draft.what("working_dir"), "natively that is the procfile's folder, where services run anyway");
+            self.report.dropped(
+                node.at,
+                draft.what("working_dir"),
+                "natively that is the procfile's folder, where services run anyway",
+            );
         }
         if let (Some(node), Some(path)) = (inside, unexplained) {
-            let text = format!("{path}: no mount says what that is here; it runs in {}: `dir` names another folder", if section.has("dir") { "the build's folder" } else { "the procfile's folder" });
+            let text = format!(
+                "{path}: no mount says what that is here; it runs in {}: `dir` names another folder",
+                if section.has("dir") { "the build's folder" } else { "the procfile's folder" }
+            );
             self.report.not_mapped(node.at, draft.what("working_dir"), text);
         }
     }
@@ -135,10 +158,14 @@ impl Importer<'_> {
             let program = words.first().map(|word| word.rsplit('/').next().unwrap_or(word).to_owned()).unwrap_or_default();
             let mut told = false;
             if let Some((_, option)) = CLIENTS.iter().find(|(name, _)| *name == program) {
-                let Some(place) = words.iter().position(|word| *word == host || word.ends_with(&format!("={host}"))) else { continue };
+                let Some(place) = words.iter().position(|word| *word == host || word.ends_with(&format!("={host}"))) else {
+                    continue;
+                };
                 match words.iter().position(|word| word == option || word == "--port") {
                     Some(at) => {
-                        if let Some(number) = words.get_mut(at + 1).filter(|word| word.parse() == Ok(target.main.unwrap_or_default())) {
+                        if let Some(number) =
+                            words.get_mut(at + 1).filter(|word| word.parse() == Ok(target.main.unwrap_or_default()))
+                        {
                             *number = port;
                             told = true;
                         }
@@ -152,7 +179,11 @@ impl Importer<'_> {
             } else {
                 // Within a line for a shell.
                 for word in words.iter_mut().filter(|word| word.contains(' ') && word.contains(&host)) {
-                    let Some((_, option)) = CLIENTS.iter().find(|(name, _)| word.split([' ', ';', '&', '|', '(']).any(|part| part == *name)) else { continue };
+                    let Some((_, option)) =
+                        CLIENTS.iter().find(|(name, _)| word.split([' ', ';', '&', '|', '(']).any(|part| part == *name))
+                    else {
+                        continue;
+                    };
                     let usual = target.main.unwrap_or_default();
                     let given = format!("{option} {usual}");
                     if word.contains(&given) {
@@ -191,7 +222,10 @@ fn map_paths(text: &str, draft: &Draft, first: bool) -> (String, Vec<String>) {
         && let Some(workdir) = &file.workdir
     {
         let inside = super::load::join(std::path::Path::new(workdir), text).display().to_string();
-        if let Some((_, path)) = draft.mounts.iter().find(|(target, _)| *target == inside && file.carried.iter().any(|(.., to)| to.trim_end_matches('/').starts_with(workdir.trim_end_matches('/')))) {
+        if let Some((_, path)) = draft.mounts.iter().find(|(target, _)| {
+            *target == inside
+                && file.carried.iter().any(|(.., to)| to.trim_end_matches('/').starts_with(workdir.trim_end_matches('/')))
+        }) {
             let here = relative(&draft.dir, path);
             return (if first && !here.starts_with(['.', '/']) { format!("./{here}") } else { here }, Vec::new());
         }
@@ -201,7 +235,10 @@ fn map_paths(text: &str, draft: &Draft, first: bool) -> (String, Vec<String>) {
     while at < text.len() {
         let rest = &text[at..];
         let starts = rest.starts_with('/')
-            && text[..at].chars().next_back().is_none_or(|char| matches!(char, '=' | ' ' | '"' | '\'' | '\n' | '\t' | '(' | '>' | '<'));
+            && text[..at]
+                .chars()
+                .next_back()
+                .is_none_or(|char| matches!(char, '=' | ' ' | '"' | '\'' | '\n' | '\t' | '(' | '>' | '<'));
         if starts {
             let length = rest.find(|char: char| !(char.is_alphanumeric() || "/._-+@%".contains(char))).unwrap_or(rest.len());
             let path = &rest[..length];

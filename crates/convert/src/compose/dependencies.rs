@@ -47,8 +47,8 @@ impl Importer<'_> {
                 continue;
             }
             let probed = match &target.kind {
-                Kind::Recipe { .. } => !matches!(target.get("healthcheck").and_then(health::test), Some(Test::Off)),
-                _ => !target.task && target.get("healthcheck").and_then(health::test).is_some_and(|test| test != Test::Off),
+                Kind::Recipe { .. } => !matches!(target.healthcheck().as_ref().and_then(health::test), Some(Test::Off)),
+                _ => !target.task && target.healthcheck().as_ref().and_then(health::test).is_some_and(|test| test != Test::Off),
             };
             let ours = match condition.as_str() {
                 "service_completed_successfully" if target.task => "completed",
@@ -106,5 +106,4 @@ impl Importer<'_> {
         };
         section.set("depends_on", value);
     }
-
 }

@@ -147,7 +147,8 @@ fn fill_args(text: &str, args: &[(String, String)]) -> String {
             rest = &rest[at + 1..];
             continue;
         };
-        let value = args.iter().rev().find(|(name, value)| name == hole.name && !value.is_empty()).map(|(_, value)| value.as_str());
+        let value =
+            args.iter().rev().find(|(name, value)| name == hole.name && !value.is_empty()).map(|(_, value)| value.as_str());
         out.push_str(value.unwrap_or(if hole.operator.ends_with('-') { hole.word } else { hole.whole }));
         rest = after;
     }

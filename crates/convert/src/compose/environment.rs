@@ -127,7 +127,8 @@ impl Importer<'_> {
             let number = self.values.fill(value)?.parse::<u16>().ok()?;
             let port = target.port(number)?;
             // A default stays a default.
-            let hole = syntax::placeholder(value).filter(|(hole, after)| after.is_empty() && self.values.get(hole.name).is_none());
+            let hole =
+                syntax::placeholder(value).filter(|(hole, after)| after.is_empty() && self.values.get(hole.name).is_none());
             return Some(match hole {
                 Some((hole, _)) => format!("${{{}:-{port}}}", hole.name),
                 None => port,
@@ -191,7 +192,11 @@ impl Importer<'_> {
                     self.value_of(draft, name, value, (*at, &what), false)
                 }
             };
-            self.report.mapped(*at, draft.what(&what), format!("env.{name} = {}: it wins over the file", shorten(&Toml::text(text.clone()).line())));
+            self.report.mapped(
+                *at,
+                draft.what(&what),
+                format!("env.{name} = {}: it wins over the file", shorten(&Toml::text(text.clone()).line())),
+            );
             put(env, name, text);
         }
     }

@@ -18,8 +18,20 @@ pub(super) enum Meaning {
 
 /// What every program reads.
 fn is_general(name: &str) -> bool {
-    matches!(name, "TZ" | "LANG" | "LANGUAGE" | "HOME" | "JAVA_OPTS" | "JAVA_TOOL_OPTIONS" | "GOMAXPROCS" | "GOMEMLIMIT" | "NO_COLOR" | "HTTP_PROXY" | "HTTPS_PROXY" | "NO_PROXY")
-        || name.starts_with("LC_")
+    matches!(
+        name,
+        "TZ" | "LANG"
+            | "LANGUAGE"
+            | "HOME"
+            | "JAVA_OPTS"
+            | "JAVA_TOOL_OPTIONS"
+            | "GOMAXPROCS"
+            | "GOMEMLIMIT"
+            | "NO_COLOR"
+            | "HTTP_PROXY"
+            | "HTTPS_PROXY"
+            | "NO_PROXY"
+    ) || name.starts_with("LC_")
         || name.starts_with("OTEL_")
 }
 
@@ -39,11 +51,15 @@ pub(super) fn meaning(recipe: &str, name: &str, value: &str) -> Meaning {
             "POSTGRESQL_SHARED_PRELOAD_LIBRARIES" => set("shared_preload_libraries"),
             "POSTGRESQL_TIMEZONE" => set("timezone"),
             "POSTGRESQL_PORT_NUMBER" | "POSTGRES_PORT" | "PGPORT" => Meaning::Dropped("`port` says it"),
-            "PGUSER" | "PGPASSWORD" | "PGDATABASE" | "PGHOST" => Meaning::Dropped("clients get `url`; the server does not read it"),
+            "PGUSER" | "PGPASSWORD" | "PGDATABASE" | "PGHOST" => {
+                Meaning::Dropped("clients get `url`; the server does not read it")
+            }
             _ => Meaning::Unknown,
         },
         "redis" | "valkey" => match name {
-            "REDIS_AOF_ENABLED" | "VALKEY_AOF_ENABLED" => Meaning::Set("appendonly".to_owned(), if truth(value) { "yes" } else { "no" }.to_owned()),
+            "REDIS_AOF_ENABLED" | "VALKEY_AOF_ENABLED" => {
+                Meaning::Set("appendonly".to_owned(), if truth(value) { "yes" } else { "no" }.to_owned())
+            }
             "REDIS_MAXMEMORY" => set("maxmemory"),
             "REDIS_MAXMEMORY_POLICY" => set("maxmemory-policy"),
             "REDIS_PORT" | "REDIS_PORT_NUMBER" | "VALKEY_PORT_NUMBER" => Meaning::Dropped("`port` says it"),
@@ -54,9 +70,10 @@ pub(super) fn meaning(recipe: &str, name: &str, value: &str) -> Meaning {
             "MYSQL_CHARSET" | "MYSQL_CHARACTER_SET" | "MARIADB_CHARACTER_SET" => set("character_set_server"),
             "MYSQL_COLLATION" | "MYSQL_COLLATE" | "MARIADB_COLLATE" => set("collation_server"),
             "MYSQL_SQL_MODE" => set("sql_mode"),
-            "MARIADB_AUTO_UPGRADE" | "MARIADB_DISABLE_UPGRADE_BACKUP" | "MYSQL_INITDB_SKIP_TZINFO" | "MARIADB_INITDB_SKIP_TZINFO" => {
-                Meaning::Dropped("data of an older version is refused with the reason")
-            }
+            "MARIADB_AUTO_UPGRADE"
+            | "MARIADB_DISABLE_UPGRADE_BACKUP"
+            | "MYSQL_INITDB_SKIP_TZINFO"
+            | "MARIADB_INITDB_SKIP_TZINFO" => Meaning::Dropped("data of an older version is refused with the reason"),
             _ => Meaning::Unknown,
         },
         "minio" => match name {
@@ -73,7 +90,11 @@ pub(super) fn meaning(recipe: &str, name: &str, value: &str) -> Meaning {
             _ => read("GF_").unwrap_or(Meaning::Unknown),
         },
         "qdrant" => read("QDRANT__").or_else(|| read("RUN_MODE")).unwrap_or(Meaning::Unknown),
-        "ollama" => read("OLLAMA_").or_else(|| read("CUDA_")).or_else(|| read("NVIDIA_")).or_else(|| read("HSA_")).unwrap_or(Meaning::Unknown),
+        "ollama" => read("OLLAMA_")
+            .or_else(|| read("CUDA_"))
+            .or_else(|| read("NVIDIA_"))
+            .or_else(|| read("HSA_"))
+            .unwrap_or(Meaning::Unknown),
         "meilisearch" => read("MEILI_").unwrap_or(Meaning::Unknown),
         "mailpit" => read("MP_").unwrap_or(Meaning::Unknown),
         "rabbitmq" => match name {

@@ -225,7 +225,8 @@ fn amounts(importer: &mut Importer<'_>, draft: &Draft, node: Option<&Node>, of: 
     }
     if let Some((node, what)) = found("memory", old.1) {
         let filled = node.scalar().and_then(|text| importer.values.fill(&text));
-        let none = filled.as_deref().and_then(|text| devrun_model::ByteSize::parse(text.trim()).ok()).is_some_and(|size| size.0 == 0);
+        let none =
+            filled.as_deref().and_then(|text| devrun_model::ByteSize::parse(text.trim()).ok()).is_some_and(|size| size.0 == 0);
         match node.scalar().and_then(|text| syntax::size(&importer.text(&text, node.at, true))) {
             _ if none => importer.report.dropped(node.at, what, "0 is no limit"),
             Some(size) => {
@@ -311,7 +312,7 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
             "develop" => watch(importer, draft, node, section),
             "extra_hosts" => hosts(importer, draft, node),
             "labels" => labels::labels(importer, draft, node),
-            "configs" => config_files::configs(importer, draft, node),
+            "configs" => config_files::configs(importer, draft, node, section),
             "deploy" => deploy(importer, draft, node),
             "ulimits" => {
                 for (limit, _, at) in node.map().into_iter().flat_map(each) {
@@ -351,9 +352,14 @@ fn hosts(importer: &mut Importer<'_>, draft: &Draft, node: &Node) {
     for (name, address, at) in addresses::extra_hosts(node) {
         let address = importer.values.fill(&address).unwrap_or(address);
         if addresses::is_this_machine(&address) {
-            importer.report.mapped(at, draft.what("extra_hosts"), format!("{name} is this machine: 127.0.0.1 in the command and in env"));
+            importer.report.mapped(
+                at,
+                draft.what("extra_hosts"),
+                format!("{name} is this machine: 127.0.0.1 in the command and in env"),
+            );
         } else {
-            let text = format!("{name} → {address}: put it into the machine's hosts file, or write {address} where the name stands");
+            let text =
+                format!("{name} → {address}: put it into the machine's hosts file, or write {address} where the name stands");
             importer.report.not_mapped(at, draft.what("extra_hosts"), text);
         }
     }

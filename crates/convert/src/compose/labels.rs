@@ -8,13 +8,20 @@ use super::classify::Draft;
 fn pairs(node: &Node) -> Vec<(String, String)> {
     match &node.value {
         Value::Map(map) => map.iter().filter_map(|(key, value)| Some((key.name.clone(), value.scalar()?))).collect(),
-        _ => node.texts().into_iter().filter_map(|(text, _)| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))).collect(),
+        _ => node
+            .texts()
+            .into_iter()
+            .filter_map(|(text, _)| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
+            .collect(),
     }
 }
 
 /// The port that Traefik is told to send requests to.
 pub(super) fn traefik_port(node: &Node) -> Option<String> {
-    pairs(node).into_iter().find(|(name, _)| name.starts_with("traefik.") && name.ends_with(".loadbalancer.server.port")).map(|(_, port)| port)
+    pairs(node)
+        .into_iter()
+        .find(|(name, _)| name.starts_with("traefik.") && name.ends_with(".loadbalancer.server.port"))
+        .map(|(_, port)| port)
 }
 
 /// The rules of its routers.

@@ -8,8 +8,8 @@ use super::super::toml_writer::{Section, Toml};
 use super::super::yaml::{Node, get};
 use super::classify::{Draft, Kind, local};
 use super::images::{Becomes, Known};
-use super::values::env_lines;
 use super::service::Map2;
+use super::values::env_lines;
 use super::{Importer, image_variables};
 
 impl Importer<'_> {
@@ -77,7 +77,8 @@ impl Importer<'_> {
             }
             let what = draft.what(&format!("environment.{name}"));
             let Some((_, becomes)) = known.env.iter().find(|(known, _)| *known == name) else {
-                let text = value.as_deref().map(|value| self.values.fill(value).unwrap_or_else(|| value.to_owned())).unwrap_or_default();
+                let text =
+                    value.as_deref().map(|value| self.values.fill(value).unwrap_or_else(|| value.to_owned())).unwrap_or_default();
                 match image_variables::meaning(known.recipe, &name, &text) {
                     image_variables::Meaning::Read => continue,
                     image_variables::Meaning::Set(key, value) => {
@@ -170,7 +171,6 @@ impl Importer<'_> {
         used
     }
 
-
     /// `NAME_FILE`: the value is in a file, which may be a secret of the compose file or a mount.
     fn value_from_file(
         &mut self,
@@ -186,7 +186,9 @@ impl Importer<'_> {
             Some((name, Some(path), _)) => (name.clone(), Some(path.clone()), None),
             Some((name, None, variable)) => (name.clone(), None, variable.clone()),
             None => match local(&file, &draft.mounts) {
-                Some(path) => (path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(), Some(path), None),
+                Some(path) => {
+                    (path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(), Some(path), None)
+                }
                 None => {
                     self.report.not_mapped(at, what, "a value out of a file: write it as ${VAR}, and the variable into .env");
                     return;
@@ -196,7 +198,11 @@ impl Importer<'_> {
         let is_secret = matches!(becomes, Becomes::Password | Becomes::RootPassword);
         if !is_secret {
             // Names of users and databases are no secrets: they are read once, now.
-            let text = path.as_ref().and_then(|path| (self.read)(path)).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+            let text = path
+                .as_ref()
+                .and_then(|path| (self.read)(path))
+                .map(|text| text.trim().to_owned())
+                .filter(|text| !text.is_empty());
             let key = match becomes {
                 Becomes::User => "user",
                 Becomes::Database => "database",
@@ -211,7 +217,8 @@ impl Importer<'_> {
             }
             return;
         }
-        let name: String = name.chars().map(|char| if char.is_ascii_alphanumeric() || "._-".contains(char) { char } else { '-' }).collect();
+        let name: String =
+            name.chars().map(|char| if char.is_ascii_alphanumeric() || "._-".contains(char) { char } else { '-' }).collect();
         let text = match (&path, variable) {
             (_, Some(variable)) => format!("${{{variable}}}"),
             (Some(path), None) => {
@@ -281,7 +288,11 @@ impl Importer<'_> {
                 section.set("files", Toml::Table(vec![("nats.conf".to_owned(), Toml::text(text))]));
                 self.report.mapped(at, what, "files.\"nats.conf\": no login is wanted, as in the image");
             }
-            "mariadb" if draft.variable("MYSQL_ALLOW_EMPTY_PASSWORD").is_some() || draft.variable("MARIADB_ALLOW_EMPTY_PASSWORD").is_some() || draft.variable("MARIADB_ALLOW_EMPTY_ROOT_PASSWORD").is_some() => {
+            "mariadb"
+                if draft.variable("MYSQL_ALLOW_EMPTY_PASSWORD").is_some()
+                    || draft.variable("MARIADB_ALLOW_EMPTY_PASSWORD").is_some()
+                    || draft.variable("MARIADB_ALLOW_EMPTY_ROOT_PASSWORD").is_some() =>
+            {
                 if !section.has("user") && !section.has("password") {
                     section.set("user", Toml::text("root"));
                     self.report.mapped(at, what, "user = \"root\", with a generated password");

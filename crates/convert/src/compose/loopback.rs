@@ -56,16 +56,18 @@ pub(crate) fn bind_addresses(text: &str, binds: bool) -> Option<String> {
             // `0.0.0.0/0` is a network, not an address.
             let ends = !after.is_some_and(|char| char.is_ascii_alphanumeric() || matches!(char, '.' | '*'))
                 && !(after == Some('/') && rest[address.len() + 1..].starts_with(|char: char| char.is_ascii_digit()));
-            let port = rest[address.len()..].strip_prefix(':').is_some_and(|tail| {
-                tail.starts_with(|char: char| char.is_ascii_digit() || char == '$')
-            });
+            let port = rest[address.len()..]
+                .strip_prefix(':')
+                .is_some_and(|tail| tail.starts_with(|char: char| char.is_ascii_digit() || char == '$'));
             let opens = before.is_none_or(|char| matches!(char, ' ' | '=' | '"' | '\'' | '/' | '\t' | '\n'));
-            starts && ends && match *address {
-                "0.0.0.0" => true,
-                // Elsewhere a star is a pattern.
-                "*" => port && opens,
-                _ => opens || before == Some('@'),
-            }
+            starts
+                && ends
+                && match *address {
+                    "0.0.0.0" => true,
+                    // Elsewhere a star is a pattern.
+                    "*" => port && opens,
+                    _ => opens || before == Some('@'),
+                }
         });
         if let Some(address) = found {
             out.push_str("127.0.0.1");
@@ -100,7 +102,10 @@ pub(crate) fn names_bind_address(variable: &str) -> bool {
     let refers = ["ALLOW", "ALLOWED", "ORIGIN", "ORIGINS", "CORS", "TRUSTED", "PROXY", "PROXIES", "WHITELIST", "DENY", "IGNORE"];
     !parts.iter().any(|part| refers.contains(part))
         && parts.iter().any(|part| {
-            matches!(*part, "HOST" | "HOSTNAME" | "BIND" | "BINDING" | "ADDR" | "ADDRESS" | "LISTEN" | "LISTENER" | "INTERFACE" | "IP")
+            matches!(
+                *part,
+                "HOST" | "HOSTNAME" | "BIND" | "BINDING" | "ADDR" | "ADDRESS" | "LISTEN" | "LISTENER" | "INTERFACE" | "IP"
+            )
         })
 }
 
@@ -134,7 +139,14 @@ mod tests {
         for (text, binds, expected) in table {
             assert_eq!(bind_addresses(text, binds).as_deref(), expected, "{text}");
         }
-        let names = [("HOST", true), ("HOSTNAME", true), ("BIND_ADDR", true), ("ALLOWED_HOSTS", false), ("CORS_HOST", false), ("NAME", false)];
+        let names = [
+            ("HOST", true),
+            ("HOSTNAME", true),
+            ("BIND_ADDR", true),
+            ("ALLOWED_HOSTS", false),
+            ("CORS_HOST", false),
+            ("NAME", false),
+        ];
         for (name, expected) in names {
             assert_eq!(names_bind_address(name), expected, "{name}");
         }

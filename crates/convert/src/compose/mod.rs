@@ -8,6 +8,7 @@ mod command;
 mod config_files;
 mod dependencies;
 mod dockerfile;
+mod entry_script;
 mod environment;
 pub(crate) mod health;
 mod hostnames;
@@ -35,12 +36,12 @@ use std::path::{Path, PathBuf};
 use self::classify::{Draft, Kind};
 use self::hostnames::Target;
 use self::load::Reader;
+use self::values::Values;
 use super::Converted;
+use super::Surroundings;
 use super::report::{At, Report};
 use super::toml_writer::{Procfile, Section};
 use super::yaml::{Map, get};
-use super::Surroundings;
-use self::values::Values;
 use devrun_model::{Failure, FailureKind};
 
 /// All that is known while a project is turned into a procfile.
@@ -191,13 +192,14 @@ impl Importer<'_> {
         use super::toml_writer::Toml;
         for draft in drafts.iter().filter(|draft| draft.kind.makes_buckets()) {
             let Some(text) = draft.variable("MINIO_DEFAULT_BUCKETS").and_then(|text| self.values.fill(&text)) else { continue };
-            let buckets = text.split([',', ';', ' ']).filter(|bucket| !bucket.is_empty()).map(|bucket| match bucket.split_once(':') {
-                Some((name, "download" | "public")) => {
-                    Toml::Table(vec![("name".to_owned(), Toml::text(name)), ("anonymous".to_owned(), Toml::text("download"))])
-                }
-                Some((name, _)) => Toml::text(name),
-                None => Toml::text(bucket),
-            });
+            let buckets =
+                text.split([',', ';', ' ']).filter(|bucket| !bucket.is_empty()).map(|bucket| match bucket.split_once(':') {
+                    Some((name, "download" | "public")) => {
+                        Toml::Table(vec![("name".to_owned(), Toml::text(name)), ("anonymous".to_owned(), Toml::text("download"))])
+                    }
+                    Some((name, _)) => Toml::text(name),
+                    None => Toml::text(bucket),
+                });
             let buckets: Vec<Toml> = buckets.collect();
             if buckets.is_empty() {
                 continue;
@@ -216,6 +218,17 @@ impl Importer<'_> {
             let Err(reason) = self.web_config(draft) else { continue };
             let hint = format!("{reason}: a gateway, or `render` with a configuration for this machine, takes its place");
             self.report.not_mapped(draft.key.at, format!("services.{}", draft.key.name), &hint);
+            if let Kind::Recipe { from: Some(file), .. } = &draft.kind {
+                let mut known: Vec<String> = file.copies.iter().map(|(from, to)| format!("{from} → {to}")).collect();
+                known.extend(file.carried.iter().map(|(stage, from, to)| format!("{from} of stage {stage} → {to}")));
+                if !known.is_empty() {
+                    self.report.not_mapped(
+                        draft.key.at,
+                        draft.what("build"),
+                        format!("its Dockerfile puts {}", known.join(", ")),
+                    );
+                }
+            }
             let routes = "use = \"gateway\" and routes = { \"/\" = \"SERVICE\" }";
             draft.kind = Kind::Absent { hint: routes.to_owned() };
         }

@@ -65,7 +65,7 @@ impl Importer<'_> {
             let value = self.claim(draft, *at, &wanted);
             let line = value.line();
             if index == 0 {
-                if wanted == port.container {
+                if wanted == port.container || value.line() == port.container {
                     self.report.mapped(*at, draft.what("ports"), format!("port = {line}"));
                 } else {
                     self.report.mapped(
@@ -105,7 +105,11 @@ impl Importer<'_> {
             if plain == "0.0.0.0" || plain == "::" || plain.is_empty() {
                 self.report.dropped(*at, draft.what("ports"), format!("{address}: devrun's addresses are on loopback"));
             } else if plain != "::1" && plain != "localhost" && !plain.starts_with("127.") {
-                self.report.not_mapped(*at, draft.what("ports"), format!("{address}: on loopback here; `bind` takes another address"));
+                self.report.not_mapped(
+                    *at,
+                    draft.what("ports"),
+                    format!("{address}: on loopback here; `bind` takes another address"),
+                );
             }
         }
         for (port, at) in &draft.repeated {
@@ -123,7 +127,8 @@ impl Importer<'_> {
             if draft.task || !self.is_moved(draft, port) {
                 continue;
             }
-            let name = if index == 0 { "PORT".to_owned() } else { format!("PORT_{}", port_name(&port.container).to_ascii_uppercase()) };
+            let name =
+                if index == 0 { "PORT".to_owned() } else { format!("PORT_{}", port_name(&port.container).to_ascii_uppercase()) };
             text = replace_port(&text, number, &format!("${{{name}}}"));
         }
         text
@@ -133,7 +138,10 @@ impl Importer<'_> {
     fn is_moved(&self, draft: &Draft, port: &Port) -> bool {
         let Some(host) = port.host.as_deref() else {
             // Not published: it keeps its number, unless somebody has that already.
-            return port.container.parse().is_ok_and(|number: u16| self.taken.get(&number).is_some_and(|other| *other != draft.name));
+            return port
+                .container
+                .parse()
+                .is_ok_and(|number: u16| self.taken.get(&number).is_some_and(|other| *other != draft.name));
         };
         host != port.container
     }
@@ -154,15 +162,27 @@ fn replace_port(text: &str, number: u16, with: &str) -> String {
     while let Some(found) = text[at..].find(&digits) {
         let start = at + found;
         let (head, tail) = (&text[..start], &text[start + digits.len()..]);
-        let ends = tail.chars().next().is_none_or(|char| matches!(char, ' ' | '/' | '"' | '\'' | ';' | ')' | '\n' | '?' | ',' | '|' | '&'));
+        let ends = tail
+            .chars()
+            .next()
+            .is_none_or(|char| matches!(char, ' ' | '/' | '"' | '\'' | ';' | ')' | '\n' | '?' | ',' | '|' | '&'));
         let own = match head.chars().next_back() {
             None | Some(' ' | '=' | '"' | '\'') => true,
             Some(':') => {
-                let host: String = head[..head.len() - 1].chars().rev().take_while(|char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_' | ']' | '[')).collect();
+                let host: String = head[..head.len() - 1]
+                    .chars()
+                    .rev()
+                    .take_while(|char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_' | ']' | '['))
+                    .collect();
                 let host: String = host.chars().rev().collect();
                 // In a URL only one's own address is one's own port.
                 let url = head.contains("://") && !head.ends_with("://:");
-                matches!(host.as_str(), "localhost" | "127.0.0.1" | "0.0.0.0" | "[::1]" | "[::]") || (!url && (host.is_empty() || !host.contains('.') && head.len() == host.len() + 1 && host.chars().all(|char| char.is_ascii_digit())))
+                matches!(host.as_str(), "localhost" | "127.0.0.1" | "0.0.0.0" | "[::1]" | "[::]")
+                    || (!url
+                        && (host.is_empty()
+                            || !host.contains('.')
+                                && head.len() == host.len() + 1
+                                && host.chars().all(|char| char.is_ascii_digit())))
             }
             _ => false,
         };

@@ -21,9 +21,8 @@ impl Importer<'_> {
                     "everything is on loopback; two copies of a stack go side by side with --instance",
                 ),
                 "secrets" => self.file_secrets(node),
-                "configs" => {
-                    self.report.not_mapped(key.at, "configs", "files of containers: programs read them where they lie here")
-                }
+                // What became of each is said where a service names it.
+                "configs" => {}
                 "models" => {
                     self.report.not_mapped(key.at, "models", "use = \"ollama\" and a task with models = [\"NAME\"] does the like")
                 }

@@ -9,7 +9,8 @@ use super::service::{Map2, shorten};
 
 impl Importer<'_> {
     pub(super) fn health(&mut self, draft: &Draft, section: &mut Section) {
-        let Some(node) = draft.get("healthcheck") else { return };
+        let Some(node) = draft.healthcheck() else { return };
+        let node = &node;
         let what = draft.what("healthcheck");
         if draft.task {
             self.report.dropped(node.at, what, "a task completes; nothing asks for its health");
@@ -43,7 +44,9 @@ impl Importer<'_> {
                 self.report.mapped(node.at, what.clone(), "redis-cli ping → ready.redis");
                 vec![("redis".to_owned(), Toml::text("PING"))]
             }
-            Some(Test::Http(ref url)) if section.has("files") && health::local(url).is_some_and(|(port, _)| main == Some(port)) => {
+            Some(Test::Http(ref url))
+                if section.has("files") && health::local(url).is_some_and(|(port, _)| main == Some(port)) =>
+            {
                 let path = health::local(url).map(|(_, path)| path).unwrap_or_default();
                 self.report.mapped(node.at, what.clone(), format!("ready.http = \"{path}\""));
                 vec![("http".to_owned(), Toml::text(path))]

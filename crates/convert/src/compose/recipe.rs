@@ -2,6 +2,7 @@
 
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
+use super::super::yaml::Node;
 use super::classify::{Draft, Kind};
 use super::images::{Known, Settings};
 use super::service::{Map2, shorten};
@@ -43,9 +44,13 @@ impl Importer<'_> {
                 }
             }
         }
+        self.config_files(draft, known, section);
+        if known.recipe == "rabbitmq" {
+            self.rabbitmq_management(draft, section);
+        }
         let words: Vec<String> =
             ["entrypoint", "command"].iter().filter_map(|key| draft.get(key).and_then(syntax::words)).flatten().collect();
-        if words.is_empty() {
+        if words.is_empty() && known.settings != Settings::Mariadb {
             return;
         }
         let at = draft.get("command").or(draft.get("entrypoint")).map_or(draft.key.at, |node| node.at);
@@ -58,6 +63,7 @@ impl Importer<'_> {
         }
         match known.settings {
             Settings::Postgres => self.postgres_words(draft, &words, at, section),
+            Settings::Mariadb => self.mariadb_options(draft, &words, at, section),
             Settings::Redis => self.redis_words(draft, known, &words, at, section),
             Settings::None => {
                 let what = draft.what("command");
@@ -108,6 +114,10 @@ impl Importer<'_> {
                 continue;
             };
             let number = port.container.parse::<u16>().ok();
+            let tag = draft.get("image").and_then(Node::scalar).unwrap_or_default();
+            if known.recipe == "rabbitmq" && number == Some(15672) && (tag.contains("management") || tag.contains("bitnami")) {
+                continue;
+            }
             if number.is_some_and(|number| known.main.contains(&number)) && !section.has("port") {
                 let value = self.claim(draft, *at, &host);
                 self.report.mapped(*at, draft.what("ports"), format!("port = {}", value.line()));
@@ -127,6 +137,7 @@ impl Importer<'_> {
         if !named.is_empty() {
             section.set("ports", Toml::Table(named));
         }
+        self.host_addresses(draft);
     }
 
     fn postgres_words(&mut self, draft: &Draft, words: &[String], at: At, section: &mut Section) {
@@ -200,7 +211,28 @@ impl Importer<'_> {
         let mut set: Map2 = Vec::new();
         while let Some(word) = rest.next() {
             let Some(name) = word.strip_prefix("--") else {
-                if word.contains(".conf") {
+                if let Some(lines) = self.redis_file(draft, word) {
+                    self.report.mapped(at, what.clone(), format!("{word}: its lines become `set` and `password`"));
+                    for (name, value) in lines {
+                        match name.as_str() {
+                            "requirepass" => {
+                                section.set("password", Toml::text(value.trim_matches(['"', '\'']).replace('$', "$$")))
+                            }
+                            "port" | "bind" | "dir" | "logfile" | "daemonize" | "protected-mode" | "pidfile" | "unixsocket"
+                            | "supervised" => {
+                                self.report.dropped(at, what.clone(), format!("{name}: the recipe decides it itself"));
+                            }
+                            "include" | "loadmodule" | "user" | "aclfile" | "rename-command" | "replicaof" | "slaveof"
+                            | "masterauth" => {
+                                self.report.not_mapped(at, what.clone(), format!("{name} {value} of its file is left out"));
+                            }
+                            _ if set.iter().any(|(known, _)| *known == name) => {
+                                self.report.not_mapped(at, what.clone(), format!("a second {name} of its file is left out"));
+                            }
+                            _ => set.push((name, Toml::text(value.trim_matches(['"', '\'']).replace('$', "$$")))),
+                        }
+                    }
+                } else if word.contains(".conf") {
                     self.report.not_mapped(
                         at,
                         what.clone(),
@@ -254,6 +286,33 @@ impl Importer<'_> {
         if section.has("files") && matches!(known.recipe, "nginx" | "caddy") && mount.bind {
             let here = self.path(mount.source.as_deref().unwrap_or_default(), at);
             self.report.mapped(at, what, format!("{target} is {here} in its configuration"));
+            return true;
+        }
+        let of_folder = match known.recipe {
+            "prometheus" => target.starts_with("/etc/prometheus"),
+            "grafana" => target.starts_with("/etc/grafana/provisioning"),
+            "blackbox_exporter" => target.starts_with("/etc/blackbox_exporter"),
+            _ => false,
+        };
+        if of_folder && section.has("files") && mount.bind {
+            let here = self.path(mount.source.as_deref().unwrap_or_default(), at);
+            self.report.mapped(at, what, format!("{here} → files, with the addresses of this machine"));
+            return true;
+        }
+        // A path that its files name is that of here by now.
+        if section.has("files") && known.recipe == "grafana" && target.starts_with("/var/lib/grafana/") && mount.bind {
+            let here = self.path(mount.source.as_deref().unwrap_or_default(), at);
+            self.report.mapped(at, what, format!("{target} is {here} in its configuration"));
+            return true;
+        }
+        let read = (known.recipe == "mariadb" && (target.starts_with("/etc/mysql") || target.ends_with("my.cnf")))
+            || (matches!(known.recipe, "redis" | "valkey")
+                && target.contains("redis")
+                && section.has("set") | section.has("password")
+                && (target.ends_with(".conf") || target.ends_with("/redis")));
+        if read && mount.bind {
+            let here = self.path(mount.source.as_deref().unwrap_or_default(), at);
+            self.report.mapped(at, what, format!("{here}: read once, now; its lines stand in `set`"));
             return true;
         }
         if target.starts_with(INIT) && matches!(known.recipe, "postgres" | "mariadb") {

@@ -1,10 +1,10 @@
 //! Who waits for whose end, and who is reached by which name at which port.
 
-use super::{Importer, labels};
-use super::classify::{Draft, Kind, port_name, variable};
 use super::super::yaml::{Node, Value};
+use super::classify::{Draft, Kind, port_name, variable};
 use super::hostnames::Target;
 use super::syntax::Port;
+use super::{Importer, labels};
 
 impl Importer<'_> {
     /// Who waits for whose end, who is reached at which port.
@@ -18,7 +18,8 @@ impl Importer<'_> {
             }
         }
         for draft in drafts.iter_mut() {
-            let once = draft.get("restart").and_then(Node::scalar).and_then(|text| self.values.fill(&text)).as_deref() == Some("no");
+            let once =
+                draft.get("restart").and_then(Node::scalar).and_then(|text| self.values.fill(&text)).as_deref() == Some("no");
             let named = ["migrat", "setup", "init", "seed", "createbucket", "bootstrap"]
                 .iter()
                 .any(|word| draft.key.name.to_ascii_lowercase().contains(word));
@@ -45,7 +46,8 @@ impl Importer<'_> {
                 _ => None,
             };
             let first = exposed.first().and_then(|(port, _)| port.split('/').next()?.parse::<u16>().ok());
-            let routed = draft.get("labels").and_then(labels::traefik_port).and_then(|port| self.values.fill(&port)?.parse::<u16>().ok());
+            let routed =
+                draft.get("labels").and_then(labels::traefik_port).and_then(|port| self.values.fill(&port)?.parse::<u16>().ok());
             if let Some(port) = first.or(routed).or(asked).or(said).or(file) {
                 draft.ports.push((Port { container: port.to_string(), ..Port::default() }, at));
             }
@@ -119,9 +121,14 @@ fn is_open(draft: &Draft) -> bool {
     };
     match known.recipe {
         "postgres" => draft.variable("POSTGRES_HOST_AUTH_METHOD").as_deref() == Some("trust"),
-        "mariadb" => ["MYSQL_ALLOW_EMPTY_PASSWORD", "MARIADB_ALLOW_EMPTY_PASSWORD", "MARIADB_ALLOW_EMPTY_ROOT_PASSWORD", "ALLOW_EMPTY_PASSWORD"]
-            .iter()
-            .any(|name| truth(name)),
+        "mariadb" => [
+            "MYSQL_ALLOW_EMPTY_PASSWORD",
+            "MARIADB_ALLOW_EMPTY_PASSWORD",
+            "MARIADB_ALLOW_EMPTY_ROOT_PASSWORD",
+            "ALLOW_EMPTY_PASSWORD",
+        ]
+        .iter()
+        .any(|name| truth(name)),
         _ => false,
     }
 }
@@ -152,4 +159,3 @@ fn asked_for(text: &str, host: &str) -> Option<u16> {
     }
     None
 }
-

@@ -32,7 +32,11 @@ impl Importer<'_> {
                 let mut ports = Section::default();
                 self.program_ports(draft, &mut ports);
                 self.run(draft, command, &mut section);
-                section.above.append(&mut ports.above);
+                // A command that is told its port needs no reminder.
+                let told = section.get("run").is_some_and(|run| run.line().contains("${PORT}"));
+                if !told {
+                    section.above.append(&mut ports.above);
+                }
                 section.keys.append(&mut ports.keys);
                 let mut env = Vec::new();
                 for (name, value) in dockerfile.iter().flat_map(|file| &file.env) {

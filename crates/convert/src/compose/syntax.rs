@@ -109,7 +109,8 @@ pub(crate) fn placeholder(text: &str) -> Option<(Placeholder<'_>, &str)> {
     let length = variable(inner);
     let end = closing(inner).filter(|_| length > 0)?;
     let tail = &inner[length..end];
-    let operator = if tail.is_empty() { "" } else { [":-", ":?", ":+", "-", "?", "+"].into_iter().find(|one| tail.starts_with(one))? };
+    let operator =
+        if tail.is_empty() { "" } else { [":-", ":?", ":+", "-", "?", "+"].into_iter().find(|one| tail.starts_with(one))? };
     let found = Placeholder { name: &inner[..length], operator, word: &tail[operator.len()..], whole: &text[..end + 3] };
     Some((found, &inner[end + 1..]))
 }

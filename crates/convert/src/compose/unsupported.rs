@@ -70,7 +70,21 @@ impl Importer<'_> {
         for (host, address, _) in draft.get("extra_hosts").map(super::addresses::extra_hosts).unwrap_or_default() {
             lines.push(format!("extra_hosts: {host} → {address}"));
         }
-        for key in ["user", "labels", "networks", "hostname", "privileged", "cap_add", "devices", "network_mode", "configs", "secrets", "sysctls", "gpus", "shm_size"] {
+        for key in [
+            "user",
+            "labels",
+            "networks",
+            "hostname",
+            "privileged",
+            "cap_add",
+            "devices",
+            "network_mode",
+            "configs",
+            "secrets",
+            "sysctls",
+            "gpus",
+            "shm_size",
+        ] {
             let Some(node) = draft.get(key) else { continue };
             let text = match &node.value {
                 Value::Map(map) => map

@@ -26,7 +26,8 @@ pub(crate) struct Values {
 }
 
 /// Names of the shell that describe the machine: a path that begins with one stays variable.
-const OF_THE_MACHINE: &[&str] = &["HOME", "PWD", "OLDPWD", "USER", "LOGNAME", "UID", "GID", "PATH", "SHELL", "HOSTNAME", "TMPDIR"];
+const OF_THE_MACHINE: &[&str] =
+    &["HOME", "PWD", "OLDPWD", "USER", "LOGNAME", "UID", "GID", "PATH", "SHELL", "HOSTNAME", "TMPDIR"];
 
 impl Values {
     pub fn new(shell: &BTreeMap<String, String>) -> Self {
@@ -113,7 +114,11 @@ pub(crate) fn env_lines(text: &str) -> Vec<EnvLine> {
                 }
                 let end = end_of_quote(&inside, quote).unwrap_or(inside.len());
                 let inside = &inside[..end];
-                if quote == '"' { inside.replace("\\n", "\n").replace("\\\"", "\"").replace("\\\\", "\\") } else { inside.to_owned() }
+                if quote == '"' {
+                    inside.replace("\\n", "\n").replace("\\\"", "\"").replace("\\\\", "\\")
+                } else {
+                    inside.to_owned()
+                }
             }
             None => {
                 let end = value.find(" #").or_else(|| value.find("\t#")).unwrap_or(value.len());
@@ -146,7 +151,15 @@ mod tests {
     fn env_files_in_every_notation() {
         let text = "\u{feff}# c\nA=1\nexport B = two words # c\nC='$x'\nD=\"a\\nb\"\nE=\nF=\"one\ntwo\"\nnot a line\n1G=x#y\n";
         let found: Vec<_> = env_lines(text).into_iter().map(|line| (line.name, line.value, line.line)).collect();
-        let expected = [("A", "1", 2), ("B", "two words", 3), ("C", "$x", 4), ("D", "a\nb", 5), ("E", "", 6), ("F", "one\ntwo", 7), ("1G", "x#y", 10)];
+        let expected = [
+            ("A", "1", 2),
+            ("B", "two words", 3),
+            ("C", "$x", 4),
+            ("D", "a\nb", 5),
+            ("E", "", 6),
+            ("F", "one\ntwo", 7),
+            ("1G", "x#y", 10),
+        ];
         let expected: Vec<_> = expected.map(|(name, value, line)| (name.to_owned(), value.to_owned(), line)).into();
         assert_eq!(found, expected);
     }

@@ -50,7 +50,8 @@ impl Importer<'_> {
     fn texts_below(&self, draft: &Draft, folder: &str, ending: &str) -> Vec<(String, String)> {
         let mut found = Vec::new();
         for (target, here) in &draft.mounts {
-            let name = |path: &std::path::Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name =
+                |path: &std::path::Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if target == folder {
                 for path in self.list(here) {
                     if path.extension().is_some_and(|known| known.to_string_lossy() == ending)
@@ -59,7 +60,9 @@ impl Importer<'_> {
                         found.push((format!("{folder}/{}", name(&path)), text));
                     }
                 }
-            } else if target.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/') && rest[1..].ends_with(ending) && !rest[1..].contains('/'))
+            } else if target
+                .strip_prefix(folder)
+                .is_some_and(|rest| rest.starts_with('/') && rest[1..].ends_with(ending) && !rest[1..].contains('/'))
                 && let Some(text) = (self.read)(here)
             {
                 found.push((target.clone(), text));
@@ -70,11 +73,11 @@ impl Importer<'_> {
     }
 
     /// A file of the container by its path.
-    fn text_at(&self, draft: &Draft, path: &str) -> Option<String> {
+    pub(super) fn text_at(&self, draft: &Draft, path: &str) -> Option<String> {
         (self.read)(&super::classify::local(path, &draft.mounts)?)
     }
 
-    fn list(&self, folder: &std::path::Path) -> Vec<PathBuf> {
+    pub(super) fn list(&self, folder: &std::path::Path) -> Vec<PathBuf> {
         self.lister.map(|list| list(folder)).unwrap_or_default()
     }
 
@@ -99,13 +102,19 @@ impl Importer<'_> {
         let mut config = WebConfig { name: "nginx.conf", text: String::new(), found: Found::new(), notes: Vec::new() };
         let inner: String = parts.iter().map(|(_, text)| without_comments(text)).collect::<Vec<_>>().join("\n");
         let whole = match main {
-            None => format!("{HEAD}worker_processes 1;\nevents {{ worker_connections 1024; }}\nhttp {{\n  {MIME_TYPES}\n  {TEMPORARY}\n{inner}\n}}\n"),
+            None => format!(
+                "{HEAD}worker_processes 1;\nevents {{ worker_connections 1024; }}\nhttp {{\n  {MIME_TYPES}\n  {TEMPORARY}\n{inner}\n}}\n"
+            ),
             Some(text) => {
                 let text = without_comments(&text);
                 let Some(at) = text.find("http").and_then(|at| Some(at + text[at..].find('{')? + 1)) else {
                     return Err("its nginx.conf has no `http` block".to_owned());
                 };
-                format!("{HEAD}{}\n  {TEMPORARY}{}", own_lines(&text[..at]), text[at..].replace("include /etc/nginx/conf.d/*.conf;", &inner))
+                format!(
+                    "{HEAD}{}\n  {TEMPORARY}{}",
+                    own_lines(&text[..at]),
+                    text[at..].replace("include /etc/nginx/conf.d/*.conf;", &inner)
+                )
             }
         };
         let mut text = String::new();
@@ -117,7 +126,12 @@ impl Importer<'_> {
     }
 
     fn only_certificates(&self, draft: &Draft) -> bool {
-        let of_config = |target: &str| target == "/etc/nginx" || target.starts_with("/etc/nginx/nginx.conf") || target.starts_with("/etc/nginx/conf.d") || target.starts_with("/etc/nginx/templates");
+        let of_config = |target: &str| {
+            target == "/etc/nginx"
+                || target.starts_with("/etc/nginx/nginx.conf")
+                || target.starts_with("/etc/nginx/conf.d")
+                || target.starts_with("/etc/nginx/templates")
+        };
         !draft.mounts.iter().any(|(target, _)| of_config(target))
     }
 
@@ -131,17 +145,25 @@ impl Importer<'_> {
         let Some(name) = words.first().copied() else { return Ok(statement.to_owned()) };
         let argument = words.get(1).copied().unwrap_or_default();
         match name {
-            "listen" => return self.listen(draft, &words, config).map(|line| line.map_or_else(String::new, |line| format!("{blank}{line};"))),
+            "listen" => {
+                return self
+                    .listen(draft, &words, config)
+                    .map(|line| line.map_or_else(String::new, |line| format!("{blank}{line};")));
+            }
             "user" | "pid" | "daemon" | "error_log" | "access_log" | "resolver" | "load_module" if end == ";" => {
                 // Written by us, or of the image alone. What turns a log off is kept.
-                let keep = (name == "pid" || name == "daemon" || name == "error_log") && HEAD.contains(plain) || plain == "access_log off;";
+                let keep = (name == "pid" || name == "daemon" || name == "error_log") && HEAD.contains(plain)
+                    || plain == "access_log off;";
                 return Ok(if keep { statement.to_owned() } else { String::new() });
             }
-            "ssl_certificate" | "ssl_certificate_key" => return Err("it serves HTTPS with certificates of the container".to_owned()),
+            "ssl_certificate" | "ssl_certificate_key" => {
+                return Err("it serves HTTPS with certificates of the container".to_owned());
+            }
             "include" if argument.ends_with("mime.types") => return Ok(format!("{blank}{MIME_TYPES}")),
             "include" => {
                 let path = if argument.starts_with('/') { argument.to_owned() } else { format!("/etc/nginx/{argument}") };
-                let text = self.text_at(draft, &path).ok_or_else(|| format!("it includes {argument}, which only the image has"))?;
+                let text =
+                    self.text_at(draft, &path).ok_or_else(|| format!("it includes {argument}, which only the image has"))?;
                 if text.contains("include") {
                     return Err(format!("{argument} includes further files"));
                 }
@@ -162,7 +184,15 @@ impl Importer<'_> {
                 let bare = argument.split(':').next().unwrap_or_default();
                 if let Some(target) = self.targets.iter().find(|target| target.hosts.iter().any(|host| host == argument)) {
                     config.found.push((target.name.clone(), None));
-                    text = text.replacen(argument, &if target.present && target.has_port { format!("${{{}.addr}}", target.name) } else { "127.0.0.1:80".to_owned() }, 1);
+                    text = text.replacen(
+                        argument,
+                        &if target.present && target.has_port {
+                            format!("${{{}.addr}}", target.name)
+                        } else {
+                            "127.0.0.1:80".to_owned()
+                        },
+                        1,
+                    );
                 } else if name == "server" && !bare.starts_with(['$', '/', '[']) && !bare.starts_with("unix") {
                     self.known_host(bare)?;
                 }
@@ -171,7 +201,10 @@ impl Importer<'_> {
                 text = here;
             }
             if let Some((_, rest)) = text.split_once("://").filter(|_| name.ends_with("_pass")) {
-                let host: String = rest.chars().take_while(|char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_' | '$')).collect();
+                let host: String = rest
+                    .chars()
+                    .take_while(|char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_' | '$'))
+                    .collect();
                 let upstream = self.nginx_upstreams(draft).iter().any(|known| *known == host);
                 if !host.starts_with('$') && !upstream {
                     self.known_host(&host)?;
@@ -183,7 +216,8 @@ impl Importer<'_> {
 
     /// The names of `upstream` blocks.
     fn nginx_upstreams(&self, draft: &Draft) -> Vec<String> {
-        let mut texts: Vec<String> = self.texts_below(draft, "/etc/nginx/conf.d", "conf").into_iter().map(|(_, text)| text).collect();
+        let mut texts: Vec<String> =
+            self.texts_below(draft, "/etc/nginx/conf.d", "conf").into_iter().map(|(_, text)| text).collect();
         texts.extend(self.texts_below(draft, "/etc/nginx/templates", "template").into_iter().map(|(_, text)| text));
         texts.extend(self.text_at(draft, "/etc/nginx/nginx.conf"));
         let of = |text: &String| {
@@ -195,7 +229,8 @@ impl Importer<'_> {
 
     /// Before the services are related to one another every name may still become one.
     fn known_host(&self, host: &str) -> Result<(), String> {
-        let bare = !host.is_empty() && !host.contains('.') && host != "localhost" && !host.chars().all(|char| char.is_ascii_digit());
+        let bare =
+            !host.is_empty() && !host.contains('.') && host != "localhost" && !host.chars().all(|char| char.is_ascii_digit());
         let services = super::super::yaml::get(&self.tree, "services").and_then(super::super::yaml::Node::map);
         let named = services.into_iter().flatten().any(|(key, node)| {
             let text = |key: &str| node.get(key).and_then(super::super::yaml::Node::scalar);
@@ -230,20 +265,32 @@ impl Importer<'_> {
     /// The port in the container that is published, else 80.
     fn web_port(&self, draft: &Draft) -> u16 {
         let Kind::Recipe { known, .. } = &draft.kind else { return 80 };
-        draft.ports.iter().filter_map(|(port, _)| port.container.parse().ok()).find(|port| known.main.contains(port)).unwrap_or(80)
+        draft
+            .ports
+            .iter()
+            .filter_map(|(port, _)| port.container.parse().ok())
+            .find(|port| known.main.contains(port))
+            .unwrap_or(80)
     }
 
     /// Folders and files of the container as they are here.
-    fn paths(&self, draft: &Draft, text: &str) -> String {
+    pub(super) fn paths(&self, draft: &Draft, text: &str) -> String {
         let mut text = text.to_owned();
         for (target, here) in draft.mounts.iter().filter(|(target, _)| target.len() > 1) {
             let shown = self.shown(here);
-            let ours = if shown.starts_with('/') { shown } else if shown == "." { "${dir.project}".to_owned() } else { format!("${{dir.project}}/{shown}") };
+            let ours = if shown.starts_with('/') {
+                shown
+            } else if shown == "." {
+                "${dir.project}".to_owned()
+            } else {
+                format!("${{dir.project}}/{shown}")
+            };
             let mut out = String::new();
             let mut rest = text.as_str();
             while let Some(at) = rest.find(target.as_str()) {
                 let (head, tail) = (&rest[..at], &rest[at + target.len()..]);
-                let free = !head.ends_with(|char: char| char.is_ascii_alphanumeric() || matches!(char, '/' | '.' | '-' | '_' | '}'))
+                let free = !head
+                    .ends_with(|char: char| char.is_ascii_alphanumeric() || matches!(char, '/' | '.' | '-' | '_' | '}'))
                     && !tail.starts_with(|char: char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_'));
                 out.push_str(head);
                 out.push_str(if free { &ours } else { target });
@@ -287,8 +334,27 @@ impl Importer<'_> {
         let text = without_comments(&text);
         let sites = site_lines(&text);
         let several = sites.len() > 1;
-        let own = ["admin", "auto_https", "persist_config", "grace_period", "email", "http_port", "https_port", "acme_ca", "acme_dns", "on_demand_tls", "servers"];
-        let mut out = vec!["{".to_owned(), "\tadmin off".to_owned(), "\tauto_https off".to_owned(), "\tpersist_config off".to_owned(), "\tgrace_period 5s".to_owned(), "}".to_owned()];
+        let own = [
+            "admin",
+            "auto_https",
+            "persist_config",
+            "grace_period",
+            "email",
+            "http_port",
+            "https_port",
+            "acme_ca",
+            "acme_dns",
+            "on_demand_tls",
+            "servers",
+        ];
+        let mut out = vec![
+            "{".to_owned(),
+            "\tadmin off".to_owned(),
+            "\tauto_https off".to_owned(),
+            "\tpersist_config off".to_owned(),
+            "\tgrace_period 5s".to_owned(),
+            "}".to_owned(),
+        ];
         let (mut depth, mut global, mut bare) = (0usize, false, false);
         let files = draft.mounts.iter().any(|(target, _)| target == "/srv");
         for (number, line) in text.lines().enumerate() {
@@ -342,7 +408,15 @@ impl Importer<'_> {
                 for word in words.iter().skip(1).filter(|word| !word.starts_with(['/', '*', '@', '{'])) {
                     if let Some(target) = self.targets.iter().find(|target| target.hosts.iter().any(|host| host == word)) {
                         config.found.push((target.name.clone(), None));
-                        line = line.replacen(word, &if target.present && target.has_port { format!("${{{}.addr}}", target.name) } else { "127.0.0.1:80".to_owned() }, 1);
+                        line = line.replacen(
+                            word,
+                            &if target.present && target.has_port {
+                                format!("${{{}.addr}}", target.name)
+                            } else {
+                                "127.0.0.1:80".to_owned()
+                            },
+                            1,
+                        );
                         continue;
                     }
                     let host = word.rsplit("://").next().unwrap_or(word).split(':').next().unwrap_or_default();
@@ -393,10 +467,17 @@ impl Importer<'_> {
 fn site_lines(text: &str) -> Vec<usize> {
     let mut depth = 0usize;
     let mut found = Vec::new();
-    let blocks = text.lines().any(|line| line.trim().ends_with('{') && line.trim() != "{" && !line.starts_with(char::is_whitespace));
+    let blocks =
+        text.lines().any(|line| line.trim().ends_with('{') && line.trim() != "{" && !line.starts_with(char::is_whitespace));
     for (number, line) in text.lines().enumerate() {
         let plain = line.trim();
-        if depth == 0 && !plain.is_empty() && plain != "{" && !plain.starts_with('(') && plain != "}" && (blocks && plain.ends_with('{') || !blocks && found.is_empty()) {
+        if depth == 0
+            && !plain.is_empty()
+            && plain != "{"
+            && !plain.starts_with('(')
+            && plain != "}"
+            && (blocks && plain.ends_with('{') || !blocks && found.is_empty())
+        {
             found.push(number);
         }
         depth += usize::from(plain.ends_with('{'));
@@ -409,13 +490,21 @@ fn site_lines(text: &str) -> Vec<usize> {
 
 /// What is ours in the outermost part of an nginx.conf: the rest of it is set above.
 fn own_lines(text: &str) -> String {
-    statements(text).into_iter().filter(|line| !["user", "pid", "daemon", "error_log", "load_module"].iter().any(|word| line.trim().starts_with(&format!("{word} ")))).collect()
+    statements(text)
+        .into_iter()
+        .filter(|line| {
+            !["user", "pid", "daemon", "error_log", "load_module"].iter().any(|word| line.trim().starts_with(&format!("{word} ")))
+        })
+        .collect()
 }
 
 fn without_comments(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.lines() {
-        let at = line.char_indices().find(|(at, char)| *char == '#' && (*at == 0 || line[..*at].ends_with(char::is_whitespace))).map_or(line.len(), |(at, _)| at);
+        let at = line
+            .char_indices()
+            .find(|(at, char)| *char == '#' && (*at == 0 || line[..*at].ends_with(char::is_whitespace)))
+            .map_or(line.len(), |(at, _)| at);
         out.push_str(line[..at].trim_end());
         out.push('\n');
     }
@@ -433,7 +522,10 @@ fn statements(text: &str) -> Vec<String> {
             (Some(open), _) if open == char && before != '\\' => quote = None,
             _ => {}
         }
-        let end = quote.is_none() && (char == ';' || (char == '{' && before != '$') || (char == '}' && !in_variable(found.last().map_or("", String::as_str))));
+        let end = quote.is_none()
+            && (char == ';'
+                || (char == '{' && before != '$')
+                || (char == '}' && !in_variable(found.last().map_or("", String::as_str))));
         if let Some(last) = found.last_mut() {
             last.push(char);
         }
