@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 
 use crate::ui::term::{safe, say};
 use devrun_config::Source;
-use devrun_convert::{Converted, Format, Outcome};
+use devrun_convert::{Converted, Format, Outcome, Surroundings};
 use devrun_model::{Failure, FailureKind};
 use devrun_store::input;
 
-use crate::app::project::Project;
+use crate::app::project::{self, Project};
 use crate::globals::Globals;
 
 /// Whether a path has the ending of YAML.
-fn is_yaml(path: &Path) -> bool {
+#[must_use]
+pub fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "yml" || ending == "yaml")
 }
 
@@ -27,11 +28,26 @@ fn override_of(path: &Path) -> Option<PathBuf> {
 /// Reads a file that is mapped: [`input::trusted`] where the result is obeyed, [`input::untrusted`] where it is only shown.
 pub type Reader = fn(&Path) -> Result<Option<String>, Failure>;
 
+/// What the mapping looks variables up in: our environment, then the env file that was named, then `.env`.
+#[must_use]
+pub fn surroundings(globals: &Globals, root: &Path) -> Surroundings {
+    let env_files = globals.env_file.iter().map(|file| root.join(file)).collect();
+    Surroundings { shell: project::environment(), env_files, list: Some(files_of) }
+}
+
+/// The files of a directory, in the order of their names; none where it cannot be read.
+fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.sort();
+    files
+}
+
 /// Maps files that belong together.
 ///
 /// # Errors
 /// `Config`: not readable, no YAML, or no such format.
-pub fn convert(paths: &[PathBuf], root: &Path, read: Reader) -> Result<Converted, Failure> {
+pub fn convert(paths: &[PathBuf], root: &Path, read: Reader, around: &Surroundings) -> Result<Converted, Failure> {
     let first = paths.first().ok_or_else(|| Failure::new(FailureKind::Config, "no file was named"))?;
     let text = read(first)?.ok_or_else(|| input::missing(first))?;
     let format = devrun_convert::format_of(first, &text).ok_or_else(|| {
@@ -54,29 +70,46 @@ pub fn convert(paths: &[PathBuf], root: &Path, read: Reader) -> Result<Converted
             None
         }
     };
-    let converted = devrun_convert::import(format, &paths, root, &text_of);
+    // The list that COMPOSE_FILE gives counts where one of its files was found or named.
+    if format == Format::Compose
+        && let [only] = paths.as_slice()
+        && let Some(listed) = devrun_convert::compose_files(root, &text_of, around)
+        && listed.contains(only)
+    {
+        paths = listed;
+    }
+    let converted = devrun_convert::import_with(format, &paths, root, &text_of, around);
     match refused.into_inner() {
         Some(failure) => Err(failure),
         None => converted,
     }
 }
 
-/// The leading foreign files of a project as one source; how many there are.
+/// The foreign files of a project as one source, which stands where the first of them does.
 ///
 /// # Errors
 /// As of `convert`.
-pub fn leading(globals: &Globals, project: &Project, warn: bool) -> Result<(usize, Option<Source>), Failure> {
-    let paths: Vec<PathBuf> = project.files.iter().take_while(|path| is_yaml(path)).cloned().collect();
-    let Some(first) = paths.first() else { return Ok((0, None)) };
-    let count = if globals.file.is_empty() { 1 } else { paths.len() };
-    let converted = convert(&paths[..count.min(paths.len())], &project.root, input::trusted)?;
+pub fn mapped(globals: &Globals, project: &Project, warn: bool) -> Result<Option<Source>, Failure> {
+    let paths: Vec<PathBuf> = project.files.iter().filter(|path| is_yaml(path)).cloned().collect();
+    let Some(first) = paths.first() else { return Ok(None) };
+    let around = surroundings(globals, &project.root);
+    let converted = convert(&paths, &project.root, input::trusted, &around)?;
     let name = first.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if warn {
         say(format!("{name}: {}; `devrun import {name}` writes a procfile.toml and the whole list", converted.report.summary()));
         // What each image became, and what wants a look; the rest is in the list.
         let mut shown = converted.report.clone();
-        shown.lines.retain(|line| line.outcome == Outcome::NotMapped || line.what.ends_with(".image"));
-        let left = shown.render(&[Outcome::Mapped, Outcome::NotMapped]);
+        shown.lines.retain(|line| line.outcome == Outcome::Mapped && line.what.ends_with(".image"));
+        let mut left = shown.render(&[Outcome::Mapped]);
+        let mut brief = converted.report.clone();
+        brief.lines.retain(|line| line.outcome != Outcome::Dropped);
+        left.push_str(&brief.brief());
+        // Rails keeps its databases in one file and its programs in the other.
+        if globals.file.is_empty()
+            && let Some(beside) = ["Procfile.dev", "Procfile"].iter().find(|file| project.root.join(file).is_file())
+        {
+            say(format!("{beside} lies here too; to use both: devrun -f {name} -f {beside} up"));
+        }
         if !left.is_empty() {
             left.lines().for_each(|line| say(safe(line)));
         }
@@ -86,5 +119,5 @@ pub fn leading(globals: &Globals, project: &Project, warn: bool) -> Result<(usiz
             .help(format!("`devrun import {name}` writes a draft with the reasons, to put your own commands into")));
     }
     let source = Source { name: format!("{name} (as mapped)"), path: first.clone(), text: converted.text };
-    Ok((count, Some(source)))
+    Ok(Some(source))
 }

@@ -19,15 +19,18 @@ use devrun_store::input;
 use devrun_store::ownership::Trust;
 use devrun_store::{FetchOptions, Progress};
 
+use crate::app::compose_input;
 use crate::app::debug_output;
 use crate::app::generated_env;
 use crate::app::host_requirements;
 use crate::app::preconditions;
-pub use crate::app::project::Project;
+use crate::app::procfile_port;
+pub use crate::app::project::{Project, environment};
 use crate::globals::Globals;
 
 /// The names looked for, in order.
-const NAMES: &[&str] = &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile"];
+const NAMES: &[&str] =
+    &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile", "Procfile.dev"];
 
 /// Why the plan is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +79,6 @@ impl Wanted {
             warn: false,
         }
     }
-}
-
-/// Our environment as text; a variable that is not UTF-8 cannot be passed on and is left out.
-#[must_use]
-pub fn environment() -> BTreeMap<String, String> {
-    std::env::vars_os().map(|(name, value)| (os_text::from_os(&name), os_text::from_os(&value))).collect()
 }
 
 /// Finds the project.
@@ -212,8 +209,15 @@ fn search(start: &Path) -> Result<PathBuf, Failure> {
             break;
         }
     }
-    Err(Failure::new(FailureKind::Config, format!("there is no procfile.toml in {} or above it", start.display()))
-        .help("make one, or name it: devrun -f FILE …"))
+    // Any other Procfile must be named: nobody knows which of them is meant.
+    let other =
+        fs::read_dir(&start).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let other = other.filter(|name| name.starts_with("Procfile.")).min();
+    let failure = Failure::new(FailureKind::Config, format!("there is no procfile.toml in {} or above it", start.display()));
+    if let Some(other) = other {
+        return Err(failure.help(format!("name the one that lies here: devrun -f {other} …")));
+    }
+    Err(failure.help("make one, or name it: devrun -f FILE …"))
 }
 
 /// Reads, merges, resolves.
@@ -292,18 +296,14 @@ impl Read {
 pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Read, Failure> {
     let cwd = std::env::current_dir().unwrap_or_default();
     let mut sources = Vec::new();
-    let (foreign, mapped) = crate::app::compose_input::leading(globals, project, wanted.warn)?;
-    sources.extend(mapped);
-    for path in project.files.iter().skip(foreign) {
-        let text = input::trusted(path)?.ok_or_else(|| input::missing(path))?;
-        let foreign = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
-        if foreign {
-            return Err(Failure::new(
-                FailureKind::Config,
-                format!("{} cannot be used yet: only procfile.toml and a Procfile can", path.display()),
-            )
-            .help("write a procfile.toml beside it; docs/guide.md shows how"));
+    let mut mapped = compose_input::mapped(globals, project, wanted.warn)?;
+    for path in &project.files {
+        if compose_input::is_yaml(path) {
+            // All of them are one source, in the place of the first.
+            sources.extend(mapped.take());
+            continue;
         }
+        let text = input::trusted(path)?.ok_or_else(|| input::missing(path))?;
         let name = path.strip_prefix(&cwd).unwrap_or(path).display().to_string();
         sources.push(Source { name, path: path.clone(), text });
     }
@@ -317,6 +317,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         ports_auto: loose_ports(project, wanted)?,
         scale: wanted.scale.clone(),
         init_cache: wanted.init_cache,
+        base_port: procfile_port::base_port(project)?,
     };
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !project.env.contains_key("NO_COLOR");
     let failed = |report: devrun_config::Report| {

@@ -12,6 +12,7 @@ pub mod host_requirements;
 pub mod load;
 pub mod log_selection;
 pub mod preconditions;
+pub mod procfile_port;
 pub mod project;
 pub mod readonly;
 pub mod request;

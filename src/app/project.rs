@@ -23,3 +23,9 @@ pub struct Project {
     /// The ports that were chosen for it by this process, set aside as long as it lives.
     pub reserved: Arc<OnceLock<PortReservations>>,
 }
+
+/// Our environment as text; a variable that is not UTF-8 cannot be passed on and is left out.
+#[must_use]
+pub fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os().map(|(name, value)| (os_text::from_os(&name), os_text::from_os(&value))).collect()
+}

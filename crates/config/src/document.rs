@@ -72,7 +72,7 @@ pub fn examine(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> 
         let file = texts.add(text);
         if let Some(text) = texts.get(file) {
             trees.push(if procfile::is_procfile(&source.path) {
-                procfile::parse(file, text, &mut problems)
+                procfile::parse(file, text, options.base_port, &mut problems)
             } else {
                 tree::parse(file, text, &mut problems)
             });
@@ -274,6 +274,7 @@ impl Document {
                 }
             }
         }
+        others.extend(self.secret_files().into_iter().map(|(_, path)| path));
         others.extend(self.generated_paths().and_then(|paths| paths.template));
         for list in [&mut env, &mut others] {
             let mut seen = BTreeSet::new();
@@ -528,8 +529,24 @@ impl Document {
         }
     }
 
+    /// `[secrets].files`: names and absolute paths.
+    pub(super) fn secret_files(&self) -> Vec<(String, PathBuf)> {
+        let node = get(&self.tree, "secrets").and_then(Node::table).and_then(|secrets| get(secrets, "files"));
+        let files = node.and_then(Node::table).into_iter().flatten();
+        files.filter_map(|(name, node)| Some((name.clone(), absolute(&self.root, node.text()?)))).collect()
+    }
+
     fn check_secrets(&self, out: &mut Vec<Diagnostic>) {
         let Some(secrets) = get(&self.tree, "secrets").and_then(Node::table) else { return };
+        let generated = self.generated_secrets();
+        for (name, node) in get(secrets, "files").and_then(Node::table).into_iter().flatten() {
+            if generated.iter().any(|(known, _)| known == name) {
+                out.push(
+                    Diagnostic::error(node.key, format!("secret `{name}` is both generated and read from a file"))
+                        .help("take it out of `generate` or out of `files`"),
+                );
+            }
+        }
         if let Some(dir) = get(secrets, "dir")
             && let Some(Err(written)) = dir.text().map(|text| self.early(text))
         {

@@ -349,6 +349,17 @@ impl<'a> Resolver<'a> {
         if let Some(value) = self.facts.secrets.get(name) {
             return Ok(value.clone());
         }
+        if let Some((_, path)) = self.document.secret_files().into_iter().find(|(known, _)| known == name) {
+            let Some(text) = self.facts.recipe_files.get(&path) else {
+                return Err(self.report(
+                    Diagnostic::error(at, format!("secret `{name}`: cannot read {}", path.display()))
+                        .help("write the file, or take the name out of [secrets].files"),
+                ));
+            };
+            // What an editor adds is not part of the value: a byte order mark in front, a line break behind.
+            let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+            return Ok(text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text)).to_owned());
+        }
         let declared: Vec<String> = self.declared_secrets();
         if declared.iter().any(|known| known == name) {
             // A read-only verb makes none; what it prints is masked anyway.
@@ -377,6 +388,7 @@ impl<'a> Resolver<'a> {
     fn folder(&self, name: &str, at: Span, scope: Scope<'_>) -> Resolved<String> {
         let places = &self.facts.places;
         let path = match name {
+            "project" => places.root.clone(),
             "data" => places.data(self.document.mode.as_deref()),
             "logs" => places.logs(),
             "run" => match scope.service.and_then(|(service, replica)| self.id(service, replica)) {
@@ -386,7 +398,7 @@ impl<'a> Resolver<'a> {
             other => {
                 return Err(self.report(
                     Diagnostic::error(at, format!("there is no folder `dir.{other}`"))
-                        .maybe_help(suggest::help(other, ["data", "logs", "run"])),
+                        .maybe_help(suggest::help(other, ["data", "logs", "run", "project"])),
                 ));
             }
         };

@@ -84,6 +84,8 @@ pub struct Options {
     pub scale: BTreeMap<String, u32>,
     /// `--no-init-cache` makes it false.
     pub init_cache: bool,
+    /// The port of the first line of a plain Procfile [5000].
+    pub base_port: Option<u16>,
 }
 
 /// Everything outside the procfile that a value may come from.

@@ -481,7 +481,7 @@ fn dependencies(resolver: &Resolver<'_>, service: &Service) -> Resolved<Vec<Depe
     Ok(out)
 }
 
-/// Templates by their target's name, filled in.
+/// Templates by their target's name, filled in: those of files, and those that stand in the procfile.
 fn render(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<BTreeMap<String, String>> {
     let mut out = BTreeMap::new();
     let mut failed = false;
@@ -515,6 +515,35 @@ fn render(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<BTreeM
             Ok(parts) => match resolver.fill(&parts, span, keys.scope) {
                 Ok(text) => {
                     out.insert(target, text);
+                }
+                Err(Reported) => failed = true,
+            },
+            Err(bad) => {
+                resolver.bad_template(&bad, span);
+                failed = true;
+            }
+        }
+    }
+    for (name, node) in keys.node("files").and_then(Node::table).into_iter().flatten() {
+        if node.is_false() {
+            continue;
+        }
+        if name.is_empty() || name.starts_with('/') || name.split('/').any(|part| part == ".." || part.is_empty()) {
+            keys.bad(node, format!("{name:?} is not a file in the run dir"), "write a plain name such as \"nginx.conf\"");
+            failed = true;
+            continue;
+        }
+        if out.contains_key(name) {
+            keys.bad(node, format!("`render` makes {name} as well"), "take one of the two out");
+            failed = true;
+            continue;
+        }
+        let span = node.span;
+        let Some(text) = node.text() else { continue };
+        match template::parse(text, false) {
+            Ok(parts) => match resolver.fill(&parts, span, keys.scope) {
+                Ok(text) => {
+                    out.insert(name.clone(), text);
                 }
                 Err(Reported) => failed = true,
             },

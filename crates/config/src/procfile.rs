@@ -8,7 +8,7 @@ use super::diagnostic::Diagnostic;
 use super::source_map::{Span, Text};
 use super::tree::{MAX_BYTES, Node, Table, Value};
 
-/// The first line's port, and the step to the next.
+/// The first line's port where nothing else is said, and the step to the next.
 const PORTS: (i64, i64) = (5000, 100);
 
 /// Whether a file of this name is one.
@@ -17,8 +17,8 @@ pub(crate) fn is_procfile(path: &std::path::Path) -> bool {
         && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("Procfile"))
 }
 
-/// Parses; lines that are none are reported.
-pub(crate) fn parse(file: u32, text: &Text, out: &mut Vec<Diagnostic>) -> Table {
+/// Parses; lines that are none are reported. `base` is the first line's port.
+pub(crate) fn parse(file: u32, text: &Text, base: Option<u16>, out: &mut Vec<Diagnostic>) -> Table {
     let mut root = Table::new();
     if text.text.len() > MAX_BYTES {
         let span = Span::new(file, 0..0);
@@ -47,7 +47,7 @@ pub(crate) fn parse(file: u32, text: &Text, out: &mut Vec<Diagnostic>) -> Table 
             out.push(Diagnostic::error(whole, format!("`{name}` has no command")).help("write for instance web: npm start"));
             continue;
         }
-        let port = PORTS.0 + PORTS.1 * i64::try_from(services.len()).unwrap_or(0);
+        let port = base.map_or(PORTS.0, i64::from) + PORTS.1 * i64::try_from(services.len()).unwrap_or(0);
         if let Some(first) = services.get(name) {
             let note = first.key;
             out.push(Diagnostic::error(key, format!("there are two lines for `{name}`")).note(note, "the first one"));
@@ -81,7 +81,10 @@ mod tests {
         let text =
             Text::new("Procfile", "\u{feff}# all\nweb: bundle exec puma -p $PORT\n\nworker:  rake jobs:work\r\n".to_owned());
         let mut problems = Vec::new();
-        let root = parse(0, &text, &mut problems);
+        let moved = parse(0, &text, Some(7000), &mut problems);
+        let moved = moved["services"].table().unwrap();
+        assert!(matches!(moved["web"].table().unwrap()["port"].value, Value::Integer(7000)));
+        let root = parse(0, &text, None, &mut problems);
         assert!(problems.is_empty());
         let services = root["services"].table().unwrap();
         let of = |name: &str, key: &str| services[name].table().unwrap()[key].clone();
@@ -96,7 +99,7 @@ mod tests {
     fn what_is_no_line_is_said() {
         let text = Text::new("Procfile", "web\nweb:\na: x\na: y\n".to_owned());
         let mut problems = Vec::new();
-        parse(0, &text, &mut problems);
+        parse(0, &text, None, &mut problems);
         let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
         assert_eq!(messages, ["this line has no `NAME: COMMAND`", "`web` has no command", "there are two lines for `a`"]);
     }
@@ -104,7 +107,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_panics(text in "(web: |[:#\n\r $]|\\PC){0,60}") {
-            parse(0, &Text::new("Procfile", text), &mut Vec::new());
+            parse(0, &Text::new("Procfile", text), None, &mut Vec::new());
         }
     }
 }

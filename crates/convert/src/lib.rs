@@ -19,6 +19,7 @@ mod toml_writer;
 #[cfg(feature = "compose")]
 mod yaml;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use devrun_model::Failure;
@@ -62,27 +63,66 @@ pub fn format_of(path: &Path, text: &str) -> Option<Format> {
     Some(Format::Compose)
 }
 
-/// Reads foreign files that belong together. `root` is the folder of the procfile that is made: its paths are relative
-/// to it. `read` gives a file's text, and `None` where there is none.
+/// What foreign files are read with besides themselves.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// The variables of the caller: they win over those of env files.
+    pub shell: BTreeMap<String, String>,
+    /// Env files that were named (`--env-file`); later ones win, and all win over `.env`.
+    pub env_files: Vec<PathBuf>,
+    /// Lists the files of a folder, for mounts of whole folders of configuration.
+    pub list: Option<fn(&Path) -> Vec<PathBuf>>,
+}
+
+/// The files that `COMPOSE_FILE` names, in the shell or in `.env` beside the project; `None` where it is not set.
+#[must_use]
+pub fn compose_files(root: &Path, read: &dyn Fn(&Path) -> Option<String>, around: &Surroundings) -> Option<Vec<PathBuf>> {
+    #[cfg(feature = "compose")]
+    {
+        compose::named_files(root, read, around)
+    }
+    #[cfg(not(feature = "compose"))]
+    {
+        let _unused = (root, read, around);
+        None
+    }
+}
+
+/// Reads foreign files with nothing around them; see [`import_with`].
 ///
 /// # Errors
-/// `Config`: no YAML, or not this kind of file; the reason names file and line.
+/// As of [`import_with`].
 pub fn import(
     format: Format,
     paths: &[PathBuf],
     root: &Path,
     read: &dyn Fn(&Path) -> Option<String>,
 ) -> Result<Converted, Failure> {
+    import_with(format, paths, root, read, &Surroundings::default())
+}
+
+/// Reads foreign files that belong together. `root` is the folder of the procfile that is made: its paths are relative
+/// to it. `read` gives a file's text, and `None` where there is none.
+///
+/// # Errors
+/// `Config`: no YAML, or not this kind of file; the reason names file and line.
+pub fn import_with(
+    format: Format,
+    paths: &[PathBuf],
+    root: &Path,
+    read: &dyn Fn(&Path) -> Option<String>,
+    around: &Surroundings,
+) -> Result<Converted, Failure> {
     #[cfg(feature = "compose")]
     {
         match format {
-            Format::Compose => compose::import(paths, root, read),
+            Format::Compose => compose::import(paths, root, read, around),
             Format::ProcessCompose => process_compose::import(paths, root, read),
         }
     }
     #[cfg(not(feature = "compose"))]
     {
-        let _unused = (format, paths, root, read);
+        let _unused = (format, paths, root, read, around);
         Err(Failure::new(devrun_model::FailureKind::Config, "this devrun was built without the feature `compose`")
             .help("build it with default features, or write a procfile.toml"))
     }

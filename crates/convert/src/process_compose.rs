@@ -14,6 +14,8 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
     let mut report = Report::default();
     let mut processes = Map::new();
     let mut out = Procfile::default();
+    let mut shell: Option<(String, String)> = None;
+    let mut dotenv = true;
     for (index, path) in paths.iter().enumerate() {
         let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
         let file = u32::try_from(index).unwrap_or(u32::MAX);
@@ -23,7 +25,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
         let node = yaml::parse(&text, file).map_err(|bad| {
             fail(
                 format!("{name}:{}:{}: {}", bad.line, bad.column, bad.message),
-                "mend the YAML there; nothing was written or started",
+                "fix the YAML there; nothing was written or started",
             )
         })?;
         let Some(map) = node.map() else {
@@ -57,7 +59,15 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
                 | "is_tui_disabled" => {
                     report.dropped(key.at, key.name.clone(), "devrun has its own");
                 }
-                "shell" => report.not_mapped(key.at, "shell", "commands go through `sh -c`"),
+                "shell" => {
+                    let text = |key: &str| node.get(key).and_then(Node::scalar);
+                    let argument = text("shell_argument").unwrap_or_else(|| "-c".to_owned());
+                    if let Some(program) = text("shell_command") {
+                        report.mapped(key.at, "shell", format!("commands go through {program} {argument}"));
+                        shell = Some((program, argument));
+                    }
+                }
+                "is_dotenv_disabled" => dotenv = node.truth() != Some(true),
                 "vars" => report.not_mapped(key.at, "vars", "values of {{templates}}: put them into [env]"),
                 name if name.starts_with("x-") => {}
                 other => report.not_mapped(key.at, other.to_owned(), "is no key that devrun knows"),
@@ -78,7 +88,14 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
         })
         .map(|(name, _)| name.name.clone())
         .collect();
-    let mut import = Import { report, processes: processes.clone(), completed, ports: BTreeSet::new() };
+    let mut import = Import {
+        report,
+        processes: processes.clone(),
+        completed,
+        ports: BTreeSet::new(),
+        shell,
+        dotenv: dotenv && read(&root.join(".env")).is_some(),
+    };
     for (key, node) in &processes {
         let name = our_name(&key.name);
         let mut section = Section { behind: import.report.place(key.at), ..Section::default() };
@@ -105,6 +122,10 @@ struct Import {
     processes: Map,
     completed: BTreeSet<String>,
     ports: BTreeSet<i64>,
+    /// The shell that was asked for, and its option.
+    shell: Option<(String, String)>,
+    /// `.env` reaches every process.
+    dotenv: bool,
 }
 
 fn our_name(name: &str) -> String {
@@ -149,8 +170,7 @@ impl Import {
         let words = node.get("entrypoint").map(Node::texts).unwrap_or_default();
         let run = match node.get("command").and_then(Node::scalar) {
             // The shell looks its own variables up, as it did before.
-            Some(command) if command.contains('$') => Toml::texts(["sh".to_owned(), "-c".to_owned(), for_shell(&command)]),
-            Some(command) if !command.trim().is_empty() => Toml::text(command.trim()),
+            Some(command) if !command.trim().is_empty() => self.command(command.trim(), section),
             _ if !words.is_empty() => Toml::texts(words.into_iter().map(|(word, _)| for_shell(&word))),
             _ => {
                 self.report.not_mapped(at, format!("processes.{process}"), "has no `command`: give it run = \"COMMAND\"");
@@ -159,6 +179,15 @@ impl Import {
         };
         self.report.mapped(at, what("command"), "run");
         section.set("run", run);
+        if section.has("shell") {
+            // The command stands first.
+            let shell = section.take("shell");
+            shell.into_iter().for_each(|shell| section.set("shell", shell));
+        }
+        let own_file = node.get("env_file").or(node.get("dotenv")).is_some();
+        if self.dotenv && !own_file && node.get("is_dotenv_disabled").and_then(Node::truth) != Some(true) {
+            section.set("env_file", Toml::texts([".env"]));
+        }
         for (key, value) in map {
             let (name, at) = (key.name.as_str(), key.at);
             match name {
@@ -174,7 +203,12 @@ impl Import {
                 }
                 "env_file" | "dotenv" => {
                     self.report.mapped(at, what(name), "env_file");
-                    section.set("env_file", Toml::texts(value.texts().into_iter().map(|(text, _)| text)));
+                    let mut files: Vec<String> = value.texts().into_iter().map(|(text, _)| text).collect();
+                    let disabled = node.get("is_dotenv_disabled").and_then(Node::truth) == Some(true);
+                    if self.dotenv && !disabled && !files.iter().any(|file| file == ".env") {
+                        files.insert(0, ".env".to_owned());
+                    }
+                    section.set("env_file", Toml::texts(files));
                 }
                 "depends_on" => self.edges(process, value, section),
                 "readiness_probe" | "liveness_probe" if task => self.report.dropped(at, what(name), "a task completes"),
@@ -230,11 +264,33 @@ impl Import {
                     what(name),
                     "run it in the foreground: devrun looks after processes, not after files with numbers",
                 ),
+                "is_dotenv_disabled" => self.report.mapped(at, what(name), "env_file"),
                 name if name.starts_with("x-") => {}
                 name => self.report.not_mapped(at, what(name), "is no key that devrun knows"),
             }
         }
         true
+    }
+
+    /// process-compose gives every command to a shell, by itself to bash.
+    fn command(&self, command: &str, section: &mut Section) -> Toml {
+        let list = |shell: &str, option: &str| Toml::texts([shell.to_owned(), option.to_owned(), for_shell(command)]);
+        if let Some((shell, option)) = &self.shell {
+            return list(shell, option);
+        }
+        let words: Vec<&str> = command.split([' ', '\n', ';', '&', '(']).collect();
+        if words.iter().any(|word| matches!(*word, "source" | "[[" | "shopt" | "declare" | "pushd" | "popd"))
+            || command.contains("<(")
+            || command.contains("<<<")
+        {
+            return list("bash", "-c");
+        }
+        // The shell looks its own variables up, as it did before.
+        if command.contains('$') {
+            return list("sh", "-c");
+        }
+        section.set("shell", Toml::Bool(true));
+        Toml::text(command)
     }
 
     fn edges(&mut self, process: &str, node: &Node, section: &mut Section) {
@@ -303,7 +359,9 @@ impl Import {
         for (theirs, ours) in
             [("period_seconds", "interval"), ("timeout_seconds", "timeout"), ("initial_delay_seconds", "start_period")]
         {
-            if let Some(time) = seconds(node.get(theirs)).filter(|time| ours != "interval" || time != "0s") {
+            // Theirs is asked every ten seconds where nothing is said.
+            let usual = (ours == "interval").then(|| "10s".to_owned());
+            if let Some(time) = seconds(node.get(theirs)).filter(|time| ours != "interval" || time != "0s").or(usual) {
                 ready.push((ours.to_owned(), Toml::text(time)));
             }
         }
@@ -322,7 +380,13 @@ impl Import {
         let most = node.get("max_restarts").and_then(Node::scalar).and_then(|text| text.parse::<u32>().ok()).filter(|n| *n > 0);
         for (key, value) in node.map().into_iter().flatten() {
             match key.name.as_str() {
-                "restart" if task => self.report.dropped(key.at, what("restart"), "a task runs to its end"),
+                "restart" if task && value.scalar().as_deref() == Some("no") => {
+                    self.report.dropped(key.at, what("restart"), "a task runs once")
+                }
+                "restart" if task => {
+                    let text = "a task is not tried again, and what waits for it is blocked when it fails: put the retry into its command";
+                    self.report.not_mapped(key.at, what("restart"), text);
+                }
                 "restart" => {
                     let policy = match value.scalar().unwrap_or_default().as_str() {
                         "always" => "always".to_owned(),

@@ -56,6 +56,31 @@ pub struct Line {
     pub text: String,
 }
 
+/// A text of a foreign file as part of one line: what would begin another line, or steer a terminal, is shown as an escape.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        // U+2028 and U+2029 are line breaks for some viewers.
+        if char.is_control() || matches!(char, '\u{2028}' | '\u{2029}') {
+            out.extend(char.escape_default())
+        } else {
+            out.push(char)
+        }
+    }
+    out
+}
+
+/// `services.api.ports` → `api` and `.ports`.
+fn split_service(what: &str) -> (&str, String) {
+    let Some(rest) = what.strip_prefix("services.").or_else(|| what.strip_prefix("processes.")) else {
+        return ("", what.to_owned());
+    };
+    match rest.split_once('.') {
+        Some((service, key)) => (service, format!(".{key}")),
+        None => (rest, String::new()),
+    }
+}
+
 /// All lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -67,7 +92,7 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn add(&mut self, outcome: Outcome, at: At, what: impl Into<String>, text: impl Into<String>) {
-        let line = Line { at, outcome, what: what.into(), text: text.into() };
+        let line = Line { at, outcome, what: one_line(&what.into()), text: one_line(&text.into()) };
         let same = |known: &Line| Line { at: line.at, ..known.clone() } == line && known.at.line_of() == line.at.line_of();
         if !self.lines.iter().any(same) {
             self.lines.push(line);
@@ -104,6 +129,58 @@ impl Report {
     pub fn exactly(&self, at: At) -> String {
         format!("{}:{}", self.place(at), at.column.max(1))
     }
+    /// The report as it is read first: what must be done by hand, then what did not come along and what was dropped, each finding
+    /// once for all the services it concerns. What was mapped stands in the procfile.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let mut out = String::new();
+        let listening = self.must_listen();
+        if !listening.is_empty() {
+            let _infallible = writeln!(out, "by hand: the program must listen on $PORT: {}", listening.join(", "));
+        }
+        for outcome in [Outcome::NotMapped, Outcome::Dropped] {
+            let mut groups: Vec<(&Line, String, Vec<&str>)> = Vec::new();
+            let mut lines: Vec<&Line> = self.lines.iter().filter(|line| line.outcome == outcome).collect();
+            lines.sort_by_key(|line| line.at.line_of());
+            for line in lines {
+                let (service, key) = split_service(&line.what);
+                match groups.iter_mut().find(|(first, known, _)| *known == key && first.text == line.text && !service.is_empty())
+                {
+                    Some((.., services)) if services.contains(&service) => {}
+                    Some((.., services)) => services.push(service),
+                    None => groups.push((line, key, vec![service])),
+                }
+            }
+            for (line, key, services) in groups {
+                let what = match services.as_slice() {
+                    [_] => line.what.clone(),
+                    several => format!("{}{key}", several.join(", ")),
+                };
+                let _infallible = writeln!(out, "{}: {}: {what}: {}", self.place(line.at), outcome.word(), line.text);
+            }
+        }
+        out
+    }
+    /// The services whose program listens on a fixed port that is another one here.
+    fn must_listen(&self) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        for line in self.lines.iter().filter(|line| line.text.contains("must listen on $PORT")) {
+            let (service, _) = split_service(&line.what);
+            let knows = self.lines.iter().any(|other| split_service(&other.what).0 == service && other.text.contains("${PORT}"));
+            let text = format!("{service} ({})", self.place(line.at));
+            if !knows && !found.contains(&text) {
+                found.push(text);
+            }
+        }
+        found
+    }
+    /// Every line about one service, task or process.
+    #[must_use]
+    pub fn about(&self, service: &str) -> String {
+        let lines = self.lines.iter().filter(|line| split_service(&line.what).0 == service).cloned().collect();
+        let only = Self { files: self.files.clone(), lines };
+        only.render(&[Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped])
+    }
     /// The lines of these outcomes, one each, in the order of the files.
     #[must_use]
     pub fn render(&self, outcomes: &[Outcome]) -> String {
@@ -114,5 +191,42 @@ impl Report {
             let _infallible = writeln!(out, "{}: {}: {}: {}", self.place(line.at), line.outcome.word(), line.what, line.text);
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(line: u32) -> At {
+        At { file: 0, line, column: 1 }
+    }
+
+    #[test]
+    fn nothing_in_a_foreign_file_begins_a_line() {
+        let mut report = Report { files: vec!["c.yml".to_owned()], lines: Vec::new() };
+        report.mapped(at(1), "services.a\nc.yml:9: mapped: x", "y\r\nc.yml:9: mapped: forged\u{2028}\u{1b}[0m");
+        let text = report.render(&[Outcome::Mapped]);
+        assert_eq!(text.lines().count(), 1);
+        assert_eq!(text, "c.yml:1: mapped: services.a\\nc.yml:9: mapped: x: y\\r\\nc.yml:9: mapped: forged\\u{2028}\\u{1b}[0m\n");
+    }
+
+    #[test]
+    fn a_finding_stands_once_for_all_its_services() {
+        let mut report = Report { files: vec!["c.yml".to_owned()], lines: Vec::new() };
+        report.not_mapped(at(3), "services.a.labels", "same");
+        report.not_mapped(at(3), "services.b.labels", "same");
+        report.not_mapped(at(7), "services.b.labels", "other");
+        report.dropped(at(8), "services.a.networks", "everything is on loopback");
+        report.dropped(at(9), "services.b.networks", "everything is on loopback");
+        report.mapped(at(4), "services.a.ports", "port = 1: here the program must listen on $PORT");
+        report.mapped(at(5), "services.b.ports", "port = 2: here the program must listen on $PORT");
+        report.mapped(at(5), "services.b.command", "run = \"x ${PORT}\"");
+        let expected = "by hand: the program must listen on $PORT: a (c.yml:4)\n\
+            c.yml:3: not mapped: a, b.labels: same\n\
+            c.yml:7: not mapped: services.b.labels: other\n\
+            c.yml:8: dropped: a, b.networks: everything is on loopback\n";
+        assert_eq!(report.brief(), expected);
+        assert_eq!(report.about("b").lines().count(), 5);
     }
 }

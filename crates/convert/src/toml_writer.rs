@@ -111,6 +111,29 @@ pub(crate) fn quoted(text: &str) -> String {
     out
 }
 
+/// A text of several lines as it is read best; each line is escaped as in [`quoted`].
+fn lines(text: &str) -> String {
+    let mut out = "\"\"\"\n".to_owned();
+    for (number, line) in text.split('\n').enumerate() {
+        if number > 0 {
+            out.push('\n');
+        }
+        // Three quotes would end it; what stands at the end of a line may not be a blank that an editor takes away.
+        let plain = !line.contains(['\\', '\r'])
+            && !line.contains("\"\"")
+            && !line.ends_with(['"', ' ', '\t'])
+            && !line.chars().any(|char| char.is_control() && char != '\t');
+        if plain {
+            out.push_str(line);
+        } else {
+            let line = quoted(line);
+            out.push_str(&line[1..line.len() - 1]);
+        }
+    }
+    out.push_str("\"\"\"");
+    out
+}
+
 /// A line of a comment: nothing in it may break out of it.
 pub(crate) fn comment(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
@@ -172,7 +195,11 @@ impl Section {
             if let Toml::Table(entries) = value {
                 let _infallible = writeln!(out, "\n[{header}.{}]", key(name));
                 for (name, value) in entries {
-                    let _infallible = writeln!(out, "{} = {}", key(name), value.line());
+                    let value = match value {
+                        Toml::Text(text) if text.contains('\n') => lines(text),
+                        value => value.line(),
+                    };
+                    let _infallible = writeln!(out, "{} = {value}", key(name));
                 }
             }
         }
@@ -181,7 +208,9 @@ impl Section {
 
 /// A table that is easier to read under a header of its own.
 fn is_long(value: &Toml) -> bool {
-    matches!(value, Toml::Table(entries) if entries.len() > 1 && value.line().len() > 90)
+    let lines =
+        |entries: &[(String, Toml)]| entries.iter().any(|(_, value)| matches!(value, Toml::Text(text) if text.contains('\n')));
+    matches!(value, Toml::Table(entries) if (entries.len() > 1 && value.line().len() > 90) || lines(entries))
 }
 
 /// The whole file.
@@ -246,6 +275,11 @@ mod tests {
         for (index, text) in texts.iter().enumerate() {
             section.set(&format!("k {index}\n"), Toml::text(*text));
         }
+        let table = texts
+            .iter()
+            .enumerate()
+            .map(|(index, text)| (format!("t {index}"), Toml::text(format!("{text}\n{text} \"\"\" {text}\""))));
+        section.set("table", Toml::Table(table.collect()));
         section.behind = "a\nb = 1".to_owned();
         section.above.push("x\r\ny = 2".to_owned());
         let file = Procfile { services: vec![("a.b".to_owned(), section)], ..Procfile::default() };
@@ -253,6 +287,8 @@ mod tests {
         let table: toml::Table = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         for (index, text) in texts.iter().enumerate() {
             assert_eq!(table["services"]["a.b"][&format!("k {index}\n")].as_str(), Some(*text));
+            let twice = format!("{text}\n{text} \"\"\" {text}\"");
+            assert_eq!(table["services"]["a.b"]["table"][&format!("t {index}")].as_str(), Some(twice.as_str()));
         }
     }
 }

@@ -126,6 +126,36 @@ pub(crate) struct BadYaml {
 /// Larger files are refused before they are parsed.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// The documents of a text, each on the lines where it stands, so that places stay right.
+pub(crate) fn documents(text: &str) -> Vec<String> {
+    let marks = |line: &str, mark: &str| {
+        line.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    };
+    let mut found = Vec::new();
+    let mut open = String::new();
+    let mut holds = false;
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let begins = marks(line, "---");
+        if (begins && holds) || marks(line, "...") {
+            found.push(std::mem::take(&mut open));
+            open = "\n".repeat(number);
+            holds = false;
+        }
+        if marks(line, "...") {
+            open.push('\n');
+            continue;
+        }
+        let plain = line.trim();
+        holds |= begins || !(plain.is_empty() || plain.starts_with('#') || plain.starts_with('%'));
+        open.push_str(line);
+    }
+    // What follows the last end mark is a document only if something stands there.
+    if holds || found.is_empty() {
+        found.push(open);
+    }
+    found
+}
+
 /// Parses one document.
 pub(crate) fn parse(text: &str, file: u32) -> Result<Node, BadYaml> {
     if text.len() > MAX_BYTES {
@@ -304,15 +334,8 @@ mod tests {
             .chain((1..12).map(|n| format!("a{n}: &a{n} [*a{p},*a{p},*a{p},*a{p},*a{p},*a{p},*a{p},*a{p},*a{p}]\n", p = n - 1)))
             .collect();
         let deep = "[".repeat(500);
-        let table: &[(&str, u32)] = &[
-            ("a: 1\na: 2\n", 2),
-            ("a: [1\nb: 2\n", 2),
-            ("a:\n\t- 1\n", 2),
-            (&bomb, 1),
-            (&deep, 1),
-            ("a: *nowhere\n", 1),
-            ("a: 1\n---\nb: 2\n", 2),
-        ];
+        let table: &[(&str, u32)] =
+            &[("a: 1\na: 2\n", 2), ("a: [1\nb: 2\n", 2), ("a:\n\t- 1\n", 2), (&bomb, 1), (&deep, 1), ("a: *nowhere\n", 1)];
         for (text, line) in table {
             let bad = parse(text, 0).expect_err(text);
             assert!(bad.line >= 1 && !bad.message.is_empty(), "{text:.40}: {bad:?}");

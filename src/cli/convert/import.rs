@@ -28,8 +28,11 @@ pub struct ImportArgs {
     #[arg(short = 'o', long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Report only keys that were not converted
-    #[arg(short = 'q', long)]
+    #[arg(short = 'q', long, conflicts_with = "explain")]
     pub quiet: bool,
+    /// Print what became of every key of one service, and write nothing
+    #[arg(long, value_name = "SERVICE")]
+    pub explain: Option<String>,
 }
 
 // `init`.
@@ -59,7 +62,29 @@ fn base(globals: &Globals) -> Result<PathBuf, Failure> {
 pub fn run(globals: &Globals, args: &ImportArgs) -> Result<i32, Failure> {
     let base = base(globals)?;
     let files: Vec<PathBuf> = args.files.iter().map(|file| base.join(file)).collect();
+    if let Some(service) = &args.explain {
+        return explain(globals, &files, service);
+    }
     import(globals, &base, &files, args.output.as_deref(), args.quiet)
+}
+
+/// Prints what became of every key of a service.
+fn explain(globals: &Globals, files: &[PathBuf], service: &str) -> Result<i32, Failure> {
+    let first = files.first().ok_or_else(|| Failure::new(FailureKind::Config, "no file was named"))?;
+    let root = fs::canonicalize(first.parent().unwrap_or(Path::new("/"))).map_err(|error| {
+        Failure::new(FailureKind::Config, format!("cannot read {}: {error}", first.display())).help("check the path")
+    })?;
+    let files: Vec<PathBuf> = files.iter().map(|file| fs::canonicalize(file).unwrap_or_else(|_| file.clone())).collect();
+    let around = compose_input::surroundings(globals, &root);
+    let lines = compose_input::convert(&files, &root, input::untrusted, &around)?.report.about(service);
+    if lines.is_empty() {
+        return Err(Failure::new(FailureKind::Config, format!("{} has no service `{service}`", first.display()))
+            .help("name a service of the file as it is called there"));
+    }
+    let text: Vec<String> = lines.lines().map(|line| safe(line)).collect();
+    data(&text.join("\n"))
+        .map_err(|error| Failure::new(FailureKind::Config, format!("cannot write to standard output: {error}")))?;
+    Ok(exit::DONE)
 }
 
 fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Path>, quiet: bool) -> Result<i32, Failure> {
@@ -75,7 +100,10 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
         None => Some(folder.join("procfile.toml")),
     };
     let root = target.as_deref().and_then(Path::parent).and_then(|parent| fs::canonicalize(parent).ok()).unwrap_or(folder);
-    if files.iter().all(|file| file.extension().is_none()) {
+    let plain = |file: &PathBuf| {
+        file.extension().is_none() || file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("Procfile"))
+    };
+    if files.iter().all(plain) {
         // A Procfile is read as it stands; what it means is written out.
         let named = Globals { file: files, ..globals.clone() };
         let read = load::read(&named, &load::project(&named)?, &Wanted::look())?;
@@ -84,15 +112,13 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
         checked(&root, target.as_deref(), &text);
         return Ok(exit::DONE);
     }
-    let converted = compose_input::convert(&files, &root, input::untrusted)?;
+    let converted = compose_input::convert(&files, &root, input::untrusted, &compose_input::surroundings(globals, &root))?;
     write(globals, target.as_deref(), &converted.text)?;
-    let outcomes: &[Outcome] =
-        if quiet { &[Outcome::NotMapped] } else { &[Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped] };
-    let lines = converted.report.render(outcomes);
+    let lines = if quiet { converted.report.render(&[Outcome::NotMapped]) } else { converted.report.brief() };
     if !lines.is_empty() {
         lines.lines().for_each(|line| say(safe(line)));
     }
-    say(converted.report.summary());
+    say(format!("{}; `devrun import --explain SERVICE` lists every key of a service", converted.report.summary()));
     checked(&root, target.as_deref(), &converted.text);
     Ok(exit::DONE)
 }

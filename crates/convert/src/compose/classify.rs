@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::super::report::At;
 use super::super::yaml::{Key, Map, Node, Value, get};
+use super::addresses::{extra_hosts, is_this_machine};
+use super::build_steps::files_of_image;
+use super::client_images::{buckets, models, serves};
 use super::dockerfile::{self, Dockerfile, Words};
-use super::hostnames::Target;
 use super::images::{self, Known};
-use super::syntax::{self, Port};
+use super::syntax::{self, Mount, Port};
 use super::{Importer, our_name};
 
 /// A service before its keys are mapped.
@@ -25,6 +27,12 @@ pub(crate) struct Draft {
     pub dir: PathBuf,
     /// Folders of the container and what they are here, longest first.
     pub mounts: Vec<(String, PathBuf)>,
+    /// The folder of the image's build.
+    pub context: Option<PathBuf>,
+    /// Ports of the container that are published once more.
+    pub repeated: Vec<(Port, At)>,
+    /// Names that `extra_hosts` gives to this machine.
+    pub machine_names: Vec<String>,
 }
 
 /// What it is natively.
@@ -43,6 +51,8 @@ pub(crate) enum Kind {
         names: Vec<String>,
         open: Vec<String>,
     },
+    /// An Ollama that pulls models: their names.
+    Models(Vec<String>),
     Absent {
         hint: String,
     },
@@ -71,6 +81,10 @@ impl Draft {
     pub fn what(&self, key: &str) -> String {
         format!("services.{}.{key}", self.key.name)
     }
+    /// The value of a variable of `environment`, as written.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        variable(self.get("environment")?, name)
+    }
     /// The main port in the container.
     pub fn main(&self) -> Option<u16> {
         match &self.kind {
@@ -91,10 +105,10 @@ impl Importer<'_> {
             );
         }
         let (context, dockerfile) = self.build(node, key.at);
-        let kind = self.kind(key, node, dockerfile);
+        let kind = self.kind(key, node, dockerfile, context.as_ref());
         let mut mounts = Vec::new();
         for item in node.get("volumes").and_then(Node::list).unwrap_or_default() {
-            if let Some(mount) = syntax::mount(item)
+            if let Some(mount) = self.mount(item)
                 && let Some(source) = mount.source.as_deref().filter(|_| mount.bind)
                 && let Some(source) = self.absolute(source, item.at)
             {
@@ -105,6 +119,13 @@ impl Importer<'_> {
             Kind::Run { dockerfile, .. } => dockerfile.as_ref(),
             _ => None,
         };
+        if let (Some(context), Kind::Recipe { from: Some(file), .. }) = (&context, &kind) {
+            for (target, here) in files_of_image(file, context) {
+                if !mounts.iter().any(|(known, _)| *known == target) {
+                    mounts.push((target, here));
+                }
+            }
+        }
         let inside = node.get("working_dir").and_then(Node::scalar).or_else(|| file.and_then(|file| file.workdir.clone()));
         if let (Some(context), Some(file)) = (&context, file)
             && let Some(workdir) = file.workdir.as_deref().filter(|workdir| *workdir != "/")
@@ -121,11 +142,19 @@ impl Importer<'_> {
                 copied.map_or_else(|| context.clone(), |(from, _)| super::load::join(context, from.trim_start_matches('/')));
             mounts.push((workdir.to_owned(), source));
         }
+        if let (Some(context), Some(file)) = (&context, file) {
+            for (target, here) in files_of_image(file, context) {
+                if !mounts.iter().any(|(known, _)| *known == target) {
+                    mounts.push((target, here));
+                }
+            }
+        }
         mounts.sort_by_key(|(target, _)| std::cmp::Reverse(target.len()));
         let here = inside.as_deref().and_then(|inside| local(inside, &mounts));
-        let dir = here.or(context).unwrap_or_else(|| self.root.to_path_buf());
-        let task = matches!(kind, Kind::Buckets { .. });
+        let dir = here.or_else(|| context.clone()).unwrap_or_else(|| self.root.to_path_buf());
+        let task = matches!(kind, Kind::Buckets { .. } | Kind::Models(_));
         let mut ports: Vec<(Port, At)> = Vec::new();
+        let mut repeated: Vec<(Port, At)> = Vec::new();
         for item in node.get("ports").and_then(Node::list).unwrap_or_default() {
             let found = syntax::ports(item);
             if found.is_empty() {
@@ -141,10 +170,24 @@ impl Importer<'_> {
                     );
                 } else if !ports.iter().any(|(known, _)| known.container == port.container) {
                     ports.push((port, item.at));
+                } else if !ports.iter().any(|(known, _)| known.container == port.container && known.host == port.host) {
+                    repeated.push((port, item.at));
                 }
             }
         }
-        Draft { key: key.clone(), name, node: node.clone(), kind, task, ports, dir, mounts }
+        let machine_names = node.get("extra_hosts").map(extra_hosts).unwrap_or_default();
+        let machine_names = machine_names.into_iter().filter(|(_, address, _)| is_this_machine(address)).map(|(name, ..)| name);
+        let machine_names = machine_names.filter(|name| name != "localhost" && !name.is_empty()).collect();
+        Draft { key: key.clone(), name, node: node.clone(), kind, task, ports, dir, mounts, context, repeated, machine_names }
+    }
+
+    /// A mount; one that stands in a variable is looked up and taken apart.
+    pub(super) fn mount(&self, node: &Node) -> Option<Mount> {
+        let text = node.scalar().filter(|text| text.starts_with('$') && syntax::split_outside(text, ':').len() == 1);
+        match text.and_then(|text| self.values.fill(&text)) {
+            Some(filled) => syntax::split_volume(&filled),
+            None => syntax::mount(node),
+        }
     }
 
     /// The folder of the build and its Dockerfile.
@@ -182,13 +225,13 @@ impl Importer<'_> {
         let context = self.absolute(&context, place);
         let text = context.as_ref().and_then(|context| {
             let file = file.as_deref().unwrap_or("Dockerfile");
-            (self.read)(&super::load::join(context, &syntax::with_defaults(file)?))
+            (self.read)(&super::load::join(context, &self.values.fill(file)?))
         });
-        let target = target.as_deref().and_then(syntax::with_defaults);
+        let target = target.as_deref().and_then(|target| self.values.fill(target));
         (context, text.map(|text| dockerfile::parse(&text, target.as_deref())))
     }
 
-    fn kind(&mut self, key: &Key, node: &Node, dockerfile: Option<Dockerfile>) -> Kind {
+    fn kind(&mut self, key: &Key, node: &Node, dockerfile: Option<Dockerfile>, context: Option<&PathBuf>) -> Kind {
         let what = format!("services.{}", key.name);
         let entrypoint = node.get("entrypoint").and_then(syntax::words).filter(|words| !words.is_empty());
         let command = node.get("command").and_then(syntax::words).filter(|words| !words.is_empty());
@@ -207,15 +250,13 @@ impl Importer<'_> {
         if let Some(file) = &dockerfile {
             let base = syntax::image(&file.from);
             if let Some((known, note)) = images::known(&base.name)
-                && file.entrypoint.is_none()
-                && file.command.is_none()
+                && (file.entrypoint.is_none() || file.entrypoint.as_ref().is_some_and(|words| starts_words(&known, words)))
+                && (file.command.is_none() || file.command.as_ref().is_some_and(|words| starts_words(&known, words)))
                 && starts_server(&known, &both)
             {
-                if matches!(known.recipe, "nginx" | "caddy") {
-                    self.report.not_mapped(key.at, what, format!("its Dockerfile puts files into {}: start the program that makes them, e.g. run = \"npm run dev\", or serve the built folder with a gateway", known.recipe));
-                    return Kind::Absent { hint: "run = \"npm run dev\"".to_owned() };
-                }
-                let version = base.tag.as_deref().and_then(syntax::version);
+                // MySQL's numbers say nothing about MariaDB.
+                let other = known.recipe == "mariadb" && !base.name.contains("mariadb");
+                let version = base.tag.as_deref().and_then(syntax::version).filter(|_| !other);
                 self.report.mapped(
                     key.at,
                     format!("{what}.build"),
@@ -232,23 +273,25 @@ impl Importer<'_> {
         let command = match (&entrypoint, &command, image_entry) {
             (Some(_), _, _) => Some(Command::Words(both)),
             (None, Some(command), None) => Some(Command::Words(command.clone())),
-            (None, Some(command), Some(Words::List(mut words))) => {
-                if is_wrapper(&words) {
-                    self.report.not_mapped(
-                        key.at,
-                        format!("{what}.build"),
-                        format!(
-                            "the entrypoint {} of its Dockerfile is left out: what it prepares belongs into pre_start",
-                            words.join(" ")
-                        ),
-                    );
-                    Some(Command::Words(command.clone()))
+            (None, Some(command), Some(Words::List(words))) => {
+                let file = dockerfile.clone().unwrap_or_default();
+                let mut all = if is_wrapper(&words) {
+                    self.around_command(&format!("{what}.build"), key.at, &file, context, &words)
                 } else {
-                    words.extend(command.iter().cloned());
-                    Some(Command::Words(words))
-                }
+                    words
+                };
+                all.extend(command.iter().cloned());
+                Some(Command::Words(all))
             }
             (None, Some(command), Some(Words::Shell(_))) => Some(Command::Words(command.clone())),
+            (None, None, Some(Words::List(words)))
+                if is_wrapper(&words) && dockerfile.as_ref().is_some_and(|file| file.command.is_some()) =>
+            {
+                let file = dockerfile.clone().unwrap_or_default();
+                let mut all = self.around_command(&format!("{what}.build"), key.at, &file, context, &words);
+                all.extend(from_dockerfile(None, file.command).unwrap_or_default());
+                Some(Command::Foreign(all))
+            }
             (None, None, entry) => {
                 from_dockerfile(entry, dockerfile.as_ref().and_then(|file| file.command.clone())).map(Command::Foreign)
             }
@@ -267,6 +310,8 @@ impl Importer<'_> {
     fn image_kind(&mut self, key: &Key, node: &Node, image: &str, words: &[String], own_entry: bool) -> Kind {
         let what = format!("services.{}.image", key.name);
         let at = node.get("image").map_or(key.at, |node| node.at);
+        let filled = self.values.fill(image);
+        let image = filled.as_deref().unwrap_or(image);
         let parsed = syntax::image(image);
         let script = words.join(" ");
         if parsed.name == "minio/mc" || parsed.name == "bitnami/minio-client" {
@@ -274,6 +319,13 @@ impl Importer<'_> {
             if !names.is_empty() {
                 self.report.mapped(at, what, "makes buckets: a task with `buckets`");
                 return Kind::Buckets { names, open };
+            }
+        }
+        if parsed.name == "ollama/ollama" && !serves(&script) {
+            let names = models(&script);
+            if !names.is_empty() {
+                self.report.mapped(at, what, "pulls models: a task with `models`");
+                return Kind::Models(names);
             }
         }
         if let Some((known, note)) = images::known(&parsed.name) {
@@ -333,90 +385,6 @@ impl Importer<'_> {
         );
         Kind::Absent { hint }
     }
-
-    /// Who waits for whose end, who is reached at which port.
-    pub(super) fn relate(&mut self, drafts: &mut [Draft]) {
-        let mut completed = Vec::new();
-        for draft in drafts.iter() {
-            for (name, on) in draft.get("depends_on").and_then(Node::map).into_iter().flatten() {
-                if on.get("condition").and_then(Node::scalar).as_deref() == Some("service_completed_successfully") {
-                    completed.push(name.name.clone());
-                }
-            }
-        }
-        for draft in drafts.iter_mut() {
-            let once = draft.get("restart").and_then(Node::scalar).as_deref() == Some("no");
-            let named = ["migrat", "setup", "init", "seed", "createbucket", "bootstrap"]
-                .iter()
-                .any(|word| draft.key.name.to_ascii_lowercase().contains(word));
-            let run = matches!(draft.kind, Kind::Run { .. });
-            draft.task |= run && (completed.contains(&draft.key.name) || (once && named && draft.ports.is_empty()));
-        }
-        let texts: Vec<String> = drafts.iter().flat_map(|draft| texts(&draft.node)).collect();
-        for draft in drafts.iter_mut() {
-            if !draft.ports.is_empty() || draft.task || !matches!(draft.kind, Kind::Run { .. }) {
-                continue;
-            }
-            let at = draft.key.at;
-            let exposed = draft.get("expose").map(Node::texts).unwrap_or_default();
-            let asked = texts.iter().find_map(|text| asked_for(text, &draft.key.name));
-            let said = draft.get("environment").and_then(|node| variable(node, "PORT")).and_then(|text| text.parse::<u16>().ok());
-            let file = match &draft.kind {
-                Kind::Run { dockerfile: Some(file), .. } => file.expose.first().copied(),
-                _ => None,
-            };
-            let first = exposed.first().and_then(|(port, _)| port.split('/').next()?.parse::<u16>().ok());
-            if let Some(port) = first.or(asked).or(said).or(file) {
-                draft.ports.push((Port { container: port.to_string(), ..Port::default() }, at));
-            }
-        }
-        self.targets = drafts
-            .iter()
-            .map(|draft| {
-                let text = |key: &str| draft.get(key).and_then(Node::scalar);
-                let mut hosts = vec![draft.key.name.clone()];
-                hosts.extend([text("container_name"), text("hostname")].into_iter().flatten());
-                for (_, network) in draft.get("networks").and_then(Node::map).into_iter().flatten() {
-                    hosts.extend(network.get("aliases").map(Node::texts).unwrap_or_default().into_iter().map(|(name, _)| name));
-                }
-                hosts.retain(|host| !host.contains('$') && !host.is_empty() && host != "localhost");
-                let main = draft.main();
-                let named = match &draft.kind {
-                    Kind::Recipe { known, .. } => known.named.iter().map(|(port, name)| (*port, (*name).to_owned())).collect(),
-                    _ => draft
-                        .ports
-                        .iter()
-                        .skip(1)
-                        .filter_map(|(port, _)| Some((port.container.parse().ok()?, port_name(&port.container))))
-                        .collect(),
-                };
-                Target {
-                    name: draft.name.clone(),
-                    hosts,
-                    main: main.or_else(|| draft.ports.first().and_then(|(port, _)| port.container.parse().ok())),
-                    named,
-                    present: draft.kind.is_present(),
-                    has_port: !draft.task && draft.kind.is_present() && main.is_some(),
-                }
-            })
-            .collect();
-        // `links: [db:database]` gives a service another name.
-        for draft in drafts.iter() {
-            for (link, _) in draft.get("links").map(Node::texts).unwrap_or_default() {
-                if let Some((name, alias)) = link.split_once(':')
-                    && let Some(target) =
-                        self.targets.iter_mut().find(|target| target.hosts.first().is_some_and(|host| host == name))
-                {
-                    target.hosts.push(alias.to_owned());
-                }
-            }
-        }
-        // The longest name first, so that `db-replica` is not taken for `db`.
-        for target in &mut self.targets {
-            target.hosts.sort_by_key(|host| std::cmp::Reverse(host.len()));
-            target.hosts.dedup();
-        }
-    }
 }
 
 /// The port of servers that have no recipe and are often met.
@@ -454,8 +422,10 @@ fn starts_server(known: &Known, words: &[String]) -> bool {
     if first.starts_with('-') {
         return true;
     }
-    // These images take any program as their command; the others take the server's own words.
-    let any = matches!(known.recipe, "postgres" | "redis" | "valkey" | "mariadb" | "nginx" | "caddy" | "memcached" | "minio");
+    // These images take any program as their command; the others take the server's own words. A shell is a program to both.
+    let shell = matches!(first.rsplit('/').next(), Some("sh" | "bash" | "ash"));
+    let any =
+        shell || matches!(known.recipe, "postgres" | "redis" | "valkey" | "mariadb" | "nginx" | "caddy" | "memcached" | "minio");
     if !any {
         return true;
     }
@@ -464,7 +434,17 @@ fn starts_server(known: &Known, words: &[String]) -> bool {
         return true;
     }
     let script = words.join(" ");
-    matches!(program, "sh" | "bash" | "ash") && known.program.iter().any(|program| script.contains(program))
+    matches!(program, "sh" | "bash" | "ash")
+        && (known.program.iter().any(|program| script.contains(program))
+            || (known.program.is_empty() && script.contains(known.recipe)))
+}
+
+/// Whether a Dockerfile's command starts the image's own server.
+fn starts_words(known: &Known, words: &Words) -> bool {
+    match words {
+        Words::List(words) => starts_server(known, words),
+        Words::Shell(line) => starts_server(known, &shell_words::split(line).unwrap_or_default()),
+    }
 }
 
 /// An entrypoint that prepares and then runs its arguments.
@@ -485,7 +465,6 @@ fn from_dockerfile(entry: Option<Words>, command: Option<Words>) -> Option<Vec<S
         }
     };
     match (entry, command) {
-        (Some(Words::List(entry)), Some(Words::List(command))) if is_wrapper(&entry) => Some(command),
         (Some(Words::List(mut entry)), Some(Words::List(command))) => {
             entry.extend(command);
             Some(entry)
@@ -495,65 +474,6 @@ fn from_dockerfile(entry: Option<Words>, command: Option<Words>) -> Option<Vec<S
         (None, Some(Words::List(command))) => Some(command),
         (None, None) => None,
     }
-}
-
-/// The buckets that a script of the MinIO client makes, and those it opens to all.
-fn buckets(script: &str) -> (Vec<String>, Vec<String>) {
-    let mut names: Vec<String> = Vec::new();
-    let mut open: Vec<String> = Vec::new();
-    let words: Vec<&str> = script
-        .split(|char: char| char.is_whitespace() || matches!(char, ';' | '&' | '"' | '\''))
-        .filter(|word| !word.is_empty())
-        .collect();
-    let bucket = |word: &str| {
-        word.split_once('/')
-            .map(|(_, name)| name.trim_end_matches('/').to_owned())
-            .filter(|name| !name.is_empty() && !name.contains('/'))
-    };
-    for (at, word) in words.iter().enumerate() {
-        if *word == "mb" {
-            let arguments = words[at + 1..].iter().take_while(|word| **word != "mc" && !word.ends_with("/mc"));
-            for name in arguments.filter_map(|word| bucket(word)) {
-                if !names.contains(&name) {
-                    names.push(name);
-                }
-            }
-        }
-        if matches!(*word, "anonymous" | "policy")
-            && words.get(at + 1) == Some(&"set")
-            && words.get(at + 2).is_some_and(|mode| matches!(*mode, "download" | "public"))
-        {
-            open.extend(words.get(at + 3).and_then(|word| bucket(word)));
-        }
-    }
-    (names, open)
-}
-
-/// All the texts of a tree.
-fn texts(node: &Node) -> Vec<String> {
-    match &node.value {
-        Value::List(list) => list.iter().flat_map(texts).collect(),
-        Value::Map(map) => map.iter().flat_map(|(_, node)| texts(node)).collect(),
-        _ => node.scalar().into_iter().collect(),
-    }
-}
-
-/// The port at which a text asks for a host.
-fn asked_for(text: &str, host: &str) -> Option<u16> {
-    let mut from = 0;
-    while let Some(at) = text[from..].find(host) {
-        let start = from + at;
-        let after = &text[start + host.len()..];
-        let free = text[..start].chars().next_back().is_none_or(|char| matches!(char, '/' | '@' | ',' | '=' | ' ' | '"' | '\''));
-        if free
-            && let Some(tail) = after.strip_prefix(':')
-            && let Ok(port) = tail[..tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len())].parse()
-        {
-            return Some(port);
-        }
-        from = start + host.len();
-    }
-    None
 }
 
 /// The value of a variable in a list or table.

@@ -14,6 +14,18 @@ pub(crate) struct Dockerfile {
     pub env: Vec<(String, String)>,
     /// `COPY` into the image: source, target.
     pub copies: Vec<(String, String)>,
+    /// `COPY --from=STAGE`: stage, source in it, target.
+    pub carried: Vec<(String, String, String)>,
+    /// `RUN` lines, and the folder that each runs in.
+    pub steps: Vec<(String, String)>,
+    /// `ARG` names and their defaults.
+    pub args: Vec<(String, String)>,
+    /// What stands behind `HEALTHCHECK`.
+    pub health: Option<String>,
+    /// The last `USER`.
+    pub user: Option<String>,
+    /// Earlier stages by name and number.
+    pub stages: Vec<(String, Dockerfile)>,
 }
 
 /// A command.
@@ -28,13 +40,16 @@ pub(crate) enum Words {
 /// Reads it; with `target` up to that stage.
 pub(crate) fn parse(text: &str, target: Option<&str>) -> Dockerfile {
     let mut stages: Vec<(String, Dockerfile)> = Vec::new();
+    let mut args: Vec<(String, String)> = Vec::new();
     for line in logical_lines(text.strip_prefix('\u{feff}').unwrap_or(text)) {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((&line, ""));
         let rest = rest.trim();
         if word.eq_ignore_ascii_case("from") {
-            if stages.last().is_some_and(|(name, _)| target.is_some_and(|target| target == name)) {
+            if stages.last().is_some_and(|(name, _)| target.is_some_and(|target| target.eq_ignore_ascii_case(name))) {
                 break;
             }
+            let image = fill_args(rest, &args);
+            let rest = image.as_str();
             let words: Vec<&str> = rest.split_whitespace().filter(|word| !word.starts_with("--")).collect();
             let image = words.first().copied().unwrap_or_default();
             let name = match words.as_slice() {
@@ -44,6 +59,15 @@ pub(crate) fn parse(text: &str, target: Option<&str>) -> Dockerfile {
             // A stage on an earlier stage goes on where that one ended.
             let base = stages.iter().find(|(name, _)| !name.is_empty() && name == image).map(|(_, stage)| stage.clone());
             stages.push((name, base.unwrap_or_else(|| Dockerfile { from: image.to_owned(), ..Dockerfile::default() })));
+            continue;
+        }
+        if word.eq_ignore_ascii_case("arg") {
+            let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
+            let pair = (name.trim().to_owned(), value.trim_matches(['"', '\'']).to_owned());
+            match stages.last_mut() {
+                Some((_, stage)) => stage.args.push(pair),
+                None => args.push(pair),
+            }
             continue;
         }
         let Some((_, stage)) = stages.last_mut() else { continue };
@@ -61,27 +85,83 @@ pub(crate) fn parse(text: &str, target: Option<&str>) -> Dockerfile {
             "EXPOSE" => stage.expose.extend(
                 rest.split_whitespace().filter_map(|port| port.split('/').next().and_then(|port| port.parse::<u16>().ok())),
             ),
+            "RUN" => {
+                let dir = stage.workdir.clone().unwrap_or_else(|| "/".to_owned());
+                let line = rest.split_whitespace().skip_while(|word| word.starts_with("--")).collect::<Vec<_>>().join(" ");
+                let line = match words(&line) {
+                    Some(Words::List(list)) => shell_words::join(list),
+                    _ => line,
+                };
+                stage.steps.push((dir, line));
+            }
+            "HEALTHCHECK" => stage.health = Some(rest.to_owned()),
+            "USER" => stage.user = Some(rest.to_owned()),
             "ENV" => stage.env.extend(variables(rest)),
             "COPY" | "ADD" => {
                 let words: Vec<&str> = rest.split_whitespace().collect();
-                if !words.iter().any(|word| word.starts_with("--from")) {
+                let from = words.iter().find_map(|word| word.strip_prefix("--from="));
+                if let Some(from) = from {
+                    let words: Vec<&str> = words.iter().copied().filter(|word| !word.starts_with("--")).collect();
+                    if let [sources @ .., to] = words.as_slice() {
+                        let to = absolute(stage.workdir.as_deref(), to);
+                        stage.carried.extend(sources.iter().map(|one| (from.to_owned(), (*one).to_owned(), to.clone())));
+                    }
+                } else {
                     let words: Vec<&str> = words.into_iter().filter(|word| !word.starts_with("--")).collect();
                     if let [sources @ .., to] = words.as_slice() {
-                        stage.copies.extend(sources.iter().map(|from| ((*from).to_owned(), (*to).to_owned())));
+                        let to = absolute(stage.workdir.as_deref(), to);
+                        stage.copies.extend(sources.iter().map(|from| ((*from).to_owned(), to.clone())));
                     }
                 }
             }
             _ => {}
         }
     }
-    stages.pop().map(|(_, stage)| stage).unwrap_or_default()
+    // `--from=0` names a stage by its number.
+    let Some((_, mut last)) = stages.pop() else { return Dockerfile::default() };
+    for (number, (name, stage)) in stages.into_iter().enumerate() {
+        last.stages.push((number.to_string(), stage.clone()));
+        if !name.is_empty() {
+            last.stages.push((name, stage));
+        }
+    }
+    last
+}
+
+/// A target in the image; one that is a folder ends with a slash.
+fn absolute(workdir: Option<&str>, to: &str) -> String {
+    let to = to.trim_matches('"');
+    let joined = super::load::join(Path::new(workdir.unwrap_or("/")), to).display().to_string();
+    let folder = to.ends_with('/') || to == "." || to.ends_with("/.");
+    if folder && !joined.ends_with('/') { format!("{joined}/") } else { joined }
+}
+
+/// `${VERSION:-3}` and `$VERSION` of the `ARG`s above the first `FROM`.
+fn fill_args(text: &str, args: &[(String, String)]) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let Some((hole, after)) = super::syntax::placeholder(&rest[at..]) else {
+            out.push('$');
+            rest = &rest[at + 1..];
+            continue;
+        };
+        let value =
+            args.iter().rev().find(|(name, value)| name == hole.name && !value.is_empty()).map(|(_, value)| value.as_str());
+        out.push_str(value.unwrap_or(if hole.operator.ends_with('-') { hole.word } else { hole.whole }));
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Lines with their continuations; comments and blank lines are gone.
 fn logical_lines(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut open = String::new();
-    for line in text.lines() {
+    let mut rest = text.lines();
+    while let Some(line) = rest.next() {
         let line = line.trim();
         if line.starts_with('#') || (line.is_empty() && open.is_empty()) {
             continue;
@@ -93,7 +173,21 @@ fn logical_lines(text: &str) -> Vec<String> {
             }
             None => {
                 open.push_str(line);
-                lines.push(std::mem::take(&mut open));
+                let whole = std::mem::take(&mut open);
+                // The body of a heredoc belongs to its instruction; only a RUN's says anything about the program.
+                let marks = heredocs(&whole);
+                let runs = whole.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("run "));
+                let mut body = Vec::new();
+                for mark in &marks {
+                    for line in rest.by_ref() {
+                        if line.trim() == mark {
+                            break;
+                        }
+                        body.push(line.trim());
+                    }
+                }
+                body.retain(|line| !line.is_empty() && !line.starts_with('#'));
+                lines.push(if runs && !body.is_empty() { format!("RUN {}", body.join(" && ")) } else { whole });
             }
         }
     }
@@ -101,6 +195,23 @@ fn logical_lines(text: &str) -> Vec<String> {
         lines.push(open);
     }
     lines
+}
+
+/// The words that end the heredocs of an instruction: `<<EOT`, `<<-'EOT'`.
+fn heredocs(line: &str) -> Vec<String> {
+    let instruction = line.split_whitespace().next().unwrap_or_default();
+    if !["RUN", "COPY", "ADD"].iter().any(|known| instruction.eq_ignore_ascii_case(known)) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for part in line.split("<<").skip(1) {
+        let part = part.strip_prefix('-').unwrap_or(part).trim_start_matches(['"', '\'']);
+        let end = part.find(|char: char| !(char.is_ascii_alphanumeric() || char == '_')).unwrap_or(part.len());
+        if end > 0 && part.starts_with(|char: char| char.is_ascii_alphabetic() || char == '_') {
+            found.push(part[..end].to_owned());
+        }
+    }
+    found
 }
 
 fn words(text: &str) -> Option<Words> {
@@ -148,7 +259,13 @@ mod tests {
         assert_eq!(file.expose, [8000]);
         let env: Vec<_> = file.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(env, ["A=1", "B=two words", "C=three"]);
-        assert_eq!(file.copies, [(".".to_owned(), ".".to_owned())]);
+        assert_eq!(file.copies, [(".".to_owned(), "/app/".to_owned())]);
+        assert_eq!(file.carried, [("build".to_owned(), "/x".to_owned(), "/y".to_owned())]);
+        let text = "ARG V=3\nFROM python:${V}\nRUN <<EOT bash\nCMD no\nENV NO=1\nEOT\nCOPY <<-'A' /x\nENV NO=2\nA\nHEALTHCHECK CMD x\nUSER me\nENV YES=1\n";
+        let file = parse(text, None);
+        assert_eq!((file.from.as_str(), file.command, file.env), ("python:3", None, vec![("YES".to_owned(), "1".to_owned())]));
+        assert_eq!((file.health.as_deref(), file.user.as_deref()), (Some("CMD x"), Some("me")));
+        let text = "FROM node AS build\nCMD [\"no\"]\nFROM x\n";
         assert_eq!(parse(text, Some("build")).command, Some(Words::List(vec!["no".into()])));
         assert_eq!(parse("FROM x\nCMD npm start && echo", None).command, Some(Words::Shell("npm start && echo".into())));
         assert_eq!(parse("", None), Dockerfile::default());

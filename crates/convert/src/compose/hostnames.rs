@@ -15,12 +15,31 @@ pub(crate) struct Target {
     pub present: bool,
     /// It has a main port here.
     pub has_port: bool,
+    /// It is a server that is published under another number than its usual one: that number.
+    pub remapped: Option<String>,
+    /// In compose it took logins without a password.
+    pub open: bool,
 }
 
 impl Target {
     fn host(&self) -> String {
         // A service with a port has the attribute; where there is none, everything is on this machine anyway.
         if self.present && self.has_port { format!("${{{}.host}}", self.name) } else { "127.0.0.1".to_owned() }
+    }
+    /// The reference to a port of the container, where there is one.
+    pub fn port(&self, port: u16) -> Option<String> {
+        if !(self.present && self.has_port) {
+            return None;
+        }
+        if self.main == Some(port) {
+            return Some(format!("${{{}.port}}", self.name));
+        }
+        let (_, name) = self.named.iter().find(|(number, _)| *number == port)?;
+        Some(format!("${{{}.ports.{name}}}", self.name))
+    }
+    /// Whether it listens there in its container.
+    pub fn knows(&self, port: u16) -> bool {
+        self.main == Some(port) || self.named.iter().any(|(number, _)| *number == port)
     }
     fn at(&self, port: Option<u16>) -> String {
         let usable = self.present && self.has_port;
@@ -72,6 +91,18 @@ pub(crate) fn rewrite(text: &str, host: bool, targets: &[Target], found: &mut Fo
                         at = text.len() - tail.len();
                         continue 'next;
                     }
+                    // `nc -z db 5432`.
+                    let digits =
+                        after.strip_prefix(' ').map_or(0, |tail| tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len()));
+                    if digits > 0
+                        && ends(&after[1 + digits..])
+                        && let Some(port) = after[1..=digits].parse::<u16>().ok().and_then(|port| target.port(port))
+                    {
+                        found.push((target.name.clone(), None));
+                        out.push_str(&format!("{} {port}", target.host()));
+                        at = text.len() - after.len() + 1 + digits;
+                        continue 'next;
+                    }
                     // With a port that is a placeholder only the host is ours to say.
                     if after.starts_with(":${") && before != Before::Anything {
                         found.push((target.name.clone(), None));
@@ -80,7 +111,7 @@ pub(crate) fn rewrite(text: &str, host: bool, targets: &[Target], found: &mut Fo
                         continue 'next;
                     }
                     let alone = match before {
-                        Before::Url => ends(after),
+                        Before::Url | Before::Option => ends(after),
                         Before::Default => after.starts_with('}'),
                         Before::Anything => false,
                     };
@@ -107,6 +138,8 @@ enum Before {
     Url,
     /// The default of a placeholder.
     Default,
+    /// Behind an option that takes a host.
+    Option,
     /// A word may begin here.
     Anything,
 }
@@ -118,6 +151,9 @@ fn before(text: &str, host: bool) -> Option<Before> {
     if text.ends_with(":-") {
         let url = text.contains("://") || host;
         return Some(if url { Before::Default } else { Before::Anything });
+    }
+    if [" -h ", "--host ", "--host=", "-host ", "--hostname=", "--hostname "].iter().any(|option| text.ends_with(option)) {
+        return Some(Before::Option);
     }
     let last = text.chars().next_back();
     last.is_none_or(|char| matches!(char, ',' | '=' | ' ' | '"' | '\'' | '(' | '[' | ';' | '|' | '@' | '\n' | '\t'))
@@ -161,6 +197,7 @@ mod tests {
                 named: vec![(9001, "console".into())],
                 present: true,
                 has_port: true,
+                ..Target::default()
             },
             Target { name: "worker".into(), hosts: vec!["worker".into()], present: true, ..Target::default() },
             Target { name: "mongo".into(), hosts: vec!["mongo".into()], main: Some(27017), ..Target::default() },
@@ -186,6 +223,11 @@ mod tests {
             ("http://worker:80/", false, "http://127.0.0.1:80/"),
             ("--broker=redis://db:5432/0", false, "--broker=redis://${db.addr}/0"),
             ("ä db:5432 ö", false, "ä ${db.addr} ö"),
+            ("psql -h db -c x", false, "psql -h ${db.host} -c x"),
+            ("x --host=db --y", false, "x --host=${db.host} --y"),
+            ("nc -z db 5432 && x", false, "nc -z ${db.host} ${db.port} && x"),
+            ("nc -z minio 9001", false, "nc -z ${minio.host} ${minio.ports.console}"),
+            ("the db 5433", false, "the db 5433"),
             ("postgres://u:p@db:${PORT}/x", false, "postgres://u:p@${db.host}:${PORT}/x"),
         ];
         for (text, host, expected) in table {

@@ -43,6 +43,8 @@ pub(crate) enum Settings {
     Postgres,
     /// `--name value…`.
     Redis,
+    /// `--name=value`, and files of options.
+    Mariadb,
 }
 
 use Becomes::{Database, Login, Nothing, Password, RootPassword, Set, User};
@@ -114,6 +116,7 @@ const MARIADB: Known = Known {
         ("MYSQL_TCP_PORT", Nothing("`port` says it")),
     ],
     program: &["mysqld", "mariadbd", "docker-entrypoint.sh"],
+    settings: Settings::Mariadb,
     ..plain("mariadb", &[3306], &["/var/lib/mysql", "/bitnami/mariadb", "/bitnami/mysql/data"])
 };
 const MINIO: Known = Known {

@@ -4,7 +4,7 @@ use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
 use super::super::yaml::{Node, Value};
 use super::classify::{Draft, Kind};
-use super::{Importer, syntax};
+use super::{Importer, addresses, build_steps, config_files, labels, syntax};
 
 /// Keys with no native meaning, and why nothing is lost.
 const DROPPED: &[(&str, &str)] = &[
@@ -13,7 +13,6 @@ const DROPPED: &[(&str, &str)] = &[
     ("container_name", "the service's name is the name"),
     ("hostname", "all share this machine's name"),
     ("domainname", "all share this machine's name"),
-    ("labels", "nothing reads them"),
     ("annotations", "nothing reads them"),
     ("label_file", "nothing reads them"),
     ("privileged", "programs run as you"),
@@ -62,7 +61,6 @@ const DROPPED: &[(&str, &str)] = &[
     ("devices", "the machine's devices are there"),
     ("gpus", "the machine's devices are there"),
     ("sysctls", "they are the machine's"),
-    ("build", "there is no image; `build` takes a command, run by `devrun build`"),
     ("use_api_socket", "there is no Docker"),
     ("links", "names became references"),
 ];
@@ -121,9 +119,13 @@ pub(super) fn policies(importer: &mut Importer<'_>, draft: &Draft, section: &mut
     stop(importer, draft, section);
     log(importer, draft, section);
     if let Some(node) = draft.get("profiles") {
-        let profiles: Vec<String> = node.texts().into_iter().map(|(text, _)| text).collect();
-        importer.report.mapped(node.at, draft.what("profiles"), profiles.join(", "));
-        if !profiles.is_empty() {
+        let profiles: Vec<String> =
+            node.texts().into_iter().map(|(text, _)| importer.values.fill(&text).unwrap_or(text)).collect();
+        let on = profiles.iter().find(|profile| importer.profiles.iter().any(|on| on == *profile || on == "*"));
+        if let Some(on) = on {
+            importer.report.mapped(node.at, draft.what("profiles"), format!("`{on}` is on by COMPOSE_PROFILES: it always runs"));
+        } else if !profiles.is_empty() {
+            importer.report.mapped(node.at, draft.what("profiles"), profiles.join(", "));
             section.set("profiles", Toml::texts(profiles));
         }
     }
@@ -153,7 +155,7 @@ fn restart(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, se
             Some(false) => "no".to_owned(),
             _ => node.scalar().unwrap_or_default(),
         };
-        let text = syntax::with_defaults(&text).unwrap_or_else(|| "unless-stopped".to_owned());
+        let text = importer.values.fill(&text).unwrap_or_else(|| "unless-stopped".to_owned());
         let known = matches!(text.as_str(), "no" | "always" | "unless-stopped" | "on-failure")
             || text.strip_prefix("on-failure:").is_some_and(|n| n.parse::<u32>().is_ok());
         if known {
@@ -181,7 +183,7 @@ fn replicas(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, s
     let scale = draft.get("scale").map(|node| (node, draft.what("scale")));
     let found = scale.or_else(|| Some((deploy?.get("replicas")?, draft.what("deploy.replicas"))));
     let Some((node, what)) = found else { return };
-    let number = node.scalar().and_then(|text| syntax::with_defaults(&text)).and_then(|text| text.parse::<i64>().ok());
+    let number = node.scalar().and_then(|text| importer.values.fill(&text)).and_then(|text| text.trim().parse::<i64>().ok());
     match number {
         Some(number) if number > 1 && (draft.task || section.has("data") || matches!(draft.kind, Kind::Recipe { .. })) => {
             importer.report.not_mapped(node.at, what, "what keeps data, and a task, runs once");
@@ -211,7 +213,8 @@ fn amounts(importer: &mut Importer<'_>, draft: &Draft, node: Option<&Node>, of: 
         newer.or_else(|| draft.get(old).map(|node| (node, draft.what(old))))
     };
     if let Some((node, what)) = found("cpus", old.0) {
-        match node.scalar().and_then(|text| syntax::with_defaults(&text)).and_then(|text| text.parse::<f64>().ok()) {
+        match node.scalar().and_then(|text| importer.values.fill(&text)).and_then(|text| text.trim().parse::<f64>().ok()) {
+            Some(0.0) => importer.report.dropped(node.at, what, "0 is no limit"),
             Some(number) if number > 0.0 && number.is_finite() => {
                 importer.report.mapped(node.at, what, number.to_string());
                 table.push(("cpu".to_owned(), Toml::Float(number)));
@@ -220,7 +223,11 @@ fn amounts(importer: &mut Importer<'_>, draft: &Draft, node: Option<&Node>, of: 
         }
     }
     if let Some((node, what)) = found("memory", old.1) {
+        let filled = node.scalar().and_then(|text| importer.values.fill(&text));
+        let none =
+            filled.as_deref().and_then(|text| devrun_model::ByteSize::parse(text.trim()).ok()).is_some_and(|size| size.0 == 0);
         match node.scalar().and_then(|text| syntax::size(&importer.text(&text, node.at, true))) {
+            _ if none => importer.report.dropped(node.at, what, "0 is no limit"),
             Some(size) => {
                 importer.report.mapped(node.at, what, size.clone());
                 table.push(("memory".to_owned(), Toml::text(size)));
@@ -300,16 +307,11 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
                 importer.report.dropped(at, what, "there is no image: it is built from files that are here");
             }
             "secrets" if matches!(draft.kind, Kind::Run { .. } | Kind::Recipe { .. }) => secrets(importer, draft, node),
-            "build" => build(importer, draft, node, at),
+            "build" => build(importer, draft, node, at, section),
             "develop" => watch(importer, draft, node, section),
-            "extra_hosts" => importer.report.dropped(
-                at,
-                what,
-                "host.docker.internal and its like are 127.0.0.1 here; other names belong into the machine's hosts file",
-            ),
-            "configs" => {
-                importer.report.not_mapped(at, what, "a file of the container: the program must read it where it lies here")
-            }
+            "extra_hosts" => hosts(importer, draft, node),
+            "labels" => labels::labels(importer, draft, node),
+            "configs" => config_files::configs(importer, draft, node, section),
             "deploy" => deploy(importer, draft, node),
             "ulimits" => {
                 for (limit, _, at) in node.map().into_iter().flat_map(syntax::each) {
@@ -344,8 +346,26 @@ fn secrets(importer: &mut Importer<'_>, draft: &Draft, node: &Node) {
     }
 }
 
-fn build(importer: &mut Importer<'_>, draft: &Draft, node: &Node, at: At) {
-    importer.report.dropped(at, draft.what("build"), "there is no image; `build` takes a command, run by `devrun build`");
+/// Names of this machine became addresses where they stand; those of others nobody resolves here.
+fn hosts(importer: &mut Importer<'_>, draft: &Draft, node: &Node) {
+    for (name, address, at) in addresses::extra_hosts(node) {
+        let address = importer.values.fill(&address).unwrap_or(address);
+        if addresses::is_this_machine(&address) {
+            importer.report.mapped(
+                at,
+                draft.what("extra_hosts"),
+                format!("{name} is this machine: 127.0.0.1 in the command and in env"),
+            );
+        } else {
+            let text =
+                format!("{name} → {address}: put it into the machine's hosts file, or write {address} where the name stands");
+            importer.report.not_mapped(at, draft.what("extra_hosts"), text);
+        }
+    }
+}
+
+fn build(importer: &mut Importer<'_>, draft: &Draft, node: &Node, at: At, section: &mut Section) {
+    build_steps::build(importer, draft, at, section);
     if let Some(args) = node.get("args") {
         importer.report.not_mapped(
             args.at,

@@ -20,8 +20,8 @@ pub(crate) struct Loaded {
     pub names: Vec<String>,
 }
 
-/// More includes and extensions than this are a mistake, or an attack.
-const MAX_FILES: usize = 100;
+/// More files than this are a mistake, or an attack; what includes itself is found by its depth.
+const MAX_FILES: usize = 5000;
 const MAX_DEPTH: usize = 20;
 
 struct Loader<'a> {
@@ -65,13 +65,25 @@ impl Loader<'_> {
         }
         self.files.push(path.to_path_buf());
         self.names.push(name);
-        yaml::parse(&text, index).map_err(|bad| {
-            self.fail(
-                At { file: index, line: bad.line, column: bad.column },
-                bad.message,
-                "mend the YAML there; nothing was written or started",
-            )
-        })
+        // Compose merges the documents of one file in their order.
+        let mut whole: Option<Node> = None;
+        for document in yaml::documents(&text) {
+            let node = yaml::parse(&document, index).map_err(|bad| {
+                let at = At { file: index, line: bad.line, column: bad.column };
+                self.fail(at, bad.message, "fix the YAML there; nothing was written or started")
+            })?;
+            match (&mut whole, node.value) {
+                (_, Value::Null) => {}
+                (Some(Node { value: Value::Map(tree), .. }), Value::Map(more)) => merge_file(tree, more),
+                (Some(_), value) => {
+                    let other = Node { value, ..node };
+                    let message = format!("this document holds {} where a table is wanted", other.kind());
+                    return Err(self.fail(other.at, message, "put it into a file of its own"));
+                }
+                (None, value) => whole = Some(Node { value, ..node }),
+            }
+        }
+        Ok(whole.unwrap_or(Node { value: Value::Null, at: At { file: index, line: 1, column: 1 }, merging: Merging::Usual }))
     }
 
     /// One file with what it includes and extends, `x-` keys left out.

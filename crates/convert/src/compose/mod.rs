@@ -1,18 +1,34 @@
 //! Compose files → procfile. First what each service is (`kind`), then who reaches whom by which port, then its keys.
 
+mod addresses;
+mod build_steps;
 mod classify;
+mod client_images;
+mod command;
+mod config_files;
+mod dependencies;
 mod dockerfile;
+mod entry_script;
+mod environment;
 pub(crate) mod health;
 mod hostnames;
+mod image_variables;
 mod images;
 mod keys;
+mod labels;
 mod load;
+mod logins;
+mod loopback;
+mod ports;
 mod project_keys;
 mod ready;
 mod recipe;
+mod relations;
 mod service;
 pub(crate) mod syntax;
 mod unsupported;
+mod values;
+mod web_server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,7 +36,9 @@ use std::path::{Path, PathBuf};
 use self::classify::{Draft, Kind};
 use self::hostnames::Target;
 use self::load::Reader;
+use self::values::Values;
 use super::Converted;
+use super::Surroundings;
 use super::report::{At, Report};
 use super::toml_writer::{Procfile, Section};
 use super::yaml::{Map, get};
@@ -34,8 +52,12 @@ struct Importer<'a> {
     files: Vec<PathBuf>,
     tree: Map,
     report: Report,
-    /// The names in `.env` beside the first file.
-    dotenv: BTreeSet<String>,
+    /// The variables that it is read with.
+    values: Values,
+    /// Lists a folder, where somebody can.
+    lister: Option<fn(&Path) -> Vec<PathBuf>>,
+    /// Profiles that `COMPOSE_PROFILES` turns on.
+    profiles: Vec<String>,
     /// Names without a value or default anywhere, and where they were first asked for.
     unset: BTreeMap<String, At>,
     targets: Vec<Target>,
@@ -48,12 +70,14 @@ struct Importer<'a> {
     data: BTreeMap<String, String>,
     /// Volumes that are used.
     volumes: BTreeSet<String>,
-    /// Secrets that are read from files of ours.
+    /// Secrets that are generated.
     secrets: BTreeSet<String>,
+    /// Secrets by the files of the user's that they are read from.
+    secret_files: BTreeMap<String, String>,
 }
 
 /// Reads and maps.
-pub(crate) fn import(paths: &[PathBuf], root: &Path, read: Reader<'_>) -> Result<Converted, Failure> {
+pub(crate) fn import(paths: &[PathBuf], root: &Path, read: Reader<'_>, around: &Surroundings) -> Result<Converted, Failure> {
     let loaded = load::load(paths, root, read)?;
     let first = loaded.names.first().cloned().unwrap_or_default();
     let mut importer = Importer {
@@ -62,7 +86,9 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: Reader<'_>) -> Result
         files: loaded.files,
         tree: loaded.tree,
         report: Report { files: loaded.names, lines: Vec::new() },
-        dotenv: BTreeSet::new(),
+        values: Values::new(&around.shell),
+        lister: around.list,
+        profiles: Vec::new(),
         unset: BTreeMap::new(),
         targets: Vec::new(),
         out: Procfile::default(),
@@ -71,16 +97,19 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: Reader<'_>) -> Result
         data: BTreeMap::new(),
         volumes: BTreeSet::new(),
         secrets: BTreeSet::new(),
+        secret_files: BTreeMap::new(),
     };
-    importer.read_dotenv();
+    importer.read_env_files(around);
     let services = importer.services(&first)?;
     let mut drafts: Vec<Draft> = services.iter().map(|(key, node)| importer.draft(key, node)).collect();
     importer.homeless_buckets(&mut drafts);
+    importer.unusable_web_servers(&mut drafts);
     importer.published(&drafts);
     importer.relate(&mut drafts);
     for draft in &drafts {
         importer.service(draft, &drafts);
     }
+    importer.default_buckets(&drafts);
     importer.usual_ports(&drafts);
     importer.top_level();
     let services = importer.out.services.len() + importer.out.tasks.len();
@@ -89,12 +118,19 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: Reader<'_>) -> Result
 }
 
 impl Importer<'_> {
-    /// `.env` beside the procfile feeds placeholders, as in compose.
-    fn read_dotenv(&mut self) {
-        if let Some(text) = (self.read)(&self.root.join(".env")) {
-            self.dotenv = variable_names(&text);
-            self.env_files.push(".env".to_owned());
+    /// `.env` beside the procfile, and the env files that were named, feed placeholders, as in compose.
+    fn read_env_files(&mut self, around: &Surroundings) {
+        let own = self.root.join(".env");
+        for path in std::iter::once(&own).chain(&around.env_files) {
+            let Some(text) = (self.read)(path) else { continue };
+            self.values.read(&text);
+            // A file that was named is named again to whoever reads the procfile.
+            if *path == own {
+                self.env_files.push(".env".to_owned());
+            }
         }
+        let profiles = self.values.get("COMPOSE_PROFILES").unwrap_or_default();
+        self.profiles = profiles.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     }
 
     fn services(&mut self, first: &str) -> Result<Map, Failure> {
@@ -129,8 +165,17 @@ impl Importer<'_> {
         Ok(map.clone())
     }
 
-    /// Buckets want a server of ours to make them on.
+    /// Buckets and models want a server of ours to make them on.
     fn homeless_buckets(&mut self, drafts: &mut [Draft]) {
+        let pulls = |draft: &Draft| matches!(&draft.kind, Kind::Recipe { known, .. } if known.recipe == "ollama");
+        if !drafts.iter().any(pulls) {
+            for draft in drafts.iter_mut().filter(|draft| matches!(draft.kind, Kind::Models(_))) {
+                let hint = "there is no Ollama in this file that devrun runs: pull the models where yours is, or give the file one: use = \"ollama\"";
+                self.report.not_mapped(draft.key.at, draft.what("image"), hint);
+                draft.kind = Kind::Absent { hint: hint.to_owned() };
+                draft.task = true;
+            }
+        }
         if drafts.iter().any(|draft| draft.kind.makes_buckets()) {
             return;
         }
@@ -142,11 +187,58 @@ impl Importer<'_> {
         }
     }
 
+    /// Buckets that a variable of the image asks for: `NAME[:POLICY]`, separated by commas.
+    fn default_buckets(&mut self, drafts: &[Draft]) {
+        use super::toml_writer::Toml;
+        for draft in drafts.iter().filter(|draft| draft.kind.makes_buckets()) {
+            let Some(text) = draft.variable("MINIO_DEFAULT_BUCKETS").and_then(|text| self.values.fill(&text)) else { continue };
+            let buckets =
+                text.split([',', ';', ' ']).filter(|bucket| !bucket.is_empty()).map(|bucket| match bucket.split_once(':') {
+                    Some((name, "download" | "public")) => {
+                        Toml::Table(vec![("name".to_owned(), Toml::text(name)), ("anonymous".to_owned(), Toml::text("download"))])
+                    }
+                    Some((name, _)) => Toml::text(name),
+                    None => Toml::text(bucket),
+                });
+            let buckets: Vec<Toml> = buckets.collect();
+            if buckets.is_empty() {
+                continue;
+            }
+            let mut section = Section { behind: self.report.place(draft.key.at), ..Section::default() };
+            section.set("buckets", Toml::List(buckets));
+            section.set("on", Toml::text(draft.name.clone()));
+            section.set("depends_on", Toml::texts([draft.name.clone()]));
+            self.out.tasks.push((format!("{}-buckets", draft.name), section));
+        }
+    }
+
+    /// A web server whose files cannot be carried over is left out.
+    fn unusable_web_servers(&mut self, drafts: &mut [Draft]) {
+        for draft in drafts.iter_mut() {
+            let Err(reason) = self.web_config(draft) else { continue };
+            let hint = format!("{reason}: a gateway, or `render` with a configuration for this machine, takes its place");
+            self.report.not_mapped(draft.key.at, format!("services.{}", draft.key.name), &hint);
+            if let Kind::Recipe { from: Some(file), .. } = &draft.kind {
+                let mut known: Vec<String> = file.copies.iter().map(|(from, to)| format!("{from} → {to}")).collect();
+                known.extend(file.carried.iter().map(|(stage, from, to)| format!("{from} of stage {stage} → {to}")));
+                if !known.is_empty() {
+                    self.report.not_mapped(
+                        draft.key.at,
+                        draft.what("build"),
+                        format!("its Dockerfile puts {}", known.join(", ")),
+                    );
+                }
+            }
+            let routes = "use = \"gateway\" and routes = { \"/\" = \"SERVICE\" }";
+            draft.kind = Kind::Absent { hint: routes.to_owned() };
+        }
+    }
+
     /// The text of a value in our notation. `strict`: a name without a value stays an error.
     fn text(&mut self, text: &str, at: At, strict: bool) -> String {
-        let (dotenv, unset) = (&self.dotenv, &mut self.unset);
+        let (values, unset) = (&self.values, &mut self.unset);
         syntax::placeholders(text, &mut |name| {
-            if dotenv.contains(name) || matches!(name, "HOME" | "PWD" | "USER" | "PATH" | "UID" | "GID") && !strict {
+            if values.in_file(name) || matches!(name, "HOME" | "PWD" | "USER" | "PATH" | "UID" | "GID") && !strict {
                 return false;
             }
             unset.entry(name.to_owned()).or_insert(at);
@@ -162,7 +254,7 @@ impl Importer<'_> {
 
     /// A path of the compose file, absolute; placeholders take their defaults.
     fn absolute(&self, path: &str, at: At) -> Option<PathBuf> {
-        let path = syntax::with_defaults(path)?;
+        let path = self.values.fill(path)?;
         if path.starts_with('~') {
             return None;
         }
@@ -199,20 +291,7 @@ impl Importer<'_> {
 
     /// The number of a port, through `.env` where it is a placeholder.
     fn number(&self, text: &str) -> Option<u16> {
-        match self.filled(text) {
-            Some(value) => value.parse().ok(),
-            None => syntax::with_defaults(text)?.parse().ok(),
-        }
-    }
-
-    /// What a text that is one placeholder is in `.env`, which wins over its default.
-    fn filled(&self, text: &str) -> Option<String> {
-        let inside = text.strip_prefix('$').filter(|inside| !inside.contains('$'))?;
-        let name = inside.strip_prefix('{').and_then(|inside| inside.strip_suffix('}')).unwrap_or(inside);
-        let name = &name[..name.find(|char: char| !char.is_ascii_alphanumeric() && char != '_').unwrap_or(name.len())];
-        let file = (self.read)(&self.root.join(".env"))?;
-        let value = file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?.trim();
-        Some(value.trim_matches(['"', '\'']).to_owned()).filter(|value| !value.is_empty())
+        self.values.fill(text)?.trim().parse().ok()
     }
 
     /// Containers may all listen on the same port; where two recipes without a published one would, or a program has
@@ -265,6 +344,10 @@ impl Importer<'_> {
         if !names.is_empty() {
             self.out.secrets.set("generate", super::toml_writer::Toml::texts(names));
         }
+        if !self.secret_files.is_empty() {
+            let files = self.secret_files.iter().map(|(name, path)| (name.clone(), super::toml_writer::Toml::text(path.clone())));
+            self.out.secrets.set("files", super::toml_writer::Toml::Table(files.collect()));
+        }
         self.out.above = vec![
             format!("Made from {first} by `devrun import`. Behind each header stands the line it came from."),
             "What did not come along stands at the end, as comments.".to_owned(),
@@ -293,16 +376,17 @@ impl Importer<'_> {
     }
 }
 
-/// The names that an env file sets.
-fn variable_names(text: &str) -> BTreeSet<String> {
-    text.lines()
-        .filter_map(|line| {
-            let line = line.trim().trim_start_matches("export ").trim_start();
-            let (name, _) = line.split_once('=')?;
-            let name = name.trim();
-            (!name.is_empty() && !name.starts_with('#')).then(|| name.to_owned())
-        })
-        .collect()
+/// The files that `COMPOSE_FILE` names.
+pub(crate) fn named_files(root: &Path, read: Reader<'_>, around: &Surroundings) -> Option<Vec<PathBuf>> {
+    let mut values = Values::new(&around.shell);
+    for path in std::iter::once(&root.join(".env")).chain(&around.env_files) {
+        if let Some(text) = read(path) {
+            values.read(&text);
+        }
+    }
+    let separator = values.get("COMPOSE_PATH_SEPARATOR").filter(|text| !text.is_empty()).unwrap_or(":");
+    let files = values.get("COMPOSE_FILE").filter(|text| !text.is_empty())?;
+    Some(files.split(separator).filter(|file| !file.is_empty()).map(|file| load::join(root, file)).collect())
 }
 
 /// `to` as seen from `from`, both absolute and without dots.

@@ -4,7 +4,7 @@ use super::super::report::At;
 use super::super::toml_writer::Toml;
 use super::super::yaml::{Map, Node, get};
 use super::classify::Draft;
-use super::{Importer, our_name, syntax};
+use super::{Importer, our_name};
 
 impl Importer<'_> {
     pub(super) fn top_level(&mut self) {
@@ -21,15 +21,15 @@ impl Importer<'_> {
                     "everything is on loopback; two copies of a stack go side by side with --instance",
                 ),
                 "secrets" => self.file_secrets(node),
-                "configs" => {
-                    self.report.not_mapped(key.at, "configs", "files of containers: programs read them where they lie here")
-                }
+                // What became of each is said where a service names it.
+                "configs" => {}
                 "models" => {
                     self.report.not_mapped(key.at, "models", "use = \"ollama\" and a task with models = [\"NAME\"] does the like")
                 }
                 other => self.report.not_mapped(key.at, other.to_owned(), "is no key that devrun knows"),
             }
         }
+        self.name_of_environment();
         self.tree = tree;
         for name in self.volumes.clone() {
             if !self.out.volumes.has(&name) {
@@ -38,14 +38,18 @@ impl Importer<'_> {
         }
     }
 
+    /// `COMPOSE_PROJECT_NAME` wins over `name`.
+    fn name_of_environment(&mut self) {
+        let Some(text) = self.values.get("COMPOSE_PROJECT_NAME").filter(|text| !text.is_empty()) else { return };
+        let name = project_name(text);
+        if !name.is_empty() {
+            self.out.project.set("name", Toml::text(name));
+        }
+    }
+
     fn name(&mut self, at: At, node: &Node) {
-        let text = node.scalar().and_then(|text| syntax::with_defaults(&text)).unwrap_or_default();
-        let name: String = text
-            .to_ascii_lowercase()
-            .chars()
-            .filter(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || matches!(char, '_' | '-'))
-            .collect();
-        let name = name.trim_start_matches(['_', '-']).to_owned();
+        let text = node.scalar().and_then(|text| self.values.fill(&text)).unwrap_or_default();
+        let name = project_name(&text);
         if name.is_empty() {
             self.report.not_mapped(at, "name", "is no project's name: the folder's name is taken");
         } else {
@@ -110,6 +114,10 @@ impl Importer<'_> {
             let what = format!("secrets.{}", key.name);
             let used = self.secrets.contains(&key.name);
             match (node.get("file").and_then(Node::scalar), node.get("environment").and_then(Node::scalar)) {
+                (Some(file), _) if self.secret_files.contains_key(&key.name) => {
+                    let path = self.path(&file, node.at);
+                    self.report.mapped(key.at, what, format!("[secrets] files: read from {path}, which stays yours"));
+                }
                 (Some(file), _) if used => {
                     let path = self.path(&file, node.at);
                     self.report.mapped(
@@ -127,4 +135,14 @@ impl Importer<'_> {
             }
         }
     }
+}
+
+/// A project's name as compose makes it out of a text.
+fn project_name(text: &str) -> String {
+    let name: String = text
+        .to_ascii_lowercase()
+        .chars()
+        .filter(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || matches!(char, '_' | '-'))
+        .collect();
+    name.trim_start_matches(['_', '-']).to_owned()
 }

@@ -9,7 +9,8 @@ use super::service::{Map2, shorten};
 
 impl Importer<'_> {
     pub(super) fn health(&mut self, draft: &Draft, section: &mut Section) {
-        let Some(node) = draft.get("healthcheck") else { return };
+        let Some(node) = draft.healthcheck() else { return };
+        let node = &node;
         let what = draft.what("healthcheck");
         if draft.task {
             self.report.dropped(node.at, what, "a task completes; nothing asks for its health");
@@ -42,6 +43,17 @@ impl Importer<'_> {
             {
                 self.report.mapped(node.at, what.clone(), "redis-cli ping → ready.redis");
                 vec![("redis".to_owned(), Toml::text("PING"))]
+            }
+            Some(Test::Http(ref url))
+                if section.has("files") && health::local(url).is_some_and(|(port, _)| main == Some(port)) =>
+            {
+                let path = health::local(url).map(|(_, path)| path).unwrap_or_default();
+                self.report.mapped(node.at, what.clone(), format!("ready.http = \"{path}\""));
+                vec![("http".to_owned(), Toml::text(path))]
+            }
+            Some(_) if section.has("files") => {
+                self.report.mapped(node.at, what.clone(), "ready.tcp takes the test's place; the timings are kept");
+                vec![("tcp".to_owned(), Toml::Bool(true))]
             }
             Some(_) if recipe => {
                 self.report.mapped(node.at, what.clone(), "the recipe's own probe takes the test's place; the timings are kept");
@@ -80,11 +92,18 @@ impl Importer<'_> {
             Some(Test::Pg) => self.command_probe(draft, node, Toml::text("pg_isready")),
             Some(Test::Redis) => self.command_probe(draft, node, Toml::text("redis-cli ping")),
             Some(Test::Cmd(words)) => {
-                let words: Vec<String> = words.iter().map(|word| self.value(draft, "", word, node.at, false)).collect();
+                let words: Vec<String> = words
+                    .iter()
+                    .map(|word| {
+                        let word = self.value(draft, "", word, node.at, false);
+                        self.own_ports(draft, &word)
+                    })
+                    .collect();
                 self.command_probe(draft, node, Toml::texts(words))
             }
             Some(Test::Shell(line)) => {
                 let line = self.value(draft, "", &line, node.at, false);
+                let line = self.own_ports(draft, &line);
                 self.command_probe(draft, node, Toml::texts(["sh".to_owned(), "-c".to_owned(), line]))
             }
         };

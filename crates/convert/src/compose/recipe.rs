@@ -1,15 +1,13 @@
 //! What is particular to services that become recipes: login, settings, data, first-boot files, configuration files.
 
-use std::collections::BTreeSet;
-
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
 use super::super::yaml::Node;
 use super::classify::{Draft, Kind};
-use super::images::{Becomes, Known, Settings};
+use super::images::{Known, Settings};
 use super::service::{Map2, shorten};
 use super::syntax::{self, Mount};
-use super::{Importer, our_name, variable_names};
+use super::{Importer, our_name};
 
 /// The folder whose files an image of a database runs at its first boot.
 const INIT: &str = "/docker-entrypoint-initdb.d";
@@ -17,10 +15,28 @@ const INIT: &str = "/docker-entrypoint-initdb.d";
 impl Importer<'_> {
     pub(super) fn recipe(&mut self, draft: &Draft, known: &Known, section: &mut Section) {
         self.recipe_ports(draft, known, section);
+        let web = self.web_config(draft).ok().flatten();
+        if let Some(config) = web {
+            let at = draft.get("volumes").or(draft.get("build")).map_or(draft.key.at, |node| node.at);
+            let key = if draft.get("volumes").is_some() { "volumes" } else { "build" };
+            self.report.mapped(at, draft.what(key), format!("files.\"{}\": its configuration, for this machine", config.name));
+            for note in config.notes {
+                self.report.not_mapped(at, draft.what(key), note);
+            }
+            self.names_found(draft, at, key, &config.found);
+            section.set("files", Toml::Table(vec![(config.name.to_owned(), Toml::text(config.text))]));
+            // Whether `/` answers depends on the files and on what stands behind it.
+            section.set("ready", Toml::Table(vec![("tcp".to_owned(), Toml::Bool(true))]));
+        }
         if let Kind::Recipe { from: Some(file), .. } = &draft.kind {
             for (from, to) in &file.copies {
+                if matches!(known.recipe, "nginx" | "caddy") {
+                    continue;
+                }
                 if to.starts_with(INIT) {
-                    let path = self.shown(&super::load::join(&draft.dir, from));
+                    let folder = from.trim_end_matches("/*").trim_end_matches('*').trim_end_matches('/');
+                    let folder = if folder.is_empty() { "." } else { folder };
+                    let path = self.shown(&super::load::join(&draft.dir, folder));
                     self.report.mapped(draft.key.at, draft.what("build"), format!("COPY {from}: init = \"{path}\""));
                     section.set("init", Toml::text(path));
                 } else {
@@ -28,9 +44,13 @@ impl Importer<'_> {
                 }
             }
         }
+        self.config_files(draft, known, section);
+        if known.recipe == "rabbitmq" {
+            self.rabbitmq_management(draft, section);
+        }
         let words: Vec<String> =
             ["entrypoint", "command"].iter().filter_map(|key| draft.get(key).and_then(syntax::words)).flatten().collect();
-        if words.is_empty() {
+        if words.is_empty() && known.settings != Settings::Mariadb {
             return;
         }
         let at = draft.get("command").or(draft.get("entrypoint")).map_or(draft.key.at, |node| node.at);
@@ -43,6 +63,7 @@ impl Importer<'_> {
         }
         match known.settings {
             Settings::Postgres => self.postgres_words(draft, &words, at, section),
+            Settings::Mariadb => self.mariadb_options(draft, &words, at, section),
             Settings::Redis => self.redis_words(draft, known, &words, at, section),
             Settings::None => {
                 let what = draft.what("command");
@@ -93,6 +114,10 @@ impl Importer<'_> {
                 continue;
             };
             let number = port.container.parse::<u16>().ok();
+            let tag = draft.get("image").and_then(Node::scalar).unwrap_or_default();
+            if known.recipe == "rabbitmq" && number == Some(15672) && (tag.contains("management") || tag.contains("bitnami")) {
+                continue;
+            }
             if number.is_some_and(|number| known.main.contains(&number)) && !section.has("port") {
                 let value = self.claim(draft, *at, &host);
                 self.report.mapped(*at, draft.what("ports"), format!("port = {}", value.line()));
@@ -112,6 +137,7 @@ impl Importer<'_> {
         if !named.is_empty() {
             section.set("ports", Toml::Table(named));
         }
+        self.host_addresses(draft);
     }
 
     fn postgres_words(&mut self, draft: &Draft, words: &[String], at: At, section: &mut Section) {
@@ -185,7 +211,28 @@ impl Importer<'_> {
         let mut set: Map2 = Vec::new();
         while let Some(word) = rest.next() {
             let Some(name) = word.strip_prefix("--") else {
-                if word.contains(".conf") {
+                if let Some(lines) = self.redis_file(draft, word) {
+                    self.report.mapped(at, what.clone(), format!("{word}: its lines become `set` and `password`"));
+                    for (name, value) in lines {
+                        match name.as_str() {
+                            "requirepass" => {
+                                section.set("password", Toml::text(value.trim_matches(['"', '\'']).replace('$', "$$")))
+                            }
+                            "port" | "bind" | "dir" | "logfile" | "daemonize" | "protected-mode" | "pidfile" | "unixsocket"
+                            | "supervised" => {
+                                self.report.dropped(at, what.clone(), format!("{name}: the recipe decides it itself"));
+                            }
+                            "include" | "loadmodule" | "user" | "aclfile" | "rename-command" | "replicaof" | "slaveof"
+                            | "masterauth" => {
+                                self.report.not_mapped(at, what.clone(), format!("{name} {value} of its file is left out"));
+                            }
+                            _ if set.iter().any(|(known, _)| *known == name) => {
+                                self.report.not_mapped(at, what.clone(), format!("a second {name} of its file is left out"));
+                            }
+                            _ => set.push((name, Toml::text(value.trim_matches(['"', '\'']).replace('$', "$$")))),
+                        }
+                    }
+                } else if word.contains(".conf") {
                     self.report.not_mapped(
                         at,
                         what.clone(),
@@ -224,143 +271,6 @@ impl Importer<'_> {
         }
     }
 
-    /// The variables that the image understands; they are no variables of the service any more.
-    pub(super) fn recipe_variables(&mut self, draft: &Draft, section: &mut Section) -> BTreeSet<String> {
-        let mut used = BTreeSet::new();
-        let Kind::Recipe { known, .. } = &draft.kind else { return used };
-        let mut variables: Vec<(String, Option<String>, At, bool)> =
-            self.variables(draft).into_iter().map(|(name, value, at)| (name, value, at, false)).collect();
-        // Those in an env file become placeholders, and the file feeds them.
-        for (path, at) in draft.get("env_file").map(Node::texts).unwrap_or_default() {
-            let Some(text) = self.absolute(&path, at).and_then(|path| (self.read)(&path)) else { continue };
-            let shown = self.path(&path, at);
-            for name in variable_names(&text) {
-                let understood = known.env.iter().any(|(known, _)| *known == name);
-                if understood && !variables.iter().any(|(known, ..)| *known == name) {
-                    self.dotenv.insert(name.clone());
-                    if !self.env_files.contains(&shown) {
-                        self.env_files.push(shown.clone());
-                    }
-                    variables.push((name.clone(), Some(format!("${{{name}}}")), at, true));
-                }
-            }
-        }
-        let mut set: Map2 = match section.take("set") {
-            Some(Toml::Table(table)) => table,
-            _ => Vec::new(),
-        };
-        let mut root_password = None;
-        for (name, value, at, _) in variables {
-            if let Some(key) = name.strip_suffix("_FILE").and_then(|stem| known.env.iter().find(|(known, _)| *known == stem)) {
-                let what = draft.what(&format!("environment.{name}"));
-                used.insert(name.clone());
-                let file = value.unwrap_or_default();
-                let secret = file.strip_prefix("/run/secrets/").map(str::to_owned);
-                match (key.1, secret) {
-                    (Becomes::Password, Some(secret)) => {
-                        section.set("password", Toml::text(format!("${{secret.{secret}}}")));
-                        self.secrets.insert(secret.clone());
-                        self.report.mapped(at, what, format!("password = \"${{secret.{secret}}}\""));
-                    }
-                    _ => {
-                        self.report.not_mapped(at, what, "a value out of a file: write it as ${VAR}, and the variable into .env")
-                    }
-                }
-                continue;
-            }
-            if name == "POSTGRES_INITDB_ARGS" && known.recipe == "postgres" {
-                used.insert(name.clone());
-                self.report.not_mapped(
-                    at,
-                    draft.what(&format!("environment.{name}")),
-                    format!("devrun gives initdb its own arguments: {}", value.unwrap_or_default()),
-                );
-                continue;
-            }
-            if name == "POSTGRES_MULTIPLE_DATABASES" {
-                used.insert(name.clone());
-                self.report.not_mapped(
-                    at,
-                    draft.what(&format!("environment.{name}")),
-                    "make further databases in an `init` script",
-                );
-                continue;
-            }
-            let Some((_, becomes)) = known.env.iter().find(|(known, _)| *known == name) else { continue };
-            used.insert(name.clone());
-            let what = draft.what(&format!("environment.{name}"));
-            let written = value.unwrap_or_else(|| format!("${{{name}}}"));
-            let text = self.text(&written, at, true);
-            let key = match becomes {
-                Becomes::User => "user",
-                Becomes::Password => "password",
-                Becomes::Database => "database",
-                Becomes::Set(key) => {
-                    set.push(((*key).to_owned(), Toml::text(text)));
-                    self.report.mapped(at, what, format!("set.{key}"));
-                    continue;
-                }
-                Becomes::Login => {
-                    match text.split_once('/') {
-                        Some((user, password)) => {
-                            section.set("user", Toml::text(user));
-                            section.set("password", Toml::text(password));
-                            self.report.mapped(at, what, "user, password");
-                        }
-                        None => self.report.not_mapped(
-                            at,
-                            what,
-                            "is no USER/PASSWORD that can be read here: write `user` and `password`; a password is always set",
-                        ),
-                    }
-                    continue;
-                }
-                Becomes::RootPassword => {
-                    root_password = Some((text, at, what));
-                    continue;
-                }
-                Becomes::Nothing(reason) => {
-                    if *reason == "logins from this machine always need the password" {
-                        self.report.not_mapped(
-                            at,
-                            what,
-                            format!("{reason}: give clients ${{{}.url}} or ${{{}.password}}", draft.name, draft.name),
-                        );
-                    } else {
-                        self.report.dropped(at, what, *reason);
-                    }
-                    continue;
-                }
-            };
-            if text.is_empty() {
-                self.report.dropped(at, what, "is empty");
-                continue;
-            }
-            self.report.mapped(at, what, key);
-            section.set(key, Toml::text(text));
-        }
-        if let Some((text, at, what)) = root_password {
-            if section.has("user") {
-                self.report.dropped(at, what, "the recipe's superuser needs no password");
-            } else {
-                self.report.mapped(at, what, "user = \"root\", password");
-                section.set("user", Toml::text("root"));
-                section.set("password", Toml::text(text));
-            }
-        }
-        if !set.is_empty() {
-            section.set("set", Toml::Table(set));
-        }
-        // The image names the database after the user.
-        if known.recipe == "postgres"
-            && let Some(user) = section.get("user").cloned()
-            && !section.has("database")
-        {
-            section.set("database", user);
-        }
-        used
-    }
-
     /// A mount that means something to the recipe.
     pub(super) fn recipe_mount(
         &mut self,
@@ -373,6 +283,38 @@ impl Importer<'_> {
     ) -> bool {
         let what = draft.what("volumes");
         let target = mount.target.trim_end_matches('/');
+        if section.has("files") && matches!(known.recipe, "nginx" | "caddy") && mount.bind {
+            let here = self.path(mount.source.as_deref().unwrap_or_default(), at);
+            self.report.mapped(at, what, format!("{target} is {here} in its configuration"));
+            return true;
+        }
+        let of_folder = match known.recipe {
+            "prometheus" => target.starts_with("/etc/prometheus"),
+            "grafana" => target.starts_with("/etc/grafana/provisioning"),
+            "blackbox_exporter" => target.starts_with("/etc/blackbox_exporter"),
+            _ => false,
+        };
+        if of_folder && section.has("files") && mount.bind {
+            let here = self.path(mount.source.as_deref().unwrap_or_default(), at);
+            self.report.mapped(at, what, format!("{here} → files, with the addresses of this machine"));
+            return true;
+        }
+        // A path that its files name is that of here by now.
+        if section.has("files") && known.recipe == "grafana" && target.starts_with("/var/lib/grafana/") && mount.bind {
+            let here = self.path(mount.source.as_deref().unwrap_or_default(), at);
+            self.report.mapped(at, what, format!("{target} is {here} in its configuration"));
+            return true;
+        }
+        let read = (known.recipe == "mariadb" && (target.starts_with("/etc/mysql") || target.ends_with("my.cnf")))
+            || (matches!(known.recipe, "redis" | "valkey")
+                && target.contains("redis")
+                && section.has("set") | section.has("password")
+                && (target.ends_with(".conf") || target.ends_with("/redis")));
+        if read && mount.bind {
+            let here = self.path(mount.source.as_deref().unwrap_or_default(), at);
+            self.report.mapped(at, what, format!("{here}: read once, now; its lines stand in `set`"));
+            return true;
+        }
         if target.starts_with(INIT) && matches!(known.recipe, "postgres" | "mariadb") {
             match mount.source.as_deref().filter(|_| mount.bind) {
                 Some(source) => {
@@ -428,7 +370,7 @@ impl Importer<'_> {
                 .map(String::as_str)
                 .filter(|host| host.len() > 1 && text.contains(&format!("{host}:")))
                 .collect();
-            let fits = names.is_empty() && !text.contains("${") && !matches!(known.recipe, "nginx" | "caddy" | "loki");
+            let fits = names.is_empty() && !text.contains("${") && known.recipe != "loki";
             if fits {
                 self.report.mapped(at, what, format!("render: {path}"));
                 section.set("render", Toml::Table(vec![(path, Toml::text(*name))]));

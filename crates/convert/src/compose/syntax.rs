@@ -92,6 +92,35 @@ fn closing(inner: &str) -> Option<usize> {
     None
 }
 
+/// A placeholder taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Placeholder<'a> {
+    pub name: &'a str,
+    /// `:-`, `-`, `:?`, `?`, `:+`, `+`, or nothing.
+    pub operator: &'a str,
+    /// What stands behind the operator.
+    pub word: &'a str,
+    /// All of it.
+    pub whole: &'a str,
+}
+
+/// The placeholder that a text begins with, and what follows it.
+pub(crate) fn placeholder(text: &str) -> Option<(Placeholder<'_>, &str)> {
+    let after = text.strip_prefix('$')?;
+    let Some(inner) = after.strip_prefix('{') else {
+        let length = variable(after);
+        let found = Placeholder { name: &after[..length], operator: "", word: "", whole: &text[..=length] };
+        return (length > 0).then_some((found, &after[length..]));
+    };
+    let length = variable(inner);
+    let end = closing(inner).filter(|_| length > 0)?;
+    let tail = &inner[length..end];
+    let operator =
+        if tail.is_empty() { "" } else { [":-", ":?", ":+", "-", "?", "+"].into_iter().find(|one| tail.starts_with(one))? };
+    let found = Placeholder { name: &inner[..length], operator, word: &tail[operator.len()..], whole: &text[..end + 3] };
+    Some((found, &inner[end + 1..]))
+}
+
 /// What a placeholder gives where nothing is set: its default, else nothing. For images and ports, which must be known.
 pub(crate) fn with_defaults(text: &str) -> Option<String> {
     let mut out = String::new();

@@ -24,6 +24,9 @@ impl Importer<'_> {
             ports: draft.ports.clone(),
             dir: draft.dir.clone(),
             mounts: draft.mounts.clone(),
+            context: draft.context.clone(),
+            repeated: draft.repeated.clone(),
+            machine_names: draft.machine_names.clone(),
         };
         // Nothing of it counts: it takes no port away, needs no variable and keeps no volume.
         let before = (
@@ -37,9 +40,11 @@ impl Importer<'_> {
         let section = self.section(&stand_in, all);
         (self.report, self.unset, self.taken, self.volumes, self.secrets) = before;
         let image = draft.get("image").and_then(Node::scalar).map(|image| format!("{image}; ")).unwrap_or_default();
+        let lost = self.lost_keys(draft);
         self.out.below.push(format!("{image}{hint}"));
         let kind = if draft.task { "tasks" } else { "services" };
         self.out.below.extend(section.text(&format!("{kind}.{}", draft.name)).trim().lines().map(str::to_owned));
+        self.out.below.extend(lost);
         self.out.below.push(String::new());
         let keys: Vec<&str> = syntax::each(draft.map())
             .map(|(name, ..)| name)
@@ -49,6 +54,50 @@ impl Importer<'_> {
             let text = format!("what of {} has a native meaning stands in the comment at the end", keys.join(", "));
             self.report.not_mapped(draft.key.at, format!("services.{}", draft.key.name), text);
         }
+    }
+
+    /// A line for each key that has no place in the comment.
+    fn lost_keys(&self, draft: &Draft) -> Vec<String> {
+        let mut lines = Vec::new();
+        for item in draft.get("volumes").and_then(Node::list).unwrap_or_default() {
+            let Some(mount) = self.mount(item) else { continue };
+            let source = mount.source.as_deref().filter(|_| mount.bind);
+            if let Some(source) = source {
+                lines.push(format!("volumes: {source} → {}", mount.target));
+            }
+        }
+        for (host, address, _) in draft.get("extra_hosts").map(super::addresses::extra_hosts).unwrap_or_default() {
+            lines.push(format!("extra_hosts: {host} → {address}"));
+        }
+        for key in [
+            "user",
+            "labels",
+            "networks",
+            "hostname",
+            "privileged",
+            "cap_add",
+            "devices",
+            "network_mode",
+            "configs",
+            "secrets",
+            "sysctls",
+            "gpus",
+            "shm_size",
+        ] {
+            let Some(node) = draft.get(key) else { continue };
+            let text = match &node.value {
+                Value::Map(map) => map
+                    .iter()
+                    .map(|(key, node)| node.scalar().map_or_else(|| key.name.clone(), |value| format!("{}={value}", key.name)))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                _ => node.texts().into_iter().map(|(text, _)| text).collect::<Vec<_>>().join(", "),
+            };
+            if !text.is_empty() {
+                lines.push(format!("{key}: {text}"));
+            }
+        }
+        lines
     }
 
     /// No key of a service is lost without a word, whatever the code above has overlooked.

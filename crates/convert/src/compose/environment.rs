@@ -1,0 +1,268 @@
+//! The variables of a service: `environment`, and those of its env files whose values mean something only in compose.
+//!
+//! An env file stays the user's and is handed over as it is. A value in it that names a service, the machine or all its
+//! interfaces is written into `env` as well, which wins over the file.
+
+use std::collections::BTreeSet;
+
+use super::super::report::At;
+use super::super::toml_writer::{Section, Toml};
+use super::super::yaml::{Node, Value};
+use super::classify::{Draft, Kind};
+use super::hostnames::{self, Found};
+use super::service::{Map2, shorten};
+use super::values::env_lines;
+use super::{Importer, syntax};
+
+/// A variable, its value as written, and its place. A name without a value takes the caller's.
+pub(super) type Variable = (String, Option<String>, At);
+
+/// Endings of names that hold a host, and the port's ending beside them.
+const HOSTS: &[&str] = &["HOST", "HOSTNAME", "SERVER", "ADDRESS", "ADDR"];
+const PASSWORDS: &[&str] = &["PASSWORD", "PASS", "PWD", "PASSWD"];
+
+impl Importer<'_> {
+    /// The variables as pairs, with their places; a name without a value has none.
+    pub(super) fn variables(&mut self, draft: &Draft) -> Vec<Variable> {
+        let Some(node) = draft.get("environment") else { return Vec::new() };
+        match &node.value {
+            Value::Map(map) => map
+                .iter()
+                .filter_map(|(key, value)| {
+                    if matches!(value.value, Value::List(_) | Value::Map(_)) {
+                        self.report.not_mapped(
+                            key.at,
+                            draft.what("environment"),
+                            format!("{} is {} where a text is wanted", key.name, value.kind()),
+                        );
+                        return None;
+                    }
+                    Some((key.name.clone(), value.scalar(), key.at))
+                })
+                .collect(),
+            _ => node
+                .texts()
+                .into_iter()
+                .map(|(text, at)| match text.split_once('=') {
+                    Some((name, value)) => (name.trim().to_owned(), Some(value.to_owned()), at),
+                    None => (text.trim().to_owned(), None, at),
+                })
+                .collect(),
+        }
+    }
+
+    pub(super) fn environment(&mut self, draft: &Draft, section: &mut Section) {
+        let skip = self.recipe_variables(draft, section);
+        let recipe = matches!(draft.kind, Kind::Recipe { .. });
+        let variables = self.variables(draft);
+        let mut env: Map2 = match section.take("env") {
+            Some(Toml::Table(table)) => table,
+            _ => Vec::new(),
+        };
+        let from_files = self.env_file_lines(draft);
+        let mut all: Vec<(String, String)> =
+            variables.iter().filter_map(|(name, value, _)| Some((name.clone(), value.clone()?))).collect();
+        for (line, ..) in &from_files {
+            if !variables.iter().any(|(name, ..)| *name == line.0) {
+                all.push(line.clone());
+            }
+        }
+        let mut passed = Vec::new();
+        let container = draft.ports.first().map(|(port, _)| port.container.clone());
+        for (name, value, at) in &variables {
+            if skip.contains(name) {
+                continue;
+            }
+            if name.is_empty() || name.contains(char::is_whitespace) {
+                self.report.not_mapped(*at, draft.what("environment"), format!("{name:?} is no variable's name"));
+                continue;
+            }
+            let what = draft.what(&format!("environment.{name}"));
+            let Some(value) = value else {
+                if self.values.in_file(name) {
+                    let text = self.value(draft, name, &format!("${{{name}}}"), *at, false);
+                    env.push((name.clone(), Toml::text(text)));
+                } else if recipe {
+                    passed.push(name.clone());
+                }
+                self.report.mapped(*at, what, "from the caller's environment");
+                continue;
+            };
+            if name == "PORT" && !draft.task && container.as_ref().is_some_and(|port| port == value) {
+                self.report.mapped(*at, what, "`port` sets it");
+                continue;
+            }
+            let text = match self.sibling(name, value, &all) {
+                Some(text) => text,
+                None => self.value(draft, name, value, *at, false),
+            };
+            if text != *value {
+                self.report.mapped(*at, what, shorten(&text));
+            }
+            put(&mut env, name, text);
+        }
+        if let Some(node) = draft.get("environment").filter(|_| !env.is_empty()) {
+            self.report.mapped(node.at, draft.what("environment"), format!("env: {} variables", env.len()));
+        }
+        self.from_env_files(draft, &skip, &from_files, &all, &mut env);
+        self.ports_beside_hosts(draft, &all, &mut env);
+        if !env.is_empty() {
+            section.set("env", Toml::Table(env));
+        }
+        if !passed.is_empty() {
+            section.set("pass_env", Toml::texts(passed));
+        }
+        self.env_files(draft, section);
+    }
+
+    /// `DB_PORT`, or an empty `DB_PASSWORD`, beside a `DB_HOST` that names a service.
+    fn sibling(&self, name: &str, value: &str, all: &[(String, String)]) -> Option<String> {
+        let beside = |stem: &str| {
+            let host = HOSTS.iter().find_map(|end| all.iter().find(|(other, _)| *other == format!("{stem}{end}")))?;
+            let host = self.values.fill(&host.1)?;
+            self.targets.iter().find(|target| target.hosts.contains(&host) && target.present && target.has_port)
+        };
+        if let Some(stem) = name.strip_suffix("PORT") {
+            let target = beside(stem)?;
+            let number = self.values.fill(value)?.parse::<u16>().ok()?;
+            let port = target.port(number)?;
+            // A default stays a default.
+            let hole =
+                syntax::placeholder(value).filter(|(hole, after)| after.is_empty() && self.values.get(hole.name).is_none());
+            return Some(match hole {
+                Some((hole, _)) => format!("${{{}:-{port}}}", hole.name),
+                None => port,
+            });
+        }
+        let stem = PASSWORDS.iter().find_map(|end| name.strip_suffix(end))?;
+        let target = beside(stem).filter(|target| target.open)?;
+        (self.values.fill(value).unwrap_or_default().is_empty()).then(|| format!("${{{}.password}}", target.name))
+    }
+
+    /// The lines of the env files of a service that count: a later file wins.
+    fn env_file_lines(&mut self, draft: &Draft) -> Vec<((String, String), At)> {
+        let mut found: Vec<((String, String), At)> = Vec::new();
+        for (path, at, _) in env_file_entries(draft) {
+            let Some(absolute) = self.absolute(&path, at) else { continue };
+            let Some(text) = (self.read)(&absolute) else { continue };
+            let file = self.file_index(&absolute);
+            for line in env_lines(&text) {
+                let value = if line.literal { line.value.replace('$', "$$") } else { line.value };
+                found.retain(|((name, _), _)| *name != line.name);
+                found.push(((line.name, value), At { file, line: line.line, column: 1 }));
+            }
+        }
+        found
+    }
+
+    /// The index of a file among those that places name.
+    fn file_index(&mut self, path: &std::path::Path) -> u32 {
+        let index = self.files.iter().position(|known| known == path).unwrap_or_else(|| {
+            self.files.push(path.to_path_buf());
+            self.report.files.push(path.strip_prefix(self.root).unwrap_or(path).display().to_string());
+            self.files.len() - 1
+        });
+        u32::try_from(index).unwrap_or(u32::MAX)
+    }
+
+    /// Values of env files that mean something else here: they go into `env`.
+    fn from_env_files(
+        &mut self,
+        draft: &Draft,
+        skip: &BTreeSet<String>,
+        lines: &[((String, String), At)],
+        all: &[(String, String)],
+        env: &mut Map2,
+    ) {
+        for ((name, value), at) in lines {
+            let given = env.iter().any(|(known, _)| known == name) || draft.variable(name).is_some();
+            if given || skip.contains(name) {
+                continue;
+            }
+            let what = format!("env_file.{name}");
+            let text = match self.sibling(name, value, all) {
+                Some(text) => text,
+                None => {
+                    // What is as it was stays in its file.
+                    let inlined = self.inline_addresses(draft, name, value);
+                    let plain = syntax::placeholders(&inlined, &mut |_| true);
+                    if inlined == *value && self.translated(draft, name, &plain, &mut Found::new()) == plain {
+                        continue;
+                    }
+                    self.value_of(draft, name, value, (*at, &what), false)
+                }
+            };
+            self.report.mapped(
+                *at,
+                draft.what(&what),
+                format!("env.{name} = {}: it wins over the file", shorten(&Toml::text(text.clone()).line())),
+            );
+            put(env, name, text);
+        }
+    }
+
+    /// A server that listens on another port than its usual one must be named with it.
+    fn ports_beside_hosts(&mut self, draft: &Draft, all: &[(String, String)], env: &mut Map2) {
+        for (name, value) in all {
+            let Some(host) = self.values.fill(value) else { continue };
+            let target = self.targets.iter().find(|target| target.remapped.is_some() && target.hosts.contains(&host));
+            let Some(target) = target.filter(|_| hostnames::wants_host(name)).cloned() else { continue };
+            let Some(stem) = HOSTS.iter().find_map(|end| name.strip_suffix(end)) else { continue };
+            let port = format!("{stem}PORT");
+            if target.name == draft.name || all.iter().any(|(other, _)| *other == port) {
+                continue;
+            }
+            let (usual, here) = (target.main.unwrap_or_default(), target.remapped.clone().unwrap_or_default());
+            let at = draft.get("environment").or(draft.get("env_file")).map_or(draft.key.at, |node| node.at);
+            let text = format!(
+                "`{}` listens on {here} here, not on {usual}: {port} = \"${{{}.port}}\" is added; does {} read it?",
+                target.name, target.name, draft.name
+            );
+            self.report.not_mapped(at, draft.what(&format!("environment.{name}")), text);
+            put(env, &port, format!("${{{}.port}}", target.name));
+        }
+    }
+
+    fn env_files(&mut self, draft: &Draft, section: &mut Section) {
+        let mut files = Vec::new();
+        for (path, at, required) in env_file_entries(draft) {
+            let what = draft.what("env_file");
+            let there = self.absolute(&path, at).is_some_and(|path| self.exists(&path));
+            let path = self.path(&path, at);
+            if !there && required {
+                self.report.not_mapped(at, what, format!("{path} is not there yet: without it its variables are missing"));
+            } else {
+                self.report.mapped(at, what, format!("env_file: {path}"));
+            }
+            files.push(path);
+        }
+        if !files.is_empty() {
+            section.set("env_file", Toml::texts(files));
+        }
+    }
+}
+
+/// The env files of a service: path, place, and whether it must be there.
+fn env_file_entries(draft: &Draft) -> Vec<(String, At, bool)> {
+    let Some(node) = draft.get("env_file") else { return Vec::new() };
+    let entries: Vec<Node> = node.list().map_or_else(|| vec![node.clone()], <[Node]>::to_vec);
+    entries
+        .iter()
+        .filter_map(|entry| {
+            let (path, required) = match &entry.value {
+                Value::Map(_) => {
+                    (entry.get("path").and_then(Node::scalar), entry.get("required").and_then(Node::truth).unwrap_or(true))
+                }
+                _ => (entry.scalar(), true),
+            };
+            Some((path?, entry.at, required))
+        })
+        .collect()
+}
+
+fn put(env: &mut Map2, name: &str, text: String) {
+    match env.iter_mut().find(|(known, _)| known == name) {
+        Some((_, old)) => *old = Toml::text(text),
+        None => env.push((name.to_owned(), Toml::text(text))),
+    }
+}

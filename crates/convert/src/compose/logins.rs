@@ -1,0 +1,304 @@
+//! The variables of an image that a recipe takes the place of → `user`, `password`, `database`, `set`; logins that the image
+//! has by itself, and those that it did not want.
+
+use std::collections::BTreeSet;
+
+use super::super::report::At;
+use super::super::toml_writer::{Section, Toml};
+use super::super::yaml::{Node, get};
+use super::classify::{Draft, Kind, local};
+use super::images::{Becomes, Known};
+use super::service::Map2;
+use super::values::env_lines;
+use super::{Importer, image_variables};
+
+impl Importer<'_> {
+    /// The variables that the image understands; they are no variables of the service any more.
+    pub(super) fn recipe_variables(&mut self, draft: &Draft, section: &mut Section) -> BTreeSet<String> {
+        let mut used = BTreeSet::new();
+        let Kind::Recipe { known, .. } = &draft.kind else { return used };
+        let mut variables: Vec<(String, Option<String>, At, bool)> =
+            self.variables(draft).into_iter().map(|(name, value, at)| (name, value, at, false)).collect();
+        // A Dockerfile on the image sets them too.
+        if let Kind::Recipe { from: Some(file), .. } = &draft.kind {
+            let at = draft.get("build").map_or(draft.key.at, |node| node.at);
+            for (name, value) in &file.env {
+                if !variables.iter().any(|(known, ..)| known == name) {
+                    variables.push((name.clone(), Some(value.replace('$', "$$")), at, false));
+                }
+            }
+        }
+        // Those in an env file become placeholders, and the file feeds them.
+        for (path, at) in draft.get("env_file").map(Node::texts).unwrap_or_default() {
+            let Some(text) = self.absolute(&path, at).and_then(|path| (self.read)(&path)) else { continue };
+            let shown = self.path(&path, at);
+            for line in env_lines(&text) {
+                let name = line.name;
+                let understood = known.env.iter().any(|(known, _)| *known == name);
+                if understood && !variables.iter().any(|(known, ..)| *known == name) {
+                    self.values.add(&name, &line.value);
+                    if !self.env_files.contains(&shown) {
+                        self.env_files.push(shown.clone());
+                    }
+                    variables.push((name.clone(), Some(format!("${{{name}}}")), at, true));
+                }
+            }
+        }
+        let mut set: Map2 = match section.take("set") {
+            Some(Toml::Table(table)) => table,
+            _ => Vec::new(),
+        };
+        let mut root_password = None;
+        for (name, value, at, _) in variables {
+            if let Some(key) = name.strip_suffix("_FILE").and_then(|stem| known.env.iter().find(|(known, _)| *known == stem)) {
+                let what = draft.what(&format!("environment.{name}"));
+                used.insert(name.clone());
+                let file = value.unwrap_or_default();
+                self.value_from_file(draft, (key.1, &file), (at, &what), &mut root_password, section);
+                continue;
+            }
+            if name == "POSTGRES_INITDB_ARGS" && known.recipe == "postgres" {
+                used.insert(name.clone());
+                self.report.not_mapped(
+                    at,
+                    draft.what(&format!("environment.{name}")),
+                    format!("devrun gives initdb its own arguments: {}", value.unwrap_or_default()),
+                );
+                continue;
+            }
+            if name == "POSTGRES_MULTIPLE_DATABASES" {
+                used.insert(name.clone());
+                self.report.not_mapped(
+                    at,
+                    draft.what(&format!("environment.{name}")),
+                    "make further databases in an `init` script",
+                );
+                continue;
+            }
+            let what = draft.what(&format!("environment.{name}"));
+            let Some((_, becomes)) = known.env.iter().find(|(known, _)| *known == name) else {
+                let text =
+                    value.as_deref().map(|value| self.values.fill(value).unwrap_or_else(|| value.to_owned())).unwrap_or_default();
+                match image_variables::meaning(known.recipe, &name, &text) {
+                    image_variables::Meaning::Read => continue,
+                    image_variables::Meaning::Set(key, value) => {
+                        self.report.mapped(at, what, format!("set.\"{key}\" = \"{value}\""));
+                        set.push((key, Toml::text(value)));
+                    }
+                    image_variables::Meaning::Buckets => self.report.mapped(at, what, format!("a task {}-buckets", draft.name)),
+                    image_variables::Meaning::Dropped(reason) => self.report.dropped(at, what, reason),
+                    image_variables::Meaning::Unknown => self.report.not_mapped(
+                        at,
+                        what,
+                        format!("only the image's start script reads it, and the recipe `{}` does not have it", known.recipe),
+                    ),
+                }
+                used.insert(name.clone());
+                continue;
+            };
+            used.insert(name.clone());
+            let written = value.unwrap_or_else(|| format!("${{{name}}}"));
+            let text = self.text(&written, at, true);
+            let key = match becomes {
+                Becomes::User => "user",
+                Becomes::Password => "password",
+                Becomes::Database => "database",
+                Becomes::Set(key) => {
+                    set.push(((*key).to_owned(), Toml::text(text)));
+                    self.report.mapped(at, what, format!("set.{key}"));
+                    continue;
+                }
+                Becomes::Login => {
+                    match text.split_once('/') {
+                        Some((user, password)) => {
+                            section.set("user", Toml::text(user));
+                            section.set("password", Toml::text(password));
+                            self.report.mapped(at, what, "user, password");
+                        }
+                        None => self.report.not_mapped(
+                            at,
+                            what,
+                            "is no USER/PASSWORD that can be read here: write `user` and `password`; a password is always set",
+                        ),
+                    }
+                    continue;
+                }
+                Becomes::RootPassword => {
+                    root_password = Some((text, at, what));
+                    continue;
+                }
+                Becomes::Nothing(reason) => {
+                    if matches!(*reason, "logins from this machine always need the password" | "devrun always sets a password") {
+                        self.report.not_mapped(
+                            at,
+                            what,
+                            format!("{reason}: give clients ${{{}.url}} or ${{{}.password}}", draft.name, draft.name),
+                        );
+                    } else {
+                        self.report.dropped(at, what, *reason);
+                    }
+                    continue;
+                }
+            };
+            if text.is_empty() {
+                self.report.dropped(at, what, "is empty");
+                continue;
+            }
+            self.report.mapped(at, what, key);
+            section.set(key, Toml::text(text));
+        }
+        if let Some((text, at, what)) = root_password {
+            if section.has("user") {
+                let text = "the user above logs in; root's own password is not kept: clients that log in as root must use the user, or leave the user out";
+                self.report.not_mapped(at, what, text);
+            } else {
+                self.report.mapped(at, what, "user = \"root\", password");
+                section.set("user", Toml::text("root"));
+                section.set("password", Toml::text(text));
+            }
+        }
+        if !set.is_empty() {
+            section.set("set", Toml::Table(set));
+        }
+        self.default_login(draft, known, section);
+        // The image names the database after the user.
+        if known.recipe == "postgres"
+            && let Some(user) = section.get("user").cloned()
+            && !section.has("database")
+        {
+            section.set("database", user);
+        }
+        used
+    }
+
+    /// `NAME_FILE`: the value is in a file, which may be a secret of the compose file or a mount.
+    fn value_from_file(
+        &mut self,
+        draft: &Draft,
+        (becomes, file): (Becomes, &str),
+        (at, what): (At, &str),
+        root_password: &mut Option<(String, At, String)>,
+        section: &mut Section,
+    ) {
+        let file = self.values.fill(file).unwrap_or_else(|| file.to_owned());
+        let secret = self.secret_of_path(draft, &file);
+        let (name, path, variable) = match &secret {
+            Some((name, Some(path), _)) => (name.clone(), Some(path.clone()), None),
+            Some((name, None, variable)) => (name.clone(), None, variable.clone()),
+            None => match local(&file, &draft.mounts) {
+                Some(path) => {
+                    (path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(), Some(path), None)
+                }
+                None => {
+                    self.report.not_mapped(at, what, "a value out of a file: write it as ${VAR}, and the variable into .env");
+                    return;
+                }
+            },
+        };
+        let is_secret = matches!(becomes, Becomes::Password | Becomes::RootPassword);
+        if !is_secret {
+            // Names of users and databases are no secrets: they are read once, now.
+            let text = path
+                .as_ref()
+                .and_then(|path| (self.read)(path))
+                .map(|text| text.trim().to_owned())
+                .filter(|text| !text.is_empty());
+            let key = match becomes {
+                Becomes::User => "user",
+                Becomes::Database => "database",
+                _ => "",
+            };
+            match text.filter(|_| !key.is_empty()) {
+                Some(text) => {
+                    self.report.mapped(at, what, format!("{key} = {text:?}, as its file says now"));
+                    section.set(key, Toml::text(text.replace('$', "$$")));
+                }
+                None => self.report.not_mapped(at, what, "a value out of a file: write it as ${VAR}, and the variable into .env"),
+            }
+            return;
+        }
+        let name: String =
+            name.chars().map(|char| if char.is_ascii_alphanumeric() || "._-".contains(char) { char } else { '-' }).collect();
+        let text = match (&path, variable) {
+            (_, Some(variable)) => format!("${{{variable}}}"),
+            (Some(path), None) => {
+                let shown = self.shown(path);
+                self.secret_files.insert(name.clone(), shown);
+                format!("${{secret.{name}}}")
+            }
+            (None, None) => {
+                self.secrets.insert(name.clone());
+                format!("${{secret.{name}}}")
+            }
+        };
+        if becomes == Becomes::RootPassword {
+            *root_password = Some((text, at, what.to_owned()));
+            return;
+        }
+        self.report.mapped(at, what, format!("password = \"{text}\""));
+        section.set("password", Toml::text(text));
+    }
+
+    /// The secret that a path of the container names: its name, its file here, or the variable it is made from.
+    fn secret_of_path(&self, draft: &Draft, path: &str) -> Option<(String, Option<std::path::PathBuf>, Option<String>)> {
+        // The long form gives it another name in the container.
+        let items = draft.get("secrets").and_then(Node::list).unwrap_or_default();
+        let by_target = items.iter().find_map(|item| {
+            let (source, target) = (item.get("source").and_then(Node::scalar)?, item.get("target").and_then(Node::scalar)?);
+            (path == target || path.strip_prefix("/run/secrets/") == Some(target.as_str())).then_some(source)
+        });
+        let name = by_target.or_else(|| path.strip_prefix("/run/secrets/").map(str::to_owned))?;
+        let node = get(&self.tree, "secrets").and_then(|node| node.get(&name));
+        let file = node.and_then(|node| node.get("file")).and_then(|file| self.absolute(&file.scalar()?, file.at));
+        let variable = node.and_then(|node| node.get("environment")).and_then(Node::scalar);
+        Some((name, file, variable))
+    }
+
+    /// What an image has where nothing is said: clients that nobody configured use exactly that.
+    fn default_login(&mut self, draft: &Draft, known: &Known, section: &mut Section) {
+        let at = draft.get("image").map_or(draft.key.at, |node| node.at);
+        let what = draft.what("image");
+        let usual = match known.recipe {
+            "rabbitmq" => Some(("guest", "guest")),
+            "minio" => Some(("minioadmin", "minioadmin")),
+            "grafana" => Some(("admin", "admin")),
+            _ => None,
+        };
+        if let Some((user, password)) = usual {
+            if section.has("user") && section.has("password") {
+                return;
+            }
+            for (key, value) in [("user", user), ("password", password)] {
+                if !section.has(key) {
+                    section.set(key, Toml::text(value));
+                }
+            }
+            self.report.mapped(at, what, format!("the login that the image has by itself: {user}/{password}"));
+            return;
+        }
+        match known.recipe {
+            "meilisearch" if !section.has("password") => {
+                let text = format!("the image wants no key and the recipe does: clients use ${{{}.password}}", draft.name);
+                self.report.not_mapped(at, what, text);
+            }
+            "nats" if !section.has("files") => {
+                // Without a login in the compose file its server takes anybody.
+                let text = "listen: \"${NAME.host}:${NAME.port}\"\nhttp: \"${NAME.host}:${NAME.ports.http}\"\njetstream { store_dir: \"${NAME.data}/nats/data\" }\n";
+                let text = text.replace("NAME", &draft.name);
+                section.set("files", Toml::Table(vec![("nats.conf".to_owned(), Toml::text(text))]));
+                self.report.mapped(at, what, "files.\"nats.conf\": no login is wanted, as in the image");
+            }
+            "mariadb"
+                if draft.variable("MYSQL_ALLOW_EMPTY_PASSWORD").is_some()
+                    || draft.variable("MARIADB_ALLOW_EMPTY_PASSWORD").is_some()
+                    || draft.variable("MARIADB_ALLOW_EMPTY_ROOT_PASSWORD").is_some() =>
+            {
+                if !section.has("user") && !section.has("password") {
+                    section.set("user", Toml::text("root"));
+                    self.report.mapped(at, what, "user = \"root\", with a generated password");
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Web servers with their files, Dockerfiles, and process-compose files.
+
+use std::path::{Path, PathBuf};
+
+use devrun_convert::{Converted, Format, Outcome, import};
+
+fn project(name: &str, files: &[(&str, &str)]) -> Converted {
+    let read = |path: &Path| {
+        let name = path.strip_prefix("/p").ok()?;
+        files.iter().find(|(known, _)| Path::new(known) == name).map(|(_, text)| (*text).to_owned())
+    };
+    let path = PathBuf::from("/p").join(name);
+    let text = read(&path).unwrap_or_default();
+    let format = devrun_convert::format_of(&path, &text).unwrap_or(Format::Compose);
+    import(format, &[path], Path::new("/p"), &read).unwrap_or_else(|failure| panic!("{}", failure.reason))
+}
+
+fn compose(files: &[(&str, &str)]) -> Converted {
+    project("compose.yaml", files)
+}
+
+fn value(converted: &Converted, path: &[&str]) -> Option<toml::Value> {
+    let table: toml::Table = toml::from_str(&converted.text).unwrap_or_else(|error| panic!("{error}\n{}", converted.text));
+    path.iter().try_fold(toml::Value::Table(table), |value, key| value.get(*key).cloned())
+}
+
+#[track_caller]
+fn has(converted: &Converted, path: &[&str], expected: impl Into<toml::Value>) {
+    assert_eq!(value(converted, path), Some(expected.into()), "{path:?}\n{}", converted.text);
+}
+
+#[track_caller]
+fn says(converted: &Converted, outcome: Outcome, text: &str) {
+    let lines = converted.report.render(&[outcome]);
+    assert!(lines.contains(text), "{text}\n{lines}");
+}
+
+fn file(converted: &Converted, service: &str, name: &str) -> String {
+    value(converted, &["services", service, "files", name]).and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+#[test]
+fn nginx_serves_its_own_files() {
+    let yaml = "services:\n  web: { image: nginx, ports: ['22085:80'], volumes: ['./html:/usr/share/nginx/html:ro', './site.conf:/etc/nginx/conf.d/site.conf'] }\n  static: { image: nginx, ports: ['22084:80'], volumes: ['./html:/usr/share/nginx/html'] }\n  main: { image: nginx, ports: ['22086:80'], volumes: ['./nginx.conf:/etc/nginx/nginx.conf:ro'] }\n  api: { image: python, command: api, ports: ['22087:8000'] }\n  plain: { image: nginx }\n";
+    let site = "upstream up { server api:8000; }\nserver {\n  listen 80 default_server;\n  listen [::]:80;\n  # a comment;\n  location / { root /usr/share/nginx/html; try_files $uri ${x} /index.html; }\n  location /api { proxy_pass http://api:8000/; proxy_set_header Host $host; }\n  location /up { proxy_pass http://up; }\n}\n";
+    let main = "user nginx;\nworker_processes auto;\nerror_log /var/log/nginx/error.log;\npid /run/nginx.pid;\nevents { worker_connections 64; }\nhttp {\n  include /etc/nginx/mime.types;\n  access_log /var/log/x main;\n  server { listen 80; location / { proxy_pass http://api:8000; } }\n}\n";
+    let converted = compose(&[("compose.yaml", yaml), ("site.conf", site), ("nginx.conf", main)]);
+    let text = file(&converted, "web", "nginx.conf");
+    for part in [
+        "listen ${web.addr} default_server;",
+        "root ${dir.project}/html;",
+        "try_files $uri $${x} /index.html;",
+        "proxy_pass http://${api.addr}/;",
+        "proxy_set_header Host $host;",
+        "server ${api.addr};",
+        "proxy_pass http://up;",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert!(!text.contains("[::]") && !text.contains("comment"), "{text}");
+    assert!(file(&converted, "static", "nginx.conf").contains("root ${dir.project}/html; index index.html"));
+    let text = file(&converted, "main", "nginx.conf");
+    assert!(
+        text.contains("types {") && text.contains("listen ${main.addr};") && text.contains("worker_processes auto;"),
+        "{text}"
+    );
+    assert_eq!(text.matches("pid ").count(), 1, "{text}");
+    assert!(!text.contains("/var/log") && !text.contains("user nginx"), "{text}");
+    has(&converted, &["services", "plain", "use"], "nginx");
+}
+
+#[test]
+fn a_web_server_that_cannot_be_carried_over_is_left_out() {
+    let table = [
+        ("server { listen 443 ssl; ssl_certificate /x; }", "HTTPS with certificates"),
+        ("server { listen 80; location / { proxy_pass http://gone:1; } }", "`gone`, which is no service"),
+        ("server { listen 80; include fastcgi_params; }", "includes fastcgi_params"),
+    ];
+    for (conf, reason) in table {
+        let yaml = "services:\n  web: { image: nginx, ports: ['22085:80'], volumes: ['./a.conf:/etc/nginx/conf.d/a.conf'] }\n";
+        let converted = compose(&[("compose.yaml", yaml), ("a.conf", conf)]);
+        assert_eq!(value(&converted, &["services", "web"]), None, "{}", converted.text);
+        says(&converted, Outcome::NotMapped, reason);
+    }
+    let unreadable =
+        compose(&[("compose.yaml", "services:\n  c: { image: 'caddy:2', volumes: ['./Caddyfile:/etc/caddy/Caddyfile'] }\n")]);
+    assert_eq!(value(&unreadable, &["services", "c"]), None, "{}", unreadable.text);
+}
+
+#[test]
+fn caddy_serves_its_own_files() {
+    let yaml = "services:\n  cad: { image: 'caddy:2', ports: ['22086:80'], volumes: ['./Caddyfile:/etc/caddy/Caddyfile', './html:/srv'] }\n  two: { image: 'caddy:2', ports: ['22087:80'], volumes: ['./two:/etc/caddy/Caddyfile'] }\n  api: { image: python, command: api, ports: ['22088:8000'] }\n";
+    let first = "{\n  email a@b\n}\n:80 {\n  root * /srv\n  file_server\n  reverse_proxy /api/* api:8000\n}\n";
+    let second = "example.com {\n  tls internal\n  reverse_proxy api:8000\n}\n";
+    let converted = compose(&[("compose.yaml", yaml), ("Caddyfile", first), ("two", second)]);
+    let text = file(&converted, "cad", "Caddyfile");
+    for part in [
+        "http://:${cad.port} {",
+        "bind 127.0.0.1",
+        "root * ${dir.project}/html",
+        "reverse_proxy /api/* ${api.addr}",
+        "auto_https off",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert!(!text.contains("email"), "{text}");
+    let text = file(&converted, "two", "Caddyfile");
+    assert!(text.contains("http://:${two.port} {") && !text.contains("tls"), "{text}");
+    says(&converted, Outcome::NotMapped, "example.com is served without TLS");
+}
+
+#[test]
+fn a_dockerfile_on_a_server_is_that_server() {
+    let yaml = "services:\n  mysql: { build: mysql }\n  front: { build: front, ports: ['22080:80'] }\n";
+    let mysql = "FROM mysql:5.7\nENV MYSQL_DATABASE=cities MYSQL_USER=ship MYSQL_PASSWORD=secret\nCOPY scripts/* /docker-entrypoint-initdb.d/\n";
+    let front = "FROM node:20 AS b\nWORKDIR /app\nCOPY . .\nRUN npm ci && npm run build\nFROM nginx:alpine\nCOPY --from=b /app/dist /usr/share/nginx/html\nCOPY nginx.conf /etc/nginx/conf.d/default.conf\nCMD [\"nginx\", \"-g\", \"daemon off;\"]\n";
+    let converted = compose(&[
+        ("compose.yaml", yaml),
+        ("mysql/Dockerfile", mysql),
+        ("front/Dockerfile", front),
+        ("front/nginx.conf", "server { listen 80; root /usr/share/nginx/html; }\n"),
+    ]);
+    for (key, expected) in
+        [("use", "mariadb"), ("database", "cities"), ("user", "ship"), ("password", "secret"), ("init", "mysql/scripts")]
+    {
+        has(&converted, &["services", "mysql", key], expected);
+    }
+    let text = file(&converted, "front", "nginx.conf");
+    assert!(text.contains("root ${dir.project}/front/dist;") && text.contains("listen ${front.addr};"), "{text}");
+    has(&converted, &["services", "front", "build"], "(cd front && npm ci) && (cd front && npm run build)");
+}
+
+#[test]
+fn build_steps_become_a_proposed_build() {
+    let yaml = "services:\n  api: { build: ./api, ports: ['22080:8080'] }\n  j: { build: ./j }\n  n: { build: ./n }\n  p: { build: { context: ./p, target: dev } }\n";
+    let converted = compose(&[
+        ("compose.yaml", yaml),
+        (
+            "api/Dockerfile",
+            "FROM golang AS build\nWORKDIR /src\nCOPY . .\nRUN go build -o /bin/server ./cmd/server\nFROM alpine\nCOPY --from=build /bin/server /server\nCMD [\"/server\"]\n",
+        ),
+        (
+            "j/Dockerfile",
+            "FROM maven AS b\nWORKDIR /app\nCOPY pom.xml .\nRUN mvn clean package\nFROM jre\nWORKDIR /app\nCOPY --from=b /app/target/*.jar app.jar\nENTRYPOINT [\"java\",\"-jar\",\"app.jar\"]\n",
+        ),
+        (
+            "n/Dockerfile",
+            "FROM node\nWORKDIR /app\nCOPY package*.json ./\nRUN npm ci\nCOPY . .\nHEALTHCHECK --interval=5s CMD curl -f http://localhost:3000/h || exit 1\nEXPOSE 3000\nUSER node\nCMD [\"npm\",\"start\"]\n",
+        ),
+        (
+            "p/Dockerfile",
+            "FROM python AS base\nWORKDIR /app\nCOPY requirements.txt .\nRUN pip install -r requirements.txt\nFROM base AS dev\nCOPY run.sh /run.sh\nENTRYPOINT [\"/run.sh\"]\nCMD [\"serve\"]\nFROM base\nCMD [\"prod\"]\n",
+        ),
+        ("p/run.sh", "#!/bin/bash\nexec \"$@\"\n"),
+    ]);
+    has(&converted, &["services", "api", "build"], "go build -o bin/server ./cmd/server");
+    has(&converted, &["services", "api", "run"], "./bin/server");
+    has(&converted, &["services", "j", "build"], "mvn clean package && cp target/*.jar app.jar");
+    has(&converted, &["services", "j", "run"], "java -jar app.jar");
+    has(&converted, &["services", "n", "build"], "npm ci");
+    has(&converted, &["services", "n", "ready", "http"], "/h");
+    has(&converted, &["services", "n", "ready", "interval"], "5s");
+    has(&converted, &["services", "p", "build"], "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt");
+    has(&converted, &["services", "p", "run"], "bash run.sh serve");
+    says(&converted, Outcome::NotMapped, "services.api.build: proposed from the RUN lines");
+}
+
+#[test]
+fn heredocs_are_no_instructions() {
+    let yaml = "services:\n  w:\n    build:\n      context: .\n      dockerfile_inline: |\n        FROM python\n        CMD [\"app\"]\n        RUN <<EOT\n        CMD fake\n        ENV NOPE=1\n        EOT\n";
+    let converted = compose(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "w", "run"], "app");
+    assert_eq!(value(&converted, &["services", "w", "env"]), None);
+}
+
+#[test]
+fn an_entrypoint_for_containers_is_left_out() {
+    let yaml = "services:\n  a: { build: . }\n";
+    let docker =
+        "FROM x\nCOPY docker-entrypoint.sh /\nENTRYPOINT [\"tini\", \"--\", \"/docker-entrypoint.sh\"]\nCMD [\"app\", \"--x\"]\n";
+    let converted = compose(&[
+        ("compose.yaml", yaml),
+        ("Dockerfile", docker),
+        ("docker-entrypoint.sh", "#!/bin/sh\nchown -R a /data\nexec gosu a \"$@\"\n"),
+    ]);
+    has(&converted, &["services", "a", "run"], "app --x");
+    says(&converted, Outcome::NotMapped, "is left out: it uses gosu");
+}
+
+#[test]
+fn process_compose_means_what_it_says() {
+    let yaml = "version: '0.5'\nprocesses:\n  one: { command: exec ./run.sh }\n  two: { command: \"cd sub\\nexec x\" }\n  three: { command: FOO=bar ./run.sh, is_dotenv_disabled: true }\n  four: { command: source ./vars.sh }\n  db: { command: sleep 9, readiness_probe: { exec: { command: 'true' } } }\n  mig: { command: 'false', availability: { restart: on_failure } }\n  app: { command: 'echo $A', depends_on: { mig: { condition: process_completed_successfully } } }\n";
+    let converted = project("process-compose.yaml", &[("process-compose.yaml", yaml), (".env", "A=1\n")]);
+    for name in ["one", "two", "three"] {
+        has(&converted, &["services", name, "shell"], true);
+    }
+    has(&converted, &["services", "four", "run"], vec!["bash", "-c", "source ./vars.sh"]);
+    has(&converted, &["services", "one", "env_file"], vec![".env"]);
+    assert_eq!(value(&converted, &["services", "three", "env_file"]), None);
+    has(&converted, &["services", "app", "run"], vec!["sh", "-c", "echo $$A"]);
+    has(&converted, &["services", "db", "ready", "interval"], "10s");
+    says(&converted, Outcome::NotMapped, "processes.mig.availability.restart");
+}

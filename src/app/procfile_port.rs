@@ -1,0 +1,31 @@
+//! The port of the first line of a Procfile: as foreman and overmind look it up.
+
+use devrun_model::Failure;
+use devrun_store::input;
+
+use crate::app::project::Project;
+
+/// The `port:` of `.foreman`, else `PORT` of `.env`, else that of the shell; `None` where none of them says a port.
+///
+/// # Errors
+/// `Config` when one of these files may not be read.
+pub fn base_port(project: &Project) -> Result<Option<u16>, Failure> {
+    let plain = |path: &std::path::PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("Procfile"));
+    if !project.files.iter().any(plain) {
+        return Ok(None);
+    }
+    let foreman = input::trusted(&project.root.join(".foreman"))?.unwrap_or_default();
+    let dotenv = input::trusted(&project.root.join(".env"))?.unwrap_or_default();
+    let of_foreman = foreman.lines().find_map(|line| line.trim().strip_prefix("port:")).and_then(number);
+    let of_dotenv = dotenv
+        .lines()
+        .filter_map(|line| line.trim().trim_start_matches("export ").trim_start().strip_prefix("PORT="))
+        .filter_map(number)
+        .last();
+    Ok(of_foreman.or(of_dotenv).or_else(|| project.env.get("PORT").and_then(|text| number(text))))
+}
+
+fn number(text: &str) -> Option<u16> {
+    let text = text.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'']);
+    text.parse().ok().filter(|number| *number > 0)
+}
