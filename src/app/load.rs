@@ -11,7 +11,7 @@ use crate::ui::term::say;
 use devrun_config::{Facts, Options, PortWish, Source};
 use devrun_keeper::lock;
 use devrun_model::mask::Masker;
-use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec, os_text};
+use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
 use devrun_runtime::ports::{self, PortReservations};
 use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::{runtime_dir, secrets, user};

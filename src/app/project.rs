@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use devrun_model::Paths;
+use devrun_model::{Paths, os_text};
 use devrun_runtime::ports::PortReservations;
 
 /// Where the project is; known without a valid procfile.

@@ -109,7 +109,7 @@ fn slow_clients_keep_nobody_waiting() {
     let socket = socket(&project);
     let slow = |at: usize| {
         let mut stream = UnixStream::connect(&socket).expect("it listens");
-        if at % 2 == 0 {
+        if at.is_multiple_of(2) {
             // Turned away already is as good.
             let _reset = stream.write_all(b"\"sta");
         }

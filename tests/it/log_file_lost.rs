@@ -70,6 +70,24 @@ fn a_log_directory_that_is_deleted_is_made_again() {
     project.run(&["down"]).code(0);
 }
 
+/// The open files go along; at the old place nothing is made.
+#[test]
+fn the_log_of_a_project_that_is_moved_goes_on_there() {
+    let project = writing();
+    let (here, there) = (project.dir(), project.root().join("there"));
+    fs::rename(&here, &there).unwrap();
+    fs::create_dir(&here).unwrap();
+    let log = there.join(LOG);
+    let before = fs::metadata(&log).unwrap().len();
+    // Several looks at the name.
+    eventually("its lines", PATIENCE, || (fs::metadata(&log).unwrap().len() > before + 300).then_some(()));
+    assert_eq!(fs::read_dir(&here).unwrap().count(), 0);
+    assert!(!fs::read_to_string(&log).unwrap().contains("deleted or replaced"));
+    fs::remove_dir(&here).unwrap();
+    fs::rename(&there, &here).unwrap();
+    project.run(&["down"]).code(0);
+}
+
 #[test]
 fn an_index_that_is_deleted_is_made_again() {
     let project = writing();

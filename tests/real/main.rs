@@ -12,9 +12,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 macro_rules! trials {
     [$($(#[$condition:meta])* $name:ident),* $(,)?] => {
         pub fn trials() -> Vec<libtest_mimic::Trial> {
-            let mut all = Vec::new();
-            $($(#[$condition])* all.push(crate::trial(concat!(module_path!(), "::", stringify!($name)), $name));)*
-            all
+            Vec::from([$($(#[$condition])* crate::trial(concat!(module_path!(), "::", stringify!($name)), $name)),*])
         }
     };
 }

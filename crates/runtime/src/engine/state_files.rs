@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::logs::lost_file;
+use crate::logs::lost_file::LogPlace;
 use crate::runtime_dir::append;
 use devrun_model::{Paths, ServiceId, Snapshot};
 use devrun_store::atomic_file::replace;
@@ -44,6 +44,7 @@ pub fn last_snapshot(places: &Paths) -> Option<Snapshot> {
 #[derive(Debug)]
 pub struct JsonLog {
     path: PathBuf,
+    place: LogPlace,
     file: Option<fs::File>,
     size: u64,
     /// Lines that a full disk did not take; they are tried again with the next one.
@@ -89,7 +90,8 @@ impl JsonLog {
     pub fn open(path: PathBuf) -> Self {
         let file = open(&path);
         let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
-        Self { path, file, size, waiting: Vec::new() }
+        let place = LogPlace::of(path.parent().unwrap_or(&path));
+        Self { path, place, file, size, waiting: Vec::new() }
     }
     /// Appends one.
     pub fn append(&mut self, entry: &impl Serialize) {
@@ -109,11 +111,10 @@ impl JsonLog {
         if self.waiting.is_empty() {
             return;
         }
-        let is_there = self.file.as_ref().is_some_and(|file| lost_file::is_in_place(&self.path, file).unwrap_or(true));
+        let is_there = self.file.as_ref().is_some_and(|file| self.place.keeps(&self.path, file).unwrap_or(true));
         if !is_there {
             // Deleted or replaced while it was open: what cannot be kept now waits for the next line.
-            let place = self.path.parent().map(|folder| lost_file::clear_place(folder, &self.path));
-            self.file = place.is_some_and(|cleared| cleared.is_ok()).then(|| open(&self.path)).flatten();
+            self.file = self.place.clear(&self.path).ok().and_then(|()| open(&self.path));
             self.size = self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
         }
         let Some(file) = &mut self.file else { return };

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use devrun_model::{ServiceId, service::LogSpec};
 
 use super::envelope;
-use super::lost_file;
+use super::lost_file::{LOOK_EVERY_MICROS, LogPlace};
 use super::pump::LogStream;
 
 /// Bytes of one index record: offset u64, microseconds since 1970 i64, stream u8 (and 1 in the u32's last byte
@@ -36,6 +36,7 @@ pub struct LogFile {
     last: Option<(LogStream, i64)>,
     generation: u32,
     ends_with_newline: bool,
+    place: LogPlace,
     /// When the file's name was last looked at.
     looked: i64,
     /// The file is gone from its name and cannot be made again; what is written would be seen by nobody.
@@ -125,6 +126,7 @@ impl LogFile {
             generation,
             ends_with_newline,
             ended_early: [false; 3],
+            place: LogPlace::of(folder),
             looked: 0,
             gone: None,
             lost: None,
@@ -179,7 +181,7 @@ impl LogFile {
         if bytes.is_empty() {
             return;
         }
-        if micros.saturating_sub(self.looked) >= lost_file::LOOK_EVERY_MICROS {
+        if micros.saturating_sub(self.looked) >= LOOK_EVERY_MICROS {
             self.looked = micros;
             self.gone = self.stay_in_place(micros).err();
         }
@@ -201,12 +203,12 @@ impl LogFile {
     /// Makes the files again whose names lead elsewhere or nowhere, and says so in the new one.
     fn stay_in_place(&mut self, micros: i64) -> io::Result<()> {
         let [log, index] = ["log", "idx"].map(|kind| numbered(&self.folder, &self.name, kind, 0));
-        let is_kept = lost_file::is_in_place(&log, &self.file)?;
-        if is_kept && lost_file::is_in_place(&index, &self.index)? {
+        let is_kept = self.place.keeps(&log, &self.file)?;
+        if is_kept && self.place.keeps(&index, &self.index)? {
             return Ok(());
         }
-        lost_file::clear_place(&self.folder, &log)?;
-        lost_file::clear_place(&self.folder, &index)?;
+        self.place.clear(&log)?;
+        self.place.clear(&index)?;
         let (file, records) = (open(&log)?, open(&index)?);
         self.last = None;
         if is_kept {
