@@ -96,7 +96,6 @@ fn shop(more: &str) -> Project {
         [services.front]
         use = "gateway"
         port = "auto"
-        restart = "always"
         {more}
         "#
     ));
@@ -336,6 +335,15 @@ fn a_request_waits_for_a_service_that_is_starting() {
     stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a socket");
     let early = stream.read(&mut [0; 1]);
     assert!(early.is_err(), "answered while the service is starting: {early:?}");
+    // One that leaves meanwhile is not forgotten.
+    eventually("it is in the log", PATIENCE, || {
+        let mut left = connect(front);
+        left.write_all(b"GET /left HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
+        left.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket");
+        assert!(left.read(&mut [0; 1]).is_err(), "answered while the service is starting");
+        drop(left);
+        project.run(&["logs", "front"]).stdout.contains(" GET /left - - 499 ").then_some(())
+    });
     project.write("go", "");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     has(&read_until(&mut stream, "\r\n\r\n"), &["200 OK"]);
@@ -501,6 +509,20 @@ fn key_service_names_give_each_service_a_host_of_its_own() {
     assert!(rows.as_array().is_some_and(|rows| rows.iter().all(|row| row["host"].is_null())), "{rows}");
     project.rewrite(&format!("[project]\nname = \"shop\"\n{text}"));
     project.run(&["--instance", "fix-login", "routes"]).code(0).says("api.fix-login.shop.localhost");
+}
+
+/// Shows: exit 5.
+#[test]
+fn a_port_that_may_not_be_bound_is_named() {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    if !crate::harness::is_root() || first.trim().parse::<u16>().is_ok_and(|first| first <= 80) {
+        return crate::harness::skipped("not root, or everybody may bind port 80");
+    }
+    let project = Project::new()
+        .for_user(54_321)
+        .procfile("[services.front]\nuse = \"gateway\"\nport = 80\nroutes = { \"/\" = { reply = 200 } }\n");
+    let up = project.run(&["up", "-d"]).code(5).says("port 80 may be bound by root only").says("choose one from");
+    assert!(up.last_line().contains("front"), "{up}");
 }
 
 /// What two servers could read in two ways never reaches a service.
