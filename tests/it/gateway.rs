@@ -477,6 +477,22 @@ fn copies_share_the_requests_and_the_death_of_one_fails_none() {
     project.run(&["down"]).code(0);
 }
 
+/// What `config` prints says the same when it is read again.
+#[test]
+fn the_resolved_configuration_has_the_routes() {
+    let project = shop(ROUTES);
+    // Nothing is started: the numbers only have to be some.
+    let ports = ["18101", "18102", "18103"];
+    let text = project.read("procfile.toml");
+    let fixed = ports.iter().fold(text, |text, port| text.replacen("\"auto\"", port, 1));
+    project.rewrite(&fixed);
+    let resolved = project.run(&["config"]).code(0).says("X-Content-Type-Options").stdout;
+    project.write("resolved.toml", &resolved);
+    let rows = |file: &str| project.run(&["-f", file, "routes", "--json"]).code(0).json();
+    assert_eq!(rows("resolved.toml"), rows("procfile.toml"));
+    has(&resolved, &["Server = false", "max_body = \"1024\"", "strip = \"/v1\"", "fallback = \"index.html\""]);
+}
+
 /// Shows: service.names.
 #[test]
 fn key_service_names_give_each_service_a_host_of_its_own() {
