@@ -2,6 +2,7 @@
 
 use toml::{Table, Value};
 
+use devrun_model::RouteTarget;
 use devrun_model::mask::Masker;
 use devrun_model::service::{Limits, OnUnhealthy};
 use devrun_model::{
@@ -107,6 +108,26 @@ fn project_table(plan: &Plan) -> Table {
     file
 }
 
+/// A route as a procfile has it.
+fn route(route: &devrun_model::Route) -> Value {
+    let mut table = Table::new();
+    let mut put = |key: &str, value: String| drop(table.insert(key.to_owned(), Value::String(value)));
+    match &route.target {
+        target @ RouteTarget::Service { strip, .. } => {
+            put("to", target.to_string());
+            strip.iter().for_each(|strip| put("strip", strip.clone()));
+            route.max_body.iter().for_each(|size| put("max_body", size.0.to_string()));
+        }
+        RouteTarget::Files { path, fallback } => {
+            put("files", path.display().to_string());
+            fallback.iter().for_each(|name| put("fallback", name.clone()));
+        }
+        RouteTarget::Redirect { to } => put("redirect", to.clone()),
+        RouteTarget::Reply { status } => drop(table.insert("reply".to_owned(), number(*status))),
+    }
+    Value::Table(table)
+}
+
 fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Failure> {
     let mut table = Table::new();
     let mut put = |key: &str, value: Value| drop(table.insert(key.to_owned(), value));
@@ -133,6 +154,23 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
             }
             if let Some(migrations) = &recipe.migrations {
                 put("migrations", Value::String(migrations.display().to_string()));
+            }
+            if let Some(gateway) = &recipe.gateway {
+                put(
+                    "routes",
+                    Value::Table(gateway.routes.iter().map(|route| (route.path.to_string(), self::route(route))).collect()),
+                );
+                // An empty value is what `false` became: the header is removed.
+                let header = |value: &String| if value.is_empty() { Value::Boolean(false) } else { Value::String(value.clone()) };
+                if !gateway.headers.is_empty() {
+                    put(
+                        "headers",
+                        Value::Table(gateway.headers.iter().map(|(name, value)| (name.clone(), header(value))).collect()),
+                    );
+                }
+                if gateway.names.is_empty() {
+                    put("names", Value::Boolean(false));
+                }
             }
             for key in ["user", "password", "database"] {
                 if let Some(value) = spec.attributes.get(key).filter(|value| !value.is_empty()) {

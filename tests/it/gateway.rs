@@ -96,7 +96,6 @@ fn shop(more: &str) -> Project {
         [services.front]
         use = "gateway"
         port = "auto"
-        restart = "always"
         {more}
         "#
     ));
@@ -336,6 +335,15 @@ fn a_request_waits_for_a_service_that_is_starting() {
     stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a socket");
     let early = stream.read(&mut [0; 1]);
     assert!(early.is_err(), "answered while the service is starting: {early:?}");
+    // One that leaves meanwhile is not forgotten.
+    eventually("it is in the log", PATIENCE, || {
+        let mut left = connect(front);
+        left.write_all(b"GET /left HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
+        left.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket");
+        assert!(left.read(&mut [0; 1]).is_err(), "answered while the service is starting");
+        drop(left);
+        project.run(&["logs", "front"]).stdout.contains(" GET /left - - 499 ").then_some(())
+    });
     project.write("go", "");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     has(&read_until(&mut stream, "\r\n\r\n"), &["200 OK"]);
@@ -469,6 +477,22 @@ fn copies_share_the_requests_and_the_death_of_one_fails_none() {
     project.run(&["down"]).code(0);
 }
 
+/// What `config` prints says the same when it is read again.
+#[test]
+fn the_resolved_configuration_has_the_routes() {
+    let project = shop(ROUTES);
+    // Nothing is started: the numbers only have to be some.
+    let ports = ["18101", "18102", "18103"];
+    let text = project.read("procfile.toml");
+    let fixed = ports.iter().fold(text, |text, port| text.replacen("\"auto\"", port, 1));
+    project.rewrite(&fixed);
+    let resolved = project.run(&["config"]).code(0).says("X-Content-Type-Options").stdout;
+    project.write("resolved.toml", &resolved);
+    let rows = |file: &str| project.run(&["-f", file, "routes", "--json"]).code(0).json();
+    assert_eq!(rows("resolved.toml"), rows("procfile.toml"));
+    has(&resolved, &["Server = false", "max_body = \"1024\"", "strip = \"/v1\"", "fallback = \"index.html\""]);
+}
+
 /// Shows: service.names.
 #[test]
 fn key_service_names_give_each_service_a_host_of_its_own() {
@@ -501,6 +525,20 @@ fn key_service_names_give_each_service_a_host_of_its_own() {
     assert!(rows.as_array().is_some_and(|rows| rows.iter().all(|row| row["host"].is_null())), "{rows}");
     project.rewrite(&format!("[project]\nname = \"shop\"\n{text}"));
     project.run(&["--instance", "fix-login", "routes"]).code(0).says("api.fix-login.shop.localhost");
+}
+
+/// Shows: exit 5.
+#[test]
+fn a_port_that_may_not_be_bound_is_named() {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    if !crate::harness::is_root() || first.trim().parse::<u16>().is_ok_and(|first| first <= 80) {
+        return crate::harness::skipped("not root, or everybody may bind port 80");
+    }
+    let project = Project::new()
+        .for_user(54_321)
+        .procfile("[services.front]\nuse = \"gateway\"\nport = 80\nroutes = { \"/\" = { reply = 200 } }\n");
+    let up = project.run(&["up", "-d"]).code(5).says("port 80 may be bound by root only").says("choose one from");
+    assert!(up.last_line().contains("front"), "{up}");
 }
 
 /// What two servers could read in two ways never reaches a service.

@@ -94,7 +94,7 @@ fn needs(services: &Services, from: &str, on: &str) -> bool {
 /// What is wrong with routes whatever the values are.
 pub(crate) fn check(service: &Service, out: &mut Vec<Diagnostic>) {
     if !is_gateway(service) {
-        for key in ["routes", "headers"] {
+        for key in ["routes", "headers", "names"] {
             if let Some(node) = service.get(key) {
                 out.push(
                     Diagnostic::error(node.key, format!("`{key}` belongs to a gateway, and {} is none", service.label()))

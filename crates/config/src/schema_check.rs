@@ -361,10 +361,8 @@ mod tests {
 
     #[test]
     fn keys_without_effect_are_named() {
-        let found = messages(
-            "[services.a]\nrun = \"x\"\nroutes = { \"/\" = \"b\" }\n[services.b]\nrun = \"y\"\nroutes = { \"/\" = \"a\" }\n",
-        );
+        let found = messages("[services.a]\nuse = \"gateway\"\ntls = true\n[services.b]\nuse = \"gateway\"\ntls = true\n");
         assert_eq!(found.len(), 1);
-        assert!(found[0].starts_with("`services.a.routes` is not in effect yet (and in 1 more place)"));
+        assert!(found[0].starts_with("`services.a.tls` is not in effect yet (and in 1 more place)"));
     }
 }

@@ -78,6 +78,22 @@ impl Drop for Busy {
     }
 }
 
+/// A request whose client left before there was a response is written down with nginx's status for it.
+struct Unanswered<'l> {
+    log: &'l AccessLog,
+    began: Instant,
+    line: Option<(jiff::Timestamp, String, String)>,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some((at, method, path)) = self.line.take() {
+            let took = self.began.elapsed();
+            self.log.access(AccessLine { at, method, path, route: None, upstream: None, status: 499, took, bytes: 0 });
+        }
+    }
+}
+
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer {
@@ -146,6 +162,7 @@ impl Gateway {
         let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
         let is_check = peer.is_local && request.headers().contains_key(route_check::ASKED);
         let asked = request.headers().clone();
+        let mut unanswered = Unanswered { log: &self.log, began, line: Some((at, method.clone(), path.clone())) };
         let mut answered = match self.route(peer, &request).map(|routed| (routed.route.clone(), routed)) {
             Ok((route, Routed { label, host, path, .. })) => {
                 let mut answered = match self.follow(&route, peer, host.as_deref(), &path, request).await {
@@ -157,6 +174,7 @@ impl Gateway {
             }
             Err(problem) => self.refuse(&problem, &asked, &method, &path),
         };
+        unanswered.line = None;
         let headers = answered.response.headers_mut();
         for (name, value) in &self.headers {
             match value {
@@ -204,7 +222,7 @@ impl Gateway {
         match self.routes.find(&path) {
             Some(route) => Ok(Routed { route, label: route.path.to_string(), host, path }),
             None => Err(Problem {
-                command: Some("devrun routes".to_owned()),
+                command: Some("devrun routes".into()),
                 ..Problem::new(StatusCode::NOT_FOUND, format!("no route leads to {path}"))
             }),
         }
@@ -241,7 +259,7 @@ impl Gateway {
                 {
                     let reason = Some("its profile is not active".to_owned());
                     return Err(Problem {
-                        command: Some(format!("devrun up --profile {profile}")),
+                        command: Some(format!("devrun up --profile {profile}").into()),
                         ..Problem::of_service(StatusCode::BAD_GATEWAY, service.as_str(), "not started", reason)
                     });
                 }

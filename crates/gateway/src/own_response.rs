@@ -14,13 +14,13 @@ pub(crate) struct Problem {
     /// One line.
     pub message: String,
     /// The service that is missing.
-    pub service: Option<String>,
+    pub service: Option<Box<str>>,
     /// Its state.
-    pub state: Option<String>,
+    pub state: Option<Box<str>>,
     /// Why it is in this state.
     pub reason: Option<String>,
     /// What to type next.
-    pub command: Option<String>,
+    pub command: Option<Box<str>>,
 }
 
 impl Problem {
@@ -38,10 +38,10 @@ impl Problem {
         Self {
             status,
             message: format!("service `{service}` is {state}"),
-            service: Some(service.to_owned()),
-            state: Some(state.to_owned()),
+            service: Some(service.into()),
+            state: Some(state.into()),
             reason,
-            command: Some(command),
+            command: Some(command.into()),
         }
     }
 

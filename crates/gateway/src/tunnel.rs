@@ -6,8 +6,8 @@ use tokio::io::copy_bidirectional_with_sizes;
 
 use super::upstreams::Lease;
 
-/// For each direction. Small, as thousands of WebSockets are idle at a time.
-const BUFFER: usize = 8 * 1024;
+/// For each direction. Small, as thousands of WebSockets are idle at a time, each with two of these.
+const BUFFER: usize = 4 * 1024;
 
 /// Joins the two once both have changed.
 pub(crate) fn join(client: OnUpgrade, upstream: OnUpgrade, lease: Lease) {

@@ -36,10 +36,12 @@ impl PortConflict {
                     None => failure.help(format!("stop what listens there, or {other}")),
                 }
             }
-            Self::Forbidden => Failure::new(FailureKind::Config, format!("port {port} may be bound by root only")).help(format!(
-                "choose one from {} up, or `sudo sysctl net.ipv4.ip_unprivileged_port_start={port}`",
-                first_unprivileged()
-            )),
+            Self::Forbidden => {
+                Failure::new(FailureKind::PortTaken, format!("port {port} may be bound by root only")).help(format!(
+                    "choose one from {} up, or `sudo sysctl net.ipv4.ip_unprivileged_port_start={port}`",
+                    first_unprivileged()
+                ))
+            }
             Self::Address(why) => Failure::new(FailureKind::Config, format!("{bind}:{port} cannot be bound: {why}"))
                 .help("use `bind = \"127.0.0.1\"`, or an address of this machine"),
         }
