@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{PATIENCE, Project, eventually};
+use crate::harness::{PATIENCE, Project, eventually, skipped};
 
 fn restarted(project: &Project, name: &str, before: i64) -> i64 {
     eventually(&format!("a restart of {name}"), PATIENCE, || {
@@ -94,4 +94,26 @@ fn watch_starts_a_failed_service_again() {
     assert_eq!(up["exit_code"], 3);
     project.write("app.sh", "exec sleep 1000\n");
     project.wait_state("api", "running");
+}
+
+#[test]
+fn files_are_polled_where_the_system_has_no_watches_left_and_a_line_says_so() {
+    // Both limits are the user namespace's own, and may be lowered in one.
+    let lowers = "unshare -Ur sh -c 'echo 0 > /proc/sys/user/max_inotify_instances'";
+    if !std::process::Command::new("sh").args(["-c", lowers]).output().is_ok_and(|done| done.status.success()) {
+        return skipped("no user namespace of its own can be made");
+    }
+    for limit in ["max_inotify_instances", "max_inotify_watches"] {
+        let project =
+            Project::new().procfile("[services.api]\nrun = \"sh -c 'echo began; exec sleep 1000'\"\nwatch = [\"src\"]\n");
+        project.write("src/a", "1");
+        let script = format!("unshare -Ur sh -c 'echo 0 > /proc/sys/user/{limit}; exec \"$0\" up -d' \"$0\"");
+        project.run_in_shell(&script).code(0).says("watch: the system has no file watches left, so files are polled every 1s");
+        let began = || project.run(&["logs", "api"]).stdout.matches("began").count();
+        for round in 1..3 {
+            project.write("src/a", &"x".repeat(round + 1));
+            eventually("a restart", PATIENCE, || (began() > round).then_some(()));
+        }
+        project.run(&["down"]).code(0);
+    }
 }

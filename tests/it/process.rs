@@ -987,6 +987,26 @@ fn request(world: &World, script: &str, timeout: Duration) -> CommandRequest {
 }
 
 #[tokio::test]
+async fn what_a_command_leaves_running_is_ended_and_named_and_fails_an_init_step() {
+    let world = World::new(false);
+    let (keeper, _events, _) = world.keeper().await;
+    let runner = runner(&world, &keeper);
+    // It ignores the signal, is in a session of its own, and holds the output open.
+    let leaves = format!("{} --token {} --ignore-term --setsid-escape & exit 3", testsvc().display(), world.token);
+    let finished = runner.run(CommandRequest { role: Role::PreStart, ..request(&world, &leaves, LONG) }).await.unwrap();
+    assert_eq!((finished.status, finished.timed_out), (ExitStatus::Code(3), false));
+    assert!(finished.left_running().is_some_and(|left| left.contains("testsvc (pid ")), "{:?}", finished.left);
+    assert_eq!(world.orphans(), [0; 0]);
+    let ends = runner.run(request(&world, "(sleep 0.05; echo late) & exit 0", LONG)).await.unwrap();
+    assert_eq!((ends.left_running(), ends.tail.as_slice()), (None, b"late\n".as_slice()), "it ended by itself");
+    let init = format!("{} --token {} & exit 0", testsvc().display(), world.token);
+    let failure = runner.run(CommandRequest { role: Role::Init, ..request(&world, &init, LONG) }).await.unwrap_err();
+    assert_eq!(failure.kind, devrun_model::FailureKind::Task);
+    assert!(failure.reason.contains("left testsvc (pid ") && failure.reason.contains("half done"), "{failure}");
+    assert_eq!(world.orphans(), [0; 0]);
+}
+
+#[tokio::test]
 async fn a_runner_runs_times_out_and_kills_on_drop() {
     let world = World::new(false);
     let (keeper, _events, _) = world.keeper().await;

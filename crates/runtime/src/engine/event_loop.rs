@@ -192,7 +192,6 @@ impl Engine {
 
     /// Runs until the core is finished.
     pub async fn run(mut self) -> EngineExit {
-        self.watch_files();
         self.remember_masks();
         // A KILL at the end of a grace is not to come a millisecond late. One that nobody waits for any more costs a last
         // wake-up within a second.
@@ -294,7 +293,6 @@ impl Engine {
                 {
                     self.plan = Arc::clone(plan);
                     self.masker = Masker::new(plan, false);
-                    self.watch_files();
                     self.remember_masks();
                 }
                 if matches!(
@@ -303,6 +301,8 @@ impl Engine {
                 ) {
                     self.settled = None;
                     self.starts.push_back(token);
+                    // Not before a start is asked for: what there is to say about it would find no viewer.
+                    self.watch_files();
                 }
                 if let Command::Up { options, .. } = &command
                     && options.build
