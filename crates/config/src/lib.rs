@@ -17,6 +17,7 @@ mod document;
 mod dotenv;
 mod env_drift;
 mod environment;
+mod foreign_keys;
 mod generated_env;
 mod interpolate;
 mod lower;
@@ -47,6 +48,7 @@ pub use document::{Document, examine, read};
 pub use dotenv::quote;
 pub use env_drift::Drift;
 pub use generated_env::{Generated, GeneratedPaths, STAMP, edits, is_untouched};
+pub use suggest::nearest;
 
 use devrun_model::Paths;
 
