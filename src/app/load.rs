@@ -23,6 +23,7 @@ use crate::app::debug_output;
 use crate::app::generated_env;
 use crate::app::host_requirements;
 use crate::app::preconditions;
+use crate::app::procfile_errors;
 use crate::globals::Globals;
 
 /// The names looked for, in order.
@@ -222,8 +223,13 @@ fn search(start: &Path) -> Result<PathBuf, Failure> {
             break;
         }
     }
+    let convertible = ["process-compose.yaml", "process-compose.yml"].into_iter().find(|name| start.join(name).is_file());
+    let make = match convertible {
+        Some(name) => format!("devrun import {name} writes one"),
+        None => "devrun init writes one from what is here, devrun import FILE from a compose file".to_owned(),
+    };
     Err(Failure::new(FailureKind::Config, format!("there is no procfile.toml in {} or above it", start.display()))
-        .help("make one, or name it: devrun -f FILE …"))
+        .help(format!("{make}; or name one: devrun -f FILE …")))
 }
 
 /// Reads, merges, resolves.
@@ -256,10 +262,7 @@ impl Read {
     /// # Errors
     /// `Config`.
     pub fn values(&self) -> Result<Vec<(String, String, String)>, Failure> {
-        self.document.values(&self.facts).map_err(|report| {
-            say(Masker::default().text(report.render(false).trim_end()));
-            Failure::new(FailureKind::Config, "the procfile has errors")
-        })
+        self.document.values(&self.facts).map_err(|report| procfile_errors::show(&report, false))
     }
     /// The variables that the procfile itself gives a service or task, and ours; what is merely inherited is not among them.
     ///
@@ -280,10 +283,7 @@ impl Read {
     /// # Errors
     /// `Config`.
     pub fn wants(&self) -> Result<devrun_config::Wants, Failure> {
-        self.document.wants(&self.facts).map_err(|report| {
-            say(Masker::default().text(report.render(false).trim_end()));
-            Failure::new(FailureKind::Config, "the procfile has errors")
-        })
+        self.document.wants(&self.facts).map_err(|report| procfile_errors::show(&report, false))
     }
     /// `[env]`, filled in.
     ///
@@ -329,11 +329,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         init_cache: wanted.init_cache,
     };
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !project.env.contains_key("NO_COLOR");
-    let failed = |report: devrun_config::Report| {
-        say(Masker::default().text(report.render(color).trim_end()));
-        Failure::new(FailureKind::Config, "the procfile has errors; nothing was started")
-            .help("mend what is marked above; `devrun check` looks again")
-    };
+    let failed = |report: devrun_config::Report| procfile_errors::show(&report, color);
     let env_file_flag = globals.env_file.as_ref().map(|file| absolute(&cwd, file));
     let document = match devrun_config::examine(&sources, &options, &book) {
         (Some(document), report) if !report.has_errors() => document,
@@ -385,8 +381,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
     }
     if starts {
-        notes.extend(host_requirements::over_reserved(&plan));
-        notes.extend(host_requirements::unlimited(&plan, &project.env));
+        notes.extend(host_requirements::of_plan(&document, &plan, &wanted.named, &project.env)?);
     }
     if wanted.warn {
         if !report.is_empty() {

@@ -32,7 +32,7 @@ pub async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Resu
         let found = Session::remote(places, Duration::ZERO).await?;
         if let Some((mut session, status)) = found {
             let mut view = ProgressView::new(term);
-            view.status(&status);
+            view.status(&status, false);
             let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
             session.command(token(), Command::Down { grace_ms }).await?;
             let (stops, last, interrupted) = until_gone(&mut session, &mut view, &mut signals).await?;

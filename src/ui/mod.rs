@@ -5,6 +5,7 @@ pub mod download;
 pub mod exit_line;
 pub mod logview;
 pub mod progress;
+pub mod start_times;
 pub mod summary;
 pub mod table;
 pub mod term;

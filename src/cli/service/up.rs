@@ -1,9 +1,10 @@
 //! `devrun up`.
 
+mod args;
 mod detached;
 mod plan;
 
-use clap::Args;
+pub use args::UpArgs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use crate::ui::logview::{LogView, Style};
 use crate::ui::progress::ProgressView;
+use crate::ui::start_times::StartTimes;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
 use devrun_keeper::LaunchedKeeper;
@@ -19,71 +21,18 @@ use devrun_keeper::lock::InstanceLock;
 use devrun_model::exit;
 use devrun_model::feed::Outcome;
 use devrun_model::feed::{FeedItem, StopReport};
-use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, UpOptions};
+use devrun_model::{Command, Failure, FailureKind, Kind, Plan, ServiceId, Snapshot, UpOptions};
 use devrun_runtime::logs::{LogItem, read::LogFollower};
 
 use crate::app::load::{self, Project, Purpose, Wanted};
+use crate::app::password_advice;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
 use crate::app::signals::{self, Aside, Asides};
+use crate::app::start_scope::PlannedStart;
 use crate::app::stop_wait;
 use crate::app::supervise;
 use crate::globals::Globals;
 use crate::ui::exit_line;
-
-#[derive(Debug, Clone, Args)]
-pub struct UpArgs {
-    /// Services to bring up; all if none
-    #[arg(value_name = "SERVICE")]
-    pub services: Vec<String>,
-    /// Return when everything is ready; the supervisor goes on in the background
-    #[arg(short = 'd', long, alias = "wait", short_alias = 'D')]
-    pub detach: bool,
-    /// With -d: return at once
-    #[arg(long, requires = "detach")]
-    pub no_wait: bool,
-    /// Only the named services, not what they need
-    #[arg(long)]
-    pub no_deps: bool,
-    /// A failed start takes everything down again
-    #[arg(long)]
-    pub rollback: bool,
-    /// Any failure takes everything down
-    #[arg(long, alias = "abort-on-container-exit", alias = "abort-on-container-failure")]
-    pub abort_on_failure: bool,
-    /// Everything goes down when this one ends, and its exit code is ours
-    #[arg(long, value_name = "S")]
-    pub exit_code_from: Option<String>,
-    /// Copies of a service: S=N
-    #[arg(long, value_name = "S=N")]
-    pub scale: Vec<String>,
-    /// For the whole start
-    #[arg(short = 't', long, value_name = "T")]
-    pub timeout: Option<String>,
-    /// Choose free ports for everything
-    #[arg(long, value_name = "auto")]
-    pub ports: Option<String>,
-    /// Make a new database cluster from nothing instead of from the cached empty one
-    #[arg(long)]
-    pub no_init_cache: bool,
-    /// Fetch nothing
-    #[arg(long, env = "DEVRUN_OFFLINE")]
-    pub offline: bool,
-    /// A base URL or file:// folder in the place of every vendor host
-    #[arg(long, value_name = "BASE", env = "DEVRUN_MIRROR")]
-    pub mirror: Option<String>,
-    /// Delete data, secrets and logs first; says what and asks
-    #[arg(long)]
-    pub clean: bool,
-    /// Run the build commands first
-    #[arg(long)]
-    pub build: bool,
-    /// A throw-away copy: own state, own ports, nothing kept
-    #[arg(long)]
-    pub ephemeral: bool,
-    /// Say what would be done, and why; do nothing
-    #[arg(long)]
-    pub plan: bool,
-}
 
 /// How often a start is begun once more because a stop came first.
 const ROUNDS: u32 = 10;
@@ -97,7 +46,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         return Err(Failure::new(FailureKind::Config, "--ports takes `auto`").help("devrun up --ports auto"));
     }
     let mut project = load::project(globals)?;
-    if args.ephemeral && args.detach {
+    if args.ephemeral && args.is_detached() {
         return Err(Failure::new(FailureKind::Config, "--ephemeral is for a stack that one stays attached to")
             .help("devrun up --ephemeral, or devrun up -d --instance NAME"));
     }
@@ -105,7 +54,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         if !wipe(globals, &project, term)? {
             return Ok(exit::DONE);
         }
-        if args.detach {
+        if args.is_detached() {
             // If a stack was stopped for it; the second time there is nothing to wipe.
             crate::app::runtime::fit_to_fork()?;
         }
@@ -134,7 +83,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         warn: true,
     };
     let read = load::read(globals, &project, &wanted)?;
-    let advice = advice(&read);
+    let advice = password_advice::of(&read);
     let mut plan = read.plan;
     if let Some(text) = &args.timeout {
         let timeout = devrun_model::duration::parse(text)
@@ -162,8 +111,9 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if nix::unistd::geteuid().is_root() && term.progress == Progress::Tty {
         say("devrun runs as root: services do too, unless user_id says otherwise");
     }
-    let stack = Stack { project, plan, targets, options, private: read.private, term, advice };
-    let code = if args.detach { stack.detached(args) } else { stack.alone(args) };
+    let force_recreate = args.force_recreate;
+    let stack = Stack { project, plan, targets, options, force_recreate, private: read.private, term, advice };
+    let code = if args.is_detached() { stack.detached(args) } else { stack.alone(args) };
     drop(folder);
     code
 }
@@ -207,6 +157,8 @@ struct Stack {
     plan: Arc<Plan>,
     targets: Vec<ServiceId>,
     options: UpOptions,
+    /// What runs is restarted, also where nothing has changed.
+    force_recreate: bool,
     /// Ports that stand in no table: service and port name.
     private: BTreeSet<(String, String)>,
     term: Term,
@@ -214,42 +166,12 @@ struct Stack {
     advice: BTreeMap<ServiceId, String>,
 }
 
-/// A cached secret that does not fit the data it was made with: both ways out.
-fn advice(read: &load::Read) -> BTreeMap<ServiceId, String> {
-    let mut advice = BTreeMap::new();
-    for (id, spec) in &read.plan.services {
-        let (Some(data), Some(password)) = (&spec.data, spec.attributes.get("password")) else { continue };
-        let secret = read.facts.secrets.iter().find(|(_, value)| !value.is_empty() && password.contains(value.as_str()));
-        let text = match secret {
-            Some((name, _)) => format!(
-                "the data in volume {data} was made with another password: put that one back into {}; or have a new one set \
-                 through the server's private socket: devrun secret rotate {name}",
-                read.secrets_dir.join(name).display()
-            ),
-            None => format!(
-                "the data in volume {data} was made with another password: put that one back where the procfile takes it \
-                 from; or let devrun keep one: take `password` out, then devrun secret rotate {}-password",
-                spec.service
-            ),
-        };
-        advice.insert(id.clone(), text);
-    }
-    advice
-}
-
-/// Adds what only the client knows: which file a refused password came from.
-fn advise(outcome: &mut Outcome, advice: &BTreeMap<ServiceId, String>) {
-    for failed in &mut outcome.failures {
-        if failed.failure.kind == FailureKind::Credentials
-            && let Some(text) = advice.get(&failed.id)
-        {
-            failed.failure.help = Some(text.clone());
-        }
-    }
-}
-
 impl Stack {
     fn up(&self, plan: bool) -> Command {
+        if plan && self.force_recreate {
+            let (plan, targets) = (Some(Arc::clone(&self.plan)), self.targets.clone());
+            return Command::Restart { plan, targets, with_dependents: false };
+        }
         Command::Up { plan: plan.then(|| Arc::clone(&self.plan)), targets: self.targets.clone(), options: self.options.clone() }
     }
 
@@ -281,18 +203,19 @@ impl Stack {
             Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoProgress),
         };
         let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), progress);
-        let (places, plan) = (&self.project.places, Arc::clone(&self.plan));
-        let supervisor = match supervise::boot(lock, launched, places, plan, fetch, signals.next(), say).await? {
+        let places = &self.project.places;
+        let start = PlannedStart::new(&self.plan, &self.targets, self.options.no_deps);
+        let supervisor = match supervise::boot(lock, launched, places, start, fetch, signals.next(), say).await? {
             Ok(supervisor) => supervisor,
             Err(code) => return Ok(code),
         };
         let engine = supervisor.engine.clone();
         let mut logs = supervisor.pump.subscribe();
         let (mut session, status) = Session::local(engine.clone()).await?;
-        let mut view = ProgressView::new(self.term);
+        let mut view = ProgressView::new(self.term).with_plan(&self.plan);
         let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
         let mut lines = LogView::new(style(self.term), &ids);
-        view.status(&status);
+        view.status(&status, false);
         let begun = std::time::Instant::now();
         let third = Arc::new(AtomicBool::new(false));
         for (signal, code) in [(libc::SIGINT, exit::INT), (libc::SIGTERM, exit::TERM)] {
@@ -316,7 +239,7 @@ impl Stack {
                         third.store(true, std::sync::atomic::Ordering::Relaxed);
                         view.print("killing everything; a third signal leaves the rest to the keeper");
                     } else {
-                        view.print("stopping; the same again kills");
+                        view.print("stopping (press Ctrl-C again to kill)");
                     }
                     interrupted.get_or_insert(code);
                 }
@@ -338,17 +261,18 @@ impl Stack {
                         view.item(&item);
                         match item {
                             FeedItem::Settled { mut outcome, .. } => {
-                                advise(&mut outcome, &self.advice);
+                                password_advice::add(&mut outcome, &self.advice);
                                 drain(&mut logs, &mut lines, &view);
                                 view.clear();
                                 if let Some(status) = session.status().await? {
-                                    self.summary(&status.snapshot, &outcome, begun.elapsed(), false);
+                                    self.summary(&status.snapshot, &outcome, view.times(), begun.elapsed(), false);
                                 }
                                 if !outcome.failures.is_empty() {
                                     first_failures.get_or_insert(outcome);
                                 }
                             }
-                            FeedItem::Stopped(report) => stops.push(report),
+                            // A task that has ended by itself was not stopped.
+                            FeedItem::Stopped(report) if interrupted.is_some() || !self.is_task(&report.id) => stops.push(report),
                             FeedItem::Finished(_) => shown_end = true,
                             _ => {}
                         }
@@ -359,6 +283,7 @@ impl Stack {
                     Some(item) => show(item, &mut logs, &mut lines, &view),
                     None => break (&mut finish).await?,
                 },
+                () = tokio::time::sleep(view.due_in()) => view.tick(),
                 ended = &mut finish => break ended?,
             }
         };
@@ -435,7 +360,7 @@ impl Stack {
         let further = crate::app::log_selection::known(&self.project).into_iter().filter(|id| id.as_str().contains('/'));
         let followed: Vec<ServiceId> = ids.iter().cloned().chain(further).collect();
         let mut follower = LogFollower::new(&self.project.places.logs(), &followed);
-        let mut view = ProgressView::new(self.term);
+        let mut view = self.view();
         let ours = token();
         session.command(ours, self.up(true)).await?;
         let settled = until_settled(&mut session, &status, Some(ours), &mut view, &mut signals).await?;
@@ -447,7 +372,7 @@ impl Stack {
             Settled::Outcome(_) => false,
             Settled::Interrupted(_) => true,
         };
-        let code = self.conclude(settled, &mut session, begun.elapsed(), false).await?;
+        let code = self.conclude(settled, &mut session, view.times(), begun.elapsed(), false).await?;
         if !attach || interrupted {
             return Ok(Some(code));
         }
@@ -480,7 +405,14 @@ impl Stack {
         }
     }
 
-    async fn conclude(&self, settled: Settled, session: &mut Session, took: Duration, owner: bool) -> Result<i32, Failure> {
+    async fn conclude(
+        &self,
+        settled: Settled,
+        session: &mut Session,
+        times: &StartTimes,
+        took: Duration,
+        owner: bool,
+    ) -> Result<i32, Failure> {
         let mut outcome = match settled {
             Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => outcome,
             Settled::Gone(None) if stop_wait::stopped_in_order(&self.project.places) => {
@@ -501,14 +433,14 @@ impl Stack {
                 return Ok(code);
             }
         };
-        advise(&mut outcome, &self.advice);
+        password_advice::add(&mut outcome, &self.advice);
         // A supervisor with nothing left to supervise may end, and reset the connection, while we ask.
         let snapshot = match session.status().await {
             Ok(Some(status)) => Some(status.snapshot),
             _ => devrun_runtime::engine::state_files::last_snapshot(&self.project.places),
         };
         if let Some(snapshot) = snapshot {
-            self.summary(&snapshot, &outcome, took, true);
+            self.summary(&snapshot, &outcome, times, took, true);
         }
         let code = outcome.code();
         if let Some(line) = exit_line::of_outcome(&outcome) {
@@ -517,7 +449,12 @@ impl Stack {
         Ok(code)
     }
 
-    fn summary(&self, snapshot: &devrun_model::Snapshot, outcome: &Outcome, took: Duration, detached: bool) {
+    /// Shows a start whose log lines are not shown.
+    fn view(&self) -> ProgressView {
+        ProgressView::new(self.term).with_plan(&self.plan).with_logs(self.project.places.logs())
+    }
+
+    fn summary(&self, snapshot: &Snapshot, outcome: &Outcome, times: &StartTimes, took: Duration, detached: bool) {
         if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
             say(summary::failures(outcome, self.term.err_color).trim_end());
         }
@@ -525,7 +462,7 @@ impl Stack {
             return;
         }
         if outcome.failures.is_empty() && outcome.blocked.is_empty() {
-            say(summary::ready(snapshot, took));
+            say(summary::ready(&self.plan, snapshot, times, took));
         }
         let urls = summary::urls(&self.plan, snapshot, |service| self.private.contains(&(service.to_owned(), "main".to_owned())));
         if !urls.is_empty() {
@@ -546,6 +483,10 @@ impl Stack {
                 say(format!("  {hint}"));
             }
         }
+    }
+
+    fn is_task(&self, id: &ServiceId) -> bool {
+        self.plan.services.get(id).is_some_and(|spec| spec.kind == Kind::Task)
     }
 
     /// Adds lines to the supervisor's log, as a detached one would.

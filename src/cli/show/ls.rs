@@ -12,7 +12,9 @@ use devrun_model::{Failure, Kind, Paths, State};
 use devrun_runtime::runtime_dir;
 
 use crate::app::load;
+use crate::app::other_data;
 use crate::app::readonly;
+use crate::globals::Globals;
 
 // `ls`.
 #[derive(Debug, Args)]
@@ -23,6 +25,9 @@ pub struct LsArgs {
     /// Folders of projects only
     #[arg(short = 'q', long)]
     pub quiet: bool,
+    /// Also the instances of this project that are down
+    #[arg(short = 'a', long)]
+    pub all: bool,
 }
 
 #[derive(Serialize)]
@@ -34,7 +39,7 @@ struct Stack {
     supervisor_pid: Option<i32>,
     services: usize,
     running: usize,
-    /// `running`, `stopping`, or `dead` where the supervisor ended without cleaning up.
+    /// `running`, `stopping`, `down`, or `dead` where the supervisor ended without cleaning up.
     status: &'static str,
 }
 
@@ -42,15 +47,18 @@ struct Stack {
 ///
 /// # Errors
 /// `Internal` when no runtime can be made.
-pub fn list(args: &LsArgs, _term: Term) -> Result<i32, Failure> {
+pub fn list(globals: &Globals, args: &LsArgs, _term: Term) -> Result<i32, Failure> {
     let places = runtime_dir::stacks(&load::environment());
-    let stacks = crate::app::runtime::runtime()?.block_on(async {
+    let mut stacks = crate::app::runtime::runtime()?.block_on(async {
         let mut stacks = Vec::new();
         for places in &places {
             stacks.push(ask(places).await);
         }
         stacks
     });
+    if args.all {
+        stacks.extend(down(globals, &stacks));
+    }
     if args.json {
         return readonly::json(&stacks);
     }
@@ -77,8 +85,23 @@ pub fn list(args: &LsArgs, _term: Term) -> Result<i32, Failure> {
     Ok(readonly::text(&table::render(&["PROJECT", "INSTANCE", "STATUS", "PID", "RUNNING", "FOLDER"], &rows)))
 }
 
-async fn ask(places: &Paths) -> Stack {
-    let mut stack = Stack {
+/// The stacks of the project at hand that have data or logs and do not run. Outside a project there are none.
+fn down(globals: &Globals, running: &[Stack]) -> Vec<Stack> {
+    let Ok(project) = load::project_by_state(globals) else { return Vec::new() };
+    let usual = Globals { instance: Some(String::new()), ..globals.clone() };
+    let own = load::project_by_state(&usual).ok().map(|usual| (String::new(), usual.places.state));
+    let all = own.filter(|(_, state)| state.is_dir()).into_iter().chain(other_data::instances(&project));
+    all.filter(|(_, state)| !running.iter().any(|stack| stack.state_dir == state.display().to_string()))
+        .map(|(instance, state)| {
+            let places = Paths { root: project.places.root.clone(), state, run: project.places.run.clone() };
+            Stack { instance, status: "down", ..unanswered(&places) }
+        })
+        .collect()
+}
+
+/// What is known of a stack without an answer of it.
+fn unanswered(places: &Paths) -> Stack {
+    Stack {
         project: places.root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         instance: String::new(),
         root: places.root.display().to_string(),
@@ -87,7 +110,11 @@ async fn ask(places: &Paths) -> Stack {
         services: 0,
         running: 0,
         status: "dead",
-    };
+    }
+}
+
+async fn ask(places: &Paths) -> Stack {
+    let mut stack = unanswered(places);
     // One that does not answer is shown by what is known of it: `ls` must not end at the first sick stack.
     let status = match crate::app::connect::supervisor(places).await {
         Ok(Some(mut client)) => client.status().await.ok().flatten(),
