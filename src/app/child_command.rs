@@ -131,7 +131,7 @@ fn find(word: &OsStr, path: &str, dir: &Path) -> Result<PathBuf, (i32, String)> 
     }
     match seen {
         Some(file) => Err((exit::NOT_EXECUTABLE, format!("{} cannot be executed", file.display()))),
-        None => Err((exit::NOT_FOUND, format!("{name} is not in PATH ({path})"))),
+        None => Err((exit::NOT_FOUND, format!("cannot find the command `{name}`"))),
     }
 }
 

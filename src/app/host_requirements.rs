@@ -8,6 +8,8 @@ use devrun_keeper::cgroup;
 use devrun_model::{ByteSize, Failure, FailureKind, Paths, Plan, ServiceSpec};
 use devrun_runtime::stats;
 
+use crate::app::port_conflicts;
+
 /// `[project].requires`.
 pub fn meets(wants: &devrun_config::Wants, places: &Paths) -> Result<(), Failure> {
     let size = |bytes: u64| ByteSize(bytes).to_string();
@@ -35,9 +37,25 @@ pub fn meets(wants: &devrun_config::Wants, places: &Paths) -> Result<(), Failure
     Ok(())
 }
 
+/// What a plan asks of the machine: an error where a port may not be bound, and notes about what will not be kept.
+///
+/// # Errors
+/// `PortTaken` when a port may be bound by root only.
+pub fn of_plan(
+    document: &devrun_config::Document,
+    plan: &Plan,
+    named: &[String],
+    env: &BTreeMap<String, String>,
+) -> Result<Vec<String>, Failure> {
+    port_conflicts::permitted(document, plan, named)?;
+    let mut notes = over_reserved(plan);
+    notes.extend(unlimited(plan, env));
+    Ok(notes)
+}
+
 /// What is set aside by `reserve`, all services together, against what the machine has left. A reservation is a wish, not
 /// a limit, so more of it than there is is said and holds nothing up.
-pub fn over_reserved(plan: &Plan) -> Vec<String> {
+fn over_reserved(plan: &Plan) -> Vec<String> {
     let mut notes = Vec::new();
     let memory: u64 = plan.services.values().filter_map(|spec| spec.reserve.memory).map(|size| size.0).sum();
     if let Some(free) = stats::memory_available().filter(|free| *free < memory) {
@@ -55,7 +73,7 @@ pub fn over_reserved(plan: &Plan) -> Vec<String> {
 
 /// Limits that this kernel will not keep. An address-space limit is none of memory, and affinity none of cores: where there
 /// is no controller, that is said instead.
-pub fn unlimited(plan: &Plan, env: &BTreeMap<String, String>) -> Vec<String> {
+fn unlimited(plan: &Plan, env: &BTreeMap<String, String>) -> Vec<String> {
     let mut notes = Vec::new();
     for controller in ["cpu", "memory"] {
         let limited = |spec: &ServiceSpec| match controller {

@@ -24,6 +24,7 @@ use crate::app::debug_output;
 use crate::app::generated_env;
 use crate::app::host_requirements;
 use crate::app::preconditions;
+use crate::app::procfile_errors;
 use crate::app::procfile_port;
 pub use crate::app::project::{Project, environment};
 use crate::globals::Globals;
@@ -213,11 +214,16 @@ fn search(start: &Path) -> Result<PathBuf, Failure> {
     let other =
         fs::read_dir(&start).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     let other = other.filter(|name| name.starts_with("Procfile.")).min();
-    let failure = Failure::new(FailureKind::Config, format!("there is no procfile.toml in {} or above it", start.display()));
-    if let Some(other) = other {
-        return Err(failure.help(format!("name the one that lies here: devrun -f {other} …")));
-    }
-    Err(failure.help("make one, or name it: devrun -f FILE …"))
+    let convertible = ["process-compose.yaml", "process-compose.yml"].into_iter().find(|name| start.join(name).is_file());
+    let make = match (other, convertible) {
+        (Some(other), _) => format!("name the one in this directory: devrun -f {other} …"),
+        (None, Some(name)) => format!("devrun import {name} writes one; or name one: devrun -f FILE …"),
+        (None, None) => {
+            "devrun init writes one from what is here, devrun import FILE from a compose file; or name one: devrun -f FILE …"
+                .to_owned()
+        }
+    };
+    Err(Failure::new(FailureKind::Config, format!("there is no procfile.toml in {} or above it", start.display())).help(make))
 }
 
 /// Reads, merges, resolves.
@@ -250,10 +256,7 @@ impl Read {
     /// # Errors
     /// `Config`.
     pub fn values(&self) -> Result<Vec<(String, String, String)>, Failure> {
-        self.document.values(&self.facts).map_err(|report| {
-            say(Masker::default().text(report.render(false).trim_end()));
-            Failure::new(FailureKind::Config, "the procfile has errors")
-        })
+        self.document.values(&self.facts).map_err(|report| procfile_errors::show(&report, false))
     }
     /// The variables that the procfile itself gives a service or task, and ours; what is merely inherited is not among them.
     ///
@@ -274,10 +277,7 @@ impl Read {
     /// # Errors
     /// `Config`.
     pub fn wants(&self) -> Result<devrun_config::Wants, Failure> {
-        self.document.wants(&self.facts).map_err(|report| {
-            say(Masker::default().text(report.render(false).trim_end()));
-            Failure::new(FailureKind::Config, "the procfile has errors")
-        })
+        self.document.wants(&self.facts).map_err(|report| procfile_errors::show(&report, false))
     }
     /// `[env]`, filled in.
     ///
@@ -320,11 +320,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         base_port: procfile_port::base_port(project)?,
     };
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !project.env.contains_key("NO_COLOR");
-    let failed = |report: devrun_config::Report| {
-        say(Masker::default().text(report.render(color).trim_end()));
-        Failure::new(FailureKind::Config, "the procfile has errors; nothing was started")
-            .help("mend what is marked above; `devrun check` looks again")
-    };
+    let failed = |report: devrun_config::Report| procfile_errors::show(&report, color);
     let env_file_flag = globals.env_file.as_ref().map(|file| absolute(&cwd, file));
     let document = match devrun_config::examine(&sources, &options, &book) {
         (Some(document), report) if !report.has_errors() => document,
@@ -376,8 +372,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
     }
     if starts {
-        notes.extend(host_requirements::over_reserved(&plan));
-        notes.extend(host_requirements::unlimited(&plan, &project.env));
+        notes.extend(host_requirements::of_plan(&document, &plan, &wanted.named, &project.env)?);
     }
     if wanted.warn {
         if !report.is_empty() {

@@ -3,7 +3,7 @@
 //! Both are made after the teardown, from what outlives a supervisor, so that they tell of the stop as well. Masked, as
 //! they are kept and shown where anybody may look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
 use std::io::{BufWriter, Write as _};
@@ -11,12 +11,23 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::ui::start_times::StartTimes;
 use devrun_model::feed::Outcome;
 use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId};
 use devrun_runtime::engine::{clock, state_files};
 use devrun_runtime::logs::{LogLine, LogQuery, read::lines};
 use devrun_runtime::runtime_dir::write_named;
+
+/// What was started, and how that went.
+pub struct Start<'a> {
+    /// The services that the start was about; others are in no report.
+    pub scope: &'a BTreeSet<ServiceId>,
+    /// How it ended.
+    pub outcome: &'a Outcome,
+    /// How long each service took.
+    pub times: &'a StartTimes,
+}
 
 /// The command that was run.
 pub struct Work<'a> {
@@ -29,7 +40,29 @@ pub struct Work<'a> {
 }
 
 fn cannot(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display())).help("choose another place")
+    Failure::new(FailureKind::Config, format!("cannot write {}: {error}", path.display()))
+        .help("check that its directory can be written to, or name another one")
+}
+
+/// Makes the directories of what is asked for and checks that it can be written, before anything is started: a run whose
+/// report is missing must not look like a good one.
+///
+/// # Errors
+/// `Config` when it cannot be written.
+pub fn prepare(junit: Option<&Path>, folder: Option<&Path>) -> Result<(), Failure> {
+    let probe = |folder: &Path| tempfile::Builder::new().tempfile_in(folder).map(drop);
+    if let Some(path) = junit {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let written = match File::options().append(true).open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => fs::create_dir_all(parent).and_then(|()| probe(parent)),
+            opened => opened.map(drop),
+        };
+        written.map_err(|error| cannot(path, &error))?;
+    }
+    if let Some(folder) = folder {
+        fs::create_dir_all(folder).and_then(|()| probe(folder)).map_err(|error| cannot(folder, &error))?;
+    }
+    Ok(())
 }
 
 /// Text as XML takes it: what XML has no way to say at all becomes a blank.
@@ -50,19 +83,16 @@ fn xml(text: &str) -> String {
 }
 
 /// A test case for each service and task, and one for the command.
-fn report(plan: &Plan, places: &Paths, start: &Outcome, work: &Work<'_>) -> String {
+fn report(plan: &Plan, start: &Start<'_>, work: &Work<'_>) -> String {
     let masker = Masker::new(plan, false).thorough();
     let text = |text: &str| xml(&masker.text(text));
-    let ready: BTreeMap<String, u64> = state_files::last_snapshot(places)
-        .map(|last| last.services.into_iter().filter_map(|service| Some((service.name, service.ready_ms?))).collect())
-        .unwrap_or_default();
-    let blocked: BTreeMap<&ServiceId, &ServiceId> = start.blocked.iter().map(|(who, by)| (who, by)).collect();
+    let blocked: BTreeMap<&ServiceId, &ServiceId> = start.outcome.blocked.iter().map(|(who, by)| (who, by)).collect();
     let (mut cases, mut failures, mut skipped) = (String::new(), 0, 0);
-    for id in plan.services.keys() {
-        let seconds = ready.get(id.as_str()).copied().unwrap_or(0);
-        let time = format!("{}.{:03}", seconds / 1000, seconds % 1000);
+    for id in start.scope {
+        let took = start.times.took(id.as_str());
+        let time = format!("{:.3}", took.unwrap_or_default().as_secs_f64());
         let _ = write!(cases, "    <testcase classname=\"devrun.start\" name=\"{}\" time=\"{time}\"", text(id.as_str()));
-        if let Some(failed) = start.failures.iter().find(|failed| failed.id == *id) {
+        if let Some(failed) = start.outcome.failures.iter().find(|failed| failed.id == *id) {
             failures += 1;
             let mut said = failed.log.join("\n");
             if let Some(answer) = &failed.last_answer {
@@ -73,8 +103,12 @@ fn report(plan: &Plan, places: &Paths, start: &Outcome, work: &Work<'_>) -> Stri
         } else if let Some(root) = blocked.get(id) {
             skipped += 1;
             let _ = write!(cases, ">\n      <skipped message=\"blocked by {}\"/>\n    </testcase>\n", text(root.as_str()));
-        } else {
+        } else if took.is_some() {
             cases.push_str("/>\n");
+        } else {
+            skipped += 1;
+            let why = if start.times.has(id.as_str()) { "it did not become ready" } else { "it was not started" };
+            let _ = write!(cases, ">\n      <skipped message=\"{why}\"/>\n    </testcase>\n");
         }
     }
     let time = format!("{:.3}", work.took.as_secs_f64());
@@ -90,7 +124,7 @@ fn report(plan: &Plan, places: &Paths, start: &Outcome, work: &Work<'_>) -> Stri
             cases.push_str(">\n      <skipped message=\"the stack was not ready\"/>\n    </testcase>\n");
         }
     }
-    let tests = plan.services.len() + 1;
+    let tests = start.scope.len() + 1;
     let name = text(plan.project.as_str());
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"{name}\" tests=\"{tests}\" \
@@ -102,24 +136,24 @@ fn report(plan: &Plan, places: &Paths, start: &Outcome, work: &Work<'_>) -> Stri
 ///
 /// # Errors
 /// `Config` when it cannot be written.
-pub fn junit(path: &Path, plan: &Plan, places: &Paths, start: &Outcome, work: &Work<'_>) -> Result<(), Failure> {
-    let text = report(plan, places, start, work);
+pub fn junit(path: &Path, plan: &Plan, start: &Start<'_>, work: &Work<'_>) -> Result<(), Failure> {
+    let text = report(plan, start, work);
     // The place is the caller's word: /dev/stdout is a link.
     create(path, 0).and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| cannot(path, &error))
 }
 
-/// `--artifacts DIR`: `NAME.log` of each service, `events.jsonl` and `ps.json`.
+/// `--artifacts DIR`: `NAME.log` of each service that was to be started, `events.jsonl` and `ps.json`.
 ///
 /// # Errors
 /// `Config` when it cannot be written.
-pub fn collect(folder: &Path, plan: &Plan, places: &Paths) -> Result<(), Failure> {
+pub fn collect(folder: &Path, plan: &Plan, places: &Paths, scope: &BTreeSet<ServiceId>) -> Result<(), Failure> {
     let masker = Masker::new(plan, false).thorough();
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
         write_named(&path, masker.text(text).as_bytes()).map_err(|error| cannot(&path, &error))
     };
     fs::create_dir_all(folder).map_err(|error| cannot(folder, &error))?;
-    for id in plan.services.keys() {
+    for id in scope {
         let path = folder.join(format!("{id}.log"));
         copy_log(&path, id, places, &masker).map_err(|error| cannot(&path, &error))?;
     }

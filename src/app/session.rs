@@ -153,7 +153,7 @@ pub async fn until_settled(
     view: &mut ProgressView,
     signals: &mut Signals,
 ) -> Result<Settled, Failure> {
-    view.status(status);
+    view.status(status, token.is_none());
     if token.is_none()
         && let Some(outcome) = &status.settled
     {
@@ -163,6 +163,10 @@ pub async fn until_settled(
         let item = tokio::select! {
             item = session.next() => item?,
             code = signals.next() => return Ok(Settled::Interrupted(code)),
+            () = tokio::time::sleep(view.due_in()) => {
+                view.tick();
+                continue;
+            }
         };
         let Some(item) = item else { return Ok(Settled::Gone(None)) };
         view.item(&item);
@@ -193,6 +197,10 @@ pub async fn until_gone(
                 // The second wish to end is taken at its word: kill.
                 interrupted = Some(code);
                 session.interrupt().await?;
+                continue;
+            }
+            () = tokio::time::sleep(view.due_in()) => {
+                view.tick();
                 continue;
             }
         };

@@ -38,7 +38,7 @@ pub async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Resu
         let found = Session::remote(places, Duration::ZERO).await?;
         if let Some((mut session, status)) = found {
             let mut view = ProgressView::new(term);
-            view.status(&status);
+            view.status(&status, false);
             session.command(token(), down(grace)).await?;
             let (stops, last, interrupted) = until_gone(&mut session, &mut view, &mut signals).await?;
             view.clear();

@@ -21,8 +21,10 @@ use devrun_runtime::runtime_dir;
 use devrun_store::FetchOptions;
 
 use crate::app::connect;
+use crate::app::port_conflicts;
 use crate::app::session::Signals;
 use crate::app::signals::{self, Aside, Asides};
+use crate::app::start_scope::PlannedStart;
 
 /// What the second process of `up -d` is to do.
 pub struct Order {
@@ -113,24 +115,27 @@ pub fn keeper() -> Result<LaunchedKeeper, Failure> {
 }
 
 /// Starts everything that a supervisor is made of. Leftovers of an earlier run are ended first; `interrupted` is the exit code
-/// of a signal that comes meanwhile: then they are killed and nothing is started. `note` gets lines about them.
+/// of a signal that comes meanwhile: then they are killed and nothing is started. `note` gets lines about them. `start` is what
+/// will be started first.
 ///
 /// # Errors
-/// `Internal` when the keeper, the log thread or the socket cannot be had; `Survivors` when leftovers stay.
+/// `PortTaken` when somebody else holds a port of it; `Internal` when the keeper, the log thread or the socket cannot be had; `Survivors` when leftovers stay.
 pub async fn boot(
     lock: InstanceLock,
     launched: LaunchedKeeper,
     places: &Paths,
-    plan: Arc<Plan>,
+    start: PlannedStart,
     fetch: FetchOptions,
     interrupted: impl Future<Output = i32>,
     note: impl Fn(String),
 ) -> Result<Result<Supervisor, i32>, Failure> {
+    let PlannedStart { plan, scope } = start;
     devrun_keeper::daemonize::protect_memory();
     if let Some(code) = leftovers::stop_leftovers(places, interrupted, note).await? {
         return Ok(Err(code));
     }
     enough_files(&plan)?;
+    port_conflicts::free(&plan, &scope).await?;
     crate::app::deletion::scratch(places, &plan.scratch())?;
     // The sweep may have removed what a dead run left in the folders.
     runtime_dir::prepare(places)?;
@@ -305,11 +310,12 @@ pub fn run(order: Order) -> Result<i32, Failure> {
                 else => std::future::pending().await,
             }
         };
+        let start = PlannedStart::new(&order.plan, &order.targets, order.options.no_deps);
         let note = |line: String| {
             say(&line);
             tell(&Answer::Note(line));
         };
-        let booted = boot(lock, launched, &order.places, Arc::clone(&order.plan), order.fetch, interrupted, note).await;
+        let booted = boot(lock, launched, &order.places, start, order.fetch, interrupted, note).await;
         let supervisor = match booted {
             Ok(Ok(supervisor)) => supervisor,
             Ok(Err(code)) => {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::ui::progress::ProgressView;
+use crate::ui::start_times::StartTimes;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, say};
 use devrun_model::exit;
@@ -14,6 +15,7 @@ use devrun_runtime::engine::EngineExit;
 
 use crate::app::load::{self, Project};
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::app::start_scope::PlannedStart;
 use crate::app::supervise;
 
 /// What is to stand.
@@ -34,6 +36,8 @@ pub struct Order<'a> {
 pub struct Stood {
     /// How the start ended.
     pub start: Outcome,
+    /// How long each service took.
+    pub times: StartTimes,
     /// The code of the work, if it was begun.
     pub work: Option<i32>,
     /// How the stack ended.
@@ -63,22 +67,29 @@ pub async fn stand(
     };
     let fetch = load::fetch_options(order.project, order.offline, order.mirror.clone(), progress);
     let keeper = supervise::keeper()?;
-    let plan = Arc::clone(&order.plan);
-    let supervisor = match supervise::boot(lock, keeper, places, plan, fetch, signals.next(), say).await? {
+    let start = PlannedStart::new(&order.plan, &order.targets, false);
+    let supervisor = match supervise::boot(lock, keeper, places, start, fetch, signals.next(), say).await? {
         Ok(supervisor) => supervisor,
         Err(code) => {
             let ended = EngineExit { outcome: Outcome::default(), survivors: Vec::new(), scratch: Vec::new() };
-            return Ok(Stood { start: Outcome::default(), work: None, ended, interrupted: Some(code) });
+            return Ok(Stood {
+                start: Outcome::default(),
+                times: StartTimes::default(),
+                work: None,
+                ended,
+                interrupted: Some(code),
+            });
         }
     };
     let engine = supervisor.engine.clone();
     let (mut session, status) = Session::local(engine.clone()).await?;
-    let mut view = ProgressView::new(term);
+    let mut view = ProgressView::new(term).with_plan(&order.plan).with_logs(places.logs());
     let ours = token();
     let up = Command::Up { plan: None, targets: order.targets, options: UpOptions::default() };
     session.command(ours, up).await?;
     let settled = until_settled(&mut session, &status, Some(ours), &mut view, &mut signals).await;
     view.clear();
+    let times = view.times().clone();
     let (mut start, mut interrupted, mut done) = (Outcome::default(), None, None);
     let mut error = None;
     match settled {
@@ -122,7 +133,7 @@ pub async fn stand(
     }
     match error {
         Some(failure) => Err(failure),
-        None => Ok(Stood { start, work: done, ended, interrupted }),
+        None => Ok(Stood { start, times, work: done, ended, interrupted }),
     }
 }
 

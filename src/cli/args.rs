@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::globals::Globals;
-use devrun_model::{Failure, FailureKind};
 
 /// Runs a stack of native services from one procfile.
 #[derive(Debug, Parser)]
@@ -44,8 +43,8 @@ pub enum Verb {
     )]
     Down(crate::cli::service::down::DownArgs),
     /// Stop services until they are started again
-    #[command(after_help = "Example:\n  devrun stop api")]
-    Stop(crate::cli::service::control::NamesArgs),
+    #[command(after_help = "Examples:\n  devrun stop api\n  devrun stop -t 5s api      kill it after five seconds")]
+    Stop(crate::cli::service::control::StopArgs),
     /// Start services and their dependencies
     #[command(after_help = "Example:\n  devrun start api")]
     Start(crate::cli::service::control::NamesArgs),
@@ -221,6 +220,9 @@ pub enum Verb {
     /// Serves the routes of a gateway.
     #[command(name = "__gateway", hide = true)]
     Gateway(crate::cli::service::gateway::GatewayArgs),
+    /// Prints the names of services and tasks, for the shell's completion.
+    #[command(name = "__services", hide = true)]
+    Services,
     /// Writes what of the docs is made.
     #[command(name = "__docs", hide = true)]
     Docs(DocsArgs),
@@ -266,21 +268,6 @@ pub fn follow_after_logs(words: Vec<OsString>) -> Vec<OsString> {
         .enumerate()
         .map(|(place, word)| if place > at && word == "-f" { OsString::from("--follow") } else { word })
         .collect()
-}
-
-/// Verbs of the contract that this version does not have.
-pub const PLANNED: &[&str] = &["ui", "web", "resources", "snapshot", "backup", "restore", "scale"];
-
-/// The answer to a verb that is not here.
-#[must_use]
-pub fn not_built(words: &[OsString]) -> Failure {
-    let verb = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    if PLANNED.contains(&verb.as_str()) {
-        Failure::new(FailureKind::Config, format!("`devrun {verb}` is not built yet"))
-            .help("`devrun help` lists the verbs that are")
-    } else {
-        Failure::new(FailureKind::Config, format!("there is no verb {verb:?}")).help("`devrun help` lists the verbs")
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use devrun_model::exit;
 use devrun_model::mask::Masker;
 
 use super::args::{self, Cli, Verb};
+use super::completions;
 use super::convert::{export, import};
 use super::data::{client, secret, volumes};
 use super::reference;
@@ -19,6 +20,7 @@ use super::service::{attach, build, control, down, exec, gateway, run, task, up,
 use super::show::check::CheckArgs;
 use super::show::{analyze, check, config, doctor, env, events, graph, inspect, logs, ls, ps, report, routes, top, urls};
 use super::store::binaries;
+use super::unknown_command;
 use crate::ui::{exit_line, output};
 
 /// Runs one invocation and returns its exit code.
@@ -83,7 +85,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Migrate(args) => client::migrate(&globals, &args, term),
         Verb::Task(args) => task::run(&globals, &args, term),
         Verb::Build(args) => build::run(&globals, &args, term),
-        Verb::Ls(args) => ls::list(&args, term),
+        Verb::Ls(args) => ls::list(&globals, &args, term),
         Verb::Check(args) => check::run(&globals, &args, term),
         Verb::Init(args) => import::init(&globals, &args),
         Verb::Import(args) => import::run(&globals, &args),
@@ -99,13 +101,14 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Rebuild(args) => up::run(&globals, &UpArgs { clean: true, ..args }, term),
         Verb::Doctor(args) => doctor::run(&globals, &args, term),
         Verb::Report(args) => report::run(&globals, &args, term),
-        Verb::Completions(args) => reference::completions(&args, term),
+        Verb::Completions(args) => completions::run(&args, term),
+        Verb::Services => completions::services(&globals),
         Verb::Man(args) => reference::man(&args, term),
         Verb::Schema => reference::print_schema(term),
         Verb::Gateway(args) => gateway::run(&args),
         Verb::Docs(args) => reference::docs(&args),
         Verb::Version => control::version(),
-        Verb::Other(words) => Err(args::not_built(&words)),
+        Verb::Other(words) => Err(unknown_command::failure(&words)),
     }
 }
 
@@ -128,9 +131,11 @@ fn report_failure(failure: &Failure, term: Term) -> i32 {
     let code = exit::of(failure.kind);
     // It may quote an address with a login.
     let reason = Masker::default().text(&failure.reason);
-    say(format!("{} {}", crate::ui::term::paint(term.err_color, "31;1", "error:"), crate::ui::term::safe(&reason)));
-    if let Some(help) = &failure.help {
-        say(format!("{} {}", crate::ui::term::paint(term.err_color, "36", "help:"), crate::ui::term::safe(help)));
+    if !failure.is_shown {
+        say(format!("{} {}", crate::ui::term::paint(term.err_color, "31;1", "error:"), crate::ui::term::safe(&reason)));
+        if let Some(help) = &failure.help {
+            say(format!("{} {}", crate::ui::term::paint(term.err_color, "36", "help:"), crate::ui::term::safe(help)));
+        }
     }
     say(exit_line::last_line(code, None, &reason));
     code

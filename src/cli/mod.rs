@@ -3,6 +3,7 @@
 //! `Args` structs never leave this folder: a command turns them into the values that the application layer takes.
 
 pub mod args;
+pub mod completions;
 pub mod convert;
 pub mod data;
 mod dispatch;
@@ -11,5 +12,6 @@ pub mod service;
 pub mod show;
 pub mod store;
 pub mod table_args;
+pub mod unknown_command;
 
 pub use dispatch::main;

@@ -7,6 +7,7 @@ pub mod exit_line;
 pub mod logview;
 pub mod output;
 pub mod progress;
+pub mod start_times;
 pub mod summary;
 pub mod table;
 pub mod term;

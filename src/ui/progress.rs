@@ -1,16 +1,28 @@
 //! A start or a stop as it goes: live lines on a terminal, a line per change elsewhere.
+//!
+//! What takes no time is not shown: whether a fetch, an initialisation or a stop deserves a line is known only once it has lasted
+//! for a moment. So the loops that feed a view wake it as well ([`ProgressView::due_in`], [`ProgressView::tick`]), and what runs
+//! for long is mentioned again every ten seconds where there are no live lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use devrun_model::duration::human;
 use devrun_model::feed::{FeedItem, Status};
-use devrun_model::{Health, State, StateChange};
+use devrun_model::{Health, Kind, Plan, ServiceId, State, StateChange};
+use devrun_runtime::logs::{LogQuery, read::lines};
 
 use super::escape::escaped;
+use super::start_times::StartTimes;
 use super::term::{Progress, Term, data, paint, safe, say};
+
+/// How long a preparation or a task's stop lasts before it is worth a line.
+const WORTH_A_LINE: Duration = Duration::from_millis(500);
+/// How often what runs for long is mentioned again.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Shows changes.
 pub struct ProgressView {
@@ -18,14 +30,31 @@ pub struct ProgressView {
     bars: Option<MultiProgress>,
     lines: BTreeMap<String, Line>,
     width: usize,
+    tasks: BTreeSet<String>,
+    times: StartTimes,
+    /// The directory of the logs, where nobody else shows them.
+    logs: Option<PathBuf>,
 }
 
 struct Line {
     bar: Option<ProgressBar>,
+    /// When it entered this state.
     since: Instant,
+    /// When its process began.
     began: Option<Instant>,
     state: State,
     health: Health,
+    /// A line that is shown once its state has lasted for a moment.
+    pending: Option<String>,
+    /// When it is mentioned again.
+    beat: Instant,
+}
+
+impl Line {
+    /// Whether something is being done that may take long.
+    fn is_busy(&self, is_task: bool) -> bool {
+        matches!(self.state, State::Fetching | State::Initialising | State::Starting) || self.state == State::Running && is_task
+    }
 }
 
 impl ProgressView {
@@ -33,19 +62,45 @@ impl ProgressView {
     #[must_use]
     pub fn new(term: Term) -> Self {
         let bars = (term.progress == Progress::Tty).then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-        Self { term, bars, lines: BTreeMap::new(), width: 0 }
+        Self { term, bars, lines: BTreeMap::new(), width: 0, tasks: BTreeSet::new(), times: StartTimes::default(), logs: None }
     }
 
-    /// The state to begin with.
-    pub fn status(&mut self, status: &Status) {
+    /// Names the tasks of a plan, of which a change of state does not tell that they are tasks.
+    #[must_use]
+    pub fn with_plan(mut self, plan: &Plan) -> Self {
+        let tasks = plan.services.values().filter(|spec| spec.kind == Kind::Task);
+        self.tasks.extend(tasks.map(|spec| spec.id.to_string()));
+        self
+    }
+
+    /// Where no log lines are shown: what runs for long is mentioned with its last line.
+    #[must_use]
+    pub fn with_logs(mut self, logs: PathBuf) -> Self {
+        self.logs = Some(logs);
+        self
+    }
+
+    /// When each service that was started while this view watched began, and when it was ready.
+    #[must_use]
+    pub fn times(&self) -> &StartTimes {
+        &self.times
+    }
+
+    /// The state to begin with. `fresh`: the supervisor was started for this very start, so that what it has done counts.
+    pub fn status(&mut self, status: &Status, fresh: bool) {
+        if fresh {
+            self.times.begun_before(&status.snapshot);
+        }
+        let tasks = status.snapshot.services.iter().filter(|service| service.kind == Kind::Task);
+        self.tasks.extend(tasks.map(|service| service.name.clone()));
         self.width = status.snapshot.services.iter().map(|service| service.name.len()).max().unwrap_or(0).min(30);
         for service in &status.snapshot.services {
             let waiting = status.waiting.iter().find(|(id, _)| id.as_str() == service.name).map(|(_, on)| on);
             let reason = waiting
                 .filter(|on| !on.is_empty())
-                .map(|on| format!("for {}", on.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")))
+                .map(|on| format!("waiting for {}", on.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")))
                 .or_else(|| service.reason.clone());
-            self.change(&service.name, service.state, service.health, reason.as_deref(), true);
+            self.change(&service.name, (service.state, service.health), reason.as_deref(), false, true);
         }
     }
 
@@ -90,20 +145,36 @@ impl ProgressView {
         } else {
             format!("{}.{}", notice.service, notice.replica)
         };
-        self.change(&name, notice.to, notice.health, notice.reason.as_deref(), false);
+        let has_exited = notice.exit_code.is_some();
+        self.change(&name, (notice.to, notice.health), notice.reason.as_deref(), has_exited, false);
     }
 
-    fn change(&mut self, name: &str, state: State, health: Health, reason: Option<&str>, first: bool) {
+    fn change(&mut self, name: &str, (state, health): (State, Health), reason: Option<&str>, has_exited: bool, first: bool) {
         let now = Instant::now();
-        let line =
-            self.lines.entry(name.to_owned()).or_insert_with(|| Line { bar: None, since: now, began: None, state, health });
-        let same = line.state == state && line.health == health && !first;
-        line.since = now;
-        line.state = state;
-        line.health = health;
-        if state == State::Starting || line.began.is_none() && state.is_live() {
+        let is_task = self.tasks.contains(name);
+        if !first {
+            self.times.change(name, state, health, is_task, now);
+        }
+        let beat = now + HEARTBEAT;
+        let line = self.lines.entry(name.to_owned()).or_insert_with(|| Line {
+            bar: None,
+            since: now,
+            began: None,
+            state: State::Stopped,
+            health: Health::None,
+            pending: None,
+            beat,
+        });
+        let same = line.state == state && line.health == health;
+        let begins = state == State::Starting || is_task && state == State::Running && line.state != State::Running;
+        if begins || line.began.is_none() && state.is_live() {
             line.began = Some(now);
         }
+        if line.state != state {
+            (line.since, line.beat) = (now, beat);
+        }
+        line.state = state;
+        line.health = health;
         let took = line.began.map(|began| now.duration_since(began));
         let text = describe(state, health, took, reason);
         match &self.bars {
@@ -113,30 +184,69 @@ impl ProgressView {
                     bar.set_prefix(format!("{name:width$}", width = self.width));
                     bar
                 });
-                let done = matches!(
-                    state,
-                    State::Running | State::Completed | State::Stopped | State::Failed | State::Blocked | State::Skipped
-                );
+                let timed = matches!(state, State::Fetching | State::Initialising | State::Starting | State::Stopping)
+                    || state == State::BackingOff
+                    || state == State::Running && is_task;
                 let color = self.term.err_color;
                 let code = match (state, health) {
                     (State::Failed | State::Blocked, _) | (_, Health::Unhealthy) => "31",
+                    (State::Running, _) if is_task => "33",
                     (State::Running | State::Completed, _) => "32",
                     (State::Skipped | State::Stopped | State::Waiting, _) => "2",
                     _ => "33",
                 };
-                let template = if done { "{prefix}  {msg}" } else { "{prefix}  {msg} {elapsed:.dim}" };
+                let template = if timed { "{prefix}  {msg} {elapsed:.dim}" } else { "{prefix}  {msg}" };
                 if let Ok(style) = ProgressStyle::with_template(template) {
                     bar.set_style(style);
                 }
                 bar.reset_elapsed();
                 bar.set_message(paint(color, code, safe(&text)));
-                if done { bar.disable_steady_tick() } else { bar.enable_steady_tick(Duration::from_millis(200)) }
+                if timed { bar.enable_steady_tick(Duration::from_millis(200)) } else { bar.disable_steady_tick() }
             }
             // What was so before we looked is no change.
             None if self.term.progress == Progress::Plain && !first && !same => {
-                say(format!("{name:width$}  {}", safe(&text), width = self.width));
+                let text = format!("{name:width$}  {}", safe(&text), width = self.width);
+                // Every service passes through these, most without anything to fetch, to initialise or to wait for.
+                let ends_itself = state == State::Stopping && (is_task || has_exited);
+                let brief = ends_itself || matches!(state, State::Fetching | State::Initialising);
+                if brief {
+                    line.pending = Some(text);
+                } else {
+                    line.pending = None;
+                    say(text);
+                }
             }
             None => {}
+        }
+    }
+
+    /// How long until [`ProgressView::tick`] has something to show.
+    #[must_use]
+    pub fn due_in(&self) -> Duration {
+        let now = Instant::now();
+        let due = self.lines.iter().filter_map(|(name, line)| match &line.pending {
+            Some(_) => Some(line.since + WORTH_A_LINE),
+            None => line.is_busy(self.tasks.contains(name)).then_some(line.beat),
+        });
+        due.min().map_or(HEARTBEAT, |due| due.saturating_duration_since(now)).max(Duration::from_millis(1))
+    }
+
+    /// Shows what has lasted long enough.
+    pub fn tick(&mut self) {
+        if self.term.progress != Progress::Plain {
+            return;
+        }
+        let now = Instant::now();
+        for (name, line) in &mut self.lines {
+            if line.pending.is_some() && now >= line.since + WORTH_A_LINE {
+                line.pending.take().into_iter().for_each(say);
+            }
+            if line.is_busy(self.tasks.contains(name)) && now >= line.beat {
+                line.beat = now + HEARTBEAT;
+                let last = self.logs.as_deref().and_then(|logs| last_line(logs, name)).unwrap_or_default();
+                let took = human(now.duration_since(line.since));
+                say(format!("{name:width$}  {} for {took}{last}", line.state, width = self.width));
+            }
         }
     }
 
@@ -186,8 +296,27 @@ impl ProgressView {
     }
 }
 
+/// What a service wrote last, for the line that says that it still runs.
+fn last_line(logs: &std::path::Path, name: &str) -> Option<String> {
+    let query = LogQuery { tail: Some(1), ..LogQuery::default() };
+    let line = lines(logs, &ServiceId::parse(name).ok()?, &query).ok()?.map_while(Result::ok).last()?;
+    let text: String = safe(&String::from_utf8_lossy(&line.bytes)).trim().chars().take(120).collect();
+    (!text.is_empty()).then(|| format!(": {text}"))
+}
+
 fn describe(state: State, health: Health, took: Option<Duration>, reason: Option<&str>) -> String {
+    let reason = reason.filter(|reason| !reason.is_empty());
+    match (state, reason) {
+        // These say it all.
+        (State::Waiting, Some(reason)) if reason.starts_with("waiting for ") => return reason.to_owned(),
+        (State::Completed, Some(reason)) if reason.starts_with("already done") => return reason.to_owned(),
+        _ => {}
+    }
     let head = match (state, health) {
+        (State::Completed, _) => match took {
+            Some(took) => format!("completed after {}", human(took)),
+            None => "completed".to_owned(),
+        },
         (State::Running, Health::Healthy) => match took {
             Some(took) => format!("healthy after {}", human(took)),
             None => "healthy".to_owned(),
@@ -195,8 +324,24 @@ fn describe(state: State, health: Health, took: Option<Duration>, reason: Option
         (State::Running, Health::Unhealthy) => "unhealthy".to_owned(),
         (state, _) => state.to_string(),
     };
-    match reason.filter(|reason| !reason.is_empty()) {
+    match reason {
         Some(reason) => format!("{head}: {reason}"),
         None => head,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_word_is_said_twice() {
+        let waiting = |reason| describe(State::Waiting, Health::None, None, Some(reason));
+        assert_eq!(waiting("waiting for db (healthy)"), "waiting for db (healthy)");
+        let took = Some(Duration::from_secs(38));
+        assert_eq!(describe(State::Completed, Health::None, took, None), "completed after 38.0 s");
+        let done = "already done (2026-11-28 03:56:54)";
+        assert_eq!(describe(State::Completed, Health::None, took, Some(done)), done);
+        assert_eq!(describe(State::Failed, Health::None, took, Some("exit 1")), "failed: exit 1");
     }
 }

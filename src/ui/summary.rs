@@ -6,8 +6,9 @@ use std::time::Duration;
 use devrun_model::duration::human;
 use devrun_model::feed::StopReport;
 use devrun_model::feed::{FailedService, Outcome};
-use devrun_model::{Health, Kind, Plan, Snapshot, State};
+use devrun_model::{Plan, Snapshot, State};
 
+use super::start_times::StartTimes;
 use super::table;
 use super::term::{log_line, paint, safe};
 
@@ -31,17 +32,16 @@ pub fn urls(plan: &Plan, snapshot: &Snapshot, private: impl Fn(&str) -> bool) ->
     if rows.is_empty() { String::new() } else { table::render(&[], &rows) }
 }
 
-/// `ready in 14.2 s (slowest: neo4j 11.0 s)`.
+/// `ready in 14.2 s (slowest: neo4j 11.0 s)`, of what the start waited for, or that there was nothing to do.
 #[must_use]
-pub fn ready(snapshot: &Snapshot, total: Duration) -> String {
-    let slowest = snapshot
-        .services
-        .iter()
-        .filter(|service| service.kind == Kind::Service && service.health == Health::Healthy)
-        .filter_map(|service| service.ready_ms.map(|ms| (ms, &service.name)))
-        .max();
-    match slowest {
-        Some((ms, name)) => format!("ready in {} (slowest: {name} {})", human(total), human(Duration::from_millis(ms))),
+pub fn ready(plan: &Plan, snapshot: &Snapshot, times: &StartTimes, total: Duration) -> String {
+    if times.is_empty() {
+        let running = snapshot.services.iter().filter(|service| service.state == State::Running).count();
+        let (services, are) = if running == 1 { ("service", "is") } else { ("services", "are") };
+        return format!("nothing to do: {running} {services} {are} running");
+    }
+    match times.slowest(&plan.services) {
+        Some((name, own)) => format!("ready in {} (slowest: {name} {})", human(total), human(own)),
         None => format!("ready in {}", human(total)),
     }
 }

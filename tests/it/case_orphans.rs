@@ -143,9 +143,11 @@ fn o08_emergency_ends_a_supervisor_that_is_stopped() {
 
 #[test]
 fn o08_emergency_is_never_overtaken_by_a_restart() {
-    let project = up(
+    let project = Project::new().procfile(
         "[services.a]\nrun = \"{svc:a} --exit 1 --after 30\"\nrestart = \"always\"\nbackoff = { initial = \"1ms\", max = \"1ms\" }\n[services.b]\nrun = \"{svc:b}\"\n",
     );
+    project.run(&["up", "-d", "--no-wait"]).code(0);
+    alive(&project, "b", 1);
     for _ in 0..3 {
         project.run(&["down", "--emergency"]).code(0);
         project.nothing_left();

@@ -31,7 +31,7 @@ fn s02_a_third_ctrl_c_leaves_the_rest_to_the_keeper() {
     let mut running = project.start(&["up"]);
     project.wait_state("deaf", "running");
     // Signals that come too close on one another are one.
-    for answer in ["the same again kills", "a third signal leaves the rest"] {
+    for answer in ["press Ctrl-C again to kill", "a third signal leaves the rest"] {
         running.signal(Signal::SIGINT);
         running.wait_for(answer);
     }

@@ -10,7 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
-use devrun::cli::args::{Cli, PLANNED};
+use devrun::cli::args::Cli;
+use devrun::cli::unknown_command::PLANNED;
 use devrun_config::schema::{KEYS, Place};
 use devrun_model::exit;
 

@@ -547,11 +547,33 @@ fn a_procfile_is_written_out() {
     project.run(&["check"]).code(0);
 }
 
+#[test]
+fn init_looks_one_level_down_and_says_what_git_must_ignore() {
+    let project = Project::new();
+    project.write("api/app.py", "from fastapi import FastAPI\napp = FastAPI()\n");
+    project.write("api/requirements.txt", "fastapi\nuvicorn\npsycopg\n");
+    project.write("frontend/package.json", "{\"scripts\": {\"dev\": \"vite\"}}");
+    project.write("db/init/01.sql", "SELECT 1;\n");
+    project.write("node_modules/other/package.json", "{\"scripts\": {\"start\": \"never\"}}");
+    project.write(".gitignore", "node_modules\n");
+    let init = project.run(&["init"]).code(0).says("api: uvicorn app:app").says("add to .gitignore: .venv/ (");
+    drop(init.says_not("never"));
+    let text = project.read("procfile.toml");
+    let table: toml::Table = toml::from_str(&text).expect("TOML");
+    assert_eq!(table["services"]["api"]["dir"].as_str(), Some("api"), "{text}");
+    assert_eq!(table["services"]["postgres"]["init"].as_str(), Some("db/init"), "{text}");
+    assert!(table["tasks"].get("venv").is_some() && table["tasks"].get("npm").is_some(), "{text}");
+    // The schema that the first line names is there.
+    let schema = text.lines().next().and_then(|line| line.strip_prefix("#:schema ")).unwrap_or_default();
+    assert!(project.read(schema).contains("\"$schema\""), "{schema:?}: {text}");
+    project.run(&["check"]).code(0);
+}
+
 /// Shows: init.
 #[test]
 fn init_looks_around_and_passes_check() {
     let table: &[(&str, &str, &str)] = &[
-        ("package.json", "{\"scripts\": {\"dev\": \"vite\"}}", "run  = \"npm run dev\""),
+        ("package.json", "{\"scripts\": {\"dev\": \"vite\"}}", "npm run dev -- --port $PORT"),
         ("package.json", "not json", "echo hello"),
         ("manage.py", "", "python manage.py runserver"),
         ("requirements.txt", "fastapi\n", "uvicorn main:app"),

@@ -150,6 +150,7 @@ fn pass_env_and_inherited_environment() {
             run = ["sh", "-c", "env > some; echo end >> some; exec sleep 1000"]
             pass_env = ["AWS_*"]
             port = "auto"
+            ready = false
             ports = { metrics = "auto" }
             [services.none]
             run = ["sh", "-c", "env > none; echo end >> none; exec sleep 1000"]
@@ -268,6 +269,7 @@ fn pre_start_runs_before_every_start_in_the_same_environment() {
         pre_start = "echo before $LEVEL $PORT >> seen"
         run = ["sh", "-c", "echo main >> seen; exec sleep 1000"]
         port = "auto"
+        ready = false
         env = { LEVEL = "one" }
         dir = "backend"
         [services.broken]
@@ -299,6 +301,7 @@ fn replicas_have_their_own_name_port_log_and_number() {
         run = ["sh", "-c", "echo $DEVRUN_REPLICA $PORT ${replica.name} ${replica.index} > r$DEVRUN_REPLICA; echo I am $DEVRUN_REPLICA; exec sleep 1000"]
         replicas = 3
         port = "auto"
+        ready = false
         "#,
     );
     project.run(&["up", "-d"]).code(0);
@@ -333,6 +336,7 @@ fn render_fills_templates_in() {
         [services.web]
         run = ["sh", "-c", "cat ${dir.run}/conf/web.conf > seen; exec sleep 1000"]
         port = "auto"
+        ready = false
         render = { "web.conf.in" = "conf/web.conf" }
         "#,
     );

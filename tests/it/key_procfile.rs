@@ -16,7 +16,14 @@ const SERVE: &str = "#!/bin/sh\n\
 name=$1; shift\n\
 echo \"$name port=$1 threads=$2 queues=$QUEUES dotenv=$FROM_DOTENV\" > \"$HERE/$name.out\"\n\
 [ \"$name\" = release ] && exit 0\n\
+[ \"$name\" = web ] && exec python3 -m http.server --bind 127.0.0.1 \"$1\"\n\
 exec sleep 1000\n";
+
+/// A Procfile's `web` is on port 5000, of which there is one.
+fn port_5000() -> std::sync::MutexGuard<'static, ()> {
+    static PORT: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    PORT.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
 
 fn public() -> Project {
     let project = Project::new();
@@ -34,6 +41,7 @@ fn public() -> Project {
 
 #[test]
 fn a_public_procfile_comes_up_unchanged() {
+    let _held = port_5000();
     let project = public();
     project.run(&["up", "-d"]).code(0);
     let read = |name: &str| {
@@ -59,6 +67,7 @@ fn a_public_procfile_comes_up_unchanged() {
 /// programs, which serve and end as the real ones do.
 #[test]
 fn procfiles_of_rails_and_django_come_up_unchanged() {
+    let _held = port_5000();
     let rails = "web: env RUBY_DEBUG_OPEN=true bin/rails server -p ${PORT:-3000}\n\
                  js: yarn() { exec sleep 1000; }; yarn build --watch\n\
                  css: bin/rails tailwindcss:watch[always]\n\
@@ -100,6 +109,7 @@ fn procfiles_of_rails_and_django_come_up_unchanged() {
 
 #[test]
 fn run_of_cd_and_npm_serves_and_leaves_nothing() {
+    let _held = port_5000();
     let npm = std::process::Command::new("npm").arg("--version").output();
     if !npm.is_ok_and(|done| done.status.success()) {
         return crate::harness::skipped("no npm");
@@ -119,6 +129,7 @@ fn run_of_cd_and_npm_serves_and_leaves_nothing() {
 
 #[test]
 fn a_procfile_is_found_named_and_checked() {
+    let _held = port_5000();
     let project = Project::new();
     project.write("sub/Procfile", "web: {token}\n");
     project.write("Procfile.dev", "web: sleep 1000\nbroken line\nweb: again\n");
@@ -131,7 +142,8 @@ fn a_procfile_is_found_named_and_checked() {
     project.write("Procfile.dev", "web: sleep 1000\n");
     project.run(&["-f", "Procfile.dev", "check"]).code(0);
     // procfile.toml goes first, and both may be given together.
-    project.write("procfile.toml", "[services.web]\nrestart = \"always\"\n[services.more]\nrun = \"sleep 1000\"\n");
+    project
+        .write("procfile.toml", "[services.web]\nrestart = \"always\"\nready = false\n[services.more]\nrun = \"sleep 1000\"\n");
     project.run(&["-f", "Procfile.dev", "-f", "procfile.toml", "up", "-d"]).code(0);
     assert_eq!(project.service("web")["state"], "running");
     assert_eq!(project.service("more")["state"], "running");
@@ -140,14 +152,17 @@ fn a_procfile_is_found_named_and_checked() {
 /// Shows: service.port.
 #[test]
 fn run_takes_cd_and_both_spellings_of_port() {
+    let _held = port_5000();
     let project = Project::new().procfile(
         r#"
         [services.npm]
         run = "cd api && sh ./dev.sh run dev"
         port = "auto"
+        ready = false
         [services.port]
         run = "sh api/dev.sh ${PORT} $PORT"
         port = "auto"
+        ready = false
         "#,
     );
     project.write("api/dev.sh", "echo \"$* $PWD\" > \"$DEVRUN_SERVICE.out\"\nexec sleep 1000\n");

@@ -117,3 +117,26 @@ fn files_are_polled_where_the_system_has_no_watches_left_and_a_line_says_so() {
         project.run(&["down"]).code(0);
     }
 }
+
+#[test]
+fn whoever_watches_is_told_why_a_service_restarts() {
+    let project = Project::new().procfile("[services.api]\nrun = \"{svc:api}\"\nwatch = [\"app.py\"]\n");
+    project.write("app.py", "1");
+    let mut up = project.start(&["up"]);
+    up.wait_for("ready in");
+    let logs = project.start(&["logs", "-f"]);
+    let pid = project.service("api")["pid"].as_i64().expect("a pid");
+    // The first look of `logs -f` may come after the first change; each further one is told.
+    eventually("`logs -f` names the file", PATIENCE, || {
+        project.write("app.py", &format!("{:?}", std::time::Instant::now()));
+        std::thread::sleep(Duration::from_millis(300));
+        logs.stdout().contains("app.py").then_some(())
+    });
+    let _pid = restarted(&project, "api", pid);
+    up.wait_for("api * stopping: ");
+    assert!(up.stdout().lines().any(|line| line.contains("api *") && line.contains("app.py")), "{}", up.stdout());
+    logs.signal(nix::sys::signal::Signal::SIGINT);
+    drop(logs.outcome());
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    up.outcome().code(130);
+}

@@ -243,3 +243,25 @@ async fn login(url: &str) -> Result<(String, String), tokio_postgres::Error> {
     driver.abort();
     row.map(|row| (row.get(0), row.get(1)))
 }
+
+/// In a container the uid is often a bare number, whose name initdb asks for.
+#[test]
+fn a_user_without_an_entry_runs_postgres() {
+    if !crate::harness::is_root() || !installed("initdb") {
+        return crate::harness::skipped("needs root, and Postgres");
+    }
+    let namespaces = std::fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
+    if namespaces.trim() == "0" {
+        return crate::harness::skipped("user namespaces are forbidden here");
+    }
+    let project = Project::new().for_user(4_000_001).procfile("[services.db]\nuse = \"postgres\"\nport = \"auto\"\n");
+    let up = project.start(&["up", "-d", "--offline"]).outcome_within(crate::harness::LONG);
+    if up.code == Some(2) {
+        // A seccomp filter, as in most containers: then the way out is named.
+        drop(up.says("/etc/passwd"));
+        return;
+    }
+    drop(up.code(0));
+    project.run(&["sql", "SELECT 6 * 7"]).code(0).says("42");
+    project.run(&["down"]).code(0);
+}

@@ -53,8 +53,8 @@ fn verb_up_detach_settles_with_several_crash_loops() {
         text.push_str(&format!("[services.s{n}]\nrun = \"sh -c 'exit 1'\"\nrestart = \"always\"\n"));
     }
     let project = Project::new().procfile(&text);
-    let up = project.run(&["up", "-d"]);
-    assert!(up.took < std::time::Duration::from_secs(15), "{up}");
+    let up = project.run(&["up", "-d"]).code(1).says("within moments, also after 3 restarts");
+    assert!(up.took < std::time::Duration::from_secs(25), "{up}");
     assert_eq!(project.service("ok")["state"], "running");
     project.run(&["down"]).code(0);
 }
@@ -320,7 +320,55 @@ fn verb_run_leaves_a_report_and_artifacts() {
     }
     let parsed = project.run_in_shell("python3 -c \"import xml.dom.minidom as m; m.parse('out.xml')\"").code(0);
     assert!(!project.path("begun").exists(), "{parsed}");
-    project.run(&["run", "--junit", "no/such/folder/x.xml", "--", "true"]).code(1).says("x.xml");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_fails_the_run_before_anything_starts() {
+    let project = Project::new()
+        .procfile("[services.a]\nrun = \"sh -c 'touch started; exec sleep 1000'\"\nready = { file = \"started\" }\n");
+    project.write("file", "");
+    for option in ["--junit", "--artifacts"] {
+        let out = project.run(&["run", option, "file/x", "--", "true"]).code(2);
+        assert!(out.last_line().contains("file/x"), "{out}");
+        assert!(!project.path("started").exists(), "{out}");
+    }
+    // A directory that is missing is made, as in a clean checkout.
+    project.run(&["run", "--junit", "made/by/x.xml", "--artifacts", "made/too", "--", "true"]).code(0);
+    assert!(project.read("made/by/x.xml").contains("name=\"a\""));
+    // Taken away while the command runs: the tests passed, the report is missing.
+    let out = project.run(&["run", "--junit", "gone/x.xml", "--", "rm", "-r", "gone"]).code(2);
+    assert!(out.last_line().contains("gone/x.xml"), "{out}");
+}
+
+#[test]
+fn a_report_holds_what_was_started_with_its_time() {
+    let project = Project::new().procfile(
+        r#"
+        [services.db]
+        run = "sh -c 'sleep 0.4; touch up; exec sleep 1000'"
+        ready = { file = "up" }
+        [tasks.seed]
+        run = "sleep 0.3"
+        depends_on = ["db"]
+        [services.web]
+        run = "sleep 1000"
+        "#,
+    );
+    let run = ["run", "--junit", "out.xml", "--artifacts", "out", "seed", "--", "true"];
+    project.run(&run).code(0);
+    let xml = project.read("out.xml");
+    assert!(xml.contains("tests=\"3\" failures=\"0\" skipped=\"0\""), "{xml}");
+    assert!(!xml.contains("name=\"web\"") && !project.path("out/web.log").exists(), "it was not started: {xml}");
+    let time = |name: &str| {
+        let (_, rest) = xml.split_once(&format!("name=\"{name}\" time=\"")).unwrap_or_else(|| panic!("lacks {name}: {xml}"));
+        rest.split('"').next().and_then(|text| text.parse::<f64>().ok()).unwrap_or_default()
+    };
+    assert!(time("db") >= 0.4 && time("seed") >= 0.3, "{xml}");
+    // A start that is ended by its time-out: what never became ready has not passed.
+    project.rewrite("[project]\ntimeout = \"1s\"\n[services.slow]\nrun = \"sleep 1000\"\nready = { file = \"never\" }\n[services.after]\nrun = \"sleep 1000\"\ndepends_on = [\"slow\"]\n");
+    project.run(&["run", "--junit", "out.xml", "--", "true"]).code(124);
+    let xml = project.read("out.xml");
+    assert!(xml.contains("failures=\"2\"") && xml.contains("skipped=\"1\"") && xml.contains("waiting for slow"), "{xml}");
 }
 
 /// Shows: import --output, import --quiet, init --output, export --output, report --output, check --quiet, ls --quiet, lock --update.

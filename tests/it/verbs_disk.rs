@@ -216,3 +216,39 @@ fn report_is_one_archive_without_secrets() {
     }
     assert!(project.read("devrun-report/logs/a.log").contains("the password is ••••"));
 }
+
+/// Shows: ls --all.
+#[test]
+fn other_modes_and_instances_are_not_passed_over() {
+    let project = Project::new().procfile(
+        r#"
+        [volumes]
+        store = { class = "persistent" }
+        [services.a]
+        run = "sh -c 'mkdir -p ${a.data}; echo full > ${a.data}/file; exec sleep 1000'"
+        data = "store"
+        ready = { cmd = "test -f ${a.data}/file" }
+        [modes.prod]
+        env.X = "1"
+        "#,
+    );
+    for options in [&[][..], &["--mode", "prod"], &["--instance", "b"]] {
+        let with = |command: &[&str]| -> Vec<String> { options.iter().chain(command).map(|word| (*word).to_owned()).collect() };
+        let (up, down) = (with(&["up", "-d"]), with(&["down"]));
+        project.run(&up.iter().map(String::as_str).collect::<Vec<_>>()).code(0);
+        project.run(&down.iter().map(String::as_str).collect::<Vec<_>>()).code(0);
+    }
+    let df = project.run(&["df"]).code(0).says("mode prod").says("instance b");
+    assert!(df.stdout.contains("data/prod") && df.stdout.contains("instances/b"), "{df}");
+    let listed = project.run(&["ls", "--all"]).code(0);
+    let mine: Vec<&str> = listed.stdout.lines().filter(|line| line.contains(&project.fill("{dir}"))).collect();
+    assert!(mine.len() == 2 && mine.iter().all(|line| line.contains("down")), "{listed}");
+    let kept = |out: crate::harness::Outcome| {
+        drop(out.says("kept: ").says("devrun --mode prod clean").says("devrun --instance b clean"));
+    };
+    kept(project.run(&["down", "--volumes"]).code(0));
+    kept(project.run(&["clean", "--yes"]).code(0));
+    project.run(&["--mode", "prod", "clean", "--yes"]).code(0);
+    project.run(&["--instance", "b", "clean", "--yes"]).code(0);
+    assert!(!project.path(".devrun/data/prod/store").exists() && !project.path(".devrun/instances/b/data/store").exists());
+}

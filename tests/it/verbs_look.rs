@@ -17,6 +17,7 @@ v = {}
 [services.db]
 run = "{svc:db} sleep"
 port = "auto"
+ready = false
 description = "the data"
 links = { "Docs" = "/docs" }
 [services.api]
@@ -134,7 +135,7 @@ fn urls_and_ports_as_tables_and_json() {
 #[test]
 fn urls_and_ports_leave_private_ports_out() {
     let project = Project::new().procfile(
-        "[services.hidden]\nrun = \"sleep 1000\"\nport = \"private\"\n[services.shown]\nrun = \"sleep 1000\"\nport = \"auto\"\nports = { inner = \"private\" }\n",
+        "[services.hidden]\nrun = \"sleep 1000\"\nport = \"private\"\nready = false\n[services.shown]\nrun = \"sleep 1000\"\nport = \"auto\"\nready = false\nports = { inner = \"private\" }\n",
     );
     project.run(&["up", "-d"]).code(0);
     for verb in ["urls", "ports"] {
@@ -211,7 +212,7 @@ fn env_in_five_forms_is_never_masked() {
 /// Shows: inspect.
 #[test]
 fn inspect_says_everything_but_secrets() {
-    let project = up(&STACK.replace("port = \"auto\"", "port = \"auto\"\nready = { cmd = \"true\" }"));
+    let project = up(&STACK.replace("port = \"auto\"\nready = false", "port = \"auto\"\nready = { cmd = \"true\" }"));
     let json = project.run(&["inspect", "api", "--json"]).code(0).json();
     assert_eq!(json["argv"][2], "echo hello from api; exec sleep 1000", "{json:#}");
     assert_eq!(json["env"]["DB_PASSWORD"], "••••");
@@ -288,4 +289,52 @@ fn down_emergency_all_ends_every_stack_of_the_user() {
     project.run(&["-C", "/", "down", "--emergency", "--all"]).code(0);
     project.nothing_left();
     assert_eq!(project.run(&["ls", "--json"]).code(0).json().as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn config_origin_follows_placeholders() {
+    let project = Project::new().procfile(
+        r#"
+        [project]
+        env_file = [".env"]
+        [secrets]
+        generate = ["token"]
+        [services.db]
+        run = "{svc:db} --listen $PORT"
+        port = "${DB_PORT:-auto}"
+        [services.api]
+        run = "{svc:api} ${LEVEL}"
+        env = { LEVEL = "${LEVEL:-info}", DB = "${db.url}", HOME_OF = "${HOME}", T = "${secret.token}" }
+        "#,
+    );
+    project.write(".env", "# first\nLEVEL=debug\n");
+    let rows = project.run(&["config", "--origin", "--json"]).code(0).json();
+    let origin = |key: &str| {
+        let row = rows.as_array().into_iter().flatten().find(|row| row["key"] == key);
+        row.and_then(|row| row["origin"].as_str()).unwrap_or_else(|| panic!("{key} in {rows:#}")).to_owned()
+    };
+    for (key, end) in [
+        ("services.api.env.LEVEL", " ← .env:2"),
+        ("services.api.env.DB", " ← computed: db.url"),
+        ("services.api.env.HOME_OF", " ← shell: HOME"),
+        ("services.api.env.T", " ← secret: token"),
+        ("services.db.port", " ← default"),
+    ] {
+        let origin = origin(key);
+        assert!(origin.starts_with("procfile.toml:") && origin.ends_with(end), "{key}: {origin}");
+    }
+    assert!(origin("services.api.run").contains(" ← procfile.toml:"), "{}", origin("services.api.run"));
+}
+
+#[test]
+fn completion_knows_the_services_of_the_project() {
+    let project = Project::new()
+        .procfile("[services.web]\nrun = \"x\"\n[services.worker]\nrun = \"x\"\nreplicas = 2\n[tasks.seed]\nrun = \"x\"\n");
+    assert_eq!(project.run(&["__services"]).code(0).stdout, "seed\nweb\nworker\n");
+    // As bash asks: the words, the place of the cursor, then what may stand there.
+    let script = "set -e; mkdir -p bin; ln -sf \"$0\" bin/devrun; PATH=\"$PWD/bin:$PATH\"; \
+                  bash --norc -c 'eval \"$(devrun completions bash)\"; COMP_WORDS=(devrun logs w); COMP_CWORD=2; \
+                  _devrun_with_services devrun w logs; echo \"${COMPREPLY[*]}\"'";
+    let out = project.run_in_shell(script).code(0);
+    assert!(out.stdout.contains("web") && out.stdout.contains("worker") && !out.stdout.contains("seed"), "{out}");
 }

@@ -90,7 +90,7 @@ fn needs(service: &Service, services: &Services, out: &mut Vec<Diagnostic>) {
             let known = services.keys().map(String::as_str).filter(|name| *name != service.name);
             out.push(
                 Diagnostic::error(edge.span, format!("{} depends on `{}`, which does not exist", service.label(), edge.on))
-                    .maybe_help(suggest::help(&edge.on, known)),
+                    .help(suggest::help(&edge.on, known).unwrap_or_else(|| format!("add it: [services.{}]", edge.on))),
             );
             continue;
         };
@@ -269,7 +269,7 @@ fn volumes(document: &Document, services: &Services, out: &mut Vec<Diagnostic>) 
                 let near = suggest::nearest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
                 out.push(
                     Diagnostic::error(node.span, format!("there is no volume `{name}`"))
-                        .help(near.unwrap_or_else(|| format!("declare it: [volumes] {name} = {{ class = \"persistent\" }}"))),
+                        .help(near.unwrap_or_else(|| declare_volume(name))),
                 );
             }
         }
@@ -302,4 +302,13 @@ fn once(node: &Node, text: &str, known: &BTreeSet<String>, pending: bool, out: &
                 .help(format!("write once = \"{volume}/.initialized\"")),
         );
     }
+}
+
+fn declare_volume(name: &str) -> String {
+    if name.contains(['/', ':', '.']) {
+        return "files are used where they are: leave it out; a volume is a name: volumes = [\"media\"] with [volumes.media] path = \
+                \"./media\""
+            .to_owned();
+    }
+    format!("declare it: [volumes.{name}] class = \"persistent\"")
 }

@@ -88,6 +88,16 @@ impl Report {
     pub fn is_empty(&self) -> bool {
         self.diagnostics.is_empty()
     }
+    /// The first error with its place, on one line.
+    #[must_use]
+    pub fn first_error(&self) -> Option<String> {
+        let first = self.diagnostics.iter().find(|d| d.severity == Severity::Error)?;
+        let message = printable(first.message.lines().next().unwrap_or_default());
+        match first.span.and_then(|span| self.sources.get(span.file).map(|text| (span, text))) {
+            Some((span, text)) => Some(format!("{}: {message}", place(text, span))),
+            None => Some(message),
+        }
+    }
     /// The messages of the warnings, without their places.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
@@ -128,7 +138,9 @@ impl Report {
             let _ = writeln!(out, "… and {more} more\n");
         }
         if !self.diagnostics.is_empty() {
-            let _ = writeln!(out, "{}", self.summary());
+            let counted = errors && self.diagnostics.iter().any(|d| d.severity == Severity::Warning);
+            let later = if counted { " (warnings are shown once the errors are fixed)" } else { "" };
+            let _ = writeln!(out, "{}{later}", self.summary());
         }
         out
     }
@@ -285,7 +297,11 @@ mod tests {
             vec![Diagnostic::warning(Span::new(file, 0..1), "minor"), Diagnostic::error(Span::new(file, 2..3), "major")]
         });
         let text = both.render(false);
-        assert!(!text.contains("minor") && text.contains("major") && text.ends_with("1 error, 1 warning\n"), "{text}");
+        assert!(
+            !text.contains("minor") && text.contains("major") && text.contains("\n1 error, 1 warning (warnings are shown"),
+            "{text}"
+        );
+        assert_eq!(both.first_error().as_deref(), Some("procfile.toml:2:1: major"));
         assert_eq!(both.warnings(), ["minor"]);
     }
 

@@ -29,6 +29,8 @@ pub struct Document {
     pub(super) root: PathBuf,
     pub(super) project: ProjectName,
     pub(super) mode: Option<String>,
+    /// The overlays that any of the files has.
+    modes: BTreeSet<String>,
     pub(super) options: Options,
     /// The recipes that are used, by name.
     pub(super) recipes: BTreeMap<String, RecipeData>,
@@ -111,6 +113,7 @@ pub fn examine(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> 
         root,
         project,
         mode,
+        modes: mode_names(&trees).map(str::to_owned).collect(),
         options: options.clone(),
         recipes,
         recipe_names,
@@ -141,6 +144,11 @@ fn line_of(sources: &Sources, diagnostic: &Diagnostic) -> Option<(u32, usize)> {
     Some((span.file, sources.get(span.file)?.position(span.start).line))
 }
 
+/// The overlays of all files.
+fn mode_names(trees: &[Table]) -> impl Iterator<Item = &str> {
+    trees.iter().filter_map(|tree| get(tree, "modes")?.table()).flat_map(|table| table.keys().map(String::as_str))
+}
+
 /// The overlay in force: the flag, else the last file that names one.
 fn mode(trees: &[Table], options: &Options, out: &mut Vec<Diagnostic>) -> Option<String> {
     let named = trees.iter().rev().find_map(|tree| get(tree, "project")?.table().and_then(|project| get(project, "mode")));
@@ -149,8 +157,7 @@ fn mode(trees: &[Table], options: &Options, out: &mut Vec<Diagnostic>) -> Option
         Some(mode) => (mode.clone(), None),
         None => (named?.text()?.to_owned(), named.map(|node| node.span)),
     };
-    let known: BTreeSet<&str> =
-        trees.iter().filter_map(|tree| get(tree, "modes")?.table()).flat_map(|table| table.keys().map(String::as_str)).collect();
+    let known: BTreeSet<&str> = mode_names(trees).collect();
     if !known.contains(mode.as_str()) {
         let message = format!("there is no mode `{mode}`");
         let diagnostic = match span {
@@ -219,6 +226,11 @@ impl Document {
     #[must_use]
     pub fn mode(&self) -> Option<&str> {
         self.mode.as_deref()
+    }
+    /// The modes that there are.
+    #[must_use]
+    pub fn modes(&self) -> &BTreeSet<String> {
+        &self.modes
     }
     /// Everything merged, placeholders as they were written: for exports.
     #[must_use]

@@ -4,7 +4,8 @@
 use super::variable_names::{names_secret, port_variable};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::interpolate::{Resolved, Resolver};
+use super::interpolate::{Resolved, Resolver, Scope};
+use super::reader::Reader;
 use super::services::Service;
 use super::template::{self, Hole, Operator, Part};
 use super::tree::{Node, get};
@@ -54,7 +55,37 @@ pub(crate) fn of(
         env.insert(name.to_owned(), value);
     }
     env.remove(RUN_ID);
+    if !own_path(resolver, service, replica)? {
+        tool_dirs(resolver, service, replica, &mut env);
+    }
     Ok(env)
+}
+
+/// Whether the procfile gives a service a PATH.
+fn own_path(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resolved<bool> {
+    let (declared, removed) = resolver.declared(service, replica, 0)?;
+    Ok(declared.contains_key("PATH") || removed.iter().any(|name| name == "PATH"))
+}
+
+/// Where Python and Node put the programs of a project. They are on PATH whether they exist or not: a task of this very start
+/// may make them, and a service must not be restarted because of it.
+fn tool_dirs(resolver: &Resolver<'_>, service: &Service, replica: u32, env: &mut BTreeMap<String, String>) {
+    let Some(path) = env.get("PATH").filter(|path| !path.is_empty() && service.get("run").is_some()) else { return };
+    let root = &resolver.facts.places.root;
+    let keys = Reader { resolver, table: &service.tree, scope: Scope::of(&service.name, replica) };
+    // A `dir` with an error in it is reported where it is read.
+    let dir = keys.path("dir").ok().flatten().unwrap_or_else(|| root.clone());
+    let mut dirs: Vec<String> = Vec::new();
+    for top in [&dir, root] {
+        for tools in [".venv/bin", "node_modules/.bin"] {
+            let text = top.join(tools).display().to_string();
+            if !dirs.contains(&text) && !text.contains(':') {
+                dirs.push(text);
+            }
+        }
+    }
+    dirs.push(path.clone());
+    env.insert("PATH".to_owned(), dirs.join(":"));
 }
 
 /// The servers of this stack whose attributes stand in what a service runs, or in its `env`.
@@ -102,7 +133,11 @@ pub(crate) fn undeclared(
     let came = inherited(resolver, service);
     Ok(came
         .into_iter()
-        .filter(|(name, value)| !declared.contains_key(name) && env.get(name) == Some(value))
+        .filter(|(name, value)| {
+            // What is put before PATH is the same from every shell.
+            let unchanged = |there: &String| there == value || name == "PATH" && there.ends_with(&format!(":{value}"));
+            !declared.contains_key(name) && env.get(name).is_some_and(unchanged)
+        })
         .map(|(name, _)| name)
         .collect())
 }

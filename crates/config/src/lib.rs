@@ -18,6 +18,7 @@ mod dotenv;
 mod env_drift;
 mod environment;
 mod external;
+mod foreign_keys;
 mod gateway;
 mod generated_env;
 mod interpolate;
@@ -51,6 +52,7 @@ pub use document::{Document, examine, read};
 pub use dotenv::quote;
 pub use env_drift::Drift;
 pub use generated_env::{Generated, GeneratedPaths, STAMP, edits, is_untouched};
+pub use suggest::nearest;
 
 use devrun_model::Paths;
 

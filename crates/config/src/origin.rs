@@ -1,10 +1,12 @@
-//! `config --origin`: every value of the merged file and every variable of a child, with the place it comes from.
+//! `config --origin`: every value of the merged file and every variable of a child, with the place it comes from, and behind an
+//! arrow where its placeholders come from.
 
 use super::Facts;
 use super::diagnostic::Report;
 use super::document::Document;
 use super::interpolate::{Resolver, Scope};
-use super::tree::{Node, Table, Value};
+use super::template::{self, Name, Operator, Part};
+use super::tree::{Node, Table, Value, get};
 
 impl Document {
     /// Key, value with its placeholders filled in, and `FILE:LINE` or the layer. Variables of a service are listed as
@@ -32,7 +34,14 @@ impl Document {
             }
             if let Ok((declared, _)) = resolver.declared(service, 1, 0) {
                 for (name, (value, span)) in declared {
-                    rows.push((format!("{prefix}.env.{name}"), value, resolver.sources.borrow().origin(span)));
+                    let mut origin = resolver.sources.borrow().origin(span);
+                    // A variable out of an env file has no placeholder that is left.
+                    let tables = [service.get("env"), get(&self.tree, "env")];
+                    let written = tables.into_iter().flatten().filter_map(Node::table).filter_map(|table| get(table, &name));
+                    if let Some(node) = written.into_iter().find(|node| node.span == span) {
+                        follow(&resolver, node, Scope { defining: Some(&name), ..scope }, false, &mut origin);
+                    }
+                    rows.push((format!("{prefix}.env.{name}"), value, origin));
                 }
             }
         }
@@ -54,13 +63,83 @@ fn walk(resolver: &Resolver<'_>, path: &str, node: &Node, scope: Scope<'_>, rows
         }
         Value::Array(elements) => {
             let words: Vec<String> = elements.iter().map(|node| shown(resolver, node, scope)).collect();
-            rows.push((path.to_owned(), format!("[{}]", words.join(", ")), resolver.sources.borrow().origin(node.span)));
+            let mut origin = resolver.sources.borrow().origin(node.span);
+            elements.iter().for_each(|element| follow(resolver, element, scope, is_command(path), &mut origin));
+            rows.push((path.to_owned(), format!("[{}]", words.join(", ")), origin));
         }
-        _ => rows.push((path.to_owned(), shown(resolver, node, scope), resolver.sources.borrow().origin(node.span))),
+        _ => {
+            let mut origin = resolver.sources.borrow().origin(node.span);
+            follow(resolver, node, scope, is_command(path), &mut origin);
+            rows.push((path.to_owned(), shown(resolver, node, scope), origin));
+        }
     }
 }
 
 fn shown(resolver: &Resolver<'_>, node: &Node, scope: Scope<'_>) -> String {
     // A key that nothing asks for may hold a placeholder that cannot be filled in; it is shown as written.
     resolver.text(node, scope).unwrap_or_else(|_| node.scalar().unwrap_or_default())
+}
+
+/// Keys in which `$NAME` is a placeholder too.
+fn is_command(path: &str) -> bool {
+    path.rsplit('.').next().is_some_and(|key| matches!(key, "run" | "build" | "pre_start"))
+}
+
+/// Adds where the placeholders of a text come from: ` ← .env:2, computed: postgres.host`.
+fn follow(resolver: &Resolver<'_>, node: &Node, scope: Scope<'_>, is_command: bool, origin: &mut String) {
+    let Some(parts) = node.text().and_then(|text| template::parse(text, is_command).ok()) else { return };
+    let mut found: Vec<String> = Vec::new();
+    sources_of(resolver, &parts, scope, &mut found);
+    for source in found {
+        let lead = if origin.contains(" ← ") { ", " } else { " ← " };
+        origin.push_str(lead);
+        origin.push_str(&source);
+    }
+}
+
+fn sources_of(resolver: &Resolver<'_>, parts: &[Part], scope: Scope<'_>, found: &mut Vec<String>) {
+    for part in parts {
+        let Part::Hole(hole) = part else { continue };
+        let source = match &hole.name {
+            Name::Dotted(head, rest) if head == "secret" => Some(format!("secret: {rest}")),
+            Name::Dotted(head, rest) => Some(format!("computed: {head}.{rest}")),
+            Name::Variable(name) => variable(resolver, name, scope),
+        };
+        match (source, &hole.operator) {
+            (Some(source), _) if !found.contains(&source) => found.push(source),
+            (Some(_), _) => {}
+            (None, Operator::Default(_, word)) => {
+                let default = "default".to_owned();
+                if !found.contains(&default) {
+                    found.push(default);
+                }
+                sources_of(resolver, word, scope, found);
+            }
+            (None, _) => {}
+        }
+    }
+}
+
+/// Where a variable's value is looked up first. `None`: nowhere.
+fn variable(resolver: &Resolver<'_>, name: &str, scope: Scope<'_>) -> Option<String> {
+    let service = scope.service.and_then(|(service, _)| resolver.services.get(service));
+    let place = |node: &Node| resolver.sources.borrow().origin(node.span);
+    let in_table = |table: Option<&Node>| table.and_then(Node::table).and_then(|env| get(env, name)).map(place);
+    if scope.defining != Some(name)
+        && let Some(own) = in_table(service.and_then(|service| service.get("env")))
+    {
+        return Some(own);
+    }
+    let is_ours = name == "PORT" || name.starts_with("PORT_") || name.starts_with("DEVRUN_");
+    if is_ours && service.is_some() {
+        return Some(format!("computed: {name}"));
+    }
+    if matches!(name, "project" | "mode" | "instance") {
+        return Some(format!("computed: {name}"));
+    }
+    match resolver.outer(name) {
+        Some((_, None)) => Some(format!("shell: {name}")),
+        Some((_, Some(span))) => Some(resolver.sources.borrow().origin(span)),
+        None => in_table(get(&resolver.document.tree, "env")).filter(|_| scope.defining != Some(name)),
+    }
 }

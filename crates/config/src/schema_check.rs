@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::diagnostic::Diagnostic;
 use super::schema::{self, Place, Shape};
 use super::source_map::Span;
-use super::suggest;
 use super::tree::{Node, Table, Value};
+use super::{foreign_keys, suggest};
 use devrun_model::{ByteSize, duration};
 
 /// The walk.
@@ -138,6 +138,9 @@ impl Check<'_> {
             if self.warn && !key.in_effect && !node.is_false() {
                 self.idle.entry(name.clone()).or_default().push((node.key, full.clone()));
             }
+            if let Some(help) = foreign_keys::build_context(place, name, node) {
+                self.out.push(Diagnostic::error(node.span, format!("`{full}` takes a command, not a directory")).help(help));
+            }
             self.doc = key.doc;
             self.value(node, key.shape, &full, place == Place::Service || place == Place::Ready);
         }
@@ -151,10 +154,11 @@ impl Check<'_> {
         }
         let wherever = if path.is_empty() { "at the top of the file".to_owned() } else { format!("in [{path}]") };
         let names = schema::keys_of(place).map(|key| key.name);
-        let help = habit(name, place)
+        let help = foreign_keys::key(name, place)
             .map(str::to_owned)
             .or_else(|| elsewhere(name, place))
             .or_else(|| suggest::nearest(name, names.clone()).map(|near| format!("did you mean `{near}`?")))
+            .or_else(|| foreign_keys::misspelt(name, place).map(str::to_owned))
             .or_else(|| suggest::help(name, names));
         self.out.push(Diagnostic::error(node.key, format!("unknown key `{name}` {wherever}")).maybe_help(help));
     }
@@ -184,12 +188,16 @@ impl Check<'_> {
             (Shape::Choice(_), Value::Text(_)) if !fits(shape, &node.value) => self.mismatch(node, shape, path),
             (Shape::Duration, Value::Text(text)) if !text.contains('$') => {
                 if let Err(reason) = duration::parse(text) {
-                    self.out.push(Diagnostic::error(node.span, format!("`{path}`: {reason}")));
+                    let (reason, help) =
+                        reason.split_once("; ").unwrap_or((&reason, "write \"10s\" or \"512M\", as the key takes"));
+                    self.out.push(Diagnostic::error(node.span, format!("`{path}`: {reason}")).help(help));
                 }
             }
             (Shape::Size, Value::Text(text)) if !text.contains('$') => {
                 if let Err(reason) = ByteSize::parse(text) {
-                    self.out.push(Diagnostic::error(node.span, format!("`{path}`: {reason}")));
+                    let (reason, help) =
+                        reason.split_once("; ").unwrap_or((&reason, "write \"10s\" or \"512M\", as the key takes"));
+                    self.out.push(Diagnostic::error(node.span, format!("`{path}`: {reason}")).help(help));
                 }
             }
             (Shape::Size | Shape::Integer, Value::Integer(number)) if *number < 0 => {
@@ -224,7 +232,7 @@ impl Check<'_> {
     }
 
     fn mismatch(&mut self, node: &Node, shape: Shape, path: &str) {
-        let mut help = None;
+        let mut help = foreign_keys::value(path, node);
         let words: Vec<&str> = match shape {
             Shape::Choice(words) => words.to_vec(),
             Shape::Either(shapes) => shapes
@@ -237,7 +245,8 @@ impl Check<'_> {
             _ => Vec::new(),
         };
         if let Some(text) = node.text() {
-            if let Some(near) = suggest::nearest(text, words.iter().copied()) {
+            if help.is_some() {
+            } else if let Some(near) = suggest::nearest(text, words.iter().copied()) {
                 help = Some(format!("did you mean \"{near}\"?"));
             } else if text.parse::<f64>().is_ok() || (words.is_empty() && (text == "true" || text == "false")) {
                 help = Some(format!("without quotes: {text}"));
@@ -278,33 +287,6 @@ fn takes_list(shape: Shape) -> bool {
         Shape::Either(shapes) => shapes.iter().any(|shape| matches!(shape, Shape::List(_))),
         _ => false,
     }
-}
-
-/// Keys that people bring along from other tools, and what they are called here.
-fn habit(name: &str, place: Place) -> Option<&'static str> {
-    Some(match (place, name) {
-        (Place::Service | Place::Task, "command" | "cmd" | "exec" | "entrypoint" | "start") => {
-            "the command stands in `run`: run = \"…\""
-        }
-        (Place::Service, "image") => "there are no images here: `use = \"postgres@16\"` takes a recipe, `run = \"…\"` a command",
-        (Place::Service | Place::Task, "environment") => "did you mean `env`?",
-        (Place::Service, "healthcheck" | "health" | "readiness_probe" | "probe") => {
-            "the probe is `ready`: ready = { http = \"/health\" }"
-        }
-        (Place::Service, "liveness_probe") => "the liveness probe is `alive`",
-        (Place::Service | Place::Task, "working_dir" | "cwd" | "workdir" | "directory") => "did you mean `dir`?",
-        (Place::Service, "scale" | "instances" | "processes") => "did you mean `replicas`?",
-        (Place::Service, "expose" | "listen") => "did you mean `port`?",
-        (Place::Service, "stop_grace_period") => "write stop = { grace = \"10s\" }",
-        (Place::Service, "stop_signal") => "write stop = { signal = \"TERM\" }",
-        (Place::Service, "logging") => "did you mean `log`?",
-        (Place::Service, "mem_limit" | "memory") => "write limits = { memory = \"512M\" }",
-        (Place::Service, "cpus") => "write limits = { cpu = 1.0 }",
-        (Place::Ready, "test") => "a command that must exit 0 is `cmd`",
-        (Place::Root, "service") => "did you mean `services`?",
-        (Place::Root, "version" | "name") => "the project's name stands in [project]: name = \"…\"",
-        _ => return None,
-    })
 }
 
 /// A key that exists in another kind of table.

@@ -156,7 +156,10 @@ pub(crate) fn assemble(document: &Document, facts: Option<&Facts>, sources: &mut
             if task {
                 defaults.retain(|key, _| !NOT_FOR_TASKS.contains(&key.as_str()));
             }
-            let tree = merge::layered(&[&recipe_layer, &defaults, own]);
+            let mut tree = merge::layered(&[&recipe_layer, &defaults, own]);
+            if !task && !pending {
+                probe_main_port(&mut tree);
+            }
             let texts = |key: &str| -> Vec<String> {
                 get(&tree, key)
                     .map(|node| node.elements().iter().filter_map(Node::text).map(str::to_owned).collect())
@@ -172,6 +175,29 @@ pub(crate) fn assemble(document: &Document, facts: Option<&Facts>, sources: &mut
     gateway::imply_edges(&mut services);
     activate(document, &mut services);
     services
+}
+
+/// A service with a port and no probe is ready when it listens: `ready = { tcp = true }`, with the timings that were given.
+/// `ready = false` opts out.
+fn probe_main_port(tree: &mut Table) {
+    let Some(port) = get(tree, "port").filter(|port| !port.is_false()).cloned() else { return };
+    if get(tree, "external").is_some() {
+        return;
+    }
+    let tcp = Node { span: port.span, key: port.key, value: Value::Bool(true) };
+    match tree.get_mut("ready") {
+        None => {
+            let ready = Table::from([("tcp".to_owned(), tcp)]);
+            tree.insert("ready".to_owned(), Node { span: port.span, key: port.key, value: Value::Table(ready) });
+        }
+        Some(Node { value: Value::Table(ready), .. }) => {
+            let names_a_kind = super::schema::CHECK_KINDS.iter().any(|kind| get(ready, kind).is_some());
+            if !names_a_kind {
+                ready.insert("tcp".to_owned(), tcp);
+            }
+        }
+        Some(_) => {}
+    }
 }
 
 enum Found {

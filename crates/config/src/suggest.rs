@@ -21,7 +21,8 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// The candidate nearest to `word`, where one is near enough to be meant.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase().replace('-', "_");
     let limit = (word.chars().count() / 3).clamp(1, 3);
     candidates

@@ -1,12 +1,17 @@
-//! A first procfile from what lies around: scripts of a `package.json`, a Django or Cargo project, a `go.mod`.
+//! A first procfile from what lies around: the project's directory and one level below it. Scripts of a `package.json`, Python
+//! applications and their requirements, a Django, Cargo or Go project, SQL for the first start of a database.
 
-use super::toml_writer::{Procfile, Section, Toml};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::toml_writer::{Procfile, Section, Toml, quoted};
 
 /// A command that was found, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
     /// The service's name.
     pub name: String,
+    /// Its directory below the project's; empty is that one.
+    pub dir: String,
     /// Its command.
     pub run: String,
     /// Its port, where one is known or usual.
@@ -15,114 +20,343 @@ pub struct Script {
     pub from: String,
     /// What `devrun build` would do.
     pub build: Option<String>,
+    /// The task that installs what it needs.
+    install: Option<Install>,
+    /// Recipes that its dependencies speak of.
+    uses: Vec<String>,
+}
+
+/// A task that fetches dependencies, once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Install {
+    /// `venv` or `npm`.
+    kind: &'static str,
+    run: String,
+    /// The directory that it fills.
+    fills: &'static str,
 }
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Commands.
-    pub scripts: Vec<Script>,
-    /// Recipes that the dependencies speak of.
-    pub recipes: Vec<String>,
-    /// There is a `.env`.
-    pub env_file: bool,
+    /// What is known of each directory, by its path below the project's.
+    places: BTreeMap<String, Place>,
+    /// Directories with SQL for an empty database.
+    init: BTreeSet<String>,
+    /// Directories with migrations in SQL.
+    migrations: BTreeSet<String>,
 }
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Place {
+    env_file: bool,
+    package: Option<String>,
+    django: bool,
+    cargo: bool,
+    go: bool,
+    /// `requirements.txt` or `pyproject.toml`, and its text in lower case.
+    python: Option<(String, String)>,
+    /// Module, framework and variable of an application.
+    app: Option<(String, &'static str, String)>,
+    /// A lock file of npm's, so that `npm ci` works.
+    is_locked: bool,
+    recipes: Vec<&'static str>,
+}
+
+/// Files worth a look in each directory. Python modules come with any name that ends in `.py`.
+pub const LOOKED_AT: &[&str] = &[
+    ".env",
+    "manage.py",
+    "package.json",
+    "package-lock.json",
+    "pyproject.toml",
+    "requirements.txt",
+    "Cargo.toml",
+    "go.mod",
+    "Gemfile",
+    "main.py",
+    "app.py",
+    "server.py",
+    "api.py",
+    "asgi.py",
+    "wsgi.py",
+];
+
+/// Directories in which SQL scripts are meant for an empty database, or are migrations.
+pub const SQL_DIRS: &[&str] = &[
+    "db/init",
+    "db/init.d",
+    "db/initdb",
+    "database/init",
+    "docker-entrypoint-initdb.d",
+    "initdb",
+    "initdb.d",
+    "postgres/init",
+    "sql/init",
+    "db/migrations",
+    "migrations",
+];
 
 impl Found {
-    /// Looks at one file of the project's folder by its name.
-    pub fn look(&mut self, name: &str, text: &str) {
+    /// Looks at one file of a directory by its name. `dir` is below the project's; empty is that one.
+    pub fn look(&mut self, dir: &str, name: &str, text: &str) {
+        let place = self.places.entry(dir.to_owned()).or_default();
         match name {
-            ".env" => self.env_file = true,
-            "package.json" => self.package(text),
-            "manage.py" => self.script("web", "python manage.py runserver 127.0.0.1:$PORT", Some(8000), name, None),
-            "Cargo.toml" if text.contains("[package]") => self.script("app", "cargo run", None, name, Some("cargo build")),
-            "go.mod" => self.script("app", "go run .", None, name, Some("go build ./...")),
-            "pyproject.toml" | "requirements.txt" if !self.scripts.iter().any(|script| script.from == "manage.py") => {
-                let lower = text.to_ascii_lowercase();
-                if lower.contains("fastapi") || lower.contains("uvicorn") {
-                    self.script("web", "uvicorn main:app --reload --port $PORT", Some(8000), name, None);
-                } else if lower.contains("flask") {
-                    self.script("web", "flask run --port $PORT", Some(5000), name, None);
-                }
-            }
+            ".env" => place.env_file = true,
+            "package.json" => place.package = Some(text.to_owned()),
+            "package-lock.json" => place.is_locked = true,
+            "manage.py" => place.django = true,
+            "Cargo.toml" => place.cargo = text.contains("[package]"),
+            "go.mod" => place.go = true,
+            "pyproject.toml" | "requirements.txt" => place.python = Some((name.to_owned(), text.to_ascii_lowercase())),
+            name if name.ends_with(".py") && place.app.is_none() => place.app = application(name, text),
             _ => {}
         }
-        let lower = text.to_ascii_lowercase();
         if matches!(name, "package.json" | "pyproject.toml" | "requirements.txt" | "Cargo.toml" | "go.mod" | "Gemfile") {
+            let lower = text.to_ascii_lowercase();
             let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
             if says(&["psycopg", "asyncpg", "\"pg\"", "tokio-postgres", "pgx", "gem \"pg\"", "gem 'pg'", "\"postgres\""]) {
-                self.recipe("postgres");
+                place.recipes.push("postgres");
             }
-            if says(&["redis"]) {
-                self.recipe("redis");
+            if says(&["redis"]) && !place.recipes.contains(&"redis") {
+                place.recipes.push("redis");
             }
         }
     }
 
-    fn recipe(&mut self, name: &str) {
-        if !self.recipes.iter().any(|known| known == name) {
-            self.recipes.push(name.to_owned());
+    /// Notes a directory with SQL scripts.
+    pub fn sql(&mut self, dir: &str) {
+        if dir.ends_with("migrations") { &mut self.migrations } else { &mut self.init }.insert(dir.to_owned());
+    }
+
+    /// Recipes that the dependencies speak of, or that a directory with SQL needs.
+    #[must_use]
+    pub fn recipes(&self) -> Vec<String> {
+        let mut recipes: BTreeSet<&str> = self.places.values().flat_map(|place| place.recipes.iter().copied()).collect();
+        if !self.init.is_empty() {
+            recipes.insert("postgres");
         }
+        recipes.into_iter().map(str::to_owned).collect()
     }
 
-    fn script(&mut self, name: &str, run: &str, port: Option<u16>, from: &str, build: Option<&str>) {
-        let taken = |name: &str| self.scripts.iter().any(|script| script.name == name);
-        let name = if taken(name) { format!("{name}{}", self.scripts.len() + 1) } else { name.to_owned() };
-        self.scripts.push(Script { name, run: run.to_owned(), port, from: from.to_owned(), build: build.map(str::to_owned) });
+    /// What git must not track, of what is there or will be made.
+    #[must_use]
+    pub fn to_ignore(&self) -> Vec<String> {
+        let mut all = BTreeSet::new();
+        for place in self.places.values() {
+            if place.env_file {
+                all.insert(".env".to_owned());
+            }
+        }
+        all.extend(self.scripts().into_iter().filter_map(|script| Some(format!("{}/", script.install?.fills))));
+        all.into_iter().collect()
     }
 
-    fn package(&mut self, text: &str) {
-        let Ok(json) = serde_json::from_str::<serde_json::Value>(text) else { return };
-        let Some(scripts) = json.get("scripts").and_then(serde_json::Value::as_object) else { return };
-        let Some(name) = ["dev", "start", "serve", "watch"].into_iter().find(|name| scripts.contains_key(*name)) else { return };
-        let command = scripts.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
-        let port = [("vite", 5173), ("next", 3000), ("react-scripts", 3000), ("ng ", 4200), ("astro", 4321)]
-            .into_iter()
-            .find(|(word, _)| command.contains(word))
-            .map(|(_, port)| port);
-        self.script("web", &format!("npm run {name}"), port, "package.json", Some("npm install"));
+    /// Commands, those of the project's own directory first.
+    #[must_use]
+    pub fn scripts(&self) -> Vec<Script> {
+        let mut scripts: Vec<Script> = Vec::new();
+        for (dir, place) in &self.places {
+            for (role, mut script) in place.scripts() {
+                let last = dir.rsplit('/').next().unwrap_or_default();
+                let wanted = if last.is_empty() { role.to_owned() } else { service_name(last) };
+                let taken = |name: &str| scripts.iter().any(|script| script.name == name);
+                script.name = match wanted {
+                    name if !taken(&name) => name,
+                    name if !taken(&format!("{name}-{role}")) => format!("{name}-{role}"),
+                    name => format!("{name}{}", scripts.len() + 1),
+                };
+                script.dir.clone_from(dir);
+                script.uses = place.recipes.iter().map(|name| (*name).to_owned()).collect();
+                scripts.push(script);
+            }
+        }
+        scripts
     }
 }
 
-/// The procfile's text.
+impl Place {
+    /// What can be started in one directory, each with the name that it has where the directory has none.
+    fn scripts(&self) -> Vec<(&'static str, Script)> {
+        let mut scripts = Vec::new();
+        let venv = self.python.as_ref().map(|(file, _)| Install {
+            kind: "venv",
+            run: format!(
+                "python3 -m venv .venv && .venv/bin/pip install {}",
+                if file == "requirements.txt" { "-r requirements.txt" } else { "-e ." }
+            ),
+            fills: ".venv",
+        });
+        let says = |word: &str| self.python.as_ref().is_some_and(|(_, text)| text.contains(word));
+        if self.django {
+            let run = "python manage.py runserver 127.0.0.1:$PORT".to_owned();
+            scripts.push(("web", Script { install: venv, ..script(run, Some(8000), "manage.py") }));
+        } else if let Some((run, port, from)) = self.python_server(&says) {
+            scripts.push(("web", Script { install: venv, ..script(run, Some(port), &from) }));
+        }
+        if let Some((run, port)) = self.package.as_deref().and_then(package) {
+            let run_install = if self.is_locked { "npm ci" } else { "npm install" };
+            let npm = Install { kind: "npm", run: run_install.to_owned(), fills: "node_modules" };
+            scripts.push(("web", Script { install: Some(npm), ..script(run, port, "package.json") }));
+        }
+        if self.cargo {
+            scripts.push((
+                "app",
+                Script { build: Some("cargo build".to_owned()), ..script("cargo run".to_owned(), None, "Cargo.toml") },
+            ));
+        }
+        if self.go {
+            scripts.push((
+                "app",
+                Script { build: Some("go build ./...".to_owned()), ..script("go run .".to_owned(), None, "go.mod") },
+            ));
+        }
+        scripts
+    }
+
+    /// Command, port and file of a Python server.
+    fn python_server(&self, says: &dyn Fn(&str) -> bool) -> Option<(String, u16, String)> {
+        let uvicorn = |target: &str| format!("uvicorn {target} --reload --host 127.0.0.1 --port $PORT");
+        match &self.app {
+            Some((module, "flask", _)) => Some((format!("flask --app {module} run --port $PORT"), 5000, format!("{module}.py"))),
+            Some((module, _, variable)) => Some((uvicorn(&format!("{module}:{variable}")), 8000, format!("{module}.py"))),
+            None => {
+                let from = self.python.as_ref()?.0.clone();
+                if says("fastapi") || says("uvicorn") || says("starlette") {
+                    Some((uvicorn("main:app"), 8000, from))
+                } else if says("flask") {
+                    Some(("flask run --port $PORT".to_owned(), 5000, from))
+                } else {
+                    None
+                }
+            }
+        }
+    }
+}
+
+fn script(run: String, port: Option<u16>, from: &str) -> Script {
+    Script {
+        name: String::new(),
+        dir: String::new(),
+        run,
+        port,
+        from: from.to_owned(),
+        build: None,
+        install: None,
+        uses: Vec::new(),
+    }
+}
+
+/// Module, framework and variable of `app = FastAPI(…)`.
+fn application(name: &str, text: &str) -> Option<(String, &'static str, String)> {
+    let module = name.strip_suffix(".py")?.to_owned();
+    text.lines().find_map(|line| {
+        let (variable, value) = line.split_once('=')?;
+        // An annotation stands between the name and the sign.
+        let variable = variable.split(':').next().unwrap_or_default().trim_end();
+        let is_name = !variable.is_empty() && variable.chars().all(|c| c.is_alphanumeric() || c == '_');
+        let value = value.trim_start();
+        let framework = [("FastAPI(", "asgi"), ("fastapi.FastAPI(", "asgi"), ("Starlette(", "asgi"), ("Flask(", "flask")]
+            .into_iter()
+            .find(|(call, _)| value.starts_with(call))?
+            .1;
+        is_name.then(|| (module.clone(), framework, variable.to_owned()))
+    })
+}
+
+/// The script of a `package.json` that serves, with its port.
+fn package(text: &str) -> Option<(String, Option<u16>)> {
+    let json = serde_json::from_str::<serde_json::Value>(text).ok()?;
+    let scripts = json.get("scripts")?.as_object()?;
+    let name = ["dev", "start", "serve", "watch"].into_iter().find(|name| scripts.contains_key(*name))?;
+    let command = scripts.get(name)?.as_str().unwrap_or_default();
+    // These take no PORT variable, but an option.
+    let known = [
+        ("vite", 5173, " -- --port $PORT --strictPort"),
+        ("next", 3000, ""),
+        ("react-scripts", 3000, ""),
+        ("ng ", 4200, " -- --port $PORT"),
+        ("astro", 4321, " -- --port $PORT"),
+    ];
+    let found = known.into_iter().find(|(word, ..)| command.contains(word));
+    let options = found.map_or("", |(_, _, options)| options);
+    Some((format!("npm run {name}{options}"), found.map(|(_, port, _)| port)))
+}
+
+/// A directory's name as that of a service.
+fn service_name(dir: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c.to_ascii_lowercase() } else { '-' };
+    let name: String = dir.chars().map(plain).collect();
+    let name = name.trim_matches('-');
+    // These have a meaning in placeholders.
+    let is_free = !name.is_empty() && !["secret", "dir", "replica", "project", "mode", "instance"].contains(&name);
+    if is_free { name.to_owned() } else { "web".to_owned() }
+}
+
+/// The procfile's text. `schema` is where the JSON Schema of procfiles can be read.
 #[must_use]
-pub fn draft(found: &Found) -> String {
+pub fn draft(found: &Found, schema: &str) -> String {
     let mut file = Procfile {
         above: vec![
             "A first procfile, written by `devrun init`. `devrun up` starts it, `devrun check` looks for mistakes.".to_owned(),
-            "Every key is in docs/; the ones below are what was found in this folder.".to_owned(),
+            "Every key is in docs/; the ones below are what was found in this directory.".to_owned(),
         ],
         ..Procfile::default()
     };
-    if found.env_file {
+    if found.places.get("").is_some_and(|place| place.env_file) {
         file.project.set("env_file", Toml::texts([".env"]));
     }
-    for recipe in &found.recipes {
+    let (recipes, scripts) = (found.recipes(), found.scripts());
+    for recipe in &recipes {
         let mut section = Section {
             above: vec![format!("The dependencies speak of {recipe}; a version goes behind an @: {recipe}@…")],
             ..Section::default()
         };
         section.set("use", Toml::text(recipe.clone()));
+        if recipe == "postgres" {
+            if let Some(dir) = found.init.first() {
+                section.set("init", Toml::text(dir.clone()));
+                section.below.push(format!("{dir} is run once, when the database is made"));
+            }
+            if let Some(dir) = found.migrations.first() {
+                section.set("migrations", Toml::text(dir.clone()));
+            }
+        }
         file.services.push((recipe.clone(), section));
     }
-    for script in &found.scripts {
-        let mut section = Section { above: vec![format!("From {}.", script.from)], ..Section::default() };
+    for script in &scripts {
+        let from = if script.dir.is_empty() { script.from.clone() } else { format!("{}/{}", script.dir, script.from) };
+        let mut section = Section { above: vec![format!("From {from}.")], ..Section::default() };
         section.set("run", Toml::text(script.run.clone()));
+        if !script.dir.is_empty() {
+            section.set("dir", Toml::text(script.dir.clone()));
+        }
         if let Some(build) = &script.build {
-            section.below.push(format!("build = {}  # run by `devrun build`", super::toml_writer::quoted(build)));
+            section.below.push(format!("build = {}  # run by `devrun build`", quoted(build)));
         }
         if let Some(port) = script.port {
             section.set("port", Toml::Integer(i64::from(port)));
-            section.below.push("ready = { http = \"/\" }  # a path that answers once it serves".to_owned());
+            section
+                .below
+                .push("ready = { http = \"/\" }  # a path that answers once it serves; without it, an open port".to_owned());
         }
-        if !found.recipes.is_empty() {
-            section.set("depends_on", Toml::texts(found.recipes.clone()));
-            let env = found.recipes.iter().filter_map(|recipe| match recipe.as_str() {
-                "postgres" => Some(("DATABASE_URL".to_owned(), Toml::text("${postgres.url}"))),
-                "redis" => Some(("REDIS_URL".to_owned(), Toml::text("${redis.url}"))),
-                _ => None,
-            });
-            section.set("env", Toml::Table(env.collect()));
+        let mut needs: Vec<String> = recipes.iter().filter(|recipe| script.uses.contains(recipe)).cloned().collect();
+        let env = needs.iter().filter_map(|recipe| match recipe.as_str() {
+            "postgres" => Some(("DATABASE_URL".to_owned(), Toml::text("${postgres.url}"))),
+            "redis" => Some(("REDIS_URL".to_owned(), Toml::text("${redis.url}"))),
+            _ => None,
+        });
+        let env: Vec<(String, Toml)> = env.collect();
+        if let Some(install) = &script.install {
+            let name = task_name(install, &scripts, script);
+            add_install(&mut file, &name, install, script);
+            needs.push(name);
+        }
+        if !needs.is_empty() {
+            section.set("depends_on", Toml::texts(needs));
+        }
+        if !env.is_empty() {
+            section.set("env", Toml::Table(env));
         }
         file.services.push((script.name.clone(), section));
     }
@@ -141,5 +375,71 @@ pub fn draft(found: &Found) -> String {
         "depends_on = [\"web\"]         # waits until web is healthy, or started where it has no probe".to_owned(),
         "restart    = \"on-failure\"    # no, on-failure[:n], always, unless-stopped".to_owned(),
     ];
-    file.text()
+    format!("#:schema {schema}\n{}", file.text())
+}
+
+/// `venv` where there is one, else `api-venv`.
+fn task_name(install: &Install, scripts: &[Script], script: &Script) -> String {
+    let same = scripts.iter().filter(|other| other.install.as_ref().is_some_and(|other| other.kind == install.kind));
+    let is_taken = scripts.iter().any(|other| other.name == install.kind);
+    if same.count() == 1 && !is_taken { install.kind.to_owned() } else { format!("{}-{}", script.name, install.kind) }
+}
+
+/// The task, and the volume with its sentinel: the directory that it fills, so that one that is deleted is made again.
+fn add_install(file: &mut Procfile, name: &str, install: &Install, script: &Script) {
+    let path = if script.dir.is_empty() { install.fills.to_owned() } else { format!("{}/{}", script.dir, install.fills) };
+    let volume = vec![("path".to_owned(), Toml::text(path)), ("class".to_owned(), Toml::text("cache"))];
+    file.volumes.set(name, Toml::Table(volume));
+    let mut section =
+        Section { above: vec![format!("Runs once; again after changes: devrun task {name} --force")], ..Section::default() };
+    section.set("run", Toml::text(install.run.clone()));
+    if !script.dir.is_empty() {
+        section.set("dir", Toml::text(script.dir.clone()));
+    }
+    section.set("once", Toml::text(format!("{name}/.installed")));
+    section.set("idempotent", Toml::Bool(true));
+    section.set("timeout", Toml::text("15m"));
+    file.tasks.push((name.to_owned(), section));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_monorepo_is_looked_into_one_level_down() {
+        let mut found = Found::default();
+        found.look("", ".env", "A=1\n");
+        found.look("api", "app.py", "from fastapi import FastAPI\napi: FastAPI = FastAPI(title=\"x\")\n");
+        found.look("api", "requirements.txt", "fastapi\nuvicorn\npsycopg[binary]\n");
+        found.look("frontend", "package.json", "{\"scripts\": {\"dev\": \"vite\", \"build\": \"vite build\"}}");
+        found.look("frontend", "package-lock.json", "{}");
+        found.sql("db/init");
+        let text = draft(&found, "https://example.com/schema.json");
+        assert!(text.starts_with("#:schema https://example.com/schema.json\n"), "{text}");
+        let table: toml::Table = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let service = |name: &str| table["services"][name].clone();
+        assert_eq!(service("api")["run"].as_str(), Some("uvicorn app:api --reload --host 127.0.0.1 --port $PORT"));
+        assert_eq!(service("api")["dir"].as_str(), Some("api"));
+        assert_eq!(service("api")["env"]["DATABASE_URL"].as_str(), Some("${postgres.url}"));
+        assert_eq!(service("frontend")["run"].as_str(), Some("npm run dev -- --port $PORT --strictPort"));
+        assert!(service("frontend").get("env").is_none(), "it does not speak of a database");
+        assert_eq!(service("postgres")["init"].as_str(), Some("db/init"));
+        let depends = |name: &str| service(name)["depends_on"].to_string();
+        assert_eq!((depends("api").as_str(), depends("frontend").as_str()), ("[\"postgres\", \"venv\"]", "[\"npm\"]"));
+        assert_eq!(table["tasks"]["npm"]["run"].as_str(), Some("npm ci"));
+        assert_eq!(table["volumes"]["venv"]["path"].as_str(), Some("api/.venv"));
+        assert_eq!(found.to_ignore(), [".env", ".venv/", "node_modules/"]);
+    }
+
+    #[test]
+    fn one_directory_with_two_servers_gives_them_two_names() {
+        let mut found = Found::default();
+        found.look("site", "package.json", "{\"scripts\": {\"start\": \"node .\"}}");
+        found.look("site", "manage.py", "");
+        let names: Vec<String> = found.scripts().into_iter().map(|script| script.name).collect();
+        assert_eq!(names, ["site", "site-web"]);
+        assert_eq!(service_name("My App"), "my-app");
+        assert_eq!(service_name("dir"), "web");
+    }
 }

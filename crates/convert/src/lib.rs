@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use devrun_model::Failure;
 
 pub use export::{compose as export_compose, procfile as export_procfile};
-pub use init::{Found, Script, draft};
+pub use init::{Found, LOOKED_AT, SQL_DIRS, Script, draft};
 pub use report::{At, Line, Outcome, Report};
 
 /// A procfile made from foreign files.

@@ -166,6 +166,7 @@ impl Supervisor {
             pending: targets.clone(),
             targets,
             ready: BTreeSet::new(),
+            crash_loops: BTreeMap::new(),
             unknown,
             rollback,
             elapsed: Duration::ZERO,
@@ -306,6 +307,9 @@ impl Supervisor {
             } else if service.phase == Phase::Spawning && signal == Signal::KILL {
                 // Its pid is not known yet; a child that hangs before its exec has one all the same.
                 out.push(Action::KillTree(id.clone(), service.generation));
+            } else if matches!(service.phase, Phase::Stopping(_)) && signal == Signal::KILL {
+                // Whoever asks for it no longer wants to wait for the grace period.
+                self.kill(id, out);
             }
         }
     }

@@ -79,7 +79,7 @@ impl Supervisor {
     }
 
     /// Sends SIGKILL to a stopping service.
-    fn kill(&mut self, id: &ServiceId, out: &mut Vec<Action>) {
+    pub(super) fn kill(&mut self, id: &ServiceId, out: &mut Vec<Action>) {
         let now = self.now;
         let Some(service) = self.services.get_mut(id) else { return };
         let generation = service.generation;

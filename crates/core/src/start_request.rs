@@ -1,10 +1,10 @@
 //! One request to start services, and what keeps it open.
 
 use super::tick::Tick;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use devrun_model::ServiceId;
+use devrun_model::{Failure, ServiceId};
 
 use super::service::{Outstanding, Phase, Service, StopReason};
 
@@ -16,6 +16,8 @@ pub(super) struct StartRequest {
     pub ready: BTreeSet<ServiceId>,
     /// Those that are neither ready nor have ended for good.
     pub pending: BTreeSet<ServiceId>,
+    /// Those that exit within moments again and again; nothing waits for the end of that.
+    pub crash_loops: BTreeMap<ServiceId, Failure>,
     /// Names that mean nothing.
     pub unknown: Vec<ServiceId>,
     pub rollback: bool,

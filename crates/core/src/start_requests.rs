@@ -2,17 +2,21 @@
 //!
 //! Every `Up`, `Start`, `Restart` and `RotateSecret` is answered by exactly one `StartFinished`, in the order in which they
 //! were asked for, so that no request needs a number. A start is over when each of its services is ready (healthy once, running
-//! without a probe, or done) or has ended for good. Its clock stands still while one of them waits for nothing but its fetch: a
-//! download is no slowness of the stack. A timeout of zero is none.
+//! without a probe for a moment, or done) or has ended for good. Its clock stands still while one of them waits for nothing but its
+//! fetch: a download is no slowness of the stack. A timeout of zero is none.
 
 use super::start_request::StartRequest;
 use std::collections::BTreeSet;
 
-use devrun_model::{Failure, FailureKind, ServiceId, duration};
+use devrun_model::{Failure, FailureKind, Kind, Launch, ServiceId, duration};
 
 use super::action::{Action, StartOutcome};
-use super::service::{NextState, Outstanding, Phase};
+use super::service::{NextState, Outstanding, Phase, Service};
 use super::supervisor::{Mode, Supervisor};
+use super::tick::Tick;
+
+/// So many restarts of a service that never lived for a moment are not waited out.
+const CRASH_LOOP: u32 = 3;
 
 impl Supervisor {
     /// Fails whatever a start that ran out of time still waits for.
@@ -84,6 +88,27 @@ impl Supervisor {
         self.services.get(id).is_none_or(|service| service.is_final() || service.ready_since().is_some())
     }
 
+    /// A service without a probe that its policy has restarted several times, and that never lived for a moment.
+    fn crash_loop(&self, id: &ServiceId) -> Option<Failure> {
+        let service = self.services.get(id)?;
+        let is_unproven = !self.proof_of_life.is_zero() && service.spec.ready.is_none() && service.spec.kind == Kind::Service;
+        if !is_unproven || service.restarts < CRASH_LOOP {
+            return None;
+        }
+        let Phase::BackingOff { why, .. } = &service.phase else { return None };
+        let reason = format!("{why} within moments, also after {} restarts", service.restarts);
+        Some(Failure::new(FailureKind::Service, reason).help(format!("devrun logs {id}")))
+    }
+
+    /// When a service counts as ready where a start is answered.
+    fn proven_at(&self, id: &ServiceId) -> Option<Tick> {
+        let service = self.services.get(id)?;
+        let since = service.ready_since()?;
+        let is_probed = service.spec.ready.is_some() || service.spec.kind == Kind::Task;
+        let is_ours = !matches!(service.spec.launch, Launch::External { .. });
+        Some(if is_probed || !is_ours { since } else { since + self.proof_of_life })
+    }
+
     /// Whether every start that was asked for is over.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -108,9 +133,21 @@ impl Supervisor {
         self.refresh_index();
         self.update_clocks();
         let mut take_down = false;
+        let now = self.now;
+        let due: Vec<ServiceId> = self.unproven.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
+        for id in due {
+            self.unproven.remove(&id);
+            self.services.to_settle.insert(id);
+        }
         for id in std::mem::take(&mut self.services.to_settle) {
-            let ready = self.services.get(&id).is_some_and(|service| service.ready_since().is_some());
-            let settled = self.is_service_settled(&id);
+            let proven_at = self.proven_at(&id);
+            match proven_at {
+                Some(at) if at > now && !self.starts.is_empty() => _ = self.unproven.insert(id.clone(), at),
+                _ => _ = self.unproven.remove(&id),
+            }
+            let ready = proven_at.is_some_and(|at| at <= now);
+            let crash_loop = if ready { None } else { self.crash_loop(&id) };
+            let settled = self.services.get(&id).is_none_or(Service::is_final) || ready || crash_loop.is_some();
             for start in self.starts.iter_mut().filter(|start| start.targets.contains(&id) && !start.ready.contains(&id)) {
                 if ready {
                     start.ready.insert(id.clone());
@@ -119,6 +156,10 @@ impl Supervisor {
                     start.pending.remove(&id);
                 } else {
                     start.pending.insert(id.clone());
+                }
+                match &crash_loop {
+                    Some(failure) => _ = start.crash_loops.insert(id.clone(), failure.clone()),
+                    None => _ = start.crash_loops.remove(&id),
                 }
             }
         }
@@ -201,6 +242,12 @@ impl Supervisor {
                     failures.push((id.clone(), Failure::new(FailureKind::Cancelled, "stopped before the start was over")))
                 }
                 _ => {}
+            }
+        }
+        for (id, failure) in start.into_iter().flat_map(|start| &start.crash_loops) {
+            let is_optional = self.services.get(id).is_some_and(|service| service.spec.optional);
+            if !is_optional && !failures.iter().any(|(failed, _)| failed == id) {
+                failures.push((id.clone(), failure.clone()));
             }
         }
         for id in start.into_iter().flat_map(|start| &start.unknown) {

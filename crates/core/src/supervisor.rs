@@ -50,6 +50,10 @@ pub struct Supervisor {
     pub(super) interrupts: u32,
     /// Generations of removed services: should one come back, late events of the old one must not fit.
     pub(super) retired: BTreeMap<ServiceId, Generation>,
+    /// How long a service without a probe must live before a start counts it as ready.
+    pub(super) proof_of_life: Duration,
+    /// When those that are younger are looked at again.
+    pub(super) unproven: BTreeMap<ServiceId, Tick>,
 }
 
 impl Supervisor {
@@ -73,9 +77,19 @@ impl Supervisor {
             exit_code_from: None,
             interrupts: 0,
             retired: BTreeMap::new(),
+            proof_of_life: Duration::ZERO,
+            unproven: BTreeMap::new(),
         };
         project.refresh_index();
         project
+    }
+
+    /// Counts a service without a probe as ready, where a start is answered, only once it has lived this long: one that exits
+    /// within moments was never up. Dependents do not wait for it.
+    #[must_use]
+    pub fn with_proof_of_life(mut self, duration: Duration) -> Self {
+        self.proof_of_life = duration;
+        self
     }
 
     /// Feeds one event; appends what must now be done, in order.
@@ -105,7 +119,7 @@ impl Supervisor {
             return None;
         }
         let starts = self.starts.iter().filter_map(|start| start.deadline(self.plan.timeout));
-        starts.chain(self.services.next_deadline()).min()
+        starts.chain(self.services.next_deadline()).chain(self.unproven.values().copied().min()).min()
     }
 
     /// Lets every service move whose edges or whose turn to stop now allow it, until none does.

@@ -48,18 +48,27 @@ pub struct Failure {
     /// Something the user can type or do; absent only where nothing can be advised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// It has been shown in full already, with its place and its help: only the closing line is left to say.
+    #[serde(default, skip)]
+    pub is_shown: bool,
 }
 
 impl Failure {
     /// A failure with no advice.
     #[must_use]
     pub fn new(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), help: None }
+        Self { kind, reason: reason.into(), help: None, is_shown: false }
     }
     /// Adds the advice.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+    /// Marks it as shown.
+    #[must_use]
+    pub fn shown(mut self) -> Self {
+        self.is_shown = true;
         self
     }
     /// The answer to a start that is asked for while everything is being stopped.

@@ -17,7 +17,7 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Finds `word`; see [`super::find_command`].
 ///
 /// # Errors
-/// `Binary`, naming the word and the PATH.
+/// `Binary`, naming the word.
 pub fn find(word: &str, env: &BTreeMap<String, String>, dir: &Path) -> Result<PathBuf, Failure> {
     let binary = |reason: String| Failure::new(FailureKind::Binary, reason);
     if word.is_empty() {
@@ -39,14 +39,14 @@ pub fn find(word: &str, env: &BTreeMap<String, String>, dir: &Path) -> Result<Pa
             return Err(not_executable(&candidate));
         }
     }
-    let failure = binary(format!("{word:?} was not found; PATH is {}", path.display()));
+    let failure = binary(format!("cannot find the command `{word}`"));
     if dir.join(word).is_file() {
         return Err(failure.help(format!("it lies in {}: write ./{word}", dir.display())));
     }
     if BUILTINS.contains(&word) {
         return Err(failure.help(format!("{word} is a word of the shell: set shell = true")));
     }
-    Err(failure.help(format!("install {word}, or put its folder on the service's PATH")))
+    Err(failure.help(format!("install {word}, or add its directory to PATH: env = {{ PATH = \"DIR:${{PATH}}\" }}")))
 }
 
 /// Words that only a shell knows and no usual system has as a program.
@@ -200,7 +200,7 @@ mod tests {
         std::fs::create_dir(dir.join("folder")).unwrap();
         let path = env(dir.to_str().unwrap());
         for (word, reason, help) in [
-            ("no-such-tool", "was not found; PATH is", "install no-such-tool"),
+            ("no-such-tool", "cannot find the command `no-such-tool`", "install no-such-tool"),
             ("plain", "is not executable", "chmod +x"),
             ("./plain", "is not executable", "chmod +x"),
             ("./foreign", "is built for s390x", "this machine"),

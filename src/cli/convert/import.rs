@@ -16,6 +16,7 @@ use devrun_store::input;
 
 use crate::app::compose_input;
 use crate::app::load::{self, Wanted};
+use crate::app::procfile_schema;
 use crate::globals::Globals;
 
 // `import`.
@@ -43,9 +44,8 @@ pub struct InitArgs {
     pub output: Option<PathBuf>,
 }
 
-/// The files that `init` looks at, in this order.
-const LOOKED_AT: &[&str] =
-    &[".env", "manage.py", "package.json", "pyproject.toml", "requirements.txt", "Cargo.toml", "go.mod", "Gemfile"];
+/// Directories with what was installed or built: nothing of the project's own.
+const NOT_OURS: &[&str] = &["node_modules", "target", "venv", "dist", "build", "vendor", "__pycache__"];
 const COMPOSE: &[&str] =
     &["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "process-compose.yaml", "process-compose.yml"];
 
@@ -176,26 +176,58 @@ pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
         let output = args.output.clone().unwrap_or_else(|| base.join("procfile.toml"));
         return import(globals, &base, &[compose], Some(&output), false);
     }
-    let mut found = Found::default();
-    for name in LOOKED_AT {
-        // What cannot be read is no hint; a `.env` may be the directory of a Python environment.
-        if let Ok(Some(text)) = input::untrusted(&base.join(name)) {
-            found.look(name, &text);
-        }
-    }
-    let text = devrun_convert::draft(&found);
+    let found = look_around(&base);
+    let text = devrun_convert::draft(&found, &format!("{}/{}", runtime_dir::STATE, procfile_schema::FILE));
     let target = match args.output.as_deref() {
         Some(path) if path == Path::new("-") => None,
         Some(path) => Some(base.join(path)),
         None => Some(base.join("procfile.toml")),
     };
     write(globals, target.as_deref(), &text)?;
-    for script in &found.scripts {
-        say(format!("{}: {} (from {})", script.name, script.run, script.from));
+    if let Some(target) = &target {
+        let env = load::environment();
+        let root = target.parent().unwrap_or(&base);
+        procfile_schema::write(&runtime_dir::locate(root, "", None, &env)?)?;
     }
-    for recipe in &found.recipes {
+    for script in found.scripts() {
+        let from = if script.dir.is_empty() { script.from } else { format!("{}/{}", script.dir, script.from) };
+        say(format!("{}: {} (from {from})", script.name, script.run));
+    }
+    for recipe in found.recipes() {
         say(format!("{recipe}: a recipe, as the dependencies speak of it"));
+    }
+    let ignored = fs::read_to_string(base.join(".gitignore")).unwrap_or_default();
+    let is_ignored = |entry: &String| ignored.lines().any(|line| line.trim().trim_matches('/') == entry.trim_matches('/'));
+    let open: Vec<String> = found.to_ignore().into_iter().filter(|entry| !is_ignored(entry)).collect();
+    if !open.is_empty() {
+        say(format!("add to .gitignore: {} (.devrun/ ignores itself)", open.join(" ")));
     }
     checked(&base, target.as_deref(), &text);
     Ok(exit::DONE)
+}
+
+/// The project's directory, one level below it, and where databases are usually set up. What cannot be read is no hint; a
+/// `.env` may be the directory of a Python environment.
+fn look_around(base: &Path) -> Found {
+    let mut found = Found::default();
+    let below = fs::read_dir(base).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut dirs: Vec<String> =
+        below.filter(|name| !name.starts_with('.') && !NOT_OURS.contains(&name.as_str()) && base.join(name).is_dir()).collect();
+    dirs.sort();
+    dirs.insert(0, String::new());
+    for dir in &dirs {
+        for name in devrun_convert::LOOKED_AT {
+            if let Ok(Some(text)) = input::untrusted(&base.join(dir).join(name)) {
+                found.look(dir, name, &text);
+            }
+        }
+    }
+    let is_sql = |name: String| name.ends_with(".sql") || name.ends_with(".sql.gz");
+    for dir in devrun_convert::SQL_DIRS {
+        let entries = fs::read_dir(base.join(dir)).into_iter().flatten().flatten();
+        if entries.filter_map(|entry| entry.file_name().into_string().ok()).any(is_sql) {
+            found.sql(dir);
+        }
+    }
+    found
 }

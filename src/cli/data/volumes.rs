@@ -16,6 +16,7 @@ use devrun_runtime::init;
 
 use crate::app::deletion;
 use crate::app::load::{self, Wanted};
+use crate::app::other_data;
 use crate::app::readonly;
 use crate::globals::Globals;
 
@@ -169,7 +170,8 @@ struct Taken {
 /// `Config` for a procfile with errors.
 pub fn df(globals: &Globals, args: &crate::cli::table_args::TableArgs, _term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
-    let plan = load::plan(globals, &project, &Wanted::look())?;
+    let read = load::read(globals, &project, &Wanted::look())?;
+    let plan = &read.plan;
     let row = |what: String, path: PathBuf| Taken { bytes: deletion::size(&path), what, path };
     let mut rows: Vec<Taken> = plan
         .volumes
@@ -177,6 +179,7 @@ pub fn df(globals: &Globals, args: &crate::cli::table_args::TableArgs, _term: Te
         .filter(|volume| volume.class != VolumeClass::Source)
         .map(|volume| row(format!("volume {}", volume.name), volume.path.clone()))
         .collect();
+    rows.extend(other_data::of(&project, &read).into_iter().map(|other| row(other.of, other.path)));
     rows.push(row("logs".to_owned(), project.places.logs()));
     rows.push(row("snapshots".to_owned(), project.places.state.join("snapshots")));
     rows.push(row("runtime folder".to_owned(), project.places.run.clone()));
@@ -206,6 +209,9 @@ pub fn clean(globals: &Globals, args: &CleanArgs, term: Term) -> Result<i32, Fai
     let doomed = deletion::doomed(&project, &read, args.only.as_deref())?;
     if deletion::agreed(&doomed, globals, term)? {
         deletion::delete(&project, &doomed)?;
+    }
+    if args.only.is_none() {
+        other_data::say_kept(&project, &read);
     }
     Ok(exit::DONE)
 }

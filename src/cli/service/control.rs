@@ -34,6 +34,16 @@ pub struct RestartArgs {
     pub with_dependents: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// Services [default: all]
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Kill what is still running after this time
+    #[arg(short = 't', long, value_name = "T")]
+    pub timeout: Option<String>,
+}
+
 // Verbs that take names.
 #[derive(Debug, Args)]
 pub struct NamesArgs {
@@ -55,8 +65,9 @@ pub fn version() -> Result<i32, Failure> {
 ///
 /// # Errors
 /// `Elsewhere` when nothing runs, `Survivors` when something cannot be ended.
-pub fn stop(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Failure> {
+pub fn stop(globals: &Globals, args: &StopArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
+    let grace = args.timeout.as_deref().map(seconds).transpose()?;
     crate::app::runtime::runtime()?.block_on(async {
         let (mut session, status) = session(&project).await?;
         let targets = ids(&status.snapshot, &args.services)?;
@@ -68,6 +79,7 @@ pub fn stop(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Fail
         let mut view = ProgressView::new(term);
         session.command(token(), Command::Stop { targets }).await?;
         let mut signals = Signals::take()?;
+        let mut kill_at = grace.map(|grace| tokio::time::Instant::now() + grace);
         loop {
             if let Some(status) = session.status().await? {
                 let live = |id: &ServiceId| {
@@ -92,9 +104,21 @@ pub fn stop(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Fail
                     None => return Ok(exit::DONE),
                 },
                 code = signals.next() => return Ok(code),
+                () = tokio::time::sleep_until(kill_at.unwrap_or_else(tokio::time::Instant::now)), if kill_at.is_some() => {
+                    kill_at = None;
+                    let kill = Command::Kill { targets: watched.clone(), signal: Signal(libc::SIGKILL) };
+                    session.command(token(), kill).await?;
+                }
             }
         }
     })
+}
+
+/// A duration; a bare number is seconds, as compose has it.
+fn seconds(text: &str) -> Result<std::time::Duration, Failure> {
+    let given = if text.chars().all(|c| c.is_ascii_digit()) { format!("{text}s") } else { text.to_owned() };
+    devrun_model::duration::parse(&given)
+        .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun stop --timeout 5s api"))
 }
 
 /// `devrun start`: procfile and environment are read again.

@@ -9,6 +9,7 @@ use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, VolumeClass, VolumeSpec, duration};
 
 use crate::app::load::{self, Wanted};
+use crate::app::other_data;
 use crate::globals::Globals;
 
 #[derive(Debug, Args)]
@@ -47,12 +48,9 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
         .transpose()
         .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun down -t 5s"))?;
     // Looked up before the stop: with a broken procfile nothing must have been stopped for a deletion that cannot be done.
-    let volumes = if args.volumes {
-        let plan = load::plan(globals, &project, &Wanted::look())?;
-        plan.volumes.values().filter(|volume| is_deleted(volume)).cloned().collect()
-    } else {
-        Vec::new()
-    };
+    let read = if args.volumes { Some(load::read(globals, &project, &Wanted::look())?) } else { None };
+    let volumes: Vec<VolumeSpec> =
+        read.iter().flat_map(|read| read.plan.volumes.values()).filter(|volume| is_deleted(volume)).cloned().collect();
     let code = if args.emergency {
         stop_stack::emergency(&project.places)?
     } else {
@@ -66,6 +64,9 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
                 say(format!("volume {} deleted", volume.name));
             }
         }
+    }
+    if let Some(read) = read.filter(|_| code == exit::DONE && term.progress != Progress::Quiet) {
+        other_data::say_kept(&project, &read);
     }
     Ok(code)
 }

@@ -20,6 +20,9 @@ pub struct ExecArgs {
     /// Service whose environment and working directory to use
     #[arg(value_name = "SERVICE")]
     pub service: String,
+    /// Compose's `-i`, `-t` and `-T`: a terminal is used where there is one
+    #[arg(short = 'i', long = "interactive", short_aliases = ['t', 'T'], aliases = ["tty", "no-tty", "no-TTY"], hide = true, action = clap::ArgAction::Count)]
+    pub terminal: u8,
     /// Command to run
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,

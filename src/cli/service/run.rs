@@ -1,5 +1,6 @@
 //! `devrun run`: a test suite against a stack in one line; the stack is gone afterwards whatever happened.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,12 +11,13 @@ use clap::Args;
 use crate::ui::term::{Term, say};
 use devrun_model::client_env::{self, Addressed};
 use devrun_model::exit;
-use devrun_model::{Failure, FailureKind, Paths, Plan};
+use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId};
 use devrun_runtime::runtime_dir;
 
 use crate::app::child_command;
 use crate::app::load::{self, Purpose, Wanted};
 use crate::app::run_artifacts;
+use crate::app::start_scope;
 use crate::app::temporary_stack::{self, Order, Stood, stand};
 use crate::globals::Globals;
 
@@ -43,8 +45,11 @@ pub struct RunArgs {
     /// Directory for logs and events of the run, with secrets masked
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
+    /// Compose's `--rm`: nothing is ever left here
+    #[arg(long, hide = true)]
+    pub rm: bool,
     /// Command to run when everything is ready
-    #[arg(last = true, value_name = "CMD", required = true)]
+    #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 
@@ -53,6 +58,9 @@ pub struct RunArgs {
 /// # Errors
 /// As the contract's exit codes say; `Elsewhere` when the stack is up already.
 pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure> {
+    if args.command.is_empty() {
+        return Err(no_command(&args.services));
+    }
     let internal =
         |error: std::io::Error| Failure::new(FailureKind::Config, format!("no throw-away folder can be made: {error}"));
     let folder = if args.ephemeral || !args.with.is_empty() {
@@ -60,6 +68,7 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
     } else {
         None
     };
+    run_artifacts::prepare(args.junit.as_deref(), args.artifacts.as_deref())?;
     let mut globals = globals.clone();
     if let Some(folder) = folder.as_ref().filter(|_| !args.with.is_empty()) {
         if !args.services.is_empty() {
@@ -92,16 +101,22 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
     let plan = if folder.is_some() { temporary_stack::throw_away(read.plan, &project.places) } else { read.plan };
     let cwd = std::env::current_dir()
         .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;
+    let scope = start_scope::of(&plan, &targets, false);
     let order = Order { project: &project, plan: Arc::clone(&plan), targets, offline: args.offline, mirror: args.mirror.clone() };
     let began = Instant::now();
     let stood = crate::app::runtime::runtime()?.block_on(stand(order, term, async |signals| {
         child_command::run(&args.command, &variables, &cwd, None, signals).await.map(|ended| ended.code)
     }));
-    if !matches!(&stood, Err(failure) if failure.kind == FailureKind::Elsewhere) {
-        leave(args, &plan, &project.places, stood.as_ref().ok(), began.elapsed());
-    }
+    let unwritten = if matches!(&stood, Err(failure) if failure.kind == FailureKind::Elsewhere) {
+        None
+    } else {
+        leave(args, &plan, &project.places, &scope, stood.as_ref().ok(), began.elapsed())
+    };
     match stood {
-        Ok(stood) => Ok(conclude(&stood)),
+        Ok(stood) => match (conclude(&stood), unwritten) {
+            (exit::DONE, Some(failure)) => Err(failure),
+            (code, _) => Ok(code),
+        },
         Err(failure) => {
             say(format!("devrun: stack: {failure}"));
             Err(failure)
@@ -109,16 +124,39 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
     }
 }
 
-/// What was asked for beside the code. That it cannot be written is said, and changes no code: the tests ran.
-fn leave(args: &RunArgs, plan: &Plan, places: &Paths, stood: Option<&Stood>, took: Duration) {
-    let start = stood.map(|stood| stood.start.clone()).unwrap_or_default();
+/// What was asked for beside the code. That it cannot be written is said, and is the failure of a run that had no other.
+fn leave(
+    args: &RunArgs,
+    plan: &Plan,
+    places: &Paths,
+    scope: &BTreeSet<ServiceId>,
+    stood: Option<&Stood>,
+    took: Duration,
+) -> Option<Failure> {
+    let (outcome, times) = stood.map(|stood| (stood.start.clone(), stood.times.clone())).unwrap_or_default();
+    let start = run_artifacts::Start { scope, outcome: &outcome, times: &times };
     let words: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
     let work = run_artifacts::Work { words: &words.join(" "), code: stood.and_then(|stood| stood.work), took };
-    let report = args.junit.as_ref().map(|path| run_artifacts::junit(path, plan, places, &start, &work));
-    let folder = args.artifacts.as_ref().map(|folder| run_artifacts::collect(folder, plan, places));
-    for failure in [report, folder].into_iter().flatten().filter_map(Result::err) {
+    let report = args.junit.as_ref().map(|path| run_artifacts::junit(path, plan, &start, &work));
+    let folder = args.artifacts.as_ref().map(|folder| run_artifacts::collect(folder, plan, places, scope));
+    let failures: Vec<Failure> = [report, folder].into_iter().flatten().filter_map(Result::err).collect();
+    for failure in &failures {
         say(format!("devrun: {failure}"));
     }
+    failures.into_iter().next()
+}
+
+/// `run web pytest`, as compose has it, is two services here.
+fn no_command(services: &[String]) -> Failure {
+    let (service, command) = match services {
+        [service, command @ ..] if !command.is_empty() => (service.as_str(), command.join(" ")),
+        [service] => (service.as_str(), "CMD".to_owned()),
+        _ => ("SERVICE", "CMD".to_owned()),
+    };
+    Failure::new(FailureKind::Config, "missing command: it follows `--`").help(format!(
+        "devrun run {service} -- {command} starts {service}, runs the command and stops it; beside a running stack: devrun exec \
+         {service} -- {command}"
+    ))
 }
 
 /// The command's code is passed on; the words before it tell it from one of ours.

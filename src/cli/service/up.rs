@@ -1,11 +1,11 @@
 //! `devrun up`.
 
-mod advice;
+mod args;
 mod detached;
 mod log_output;
 mod plan;
 
-use clap::Args;
+pub use args::UpArgs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::ui::logview::LogView;
 use crate::ui::progress::ProgressView;
+use crate::ui::start_times::StartTimes;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
 use devrun_keeper::LaunchedKeeper;
@@ -21,13 +22,14 @@ use devrun_keeper::lock::InstanceLock;
 use devrun_model::exit;
 use devrun_model::feed::Outcome;
 use devrun_model::feed::{FeedItem, Status, StopReport};
-use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, UpOptions};
+use devrun_model::{Command, Failure, FailureKind, Kind, Plan, ServiceId, Snapshot, UpOptions};
 use devrun_runtime::logs::read::LogFollower;
 
-use self::advice::{advice, advise};
 use crate::app::load::{self, Project, Purpose, Wanted};
+use crate::app::password_advice;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
 use crate::app::signals::{self, Aside, Asides};
+use crate::app::start_scope::PlannedStart;
 use crate::app::stop_stack;
 use crate::app::stop_wait;
 use crate::app::supervise;
@@ -35,61 +37,6 @@ use crate::globals::Globals;
 use crate::ui::{exit_line, output};
 
 use log_output::{drain, show, show_waiting, style};
-
-#[derive(Debug, Clone, Args)]
-pub struct UpArgs {
-    /// Services to start [default: all]
-    #[arg(value_name = "SERVICE")]
-    pub services: Vec<String>,
-    /// Run in the background; return when everything is ready
-    #[arg(short = 'd', long, alias = "wait", short_alias = 'D')]
-    pub detach: bool,
-    /// With -d: return immediately
-    #[arg(long, requires = "detach")]
-    pub no_wait: bool,
-    /// Do not start dependencies
-    #[arg(long)]
-    pub no_deps: bool,
-    /// Stop everything if the start fails
-    #[arg(long)]
-    pub rollback: bool,
-    /// Stop everything if any service fails
-    #[arg(long, alias = "abort-on-container-exit", alias = "abort-on-container-failure")]
-    pub abort_on_failure: bool,
-    /// Stop everything when this service exits, and exit with its code
-    #[arg(long, value_name = "S")]
-    pub exit_code_from: Option<String>,
-    /// Set the number of replicas of a service: S=N
-    #[arg(long, value_name = "S=N")]
-    pub scale: Vec<String>,
-    /// Maximum time for the whole start
-    #[arg(short = 't', long, value_name = "T")]
-    pub timeout: Option<String>,
-    /// Choose a free port for every service
-    #[arg(long, value_name = "auto")]
-    pub ports: Option<String>,
-    /// Initialize databases from scratch instead of from the cached empty cluster
-    #[arg(long)]
-    pub no_init_cache: bool,
-    /// Do not access the network
-    #[arg(long, env = "DEVRUN_OFFLINE")]
-    pub offline: bool,
-    /// Base URL or file:// directory to use instead of vendor hosts
-    #[arg(long, value_name = "BASE", env = "DEVRUN_MIRROR")]
-    pub mirror: Option<String>,
-    /// Delete data, secrets and logs first, after confirmation
-    #[arg(long)]
-    pub clean: bool,
-    /// Run build commands first
-    #[arg(long)]
-    pub build: bool,
-    /// Use a temporary copy with its own state and ports; keep nothing
-    #[arg(long)]
-    pub ephemeral: bool,
-    /// Show what would be done, without doing it
-    #[arg(long)]
-    pub plan: bool,
-}
 
 /// How often a start is begun once more because a stop came first.
 const ROUNDS: u32 = 10;
@@ -119,7 +66,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         return Err(Failure::new(FailureKind::Config, "--ports takes `auto`").help("devrun up --ports auto"));
     }
     let mut project = load::project(globals)?;
-    if args.ephemeral && args.detach {
+    if args.ephemeral && args.is_detached() {
         return Err(Failure::new(FailureKind::Config, "--ephemeral is for a stack that one stays attached to")
             .help("devrun up --ephemeral, or devrun up -d --instance NAME"));
     }
@@ -127,7 +74,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         if !wipe(globals, &project, term)? {
             return Ok(exit::DONE);
         }
-        if args.detach {
+        if args.is_detached() {
             // If a stack was stopped for it; the second time there is nothing to wipe.
             crate::app::runtime::fit_to_fork()?;
         }
@@ -159,7 +106,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if read.plan.services.is_empty() {
         return Err(nothing_selected(&read));
     }
-    let advice = advice(&read);
+    let advice = password_advice::of(&read);
     let mut plan = read.plan;
     if let Some(text) = &args.timeout {
         let timeout = devrun_model::duration::parse(text)
@@ -187,8 +134,9 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if nix::unistd::geteuid().is_root() && term.progress == Progress::Tty {
         say("devrun runs as root: services do too, unless user_id says otherwise");
     }
-    let stack = Stack { project, plan, targets, options, private: read.private, term, advice };
-    let code = if args.detach { stack.detached(args) } else { stack.alone(args) };
+    let force_recreate = args.force_recreate;
+    let stack = Stack { project, plan, targets, options, force_recreate, private: read.private, term, advice };
+    let code = if args.is_detached() { stack.detached(args) } else { stack.alone(args) };
     drop(folder);
     code
 }
@@ -232,6 +180,8 @@ struct Stack {
     plan: Arc<Plan>,
     targets: Vec<ServiceId>,
     options: UpOptions,
+    /// What runs is restarted, also where nothing has changed.
+    force_recreate: bool,
     /// Ports that stand in no table: service and port name.
     private: BTreeSet<(String, String)>,
     term: Term,
@@ -241,6 +191,10 @@ struct Stack {
 
 impl Stack {
     fn up(&self, plan: bool) -> Command {
+        if plan && self.force_recreate {
+            let (plan, targets) = (Some(Arc::clone(&self.plan)), self.targets.clone());
+            return Command::Restart { plan, targets, with_dependents: false };
+        }
         Command::Up { plan: plan.then(|| Arc::clone(&self.plan)), targets: self.targets.clone(), options: self.options.clone() }
     }
 
@@ -272,8 +226,9 @@ impl Stack {
             Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoProgress),
         };
         let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), progress);
-        let (places, plan) = (&self.project.places, Arc::clone(&self.plan));
-        let supervisor = match supervise::boot(lock, launched, places, plan, fetch, signals.next(), say).await? {
+        let places = &self.project.places;
+        let start = PlannedStart::new(&self.plan, &self.targets, self.options.no_deps);
+        let supervisor = match supervise::boot(lock, launched, places, start, fetch, signals.next(), say).await? {
             Ok(supervisor) => supervisor,
             Err(code) => return Ok(code),
         };
@@ -281,10 +236,10 @@ impl Stack {
         output::detach().map_err(no_thread)?;
         let mut logs = supervisor.pump.subscribe();
         let (mut session, status) = Session::local(engine.clone()).await?;
-        let mut view = ProgressView::new(self.term);
+        let mut view = ProgressView::new(self.term).with_plan(&self.plan);
         let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
         let mut lines = LogView::new(style(self.term), &ids);
-        view.status(&status);
+        view.status(&status, false);
         let begun = std::time::Instant::now();
         let third = Arc::new(AtomicBool::new(false));
         for (signal, code) in [(libc::SIGINT, exit::INT), (libc::SIGTERM, exit::TERM)] {
@@ -308,7 +263,7 @@ impl Stack {
                         third.store(true, std::sync::atomic::Ordering::Relaxed);
                         view.print("killing everything; a third signal leaves the rest to the keeper");
                     } else {
-                        view.print("stopping; the same again kills");
+                        view.print("stopping (press Ctrl-C again to kill)");
                     }
                     interrupted.get_or_insert(code);
                 }
@@ -330,17 +285,18 @@ impl Stack {
                         view.item(&item);
                         match item {
                             FeedItem::Settled { mut outcome, .. } => {
-                                advise(&mut outcome, &self.advice);
+                                password_advice::add(&mut outcome, &self.advice);
                                 show_waiting(&mut logs, &mut lines, &view);
                                 view.clear();
                                 if let Some(status) = session.status().await? {
-                                    self.summary(&status.snapshot, &outcome, begun.elapsed(), false);
+                                    self.summary(&status.snapshot, &outcome, view.times(), begun.elapsed(), false);
                                 }
                                 if !outcome.failures.is_empty() {
                                     first_failures.get_or_insert(outcome);
                                 }
                             }
-                            FeedItem::Stopped(report) => stops.push(report),
+                            // A task that has ended by itself was not stopped.
+                            FeedItem::Stopped(report) if interrupted.is_some() || !self.is_task(&report.id) => stops.push(report),
                             FeedItem::Finished(_) => shown_end = true,
                             _ => {}
                         }
@@ -351,6 +307,7 @@ impl Stack {
                     Some(item) => show(item, &mut logs, &mut lines, &view),
                     None => break (&mut finish).await?,
                 },
+                () = tokio::time::sleep(view.due_in()) => view.tick(),
                 ended = &mut finish => break ended?,
             }
         };
@@ -427,7 +384,7 @@ impl Stack {
         let further = crate::app::log_selection::known(&self.project).into_iter().filter(|id| id.as_str().contains('/'));
         let followed: Vec<ServiceId> = ids.iter().cloned().chain(further).collect();
         let mut follower = LogFollower::new(&self.project.places.logs(), &followed);
-        let mut view = ProgressView::new(self.term);
+        let mut view = self.view();
         let ours = token();
         session.command(ours, self.up(true)).await?;
         let settled = until_settled(&mut session, &status, Some(ours), &mut view, &mut signals).await?;
@@ -439,7 +396,7 @@ impl Stack {
             Settled::Outcome(_) => false,
             Settled::Interrupted(_) => true,
         };
-        let code = self.conclude(settled, &mut session, &status, begun.elapsed(), false).await?;
+        let code = self.conclude(settled, &mut session, &status, view.times(), begun.elapsed(), false).await?;
         if !attach || interrupted {
             return Ok(Some(code));
         }
@@ -487,6 +444,7 @@ impl Stack {
         settled: Settled,
         session: &mut Session,
         status: &Status,
+        times: &StartTimes,
         took: Duration,
         owner: bool,
     ) -> Result<i32, Failure> {
@@ -510,14 +468,14 @@ impl Stack {
                 return Ok(code);
             }
         };
-        advise(&mut outcome, &self.advice);
+        password_advice::add(&mut outcome, &self.advice);
         // A supervisor with nothing left to supervise may end, and reset the connection, while we ask.
         let snapshot = match session.status().await {
             Ok(Some(status)) => Some(status.snapshot),
             _ => devrun_runtime::engine::state_files::last_snapshot(&self.project.places),
         };
         if let Some(snapshot) = snapshot {
-            self.summary(&snapshot, &outcome, took, true);
+            self.summary(&snapshot, &outcome, times, took, true);
         }
         let mut code = outcome.code();
         if !outcome.failures.is_empty() && self.options.rollback {
@@ -532,7 +490,12 @@ impl Stack {
         Ok(code)
     }
 
-    fn summary(&self, snapshot: &devrun_model::Snapshot, outcome: &Outcome, took: Duration, detached: bool) {
+    /// Shows a start whose log lines are not shown.
+    fn view(&self) -> ProgressView {
+        ProgressView::new(self.term).with_plan(&self.plan).with_logs(self.project.places.logs())
+    }
+
+    fn summary(&self, snapshot: &Snapshot, outcome: &Outcome, times: &StartTimes, took: Duration, detached: bool) {
         if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
             say(summary::failures(outcome, self.term.err_color).trim_end());
         }
@@ -540,7 +503,7 @@ impl Stack {
             return;
         }
         if outcome.failures.is_empty() && outcome.blocked.is_empty() {
-            say(summary::ready(snapshot, took));
+            say(summary::ready(&self.plan, snapshot, times, took));
         }
         let urls = summary::urls(&self.plan, snapshot, |service| self.private.contains(&(service.to_owned(), "main".to_owned())));
         if !urls.is_empty() {
@@ -561,6 +524,10 @@ impl Stack {
                 say(format!("  {hint}"));
             }
         }
+    }
+
+    fn is_task(&self, id: &ServiceId) -> bool {
+        self.plan.services.get(id).is_some_and(|spec| spec.kind == Kind::Task)
     }
 
     /// Adds lines to the supervisor's log, as a detached one would.

@@ -27,7 +27,9 @@ pub fn run(globals: &Globals, args: &CheckArgs, _term: Term) -> Result<i32, Fail
     if !args.quiet {
         drift(&read)?;
         let tasks = plan.services.values().filter(|spec| spec.task.is_some()).count();
-        say(format!("{}: {} services, {tasks} tasks, no errors", plan.project, plan.services.len() - tasks));
+        let count = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+        let services = count(plan.services.len() - tasks, "service");
+        say(format!("{}: {services}, {}, no errors", plan.project, count(tasks, "task")));
     }
     Ok(exit::DONE)
 }

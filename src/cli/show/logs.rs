@@ -15,6 +15,7 @@ use devrun_runtime::logs::read::{LogFollower, merged};
 use devrun_runtime::logs::{LogLine, LogQuery, visible_text};
 
 use crate::app::load::{self};
+use crate::app::restart_reasons::RestartReasons;
 use crate::globals::Globals;
 
 #[derive(Debug, Args)]
@@ -132,6 +133,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
     if out.flush().is_err() {
         return Ok(exit::DONE);
     }
+    let mut reasons = RestartReasons::new(&project.places);
     loop {
         if !follower.is_behind() {
             std::thread::sleep(LOOK);
@@ -141,7 +143,9 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
                 follower.add(&id, false);
             }
         }
-        let shown = follower.poll().iter().try_for_each(|line| show(line, &mut out)).and_then(|()| out.flush());
+        let mut lines = follower.poll();
+        lines.extend(reasons.poll(&ids));
+        let shown = lines.iter().try_for_each(|line| show(line, &mut out)).and_then(|()| out.flush());
         if shown.is_err() {
             return Ok(exit::DONE);
         }

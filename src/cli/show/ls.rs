@@ -16,7 +16,9 @@ use devrun_model::{Failure, Kind, Paths, State};
 use devrun_runtime::runtime_dir;
 
 use crate::app::load;
+use crate::app::other_data;
 use crate::app::readonly;
+use crate::globals::Globals;
 
 /// How long all supervisors together may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -30,6 +32,9 @@ pub struct LsArgs {
     /// Print only project directories
     #[arg(short = 'q', long)]
     pub quiet: bool,
+    /// Also the instances of this project that are down
+    #[arg(short = 'a', long)]
+    pub all: bool,
 }
 
 #[derive(Serialize)]
@@ -41,7 +46,7 @@ struct Stack {
     supervisor_pid: Option<i32>,
     services: usize,
     running: usize,
-    /// `running`, `stopping`, `dead` where the supervisor ended without cleaning up, or `silent` where it does not answer.
+    /// `running`, `stopping`, `down`, `dead` where the supervisor ended without cleaning up, or `silent` where it does not answer.
     status: &'static str,
 }
 
@@ -49,12 +54,15 @@ struct Stack {
 ///
 /// # Errors
 /// `Internal` when no runtime can be made.
-pub fn list(args: &LsArgs, _term: Term) -> Result<i32, Failure> {
+pub fn list(globals: &Globals, args: &LsArgs, _term: Term) -> Result<i32, Failure> {
     let places = runtime_dir::stacks(&load::environment());
     let runtime = crate::app::runtime::runtime()?;
-    let stacks = runtime.block_on(ask_all(places));
+    let mut stacks = runtime.block_on(ask_all(places));
     // A supervisor that was too late may still be asked.
     runtime.shutdown_background();
+    if args.all {
+        stacks.extend(down(globals, &stacks));
+    }
     if args.json {
         return readonly::json(&stacks);
     }
@@ -79,6 +87,20 @@ pub fn list(args: &LsArgs, _term: Term) -> Result<i32, Failure> {
         })
         .collect();
     Ok(readonly::text(&table::render(&["PROJECT", "INSTANCE", "STATUS", "PID", "RUNNING", "FOLDER"], &rows)))
+}
+
+/// The stacks of the project at hand that have data or logs and do not run. Outside a project there are none.
+fn down(globals: &Globals, running: &[Stack]) -> Vec<Stack> {
+    let Ok(project) = load::project_by_state(globals) else { return Vec::new() };
+    let usual = Globals { instance: Some(String::new()), ..globals.clone() };
+    let own = load::project_by_state(&usual).ok().map(|usual| (String::new(), usual.places.state));
+    let all = own.filter(|(_, state)| state.is_dir()).into_iter().chain(other_data::instances(&project));
+    all.filter(|(_, state)| !running.iter().any(|stack| stack.state_dir == state.display().to_string()))
+        .map(|(instance, state)| {
+            let places = Paths { root: project.places.root.clone(), state, run: project.places.run.clone() };
+            Stack { instance, ..Stack::unanswered(&places, "down") }
+        })
+        .collect()
 }
 
 async fn ask_all(places: Vec<Paths>) -> Vec<Stack> {

@@ -15,9 +15,18 @@ use crate::globals::Globals;
 
 #[derive(Debug, Args)]
 pub struct PsArgs {
+    /// Services [default: all]
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
     /// Output as JSON
     #[arg(long)]
     pub json: bool,
+    /// Compose's words for a table or JSON
+    #[arg(long, hide = true, value_name = "table|json", value_parser = ["table", "json"])]
+    pub format: Option<String>,
+    /// Compose's word: what has ended is always shown
+    #[arg(short = 'a', long, hide = true)]
+    pub all: bool,
     /// Print only names
     #[arg(short = 'q', long)]
     pub quiet: bool,
@@ -41,6 +50,7 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
     let runtime = crate::app::runtime::runtime()?;
     if !args.watch {
         let snapshot = runtime.block_on(snapshot::snapshot(globals, &project))?;
+        known(&snapshot, &args.services)?;
         return Ok(print(&snapshot, snapshot::leftovers(&project.places, &snapshot), args, term));
     }
     runtime.block_on(async {
@@ -63,12 +73,32 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
     })
 }
 
+/// Whether each name is that of a service or of one copy.
+fn known(snapshot: &Snapshot, names: &[String]) -> Result<(), Failure> {
+    match names.iter().find(|name| !snapshot.services.iter().any(|service| is_named(service, name))) {
+        None => Ok(()),
+        Some(name) => {
+            let known: std::collections::BTreeSet<&str> =
+                snapshot.services.iter().map(|service| service.service.as_str()).collect();
+            let known: Vec<&str> = known.into_iter().collect();
+            Err(Failure::new(devrun_model::FailureKind::Config, format!("unknown service or task `{name}`"))
+                .help(format!("there are: {}", known.join(", "))))
+        }
+    }
+}
+
+fn is_named(service: &ServiceStatus, name: &str) -> bool {
+    service.name == name || service.service == name
+}
+
 fn print(snapshot: &Snapshot, leftovers: usize, args: &PsArgs, term: Term) -> i32 {
     let fits = |service: &&ServiceStatus| {
-        args.status.is_empty() || args.status.iter().any(|word| word == service.state.as_str() || word == service.health.as_str())
+        let has_status = |word: &String| word == service.state.as_str() || word == service.health.as_str();
+        let is_meant = args.services.is_empty() || args.services.iter().any(|name| is_named(service, name));
+        is_meant && (args.status.is_empty() || args.status.iter().any(has_status))
     };
     let shown: Vec<&ServiceStatus> = snapshot.services.iter().filter(fits).collect();
-    if args.json {
+    if args.json || args.format.as_deref() == Some("json") {
         let mut snapshot = snapshot.clone();
         snapshot.services = shown.into_iter().cloned().collect();
         match serde_json::to_string(&snapshot) {
@@ -141,8 +171,7 @@ fn row(service: &ServiceStatus, color: bool) -> Vec<String> {
     };
     vec![
         service.name.clone(),
-        // Padding counts characters, so the colour goes around the padded cell only in the last step of the eye.
-        if color { paint(true, code, format!("{state:12}")) } else { state },
+        paint(color, code, state),
         service.health.to_string(),
         service.pid.map(|pid| pid.to_string()).unwrap_or_default(),
         service.uptime_ms.map(|ms| human(Duration::from_millis(ms))).unwrap_or_default(),

@@ -15,7 +15,7 @@ use crate::ui::term::{Term, safe, say};
 // `routes`.
 #[derive(Debug, Args)]
 pub struct RoutesArgs {
-    /// JSON
+    /// Output as JSON
     #[arg(long)]
     pub json: bool,
     /// Ask every route and name the service that answered; exit 1 if one does not

@@ -556,3 +556,29 @@ fn a_crash_while_others_wait_is_said_at_once_and_they_wait_on_while_the_policy_r
       finish db: Service: exit 1; given up after 1 restart in a row; api blocked by db
     ");
 }
+
+#[test]
+fn what_dies_within_moments_was_never_ready() {
+    let mut stage = Scenario::new(vec![service("a", ""), service("b", "a")]);
+    stage.core = stage.core.clone().with_proof_of_life(Duration::from_millis(100));
+    stage.at(0).up().runs("a");
+    // Dependents do not wait for it.
+    stage.at(10).runs("b");
+    let settled = |action: &Action| matches!(action, Action::StartFinished(_));
+    assert_eq!(stage.count(settled), 0);
+    assert_eq!(stage.core.next_deadline(), Some(Tick::ms(100)));
+    stage.at(100).timer();
+    assert_eq!(stage.count(settled), 0, "b is younger");
+    stage.at(105).gone("b", 1);
+    assert_eq!(stage.count(settled), 1);
+    let last = stage.actions().iter().rev().find(|action| settled(action));
+    let Some(Action::StartFinished(outcome)) = last else { panic!("settled") };
+    assert_eq!(outcome.failures.first().map(|(failed, _)| failed.clone()), Some(id("b")));
+    // One that lives is ready, and is looked at no more.
+    let mut stage = Scenario::new(vec![service("a", "")]);
+    stage.core = stage.core.clone().with_proof_of_life(Duration::from_millis(100));
+    stage.at(0).up().runs("a");
+    stage.at(100).timer();
+    assert_eq!(stage.count(settled), 1);
+    assert_eq!(stage.core.next_deadline(), None);
+}

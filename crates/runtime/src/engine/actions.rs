@@ -20,6 +20,7 @@ use devrun_keeper::{OutputStream, Runner};
 use devrun_model::keeper::{ExitStatus, Role, RunAs, SpawnSpec, StopOrder};
 use devrun_model::{Failure, FailureKind, Kind, Launch, OnChange, ServiceId, ServiceSpec, TaskSpec};
 
+use super::clock::local;
 use super::event_loop::{Engine, TaskResult};
 use super::instance::Instance;
 use super::pre_start::{
@@ -94,6 +95,7 @@ impl Engine {
                     }
                     _ => Err(failure),
                 });
+                let is_installed_later = self.is_installed_later(&spec);
                 self.queue.push_back(match found {
                     Ok(program) => {
                         if let Some(instance) = self.instances.get_mut(&id) {
@@ -101,6 +103,7 @@ impl Engine {
                         }
                         Event::Fetched(id, generation)
                     }
+                    Err(failure) if failure.kind == FailureKind::Binary && is_installed_later => Event::Fetched(id, generation),
                     Err(failure) => Event::FetchFailed(id, generation, failure),
                 });
             }
@@ -115,6 +118,12 @@ impl Engine {
             }
             Launch::External { .. } | Launch::Work => self.queue.push_back(Event::Fetched(id, generation)),
         }
+    }
+
+    /// Whether a command that is not there may be installed before the service is spawned; it is looked for again then.
+    fn is_installed_later(&self, spec: &ServiceSpec) -> bool {
+        let is_task = |id: &ServiceId| self.core.spec(id).is_some_and(|spec| spec.kind == Kind::Task);
+        spec.pre_start.is_some() || spec.build.is_some() || spec.depends_on.iter().any(|edge| is_task(&edge.on))
     }
 
     fn set_preparation(&mut self, id: &ServiceId, handle: tokio::task::AbortHandle) {
@@ -227,22 +236,23 @@ impl Engine {
         }
         match task_status {
             TaskStatus::Fresh => Ok(Ok(None)),
-            TaskStatus::Done { at } => Ok(Err(format!("already done ({at})"))),
-            TaskStatus::Changed { at } => match task.on_change {
-                OnChange::Warn => {
+            TaskStatus::Done { at } => Ok(Err(format!("already done ({})", local(&at)))),
+            TaskStatus::Changed { at } => match (task.on_change, local(&at)) {
+                (OnChange::Warn, at) => {
                     Ok(Err(format!("already done ({at}), with other inputs: `devrun task {} --force` runs it again", spec.id)))
                 }
-                OnChange::Rerun => Ok(Ok(Some(format!("done {at} with other inputs; runs again")))),
-                OnChange::Fail => Err(Failure::new(FailureKind::Task, format!("done {at} with other inputs"))
+                (OnChange::Rerun, at) => Ok(Ok(Some(format!("done {at} with other inputs; runs again")))),
+                (OnChange::Fail, at) => Err(Failure::new(FailureKind::Task, format!("done {at} with other inputs"))
                     .help(format!("devrun task {} --force runs it again", spec.id))),
             },
             TaskStatus::Indeterminate { since } if task.idempotent => {
-                Ok(Ok(Some(format!("a run begun {since} did not end; it is idempotent and runs again"))))
+                Ok(Ok(Some(format!("a run begun {} did not end; it is idempotent and runs again", local(&since)))))
             }
-            TaskStatus::Indeterminate { since } => {
-                Err(Failure::new(FailureKind::Task, format!("a run begun {since} did not end, and what it did is not known"))
-                    .help(format!("look at what it did, then: devrun task resolve {} --done | --rerun", spec.id)))
-            }
+            TaskStatus::Indeterminate { since } => Err(Failure::new(
+                FailureKind::Task,
+                format!("a run begun {} did not end, and what it did is not known", local(&since)),
+            )
+            .help(format!("look at what it did, then: devrun task resolve {} --done | --rerun", spec.id))),
         }
     }
 
@@ -277,7 +287,11 @@ impl Engine {
             Launch::Work => self.start_work(&spec, generation),
             Launch::Run(command) => {
                 self.check_ports(&spec)?;
-                let program = program.ok_or_else(|| Failure::new(FailureKind::Internal, "the command was not looked up"))?;
+                let program = match (program, command.argv.first()) {
+                    (Some(program), _) => program,
+                    (None, Some(word)) => devrun_store::find_command(word, &spec.env, &spec.dir)?,
+                    (None, None) => return Err(Failure::new(FailureKind::Config, "the command is empty")),
+                };
                 let mut env = spec.env.clone();
                 env.extend(command.env.clone());
                 let run_as = user::of(&spec)?;
@@ -644,8 +658,11 @@ impl Engine {
                 Failure::new(FailureKind::Binary, format!("{program} cannot be executed: {error}"))
                     .help("check that it is built for this machine, executable, and that its `#!` line names a file that exists")
             }
-            ("chdir", _) => Failure::new(FailureKind::Config, format!("its directory cannot be entered: {error}"))
-                .help(format!("check services.{id}.dir")),
+            ("chdir", _) => {
+                let dir = self.core.spec(id).map(|spec| spec.dir.display().to_string()).unwrap_or_default();
+                Failure::new(FailureKind::Config, format!("cannot enter its working directory {dir}: {error}"))
+                    .help(format!("check services.{id}.dir"))
+            }
             (_, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => {
                 Failure::new(FailureKind::Service, format!("no process could be made ({step}): {error}"))
                     .help("check `ulimit -u`, `ulimit -n` and the memory that is left")

@@ -129,6 +129,8 @@ pub struct Engine {
     losses: mpsc::UnboundedReceiver<LossReport>,
 }
 
+/// How long a service without a probe must have lived when a start is said to be over.
+const PROOF_OF_LIFE: std::time::Duration = std::time::Duration::from_millis(100);
 /// How long the end of a run waits for the log files.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -141,7 +143,7 @@ impl Engine {
         let (process_events, process_receiver) = mpsc::unbounded_channel();
         let (probe_reports, probe_report_receiver) = mpsc::unbounded_channel();
         let manual_stops = state_files::manual_stops(&options.places);
-        let core = Supervisor::new(Arc::clone(&options.plan), manual_stops.clone());
+        let core = Supervisor::new(Arc::clone(&options.plan), manual_stops.clone()).with_proof_of_life(PROOF_OF_LIFE);
         let events = JsonLog::open(state_files::events_path(&options.places));
         let started = JsonLog::open(state_files::starts_path(&options.places));
         let losses = options.pump.losses();
@@ -598,8 +600,23 @@ impl Engine {
         notice.ts = self.clock.stamp(self.clock.now());
         notice.reason = notice.reason.map(|reason| self.masker.text(&reason));
         self.events.append(&notice);
+        self.note_restart(&notice);
         self.record_port_opened(&notice);
         self.publish(FeedItem::Notice(notice));
+    }
+
+    /// Tells whoever is attached why a service that runs is stopped, or is started again.
+    fn note_restart(&self, notice: &StateChange) {
+        let verb = match (notice.from, notice.to) {
+            (State::Starting | State::Running, State::Stopping) => "stopping",
+            (_, State::BackingOff) => "restarts",
+            _ => return,
+        };
+        let names = [notice.service.clone(), format!("{}.{}", notice.service, notice.replica)];
+        let id = names.iter().filter_map(|name| ServiceId::parse(name).ok()).find(|id| self.instances.contains_key(id));
+        if let (Some(id), Some(reason)) = (id, notice.reason.as_ref().filter(|reason| !reason.is_empty())) {
+            self.pump.note(&id, format!("{verb}: {reason}"));
+        }
     }
 
     /// Keeps when the port of a service that has just become ready was open, as the probe's history is soon gone.

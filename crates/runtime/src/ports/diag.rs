@@ -16,6 +16,8 @@ use nix::sys::time::{TimeVal, TimeValLike};
 pub struct Listener {
     /// Where it is bound.
     pub address: IpAddr,
+    /// On which port.
+    pub port: u16,
     /// The uid that made it.
     pub uid: u32,
     /// The number in `socket:[…]`.
@@ -31,7 +33,7 @@ const TCP_LISTEN: u32 = 10;
 const HEADER: usize = 16;
 const ANSWER: usize = 72;
 
-/// The sockets that listen on this TCP port, in both families, in our network namespace.
+/// The sockets that listen on this TCP port, on any where it is 0, in both families, in our network namespace.
 ///
 /// # Errors
 /// When the kernel does not answer such queries.
@@ -203,9 +205,10 @@ fn parse(mut rest: &[u8], port: u16, found: &mut Vec<Listener>) -> io::Result<bo
                 }
                 return Err(io::Error::from_raw_os_error(code));
             }
-            SOCK_DIAG_BY_FAMILY if payload.len() >= ANSWER && payload[4..6] == port.to_be_bytes() => {
+            SOCK_DIAG_BY_FAMILY if payload.len() >= ANSWER && (port == 0 || payload[4..6] == port.to_be_bytes()) => {
                 found.push(Listener {
                     address: address(payload[0], &payload[8..24]),
+                    port: u16::from_be_bytes([payload[4], payload[5]]),
                     uid: number(payload, 64),
                     inode: number(payload, 68),
                 });
@@ -246,7 +249,8 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(u64::from(found[0].inode), inode);
         assert_eq!(found[0].uid, nix::unistd::geteuid().as_raw());
-        assert_eq!(found[0].address, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert_eq!((found[0].address, found[0].port), (IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+        assert!(listeners(0).unwrap().contains(&found[0]));
         assert_eq!(super::listener(listener.local_addr().unwrap()).unwrap(), found[0]);
         assert!(super::listener("127.0.0.1:1".parse().unwrap()).is_err());
         drop(listener);

@@ -30,21 +30,30 @@ impl PortConflict {
         match self {
             Self::Held(holder) => {
                 let failure = Failure::new(FailureKind::PortTaken, format!("port {port} is held by {holder}"));
-                let other = "give the service another port: `port = \"auto\"`";
-                match holder.pid {
-                    Some(pid) => failure.help(format!("stop it (`kill {pid}`), or {other}")),
-                    None => failure.help(format!("stop what listens there, or {other}")),
-                }
+                failure.help(way_out(holder))
             }
-            Self::Forbidden => {
-                Failure::new(FailureKind::PortTaken, format!("port {port} may be bound by root only")).help(format!(
-                    "choose one from {} up, or `sudo sysctl net.ipv4.ip_unprivileged_port_start={port}`",
-                    first_unprivileged()
-                ))
-            }
+            Self::Forbidden => Failure::new(
+                FailureKind::PortTaken,
+                format!("cannot bind port {port}: only root may listen on ports below {}", first_unprivileged()),
+            )
+            .help(format!(
+                "choose one from {} up, or `sudo sysctl net.ipv4.ip_unprivileged_port_start={port}`",
+                first_unprivileged()
+            )),
             Self::Address(why) => Failure::new(FailureKind::Config, format!("{bind}:{port} cannot be bound: {why}"))
                 .help("use `bind = \"127.0.0.1\"`, or an address of this machine"),
         }
+    }
+}
+
+/// What to do about a port that is held. A process of another stack of ours is never to be killed by its pid.
+#[must_use]
+pub fn way_out(holder: &PortHolder) -> String {
+    let other = "let devrun choose free ports: devrun up --ports auto";
+    match holder.pid {
+        Some(pid) if holder.project.is_none() => format!("{other}; or stop what holds it: kill {pid}"),
+        Some(_) => format!("{other}; or stop the other stack, which `devrun ls` shows"),
+        None => format!("{other}; or stop what listens there"),
     }
 }
 
@@ -155,7 +164,9 @@ fn ephemeral() -> (u16, u16) {
     }
 }
 
-fn first_unprivileged() -> u16 {
+/// The first port that an ordinary user may listen on.
+#[must_use]
+pub fn first_unprivileged() -> u16 {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
     text.trim().parse().unwrap_or(1024)
 }

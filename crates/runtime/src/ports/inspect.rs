@@ -29,15 +29,38 @@ pub fn tree(leader: i32) -> BTreeSet<i32> {
 /// # Errors
 /// When its descriptors may not be read; a process that is gone holds nothing.
 pub fn holds(pid: i32, inodes: &BTreeSet<u32>) -> io::Result<bool> {
+    let mut held = false;
+    each_socket(pid, |inode| {
+        held = inodes.contains(&inode);
+        !held
+    })?;
+    Ok(held)
+}
+
+/// The inodes of all sockets that the process holds.
+///
+/// # Errors
+/// As [`holds`].
+pub fn sockets(pid: i32) -> io::Result<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    each_socket(pid, |inode| {
+        found.insert(inode);
+        true
+    })?;
+    Ok(found)
+}
+
+/// Calls `more` with each socket's inode until it says false.
+fn each_socket(pid: i32, mut more: impl FnMut(u32) -> bool) -> io::Result<()> {
     let entries = match fs::read_dir(format!("/proc/{pid}/fd")) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
     for entry in entries {
         let entry = match entry {
             Ok(entry) => entry,
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(false),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
             Err(error) => return Err(error),
         };
         let target = match fs::read_link(entry.path()) {
@@ -51,11 +74,11 @@ pub fn holds(pid: i32, inodes: &BTreeSet<u32>) -> io::Result<bool> {
             .and_then(|text| text.strip_prefix("socket:["))
             .and_then(|text| text.strip_suffix(']'))
             .and_then(|text| text.parse::<u32>().ok());
-        if inode.is_some_and(|inode| inodes.contains(&inode)) {
-            return Ok(true);
+        if inode.is_some_and(|inode| !more(inode)) {
+            return Ok(());
         }
     }
-    Ok(false)
+    Ok(())
 }
 
 /// Every pid that can be seen.

@@ -16,8 +16,8 @@ mod reserve;
 
 #[cfg(target_os = "linux")]
 pub use diag::Inquiry;
-pub use free::{PortConflict, check, check_free, free_port};
-pub use owner::{PortOwner, holder, led, owner};
+pub use free::{PortConflict, check, check_free, first_unprivileged, free_port, way_out};
+pub use owner::{PortOwner, holder, led, listening, owner};
 pub use reserve::PortReservations;
 
 /// Nobody can be asked here.

@@ -45,6 +45,18 @@ pub fn led(leader: i32, at: SocketAddr) -> bool {
     }
 }
 
+/// Where the tree of this leader listens; empty where that cannot be known.
+#[must_use]
+pub fn listening(leader: i32) -> Vec<SocketAddr> {
+    #[cfg(target_os = "linux")]
+    return linux::listening(leader);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = leader;
+        Vec::new()
+    }
+}
+
 /// Whoever listens on a port, for messages; absent when nobody does.
 #[must_use]
 pub fn holder(host: &str, port: u16) -> Option<PortHolder> {
@@ -101,6 +113,20 @@ mod linux {
 
     pub(super) fn led(leader: i32, at: SocketAddr) -> bool {
         diag::listener(at).is_ok_and(|met| inspect::holds(leader, &BTreeSet::from([met.inode])).unwrap_or(false))
+    }
+
+    pub(super) fn listening(leader: i32) -> Vec<SocketAddr> {
+        let Ok(all) = diag::listeners(0) else { return Vec::new() };
+        let held: BTreeSet<u32> =
+            inspect::tree(leader).into_iter().filter_map(|pid| inspect::sockets(pid).ok()).flatten().collect();
+        let mut found: Vec<SocketAddr> = all
+            .into_iter()
+            .filter(|listener| held.contains(&listener.inode))
+            .map(|listener| SocketAddr::new(listener.address, listener.port))
+            .collect();
+        found.sort();
+        found.dedup();
+        found
     }
 
     pub(super) fn holder(host: &str, port: u16) -> Option<PortHolder> {
@@ -200,7 +226,7 @@ mod linux {
         use super::*;
 
         fn at(address: &str, inode: u32) -> Listener {
-            Listener { address: address.parse().unwrap(), uid: 0, inode }
+            Listener { address: address.parse().unwrap(), port: 1, uid: 0, inode }
         }
 
         #[test]

@@ -191,9 +191,7 @@ pub async fn connect_raw(at: &Endpoint, gate: Option<&OwnershipGate>) -> Result<
     match (refused, stranger) {
         (None, Some(holder)) => {
             let reason = format!("{} is held by {holder}, not by this service", at.port);
-            let other = "give the service another port: `port = \"auto\"`";
-            let help = holder.pid.map_or_else(|| other.to_owned(), |pid| format!("stop it (`kill {pid}`), or {other}"));
-            Err(ProbeError::fatal(Failure::new(FailureKind::PortTaken, reason).help(help)))
+            Err(ProbeError::fatal(Failure::new(FailureKind::PortTaken, reason).help(ports::way_out(&holder))))
         }
         (Some(error), None) if error.kind() == io::ErrorKind::ConnectionRefused => {
             let closed = if addresses.iter().all(|address| address.ip().is_loopback()) { addresses } else { Vec::new() };

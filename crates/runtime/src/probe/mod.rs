@@ -39,6 +39,7 @@ mod history;
 pub mod http;
 mod https;
 mod listen_watch;
+mod listens_elsewhere;
 mod notify;
 mod pg;
 mod redis;

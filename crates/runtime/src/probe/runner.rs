@@ -16,6 +16,7 @@ use super::checks::{CheckContext, CheckSet, LogMatch};
 use super::connect::{FirstOpen, OwnershipGate};
 use super::history::{ProbeAttempt, ProbeHistory};
 use super::listen_watch::ListenWatch;
+use super::listens_elsewhere::ListensElsewhere;
 use super::notify::NotifySocket;
 use super::result::{ProbeError, ProbeResult, RetryHint};
 use super::schedule::{self, Sleeper};
@@ -228,17 +229,22 @@ impl ProbeLoop {
                 () = sleeper.sleep(most) => {}
             }
         }
+        let mut elsewhere = ListensElsewhere::default();
         loop {
             let attempted = Instant::now();
-            let verdict = self.attempt(true).await;
-            match &verdict {
+            match self.attempt(true).await {
                 Ok(hit) => {
                     self.reporter.passed(hit.note.clone());
                     return;
                 }
-                Err(miss) => {
-                    self.reporter.failed(miss, false);
-                    self.pause(miss, attempted.elapsed(), &mut sleeper).await;
+                Err(mut miss) => {
+                    if let Some(leader) = self.context.gate.leader().filter(|_| !miss.closed.is_empty())
+                        && let Some(note) = elsewhere.note(leader, self.context.began, &miss.closed).await
+                    {
+                        miss.answer.push_str(&note);
+                    }
+                    self.reporter.failed(&miss, false);
+                    self.pause(&miss, attempted.elapsed(), &mut sleeper).await;
                 }
             }
         }

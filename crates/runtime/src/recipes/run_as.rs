@@ -15,13 +15,16 @@ use devrun_model::{Failure, FailureKind, Paths, ServiceSpec};
 const NO_NAMESPACE: &str = "DEVRUN_NO_USERNS";
 
 /// Under which identity an engine runs that ends when started as root: the user that `user_id` names, else ours in a
-/// namespace, else another ordinary user.
+/// namespace, else another ordinary user. The same for a user without an entry in the list of users.
 ///
 /// # Errors
-/// `Config` when we are root and no other user is to be had.
+/// `Config` when we are root or have no name, and no other identity is to be had.
 pub(super) fn choose(spec: &ServiceSpec, fallback: &[&str]) -> Result<RunAs, Failure> {
     let named = user::of(spec)?;
-    if named != RunAs::Same || !nix::unistd::geteuid().is_root() {
+    let us = nix::unistd::geteuid();
+    // In a container often a bare number; initdb and others ask for its name. A system that cannot say has the last word.
+    let is_nameless = matches!(User::from_uid(us), Ok(None));
+    if !needs_other_identity(&named, us.is_root(), is_nameless) {
         return Ok(named);
     }
     if namespaces_work() {
@@ -31,6 +34,13 @@ pub(super) fn choose(spec: &ServiceSpec, fallback: &[&str]) -> Result<RunAs, Fai
             Some(user) => RunAs::Namespace { uid: user.uid.as_raw(), gid: user.gid.as_raw() },
             None => RunAs::Namespace { uid: 65534, gid: 65534 },
         });
+    }
+    if !us.is_root() {
+        return Err(Failure::new(
+            FailureKind::Config,
+            format!("it cannot run as uid {us}, which has no entry in /etc/passwd, and user namespaces are forbidden here"),
+        )
+        .help(format!("add one: echo 'app:x:{us}:{us}::/tmp:/bin/sh' >> /etc/passwd; or run devrun as a user with a name")));
     }
     for name in fallback {
         if let Ok(Some(user)) = User::from_name(name)
@@ -46,7 +56,12 @@ pub(super) fn choose(spec: &ServiceSpec, fallback: &[&str]) -> Result<RunAs, Fai
     .help("name an ordinary user: user_id = \"…\", or do not run devrun as root"))
 }
 
-/// What the kernel says of user namespaces for us, who are root: none allowed at all, or a seccomp filter without the
+/// Whether ours will not do: root is refused, and one without a name is not found by those that look for it.
+fn needs_other_identity(named: &RunAs, is_root: bool, is_nameless: bool) -> bool {
+    *named == RunAs::Same && (is_root || is_nameless)
+}
+
+/// What the kernel says of user namespaces for us: none allowed at all, or a seccomp filter without the
 /// capability that passes it (the usual container).
 fn namespaces_work() -> bool {
     if std::env::var_os(NO_NAMESPACE).is_some_and(|value| !value.is_empty()) || !cfg!(target_os = "linux") {
@@ -158,6 +173,19 @@ pub(super) fn hand_over(run_as: &RunAs, folder: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn root_and_a_user_without_a_name_get_another_identity() {
+        let named = RunAs::User { uid: 5, gid: 5, groups: Vec::new() };
+        for (run_as, is_root, is_nameless, needs) in [
+            (&RunAs::Same, false, false, false),
+            (&RunAs::Same, true, false, true),
+            (&RunAs::Same, false, true, true),
+            (&named, true, false, false),
+        ] {
+            assert_eq!(needs_other_identity(run_as, is_root, is_nameless), needs, "{run_as:?} {is_root} {is_nameless}");
+        }
+    }
 
     #[test]
     fn the_class_that_applies_decides() {

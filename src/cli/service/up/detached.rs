@@ -14,7 +14,6 @@ use crate::app::session::{Session, Settled, Signals, until_settled};
 use crate::app::stop_wait;
 use crate::app::supervise::{self, Answer, Order};
 use crate::cli::service::up::UpArgs;
-use crate::ui::progress::ProgressView;
 use crate::ui::term::say;
 use devrun_keeper::daemonize::{self, ForkSide};
 use devrun_model::exit;
@@ -106,13 +105,13 @@ impl Stack {
                     .help(format!("devrun up -d again; see {}", self.project.places.supervisor_log().display())));
                 };
                 drop(hold);
-                let mut view = ProgressView::new(self.term);
+                let mut view = self.view();
                 let settled = match interrupted {
                     Some(code) => Settled::Interrupted(code),
                     None => until_settled(&mut session, &status, None, &mut view, &mut signals).await?,
                 };
                 view.clear();
-                self.conclude(settled, &mut session, &status, begun.elapsed(), true).await.map(Some)
+                self.conclude(settled, &mut session, &status, view.times(), begun.elapsed(), true).await.map(Some)
             }
         }
     }

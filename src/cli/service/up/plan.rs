@@ -1,6 +1,5 @@
 //! `devrun up --plan`: what would be done and why; nothing is done.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ui::table;
@@ -8,6 +7,7 @@ use devrun_model::{Failure, Plan, ServiceId};
 
 use crate::app::load::Project;
 use crate::app::readonly;
+use crate::app::start_scope;
 
 /// Runs it.
 ///
@@ -23,7 +23,7 @@ pub fn run(project: &Project, plan: &Arc<Plan>, targets: &[ServiceId], no_deps: 
     let changes = told.unwrap_or_else(|| {
         plan.services.keys().map(|id| (id.clone(), ("start".to_owned(), "nothing runs".to_owned()))).collect()
     });
-    let wanted = closure(plan, targets, no_deps);
+    let wanted = start_scope::of(plan, targets, no_deps);
     let mut rows = Vec::new();
     for (id, (word, why)) in changes {
         let meant = wanted.is_empty() || wanted.contains(&id);
@@ -40,18 +40,4 @@ pub fn run(project: &Project, plan: &Arc<Plan>, targets: &[ServiceId], no_deps: 
         rows.push(vec![word, id.to_string(), why]);
     }
     Ok(readonly::text(&table::render(&["DO", "SERVICE", "WHY"], &rows)))
-}
-
-/// The targets and what they need; empty: everything.
-fn closure(plan: &Plan, targets: &[ServiceId], no_deps: bool) -> BTreeSet<ServiceId> {
-    let mut found = BTreeSet::new();
-    let mut todo: Vec<ServiceId> = targets.to_vec();
-    let edges: BTreeMap<&ServiceId, Vec<&ServiceId>> =
-        plan.services.iter().map(|(id, spec)| (id, spec.depends_on.iter().map(|edge| &edge.on).collect())).collect();
-    while let Some(id) = todo.pop() {
-        if found.insert(id.clone()) && !no_deps {
-            todo.extend(edges.get(&id).into_iter().flatten().map(|on| (*on).clone()));
-        }
-    }
-    found
 }

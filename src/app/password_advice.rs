@@ -1,14 +1,15 @@
-//! What to do where a server refuses a login: only the client knows which file a password came from.
+//! What to do where a server refuses the login that the procfile gives: which file the password came from, and both ways out.
 
 use std::collections::BTreeMap;
 
 use devrun_model::feed::Outcome;
 use devrun_model::{FailureKind, ServiceId};
 
-use crate::app::load;
+use crate::app::load::Read;
 
 /// A cached secret that does not fit the data it was made with: both ways out.
-pub(super) fn advice(read: &load::Read) -> BTreeMap<ServiceId, String> {
+#[must_use]
+pub fn of(read: &Read) -> BTreeMap<ServiceId, String> {
     let mut advice = BTreeMap::new();
     for (id, spec) in &read.plan.services {
         let (Some(data), Some(password)) = (&spec.data, spec.attributes.get("password")) else { continue };
@@ -31,7 +32,7 @@ pub(super) fn advice(read: &load::Read) -> BTreeMap<ServiceId, String> {
 }
 
 /// Adds what only the client knows: which file a refused password came from.
-pub(super) fn advise(outcome: &mut Outcome, advice: &BTreeMap<ServiceId, String>) {
+pub fn add(outcome: &mut Outcome, advice: &BTreeMap<ServiceId, String>) {
     for failed in &mut outcome.failures {
         if failed.failure.kind == FailureKind::Credentials
             && let Some(text) = advice.get(&failed.id)

@@ -1,0 +1,130 @@
+//! Keys and values that people bring along from compose files and other tools, and what they are called here.
+
+use super::schema::Place;
+use super::suggest;
+use super::tree::{Node, Value};
+
+/// Keys of a service, with what to write in their place.
+const OF_SERVICES: &[(&str, &str)] = &[
+    ("container_name", "there are no containers: a service is called by its name in [services.NAME]; leave it out"),
+    ("cpus", "write limits = { cpu = 1.0 }"),
+    ("deploy", "write replicas = 2, limits = { cpu = 1.0, memory = \"512M\" } and restart = \"on-failure\""),
+    ("expose", "did you mean `port`?"),
+    ("extra_hosts", "names are those of this machine: leave it out, or add them to /etc/hosts"),
+    ("health", PROBE),
+    ("healthcheck", PROBE),
+    ("hostname", "every service is reached on this machine: ${api.host}; leave it out"),
+    ("image", "there are no images here: `use = \"postgres@16\"` takes a recipe, `run = \"…\"` a command"),
+    ("instances", "did you mean `replicas`?"),
+    ("labels", "write description = \"…\" and links = { Docs = \"/docs\" } for the table of addresses, or leave it out"),
+    ("liveness_probe", "the liveness probe is `alive`"),
+    ("logging", "did you mean `log`?"),
+    ("mem_limit", "write limits = { memory = \"512M\" }"),
+    ("memory", "write limits = { memory = \"512M\" }"),
+    ("network_mode", "every service is on this machine's network: leave it out"),
+    ("networks", "every service is on this machine's network and reached as ${db.host}:${db.port}: leave it out"),
+    ("platform", "services run on this machine: leave it out"),
+    ("privileged", "services run as an ordinary process: leave it out"),
+    ("probe", PROBE),
+    ("processes", "did you mean `replicas`?"),
+    ("readiness_probe", PROBE),
+    ("scale", "did you mean `replicas`?"),
+    ("secrets", "generated secrets stand in [secrets]: generate = [\"db-password\"], and are read as ${secret.db-password}"),
+    ("stdin_open", "did you mean `tty`?"),
+    ("stop_grace_period", "write stop = { grace = \"10s\" }"),
+    ("stop_signal", "write stop = { signal = \"TERM\" }"),
+    ("tmpfs", "write [volumes.NAME] class = \"scratch\" and volumes = [\"NAME\"]"),
+    ("ulimits", "write limits = { nofile = 65536 }"),
+    ("user", "did you mean `user_id`?"),
+];
+
+/// Keys of a service or a task.
+const OF_BOTH: &[(&str, &str)] = &[
+    ("cmd", COMMAND),
+    ("command", COMMAND),
+    ("cwd", "did you mean `dir`?"),
+    ("directory", "did you mean `dir`?"),
+    ("entrypoint", COMMAND),
+    ("environment", "did you mean `env`?"),
+    ("exec", COMMAND),
+    ("start", COMMAND),
+    ("workdir", "did you mean `dir`?"),
+    ("working_dir", "did you mean `dir`?"),
+];
+
+const COMMAND: &str = "the command stands in `run`: run = \"…\"";
+const PROBE: &str = "the probe is `ready`: ready = { http = \"/health\" }";
+
+fn known(place: Place) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    let services: &[_] = if place == Place::Service { OF_SERVICES } else { &[] };
+    let both: &[_] = if matches!(place, Place::Service | Place::Task) { OF_BOTH } else { &[] };
+    services.iter().chain(both)
+}
+
+/// What to write in the place of such a key.
+pub fn key(name: &str, place: Place) -> Option<&'static str> {
+    match (place, name) {
+        (Place::Ready, "test") => Some("a command that must exit 0 is `cmd`"),
+        (Place::Root, "service") => Some("did you mean `services`?"),
+        (Place::Root, "version" | "name") => Some("the project's name stands in [project]: name = \"…\""),
+        (Place::Root, "networks") => Some("every service is on this machine's network: leave it out"),
+        _ => known(place).find(|(key, _)| *key == name).map(|(_, help)| *help),
+    }
+}
+
+/// The same for a key that is nearly one of them.
+pub fn misspelt(name: &str, place: Place) -> Option<&'static str> {
+    let near = suggest::nearest(name, known(place).map(|(key, _)| *key))?;
+    key(near, place)
+}
+
+/// What to write in the place of a value of the wrong shape, where compose has it so.
+pub fn value(path: &str, node: &Node) -> Option<String> {
+    let (before, key) = path.rsplit_once('.')?;
+    if !before.starts_with("services.") {
+        return None;
+    }
+    match (key, &node.value) {
+        ("port", Value::Text(text)) => published(text).map(|port| format!("only the number on this machine: port = {port}")),
+        ("ports", Value::Array(elements)) => {
+            let port = elements.first().and_then(|first| published(&first.scalar()?)).unwrap_or(8080);
+            Some(format!("the main port is `port = {port}`; further ones have names: ports = {{ metrics = 9100 }}"))
+        }
+        ("build", Value::Table(_)) => Some(BUILD.to_owned()),
+        _ => None,
+    }
+}
+
+const BUILD: &str = "nothing is built from a Dockerfile: write the command, as build = \"npm install\", or leave it out";
+
+/// `build = "."`, which is a directory for compose and a command here.
+pub fn build_context(place: Place, name: &str, node: &Node) -> Option<&'static str> {
+    let is_directory = |text: &str| matches!(text.trim_end_matches('/'), "." | "..");
+    (place == Place::Service && name == "build" && node.text().is_some_and(is_directory)).then_some(BUILD)
+}
+
+/// The port on this machine of `8080:80`, `127.0.0.1:8080:80`, `80/tcp` and the like.
+fn published(text: &str) -> Option<u16> {
+    let text = text.split('/').next()?;
+    let mut parts = text.rsplit(':');
+    let last = parts.next()?;
+    parts.next().unwrap_or(last).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_on_this_machine() {
+        for (text, port) in [("8080:80", Some(8080)), ("127.0.0.1:8080:80", Some(8080)), ("80/tcp", Some(80)), ("auto", None)] {
+            assert_eq!(published(text), port, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_word_of_compose_is_answered_as_the_word() {
+        assert_eq!(misspelt("comand", Place::Service), Some(COMMAND));
+        assert_eq!(misspelt("image", Place::Task), None, "a task has none");
+    }
+}

@@ -1,0 +1,146 @@
+//! The ports of everything that is to be started, looked at before anything is spawned: a port that somebody else holds must not
+//! be found after a minute of downloads and first boots.
+//!
+//! What may not be bound at all is told where the plan is made, by [`permitted`]; who holds a port only once the leftovers of an
+//! earlier run are gone, by [`free`]. The engine looks again at each spawn.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use devrun_model::{Failure, FailureKind, Launch, Paths, Plan, ServiceId, ServiceSpec};
+use devrun_runtime::control::ControlClient;
+use devrun_runtime::ports::{self, PortConflict, PortHolder};
+use devrun_runtime::runtime_dir;
+
+use crate::app::load;
+use crate::app::start_scope;
+
+/// How long another stack may take to say which ports are its own.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// The ports that a start needs, with their services. An optional service does not hold a start up.
+fn needed<'a>(plan: &'a Plan, scope: &'a BTreeSet<ServiceId>) -> impl Iterator<Item = (&'a ServiceSpec, &'a str, u16)> {
+    let started = |spec: &&ServiceSpec| {
+        scope.contains(&spec.id) && !spec.optional && !matches!(spec.launch, Launch::External { .. } | Launch::Work)
+    };
+    let specs = plan.services.values().map(AsRef::as_ref).filter(started);
+    specs.flat_map(|spec| spec.ports.iter().map(move |(name, port)| (spec, name.as_str(), *port)))
+}
+
+/// Whether this user may bind the ports of the named services, of all where none is named, and of what they need.
+///
+/// # Errors
+/// `PortTaken`, with the variable or the key to set.
+pub fn permitted(document: &devrun_config::Document, plan: &Plan, named: &[String]) -> Result<(), Failure> {
+    let targets: Vec<ServiceId> = named.iter().flat_map(|name| plan.lookup(name)).collect();
+    let scope = start_scope::of(plan, &targets, false);
+    for (spec, name, port) in needed(plan, &scope) {
+        if ports::check(&spec.bind, port) != Err(PortConflict::Forbidden) {
+            continue;
+        }
+        let key = if name == "main" { "port".to_owned() } else { format!("ports.{name}") };
+        let other = u32::from(port) + 8000;
+        let set = match variable(document, spec.service.as_str(), name) {
+            Some(variable) => format!("{variable}={other} devrun up"),
+            None => format!("set services.{}.{key} = {other}", spec.service),
+        };
+        let failure = Failure::new(
+            FailureKind::PortTaken,
+            format!("{}: cannot bind port {port}: only root may listen on ports below {}", spec.id, ports::first_unprivileged()),
+        );
+        return Err(failure.help(format!("{set}; or sudo sysctl net.ipv4.ip_unprivileged_port_start={port}")));
+    }
+    Ok(())
+}
+
+/// The variable that a procfile takes a port from: `PROXY_PORT` of `port = "${PROXY_PORT:-80}"`.
+fn variable(document: &devrun_config::Document, service: &str, name: &str) -> Option<String> {
+    let merged = document.merged();
+    let service = merged.get("services")?.get(service)?;
+    let written = if name == "main" { service.get("port") } else { service.get("ports")?.get(name) }?;
+    let (_, rest) = written.as_str()?.split_once("${")?;
+    let variable: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    (!variable.is_empty() && !rest.starts_with(&format!("{variable}."))).then_some(variable)
+}
+
+/// Whether nobody holds a port of what is to be started.
+///
+/// # Errors
+/// `PortTaken`, with each port, its holder and how to go on.
+pub async fn free(plan: &Plan, scope: &BTreeSet<ServiceId>) -> Result<(), Failure> {
+    let held: Vec<(&ServiceSpec, u16, PortHolder)> = needed(plan, scope)
+        .filter_map(|(spec, _, port)| match ports::check(&spec.bind, port) {
+            Err(PortConflict::Held(holder)) => Some((spec, port, holder)),
+            // What else is wrong is told by the spawn.
+            Ok(()) | Err(PortConflict::Forbidden | PortConflict::Address(_)) => None,
+        })
+        .collect();
+    if held.is_empty() {
+        return Ok(());
+    }
+    let stacks = stacks().await;
+    let (mut reasons, mut downs, mut kills) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    for (spec, port, mut holder) in held {
+        let owner = stacks.iter().find(|stack| stack.holds(port, &holder));
+        if let Some(stack) = owner {
+            holder.project = None;
+            reasons.push(format!("{}: port {port} is held by {holder} of {}", spec.id, stack.name));
+            downs.insert(stack.down.clone());
+        } else {
+            reasons.push(format!("{}: port {port} is held by {holder}", spec.id));
+            if let Some(pid) = holder.pid.filter(|_| holder.project.is_none()) {
+                kills.insert(format!("kill {pid}"));
+            }
+        }
+    }
+    let stops: Vec<String> = downs.into_iter().chain(kills).collect();
+    let help = if stops.is_empty() { String::new() } else { format!("; or stop what holds it: {}", stops.join("; ")) };
+    Err(Failure::new(FailureKind::PortTaken, reasons.join("\n"))
+        .help(format!("let devrun choose free ports: devrun up --ports auto{help}")))
+}
+
+/// Another stack of this user.
+struct OtherStack {
+    /// `project blog in /home/a/blog`.
+    name: String,
+    /// The command that stops it.
+    down: String,
+    services: Vec<(Option<i32>, Vec<u16>)>,
+}
+
+impl OtherStack {
+    fn holds(&self, port: u16, holder: &PortHolder) -> bool {
+        self.services.iter().any(|(pid, ports)| ports.contains(&port) || pid.is_some() && *pid == holder.pid)
+    }
+}
+
+/// Every stack that answers, asked side by side.
+async fn stacks() -> Vec<OtherStack> {
+    let asked = runtime_dir::stacks(&load::environment()).into_iter().map(|places| tokio::spawn(ask(places)));
+    let mut stacks = Vec::new();
+    for one in asked.collect::<Vec<_>>() {
+        // One that cannot be asked is not named.
+        stacks.extend(one.await.ok().flatten());
+    }
+    stacks
+}
+
+async fn ask(places: Paths) -> Option<OtherStack> {
+    let answer = async {
+        let mut client = ControlClient::connect(&places).await.ok()??;
+        client.status().await.ok()?
+    };
+    let snapshot = tokio::time::timeout(ANSWER, answer).await.ok()??.snapshot;
+    let root = places.root.display();
+    let instance = if snapshot.instance.is_empty() { String::new() } else { format!(" --instance {}", snapshot.instance) };
+    Some(OtherStack {
+        name: format!("project {} in {root}", snapshot.project),
+        down: format!("devrun -C {root}{instance} down"),
+        services: snapshot
+            .services
+            .into_iter()
+            .filter(|service| service.state.is_live())
+            .map(|service| (service.pid, service.ports.into_values().collect()))
+            .collect(),
+    })
+}

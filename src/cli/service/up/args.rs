@@ -1,0 +1,75 @@
+//! The options of `devrun up`.
+
+use clap::Args;
+
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    /// Services to start [default: all]
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Run in the background; return when everything is ready
+    #[arg(short = 'd', long, short_alias = 'D', overrides_with = "detach")]
+    pub detach: bool,
+    /// Compose's word for what `-d` does here; both may be given
+    #[arg(long, hide = true, overrides_with = "wait", conflicts_with = "no_wait")]
+    pub wait: bool,
+    /// Restart what runs, also what is unchanged
+    #[arg(long)]
+    pub force_recreate: bool,
+    /// Compose's options for what is always so here
+    #[arg(long, hide = true, aliases = ["no-build", "no-recreate", "quiet-pull", "no-color", "no-log-prefix"], action = clap::ArgAction::Count)]
+    pub remove_orphans: u8,
+    /// With -d: return immediately
+    #[arg(long, requires = "detach")]
+    pub no_wait: bool,
+    /// Do not start dependencies
+    #[arg(long)]
+    pub no_deps: bool,
+    /// Stop everything if the start fails
+    #[arg(long)]
+    pub rollback: bool,
+    /// Stop everything if any service fails
+    #[arg(long, alias = "abort-on-container-exit", alias = "abort-on-container-failure")]
+    pub abort_on_failure: bool,
+    /// Stop everything when this service exits, and exit with its code
+    #[arg(long, value_name = "S")]
+    pub exit_code_from: Option<String>,
+    /// Set the number of replicas of a service: S=N
+    #[arg(long, value_name = "S=N")]
+    pub scale: Vec<String>,
+    /// Maximum time for the whole start
+    #[arg(short = 't', long, value_name = "T")]
+    pub timeout: Option<String>,
+    /// Choose a free port for every service
+    #[arg(long, value_name = "auto")]
+    pub ports: Option<String>,
+    /// Initialize databases from scratch instead of from the cached empty cluster
+    #[arg(long)]
+    pub no_init_cache: bool,
+    /// Do not access the network
+    #[arg(long, env = "DEVRUN_OFFLINE")]
+    pub offline: bool,
+    /// Base URL or file:// directory to use instead of vendor hosts
+    #[arg(long, value_name = "BASE", env = "DEVRUN_MIRROR")]
+    pub mirror: Option<String>,
+    /// Delete data, secrets and logs first, after confirmation
+    #[arg(long)]
+    pub clean: bool,
+    /// Run build commands first
+    #[arg(long)]
+    pub build: bool,
+    /// Use a temporary copy with its own state and ports; keep nothing
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// Show what would be done, without doing it
+    #[arg(long)]
+    pub plan: bool,
+}
+
+impl UpArgs {
+    /// Whether a supervisor in the background is wanted.
+    #[must_use]
+    pub fn is_detached(&self) -> bool {
+        self.detach || self.wait
+    }
+}

@@ -1,0 +1,82 @@
+//! Ports that somebody else holds, or that may not be bound: told before anything is started.
+
+use std::net::TcpListener;
+
+use crate::harness::{Project, is_root, skipped};
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port()
+}
+
+#[test]
+fn every_fixed_port_is_looked_at_before_anything_is_started() {
+    let strangers = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let [one, two] = strangers.each_ref().map(|listener| listener.local_addr().expect("bound").port());
+    let text = format!(
+        "[tasks.slow]\nrun = \"sh -c 'touch ran; sleep 60'\"\n\
+         [services.db]\nrun = \"{{svc:db}}\"\nport = {one}\ndepends_on = [\"slow\"]\n\
+         [services.web]\nrun = \"{{svc:web}}\"\nport = {two}\ndepends_on = [\"db\"]\n\
+         [services.extra]\nrun = \"{{svc:extra}}\"\nready = false\n"
+    );
+    let project = Project::new().procfile(&text);
+    for command in [&["up", "-d"][..], &["up"], &["run", "--", "true"]] {
+        let up = project.run(command).code(5);
+        assert!(up.last_line().contains("port taken") && up.last_line().contains(&one.to_string()), "{up}");
+        let up = up.says(&format!("db: port {one} is held by")).says(&format!("web: port {two} is held by"));
+        let us = std::process::id();
+        drop(up.says("--ports auto").says(&format!("kill {us}")));
+        assert!(!project.path("ran").exists() && project.alive("").is_empty(), "nothing was started");
+    }
+    // What is not asked for does not stand in the way.
+    project.run(&["up", "-d", "extra"]).code(0);
+    project.run(&["down"]).code(0);
+    // Chosen ports are others.
+    drop(strangers);
+}
+
+#[test]
+fn a_port_of_ones_own_other_stack_is_named_with_the_command_that_stops_it() {
+    let port = free_port();
+    let text = format!("[project]\nname = \"blog\"\n[services.db]\nrun = \"{{svc:db}} --listen $PORT\"\nport = {port}\n");
+    let first = Project::new().procfile(&text);
+    first.run(&["up", "-d"]).code(0);
+    let run = first.root().join("run").display().to_string();
+    let second = Project::new().procfile(&text.replace("blog", "shop")).env("XDG_RUNTIME_DIR", &run);
+    let dir = first.fill("{dir}");
+    let up = second.run(&["up", "-d"]).code(5).says(&format!("of project blog in {dir}")).says("--ports auto");
+    up.says(&format!("devrun -C {dir} down")).says_not("kill ");
+    second.run(&["up", "-d", "--ports", "auto"]).code(0);
+    second.run(&["down"]).code(0);
+    first.run(&["down"]).code(0);
+}
+
+#[test]
+fn a_port_that_only_root_may_bind_is_told_with_the_variable_to_set() {
+    if !is_root() {
+        return skipped("only root can become an ordinary user");
+    }
+    let first: u16 = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(1024);
+    if first <= 80 {
+        return skipped("everybody may bind port 80 here");
+    }
+    let project = Project::new().for_user(65534).procfile(
+        r#"
+        [services.first]
+        run = "sh -c 'touch started; exec {svc:first}'"
+        [services.proxy]
+        run = "{svc:proxy} --listen $PORT"
+        port = "${PROXY_PORT:-80}"
+        depends_on = ["first"]
+        "#,
+    );
+    let up = project.run(&["up", "-d"]).code(5).says("PROXY_PORT=8080 devrun up");
+    assert!(up.last_line().contains("cannot bind port 80"), "{up}");
+    assert!(!project.path("started").exists(), "nothing was started");
+    // The service that may start is started when it alone is asked for.
+    project.run(&["up", "-d", "first"]).code(0);
+    project.run(&["down"]).code(0);
+}
