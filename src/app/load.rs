@@ -147,12 +147,7 @@ fn project_in(
     }
     let state_dir = globals.state_dir.as_ref().map(|dir| absolute(cwd, dir));
     let places = runtime_dir::locate(&root, &instance, state_dir.as_deref(), &env)?;
-    for path in files.iter().map(PathBuf::as_path).chain([&*places.root, &*places.state, &*places.run]) {
-        if path.to_str().is_none() {
-            return Err(Failure::new(FailureKind::Config, format!("the path {} is not valid UTF-8", path.display()))
-                .help("rename the directory or file; plans and the journal hold paths as text"));
-        }
-    }
+    crate::app::utf8_paths::require(&files, &places)?;
     if let Some(text) = runtime_dir::claim(&places)? {
         say(text);
     }

@@ -36,4 +36,5 @@ pub mod stop_stack;
 pub mod stop_wait;
 pub mod supervise;
 pub mod temporary_stack;
+pub mod utf8_paths;
 pub mod wait_url;

@@ -41,8 +41,10 @@ fn a_down_from_a_service_is_finished_by_the_supervisor() {
         assert!(said.contains("the supervisor stops the stack\nexit 0\n"), "{said}");
         // In order, and to its end.
         project.run(&["down"]).code(0).says("nothing is running");
+        std::fs::remove_file(project.path("go")).expect("our own file");
         project.run(&["up", "-d"]).code(0).says_not("earlier run");
-        project.nothing_left_within(SOON);
+        project.run(&["down", "-t", "3s"]).code(0);
+        project.nothing_left();
     }
 }
 
@@ -74,6 +76,7 @@ fn an_emergency_from_a_service_needs_nobody() {
         project.nothing_left_within(SOON);
         let said = eventually("the list", PATIENCE, || Some(project.read("said")).filter(|said| said.contains("this command")));
         assert!(said.contains("a: pid ") && said.contains("known by its supervisor") && said.contains("b: pid "), "{said}");
+        std::fs::remove_file(project.path("go")).expect("our own file");
         project.run(&["up", "-d"]).code(0);
         project.run(&["down", "--emergency"]).code(0);
         project.nothing_left();
