@@ -225,15 +225,7 @@ fn search(start: &Path) -> Result<PathBuf, Failure> {
             break;
         }
     }
-    // Any other Procfile must be named: nobody knows which of them is meant.
-    let other =
-        fs::read_dir(&start).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let other = other.filter(|name| name.starts_with("Procfile.")).min();
-    let failure = Failure::new(FailureKind::Config, format!("there is no procfile.toml in {} or above it", start.display()));
-    if let Some(other) = other {
-        return Err(failure.help(format!("name the one that lies here: devrun -f {other} …")));
-    }
-    Err(failure.help("make one, or name it: devrun -f FILE …"))
+    Err(procfile_port::no_procfile(&start))
 }
 
 /// Reads, merges, resolves.
