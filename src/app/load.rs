@@ -205,20 +205,7 @@ fn search(start: &Path) -> Result<PathBuf, Failure> {
             break;
         }
     }
-    // Any other Procfile must be named: nobody knows which of them is meant.
-    let other =
-        fs::read_dir(&start).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let other = other.filter(|name| name.starts_with("Procfile.")).min();
-    let convertible = ["process-compose.yaml", "process-compose.yml"].into_iter().find(|name| start.join(name).is_file());
-    let make = match (other, convertible) {
-        (Some(other), _) => format!("name the one in this directory: devrun -f {other} …"),
-        (None, Some(name)) => format!("devrun import {name} writes one; or name one: devrun -f FILE …"),
-        (None, None) => {
-            "devrun init writes one from what is here, devrun import FILE from a compose file; or name one: devrun -f FILE …"
-                .to_owned()
-        }
-    };
-    Err(Failure::new(FailureKind::Config, format!("there is no procfile.toml in {} or above it", start.display())).help(make))
+    Err(procfile_port::no_procfile(&start))
 }
 
 /// Reads, merges, resolves.

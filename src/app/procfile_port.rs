@@ -1,6 +1,6 @@
-//! The port of the first line of a Procfile: as foreman and overmind look it up.
+//! What foreman and overmind look up beside a Procfile: the port of its first line, and other Procfiles.
 
-use devrun_model::Failure;
+use devrun_model::{Failure, FailureKind};
 use devrun_store::input;
 
 use crate::app::project::Project;
@@ -23,6 +23,27 @@ pub fn base_port(project: &Project) -> Result<Option<u16>, Failure> {
         .filter_map(number)
         .last();
     Ok(of_foreman.or(of_dotenv).or_else(|| project.env.get("PORT").and_then(|text| number(text))))
+}
+
+/// Why no project is found in a directory. A Procfile of another name must be named: nobody knows which of them is meant.
+#[must_use]
+pub fn no_procfile(folder: &std::path::Path) -> Failure {
+    let names =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let other = names.filter(|name| name.starts_with("Procfile.")).min();
+    let failure = Failure::new(FailureKind::Config, format!("there is no procfile.toml in {} or above it", folder.display()));
+    match other {
+        Some(other) => failure.help(format!("name the one that is here: devrun -f {other} …")),
+        None => {
+            let convertible =
+                ["process-compose.yaml", "process-compose.yml"].into_iter().find(|name| folder.join(name).is_file());
+            let make = match convertible {
+                Some(name) => format!("devrun import {name} writes one"),
+                None => "devrun init writes one from what is here, devrun import FILE from a compose file".to_owned(),
+            };
+            failure.help(format!("{make}; or name one: devrun -f FILE …"))
+        }
+    }
 }
 
 fn number(text: &str) -> Option<u16> {

@@ -135,6 +135,9 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
     let ours = |name: &str| name.starts_with("DEVRUN_") || name == "PORT" || name.starts_with("PORT_");
     let mut env = read.declared(spec)?;
     env.retain(|name, _| !ours(name) && name != "PYTHONUNBUFFERED");
+    if !spec.render.is_empty() {
+        put("files", map(&spec.render));
+    }
     match &spec.launch {
         Launch::Run(command) => {
             put("run", list(masker.words(&command.argv)));

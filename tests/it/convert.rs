@@ -537,6 +537,63 @@ fn import_writes_keeps_and_replaces() {
     project.run(&["import", "nowhere.yml"]).code(2);
 }
 
+/// Shows: import --explain.
+#[test]
+fn import_explains_one_service_and_writes_nothing() {
+    let project = Project::new();
+    project.write(
+        "compose.yaml",
+        "services:\n  a: { image: alpine, command: sleep 5, networks: [x] }\n  b: { image: alpine, command: sleep 6 }\n",
+    );
+    let out = project.run(&["import", "compose.yaml", "--explain", "a"]).code(0);
+    assert!(out.stdout.contains("dropped: services.a.networks") && !out.stdout.contains("services.b"), "{}", out.stdout);
+    assert!(!project.path("procfile.toml").exists());
+    project.run(&["import", "compose.yaml", "--explain", "c"]).code(2).says("has no service `c`");
+}
+
+/// Shows: service.files, secrets.files.
+#[test]
+fn files_and_secrets_of_a_compose_file_reach_the_service() {
+    let project = Project::new();
+    project.write("pw.txt", "s3cret-of-file\n");
+    project.write(
+        "procfile.toml",
+        "[secrets]\nfiles = { pw = \"pw.txt\" }\n[services.a]\nrun = \"cat ${dir.run}/a.conf\"\nfiles = { \"a.conf\" = \"at ${dir.project} end\" }\n[tasks.t]\nrun = [\"sh\", \"-c\", \"test \\\"$$PW\\\" = s3cret-of-file\"]\nenv = { PW = \"${secret.pw}\" }\n",
+    );
+    let shown = project.run(&["config"]).code(0);
+    assert!(shown.stdout.contains("a.conf") && !shown.stdout.contains("s3cret-of-file"), "{}", shown.stdout);
+    project.run(&["check"]).code(0);
+    project.run(&["task", "t"]).code(0);
+}
+
+#[test]
+fn procfiles_by_any_name_and_in_any_order() {
+    let project = Project::new();
+    project.write("Procfile.dev", "web: sleep 600\ncss: sleep 600\n");
+    project.write("extra.yml", "services:\n  db: { image: alpine, command: sleep 600 }\n");
+    project.write(".env", "PORT=22700\n");
+    let alone = project.run(&["config"]).code(0);
+    assert!(alone.stdout.contains("port = 22700") && alone.stdout.contains("[services.css]"), "{}", alone.stdout);
+    for order in [["-f", "Procfile.dev", "-f", "extra.yml"], ["-f", "extra.yml", "-f", "Procfile.dev"]] {
+        let out = project.run(&[&order[..], &["up", "--plan"]].concat()).code(0);
+        for name in ["web", "css", "db"] {
+            assert!(out.stdout.contains(name), "{order:?}: {}", out.stdout);
+        }
+    }
+    project.run(&["import", "Procfile.dev"]).code(0);
+    assert!(project.read("procfile.toml").contains("[services.web]"));
+}
+
+#[test]
+fn profiles_that_select_nothing_are_an_error() {
+    let project = Project::new();
+    project.write("compose.yaml", "services:\n  a: { image: alpine, command: sleep 600, profiles: [web] }\n");
+    project.run(&["up", "-d"]).code(2).says("no service selected: all have profiles that are off (web)");
+    project.write(".env", "COMPOSE_PROFILES=web\nCOMPOSE_PROJECT_NAME=hello\n");
+    let out = project.run(&["config"]).code(0);
+    assert!(out.stdout.contains("name = \"hello\"") && out.stdout.contains("[services.a]"), "{}", out.stdout);
+}
+
 #[test]
 fn a_procfile_is_written_out() {
     let project = Project::new();

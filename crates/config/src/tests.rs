@@ -356,6 +356,23 @@ fn a_recipe_may_be_a_file() {
 }
 
 #[test]
+fn files_stand_in_the_procfile_and_secrets_in_files() {
+    let text = "[secrets]\nfiles = { pw = \"pw.txt\" }\n[services.a]\nrun = \"x\"\nport = 8000\nenv = { PW = \"${secret.pw}\" }\nfiles = { \"conf/a.conf\" = \"listen ${a.addr}; root ${dir.project}/html; $uri $${x};\" }\n";
+    let document = read(&[source(text)], &Options::default(), &Book::new()).unwrap();
+    assert_eq!(document.files().1, [PathBuf::from("/p/pw.txt")]);
+    let given = |secret: &str| Facts { recipe_files: BTreeMap::from([("/p/pw.txt".into(), secret.to_owned())]), ..facts() };
+    let plan = try_lower(text, &Options::default(), &given("\u{feff}s3 ${X}\r\n")).unwrap();
+    assert_eq!(spec(&plan, "a").env["PW"], "s3 ${X}");
+    assert_eq!(spec(&plan, "a").render["conf/a.conf"], "listen 127.0.0.1:8000; root /p/html; $uri ${x};");
+    let missing = try_lower(text, &Options::default(), &facts()).unwrap_err();
+    assert!(missing.contains("secret `pw`: cannot read /p/pw.txt"), "{missing}");
+    let twice = "[secrets]\ngenerate = [\"pw\"]\nfiles = { pw = \"x\" }\n[services.a]\nrun = \"x\"\n";
+    assert!(try_lower(twice, &Options::default(), &facts()).unwrap_err().contains("both generated and read from a file"));
+    let outside = "[services.a]\nrun = \"x\"\nfiles = { \"../a\" = \"x\" }\n";
+    assert!(try_lower(outside, &Options::default(), &facts()).unwrap_err().contains("is not a file in the run dir"));
+}
+
+#[test]
 fn every_value_says_where_it_comes_from() {
     let text = format!("{HEAD}[services.a]\nrun = \"x\"\nenv_file = \"svc.env\"\nenv = {{ URL = \"${{db.url}}\" }}\n");
     let document = read(&[source(&text)], &Options::default(), &Book::new()).unwrap();

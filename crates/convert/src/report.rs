@@ -81,6 +81,9 @@ fn split_service(what: &str) -> (&str, String) {
     }
 }
 
+/// Reports of up to this many lines are printed whole.
+const SHORT: usize = 30;
+
 /// All lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -129,15 +132,27 @@ impl Report {
     pub fn exactly(&self, at: At) -> String {
         format!("{}:{}", self.place(at), at.column.max(1))
     }
+    /// What `import` prints: every line of a short report, of a long one what [`Self::brief`] gives.
+    #[must_use]
+    pub fn overview(&self) -> String {
+        if self.lines.len() > SHORT {
+            return self.brief();
+        }
+        let all = self.render(&[Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped]);
+        format!("{}{all}", self.by_hand())
+    }
+    fn by_hand(&self) -> String {
+        let listening = self.must_listen();
+        if listening.is_empty() {
+            return String::new();
+        }
+        format!("by hand: the program must listen on $PORT: {}\n", listening.join(", "))
+    }
     /// The report as it is read first: what must be done by hand, then what did not come along and what was dropped, each finding
     /// once for all the services it concerns. What was mapped stands in the procfile.
     #[must_use]
     pub fn brief(&self) -> String {
-        let mut out = String::new();
-        let listening = self.must_listen();
-        if !listening.is_empty() {
-            let _infallible = writeln!(out, "by hand: the program must listen on $PORT: {}", listening.join(", "));
-        }
+        let mut out = self.by_hand();
         for outcome in [Outcome::NotMapped, Outcome::Dropped] {
             let mut groups: Vec<(&Line, String, Vec<&str>)> = Vec::new();
             let mut lines: Vec<&Line> = self.lines.iter().filter(|line| line.outcome == outcome).collect();
@@ -228,5 +243,10 @@ mod tests {
             c.yml:8: dropped: a, b.networks: everything is on loopback\n";
         assert_eq!(report.brief(), expected);
         assert_eq!(report.about("b").lines().count(), 5);
+        assert!(report.overview().contains("c.yml:5: mapped: services.b.command"), "a short report is whole");
+        for line in 10..60 {
+            report.mapped(at(line), "services.c.image", line.to_string());
+        }
+        assert_eq!(report.overview(), expected);
     }
 }

@@ -114,7 +114,7 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
     }
     let converted = compose_input::convert(&files, &root, input::untrusted, &compose_input::surroundings(globals, &root))?;
     write(globals, target.as_deref(), &converted.text)?;
-    let lines = if quiet { converted.report.render(&[Outcome::NotMapped]) } else { converted.report.brief() };
+    let lines = if quiet { converted.report.render(&[Outcome::NotMapped]) } else { converted.report.overview() };
     if !lines.is_empty() {
         lines.lines().for_each(|line| say(safe(line)));
     }

@@ -104,7 +104,7 @@ impl Importer<'_> {
         if let Some(node) = draft.get("environment").filter(|_| !env.is_empty()) {
             self.report.mapped(node.at, draft.what("environment"), format!("env: {} variables", env.len()));
         }
-        self.from_env_files(draft, &skip, &from_files, &all, &mut env);
+        self.move_into_env(draft, &skip, &from_files, &all, &mut env);
         self.ports_beside_hosts(draft, &all, &mut env);
         if !env.is_empty() {
             section.set("env", Toml::Table(env));
@@ -166,7 +166,7 @@ impl Importer<'_> {
     }
 
     /// Values of env files that mean something else here: they go into `env`.
-    fn from_env_files(
+    fn move_into_env(
         &mut self,
         draft: &Draft,
         skip: &BTreeSet<String>,

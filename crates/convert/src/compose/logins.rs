@@ -288,15 +288,9 @@ impl Importer<'_> {
                 section.set("files", Toml::Table(vec![("nats.conf".to_owned(), Toml::text(text))]));
                 self.report.mapped(at, what, "files.\"nats.conf\": no login is wanted, as in the image");
             }
-            "mariadb"
-                if draft.variable("MYSQL_ALLOW_EMPTY_PASSWORD").is_some()
-                    || draft.variable("MARIADB_ALLOW_EMPTY_PASSWORD").is_some()
-                    || draft.variable("MARIADB_ALLOW_EMPTY_ROOT_PASSWORD").is_some() =>
-            {
-                if !section.has("user") && !section.has("password") {
-                    section.set("user", Toml::text("root"));
-                    self.report.mapped(at, what, "user = \"root\", with a generated password");
-                }
+            "mariadb" if super::relations::is_open(draft) && !section.has("user") && !section.has("password") => {
+                section.set("user", Toml::text("root"));
+                self.report.mapped(at, what, "user = \"root\", with a generated password");
             }
             _ => {}
         }

@@ -54,8 +54,8 @@ pub(crate) fn bind_addresses(text: &str, binds: bool) -> Option<String> {
             let after = rest[address.len()..].chars().next();
             let starts = !before.is_some_and(|char| char.is_ascii_alphanumeric() || matches!(char, '.' | ']' | '*'));
             // `0.0.0.0/0` is a network, not an address.
-            let ends = !after.is_some_and(|char| char.is_ascii_alphanumeric() || matches!(char, '.' | '*'))
-                && !(after == Some('/') && rest[address.len() + 1..].starts_with(|char: char| char.is_ascii_digit()));
+            let network = after == Some('/') && rest[address.len() + 1..].starts_with(|char: char| char.is_ascii_digit());
+            let ends = !network && after.is_none_or(|char| !(char.is_ascii_alphanumeric() || matches!(char, '.' | '*')));
             let port = rest[address.len()..]
                 .strip_prefix(':')
                 .is_some_and(|tail| tail.starts_with(|char: char| char.is_ascii_digit() || char == '$'));

@@ -114,7 +114,7 @@ impl Importer<'_> {
 }
 
 /// Whether compose's server took logins without a password.
-fn is_open(draft: &Draft) -> bool {
+pub(super) fn is_open(draft: &Draft) -> bool {
     let Kind::Recipe { known, .. } = &draft.kind else { return false };
     let truth = |name: &str| {
         draft.variable(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "yes" | "true" | "1" | "on"))

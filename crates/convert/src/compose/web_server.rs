@@ -205,7 +205,7 @@ impl Importer<'_> {
                     .chars()
                     .take_while(|char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_' | '$'))
                     .collect();
-                let upstream = self.nginx_upstreams(draft).iter().any(|known| *known == host);
+                let upstream = self.nginx_upstreams(draft).contains(&host);
                 if !host.starts_with('$') && !upstream {
                     self.known_host(&host)?;
                 }
