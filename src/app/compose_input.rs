@@ -64,6 +64,8 @@ pub fn convert(paths: &[PathBuf], root: &Path, read: Reader, around: &Surroundin
     // The mapping asks for files as it meets their names. One that is there and may not be read is no absent one.
     let refused = RefCell::new(None);
     let text_of = |path: &Path| match read(path) {
+        // A mounted directory is listed, not read.
+        _ if path.is_dir() => None,
         Ok(text) => text,
         Err(failure) => {
             refused.borrow_mut().get_or_insert(failure);

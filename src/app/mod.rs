@@ -19,6 +19,7 @@ pub mod preconditions;
 pub mod procfile_errors;
 pub mod procfile_port;
 pub mod procfile_schema;
+pub mod profile_selection;
 pub mod project;
 pub mod readonly;
 pub mod request;

@@ -21,7 +21,7 @@ pub fn base_port(project: &Project) -> Result<Option<u16>, Failure> {
         .lines()
         .filter_map(|line| line.trim().trim_start_matches("export ").trim_start().strip_prefix("PORT="))
         .filter_map(number)
-        .last();
+        .next_back();
     Ok(of_foreman.or(of_dotenv).or_else(|| project.env.get("PORT").and_then(|text| number(text))))
 }
 

@@ -281,6 +281,31 @@ mod tests {
         assert!(Catalog::parse("y", "recipe = \"x\"").unwrap_err().contains("says it is of"));
     }
 
+    /// The module proxy resolves canonical versions only: tags, and pseudo-versions of a commit
+    /// (<https://go.dev/ref/mod#versions>). The tag of another scheme is refused, sooner or later.
+    #[test]
+    fn every_go_source_is_pinned_to_a_canonical_version() {
+        let canonical = |module: &str| {
+            let version = module.split_once('@').and_then(|(_, version)| version.strip_prefix('v')).unwrap_or_default();
+            let numbers = version.split(['-', '+']).next().unwrap_or_default();
+            numbers.split('.').count() == 3 && numbers.split('.').all(|part| part.parse::<u32>().is_ok())
+        };
+        let mut seen = 0;
+        for (name, text) in FILES {
+            let found = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+            for line in found.filter(|line| line.starts_with("module = ") || line.contains("\"go\", \"install\"")) {
+                // What is built in a directory has its module in a line of its own.
+                let Some(module) = line.split('"').find(|part| part.contains('@')) else {
+                    assert!(line.contains("\"./"), "{name}: {line}");
+                    continue;
+                };
+                assert!(canonical(module), "{name}: {module}");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 4, "{seen}");
+    }
+
     #[test]
     fn an_unknown_recipe_has_an_empty_catalogue() {
         let none = Catalog::of("nothing-of-the-kind").unwrap();

@@ -81,8 +81,8 @@ fn explain(globals: &Globals, files: &[PathBuf], service: &str) -> Result<i32, F
         return Err(Failure::new(FailureKind::Config, format!("{} has no service `{service}`", first.display()))
             .help("name a service of the file as it is called there"));
     }
-    let text: Vec<String> = lines.lines().map(|line| safe(line)).collect();
-    data(&text.join("\n"))
+    let text: Vec<String> = lines.lines().map(safe).collect();
+    data(text.join("\n"))
         .map_err(|error| Failure::new(FailureKind::Config, format!("cannot write to standard output: {error}")))?;
     Ok(exit::DONE)
 }

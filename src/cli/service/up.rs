@@ -27,6 +27,7 @@ use devrun_runtime::logs::read::LogFollower;
 
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::password_advice;
+use crate::app::profile_selection;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
 use crate::app::signals::{self, Aside, Asides};
 use crate::app::start_scope::PlannedStart;
@@ -40,22 +41,6 @@ use log_output::{drain, show, show_waiting, style};
 
 /// How often a start is begun once more because a stop came first.
 const ROUNDS: u32 = 10;
-
-/// Says which profiles would select something.
-fn nothing_selected(read: &load::Read) -> Failure {
-    let merged = read.document.merged();
-    let tables = ["services", "tasks"].into_iter().filter_map(|kind| merged.get(kind)?.as_table());
-    let of = |node: &toml::Value| match node.get("profiles") {
-        Some(toml::Value::Array(list)) => list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect::<Vec<_>>(),
-        Some(toml::Value::String(text)) => vec![text.clone()],
-        _ => Vec::new(),
-    };
-    let profiles: BTreeSet<String> = tables.flat_map(|table| table.values().flat_map(of)).collect();
-    let names: Vec<String> = profiles.into_iter().collect();
-    let known = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
-    Failure::new(FailureKind::Config, format!("no service selected: all have profiles that are off{known}"))
-        .help(format!("select a profile: devrun --profile {} up", names.first().map_or("NAME", String::as_str)))
-}
 
 /// Runs it.
 ///
@@ -104,7 +89,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     };
     let read = load::read(globals, &project, &wanted)?;
     if read.plan.services.is_empty() {
-        return Err(nothing_selected(&read));
+        return Err(profile_selection::nothing_selected(&read));
     }
     let advice = password_advice::of(&read);
     let mut plan = read.plan;
