@@ -537,7 +537,7 @@ fn a_port_that_may_not_be_bound_is_named() {
     let project = Project::new()
         .for_user(54_321)
         .procfile("[services.front]\nuse = \"gateway\"\nport = 80\nroutes = { \"/\" = { reply = 200 } }\n");
-    let up = project.run(&["up", "-d"]).code(5).says("port 80 may be bound by root only").says("choose one from");
+    let up = project.run(&["up", "-d"]).code(5).says("only root may listen on ports below").says("services.front.port = 8080");
     assert!(up.last_line().contains("front"), "{up}");
 }
 

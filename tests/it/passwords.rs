@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::harness::{Project, skipped};
 
 trials![
+    a_user_without_an_entry_runs_postgres,
     every_layer_hands_the_password_on_unaltered,
     #[cfg(all(feature = "postgres", feature = "redis"))]
     the_servers_take_it_and_nothing_else,
@@ -245,7 +246,6 @@ async fn login(url: &str) -> Result<(String, String), tokio_postgres::Error> {
 }
 
 /// In a container the uid is often a bare number, whose name initdb asks for.
-#[test]
 fn a_user_without_an_entry_runs_postgres() {
     if !crate::harness::is_root() || !installed("initdb") {
         return crate::harness::skipped("needs root, and Postgres");

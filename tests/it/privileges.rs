@@ -468,7 +468,13 @@ fn what_is_no_regular_file_is_refused_at_once() {
             &["import", "odd.yml", "-o", "-"],
             &["import", "compose.yml", "-o", "-"],
         ] {
-            let run = project.start(args).outcome_within(Duration::from_secs(30)).code(2);
+            let run = project.start(args).outcome_within(Duration::from_secs(30));
+            if kind == "a directory" && args == ["import", "compose.yml", "-o", "-"] {
+                // A directory may be mounted, and is listed then; as an env file it is reported as one that is missing.
+                drop(run.code(0).says("odd is not a file here yet"));
+                continue;
+            }
+            let run = run.code(2);
             assert!(
                 run.stderr.contains(kind) && (run.stderr.contains("odd") || run.stderr.contains("/dev/zero")),
                 "{kind}, {args:?}: {run}"

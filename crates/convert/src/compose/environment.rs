@@ -230,7 +230,7 @@ impl Importer<'_> {
             let there = self.absolute(&path, at).is_some_and(|path| self.exists(&path));
             let path = self.path(&path, at);
             if !there && required {
-                self.report.not_mapped(at, what, format!("{path} is not there yet: without it its variables are missing"));
+                self.report.not_mapped(at, what, format!("{path} is not a file here yet: without it its variables are missing"));
             } else {
                 self.report.mapped(at, what, format!("env_file: {path}"));
             }
