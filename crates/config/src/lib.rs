@@ -86,7 +86,7 @@ pub struct Options {
     pub scale: BTreeMap<String, u32>,
     /// `--no-init-cache` makes it false.
     pub init_cache: bool,
-    /// The port of the first line of a plain Procfile [5000].
+    /// The port of the first line of a plain Procfile; the default is 5000.
     pub base_port: Option<u16>,
 }
 
