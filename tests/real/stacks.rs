@@ -117,7 +117,9 @@ fn s0_template() {
 
 /// One database, one cache, limits and reservations.
 fn s1_unified() {
-    let overlay = "[services.db]\nport = \"auto\"\n[services.redis]\nport = \"auto\"\n";
+    // What the whole stack needs is more than these two do.
+    let overlay =
+        "[project.requires]\ndisk = \"1G\"\nmemory = \"1G\"\n[services.db]\nport = \"auto\"\n[services.redis]\nport = \"auto\"\n";
     let Some(engines) = stack("s1", overlay, &[("db", "postgres@16"), ("redis", "redis@7")], &[]) else { return };
     engines.twice(&[], &[], |engines, round| {
         if round == 0 {
