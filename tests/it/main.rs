@@ -1,4 +1,8 @@
 //! Everything that needs the operating system or the whole binary, in one test binary, as each one links everything.
+//! Its `#[test]` is that of `tests/attribute`, and its runner `runner.rs`: what cannot run here is reported as ignored, with the reason.
+
+#[macro_use]
+extern crate devrun_test_attribute;
 
 mod blocked_output;
 mod case_beyond;
@@ -61,6 +65,7 @@ mod process;
 mod progress;
 mod recipes;
 mod resilience;
+mod runner;
 mod secrets;
 mod shutdown;
 mod side_by_side;
@@ -70,6 +75,7 @@ mod stack_rows;
 mod start_proof;
 mod stdin;
 mod stopping;
+mod test_hygiene;
 mod tool_dirs;
 mod type_names;
 mod variables;
@@ -78,4 +84,10 @@ mod verbs_disk;
 mod verbs_look;
 mod verbs_reference;
 mod verbs_run;
+#[expect(dead_code, reason = "it serves the other test binary too")]
+mod waits;
 mod work;
+
+fn main() -> std::process::ExitCode {
+    runner::run(runner::tests())
+}
