@@ -1,5 +1,6 @@
 //! Everything that needs the operating system or the whole binary, in one test binary, as each one links everything.
 
+mod backups;
 mod blocked_output;
 mod case_beyond;
 mod case_concurrent;
@@ -64,6 +65,7 @@ mod resilience;
 mod secrets;
 mod shutdown;
 mod side_by_side;
+mod snapshots;
 mod spawn_paths;
 mod stack_rows;
 mod start_proof;
