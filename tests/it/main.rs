@@ -4,6 +4,7 @@
 #[macro_use]
 extern crate devrun_test_attribute;
 
+mod backups;
 mod blocked_output;
 mod case_beyond;
 mod case_concurrent;
@@ -70,6 +71,7 @@ mod secrets;
 mod shutdown;
 mod side_by_side;
 mod source_tree;
+mod snapshots;
 mod spawn_paths;
 mod stack_rows;
 mod start_proof;

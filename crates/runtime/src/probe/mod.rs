@@ -50,7 +50,7 @@ mod schedule;
 mod sql;
 mod url;
 
-pub use self::redis::{busy as redis_busy, facts as redis_facts, renew as redis_renew};
+pub use self::redis::{ask as redis_ask, busy as redis_busy, facts as redis_facts, renew as redis_renew};
 pub use checks::attempt;
 pub use history::ProbeAttempt;
 pub use listen_watch::ListenWatch;
