@@ -17,7 +17,7 @@ mod reserve;
 #[cfg(target_os = "linux")]
 pub use diag::Inquiry;
 pub use free::{PortConflict, check, check_free, first_unprivileged, free_port, way_out};
-pub use owner::{PortOwner, holder, led, listening, owner};
+pub use owner::{Acceptor, PortOwner, acceptor, holder, led, listening, owner};
 pub use reserve::PortReservations;
 
 /// Nobody can be asked here.
