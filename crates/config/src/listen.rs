@@ -2,21 +2,21 @@
 
 use super::diagnostic::Diagnostic;
 use super::gateway::is_gateway;
-use super::services::Service;
-use super::tree::Value;
+use super::services::DeclaredService;
+use super::tree::TomlValue;
 
 /// Whether a service gets its socket passed; the gateway always does.
-pub(crate) fn is_set(service: &Service) -> bool {
-    is_gateway(service) || service.get("listen").is_some_and(|node| matches!(node.value, Value::Bool(true)))
+pub(crate) fn is_set(service: &DeclaredService) -> bool {
+    is_gateway(service) || service.get("listen").is_some_and(|node| matches!(node.value, TomlValue::Bool(true)))
 }
 
 /// Which services cannot.
-pub(crate) fn check(service: &Service, out: &mut Vec<Diagnostic>) {
+pub(crate) fn check(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
     let Some(node) = service.get("listen") else { return };
     match &node.value {
-        Value::Bool(true) => {}
+        TomlValue::Bool(true) => {}
         // Which ports there are must be known before any value is.
-        Value::Text(text) if text.contains('$') => {
+        TomlValue::Text(text) if text.contains('$') => {
             out.push(Diagnostic::error(node.span, "`listen` takes no placeholder").help("listen = true"));
             return;
         }

@@ -63,7 +63,9 @@ impl HeldSockets {
     /// port is closed as soon as the process closes it. `comes_back`: what is being stopped is started again.
     pub fn observe(&mut self, change: &StateChange, comes_back: bool) {
         let is_final = matches!(change.to, State::Stopped | State::Completed | State::Failed | State::Blocked | State::Skipped);
-        if (is_final || change.to == State::Stopping && !comes_back) && let Some(held) = self.0.get_mut(&change.service) {
+        if (is_final || change.to == State::Stopping && !comes_back)
+            && let Some(held) = self.0.get_mut(&change.service)
+        {
             held.replicas.remove(&change.replica);
             if held.replicas.is_empty() {
                 self.0.remove(&change.service);
