@@ -50,6 +50,8 @@ mod key_watch;
 mod layers;
 mod left_running;
 mod lifecycle;
+mod listen;
+mod load;
 mod log_file_lost;
 mod log_lines;
 mod log_windows;

@@ -10,6 +10,7 @@ mod foreground;
 mod handle;
 pub mod health_notices;
 mod held_exit;
+mod held_sockets;
 pub mod instance;
 mod last_lines;
 pub mod leftovers;
