@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use devrun_config::schema::{KEYS, Key, Place, Shape, keys_of};
+use devrun_config::schema::{KEYS, Key, Shape, TableKind, keys_of};
 use devrun_model::recipe::RecipeBook;
 use devrun_model::{Failure, FailureKind, Paths};
 use devrun_runtime::recipes::RecipeRegistry;
@@ -32,7 +32,7 @@ pub fn schema_text() -> String {
     for place in places() {
         definitions.insert(name_of(place).to_owned(), table(place));
     }
-    let mut root = table(Place::Root);
+    let mut root = table(TableKind::Root);
     if let Some(object) = root.as_object_mut() {
         object.insert("type".to_owned(), json!("object"));
         object.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
@@ -47,8 +47,8 @@ pub fn schema_text() -> String {
 
 /// Every kind of table, in the order of the contract.
 #[must_use]
-pub fn places() -> Vec<Place> {
-    let mut found: Vec<Place> = KEYS.iter().flat_map(|key| key.places.iter().copied()).collect();
+pub fn places() -> Vec<TableKind> {
+    let mut found: Vec<TableKind> = KEYS.iter().flat_map(|key| key.places.iter().copied()).collect();
     found.sort();
     found.dedup();
     found
@@ -56,46 +56,46 @@ pub fn places() -> Vec<Place> {
 
 /// What a kind of table is called in the schema.
 #[must_use]
-pub fn name_of(place: Place) -> &'static str {
+pub fn name_of(place: TableKind) -> &'static str {
     match place {
-        Place::Root => "root",
-        Place::Project => "project",
-        Place::Requires => "requires",
-        Place::EnvFile => "env_file",
-        Place::Config => "config",
-        Place::Secrets => "secrets",
-        Place::Secret => "secret",
-        Place::Volume => "volume",
-        Place::Service => "service",
-        Place::Task => "task",
-        Place::Ready => "ready",
-        Place::Backoff => "backoff",
-        Place::Stop => "stop",
-        Place::Limits => "limits",
-        Place::Reserve => "reserve",
-        Place::Log => "log",
-        Place::Dependency => "dependency",
-        Place::Route => "route",
-        Place::Bucket => "bucket",
-        Place::Index => "index",
-        Place::Model => "model",
-        Place::Source => "source",
+        TableKind::Root => "root",
+        TableKind::Project => "project",
+        TableKind::Requires => "requires",
+        TableKind::EnvFile => "env_file",
+        TableKind::Config => "config",
+        TableKind::Secrets => "secrets",
+        TableKind::Secret => "secret",
+        TableKind::Volume => "volume",
+        TableKind::Service => "service",
+        TableKind::Task => "task",
+        TableKind::Ready => "ready",
+        TableKind::Backoff => "backoff",
+        TableKind::Stop => "stop",
+        TableKind::Limits => "limits",
+        TableKind::Reserve => "reserve",
+        TableKind::Log => "log",
+        TableKind::Dependency => "dependency",
+        TableKind::Route => "route",
+        TableKind::Bucket => "bucket",
+        TableKind::Index => "index",
+        TableKind::Model => "model",
+        TableKind::Source => "source",
     }
 }
 
 /// A table of this kind, or the `false` that removes an inherited one. A value that is no table is none of `properties`' business,
 /// so that what else a key takes needs no `anyOf`: an editor marks the one key that is wrong.
-fn table(place: Place) -> Value {
+fn table(place: TableKind) -> Value {
     let properties: Map<String, Value> = keys_of(place).map(|key| (key.name.to_owned(), property(place, key))).collect();
     json!({ "properties": properties, "additionalProperties": false })
 }
 
-fn property(place: Place, key: &Key) -> Value {
+fn property(place: TableKind, key: &Key) -> Value {
     let mut accepted = Accepted::default();
     accepted.add(key.shape);
     match (place, key.name) {
-        (Place::Service, "use") => accepted.suggest(recipe_names(), &[r"^(NAMES)(@.+)?$", r"/|\.toml$"]),
-        (Place::Service | Place::Task, "restart") => {
+        (TableKind::Service, "use") => accepted.suggest(recipe_names(), &[r"^(NAMES)(@.+)?$", r"/|\.toml$"]),
+        (TableKind::Service | TableKind::Task, "restart") => {
             let words = ["no", "on-failure", "always", "unless-stopped"].map(str::to_owned);
             accepted.suggest(words.to_vec(), &["^(NAMES)$", "^on-failure:[0-9]+$"]);
         }
@@ -131,7 +131,7 @@ struct Accepted {
     items: Option<Box<Accepted>>,
     /// What each key of a table with names of the user's own takes.
     values: Option<Box<Accepted>>,
-    place: Option<Place>,
+    place: Option<TableKind>,
     maximum: Option<u16>,
 }
 
