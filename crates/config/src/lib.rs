@@ -29,6 +29,7 @@ mod origin;
 mod policy;
 mod procfile;
 mod reader;
+mod recipe_names;
 mod ready;
 mod requirements;
 pub mod schema;

@@ -24,9 +24,9 @@ use super::clock::local;
 use super::event_loop::{Engine, TaskResult};
 use super::instance::Instance;
 use super::pre_start::{
-    check_reachable, command_request, has_notify_check, run_build, run_first_boot_and_pre_start, set_home_env, task_hash,
+    check_reachable, command_request, has_notify_check, run_build, run_first_boot_and_pre_start, set_home_env,
 };
-use super::stop_check;
+use super::{stop_check, task_inputs};
 
 /// How many first lines of a service make its probe look again at once.
 const NUDGES: u32 = 200;
@@ -229,7 +229,7 @@ impl Engine {
         let Some(volume) = self.plan.volumes.get(&once.volume).cloned() else {
             return Err(Failure::new(FailureKind::Config, format!("there is no volume {}", once.volume)));
         };
-        let hash = task_hash(spec);
+        let hash = task_inputs::task_hash(spec, &self.plan.root)?;
         let task_status = init::task_status(&volume, once, &hash)?;
         if let Some(instance) = self.instances.get_mut(&spec.id) {
             instance.hash = Some(hash);

@@ -19,10 +19,11 @@ mod pre_start;
 pub mod state_files;
 mod status;
 mod stop_check;
-pub mod terminal;
+pub mod task_inputs;
+mod terminal;
 
 pub use event_loop::{Engine, EngineExit, EngineOptions};
 pub use handle::EngineHandle;
-pub use pre_start::task_hash;
+pub use task_inputs::task_hash;
 pub use status::public_url;
 pub use terminal::Attachment;
