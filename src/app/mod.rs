@@ -1,18 +1,23 @@
 //! What the commands have in common: to load a project, to find and to be its supervisor, to start, ask and stop a stack.
 
 pub mod child_command;
+pub mod client_program;
 pub mod compose_input;
+pub mod confirm;
 pub mod connect;
+pub mod data;
 pub mod debug_output;
 pub mod deletion;
 pub mod diagnosis;
 pub mod gateway;
 pub mod generated_env;
+pub mod git_exposure;
 pub mod growing_file;
 pub mod host_requirements;
 pub mod load;
 pub mod log_selection;
 pub mod other_data;
+pub mod own_command;
 pub mod password_advice;
 pub mod port_conflicts;
 pub mod preconditions;

@@ -5,12 +5,16 @@ use devrun_model::feed::FeedItem;
 use devrun_model::{OnChange, ServiceId, ServiceSpec, State};
 
 use super::engine_state::Engine;
-use super::input_hashes::{changed, hashes};
+use super::input_hashes::{changed, hashes, input_files};
 
 impl Engine {
     /// What the work of a start that begins reads.
     pub(super) fn remember_inputs(&mut self, spec: &ServiceSpec) {
-        let now = hashes(spec);
+        let found = input_files(spec, &self.plan.root);
+        for note in found.notes {
+            self.publish(FeedItem::Said { id: spec.id.clone(), text: format!("warning: {note}") });
+        }
+        let now = hashes(found.files);
         if now.is_empty() {
             self.inputs.remove(&spec.id);
         } else {
@@ -29,7 +33,7 @@ impl Engine {
             .collect();
         for id in in_use {
             let (Some(before), Some(spec)) = (self.inputs.get(&id), self.plan.services.get(&id)) else { continue };
-            let files = changed(before, &hashes(spec));
+            let files = changed(before, &hashes(input_files(spec, &self.plan.root).files));
             if files.is_empty() {
                 continue;
             }

@@ -111,7 +111,11 @@ impl Engine {
                 if let Some(spec) = &instance.spec
                     && !matches!(spec.launch, Launch::External { .. })
                 {
-                    for port in spec.ports.values() {
+                    for (name, port) in &spec.ports {
+                        if name == "main" && spec.listen && self.held_sockets.is_open(spec.service.as_str()) {
+                            // Open for the next process.
+                            continue;
+                        }
                         if crate::ports::check_free(&spec.bind, *port).is_ok() { released.push(*port) } else { held.push(*port) }
                     }
                 }

@@ -22,6 +22,7 @@ use devrun_store::FetchOptions;
 use super::clock::Clock;
 use super::handle::{EngineHandle, EngineRequest};
 use super::health_notices::HealthNotices;
+use super::held_sockets::HeldSockets;
 use super::input_hashes::InputHashes;
 use super::instance::Instance;
 use super::lost_output::LostOutput;
@@ -75,6 +76,8 @@ pub struct Engine {
     pub(super) process_events: mpsc::UnboundedSender<ProcessEvent>,
     pub(super) probe_reports: mpsc::UnboundedSender<(ServiceId, Generation, ProbeReport)>,
     pub(super) listen_watch: ListenWatch,
+    /// What services listen on that bind no port themselves.
+    pub(super) held_sockets: HeldSockets,
     pub(super) watcher: Option<crate::watch::FileWatcher>,
     /// Services whose `build` is run before their next start.
     pub(super) to_build: BTreeSet<ServiceId>,
@@ -142,6 +145,7 @@ impl Engine {
             process_events,
             probe_reports,
             listen_watch: ListenWatch::default(),
+            held_sockets: HeldSockets::default(),
             watcher: None,
             to_build: BTreeSet::new(),
             max_grace: None,

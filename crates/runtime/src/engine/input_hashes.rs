@@ -5,17 +5,21 @@ use std::path::{Path, PathBuf};
 
 use devrun_model::{Launch, ServiceSpec};
 
+use super::task_inputs::{self, TaskInputs};
 use crate::init;
 
 /// File to the hash of its content.
 pub(super) type InputHashes = BTreeMap<PathBuf, String>;
 
 /// The files that one-time work of this service reads: none where nothing is done once.
-fn input_files(spec: &ServiceSpec) -> Vec<PathBuf> {
+pub(super) fn input_files(spec: &ServiceSpec, root: &Path) -> TaskInputs {
     match (&spec.launch, &spec.task) {
-        (_, Some(task)) if task.once.is_some() => task.inputs.clone(),
-        (Launch::Recipe(recipe), _) if spec.data.is_some() => recipe.init.iter().flat_map(|path| listed(path)).collect(),
-        _ => Vec::new(),
+        // An invalid glob is the start's own failure.
+        (_, Some(task)) if task.once.is_some() => task_inputs::find(spec, root).unwrap_or_default(),
+        (Launch::Recipe(recipe), _) if spec.data.is_some() => {
+            TaskInputs { files: recipe.init.iter().flat_map(|path| listed(path)).collect(), notes: Vec::new() }
+        }
+        _ => TaskInputs::default(),
     }
 }
 
@@ -27,10 +31,10 @@ fn listed(path: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// Of each file that its work reads.
-pub(super) fn hashes(spec: &ServiceSpec) -> InputHashes {
+/// Of each of these files.
+pub(super) fn hashes(files: Vec<PathBuf>) -> InputHashes {
     // One that cannot be read is reported by the work itself.
-    input_files(spec).into_iter().filter_map(|path| init::hash_start_of_file(&path).ok().map(|hash| (path, hash))).collect()
+    files.into_iter().filter_map(|path| init::hash_start_of_file(&path).ok().map(|hash| (path, hash))).collect()
 }
 
 /// Names of files that differ, came or went.

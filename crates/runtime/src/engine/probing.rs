@@ -79,6 +79,7 @@ impl Engine {
             dir: spec.dir.clone(),
             run_as,
             notify_socket: has_notify_check(&spec).then_some(socket),
+            held: spec.port().filter(|_| spec.listen),
             listen_watch: self.listen_watch.clone(),
         };
         let notify = instance.notify.take();

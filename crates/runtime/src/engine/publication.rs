@@ -39,6 +39,8 @@ impl Engine {
         notice.seq = self.sequence;
         notice.ts = self.clock.stamp(self.clock.now());
         notice.reason = notice.reason.map(|reason| self.masker.text(&reason));
+        let comes_back = self.core.comes_back(&notice.service, notice.replica);
+        self.held_sockets.observe(&notice, comes_back);
         self.events.append(&notice);
         self.note_restart(&notice);
         self.record_port_opened(&notice);

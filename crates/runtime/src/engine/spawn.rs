@@ -108,7 +108,7 @@ impl Engine {
     }
 
     fn check_ports(&self, spec: &ServiceSpec) -> Result<(), Failure> {
-        for port in spec.ports.values() {
+        for (_, port) in spec.ports.iter().filter(|(name, _)| !(spec.listen && *name == "main")) {
             ports::check(&spec.bind, *port).map_err(|taken| taken.failure(&spec.bind, *port))?;
         }
         Ok(())
@@ -151,6 +151,7 @@ impl Engine {
         }
         check_reachable(spec, &run_as, &reached)?;
         set_home_env(spec, &run_as, &mut env);
+        let sockets: Vec<_> = self.held_sockets.open(spec)?.into_iter().collect();
         let process = self.keeper.next_process();
         let order = StopOrder {
             signal: spec.stop.signal,
@@ -177,6 +178,7 @@ impl Engine {
             umask: None,
             tty: spec.tty,
             open_stdin: spec.kind == Kind::Service,
+            sockets: sockets.iter().map(|_| "main".to_owned()).collect(),
             lock: self.places.alive_lock(&spec.id),
             log: Some(crate::logs::file::path(&self.places.logs(), &spec.id)),
             spare: spec.stop.spare.clone(),
@@ -186,7 +188,7 @@ impl Engine {
         if let Some(instance) = self.instances.get_mut(&spec.id) {
             instance.process = Some(process);
         }
-        self.keeper.spawn(request, self.process_events.clone());
+        self.keeper.spawn_with_sockets(request, sockets, self.process_events.clone());
         Ok(())
     }
 

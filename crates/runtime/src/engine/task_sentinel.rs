@@ -10,7 +10,7 @@ use devrun_model::{Failure, FailureKind, OnChange, ServiceId, ServiceSpec, TaskS
 
 use super::clock::local;
 use super::engine_state::Engine;
-use super::pre_start::task_hash;
+use super::task_inputs::task_hash;
 use super::task_result::TaskResult;
 
 impl Engine {
@@ -24,7 +24,7 @@ impl Engine {
         let Some(volume) = self.plan.volumes.get(&once.volume).cloned() else {
             return Err(Failure::new(FailureKind::Config, format!("there is no volume {}", once.volume)));
         };
-        let hash = task_hash(spec);
+        let hash = task_hash(spec, &self.plan.root)?;
         let task_status = init::task_status(&volume, once, &hash)?;
         if let Some(instance) = self.instances.get_mut(&spec.id) {
             instance.hash = Some(hash);
