@@ -37,6 +37,7 @@ pub mod service_env;
 pub mod session;
 pub mod signals;
 pub mod snapshot;
+pub mod stack_session;
 pub mod start_scope;
 pub mod stop_stack;
 pub mod stop_wait;
