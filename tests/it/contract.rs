@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use devrun::cli::args::Cli;
 use devrun::cli::unknown_command::PLANNED;
-use devrun_config::schema::{KEYS, Place};
+use devrun_config::schema::{KEYS, TableKind};
 use devrun_model::exit;
 
 /// Verbs of the contract, one for each name in the first column of its table.
@@ -131,15 +131,15 @@ fn item(section: &'static str, kind: &str, name: String, traces: Vec<String>, in
     Item { section, name, stem, traces, in_effect }
 }
 
-fn table_name(place: Place) -> String {
+fn table_name(place: TableKind) -> String {
     match place {
-        Place::Root => "file".to_owned(),
+        TableKind::Root => "file".to_owned(),
         place => format!("{place:?}").to_ascii_lowercase(),
     }
 }
 
 /// Whether nothing of this table can be in effect: no key that leads to it is.
-fn unreachable(place: Place) -> bool {
+fn unreachable(place: TableKind) -> bool {
     let opens = |shape: &dyn std::fmt::Debug| format!("{shape:?}").contains(&format!("Table({place:?})"));
     let doors: Vec<_> = KEYS.iter().filter(|key| opens(&key.shape)).collect();
     !doors.is_empty() && doors.iter().all(|key| !key.in_effect)
@@ -160,7 +160,7 @@ fn items() -> Vec<Item> {
             let Some(long) = argument.get_long().filter(|long| !matches!(*long, "help" | "version")) else { continue };
             let mut traces = vec![format!("--{long}")];
             traces.extend(argument.get_short().map(|short| format!("\"-{short}")));
-            all.push(item("Verbs and their options", "verb", format!("{verb} --{long}"), traces, true));
+            all.push(item("Commands and their options", "verb", format!("{verb} --{long}"), traces, true));
             if globals && let Some(variable) = argument.get_env() {
                 let variable = variable.to_string_lossy().into_owned();
                 all.push(item("Variables", "variable", variable.clone(), vec![variable], true));
@@ -171,14 +171,14 @@ fn items() -> Vec<Item> {
     for verb in VERBS {
         let built = command.find_subcommand(verb);
         assert!(built.is_some() != PLANNED.contains(verb), "{verb}: either it is built or `PLANNED` names it");
-        all.push(item("Verbs and their options", "verb", (*verb).to_owned(), vec![format!("\"{verb}\"")], built.is_some()));
+        all.push(item("Commands and their options", "verb", (*verb).to_owned(), vec![format!("\"{verb}\"")], built.is_some()));
         // `help` repeats every verb, `rebuild` every option of `up`.
         let Some(built) = built.filter(|_| !matches!(*verb, "help" | "rebuild")) else { continue };
         flags(built, verb, false, &mut all);
         for below in built.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
             let name = format!("{verb} {}", below.get_name());
             let built = !NOT_BUILT.contains(&name.as_str());
-            all.push(item("Verbs and their options", "verb", name.clone(), vec![format!("\"{}\"", below.get_name())], built));
+            all.push(item("Commands and their options", "verb", name.clone(), vec![format!("\"{}\"", below.get_name())], built));
             flags(below, &name, false, &mut all);
         }
     }
@@ -272,7 +272,7 @@ fn page(items: &[Item], shown: &BTreeMap<String, Vec<String>>) -> String {
             .to_owned();
     let mut section = "";
     let mut sorted: Vec<&Item> = items.iter().collect();
-    let order: Vec<&str> = ["Keys of procfile.toml", "Verbs and their options", "Variables", "Exit codes", "JSON"].to_vec();
+    let order: Vec<&str> = ["Keys of procfile.toml", "Commands and their options", "Variables", "Exit codes", "JSON"].to_vec();
     sorted.sort_by_key(|item| order.iter().position(|name| *name == item.section));
     for item in sorted {
         if item.section != section {

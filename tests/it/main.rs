@@ -1,4 +1,8 @@
 //! Everything that needs the operating system or the whole binary, in one test binary, as each one links everything.
+//! Its `#[test]` is that of `tests/attribute`, and its runner `runner.rs`: what cannot run here is reported as ignored, with the reason.
+
+#[macro_use]
+extern crate devrun_test_attribute;
 
 mod backups;
 mod blocked_output;
@@ -62,20 +66,30 @@ mod process;
 mod progress;
 mod recipes;
 mod resilience;
+mod runner;
 mod secrets;
 mod shutdown;
 mod side_by_side;
 mod snapshots;
+mod source_tree;
 mod spawn_paths;
 mod stack_rows;
 mod start_proof;
 mod stdin;
 mod stopping;
+mod test_hygiene;
 mod tool_dirs;
+mod type_names;
 mod variables;
 mod verb_options;
 mod verbs_disk;
 mod verbs_look;
 mod verbs_reference;
 mod verbs_run;
+#[expect(dead_code, reason = "it serves the other test binary too")]
+mod waits;
 mod work;
+
+fn main() -> std::process::ExitCode {
+    runner::run(runner::tests())
+}
