@@ -11,6 +11,7 @@ pub mod deletion;
 pub mod diagnosis;
 pub mod gateway;
 pub mod generated_env;
+pub mod git_exposure;
 pub mod growing_file;
 pub mod host_requirements;
 pub mod load;

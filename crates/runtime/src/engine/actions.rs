@@ -24,9 +24,9 @@ use super::clock::local;
 use super::event_loop::{Engine, TaskResult};
 use super::instance::Instance;
 use super::pre_start::{
-    check_reachable, command_request, has_notify_check, run_build, run_first_boot_and_pre_start, set_home_env, task_hash,
+    check_reachable, command_request, has_notify_check, run_build, run_first_boot_and_pre_start, set_home_env,
 };
-use super::stop_check;
+use super::{stop_check, task_inputs};
 
 /// How many first lines of a service make its probe look again at once.
 const NUDGES: u32 = 200;
@@ -229,7 +229,7 @@ impl Engine {
         let Some(volume) = self.plan.volumes.get(&once.volume).cloned() else {
             return Err(Failure::new(FailureKind::Config, format!("there is no volume {}", once.volume)));
         };
-        let hash = task_hash(spec);
+        let hash = task_inputs::task_hash(spec, &self.plan.root)?;
         let task_status = init::task_status(&volume, once, &hash)?;
         if let Some(instance) = self.instances.get_mut(&spec.id) {
             instance.hash = Some(hash);
@@ -347,7 +347,7 @@ impl Engine {
     }
 
     fn check_ports(&self, spec: &ServiceSpec) -> Result<(), Failure> {
-        for port in spec.ports.values() {
+        for (_, port) in spec.ports.iter().filter(|(name, _)| !(spec.listen && *name == "main")) {
             ports::check(&spec.bind, *port).map_err(|taken| taken.failure(&spec.bind, *port))?;
         }
         Ok(())
@@ -390,6 +390,7 @@ impl Engine {
         }
         check_reachable(spec, &run_as, &reached)?;
         set_home_env(spec, &run_as, &mut env);
+        let sockets: Vec<_> = self.held_sockets.open(spec)?.into_iter().collect();
         let process = self.keeper.next_process();
         let order = StopOrder {
             signal: spec.stop.signal,
@@ -416,6 +417,7 @@ impl Engine {
             umask: None,
             tty: spec.tty,
             open_stdin: spec.kind == Kind::Service,
+            sockets: sockets.iter().map(|_| "main".to_owned()).collect(),
             lock: self.places.alive_lock(&spec.id),
             log: Some(crate::logs::file::path(&self.places.logs(), &spec.id)),
             spare: spec.stop.spare.clone(),
@@ -425,7 +427,7 @@ impl Engine {
         if let Some(instance) = self.instances.get_mut(&spec.id) {
             instance.process = Some(process);
         }
-        self.keeper.spawn(request, self.process_events.clone());
+        self.keeper.spawn_with_sockets(request, sockets, self.process_events.clone());
         Ok(())
     }
 
@@ -558,6 +560,7 @@ impl Engine {
             dir: spec.dir.clone(),
             run_as,
             notify_socket: has_notify_check(&spec).then_some(socket),
+            held: spec.port().filter(|_| spec.listen),
             listen_watch: self.listen_watch.clone(),
         };
         let notify = instance.notify.take();

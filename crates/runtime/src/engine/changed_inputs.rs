@@ -8,17 +8,22 @@ use devrun_model::feed::FeedItem;
 use devrun_model::{Launch, OnChange, ServiceId, ServiceSpec, State};
 
 use super::event_loop::Engine;
+use super::task_inputs::{self, TaskInputs};
 use crate::init;
 
 /// File to the hash of its content.
 pub(super) type InputHashes = BTreeMap<PathBuf, String>;
 
 /// The files that one-time work of this service reads: none where nothing is done once.
-fn input_files(spec: &ServiceSpec) -> Vec<PathBuf> {
+fn input_files(spec: &ServiceSpec, root: &Path) -> TaskInputs {
     match (&spec.launch, &spec.task) {
-        (_, Some(task)) if task.once.is_some() => task.inputs.clone(),
-        (Launch::Recipe(recipe), _) if spec.data.is_some() => recipe.init.iter().flat_map(|path| listed(path)).collect(),
-        _ => Vec::new(),
+        // An invalid glob is the start's own failure.
+        (_, Some(task)) if task.once.is_some() => task_inputs::find(spec, root).unwrap_or_default(),
+        (Launch::Recipe(recipe), _) if spec.data.is_some() => TaskInputs {
+            files: recipe.init.iter().flat_map(|path| listed(path)).collect(),
+            notes: Vec::new(),
+        },
+        _ => TaskInputs::default(),
     }
 }
 
@@ -30,9 +35,9 @@ fn listed(path: &Path) -> Vec<PathBuf> {
     }
 }
 
-fn hashes(spec: &ServiceSpec) -> InputHashes {
+fn hashes(files: Vec<PathBuf>) -> InputHashes {
     // One that cannot be read is reported by the work itself.
-    input_files(spec).into_iter().filter_map(|path| init::hash_start_of_file(&path).ok().map(|hash| (path, hash))).collect()
+    files.into_iter().filter_map(|path| init::hash_start_of_file(&path).ok().map(|hash| (path, hash))).collect()
 }
 
 /// Names of files that differ, came or went.
@@ -44,7 +49,11 @@ fn changed(before: &InputHashes, now: &InputHashes) -> Vec<String> {
 impl Engine {
     /// What the work of a start that begins reads.
     pub(super) fn remember_inputs(&mut self, spec: &ServiceSpec) {
-        let now = hashes(spec);
+        let found = input_files(spec, &self.plan.root);
+        for note in found.notes {
+            self.publish(FeedItem::Said { id: spec.id.clone(), text: format!("warning: {note}") });
+        }
+        let now = hashes(found.files);
         if now.is_empty() {
             self.inputs.remove(&spec.id);
         } else {
@@ -63,7 +72,7 @@ impl Engine {
             .collect();
         for id in in_use {
             let (Some(before), Some(spec)) = (self.inputs.get(&id), self.plan.services.get(&id)) else { continue };
-            let files = changed(before, &hashes(spec));
+            let files = changed(before, &hashes(input_files(spec, &self.plan.root).files));
             if files.is_empty() {
                 continue;
             }

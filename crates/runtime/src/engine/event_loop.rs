@@ -23,6 +23,7 @@ use super::changed_inputs::InputHashes;
 use super::clock::Clock;
 use super::handle::{EngineHandle, EngineRequest};
 use super::health_notices::{self, HealthNotices};
+use super::held_sockets::HeldSockets;
 use super::instance::Instance;
 use super::last_lines::last_lines;
 use super::lost_output::LostOutput;
@@ -96,6 +97,8 @@ pub struct Engine {
     pub(super) process_events: mpsc::UnboundedSender<ProcessEvent>,
     pub(super) probe_reports: mpsc::UnboundedSender<(ServiceId, Generation, ProbeReport)>,
     pub(super) listen_watch: ListenWatch,
+    /// What services listen on that bind no port themselves.
+    pub(super) held_sockets: HeldSockets,
     pub(super) watcher: Option<crate::watch::FileWatcher>,
     /// Services whose `build` is run before their next start.
     pub(super) to_build: BTreeSet<ServiceId>,
@@ -165,6 +168,7 @@ impl Engine {
             process_events,
             probe_reports,
             listen_watch: ListenWatch::default(),
+            held_sockets: HeldSockets::default(),
             watcher: None,
             to_build: BTreeSet::new(),
             max_grace: None,
@@ -465,7 +469,11 @@ impl Engine {
                 if let Some(spec) = &instance.spec
                     && !matches!(spec.launch, Launch::External { .. })
                 {
-                    for port in spec.ports.values() {
+                    for (name, port) in &spec.ports {
+                        if name == "main" && spec.listen && self.held_sockets.is_open(spec.service.as_str()) {
+                            // Open for the next process.
+                            continue;
+                        }
                         if crate::ports::check_free(&spec.bind, *port).is_ok() { released.push(*port) } else { held.push(*port) }
                     }
                 }
@@ -599,6 +607,8 @@ impl Engine {
         notice.seq = self.sequence;
         notice.ts = self.clock.stamp(self.clock.now());
         notice.reason = notice.reason.map(|reason| self.masker.text(&reason));
+        let comes_back = self.core.comes_back(&notice.service, notice.replica);
+        self.held_sockets.observe(&notice, comes_back);
         self.events.append(&notice);
         self.note_restart(&notice);
         self.record_port_opened(&notice);
