@@ -30,6 +30,7 @@ mod gateway;
 mod generated;
 mod harness;
 mod harness_test;
+mod import_circles;
 mod init;
 mod invalid;
 mod key_commands;

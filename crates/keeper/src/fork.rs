@@ -27,6 +27,7 @@ use devrun_model::os_text;
 
 use super::child::{PreparedChild, STEPS, run_child};
 use super::in_flight::{BlockedSignals, InFlightChild, fork_into};
+use super::pipes::{enlarge_pipe, pipe, set_nonblocking};
 use super::silent_stdin;
 use super::syscall::ChildStack;
 
@@ -276,29 +277,8 @@ impl Forker {
     }
 }
 
-/// A pipe of 1 MiB carries 1.8 times what a default one does. Ordinary users may have about 64 of them, hence the steps
-/// down; the default is no error.
-fn enlarge_pipe(pipe: &OwnedFd) {
-    for size in [1 << 20, 1 << 18] {
-        // SAFETY: an fcntl with an integer argument on an open descriptor.
-        if unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, size) } >= 0 {
-            return;
-        }
-    }
-}
-
-pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
-}
-
 fn close_on_exec(fd: &OwnedFd) -> io::Result<()> {
     nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-    Ok(())
-}
-
-/// Makes one end non-blocking. Each end of a pipe has its own flags, so the service's own end keeps blocking.
-fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
-    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
     Ok(())
 }
 

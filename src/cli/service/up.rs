@@ -23,7 +23,7 @@ use devrun_model::exit;
 use devrun_model::feed::Outcome;
 use devrun_model::feed::{FeedItem, Status, StopReport};
 use devrun_model::{Command, Failure, FailureKind, Kind, Plan, ServiceId, Snapshot, UpOptions};
-use devrun_runtime::logs::read::LogFollower;
+use devrun_runtime::logs::LogFollower;
 
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::password_advice;

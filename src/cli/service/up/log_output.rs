@@ -2,8 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use devrun_runtime::logs::LogItem;
-use devrun_runtime::logs::pump::LogSubscription;
+use devrun_runtime::logs::{LogItem, LogSubscription};
 
 use crate::ui::logview::{LogView, Style};
 use crate::ui::output;
