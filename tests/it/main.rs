@@ -37,6 +37,7 @@ mod generated;
 mod git_exposure;
 mod harness;
 mod harness_test;
+mod import_circles;
 mod init;
 mod invalid;
 mod key_commands;

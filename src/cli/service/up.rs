@@ -19,7 +19,7 @@ use crate::ui::term::{Progress, Term, data, say};
 use devrun_model::exit;
 use devrun_model::feed::{Outcome, Status};
 use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Snapshot, UpOptions};
-use devrun_runtime::logs::read::LogFollower;
+use devrun_runtime::logs::LogFollower;
 
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::password_advice;
