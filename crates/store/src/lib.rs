@@ -135,6 +135,14 @@ pub async fn lock_update(recipe: &RecipeUse, options: &FetchOptions) -> Result<L
     select::find(recipe, options, select::SelectMode::Update).await
 }
 
+/// Names of the programs that a recipe's binaries may bring.
+#[must_use]
+pub fn tool_names(recipe: &devrun_model::RecipeData) -> Vec<String> {
+    // A catalogue that cannot be read is an error of the look-up itself.
+    let optional = catalog::Catalog::of(&recipe.name).map(|catalog| catalog.optional).unwrap_or_default();
+    recipe.bin.iter().cloned().chain(optional).collect()
+}
+
 /// One line of `devrun catalog`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct CatalogLine {
