@@ -1,8 +1,11 @@
 //! What the commands have in common: to load a project, to find and to be its supervisor, to start, ask and stop a stack.
 
 pub mod child_command;
+pub mod client_program;
 pub mod compose_input;
+pub mod confirm;
 pub mod connect;
+pub mod data;
 pub mod debug_output;
 pub mod deletion;
 pub mod diagnosis;
@@ -14,6 +17,7 @@ pub mod host_requirements;
 pub mod load;
 pub mod log_selection;
 pub mod other_data;
+pub mod own_command;
 pub mod password_advice;
 pub mod port_conflicts;
 pub mod preconditions;
@@ -34,6 +38,7 @@ pub mod service_env;
 pub mod session;
 pub mod signals;
 pub mod snapshot;
+pub mod stack_session;
 pub mod start_scope;
 pub mod stop_stack;
 pub mod stop_wait;

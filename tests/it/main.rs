@@ -4,6 +4,7 @@
 #[macro_use]
 extern crate devrun_test_attribute;
 
+mod backups;
 mod blocked_output;
 mod case_beyond;
 mod case_concurrent;
@@ -51,6 +52,8 @@ mod key_watch;
 mod layers;
 mod left_running;
 mod lifecycle;
+mod listen;
+mod load;
 mod log_file_lost;
 mod log_lines;
 mod log_windows;
@@ -72,6 +75,7 @@ mod run_command;
 mod secrets;
 mod shutdown;
 mod side_by_side;
+mod snapshots;
 mod source_tree;
 mod spawn_paths;
 mod stack_rows;

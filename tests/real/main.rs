@@ -22,6 +22,7 @@ macro_rules! trials {
 mod case_init;
 #[path = "../it/case_real.rs"]
 mod case_real;
+mod data;
 mod demo;
 #[path = "../it/harness.rs"]
 #[expect(dead_code, reason = "the harness serves the other test binary too")]
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     let files = [
         case_init::trials(),
         case_real::trials(),
+        data::trials(),
         demo::trials(),
         key_secrets::trials(),
         keys::trials(),

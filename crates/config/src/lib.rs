@@ -22,6 +22,7 @@ mod foreign_keys;
 mod gateway;
 mod generated_env;
 mod interpolate;
+mod listen;
 mod lower;
 mod merge;
 mod origin;

@@ -184,6 +184,13 @@ pub const KEYS: &[Key] = &[
     key(SERVICE, "port", Either(&[Port, Choice(&["auto", "private"])]), "a recipe's usual one", "the main port"),
     key(SERVICE, "ports", Map(&Either(&[Port, Choice(&["auto", "private"])])), "", "further ports by name"),
     key(SERVICE, "bind", Text, "127.0.0.1", "the address it listens on"),
+    key(
+        SERVICE,
+        "listen",
+        Bool,
+        "false",
+        "devrun opens the main port and passes the socket as descriptor 3 (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES): a restart refuses no connection, and copies share the port",
+    ),
     key(BOTH, "depends_on", DEPENDS, "", "what must be there first"),
     key(BOTH, "env", VARIABLES, "", "variables"),
     key(BOTH, "env_file", ENV_FILES, "", "files of variables"),
