@@ -72,6 +72,7 @@ mod progress;
 mod recipes;
 mod resilience;
 mod runner;
+mod run_command;
 mod secrets;
 mod shutdown;
 mod side_by_side;

@@ -42,6 +42,7 @@ mod runner;
 mod services;
 mod stack;
 mod stacks;
+mod walkthrough;
 #[path = "../it/waits.rs"]
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         rotation::trials(),
         services::trials(),
         stacks::trials(),
+        walkthrough::trials(),
         parts_of_tests(),
     ];
     runner::run(files.into_iter().flatten().collect())

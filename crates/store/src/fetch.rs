@@ -41,3 +41,11 @@ pub async fn fetch_all(recipes: &[RecipeUse], options: &FetchOptions) -> Vec<Res
 pub async fn lock_update(recipe: &RecipeUse, options: &FetchOptions) -> Result<Located, Failure> {
     select::find(recipe, options, select::SelectMode::Update).await
 }
+
+/// Names of the programs that a recipe's binaries may bring.
+#[must_use]
+pub fn tool_names(recipe: &devrun_model::RecipeData) -> Vec<String> {
+    // A catalogue that cannot be read is an error of the look-up itself.
+    let optional = crate::catalog::Catalog::of(&recipe.name).map(|catalog| catalog.optional).unwrap_or_default();
+    recipe.bin.iter().cloned().chain(optional).collect()
+}

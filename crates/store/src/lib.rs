@@ -43,7 +43,7 @@ pub mod version;
 pub use catalog_lines::{CatalogLine, catalog};
 pub use command_path::find as find_command;
 pub use download_progress::{DownloadProgress, NoDownloadProgress};
-pub use fetch::{fetch, fetch_all, locate, lock_update, which};
+pub use fetch::{fetch, fetch_all, locate, lock_update, tool_names, which};
 pub use fetch_options::FetchOptions;
 pub use located::Located;
 pub use store::store_folder;
