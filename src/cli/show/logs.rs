@@ -11,7 +11,7 @@ use crate::ui::logview::{LogView, Style};
 use crate::ui::term::Term;
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, ServiceId};
-use devrun_runtime::logs::merged;
+use devrun_runtime::logs::read::merged;
 use devrun_runtime::logs::{LogFollower, LogLine, LogQuery, visible_text};
 
 use crate::app::load::{self};
