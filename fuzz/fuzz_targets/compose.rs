@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use devrun_config::{Options, Source};
-use devrun_convert::Format;
+use devrun_convert::ForeignFormat;
 use devrun_runtime::recipes::RecipeRegistry;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 static BOOK: LazyLock<RecipeRegistry> = LazyLock::new(RecipeRegistry::new);
 
 fuzz_target!(|text: &str| {
-    for (format, name) in [(Format::Compose, "/p/compose.yml"), (Format::ProcessCompose, "/p/process-compose.yaml")] {
+    for (format, name) in [(ForeignFormat::Compose, "/p/compose.yml"), (ForeignFormat::ProcessCompose, "/p/process-compose.yaml")] {
         // `include` and `env_file` find nothing but the file itself.
         let read = |path: &Path| (path == Path::new(name)).then(|| text.to_owned());
         let Ok(converted) = devrun_convert::import(format, &[PathBuf::from(name)], Path::new("/p"), &read) else { continue };

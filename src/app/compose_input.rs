@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ui::term::{safe, say};
 use devrun_config::Source;
-use devrun_convert::{Converted, Format, Outcome, Surroundings};
+use devrun_convert::{Converted, ForeignFormat, KeyOutcome, Surroundings};
 use devrun_model::{Failure, FailureKind};
 use devrun_store::input;
 
@@ -26,7 +26,7 @@ fn override_of(path: &Path) -> Option<PathBuf> {
 }
 
 /// Reads a file that is mapped: [`input::trusted`] where the result is obeyed, [`input::untrusted`] where it is only shown.
-pub type Reader = fn(&Path) -> Result<Option<String>, Failure>;
+pub type DirectoryReader = fn(&Path) -> Result<Option<String>, Failure>;
 
 /// What the mapping looks variables up in: our environment, then the env file that was named, then `.env`.
 #[must_use]
@@ -47,7 +47,7 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// `Config`: not readable, no YAML, or no such format.
-pub fn convert(paths: &[PathBuf], root: &Path, read: Reader, around: &Surroundings) -> Result<Converted, Failure> {
+pub fn convert(paths: &[PathBuf], root: &Path, read: DirectoryReader, around: &Surroundings) -> Result<Converted, Failure> {
     let first = paths.first().ok_or_else(|| Failure::new(FailureKind::Config, "no file was named"))?;
     let text = read(first)?.ok_or_else(|| input::missing(first))?;
     let format = devrun_convert::format_of(first, &text).ok_or_else(|| {
@@ -55,7 +55,7 @@ pub fn convert(paths: &[PathBuf], root: &Path, read: Reader, around: &Surroundin
             .help("docker-compose.yml, compose.yaml and process-compose.yaml can")
     })?;
     let mut paths = paths.to_vec();
-    if format == Format::Compose
+    if format == ForeignFormat::Compose
         && paths.len() == 1
         && let Some(more) = override_of(first)
     {
@@ -73,7 +73,7 @@ pub fn convert(paths: &[PathBuf], root: &Path, read: Reader, around: &Surroundin
         }
     };
     // The list that COMPOSE_FILE gives counts where one of its files was found or named.
-    if format == Format::Compose
+    if format == ForeignFormat::Compose
         && let [only] = paths.as_slice()
         && let Some(listed) = devrun_convert::compose_files(root, &text_of, around)
         && listed.contains(only)
@@ -101,10 +101,10 @@ pub fn mapped(globals: &Globals, project: &Project, warn: bool) -> Result<Option
         say(format!("{name}: {}; `devrun import {name}` writes a procfile.toml and the whole list", converted.report.summary()));
         // What each image became, and what wants a look; the rest is in the list.
         let mut shown = converted.report.clone();
-        shown.lines.retain(|line| line.outcome == Outcome::Mapped && line.what.ends_with(".image"));
-        let mut left = shown.render(&[Outcome::Mapped]);
+        shown.lines.retain(|line| line.outcome == KeyOutcome::Mapped && line.what.ends_with(".image"));
+        let mut left = shown.render(&[KeyOutcome::Mapped]);
         let mut brief = converted.report.clone();
-        brief.lines.retain(|line| line.outcome != Outcome::Dropped);
+        brief.lines.retain(|line| line.outcome != KeyOutcome::Dropped);
         left.push_str(&brief.brief());
         // Rails keeps its databases in one file and its programs in the other.
         if globals.file.is_empty()

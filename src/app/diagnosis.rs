@@ -81,7 +81,7 @@ fn fail(out: &mut Vec<Finding>, check: &str, failure: &Failure) {
 
 fn binaries(project: &Project, read: &Read, out: &mut Vec<Finding>) -> Result<(), Failure> {
     let runtime = crate::app::runtime::runtime()?;
-    let options = load::fetch_options(project, true, None, std::sync::Arc::new(devrun_store::NoProgress));
+    let options = load::fetch_options(project, true, None, std::sync::Arc::new(devrun_store::NoDownloadProgress));
     let mut seen = std::collections::BTreeSet::new();
     for spec in read.plan.services.values().filter(|spec| spec.replica == 1) {
         match &spec.launch {

@@ -17,7 +17,7 @@ use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::{runtime_dir, secrets, user};
 use devrun_store::input;
 use devrun_store::ownership::Trust;
-use devrun_store::{FetchOptions, Progress};
+use devrun_store::{DownloadProgress, FetchOptions};
 
 use crate::app::compose_input;
 use crate::app::debug_output;
@@ -545,7 +545,12 @@ pub fn is_running(places: &Paths) -> Result<bool, Failure> {
 
 /// Where binaries come from.
 #[must_use]
-pub fn fetch_options(project: &Project, offline: bool, mirror: Option<String>, progress: Arc<dyn Progress>) -> FetchOptions {
+pub fn fetch_options(
+    project: &Project,
+    offline: bool,
+    mirror: Option<String>,
+    progress: Arc<dyn DownloadProgress>,
+) -> FetchOptions {
     FetchOptions {
         store: devrun_store::store_folder(&project.root, &project.env, nix::unistd::geteuid().is_root()),
         lock_file: project.root.join("devrun.lock"),

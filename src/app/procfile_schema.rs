@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use devrun_config::schema::{KEYS, Key, Place, Shape, keys_of};
+use devrun_config::schema::{KEYS, Key, Shape, TableKind, keys_of};
 use devrun_model::{Failure, FailureKind, Paths};
 use devrun_runtime::runtime_dir;
 
@@ -28,7 +28,7 @@ pub fn schema_text() -> String {
     for place in places() {
         definitions.insert(name_of(place).to_owned(), table(place));
     }
-    let mut root = table(Place::Root);
+    let mut root = table(TableKind::Root);
     if let Some(object) = root.as_object_mut() {
         object.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
         object.insert("title".to_owned(), json!("procfile.toml"));
@@ -42,8 +42,8 @@ pub fn schema_text() -> String {
 
 /// Every kind of table, in the order of the contract.
 #[must_use]
-pub fn places() -> Vec<Place> {
-    let mut found: Vec<Place> = KEYS.iter().flat_map(|key| key.places.iter().copied()).collect();
+pub fn places() -> Vec<TableKind> {
+    let mut found: Vec<TableKind> = KEYS.iter().flat_map(|key| key.places.iter().copied()).collect();
     found.sort();
     found.dedup();
     found
@@ -51,34 +51,34 @@ pub fn places() -> Vec<Place> {
 
 /// What a kind of table is called in the schema.
 #[must_use]
-pub fn name_of(place: Place) -> &'static str {
+pub fn name_of(place: TableKind) -> &'static str {
     match place {
-        Place::Root => "root",
-        Place::Project => "project",
-        Place::Requires => "requires",
-        Place::EnvFile => "env_file",
-        Place::Config => "config",
-        Place::Secrets => "secrets",
-        Place::Secret => "secret",
-        Place::Volume => "volume",
-        Place::Service => "service",
-        Place::Task => "task",
-        Place::Ready => "ready",
-        Place::Backoff => "backoff",
-        Place::Stop => "stop",
-        Place::Limits => "limits",
-        Place::Reserve => "reserve",
-        Place::Log => "log",
-        Place::Dependency => "dependency",
-        Place::Route => "route",
-        Place::Bucket => "bucket",
-        Place::Index => "index",
-        Place::Model => "model",
-        Place::Source => "source",
+        TableKind::Root => "root",
+        TableKind::Project => "project",
+        TableKind::Requires => "requires",
+        TableKind::EnvFile => "env_file",
+        TableKind::Config => "config",
+        TableKind::Secrets => "secrets",
+        TableKind::Secret => "secret",
+        TableKind::Volume => "volume",
+        TableKind::Service => "service",
+        TableKind::Task => "task",
+        TableKind::Ready => "ready",
+        TableKind::Backoff => "backoff",
+        TableKind::Stop => "stop",
+        TableKind::Limits => "limits",
+        TableKind::Reserve => "reserve",
+        TableKind::Log => "log",
+        TableKind::Dependency => "dependency",
+        TableKind::Route => "route",
+        TableKind::Bucket => "bucket",
+        TableKind::Index => "index",
+        TableKind::Model => "model",
+        TableKind::Source => "source",
     }
 }
 
-fn table(place: Place) -> Value {
+fn table(place: TableKind) -> Value {
     let properties: Map<String, Value> = keys_of(place).map(|key| (key.name.to_owned(), property(key))).collect();
     json!({ "type": "object", "properties": properties, "additionalProperties": false })
 }

@@ -20,7 +20,7 @@ use devrun_runtime::logs::{LogLine, LogQuery, read::lines};
 use devrun_runtime::runtime_dir::write_named;
 
 /// What was started, and how that went.
-pub struct Start<'a> {
+pub struct StartReport<'a> {
     /// The services that the start was about; others are in no report.
     pub scope: &'a BTreeSet<ServiceId>,
     /// How it ended.
@@ -30,7 +30,7 @@ pub struct Start<'a> {
 }
 
 /// The command that was run.
-pub struct Work<'a> {
+pub struct CommandRun<'a> {
     /// Its words.
     pub words: &'a str,
     /// Its exit code; `None`: it was never begun.
@@ -83,7 +83,7 @@ fn xml(text: &str) -> String {
 }
 
 /// A test case for each service and task, and one for the command.
-fn report(plan: &Plan, start: &Start<'_>, work: &Work<'_>) -> String {
+fn report(plan: &Plan, start: &StartReport<'_>, work: &CommandRun<'_>) -> String {
     let masker = Masker::new(plan, false).thorough();
     let text = |text: &str| xml(&masker.text(text));
     let blocked: BTreeMap<&ServiceId, &ServiceId> = start.outcome.blocked.iter().map(|(who, by)| (who, by)).collect();
@@ -136,7 +136,7 @@ fn report(plan: &Plan, start: &Start<'_>, work: &Work<'_>) -> String {
 ///
 /// # Errors
 /// `Config` when it cannot be written.
-pub fn junit(path: &Path, plan: &Plan, start: &Start<'_>, work: &Work<'_>) -> Result<(), Failure> {
+pub fn junit(path: &Path, plan: &Plan, start: &StartReport<'_>, work: &CommandRun<'_>) -> Result<(), Failure> {
     let text = report(plan, start, work);
     // The place is the caller's word: /dev/stdout is a link.
     create(path, 0).and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| cannot(path, &error))

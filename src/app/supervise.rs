@@ -27,7 +27,7 @@ use crate::app::signals::{self, Aside, Asides};
 use crate::app::start_scope::PlannedStart;
 
 /// What the second process of `up -d` is to do.
-pub struct Order {
+pub struct SupervisorOptions {
     /// The project.
     pub plan: Arc<Plan>,
     /// Its folders.
@@ -55,7 +55,7 @@ pub enum Answer {
 }
 
 /// A supervisor that runs.
-pub struct Supervisor {
+pub struct RunningSupervisor {
     /// Asks the engine.
     pub engine: EngineHandle,
     /// The engine's task.
@@ -128,7 +128,7 @@ pub async fn boot(
     fetch: FetchOptions,
     interrupted: impl Future<Output = i32>,
     note: impl Fn(String),
-) -> Result<Result<Supervisor, i32>, Failure> {
+) -> Result<Result<RunningSupervisor, i32>, Failure> {
     let PlannedStart { plan, scope } = start;
     devrun_keeper::daemonize::protect_memory();
     if let Some(code) = leftovers::stop_leftovers(places, interrupted, note).await? {
@@ -167,7 +167,7 @@ pub async fn boot(
     let renewed = renew_socket(places, bound.place())?;
     let server = tokio::spawn(server::serve(bound, renewed, conversations.clone(), handle.clone(), project, root));
     let ended = tokio::spawn(engine.run());
-    Ok(Ok(Supervisor { engine: handle, ended, pump, server, conversations, places: places.clone(), _lock: lock }))
+    Ok(Ok(RunningSupervisor { engine: handle, ended, pump, server, conversations, places: places.clone(), _lock: lock }))
 }
 
 /// A client that finds no socket of ours asks for it by a signal (`reach`): the runtime directory may have been cleaned away.
@@ -231,7 +231,7 @@ fn run_id() -> Result<String, Failure> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-impl Supervisor {
+impl RunningSupervisor {
     /// The end of the run: waits for the engine, lets clients have their last words, removes what is short-lived.
     ///
     /// # Errors
@@ -276,7 +276,7 @@ pub fn code(ended: &EngineExit, interrupted: Option<i32>) -> i32 {
 ///
 /// # Errors
 /// As `boot`; the parent has been told then.
-pub fn run(order: Order) -> Result<i32, Failure> {
+pub fn run(order: SupervisorOptions) -> Result<i32, Failure> {
     let lock = match claim(&order.places) {
         Ok(Ok(lock)) => lock,
         Ok(Err(pid)) => {

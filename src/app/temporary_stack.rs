@@ -19,7 +19,7 @@ use crate::app::start_scope::PlannedStart;
 use crate::app::supervise;
 
 /// What is to stand.
-pub struct Order<'a> {
+pub struct TemporaryStack<'a> {
     /// Where.
     pub project: &'a Project,
     /// What.
@@ -33,7 +33,7 @@ pub struct Order<'a> {
 }
 
 /// How it went.
-pub struct Stood {
+pub struct TemporaryStackResult {
     /// How the start ended.
     pub start: Outcome,
     /// How long each service took.
@@ -50,20 +50,20 @@ pub struct Stood {
 ///
 /// # Errors
 /// `Elsewhere` when the stack is up already; as `boot`. What `work` fails with comes after the teardown.
-pub async fn stand(
-    order: Order<'_>,
+pub async fn with_temporary_stack(
+    order: TemporaryStack<'_>,
     term: Term,
     work: impl AsyncFnOnce(&mut Signals) -> Result<i32, Failure>,
-) -> Result<Stood, Failure> {
+) -> Result<TemporaryStackResult, Failure> {
     let places = &order.project.places;
     let lock = match supervise::claim(places)? {
         Ok(lock) => lock,
         Err(pid) => return Err(up_already(pid)),
     };
     let mut signals = Signals::take()?;
-    let progress: Arc<dyn devrun_store::Progress> = match term.progress {
+    let progress: Arc<dyn devrun_store::DownloadProgress> = match term.progress {
         Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(term)),
-        Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoProgress),
+        Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoDownloadProgress),
     };
     let fetch = load::fetch_options(order.project, order.offline, order.mirror.clone(), progress);
     let keeper = supervise::keeper()?;
@@ -72,7 +72,7 @@ pub async fn stand(
         Ok(supervisor) => supervisor,
         Err(code) => {
             let ended = EngineExit { outcome: Outcome::default(), survivors: Vec::new(), scratch: Vec::new() };
-            return Ok(Stood {
+            return Ok(TemporaryStackResult {
                 start: Outcome::default(),
                 times: StartTimes::default(),
                 work: None,
@@ -133,7 +133,7 @@ pub async fn stand(
     }
     match error {
         Some(failure) => Err(failure),
-        None => Ok(Stood { start, times, work: done, ended, interrupted }),
+        None => Ok(TemporaryStackResult { start, times, work: done, ended, interrupted }),
     }
 }
 
@@ -143,7 +143,7 @@ fn up_already(pid: Option<i32>) -> Failure {
         .help("devrun exec SERVICE -- CMD works beside it; `--ephemeral` makes a second, throw-away one")
 }
 
-impl Stood {
+impl TemporaryStackResult {
     /// The code of the stack's own failure, if there was one.
     #[must_use]
     pub fn stack_code(&self) -> Option<i32> {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::ui::term::Term;
 use clap::CommandFactory;
-use devrun_config::schema::{Place, Shape, keys_of};
+use devrun_config::schema::{Shape, TableKind, keys_of};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind};
 
@@ -83,7 +83,7 @@ fn words(shape: Shape) -> String {
     }
 }
 
-fn anchor(place: Place) -> String {
+fn anchor(place: TableKind) -> String {
     format!("table-{}", name_of(place).replace('_', "-"))
 }
 
@@ -112,24 +112,26 @@ pub fn procfile_reference() -> String {
     out
 }
 
-fn title(place: Place) -> String {
+fn title(place: TableKind) -> String {
     match place {
-        Place::Root => "The file".to_owned(),
-        Place::Project | Place::Config | Place::Secrets => format!("`[{}]`", name_of(place)),
-        Place::Service => "`[services.NAME]` and `[defaults]`".to_owned(),
-        Place::Task => "`[tasks.NAME]`".to_owned(),
-        Place::Volume => "`[volumes.NAME]`".to_owned(),
-        Place::Source => "`[sources.NAME]`".to_owned(),
-        Place::Ready => "`ready` and `alive`".to_owned(),
-        Place::Requires => "`requires` of `[project]`".to_owned(),
-        Place::EnvFile => "An entry of `env_file`".to_owned(),
-        Place::Secret => "One secret of `generate`".to_owned(),
-        Place::Dependency => "An entry of `depends_on`".to_owned(),
-        Place::Route => "A route".to_owned(),
-        Place::Bucket => "A bucket".to_owned(),
-        Place::Index => "A collection or index".to_owned(),
-        Place::Model => "A model".to_owned(),
-        Place::Backoff | Place::Stop | Place::Limits | Place::Reserve | Place::Log => format!("`{}`", name_of(place)),
+        TableKind::Root => "The file".to_owned(),
+        TableKind::Project | TableKind::Config | TableKind::Secrets => format!("`[{}]`", name_of(place)),
+        TableKind::Service => "`[services.NAME]` and `[defaults]`".to_owned(),
+        TableKind::Task => "`[tasks.NAME]`".to_owned(),
+        TableKind::Volume => "`[volumes.NAME]`".to_owned(),
+        TableKind::Source => "`[sources.NAME]`".to_owned(),
+        TableKind::Ready => "`ready` and `alive`".to_owned(),
+        TableKind::Requires => "`requires` of `[project]`".to_owned(),
+        TableKind::EnvFile => "An entry of `env_file`".to_owned(),
+        TableKind::Secret => "One secret of `generate`".to_owned(),
+        TableKind::Dependency => "An entry of `depends_on`".to_owned(),
+        TableKind::Route => "A route".to_owned(),
+        TableKind::Bucket => "A bucket".to_owned(),
+        TableKind::Index => "A collection or index".to_owned(),
+        TableKind::Model => "A model".to_owned(),
+        TableKind::Backoff | TableKind::Stop | TableKind::Limits | TableKind::Reserve | TableKind::Log => {
+            format!("`{}`", name_of(place))
+        }
     }
 }
 

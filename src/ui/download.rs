@@ -6,7 +6,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use devrun_model::ByteSize;
-use devrun_store::Progress;
+use devrun_store::DownloadProgress;
 
 use super::term::{self, Term, say};
 
@@ -25,7 +25,7 @@ impl Bars {
     }
 }
 
-impl Progress for Bars {
+impl DownloadProgress for Bars {
     fn begin(&self, what: &str, total: Option<u64>) {
         if let Ok(mut begun) = self.begun.lock() {
             *begun = Some((what.to_owned(), Instant::now()));

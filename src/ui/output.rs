@@ -31,13 +31,13 @@ pub enum Stream {
 }
 
 #[derive(Debug)]
-struct Writer {
+struct StreamWriter {
     queue: mpsc::Sender<(Stream, Vec<u8>)>,
-    state: Arc<State>,
+    state: Arc<WriterState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WriterState {
     /// Pipes and sockets, which the thread writes to: standard output, standard error.
     detached: [AtomicBool; 2],
     /// Their readers are gone.
@@ -48,14 +48,14 @@ struct State {
     room: Notify,
 }
 
-static WRITER: OnceLock<Writer> = OnceLock::new();
+static WRITER: OnceLock<StreamWriter> = OnceLock::new();
 
 /// Lets a thread write to those of the streams that are pipes or sockets.
 ///
 /// # Errors
 /// When there can be no thread.
 pub fn detach() -> io::Result<()> {
-    let state = State::default();
+    let state = WriterState::default();
     for (at, stream) in [Stream::Out, Stream::Err].into_iter().enumerate() {
         state.detached[at].store(is_pipe(stream), Ordering::Relaxed);
     }
@@ -71,7 +71,7 @@ pub fn detach() -> io::Result<()> {
         }
     })?;
     // A second call made another one, which ends with its sender.
-    let _first = WRITER.set(Writer { queue, state });
+    let _first = WRITER.set(StreamWriter { queue, state });
     Ok(())
 }
 
@@ -80,7 +80,7 @@ fn is_pipe(stream: Stream) -> bool {
     std::fs::metadata(link).is_ok_and(|meta| meta.file_type().is_fifo() || meta.file_type().is_socket())
 }
 
-impl State {
+impl WriterState {
     fn write(&self, stream: Stream, mut bytes: &[u8]) {
         let closed = &self.closed[stream as usize];
         while !bytes.is_empty() && !closed.load(Ordering::Relaxed) {

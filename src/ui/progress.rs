@@ -28,7 +28,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 pub struct ProgressView {
     term: Term,
     bars: Option<MultiProgress>,
-    lines: BTreeMap<String, Line>,
+    lines: BTreeMap<String, ProgressLine>,
     width: usize,
     tasks: BTreeSet<String>,
     times: StartTimes,
@@ -36,7 +36,7 @@ pub struct ProgressView {
     logs: Option<PathBuf>,
 }
 
-struct Line {
+struct ProgressLine {
     bar: Option<ProgressBar>,
     /// When it entered this state.
     since: Instant,
@@ -50,7 +50,7 @@ struct Line {
     beat: Instant,
 }
 
-impl Line {
+impl ProgressLine {
     /// Whether something is being done that may take long.
     fn is_busy(&self, is_task: bool) -> bool {
         matches!(self.state, State::Fetching | State::Initialising | State::Starting) || self.state == State::Running && is_task
@@ -124,7 +124,7 @@ impl ProgressView {
 
     fn stopping(&self, name: &str, text: &str) -> bool {
         match self.lines.get(name).filter(|line| line.state == State::Stopping && text.starts_with("waiting for ")) {
-            Some(Line { bar: Some(bar), .. }) => {
+            Some(ProgressLine { bar: Some(bar), .. }) => {
                 bar.set_message(paint(self.term.err_color, "33", safe(&format!("stopping: {text}"))));
                 true
             }
@@ -156,7 +156,7 @@ impl ProgressView {
             self.times.change(name, state, health, is_task, now);
         }
         let beat = now + HEARTBEAT;
-        let line = self.lines.entry(name.to_owned()).or_insert_with(|| Line {
+        let line = self.lines.entry(name.to_owned()).or_insert_with(|| ProgressLine {
             bar: None,
             since: now,
             began: None,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use devrun::cli::args::Cli;
 use devrun::cli::unknown_command::PLANNED;
-use devrun_config::schema::{KEYS, Place};
+use devrun_config::schema::{KEYS, TableKind};
 use devrun_model::exit;
 
 /// Verbs of the contract, one for each name in the first column of its table.
@@ -130,15 +130,15 @@ fn item(section: &'static str, kind: &str, name: String, traces: Vec<String>, in
     Item { section, name, stem, traces, in_effect }
 }
 
-fn table_name(place: Place) -> String {
+fn table_name(place: TableKind) -> String {
     match place {
-        Place::Root => "file".to_owned(),
+        TableKind::Root => "file".to_owned(),
         place => format!("{place:?}").to_ascii_lowercase(),
     }
 }
 
 /// Whether nothing of this table can be in effect: no key that leads to it is.
-fn unreachable(place: Place) -> bool {
+fn unreachable(place: TableKind) -> bool {
     let opens = |shape: &dyn std::fmt::Debug| format!("{shape:?}").contains(&format!("Table({place:?})"));
     let doors: Vec<_> = KEYS.iter().filter(|key| opens(&key.shape)).collect();
     !doors.is_empty() && doors.iter().all(|key| !key.in_effect)

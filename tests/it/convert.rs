@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use devrun_config::{Options, read};
-use devrun_convert::{Converted, Format, Outcome};
+use devrun_convert::{Converted, ForeignFormat, KeyOutcome};
 use devrun_model::Failure;
 use proptest::prelude::*;
 
@@ -37,7 +37,7 @@ fn import(names: &[&str]) -> Result<Converted, Failure> {
 /// A compose file that is nowhere but here.
 fn text(text: &str) -> Result<Converted, Failure> {
     let reader = |path: &Path| (path == Path::new("/p/compose.yml")).then(|| text.to_owned());
-    devrun_convert::import(Format::Compose, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader)
+    devrun_convert::import(ForeignFormat::Compose, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader)
 }
 
 /// Reads the procfile, chooses, lowers.
@@ -57,7 +57,7 @@ fn fixtures_become_the_expected_procfiles() {
         let converted = import(names).unwrap_or_else(|failure| panic!("{names:?}: {failure}"));
         let path = folder().join(names[0]);
         expect(&path.with_extension("toml"), &converted.text);
-        let all = [Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped];
+        let all = [KeyOutcome::Mapped, KeyOutcome::Dropped, KeyOutcome::NotMapped];
         expect(&path.with_extension("report"), &converted.report.render(&all));
         if let Err(report) = passes(&converted.text, &[("DB_PASSWORD", "#a b$"), ("ALLOWED_HOSTS", "x")]) {
             panic!("{names:?} does not pass:\n{report}\n{}", converted.text);
@@ -100,7 +100,7 @@ fn a_service_without_a_recipe_keeps_its_keys_in_a_comment() {
     }
     assert!(converted.text.contains("postgres://${db.addr}/x"), "{}", converted.text);
     assert!(converted.text.contains("port = 5432") && !converted.text.contains("\nport = \"auto\""), "{}", converted.text);
-    let lines = converted.report.render(&[Outcome::NotMapped]);
+    let lines = converted.report.render(&[KeyOutcome::NotMapped]);
     assert!(lines.contains("services.shop: what of command, ports, environment, depends_on, restart, volumes has"), "{lines}");
     assert!(!lines.contains("TOKEN"), "a comment needs no variable: {lines}");
     passes(&converted.text, &[]).unwrap_or_else(|report| panic!("{report}\n{}", converted.text));
@@ -135,7 +135,7 @@ fn no_key_is_lost_without_a_word() {
                 assert!(
                     converted.report.lines.iter().any(|line| told(&line.what)),
                     "{base}, {key}:\n{}",
-                    converted.report.render(&[Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped])
+                    converted.report.render(&[KeyOutcome::Mapped, KeyOutcome::Dropped, KeyOutcome::NotMapped])
                 );
             }
             for inner in ["pids", "memory", "tag"] {
@@ -168,7 +168,8 @@ fn what_real_files_hold_passes_check() {
             Some("/p/.env") => Some(env.to_owned()),
             _ => None,
         };
-        let converted = devrun_convert::import(Format::Compose, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader);
+        let converted =
+            devrun_convert::import(ForeignFormat::Compose, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader);
         let converted = converted.expect("mapped");
         let plain = converted.text.replace("port     =", "port =");
         assert!(plain.contains(port), "{env}: {}", converted.text);
@@ -339,7 +340,7 @@ proptest! {
             yaml.replace_range(start..end, insert);
         }
         let reader = |_: &Path| Some(yaml.clone());
-        let format = if which == 2 { Format::ProcessCompose } else { Format::Compose };
+        let format = if which == 2 { ForeignFormat::ProcessCompose } else { ForeignFormat::Compose };
         if let Ok(converted) = devrun_convert::import(format, &[PathBuf::from("/p/compose.yml")], Path::new("/p"), &reader) {
             let table: Result<toml::Table, _> = toml::from_str(&converted.text);
             prop_assert!(table.is_ok(), "{:?}\n{}", table.err(), converted.text);

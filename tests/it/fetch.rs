@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use devrun_model::recipe::SourceSpec;
 use devrun_model::{RecipeData, RecipeUse};
-use devrun_store::{FetchOptions, NoProgress};
+use devrun_store::{FetchOptions, NoDownloadProgress};
 
 /// A throw-away place to fetch into, whose PATH holds no server of any recipe.
 pub struct Place {
@@ -37,7 +37,7 @@ impl Place {
             offline: false,
             mirror: None,
             env,
-            progress: Arc::new(NoProgress),
+            progress: Arc::new(NoDownloadProgress),
         };
         Self { folder, options }
     }

@@ -1,12 +1,10 @@
 //! Rules of the house that neither the compiler nor Cargo polices. Who may import whom between crates is in their
 //! `Cargo.toml`; here is what holds inside a crate.
 //!
-//! It reads the source as text. That is coarse, yet it sees every `use crate::X` and every `crate::X::` in a path, and a
-//! rule that is broken names file and line.
+//! It reads the source as text (`source_tree`). That is coarse, yet it sees every `use crate::X` and every `crate::X::` in a
+//! path, and a rule that is broken names file and line.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use crate::source_tree::{is_comment, none, sources};
 
 /// A module and what it may import.
 type Table = &'static [(&'static str, &'static [&'static str])];
@@ -53,76 +51,6 @@ const MAY_BE_UNSAFE: &[&str] = &["crates/keeper/", "crates/runtime/src/ports/"];
 
 /// Lines without the unit tests.
 const LONG: usize = 600;
-
-struct Source {
-    /// From the root of the workspace.
-    path: PathBuf,
-    /// The crate's folder name; `devrun` for the one at the root.
-    of: String,
-    /// The first folder or file under `src`.
-    module: String,
-    text: String,
-}
-
-impl Source {
-    /// Its lines up to the unit tests, which may do as they like, with line numbers.
-    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let lines: Vec<&str> = self.text.lines().collect();
-        let opens_tests =
-            |pair: &[&str]| pair[0].trim() == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
-        let end = lines.windows(2).position(opens_tests).unwrap_or(lines.len());
-        lines.into_iter().take(end).enumerate().map(|(at, line)| (at + 1, line))
-    }
-    fn at(&self, line: usize) -> String {
-        format!("{}:{line}", self.path.display())
-    }
-    fn is_below(&self, places: &[&str]) -> bool {
-        places.iter().any(|place| self.path.starts_with(place))
-    }
-}
-
-/// The folders with sources, by crate.
-fn crates() -> BTreeMap<String, PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut found = BTreeMap::from([("devrun".to_owned(), root.join("src"))]);
-    for entry in fs::read_dir(root.join("crates")).expect("crates can be listed").flatten() {
-        found.insert(entry.file_name().to_string_lossy().into_owned(), entry.path().join("src"));
-    }
-    found
-}
-
-fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut found = Vec::new();
-    for (of, top) in crates() {
-        let mut folders = vec![top.clone()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).expect("src can be listed").flatten() {
-                let path = entry.path();
-                if path.is_dir() && path.ends_with("tests") {
-                    // Unit tests that grew into a folder of their own.
-                } else if path.is_dir() {
-                    folders.push(path);
-                } else if path.file_stem().is_some_and(|stem| stem == "tests" || stem == "testkit") {
-                    // Unit tests that grew into a file of their own.
-                } else if path.extension().is_some_and(|extension| extension == "rs") {
-                    let inside = path.strip_prefix(&top).expect("found below src");
-                    let first = inside.components().next().expect("a path has a component");
-                    let module = first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
-                    let text = fs::read_to_string(&path).expect("a source file is text");
-                    let path = path.strip_prefix(root).expect("below the root").to_path_buf();
-                    found.push(Source { path, of: of.clone(), module, text });
-                }
-            }
-        }
-    }
-    found.sort_by(|one, other| one.path.cmp(&other.path));
-    found
-}
-
-fn is_comment(line: &str) -> bool {
-    line.trim_start().starts_with("//")
-}
 
 /// The paths after `crate::` (and, in the binary, after `devrun::`) on one line, a group in braces taken apart.
 fn imports(line: &str) -> Vec<String> {
@@ -181,11 +109,6 @@ fn allowed(of: &str, module: &str, path: &str) -> bool {
     let mine = row(of, module);
     // A group hides its parts, so it matches no row.
     !first.starts_with('{') && table.iter().find(|(name, _)| *name == mine).is_some_and(|(_, may)| may.contains(&row(of, first)))
-}
-
-#[track_caller]
-fn none(found: &[String], rule: &str) {
-    assert!(found.is_empty(), "{rule}:\n  {}", found.join("\n  "));
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use super::diagnostic::Diagnostic;
-use super::interpolate::{Key, Reported, Resolved, Resolver, Scope};
-use super::services::{Service, absolute, volume_names};
+use super::interpolate::{Reported, Resolved, Resolver, Scope, ScopeKey};
+use super::services::{DeclaredService, absolute, volume_names};
 use super::source_map::Span;
 use super::template::{Hole, Name, Operator};
-use super::tree::{Node, Value, get};
+use super::tree::{TomlNode, TomlValue, get};
 use super::{PortWish, url};
 
 /// How a service gets a port.
@@ -21,7 +21,7 @@ impl Resolver<'_> {
     // Ports.
 
     /// `main` where there is one, then the named ones.
-    pub fn port_names(&self, service: &Service) -> Vec<String> {
+    pub fn port_names(&self, service: &DeclaredService) -> Vec<String> {
         let mut names = Vec::new();
         let recipe = service.recipe.as_ref().map(|used| &used.data);
         let main = match service.tree.get("port") {
@@ -31,7 +31,7 @@ impl Resolver<'_> {
         if main {
             names.push("main".to_owned());
         }
-        let own = service.tree.get("ports").and_then(Node::table);
+        let own = service.tree.get("ports").and_then(TomlNode::table);
         names.extend(
             own.into_iter().flat_map(|table| table.iter().filter(|(_, node)| !node.is_false()).map(|(name, _)| name.clone())),
         );
@@ -44,22 +44,22 @@ impl Resolver<'_> {
     }
 
     /// The key that gives a port, where the procfile has one.
-    pub fn port_node<'s>(&self, service: &'s Service, name: &str) -> Option<&'s Node> {
+    pub fn port_node<'s>(&self, service: &'s DeclaredService, name: &str) -> Option<&'s TomlNode> {
         if name == "main" {
             service.get("port")
         } else {
-            service.get("ports").and_then(Node::table).and_then(|table| get(table, name))
+            service.get("ports").and_then(TomlNode::table).and_then(|table| get(table, name))
         }
     }
 
     /// How a port is to be had.
-    pub fn port_spec(&self, service: &Service, name: &str) -> Resolved<Option<PortSpec>> {
+    pub fn port_spec(&self, service: &DeclaredService, name: &str) -> Resolved<Option<PortSpec>> {
         let loose = self.document.options.ports_auto || !self.document.options.instance.is_empty();
         let several = self.replicas(service) > 1;
         let spec = match self.port_node(service, name) {
             Some(node) => match &node.value {
-                Value::Integer(number) => PortSpec::Fixed(u16::try_from(*number).map_err(|_| Reported)?),
-                Value::Text(text) => {
+                TomlValue::Integer(number) => PortSpec::Fixed(u16::try_from(*number).map_err(|_| Reported)?),
+                TomlValue::Text(text) => {
                     let value = self.expand(text, node.span, Scope { port: true, ..Scope::of(&service.name, 1) })?;
                     match value.trim() {
                         "auto" => PortSpec::Wish(PortWish::Auto),
@@ -97,18 +97,18 @@ impl Resolver<'_> {
     }
 
     /// The name under which a copy's port is asked for and handed in.
-    pub fn port_key(&self, service: &Service, name: &str, replica: u32) -> (String, String) {
+    pub fn port_key(&self, service: &DeclaredService, name: &str, replica: u32) -> (String, String) {
         let name = if self.replicas(service) > 1 { format!("{name}.{replica}") } else { name.to_owned() };
         (service.name.clone(), name)
     }
 
     /// A port's number. One that nobody has chosen is the usual one, or 0 where a read-only verb asks.
-    pub fn port(&self, service: &Service, replica: u32, name: &str, at: Span) -> Resolved<Option<u16>> {
+    pub fn port(&self, service: &DeclaredService, replica: u32, name: &str, at: Span) -> Resolved<Option<u16>> {
         if name == "main" && service.get("external").is_some() && service.get("port").is_none() {
             return Ok(self.external(service, at)?.and_then(|url| url.port));
         }
         let shown = if name == "main" { "port".to_owned() } else { format!("ports.{name} of copy {replica}") };
-        let key = Key::Port(service.name.clone(), replica, shown);
+        let key = ScopeKey::Port(service.name.clone(), replica, shown);
         let text = self.once(key, at, || {
             let number = match self.port_spec(service, name)? {
                 None => return Ok(None),
@@ -129,7 +129,7 @@ impl Resolver<'_> {
     // Attributes.
 
     /// The address of somebody else's server.
-    pub fn external(&self, service: &Service, _at: Span) -> Resolved<Option<url::Parts>> {
+    pub fn external(&self, service: &DeclaredService, _at: Span) -> Resolved<Option<url::Parts>> {
         let Some(node) = service.get("external") else { return Ok(None) };
         let text = self.text(node, Scope { port: true, ..Scope::of(&service.name, 1) })?;
         match url::parse(&text) {
@@ -142,7 +142,7 @@ impl Resolver<'_> {
     }
 
     /// The address a client dials.
-    pub fn host(&self, service: &Service, at: Span) -> Resolved<String> {
+    pub fn host(&self, service: &DeclaredService, at: Span) -> Resolved<String> {
         if let Some(url) = self.external(service, at)? {
             return Ok(url.host);
         }
@@ -154,7 +154,7 @@ impl Resolver<'_> {
     }
 
     /// The address it listens on.
-    pub fn bind(&self, service: &Service) -> Resolved<String> {
+    pub fn bind(&self, service: &DeclaredService) -> Resolved<String> {
         match service.get("bind") {
             Some(node) => self.text(node, Scope { port: true, ..Scope::of(&service.name, 1) }),
             None => Ok("127.0.0.1".to_owned()),
@@ -164,12 +164,12 @@ impl Resolver<'_> {
     /// An attribute of the first copy; `None`: it has none.
     pub fn attribute(&self, service_name: &str, attribute: &str, at: Span) -> Resolved<Option<String>> {
         let Some(service) = self.services.get(service_name) else { return Ok(None) };
-        self.once(Key::Attribute(service_name.to_owned(), attribute.to_owned()), at, || {
+        self.once(ScopeKey::Attribute(service_name.to_owned(), attribute.to_owned()), at, || {
             self.make_attribute(service, attribute, at)
         })
     }
 
-    fn make_attribute(&self, service: &Service, attribute: &str, at: Span) -> Resolved<Option<String>> {
+    fn make_attribute(&self, service: &DeclaredService, attribute: &str, at: Span) -> Resolved<Option<String>> {
         let external = self.external(service, at)?;
         let recipe = service.recipe.as_ref().map(|used| &used.data);
         let own = |key: &str| -> Resolved<Option<String>> {
@@ -256,8 +256,8 @@ impl Resolver<'_> {
 
     /// Whether `ready.http` is an `https://` URL of the service's own main port: a server that speaks TLS there speaks nothing
     /// else.
-    fn is_probed_by_https(&self, service: &Service, host: &str, port: u16) -> Resolved<bool> {
-        let Some(node) = service.get("ready").and_then(Node::table).and_then(|table| get(table, "http")) else {
+    fn is_probed_by_https(&self, service: &DeclaredService, host: &str, port: u16) -> Resolved<bool> {
+        let Some(node) = service.get("ready").and_then(TomlNode::table).and_then(|table| get(table, "http")) else {
             return Ok(false);
         };
         // One that is made of a service's URL, perhaps of this very one, says nothing about the scheme.
@@ -273,8 +273,10 @@ impl Resolver<'_> {
 
     /// A volume's folder, and whether the procfile gave it.
     pub fn volume_path(&self, name: &str) -> (PathBuf, bool) {
-        let node =
-            get(&self.document.tree, "volumes").and_then(Node::table).and_then(|table| get(table, name)).and_then(Node::table);
+        let node = get(&self.document.tree, "volumes")
+            .and_then(TomlNode::table)
+            .and_then(|table| get(table, name))
+            .and_then(TomlNode::table);
         if let Some(path) = node.and_then(|volume| get(volume, "path"))
             && let Ok(text) = self.text(path, Scope::default())
         {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::command_words::{self, BadCommand};
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
-use super::services::Service;
+use super::services::DeclaredService;
 use super::template::{self, Operator, Part};
-use super::tree::{Node, Value, get};
+use super::tree::{TomlNode, TomlValue, get};
 use super::variable_names::names_secret;
 use devrun_model::CommandLine;
 
@@ -19,18 +19,23 @@ enum Shell {
     Never,
 }
 
-fn shell(service: &Service) -> Shell {
+fn shell(service: &DeclaredService) -> Shell {
     match service.tree.get("shell").map(|node| &node.value) {
-        Some(Value::Bool(true)) => Shell::Always,
-        Some(Value::Bool(false)) => Shell::Never,
+        Some(TomlValue::Bool(true)) => Shell::Always,
+        Some(TomlValue::Bool(false)) => Shell::Never,
         _ => Shell::Auto,
     }
 }
 
 /// Lowers one command: a string by the rules of `shell`, a list word by word.
-pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service, node: &Node, scope: Scope<'_>) -> Resolved<CommandLine> {
+pub(crate) fn lower(
+    resolver: &Resolver<'_>,
+    service: &DeclaredService,
+    node: &TomlNode,
+    scope: Scope<'_>,
+) -> Resolved<CommandLine> {
     match &node.value {
-        Value::Text(text) => {
+        TomlValue::Text(text) => {
             match shell(service) {
                 Shell::Always => script(resolver, text, node, scope, false),
                 // A line that fails must not be followed by the next one as if it had succeeded.
@@ -40,7 +45,7 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service, node: &Node, sco
                 Shell::Auto | Shell::Never => split(resolver, text, node, scope),
             }
         }
-        Value::Array(elements) => {
+        TomlValue::Array(elements) => {
             let mut argv = Vec::with_capacity(elements.len());
             let mut failed = false;
             for element in elements {
@@ -61,7 +66,7 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service, node: &Node, sco
     }
 }
 
-fn split(resolver: &Resolver<'_>, text: &str, node: &Node, scope: Scope<'_>) -> Resolved<CommandLine> {
+fn split(resolver: &Resolver<'_>, text: &str, node: &TomlNode, scope: Scope<'_>) -> Resolved<CommandLine> {
     let words = command_words::split(text).map_err(|bad| report(resolver, node, bad))?;
     let mut argv = Vec::with_capacity(words.len());
     let mut failed = false;
@@ -76,7 +81,7 @@ fn split(resolver: &Resolver<'_>, text: &str, node: &Node, scope: Scope<'_>) -> 
 }
 
 /// A secret among the words of a command can be read by every user of the machine; one in a shell script travels in a variable.
-fn warn_of_secret(resolver: &Resolver<'_>, node: &Node, word: &[Part], scope: Scope<'_>) {
+fn warn_of_secret(resolver: &Resolver<'_>, node: &TomlNode, word: &[Part], scope: Scope<'_>) {
     // The other copies have the same words.
     if scope.service.is_some_and(|(_, replica)| replica > 1) {
         return;
@@ -95,7 +100,13 @@ fn warn_of_secret(resolver: &Resolver<'_>, node: &Node, word: &[Part], scope: Sc
 }
 
 /// Lines of a file with Windows line ends keep none of their carriage returns, which a shell would take for text.
-fn script(resolver: &Resolver<'_>, text: &str, node: &Node, scope: Scope<'_>, stops_at_failure: bool) -> Resolved<CommandLine> {
+fn script(
+    resolver: &Resolver<'_>,
+    text: &str,
+    node: &TomlNode,
+    scope: Scope<'_>,
+    stops_at_failure: bool,
+) -> Resolved<CommandLine> {
     let (script, holes) = command_words::script(&text.replace("\r\n", "\n")).map_err(|bad| report(resolver, node, bad))?;
     let mut env = BTreeMap::new();
     let mut failed = false;
@@ -118,7 +129,7 @@ fn script(resolver: &Resolver<'_>, text: &str, node: &Node, scope: Scope<'_>, st
     checked(resolver, node, argv, env)
 }
 
-fn checked(resolver: &Resolver<'_>, node: &Node, argv: Vec<String>, env: BTreeMap<String, String>) -> Resolved<CommandLine> {
+fn checked(resolver: &Resolver<'_>, node: &TomlNode, argv: Vec<String>, env: BTreeMap<String, String>) -> Resolved<CommandLine> {
     if argv.first().is_none_or(|program| program.trim().is_empty()) {
         return Err(resolver.report(
             Diagnostic::error(node.span, "the command is empty once its placeholders are filled in")
@@ -131,7 +142,7 @@ fn checked(resolver: &Resolver<'_>, node: &Node, argv: Vec<String>, env: BTreeMa
     Ok(CommandLine { argv, env })
 }
 
-fn report(resolver: &Resolver<'_>, node: &Node, bad: BadCommand) -> Reported {
+fn report(resolver: &Resolver<'_>, node: &TomlNode, bad: BadCommand) -> Reported {
     match bad {
         BadCommand::Template(bad) => resolver.bad_template(&bad, node.span),
         BadCommand::Quote(quote) => resolver.report(
@@ -142,14 +153,19 @@ fn report(resolver: &Resolver<'_>, node: &Node, bad: BadCommand) -> Reported {
 }
 
 /// Lowers a command that a key of a service gives.
-pub(crate) fn optional(resolver: &Resolver<'_>, service: &Service, key: &str, scope: Scope<'_>) -> Resolved<Option<CommandLine>> {
+pub(crate) fn optional(
+    resolver: &Resolver<'_>,
+    service: &DeclaredService,
+    key: &str,
+    scope: Scope<'_>,
+) -> Resolved<Option<CommandLine>> {
     service.get(key).map(|node| lower(resolver, service, node, scope)).transpose()
 }
 
 /// Lowers a command that stands in a table of a service.
 pub(crate) fn inside(
     resolver: &Resolver<'_>,
-    service: &Service,
+    service: &DeclaredService,
     table: &super::tree::Table,
     key: &str,
     scope: Scope<'_>,

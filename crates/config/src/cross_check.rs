@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Document;
 use super::diagnostic::Diagnostic;
 use super::gateway;
-use super::services::{Service, Services, WORK, tier, volume_names};
+use super::services::{DeclaredService, DeclaredServices, WORK, tier, volume_names};
 use super::source_map::Span;
 use super::suggest;
-use super::tree::{self, Node, get};
+use super::tree::{self, TomlNode, get};
 use devrun_model::{Condition, VolumeName, graph};
 
 /// What can be wrong between services whatever the values are.
-pub(crate) fn services(document: &Document, services: &Services, out: &mut Vec<Diagnostic>) {
+pub(crate) fn services(document: &Document, services: &DeclaredServices, out: &mut Vec<Diagnostic>) {
     for profile in &document.options.profiles {
         let known: BTreeSet<&str> = services.values().flat_map(|service| service.profiles.iter().map(String::as_str)).collect();
         if profile != "*" && !profile.is_empty() && !known.contains(profile.as_str()) {
@@ -40,7 +40,7 @@ pub(crate) fn services(document: &Document, services: &Services, out: &mut Vec<D
     volumes(document, services, out);
 }
 
-fn what_it_is(service: &Service, out: &mut Vec<Diagnostic>) {
+fn what_it_is(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
     let label = service.label();
     let keys: &[&str] = if service.task { WORK } else { &["run", "use", "external"] };
     let given: Vec<(&str, Span)> = keys.iter().filter_map(|key| service.get(key).map(|node| (*key, node.key))).collect();
@@ -63,8 +63,8 @@ fn what_it_is(service: &Service, out: &mut Vec<Diagnostic>) {
     for key in ["run", "pre_start", "build"] {
         if let Some(node) = service.get(key) {
             let empty = match &node.value {
-                tree::Value::Text(text) => text.trim().is_empty(),
-                tree::Value::Array(words) => words.is_empty(),
+                tree::TomlValue::Text(text) => text.trim().is_empty(),
+                tree::TomlValue::Array(words) => words.is_empty(),
                 _ => false,
             };
             if empty {
@@ -76,7 +76,7 @@ fn what_it_is(service: &Service, out: &mut Vec<Diagnostic>) {
     }
 }
 
-fn needs(service: &Service, services: &Services, out: &mut Vec<Diagnostic>) {
+fn needs(service: &DeclaredService, services: &DeclaredServices, out: &mut Vec<Diagnostic>) {
     let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
     for edge in &service.edges {
         if let Some(first) = seen.insert(&edge.on, edge.span) {
@@ -142,7 +142,7 @@ fn needs(service: &Service, services: &Services, out: &mut Vec<Diagnostic>) {
     }
 }
 
-fn cycles(services: &Services, out: &mut Vec<Diagnostic>) {
+fn cycles(services: &DeclaredServices, out: &mut Vec<Diagnostic>) {
     let mut edges: BTreeMap<&str, Vec<&str>> = services
         .values()
         .map(|service| {
@@ -181,8 +181,8 @@ fn cycles(services: &Services, out: &mut Vec<Diagnostic>) {
     }
 }
 
-fn tiers(document: &Document, services: &Services, out: &mut Vec<Diagnostic>) {
-    if let Some(table) = get(&document.tree, "tiers").and_then(Node::table) {
+fn tiers(document: &Document, services: &DeclaredServices, out: &mut Vec<Diagnostic>) {
+    if let Some(table) = get(&document.tree, "tiers").and_then(TomlNode::table) {
         for (name, node) in table {
             if name.parse::<u32>().is_err() {
                 out.push(
@@ -219,14 +219,14 @@ fn tiers(document: &Document, services: &Services, out: &mut Vec<Diagnostic>) {
     }
 }
 
-fn volumes(document: &Document, services: &Services, out: &mut Vec<Diagnostic>) {
-    if let Some(table) = get(&document.tree, "volumes").and_then(Node::table) {
+fn volumes(document: &Document, services: &DeclaredServices, out: &mut Vec<Diagnostic>) {
+    if let Some(table) = get(&document.tree, "volumes").and_then(TomlNode::table) {
         for (name, node) in table {
             if let Err(bad) = VolumeName::new(name.clone()) {
                 out.push(Diagnostic::error(node.key, bad.to_string()).help("letters, digits, `_` and `-`"));
             }
             if let Some(volume) = node.table()
-                && get(volume, "class").and_then(Node::text) == Some("source")
+                && get(volume, "class").and_then(TomlNode::text) == Some("source")
                 && get(volume, "path").is_none()
             {
                 out.push(
@@ -238,7 +238,7 @@ fn volumes(document: &Document, services: &Services, out: &mut Vec<Diagnostic>) 
     }
     let known = volume_names(document, services);
     let pending = services.values().any(|service| service.pending);
-    let mut owners: BTreeMap<String, &Service> = BTreeMap::new();
+    let mut owners: BTreeMap<String, &DeclaredService> = BTreeMap::new();
     for service in services.values() {
         if let Some(data) = service.data() {
             let span = service.get("data").map_or(service.key, |node| node.span);
@@ -262,7 +262,7 @@ fn volumes(document: &Document, services: &Services, out: &mut Vec<Diagnostic>) 
                 );
             }
         }
-        for node in service.get("volumes").map(Node::elements).unwrap_or_default() {
+        for node in service.get("volumes").map(TomlNode::elements).unwrap_or_default() {
             if let Some(name) = node.text()
                 && !known.contains(name)
             {
@@ -281,7 +281,7 @@ fn volumes(document: &Document, services: &Services, out: &mut Vec<Diagnostic>) 
     }
 }
 
-fn once(node: &Node, text: &str, known: &BTreeSet<String>, pending: bool, out: &mut Vec<Diagnostic>) {
+fn once(node: &TomlNode, text: &str, known: &BTreeSet<String>, pending: bool, out: &mut Vec<Diagnostic>) {
     let Some((volume, name)) = text.split_once('/') else {
         out.push(
             Diagnostic::error(node.span, "`once` names a volume and a file in it")

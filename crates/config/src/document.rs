@@ -11,7 +11,7 @@ use super::reader::Reader;
 use super::services::{self, absolute};
 use super::source_map::{Sources, Span, Text};
 use super::template::{self, Name, Part};
-use super::tree::{self, Node, Table, Value, get};
+use super::tree::{self, Table, TomlNode, TomlValue, get};
 use super::{EnvSample, Facts, Options, PortWant, SecretWant, Source, Wants, cross_check, lower, merge, schema_check, suggest};
 use devrun_model::name::BadName;
 use devrun_model::{Plan, ProjectName, RecipeBook, RecipeData};
@@ -186,7 +186,7 @@ fn project_name(tree: &Table, root: &Path, options: &Options, out: &mut Vec<Diag
             Ok(name) => return Ok(name),
             Err(bad) => out.push(Diagnostic::nowhere(bad.to_string()).help(HELP)),
         }
-    } else if let Some(node) = get(tree, "project").and_then(Node::table).and_then(|project| get(project, "name"))
+    } else if let Some(node) = get(tree, "project").and_then(TomlNode::table).and_then(|project| get(project, "name"))
         && let Some(text) = node.text()
     {
         match ProjectName::new(text) {
@@ -206,7 +206,7 @@ fn project_name(tree: &Table, root: &Path, options: &Options, out: &mut Vec<Diag
 
 /// The recipes that any service uses, copied out of the book.
 fn recipes(tree: &Table, book: &dyn RecipeBook) -> (BTreeMap<String, RecipeData>, Vec<String>) {
-    let services = get(tree, "services").and_then(Node::table);
+    let services = get(tree, "services").and_then(TomlNode::table);
     let used = services
         .into_iter()
         .flat_map(|table| table.values())
@@ -235,14 +235,14 @@ impl Document {
     /// Everything merged, placeholders as they were written: for exports.
     #[must_use]
     pub fn merged(&self) -> toml::Table {
-        fn value(node: &Node) -> toml::Value {
+        fn value(node: &TomlNode) -> toml::Value {
             match &node.value {
-                Value::Text(text) | Value::Date(text) => toml::Value::String(text.clone()),
-                Value::Integer(number) => toml::Value::Integer(*number),
-                Value::Float(number) => toml::Value::Float(*number),
-                Value::Bool(flag) => toml::Value::Boolean(*flag),
-                Value::Array(list) => toml::Value::Array(list.iter().map(value).collect()),
-                Value::Table(entries) => toml::Value::Table(table(entries)),
+                TomlValue::Text(text) | TomlValue::Date(text) => toml::Value::String(text.clone()),
+                TomlValue::Integer(number) => toml::Value::Integer(*number),
+                TomlValue::Float(number) => toml::Value::Float(*number),
+                TomlValue::Bool(flag) => toml::Value::Boolean(*flag),
+                TomlValue::Array(list) => toml::Value::Array(list.iter().map(value).collect()),
+                TomlValue::Table(entries) => toml::Value::Table(table(entries)),
             }
         }
         fn table(entries: &Table) -> toml::Table {
@@ -263,24 +263,24 @@ impl Document {
         let mut env = Vec::new();
         let mut others = Vec::new();
         let empty = Table::new();
-        let project = get(&self.tree, "project").and_then(Node::table).unwrap_or(&empty);
+        let project = get(&self.tree, "project").and_then(TomlNode::table).unwrap_or(&empty);
         let mut holders = vec![project];
         for section in ["defaults", "services", "tasks"] {
-            let Some(table) = get(&self.tree, section).and_then(Node::table) else { continue };
+            let Some(table) = get(&self.tree, section).and_then(TomlNode::table) else { continue };
             if section == "defaults" {
                 holders.push(table);
             } else {
-                holders.extend(table.values().filter_map(Node::table));
+                holders.extend(table.values().filter_map(TomlNode::table));
             }
         }
         for holder in holders {
             if let Some(node) = get(holder, "env_file") {
                 env.extend(self.env_files_of(node).into_iter().map(|file| file.path));
             }
-            if let Some(path) = get(holder, "use").and_then(Node::text).and_then(|text| services::recipe_path(self, text)) {
+            if let Some(path) = get(holder, "use").and_then(TomlNode::text).and_then(|text| services::recipe_path(self, text)) {
                 others.push(path);
             }
-            for (from, node) in get(holder, "render").and_then(Node::table).into_iter().flatten() {
+            for (from, node) in get(holder, "render").and_then(TomlNode::table).into_iter().flatten() {
                 if !node.is_false() {
                     others.push(absolute(&self.root, from));
                 }
@@ -337,7 +337,7 @@ impl Document {
             }
         }
         let empty = Table::new();
-        let project = get(&self.tree, "project").and_then(Node::table).unwrap_or(&empty);
+        let project = get(&self.tree, "project").and_then(TomlNode::table).unwrap_or(&empty);
         let project = Reader { resolver: &resolver, table: project, scope: Scope::default() };
         if let Some(inner) = project.inner("requires") {
             // What is no size is among the problems.
@@ -425,14 +425,14 @@ impl Document {
     // Files.
 
     /// The entries of an `env_file` key. Only what is known before any file is read may stand in their paths.
-    pub(super) fn env_files_of(&self, node: &Node) -> Vec<EnvFile> {
-        let entry = |node: &Node| -> Option<EnvFile> {
+    pub(super) fn env_files_of(&self, node: &TomlNode) -> Vec<EnvFile> {
+        let entry = |node: &TomlNode| -> Option<EnvFile> {
             let (text, required, span) = match &node.value {
-                Value::Text(text) => (text, false, node.span),
-                Value::Table(table) => {
+                TomlValue::Text(text) => (text, false, node.span),
+                TomlValue::Table(table) => {
                     let path = get(table, "path")?;
-                    let Value::Text(text) = &path.value else { return None };
-                    let required = get(table, "required").is_some_and(|node| matches!(node.value, Value::Bool(true)));
+                    let TomlValue::Text(text) = &path.value else { return None };
+                    let required = get(table, "required").is_some_and(|node| matches!(node.value, TomlValue::Bool(true)));
                     (text, required, path.span)
                 }
                 _ => return None,
@@ -465,7 +465,7 @@ impl Document {
         let sections = ["services", "tasks"];
         let tables = sections.iter().filter_map(|section| get(&self.tree, section)?.table()).flat_map(|table| table.values());
         let holders = tables.chain(["project", "defaults"].iter().filter_map(|key| get(&self.tree, key)));
-        for node in holders.filter_map(Node::table).filter_map(|table| get(table, "env_file")) {
+        for node in holders.filter_map(TomlNode::table).filter_map(|table| get(table, "env_file")) {
             for element in node.elements() {
                 let path = match element.table() {
                     Some(table) => get(table, "path"),
@@ -493,7 +493,7 @@ impl Document {
     }
 
     fn check_required_files(&self, facts: &Facts, out: &mut Vec<Diagnostic>) {
-        let node = get(&self.tree, "project").and_then(Node::table).and_then(|project| get(project, "env_file"));
+        let node = get(&self.tree, "project").and_then(TomlNode::table).and_then(|project| get(project, "env_file"));
         for file in node.map(|node| self.env_files_of(node)).unwrap_or_default() {
             if file.required && !matches!(facts.env_files.get(&file.path), Some(Some(_))) {
                 out.push(
@@ -515,14 +515,14 @@ impl Document {
 
     /// The folder of the secrets, absolute.
     fn secrets_dir(&self) -> PathBuf {
-        let node = get(&self.tree, "secrets").and_then(Node::table).and_then(|secrets| get(secrets, "dir"));
-        let text = node.and_then(Node::text).and_then(|text| self.early(text).ok());
+        let node = get(&self.tree, "secrets").and_then(TomlNode::table).and_then(|secrets| get(secrets, "dir"));
+        let text = node.and_then(TomlNode::text).and_then(|text| self.early(text).ok());
         absolute(&self.root, text.as_deref().unwrap_or("secrets/infra"))
     }
 
     /// `[secrets].generate`: names and lengths.
     pub(super) fn generated_secrets(&self) -> Vec<(String, usize)> {
-        let node = get(&self.tree, "secrets").and_then(Node::table).and_then(|secrets| get(secrets, "generate"));
+        let node = get(&self.tree, "secrets").and_then(TomlNode::table).and_then(|secrets| get(secrets, "generate"));
         let Some(node) = node else { return Vec::new() };
         match node.table() {
             Some(table) => table
@@ -531,27 +531,27 @@ impl Document {
                 .map(|(name, node)| {
                     let length = node.table().and_then(|table| get(table, "length")).map(|node| &node.value);
                     let length = match length {
-                        Some(Value::Integer(length)) => usize::try_from(*length).unwrap_or(SECRET_LENGTH),
+                        Some(TomlValue::Integer(length)) => usize::try_from(*length).unwrap_or(SECRET_LENGTH),
                         _ => SECRET_LENGTH,
                     };
                     (name.clone(), length)
                 })
                 .collect(),
-            None => node.elements().iter().filter_map(Node::text).map(|name| (name.to_owned(), SECRET_LENGTH)).collect(),
+            None => node.elements().iter().filter_map(TomlNode::text).map(|name| (name.to_owned(), SECRET_LENGTH)).collect(),
         }
     }
 
     /// `[secrets].files`: names and absolute paths.
     pub(super) fn secret_files(&self) -> Vec<(String, PathBuf)> {
-        let node = get(&self.tree, "secrets").and_then(Node::table).and_then(|secrets| get(secrets, "files"));
-        let files = node.and_then(Node::table).into_iter().flatten();
+        let node = get(&self.tree, "secrets").and_then(TomlNode::table).and_then(|secrets| get(secrets, "files"));
+        let files = node.and_then(TomlNode::table).into_iter().flatten();
         files.filter_map(|(name, node)| Some((name.clone(), absolute(&self.root, node.text()?)))).collect()
     }
 
     fn check_secrets(&self, out: &mut Vec<Diagnostic>) {
-        let Some(secrets) = get(&self.tree, "secrets").and_then(Node::table) else { return };
+        let Some(secrets) = get(&self.tree, "secrets").and_then(TomlNode::table) else { return };
         let generated = self.generated_secrets();
-        for (name, node) in get(secrets, "files").and_then(Node::table).into_iter().flatten() {
+        for (name, node) in get(secrets, "files").and_then(TomlNode::table).into_iter().flatten() {
             if generated.iter().any(|(known, _)| known == name) {
                 out.push(
                     Diagnostic::error(node.key, format!("secret `{name}` is both generated and read from a file"))
@@ -583,7 +583,7 @@ impl Document {
         }
         for (name, node) in node.table().into_iter().flatten() {
             if let Some(length) = node.table().and_then(|table| get(table, "length"))
-                && let Value::Integer(number) = length.value
+                && let TomlValue::Integer(number) = length.value
                 && !(8..=1024).contains(&number)
             {
                 out.push(

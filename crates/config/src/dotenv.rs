@@ -12,7 +12,7 @@ use super::value_limits::{LARGEST_SUM, LARGEST_VALUE};
 
 /// One variable.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Variable {
+pub(crate) struct EnvVariable {
     pub value: String,
     /// Where its line begins, in bytes.
     pub at: usize,
@@ -33,7 +33,7 @@ pub(crate) struct Fault {
 
 /// One variable of a template: what its line says, before any placeholder of it is filled in.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Entry {
+pub(crate) struct TemplateVariable {
     /// Where its line begins, `export` included, in bytes.
     pub start: usize,
     /// Where the next line begins: a quoted value may span several.
@@ -48,18 +48,19 @@ pub(crate) struct Entry {
 }
 
 /// Reads a text. `environment` is asked first, as compose does.
-pub(crate) fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> (IndexMap<String, Variable>, Vec<Fault>) {
-    let mut reader = Reader { text, at: 0, found: IndexMap::new(), faults: Vec::new(), environment, entries: None, filled: 0 };
+pub(crate) fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> (IndexMap<String, EnvVariable>, Vec<Fault>) {
+    let mut reader =
+        DotenvParser { text, at: 0, found: IndexMap::new(), faults: Vec::new(), environment, entries: None, filled: 0 };
     reader.lines();
     (reader.found, reader.faults)
 }
 
 /// Reads a template: its variables in order, with their placeholders as they stand.
-pub(crate) fn entries(text: &str) -> (Vec<Entry>, Vec<Fault>) {
+pub(crate) fn entries(text: &str) -> (Vec<TemplateVariable>, Vec<Fault>) {
     let nothing = |_: &str| None;
     let entries = Some(Vec::new());
     let mut reader =
-        Reader { text, at: 0, found: IndexMap::new(), faults: Vec::new(), environment: &nothing, entries, filled: 0 };
+        DotenvParser { text, at: 0, found: IndexMap::new(), faults: Vec::new(), environment: &nothing, entries, filled: 0 };
     reader.lines();
     (reader.entries.unwrap_or_default(), reader.faults)
 }
@@ -89,21 +90,21 @@ pub fn quote(value: &str) -> String {
     out
 }
 
-struct Reader<'a> {
+struct DotenvParser<'a> {
     text: &'a str,
     at: usize,
-    found: IndexMap<String, Variable>,
+    found: IndexMap<String, EnvVariable>,
     faults: Vec<Fault>,
     environment: &'a dyn Fn(&str) -> Option<String>,
     /// Of a template; then nothing is expanded.
-    entries: Option<Vec<Entry>>,
+    entries: Option<Vec<TemplateVariable>>,
     /// Bytes that placeholders have become so far.
     filled: usize,
 }
 
 const HELP: &str = "write NAME=value, or # before a comment";
 
-impl Reader<'_> {
+impl DotenvParser<'_> {
     fn lines(&mut self) {
         if self.text.starts_with('\u{feff}') {
             self.at = '\u{feff}'.len_utf8();
@@ -164,7 +165,7 @@ impl Reader<'_> {
                 let literal = self.rest().starts_with('\'');
                 if let Some(value) = self.value(name_at) {
                     self.entry(start, name_at, &name, &value, literal);
-                    self.found.insert(name, Variable { value, at: name_at, end: name_end });
+                    self.found.insert(name, EnvVariable { value, at: name_at, end: name_end });
                 }
             }
             // A name by itself is taken from the environment, where it is set.
@@ -172,7 +173,7 @@ impl Reader<'_> {
                 self.skip_line();
                 self.entry(start, name_at, &name, &format!("${{{name}}}"), false);
                 if let Some(value) = (self.environment)(&name) {
-                    self.found.insert(name, Variable { value, at: name_at, end: name_end });
+                    self.found.insert(name, EnvVariable { value, at: name_at, end: name_end });
                 }
             }
         }
@@ -181,7 +182,7 @@ impl Reader<'_> {
     fn entry(&mut self, start: usize, at: usize, name: &str, value: &str, literal: bool) {
         let next = self.at;
         if let Some(entries) = &mut self.entries {
-            entries.push(Entry { start, next, at, name: name.to_owned(), value: value.to_owned(), literal });
+            entries.push(TemplateVariable { start, next, at, name: name.to_owned(), value: value.to_owned(), literal });
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::template::{self, Hole, Name, Operator, Part};
-use super::tree::{Node, Value, get};
+use super::tree::{TomlNode, TomlValue, get};
 use super::{Document, Facts, dotenv, suggest};
 
 /// Three lists of names; never values.
@@ -22,7 +22,7 @@ impl Document {
     /// Compares `[project].env_file` with the text of its sample and with what the procfile reads.
     #[must_use]
     pub fn drift(&self, facts: &Facts, sample: Option<&str>) -> Drift {
-        let project = get(&self.tree, "project").and_then(Node::table);
+        let project = get(&self.tree, "project").and_then(TomlNode::table);
         let files = project.and_then(|table| get(table, "env_file")).map(|node| self.env_files_of(node)).unwrap_or_default();
         let generated = self.generated_paths().map(|paths| paths.output);
         let names = |text: &str| -> BTreeSet<String> { dotenv::parse(text, &|_| None).0.into_keys().collect() };
@@ -53,9 +53,9 @@ impl Document {
     }
 
     fn files_of_services(&self) -> BTreeSet<std::path::PathBuf> {
-        let defaults = get(&self.tree, "defaults").and_then(Node::table);
+        let defaults = get(&self.tree, "defaults").and_then(TomlNode::table);
         let tables = ["services", "tasks"].iter().filter_map(|section| get(&self.tree, section)?.table());
-        let own = tables.flat_map(|table| table.values()).filter_map(Node::table);
+        let own = tables.flat_map(|table| table.values()).filter_map(TomlNode::table);
         let nodes = own.chain(defaults).filter_map(|table| get(table, "env_file"));
         nodes.flat_map(|node| self.env_files_of(node)).map(|file| file.path).collect()
     }
@@ -66,8 +66,8 @@ impl Document {
         for node in self.tree.values() {
             walk(node, &mut names);
         }
-        if let Some(required) = get(&self.tree, "project").and_then(Node::table).and_then(|table| get(table, "required")) {
-            names.extend(required.elements().iter().filter_map(Node::text).map(str::to_owned));
+        if let Some(required) = get(&self.tree, "project").and_then(TomlNode::table).and_then(|table| get(table, "required")) {
+            names.extend(required.elements().iter().filter_map(TomlNode::text).map(str::to_owned));
         }
         for text in facts.recipe_files.values() {
             collect(&template::parse(text, true).unwrap_or_default(), &mut names);
@@ -76,11 +76,11 @@ impl Document {
     }
 }
 
-fn walk(node: &Node, names: &mut BTreeSet<String>) {
+fn walk(node: &TomlNode, names: &mut BTreeSet<String>) {
     match &node.value {
-        Value::Text(text) => collect(&template::parse(text, true).unwrap_or_default(), names),
-        Value::Array(elements) => elements.iter().for_each(|element| walk(element, names)),
-        Value::Table(table) => table.values().for_each(|node| walk(node, names)),
+        TomlValue::Text(text) => collect(&template::parse(text, true).unwrap_or_default(), names),
+        TomlValue::Array(elements) => elements.iter().for_each(|element| walk(element, names)),
+        TomlValue::Table(table) => table.values().for_each(|node| walk(node, names)),
         _ => {}
     }
 }

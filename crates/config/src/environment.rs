@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::interpolate::{Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::services::Service;
+use super::services::DeclaredService;
 use super::template::{self, Hole, Operator, Part};
-use super::tree::{Node, get};
+use super::tree::{TomlNode, get};
 use super::{dotenv, url};
 use devrun_model::client_env::Addressed;
 use devrun_model::mask::is_distinctive;
@@ -22,7 +22,7 @@ const RUN_ID: &str = "DEVRUN_RUN_ID";
 /// The whole environment of one copy.
 pub(crate) fn of(
     resolver: &Resolver<'_>,
-    service: &Service,
+    service: &DeclaredService,
     replica: u32,
     ports: &BTreeMap<String, u16>,
 ) -> Resolved<BTreeMap<String, String>> {
@@ -62,14 +62,14 @@ pub(crate) fn of(
 }
 
 /// Whether the procfile gives a service a PATH.
-fn own_path(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resolved<bool> {
+fn own_path(resolver: &Resolver<'_>, service: &DeclaredService, replica: u32) -> Resolved<bool> {
     let (declared, removed) = resolver.declared(service, replica, 0)?;
     Ok(declared.contains_key("PATH") || removed.iter().any(|name| name == "PATH"))
 }
 
 /// Where Python and Node put the programs of a project. They are on PATH whether they exist or not: a task of this very start
 /// may make them, and a service must not be restarted because of it.
-fn tool_dirs(resolver: &Resolver<'_>, service: &Service, replica: u32, env: &mut BTreeMap<String, String>) {
+fn tool_dirs(resolver: &Resolver<'_>, service: &DeclaredService, replica: u32, env: &mut BTreeMap<String, String>) {
     let Some(path) = env.get("PATH").filter(|path| !path.is_empty() && service.get("run").is_some()) else { return };
     let root = &resolver.facts.places.root;
     let keys = Reader { resolver, table: &service.tree, scope: Scope::of(&service.name, replica) };
@@ -89,7 +89,7 @@ fn tool_dirs(resolver: &Resolver<'_>, service: &Service, replica: u32, env: &mut
 }
 
 /// The servers of this stack whose attributes stand in what a service runs, or in its `env`.
-fn references(resolver: &Resolver<'_>, service: &Service) -> Addressed {
+fn references(resolver: &Resolver<'_>, service: &DeclaredService) -> Addressed {
     let mut addressed = Addressed::default();
     let mut texts = Vec::new();
     for key in ["run", "env", "pre_start", "build"] {
@@ -115,17 +115,17 @@ fn references(resolver: &Resolver<'_>, service: &Service) -> Addressed {
 }
 
 /// The texts of a value: one, those of a list, or those of a table's values.
-fn collect<'a>(node: &'a Node, texts: &mut Vec<&'a str>) {
+fn collect<'a>(node: &'a TomlNode, texts: &mut Vec<&'a str>) {
     match node.table() {
         Some(table) => table.values().for_each(|inner| collect(inner, texts)),
-        None => texts.extend(node.elements().iter().filter_map(Node::text)),
+        None => texts.extend(node.elements().iter().filter_map(TomlNode::text)),
     }
 }
 
 /// The variables of `env` that nobody declared: they only came along from the caller's shell.
 pub(crate) fn undeclared(
     resolver: &Resolver<'_>,
-    service: &Service,
+    service: &DeclaredService,
     replica: u32,
     env: &BTreeMap<String, String>,
 ) -> Resolved<BTreeSet<String>> {
@@ -142,8 +142,9 @@ pub(crate) fn undeclared(
         .collect())
 }
 
-fn inherited(resolver: &Resolver<'_>, service: &Service) -> BTreeMap<String, String> {
-    let globs: Option<Vec<&str>> = service.get("pass_env").map(|node| node.elements().iter().filter_map(Node::text).collect());
+fn inherited(resolver: &Resolver<'_>, service: &DeclaredService) -> BTreeMap<String, String> {
+    let globs: Option<Vec<&str>> =
+        service.get("pass_env").map(|node| node.elements().iter().filter_map(TomlNode::text).collect());
     let all = globs.is_none() && service.get("run").is_some();
     let passes = |name: &str| {
         all || ALWAYS.contains(&name) || globs.iter().flatten().any(|pattern| glob(pattern.as_bytes(), name.as_bytes()))
@@ -231,8 +232,8 @@ impl Masks {
 /// The variables that are made from secrets, directly or through others, wherever they are defined.
 pub(crate) fn derived(resolver: &Resolver<'_>) -> BTreeSet<String> {
     let mut definitions: Vec<(String, Vec<Part>)> = Vec::new();
-    let global = get(&resolver.document.tree, "env").and_then(Node::table);
-    let own = resolver.services.values().filter_map(|service| service.tree.get("env").and_then(Node::table));
+    let global = get(&resolver.document.tree, "env").and_then(TomlNode::table);
+    let own = resolver.services.values().filter_map(|service| service.tree.get("env").and_then(TomlNode::table));
     for (name, node) in global.into_iter().chain(own).flatten() {
         if let Some(parts) = node.text().and_then(|text| template::parse(text, false).ok()) {
             definitions.push((name.clone(), parts));

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use super::diagnostic::Diagnostic;
 use super::environment::base64;
 use super::interpolate::{Resolved, Resolver, Scope};
-use super::services::Service;
+use super::services::DeclaredService;
 use devrun_model::Check;
 use devrun_model::ready::Endpoint;
 
 /// Whether the address of a service gives it a probe. `ready = false` turns it off, and an address that stands for a DNS
 /// lookup (`mongodb+srv://`) has no server of its own to connect to.
-pub(crate) fn has_default_check(service: &Service) -> bool {
+pub(crate) fn has_default_check(service: &DeclaredService) -> bool {
     let Some(node) = service.get("external") else { return false };
     let turned_off = service.tree.get("ready").is_some_and(|node| node.is_false());
     let is_lookup = node.text().and_then(|text| text.split_once("://")).is_some_and(|(scheme, _)| scheme.ends_with("+srv"));
@@ -22,7 +22,7 @@ pub(crate) fn has_default_check(service: &Service) -> bool {
 }
 
 /// The check that the address stands for.
-pub(crate) fn default_check(resolver: &Resolver<'_>, service: &Service) -> Resolved<Option<Check>> {
+pub(crate) fn default_check(resolver: &Resolver<'_>, service: &DeclaredService) -> Resolved<Option<Check>> {
     let Some(node) = service.get("external").filter(|_| has_default_check(service)) else { return Ok(None) };
     let text = resolver.text(node, Scope { port: true, ..Scope::of(&service.name, 1) })?;
     let Some(url) = resolver.external(service, node.span)? else { return Ok(None) };

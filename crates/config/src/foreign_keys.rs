@@ -1,8 +1,8 @@
 //! Keys and values that people bring along from compose files and other tools, and what they are called here.
 
-use super::schema::Place;
+use super::schema::TableKind;
 use super::suggest;
-use super::tree::{Node, Value};
+use super::tree::{TomlNode, TomlValue};
 
 /// Keys of a service, with what to write in their place.
 const OF_SERVICES: &[(&str, &str)] = &[
@@ -55,42 +55,42 @@ const OF_BOTH: &[(&str, &str)] = &[
 const COMMAND: &str = "the command stands in `run`: run = \"…\"";
 const PROBE: &str = "the probe is `ready`: ready = { http = \"/health\" }";
 
-fn known(place: Place) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    let services: &[_] = if place == Place::Service { OF_SERVICES } else { &[] };
-    let both: &[_] = if matches!(place, Place::Service | Place::Task) { OF_BOTH } else { &[] };
+fn known(place: TableKind) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    let services: &[_] = if place == TableKind::Service { OF_SERVICES } else { &[] };
+    let both: &[_] = if matches!(place, TableKind::Service | TableKind::Task) { OF_BOTH } else { &[] };
     services.iter().chain(both)
 }
 
 /// What to write in the place of such a key.
-pub fn key(name: &str, place: Place) -> Option<&'static str> {
+pub fn key(name: &str, place: TableKind) -> Option<&'static str> {
     match (place, name) {
-        (Place::Ready, "test") => Some("a command that must exit 0 is `cmd`"),
-        (Place::Root, "service") => Some("did you mean `services`?"),
-        (Place::Root, "version" | "name") => Some("the project's name stands in [project]: name = \"…\""),
-        (Place::Root, "networks") => Some("every service is on this machine's network: leave it out"),
+        (TableKind::Ready, "test") => Some("a command that must exit 0 is `cmd`"),
+        (TableKind::Root, "service") => Some("did you mean `services`?"),
+        (TableKind::Root, "version" | "name") => Some("the project's name stands in [project]: name = \"…\""),
+        (TableKind::Root, "networks") => Some("every service is on this machine's network: leave it out"),
         _ => known(place).find(|(key, _)| *key == name).map(|(_, help)| *help),
     }
 }
 
 /// The same for a key that is nearly one of them.
-pub fn misspelt(name: &str, place: Place) -> Option<&'static str> {
+pub fn misspelt(name: &str, place: TableKind) -> Option<&'static str> {
     let near = suggest::nearest(name, known(place).map(|(key, _)| *key))?;
     key(near, place)
 }
 
 /// What to write in the place of a value of the wrong shape, where compose has it so.
-pub fn value(path: &str, node: &Node) -> Option<String> {
+pub fn value(path: &str, node: &TomlNode) -> Option<String> {
     let (before, key) = path.rsplit_once('.')?;
     if !before.starts_with("services.") {
         return None;
     }
     match (key, &node.value) {
-        ("port", Value::Text(text)) => published(text).map(|port| format!("only the number on this machine: port = {port}")),
-        ("ports", Value::Array(elements)) => {
+        ("port", TomlValue::Text(text)) => published(text).map(|port| format!("only the number on this machine: port = {port}")),
+        ("ports", TomlValue::Array(elements)) => {
             let port = elements.first().and_then(|first| published(&first.scalar()?)).unwrap_or(8080);
             Some(format!("the main port is `port = {port}`; further ones have names: ports = {{ metrics = 9100 }}"))
         }
-        ("build", Value::Table(_)) => Some(BUILD.to_owned()),
+        ("build", TomlValue::Table(_)) => Some(BUILD.to_owned()),
         _ => None,
     }
 }
@@ -98,9 +98,9 @@ pub fn value(path: &str, node: &Node) -> Option<String> {
 const BUILD: &str = "nothing is built from a Dockerfile: write the command, as build = \"npm install\", or leave it out";
 
 /// `build = "."`, which is a directory for compose and a command here.
-pub fn build_context(place: Place, name: &str, node: &Node) -> Option<&'static str> {
+pub fn build_context(place: TableKind, name: &str, node: &TomlNode) -> Option<&'static str> {
     let is_directory = |text: &str| matches!(text.trim_end_matches('/'), "." | "..");
-    (place == Place::Service && name == "build" && node.text().is_some_and(is_directory)).then_some(BUILD)
+    (place == TableKind::Service && name == "build" && node.text().is_some_and(is_directory)).then_some(BUILD)
 }
 
 /// The port on this machine of `8080:80`, `127.0.0.1:8080:80`, `80/tcp` and the like.
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_word_of_compose_is_answered_as_the_word() {
-        assert_eq!(misspelt("comand", Place::Service), Some(COMMAND));
-        assert_eq!(misspelt("image", Place::Task), None, "a task has none");
+        assert_eq!(misspelt("comand", TableKind::Service), Some(COMMAND));
+        assert_eq!(misspelt("image", TableKind::Task), None, "a task has none");
     }
 }

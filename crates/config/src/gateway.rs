@@ -8,9 +8,9 @@ use super::attributes::PortSpec;
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::services::{Edge, GATEWAY, Service, Services, absolute};
+use super::services::{DeclaredService, DeclaredServices, Edge, GATEWAY, absolute};
 use super::suggest;
-use super::tree::{Node, Table, get};
+use super::tree::{Table, TomlNode, get};
 use devrun_model::{Condition, GatewaySpec, Route, RoutePattern, RouteTarget, ServiceName, UpstreamSpec};
 
 /// What a route's table may lead to; each has one of these.
@@ -24,22 +24,22 @@ const OTHER_PROTOCOLS: &[&str] =
     &["amqp", "bolt", "memcached", "mysql", "nats", "neo4j", "postgres", "postgresql", "redis", "smtp"];
 
 /// Whether a service is a gateway, also where its recipe is not known.
-pub(crate) fn is_gateway(service: &Service) -> bool {
-    service.get("use").and_then(Node::text).is_some_and(|text| text.split('@').next() == Some(GATEWAY))
+pub(crate) fn is_gateway(service: &DeclaredService) -> bool {
+    service.get("use").and_then(TomlNode::text).is_some_and(|text| text.split('@').next() == Some(GATEWAY))
 }
 
 /// The service that a route names, as written: the part of `to` before a port's name.
-fn target_of(node: &Node) -> Option<&str> {
-    let to = node.text().or_else(|| node.table().and_then(|table| get(table, "to")).and_then(Node::text))?;
+fn target_of(node: &TomlNode) -> Option<&str> {
+    let to = node.text().or_else(|| node.table().and_then(|table| get(table, "to")).and_then(TomlNode::text))?;
     Some(to.split(':').next().unwrap_or(to))
 }
 
-fn routes(service: &Service) -> impl Iterator<Item = (&String, &Node)> {
-    service.get("routes").and_then(Node::table).into_iter().flatten().filter(|(_, node)| !node.is_false())
+fn routes(service: &DeclaredService) -> impl Iterator<Item = (&String, &TomlNode)> {
+    service.get("routes").and_then(TomlNode::table).into_iter().flatten().filter(|(_, node)| !node.is_false())
 }
 
 /// Whether an active gateway leads to a service.
-pub(crate) fn is_routed(services: &Services, name: &str) -> bool {
+pub(crate) fn is_routed(services: &DeclaredServices, name: &str) -> bool {
     services
         .values()
         .filter(|service| service.active && is_gateway(service))
@@ -48,7 +48,7 @@ pub(crate) fn is_routed(services: &Services, name: &str) -> bool {
 
 /// A gateway starts after the services it leads to and stops before them, but their failure is no reason not to start it: it
 /// says what is wrong. An edge that would close a circle is left out, as that service needs the gateway first.
-pub(crate) fn imply_edges(services: &mut Services) {
+pub(crate) fn imply_edges(services: &mut DeclaredServices) {
     let gateways: Vec<String> =
         services.values().filter(|service| is_gateway(service)).map(|service| service.name.clone()).collect();
     for name in gateways {
@@ -76,7 +76,7 @@ pub(crate) fn imply_edges(services: &mut Services) {
 }
 
 /// Whether one service waits for another, directly or through others.
-fn needs(services: &Services, from: &str, on: &str) -> bool {
+fn needs(services: &DeclaredServices, from: &str, on: &str) -> bool {
     let (mut seen, mut queue) = (BTreeSet::new(), vec![from]);
     while let Some(name) = queue.pop() {
         if name == on {
@@ -92,7 +92,7 @@ fn needs(services: &Services, from: &str, on: &str) -> bool {
 }
 
 /// What is wrong with routes whatever the values are.
-pub(crate) fn check(service: &Service, out: &mut Vec<Diagnostic>) {
+pub(crate) fn check(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
     if !is_gateway(service) {
         for key in ["routes", "headers", "names"] {
             if let Some(node) = service.get(key) {
@@ -118,14 +118,14 @@ pub(crate) fn check(service: &Service, out: &mut Vec<Diagnostic>) {
 }
 
 /// The routes and headers of a service; `None` where it is no gateway.
-pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service) -> Resolved<Option<GatewaySpec>> {
+pub(crate) fn lower(resolver: &Resolver<'_>, service: &DeclaredService) -> Resolved<Option<GatewaySpec>> {
     if !is_gateway(service) {
         return Ok(None);
     }
     let gateway = Lowering { resolver, service };
     let mut spec = GatewaySpec::default();
     let mut failed = false;
-    let mut seen: BTreeMap<RoutePattern, &Node> = BTreeMap::new();
+    let mut seen: BTreeMap<RoutePattern, &TomlNode> = BTreeMap::new();
     for (path, node) in routes(service) {
         match gateway.route(path, node) {
             Ok(route) => {
@@ -150,7 +150,7 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service) -> Resolved<Opti
             Err(Reported) => failed = true,
         }
     }
-    for (name, node) in service.get("headers").and_then(Node::table).into_iter().flatten() {
+    for (name, node) in service.get("headers").and_then(TomlNode::table).into_iter().flatten() {
         match gateway.header(name, node) {
             Ok(value) => {
                 spec.headers.insert(name.clone(), value);
@@ -167,7 +167,7 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service) -> Resolved<Opti
 
 struct Lowering<'l, 'a> {
     resolver: &'l Resolver<'a>,
-    service: &'l Service,
+    service: &'l DeclaredService,
 }
 
 impl Lowering<'_, '_> {
@@ -175,11 +175,11 @@ impl Lowering<'_, '_> {
         Scope::of(&self.service.name, 1)
     }
 
-    fn bad(&self, node: &Node, message: impl Into<String>, help: impl Into<String>) -> Reported {
+    fn bad(&self, node: &TomlNode, message: impl Into<String>, help: impl Into<String>) -> Reported {
         self.resolver.report(Diagnostic::error(node.span, message).help(help))
     }
 
-    fn route(&self, text: &str, node: &Node) -> Resolved<Route> {
+    fn route(&self, text: &str, node: &TomlNode) -> Resolved<Route> {
         let pattern = RoutePattern::parse(text)
             .map_err(|(message, help)| self.resolver.report(Diagnostic::error(node.key, message).help(help)));
         let Some(table) = node.table() else {
@@ -252,7 +252,7 @@ impl Lowering<'_, '_> {
     }
 
     /// `SERVICE`, or `SERVICE:PORT` for a named port.
-    fn to_service(&self, node: &Node, to: &str, strip: Option<String>) -> Resolved<RouteTarget> {
+    fn to_service(&self, node: &TomlNode, to: &str, strip: Option<String>) -> Resolved<RouteTarget> {
         let (name, port) = to.split_once(':').unwrap_or((to, "main"));
         let services = &self.resolver.services;
         let known =
@@ -292,7 +292,7 @@ impl Lowering<'_, '_> {
         Ok(RouteTarget::Service { service, port: port.to_owned(), strip })
     }
 
-    fn upstream(&self, name: &ServiceName, node: &Node) -> Resolved<UpstreamSpec> {
+    fn upstream(&self, name: &ServiceName, node: &TomlNode) -> Resolved<UpstreamSpec> {
         let Some(target) = self.resolver.services.get(name.as_str()) else { return Err(Reported) };
         if !target.active {
             self.resolver.report(
@@ -394,7 +394,7 @@ impl Lowering<'_, '_> {
         Ok(RouteTarget::Redirect { to })
     }
 
-    fn header(&self, name: &str, node: &Node) -> Resolved<String> {
+    fn header(&self, name: &str, node: &TomlNode) -> Resolved<String> {
         // A token of RFC 9110, 5.6.2.
         let is_token =
             !name.is_empty() && name.chars().all(|char| char.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(char));

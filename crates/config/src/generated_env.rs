@@ -12,13 +12,13 @@ use std::path::PathBuf;
 use sha2::{Digest as _, Sha256};
 
 use super::diagnostic::{Diagnostic, Report, Severity};
-use super::dotenv::{self, Entry};
+use super::dotenv::{self, TemplateVariable};
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::requirements::{is_placeholder, required};
 use super::services::absolute;
 use super::source_map::{Span, Text};
 use super::template::{self, Hole, Name, Operator, Part};
-use super::tree::{Node, get};
+use super::tree::{TomlNode, get};
 use super::{Document, Facts};
 
 /// How the second line of each file of ours begins; the hash of what follows that line comes after it.
@@ -97,7 +97,7 @@ impl Document {
     /// The marker of a variable without a value; none without `[config]`.
     pub(super) fn marker(&self) -> Option<String> {
         let table = get(&self.tree, "config")?.table()?;
-        let marker = get(table, "missing").and_then(Node::text).filter(|text| !text.trim().is_empty());
+        let marker = get(table, "missing").and_then(TomlNode::text).filter(|text| !text.trim().is_empty());
         Some(marker.unwrap_or(MISSING).to_owned())
     }
 
@@ -139,15 +139,20 @@ impl Document {
         let (Some(paths), Some(marker)) = (self.generated_paths(), self.marker()) else { return Ok(None) };
         let resolver = self.resolver(facts)?;
         let name = |path: &PathBuf| path.strip_prefix(&self.root).unwrap_or(path).display().to_string();
-        let mut writer =
-            Writer { resolver: &resolver, marker, above: BTreeMap::new(), missing: BTreeMap::new(), inside: String::new() };
+        let mut writer = TemplateWriter {
+            resolver: &resolver,
+            marker,
+            above: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            inside: String::new(),
+        };
         let mut body = String::new();
         let mut failed = required(&resolver).is_err();
         if let Some(path) = &paths.template {
             match facts.recipe_files.get(path) {
                 Some(text) => failed |= writer.template(&name(path), text, &mut body).is_err(),
                 None => {
-                    let node = get(&self.tree, "config").and_then(Node::table).and_then(|table| get(table, "template"));
+                    let node = get(&self.tree, "config").and_then(TomlNode::table).and_then(|table| get(table, "template"));
                     if let Some(node) = node {
                         resolver.report(
                             Diagnostic::error(node.span, format!("there is no template {}", name(path)))
@@ -174,7 +179,7 @@ impl Document {
 }
 
 /// Fills in one variable after the other.
-struct Writer<'r, 'a> {
+struct TemplateWriter<'r, 'a> {
     resolver: &'r Resolver<'a>,
     marker: String,
     /// Variables of lines above.
@@ -184,7 +189,7 @@ struct Writer<'r, 'a> {
     inside: String,
 }
 
-impl Writer<'_, '_> {
+impl TemplateWriter<'_, '_> {
     fn template(&mut self, name: &str, text: &str, body: &mut String) -> Resolved<()> {
         let file = self.resolver.sources.borrow_mut().add(Text::new(name.to_owned(), text.to_owned()));
         let (entries, faults) = dotenv::entries(text);
@@ -216,7 +221,7 @@ impl Writer<'_, '_> {
     }
 
     /// A line that says nothing, or what samples say, is one that a key file fills.
-    fn value(&mut self, entry: &Entry, span: Span) -> Resolved<String> {
+    fn value(&mut self, entry: &TemplateVariable, span: Span) -> Resolved<String> {
         let open = is_placeholder(&entry.value);
         if (open || entry.value.is_empty())
             && let Some(key) = self.key(&entry.name)

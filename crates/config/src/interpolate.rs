@@ -15,10 +15,10 @@ use indexmap::IndexMap;
 
 use super::diagnostic::Diagnostic;
 use super::schema::ATTRIBUTES;
-use super::services::{Service, Services};
+use super::services::{DeclaredService, DeclaredServices};
 use super::source_map::{Sources, Span, Text};
 use super::template::{self, Hole, Name, Operator, Part};
-use super::tree::{Node, Value, get};
+use super::tree::{TomlNode, TomlValue, get};
 use super::value_limits::{LARGEST_SUM, LARGEST_VALUE};
 use super::variable_names::{names_secret, port_variable};
 use super::{Document, Facts, dotenv, suggest};
@@ -53,14 +53,14 @@ impl<'s> Scope<'s> {
 
 /// What is being resolved, or was.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(super) enum ScopeKey {
     Attribute(String, String),
     Own(String, u32, String),
     Global(Option<(String, u32)>, String),
     Port(String, u32, String),
 }
 
-impl std::fmt::Display for Key {
+impl std::fmt::Display for ScopeKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Attribute(service, attribute) | Self::Port(service, _, attribute) => write!(f, "{service}.{attribute}"),
@@ -84,14 +84,14 @@ pub(crate) type Declared = IndexMap<String, (String, Span)>;
 pub(crate) struct Resolver<'a> {
     pub document: &'a Document,
     pub facts: &'a Facts,
-    pub services: Services,
+    pub services: DeclaredServices,
     pub sources: RefCell<Sources>,
     pub problems: RefCell<Vec<Diagnostic>>,
     files: BTreeMap<PathBuf, IndexMap<String, FileVariable>>,
     /// `--env-file`, then the project's files, latest first.
     order: Vec<PathBuf>,
-    memo: RefCell<BTreeMap<Key, Resolved<Option<String>>>>,
-    stack: RefCell<Vec<Key>>,
+    memo: RefCell<BTreeMap<ScopeKey, Resolved<Option<String>>>>,
+    stack: RefCell<Vec<ScopeKey>>,
     /// Values that placeholders have taken from secrets.
     taken: RefCell<BTreeSet<String>>,
     /// Bytes that placeholders have become so far.
@@ -99,7 +99,7 @@ pub(crate) struct Resolver<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    pub fn new(document: &'a Document, facts: &'a Facts, services: Services, mut sources: Sources) -> Self {
+    pub fn new(document: &'a Document, facts: &'a Facts, services: DeclaredServices, mut sources: Sources) -> Self {
         let mut problems = Vec::new();
         let environment = |name: &str| facts.shell.get(name).cloned();
         let mut files = BTreeMap::new();
@@ -125,7 +125,7 @@ impl<'a> Resolver<'a> {
             files.insert(path.clone(), variables);
         }
         let mut order: Vec<PathBuf> = facts.env_file_flag.iter().cloned().collect();
-        if let Some(project) = get(&document.tree, "project").and_then(Node::table)
+        if let Some(project) = get(&document.tree, "project").and_then(TomlNode::table)
             && let Some(node) = get(project, "env_file")
         {
             let listed = document.env_files_of(node);
@@ -194,9 +194,9 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves a node that holds a scalar.
-    pub fn text(&self, node: &Node, scope: Scope<'_>) -> Resolved<String> {
+    pub fn text(&self, node: &TomlNode, scope: Scope<'_>) -> Resolved<String> {
         match &node.value {
-            Value::Text(text) => self.expand(text, node.span, scope),
+            TomlValue::Text(text) => self.expand(text, node.span, scope),
             _ => node.scalar().ok_or(Reported),
         }
     }
@@ -289,8 +289,8 @@ impl<'a> Resolver<'a> {
 
     pub(super) fn unset(&self, hole: &Hole, at: Span) -> Reported {
         let name = name_text(&hole.name);
-        let required = get(&self.document.tree, "project").and_then(Node::table).and_then(|project| get(project, "required"));
-        if required.is_some_and(|node| node.elements().iter().filter_map(Node::text).any(|one| one == name)) {
+        let required = get(&self.document.tree, "project").and_then(TomlNode::table).and_then(|project| get(project, "required"));
+        if required.is_some_and(|node| node.elements().iter().filter_map(TomlNode::text).any(|one| one == name)) {
             // All of those are told in one error.
             return Reported;
         }
@@ -379,7 +379,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The name of the password that is made for a service which gives none.
-    pub fn generated_password(&self, service: &Service) -> Option<String> {
+    pub fn generated_password(&self, service: &DeclaredService) -> Option<String> {
         let wants = service.recipe.as_ref().is_some_and(|used| used.data.wants_password);
         (wants && !service.tree.contains_key("password") && service.get("external").is_none())
             .then(|| format!("{}-password", service.name))
@@ -430,7 +430,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// How many copies there are; faults of the number are reported where the service is lowered.
-    pub fn replicas(&self, service: &Service) -> u32 {
+    pub fn replicas(&self, service: &DeclaredService) -> u32 {
         if service.task {
             return 1;
         }
@@ -438,8 +438,8 @@ impl<'a> Resolver<'a> {
             return (*number).max(1);
         }
         match service.get("replicas").map(|node| &node.value) {
-            Some(Value::Integer(number)) => u32::try_from(*number).unwrap_or(1).clamp(1, 1000),
-            Some(Value::Text(text)) => {
+            Some(TomlValue::Integer(number)) => u32::try_from(*number).unwrap_or(1).clamp(1, 1000),
+            Some(TomlValue::Text(text)) => {
                 let parts = template::parse(text, false).unwrap_or_default();
                 let quiet = parts.iter().all(|part| match part {
                     Part::Literal(_) => true,
@@ -487,7 +487,12 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves once; a circle is an error with its path.
-    pub(super) fn once(&self, key: Key, at: Span, make: impl FnOnce() -> Resolved<Option<String>>) -> Resolved<Option<String>> {
+    pub(super) fn once(
+        &self,
+        key: ScopeKey,
+        at: Span,
+        make: impl FnOnce() -> Resolved<Option<String>>,
+    ) -> Resolved<Option<String>> {
         if let Some(value) = self.memo.borrow().get(&key) {
             return value.clone();
         }
@@ -554,9 +559,9 @@ impl<'a> Resolver<'a> {
     }
 
     /// The service's own `env`.
-    fn own(&self, service: &Service, replica: u32, name: &str, at: Span) -> Resolved<Option<String>> {
-        let Some(node) = service.get("env").and_then(Node::table).and_then(|env| get(env, name)) else { return Ok(None) };
-        self.once(Key::Own(service.name.clone(), replica, name.to_owned()), at, || {
+    fn own(&self, service: &DeclaredService, replica: u32, name: &str, at: Span) -> Resolved<Option<String>> {
+        let Some(node) = service.get("env").and_then(TomlNode::table).and_then(|env| get(env, name)) else { return Ok(None) };
+        self.once(ScopeKey::Own(service.name.clone(), replica, name.to_owned()), at, || {
             let scope = Scope { service: Some((&service.name, replica)), defining: Some(name), ..Scope::default() };
             self.text(node, scope).map(Some)
         })
@@ -564,15 +569,15 @@ impl<'a> Resolver<'a> {
 
     /// `[env]`.
     fn global(&self, service: Option<(&str, u32)>, name: &str, at: Span) -> Resolved<Option<String>> {
-        let Some(node) = get(&self.document.tree, "env").and_then(Node::table).and_then(|env| get(env, name)) else {
+        let Some(node) = get(&self.document.tree, "env").and_then(TomlNode::table).and_then(|env| get(env, name)) else {
             return Ok(None);
         };
-        let key = Key::Global(service.map(|(service, replica)| (service.to_owned(), replica)), name.to_owned());
+        let key = ScopeKey::Global(service.map(|(service, replica)| (service.to_owned(), replica)), name.to_owned());
         self.once(key, at, || self.text(node, Scope { service, global: true, defining: Some(name), port: false }).map(Some))
     }
 
     /// What else the service is given: its files, another service's variables, `[env]`.
-    fn given(&self, service: &Service, replica: u32, name: &str, at: Span, depth: u32) -> Resolved<Option<String>> {
+    fn given(&self, service: &DeclaredService, replica: u32, name: &str, at: Span, depth: u32) -> Resolved<Option<String>> {
         for file in self.service_files(service).into_iter().rev() {
             if let Some(found) = self.files.get(&file).and_then(|file| file.get(name)) {
                 return Ok(Some(found.value.clone()));
@@ -580,7 +585,7 @@ impl<'a> Resolver<'a> {
         }
         // `cross_check` has refused circles; the bound only keeps a broken file from going round.
         if depth < 32
-            && let Some(other) = service.get("env_from").and_then(Node::text).and_then(|other| self.services.get(other))
+            && let Some(other) = service.get("env_from").and_then(TomlNode::text).and_then(|other| self.services.get(other))
         {
             if let Some(value) = self.own(other, 1, name, at)? {
                 return Ok(Some(value));
@@ -591,7 +596,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The absolute paths of a service's env files.
-    pub fn service_files(&self, service: &Service) -> Vec<PathBuf> {
+    pub fn service_files(&self, service: &DeclaredService) -> Vec<PathBuf> {
         service
             .get("env_file")
             .map(|node| self.document.env_files_of(node).into_iter().map(|file| file.path).collect())
@@ -604,7 +609,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Variables that every child gets.
-    fn ours(&self, service: &Service, replica: u32, name: &str, at: Span) -> Resolved<Option<String>> {
+    fn ours(&self, service: &DeclaredService, replica: u32, name: &str, at: Span) -> Resolved<Option<String>> {
         Ok(match name {
             "PORT" => self.port(service, replica, "main", at)?.map(|port| port.to_string()),
             "DEVRUN_PROJECT" => Some(self.document.project.to_string()),
@@ -625,11 +630,11 @@ impl<'a> Resolver<'a> {
     }
 
     /// What the procfile gives a service: `[env]`, `env_from`, its `env_file`, its `env`. `None`: taken out by `false`.
-    pub fn declared(&self, service: &Service, replica: u32, depth: u32) -> Resolved<(Declared, Vec<String>)> {
+    pub fn declared(&self, service: &DeclaredService, replica: u32, depth: u32) -> Resolved<(Declared, Vec<String>)> {
         let mut out = Declared::new();
         let mut removed = Vec::new();
         let mut failed = false;
-        if let Some(table) = get(&self.document.tree, "env").and_then(Node::table) {
+        if let Some(table) = get(&self.document.tree, "env").and_then(TomlNode::table) {
             for (name, node) in table {
                 if node.is_false() {
                     removed.push(name.clone());
@@ -645,7 +650,7 @@ impl<'a> Resolver<'a> {
             }
         }
         if depth < 32
-            && let Some(other) = service.get("env_from").and_then(Node::text).and_then(|other| self.services.get(other))
+            && let Some(other) = service.get("env_from").and_then(TomlNode::text).and_then(|other| self.services.get(other))
         {
             match self.declared(other, 1, depth + 1) {
                 Ok((theirs, _)) => out.extend(theirs),
@@ -657,7 +662,7 @@ impl<'a> Resolver<'a> {
                 out.insert(name.clone(), (found.value.clone(), found.span));
             }
         }
-        if let Some(table) = service.tree.get("env").and_then(Node::table) {
+        if let Some(table) = service.tree.get("env").and_then(TomlNode::table) {
             for (name, node) in table {
                 if node.is_false() {
                     out.shift_remove(name);

@@ -9,9 +9,9 @@ use super::diagnostic::Diagnostic;
 use super::environment::{self, Masks};
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::services::{self, Service};
+use super::services::{self, DeclaredService};
 use super::source_map::{Span, Text};
-use super::tree::{Node, Table, get};
+use super::tree::{Table, TomlNode, get};
 use super::{command, gateway, policy, ready, requirements, task, template};
 use devrun_model::recipe::SourceSpec;
 use devrun_model::service::OnUnhealthy;
@@ -24,7 +24,7 @@ use devrun_model::{
 pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
     let document = resolver.document;
     let empty = Table::new();
-    let section = |key: &str| get(&document.tree, key).and_then(Node::table).unwrap_or(&empty);
+    let section = |key: &str| get(&document.tree, key).and_then(TomlNode::table).unwrap_or(&empty);
     let project = Reader { resolver, table: section("project"), scope: Scope::default() };
     let mut failed = requirements::required(resolver).is_err();
     let timeout = project.duration("timeout").map(|value| value.unwrap_or(Duration::from_secs(600)));
@@ -129,7 +129,7 @@ fn depths(resolver: &Resolver<'_>) -> BTreeMap<String, u32> {
 }
 
 /// What can be wrong with one service's numbers and names.
-fn check_service(resolver: &Resolver<'_>, service: &Service) {
+fn check_service(resolver: &Resolver<'_>, service: &DeclaredService) {
     let keys = Reader { resolver, table: &service.tree, scope: Scope::default() };
     let replicas = keys.integer("replicas", 1);
     let of = resolver.replicas(service);
@@ -154,7 +154,9 @@ fn check_service(resolver: &Resolver<'_>, service: &Service) {
                 .help(format!("each copy has a port of its own; `${{{}.url}}` is that of the first copy", service.name)),
         );
     }
-    for table in [service.tree.get("env").and_then(Node::table), get(&resolver.document.tree, "env").and_then(Node::table)] {
+    for table in
+        [service.tree.get("env").and_then(TomlNode::table), get(&resolver.document.tree, "env").and_then(TomlNode::table)]
+    {
         for (name, node) in table.into_iter().flatten() {
             if name.is_empty() || name.contains(['=', '\0']) {
                 resolver.report(
@@ -163,7 +165,7 @@ fn check_service(resolver: &Resolver<'_>, service: &Service) {
             }
         }
     }
-    if let Some(table) = service.get("ports").and_then(Node::table) {
+    if let Some(table) = service.get("ports").and_then(TomlNode::table) {
         for (name, node) in table {
             let good = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
             if name == "main" {
@@ -192,7 +194,7 @@ fn check_service(resolver: &Resolver<'_>, service: &Service) {
 /// Two services on one port.
 fn claim_ports(
     resolver: &Resolver<'_>,
-    service: &Service,
+    service: &DeclaredService,
     id: &ServiceId,
     replica: u32,
     taken: &mut Vec<(String, u16, String, Span)>,
@@ -223,7 +225,7 @@ fn claim_ports(
 
 fn lower_service(
     resolver: &Resolver<'_>,
-    service: &Service,
+    service: &DeclaredService,
     name: &ServiceName,
     replica: u32,
     of: u32,
@@ -314,7 +316,7 @@ fn lower_service(
     };
     if spec.stop.check
         && spec.stop_asks().is_none()
-        && let Some(node) = service.get("stop").and_then(Node::table).and_then(|table| get(table, "check"))
+        && let Some(node) = service.get("stop").and_then(TomlNode::table).and_then(|table| get(table, "check"))
     {
         let message = format!("`stop.check` asks Postgres or Redis, and {} is known as neither", service.label());
         resolver.report(
@@ -325,7 +327,7 @@ fn lower_service(
     Ok(spec)
 }
 
-fn ports(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resolved<BTreeMap<String, u16>> {
+fn ports(resolver: &Resolver<'_>, service: &DeclaredService, replica: u32) -> Resolved<BTreeMap<String, u16>> {
     let mut out = BTreeMap::new();
     for name in resolver.port_names(service) {
         let span = resolver.port_node(service, &name).map_or(service.key, |node| node.span);
@@ -336,7 +338,7 @@ fn ports(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resolved<B
     Ok(out)
 }
 
-fn attributes(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resolved<BTreeMap<String, String>> {
+fn attributes(resolver: &Resolver<'_>, service: &DeclaredService, replica: u32) -> Resolved<BTreeMap<String, String>> {
     let mut out = BTreeMap::new();
     if service.task {
         return Ok(out);
@@ -378,7 +380,7 @@ fn attributes(resolver: &Resolver<'_>, service: &Service, replica: u32) -> Resol
 }
 
 /// `USER[:GROUP]`, where a process is started that can run as that user.
-fn user_id(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_, '_, '_>) -> Resolved<Option<String>> {
+fn user_id(resolver: &Resolver<'_>, service: &DeclaredService, keys: &Reader<'_, '_, '_>) -> Resolved<Option<String>> {
     let Some(text) = keys.text("user_id")? else { return Ok(None) };
     let at = service.get("user_id").map_or(service.key, |node| node.span);
     let word = |word: &str| {
@@ -409,7 +411,7 @@ fn user_id(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_, '_, '_>
     }
 }
 
-fn launch(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_, '_, '_>) -> Resolved<Launch> {
+fn launch(resolver: &Resolver<'_>, service: &DeclaredService, keys: &Reader<'_, '_, '_>) -> Resolved<Launch> {
     if service.get("external").is_some() {
         let url = keys.text("external")?.unwrap_or_default();
         resolver.external(service, service.key)?;
@@ -436,8 +438,10 @@ fn launch(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_, '_, '_>)
 }
 
 fn source(resolver: &Resolver<'_>, recipe: &str) -> Resolved<Option<SourceSpec>> {
-    let table =
-        get(&resolver.document.tree, "sources").and_then(Node::table).and_then(|table| get(table, recipe)).and_then(Node::table);
+    let table = get(&resolver.document.tree, "sources")
+        .and_then(TomlNode::table)
+        .and_then(|table| get(table, recipe))
+        .and_then(TomlNode::table);
     let Some(table) = table else { return Ok(None) };
     let keys = Reader { resolver, table, scope: Scope::default() };
     Ok(Some(SourceSpec {
@@ -452,7 +456,7 @@ fn source(resolver: &Resolver<'_>, recipe: &str) -> Resolved<Option<SourceSpec>>
     }))
 }
 
-fn dependencies(resolver: &Resolver<'_>, service: &Service) -> Resolved<Vec<Dependency>> {
+fn dependencies(resolver: &Resolver<'_>, service: &DeclaredService) -> Resolved<Vec<Dependency>> {
     let mut out = Vec::new();
     let mut edges: Vec<(String, Option<Condition>, bool, bool)> =
         service.edges.iter().map(|edge| (edge.on.clone(), edge.condition, edge.required, edge.restart)).collect();
@@ -485,7 +489,7 @@ fn dependencies(resolver: &Resolver<'_>, service: &Service) -> Resolved<Vec<Depe
 fn render(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<BTreeMap<String, String>> {
     let mut out = BTreeMap::new();
     let mut failed = false;
-    for (from, node) in keys.node("render").and_then(Node::table).into_iter().flatten() {
+    for (from, node) in keys.node("render").and_then(TomlNode::table).into_iter().flatten() {
         if node.is_false() {
             continue;
         }
@@ -524,7 +528,7 @@ fn render(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<BTreeM
             }
         }
     }
-    for (name, node) in keys.node("files").and_then(Node::table).into_iter().flatten() {
+    for (name, node) in keys.node("files").and_then(TomlNode::table).into_iter().flatten() {
         if node.is_false() {
             continue;
         }
@@ -558,8 +562,9 @@ fn render(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<BTreeM
 
 fn volumes(resolver: &Resolver<'_>) -> Resolved<BTreeMap<VolumeName, VolumeSpec>> {
     let mut out = BTreeMap::new();
-    let declared = get(&resolver.document.tree, "volumes").and_then(Node::table);
-    let used: BTreeSet<String> = resolver.services.values().filter(|service| service.active).filter_map(Service::data).collect();
+    let declared = get(&resolver.document.tree, "volumes").and_then(TomlNode::table);
+    let used: BTreeSet<String> =
+        resolver.services.values().filter(|service| service.active).filter_map(DeclaredService::data).collect();
     for name in resolver.volumes() {
         let node = declared.and_then(|table| get(table, &name));
         if node.is_none() && !used.contains(&name) {
@@ -567,7 +572,7 @@ fn volumes(resolver: &Resolver<'_>) -> Resolved<BTreeMap<VolumeName, VolumeSpec>
         }
         let Ok(volume) = VolumeName::new(name.clone()) else { continue };
         let mut class = VolumeClass::Persistent;
-        if let Some(table) = node.and_then(Node::table) {
+        if let Some(table) = node.and_then(TomlNode::table) {
             let keys = Reader { resolver, table, scope: Scope::default() };
             class = keys
                 .choice(

@@ -4,14 +4,14 @@
 //! bring a removed key back, and a flag can still be switched off.
 
 use super::schema::{CHECK_DETAILS, CHECK_KINDS};
-use super::tree::{Node, Table, Value, get};
+use super::tree::{Table, TomlNode, TomlValue, get};
 
 /// Puts `over` on top of `base`.
 pub(crate) fn onto(base: &mut Table, over: &Table) {
     for (key, node) in over {
         match (base.get_mut(key), &node.value) {
-            (Some(below), Value::Table(above)) => {
-                if let Value::Table(table) = &mut below.value {
+            (Some(below), TomlValue::Table(above)) => {
+                if let TomlValue::Table(table) = &mut below.value {
                     if key == "ready" || key == "alive" {
                         drop_kinds(table, above);
                     }
@@ -49,8 +49,8 @@ pub(crate) fn file_onto(base: &mut Table, file: &Table, mode: Option<&str>) {
     let mut plain = file.clone();
     let modes = plain.shift_remove("modes");
     onto(base, &plain);
-    let overlay = mode.and_then(|mode| modes.as_ref().and_then(Node::table).and_then(|table| table.get(mode)));
-    if let Some(table) = overlay.and_then(Node::table) {
+    let overlay = mode.and_then(|mode| modes.as_ref().and_then(TomlNode::table).and_then(|table| table.get(mode)));
+    if let Some(table) = overlay.and_then(TomlNode::table) {
         let mut table = table.clone();
         table.shift_remove("modes");
         onto(base, &table);
@@ -71,11 +71,11 @@ mod tests {
     fn flat(table: &Table, prefix: &str, out: &mut Vec<String>) {
         for (key, node) in table {
             match &node.value {
-                Value::Table(inner) => flat(inner, &format!("{prefix}{key}."), out),
-                Value::Array(elements) => {
+                TomlValue::Table(inner) => flat(inner, &format!("{prefix}{key}."), out),
+                TomlValue::Array(elements) => {
                     out.push(format!(
                         "{prefix}{key}=[{}]",
-                        elements.iter().filter_map(Node::scalar).collect::<Vec<_>>().join(",")
+                        elements.iter().filter_map(TomlNode::scalar).collect::<Vec<_>>().join(",")
                     ));
                 }
                 _ => out.push(format!("{prefix}{key}={}", node.scalar().unwrap_or_default())),

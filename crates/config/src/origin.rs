@@ -6,7 +6,7 @@ use super::diagnostic::Report;
 use super::document::Document;
 use super::interpolate::{Resolver, Scope};
 use super::template::{self, Name, Operator, Part};
-use super::tree::{Node, Table, Value, get};
+use super::tree::{Table, TomlNode, TomlValue, get};
 
 impl Document {
     /// Key, value with its placeholders filled in, and `FILE:LINE` or the layer. Variables of a service are listed as
@@ -37,7 +37,7 @@ impl Document {
                     let mut origin = resolver.sources.borrow().origin(span);
                     // A variable out of an env file has no placeholder that is left.
                     let tables = [service.get("env"), get(&self.tree, "env")];
-                    let written = tables.into_iter().flatten().filter_map(Node::table).filter_map(|table| get(table, &name));
+                    let written = tables.into_iter().flatten().filter_map(TomlNode::table).filter_map(|table| get(table, &name));
                     if let Some(node) = written.into_iter().find(|node| node.span == span) {
                         follow(&resolver, node, Scope { defining: Some(&name), ..scope }, false, &mut origin);
                     }
@@ -49,19 +49,19 @@ impl Document {
     }
 }
 
-fn walk(resolver: &Resolver<'_>, path: &str, node: &Node, scope: Scope<'_>, rows: &mut Vec<(String, String, String)>) {
+fn walk(resolver: &Resolver<'_>, path: &str, node: &TomlNode, scope: Scope<'_>, rows: &mut Vec<(String, String, String)>) {
     match &node.value {
-        Value::Table(table) => {
+        TomlValue::Table(table) => {
             for (key, node) in table {
                 walk(resolver, &format!("{path}.{key}"), node, scope, rows);
             }
         }
-        Value::Array(elements) if elements.iter().any(|element| matches!(element.value, Value::Table(_))) => {
+        TomlValue::Array(elements) if elements.iter().any(|element| matches!(element.value, TomlValue::Table(_))) => {
             for (index, node) in elements.iter().enumerate() {
                 walk(resolver, &format!("{path}[{index}]"), node, scope, rows);
             }
         }
-        Value::Array(elements) => {
+        TomlValue::Array(elements) => {
             let words: Vec<String> = elements.iter().map(|node| shown(resolver, node, scope)).collect();
             let mut origin = resolver.sources.borrow().origin(node.span);
             elements.iter().for_each(|element| follow(resolver, element, scope, is_command(path), &mut origin));
@@ -75,7 +75,7 @@ fn walk(resolver: &Resolver<'_>, path: &str, node: &Node, scope: Scope<'_>, rows
     }
 }
 
-fn shown(resolver: &Resolver<'_>, node: &Node, scope: Scope<'_>) -> String {
+fn shown(resolver: &Resolver<'_>, node: &TomlNode, scope: Scope<'_>) -> String {
     // A key that nothing asks for may hold a placeholder that cannot be filled in; it is shown as written.
     resolver.text(node, scope).unwrap_or_else(|_| node.scalar().unwrap_or_default())
 }
@@ -86,7 +86,7 @@ fn is_command(path: &str) -> bool {
 }
 
 /// Adds where the placeholders of a text come from: ` ← .env:2, computed: postgres.host`.
-fn follow(resolver: &Resolver<'_>, node: &Node, scope: Scope<'_>, is_command: bool, origin: &mut String) {
+fn follow(resolver: &Resolver<'_>, node: &TomlNode, scope: Scope<'_>, is_command: bool, origin: &mut String) {
     let Some(parts) = node.text().and_then(|text| template::parse(text, is_command).ok()) else { return };
     let mut found: Vec<String> = Vec::new();
     sources_of(resolver, &parts, scope, &mut found);
@@ -123,8 +123,8 @@ fn sources_of(resolver: &Resolver<'_>, parts: &[Part], scope: Scope<'_>, found: 
 /// Where a variable's value is looked up first. `None`: nowhere.
 fn variable(resolver: &Resolver<'_>, name: &str, scope: Scope<'_>) -> Option<String> {
     let service = scope.service.and_then(|(service, _)| resolver.services.get(service));
-    let place = |node: &Node| resolver.sources.borrow().origin(node.span);
-    let in_table = |table: Option<&Node>| table.and_then(Node::table).and_then(|env| get(env, name)).map(place);
+    let place = |node: &TomlNode| resolver.sources.borrow().origin(node.span);
+    let in_table = |table: Option<&TomlNode>| table.and_then(TomlNode::table).and_then(|env| get(env, name)).map(place);
     if scope.defining != Some(name)
         && let Some(own) = in_table(service.and_then(|service| service.get("env")))
     {

@@ -3,7 +3,7 @@
 use super::command;
 use super::interpolate::{Resolved, Resolver};
 use super::reader::Reader;
-use super::services::Service;
+use super::services::DeclaredService;
 use super::suggest;
 use devrun_model::ByteSize;
 use devrun_model::policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo};
@@ -54,7 +54,7 @@ pub(crate) fn backoff(keys: &Reader<'_, '_, '_>) -> Resolved<Backoff> {
 }
 
 /// `stop`.
-pub(crate) fn stop(resolver: &Resolver<'_>, service: &Service, keys: &Reader<'_, '_, '_>) -> Resolved<StopSpec> {
+pub(crate) fn stop(resolver: &Resolver<'_>, service: &DeclaredService, keys: &Reader<'_, '_, '_>) -> Resolved<StopSpec> {
     let mut stop = StopSpec::default();
     let Some(inner) = keys.inner("stop") else { return Ok(stop) };
     let signal = |key: &str| -> Resolved<Option<Signal>> {

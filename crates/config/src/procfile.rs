@@ -6,7 +6,7 @@
 
 use super::diagnostic::Diagnostic;
 use super::source_map::{Span, Text};
-use super::tree::{MAX_BYTES, Node, Table, Value};
+use super::tree::{MAX_BYTES, Table, TomlNode, TomlValue};
 
 /// The first line's port where nothing else is said, and the step to the next.
 const PORTS: (i64, i64) = (5000, 100);
@@ -53,21 +53,21 @@ pub(crate) fn parse(file: u32, text: &Text, base: Option<u16>, out: &mut Vec<Dia
             out.push(Diagnostic::error(key, format!("there are two lines for `{name}`")).note(note, "the first one"));
             continue;
         }
-        let node = |span, inner| Node { span, key: span, value: inner };
+        let node = |span, inner| TomlNode { span, key: span, value: inner };
         let mut service = Table::new();
-        service.insert("run".to_owned(), node(value, Value::Text(trimmed.replace('$', "$$"))));
-        service.insert("shell".to_owned(), node(key, Value::Bool(true)));
-        service.insert("env_file".to_owned(), node(key, Value::Text(".env".to_owned())));
+        service.insert("run".to_owned(), node(value, TomlValue::Text(trimmed.replace('$', "$$"))));
+        service.insert("shell".to_owned(), node(key, TomlValue::Bool(true)));
+        service.insert("env_file".to_owned(), node(key, TomlValue::Text(".env".to_owned())));
         if name == "web" {
-            service.insert("port".to_owned(), node(key, Value::Integer(port)));
+            service.insert("port".to_owned(), node(key, TomlValue::Integer(port)));
         } else {
-            let env = Table::from([("PORT".to_owned(), node(key, Value::Text(port.to_string())))]);
-            service.insert("env".to_owned(), node(key, Value::Table(env)));
+            let env = Table::from([("PORT".to_owned(), node(key, TomlValue::Text(port.to_string())))]);
+            service.insert("env".to_owned(), node(key, TomlValue::Table(env)));
         }
-        services.insert(name.to_owned(), Node { span: whole, key, value: Value::Table(service) });
+        services.insert(name.to_owned(), TomlNode { span: whole, key, value: TomlValue::Table(service) });
     }
     if !services.is_empty() {
-        root.insert("services".to_owned(), Node::new(Span::new(file, 0..0), Value::Table(services)));
+        root.insert("services".to_owned(), TomlNode::new(Span::new(file, 0..0), TomlValue::Table(services)));
     }
     root
 }
@@ -83,7 +83,7 @@ mod tests {
         let mut problems = Vec::new();
         let moved = parse(0, &text, Some(7000), &mut problems);
         let moved = moved["services"].table().unwrap();
-        assert!(matches!(moved["web"].table().unwrap()["port"].value, Value::Integer(7000)));
+        assert!(matches!(moved["web"].table().unwrap()["port"].value, TomlValue::Integer(7000)));
         let root = parse(0, &text, None, &mut problems);
         assert!(problems.is_empty());
         let services = root["services"].table().unwrap();
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(of("web", "run").text(), Some("bundle exec puma -p $$PORT"));
         assert_eq!(of("worker", "run").text(), Some("rake jobs:work"));
         assert_eq!(text.slice(of("worker", "run").span), "rake jobs:work");
-        assert!(matches!(of("web", "port").value, Value::Integer(5000)));
+        assert!(matches!(of("web", "port").value, TomlValue::Integer(5000)));
         assert_eq!(of("worker", "env").table().unwrap()["PORT"].text(), Some("5100"));
     }
 

@@ -7,7 +7,7 @@ use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
 use super::services::absolute;
 use super::suggest;
-use super::tree::{Node, Table, Value, get};
+use super::tree::{Table, TomlNode, TomlValue, get};
 use devrun_model::{ByteSize, duration};
 
 /// Reads the keys of one table.
@@ -20,7 +20,7 @@ pub(crate) struct Reader<'r, 'a, 's> {
 
 impl<'r> Reader<'r, '_, '_> {
     /// A key; `false` counts as absent.
-    pub fn node(&self, key: &str) -> Option<&'r Node> {
+    pub fn node(&self, key: &str) -> Option<&'r TomlNode> {
         get(self.table, key)
     }
     /// A text.
@@ -29,7 +29,7 @@ impl<'r> Reader<'r, '_, '_> {
     }
     /// A list of texts, or the one text it is written as.
     pub fn texts(&self, key: &str) -> Resolved<Vec<String>> {
-        let elements = self.node(key).map(Node::elements).unwrap_or_default();
+        let elements = self.node(key).map(TomlNode::elements).unwrap_or_default();
         elements.iter().map(|node| self.resolver.text(node, self.scope)).collect()
     }
     /// Paths relative to the procfile's folder.
@@ -48,7 +48,7 @@ impl<'r> Reader<'r, '_, '_> {
         match self.table.get(key) {
             None => Ok(default),
             Some(node) => match &node.value {
-                Value::Bool(flag) => Ok(*flag),
+                TomlValue::Bool(flag) => Ok(*flag),
                 _ => {
                     let text = self.resolver.text(node, self.scope)?;
                     match text.trim() {
@@ -111,18 +111,18 @@ impl<'r> Reader<'r, '_, '_> {
         }
     }
     /// Reports a fault of a key's value.
-    pub fn bad(&self, node: &Node, message: impl Into<String>, help: &str) -> super::interpolate::Reported {
+    pub fn bad(&self, node: &TomlNode, message: impl Into<String>, help: &str) -> super::interpolate::Reported {
         self.resolver.report(Diagnostic::error(node.span, message).help(help))
     }
     /// A table inside this one.
     pub fn inner(&self, key: &str) -> Option<Self> {
-        self.node(key).and_then(Node::table).map(|table| Self { table, ..*self })
+        self.node(key).and_then(TomlNode::table).map(|table| Self { table, ..*self })
     }
     /// A table of texts by name.
     pub fn map(&self, key: &str) -> Resolved<std::collections::BTreeMap<String, String>> {
         let mut out = std::collections::BTreeMap::new();
         let mut failed = false;
-        for (name, node) in self.node(key).and_then(Node::table).into_iter().flatten() {
+        for (name, node) in self.node(key).and_then(TomlNode::table).into_iter().flatten() {
             if node.is_false() {
                 continue;
             }

@@ -8,23 +8,23 @@ use super::external;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
 use super::schema::CHECK_KINDS;
-use super::services::Service;
+use super::services::DeclaredService;
 use super::suggest;
-use super::tree::{Node, Table, Value};
+use super::tree::{Table, TomlNode, TomlValue};
 use devrun_model::ready::Endpoint;
 use devrun_model::{Check, ReadySpec};
 
 struct Probe<'p, 'r, 'a, 's> {
     keys: Reader<'r, 'a, 's>,
-    service: &'p Service,
+    service: &'p DeclaredService,
     replica: u32,
 }
 
 /// Lowers one of the two tables; `None` where it names no kind and none follows from the service.
-pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service, key: &str, replica: u32) -> Resolved<Option<ReadySpec>> {
+pub(crate) fn lower(resolver: &Resolver<'_>, service: &DeclaredService, key: &str, replica: u32) -> Resolved<Option<ReadySpec>> {
     let default = if key == "ready" { external::default_check(resolver, service) } else { Ok(None) };
     let empty = Table::new();
-    let table = match (service.get(key).and_then(Node::table), &default) {
+    let table = match (service.get(key).and_then(TomlNode::table), &default) {
         (Some(table), _) => table,
         (None, Ok(None)) => return Ok(None),
         (None, _) => &empty,
@@ -96,7 +96,7 @@ impl Probe<'_, '_, '_, '_> {
     }
 
     /// Where the service listens.
-    fn own(&self, node: &Node) -> Resolved<Endpoint> {
+    fn own(&self, node: &TomlNode) -> Resolved<Endpoint> {
         let resolver = self.keys.resolver;
         let host = resolver.host(self.service, node.span)?;
         match resolver.port(self.service, self.replica, "main", node.span)? {
@@ -110,7 +110,7 @@ impl Probe<'_, '_, '_, '_> {
     }
 
     /// A port of the service by its name or number.
-    fn named(&self, node: &Node, text: &str) -> Resolved<Endpoint> {
+    fn named(&self, node: &TomlNode, text: &str) -> Resolved<Endpoint> {
         let resolver = self.keys.resolver;
         let host = resolver.host(self.service, node.span)?;
         if let Ok(port) = text.parse::<u16>() {
@@ -128,11 +128,11 @@ impl Probe<'_, '_, '_, '_> {
         }
     }
 
-    fn attribute(&self, name: &str, node: &Node) -> Resolved<Option<String>> {
+    fn attribute(&self, name: &str, node: &TomlNode) -> Resolved<Option<String>> {
         self.keys.resolver.attribute(&self.service.name, name, node.span)
     }
 
-    fn check(&self, kind: &str, node: &Node) -> Resolved<Check> {
+    fn check(&self, kind: &str, node: &TomlNode) -> Resolved<Check> {
         let keys = &self.keys;
         let text = || keys.resolver.text(node, keys.scope);
         Ok(match kind {
@@ -163,7 +163,7 @@ impl Probe<'_, '_, '_, '_> {
             }
             "bolt" => Check::Bolt { at: self.own(node)? },
             "grpc" => {
-                let service = if matches!(node.value, Value::Bool(true)) { String::new() } else { text()? };
+                let service = if matches!(node.value, TomlValue::Bool(true)) { String::new() } else { text()? };
                 Check::Grpc { at: self.grpc_endpoint(node)?, service }
             }
             "s3" => Check::S3 {
@@ -183,7 +183,7 @@ impl Probe<'_, '_, '_, '_> {
         })
     }
 
-    fn grpc_endpoint(&self, node: &Node) -> Resolved<Endpoint> {
+    fn grpc_endpoint(&self, node: &TomlNode) -> Resolved<Endpoint> {
         if self.keys.resolver.port_names(self.service).iter().any(|name| name == "grpc") {
             self.named(node, "grpc")
         } else {
@@ -191,9 +191,9 @@ impl Probe<'_, '_, '_, '_> {
         }
     }
 
-    fn tcp(&self, node: &Node) -> Resolved<Endpoint> {
+    fn tcp(&self, node: &TomlNode) -> Resolved<Endpoint> {
         let keys = &self.keys;
-        if matches!(node.value, Value::Bool(true)) {
+        if matches!(node.value, TomlValue::Bool(true)) {
             return self.own(node);
         }
         let text = keys.resolver.text(node, keys.scope)?;
@@ -219,7 +219,7 @@ impl Probe<'_, '_, '_, '_> {
         }
     }
 
-    fn http(&self, node: &Node, text: &str) -> Resolved<Check> {
+    fn http(&self, node: &TomlNode, text: &str) -> Resolved<Check> {
         let keys = &self.keys;
         let (at, tls, path) = if let Some(rest) = text
             .strip_prefix("http://")
@@ -253,7 +253,7 @@ impl Probe<'_, '_, '_, '_> {
             return Err(keys.bad(node, "the path of `http` holds a blank or a control character", "write %20 for a blank"));
         }
         let mut status = Vec::new();
-        for element in keys.node("status").map(Node::elements).unwrap_or_default() {
+        for element in keys.node("status").map(TomlNode::elements).unwrap_or_default() {
             match element.scalar().and_then(|text| text.parse::<u16>().ok()) {
                 Some(code @ 100..=599) => status.push(code),
                 _ => return Err(keys.bad(element, "a status is a number from 100 to 599", "status = [200, 204]")),
@@ -267,7 +267,7 @@ impl Probe<'_, '_, '_, '_> {
         Ok(Check::Http { at, tls, path, status, headers, body })
     }
 
-    fn pattern(&self, node: &Node, text: &str) -> Resolved<String> {
+    fn pattern(&self, node: &TomlNode, text: &str) -> Resolved<String> {
         match regex::Regex::new(text) {
             Ok(_) => Ok(text.to_owned()),
             Err(error) => {

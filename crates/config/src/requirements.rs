@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::services::Service;
-use super::tree::{Node, Table, get};
+use super::services::DeclaredService;
+use super::tree::{Table, TomlNode, get};
 
 /// `[project].required`: all missing names in one error.
 pub(crate) fn required(resolver: &Resolver<'_>) -> Resolved<()> {
     let empty = Table::new();
-    let table = get(&resolver.document.tree, "project").and_then(Node::table).unwrap_or(&empty);
+    let table = get(&resolver.document.tree, "project").and_then(TomlNode::table).unwrap_or(&empty);
     let project = Reader { resolver, table, scope: Scope::default() };
     let Some(node) = project.node("required") else { return Ok(()) };
     let mut missing = Vec::new();
-    for name in node.elements().iter().filter_map(Node::text) {
+    for name in node.elements().iter().filter_map(TomlNode::text) {
         match resolver.outer(name).map(|(value, _)| value) {
             None => missing.push(format!("{name} (not set)")),
             Some(value) if value.trim().is_empty() => missing.push(format!("{name} (empty)")),
@@ -54,7 +54,7 @@ pub(crate) fn is_placeholder(value: &str) -> bool {
 }
 
 /// A variable that is called a URL and begins like one must be one: a client would only say that it cannot connect.
-pub(crate) fn check_urls(resolver: &Resolver<'_>, service: &Service) -> Resolved<()> {
+pub(crate) fn check_urls(resolver: &Resolver<'_>, service: &DeclaredService) -> Resolved<()> {
     let (declared, _) = resolver.declared(service, 1, 0)?;
     for (name, (value, span)) in declared {
         let upper = name.to_ascii_uppercase();

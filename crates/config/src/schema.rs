@@ -3,7 +3,7 @@
 
 /// A kind of table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum TableKind {
     /// The file itself.
     Root,
     /// `[project]`.
@@ -76,7 +76,7 @@ pub enum Shape {
     /// A table with names of the user's own.
     Map(&'static Shape),
     /// A table of this kind.
-    Table(Place),
+    Table(TableKind),
     /// Either of these.
     Either(&'static [Shape]),
     /// Anything: handed on as it is.
@@ -87,7 +87,7 @@ pub enum Shape {
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
     /// The tables it may stand in.
-    pub places: &'static [Place],
+    pub places: &'static [TableKind],
     /// Its name.
     pub name: &'static str,
     /// What it takes.
@@ -100,8 +100,8 @@ pub struct Key {
     pub doc: &'static str,
 }
 
-use Place as P;
 use Shape::{Any, Bool, Choice, Duration, Either, Integer, List, Map, Number, Port, Scalar, Size, Table, Text};
+use TableKind as P;
 
 const TEXTS: Shape = Either(&[Text, List(&Text)]);
 const ENV_FILES: Shape = Either(&[Text, Table(P::EnvFile), List(&Either(&[Text, Table(P::EnvFile)]))]);
@@ -110,16 +110,16 @@ const READY: Shape = Table(P::Ready);
 const VARIABLES: Shape = Map(&Scalar);
 const DEPENDS: Shape = Either(&[List(&Text), Map(&Table(P::Dependency))]);
 const ROUTE: Shape = Either(&[Text, Table(P::Route)]);
-const BOTH: &[Place] = &[P::Service, P::Task];
-const SERVICE: &[Place] = &[P::Service];
-const TASK: &[Place] = &[P::Task];
+const BOTH: &[TableKind] = &[P::Service, P::Task];
+const SERVICE: &[TableKind] = &[P::Service];
+const TASK: &[TableKind] = &[P::Task];
 
-const fn key(places: &'static [Place], name: &'static str, shape: Shape, default: &'static str, doc: &'static str) -> Key {
+const fn key(places: &'static [TableKind], name: &'static str, shape: Shape, default: &'static str, doc: &'static str) -> Key {
     let default = if default.is_empty() { None } else { Some(default) };
     Key { places, name, shape, default, in_effect: true, doc }
 }
 
-const fn later(places: &'static [Place], name: &'static str, shape: Shape, default: &'static str, doc: &'static str) -> Key {
+const fn later(places: &'static [TableKind], name: &'static str, shape: Shape, default: &'static str, doc: &'static str) -> Key {
     let mut key = key(places, name, shape, default, doc);
     key.in_effect = false;
     key
@@ -349,13 +349,13 @@ pub(crate) const CHECK_DETAILS: &[&str] = &["status", "headers", "body", "max_ag
 pub(crate) const ATTRIBUTES: &[&str] = &["host", "port", "addr", "url", "user", "password", "database", "data"];
 
 /// The keys of one kind of table.
-pub fn keys_of(place: Place) -> impl Iterator<Item = &'static Key> + Clone {
+pub fn keys_of(place: TableKind) -> impl Iterator<Item = &'static Key> + Clone {
     KEYS.iter().filter(move |key| key.places.contains(&place))
 }
 
 /// One key of one kind of table.
 #[must_use]
-pub fn find(place: Place, name: &str) -> Option<&'static Key> {
+pub fn find(place: TableKind, name: &str) -> Option<&'static Key> {
     keys_of(place).find(|key| key.name == name)
 }
 
@@ -377,12 +377,12 @@ mod tests {
     #[test]
     fn the_timings_are_the_contracts() {
         for (place, name, default) in [
-            (Place::Ready, "interval", "30s"),
-            (Place::Ready, "within", "120s"),
-            (Place::Project, "timeout", "10m"),
-            (Place::Task, "timeout", "5m"),
-            (Place::Stop, "grace", "10s"),
-            (Place::Log, "max_size", "10M"),
+            (TableKind::Ready, "interval", "30s"),
+            (TableKind::Ready, "within", "120s"),
+            (TableKind::Project, "timeout", "10m"),
+            (TableKind::Task, "timeout", "5m"),
+            (TableKind::Stop, "grace", "10s"),
+            (TableKind::Log, "max_size", "10M"),
         ] {
             assert_eq!(find(place, name).and_then(|key| key.default), Some(default), "{name}");
         }

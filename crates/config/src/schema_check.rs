@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use super::diagnostic::Diagnostic;
-use super::schema::{self, Place, Shape};
+use super::schema::{self, Shape, TableKind};
 use super::source_map::Span;
-use super::tree::{Node, Table, Value};
+use super::tree::{Table, TomlNode, TomlValue};
 use super::{foreign_keys, suggest};
 use devrun_model::{ByteSize, duration};
 
 /// The walk.
-pub(crate) struct Check<'a> {
+pub(crate) struct SchemaCheck<'a> {
     out: &'a mut Vec<Diagnostic>,
     /// Inside `[modes.X]`: `false` may stand for anything, and keys without effect are named only in a mode in force.
     overlay: bool,
@@ -27,8 +27,8 @@ pub(crate) struct Check<'a> {
 pub(crate) fn file(root: &Table, mode: Option<&str>, out: &mut Vec<Diagnostic>) {
     let mut base = root.clone();
     let modes = base.shift_remove("modes");
-    let mut walk = Check { out, overlay: false, warn: true, idle: BTreeMap::new(), doc: "" };
-    walk.table(&base, Place::Root, "");
+    let mut walk = SchemaCheck { out, overlay: false, warn: true, idle: BTreeMap::new(), doc: "" };
+    walk.table(&base, TableKind::Root, "");
     walk.name_idle();
     let Some(modes) = modes else { return };
     let Some(table) = modes.table() else {
@@ -47,18 +47,18 @@ pub(crate) fn file(root: &Table, mode: Option<&str>, out: &mut Vec<Diagnostic>) 
                 out.push(Diagnostic::error(node.key, format!("`{key}` cannot stand in [{path}]")));
             }
         }
-        let mut walk = Check { out, overlay: true, warn, idle: BTreeMap::new(), doc: "" };
-        walk.table(tree, Place::Root, &path);
+        let mut walk = SchemaCheck { out, overlay: true, warn, idle: BTreeMap::new(), doc: "" };
+        walk.table(tree, TableKind::Root, &path);
         walk.name_idle();
     }
 }
 
 /// Checks the `[service]` table of a recipe file.
 pub(crate) fn recipe_service(table: &Table, out: &mut Vec<Diagnostic>) {
-    Check { out, overlay: true, warn: false, idle: BTreeMap::new(), doc: "" }.table(table, Place::Service, "service");
+    SchemaCheck { out, overlay: true, warn: false, idle: BTreeMap::new(), doc: "" }.table(table, TableKind::Service, "service");
 }
 
-fn wrong_type(out: &mut Vec<Diagnostic>, node: &Node, path: &str, wanted: &str) {
+fn wrong_type(out: &mut Vec<Diagnostic>, node: &TomlNode, path: &str, wanted: &str) {
     out.push(Diagnostic::error(node.span, format!("`{path}` takes {wanted}, not {}", node.kind())));
 }
 
@@ -95,26 +95,26 @@ fn alternatives(words: impl Iterator<Item = String>) -> String {
 }
 
 /// Whether a value's TOML type could be this shape; its content is looked at afterwards.
-fn fits(shape: Shape, value: &Value) -> bool {
+fn fits(shape: Shape, value: &TomlValue) -> bool {
     match (shape, value) {
         (Shape::Any, _) => true,
-        (Shape::Scalar, value) => !matches!(value, Value::Array(_) | Value::Table(_)),
-        (Shape::Text | Shape::Duration | Shape::Size, Value::Text(_)) => true,
-        (Shape::Choice(words), Value::Text(text)) => words.contains(&text.as_str()) || text.contains("${"),
-        (Shape::Bool, Value::Bool(_)) => true,
-        (Shape::Integer | Shape::Number | Shape::Port, Value::Integer(_)) => true,
-        (Shape::Size, Value::Integer(_)) | (Shape::Number, Value::Float(_)) => true,
+        (Shape::Scalar, value) => !matches!(value, TomlValue::Array(_) | TomlValue::Table(_)),
+        (Shape::Text | Shape::Duration | Shape::Size, TomlValue::Text(_)) => true,
+        (Shape::Choice(words), TomlValue::Text(text)) => words.contains(&text.as_str()) || text.contains("${"),
+        (Shape::Bool, TomlValue::Bool(_)) => true,
+        (Shape::Integer | Shape::Number | Shape::Port, TomlValue::Integer(_)) => true,
+        (Shape::Size, TomlValue::Integer(_)) | (Shape::Number, TomlValue::Float(_)) => true,
         // Numbers and flags may be placeholders, and are parsed after substitution.
-        (Shape::Integer | Shape::Number | Shape::Port | Shape::Bool, Value::Text(text)) => text.contains("${"),
+        (Shape::Integer | Shape::Number | Shape::Port | Shape::Bool, TomlValue::Text(text)) => text.contains("${"),
         (Shape::Port, _) => false,
-        (Shape::List(_), Value::Array(_)) => true,
-        (Shape::Map(_) | Shape::Table(_), Value::Table(_)) => true,
+        (Shape::List(_), TomlValue::Array(_)) => true,
+        (Shape::Map(_) | Shape::Table(_), TomlValue::Table(_)) => true,
         (Shape::Either(shapes), value) => shapes.iter().any(|shape| fits(*shape, value)),
         _ => false,
     }
 }
 
-impl Check<'_> {
+impl SchemaCheck<'_> {
     /// One warning for each key without effect, however often it stands there.
     fn name_idle(&mut self) {
         for (_, places) in std::mem::take(&mut self.idle) {
@@ -128,7 +128,7 @@ impl Check<'_> {
         }
     }
 
-    fn table(&mut self, table: &Table, place: Place, path: &str) {
+    fn table(&mut self, table: &Table, place: TableKind, path: &str) {
         for (name, node) in table {
             let full = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             let Some(key) = schema::find(place, name) else {
@@ -142,11 +142,11 @@ impl Check<'_> {
                 self.out.push(Diagnostic::error(node.span, format!("`{full}` takes a command, not a directory")).help(help));
             }
             self.doc = key.doc;
-            self.value(node, key.shape, &full, place == Place::Service || place == Place::Ready);
+            self.value(node, key.shape, &full, place == TableKind::Service || place == TableKind::Ready);
         }
     }
 
-    fn unknown(&mut self, node: &Node, name: &str, place: Place, path: &str) {
+    fn unknown(&mut self, node: &TomlNode, name: &str, place: TableKind, path: &str) {
         // Only so many are shown; the rest is junk, and not worth a search for what it might mean.
         if self.out.len() > 200 {
             self.out.push(Diagnostic::error(node.key, format!("unknown key `{name}`")));
@@ -163,20 +163,20 @@ impl Check<'_> {
         self.out.push(Diagnostic::error(node.key, format!("unknown key `{name}` {wherever}")).maybe_help(help));
     }
 
-    fn value(&mut self, node: &Node, shape: Shape, path: &str, removable: bool) {
+    fn value(&mut self, node: &TomlNode, shape: Shape, path: &str, removable: bool) {
         if node.is_false() && (self.overlay || removable) {
             return;
         }
         match (shape, &node.value) {
-            (Shape::Table(place), Value::Table(table)) => self.table(table, place, path),
-            (Shape::Map(inner), Value::Table(table)) => {
+            (Shape::Table(place), TomlValue::Table(table)) => self.table(table, place, path),
+            (Shape::Map(inner), TomlValue::Table(table)) => {
                 for (name, child) in table {
                     // A variable or a header set to `false` is taken out, as everywhere.
                     let named = !matches!(inner, Shape::Scalar);
                     self.value(child, *inner, &format!("{path}.{name}"), !named || self.overlay);
                 }
             }
-            (Shape::List(inner), Value::Array(elements)) => {
+            (Shape::List(inner), TomlValue::Array(elements)) => {
                 for (index, child) in elements.iter().enumerate() {
                     self.value(child, *inner, &format!("{path}[{index}]"), false);
                 }
@@ -185,32 +185,32 @@ impl Check<'_> {
                 Some(shape) => self.value(node, *shape, path, false),
                 None => self.mismatch(node, shape, path),
             },
-            (Shape::Choice(_), Value::Text(_)) if !fits(shape, &node.value) => self.mismatch(node, shape, path),
-            (Shape::Duration, Value::Text(text)) if !text.contains('$') => {
+            (Shape::Choice(_), TomlValue::Text(_)) if !fits(shape, &node.value) => self.mismatch(node, shape, path),
+            (Shape::Duration, TomlValue::Text(text)) if !text.contains('$') => {
                 if let Err(reason) = duration::parse(text) {
                     let (reason, help) =
                         reason.split_once("; ").unwrap_or((&reason, "write \"10s\" or \"512M\", as the key takes"));
                     self.out.push(Diagnostic::error(node.span, format!("`{path}`: {reason}")).help(help));
                 }
             }
-            (Shape::Size, Value::Text(text)) if !text.contains('$') => {
+            (Shape::Size, TomlValue::Text(text)) if !text.contains('$') => {
                 if let Err(reason) = ByteSize::parse(text) {
                     let (reason, help) =
                         reason.split_once("; ").unwrap_or((&reason, "write \"10s\" or \"512M\", as the key takes"));
                     self.out.push(Diagnostic::error(node.span, format!("`{path}`: {reason}")).help(help));
                 }
             }
-            (Shape::Size | Shape::Integer, Value::Integer(number)) if *number < 0 => {
+            (Shape::Size | Shape::Integer, TomlValue::Integer(number)) if *number < 0 => {
                 self.out.push(Diagnostic::error(node.span, format!("`{path}` cannot be negative")));
             }
-            (Shape::Port, Value::Integer(number)) if !(1..=65535).contains(number) => {
+            (Shape::Port, TomlValue::Integer(number)) if !(1..=65535).contains(number) => {
                 let help = if *number == 0 { "write \"auto\" for a free one, or false for none" } else { "ports are 1 to 65535" };
                 self.out.push(Diagnostic::error(node.span, format!("{number} is no port")).help(help));
             }
             (Shape::Number, value) if fits(shape, value) => {
                 let bad = match value {
-                    Value::Integer(number) => *number < 0,
-                    Value::Float(number) => !number.is_finite() || *number < 0.0,
+                    TomlValue::Integer(number) => *number < 0,
+                    TomlValue::Float(number) => !number.is_finite() || *number < 0.0,
                     _ => false,
                 };
                 if bad {
@@ -231,7 +231,7 @@ impl Check<'_> {
         (!self.doc.is_empty()).then(|| format!("{key}: {}", self.doc))
     }
 
-    fn mismatch(&mut self, node: &Node, shape: Shape, path: &str) {
+    fn mismatch(&mut self, node: &TomlNode, shape: Shape, path: &str) {
         let mut help = foreign_keys::value(path, node);
         let words: Vec<&str> = match shape {
             Shape::Choice(words) => words.to_vec(),
@@ -267,8 +267,8 @@ impl Check<'_> {
             return;
         }
         match (shape, &node.value) {
-            (Shape::Duration, Value::Integer(number)) => help = Some(format!("did you mean \"{number}s\"?")),
-            (Shape::Text, Value::Integer(_) | Value::Float(_) | Value::Bool(_)) => {
+            (Shape::Duration, TomlValue::Integer(number)) => help = Some(format!("did you mean \"{number}s\"?")),
+            (Shape::Text, TomlValue::Integer(_) | TomlValue::Float(_) | TomlValue::Bool(_)) => {
                 help = node.scalar().map(|text| format!("in quotes: \"{text}\""));
             }
             _ => {}
@@ -290,23 +290,23 @@ fn takes_list(shape: Shape) -> bool {
 }
 
 /// A key that exists in another kind of table.
-fn elsewhere(name: &str, place: Place) -> Option<String> {
+fn elsewhere(name: &str, place: TableKind) -> Option<String> {
     if schema::keys_of(place).count() < 4 {
         return None;
     }
     // A service's tables come before the project's: `timeout` beside `run` means a probe's.
     let owners = [
-        (Place::Service, "[services.NAME]"),
-        (Place::Ready, "`ready`"),
-        (Place::Stop, "`stop`"),
-        (Place::Backoff, "`backoff`"),
-        (Place::Log, "`log`"),
-        (Place::Limits, "`limits`"),
-        (Place::Task, "[tasks.NAME]"),
-        (Place::Project, "[project]"),
-        (Place::Secrets, "[secrets]"),
-        (Place::Config, "[config]"),
-        (Place::Root, "the top of the file"),
+        (TableKind::Service, "[services.NAME]"),
+        (TableKind::Ready, "`ready`"),
+        (TableKind::Stop, "`stop`"),
+        (TableKind::Backoff, "`backoff`"),
+        (TableKind::Log, "`log`"),
+        (TableKind::Limits, "`limits`"),
+        (TableKind::Task, "[tasks.NAME]"),
+        (TableKind::Project, "[project]"),
+        (TableKind::Secrets, "[secrets]"),
+        (TableKind::Config, "[config]"),
+        (TableKind::Root, "the top of the file"),
     ];
     let (_, owner) = owners.iter().find(|(owner, _)| *owner != place && schema::find(*owner, name).is_some())?;
     Some(format!("`{name}` belongs in {owner}"))

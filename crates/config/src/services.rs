@@ -9,7 +9,7 @@ use super::gateway;
 use super::merge;
 use super::source_map::{Sources, Span, Text};
 use super::suggest;
-use super::tree::{self, Node, Table, Value, get};
+use super::tree::{self, Table, TomlNode, TomlValue, get};
 use super::{Document, Facts, schema_check};
 use devrun_model::{Condition, RecipeData, ServiceName};
 
@@ -34,7 +34,7 @@ pub(crate) struct Edge {
 
 /// One service or task with all its layers.
 #[derive(Debug, Clone)]
-pub(crate) struct Service {
+pub(crate) struct DeclaredService {
     pub name: String,
     /// Where its name stands.
     pub key: Span,
@@ -49,9 +49,9 @@ pub(crate) struct Service {
     pub active: bool,
 }
 
-impl Service {
+impl DeclaredService {
     /// A key of it; `false` counts as absent.
-    pub fn get(&self, key: &str) -> Option<&Node> {
+    pub fn get(&self, key: &str) -> Option<&TomlNode> {
         get(&self.tree, key)
     }
     /// What messages call it.
@@ -65,7 +65,7 @@ impl Service {
     /// Whether a probe table names a check.
     pub fn names_check(&self, key: &str) -> bool {
         self.get(key)
-            .and_then(Node::table)
+            .and_then(TomlNode::table)
             .is_some_and(|table| super::schema::CHECK_KINDS.iter().any(|kind| get(table, kind).is_some()))
     }
     /// The volume of its data: its own word, or a recipe's default.
@@ -104,15 +104,20 @@ pub(crate) const GATEWAY: &str = "gateway";
 pub(crate) const WORK: &[&str] = &["run", "sql", "cypher", "buckets", "collections", "models", "indexes"];
 
 /// All services and tasks by name.
-pub(crate) type Services = BTreeMap<String, Service>;
+pub(crate) type DeclaredServices = BTreeMap<String, DeclaredService>;
 
 /// Puts the layers together. Without `facts` recipe files are unknown yet, and what hangs on them is left for later.
-pub(crate) fn assemble(document: &Document, facts: Option<&Facts>, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> Services {
-    let mut services = Services::new();
+pub(crate) fn assemble(
+    document: &Document,
+    facts: Option<&Facts>,
+    sources: &mut Sources,
+    out: &mut Vec<Diagnostic>,
+) -> DeclaredServices {
+    let mut services = DeclaredServices::new();
     let empty = Table::new();
-    let defaults = get(&document.tree, "defaults").and_then(Node::table).unwrap_or(&empty);
+    let defaults = get(&document.tree, "defaults").and_then(TomlNode::table).unwrap_or(&empty);
     for (section, task) in [("services", false), ("tasks", true)] {
-        let Some(table) = get(&document.tree, section).and_then(Node::table) else { continue };
+        let Some(table) = get(&document.tree, section).and_then(TomlNode::table) else { continue };
         for (name, node) in table {
             let Some(own) = node.table() else { continue };
             if let Err(bad) = ServiceName::new(name.clone()) {
@@ -130,7 +135,7 @@ pub(crate) fn assemble(document: &Document, facts: Option<&Facts>, sources: &mut
                 continue;
             }
             if let Some(twin) = services.get(name) {
-                let twin: &Service = twin;
+                let twin: &DeclaredService = twin;
                 out.push(
                     Diagnostic::error(node.key, format!("`{name}` is a service and a task"))
                         .note(twin.key, "the service")
@@ -144,12 +149,12 @@ pub(crate) fn assemble(document: &Document, facts: Option<&Facts>, sources: &mut
             let merged = merge::layered(&[defaults, own]);
             if !task && let Some(used) = get(&merged, "use") {
                 match find_recipe(document, facts, used, sources, out) {
-                    Found::Recipe(found, layer) => {
+                    FoundService::Recipe(found, layer) => {
                         recipe_layer = layer;
                         recipe = Some(*found);
                     }
-                    Found::Pending => pending = true,
-                    Found::Nothing => {}
+                    FoundService::Pending => pending = true,
+                    FoundService::Nothing => {}
                 }
             }
             let mut defaults = defaults.clone();
@@ -162,13 +167,22 @@ pub(crate) fn assemble(document: &Document, facts: Option<&Facts>, sources: &mut
             }
             let texts = |key: &str| -> Vec<String> {
                 get(&tree, key)
-                    .map(|node| node.elements().iter().filter_map(Node::text).map(str::to_owned).collect())
+                    .map(|node| node.elements().iter().filter_map(TomlNode::text).map(str::to_owned).collect())
                     .unwrap_or_default()
             };
             let profiles = texts("profiles");
             let edges = edges(&tree, out);
-            let service =
-                Service { name: name.clone(), key: node.key, task, tree, recipe, pending, edges, profiles, active: false };
+            let service = DeclaredService {
+                name: name.clone(),
+                key: node.key,
+                task,
+                tree,
+                recipe,
+                pending,
+                edges,
+                profiles,
+                active: false,
+            };
             services.insert(name.clone(), service);
         }
     }
@@ -184,13 +198,13 @@ fn probe_main_port(tree: &mut Table) {
     if get(tree, "external").is_some() {
         return;
     }
-    let tcp = Node { span: port.span, key: port.key, value: Value::Bool(true) };
+    let tcp = TomlNode { span: port.span, key: port.key, value: TomlValue::Bool(true) };
     match tree.get_mut("ready") {
         None => {
             let ready = Table::from([("tcp".to_owned(), tcp)]);
-            tree.insert("ready".to_owned(), Node { span: port.span, key: port.key, value: Value::Table(ready) });
+            tree.insert("ready".to_owned(), TomlNode { span: port.span, key: port.key, value: TomlValue::Table(ready) });
         }
-        Some(Node { value: Value::Table(ready), .. }) => {
+        Some(TomlNode { value: TomlValue::Table(ready), .. }) => {
             let names_a_kind = super::schema::CHECK_KINDS.iter().any(|kind| get(ready, kind).is_some());
             if !names_a_kind {
                 ready.insert("tcp".to_owned(), tcp);
@@ -200,7 +214,7 @@ fn probe_main_port(tree: &mut Table) {
     }
 }
 
-enum Found {
+enum FoundService {
     Recipe(Box<Used>, Table),
     Pending,
     Nothing,
@@ -215,19 +229,19 @@ pub(crate) fn recipe_path(document: &Document, text: &str) -> Option<PathBuf> {
 fn find_recipe(
     document: &Document,
     facts: Option<&Facts>,
-    used: &Node,
+    used: &TomlNode,
     sources: &mut Sources,
     out: &mut Vec<Diagnostic>,
-) -> Found {
-    let Some(text) = used.text() else { return Found::Nothing };
+) -> FoundService {
+    let Some(text) = used.text() else { return FoundService::Nothing };
     if let Some(path) = recipe_path(document, text) {
-        let Some(facts) = facts else { return Found::Pending };
+        let Some(facts) = facts else { return FoundService::Pending };
         let Some(content) = facts.recipe_files.get(&path) else {
             out.push(
                 Diagnostic::error(used.span, format!("there is no recipe file {}", path.display()))
                     .help("paths are relative to the procfile's folder"),
             );
-            return Found::Nothing;
+            return FoundService::Nothing;
         };
         return parse_recipe(text, content, sources, out);
     }
@@ -243,12 +257,12 @@ fn find_recipe(
                 Diagnostic::error(used.span, format!("{version:?} is no version"))
                     .help(format!("write \"{name}\" for any version, or one such as \"{name}@7\" or \"{name}@7.2\"")),
             );
-            return Found::Nothing;
+            return FoundService::Nothing;
         }
     }
     let Some(data) = document.recipes.get(name) else {
         if name == GATEWAY {
-            return Found::Nothing;
+            return FoundService::Nothing;
         }
         let diagnostic = if name.is_empty() {
             Diagnostic::error(used.span, "`use` names no recipe")
@@ -263,14 +277,14 @@ fn find_recipe(
                 )
         };
         out.push(diagnostic);
-        return Found::Nothing;
+        return FoundService::Nothing;
     };
     let layer = sources.add_layer(format!("recipe {name}"));
     let table = tree::from_toml(&data.service, layer);
-    Found::Recipe(Box::new(Used { data: data.clone(), version: version.map(str::to_owned) }), table)
+    FoundService::Recipe(Box::new(Used { data: data.clone(), version: version.map(str::to_owned) }), table)
 }
 
-fn parse_recipe(name: &str, content: &str, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> Found {
+fn parse_recipe(name: &str, content: &str, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> FoundService {
     let file = sources.add(Text::new(name, content.to_owned()));
     let data: RecipeData = match toml::from_str(content) {
         Ok(data) => data,
@@ -280,7 +294,7 @@ fn parse_recipe(name: &str, content: &str, sources: &mut Sources, out: &mut Vec<
                 Diagnostic::error(Span::new(file, error.span().unwrap_or(0..0)), message)
                     .help("a recipe has name, summary, port, argv, environment, render and [service]"),
             );
-            return Found::Nothing;
+            return FoundService::Nothing;
         }
     };
     let mut ignored = Vec::new();
@@ -288,9 +302,9 @@ fn parse_recipe(name: &str, content: &str, sources: &mut Sources, out: &mut Vec<
         Some(text) => tree::parse(file, text, &mut ignored),
         None => Table::new(),
     };
-    let layer = get(&tree, "service").and_then(Node::table).cloned().unwrap_or_default();
+    let layer = get(&tree, "service").and_then(TomlNode::table).cloned().unwrap_or_default();
     schema_check::recipe_service(&layer, out);
-    Found::Recipe(Box::new(Used { data, version: None }), layer)
+    FoundService::Recipe(Box::new(Used { data, version: None }), layer)
 }
 
 /// Both forms of `depends_on`.
@@ -303,10 +317,10 @@ fn edges(tree: &Table, out: &mut Vec<Diagnostic>) -> Vec<Edge> {
             .map(|(name, node)| {
                 let options = node.table();
                 let flag = |key: &str, default: bool| match options.and_then(|table| table.get(key)).map(|node| &node.value) {
-                    Some(tree::Value::Bool(flag)) => *flag,
+                    Some(tree::TomlValue::Bool(flag)) => *flag,
                     _ => default,
                 };
-                let condition = options.and_then(|table| get(table, "condition")).and_then(Node::text).and_then(condition);
+                let condition = options.and_then(|table| get(table, "condition")).and_then(TomlNode::text).and_then(condition);
                 Edge {
                     on: name.clone(),
                     condition,
@@ -318,7 +332,7 @@ fn edges(tree: &Table, out: &mut Vec<Diagnostic>) -> Vec<Edge> {
             .collect();
     }
     let mut edges: Vec<Edge> = Vec::new();
-    let Value::Array(elements) = &node.value else { return edges };
+    let TomlValue::Array(elements) = &node.value else { return edges };
     for element in elements {
         let Some(text) = element.text() else { continue };
         let (on, word) = match text.split_once(':') {
@@ -358,7 +372,7 @@ fn condition(word: &str) -> Option<Condition> {
 
 /// Which services take part: those without a profile, those whose profile is asked for, and, for a service that was
 /// named, what it needs.
-fn activate(document: &Document, services: &mut Services) {
+fn activate(document: &Document, services: &mut DeclaredServices) {
     let wanted = |profiles: &[String]| {
         profiles.is_empty() || profiles.iter().any(|p| document.options.profiles.iter().any(|asked| asked == "*" || asked == p))
     };
@@ -398,21 +412,21 @@ pub(crate) fn absolute(root: &Path, text: &str) -> PathBuf {
 }
 
 /// The number of a tier.
-pub(crate) fn tier(service: &Service) -> Option<(u32, Span)> {
+pub(crate) fn tier(service: &DeclaredService) -> Option<(u32, Span)> {
     let node = service.get("tier")?;
     match &node.value {
-        tree::Value::Integer(number) => u32::try_from(*number).ok().map(|number| (number, node.span)),
-        tree::Value::Text(text) => text.parse().ok().map(|number| (number, node.span)),
+        tree::TomlValue::Integer(number) => u32::try_from(*number).ok().map(|number| (number, node.span)),
+        tree::TomlValue::Text(text) => text.parse().ok().map(|number| (number, node.span)),
         _ => None,
     }
 }
 
 /// The names of all volumes: declared ones, and those that are somebody's data.
-pub(crate) fn volume_names(document: &Document, services: &Services) -> BTreeSet<String> {
-    let declared = get(&document.tree, "volumes").and_then(Node::table);
+pub(crate) fn volume_names(document: &Document, services: &DeclaredServices) -> BTreeSet<String> {
+    let declared = get(&document.tree, "volumes").and_then(TomlNode::table);
     declared
         .into_iter()
         .flat_map(|table| table.iter().filter(|(_, node)| !node.is_false()).map(|(name, _)| name.clone()))
-        .chain(services.values().filter_map(Service::data))
+        .chain(services.values().filter_map(DeclaredService::data))
         .collect()
 }

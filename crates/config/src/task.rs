@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::services::{Service, WORK, absolute};
-use super::tree::{Node, Value, get};
+use super::services::{DeclaredService, WORK, absolute};
+use super::tree::{TomlNode, TomlValue, get};
 use devrun_model::{OnChange, Once, ServiceId, ServiceName, TaskSpec, VolumeName, Work};
 
 /// Lowers a task's own keys.
-pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service) -> Resolved<TaskSpec> {
+pub(crate) fn lower(resolver: &Resolver<'_>, service: &DeclaredService) -> Resolved<TaskSpec> {
     let keys = Reader { resolver, table: &service.tree, scope: Scope::of(&service.name, 1) };
     let work = work(resolver, &keys);
     let on = server(resolver, service);
@@ -41,7 +41,7 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &Service) -> Resolved<Task
 }
 
 /// The server that a task's work speaks to: `on`, or the one of that kind in `depends_on`.
-pub(crate) fn server(resolver: &Resolver<'_>, service: &Service) -> Resolved<Option<String>> {
+pub(crate) fn server(resolver: &Resolver<'_>, service: &DeclaredService) -> Resolved<Option<String>> {
     let Some((kind, node)) =
         WORK.iter().filter(|kind| **kind != "run").find_map(|kind| service.get(kind).map(|node| (*kind, node)))
     else {
@@ -105,7 +105,7 @@ pub(crate) fn server(resolver: &Resolver<'_>, service: &Service) -> Resolved<Opt
 fn work(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<Option<Work>> {
     let path = |text: &str| -> PathBuf { absolute(&resolver.facts.places.root, text) };
     if let Some(node) = keys.node("sql") {
-        if let Value::Text(_) = &node.value {
+        if let TomlValue::Text(_) = &node.value {
             let text = resolver.text(node, keys.scope)?;
             // A file's name has no blanks; a statement always does.
             return Ok(Some(if text.trim().contains(char::is_whitespace) {
@@ -143,7 +143,7 @@ fn work(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<Option<W
 fn all_named<'r, 'a, 's, T>(
     resolver: &'r Resolver<'a>,
     keys: &Reader<'r, 'a, 's>,
-    node: &'r Node,
+    node: &'r TomlNode,
     what: &str,
     more: impl Fn(&Reader<'r, 'a, 's>) -> Resolved<Option<T>>,
 ) -> Resolved<Vec<(String, Option<T>)>> {
@@ -163,18 +163,18 @@ fn all_named<'r, 'a, 's, T>(
     Ok(all)
 }
 
-fn json(node: &Node) -> serde_json::Value {
+fn json(node: &TomlNode) -> serde_json::Value {
     match &node.value {
-        Value::Text(text) => match serde_json::from_str::<serde_json::Value>(text) {
+        TomlValue::Text(text) => match serde_json::from_str::<serde_json::Value>(text) {
             Ok(value @ serde_json::Value::Object(_)) => value,
             _ => serde_json::Value::String(text.clone()),
         },
-        Value::Integer(number) => (*number).into(),
-        Value::Float(number) => (*number).into(),
-        Value::Bool(flag) => (*flag).into(),
-        Value::Date(text) => text.clone().into(),
-        Value::Array(elements) => elements.iter().map(json).collect(),
-        Value::Table(table) => table
+        TomlValue::Integer(number) => (*number).into(),
+        TomlValue::Float(number) => (*number).into(),
+        TomlValue::Bool(flag) => (*flag).into(),
+        TomlValue::Date(text) => text.clone().into(),
+        TomlValue::Array(elements) => elements.iter().map(json).collect(),
+        TomlValue::Table(table) => table
             .iter()
             .filter(|(key, _)| get(table, key).is_some())
             .map(|(key, node)| (key.clone(), json(node)))

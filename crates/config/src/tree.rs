@@ -11,90 +11,90 @@ use super::diagnostic::Diagnostic;
 use super::source_map::{Span, Text};
 
 /// A table in the order of the file.
-pub(crate) type Table = IndexMap<String, Node>;
+pub(crate) type Table = IndexMap<String, TomlNode>;
 
 /// A value, the key it stands at and where both are.
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
+pub(crate) struct TomlNode {
     /// The value's span.
     pub span: Span,
     /// The key's span; that of the value for elements of arrays.
     pub key: Span,
     /// The value.
-    pub value: Value,
+    pub value: TomlValue,
 }
 
 /// What a key holds.
 #[derive(Debug, Clone)]
-pub(crate) enum Value {
+pub(crate) enum TomlValue {
     Text(String),
     Integer(i64),
     Float(f64),
     Bool(bool),
-    Array(Vec<Node>),
+    Array(Vec<TomlNode>),
     Table(Table),
     /// A TOML type that no key takes.
     Date(String),
 }
 
-impl Node {
+impl TomlNode {
     /// A value at a span that stands for key and value alike.
-    pub fn new(span: Span, value: Value) -> Self {
+    pub fn new(span: Span, value: TomlValue) -> Self {
         Self { span, key: span, value }
     }
     /// The text, where it is one.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
-            Value::Text(text) => Some(text),
+            TomlValue::Text(text) => Some(text),
             _ => None,
         }
     }
     /// The table, where it is one.
     pub fn table(&self) -> Option<&Table> {
         match &self.value {
-            Value::Table(table) => Some(table),
+            TomlValue::Table(table) => Some(table),
             _ => None,
         }
     }
     /// The elements: of an array, or the single value a list may be written as.
-    pub fn elements(&self) -> &[Node] {
+    pub fn elements(&self) -> &[TomlNode] {
         match &self.value {
-            Value::Array(elements) => elements,
-            Value::Bool(false) => &[],
+            TomlValue::Array(elements) => elements,
+            TomlValue::Bool(false) => &[],
             _ => std::slice::from_ref(self),
         }
     }
     /// `false`, which removes what was inherited.
     pub fn is_false(&self) -> bool {
-        matches!(self.value, Value::Bool(false))
+        matches!(self.value, TomlValue::Bool(false))
     }
     /// A scalar as the text a variable or an engine setting gets.
     pub fn scalar(&self) -> Option<String> {
         match &self.value {
-            Value::Text(text) => Some(text.clone()),
-            Value::Integer(number) => Some(number.to_string()),
-            Value::Float(number) => Some(number.to_string()),
-            Value::Bool(flag) => Some(flag.to_string()),
-            Value::Date(text) => Some(text.clone()),
-            Value::Array(_) | Value::Table(_) => None,
+            TomlValue::Text(text) => Some(text.clone()),
+            TomlValue::Integer(number) => Some(number.to_string()),
+            TomlValue::Float(number) => Some(number.to_string()),
+            TomlValue::Bool(flag) => Some(flag.to_string()),
+            TomlValue::Date(text) => Some(text.clone()),
+            TomlValue::Array(_) | TomlValue::Table(_) => None,
         }
     }
     /// How messages call it.
     pub fn kind(&self) -> &'static str {
         match &self.value {
-            Value::Text(_) => "a string",
-            Value::Integer(_) => "an integer",
-            Value::Float(_) => "a float",
-            Value::Bool(_) => "a boolean",
-            Value::Array(_) => "a list",
-            Value::Table(_) => "a table",
-            Value::Date(_) => "a date",
+            TomlValue::Text(_) => "a string",
+            TomlValue::Integer(_) => "an integer",
+            TomlValue::Float(_) => "a float",
+            TomlValue::Bool(_) => "a boolean",
+            TomlValue::Array(_) => "a list",
+            TomlValue::Table(_) => "a table",
+            TomlValue::Date(_) => "a date",
         }
     }
 }
 
 /// Looks a key up; `false` counts as absent, as it removes what was inherited.
-pub(crate) fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Node> {
+pub(crate) fn get<'a>(table: &'a Table, key: &str) -> Option<&'a TomlNode> {
     table.get(key).filter(|node| !node.is_false())
 }
 
@@ -210,66 +210,66 @@ fn convert_table(file: u32, table: &DeTable<'_>, depth: usize, out: &mut Vec<Dia
             out.push(Diagnostic::error(key_span, format!("tables are nested more than {MAX_DEPTH} deep")));
             break;
         }
-        let node = Node { span, key: key_span, value: convert(file, value.get_ref(), span, depth + 1, out) };
+        let node = TomlNode { span, key: key_span, value: convert(file, value.get_ref(), span, depth + 1, out) };
         result.insert(key.get_ref().to_string(), node);
     }
     result
 }
 
-fn convert(file: u32, value: &DeValue<'_>, span: Span, depth: usize, out: &mut Vec<Diagnostic>) -> Value {
+fn convert(file: u32, value: &DeValue<'_>, span: Span, depth: usize, out: &mut Vec<Diagnostic>) -> TomlValue {
     match value {
-        DeValue::String(text) => Value::Text(text.to_string()),
+        DeValue::String(text) => TomlValue::Text(text.to_string()),
         DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-            Ok(number) => Value::Integer(number),
+            Ok(number) => TomlValue::Integer(number),
             Err(_) => {
                 out.push(Diagnostic::error(span, format!("{number} is no 64-bit integer")));
-                Value::Integer(0)
+                TomlValue::Integer(0)
             }
         },
         DeValue::Float(number) => match number.as_str().parse::<f64>() {
-            Ok(number) => Value::Float(number),
+            Ok(number) => TomlValue::Float(number),
             Err(_) => {
                 out.push(Diagnostic::error(span, format!("{number} is no number")));
-                Value::Float(0.0)
+                TomlValue::Float(0.0)
             }
         },
-        DeValue::Boolean(flag) => Value::Bool(*flag),
-        DeValue::Datetime(date) => Value::Date(date.to_string()),
+        DeValue::Boolean(flag) => TomlValue::Bool(*flag),
+        DeValue::Datetime(date) => TomlValue::Date(date.to_string()),
         DeValue::Array(elements) => {
             if depth >= MAX_DEPTH {
                 out.push(Diagnostic::error(span, format!("lists are nested more than {MAX_DEPTH} deep")));
-                return Value::Array(Vec::new());
+                return TomlValue::Array(Vec::new());
             }
-            Value::Array(
+            TomlValue::Array(
                 elements
                     .iter()
                     .map(|element| {
                         let span = Span::new(file, element.span());
-                        Node::new(span, convert(file, element.get_ref(), span, depth + 1, out))
+                        TomlNode::new(span, convert(file, element.get_ref(), span, depth + 1, out))
                     })
                     .collect(),
             )
         }
-        DeValue::Table(table) => Value::Table(convert_table(file, table, depth, out)),
+        DeValue::Table(table) => TomlValue::Table(convert_table(file, table, depth, out)),
     }
 }
 
 /// A tree without spans of its own, as recipes bring it.
 pub(crate) fn from_toml(table: &toml::Table, span: Span) -> Table {
-    table.iter().map(|(key, value)| (key.clone(), Node::new(span, from_value(value, span)))).collect()
+    table.iter().map(|(key, value)| (key.clone(), TomlNode::new(span, from_value(value, span)))).collect()
 }
 
-fn from_value(value: &toml::Value, span: Span) -> Value {
+fn from_value(value: &toml::Value, span: Span) -> TomlValue {
     match value {
-        toml::Value::String(text) => Value::Text(text.clone()),
-        toml::Value::Integer(number) => Value::Integer(*number),
-        toml::Value::Float(number) => Value::Float(*number),
-        toml::Value::Boolean(flag) => Value::Bool(*flag),
-        toml::Value::Datetime(date) => Value::Date(date.to_string()),
+        toml::Value::String(text) => TomlValue::Text(text.clone()),
+        toml::Value::Integer(number) => TomlValue::Integer(*number),
+        toml::Value::Float(number) => TomlValue::Float(*number),
+        toml::Value::Boolean(flag) => TomlValue::Bool(*flag),
+        toml::Value::Datetime(date) => TomlValue::Date(date.to_string()),
         toml::Value::Array(elements) => {
-            Value::Array(elements.iter().map(|element| Node::new(span, from_value(element, span))).collect())
+            TomlValue::Array(elements.iter().map(|element| TomlNode::new(span, from_value(element, span))).collect())
         }
-        toml::Value::Table(table) => Value::Table(from_toml(table, span)),
+        toml::Value::Table(table) => TomlValue::Table(from_toml(table, span)),
     }
 }
 

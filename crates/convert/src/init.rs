@@ -38,9 +38,9 @@ struct Install {
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundProgram {
     /// What is known of each directory, by its path below the project's.
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<String, ProgramDirectory>,
     /// Directories with SQL for an empty database.
     init: BTreeSet<String>,
     /// Directories with migrations in SQL.
@@ -48,7 +48,7 @@ pub struct Found {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Place {
+struct ProgramDirectory {
     env_file: bool,
     package: Option<String>,
     django: bool,
@@ -97,7 +97,7 @@ pub const SQL_DIRS: &[&str] = &[
     "migrations",
 ];
 
-impl Found {
+impl FoundProgram {
     /// Looks at one file of a directory by its name. `dir` is below the project's; empty is that one.
     pub fn look(&mut self, dir: &str, name: &str, text: &str) {
         let place = self.places.entry(dir.to_owned()).or_default();
@@ -175,7 +175,7 @@ impl Found {
     }
 }
 
-impl Place {
+impl ProgramDirectory {
     /// What can be started in one directory, each with the name that it has where the directory has none.
     fn scripts(&self) -> Vec<(&'static str, Script)> {
         let mut scripts = Vec::new();
@@ -295,7 +295,7 @@ fn service_name(dir: &str) -> String {
 
 /// The procfile's text. `schema` is where the JSON Schema of procfiles can be read.
 #[must_use]
-pub fn draft(found: &Found, schema: &str) -> String {
+pub fn draft(found: &FoundProgram, schema: &str) -> String {
     let mut file = Procfile {
         above: vec![
             "A first procfile, written by `devrun init`. `devrun up` starts it, `devrun check` looks for mistakes.".to_owned(),
@@ -408,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_monorepo_is_looked_into_one_level_down() {
-        let mut found = Found::default();
+        let mut found = FoundProgram::default();
         found.look("", ".env", "A=1\n");
         found.look("api", "app.py", "from fastapi import FastAPI\napi: FastAPI = FastAPI(title=\"x\")\n");
         found.look("api", "requirements.txt", "fastapi\nuvicorn\npsycopg[binary]\n");
@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn one_directory_with_two_servers_gives_them_two_names() {
-        let mut found = Found::default();
+        let mut found = FoundProgram::default();
         found.look("site", "package.json", "{\"scripts\": {\"start\": \"node .\"}}");
         found.look("site", "manage.py", "");
         let names: Vec<String> = found.scripts().into_iter().map(|script| script.name).collect();

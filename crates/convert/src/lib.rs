@@ -1,7 +1,7 @@
 //! Foreign files → a procfile, and a procfile → foreign files. Pure: files are handed in through a reader.
 //!
 //! `compose` and `process_compose` give the text of a procfile, which `config::read` reads like any other, and a
-//! [`Report`] with a line for each key: mapped, dropped because it has no native meaning, or not mapped, with a hint.
+//! [`ConversionReport`] with a line for each key: mapped, dropped because it has no native meaning, or not mapped, with a hint.
 //! Nothing is lost in silence. `export` goes the other way. Owns no verbs and no disk: those are in `cli`.
 
 #![forbid(unsafe_code)]
@@ -25,8 +25,8 @@ use std::path::{Path, PathBuf};
 use devrun_model::Failure;
 
 pub use export::{compose as export_compose, procfile as export_procfile};
-pub use init::{Found, LOOKED_AT, SQL_DIRS, Script, draft};
-pub use report::{At, Line, Outcome, Report};
+pub use init::{FoundProgram, LOOKED_AT, SQL_DIRS, Script, draft};
+pub use report::{At, ConversionReport, KeyOutcome, ReportLine};
 
 /// A procfile made from foreign files.
 #[derive(Debug, Clone)]
@@ -34,14 +34,14 @@ pub struct Converted {
     /// The procfile's text.
     pub text: String,
     /// What became of each key.
-    pub report: Report,
+    pub report: ConversionReport,
     /// How many services and tasks came along.
     pub services: usize,
 }
 
 /// Which kind of file a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum ForeignFormat {
     /// `compose.yaml` and its other names.
     Compose,
     /// `process-compose.yaml`.
@@ -50,7 +50,7 @@ pub enum Format {
 
 /// The format of a YAML file: by its name, and where that says nothing by its `processes:` or `services:`.
 #[must_use]
-pub fn format_of(path: &Path, text: &str) -> Option<Format> {
+pub fn format_of(path: &Path, text: &str) -> Option<ForeignFormat> {
     let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
     let yaml = name.ends_with(".yml") || name.ends_with(".yaml");
     let says = |key: &str| text.lines().any(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':')));
@@ -58,9 +58,9 @@ pub fn format_of(path: &Path, text: &str) -> Option<Format> {
         return None;
     }
     if name.starts_with("process-compose") || (says("processes") && !says("services")) {
-        return Some(Format::ProcessCompose);
+        return Some(ForeignFormat::ProcessCompose);
     }
-    Some(Format::Compose)
+    Some(ForeignFormat::Compose)
 }
 
 /// What foreign files are read with besides themselves.
@@ -93,7 +93,7 @@ pub fn compose_files(root: &Path, read: &dyn Fn(&Path) -> Option<String>, around
 /// # Errors
 /// As of [`import_with`].
 pub fn import(
-    format: Format,
+    format: ForeignFormat,
     paths: &[PathBuf],
     root: &Path,
     read: &dyn Fn(&Path) -> Option<String>,
@@ -107,7 +107,7 @@ pub fn import(
 /// # Errors
 /// `Config`: no YAML, or not this kind of file; the reason names file and line.
 pub fn import_with(
-    format: Format,
+    format: ForeignFormat,
     paths: &[PathBuf],
     root: &Path,
     read: &dyn Fn(&Path) -> Option<String>,
@@ -116,8 +116,8 @@ pub fn import_with(
     #[cfg(feature = "compose")]
     {
         match format {
-            Format::Compose => compose::import(paths, root, read, around),
-            Format::ProcessCompose => process_compose::import(paths, root, read),
+            ForeignFormat::Compose => compose::import(paths, root, read, around),
+            ForeignFormat::ProcessCompose => process_compose::import(paths, root, read),
         }
     }
     #[cfg(not(feature = "compose"))]

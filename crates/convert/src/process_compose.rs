@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Converted;
-use super::report::{At, Report};
+use super::report::{At, ConversionReport};
 use super::toml_writer::{Procfile, Section, Toml};
-use super::yaml::{self, Map, Node, Value, get};
+use super::yaml::{self, Map, YamlNode, YamlValue, get};
 use devrun_model::{Failure, FailureKind};
 
 /// Reads and maps.
 pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Result<Converted, Failure> {
-    let mut report = Report::default();
+    let mut report = ConversionReport::default();
     let mut processes = Map::new();
     let mut out = Procfile::default();
     let mut shell: Option<(String, String)> = None;
@@ -41,7 +41,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
                         // A later file replaces key by key.
                         match processes.iter_mut().find(|(known, _)| known.name == key.name) {
                             Some((_, old)) => {
-                                if let (Value::Map(old), Some(more)) = (&mut old.value, node.map()) {
+                                if let (YamlValue::Map(old), Some(more)) = (&mut old.value, node.map()) {
                                     old.retain(|(known, _)| get(more, &known.name).is_none());
                                     old.extend(more.iter().cloned());
                                 }
@@ -60,7 +60,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
                     report.dropped(key.at, key.name.clone(), "devrun has its own");
                 }
                 "shell" => {
-                    let text = |key: &str| node.get(key).and_then(Node::scalar);
+                    let text = |key: &str| node.get(key).and_then(YamlNode::scalar);
                     let argument = text("shell_argument").unwrap_or_else(|| "-c".to_owned());
                     if let Some(program) = text("shell_command") {
                         report.mapped(key.at, "shell", format!("commands go through {program} {argument}"));
@@ -81,10 +81,10 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
     }
     let completed: BTreeSet<String> = processes
         .iter()
-        .flat_map(|(_, node)| node.get("depends_on").and_then(Node::map).into_iter().flatten())
+        .flat_map(|(_, node)| node.get("depends_on").and_then(YamlNode::map).into_iter().flatten())
         .filter(|(name, edge)| {
-            get(&processes, &name.name).is_some_and(|target| target.get("disabled").and_then(Node::truth) != Some(true))
-                && edge.get("condition").and_then(Node::scalar).is_some_and(|text| text.starts_with("process_completed"))
+            get(&processes, &name.name).is_some_and(|target| target.get("disabled").and_then(YamlNode::truth) != Some(true))
+                && edge.get("condition").and_then(YamlNode::scalar).is_some_and(|text| text.starts_with("process_completed"))
         })
         .map(|(name, _)| name.name.clone())
         .collect();
@@ -108,7 +108,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
     if root.join(".env").to_str().is_some() && read(&root.join(".env")).is_some() {
         out.project.set("env_file", Toml::texts([".env"]));
     }
-    let left: Vec<_> = import.report.lines.iter().filter(|line| line.outcome == super::Outcome::NotMapped).cloned().collect();
+    let left: Vec<_> = import.report.lines.iter().filter(|line| line.outcome == super::KeyOutcome::NotMapped).cloned().collect();
     if !left.is_empty() {
         out.below.push("Not mapped:".to_owned());
         out.below.extend(left.iter().map(|line| format!("  {}: {}: {}", import.report.place(line.at), line.what, line.text)));
@@ -118,7 +118,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
 }
 
 struct Import {
-    report: Report,
+    report: ConversionReport,
     processes: Map,
     completed: BTreeSet<String>,
     ports: BTreeSet<i64>,
@@ -137,10 +137,10 @@ fn our_name(name: &str) -> String {
     if name.starts_with(|char: char| char.is_ascii_alphanumeric()) { name } else { format!("p{name}") }
 }
 
-fn variables(node: &Node) -> Vec<(String, Toml)> {
+fn variables(node: &YamlNode) -> Vec<(String, Toml)> {
     let text = |text: &str| Toml::text(for_shell(text));
     match &node.value {
-        Value::Map(map) => map.iter().filter_map(|(key, node)| Some((key.name.clone(), text(&node.scalar()?)))).collect(),
+        YamlValue::Map(map) => map.iter().filter_map(|(key, node)| Some((key.name.clone(), text(&node.scalar()?)))).collect(),
         _ => node
             .texts()
             .iter()
@@ -155,20 +155,20 @@ fn for_shell(text: &str) -> String {
     text.replace("$$", "$").replace('$', "$$")
 }
 
-fn seconds(node: Option<&Node>) -> Option<String> {
+fn seconds(node: Option<&YamlNode>) -> Option<String> {
     let number = node?.scalar()?.parse::<u64>().ok()?;
     Some(format!("{number}s"))
 }
 
 impl Import {
-    fn process(&mut self, process: &str, at: At, node: &Node, task: bool, section: &mut Section) -> bool {
+    fn process(&mut self, process: &str, at: At, node: &YamlNode, task: bool, section: &mut Section) -> bool {
         let what = |key: &str| format!("processes.{process}.{key}");
         let Some(map) = node.map() else {
             self.report.not_mapped(at, format!("processes.{process}"), format!("is {} where a table is wanted", node.kind()));
             return false;
         };
-        let words = node.get("entrypoint").map(Node::texts).unwrap_or_default();
-        let run = match node.get("command").and_then(Node::scalar) {
+        let words = node.get("entrypoint").map(YamlNode::texts).unwrap_or_default();
+        let run = match node.get("command").and_then(YamlNode::scalar) {
             // The shell looks its own variables up, as it did before.
             Some(command) if !command.trim().is_empty() => self.command(command.trim(), section),
             _ if !words.is_empty() => Toml::texts(words.into_iter().map(|(word, _)| for_shell(&word))),
@@ -185,7 +185,7 @@ impl Import {
             shell.into_iter().for_each(|shell| section.set("shell", shell));
         }
         let own_file = node.get("env_file").or(node.get("dotenv")).is_some();
-        if self.dotenv && !own_file && node.get("is_dotenv_disabled").and_then(Node::truth) != Some(true) {
+        if self.dotenv && !own_file && node.get("is_dotenv_disabled").and_then(YamlNode::truth) != Some(true) {
             section.set("env_file", Toml::texts([".env"]));
         }
         for (key, value) in map {
@@ -204,7 +204,7 @@ impl Import {
                 "env_file" | "dotenv" => {
                     self.report.mapped(at, what(name), "env_file");
                     let mut files: Vec<String> = value.texts().into_iter().map(|(text, _)| text).collect();
-                    let disabled = node.get("is_dotenv_disabled").and_then(Node::truth) == Some(true);
+                    let disabled = node.get("is_dotenv_disabled").and_then(YamlNode::truth) == Some(true);
                     if self.dotenv && !disabled && !files.iter().any(|file| file == ".env") {
                         files.insert(0, ".env".to_owned());
                     }
@@ -293,7 +293,7 @@ impl Import {
         Toml::text(command)
     }
 
-    fn edges(&mut self, process: &str, node: &Node, section: &mut Section) {
+    fn edges(&mut self, process: &str, node: &YamlNode, section: &mut Section) {
         let mut edges = Vec::new();
         for (key, edge) in node.map().into_iter().flatten() {
             let what = format!("processes.{process}.depends_on");
@@ -301,11 +301,11 @@ impl Import {
                 self.report.not_mapped(key.at, what, format!("`{}` is no process of this file", key.name));
                 continue;
             };
-            if target.get("disabled").and_then(Node::truth) == Some(true) && !self.completed.contains(&key.name) {
+            if target.get("disabled").and_then(YamlNode::truth) == Some(true) && !self.completed.contains(&key.name) {
                 self.report.not_mapped(key.at, what, format!("`{}` is disabled: it is not waited for", key.name));
                 continue;
             }
-            let condition = edge.get("condition").and_then(Node::scalar).unwrap_or_default();
+            let condition = edge.get("condition").and_then(YamlNode::scalar).unwrap_or_default();
             let probed = ["readiness_probe", "ready_log_line"].iter().any(|probe| target.get(probe).is_some());
             let ours = match condition.as_str() {
                 "process_healthy" | "process_log_ready" if probed => "healthy",
@@ -332,11 +332,11 @@ impl Import {
         }
     }
 
-    fn probe(&mut self, process: &str, key: &str, node: &Node, section: &mut Section) {
+    fn probe(&mut self, process: &str, key: &str, node: &YamlNode, section: &mut Section) {
         let what = format!("processes.{process}.{key}");
         let mut ready = Vec::new();
         if let Some(http) = node.get("http_get") {
-            let text = |key: &str| http.get(key).and_then(Node::scalar);
+            let text = |key: &str| http.get(key).and_then(YamlNode::scalar);
             let host = text("host").unwrap_or_else(|| "127.0.0.1".to_owned());
             let scheme = text("scheme").unwrap_or_else(|| "http".to_owned());
             let path = text("path").unwrap_or_else(|| "/".to_owned());
@@ -350,7 +350,7 @@ impl Import {
             } else {
                 ready.push(("http".to_owned(), Toml::text(format!("{scheme}://{host}:{port}{path}"))));
             }
-        } else if let Some(command) = node.get("exec").and_then(|exec| exec.get("command")).and_then(Node::scalar) {
+        } else if let Some(command) = node.get("exec").and_then(|exec| exec.get("command")).and_then(YamlNode::scalar) {
             ready.push(("cmd".to_owned(), Toml::texts(["sh".to_owned(), "-c".to_owned(), for_shell(&command)])));
         } else {
             self.report.not_mapped(node.at, what, "has neither `http_get` nor `exec`");
@@ -366,7 +366,7 @@ impl Import {
             }
         }
         if let Some(number) =
-            node.get("failure_threshold").and_then(Node::scalar).and_then(|text| text.parse::<i64>().ok()).filter(|n| *n > 0)
+            node.get("failure_threshold").and_then(YamlNode::scalar).and_then(|text| text.parse::<i64>().ok()).filter(|n| *n > 0)
         {
             ready.push(("retries".to_owned(), Toml::Integer(number)));
         }
@@ -375,9 +375,10 @@ impl Import {
         section.set(ours, Toml::Table(ready));
     }
 
-    fn availability(&mut self, process: &str, node: &Node, task: bool, section: &mut Section) {
+    fn availability(&mut self, process: &str, node: &YamlNode, task: bool, section: &mut Section) {
         let what = |key: &str| format!("processes.{process}.availability.{key}");
-        let most = node.get("max_restarts").and_then(Node::scalar).and_then(|text| text.parse::<u32>().ok()).filter(|n| *n > 0);
+        let most =
+            node.get("max_restarts").and_then(YamlNode::scalar).and_then(|text| text.parse::<u32>().ok()).filter(|n| *n > 0);
         for (key, value) in node.map().into_iter().flatten() {
             match key.name.as_str() {
                 "restart" if task && value.scalar().as_deref() == Some("no") => {
@@ -418,7 +419,7 @@ impl Import {
         }
     }
 
-    fn shutdown(&mut self, process: &str, node: &Node, section: &mut Section) {
+    fn shutdown(&mut self, process: &str, node: &YamlNode, section: &mut Section) {
         let mut stop = Vec::new();
         for (key, value) in node.map().into_iter().flatten() {
             let text = value.scalar().unwrap_or_default();

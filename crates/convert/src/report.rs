@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// A place: which of the files that were read, the line and the column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct At {
-    /// Index into [`Report::files`].
+    /// Index into [`ConversionReport::files`].
     pub file: u32,
     /// From 1.
     pub line: u32,
@@ -22,7 +22,7 @@ impl At {
 
 /// What became of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
+pub enum KeyOutcome {
     /// It stands in the procfile.
     Mapped,
     /// It has no native meaning; nothing is lost.
@@ -31,7 +31,7 @@ pub enum Outcome {
     NotMapped,
 }
 
-impl Outcome {
+impl KeyOutcome {
     /// The word in the report.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -45,11 +45,11 @@ impl Outcome {
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Line {
+pub struct ReportLine {
     /// Where the key stands.
     pub at: At,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: KeyOutcome,
     /// `services.db.image`.
     pub what: String,
     /// What it became, the reason, or the hint.
@@ -86,40 +86,41 @@ const SHORT: usize = 30;
 
 /// All lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct ConversionReport {
     /// Names of the files, as shown.
     pub files: Vec<String>,
     /// In the order of the files.
-    pub lines: Vec<Line>,
+    pub lines: Vec<ReportLine>,
 }
 
-impl Report {
-    pub(crate) fn add(&mut self, outcome: Outcome, at: At, what: impl Into<String>, text: impl Into<String>) {
-        let line = Line { at, outcome, what: one_line(&what.into()), text: one_line(&text.into()) };
-        let same = |known: &Line| Line { at: line.at, ..known.clone() } == line && known.at.line_of() == line.at.line_of();
+impl ConversionReport {
+    pub(crate) fn add(&mut self, outcome: KeyOutcome, at: At, what: impl Into<String>, text: impl Into<String>) {
+        let line = ReportLine { at, outcome, what: one_line(&what.into()), text: one_line(&text.into()) };
+        let same =
+            |known: &ReportLine| ReportLine { at: line.at, ..known.clone() } == line && known.at.line_of() == line.at.line_of();
         if !self.lines.iter().any(same) {
             self.lines.push(line);
         }
     }
     pub(crate) fn mapped(&mut self, at: At, what: impl Into<String>, text: impl Into<String>) {
-        self.add(Outcome::Mapped, at, what, text);
+        self.add(KeyOutcome::Mapped, at, what, text);
     }
     pub(crate) fn dropped(&mut self, at: At, what: impl Into<String>, reason: impl Into<String>) {
-        self.add(Outcome::Dropped, at, what, reason);
+        self.add(KeyOutcome::Dropped, at, what, reason);
     }
     pub(crate) fn not_mapped(&mut self, at: At, what: impl Into<String>, hint: impl Into<String>) {
-        self.add(Outcome::NotMapped, at, what, hint);
+        self.add(KeyOutcome::NotMapped, at, what, hint);
     }
     /// How many lines of this outcome there are.
     #[must_use]
-    pub fn count(&self, outcome: Outcome) -> usize {
+    pub fn count(&self, outcome: KeyOutcome) -> usize {
         self.lines.iter().filter(|line| line.outcome == outcome).count()
     }
     /// `12 mapped, 3 dropped, 1 not mapped`.
     #[must_use]
     pub fn summary(&self) -> String {
-        let count = |outcome: Outcome| format!("{} {}", self.count(outcome), outcome.word());
-        [Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped].map(count).join(", ")
+        let count = |outcome: KeyOutcome| format!("{} {}", self.count(outcome), outcome.word());
+        [KeyOutcome::Mapped, KeyOutcome::Dropped, KeyOutcome::NotMapped].map(count).join(", ")
     }
     /// `compose.yml:12`.
     #[must_use]
@@ -138,7 +139,7 @@ impl Report {
         if self.lines.len() > SHORT {
             return self.brief();
         }
-        let all = self.render(&[Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped]);
+        let all = self.render(&[KeyOutcome::Mapped, KeyOutcome::Dropped, KeyOutcome::NotMapped]);
         format!("{}{all}", self.by_hand())
     }
     fn by_hand(&self) -> String {
@@ -153,9 +154,9 @@ impl Report {
     #[must_use]
     pub fn brief(&self) -> String {
         let mut out = self.by_hand();
-        for outcome in [Outcome::NotMapped, Outcome::Dropped] {
-            let mut groups: Vec<(&Line, String, Vec<&str>)> = Vec::new();
-            let mut lines: Vec<&Line> = self.lines.iter().filter(|line| line.outcome == outcome).collect();
+        for outcome in [KeyOutcome::NotMapped, KeyOutcome::Dropped] {
+            let mut groups: Vec<(&ReportLine, String, Vec<&str>)> = Vec::new();
+            let mut lines: Vec<&ReportLine> = self.lines.iter().filter(|line| line.outcome == outcome).collect();
             lines.sort_by_key(|line| line.at.line_of());
             for line in lines {
                 let (service, key) = split_service(&line.what);
@@ -194,12 +195,12 @@ impl Report {
     pub fn about(&self, service: &str) -> String {
         let lines = self.lines.iter().filter(|line| split_service(&line.what).0 == service).cloned().collect();
         let only = Self { files: self.files.clone(), lines };
-        only.render(&[Outcome::Mapped, Outcome::Dropped, Outcome::NotMapped])
+        only.render(&[KeyOutcome::Mapped, KeyOutcome::Dropped, KeyOutcome::NotMapped])
     }
     /// The lines of these outcomes, one each, in the order of the files.
     #[must_use]
-    pub fn render(&self, outcomes: &[Outcome]) -> String {
-        let mut lines: Vec<&Line> = self.lines.iter().filter(|line| outcomes.contains(&line.outcome)).collect();
+    pub fn render(&self, outcomes: &[KeyOutcome]) -> String {
+        let mut lines: Vec<&ReportLine> = self.lines.iter().filter(|line| outcomes.contains(&line.outcome)).collect();
         lines.sort_by_key(|line| line.at.line_of());
         let mut out = String::new();
         for line in lines {
@@ -219,16 +220,16 @@ mod tests {
 
     #[test]
     fn nothing_in_a_foreign_file_begins_a_line() {
-        let mut report = Report { files: vec!["c.yml".to_owned()], lines: Vec::new() };
+        let mut report = ConversionReport { files: vec!["c.yml".to_owned()], lines: Vec::new() };
         report.mapped(at(1), "services.a\nc.yml:9: mapped: x", "y\r\nc.yml:9: mapped: forged\u{2028}\u{1b}[0m");
-        let text = report.render(&[Outcome::Mapped]);
+        let text = report.render(&[KeyOutcome::Mapped]);
         assert_eq!(text.lines().count(), 1);
         assert_eq!(text, "c.yml:1: mapped: services.a\\nc.yml:9: mapped: x: y\\r\\nc.yml:9: mapped: forged\\u{2028}\\u{1b}[0m\n");
     }
 
     #[test]
     fn a_finding_stands_once_for_all_its_services() {
-        let mut report = Report { files: vec!["c.yml".to_owned()], lines: Vec::new() };
+        let mut report = ConversionReport { files: vec!["c.yml".to_owned()], lines: Vec::new() };
         report.not_mapped(at(3), "services.a.labels", "same");
         report.not_mapped(at(3), "services.b.labels", "same");
         report.not_mapped(at(7), "services.b.labels", "other");

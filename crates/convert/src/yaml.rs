@@ -25,64 +25,64 @@ pub(crate) enum Merging {
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Node {
-    pub value: Value,
+pub(crate) struct YamlNode {
+    pub value: YamlValue,
     pub at: At,
     pub merging: Merging,
 }
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum YamlValue {
     Null,
     Bool(bool),
     Integer(i128),
     Float(f64),
     Text(String),
-    List(Vec<Node>),
+    List(Vec<YamlNode>),
     Map(Map),
 }
 
 /// Keys in the order of the file, with their places.
-pub(crate) type Map = Vec<(Key, Node)>;
+pub(crate) type Map = Vec<(YamlKey, YamlNode)>;
 
 /// A key and where it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Key {
+pub(crate) struct YamlKey {
     pub name: String,
     pub at: At,
 }
 
-impl Node {
+impl YamlNode {
     pub fn map(&self) -> Option<&Map> {
         match &self.value {
-            Value::Map(map) => Some(map),
+            YamlValue::Map(map) => Some(map),
             _ => None,
         }
     }
-    pub fn list(&self) -> Option<&[Node]> {
+    pub fn list(&self) -> Option<&[YamlNode]> {
         match &self.value {
-            Value::List(list) => Some(list),
+            YamlValue::List(list) => Some(list),
             _ => None,
         }
     }
-    pub fn get(&self, key: &str) -> Option<&Node> {
+    pub fn get(&self, key: &str) -> Option<&YamlNode> {
         get(self.map()?, key)
     }
     /// A scalar as text; `None` for lists, maps and null.
     pub fn scalar(&self) -> Option<String> {
         match &self.value {
-            Value::Text(text) => Some(text.clone()),
-            Value::Bool(value) => Some(value.to_string()),
-            Value::Integer(value) => Some(value.to_string()),
-            Value::Float(value) => Some(value.to_string()),
-            Value::Null | Value::List(_) | Value::Map(_) => None,
+            YamlValue::Text(text) => Some(text.clone()),
+            YamlValue::Bool(value) => Some(value.to_string()),
+            YamlValue::Integer(value) => Some(value.to_string()),
+            YamlValue::Float(value) => Some(value.to_string()),
+            YamlValue::Null | YamlValue::List(_) | YamlValue::Map(_) => None,
         }
     }
     pub fn truth(&self) -> Option<bool> {
         match &self.value {
-            Value::Bool(value) => Some(*value),
-            Value::Text(text) => match text.as_str() {
+            YamlValue::Bool(value) => Some(*value),
+            YamlValue::Text(text) => match text.as_str() {
                 "true" | "yes" | "on" => Some(true),
                 "false" | "no" | "off" => Some(false),
                 _ => None,
@@ -93,25 +93,25 @@ impl Node {
     /// The scalars of a list, or the one scalar that stands in its place.
     pub fn texts(&self) -> Vec<(String, At)> {
         match &self.value {
-            Value::List(list) => list.iter().filter_map(|node| Some((node.scalar()?, node.at))).collect(),
+            YamlValue::List(list) => list.iter().filter_map(|node| Some((node.scalar()?, node.at))).collect(),
             _ => self.scalar().map(|text| (text, self.at)).into_iter().collect(),
         }
     }
     /// What it is, for a message.
     pub fn kind(&self) -> &'static str {
         match &self.value {
-            Value::Null => "nothing",
-            Value::Bool(_) => "a boolean",
-            Value::Integer(_) | Value::Float(_) => "a number",
-            Value::Text(_) => "text",
-            Value::List(_) => "a list",
-            Value::Map(_) => "a table",
+            YamlValue::Null => "nothing",
+            YamlValue::Bool(_) => "a boolean",
+            YamlValue::Integer(_) | YamlValue::Float(_) => "a number",
+            YamlValue::Text(_) => "text",
+            YamlValue::List(_) => "a list",
+            YamlValue::Map(_) => "a table",
         }
     }
 }
 
 /// The value of a key.
-pub(crate) fn get<'a>(map: &'a Map, key: &str) -> Option<&'a Node> {
+pub(crate) fn get<'a>(map: &'a Map, key: &str) -> Option<&'a YamlNode> {
     map.iter().find(|(name, _)| name.name == key).map(|(_, node)| node)
 }
 
@@ -157,7 +157,7 @@ pub(crate) fn documents(text: &str) -> Vec<String> {
 }
 
 /// Parses one document.
-pub(crate) fn parse(text: &str, file: u32) -> Result<Node, BadYaml> {
+pub(crate) fn parse(text: &str, file: u32) -> Result<YamlNode, BadYaml> {
     if text.len() > MAX_BYTES {
         let message = format!("the file is larger than {} MiB", MAX_BYTES / 1024 / 1024);
         return Err(BadYaml { line: 1, column: 1, message });
@@ -200,7 +200,7 @@ fn number(of: impl TryInto<u32>) -> u32 {
 struct Raw(Spanned<Tagged<RawValue>>);
 
 enum RawValue {
-    Scalar(Value),
+    Scalar(YamlValue),
     List(Vec<Raw>),
     Map(Vec<(Spanned<String>, Raw)>),
 }
@@ -212,7 +212,7 @@ impl<'de> Deserialize<'de> for Raw {
 }
 
 impl Raw {
-    fn node(self, parent: At) -> Node {
+    fn node(self, parent: At) -> YamlNode {
         let line = number(self.0.defined.line());
         let at = if line == 0 { parent } else { At { line, column: number(self.0.defined.column()), ..parent } };
         let Tagged(value, tag) = self.0.value;
@@ -223,18 +223,18 @@ impl Raw {
         };
         let value = match value {
             RawValue::Scalar(value) => value,
-            RawValue::List(list) => Value::List(list.into_iter().map(|raw| raw.node(at)).collect()),
-            RawValue::Map(map) => Value::Map(
+            RawValue::List(list) => YamlValue::List(list.into_iter().map(|raw| raw.node(at)).collect()),
+            RawValue::Map(map) => YamlValue::Map(
                 map.into_iter()
                     .map(|(key, raw)| {
                         let (line, column) = (number(key.defined.line()).max(1), number(key.defined.column()));
                         let at = At { line, column, ..at };
-                        (Key { name: key.value, at }, raw.node(at))
+                        (YamlKey { name: key.value, at }, raw.node(at))
                     })
                     .collect(),
             ),
         };
-        Node { value, at, merging }
+        YamlNode { value, at, merging }
     }
 }
 
@@ -247,37 +247,39 @@ impl<'de> Deserialize<'de> for RawValue {
                 f.write_str("a value")
             }
             fn visit_bool<E: de::Error>(self, value: bool) -> Result<RawValue, E> {
-                Ok(RawValue::Scalar(Value::Bool(value)))
+                Ok(RawValue::Scalar(YamlValue::Bool(value)))
             }
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<RawValue, E> {
-                Ok(RawValue::Scalar(Value::Integer(value.into())))
+                Ok(RawValue::Scalar(YamlValue::Integer(value.into())))
             }
             fn visit_u64<E: de::Error>(self, value: u64) -> Result<RawValue, E> {
-                Ok(RawValue::Scalar(Value::Integer(value.into())))
+                Ok(RawValue::Scalar(YamlValue::Integer(value.into())))
             }
             fn visit_i128<E: de::Error>(self, value: i128) -> Result<RawValue, E> {
-                Ok(RawValue::Scalar(Value::Integer(value)))
+                Ok(RawValue::Scalar(YamlValue::Integer(value)))
             }
             fn visit_u128<E: de::Error>(self, value: u128) -> Result<RawValue, E> {
-                Ok(RawValue::Scalar(i128::try_from(value).map_or_else(|_| Value::Text(value.to_string()), Value::Integer)))
+                Ok(RawValue::Scalar(
+                    i128::try_from(value).map_or_else(|_| YamlValue::Text(value.to_string()), YamlValue::Integer),
+                ))
             }
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<RawValue, E> {
-                Ok(RawValue::Scalar(Value::Float(value)))
+                Ok(RawValue::Scalar(YamlValue::Float(value)))
             }
             fn visit_str<E: de::Error>(self, value: &str) -> Result<RawValue, E> {
-                Ok(RawValue::Scalar(Value::Text(value.to_owned())))
+                Ok(RawValue::Scalar(YamlValue::Text(value.to_owned())))
             }
             fn visit_string<E: de::Error>(self, value: String) -> Result<RawValue, E> {
-                Ok(RawValue::Scalar(Value::Text(value)))
+                Ok(RawValue::Scalar(YamlValue::Text(value)))
             }
             fn visit_bytes<E: de::Error>(self, value: &[u8]) -> Result<RawValue, E> {
-                Ok(RawValue::Scalar(Value::Text(String::from_utf8_lossy(value).into_owned())))
+                Ok(RawValue::Scalar(YamlValue::Text(String::from_utf8_lossy(value).into_owned())))
             }
             fn visit_unit<E: de::Error>(self) -> Result<RawValue, E> {
-                Ok(RawValue::Scalar(Value::Null))
+                Ok(RawValue::Scalar(YamlValue::Null))
             }
             fn visit_none<E: de::Error>(self) -> Result<RawValue, E> {
-                Ok(RawValue::Scalar(Value::Null))
+                Ok(RawValue::Scalar(YamlValue::Null))
             }
             fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<RawValue, D::Error> {
                 RawValue::deserialize(deserializer)
@@ -305,7 +307,7 @@ impl<'de> Deserialize<'de> for RawValue {
 mod tests {
     use super::*;
 
-    fn line(node: &Node, path: &[&str]) -> u32 {
+    fn line(node: &YamlNode, path: &[&str]) -> u32 {
         path.iter().fold(node, |node, key| node.get(key).unwrap()).at.line
     }
 
@@ -316,7 +318,7 @@ mod tests {
         assert_eq!(line(&node, &["b", "image"]), 6);
         assert_eq!(line(&node, &["b", "list"]), 3, "what came out of an anchor stands where it was written");
         let list = node.get("b").unwrap().get("list").unwrap().list().unwrap();
-        let kinds: Vec<_> = list.iter().map(Node::kind).collect();
+        let kinds: Vec<_> = list.iter().map(YamlNode::kind).collect();
         assert_eq!(kinds, ["a number", "a number", "text", "a boolean", "nothing"]);
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use devrun_convert::{Converted, Format, Outcome, Surroundings, import_with};
+use devrun_convert::{Converted, ForeignFormat, KeyOutcome, Surroundings, import_with};
 
 /// Imports `/p/compose.yaml` with these files beside it.
 fn import_in(files: &[(&str, &str)], around: &Surroundings) -> Converted {
@@ -11,7 +11,8 @@ fn import_in(files: &[(&str, &str)], around: &Surroundings) -> Converted {
         files.iter().find(|(known, _)| Path::new(known) == name).map(|(_, text)| (*text).to_owned())
     };
     let path = PathBuf::from("/p/compose.yaml");
-    import_with(Format::Compose, &[path], Path::new("/p"), &read, around).unwrap_or_else(|failure| panic!("{}", failure.reason))
+    import_with(ForeignFormat::Compose, &[path], Path::new("/p"), &read, around)
+        .unwrap_or_else(|failure| panic!("{}", failure.reason))
 }
 
 fn import(files: &[(&str, &str)]) -> Converted {
@@ -39,7 +40,7 @@ fn lacks(converted: &Converted, path: &str) {
 }
 
 #[track_caller]
-fn says(converted: &Converted, outcome: Outcome, text: &str) {
+fn says(converted: &Converted, outcome: KeyOutcome, text: &str) {
     let lines = converted.report.render(&[outcome]);
     assert!(lines.contains(text), "{text}\n{lines}");
 }
@@ -66,7 +67,7 @@ fn hosts_in_env_files_become_references() {
     // What means the same here stays in its file.
     lacks(&converted, "services/app/env/PLAIN");
     lacks(&converted, "services/app/env/LITERAL");
-    says(&converted, Outcome::Mapped, "app.env:2: mapped: services.app.env_file.DB_HOST");
+    says(&converted, KeyOutcome::Mapped, "app.env:2: mapped: services.app.env_file.DB_HOST");
 }
 
 #[test]
@@ -125,7 +126,7 @@ fn addresses_of_the_machine_and_of_all_interfaces() {
         has(&converted, &format!("services/app/env/{name}"), expected);
     }
     has(&converted, "services/built/env/HOST", "127.0.0.1");
-    says(&converted, Outcome::NotMapped, "api.local → 10.0.0.5");
+    says(&converted, KeyOutcome::NotMapped, "api.local → 10.0.0.5");
 }
 
 #[test]
@@ -155,14 +156,14 @@ fn logins_are_those_that_clients_use() {
     let nats =
         value(&converted, "services/nats/files/nats.conf").and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default();
     assert!(nats.contains("${nats.host}:${nats.port}") && !nats.contains("authorization"), "{nats}");
-    says(&converted, Outcome::NotMapped, "services.meili.image: the image wants no key");
+    says(&converted, KeyOutcome::NotMapped, "services.meili.image: the image wants no key");
     has(&converted, "services/mdb/user", "root");
     has(&converted, "services/app/env/A", "mysql://root:${mdb.password}@${mdb.addr}/t");
     has(&converted, "services/app/env/B", "postgres://postgres:${pdb.password}@${pdb.addr}/postgres");
     has(&converted, "services/app/env/C", "postgres://u:p@${pdb.addr}/x");
     has(&converted, "services/app/env/DB_PASSWORD", "${pdb.password}");
-    says(&converted, Outcome::NotMapped, "MYSQL_ALLOW_EMPTY_PASSWORD: devrun always sets a password: give clients ${mdb.url}");
-    says(&converted, Outcome::NotMapped, "services.root.environment.MARIADB_ROOT_PASSWORD");
+    says(&converted, KeyOutcome::NotMapped, "MYSQL_ALLOW_EMPTY_PASSWORD: devrun always sets a password: give clients ${mdb.url}");
+    says(&converted, KeyOutcome::NotMapped, "services.root.environment.MARIADB_ROOT_PASSWORD");
     // A login that the file gives is kept.
     let given = compose(
         "services:\n  mq: { image: 'rabbitmq:3', environment: { RABBITMQ_DEFAULT_USER: u, RABBITMQ_DEFAULT_PASS: p } }\n",
@@ -177,14 +178,14 @@ fn remapped_ports_are_seen_by_clients_and_probes() {
     let converted = compose(yaml);
     has(&converted, "services/c/run", "psql -h ${db.host} -p ${db.port} -U postgres");
     has(&converted, "services/c/env/DB_PORT", "${db.port}");
-    says(&converted, Outcome::NotMapped, "`db` listens on 22433 here, not on 5432");
+    says(&converted, KeyOutcome::NotMapped, "`db` listens on 22433 here, not on 5432");
     has(&converted, "services/s/run", vec!["sh", "-c", "pg_dump -h ${db.host} -p ${db.port} x && nc -z ${db.host} ${db.port}"]);
     has(&converted, "services/e/env/DB_PORT", "${db.port}");
     has(&converted, "services/web/run", "python3 -m http.server ${PORT}");
     let probe = "curl -f http://localhost:${PORT}/ | grep x && curl http://127.0.0.1:${PORT_P9090}/";
     has(&converted, "services/web/ready/cmd", vec!["sh", "-c", probe]);
-    says(&converted, Outcome::NotMapped, "devrun opens one port for 5432: 22434 is not served");
-    says(&converted, Outcome::NotMapped, "10.0.0.1: on loopback here");
+    says(&converted, KeyOutcome::NotMapped, "devrun opens one port for 5432: 22434 is not served");
+    says(&converted, KeyOutcome::NotMapped, "10.0.0.1: on loopback here");
     assert!(!converted.text.contains("here it must listen"), "{}", converted.text);
 }
 
@@ -207,7 +208,7 @@ fn variables_that_only_an_entrypoint_reads() {
     has(&converted, "services/r/env/TZ", "UTC");
     has(&converted, "services/p/set/max_connections", "300");
     for lost in ["REDIS_DISABLE_COMMANDS", "NEO4J_PLUGINS"] {
-        says(&converted, Outcome::NotMapped, &format!("environment.{lost}: only the image's start script reads it"));
+        says(&converted, KeyOutcome::NotMapped, &format!("environment.{lost}: only the image's start script reads it"));
         assert!(!converted.text.contains(&format!("{lost} =")), "{}", converted.text);
     }
 }
@@ -217,11 +218,11 @@ fn mounts_and_paths() {
     let yaml = "services:\n  web: { image: python, working_dir: /srv, command: [gunicorn, -c, /etc/g.py, '--chdir=/app/src', /app/log.ini], volumes: ['./app:/app'] }\n  imp: { image: n8nio/n8n, entrypoint: /bin/sh, command: ['-c', 'n8n import --input=/demo/w'], volumes: ['./n8n:/demo'] }\n  v: { image: ruby, command: cat /x/y, volumes: ['${V:-./public:/x}'] }\n";
     let converted = compose(yaml);
     has(&converted, "services/web/run", "gunicorn -c /etc/g.py --chdir=app/src app/log.ini");
-    says(&converted, Outcome::NotMapped, "services.web.command: /etc/g.py: no mount says");
-    says(&converted, Outcome::NotMapped, "services.web.working_dir: /srv: no mount says");
+    says(&converted, KeyOutcome::NotMapped, "services.web.command: /etc/g.py: no mount says");
+    says(&converted, KeyOutcome::NotMapped, "services.web.working_dir: /srv: no mount says");
     has(&converted, "services/imp/run", vec!["/bin/sh", "-c", "n8n import --input=n8n/w"]);
     has(&converted, "services/v/run", "cat public/y");
-    says(&converted, Outcome::Dropped, "what the container knew as /x is public");
+    says(&converted, KeyOutcome::Dropped, "what the container knew as /x is public");
 }
 
 #[test]
@@ -231,7 +232,7 @@ fn several_documents_and_many_files() {
     );
     has(&converted, "services/a/run", "c");
     has(&converted, "services/b/run", "b");
-    says(&converted, Outcome::Mapped, "compose.yaml:6: mapped: services.b.image");
+    says(&converted, KeyOutcome::Mapped, "compose.yaml:6: mapped: services.b.image");
     let names: Vec<String> = (0..300).map(|number| format!("s{number}.yml")).collect();
     let main = format!(
         "include:\n{}services: {{ a: {{ image: python, command: a }} }}\n",
@@ -250,8 +251,8 @@ fn labels_that_traefik_reads() {
         "services:\n  api:\n    image: python\n    command: x\n    labels:\n      - traefik.http.routers.api.rule=Host(`a.localhost`) && PathPrefix(`/api`)\n      - traefik.http.services.api.loadbalancer.server.port=8000\n  b: { image: python, command: x, labels: { com.acme: x } }\n",
     );
     has(&converted, "services/api/port", 8000);
-    says(&converted, Outcome::NotMapped, "routes = { \"/api/*\" = \"api\" }");
-    says(&converted, Outcome::Dropped, "services.b.labels");
+    says(&converted, KeyOutcome::NotMapped, "routes = { \"/api/*\" = \"api\" }");
+    says(&converted, KeyOutcome::Dropped, "services.b.labels");
 }
 
 #[test]
@@ -270,7 +271,7 @@ fn zero_is_no_limit() {
         "services:\n  web: { image: python, command: x, mem_limit: 0, cpus: 0, deploy: { resources: { limits: { memory: '${M:-0}' } } } }\n",
     );
     lacks(&converted, "services/web/limits");
-    says(&converted, Outcome::Dropped, "0 is no limit");
+    says(&converted, KeyOutcome::Dropped, "0 is no limit");
 }
 
 #[test]
@@ -291,7 +292,7 @@ fn configurations_are_handed_over() {
         found
     };
     let around = Surroundings { list: Some(list), ..Surroundings::default() };
-    let converted = import_with(Format::Compose, &[fixtures.join("compose.yaml")], &fixtures, &read, &around)
+    let converted = import_with(ForeignFormat::Compose, &[fixtures.join("compose.yaml")], &fixtures, &read, &around)
         .unwrap_or_else(|failure| panic!("{}", failure.reason));
     let text = |path: &str| value(&converted, path).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
     let prometheus = text("services/prom/files/prometheus.yml");
@@ -304,13 +305,13 @@ fn configurations_are_handed_over() {
     // The command line wins over a file.
     has(&converted, "services/db/set/max_connections", "33");
     has(&converted, "services/db/set/sql_mode", "ANSI");
-    says(&converted, Outcome::NotMapped, "default-authentication-plugin is an option of MySQL");
+    says(&converted, KeyOutcome::NotMapped, "default-authentication-plugin is an option of MySQL");
     has(&converted, "services/r/password", "abc");
     has(&converted, "services/r/set/maxmemory", "64mb");
     lacks(&converted, "services/r/set/port");
     has(&converted, "services/mq/ports/management", 22463);
     has(&converted, "services/mq/set/plugins", "rabbitmq_management");
     assert!(text("services/mq/files/rabbitmq.conf").contains("management.tcp.port = ${mq.ports.management}"));
-    says(&converted, Outcome::NotMapped, "d: the container had it as /etc/app.ini");
+    says(&converted, KeyOutcome::NotMapped, "d: the container had it as /etc/app.ini");
     assert!(converted.text.contains("#   key=1"), "{}", converted.text);
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use devrun_convert::{Converted, Format, Outcome, import};
+use devrun_convert::{Converted, ForeignFormat, KeyOutcome, import};
 
 fn project(name: &str, files: &[(&str, &str)]) -> Converted {
     let read = |path: &Path| {
@@ -11,7 +11,7 @@ fn project(name: &str, files: &[(&str, &str)]) -> Converted {
     };
     let path = PathBuf::from("/p").join(name);
     let text = read(&path).unwrap_or_default();
-    let format = devrun_convert::format_of(&path, &text).unwrap_or(Format::Compose);
+    let format = devrun_convert::format_of(&path, &text).unwrap_or(ForeignFormat::Compose);
     import(format, &[path], Path::new("/p"), &read).unwrap_or_else(|failure| panic!("{}", failure.reason))
 }
 
@@ -30,7 +30,7 @@ fn has(converted: &Converted, path: &[&str], expected: impl Into<toml::Value>) {
 }
 
 #[track_caller]
-fn says(converted: &Converted, outcome: Outcome, text: &str) {
+fn says(converted: &Converted, outcome: KeyOutcome, text: &str) {
     let lines = converted.report.render(&[outcome]);
     assert!(lines.contains(text), "{text}\n{lines}");
 }
@@ -80,7 +80,7 @@ fn a_web_server_that_cannot_be_carried_over_is_left_out() {
         let yaml = "services:\n  web: { image: nginx, ports: ['22085:80'], volumes: ['./a.conf:/etc/nginx/conf.d/a.conf'] }\n";
         let converted = compose(&[("compose.yaml", yaml), ("a.conf", conf)]);
         assert_eq!(value(&converted, &["services", "web"]), None, "{}", converted.text);
-        says(&converted, Outcome::NotMapped, reason);
+        says(&converted, KeyOutcome::NotMapped, reason);
     }
     let unreadable =
         compose(&[("compose.yaml", "services:\n  c: { image: 'caddy:2', volumes: ['./Caddyfile:/etc/caddy/Caddyfile'] }\n")]);
@@ -106,7 +106,7 @@ fn caddy_serves_its_own_files() {
     assert!(!text.contains("email"), "{text}");
     let text = file(&converted, "two", "Caddyfile");
     assert!(text.contains("http://:${two.port} {") && !text.contains("tls"), "{text}");
-    says(&converted, Outcome::NotMapped, "example.com is served without TLS");
+    says(&converted, KeyOutcome::NotMapped, "example.com is served without TLS");
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn build_steps_become_a_proposed_build() {
     has(&converted, &["services", "n", "ready", "interval"], "5s");
     has(&converted, &["services", "p", "build"], "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt");
     has(&converted, &["services", "p", "run"], "bash run.sh serve");
-    says(&converted, Outcome::NotMapped, "services.api.build: proposed from the RUN lines");
+    says(&converted, KeyOutcome::NotMapped, "services.api.build: proposed from the RUN lines");
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn an_entrypoint_for_containers_is_left_out() {
         ("docker-entrypoint.sh", "#!/bin/sh\nchown -R a /data\nexec gosu a \"$@\"\n"),
     ]);
     has(&converted, &["services", "a", "run"], "app --x");
-    says(&converted, Outcome::NotMapped, "is left out: it uses gosu");
+    says(&converted, KeyOutcome::NotMapped, "is left out: it uses gosu");
 }
 
 #[test]
@@ -199,5 +199,5 @@ fn process_compose_means_what_it_says() {
     assert_eq!(value(&converted, &["services", "three", "env_file"]), None);
     has(&converted, &["services", "app", "run"], vec!["sh", "-c", "echo $$A"]);
     has(&converted, &["services", "db", "ready", "interval"], "10s");
-    says(&converted, Outcome::NotMapped, "processes.mig.availability.restart");
+    says(&converted, KeyOutcome::NotMapped, "processes.mig.availability.restart");
 }

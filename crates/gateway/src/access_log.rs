@@ -47,7 +47,7 @@ impl std::fmt::Display for AccessLine {
     }
 }
 
-enum Entry {
+enum LogWrite {
     Access(AccessLine),
     Error(String),
     End,
@@ -56,7 +56,7 @@ enum Entry {
 /// Where requests are written down.
 #[derive(Clone)]
 pub struct AccessLog {
-    sender: SyncSender<Entry>,
+    sender: SyncSender<LogWrite>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -70,7 +70,7 @@ impl AccessLog {
     /// # Errors
     /// When a file cannot be opened or no thread be made.
     pub fn start(directory: Option<PathBuf>) -> io::Result<(Self, LogWriter)> {
-        let open = |name: &str| directory.as_ref().map(|directory| LogFile::open(directory.join(name))).transpose();
+        let open = |name: &str| directory.as_ref().map(|directory| AccessLogFile::open(directory.join(name))).transpose();
         let (access, errors) = (open("access.log")?, open("error.log")?);
         let (sender, receiver) = sync_channel(WAITING);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -81,12 +81,12 @@ impl AccessLog {
         Ok((Self { sender, dropped }, LogWriter(thread)))
     }
     pub(crate) fn access(&self, line: AccessLine) {
-        self.put(Entry::Access(line));
+        self.put(LogWrite::Access(line));
     }
     pub(crate) fn error(&self, line: String) {
-        self.put(Entry::Error(line));
+        self.put(LogWrite::Error(line));
     }
-    fn put(&self, entry: Entry) {
+    fn put(&self, entry: LogWrite) {
         if self.sender.try_send(entry).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -94,17 +94,17 @@ impl AccessLog {
     /// Writes what is waiting and ends the thread.
     pub fn finish(self, writer: LogWriter) {
         // A writer that has ended has nothing left to write.
-        let _ended = self.sender.send(Entry::End).is_ok() && writer.0.join().is_ok();
+        let _ended = self.sender.send(LogWrite::End).is_ok() && writer.0.join().is_ok();
     }
 }
 
-struct LogFile {
+struct AccessLogFile {
     path: PathBuf,
     file: File,
     size: u64,
 }
 
-impl LogFile {
+impl AccessLogFile {
     fn open(path: PathBuf) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(nofollow()).open(&path)?;
         let size = file.metadata()?.len();
@@ -129,7 +129,12 @@ fn nofollow() -> i32 {
     libc::O_NOFOLLOW
 }
 
-fn write_all(receiver: &Receiver<Entry>, dropped: &AtomicU64, mut access: Option<LogFile>, mut errors: Option<LogFile>) {
+fn write_all(
+    receiver: &Receiver<LogWrite>,
+    dropped: &AtomicU64,
+    mut access: Option<AccessLogFile>,
+    mut errors: Option<AccessLogFile>,
+) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut is_over = false;
     while !is_over {
@@ -137,16 +142,16 @@ fn write_all(receiver: &Receiver<Entry>, dropped: &AtomicU64, mut access: Option
         // What is there already goes out with one write.
         loop {
             match entry {
-                Entry::Access(line) => out.extend_from_slice(format!("{line}\n").as_bytes()),
-                Entry::Error(line) => err.extend_from_slice(format!("{line}\n").as_bytes()),
-                Entry::End => {
+                LogWrite::Access(line) => out.extend_from_slice(format!("{line}\n").as_bytes()),
+                LogWrite::Error(line) => err.extend_from_slice(format!("{line}\n").as_bytes()),
+                LogWrite::End => {
                     is_over = true;
                     break;
                 }
             }
             match receiver.try_recv() {
                 Ok(next) if out.len() + err.len() < 64 * 1024 => entry = next,
-                Ok(Entry::End) => {
+                Ok(LogWrite::End) => {
                     is_over = true;
                     break;
                 }
@@ -167,7 +172,7 @@ fn write_all(receiver: &Receiver<Entry>, dropped: &AtomicU64, mut access: Option
     }
 }
 
-fn flush(out: &mut Vec<u8>, err: &mut Vec<u8>, access: &mut Option<LogFile>, errors: &mut Option<LogFile>) {
+fn flush(out: &mut Vec<u8>, err: &mut Vec<u8>, access: &mut Option<AccessLogFile>, errors: &mut Option<AccessLogFile>) {
     // Without a reader there is nobody to tell.
     let _no_reader = io::stdout().lock().write_all(out).and_then(|()| io::stdout().lock().flush());
     let _no_reader = io::stderr().lock().write_all(err);
@@ -206,7 +211,7 @@ mod tests {
     fn files_get_their_lines_and_are_rotated() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let mut file = LogFile::open(path.clone()).unwrap();
+        let mut file = AccessLogFile::open(path.clone()).unwrap();
         file.write(b"one\n");
         file.size = MAX_FILE;
         file.write(b"two\n");

@@ -40,7 +40,7 @@ impl fmt::Display for BodyTooLarge {
 
 impl Error for BodyTooLarge {}
 
-struct Shared {
+struct BodyState {
     incoming: Incoming,
     left: Option<u64>,
     is_touched: bool,
@@ -50,11 +50,11 @@ struct Shared {
 /// A request's body. Copies share it: one is given to an attempt, and where that came to nothing before the body was read, the
 /// next attempt gets another.
 #[derive(Clone)]
-pub(crate) struct RequestBody(Arc<Mutex<Shared>>);
+pub(crate) struct RequestBody(Arc<Mutex<BodyState>>);
 
 impl RequestBody {
     pub fn new(incoming: Incoming, limit: Option<u64>) -> Self {
-        Self(Arc::new(Mutex::new(Shared { incoming, left: limit, is_touched: false, is_too_large: false })))
+        Self(Arc::new(Mutex::new(BodyState { incoming, left: limit, is_touched: false, is_too_large: false })))
     }
     /// Whether anything of it was read, so that it cannot be sent a second time.
     pub fn is_touched(&self) -> bool {
@@ -65,7 +65,7 @@ impl RequestBody {
         self.shared().is_too_large
     }
     /// A panic while it was held left it as it was.
-    fn shared(&self) -> MutexGuard<'_, Shared> {
+    fn shared(&self) -> MutexGuard<'_, BodyState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// The rest of it without a limit, to be read and thrown away.

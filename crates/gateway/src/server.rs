@@ -18,12 +18,12 @@ use super::gateway::{Gateway, Peer};
 
 /// What a connection may take.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct ConnectionLimits {
     /// For a whole request head; also how long an idle connection is kept.
     pub head_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self { head_timeout: Duration::from_secs(30) }
     }
@@ -39,10 +39,15 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Serves until `ended` returns, then lets requests in progress end.
 pub async fn serve(listener: TcpListener, gateway: Gateway, ended: impl Future<Output = ()>) {
-    serve_with(listener, gateway, ended, Limits::default()).await;
+    serve_with(listener, gateway, ended, ConnectionLimits::default()).await;
 }
 
-pub(crate) async fn serve_with(listener: TcpListener, gateway: Gateway, ended: impl Future<Output = ()>, limits: Limits) {
+pub(crate) async fn serve_with(
+    listener: TcpListener,
+    gateway: Gateway,
+    ended: impl Future<Output = ()>,
+    limits: ConnectionLimits,
+) {
     let gateway = Arc::new(gateway);
     let graceful = GracefulShutdown::new();
     let builder = Arc::new(builder(limits));
@@ -74,7 +79,7 @@ pub(crate) async fn serve_with(listener: TcpListener, gateway: Gateway, ended: i
     .await;
 }
 
-fn builder(limits: Limits) -> Builder<TokioExecutor> {
+fn builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -97,7 +102,7 @@ async fn serve_connection(
     stream: TcpStream,
     gateway: Arc<Gateway>,
     watcher: hyper_util::server::graceful::Watcher,
-    limits: Limits,
+    limits: ConnectionLimits,
 ) {
     let (Ok(remote), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     // Without it small responses wait for an acknowledgement; a connection that has ended already shows by itself.

@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::access_log::AccessLog;
 use super::gateway::Gateway;
-use super::server::{Limits, serve_with};
+use super::server::{ConnectionLimits, serve_with};
 use super::upstreams::{Availability, Upstream, Upstreams};
 
 /// The longest that anything here is waited for.
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// A gateway with the service `api` behind `/`, on a port of its own.
-async fn gateway(copies: &[SocketAddr], limits: Limits) -> SocketAddr {
+async fn gateway(copies: &[SocketAddr], limits: ConnectionLimits) -> SocketAddr {
     let service = ServiceName::new("api").unwrap();
     let route = Route {
         path: RoutePattern::parse("/").unwrap(),
@@ -108,7 +108,7 @@ async fn grpc_streams_both_ways_and_keeps_its_trailers() {
         Response::builder().header("content-type", "application/grpc").body(BodyExt::boxed_unsync(body)).unwrap()
     })
     .await;
-    let address = gateway(&[upstream], Limits::default()).await;
+    let address = gateway(&[upstream], ConnectionLimits::default()).await;
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut client, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -152,7 +152,7 @@ async fn http2_in_front_of_http1() {
         text(format!("{} {} {} {}", request.uri(), header("host"), header("cookie"), header("x-forwarded-host")))
     })
     .await;
-    let address = gateway(&[upstream], Limits::default()).await;
+    let address = gateway(&[upstream], ConnectionLimits::default()).await;
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut client, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -171,7 +171,7 @@ async fn http2_in_front_of_http1() {
 #[tokio::test]
 async fn a_connection_without_a_whole_head_is_closed() {
     let upstream = service(|_| async { text("ok") }).await;
-    let address = gateway(&[upstream], Limits { head_timeout: Duration::from_millis(300) }).await;
+    let address = gateway(&[upstream], ConnectionLimits { head_timeout: Duration::from_millis(300) }).await;
     for sent in ["", "P", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTT"] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(sent.as_bytes()).await.unwrap();
@@ -195,7 +195,7 @@ async fn a_request_that_may_be_repeated_is_and_another_is_not() {
             counted.fetch_add(usize::from(count > 0), Ordering::SeqCst);
         }
     });
-    let address = gateway(&[broken], Limits::default()).await;
+    let address = gateway(&[broken], ConnectionLimits::default()).await;
     let ask = async |request: &str| {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -220,7 +220,7 @@ async fn a_copy_that_refuses_is_passed_over() {
     };
     let upstream =
         service(|request: Request<Incoming>| async move { text(request.into_body().collect().await.unwrap().to_bytes()) }).await;
-    let address = gateway(&[gone, upstream], Limits::default()).await;
+    let address = gateway(&[gone, upstream], ConnectionLimits::default()).await;
     for _ in 0..6 {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();

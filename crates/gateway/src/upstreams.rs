@@ -38,7 +38,7 @@ pub struct Upstream {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownServices {
     /// Absent until somebody has said something.
     services: Option<BTreeMap<String, Vec<Upstream>>>,
 }
@@ -46,7 +46,7 @@ struct Known {
 /// All copies of all services.
 #[derive(Debug)]
 pub struct Upstreams {
-    known: watch::Sender<Known>,
+    known: watch::Sender<KnownServices>,
     in_flight: Mutex<HashMap<String, Arc<AtomicUsize>>>,
     /// Of equally busy copies each gets its turn.
     turn: AtomicUsize,
@@ -102,7 +102,7 @@ impl Upstreams {
     /// Nothing is known yet: requests wait.
     #[must_use]
     pub fn new() -> Self {
-        Self { known: watch::Sender::new(Known::default()), in_flight: Mutex::default(), turn: AtomicUsize::new(0) }
+        Self { known: watch::Sender::new(KnownServices::default()), in_flight: Mutex::default(), turn: AtomicUsize::new(0) }
     }
 
     /// Takes what is known of all services in the place of what was known before.
@@ -173,7 +173,7 @@ impl Upstreams {
 }
 
 /// Wakes when something has changed.
-pub(crate) struct Changes(watch::Receiver<Known>);
+pub(crate) struct Changes(watch::Receiver<KnownServices>);
 
 impl Changes {
     /// Returns at the next change; never, when nobody can change anything any more.

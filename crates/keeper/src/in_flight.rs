@@ -19,9 +19,9 @@ const INTO_CGROUP: u64 = 0x2_0000_0000;
 const SHARED: u64 = (libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID) as u64;
 
 /// What one child uses in our memory, from fork to exec.
-pub(super) struct InFlightChild<T>(NonNull<Shared<T>>);
+pub(super) struct InFlightChild<T>(NonNull<ChildMemory<T>>);
 
-struct Shared<T> {
+struct ChildMemory<T> {
     content: T,
     stack: ChildStack,
     /// Not zero while the child is in our memory.
@@ -47,7 +47,7 @@ impl<T> InFlightChild<T> {
         let Some(mut arguments) = arguments(SHARED, cgroup) else { return Err((content, stack)) };
         arguments.stack = stack.begin();
         arguments.stack_size = stack.len() as u64;
-        let shared = Box::into_raw(Box::new(Shared { content, stack, tid: AtomicU32::new(0) }));
+        let shared = Box::into_raw(Box::new(ChildMemory { content, stack, tid: AtomicU32::new(0) }));
         // SAFETY: `shared` is valid, and is freed only when the child has left.
         let pid = unsafe {
             arguments.parent_tid = (&raw mut (*shared).tid) as u64;
@@ -58,7 +58,7 @@ impl<T> InFlightChild<T> {
             (Ok(pid @ 1..), Some(shared)) => Ok((pid, Self(shared))),
             _ => {
                 // SAFETY: there is no child, and nobody else has the pointer.
-                let Shared { content, stack, .. } = *unsafe { Box::from_raw(shared) };
+                let ChildMemory { content, stack, .. } = *unsafe { Box::from_raw(shared) };
                 Err((content, stack))
             }
         }

@@ -54,7 +54,7 @@ struct Parent {
 
 /// What was found.
 #[derive(Default)]
-pub(super) struct Outcome {
+pub(super) struct SweepOutcome {
     /// Everything that was recognised, by number and start time.
     pub(super) seen: BTreeMap<(i32, u64), (FoundProcess, Obstacle)>,
     /// Those of the last scan, where no three scans in a row found nothing.
@@ -66,14 +66,14 @@ pub(super) struct KillSweep<'a> {
     ownership: OwnershipIndex,
     scope: &'a SweepScope,
     parents: Vec<Parent>,
-    outcome: Outcome,
+    outcome: SweepOutcome,
     /// Those that the present scan has seen alive.
     present: BTreeSet<(i32, u64)>,
 }
 
 impl<'a> KillSweep<'a> {
     pub(super) fn new(journal: &'a Journal, ownership: OwnershipIndex, scope: &'a SweepScope) -> Self {
-        Self { journal, ownership, scope, parents: Vec::new(), outcome: Outcome::default(), present: BTreeSet::new() }
+        Self { journal, ownership, scope, parents: Vec::new(), outcome: SweepOutcome::default(), present: BTreeSet::new() }
     }
 
     /// Stops the keeper; what is below it belongs to the run.
@@ -103,7 +103,7 @@ impl<'a> KillSweep<'a> {
     }
 
     /// Ends everything; at the end the parents that were held, too.
-    pub(super) fn run(mut self) -> Outcome {
+    pub(super) fn run(mut self) -> SweepOutcome {
         let began = Instant::now();
         let mut last_new = began;
         let (mut quiet, mut stops) = (0, 0);

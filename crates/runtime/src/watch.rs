@@ -335,7 +335,7 @@ impl WatchedFolders {
     }
 
     /// All files that the globs may mean, with what tells a change of one.
-    fn stamps(&self) -> BTreeMap<PathBuf, FileStamp> {
+    fn stamps(&self) -> BTreeMap<PathBuf, WatchStamp> {
         let folders = self.bases.iter().flat_map(|base| self.walk(base, true));
         let files = folders.flat_map(|folder| files_in(&folder)).chain(self.bases.iter().cloned());
         files.filter(|file| !is_of_an_editor(file)).filter_map(|file| Some((file.clone(), file_stamp(&file)?))).collect()
@@ -343,9 +343,9 @@ impl WatchedFolders {
 }
 
 /// Modification in seconds and nanoseconds, size and inode.
-type FileStamp = (i64, i64, u64, u64);
+type WatchStamp = (i64, i64, u64, u64);
 
-fn file_stamp(file: &Path) -> Option<FileStamp> {
+fn file_stamp(file: &Path) -> Option<WatchStamp> {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::metadata(file).ok().filter(|meta| !meta.is_dir())?;
     Some((meta.mtime(), meta.mtime_nsec(), meta.len(), meta.ino()))
@@ -356,7 +356,7 @@ struct WatchThread {
     sets: Vec<(ServiceId, GlobSet)>,
     folders: WatchedFolders,
     /// Of the last look, where files are polled.
-    stamps: Option<BTreeMap<PathBuf, FileStamp>>,
+    stamps: Option<BTreeMap<PathBuf, WatchStamp>>,
 }
 
 struct PendingChange {

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use devrun_model::{Failure, FailureKind};
 
 use super::verify::{Pin, hex};
-use super::{FetchOptions, Progress, client};
+use super::{DownloadProgress, FetchOptions, client};
 
 /// Where this URL is really asked for: at the mirror, by host and path and then by the file's bare name, or at itself.
 #[must_use]
@@ -103,7 +103,7 @@ fn copy_file(
     target: &Path,
     pin: Option<&Pin>,
     limits: &TransferLimits,
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
 ) -> Result<Pin, FetchError> {
     let away = |error: std::io::Error| FetchError::GiveWay(format!("{}: {error}", from.display()));
     let mut source = File::open(from).map_err(away)?;

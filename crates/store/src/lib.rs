@@ -43,7 +43,7 @@ use devrun_model::{Failure, FailureKind, RecipeUse};
 pub use store::store_folder;
 
 /// Takes the course of a download; implemented by `ui`.
-pub trait Progress: Send + Sync {
+pub trait DownloadProgress: Send + Sync {
     /// A step began: `downloading postgres 18.4 (npm)`; the total in bytes where it is known.
     fn begin(&self, what: &str, total: Option<u64>);
     /// Bytes so far.
@@ -57,8 +57,8 @@ const MAKE_ROOM: &str = "make room, or put the store elsewhere with DEVRUN_BIN_C
 
 /// Progress for nobody.
 #[derive(Debug, Default)]
-pub struct NoProgress;
-impl Progress for NoProgress {
+pub struct NoDownloadProgress;
+impl DownloadProgress for NoDownloadProgress {
     fn begin(&self, _what: &str, _total: Option<u64>) {}
     fn advance(&self, _so_far: u64) {}
     fn end(&self, _how: &str) {}
@@ -78,7 +78,7 @@ pub struct FetchOptions {
     /// The caller's environment: PATH, and what registry clients need.
     pub env: BTreeMap<String, String>,
     /// Who watches.
-    pub progress: Arc<dyn Progress>,
+    pub progress: Arc<dyn DownloadProgress>,
 }
 
 /// Where a recipe's executables are.

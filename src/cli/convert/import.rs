@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::ui::term::{data, safe, say};
 use devrun_config::{Options, Source};
-use devrun_convert::{Found, Outcome};
+use devrun_convert::{FoundProgram, KeyOutcome};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind};
 use devrun_runtime::recipes::RecipeRegistry;
@@ -114,7 +114,7 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
     }
     let converted = compose_input::convert(&files, &root, input::untrusted, &compose_input::surroundings(globals, &root))?;
     write(globals, target.as_deref(), &converted.text)?;
-    let lines = if quiet { converted.report.render(&[Outcome::NotMapped]) } else { converted.report.overview() };
+    let lines = if quiet { converted.report.render(&[KeyOutcome::NotMapped]) } else { converted.report.overview() };
     if !lines.is_empty() {
         lines.lines().for_each(|line| say(safe(line)));
     }
@@ -208,8 +208,8 @@ pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
 
 /// The project's directory, one level below it, and where databases are usually set up. What cannot be read is no hint; a
 /// `.env` may be the directory of a Python environment.
-fn look_around(base: &Path) -> Found {
-    let mut found = Found::default();
+fn look_around(base: &Path) -> FoundProgram {
+    let mut found = FoundProgram::default();
     let below = fs::read_dir(base).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut dirs: Vec<String> =
         below.filter(|name| !name.starts_with('.') && !NOT_OURS.contains(&name.as_str()) && base.join(name).is_dir()).collect();

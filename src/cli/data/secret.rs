@@ -18,12 +18,12 @@ use crate::globals::Globals;
 pub struct SecretArgs {
     /// Action
     #[command(subcommand)]
-    pub action: Action,
+    pub action: SecretAction,
 }
 
 // What to do with secrets.
 #[derive(Debug, Subcommand)]
-pub enum Action {
+pub enum SecretAction {
     /// List names and files
     #[command(after_help = "Example:\n  devrun secret list")]
     List {
@@ -46,7 +46,7 @@ pub enum Action {
 }
 
 #[derive(Serialize)]
-struct Row {
+struct SecretRow {
     name: String,
     file: String,
     exists: bool,
@@ -62,11 +62,11 @@ pub fn run(globals: &Globals, args: &SecretArgs, term: Term) -> Result<i32, Fail
     let wants = read.wants()?;
     let dir = &wants.secrets_dir;
     match &args.action {
-        Action::List { json } => {
+        SecretAction::List { json } => {
             let mut rows = Vec::new();
             for want in &wants.secrets {
                 let exists = secrets::read(dir, &want.name)?.is_some();
-                rows.push(Row { name: want.name.clone(), file: dir.join(&want.name).display().to_string(), exists });
+                rows.push(SecretRow { name: want.name.clone(), file: dir.join(&want.name).display().to_string(), exists });
             }
             if *json {
                 return readonly::json(&rows);
@@ -79,7 +79,7 @@ pub fn run(globals: &Globals, args: &SecretArgs, term: Term) -> Result<i32, Fail
             let cells: Vec<Vec<String>> = rows.into_iter().map(|row| vec![row.name, word(row.exists), row.file]).collect();
             Ok(readonly::text(&table::render(&["SECRET", "EXISTS", "FILE"], &cells)))
         }
-        Action::Show { name } => {
+        SecretAction::Show { name } => {
             known(&wants, name)?;
             match secrets::read(dir, name)? {
                 Some(value) => {
@@ -90,7 +90,7 @@ pub fn run(globals: &Globals, args: &SecretArgs, term: Term) -> Result<i32, Fail
                     .help("the first `devrun up` makes it")),
             }
         }
-        Action::Rotate { name } => crate::app::rotate_secret::run(globals, &project, known(&wants, name)?, dir, term),
+        SecretAction::Rotate { name } => crate::app::rotate_secret::run(globals, &project, known(&wants, name)?, dir, term),
     }
 }
 

@@ -140,7 +140,7 @@ fn adopt(globals: &Globals, name: &str) -> Result<i32, Failure> {
         )
         .help("services with `run` use a folder as they find it"));
     };
-    let options = load::fetch_options(&project, true, None, std::sync::Arc::new(devrun_store::NoProgress));
+    let options = load::fetch_options(&project, true, None, std::sync::Arc::new(devrun_store::NoDownloadProgress));
     let located = crate::app::runtime::runtime()?.block_on(devrun_store::locate(recipe, &options))?;
     match devrun_runtime::recipes::adopt(volume, recipe, &located.version)? {
         init::Adoption::Ours => say(format!("{name} is devrun's own already")),
@@ -158,7 +158,7 @@ fn adopt(globals: &Globals, name: &str) -> Result<i32, Failure> {
 }
 
 #[derive(Serialize)]
-struct Taken {
+struct DiskUsage {
     what: String,
     bytes: u64,
     path: PathBuf,
@@ -172,8 +172,8 @@ pub fn df(globals: &Globals, args: &crate::cli::table_args::TableArgs, _term: Te
     let project = load::project(globals)?;
     let read = load::read(globals, &project, &Wanted::look())?;
     let plan = &read.plan;
-    let row = |what: String, path: PathBuf| Taken { bytes: deletion::size(&path), what, path };
-    let mut rows: Vec<Taken> = plan
+    let row = |what: String, path: PathBuf| DiskUsage { bytes: deletion::size(&path), what, path };
+    let mut rows: Vec<DiskUsage> = plan
         .volumes
         .values()
         .filter(|volume| volume.class != VolumeClass::Source)

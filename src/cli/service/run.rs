@@ -18,7 +18,7 @@ use crate::app::child_command;
 use crate::app::load::{self, Purpose, Wanted};
 use crate::app::run_artifacts;
 use crate::app::start_scope;
-use crate::app::temporary_stack::{self, Order, Stood, stand};
+use crate::app::temporary_stack::{self, TemporaryStack, TemporaryStackResult, with_temporary_stack};
 use crate::globals::Globals;
 
 // `run`.
@@ -102,18 +102,24 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
     let cwd = std::env::current_dir()
         .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;
     let scope = start_scope::of(&plan, &targets, false);
-    let order = Order { project: &project, plan: Arc::clone(&plan), targets, offline: args.offline, mirror: args.mirror.clone() };
+    let order = TemporaryStack {
+        project: &project,
+        plan: Arc::clone(&plan),
+        targets,
+        offline: args.offline,
+        mirror: args.mirror.clone(),
+    };
     let began = Instant::now();
-    let stood = crate::app::runtime::runtime()?.block_on(stand(order, term, async |signals| {
+    let result = crate::app::runtime::runtime()?.block_on(with_temporary_stack(order, term, async |signals| {
         child_command::run(&args.command, &variables, &cwd, None, signals).await.map(|ended| ended.code)
     }));
-    let unwritten = if matches!(&stood, Err(failure) if failure.kind == FailureKind::Elsewhere) {
+    let unwritten = if matches!(&result, Err(failure) if failure.kind == FailureKind::Elsewhere) {
         None
     } else {
-        leave(args, &plan, &project.places, &scope, stood.as_ref().ok(), began.elapsed())
+        leave(args, &plan, &project.places, &scope, result.as_ref().ok(), began.elapsed())
     };
-    match stood {
-        Ok(stood) => match (conclude(&stood), unwritten) {
+    match result {
+        Ok(result) => match (conclude(&result), unwritten) {
             (exit::DONE, Some(failure)) => Err(failure),
             (code, _) => Ok(code),
         },
@@ -130,13 +136,13 @@ fn leave(
     plan: &Plan,
     places: &Paths,
     scope: &BTreeSet<ServiceId>,
-    stood: Option<&Stood>,
+    result: Option<&TemporaryStackResult>,
     took: Duration,
 ) -> Option<Failure> {
-    let (outcome, times) = stood.map(|stood| (stood.start.clone(), stood.times.clone())).unwrap_or_default();
-    let start = run_artifacts::Start { scope, outcome: &outcome, times: &times };
+    let (outcome, times) = result.map(|result| (result.start.clone(), result.times.clone())).unwrap_or_default();
+    let start = run_artifacts::StartReport { scope, outcome: &outcome, times: &times };
     let words: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
-    let work = run_artifacts::Work { words: &words.join(" "), code: stood.and_then(|stood| stood.work), took };
+    let work = run_artifacts::CommandRun { words: &words.join(" "), code: result.and_then(|result| result.work), took };
     let report = args.junit.as_ref().map(|path| run_artifacts::junit(path, plan, &start, &work));
     let folder = args.artifacts.as_ref().map(|folder| run_artifacts::collect(folder, plan, places, scope));
     let failures: Vec<Failure> = [report, folder].into_iter().flatten().filter_map(Result::err).collect();
@@ -160,14 +166,14 @@ fn no_command(services: &[String]) -> Failure {
 }
 
 /// The command's code is passed on; the words before it tell it from one of ours.
-fn conclude(stood: &Stood) -> i32 {
-    if let Some(code) = stood.work.filter(|code| *code != exit::DONE) {
+fn conclude(result: &TemporaryStackResult) -> i32 {
+    if let Some(code) = result.work.filter(|code| *code != exit::DONE) {
         say(format!("devrun: command: exit {code}"));
         return code;
     }
-    match stood.stack_code() {
+    match result.stack_code() {
         Some(code) => {
-            let first = stood.start.failures.first();
+            let first = result.start.failures.first();
             let reason = first.map_or_else(
                 || exit::meaning(code).to_owned(),
                 |failed| format!("{}: {}", failed.id, failed.failure.reason.lines().next().unwrap_or_default()),

@@ -14,7 +14,7 @@ use devrun_runtime::init::{self, TaskStatus};
 
 use crate::app::load::{self, Purpose, Wanted};
 use crate::app::readonly::{self, Seen};
-use crate::app::temporary_stack::{Order, stand};
+use crate::app::temporary_stack::{TemporaryStack, with_temporary_stack};
 use crate::globals::Globals;
 use crate::ui::exit_line;
 
@@ -67,7 +67,7 @@ pub fn run(globals: &Globals, args: &TaskArgs, term: Term) -> Result<i32, Failur
 }
 
 #[derive(Serialize)]
-struct Row {
+struct TaskRow {
     name: String,
     /// `fresh`, `done`, `changed`, `interrupted`, or `always` where there is no sentinel.
     standing: &'static str,
@@ -93,7 +93,7 @@ fn status(globals: &Globals, args: &TaskArgs) -> Result<i32, Failure> {
             },
         };
         let told = seen.status(spec);
-        rows.push(Row {
+        rows.push(TaskRow {
             name: spec.service.to_string(),
             standing,
             at,
@@ -170,12 +170,12 @@ fn start(globals: &Globals, name: &str, force: bool, term: Term) -> Result<i32, 
             crate::app::request::settle(session, &status, Command::Start { plan: None, targets: vec![id] }, term).await
         });
     }
-    let order = Order { project: &project, plan: plan.clone(), targets: vec![id], offline: false, mirror: None };
-    let stood = runtime.block_on(stand(order, term, async |_| Ok(exit::DONE)))?;
-    match stood.stack_code() {
+    let order = TemporaryStack { project: &project, plan: plan.clone(), targets: vec![id], offline: false, mirror: None };
+    let result = runtime.block_on(with_temporary_stack(order, term, async |_| Ok(exit::DONE)))?;
+    match result.stack_code() {
         None => Ok(exit::DONE),
         Some(code) => {
-            say(exit_line::of_outcome(&stood.start)
+            say(exit_line::of_outcome(&result.start)
                 .unwrap_or_else(|| exit_line::last_line(code, Some(name), exit::meaning(code))));
             Ok(code)
         }

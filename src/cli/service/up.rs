@@ -206,9 +206,9 @@ impl Stack {
             },
         };
         let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
-        let progress: Arc<dyn devrun_store::Progress> = match self.term.progress {
+        let progress: Arc<dyn devrun_store::DownloadProgress> = match self.term.progress {
             Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(self.term)),
-            Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoProgress),
+            Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoDownloadProgress),
         };
         let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), progress);
         let places = &self.project.places;

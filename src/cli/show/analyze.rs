@@ -34,7 +34,7 @@ const SAME_STEP: i64 = 2_000;
 
 /// One start of one service; microseconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Start {
+struct ServiceStart {
     /// It was asked for.
     asked: i64,
     /// Nothing was in its way any more.
@@ -55,7 +55,7 @@ pub fn run(globals: &Globals, args: &AnalyzeArgs, _term: Term) -> Result<i32, Fa
     let project = load::project(globals)?;
     let plan = load::plan(globals, &project, &Wanted::look())?;
     let starts = starts(&lines(&state_files::events_path(&project.places)), &lines(&state_files::starts_path(&project.places)));
-    let Some(report) = Report::of(&plan, &starts) else {
+    let Some(report) = StartAnalysis::of(&plan, &starts) else {
         if args.json {
             return readonly::json(&Value::Null);
         }
@@ -80,20 +80,20 @@ fn name(service: &str, replica: u32, copies: usize) -> String {
     if copies > 1 { format!("{service}.{replica}") } else { service.to_owned() }
 }
 
-type Key = (String, u32);
+type SortKey = (String, u32);
 
 /// Every start of every service, oldest first.
-fn starts(notices: &[StateChange], opened: &[PortOpened]) -> BTreeMap<Key, Vec<Start>> {
+fn starts(notices: &[StateChange], opened: &[PortOpened]) -> BTreeMap<SortKey, Vec<ServiceStart>> {
     let opened: BTreeMap<(&str, u32, &str), u64> =
         opened.iter().map(|one| ((one.service.as_str(), one.replica, one.ts.as_str()), one.listening_us)).collect();
-    let mut all: BTreeMap<Key, Vec<Start>> = BTreeMap::new();
+    let mut all: BTreeMap<SortKey, Vec<ServiceStart>> = BTreeMap::new();
     for notice in notices {
         let Some(at) = micros(&notice.ts) else { continue };
         let list = all.entry((notice.service.clone(), notice.replica)).or_default();
         let begins = |state: State| matches!(state, State::Waiting | State::Fetching | State::Initialising | State::Starting);
         // A fetch goes on beside the wait for others, so a start may go back and forth between the two.
         if !begins(notice.from) && (begins(notice.to) || notice.to == State::Running && notice.from != State::Running) {
-            list.push(Start { asked: at, ..Start::default() });
+            list.push(ServiceStart { asked: at, ..ServiceStart::default() });
         }
         let Some(start) = list.last_mut() else { continue };
         if notice.to == State::Initialising && start.released.is_none() {
@@ -117,14 +117,14 @@ fn starts(notices: &[StateChange], opened: &[PortOpened]) -> BTreeMap<Key, Vec<S
 }
 
 /// One line of the table.
-struct Row {
+struct AnalysisRow {
     name: String,
-    start: Start,
+    start: ServiceStart,
     /// Median of spawn → ready of the starts before this one.
     earlier: Option<i64>,
 }
 
-impl Row {
+impl AnalysisRow {
     /// From nothing in its way to its process.
     fn added(&self) -> i64 {
         self.start.spawned.zip(self.start.released).map_or(0, |(spawned, released)| (spawned - released).max(0))
@@ -135,15 +135,15 @@ impl Row {
 }
 
 /// The last start of the whole.
-struct Report {
+struct StartAnalysis {
     began: i64,
-    rows: Vec<Row>,
+    rows: Vec<AnalysisRow>,
     /// Names, first to last.
     path: Vec<String>,
 }
 
-impl Report {
-    fn of(plan: &Plan, starts: &BTreeMap<Key, Vec<Start>>) -> Option<Self> {
+impl StartAnalysis {
+    fn of(plan: &Plan, starts: &BTreeMap<SortKey, Vec<ServiceStart>>) -> Option<Self> {
         let mut rows = Vec::new();
         for spec in plan.services.values() {
             let Some(list) = starts.get(&(spec.service.to_string(), spec.replica)) else { continue };
@@ -152,7 +152,10 @@ impl Report {
             let mut took: Vec<i64> = before.iter().filter_map(|start| Some(start.ready? - start.spawned?)).collect();
             took.sort_unstable();
             let earlier = took.get(took.len() / 2).copied();
-            rows.push((spec, Row { name: name(spec.service.as_str(), spec.replica, copies), start: last.clone(), earlier }));
+            rows.push((
+                spec,
+                AnalysisRow { name: name(spec.service.as_str(), spec.replica, copies), start: last.clone(), earlier },
+            ));
         }
         // What was restarted since has begun later than the rest; the start of the whole is that of the latest one's asking
         // and all that were asked for in the same breath, or that it waited for.
@@ -181,7 +184,7 @@ impl Report {
             }
         }
         path.reverse();
-        let mut rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+        let mut rows: Vec<AnalysisRow> = rows.into_iter().map(|(_, row)| row).collect();
         rows.sort_by(|a, b| (a.start.spawned, &a.name).cmp(&(b.start.spawned, &b.name)));
         Some(Self { began, rows, path })
     }
@@ -192,7 +195,7 @@ impl Report {
     }
 
     fn added(&self) -> i64 {
-        self.rows.iter().filter(|row| self.path.contains(&row.name)).map(Row::added).sum()
+        self.rows.iter().filter(|row| self.path.contains(&row.name)).map(AnalysisRow::added).sum()
     }
 
     fn text(&self) -> String {
@@ -291,8 +294,13 @@ mod tests {
         let all = starts(&events, &opened);
         let list = &all[&("a".to_owned(), 1)];
         assert_eq!(list.len(), 2);
-        let first =
-            Start { asked: 10_000, released: Some(30_000), spawned: Some(31_000), listening: Some(71_000), ready: Some(90_000) };
+        let first = ServiceStart {
+            asked: 10_000,
+            released: Some(30_000),
+            spawned: Some(31_000),
+            listening: Some(71_000),
+            ready: Some(90_000),
+        };
         assert_eq!(list[0], first);
         assert_eq!((list[1].spawned, list[1].ready, list[1].listening), (Some(901_000), Some(950_000), None));
     }

@@ -16,7 +16,7 @@ use crate::globals::Globals;
 pub struct GraphArgs {
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub format: Format,
+    pub format: GraphFormat,
     /// Include current states
     #[arg(long)]
     pub live: bool,
@@ -24,7 +24,7 @@ pub struct GraphArgs {
 
 /// A way to print a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum GraphFormat {
     /// A tree.
     Text,
     /// Graphviz.
@@ -36,7 +36,7 @@ pub enum Format {
 }
 
 /// Copies of a service are one node: they have the same edges.
-struct Node {
+struct GraphNode {
     kind: Kind,
     tier: u32,
     /// Target, condition, whether it holds us up.
@@ -44,7 +44,7 @@ struct Node {
     state: Option<(State, Health)>,
 }
 
-type Nodes = BTreeMap<String, Node>;
+type Nodes = BTreeMap<String, GraphNode>;
 
 /// Runs it.
 ///
@@ -67,17 +67,17 @@ pub fn run(globals: &Globals, args: &GraphArgs, _term: Term) -> Result<i32, Fail
         }
     }
     Ok(match args.format {
-        Format::Text => readonly::text(&tree(&nodes)),
-        Format::Dot => readonly::text(&dot(plan.project.as_str(), &nodes)),
-        Format::Mermaid => readonly::text(&mermaid(&nodes)),
-        Format::Json => readonly::json(&json(&nodes))?,
+        GraphFormat::Text => readonly::text(&tree(&nodes)),
+        GraphFormat::Dot => readonly::text(&dot(plan.project.as_str(), &nodes)),
+        GraphFormat::Mermaid => readonly::text(&mermaid(&nodes)),
+        GraphFormat::Json => readonly::json(&json(&nodes))?,
     })
 }
 
 fn nodes(plan: &Plan) -> Nodes {
     let mut nodes = Nodes::new();
     for spec in plan.services.values() {
-        let node = nodes.entry(spec.service.to_string()).or_insert_with(|| Node {
+        let node = nodes.entry(spec.service.to_string()).or_insert_with(|| GraphNode {
             kind: spec.kind,
             tier: spec.shown_tier(),
             edges: BTreeMap::new(),
@@ -92,7 +92,7 @@ fn nodes(plan: &Plan) -> Nodes {
     nodes
 }
 
-fn label(name: &str, node: Option<&Node>) -> String {
+fn label(name: &str, node: Option<&GraphNode>) -> String {
     match node.and_then(|node| node.state) {
         None => name.to_owned(),
         Some((state, Health::None)) => format!("{name} [{state}]"),
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     fn sample() -> Nodes {
-        let node = |kind, edges: &[(&str, Condition, bool)]| Node {
+        let node = |kind, edges: &[(&str, Condition, bool)]| GraphNode {
             kind,
             tier: 1,
             edges: edges.iter().map(|(name, condition, required)| ((*name).to_owned(), (*condition, *required))).collect(),

@@ -38,7 +38,7 @@ pub struct LsArgs {
 }
 
 #[derive(Serialize)]
-struct Stack {
+struct StackRow {
     project: String,
     instance: String,
     root: String,
@@ -90,7 +90,7 @@ pub fn list(globals: &Globals, args: &LsArgs, _term: Term) -> Result<i32, Failur
 }
 
 /// The stacks of the project at hand that have data or logs and do not run. Outside a project there are none.
-fn down(globals: &Globals, running: &[Stack]) -> Vec<Stack> {
+fn down(globals: &Globals, running: &[StackRow]) -> Vec<StackRow> {
     let Ok(project) = load::project_by_state(globals) else { return Vec::new() };
     let usual = Globals { instance: Some(String::new()), ..globals.clone() };
     let own = load::project_by_state(&usual).ok().map(|usual| (String::new(), usual.places.state));
@@ -98,17 +98,17 @@ fn down(globals: &Globals, running: &[Stack]) -> Vec<Stack> {
     all.filter(|(_, state)| !running.iter().any(|stack| stack.state_dir == state.display().to_string()))
         .map(|(instance, state)| {
             let places = Paths { root: project.places.root.clone(), state, run: project.places.run.clone() };
-            Stack { instance, ..Stack::unanswered(&places, "down") }
+            StackRow { instance, ..StackRow::unanswered(&places, "down") }
         })
         .collect()
 }
 
-async fn ask_all(places: Vec<Paths>) -> Vec<Stack> {
+async fn ask_all(places: Vec<Paths>) -> Vec<StackRow> {
     let deadline = Instant::now() + ANSWER_LIMIT;
     let asked: Vec<_> = places
         .into_iter()
         .map(|places| {
-            let unanswered = Stack::unanswered(&places, "silent");
+            let unanswered = StackRow::unanswered(&places, "silent");
             (unanswered, tokio::spawn(async move { ask(&places).await }))
         })
         .collect();
@@ -122,13 +122,13 @@ async fn ask_all(places: Vec<Paths>) -> Vec<Stack> {
 
 /// What one supervisor says of its stack. One that does not answer is shown by what is known of it, so that `ls` does not end
 /// at the first that is stuck.
-async fn ask(places: &Paths) -> Stack {
+async fn ask(places: &Paths) -> StackRow {
     let status = match crate::app::connect::supervisor(places).await {
         Ok(Some(mut client)) => client.status().await.ok().flatten(),
         Ok(None) => None,
-        Err(_) => return Stack::unanswered(places, "silent"),
+        Err(_) => return StackRow::unanswered(places, "silent"),
     };
-    let mut stack = Stack::unanswered(places, "dead");
+    let mut stack = StackRow::unanswered(places, "dead");
     if let Some(status) = status {
         stack.status = if status.stopping { "stopping" } else { "running" };
         stack.project = status.snapshot.project;
@@ -141,7 +141,7 @@ async fn ask(places: &Paths) -> Stack {
     stack
 }
 
-impl Stack {
+impl StackRow {
     /// What the directories alone tell.
     fn unanswered(places: &Paths, status: &'static str) -> Self {
         Self {

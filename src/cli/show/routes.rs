@@ -24,7 +24,7 @@ pub struct RoutesArgs {
 }
 
 #[derive(Serialize)]
-struct Row {
+struct RouteRow {
     gateway: String,
     /// Where the whole of a service is asked for by a host of its own.
     host: Option<String>,
@@ -41,11 +41,11 @@ struct Row {
     /// Where a client asks for it.
     url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    check: Option<Check>,
+    check: Option<RouteCheck>,
 }
 
 #[derive(Serialize)]
-struct Check {
+struct RouteCheck {
     ok: bool,
     status: Option<u16>,
     /// The copy that answered; null: the gateway itself.
@@ -60,7 +60,7 @@ struct Check {
 /// `Config` for a procfile with errors; with `--check` `Elsewhere` when no gateway runs, `Service` when a route is not answered.
 pub fn run(globals: &Globals, args: &RoutesArgs, _term: Term) -> Result<i32, Failure> {
     let seen = Seen::new(globals, &[])?;
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows: Vec<RouteRow> = Vec::new();
     let mut asked: Vec<Asked> = Vec::new();
     for spec in seen.plan.services.values() {
         let Launch::Recipe(recipe) = &spec.launch else { continue };
@@ -118,7 +118,7 @@ fn named(gateway: &GatewaySpec) -> impl Iterator<Item = (&String, Route)> {
     })
 }
 
-fn row(seen: &Seen, gateway: &ServiceSpec, at: &Endpoint, host: Option<&String>, route: &Route) -> Row {
+fn row(seen: &Seen, gateway: &ServiceSpec, at: &Endpoint, host: Option<&String>, route: &Route) -> RouteRow {
     let (mut service, mut strip, mut addresses, mut state) = (None, None, Vec::new(), None);
     let kind = match &route.target {
         RouteTarget::Service { service: name, port, strip: stripped } => {
@@ -140,7 +140,7 @@ fn row(seen: &Seen, gateway: &ServiceSpec, at: &Endpoint, host: Option<&String>,
         RouteTarget::Reply { .. } => "reply",
         RouteTarget::Redirect { .. } => "redirect",
     };
-    Row {
+    RouteRow {
         gateway: gateway.id.to_string(),
         host: host.cloned(),
         path: route.path.to_string(),
@@ -186,10 +186,10 @@ async fn ask_all(asked: &[Asked]) -> Vec<Result<CheckedRoute, String>> {
     answers
 }
 
-fn judge(row: &Row, target: &RouteTarget, answer: Result<CheckedRoute, String>) -> Check {
+fn judge(row: &RouteRow, target: &RouteTarget, answer: Result<CheckedRoute, String>) -> RouteCheck {
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return Check { ok: false, status: None, answered_by: None, took_ms: None, error: Some(error) },
+        Err(error) => return RouteCheck { ok: false, status: None, answered_by: None, took_ms: None, error: Some(error) },
     };
     let is_its_route = answer.route.as_ref() == Some(row.host.as_ref().unwrap_or(&row.path));
     let error = match target {
@@ -205,7 +205,7 @@ fn judge(row: &Row, target: &RouteTarget, answer: Result<CheckedRoute, String>) 
         RouteTarget::Files { .. } if answer.status >= 400 => Some("there is no file for this path".to_owned()),
         _ => None,
     };
-    Check {
+    RouteCheck {
         ok: error.is_none(),
         status: Some(answer.status),
         answered_by: answer.service,
@@ -214,7 +214,7 @@ fn judge(row: &Row, target: &RouteTarget, answer: Result<CheckedRoute, String>) 
     }
 }
 
-fn text(rows: &[Row], with_check: bool) -> String {
+fn text(rows: &[RouteRow], with_check: bool) -> String {
     if rows.is_empty() {
         return String::new();
     }

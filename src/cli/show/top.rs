@@ -28,7 +28,7 @@ pub struct TopArgs {
 }
 
 #[derive(Serialize)]
-struct Usage {
+struct UsageRow {
     name: String,
     service: String,
     replica: u32,
@@ -84,13 +84,13 @@ fn usage(
     before: &BTreeMap<String, UsageSample>,
     now: &BTreeMap<String, UsageSample>,
     took: Duration,
-) -> Vec<Usage> {
+) -> Vec<UsageRow> {
     let empty = UsageSample::new();
     let one = |service: &devrun_model::ServiceStatus| {
         let sample = now.get(&service.name)?;
         let (sum, spent) = stats::total(before.get(&service.name).unwrap_or(&empty), sample);
         let percent = Duration::from_millis(spent).as_secs_f64() / took.as_secs_f64().max(0.001) * 100.0;
-        Some(Usage {
+        Some(UsageRow {
             name: service.name.clone(),
             service: service.service.clone(),
             replica: service.replica,
@@ -106,7 +106,7 @@ fn usage(
     snapshot.services.iter().filter_map(one).collect()
 }
 
-fn show(usage: &[Usage], args: &TopArgs, term: Term) -> std::io::Result<()> {
+fn show(usage: &[UsageRow], args: &TopArgs, term: Term) -> std::io::Result<()> {
     if args.json {
         return match readonly::json(&serde_json::json!({ "services": usage })) {
             Ok(_) => Ok(()),

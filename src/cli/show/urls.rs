@@ -74,7 +74,7 @@ pub fn urls(globals: &Globals, args: &TableArgs, _term: Term) -> Result<i32, Fai
 }
 
 #[derive(Serialize)]
-struct Port {
+struct PortRow {
     name: String,
     service: String,
     port_name: String,
@@ -97,7 +97,7 @@ pub fn ports(globals: &Globals, args: &TableArgs, _term: Term) -> Result<i32, Fa
     for spec in seen.plan.services.values().filter(|spec| !matches!(spec.launch, Launch::External { .. })) {
         for (name, port) in seen.ports(spec).iter().filter(|(name, _)| !seen.is_private(spec, name)) {
             let holder = ports::check_free(&spec.bind, *port).err();
-            found.push(Port {
+            found.push(PortRow {
                 name: spec.id.to_string(),
                 service: spec.service.to_string(),
                 port_name: name.clone(),

@@ -74,9 +74,9 @@ struct Setting {
 }
 
 fn setting(globals: &Globals, names: &[String], offline: bool, mirror: Option<String>, term: Term) -> Result<Setting, Failure> {
-    let progress: Arc<dyn devrun_store::Progress> = match term.progress {
+    let progress: Arc<dyn devrun_store::DownloadProgress> = match term.progress {
         Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(term)),
-        Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoProgress),
+        Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoDownloadProgress),
     };
     let found = load::project(globals);
     let (used, options) = match found {
@@ -148,7 +148,7 @@ fn named(text: &str, used: &[(String, RecipeUse)], book: &RecipeRegistry) -> Res
 }
 
 #[derive(Serialize)]
-struct Found {
+struct BinaryRow {
     recipe: String,
     version: String,
     origin: String,
@@ -157,7 +157,7 @@ struct Found {
     why: String,
 }
 
-impl Found {
+impl BinaryRow {
     fn of(recipe: &RecipeUse, located: Located) -> Self {
         let path = recipe.recipe.bin.first().and_then(|name| located.tools.get(name)).cloned();
         Self {
@@ -181,7 +181,7 @@ fn each(
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for recipe in &setting.recipes {
         match runtime.block_on(ask(recipe, &setting.options)) {
-            Ok(located) => found.push(Found::of(recipe, located)),
+            Ok(located) => found.push(BinaryRow::of(recipe, located)),
             Err(failure) => failures.push((recipe.recipe.name.clone(), failure)),
         }
     }
@@ -274,7 +274,7 @@ pub fn lock(globals: &Globals, args: &LockArgs, term: Term) -> Result<i32, Failu
 }
 
 #[derive(Serialize)]
-struct Recipe {
+struct RecipeRow {
     recipe: String,
     summary: String,
     port: Option<u16>,
@@ -293,12 +293,12 @@ pub fn catalog(globals: &Globals, args: &CatalogArgs, _term: Term) -> Result<i32
     })?;
     let lines = devrun_store::catalog(&devrun_store::store_folder(&root, &env, nix::unistd::geteuid().is_root()))?;
     let book = RecipeRegistry::new();
-    let recipes: Vec<Recipe> = book
+    let recipes: Vec<RecipeRow> = book
         .names()
         .into_iter()
         .filter_map(|name| {
             let recipe = book.find(name)?;
-            Some(Recipe {
+            Some(RecipeRow {
                 recipe: name.to_owned(),
                 summary: recipe.summary.clone(),
                 port: recipe.port,

@@ -4,10 +4,10 @@
 //! is filled in and becomes a reference. Passwords that a server of compose did not want are added where the URL has none.
 
 use super::super::report::At;
-use super::super::yaml::{Node, Value};
+use super::super::yaml::{YamlNode, YamlValue};
 use super::Importer;
 use super::classify::{Draft, local};
-use super::hostnames::{self, Found, Target};
+use super::hostnames::{self, HostMatch, Target};
 use super::{loopback, relative, syntax};
 
 impl Importer<'_> {
@@ -51,13 +51,13 @@ impl Importer<'_> {
         let named = self.targets.iter().any(|target| target.hosts.iter().any(|name| name == value));
         let binds = loopback::names_bind_address(variable);
         (in_url && named)
-            || hostnames::rewrite(value, host, &self.targets, &mut Found::new()) != value
+            || hostnames::rewrite(value, host, &self.targets, &mut HostMatch::new()) != value
             || loopback::this_machine(value, &draft.machine_names).is_some()
             || loopback::bind_addresses(value, binds).is_some()
     }
 
     /// A text in our notation with its addresses replaced; nothing is reported.
-    pub(super) fn translated(&self, draft: &Draft, variable: &str, text: &str, found: &mut Found) -> String {
+    pub(super) fn translated(&self, draft: &Draft, variable: &str, text: &str, found: &mut HostMatch) -> String {
         let mut text = hostnames::rewrite(text, hostnames::wants_host(variable), &self.targets, found);
         if let Some(ours) = loopback::this_machine(&text, &draft.machine_names) {
             text = ours;
@@ -79,7 +79,7 @@ impl Importer<'_> {
     pub(super) fn value_of(&mut self, draft: &Draft, name: &str, value: &str, (at, what): (At, &str), strict: bool) -> String {
         let value = self.inline_addresses(draft, name, value);
         let text = self.text(&value, at, strict);
-        let mut found = Found::new();
+        let mut found = HostMatch::new();
         let text = self.translated(draft, name, &text, &mut found);
         self.names_found(draft, at, what, &found);
         let text = self.secret_paths(draft, name, at, text);
@@ -91,7 +91,7 @@ impl Importer<'_> {
     }
 
     /// Says which names were replaced, and which of them nobody runs.
-    pub(super) fn names_found(&mut self, draft: &Draft, at: At, what: &str, found: &Found) {
+    pub(super) fn names_found(&mut self, draft: &Draft, at: At, what: &str, found: &HostMatch) {
         for (name, port) in found {
             let Some(target) = self.targets.iter().find(|target| target.name == *name) else { continue };
             if target.present {
@@ -138,9 +138,9 @@ fn ends_with_word(text: &str, word: &str) -> bool {
 }
 
 /// `extra_hosts` as names and addresses.
-pub(super) fn extra_hosts(node: &Node) -> Vec<(String, String, At)> {
+pub(super) fn extra_hosts(node: &YamlNode) -> Vec<(String, String, At)> {
     match &node.value {
-        Value::Map(map) => map
+        YamlValue::Map(map) => map
             .iter()
             .flat_map(|(key, value)| value.texts().into_iter().map(|(address, _)| (key.name.clone(), address, key.at)))
             .collect(),

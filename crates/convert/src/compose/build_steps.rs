@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
-use super::classify::{Draft, Kind};
+use super::classify::{Draft, NativeKind};
 use super::dockerfile::Dockerfile;
 use super::service::shorten;
 use super::{Importer, load, relative};
@@ -23,8 +23,8 @@ pub(super) fn build(importer: &mut Importer<'_>, draft: &Draft, at: At, section:
     let what = draft.what("build");
     // A server has no directory of its own: what it serves is built from the procfile's.
     let (file, dir) = match &draft.kind {
-        Kind::Run { dockerfile: Some(file), .. } => (file, draft.dir.clone()),
-        Kind::Recipe { from: Some(file), .. } => (file, importer.root.to_path_buf()),
+        NativeKind::Run { dockerfile: Some(file), .. } => (file, draft.dir.clone()),
+        NativeKind::Recipe { from: Some(file), .. } => (file, importer.root.to_path_buf()),
         _ => {
             importer.report.dropped(at, what, "there is no image; `build` takes a command, run by `devrun build`");
             return;

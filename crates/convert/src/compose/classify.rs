@@ -3,26 +3,26 @@
 use std::path::{Path, PathBuf};
 
 use super::super::report::At;
-use super::super::yaml::{Key, Map, Node, Value, get};
+use super::super::yaml::{Map, YamlKey, YamlNode, YamlValue, get};
 use super::addresses::{extra_hosts, is_this_machine};
 use super::build_steps::files_of_image;
 use super::client_images::{buckets, models, serves};
 use super::dockerfile::{self, Dockerfile, Words};
-use super::images::{self, Known};
-use super::syntax::{self, Mount, Port};
+use super::images::{self, KnownImage};
+use super::syntax::{self, Mount, PortMapping};
 use super::{Importer, our_name};
 
 /// A service before its keys are mapped.
 pub(crate) struct Draft {
     /// In the compose file.
-    pub key: Key,
+    pub key: YamlKey,
     /// In the procfile.
     pub name: String,
-    pub node: Node,
-    pub kind: Kind,
+    pub node: YamlNode,
+    pub kind: NativeKind,
     pub task: bool,
     /// TCP ports, in order, with their places.
-    pub ports: Vec<(Port, At)>,
+    pub ports: Vec<(PortMapping, At)>,
     /// The folder that it runs in.
     pub dir: PathBuf,
     /// Folders of the container and what they are here, longest first.
@@ -30,20 +30,20 @@ pub(crate) struct Draft {
     /// The folder of the image's build.
     pub context: Option<PathBuf>,
     /// Ports of the container that are published once more.
-    pub repeated: Vec<(Port, At)>,
+    pub repeated: Vec<(PortMapping, At)>,
     /// Names that `extra_hosts` gives to this machine.
     pub machine_names: Vec<String>,
 }
 
 /// What it is natively.
-pub(crate) enum Kind {
+pub(crate) enum NativeKind {
     Recipe {
-        known: Known,
+        known: KnownImage,
         version: Option<String>,
         from: Option<Dockerfile>,
     },
     Run {
-        command: Command,
+        command: ContainerCommand,
         dockerfile: Option<Dockerfile>,
     },
     /// A MinIO client that makes buckets: names, and those open to all.
@@ -60,7 +60,7 @@ pub(crate) enum Kind {
 
 /// The command of a program.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Command {
+pub(crate) enum ContainerCommand {
     /// With the placeholders of compose.
     Words(Vec<String>),
     /// From a Dockerfile: no placeholders of compose, dollars are the shell's.
@@ -71,7 +71,7 @@ pub(crate) enum Command {
 pub(crate) type Words2 = Vec<String>;
 
 impl Draft {
-    pub fn get(&self, key: &str) -> Option<&Node> {
+    pub fn get(&self, key: &str) -> Option<&YamlNode> {
         self.node.get(key)
     }
     pub fn map(&self) -> &Map {
@@ -88,14 +88,14 @@ impl Draft {
     /// The main port in the container.
     pub fn main(&self) -> Option<u16> {
         match &self.kind {
-            Kind::Recipe { known, .. } => known.main.first().copied(),
+            NativeKind::Recipe { known, .. } => known.main.first().copied(),
             _ => self.ports.first().and_then(|(port, _)| port.container.parse().ok()),
         }
     }
 }
 
 impl Importer<'_> {
-    pub(super) fn draft(&mut self, key: &Key, node: &Node) -> Draft {
+    pub(super) fn draft(&mut self, key: &YamlKey, node: &YamlNode) -> Draft {
         let name = our_name(&key.name);
         if name != key.name {
             self.report.mapped(
@@ -107,7 +107,7 @@ impl Importer<'_> {
         let (context, dockerfile) = self.build(node, key.at);
         let kind = self.kind(key, node, dockerfile, context.as_ref());
         let mut mounts = Vec::new();
-        for item in node.get("volumes").and_then(Node::list).unwrap_or_default() {
+        for item in node.get("volumes").and_then(YamlNode::list).unwrap_or_default() {
             if let Some(mount) = self.mount(item)
                 && let Some(source) = mount.source.as_deref().filter(|_| mount.bind)
                 && let Some(source) = self.absolute(source, item.at)
@@ -116,17 +116,17 @@ impl Importer<'_> {
             }
         }
         let file = match &kind {
-            Kind::Run { dockerfile, .. } => dockerfile.as_ref(),
+            NativeKind::Run { dockerfile, .. } => dockerfile.as_ref(),
             _ => None,
         };
-        if let (Some(context), Kind::Recipe { from: Some(file), .. }) = (&context, &kind) {
+        if let (Some(context), NativeKind::Recipe { from: Some(file), .. }) = (&context, &kind) {
             for (target, here) in files_of_image(file, context) {
                 if !mounts.iter().any(|(known, _)| *known == target) {
                     mounts.push((target, here));
                 }
             }
         }
-        let inside = node.get("working_dir").and_then(Node::scalar).or_else(|| file.and_then(|file| file.workdir.clone()));
+        let inside = node.get("working_dir").and_then(YamlNode::scalar).or_else(|| file.and_then(|file| file.workdir.clone()));
         if let (Some(context), Some(file)) = (&context, file)
             && let Some(workdir) = file.workdir.as_deref().filter(|workdir| *workdir != "/")
             && !mounts.iter().any(|(target, _)| target == workdir)
@@ -152,10 +152,10 @@ impl Importer<'_> {
         mounts.sort_by_key(|(target, _)| std::cmp::Reverse(target.len()));
         let here = inside.as_deref().and_then(|inside| local(inside, &mounts));
         let dir = here.or_else(|| context.clone()).unwrap_or_else(|| self.root.to_path_buf());
-        let task = matches!(kind, Kind::Buckets { .. } | Kind::Models(_));
-        let mut ports: Vec<(Port, At)> = Vec::new();
-        let mut repeated: Vec<(Port, At)> = Vec::new();
-        for item in node.get("ports").and_then(Node::list).unwrap_or_default() {
+        let task = matches!(kind, NativeKind::Buckets { .. } | NativeKind::Models(_));
+        let mut ports: Vec<(PortMapping, At)> = Vec::new();
+        let mut repeated: Vec<(PortMapping, At)> = Vec::new();
+        for item in node.get("ports").and_then(YamlNode::list).unwrap_or_default() {
             let found = syntax::ports(item);
             if found.is_empty() {
                 self.report.not_mapped(item.at, format!("services.{}.ports", key.name), "is no port: write \"8080:80\"");
@@ -182,7 +182,7 @@ impl Importer<'_> {
     }
 
     /// A mount; one that stands in a variable is looked up and taken apart.
-    pub(super) fn mount(&self, node: &Node) -> Option<Mount> {
+    pub(super) fn mount(&self, node: &YamlNode) -> Option<Mount> {
         let text = node.scalar().filter(|text| text.starts_with('$') && syntax::split_outside(text, ':').len() == 1);
         match text.and_then(|text| self.values.fill(&text)) {
             Some(filled) => syntax::split_volume(&filled),
@@ -191,15 +191,15 @@ impl Importer<'_> {
     }
 
     /// The folder of the build and its Dockerfile.
-    fn build(&self, node: &Node, at: At) -> (Option<PathBuf>, Option<Dockerfile>) {
+    fn build(&self, node: &YamlNode, at: At) -> (Option<PathBuf>, Option<Dockerfile>) {
         let build = match node.get("build") {
             Some(build) => build.clone(),
             None => {
                 // An image that another service builds is built for both.
-                let image = node.get("image").and_then(Node::scalar);
-                let services = get(&self.tree, "services").and_then(Node::map);
+                let image = node.get("image").and_then(YamlNode::scalar);
+                let services = get(&self.tree, "services").and_then(YamlNode::map);
                 let same = services.into_iter().flatten().find(|(_, other)| {
-                    image.is_some() && other.get("build").is_some() && other.get("image").and_then(Node::scalar) == image
+                    image.is_some() && other.get("build").is_some() && other.get("image").and_then(YamlNode::scalar) == image
                 });
                 match same.and_then(|(_, other)| other.get("build")) {
                     Some(build) => build.clone(),
@@ -208,8 +208,8 @@ impl Importer<'_> {
             }
         };
         let (context, file, target) = match &build.value {
-            Value::Map(map) => {
-                let text = |key: &str| get(map, key).and_then(Node::scalar);
+            YamlValue::Map(map) => {
+                let text = |key: &str| get(map, key).and_then(YamlNode::scalar);
                 if let Some(inline) = text("dockerfile_inline") {
                     let context = text("context").unwrap_or_else(|| ".".to_owned());
                     return (self.absolute(&context, build.at), Some(dockerfile::parse(&inline, text("target").as_deref())));
@@ -231,17 +231,17 @@ impl Importer<'_> {
         (context, text.map(|text| dockerfile::parse(&text, target.as_deref())))
     }
 
-    fn kind(&mut self, key: &Key, node: &Node, dockerfile: Option<Dockerfile>, context: Option<&PathBuf>) -> Kind {
+    fn kind(&mut self, key: &YamlKey, node: &YamlNode, dockerfile: Option<Dockerfile>, context: Option<&PathBuf>) -> NativeKind {
         let what = format!("services.{}", key.name);
         let entrypoint = node.get("entrypoint").and_then(syntax::words).filter(|words| !words.is_empty());
         let command = node.get("command").and_then(syntax::words).filter(|words| !words.is_empty());
         let both: Vec<String> = entrypoint.iter().flatten().chain(command.iter().flatten()).cloned().collect();
         let built = node.get("build").is_some() || dockerfile.is_some();
-        let image = node.get("image").and_then(Node::scalar);
+        let image = node.get("image").and_then(YamlNode::scalar);
         if !built && image.is_none() {
             let hint = "has neither `image` nor `build`: give it run = \"COMMAND\"";
             self.report.not_mapped(key.at, what, hint);
-            return Kind::Absent { hint: "run = \"COMMAND\"".to_owned() };
+            return NativeKind::Absent { hint: "run = \"COMMAND\"".to_owned() };
         }
         if let Some(image) = image.as_deref().filter(|_| !built) {
             return self.image_kind(key, node, image, &both, entrypoint.is_some());
@@ -265,14 +265,14 @@ impl Importer<'_> {
                 if let Some(note) = note {
                     self.report.not_mapped(key.at, format!("{what}.build"), note);
                 }
-                return Kind::Recipe { known, version, from: dockerfile };
+                return NativeKind::Recipe { known, version, from: dockerfile };
             }
         }
         // The compose file's command goes behind the image's entrypoint.
         let image_entry = dockerfile.as_ref().and_then(|file| file.entrypoint.clone());
         let command = match (&entrypoint, &command, image_entry) {
-            (Some(_), _, _) => Some(Command::Words(both)),
-            (None, Some(command), None) => Some(Command::Words(command.clone())),
+            (Some(_), _, _) => Some(ContainerCommand::Words(both)),
+            (None, Some(command), None) => Some(ContainerCommand::Words(command.clone())),
             (None, Some(command), Some(Words::List(words))) => {
                 let file = dockerfile.clone().unwrap_or_default();
                 let mut all = if is_wrapper(&words) {
@@ -281,33 +281,33 @@ impl Importer<'_> {
                     words
                 };
                 all.extend(command.iter().cloned());
-                Some(Command::Words(all))
+                Some(ContainerCommand::Words(all))
             }
-            (None, Some(command), Some(Words::Shell(_))) => Some(Command::Words(command.clone())),
+            (None, Some(command), Some(Words::Shell(_))) => Some(ContainerCommand::Words(command.clone())),
             (None, None, Some(Words::List(words)))
                 if is_wrapper(&words) && dockerfile.as_ref().is_some_and(|file| file.command.is_some()) =>
             {
                 let file = dockerfile.clone().unwrap_or_default();
                 let mut all = self.around_command(&format!("{what}.build"), key.at, &file, context, &words);
                 all.extend(from_dockerfile(None, file.command).unwrap_or_default());
-                Some(Command::Foreign(all))
+                Some(ContainerCommand::Foreign(all))
             }
             (None, None, entry) => {
-                from_dockerfile(entry, dockerfile.as_ref().and_then(|file| file.command.clone())).map(Command::Foreign)
+                from_dockerfile(entry, dockerfile.as_ref().and_then(|file| file.command.clone())).map(ContainerCommand::Foreign)
             }
         };
         match command {
-            Some(command) => Kind::Run { command, dockerfile },
+            Some(command) => NativeKind::Run { command, dockerfile },
             None => {
                 let reason =
                     if dockerfile.is_some() { "its Dockerfile has no CMD either" } else { "its Dockerfile could not be read" };
                 self.report.not_mapped(key.at, what, format!("has no `command`, and {reason}: give it run = \"COMMAND\""));
-                Kind::Absent { hint: "run = \"COMMAND\"".to_owned() }
+                NativeKind::Absent { hint: "run = \"COMMAND\"".to_owned() }
             }
         }
     }
 
-    fn image_kind(&mut self, key: &Key, node: &Node, image: &str, words: &[String], own_entry: bool) -> Kind {
+    fn image_kind(&mut self, key: &YamlKey, node: &YamlNode, image: &str, words: &[String], own_entry: bool) -> NativeKind {
         let what = format!("services.{}.image", key.name);
         let at = node.get("image").map_or(key.at, |node| node.at);
         let filled = self.values.fill(image);
@@ -318,14 +318,14 @@ impl Importer<'_> {
             let (names, open) = buckets(&script);
             if !names.is_empty() {
                 self.report.mapped(at, what, "makes buckets: a task with `buckets`");
-                return Kind::Buckets { names, open };
+                return NativeKind::Buckets { names, open };
             }
         }
         if parsed.name == "ollama/ollama" && !serves(&script) {
             let names = models(&script);
             if !names.is_empty() {
                 self.report.mapped(at, what, "pulls models: a task with `models`");
-                return Kind::Models(names);
+                return NativeKind::Models(names);
             }
         }
         if let Some((known, note)) = images::known(&parsed.name) {
@@ -347,10 +347,10 @@ impl Importer<'_> {
                 if let Some(note) = note {
                     self.report.not_mapped(at, what, note);
                 }
-                return Kind::Recipe { known, version, from: None };
+                return NativeKind::Recipe { known, version, from: None };
             }
             self.report.mapped(at, what, format!("{image} is used for its programs: they come from PATH"));
-            return Kind::Run { command: Command::Words(words.to_vec()), dockerfile: None };
+            return NativeKind::Run { command: ContainerCommand::Words(words.to_vec()), dockerfile: None };
         }
         if images::is_runtime(&parsed.name) {
             if words.is_empty() {
@@ -359,10 +359,10 @@ impl Importer<'_> {
                     format!("services.{}", key.name),
                     format!("{image} has no `command`: give it run = \"COMMAND\""),
                 );
-                return Kind::Absent { hint: "run = \"COMMAND\"".to_owned() };
+                return NativeKind::Absent { hint: "run = \"COMMAND\"".to_owned() };
             }
             self.report.mapped(at, what, format!("{image}: the command runs natively, its programs come from PATH"));
-            return Kind::Run { command: Command::Words(words.to_vec()), dockerfile: None };
+            return NativeKind::Run { command: ContainerCommand::Words(words.to_vec()), dockerfile: None };
         }
         if own_entry {
             self.report.mapped(
@@ -370,9 +370,10 @@ impl Importer<'_> {
                 what,
                 format!("{image}: the entrypoint given here runs natively, its programs come from PATH"),
             );
-            return Kind::Run { command: Command::Words(words.to_vec()), dockerfile: None };
+            return NativeKind::Run { command: ContainerCommand::Words(words.to_vec()), dockerfile: None };
         }
-        let port = node.get("ports").and_then(Node::list).and_then(<[Node]>::first).map(syntax::ports).unwrap_or_default();
+        let port =
+            node.get("ports").and_then(YamlNode::list).and_then(<[YamlNode]>::first).map(syntax::ports).unwrap_or_default();
         let address = port.first().map_or_else(
             || usual_port(&parsed.name).map_or_else(|| "PORT".to_owned(), |port| port.to_string()),
             |port| port.host.clone().unwrap_or_else(|| port.container.clone()),
@@ -383,7 +384,7 @@ impl Importer<'_> {
             format!("services.{}", key.name),
             format!("{image} has no recipe: install it and give it run = \"COMMAND\", or point to one that runs: {hint}"),
         );
-        Kind::Absent { hint }
+        NativeKind::Absent { hint }
     }
 }
 
@@ -404,7 +405,7 @@ fn usual_port(image: &str) -> Option<u16> {
 }
 
 /// A recipe with its version.
-pub(crate) fn use_of(known: &Known, version: Option<&str>) -> String {
+pub(crate) fn use_of(known: &KnownImage, version: Option<&str>) -> String {
     version.map_or_else(|| known.recipe.to_owned(), |version| format!("{}@{version}", known.recipe))
 }
 
@@ -417,7 +418,7 @@ pub(crate) fn port_name(container: &str) -> String {
 }
 
 /// Whether these words start the image's own server, or are options for it.
-fn starts_server(known: &Known, words: &[String]) -> bool {
+fn starts_server(known: &KnownImage, words: &[String]) -> bool {
     let Some(first) = words.first() else { return true };
     if first.starts_with('-') {
         return true;
@@ -440,7 +441,7 @@ fn starts_server(known: &Known, words: &[String]) -> bool {
 }
 
 /// Whether a Dockerfile's command starts the image's own server.
-fn starts_words(known: &Known, words: &Words) -> bool {
+fn starts_words(known: &KnownImage, words: &Words) -> bool {
     match words {
         Words::List(words) => starts_server(known, words),
         Words::Shell(line) => starts_server(known, &shell_words::split(line).unwrap_or_default()),
@@ -477,10 +478,10 @@ fn from_dockerfile(entry: Option<Words>, command: Option<Words>) -> Option<Vec<S
 }
 
 /// The value of a variable in a list or table.
-pub(crate) fn variable(node: &Node, name: &str) -> Option<String> {
+pub(crate) fn variable(node: &YamlNode, name: &str) -> Option<String> {
     match &node.value {
-        Value::Map(map) => get(map, name)?.scalar(),
-        Value::List(list) => list.iter().find_map(|item| {
+        YamlValue::Map(map) => get(map, name)?.scalar(),
+        YamlValue::List(list) => list.iter().find_map(|item| {
             let text = item.scalar()?;
             let (key, value) = text.split_once('=')?;
             (key == name).then(|| value.to_owned())

@@ -3,8 +3,8 @@
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
 use super::Importer;
-use super::classify::{Command, Draft, Kind, local};
-use super::hostnames::{self, Found, Target};
+use super::classify::{ContainerCommand, Draft, NativeKind, local};
+use super::hostnames::{self, HostMatch, Target};
 use super::service::shorten;
 use super::{loopback, relative};
 
@@ -46,13 +46,13 @@ const OF_CONTAINERS: &[&str] = &[
 ];
 
 impl Importer<'_> {
-    pub(super) fn run(&mut self, draft: &Draft, command: &Command, section: &mut Section) {
+    pub(super) fn run(&mut self, draft: &Draft, command: &ContainerCommand, section: &mut Section) {
         let at = draft.get("command").or(draft.get("entrypoint")).map_or(draft.key.at, |node| node.at);
         let (words, foreign) = match command {
-            Command::Words(words) => (words, false),
-            Command::Foreign(words) => (words, true),
+            ContainerCommand::Words(words) => (words, false),
+            ContainerCommand::Foreign(words) => (words, true),
         };
-        let mut found = Found::new();
+        let mut found = HostMatch::new();
         let mut ours: Vec<String> = Vec::with_capacity(words.len());
         let mut unknown: Vec<String> = Vec::new();
         for (index, word) in words.iter().enumerate() {
@@ -217,7 +217,7 @@ fn map_paths(text: &str, draft: &Draft, first: bool) -> (String, Vec<String>) {
         return (here, Vec::new());
     }
     // `app.jar` or `./server`: what another stage made lies elsewhere here.
-    if let Kind::Run { dockerfile: Some(file), .. } = &draft.kind
+    if let NativeKind::Run { dockerfile: Some(file), .. } = &draft.kind
         && !text.starts_with('/')
         && let Some(workdir) = &file.workdir
     {

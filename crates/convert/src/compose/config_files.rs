@@ -7,11 +7,11 @@ use std::path::Path;
 
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
-use super::super::yaml::{Node, get};
+use super::super::yaml::{YamlNode, get};
 use super::Importer;
 use super::classify::Draft;
-use super::hostnames::{self, Found};
-use super::images::Known;
+use super::hostnames::{self, HostMatch};
+use super::images::KnownImage;
 use super::loopback;
 use super::service::Map2;
 
@@ -57,7 +57,7 @@ const OWN_MYSQL: &[&str] = &[
 
 impl Importer<'_> {
     /// What a mount or an inline config gives the recipe to read.
-    pub(super) fn config_files(&mut self, draft: &Draft, known: &Known, section: &mut Section) {
+    pub(super) fn config_files(&mut self, draft: &Draft, known: &KnownImage, section: &mut Section) {
         let mut files: Map2 = match section.take("files") {
             Some(Toml::Table(table)) => table,
             _ => Vec::new(),
@@ -90,7 +90,7 @@ impl Importer<'_> {
                 None => self.keep_config(draft, &target, &name, &text, at, section),
             }
         }
-        let mut found = Found::new();
+        let mut found = HostMatch::new();
         for (name, text, at) in texts {
             let ours = self.for_this_machine(draft, &text, &mut found);
             self.names_found(draft, at, "volumes", &std::mem::take(&mut found));
@@ -104,7 +104,7 @@ impl Importer<'_> {
     }
 
     /// A configuration as a template of ours: service names, the machine's names and mounted paths are those of here.
-    fn for_this_machine(&self, draft: &Draft, text: &str, found: &mut Found) -> String {
+    fn for_this_machine(&self, draft: &Draft, text: &str, found: &mut HostMatch) -> String {
         let text = text.replace("$$", "$$$$").replace("${", "$${");
         let text = hostnames::rewrite(&text, false, &self.targets, found);
         let text = loopback::this_machine(&text, &draft.machine_names).unwrap_or(text);
@@ -132,12 +132,12 @@ impl Importer<'_> {
     /// The inline configs of a service: target in the container, name, content, place.
     fn inline_configs(&self, draft: &Draft) -> Vec<(String, String, String, At)> {
         let mut found = Vec::new();
-        for item in draft.get("configs").and_then(Node::list).unwrap_or_default() {
-            let Some(name) = item.get("source").and_then(Node::scalar).or_else(|| item.scalar()) else { continue };
-            let target = item.get("target").and_then(Node::scalar).unwrap_or_else(|| format!("/{name}"));
+        for item in draft.get("configs").and_then(YamlNode::list).unwrap_or_default() {
+            let Some(name) = item.get("source").and_then(YamlNode::scalar).or_else(|| item.scalar()) else { continue };
+            let target = item.get("target").and_then(YamlNode::scalar).unwrap_or_else(|| format!("/{name}"));
             let Some(node) = get(&self.tree, "configs").and_then(|node| node.get(&name)) else { continue };
-            let content = node.get("content").and_then(Node::scalar).map(|text| self.values.fill(&text).unwrap_or(text));
-            let file = node.get("file").and_then(Node::scalar).and_then(|file| (self.read)(&self.absolute(&file, node.at)?));
+            let content = node.get("content").and_then(YamlNode::scalar).map(|text| self.values.fill(&text).unwrap_or(text));
+            let file = node.get("file").and_then(YamlNode::scalar).and_then(|file| (self.read)(&self.absolute(&file, node.at)?));
             if let Some(text) = content.or(file) {
                 found.push((target, name, text, item.at));
             }
@@ -219,7 +219,7 @@ impl Importer<'_> {
 
     /// The management pages of RabbitMQ, where the image has them and their port is published.
     pub(super) fn rabbitmq_management(&mut self, draft: &Draft, section: &mut Section) {
-        let tag = draft.get("image").and_then(Node::scalar).and_then(|image| self.values.fill(&image)).unwrap_or_default();
+        let tag = draft.get("image").and_then(YamlNode::scalar).and_then(|image| self.values.fill(&image)).unwrap_or_default();
         let published = draft.ports.iter().find(|(port, _)| port.container == "15672").cloned();
         let Some((port, at)) = published.filter(|_| tag.contains("management") || tag.contains("bitnami")) else { return };
         let value = match port.host.as_deref() {
@@ -258,7 +258,7 @@ fn ini_of_server(text: &str) -> Vec<(String, String)> {
 }
 
 /// `configs` of a program: files are where they are, content is kept.
-pub(super) fn configs(importer: &mut Importer<'_>, draft: &Draft, node: &Node, section: &mut Section) {
+pub(super) fn configs(importer: &mut Importer<'_>, draft: &Draft, node: &YamlNode, section: &mut Section) {
     let handled = importer.report.lines.iter().any(|line| line.what == draft.what("configs"));
     if handled {
         return;
@@ -275,7 +275,7 @@ pub(super) fn configs(importer: &mut Importer<'_>, draft: &Draft, node: &Node, s
         let file = get(&importer.tree, "configs")
             .and_then(|node| node.get(&name))
             .and_then(|node| node.get("file"))
-            .and_then(Node::scalar);
+            .and_then(YamlNode::scalar);
         match file {
             Some(file) => {
                 let here = importer.path(&file, at);

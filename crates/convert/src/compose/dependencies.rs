@@ -2,9 +2,9 @@
 
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
-use super::super::yaml::{Node, Value};
+use super::super::yaml::{YamlNode, YamlValue};
 use super::Importer;
-use super::classify::{Draft, Kind};
+use super::classify::{Draft, NativeKind};
 use super::health::{self, Test};
 
 impl Importer<'_> {
@@ -18,10 +18,11 @@ impl Importer<'_> {
         let mut edges: Vec<Edge> = Vec::new();
         let mut wanted: Vec<(String, At, String, bool, bool)> = Vec::new();
         match draft.get("depends_on").map(|node| (&node.value, node)) {
-            Some((Value::Map(map), _)) => {
+            Some((YamlValue::Map(map), _)) => {
                 for (key, node) in map {
-                    let condition = node.get("condition").and_then(Node::scalar).unwrap_or_else(|| "service_started".to_owned());
-                    let flag = |name: &str, usual| node.get(name).and_then(Node::truth).unwrap_or(usual);
+                    let condition =
+                        node.get("condition").and_then(YamlNode::scalar).unwrap_or_else(|| "service_started".to_owned());
+                    let flag = |name: &str, usual| node.get(name).and_then(YamlNode::truth).unwrap_or(usual);
                     wanted.push((key.name.clone(), key.at, condition, flag("required", true), flag("restart", false)));
                 }
             }
@@ -30,7 +31,7 @@ impl Importer<'_> {
             }
             None => {}
         }
-        for (link, at) in draft.get("links").map(Node::texts).unwrap_or_default() {
+        for (link, at) in draft.get("links").map(YamlNode::texts).unwrap_or_default() {
             let name = link.split(':').next().unwrap_or_default().to_owned();
             if !wanted.iter().any(|(known, ..)| *known == name) {
                 wanted.push((name, at, "service_started".to_owned(), true, false));
@@ -47,7 +48,7 @@ impl Importer<'_> {
                 continue;
             }
             let probed = match &target.kind {
-                Kind::Recipe { .. } => !matches!(target.healthcheck().as_ref().and_then(health::test), Some(Test::Off)),
+                NativeKind::Recipe { .. } => !matches!(target.healthcheck().as_ref().and_then(health::test), Some(Test::Off)),
                 _ => !target.task && target.healthcheck().as_ref().and_then(health::test).is_some_and(|test| test != Test::Off),
             };
             let ours = match condition.as_str() {

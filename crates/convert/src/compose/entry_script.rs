@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::super::report::At;
-use super::super::yaml::{Key, Merging, Node, Value};
+use super::super::yaml::{Merging, YamlKey, YamlNode, YamlValue};
 use super::Importer;
 use super::build_steps::files_of_image;
-use super::classify::{Draft, Kind, local};
+use super::classify::{Draft, NativeKind, local};
 use super::dockerfile::Dockerfile;
 
 /// What only makes sense as root of a container.
@@ -73,21 +73,21 @@ impl Importer<'_> {
 
 impl Draft {
     /// The health check: the compose file's, with the image's test where it only changes the timings.
-    pub(super) fn healthcheck(&self) -> Option<Node> {
+    pub(super) fn healthcheck(&self) -> Option<YamlNode> {
         let own = self.get("healthcheck");
         if own.is_some_and(|node| node.get("test").is_some() || node.get("disable").is_some()) {
             return own.cloned();
         }
-        let Kind::Run { dockerfile: Some(file), .. } = &self.kind else { return own.cloned() };
+        let NativeKind::Run { dockerfile: Some(file), .. } = &self.kind else { return own.cloned() };
         let Some(text) = file.health.as_deref() else { return own.cloned() };
         let at = own.map_or_else(|| self.get("build").map_or(self.key.at, |node| node.at), |node| node.at);
-        let node = |value| Node { value, at, merging: Merging::Usual };
-        let mut map: Vec<(Key, Node)> = Vec::new();
+        let node = |value| YamlNode { value, at, merging: Merging::Usual };
+        let mut map: Vec<(YamlKey, YamlNode)> = Vec::new();
         let mut rest = text.trim();
         while let Some(tail) = rest.strip_prefix("--") {
             let (flag, more) = tail.split_once(char::is_whitespace).unwrap_or((tail, ""));
             if let Some((name, value)) = flag.split_once('=') {
-                map.push((Key { name: name.replace('-', "_"), at }, node(Value::Text(value.to_owned()))));
+                map.push((YamlKey { name: name.replace('-', "_"), at }, node(YamlValue::Text(value.to_owned()))));
             }
             rest = more.trim_start();
         }
@@ -95,19 +95,21 @@ impl Draft {
         let test = match line {
             Some(list) if list.starts_with('[') => {
                 let words: Vec<String> = serde_json::from_str(list).unwrap_or_default();
-                let words = std::iter::once("CMD".to_owned()).chain(words).map(|word| node(Value::Text(word.replace('$', "$$"))));
-                Value::List(words.collect())
+                let words =
+                    std::iter::once("CMD".to_owned()).chain(words).map(|word| node(YamlValue::Text(word.replace('$', "$$"))));
+                YamlValue::List(words.collect())
             }
-            Some(line) => {
-                Value::List(vec![node(Value::Text("CMD-SHELL".to_owned())), node(Value::Text(line.replace('$', "$$")))])
-            }
-            None => Value::Text("NONE".to_owned()),
+            Some(line) => YamlValue::List(vec![
+                node(YamlValue::Text("CMD-SHELL".to_owned())),
+                node(YamlValue::Text(line.replace('$', "$$"))),
+            ]),
+            None => YamlValue::Text("NONE".to_owned()),
         };
-        for (key, value) in own.and_then(Node::map).into_iter().flatten() {
+        for (key, value) in own.and_then(YamlNode::map).into_iter().flatten() {
             map.retain(|(known, _)| known.name != key.name);
             map.push((key.clone(), value.clone()));
         }
-        map.push((Key { name: "test".to_owned(), at }, node(test)));
-        Some(node(Value::Map(map)))
+        map.push((YamlKey { name: "test".to_owned(), at }, node(test)));
+        Some(node(YamlValue::Map(map)))
     }
 }

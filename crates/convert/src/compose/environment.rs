@@ -7,15 +7,15 @@ use std::collections::BTreeSet;
 
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
-use super::super::yaml::{Node, Value};
-use super::classify::{Draft, Kind};
-use super::hostnames::{self, Found};
+use super::super::yaml::{YamlNode, YamlValue};
+use super::classify::{Draft, NativeKind};
+use super::hostnames::{self, HostMatch};
 use super::service::{Map2, shorten};
 use super::values::env_lines;
 use super::{Importer, syntax};
 
 /// A variable, its value as written, and its place. A name without a value takes the caller's.
-pub(super) type Variable = (String, Option<String>, At);
+pub(super) type ComposeVariable = (String, Option<String>, At);
 
 /// Endings of names that hold a host, and the port's ending beside them.
 const HOSTS: &[&str] = &["HOST", "HOSTNAME", "SERVER", "ADDRESS", "ADDR"];
@@ -23,13 +23,13 @@ const PASSWORDS: &[&str] = &["PASSWORD", "PASS", "PWD", "PASSWD"];
 
 impl Importer<'_> {
     /// The variables as pairs, with their places; a name without a value has none.
-    pub(super) fn variables(&mut self, draft: &Draft) -> Vec<Variable> {
+    pub(super) fn variables(&mut self, draft: &Draft) -> Vec<ComposeVariable> {
         let Some(node) = draft.get("environment") else { return Vec::new() };
         match &node.value {
-            Value::Map(map) => map
+            YamlValue::Map(map) => map
                 .iter()
                 .filter_map(|(key, value)| {
-                    if matches!(value.value, Value::List(_) | Value::Map(_)) {
+                    if matches!(value.value, YamlValue::List(_) | YamlValue::Map(_)) {
                         self.report.not_mapped(
                             key.at,
                             draft.what("environment"),
@@ -53,7 +53,7 @@ impl Importer<'_> {
 
     pub(super) fn environment(&mut self, draft: &Draft, section: &mut Section) {
         let skip = self.recipe_variables(draft, section);
-        let recipe = matches!(draft.kind, Kind::Recipe { .. });
+        let recipe = matches!(draft.kind, NativeKind::Recipe { .. });
         let variables = self.variables(draft);
         let mut env: Map2 = match section.take("env") {
             Some(Toml::Table(table)) => table,
@@ -186,7 +186,7 @@ impl Importer<'_> {
                     // What is as it was stays in its file.
                     let inlined = self.inline_addresses(draft, name, value);
                     let plain = syntax::placeholders(&inlined, &mut |_| true);
-                    if inlined == *value && self.translated(draft, name, &plain, &mut Found::new()) == plain {
+                    if inlined == *value && self.translated(draft, name, &plain, &mut HostMatch::new()) == plain {
                         continue;
                     }
                     self.value_of(draft, name, value, (*at, &what), false)
@@ -245,14 +245,15 @@ impl Importer<'_> {
 /// The env files of a service: path, place, and whether it must be there.
 fn env_file_entries(draft: &Draft) -> Vec<(String, At, bool)> {
     let Some(node) = draft.get("env_file") else { return Vec::new() };
-    let entries: Vec<Node> = node.list().map_or_else(|| vec![node.clone()], <[Node]>::to_vec);
+    let entries: Vec<YamlNode> = node.list().map_or_else(|| vec![node.clone()], <[YamlNode]>::to_vec);
     entries
         .iter()
         .filter_map(|entry| {
             let (path, required) = match &entry.value {
-                Value::Map(_) => {
-                    (entry.get("path").and_then(Node::scalar), entry.get("required").and_then(Node::truth).unwrap_or(true))
-                }
+                YamlValue::Map(_) => (
+                    entry.get("path").and_then(YamlNode::scalar),
+                    entry.get("required").and_then(YamlNode::truth).unwrap_or(true),
+                ),
                 _ => (entry.scalar(), true),
             };
             Some((path?, entry.at, required))

@@ -1,7 +1,7 @@
 //! Health checks of compose → `ready`.
 
 use super::super::toml_writer::Toml;
-use super::super::yaml::{Node, Value};
+use super::super::yaml::{YamlNode, YamlValue};
 
 /// What a test does.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,14 +21,14 @@ pub(crate) enum Test {
 }
 
 /// Reads the test.
-pub(crate) fn test(node: &Node) -> Option<Test> {
-    if node.get("disable").and_then(Node::truth) == Some(true) {
+pub(crate) fn test(node: &YamlNode) -> Option<Test> {
+    if node.get("disable").and_then(YamlNode::truth) == Some(true) {
         return Some(Test::Off);
     }
     let test = node.get("test")?;
     match &test.value {
-        Value::List(list) => {
-            let words: Vec<String> = list.iter().filter_map(Node::scalar).collect();
+        YamlValue::List(list) => {
+            let words: Vec<String> = list.iter().filter_map(YamlNode::scalar).collect();
             match words.split_first()? {
                 (first, _) if first == "NONE" => Some(Test::Off),
                 (first, rest) if first == "CMD-SHELL" => Some(shell(&rest.join(" "))),
@@ -132,7 +132,7 @@ pub(crate) fn local(url: &str) -> Option<(u16, String)> {
 }
 
 /// The timings; those that cannot be read are handed out.
-pub(crate) fn timings(node: &Node, bad: &mut Vec<(Node, String)>) -> Vec<(String, Toml)> {
+pub(crate) fn timings(node: &YamlNode, bad: &mut Vec<(YamlNode, String)>) -> Vec<(String, Toml)> {
     let mut found = Vec::new();
     for key in ["interval", "timeout", "start_period", "start_interval"] {
         if let Some(value) = node.get(key) {

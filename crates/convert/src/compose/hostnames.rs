@@ -56,10 +56,10 @@ impl Target {
 }
 
 /// The names that were replaced: the service, and the port where one stood.
-pub(crate) type Found = Vec<(String, Option<u16>)>;
+pub(crate) type HostMatch = Vec<(String, Option<u16>)>;
 
 /// Replaces names in one value. `host` says that the variable's name, or the option before the word, wants a host.
-pub(crate) fn rewrite(text: &str, host: bool, targets: &[Target], found: &mut Found) -> String {
+pub(crate) fn rewrite(text: &str, host: bool, targets: &[Target], found: &mut HostMatch) -> String {
     if host {
         for target in targets {
             for name in &target.hosts {

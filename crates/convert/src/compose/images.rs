@@ -18,7 +18,7 @@ pub(crate) enum Becomes {
 
 /// An image that a recipe takes the place of.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Known {
+pub(crate) struct KnownImage {
     pub recipe: &'static str,
     /// Ports in the container that are the main one.
     pub main: &'static [u16],
@@ -53,11 +53,11 @@ const OWN_FOLDERS: Becomes = Nothing("devrun keeps the data in a volume of its o
 const OWN_LOGIN: Becomes = Nothing("logins from this machine always need the password");
 const ALWAYS: Becomes = Nothing("devrun always sets a password");
 
-const fn plain(recipe: &'static str, main: &'static [u16], data: &'static [&'static str]) -> Known {
-    Known { recipe, main, named: &[], data, env: &[], config: &[], program: &[], settings: Settings::None }
+const fn plain(recipe: &'static str, main: &'static [u16], data: &'static [&'static str]) -> KnownImage {
+    KnownImage { recipe, main, named: &[], data, env: &[], config: &[], program: &[], settings: Settings::None }
 }
 
-const POSTGRES: Known = Known {
+const POSTGRES: KnownImage = KnownImage {
     env: &[
         ("POSTGRES_USER", User),
         ("POSTGRES_PASSWORD", Password),
@@ -78,7 +78,7 @@ const POSTGRES: Known = Known {
         &["/var/lib/postgresql/data", "/var/lib/postgresql", "/bitnami/postgresql", "/home/postgres/pgdata/data"],
     )
 };
-const REDIS: Known = Known {
+const REDIS: KnownImage = KnownImage {
     env: &[
         ("REDIS_PASSWORD", Password),
         ("ALLOW_EMPTY_PASSWORD", Nothing("no password is the recipe's default")),
@@ -88,14 +88,14 @@ const REDIS: Known = Known {
     settings: Settings::Redis,
     ..plain("redis", &[6379], &["/data", "/bitnami/redis/data", "/var/lib/redis"])
 };
-const VALKEY: Known = Known {
+const VALKEY: KnownImage = KnownImage {
     recipe: "valkey",
     env: &[("VALKEY_PASSWORD", Password), ("ALLOW_EMPTY_PASSWORD", Nothing("no password is the recipe's default"))],
     program: &["valkey-server", "docker-entrypoint.sh"],
     data: &["/data", "/bitnami/valkey/data"],
     ..REDIS
 };
-const MARIADB: Known = Known {
+const MARIADB: KnownImage = KnownImage {
     env: &[
         ("MYSQL_USER", User),
         ("MYSQL_PASSWORD", Password),
@@ -119,7 +119,7 @@ const MARIADB: Known = Known {
     settings: Settings::Mariadb,
     ..plain("mariadb", &[3306], &["/var/lib/mysql", "/bitnami/mariadb", "/bitnami/mysql/data"])
 };
-const MINIO: Known = Known {
+const MINIO: KnownImage = KnownImage {
     named: &[(9001, "console")],
     env: &[
         ("MINIO_ROOT_USER", User),
@@ -133,7 +133,7 @@ const MINIO: Known = Known {
     program: &["minio", "server"],
     ..plain("minio", &[9000], &["/data", "/export", "/minio_data", "/data/minio", "/bitnami/minio/data", "/mnt/data"])
 };
-const NEO4J: Known = Known {
+const NEO4J: KnownImage = KnownImage {
     named: &[(7474, "http")],
     env: &[
         ("NEO4J_AUTH", Login),
@@ -147,7 +147,7 @@ const NEO4J: Known = Known {
     ],
     ..plain("neo4j", &[7687], &["/data"])
 };
-const QDRANT: Known = Known {
+const QDRANT: KnownImage = KnownImage {
     named: &[(6334, "grpc")],
     env: &[
         ("QDRANT__SERVICE__API_KEY", Password),
@@ -157,7 +157,7 @@ const QDRANT: Known = Known {
     ],
     ..plain("qdrant", &[6333], &["/qdrant/storage"])
 };
-const GRAFANA: Known = Known {
+const GRAFANA: KnownImage = KnownImage {
     env: &[
         ("GF_SECURITY_ADMIN_USER", User),
         ("GF_SECURITY_ADMIN_PASSWORD", Password),
@@ -166,12 +166,12 @@ const GRAFANA: Known = Known {
     ],
     ..plain("grafana", &[3000], &["/var/lib/grafana"])
 };
-const OLLAMA: Known = Known {
+const OLLAMA: KnownImage = KnownImage {
     env: &[("OLLAMA_HOST", Nothing("`bind` and `port` say it")), ("OLLAMA_MODELS", OWN_FOLDERS)],
     program: &["ollama", "serve"],
     ..plain("ollama", &[11434], &["/root/.ollama", "/ollama"])
 };
-const MEILISEARCH: Known = Known {
+const MEILISEARCH: KnownImage = KnownImage {
     env: &[
         ("MEILI_MASTER_KEY", Password),
         ("MEILI_HTTP_ADDR", Nothing("`port` says it")),
@@ -181,7 +181,7 @@ const MEILISEARCH: Known = Known {
     ],
     ..plain("meilisearch", &[7700], &["/meili_data", "/data.ms"])
 };
-const RABBITMQ: Known = Known {
+const RABBITMQ: KnownImage = KnownImage {
     env: &[
         ("RABBITMQ_DEFAULT_USER", User),
         ("RABBITMQ_DEFAULT_PASS", Password),
@@ -192,25 +192,25 @@ const RABBITMQ: Known = Known {
     named: &[(4369, "epmd"), (25672, "dist")],
     ..plain("rabbitmq", &[5672], &["/var/lib/rabbitmq", "/var/lib/rabbitmq/mnesia", "/bitnami/rabbitmq/mnesia"])
 };
-const PROMETHEUS: Known = Known {
+const PROMETHEUS: KnownImage = KnownImage {
     config: &[("/etc/prometheus/prometheus.yml", "prometheus.yml"), ("/prometheus.yml", "prometheus.yml")],
     ..plain("prometheus", &[9090], &["/prometheus"])
 };
-const NGINX: Known =
-    Known { config: &[("/etc/nginx/nginx.conf", "nginx.conf")], program: &["nginx"], ..plain("nginx", &[80, 8080], &[]) };
-const CADDY: Known = Known {
+const NGINX: KnownImage =
+    KnownImage { config: &[("/etc/nginx/nginx.conf", "nginx.conf")], program: &["nginx"], ..plain("nginx", &[80, 8080], &[]) };
+const CADDY: KnownImage = KnownImage {
     config: &[("/etc/caddy/Caddyfile", "Caddyfile"), ("/etc/Caddyfile", "Caddyfile")],
     program: &["caddy"],
     ..plain("caddy", &[80, 8080], &["/data", "/config"])
 };
-const MAILPIT: Known = Known {
+const MAILPIT: KnownImage = KnownImage {
     named: &[(8025, "http")],
     env: &[("MP_DATABASE", OWN_FOLDERS), ("MP_SMTP_BIND_ADDR", Nothing("`port` says it"))],
     ..plain("mailpit", &[1025], &["/data"])
 };
 
 /// The recipe for an image, by the name without registry and tag, and what is different about it.
-pub(crate) fn known(name: &str) -> Option<(Known, Option<&'static str>)> {
+pub(crate) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
     let found = match name {
         "postgres" | "bitnami/postgresql" | "bitnamilegacy/postgresql" | "chainguard/postgres" => (POSTGRES, None),
         "postgis/postgis" | "imresamu/postgis" | "kartoza/postgis" | "mdillon/postgis" => {
@@ -240,7 +240,7 @@ pub(crate) fn known(name: &str) -> Option<(Known, Option<&'static str>)> {
         "prom/prometheus" | "prometheus/prometheus" => (PROMETHEUS, None),
         "grafana/grafana" | "grafana/grafana-oss" | "grafana/grafana-enterprise" => (GRAFANA, None),
         "grafana/loki" => (
-            Known {
+            KnownImage {
                 config: &[("/etc/loki/local-config.yaml", "loki.yml"), ("/etc/loki/config.yml", "loki.yml")],
                 ..plain("loki", &[3100], &["/loki"])
             },
@@ -253,13 +253,13 @@ pub(crate) fn known(name: &str) -> Option<(Known, Option<&'static str>)> {
         "nginx" | "nginxinc/nginx-unprivileged" | "bitnami/nginx" => (NGINX, None),
         "rabbitmq" | "bitnami/rabbitmq" => (RABBITMQ, None),
         "memcached" | "bitnami/memcached" => (plain("memcached", &[11211], &[]), None),
-        "nats" => (Known { named: &[(8222, "http")], ..plain("nats", &[4222], &["/data", "/data/jetstream"]) }, None),
+        "nats" => (KnownImage { named: &[(8222, "http")], ..plain("nats", &[4222], &["/data", "/data/jetstream"]) }, None),
         "axllent/mailpit" => (MAILPIT, None),
         "mailhog/mailhog" | "richarvey/mailhog" | "jcalonso/mailhog" => {
             (MAILPIT, Some("Mailpit takes MailHog's place: the same two ports, another API"))
         }
         "chrislusf/seaweedfs" => {
-            (Known { named: &[(9333, "master"), (8888, "filer")], ..plain("seaweedfs", &[8333], &["/data"]) }, None)
+            (KnownImage { named: &[(9333, "master"), (8888, "filer")], ..plain("seaweedfs", &[8333], &["/data"]) }, None)
         }
         "prom/blackbox-exporter" => (plain("blackbox_exporter", &[9115], &[]), None),
         "prom/node-exporter" => (plain("node_exporter", &[9100], &[]), None),

@@ -2,8 +2,8 @@
 
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
-use super::super::yaml::{Node, Value};
-use super::classify::{Draft, Kind};
+use super::super::yaml::{YamlNode, YamlValue};
+use super::classify::{Draft, NativeKind};
 use super::{Importer, addresses, build_steps, config_files, labels, syntax};
 
 /// Keys with no native meaning, and why nothing is lost.
@@ -130,7 +130,7 @@ pub(super) fn policies(importer: &mut Importer<'_>, draft: &Draft, section: &mut
         }
     }
     if let Some(node) = draft.get("tty").filter(|node| node.truth() == Some(true)) {
-        if draft.get("stdin_open").and_then(Node::truth) == Some(true) && matches!(draft.kind, Kind::Run { .. }) {
+        if draft.get("stdin_open").and_then(YamlNode::truth) == Some(true) && matches!(draft.kind, NativeKind::Run { .. }) {
             importer.report.mapped(node.at, draft.what("tty"), "tty = true");
             section.set("tty", Toml::Bool(true));
         } else {
@@ -139,11 +139,11 @@ pub(super) fn policies(importer: &mut Importer<'_>, draft: &Draft, section: &mut
     }
 }
 
-fn restart(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, section: &mut Section) {
+fn restart(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&YamlNode>, section: &mut Section) {
     let mut policy = None;
     if let Some(node) = deploy.and_then(|node| node.get("restart_policy")) {
-        let attempts = node.get("max_attempts").and_then(Node::scalar).filter(|text| text.parse::<u32>().is_ok());
-        let word = match node.get("condition").and_then(Node::scalar).as_deref() {
+        let attempts = node.get("max_attempts").and_then(YamlNode::scalar).filter(|text| text.parse::<u32>().is_ok());
+        let word = match node.get("condition").and_then(YamlNode::scalar).as_deref() {
             Some("none") => "no".to_owned(),
             Some("on-failure") => attempts.map_or_else(|| "on-failure".to_owned(), |n| format!("on-failure:{n}")),
             _ => "always".to_owned(),
@@ -179,13 +179,13 @@ fn restart(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, se
     }
 }
 
-fn replicas(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, section: &mut Section) {
+fn replicas(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&YamlNode>, section: &mut Section) {
     let scale = draft.get("scale").map(|node| (node, draft.what("scale")));
     let found = scale.or_else(|| Some((deploy?.get("replicas")?, draft.what("deploy.replicas"))));
     let Some((node, what)) = found else { return };
     let number = node.scalar().and_then(|text| importer.values.fill(&text)).and_then(|text| text.trim().parse::<i64>().ok());
     match number {
-        Some(number) if number > 1 && (draft.task || section.has("data") || matches!(draft.kind, Kind::Recipe { .. })) => {
+        Some(number) if number > 1 && (draft.task || section.has("data") || matches!(draft.kind, NativeKind::Recipe { .. })) => {
             importer.report.not_mapped(node.at, what, "what keeps data, and a task, runs once");
         }
         Some(number) if number > 1 => {
@@ -205,7 +205,13 @@ fn replicas(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&Node>, s
     }
 }
 
-fn amounts(importer: &mut Importer<'_>, draft: &Draft, node: Option<&Node>, of: &str, old: (&str, &str)) -> Vec<(String, Toml)> {
+fn amounts(
+    importer: &mut Importer<'_>,
+    draft: &Draft,
+    node: Option<&YamlNode>,
+    of: &str,
+    old: (&str, &str),
+) -> Vec<(String, Toml)> {
     let mut table = Vec::new();
     // The newer key wins, and each is called by its own name.
     let found = |new: &str, old: &str| {
@@ -235,7 +241,7 @@ fn amounts(importer: &mut Importer<'_>, draft: &Draft, node: Option<&Node>, of: 
             None => importer.report.not_mapped(node.at, what, "is no size: write \"512M\""),
         }
     }
-    for (name, _, at) in node.and_then(Node::map).into_iter().flat_map(syntax::each) {
+    for (name, _, at) in node.and_then(YamlNode::map).into_iter().flat_map(syntax::each) {
         let what = draft.what(&format!("deploy.resources.{of}.{name}"));
         match name {
             "cpus" | "memory" => {}
@@ -274,7 +280,7 @@ fn stop(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
 fn log(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
     let Some(node) = draft.get("logging") else { return };
     let options = node.get("options");
-    let option = |name: &str| options.and_then(|node| node.get(name)).and_then(Node::scalar);
+    let option = |name: &str| options.and_then(|node| node.get(name)).and_then(YamlNode::scalar);
     let mut table = Vec::new();
     if let Some(size) = option("max-size").and_then(|text| syntax::size(&text)).filter(|size| !size.contains('$')) {
         table.push(("max_size".to_owned(), Toml::text(size)));
@@ -286,7 +292,7 @@ fn log(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
         importer.report.dropped(node.at, draft.what("logging"), "devrun keeps the logs: `log` says how much");
     } else {
         importer.report.mapped(node.at, draft.what("logging"), Toml::Table(table.clone()).line());
-        for (name, _, at) in options.and_then(Node::map).into_iter().flat_map(syntax::each) {
+        for (name, _, at) in options.and_then(YamlNode::map).into_iter().flat_map(syntax::each) {
             if !matches!(name, "max-size" | "max-file") {
                 importer.report.dropped(at, draft.what(&format!("logging.options.{name}")), "devrun keeps the logs");
             }
@@ -299,14 +305,16 @@ fn log(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
 pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
     for (name, node, at) in syntax::each(draft.map()) {
         let what = draft.what(name);
-        if name.starts_with("x-") || matches!(node.value, Value::Null) && name != "image" {
+        if name.starts_with("x-") || matches!(node.value, YamlValue::Null) && name != "image" {
             continue;
         }
         match name {
-            "image" if draft.get("build").is_some() || matches!(draft.kind, Kind::Run { dockerfile: Some(_), .. }) => {
+            "image" if draft.get("build").is_some() || matches!(draft.kind, NativeKind::Run { dockerfile: Some(_), .. }) => {
                 importer.report.dropped(at, what, "there is no image: it is built from files that are here");
             }
-            "secrets" if matches!(draft.kind, Kind::Run { .. } | Kind::Recipe { .. }) => secrets(importer, draft, node),
+            "secrets" if matches!(draft.kind, NativeKind::Run { .. } | NativeKind::Recipe { .. }) => {
+                secrets(importer, draft, node)
+            }
             "build" => build(importer, draft, node, at, section),
             "develop" => watch(importer, draft, node, section),
             "extra_hosts" => hosts(importer, draft, node),
@@ -338,16 +346,16 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
 }
 
 /// What becomes of a secret is said where it is declared and where it is read; here only which one it is.
-fn secrets(importer: &mut Importer<'_>, draft: &Draft, node: &Node) {
+fn secrets(importer: &mut Importer<'_>, draft: &Draft, node: &YamlNode) {
     for item in node.list().unwrap_or_default() {
-        let name = item.scalar().or_else(|| item.get("source").and_then(Node::scalar)).unwrap_or_default();
+        let name = item.scalar().or_else(|| item.get("source").and_then(YamlNode::scalar)).unwrap_or_default();
         let text = format!("{name}: a file that the program finds by the path in its environment or command");
         importer.report.mapped(item.at, draft.what("secrets"), text);
     }
 }
 
 /// Names of this machine became addresses where they stand; those of others nobody resolves here.
-fn hosts(importer: &mut Importer<'_>, draft: &Draft, node: &Node) {
+fn hosts(importer: &mut Importer<'_>, draft: &Draft, node: &YamlNode) {
     for (name, address, at) in addresses::extra_hosts(node) {
         let address = importer.values.fill(&address).unwrap_or(address);
         if addresses::is_this_machine(&address) {
@@ -364,7 +372,7 @@ fn hosts(importer: &mut Importer<'_>, draft: &Draft, node: &Node) {
     }
 }
 
-fn build(importer: &mut Importer<'_>, draft: &Draft, node: &Node, at: At, section: &mut Section) {
+fn build(importer: &mut Importer<'_>, draft: &Draft, node: &YamlNode, at: At, section: &mut Section) {
     build_steps::build(importer, draft, at, section);
     if let Some(args) = node.get("args") {
         importer.report.not_mapped(
@@ -375,7 +383,7 @@ fn build(importer: &mut Importer<'_>, draft: &Draft, node: &Node, at: At, sectio
     }
 }
 
-fn deploy(importer: &mut Importer<'_>, draft: &Draft, node: &Node) {
+fn deploy(importer: &mut Importer<'_>, draft: &Draft, node: &YamlNode) {
     for (name, _, at) in node.map().into_iter().flat_map(syntax::each) {
         let what = draft.what(&format!("deploy.{name}"));
         match name {
@@ -388,13 +396,13 @@ fn deploy(importer: &mut Importer<'_>, draft: &Draft, node: &Node) {
     }
 }
 
-fn watch(importer: &mut Importer<'_>, draft: &Draft, node: &Node, section: &mut Section) {
+fn watch(importer: &mut Importer<'_>, draft: &Draft, node: &YamlNode, section: &mut Section) {
     let mut globs = Vec::new();
-    for rule in node.get("watch").and_then(Node::list).unwrap_or_default() {
-        let Some(path) = rule.get("path").and_then(Node::scalar) else { continue };
+    for rule in node.get("watch").and_then(YamlNode::list).unwrap_or_default() {
+        let Some(path) = rule.get("path").and_then(YamlNode::scalar) else { continue };
         let Some(absolute) = importer.absolute(&path, rule.at) else { continue };
         let shown = importer.shown(&absolute);
-        let action = rule.get("action").and_then(Node::scalar).unwrap_or_default();
+        let action = rule.get("action").and_then(YamlNode::scalar).unwrap_or_default();
         let glob = match (importer.is_folder(&absolute), shown.as_str()) {
             (true, ".") => "**".to_owned(),
             (true, folder) => format!("{folder}/**"),
@@ -413,7 +421,7 @@ fn watch(importer: &mut Importer<'_>, draft: &Draft, node: &Node, section: &mut 
     if globs.is_empty() {
         return;
     }
-    if draft.task || !matches!(draft.kind, Kind::Run { .. }) {
+    if draft.task || !matches!(draft.kind, NativeKind::Run { .. }) {
         importer.report.dropped(node.at, draft.what("develop.watch"), "only programs of yours are restarted on a change");
     } else {
         section.set("watch", Toml::texts(globs));

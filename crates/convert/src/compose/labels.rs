@@ -1,13 +1,13 @@
 //! `labels`: without a container engine only what Traefik would have read from them matters.
 
-use super::super::yaml::{Node, Value};
+use super::super::yaml::{YamlNode, YamlValue};
 use super::Importer;
 use super::classify::Draft;
 
 /// The labels of a service as pairs.
-fn pairs(node: &Node) -> Vec<(String, String)> {
+fn pairs(node: &YamlNode) -> Vec<(String, String)> {
     match &node.value {
-        Value::Map(map) => map.iter().filter_map(|(key, value)| Some((key.name.clone(), value.scalar()?))).collect(),
+        YamlValue::Map(map) => map.iter().filter_map(|(key, value)| Some((key.name.clone(), value.scalar()?))).collect(),
         _ => node
             .texts()
             .into_iter()
@@ -17,7 +17,7 @@ fn pairs(node: &Node) -> Vec<(String, String)> {
 }
 
 /// The port that Traefik is told to send requests to.
-pub(super) fn traefik_port(node: &Node) -> Option<String> {
+pub(super) fn traefik_port(node: &YamlNode) -> Option<String> {
     pairs(node)
         .into_iter()
         .find(|(name, _)| name.starts_with("traefik.") && name.ends_with(".loadbalancer.server.port"))
@@ -25,7 +25,7 @@ pub(super) fn traefik_port(node: &Node) -> Option<String> {
 }
 
 /// The rules of its routers.
-fn rules(node: &Node) -> Vec<String> {
+fn rules(node: &YamlNode) -> Vec<String> {
     let rule = |name: &str| name.starts_with("traefik.http.routers.") && name.ends_with(".rule");
     pairs(node).into_iter().filter(|(name, _)| rule(name)).map(|(_, value)| value).collect()
 }
@@ -38,7 +38,7 @@ fn path_of(rule: &str) -> Option<String> {
     path.starts_with('/').then(|| path.trim_end_matches('/').to_owned())
 }
 
-pub(super) fn labels(importer: &mut Importer<'_>, draft: &Draft, node: &Node) {
+pub(super) fn labels(importer: &mut Importer<'_>, draft: &Draft, node: &YamlNode) {
     let what = draft.what("labels");
     let rules: Vec<String> = rules(node).iter().map(|rule| importer.values.fill(rule).unwrap_or_else(|| rule.clone())).collect();
     if rules.is_empty() {

@@ -6,11 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use super::super::report::At;
-use super::super::yaml::{self, Key, Map, Merging, Node, Value, get};
+use super::super::yaml::{self, Map, Merging, YamlKey, YamlNode, YamlValue, get};
 use devrun_model::{Failure, FailureKind};
 
 /// Reads a file; `None` where there is none.
-pub(crate) type Reader<'a> = &'a dyn Fn(&Path) -> Option<String>;
+pub(crate) type SourceReader<'a> = &'a dyn Fn(&Path) -> Option<String>;
 
 /// The merged tree and the files it came from.
 pub(crate) struct Loaded {
@@ -26,13 +26,13 @@ const MAX_DEPTH: usize = 20;
 
 struct Loader<'a> {
     root: &'a Path,
-    read: Reader<'a>,
+    read: SourceReader<'a>,
     files: Vec<PathBuf>,
     names: Vec<String>,
 }
 
 /// Loads and merges.
-pub(crate) fn load(paths: &[PathBuf], root: &Path, read: Reader<'_>) -> Result<Loaded, Failure> {
+pub(crate) fn load(paths: &[PathBuf], root: &Path, read: SourceReader<'_>) -> Result<Loaded, Failure> {
     let mut loader = Loader { root, read, files: Vec::new(), names: Vec::new() };
     let mut tree = Map::new();
     for path in paths {
@@ -49,7 +49,7 @@ impl Loader<'_> {
         Failure::new(FailureKind::Config, format!("{name}:{}:{}: {message}", at.line, at.column.max(1))).help(help)
     }
 
-    fn open(&mut self, path: &Path, from: Option<At>) -> Result<Node, Failure> {
+    fn open(&mut self, path: &Path, from: Option<At>) -> Result<YamlNode, Failure> {
         let name = path.strip_prefix(self.root).unwrap_or(path).display().to_string();
         let index = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
         let Some(text) = (self.read)(path) else {
@@ -66,24 +66,28 @@ impl Loader<'_> {
         self.files.push(path.to_path_buf());
         self.names.push(name);
         // Compose merges the documents of one file in their order.
-        let mut whole: Option<Node> = None;
+        let mut whole: Option<YamlNode> = None;
         for document in yaml::documents(&text) {
             let node = yaml::parse(&document, index).map_err(|bad| {
                 let at = At { file: index, line: bad.line, column: bad.column };
                 self.fail(at, bad.message, "fix the YAML there; nothing was written or started")
             })?;
             match (&mut whole, node.value) {
-                (_, Value::Null) => {}
-                (Some(Node { value: Value::Map(tree), .. }), Value::Map(more)) => merge_file(tree, more),
+                (_, YamlValue::Null) => {}
+                (Some(YamlNode { value: YamlValue::Map(tree), .. }), YamlValue::Map(more)) => merge_file(tree, more),
                 (Some(_), value) => {
-                    let other = Node { value, ..node };
+                    let other = YamlNode { value, ..node };
                     let message = format!("this document holds {} where a table is wanted", other.kind());
                     return Err(self.fail(other.at, message, "put it into a file of its own"));
                 }
-                (None, value) => whole = Some(Node { value, ..node }),
+                (None, value) => whole = Some(YamlNode { value, ..node }),
             }
         }
-        Ok(whole.unwrap_or(Node { value: Value::Null, at: At { file: index, line: 1, column: 1 }, merging: Merging::Usual }))
+        Ok(whole.unwrap_or(YamlNode {
+            value: YamlValue::Null,
+            at: At { file: index, line: 1, column: 1 },
+            merging: Merging::Usual,
+        }))
     }
 
     /// One file with what it includes and extends, `x-` keys left out.
@@ -95,8 +99,8 @@ impl Loader<'_> {
         }
         let folder = path.parent().unwrap_or(Path::new("/")).to_path_buf();
         let own = match node.value {
-            Value::Map(map) => map,
-            Value::Null => {
+            YamlValue::Map(map) => map,
+            YamlValue::Null => {
                 return Err(self.fail(at, "the file is empty", "a compose file has `services:` and, below it, a name each"));
             }
             _ => {
@@ -117,7 +121,7 @@ impl Loader<'_> {
         let mut own: Map = own.into_iter().filter(|(key, _)| key.name != "include" && !key.name.starts_with("x-")).collect();
         let all = own.clone();
         if let Some((_, services)) = own.iter_mut().find(|(key, _)| key.name == "services")
-            && let Value::Map(services) = &mut services.value
+            && let YamlValue::Map(services) = &mut services.value
         {
             for (key, service) in services.iter_mut() {
                 *service = self.extended(&key.name, service.clone(), &all, &folder, depth)?;
@@ -128,20 +132,20 @@ impl Loader<'_> {
     }
 
     /// A service with what it extends below it.
-    fn extended(&mut self, name: &str, service: Node, all: &Map, folder: &Path, depth: usize) -> Result<Node, Failure> {
+    fn extended(&mut self, name: &str, service: YamlNode, all: &Map, folder: &Path, depth: usize) -> Result<YamlNode, Failure> {
         let Some(extends) = service.get("extends") else { return Ok(service) };
         let at = extends.at;
         if depth > MAX_DEPTH {
             return Err(self.fail(at, format!("`{name}` extends itself, or too deeply"), "take one `extends` out"));
         }
         let wanted = match &extends.value {
-            Value::Map(_) => extends.get("service").and_then(Node::scalar),
+            YamlValue::Map(_) => extends.get("service").and_then(YamlNode::scalar),
             _ => extends.scalar(),
         };
         let Some(wanted) = wanted else {
             return Err(self.fail(at, "`extends` names no service", "extends: { file: common.yml, service: NAME }"));
         };
-        let base = match extends.get("file").and_then(Node::scalar) {
+        let base = match extends.get("file").and_then(YamlNode::scalar) {
             Some(file) => {
                 let path = join(folder, &file);
                 let node = self.open(&path, Some(at))?;
@@ -158,12 +162,12 @@ impl Loader<'_> {
         let Some(mut base) = base else {
             return Err(self.fail(at, format!("there is no service `{wanted}` to extend"), "check its name"));
         };
-        if let Value::Map(map) = &mut base.value {
+        if let YamlValue::Map(map) = &mut base.value {
             // Compose does not inherit what names other services.
             map.retain(|(key, _)| !matches!(key.name.as_str(), "depends_on" | "links" | "volumes_from" | "extends" | "profiles"));
         }
         let mut over = service;
-        if let Value::Map(map) = &mut over.value {
+        if let YamlValue::Map(map) = &mut over.value {
             map.retain(|(key, _)| key.name != "extends");
         }
         let at = over.at;
@@ -173,15 +177,15 @@ impl Loader<'_> {
     }
 }
 
-fn find<'a>(tree: &'a Map, service: &str) -> Option<&'a Node> {
+fn find<'a>(tree: &'a Map, service: &str) -> Option<&'a YamlNode> {
     get(get(tree, "services")?.map()?, service)
 }
 
-fn included(node: &Node) -> Vec<(String, At)> {
+fn included(node: &YamlNode) -> Vec<(String, At)> {
     let mut found = Vec::new();
     match &node.value {
-        Value::List(list) => list.iter().for_each(|item| found.extend(included(item))),
-        Value::Map(map) => found.extend(get(map, "path").map(Node::texts).unwrap_or_default()),
+        YamlValue::List(list) => list.iter().for_each(|item| found.extend(included(item))),
+        YamlValue::Map(map) => found.extend(get(map, "path").map(YamlNode::texts).unwrap_or_default()),
         _ => found.extend(node.texts()),
     }
     found
@@ -207,7 +211,7 @@ fn merge_file(tree: &mut Map, over: Map) {
         match tree.iter_mut().find(|(old, _)| old.name == key.name) {
             None => tree.push((key, node)),
             Some((_, old)) if key.name == "services" => match (&mut old.value, node.value) {
-                (Value::Map(old), Value::Map(services)) => {
+                (YamlValue::Map(old), YamlValue::Map(services)) => {
                     for (key, service) in services {
                         match old.iter_mut().find(|(name, _)| name.name == key.name) {
                             Some((_, old)) => merge_service(old, service),
@@ -223,13 +227,13 @@ fn merge_file(tree: &mut Map, over: Map) {
     }
 }
 
-fn merge_service(old: &mut Node, over: Node) {
-    let (Value::Map(_), Value::Map(_)) = (&old.value, &over.value) else {
+fn merge_service(old: &mut YamlNode, over: YamlNode) {
+    let (YamlValue::Map(_), YamlValue::Map(_)) = (&old.value, &over.value) else {
         *old = over;
         return;
     };
-    let Value::Map(entries) = over.value else { return };
-    let Value::Map(map) = &mut old.value else { return };
+    let YamlValue::Map(entries) = over.value else { return };
+    let YamlValue::Map(map) = &mut old.value else { return };
     for (key, node) in entries {
         let Some((_, old)) = map.iter_mut().find(|(name, _)| name.name == key.name) else {
             map.push((key, node));
@@ -241,13 +245,13 @@ fn merge_service(old: &mut Node, over: Node) {
                 merge(old, node);
             }
             "healthcheck" => {
-                if let (Value::Map(map), Some(_)) = (&mut old.value, node.get("test")) {
+                if let (YamlValue::Map(map), Some(_)) = (&mut old.value, node.get("test")) {
                     map.retain(|(key, _)| key.name != "test");
                 }
                 merge(old, node);
             }
             "volumes" => {
-                if let (Value::List(list), Some(more)) = (&mut old.value, node.list()) {
+                if let (YamlValue::List(list), Some(more)) = (&mut old.value, node.list()) {
                     list.retain(|item| {
                         !more.iter().any(|other| target_of(other).is_some() && target_of(other) == target_of(item))
                     });
@@ -261,20 +265,20 @@ fn merge_service(old: &mut Node, over: Node) {
 }
 
 /// The path in the container of a volume entry.
-pub(crate) fn target_of(node: &Node) -> Option<String> {
+pub(crate) fn target_of(node: &YamlNode) -> Option<String> {
     match &node.value {
-        Value::Map(map) => get(map, "target").and_then(Node::scalar),
+        YamlValue::Map(map) => get(map, "target").and_then(YamlNode::scalar),
         _ => super::syntax::split_volume(&node.scalar()?).map(|mount| mount.target),
     }
 }
 
-fn merge(old: &mut Node, over: Node) {
+fn merge(old: &mut YamlNode, over: YamlNode) {
     if over.merging != Merging::Usual {
         *old = over;
         return;
     }
     match (&mut old.value, over.value) {
-        (Value::Map(old), Value::Map(more)) => {
+        (YamlValue::Map(old), YamlValue::Map(more)) => {
             for (key, node) in more {
                 match old.iter_mut().find(|(name, _)| name.name == key.name) {
                     Some((_, old)) => merge(old, node),
@@ -283,7 +287,7 @@ fn merge(old: &mut Node, over: Node) {
             }
             old.retain(|(_, node)| node.merging != Merging::Reset);
         }
-        (Value::List(old), Value::List(more)) => {
+        (YamlValue::List(old), YamlValue::List(more)) => {
             for node in more {
                 if !old.iter().any(|known| known.value == node.value) {
                     old.push(node);
@@ -291,14 +295,14 @@ fn merge(old: &mut Node, over: Node) {
             }
         }
         // A list of names or of NAME=VALUE beside a table of the same.
-        (list @ Value::List(_), Value::Map(more)) => {
-            let Value::List(items) = std::mem::replace(list, Value::Null) else { return };
-            let mut base = Node { value: Value::Map(as_map(items)), at: over.at, merging: Merging::Usual };
-            merge(&mut base, Node { value: Value::Map(more), at: over.at, merging: Merging::Usual });
+        (list @ YamlValue::List(_), YamlValue::Map(more)) => {
+            let YamlValue::List(items) = std::mem::replace(list, YamlValue::Null) else { return };
+            let mut base = YamlNode { value: YamlValue::Map(as_map(items)), at: over.at, merging: Merging::Usual };
+            merge(&mut base, YamlNode { value: YamlValue::Map(more), at: over.at, merging: Merging::Usual });
             *list = base.value;
         }
-        (Value::Map(_), Value::List(items)) => {
-            merge(old, Node { value: Value::Map(as_map(items)), at: over.at, merging: Merging::Usual });
+        (YamlValue::Map(_), YamlValue::List(items)) => {
+            merge(old, YamlNode { value: YamlValue::Map(as_map(items)), at: over.at, merging: Merging::Usual });
         }
         (_, value) => {
             old.value = value;
@@ -308,16 +312,16 @@ fn merge(old: &mut Node, over: Node) {
 }
 
 /// `[A=1, B]` as a table.
-pub(crate) fn as_map(items: Vec<Node>) -> Map {
+pub(crate) fn as_map(items: Vec<YamlNode>) -> Map {
     items
         .into_iter()
         .filter_map(|node| {
             let text = node.scalar()?;
             let (name, value) = match text.split_once('=') {
-                Some((name, value)) => (name.to_owned(), Value::Text(value.to_owned())),
-                None => (text, Value::Null),
+                Some((name, value)) => (name.to_owned(), YamlValue::Text(value.to_owned())),
+                None => (text, YamlValue::Null),
             };
-            Some((Key { name, at: node.at }, Node { value, at: node.at, merging: Merging::Usual }))
+            Some((YamlKey { name, at: node.at }, YamlNode { value, at: node.at, merging: Merging::Usual }))
         })
         .collect()
 }

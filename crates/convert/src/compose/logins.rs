@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
-use super::super::yaml::{Node, get};
-use super::classify::{Draft, Kind, local};
-use super::images::{Becomes, Known};
+use super::super::yaml::{YamlNode, get};
+use super::classify::{Draft, NativeKind, local};
+use super::images::{Becomes, KnownImage};
 use super::service::Map2;
 use super::values::env_lines;
 use super::{Importer, image_variables};
@@ -16,11 +16,11 @@ impl Importer<'_> {
     /// The variables that the image understands; they are no variables of the service any more.
     pub(super) fn recipe_variables(&mut self, draft: &Draft, section: &mut Section) -> BTreeSet<String> {
         let mut used = BTreeSet::new();
-        let Kind::Recipe { known, .. } = &draft.kind else { return used };
+        let NativeKind::Recipe { known, .. } = &draft.kind else { return used };
         let mut variables: Vec<(String, Option<String>, At, bool)> =
             self.variables(draft).into_iter().map(|(name, value, at)| (name, value, at, false)).collect();
         // A Dockerfile on the image sets them too.
-        if let Kind::Recipe { from: Some(file), .. } = &draft.kind {
+        if let NativeKind::Recipe { from: Some(file), .. } = &draft.kind {
             let at = draft.get("build").map_or(draft.key.at, |node| node.at);
             for (name, value) in &file.env {
                 if !variables.iter().any(|(known, ..)| known == name) {
@@ -29,7 +29,7 @@ impl Importer<'_> {
             }
         }
         // Those in an env file become placeholders, and the file feeds them.
-        for (path, at) in draft.get("env_file").map(Node::texts).unwrap_or_default() {
+        for (path, at) in draft.get("env_file").map(YamlNode::texts).unwrap_or_default() {
             let Some(text) = self.absolute(&path, at).and_then(|path| (self.read)(&path)) else { continue };
             let shown = self.path(&path, at);
             for line in env_lines(&text) {
@@ -242,20 +242,21 @@ impl Importer<'_> {
     /// The secret that a path of the container names: its name, its file here, or the variable it is made from.
     fn secret_of_path(&self, draft: &Draft, path: &str) -> Option<(String, Option<std::path::PathBuf>, Option<String>)> {
         // The long form gives it another name in the container.
-        let items = draft.get("secrets").and_then(Node::list).unwrap_or_default();
+        let items = draft.get("secrets").and_then(YamlNode::list).unwrap_or_default();
         let by_target = items.iter().find_map(|item| {
-            let (source, target) = (item.get("source").and_then(Node::scalar)?, item.get("target").and_then(Node::scalar)?);
+            let (source, target) =
+                (item.get("source").and_then(YamlNode::scalar)?, item.get("target").and_then(YamlNode::scalar)?);
             (path == target || path.strip_prefix("/run/secrets/") == Some(target.as_str())).then_some(source)
         });
         let name = by_target.or_else(|| path.strip_prefix("/run/secrets/").map(str::to_owned))?;
         let node = get(&self.tree, "secrets").and_then(|node| node.get(&name));
         let file = node.and_then(|node| node.get("file")).and_then(|file| self.absolute(&file.scalar()?, file.at));
-        let variable = node.and_then(|node| node.get("environment")).and_then(Node::scalar);
+        let variable = node.and_then(|node| node.get("environment")).and_then(YamlNode::scalar);
         Some((name, file, variable))
     }
 
     /// What an image has where nothing is said: clients that nobody configured use exactly that.
-    fn default_login(&mut self, draft: &Draft, known: &Known, section: &mut Section) {
+    fn default_login(&mut self, draft: &Draft, known: &KnownImage, section: &mut Section) {
         let at = draft.get("image").map_or(draft.key.at, |node| node.at);
         let what = draft.what("image");
         let usual = match known.recipe {

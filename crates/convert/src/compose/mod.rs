@@ -33,13 +33,13 @@ mod web_server;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use self::classify::{Draft, Kind};
+use self::classify::{Draft, NativeKind};
 use self::hostnames::Target;
-use self::load::Reader;
+use self::load::SourceReader;
 use self::values::Values;
 use super::Converted;
 use super::Surroundings;
-use super::report::{At, Report};
+use super::report::{At, ConversionReport};
 use super::toml_writer::{Procfile, Section};
 use super::yaml::{Map, get};
 use devrun_model::{Failure, FailureKind};
@@ -47,11 +47,11 @@ use devrun_model::{Failure, FailureKind};
 /// All that is known while a project is turned into a procfile.
 struct Importer<'a> {
     root: &'a Path,
-    read: Reader<'a>,
+    read: SourceReader<'a>,
     /// By the index of a place.
     files: Vec<PathBuf>,
     tree: Map,
-    report: Report,
+    report: ConversionReport,
     /// The variables that it is read with.
     values: Values,
     /// Lists a folder, where somebody can.
@@ -77,7 +77,12 @@ struct Importer<'a> {
 }
 
 /// Reads and maps.
-pub(crate) fn import(paths: &[PathBuf], root: &Path, read: Reader<'_>, around: &Surroundings) -> Result<Converted, Failure> {
+pub(crate) fn import(
+    paths: &[PathBuf],
+    root: &Path,
+    read: SourceReader<'_>,
+    around: &Surroundings,
+) -> Result<Converted, Failure> {
     let loaded = load::load(paths, root, read)?;
     let first = loaded.names.first().cloned().unwrap_or_default();
     let mut importer = Importer {
@@ -85,7 +90,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: Reader<'_>, around: &
         read,
         files: loaded.files,
         tree: loaded.tree,
-        report: Report { files: loaded.names, lines: Vec::new() },
+        report: ConversionReport { files: loaded.names, lines: Vec::new() },
         values: Values::new(&around.shell),
         lister: around.list,
         profiles: Vec::new(),
@@ -167,22 +172,22 @@ impl Importer<'_> {
 
     /// Buckets and models want a server of ours to make them on.
     fn homeless_buckets(&mut self, drafts: &mut [Draft]) {
-        let pulls = |draft: &Draft| matches!(&draft.kind, Kind::Recipe { known, .. } if known.recipe == "ollama");
+        let pulls = |draft: &Draft| matches!(&draft.kind, NativeKind::Recipe { known, .. } if known.recipe == "ollama");
         if !drafts.iter().any(pulls) {
-            for draft in drafts.iter_mut().filter(|draft| matches!(draft.kind, Kind::Models(_))) {
+            for draft in drafts.iter_mut().filter(|draft| matches!(draft.kind, NativeKind::Models(_))) {
                 let hint = "there is no Ollama in this file that devrun runs: pull the models where yours is, or give the file one: use = \"ollama\"";
                 self.report.not_mapped(draft.key.at, draft.what("image"), hint);
-                draft.kind = Kind::Absent { hint: hint.to_owned() };
+                draft.kind = NativeKind::Absent { hint: hint.to_owned() };
                 draft.task = true;
             }
         }
         if drafts.iter().any(|draft| draft.kind.makes_buckets()) {
             return;
         }
-        for draft in drafts.iter_mut().filter(|draft| matches!(draft.kind, Kind::Buckets { .. })) {
+        for draft in drafts.iter_mut().filter(|draft| matches!(draft.kind, NativeKind::Buckets { .. })) {
             let hint = "there is no S3 server in this file that devrun runs: make the buckets where yours is, or give the file one: use = \"minio\"";
             self.report.not_mapped(draft.key.at, draft.what("image"), hint);
-            draft.kind = Kind::Absent { hint: hint.to_owned() };
+            draft.kind = NativeKind::Absent { hint: hint.to_owned() };
             draft.task = true;
         }
     }
@@ -218,7 +223,7 @@ impl Importer<'_> {
             let Err(reason) = self.web_config(draft) else { continue };
             let hint = format!("{reason}: a gateway, or `render` with a configuration for this machine, takes its place");
             self.report.not_mapped(draft.key.at, format!("services.{}", draft.key.name), &hint);
-            if let Kind::Recipe { from: Some(file), .. } = &draft.kind {
+            if let NativeKind::Recipe { from: Some(file), .. } = &draft.kind {
                 let mut known: Vec<String> = file.copies.iter().map(|(from, to)| format!("{from} → {to}")).collect();
                 known.extend(file.carried.iter().map(|(stage, from, to)| format!("{from} of stage {stage} → {to}")));
                 if !known.is_empty() {
@@ -230,7 +235,7 @@ impl Importer<'_> {
                 }
             }
             let routes = "use = \"gateway\" and routes = { \"/\" = \"SERVICE\" }";
-            draft.kind = Kind::Absent { hint: routes.to_owned() };
+            draft.kind = NativeKind::Absent { hint: routes.to_owned() };
         }
     }
 
@@ -298,7 +303,7 @@ impl Importer<'_> {
     /// it already, the later gets a free one.
     fn usual_ports(&mut self, drafts: &[Draft]) {
         for draft in drafts {
-            let Kind::Recipe { known, .. } = &draft.kind else { continue };
+            let NativeKind::Recipe { known, .. } = &draft.kind else { continue };
             let Some((_, section)) = self.out.services.iter_mut().find(|(name, _)| *name == draft.name) else { continue };
             // The recipes of web servers take 8080 where the images take 80.
             let usual = if known.main.first() == Some(&80) { 8080 } else { known.main.first().copied().unwrap_or_default() };
@@ -352,7 +357,8 @@ impl Importer<'_> {
             format!("Made from {first} by `devrun import`. Behind each header stands the line it came from."),
             "What did not come along stands at the end, as comments.".to_owned(),
         ];
-        let left: Vec<_> = self.report.lines.iter().filter(|line| line.outcome == super::Outcome::NotMapped).cloned().collect();
+        let left: Vec<_> =
+            self.report.lines.iter().filter(|line| line.outcome == super::KeyOutcome::NotMapped).cloned().collect();
         if !left.is_empty() {
             self.out.below.push("Not mapped:".to_owned());
             for line in left {
@@ -377,7 +383,7 @@ impl Importer<'_> {
 }
 
 /// The files that `COMPOSE_FILE` names.
-pub(crate) fn named_files(root: &Path, read: Reader<'_>, around: &Surroundings) -> Option<Vec<PathBuf>> {
+pub(crate) fn named_files(root: &Path, read: SourceReader<'_>, around: &Surroundings) -> Option<Vec<PathBuf>> {
     let mut values = Values::new(&around.shell);
     for path in std::iter::once(&root.join(".env")).chain(&around.env_files) {
         if let Some(text) = read(path) {
@@ -424,7 +430,7 @@ fn our_name(name: &str) -> String {
     out
 }
 
-impl Kind {
+impl NativeKind {
     fn is_present(&self) -> bool {
         !matches!(self, Self::Absent { .. })
     }

@@ -4,7 +4,7 @@ use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
 use super::Importer;
 use super::classify::{Draft, port_name};
-use super::syntax::Port;
+use super::syntax::PortMapping;
 
 impl Importer<'_> {
     /// A number that nobody else has, or `auto`.
@@ -135,7 +135,7 @@ impl Importer<'_> {
     }
 
     /// Whether the program listens on another port here than in its container.
-    fn is_moved(&self, draft: &Draft, port: &Port) -> bool {
+    fn is_moved(&self, draft: &Draft, port: &PortMapping) -> bool {
         let Some(host) = port.host.as_deref() else {
             // Not published: it keeps its number, unless somebody has that already.
             return port

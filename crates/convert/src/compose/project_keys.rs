@@ -2,7 +2,7 @@
 
 use super::super::report::At;
 use super::super::toml_writer::Toml;
-use super::super::yaml::{Map, Node, get};
+use super::super::yaml::{Map, YamlNode, get};
 use super::classify::Draft;
 use super::{Importer, our_name};
 
@@ -47,7 +47,7 @@ impl Importer<'_> {
         }
     }
 
-    fn name(&mut self, at: At, node: &Node) {
+    fn name(&mut self, at: At, node: &YamlNode) {
         let text = node.scalar().and_then(|text| self.values.fill(&text)).unwrap_or_default();
         let name = project_name(&text);
         if name.is_empty() {
@@ -58,7 +58,7 @@ impl Importer<'_> {
         }
     }
 
-    fn named_volumes(&mut self, node: &Node) {
+    fn named_volumes(&mut self, node: &YamlNode) {
         for (key, node) in node.map().into_iter().flatten() {
             let name = our_name(&key.name);
             let what = format!("volumes.{}", key.name);
@@ -70,7 +70,7 @@ impl Importer<'_> {
                 self.report.not_mapped(key.at, what, "belongs to another project: the data in it does not come along");
                 continue;
             }
-            let device = node.get("driver_opts").and_then(|node| node.get("device")).and_then(Node::scalar);
+            let device = node.get("driver_opts").and_then(|node| node.get("device")).and_then(YamlNode::scalar);
             if let Some(device) = device {
                 self.report.not_mapped(
                     key.at,
@@ -109,11 +109,11 @@ impl Importer<'_> {
     }
 
     /// Secrets out of files: where they lie decides whether ours can be those very files.
-    fn file_secrets(&mut self, node: &Node) {
+    fn file_secrets(&mut self, node: &YamlNode) {
         for (key, node) in node.map().into_iter().flatten() {
             let what = format!("secrets.{}", key.name);
             let used = self.secrets.contains(&key.name);
-            match (node.get("file").and_then(Node::scalar), node.get("environment").and_then(Node::scalar)) {
+            match (node.get("file").and_then(YamlNode::scalar), node.get("environment").and_then(YamlNode::scalar)) {
                 (Some(file), _) if self.secret_files.contains_key(&key.name) => {
                     let path = self.path(&file, node.at);
                     self.report.mapped(key.at, what, format!("[secrets] files: read from {path}, which stays yours"));

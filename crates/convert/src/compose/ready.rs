@@ -1,9 +1,9 @@
 //! The health check of a service → its `ready`: a probe of ours where the test is known, else the command itself.
 
 use super::super::toml_writer::{Section, Toml};
-use super::super::yaml::Node;
+use super::super::yaml::YamlNode;
 use super::Importer;
-use super::classify::{Draft, Kind, port_name};
+use super::classify::{Draft, NativeKind, port_name};
 use super::health::{self, Test};
 use super::service::{Map2, shorten};
 
@@ -25,7 +25,7 @@ impl Importer<'_> {
                 format!("{:?} is no value for it", node.scalar().unwrap_or_default()),
             );
         }
-        let recipe = matches!(draft.kind, Kind::Recipe { .. });
+        let recipe = matches!(draft.kind, NativeKind::Recipe { .. });
         let main = draft.main();
         let test = health::test(node);
         let mut ready: Vec<(String, Toml)> = match test {
@@ -35,11 +35,11 @@ impl Importer<'_> {
                 return;
             }
             None => Vec::new(),
-            Some(Test::Pg) if matches!(&draft.kind, Kind::Recipe { known, .. } if known.recipe == "postgres") => {
+            Some(Test::Pg) if matches!(&draft.kind, NativeKind::Recipe { known, .. } if known.recipe == "postgres") => {
                 self.report.mapped(node.at, what.clone(), "pg_isready → ready.pg");
                 vec![("pg".to_owned(), Toml::Bool(true))]
             }
-            Some(Test::Redis) if matches!(&draft.kind, Kind::Recipe { known, .. } if matches!(known.recipe, "redis" | "valkey")) =>
+            Some(Test::Redis) if matches!(&draft.kind, NativeKind::Recipe { known, .. } if matches!(known.recipe, "redis" | "valkey")) =>
             {
                 self.report.mapped(node.at, what.clone(), "redis-cli ping → ready.redis");
                 vec![("redis".to_owned(), Toml::text("PING"))]
@@ -139,7 +139,7 @@ impl Importer<'_> {
         }
     }
 
-    fn command_probe(&mut self, draft: &Draft, node: &Node, command: Toml) -> Map2 {
+    fn command_probe(&mut self, draft: &Draft, node: &YamlNode, command: Toml) -> Map2 {
         self.report.mapped(
             node.at,
             draft.what("healthcheck"),

@@ -2,9 +2,9 @@
 
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
-use super::super::yaml::Node;
-use super::classify::{Draft, Kind};
-use super::images::{Known, Settings};
+use super::super::yaml::YamlNode;
+use super::classify::{Draft, NativeKind};
+use super::images::{KnownImage, Settings};
 use super::service::{Map2, shorten};
 use super::syntax::{self, Mount};
 use super::{Importer, our_name};
@@ -13,7 +13,7 @@ use super::{Importer, our_name};
 const INIT: &str = "/docker-entrypoint-initdb.d";
 
 impl Importer<'_> {
-    pub(super) fn recipe(&mut self, draft: &Draft, known: &Known, section: &mut Section) {
+    pub(super) fn recipe(&mut self, draft: &Draft, known: &KnownImage, section: &mut Section) {
         self.recipe_ports(draft, known, section);
         let web = self.web_config(draft).ok().flatten();
         if let Some(config) = web {
@@ -28,7 +28,7 @@ impl Importer<'_> {
             // Whether `/` answers depends on the files and on what stands behind it.
             section.set("ready", Toml::Table(vec![("tcp".to_owned(), Toml::Bool(true))]));
         }
-        if let Kind::Recipe { from: Some(file), .. } = &draft.kind {
+        if let NativeKind::Recipe { from: Some(file), .. } = &draft.kind {
             for (from, to) in &file.copies {
                 if matches!(known.recipe, "nginx" | "caddy") {
                     continue;
@@ -106,7 +106,7 @@ impl Importer<'_> {
         }
     }
 
-    fn recipe_ports(&mut self, draft: &Draft, known: &Known, section: &mut Section) {
+    fn recipe_ports(&mut self, draft: &Draft, known: &KnownImage, section: &mut Section) {
         let mut named = Vec::new();
         for (port, at) in &draft.ports {
             let Some(host) = port.host.clone() else {
@@ -114,7 +114,7 @@ impl Importer<'_> {
                 continue;
             };
             let number = port.container.parse::<u16>().ok();
-            let tag = draft.get("image").and_then(Node::scalar).unwrap_or_default();
+            let tag = draft.get("image").and_then(YamlNode::scalar).unwrap_or_default();
             if known.recipe == "rabbitmq" && number == Some(15672) && (tag.contains("management") || tag.contains("bitnami")) {
                 continue;
             }
@@ -192,7 +192,7 @@ impl Importer<'_> {
         }
     }
 
-    fn redis_words(&mut self, draft: &Draft, known: &Known, words: &[String], at: At, section: &mut Section) {
+    fn redis_words(&mut self, draft: &Draft, known: &KnownImage, words: &[String], at: At, section: &mut Section) {
         let what = draft.what("command");
         // Within a shell's line the server's words stand behind its name.
         let line = words.join(" ");
@@ -275,7 +275,7 @@ impl Importer<'_> {
     pub(super) fn recipe_mount(
         &mut self,
         draft: &Draft,
-        known: &Known,
+        known: &KnownImage,
         mount: &Mount,
         at: At,
         init: &mut Vec<String>,

@@ -1,9 +1,9 @@
 //! Who waits for whose end, and who is reached by which name at which port.
 
-use super::super::yaml::{Node, Value};
-use super::classify::{Draft, Kind, port_name, variable};
+use super::super::yaml::{YamlNode, YamlValue};
+use super::classify::{Draft, NativeKind, port_name, variable};
 use super::hostnames::Target;
-use super::syntax::Port;
+use super::syntax::PortMapping;
 use super::{Importer, labels};
 
 impl Importer<'_> {
@@ -11,19 +11,19 @@ impl Importer<'_> {
     pub(super) fn relate(&mut self, drafts: &mut [Draft]) {
         let mut completed = Vec::new();
         for draft in drafts.iter() {
-            for (name, on) in draft.get("depends_on").and_then(Node::map).into_iter().flatten() {
-                if on.get("condition").and_then(Node::scalar).as_deref() == Some("service_completed_successfully") {
+            for (name, on) in draft.get("depends_on").and_then(YamlNode::map).into_iter().flatten() {
+                if on.get("condition").and_then(YamlNode::scalar).as_deref() == Some("service_completed_successfully") {
                     completed.push(name.name.clone());
                 }
             }
         }
         for draft in drafts.iter_mut() {
             let once =
-                draft.get("restart").and_then(Node::scalar).and_then(|text| self.values.fill(&text)).as_deref() == Some("no");
+                draft.get("restart").and_then(YamlNode::scalar).and_then(|text| self.values.fill(&text)).as_deref() == Some("no");
             let named = ["migrat", "setup", "init", "seed", "createbucket", "bootstrap"]
                 .iter()
                 .any(|word| draft.key.name.to_ascii_lowercase().contains(word));
-            let run = matches!(draft.kind, Kind::Run { .. });
+            let run = matches!(draft.kind, NativeKind::Run { .. });
             draft.task |= run && (completed.contains(&draft.key.name) || (once && named && draft.ports.is_empty()));
         }
         // Names of images and of containers look like addresses and are none.
@@ -34,37 +34,41 @@ impl Importer<'_> {
             .flat_map(|(_, node)| texts(node))
             .collect();
         for draft in drafts.iter_mut() {
-            if !draft.ports.is_empty() || draft.task || !matches!(draft.kind, Kind::Run { .. }) {
+            if !draft.ports.is_empty() || draft.task || !matches!(draft.kind, NativeKind::Run { .. }) {
                 continue;
             }
             let at = draft.key.at;
-            let exposed = draft.get("expose").map(Node::texts).unwrap_or_default();
+            let exposed = draft.get("expose").map(YamlNode::texts).unwrap_or_default();
             let asked = texts.iter().find_map(|text| asked_for(text, &draft.key.name));
             let said = draft.get("environment").and_then(|node| variable(node, "PORT")).and_then(|text| text.parse::<u16>().ok());
             let file = match &draft.kind {
-                Kind::Run { dockerfile: Some(file), .. } => file.expose.first().copied(),
+                NativeKind::Run { dockerfile: Some(file), .. } => file.expose.first().copied(),
                 _ => None,
             };
             let first = exposed.first().and_then(|(port, _)| port.split('/').next()?.parse::<u16>().ok());
             let routed =
                 draft.get("labels").and_then(labels::traefik_port).and_then(|port| self.values.fill(&port)?.parse::<u16>().ok());
             if let Some(port) = first.or(routed).or(asked).or(said).or(file) {
-                draft.ports.push((Port { container: port.to_string(), ..Port::default() }, at));
+                draft.ports.push((PortMapping { container: port.to_string(), ..PortMapping::default() }, at));
             }
         }
         let targets = drafts
             .iter()
             .map(|draft| {
-                let text = |key: &str| draft.get(key).and_then(Node::scalar);
+                let text = |key: &str| draft.get(key).and_then(YamlNode::scalar);
                 let mut hosts = vec![draft.key.name.clone()];
                 hosts.extend([text("container_name"), text("hostname")].into_iter().flatten());
-                for (_, network) in draft.get("networks").and_then(Node::map).into_iter().flatten() {
-                    hosts.extend(network.get("aliases").map(Node::texts).unwrap_or_default().into_iter().map(|(name, _)| name));
+                for (_, network) in draft.get("networks").and_then(YamlNode::map).into_iter().flatten() {
+                    hosts.extend(
+                        network.get("aliases").map(YamlNode::texts).unwrap_or_default().into_iter().map(|(name, _)| name),
+                    );
                 }
                 hosts.retain(|host| !host.contains('$') && !host.is_empty() && host != "localhost");
                 let main = draft.main();
                 let named = match &draft.kind {
-                    Kind::Recipe { known, .. } => known.named.iter().map(|(port, name)| (*port, (*name).to_owned())).collect(),
+                    NativeKind::Recipe { known, .. } => {
+                        known.named.iter().map(|(port, name)| (*port, (*name).to_owned())).collect()
+                    }
                     _ => draft
                         .ports
                         .iter()
@@ -87,7 +91,7 @@ impl Importer<'_> {
         self.targets = targets;
         // `links: [db:database]` gives a service another name.
         for draft in drafts.iter() {
-            for (link, _) in draft.get("links").map(Node::texts).unwrap_or_default() {
+            for (link, _) in draft.get("links").map(YamlNode::texts).unwrap_or_default() {
                 if let Some((name, alias)) = link.split_once(':')
                     && let Some(target) =
                         self.targets.iter_mut().find(|target| target.hosts.first().is_some_and(|host| host == name))
@@ -105,8 +109,8 @@ impl Importer<'_> {
 
     /// The number that a recipe's main port is published under, where it is not the usual one.
     fn remapped(&self, draft: &Draft) -> Option<String> {
-        let Kind::Recipe { known, .. } = &draft.kind else { return None };
-        let is_main = |port: &Port| port.container.parse().is_ok_and(|number: u16| known.main.contains(&number));
+        let NativeKind::Recipe { known, .. } = &draft.kind else { return None };
+        let is_main = |port: &PortMapping| port.container.parse().is_ok_and(|number: u16| known.main.contains(&number));
         let (port, _) = draft.ports.iter().find(|(port, _)| is_main(port))?;
         let host = self.values.fill(port.host.as_deref()?)?;
         (host != port.container).then_some(host)
@@ -115,7 +119,7 @@ impl Importer<'_> {
 
 /// Whether compose's server took logins without a password.
 pub(super) fn is_open(draft: &Draft) -> bool {
-    let Kind::Recipe { known, .. } = &draft.kind else { return false };
+    let NativeKind::Recipe { known, .. } = &draft.kind else { return false };
     let truth = |name: &str| {
         draft.variable(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "yes" | "true" | "1" | "on"))
     };
@@ -134,10 +138,10 @@ pub(super) fn is_open(draft: &Draft) -> bool {
 }
 
 /// All the texts of a tree.
-fn texts(node: &Node) -> Vec<String> {
+fn texts(node: &YamlNode) -> Vec<String> {
     match &node.value {
-        Value::List(list) => list.iter().flat_map(texts).collect(),
-        Value::Map(map) => map.iter().flat_map(|(_, node)| texts(node)).collect(),
+        YamlValue::List(list) => list.iter().flat_map(texts).collect(),
+        YamlValue::Map(map) => map.iter().flat_map(|(_, node)| texts(node)).collect(),
         _ => node.scalar().into_iter().collect(),
     }
 }

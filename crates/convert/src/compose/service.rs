@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use super::super::toml_writer::{Section, Toml};
-use super::super::yaml::Node;
-use super::classify::{Draft, Kind, use_of};
+use super::super::yaml::YamlNode;
+use super::classify::{Draft, NativeKind, use_of};
 use super::{Importer, keys, loopback};
 
 impl Importer<'_> {
     pub(super) fn service(&mut self, draft: &Draft, all: &[Draft]) {
-        if let Kind::Absent { hint } = &draft.kind {
+        if let NativeKind::Absent { hint } = &draft.kind {
             self.left_out(draft, hint, all);
             return;
         }
@@ -22,12 +22,12 @@ impl Importer<'_> {
     pub(super) fn section(&mut self, draft: &Draft, all: &[Draft]) -> Section {
         let mut section = Section { behind: self.report.place(draft.key.at), ..Section::default() };
         match &draft.kind {
-            Kind::Absent { .. } | Kind::Models(_) => {}
-            Kind::Recipe { known, version, .. } => {
+            NativeKind::Absent { .. } | NativeKind::Models(_) => {}
+            NativeKind::Recipe { known, version, .. } => {
                 section.set("use", Toml::text(use_of(known, version.as_deref())));
                 self.recipe(draft, known, &mut section);
             }
-            Kind::Run { command, dockerfile } => {
+            NativeKind::Run { command, dockerfile } => {
                 let mut ports = Section::default();
                 self.program_ports(draft, &mut ports);
                 self.run(draft, command, &mut section);
@@ -51,7 +51,7 @@ impl Importer<'_> {
                     section.set("env", Toml::Table(env));
                 }
             }
-            Kind::Buckets { names, open } => {
+            NativeKind::Buckets { names, open } => {
                 let buckets = names.iter().map(|name| {
                     let name = Toml::text(self.text(name, draft.key.at, true));
                     if open.iter().any(|open| Some(open.as_str()) == name_of(&name)) {
@@ -67,16 +67,16 @@ impl Importer<'_> {
                 }
             }
         }
-        if let Kind::Models(names) = &draft.kind {
+        if let NativeKind::Models(names) = &draft.kind {
             let names: Vec<String> = names.iter().map(|name| self.text(name, draft.key.at, true)).collect();
             section.set("models", Toml::texts(names));
-            let server = |other: &&Draft| matches!(&other.kind, Kind::Recipe { known, .. } if known.recipe == "ollama");
+            let server = |other: &&Draft| matches!(&other.kind, NativeKind::Recipe { known, .. } if known.recipe == "ollama");
             if let Some(on) = all.iter().find(server) {
                 section.set("on", Toml::text(on.name.clone()));
             }
         }
         self.dependencies(draft, all, &mut section);
-        if matches!(draft.kind, Kind::Buckets { .. } | Kind::Models(_)) {
+        if matches!(draft.kind, NativeKind::Buckets { .. } | NativeKind::Models(_)) {
             for key in ["entrypoint", "command", "environment", "env_file", "volumes", "healthcheck", "secrets", "working_dir"] {
                 if let Some(node) = draft.get(key) {
                     self.report.dropped(node.at, draft.what(key), "the task says what to make, and logs in by itself");
@@ -95,7 +95,7 @@ impl Importer<'_> {
     fn volumes(&mut self, draft: &Draft, section: &mut Section) {
         let mut further = Vec::new();
         let mut init = Vec::new();
-        for item in draft.get("volumes").and_then(Node::list).unwrap_or_default() {
+        for item in draft.get("volumes").and_then(YamlNode::list).unwrap_or_default() {
             let what = draft.what("volumes");
             let Some(mount) = self.mount(item) else {
                 self.report.not_mapped(item.at, what, "is no mount: write \"source:target\"");
@@ -106,7 +106,7 @@ impl Importer<'_> {
                 self.report.dropped(item.at, what, format!("{target}: programs use the machine's own temporary folder"));
                 continue;
             }
-            if let Kind::Recipe { known, .. } = &draft.kind
+            if let NativeKind::Recipe { known, .. } = &draft.kind
                 && self.recipe_mount(draft, known, &mount, item.at, &mut init, section)
             {
                 continue;

@@ -1,10 +1,10 @@
 //! The small notations of compose: placeholders, ports, mounts, durations, sizes, images, commands.
 
 use super::super::report::At;
-use super::super::yaml::{Map, Node, Value};
+use super::super::yaml::{Map, YamlNode, YamlValue};
 
 /// All the keys of a map, for callers that look at each.
-pub(super) fn each(map: &Map) -> impl Iterator<Item = (&str, &Node, At)> {
+pub(super) fn each(map: &Map) -> impl Iterator<Item = (&str, &YamlNode, At)> {
     map.iter().map(|(key, node)| (key.name.as_str(), node, key.at))
 }
 
@@ -186,7 +186,7 @@ pub(crate) fn version(tag: &str) -> Option<String> {
 
 /// A published port.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Port {
+pub(crate) struct PortMapping {
     /// On this machine: a number, a placeholder, or nothing (any).
     pub host: Option<String>,
     /// In the container.
@@ -197,11 +197,11 @@ pub(crate) struct Port {
 }
 
 /// A short form (`"127.0.0.1:8080:80/tcp"`) or a long one. Ranges give each of their ports.
-pub(crate) fn ports(node: &Node) -> Vec<Port> {
-    if let Value::Map(_) = &node.value {
-        let text = |key: &str| node.get(key).and_then(Node::scalar);
+pub(crate) fn ports(node: &YamlNode) -> Vec<PortMapping> {
+    if let YamlValue::Map(_) = &node.value {
+        let text = |key: &str| node.get(key).and_then(YamlNode::scalar);
         let Some(container) = text("target") else { return Vec::new() };
-        return vec![Port {
+        return vec![PortMapping {
             host: text("published"),
             container,
             udp: text("protocol").as_deref() == Some("udp"),
@@ -211,7 +211,7 @@ pub(crate) fn ports(node: &Node) -> Vec<Port> {
     node.scalar().map(|text| short_ports(&text)).unwrap_or_default()
 }
 
-fn short_ports(text: &str) -> Vec<Port> {
+fn short_ports(text: &str) -> Vec<PortMapping> {
     let (text, udp) = match text.rsplit_once('/') {
         Some((ports, protocol)) if !protocol.contains('}') => (ports, protocol == "udp"),
         _ => (text, false),
@@ -229,18 +229,18 @@ fn short_ports(text: &str) -> Vec<Port> {
     };
     let host = host.filter(|host| !host.is_empty());
     match (host.as_deref().map(range), range(&container)) {
-        (None, Some((first, last))) if last >= first && last - first < 100 => {
-            (first..=last).map(|port| Port { host: None, container: port.to_string(), udp, address: address.clone() }).collect()
-        }
+        (None, Some((first, last))) if last >= first && last - first < 100 => (first..=last)
+            .map(|port| PortMapping { host: None, container: port.to_string(), udp, address: address.clone() })
+            .collect(),
         (Some(Some((from, _))), Some((first, last))) if last >= first && last - first < 100 => (0..=last - first)
-            .map(|step| Port {
+            .map(|step| PortMapping {
                 host: Some(from.saturating_add(step).to_string()),
                 container: (first + step).to_string(),
                 udp,
                 address: address.clone(),
             })
             .collect(),
-        _ => vec![Port { host, container, udp, address }],
+        _ => vec![PortMapping { host, container, udp, address }],
     }
 }
 
@@ -290,9 +290,9 @@ pub(crate) fn split_volume(text: &str) -> Option<Mount> {
 }
 
 /// Any form.
-pub(crate) fn mount(node: &Node) -> Option<Mount> {
-    if let Value::Map(_) = &node.value {
-        let text = |key: &str| node.get(key).and_then(Node::scalar);
+pub(crate) fn mount(node: &YamlNode) -> Option<Mount> {
+    if let YamlValue::Map(_) = &node.value {
+        let text = |key: &str| node.get(key).and_then(YamlNode::scalar);
         let kind = text("type").unwrap_or_else(|| "volume".to_owned());
         return Some(Mount { source: text("source"), target: text("target")?, bind: kind == "bind", tmpfs: kind == "tmpfs" });
     }
@@ -322,10 +322,10 @@ pub(crate) fn size(text: &str) -> Option<String> {
 }
 
 /// The words of a command: a list as it is, a string split as compose splits it.
-pub(crate) fn words(node: &Node) -> Option<Vec<String>> {
+pub(crate) fn words(node: &YamlNode) -> Option<Vec<String>> {
     match &node.value {
-        Value::List(list) => Some(list.iter().filter_map(Node::scalar).collect()),
-        Value::Null => None,
+        YamlValue::List(list) => Some(list.iter().filter_map(YamlNode::scalar).collect()),
+        YamlValue::Null => None,
         _ => {
             let text = node.scalar()?;
             Some(shell_words::split(&text).unwrap_or_else(|_| text.split_whitespace().map(str::to_owned).collect()))

@@ -1,8 +1,8 @@
 //! What does not come along: services that nothing here can run, kept as comments, and the check that no key is lost
 //! without a word.
 
-use super::super::yaml::{Node, Value};
-use super::classify::{Command, Draft, Kind};
+use super::super::yaml::{YamlNode, YamlValue};
+use super::classify::{ContainerCommand, Draft, NativeKind};
 use super::{Importer, syntax};
 
 impl Importer<'_> {
@@ -19,7 +19,7 @@ impl Importer<'_> {
             key: draft.key.clone(),
             name: draft.name.clone(),
             node: draft.node.clone(),
-            kind: Kind::Run { command: Command::Words(command), dockerfile: None },
+            kind: NativeKind::Run { command: ContainerCommand::Words(command), dockerfile: None },
             task: draft.task,
             ports: draft.ports.clone(),
             dir: draft.dir.clone(),
@@ -39,7 +39,7 @@ impl Importer<'_> {
         self.report.files.clone_from(&before.0.files);
         let section = self.section(&stand_in, all);
         (self.report, self.unset, self.taken, self.volumes, self.secrets) = before;
-        let image = draft.get("image").and_then(Node::scalar).map(|image| format!("{image}; ")).unwrap_or_default();
+        let image = draft.get("image").and_then(YamlNode::scalar).map(|image| format!("{image}; ")).unwrap_or_default();
         let lost = self.lost_keys(draft);
         self.out.below.push(format!("{image}{hint}"));
         let kind = if draft.task { "tasks" } else { "services" };
@@ -59,7 +59,7 @@ impl Importer<'_> {
     /// A line for each key that has no place in the comment.
     fn lost_keys(&self, draft: &Draft) -> Vec<String> {
         let mut lines = Vec::new();
-        for item in draft.get("volumes").and_then(Node::list).unwrap_or_default() {
+        for item in draft.get("volumes").and_then(YamlNode::list).unwrap_or_default() {
             let Some(mount) = self.mount(item) else { continue };
             let source = mount.source.as_deref().filter(|_| mount.bind);
             if let Some(source) = source {
@@ -86,7 +86,7 @@ impl Importer<'_> {
         ] {
             let Some(node) = draft.get(key) else { continue };
             let text = match &node.value {
-                Value::Map(map) => map
+                YamlValue::Map(map) => map
                     .iter()
                     .map(|(key, node)| node.scalar().map_or_else(|| key.name.clone(), |value| format!("{}={value}", key.name)))
                     .collect::<Vec<_>>()
@@ -106,9 +106,9 @@ impl Importer<'_> {
             let what = draft.what(name);
             let told = |told: &str| told.strip_prefix(what.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
             let empty = match &node.value {
-                Value::Null => true,
-                Value::List(list) => list.is_empty(),
-                Value::Map(map) => map.is_empty(),
+                YamlValue::Null => true,
+                YamlValue::List(list) => list.is_empty(),
+                YamlValue::Map(map) => map.is_empty(),
                 _ => false,
             };
             if !empty && !name.starts_with("x-") && !self.report.lines.iter().any(|line| told(&line.what)) {

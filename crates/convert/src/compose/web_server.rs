@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 
 use super::Importer;
-use super::classify::{Draft, Kind};
-use super::hostnames::{self, Found};
+use super::classify::{Draft, NativeKind};
+use super::hostnames::{self, HostMatch};
 use super::loopback;
 
 /// A configuration for this machine.
@@ -17,7 +17,7 @@ pub(super) struct WebConfig {
     pub name: &'static str,
     pub text: String,
     /// The names of services in it.
-    pub found: Found,
+    pub found: HostMatch,
     /// What is different from before.
     pub notes: Vec<String>,
 }
@@ -38,7 +38,7 @@ impl Importer<'_> {
     /// # Errors
     /// Why they cannot be carried over.
     pub(super) fn web_config(&self, draft: &Draft) -> Result<Option<WebConfig>, String> {
-        let Kind::Recipe { known, .. } = &draft.kind else { return Ok(None) };
+        let NativeKind::Recipe { known, .. } = &draft.kind else { return Ok(None) };
         match known.recipe {
             "nginx" => self.nginx(draft),
             "caddy" => self.caddy(draft),
@@ -99,7 +99,7 @@ impl Importer<'_> {
             let text = "server {\n  listen 80;\n  location / { root /usr/share/nginx/html; index index.html index.htm; }\n}\n";
             parts.push(("the image's own".to_owned(), text.to_owned()));
         }
-        let mut config = WebConfig { name: "nginx.conf", text: String::new(), found: Found::new(), notes: Vec::new() };
+        let mut config = WebConfig { name: "nginx.conf", text: String::new(), found: HostMatch::new(), notes: Vec::new() };
         let inner: String = parts.iter().map(|(_, text)| without_comments(text)).collect::<Vec<_>>().join("\n");
         let whole = match main {
             None => format!(
@@ -231,9 +231,9 @@ impl Importer<'_> {
     fn known_host(&self, host: &str) -> Result<(), String> {
         let bare =
             !host.is_empty() && !host.contains('.') && host != "localhost" && !host.chars().all(|char| char.is_ascii_digit());
-        let services = super::super::yaml::get(&self.tree, "services").and_then(super::super::yaml::Node::map);
+        let services = super::super::yaml::get(&self.tree, "services").and_then(super::super::yaml::YamlNode::map);
         let named = services.into_iter().flatten().any(|(key, node)| {
-            let text = |key: &str| node.get(key).and_then(super::super::yaml::Node::scalar);
+            let text = |key: &str| node.get(key).and_then(super::super::yaml::YamlNode::scalar);
             key.name == host || text("container_name").as_deref() == Some(host) || text("hostname").as_deref() == Some(host)
         });
         let known = named || self.targets.iter().any(|target| target.hosts.iter().any(|name| name == host));
@@ -264,7 +264,7 @@ impl Importer<'_> {
 
     /// The port in the container that is published, else 80.
     fn web_port(&self, draft: &Draft) -> u16 {
-        let Kind::Recipe { known, .. } = &draft.kind else { return 80 };
+        let NativeKind::Recipe { known, .. } = &draft.kind else { return 80 };
         draft
             .ports
             .iter()
@@ -330,7 +330,7 @@ impl Importer<'_> {
             let wants = draft.mounts.iter().any(|(target, _)| target.starts_with("/etc/caddy"));
             return if wants { Err("its Caddyfile cannot be read".to_owned()) } else { Ok(None) };
         };
-        let mut config = WebConfig { name: "Caddyfile", text: String::new(), found: Found::new(), notes: Vec::new() };
+        let mut config = WebConfig { name: "Caddyfile", text: String::new(), found: HostMatch::new(), notes: Vec::new() };
         let text = without_comments(&text);
         let sites = site_lines(&text);
         let several = sites.len() > 1;

@@ -17,7 +17,7 @@ const EVICTION_LIMIT: Duration = Duration::from_secs(1);
 
 /// One that may have to make room.
 #[derive(Debug)]
-struct Entry {
+struct OpenConnection {
     id: u64,
     has_asked: bool,
     evicted: Arc<Notify>,
@@ -28,7 +28,7 @@ struct Entry {
 struct Entries {
     next: u64,
     /// The one that has been silent longest is the first.
-    passing: Vec<Entry>,
+    passing: Vec<OpenConnection>,
     staying: usize,
 }
 
@@ -54,7 +54,7 @@ impl OpenConnections {
     }
 
     /// A place for a new connection. `None`: all others stay.
-    pub(super) async fn admit(&self) -> Option<Connection> {
+    pub(super) async fn admit(&self) -> Option<ConnectionSlot> {
         let place = match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => place,
             Err(_) => {
@@ -66,9 +66,9 @@ impl OpenConnections {
         let mut entries = self.lock();
         entries.next += 1;
         let id = entries.next;
-        entries.passing.push(Entry { id, has_asked: false, evicted: Arc::clone(&evicted) });
+        entries.passing.push(OpenConnection { id, has_asked: false, evicted: Arc::clone(&evicted) });
         drop(entries);
-        Some(Connection { id, evicted, stays: false, all: self.clone(), _place: place })
+        Some(ConnectionSlot { id, evicted, stays: false, all: self.clone(), _place: place })
     }
 
     fn evict(&self) -> Option<()> {
@@ -95,7 +95,7 @@ impl Default for OpenConnections {
 
 /// A connection's place; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct ConnectionSlot {
     id: u64,
     evicted: Arc<Notify>,
     stays: bool,
@@ -103,7 +103,7 @@ pub(super) struct Connection {
     _place: OwnedSemaphorePermit,
 }
 
-impl Connection {
+impl ConnectionSlot {
     /// Returns when the place is needed for another connection.
     pub(super) fn evicted(&self) -> impl Future<Output = ()> + use<> {
         let evicted = Arc::clone(&self.evicted);
@@ -137,7 +137,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut entries = self.all.lock();
         entries.passing.retain(|entry| entry.id != self.id);

@@ -14,7 +14,7 @@ use tokio_util::codec::{Framed, LinesCodec};
 use crate::engine::{Attachment, EngineHandle};
 use devrun_model::Paths;
 
-use super::connections::{Connection, MAX_STAYING, OpenConnections};
+use super::connections::{ConnectionSlot, MAX_STAYING, OpenConnections};
 use super::protocol::{ControlReply, ControlRequest, Hello, MAX_LINE, VERSION};
 
 /// How long a client may take for its first line, and to take one of ours. A client asks as soon as it was greeted, so one
@@ -144,7 +144,7 @@ async fn serve_connection(
     engine: EngineHandle,
     project: &str,
     root: &Path,
-    mut connection: Connection,
+    mut connection: ConnectionSlot,
 ) -> io::Result<()> {
     let mut wire = Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE));
     let hello = Hello {

@@ -62,12 +62,12 @@ pub fn listener(at: SocketAddr) -> io::Result<Listener> {
 
 /// Asks again and again whether anybody listens, with one descriptor.
 #[derive(Debug)]
-pub struct Inquiry {
+pub struct ListenerQuery {
     socket: OwnedFd,
     buffer: Vec<u8>,
 }
 
-impl Inquiry {
+impl ListenerQuery {
     /// So many questions at once that all answers fit into the socket's buffer.
     const AT_ONCE: usize = 64;
 
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn many_addresses_are_asked_for_at_once() {
-        let mut inquiry = Inquiry::begin().unwrap();
+        let mut inquiry = ListenerQuery::begin().unwrap();
         let exact = TcpListener::bind("127.0.0.1:0").unwrap();
         let any = TcpListener::bind("0.0.0.0:0").unwrap();
         let at = |ip: &str, port: u16| SocketAddr::new(ip.parse().unwrap(), port);

@@ -13,35 +13,16 @@ mod inspect;
 mod owner;
 #[expect(unsafe_code, reason = "a question that neither std nor nix can ask")]
 mod reserve;
+#[cfg(not(target_os = "linux"))]
+mod unsupported_query;
 
 #[cfg(target_os = "linux")]
-pub use diag::Inquiry;
+pub use diag::ListenerQuery;
 pub use free::{PortConflict, check, check_free, first_unprivileged, free_port, way_out};
 pub use owner::{PortOwner, holder, led, listening, owner};
 pub use reserve::PortReservations;
-
-/// Nobody can be asked here.
 #[cfg(not(target_os = "linux"))]
-#[derive(Debug)]
-pub enum Inquiry {}
-
-#[cfg(not(target_os = "linux"))]
-impl Inquiry {
-    /// Always an error.
-    ///
-    /// # Errors
-    /// Always.
-    pub fn begin() -> std::io::Result<Self> {
-        Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
-    }
-    /// Never called, as there is none.
-    ///
-    /// # Errors
-    /// Never.
-    pub fn listened(&mut self, _at: &[std::net::SocketAddr]) -> std::io::Result<Vec<bool>> {
-        match *self {}
-    }
-}
+pub use unsupported_query::UnsupportedListenerQuery as ListenerQuery;
 
 /// Who holds a port.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -3,7 +3,7 @@
 //! A connect that is refused costs a socket and a wake-up for each service and look, so ten services that start together
 //! would take half a processor from one another if each was looked at every millisecond, and a second each would be too
 //! seldom by far. Whether a port has a listener is a question that the kernel answers without a connection, for many ports
-//! in one call (see `ports::Inquiry`). The connection is made when the answer is yes.
+//! in one call (see `ports::ListenerQuery`). The connection is made when the answer is yes.
 //!
 //! It may be mistaken on one side only: a listener that is not seen (another network namespace, a forwarder in the kernel).
 //! So whoever waits here goes on trying by himself, at a slower step.
@@ -15,7 +15,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::schedule::{self, Sleeper};
-use crate::ports::Inquiry;
+use crate::ports::ListenerQuery;
 
 /// Shared by all probes of one supervisor. Costs nothing while nobody waits: no timer, no task, no descriptor.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +68,7 @@ impl ListenWatch {
     /// Goes on until nobody waits any more.
     async fn poll_kernel(self) {
         let mut sleeper = Sleeper::default();
-        let mut inquiry = Inquiry::begin();
+        let mut inquiry = ListenerQuery::begin();
         loop {
             let pause = {
                 let mut state = self.state();

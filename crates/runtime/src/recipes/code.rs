@@ -11,7 +11,7 @@ pub(super) fn of(name: &str) -> &'static dyn Recipe {
         "neo4j" => &neo4j::Neo4j,
         "mariadb" => &mariadb::MariaDb,
         "rabbitmq" => &rabbitmq::RabbitMq,
-        "gateway" => &gateway::Gateway,
+        "gateway" => &gateway::GatewayRecipe,
         _ => &DataRecipe,
     }
 }

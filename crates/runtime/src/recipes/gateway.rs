@@ -15,9 +15,9 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 const FILE: &str = "gateway.json";
 
 /// The built-in gateway.
-pub(super) struct Gateway;
+pub(super) struct GatewayRecipe;
 
-impl Recipe for Gateway {
+impl Recipe for GatewayRecipe {
     fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
         prepare(context)
     }

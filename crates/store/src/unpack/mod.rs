@@ -78,7 +78,7 @@ pub fn decoder<'a>(packed: impl Read + 'a, ending: &str) -> Result<Box<dyn Read 
         ".gz" => Ok(Box::new(flate2::read::MultiGzDecoder::new(packed))),
         // A dictionary that an honest archive never asks for would be memory at the archive's word.
         ".xz" => Ok(Box::new(lzma_rust2::XzReader::new_mem_limit(packed, true, 256 * 1024))),
-        ".zst" => Ok(Box::new(ZstdFrames { state: Some(State::Between(packed)) })),
+        ".zst" => Ok(Box::new(ZstdFrames { state: Some(FrameState::Between(packed)) })),
         other => Err(UnpackError::format(&format!("{other:?} is no archive format that is known"))),
     }
 }
@@ -86,10 +86,10 @@ pub fn decoder<'a>(packed: impl Read + 'a, ending: &str) -> Result<Box<dyn Read 
 /// A zstd stream: one frame after the other, as parallel packers write them.
 struct ZstdFrames<R: Read> {
     /// Absent only after an error.
-    state: Option<State<R>>,
+    state: Option<FrameState<R>>,
 }
 
-enum State<R: Read> {
+enum FrameState<R: Read> {
     Between(R),
     // Its tables are large.
     Within(Box<ruzstd::decoding::StreamingDecoder<Peeked<R>, ruzstd::decoding::FrameDecoder>>),
@@ -103,28 +103,28 @@ impl<R: Read> Read for ZstdFrames<R> {
         let broken = |error: &dyn std::fmt::Display| std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string());
         loop {
             match self.state.take().ok_or_else(|| broken(&"it is read on after an error"))? {
-                State::Between(mut packed) => {
+                FrameState::Between(mut packed) => {
                     let mut first = [0u8; 1];
                     if packed.read(&mut first)? == 0 {
-                        self.state = Some(State::End);
+                        self.state = Some(FrameState::End);
                         return Ok(0);
                     }
                     let frame = std::io::Cursor::new(first).chain(packed);
                     let decoder = ruzstd::decoding::StreamingDecoder::new(frame).map_err(|error| broken(&error))?;
-                    self.state = Some(State::Within(Box::new(decoder)));
+                    self.state = Some(FrameState::Within(Box::new(decoder)));
                 }
-                State::Within(mut decoder) => match decoder.read(buffer)? {
+                FrameState::Within(mut decoder) => match decoder.read(buffer)? {
                     0 if !buffer.is_empty() => {
                         let (_, packed) = decoder.into_inner().into_inner();
-                        self.state = Some(State::Between(packed));
+                        self.state = Some(FrameState::Between(packed));
                     }
                     count => {
-                        self.state = Some(State::Within(decoder));
+                        self.state = Some(FrameState::Within(decoder));
                         return Ok(count);
                     }
                 },
-                State::End => {
-                    self.state = Some(State::End);
+                FrameState::End => {
+                    self.state = Some(FrameState::End);
                     return Ok(0);
                 }
             }

@@ -12,7 +12,7 @@ use super::{ROUNDS, Stack};
 use crate::app::load;
 use crate::app::session::{Session, Settled, Signals, until_settled};
 use crate::app::stop_wait;
-use crate::app::supervise::{self, Answer, Order};
+use crate::app::supervise::{self, Answer, SupervisorOptions};
 use crate::cli::service::up::UpArgs;
 use crate::ui::term::say;
 use devrun_keeper::daemonize::{self, ForkSide};
@@ -46,11 +46,11 @@ impl Stack {
             let reserved = self.project.reserved.get().and_then(PortReservations::descriptor);
             let side = daemonize::fork(log, reserved).map_err(|error| internal("the supervisor cannot be started", error))?;
             let ForkSide::Parent { answer, hold } = side else {
-                let silent = Arc::new(devrun_store::NoProgress);
+                let silent = Arc::new(devrun_store::NoDownloadProgress);
                 let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), silent);
                 let Self { project, plan, targets, options, .. } = self;
                 // The ports stay set aside as long as `project` is there.
-                return supervise::run(Order { plan, places: project.places.clone(), fetch, targets, options });
+                return supervise::run(SupervisorOptions { plan, places: project.places.clone(), fetch, targets, options });
             };
             if let Some(code) = crate::app::runtime::waiting_runtime()?.block_on(self.watch(answer, hold, args.no_wait))? {
                 return Ok(code);
