@@ -34,7 +34,8 @@ pub struct DemoArgs {
 /// `Config` when the directory exists or cannot be written.
 pub fn write_to(dir: &Path) -> Result<i32, Failure> {
     if fs::symlink_metadata(dir).is_ok() {
-        return Err(Failure::new(FailureKind::Config, format!("{} exists", dir.display())).help("name a directory that does not exist yet"));
+        return Err(Failure::new(FailureKind::Config, format!("{} exists", dir.display()))
+            .help("name a directory that does not exist yet"));
     }
     write_files(dir)?;
     let _reader_gone = data(format!("{}: start it with `devrun -C {0} up`", dir.display()));
@@ -62,7 +63,8 @@ fn write_files(dir: &Path) -> Result<(), Failure> {
 /// `Config` when no temporary directory can be made.
 pub fn prepare(globals: &Globals) -> Result<(tempfile::TempDir, Globals), Failure> {
     let dir = tempfile::Builder::new().prefix("devrun-demo-").tempdir().map_err(|error| {
-        Failure::new(FailureKind::Config, format!("cannot create a temporary directory: {error}")).help("check TMPDIR and its free space")
+        Failure::new(FailureKind::Config, format!("cannot create a temporary directory: {error}"))
+            .help("check TMPDIR and its free space")
     })?;
     write_files(dir.path())?;
     let globals = Globals {

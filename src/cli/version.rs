@@ -1,8 +1,8 @@
 //! `devrun version`.
 
 use clap::Args;
-use devrun_model::exit;
 use devrun_model::Failure;
+use devrun_model::exit;
 use serde_json::json;
 
 use crate::ui::term::data;

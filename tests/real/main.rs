@@ -25,6 +25,7 @@ mod demo;
 #[path = "../it/harness.rs"]
 #[expect(dead_code, reason = "the harness serves the other test binary too")]
 mod harness;
+mod installs;
 #[path = "../it/key_secrets.rs"]
 mod key_secrets;
 mod keys;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         case_init::trials(),
         case_real::trials(),
         demo::trials(),
+        installs::trials(),
         key_secrets::trials(),
         keys::trials(),
         passwords::trials(),

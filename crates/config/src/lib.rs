@@ -47,7 +47,7 @@ mod variable_names;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-pub use diagnostic::Report;
+pub use diagnostic::{ErrorPlace, Report};
 pub use document::{Document, examine, read};
 pub use dotenv::quote;
 pub use env_drift::Drift;
