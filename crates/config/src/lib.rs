@@ -54,7 +54,7 @@ mod variable_names;
 mod variables;
 mod wants;
 
-pub use diagnostic::Report;
+pub use diagnostic::{ErrorPlace, Report};
 pub use document::Document;
 pub use dotenv::quote;
 pub use env_drift::Drift;
