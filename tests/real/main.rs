@@ -43,10 +43,10 @@ mod runner;
 mod services;
 mod stack;
 mod stacks;
-mod walkthrough;
 #[path = "../it/waits.rs"]
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
+mod walkthrough;
 
 fn main() -> ExitCode {
     let files = [

@@ -68,9 +68,7 @@ fn the_commands_of_the_page_do_what_it_says() {
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|one| one.local_addr()).expect("a loopback port").port();
     let page = page.replace("8080", &port.to_string());
     let path = format!("{}:{}", devrun().parent().unwrap_or(Path::new("/")).display(), std::env::var("PATH").unwrap_or_default());
-    let project = with_registries(Project::new())
-        .env("PATH", &path)
-        .env("DEVRUN_BIN_CACHE", &store().display().to_string());
+    let project = with_registries(Project::new()).env("PATH", &path).env("DEVRUN_BIN_CACHE", &store().display().to_string());
     let copied = Command::new("cp").args(["-r", &format!("{ROOT}/examples"), "."]).current_dir(project.dir()).status();
     assert!(copied.is_ok_and(|status| status.success()));
     let mut directory = String::from(".");
@@ -78,7 +76,8 @@ fn the_commands_of_the_page_do_what_it_says() {
     for (language, text) in blocks(&page) {
         match language.as_str() {
             "toml" => {
-                let name = text.lines().next().and_then(|line| line.strip_prefix("# ")).expect("its name stands in the first line");
+                let name =
+                    text.lines().next().and_then(|line| line.strip_prefix("# ")).expect("its name stands in the first line");
                 project.write(&format!("{directory}/{name}"), &text);
             }
             "sh" => {

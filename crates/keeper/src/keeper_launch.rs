@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::default_limits::DefaultLimits;
 use super::c_strings::{c_pointers, c_string};
+use super::default_limits::DefaultLimits;
 use super::fork::exec_status;
 use super::keeper_spawn::{KeeperSpawn, spawn_keeper};
 use super::launched_keeper::LaunchedKeeper;

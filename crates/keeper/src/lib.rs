@@ -21,10 +21,10 @@
 //!
 //! Linux only so far. Elsewhere this compiles, no identity ever holds, and `KeeperHandle::start` says why it does not.
 
-pub mod caller;
-pub mod cgroup;
 #[cfg(target_os = "linux")]
 mod c_strings;
+pub mod caller;
+pub mod cgroup;
 #[cfg(target_os = "linux")]
 mod child;
 pub mod daemonize;

@@ -141,12 +141,7 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
 
 /// Whether the command may come to be there with the start: a recipe's program, or a file of the project where something is
 /// installed or built before the services run.
-fn may_be_made(
-    command: &[OsString],
-    plan: &Plan,
-    scope: &BTreeSet<ServiceId>,
-    variables: &BTreeMap<String, String>,
-) -> bool {
+fn may_be_made(command: &[OsString], plan: &Plan, scope: &BTreeSet<ServiceId>, variables: &BTreeMap<String, String>) -> bool {
     let started = || scope.iter().filter_map(|id| plan.services.get(id)).map(AsRef::as_ref);
     let Some(word) = command.first().and_then(|word| word.to_str()) else { return false };
     if recipe_tools::names(started()).contains(word) {
