@@ -27,6 +27,7 @@ mod demo;
 #[path = "../it/harness.rs"]
 #[expect(dead_code, reason = "the harness serves the other test binary too")]
 mod harness;
+mod installs;
 #[path = "../it/key_secrets.rs"]
 mod key_secrets;
 mod keys;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         case_real::trials(),
         data::trials(),
         demo::trials(),
+        installs::trials(),
         key_secrets::trials(),
         keys::trials(),
         passwords::trials(),

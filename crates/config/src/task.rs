@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::absolute_path::absolute;
+use super::declared_service::{DeclaredService, WORK};
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::services::{DeclaredService, WORK, absolute};
 use super::tree::{TomlNode, TomlValue, get};
 use devrun_model::{OnChange, Once, ServiceId, ServiceName, TaskSpec, VolumeName, Work};
 
