@@ -18,6 +18,13 @@ fn a_command_that_does_not_exist_starts_nothing() {
 }
 
 #[test]
+fn check_names_a_working_directory_that_is_not_there() {
+    let project = Project::new().procfile("[services.a]\nrun = \"true\"\ndir = \"no/such\"\n[services.b]\nrun = \"true\"\n");
+    let check = project.run(&["check"]).code(0).says("warning: a: there is no directory").says("mkdir -p").says_not("b: there is no");
+    assert!(check.to_string().contains("/no/such"), "{check}");
+}
+
+#[test]
 fn a_command_that_a_task_installs_is_looked_for_afterwards() {
     let text = "[tasks.install]\nrun = \"sh -c 'mkdir -p bin; cp /bin/true bin/made'\"\n\
                 [services.a]\nrun = \"{svc:a}\"\ndepends_on = [\"install\"]\n";

@@ -24,8 +24,10 @@ use devrun_runtime::logs::LogFollower;
 
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::password_advice;
+use crate::app::port_conflicts;
 use crate::app::profile_selection;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::app::start_scope;
 use crate::app::stop_stack;
 use crate::app::stop_wait;
 use crate::globals::Globals;
@@ -205,6 +207,8 @@ impl Stack {
         {
             say(format!("already running under supervisor {pid}; starting what is missing"));
         }
+        let scope = start_scope::of(&self.plan, &self.targets, self.options.no_deps);
+        port_conflicts::free_beside(&self.plan, &scope, &status.snapshot).await?;
         let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
         let further = crate::app::log_selection::known(&self.project).into_iter().filter(|id| id.as_str().contains('/'));
         let followed: Vec<ServiceId> = ids.iter().cloned().chain(further).collect();
