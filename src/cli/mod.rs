@@ -7,6 +7,8 @@ pub mod completions;
 pub mod convert;
 pub mod data;
 mod dispatch;
+pub mod docs_files;
+pub mod machine_docs;
 pub mod reference;
 pub mod service;
 pub mod show;

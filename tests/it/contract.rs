@@ -74,6 +74,8 @@ const VERBS: &[&str] = &[
     "schema",
     "man",
     "version",
+    "why",
+    "mcp",
     "help",
 ];
 

@@ -1,5 +1,6 @@
 //! Everything that needs the operating system or the whole binary, in one test binary, as each one links everything.
 
+mod agents;
 mod blocked_output;
 mod case_beyond;
 mod case_concurrent;
@@ -20,6 +21,7 @@ mod config;
 mod contract;
 mod control;
 mod convert;
+mod dashboard;
 mod edits;
 mod emergency;
 mod escapes;
@@ -78,4 +80,6 @@ mod verbs_disk;
 mod verbs_look;
 mod verbs_reference;
 mod verbs_run;
+mod web;
+mod why;
 mod work;

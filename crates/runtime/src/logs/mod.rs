@@ -8,12 +8,14 @@ pub mod ansi;
 pub mod envelope;
 pub mod file;
 pub mod followed_file;
+pub mod growth;
 pub mod index;
 mod loss;
 pub(crate) mod lost_file;
 mod partial_line;
 pub mod pump;
 pub mod read;
+pub mod scroll;
 pub mod visible_text;
 
 pub use file::LogLoss;

@@ -50,7 +50,7 @@ pub struct LogQuery {
 /// Bytes of a line that are shown; of a longer one the rest is left out.
 pub const LINE: usize = 64 * 1024;
 /// An envelope holds a line of [`LINE`] bytes, of which each may take six to write.
-const ENVELOPE: usize = 8 * LINE;
+pub(super) const ENVELOPE: usize = 8 * LINE;
 /// What one reader holds of a file at most.
 const WINDOW: usize = 256 * 1024;
 /// What the windows of all readers take together; the more there are, the smaller each is.
@@ -274,7 +274,7 @@ fn previous(folder: &Path, id: &ServiceId) -> Option<u32> {
 
 /// What was read of a line.
 #[derive(Debug, PartialEq, Eq)]
-struct ReadLine {
+pub(super) struct ReadLine {
     bytes: Vec<u8>,
     /// Bytes of it that were left out.
     cut: u64,
@@ -284,7 +284,7 @@ struct ReadLine {
 
 /// Takes a file apart into lines, a window at a time.
 #[derive(Debug)]
-struct LineReader {
+pub(super) struct LineReader {
     file: File,
     /// Where the next window begins in the file.
     next: u64,
@@ -297,12 +297,12 @@ struct LineReader {
 }
 
 impl LineReader {
-    fn new(file: File, from: u64, end: u64, window: usize) -> Self {
+    pub(super) fn new(file: File, from: u64, end: u64, window: usize) -> Self {
         Self { file, next: from, end, buffer: Vec::new(), taken: 0, filled: 0, window }
     }
 
     /// Where the next line begins.
-    fn offset(&self) -> u64 {
+    pub(super) fn offset(&self) -> u64 {
         self.next - (self.filled - self.taken) as u64
     }
 
@@ -322,7 +322,7 @@ impl LineReader {
     }
 
     /// The next line, of at most `limit` bytes; what is left of it is passed over.
-    fn line(&mut self, limit: usize) -> io::Result<Option<ReadLine>> {
+    pub(super) fn line(&mut self, limit: usize) -> io::Result<Option<ReadLine>> {
         let mut line = ReadLine { bytes: Vec::new(), cut: 0, ended: false };
         let mut any = false;
         loop {
@@ -346,7 +346,7 @@ impl LineReader {
 }
 
 /// The line as it is shown.
-fn finished(id: &ServiceId, record: Option<IndexRecord>, read: ReadLine) -> LogLine {
+pub(super) fn finished(id: &ServiceId, record: Option<IndexRecord>, read: ReadLine) -> LogLine {
     let ended = read.ended;
     let (micros, stream) = record.map_or((0, LogStream::Stdout), |record| (record.micros, record.stream));
     let inside = if record.is_some_and(|record| record.wrapped) { envelope::unwrap(&read.bytes) } else { None };

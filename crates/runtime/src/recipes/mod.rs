@@ -49,7 +49,7 @@ pub use migrate::Migration;
 pub use postgres::socket_folder as postgres_socket_folder;
 pub use registry::RecipeRegistry;
 pub use secret_check::check_secrets;
-pub use sql::{SqlTable, ask as ask_sql, migrate, migrations};
+pub use sql::{SqlTable, ask as ask_sql, ask_read_only as ask_sql_read_only, migrate, migrations};
 pub use template::{TemplateValues, fill_template};
 
 /// All that a recipe's code may look at.
