@@ -29,9 +29,9 @@ ROWS = (
        ("status of 100", "ms", "status of 100 services (ideal: a program that does nothing)"), ("ps --json", "ms", "`ps --json` of 100"),
        ("logs -n 100", "ms", "`logs -n 100`"), ("wait, ready already", "ms", "`wait` for one that is ready"),
        ("Postgres SELECT 1 → dependent", "ms", "Postgres has answered the first `SELECT 1` → dependent in `main()`"),
-       ("Postgres ready → dependent", "ms", "Postgres says ready, nobody has logged in yet → dependent in `main()`"),
+       ("Postgres ready → dependent", "ms", "Postgres says ready, before any login → dependent in `main()`"),
        ("demo, first boot, cold", "ms", "Postgres, Redis, API, frontend; first boot with nothing at hand"),
-       ("demo, first boot, from the cache", "ms", "the same, data folders made from an earlier first boot"),
+       ("demo, first boot, from the cache", "ms", "the same, data directories made from an earlier first boot"),
        ("demo, warm", "ms", "Postgres, Redis, API, frontend; warm"), ("demo, warm: by hand", "ms", "the same by a shell script, all at once"),
        ("demo, warm: ratio", "×", "ratio of the two")]
 )
@@ -162,7 +162,7 @@ def table(result):
 
 
 def text(result):
-    lines = [f"{result['date']}; {result['machine']}; {result['seconds']} s; {result['noise']['noisy']} of {result['noise']['samples']} samples began beside other work"]
+    lines = [f"{result['date']}; {result['machine']}; {result['seconds']} s; {result['noise']['noisy']} of {result['noise']['samples']} samples began while other work ran"]
     grid = table(result)
     widths = [max(len(row[index]) for row in grid) for index in range(len(grid[0]))]
     lines += ["  ".join(cell.ljust(width) if index == 0 else cell.rjust(width) for index, (cell, width) in enumerate(zip(row, widths))) for row in grid]
@@ -183,7 +183,7 @@ def save_json(result, path):
 def markdown(result):
     out = [f"Measured {result['date']} on {result['machine']}; the whole run took {result['seconds'] // 60} min {result['seconds'] % 60} s"
            f"{' (--quick)' if result['quick'] else ''}. {result['noise']['noisy']} of {result['noise']['samples']} samples began while something else had the machine busy.",
-           "", "![devrun beside the others](performance.svg)", "", "Versions: " + ", ".join(f"{name} {version}" for name, version in result["versions"].items()) + ".", "",
+           "", "![devrun and the others](performance.svg)", "", "Versions: " + ", ".join(f"{name} {version}" for name, version in result["versions"].items()) + ".", "",
            "### Bars", "", "| | bar | measured | asked | |", "|---|---|---|---|---|"]
     for bar in result["bars"]:
         out.append(f"| {bar['name']} | {bar['what']} | {number(bar['value'])} {bar['unit']} | {'≥' if bar['least'] else '≤'} {number(bar['limit'])} | {'met' if bar['met'] else '**missed**'} |")

@@ -32,7 +32,7 @@ use devrun_runtime::stats::{self, UsageSample};
 
 use crate::app::observer::Observer;
 use crate::app::session::{Session, Signals};
-use crate::app::{log_selection, own_command};
+use crate::app::{log_selection, viewer_command};
 
 /// Changes that come within this time are drawn at once.
 const GATHER: Duration = Duration::from_millis(100);
@@ -352,7 +352,7 @@ impl Owner {
     }
 
     async fn show_output(&mut self, title: String, words: Vec<String>) {
-        match own_command::run_aside(self.observer.globals(), words).await {
+        match viewer_command::run_aside(self.observer.globals(), words).await {
             Ok(output) if output.code == exit::DONE => {
                 self.board.show_text(title, output.stdout.lines().map(str::to_owned).collect());
             }
@@ -370,7 +370,7 @@ impl Owner {
         };
         words.extend(name.clone());
         let shown = words.join(" ");
-        self.board.message = Some(match own_command::run_aside(self.observer.globals(), words).await {
+        self.board.message = Some(match viewer_command::run_aside(self.observer.globals(), words).await {
             Ok(output) if output.code == exit::DONE => format!("{shown}: done"),
             Ok(output) => output.last_line().to_owned(),
             Err(failure) => failure.reason,
@@ -384,7 +384,7 @@ impl Owner {
 
     fn attach(&mut self) {
         let Some(name) = self.board.selected_service().map(|service| service.name.clone()) else { return };
-        match own_command::run_on_terminal(self.observer.globals(), &["attach", &name]) {
+        match viewer_command::run_on_terminal(self.observer.globals(), &["attach", &name]) {
             Ok(exit::DONE) => {}
             Ok(code) => self.board.message = Some(format!("attach {name}: exit {code} ({})", exit::meaning(code))),
             Err(failure) => self.board.message = Some(failure.reason),

@@ -324,6 +324,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let wants = document.wants(&facts).map_err(|report| failed(document.faults(&facts, &report)))?;
     let starts = wanted.purpose == Purpose::Start && !is_running(&project.places)?;
     if starts {
+        crate::app::data::recovery::finish(project)?;
         host_requirements::meets(&wants, &project.places)?;
     }
     let mut notes = Vec::new();

@@ -1,134 +1,119 @@
-//! Another command of this program, run for a viewer: what a dashboard, the page and the agent's tools do is exactly what a
-//! person would type, with the same checks, messages and exit codes.
+//! Runs another command of this program on the same project, as somebody would type it.
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
+use devrun_keeper::file_size_limit;
 use devrun_model::{Failure, FailureKind};
 
-use crate::app::runtime::OWN_PROGRAM;
 use crate::globals::Globals;
 
-/// What a command printed and how it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandOutput {
-    /// Its exit code.
-    pub code: i32,
-    /// What it printed.
-    pub stdout: String,
-    /// What it said.
-    pub stderr: String,
+/// Runs it in the foreground and returns its exit code. What it prints on standard output goes to standard error: the data
+/// there are those of the command that was typed.
+///
+/// # Errors
+/// `Internal` when it cannot be started.
+pub fn run(globals: &Globals, words: &[OsString]) -> Result<i32, Failure> {
+    let failed = |error: std::io::Error| Failure::new(FailureKind::Internal, format!("cannot run devrun itself: {error}"));
+    let mut command = Command::new(crate::app::runtime::OWN_PROGRAM);
+    command.arg0("devrun").args(arguments(globals)).args(words).stdin(Stdio::null()).stdout(std::io::stderr());
+    file_size_limit::restore_in_child(&mut command);
+    let status = command.status().map_err(failed)?;
+    Ok(status.code().unwrap_or(devrun_model::exit::INTERNAL))
 }
 
-impl CommandOutput {
-    /// The last thing that was said, or else printed.
-    #[must_use]
-    pub fn last_line(&self) -> &str {
-        let last = |text: &'_ str| -> usize { text.trim_end().rfind('\n').map_or(0, |at| at + 1) };
-        let text = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
-        text.trim_end().get(last(text)..).unwrap_or_default()
-    }
+/// Starts it and leaves it to itself: in a process group of its own, with nothing to read or to write.
+///
+/// # Errors
+/// `Internal` when it cannot be started.
+pub fn spawn(globals: &Globals, words: &[OsString]) -> Result<(), Failure> {
+    let mut command = Command::new(crate::app::runtime::OWN_PROGRAM);
+    command.arg0("devrun").args(arguments(globals)).args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    file_size_limit::restore_in_child(&mut command);
+    let spawned = command.process_group(0).spawn();
+    spawned.map(drop).map_err(|error| Failure::new(FailureKind::Internal, format!("cannot run devrun itself: {error}")))
 }
 
-/// The options that lead another command to the same project.
+/// The global options, in a form that reads as they were read. Those that came from variables are inherited with these.
 #[must_use]
-pub fn options(globals: &Globals) -> Vec<OsString> {
-    let mut words: Vec<OsString> = Vec::new();
-    let mut option = |name: &str, value: OsString| words.extend([OsString::from(name), value]);
+pub fn arguments(globals: &Globals) -> Vec<OsString> {
+    let mut words = Vec::new();
+    let mut add = |name: &str, value: OsString| words.extend([OsString::from(name), value]);
     for file in &globals.file {
-        option("--file", file.into());
+        add("--file", file.clone().into());
     }
-    if let Some(dir) = &globals.project_directory {
-        option("--project-directory", dir.into());
+    for (name, value) in [
+        ("--project-directory", &globals.project_directory),
+        ("--env-file", &globals.env_file),
+        ("--state-dir", &globals.state_dir),
+    ] {
+        if let Some(value) = value {
+            add(name, value.clone().into());
+        }
     }
-    if let Some(name) = &globals.project_name {
-        option("--project-name", name.into());
-    }
-    if let Some(mode) = &globals.mode {
-        option("--mode", mode.into());
+    for (name, value) in [("--project-name", &globals.project_name), ("--mode", &globals.mode), ("--instance", &globals.instance)]
+    {
+        if let Some(value) = value {
+            add(name, value.clone().into());
+        }
     }
     for profile in &globals.profile {
-        option("--profile", profile.into());
+        add("--profile", profile.clone().into());
     }
-    if let Some(file) = &globals.env_file {
-        option("--env-file", file.into());
-    }
-    if let Some(name) = &globals.instance {
-        option("--instance", name.into());
-    }
-    if let Some(dir) = &globals.state_dir {
-        option("--state-dir", dir.into());
+    add("--color", globals.color.as_str().into());
+    add("--progress", globals.progress.as_str().into());
+    if globals.debug {
+        words.push("--debug".into());
     }
     words
-}
-
-fn command(globals: &Globals, further: &[&str], words: &[&str]) -> Command {
-    let mut command = Command::new(OWN_PROGRAM);
-    // Options first: what follows a `--` of the words is no option any more.
-    command.args(options(globals)).args(further).args(words);
-    command
-}
-
-fn cannot(error: &std::io::Error) -> Failure {
-    Failure::new(FailureKind::Internal, format!("cannot run devrun itself: {error}"))
-}
-
-/// Runs a command to its end and collects what it says; it is asked no questions.
-///
-/// # Errors
-/// `Internal` when it cannot be started.
-pub fn run(globals: &Globals, words: &[&str]) -> Result<CommandOutput, Failure> {
-    let output = command(globals, &["--color", "never", "--progress", "plain"], words)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| cannot(&error))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(CommandOutput {
-        code: output.status.code().unwrap_or(devrun_model::exit::INTERNAL),
-        stdout: text(&output.stdout),
-        stderr: text(&output.stderr),
-    })
-}
-
-/// As [`run`], without holding up the tasks of this runtime.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_aside(globals: &Globals, words: Vec<String>) -> Result<CommandOutput, Failure> {
-    let globals = globals.clone();
-    let work = move || run(&globals, &words.iter().map(String::as_str).collect::<Vec<_>>());
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Failure::new(FailureKind::Internal, format!("cannot run devrun itself: {error}"))))
-}
-
-/// Runs a command on this terminal to its end.
-///
-/// # Errors
-/// `Internal` when it cannot be started.
-pub fn run_on_terminal(globals: &Globals, words: &[&str]) -> Result<i32, Failure> {
-    let status = command(globals, &[], words).status().map_err(|error| cannot(&error))?;
-    Ok(status.code().unwrap_or(devrun_model::exit::INTERNAL))
-}
-
-/// Runs this program with these words on this terminal.
-///
-/// # Errors
-/// `Internal` when it cannot be started.
-pub fn run_words(words: &[OsString]) -> Result<i32, Failure> {
-    let status = Command::new(OWN_PROGRAM).args(words).status().map_err(|error| cannot(&error))?;
-    Ok(status.code().unwrap_or(devrun_model::exit::INTERNAL))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        globals: Globals,
+    }
 
     #[test]
-    fn the_last_line_is_that_of_what_was_said() {
-        let output = |stdout: &str, stderr: &str| CommandOutput { code: 0, stdout: stdout.to_owned(), stderr: stderr.to_owned() };
-        assert_eq!(output("a\nb\n", "").last_line(), "b");
-        assert_eq!(output("a\nb\n", "error: x\ndevrun: exit 1: x\n\n").last_line(), "devrun: exit 1: x");
-        assert_eq!(output("", "").last_line(), "");
+    fn every_global_option_is_passed_on() {
+        let words = [
+            "devrun",
+            "-f",
+            "a.toml",
+            "-f",
+            "b.toml",
+            "-C",
+            "dir",
+            "-p",
+            "shop",
+            "--mode",
+            "prod",
+            "--profile",
+            "x",
+            "--profile",
+            "y",
+            "--env-file",
+            "e",
+            "--instance",
+            "i",
+            "--state-dir",
+            "s",
+            "--color",
+            "never",
+            "--progress",
+            "plain",
+            "--debug",
+        ];
+        let once = Line::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).globals;
+        let mut typed = vec![OsString::from("devrun")];
+        typed.extend(arguments(&once));
+        let again = Line::try_parse_from(typed).unwrap_or_else(|error| panic!("{error}")).globals;
+        assert_eq!(format!("{once:?}"), format!("{again:?}"));
     }
 }

@@ -17,7 +17,7 @@ use devrun_web::{ApiError, ApiReply, ApiRequest, LogsQuery, ServiceMetrics, Stac
 use crate::app::growing_file::GrowingFile;
 use crate::app::log_pages::{self, PageRequest};
 use crate::app::observer::Observer;
-use crate::app::{own_command, service_details};
+use crate::app::{service_details, viewer_command};
 
 /// State changes that the page gets at most.
 const EVENTS: usize = 5000;
@@ -132,7 +132,7 @@ impl Shared {
 
     async fn graph(&self) -> Result<Value, Failure> {
         let output =
-            own_command::run_aside(self.observer.globals(), ["graph", "--format", "json"].map(str::to_owned).to_vec()).await?;
+            viewer_command::run_aside(self.observer.globals(), ["graph", "--format", "json"].map(str::to_owned).to_vec()).await?;
         serde_json::from_str(&output.stdout)
             .map_err(|_| Failure::new(FailureKind::Config, format!("there is no graph: {}", output.last_line())))
     }
@@ -169,7 +169,7 @@ impl Shared {
             verb => vec![verb.to_owned()],
         };
         words.extend(Some(service).filter(|service| !service.is_empty()));
-        let output = own_command::run_aside(self.observer.globals(), words).await?;
+        let output = viewer_command::run_aside(self.observer.globals(), words).await?;
         let text = self.masker.text(output.stderr.trim());
         Ok(json!({ "code": output.code, "text": text }))
     }

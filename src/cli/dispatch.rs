@@ -13,7 +13,7 @@ use devrun_model::mask::Masker;
 use super::args::{self, Cli, Verb};
 use super::completions;
 use super::convert::{export, import};
-use super::data::{client, secret, volumes};
+use super::data::{backup, client, db, secret, snapshot, volumes};
 use super::docs_files;
 use super::machine_docs;
 use super::reference;
@@ -106,6 +106,11 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Catalog(args) => binaries::catalog(&globals, &args, term),
         Verb::Secret(args) => secret::run(&globals, &args, term),
         Verb::Volumes(args) => volumes::volumes(&globals, &args, term),
+        Verb::Snapshot(args) => snapshot::run(&globals, &args, term),
+        Verb::Backup(args) => backup::backup(&globals, &args, term),
+        Verb::Restore(args) => backup::restore(&globals, &args, term),
+        Verb::Db(args) => db::run(&globals, &args, term),
+        Verb::Forks => db::reap(&globals),
         Verb::Df(args) => volumes::df(&globals, &args, term),
         Verb::Clean(args) => volumes::clean(&globals, &args, term),
         Verb::Rebuild(args) => up::run(&globals, &UpArgs { clean: true, ..args }, term),

@@ -1,7 +1,8 @@
 // The browser dashboard in a real Chromium: every view, every action, the keyboard, accessibility, a restart of the supervisor.
 //
 // Run by `scripts/browser-dashboard`, which makes the stack and gives: ADDRESS (with the token), DEVRUN (a command that runs
-// devrun on the same stack), PICTURES (a directory, optional). Needs playwright-core and axe-core in NODE_PATH.
+// devrun on the same stack), PICTURES (a directory, optional), ASSETS (optional: a directory whose files stand in for the page's own,
+// while the page is worked on). Needs playwright-core and axe-core in NODE_PATH.
 import { createRequire } from "node:module";
 import { execFileSync } from "node:child_process";
 import assert from "node:assert/strict";
@@ -16,6 +17,7 @@ const service = (name) => JSON.parse(devrun("ps", "--json")).services.find((one)
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] });
 const context = await browser.newContext({ viewport: { width: 1180, height: 760 }, colorScheme: process.env.SCHEME ?? "light" });
 const page = await context.newPage();
+if (process.env.ASSETS) await page.route(/\/[a-z]+\.(js|css)$/, (route) => route.fulfill({ path: `${process.env.ASSETS}${new URL(route.request().url()).pathname}` }));
 const complaints = [];
 page.on("console", (message) => { if (["error", "warning"].includes(message.type())) complaints.push(message.text()); });
 page.on("pageerror", (error) => complaints.push(String(error)));
@@ -55,13 +57,13 @@ await step("services", async () => {
   await picture("web-services");
 });
 await step("stop, start, restart", async () => {
-  await page.getByRole("button", { name: "stop worker" }).click();
+  await page.getByRole("button", { name: "stop worker", exact: true }).click();
   await wait("worker stopped", () => service("worker").state === "stopped");
   await page.getByRole("row", { name: /worker/ }).getByText("stopped").waitFor();
-  await page.getByRole("button", { name: "start worker" }).click();
+  await page.getByRole("button", { name: "start worker", exact: true }).click();
   await wait("worker running", () => service("worker").state === "running");
   const before = service("worker").pid;
-  await page.getByRole("button", { name: "restart worker" }).focus();
+  await page.getByRole("button", { name: "restart worker", exact: true }).focus();
   await page.keyboard.press("Enter");
   await wait("another process", () => { const now = service("worker"); return now.state === "running" && now.pid !== before; });
   await page.getByText("restart worker: done").waitFor();
@@ -71,15 +73,15 @@ await step("logs: text stays text, search, filter, follow", async () => {
   const log = page.getByRole("log");
   await log.getByText("<img src=x onerror=alert(1)>").first().waitFor();
   assert.equal(await log.locator("img").count(), 0);
-  await page.getByLabel("Search").fill("line 3$");
-  await page.getByRole("button", { name: "Older match" }).click();
+  await page.getByLabel("Search", { exact: true }).fill("line 3$");
+  await page.getByRole("button", { name: "Older match", exact: true }).click();
   await wait("a match", async () => /line 3$/.test(await page.locator(".found").first().innerText().catch(() => "")));
-  await page.getByLabel("Filter").fill("hello");
-  await page.getByLabel("Filter").press("Enter");
+  await page.getByLabel("Filter", { exact: true }).fill("hello");
+  await page.getByLabel("Filter", { exact: true }).press("Enter");
   await wait("filtered", async () => !(await log.innerText()).includes("line 3"));
-  await page.getByLabel("Filter").fill("");
-  await page.getByLabel("Filter").press("Enter");
-  await page.getByRole("button", { name: "Follow" }).click();
+  await page.getByLabel("Filter", { exact: true }).fill("");
+  await page.getByLabel("Filter", { exact: true }).press("Enter");
+  await page.getByRole("button", { name: "Follow", exact: true }).click();
   await wait("new lines", async () => {
     const count = async () => log.locator("div").last().innerText();
     const before = await count();
@@ -88,7 +90,7 @@ await step("logs: text stays text, search, filter, follow", async () => {
   });
   await accessible("logs");
   await picture("web-logs");
-  await page.getByLabel("Service").selectOption("api");
+  await page.getByLabel("Service", { exact: true }).selectOption("api");
   await page.getByRole("heading", { name: "Log of api" }).waitFor();
 });
 await step("timeline, with the logs of a moment", async () => {
@@ -97,7 +99,7 @@ await step("timeline, with the logs of a moment", async () => {
   assert.ok((await page.locator("svg .span").count()) >= 6);
   const titles = await page.locator("svg .span title").allTextContents();
   assert.ok(titles.some((text) => text.startsWith("worker: stopped")), titles.join("\n"));
-  await page.getByLabel("Moment").focus();
+  await page.getByLabel("Moment", { exact: true }).focus();
   await page.keyboard.press("Home");
   await page.getByRole("log").waitFor();
   await wait("lines of that moment", async () => (await page.getByRole("log").innerText()).length > 0);
@@ -108,7 +110,7 @@ await step("graph", async () => {
   await page.getByRole("link", { name: "Graph" }).click();
   await page.locator("svg .node").first().waitFor();
   await page.getByText("As text").click();
-  await page.getByText("api waits for db to be healthy").first().waitFor();
+  await page.getByRole("listitem").filter({ hasText: "api waits for db to be healthy" }).waitFor();
   await accessible("graph");
   await picture("web-graph");
 });
@@ -133,7 +135,7 @@ await step("a restart of the supervisor", async () => {
   await page.getByRole("link", { name: "Services", exact: true }).click();
   devrun("down");
   await page.getByText("down: this is how it ended").waitFor();
-  await page.getByRole("button", { name: "start all services" }).click();
+  await page.getByRole("button", { name: "start all services", exact: true }).click();
   await wait("up again", async () => (await page.locator("#summary").innerText()).includes("running"));
   await wait("api", () => service("api").state === "running");
 });

@@ -86,7 +86,7 @@ const STACK: &str = r#"
     env = { API_TOKEN = "t0psecretvalue", PLAIN = "seen" }
     [services.web]
     run = "{svc:web}"
-    depends_on = { api = "started" }
+    depends_on = ["api"]
 "#;
 
 /// Shows: mcp.
@@ -162,7 +162,7 @@ fn a_scripted_agent_repairs_three_faults_in_ten_calls() {
         [services.api]
         run = "{{svc:api}}"
         port = {port}
-        depends_on = {{ migrate = "completed" }}
+        depends_on = ["migrate"]
         [services.login]
         run = ["sh", "-c", "[ \"$LOGIN\" = right ] || {{ echo 'FATAL: password authentication failed for user app'; exit 1; }}; exec sleep 1000", "{{token}}"]
         env = {{ LOGIN = "wrong" }}

@@ -61,14 +61,14 @@ fn c03_ups_and_downs_from_two_shells_end_well() {
             });
         }
         scope.spawn(|| {
-            while done.load(std::sync::atomic::Ordering::SeqCst) < 2 {
+            eventually("both loops end", Duration::MAX, || {
                 for name in ["a", "b"] {
                     // A child between fork and exec is no copy: it shows the keeper's own words.
                     let alive = project.alive(name);
                     assert!(alive.len() <= 1, "{alive:?}");
                 }
-                std::thread::sleep(Duration::from_millis(3));
-            }
+                (done.load(std::sync::atomic::Ordering::SeqCst) == 2).then_some(())
+            });
         });
     });
     project.run(&["up", "-d"]).code(0);

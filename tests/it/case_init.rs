@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{PATIENCE, Project, eventually, is_root, rounds, signal, skipped};
+use crate::waits::let_time_pass;
 
 trials![
     i02_a_supervisor_killed_in_the_first_boot_leaves_nothing_half_made,
@@ -48,8 +49,7 @@ fn i02_a_supervisor_killed_in_the_first_boot_leaves_nothing_half_made() {
         let project = Project::new().procfile(DB);
         project.write("10.sql", "create table marks (id int); insert into marks values (1);\n");
         let up = project.start(&["up", "-d"]);
-        // A moment of its own each time, from before initdb to after it.
-        std::thread::sleep(Duration::from_millis(150 + 350 * (round % 6)));
+        let_time_pass("the kill hits from before initdb to after it", Duration::from_millis(150 + 350 * (round % 6)));
         let supervisors = || Some(project.supervisors()).filter(|found| !found.is_empty());
         for pid in eventually("a supervisor", PATIENCE, supervisors) {
             signal(pid, Signal::SIGKILL);

@@ -1,11 +1,12 @@
 //! `L…`: output under load. Files are read as they are; what a viewer shows comes after.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::harness::{PATIENCE, Project, eventually, is_root, signal, skipped};
+use crate::waits::stays_true_for;
 
 fn rss_mb(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -50,17 +51,16 @@ fn l02_a_flood_costs_neither_memory_nor_answers() {
     ));
     project.run(&["up", "-d"]).code(0);
     let supervisor = project.supervisor();
-    let until = Instant::now() + Duration::from_secs(length);
     let (mut worst, mut most, mut late) = (Duration::ZERO, 0, 0);
-    while Instant::now() < until {
+    stays_true_for("it answers during the flood", Duration::from_secs(length), || {
         worst = worst.max(project.run(&["ps", "--json"]).code(0).took);
         most = most.max(rss_mb(supervisor));
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis();
         if let Some(last) = project.read(".devrun/logs/quiet.log").lines().last().and_then(|line| line.parse::<u128>().ok()) {
             late = late.max(now.saturating_sub(last));
         }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+        true
+    });
     assert!(most < 150, "{most} MB");
     assert!(worst < Duration::from_secs(2), "`ps` took {worst:?}");
     assert!(late < 3000, "the quiet one is {late} ms late");

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::harness::{PATIENCE, Project, ZombieAges, eventually, figures, is_root, long, signal, skipped};
+use crate::waits::{stays_true_for, within};
 
 /// As the cases' "5 mixed services": each notes signals in `marks`; `b` needs `a`.
 const MIXED: &str = r#"
@@ -33,15 +34,12 @@ fn up(text: &str) -> Project {
 }
 
 fn alive(project: &Project, name: &str, count: usize) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let now = project.alive(name);
-        if now.len() == count {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{count} of {name}: {now:?}\n{}", project.run(&["ps"]));
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let mut now = Vec::new();
+    let seen = within(PATIENCE, || {
+        now = project.alive(name);
+        (now.len() == count).then_some(())
+    });
+    assert!(seen.is_some(), "{count} of {name}: {now:?}\n{}", project.run(&["ps"]));
 }
 
 #[test]
@@ -54,10 +52,10 @@ fn o02_the_kill_comes_at_the_end_of_the_grace_and_not_before() {
     let down = project.start(&["down"]);
     eventually("the first TERM", PATIENCE, || project.read("marks").contains("leader 15").then_some(()));
     // Still there shortly before the grace ends …
-    std::thread::sleep(Duration::from_millis(700).saturating_sub(begun.elapsed()));
-    assert!(
-        project.alive("deaf").iter().any(|process| i64::from(process.pid) == leader) || begun.elapsed() > Duration::from_secs(1)
-    );
+    stays_true_for("it lives during its grace", Duration::from_millis(700).saturating_sub(begun.elapsed()), || {
+        let alive = project.alive("deaf").iter().any(|process| i64::from(process.pid) == leader);
+        alive || begun.elapsed() > Duration::from_secs(1)
+    });
     // … and gone when `down` returns, which says whom it killed.
     down.outcome().code(0).says("deaf").says("killed");
     project.nothing_left();

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::case_init::{half_made, postgres};
 use crate::harness::{LONG, Outcome, PATIENCE, Project, Running, eventually, figures, is_root, rounds, signal, skipped};
+use crate::waits::{let_time_pass, within};
 
 trials![
     n05_a_real_stack_survives_kills_of_its_supervisor,
@@ -126,20 +127,16 @@ fn killed_at_random(victim: Victim, short: u64) {
         let attached = round % 5 == 4;
         let up = project.start(if attached { &["up"][..] } else { &["up", "-d"] });
         let mut down = None;
-        std::thread::sleep(random(first.mul_f64(1.2)));
+        let_time_pass("the moment of the kill is what is varied", random(first.mul_f64(1.2)));
         if round % 4 == 3 && !attached {
             // Hit in the stop instead.
-            let deadline = Instant::now() + LONG;
-            while project.alive("last").is_empty() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            let _whole = within(LONG, || (!project.alive("last").is_empty()).then_some(()));
             down = Some(project.start(&["down"]));
-            std::thread::sleep(random(Duration::from_millis(400)));
+            let_time_pass("the moment of the kill is what is varied", random(Duration::from_millis(400)));
         }
         // A start that has no supervisor yet is hit as soon as it has one; a stop may be over before it is hit.
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while down.is_none() && !attached && project.supervisors().is_empty() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
+        if down.is_none() && !attached {
+            let _supervised = within(Duration::from_secs(2), || (!project.supervisors().is_empty()).then_some(()));
         }
         let whole = !project.alive("last").is_empty();
         let hit = kill_ours(&project, attached.then_some(&up), victim);
@@ -269,7 +266,7 @@ fn o13_a_killed_supervisor_costs_no_data_and_leaves_no_server() {
 fn q01_as_root_below_a_private_home() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     if !is_root() {
-        return skipped("the question is root's: nobody else can run Postgres as another user");
+        return skipped("only root can run Postgres as another user");
     }
     if !postgres() {
         return skipped("no Postgres is installed");

@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::harness::{PATIENCE, Project, eventually, long, signal};
+use crate::waits::stays_equal_for;
 
 /// Milliseconds since 1970 at each start, one a line.
 const NOTE: &str = "date +%s%3N >> starts\n";
@@ -203,8 +204,7 @@ fn r07_a_stop_ends_the_wait_for_a_restart_at_once() {
     project.wait_state("a", "backing-off");
     project.run(&["stop", "a"]).code(0);
     let before = count(&project, "starts");
-    std::thread::sleep(Duration::from_millis(2500));
-    assert_eq!(count(&project, "starts"), before, "no later start");
+    stays_equal_for("no later start", Duration::from_millis(2500), &before, || count(&project, "starts"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::harness::{PATIENCE, Project, eventually, figures, long, rounds, signal};
+use crate::waits::let_time_pass;
 
 fn status(pid: i32, field: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -49,7 +50,7 @@ fn n01_many_flat_services() {
     let seconds = 2;
     let idle = eventually("it is at rest", PATIENCE, || {
         let before = ticks(supervisor) + ticks(keeper);
-        std::thread::sleep(Duration::from_secs(seconds));
+        let_time_pass("the window in which ticks are counted", Duration::from_secs(seconds));
         let idle = ticks(supervisor) + ticks(keeper) - before;
         (idle <= 5 * seconds).then_some(idle)
     });
@@ -145,7 +146,7 @@ fn n04_a_storm_of_crashes_costs_little() {
     project.wait_state("s0", "backing-off");
     let supervisor = project.supervisor();
     let (before, begun) = (ticks(supervisor), Instant::now());
-    std::thread::sleep(Duration::from_secs(if long() { 60 } else { 3 }));
+    let_time_pass("the window in which ticks are counted", Duration::from_secs(if long() { 60 } else { 3 }));
     let used = Duration::from_millis(10 * (ticks(supervisor) - before));
     // Half a core for the release; a debug binary costs several times as much.
     assert!(used < begun.elapsed(), "{used:?} in {:?}", begun.elapsed());
@@ -190,7 +191,7 @@ fn n05_killed_at_any_moment_the_next_start_is_clean() {
     for round in 0..rounds(8) {
         let up = project.start(&["up", "-d"]);
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        std::thread::sleep(Duration::from_millis((seed >> 33) % 1500));
+        let_time_pass("the moment of the kill is what is varied", Duration::from_millis((seed >> 33) % 1500));
         let stopping = (round % 4 == 3).then(|| project.start(&["down"]));
         // Nobody before it is there and after it has gone.
         for pid in project.supervisors() {

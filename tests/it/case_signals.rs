@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{PATIENCE, Project, eventually, signal};
+use crate::waits::{let_time_pass, stays_equal_for};
 
 #[test]
 fn s01_each_service_gets_exactly_one_term() {
@@ -97,16 +98,18 @@ fn s05_held_by_ctrl_z_nothing_runs_out() {
     };
     eventually("the supervisor is stopped", PATIENCE, || (state() == "T").then_some(()));
     assert_eq!(project.alive("web").len(), 1, "services go on");
-    // Longer than every time-out above.
-    std::thread::sleep(Duration::from_secs(6));
+    let_time_pass("longer than every time-out above", Duration::from_secs(6));
     shell.send(b"fg\n");
     shell.wait_for("back: time-outs go on");
     // Had the pause counted, `slow` would have failed at once and `web` been restarted.
     let slow = project.service("slow");
     assert_eq!(slow["state"], "starting", "{slow:#}");
-    std::thread::sleep(Duration::from_millis(700));
-    let now = project.service("web");
-    assert_eq!((&now["pid"], &now["health"], &now["restarts"]), (&web, &"healthy".into(), &0.into()), "{now:#}");
+    let expected = (web, 0.into());
+    stays_equal_for("web is not restarted", Duration::from_millis(700), &expected, || {
+        let now = project.service("web");
+        (now["pid"].clone(), now["restarts"].clone())
+    });
+    assert_eq!(project.service("web")["health"], "healthy");
     shell.interrupt();
     project.nothing_left_but_shell();
     shell.send(b"exit\n");
@@ -156,7 +159,7 @@ fn a_runners_cancel_leaves_nothing() {
     project.wait_state("deaf", "running");
     let group = nix::unistd::Pid::from_raw(running.pid());
     nix::sys::signal::killpg(group, Signal::SIGTERM).expect("its own group");
-    std::thread::sleep(Duration::from_millis(500));
+    let_time_pass("between the two signals of a runner", Duration::from_millis(500));
     // It may have ended already, which is as well.
     let _ = nix::sys::signal::killpg(group, Signal::SIGKILL);
     let _ended = running.outcome();

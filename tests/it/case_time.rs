@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::signal::Signal;
 
 use crate::harness::{PATIENCE, Project, eventually, figures, is_root, long, signal, skipped};
+use crate::waits::{let_time_pass, stays_equal_for};
 
 /// Asks whoever owns this machine's wall clock to set it by so many seconds, and waits until it was done.
 fn jump(requests: &Path, seconds: i64) {
@@ -92,13 +93,12 @@ fn t02_a_held_supervisor_calls_nobody_unhealthy() {
     project.run(&["up", "-d", "--no-wait"]).code(0);
     eventually("it is healthy", PATIENCE, || (project.service("web")["health"] == "healthy").then_some(()));
     let (supervisor, web) = (project.supervisor(), project.alive("web"));
-    // 30 s in `scripts/soak`; longer than every time-out above in any case.
     signal(supervisor, Signal::SIGSTOP);
-    std::thread::sleep(Duration::from_secs(if long() { 30 } else { 5 }));
+    // 30 s in `scripts/soak`.
+    let_time_pass("longer than every time-out above", Duration::from_secs(if long() { 30 } else { 5 }));
     signal(supervisor, Signal::SIGCONT);
     assert_eq!(project.service("slow")["state"], "starting", "its time stood still");
-    std::thread::sleep(Duration::from_millis(1500));
-    assert_eq!(project.alive("web"), web, "not restarted");
+    stays_equal_for("it is not restarted", Duration::from_millis(1500), &web, || project.alive("web"));
     let now = project.service("web");
     assert_eq!((&now["health"], &now["restarts"]), (&"healthy".into(), &0.into()), "{now:#}");
     // The time-out goes on from where it was.

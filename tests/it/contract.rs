@@ -63,6 +63,7 @@ const VERBS: &[&str] = &[
     "snapshot",
     "backup",
     "restore",
+    "db",
     "scale",
     "clean",
     "rebuild",
@@ -161,7 +162,7 @@ fn items() -> Vec<Item> {
             let Some(long) = argument.get_long().filter(|long| !matches!(*long, "help" | "version")) else { continue };
             let mut traces = vec![format!("--{long}")];
             traces.extend(argument.get_short().map(|short| format!("\"-{short}")));
-            all.push(item("Verbs and their options", "verb", format!("{verb} --{long}"), traces, true));
+            all.push(item("Commands and their options", "verb", format!("{verb} --{long}"), traces, true));
             if globals && let Some(variable) = argument.get_env() {
                 let variable = variable.to_string_lossy().into_owned();
                 all.push(item("Variables", "variable", variable.clone(), vec![variable], true));
@@ -172,14 +173,14 @@ fn items() -> Vec<Item> {
     for verb in VERBS {
         let built = command.find_subcommand(verb);
         assert!(built.is_some() != PLANNED.contains(verb), "{verb}: either it is built or `PLANNED` names it");
-        all.push(item("Verbs and their options", "verb", (*verb).to_owned(), vec![format!("\"{verb}\"")], built.is_some()));
+        all.push(item("Commands and their options", "verb", (*verb).to_owned(), vec![format!("\"{verb}\"")], built.is_some()));
         // `help` repeats every verb, `rebuild` every option of `up`.
         let Some(built) = built.filter(|_| !matches!(*verb, "help" | "rebuild")) else { continue };
         flags(built, verb, false, &mut all);
         for below in built.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
             let name = format!("{verb} {}", below.get_name());
             let built = !NOT_BUILT.contains(&name.as_str());
-            all.push(item("Verbs and their options", "verb", name.clone(), vec![format!("\"{}\"", below.get_name())], built));
+            all.push(item("Commands and their options", "verb", name.clone(), vec![format!("\"{}\"", below.get_name())], built));
             flags(below, &name, false, &mut all);
         }
     }
@@ -273,7 +274,7 @@ fn page(items: &[Item], shown: &BTreeMap<String, Vec<String>>) -> String {
             .to_owned();
     let mut section = "";
     let mut sorted: Vec<&Item> = items.iter().collect();
-    let order: Vec<&str> = ["Keys of procfile.toml", "Verbs and their options", "Variables", "Exit codes", "JSON"].to_vec();
+    let order: Vec<&str> = ["Keys of procfile.toml", "Commands and their options", "Variables", "Exit codes", "JSON"].to_vec();
     sorted.sort_by_key(|item| order.iter().position(|name| *name == item.section));
     for item in sorted {
         if item.section != section {

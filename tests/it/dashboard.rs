@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::{PATIENCE, Project, eventually, skipped};
+use crate::waits::{let_time_pass, within};
 
 /// A terminal of its own, run by a tmux server of its own.
 struct Tmux<'a> {
@@ -39,14 +40,12 @@ impl<'a> Tmux<'a> {
     #[track_caller]
     fn wait_for(&self, text: &str) -> String {
         let mut last = String::new();
-        for _ in 0..600 {
+        let found = within(PATIENCE, || {
             last = self.screen();
-            if last.contains(text) {
-                return last;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("{text:?} never was on the screen:\n{last}");
+            last.contains(text).then_some(())
+        });
+        assert!(found.is_some(), "{text:?} never was on the screen:\n{last}");
+        last
     }
     fn pid(&self) -> i32 {
         let shell: i32 = self.tmux("list-panes -F '#{pane_pid}'").trim().parse().expect("a pid");
@@ -68,7 +67,7 @@ const STACK: &str = r#"
     run = ["sh", "-c", "for i in 1 2 3 4 5; do echo api line $i; done; echo needle in api; seq -f 'filler %g' 1 200; exec sleep 1000", "{token}"]
     [services.chatty]
     run = ["sh", "-c", "echo hello from chatty; exec sleep 1000", "{token}"]
-    depends_on = { api = "started" }
+    depends_on = ["api"]
     [services.broken]
     run = "{svc:broken} --exit 3"
     restart = "no"
@@ -184,7 +183,7 @@ fn nothing_wakes_it_while_nothing_changes() {
     // What the start left to do may take a moment; then a stretch without a single wake-up.
     eventually("five seconds without a wake-up", PATIENCE, || {
         let before = switches();
-        std::thread::sleep(Duration::from_secs(5));
+        let_time_pass("the window of the measurement", Duration::from_secs(5));
         (switches() == before).then_some(())
     });
     project.run(&["down"]).code(0);

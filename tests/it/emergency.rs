@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::harness::{LONG, PATIENCE, Project, eventually, figures, is_root, rounds, signal};
+use crate::waits::{let_time_pass, stays_true_for};
 
 /// Both ways of containment.
 fn both() -> [Project; 2] {
@@ -24,7 +25,7 @@ fn n05_keeper_and_supervisor_killed_within_milliseconds() {
             project.run(&["up", "-d"]).code(0);
             let (supervisor, keeper) = (project.supervisor(), project.keepers()[0].pid);
             signal(keeper, Signal::SIGKILL);
-            std::thread::sleep(Duration::from_micros(700 * (round % 10)));
+            let_time_pass("the moment between the kills is what is varied", Duration::from_micros(700 * (round % 10)));
             signal(supervisor, Signal::SIGKILL);
             // At once, while a new keeper may just be stopping what is left; every third time when that has settled.
             if round % 3 == 0 {
@@ -53,6 +54,15 @@ fn alive(project: &Project, name: &str, count: usize) {
     eventually("its processes", PATIENCE, || (project.alive(name).len() >= count).then_some(()));
 }
 
+/// One look that came between two hops is no proof.
+#[track_caller]
+fn stays_without_processes(project: &Project) {
+    stays_true_for("nothing is left", Duration::from_millis(100), || {
+        project.nothing_left();
+        true
+    });
+}
+
 #[test]
 fn o08_emergency_ends_a_fork_storm() {
     for flags in ["", "--clobber-env --close-fds"] {
@@ -63,11 +73,7 @@ fn o08_emergency_ends_a_fork_storm() {
                 alive(&project, "storm", 6);
                 project.run(&["down", "--emergency"]).code(0);
                 project.nothing_left();
-                // A look that came between two hops is no proof.
-                for _ in 0..20 {
-                    std::thread::sleep(Duration::from_millis(3));
-                    project.nothing_left();
-                }
+                stays_without_processes(&project);
             }
         }
     }
@@ -81,10 +87,7 @@ fn o08_emergency_ends_a_fork_storm_whose_keeper_is_gone() {
         alive(&project, "storm", 6);
         project.kill_both();
         project.run(&["down", "--emergency"]).code(0);
-        for _ in 0..20 {
-            std::thread::sleep(Duration::from_millis(3));
-            project.nothing_left();
-        }
+        stays_without_processes(&project);
     }
 }
 

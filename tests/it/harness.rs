@@ -26,6 +26,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use crate::waits::eventually;
+use crate::waits::within;
+
 /// Generous, as the machine that runs the tests may be busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -71,22 +74,6 @@ pub fn testsvc() -> PathBuf {
     let path = folder.join("examples/testsvc");
     assert!(path.exists(), "{} is missing: run `cargo build --example testsvc`", path.display());
     path
-}
-
-/// Polls until `condition` gives something.
-///
-/// # Panics
-/// When the deadline passes first.
-#[track_caller]
-pub fn eventually<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = condition() {
-            return found;
-        }
-        assert!(start.elapsed() < deadline, "{what}: not within {deadline:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// One live process as `/proc` shows it.
@@ -339,17 +326,17 @@ impl Running {
     /// Waits until either stream holds `text`.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if self.stdout().contains(text) || self.stderr().contains(text) {
-                return;
-            }
+        let said = within(PATIENCE, || {
+            // Looked at first: what it said last is read after its end.
             let ended = self.child.try_wait().expect("the child can be waited for");
-            if ended.is_some() || Instant::now() > deadline {
-                let (stdout, stderr) = (self.stdout(), self.stderr());
-                panic!("`devrun {}` never said {text:?} ({ended:?})\n-- stdout\n{stdout}\n-- stderr\n{stderr}", self.args);
+            if self.stdout().contains(text) || self.stderr().contains(text) {
+                return Some(Ok(()));
             }
-            std::thread::sleep(Duration::from_millis(5));
+            ended.map(Err)
+        });
+        if !matches!(said, Some(Ok(()))) {
+            let (stdout, stderr) = (self.stdout(), self.stderr());
+            panic!("`devrun {}` never said {text:?} ({said:?})\n-- stdout\n{stdout}\n-- stderr\n{stderr}", self.args);
         }
     }
     /// Closes our end of its stdout, as `| head -1` does.
@@ -368,19 +355,13 @@ impl Running {
     /// Its end, within `limit`.
     #[track_caller]
     pub fn outcome_within(mut self, limit: Duration) -> Outcome {
-        let deadline = Instant::now() + limit;
-        let status: ExitStatus = loop {
-            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
-                break status;
-            }
-            if Instant::now() > deadline {
-                let (stdout, stderr) = (self.stdout(), self.stderr());
-                // Only the one we started; the project's drop sees to the rest.
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                panic!("`devrun {}` did not end within {limit:?}\n-- stdout\n{stdout}\n-- stderr\n{stderr}", self.args);
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        let ended: Option<ExitStatus> = within(limit, || self.child.try_wait().expect("the child can be waited for"));
+        let Some(status) = ended else {
+            let (stdout, stderr) = (self.stdout(), self.stderr());
+            // Only the one we started; the project's drop sees to the rest.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            panic!("`devrun {}` did not end within {limit:?}\n-- stdout\n{stdout}\n-- stderr\n{stderr}", self.args);
         };
         let took = self.started.elapsed();
         let stdout = self.stdout.finish("stdout", &self.args);
@@ -707,19 +688,15 @@ impl Project {
     #[track_caller]
     pub fn wait_state(&self, name: &str, state: &str) -> Value {
         let mut last = Value::Null;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        let seen = within(PATIENCE, || {
             // No supervisor yet, or no state yet: `ps` may say anything until the deadline.
-            if let Ok(ps) = serde_json::from_str::<Value>(&self.run(&["ps", "--json"]).stdout) {
-                let services = ps["services"].as_array().cloned().unwrap_or_default();
-                last = services.into_iter().find(|service| service["name"] == name).unwrap_or(Value::Null);
-                if last["state"] == state {
-                    return last;
-                }
-            }
-            assert!(Instant::now() < deadline, "{name} never was {state}; last seen: {last:#}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            let ps = serde_json::from_str::<Value>(&self.run(&["ps", "--json"]).stdout).ok()?;
+            let services = ps["services"].as_array().cloned().unwrap_or_default();
+            last = services.into_iter().find(|service| service["name"] == name).unwrap_or(Value::Null);
+            (last["state"] == state).then_some(())
+        });
+        assert!(seen.is_some(), "{name} never was {state}; last seen: {last:#}");
+        last
     }
 
     /// The supervisor's pid, as `ps` tells it.
@@ -807,15 +784,12 @@ impl Project {
     /// Waits until nothing of this project is alive.
     #[track_caller]
     pub fn nothing_left_within(&self, limit: Duration) {
-        let deadline = Instant::now() + limit;
-        loop {
-            let left = self.leftovers();
-            if left.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < deadline, "left after {limit:?}: {left:#?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let mut left = Vec::new();
+        let gone = within(limit, || {
+            left = self.leftovers();
+            left.is_empty().then_some(())
+        });
+        assert!(gone.is_some(), "left after {limit:?}: {left:#?}");
     }
 
     /// Waits until the shell of [`Project::shell_on_terminal`] is the only process of this project that is alive.
@@ -849,10 +823,7 @@ impl Drop for Project {
         }
         let mut command = self.command(&self.devrun);
         if let Ok(mut child) = command.args(["down", "--emergency"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
-            let deadline = Instant::now() + Duration::from_secs(20);
-            while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            let _ended = within(Duration::from_secs(20), || (!matches!(child.try_wait(), Ok(None))).then_some(()));
             // A hang of it is shown by what is left; this ends only what we started here.
             let _ = child.kill();
             let _ = child.wait();

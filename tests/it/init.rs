@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use devrun_model::{FailureKind, VolumeClass, VolumeName, VolumeSpec};
 use devrun_runtime::init::{Sentinel, VolumeState, open_volume};
 
+use crate::waits::let_time_pass;
+
 const FILES: usize = 40;
 
 fn volume(path: &Path) -> VolumeSpec {
@@ -15,10 +17,9 @@ fn volume(path: &Path) -> VolumeSpec {
 }
 
 /// Not a test of its own: the process that is killed.
-#[test]
+#[test(only_with = "DEVRUN_TEST_VOLUME")]
 fn one_first_boot() {
-    let Some(path) = std::env::var_os("DEVRUN_TEST_VOLUME") else { return };
-    let path = PathBuf::from(path);
+    let path = PathBuf::from(std::env::var_os("DEVRUN_TEST_VOLUME").unwrap());
     let stage = match open_volume(&volume(&path), "postgres").unwrap() {
         VolumeState::Fresh(stage) => stage,
         VolumeState::Done(_) => return,
@@ -28,7 +29,7 @@ fn one_first_boot() {
     std::fs::create_dir(&data).unwrap();
     for file in 0..FILES {
         std::fs::write(data.join(file.to_string()), vec![1u8; 4096]).unwrap();
-        std::thread::sleep(Duration::from_millis(1));
+        let_time_pass("so that a kill can hit it between two files", Duration::from_millis(1));
     }
     stage.commit(&Sentinel::new("postgres/first-boot", String::new(), "1", Duration::ZERO).unwrap()).unwrap();
 }

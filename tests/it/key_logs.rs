@@ -108,7 +108,6 @@ fn logs_since_until_grep_timestamps_and_tail_narrow() {
     });
     let stamp = stamped.stdout.lines().last().and_then(|line| line.split(' ').next()).expect("a stamp").to_owned();
     assert!(stamp.len() == 27 && stamp.ends_with('Z'), "{stamp}");
-    std::thread::sleep(std::time::Duration::from_millis(50));
     project.write("go", "");
     let text = |args: &[&str]| project.run(&[&["logs", "--no-prefix", "a"], args].concat()).code(0).stdout;
     eventually("the late lines", PATIENCE, || text(&[]).contains("late fine").then_some(()));

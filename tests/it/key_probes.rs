@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::{PATIENCE, Project, eventually};
+use crate::waits::stays_true_for;
 
 /// `python3 serve.py KIND [ARGUMENT]`: listens on `$PORT` and speaks just enough of KIND.
 const SERVER: &str = r#"
@@ -274,11 +275,11 @@ fn a_cmd_probe_that_hangs_or_forks_is_ended_with_its_tree() {
     let up = project.start(&["up", "-d"]);
     eventually("a probe with all its processes", PATIENCE, || (project.alive("probe").len() >= 4).then_some(()));
     // Attempts follow one another and never pile up: leader, two children, the escapee and what makes it.
-    for _ in 0..40 {
+    stays_true_for("attempts do not pile up", Duration::from_millis(1600), || {
         let alive = project.alive("probe");
         assert!(alive.len() <= 6, "{alive:#?}");
-        std::thread::sleep(Duration::from_millis(40));
-    }
+        true
+    });
     project.write("ok", "");
     up.outcome().code(0);
     eventually("nothing is left of the probes", PATIENCE, || project.alive("probe").is_empty().then_some(()));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::{PATIENCE, Project, eventually, skipped};
+use crate::waits::{let_time_pass, stays_equal_for};
 
 fn restarted(project: &Project, name: &str, before: i64) -> i64 {
     eventually(&format!("a restart of {name}"), PATIENCE, || {
@@ -40,17 +41,16 @@ fn watch_restarts_on_a_change_and_on_nothing_else() {
     for path in ["src/deep/app.txt", "src/deep/app.py~", "src/deep/.app.py.swp", "src/__pycache__/app.py", ".devrun/x.py"] {
         project.write(path, "1");
     }
+    let pid_of = |name: &str| project.service(name)["pid"].as_i64();
     // What counts comes after them and restarts it once: nothing was queued before it.
-    std::thread::sleep(Duration::from_millis(600));
-    assert_eq!(project.service("api")["pid"].as_i64(), Some(pid));
+    stays_equal_for("nothing restarts it", Duration::from_millis(600), &Some(pid), || pid_of("api"));
     // A burst is one restart.
     for number in 0..20 {
         project.write("src/deep/app.py", &number.to_string());
     }
     let pid = restarted(&project, "api", pid);
-    std::thread::sleep(Duration::from_millis(600));
-    assert_eq!(project.service("api")["pid"].as_i64(), Some(pid));
-    assert_eq!(project.service("other")["pid"].as_i64(), Some(other));
+    stays_equal_for("it is restarted once", Duration::from_millis(600), &Some(pid), || pid_of("api"));
+    assert_eq!(pid_of("other"), Some(other));
     project.run(&["down"]).code(0);
     project.nothing_left();
 }
@@ -69,8 +69,7 @@ fn watch_of_everything_does_not_see_our_own_files() {
     project.write("page.in", "x\n");
     project.run(&["up", "-d"]).code(0);
     let pid = project.service("api")["pid"].as_i64();
-    std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(project.service("api")["pid"].as_i64(), pid);
+    stays_equal_for("nothing restarts it", Duration::from_secs(1), &pid, || project.service("api")["pid"].as_i64());
     project.write("anything", "x");
     restarted(&project, "api", pid.expect("a pid"));
 }
@@ -129,7 +128,7 @@ fn whoever_watches_is_told_why_a_service_restarts() {
     // The first look of `logs -f` may come after the first change; each further one is told.
     eventually("`logs -f` names the file", PATIENCE, || {
         project.write("app.py", &format!("{:?}", std::time::Instant::now()));
-        std::thread::sleep(Duration::from_millis(300));
+        let_time_pass("a burst of changes would be one restart", Duration::from_millis(300));
         logs.stdout().contains("app.py").then_some(())
     });
     let _pid = restarted(&project, "api", pid);

@@ -127,9 +127,6 @@ fn ps_json_has_exactly_the_keys_of_the_contract() {
 /// Shows: events --json*.
 #[test]
 fn events_json_has_exactly_the_keys_of_the_contract() {
-    if !crate::failing::is_built("events") {
-        return;
-    }
     let project = Project::new().procfile(SMALL);
     project.run(&["up", "-d"]).code(0);
     let events = project.run(&["events", "--json"]).code(0).json_lines();

@@ -1,6 +1,11 @@
 //! Everything that needs the operating system or the whole binary, in one test binary, as each one links everything.
+//! Its `#[test]` is that of `tests/attribute`, and its runner `runner.rs`: what cannot run here is reported as ignored, with the reason.
+
+#[macro_use]
+extern crate devrun_test_attribute;
 
 mod agents;
+mod backups;
 mod blocked_output;
 mod case_beyond;
 mod case_concurrent;
@@ -22,6 +27,7 @@ mod contract;
 mod control;
 mod convert;
 mod dashboard;
+mod editor_schema;
 mod edits;
 mod emergency;
 mod escapes;
@@ -30,6 +36,7 @@ mod fetch;
 mod from_inside;
 mod gateway;
 mod generated;
+mod git_exposure;
 mod harness;
 mod harness_test;
 mod init;
@@ -47,6 +54,8 @@ mod key_watch;
 mod layers;
 mod left_running;
 mod lifecycle;
+mod listen;
+mod load;
 mod log_file_lost;
 mod log_lines;
 mod log_windows;
@@ -63,15 +72,19 @@ mod process;
 mod progress;
 mod recipes;
 mod resilience;
+mod runner;
 mod secrets;
 mod shutdown;
 mod side_by_side;
+mod snapshots;
 mod source_tree;
 mod spawn_paths;
 mod stack_rows;
 mod start_proof;
 mod stdin;
 mod stopping;
+mod task_inputs;
+mod test_hygiene;
 mod tool_dirs;
 mod type_names;
 mod variables;
@@ -80,6 +93,12 @@ mod verbs_disk;
 mod verbs_look;
 mod verbs_reference;
 mod verbs_run;
+#[expect(dead_code, reason = "it serves the other test binary too")]
+mod waits;
 mod web;
 mod why;
 mod work;
+
+fn main() -> std::process::ExitCode {
+    runner::run(runner::tests())
+}

@@ -259,7 +259,7 @@ fn a_user_without_an_entry_runs_postgres() {
     if up.code == Some(2) {
         // A seccomp filter, as in most containers: then the way out is named.
         drop(up.says("/etc/passwd"));
-        return;
+        return crate::harness::skipped("user namespaces are forbidden here");
     }
     drop(up.code(0));
     project.run(&["sql", "SELECT 6 * 7"]).code(0).says("42");

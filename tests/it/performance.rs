@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Project, eventually};
+use crate::waits::stays_equal_for;
 
 /// Context switches of every thread, voluntary or not, by thread: whoever runs has switched, and whoever has not slept.
 fn switches(pid: i32) -> BTreeMap<i32, u64> {
@@ -28,16 +29,15 @@ fn a_hundred_services_without_probes_wake_nobody_for_thirty_seconds() {
     let look = || (switches(supervisor), switches(keeper));
     // Threads that did blocking work while it started end when they have been idle for ten seconds; then it is steady.
     let mut before = look();
-    let mut quiet = 0;
+    let mut since = Instant::now();
     eventually("the start is over", Duration::from_secs(60), || {
-        std::thread::sleep(Duration::from_millis(500));
         let now = look();
-        quiet = if now == before { quiet + 1 } else { 0 };
-        before = now;
-        (quiet >= 22).then_some(())
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+        (since.elapsed() > Duration::from_secs(11)).then_some(())
     });
-    std::thread::sleep(Duration::from_secs(30));
-    assert_eq!(look(), before, "somebody woke up, or a thread came or went, although nothing had happened");
+    stays_equal_for("no thread wakes, comes or goes while nothing happens", Duration::from_secs(30), &before, look);
     project.run(&["down"]).code(0);
 }
 

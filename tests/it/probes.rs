@@ -19,6 +19,8 @@ use devrun_runtime::probe::{self, ListenWatch, NotifySocket, ProbeHandle, ProbeR
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
+use crate::waits::{eventually_async, let_time_pass, let_time_pass_async};
+
 /// Generous: the machines that run this are busy.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -146,6 +148,7 @@ impl Watched {
             run: "0123456789abcdef".to_owned(),
             commands: None,
             notify: notify.map(Ok),
+            held: None,
             listen_watch: ListenWatch::default(),
         };
         Self { handle: probe::start_probe_tasks(probing, sink), answers }
@@ -194,7 +197,7 @@ async fn once(check: &Check) -> Result<String, String> {
     probe::attempt(check, DEADLINE).await.map_err(|(answer, _)| answer)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_that_opens_is_noticed_and_how_soon_is_printed() {
     let mut late = Vec::new();
     for _ in 0..20 {
@@ -205,7 +208,7 @@ async fn a_port_that_opens_is_noticed_and_how_soon_is_printed() {
         assert_eq!(answer, ProbeReport::Failed(format!("connection refused on 127.0.0.1:{port}"), None));
         // Some quick attempts must have been made before the port opens.
         let opened = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(30)).await;
+            let_time_pass_async("some quick attempts come first", Duration::from_millis(30)).await;
             let listener = reserved.listen();
             (Instant::now(), listener)
         });
@@ -226,7 +229,7 @@ async fn a_port_that_opens_is_noticed_and_how_soon_is_printed() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_waits_for_a_good_code() {
     let server = http_server(&[BUSY, BUSY, "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n"]);
     let mut watched = Watched::ready(spec(vec![http(server.port, None)]));
@@ -234,7 +237,7 @@ async fn http_waits_for_a_good_code() {
     assert!(server.connections() >= 3);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_answers_of_all_kinds() {
     for (answer, body, expected) in [
         (OK, None, Ok("200 from /health")),
@@ -280,7 +283,7 @@ async fn http_answers_of_all_kinds() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_reads_no_more_than_it_must() {
     // Headers without an end.
     let server = Server::start(|_, stream| {
@@ -302,7 +305,7 @@ async fn http_reads_no_more_than_it_must() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_sends_what_it_was_told() {
     let (sink, mut requests) = mpsc::unbounded_channel();
     let server = Server::start(move |_, stream| {
@@ -328,7 +331,7 @@ async fn http_sends_what_it_was_told() {
     assert_eq!(failure.unwrap().kind, FailureKind::Config);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_timeout_is_a_failure_and_attempts_do_not_overlap() {
     let open = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
@@ -392,7 +395,7 @@ fn pg(port: u16) -> Check {
     Check::Pg { at: at(port), database: "shop".to_owned(), user: "app".to_owned() }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn pg_waits_while_the_server_starts_up() {
     let server = pg_server(vec![starting(), starting(), ASKS.to_vec()]);
     let mut watched = Watched::ready(spec(vec![pg(server.port)]));
@@ -400,7 +403,7 @@ async fn pg_waits_while_the_server_starts_up() {
     assert_eq!(failures, ["the database system is starting up (57P03)"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn pg_asks_no_more_than_whether_connections_are_accepted() {
     for (answer, passes) in [
         (ASKS.to_vec(), true),
@@ -432,7 +435,7 @@ fn sql(port: u16, password: Option<&str>) -> Check {
 }
 
 #[cfg(feature = "postgres")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn sql_logs_in_and_tells_refusals_from_not_yet() {
     let server = Server::start(|number, stream| {
         let mut length = [0u8; 4];
@@ -500,7 +503,7 @@ fn redis(port: u16, password: Option<&str>, roundtrip: bool) -> Check {
 }
 
 #[cfg(feature = "redis")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_waits_for_loading_to_end_and_wants_pong_itself() {
     let server = redis_server(|number, words| {
         assert_eq!(words, ["PING"], "nothing but PING is sent");
@@ -524,7 +527,7 @@ async fn redis_waits_for_loading_to_end_and_wants_pong_itself() {
 }
 
 #[cfg(feature = "redis")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_tells_wrong_credentials_from_no_server() {
     for (password, answers) in [
         (None, ["", "-NOAUTH Authentication required.\r\n"]),
@@ -554,7 +557,7 @@ async fn redis_tells_wrong_credentials_from_no_server() {
 }
 
 #[cfg(feature = "redis")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_round_trip_copes_with_full_read_only_and_evicting_servers() {
     let script = |set: &'static str, get: Option<&'static str>| {
         let stored = std::sync::Mutex::new(String::new());
@@ -588,7 +591,7 @@ async fn redis_round_trip_copes_with_full_read_only_and_evicting_servers() {
     assert!(replica.starts_with("SET failed: READONLY"), "{replica}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn bolt_ends_in_a_version() {
     for (answer, expected) in [
         (&[0u8, 0, 4, 5][..], Ok("bolt 5.4")),
@@ -611,7 +614,7 @@ async fn bolt_ends_in_a_version() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn grpc_wants_serving() {
     let frames = |status: u8| {
         let mut bytes = vec![0u8, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -644,7 +647,7 @@ async fn grpc_wants_serving() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_is_signed_and_refused_keys_are_credentials() {
     let denied = "HTTP/1.1 403 Forbidden\r\nContent-Length: 56\r\n\r\n<Error><Code>SignatureDoesNotMatch</Code></Error>       ";
     let server = Server::start(move |number, stream| {
@@ -664,7 +667,7 @@ async fn s3_is_signed_and_refused_keys_are_credentials() {
     assert!(answer.contains("SignatureDoesNotMatch"), "{answer}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_checks_wait_for_what_is_told_and_stay_passed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
@@ -691,7 +694,7 @@ async fn told_checks_wait_for_what_is_told_and_stay_passed() {
     assert_eq!(watched.until_passed().await.1, None);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_check_alone_needs_no_timer_and_ends_with_its_pass() {
     let mut watched = Watched::ready(spec(vec![Check::Log { pattern: "up".to_owned() }]));
     watched.next().await;
@@ -702,14 +705,14 @@ async fn a_log_check_alone_needs_no_timer_and_ends_with_its_pass() {
     assert!(ended.is_none());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pattern_that_is_none_is_a_configuration_failure() {
     let mut watched = Watched::ready(spec(vec![Check::Log { pattern: "(".to_owned() }]));
     let ProbeReport::Failed(_, Some(failure)) = watched.next().await else { panic!() };
     assert_eq!(failure.kind, FailureKind::Config);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_passes_with_one_and_all_needs_all() {
     let server = http_server(&[OK]);
     let hangs = Server::start(|_, stream| drop(stream.read(&mut [0u8; 4096]).and_then(|_| stream.read(&mut [0u8; 1]))));
@@ -721,7 +724,7 @@ async fn any_passes_with_one_and_all_needs_all() {
     assert_eq!(all.next().await, ProbeReport::Failed("timed out after 200ms".to_owned(), None));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn steady_probes_report_each_failure_and_the_recovery() {
     let bad = Arc::new(AtomicBool::new(false));
     let broken = Arc::clone(&bad);
@@ -734,11 +737,7 @@ async fn steady_probes_report_each_failure_and_the_recovery() {
     assert_eq!(watched.next().await, ProbeReport::Passed(None));
     // Passes that change nothing are not told: the next thing heard is the failure.
     let before = server.connections();
-    let deadline = Instant::now() + DEADLINE;
-    while server.connections() < before + 3 {
-        assert!(Instant::now() < deadline, "no steady attempts");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually_async("steady attempts", DEADLINE, || server.connections() >= before + 3).await;
     bad.store(true, Ordering::SeqCst);
     for _ in 0..3 {
         assert_eq!(watched.next().await, ProbeReport::Failed("503 from /health".to_owned(), None));
@@ -747,7 +746,7 @@ async fn steady_probes_report_each_failure_and_the_recovery() {
     watched.until(|answer| *answer == ProbeReport::Passed(None)).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn liveness_begins_with_the_first_pass_of_readiness() {
     let alive = http_server(&[OK, BUSY]);
     let folder = tempfile::tempdir().unwrap();
@@ -766,7 +765,7 @@ async fn liveness_begins_with_the_first_pass_of_readiness() {
     assert!(watched.handle.history().iter().any(|attempt| attempt.answer.starts_with("alive: 503")));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropping_the_handle_ends_everything() {
     let hangs = Server::start(|_, stream| drop(stream.read(&mut [0u8; 4096]).and_then(|_| stream.read(&mut [0u8; 1]))));
     let folder = tempfile::tempdir().unwrap();
@@ -781,7 +780,7 @@ async fn dropping_the_handle_ends_everything() {
     assert!(!path.exists(), "the socket's file goes with it");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_unix_socket_accepts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
@@ -867,15 +866,11 @@ fn a_listener_belongs_to_whoever_holds_it() {
 }
 
 fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not in time");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    crate::waits::eventually(what, DEADLINE, || condition().then_some(()));
 }
 
 #[cfg(target_os = "linux")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pass_is_refused_when_a_stranger_listens() {
     let server = http_server(&[OK]);
     let idle = Bystander::holding("read never", None, None);
@@ -896,9 +891,9 @@ async fn a_pass_is_refused_when_a_stranger_listens() {
 }
 
 #[cfg(target_os = "linux")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_on_the_other_loopback_address_passes_with_a_note_if_it_is_ours() {
-    let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+    let Ok(listener) = TcpListener::bind("[::1]:0") else { return crate::harness::skipped("no IPv6") };
     let port = listener.local_addr().unwrap().port();
     let own = i32::try_from(std::process::id()).ok();
     let check = || spec(vec![Check::Tcp { at: at(port) }]);
@@ -919,7 +914,7 @@ fn options(timeout: Duration) -> UrlWaitOptions<'static> {
     UrlWaitOptions { timeout, ..UrlWaitOptions::default() }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn wait_finds_the_well_known_path_of_a_base_url() {
     let server = Server::start(|number, stream| {
         let request = String::from_utf8_lossy(&read_until(stream, b"\r\n\r\n")).into_owned();
@@ -941,7 +936,7 @@ async fn wait_finds_the_well_known_path_of_a_base_url() {
     assert!(failure.reason.ends_with(": 404 from /health"), "{failure}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn wait_ends_in_the_right_way() {
     let reserved = Reserved::new();
     let closed = reserved.1;
@@ -964,7 +959,7 @@ async fn wait_ends_in_the_right_way() {
 
     let slow = Server::start(|_, stream| {
         read_until(stream, b"\r\n\r\n");
-        std::thread::sleep(Duration::from_millis(60));
+        let_time_pass("slower than the limit", Duration::from_millis(60));
         let _ = stream.write_all(OK.as_bytes());
     });
     let strict = UrlWaitOptions { max_ms: Some(20), ..options(timeout) };
@@ -973,7 +968,7 @@ async fn wait_ends_in_the_right_way() {
 }
 
 #[cfg(feature = "redis")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn wait_ends_at_once_where_credentials_are_refused() {
     let server = redis_server(|_, words| {
         Some(if words[0] == "AUTH" { "-WRONGPASS no\r\n".to_owned() } else { "-NOAUTH no\r\n".to_owned() })
@@ -986,7 +981,7 @@ async fn wait_ends_at_once_where_credentials_are_refused() {
     assert!(began.elapsed() < DEADLINE);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test(flavor = "multi_thread", worker_threads = 2)]
 async fn wait_catches_a_server_that_starts_later() {
     let reserved = Reserved::new();
     let port = reserved.1;
@@ -996,7 +991,7 @@ async fn wait_catches_a_server_that_starts_later() {
     let url = format!("http://127.0.0.1:{port}/health");
     let waiting = wait_for_url(&url, &verbose);
     let serving = async {
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        let_time_pass_async("the first attempt finds no server", Duration::from_millis(60)).await;
         Server::on(reserved.listen(), |_, stream| {
             read_until(stream, b"\r\n\r\n");
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nServer: uvicorn\r\nContent-Length: 0\r\n\r\n");

@@ -16,6 +16,7 @@ use devrun_model::{Paths, ServiceId, Signal, StopTo};
 use tokio::sync::mpsc;
 
 use crate::harness::ZombieAges;
+use crate::waits::{let_time_pass_async, stays_true_for_async};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -97,6 +98,7 @@ impl World {
             umask: None,
             tty: false,
             open_stdin: false,
+            sockets: Vec::new(),
             lock: self.places().alive_lock(&id),
             log: None,
             spare: Vec::new(),
@@ -145,12 +147,8 @@ impl Drop for World {
 }
 
 /// Waits until the condition holds.
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < until, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+async fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    crate::waits::eventually_async(what, LONG, holds).await;
 }
 
 /// One process's events, with its output collected.
@@ -231,7 +229,7 @@ fn kill(identity: &Identity) {
     assert_eq!(unsafe { libc::kill(identity.pid, libc::SIGKILL) }, 0);
 }
 
-#[tokio::test]
+#[test]
 async fn exit_codes_and_signals_arrive() {
     let world = World::new(true);
     let (keeper, _events, _) = world.keeper().await;
@@ -254,7 +252,7 @@ async fn exit_codes_and_signals_arrive() {
     assert!(world.journal().live.is_empty());
 }
 
-#[tokio::test]
+#[test]
 async fn a_failed_start_names_the_step() {
     let world = World::new(true);
     let (keeper, _events, _) = world.keeper().await;
@@ -289,7 +287,7 @@ async fn a_failed_start_names_the_step() {
     assert!(world.journal().live.is_empty());
 }
 
-#[tokio::test]
+#[test]
 async fn a_child_starts_clean() {
     let world = World::new(false);
     let (keeper, _events, _) = world.keeper().await;
@@ -335,7 +333,7 @@ async fn a_child_starts_clean() {
     keeper.finish().await;
 }
 
-#[tokio::test]
+#[test]
 async fn root_runs_a_service_as_an_ordinary_user_of_its_own_namespace() {
     let world = World::new(false);
     let (keeper, _events, _) = world.keeper().await;
@@ -348,7 +346,7 @@ async fn root_runs_a_service_as_an_ordinary_user_of_its_own_namespace() {
         ProcessEvent::SpawnFailed { step, .. } => {
             assert_eq!(step, "namespace");
             assert!(fs::read_to_string("/proc/sys/user/max_user_namespaces").is_ok_and(|text| text.trim() == "0"));
-            return;
+            return crate::harness::skipped("user namespaces are forbidden here");
         }
         other => panic!("{other:?}"),
     }
@@ -371,7 +369,7 @@ async fn root_runs_a_service_as_an_ordinary_user_of_its_own_namespace() {
     keeper.finish().await;
 }
 
-#[tokio::test]
+#[test]
 async fn a_terminal_of_its_own() {
     let world = World::new(false);
     let (keeper, _events, _) = world.keeper().await;
@@ -412,13 +410,13 @@ async fn a_tree_is_stopped(cgroup: bool, flags: &[&str]) {
     assert_eq!(keeper.finish().await, []);
 }
 
-#[tokio::test]
+#[test]
 async fn o01_o04_children_and_escapee() {
     a_tree_is_stopped(true, &[]).await;
     a_tree_is_stopped(false, &[]).await;
 }
 
-#[tokio::test]
+#[test]
 async fn o04_the_escapee_is_known_without_its_environment_or_without_its_lock() {
     a_tree_is_stopped(false, &["--clobber-env"]).await;
     a_tree_is_stopped(false, &["--close-fds"]).await;
@@ -427,7 +425,7 @@ async fn o04_the_escapee_is_known_without_its_environment_or_without_its_lock() 
     }
 }
 
-#[tokio::test]
+#[test]
 async fn o02_what_ignores_the_signal_is_killed_whole() {
     for cgroup in [true, false] {
         let world = World::new(cgroup);
@@ -437,8 +435,7 @@ async fn o02_what_ignores_the_signal_is_killed_whole() {
         process.says("up ").await;
         eventually("five processes", || world.orphans().len() == 5).await;
         keeper.stop(process.process, None);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(world.orphans().len(), 5);
+        stays_true_for_async("none is killed", Duration::from_millis(100), || world.orphans().len() == 5).await;
         let at = Instant::now();
         keeper.kill(process.process);
         assert_eq!(process.exited().await, ExitStatus::Signal(Signal::KILL));
@@ -449,7 +446,7 @@ async fn o02_what_ignores_the_signal_is_killed_whole() {
     }
 }
 
-#[tokio::test]
+#[test]
 async fn o03_the_leader_s_child_may_finish() {
     let world = World::new(true);
     let (keeper, _events, _) = world.keeper().await;
@@ -467,7 +464,7 @@ async fn o03_the_leader_s_child_may_finish() {
     keeper.finish().await;
 }
 
-#[tokio::test]
+#[test]
 async fn q08_a_queue_worker_finishes_its_job() {
     let world = World::new(true);
     let (keeper, _events, _) = world.keeper().await;
@@ -482,7 +479,7 @@ async fn q08_a_queue_worker_finishes_its_job() {
     keeper.finish().await;
 }
 
-#[tokio::test]
+#[test]
 async fn l04_an_exit_is_noticed_while_a_grandchild_holds_the_pipe() {
     let world = World::new(false);
     let (keeper, _events, _) = world.keeper().await;
@@ -497,7 +494,7 @@ async fn l04_an_exit_is_noticed_while_a_grandchild_holds_the_pipe() {
     keeper.finish().await;
 }
 
-#[tokio::test]
+#[test]
 async fn all_at_once_where_the_service_asks_for_it() {
     let world = World::new(false);
     let (keeper, _events, _) = world.keeper().await;
@@ -528,7 +525,7 @@ async fn all_at_once_where_the_service_asks_for_it() {
     keeper.finish().await;
 }
 
-#[tokio::test]
+#[test]
 async fn r09_a_probe_s_escapee_dies_with_it_and_the_service_s_own_lives() {
     let world = World::new(false);
     let (keeper, _events, _) = world.keeper().await;
@@ -553,7 +550,7 @@ async fn r09_a_probe_s_escapee_dies_with_it_and_the_service_s_own_lives() {
     keeper.finish().await;
 }
 
-#[tokio::test]
+#[test]
 async fn a_stray_that_fits_nobody_is_ended_by_finish() {
     let world = World::new(false);
     let (keeper, _events, _) = world.keeper().await;
@@ -623,13 +620,13 @@ async fn the_keeper_stops_everything(cgroup: bool, flags: &[&str]) {
     assert_eq!(journal.result, Some(Vec::new()));
 }
 
-#[tokio::test]
+#[test]
 async fn o05_reverse_order_without_the_supervisor() {
     the_keeper_stops_everything(true, &[]).await;
     the_keeper_stops_everything(false, &["--setsid-escape"]).await;
 }
 
-#[tokio::test]
+#[test]
 async fn o06_o07_escapees_without_the_supervisor() {
     the_keeper_stops_everything(false, &["--setsid-escape", "--clobber-env"]).await;
     the_keeper_stops_everything(false, &["--setsid-escape", "--close-fds"]).await;
@@ -639,7 +636,7 @@ async fn o06_o07_escapees_without_the_supervisor() {
 }
 
 /// N05 in small: the supervisor goes at any moment of the start.
-#[tokio::test]
+#[test]
 async fn twenty_ends_at_any_moment_leave_nobody() {
     for round in 0..20u32 {
         let world = World::new(round % 2 == 0);
@@ -656,7 +653,7 @@ async fn twenty_ends_at_any_moment_leave_nobody() {
             spec.stop.grace_ms = 200;
             all.push(start(&keeper, spec));
         }
-        tokio::time::sleep(Duration::from_millis(u64::from(round))).await;
+        let_time_pass_async("the moment of the end is what is varied", Duration::from_millis(u64::from(round))).await;
         drop((keeper, events, all));
         eventually("the keeper has gone", || !identity::holds(&own)).await;
         assert_eq!(world.orphans(), [0; 0], "round {round}");
@@ -664,7 +661,7 @@ async fn twenty_ends_at_any_moment_leave_nobody() {
     }
 }
 
-#[tokio::test]
+#[test]
 async fn a_stop_command_and_short_lived_roles_without_the_supervisor() {
     let world = World::new(false);
     let (keeper, events, own) = world.keeper().await;
@@ -689,7 +686,7 @@ async fn a_stop_command_and_short_lived_roles_without_the_supervisor() {
     assert!(text.starts_with("command api\nleader 15 "), "{text}");
 }
 
-#[tokio::test]
+#[test]
 async fn o10_a_dead_keeper_takes_nobody_with_it() {
     for cgroup in [true, false] {
         let world = World::new(cgroup);
@@ -730,7 +727,7 @@ async fn o10_a_dead_keeper_takes_nobody_with_it() {
     }
 }
 
-#[tokio::test]
+#[test]
 async fn o10_then_o05_the_new_keeper_ends_the_old_one_s_processes() {
     let world = World::new(false);
     let (keeper, mut events, own) = world.keeper().await;
@@ -749,7 +746,7 @@ async fn o10_then_o05_the_new_keeper_ends_the_old_one_s_processes() {
     assert!(world.text("mark").starts_with("leader 15"), "{}", world.text("mark"));
 }
 
-#[tokio::test]
+#[test]
 async fn spawns_in_flight_when_the_keeper_dies_leave_nothing() {
     let world = World::new(false);
     let (keeper, mut events, own) = world.keeper().await;
@@ -783,7 +780,7 @@ async fn spawns_in_flight_when_the_keeper_dies_leave_nothing() {
     keeper.finish().await;
 }
 
-#[tokio::test]
+#[test]
 async fn o11_zombies_are_reaped() {
     let world = World::new(false);
     let (keeper, _events, own) = world.keeper().await;
@@ -804,7 +801,7 @@ async fn o11_zombies_are_reaped() {
     keeper.finish().await;
 }
 
-#[tokio::test]
+#[test]
 async fn spared_names_are_left_alone() {
     let world = World::new(false);
     let (keeper, _events, own) = world.keeper().await;
@@ -852,7 +849,7 @@ async fn leave_behind(world: &World, words: &[&str], services: usize) {
     eventually("the keeper is dead", || !identity::holds(&own)).await;
 }
 
-#[tokio::test]
+#[test]
 async fn o08_the_sweep_finds_what_both_have_left() {
     for (cgroup, flags) in [
         (false, vec!["--clobber-env"]),
@@ -885,7 +882,7 @@ fn journal_without_us(journal: journal::Journal) -> journal::Journal {
     journal
 }
 
-#[tokio::test]
+#[test]
 async fn o09_the_next_run_stops_them_as_the_stack_would() {
     let world = World::new(false);
     let mark = world.path("mark");
@@ -902,7 +899,7 @@ async fn o09_the_next_run_stops_them_as_the_stack_would() {
     assert!(sweep::leftovers(&world.journal(), &world.places()).is_empty());
 }
 
-#[tokio::test]
+#[test]
 async fn o15_a_hundred_at_once() {
     let world = World::new(false);
     leave_behind(&world, &["--ignore-term"], 100).await;
@@ -916,7 +913,7 @@ async fn o15_a_hundred_at_once() {
     figures(took, at.elapsed(), "(swept, one empty look)");
 }
 
-#[tokio::test]
+#[test]
 async fn p01_p02_p04_a_bystander_named_by_a_journal_lives() {
     let world = World::new(false);
     leave_behind(&world, &[], 1).await;
@@ -986,7 +983,7 @@ fn request(world: &World, script: &str, timeout: Duration) -> CommandRequest {
     }
 }
 
-#[tokio::test]
+#[test]
 async fn what_a_command_leaves_running_is_ended_and_named_and_fails_an_init_step() {
     let world = World::new(false);
     let (keeper, _events, _) = world.keeper().await;
@@ -1006,7 +1003,7 @@ async fn what_a_command_leaves_running_is_ended_and_named_and_fails_an_init_step
     assert_eq!(world.orphans(), [0; 0]);
 }
 
-#[tokio::test]
+#[test]
 async fn a_runner_runs_times_out_and_kills_on_drop() {
     let world = World::new(false);
     let (keeper, _events, _) = world.keeper().await;
@@ -1033,7 +1030,7 @@ async fn a_runner_runs_times_out_and_kills_on_drop() {
     keeper.finish().await;
 }
 
-#[tokio::test]
+#[test]
 async fn a_started_server_is_stopped_by_its_signal() {
     let world = World::new(false);
     let (keeper, _events, _) = world.keeper().await;
@@ -1058,7 +1055,7 @@ async fn a_started_server_is_stopped_by_its_signal() {
     keeper.finish().await;
 }
 
-#[tokio::test]
+#[test]
 async fn a_broken_keeper_is_an_error_and_not_a_hang() {
     let world = World::new(false);
     let mut options = world.options();
@@ -1070,7 +1067,7 @@ async fn a_broken_keeper_is_an_error_and_not_a_hang() {
     assert!(failure.reason.contains("journal"), "{failure}");
 }
 
-#[tokio::test]
+#[test]
 async fn a_hundred_spawns_are_pipelined() {
     let world = World::new(true);
     let (keeper, _events, own) = world.keeper().await;

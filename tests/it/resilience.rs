@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{PATIENCE, Project, eventually, is_root, signal, skipped};
+use crate::waits::{let_time_pass, stays_equal_for};
 
 const ONE: &str = "[services.a]\nrun = \"{svc:a}\"\n";
 const TWO: &str = "[services.a]\nrun = \"{svc:a} --mark {dir}/marks\"\n[services.b]\nrun = \"{svc:b}\"\ndepends_on = [\"a\"]\n";
@@ -98,7 +99,7 @@ fn a_stopped_keeper_whose_supervisor_was_killed_is_not_waited_for() {
 
 #[test]
 fn a_keeper_that_is_stopped_again_and_again_is_not_taken_for_lost() {
-    // It runs for a tenth of the time, and thousands of spawns wait for it.
+    // Thousands of spawns wait for it meanwhile.
     let tasks: String = (0..300).map(|number| format!("[services.s{number}]\nrun = [\"sleep\", \"100000\"]\n")).collect();
     let project = Project::new().procfile(ONE);
     project.run(&["up", "-d"]).code(0);
@@ -108,9 +109,9 @@ fn a_keeper_that_is_stopped_again_and_again_is_not_taken_for_lost() {
     let until = std::time::Instant::now() + Duration::from_secs(7);
     while std::time::Instant::now() < until {
         signal(before, Signal::SIGSTOP);
-        std::thread::sleep(Duration::from_millis(180));
+        let_time_pass("it is stopped for most of the time", Duration::from_millis(180));
         signal(before, Signal::SIGCONT);
-        std::thread::sleep(Duration::from_millis(20));
+        let_time_pass("it runs for a tenth of the time", Duration::from_millis(20));
     }
     up.outcome_within(Duration::from_secs(120)).code(0);
     assert_eq!(keeper(&project), before, "it was slow and not lost");
@@ -123,11 +124,10 @@ fn an_idle_stack_owes_its_keeper_nothing() {
     let project = Project::new().procfile(ONE);
     project.run(&["up", "-d"]).code(0);
     let before = keeper(&project);
-    // Longer than a stopped keeper is waited for, without a request.
-    std::thread::sleep(Duration::from_secs(2));
+    let_time_pass("a stack at rest", Duration::from_secs(2));
     signal(before, Signal::SIGSTOP);
-    std::thread::sleep(Duration::from_secs(7));
-    assert_eq!(keeper(&project), before, "nothing was asked, so nothing is missed");
+    // Longer than a stopped keeper is waited for, without a request.
+    stays_equal_for("nothing was asked, so nothing is missed", Duration::from_secs(7), &before, || keeper(&project));
     signal(before, Signal::SIGCONT);
     project.run(&["down"]).code(0);
     assert!(project.keepers().is_empty());
@@ -136,7 +136,6 @@ fn an_idle_stack_owes_its_keeper_nothing() {
 /// A copy of the binary that a test may replace, and the project that uses it. The tests' own is left alone.
 fn with_own_binary() -> Option<(Project, PathBuf)> {
     if !is_root() {
-        skipped("needs a copy of the binary, which only root's tests make");
         return None;
     }
     let project = Project::new().for_user(61_241);
@@ -146,7 +145,9 @@ fn with_own_binary() -> Option<(Project, PathBuf)> {
 
 #[test]
 fn a_keeper_dies_after_the_binary_was_deleted_or_replaced() {
-    let Some((project, binary)) = with_own_binary() else { return };
+    let Some((project, binary)) = with_own_binary() else {
+        return skipped("needs a copy of the binary, which only root's tests make");
+    };
     for replaced in [false, true] {
         project.run(&["up", "-d"]).code(0);
         let (lost, a, supervisor) = (keeper(&project), project.alive("a")[0].pid, project.supervisor());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{Outcome, Project, eventually, is_root, skipped};
+use crate::waits::let_time_pass;
 
 trials![
     a_rotation_reaches_the_live_servers_and_their_readers_only,
@@ -145,8 +146,7 @@ fn killed_in_the_middle_old_or_new_is_valid_everywhere() {
     for (round, pause) in [2u64, 12, 25, 60, 140, 300].into_iter().enumerate() {
         let before = project.read("secrets/infra/db-password");
         let rotation = project.start(&["secret", "rotate", "db-password"]);
-        // No synchronisation: the moment of the kill is what is varied.
-        std::thread::sleep(Duration::from_millis(pause));
+        let_time_pass("the moment of the kill is what is varied", Duration::from_millis(pause));
         rotation.signal(Signal::SIGKILL);
         rotation.outcome();
         if round % 2 == 1 {

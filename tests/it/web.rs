@@ -65,7 +65,7 @@ const STACK: &str = r#"
     env = { DB_PASSWORD = "hunter2secret", PLAIN = "seen" }
     [services.web]
     run = "{svc:web}"
-    depends_on = { api = "started" }
+    depends_on = ["api"]
 "#;
 
 /// Shows: web.

@@ -5,9 +5,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::harness::{PATIENCE, Project, eventually, is_root};
+use crate::harness::{LONG, PATIENCE, Project, eventually, is_root};
+use crate::waits::within;
 
 trials![
     the_shop_comes_up_sells_and_keeps_its_data,
@@ -306,11 +307,7 @@ fn open(chromium: &Path, profile: &Path, url: &str) -> String {
         let mut dom = String::new();
         stdout.read_to_string(&mut dom).map(|_| dom)
     });
-    let deadline = Instant::now() + Duration::from_secs(90);
-    while !reader.is_finished() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    if !reader.is_finished() {
+    if within(LONG, || reader.is_finished().then_some(())).is_none() {
         let _ = child.kill();
     }
     let _ = child.wait();

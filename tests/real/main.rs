@@ -6,13 +6,14 @@
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::Trial;
+use runner::trial;
 
 /// The tests of a file. One that is not named here is dead code, which clippy refuses.
 macro_rules! trials {
     [$($(#[$condition:meta])* $name:ident),* $(,)?] => {
         pub fn trials() -> Vec<libtest_mimic::Trial> {
-            Vec::from([$($(#[$condition])* crate::trial(concat!(module_path!(), "::", stringify!($name)), $name)),*])
+            Vec::from([$($(#[$condition])* crate::runner::trial(concat!(module_path!(), "::", stringify!($name)), $name)),*])
         }
     };
 }
@@ -21,6 +22,7 @@ macro_rules! trials {
 mod case_init;
 #[path = "../it/case_real.rs"]
 mod case_real;
+mod data;
 mod demo;
 #[path = "../it/harness.rs"]
 #[expect(dead_code, reason = "the harness serves the other test binary too")]
@@ -34,16 +36,21 @@ mod postgres;
 mod redis;
 #[path = "../it/rotation.rs"]
 mod rotation;
+#[path = "../it/runner.rs"]
+#[expect(dead_code, reason = "the tests are listed by their files here")]
+mod runner;
 mod services;
 mod stack;
 mod stacks;
+#[path = "../it/waits.rs"]
+#[expect(dead_code, reason = "it serves the other test binary too")]
+mod waits;
 
 fn main() -> ExitCode {
-    let (words, filters) = split_filters(std::env::args().collect());
-    let arguments = Arguments::from_iter(words);
     let files = [
         case_init::trials(),
         case_real::trials(),
+        data::trials(),
         demo::trials(),
         key_secrets::trials(),
         keys::trials(),
@@ -56,23 +63,7 @@ fn main() -> ExitCode {
         stacks::trials(),
         parts_of_tests(),
     ];
-    let wanted = |trial: &Trial| {
-        filters.is_empty()
-            || filters.iter().any(|filter| if arguments.exact { trial.name() == filter } else { trial.name().contains(filter) })
-    };
-    libtest_mimic::run(&arguments, files.into_iter().flatten().filter(wanted).collect()).exit_code()
-}
-
-/// The standard harness takes any number of filters, this one a single one: the words without them, and the filters.
-fn split_filters(words: Vec<String>) -> (Vec<String>, Vec<String>) {
-    const WITH_VALUE: [&str; 5] = ["--skip", "--test-threads", "--color", "--format", "--logfile"];
-    let (mut kept, mut filters) = (Vec::new(), Vec::new());
-    for (at, word) in words.iter().enumerate() {
-        let is_value =
-            at.checked_sub(1).and_then(|before| words.get(before)).is_some_and(|one| WITH_VALUE.contains(&one.as_str()));
-        if at == 0 || word.starts_with('-') || is_value { kept.push(word.clone()) } else { filters.push(word.clone()) }
-    }
-    (kept, filters)
+    runner::run(files.into_iter().flatten().collect())
 }
 
 /// What tests start in a process of its own.
@@ -87,13 +78,4 @@ fn parts_of_tests() -> Vec<Trial> {
         parts.push(trial("postgres::first_boot_in_a_process_of_its_own", postgres::first_boot_in_a_process_of_its_own));
     }
     parts
-}
-
-/// One test; `harness::skipped` says on its thread that it cannot run here.
-fn trial(path: &str, run: fn()) -> Trial {
-    let name = path.strip_prefix("real::").unwrap_or(path);
-    Trial::ignorable_test(name, move || {
-        run();
-        Ok(harness::SKIPPED.take().map_or(Completion::Completed, Completion::ignored_with))
-    })
 }

@@ -1,7 +1,7 @@
 //! First boots of a real Postgres.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use devrun_keeper::{CommandRequest, Runner, RunningCommand};
 use devrun_model::keeper::Role;
@@ -11,6 +11,7 @@ use devrun_store::Located;
 use tokio_postgres::NoTls;
 
 use crate::stack::{Stack, block_on, found, names, skip};
+use crate::waits::{eventually, eventually_ok, within};
 
 trials![
     first_boot_once_with_passwords_and_scripts,
@@ -76,20 +77,15 @@ fn config(stack: &Stack) -> tokio_postgres::Config {
 
 /// Logs in over TCP as soon as the server answers, and asks for one text.
 async fn ask(stack: &Stack, query: &str) -> String {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        match config(stack).connect(NoTls).await {
-            Ok((client, connection)) => {
-                let driver = tokio::spawn(connection);
-                let row = client.query_one(query, &[]).await.unwrap();
-                drop(client);
-                driver.abort();
-                return row.get(0);
-            }
-            Err(error) => assert!(Instant::now() < deadline, "{error:?}; {}", stack.output.text()),
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let (client, connection) = eventually_ok(Duration::from_secs(30), async || {
+        config(stack).connect(NoTls).await.map_err(|error| format!("{error:?}; {}", stack.output.text()))
+    })
+    .await;
+    let driver = tokio::spawn(connection);
+    let row = client.query_one(query, &[]).await.unwrap();
+    drop(client);
+    driver.abort();
+    row.get(0)
 }
 
 fn app(located: Located) -> Stack {
@@ -334,27 +330,16 @@ fn killed_at_any_moment_there_is_a_whole_cluster_or_none() {
     for round in 0..10u64 {
         let mut child = boot(&stack.root);
         // Spread over the time that a whole first boot takes here.
-        let deadline = Instant::now() + Duration::from_millis(60 + round * 130);
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break Some(status);
-            }
-            if Instant::now() > deadline {
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        };
+        let status = within(Duration::from_millis(60 + round * 130), || child.try_wait().unwrap());
         if status.is_none() {
             child.kill().unwrap();
             child.wait().unwrap();
             killed += 1;
         }
         // The keeper ends what the dead supervisor left; nothing may still write when the next one begins.
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while let Some(pid) = living_below(&stack.root) {
-            assert!(Instant::now() < deadline, "round {round}: pid {pid} lives on");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        eventually(&format!("round {round}: the end of what it left"), Duration::from_secs(30), || {
+            living_below(&stack.root).is_none().then_some(())
+        });
         let engine = stack.volume.path.join("postgres");
         if engine.exists() {
             assert!(

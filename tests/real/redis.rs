@@ -8,6 +8,7 @@ use devrun_model::{ServiceSpec, Signal};
 use devrun_runtime::recipes::{FirstBootOutcome, first_boot, prepare};
 
 use crate::stack::{Stack, block_on, found, skip};
+use crate::waits::eventually_ok;
 
 trials![a_password_of_any_kind_survives_the_configuration];
 
@@ -56,14 +57,10 @@ fn a_password_of_any_kind_survives_the_configuration() {
                 timeout: std::time::Duration::from_secs(60),
             };
             let server = runner.start(request).await.unwrap();
-            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-            let answer = loop {
-                match ping(&stack.spec, Some(password)).await {
-                    Ok(answer) => break answer,
-                    Err(error) => assert!(std::time::Instant::now() < deadline, "{error}; {}", stack.output.text()),
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            };
+            let answer = eventually_ok(std::time::Duration::from_secs(20), async || {
+                ping(&stack.spec, Some(password)).await.map_err(|error| format!("{error}; {}", stack.output.text()))
+            })
+            .await;
             assert_eq!(answer, "PONG");
             assert!(ping(&stack.spec, None).await.is_err(), "it answers without a password");
             let finished = server.stop(Signal::TERM, std::time::Duration::from_secs(20)).await;

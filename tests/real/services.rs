@@ -524,7 +524,7 @@ fn neo4j_killed_in_the_middle_of_a_rotation_has_one_password_everywhere() {
         let rotation = project.start(&["secret", "rotate", "x"]);
         // The mark is laid before the new value counts.
         eventually("the mark", PATIENCE, || (mark.exists() || project.read("secrets/infra/x") != before).then_some(()));
-        std::thread::sleep(Duration::from_millis(pause));
+        crate::waits::let_time_pass("the moment of the kill is what is varied", Duration::from_millis(pause));
         match victim {
             "keeper" => crate::harness::signal(project.keepers()[0].pid, Signal::SIGKILL),
             "both" => project.kill_both(),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Document;
 use super::diagnostic::Diagnostic;
 use super::gateway;
+use super::listen;
 use super::services::{DeclaredService, DeclaredServices, WORK, tier, volume_names};
 use super::source_map::Span;
 use super::suggest;
@@ -33,6 +34,7 @@ pub(crate) fn services(document: &Document, services: &DeclaredServices, out: &m
     for service in services.values() {
         what_it_is(service, out);
         gateway::check(service, out);
+        listen::check(service, out);
         needs(service, services, out);
     }
     cycles(services, out);

@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::services::{self, DeclaredService};
 use super::source_map::{Span, Text};
 use super::tree::{Table, TomlNode, get};
-use super::{command, gateway, policy, ready, requirements, task, template};
+use super::{command, gateway, listen, policy, ready, requirements, task, template};
 use devrun_model::recipe::SourceSpec;
 use devrun_model::service::OnUnhealthy;
 use devrun_model::{
@@ -209,6 +209,10 @@ fn claim_ports(
         if *port == 0 || !(fixed || resolver.facts.ports.contains_key(&resolver.port_key(service, name, replica))) {
             continue;
         }
+        if replica > 1 && name == "main" && listen::is_set(service) {
+            // All copies listen on one socket.
+            continue;
+        }
         let span = resolver.port_node(service, name).map_or(service.key, |node| node.span);
         let label = if name == "main" { id.to_string() } else { format!("{id} ({name})") };
         let clash = taken.iter().find(|(bind, number, _, _)| number == port && (*bind == listens || any(bind) || any(&listens)));
@@ -291,6 +295,7 @@ fn lower_service(
         build: build?,
         bind: bind?,
         ports,
+        listen: !service.task && listen::is_set(service),
         attributes: attributes?,
         depends_on: depends_on?,
         ready,

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::diagnostic::Diagnostic;
 use super::gateway;
 use super::merge;
+use super::recipe_names;
 use super::source_map::{Sources, Span, Text};
-use super::suggest;
 use super::tree::{self, Table, TomlNode, TomlValue, get};
 use super::{Document, Facts, schema_check};
 use devrun_model::{Condition, RecipeData, ServiceName};
@@ -268,13 +268,7 @@ fn find_recipe(
             Diagnostic::error(used.span, "`use` names no recipe")
                 .help("write use = \"postgres@16\" or use = \"./my-recipe.toml\"")
         } else {
-            let known: Vec<&str> = document.recipe_names.iter().map(String::as_str).collect();
-            Diagnostic::error(used.span, format!("there is no recipe `{name}`"))
-                .maybe_help(suggest::help(name, known))
-                .maybe_help(
-                    suggest::nearest(name, document.recipe_names.iter().map(String::as_str))
-                        .map(|near| format!("did you mean \"{near}\"?")),
-                )
+            Diagnostic::error(used.span, format!("there is no recipe `{name}`")).help(recipe_names::help(name, &document.recipe_names))
         };
         out.push(diagnostic);
         return FoundService::Nothing;
@@ -343,7 +337,7 @@ fn edges(tree: &Table, out: &mut Vec<Diagnostic>) -> Vec<Edge> {
             && condition(word).is_none()
         {
             out.push(Diagnostic::error(element.span, format!("{word:?} is no condition")).help(
-                suggest::nearest(word, ["started", "healthy", "completed"]).map_or_else(
+                super::suggest::nearest(word, ["started", "healthy", "completed"]).map_or_else(
                     || format!("write \"{on}:started\", \"{on}:healthy\" or \"{on}:completed\""),
                     |near| format!("did you mean \"{on}:{near}\"?"),
                 ),

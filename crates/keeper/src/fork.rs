@@ -27,6 +27,7 @@ use devrun_model::os_text;
 
 use super::child::{PreparedChild, STEPS, run_child};
 use super::in_flight::{BlockedSignals, InFlightChild, fork_into};
+use super::passed_sockets::{self, PassedSockets};
 use super::silent_stdin;
 use super::syscall::ChildStack;
 
@@ -162,7 +163,13 @@ impl Forker {
     ///
     /// # Errors
     /// The step and errno.
-    pub fn fork(&self, spec: &SpawnSpec, lock: &InheritedLock, cgroup: Option<&File>) -> Result<ForkedChild, SpawnError> {
+    pub fn fork(
+        &self,
+        spec: &SpawnSpec,
+        lock: &InheritedLock,
+        cgroup: Option<&File>,
+        sockets: &[OwnedFd],
+    ) -> Result<ForkedChild, SpawnError> {
         let words: Vec<CString> = spec
             .argv
             .iter()
@@ -170,15 +177,24 @@ impl Forker {
             .collect::<io::Result<_>>()
             .map_err(SpawnError::at("exec"))?;
         let mut variables = Vec::with_capacity(spec.env.len());
-        for (name, value) in &spec.env {
+        for (name, value) in spec.env.iter().filter(|(name, _)| sockets.is_empty() || !passed_sockets::is_variable(name)) {
             variables.push(c_string(os_text::to_os(&format!("{name}={value}"))).map_err(SpawnError::at("exec"))?);
         }
+        let passed = PassedSockets::prepare(&spec.sockets, sockets).map_err(SpawnError::at("sockets"))?;
+        variables.extend(passed.variables().map_err(SpawnError::at("sockets"))?);
         let argv = c_pointers(&words);
-        let envp = c_pointers(&variables);
+        let mut envp = c_pointers(&variables);
+        if let Some(listen_pid) = passed.listen_pid() {
+            envp.insert(0, listen_pid);
+        }
         let mut all = words;
         all.extend(variables);
         let (release, release_writer) = pipe().map_err(SpawnError::at("pipe"))?;
         let (errors, errors_writer) = pipe().map_err(SpawnError::at("pipe"))?;
+        // What the child uses until its exec must not lie where the sockets go.
+        let release = passed.out_of_the_way(release).map_err(SpawnError::at("pipe"))?;
+        let errors_writer = passed.out_of_the_way(errors_writer).map_err(SpawnError::at("pipe"))?;
+        let moved_lock = passed.duplicate_out_of_the_way(&lock.file).map_err(SpawnError::at("lock"))?;
         set_nonblocking(&errors).map_err(SpawnError::at("pipe"))?;
         let (stdout, stderr, ends) = self.output(spec).map_err(SpawnError::at(if spec.tty { "tty" } else { "pipe" }))?;
         // Held until the child has its copy.
@@ -196,13 +212,14 @@ impl Forker {
             stdout: ends.0.as_raw_fd(),
             stderr: ends.1.as_ref().map_or(ends.0.as_raw_fd(), AsRawFd::as_raw_fd),
             terminal: spec.tty.then(|| ends.0.as_raw_fd()),
-            lock: lock.file.as_raw_fd(),
+            lock: moved_lock.as_ref().map_or(lock.file.as_raw_fd(), AsRawFd::as_raw_fd),
             cgroup: cgroup.map(AsRawFd::as_raw_fd),
             release: release.as_raw_fd(),
             release_writer: release_writer.as_raw_fd(),
             errors: errors_writer.as_raw_fd(),
             default_limits: self.default_limits,
             changed_signals: self.changed_signals.clone(),
+            sockets: passed,
             words: all,
         };
         let pid = self.launch(prepared, spec).map_err(SpawnError::at("fork"))?;
@@ -397,6 +414,7 @@ mod tests {
             umask: None,
             tty: false,
             open_stdin: false,
+            sockets: Vec::new(),
             lock: folder.join(format!("{process}.alive")),
             log: None,
             spare: Vec::new(),
@@ -421,7 +439,7 @@ mod tests {
         for process in 0..60 {
             let program = if process % 3 == 1 { "/nowhere/at all" } else { "/bin/true" };
             let spec = spec(folder.path(), process, program);
-            let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None).unwrap();
+            let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None, &[]).unwrap();
             let pid = forked.pid;
             // Every third one never gets its word.
             let started = (process % 3 != 2).then(|| forked.release().unwrap());
@@ -464,7 +482,7 @@ mod tests {
         for (limit, plain, in_flight) in [(None, false, 1), (Some(64 << 20), false, 0), (None, true, 0)] {
             let forker = Forker::new(None, plain).unwrap();
             let spec = SpawnSpec { memory: limit, ..spec(folder.path(), 1, "/bin/true") };
-            let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None).unwrap();
+            let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None, &[]).unwrap();
             assert_eq!(forker.in_flight.borrow().len(), in_flight, "{limit:?} {plain}");
             if let Some(shared) = share_memory(us, forked.pid) {
                 assert_eq!(shared, in_flight == 1, "{limit:?} {plain}");
@@ -508,7 +526,7 @@ mod tests {
                 refuse(&[(libc::SYS_clone3, errno), (libc::SYS_close_range, errno)]);
                 let mut spec = spec(&folder, number as u64, "/bin/ls");
                 spec.argv.extend(["-l".to_owned(), "/proc/self/fd".to_owned()]);
-                let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None).unwrap();
+                let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None, &[]).unwrap();
                 let pid = nix::unistd::Pid::from_raw(forked.pid);
                 assert!(forker.in_flight.borrow().is_empty());
                 let started = forked.release().unwrap();
@@ -531,7 +549,7 @@ mod tests {
         let forker = Forker::new(None, false).unwrap();
         let start = |process| {
             let spec = spec(folder.path(), process, "/bin/true");
-            forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None).unwrap()
+            forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None, &[]).unwrap()
         };
         let hangs = start(0);
         for process in 1..20 {

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
@@ -97,7 +98,7 @@ pub enum KeeperEvent {
 /// What a handle asks of the task.
 #[derive(Debug)]
 pub(super) enum HandleRequest {
-    Spawn(Box<SpawnSpec>, mpsc::UnboundedSender<ProcessEvent>),
+    Spawn(Box<SpawnSpec>, Vec<Arc<OwnedFd>>, mpsc::UnboundedSender<ProcessEvent>),
     Stop(ProcessId, Option<Signal>),
     Signal(ProcessId, Signal),
     SignalTree(ProcessId, Signal),

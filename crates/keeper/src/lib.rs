@@ -38,6 +38,7 @@ pub mod identity;
 pub mod identity_check;
 #[cfg(target_os = "linux")]
 pub mod in_flight;
+pub mod inherited_socket;
 pub mod journal;
 #[cfg(target_os = "linux")]
 #[cfg(feature = "client")]
@@ -63,6 +64,8 @@ pub mod orphans;
 #[cfg(all(test, target_os = "linux"))]
 mod own_descriptors;
 pub mod ownership;
+#[cfg(target_os = "linux")]
+mod passed_sockets;
 pub mod procfs;
 pub mod project_journal;
 #[cfg(feature = "client")]

@@ -12,6 +12,7 @@
 
 pub mod control;
 pub mod engine;
+pub mod file_glob;
 pub mod init;
 pub mod logs;
 pub mod mask_hashes;

@@ -9,15 +9,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{GlobSet, GlobSetBuilder};
 use notify::event::{AccessKind, AccessMode, MetadataKind, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use devrun_model::{Failure, FailureKind, ServiceId};
+
+use crate::file_glob::{absolute, add, base, files_in, walk};
 
 /// So long nothing may change before a change is told: an editor writes in several steps, a checkout in thousands.
 const SETTLE_FOR: Duration = Duration::from_millis(150);
@@ -25,9 +27,6 @@ const SETTLE_FOR: Duration = Duration::from_millis(150);
 const MAX_SETTLE: Duration = Duration::from_secs(2);
 /// Between two looks at all files, where they are polled.
 const POLL_EVERY: Duration = Duration::from_secs(1);
-
-/// Folders that hold what tools write, not what people do. A glob that names one outright sees it all the same.
-const SKIPPED: &[&str] = &[".git", ".hg", ".svn", ".devrun", "node_modules", "__pycache__"];
 
 /// One service and what it watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,10 +83,7 @@ impl FileWatcher {
             let mut set = GlobSetBuilder::new();
             for glob in &subject.globs {
                 let full = absolute(root, glob);
-                // A folder stands for everything in it.
-                for text in [full.clone(), format!("{}/**", full.trim_end_matches('/'))] {
-                    set.add(GlobBuilder::new(&text).literal_separator(true).build().map_err(|error| bad(subject, glob, &error))?);
-                }
+                add(&mut set, &full).map_err(|error| bad(subject, glob, &error))?;
                 bases.entry(base(&full)).or_insert_with(|| (subject.id.clone(), glob.clone()));
             }
             let set = set.build().map_err(|error| bad(subject, &subject.globs.join(" "), &error))?;
@@ -146,51 +142,6 @@ fn is_exhausted(error: &notify::Error) -> bool {
         }
         _ => false,
     }
-}
-
-/// The glob as an absolute one without `.` and `..`; characters of the root's own path mean themselves.
-fn absolute(root: &Path, glob: &str) -> String {
-    let escaped = |path: &Path| {
-        path.to_string_lossy().chars().fold(String::new(), |mut text, c| {
-            if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\') {
-                text.push('\\');
-            }
-            text.push(c);
-            text
-        })
-    };
-    if glob.starts_with('/') {
-        return glob.to_owned();
-    }
-    let (mut base, mut rest) = (root.to_path_buf(), glob);
-    loop {
-        match rest.split_once('/') {
-            Some((".", after)) => rest = after.trim_start_matches('/'),
-            Some(("..", after)) => {
-                base.pop();
-                rest = after.trim_start_matches('/');
-            }
-            _ => break,
-        }
-    }
-    let base = escaped(&base);
-    if rest.is_empty() || rest == "." { base } else { format!("{}/{rest}", base.trim_end_matches('/')) }
-}
-
-/// The part of a glob that means itself.
-fn base(glob: &str) -> PathBuf {
-    let mut base = PathBuf::new();
-    for part in Path::new(glob).components() {
-        let text = part.as_os_str().to_string_lossy();
-        let special = |c| matches!(c, '*' | '?' | '[' | '{');
-        if matches!(part, Component::Normal(_))
-            && text.replace("\\*", "").replace("\\?", "").replace("\\[", "").replace("\\{", "").contains(special)
-        {
-            break;
-        }
-        base.push(text.replace('\\', ""));
-    }
-    base
 }
 
 /// A folder beyond its name.
@@ -280,32 +231,8 @@ impl WatchedFolders {
     /// Watches a folder and those in it. `named`: a glob means this very folder, whatever it is called.
     fn add(&mut self, folder: &Path, named: bool, new: &mut Vec<PathBuf>) {
         if self.watcher.is_some() {
-            self.walk(folder, named).for_each(|folder| self.watch(&folder, new));
+            walk(folder, named, self.own.clone()).for_each(|folder| self.watch(&folder, new));
         }
-    }
-
-    /// A folder and those in it, as far as they count. A folder is given before it is read, so that one who watches it then
-    /// misses nothing that comes into it.
-    fn walk(&self, folder: &Path, named: bool) -> impl Iterator<Item = PathBuf> + use<> {
-        let top = folder.to_path_buf();
-        let own = self.own.clone();
-        let mut left = vec![top.clone()];
-        let mut given: Option<PathBuf> = None;
-        std::iter::from_fn(move || {
-            // Links to folders are not followed: a loop of them has no end.
-            let entries = given.take().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
-            let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            left.extend(folders.map(|entry| entry.path()));
-            loop {
-                let folder = left.pop()?;
-                let skipped = folder.file_name().and_then(OsStr::to_str).is_some_and(|name| SKIPPED.contains(&name));
-                if own.iter().any(|own| folder.starts_with(own)) || (skipped && !(named && folder == top)) {
-                    continue;
-                }
-                given = Some(folder.clone());
-                return Some(folder);
-            }
-        })
     }
 
     /// Watches one folder, if it is one and is not watched. One that went meanwhile, or is not ours to look into, is passed over.
@@ -336,7 +263,7 @@ impl WatchedFolders {
 
     /// All files that the globs may mean, with what tells a change of one.
     fn stamps(&self) -> BTreeMap<PathBuf, WatchStamp> {
-        let folders = self.bases.iter().flat_map(|base| self.walk(base, true));
+        let folders = self.bases.iter().flat_map(|base| walk(base, true, self.own.clone()));
         let files = folders.flat_map(|folder| files_in(&folder)).chain(self.bases.iter().cloned());
         files.filter(|file| !is_of_an_editor(file)).filter_map(|file| Some((file.clone(), file_stamp(&file)?))).collect()
     }
@@ -495,12 +422,6 @@ impl WatchThread {
     }
 }
 
-/// The files of a folder, those of the folders in it not.
-fn files_in(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir())).map(|entry| entry.path()).collect()
-}
-
 /// What editors and interpreters write beside a file.
 fn is_of_an_editor(path: &Path) -> bool {
     let name = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
@@ -515,21 +436,6 @@ fn is_of_an_editor(path: &Path) -> bool {
 mod tests {
     use super::*;
     use devrun_model::ServiceName;
-
-    #[test]
-    fn globs_have_a_base() {
-        for (glob, expected) in [
-            ("src/**/*.py", "/p/src"),
-            ("./src", "/p/src"),
-            ("../other/*.rs", "/other"),
-            ("*.toml", "/p"),
-            ("/etc/x.conf", "/etc/x.conf"),
-            ("a/{b,c}/d", "/p/a"),
-        ] {
-            assert_eq!(base(&absolute(Path::new("/p"), glob)), Path::new(expected), "{glob}");
-        }
-        assert_eq!(base(&absolute(Path::new("/p [1]"), "a/*")), Path::new("/p [1]/a"));
-    }
 
     #[test]
     fn changes_are_told_once_and_only_where_they_count() {
@@ -582,9 +488,7 @@ mod tests {
         let mut bases = BTreeSet::new();
         for glob in globs {
             let full = absolute(root, glob);
-            for text in [full.clone(), format!("{full}/**")] {
-                set.add(GlobBuilder::new(&text).literal_separator(true).build().unwrap());
-            }
+            add(&mut set, &full).unwrap();
             bases.insert(base(&full));
         }
         let (sender, news) = mpsc::channel();

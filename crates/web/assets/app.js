@@ -111,6 +111,12 @@ async function changed() {
 }
 
 let begun = false;
+// The address with the token may be opened in a tab that shows this page already: only the fragment changes then.
+addEventListener("hashchange", () => {
+  if (/^#token=/.test(location.hash)) begin();
+  else if (begun) { say(""); show(); }
+});
+
 async function begin() {
   try {
     await login();
@@ -119,10 +125,9 @@ async function begin() {
     byId("main").replaceChildren(h("h2", {}, error instanceof Refused ? "The token is missing" : "There is no answer"), h("p", {}, error.message));
     return;
   }
-  if (begun) { await show(); return; }
-  begun = true;
-  addEventListener("hashchange", () => { if (/^#token=/.test(location.hash)) begin(); else { say(""); show(); } });
   await show();
+  if (begun) return;
+  begun = true;
   let gone = false;
   follow(changed, (lost) => {
     if (lost !== gone) say(lost ? "The connection to `devrun web` is lost." : "");

@@ -14,7 +14,7 @@ use devrun_runtime::logs::scroll::{LogCursor, LogPositions, LogWindow, ScrollSta
 use super::log_digest::digest;
 use crate::app::log_pages::{self, PageLine};
 use crate::app::observer::Observer;
-use crate::app::own_command::{self, CommandOutput};
+use crate::app::viewer_command::{self, CommandOutput};
 use crate::app::service_details;
 
 /// Bytes of log lines, unless more is asked for.
@@ -102,7 +102,7 @@ impl AgentStack {
     }
 
     async fn run(&self, words: Vec<String>) -> Result<CommandOutput, Failure> {
-        own_command::run_aside(self.observer.globals(), words).await
+        viewer_command::run_aside(self.observer.globals(), words).await
     }
 
     async fn status(&self) -> Result<Value, Failure> {

@@ -7,7 +7,7 @@ use crate::ui::term::Term;
 use devrun_model::{Failure, FailureKind, exit};
 
 use crate::app::observer::Observer;
-use crate::app::{dashboard, own_command};
+use crate::app::{dashboard, viewer_command};
 use crate::globals::Globals;
 
 /// Runs it.
@@ -31,7 +31,7 @@ pub fn run(globals: &Globals, term: Term) -> Result<i32, Failure> {
 pub fn up(globals: &Globals, term: Term) -> Result<i32, Failure> {
     needs_terminal()?;
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    match own_command::run_words(&detached(words))? {
+    match viewer_command::run_words(&detached(words))? {
         exit::DONE => run(globals, term),
         code => Ok(code),
     }

@@ -1,10 +1,11 @@
 //! Package sources, through clients that only pretend: what they are asked, and what is made of their answers.
 
-use std::time::{Duration, Instant};
-
 use devrun_model::FailureKind;
 use devrun_model::recipe::SourceSpec;
 use devrun_store::{locate, which};
+
+use crate::harness::PATIENCE;
+use crate::waits::eventually_async;
 
 use super::archives::{SERVER, gz, program, tar, zip};
 use super::{Place, recipe};
@@ -14,7 +15,7 @@ fn npm() -> devrun_model::RecipeUse {
 }
 
 /// Shows: source.npm.
-#[tokio::test]
+#[test]
 async fn npm_only_packs_and_no_script_of_a_package_runs() {
     let mut place = Place::new();
     let package = place.path().join("package.tgz");
@@ -45,7 +46,7 @@ async fn npm_only_packs_and_no_script_of_a_package_runs() {
     assert_eq!(which(&npm(), &place.options).await.unwrap().tools, located.tools);
 }
 
-#[tokio::test]
+#[test]
 async fn a_client_that_is_missing_or_fails_is_named() {
     let mut place = Place::new();
     place.options.env.insert("PATH".to_owned(), "/nonexistent".to_owned());
@@ -62,7 +63,7 @@ async fn a_client_that_is_missing_or_fails_is_named() {
 }
 
 /// Shows: source.pypi.
-#[tokio::test]
+#[test]
 async fn a_python_without_pip_gives_way_to_one_that_has_it() {
     let mut place = Place::new();
     let wheel = place.path().join("wheel");
@@ -85,7 +86,7 @@ fn build() -> devrun_model::RecipeUse {
 }
 
 /// Shows: source.build.
-#[tokio::test]
+#[test]
 async fn a_build_runs_in_an_empty_folder_and_its_binary_is_pinned() {
     let mut place = Place::new();
     place.options.env.insert("PATH".to_owned(), "/nonexistent".to_owned());
@@ -109,7 +110,7 @@ async fn a_build_runs_in_an_empty_folder_and_its_binary_is_pinned() {
 }
 
 /// Shows: source.module.
-#[tokio::test]
+#[test]
 async fn a_build_in_a_module_finds_its_source_and_no_workspace_of_others() {
     let mut place = Place::new();
     let archive = place.path().join("v1.2.3.zip");
@@ -148,7 +149,7 @@ async fn a_build_in_a_module_finds_its_source_and_no_workspace_of_others() {
 }
 
 /// Then an optional service is left out, instead of failing for a store that nothing would have come into.
-#[tokio::test]
+#[test]
 async fn a_store_that_is_not_ours_to_fill_counts_only_where_something_could_be_fetched() {
     let mut place = Place::new();
     std::fs::write(place.path().join("file"), "").unwrap();
@@ -165,28 +166,17 @@ async fn a_store_that_is_not_ours_to_fill_counts_only_where_something_could_be_f
     );
 }
 
-#[tokio::test]
+#[test]
 async fn giving_up_ends_the_client() {
     let mut place = Place::new();
     let pid_file = place.path().join("pid");
     place.programs(&[("npm", &format!("echo $$ > {0}.new && mv {0}.new {0}\nexec sleep 600", pid_file.display()))]);
     let options = place.options.clone();
     let waiting = tokio::spawn(async move { locate(&npm(), &options).await });
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !pid_file.exists() {
-        assert!(Instant::now() < deadline, "the client was never started");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually_async("the client is started", PATIENCE, || pid_file.exists()).await;
     let pid = std::fs::read_to_string(&pid_file).unwrap();
     waiting.abort();
     let alive = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z"));
-    while alive() {
-        assert!(Instant::now() < deadline, "the client outlived the wait");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    // And its stage goes with it.
-    while !place.stored().is_empty() {
-        assert!(Instant::now() < deadline, "left: {:?}", place.stored());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually_async("the client does not outlive the wait", PATIENCE, || !alive()).await;
+    eventually_async("its stage goes with it", PATIENCE, || place.stored().is_empty()).await;
 }

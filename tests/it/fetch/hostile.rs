@@ -372,7 +372,7 @@ fn the_rules_of_the_catalogue_hold() {
     }
 }
 
-#[tokio::test]
+#[test]
 async fn d01_a_hostile_download_is_an_integrity_failure_and_leaves_the_store_as_it_was() {
     let place = Place::new();
     let hostile = gz(&tar(&[program("bin/made-upd", b"#!/bin/sh\n"), file("../../../escaped", b"x")]));

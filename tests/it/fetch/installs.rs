@@ -16,7 +16,7 @@ use super::archives::{self, SERVER, executable, gz, program, tar, zip};
 use super::server::{Answer, Server};
 use super::{Place, from_url, recipe, tree_of};
 
-#[tokio::test]
+#[test]
 async fn fetched_once_it_is_there_without_a_network() {
     let mut place = Place::new();
     let server = Server::new(&[("/made-up-1.2.3.tgz", Answer::Body(archives::good()))]);
@@ -50,7 +50,7 @@ async fn fetched_once_it_is_there_without_a_network() {
     assert_eq!(place.lock(), lock);
 }
 
-#[tokio::test]
+#[test]
 async fn a_dropped_user_can_pass_through_and_execute() {
     let place = Place::new();
     let server = Server::new(&[("/x.tgz", Answer::Body(archives::good()))]);
@@ -63,7 +63,7 @@ async fn a_dropped_user_can_pass_through_and_execute() {
     }
 }
 
-#[tokio::test]
+#[test]
 async fn the_lock_holds_until_it_is_updated() {
     let place = Place::new();
     let server = Server::new(&[("/x.tgz", Answer::Body(archives::good()))]);
@@ -85,7 +85,7 @@ async fn the_lock_holds_until_it_is_updated() {
 }
 
 /// Shows: source.sha256, source.url, source.version.
-#[tokio::test]
+#[test]
 async fn a_pinned_sum_in_the_procfile_is_held() {
     let place = Place::new();
     let server = Server::new(&[("/x.tgz", Answer::Body(archives::good()))]);
@@ -99,7 +99,7 @@ async fn a_pinned_sum_in_the_procfile_is_held() {
     locate(&wanted, &place.options).await.unwrap();
 }
 
-#[tokio::test]
+#[test]
 async fn d04_a_tampered_entry_is_refused_with_the_fix() {
     let place = Place::new();
     let server = Server::new(&[("/x.tgz", Answer::Body(archives::good()))]);
@@ -118,7 +118,7 @@ async fn d04_a_tampered_entry_is_refused_with_the_fix() {
     locate(&wanted, &place.options).await.unwrap();
 }
 
-#[tokio::test]
+#[test]
 async fn many_at_once_fetch_once() {
     let place = Place::new();
     let server = Server::new(&[("/x.tgz", Answer::Body(archives::good()))]);
@@ -131,7 +131,7 @@ async fn many_at_once_fetch_once() {
     assert_eq!(place.stored().len(), 1, "{:?}", place.stored());
 }
 
-#[tokio::test]
+#[test]
 async fn a_mirror_stands_in_for_the_vendor() {
     let mut place = Place::new();
     let mirror = place.path().join("mirror/vendor.invalid/releases");
@@ -150,7 +150,7 @@ async fn a_mirror_stands_in_for_the_vendor() {
     assert_eq!(server.hits(), 2);
 }
 
-#[tokio::test]
+#[test]
 async fn the_publishers_sum_is_the_pin_of_a_first_fetch() {
     let place = Place::new();
     let good = archives::good();
@@ -181,7 +181,7 @@ async fn the_publishers_sum_is_the_pin_of_a_first_fetch() {
     assert!(names.contains(&"bin/made-upd".to_owned()), "the top folder was kept: {names:?}");
 }
 
-#[tokio::test]
+#[test]
 async fn what_does_not_run_here_gives_way() {
     let place = Place::new();
     let broken = gz(&tar(&[program("bin/made-upd", b"#!/bin/sh\necho version GLIBC_2.99 not found >&2\nexit 1\n")]));
@@ -201,7 +201,7 @@ async fn what_does_not_run_here_gives_way() {
     assert_eq!((place.stored(), place.lock()), (Vec::new(), String::new()));
 }
 
-#[tokio::test]
+#[test]
 async fn a_number_in_a_servers_own_path_is_not_its_version() {
     let place = Place::new();
     let says_its_path = gz(&tar(&[program("bin/9.9.9/made-upd", b"#!/bin/sh\necho \"$0 dev\"\n")]));
@@ -210,7 +210,7 @@ async fn a_number_in_a_servers_own_path_is_not_its_version() {
     assert_eq!(located.version, "1.2.3");
 }
 
-#[tokio::test]
+#[test]
 async fn a_raw_binary_and_a_wheel_are_sources_too() {
     for (name, bytes) in [
         ("made-upd", SERVER.as_bytes().to_vec()),
@@ -226,7 +226,7 @@ async fn a_raw_binary_and_a_wheel_are_sources_too() {
     }
 }
 
-#[tokio::test]
+#[test]
 async fn a_path_is_used_in_place_and_checked() {
     let place = Place::new();
     let bin = place.path().join("opt/bin");
@@ -246,7 +246,7 @@ async fn a_path_is_used_in_place_and_checked() {
     assert!(wrong.reason.contains("is 1.2.3, wanted is 2"), "{}", wrong.reason);
 }
 
-#[tokio::test]
+#[test]
 async fn the_system_comes_before_the_network_and_only_in_the_right_version() {
     let mut place = Place::new();
     place.programs(&[("made-upd", "echo made-up 1.2.3")]);
@@ -261,7 +261,7 @@ async fn the_system_comes_before_the_network_and_only_in_the_right_version() {
     assert!(help.contains("install made-up") && help.contains("[sources.made-up]"), "{help}");
 }
 
-#[tokio::test]
+#[test]
 async fn a_recipe_without_a_binary_needs_none() {
     let place = Place::new();
     let mut gateway = recipe(SourceSpec::default(), None);

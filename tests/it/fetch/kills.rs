@@ -1,9 +1,11 @@
 //! Installers that are killed at any moment: an entry is complete or absent, and the next installer succeeds.
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use devrun_store::locate;
+
+use crate::waits::let_time_pass;
 
 use super::archives::{Entry, SERVER, file, gz, program, tar};
 use super::server::{Answer, Server};
@@ -21,11 +23,10 @@ fn package() -> Vec<u8> {
     gz(&tar(&entries))
 }
 
-/// The body of the child: this test binary again, asked for this test alone. By itself it proves that the parent's way of
-/// asking works: without being asked it installs nothing.
-#[tokio::test]
+/// The body of the child: this test binary again, asked for this test alone.
+#[test(only_with = "DEVRUN_TEST_INSTALL_INTO")]
 async fn an_installer_in_a_process_of_its_own() {
-    let (Ok(store), Ok(url)) = (std::env::var(STORE), std::env::var(URL)) else { return };
+    let (store, url) = (std::env::var(STORE).unwrap(), std::env::var(URL).unwrap());
     let mut place = Place::new();
     place.options.store = store.into();
     if let Err(failure) = locate(&from_url(&url), &place.options).await {
@@ -70,10 +71,7 @@ fn d06_a_killed_installer_leaves_a_complete_entry_or_none() {
         let mut child = installer(&place, &url).spawn().unwrap();
         // Spread over the whole of an install, whatever the machine's speed.
         let moment = took.mul_f64(f64::from(round) * 1.1 / f64::from(rounds));
-        let until = Instant::now() + moment;
-        while Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(1).min(until.saturating_duration_since(Instant::now())));
-        }
+        let_time_pass("the moment of the kill is what is varied", moment);
         child.kill().unwrap();
         child.wait().unwrap();
         staged += usize::from(place.stored().iter().any(|name| name.starts_with(".stage")));

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::waits::eventually;
+
 /// How an answer goes.
 #[derive(Debug, Clone)]
 pub enum Answer {
@@ -125,9 +127,7 @@ fn serve(
             head(&mut stream, body.len()).and_then(|()| stream.write_all(&body[..at]))
         }
         Answer::Stall(body, at) => head(&mut stream, body.len()).and_then(|()| stream.write_all(&body[..at])).map(|()| {
-            while !ended.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            eventually("the end of the test", Duration::MAX, || ended.load(Ordering::Relaxed).then_some(()));
         }),
         Answer::NoLength(body) => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").and_then(|()| stream.write_all(&body))

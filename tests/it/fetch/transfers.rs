@@ -39,7 +39,7 @@ fn integrity(got: Result<Pin, FetchError>, says: &str) {
     }
 }
 
-#[tokio::test]
+#[test]
 async fn a_whole_file_arrives() {
     let place = Place::new();
     let pin = of_reader(&body()[..]).unwrap();
@@ -50,7 +50,7 @@ async fn a_whole_file_arrives() {
     }
 }
 
-#[tokio::test]
+#[test]
 async fn a_cut_download_goes_on_where_it_was_cut() {
     let place = Place::new();
     let pin = of_reader(&body()[..]).unwrap();
@@ -62,7 +62,7 @@ async fn a_cut_download_goes_on_where_it_was_cut() {
     assert_ne!(ranges[0], "bytes=0-", "it began anew");
 }
 
-#[tokio::test]
+#[test]
 async fn a_download_that_is_always_cut_gives_way_and_leaves_nothing() {
     let place = Place::new();
     let pin = of_reader(&body()[..]).unwrap();
@@ -72,7 +72,7 @@ async fn a_download_that_is_always_cut_gives_way_and_leaves_nothing() {
     assert!(!target.exists());
 }
 
-#[tokio::test]
+#[test]
 async fn a_stalled_download_gives_way() {
     let mut place = Place::new();
     place.options.env.insert("DEVRUN_TEST_IDLE_MS".to_owned(), "200".to_owned());
@@ -83,7 +83,7 @@ async fn a_stalled_download_gives_way() {
     assert!(!target.exists());
 }
 
-#[tokio::test]
+#[test]
 async fn d04_what_is_not_pinned_is_refused_and_removed() {
     let place = Place::new();
     let pin = of_reader(&body()[..]).unwrap();
@@ -103,7 +103,7 @@ async fn d04_what_is_not_pinned_is_refused_and_removed() {
     }
 }
 
-#[tokio::test]
+#[test]
 async fn redirects_are_followed_five_times_and_never_inwards() {
     let place = Place::new();
     let server = Server::new(&[("/f", Answer::Body(body())), ("/loop", Answer::Redirect("/loop".to_owned()))]);
@@ -139,7 +139,7 @@ async fn redirects_are_followed_five_times_and_never_inwards() {
     }
 }
 
-#[tokio::test]
+#[test]
 async fn what_is_out_of_reach_gives_way_at_once() {
     let place = Place::new();
     let target = place.path().join("f");
@@ -163,7 +163,7 @@ async fn what_is_out_of_reach_gives_way_at_once() {
     assert_eq!(server.hits(), 1, "a 404 is not asked for again");
 }
 
-#[tokio::test]
+#[test]
 async fn a_server_in_trouble_is_asked_again() {
     let place = Place::new();
     let (got, _, server) = fetched(Answer::Status(503), None, &place).await;
@@ -171,7 +171,7 @@ async fn a_server_in_trouble_is_asked_again() {
     assert_eq!(server.hits(), 3);
 }
 
-#[tokio::test]
+#[test]
 async fn plain_http_needs_the_tests_own_switch() {
     let mut place = Place::new();
     place.options.env.remove("DEVRUN_TEST_ALLOW_HTTP");

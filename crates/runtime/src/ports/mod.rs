@@ -19,7 +19,7 @@ mod unsupported_query;
 #[cfg(target_os = "linux")]
 pub use diag::ListenerQuery;
 pub use free::{PortConflict, check, check_free, first_unprivileged, free_port, way_out};
-pub use owner::{PortOwner, holder, led, listening, owner};
+pub use owner::{Acceptor, PortOwner, acceptor, holder, led, listening, owner};
 pub use reserve::PortReservations;
 #[cfg(not(target_os = "linux"))]
 pub use unsupported_query::UnsupportedListenerQuery as ListenerQuery;

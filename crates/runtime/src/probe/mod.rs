@@ -50,7 +50,7 @@ mod schedule;
 mod sql;
 mod url;
 
-pub use self::redis::{busy as redis_busy, facts as redis_facts, renew as redis_renew};
+pub use self::redis::{ask as redis_ask, busy as redis_busy, facts as redis_facts, renew as redis_renew};
 pub use checks::attempt;
 pub use history::ProbeAttempt;
 pub use listen_watch::ListenWatch;
@@ -82,6 +82,8 @@ pub struct ProbeSubject {
     pub dir: PathBuf,
     /// Where `notify` listens; the service got it as `NOTIFY_SOCKET`.
     pub notify_socket: Option<PathBuf>,
+    /// The port whose socket was passed to the service.
+    pub held: Option<u16>,
     /// One for all probes of a supervisor.
     pub listen_watch: ListenWatch,
 }
@@ -131,6 +133,7 @@ pub fn start_with(subject: ProbeSubject, notify: Option<NotifySocket>, sink: Rep
             run,
             commands: Some(CommandContext { runner: subject.runner, env: subject.env, dir: subject.dir, run_as: subject.run_as }),
             notify,
+            held: subject.held,
             listen_watch: subject.listen_watch,
         },
         sink,

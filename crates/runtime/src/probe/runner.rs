@@ -58,6 +58,8 @@ pub struct ProbeSpec {
     pub commands: Option<CommandContext>,
     /// The `notify` socket, or why there is none.
     pub notify: Option<Result<NotifySocket, Failure>>,
+    /// The port whose socket was passed to the service.
+    pub held: Option<u16>,
     /// Tells of listeners; shared by all.
     pub listen_watch: ListenWatch,
 }
@@ -139,7 +141,8 @@ pub fn start_probe_tasks(probe_spec: ProbeSpec, sink: ReportSink) -> ProbeHandle
         said: began,
     };
     let context = |spec: &ReadySpec| CheckContext {
-        gate: OwnershipGate::new(probe_spec.leader.filter(|_| spec.owner), probe_spec.run.clone()),
+        gate: OwnershipGate::new(probe_spec.leader.filter(|_| spec.owner), probe_spec.run.clone())
+            .with_held_port(probe_spec.held),
         commands: commands.clone(),
         began,
         timeout: spec.timeout,
