@@ -15,12 +15,14 @@ use super::completions;
 use super::convert::{export, import};
 use super::data::{backup, client, db, secret, snapshot, volumes};
 use super::demo::{self, DemoArgs};
+use super::docs_files;
 use super::getting_started;
+use super::machine_docs;
 use super::reference;
 use super::service::up::UpArgs;
 use super::service::{attach, build, control, down, exec, gateway, run, task, up, wait};
 use super::show::check::CheckArgs;
-use super::show::{analyze, check, config, doctor, env, events, graph, inspect, logs, ls, ps, report, routes, top, urls};
+use super::show::{analyze, check, config, doctor, env, events, graph, inspect, logs, ls, mcp, ps, report, resources, routes, top, ui, urls, web, why};
 use super::store::binaries;
 use super::unknown_command;
 use super::version;
@@ -64,6 +66,7 @@ pub fn main(words: Vec<OsString>) -> i32 {
 fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
     let globals = cli.globals;
     match cli.verb {
+        Verb::Up(args) if args.ui => ui::up(&globals, term),
         Verb::Up(args) => up::run(&globals, &args, term),
         Verb::Down(args) => down::run(&globals, &args, term),
         Verb::Stop(args) => control::stop(&globals, &args, term),
@@ -79,9 +82,14 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Shell(args) => exec::shell(&globals, &args, term),
         Verb::Events(args) => events::run(&globals, &args, term),
         Verb::Inspect(args) => inspect::run(&globals, &args, term),
+        Verb::Ui => ui::run(&globals, term),
+        Verb::Web(args) => web::run(&globals, &args, term),
+        Verb::Mcp => mcp::run(&globals, term),
         Verb::Top(args) => top::run(&globals, &args, term),
         Verb::Urls(args) => urls::urls(&globals, &args, term),
         Verb::Ports(args) => urls::ports(&globals, &args, term),
+        Verb::Resources(args) => resources::run(&globals, &args, term),
+        Verb::Why(args) => why::run(&globals, &args, term),
         Verb::Routes(args) => routes::run(&globals, &args, term),
         Verb::Graph(args) => graph::run(&globals, &args, term),
         Verb::Analyze(args) => analyze::run(&globals, &args, term),
@@ -97,6 +105,8 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Build(args) => build::run(&globals, &args, term),
         Verb::Ls(args) => ls::list(&globals, &args, term),
         Verb::Check(args) => check::run(&globals, &args, term),
+        Verb::Help(args) => machine_docs::help(&args, term),
+        Verb::Init(args) if args.agents => machine_docs::init_agents(&globals, args.output.as_deref()),
         Verb::Init(args) => import::init(&globals, &args),
         Verb::Import(args) => import::run(&globals, &args),
         Verb::Export(args) => export::run(&globals, &args),
@@ -121,7 +131,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Man(args) => reference::man(&args, term),
         Verb::Schema => reference::print_schema(term),
         Verb::Gateway(args) => gateway::run(&args),
-        Verb::Docs(args) => reference::docs(&args),
+        Verb::Docs(args) => docs_files::write(&args),
         Verb::Version(args) => version::run(&args),
         Verb::Demo(args) => run_demo(&globals, &args, term),
         Verb::Other(words) => Err(unknown_command::failure(&words)),

@@ -9,6 +9,8 @@ pub mod data;
 pub mod demo;
 mod dispatch;
 mod getting_started;
+pub mod docs_files;
+pub mod machine_docs;
 pub mod reference;
 pub mod service;
 pub mod show;

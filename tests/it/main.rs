@@ -4,6 +4,7 @@
 #[macro_use]
 extern crate devrun_test_attribute;
 
+mod agents;
 mod backups;
 mod blocked_output;
 mod case_beyond;
@@ -26,6 +27,7 @@ mod config;
 mod contract;
 mod control;
 mod convert;
+mod dashboard;
 mod editor_schema;
 mod edits;
 mod emergency;
@@ -97,6 +99,8 @@ mod verbs_reference;
 mod verbs_run;
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
+mod web;
+mod why;
 mod work;
 
 fn main() -> std::process::ExitCode {

@@ -38,6 +38,7 @@ pub mod service;
 pub mod snapshot;
 pub mod state_change;
 pub mod task;
+pub mod why;
 
 pub use bytes::ByteSize;
 pub use command::{Command, UpOptions};

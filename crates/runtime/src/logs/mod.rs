@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod file;
 pub mod followed_file;
 mod follower;
+pub mod growth;
 pub mod index;
 mod line_reader;
 mod log_stream;
@@ -20,6 +21,7 @@ pub mod pump;
 mod pump_thread;
 pub mod read;
 mod subscription;
+pub mod scroll;
 pub mod visible_text;
 
 pub use file::LogLoss;

@@ -52,6 +52,6 @@ pub use password_rotation::PasswordRotation;
 pub use postgres::socket_folder as postgres_socket_folder;
 pub use registry::RecipeRegistry;
 pub use secret_check::check_secrets;
-pub use sql::{SqlTable, ask as ask_sql, migrate, migrations};
+pub use sql::{SqlTable, ask as ask_sql, ask_read_only as ask_sql_read_only, migrate, migrations};
 pub use template::{TemplateValues, fill_template};
 pub use work::work;
