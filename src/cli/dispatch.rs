@@ -22,7 +22,10 @@ use super::reference;
 use super::service::up::UpArgs;
 use super::service::{attach, build, control, down, exec, gateway, run, task, up, wait};
 use super::show::check::CheckArgs;
-use super::show::{analyze, check, config, doctor, env, events, graph, inspect, logs, ls, mcp, ps, report, resources, routes, top, ui, urls, web, why};
+use super::show::{
+    analyze, check, config, doctor, env, events, graph, inspect, logs, ls, mcp, ps, report, resources, routes, top, ui, urls,
+    web, why,
+};
 use super::store::binaries;
 use super::unknown_command;
 use super::version;

@@ -40,8 +40,15 @@ const MAY_IMPORT: &[(&str, Table)] = &[
 const ABOVE_DRIVERS: &[&str] = &["lib", "recipes", "engine", "control"];
 
 /// These decide, or read what strangers send; a panic in them on any input is a bug, so they hold none of the calls that can.
-const NEVER_PANIC: &[&str] =
-    &["crates/model/", "crates/config/", "crates/convert/", "crates/core/", "crates/gateway/", "crates/web/", "crates/runtime/src/engine/"];
+const NEVER_PANIC: &[&str] = &[
+    "crates/model/",
+    "crates/config/",
+    "crates/convert/",
+    "crates/core/",
+    "crates/gateway/",
+    "crates/web/",
+    "crates/runtime/src/engine/",
+];
 
 /// `unwrap` and `expect` that may stay: the line's text and why it cannot fail.
 const EXCEPTIONS: &[(&str, &str)] = &[];

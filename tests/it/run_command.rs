@@ -20,7 +20,8 @@ fn a_command_that_does_not_exist_starts_nothing() {
 #[test]
 fn check_names_a_working_directory_that_is_not_there() {
     let project = Project::new().procfile("[services.a]\nrun = \"true\"\ndir = \"no/such\"\n[services.b]\nrun = \"true\"\n");
-    let check = project.run(&["check"]).code(0).says("warning: a: there is no directory").says("mkdir -p").says_not("b: there is no");
+    let check =
+        project.run(&["check"]).code(0).says("warning: a: there is no directory").says("mkdir -p").says_not("b: there is no");
     assert!(check.to_string().contains("/no/such"), "{check}");
 }
 

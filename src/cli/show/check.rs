@@ -2,8 +2,8 @@
 
 use crate::ui::term::{Term, say};
 use clap::Args;
-use devrun_model::{Failure, Launch};
 use devrun_model::exit;
+use devrun_model::{Failure, Launch};
 use devrun_store::input;
 
 use crate::app::git_exposure::GitExposure;
@@ -48,7 +48,10 @@ fn missing_directories(read: &load::Read) {
     for spec in read.plan.services.values().filter(|spec| spec.replica == 1 && matches!(spec.launch, Launch::Run(_))) {
         if !spec.dir.is_dir() {
             let dir = spec.dir.display();
-            say(format!("warning: {}: there is no directory {dir}\nhelp: mkdir -p '{dir}', or correct `dir` of {}", spec.service, spec.service));
+            say(format!(
+                "warning: {}: there is no directory {dir}\nhelp: mkdir -p '{dir}', or correct `dir` of {}",
+                spec.service, spec.service
+            ));
         }
     }
 }

@@ -20,8 +20,8 @@ mod partial_line;
 pub mod pump;
 mod pump_thread;
 pub mod read;
-mod subscription;
 pub mod scroll;
+mod subscription;
 pub mod visible_text;
 
 pub use file::LogLoss;
