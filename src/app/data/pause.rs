@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use devrun_data::Cancel;
+use devrun_data::CopyCancel;
 use devrun_model::feed::Status;
 use devrun_model::{Command, Failure, FailureKind, Kind, Plan, ServiceId, ServiceStatus, State, UpOptions, VolumeName};
 

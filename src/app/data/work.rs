@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use devrun_data::Cancel;
+use devrun_data::CopyCancel;
 use devrun_model::{Failure, FailureKind};
 
 use crate::app::session::Signals;

@@ -381,7 +381,7 @@ fn restore(globals: &Globals, project: &Project, name: &str, term: Term) -> Resu
     let begun = std::time::Instant::now();
     let replacement = replace::Replacement { globals, project, plan, what: format!("snapshot {name}"), volumes, term };
     let code = replacement.run(|stage| {
-        let cancel = devrun_data::Cancel::default();
+        let cancel = devrun_data::CopyCancel::default();
         for (volume, saved) in &chosen {
             let from = store.volume(name, &saved.name);
             let to = stage.add_volume(&volume.path, Some(&from))?;
