@@ -5,9 +5,10 @@
 //! earlier run are gone, by [`free`]. The engine looks again at each spawn.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use devrun_model::{Failure, FailureKind, Launch, Paths, Plan, ServiceId, ServiceSpec};
+use devrun_model::{Failure, FailureKind, Launch, Paths, Plan, ServiceId, ServiceSpec, Snapshot};
 use devrun_runtime::control::ControlClient;
 use devrun_runtime::ports::{self, PortConflict, PortHolder};
 use devrun_runtime::runtime_dir;
@@ -68,7 +69,22 @@ fn variable(document: &devrun_config::Document, service: &str, name: &str) -> Op
 /// # Errors
 /// `PortTaken`, with each port, its holder and how to go on.
 pub async fn free(plan: &Plan, scope: &BTreeSet<ServiceId>) -> Result<(), Failure> {
-    let held: Vec<(&ServiceSpec, u16, PortHolder)> = needed(plan, scope)
+    free_of_others(plan, scope, &BTreeSet::new()).await
+}
+
+/// As [`free`], for services that are added to a running stack, which holds ports of its own.
+///
+/// # Errors
+/// As [`free`].
+pub async fn free_beside(plan: &Plan, scope: &BTreeSet<ServiceId>, running: &Snapshot) -> Result<(), Failure> {
+    let live = running.services.iter().filter(|service| service.state.is_live());
+    let own: BTreeSet<u16> = live.flat_map(|service| service.ports.values().copied()).collect();
+    free_of_others(plan, scope, &own).await
+}
+
+async fn free_of_others(plan: &Plan, scope: &BTreeSet<ServiceId>, own: &BTreeSet<u16>) -> Result<(), Failure> {
+    let mut held: Vec<(&ServiceSpec, u16, PortHolder)> = needed(plan, scope)
+        .filter(|(_, _, port)| !own.contains(port))
         .filter_map(|(spec, _, port)| match ports::check(&spec.bind, port) {
             Err(PortConflict::Held(holder)) => Some((spec, port, holder)),
             // What else is wrong is told by the spawn.
@@ -79,6 +95,12 @@ pub async fn free(plan: &Plan, scope: &BTreeSet<ServiceId>) -> Result<(), Failur
         return Ok(());
     }
     let stacks = stacks().await;
+    // What this very stack has started since it was asked.
+    let is_this = |stack: &OtherStack| stack.root == plan.root && stack.instance == plan.instance;
+    held.retain(|(_, port, holder)| !stacks.iter().any(|stack| is_this(stack) && stack.holds(*port, holder)));
+    if held.is_empty() {
+        return Ok(());
+    }
     let (mut reasons, mut downs, mut kills) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for (spec, port, mut holder) in held {
         let owner = stacks.iter().find(|stack| stack.holds(port, &holder));
@@ -103,6 +125,8 @@ pub async fn free(plan: &Plan, scope: &BTreeSet<ServiceId>) -> Result<(), Failur
 struct OtherStack {
     /// `project blog in /home/a/blog`.
     name: String,
+    root: PathBuf,
+    instance: String,
     /// The command that stops it.
     down: String,
     services: Vec<(Option<i32>, Vec<u16>)>,
@@ -132,10 +156,12 @@ async fn ask(places: Paths) -> Option<OtherStack> {
     };
     let snapshot = tokio::time::timeout(ANSWER, answer).await.ok()??.snapshot;
     let root = places.root.display();
-    let instance = if snapshot.instance.is_empty() { String::new() } else { format!(" --instance {}", snapshot.instance) };
+    let flag = if snapshot.instance.is_empty() { String::new() } else { format!(" --instance {}", snapshot.instance) };
     Some(OtherStack {
         name: format!("project {} in {root}", snapshot.project),
-        down: format!("devrun -C {root}{instance} down"),
+        down: format!("devrun -C {root}{flag} down"),
+        root: places.root.clone(),
+        instance: snapshot.instance,
         services: snapshot
             .services
             .into_iter()

@@ -17,7 +17,7 @@ use crate::globals::Globals;
     version,
     about = "Runs a stack of native services from one procfile.toml: no containers, nothing left running.",
     after_help = "Examples:\n  devrun up              bring the stack up and follow its logs; Ctrl-C stops it\n  devrun up -d           return when everything is ready\n  devrun wait postgres   block until one service is ready\n  devrun ps              what runs, and how it is\n  devrun logs -f api     follow one service\n  devrun down            stop everything in reverse order; data stays",
-    disable_help_subcommand = false,
+    disable_help_subcommand = true,
     infer_subcommands = false
 )]
 pub struct Cli {
@@ -90,9 +90,31 @@ pub enum Verb {
     /// Show details of a service
     #[command(after_help = "Example:\n  devrun inspect api")]
     Inspect(crate::cli::show::inspect::InspectArgs),
+    /// Show why a service is not running, not ready, or was restarted; works without a running stack
+    #[command(after_help = "Examples:\n  devrun why api\n  devrun why api --json")]
+    Why(crate::cli::show::why::WhyArgs),
     /// Show CPU, memory and disk usage of each service
-    #[command(visible_alias = "stats", after_help = "Examples:\n  devrun top\n  devrun top --once --json")]
+    #[command(
+        visible_alias = "stats",
+        after_help = "Examples:\n  devrun top\n  devrun top --tree            with every process below each service\n  devrun top --once --json"
+    )]
     Top(crate::cli::show::top::TopArgs),
+    /// Open the full-screen terminal dashboard; works without a running stack
+    #[command(after_help = "Examples:\n  devrun ui            q leaves and stops nothing; ? shows every key\n  devrun up --ui       start the stack and watch it")]
+    Ui,
+    /// Serve the browser dashboard and Prometheus metrics on loopback
+    #[command(
+        after_help = "Examples:\n  devrun web               prints its address with the token; Ctrl-C ends it\n  devrun web --port 8700 --open\n\nPrometheus reads /metrics with the token as a bearer."
+    )]
+    Web(crate::cli::show::web::WebArgs),
+    /// Serve tools for agents on standard input and output (Model Context Protocol)
+    #[command(
+        after_help = "Example of an agent's configuration:\n  { \"mcpServers\": { \"devrun\": { \"command\": \"devrun\", \"args\": [\"-C\", \"/path/to/project\", \"mcp\"] } } }"
+    )]
+    Mcp,
+    /// Show limits and reservations of all services, and what is enforced on this machine
+    #[command(after_help = "Example:\n  devrun resources")]
+    Resources(crate::cli::table_args::TableArgs),
     /// List URLs of services
     #[command(after_help = "Example:\n  devrun urls --json")]
     Urls(crate::cli::table_args::TableArgs),
@@ -153,8 +175,11 @@ pub enum Verb {
     /// Validate the procfile without starting anything
     #[command(after_help = "Example:\n  devrun check")]
     Check(crate::cli::show::check::CheckArgs),
+    /// Start a small stack that needs no procfile; Ctrl-C removes it
+    #[command(after_help = "Examples:\n  devrun demo\n  devrun demo --write shop      write its files to a new directory")]
+    Demo(crate::cli::demo::DemoArgs),
     /// Create a procfile from the contents of the directory
-    #[command(after_help = "Examples:\n  devrun init\n  devrun init -o -        show it, write nothing")]
+    #[command(after_help = "Examples:\n  devrun init\n  devrun init -o -        show it, write nothing\n  devrun init --agents    write what agents need to know into AGENTS.md")]
     Init(crate::cli::convert::import::InitArgs),
     /// Convert a compose or process-compose file to a procfile, and report what was not converted
     #[command(
@@ -230,9 +255,12 @@ pub enum Verb {
     /// Print the JSON schema of procfile.toml
     #[command(after_help = "Example:\n  devrun schema > procfile.schema.json")]
     Schema,
+    /// Print help of a command
+    #[command(after_help = "Examples:\n  devrun help up\n  devrun help --markdown           everything, for an agent\n  devrun help --markdown procfile")]
+    Help(HelpArgs),
     /// Show the version
-    #[command(after_help = "Example:\n  devrun version")]
-    Version,
+    #[command(after_help = "Examples:\n  devrun version\n  devrun version --json")]
+    Version(crate::cli::version::VersionArgs),
     /// Serves the routes of a gateway.
     #[command(name = "__gateway", hide = true)]
     Gateway(crate::cli::service::gateway::GatewayArgs),
@@ -321,6 +349,17 @@ mod tests {
         assert_eq!(follow_after_logs(words("devrun -f x.toml logs -f")), words("devrun -f x.toml logs --follow"));
         assert_eq!(follow_after_logs(words("devrun up -f x.toml")), words("devrun up -f x.toml"));
     }
+}
+
+// `help`.
+#[derive(Debug, Args)]
+pub struct HelpArgs {
+    /// Command, or with --markdown also: procfile, commands, agents [default: everything]
+    #[arg(value_name = "TOPIC")]
+    pub topic: Option<String>,
+    /// Print as Markdown, for agents and other programs
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 // `completions`.

@@ -11,7 +11,7 @@ use devrun_model::{Failure, FailureKind};
 
 use crate::app::procfile_schema::{name_of, places, schema_text};
 use crate::app::readonly;
-use crate::cli::args::{Cli, DocsArgs, ManArgs};
+use crate::cli::args::{Cli, ManArgs};
 use crate::cli::unknown_command;
 
 fn cannot(path: &Path, error: &std::io::Error) -> Failure {
@@ -39,22 +39,6 @@ pub fn man(args: &ManArgs, _term: Term) -> Result<i32, Failure> {
 /// Never.
 pub fn print_schema(_term: Term) -> Result<i32, Failure> {
     Ok(readonly::text(&schema_text()))
-}
-
-/// `devrun __docs DIR`: everything in `docs/` that is made.
-///
-/// # Errors
-/// `Config` when the folder cannot be written to.
-pub fn docs(args: &DocsArgs) -> Result<i32, Failure> {
-    for (name, text) in [
-        ("procfile.schema.json", schema_text()),
-        ("reference-cli.md", cli_reference()),
-        ("reference-procfile.md", procfile_reference()),
-    ] {
-        let path = args.dir.join(name);
-        std::fs::write(&path, text).map_err(|error| cannot(&path, &error))?;
-    }
-    Ok(exit::DONE)
 }
 
 // The reference pages.
@@ -144,7 +128,7 @@ pub fn helps() -> Vec<(String, String)> {
     let mut pages = vec![("devrun".to_owned(), plain(&mut command))];
     let names: Vec<String> =
         command.get_subcommands().filter(|verb| !verb.is_hide_set()).map(|verb| verb.get_name().to_owned()).collect();
-    for name in names.into_iter().filter(|name| name != "help") {
+    for name in names {
         if let Some(verb) = command.find_subcommand_mut(&name) {
             // Those stand on the first page; each of thirty pages would repeat them.
             let globals: Vec<clap::Id> =
@@ -194,23 +178,6 @@ pub fn cli_reference() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn kept(name: &str) -> String {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
-        std::fs::read_to_string(&path).unwrap_or_default()
-    }
-
-    /// `cargo run -- __docs docs` brings them up to date.
-    #[test]
-    fn schema_and_reference_in_docs_are_those_of_this_program() {
-        for (name, text) in [
-            ("procfile.schema.json", schema_text()),
-            ("reference-cli.md", cli_reference()),
-            ("reference-procfile.md", procfile_reference()),
-        ] {
-            assert!(kept(name) == text, "docs/{name} is out of date: cargo run -- __docs docs");
-        }
-    }
 
     #[test]
     fn every_help_is_known() {

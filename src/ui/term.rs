@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::escape::{escaped, escaped_fully};
 use super::output::{self, Stream};
@@ -59,8 +60,19 @@ impl Term {
     }
 }
 
+/// The screen belongs to the dashboard.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Drops talk, or lets it through again: the dashboard owns the whole screen.
+pub fn silence(on: bool) {
+    SILENT.store(on, Ordering::Relaxed);
+}
+
 /// A line of talk on stderr. A terminal that is gone is ignored.
 pub fn say(line: impl Display) {
+    if SILENT.load(Ordering::Relaxed) {
+        return;
+    }
     let mut text = escaped(&line.to_string()).into_owned();
     text.push('\n');
     let _gone = output::write(Stream::Err, text.as_bytes());

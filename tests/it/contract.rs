@@ -75,6 +75,8 @@ const VERBS: &[&str] = &[
     "schema",
     "man",
     "version",
+    "why",
+    "mcp",
     "help",
 ];
 

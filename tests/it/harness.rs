@@ -585,6 +585,14 @@ impl Project {
         Running { args: args.join(" "), child, started: Instant::now(), stdout, stderr }
     }
 
+    /// Starts the binary with pipes to write to and to read from; what it says goes where the test's own goes.
+    #[track_caller]
+    pub fn spawn_piped(&self, args: &[&str]) -> Child {
+        let mut command = self.command(&self.devrun);
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        command.spawn().unwrap_or_else(|fault| panic!("{}: {fault}", self.devrun.display()))
+    }
+
     /// Runs the binary to its end.
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Outcome {

@@ -4,6 +4,7 @@
 #[macro_use]
 extern crate devrun_test_attribute;
 
+mod agents;
 mod backups;
 mod blocked_output;
 mod case_beyond;
@@ -19,24 +20,28 @@ mod case_security;
 mod case_signals;
 mod case_time;
 mod cases;
+mod ci_output;
 mod client_env;
 mod compose_habits;
 mod config;
 mod contract;
 mod control;
 mod convert;
+mod dashboard;
 mod editor_schema;
 mod edits;
 mod emergency;
 mod escapes;
 mod failing;
 mod fetch;
+mod first_contact;
 mod from_inside;
 mod gateway;
 mod generated;
 mod git_exposure;
 mod harness;
 mod harness_test;
+mod import_circles;
 mod init;
 mod invalid;
 mod key_commands;
@@ -70,6 +75,7 @@ mod process;
 mod progress;
 mod recipes;
 mod resilience;
+mod run_command;
 mod runner;
 mod secrets;
 mod shutdown;
@@ -93,6 +99,8 @@ mod verbs_reference;
 mod verbs_run;
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
+mod web;
+mod why;
 mod work;
 
 fn main() -> std::process::ExitCode {

@@ -80,3 +80,25 @@ fn a_port_that_only_root_may_bind_is_told_with_the_variable_to_set() {
     project.run(&["up", "-d", "first"]).code(0);
     project.run(&["down"]).code(0);
 }
+
+#[test]
+fn a_second_up_looks_at_the_ports_of_what_it_adds_before_it_starts_any_of_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let first = "[services.a]\nrun = \"{svc:a} --listen $PORT\"\nport = \"auto\"\n";
+    let project = Project::new().procfile(first);
+    project.run(&["up", "-d"]).code(0);
+    project.rewrite(&format!(
+        "{first}[tasks.slow]\nrun = \"sh -c 'echo x > ran'\"\n\
+         [services.b]\nrun = \"{{svc:b}} --listen $PORT\"\nport = {port}\ndepends_on = [\"slow\"]\n"
+    ));
+    let second = project.run(&["up", "-d"]).code(5);
+    assert!(second.last_line().contains(&format!("b: port {port} is held by")), "{second}");
+    assert!(!project.path("ran").exists(), "the task was started: {second}");
+    assert_eq!(project.service("a")["state"], "running");
+    // Its own ports are no conflict, and a free one is taken.
+    drop(listener);
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["down"]).code(0);
+}

@@ -19,7 +19,8 @@ fn declared(line: &str) -> Option<&str> {
     let rest = rest.strip_prefix(' ')?;
     let name =
         ["struct ", "enum ", "union ", "trait ", "unsafe trait ", "type "].iter().find_map(|word| rest.strip_prefix(word))?;
-    name.split(|char: char| !char.is_alphanumeric() && char != '_').next()
+    // A macro's `$name` is named where it is used.
+    name.split(|char: char| !char.is_alphanumeric() && char != '_').next().filter(|name| !name.is_empty())
 }
 
 #[test]

@@ -49,6 +49,37 @@ pub fn tree(leader: i32) -> UsageSample {
     std::iter::once(leader).chain(procfs::descendants(&[leader])).filter_map(|pid| Some((pid, process(pid)?))).collect()
 }
 
+/// One process of a service's tree, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeProcess {
+    /// The process.
+    pub pid: i32,
+    /// How far below the leader it is; 0 is the leader.
+    pub depth: usize,
+    /// Its name.
+    pub command: String,
+}
+
+/// A leader and everything below it, each process after its parent, siblings by pid.
+#[must_use]
+pub fn processes(leader: i32) -> Vec<TreeProcess> {
+    fn walk(pid: i32, depth: usize, out: &mut Vec<TreeProcess>) {
+        // A cycle cannot be, but a pid may be given again while we look.
+        if out.iter().any(|known| known.pid == pid) {
+            return;
+        }
+        out.push(TreeProcess { pid, depth, command: procfs::command(pid) });
+        let mut below = procfs::children(pid);
+        below.sort_unstable();
+        below.into_iter().for_each(|child| walk(child, depth + 1, out));
+    }
+    let mut found = Vec::new();
+    if leader > 0 {
+        walk(leader, 0, &mut found);
+    }
+    found
+}
+
 /// Adds up; CPU is what was used since `before`, by those that were there or began since.
 #[must_use]
 pub fn total(before: &UsageSample, now: &UsageSample) -> (Usage, u64) {
@@ -107,5 +138,11 @@ mod tests {
         assert!(sum.memory >= now[&own].memory);
         assert!(spent < 1_000_000);
         assert!(tree(-1).is_empty());
+        let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
+        let processes = processes(own);
+        let below = processes.iter().find(|process| process.pid == child.id().cast_signed()).unwrap();
+        assert_eq!((processes[0].pid, below.depth), (own, 1));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

@@ -42,6 +42,9 @@ pub struct InitArgs {
     /// Procfile to write; `-` for stdout [default: procfile.toml]
     #[arg(short = 'o', long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Write a section for agents into AGENTS.md instead; the rest of that file stays
+    #[arg(long)]
+    pub agents: bool,
 }
 
 /// Directories with what was installed or built: nothing of the project's own.

@@ -48,6 +48,9 @@ pub struct QueryArgs {
     /// Output as JSON: a list of objects
     #[arg(long)]
     pub json: bool,
+    /// (sql) Run one SELECT, WITH, VALUES or TABLE in a read-only transaction; 1000 rows at most
+    #[arg(long)]
+    pub read_only: bool,
 }
 
 // `migrate`.
@@ -204,7 +207,9 @@ pub fn sql(globals: &Globals, args: &QueryArgs, _term: Term) -> Result<i32, Fail
         }
         None => text,
     };
-    let table = crate::app::runtime::runtime()?.block_on(recipes::ask_sql(spec, &text))?;
+    let table = crate::app::runtime::runtime()?.block_on(async {
+        if args.read_only { recipes::ask_sql_read_only(spec, &text).await } else { recipes::ask_sql(spec, &text).await }
+    })?;
     if args.json {
         let rows: Vec<serde_json::Map<String, serde_json::Value>> = table
             .rows
@@ -234,6 +239,9 @@ pub fn cypher(globals: &Globals, args: &QueryArgs, _term: Term) -> Result<i32, F
     let project = load::project(globals)?;
     let plan = plan(globals, &project, args.on.as_deref())?;
     let spec = server(&plan, args.on.as_deref(), "bolt", "cypher")?;
+    if args.read_only {
+        return Err(Failure::new(FailureKind::Config, "--read-only is for sql").help("devrun sql --read-only 'SELECT 1'"));
+    }
     let text = question(args.query.as_deref(), "cypher")?;
     let all = crate::app::runtime::runtime()?.block_on(recipes::ask_cypher(spec, &text))?;
     if args.json {

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ui::ci;
 use crate::ui::logview::LogView;
 use crate::ui::progress::ProgressView;
 use crate::ui::start_times::StartTimes;
@@ -19,12 +20,14 @@ use crate::ui::term::{Progress, Term, data, say};
 use devrun_model::exit;
 use devrun_model::feed::{Outcome, Status};
 use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Snapshot, UpOptions};
-use devrun_runtime::logs::read::LogFollower;
+use devrun_runtime::logs::LogFollower;
 
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::password_advice;
+use crate::app::port_conflicts;
 use crate::app::profile_selection;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::app::start_scope;
 use crate::app::stop_stack;
 use crate::app::stop_wait;
 use crate::globals::Globals;
@@ -204,6 +207,8 @@ impl Stack {
         {
             say(format!("already running under supervisor {pid}; starting what is missing"));
         }
+        let scope = start_scope::of(&self.plan, &self.targets, self.options.no_deps);
+        port_conflicts::free_beside(&self.plan, &scope, &status.snapshot).await?;
         let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
         let further = crate::app::log_selection::known(&self.project).into_iter().filter(|id| id.as_str().contains('/'));
         let followed: Vec<ServiceId> = ids.iter().cloned().chain(further).collect();
@@ -322,7 +327,9 @@ impl Stack {
     fn summary(&self, snapshot: &Snapshot, outcome: &Outcome, times: &StartTimes, took: Duration, detached: bool) {
         if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
             say(summary::failures(outcome, self.term.err_color).trim_end());
+            ci::failures(outcome);
         }
+        ci::step_summary(snapshot, times, outcome);
         if matches!(self.term.progress, Progress::Quiet | Progress::Json) {
             return;
         }

@@ -2,7 +2,7 @@
 
 use crate::ui::term::{Term, say};
 use clap::Args;
-use devrun_model::Failure;
+use devrun_model::{Failure, Launch};
 use devrun_model::exit;
 use devrun_store::input;
 
@@ -27,8 +27,12 @@ pub fn run(globals: &Globals, args: &CheckArgs, _term: Term) -> Result<i32, Fail
     let plan = &read.plan;
     if !args.quiet {
         drift(&read)?;
+        missing_directories(&read);
         if let Some(exposure) = GitExposure::find(&project, &read).filter(|exposure| !exposure.not_ignored.is_empty()) {
-            say(format!("warning: git does not ignore {}: a `git add` would commit the secrets in it", exposure.not_ignored.join(", ")));
+            say(format!(
+                "warning: git does not ignore {}: a `git add` would commit the secrets in it",
+                exposure.not_ignored.join(", ")
+            ));
             say(format!("help: add to .gitignore: {}", exposure.to_ignore(&read, &project).join(" ")));
         }
         let tasks = plan.services.values().filter(|spec| spec.task.is_some()).count();
@@ -37,6 +41,16 @@ pub fn run(globals: &Globals, args: &CheckArgs, _term: Term) -> Result<i32, Fail
         say(format!("{}: {services}, {}, no errors", plan.project, count(tasks, "task")));
     }
     Ok(exit::DONE)
+}
+
+/// Working directories that are not there. A task may make one, so it is no error.
+fn missing_directories(read: &load::Read) {
+    for spec in read.plan.services.values().filter(|spec| spec.replica == 1 && matches!(spec.launch, Launch::Run(_))) {
+        if !spec.dir.is_dir() {
+            let dir = spec.dir.display();
+            say(format!("warning: {}: there is no directory {dir}\nhelp: mkdir -p '{dir}', or correct `dir` of {}", spec.service, spec.service));
+        }
+    }
 }
 
 /// What the env files lack, and what they hold for nobody.

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::ui::table;
-use crate::ui::term::{Term, data};
+use crate::ui::term::{Term, data, safe};
 use devrun_model::exit;
 use devrun_model::{ByteSize, Failure, Snapshot};
 use devrun_runtime::stats::{self, UsageSample};
@@ -25,6 +25,19 @@ pub struct TopArgs {
     /// Output as JSON
     #[arg(long)]
     pub json: bool,
+    /// Show the processes of each service
+    #[arg(long)]
+    pub tree: bool,
+}
+
+/// One process of a service.
+#[derive(Serialize)]
+struct ProcessUsage {
+    pid: i32,
+    depth: usize,
+    command: String,
+    cpu_percent: f64,
+    memory_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -39,6 +52,10 @@ struct UsageRow {
     memory_bytes: u64,
     read_bytes: u64,
     write_bytes: u64,
+    read_bytes_per_second: u64,
+    write_bytes_per_second: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tree: Option<Vec<ProcessUsage>>,
 }
 
 /// CPU is what was used within this time.
@@ -62,7 +79,7 @@ pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure
             let took = at.elapsed();
             at = Instant::now();
             if !first {
-                let usage = usage(&status.snapshot, &before, &now, took);
+                let usage = usage(&status.snapshot, &before, &now, took, args.tree);
                 if show(&usage, args, term).is_err() || args.once {
                     return Ok(exit::DONE);
                 }
@@ -84,23 +101,49 @@ fn usage(
     before: &BTreeMap<String, UsageSample>,
     now: &BTreeMap<String, UsageSample>,
     took: Duration,
+    with_tree: bool,
 ) -> Vec<UsageRow> {
     let empty = UsageSample::new();
+    let seconds = took.as_secs_f64().max(0.001);
+    let percent = |spent_ms: u64| (spent_ms as f64 / 10.0 / seconds * 10.0).round() / 10.0;
     let one = |service: &devrun_model::ServiceStatus| {
         let sample = now.get(&service.name)?;
-        let (sum, spent) = stats::total(before.get(&service.name).unwrap_or(&empty), sample);
-        let percent = Duration::from_millis(spent).as_secs_f64() / took.as_secs_f64().max(0.001) * 100.0;
+        let known = before.get(&service.name).unwrap_or(&empty);
+        let (sum, spent) = stats::total(known, sample);
+        // A process that was not there before has no rate yet.
+        let rate = |pick: fn(&stats::Usage) -> u64| {
+            let grown: u64 = sample
+                .iter()
+                .filter_map(|(pid, now)| Some(pick(now).saturating_sub(pick(known.get(pid)?))))
+                .sum();
+            (grown as f64 / seconds) as u64
+        };
+        let process = |process: stats::TreeProcess| {
+            let used = sample.get(&process.pid)?;
+            let earlier = known.get(&process.pid).map_or(used.cpu_ms, |known| known.cpu_ms);
+            Some(ProcessUsage {
+                pid: process.pid,
+                depth: process.depth,
+                command: process.command,
+                cpu_percent: percent(used.cpu_ms.saturating_sub(earlier)),
+                memory_bytes: used.memory,
+            })
+        };
+        let pid = service.pid?;
         Some(UsageRow {
             name: service.name.clone(),
             service: service.service.clone(),
             replica: service.replica,
-            pid: service.pid?,
+            pid,
             processes: sample.len(),
-            cpu_percent: (percent * 10.0).round() / 10.0,
+            cpu_percent: percent(spent),
             cpu_ms: sum.cpu_ms,
             memory_bytes: sum.memory,
             read_bytes: sum.read,
             write_bytes: sum.written,
+            read_bytes_per_second: rate(|usage| usage.read),
+            write_bytes_per_second: rate(|usage| usage.written),
+            tree: with_tree.then(|| stats::processes(pid).into_iter().filter_map(process).collect()),
         })
     };
     snapshot.services.iter().filter_map(one).collect()
@@ -113,23 +156,70 @@ fn show(usage: &[UsageRow], args: &TopArgs, term: Term) -> std::io::Result<()> {
             Err(failure) => Err(std::io::Error::other(failure)),
         };
     }
-    let size = |bytes: u64| ByteSize(bytes).to_string();
-    let rows: Vec<Vec<String>> = usage
-        .iter()
-        .map(|usage| {
-            vec![
-                usage.name.clone(),
-                usage.pid.to_string(),
-                usage.processes.to_string(),
-                format!("{:.1}%", usage.cpu_percent),
-                size(usage.memory_bytes),
-                size(usage.read_bytes),
-                size(usage.write_bytes),
-            ]
-        })
-        .collect();
     if term.out_color && !args.once {
         data("\x1b[H\x1b[2J")?;
     }
-    data(table::render(&["NAME", "PID", "PROCESSES", "CPU", "MEMORY", "READ", "WRITTEN"], &rows).trim_end())
+    data(table::render(HEAD, &rows(usage)).trim_end())
+}
+
+const HEAD: &[&str] = &["NAME", "PID", "PROCESSES", "CPU", "MEMORY", "READ", "WRITTEN", "READ/S", "WRITTEN/S"];
+
+fn rows(usage: &[UsageRow]) -> Vec<Vec<String>> {
+    let size = |bytes: u64| ByteSize(bytes).to_string();
+    let mut rows = Vec::new();
+    for usage in usage {
+        rows.push(vec![
+            usage.name.clone(),
+            usage.pid.to_string(),
+            usage.processes.to_string(),
+            format!("{:.1}%", usage.cpu_percent),
+            size(usage.memory_bytes),
+            size(usage.read_bytes),
+            size(usage.write_bytes),
+            size(usage.read_bytes_per_second),
+            size(usage.write_bytes_per_second),
+        ]);
+        for process in usage.tree.iter().flatten() {
+            rows.push(vec![
+                format!("  {}{}", "  ".repeat(process.depth), safe(&process.command)),
+                process.pid.to_string(),
+                String::new(),
+                format!("{:.1}%", process.cpu_percent),
+                size(process.memory_bytes),
+            ]);
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_stands_below_its_service() {
+        let process = |pid, depth, command: &str| ProcessUsage {
+            pid,
+            depth,
+            command: command.to_owned(),
+            cpu_percent: 1.5,
+            memory_bytes: 1 << 20,
+        };
+        let usage = UsageRow {
+            name: "api".to_owned(),
+            service: "api".to_owned(),
+            replica: 1,
+            pid: 10,
+            processes: 2,
+            cpu_percent: 3.0,
+            cpu_ms: 1,
+            memory_bytes: 2 << 20,
+            read_bytes: 0,
+            write_bytes: 4096,
+            read_bytes_per_second: 0,
+            write_bytes_per_second: 2048,
+            tree: Some(vec![process(10, 0, "sh"), process(11, 1, "python3")]),
+        };
+        insta::assert_snapshot!("top_tree", table::render(HEAD, &rows(&[usage])));
+    }
 }

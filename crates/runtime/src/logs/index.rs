@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::file::RECORD;
-use super::pump::LogStream;
+use super::log_stream::LogStream;
 
 /// Records that are held at a time.
 const BLOCK: u64 = 2048;
@@ -76,6 +76,20 @@ impl LogIndex {
             return u64::MAX;
         }
         self.get(low).map_or(0, |record| record.start)
+    }
+
+    /// Where the first piece begins that came at this time or later (microseconds since 1970); `None` where all came before.
+    pub fn first_at(&mut self, micros: i64) -> Option<u64> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.read(middle, 1).first() {
+                Some(record) if record.micros < micros => low = middle + 1,
+                Some(_) => high = middle,
+                None => return None,
+            }
+        }
+        self.get(low).map(|record| record.start)
     }
 
     /// The record of the piece that holds this byte.
@@ -151,6 +165,7 @@ mod tests {
             assert_eq!(index.at(offset).unwrap().micros, i64::try_from((offset / 10).min(9_999)).unwrap(), "{offset}");
         }
         assert_eq!(index.get(9_999).unwrap().start, 99_990);
+        assert_eq!((index.first_at(-1), index.first_at(17), index.first_at(10_000)), (Some(0), Some(170), None));
         assert_eq!(index.get(10_000), None);
         assert_eq!(LogIndex::open(&dir.path().join("absent")).at(5), None);
     }

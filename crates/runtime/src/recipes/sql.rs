@@ -80,6 +80,23 @@ pub async fn ask(on: &ServiceSpec, statements: &str) -> Result<SqlTable, Failure
     table
 }
 
+/// Rows that a read-only question gives at most.
+#[cfg(feature = "postgres")]
+const READ_ONLY_ROWS: usize = 1000;
+
+/// Runs one statement that only reads. The server sees to it: a cursor takes a single statement that gives rows and changes
+/// none, and the transaction around it is read-only.
+///
+/// # Errors
+/// As [`ask`].
+#[cfg(feature = "postgres")]
+pub async fn ask_read_only(on: &ServiceSpec, statement: &str) -> Result<SqlTable, Failure> {
+    let session = log_in(on).await?;
+    let table = session.read_only(statement, READ_ONLY_ROWS).await;
+    session.close().await;
+    table
+}
+
 /// What the server knows of the migrations of this folder.
 ///
 /// # Errors
@@ -110,6 +127,15 @@ pub async fn migrate(on: &ServiceSpec, folder: &Path) -> Result<Vec<String>, Fai
 /// Always.
 #[cfg(not(feature = "postgres"))]
 pub async fn ask(_on: &ServiceSpec, _statements: &str) -> Result<SqlTable, Failure> {
+    Err(no_driver())
+}
+
+/// Without the feature there is no driver.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "postgres"))]
+pub async fn ask_read_only(_on: &ServiceSpec, _statement: &str) -> Result<SqlTable, Failure> {
     Err(no_driver())
 }
 
@@ -306,6 +332,19 @@ mod with_driver {
                 }
             }
             Ok(table)
+        }
+
+        /// The first rows of one statement, which a cursor of a read-only transaction reads. It goes by the extended
+        /// protocol, in which the server refuses a second statement.
+        pub(crate) async fn read_only(&self, statement: &str, most: usize) -> Result<SqlTable, Failure> {
+            let failed = |error: tokio_postgres::Error| Failure::new(FailureKind::Task, words(&error));
+            self.client.simple_query("BEGIN READ ONLY").await.map_err(failed)?;
+            let statement = statement.trim().trim_end_matches(';');
+            let declared = self.client.execute(&format!("DECLARE devrun_rows NO SCROLL CURSOR FOR {statement}"), &[]).await;
+            declared.map_err(failed)?;
+            let table = self.table(&format!("FETCH {most} FROM devrun_rows")).await;
+            self.client.simple_query("ROLLBACK").await.map_err(failed)?;
+            table
         }
 
         /// The rows alone.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct UpArgs {
     /// Services to start [default: all]
     #[arg(value_name = "SERVICE")]
@@ -64,6 +64,9 @@ pub struct UpArgs {
     /// Show what would be done, without doing it
     #[arg(long)]
     pub plan: bool,
+    /// Open the dashboard; leaving it keeps the stack running
+    #[arg(long, conflicts_with_all = ["detach", "plan", "ephemeral", "exit_code_from"])]
+    pub ui: bool,
 }
 
 impl UpArgs {

@@ -1,0 +1,138 @@
+// The page: which view is shown, and what keeps it up to date.
+import { h, byId, say, bytes, duration, look } from "/dom.js";
+import { ask, act, follow, login, Refused } from "/server.js";
+import { logsView } from "/logs.js";
+import { timelineView, eventsView } from "/timeline.js";
+import { graphView } from "/graph.js";
+import { serviceView } from "/service.js";
+
+const VIEWS = [["services", "Services"], ["logs", "Logs"], ["timeline", "Timeline"], ["graph", "Graph"], ["events", "Events"]];
+let status = null;
+let view = null;
+let viewed = 0;
+
+function actions(name, one) {
+  const stopped = one && !["running", "starting", "initialising", "backing-off", "waiting", "fetching", "stopping"].includes(one.state);
+  return [["start", one && !stopped], ["stop", one && stopped], ["restart", false]].map(([verb, disabled]) =>
+    h("button", { disabled, "aria-label": `${verb} ${name || "all services"}`, onclick: () => run(verb, name) }, verb));
+}
+
+async function run(verb, name) {
+  say(`${verb} ${name || "all services"} …`);
+  try {
+    const done = await act(verb, name);
+    say(done.code === 0 ? `${verb} ${name || "all services"}: done` : done.text);
+  } catch (error) {
+    say(error.message);
+  }
+  await changed();
+}
+
+function servicesView() {
+  const rows = status.services.map((one) => {
+    const [kind, mark] = look(one.state, one.health);
+    const state = one.health === "none" ? one.state : `${one.state}, ${one.health}`;
+    const told = one.waiting.length > 0 ? `waits for ${one.waiting.join(", ")}` : one.reason ?? "";
+    return h("tr", {},
+      h("td", {}, h("a", { href: `#/service/${encodeURIComponent(one.name)}` }, one.name)),
+      h("td", { class: `state ${kind}` }, `${mark} ${state}`),
+      h("td", { class: "number" }, one.restarts > 0 ? String(one.restarts) : ""),
+      h("td", { class: "number" }, one.cpu_percent === null ? "" : `${one.cpu_percent.toFixed(0)} %`),
+      h("td", { class: "number" }, bytes(one.memory_bytes)),
+      h("td", { class: "number" }, duration(one.ready_ms)),
+      h("td", {}, one.url && /^https?:/.test(one.url) ? h("a", { href: one.url, rel: "noreferrer" }, one.url) : one.url ?? "", told ? h("div", { class: "dim" }, told) : null),
+      h("td", {}, h("div", { class: "bar" }, actions(one.name, one))));
+  });
+  const head = ["Name", "State", "Restarts", "CPU", "Memory", "Ready after", "Address", "Actions"].map((text) => h("th", { scope: "col" }, text));
+  return {
+    element: [h("h2", {}, "Services"), h("div", { class: "bar" }, actions("", null)), h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows))],
+    reload: true,
+  };
+}
+
+// `#/logs/api?time=1`: the view, the service, parameters. An address is a permalink.
+function place() {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+  const [name, service] = path.split("/");
+  return { name: name || "services", service: decodeURIComponent(service ?? ""), parameters: new URLSearchParams(query ?? "") };
+}
+
+async function show(again = false) {
+  const turn = ++viewed;
+  const { name, service, parameters } = place();
+  byId("views").replaceChildren(...VIEWS.map(([key, text]) => h("a", { href: `#/${key}`, "aria-current": key === name ? "page" : null }, text)));
+  let next;
+  try {
+    if (name === "logs") next = logsView(status, service, parameters);
+    else if (name === "timeline") next = await timelineView(status, parameters);
+    else if (name === "graph") next = await graphView(status);
+    else if (name === "events") next = await eventsView();
+    else if (name === "service") next = await serviceView(service, (of) => actions(of, status.services.find((one) => one.name === of)));
+    else next = servicesView();
+  } catch (error) {
+    say(error.message);
+    return;
+  }
+  if (turn !== viewed) return;
+  view = next;
+  // The element that has the focus has its twin in the new view.
+  const focused = again ? document.activeElement?.getAttribute("aria-label") ?? document.activeElement?.getAttribute("href") : null;
+  byId("main").replaceChildren(...next.element.filter(Boolean));
+  if (focused) [...byId("main").querySelectorAll("button, a")].find((one) => (one.getAttribute("aria-label") ?? one.getAttribute("href")) === focused)?.focus();
+}
+
+async function load() {
+  status = await ask("status");
+  byId("project").textContent = status.instance ? `${status.project} (${status.instance})` : status.project;
+  const running = status.services.filter((one) => one.state === "running").length;
+  const failed = status.services.filter((one) => one.state === "failed" || one.state === "blocked").length;
+  const text = status.up ? `${running} of ${status.services.length} running${failed ? `, ${failed} failed` : ""}${status.stopping ? ", stopping" : ""}` : "down: this is how it ended";
+  if (byId("summary").textContent !== text) byId("summary").textContent = text;
+  document.title = `${failed ? `${failed} failed – ` : ""}${status.project} – devrun`;
+}
+
+let loading = false;
+let pending = false;
+async function changed() {
+  if (loading) { pending = true; return; }
+  loading = true;
+  do {
+    pending = false;
+    try {
+      const before = JSON.stringify(status);
+      await load();
+      if (view?.changed) await view.changed();
+      if (view?.reload && JSON.stringify(status) !== before) await show(true);
+    } catch (error) {
+      say(error.message);
+    }
+  } while (pending);
+  loading = false;
+}
+
+let begun = false;
+// The address with the token may be opened in a tab that shows this page already: only the fragment changes then.
+addEventListener("hashchange", () => {
+  if (/^#token=/.test(location.hash)) begin();
+  else if (begun) { say(""); show(); }
+});
+
+async function begin() {
+  try {
+    await login();
+    await load();
+  } catch (error) {
+    byId("main").replaceChildren(h("h2", {}, error instanceof Refused ? "The token is missing" : "There is no answer"), h("p", {}, error.message));
+    return;
+  }
+  await show();
+  if (begun) return;
+  begun = true;
+  let gone = false;
+  follow(changed, (lost) => {
+    if (lost !== gone) say(lost ? "The connection to `devrun web` is lost." : "");
+    gone = lost;
+  });
+}
+
+begin();

@@ -1,0 +1,332 @@
+//! Connections and paths.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Deserialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::api::{ApiError, ApiRequest, LogsQuery, StackAction, StackApi};
+use super::assets;
+use super::guard::{Access, Guard, WebRefusal};
+use super::metrics;
+
+/// Connections at once; a page has at most six.
+const MAX_CONNECTIONS: usize = 64;
+/// For a request head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a request head.
+const MAX_HEAD: usize = 32 * 1024;
+/// Bytes of a body.
+const MAX_BODY: usize = 16 * 1024;
+/// For a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Changes that come within this time are one notice.
+const GATHER: Duration = Duration::from_millis(100);
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// A bound server.
+#[derive(Debug)]
+pub struct WebServer {
+    listener: TcpListener,
+    address: SocketAddr,
+    token: String,
+}
+
+impl WebServer {
+    /// Binds a port of loopback; 0: any.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub async fn bind(port: u16, token: String) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, token })
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The address to open. The token is behind the `#`, which browsers keep to themselves.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/#token={}", self.address, self.token)
+    }
+}
+
+/// Serves until it is dropped.
+pub async fn serve(server: WebServer, stack: Arc<dyn StackApi>) {
+    let guard = Arc::new(Guard::new(server.port(), server.token.clone()));
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match server.listener.accept().await {
+            Ok((stream, _)) => {
+                let (guard, stack) = (Arc::clone(&guard), Arc::clone(&stack));
+                tokio::spawn(async move {
+                    serve_connection(stream, guard, stack).await;
+                    drop(place);
+                });
+            }
+            // Out of descriptors, most likely: the backlog keeps callers waiting meanwhile.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, guard: Arc<Guard>, stack: Arc<dyn StackApi>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (guard, stack) = (Arc::clone(&guard), Arc::clone(&stack));
+        async move { Ok::<_, Infallible>(answer(request, &guard, &stack).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client that breaks off or sends what is no HTTP has had its answer.
+    let _broken = connection.await;
+}
+
+async fn answer(request: Request<Incoming>, guard: &Guard, stack: &Arc<dyn StackApi>) -> Response<Body> {
+    let head = request.method() == Method::HEAD;
+    let mut response = match route(request, guard, stack).await {
+        Ok(response) => response,
+        Err(refusal) => plain(refusal.status, refusal.reason),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        ("content-security-policy", POLICY),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("x-frame-options", "DENY"),
+        ("cache-control", "no-store"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if head {
+        *response.body_mut() = full(Bytes::new());
+    }
+    response
+}
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+async fn route(request: Request<Incoming>, guard: &Guard, stack: &Arc<dyn StackApi>) -> Result<Response<Body>, WebRefusal> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path().to_owned();
+    let target = parts.uri.path_and_query().map_or(path.as_str(), http::uri::PathAndQuery::as_str);
+    let access = match path.as_str() {
+        "/login" => Access::Login,
+        "/api/act" => Access::Change,
+        "/metrics" | "/api/status" | "/api/graph" | "/api/events" | "/api/service" | "/api/logs" | "/api/stream" => Access::Token,
+        // What is not there is looked for only after the checks, so that a stranger learns nothing.
+        _ => Access::Open,
+    };
+    guard.check(&parts.method, target, &parts.headers, access)?;
+    let query = parts.uri.query().unwrap_or_default();
+    match path.as_str() {
+        "/login" => {
+            let login: Login = json_body(body).await?;
+            if !guard.is_token(&login.token) {
+                return Err(WebRefusal { status: StatusCode::UNAUTHORIZED, reason: "the token is wrong" });
+            }
+            let mut response = plain(StatusCode::OK, "");
+            let cookie = HeaderValue::from_str(&guard.cookie())
+                .map_err(|_| WebRefusal { status: StatusCode::INTERNAL_SERVER_ERROR, reason: "the token is no header" })?;
+            response.headers_mut().insert(header::SET_COOKIE, cookie);
+            Ok(response)
+        }
+        "/api/act" => {
+            let act: Act = json_body(body).await?;
+            Ok(json(stack.ask(ApiRequest::Act(act.action, act.service)).await))
+        }
+        "/api/status" => Ok(json(stack.ask(ApiRequest::Status).await)),
+        "/api/graph" => Ok(json(stack.ask(ApiRequest::Graph).await)),
+        "/api/events" => Ok(json(stack.ask(ApiRequest::Events).await)),
+        "/api/service" => Ok(json(stack.ask(ApiRequest::Service(parameter(query, "name"))).await)),
+        "/api/logs" => Ok(json(stack.ask(ApiRequest::Logs(logs_query(query)?)).await)),
+        "/api/stream" => Ok(events(stack)),
+        "/metrics" => Ok(match stack.metrics().await {
+            Ok((is_up, services)) => {
+                let mut response = plain(StatusCode::OK, &metrics::text(is_up, &services));
+                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                response
+            }
+            Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, &error.reason),
+        }),
+        path => match assets::find(path) {
+            Some(asset) => {
+                let mut response = Response::new(full(Bytes::from_static(asset.bytes)));
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.kind));
+                Ok(response)
+            }
+            None => Err(WebRefusal { status: StatusCode::NOT_FOUND, reason: "there is no such page" }),
+        },
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Act {
+    action: StackAction,
+    /// Empty: all.
+    service: String,
+}
+
+async fn json_body<T: for<'a> Deserialize<'a>>(body: Incoming) -> Result<T, WebRefusal> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect());
+    let bytes = match read.await {
+        Ok(Ok(bytes)) => bytes.to_bytes(),
+        Ok(Err(_)) => return Err(WebRefusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: "the body is too long" }),
+        Err(_) => return Err(WebRefusal { status: StatusCode::REQUEST_TIMEOUT, reason: "the body did not come" }),
+    };
+    serde_json::from_slice(&bytes).map_err(|_| WebRefusal { status: StatusCode::BAD_REQUEST, reason: "the body is not understood" })
+}
+
+/// The pairs of a query, decoded.
+fn pairs(query: &str) -> Vec<(String, String)> {
+    let decoded = |text: &str| decode(&text.replace('+', " "));
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').map_or_else(|| (decoded(pair), String::new()), |(name, value)| (decoded(name), decoded(value))))
+        .collect()
+}
+
+/// Percent-decoded; what is no escape stays.
+fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let escape = bytes.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match escape.filter(|_| *byte == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(decoded) => {
+                out.push(decoded);
+                at += 3;
+            }
+            None => {
+                out.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn parameter(query: &str, name: &str) -> String {
+    pairs(query).into_iter().find(|(given, _)| given == name).map(|(_, value)| value).unwrap_or_default()
+}
+
+fn logs_query(query: &str) -> Result<LogsQuery, WebRefusal> {
+    let bad = |_| WebRefusal { status: StatusCode::BAD_REQUEST, reason: "a number is needed" };
+    let mut found = LogsQuery::default();
+    for (name, value) in pairs(query) {
+        match name.as_str() {
+            "service" => found.service = value,
+            "at" => found.at = value,
+            "time" => found.time = Some(value.parse().map_err(bad)?),
+            "older" => found.older = value.parse().map_err(bad)?,
+            "newer" => found.newer = value.parse().map_err(bad)?,
+            "filter" => found.filter = value,
+            "search" => found.search = value,
+            "forward" => found.forward = value == "true",
+            _ => return Err(WebRefusal { status: StatusCode::BAD_REQUEST, reason: "an unknown parameter" }),
+        }
+    }
+    Ok(found)
+}
+
+/// Server-sent events: a number that counts up. A slow browser gets the last one, and nothing waits for it.
+fn events(stack: &Arc<dyn StackApi>) -> Response<Body> {
+    let changes = stack.changes();
+    let first = *changes.borrow();
+    let notices = stream::unfold((changes, Some(first)), |(mut changes, first)| async move {
+        let number = match first {
+            Some(number) => number,
+            None => {
+                changes.changed().await.ok()?;
+                tokio::time::sleep(GATHER).await;
+                *changes.borrow_and_update()
+            }
+        };
+        let frame = Frame::data(Bytes::from(format!("data: {number}\n\n")));
+        Some((Ok::<_, Infallible>(frame), (changes, None)))
+    });
+    let mut response = Response::new(StreamBody::new(notices).boxed_unsync());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
+}
+
+fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).boxed_unsync()
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::from(format!("{text}\n"))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn json(found: Result<serde_json::Value, ApiError>) -> Response<Body> {
+    let (status, value) = match found {
+        Ok(value) => (StatusCode::OK, value),
+        Err(error) => {
+            let status = if error.is_usage { StatusCode::BAD_REQUEST } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, serde_json::json!({ "error": error.reason }))
+        }
+    };
+    let mut response = plain(status, &value.to_string());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_decoded() {
+        let found = logs_query("service=api&older=10&filter=a%26b+c%2&search=%C3%A9&forward=true&time=-5").unwrap();
+        let expected = LogsQuery {
+            service: "api".to_owned(),
+            older: 10,
+            filter: "a&b c%2".to_owned(),
+            search: "é".to_owned(),
+            forward: true,
+            time: Some(-5),
+            ..LogsQuery::default()
+        };
+        assert_eq!(found, expected);
+        assert!(logs_query("older=many").is_err() && logs_query("file=/etc/passwd").is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! What every viewer of a stack asks for, whether a supervisor runs or not: state, definition, events, explanations.
+//!
+//! The dashboards, the page, the metrics and the agent's tools all look through this; none keeps state of its own. Where no
+//! supervisor runs, the answers are how the last one left it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use devrun_model::feed::Status;
+use devrun_model::mask::Masker;
+use devrun_model::why::{Explanation, WhyFacts, explain};
+use devrun_model::{Failure, FailureKind, Plan, ServiceId, StateChange};
+use devrun_runtime::engine::state_files::events_path;
+
+use crate::app::growing_file::GrowingFile;
+use crate::app::load::{self, Project, Wanted};
+use crate::globals::Globals;
+
+/// A stack as a viewer sees it.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    globals: Globals,
+    project: Project,
+}
+
+impl Observer {
+    /// For the project of this directory, also where only its state is left.
+    ///
+    /// # Errors
+    /// `Config` when there is no project.
+    pub fn new(globals: &Globals) -> Result<Self, Failure> {
+        Ok(Self { globals: globals.clone(), project: load::project_by_state(globals)? })
+    }
+
+    /// Its project.
+    #[must_use]
+    pub fn project(&self) -> &Project {
+        &self.project
+    }
+
+    /// The options that it was found with.
+    #[must_use]
+    pub fn globals(&self) -> &Globals {
+        &self.globals
+    }
+
+    /// What runs; where nothing does, how it ended.
+    ///
+    /// # Errors
+    /// `Elsewhere` when a supervisor does not answer, `Config` where nothing ever ran and the procfile has errors.
+    pub async fn status(&self) -> Result<Status, Failure> {
+        if let Some(mut client) = crate::app::connect::supervisor(&self.project.places).await?
+            && let Some(status) = client.status().await?
+        {
+            return Ok(status);
+        }
+        let snapshot = crate::app::snapshot::snapshot(&self.globals, &self.project).await?;
+        Ok(Status { snapshot, waiting: BTreeMap::new(), settled: None, stopping: false, age_ms: 0 })
+    }
+
+    /// The procfile as it is now. `None`: it has errors, which have been printed, or there is none.
+    #[must_use]
+    pub fn plan(&self) -> Option<Arc<Plan>> {
+        if self.project.files.is_empty() {
+            return None;
+        }
+        load::plan(&self.globals, &self.project, &Wanted::look()).ok()
+    }
+
+    /// Every state change that is kept, oldest first.
+    #[must_use]
+    pub fn events(&self) -> Vec<StateChange> {
+        let lines = GrowingFile::new(&events_path(&self.project.places)).lines();
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// What only the supervisor knows of a service; secrets are not masked yet. `None`: none runs.
+    ///
+    /// # Errors
+    /// `Elsewhere` when a supervisor does not answer.
+    pub async fn inspect(&self, id: &ServiceId) -> Result<Option<serde_json::Value>, Failure> {
+        match crate::app::connect::supervisor(&self.project.places).await? {
+            Some(mut client) => client.inspect(id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Why a service is in its state.
+    ///
+    /// # Errors
+    /// `Config` when there is none of that name.
+    pub async fn explain(&self, name: &str) -> Result<Explanation, Failure> {
+        let status = self.status().await?;
+        let plan = self.plan();
+        let masker = plan.as_ref().map_or_else(Masker::default, |plan| Masker::new(plan, false));
+        let found = status.snapshot.services.iter().find(|one| one.name == name || one.service == name);
+        let id = found.and_then(|one| ServiceId::parse(&one.name).ok());
+        let inspected = match &id {
+            Some(id) => self.inspect(id).await?,
+            None => None,
+        };
+        let answer = inspected.as_ref().and_then(|value| value.get("last_answer")?.as_str()).map(|text| masker.text(text));
+        let events = self.events();
+        let facts = WhyFacts {
+            snapshot: &status.snapshot,
+            waiting: &status.waiting,
+            plan: plan.as_deref(),
+            events: &events,
+            last_answer: answer.as_deref(),
+        };
+        explain(name, &facts).ok_or_else(|| {
+            let known: std::collections::BTreeSet<&str> =
+                status.snapshot.services.iter().map(|one| one.service.as_str()).collect();
+            Failure::new(FailureKind::Config, format!("unknown service or task `{name}`"))
+                .help(format!("there are: {}", known.into_iter().collect::<Vec<_>>().join(", ")))
+        })
+    }
+}

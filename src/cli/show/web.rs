@@ -1,0 +1,96 @@
+//! `devrun web`: the browser dashboard and `/metrics`, on loopback.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::ui::term::{Term, data, say};
+use devrun_model::{Failure, FailureKind};
+use devrun_web::WebServer;
+
+use crate::app::observer::Observer;
+use crate::app::session::Signals;
+use crate::app::stack_changes::watch_stack;
+use crate::app::web_stack::WebStack;
+use crate::globals::Globals;
+
+// `web`.
+#[derive(Debug, Args)]
+pub struct WebArgs {
+    /// Port to listen on [default: any free one]
+    #[arg(long, value_name = "P", default_value_t = 0, hide_default_value = true)]
+    pub port: u16,
+    /// Open the page in the browser
+    #[arg(long)]
+    pub open: bool,
+}
+
+/// Bytes of the token.
+const TOKEN: usize = 24;
+
+/// Runs it until a signal comes.
+///
+/// # Errors
+/// `Config` when there is no project, `PortTaken` when the port cannot be bound.
+pub fn run(globals: &Globals, args: &WebArgs, _term: Term) -> Result<i32, Failure> {
+    let observer = Observer::new(globals)?;
+    let runtime = crate::app::runtime::runtime()?;
+    let code = runtime.block_on(async {
+        let mut signals = Signals::take()?;
+        let server = WebServer::bind(args.port, token()?).await.map_err(|error| {
+            Failure::new(FailureKind::PortTaken, format!("cannot bind port {}: {error}", args.port))
+                .help("devrun web, which takes a free port")
+        })?;
+        let url = server.url();
+        if data(&url).is_err() {
+            return Ok(devrun_model::exit::DONE);
+        }
+        if args.open {
+            open(&url);
+        }
+        let stack = WebStack::new(observer.clone(), watch_stack(observer));
+        tokio::select! {
+            () = devrun_web::serve(server, Arc::new(stack)) => Ok(devrun_model::exit::DONE),
+            code = signals.next() => Ok(code),
+        }
+    });
+    // Connections that are open end with the process.
+    runtime.shutdown_background();
+    code
+}
+
+fn token() -> Result<String, Failure> {
+    let mut bytes = [0u8; TOKEN];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot make a token: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Leaves it to the desktop. The address with the token is visible to other users in the list of processes for a moment, so
+/// the page is opened through a file that only this user can read.
+fn open(url: &str) {
+    if let Err(error) = open_through_file(url) {
+        say(format!("cannot open a browser: {error}; open the address above"));
+    }
+}
+
+fn open_through_file(url: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut file = tempfile::Builder::new().prefix("devrun-").suffix(".html").tempfile()?;
+    write!(file, "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=\"0;url={url}\">")?;
+    let path = file.into_temp_path();
+    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let mut child = std::process::Command::new(opener)
+        .arg(&path)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    std::thread::spawn(move || {
+        // The desktop takes the file over in its own time; it is removed when the command has ended and had time to read.
+        let _status = child.wait();
+        std::thread::sleep(std::time::Duration::from_secs(10));
+        drop(path);
+    });
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! `devrun why`: one answer to "why is it not running, not ready, or was restarted".
+
+use clap::Args;
+
+use crate::ui::term::{Term, safe};
+use devrun_model::Failure;
+
+use crate::app::observer::Observer;
+use crate::app::readonly;
+use crate::globals::Globals;
+
+// `why`.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// Service or task
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// Output as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// `Config` when there is no such service.
+pub fn run(globals: &Globals, args: &WhyArgs, _term: Term) -> Result<i32, Failure> {
+    let observer = Observer::new(globals)?;
+    let found = crate::app::runtime::runtime()?.block_on(observer.explain(&args.service))?;
+    if args.json {
+        return readonly::json(&found);
+    }
+    let mut out: String = found.lines().iter().map(|line| safe(line) + "\n").collect();
+    if let Some(help) = &found.help {
+        out.push_str(&format!("help: {}\n", safe(help)));
+    }
+    Ok(readonly::text(&out))
+}

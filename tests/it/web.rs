@@ -1,0 +1,232 @@
+//! `devrun web`: the page, its data, the checks on every request, metrics.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::harness::{PATIENCE, Project, Running, eventually};
+
+/// A running `devrun web`.
+struct Page {
+    running: Running,
+    port: u16,
+    token: String,
+}
+
+impl Page {
+    fn start(project: &Project) -> Self {
+        let mut running = project.start(&["web"]);
+        running.wait_for("#token=");
+        let url = running.stdout().lines().next().expect("an address").to_owned();
+        let (address, token) = url.split_once("/#token=").expect("a token");
+        let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        Self { running, port, token: token.to_owned() }
+    }
+    /// Sends a request as it is and gives status and the whole answer.
+    fn raw(&self, request: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        (status, text)
+    }
+    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        self.raw(&format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{headers}{length}Connection: close\r\n\r\n{body}", self.port))
+    }
+    fn cookie(&self) -> String {
+        format!("Cookie: devrun_{}={}\r\n", self.port, self.token)
+    }
+    fn own(&self) -> String {
+        format!("{}Origin: http://127.0.0.1:{}\r\nContent-Type: application/json\r\n", self.cookie(), self.port)
+    }
+    #[track_caller]
+    fn json(&self, path: &str) -> Value {
+        let (status, text) = self.ask("GET", path, &self.cookie(), "");
+        assert_eq!(status, 200, "{text}");
+        let body = text.split_once("\r\n\r\n").expect("a body").1;
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+    fn stop(self) {
+        self.running.signal(Signal::SIGINT);
+        self.running.outcome().code(130);
+    }
+}
+
+const STACK: &str = r#"
+    [services.api]
+    run = ["sh", "-c", "echo '<script>alert(1)</script>'; echo key is hunter2secret; exec sleep 1000", "{token}"]
+    env = { DB_PASSWORD = "hunter2secret", PLAIN = "seen" }
+    [services.web]
+    run = "{svc:web}"
+    depends_on = ["api"]
+"#;
+
+/// Shows: web.
+#[test]
+fn the_page_gives_data_to_who_has_the_token_and_acts() {
+    let project = Project::new().procfile(STACK);
+    project.run(&["up", "-d"]).code(0);
+    let page = Page::start(&project);
+    let (status, text) = page.ask("GET", "/", "", "");
+    assert_eq!(status, 200);
+    let head = text.split_once("\r\n\r\n").unwrap().0.to_lowercase();
+    for header in ["content-security-policy: default-src 'none'", "x-content-type-options: nosniff", "referrer-policy: no-referrer"] {
+        assert!(head.contains(header), "{head}");
+    }
+    let login = format!("{{\"token\":\"{}\"}}", page.token);
+    let (status, text) = page.ask("POST", "/login", &page.own(), &login);
+    assert_eq!(status, 200, "{text}");
+    assert!(text.contains("HttpOnly; SameSite=Strict"), "{text}");
+    assert_eq!(page.ask("POST", "/login", &page.own(), "{\"token\":\"guess\"}").0, 401);
+
+    let found = page.json("/api/status");
+    assert_eq!((found["up"].as_bool(), found["services"].as_array().map(Vec::len)), (Some(true), Some(2)), "{found:#}");
+    let graph = page.json("/api/graph");
+    assert_eq!(graph["edges"][0]["from"], "web", "{graph:#}");
+    let service = page.json("/api/service?name=api");
+    assert_eq!(service["env"]["PLAIN"], "seen", "{service:#}");
+    assert!(!service.to_string().contains("hunter2secret"), "{service:#}");
+    let logs = page.json("/api/logs?service=api&older=10");
+    let lines: Vec<&str> = logs["lines"].as_array().unwrap().iter().filter_map(|line| line["text"].as_str()).collect();
+    assert!(lines.contains(&"<script>alert(1)</script>"), "text stays text: {logs:#}");
+    assert!(!logs.to_string().contains("hunter2secret"), "{logs:#}");
+    let searched = page.json("/api/logs?service=api&search=scr.pt&older=1&newer=1");
+    assert_eq!(searched["found"], 0, "{searched:#}");
+    assert!(page.json("/api/events")["events"].as_array().is_some_and(|events| events.len() > 2));
+
+    let act = |action: &str, service: &str| {
+        page.ask("POST", "/api/act", &page.own(), &format!("{{\"action\":\"{action}\",\"service\":\"{service}\"}}"))
+    };
+    assert_eq!(act("stop", "api").0, 200);
+    project.wait_state("api", "stopped");
+    assert_eq!(act("start", "api").0, 200);
+    project.wait_state("api", "running");
+    let pid = project.service("web")["pid"].clone();
+    assert_eq!(act("restart", "web").0, 200);
+    assert_ne!(project.wait_state("web", "running")["pid"], pid);
+    assert_eq!(act("restart", "--all").0, 400, "a name is never an option");
+    assert_eq!(act("remove", "web").0, 400);
+    project.run(&["down"]).code(0);
+    assert_eq!(page.json("/api/status")["up"], false);
+    page.stop();
+}
+
+/// What a hostile page in the same browser, or a program without the token, can send.
+#[test]
+fn hostile_requests_are_refused() {
+    let project = Project::new().procfile("[services.api]\nrun = \"{svc:api}\"\n");
+    project.run(&["up", "-d"]).code(0);
+    let page = Page::start(&project);
+    let (cookie, port) = (page.cookie(), page.port);
+    let raw = |host: &str, line: &str, headers: &str| {
+        page.raw(&format!("{line} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n")).0
+    };
+    let own = format!("127.0.0.1:{port}");
+    for (host, line, headers, expected) in [
+        ("evil.example".to_owned(), "GET / ", String::new(), 421),
+        (format!("evil.example:{port}"), "GET /api/status", cookie.clone(), 421),
+        (own.clone(), "GET /api/status", String::new(), 401),
+        (own.clone(), "GET /metrics", String::new(), 401),
+        (own.clone(), "GET /api/stream", format!("{cookie}Origin: https://evil.example\r\n"), 403),
+        (own.clone(), "GET /api/logs", format!("{cookie}Sec-Fetch-Site: cross-site\r\n"), 403),
+        (own.clone(), "POST /api/act", cookie.clone(), 403),
+        (own.clone(), "POST /api/act", format!("{cookie}Origin: http://evil.example\r\nContent-Type: application/json\r\n"), 403),
+        (own.clone(), "GET /../../etc/passwd", cookie.clone(), 404),
+        (own.clone(), "GET /%2e%2e/%2e%2e/etc/passwd", cookie.clone(), 404),
+        (own.clone(), "GET /app.js/../../../Cargo.toml", cookie.clone(), 404),
+        (own.clone(), "GET /api/logs?service=../../../etc/passwd&older=5", cookie.clone(), 200),
+        (own.clone(), "GET /api/logs?at=../../x:1:1&older=5", cookie.clone(), 400),
+        (own.clone(), "GET /api/logs?file=/etc/passwd", cookie.clone(), 400),
+        (own.clone(), "GET /api/logs?filter=(", cookie.clone(), 400),
+        (own.clone(), "TRACE /", cookie.clone(), 405),
+        (own, "CONNECT evil.example:443", cookie.clone(), 400),
+    ] {
+        let line = line.trim_end();
+        let got = raw(&host, line, &headers);
+        if line.starts_with("CONNECT") {
+            assert!((400..500).contains(&got), "{line}: {got}");
+        } else {
+            assert_eq!(got, expected, "{host} {line} {headers}");
+        }
+    }
+    // A body over the limit, and one that is no JSON.
+    assert_eq!(page.ask("POST", "/api/act", &page.own(), &"x".repeat(100_000)).0, 413);
+    assert_eq!(page.ask("POST", "/api/act", &page.own(), "action=stop").0, 400);
+    let (_, logs) = page.ask("GET", "/api/logs?service=../../../etc/passwd&older=5", &cookie, "");
+    assert!(!logs.contains("root:"), "{logs}");
+    assert_eq!(project.service("api")["state"], "running", "nothing of this has done anything");
+    project.run(&["down"]).code(0);
+    page.stop();
+}
+
+#[test]
+fn the_stream_tells_of_changes_and_survives_a_restart_of_the_supervisor() {
+    let project = Project::new().procfile("[services.api]\nrun = \"{svc:api}\"\n");
+    project.run(&["up", "-d"]).code(0);
+    let page = Page::start(&project);
+    let mut stream = TcpStream::connect(("127.0.0.1", page.port)).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
+    let request = format!("GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{}\r\n", page.port, page.cookie());
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut text = String::new();
+    let mut notices = |least: usize| {
+        eventually("notices", PATIENCE, || {
+            let mut buffer = [0; 4096];
+            if let Ok(count) = stream.read(&mut buffer) {
+                text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            }
+            (text.matches("data: ").count() >= least).then(|| text.matches("data: ").count())
+        })
+    };
+    let first = notices(1);
+    project.run(&["restart", "api"]).code(0);
+    let second = notices(first + 1);
+    project.run(&["down"]).code(0);
+    let third = notices(second + 1);
+    project.run(&["up", "-d"]).code(0);
+    notices(third + 1);
+    assert_eq!(page.json("/api/status")["up"], true);
+    project.run(&["down"]).code(0);
+    page.stop();
+}
+
+/// Shows: web --port.
+#[test]
+fn metrics_are_read_with_the_token_as_a_bearer() {
+    let project = Project::new().procfile("[services.api]\nrun = \"{svc:api} --lines 5\"\nready = { log = \"line\" }\n");
+    project.run(&["up", "-d", "--no-wait"]).code(0);
+    let mut taken = project.start(&["web", "--port", "1"]);
+    if crate::harness::is_root() {
+        taken.signal(Signal::SIGINT);
+    }
+    let _ended = taken.outcome();
+    let page = Page::start(&project);
+    let (status, text) = page.ask("GET", "/metrics", &format!("Authorization: Bearer {}\r\n", page.token), "");
+    assert_eq!(status, 200, "{text}");
+    for line in ["devrun_up 1", "devrun_service_up{service=\"api\",replica=\"1\"}", "# TYPE devrun_service_restarts_total counter"] {
+        assert!(text.contains(line), "{text}");
+    }
+    if let Ok(promtool) = std::env::var("PROMTOOL") {
+        let body = text.split_once("\r\n\r\n").unwrap().1;
+        let mut child = std::process::Command::new(promtool)
+            .args(["check", "metrics"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("promtool runs");
+        child.stdin.take().unwrap().write_all(body.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && said.trim().is_empty(), "{said}");
+    }
+    project.run(&["down"]).code(0);
+    page.stop();
+}
