@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -154,6 +155,8 @@ def main(words):
     parser.add_argument("--tests", type=int, default=500)
     parser.add_argument("--only", default="snapshots,forks,tests")
     options = parser.parse_args(words)
+    # A terminated run goes through `finally` too, which stops the stack.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     devrun = options.devrun
     if not devrun:
