@@ -18,6 +18,9 @@ use crate::app::data::work::DataWork;
 use crate::app::load::{self, Project};
 use crate::ui::term::say;
 
+/// How long sessions are ended before a database gets another name.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A dump of a service's database.
 pub struct Dump<'a> {
     /// Where.
@@ -169,7 +172,10 @@ impl Dump<'_> {
             return Err(failure);
         }
         let before = format!("{}.before-restore", short(&name));
-        exchange(&name, &stage, &before, &ask)?;
+        if let Err(failure) = work.runtime.block_on(exchange(self.spec, &name, &stage, &before)) {
+            let _ = ask(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&stage)));
+            return Err(failure);
+        }
         ask(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&before))).map(drop)
     }
 
@@ -185,7 +191,10 @@ impl Dump<'_> {
     }
 
     /// The statement that makes a database like the present one, with nothing in it.
-    fn create(
+    ///
+    /// # Errors
+    /// As the server says.
+    pub fn create(
         &self,
         name: &str,
         stage: &str,
@@ -230,37 +239,40 @@ impl Dump<'_> {
     }
 }
 
-/// Both names in one transaction. New logins are refused meanwhile, and those that are there are ended.
-fn exchange(
-    name: &str,
-    stage: &str,
-    before: &str,
-    ask: &dyn Fn(String) -> Result<recipes::SqlTable, Failure>,
-) -> Result<(), Failure> {
+/// Both names in one transaction. The first rename holds the database's lock from its beginning, so new logins wait for it,
+/// and waits some seconds for the sessions that are there, which another session ends meanwhile. Nothing has to be put back
+/// after a kill at any point.
+async fn exchange(spec: &ServiceSpec, name: &str, stage: &str, before: &str) -> Result<(), Failure> {
+    let server = elsewhere(spec, name);
     let (name_q, stage_q, before_q) = (quoted(name), quoted(stage), quoted(before));
     let end = format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()",
         literal(name)
     );
-    ask(format!("ALTER DATABASE {name_q} ALLOW_CONNECTIONS false"))?;
-    let begun = std::time::Instant::now();
-    let exchanged = loop {
-        ask(end.clone())?;
-        let both =
-            format!("BEGIN; ALTER DATABASE {name_q} RENAME TO {before_q}; ALTER DATABASE {stage_q} RENAME TO {name_q}; COMMIT");
-        match ask(both) {
-            Err(failure) if failure.reason.contains("55006") && begun.elapsed() < Duration::from_secs(20) => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            done => break done,
+    let both =
+        format!("BEGIN; ALTER DATABASE {name_q} RENAME TO {before_q}; ALTER DATABASE {stage_q} RENAME TO {name_q}; COMMIT");
+    let begun = tokio::time::Instant::now();
+    let ending = async {
+        while begun.elapsed() < PATIENCE {
+            // One that fails is tried again; the rename says how it went.
+            let _ = recipes::ask_sql(&server, &end).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    if let Err(failure) = exchanged {
-        let _ = ask(format!("ALTER DATABASE {name_q} ALLOW_CONNECTIONS true"));
-        let _ = ask(format!("DROP DATABASE IF EXISTS {stage_q} WITH (FORCE)"));
-        return Err(failure);
+    let renaming = async {
+        loop {
+            match recipes::ask_sql(&server, &both).await {
+                // A session came between a look and the lock (object_in_use).
+                Err(failure) if failure.reason.contains("55006") => {}
+                done => break done.map(drop),
+            }
+        }
+    };
+    tokio::select! {
+        done = renaming => done,
+        () = ending => Err(Failure::new(FailureKind::Task, format!("the connections to the database {name} could not be closed"))
+            .help("stop what is connected to it, then try again")),
     }
-    Ok(())
 }
 
 /// The server, with a login to a database that is not replaced.

@@ -115,13 +115,8 @@ pub fn freeze(project: &Project, plan: &Plan, spec: &ServiceSpec, work: &DataWor
             let mut target =
                 file.reopen().map_err(|error| Failure::new(FailureKind::Task, format!("cannot write the dump: {error}")))?;
             dump.write(&mut target, file.path(), work, &|_| ())?;
-            work.runtime.block_on(ask(
-                spec,
-                &format!(
-                    "CREATE DATABASE {template} TEMPLATE template0 OWNER {}",
-                    quoted(&spec.attribute("user").unwrap_or_else(|| "postgres".to_owned()))
-                ),
-            ))?;
+            let ask_now = |sql: String| work.runtime.block_on(ask(spec, &sql));
+            ask_now(dump.create(&database(spec), &name, &ask_now)?)?;
             dump.run(file.path(), BackupFormat::PostgresCustom, &name, true, work)?;
         }
         Err(failure) => return Err(failure),
