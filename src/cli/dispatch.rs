@@ -16,7 +16,7 @@ use super::convert::{export, import};
 use super::data::{client, secret, volumes};
 use super::reference;
 use super::service::up::UpArgs;
-use super::service::{attach, build, control, down, exec, gateway, run, task, up, wait};
+use super::service::{attach, build, control, down, exec, gateway, run, scale, task, up, wait};
 use super::show::check::CheckArgs;
 use super::show::{analyze, check, config, doctor, env, events, graph, inspect, logs, ls, ps, report, routes, top, urls};
 use super::store::binaries;
@@ -59,6 +59,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Stop(args) => control::stop(&globals, &args, term),
         Verb::Start(args) => control::start(&globals, &args, term),
         Verb::Restart(args) => control::restart(&globals, &args, term),
+        Verb::Scale(args) => scale::run(&globals, &args, term),
         Verb::Kill(args) => control::kill(&globals, &args, term),
         Verb::Wait(args) => wait::run(&globals, &args, term),
         Verb::Ps(args) => ps::run(&globals, &args, term),

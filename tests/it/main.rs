@@ -66,6 +66,7 @@ mod probes;
 mod process;
 mod progress;
 mod recipes;
+mod replicas;
 mod resilience;
 mod runner;
 mod secrets;

@@ -201,7 +201,7 @@ def the_codes_of_failures():
     fails("", 127, "run", "--", "no-such-program")
     fails('[services.a]\nrun = "sh -c \'exit 9\'"\n', 9, "up", "--exit-code-from", "a")
     fails('[services.a]\nrun = "sh -c \'exit 9\'"\n', 1, "up", "--abort-on-container-exit")
-    for verb in ("ui", "web", "snapshot", "scale"):
+    for verb in ("ui", "web", "snapshot"):
         assert "not built yet" in run(verb, code=2).stderr
 
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::attributes::PortSpec;
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::interpolate::{Resolver, Scope};
 use super::procfile;
@@ -12,7 +11,7 @@ use super::services::{self, absolute};
 use super::source_map::{Sources, Span, Text};
 use super::template::{self, Name, Part};
 use super::tree::{self, Table, TomlNode, TomlValue, get};
-use super::{EnvSample, Facts, Options, PortWant, SecretWant, Source, Wants, cross_check, lower, merge, schema_check, suggest};
+use super::{EnvSample, Facts, Options, SecretWant, Source, Wants, cross_check, lower, merge, schema_check, suggest};
 use devrun_model::name::BadName;
 use devrun_model::{Plan, ProjectName, RecipeBook, RecipeData};
 
@@ -304,6 +303,14 @@ impl Document {
         Some(EnvSample { from: absolute(&self.root, &from), to: to.path })
     }
 
+    /// How many copies the procfile says, by service, whatever was set beside it.
+    #[must_use]
+    pub fn declared_replicas(&self, facts: &Facts) -> BTreeMap<String, u32> {
+        // What is wrong with it has been reported.
+        let Ok(resolver) = self.resolver(facts) else { return BTreeMap::new() };
+        resolver.services.values().map(|service| (service.name.clone(), resolver.declared_replicas(service))).collect()
+    }
+
     /// What to choose and make; ports that are placeholders are resolved with `facts`.
     ///
     /// # Errors
@@ -321,20 +328,7 @@ impl Document {
             if service.get("external").is_some() {
                 continue;
             }
-            for port in resolver.port_names(service) {
-                match resolver.port_spec(service, &port) {
-                    Ok(Some(PortSpec::Fixed(number))) => {
-                        wants.fixed.insert(number);
-                    }
-                    Ok(Some(PortSpec::Wish(wish))) => {
-                        for replica in 1..=resolver.replicas(service) {
-                            let (service, name) = resolver.port_key(service, &port, replica);
-                            wants.ports.push(PortWant { service, name, wish });
-                        }
-                    }
-                    Ok(None) | Err(_) => {}
-                }
-            }
+            wants.add_ports(&resolver, service);
         }
         let empty = Table::new();
         let project = get(&self.tree, "project").and_then(TomlNode::table).unwrap_or(&empty);

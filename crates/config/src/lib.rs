@@ -9,8 +9,10 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod attributes;
+mod claimed_ports;
 mod command;
 mod command_words;
+mod copies;
 mod cross_check;
 mod diagnostic;
 mod document;
@@ -56,6 +58,7 @@ pub use generated_env::{Generated, GeneratedPaths, STAMP, edits, is_untouched};
 pub use suggest::nearest;
 
 use devrun_model::Paths;
+use devrun_model::copies::{FirstCopy, RememberedScale};
 
 /// One file, read by the caller.
 #[derive(Debug, Clone)]
@@ -83,8 +86,12 @@ pub struct Options {
     pub instance: String,
     /// `--ports auto`.
     pub ports_auto: bool,
-    /// `--scale`.
+    /// `--scale`, `devrun scale`.
     pub scale: BTreeMap<String, u32>,
+    /// What `devrun scale` has set before; each counts while the procfile's number is the one that it was set over.
+    pub remembered_scale: BTreeMap<String, RememberedScale>,
+    /// What the first copies are called in the run that is there.
+    pub first_copies: BTreeMap<String, FirstCopy>,
     /// `--no-init-cache` makes it false.
     pub init_cache: bool,
     /// The port of the first line of a plain Procfile; the default is 5000.

@@ -21,6 +21,7 @@ use devrun_model::keeper::{ExitStatus, Role, RunAs, SpawnSpec, StopOrder};
 use devrun_model::{Failure, FailureKind, Kind, Launch, OnChange, ServiceId, ServiceSpec, TaskSpec};
 
 use super::clock::local;
+use super::drain;
 use super::event_loop::{Engine, TaskResult};
 use super::instance::Instance;
 use super::pre_start::{
@@ -391,6 +392,7 @@ impl Engine {
         check_reachable(spec, &run_as, &reached)?;
         set_home_env(spec, &run_as, &mut env);
         let sockets: Vec<_> = self.held_sockets.open(spec)?.into_iter().collect();
+        self.ensure_balancer(spec)?;
         let process = self.keeper.next_process();
         let order = StopOrder {
             signal: spec.stop.signal,
@@ -596,12 +598,15 @@ impl Engine {
         instance.stop_asked.get_or_insert(now);
         let (process, pid, spec) = (instance.process, instance.pid, instance.spec.clone());
         let Some(process) = process else { return self.end_virtual(id, generation) };
-        if let Some(spec) = spec.filter(|spec| pid.is_some() && (spec.stop.check || spec.stop.command.is_some())) {
+        let drains = spec.as_ref().map(|spec| self.drains_of(spec)).unwrap_or_default();
+        let is_prepared = |spec: &Arc<ServiceSpec>| spec.stop.check || spec.stop.command.is_some() || !drains.is_empty();
+        if let Some(spec) = spec.filter(|spec| pid.is_some() && is_prepared(spec)) {
             let runner = self.runner(&spec, generation, false);
             let (task_results, name) = (self.task_results.clone(), id.clone());
             let grace = self.max_grace.map_or(spec.stop.grace, |limit| spec.stop.grace.min(limit));
             tokio::spawn(async move {
                 let say = |text: String| drop(task_results.send(TaskResult::Said(name.clone(), text)));
+                drain::wait(drains, &spec.id, pid, grace).await;
                 if spec.stop.check {
                     stop_check::wait_until_idle(&spec, grace, &say).await;
                 }

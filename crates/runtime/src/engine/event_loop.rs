@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::copy_names::CopyNames;
 use crate::logs::{LogPump, LossReport};
 use crate::mask_hashes::MaskHashes;
 use crate::probe::{ListenWatch, ProbeHandle, ProbeReport, Sleeper};
@@ -16,9 +17,10 @@ use devrun_core::{Action, Event, StartOutcome, Supervisor};
 use devrun_keeper::{KeeperEvent, KeeperHandle, ProcessEvent};
 use devrun_model::keeper::{ExitStatus, ProcessId};
 use devrun_model::mask::Masker;
-use devrun_model::{Command, Failure, Launch, Paths, Plan, ServiceId, State, StateChange};
+use devrun_model::{Command, Failure, Launch, Paths, Plan, ServiceId, ServiceName, State, StateChange};
 use devrun_store::{FetchOptions, Located};
 
+use super::balancers::Balancers;
 use super::changed_inputs::InputHashes;
 use super::clock::Clock;
 use super::handle::{EngineHandle, EngineRequest};
@@ -76,6 +78,7 @@ pub(super) enum TaskResult {
     Said(ServiceId, String),
     Publish(FeedItem),
     FileChanged(ServiceId, String),
+    BalancerDue(ServiceName),
     Rest,
 }
 
@@ -99,6 +102,9 @@ pub struct Engine {
     pub(super) listen_watch: ListenWatch,
     /// What services listen on that bind no port themselves.
     pub(super) held_sockets: HeldSockets,
+    /// What serves the addresses that copies share.
+    pub(super) balancers: Balancers,
+    copy_names: CopyNames,
     pub(super) watcher: Option<crate::watch::FileWatcher>,
     /// Services whose `build` is run before their next start.
     pub(super) to_build: BTreeSet<ServiceId>,
@@ -169,6 +175,8 @@ impl Engine {
             probe_reports,
             listen_watch: ListenWatch::default(),
             held_sockets: HeldSockets::default(),
+            balancers: Balancers::default(),
+            copy_names: CopyNames::default(),
             watcher: None,
             to_build: BTreeSet::new(),
             max_grace: None,
@@ -199,6 +207,7 @@ impl Engine {
     /// Runs until the core is finished.
     pub async fn run(mut self) -> EngineExit {
         self.remember_masks();
+        self.remember_copy_names();
         // A KILL at the end of a grace is not to come a millisecond late. One that nobody waits for any more costs a last
         // wake-up within a second.
         let mut sleeper = Sleeper::default();
@@ -295,15 +304,21 @@ impl Engine {
                 if let Command::Up { plan: Some(plan), .. }
                 | Command::Start { plan: Some(plan), .. }
                 | Command::Restart { plan: Some(plan), .. }
+                | Command::Scale { plan, .. }
                 | Command::RotateSecret { plan, .. } = &command
                 {
                     self.plan = Arc::clone(plan);
+                    self.remember_copy_names();
                     self.masker = Masker::new(plan, false);
                     self.remember_masks();
                 }
                 if matches!(
                     command,
-                    Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::RotateSecret { .. }
+                    Command::Up { .. }
+                        | Command::Start { .. }
+                        | Command::Restart { .. }
+                        | Command::Scale { .. }
+                        | Command::RotateSecret { .. }
                 ) {
                     self.settled = None;
                     self.starts.push_back(token);
@@ -419,6 +434,10 @@ impl Engine {
             | ProcessEvent::TreeEmpty { process }
             | ProcessEvent::Survivors { process, .. } => *process,
         };
+        if let Some(service) = self.balancers.service_of(process) {
+            self.on_balancer(&service, event);
+            return;
+        }
         let Some((id, generation)) = self.processes.get(&process).cloned() else { return };
         match event {
             ProcessEvent::Spawned { identity, stdout, stderr, .. } => {
@@ -558,6 +577,7 @@ impl Engine {
                 }
             }
             TaskResult::ExitHeld(id, generation) => self.release_exit(&id, generation, false),
+            TaskResult::BalancerDue(service) => self.restart_balancer(&service),
             TaskResult::FileChanged(id, path) => self.file_changed(id, path),
             TaskResult::Built(id) => {
                 self.to_build.remove(&id);
@@ -590,6 +610,15 @@ impl Engine {
         let _unwritten = MaskHashes::remember(&self.places.masks(), &self.plan.masks);
     }
 
+    /// For commands that read the procfile while this runs. Without it the next `scale` would call a copy otherwise.
+    fn remember_copy_names(&mut self) {
+        if let Err(error) = self.copy_names.observe(&self.plan, &self.places)
+            && let Some(id) = self.plan.services.keys().next().cloned()
+        {
+            self.publish(FeedItem::Said { id, text: format!("the names of copies cannot be written down: {error}") });
+        }
+    }
+
     /// Publishes to every viewer; one that does not keep up is let go.
     pub(super) fn publish(&mut self, mut item: FeedItem) {
         if self.subscribers.is_empty() {
@@ -607,8 +636,7 @@ impl Engine {
         notice.seq = self.sequence;
         notice.ts = self.clock.stamp(self.clock.now());
         notice.reason = notice.reason.map(|reason| self.masker.text(&reason));
-        let comes_back = self.core.comes_back(&notice.service, notice.replica);
-        self.held_sockets.observe(&notice, comes_back);
+        self.close_unused_socket(&notice);
         self.events.append(&notice);
         self.note_restart(&notice);
         self.record_port_opened(&notice);

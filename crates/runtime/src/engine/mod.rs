@@ -2,9 +2,11 @@
 //! core's actions become calls of drivers. It decides nothing and knows no format of files or terminals.
 
 pub mod actions;
+mod balancers;
 mod changed_inputs;
 pub mod clock;
-pub mod event_loop;
+pub mod drain;
+mod event_loop;
 mod file_watch;
 mod foreground;
 mod handle;
