@@ -268,6 +268,9 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
         if let Some(once) = &task.once {
             put("once", Value::String(format!("{}/{}", once.volume, once.name)));
         }
+        if !task.input_globs.is_empty() {
+            put("inputs", list(&task.input_globs));
+        }
         put("idempotent", Value::Boolean(task.idempotent));
         let on_change = match task.on_change {
             OnChange::Warn => "warn",

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::attributes::PortSpec;
+use super::declared_service::DeclaredService;
 use super::diagnostic::Diagnostic;
 use super::interpolate::Resolver;
 use super::listen;
-use super::services::DeclaredService;
 use super::source_map::Span;
 
 /// The ports of all services so far: the address, the number, whose it is, and where that is written.

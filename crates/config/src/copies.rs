@@ -5,10 +5,10 @@
 //! `api.1` when it is the last one. The shared address is there from the start of a run with several copies.
 
 use super::attributes::PortSpec;
-use super::gateway;
+use super::declared_service::DeclaredService;
 use super::interpolate::{Resolved, Resolver};
 use super::listen;
-use super::services::DeclaredService;
+use super::routes;
 use super::tree::{TomlNode, get};
 use super::{PortWant, PortWish, Wants};
 use devrun_model::{FirstCopy, ServiceId, ServiceName, SharedAddress};
@@ -47,7 +47,7 @@ impl Resolver<'_> {
             let table = service.get(key).and_then(TomlNode::table);
             table.is_some_and(|table| get(table, "http").or_else(|| get(table, "grpc")).is_some())
         });
-        probes_http || gateway::is_routed(&self.services, &service.name)
+        probes_http || routes::is_routed(&self.services, &service.name)
     }
 
     /// The port of the procfile, where it is the shared one.

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::absolute_path::absolute;
 use super::claimed_ports::ClaimedPorts;
+use super::declared_service::{DeclaredService, tier};
 use super::diagnostic::Diagnostic;
 use super::environment::{self, Masks};
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::services::{self, DeclaredService};
 use super::source_map::{Span, Text};
 use super::tree::{Table, TomlNode, get};
 use super::{command, gateway, listen, policy, ready, requirements, task, template};
@@ -245,7 +246,7 @@ fn lower_service(
         replica,
         replicas: of,
         kind: if service.task { Kind::Task } else { Kind::Service },
-        tier: services::tier(service).map(|(tier, _)| tier),
+        tier: tier(service).map(|(tier, _)| tier),
         depth,
         launch: launch?,
         dir: dir?,
@@ -474,7 +475,7 @@ fn render(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<BTreeM
             failed = true;
             continue;
         }
-        let path = services::absolute(&resolver.document.root, from);
+        let path = absolute(&resolver.document.root, from);
         let Some(text) = resolver.facts.recipe_files.get(&path) else {
             resolver.report(
                 Diagnostic::error(node.key, format!("there is no template {from}"))

@@ -331,6 +331,7 @@ pub const KEYS: &[Key] = &[
     key(TASK, "indexes", List(&Either(&[Text, Table(P::Index)])), "", "Meilisearch indexes"),
     key(TASK, "on", Text, "the one of that kind in depends_on", "which server"),
     key(TASK, "once", Text, "runs at every start", "the sentinel: VOLUME/.NAME"),
+    key(TASK, "inputs", TEXTS, "the files of its own work", "globs of files whose content belongs to `once`"),
     key(TASK, "idempotent", Bool, "false", "an interrupted run may be run again"),
     key(TASK, "on_change", Choice(&["warn", "rerun", "fail"]), "warn", "when the inputs changed since"),
     key(TASK, "timeout", Duration, "5m", "how long it may run"),

@@ -13,6 +13,7 @@
 pub mod control;
 pub mod copy_names;
 pub mod engine;
+pub mod file_glob;
 pub mod init;
 pub mod logs;
 pub mod mask_hashes;
@@ -22,6 +23,7 @@ pub mod recipes;
 pub mod removal;
 pub mod runtime_dir;
 pub mod secrets;
+mod sigv4;
 pub mod stats;
 pub mod user;
 pub mod watch;

@@ -8,7 +8,7 @@ use devrun_model::{DrainRequest, Launch, ServiceId, ServiceSpec, State};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::event_loop::Engine;
+use super::engine_state::Engine;
 
 /// Of the grace period so much is left for the stop itself.
 const LEFT_FOR_STOP: Duration = Duration::from_secs(2);
