@@ -12,12 +12,13 @@ use devrun_gateway::{AccessLog, Availability, Gateway, Upstream, Upstreams};
 use devrun_model::feed::FeedItem;
 use devrun_model::ready::Endpoint;
 use devrun_model::{
-    Failure, FailureKind, GatewayConfig, GatewaySpec, Health, Paths, ServiceName, ServiceStatus, Snapshot, State, exit,
+    Failure, FailureKind, GatewayConfig, GatewayKind, GatewaySpec, Health, Paths, ServiceName, ServiceStatus, Snapshot, State,
+    exit,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::connect;
+use crate::app::{connect, drain_socket};
 
 /// Between two tries to find the supervisor.
 const RECONNECT: Duration = Duration::from_millis(250);
@@ -38,6 +39,8 @@ pub fn run(file: &Path) -> Result<i32, Failure> {
     let internal =
         |what: &'static str| move |error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
     let (log, writer) = AccessLog::start(config.logs.clone()).map_err(internal("the access log cannot be written"))?;
+    // Of the requests on a shared address the services have their own logs.
+    let log = if config.kind == GatewayKind::Routes { log } else { log.errors_only() };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal("cannot create a runtime"))?;
     let served = runtime.block_on(serve(config, log.clone()));
@@ -60,15 +63,20 @@ async fn serve(config: GatewayConfig, log: AccessLog) -> Result<(), Failure> {
         None => listen(&config.listen).await?,
     };
     let upstreams = Arc::new(Upstreams::new());
-    let gateway = Gateway::new(config.spec.clone(), Arc::clone(&upstreams), log)
-        .map_err(|reason| Failure::new(FailureKind::Config, reason).help("check the gateway's `headers`"))?;
-    tokio::spawn(follow(config.places, config.spec, upstreams));
+    tokio::spawn(drain_socket::serve(drain_socket::bind(&config.drain)?, Arc::clone(&upstreams)));
+    tokio::spawn(follow(config.places, config.spec.clone(), Arc::clone(&upstreams)));
     let ended = async {
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
     };
+    if config.kind == GatewayKind::SharedStreams {
+        devrun_gateway::serve_streams(listener, upstreams, config.service, log, ended).await;
+        return Ok(());
+    }
+    let gateway = Gateway::new(config.spec, upstreams, log)
+        .map_err(|reason| Failure::new(FailureKind::Config, reason).help("check the gateway's `headers`"))?;
     devrun_gateway::serve(listener, gateway, ended).await;
     Ok(())
 }
@@ -137,6 +145,7 @@ fn known(spec: &GatewaySpec, snapshot: &Snapshot) -> BTreeMap<String, Vec<Upstre
         let Some(upstream) = spec.upstreams.get(&name) else { continue };
         services.entry(status.service.clone()).or_default().push(Upstream {
             name: status.name.clone(),
+            pid: status.pid,
             host: upstream.host.clone(),
             ports: status.ports.clone(),
             availability: availability(status),

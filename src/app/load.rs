@@ -14,7 +14,7 @@ use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
 use devrun_runtime::ports::{self, PortReservations};
 use devrun_runtime::recipes::RecipeRegistry;
-use devrun_runtime::{runtime_dir, secrets, user};
+use devrun_runtime::{copy_names, runtime_dir, secrets, user};
 use devrun_store::input;
 use devrun_store::ownership::Trust;
 use devrun_store::{DownloadProgress, FetchOptions};
@@ -27,6 +27,7 @@ use crate::app::preconditions;
 use crate::app::procfile_errors;
 use crate::app::procfile_port;
 pub use crate::app::project::{Project, environment};
+use crate::app::remembered_scale;
 use crate::globals::Globals;
 
 /// The names looked for, in order.
@@ -310,6 +311,9 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         instance: project.instance.clone(),
         ports_auto: loose_ports(project, wanted)?,
         scale: wanted.scale.clone(),
+        remembered_scale: remembered_scale::read(&project.places),
+        // Names of a run that has ended do not matter.
+        first_copies: if is_running(&project.places)? { copy_names::read(&project.places) } else { BTreeMap::new() },
         init_cache: wanted.init_cache,
         base_port: procfile_port::base_port(project)?,
     };

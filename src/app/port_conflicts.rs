@@ -25,7 +25,11 @@ fn needed<'a>(plan: &'a Plan, scope: &'a BTreeSet<ServiceId>) -> impl Iterator<I
         scope.contains(&spec.id) && !spec.optional && !matches!(spec.launch, Launch::External { .. } | Launch::Work)
     };
     let specs = plan.services.values().map(AsRef::as_ref).filter(started);
-    specs.flat_map(|spec| spec.ports.iter().map(move |(name, port)| (spec, name.as_str(), *port)))
+    specs.flat_map(|spec| {
+        // Once for all copies.
+        let shared = spec.shared.filter(|_| spec.replica == 1).map(|shared| (spec, "main", shared.port));
+        spec.ports.iter().map(move |(name, port)| (spec, name.as_str(), *port)).chain(shared)
+    })
 }
 
 /// Whether this user may bind the ports of the named services, of all where none is named, and of what they need.

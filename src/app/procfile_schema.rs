@@ -70,6 +70,7 @@ pub fn name_of(place: TableKind) -> &'static str {
         TableKind::Task => "task",
         TableKind::Ready => "ready",
         TableKind::Backoff => "backoff",
+        TableKind::Update => "update",
         TableKind::Stop => "stop",
         TableKind::Limits => "limits",
         TableKind::Reserve => "reserve",

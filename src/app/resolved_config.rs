@@ -199,6 +199,12 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
         }
         put("restart", Value::String(spec.restart.to_string()));
         put("on_unhealthy", Value::String(on_unhealthy(spec.on_unhealthy).to_owned()));
+        if spec.update != devrun_model::UpdateSpec::default() {
+            let mut update = toml::Table::new();
+            update.insert("parallel".to_owned(), number(spec.update.parallel));
+            update.insert("pause".to_owned(), Value::String(devrun_model::duration::format(spec.update.pause)));
+            put("update", Value::Table(update));
+        }
         if spec.replicas > 1 {
             put("replicas", number(spec.replicas));
         }

@@ -66,6 +66,11 @@ pub enum Verb {
         after_help = "Examples:\n  devrun run -- pytest                          up, wait, run, down\n  devrun run --ephemeral api -- npm test        a throw-away copy with ports of its own\n  devrun run --with postgres@16 -- pytest       no procfile needed"
     )]
     Run(crate::cli::service::run::RunArgs),
+    /// Set the number of copies of a running service; remembered until the procfile's number changes
+    #[command(
+        after_help = "Examples:\n  devrun scale api=3 worker=2\n  devrun scale api=        back to the number of the procfile"
+    )]
+    Scale(crate::cli::service::scale::ScaleArgs),
     /// Run a command in the environment and working directory of a service
     #[command(after_help = "Examples:\n  devrun exec api -- python manage.py shell\n  devrun exec api env")]
     Exec(crate::cli::service::exec::ExecArgs),

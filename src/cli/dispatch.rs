@@ -20,7 +20,7 @@ use super::getting_started;
 use super::machine_docs;
 use super::reference;
 use super::service::up::UpArgs;
-use super::service::{attach, build, control, down, exec, gateway, run, task, up, wait};
+use super::service::{attach, build, control, down, exec, gateway, run, scale, task, up, wait};
 use super::show::check::CheckArgs;
 use super::show::{
     analyze, check, config, doctor, env, events, graph, inspect, logs, ls, mcp, ps, report, resources, routes, top, ui, urls,
@@ -75,6 +75,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Stop(args) => control::stop(&globals, &args, term),
         Verb::Start(args) => control::start(&globals, &args, term),
         Verb::Restart(args) => control::restart(&globals, &args, term),
+        Verb::Scale(args) => scale::run(&globals, &args, term),
         Verb::Kill(args) => control::kill(&globals, &args, term),
         Verb::Wait(args) => wait::run(&globals, &args, term),
         Verb::Ps(args) => ps::run(&globals, &args, term),

@@ -113,7 +113,7 @@ fn title(place: TableKind) -> String {
         TableKind::Bucket => "A bucket".to_owned(),
         TableKind::Index => "A collection or index".to_owned(),
         TableKind::Model => "A model".to_owned(),
-        TableKind::Backoff | TableKind::Stop | TableKind::Limits | TableKind::Reserve | TableKind::Log => {
+        TableKind::Backoff | TableKind::Stop | TableKind::Update | TableKind::Limits | TableKind::Reserve | TableKind::Log => {
             format!("`{}`", name_of(place))
         }
     }

@@ -74,6 +74,7 @@ mod probes;
 mod process;
 mod progress;
 mod recipes;
+mod replicas;
 mod resilience;
 mod run_command;
 mod runner;

@@ -53,10 +53,18 @@ impl Resolver<'_> {
         }
     }
 
-    /// How a port is to be had.
+    /// How a copy's port is to be had: those with a number have ports of their own.
+    pub fn copy_port_spec(&self, service: &DeclaredService, name: &str, replica: u32) -> Resolved<Option<PortSpec>> {
+        let is_own = self.is_numbered(service, replica) && !(name == "main" && listen::is_set(service));
+        Ok(match self.port_spec(service, name)? {
+            Some(PortSpec::Fixed(_) | PortSpec::Wish(PortWish::Usual(_))) if is_own => Some(PortSpec::Wish(PortWish::Auto)),
+            spec => spec,
+        })
+    }
+
+    /// How a port is to be had, as the procfile says.
     pub fn port_spec(&self, service: &DeclaredService, name: &str) -> Resolved<Option<PortSpec>> {
         let loose = self.document.options.ports_auto || !self.document.options.instance.is_empty();
-        let several = self.replicas(service) > 1;
         let spec = match self.port_node(service, name) {
             Some(node) => match &node.value {
                 TomlValue::Integer(number) => PortSpec::Fixed(u16::try_from(*number).map_err(|_| Reported)?),
@@ -90,10 +98,9 @@ impl Resolver<'_> {
                 }
             }
         };
-        let several = several && !(name == "main" && listen::is_set(service));
         Ok(Some(match spec {
             PortSpec::Wish(PortWish::Private) => spec,
-            _ if loose || several => PortSpec::Wish(PortWish::Auto),
+            _ if loose => PortSpec::Wish(PortWish::Auto),
             spec => spec,
         }))
     }
@@ -101,7 +108,7 @@ impl Resolver<'_> {
     /// The name under which a copy's port is asked for and handed in.
     pub fn port_key(&self, service: &DeclaredService, name: &str, replica: u32) -> (String, String) {
         let is_shared = name == "main" && listen::is_set(service);
-        let name = if self.replicas(service) > 1 && !is_shared { format!("{name}.{replica}") } else { name.to_owned() };
+        let name = if self.is_numbered(service, replica) && !is_shared { format!("{name}.{replica}") } else { name.to_owned() };
         (service.name.clone(), name)
     }
 
@@ -113,7 +120,7 @@ impl Resolver<'_> {
         let shown = if name == "main" { "port".to_owned() } else { format!("ports.{name} of copy {replica}") };
         let key = ScopeKey::Port(service.name.clone(), replica, shown);
         let text = self.once(key, at, || {
-            let number = match self.port_spec(service, name)? {
+            let number = match self.copy_port_spec(service, name, replica)? {
                 None => return Ok(None),
                 Some(PortSpec::Fixed(number)) => number,
                 Some(PortSpec::Wish(wish)) => {
@@ -127,6 +134,11 @@ impl Resolver<'_> {
             Ok(Some(number.to_string()))
         })?;
         Ok(text.and_then(|text| text.parse().ok()))
+    }
+
+    /// The port that clients use: the shared one where there is one, else that of the first copy.
+    pub fn client_port(&self, service: &DeclaredService, at: Span) -> Resolved<Option<u16>> {
+        if self.has_shared_address(service) { Ok(self.shared_port(service)) } else { self.port(service, 1, "main", at) }
     }
 
     // Attributes.
@@ -187,13 +199,13 @@ impl Resolver<'_> {
         }
         Ok(match attribute {
             "host" => Some(self.host(service, at)?),
-            "port" => self.port(service, 1, "main", at)?.map(|port| port.to_string()),
+            "port" => self.client_port(service, at)?.map(|port| port.to_string()),
             "addr" => {
                 let host = self.host(service, at)?;
-                self.port(service, 1, "main", at)?.map(|port| url::addr(&host, port))
+                self.client_port(service, at)?.map(|port| url::addr(&host, port))
             }
             "url" => {
-                if self.port(service, 1, "main", at)?.is_none() && external.is_none() {
+                if self.client_port(service, at)?.is_none() && external.is_none() {
                     return Ok(None);
                 }
                 Some(self.url(&service.name, None, at)?)
@@ -233,7 +245,7 @@ impl Resolver<'_> {
             .map(|used| used.data.scheme.clone())
             .or_else(|| external.as_ref().map(|url| url.scheme.clone()))
             .unwrap_or_else(|| "http".to_owned());
-        let Some(port) = self.port(service, 1, "main", at)? else {
+        let Some(port) = self.client_port(service, at)? else {
             let hole = Hole {
                 name: Name::Dotted(service_name.to_owned(), "url".to_owned()),
                 operator: Operator::None,

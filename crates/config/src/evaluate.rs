@@ -1,21 +1,28 @@
 //! A [`Document`] with everything that values come from: what to choose and make, the plan, and what is wrong with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::attributes::PortSpec;
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::document::{Document, SECRET_LENGTH};
 use super::examine::line_of;
 use super::interpolate::{Resolver, Scope};
 use super::reader::Reader;
 use super::tree::{Table, TomlNode, get};
-use super::{Facts, PortWant, SecretWant, Wants, cross_check, lower, services};
+use super::{Facts, SecretWant, Wants, cross_check, lower, services};
 use devrun_model::Plan;
 
 /// Past this many faults a file is junk, and not worth a look at its values.
 const MANY: usize = 200;
 
 impl Document {
+    /// How many copies the procfile says, by service, whatever was set beside it.
+    #[must_use]
+    pub fn declared_replicas(&self, facts: &Facts) -> BTreeMap<String, u32> {
+        // What is wrong with it has been reported.
+        let Ok(resolver) = self.resolver(facts) else { return BTreeMap::new() };
+        resolver.services.values().map(|service| (service.name.clone(), resolver.declared_replicas(service))).collect()
+    }
+
     /// What to choose and make; ports that are placeholders are resolved with `facts`.
     ///
     /// # Errors
@@ -33,20 +40,7 @@ impl Document {
             if service.get("external").is_some() {
                 continue;
             }
-            for port in resolver.port_names(service) {
-                match resolver.port_spec(service, &port) {
-                    Ok(Some(PortSpec::Fixed(number))) => {
-                        wants.fixed.insert(number);
-                    }
-                    Ok(Some(PortSpec::Wish(wish))) => {
-                        for replica in 1..=resolver.replicas(service) {
-                            let (service, name) = resolver.port_key(service, &port, replica);
-                            wants.ports.push(PortWant { service, name, wish });
-                        }
-                    }
-                    Ok(None) | Err(_) => {}
-                }
-            }
+            wants.add_ports(&resolver, service);
         }
         let empty = Table::new();
         let project = get(&self.tree, "project").and_then(TomlNode::table).unwrap_or(&empty);

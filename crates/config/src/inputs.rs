@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use devrun_model::Paths;
+use devrun_model::{FirstCopy, Paths, RememberedScale};
 
 /// One file, read by the caller.
 #[derive(Debug, Clone)]
@@ -32,8 +32,12 @@ pub struct Options {
     pub instance: String,
     /// `--ports auto`.
     pub ports_auto: bool,
-    /// `--scale`.
+    /// `--scale`, `devrun scale`.
     pub scale: BTreeMap<String, u32>,
+    /// What `devrun scale` has set before; each counts while the procfile's number is the one that it was set over.
+    pub remembered_scale: BTreeMap<String, RememberedScale>,
+    /// What the first copies are called in the run that is there.
+    pub first_copies: BTreeMap<String, FirstCopy>,
     /// `--no-init-cache` makes it false.
     pub init_cache: bool,
     /// The port of the first line of a plain Procfile; the default is 5000.

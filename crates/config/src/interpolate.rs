@@ -402,9 +402,10 @@ impl<'a> Resolver<'a> {
 
     /// The id of one copy.
     pub fn id(&self, service: &str, replica: u32) -> Option<ServiceId> {
-        let name = ServiceName::new(service).ok()?;
-        let of = self.services.get(service).map_or(1, |service| self.replicas(service));
-        Some(ServiceId::replica(&name, replica, of))
+        match self.services.get(service) {
+            Some(service) => self.copy_id(service, replica),
+            None => Some(ServiceId::single(&ServiceName::new(service).ok()?)),
+        }
     }
 
     fn replica(&self, name: &str, at: Span, scope: Scope<'_>) -> Resolved<String> {
@@ -432,6 +433,13 @@ impl<'a> Resolver<'a> {
         if let Some(number) = self.document.options.scale.get(&service.name) {
             return (*number).max(1);
         }
+        let declared = self.declared_replicas(service);
+        let remembered = self.document.options.remembered_scale.get(&service.name);
+        remembered.filter(|one| one.procfile == declared).map_or(declared, |one| one.copies.clamp(1, 1000))
+    }
+
+    /// How many copies the procfile says.
+    pub fn declared_replicas(&self, service: &DeclaredService) -> u32 {
         match service.get("replicas").map(|node| &node.value) {
             Some(TomlValue::Integer(number)) => u32::try_from(*number).unwrap_or(1).clamp(1, 1000),
             Some(TomlValue::Text(text)) => {

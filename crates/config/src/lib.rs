@@ -10,8 +10,10 @@
 
 mod absolute_path;
 mod attributes;
+mod claimed_ports;
 mod command;
 mod command_words;
+mod copies;
 mod cross_check;
 mod declared_service;
 mod diagnostic;

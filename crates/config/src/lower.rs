@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::absolute_path::absolute;
-use super::attributes::PortSpec;
+use super::claimed_ports::ClaimedPorts;
 use super::declared_service::{DeclaredService, tier};
 use super::diagnostic::Diagnostic;
 use super::environment::{self, Masks};
@@ -13,7 +13,7 @@ use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
 use super::source_map::{Span, Text};
 use super::tree::{Table, TomlNode, get};
-use super::{command, gateway, listen, policy, ready, requirements, routes, task, template};
+use super::{command, gateway, listen, policy, ready, requirements, task, template};
 use devrun_model::recipe::SourceSpec;
 use devrun_model::service::OnUnhealthy;
 use devrun_model::{
@@ -33,7 +33,7 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
     let depths = depths(resolver);
     let mut services = BTreeMap::new();
     let mut inactive = BTreeMap::new();
-    let mut taken: Vec<(String, u16, String, Span)> = Vec::new();
+    let mut claimed = ClaimedPorts::default();
     for service in resolver.services.values() {
         let Ok(name) = ServiceName::new(service.name.clone()) else { continue };
         if !service.active {
@@ -45,7 +45,9 @@ pub(crate) fn plan(resolver: &Resolver<'_>) -> Resolved<Plan> {
         for replica in 1..=of {
             let depth = depths.get(&service.name).copied().unwrap_or(1);
             // Before the rest: two services on one port are a fault whatever else is wrong with one of them.
-            claim_ports(resolver, service, &ServiceId::replica(&name, replica, of), replica, &mut taken);
+            if let Ok(ports) = ports(resolver, service, replica) {
+                claimed.add(resolver, service, replica, &ports);
+            }
             match lower_service(resolver, service, &name, replica, of, depth) {
                 Ok(spec) => {
                     services.insert(spec.id.clone(), Arc::new(spec));
@@ -148,13 +150,6 @@ fn check_service(resolver: &Resolver<'_>, service: &DeclaredService) {
                 .help("replicas = 1, or data = false where the copies need none"),
         );
     }
-    let has_port = || resolver.port_names(service).iter().any(|name| name == "main");
-    if of > 1 && service.data().is_none() && has_port() && !routes::is_routed(&resolver.services, &service.name) {
-        resolver.report(
-            Diagnostic::warning(span, format!("the shared address of the {of} copies of `{}` is not built yet", service.name))
-                .help(format!("each copy has a port of its own; `${{{}.url}}` is that of the first copy", service.name)),
-        );
-    }
     for table in
         [service.tree.get("env").and_then(TomlNode::table), get(&resolver.document.tree, "env").and_then(TomlNode::table)]
     {
@@ -192,42 +187,6 @@ fn check_service(resolver: &Resolver<'_>, service: &DeclaredService) {
     }
 }
 
-/// Two services on one port.
-fn claim_ports(
-    resolver: &Resolver<'_>,
-    service: &DeclaredService,
-    id: &ServiceId,
-    replica: u32,
-    taken: &mut Vec<(String, u16, String, Span)>,
-) {
-    if service.get("external").is_some() {
-        return;
-    }
-    let (Ok(ports), Ok(listens)) = (ports(resolver, service, replica), resolver.bind(service)) else { return };
-    let any = |bind: &str| matches!(bind, "0.0.0.0" | "::" | "[::]" | "*" | "");
-    for (name, port) in &ports {
-        let fixed = matches!(resolver.port_spec(service, name), Ok(Some(PortSpec::Fixed(_))));
-        if *port == 0 || !(fixed || resolver.facts.ports.contains_key(&resolver.port_key(service, name, replica))) {
-            continue;
-        }
-        if replica > 1 && name == "main" && listen::is_set(service) {
-            // All copies listen on one socket.
-            continue;
-        }
-        let span = resolver.port_node(service, name).map_or(service.key, |node| node.span);
-        let label = if name == "main" { id.to_string() } else { format!("{id} ({name})") };
-        let clash = taken.iter().find(|(bind, number, _, _)| number == port && (*bind == listens || any(bind) || any(&listens)));
-        if let Some((_, _, other, other_span)) = clash {
-            resolver.report(
-                Diagnostic::error(span, format!("port {port} is given to `{label}` and to `{other}`"))
-                    .note(*other_span, format!("`{other}` has it"))
-                    .help("change one of them, or write port = \"auto\" for a free one"),
-            );
-        }
-        taken.push((listens.clone(), *port, label, span));
-    }
-}
-
 fn lower_service(
     resolver: &Resolver<'_>,
     service: &DeclaredService,
@@ -258,6 +217,7 @@ fn lower_service(
     let restart = policy::restart(&keys);
     let backoff = policy::backoff(&keys);
     let stop = policy::stop(resolver, service, &keys);
+    let update = policy::update(&keys);
     let allowed = policy::limits(&keys, "limits");
     let reserve = policy::limits(&keys, "reserve");
     let optional = keys.flag("optional", false);
@@ -281,7 +241,7 @@ fn lower_service(
         ready = None;
     }
     let spec = ServiceSpec {
-        id: ServiceId::replica(name, replica, of),
+        id: resolver.copy_id(service, replica).ok_or(Reported)?,
         service: name.clone(),
         replica,
         replicas: of,
@@ -297,6 +257,7 @@ fn lower_service(
         bind: bind?,
         ports,
         listen: !service.task && listen::is_set(service),
+        shared: resolver.shared_address(service),
         attributes: attributes?,
         depends_on: depends_on?,
         ready,
@@ -305,6 +266,7 @@ fn lower_service(
         restart: restart?,
         backoff: backoff?,
         stop: stop?,
+        update: update?,
         data,
         volumes: volumes?.into_iter().filter_map(|volume| VolumeName::new(volume).ok()).collect(),
         limits: allowed?,
@@ -369,6 +331,9 @@ fn attributes(resolver: &Resolver<'_>, service: &DeclaredService, replica: u32) 
         let host = out.get("host").cloned().unwrap_or_default();
         for name in resolver.port_names(service) {
             let Some(port) = resolver.port(service, replica, &name, service.key)? else { continue };
+            if name == "main" && resolver.has_shared_address(service) {
+                continue;
+            }
             if name == "main" {
                 let first = out.insert("port".to_owned(), port.to_string()).unwrap_or_default();
                 let addr = super::url::addr(&host, port);
@@ -482,10 +447,10 @@ fn dependencies(resolver: &Resolver<'_>, service: &DeclaredService) -> Resolved<
         } else {
             Condition::Started
         });
-        let Ok(name) = ServiceName::new(on) else { continue };
         let of = resolver.replicas(target);
         for replica in 1..=of {
-            out.push(Dependency { on: ServiceId::replica(&name, replica, of), condition, required, restart });
+            let Some(on) = resolver.copy_id(target, replica) else { continue };
+            out.push(Dependency { on, condition, required, restart });
         }
     }
     Ok(out)

@@ -300,6 +300,7 @@ fn elsewhere(name: &str, place: TableKind) -> Option<String> {
         (TableKind::Ready, "`ready`"),
         (TableKind::Stop, "`stop`"),
         (TableKind::Backoff, "`backoff`"),
+        (TableKind::Update, "`update`"),
         (TableKind::Log, "`log`"),
         (TableKind::Limits, "`limits`"),
         (TableKind::Task, "[tasks.NAME]"),

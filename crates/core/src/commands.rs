@@ -30,7 +30,11 @@ impl Supervisor {
     pub(super) fn handle_command(&mut self, command: Command, out: &mut Vec<Action>) {
         let starts = matches!(
             command,
-            Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::RotateSecret { .. }
+            Command::Up { .. }
+                | Command::Start { .. }
+                | Command::Restart { .. }
+                | Command::Scale { .. }
+                | Command::RotateSecret { .. }
         );
         if starts && self.mode != Mode::Up {
             self.refuse_start(&command, out);
@@ -46,6 +50,7 @@ impl Supervisor {
                 self.add_start_request(set, &targets, false);
             }
             Command::Restart { plan, targets, with_dependents } => self.restart(plan, &targets, with_dependents, out),
+            Command::Scale { plan, services } => self.scale(plan, &services, out),
             Command::RotateSecret { plan, given, targets } => self.rotate_secret(plan, given, targets, out),
             Command::Stop { targets } => self.stop(&targets, out),
             Command::Kill { targets, signal } => self.signal_leaders(&targets, signal, out),
@@ -56,14 +61,15 @@ impl Supervisor {
 
     /// A start while everything is being stopped: the stop wins, and the request is answered with a failure.
     fn refuse_start(&self, command: &Command, out: &mut Vec<Action>) {
-        let (Command::Up { targets, .. }
-        | Command::Start { targets, .. }
-        | Command::Restart { targets, .. }
-        | Command::RotateSecret { targets, .. }) = command
-        else {
-            return;
+        let targets: Vec<ServiceId> = match command {
+            Command::Up { targets, .. }
+            | Command::Start { targets, .. }
+            | Command::Restart { targets, .. }
+            | Command::RotateSecret { targets, .. } => targets.clone(),
+            Command::Scale { plan, services } => services.iter().flat_map(|name| plan.ids_of(name).cloned()).collect(),
+            Command::Stop { .. } | Command::Kill { .. } | Command::Down { .. } | Command::KillAll => return,
         };
-        let ids: Vec<ServiceId> = if targets.is_empty() { self.services.keys().cloned().collect() } else { targets.clone() };
+        let ids: Vec<ServiceId> = if targets.is_empty() { self.services.keys().cloned().collect() } else { targets };
         let failure = Failure::being_stopped();
         let failures = ids.into_iter().map(|id| (id, failure.clone())).collect();
         out.push(Action::StartFinished(StartOutcome { failures, ..StartOutcome::default() }));
@@ -101,6 +107,14 @@ impl Supervisor {
             expected.insert(id);
         }
         expected
+    }
+
+    /// Wants these up, and nothing that they need.
+    pub(super) fn start_copies(&mut self, targets: &[ServiceId], out: &mut Vec<Action>) -> BTreeSet<ServiceId> {
+        if targets.is_empty() {
+            return BTreeSet::new();
+        }
+        self.request_start(&StartTargets { targets, reruns_tasks: false, no_deps: true }, out)
     }
 
     /// The services and all that they need, by the definitions that they start with.
@@ -158,7 +172,7 @@ impl Supervisor {
     }
 
     /// Registers a start request for these.
-    fn add_start_request(&mut self, targets: BTreeSet<ServiceId>, asked: &[ServiceId], rollback: bool) {
+    pub(super) fn add_start_request(&mut self, targets: BTreeSet<ServiceId>, asked: &[ServiceId], rollback: bool) {
         self.has_start_request = true;
         let unknown = asked.iter().filter(|id| !self.services.contains_key(id)).cloned().collect();
         self.services.to_settle.extend(targets.iter().cloned());
@@ -316,7 +330,7 @@ impl Supervisor {
 
     /// Takes over a plan. With `all`, what runs by another definition is restarted and what is gone is stopped; without, a
     /// definition waits for the service's next start. Returns what is restarted.
-    fn apply_plan(&mut self, plan: Arc<Plan>, all: bool, out: &mut Vec<Action>) -> BTreeSet<ServiceId> {
+    pub(super) fn apply_plan(&mut self, plan: Arc<Plan>, all: bool, out: &mut Vec<Action>) -> BTreeSet<ServiceId> {
         let mut changed: BTreeMap<ServiceId, String> = BTreeMap::new();
         for (id, spec) in &plan.services {
             let Some(service) = self.services.get_mut(id) else {
@@ -342,8 +356,8 @@ impl Supervisor {
                 }
             }
             // It was being removed and is in the project again.
-            let removed = matches!(&service.phase, Phase::Stopping(stop) if stop.next_state == NextState::Removed)
-                || matches!(&service.phase, Phase::Cancelling { next_state: NextState::Removed, .. });
+            let removed = matches!(&service.phase, Phase::Stopping(stop) if matches!(stop.next_state, NextState::Removed(_)))
+                || matches!(&service.phase, Phase::Cancelling { next_state: NextState::Removed(_), .. });
             if removed {
                 self.request_stop(id, NextState::StartRequested { reason: "start".to_owned() }, out);
             }
@@ -356,10 +370,11 @@ impl Supervisor {
             return BTreeSet::new();
         }
         for id in gone {
-            if let Some(service) = self.services.get_mut(&id) {
-                service.wanted = false;
-            }
-            self.request_stop(&id, NextState::Removed, out);
+            let Some(service) = self.services.get_mut(&id) else { continue };
+            service.wanted = false;
+            let has_copies = self.plan.ids_of(&service.spec.service).next().is_some();
+            let reason = if has_copies { StopReason::ScaledDown } else { StopReason::Removed };
+            self.request_stop(&id, NextState::Removed(reason), out);
         }
         let mut set: BTreeSet<ServiceId> =
             changed.keys().filter(|id| self.services.get(id).is_some_and(|service| service.wanted)).cloned().collect();

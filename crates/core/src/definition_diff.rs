@@ -15,6 +15,7 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
         bind,
         ports,
         listen,
+        shared,
         ready,
         alive,
         on_unhealthy,
@@ -41,6 +42,7 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
         service: _,
         replica: _,
         // They act on later starts and stops, and are taken over as they are.
+        update: _,
         replicas: _,
         tier: _,
         depth: _,
@@ -87,6 +89,7 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
         (*dir == new.dir, "dir"),
         (*bind == new.bind, "bind"),
         (*listen == new.listen, "listen"),
+        (*shared == new.shared, "shared address"),
         (*pre_start == new.pre_start, "pre_start"),
         (*ready == new.ready, "ready"),
         (*alive == new.alive, "alive"),

@@ -70,7 +70,7 @@ impl Supervisor {
             (Phase::Failed { failure }, _) | (_, Some(NextState::Failed(failure))) => format!("{id} failed: {}", failure.reason),
             (Phase::Skipped { because }, _) => format!("{id} is left out: {because}"),
             (Phase::Completed { .. }, _) | (_, Some(NextState::Completed { .. })) => format!("{id} ended before it was {wanted}"),
-            (_, Some(NextState::Removed)) => format!("{id} is no longer in the procfile"),
+            (_, Some(NextState::Removed(_))) => format!("{id} is no longer in the procfile"),
             (Phase::Stopped { reason: Some(StopReason::Manual) }, _)
             | (_, Some(NextState::Stopped { reason: Some(StopReason::Manual) })) => format!("{id} is stopped by hand"),
             (Phase::Stopped { .. }, _) => format!("{id} is not started"),

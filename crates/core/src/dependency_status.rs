@@ -51,7 +51,7 @@ pub(super) fn can_become_satisfied(target: &Service, condition: Condition) -> bo
     let comes_back = |next_state: &NextState| match next_state {
         NextState::StartRequested { .. } | NextState::BackingOff { .. } => true,
         NextState::Completed { .. } => condition != Condition::Healthy,
-        NextState::Stopped { .. } | NextState::Removed | NextState::Failed(_) | NextState::Blocked { .. } => false,
+        NextState::Stopped { .. } | NextState::Removed(_) | NextState::Failed(_) | NextState::Blocked { .. } => false,
     };
     match &target.phase {
         Phase::Waiting | Phase::Initialising | Phase::Spawning | Phase::BackingOff { .. } => true,

@@ -15,6 +15,8 @@ mod event_handlers;
 pub mod health;
 mod plan_diff;
 pub mod restart;
+mod rolling;
+mod scale;
 mod service;
 mod service_stop;
 mod service_view;

@@ -32,6 +32,8 @@ pub(super) enum StopReason {
     Manual,
     /// The procfile no longer has it.
     Removed,
+    /// There are to be fewer copies.
+    ScaledDown,
 }
 
 impl std::fmt::Display for StopReason {
@@ -39,6 +41,7 @@ impl std::fmt::Display for StopReason {
         out.write_str(match self {
             Self::Manual => "by hand",
             Self::Removed => "no longer in the procfile",
+            Self::ScaledDown => "scaled down",
         })
     }
 }
@@ -49,7 +52,7 @@ pub(super) enum NextState {
     /// Stopped.
     Stopped { reason: Option<StopReason> },
     /// Taken out of the project.
-    Removed,
+    Removed(StopReason),
     /// Started again on request.
     StartRequested { reason: String },
     /// Restarted by policy, not before `until`.
@@ -75,8 +78,8 @@ impl NextState {
             (Self::Failed(_) | Self::Completed { .. }, Self::Stopped { .. } | Self::Failed(_) | Self::Completed { .. })
                 | (Self::Blocked { .. }, Self::Stopped { reason: None } | Self::Failed(_))
                 | (Self::Stopped { reason: Some(_) }, Self::Stopped { reason: None })
-                | (Self::Stopped { .. } | Self::Removed, Self::Failed(_) | Self::Completed { .. } | Self::BackingOff { .. })
-                | (Self::Removed, Self::Stopped { .. })
+                | (Self::Stopped { .. } | Self::Removed(_), Self::Failed(_) | Self::Completed { .. } | Self::BackingOff { .. })
+                | (Self::Removed(_), Self::Stopped { .. })
         );
         if !keep {
             *self = new;
@@ -85,7 +88,7 @@ impl NextState {
     fn reason(&self) -> Option<String> {
         match self {
             Self::Stopped { reason } => reason.map(|reason| reason.to_string()),
-            Self::Removed => Some(StopReason::Removed.to_string()),
+            Self::Removed(reason) => Some(reason.to_string()),
             Self::StartRequested { reason } => Some(reason.clone()),
             Self::BackingOff { why, .. } => Some(why.clone()),
             Self::Failed(failure) => Some(failure.reason.clone()),
@@ -196,6 +199,8 @@ pub(super) struct Service {
     pub waits_for_tiers: bool,
     /// Restart only while no sibling replica is on its way.
     pub is_rolling: bool,
+    /// Its present generation was begun by a rolling restart.
+    pub was_rolled: bool,
     pub generation: Generation,
     pub phase: Phase,
     pub outstanding: Outstanding,
@@ -222,6 +227,7 @@ impl Service {
             no_deps: false,
             waits_for_tiers: true,
             is_rolling: false,
+            was_rolled: false,
             generation,
             phase: Phase::Stopped { reason },
             outstanding: Outstanding::Nothing,
@@ -363,6 +369,7 @@ mod tests {
         let restart = || NextState::BackingOff { until: Tick::ms(9), attempt: 1, why: "exit 1".to_owned() };
         let fail = || NextState::Failed(Failure::new(FailureKind::Service, "exit 1"));
         let done = || NextState::Completed { note: None };
+        let removed = || NextState::Removed(StopReason::Removed);
         for (name, first, second, expected) in [
             ("stop over restart", restart(), stop(), stop()),
             ("stop over again", again(), stop(), stop()),
@@ -374,8 +381,8 @@ mod tests {
             ("a late failure does not undo a stop", stop(), fail(), stop()),
             ("the first failure counts", fail(), NextState::Failed(Failure::cancelled()), fail()),
             ("by hand stays by hand", hand(), stop(), hand()),
-            ("removed stays removed", NextState::Removed, stop(), NextState::Removed),
-            ("removed and back", NextState::Removed, again(), again()),
+            ("removed stays removed", removed(), stop(), removed()),
+            ("removed and back", removed(), again(), again()),
             ("timeout over a restart", restart(), fail(), fail()),
         ] {
             let mut next_state = first;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use devrun_model::{Failure, FailureKind, Kind, ServiceId, duration};
 
 use super::action::Action;
+use super::rolling::RollingTurn;
 use super::service::{LiveProcess, NextState, Outstanding, Phase, Service, StopStage, TreeStop};
 use super::shutdown::ESCALATION_TO_KILL;
 use super::supervisor::{Mode, Supervisor};
@@ -94,7 +95,7 @@ impl Supervisor {
     pub(super) fn give_up(&mut self, id: &ServiceId, reason: String, out: &mut Vec<Action>) {
         let failure = Failure::new(FailureKind::Survivors, reason).help("devrun down --emergency");
         let removed = match self.services.get(id).map(|service| &service.phase) {
-            Some(Phase::Stopping(stop)) => stop.next_state == NextState::Removed,
+            Some(Phase::Stopping(stop)) => matches!(stop.next_state, NextState::Removed(_)),
             _ => false,
         };
         // Survivors count for optional services too: they are processes of ours that are left.
@@ -161,11 +162,22 @@ impl Supervisor {
         }
         let free = self.services.stoppable();
         let mut moved = false;
+        self.rolling_resumes_at = None;
         for id in &free {
-            // One at a time, as each stopped replica counts as starting for the next.
-            if !self.has_starting_sibling(id) {
-                self.stop_in_turn(id, out);
-                moved = true;
+            // One after the other, as each stopped copy counts as starting for the next.
+            match self.rolling_turn(id) {
+                RollingTurn::Now => {
+                    self.stop_in_turn(id, out);
+                    moved = true;
+                }
+                RollingTurn::Wait => {}
+                RollingTurn::At(at) => {
+                    self.rolling_resumes_at = Some(self.rolling_resumes_at.map_or(at, |before| before.min(at)));
+                }
+                RollingTurn::Never(failed) => {
+                    self.keep_previous(id, &failed, out);
+                    moved = true;
+                }
             }
         }
         // Definitions taken over while services ran may form a cycle, whose services are stopped together.
@@ -183,18 +195,6 @@ impl Supervisor {
             Some(next_state) => self.start_stopping(id, next_state, false, out),
             None => self.send_stop_signal(id, out),
         }
-    }
-
-    /// A rolling restart replaces one copy at a time.
-    fn has_starting_sibling(&self, id: &ServiceId) -> bool {
-        let Some(service) = self.services.get(id).filter(|service| service.is_rolling) else { return false };
-        self.services.iter().any(|(other, sibling)| {
-            other != id
-                && sibling.spec.service == service.spec.service
-                && sibling.pending_stop.is_none()
-                && !sibling.is_final()
-                && sibling.ready_since().is_none()
-        })
     }
 
     /// Acts on every deadline that has come.

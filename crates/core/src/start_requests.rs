@@ -101,7 +101,7 @@ impl Supervisor {
     }
 
     /// When a service counts as ready where a start is answered.
-    fn proven_at(&self, id: &ServiceId) -> Option<Tick> {
+    pub(super) fn proven_at(&self, id: &ServiceId) -> Option<Tick> {
         let service = self.services.get(id)?;
         let since = service.ready_since()?;
         let is_probed = service.spec.ready.is_some() || service.spec.kind == Kind::Task;

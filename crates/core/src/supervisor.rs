@@ -15,7 +15,7 @@ use devrun_model::{Failure, FailureKind, Plan, ServiceId, ServiceSpec, State, St
 use super::action::Action;
 use super::dependency_status::DependencyStatus;
 use super::event::{Event, Generation};
-use super::service::{NextState, Outstanding, Phase, Service, StopReason};
+use super::service::{NextState, Outstanding, Phase, Service};
 use super::services::Services;
 use super::start_request::StartRequest;
 use super::tick::Tick;
@@ -54,6 +54,8 @@ pub struct Supervisor {
     pub(super) proof_of_life: Duration,
     /// When those that are younger are looked at again.
     pub(super) unproven: BTreeMap<ServiceId, Tick>,
+    /// When a rolling restart that pauses continues.
+    pub(super) rolling_resumes_at: Option<Tick>,
 }
 
 impl Supervisor {
@@ -79,6 +81,7 @@ impl Supervisor {
             retired: BTreeMap::new(),
             proof_of_life: Duration::ZERO,
             unproven: BTreeMap::new(),
+            rolling_resumes_at: None,
         };
         project.refresh_index();
         project
@@ -119,7 +122,11 @@ impl Supervisor {
             return None;
         }
         let starts = self.starts.iter().filter_map(|start| start.deadline(self.plan.timeout));
-        starts.chain(self.services.next_deadline()).chain(self.unproven.values().copied().min()).min()
+        starts
+            .chain(self.services.next_deadline())
+            .chain(self.unproven.values().copied().min())
+            .chain(self.rolling_resumes_at)
+            .min()
     }
 
     /// Lets every service move whose edges or whose turn to stop now allow it, until none does.
@@ -226,7 +233,7 @@ impl Supervisor {
         service.restarts = 0;
         service.crashes = 0;
         service.waits_for_tiers = true;
-        service.is_rolling = false;
+        service.was_rolled = std::mem::take(&mut service.is_rolling);
         self.failures.retain(|(failed, _)| failed != id);
         if !service.spec.missing.is_empty() {
             let names = service.spec.missing.join(", ");
@@ -282,8 +289,8 @@ impl Supervisor {
             NextState::Failed(failure) => service.phase = Phase::Failed { failure },
             NextState::Blocked { root, reason } => service.phase = Phase::Blocked { root, reason },
             NextState::Completed { note } => service.phase = Phase::Completed { at: now, note },
-            NextState::Removed => {
-                service.phase = Phase::Stopped { reason: Some(StopReason::Removed) };
+            NextState::Removed(reason) => {
+                service.phase = Phase::Stopped { reason: Some(reason) };
                 let shown = service.displayed_state(false);
                 self.publish_service(id, shown, out);
                 if let Some(service) = self.services.remove(id) {

@@ -58,6 +58,7 @@ enum LogWrite {
 pub struct AccessLog {
     sender: SyncSender<LogWrite>,
     dropped: Arc<AtomicU64>,
+    has_access_lines: bool,
 }
 
 /// The thread that writes.
@@ -78,10 +79,17 @@ impl AccessLog {
         let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
             write_all(&receiver, &counted, access, errors);
         })?;
-        Ok((Self { sender, dropped }, LogWriter(thread)))
+        Ok((Self { sender, dropped, has_access_lines: true }, LogWriter(thread)))
+    }
+    /// Without a line for each request: what goes wrong alone is written down.
+    #[must_use]
+    pub fn errors_only(self) -> Self {
+        Self { has_access_lines: false, ..self }
     }
     pub(crate) fn access(&self, line: AccessLine) {
-        self.put(LogWrite::Access(line));
+        if self.has_access_lines {
+            self.put(LogWrite::Access(line));
+        }
     }
     pub(crate) fn error(&self, line: String) {
         self.put(LogWrite::Error(line));

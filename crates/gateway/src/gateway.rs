@@ -197,8 +197,12 @@ impl Gateway {
             bytes: 0,
         };
         // A stream of events has no end that could be waited for.
-        let busy = (!is_event_stream(answered.response.headers())).then_some(busy);
-        let (log, lease) = (self.log.clone(), answered.lease);
+        let is_endless = is_event_stream(answered.response.headers());
+        let busy = (!is_endless).then_some(busy);
+        let (log, mut lease) = (self.log.clone(), answered.lease);
+        if is_endless && let Some(lease) = &mut lease {
+            lease.without_end();
+        }
         answered.response.map(|body| {
             TrackedBody::new(body, move |bytes| {
                 log.access(AccessLine { took: began.elapsed(), bytes, ..line });

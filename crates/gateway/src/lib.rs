@@ -5,6 +5,7 @@
 //!
 //! - `route_table`, `request_path`, `request_check`, `proxy_headers`: pure
 //! - `upstreams`: which copy gets a request, and who has to wait
+//! - `stream_proxy`: whole connections to the copies of a service, for what does not speak HTTP
 //! - `proxy`, `upstream_client`, `tunnel`, `body`: requests to services, upgrades
 //! - `static_files`, `own_response`: what the gateway answers itself
 //! - `server`, `access_log`: connections, limits, the orderly end, one line a request
@@ -24,6 +25,7 @@ mod route_check;
 mod route_table;
 mod server;
 mod static_files;
+mod stream_proxy;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -35,4 +37,5 @@ pub use gateway::Gateway;
 pub use route_check::{CheckedRoute, check_route};
 pub use route_table::RouteTable;
 pub use server::serve;
+pub use stream_proxy::serve_streams;
 pub use upstreams::{Availability, Upstream, Upstreams};

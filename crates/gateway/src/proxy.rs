@@ -179,6 +179,7 @@ fn finish(
     destination: &Destination<'_>,
 ) -> Result<Proxied, Problem> {
     let (name, authority) = (lease.name.clone(), lease.authority.clone());
+    let mut lease = lease;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let (Some(asked), Some(client)) = (protocol, client) else {
             return Err(Problem::new(
@@ -189,6 +190,7 @@ fn finish(
         let upstream = hyper::upgrade::on(&mut response);
         let protocol = response.headers().get(header::UPGRADE).cloned().unwrap_or(asked);
         proxy_headers::remove_hop_by_hop(response.headers_mut(), Some(&protocol));
+        lease.without_end();
         tunnel::join(client, upstream, lease);
         return Ok(Proxied { response: response.map(|_| empty()), name, authority, lease: None });
     }

@@ -40,6 +40,7 @@ async fn gateway(copies: &[SocketAddr], limits: ConnectionLimits) -> SocketAddr 
     };
     let upstreams = Arc::new(Upstreams::new());
     let copies = copies.iter().enumerate().map(|(at, address)| Upstream {
+        pid: None,
         name: format!("api.{}", at + 1),
         host: address.ip().to_string(),
         ports: BTreeMap::from([("main".to_owned(), address.port())]),

@@ -66,7 +66,8 @@ impl Service<Uri> for Connector {
     }
 }
 
-async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+/// Connects to a copy.
+pub(crate) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
     match host.parse::<IpAddr>() {

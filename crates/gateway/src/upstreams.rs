@@ -3,9 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
+
+/// Between two looks whether a copy that is drained is idle.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Whether a copy can take requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +29,8 @@ pub enum Availability {
 pub struct Upstream {
     /// `api`, `api.2`.
     pub name: String,
+    /// Its process.
+    pub pid: Option<i32>,
     /// The host that is connected to.
     pub host: String,
     /// Its ports by name.
@@ -47,7 +53,9 @@ struct KnownServices {
 #[derive(Debug)]
 pub struct Upstreams {
     known: watch::Sender<KnownServices>,
-    in_flight: Mutex<HashMap<String, Arc<AtomicUsize>>>,
+    in_flight: Mutex<HashMap<String, Arc<InFlight>>>,
+    /// Processes that are about to be stopped, by copy.
+    draining: Mutex<BTreeMap<String, Option<i32>>>,
     /// Of equally busy copies each gets its turn.
     turn: AtomicUsize,
 }
@@ -58,6 +66,15 @@ impl Default for Upstreams {
     }
 }
 
+/// What is on its way to and from one address.
+#[derive(Debug, Default)]
+struct InFlight {
+    /// For the choice of a copy.
+    all: AtomicUsize,
+    /// Those whose end can be waited for.
+    finite: AtomicUsize,
+}
+
 /// One request on one copy; it counts until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -65,12 +82,23 @@ pub(crate) struct Lease {
     pub name: String,
     /// `127.0.0.1:8000`.
     pub authority: String,
-    count: Arc<AtomicUsize>,
+    count: Arc<InFlight>,
+    is_finite: bool,
+}
+
+impl Lease {
+    /// A stream of events, a changed protocol: nobody waits for its end.
+    pub fn without_end(&mut self) {
+        if std::mem::replace(&mut self.is_finite, false) {
+            self.count.finite.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.without_end();
+        self.count.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -102,11 +130,60 @@ impl Upstreams {
     /// Nothing is known yet: requests wait.
     #[must_use]
     pub fn new() -> Self {
-        Self { known: watch::Sender::new(KnownServices::default()), in_flight: Mutex::default(), turn: AtomicUsize::new(0) }
+        Self {
+            known: watch::Sender::new(KnownServices::default()),
+            in_flight: Mutex::default(),
+            draining: Mutex::default(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// A copy is about to be stopped: it gets nothing more, until another process of it is there.
+    pub fn drain(&self, name: &str, pid: Option<i32>) {
+        self.draining().insert(name.to_owned(), pid);
+        self.known.send_if_modified(|known| {
+            let copies = known.services.iter_mut().flat_map(BTreeMap::values_mut).flatten();
+            let mut changed = false;
+            for copy in copies.filter(|copy| copy.name == name && copy.pid == pid) {
+                changed |= copy.availability < Availability::Starting;
+                copy.availability = copy.availability.max(Availability::Starting);
+            }
+            changed
+        });
+    }
+
+    /// Returns when nothing that has an end is in flight on a copy.
+    pub async fn idle(&self, name: &str) {
+        loop {
+            let counts: Vec<Arc<InFlight>> = {
+                let known = self.known.borrow();
+                let copies = known.services.iter().flat_map(BTreeMap::values).flatten().filter(|copy| copy.name == name);
+                copies.flat_map(|copy| copy.ports.values().map(|port| self.count_of(&authority(&copy.host, *port)))).collect()
+            };
+            if counts.iter().all(|count| count.finite.load(Ordering::Relaxed) == 0) {
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn draining(&self) -> MutexGuard<'_, BTreeMap<String, Option<i32>>> {
+        // A panic while it was held left it as it was.
+        self.draining.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what is known of all services in the place of what was known before.
-    pub fn replace(&self, services: BTreeMap<String, Vec<Upstream>>) {
+    pub fn replace(&self, mut services: BTreeMap<String, Vec<Upstream>>) {
+        // What is said may be older than the request to drain.
+        let mut draining = self.draining();
+        for copy in services.values_mut().flatten() {
+            match draining.get(&copy.name) {
+                Some(pid) if *pid == copy.pid => copy.availability = copy.availability.max(Availability::Starting),
+                Some(_) if copy.pid.is_some() => _ = draining.remove(&copy.name),
+                _ => {}
+            }
+        }
+        drop(draining);
         self.known.send_if_modified(|known| {
             let changed = known.services.as_ref() != Some(&services);
             known.services = Some(services);
@@ -144,7 +221,7 @@ impl Upstreams {
             Availability::Down => return Choice::Down(described(best)),
             Availability::Ready | Availability::Unhealthy => {}
         }
-        let candidates: Vec<(&Upstream, &String, Arc<AtomicUsize>)> = copies
+        let candidates: Vec<(&Upstream, &String, Arc<InFlight>)> = copies
             .iter()
             .filter(|(copy, authority)| copy.availability == best && !tried.contains(authority))
             .map(|(copy, authority)| (*copy, authority, self.count_of(authority)))
@@ -154,19 +231,20 @@ impl Upstreams {
         }
         let first = self.turn.fetch_add(1, Ordering::Relaxed) % candidates.len();
         let (later, sooner) = candidates.split_at(first);
-        let chosen = sooner.iter().chain(later).min_by_key(|(_, _, count)| count.load(Ordering::Relaxed));
+        let chosen = sooner.iter().chain(later).min_by_key(|(_, _, count)| count.all.load(Ordering::Relaxed));
         let Some((copy, authority, count)) = chosen else { return Choice::Exhausted(described(best)) };
-        count.fetch_add(1, Ordering::Relaxed);
-        Choice::Use(Lease { name: copy.name.clone(), authority: (*authority).clone(), count: Arc::clone(count) })
+        count.all.fetch_add(1, Ordering::Relaxed);
+        count.finite.fetch_add(1, Ordering::Relaxed);
+        Choice::Use(Lease { name: copy.name.clone(), authority: (*authority).clone(), count: Arc::clone(count), is_finite: true })
     }
 
-    fn count_of(&self, authority: &str) -> Arc<AtomicUsize> {
+    fn count_of(&self, authority: &str) -> Arc<InFlight> {
         // A panic while it was held left it as it was.
         let mut counts = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get(authority) {
             return Arc::clone(count);
         }
-        let count = Arc::new(AtomicUsize::new(0));
+        let count = Arc::<InFlight>::default();
         counts.insert(authority.to_owned(), Arc::clone(&count));
         count
     }
@@ -195,6 +273,7 @@ mod tests {
     fn copy(name: &str, port: u16, availability: Availability) -> Upstream {
         Upstream {
             name: name.to_owned(),
+            pid: Some(1),
             host: "127.0.0.1".to_owned(),
             ports: BTreeMap::from([("main".to_owned(), port)]),
             availability,
@@ -265,6 +344,31 @@ mod tests {
         assert!(matches!(down.choose("api", "admin", &[]), Choice::Unknown));
         let ill = with(vec![copy("api", 1, Availability::Unhealthy)]);
         assert_eq!(used(ill.choose("api", "main", &[])).authority, "127.0.0.1:1", "better than nothing");
+    }
+
+    #[tokio::test]
+    async fn a_drained_copy_gets_nothing_more_until_another_process_of_it_is_there() {
+        let both = || vec![copy("api.1", 1, Availability::Ready), copy("api.2", 2, Availability::Ready)];
+        let upstreams = with(both());
+        let (finite, mut endless) = (used(upstreams.choose("api", "main", &[])), used(upstreams.choose("api", "main", &[])));
+        endless.without_end();
+        upstreams.drain(&finite.name, Some(1));
+        let other = |upstreams: &Upstreams| used(upstreams.choose("api", "main", &[])).name.clone();
+        assert!((0..4).all(|_| other(&upstreams) == endless.name));
+        // What was known before the request does not bring it back.
+        upstreams.replace(BTreeMap::from([("api".to_owned(), both())]));
+        assert!((0..4).all(|_| other(&upstreams) == endless.name));
+        let name = finite.name.clone();
+        assert!(tokio::time::timeout(Duration::from_millis(50), upstreams.idle(&name)).await.is_err(), "one is in flight");
+        drop(finite);
+        upstreams.idle(&name).await;
+        upstreams.drain(&endless.name, Some(1));
+        upstreams.idle(&endless.name).await;
+        assert!(matches!(upstreams.choose("api", "main", &[]), Choice::Wait(_)), "both are being stopped");
+        let mut next = both();
+        next.iter_mut().for_each(|copy| copy.pid = Some(2));
+        upstreams.replace(BTreeMap::from([("api".to_owned(), next)]));
+        assert!(matches!(upstreams.choose("api", "main", &[]), Choice::Use(_)));
     }
 
     #[test]

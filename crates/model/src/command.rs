@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::name::ServiceId;
+use super::name::{ServiceId, ServiceName};
 use super::plan::Plan;
 use super::policy::Signal;
 
@@ -58,6 +58,13 @@ pub enum Command {
         targets: Vec<ServiceId>,
         /// Those that depend on them too.
         with_dependents: bool,
+    },
+    /// Another number of copies of these services: the new ones are started, the highest ones stopped, the others left alone.
+    Scale {
+        /// The plan as read anew, with the new numbers.
+        plan: Arc<Plan>,
+        /// Which services.
+        services: Vec<ServiceName>,
     },
     /// A password was renewed: servers that have taken it already get their new definition and run on, everybody else
     /// who reads it is restarted.

@@ -209,6 +209,38 @@ pub struct GatewayConfig {
     pub logs: Option<PathBuf>,
     /// Where its supervisor is found.
     pub places: Paths,
+    /// What it serves.
+    #[serde(default)]
+    pub kind: GatewayKind,
+    /// The socket on which it hears which copies are about to be stopped.
+    pub drain: PathBuf,
+}
+
+/// What a gateway process serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayKind {
+    /// The routes of a procfile.
+    #[default]
+    Routes,
+    /// The shared address of the copies of a service that speaks HTTP.
+    SharedHttp,
+    /// The same for other protocols.
+    SharedStreams,
+}
+
+/// One copy is about to be stopped: it gets nothing more, and whoever asks waits until what it has is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainRequest {
+    /// `api.2`.
+    pub name: String,
+    /// Its process: the next one takes requests again.
+    pub pid: Option<i32>,
+}
+
+impl DrainRequest {
+    /// The name of the socket in a gateway's runtime directory.
+    pub const SOCKET: &'static str = "drain";
 }
 
 #[cfg(test)]

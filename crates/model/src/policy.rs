@@ -150,6 +150,21 @@ impl fmt::Display for Signal {
     }
 }
 
+/// How a service with several copies is restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateSpec {
+    /// So many copies at a time.
+    pub parallel: u32,
+    /// From the readiness of one to the stop of the next.
+    pub pause: Duration,
+}
+
+impl Default for UpdateSpec {
+    fn default() -> Self {
+        Self { parallel: 1, pause: Duration::ZERO }
+    }
+}
+
 /// How a service is stopped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StopSpec {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteSize;
+use super::copies::SharedAddress;
 use super::name::{ServiceId, ServiceName, VolumeName};
-use super::policy::{Backoff, RestartPolicy, StopSpec};
+use super::policy::{Backoff, RestartPolicy, StopSpec, UpdateSpec};
 use super::ready::{Check, ReadySpec};
 use super::recipe::RecipeUse;
 use super::task::TaskSpec;
@@ -168,6 +169,9 @@ pub struct ServiceSpec {
     /// It does not bind its main port: it gets the listening socket as its descriptor 3 (sd_listen_fds(3)), all copies the same.
     #[serde(default)]
     pub listen: bool,
+    /// The address that it shares with the other copies; its own main port is another one then.
+    #[serde(default)]
+    pub shared: Option<SharedAddress>,
     /// What `${service.X}` gives: host port addr url user password database data ports.NAME.
     pub attributes: BTreeMap<String, String>,
     /// Edges, replica by replica.
@@ -184,6 +188,9 @@ pub struct ServiceSpec {
     pub backoff: Backoff,
     /// How it is stopped.
     pub stop: StopSpec,
+    /// How several copies are restarted.
+    #[serde(default)]
+    pub update: UpdateSpec,
     /// Its main volume.
     pub data: Option<VolumeName>,
     /// Further volumes.
@@ -240,6 +247,7 @@ impl ServiceSpec {
             bind: "127.0.0.1".to_owned(),
             ports: BTreeMap::new(),
             listen: false,
+            shared: None,
             attributes: BTreeMap::new(),
             depends_on: Vec::new(),
             ready: None,
@@ -248,6 +256,7 @@ impl ServiceSpec {
             restart: RestartPolicy::No,
             backoff: Backoff::default(),
             stop: StopSpec::default(),
+            update: UpdateSpec::default(),
             data: None,
             volumes: Vec::new(),
             limits: Limits::default(),

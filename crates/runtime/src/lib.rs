@@ -11,6 +11,7 @@
 #![deny(unsafe_code)]
 
 pub mod control;
+pub mod copy_names;
 pub mod engine;
 pub mod file_glob;
 pub mod init;

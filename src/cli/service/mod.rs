@@ -7,6 +7,7 @@ pub mod down;
 pub mod exec;
 pub mod gateway;
 pub mod run;
+pub mod scale;
 pub mod task;
 pub mod up;
 pub mod wait;

@@ -1,6 +1,7 @@
 //! Tests of the project as a whole: a builder for plans, a stage that feeds events and writes down what comes out, the
 //! scenarios, and the table over every phase and event.
 
+mod copies;
 mod restarts;
 mod scenario;
 mod starts;

@@ -251,6 +251,9 @@ fn event_text(event: &Event) -> String {
         Event::Command(Command::Restart { targets, with_dependents, .. }) => {
             format!("restart{}{}", names(targets), if *with_dependents { " with dependents" } else { "" })
         }
+        Event::Command(Command::Scale { services, .. }) => {
+            format!("scale{}", services.iter().map(|name| format!(" {name}")).collect::<String>())
+        }
         Event::Command(Command::RotateSecret { given, targets, .. }) => {
             format!("renew{}; restart{}", names(given), names(targets))
         }

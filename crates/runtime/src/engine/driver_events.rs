@@ -61,6 +61,10 @@ impl Engine {
             | ProcessEvent::TreeEmpty { process }
             | ProcessEvent::Survivors { process, .. } => *process,
         };
+        if let Some(service) = self.balancers.service_of(process) {
+            self.on_balancer(&service, event);
+            return;
+        }
         let Some((id, generation)) = self.processes.get(&process).cloned() else { return };
         match event {
             ProcessEvent::Spawned { identity, stdout, stderr, .. } => {
@@ -200,6 +204,7 @@ impl Engine {
                 }
             }
             TaskResult::ExitHeld(id, generation) => self.release_exit(&id, generation, false),
+            TaskResult::BalancerDue(service) => self.restart_balancer(&service),
             TaskResult::FileChanged(id, path) => self.file_changed(id, path),
             TaskResult::Built(id) => {
                 self.to_build.remove(&id);

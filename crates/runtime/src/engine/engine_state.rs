@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::copy_names::CopyNames;
 use crate::logs::{LogPump, LossReport};
 use crate::probe::{ListenWatch, ProbeReport};
 use devrun_core::event::Generation;
@@ -19,6 +20,7 @@ use devrun_model::mask::Masker;
 use devrun_model::{Paths, Plan, ServiceId};
 use devrun_store::FetchOptions;
 
+use super::balancers::Balancers;
 use super::clock::Clock;
 use super::handle::{EngineHandle, EngineRequest};
 use super::health_notices::HealthNotices;
@@ -76,6 +78,9 @@ pub struct Engine {
     pub(super) process_events: mpsc::UnboundedSender<ProcessEvent>,
     pub(super) probe_reports: mpsc::UnboundedSender<(ServiceId, Generation, ProbeReport)>,
     pub(super) listen_watch: ListenWatch,
+    /// What serves the addresses that copies share.
+    pub(super) balancers: Balancers,
+    pub(super) copy_names: CopyNames,
     /// What services listen on that bind no port themselves.
     pub(super) held_sockets: HeldSockets,
     pub(super) watcher: Option<crate::watch::FileWatcher>,
@@ -145,6 +150,8 @@ impl Engine {
             process_events,
             probe_reports,
             listen_watch: ListenWatch::default(),
+            balancers: Balancers::default(),
+            copy_names: CopyNames::default(),
             held_sockets: HeldSockets::default(),
             watcher: None,
             to_build: BTreeSet::new(),

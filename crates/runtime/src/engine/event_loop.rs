@@ -17,6 +17,7 @@ impl Engine {
     /// Runs until the core is finished.
     pub async fn run(mut self) -> EngineExit {
         self.remember_masks();
+        self.remember_copy_names();
         // A KILL at the end of a grace is not to come a millisecond late. One that nobody waits for any more costs a last
         // wake-up within a second.
         let mut sleeper = Sleeper::default();

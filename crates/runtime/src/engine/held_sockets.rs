@@ -27,7 +27,7 @@ struct HeldSocket {
     bind: String,
     port: u16,
     socket: Arc<OwnedFd>,
-    /// The copies that listen on it, or are about to.
+    /// The copies that listen on it, or are behind it, or are about to be.
     replicas: BTreeSet<u32>,
 }
 
@@ -43,10 +43,23 @@ impl HeldSockets {
     /// `PortTaken` when somebody else holds the port.
     pub fn open(&mut self, spec: &ServiceSpec) -> Result<Option<Arc<OwnedFd>>, Failure> {
         let Some(port) = spec.port().filter(|_| spec.listen) else { return Ok(None) };
+        self.open_at(spec, port).map(Some)
+    }
+
+    /// The socket of a service, where one is open.
+    pub fn get(&self, service: &str) -> Option<Arc<OwnedFd>> {
+        self.0.get(service).map(|held| Arc::clone(&held.socket))
+    }
+
+    /// The socket on a port that a copy has a part in: its own main port, or the shared one.
+    ///
+    /// # Errors
+    /// As [`HeldSockets::open`].
+    pub fn open_at(&mut self, spec: &ServiceSpec, port: u16) -> Result<Arc<OwnedFd>, Failure> {
         let name = spec.service.as_str();
         if let Some(held) = self.0.get_mut(name).filter(|held| held.bind == spec.bind && held.port == port) {
             held.replicas.insert(spec.replica);
-            return Ok(Some(Arc::clone(&held.socket)));
+            return Ok(Arc::clone(&held.socket));
         }
         ports::check(&spec.bind, port).map_err(|taken| taken.failure(&spec.bind, port))?;
         let socket = listen(&spec.bind, port).map_err(|error| {
@@ -56,21 +69,22 @@ impl HeldSockets {
         let held =
             HeldSocket { bind: spec.bind.clone(), port, socket: Arc::clone(&socket), replicas: BTreeSet::from([spec.replica]) };
         self.0.insert(name.to_owned(), held);
-        Ok(Some(socket))
+        Ok(socket)
     }
 
     /// Closes the socket of a service of which no copy comes back by itself: when the last one is asked to stop, so that the
-    /// port is closed as soon as the process closes it. `comes_back`: what is being stopped is started again.
-    pub fn observe(&mut self, change: &StateChange, comes_back: bool) {
+    /// port is closed as soon as the process closes it. `comes_back`: what is being stopped is started again. True: it was open.
+    pub fn observe(&mut self, change: &StateChange, comes_back: bool) -> bool {
         let is_final = matches!(change.to, State::Stopped | State::Completed | State::Failed | State::Blocked | State::Skipped);
         if (is_final || change.to == State::Stopping && !comes_back)
             && let Some(held) = self.0.get_mut(&change.service)
         {
             held.replicas.remove(&change.replica);
             if held.replicas.is_empty() {
-                self.0.remove(&change.service);
+                return self.0.remove(&change.service).is_some();
             }
         }
+        false
     }
 }
 

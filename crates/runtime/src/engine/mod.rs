@@ -3,8 +3,11 @@
 
 mod actions;
 mod attachment;
+mod balancer_actions;
+mod balancers;
 mod changed_inputs;
 pub mod clock;
+mod drain;
 mod driver_events;
 mod engine_state;
 mod event_loop;

@@ -22,6 +22,15 @@ impl Engine {
         let _unwritten = MaskHashes::remember(&self.places.masks(), &self.plan.masks);
     }
 
+    /// For commands that read the procfile while this runs. Without it the next `scale` would call a copy otherwise.
+    pub(super) fn remember_copy_names(&mut self) {
+        if let Err(error) = self.copy_names.observe(&self.plan, &self.places)
+            && let Some(id) = self.plan.services.keys().next().cloned()
+        {
+            self.publish(FeedItem::Said { id, text: format!("the names of copies cannot be written down: {error}") });
+        }
+    }
+
     /// Publishes to every viewer; one that does not keep up is let go.
     pub(super) fn publish(&mut self, mut item: FeedItem) {
         if self.subscribers.is_empty() {
@@ -39,8 +48,7 @@ impl Engine {
         notice.seq = self.sequence;
         notice.ts = self.clock.stamp(self.clock.now());
         notice.reason = notice.reason.map(|reason| self.masker.text(&reason));
-        let comes_back = self.core.comes_back(&notice.service, notice.replica);
-        self.held_sockets.observe(&notice, comes_back);
+        self.close_unused_socket(&notice);
         self.events.append(&notice);
         self.note_restart(&notice);
         self.record_port_opened(&notice);

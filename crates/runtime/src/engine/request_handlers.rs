@@ -23,15 +23,21 @@ impl Engine {
                 if let Command::Up { plan: Some(plan), .. }
                 | Command::Start { plan: Some(plan), .. }
                 | Command::Restart { plan: Some(plan), .. }
+                | Command::Scale { plan, .. }
                 | Command::RotateSecret { plan, .. } = &command
                 {
                     self.plan = Arc::clone(plan);
+                    self.remember_copy_names();
                     self.masker = Masker::new(plan, false);
                     self.remember_masks();
                 }
                 if matches!(
                     command,
-                    Command::Up { .. } | Command::Start { .. } | Command::Restart { .. } | Command::RotateSecret { .. }
+                    Command::Up { .. }
+                        | Command::Start { .. }
+                        | Command::Restart { .. }
+                        | Command::Scale { .. }
+                        | Command::RotateSecret { .. }
                 ) {
                     self.settled = None;
                     self.starts.push_back(token);

@@ -152,6 +152,7 @@ impl Engine {
         check_reachable(spec, &run_as, &reached)?;
         set_home_env(spec, &run_as, &mut env);
         let sockets: Vec<_> = self.held_sockets.open(spec)?.into_iter().collect();
+        self.ensure_balancer(spec)?;
         let process = self.keeper.next_process();
         let order = StopOrder {
             signal: spec.stop.signal,

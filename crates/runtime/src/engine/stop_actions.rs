@@ -1,10 +1,13 @@
 //! The end of a process tree: the stop command and `stop.check`, the signals, and the end of what has no process.
 
+use std::sync::Arc;
+
 use devrun_core::event::Generation;
 use devrun_core::{Event, Tick};
-use devrun_model::ServiceId;
 use devrun_model::keeper::{ExitStatus, Role};
+use devrun_model::{ServiceId, ServiceSpec};
 
+use super::drain;
 use super::engine_state::Engine;
 use super::pre_start::command_request;
 use super::stop_check;
@@ -19,12 +22,15 @@ impl Engine {
         instance.stop_asked.get_or_insert(now);
         let (process, pid, spec) = (instance.process, instance.pid, instance.spec.clone());
         let Some(process) = process else { return self.end_virtual(id, generation) };
-        if let Some(spec) = spec.filter(|spec| pid.is_some() && (spec.stop.check || spec.stop.command.is_some())) {
+        let drains = spec.as_ref().map(|spec| self.drains_of(spec)).unwrap_or_default();
+        let is_prepared = |spec: &Arc<ServiceSpec>| spec.stop.check || spec.stop.command.is_some() || !drains.is_empty();
+        if let Some(spec) = spec.filter(|spec| pid.is_some() && is_prepared(spec)) {
             let runner = self.runner(&spec, generation, false);
             let (task_results, name) = (self.task_results.clone(), id.clone());
             let grace = self.max_grace.map_or(spec.stop.grace, |limit| spec.stop.grace.min(limit));
             tokio::spawn(async move {
                 let say = |text: String| drop(task_results.send(TaskResult::Said(name.clone(), text)));
+                drain::wait(drains, &spec.id, pid, grace).await;
                 if spec.stop.check {
                     stop_check::wait_until_idle(&spec, grace, &say).await;
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use devrun_core::event::Generation;
 use devrun_model::feed::FeedItem;
 use devrun_model::keeper::ExitStatus;
-use devrun_model::{Failure, ServiceId};
+use devrun_model::{Failure, ServiceId, ServiceName};
 use devrun_store::Located;
 
 /// News from tasks that the engine started.
@@ -20,5 +20,6 @@ pub(super) enum TaskResult {
     Said(ServiceId, String),
     Publish(FeedItem),
     FileChanged(ServiceId, String),
+    BalancerDue(ServiceName),
     Rest,
 }

@@ -10,7 +10,7 @@ use super::invocation::Invocation;
 use super::recipe::Recipe;
 use crate::user;
 use devrun_model::ready::Endpoint;
-use devrun_model::{Failure, FailureKind, GatewayConfig};
+use devrun_model::{DrainRequest, Failure, FailureKind, GatewayConfig, GatewayKind};
 
 /// The keeper's own link to the program that it runs: it leads to the same version also when the file was replaced (proc(5)).
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -42,6 +42,8 @@ fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
         spec,
         logs: context.volume.map(|volume| engine_dir(volume, &context.recipe.recipe.name)),
         places: context.places.clone(),
+        kind: GatewayKind::Routes,
+        drain: dir.join(DrainRequest::SOCKET),
     };
     let text = serde_json::to_string_pretty(&config)
         .map_err(|error| Failure::new(FailureKind::Internal, format!("the routes cannot be written as JSON: {error}")))?;

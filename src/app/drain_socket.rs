@@ -1,0 +1,52 @@
+//! Where a gateway is told that a copy is about to be stopped: it sends nothing more there, and says when what it had sent is
+//! answered. One line in, two lines out; the supervisor waits for the second before it signals the copy.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use devrun_gateway::Upstreams;
+use devrun_model::{DrainRequest, Failure, FailureKind};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+/// A longer line is no request.
+const LONGEST: u64 = 4096;
+
+/// Listens in the gateway's own runtime directory, which is private.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub fn bind(path: &Path) -> Result<UnixListener, Failure> {
+    // Of the process before this one.
+    let _absent = std::fs::remove_file(path);
+    UnixListener::bind(path)
+        .map_err(|error| Failure::new(FailureKind::Config, format!("cannot listen on {}: {error}", path.display())))
+}
+
+/// Answers for as long as this process lives.
+pub async fn serve(listener: UnixListener, upstreams: Arc<Upstreams>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let upstreams = Arc::clone(&upstreams);
+                tokio::spawn(async move {
+                    // Whoever asked is gone: the mark stays, as the copy is being stopped all the same.
+                    let _gone = answer(stream, &upstreams).await;
+                });
+            }
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn answer(stream: UnixStream, upstreams: &Upstreams) -> std::io::Result<()> {
+    use tokio::io::AsyncReadExt;
+    let (reader, mut writer) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(reader.take(LONGEST)).read_line(&mut line).await?;
+    let request: DrainRequest = serde_json::from_str(&line)?;
+    upstreams.drain(&request.name, request.pid);
+    writer.write_all(b"draining\n").await?;
+    upstreams.idle(&request.name).await;
+    writer.write_all(b"idle\n").await
+}
