@@ -20,9 +20,7 @@ use regex::bytes::Regex;
 
 use crate::ui::dashboard::layout::log_rows;
 use crate::ui::dashboard::state::event_line;
-use crate::ui::dashboard::{
-    Dashboard, DashboardRequest, LogRow, Pane, Prompt, ServiceUsage, draw, handle_key, handle_mouse,
-};
+use crate::ui::dashboard::{Dashboard, DashboardRequest, LogRow, Pane, Prompt, ServiceUsage, draw, handle_key, handle_mouse};
 use crate::ui::{summary, term};
 use devrun_model::{Failure, FailureKind, ServiceId, exit};
 use devrun_runtime::logs::growth::LogGrowth;

@@ -170,7 +170,9 @@ fn parse(text: &str) -> Result<LogPositions, Failure> {
         return Ok(LogPositions::new());
     }
     let parsed: Option<LogPositions> = text.split(',').map(one).collect();
-    parsed.ok_or_else(|| Failure::new(FailureKind::Config, "invalid place in the logs").help("use one that an earlier answer has named"))
+    parsed.ok_or_else(|| {
+        Failure::new(FailureKind::Config, "invalid place in the logs").help("use one that an earlier answer has named")
+    })
 }
 
 #[cfg(test)]

@@ -52,8 +52,7 @@ pub async fn details(observer: &Observer, name: &str) -> Result<ServiceDetails, 
         };
         let edges: Vec<String> =
             spec.depends_on.iter().map(|edge| format!("{} ({})", edge.on, edge.condition.as_str())).collect();
-        let checks: Vec<&str> =
-            spec.ready.iter().flat_map(|ready| ready.checks.iter().map(devrun_model::Check::kind)).collect();
+        let checks: Vec<&str> = spec.ready.iter().flat_map(|ready| ready.checks.iter().map(devrun_model::Check::kind)).collect();
         for (key, value) in [
             ("command", json!(command)),
             ("directory", json!(spec.dir.display().to_string())),

@@ -57,11 +57,7 @@ fn cannot(error: &std::io::Error) -> Failure {
 /// `Internal` when it cannot be started.
 pub fn run(globals: &Globals, words: &[&str]) -> Result<CommandOutput, Failure> {
     let plain = Globals { color: Color::Never, progress: ProgressArg::Plain, ..globals.clone() };
-    let output = command(&plain)
-        .args(words)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| cannot(&error))?;
+    let output = command(&plain).args(words).stdin(Stdio::null()).output().map_err(|error| cannot(&error))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(CommandOutput {
         code: output.status.code().unwrap_or(devrun_model::exit::INTERNAL),

@@ -58,9 +58,7 @@ impl StackApi for WebStack {
                 ApiRequest::Status => shared.status().await,
                 ApiRequest::Graph => shared.graph().await,
                 ApiRequest::Events => Ok(shared.events()),
-                ApiRequest::Service(name) => {
-                    service_details::details(&shared.observer, &name).await.map(|found| json!(found))
-                }
+                ApiRequest::Service(name) => service_details::details(&shared.observer, &name).await.map(|found| json!(found)),
                 ApiRequest::Logs(query) => shared.logs(query).await,
                 ApiRequest::Act(action, service) => shared.act(action.as_str(), service).await,
             };
@@ -87,7 +85,8 @@ impl Shared {
             .services
             .iter()
             .map(|service| {
-                let waiting = ServiceId::parse(&service.name).ok().and_then(|id| status.waiting.get(&id)).cloned().unwrap_or_default();
+                let waiting =
+                    ServiceId::parse(&service.name).ok().and_then(|id| status.waiting.get(&id)).cloned().unwrap_or_default();
                 let (cpu, memory) = usage.get(&service.name).copied().unwrap_or_default();
                 let mut value = json!(service);
                 // It would make each answer another one, and the page does not show it.

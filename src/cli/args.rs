@@ -100,7 +100,9 @@ pub enum Verb {
     )]
     Top(crate::cli::show::top::TopArgs),
     /// Open the full-screen terminal dashboard; works without a running stack
-    #[command(after_help = "Examples:\n  devrun ui            q leaves and stops nothing; ? shows every key\n  devrun up --ui       start the stack and watch it")]
+    #[command(
+        after_help = "Examples:\n  devrun ui            q leaves and stops nothing; ? shows every key\n  devrun up --ui       start the stack and watch it"
+    )]
     Ui,
     /// Serve the browser dashboard and Prometheus metrics on loopback
     #[command(
@@ -175,8 +177,13 @@ pub enum Verb {
     /// Validate the procfile without starting anything
     #[command(after_help = "Example:\n  devrun check")]
     Check(crate::cli::show::check::CheckArgs),
+    /// Start a small stack that needs no procfile; Ctrl-C removes it
+    #[command(after_help = "Examples:\n  devrun demo\n  devrun demo --write shop      write its files to a new directory")]
+    Demo(crate::cli::demo::DemoArgs),
     /// Create a procfile from the contents of the directory
-    #[command(after_help = "Examples:\n  devrun init\n  devrun init -o -        show it, write nothing\n  devrun init --agents    write what agents need to know into AGENTS.md")]
+    #[command(
+        after_help = "Examples:\n  devrun init\n  devrun init -o -        show it, write nothing\n  devrun init --agents    write what agents need to know into AGENTS.md"
+    )]
     Init(crate::cli::convert::import::InitArgs),
     /// Convert a compose or process-compose file to a procfile, and report what was not converted
     #[command(
@@ -253,11 +260,13 @@ pub enum Verb {
     #[command(after_help = "Example:\n  devrun schema > procfile.schema.json")]
     Schema,
     /// Print help of a command
-    #[command(after_help = "Examples:\n  devrun help up\n  devrun help --markdown           everything, for an agent\n  devrun help --markdown procfile")]
+    #[command(
+        after_help = "Examples:\n  devrun help up\n  devrun help --markdown           everything, for an agent\n  devrun help --markdown procfile"
+    )]
     Help(HelpArgs),
     /// Show the version
-    #[command(after_help = "Example:\n  devrun version")]
-    Version,
+    #[command(after_help = "Examples:\n  devrun version\n  devrun version --json")]
+    Version(crate::cli::version::VersionArgs),
     /// Serves the routes of a gateway.
     #[command(name = "__gateway", hide = true)]
     Gateway(crate::cli::service::gateway::GatewayArgs),

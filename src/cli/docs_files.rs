@@ -25,7 +25,8 @@ pub fn write(args: &DocsArgs) -> Result<i32, Failure> {
     for (name, text) in files() {
         let path = args.dir.join(name);
         std::fs::write(&path, text).map_err(|error| {
-            Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display())).help("choose another directory")
+            Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display()))
+                .help("choose another directory")
         })?;
     }
     Ok(exit::DONE)

@@ -148,7 +148,8 @@ pub fn init_agents(globals: &Globals, output: Option<&Path>) -> Result<i32, Fail
     };
     if before.as_deref() != Some(after.as_str()) {
         atomic_file::replace(&path, after.as_bytes()).map_err(|error| {
-            Failure::new(FailureKind::Config, format!("cannot write {}: {error}", path.display())).help("devrun init --agents -o -")
+            Failure::new(FailureKind::Config, format!("cannot write {}: {error}", path.display()))
+                .help("devrun init --agents -o -")
         })?;
     }
     let _reader_gone = data(format!("{} {what}", path.display()));
@@ -178,7 +179,11 @@ mod tests {
         assert!(first.starts_with(BEGIN) && first.ends_with("-->\n"));
         let own = format!("# Mine\n\ntext\n\n{BEGIN}\nold\n{END}\n\nmore\n");
         let renewed = with_section(&own);
-        assert!(renewed.starts_with("# Mine\n\ntext\n\n<!-- devrun") && renewed.ends_with("-->\n\nmore\n") && !renewed.contains("old\n"));
+        assert!(
+            renewed.starts_with("# Mine\n\ntext\n\n<!-- devrun")
+                && renewed.ends_with("-->\n\nmore\n")
+                && !renewed.contains("old\n")
+        );
         assert_eq!(with_section(&renewed), renewed);
         assert!(with_section("# Mine\n").starts_with("# Mine\n\n<!-- devrun"));
     }

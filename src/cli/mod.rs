@@ -6,8 +6,10 @@ pub mod args;
 pub mod completions;
 pub mod convert;
 pub mod data;
+pub mod demo;
 mod dispatch;
 pub mod docs_files;
+mod getting_started;
 pub mod machine_docs;
 pub mod reference;
 pub mod service;
@@ -15,5 +17,6 @@ pub mod show;
 pub mod store;
 pub mod table_args;
 pub mod unknown_command;
+pub mod version;
 
 pub use dispatch::main;

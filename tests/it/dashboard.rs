@@ -132,7 +132,8 @@ fn keys_move_search_copy_and_act() {
 
 #[test]
 fn a_stack_that_is_down_can_be_looked_at_and_started() {
-    let project = Project::new().procfile("[services.a]\nrun = [\"sh\", \"-c\", \"echo was here; exec sleep 1000\", \"{token}\"]\n");
+    let project =
+        Project::new().procfile("[services.a]\nrun = [\"sh\", \"-c\", \"echo was here; exec sleep 1000\", \"{token}\"]\n");
     project.run(&["up", "-d"]).code(0);
     eventually("its line", PATIENCE, || project.run(&["logs"]).stdout.contains("was here").then_some(()));
     project.run(&["down"]).code(0);

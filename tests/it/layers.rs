@@ -40,8 +40,15 @@ const MAY_IMPORT: &[(&str, Table)] = &[
 const ABOVE_DRIVERS: &[&str] = &["lib", "recipes", "engine", "control"];
 
 /// These decide, or read what strangers send; a panic in them on any input is a bug, so they hold none of the calls that can.
-const NEVER_PANIC: &[&str] =
-    &["crates/model/", "crates/config/", "crates/convert/", "crates/core/", "crates/gateway/", "crates/web/", "crates/runtime/src/engine/"];
+const NEVER_PANIC: &[&str] = &[
+    "crates/model/",
+    "crates/config/",
+    "crates/convert/",
+    "crates/core/",
+    "crates/gateway/",
+    "crates/web/",
+    "crates/runtime/src/engine/",
+];
 
 /// `unwrap` and `expect` that may stay: the line's text and why it cannot fail.
 const EXCEPTIONS: &[(&str, &str)] = &[];
@@ -206,6 +213,34 @@ fn every_module_says_what_it_owns() {
     let silent: Vec<String> =
         sources().iter().filter(|source| !source.text.starts_with("//!")).map(|source| source.at(1)).collect();
     none(&silent, "a module that does not open with `//!`");
+}
+
+#[test]
+fn a_module_file_holds_docs_and_re_exports() {
+    const ITEMS: &[&str] = &[
+        "fn ",
+        "async ",
+        "unsafe ",
+        "const ",
+        "static ",
+        "struct ",
+        "enum ",
+        "trait ",
+        "impl ",
+        "impl<",
+        "type ",
+        "macro_rules!",
+    ];
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| source.path.ends_with("mod.rs") || source.path.ends_with("lib.rs")) {
+        for (number, line) in source.code() {
+            let line = line.strip_prefix("pub").map_or(line, |rest| rest.split_once(' ').map_or(rest, |(_, rest)| rest));
+            if ITEMS.iter().any(|item| line.starts_with(item)) {
+                broken.push(source.at(number));
+            }
+        }
+    }
+    none(&broken, "code in a `mod.rs` or `lib.rs`: give it a file that is named after it");
 }
 
 #[test]

@@ -38,7 +38,10 @@ impl Page {
     }
     fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
         let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-        self.raw(&format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{headers}{length}Connection: close\r\n\r\n{body}", self.port))
+        self.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{headers}{length}Connection: close\r\n\r\n{body}",
+            self.port
+        ))
     }
     fn cookie(&self) -> String {
         format!("Cookie: devrun_{}={}\r\n", self.port, self.token)
@@ -77,7 +80,9 @@ fn the_page_gives_data_to_who_has_the_token_and_acts() {
     let (status, text) = page.ask("GET", "/", "", "");
     assert_eq!(status, 200);
     let head = text.split_once("\r\n\r\n").unwrap().0.to_lowercase();
-    for header in ["content-security-policy: default-src 'none'", "x-content-type-options: nosniff", "referrer-policy: no-referrer"] {
+    for header in
+        ["content-security-policy: default-src 'none'", "x-content-type-options: nosniff", "referrer-policy: no-referrer"]
+    {
         assert!(head.contains(header), "{head}");
     }
     let login = format!("{{\"token\":\"{}\"}}", page.token);
@@ -210,7 +215,9 @@ fn metrics_are_read_with_the_token_as_a_bearer() {
     let page = Page::start(&project);
     let (status, text) = page.ask("GET", "/metrics", &format!("Authorization: Bearer {}\r\n", page.token), "");
     assert_eq!(status, 200, "{text}");
-    for line in ["devrun_up 1", "devrun_service_up{service=\"api\",replica=\"1\"}", "# TYPE devrun_service_restarts_total counter"] {
+    for line in
+        ["devrun_up 1", "devrun_service_up{service=\"api\",replica=\"1\"}", "# TYPE devrun_service_restarts_total counter"]
+    {
         assert!(text.contains(line), "{text}");
     }
     if let Ok(promtool) = std::env::var("PROMTOOL") {

@@ -111,7 +111,9 @@ fn summary(status: &ServiceStatus, facts: &WhyFacts<'_>) -> String {
     let answer = facts.last_answer.map(|answer| format!(" (last answer: {answer})")).unwrap_or_default();
     if facts.snapshot.supervisor_pid.is_none() {
         return match status.state {
-            State::Failed | State::Blocked => because(format!("{name} is not running: the stack is down; it had {}", status.state)),
+            State::Failed | State::Blocked => {
+                because(format!("{name} is not running: the stack is down; it had {}", status.state))
+            }
             _ => format!("{name} is not running: the stack is down"),
         };
     }
@@ -330,7 +332,13 @@ mod tests {
         }
     }
 
-    fn asked(name: &str, services: Vec<ServiceStatus>, waiting: &[(&str, &str)], events: &[StateChange], answer: Option<&str>) -> Explanation {
+    fn asked(
+        name: &str,
+        services: Vec<ServiceStatus>,
+        waiting: &[(&str, &str)],
+        events: &[StateChange],
+        answer: Option<&str>,
+    ) -> Explanation {
         let mut map: BTreeMap<ServiceId, Vec<ServiceId>> = BTreeMap::new();
         for (who, on) in waiting {
             map.entry(id(who)).or_default().push(id(on));
@@ -355,10 +363,7 @@ mod tests {
         assert_eq!(found.summary, "web waits for api to be healthy");
         assert_eq!(
             found.causes.iter().map(|cause| cause.text.as_str()).collect::<Vec<_>>(),
-            [
-                "api waits for db to be healthy",
-                "db exited with code 1 and is started again in a moment: restart 2 in 1 s"
-            ]
+            ["api waits for db to be healthy", "db exited with code 1 and is started again in a moment: restart 2 in 1 s"]
         );
         assert_eq!(found.help.as_deref(), Some("devrun why db; devrun logs -n 50 db"));
     }
@@ -368,7 +373,12 @@ mod tests {
         for (state, health, reason, expected) in [
             (State::Running, Health::Healthy, None, "api is running and ready"),
             (State::Running, Health::Unhealthy, None, "api is running and unhealthy: its probe fails (last answer: 503)"),
-            (State::Starting, Health::Starting, None, "api is running and not ready: its probe has not passed (last answer: 503)"),
+            (
+                State::Starting,
+                Health::Starting,
+                None,
+                "api is running and not ready: its probe has not passed (last answer: 503)",
+            ),
             (State::Failed, Health::None, Some("exited with code 3"), "api failed: exited with code 3"),
             (State::Stopped, Health::None, Some("by hand"), "api is stopped: by hand"),
             (State::Skipped, Health::None, Some("no such binary"), "api was left out: no such binary"),
@@ -386,7 +396,10 @@ mod tests {
             status("db", State::Failed, Health::None, Some("exited with code 1")),
         ];
         let found = asked("api", services, &[], &[], None);
-        assert_eq!(found.causes, [Cause { service: "db".to_owned(), state: State::Failed, text: "db failed: exited with code 1".to_owned() }]);
+        assert_eq!(
+            found.causes,
+            [Cause { service: "db".to_owned(), state: State::Failed, text: "db failed: exited with code 1".to_owned() }]
+        );
     }
 
     #[test]
@@ -405,7 +418,8 @@ mod tests {
         };
         let mut api = status("api", State::Running, Health::Healthy, None);
         api.restarts = 7;
-        let events: Vec<_> = (0..7).map(|number| event(&format!("T{number}"), State::BackingOff, &format!("exit {number}"))).collect();
+        let events: Vec<_> =
+            (0..7).map(|number| event(&format!("T{number}"), State::BackingOff, &format!("exit {number}"))).collect();
         let found = asked("api", vec![api], &[], &events, None);
         assert_eq!(found.summary, "api is running and was restarted 7 times: exit 6");
         assert_eq!(found.history.len(), RESTARTS);

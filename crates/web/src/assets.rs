@@ -53,7 +53,10 @@ mod tests {
             }
         }
         let page = std::str::from_utf8(find("/").unwrap().bytes).unwrap();
-        assert!(!page.contains("<script>") && !page.contains(" style=") && !page.contains(" onclick="), "inline code is refused by the policy");
+        assert!(
+            !page.contains("<script>") && !page.contains(" style=") && !page.contains(" onclick="),
+            "inline code is refused by the policy"
+        );
         assert_eq!(find("/../Cargo.toml"), None);
     }
 }

@@ -99,7 +99,13 @@ mod tests {
             version: None,
             reason: None,
         };
-        let one = |status, probe_seconds| ServiceMetrics { status, probe_seconds, log_bytes: 10, cpu_seconds: None, memory_bytes: Some(4096) };
+        let one = |status, probe_seconds| ServiceMetrics {
+            status,
+            probe_seconds,
+            log_bytes: 10,
+            cpu_seconds: None,
+            memory_bytes: Some(4096),
+        };
         let found = text(
             true,
             &[

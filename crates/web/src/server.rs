@@ -208,7 +208,8 @@ async fn json_body<T: for<'a> Deserialize<'a>>(body: Incoming) -> Result<T, WebR
         Ok(Err(_)) => return Err(WebRefusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: "the body is too long" }),
         Err(_) => return Err(WebRefusal { status: StatusCode::REQUEST_TIMEOUT, reason: "the body did not come" }),
     };
-    serde_json::from_slice(&bytes).map_err(|_| WebRefusal { status: StatusCode::BAD_REQUEST, reason: "the body is not understood" })
+    serde_json::from_slice(&bytes)
+        .map_err(|_| WebRefusal { status: StatusCode::BAD_REQUEST, reason: "the body is not understood" })
 }
 
 /// The pairs of a query, decoded.
@@ -217,7 +218,9 @@ fn pairs(query: &str) -> Vec<(String, String)> {
     query
         .split('&')
         .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').map_or_else(|| (decoded(pair), String::new()), |(name, value)| (decoded(name), decoded(value))))
+        .map(|pair| {
+            pair.split_once('=').map_or_else(|| (decoded(pair), String::new()), |(name, value)| (decoded(name), decoded(value)))
+        })
         .collect()
 }
 

@@ -14,8 +14,8 @@ use devrun_runtime::logs::scroll::{LogCursor, LogPositions, LogWindow, ScrollSta
 use super::log_digest::digest;
 use crate::app::log_pages::{self, PageLine};
 use crate::app::observer::Observer;
-use crate::app::viewer_command::{self, CommandOutput};
 use crate::app::service_details;
+use crate::app::viewer_command::{self, CommandOutput};
 
 /// Bytes of log lines, unless more is asked for.
 const BUDGET: usize = 8000;
@@ -141,7 +141,8 @@ impl AgentStack {
     async fn act(&self, words: Vec<String>) -> Result<Value, Failure> {
         let output = self.run(words).await?;
         let said = self.masker().text(output.stderr.trim());
-        let mut answer = json!({ "ok": output.code == exit::DONE, "exit_code": output.code, "meaning": exit::meaning(output.code) });
+        let mut answer =
+            json!({ "ok": output.code == exit::DONE, "exit_code": output.code, "meaning": exit::meaning(output.code) });
         if output.code != exit::DONE {
             answer["output"] = json!(last_part(&said, BUDGET));
             answer["next"] = json!("explain_failure");
@@ -350,7 +351,8 @@ mod tests {
 
     #[test]
     fn a_deletion_is_confirmed_by_its_question() {
-        let said = "GOES  SIZE  WHERE\npersistent volume db  40 MiB  /x\nerror: 40 MiB would be deleted, and there is nobody to ask\n";
+        let said =
+            "GOES  SIZE  WHERE\npersistent volume db  40 MiB  /x\nerror: 40 MiB would be deleted, and there is nobody to ask\n";
         assert_eq!(confirmation(said).as_deref(), Some("delete 40 MiB"));
         assert_eq!(confirmation("there is nothing to delete\n"), None);
         assert_eq!(last_part("añb", 2), "b");

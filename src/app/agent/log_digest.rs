@@ -6,8 +6,24 @@ use crate::app::log_pages::PageLine;
 
 /// Words of lines that an agent wants to see before others.
 const ALARMING: &[&str] = &[
-    "error", "exception", "traceback", "panic", "fatal", "failed", "failure", "refused", "denied", "cannot", "unable", "invalid",
-    "not found", "timed out", "timeout", "killed", "segmentation", "critical",
+    "error",
+    "exception",
+    "traceback",
+    "panic",
+    "fatal",
+    "failed",
+    "failure",
+    "refused",
+    "denied",
+    "cannot",
+    "unable",
+    "invalid",
+    "not found",
+    "timed out",
+    "timeout",
+    "killed",
+    "segmentation",
+    "critical",
 ];
 
 /// A part of the lines.
@@ -67,7 +83,8 @@ mod tests {
 
     #[test]
     fn errors_come_first_and_the_newest_lines_next() {
-        let lines: Vec<PageLine> = (0..100).map(|number| line(&format!("request {number}"))).chain([line("ValueError: x"), line("bye")]).collect();
+        let lines: Vec<PageLine> =
+            (0..100).map(|number| line(&format!("request {number}"))).chain([line("ValueError: x"), line("bye")]).collect();
         let found = digest(&lines, 60);
         assert_eq!(found.errors, ["T api ValueError: x"]);
         assert_eq!(found.lines, ["T api request 99", "T api bye"]);

@@ -76,8 +76,11 @@ pub async fn serve(observer: Observer) -> Result<i32, Failure> {
     let running = match handler.serve(rmcp::transport::stdio()).await {
         Ok(running) => running,
         Err(error) => {
-            return Err(Failure::new(FailureKind::Config, format!("the client does not speak the Model Context Protocol: {error}"))
-                .help("configure `devrun mcp` as a server of an agent; it is no command for a terminal"));
+            return Err(Failure::new(
+                FailureKind::Config,
+                format!("the client does not speak the Model Context Protocol: {error}"),
+            )
+            .help("configure `devrun mcp` as a server of an agent; it is no command for a terminal"));
         }
     };
     running

@@ -93,12 +93,7 @@ pub const TOOLS: &[ToolSpec] = &[
             ("on", "string", false, "Name of the service, where there are several"),
         ],
     },
-    ToolSpec {
-        name: "urls",
-        about: "Addresses of the services.",
-        effect: ToolEffect::Reads,
-        parameters: &[],
-    },
+    ToolSpec { name: "urls", about: "Addresses of the services.", effect: ToolEffect::Reads, parameters: &[] },
     ToolSpec {
         name: "env",
         about: "Environment of a service as the procfile gives it. Secrets are masked.",

@@ -68,7 +68,12 @@ pub fn run(globals: &Globals, args: &TableArgs, _term: Term) -> Result<i32, Fail
         memory_available_bytes: stats::memory_available(),
     };
     let services = services(&plan);
-    let found = Resources { total: totals(&services), services, machine, enforcement: enforcement(project.env.contains_key("DEVRUN_NO_CGROUP")) };
+    let found = Resources {
+        total: totals(&services),
+        services,
+        machine,
+        enforcement: enforcement(project.env.contains_key("DEVRUN_NO_CGROUP")),
+    };
     if args.json { readonly::json(&found) } else { Ok(readonly::text(&text(&found))) }
 }
 
@@ -180,8 +185,11 @@ mod tests {
 
     #[test]
     fn sums_and_what_is_enforced() {
-        let services =
-            vec![one("api", Some(256 << 20), Some(0.5), None), one("db", Some(1 << 30), Some(1.5), Some(512 << 20)), one("x", None, None, None)];
+        let services = vec![
+            one("api", Some(256 << 20), Some(0.5), None),
+            one("db", Some(1 << 30), Some(1.5), Some(512 << 20)),
+            one("x", None, None, None),
+        ];
         let found = Resources {
             total: totals(&services),
             services,

@@ -112,10 +112,7 @@ fn usage(
         let (sum, spent) = stats::total(known, sample);
         // A process that was not there before has no rate yet.
         let rate = |pick: fn(&stats::Usage) -> u64| {
-            let grown: u64 = sample
-                .iter()
-                .filter_map(|(pid, now)| Some(pick(now).saturating_sub(pick(known.get(pid)?))))
-                .sum();
+            let grown: u64 = sample.iter().filter_map(|(pid, now)| Some(pick(now).saturating_sub(pick(known.get(pid)?)))).sum();
             (grown as f64 / seconds) as u64
         };
         let process = |process: stats::TreeProcess| {

@@ -61,8 +61,7 @@ pub fn run(globals: &Globals, args: &WebArgs, _term: Term) -> Result<i32, Failur
 
 fn token() -> Result<String, Failure> {
     let mut bytes = [0u8; TOKEN];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot make a token: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| Failure::new(FailureKind::Internal, format!("cannot make a token: {error}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

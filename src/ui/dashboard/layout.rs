@@ -48,10 +48,7 @@ pub fn places(area: Rect, dashboard: &Dashboard) -> Places {
     let inner = height.saturating_sub(2);
     let (list, pane) = if width >= SIDE_BY_SIDE {
         let columns = LIST.min(width / 2);
-        (
-            Rect::new(area.x, area.y + 1, columns, inner),
-            Rect::new(area.x + columns + 1, area.y + 1, width - columns - 1, inner),
-        )
+        (Rect::new(area.x, area.y + 1, columns, inner), Rect::new(area.x + columns + 1, area.y + 1, width - columns - 1, inner))
     } else {
         let wanted = u16::try_from(dashboard.services().len() + 1).unwrap_or(u16::MAX);
         let rows = wanted.min(inner / 3).max(u16::from(inner > 1));

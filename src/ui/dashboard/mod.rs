@@ -7,9 +7,9 @@ pub mod keys;
 pub mod layout;
 pub mod selection;
 pub mod state;
-pub mod view;
 #[cfg(test)]
 mod tests;
+pub mod view;
 
 pub use keys::{DashboardRequest, handle_key, handle_mouse};
 pub use state::{Dashboard, LogRow, Pane, Prompt, PromptKind, ServiceUsage};

@@ -154,9 +154,8 @@ impl Dashboard {
     pub fn update(&mut self, status: Status) {
         let name = self.selected_service().map(|service| service.name.clone());
         self.status = status;
-        self.selected = name
-            .and_then(|name| self.services().iter().position(|service| service.name == name))
-            .map_or(0, |at| at + 1);
+        self.selected =
+            name.and_then(|name| self.services().iter().position(|service| service.name == name)).map_or(0, |at| at + 1);
     }
 
     /// Shows a text in the large pane.

@@ -64,7 +64,8 @@ fn put(buffer: &mut Buffer, place: Rect, y: u16, text: &str, style: Style) -> u1
     if y >= place.y + place.height {
         return place.x;
     }
-    let clean: String = text.chars().map(|char| if char == '\t' { ' ' } else { char }).filter(|char| !char.is_control()).collect();
+    let clean: String =
+        text.chars().map(|char| if char == '\t' { ' ' } else { char }).filter(|char| !char.is_control()).collect();
     buffer.set_stringn(place.x, y, clean, usize::from(place.width), style).0
 }
 
@@ -106,14 +107,17 @@ fn foot(dashboard: &Dashboard, place: Rect, buffer: &mut Buffer) {
     } else if let Some(message) = &dashboard.message {
         put(buffer, place, place.y, message, Style::default().add_modifier(Modifier::BOLD));
     } else {
-        let keys = "q quit  ? keys  / search  f filter  @ time  w why  i inspect  e events  d graph  s start  x stop  r restart  y copy";
+        let keys =
+            "q quit  ? keys  / search  f filter  @ time  w why  i inspect  e events  d graph  s start  x stop  r restart  y copy";
         put(buffer, place, place.y, keys, dim());
     }
 }
 
 fn state_style(dashboard: &Dashboard, service: &ServiceStatus) -> Style {
     match (service.state, service.health) {
-        (State::Failed | State::Blocked, _) | (_, Health::Unhealthy) => colored(dashboard, Color::Red).add_modifier(Modifier::BOLD),
+        (State::Failed | State::Blocked, _) | (_, Health::Unhealthy) => {
+            colored(dashboard, Color::Red).add_modifier(Modifier::BOLD)
+        }
         (State::Running | State::Completed, _) => colored(dashboard, Color::Green),
         (State::Stopped | State::Skipped, _) => dim(),
         _ => colored(dashboard, Color::Yellow),
@@ -137,7 +141,8 @@ fn list(dashboard: &Dashboard, place: Rect, buffer: &mut Buffer) {
     for row in 0..place.height {
         let entry = first + usize::from(row);
         let y = place.y + row;
-        let style = if entry == dashboard.selected { Style::default().add_modifier(Modifier::REVERSED) } else { Style::default() };
+        let style =
+            if entry == dashboard.selected { Style::default().add_modifier(Modifier::REVERSED) } else { Style::default() };
         let line = Rect::new(place.x, y, place.width, 1);
         let Some(at) = entry.checked_sub(1) else {
             put(buffer, line, y, &format!("   {:16}", "all services"), style);

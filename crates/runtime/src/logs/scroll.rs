@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::generations;
 use super::index::LogIndex;
-use super::read::{ENVELOPE, LINE, LineReader, LogLine, finished};
+use super::line_reader::{ENVELOPE, LINE, LineReader, LogLine, finished};
 use super::visible_text;
 
 /// Bytes that are read at once.
@@ -450,7 +450,7 @@ fn takes(filter: Option<&Regex>, line: &PlacedLine) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::file::LogFile;
-    use super::super::pump::LogStream;
+    use super::super::log_stream::LogStream;
     use super::*;
     use devrun_model::{ByteSize, ServiceName, service::LogSpec};
 
