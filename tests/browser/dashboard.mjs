@@ -89,7 +89,6 @@ await step("logs: text stays text, search, filter, follow", async () => {
     return (await count()) !== before;
   });
   await accessible("logs");
-  await picture("web-logs");
   await page.getByLabel("Service", { exact: true }).selectOption("api");
   await page.getByRole("heading", { name: "Log of api" }).waitFor();
 });
@@ -97,6 +96,7 @@ await step("timeline, with the logs of a moment", async () => {
   await page.getByRole("link", { name: "Timeline" }).click();
   await page.getByRole("img", { name: /States of each service/ }).waitFor();
   assert.ok((await page.locator("svg .span").count()) >= 6);
+  assert.ok((await page.locator("main svg").boundingBox()).height > 80, "the drawing has its height");
   const titles = await page.locator("svg .span title").allTextContents();
   assert.ok(titles.some((text) => text.startsWith("worker: stopped")), titles.join("\n"));
   await page.getByLabel("Moment", { exact: true }).focus();
@@ -112,7 +112,6 @@ await step("graph", async () => {
   await page.getByText("As text").click();
   await page.getByRole("listitem").filter({ hasText: "api waits for db to be healthy" }).waitFor();
   await accessible("graph");
-  await picture("web-graph");
 });
 await step("events", async () => {
   await page.getByRole("link", { name: "Events" }).click();
@@ -129,7 +128,6 @@ await step("one service: why, probes, masked environment", async () => {
   assert.ok(!text.includes("s3cretvalue"), "the password is masked");
   assert.ok(text.includes("DB_PASSWORD"));
   await accessible("service");
-  await picture("web-service");
 });
 await step("a restart of the supervisor", async () => {
   await page.getByRole("link", { name: "Services", exact: true }).click();
@@ -138,6 +136,9 @@ await step("a restart of the supervisor", async () => {
   await page.getByRole("button", { name: "start all services", exact: true }).click();
   await wait("up again", async () => (await page.locator("#summary").innerText()).includes("running"));
   await wait("api", () => service("api").state === "running");
+  // A question in the moment between two supervisors is answered with 503, which the browser mentions.
+  const others = complaints.filter((text) => !text.includes("503"));
+  complaints.splice(0, complaints.length, ...others);
 });
 await step("the keyboard reaches everything", async () => {
   await page.keyboard.press("Tab");

@@ -71,6 +71,8 @@ export class LogPane {
 
   // Called for every change, and at the end of the window.
   async newer() {
+    // Before the first answer there is no place to go on from.
+    if (!this.bottom) return;
     if (this.busy) { this.again = true; return; }
     this.busy = true;
     do {

@@ -18,8 +18,15 @@ let state = {};
 const body = readFileSync(source, "utf8").split("\n").map((line) => line.split(/(\x1b\[[0-9;:]*m)/).map((part) => {
   const codes = /^\x1b\[([0-9;:]*)m$/.exec(part);
   if (!codes) return part ? `<span style="${style(state)}">${escape(part)}</span>` : "";
-  for (const code of codes[1].split(";").map(Number)) {
-    if (code === 0) state = {};
+  const numbers = codes[1].split(/[;:]/).map(Number);
+  for (let at = 0; at < numbers.length; at += 1) {
+    const code = numbers[at];
+    // The sixteen colours, as numbers of the palette of 256.
+    if ((code === 38 || code === 48) && numbers[at + 1] === 5) {
+      const found = numbers[at + 2] < 8 ? COLORS[numbers[at + 2]] : BRIGHT[numbers[at + 2] - 8];
+      state[code === 38 ? "color" : "background"] = found;
+      at += 2;
+    } else if (code === 0) state = {};
     else if (code === 1) state.bold = true;
     else if (code === 2) state.dim = true;
     else if (code === 3) state.italic = true;
