@@ -18,6 +18,9 @@ mod unsupported_query;
 
 #[cfg(target_os = "linux")]
 pub use diag::ListenerQuery;
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub use diag::fuzz;
 pub use free::{PortConflict, check, check_free, first_unprivileged, free_port, way_out};
 pub use owner::{PortOwner, holder, led, listening, owner};
 pub use reserve::PortReservations;

@@ -26,8 +26,7 @@ mod s3;
 mod secret_check;
 #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is run"))]
 mod sql;
-#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is split"))]
-mod sql_split;
+pub mod sql_split;
 mod template;
 
 use std::collections::BTreeMap;
@@ -255,7 +254,7 @@ fn tool<'a>(context: &'a RecipeContext<'_>, name: &str) -> Result<&'a Path, Fail
     context.located.tools.get(name).map(PathBuf::as_path).ok_or_else(|| {
         let recipe = &context.recipe.recipe.name;
         let install = context.recipe.recipe.install.values().next().cloned();
-        let failure = Failure::new(FailureKind::Binary, format!("{recipe} {}: there is no {name}", context.located.version));
+        let failure = Failure::new(FailureKind::Binary, format!("{recipe} {}: cannot find {name}", context.located.version));
         match install {
             Some(install) => failure.help(install),
             None => failure,
