@@ -119,7 +119,7 @@ fn usage(error: &clap::Error) -> i32 {
     let plain = !std::io::stderr().is_terminal() || env("NO_COLOR").is_some() || env("TERM").is_none_or(|term| term == "dumb");
     say(if plain { text.clone() } else { error.render().ansi().to_string() }.trim_end());
     let reason = match error.kind() {
-        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a verb is missing",
+        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "missing command",
         _ => text.lines().next().unwrap_or_default(),
     };
     say(exit_line::last_line(exit::USAGE, None, reason.strip_prefix("error: ").unwrap_or(reason)));

@@ -86,6 +86,7 @@ mod verbs_reference;
 mod verbs_run;
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
+mod words;
 mod work;
 
 fn main() -> std::process::ExitCode {

@@ -130,7 +130,8 @@ pub fn examine(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> 
         if services.is_empty() && !problems.iter().any(|d| d.severity == Severity::Error) {
             let span = Span { file: 0, start: 0, end: 0 };
             problems.push(
-                Diagnostic::error(span, "there is no service in this file").help("write [services.web] and run = \"COMMAND\""),
+                Diagnostic::error(span, "no services are defined in this file")
+                    .help("write [services.web] and run = \"COMMAND\""),
             );
         }
     }
@@ -159,7 +160,7 @@ fn mode(trees: &[Table], options: &Options, out: &mut Vec<Diagnostic>) -> Option
     };
     let known: BTreeSet<&str> = mode_names(trees).collect();
     if !known.contains(mode.as_str()) {
-        let message = format!("there is no mode `{mode}`");
+        let message = format!("unknown mode `{mode}`");
         let diagnostic = match span {
             Some(span) => Diagnostic::error(span, message),
             None => Diagnostic::nowhere(message),
@@ -497,7 +498,7 @@ impl Document {
         for file in node.map(|node| self.env_files_of(node)).unwrap_or_default() {
             if file.required && !matches!(facts.env_files.get(&file.path), Some(Some(_))) {
                 out.push(
-                    Diagnostic::error(file.span, format!("there is no env file {}", file.text))
+                    Diagnostic::error(file.span, format!("cannot find env file {}", file.text))
                         .help("make it, or take `required` out"),
                 );
             }
@@ -506,7 +507,7 @@ impl Document {
             && !matches!(facts.env_files.get(path), Some(Some(_)))
         {
             out.push(
-                Diagnostic::nowhere(format!("there is no env file {}", path.display())).help("check the path after --env-file"),
+                Diagnostic::nowhere(format!("cannot find env file {}", path.display())).help("check the path after --env-file"),
             );
         }
     }

@@ -238,8 +238,8 @@ fn find_recipe(
         let Some(facts) = facts else { return FoundService::Pending };
         let Some(content) = facts.recipe_files.get(&path) else {
             out.push(
-                Diagnostic::error(used.span, format!("there is no recipe file {}", path.display()))
-                    .help("paths are relative to the procfile's folder"),
+                Diagnostic::error(used.span, format!("cannot find recipe file {}", path.display()))
+                    .help("paths are relative to the procfile's directory"),
             );
             return FoundService::Nothing;
         };
@@ -254,7 +254,7 @@ fn find_recipe(
             !version.is_empty() && version.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+'));
         if !good {
             out.push(
-                Diagnostic::error(used.span, format!("{version:?} is no version"))
+                Diagnostic::error(used.span, format!("invalid version {version:?}"))
                     .help(format!("write \"{name}\" for any version, or one such as \"{name}@7\" or \"{name}@7.2\"")),
             );
             return FoundService::Nothing;
@@ -269,12 +269,10 @@ fn find_recipe(
                 .help("write use = \"postgres@16\" or use = \"./my-recipe.toml\"")
         } else {
             let known: Vec<&str> = document.recipe_names.iter().map(String::as_str).collect();
-            Diagnostic::error(used.span, format!("there is no recipe `{name}`"))
-                .maybe_help(suggest::help(name, known))
-                .maybe_help(
-                    suggest::nearest(name, document.recipe_names.iter().map(String::as_str))
-                        .map(|near| format!("did you mean \"{near}\"?")),
-                )
+            Diagnostic::error(used.span, format!("unknown recipe `{name}`")).maybe_help(suggest::help(name, known)).maybe_help(
+                suggest::nearest(name, document.recipe_names.iter().map(String::as_str))
+                    .map(|near| format!("did you mean \"{near}\"?")),
+            )
         };
         out.push(diagnostic);
         return FoundService::Nothing;
@@ -342,7 +340,7 @@ fn edges(tree: &Table, out: &mut Vec<Diagnostic>) -> Vec<Edge> {
         if let Some(word) = word
             && condition(word).is_none()
         {
-            out.push(Diagnostic::error(element.span, format!("{word:?} is no condition")).help(
+            out.push(Diagnostic::error(element.span, format!("unknown condition {word:?}")).help(
                 suggest::nearest(word, ["started", "healthy", "completed"]).map_or_else(
                     || format!("write \"{on}:started\", \"{on}:healthy\" or \"{on}:completed\""),
                     |near| format!("did you mean \"{on}:{near}\"?"),

@@ -53,7 +53,7 @@ pub trait DownloadProgress: Send + Sync {
 }
 
 /// The way out where the disk is full.
-const MAKE_ROOM: &str = "make room, or put the store elsewhere with DEVRUN_BIN_CACHE=FOLDER";
+const MAKE_ROOM: &str = "free some space, or move the store with DEVRUN_BIN_CACHE=DIRECTORY";
 
 /// Progress for nobody.
 #[derive(Debug, Default)]

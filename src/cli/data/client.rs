@@ -143,7 +143,7 @@ async fn program(project: &Project, spec: &ServiceSpec, name: &str) -> Result<(S
     if std::env::split_paths(&path).any(|folder| folder.join(name).is_file()) {
         return Ok((name.to_owned(), BTreeMap::new()));
     }
-    let failure = Failure::new(FailureKind::Binary, format!("there is no {name}, neither beside {} nor on PATH", spec.id));
+    let failure = Failure::new(FailureKind::Binary, format!("cannot find {name}, neither with {} nor on PATH", spec.id));
     Err(failure.help(if name == "psql" {
         "devrun sql 'SELECT 1' needs no client; or: apt-get install postgresql-client"
     } else {
@@ -167,8 +167,7 @@ fn server<'a>(plan: &'a Plan, on: Option<&str>, scheme: &str, verb: &str) -> Res
         return if speaks(spec) {
             Ok(spec)
         } else {
-            Err(Failure::new(FailureKind::Config, format!("{name} is no server that `devrun {verb}` can talk to"))
-                .help("devrun urls"))
+            Err(Failure::new(FailureKind::Config, format!("`devrun {verb}` does not support {name}")).help("devrun urls"))
         };
     }
     let mut fitting = plan.services.values().filter(|spec| speaks(spec));
@@ -198,7 +197,7 @@ fn question(query: Option<&str>, verb: &str) -> Result<String, Failure> {
         .read_to_string(&mut text)
         .map_err(|error| Failure::new(FailureKind::Config, format!("stdin cannot be read: {error}")))?;
     if text.trim().is_empty() {
-        return Err(Failure::new(FailureKind::Config, "there is no query").help(format!("devrun {verb} 'QUERY'")));
+        return Err(Failure::new(FailureKind::Config, "missing query").help(format!("devrun {verb} 'QUERY'")));
     }
     Ok(text)
 }
@@ -216,7 +215,7 @@ pub fn sql(globals: &Globals, args: &QueryArgs, _term: Term) -> Result<i32, Fail
         Some(named) => named.clone(),
         None if !text.trim().contains(char::is_whitespace) && !text.trim().ends_with(';') => {
             let known: Vec<&str> = plan.queries.keys().map(String::as_str).collect();
-            let failure = Failure::new(FailureKind::Config, format!("there is no query {:?}", text.trim()));
+            let failure = Failure::new(FailureKind::Config, format!("unknown query {:?}", text.trim()));
             return Err(failure.help(if known.is_empty() {
                 "[queries] NAME = \"SELECT …\"; or type the statement itself".to_owned()
             } else {
@@ -235,7 +234,8 @@ pub fn sql(globals: &Globals, args: &QueryArgs, _term: Term) -> Result<i32, Fail
         return readonly::json(&rows);
     }
     if table.columns.is_empty() {
-        say(format!("done, {} rows changed", table.affected));
+        let rows = if table.affected == 1 { "row" } else { "rows" };
+        say(format!("done, {} {rows} changed", table.affected));
         return Ok(exit::DONE);
     }
     let rows: Vec<Vec<String>> = table
@@ -295,9 +295,8 @@ pub fn migrate(globals: &Globals, args: &MigrateArgs, _term: Term) -> Result<i32
         }
     }
     if wanted.is_empty() {
-        return Err(
-            Failure::new(FailureKind::Config, "no service here has `migrations`").help("[services.NAME] migrations = \"FOLDER\"")
-        );
+        return Err(Failure::new(FailureKind::Config, "no service here has `migrations`")
+            .help("[services.NAME] migrations = \"DIRECTORY\""));
     }
     let runtime = crate::app::runtime::runtime()?;
     let mut shown = Vec::new();

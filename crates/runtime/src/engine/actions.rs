@@ -227,7 +227,7 @@ impl Engine {
     fn check_task_status(&mut self, spec: &ServiceSpec, task: &TaskSpec) -> Result<Result<Option<String>, String>, Failure> {
         let Some(once) = &task.once else { return Ok(Ok(None)) };
         let Some(volume) = self.plan.volumes.get(&once.volume).cloned() else {
-            return Err(Failure::new(FailureKind::Config, format!("there is no volume {}", once.volume)));
+            return Err(Failure::new(FailureKind::Config, format!("unknown volume {}", once.volume)));
         };
         let hash = task_hash(spec);
         let task_status = init::task_status(&volume, once, &hash)?;
@@ -333,7 +333,7 @@ impl Engine {
         let folder = self.places.service_run(id);
         runtime_dir::empty(&folder).map_err(|error| {
             Failure::new(FailureKind::Config, format!("{} cannot be made: {error}", folder.display()))
-                .help("check that the runtime folder is there and writable")
+                .help("check that the runtime directory exists and is writable")
         })
     }
 

@@ -60,7 +60,7 @@ pub fn check_from_url(url: &str) -> Result<Check, String> {
         "bolt" | "neo4j" => Ok(Check::Bolt { at: parts.endpoint(Some(7687))? }),
         "grpc" => Ok(Check::Grpc { service: decode(parts.path.trim_start_matches('/'))?, at: parts.endpoint(None)? }),
         "rediss" => Err("TLS to Redis is not spoken; `tcp://host:port` sees whether the port is open".to_owned()),
-        other => Err(format!("{other:?} is no scheme that can be waited for; use {SCHEMES}")),
+        other => Err(format!("unsupported scheme {other:?}; use {SCHEMES}")),
     }
 }
 
@@ -68,7 +68,7 @@ fn split(url: &str) -> Result<(&str, &str), String> {
     if let Some((scheme, rest)) = url.split_once("://") {
         let named = scheme.chars().next().is_some_and(|c| c.is_ascii_alphabetic())
             && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-        return if named { Ok((scheme, rest)) } else { Err(format!("{scheme:?} before `://` is no scheme; use {SCHEMES}")) };
+        return if named { Ok((scheme, rest)) } else { Err(format!("invalid scheme {scheme:?} before `://`; use {SCHEMES}")) };
     }
     // The faults that hands make: one of the three signs is missing.
     if let Some((scheme, rest)) = url.split_once("//") {
@@ -81,7 +81,7 @@ fn split(url: &str) -> Result<(&str, &str), String> {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
             Err(format!("{url:?} has no scheme; did you mean `tcp://{url}` or `http://{url}`?"))
         }
-        _ => Err(format!("{url:?} is no URL; it begins with {SCHEMES} and `://`")),
+        _ => Err(format!("invalid URL {url:?}; it must start with {SCHEMES} and `://`")),
     }
 }
 
@@ -137,7 +137,7 @@ impl UrlParts {
             None | Some("") => None,
             Some(text) => match text.parse::<u16>() {
                 Ok(number) if number > 0 => Some(number),
-                _ => return Err(format!("{text:?} is no port; it is a number from 1 to 65535")),
+                _ => return Err(format!("invalid port {text:?}; use a number from 1 to 65535")),
             },
         };
         Ok(Self { user, password, host: host.to_owned(), port, path: path.to_owned() })
@@ -175,7 +175,7 @@ fn decode(text: &str) -> Result<String, String> {
             None => return Err("a `%` is followed by two hexadecimal digits; the sign itself is written `%25`".to_owned()),
         }
     }
-    String::from_utf8(out).map_err(|_| "what the `%` signs stand for is no text".to_owned())
+    String::from_utf8(out).map_err(|_| "the percent-encoded bytes are not UTF-8".to_owned())
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -237,21 +237,21 @@ mod tests {
             ("postgres//x", "did you mean `postgres://x`"),
             ("postgres:/x", "did you mean `postgres://x`"),
             ("localhost:5432", "did you mean `tcp://localhost:5432`"),
-            ("postgres", "is no URL"),
-            ("", "is no URL"),
-            ("mysql://x", "\"mysql\" is no scheme"),
+            ("postgres", "invalid URL"),
+            ("", "invalid URL"),
+            ("mysql://x", "unsupported scheme \"mysql\""),
             ("tcp://localhost", "the port is missing"),
-            ("tcp://localhost:99999", "is no port"),
-            ("tcp://localhost:0", "is no port"),
+            ("tcp://localhost:99999", "invalid port"),
+            ("tcp://localhost:0", "invalid port"),
             ("tcp://:80", "the host is missing"),
             ("redis://::1:6379", "stands in brackets"),
             ("redis://[::1:6379", "not closed"),
             ("postgres://a:b%@h/x", "%25"),
             ("postgres://a:b/c@h/x", "%2F"),
-            ("postgres://a:b%ff@h/x", "is no text"),
+            ("postgres://a:b%ff@h/x", "not UTF-8"),
             ("unix:", "needs the path"),
             ("rediss://x", "TLS"),
-            ("1x://y", "is no scheme"),
+            ("1x://y", "invalid scheme"),
         ] {
             let message = check_from_url(url).unwrap_err();
             assert!(message.contains(says), "{url}: {message}");

@@ -86,7 +86,7 @@ pub(in super::super) fn make_private(folder: &Path) -> Result<(), Failure> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| failed(&error))?;
     let metadata = std::fs::symlink_metadata(folder).map_err(|error| failed(&error))?;
     if !metadata.is_dir() || metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(failed(&"it belongs to somebody else"));
+        return Err(failed(&"it belongs to another user"));
     }
     if metadata.mode() & 0o077 != 0 {
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(|error| failed(&error))?;
@@ -102,7 +102,7 @@ pub(super) fn check_length(folder: &Path, port: u16) -> Result<(), Failure> {
             FailureKind::Config,
             format!("the socket path {} is longer than {LONGEST_SOCKET} bytes", socket.display()),
         )
-        .help("set XDG_RUNTIME_DIR to a short folder"));
+        .help("set XDG_RUNTIME_DIR to a shorter path"));
     }
     Ok(())
 }
@@ -144,7 +144,7 @@ pub(super) fn settings(context: &RecipeContext<'_>) -> Result<Vec<String>, Failu
             return Err(Failure::new(FailureKind::Config, format!("set.{name} belongs to {key}")));
         }
         if plain.is_empty() || !plain.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.') {
-            return Err(Failure::new(FailureKind::Config, format!("{name:?} is no setting of postgres")));
+            return Err(Failure::new(FailureKind::Config, format!("unknown postgres setting {name:?}")));
         }
         words.extend(["-c".to_owned(), format!("{plain}={value}")]);
     }
