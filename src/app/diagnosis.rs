@@ -7,6 +7,7 @@ use devrun_model::exit;
 use devrun_model::{ByteSize, Failure, FailureKind, Kind, Launch};
 use devrun_runtime::ports;
 
+use crate::app::git_exposure::GitExposure;
 use crate::app::load::{self, Project, Read, Wanted};
 use crate::globals::Globals;
 
@@ -59,7 +60,7 @@ pub fn examine(globals: &Globals) -> Result<Vec<Finding>, Failure> {
     if let Some(read) = &read {
         binaries(&project, read, &mut out)?;
         listeners(&project, read, &mut out)?;
-        tracked(&project, read, &mut out);
+        in_git(&project, read, &mut out);
     }
     machine(&project, &mut out);
     Ok(out)
@@ -143,34 +144,19 @@ fn listeners(project: &Project, read: &Read, out: &mut Vec<Finding>) -> Result<(
     Ok(())
 }
 
-/// Secrets that git would hand to everybody.
-fn tracked(project: &Project, read: &Read, out: &mut Vec<Finding>) {
-    let dir = read.wants().map(|wants| wants.secrets_dir).unwrap_or_else(|_| project.root.join("secrets/infra"));
-    // Nothing of the project is run by a command that only looks: no git that lies in it, and no hook that it configures.
-    let outside = |path: &std::path::Path| path.canonicalize().is_ok_and(|real| !real.starts_with(&project.root));
-    let Some(git) = devrun_store::system::on_path("git", &project.env, &outside) else { return };
-    let listed = std::process::Command::new(git)
-        .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "ls-files", "-z", "--"])
-        .arg(&dir)
-        .args(read.document.generated_paths().into_iter().flat_map(|paths| paths.keys.into_iter().chain([paths.output])))
-        .args([".env", "*.env", ".env.*"])
-        .current_dir(&project.root)
-        .stdin(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .output();
-    // No git, or no repository: nothing can be tracked.
-    let Ok(listed) = listed else { return };
-    if !listed.status.success() {
-        return;
+/// Secrets that git hands to others, or would with the next `git add`.
+fn in_git(project: &Project, read: &Read, out: &mut Vec<Finding>) {
+    let Some(exposure) = GitExposure::find(project, read) else { return };
+    if !exposure.tracked.is_empty() {
+        let fix = format!("git rm --cached {} && add them to .gitignore", exposure.tracked.join(" "));
+        push(out, "secrets", Grade::Warn, format!("git tracks {}", exposure.tracked.join(", ")), Some(&fix));
     }
-    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let sample = |name: &str| ["example", "sample", "template", "dist"].iter().any(|word| name.contains(word));
-    let names: Vec<&str> = text.split('\0').filter(|name| !name.is_empty() && !sample(name)).collect();
-    if names.is_empty() {
-        push(out, "secrets", Grade::Ok, "git tracks none".to_owned(), None);
-    } else {
-        let fix = format!("git rm --cached {} && add them to .gitignore", names.join(" "));
-        push(out, "secrets", Grade::Warn, format!("git tracks {}", names.join(", ")), Some(&fix));
+    if !exposure.not_ignored.is_empty() {
+        let fix = format!("add to .gitignore: {}", exposure.to_ignore(read, project).join(" "));
+        push(out, "secrets", Grade::Warn, format!("git does not ignore {}", exposure.not_ignored.join(", ")), Some(&fix));
+    }
+    if exposure == GitExposure::default() {
+        push(out, "secrets", Grade::Ok, "git tracks none and ignores all".to_owned(), None);
     }
 }
 

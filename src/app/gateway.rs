@@ -51,7 +51,14 @@ async fn serve(config: GatewayConfig, log: AccessLog) -> Result<(), Failure> {
     let signals =
         |kind| signal(kind).map_err(|error| Failure::new(FailureKind::Internal, format!("cannot receive signals: {error}")));
     let (mut term, mut int) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
-    let listener = listen(&config.listen).await?;
+    let listener = match devrun_keeper::inherited_socket::take() {
+        Some(socket) => socket
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(socket))
+            .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot use the passed socket: {error}")))?,
+        // By hand, or of a supervisor that does not pass it.
+        None => listen(&config.listen).await?,
+    };
     let upstreams = Arc::new(Upstreams::new());
     let gateway = Gateway::new(config.spec.clone(), Arc::clone(&upstreams), log)
         .map_err(|reason| Failure::new(FailureKind::Config, reason).help("check the gateway's `headers`"))?;

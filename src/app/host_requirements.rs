@@ -71,6 +71,15 @@ fn over_reserved(plan: &Plan) -> Vec<String> {
     notes
 }
 
+/// Why a limit of this controller (`cpu`, `memory`) is not kept here.
+#[must_use]
+pub fn not_enforced(controller: &str, env: &BTreeMap<String, String>) -> Option<String> {
+    if env.contains_key("DEVRUN_NO_CGROUP") {
+        return Some("DEVRUN_NO_CGROUP is set".to_owned());
+    }
+    cgroup::missing_controller(controller)
+}
+
 /// Limits that this kernel will not keep. An address-space limit is none of memory, and affinity none of cores: where there
 /// is no controller, that is said instead.
 fn unlimited(plan: &Plan, env: &BTreeMap<String, String>) -> Vec<String> {
@@ -84,12 +93,7 @@ fn unlimited(plan: &Plan, env: &BTreeMap<String, String>) -> Vec<String> {
         if who.is_empty() {
             continue;
         }
-        let why = if env.contains_key("DEVRUN_NO_CGROUP") {
-            Some("DEVRUN_NO_CGROUP is set".to_owned())
-        } else {
-            cgroup::missing_controller(controller)
-        };
-        if let Some(why) = why {
+        if let Some(why) = not_enforced(controller, env) {
             let who: Vec<&str> = who.into_iter().collect();
             notes.push(format!("limits.{controller} of {} is not enforced here: {why}", who.join(", ")));
         }

@@ -73,6 +73,12 @@ pub fn say_kept(project: &Project, read: &Read) {
         let size = ByteSize(deletion::size(&other.path));
         say(format!("kept: {size} of {} in {} (devrun {} clean)", other.of, other.path.display(), other.options));
     }
+    let saved = project.places.state.join("snapshots");
+    let count = names(&saved).into_iter().filter(|(name, _)| !name.starts_with('.')).count();
+    if count > 0 {
+        let (size, plural) = (ByteSize(deletion::size(&saved)), if count == 1 { "" } else { "s" });
+        say(format!("kept: {size} of {count} snapshot{plural} in {} (devrun snapshot rm NAME)", saved.display()));
+    }
 }
 
 fn names(folder: &Path) -> Vec<(String, PathBuf)> {

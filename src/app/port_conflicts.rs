@@ -12,7 +12,7 @@ use devrun_runtime::control::ControlClient;
 use devrun_runtime::ports::{self, PortConflict, PortHolder};
 use devrun_runtime::runtime_dir;
 
-use crate::app::load;
+use crate::app::project;
 use crate::app::start_scope;
 
 /// How long another stack may take to say which ports are its own.
@@ -116,7 +116,7 @@ impl OtherStack {
 
 /// Every stack that answers, asked side by side.
 async fn stacks() -> Vec<OtherStack> {
-    let asked = runtime_dir::stacks(&load::environment()).into_iter().map(|places| tokio::spawn(ask(places)));
+    let asked = runtime_dir::stacks(&project::environment()).into_iter().map(|places| tokio::spawn(ask(places)));
     let mut stacks = Vec::new();
     for one in asked.collect::<Vec<_>>() {
         // One that cannot be asked is not named.

@@ -1,10 +1,14 @@
 //! The JSON Schema of a procfile, made from the table of its keys: for editors, which find it by the `#:schema` line that
 //! `devrun init` writes.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use devrun_config::schema::{KEYS, Key, Shape, TableKind, keys_of};
+use devrun_model::recipe::RecipeBook;
 use devrun_model::{Failure, FailureKind, Paths};
+use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::runtime_dir;
 
 /// Where it is written, below the state directory.
@@ -30,6 +34,7 @@ pub fn schema_text() -> String {
     }
     let mut root = table(TableKind::Root);
     if let Some(object) = root.as_object_mut() {
+        object.insert("type".to_owned(), json!("object"));
         object.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
         object.insert("title".to_owned(), json!("procfile.toml"));
         object.insert("description".to_owned(), json!("A stack of native services for devrun"));
@@ -78,62 +83,149 @@ pub fn name_of(place: TableKind) -> &'static str {
     }
 }
 
+/// A table of this kind, or the `false` that removes an inherited one. A value that is no table is none of `properties`' business,
+/// so that what else a key takes needs no `anyOf`: an editor marks the one key that is wrong.
 fn table(place: TableKind) -> Value {
-    let properties: Map<String, Value> = keys_of(place).map(|key| (key.name.to_owned(), property(key))).collect();
-    json!({ "type": "object", "properties": properties, "additionalProperties": false })
+    let properties: Map<String, Value> = keys_of(place).map(|key| (key.name.to_owned(), property(place, key))).collect();
+    json!({ "properties": properties, "additionalProperties": false })
 }
 
-fn property(key: &Key) -> Value {
+fn property(place: TableKind, key: &Key) -> Value {
+    let mut accepted = Accepted::default();
+    accepted.add(key.shape);
+    match (place, key.name) {
+        (TableKind::Service, "use") => accepted.suggest(recipe_names(), &[r"^(NAMES)(@.+)?$", r"/|\.toml$"]),
+        (TableKind::Service | TableKind::Task, "restart") => {
+            let words = ["no", "on-failure", "always", "unless-stopped"].map(str::to_owned);
+            accepted.suggest(words.to_vec(), &["^(NAMES)$", "^on-failure:[0-9]+$"]);
+        }
+        _ => {}
+    }
     // `false` removes an inherited value, whatever the key takes.
-    let mut alternatives = Vec::new();
-    alternatives_of(key.shape, &mut alternatives);
-    if !alternatives.iter().any(|one| one.get("type") == Some(&json!("boolean"))) && key.shape != Shape::Any {
-        alternatives.push(json!({ "const": false }));
-    }
-    let mut value = match alternatives.len() {
-        1 => alternatives.remove(0),
-        _ => json!({ "anyOf": alternatives }),
-    };
-    if let Some(object) = value.as_object_mut() {
-        let default = key.default.map(|default| format!(" [{default}]")).unwrap_or_default();
-        let later = if key.in_effect { "" } else { " (not in effect yet)" };
-        object.insert("description".to_owned(), json!(format!("{}{default}{later}", key.doc)));
-    }
-    value
+    accepted.types.insert("boolean");
+    let mut value = if key.shape == Shape::Any { Map::new() } else { accepted.schema() };
+    let default = key.default.map(|default| format!(" [{default}]")).unwrap_or_default();
+    let later = if key.in_effect { "" } else { " (not in effect yet)" };
+    value.insert("description".to_owned(), json!(format!("{}{default}{later}", key.doc)));
+    Value::Object(value)
 }
 
-fn alternatives_of(shape: Shape, out: &mut Vec<Value>) {
-    let value = match shape {
-        Shape::Either(shapes) => {
-            shapes.iter().for_each(|shape| alternatives_of(*shape, out));
-            return;
+fn recipe_names() -> Vec<String> {
+    let registry = RecipeRegistry::new();
+    registry.names().into_iter().map(str::to_owned).collect()
+}
+
+/// A text with a placeholder: what it becomes cannot be known here.
+const PLACEHOLDER: &str = r"\$\{";
+
+/// What a value may be: one schema for all its kinds.
+#[derive(Default)]
+struct Accepted {
+    types: BTreeSet<&'static str>,
+    /// Any text will do.
+    is_free_text: bool,
+    /// The words that a text may be.
+    words: Vec<String>,
+    /// Further texts that will do.
+    patterns: Vec<String>,
+    items: Option<Box<Accepted>>,
+    /// What each key of a table with names of the user's own takes.
+    values: Option<Box<Accepted>>,
+    place: Option<TableKind>,
+    maximum: Option<u16>,
+}
+
+impl Accepted {
+    fn add(&mut self, shape: Shape) {
+        match shape {
+            Shape::Either(shapes) => shapes.iter().for_each(|shape| self.add(*shape)),
+            Shape::Text => self.text(),
+            Shape::Scalar => {
+                self.text();
+                self.types.extend(["number", "boolean"]);
+            }
+            Shape::Bool => self.kind("boolean", "^ *(true|false|yes|no|on|off|1|0)? *$"),
+            Shape::Integer => self.kind("integer", "^ *[0-9]+ *$"),
+            Shape::Number => self.kind("number", r"^ *[0-9.]+ *$"),
+            Shape::Duration => self.kind("string", "^ *[0-9]"),
+            Shape::Size => self.kind("integer", "^ *[0-9]"),
+            Shape::Port => {
+                self.kind("integer", "^ *[0-9]+ *$");
+                self.maximum = Some(u16::MAX);
+            }
+            Shape::Choice(words) => {
+                self.types.insert("string");
+                self.words.extend(words.iter().map(|word| (*word).to_owned()));
+            }
+            Shape::List(inner) => {
+                self.types.insert("array");
+                self.items.get_or_insert_default().add(*inner);
+            }
+            Shape::Map(inner) => {
+                self.types.insert("object");
+                let values = self.values.get_or_insert_default();
+                values.add(*inner);
+                values.types.insert("boolean");
+            }
+            Shape::Table(place) => {
+                self.types.insert("object");
+                self.place = Some(place);
+            }
+            Shape::Any => {}
         }
-        Shape::Text => json!({ "type": "string" }),
-        Shape::Scalar => json!({ "type": ["string", "number", "boolean"] }),
-        Shape::Bool => json!({ "type": ["boolean", "string"] }),
-        Shape::Integer => json!({ "type": ["integer", "string"] }),
-        Shape::Number => json!({ "type": ["number", "string"] }),
-        // A size or duration may hold placeholders, so it is any text as far as a schema can tell.
-        Shape::Duration => json!({ "type": "string", "examples": ["10s", "1m30s", "250ms"] }),
-        Shape::Size => json!({ "type": ["string", "integer"], "examples": ["512M", "1G"] }),
-        Shape::Port => json!({ "anyOf": [{ "type": "integer", "minimum": 0, "maximum": 65535 }, { "type": "string" }] }),
-        Shape::Choice(words) => json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": "\\$\\{" }] }),
-        Shape::List(inner) => {
-            let mut items = Vec::new();
-            alternatives_of(*inner, &mut items);
-            let items = if items.len() == 1 { items.remove(0) } else { json!({ "anyOf": items }) };
-            json!({ "type": "array", "items": items })
+    }
+
+    fn text(&mut self) {
+        self.types.insert("string");
+        self.is_free_text = true;
+    }
+
+    /// A kind of value that may be written as a text too.
+    fn kind(&mut self, kind: &'static str, text: &str) {
+        self.types.extend([kind, "string"]);
+        self.patterns.push(text.to_owned());
+    }
+
+    /// Words that are known, where the contract has any text. `NAMES` in a pattern stands for all of them.
+    fn suggest(&mut self, words: Vec<String>, patterns: &[&str]) {
+        self.is_free_text = false;
+        self.patterns = patterns.iter().map(|pattern| pattern.replace("NAMES", &words.join("|"))).collect();
+        self.words = words;
+    }
+
+    fn schema(&self) -> Map<String, Value> {
+        let mut schema = Map::new();
+        let types: Vec<&str> = self.types.iter().copied().collect();
+        let types = if let [one] = types.as_slice() { json!(one) } else { json!(types) };
+        schema.insert("type".to_owned(), types);
+        if !self.words.is_empty() {
+            // Holds for everything: an editor completes with the words.
+            schema.insert("anyOf".to_owned(), json!([{ "enum": self.words }, {}]));
         }
-        Shape::Map(inner) => {
-            let mut values = Vec::new();
-            alternatives_of(*inner, &mut values);
-            values.push(json!({ "const": false }));
-            json!({ "type": "object", "additionalProperties": { "anyOf": values } })
+        if self.types.contains("string") && !self.is_free_text {
+            if self.patterns.is_empty() {
+                // The error names the words.
+                schema.insert("if".to_owned(), json!({ "pattern": PLACEHOLDER }));
+                schema.insert("else".to_owned(), json!({ "enum": self.words }));
+            } else {
+                let words = (!self.words.is_empty()).then(|| format!("^({})$", self.words.join("|")));
+                let all: Vec<String> = self.patterns.iter().cloned().chain(words).chain([PLACEHOLDER.to_owned()]).collect();
+                schema.insert("pattern".to_owned(), json!(all.join("|")));
+            }
         }
-        Shape::Table(place) => json!({ "$ref": format!("#/definitions/{}", name_of(place)) }),
-        Shape::Any => json!({}),
-    };
-    if !out.contains(&value) {
-        out.push(value);
+        if let Some(maximum) = self.maximum {
+            schema.insert("minimum".to_owned(), json!(0));
+            schema.insert("maximum".to_owned(), json!(maximum));
+        }
+        if let Some(items) = &self.items {
+            schema.insert("items".to_owned(), Value::Object(items.schema()));
+        }
+        if let Some(values) = &self.values {
+            schema.insert("additionalProperties".to_owned(), Value::Object(values.schema()));
+        }
+        if let Some(place) = self.place {
+            schema.insert("allOf".to_owned(), json!([{ "$ref": format!("#/definitions/{}", name_of(place)) }]));
+        }
+        schema
     }
 }

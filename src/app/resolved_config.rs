@@ -194,6 +194,9 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
             put("ports", Value::Table(named));
         }
         put("bind", Value::String(spec.bind.clone()));
+        if spec.listen && matches!(spec.launch, Launch::Run(_)) {
+            put("listen", Value::Boolean(true));
+        }
         put("restart", Value::String(spec.restart.to_string()));
         put("on_unhealthy", Value::String(on_unhealthy(spec.on_unhealthy).to_owned()));
         if spec.replicas > 1 {
@@ -258,6 +261,9 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
         }
         if let Some(once) = &task.once {
             put("once", Value::String(format!("{}/{}", once.volume, once.name)));
+        }
+        if !task.input_globs.is_empty() {
+            put("inputs", list(&task.input_globs));
         }
         put("idempotent", Value::Boolean(task.idempotent));
         let on_change = match task.on_change {

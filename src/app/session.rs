@@ -1,10 +1,8 @@
-//! One view of a supervisor, whether it is this process or another one.
+//! The supervisor that another process is: to watch it and to ask it. What this process supervises itself is in `stack_session`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
 
 use crate::ui::progress::ProgressView;
 use devrun_model::exit;
@@ -12,38 +10,15 @@ use devrun_model::feed::Outcome;
 use devrun_model::feed::{FeedItem, Status, StopReport};
 use devrun_model::{Command, Failure, FailureKind, Paths};
 use devrun_runtime::control::ControlClient;
-use devrun_runtime::engine::EngineHandle;
 
-/// A supervisor to watch and to ask.
-pub enum Session {
-    /// In this process.
-    Local {
-        /// The engine.
-        engine: EngineHandle,
-        /// Its feed.
-        feed: mpsc::Receiver<Arc<FeedItem>>,
-    },
-    /// Behind the control socket.
-    Remote {
-        /// The connection that watches.
-        client: Box<ControlClient>,
-        /// For further connections.
-        places: Paths,
-    },
+/// A connection that watches the supervisor behind the control socket, and asks it.
+pub struct Session {
+    client: ControlClient,
+    /// For further connections.
+    places: Paths,
 }
 
 impl Session {
-    /// Watches the engine of this process.
-    ///
-    /// # Errors
-    /// `Internal` when it has ended already.
-    pub async fn local(engine: EngineHandle) -> Result<(Self, Status), Failure> {
-        match engine.subscribe().await {
-            Some((status, feed)) => Ok((Self::Local { engine, feed }, status)),
-            None => Err(Failure::new(FailureKind::Internal, "the engine ended before it began")),
-        }
-    }
-
     /// Watches the supervisor behind the socket; one that is just starting or ending is given some seconds. `None`: none came
     /// in that time, or there is none any more, which its lock tells at once, however it ended.
     ///
@@ -55,7 +30,7 @@ impl Session {
             if let Some(mut client) = crate::app::connect::supervisor(places).await?
                 && let Some(status) = client.watch().await?
             {
-                return Ok(Some((Self::Remote { client: Box::new(client), places: places.clone() }, status)));
+                return Ok(Some((Self { client, places: places.clone() }, status)));
             }
             if tokio::time::Instant::now() >= give_up || !crate::app::load::is_running(places)? {
                 return Ok(None);
@@ -69,10 +44,7 @@ impl Session {
     /// # Errors
     /// `Elsewhere` when the connection broke in the middle of an item.
     pub async fn next(&mut self) -> Result<Option<FeedItem>, Failure> {
-        match self {
-            Self::Local { feed, .. } => Ok(feed.recv().await.map(|item| (*item).clone())),
-            Self::Remote { client, .. } => client.item().await,
-        }
+        self.client.item().await
     }
 
     /// Asks for something.
@@ -80,13 +52,7 @@ impl Session {
     /// # Errors
     /// `Elsewhere` when it cannot be asked.
     pub async fn command(&mut self, token: u64, command: Command) -> Result<(), Failure> {
-        match self {
-            Self::Local { engine, .. } => {
-                engine.command(token, command);
-                Ok(())
-            }
-            Self::Remote { client, .. } => client.command(token, command).await,
-        }
+        self.client.command(token, command).await
     }
 
     /// INT.
@@ -94,13 +60,7 @@ impl Session {
     /// # Errors
     /// `Elsewhere` when it cannot be asked.
     pub async fn interrupt(&mut self) -> Result<(), Failure> {
-        match self {
-            Self::Local { engine, .. } => {
-                engine.interrupt();
-                Ok(())
-            }
-            Self::Remote { client, .. } => client.interrupt().await,
-        }
+        self.client.interrupt().await
     }
 
     /// The present state, beside the feed.
@@ -108,12 +68,9 @@ impl Session {
     /// # Errors
     /// `Elsewhere` when it cannot be asked.
     pub async fn status(&self) -> Result<Option<Status>, Failure> {
-        match self {
-            Self::Local { engine, .. } => Ok(engine.status().await),
-            Self::Remote { places, .. } => match crate::app::connect::supervisor(places).await? {
-                Some(mut client) => client.status().await,
-                None => Ok(None),
-            },
+        match crate::app::connect::supervisor(&self.places).await? {
+            Some(mut client) => client.status().await,
+            None => Ok(None),
         }
     }
 }

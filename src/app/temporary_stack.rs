@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::ui::ci;
 use crate::ui::progress::ProgressView;
 use crate::ui::start_times::StartTimes;
 use crate::ui::summary;
@@ -14,9 +15,9 @@ use devrun_model::{Command, Failure, FailureKind, Launch, Paths, Plan, ServiceId
 use devrun_runtime::engine::EngineExit;
 
 use crate::app::load::{self, Project};
-use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::app::session::{Settled, Signals};
+use crate::app::stack_session::{Boot, RunSignals, StackClaim, StackEvent};
 use crate::app::start_scope::PlannedStart;
-use crate::app::supervise;
 
 /// What is to stand.
 pub struct TemporaryStack<'a> {
@@ -49,79 +50,61 @@ pub struct TemporaryStackResult {
 /// Brings it up, does `work` when all is ready, and takes it down.
 ///
 /// # Errors
-/// `Elsewhere` when the stack is up already; as `boot`. What `work` fails with comes after the teardown.
+/// `Elsewhere` when the stack is up already; as [`StackClaim::boot`]. What `work` fails with comes after the teardown.
 pub async fn with_temporary_stack(
     order: TemporaryStack<'_>,
     term: Term,
     work: impl AsyncFnOnce(&mut Signals) -> Result<i32, Failure>,
 ) -> Result<TemporaryStackResult, Failure> {
     let places = &order.project.places;
-    let lock = match supervise::claim(places)? {
-        Ok(lock) => lock,
+    let claim = match StackClaim::take(places)? {
+        Ok(claim) => claim,
         Err(pid) => return Err(up_already(pid)),
     };
-    let mut signals = Signals::take()?;
+    let signals = RunSignals::ending_only()?;
     let progress: Arc<dyn devrun_store::DownloadProgress> = match term.progress {
         Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(term)),
         Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoDownloadProgress),
     };
     let fetch = load::fetch_options(order.project, order.offline, order.mirror.clone(), progress);
-    let keeper = supervise::keeper()?;
-    let start = PlannedStart::new(&order.plan, &order.targets, false);
-    let supervisor = match supervise::boot(lock, keeper, places, start, fetch, signals.next(), say).await? {
-        Ok(supervisor) => supervisor,
-        Err(code) => {
-            let ended = EngineExit { outcome: Outcome::default(), survivors: Vec::new(), scratch: Vec::new() };
-            return Ok(TemporaryStackResult {
-                start: Outcome::default(),
-                times: StartTimes::default(),
-                work: None,
-                ended,
-                interrupted: Some(code),
-            });
-        }
+    let planned = PlannedStart::new(&order.plan, &order.targets, false);
+    let mut session = match claim.boot(planned, fetch, signals, std::future::pending(), say).await? {
+        Boot::Done(session) => session,
+        Boot::Interrupted(code) => return Ok(TemporaryStackResult::not_begun(code)),
     };
-    let engine = supervisor.engine.clone();
-    let (mut session, status) = Session::local(engine.clone()).await?;
+    let status = session.watch().await?;
     let mut view = ProgressView::new(term).with_plan(&order.plan).with_logs(places.logs());
-    let ours = token();
-    let up = Command::Up { plan: None, targets: order.targets, options: UpOptions::default() };
-    session.command(ours, up).await?;
-    let settled = until_settled(&mut session, &status, Some(ours), &mut view, &mut signals).await;
+    view.status(&status, false);
+    let token = session.command(Command::Up { plan: None, targets: order.targets, options: UpOptions::default() });
+    let settled = session.until_settled(token, &mut view).await;
     view.clear();
     let times = view.times().clone();
     let (mut start, mut interrupted, mut done) = (Outcome::default(), None, None);
     let mut error = None;
-    match settled {
-        Err(failure) => error = Some(failure),
-        Ok(Settled::Interrupted(code)) => interrupted = Some(code),
-        Ok(Settled::Gone(outcome)) => start = outcome.unwrap_or_default(),
-        Ok(Settled::Outcome(outcome)) => {
+    match settled? {
+        Settled::Interrupted(code) => interrupted = Some(code),
+        Settled::Gone(outcome) => start = outcome.unwrap_or_default(),
+        Settled::Outcome(outcome) => {
             let ready = outcome.failures.is_empty() && outcome.blocked.is_empty();
             start = outcome;
             if ready {
-                match work(&mut signals).await {
+                match work(session.ending_signals()).await {
                     Ok(code) => done = Some(code),
                     Err(failure) => error = Some(failure),
                 }
             }
         }
     }
-    engine.command(token(), Command::Down { grace_ms: None });
-    let finish = supervisor.finish();
-    tokio::pin!(finish);
-    let mut feed = true;
+    session.command(Command::Down { grace_ms: None });
     let ended = loop {
-        tokio::select! {
-            ended = &mut finish => break ended?,
-            code = signals.next() => {
+        match session.next().await? {
+            StackEvent::Signal(code) => {
                 interrupted.get_or_insert(code);
-                engine.interrupt();
+                session.engine().interrupt();
             }
-            item = session.next(), if feed => match item {
-                Ok(Some(item)) => view.item(&item),
-                _ => feed = false,
-            },
+            StackEvent::Feed(item) => view.item(&item),
+            StackEvent::FeedClosed | StackEvent::Control(_) | StackEvent::Log(_) => {}
+            StackEvent::Ended(ended) => break ended,
         }
     };
     view.clear();
@@ -130,6 +113,7 @@ pub async fn with_temporary_stack(
     }
     if !start.failures.is_empty() || !start.blocked.is_empty() {
         say(summary::failures(&start, term.err_color).trim_end());
+        ci::failures(&start);
     }
     match error {
         Some(failure) => Err(failure),
@@ -144,6 +128,11 @@ fn up_already(pid: Option<i32>) -> Failure {
 }
 
 impl TemporaryStackResult {
+    /// A signal came before anything was started.
+    fn not_begun(code: i32) -> Self {
+        let ended = EngineExit { outcome: Outcome::default(), survivors: Vec::new(), scratch: Vec::new() };
+        Self { start: Outcome::default(), times: StartTimes::default(), work: None, ended, interrupted: Some(code) }
+    }
     /// The code of the stack's own failure, if there was one.
     #[must_use]
     pub fn stack_code(&self) -> Option<i32> {

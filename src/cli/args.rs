@@ -39,7 +39,7 @@ pub enum Verb {
     Up(crate::cli::service::up::UpArgs),
     /// Stop the stack in reverse dependency order; keep data and secrets
     #[command(
-        after_help = "Examples:\n  devrun down\n  devrun down --emergency        kill everything that is provably this project's, now; needs no supervisor\n  devrun down --volumes          and delete the data"
+        after_help = "Examples:\n  devrun down\n  devrun down --emergency        kill everything that is provably this project's, now; needs no supervisor\n  devrun down --volumes          and delete the data\n  devrun down --backup           save the data first"
     )]
     Down(crate::cli::service::down::DownArgs),
     /// Stop services until they are started again
@@ -153,6 +153,9 @@ pub enum Verb {
     /// Validate the procfile without starting anything
     #[command(after_help = "Example:\n  devrun check")]
     Check(crate::cli::show::check::CheckArgs),
+    /// Start a small stack that needs no procfile; Ctrl-C removes it
+    #[command(after_help = "Examples:\n  devrun demo\n  devrun demo --write shop      write its files to a new directory")]
+    Demo(crate::cli::demo::DemoArgs),
     /// Create a procfile from the contents of the directory
     #[command(after_help = "Examples:\n  devrun init\n  devrun init -o -        show it, write nothing")]
     Init(crate::cli::convert::import::InitArgs),
@@ -188,6 +191,22 @@ pub enum Verb {
         after_help = "Examples:\n  devrun volumes\n  devrun volumes adopt pgdata      take over a data directory made by another tool"
     )]
     Volumes(crate::cli::data::volumes::VolumesArgs),
+    /// Save, list and restore the data of the whole stack
+    #[command(
+        after_help = "Examples:\n  devrun snapshot save before-migration\n  devrun snapshot list\n  devrun snapshot restore before-migration"
+    )]
+    Snapshot(crate::cli::data::snapshot::SnapshotArgs),
+    /// Save the data of a service to a file
+    #[command(
+        after_help = "A Postgres is dumped and a Redis copied while they run; other servers are stopped for the copy of their data directory.\n\nExamples:\n  devrun backup postgres\n  devrun backup postgres --plain -o dump.sql\n  devrun backup minio -o minio.tar.gz"
+    )]
+    Backup(crate::cli::data::backup::BackupArgs),
+    /// Replace the data of a service by a backup, after confirmation
+    #[command(after_help = "Example:\n  devrun restore postgres postgres-20260301-093000.dump")]
+    Restore(crate::cli::data::backup::RestoreArgs),
+    /// Make databases for tests
+    #[command(after_help = "Examples:\n  export DATABASE_URL=$(devrun db fork)\n  devrun db fork -- pytest\n  devrun db list")]
+    Db(crate::cli::data::db::DbArgs),
     /// Show disk usage
     #[command(after_help = "Example:\n  devrun df")]
     Df(crate::cli::table_args::TableArgs),
@@ -215,11 +234,14 @@ pub enum Verb {
     #[command(after_help = "Example:\n  devrun schema > procfile.schema.json")]
     Schema,
     /// Show the version
-    #[command(after_help = "Example:\n  devrun version")]
-    Version,
+    #[command(after_help = "Examples:\n  devrun version\n  devrun version --json")]
+    Version(crate::cli::version::VersionArgs),
     /// Serves the routes of a gateway.
     #[command(name = "__gateway", hide = true)]
     Gateway(crate::cli::service::gateway::GatewayArgs),
+    /// Drops databases of tests whose callers have ended.
+    #[command(name = "__forks", hide = true)]
+    Forks,
     /// Prints the names of services and tasks, for the shell's completion.
     #[command(name = "__services", hide = true)]
     Services,

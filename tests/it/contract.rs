@@ -63,6 +63,7 @@ const VERBS: &[&str] = &[
     "snapshot",
     "backup",
     "restore",
+    "db",
     "scale",
     "clean",
     "rebuild",

@@ -148,6 +148,7 @@ impl Watched {
             run: "0123456789abcdef".to_owned(),
             commands: None,
             notify: notify.map(Ok),
+            held: None,
             listen_watch: ListenWatch::default(),
         };
         Self { handle: probe::start_probe_tasks(probing, sink), answers }

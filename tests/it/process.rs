@@ -98,6 +98,7 @@ impl World {
             umask: None,
             tty: false,
             open_stdin: false,
+            sockets: Vec::new(),
             lock: self.places().alive_lock(&id),
             log: None,
             spare: Vec::new(),

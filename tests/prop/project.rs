@@ -175,6 +175,7 @@ fn plan(drafts: &[Draft], skip: Option<usize>, variant: u64, password: &str) -> 
                 // Where it depends on anything, its work is for the first of them.
                 on: draft.edges.first().filter(|(on, ..)| i % 2 == 0 && Some(*on) != skip).map(|(on, ..)| id(*on)),
                 inputs: Vec::new(),
+                input_globs: Vec::new(),
             });
         } else {
             spec.ready = draft.ready.then(|| quick.clone());

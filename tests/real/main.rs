@@ -22,10 +22,12 @@ macro_rules! trials {
 mod case_init;
 #[path = "../it/case_real.rs"]
 mod case_real;
+mod data;
 mod demo;
 #[path = "../it/harness.rs"]
 #[expect(dead_code, reason = "the harness serves the other test binary too")]
 mod harness;
+mod installs;
 #[path = "../it/key_secrets.rs"]
 mod key_secrets;
 mod keys;
@@ -44,12 +46,15 @@ mod stacks;
 #[path = "../it/waits.rs"]
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
+mod walkthrough;
 
 fn main() -> ExitCode {
     let files = [
         case_init::trials(),
         case_real::trials(),
+        data::trials(),
         demo::trials(),
+        installs::trials(),
         key_secrets::trials(),
         keys::trials(),
         passwords::trials(),
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
         rotation::trials(),
         services::trials(),
         stacks::trials(),
+        walkthrough::trials(),
         parts_of_tests(),
     ];
     runner::run(files.into_iter().flatten().collect())

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use super::absolute_path::absolute;
+use super::declared_service::{DeclaredService, volume_names};
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Reported, Resolved, Resolver, Scope, ScopeKey};
-use super::services::{DeclaredService, absolute, volume_names};
 use super::source_map::Span;
 use super::template::{Hole, Name, Operator};
 use super::tree::{TomlNode, TomlValue, get};
-use super::{PortWish, url};
+use super::{PortWish, listen, url};
 
 /// How a service gets a port.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,6 +90,7 @@ impl Resolver<'_> {
                 }
             }
         };
+        let several = several && !(name == "main" && listen::is_set(service));
         Ok(Some(match spec {
             PortSpec::Wish(PortWish::Private) => spec,
             _ if loose || several => PortSpec::Wish(PortWish::Auto),
@@ -98,7 +100,8 @@ impl Resolver<'_> {
 
     /// The name under which a copy's port is asked for and handed in.
     pub fn port_key(&self, service: &DeclaredService, name: &str, replica: u32) -> (String, String) {
-        let name = if self.replicas(service) > 1 { format!("{name}.{replica}") } else { name.to_owned() };
+        let is_shared = name == "main" && listen::is_set(service);
+        let name = if self.replicas(service) > 1 && !is_shared { format!("{name}.{replica}") } else { name.to_owned() };
         (service.name.clone(), name)
     }
 

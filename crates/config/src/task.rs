@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::absolute_path::absolute;
+use super::declared_service::{DeclaredService, WORK};
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::services::{DeclaredService, WORK, absolute};
 use super::tree::{TomlNode, TomlValue, get};
 use devrun_model::{OnChange, Once, ServiceId, ServiceName, TaskSpec, VolumeName, Work};
 
@@ -19,6 +20,7 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &DeclaredService) -> Resol
     let on_change = keys.choice("on_change", &[("warn", OnChange::Warn), ("rerun", OnChange::Rerun), ("fail", OnChange::Fail)]);
     let idempotent = keys.flag("idempotent", false);
     let once = keys.text("once");
+    let input_globs = keys.texts("inputs");
     let work = work?;
     let inputs = match &work {
         Some(Work::Sql { files, .. } | Work::Cypher { files }) => files.clone(),
@@ -29,6 +31,13 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &DeclaredService) -> Resol
         let (volume, name) = text.split_once('/')?;
         Some(Once { volume: VolumeName::new(volume).ok()?, name: name.to_owned() })
     });
+    if once.is_none()
+        && let Some(node) = keys.node("inputs")
+    {
+        let warning =
+            Diagnostic::warning(node.key, format!("`inputs` of {} has no effect: it runs at every start", service.label()));
+        resolver.report(warning.help(format!("add once = \"VOLUME/.{}\"", service.name)));
+    }
     Ok(TaskSpec {
         once,
         idempotent: idempotent?,
@@ -37,6 +46,7 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &DeclaredService) -> Resol
         work,
         on: on?.and_then(|name| ServiceName::new(name).ok()).map(|name| ServiceId::single(&name)),
         inputs,
+        input_globs: input_globs?,
     })
 }
 

@@ -34,6 +34,8 @@ struct Install {
     run: String,
     /// The directory that it fills.
     fills: &'static str,
+    /// The files that say what is installed.
+    inputs: Vec<&'static str>,
 }
 
 /// What was found.
@@ -186,6 +188,7 @@ impl ProgramDirectory {
                 if file == "requirements.txt" { "-r requirements.txt" } else { "-e ." }
             ),
             fills: ".venv",
+            inputs: vec![if file == "requirements.txt" { "requirements.txt" } else { "pyproject.toml" }],
         });
         let says = |word: &str| self.python.as_ref().is_some_and(|(_, text)| text.contains(word));
         if self.django {
@@ -196,7 +199,8 @@ impl ProgramDirectory {
         }
         if let Some((run, port)) = self.package.as_deref().and_then(package) {
             let run_install = if self.is_locked { "npm ci" } else { "npm install" };
-            let npm = Install { kind: "npm", run: run_install.to_owned(), fills: "node_modules" };
+            let inputs = if self.is_locked { vec!["package.json", "package-lock.json"] } else { vec!["package.json"] };
+            let npm = Install { kind: "npm", run: run_install.to_owned(), fills: "node_modules", inputs };
             scripts.push(("web", Script { install: Some(npm), ..script(run, port, "package.json") }));
         }
         if self.cargo {
@@ -387,16 +391,19 @@ fn task_name(install: &Install, scripts: &[Script], script: &Script) -> String {
 
 /// The task, and the volume with its sentinel: the directory that it fills, so that one that is deleted is made again.
 fn add_install(file: &mut Procfile, name: &str, install: &Install, script: &Script) {
-    let path = if script.dir.is_empty() { install.fills.to_owned() } else { format!("{}/{}", script.dir, install.fills) };
+    let below = |path: &str| if script.dir.is_empty() { path.to_owned() } else { format!("{}/{path}", script.dir) };
+    let path = below(install.fills);
     let volume = vec![("path".to_owned(), Toml::text(path)), ("class".to_owned(), Toml::text("cache"))];
     file.volumes.set(name, Toml::Table(volume));
-    let mut section =
-        Section { above: vec![format!("Runs once; again after changes: devrun task {name} --force")], ..Section::default() };
+    let above = "Runs once, and again when its inputs have changed".to_owned();
+    let mut section = Section { above: vec![above], ..Section::default() };
     section.set("run", Toml::text(install.run.clone()));
     if !script.dir.is_empty() {
         section.set("dir", Toml::text(script.dir.clone()));
     }
     section.set("once", Toml::text(format!("{name}/.installed")));
+    section.set("inputs", Toml::texts(install.inputs.iter().map(|file| below(file))));
+    section.set("on_change", Toml::text("rerun"));
     section.set("idempotent", Toml::Bool(true));
     section.set("timeout", Toml::text("15m"));
     file.tasks.push((name.to_owned(), section));
@@ -428,6 +435,10 @@ mod tests {
         let depends = |name: &str| service(name)["depends_on"].to_string();
         assert_eq!((depends("api").as_str(), depends("frontend").as_str()), ("[\"postgres\", \"venv\"]", "[\"npm\"]"));
         assert_eq!(table["tasks"]["npm"]["run"].as_str(), Some("npm ci"));
+        assert_eq!(table["tasks"]["npm"]["on_change"].as_str(), Some("rerun"));
+        let inputs = |task: &str| table["tasks"][task]["inputs"].to_string();
+        assert_eq!(inputs("npm"), "[\"frontend/package.json\", \"frontend/package-lock.json\"]");
+        assert_eq!(inputs("venv"), "[\"api/requirements.txt\"]");
         assert_eq!(table["volumes"]["venv"]["path"].as_str(), Some("api/.venv"));
         assert_eq!(found.to_ignore(), [".env", ".venv/", "node_modules/"]);
     }

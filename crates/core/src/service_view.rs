@@ -84,6 +84,17 @@ impl Service {
 }
 
 impl Supervisor {
+    /// Whether a copy that is being stopped is started again by itself.
+    #[must_use]
+    pub fn comes_back(&self, service: &str, replica: u32) -> bool {
+        let copy = self.services.iter().find(|(_, one)| one.spec.service.as_str() == service && one.spec.replica == replica);
+        copy.is_some_and(|(_, one)| match &one.phase {
+            Phase::Stopping(stop) => stop.next_state.comes_back(),
+            Phase::Cancelling { next_state, .. } => next_state.comes_back(),
+            _ => false,
+        })
+    }
+
     /// Every service and task, in the order of their ids. One that left the procfile is in it until its tree is empty.
     #[must_use]
     pub fn service_views(&self) -> Vec<ServiceView> {

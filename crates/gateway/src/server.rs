@@ -2,17 +2,20 @@
 //!
 //! A connection that has not sent a whole head in time is closed: the parser's own time-out counts once it knows the version,
 //! ours before that.
+//!
+//! At the end a connection without a request is not closed at once: its next request may be on its way already, and would be
+//! lost. It is answered, and closed by that answer.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
 
 use super::gateway::{Gateway, Peer};
 
@@ -36,6 +39,43 @@ const MAX_HEAD: usize = 64 * 1024;
 const MAX_STREAMS: u32 = 256;
 /// At the end requests may go on for this long; streams without an end are cut.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a connection without a request is kept for its next one.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// The requests of one connection.
+#[derive(Debug, Default)]
+struct Requests {
+    has_asked: AtomicBool,
+    active: AtomicUsize,
+    begun: Notify,
+}
+
+/// One that has no response yet.
+struct Active(Arc<Requests>);
+
+impl Requests {
+    fn begin(self: &Arc<Self>) -> Active {
+        self.has_asked.store(true, Ordering::Relaxed);
+        self.active.fetch_add(1, Ordering::SeqCst);
+        self.begun.notify_waiters();
+        Active(Arc::clone(self))
+    }
+    /// Returns when one is in progress.
+    async fn next(&self) {
+        let begun = self.begun.notified();
+        tokio::pin!(begun);
+        begun.as_mut().enable();
+        if self.active.load(Ordering::SeqCst) == 0 {
+            begun.await;
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 /// Serves until `ended` returns, then lets requests in progress end.
 pub async fn serve(listener: TcpListener, gateway: Gateway, ended: impl Future<Output = ()>) {
@@ -49,7 +89,8 @@ pub(crate) async fn serve_with(
     limits: ConnectionLimits,
 ) {
     let gateway = Arc::new(gateway);
-    let graceful = GracefulShutdown::new();
+    // The open connections are its receivers.
+    let ending = watch::Sender::new(());
     let builder = Arc::new(builder(limits));
     tokio::pin!(ended);
     loop {
@@ -59,21 +100,23 @@ pub(crate) async fn serve_with(
         };
         match accepted {
             Ok((stream, _)) => {
-                let watcher = graceful.watcher();
-                let (builder, gateway) = (Arc::clone(&builder), Arc::clone(&gateway));
-                tokio::spawn(async move { serve_connection(&builder, stream, gateway, watcher, limits).await });
+                let (builder, gateway, ending) = (Arc::clone(&builder), Arc::clone(&gateway), ending.subscribe());
+                tokio::spawn(async move { serve_connection(&builder, stream, gateway, ending, limits).await });
             }
             // Out of descriptors, most likely: the backlog keeps callers waiting meanwhile.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
     drop(listener);
-    let connections = graceful.shutdown();
+    ending.send_replace(());
     // Whatever takes longer is cut by the end of the process.
     let _late = tokio::time::timeout(DRAIN, async {
-        tokio::select! {
-            () = connections => {}
-            () = gateway.in_progress().over() => {}
+        // First what may just have come in; streams without an end are not waited for.
+        if tokio::time::timeout(LINGER, ending.closed()).await.is_err() {
+            tokio::select! {
+                () = ending.closed() => {}
+                () = gateway.in_progress().over() => {}
+            }
         }
     })
     .await;
@@ -101,7 +144,7 @@ async fn serve_connection(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
     gateway: Arc<Gateway>,
-    watcher: hyper_util::server::graceful::Watcher,
+    mut ending: watch::Receiver<()>,
     limits: ConnectionLimits,
 ) {
     let (Ok(remote), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
@@ -109,22 +152,38 @@ async fn serve_connection(
     let _ended = stream.set_nodelay(true);
     let address = remote.ip().to_canonical();
     let peer = Peer { address, is_local: address.is_loopback() || address == local.ip().to_canonical() };
-    let has_asked = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&has_asked);
+    let requests = Arc::<Requests>::default();
+    let begun = Arc::clone(&requests);
     let service = service_fn(move |request| {
-        asked.store(true, Ordering::Relaxed);
-        let gateway = Arc::clone(&gateway);
-        async move { Ok::<_, Infallible>(gateway.answer(peer, request).await) }
+        let (gateway, active) = (Arc::clone(&gateway), begun.begin());
+        async move {
+            let response = gateway.answer(peer, request).await;
+            drop(active);
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-    let connection = watcher.watch(connection);
-    tokio::pin!(connection);
+    let head_timeout = tokio::time::sleep(limits.head_timeout);
+    tokio::pin!(connection, head_timeout);
+    let mut is_known = false;
+    loop {
+        tokio::select! {
+            // A client that breaks off or sends what is no HTTP has had its answer.
+            _broken = &mut connection => return,
+            () = &mut head_timeout, if !is_known => {
+                is_known = requests.has_asked.load(Ordering::Relaxed);
+                if !is_known {
+                    return;
+                }
+            }
+            _ended = ending.changed() => break,
+        }
+    }
     tokio::select! {
-        // A client that breaks off or sends what is no HTTP has had its answer.
         _broken = &mut connection => return,
-        () = tokio::time::sleep(limits.head_timeout) => {}
+        () = requests.next() => {}
+        () = tokio::time::sleep(LINGER) => {}
     }
-    if has_asked.load(Ordering::Relaxed) {
-        let _broken = connection.await;
-    }
+    connection.as_mut().graceful_shutdown();
+    let _broken = connection.await;
 }

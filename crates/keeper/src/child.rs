@@ -1,14 +1,15 @@
 //! The child between fork and exec: session, limits, user, directory, descriptors, and the wait for its release.
 //!
 //! It runs in its parent's memory or in a copy of it (see `fork`), so it makes bare system calls alone, writes nothing but
-//! its own stack, and says what failed as a step and an errno over a pipe.
+//! its own stack and the place of its `LISTEN_PID`, and says what failed as a step and an errno over a pipe.
 
 use std::ffi::CString;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use devrun_model::keeper::RunAs;
 
 use super::default_limits::DefaultLimits;
+use super::passed_sockets::{FIRST, PassedSockets};
 use super::syscall::call;
 
 /// Steps of the child by number, as they travel over the error pipe.
@@ -43,6 +44,7 @@ pub(super) struct PreparedChild {
     pub(super) errors: RawFd,
     pub(super) default_limits: Option<DefaultLimits>,
     pub(super) changed_signals: Vec<i32>,
+    pub(super) sockets: PassedSockets,
     #[expect(dead_code, reason = "argv and envp point into these")]
     pub(super) words: Vec<CString>,
 }
@@ -175,7 +177,7 @@ unsafe fn decimal(mut name: *const u8) -> Option<usize> {
 ///
 /// # Safety
 /// Only in a child of ours, with everything in `p` prepared before. It may run in its parent's memory: bare system calls
-/// alone, and nothing is written but what lies on its own stack.
+/// alone, and nothing is written but what lies on its own stack, and what `PassedSockets` sets aside for it.
 pub(super) unsafe fn run_child(p: &PreparedChild) -> ! {
     // SAFETY: every call below is a bare one, and every pointer leads into `p`, which the parent prepared.
     unsafe {
@@ -330,8 +332,17 @@ unsafe fn set_up_descriptors(p: &PreparedChild) {
                 fail_and_exit(p.errors, FDS, answer);
             }
         }
+        let mut next = FIRST;
+        for socket in p.sockets.descriptors() {
+            let answer = call(libc::SYS_dup3, [fd(socket.as_raw_fd()), fd(next), 0, 0, 0]);
+            if answer < 0 {
+                fail_and_exit(p.errors, FDS, answer);
+            }
+            next += 1;
+        }
+        p.sockets.write_pid(call(libc::SYS_getpid, [0; 5]).unsigned_abs());
         // Everything of ours is close-on-exec from the start; this is for what a library may have opened.
-        if let Err(answer) = close_on_exec_from(3) {
+        if let Err(answer) = close_on_exec_from(next) {
             fail_and_exit(p.errors, FDS, answer);
         }
         let answer = call(libc::SYS_fcntl, [fd(p.lock), libc::F_SETFD as usize, 0, 0, 0]);

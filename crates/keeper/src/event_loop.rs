@@ -155,7 +155,7 @@ impl KeeperLoop {
             }
             for _ in 0..BATCH {
                 match self.inbox.take::<ToKeeper>() {
-                    Ok(Some((request, _))) => self.handle_request(request),
+                    Ok(Some((request, descriptors))) => self.handle_request(request, &descriptors),
                     Ok(None) => break,
                     // Malformed bytes: the supervisor is broken or gone, which is treated the same.
                     Err(_) => {
@@ -194,7 +194,7 @@ impl KeeperLoop {
                     // What it said before it died still counts, but nothing of it may start any more.
                     while let Ok(Some((request, _))) = self.inbox.take::<ToKeeper>() {
                         if !matches!(request, ToKeeper::Spawn(_)) {
-                            self.handle_request(request);
+                            self.handle_request(request, &[]);
                         }
                     }
                     self.handle_supervisor_loss();
@@ -204,10 +204,10 @@ impl KeeperLoop {
         }
     }
 
-    fn handle_request(&mut self, request: ToKeeper) {
+    fn handle_request(&mut self, request: ToKeeper, descriptors: &[OwnedFd]) {
         match request {
             ToKeeper::Hello(hello) => self.handshake(&hello),
-            ToKeeper::Spawn(spec) => self.spawn(*spec),
+            ToKeeper::Spawn(spec) => self.spawn(*spec, descriptors),
             ToKeeper::Stop { process, signal } => self.trees.stop(process, signal),
             ToKeeper::Signal { process, signal } => self.trees.signal(process, signal),
             ToKeeper::SignalTree { process, signal } => self.trees.signal_tree(process, signal),
@@ -289,15 +289,15 @@ impl KeeperLoop {
         }
     }
 
-    pub(super) fn spawn(&mut self, spec: SpawnSpec) {
+    pub(super) fn spawn(&mut self, spec: SpawnSpec, sockets: &[OwnedFd]) {
         let process = spec.process;
-        if let Err(failed) = self.try_spawn(spec) {
+        if let Err(failed) = self.try_spawn(spec, sockets) {
             self.write(&[JournalRecord::Empty { process }]);
             self.send(&FromKeeper::SpawnFailed { process, step: failed.step, errno: failed.errno }, Vec::new());
         }
     }
 
-    fn try_spawn(&mut self, spec: SpawnSpec) -> Result<(), SpawnError> {
+    fn try_spawn(&mut self, spec: SpawnSpec, sockets: &[OwnedFd]) -> Result<(), SpawnError> {
         let process = spec.process;
         let journal_failed =
             |error: std::io::Error| SpawnError { step: "journal".to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) };
@@ -309,7 +309,7 @@ impl KeeperLoop {
         let lock = InheritedLock::open(&spec)?;
         // No group for this one: it is followed by its tree alone.
         let group = self.groups.as_ref().and_then(|groups| groups.group(&spec).ok());
-        let forked = match self.forker.fork(&spec, &lock, group.as_ref().map(|(_, file)| file)) {
+        let forked = match self.forker.fork(&spec, &lock, group.as_ref().map(|(_, file)| file), sockets) {
             Ok(forked) => forked,
             Err(failed) => {
                 if let Some((group, _)) = group {

@@ -14,19 +14,21 @@
 
 use super::default_limits::DefaultLimits;
 use std::cell::RefCell;
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
 use crate::lock;
 use devrun_model::keeper::{RunAs, SpawnSpec};
 use devrun_model::os_text;
 
+use super::c_strings::{c_pointers, c_string};
 use super::child::{PreparedChild, STEPS, run_child};
 use super::in_flight::{BlockedSignals, InFlightChild, fork_into};
+use super::passed_sockets::{self, PassedSockets};
+use super::pipes::{enlarge_pipe, pipe, set_nonblocking};
 use super::silent_stdin;
 use super::syscall::ChildStack;
 
@@ -129,14 +131,6 @@ impl InheritedLock {
 /// The child's ends of stdout and stderr; one, where both are the terminal.
 type ChildOutput = (OwnedFd, Option<OwnedFd>);
 
-pub(super) fn c_string(value: impl AsRef<OsStr>) -> io::Result<CString> {
-    CString::new(value.as_ref().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
-}
-
-pub(super) fn c_pointers(words: &[CString]) -> Vec<*const libc::c_char> {
-    words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect()
-}
-
 impl Forker {
     /// `default_limits`: the limits that children get where their spec asks for none; `plain`: every child is an ordinary fork.
     /// Signals that are ignored or handled now, and only those, have their default back in the children: make it when this
@@ -162,7 +156,13 @@ impl Forker {
     ///
     /// # Errors
     /// The step and errno.
-    pub fn fork(&self, spec: &SpawnSpec, lock: &InheritedLock, cgroup: Option<&File>) -> Result<ForkedChild, SpawnError> {
+    pub fn fork(
+        &self,
+        spec: &SpawnSpec,
+        lock: &InheritedLock,
+        cgroup: Option<&File>,
+        sockets: &[OwnedFd],
+    ) -> Result<ForkedChild, SpawnError> {
         let words: Vec<CString> = spec
             .argv
             .iter()
@@ -170,15 +170,24 @@ impl Forker {
             .collect::<io::Result<_>>()
             .map_err(SpawnError::at("exec"))?;
         let mut variables = Vec::with_capacity(spec.env.len());
-        for (name, value) in &spec.env {
+        for (name, value) in spec.env.iter().filter(|(name, _)| sockets.is_empty() || !passed_sockets::is_variable(name)) {
             variables.push(c_string(os_text::to_os(&format!("{name}={value}"))).map_err(SpawnError::at("exec"))?);
         }
+        let passed = PassedSockets::prepare(&spec.sockets, sockets).map_err(SpawnError::at("sockets"))?;
+        variables.extend(passed.variables().map_err(SpawnError::at("sockets"))?);
         let argv = c_pointers(&words);
-        let envp = c_pointers(&variables);
+        let mut envp = c_pointers(&variables);
+        if let Some(listen_pid) = passed.listen_pid() {
+            envp.insert(0, listen_pid);
+        }
         let mut all = words;
         all.extend(variables);
         let (release, release_writer) = pipe().map_err(SpawnError::at("pipe"))?;
         let (errors, errors_writer) = pipe().map_err(SpawnError::at("pipe"))?;
+        // What the child uses until its exec must not lie where the sockets go.
+        let release = passed.out_of_the_way(release).map_err(SpawnError::at("pipe"))?;
+        let errors_writer = passed.out_of_the_way(errors_writer).map_err(SpawnError::at("pipe"))?;
+        let moved_lock = passed.duplicate_out_of_the_way(&lock.file).map_err(SpawnError::at("lock"))?;
         set_nonblocking(&errors).map_err(SpawnError::at("pipe"))?;
         let (stdout, stderr, ends) = self.output(spec).map_err(SpawnError::at(if spec.tty { "tty" } else { "pipe" }))?;
         // Held until the child has its copy.
@@ -196,13 +205,14 @@ impl Forker {
             stdout: ends.0.as_raw_fd(),
             stderr: ends.1.as_ref().map_or(ends.0.as_raw_fd(), AsRawFd::as_raw_fd),
             terminal: spec.tty.then(|| ends.0.as_raw_fd()),
-            lock: lock.file.as_raw_fd(),
+            lock: moved_lock.as_ref().map_or(lock.file.as_raw_fd(), AsRawFd::as_raw_fd),
             cgroup: cgroup.map(AsRawFd::as_raw_fd),
             release: release.as_raw_fd(),
             release_writer: release_writer.as_raw_fd(),
             errors: errors_writer.as_raw_fd(),
             default_limits: self.default_limits,
             changed_signals: self.changed_signals.clone(),
+            sockets: passed,
             words: all,
         };
         let pid = self.launch(prepared, spec).map_err(SpawnError::at("fork"))?;
@@ -276,29 +286,8 @@ impl Forker {
     }
 }
 
-/// A pipe of 1 MiB carries 1.8 times what a default one does. Ordinary users may have about 64 of them, hence the steps
-/// down; the default is no error.
-fn enlarge_pipe(pipe: &OwnedFd) {
-    for size in [1 << 20, 1 << 18] {
-        // SAFETY: an fcntl with an integer argument on an open descriptor.
-        if unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, size) } >= 0 {
-            return;
-        }
-    }
-}
-
-pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
-}
-
 fn close_on_exec(fd: &OwnedFd) -> io::Result<()> {
     nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-    Ok(())
-}
-
-/// Makes one end non-blocking. Each end of a pipe has its own flags, so the service's own end keeps blocking.
-fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
-    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
     Ok(())
 }
 
@@ -397,6 +386,7 @@ mod tests {
             umask: None,
             tty: false,
             open_stdin: false,
+            sockets: Vec::new(),
             lock: folder.join(format!("{process}.alive")),
             log: None,
             spare: Vec::new(),
@@ -421,7 +411,7 @@ mod tests {
         for process in 0..60 {
             let program = if process % 3 == 1 { "/nowhere/at all" } else { "/bin/true" };
             let spec = spec(folder.path(), process, program);
-            let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None).unwrap();
+            let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None, &[]).unwrap();
             let pid = forked.pid;
             // Every third one never gets its word.
             let started = (process % 3 != 2).then(|| forked.release().unwrap());
@@ -464,7 +454,7 @@ mod tests {
         for (limit, plain, in_flight) in [(None, false, 1), (Some(64 << 20), false, 0), (None, true, 0)] {
             let forker = Forker::new(None, plain).unwrap();
             let spec = SpawnSpec { memory: limit, ..spec(folder.path(), 1, "/bin/true") };
-            let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None).unwrap();
+            let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None, &[]).unwrap();
             assert_eq!(forker.in_flight.borrow().len(), in_flight, "{limit:?} {plain}");
             if let Some(shared) = share_memory(us, forked.pid) {
                 assert_eq!(shared, in_flight == 1, "{limit:?} {plain}");
@@ -508,7 +498,7 @@ mod tests {
                 refuse(&[(libc::SYS_clone3, errno), (libc::SYS_close_range, errno)]);
                 let mut spec = spec(&folder, number as u64, "/bin/ls");
                 spec.argv.extend(["-l".to_owned(), "/proc/self/fd".to_owned()]);
-                let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None).unwrap();
+                let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None, &[]).unwrap();
                 let pid = nix::unistd::Pid::from_raw(forked.pid);
                 assert!(forker.in_flight.borrow().is_empty());
                 let started = forked.release().unwrap();
@@ -531,7 +521,7 @@ mod tests {
         let forker = Forker::new(None, false).unwrap();
         let start = |process| {
             let spec = spec(folder.path(), process, "/bin/true");
-            forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None).unwrap()
+            forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None, &[]).unwrap()
         };
         let hangs = start(0);
         for process in 1..20 {

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
@@ -18,10 +19,9 @@ use devrun_model::keeper::{ExitStatus, FromKeeper, Identity, KeeperHello, Proces
 use devrun_model::{Failure, FailureKind, Signal};
 
 use super::default_limits::DefaultLimits;
-use super::keeper_events::{
-    HandleRequest, KeeperEvent, KeeperOptions, LaunchedKeeper, ProcessEvent, keeper_failure, register_fd,
-};
+use super::keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, ProcessEvent, keeper_failure, register_fd};
 use super::keeper_watch::{Activity, KeeperWatch, WatchDecision};
+use super::launched_keeper::LaunchedKeeper;
 use super::orphans::Orphans;
 use super::reactor::register;
 use super::tree::{self, TreeEvent};
@@ -175,6 +175,8 @@ struct ProcessRoute {
     sink: mpsc::UnboundedSender<ProcessEvent>,
     /// Whole until it runs.
     spec: Box<SpawnSpec>,
+    /// Its listening sockets, until it runs.
+    sockets: Vec<Arc<OwnedFd>>,
     /// It was asked of a second keeper, after the first was lost over it.
     repeated: bool,
     identity: Option<Identity>,
@@ -192,6 +194,11 @@ struct KeeperConnection {
     orphans: Orphans,
     children: SignalStream,
     finish: Option<oneshot::Sender<Vec<(i32, String)>>>,
+}
+
+/// To be sent: the originals stay for the next process that listens on them.
+fn duplicates(sockets: &[Arc<OwnedFd>]) -> std::io::Result<Vec<OwnedFd>> {
+    sockets.iter().map(|socket| socket.try_clone()).collect()
 }
 
 enum WakeReason {
@@ -308,18 +315,26 @@ impl KeeperConnection {
             self.watch.request_sent(Instant::now());
         }
         match request {
-            HandleRequest::Spawn(spec, sink) => {
+            HandleRequest::Spawn(spec, sockets, sink) => {
                 let process = spec.process;
                 let message = ToKeeper::Spawn(spec);
-                let refused = match self.line.as_mut().map(|line| line.outbox.push(&message, Vec::new())) {
-                    None => Some(("keeper", libc::EPIPE)),
+                let refused = match (self.line.as_mut(), duplicates(&sockets)) {
+                    (None, _) => Some(("keeper", libc::EPIPE)),
+                    (_, Err(error)) => Some(("sockets", error.raw_os_error().unwrap_or(libc::EMFILE))),
                     // Only beyond 16 MiB; a spec that long fails at exec as well.
-                    Some(Err(_)) => Some(("exec", libc::E2BIG)),
-                    Some(Ok(())) => None,
+                    (Some(line), Ok(sockets)) => line.outbox.push(&message, sockets).err().map(|_| ("exec", libc::E2BIG)),
                 };
                 let ToKeeper::Spawn(spec) = message else { return };
-                let route =
-                    ProcessRoute { sink, spec, repeated: false, identity: None, ended: false, killed: false, stopped: None };
+                let route = ProcessRoute {
+                    sink,
+                    spec,
+                    sockets,
+                    repeated: false,
+                    identity: None,
+                    ended: false,
+                    killed: false,
+                    stopped: None,
+                };
                 self.routes.insert(process, route);
                 if let Some((step, errno)) = refused {
                     self.spawn_failed(process, step, errno);
@@ -401,6 +416,7 @@ impl KeeperConnection {
                 {
                     route.identity = Some(identity.clone());
                     route.spec.keep_what_running_needs();
+                    route.sockets = Vec::new();
                     let _ = route.sink.send(ProcessEvent::Spawned { process, identity, stdout, stderr: ends.next() });
                 }
             }
@@ -504,7 +520,15 @@ impl KeeperConnection {
         let Some(route) = self.routes.get_mut(&process) else { return };
         route.repeated = true;
         let spawn = ToKeeper::Spawn(route.spec.clone());
-        self.send_to_keeper(&spawn);
+        match duplicates(&route.sockets) {
+            Ok(sockets) => {
+                if let Some(line) = &mut self.line {
+                    // Refused only beyond 16 MiB, and the first keeper took it.
+                    let _ = line.outbox.push(&spawn, sockets);
+                }
+            }
+            Err(error) => self.spawn_failed(process, "sockets", error.raw_os_error().unwrap_or(libc::EMFILE)),
+        }
     }
 
     /// Takes over what the dead keeper has left. Returns what it was asked to start and never began.

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
@@ -16,20 +17,6 @@ pub struct KeeperOptions {
     pub program: PathBuf,
     /// Its first frame; `supervisor` is filled in by `start`.
     pub hello: KeeperHello,
-}
-
-/// A keeper that waits for its first frame. Dropped, it sees the end of its socket and ends.
-#[derive(Debug)]
-pub struct LaunchedKeeper {
-    /// The process, our child.
-    pub(super) pid: i32,
-    /// Our end of the socketpair.
-    pub(super) socket: OwnedFd,
-    /// Where a failed exec is reported: the end of this pipe says that it worked.
-    pub(super) errors: OwnedFd,
-    /// What it uses of our memory until its exec.
-    #[cfg(target_os = "linux")]
-    pub(super) kept: super::keeper_launch::Kept,
 }
 
 /// One process's news.
@@ -97,7 +84,7 @@ pub enum KeeperEvent {
 /// What a handle asks of the task.
 #[derive(Debug)]
 pub(super) enum HandleRequest {
-    Spawn(Box<SpawnSpec>, mpsc::UnboundedSender<ProcessEvent>),
+    Spawn(Box<SpawnSpec>, Vec<Arc<OwnedFd>>, mpsc::UnboundedSender<ProcessEvent>),
     Stop(ProcessId, Option<Signal>),
     Signal(ProcessId, Signal),
     SignalTree(ProcessId, Signal),

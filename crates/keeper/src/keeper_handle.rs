@@ -5,7 +5,9 @@
 
 #[cfg(not(target_os = "linux"))]
 use super::keeper_events::keeper_failure;
-use super::keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, LaunchedKeeper, ProcessEvent};
+use super::keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, ProcessEvent};
+use super::launched_keeper::LaunchedKeeper;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -66,9 +68,13 @@ impl KeeperHandle {
     }
     /// Asks for a process. Its news go to `sink`, the last being `SpawnFailed` or `TreeEmpty`.
     pub fn spawn(&self, spec: SpawnSpec, sink: mpsc::UnboundedSender<ProcessEvent>) {
+        self.spawn_with_sockets(spec, Vec::new(), sink);
+    }
+    /// As [`KeeperHandle::spawn`], for a process that listens on sockets of ours: as many as `spec.sockets` names.
+    pub fn spawn_with_sockets(&self, spec: SpawnSpec, sockets: Vec<Arc<OwnedFd>>, sink: mpsc::UnboundedSender<ProcessEvent>) {
         let process = spec.process;
-        if let Err(refused) = self.requests.send(HandleRequest::Spawn(Box::new(spec), sink))
-            && let HandleRequest::Spawn(_, sink) = refused.0
+        if let Err(refused) = self.requests.send(HandleRequest::Spawn(Box::new(spec), sockets, sink))
+            && let HandleRequest::Spawn(_, _, sink) = refused.0
         {
             // Nobody may be listening any more, which is as well.
             let _ = sink.send(ProcessEvent::SpawnFailed { process, step: "keeper".to_owned(), errno: libc::EPIPE });

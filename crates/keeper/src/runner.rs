@@ -225,6 +225,7 @@ impl Runner {
             umask: None,
             tty: false,
             open_stdin: false,
+            sockets: Vec::new(),
             lock: self.places.alive_lock(&self.service),
             log: None,
             spare: Vec::new(),

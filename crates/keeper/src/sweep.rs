@@ -328,6 +328,7 @@ mod tests {
             umask: None,
             tty: false,
             open_stdin: false,
+            sockets: Vec::new(),
             lock: lock.clone(),
             log: None,
             spare: Vec::new(),

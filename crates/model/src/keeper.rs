@@ -90,6 +90,10 @@ pub struct SpawnSpec {
     /// Standard input stays open and never holds anything; else it is `/dev/null`. A terminal has its own.
     #[serde(default)]
     pub open_stdin: bool,
+    /// The names of its listening sockets, which come along with the frame: they are its descriptors from 3 on
+    /// (`LISTEN_FDNAMES`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<String>,
     /// The alive lock of this generation; its shared lock is inherited by the process.
     pub lock: PathBuf,
     /// Where the keeper appends output while no supervisor reads it.

@@ -165,6 +165,9 @@ pub struct ServiceSpec {
     pub bind: String,
     /// `main` and the named ones, in the procfile's order.
     pub ports: BTreeMap<String, u16>,
+    /// It does not bind its main port: it gets the listening socket as its descriptor 3 (sd_listen_fds(3)), all copies the same.
+    #[serde(default)]
+    pub listen: bool,
     /// What `${service.X}` gives: host port addr url user password database data ports.NAME.
     pub attributes: BTreeMap<String, String>,
     /// Edges, replica by replica.
@@ -236,6 +239,7 @@ impl ServiceSpec {
             build: None,
             bind: "127.0.0.1".to_owned(),
             ports: BTreeMap::new(),
+            listen: false,
             attributes: BTreeMap::new(),
             depends_on: Vec::new(),
             ready: None,

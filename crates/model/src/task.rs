@@ -84,4 +84,6 @@ pub struct TaskSpec {
     pub on: Option<ServiceId>,
     /// Files whose content belongs to the sentinel's hash.
     pub inputs: Vec<PathBuf>,
+    /// Globs of further such files, relative to the project.
+    pub input_globs: Vec<String>,
 }

@@ -12,6 +12,7 @@
 
 pub mod control;
 pub mod engine;
+pub mod file_glob;
 pub mod init;
 pub mod logs;
 pub mod mask_hashes;
@@ -21,6 +22,7 @@ pub mod recipes;
 pub mod removal;
 pub mod runtime_dir;
 pub mod secrets;
+mod sigv4;
 pub mod stats;
 pub mod user;
 pub mod watch;

@@ -5,16 +5,19 @@
 use devrun_model::recipe::SourceSpec;
 use devrun_model::{Failure, FailureKind, RecipeUse};
 
+use super::blocking::blocking;
 use super::catalog::{Catalog, CatalogSource};
+use super::fetch_options::FetchOptions;
 use super::install::{InstallJob, install};
+use super::located::Located;
 use super::lockfile::{self, LockFile};
 use super::manifest::StoreEntry;
+use super::platform;
 use super::store::Store;
 use super::subprocess::Cancel;
 use super::system;
 use super::transfer::FetchError;
 use super::version::VersionRequest;
-use super::{FetchOptions, Located, blocking, platform};
 
 /// Said of a program of the project where nothing may be executed.
 const UNASKED: &str = "version unknown until `devrun up` runs it";
@@ -402,6 +405,11 @@ impl Selection {
 
     /// How to install it by hand on this system.
     fn hint(&self) -> String {
+        if !has_place(&self.spec)
+            && let Some(other) = other_versions(&self.catalog, &self.request, &platform::current())
+        {
+            return other;
+        }
         let name = &self.recipe.recipe.name;
         let install = &self.recipe.recipe.install;
         let by_hand = systems().iter().find_map(|system| install.get(system)).cloned().or_else(|| {
@@ -418,6 +426,32 @@ impl Selection {
             Some(line) => format!("install it: {line}; or say where it is in [sources.{name}]"),
             None => format!("install it, or say where it is in [sources.{name}]"),
         }
+    }
+}
+
+/// Where no source has the version that was asked for: the versions that some source has for this platform.
+fn other_versions(catalog: &Catalog, request: &VersionRequest, here: &str) -> Option<String> {
+    let has_source = |version: &&super::catalog::CatalogVersion| version.sources.iter().any(|source| source.serves(here));
+    let mut versions: Vec<&str> = catalog.versions.iter().filter(has_source).map(|one| one.version.as_str()).collect();
+    if request.is_any() || versions.iter().any(|version| request.admits(version)) {
+        return None;
+    }
+    versions.sort_by(|a, b| super::version::compare(b, a));
+    versions.dedup();
+    // The newest of the line that was asked for, else the newest of all.
+    let wanted = request.to_string();
+    let newest = versions.iter().find(|version| line_of(version) == line_of(&wanted)).or(versions.first())?;
+    let (name, line, all) = (&catalog.recipe, line_of(newest), versions.join(", "));
+    Some(format!(
+        "use a version that can be fetched ({all}): use = \"{name}@{line}\"; or say where {name} {wanted} is in [sources.{name}]"
+    ))
+}
+
+/// What one writes after the `@`: the first number of a dotted version, all of any other.
+fn line_of(version: &str) -> &str {
+    match version.split_once('.') {
+        Some((line, _)) if !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit()) => line,
+        _ => version,
     }
 }
 
@@ -445,4 +479,29 @@ fn systems() -> Vec<String> {
     }
     names.push("linux".to_owned());
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help(name: &str, version: &str) -> Option<String> {
+        other_versions(&Catalog::of(name).unwrap(), &VersionRequest::new(Some(version)), "linux-x86_64")
+    }
+
+    #[test]
+    fn a_version_without_a_source_is_answered_with_those_that_have_one() {
+        for (name, version, then, named) in [
+            ("postgres", "14", "postgres@18", "18.4, 17.10, 16.14"),
+            ("postgres", "16.4", "postgres@16", "16.14"),
+            ("redis", "7.2.5", "redis@7", "7.2.4"),
+        ] {
+            let help = help(name, version).unwrap();
+            assert!(help.contains(&format!("use = \"{then}\"")) && help.contains(named), "{help}");
+            assert!(help.contains(&format!("say where {name} {version} is in [sources.{name}]")), "{help}");
+        }
+        assert_eq!(help("postgres", "16"), None);
+        assert_eq!(help("postgres", "latest"), None);
+        assert_eq!((line_of("16.4"), line_of("RELEASE.2025"), line_of("18")), ("16", "RELEASE.2025", "18"));
+    }
 }

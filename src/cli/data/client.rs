@@ -19,6 +19,7 @@ use devrun_model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
 use devrun_runtime::recipes;
 
 use crate::app::child_command;
+use crate::app::client_program;
 use crate::app::load::{self, Project, Wanted};
 use crate::app::readonly;
 use crate::app::session::Signals;
@@ -115,7 +116,7 @@ fn client(
     let spec = server(&plan, args.on.as_deref(), scheme, name)?;
     let (mut words, variables) = fill(spec);
     crate::app::runtime::runtime()?.block_on(async {
-        let (program, extra) = program(&project, spec, name).await?;
+        let (program, extra) = client_program::find(&project, spec, name).await?;
         words.insert(0, program.into());
         words.extend(args.words.iter().cloned());
         // The caller's shell, its pager and its history; then the server's.
@@ -127,28 +128,6 @@ fn client(
         let here = std::env::current_dir().unwrap_or_else(|_| project.root.clone());
         Ok(child_command::run(&words, &env, &here, None, &mut signals).await?.code)
     })
-}
-
-/// The client that lies beside the server, else the one on PATH.
-async fn program(project: &Project, spec: &ServiceSpec, name: &str) -> Result<(String, BTreeMap<String, String>), Failure> {
-    if let Launch::Recipe(recipe) = &spec.launch {
-        let options = load::fetch_options(project, true, None, std::sync::Arc::new(devrun_store::NoDownloadProgress));
-        if let Ok(located) = devrun_store::which(recipe, &options).await
-            && let Some(path) = located.tools.get(name)
-        {
-            return Ok((path.display().to_string(), located.env));
-        }
-    }
-    let path = load::environment().get("PATH").cloned().unwrap_or_default();
-    if std::env::split_paths(&path).any(|folder| folder.join(name).is_file()) {
-        return Ok((name.to_owned(), BTreeMap::new()));
-    }
-    let failure = Failure::new(FailureKind::Binary, format!("cannot find {name}, neither with {} nor on PATH", spec.id));
-    Err(failure.help(if name == "psql" {
-        "devrun sql 'SELECT 1' needs no client; or: apt-get install postgresql-client"
-    } else {
-        "apt-get install redis-tools"
-    }))
 }
 
 fn plan(globals: &Globals, project: &Project, on: Option<&str>) -> Result<std::sync::Arc<Plan>, Failure> {
@@ -234,8 +213,7 @@ pub fn sql(globals: &Globals, args: &QueryArgs, _term: Term) -> Result<i32, Fail
         return readonly::json(&rows);
     }
     if table.columns.is_empty() {
-        let rows = if table.affected == 1 { "row" } else { "rows" };
-        say(format!("done, {} {rows} changed", table.affected));
+        say(format!("done, {} rows changed", table.affected));
         return Ok(exit::DONE);
     }
     let rows: Vec<Vec<String>> = table

@@ -1,5 +1,8 @@
-//! Commands about data: volumes, secrets, database clients.
+//! Commands about data: volumes, snapshots, secrets, database clients.
 
+pub mod backup;
 pub mod client;
+pub mod db;
 pub mod secret;
+pub mod snapshot;
 pub mod volumes;

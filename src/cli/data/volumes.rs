@@ -182,6 +182,7 @@ pub fn df(globals: &Globals, args: &crate::cli::table_args::TableArgs, _term: Te
     rows.extend(other_data::of(&project, &read).into_iter().map(|other| row(other.of, other.path)));
     rows.push(row("logs".to_owned(), project.places.logs()));
     rows.push(row("snapshots".to_owned(), project.places.state.join("snapshots")));
+    rows.push(row("backups".to_owned(), project.places.state.join("backups")));
     rows.push(row("runtime directory".to_owned(), project.places.run.clone()));
     rows.push(row(
         "binaries".to_owned(),

@@ -8,6 +8,8 @@ use crate::ui::term::{Progress, Term, say};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, VolumeClass, VolumeSpec, duration};
 
+use crate::app::data::backup;
+use crate::app::data::work::DataWork;
 use crate::app::load::{self, Wanted};
 use crate::app::other_data;
 use crate::globals::Globals;
@@ -23,6 +25,9 @@ pub struct DownArgs {
     /// Maximum grace period of every service
     #[arg(short = 't', long, value_name = "T")]
     pub timeout: Option<String>,
+    /// Save the data of every server first, into backups/ of the state directory
+    #[arg(long, conflicts_with = "emergency")]
+    pub backup: bool,
     /// Also delete the data of persistent and cache volumes
     #[arg(long, short = 'v', env = "CLEANUP_VOLUMES", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub volumes: bool,
@@ -37,7 +42,7 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
         return crate::app::stop_stack::emergency_all();
     }
     // A deletion needs the procfile, which says what is to be deleted; a stop does not.
-    let project = if args.volumes { load::project(globals)? } else { load::project_by_state(globals)? };
+    let project = if args.volumes || args.backup { load::project(globals)? } else { load::project_by_state(globals)? };
     let grace = args
         .timeout
         .as_deref()
@@ -48,14 +53,39 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
         .transpose()
         .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun down -t 5s"))?;
     // Looked up before the stop: with a broken procfile nothing must have been stopped for a deletion that cannot be done.
-    let read = if args.volumes { Some(load::read(globals, &project, &Wanted::look())?) } else { None };
-    let volumes: Vec<VolumeSpec> =
-        read.iter().flat_map(|read| read.plan.volumes.values()).filter(|volume| is_deleted(volume)).cloned().collect();
+    let read = if args.volumes || args.backup { Some(load::read(globals, &project, &Wanted::look())?) } else { None };
+    let volumes: Vec<VolumeSpec> = read
+        .iter()
+        .filter(|_| args.volumes)
+        .flat_map(|read| read.plan.volumes.values())
+        .filter(|volume| is_deleted(volume))
+        .cloned()
+        .collect();
+    let saving = match read.as_ref().filter(|_| args.backup && load::is_running(&project.places).unwrap_or(false)) {
+        Some(read) => {
+            let work = DataWork::begin()?;
+            match backup::take_all(&project, read, &backup::servers(&read.plan, true), &work, term) {
+                Ok(()) => {}
+                Err(failure) => return work.ended_by(failure),
+            }
+            Some((read, work))
+        }
+        None if args.backup => {
+            say("nothing is running: no backup was taken");
+            None
+        }
+        None => None,
+    };
     let code = if args.emergency {
         stop_stack::emergency(&project.places)?
     } else {
         crate::app::runtime::runtime()?.block_on(stop_stack::gentle(&project.places, grace, term))?
     };
+    if let Some((read, work)) = saving.filter(|_| code == exit::DONE)
+        && let Err(failure) = backup::take_all(&project, read, &backup::servers(&read.plan, false), &work, term)
+    {
+        return work.ended_by(failure);
+    }
     if code == exit::DONE && !volumes.is_empty() {
         let _alone = stop_stack::keep_others_out(&project.places)?;
         for volume in volumes.iter().filter(|volume| volume.path.symlink_metadata().is_ok()) {
@@ -65,7 +95,7 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
             }
         }
     }
-    if let Some(read) = read.filter(|_| code == exit::DONE && term.progress != Progress::Quiet) {
+    if let Some(read) = read.filter(|_| args.volumes && code == exit::DONE && term.progress != Progress::Quiet) {
         other_data::say_kept(&project, &read);
     }
     Ok(code)

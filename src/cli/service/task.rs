@@ -85,7 +85,7 @@ fn status(globals: &Globals, args: &TaskArgs) -> Result<i32, Failure> {
         }
         let (standing, at) = match sentinel(spec, &seen.plan) {
             None => ("always", None),
-            Some((volume, once)) => match init::task_status(volume, once, &task_hash(spec))? {
+            Some((volume, once)) => match init::task_status(volume, once, &task_hash(spec, &seen.plan.root)?)? {
                 TaskStatus::Fresh => ("fresh", None),
                 TaskStatus::Done { at } => ("done", Some(at)),
                 TaskStatus::Changed { at } => ("changed", Some(at)),
@@ -140,7 +140,7 @@ fn resolve(globals: &Globals, name: &str, done: bool) -> Result<i32, Failure> {
             .help("give it `once = \"VOLUME/.NAME\"`"));
     };
     if done {
-        init::commit_task(volume, once, &task_hash(spec), Duration::ZERO)?;
+        init::commit_task(volume, once, &task_hash(spec, &seen.plan.root)?, Duration::ZERO)?;
         say(format!("{name} counts as done"));
     } else {
         init::forget_task(volume, once)?;

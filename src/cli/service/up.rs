@@ -1,43 +1,37 @@
 //! `devrun up`.
 
 mod args;
+mod attached;
 mod detached;
 mod log_output;
 mod plan;
 
 pub use args::UpArgs;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::ui::ci;
 use crate::ui::logview::LogView;
 use crate::ui::progress::ProgressView;
 use crate::ui::start_times::StartTimes;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
-use devrun_keeper::LaunchedKeeper;
-use devrun_keeper::lock::InstanceLock;
 use devrun_model::exit;
-use devrun_model::feed::Outcome;
-use devrun_model::feed::{FeedItem, Status, StopReport};
-use devrun_model::{Command, Failure, FailureKind, Kind, Plan, ServiceId, Snapshot, UpOptions};
-use devrun_runtime::logs::read::LogFollower;
+use devrun_model::feed::{Outcome, Status};
+use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Snapshot, UpOptions};
+use devrun_runtime::logs::LogFollower;
 
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::password_advice;
 use crate::app::profile_selection;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
-use crate::app::signals::{self, Aside, Asides};
-use crate::app::start_scope::PlannedStart;
 use crate::app::stop_stack;
 use crate::app::stop_wait;
-use crate::app::supervise;
 use crate::globals::Globals;
 use crate::ui::{exit_line, output};
 
-use log_output::{drain, show, show_waiting, style};
+use log_output::style;
 
 /// How often a start is begun once more because a stop came first.
 const ROUNDS: u32 = 10;
@@ -181,160 +175,6 @@ impl Stack {
             return Command::Restart { plan, targets, with_dependents: false };
         }
         Command::Up { plan: plan.then(|| Arc::clone(&self.plan)), targets: self.targets.clone(), options: self.options.clone() }
-    }
-
-    /// This process becomes the supervisor, or the viewer of the one that is there.
-    fn alone(self, args: &UpArgs) -> Result<i32, Failure> {
-        let places = &self.project.places;
-        // Where nobody else is, the keeper loads while the runtime is made.
-        let claimed = if load::is_running(places)? { None } else { supervise::claim(places)?.ok() };
-        let begun = claimed.map(|lock| Ok((lock, supervise::keeper()?))).transpose()?;
-        let runtime = crate::app::runtime::runtime()?;
-        let code = runtime.block_on(self.attached(args, begun));
-        // All that matters has been waited for; what is left of its tasks ends with the process.
-        runtime.shutdown_background();
-        code
-    }
-
-    /// `begun`: the lock and the keeper, where nobody else had them.
-    async fn attached(self, args: &UpArgs, begun: Option<(InstanceLock, LaunchedKeeper)>) -> Result<i32, Failure> {
-        let (lock, launched) = match begun {
-            Some(begun) => begun,
-            None => match self.join_or_claim().await? {
-                Err(code) => return Ok(code),
-                Ok(lock) => (lock, supervise::keeper()?),
-            },
-        };
-        let (mut signals, mut asides) = (Signals::take()?, Asides::take()?);
-        let progress: Arc<dyn devrun_store::DownloadProgress> = match self.term.progress {
-            Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(self.term)),
-            Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoDownloadProgress),
-        };
-        let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), progress);
-        let places = &self.project.places;
-        let start = PlannedStart::new(&self.plan, &self.targets, self.options.no_deps);
-        let supervisor = match supervise::boot(lock, launched, places, start, fetch, signals.next(), say).await? {
-            Ok(supervisor) => supervisor,
-            Err(code) => return Ok(code),
-        };
-        let engine = supervisor.engine.clone();
-        output::detach().map_err(no_thread)?;
-        let mut logs = supervisor.pump.subscribe();
-        let (mut session, status) = Session::local(engine.clone()).await?;
-        let mut view = ProgressView::new(self.term).with_plan(&self.plan);
-        let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
-        let mut lines = LogView::new(style(self.term), &ids);
-        view.status(&status, false);
-        let begun = std::time::Instant::now();
-        let third = Arc::new(AtomicBool::new(false));
-        for (signal, code) in [(libc::SIGINT, exit::INT), (libc::SIGTERM, exit::TERM)] {
-            // Armed by the second signal: the third one ends us even if nothing else here works any more.
-            signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&third))
-                .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
-        }
-        session.command(token(), self.up(false)).await?;
-        let finish = supervisor.finish();
-        tokio::pin!(finish);
-        let (mut interrupted, mut stops, mut shown_end) = (None::<i32>, Vec::<StopReport>::new(), false);
-        let mut first_failures = None::<Outcome>;
-        let ended = loop {
-            tokio::select! {
-                biased;
-                code = signals.next() => {
-                    engine.interrupt();
-                    if interrupted.is_some() {
-                        // Its answer comes after the kill was asked of the keeper, which then holds whatever becomes of us.
-                        let _ended = engine.status().await;
-                        third.store(true, std::sync::atomic::Ordering::Relaxed);
-                        view.print("killing everything; a third signal leaves the rest to the keeper");
-                    } else {
-                        view.print("stopping (press Ctrl-C again to kill)");
-                    }
-                    interrupted.get_or_insert(code);
-                }
-                aside = asides.next() => match aside {
-                    Aside::Status => if let Some(status) = engine.status().await {
-                        let lines = signals::dump(&status);
-                        self.note(&lines);
-                        lines.iter().for_each(|line| view.print(line));
-                    },
-                    Aside::Hold if signals::can_be_resumed() => {
-                        view.print("on hold: services keep running, nothing is restarted; `fg` brings this back");
-                        signals::hold();
-                        view.print("resumed: timeouts continue");
-                    }
-                    Aside::Hold => view.print("no shell could bring this back; Ctrl-Z does nothing"),
-                },
-                item = session.next() => match item? {
-                    Some(item) => {
-                        view.item(&item);
-                        match item {
-                            FeedItem::Settled { mut outcome, .. } => {
-                                password_advice::add(&mut outcome, &self.advice);
-                                show_waiting(&mut logs, &mut lines, &view);
-                                view.clear();
-                                if let Some(status) = session.status().await? {
-                                    self.summary(&status.snapshot, &outcome, view.times(), begun.elapsed(), false);
-                                }
-                                if !outcome.failures.is_empty() {
-                                    first_failures.get_or_insert(outcome);
-                                }
-                            }
-                            // A task that has ended by itself was not stopped.
-                            FeedItem::Stopped(report) if interrupted.is_some() || !self.is_task(&report.id) => stops.push(report),
-                            FeedItem::Finished(_) => shown_end = true,
-                            _ => {}
-                        }
-                    }
-                    None => break (&mut finish).await?,
-                },
-                item = async { output::room().await; logs.next().await } => match item {
-                    Some(item) => show(item, &mut logs, &mut lines, &view),
-                    None => break (&mut finish).await?,
-                },
-                () = tokio::time::sleep(view.due_in()) => view.tick(),
-                ended = &mut finish => break ended?,
-            }
-        };
-        let _last = shown_end;
-        drain(&mut logs, &mut lines, &view);
-        view.clear();
-        self.goodbye(&stops);
-        if !ended.survivors.is_empty() {
-            for (pid, command) in &ended.survivors {
-                say(format!("pid {pid} ({command}) could not be ended"));
-            }
-        }
-        let mut ended = ended;
-        if let Some(outcome) = first_failures
-            && ended.outcome.failures.is_empty()
-        {
-            ended.outcome = outcome;
-        }
-        let code = supervise::code(&ended, interrupted);
-        if code != exit::DONE && interrupted.is_none() {
-            say(exit_line::of_outcome(&ended.outcome).unwrap_or_else(|| exit_line::last_line(code, None, exit::meaning(code))));
-        }
-        Ok(code)
-    }
-
-    /// The exit code of the supervisor that is there, or the lock where there is none any more.
-    async fn join_or_claim(&self) -> Result<Result<InstanceLock, i32>, Failure> {
-        let places = &self.project.places;
-        for _ in 0..ROUNDS {
-            let pid = if stop_wait::answers(places, self.term).await? {
-                None
-            } else {
-                match supervise::claim(places)? {
-                    Ok(lock) => return Ok(Ok(lock)),
-                    Err(pid) => pid,
-                }
-            };
-            if let Some(code) = self.join(pid, true).await? {
-                return Ok(Err(code));
-            }
-        }
-        Err(stop_wait::keeps_ending())
     }
 
     /// A supervisor is there already: it is told what is wanted, and nothing is started twice. `None`: it was on its way out and
@@ -483,7 +323,9 @@ impl Stack {
     fn summary(&self, snapshot: &Snapshot, outcome: &Outcome, times: &StartTimes, took: Duration, detached: bool) {
         if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
             say(summary::failures(outcome, self.term.err_color).trim_end());
+            ci::failures(outcome);
         }
+        ci::step_summary(snapshot, times, outcome);
         if matches!(self.term.progress, Progress::Quiet | Progress::Json) {
             return;
         }
@@ -507,26 +349,6 @@ impl Stack {
             };
             for hint in hints {
                 say(format!("  {hint}"));
-            }
-        }
-    }
-
-    fn is_task(&self, id: &ServiceId) -> bool {
-        self.plan.services.get(id).is_some_and(|spec| spec.kind == Kind::Task)
-    }
-
-    /// Adds lines to the supervisor's log, as a detached one would.
-    fn note(&self, lines: &[String]) {
-        let open = devrun_runtime::runtime_dir::append(&self.project.places.supervisor_log());
-        // The terminal shows them as well.
-        let _unwritten = open.and_then(|mut file| file.write_all((lines.join("\n") + "\n").as_bytes()));
-    }
-
-    fn goodbye(&self, stops: &[StopReport]) {
-        if !matches!(self.term.progress, Progress::Quiet | Progress::Json) {
-            let table = summary::stops(stops);
-            if !table.is_empty() {
-                say(table.trim_end());
             }
         }
     }

@@ -6,6 +6,7 @@ use devrun_model::Failure;
 use devrun_model::exit;
 use devrun_store::input;
 
+use crate::app::git_exposure::GitExposure;
 use crate::app::load::{self, Wanted};
 use crate::globals::Globals;
 
@@ -26,6 +27,13 @@ pub fn run(globals: &Globals, args: &CheckArgs, _term: Term) -> Result<i32, Fail
     let plan = &read.plan;
     if !args.quiet {
         drift(&read)?;
+        if let Some(exposure) = GitExposure::find(&project, &read).filter(|exposure| !exposure.not_ignored.is_empty()) {
+            say(format!(
+                "warning: git does not ignore {}: a `git add` would commit the secrets in it",
+                exposure.not_ignored.join(", ")
+            ));
+            say(format!("help: add to .gitignore: {}", exposure.to_ignore(&read, &project).join(" ")));
+        }
         let tasks = plan.services.values().filter(|spec| spec.task.is_some()).count();
         let count = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
         let services = count(plan.services.len() - tasks, "service");

@@ -7,6 +7,7 @@ use devrun_model::mask::Masker;
 use devrun_model::{Failure, Launch, ServiceSpec, ServiceStatus, duration};
 use devrun_runtime::init::hash_file;
 
+use crate::app::host_requirements;
 use crate::app::readonly::{self, Seen};
 use crate::globals::Globals;
 
@@ -41,7 +42,7 @@ pub fn run(globals: &Globals, args: &InspectArgs, _term: Term) -> Result<i32, Fa
         return readonly::json(&value);
     }
     let mut out = String::new();
-    print(&value, 0, &mut out);
+    print(&for_people(value, spec), 0, &mut out);
     Ok(readonly::text(&out))
 }
 
@@ -85,7 +86,7 @@ fn describe(
             "on": edge.on, "condition": edge.condition.as_str(), "required": edge.required,
         })).collect::<Vec<_>>(),
         "probe": spec.ready.as_ref().map(|ready| ready.checks.iter().map(devrun_model::Check::kind).collect::<Vec<_>>()),
-        "last_answer": from_live("last_answer"),
+        "last_answer": last_answer(live),
         "probes": from_live("probes"),
         "restart": spec.restart.to_string(),
         "stop": {
@@ -95,6 +96,7 @@ fn describe(
         "limits": {
             "cpu": spec.limits.cpu, "memory": spec.limits.memory.map(|memory| memory.0), "nofile": spec.limits.nofile,
         },
+        "limits_not_enforced": not_enforced(spec, seen),
         "data": spec.data.as_ref().and_then(|name| seen.plan.volumes.get(name)).map(|volume| &volume.path),
         "log": devrun_runtime::logs::file::path(&seen.project.places.logs(), &spec.id),
         "binary": binary,
@@ -104,6 +106,86 @@ fn describe(
         "why": located("why"),
         "timeout": spec.task_timeout().map(duration::format),
     })
+}
+
+/// What the probe was answered last, whether it passed or not.
+fn last_answer(live: Option<&serde_json::Value>) -> serde_json::Value {
+    let probes = live.and_then(|live| live.get("probes")).and_then(serde_json::Value::as_array);
+    let last = probes.and_then(|probes| probes.last()).and_then(|probe| probe.get("answer"));
+    last.or_else(|| live?.get("last_answer")).cloned().unwrap_or_default()
+}
+
+/// The limits that this system does not keep, with the reason.
+fn not_enforced(spec: &ServiceSpec, seen: &Seen) -> serde_json::Map<String, serde_json::Value> {
+    let limited = [("cpu", spec.limits.cpu.is_some()), ("memory", spec.limits.memory.is_some())];
+    let reason = |controller| Some((str::to_owned(controller), host_requirements::not_enforced(controller, &seen.project.env)?));
+    limited
+        .into_iter()
+        .filter(|(_, is_set)| *is_set)
+        .filter_map(|(name, _)| reason(name))
+        .map(|(name, why)| (name, why.into()))
+        .collect()
+}
+
+/// The order in which people ask; what is not named here comes after it, and the environment last.
+const ORDER: &[&str] = &[
+    "name",
+    "kind",
+    "state",
+    "health",
+    "reason",
+    "exit_code",
+    "signal",
+    "url",
+    "ports",
+    "pid",
+    "started_at",
+    "ready_at",
+    "restarts",
+    "last_answer",
+    "probe",
+    "depends_on",
+    "argv",
+    "dir",
+    "binary",
+    "version",
+    "why",
+    "data",
+    "log",
+];
+
+/// As people read it: the variables that are merely inherited counted, limits with what holds.
+fn for_people(value: serde_json::Value, spec: &ServiceSpec) -> Vec<(String, serde_json::Value)> {
+    let serde_json::Value::Object(mut object) = value else { return Vec::new() };
+    let unenforced = object.remove("limits_not_enforced");
+    if let Some(limits) = object.get_mut("limits").and_then(serde_json::Value::as_object_mut) {
+        limits.retain(|_, limit| !limit.is_null());
+        if let (Some(memory), Some(size)) = (limits.get_mut("memory"), spec.limits.memory) {
+            *memory = size.to_string().into();
+        }
+        for (name, why) in unenforced.as_ref().and_then(serde_json::Value::as_object).into_iter().flatten() {
+            if let (Some(limit), Some(why)) = (limits.get_mut(name), why.as_str()) {
+                *limit = format!("{} (not enforced here: {why})", short(limit)).into();
+            }
+        }
+    }
+    let inherited = match object.get_mut("env").and_then(serde_json::Value::as_object_mut) {
+        Some(env) => {
+            let all = env.len();
+            env.retain(|name, _| !spec.inherited.contains(name));
+            all - env.len()
+        }
+        None => 0,
+    };
+    let env = object.remove("env").unwrap_or_default();
+    let mut ordered: Vec<(String, serde_json::Value)> =
+        ORDER.iter().filter_map(|key| Some(((*key).to_owned(), object.remove(*key)?))).collect();
+    ordered.extend(object.into_iter().filter(|(key, _)| !matches!(key.as_str(), "service" | "generation")));
+    ordered.push(("env".to_owned(), env));
+    if inherited > 0 {
+        ordered.push(("inherited variables".to_owned(), format!("{inherited} (devrun env {} lists all)", spec.id).into()));
+    }
+    ordered
 }
 
 /// The words of a process as the kernel has them.
@@ -129,16 +211,16 @@ fn masked(mut value: serde_json::Value, masker: &Masker) -> serde_json::Value {
 }
 
 /// Key and value, one a line, what is nested indented.
-fn print(value: &serde_json::Value, depth: usize, out: &mut String) {
-    let Some(object) = value.as_object() else { return };
+fn print(object: &[(String, serde_json::Value)], depth: usize, out: &mut String) {
     for (key, value) in object {
         let pad = "  ".repeat(depth);
         match value {
             serde_json::Value::Null => {}
             serde_json::Value::Object(inner) if inner.is_empty() => {}
-            serde_json::Value::Object(_) => {
+            serde_json::Value::Object(inner) => {
                 out.push_str(&format!("{pad}{key}:\n"));
-                print(value, depth + 1, out);
+                let inner: Vec<_> = inner.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+                print(&inner, depth + 1, out);
             }
             serde_json::Value::Array(list) if list.is_empty() => {}
             serde_json::Value::Array(list) if list.iter().any(serde_json::Value::is_object) => {

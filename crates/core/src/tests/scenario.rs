@@ -51,6 +51,7 @@ pub fn task(name: &str, deps: &str) -> ServiceSpec {
         work: None,
         on: None,
         inputs: Vec::new(),
+        input_globs: Vec::new(),
     };
     ServiceSpec { kind: Kind::Task, task: Some(task), ..service(name, deps) }
 }

@@ -54,7 +54,7 @@ impl KeeperLoop {
                 };
                 shutdown.commands += 1;
                 trees.command_started(process, command.process);
-                self.spawn(command);
+                self.spawn(command, &[]);
                 // If it could not be started, the process is signalled at once.
                 shutdown.next = Some(now);
             }
@@ -137,6 +137,7 @@ fn stop_command(spec: &SpawnSpec, process: ProcessId) -> Option<SpawnSpec> {
     let program = find_program(argv.first()?, &spec.env, &spec.dir)?;
     let mut command =
         SpawnSpec { process, role: Role::StopCommand, program, argv, tty: false, open_stdin: false, ..spec.clone() };
+    command.sockets = Vec::new();
     command.stop.command = None;
     command.stop.before = Vec::new();
     Some(command)

@@ -4,7 +4,8 @@ use crate::watch::{FileWatcher, WatchReport, WatchedFiles};
 use devrun_core::Event;
 use devrun_model::ServiceId;
 
-use super::event_loop::{Engine, TaskResult};
+use super::engine_state::Engine;
+use super::task_result::TaskResult;
 
 impl Engine {
     /// Looks at the files that the plan in force names; called whenever that plan is another one.

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use devrun_model::{Command, Failure, Plan, ServiceId};
 
-use super::terminal::Attachment;
+use super::attachment::Attachment;
 use devrun_model::feed::{FeedItem, Status};
 
 /// What is asked of the engine.

@@ -12,9 +12,10 @@ use devrun_keeper::{list_processes, still_running};
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{Failure, FailureKind, Kind, ServiceId, ServiceSpec};
 
-use super::event_loop::{Engine, TaskResult};
+use super::engine_state::Engine;
 use super::foreground;
 use super::instance::HeldExit;
+use super::task_result::TaskResult;
 
 /// How long an exit is held.
 const HOLD: Duration = Duration::from_millis(250);

@@ -8,8 +8,8 @@ use tokio::task::AbortHandle;
 use crate::probe::{NotifySocket, ProbeHandle};
 use devrun_core::Tick;
 use devrun_core::event::Generation;
+use devrun_model::ServiceSpec;
 use devrun_model::keeper::{ExitStatus, ProcessId};
-use devrun_model::{ServiceSpec, State};
 use devrun_store::Located;
 
 /// Where the log pump finds the probe of a generation; empty before it starts and after it ends.
@@ -66,6 +66,4 @@ pub struct Instance {
     pub is_tree_empty: bool,
     /// When the task began.
     pub began: Option<Tick>,
-    /// The state that was last published, so that a stop can be told from a crash.
-    pub state: Option<State>,
 }

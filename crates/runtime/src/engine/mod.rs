@@ -1,27 +1,41 @@
 //! The only loop: commands, signals, exits, probe answers, finished fetches and timers become events of the core; the
 //! core's actions become calls of drivers. It decides nothing and knows no format of files or terminals.
 
-pub mod actions;
+mod actions;
+mod attachment;
 mod changed_inputs;
 pub mod clock;
-pub mod event_loop;
+mod driver_events;
+mod engine_state;
+mod event_loop;
 mod file_watch;
 mod foreground;
 mod handle;
-pub mod health_notices;
+mod health_notices;
 mod held_exit;
-pub mod instance;
+mod held_sockets;
+mod input_hashes;
+mod instance;
 mod last_lines;
 pub mod leftovers;
+mod log_losses;
 mod lost_output;
 mod pre_start;
+mod probing;
+mod publication;
+mod request_handlers;
+mod spawn;
 pub mod state_files;
 mod status;
+mod stop_actions;
 mod stop_check;
-pub mod terminal;
+pub mod task_inputs;
+mod task_result;
+mod task_sentinel;
+mod terminal;
 
-pub use event_loop::{Engine, EngineExit, EngineOptions};
+pub use attachment::Attachment;
+pub use engine_state::{Engine, EngineExit, EngineOptions};
 pub use handle::EngineHandle;
-pub use pre_start::task_hash;
 pub use status::public_url;
-pub use terminal::Attachment;
+pub use task_inputs::task_hash;

@@ -5,20 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::recipes;
-use crate::{init, runtime_dir, user};
+use crate::{runtime_dir, user};
 use devrun_keeper::{CommandRequest, Runner};
 use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{Check, CommandLine, Failure, FailureKind, Launch, ServiceSpec};
-
-/// The hash that ties a task's sentinel to what the task is made of.
-#[must_use]
-pub fn task_hash(spec: &ServiceSpec) -> String {
-    let words = match &spec.launch {
-        Launch::Run(command) => command.argv.clone(),
-        _ => vec![format!("{:?}", spec.task.as_ref().and_then(|task| task.work.as_ref()))],
-    };
-    init::hash_inputs(&words, spec.task.as_ref().map(|task| task.inputs.as_slice()).unwrap_or_default())
-}
 
 pub(super) fn has_notify_check(spec: &ServiceSpec) -> bool {
     spec.ready.as_ref().is_some_and(|ready| ready.checks.iter().any(|check| matches!(check, Check::Notify)))

@@ -8,7 +8,7 @@ use devrun_model::mask::Masker;
 use devrun_model::{Launch, Plan, ServiceId, ServiceStatus, Snapshot};
 use devrun_store::Located;
 
-use super::event_loop::Engine;
+use super::engine_state::Engine;
 use devrun_model::feed::Status;
 
 impl Engine {

@@ -3,42 +3,18 @@
 //! The engine holds the far side for as long as the process's tree lives. What the service writes goes through the log pump
 //! as for every other one, which hands a copy of the raw bytes to whoever is attached; keys go straight to the terminal.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use devrun_keeper::terminal::{self, TerminalSize};
+use devrun_keeper::terminal;
 use devrun_model::{Failure, FailureKind, ServiceId};
 
-use super::event_loop::Engine;
+use super::attachment::Attachment;
+use super::engine_state::Engine;
 
 /// Bursts of keys that may wait for a service that does not read; what is typed beyond that is lost, as at a console.
 const KEYS: usize = 256;
-
-/// A seat at a service's terminal.
-#[derive(Debug)]
-pub struct Attachment {
-    terminal: Arc<OwnedFd>,
-    keys: mpsc::Sender<Vec<u8>>,
-    screen: mpsc::Receiver<Arc<[u8]>>,
-}
-
-impl Attachment {
-    /// Types.
-    pub fn keys(&self, bytes: Vec<u8>) {
-        let _full = self.keys.try_send(bytes);
-    }
-    /// The window at this end has this size.
-    pub fn resize(&self, columns: u16, rows: u16) {
-        // A terminal that ended a moment ago has no size any more.
-        let _gone = terminal::resize(&*self.terminal, TerminalSize { columns, rows });
-    }
-    /// What the service writes next; `None` when it has ended, or when this end was too slow.
-    pub async fn screen(&mut self) -> Option<Arc<[u8]>> {
-        self.screen.recv().await
-    }
-}
 
 impl Engine {
     pub(super) fn attach_terminal(&self, id: &ServiceId) -> Result<Attachment, Failure> {

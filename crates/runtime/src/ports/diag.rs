@@ -60,6 +60,29 @@ pub fn listener(at: SocketAddr) -> io::Result<Listener> {
     found.pop().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
+/// The socket that took a connection on its server's side; `None`: nobody has accepted it yet.
+///
+/// # Errors
+/// When there is no such connection any more, or the kernel does not answer.
+pub fn acceptor(server: SocketAddr, client: SocketAddr) -> io::Result<Option<u32>> {
+    let fd = open(SockFlag::SOCK_NONBLOCK)?;
+    let mut bytes = exact(1, server);
+    bytes[26..28].copy_from_slice(&client.port().to_be_bytes());
+    match client.ip() {
+        IpAddr::V4(ip) => bytes[44..48].copy_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => bytes[44..60].copy_from_slice(&ip.octets()),
+    }
+    send(fd.as_raw_fd(), &bytes, MsgFlags::empty())?;
+    let mut buffer = [0u8; 2048];
+    let length = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+    let mut found = Vec::new();
+    parse(&buffer[..length], server.port(), &mut found)?;
+    // Without the connection its listener is found.
+    let is_listener = buffer.get(HEADER + 1).copied().map(u32::from) == Some(TCP_LISTEN);
+    let socket = found.pop().filter(|_| !is_listener).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    Ok((socket.inode != 0).then_some(socket.inode))
+}
+
 /// Asks again and again whether anybody listens, with one descriptor.
 #[derive(Debug)]
 pub struct ListenerQuery {
@@ -293,6 +316,19 @@ mod tests {
             datagram.extend_from_slice(&code.to_ne_bytes());
             assert!(fuzz::listeners(&datagram, 0).is_err() && fuzz::answers(&datagram, &mut [false]).is_err(), "{code}");
         }
+    }
+
+    #[test]
+    fn a_connection_is_nobodys_until_it_is_accepted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(at).unwrap();
+        let own = client.local_addr().unwrap();
+        assert_eq!(acceptor(at, own).unwrap(), None);
+        let (accepted, _) = listener.accept().unwrap();
+        let inode = std::fs::metadata(format!("/proc/self/fd/{}", accepted.as_raw_fd())).unwrap().st_ino();
+        assert_eq!(acceptor(at, own).unwrap().map(u64::from), Some(inode));
+        assert!(acceptor(at, "127.0.0.1:1".parse().unwrap()).is_err(), "the listener is no connection");
     }
 
     #[test]

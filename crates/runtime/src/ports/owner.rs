@@ -57,6 +57,31 @@ pub fn listening(leader: i32) -> Vec<SocketAddr> {
     }
 }
 
+/// Who took a connection, of those that wait at a listening socket that several processes share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acceptor {
+    /// A process of the tree.
+    Ours,
+    /// Another process: an earlier start of the service, or a copy of it.
+    Another,
+    /// Nobody yet.
+    Nobody,
+    /// It cannot be known here.
+    Unknown,
+}
+
+/// Whether a process of the leader's tree has accepted a connection.
+#[must_use]
+pub fn acceptor(leader: i32, server: SocketAddr, client: SocketAddr) -> Acceptor {
+    #[cfg(target_os = "linux")]
+    return linux::acceptor(leader, server, client);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (leader, server, client);
+        Acceptor::Unknown
+    }
+}
+
 /// Whoever listens on a port, for messages; absent when nobody does.
 #[must_use]
 pub fn holder(host: &str, port: u16) -> Option<PortHolder> {
@@ -77,7 +102,7 @@ mod linux {
 
     use super::super::diag::{self, Listener};
     use super::super::{PortHolder, inspect};
-    use super::PortOwner;
+    use super::{Acceptor, PortOwner};
 
     /// Programs that listen in the name of a container whose processes are nobody's child here.
     const PROXIES: &[&str] =
@@ -109,6 +134,23 @@ mod linux {
             return PortOwner::Unknown(format!("the open files of {name} (pid {pid}) cannot be read: {}", plain(&error)));
         }
         by_uid(&listeners, &tree)
+    }
+
+    pub(super) fn acceptor(leader: i32, server: SocketAddr, client: SocketAddr) -> Acceptor {
+        let inode = match diag::acceptor(server, client) {
+            Ok(Some(inode)) => BTreeSet::from([inode]),
+            Ok(None) => return Acceptor::Nobody,
+            Err(_) => return Acceptor::Unknown,
+        };
+        let mut hidden = false;
+        for pid in inspect::tree(leader) {
+            match inspect::holds(pid, &inode) {
+                Ok(true) => return Acceptor::Ours,
+                Ok(false) => {}
+                Err(_) => hidden = true,
+            }
+        }
+        if hidden { Acceptor::Unknown } else { Acceptor::Another }
     }
 
     pub(super) fn led(leader: i32, at: SocketAddr) -> bool {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::TcpStream;
 
-use super::super::ports::{self, PortOwner};
+use super::super::ports::{self, Acceptor, PortOwner};
 use super::result::ProbeError;
 use devrun_model::ready::Endpoint;
 use devrun_model::{Failure, FailureKind};
@@ -39,6 +39,8 @@ pub struct Connection {
 pub struct OwnershipGate {
     leader: Option<i32>,
     run: String,
+    /// A port whose socket the supervisor holds: connections are made whether or not anybody will take them.
+    held: Option<u16>,
     owners: Mutex<OwnerCache>,
     opened: FirstOpen,
 }
@@ -65,13 +67,23 @@ const STRANGER_CACHED_FOR: Duration = Duration::from_millis(250);
 /// A service that is told 127.0.0.1 and listens on ::1 is rare, and each look there doubles the price of an attempt.
 const OTHER_FAMILY_EVERY: Duration = Duration::from_millis(20);
 
+/// How long a connection waits to be accepted before it is given up, and made again by the next attempt.
+const ACCEPTED_WITHIN: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_millis(10);
+
 /// For one of several addresses of a name.
 const EACH_ADDRESS: Duration = Duration::from_secs(1);
 
 impl OwnershipGate {
     /// For the tree of this leader; without one every listener counts.
     pub fn new(leader: Option<i32>, run: String) -> Self {
-        Self { leader, run, owners: Mutex::default(), opened: FirstOpen::default() }
+        Self { leader, run, held: None, owners: Mutex::default(), opened: FirstOpen::default() }
+    }
+
+    /// With a port whose socket was passed to the service.
+    #[must_use]
+    pub fn with_held_port(self, held: Option<u16>) -> Self {
+        Self { held, ..self }
     }
 
     /// The leader, where one is known.
@@ -171,13 +183,17 @@ pub async fn connect_raw(at: &Endpoint, gate: Option<&OwnershipGate>) -> Result<
         if let Some(gate) = gate
             && let Some(leader) = gate.leader.filter(|_| address.ip().is_loopback())
         {
-            match gate.owner(leader, address).await {
-                PortOwner::Ours => {}
-                PortOwner::Unknown(why) => notes.push(format!("who holds port {} cannot be known: {why}", at.port)),
-                PortOwner::Stranger(_) if other => continue,
-                PortOwner::Stranger(holder) => {
-                    stranger = stranger.or(Some(holder));
-                    continue;
+            if gate.held == Some(address.port()) {
+                notes.extend(wait_for_acceptor(leader, &stream).await?);
+            } else {
+                match gate.owner(leader, address).await {
+                    PortOwner::Ours => {}
+                    PortOwner::Unknown(why) => notes.push(format!("who holds port {} cannot be known: {why}", at.port)),
+                    PortOwner::Stranger(_) if other => continue,
+                    PortOwner::Stranger(holder) => {
+                        stranger = stranger.or(Some(holder));
+                        continue;
+                    }
                 }
             }
         }
@@ -199,6 +215,29 @@ pub async fn connect_raw(at: &Endpoint, gate: Option<&OwnershipGate>) -> Result<
         }
         (Some(error), _) => Err(ProbeError::new(refusal(at, &error))),
         (None, None) => Err(ProbeError::new(format!("{} has no address", at.host))),
+    }
+}
+
+/// On a socket that the supervisor holds a connection says nothing before somebody takes it, and an earlier start of the
+/// service may be the one. Returns a note where that cannot be known.
+async fn wait_for_acceptor(leader: i32, stream: &std::net::TcpStream) -> Result<Option<String>, ProbeError> {
+    let failed = |error: io::Error| ProbeError::new(format!("the connection was lost: {error}"));
+    let (server, client) = (stream.peer_addr().map_err(failed)?, stream.local_addr().map_err(failed)?);
+    let began = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match ports::acceptor(leader, server, client) {
+            Acceptor::Ours => return Ok(None),
+            Acceptor::Another => {
+                return Err(ProbeError::new(format!("{} is still served by another process of this service", server.port())));
+            }
+            Acceptor::Unknown => return Ok(Some(format!("who serves port {} cannot be known", server.port()))),
+            Acceptor::Nobody if began.elapsed() >= ACCEPTED_WITHIN => {
+                return Err(ProbeError::new(format!("{} has not accepted a connection yet", server.port())));
+            }
+            Acceptor::Nobody => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 

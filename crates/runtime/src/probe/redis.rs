@@ -47,6 +47,15 @@ pub async fn busy(_at: &Endpoint, _user: Option<&str>, _password: Option<&str>) 
     Err(absent())
 }
 
+/// One command, and its answer as text.
+///
+/// # Errors
+/// Always, in a build without the feature.
+#[cfg(not(feature = "redis"))]
+pub async fn ask(_at: &Endpoint, _user: Option<&str>, _password: Option<&str>, _words: &[&str]) -> Result<String, ProbeError> {
+    Err(absent())
+}
+
 /// Another password while it runs.
 ///
 /// # Errors
@@ -59,7 +68,7 @@ pub async fn renew(_at: &Endpoint, _user: Option<&str>, _old: Option<&str>, _new
 #[cfg(feature = "redis")]
 pub(super) use with_client::check;
 #[cfg(feature = "redis")]
-pub use with_client::{busy, facts, renew};
+pub use with_client::{ask, busy, facts, renew};
 
 #[cfg(feature = "redis")]
 mod with_client {
@@ -115,6 +124,39 @@ mod with_client {
             ask.arg("persistence").query_async::<String>(connection).await.map_err(|error| judge(&error, password.is_some()))
         });
         Ok(writing(&info.await?))
+    }
+
+    /// One command, and its answer as text.
+    ///
+    /// # Errors
+    /// When it does not answer, or answers with an error.
+    pub async fn ask(at: &Endpoint, user: Option<&str>, password: Option<&str>, words: &[&str]) -> Result<String, ProbeError> {
+        let dialled = connect(at, None).await?;
+        let answer = talk(dialled.stream, async |connection| {
+            login(connection, user, password).await?;
+            let mut command = redis::Cmd::new();
+            words.iter().for_each(|word| {
+                command.arg(*word);
+            });
+            command.query_async::<Value>(connection).await.map_err(|error| judge(&error, password.is_some()))
+        });
+        Ok(answer_text(&answer.await?))
+    }
+
+    /// Bulk strings, numbers and lists, one value a line.
+    fn answer_text(value: &Value) -> String {
+        match value {
+            Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Value::SimpleString(text) => text.clone(),
+            Value::VerbatimString { text, .. } => text.clone(),
+            Value::Int(number) => number.to_string(),
+            Value::Okay => "OK".to_owned(),
+            Value::Array(values) => values.iter().map(answer_text).collect::<Vec<_>>().join("\n"),
+            Value::Map(pairs) => {
+                pairs.iter().flat_map(|(key, value)| [answer_text(key), answer_text(value)]).collect::<Vec<_>>().join("\n")
+            }
+            _ => String::new(),
+        }
     }
 
     /// Gives the server another password while it runs. Who is logged in stays so; every new login needs the new one.

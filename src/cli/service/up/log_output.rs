@@ -3,8 +3,8 @@
 use std::io::{IsTerminal, Write};
 
 use devrun_runtime::logs::LogItem;
-use devrun_runtime::logs::pump::LogSubscription;
 
+use crate::app::stack_session::StackSession;
 use crate::ui::logview::{LogView, Style};
 use crate::ui::output;
 use crate::ui::progress::ProgressView;
@@ -18,7 +18,7 @@ pub(super) fn style(term: Term) -> Style {
 }
 
 /// Shows one item and whatever else is there already, in one go. A reader that is gone gets nothing more; services go on.
-pub(super) fn show(item: LogItem, logs: &mut LogSubscription, lines: &mut LogView, view: &ProgressView) {
+pub(super) fn show(item: LogItem, session: &mut StackSession, lines: &mut LogView, view: &ProgressView) {
     view.beside(|| {
         let mut out = output::Stdout;
         let mut next = Some(item);
@@ -28,7 +28,7 @@ pub(super) fn show(item: LogItem, logs: &mut LogSubscription, lines: &mut LogVie
                 break;
             }
             count += 1;
-            next = if count < 64 { logs.try_next() } else { None };
+            next = if count < 64 { session.try_next_log() } else { None };
         }
         if view.is_live() {
             // The live lines are drawn below.
@@ -39,16 +39,16 @@ pub(super) fn show(item: LogItem, logs: &mut LogSubscription, lines: &mut LogVie
 }
 
 /// Shows what has come so far. A service that never pauses adds to it all the time, so there is a bound.
-pub(super) fn show_waiting(logs: &mut LogSubscription, lines: &mut LogView, view: &ProgressView) {
+pub(super) fn show_waiting(session: &mut StackSession, lines: &mut LogView, view: &ProgressView) {
     for _ in 0..SHOWN_AT_ONCE {
-        let Some(item) = logs.try_next() else { return };
-        show(item, logs, lines, view);
+        let Some(item) = session.try_next_log() else { return };
+        show(item, session, lines, view);
     }
 }
 
 /// Shows all that is left once nothing is added any more.
-pub(super) fn drain(logs: &mut LogSubscription, lines: &mut LogView, view: &ProgressView) {
-    while let Some(item) = logs.try_next() {
-        show(item, logs, lines, view);
+pub(super) fn drain(session: &mut StackSession, lines: &mut LogView, view: &ProgressView) {
+    while let Some(item) = session.try_next_log() {
+        show(item, session, lines, view);
     }
 }

@@ -1,0 +1,32 @@
+//! One end of a service's terminal, for `devrun attach`.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use devrun_keeper::terminal::{self, TerminalSize};
+
+/// A seat at a service's terminal.
+#[derive(Debug)]
+pub struct Attachment {
+    pub(super) terminal: Arc<OwnedFd>,
+    pub(super) keys: mpsc::Sender<Vec<u8>>,
+    pub(super) screen: mpsc::Receiver<Arc<[u8]>>,
+}
+
+impl Attachment {
+    /// Types.
+    pub fn keys(&self, bytes: Vec<u8>) {
+        let _full = self.keys.try_send(bytes);
+    }
+    /// The window at this end has this size.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        // A terminal that ended a moment ago has no size any more.
+        let _gone = terminal::resize(&*self.terminal, TerminalSize { columns, rows });
+    }
+    /// What the service writes next; `None` when it has ended, or when this end was too slow.
+    pub async fn screen(&mut self) -> Option<Arc<[u8]>> {
+        self.screen.recv().await
+    }
+}

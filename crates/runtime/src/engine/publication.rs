@@ -1,0 +1,151 @@
+//! What the engine says: state changes and messages to every subscriber, to the event log and to the services' logs; and the
+//! outcome of a start, with what its logs say last.
+
+use std::sync::{Arc, PoisonError};
+
+use crate::mask_hashes::MaskHashes;
+use crate::probe::ProbeHandle;
+use devrun_core::StartOutcome;
+use devrun_model::feed::{FailedService, FeedItem, Outcome};
+use devrun_model::{Failure, ServiceId, State, StateChange};
+
+use super::engine_state::Engine;
+use super::instance::Instance;
+use super::last_lines::last_lines;
+use super::state_files;
+use super::task_result::TaskResult;
+
+impl Engine {
+    /// For a `report` from another shell, and with the stack down. What cannot be written leaves that one with the masks of its
+    /// own shell.
+    pub(super) fn remember_masks(&self) {
+        let _unwritten = MaskHashes::remember(&self.places.masks(), &self.plan.masks);
+    }
+
+    /// Publishes to every viewer; one that does not keep up is let go.
+    pub(super) fn publish(&mut self, mut item: FeedItem) {
+        if self.subscribers.is_empty() {
+            return;
+        }
+        if let FeedItem::Said { text, .. } = &mut item {
+            *text = self.masker.text(text);
+        }
+        let item = Arc::new(item);
+        self.subscribers.retain(|subscriber| subscriber.try_send(Arc::clone(&item)).is_ok());
+    }
+
+    pub(super) fn notify(&mut self, mut notice: StateChange) {
+        self.sequence += 1;
+        notice.seq = self.sequence;
+        notice.ts = self.clock.stamp(self.clock.now());
+        notice.reason = notice.reason.map(|reason| self.masker.text(&reason));
+        let comes_back = self.core.comes_back(&notice.service, notice.replica);
+        self.held_sockets.observe(&notice, comes_back);
+        self.events.append(&notice);
+        self.note_restart(&notice);
+        self.record_port_opened(&notice);
+        self.publish(FeedItem::Notice(notice));
+    }
+
+    /// Tells whoever is attached why a service that runs is stopped, or is started again.
+    fn note_restart(&self, notice: &StateChange) {
+        let verb = match (notice.from, notice.to) {
+            (State::Starting | State::Running, State::Stopping) => "stopping",
+            (_, State::BackingOff) => "restarts",
+            _ => return,
+        };
+        let names = [notice.service.clone(), format!("{}.{}", notice.service, notice.replica)];
+        let id = names.iter().filter_map(|name| ServiceId::parse(name).ok()).find(|id| self.instances.contains_key(id));
+        if let (Some(id), Some(reason)) = (id, notice.reason.as_ref().filter(|reason| !reason.is_empty())) {
+            self.pump.note(&id, format!("{verb}: {reason}"));
+        }
+    }
+
+    /// Keeps when the port of a service that has just become ready was open, as the probe's history is soon gone.
+    fn record_port_opened(&mut self, notice: &StateChange) {
+        if (notice.from, notice.to) != (State::Starting, State::Running) {
+            return;
+        }
+        // One of several is called by its number too.
+        let names = [notice.service.clone(), format!("{}.{}", notice.service, notice.replica)];
+        let of = |instance: &&Instance| instance.spec.as_ref().is_some_and(|spec| spec.replica == notice.replica);
+        let Some(instance) = names.iter().filter_map(|name| self.instances.get(&ServiceId::parse(name).ok()?)).find(of) else {
+            return;
+        };
+        // A panic elsewhere leaves the slot as it is.
+        let slot = instance.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(listening) = slot.as_ref().and_then(ProbeHandle::listening) else { return };
+        drop(slot);
+        self.started.append(&state_files::PortOpened {
+            ts: notice.ts.clone(),
+            service: notice.service.clone(),
+            replica: notice.replica,
+            listening_us: u64::try_from(listening.as_micros()).unwrap_or(u64::MAX),
+        });
+    }
+
+    pub(super) fn persist_manual_stop(&mut self, id: ServiceId, stopped: bool) {
+        let changed = if stopped { self.manual_stops.insert(id.clone()) } else { self.manual_stops.remove(&id) };
+        if changed && let Err(error) = state_files::save_manual_stops(&self.places, &self.manual_stops) {
+            self.publish(FeedItem::Said { id, text: format!("the stop by hand cannot be remembered: {error}") });
+        }
+    }
+
+    /// Adds to an outcome what the logs say last, then publishes it; off the loop, as it reads files.
+    pub(super) fn publish_start_outcome(&mut self, outcome: StartOutcome) {
+        // A start that is asked for while everything is being stopped is refused at once, before those that came earlier.
+        let token = if self.core.is_stopping() { self.starts.pop_back() } else { self.starts.pop_front() };
+        let Some(token) = token else { return };
+        self.settling += 1;
+        let task_results = self.task_results.clone();
+        let described = self.describe(outcome);
+        tokio::spawn(async move {
+            let outcome = described.await;
+            let _ended = task_results.send(TaskResult::Publish(FeedItem::Settled { token, outcome }));
+        });
+    }
+
+    pub(super) fn finish(&mut self, outcome: StartOutcome) {
+        self.finished = Some(outcome);
+    }
+
+    pub(super) fn describe(&self, outcome: StartOutcome) -> impl Future<Output = Outcome> + use<> {
+        let (folder, masker) = (self.places.logs(), self.masker.clone());
+        let answers: Vec<Option<String>> = outcome
+            .failures
+            .iter()
+            .map(|(id, _)| self.instances.get(id).and_then(|instance| instance.last_answer.clone()))
+            .collect();
+        let drained: Vec<_> = outcome.failures.iter().map(|(id, _)| self.pump.drain(id)).collect();
+        async move {
+            let mut failures = Vec::new();
+            for (((id, failure), last_answer), drained) in outcome.failures.into_iter().zip(answers).zip(drained) {
+                let log = last_lines(&folder, &id, drained.await, 20).iter().map(|line| masker.text(line)).collect();
+                let last_answer = last_answer.map(|answer| masker.text(&answer));
+                let failure = Failure { reason: masker.text(&failure.reason), ..failure };
+                failures.push(FailedService { id, failure, last_answer, log });
+            }
+            Outcome { failures, blocked: outcome.blocked, code_from: outcome.code_from }
+        }
+    }
+
+    /// A service that crashes over and over is named with what it said last; the single restarts are lost among others.
+    pub(super) fn report_crash_loop(&mut self, id: &ServiceId) {
+        let now = self.clock.now();
+        if !self.health_notices.is_crash_loop(id, now) {
+            return;
+        }
+        let (folder, task_results, id) = (self.places.logs(), self.task_results.clone(), id.clone());
+        // Asked for before the next start begins, whose output is not meant.
+        let drained = self.pump.drain(&id);
+        tokio::spawn(async move {
+            let last = last_lines(&folder, &id, drained.await, 1).pop();
+            let last = last.map(|line| line.trim().chars().take(300).collect::<String>());
+            let text = match last.filter(|line| !line.is_empty()) {
+                Some(line) => format!("crash loop: ended 5 times within a minute; its last line: {line}"),
+                None => "crash loop: ended 5 times within a minute, without a word".to_owned(),
+            };
+            let _ended = task_results.send(TaskResult::Said(id, text));
+        });
+    }
+}

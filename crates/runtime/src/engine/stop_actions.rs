@@ -1,0 +1,74 @@
+//! The end of a process tree: the stop command and `stop.check`, the signals, and the end of what has no process.
+
+use devrun_core::event::Generation;
+use devrun_core::{Event, Tick};
+use devrun_model::ServiceId;
+use devrun_model::keeper::{ExitStatus, Role};
+
+use super::engine_state::Engine;
+use super::pre_start::command_request;
+use super::stop_check;
+use super::task_result::TaskResult;
+
+impl Engine {
+    pub(super) fn stop_tree(&mut self, now: Tick, id: &ServiceId, generation: Generation) {
+        let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.generation == generation) else {
+            self.queue.push_back(Event::TreeEmpty(id.clone(), generation));
+            return;
+        };
+        instance.stop_asked.get_or_insert(now);
+        let (process, pid, spec) = (instance.process, instance.pid, instance.spec.clone());
+        let Some(process) = process else { return self.end_virtual(id, generation) };
+        if let Some(spec) = spec.filter(|spec| pid.is_some() && (spec.stop.check || spec.stop.command.is_some())) {
+            let runner = self.runner(&spec, generation, false);
+            let (task_results, name) = (self.task_results.clone(), id.clone());
+            let grace = self.max_grace.map_or(spec.stop.grace, |limit| spec.stop.grace.min(limit));
+            tokio::spawn(async move {
+                let say = |text: String| drop(task_results.send(TaskResult::Said(name.clone(), text)));
+                if spec.stop.check {
+                    stop_check::wait_until_idle(&spec, grace, &say).await;
+                }
+                if let Some(command) = &spec.stop.command {
+                    let ran = match command_request(&spec, command, Role::StopCommand, spec.stop.grace) {
+                        Ok(request) => runner.run(request).await,
+                        Err(failure) => Err(failure),
+                    };
+                    match ran.map(|finished| finished.left_running()) {
+                        Ok(None) => {}
+                        Ok(Some(left)) => say(format!("its stop command left {left} running; ended")),
+                        Err(failure) => say(format!("the stop command could not be run: {failure}")),
+                    }
+                }
+                let _ended = task_results.send(TaskResult::StopCommandDone(name.clone(), generation));
+            });
+            return;
+        }
+        self.keeper.stop(process, None);
+    }
+
+    pub(super) fn kill_tree(&mut self, now: Tick, id: &ServiceId, generation: Generation) {
+        let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.generation == generation) else {
+            self.queue.push_back(Event::TreeEmpty(id.clone(), generation));
+            return;
+        };
+        instance.stop_asked.get_or_insert(now);
+        instance.killed = true;
+        match instance.process {
+            Some(process) => self.keeper.kill(process),
+            None => self.end_virtual(id, generation),
+        }
+    }
+
+    /// Ends what has no process: our own work, or an external service that simply is not looked at any more.
+    fn end_virtual(&mut self, id: &ServiceId, generation: Generation) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let work = instance.virtual_work.take();
+        if let Some(work) = &work {
+            work.abort();
+        }
+        if work.is_some() || instance.external {
+            self.queue.push_back(Event::Exited(id.clone(), generation, ExitStatus::Unknown, None));
+        }
+        self.tree_empty(id, generation);
+    }
+}

@@ -1,0 +1,307 @@
+//! Takes a backup of one service: a dump of a Postgres, and the data directory of anything else.
+//!
+//! A Redis that runs is made to write everything down first, and is copied while it runs; other servers are stopped for as long
+//! as the copy takes. The file appears by one rename when it is whole, after its manifest.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use devrun_data::{BackupFormat, BackupManifest, hash_file, manifest_path, nonce, pack, tree_bytes};
+use devrun_model::ready::Endpoint;
+use devrun_model::service::Server;
+use devrun_model::{ByteSize, Failure, FailureKind, Launch, Plan, ServiceSpec, VolumeClass, VolumeSpec};
+use devrun_runtime::{probe, secrets};
+use devrun_store::DownloadProgress as _;
+
+use crate::app::data::work::DataWork;
+use crate::app::data::{pause, postgres_dump, replace, selection};
+use crate::app::load::{self, Project, Read};
+use crate::app::stop_stack;
+use crate::ui::download::Bars;
+use crate::ui::term::{Term, say};
+
+/// Where the secrets that belong to the data lie in an archive.
+pub const SECRETS: &str = ".devrun-backup-secrets";
+/// The longest wait for a Redis to write everything down.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A backup to take.
+pub struct Backup<'a> {
+    /// Where.
+    pub project: &'a Project,
+    /// The procfile.
+    pub read: &'a Read,
+    /// Of which service.
+    pub spec: &'a ServiceSpec,
+    /// SQL text instead of the custom format.
+    pub plain: bool,
+    /// Into which file.
+    pub file: PathBuf,
+    /// For progress.
+    pub term: Term,
+}
+
+/// The usual name of a backup: service, time, and the end that its format has.
+#[must_use]
+pub fn file_name(spec: &ServiceSpec, format: BackupFormat) -> String {
+    let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S");
+    format!("{}-{now}.{}", spec.service, format.extension())
+}
+
+/// How a service is saved.
+#[must_use]
+pub fn format_of(spec: &ServiceSpec, plain: bool) -> BackupFormat {
+    match (spec.stop_asks(), plain) {
+        (Some(Server::Postgres), false) => BackupFormat::PostgresCustom,
+        (Some(Server::Postgres), true) => BackupFormat::PostgresPlain,
+        _ => BackupFormat::DataDirectory,
+    }
+}
+
+impl Backup<'_> {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// `Config` for a file that exists or a service without data, `Elsewhere` for a Postgres that does not run; what the dump or
+    /// the copy fails with. There is no file then.
+    pub fn take(&self, work: &DataWork) -> Result<BackupManifest, Failure> {
+        // A manifest without its backup is what a kill between the two leaves.
+        if self.file.symlink_metadata().is_ok() {
+            return Err(Failure::new(FailureKind::Config, format!("{} exists already", self.file.display()))
+                .help("choose another file: devrun backup SERVICE -o FILE"));
+        }
+        let format = format_of(self.spec, self.plain);
+        if self.plain && format != BackupFormat::PostgresPlain {
+            return Err(Failure::new(FailureKind::Config, format!("--plain: {} is not a Postgres", self.spec.service))
+                .help(format!("devrun backup {}", self.spec.service)));
+        }
+        let plan = &self.read.plan;
+        let mut manifest = BackupManifest::new(format, self.spec.service.as_str(), plan.project.as_str());
+        manifest.instance.clone_from(&self.project.instance);
+        manifest.mode.clone_from(&plan.mode);
+        if let Launch::Recipe(recipe) = &self.spec.launch {
+            manifest.recipe = Some(recipe.recipe.name.clone());
+        }
+        let directory = self.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut stage = Stage::new(directory)?;
+        let bars = Bars::new(self.term);
+        let label = format!("backup of {}", self.spec.service);
+        match format {
+            BackupFormat::PostgresCustom | BackupFormat::PostgresPlain => {
+                manifest.database = self.spec.attribute("database");
+                manifest.version = Some(work.runtime.block_on(postgres_dump::server_version(self.spec))?);
+                bars.begin(&label, None);
+                let dump = postgres_dump::Dump { project: self.project, spec: self.spec, plain: self.plain };
+                dump.write(&mut stage.file, &stage.path, work, &|bytes| bars.advance(bytes))?;
+            }
+            BackupFormat::DataDirectory => {
+                let volume = self.volume(plan)?;
+                manifest.version = selection::engine(plan, volume).map(|engine| engine.version);
+                bars.begin(&label, Some(tree_bytes(&volume.path)?.1));
+                self.directory(volume, &stage, work, &|bytes| bars.advance(bytes))?;
+            }
+        }
+        stage.file.sync_all().map_err(|error| cannot_write(&stage.path, &error))?;
+        manifest.bytes = std::fs::metadata(&stage.path).map_err(|error| cannot_write(&stage.path, &error))?.len();
+        manifest.sha256 = hash_file(&stage.path, &work.cancel)?;
+        manifest.write(&self.file)?;
+        if let Err(failure) = stage.commit(&self.file) {
+            // Without its backup a manifest says nothing.
+            let _ = std::fs::remove_file(manifest_path(&self.file));
+            return Err(failure);
+        }
+        bars.end(&ByteSize(manifest.bytes).to_string());
+        Ok(manifest)
+    }
+
+    fn volume<'b>(&self, plan: &'b Plan) -> Result<&'b VolumeSpec, Failure> {
+        let volume = self.spec.data.as_ref().and_then(|name| plan.volumes.get(name));
+        match volume.filter(|volume| selection::holds_data(volume)) {
+            Some(volume) => Ok(volume),
+            None => {
+                Err(Failure::new(FailureKind::Config, format!("{} has no data to save", self.spec.service))
+                    .help("devrun volumes"))
+            }
+        }
+    }
+
+    fn directory(&self, volume: &VolumeSpec, stage: &Stage, work: &DataWork, progress: &dyn Fn(u64)) -> Result<(), Failure> {
+        let secrets = self.secrets()?;
+        let pack = || pack(&volume.path, &secrets, &stage.file, &stage.path, &work.cancel, progress);
+        if !load::is_running(&self.project.places)? {
+            let _alone = stop_stack::keep_others_out(&self.project.places)?;
+            replace::check_nothing_left(self.project)?;
+            return pack();
+        }
+        if self.spec.stop_asks() == Some(Server::Redis) && work.runtime.block_on(self.is_up())? {
+            let before = work.runtime.block_on(self.write_down())?;
+            let packed = pack();
+            work.runtime.block_on(self.rewrite_again(before))?;
+            return packed;
+        }
+        let names = std::iter::once(volume.name.clone()).collect();
+        let pause = work.runtime.block_on(pause::pause(self.project, &self.read.plan, &names, &work.cancel))?;
+        match pack().and_then(|()| work.runtime.block_on(pause.check_undisturbed())) {
+            Ok(()) => {
+                let (code, _) = work.runtime.block_on(pause.resume(self.term))?;
+                if code == devrun_model::exit::DONE {
+                    return Ok(());
+                }
+                Err(Failure::new(FailureKind::Service, format!("{} did not start again after the copy", self.spec.service))
+                    .help(format!("devrun logs {}", self.spec.service)))
+            }
+            Err(failure) => Err(work.runtime.block_on(pause.give_up(failure))),
+        }
+    }
+
+    /// Secrets that the data were made with: without them nobody could log in to the restored server.
+    fn secrets(&self) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+        let wants = self.read.wants()?;
+        let mut found = Vec::new();
+        for want in &wants.secrets {
+            if let Some(value) = secrets::read(&wants.secrets_dir, &want.name)?
+                && self.spec.attributes.values().any(|attribute| attribute.contains(&value))
+            {
+                found.push((format!("{SECRETS}/{}", want.name), value.into_bytes()));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn is_up(&self) -> Result<bool, Failure> {
+        let (session, status) = crate::app::request::session(self.project).await?;
+        drop(session);
+        Ok(status
+            .snapshot
+            .services
+            .iter()
+            .any(|one| one.name == self.spec.id.as_str() && one.state == devrun_model::State::Running))
+    }
+
+    async fn redis(&self, words: &[&str]) -> Result<String, Failure> {
+        let failed = |reason: String| Failure::new(FailureKind::Task, format!("{}: {reason}", self.spec.service));
+        let at =
+            Endpoint { host: self.spec.bind.clone(), port: self.spec.port().ok_or_else(|| failed("it has no port".to_owned()))? };
+        let (user, password) = (self.spec.attribute("user"), self.spec.attribute("password"));
+        probe::redis_ask(&at, user.as_deref(), password.as_deref(), words).await.map_err(|error| failed(error.answer))
+    }
+
+    /// Everything is on disk afterwards: the append-only file is rewritten and not rewritten again until the copy is over, or
+    /// a snapshot file is written. The append-only file is a directory of parts since Redis 7, so the whole of it is copied.
+    async fn write_down(&self) -> Result<Option<String>, Failure> {
+        let appends = self.redis(&["CONFIG", "GET", "appendonly"]).await?.lines().any(|line| line == "yes");
+        let growth = self.redis(&["CONFIG", "GET", "auto-aof-rewrite-percentage"]).await?.lines().last().map(str::to_owned);
+        if appends {
+            self.redis(&["CONFIG", "SET", "auto-aof-rewrite-percentage", "0"]).await?;
+        }
+        let begun = tokio::time::Instant::now();
+        let mut asked = false;
+        loop {
+            let info = self.redis(&["INFO", "persistence"]).await?;
+            let field =
+                |name: &str| info.lines().find_map(|line| line.trim().strip_prefix(&format!("{name}:")).map(str::to_owned));
+            let busy = ["aof_rewrite_in_progress", "aof_rewrite_scheduled", "rdb_bgsave_in_progress"]
+                .iter()
+                .any(|name| field(name).as_deref() == Some("1"));
+            if !busy && asked {
+                let last = if appends { "aof_last_bgrewrite_status" } else { "rdb_last_bgsave_status" };
+                return match field(last).as_deref() {
+                    Some("ok") => Ok(growth.filter(|_| appends)),
+                    _ => Err(Failure::new(FailureKind::Task, format!("{}: it could not write its data down", self.spec.service))
+                        .help(format!("devrun logs {}", self.spec.service))),
+                };
+            }
+            if !busy {
+                self.redis(if appends { &["BGREWRITEAOF"] } else { &["BGSAVE"] }).await?;
+                asked = true;
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(Failure::new(
+                    FailureKind::NotReady,
+                    format!("{}: it is still writing its data down", self.spec.service),
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn rewrite_again(&self, growth: Option<String>) -> Result<(), Failure> {
+        match growth {
+            Some(growth) => self.redis(&["CONFIG", "SET", "auto-aof-rewrite-percentage", &growth]).await.map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The services whose data `down --backup` saves: servers with a persistent volume. `online`: those that are saved while they
+/// run; else those that are saved when everything is stopped.
+#[must_use]
+pub fn servers(plan: &Plan, online: bool) -> Vec<&ServiceSpec> {
+    let keeps = |spec: &&ServiceSpec| {
+        let Launch::Recipe(recipe) = &spec.launch else { return false };
+        let volume = spec.data.as_ref().and_then(|name| plan.volumes.get(name));
+        recipe.recipe.name != "gateway"
+            && spec.stop_asks().is_some() == online
+            && volume.is_some_and(|volume| volume.class == VolumeClass::Persistent && selection::holds_data(volume))
+    };
+    plan.services.values().map(std::sync::Arc::as_ref).filter(keeps).collect()
+}
+
+/// Saves these services into `backups/` of the state directory, each under its usual name.
+///
+/// # Errors
+/// As [`Backup::take`]; backups that were taken before it stay.
+pub fn take_all(project: &Project, read: &Read, specs: &[&ServiceSpec], work: &DataWork, term: Term) -> Result<(), Failure> {
+    let directory = project.places.state.join("backups");
+    devrun_runtime::runtime_dir::make_private(&directory, "backup")?;
+    for spec in specs {
+        let file = directory.join(file_name(spec, format_of(spec, false)));
+        Backup { project, read, spec, plain: false, file: file.clone(), term }.take(work)?;
+        say(format!("{} saved to {}", spec.service, file.display()));
+    }
+    Ok(())
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(FailureKind::Task, format!("cannot write {}: {error}", path.display()));
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::FileTooLarge => {
+            failure.help("make room, or choose another place: -o FILE")
+        }
+        _ => failure.help("choose another place: -o FILE"),
+    }
+}
+
+/// The file before it has its name; removed unless it gets it.
+struct Stage {
+    path: PathBuf,
+    file: File,
+}
+
+impl Stage {
+    fn new(directory: &Path) -> Result<Self, Failure> {
+        let path = directory.join(format!(".devrun-tmp-{}", nonce()?));
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(|error| cannot_write(&path, &error))?;
+        Ok(Self { path, file })
+    }
+
+    fn commit(self, file: &Path) -> Result<(), Failure> {
+        // A link refuses to replace what somebody has put there meanwhile, as a rename does not.
+        std::fs::hard_link(&self.path, file)
+            .or_else(|error| match error.kind() {
+                std::io::ErrorKind::AlreadyExists => Err(error),
+                _ => std::fs::rename(&self.path, file),
+            })
+            .map_err(|error| cannot_write(file, &error))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // It is gone where it was renamed.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,93 @@
+//! The process that drops forks: one for each stack, started by the first fork. It ends when there is nothing left to wait
+//! for, and with the stack: the files of the registry go with the runtime directory, and databases that outlive it are dropped
+//! by the next fork.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use devrun_model::Failure;
+use devrun_model::service::Server;
+
+use super::registry::ForkRegistry;
+use super::{postgres, target};
+use crate::app::load::{self, Project, Wanted};
+use crate::app::own_command;
+use crate::globals::Globals;
+
+/// How often it looks.
+const STEP: Duration = Duration::from_millis(250);
+/// How long it stays without a fork: the next one need not start it again.
+const IDLE: Duration = Duration::from_secs(5);
+const LOCK: &str = "reaper";
+
+/// Starts one unless one is there. Forks are registered before this is called.
+///
+/// # Errors
+/// `Internal` when it cannot be started.
+pub fn ensure(globals: &Globals, project: &Project) -> Result<(), Failure> {
+    match ForkRegistry::new(&project.places).try_lock(LOCK)? {
+        // It takes the lock itself; two that start at once are one a moment later.
+        Some(free) => {
+            drop(free);
+            own_command::spawn(globals, &["__forks".into()])
+        }
+        None => Ok(()),
+    }
+}
+
+/// Is the reaper.
+///
+/// # Errors
+/// As the file system says.
+pub fn run(globals: &Globals, project: &Project) -> Result<(), Failure> {
+    let registry = ForkRegistry::new(&project.places);
+    let runtime = crate::app::runtime::waiting_runtime()?;
+    // A fork is registered before it looks for a reaper, so one that came while this one let go of the lock is seen here.
+    while let Some(lock) = registry.try_lock(LOCK)? {
+        until_idle(globals, project, &registry, &runtime)?;
+        drop(lock);
+        if registry.list().is_empty() || !load::is_running(&project.places)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn until_idle(
+    globals: &Globals,
+    project: &Project,
+    registry: &ForkRegistry,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<(), Failure> {
+    let mut idle = Instant::now();
+    let mut cleared = BTreeSet::new();
+    while load::is_running(&project.places)? && project.places.run.exists() {
+        let forks = registry.list();
+        if !forks.is_empty() {
+            idle = Instant::now();
+        } else if idle.elapsed() > IDLE {
+            break;
+        }
+        // What an earlier run of the stack has left in the data of this server.
+        for service in forks.iter().map(|fork| &fork.service) {
+            if cleared.insert(service.clone()) {
+                let plan = load::plan(globals, project, &Wanted { named: vec![service.clone()], ..Wanted::look() })?;
+                let spec = crate::app::readonly::one(&plan, service)?;
+                if spec.stop_asks() == Some(Server::Postgres) {
+                    runtime.block_on(postgres::drop_forgotten(spec, registry))?;
+                }
+            }
+        }
+        let now = jiff::Timestamp::now().as_millisecond();
+        for fork in forks.into_iter().filter(|fork| fork.is_over(now)) {
+            let plan = load::plan(globals, project, &Wanted { named: vec![fork.service.clone()], ..Wanted::look() })?;
+            let spec = crate::app::readonly::one(&plan, &fork.service)?;
+            // A server that does not answer now may later; a fork stays registered until it is gone.
+            if runtime.block_on(target::remove(spec, &fork)).is_ok() {
+                registry.remove(&fork)?;
+            }
+        }
+        std::thread::sleep(STEP);
+    }
+    Ok(())
+}

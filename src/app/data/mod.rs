@@ -1,0 +1,16 @@
+//! What the commands about saved data have in common: which volumes are meant, how the stack is held still meanwhile, and how
+//! data come back.
+//!
+//! Two ways to hold still. `save` and `backup` stop the servers inside the running supervisor and start them again, which is
+//! the shortest pause; that nothing was started meanwhile is checked before the copy counts. `restore` replaces data, so it
+//! takes the whole stack down and holds its lock: nothing can start in the middle.
+
+pub mod backup;
+pub mod counts;
+pub mod fork;
+pub mod pause;
+pub mod postgres_dump;
+pub mod recovery;
+pub mod replace;
+pub mod selection;
+pub mod work;

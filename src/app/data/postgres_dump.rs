@@ -1,0 +1,308 @@
+//! `pg_dump` and `pg_restore` of a server that runs.
+//!
+//! A dump is loaded into a new database beside the old one. When it is whole, both get their new names in one transaction: at
+//! every moment there is one database of that name, the old one or the new one.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use devrun_data::{BackupFormat, nonce};
+use devrun_model::{Failure, FailureKind, ServiceSpec};
+use devrun_runtime::recipes;
+
+use crate::app::client_program;
+use crate::app::data::work::DataWork;
+use crate::app::load::{self, Project};
+use crate::ui::term::say;
+
+/// A dump of a service's database.
+pub struct Dump<'a> {
+    /// Where.
+    pub project: &'a Project,
+    /// The server.
+    pub spec: &'a ServiceSpec,
+    /// SQL text instead of the custom format.
+    pub plain: bool,
+}
+
+/// The version that the server reports.
+///
+/// # Errors
+/// `Elsewhere` when it does not run, `Credentials` when it refuses the login.
+pub async fn server_version(spec: &ServiceSpec) -> Result<String, Failure> {
+    let answer = recipes::ask_sql(spec, "SHOW server_version").await.map_err(|failure| match failure.kind {
+        FailureKind::Credentials => failure,
+        _ => Failure::new(FailureKind::Elsewhere, format!("{} is not running: {}", spec.service, failure.reason))
+            .help(format!("devrun up -d {}", spec.service)),
+    })?;
+    let version = answer.rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()).unwrap_or_default();
+    Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
+}
+
+fn client(project: &Project, spec: &ServiceSpec, name: &str, database: &str, work: &DataWork) -> Result<Command, Failure> {
+    let (program, extra) = work.runtime.block_on(client_program::find(project, spec, name))?;
+    let mut command = Command::new(program);
+    let outer = load::environment().into_iter().filter(|(name, _)| !name.starts_with("PG"));
+    command.env_clear().envs(outer).envs(extra).stdin(Stdio::null()).stderr(Stdio::piped());
+    let password = spec.attribute("password");
+    command.envs(password.map(|password| ("PGPASSWORD", password)));
+    let host = spec.attribute("host").unwrap_or_else(|| spec.bind.clone());
+    command.args(["--host", &host, "--no-password", "--dbname"]).arg(quoted_connection(database));
+    command.args(["--username", &user(spec), "--port", &spec.port().unwrap_or(5432).to_string()]);
+    Ok(command)
+}
+
+fn user(spec: &ServiceSpec) -> String {
+    spec.attribute("user").unwrap_or_else(|| "postgres".to_owned())
+}
+
+fn database(spec: &ServiceSpec) -> String {
+    spec.attribute("database").unwrap_or_else(|| user(spec))
+}
+
+/// A name with `=` in it would be read as a connection string, so it is always written as one.
+fn quoted_connection(database: &str) -> String {
+    format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+fn begin(command: &mut Command, name: &str) -> Result<Child, Failure> {
+    command.spawn().map_err(|error| Failure::new(FailureKind::Binary, format!("cannot run {name}: {error}")))
+}
+
+/// Reads what a client complains about while it works: a full pipe would stop it.
+fn complaints(child: &mut Child) -> std::thread::JoinHandle<String> {
+    let stderr = child.stderr.take();
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        // What cannot be read is not shown; the exit status says that it failed.
+        let _ = stderr.map(|stderr| stderr.take(64 << 10).read_to_end(&mut text));
+        String::from_utf8_lossy(&text).into_owned()
+    })
+}
+
+/// Waits for its end, or kills our own child when the work is cancelled.
+fn finish(mut child: Child, name: &str, complaints: std::thread::JoinHandle<String>, work: &DataWork) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::new(FailureKind::Internal, format!("{name}: {error}"));
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            break status;
+        }
+        if work.cancel.is_cancelled() {
+            child.kill().map_err(failed)?;
+            child.wait().map_err(failed)?;
+            return Err(Failure::cancelled());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let text = complaints.join().unwrap_or_default();
+    if status.success() {
+        return Ok(());
+    }
+    let line =
+        text.lines().find(|line| line.to_ascii_lowercase().contains("error")).or_else(|| text.lines().last()).unwrap_or_default();
+    Err(Failure::new(FailureKind::Task, format!("{name} failed: {}", line.trim())))
+}
+
+impl Dump<'_> {
+    /// Writes it into an open file.
+    ///
+    /// # Errors
+    /// `Binary` without a `pg_dump`, `Task` with its words, `Cancelled`.
+    pub fn write(&self, file: &mut File, path: &Path, work: &DataWork, progress: &dyn Fn(u64)) -> Result<(), Failure> {
+        let mut command = client(self.project, self.spec, "pg_dump", &database(self.spec), work)?;
+        let format = if self.plain { "plain" } else { "custom" };
+        let mut child = begin(command.args(["--format", format]).stdout(Stdio::piped()), "pg_dump")?;
+        let complaints = complaints(&mut child);
+        let mut source = child.stdout.take().ok_or_else(|| Failure::new(FailureKind::Internal, "pg_dump has no output"))?;
+        let (mut block, mut count) = (vec![0; 1 << 16], 0);
+        let written = loop {
+            if work.cancel.is_cancelled() {
+                break Ok(());
+            }
+            match source.read(&mut block) {
+                Ok(0) => break Ok(()),
+                Ok(length) => {
+                    if let Err(error) = file.write_all(&block[..length]) {
+                        break Err(Failure::new(FailureKind::Task, format!("cannot write {}: {error}", path.display()))
+                            .help("make room, or choose another place: -o FILE"));
+                    }
+                    count += length as u64;
+                    progress(count);
+                }
+                Err(error) => break Err(Failure::new(FailureKind::Task, format!("cannot read from pg_dump: {error}"))),
+            }
+        };
+        drop(source);
+        let finished = finish(child, "pg_dump", complaints, work);
+        written.and(finished)
+    }
+
+    /// Loads a dump in the place of the database.
+    ///
+    /// # Errors
+    /// `Task` with the words of `pg_restore`; the old database is in place then.
+    pub fn load(&self, file: &Path, format: BackupFormat, work: &DataWork) -> Result<(), Failure> {
+        let name = database(self.spec);
+        let ask = |sql: String| work.runtime.block_on(async { recipes::ask_sql(&elsewhere(self.spec, &name), &sql).await });
+        self.drop_leftovers(&name, &ask)?;
+        let stage = format!("{}.restore-{}", short(&name), nonce()?);
+        let loaded =
+            ask(self.create(&name, &stage, &ask)?).map(drop).and_then(|()| match self.run(file, format, &stage, true, work) {
+                Err(failure) if failure.reason.contains("role") && failure.reason.contains("does not exist") => {
+                    say(format!(
+                        "{}; loading it again without owners: everything belongs to {}",
+                        failure.reason,
+                        user(self.spec)
+                    ));
+                    ask(format!("DROP DATABASE IF EXISTS {}", quoted(&stage)))?;
+                    ask(self.create(&name, &stage, &ask)?)?;
+                    self.run(file, format, &stage, false, work)
+                }
+                done => done,
+            });
+        if let Err(failure) = loaded {
+            // What stays is removed by the next restore.
+            let _ = ask(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&stage)));
+            return Err(failure);
+        }
+        let before = format!("{}.before-restore", short(&name));
+        exchange(&name, &stage, &before, &ask)?;
+        ask(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&before))).map(drop)
+    }
+
+    /// Databases of restores that were killed.
+    fn drop_leftovers(&self, name: &str, ask: &dyn Fn(String) -> Result<recipes::SqlTable, Failure>) -> Result<(), Failure> {
+        let stages = literal(&format!("{}.restore-", short(name)));
+        let found = ask(format!("SELECT datname FROM pg_database WHERE starts_with(datname, {stages})"))?;
+        for left in found.rows.into_iter().flatten().flatten() {
+            ask(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&left)))?;
+        }
+        let before = format!("{}.before-restore", short(name));
+        ask(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&before))).map(drop)
+    }
+
+    /// The statement that makes a database like the present one, with nothing in it.
+    fn create(
+        &self,
+        name: &str,
+        stage: &str,
+        ask: &dyn Fn(String) -> Result<recipes::SqlTable, Failure>,
+    ) -> Result<String, Failure> {
+        let like = ask(format!(
+            "SELECT pg_encoding_to_char(encoding), datcollate, datctype, pg_get_userbyid(datdba) FROM pg_database WHERE datname = {}",
+            literal(name)
+        ))?;
+        let row = like.rows.into_iter().next().unwrap_or_default();
+        let value = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
+        Ok(format!(
+            "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {} OWNER {}",
+            quoted(stage),
+            literal(&value(0)),
+            literal(&value(1)),
+            literal(&value(2)),
+            quoted(&value(3)),
+        ))
+    }
+
+    /// Loads a dump into a database that is there.
+    ///
+    /// # Errors
+    /// `Binary` without the client, `Task` with its words, `Cancelled`.
+    pub fn run(&self, file: &Path, format: BackupFormat, stage: &str, owners: bool, work: &DataWork) -> Result<(), Failure> {
+        let name = if format == BackupFormat::PostgresPlain { "psql" } else { "pg_restore" };
+        let mut command = client(self.project, self.spec, name, stage, work)?;
+        command.stdout(Stdio::null());
+        if format == BackupFormat::PostgresPlain {
+            command.args(["--no-psqlrc", "--quiet", "--single-transaction", "--set", "ON_ERROR_STOP=1", "--file"]).arg(file);
+        } else {
+            command.arg("--exit-on-error");
+            if !owners {
+                command.args(["--no-owner", "--no-privileges"]);
+            }
+            command.arg(file);
+        }
+        let mut child = begin(&mut command, name)?;
+        let complaints = complaints(&mut child);
+        finish(child, name, complaints, work)
+    }
+}
+
+/// Both names in one transaction. New logins are refused meanwhile, and those that are there are ended.
+fn exchange(
+    name: &str,
+    stage: &str,
+    before: &str,
+    ask: &dyn Fn(String) -> Result<recipes::SqlTable, Failure>,
+) -> Result<(), Failure> {
+    let (name_q, stage_q, before_q) = (quoted(name), quoted(stage), quoted(before));
+    let end = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()",
+        literal(name)
+    );
+    ask(format!("ALTER DATABASE {name_q} ALLOW_CONNECTIONS false"))?;
+    let begun = std::time::Instant::now();
+    let exchanged = loop {
+        ask(end.clone())?;
+        let both =
+            format!("BEGIN; ALTER DATABASE {name_q} RENAME TO {before_q}; ALTER DATABASE {stage_q} RENAME TO {name_q}; COMMIT");
+        match ask(both) {
+            Err(failure) if failure.reason.contains("55006") && begun.elapsed() < Duration::from_secs(20) => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            done => break done,
+        }
+    };
+    if let Err(failure) = exchanged {
+        let _ = ask(format!("ALTER DATABASE {name_q} ALLOW_CONNECTIONS true"));
+        let _ = ask(format!("DROP DATABASE IF EXISTS {stage_q} WITH (FORCE)"));
+        return Err(failure);
+    }
+    Ok(())
+}
+
+/// The server, with a login to a database that is not replaced.
+#[must_use]
+pub fn elsewhere(spec: &ServiceSpec, name: &str) -> ServiceSpec {
+    let mut other = spec.clone();
+    let maintenance = if name == "postgres" { "template1" } else { "postgres" };
+    other.attributes.insert("database".to_owned(), maintenance.to_owned());
+    other
+}
+
+/// Room for an addition: the server cuts names at 63 bytes.
+fn short(name: &str) -> &str {
+    let mut end = name.len().min(38);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.get(..end).unwrap_or(name)
+}
+
+/// A name in SQL.
+#[must_use]
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text in SQL.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_quoting_and_leave_room() {
+        assert_eq!(quoted_connection("a=b'c\\"), "dbname='a=b\\'c\\\\'");
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+        assert_eq!(literal("o'clock"), "'o''clock'");
+        assert_eq!(short("app"), "app");
+        assert!(format!("{}.restore-0123456789abcdef", short(&"ä".repeat(31))).len() <= 63);
+    }
+}

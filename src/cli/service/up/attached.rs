@@ -1,0 +1,220 @@
+//! Attached `up`: this process is the supervisor and shows the merged output, or watches the supervisor that is there.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::log_output::{drain, show, show_waiting, style};
+use super::{ROUNDS, Stack, no_thread};
+use crate::app::load;
+use crate::app::password_advice;
+use crate::app::signals::{self, Aside};
+use crate::app::stack_session::{Boot, RunSignals, StackClaim, StackEvent, StackSession, exit_code};
+use crate::app::start_scope::PlannedStart;
+use crate::app::stop_wait;
+use crate::cli::service::up::UpArgs;
+use crate::ui::logview::LogView;
+use crate::ui::progress::ProgressView;
+use crate::ui::summary;
+use crate::ui::term::{Progress, say};
+use crate::ui::{exit_line, output};
+use devrun_model::exit;
+use devrun_model::feed::{FeedItem, Outcome, StopReport};
+use devrun_model::{Failure, FailureKind, Kind, ServiceId};
+
+/// What the run has shown so far.
+struct Shown {
+    view: ProgressView,
+    lines: LogView,
+    begun: Instant,
+    /// The exit code of the first signal.
+    interrupted: Option<i32>,
+    stops: Vec<StopReport>,
+    first_failures: Option<Outcome>,
+}
+
+impl Stack {
+    /// This process becomes the supervisor, or the viewer of the one that is there.
+    pub(super) fn alone(self, args: &UpArgs) -> Result<i32, Failure> {
+        let places = &self.project.places;
+        // Where no other process holds the lock, the keeper loads while the runtime is made.
+        let claim = if load::is_running(places)? { None } else { StackClaim::take(places)?.ok() };
+        let runtime = crate::app::runtime::runtime()?;
+        let code = runtime.block_on(self.attached(args, claim));
+        // All that matters has been waited for; what is left of its tasks ends with the process.
+        runtime.shutdown_background();
+        code
+    }
+
+    async fn attached(self, args: &UpArgs, claim: Option<StackClaim>) -> Result<i32, Failure> {
+        let claim = match claim {
+            Some(claim) => claim,
+            None => match self.join_or_claim().await? {
+                Err(code) => return Ok(code),
+                Ok(claim) => claim,
+            },
+        };
+        let signals = RunSignals::with_controls()?;
+        let progress: Arc<dyn devrun_store::DownloadProgress> = match self.term.progress {
+            Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(self.term)),
+            Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoDownloadProgress),
+        };
+        let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), progress);
+        let start = PlannedStart::new(&self.plan, &self.targets, self.options.no_deps);
+        let mut session = match claim.boot(start, fetch, signals, std::future::pending(), say).await? {
+            Boot::Done(session) => session,
+            Boot::Interrupted(code) => return Ok(code),
+        };
+        output::detach().map_err(no_thread)?;
+        session.follow_logs();
+        let status = session.watch().await?;
+        let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
+        let mut shown = Shown {
+            view: ProgressView::new(self.term).with_plan(&self.plan),
+            lines: LogView::new(style(self.term), &ids),
+            begun: Instant::now(),
+            interrupted: None,
+            stops: Vec::new(),
+            first_failures: None,
+        };
+        shown.view.status(&status, false);
+        let third = exit_at_third_signal()?;
+        session.command(self.up(false));
+        let mut ended = loop {
+            let event = tokio::select! {
+                biased;
+                event = session.next() => event?,
+                () = tokio::time::sleep(shown.view.due_in()) => {
+                    shown.view.tick();
+                    continue;
+                }
+            };
+            match event {
+                StackEvent::Signal(code) => interrupt(code, &session, &mut shown, &third).await,
+                StackEvent::Control(control) => self.control(control, &session, &shown).await,
+                StackEvent::Feed(item) => self.show_news(item, &mut session, &mut shown).await,
+                StackEvent::FeedClosed => {}
+                StackEvent::Log(item) => show(item, &mut session, &mut shown.lines, &shown.view),
+                StackEvent::Ended(ended) => break ended,
+            }
+        };
+        drain(&mut session, &mut shown.lines, &shown.view);
+        shown.view.clear();
+        self.goodbye(&shown.stops);
+        for (pid, command) in &ended.survivors {
+            say(format!("pid {pid} ({command}) could not be ended"));
+        }
+        if let Some(outcome) = shown.first_failures
+            && ended.outcome.failures.is_empty()
+        {
+            ended.outcome = outcome;
+        }
+        let code = exit_code(&ended, shown.interrupted);
+        if code != exit::DONE && shown.interrupted.is_none() {
+            say(exit_line::of_outcome(&ended.outcome).unwrap_or_else(|| exit_line::last_line(code, None, exit::meaning(code))));
+        }
+        Ok(code)
+    }
+
+    async fn show_news(&self, item: FeedItem, session: &mut StackSession, shown: &mut Shown) {
+        shown.view.item(&item);
+        match item {
+            FeedItem::Settled { mut outcome, .. } => {
+                password_advice::add(&mut outcome, &self.advice);
+                show_waiting(session, &mut shown.lines, &shown.view);
+                shown.view.clear();
+                if let Some(status) = session.engine().status().await {
+                    self.summary(&status.snapshot, &outcome, shown.view.times(), shown.begun.elapsed(), false);
+                }
+                if !outcome.failures.is_empty() {
+                    shown.first_failures.get_or_insert(outcome);
+                }
+            }
+            // A task that has ended by itself was not stopped.
+            FeedItem::Stopped(report) if shown.interrupted.is_some() || !self.is_task(&report.id) => shown.stops.push(report),
+            _ => {}
+        }
+    }
+
+    async fn control(&self, control: Aside, session: &StackSession, shown: &Shown) {
+        match control {
+            Aside::Status => {
+                if let Some(status) = session.engine().status().await {
+                    let lines = signals::dump(&status);
+                    self.note(&lines);
+                    lines.iter().for_each(|line| shown.view.print(line));
+                }
+            }
+            Aside::Hold if signals::can_be_resumed() => {
+                shown.view.print("on hold: services keep running, nothing is restarted; `fg` brings this back");
+                signals::hold();
+                shown.view.print("resumed: timeouts continue");
+            }
+            Aside::Hold => shown.view.print("no shell could bring this back; Ctrl-Z does nothing"),
+        }
+    }
+
+    /// The exit code of the supervisor that is there, or the claim where there is none any more.
+    async fn join_or_claim(&self) -> Result<Result<StackClaim, i32>, Failure> {
+        let places = &self.project.places;
+        for _ in 0..ROUNDS {
+            let pid = if stop_wait::answers(places, self.term).await? {
+                None
+            } else {
+                match StackClaim::take(places)? {
+                    Ok(claim) => return Ok(Ok(claim)),
+                    Err(pid) => pid,
+                }
+            };
+            if let Some(code) = self.join(pid, true).await? {
+                return Ok(Err(code));
+            }
+        }
+        Err(stop_wait::keeps_ending())
+    }
+
+    fn is_task(&self, id: &ServiceId) -> bool {
+        self.plan.services.get(id).is_some_and(|spec| spec.kind == Kind::Task)
+    }
+
+    /// Adds lines to the supervisor's log, as a detached one would.
+    fn note(&self, lines: &[String]) {
+        let open = devrun_runtime::runtime_dir::append(&self.project.places.supervisor_log());
+        // The terminal shows them as well.
+        let _unwritten = open.and_then(|mut file| file.write_all((lines.join("\n") + "\n").as_bytes()));
+    }
+
+    fn goodbye(&self, stops: &[StopReport]) {
+        if !matches!(self.term.progress, Progress::Quiet | Progress::Json) {
+            let table = summary::stops(stops);
+            if !table.is_empty() {
+                say(table.trim_end());
+            }
+        }
+    }
+}
+
+/// The first signal stops the stack, the second kills it.
+async fn interrupt(code: i32, session: &StackSession, shown: &mut Shown, third: &AtomicBool) {
+    session.engine().interrupt();
+    if shown.interrupted.is_some() {
+        // Its answer comes after the kill was asked of the keeper, which then holds whatever becomes of us.
+        let _ended = session.engine().status().await;
+        third.store(true, Ordering::Relaxed);
+        shown.view.print("killing everything; a third signal leaves the rest to the keeper");
+    } else {
+        shown.view.print("stopping (press Ctrl-C again to kill)");
+    }
+    shown.interrupted.get_or_insert(code);
+}
+
+/// Once the flag is set, the next INT or TERM ends this process, even if nothing else here works any more.
+fn exit_at_third_signal() -> Result<Arc<AtomicBool>, Failure> {
+    let third = Arc::new(AtomicBool::new(false));
+    for (signal, code) in [(libc::SIGINT, exit::INT), (libc::SIGTERM, exit::TERM)] {
+        signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&third))
+            .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
+    }
+    Ok(third)
+}

@@ -1,0 +1,86 @@
+//! `devrun backup` and `devrun restore` of a service without a server's own way: its data directory as an archive.
+
+use std::fs;
+
+use crate::harness::Project;
+
+const STACK: &str = r#"
+[project]
+name = "shop"
+[services.store]
+run = "{svc:store}"
+data = "data"
+[services.api]
+run = "{svc:api}"
+depends_on = ["store"]
+[services.plain]
+run = "{svc:plain}"
+"#;
+
+fn stack() -> Project {
+    let project = Project::new().procfile(STACK);
+    project.run(&["up", "-d"]).code(0);
+    for index in 0..20 {
+        project.write(&format!(".devrun/data/data/d/f{index}"), "one");
+    }
+    project
+}
+
+/// Shows: backup --json.
+#[test]
+fn a_data_directory_comes_back_from_its_archive() {
+    let project = stack();
+    let pid = |name: &str| project.service(name)["pid"].clone();
+    let before = (pid("store"), pid("plain"));
+    let manifest = project.run(&["backup", "store", "-o", "out.tar.gz", "--json"]).code(0).json();
+    assert_eq!((&manifest["service"], &manifest["format"]), (&"store".into(), &"data-directory".into()));
+    assert_eq!(manifest["bytes"], fs::metadata(project.path("out.tar.gz")).expect("a file").len());
+    assert!(pid("store") != before.0 && pid("plain") == before.1, "stopped for the copy, and nothing else was");
+    project.wait_state("api", "running");
+    project.write(".devrun/data/data/d/f0", "two");
+    project.write(".devrun/data/data/more", "two");
+    project.run(&["restore", "store", "out.tar.gz"]).code(2).says("are replaced by store of project shop").says("--yes");
+    project.run(&["restore", "store", "out.tar.gz", "--yes"]).code(0).says("store has the data of store of project shop");
+    assert_eq!(project.read(".devrun/data/data/d/f0"), "one");
+    assert!(!project.path(".devrun/data/data/more").exists());
+    for name in ["store", "api", "plain"] {
+        project.wait_state(name, "running");
+    }
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+    // Stopped, and into a volume that is gone.
+    project.run(&["clean", "--yes"]).code(0);
+    project.run(&["restore", "store", "out.tar.gz", "--yes"]).code(0);
+    assert_eq!(project.read(".devrun/data/data/d/f19"), "one");
+}
+
+#[test]
+fn what_cannot_be_saved_or_restored_is_named() {
+    let project = stack();
+    project.run(&["backup", "plain"]).code(2).says("plain has no data to save");
+    project.run(&["backup", "nobody"]).code(2).says("nobody");
+    project.run(&["backup", "store", "-o", "no/such/place"]).code(4).says("choose another place");
+    project.run(&["backup", "store", "-o", "a.tar.gz"]).code(0);
+    project.run(&["backup", "store", "-o", "a.tar.gz"]).code(2).says("exists already");
+    let whole = fs::read(project.path("a.tar.gz")).expect("our own file");
+    fs::write(project.path("a.tar.gz"), &whole[..whole.len() / 2]).expect("our own file");
+    project.run(&["restore", "store", "a.tar.gz", "--yes"]).code(8).says("cut or changed");
+    fs::write(project.path("a.tar.gz"), &whole).expect("our own file");
+    project.run(&["restore", "plain", "a.tar.gz", "--yes"]).code(2).says("plain keeps no data");
+    project.run(&["restore", "store", "absent", "--yes"]).code(2).says("absent");
+    assert_eq!(project.read(".devrun/data/data/d/f0"), "one");
+    // No room for the file: nothing is left of it, and the services run.
+    let mut noise = vec![0u8; 3 << 20];
+    std::io::Read::read_exact(&mut fs::File::open("/dev/urandom").expect("a device"), &mut noise).expect("randomness");
+    fs::write(project.path(".devrun/data/data/noise"), noise).expect("our own file");
+    project.run_in_shell("ulimit -f 1024; exec \"$0\" backup store -o big.tar.gz").code(4).says("cannot write");
+    assert!(!project.path("big.tar.gz").exists() && !project.path("big.tar.gz.json").exists());
+    let litter = fs::read_dir(project.dir())
+        .expect("our own folder")
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(".devrun-tmp"));
+    assert_eq!(litter.count(), 0);
+    project.wait_state("store", "running");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
