@@ -12,6 +12,10 @@ lint:
     cargo fmt --check
     cargo clippy --all-targets -- -D warnings
 
+# Run the fuzz targets, each for a minute: just fuzz 10 sql
+fuzz *args:
+    scripts/fuzz {{ args }}
+
 # All tests; those of servers that are not installed are ignored, with the reason
 test *args:
     cargo test {{ args }}

@@ -47,7 +47,7 @@ pub async fn run(
     };
     if !dir.is_dir() {
         return Err(
-            Failure::new(FailureKind::Config, format!("there is no folder {}", dir.display())).help("check `dir` of the service")
+            Failure::new(FailureKind::Config, format!("no such directory: {}", dir.display())).help("check `dir` of the service")
         );
     }
     let path = env.get("PATH").map(String::as_str).unwrap_or_default();
@@ -82,7 +82,7 @@ pub async fn run(
                 let status = ended
                     .map_err(std::io::Error::other)
                     .and_then(|ended| ended)
-                    .map_err(|error| Failure::new(FailureKind::Internal, format!("its end cannot be had: {error}")))?;
+                    .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot wait for it: {error}")))?;
                 let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(exit::INTERNAL);
                 return Ok(Ended { code, refused: false });
             }
@@ -124,7 +124,7 @@ fn find(word: &OsStr, path: &str, dir: &Path) -> Result<PathBuf, (i32, String)> 
         return match executable(&file) {
             Some(true) => Ok(file),
             Some(false) => Err((exit::NOT_EXECUTABLE, format!("{name} cannot be executed"))),
-            None => Err((exit::NOT_FOUND, format!("there is no {name}"))),
+            None => Err((exit::NOT_FOUND, format!("command not found: {name}"))),
         };
     }
     let mut seen = None;

@@ -23,7 +23,7 @@ pub async fn find(project: &Project, spec: &ServiceSpec, name: &str) -> Result<(
     if std::env::split_paths(&path).any(|folder| folder.join(name).is_file()) {
         return Ok((name.to_owned(), BTreeMap::new()));
     }
-    let failure = Failure::new(FailureKind::Binary, format!("there is no {name}, neither beside {} nor on PATH", spec.id));
+    let failure = Failure::new(FailureKind::Binary, format!("cannot find {name}, neither with {} nor on PATH", spec.id));
     Err(failure.help(match name {
         "psql" => "devrun sql 'SELECT 1' needs no client; or: apt-get install postgresql-client",
         "pg_dump" | "pg_restore" => "apt-get install postgresql-client",

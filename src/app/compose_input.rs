@@ -51,7 +51,7 @@ pub fn convert(paths: &[PathBuf], root: &Path, read: DirectoryReader, around: &S
     let first = paths.first().ok_or_else(|| Failure::new(FailureKind::Config, "no file was named"))?;
     let text = read(first)?.ok_or_else(|| input::missing(first))?;
     let format = devrun_convert::format_of(first, &text).ok_or_else(|| {
-        Failure::new(FailureKind::Config, format!("{} is no file that can be mapped", first.display()))
+        Failure::new(FailureKind::Config, format!("cannot convert {}: unknown format", first.display()))
             .help("docker-compose.yml, compose.yaml and process-compose.yaml can")
     })?;
     let mut paths = paths.to_vec();
@@ -110,7 +110,7 @@ pub fn mapped(globals: &Globals, project: &Project, warn: bool) -> Result<Option
         if globals.file.is_empty()
             && let Some(beside) = ["Procfile.dev", "Procfile"].iter().find(|file| project.root.join(file).is_file())
         {
-            say(format!("{beside} lies here too; to use both: devrun -f {name} -f {beside} up"));
+            say(format!("{beside} exists as well; to use both: devrun -f {name} -f {beside} up"));
         }
         if !left.is_empty() {
             left.lines().for_each(|line| say(safe(line)));

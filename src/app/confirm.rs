@@ -15,7 +15,7 @@ pub fn ask(what: &str, command: &str, globals: &Globals, term: Term) -> Result<b
         return Ok(true);
     }
     if !term.interactive {
-        return Err(Failure::new(FailureKind::Config, format!("{what}: this needs a confirmation, and there is no terminal"))
+        return Err(Failure::new(FailureKind::Config, format!("{what}: this needs confirmation, and stdin is not a terminal"))
             .help(format!("{command} --yes")));
     }
     let mut err = std::io::stderr().lock();

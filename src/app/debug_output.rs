@@ -51,11 +51,11 @@ pub fn plan(globals: &Globals, facts: &Facts, plan: &Plan) {
             Launch::Run(command) => format!("runs {:?}", command.argv.first().map_or("", String::as_str)),
             Launch::Recipe(used) => format!("recipe {}", used.recipe.name),
             Launch::External { .. } => "external: probed, never spawned".to_owned(),
-            Launch::Work => "a task of ours".to_owned(),
+            Launch::Work => "a built-in task".to_owned(),
         };
         let waits: Vec<String> =
             spec.depends_on.iter().map(|edge| format!("{} ({})", edge.on, edge.condition.as_str())).collect();
-        let waits = if waits.is_empty() { "waits for nobody".to_owned() } else { format!("waits for {}", waits.join(", ")) };
+        let waits = if waits.is_empty() { "no dependencies".to_owned() } else { format!("waits for {}", waits.join(", ")) };
         say(format!("debug: {}: {what}, in {}, {waits}", spec.id, spec.dir.display()));
     }
 }

@@ -80,7 +80,7 @@ pub fn lists(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<D
             ("journal", places.journal()),
             ("last state", places.last_state()),
             ("remembered stops", places.intents()),
-            ("runtime folder", places.run.clone()),
+            ("runtime directory", places.run.clone()),
         ] {
             add(what.to_owned(), path);
         }
@@ -90,7 +90,7 @@ pub fn lists(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<D
         && !read.plan.volumes.keys().any(|name| name.as_str() == only)
     {
         let known: Vec<&str> = read.plan.volumes.keys().map(devrun_model::VolumeName::as_str).collect();
-        return Err(Failure::new(FailureKind::Config, format!("there is no volume or class {only:?}")).help(format!(
+        return Err(Failure::new(FailureKind::Config, format!("unknown volume or class {only:?}")).help(format!(
             "classes: cache, persistent, scratch, secrets, logs; volumes: {}",
             if known.is_empty() { "none".to_owned() } else { known.join(", ") }
         )));
@@ -104,7 +104,7 @@ pub fn lists(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<D
 /// `Config` where there is nobody to ask.
 pub fn agreed(doomed: &[Doomed], globals: &Globals, term: Term) -> Result<bool, Failure> {
     if doomed.is_empty() {
-        say("there is nothing to delete");
+        say("nothing to delete");
         return Ok(false);
     }
     let rows: Vec<Vec<String>> = doomed
@@ -117,8 +117,11 @@ pub fn agreed(doomed: &[Doomed], globals: &Globals, term: Term) -> Result<bool, 
         return Ok(true);
     }
     if !term.interactive {
-        return Err(Failure::new(FailureKind::Config, format!("{total} would be deleted, and there is nobody to ask"))
-            .help("devrun clean --yes"));
+        return Err(Failure::new(
+            FailureKind::Config,
+            format!("deleting {total} needs confirmation, and stdin is not a terminal"),
+        )
+        .help("devrun clean --yes"));
     }
     let mut err = std::io::stderr().lock();
     // A terminal that is gone answers nothing, which is a no.

@@ -192,11 +192,17 @@ fn machine(project: &Project, out: &mut Vec<Finding>) {
                 out,
                 "cgroups",
                 Grade::Warn,
-                "version 2, not ours to use: sessions, locks and marks tell what is ours".to_owned(),
+                "version 2, not writable: processes are identified by session, lock and marks".to_owned(),
                 Some("optional: run under systemd with Delegate=yes"),
             ),
             (false, _) => {
-                push(out, "cgroups", Grade::Warn, "no version 2: sessions, locks and marks tell what is ours".to_owned(), None);
+                push(
+                    out,
+                    "cgroups",
+                    Grade::Warn,
+                    "no version 2: processes are identified by session, lock and marks".to_owned(),
+                    None,
+                );
             }
         }
     }

@@ -39,7 +39,7 @@ pub fn keys(folder: Option<&Path>) -> Result<BTreeMap<String, String>, Failure> 
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(keys),
-        Err(error) => return Err(failed(folder, error.to_string()).help("check the folder's permissions")),
+        Err(error) => return Err(failed(folder, error.to_string()).help("check the directory's permissions")),
     };
     for entry in entries {
         let path = entry.map_err(|error| failed(folder, error.to_string()))?.path();
@@ -53,7 +53,7 @@ pub fn keys(folder: Option<&Path>) -> Result<BTreeMap<String, String>, Failure> 
             failed(&path, error.to_string()).help("a key is a short text; check the file and its permissions")
         })?;
         if text.len() as u64 > LARGEST || text.contains('\0') {
-            return Err(failed(&path, "it is longer than 64 KiB, or no text".to_owned()).help("move it out of the folder"));
+            return Err(failed(&path, "it is longer than 64 KiB, or no text".to_owned()).help("move it out of the directory"));
         }
         // Editors on Windows begin a file with a byte order mark.
         let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
@@ -91,7 +91,7 @@ pub fn is_ours(path: &Path) -> bool {
 pub fn write(path: &Path, generated: &Generated, places: &Paths) -> Result<bool, Failure> {
     let failed = |path: &Path, error: &std::io::Error| {
         Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display()))
-            .help("check the folder's permissions")
+            .help("check the directory's permissions")
     };
     let before = existing(path)?;
     if before.as_deref() == Some(generated.text.as_str()) {
@@ -104,7 +104,7 @@ pub fn write(path: &Path, generated: &Generated, places: &Paths) -> Result<bool,
         let backup = backup(path, &before).map_err(|error| failed(path, &error))?;
         let edits = devrun_config::edits(&before, &generated.text);
         say(format!(
-            "{} was edited by hand, and is written anew; the edited file is kept as {}",
+            "{} was edited by hand and is overwritten; the edited file is kept as {}",
             shown(path, places),
             shown(&backup, places)
         ));
@@ -160,7 +160,7 @@ pub fn warn(paths: &GeneratedPaths, generated: &Generated, plan: &Plan, places: 
         let mut readers: Vec<String> = plan.services.values().filter(reads).map(|spec| spec.service.to_string()).collect();
         readers.dedup();
         let who = match readers.as_slice() {
-            [] => "nobody that starts reads it".to_owned(),
+            [] => "no started service reads it".to_owned(),
             [one] => format!("{one} stays blocked"),
             many => format!("{} stay blocked", many.join(", ")),
         };

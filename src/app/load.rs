@@ -155,7 +155,7 @@ fn project_in(
 ) -> Result<Project, Failure> {
     let instance = instance(globals, &env, first, &root);
     if !instance.is_empty() && devrun_model::ProjectName::new(instance.as_str()).is_err() {
-        return Err(Failure::new(FailureKind::Config, format!("{instance:?} is no instance name"))
+        return Err(Failure::new(FailureKind::Config, format!("invalid instance name {instance:?}"))
             .help("use lower-case letters, digits, `-` and `_`: --instance b"));
     }
     let state_dir = globals.state_dir.as_ref().map(|dir| absolute(cwd, dir));
@@ -580,7 +580,7 @@ pub fn resolve(plan: &Plan, names: &[String]) -> Result<Vec<ServiceId>, Failure>
                 return Err(Failure::new(FailureKind::Config, format!("{name} is in the profile {}", profiles.join(", ")))
                     .help(format!("devrun --profile {} …", profiles.first().map_or("P", String::as_str))));
             }
-            return Err(Failure::new(FailureKind::Config, format!("there is no service or task {name:?}"))
+            return Err(Failure::new(FailureKind::Config, format!("unknown service or task {name:?}"))
                 .help(format!("the procfile has: {}", known.into_iter().collect::<Vec<_>>().join(", "))));
         }
         ids.extend(found);

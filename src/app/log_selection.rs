@@ -35,6 +35,6 @@ pub fn moment(text: &str) -> Result<i64, Failure> {
         return Ok(i64::try_from(now.saturating_sub(ago).as_micros()).unwrap_or(i64::MAX));
     }
     text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_microsecond).map_err(|_| {
-        Failure::new(FailureKind::Config, format!("{text:?} is no time")).help("use 10m, 2h, or 2026-11-21T08:00:00Z")
+        Failure::new(FailureKind::Config, format!("invalid time {text:?}")).help("use 10m, 2h, or 2026-11-21T08:00:00Z")
     })
 }

@@ -31,7 +31,8 @@ pub fn no_procfile(folder: &std::path::Path) -> Failure {
     let names =
         std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     let other = names.filter(|name| name.starts_with("Procfile.")).min();
-    let failure = Failure::new(FailureKind::Config, format!("there is no procfile.toml in {} or above it", folder.display()));
+    let failure =
+        Failure::new(FailureKind::Config, format!("cannot find procfile.toml in {} or any parent directory", folder.display()));
     match other {
         Some(other) => failure.help(format!("name the one that is here: devrun -f {other} …")),
         None => {

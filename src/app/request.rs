@@ -21,7 +21,7 @@ pub fn ids(snapshot: &devrun_model::Snapshot, names: &[String]) -> Result<Vec<Se
         }
         if found.len() == before {
             let known: Vec<_> = snapshot.services.iter().map(|service| service.name.as_str()).collect();
-            return Err(Failure::new(FailureKind::Config, format!("there is no service or task {name:?}"))
+            return Err(Failure::new(FailureKind::Config, format!("unknown service or task {name:?}"))
                 .help(format!("running under this supervisor: {}", known.join(", "))));
         }
     }

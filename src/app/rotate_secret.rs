@@ -77,7 +77,7 @@ pub fn run(globals: &Globals, project: &Project, want: &SecretWant, dir: &Path, 
     })?;
     say(format!("{} has a new value", want.name));
     for (id, _) in users.iter().filter(|(_, user)| user.external) {
-        say(format!("{id} is somebody else's server: set the new password there"));
+        say(format!("{id} is an external server: set the new password there"));
     }
     let readers: Vec<&ServiceId> = users.keys().filter(|id| live.contains(id.as_str())).collect();
     if readers.is_empty() {

@@ -65,7 +65,7 @@ pub fn hold() {
 #[must_use]
 pub fn dump(status: &Status) -> Vec<String> {
     let mut lines = vec![format!(
-        "status of {}: supervisor {}, up {} s{}",
+        "status of {}: supervisor {}, up {}s{}",
         status.snapshot.project,
         std::process::id(),
         status.age_ms / 1000,
@@ -73,7 +73,11 @@ pub fn dump(status: &Status) -> Vec<String> {
     )];
     for service in &status.snapshot.services {
         let pid = service.pid.map_or(String::new(), |pid| format!(", pid {pid}"));
-        let restarts = if service.restarts > 0 { format!(", {} restarts", service.restarts) } else { String::new() };
+        let restarts = match service.restarts {
+            0 => String::new(),
+            1 => ", 1 restart".to_owned(),
+            many => format!(", {many} restarts"),
+        };
         let reason = service.reason.as_ref().map_or(String::new(), |reason| format!(", {}", safe(reason)));
         lines.push(format!("  {}: {}, {}{pid}{restarts}{reason}", service.name, service.state, service.health));
     }

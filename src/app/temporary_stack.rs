@@ -124,7 +124,7 @@ pub async fn with_temporary_stack(
 fn up_already(pid: Option<i32>) -> Failure {
     let who = pid.map(|pid| format!(" under supervisor {pid}")).unwrap_or_default();
     Failure::new(FailureKind::Elsewhere, format!("the stack is up already{who}"))
-        .help("devrun exec SERVICE -- CMD works beside it; `--ephemeral` makes a second, throw-away one")
+        .help("devrun exec SERVICE -- CMD uses the running stack; `--ephemeral` creates a second, temporary one")
 }
 
 impl TemporaryStackResult {

@@ -221,9 +221,9 @@ fn accept(fetched: &http::HttpFetch, path: &str, base: bool, max_ms: Option<u64>
         return Err(miss(format!("{status} from {path}"), None));
     }
     if let Some(most) = max_ms.filter(|most| took > u128::from(*most)) {
-        return Err(miss(format!("{status} from {path}, but slower than {most} ms"), None));
+        return Err(miss(format!("{status} from {path}, but slower than {most}ms"), None));
     }
-    let mut line = if base { format!("found {path}: {status} in {took} ms") } else { format!("{status} in {took} ms") };
+    let mut line = if base { format!("found {path}: {status} in {took}ms") } else { format!("{status} in {took}ms") };
     if let Some(who) = who(&fetched.reply) {
         line.push_str(&format!(", {who}"));
     }

@@ -21,10 +21,10 @@ use crate::globals::Globals;
     infer_subcommands = false
 )]
 pub struct Cli {
-    /// For every verb.
+    /// For every command.
     #[command(flatten)]
     pub globals: Globals,
-    /// The verb.
+    /// The command.
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -87,7 +87,7 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  devrun logs -f\n  devrun logs -n 50 api worker\n  devrun logs --since 10m --grep error")]
     Logs(crate::cli::show::logs::LogsArgs),
     /// Attach to a service's terminal (`tty = true`; detach with Ctrl-])
-    #[command(after_help = "Example:\n  devrun attach console        Ctrl-] leaves; the service goes on")]
+    #[command(after_help = "Example:\n  devrun attach console        Ctrl-] detaches; the service keeps running")]
     Attach(crate::cli::service::attach::AttachArgs),
     /// Show state changes; works without a running stack
     #[command(after_help = "Examples:\n  devrun events -f\n  devrun events --json --since 10m")]
@@ -219,7 +219,7 @@ pub enum Verb {
     Secret(crate::cli::data::secret::SecretArgs),
     /// List volumes
     #[command(
-        after_help = "Examples:\n  devrun volumes\n  devrun volumes adopt pgdata      take over a data folder that something else has made"
+        after_help = "Examples:\n  devrun volumes\n  devrun volumes adopt pgdata      take over a data directory made by another tool"
     )]
     Volumes(crate::cli::data::volumes::VolumesArgs),
     /// Save, list and restore the data of the whole stack

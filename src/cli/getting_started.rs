@@ -68,7 +68,7 @@ fn text(present: Present<'_>) -> String {
             ],
         ),
         Present::Nothing => (
-            "There is no procfile here. Three ways to begin:".to_owned(),
+            "No procfile in this directory. Three ways to start:".to_owned(),
             [
                 ("devrun init", "write a procfile.toml for what is in this directory"),
                 ("devrun demo", "start a small stack that needs no file"),

@@ -15,7 +15,7 @@ use crate::cli::args::{Cli, ManArgs};
 use crate::cli::unknown_command;
 
 fn cannot(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display())).help("choose another folder")
+    Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display())).help("choose another directory")
 }
 
 /// `devrun man`.
@@ -156,7 +156,7 @@ fn plain(command: &mut clap::Command) -> String {
 /// `docs/reference-cli.md`.
 #[must_use]
 pub fn cli_reference() -> String {
-    let mut out = format!("# The command line: every verb\n\n{MADE}\n\n");
+    let mut out = format!("# Command-line reference\n\n{MADE}\n\n");
     let pages = helps();
     for (name, _) in pages.iter().skip(1) {
         out.push_str(&format!("- [`{name}`](#{})\n", name.replace(' ', "-")));

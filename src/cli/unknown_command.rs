@@ -21,7 +21,7 @@ const COMPOSE: &[(&str, &str)] = &[
     ("port", "devrun ports"),
     ("publish", "devrun export writes the stack in another format"),
     ("pull", "devrun fetch"),
-    ("push", "there are no images; devrun lock pins the binaries for everybody"),
+    ("push", "images are not used; devrun lock pins the binaries"),
     ("rm", "devrun stop SERVICE stops it, and nothing else is left of it; devrun clean deletes data"),
     ("unpause", "devrun kill -s CONT SERVICE"),
     ("watch", "write watch = [\"src/**/*.py\"] at the service: devrun up restarts it on a change"),

@@ -339,7 +339,7 @@ mod tests {
         let waiting = |reason| describe(State::Waiting, Health::None, None, Some(reason));
         assert_eq!(waiting("waiting for db (healthy)"), "waiting for db (healthy)");
         let took = Some(Duration::from_secs(38));
-        assert_eq!(describe(State::Completed, Health::None, took, None), "completed after 38.0 s");
+        assert_eq!(describe(State::Completed, Health::None, took, None), "completed after 38s");
         let done = "already done (2026-11-28 03:56:54)";
         assert_eq!(describe(State::Completed, Health::None, took, Some(done)), done);
         assert_eq!(describe(State::Failed, Health::None, took, Some("exit 1")), "failed: exit 1");

@@ -108,7 +108,7 @@ pub fn stops(reports: &[StopReport]) -> String {
         out.push_str(&format!("ports released: {released}\n"));
     }
     if !held.is_empty() {
-        out.push_str(&format!("ports still held by somebody: {held}\n"));
+        out.push_str(&format!("ports still in use: {held}\n"));
     }
     out
 }

@@ -44,7 +44,7 @@ fn a_reader_that_goes_away_leaves_the_stack_up() {
     // Far more than a pipe holds is written after that.
     let written = || std::fs::metadata(project.path(".devrun/logs/a.log")).map_or(0, |meta| meta.len());
     let before = written();
-    eventually("the service goes on", PATIENCE, || (written() != before).then_some(()));
+    eventually("the service keeps running", PATIENCE, || (written() != before).then_some(()));
     assert_eq!(project.service("b")["state"], "running");
     up.signal(Signal::SIGINT);
     up.outcome().code(130);

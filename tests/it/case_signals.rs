@@ -100,7 +100,7 @@ fn s05_held_by_ctrl_z_nothing_runs_out() {
     assert_eq!(project.alive("web").len(), 1, "services go on");
     let_time_pass("longer than every time-out above", Duration::from_secs(6));
     shell.send(b"fg\n");
-    shell.wait_for("back: time-outs go on");
+    shell.wait_for("resumed: timeouts continue");
     // Had the pause counted, `slow` would have failed at once and `web` been restarted.
     let slow = project.service("slow");
     assert_eq!(slow["state"], "starting", "{slow:#}");
@@ -171,6 +171,6 @@ fn a_long_stop_says_whom_it_waits_for() {
     let project = Project::new().procfile("[services.deaf]\nrun = \"{svc:deaf} --ignore-term\"\nstop = { grace = \"7s\" }\n");
     project.run(&["up", "-d"]).code(0);
     let down = project.run(&["down"]).code(0);
-    assert!(down.stderr.contains("waiting for deaf (grace 7 s, "), "{down}");
+    assert!(down.stderr.contains("waiting for deaf (grace 7s, "), "{down}");
     project.nothing_left();
 }

@@ -82,8 +82,8 @@ fn words_of_compose_in_a_procfile_are_answered_with_ours() {
     let check = project.run(&["check"]).code(2);
     for answer in [
         "the command stands in `run`",
-        "leave it out",
-        "there are no containers",
+        "remove it",
+        "containers are not used",
         "replicas = 2",
         "`port = 5432`",
         "nothing is built from a Dockerfile",

@@ -354,7 +354,7 @@ fn a_request_waits_for_a_service_that_is_starting() {
     project.wait_state("api", "starting");
     let began = Instant::now();
     let answer = get(front, "/", "");
-    has(&answer, &["503 Service Unavailable", "service `api` is starting", "not ready within 10 s", "retry-after: 1"]);
+    has(&answer, &["503 Service Unavailable", "service `api` is starting", "not ready within 10s", "retry-after: 1"]);
     assert!(began.elapsed() >= Duration::from_secs(9), "it waited {:?}", began.elapsed());
     start.signal(Signal::SIGINT);
     start.outcome();

@@ -127,7 +127,7 @@ fn user_id_names_the_folder_that_cannot_be_passed() {
     fs::set_permissions(project.path("deep"), fs::Permissions::from_mode(0o700)).expect("our own folder");
     project.run(&["up", "-d", "a"]).code(2).says("nobody cannot pass through").says("/p/deep").says("chmod o+x");
     project.run(&["down"]).code(0);
-    project.run(&["up", "-d", "b"]).code(2).says("there is no user \"no-such-user\"");
+    project.run(&["up", "-d", "b"]).code(2).says("unknown user \"no-such-user\"");
     project.run(&["down"]).code(0);
 }
 

@@ -47,7 +47,7 @@ fn log_max_size_and_max_files_bound_what_is_kept() {
     let project = Project::new().procfile(
         r#"
         [services.a]
-        run = ["sh", "-c", "i=0; while [ $i -lt 5000 ]; do echo \"line $i\"; i=$((i+1)); done; echo the end; exec sleep 1000"]
+        run = ["sh", "-c", "i=0; while [ $i -lt 5000 ]; do echo \"line $i\"; i=$((i+1)); done; sleep 1; echo the end; exec sleep 1000"]
         log = { max_size = "4K", max_files = 2 }
         "#,
     );
@@ -117,7 +117,7 @@ fn logs_since_until_grep_timestamps_and_tail_narrow() {
     assert_eq!(text(&["--tail", "3"]), "early two\nlate error\nlate fine\n");
     assert_eq!(text(&["--since", "1h"]).lines().count(), 4);
     assert_eq!(text(&["--since", "2100-01-01T00:00:00Z"]), "");
-    project.run(&["logs", "--since", "yesterday"]).code(2).says("no time");
+    project.run(&["logs", "--since", "yesterday"]).code(2).says("invalid time");
     project.run(&["logs", "--grep", "("]).code(2).says("--grep");
     project.run(&["logs", "-n", "few"]).code(2).says("--tail");
 }

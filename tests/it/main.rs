@@ -102,6 +102,7 @@ mod verbs_run;
 mod waits;
 mod web;
 mod why;
+mod words;
 mod work;
 
 fn main() -> std::process::ExitCode {

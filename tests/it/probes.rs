@@ -260,7 +260,7 @@ async fn http_answers_of_all_kinds() {
             Some("x"),
             Err("it answers with chunks that cannot be read"),
         ),
-        ("HTTP/1.1 200 OK\r\nContent-Length: -4\r\n\r\n", Some("x"), Err("it answers with a Content-Length that is no number")),
+        ("HTTP/1.1 200 OK\r\nContent-Length: -4\r\n\r\n", Some("x"), Err("invalid Content-Length in the response")),
         ("", None, Err("the connection was closed without an answer")),
         (
             "HTTP/1.1 200 OK\r\nX: y",
@@ -789,7 +789,7 @@ async fn a_unix_socket_accepts() {
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     assert!(once(&check).await.is_ok());
     drop(listener);
-    assert!(once(&check).await.unwrap_err().starts_with("nobody listens"));
+    assert!(once(&check).await.unwrap_err().starts_with("connection refused on"));
 }
 
 /// A process that is ended and reaped with its handle.
@@ -928,7 +928,7 @@ async fn wait_finds_the_well_known_path_of_a_base_url() {
     });
     let url = format!("http://127.0.0.1:{}", server.port);
     let found = wait_for_url(&url, &options(DEADLINE)).await.unwrap();
-    assert!(found.starts_with("found /ready: 200 in ") && found.ends_with(" ms, airtable-gateway 1.4.0"), "{found}");
+    assert!(found.starts_with("found /ready: 200 in ") && found.ends_with("ms, airtable-gateway 1.4.0"), "{found}");
     // A full one is asked for what it says.
     let failure = wait_for_url(&format!("{url}/health"), &options(Duration::from_millis(200))).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::NotReady);
@@ -964,7 +964,7 @@ async fn wait_ends_in_the_right_way() {
     });
     let strict = UrlWaitOptions { max_ms: Some(20), ..options(timeout) };
     let failure = wait_for_url(&format!("http://127.0.0.1:{}/x", slow.port), &strict).await.unwrap_err();
-    assert!(failure.reason.contains("slower than 20 ms"), "{failure}");
+    assert!(failure.reason.contains("slower than 20ms"), "{failure}");
 }
 
 #[cfg(feature = "redis")]

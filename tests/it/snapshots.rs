@@ -108,7 +108,7 @@ fn a_snapshot_of_a_stopped_stack_comes_back_with_its_secrets() {
         assert!(!project.path(".devrun").join(litter).exists(), "{litter} stayed");
     }
     project.run(&["snapshot", "rm", "first"]).code(0);
-    project.run(&["snapshot", "list"]).code(0).says("there are no snapshots");
+    project.run(&["snapshot", "list"]).code(0).says("no snapshots yet");
     assert!(!folder.exists());
 }
 
@@ -403,7 +403,7 @@ fn a_full_disk_is_a_clear_error_and_loses_nothing() {
     // Looked at before anything is stopped.
     project.run(&["--state-dir", &state, "snapshot", "save", "x"]).code(4).says("the snapshot needs 3M").says("left");
     assert_eq!(project.run(&["--state-dir", &state, "ps", "--json"]).code(0).json()["services"][0]["pid"], pid);
-    project.run(&["--state-dir", &state, "snapshot", "list"]).code(0).says("there are no snapshots");
+    project.run(&["--state-dir", &state, "snapshot", "list"]).code(0).says("no snapshots yet");
     project.run(&["--state-dir", &state, "down"]).code(0);
     // A limit that no look beforehand can see: no file may become so large. The other project's state lies elsewhere for good.
     let project = Project::new()

@@ -235,11 +235,11 @@ fn layers_are_told_by_their_places_and_templates_follow_the_ports() {
     project.rewrite(&LAYERS.replace("APP_NAME    = \"realistic demo\"", "OTHER_URL = \"postgres//app:hidden@h/d\""));
     names(
         &project.run(&["check"]).code(2),
-        &["procfile.toml:", "OTHER_URL is no URL: there is no `:` between `postgres` and `//`"],
+        &["procfile.toml:", "invalid URL in OTHER_URL: missing `:` between `postgres` and `//`"],
     );
     project.rewrite(&LAYERS.replace("[services.app.env]", "env_file = [\"app.env\"]\n[services.app.env]"));
     project.write("app.env", "A=1\nCACHE_URL=redis//:hidden@h\n");
-    project.run(&["check"]).code(2).says("app.env:2: CACHE_URL is no URL").says_not("hidden");
+    project.run(&["check"]).code(2).says("app.env:2: invalid URL in CACHE_URL").says_not("hidden");
     // The unset one, with the procfile's own words.
     project.rewrite(LAYERS);
     project.write(".env", "OTHER=1\n");

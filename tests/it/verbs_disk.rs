@@ -84,7 +84,7 @@ fn clean_asks_on_a_terminal() {
 fn rebuild_is_clean_and_up() {
     let project = used();
     let secret = project.read("secrets/infra/db-password");
-    project.run(&["rebuild", "-d"]).code(2).says("nobody to ask");
+    project.run(&["rebuild", "-d"]).code(2).says("needs confirmation");
     assert_eq!(project.read("secrets/infra/db-password"), secret);
     project.run(&["rebuild", "-d", "--yes"]).code(0);
     assert!(!project.path(".devrun/data/data/x").exists());

@@ -224,7 +224,7 @@ fn consoles_say_what_is_missing() {
         project.run(&[verb]).code(2).says(&format!("no service here speaks {scheme}"));
     }
     for verb in ["sql", "psql", "redis-cli", "cypher"] {
-        project.run(&[verb, "--on", "x", "queue"]).code(2).says(&format!("no server that `devrun {verb}` can talk to"));
+        project.run(&[verb, "--on", "x", "queue"]).code(2).says(&format!("`devrun {verb}` does not support x"));
     }
     project.run(&["migrate"]).code(2).says("no service here has `migrations`");
     project.rewrite(

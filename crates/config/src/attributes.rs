@@ -77,7 +77,7 @@ impl Resolver<'_> {
                             Ok(number @ 1..) => PortSpec::Fixed(number),
                             _ => {
                                 return Err(self.report(
-                                    Diagnostic::error(node.span, format!("{number:?} is no port"))
+                                    Diagnostic::error(node.span, format!("invalid port {number:?}"))
                                         .help("a port is a number from 1 to 65535, \"auto\", \"private\" or false"),
                                 ));
                             }

@@ -27,7 +27,7 @@ pub(crate) fn services(document: &Document, services: &DeclaredServices, out: &m
         let known = || services.values().filter(|service| !service.task).map(|service| service.name.as_str());
         if !known().any(|service| service == name) {
             out.push(
-                Diagnostic::nowhere(format!("there is no service `{name}` to scale")).maybe_help(suggest::help(name, known())),
+                Diagnostic::nowhere(format!("cannot scale unknown service `{name}`")).maybe_help(suggest::help(name, known())),
             );
         }
     }
@@ -137,7 +137,7 @@ fn needs(service: &DeclaredService, services: &DeclaredServices, out: &mut Vec<D
         && let Some(on) = node.text()
         && services.get(on).is_none_or(|target| target.task)
     {
-        out.push(Diagnostic::error(node.span, format!("`on` names `{on}`, which is no service")).maybe_help(suggest::help(
+        out.push(Diagnostic::error(node.span, format!("`on` names unknown service `{on}`")).maybe_help(suggest::help(
             on,
             services.values().filter(|service| !service.task).map(|service| service.name.as_str()),
         )));
@@ -188,7 +188,7 @@ fn tiers(document: &Document, services: &DeclaredServices, out: &mut Vec<Diagnos
         for (name, node) in table {
             if name.parse::<u32>().is_err() {
                 out.push(
-                    Diagnostic::error(node.key, format!("`{name}` is no tier's number")).help("write 1 = \"Infrastructure\""),
+                    Diagnostic::error(node.key, format!("invalid tier number `{name}`")).help("write 1 = \"Infrastructure\""),
                 );
             }
         }
@@ -232,8 +232,8 @@ fn volumes(document: &Document, services: &DeclaredServices, out: &mut Vec<Diagn
                 && get(volume, "path").is_none()
             {
                 out.push(
-                    Diagnostic::error(node.key, format!("volume `{name}` is used in place and says not where"))
-                        .help(format!("{name} = {{ class = \"source\", path = \"FOLDER\" }}")),
+                    Diagnostic::error(node.key, format!("volume `{name}` is used in place and has no `path`"))
+                        .help(format!("{name} = {{ class = \"source\", path = \"DIRECTORY\" }}")),
                 );
             }
         }
@@ -247,7 +247,7 @@ fn volumes(document: &Document, services: &DeclaredServices, out: &mut Vec<Diagn
             if let Err(bad) = VolumeName::new(data.clone()) {
                 out.push(
                     Diagnostic::error(span, bad.to_string())
-                        .help("`data` names a volume; its folder stands in [volumes]: NAME = { path = \"…\" }"),
+                        .help("`data` names a volume; set its directory in [volumes]: NAME = { path = \"…\" }"),
                 );
             }
             // Services of different profiles may be alternatives over the same data.
@@ -270,7 +270,7 @@ fn volumes(document: &Document, services: &DeclaredServices, out: &mut Vec<Diagn
             {
                 let near = suggest::nearest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
                 out.push(
-                    Diagnostic::error(node.span, format!("there is no volume `{name}`"))
+                    Diagnostic::error(node.span, format!("unknown volume `{name}`"))
                         .help(near.unwrap_or_else(|| declare_volume(name))),
                 );
             }
@@ -293,7 +293,7 @@ fn once(node: &TomlNode, text: &str, known: &BTreeSet<String>, pending: bool, ou
     };
     if !known.contains(volume) && !pending {
         out.push(
-            Diagnostic::error(node.span, format!("there is no volume `{volume}`"))
+            Diagnostic::error(node.span, format!("unknown volume `{volume}`"))
                 .maybe_help(suggest::help(volume, known.iter().map(String::as_str)))
                 .maybe_help(known.is_empty().then(|| "`once` takes a declared volume, or the data of a service".to_owned())),
         );

@@ -213,7 +213,7 @@ impl Document {
         for file in node.map(|node| self.env_files_of(node)).unwrap_or_default() {
             if file.required && !matches!(facts.env_files.get(&file.path), Some(Some(_))) {
                 out.push(
-                    Diagnostic::error(file.span, format!("there is no env file {}", file.text))
+                    Diagnostic::error(file.span, format!("cannot find env file {}", file.text))
                         .help("make it, or take `required` out"),
                 );
             }
@@ -222,7 +222,7 @@ impl Document {
             && !matches!(facts.env_files.get(path), Some(Some(_)))
         {
             out.push(
-                Diagnostic::nowhere(format!("there is no env file {}", path.display())).help("check the path after --env-file"),
+                Diagnostic::nowhere(format!("cannot find env file {}", path.display())).help("check the path after --env-file"),
             );
         }
     }

@@ -152,7 +152,7 @@ impl DotenvParser<'_> {
         let good = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
         if !good {
             let shown =
-                if name.is_empty() { "the line names no variable".to_owned() } else { format!("{name:?} is no variable's name") };
+                if name.is_empty() { "the line names no variable".to_owned() } else { format!("invalid variable name {name:?}") };
             let end = self.line_end();
             self.fault(start, end, shown, HELP, false);
             self.skip_line();

@@ -90,7 +90,8 @@ pub fn examine(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> 
         if services.is_empty() && !problems.iter().any(|d| d.severity == Severity::Error) {
             let span = Span { file: 0, start: 0, end: 0 };
             problems.push(
-                Diagnostic::error(span, "there is no service in this file").help("write [services.web] and run = \"COMMAND\""),
+                Diagnostic::error(span, "no services are defined in this file")
+                    .help("write [services.web] and run = \"COMMAND\""),
             );
         }
     }
@@ -120,7 +121,7 @@ fn mode(trees: &[Table], options: &Options, out: &mut Vec<Diagnostic>) -> Option
     };
     let known: BTreeSet<&str> = mode_names(trees).collect();
     if !known.contains(mode.as_str()) {
-        let message = format!("there is no mode `{mode}`");
+        let message = format!("unknown mode `{mode}`");
         let diagnostic = match span {
             Some(span) => Diagnostic::error(span, message),
             None => Diagnostic::nowhere(message),

@@ -6,7 +6,7 @@ use super::tree::{TomlNode, TomlValue};
 
 /// Keys of a service, with what to write in their place.
 const OF_SERVICES: &[(&str, &str)] = &[
-    ("container_name", "there are no containers: a service is called by its name in [services.NAME]; leave it out"),
+    ("container_name", "containers are not used: a service is called by its name in [services.NAME]; remove it"),
     ("cpus", "write limits = { cpu = 1.0 }"),
     ("deploy", "write replicas = 2, limits = { cpu = 1.0, memory = \"512M\" } and restart = \"on-failure\""),
     ("expose", "did you mean `port`?"),
@@ -14,7 +14,7 @@ const OF_SERVICES: &[(&str, &str)] = &[
     ("health", PROBE),
     ("healthcheck", PROBE),
     ("hostname", "every service is reached on this machine: ${api.host}; leave it out"),
-    ("image", "there are no images here: `use = \"postgres@16\"` takes a recipe, `run = \"…\"` a command"),
+    ("image", "images are not used: `use = \"postgres@16\"` takes a recipe, `run = \"…\"` a command"),
     ("instances", "did you mean `replicas`?"),
     ("labels", "write description = \"…\" and links = { Docs = \"/docs\" } for the table of addresses, or leave it out"),
     ("liveness_probe", "the liveness probe is `alive`"),

@@ -253,7 +253,7 @@ impl Lowering<'_, '_> {
         if path == *root {
             return Err(self.bad(
                 node,
-                "the whole project would be served, its secrets among it",
+                "this would serve the whole project, including its secrets",
                 "name a directory of public files: files = \"public\"",
             ));
         }
@@ -273,7 +273,11 @@ impl Lowering<'_, '_> {
                 || fallback.starts_with('/')
                 || fallback.split('/').any(|part| matches!(part, "" | "." | "..")))
         {
-            return Err(self.bad(node, format!("{fallback:?} is no file in {text:?}"), "fallback = \"index.html\""));
+            return Err(self.bad(
+                node,
+                format!("invalid file name {fallback:?}: it must be a path inside {text:?}"),
+                "fallback = \"index.html\"",
+            ));
         }
         Ok(RouteTarget::Files { path, fallback })
     }

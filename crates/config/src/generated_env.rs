@@ -152,8 +152,8 @@ impl Document {
                     let node = get(&self.tree, "config").and_then(TomlNode::table).and_then(|table| get(table, "template"));
                     if let Some(node) = node {
                         resolver.report(
-                            Diagnostic::error(node.span, format!("there is no template {}", name(path)))
-                                .help("paths are relative to the procfile's folder"),
+                            Diagnostic::error(node.span, format!("cannot find template {}", name(path)))
+                                .help("paths are relative to the procfile's directory"),
                         );
                     }
                     failed = true;
@@ -168,7 +168,7 @@ impl Document {
         }
         let from = paths.template.as_ref().or(paths.keys.as_ref()).map(name).unwrap_or_else(|| "the procfile".to_owned());
         let text = format!(
-            "# Made from {from}. Edit that one: each `devrun up` writes this file anew.\n{STAMP}{}\n{body}",
+            "# Generated from {from}. Edit that file instead: each `devrun up` overwrites this one.\n{STAMP}{}\n{body}",
             hash_of(&body)
         );
         Ok(Some(Generated { text, missing, ignored }))

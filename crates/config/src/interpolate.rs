@@ -392,7 +392,7 @@ impl<'a> Resolver<'a> {
             },
             other => {
                 return Err(self.report(
-                    Diagnostic::error(at, format!("there is no folder `dir.{other}`"))
+                    Diagnostic::error(at, format!("unknown directory `dir.{other}`"))
                         .maybe_help(suggest::help(other, ["data", "logs", "run", "project"])),
                 ));
             }
@@ -419,7 +419,7 @@ impl<'a> Resolver<'a> {
             "index" => Ok(replica.to_string()),
             "name" => Ok(self.id(service, replica).map(|id| id.to_string()).unwrap_or_default()),
             other => Err(self.report(
-                Diagnostic::error(at, format!("there is no `replica.{other}`"))
+                Diagnostic::error(at, format!("unknown attribute `replica.{other}`"))
                     .maybe_help(suggest::help(other, ["name", "index"])),
             )),
         }
@@ -461,7 +461,7 @@ impl<'a> Resolver<'a> {
         let Some(found) = self.services.get(service) else {
             let names = self.services.keys().map(String::as_str).chain(["secret", "dir", "replica"]);
             return Err(self.report(
-                Diagnostic::error(at, format!("there is no service `{service}`")).maybe_help(suggest::help(service, names)),
+                Diagnostic::error(at, format!("unknown service `{service}`")).maybe_help(suggest::help(service, names)),
             ));
         };
         if let Some(port) = attribute.strip_prefix("ports.") {

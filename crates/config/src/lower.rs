@@ -176,11 +176,11 @@ fn check_service(resolver: &Resolver<'_>, service: &DeclaredService) {
     if let Some(node) = service.get("env_file") {
         for file in resolver.document.env_files_of(node) {
             if !resolver.has_file(&file.path) && (file.required || !resolver.document.plain) {
-                let message = format!("there is no env file {}", file.text);
+                let message = format!("cannot find env file {}", file.text);
                 resolver.report(if file.required {
                     Diagnostic::error(file.span, message).help("make it, or take `required` out")
                 } else {
-                    Diagnostic::warning(file.span, message).help("paths are relative to the procfile's folder")
+                    Diagnostic::warning(file.span, message).help("paths are relative to the procfile's directory")
                 });
             }
         }
@@ -471,15 +471,16 @@ fn render(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<BTreeM
         let escapes =
             target.is_empty() || target.starts_with('/') || target.split('/').any(|part| part == ".." || part.is_empty());
         if escapes {
-            keys.bad(node, format!("{target:?} is no file in the run dir"), "write a plain name such as \"Caddyfile\"");
+            let reason = format!("invalid file name {target:?}: it must be a path inside the run directory");
+            keys.bad(node, reason, "write a plain name such as \"Caddyfile\"");
             failed = true;
             continue;
         }
         let path = absolute(&resolver.document.root, from);
         let Some(text) = resolver.facts.recipe_files.get(&path) else {
             resolver.report(
-                Diagnostic::error(node.key, format!("there is no template {from}"))
-                    .help("paths are relative to the procfile's folder"),
+                Diagnostic::error(node.key, format!("cannot find template {from}"))
+                    .help("paths are relative to the procfile's directory"),
             );
             failed = true;
             continue;

@@ -76,7 +76,7 @@ pub(crate) fn stop(resolver: &Resolver<'_>, service: &DeclaredService, keys: &Re
                 || "write TERM, INT, QUIT, HUP, USR1, USR2 or a number".to_owned(),
                 |near| format!("did you mean \"{near}\"?"),
             );
-            inner.bad(node, format!("{text:?} is no signal"), &help)
+            inner.bad(node, format!("invalid signal {text:?}"), &help)
         })
     };
     let first = signal("signal");

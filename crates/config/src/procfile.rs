@@ -22,7 +22,7 @@ pub(crate) fn parse(file: u32, text: &Text, base: Option<u16>, out: &mut Vec<Dia
     let mut root = Table::new();
     if text.text.len() > MAX_BYTES {
         let span = Span::new(file, 0..0);
-        out.push(Diagnostic::error(span, format!("this is no Procfile: it is larger than {} MiB", MAX_BYTES >> 20)));
+        out.push(Diagnostic::error(span, format!("not a Procfile: larger than {} MiB", MAX_BYTES >> 20)));
         return root;
     }
     let mut services = Table::new();

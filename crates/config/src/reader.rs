@@ -66,7 +66,9 @@ impl<'r> Reader<'r, '_, '_> {
         let text = self.resolver.text(node, self.scope)?;
         match parse(text.trim()) {
             Some(number) => Ok(Some(number)),
-            None => Err(self.bad(node, format!("`{key}`: {text:?} is no {what}"), &format!("write {key} = 1"))),
+            None => {
+                Err(self.bad(node, format!("`{key}`: invalid value {text:?}: expected a {what}"), &format!("write {key} = 1")))
+            }
         }
     }
     /// A whole number from `least` up.

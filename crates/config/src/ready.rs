@@ -213,7 +213,7 @@ impl Probe<'_, '_, '_, '_> {
             }
             _ => Err(keys.bad(
                 node,
-                format!("{text:?} is no address"),
+                format!("invalid address {text:?}"),
                 "tcp = true, tcp = 5432, tcp = \":metrics\" or tcp = \"host:5432\"",
             )),
         }
@@ -275,7 +275,7 @@ impl Probe<'_, '_, '_, '_> {
                 let reason = reason.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
                 Err(self.keys.bad(
                     node,
-                    format!("this is no pattern: {reason}"),
+                    format!("invalid pattern: {reason}"),
                     "a backslash before . * + ? ( ) [ ] { } | takes them literally; in TOML use '…'",
                 ))
             }

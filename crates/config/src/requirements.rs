@@ -71,7 +71,7 @@ pub(crate) fn check_urls(resolver: &Resolver<'_>, service: &DeclaredService) -> 
             continue;
         }
         let Err((fault, reason)) = super::url::check(&value) else { continue };
-        let message = format!("{name} is no URL: {reason}");
+        let message = format!("invalid URL in {name}: {reason}");
         // The line of an env file is not shown: the rest of it may be a password.
         let in_file = resolver.sources.borrow().get(span.file).is_some_and(|text| text.slice(span) == name);
         let diagnostic = if in_file {

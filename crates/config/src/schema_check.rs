@@ -205,7 +205,7 @@ impl SchemaCheck<'_> {
             }
             (Shape::Port, TomlValue::Integer(number)) if !(1..=65535).contains(number) => {
                 let help = if *number == 0 { "write \"auto\" for a free one, or false for none" } else { "ports are 1 to 65535" };
-                self.out.push(Diagnostic::error(node.span, format!("{number} is no port")).help(help));
+                self.out.push(Diagnostic::error(node.span, format!("invalid port {number}")).help(help));
             }
             (Shape::Number, value) if fits(shape, value) => {
                 let bad = match value {

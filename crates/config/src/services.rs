@@ -144,8 +144,8 @@ fn find_recipe(
         let Some(facts) = facts else { return FoundService::Pending };
         let Some(content) = facts.recipe_files.get(&path) else {
             out.push(
-                Diagnostic::error(used.span, format!("there is no recipe file {}", path.display()))
-                    .help("paths are relative to the procfile's folder"),
+                Diagnostic::error(used.span, format!("cannot find recipe file {}", path.display()))
+                    .help("paths are relative to the procfile's directory"),
             );
             return FoundService::Nothing;
         };
@@ -160,7 +160,7 @@ fn find_recipe(
             !version.is_empty() && version.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+'));
         if !good {
             out.push(
-                Diagnostic::error(used.span, format!("{version:?} is no version"))
+                Diagnostic::error(used.span, format!("invalid version {version:?}"))
                     .help(format!("write \"{name}\" for any version, or one such as \"{name}@7\" or \"{name}@7.2\"")),
             );
             return FoundService::Nothing;
@@ -174,7 +174,7 @@ fn find_recipe(
             Diagnostic::error(used.span, "`use` names no recipe")
                 .help("write use = \"postgres@16\" or use = \"./my-recipe.toml\"")
         } else {
-            Diagnostic::error(used.span, format!("there is no recipe `{name}`"))
+            Diagnostic::error(used.span, format!("unknown recipe `{name}`"))
                 .help(recipe_names::help(name, &document.recipe_names))
         };
         out.push(diagnostic);
@@ -243,7 +243,7 @@ fn edges(tree: &Table, out: &mut Vec<Diagnostic>) -> Vec<Edge> {
         if let Some(word) = word
             && condition(word).is_none()
         {
-            out.push(Diagnostic::error(element.span, format!("{word:?} is no condition")).help(
+            out.push(Diagnostic::error(element.span, format!("unknown condition {word:?}")).help(
                 super::suggest::nearest(word, ["started", "healthy", "completed"]).map_or_else(
                     || format!("write \"{on}:started\", \"{on}:healthy\" or \"{on}:completed\""),
                     |near| format!("did you mean \"{on}:{near}\"?"),

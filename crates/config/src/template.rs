@@ -177,7 +177,7 @@ fn hole(inner: &str, written: &str, bare: bool, depth: usize) -> Result<Hole, Ba
             let length = variable_length(inner);
             if length == 0 {
                 let help = "write `${NAME}`, `${NAME:-default}` or `${SERVICE.url}`; a dollar sign by itself is `$$`";
-                let reason = if inner.is_empty() { "the placeholder names nothing" } else { "this is no placeholder" };
+                let reason = if inner.is_empty() { "the placeholder names nothing" } else { "invalid placeholder" };
                 return Err(bad(reason, help));
             }
             (Name::Variable(inner[..length].to_owned()), &inner[length..])
@@ -204,12 +204,12 @@ fn hole(inner: &str, written: &str, bare: bool, depth: usize) -> Result<Hole, Ba
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
         if scheme.is_empty() || !scheme.chars().all(plain) {
-            return Err(bad("this is no URL scheme", "write `${SERVICE.url:postgresql+psycopg}`"));
+            return Err(bad("invalid URL scheme", "write `${SERVICE.url:postgresql+psycopg}`"));
         }
         Operator::Scheme(scheme.to_owned())
     } else {
         let help = "after the name may stand `:-default`, `-default`, `:?message`, `:+value`; the shell's own is `$${…}`";
-        return Err(bad("this is no placeholder", help));
+        return Err(bad("invalid placeholder", help));
     };
     Ok(Hole { name, operator, written: written.to_owned() })
 }

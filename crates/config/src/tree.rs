@@ -151,7 +151,7 @@ fn too_deep(text: &str) -> Option<usize> {
 pub(crate) fn parse(file: u32, text: &Text, out: &mut Vec<Diagnostic>) -> Table {
     if text.text.len() > MAX_BYTES {
         out.push(
-            Diagnostic::error(Span::new(file, 0..0), format!("this is no procfile: it is larger than {} MiB", MAX_BYTES >> 20))
+            Diagnostic::error(Span::new(file, 0..0), format!("not a procfile: larger than {} MiB", MAX_BYTES >> 20))
                 .help("name the right file with `-f FILE`"),
         );
         return Table::new();
@@ -178,7 +178,7 @@ fn syntax_error(file: u32, text: &Text, message: &str, span: Option<std::ops::Ra
     } else if message.starts_with("string values must be quoted") && under.is_empty() {
         ("the value is missing".to_owned(), "write key = \"value\"")
     } else if message.starts_with("string values must be quoted") {
-        ("this is no value".to_owned(), "strings stand in quotes: key = \"value\"")
+        ("invalid value".to_owned(), "strings stand in quotes: key = \"value\"")
     } else if message.starts_with("invalid basic string") || message.starts_with("invalid literal string") {
         (
             "the string is not closed, or holds what a string cannot".to_owned(),
@@ -222,14 +222,14 @@ fn convert(file: u32, value: &DeValue<'_>, span: Span, depth: usize, out: &mut V
         DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) => TomlValue::Integer(number),
             Err(_) => {
-                out.push(Diagnostic::error(span, format!("{number} is no 64-bit integer")));
+                out.push(Diagnostic::error(span, format!("invalid integer {number}: it does not fit into 64 bits")));
                 TomlValue::Integer(0)
             }
         },
         DeValue::Float(number) => match number.as_str().parse::<f64>() {
             Ok(number) => TomlValue::Float(number),
             Err(_) => {
-                out.push(Diagnostic::error(span, format!("{number} is no number")));
+                out.push(Diagnostic::error(span, format!("invalid number {number}")));
                 TomlValue::Float(0.0)
             }
         },

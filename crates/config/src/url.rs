@@ -75,7 +75,7 @@ pub(crate) fn parse(text: &str) -> Result<Parts, String> {
         return Err(format!("{text:?} has no `scheme://`"));
     };
     if scheme.is_empty() || !scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.')) {
-        return Err(format!("{scheme:?} is no URL scheme"));
+        return Err(format!("invalid URL scheme {scheme:?}"));
     }
     let (authority, path) = match rest.find(['/', '?', '#']) {
         Some(at) => rest.split_at(at),
@@ -103,7 +103,7 @@ pub(crate) fn parse(text: &str) -> Result<Parts, String> {
         return Err("the URL names no host".to_owned());
     }
     let port = match port {
-        Some(port) => Some(port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(|| format!("{port:?} is no port"))?),
+        Some(port) => Some(port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(|| format!("invalid port {port:?}"))?),
         None => usual(scheme),
     };
     let database =
@@ -132,7 +132,7 @@ pub(crate) fn check(text: &str) -> Result<(), (&str, String)> {
         return Ok(());
     }
     if rest.starts_with("//") {
-        return Err((&text[..scheme + 2], format!("there is no `:` between `{name}` and `//`")));
+        return Err((&text[..scheme + 2], format!("missing `:` between `{name}` and `//`")));
     }
     let Some(rest) = rest.strip_prefix("://") else { return Ok(()) };
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
@@ -143,7 +143,7 @@ pub(crate) fn check(text: &str) -> Result<(), (&str, String)> {
     }
     match host.split_once(':') {
         Some((_, port)) if port.is_empty() || port.parse::<u16>().is_ok() => Ok(()),
-        Some((_, port)) => Err((port, "what stands where the port should is no number up to 65535".to_owned())),
+        Some((_, port)) => Err((port, "the port is not a number from 0 to 65535".to_owned())),
         None => Ok(()),
     }
 }

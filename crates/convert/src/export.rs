@@ -97,7 +97,7 @@ impl Export<'_> {
 
     fn service(&mut self, name: &str, service: &Table, task: bool, volumes: &mut Vec<String>) {
         if service.contains_key("external") {
-            self.left.push(format!("services.{name}: is somebody else's server; references hold its address"));
+            self.left.push(format!("services.{name}: an external server; references hold its address"));
             return;
         }
         let row = image_of(service);

@@ -70,7 +70,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
                 "is_dotenv_disabled" => dotenv = node.truth() != Some(true),
                 "vars" => report.not_mapped(key.at, "vars", "values of {{templates}}: put them into [env]"),
                 name if name.starts_with("x-") => {}
-                other => report.not_mapped(key.at, other.to_owned(), "is no key that devrun knows"),
+                other => report.not_mapped(key.at, other.to_owned(), "unknown key"),
             }
         }
     }
@@ -266,7 +266,7 @@ impl Import {
                 ),
                 "is_dotenv_disabled" => self.report.mapped(at, what(name), "env_file"),
                 name if name.starts_with("x-") => {}
-                name => self.report.not_mapped(at, what(name), "is no key that devrun knows"),
+                name => self.report.not_mapped(at, what(name), "unknown key"),
             }
         }
         true
@@ -298,7 +298,7 @@ impl Import {
         for (key, edge) in node.map().into_iter().flatten() {
             let what = format!("processes.{process}.depends_on");
             let Some(target) = get(&self.processes, &key.name).cloned() else {
-                self.report.not_mapped(key.at, what, format!("`{}` is no process of this file", key.name));
+                self.report.not_mapped(key.at, what, format!("unknown process `{}`", key.name));
                 continue;
             };
             if target.get("disabled").and_then(YamlNode::truth) == Some(true) && !self.completed.contains(&key.name) {
@@ -414,7 +414,7 @@ impl Import {
                 "exit_on_end" => {
                     self.report.not_mapped(key.at, what("exit_on_end"), format!("devrun up --exit-code-from {process}"))
                 }
-                other => self.report.not_mapped(key.at, what(other), "is no key that devrun knows"),
+                other => self.report.not_mapped(key.at, what(other), "unknown key"),
             }
         }
     }
@@ -443,9 +443,7 @@ impl Import {
                     format!("processes.{process}.shutdown.parent_only"),
                     "the leader gets the signal first anyway",
                 ),
-                other => {
-                    self.report.not_mapped(key.at, format!("processes.{process}.shutdown.{other}"), "is no key that devrun knows")
-                }
+                other => self.report.not_mapped(key.at, format!("processes.{process}.shutdown.{other}"), "unknown key"),
             }
         }
         if !stop.is_empty() {

@@ -271,7 +271,7 @@ fn zero_is_no_limit() {
         "services:\n  web: { image: python, command: x, mem_limit: 0, cpus: 0, deploy: { resources: { limits: { memory: '${M:-0}' } } } }\n",
     );
     lacks(&converted, "services/web/limits");
-    says(&converted, KeyOutcome::Dropped, "0 is no limit");
+    says(&converted, KeyOutcome::Dropped, "0 means no limit");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn nginx_serves_its_own_files() {
 fn a_web_server_that_cannot_be_carried_over_is_left_out() {
     let table = [
         ("server { listen 443 ssl; ssl_certificate /x; }", "HTTPS with certificates"),
-        ("server { listen 80; location / { proxy_pass http://gone:1; } }", "`gone`, which is no service"),
+        ("server { listen 80; location / { proxy_pass http://gone:1; } }", "`gone`, which is not a service"),
         ("server { listen 80; include fastcgi_params; }", "includes fastcgi_params"),
     ];
     for (conf, reason) in table {

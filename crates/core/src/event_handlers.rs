@@ -302,7 +302,7 @@ impl Supervisor {
                 let wait = duration::human(until.since(self.now));
                 format!("{why}; restart {attempt} in {wait}, others wait for it")
             }
-            NextState::Failed(failure) => format!("{}; others wait for it in vain", failure.reason),
+            NextState::Failed(failure) => format!("{}; the services that depend on it cannot start", failure.reason),
             _ => return,
         };
         out.push(Action::Message(id.clone(), text));

@@ -223,7 +223,7 @@ impl Supervisor {
         if service.outstanding != Outstanding::Nothing {
             out.push(Action::Message(
                 id.clone(),
-                "what is left of its last start is not proved gone; it is not started again".to_owned(),
+                "processes of the previous run may still be alive; refusing to start".to_owned(),
             ));
             return;
         }

@@ -112,7 +112,7 @@ impl BackupManifest {
         };
         let bytes = std::fs::read(&place).map_err(|error| {
             Failure::new(FailureKind::Config, format!("cannot read the manifest {}: {error}", place.display()))
-                .help("keep it beside the backup: `devrun backup` writes both")
+                .help("keep it next to the backup: `devrun backup` writes both")
         })?;
         let broken = |reason: String| {
             Failure::new(FailureKind::Integrity, format!("{}: {reason}", file.display()))

@@ -163,7 +163,7 @@ async fn attempts(
         tokio::select! {
             () = changes.next() => {}
             () = tokio::time::sleep_until(deadline) => {
-                let waited = format!("it was not ready within {} s", destination.wait.as_secs());
+                let waited = format!("it was not ready within {}s", destination.wait.as_secs());
                 let reason = Some(why.reason.map_or(waited.clone(), |reason| format!("{waited}: {reason}")));
                 return Err(Problem::of_service(StatusCode::SERVICE_UNAVAILABLE, service, &why.state, reason));
             }
@@ -235,7 +235,7 @@ fn path_of(uri: &Uri, strip: Option<&str>) -> Result<PathAndQuery, Problem> {
     let whole = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let Some(rest) = strip.and_then(|strip| whole.as_str().strip_prefix(strip)) else { return Ok(whole) };
     let text = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
-    text.parse().map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the rest of the path is no path"))
+    text.parse().map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "invalid path after the prefix"))
 }
 
 fn outgoing_headers(mut headers: HeaderMap, version: Version, sender: &Sender<'_>, protocol: Option<&HeaderValue>) -> HeaderMap {

@@ -45,9 +45,9 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<Option<String>, Refusal> 
 
 fn host_of(value: &HeaderValue) -> Result<String, Refusal> {
     let text = value.to_str().map_err(|_| bad("the Host header is not ASCII"))?;
-    let host: Authority = text.parse().map_err(|_| bad("the Host header is no host"))?;
+    let host: Authority = text.parse().map_err(|_| bad("invalid Host header"))?;
     if host.host().is_empty() || host.as_str().contains('@') {
-        return Err(bad("the Host header is no host"));
+        return Err(bad("invalid Host header"));
     }
     Ok(text.to_owned())
 }

@@ -55,7 +55,7 @@ pub async fn check_route(gateway: &Endpoint, host: Option<&str>, path: &str) -> 
             Ok(CheckedRoute { status: status.as_u16(), route: text(ROUTE), service: text(SERVICE), took: began.elapsed() })
         }
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
+        Err(_) => Err(format!("no answer within {}s", TIMEOUT.as_secs())),
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) async fn serve(
 }
 
 fn missing() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "there is no such file")
+    Problem::new(StatusCode::NOT_FOUND, "file not found")
 }
 
 /// A file that may not be read is as good as none, for whoever asks.
@@ -107,8 +107,7 @@ fn request(asked: &FileRequest<'_>, path: &str) -> Result<Request<Empty<bytes::B
     };
     let mut request = Request::new(Empty::new());
     *request.method_mut() = asked.method.clone();
-    *request.uri_mut() =
-        path_and_query.parse().map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the path is no path of a file"))?;
+    *request.uri_mut() = path_and_query.parse().map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "invalid file path"))?;
     *request.headers_mut() = asked.headers.clone();
     Ok(request)
 }

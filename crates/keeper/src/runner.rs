@@ -251,7 +251,7 @@ pub fn spawn_failure(program: &str, step: &str, errno: i32) -> Failure {
             Failure::new(FailureKind::Binary, format!("{program} cannot be run: {error}")).help(format!("ls -l {program}"))
         }
         ("exec", _) => Failure::new(FailureKind::Service, format!("{program} cannot be run: {error}")),
-        ("chdir", _) => Failure::new(FailureKind::Config, format!("its folder cannot be entered: {error}"))
+        ("chdir", _) => Failure::new(FailureKind::Config, format!("cannot enter its working directory: {error}"))
             .help("check `dir` in the procfile"),
         ("namespace", _) => Failure::new(FailureKind::Config, format!("no user namespace can be made here: {error}"))
             .help("set user_id = \"some ordinary user\" for this service"),

@@ -19,7 +19,7 @@ impl ByteSize {
         let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let Ok(number) = number.parse::<f64>() else {
-            return Err(format!("{text:?} is no size; write \"512M\" or \"10G\""));
+            return Err(format!("invalid size {text:?}; write \"512M\" or \"10G\""));
         };
         let factor: f64 = match unit.trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
             "" => 1.0,
@@ -27,7 +27,7 @@ impl ByteSize {
             "m" => 1024.0 * 1024.0,
             "g" => 1024.0 * 1024.0 * 1024.0,
             "t" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-            _ => return Err(format!("{:?} is no unit of size; use K, M, G or T", unit.trim())),
+            _ => return Err(format!("unknown unit {:?} in a size; use K, M, G or T", unit.trim())),
         };
         let bytes = number * factor;
         if !bytes.is_finite() || bytes > 9.0e18 {

@@ -20,7 +20,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
         let Ok(number) = number.parse::<f64>() else {
-            return Err(format!("{text:?} is no duration; write \"10s\", \"250ms\" or \"1m30s\""));
+            return Err(format!("invalid duration {text:?}; write \"10s\", \"250ms\" or \"1m30s\""));
         };
         let letters = tail.find(|c: char| !c.is_ascii_alphabetic() && c != 'µ').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
@@ -31,9 +31,9 @@ pub fn parse(text: &str) -> Result<Duration, String> {
             "m" => 60.0,
             "h" => 3600.0,
             "d" => 86400.0,
-            "" if !tail.is_empty() => return Err(format!("{text:?} is no duration; write \"10s\", \"250ms\" or \"1m30s\"")),
+            "" if !tail.is_empty() => return Err(format!("invalid duration {text:?}; write \"10s\", \"250ms\" or \"1m30s\"")),
             "" => return Err(format!("{text:?} has no unit; did you mean \"{text}s\"?")),
-            other => return Err(format!("{other:?} is no unit of time; use ms, s, m, h or d")),
+            other => return Err(format!("unknown unit {other:?} in a duration; use ms, s, m, h or d")),
         };
         total += number * seconds;
         rest = tail;
@@ -69,18 +69,21 @@ pub fn format(duration: Duration) -> String {
     out
 }
 
-/// Writes a duration for people: `0.31 s`, `14.2 s`, `2 m 05 s`, `3 h 07 m`.
+/// Writes a duration for people: `40ms`, `1.9s`, `38s`, `2m 10s`, `3h 7m`.
 #[must_use]
 pub fn human(duration: Duration) -> String {
-    let s = duration.as_secs_f64();
-    if s < 1.0 {
-        format!("{s:.2} s")
-    } else if s < 60.0 {
-        format!("{s:.1} s")
-    } else if s < 3600.0 {
-        format!("{} m {:02} s", s as u64 / 60, s as u64 % 60)
-    } else {
-        format!("{} h {:02} m", s as u64 / 3600, s as u64 / 60 % 60)
+    let ms = duration.as_millis();
+    let tenths = (ms + 50) / 100;
+    let seconds = (ms + 500) / 1000;
+    let parts = |large: u128, unit: char, small: u128, part: char| {
+        if small == 0 { format!("{large}{unit}") } else { format!("{large}{unit} {small}{part}") }
+    };
+    match ms {
+        0..100 => format!("{ms}ms"),
+        _ if tenths < 100 => format!("{}.{}s", tenths / 10, tenths % 10),
+        _ if seconds < 60 => format!("{seconds}s"),
+        _ if seconds < 3600 => parts(seconds / 60, 'm', seconds % 60, 's'),
+        _ => parts(seconds / 3600, 'h', seconds / 60 % 60, 'm'),
     }
 }
 
@@ -102,6 +105,28 @@ mod tests {
             assert!(!message.is_empty(), "{bad:?}");
         }
         assert!(parse("10").unwrap_err().contains("\"10s\""));
+    }
+
+    #[test]
+    fn people_read_what_matters() {
+        for (ms, text) in [
+            (0, "0ms"),
+            (40, "40ms"),
+            (99, "99ms"),
+            (100, "0.1s"),
+            (1_949, "1.9s"),
+            (9_949, "9.9s"),
+            (9_950, "10s"),
+            (38_400, "38s"),
+            (59_499, "59s"),
+            (59_500, "1m"),
+            (130_000, "2m 10s"),
+            (3_599_499, "59m 59s"),
+            (3_600_000, "1h"),
+            (11_220_000, "3h 7m"),
+        ] {
+            assert_eq!(human(Duration::from_millis(ms)), text, "{ms}");
+        }
     }
 
     #[test]

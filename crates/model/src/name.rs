@@ -125,7 +125,7 @@ impl ServiceId {
                 let name = ServiceName::new(name)?;
                 match index.parse::<u32>() {
                     Ok(index) if index > 0 => Ok(Self(format!("{name}.{index}").into())),
-                    _ => Err(BadName(format!("{index:?} is no replica number"))),
+                    _ => Err(BadName(format!("invalid replica number {index:?}"))),
                 }
             }
         }

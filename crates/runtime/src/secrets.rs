@@ -133,7 +133,7 @@ fn open_folder(dir: &Path) -> Result<Option<OwnedFd>, Failure> {
     let folder = match rustix::fs::open(dir, flags, Mode::empty()) {
         Ok(folder) => folder,
         Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP | Errno::NOTDIR) => return Err(refused(dir, "it is a link or no folder")),
+        Err(Errno::LOOP | Errno::NOTDIR) => return Err(refused(dir, "a symbolic link, or not a directory")),
         Err(error) => return Err(refused(dir, error)),
     };
     let stat = rustix::fs::fstat(&folder).map_err(|error| refused(dir, error))?;
@@ -153,7 +153,7 @@ fn read_below(folder: &OwnedFd, dir: &Path, name: &str) -> Result<Option<String>
     };
     let stat = rustix::fs::fstat(&file).map_err(|error| refused(&path, error))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(refused(&path, "it is no file"));
+        return Err(refused(&path, "not a regular file"));
     }
     check_private(&path, &stat, "600")?;
     let mut text = String::new();

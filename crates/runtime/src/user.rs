@@ -27,7 +27,7 @@ fn resolve(text: &str) -> Result<RunAs, String> {
     let (uid, entry) = match user.parse::<u32>() {
         Ok(uid) => (uid, User::from_uid(Uid::from_raw(uid)).map_err(failed)?),
         Err(_) => {
-            let entry = User::from_name(user).map_err(failed)?.ok_or_else(|| format!("there is no user {user:?}"))?;
+            let entry = User::from_name(user).map_err(failed)?.ok_or_else(|| format!("unknown user {user:?}"))?;
             (entry.uid.as_raw(), Some(entry))
         }
     };
@@ -59,7 +59,7 @@ fn gid_of(group: &str) -> Result<u32, String> {
     }
     match Group::from_name(group) {
         Ok(Some(found)) => Ok(found.gid.as_raw()),
-        Ok(None) => Err(format!("there is no group {group:?}")),
+        Ok(None) => Err(format!("unknown group {group:?}")),
         Err(error) => Err(format!("the group {group:?} cannot be looked up: {error}")),
     }
 }
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn numbers_need_no_entry_and_names_do() {
-        assert!(resolve("no-such-user").unwrap_err().contains("there is no user"));
+        assert!(resolve("no-such-user").unwrap_err().contains("unknown user"));
         let us = geteuid().as_raw();
         assert_eq!(resolve(&us.to_string()), Ok(RunAs::Same));
         if us != 0 {
@@ -81,6 +81,6 @@ mod tests {
         assert_eq!(resolve("4000001"), user(4_000_001, 4_000_001));
         assert_eq!(resolve("4000001:7"), user(4_000_001, 7));
         assert_eq!(resolve("4000001:root"), user(4_000_001, 0));
-        assert!(resolve("4000001:no-such-group").unwrap_err().contains("there is no group"));
+        assert!(resolve("4000001:no-such-group").unwrap_err().contains("unknown group"));
     }
 }

@@ -193,7 +193,7 @@ impl Catalog {
                     return Err(format!("{at}: exactly one of url, npm, pypi, deb, build"));
                 }
                 if source.sha256.as_ref().is_some_and(|sum| sum.len() != 64 || !sum.bytes().all(|b| b.is_ascii_hexdigit())) {
-                    return Err(format!("{at}: sha256 is no sha256"));
+                    return Err(format!("{at}: invalid sha256"));
                 }
                 if source.size.is_some() && source.sha256.is_none() {
                     return Err(format!("{at}: a size pins nothing without a sha256"));
@@ -269,7 +269,7 @@ mod tests {
             ("", "exactly one of"),
             ("npm = \"x@1\"\nurl = \"https://x.test\"", "exactly one of"),
             ("npm = \"x@1\"", "pinned"),
-            ("url = \"https://x.test\"\nsha256 = \"12\"\nsize = 1", "no sha256"),
+            ("url = \"https://x.test\"\nsha256 = \"12\"\nsize = 1", "invalid sha256"),
             ("url = \"https://x.test\"\nsize = 1", "pins nothing"),
             ("url = \"https://x.test\"\nfiles = { a = \"b\" }", "go with build"),
             ("url = \"https://x.test\"\nmodule = \"x.test/y@v1\"", "go with build"),

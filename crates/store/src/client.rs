@@ -89,7 +89,7 @@ fn proxies(env: &BTreeMap<String, String>) -> Result<Vec<reqwest::Proxy>, String
     for names in [["https_proxy", "HTTPS_PROXY"], ["all_proxy", "ALL_PROXY"]] {
         if let Some(url) = given(names) {
             let proxy =
-                reqwest::Proxy::https(url).map_err(|error| format!("{} is no proxy: {}", names[1], root_cause(&error)))?;
+                reqwest::Proxy::https(url).map_err(|error| format!("invalid proxy in {}: {}", names[1], root_cause(&error)))?;
             proxies.push(proxy.no_proxy(except.clone()));
         }
     }

@@ -73,7 +73,7 @@ fn check(word: &str, path: &Path) -> Result<(), Failure> {
         }
     };
     if meta.is_dir() {
-        return Err(binary(format!("{} is a folder", path.display())).help("name a program in it"));
+        return Err(binary(format!("{} is a directory", path.display())).help("name a program in it"));
     }
     if !is_executable(path) {
         return Err(not_executable(path));
@@ -110,7 +110,7 @@ fn interpreter(path: &Path, line: &[u8]) -> Result<(), Failure> {
     Err(if dos {
         failure.help(format!("its lines end as on Windows: sed -i 's/\\r$//' {}", path.display()))
     } else {
-        failure.help(format!("install {shown}, or make the environment it belongs to anew"))
+        failure.help(format!("install {shown}, or recreate the environment it belongs to"))
     })
 }
 
@@ -209,7 +209,7 @@ mod tests {
             ("dos", "needs /bin/sh", "Windows"),
             ("nothing", "names no interpreter", "#!/bin/sh"),
             ("./dangling", "cannot be run", "a link to nothing"),
-            ("./folder", "is a folder", "program"),
+            ("./folder", "is a directory", "program"),
             ("./gone", "cannot be run", "`dir`"),
             ("~/bin/x", "cannot be run", "${HOME}"),
             ("", "empty", "run"),

@@ -68,7 +68,7 @@ async fn within(
         } else {
             match tokio::time::timeout(limits.whole, download_with_retries(place, target, pin, &limits, options)).await {
                 Ok(got) => got,
-                Err(_) => Err(FetchError::GiveWay(format!("it took longer than {} s", limits.whole.as_secs()))),
+                Err(_) => Err(FetchError::GiveWay(format!("it took longer than {}s", limits.whole.as_secs()))),
             }
         };
         options.progress.end(if got.is_ok() { "done" } else { "failed" });
@@ -241,7 +241,7 @@ async fn download_once(
     }
     loop {
         match tokio::time::timeout(limits.idle, response.chunk()).await {
-            Err(_) => return Err(TransferError::Again(format!("nothing came for {} s", limits.idle.as_secs_f32()))),
+            Err(_) => return Err(TransferError::Again(format!("no data for {}s", limits.idle.as_secs_f32()))),
             Ok(Err(error)) => {
                 return Err(TransferError::Again(format!(
                     "it was cut after {} bytes: {}",
@@ -272,7 +272,7 @@ async fn request(
     options: &FetchOptions,
 ) -> Result<reqwest::Response, TransferError> {
     let mut url =
-        Url::parse(url).map_err(|error| TransferError::Missed(FetchError::GiveWay(format!("{url} is no URL: {error}"))))?;
+        Url::parse(url).map_err(|error| TransferError::Missed(FetchError::GiveWay(format!("invalid URL {url}: {error}"))))?;
     for hop in 0..=limits.redirects {
         let client = client::of_hop(&url, hop > 0, limits, options).await.map_err(TransferError::Missed)?;
         let mut request = client.get(url.clone());
@@ -357,7 +357,7 @@ pub fn target(folder: &Path, url: &str) -> PathBuf {
 /// How long something took, for people.
 #[must_use]
 pub fn elapsed_text(since: Instant) -> String {
-    format!("{:.1} s", since.elapsed().as_secs_f64())
+    devrun_model::duration::human(since.elapsed())
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ async fn obtain(
         if let Some(how) = expected.and_then(|expected| expected.differs(&found)) {
             let failure = Failure::new(FailureKind::Integrity, format!("{url} is not what its checksum says: {how}"));
             return Err(FetchError::Fatal(
-                failure.help("do not use it; tell its publisher, or name another source in [sources]"),
+                failure.help("do not use it: report it to its publisher, or set another source in [sources]"),
             ));
         }
         return Ok(vec![(target, download::file_name(&url))]);
@@ -245,7 +245,7 @@ fn place(
         return Err(FetchError::GiveWay(format!("it is {}, wanted is {}", manifest.reported, job.request)));
     }
     if manifest.version.contains(['/', '\0']) || manifest.version.starts_with('.') {
-        return Err(broken(format!("{:?} is no usable version", manifest.version)));
+        return Err(broken(format!("invalid version {:?}", manifest.version)));
     }
     if cancel.is_cancelled() {
         return Err(FetchError::Fatal(Failure::cancelled()));
@@ -297,7 +297,7 @@ fn executables(job: &InstallJob, tree: &Path) -> Result<BTreeMap<String, String>
     for (name, path) in &tools {
         let real = root.join(path).canonicalize().map_err(|error| format!("{name} is not at {path}: {error}"))?;
         if !real.starts_with(&root) || !real.is_file() {
-            return Err(format!("{name} at {path} is no file of the archive"));
+            return Err(format!("{name}: {path} is not a file of the archive"));
         }
         std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o755)).map_err(|error| error.to_string())?;
     }

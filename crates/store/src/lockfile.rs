@@ -68,7 +68,7 @@ impl LockFile {
         let Some(text) = text else { return Ok(Self { version: 1, entries: Vec::new() }) };
         let refuse = |why: String| {
             Failure::new(FailureKind::Integrity, format!("{} cannot be understood: {why}", path.display()))
-                .help("restore it from version control, or remove it and pin anew with `devrun lock`")
+                .help("restore it from version control, or delete it and run `devrun lock`")
         };
         let lock: Self = toml::from_str(&text).map_err(|error| refuse(error.message().to_owned()))?;
         if lock.version != 1 {
@@ -148,7 +148,7 @@ pub fn mismatch(entry: &LockEntry, how: &str) -> Failure {
 fn change(path: &Path, edit: impl FnOnce(&mut LockFile) -> Result<bool, Failure>) -> Result<(), Failure> {
     let failed = |error: &std::io::Error| {
         Failure::new(FailureKind::Internal, format!("{} cannot be written: {error}", path.display()))
-            .help("make its folder writable, or fetch where it is")
+            .help("make its directory writable, or fetch where it is")
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
     // The folder itself is locked: a lock file of its own would be one more thing to ignore in git.

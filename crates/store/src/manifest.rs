@@ -136,7 +136,7 @@ impl StoreEntry {
         for (path, pin) in &self.manifest.files {
             let meta = look(path)?;
             if !meta.is_file() {
-                return Err(self.tampered(path, "it is no regular file any more"));
+                return Err(self.tampered(path, "it is not a regular file any more"));
             }
             owned(path, &meta)?;
             if stamps.get(path) != Some(&FileStamp::of(&meta)) {

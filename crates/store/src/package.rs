@@ -95,7 +95,7 @@ fn pip_download(
             .to_vec();
     args.extend(["--retries", "1", "--timeout", "15"].map(ToOwned::to_owned));
     if let Some(wheel) = wheel {
-        args.extend(tags(wheel).ok_or_else(|| FetchError::GiveWay(format!("{wheel} is no name of a wheel")))?);
+        args.extend(tags(wheel).ok_or_else(|| FetchError::GiveWay(format!("invalid wheel name {wheel}")))?);
     }
     args.push("-d".to_owned());
     args.push(into.to_string_lossy().into_owned());

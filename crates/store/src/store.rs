@@ -21,7 +21,7 @@ use super::system;
 use super::unpack::tree::make_folder;
 
 /// The way out where the disk is full.
-pub(super) const MAKE_ROOM: &str = "make room, or put the store elsewhere with DEVRUN_BIN_CACHE=FOLDER";
+pub(super) const MAKE_ROOM: &str = "free some space, or move the store with DEVRUN_BIN_CACHE=DIRECTORY";
 
 const STAGES: &str = ".stage";
 
@@ -85,7 +85,7 @@ impl Store {
 
     fn unusable(&self, why: &str) -> Failure {
         Failure::new(FailureKind::Config, format!("the store {} cannot be used: {why}", self.root.display()))
-            .help("put it elsewhere with DEVRUN_BIN_CACHE=FOLDER")
+            .help("move it with DEVRUN_BIN_CACHE=DIRECTORY")
     }
 
     /// Whether nobody else can put entries of this recipe into the store, where it is there.
@@ -115,7 +115,7 @@ impl Store {
             let uid = nix::unistd::geteuid();
             return Err(Failure::new(
                 FailureKind::Config,
-                format!("there is no directory for the store: HOME is not set, and uid {uid} has no home directory"),
+                format!("no directory for the store: HOME is not set, and uid {uid} has no home directory"),
             )
             .help("set HOME, or name a directory: DEVRUN_BIN_CACHE=DIRECTORY"));
         }
@@ -240,7 +240,7 @@ impl Store {
                 }
                 return Err(Failure::new(
                     FailureKind::Integrity,
-                    format!("{} is in the way and is no entry of this store", folder.display()),
+                    format!("{} exists and is not an entry of this store", folder.display()),
                 )
                 .help(format!("remove {} and run `devrun fetch {}`", folder.display(), manifest.name)));
             }

@@ -92,7 +92,7 @@ pub enum SubprocessError {
     #[error("{0}")]
     Start(std::io::Error),
     /// It took too long and was killed.
-    #[error("it took longer than {} s", .0.as_secs())]
+    #[error("it took longer than {}s", .0.as_secs())]
     Late(Duration),
     /// Nobody waits any more.
     #[error("cancelled")]

@@ -107,7 +107,7 @@ impl Pause {
         match self.status().await? {
             Some(status) if !self.any_live(&status) => Ok(()),
             Some(_) => Err(Failure::new(FailureKind::Elsewhere, "services were started while their data were copied")
-                .help("try again when nobody else starts services")),
+                .help("try again when no other command is starting services")),
             None => Err(ended()),
         }
     }

@@ -25,7 +25,7 @@ pub struct ImportArgs {
     /// Files to convert; further files are merged over the first
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
-    /// Procfile to write; `-` for stdout [default: procfile.toml beside the first file]
+    /// Procfile to write; `-` for stdout [default: procfile.toml next to the first file]
     #[arg(short = 'o', long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Report only keys that were not converted
@@ -135,7 +135,7 @@ fn checked(root: &Path, target: Option<&Path>, text: &str) {
         devrun_config::read(&[source], &Options { init_cache: true, ..Options::default() }, &RecipeRegistry::new())
     {
         say(report.render(false).trim_end());
-        say(format!("{name} wants to be mended before it can be used: {}", report.summary()));
+        say(format!("cannot use {name} yet: {}", report.summary()));
     } else if target.is_some() {
         say(format!("{name} is written: `devrun check` looks at its values, `devrun up` starts it"));
     }
@@ -149,7 +149,7 @@ fn write(globals: &Globals, target: Option<&Path>, text: &str) -> Result<(), Fai
     };
     let failed = |path: &Path, error: std::io::Error| {
         Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display()))
-            .help("check its folder, or name another: -o FILE")
+            .help("check its directory, or choose another file: -o FILE")
     };
     if target.exists() {
         if !globals.yes {

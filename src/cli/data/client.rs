@@ -149,8 +149,7 @@ fn server<'a>(plan: &'a Plan, on: Option<&str>, scheme: &str, verb: &str) -> Res
         return if speaks(spec) {
             Ok(spec)
         } else {
-            Err(Failure::new(FailureKind::Config, format!("{name} is no server that `devrun {verb}` can talk to"))
-                .help("devrun urls"))
+            Err(Failure::new(FailureKind::Config, format!("`devrun {verb}` does not support {name}")).help("devrun urls"))
         };
     }
     let mut fitting = plan.services.values().filter(|spec| speaks(spec));
@@ -180,7 +179,7 @@ fn question(query: Option<&str>, verb: &str) -> Result<String, Failure> {
         .read_to_string(&mut text)
         .map_err(|error| Failure::new(FailureKind::Config, format!("stdin cannot be read: {error}")))?;
     if text.trim().is_empty() {
-        return Err(Failure::new(FailureKind::Config, "there is no query").help(format!("devrun {verb} 'QUERY'")));
+        return Err(Failure::new(FailureKind::Config, "missing query").help(format!("devrun {verb} 'QUERY'")));
     }
     Ok(text)
 }
@@ -198,7 +197,7 @@ pub fn sql(globals: &Globals, args: &QueryArgs, _term: Term) -> Result<i32, Fail
         Some(named) => named.clone(),
         None if !text.trim().contains(char::is_whitespace) && !text.trim().ends_with(';') => {
             let known: Vec<&str> = plan.queries.keys().map(String::as_str).collect();
-            let failure = Failure::new(FailureKind::Config, format!("there is no query {:?}", text.trim()));
+            let failure = Failure::new(FailureKind::Config, format!("unknown query {:?}", text.trim()));
             return Err(failure.help(if known.is_empty() {
                 "[queries] NAME = \"SELECT …\"; or type the statement itself".to_owned()
             } else {
@@ -282,9 +281,8 @@ pub fn migrate(globals: &Globals, args: &MigrateArgs, _term: Term) -> Result<i32
         }
     }
     if wanted.is_empty() {
-        return Err(
-            Failure::new(FailureKind::Config, "no service here has `migrations`").help("[services.NAME] migrations = \"FOLDER\"")
-        );
+        return Err(Failure::new(FailureKind::Config, "no service here has `migrations`")
+            .help("[services.NAME] migrations = \"DIRECTORY\""));
     }
     let runtime = crate::app::runtime::runtime()?;
     let mut shown = Vec::new();

@@ -134,7 +134,7 @@ fn make(globals: &Globals, project: &Project, args: &ForkArgs) -> Result<i32, Fa
         None => nix::unistd::getppid().as_raw(),
     };
     let owner = identity::of(pid).ok_or_else(|| {
-        Failure::new(FailureKind::Config, format!("--pid {pid}: there is no such process")).help("devrun db fork --pid $$")
+        Failure::new(FailureKind::Config, format!("--pid {pid}: no such process")).help("devrun db fork --pid $$")
     })?;
     let until_ms =
         ttl.map(|ttl| jiff::Timestamp::now().as_millisecond().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)));
@@ -241,7 +241,7 @@ fn list(project: &Project, json: bool) -> Result<i32, Failure> {
         return readonly::json(&rows);
     }
     if forks.is_empty() {
-        say("there are no forks; devrun db fork makes one");
+        say("no forks yet; devrun db fork makes one");
         return Ok(exit::DONE);
     }
     let dash = || "-".to_owned();

@@ -240,7 +240,7 @@ fn list(project: &Project, json: bool) -> Result<i32, Failure> {
         return readonly::json(&rows);
     }
     if rows.is_empty() {
-        say("there are no snapshots; devrun snapshot save NAME makes one");
+        say("no snapshots yet; devrun snapshot save NAME makes one");
         return Ok(exit::DONE);
     }
     let dash = || "-".to_owned();

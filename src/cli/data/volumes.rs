@@ -109,7 +109,7 @@ pub fn volumes(globals: &Globals, args: &VolumesArgs, _term: Term) -> Result<i32
             vec![volume.name, volume.class.to_owned(), size, engine, made, volume.services.join(" "), path]
         })
         .collect();
-    Ok(readonly::text(&table::render(&["VOLUME", "CLASS", "SIZE", "MADE BY", "ON", "USED BY", "FOLDER"], &rows)))
+    Ok(readonly::text(&table::render(&["VOLUME", "CLASS", "SIZE", "MADE BY", "ON", "USED BY", "DIRECTORY"], &rows)))
 }
 
 fn recipe_of(spec: &devrun_model::ServiceSpec) -> Option<&devrun_model::RecipeUse> {
@@ -129,7 +129,7 @@ fn adopt(globals: &Globals, name: &str) -> Result<i32, Failure> {
     let found = plan.volumes.values().find(|volume| volume.name.as_str() == name);
     let Some(volume) = found else {
         let known: Vec<&str> = plan.volumes.keys().map(devrun_model::VolumeName::as_str).collect();
-        return Err(Failure::new(FailureKind::Config, format!("there is no volume {name:?}"))
+        return Err(Failure::new(FailureKind::Config, format!("unknown volume {name:?}"))
             .help(format!("the procfile has: {}", known.join(", "))));
     };
     let service = plan.services.values().find(|spec| spec.data.as_ref() == Some(&volume.name));
@@ -138,7 +138,7 @@ fn adopt(globals: &Globals, name: &str) -> Result<i32, Failure> {
             FailureKind::Config,
             format!("no recipe keeps its data in {name}, so there is nothing to take over"),
         )
-        .help("services with `run` use a folder as they find it"));
+        .help("services with `run` use a directory as it is"));
     };
     let options = load::fetch_options(&project, true, None, std::sync::Arc::new(devrun_store::NoDownloadProgress));
     let located = crate::app::runtime::runtime()?.block_on(devrun_store::locate(recipe, &options))?;
@@ -183,7 +183,7 @@ pub fn df(globals: &Globals, args: &crate::cli::table_args::TableArgs, _term: Te
     rows.push(row("logs".to_owned(), project.places.logs()));
     rows.push(row("snapshots".to_owned(), project.places.state.join("snapshots")));
     rows.push(row("backups".to_owned(), project.places.state.join("backups")));
-    rows.push(row("runtime folder".to_owned(), project.places.run.clone()));
+    rows.push(row("runtime directory".to_owned(), project.places.run.clone()));
     rows.push(row(
         "binaries".to_owned(),
         devrun_store::store_folder(&project.root, &project.env, nix::unistd::geteuid().is_root()),

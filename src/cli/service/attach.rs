@@ -63,7 +63,7 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
             let stdin = std::io::stdin();
             let interactive = stdin.is_terminal();
             if interactive {
-                say(format!("attached to {id}; Ctrl-] leaves, the service goes on"));
+                say(format!("attached to {id} (detach with Ctrl-])"));
             }
             // Before the terminal is raw: a signal between the two would end us without giving it back.
             let mut taken = Taken::new()?;
@@ -80,7 +80,7 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
                 exit::DONE
             }
             Left::Detached => {
-                say(format!("\ndetached from {id}; it goes on"));
+                say(format!("\ndetached from {id}; it keeps running"));
                 exit::DONE
             }
             Left::Gone => return Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs")),

@@ -154,7 +154,7 @@ fn anew(
 /// `Elsewhere` when nothing runs, `Config` when there is no such signal.
 pub fn kill(globals: &Globals, args: &KillArgs, _term: Term) -> Result<i32, Failure> {
     let signal = Signal::parse(&args.signal).ok_or_else(|| {
-        Failure::new(FailureKind::Config, format!("there is no signal {:?}", args.signal))
+        Failure::new(FailureKind::Config, format!("unknown signal {:?}", args.signal))
             .help(format!("one of {}", Signal::names().join(" ")))
     })?;
     let project = load::project(globals)?;

@@ -63,7 +63,7 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
         return Err(no_command(&args.services));
     }
     let internal =
-        |error: std::io::Error| Failure::new(FailureKind::Config, format!("no throw-away folder can be made: {error}"));
+        |error: std::io::Error| Failure::new(FailureKind::Config, format!("cannot create a temporary directory: {error}"));
     let folder = if args.ephemeral || !args.with.is_empty() {
         Some(tempfile::Builder::new().prefix("devrun-").tempdir().map_err(internal)?)
     } else {
@@ -182,7 +182,7 @@ fn no_command(services: &[String]) -> Failure {
         _ => ("SERVICE", "CMD".to_owned()),
     };
     Failure::new(FailureKind::Config, "missing command: it follows `--`").help(format!(
-        "devrun run {service} -- {command} starts {service}, runs the command and stops it; beside a running stack: devrun exec \
+        "devrun run {service} -- {command} starts {service}, runs the command and stops it; in a running stack: devrun exec \
          {service} -- {command}"
     ))
 }

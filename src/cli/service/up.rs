@@ -63,7 +63,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     // Held to the very end: with it goes all that the stack has kept.
     let folder = if args.ephemeral && !args.plan {
         let folder = tempfile::Builder::new().prefix("devrun-").tempdir().map_err(|error| {
-            Failure::new(FailureKind::Config, format!("no throw-away folder can be made: {error}")).help("check TMPDIR")
+            Failure::new(FailureKind::Config, format!("cannot create a temporary directory: {error}")).help("check TMPDIR")
         })?;
         let state = folder.path().join("state");
         project.places = devrun_runtime::runtime_dir::ephemeral(&project.root, &state, &project.env)?;
@@ -360,7 +360,7 @@ impl Stack {
 
 /// Ctrl-C while attached to a stack that was up.
 fn detached(code: i32) -> i32 {
-    say("detached; the stack goes on (devrun down stops it)");
+    say("detached; the stack keeps running (devrun down stops it)");
     if code == exit::INT { exit::DONE } else { code }
 }
 

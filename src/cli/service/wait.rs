@@ -274,7 +274,7 @@ fn wanted<'a>(status: &'a Status, args: &WaitArgs, names: &[&String]) -> Result<
         found.extend(status.snapshot.services.iter().filter(|service| service.name == **name || service.service == **name));
         if found.len() == before {
             let known: Vec<_> = status.snapshot.services.iter().map(|service| service.name.as_str()).collect();
-            return Err(Failure::new(FailureKind::Config, format!("there is no service or task {name:?}"))
+            return Err(Failure::new(FailureKind::Config, format!("unknown service or task {name:?}"))
                 .help(format!("the stack has: {}", known.join(", "))));
         }
     }

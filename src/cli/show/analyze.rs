@@ -251,11 +251,11 @@ impl StartAnalysis {
 
 fn ms(micros: i64) -> String {
     if micros.abs() >= 1_000_000 {
-        format!("{:.2} s", micros as f64 / 1e6)
+        format!("{:.2}s", micros as f64 / 1e6)
     } else if micros.abs() >= 100_000 {
-        format!("{} ms", micros / 1000)
+        format!("{}ms", micros / 1000)
     } else {
-        format!("{:.1} ms", micros as f64 / 1000.0)
+        format!("{:.1}ms", micros as f64 / 1000.0)
     }
 }
 
@@ -319,6 +319,6 @@ mod tests {
 
     #[test]
     fn times_read_well() {
-        assert_eq!([ms(400), ms(99_900), ms(250_400), ms(2_345_000)], ["0.4 ms", "99.9 ms", "250 ms", "2.35 s"]);
+        assert_eq!([ms(400), ms(99_900), ms(250_400), ms(2_345_000)], ["0.4ms", "99.9ms", "250ms", "2.35s"]);
     }
 }

@@ -12,7 +12,7 @@ use crate::globals::Globals;
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Print nothing if there are no errors
+    /// Print nothing if no errors are found
     #[arg(short = 'q', long)]
     pub quiet: bool,
 }

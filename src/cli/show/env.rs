@@ -65,7 +65,7 @@ pub fn run(globals: &Globals, args: &EnvArgs, _term: Term) -> Result<i32, Failur
     let mut out = String::new();
     for (name, value) in &env {
         if !is_name(name) {
-            say(format!("{name} is no name for a variable of a shell, and is left out"));
+            say(format!("{name} is not a valid shell variable name and is omitted"));
             continue;
         }
         out.push_str(&line(args.format, name, value)?);

@@ -86,7 +86,7 @@ pub fn list(globals: &Globals, args: &LsArgs, _term: Term) -> Result<i32, Failur
             ]
         })
         .collect();
-    Ok(readonly::text(&table::render(&["PROJECT", "INSTANCE", "STATUS", "PID", "RUNNING", "FOLDER"], &rows)))
+    Ok(readonly::text(&table::render(&["PROJECT", "INSTANCE", "STATUS", "PID", "RUNNING", "DIRECTORY"], &rows)))
 }
 
 /// The stacks of the project at hand that have data or logs and do not run. Outside a project there are none.

@@ -96,7 +96,7 @@ pub fn run(globals: &Globals, args: &RoutesArgs, _term: Term) -> Result<i32, Fai
     let code = if args.json { readonly::json(&rows)? } else { readonly::text(&text(&rows, args.check)) };
     match failed {
         0 => Ok(code),
-        count => Err(Failure::new(FailureKind::Service, format!("{count} of {} routes are not answered", rows.len()))
+        count => Err(Failure::new(FailureKind::Service, format!("{count} of {} routes did not answer", rows.len()))
             .help("devrun logs, or devrun ps, says why")),
     }
 }
@@ -202,7 +202,7 @@ fn judge(row: &RouteRow, target: &RouteTarget, answer: Result<CheckedRoute, Stri
             None => Some(format!("{service} did not answer")),
         },
         RouteTarget::Reply { status } if *status != answer.status => Some(format!("the reply was {}", answer.status)),
-        RouteTarget::Files { .. } if answer.status >= 400 => Some("there is no file for this path".to_owned()),
+        RouteTarget::Files { .. } if answer.status >= 400 => Some("no file at this path".to_owned()),
         _ => None,
     };
     RouteCheck {
@@ -237,7 +237,7 @@ fn text(rows: &[RouteRow], with_check: bool) -> String {
                 (None, Some(name)) => safe(name),
                 (None, None) => row.gateway.clone(),
             });
-            cells.push(check.took_ms.map(|ms| format!("{ms} ms")).unwrap_or_default());
+            cells.push(check.took_ms.map(|ms| format!("{ms}ms")).unwrap_or_default());
         }
         cells
     });

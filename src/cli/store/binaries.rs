@@ -131,7 +131,7 @@ fn named(text: &str, used: &[(String, RecipeUse)], book: &RecipeRegistry) -> Res
         return Ok(recipe);
     }
     let recipe = book.find(name).ok_or_else(|| {
-        Failure::new(FailureKind::Config, format!("there is no recipe {name:?}"))
+        Failure::new(FailureKind::Config, format!("unknown recipe {name:?}"))
             .help(format!("there are: {}", book.names().join(", ")))
     })?;
     Ok(RecipeUse {

@@ -70,15 +70,15 @@ fn refuse_tars(cases: &[(&str, Vec<Entry<'_>>, &str)]) {
 fn d01_names_that_leave_the_folder_are_refused() {
     let raw = |name: &'static [u8]| Entry { name, kind: b'0', mode: 0o644, link: b"", content: b"x" };
     refuse_tars(&[
-        ("parent", vec![file("../bystander", b"x")], "leaves the folder"),
+        ("parent", vec![file("../bystander", b"x")], "leaves the directory"),
         ("absolute", vec![file("/tmp/bystander", b"x")], "absolute"),
-        ("up in the middle", vec![file("a/../../bystander", b"x")], "leaves the folder"),
-        ("up that stays inside", vec![file("a/../b", b"x")], "leaves the folder"),
-        ("up at the end", vec![folder("a/..")], "leaves the folder"),
+        ("up in the middle", vec![file("a/../../bystander", b"x")], "leaves the directory"),
+        ("up that stays inside", vec![file("a/../b", b"x")], "leaves the directory"),
+        ("up at the end", vec![folder("a/..")], "leaves the directory"),
         ("backslash", vec![raw(b"..\\bystander")], "backslash"),
         ("line feed", vec![raw(b"a\nb")], "control character"),
         ("escape code", vec![raw(b"a\x1b[2Jb")], "control character"),
-        ("no text", vec![raw(b"a\xff\xfeb")], "no text"),
+        ("no text", vec![raw(b"a\xff\xfeb")], "not UTF-8"),
         ("empty", vec![], "empty"),
     ]);
 }
@@ -90,20 +90,20 @@ fn d02_links_that_leave_the_folder_and_writes_through_links_are_refused() {
         ("link out", vec![symlink("l", "../bystander")], "leaves the archive"),
         ("absolute link", vec![symlink("l", absolute_bystander)], "is absolute"),
         ("link up after down", vec![folder("d"), symlink("d/e", "."), symlink("l", "d/e/../../bystander")], "goes up after"),
-        ("write through a link", vec![symlink("l", "."), file("l/../bystander", b"x")], "leaves the folder"),
+        ("write through a link", vec![symlink("l", "."), file("l/../bystander", b"x")], "leaves the directory"),
         ("write through a good link", vec![folder("d"), symlink("l", "d"), file("l/x", b"x")], "through the link"),
         ("write through a link to nothing", vec![symlink("l", "d"), file("l/x", b"x")], "through the link"),
         ("link, then a folder of its name", vec![symlink("l", "d"), folder("l")], "through the link"),
         ("link, then a file of its name", vec![symlink("l", "d"), file("l", b"x")], "twice"),
         ("folder, then a link of its name", vec![folder("l"), symlink("l", ".")], "twice"),
-        ("file and folder", vec![file("a", b"x"), file("a/b", b"x")], "a file and a folder"),
+        ("file and folder", vec![file("a", b"x"), file("a/b", b"x")], "both a file and a directory"),
         ("twice", vec![file("a", b"x"), file("a", b"y")], "twice"),
         ("case", vec![file("Name", b"x"), file("name", b"y")], "case only"),
         ("case of folders", vec![file("D/x", b"x"), file("d/y", b"y")], "case only"),
-        ("hard link out", vec![hardlink("l", "../bystander")], "leaves the folder"),
+        ("hard link out", vec![hardlink("l", "../bystander")], "leaves the directory"),
         ("absolute hard link", vec![hardlink("l", absolute_bystander)], "absolute"),
-        ("hard link to nothing", vec![hardlink("l", "gone")], "no file of this archive"),
-        ("hard link to a link", vec![symlink("s", "x"), hardlink("l", "s")], "no file of this archive"),
+        ("hard link to nothing", vec![hardlink("l", "gone")], "not a file of this archive"),
+        ("hard link to a link", vec![symlink("s", "x"), hardlink("l", "s")], "not a file of this archive"),
         ("link to itself's parent's parent", vec![folder("d"), symlink("d/l", "../..")], "leaves the archive"),
     ]);
 }
@@ -122,10 +122,10 @@ fn d03_special_files_are_refused() {
 #[test]
 fn d01_long_name_records_are_names_too() {
     let long = |kind: u8, content: &'static [u8]| Entry { name: b"././@LongLink", kind, mode: 0o644, link: b"", content };
-    refuse("x.tgz", &gz(&tar(&[long(b'L', b"../bystander\0"), file("a", b"x")])), "leaves the folder", "long name");
+    refuse("x.tgz", &gz(&tar(&[long(b'L', b"../bystander\0"), file("a", b"x")])), "leaves the directory", "long name");
     refuse("x.tgz", &gz(&tar(&[long(b'K', b"../bystander\0"), symlink("a", "b")])), "leaves the archive", "long link");
     let pax = |record: &'static [u8]| Entry { name: b"pax", kind: b'x', mode: 0o644, link: b"", content: record };
-    refuse("x.tgz", &gz(&tar(&[pax(b"21 path=../bystander\n"), file("a", b"x")])), "leaves the folder", "pax name");
+    refuse("x.tgz", &gz(&tar(&[pax(b"21 path=../bystander\n"), file("a", b"x")])), "leaves the directory", "pax name");
     refuse("x.tgz", &gz(&tar(&[pax(b"25 linkpath=../bystander\n"), symlink("a", "b")])), "leaves the archive", "pax link");
 }
 
@@ -198,14 +198,14 @@ fn hidden_control_files_are_refused() {
 fn d02_hostile_zips_are_refused() {
     type Case<'a> = (&'a str, &'a [(&'a str, u32, &'a [u8])], &'a str);
     let cases: &[Case<'_>] = &[
-        ("parent", &[("../bystander", 0o644, b"x")], "leaves the folder"),
+        ("parent", &[("../bystander", 0o644, b"x")], "leaves the directory"),
         ("absolute", &[("/tmp/bystander", 0o644, b"x")], "absolute"),
         ("backslash", &[("..\\bystander", 0o644, b"x")], "backslash"),
         ("link out", &[("l", 0o120_777, b"../bystander")], "leaves the archive"),
         ("absolute link", &[("l", 0o120_777, b"/etc/passwd")], "is absolute"),
         ("through a link", &[("l", 0o120_777, b"d"), ("l/x", 0o644, b"x")], "through the link"),
         ("case", &[("A", 0o644, b"x"), ("a", 0o644, b"y")], "case only"),
-        ("file and folder", &[("a", 0o644, b"x"), ("a/b", 0o644, b"y")], "a file and a folder"),
+        ("file and folder", &[("a", 0o644, b"x"), ("a/b", 0o644, b"y")], "both a file and a directory"),
         ("empty", &[], "empty"),
     ];
     for (what, entries, says) in cases {
@@ -359,7 +359,7 @@ fn the_rules_of_the_catalogue_hold() {
     }
     assert_eq!(std::fs::metadata(arena.tree().join("lib/libpq.so.5.18")).unwrap().mode() & 0o777, 0o755);
     for (manifest, says) in [
-        (&br#"[{"source":"native/lib/libpq.so.5.18","target":"../../bystander"}]"#[..], "leaves the folder"),
+        (&br#"[{"source":"native/lib/libpq.so.5.18","target":"../../bystander"}]"#[..], "leaves the directory"),
         (br#"[{"source":"/etc/passwd","target":"native/x"}]"#, "absolute"),
         (br#"[{"source":"native/gone","target":"native/x"}]"#, "is not there"),
         (b"no json", "links.json"),
@@ -379,7 +379,7 @@ async fn d01_a_hostile_download_is_an_integrity_failure_and_leaves_the_store_as_
     let server = Server::new(&[("/x.tgz", Answer::Body(hostile))]);
     let failure = locate(&from_url(&server.url("/x.tgz")), &place.options).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Integrity);
-    assert!(failure.reason.contains("leaves the folder") && failure.help.is_some(), "{failure:?}");
+    assert!(failure.reason.contains("leaves the directory") && failure.help.is_some(), "{failure:?}");
     assert_eq!(place.stored(), Vec::<String>::new());
     assert_eq!(place.lock(), "");
     assert!(!Path::new(&place.path().join("escaped")).exists());

@@ -116,7 +116,7 @@ fn a_full_disk_is_said_with_the_way_out_and_leaves_the_store_as_it_was() {
         }
         assert_eq!(ended.status.code(), Some(101), "{said}");
         assert!(said.contains("Binary: ") && said.contains(what) && said.contains("No space left"), "{said}");
-        assert!(said.contains("help: make room, or put the store elsewhere with DEVRUN_BIN_CACHE=FOLDER"), "{said}");
+        assert!(said.contains("help: free some space, or move the store with DEVRUN_BIN_CACHE=DIRECTORY"), "{said}");
     }
 }
 

@@ -78,7 +78,7 @@ async fn a_stalled_download_gives_way() {
     place.options.env.insert("DEVRUN_TEST_IDLE_MS".to_owned(), "200".to_owned());
     let begun = Instant::now();
     let (got, target, _server) = fetched(Answer::Stall(body(), 100), None, &place).await;
-    gives_way(got, "nothing came");
+    gives_way(got, "no data");
     assert!(begun.elapsed() < Duration::from_secs(30));
     assert!(!target.exists());
 }
@@ -154,7 +154,7 @@ async fn what_is_out_of_reach_gives_way_at_once() {
         ("https://no-such-host.invalid/f", "cannot be reached"),
         (missing.as_str(), "404"),
         ("http://example.test/f", "is not https"),
-        ("not a url", "is no URL"),
+        ("not a url", "invalid URL"),
     ] {
         let begun = Instant::now();
         gives_way(download(url, &target, None, "f", &place.options).await, says);

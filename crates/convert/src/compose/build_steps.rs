@@ -26,7 +26,7 @@ pub(super) fn build(importer: &mut Importer<'_>, draft: &Draft, at: At, section:
         NativeKind::Run { dockerfile: Some(file), .. } => (file, draft.dir.clone()),
         NativeKind::Recipe { from: Some(file), .. } => (file, importer.root.to_path_buf()),
         _ => {
-            importer.report.dropped(at, what, "there is no image; `build` takes a command, run by `devrun build`");
+            importer.report.dropped(at, what, "images are not built; `build` takes a command that `devrun build` runs");
             return;
         }
     };
@@ -60,7 +60,7 @@ pub(super) fn build(importer: &mut Importer<'_>, draft: &Draft, at: At, section:
         new
     });
     if lines.is_empty() {
-        importer.report.dropped(at, what, "there is no image; `build` takes a command, run by `devrun build`");
+        importer.report.dropped(at, what, "images are not built; `build` takes a command that `devrun build` runs");
         return;
     }
     let command = lines.join(" && ");

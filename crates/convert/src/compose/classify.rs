@@ -77,7 +77,7 @@ impl Importer<'_> {
         for item in node.get("ports").and_then(YamlNode::list).unwrap_or_default() {
             let found = syntax::ports(item);
             if found.is_empty() {
-                self.report.not_mapped(item.at, format!("services.{}.ports", key.name), "is no port: write \"8080:80\"");
+                self.report.not_mapped(item.at, format!("services.{}.ports", key.name), "invalid port: write \"8080:80\"");
             }
             for port in found {
                 if port.udp {

@@ -128,16 +128,12 @@ impl Importer<'_> {
             );
             section.set("dir", Toml::text(dir));
         } else if let (Some(node), None) = (inside, &unexplained) {
-            self.report.dropped(
-                node.at,
-                draft.what("working_dir"),
-                "natively that is the procfile's folder, where services run anyway",
-            );
+            self.report.dropped(node.at, draft.what("working_dir"), "services run in the procfile's directory by default");
         }
         if let (Some(node), Some(path)) = (inside, unexplained) {
             let text = format!(
-                "{path}: no mount says what that is here; it runs in {}: `dir` names another folder",
-                if section.has("dir") { "the build's folder" } else { "the procfile's folder" }
+                "{path}: no mount maps it to a local path; it runs in {} (`dir` sets another one)",
+                if section.has("dir") { "the build's directory" } else { "the procfile's directory" }
             );
             self.report.not_mapped(node.at, draft.what("working_dir"), text);
         }

@@ -40,7 +40,7 @@ impl Importer<'_> {
         for (name, at, condition, required, restart) in wanted {
             let what = draft.what("depends_on");
             let Some(target) = all.iter().find(|other| other.key.name == name) else {
-                self.report.not_mapped(at, what, format!("`{name}` is no service of this file"));
+                self.report.not_mapped(at, what, format!("unknown service `{name}`"));
                 continue;
             };
             if !target.kind.is_present() {
@@ -69,11 +69,7 @@ impl Importer<'_> {
                 }
                 "service_started" => "started",
                 other => {
-                    self.report.not_mapped(
-                        at,
-                        what.clone(),
-                        format!("there is no condition {other:?}: it is waited for until it is started"),
-                    );
+                    self.report.not_mapped(at, what.clone(), format!("unknown condition {other:?}: `started` is used"));
                     "started"
                 }
             };

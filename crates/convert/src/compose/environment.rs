@@ -74,7 +74,7 @@ impl Importer<'_> {
                 continue;
             }
             if name.is_empty() || name.contains(char::is_whitespace) {
-                self.report.not_mapped(*at, draft.what("environment"), format!("{name:?} is no variable's name"));
+                self.report.not_mapped(*at, draft.what("environment"), format!("invalid variable name {name:?}"));
                 continue;
             }
             let what = draft.what(&format!("environment.{name}"));

@@ -214,14 +214,14 @@ pub(crate) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
     let found = match name {
         "postgres" | "bitnami/postgresql" | "bitnamilegacy/postgresql" | "chainguard/postgres" => (POSTGRES, None),
         "postgis/postgis" | "imresamu/postgis" | "kartoza/postgis" | "mdillon/postgis" => {
-            (POSTGRES, Some("PostGIS must be installed beside it: extensions = [\"postgis\"]"))
+            (POSTGRES, Some("PostGIS must be installed with it: extensions = [\"postgis\"]"))
         }
         "pgvector/pgvector" | "ankane/pgvector" => {
-            (POSTGRES, Some("pgvector must be installed beside it: extensions = [\"vector\"]"))
+            (POSTGRES, Some("pgvector must be installed with it: extensions = [\"vector\"]"))
         }
         "timescale/timescaledb" | "timescale/timescaledb-ha" => (
             POSTGRES,
-            Some("TimescaleDB must be installed beside it and preloaded: set = { shared_preload_libraries = \"timescaledb\" }"),
+            Some("TimescaleDB must be installed with it and preloaded: set = { shared_preload_libraries = \"timescaledb\" }"),
         ),
         "redis" | "bitnami/redis" | "bitnamilegacy/redis" | "chainguard/redis" => (REDIS, None),
         "redis/redis-stack" | "redis/redis-stack-server" | "redislabs/rejson" | "redislabs/redismod" => {
@@ -247,7 +247,7 @@ pub(crate) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
             None,
         ),
         "grafana/promtail" => {
-            (plain("promtail", &[9080], &[]), Some("Docker's log folder is not there: the recipe reads devrun's own logs"))
+            (plain("promtail", &[9080], &[]), Some("Docker's log directory does not exist: the recipe reads devrun's own logs"))
         }
         "caddy" => (CADDY, None),
         "nginx" | "nginxinc/nginx-unprivileged" | "bitnami/nginx" => (NGINX, None),

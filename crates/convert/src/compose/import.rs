@@ -94,7 +94,7 @@ impl Importer<'_> {
             return Err(fail(format!("{}: `services` is {} where a table is wanted", self.report.exactly(node.at), node.kind())));
         };
         if map.is_empty() {
-            return Err(fail(format!("{}: there is no service below `services:`", self.report.exactly(node.at))));
+            return Err(fail(format!("{}: no services below `services:`", self.report.exactly(node.at))));
         }
         if let Some((key, node)) = map.iter().find(|(_, node)| node.map().is_none()) {
             return Err(fail(format!(
@@ -112,7 +112,8 @@ impl Importer<'_> {
         let pulls = |draft: &Draft| matches!(&draft.kind, NativeKind::Recipe { known, .. } if known.recipe == "ollama");
         if !drafts.iter().any(pulls) {
             for draft in drafts.iter_mut().filter(|draft| matches!(draft.kind, NativeKind::Models(_))) {
-                let hint = "there is no Ollama in this file that devrun runs: pull the models where yours is, or give the file one: use = \"ollama\"";
+                let hint =
+                    "no Ollama service in this file: pull the models on your own server, or add a service with use = \"ollama\"";
                 self.report.not_mapped(draft.key.at, draft.what("image"), hint);
                 draft.kind = NativeKind::Absent { hint: hint.to_owned() };
                 draft.task = true;
@@ -122,7 +123,7 @@ impl Importer<'_> {
             return;
         }
         for draft in drafts.iter_mut().filter(|draft| matches!(draft.kind, NativeKind::Buckets { .. })) {
-            let hint = "there is no S3 server in this file that devrun runs: make the buckets where yours is, or give the file one: use = \"minio\"";
+            let hint = "no S3 service in this file: create the buckets on your own server, or add a service with use = \"minio\"";
             self.report.not_mapped(draft.key.at, draft.what("image"), hint);
             draft.kind = NativeKind::Absent { hint: hint.to_owned() };
             draft.task = true;

@@ -24,13 +24,13 @@ const DROPPED: &[(&str, &str)] = &[
     ("user", "programs run as you; as root, `user_id` takes the same value, for users of this machine"),
     ("group_add", "programs run as you"),
     ("read_only", "the machine's files are as writable as they are for you"),
-    ("platform", "there is but this machine"),
-    ("pull_policy", "there is no image"),
+    ("platform", "services run on this machine"),
+    ("pull_policy", "images are not used"),
     ("init", "devrun reaps for all"),
     ("stdin_open", "the standard input of a service stays open anyway; `tty = true` gives a terminal"),
     ("attach", "`logs` takes names"),
     ("shm_size", "the machine's own shared memory is used"),
-    ("tmpfs", "the machine's own temporary folder is used"),
+    ("tmpfs", "the machine's own temporary directory is used"),
     ("dns", "the machine's own resolver is used"),
     ("dns_search", "the machine's own resolver is used"),
     ("dns_opt", "the machine's own resolver is used"),
@@ -39,11 +39,11 @@ const DROPPED: &[(&str, &str)] = &[
     ("uts", "processes of one machine share it"),
     ("cgroup", "devrun makes its own"),
     ("cgroup_parent", "devrun makes its own"),
-    ("isolation", "there is no container"),
-    ("runtime", "there is no container"),
+    ("isolation", "containers are not used"),
+    ("runtime", "containers are not used"),
     ("expose", "every port on loopback can be reached"),
-    ("mac_address", "there is no container"),
-    ("storage_opt", "there is no container"),
+    ("mac_address", "containers are not used"),
+    ("storage_opt", "containers are not used"),
     ("oom_kill_disable", "the machine decides"),
     ("oom_score_adj", "the machine decides"),
     ("cpu_shares", "`limits.cpu` is what there is"),
@@ -62,7 +62,7 @@ const DROPPED: &[(&str, &str)] = &[
     ("devices", "the machine's devices are there"),
     ("gpus", "the machine's devices are there"),
     ("sysctls", "they are the machine's"),
-    ("use_api_socket", "there is no Docker"),
+    ("use_api_socket", "Docker is not used"),
     ("links", "names became references"),
 ];
 
@@ -165,7 +165,7 @@ fn restart(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&YamlNode>
             importer.report.not_mapped(
                 node.at,
                 draft.what("restart"),
-                format!("{text:?} is no policy: no, on-failure[:n], always or unless-stopped"),
+                format!("unknown policy {text:?}: use no, on-failure[:n], always or unless-stopped"),
             );
         }
     }
@@ -202,7 +202,7 @@ fn replicas(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&YamlNode
             section.set("profiles", Toml::texts(["off"]));
         }
         Some(_) => importer.report.mapped(node.at, what, "1"),
-        None => importer.report.not_mapped(node.at, what, "is no number"),
+        None => importer.report.not_mapped(node.at, what, "not a number"),
     }
 }
 
@@ -221,12 +221,12 @@ fn amounts(
     };
     if let Some((node, what)) = found("cpus", old.0) {
         match node.scalar().and_then(|text| importer.values.fill(&text)).and_then(|text| text.trim().parse::<f64>().ok()) {
-            Some(0.0) => importer.report.dropped(node.at, what, "0 is no limit"),
+            Some(0.0) => importer.report.dropped(node.at, what, "0 means no limit"),
             Some(number) if number > 0.0 && number.is_finite() => {
                 importer.report.mapped(node.at, what, number.to_string());
                 table.push(("cpu".to_owned(), Toml::Float(number)));
             }
-            _ => importer.report.not_mapped(node.at, what, "is no number of cores"),
+            _ => importer.report.not_mapped(node.at, what, "not a number of cores"),
         }
     }
     if let Some((node, what)) = found("memory", old.1) {
@@ -234,12 +234,12 @@ fn amounts(
         let none =
             filled.as_deref().and_then(|text| devrun_model::ByteSize::parse(text.trim()).ok()).is_some_and(|size| size.0 == 0);
         match node.scalar().and_then(|text| syntax::size(&importer.text(&text, node.at, true))) {
-            _ if none => importer.report.dropped(node.at, what, "0 is no limit"),
+            _ if none => importer.report.dropped(node.at, what, "0 means no limit"),
             Some(size) => {
                 importer.report.mapped(node.at, what, size.clone());
                 table.push(("memory".to_owned(), Toml::text(size)));
             }
-            None => importer.report.not_mapped(node.at, what, "is no size: write \"512M\""),
+            None => importer.report.not_mapped(node.at, what, "invalid size: write \"512M\""),
         }
     }
     for (name, _, at) in node.and_then(YamlNode::map).into_iter().flat_map(syntax::each) {
@@ -248,7 +248,7 @@ fn amounts(
             "cpus" | "memory" => {}
             "devices" | "generic_resources" => importer.report.dropped(at, what, "the machine's devices are there"),
             "pids" => importer.report.dropped(at, what, "no limit"),
-            _ => importer.report.not_mapped(at, what, "is no key that devrun knows"),
+            _ => importer.report.not_mapped(at, what, "unknown key"),
         }
     }
     table
@@ -270,7 +270,7 @@ fn stop(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {
                 importer.report.mapped(node.at, draft.what("stop_grace_period"), format!("stop.grace = {grace}"));
                 table.push(("grace".to_owned(), Toml::text(grace)));
             }
-            None => importer.report.not_mapped(node.at, draft.what("stop_grace_period"), "is no duration: write \"10s\""),
+            None => importer.report.not_mapped(node.at, draft.what("stop_grace_period"), "invalid duration: write \"10s\""),
         }
     }
     if !table.is_empty() {
@@ -311,7 +311,7 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
         }
         match name {
             "image" if draft.get("build").is_some() || matches!(draft.kind, NativeKind::Run { dockerfile: Some(_), .. }) => {
-                importer.report.dropped(at, what, "there is no image: it is built from files that are here");
+                importer.report.dropped(at, what, "not used: the service is built from local files");
             }
             "secrets" if matches!(draft.kind, NativeKind::Run { .. } | NativeKind::Recipe { .. }) => {
                 secrets(importer, draft, node)
@@ -333,14 +333,14 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
                 importer.report.not_mapped(
                     at,
                     what,
-                    "has no native counterpart: name the folders, addresses or programs yourself",
+                    "no native counterpart: set the directories, addresses or programs yourself",
                 );
             }
             "post_start" | "pre_stop" => importer.report.not_mapped(at, what, "see `pre_start` and `stop.command`"),
             name if MAPPED.contains(&name) => {}
             name => match DROPPED.iter().find(|(known, _)| *known == name) {
                 Some((_, reason)) => importer.report.dropped(at, what, *reason),
-                None => importer.report.not_mapped(at, what, "is no key that devrun knows"),
+                None => importer.report.not_mapped(at, what, "unknown key"),
             },
         }
     }
@@ -392,7 +392,7 @@ fn deploy(importer: &mut Importer<'_>, draft: &Draft, node: &YamlNode) {
             "labels" | "placement" | "mode" | "endpoint_mode" | "update_config" | "rollback_config" => {
                 importer.report.dropped(at, what, "of a swarm");
             }
-            _ => importer.report.not_mapped(at, what, "is no key that devrun knows"),
+            _ => importer.report.not_mapped(at, what, "unknown key"),
         }
     }
 }

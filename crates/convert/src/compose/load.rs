@@ -53,7 +53,7 @@ impl Loader<'_> {
         let name = path.strip_prefix(self.root).unwrap_or(path).display().to_string();
         let index = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
         let Some(text) = (self.read)(path) else {
-            let help = "check the path; it is relative to the folder of the file that names it";
+            let help = "check the path; it is relative to the directory of the file that names it";
             return Err(match from {
                 Some(at) => self.fail(at, format!("{name} cannot be read"), help),
                 None => Failure::new(FailureKind::Config, format!("{name} cannot be read")).help("check the path"),
@@ -160,7 +160,7 @@ impl Loader<'_> {
             }
         };
         let Some(mut base) = base else {
-            return Err(self.fail(at, format!("there is no service `{wanted}` to extend"), "check its name"));
+            return Err(self.fail(at, format!("cannot extend unknown service `{wanted}`"), "check its name"));
         };
         if let YamlValue::Map(map) = &mut base.value {
             // Compose does not inherit what names other services.

@@ -118,7 +118,7 @@ impl Importer<'_> {
                         None => self.report.not_mapped(
                             at,
                             what,
-                            "is no USER/PASSWORD that can be read here: write `user` and `password`; a password is always set",
+                            "cannot read USER/PASSWORD from it: set `user` and `password`; a password is always required",
                         ),
                     }
                     continue;

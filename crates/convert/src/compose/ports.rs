@@ -21,7 +21,7 @@ impl Importer<'_> {
                 self.report.mapped(at, draft.what("ports"), format!("of {inside} the first free one: {number}"));
                 return self.claim(draft, at, &number.to_string());
             }
-            let said = format!("{inside:?} is no number, and `port` takes one");
+            let said = format!("invalid port {inside:?}: `port` takes a number");
             let said = if wanted.contains('$') { format!("{wanted} is {said}") } else { said };
             // A variable that holds more than the number, as compose allows it to: `PORT=127.0.0.1:8080`.
             return match inside.rsplit(':').next().and_then(|last| last.trim().parse::<u16>().ok()) {

@@ -26,7 +26,7 @@ impl Importer<'_> {
                 "models" => {
                     self.report.not_mapped(key.at, "models", "use = \"ollama\" and a task with models = [\"NAME\"] does the like")
                 }
-                other => self.report.not_mapped(key.at, other.to_owned(), "is no key that devrun knows"),
+                other => self.report.not_mapped(key.at, other.to_owned(), "unknown key"),
             }
         }
         self.name_of_environment();
@@ -51,7 +51,7 @@ impl Importer<'_> {
         let text = node.scalar().and_then(|text| self.values.fill(&text)).unwrap_or_default();
         let name = project_name(&text);
         if name.is_empty() {
-            self.report.not_mapped(at, "name", "is no project's name: the folder's name is taken");
+            self.report.not_mapped(at, "name", "invalid project name: the directory's name is used");
         } else {
             self.report.mapped(at, "name", format!("[project] name = \"{name}\""));
             self.out.project.set("name", Toml::text(name));
@@ -75,7 +75,9 @@ impl Importer<'_> {
                 self.report.not_mapped(
                     key.at,
                     what,
-                    format!("lies in {device} for Docker; devrun keeps a folder of its own: path = \"FOLDER\" names another"),
+                    format!(
+                        "Docker keeps it in {device}; devrun uses a directory of its own (path = \"DIRECTORY\" sets another one)"
+                    ),
                 );
                 continue;
             }

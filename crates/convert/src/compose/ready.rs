@@ -22,7 +22,7 @@ impl Importer<'_> {
             self.report.not_mapped(
                 node.at,
                 draft.what(&format!("healthcheck.{key}")),
-                format!("{:?} is no value for it", node.scalar().unwrap_or_default()),
+                format!("invalid value {:?}", node.scalar().unwrap_or_default()),
             );
         }
         let recipe = matches!(draft.kind, NativeKind::Recipe { .. });

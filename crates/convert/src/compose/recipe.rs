@@ -321,7 +321,7 @@ impl Importer<'_> {
                     self.report.mapped(at, what, format!("init: {path}"));
                     init.push(path);
                 }
-                None => self.report.not_mapped(at, what, "first-boot files come from a folder: init = \"FOLDER\""),
+                None => self.report.not_mapped(at, what, "first-boot files come from a directory: init = \"DIRECTORY\""),
             }
             return true;
         }

@@ -99,12 +99,12 @@ impl Importer<'_> {
         for item in draft.get("volumes").and_then(YamlNode::list).unwrap_or_default() {
             let what = draft.what("volumes");
             let Some(mount) = self.mount(item) else {
-                self.report.not_mapped(item.at, what, "is no mount: write \"source:target\"");
+                self.report.not_mapped(item.at, what, "invalid mount: write \"source:target\"");
                 continue;
             };
             let target = mount.target.trim_end_matches('/');
             if mount.tmpfs {
-                self.report.dropped(item.at, what, format!("{target}: programs use the machine's own temporary folder"));
+                self.report.dropped(item.at, what, format!("{target}: programs use the machine's own temporary directory"));
                 continue;
             }
             if let NativeKind::Recipe { known, .. } = &draft.kind
@@ -116,14 +116,10 @@ impl Importer<'_> {
                 (None, _) => self.report.dropped(
                     item.at,
                     what,
-                    format!("{target}: a volume without a name hides a folder of the container"),
+                    format!("{target}: an anonymous volume hides a directory of the container"),
                 ),
                 (Some(source), true) if source.contains("docker.sock") => {
-                    self.report.not_mapped(
-                        item.at,
-                        what,
-                        "there is no Docker to talk to: does this service make sense natively?",
-                    );
+                    self.report.not_mapped(item.at, what, "Docker is not available: does this service make sense natively?");
                 }
                 (Some(source), true) => {
                     let here = self.path(source, item.at);
@@ -140,7 +136,7 @@ impl Importer<'_> {
                         item.at,
                         what,
                         format!(
-                            "volumes: {name}; what was {target} is its folder: {}",
+                            "volumes: {name}; {target} becomes its directory: {}",
                             if draft.task { "path it in the command" } else { "devrun says where" }
                         ),
                     );

@@ -237,7 +237,11 @@ impl Importer<'_> {
             key.name == host || text("container_name").as_deref() == Some(host) || text("hostname").as_deref() == Some(host)
         });
         let known = named || self.targets.iter().any(|target| target.hosts.iter().any(|name| name == host));
-        if bare && !known { Err(format!("it passes requests on to `{host}`, which is no service of this file")) } else { Ok(()) }
+        if bare && !known {
+            Err(format!("it forwards requests to `{host}`, which is not a service of this file"))
+        } else {
+            Ok(())
+        }
     }
 
     fn listen(&self, draft: &Draft, words: &[&str], config: &mut WebConfig) -> Result<Option<String>, String> {

@@ -530,7 +530,7 @@ fn a_crash_while_others_wait_is_said_at_once_and_they_wait_on_while_the_policy_r
     stage.at(500).gone("db", 1);
     assert_snapshot!(stage.trace(), @"
     > 100 exited db#1: exit 1
-      say db: exit 1; restart 1 in 0.24 s, others wait for it
+      say db: exit 1; restart 1 in 0.2s, others wait for it
       unprobe db#1
       stop db#1
       db starting → stopping (starting) [1]: exit 1
@@ -545,7 +545,7 @@ fn a_crash_while_others_wait_is_said_at_once_and_they_wait_on_while_the_policy_r
       probe db#2
       db initialising → starting (starting)
     > 500 exited db#2: exit 1
-      say db: exit 1; given up after 1 restart in a row; others wait for it in vain
+      say db: exit 1; given up after 1 restart in a row; the services that depend on it cannot start
       unprobe db#2
       stop db#2
       api waiting → blocked: db failed: exit 1; given up after 1 restart in a row

@@ -82,7 +82,7 @@ impl ControlClient {
         if line.len() > MAX_LINE {
             return Err(Failure::new(
                 FailureKind::Config,
-                format!("the plan takes {} bytes and the supervisor is told at most {MAX_LINE}", line.len()),
+                format!("the plan takes {} bytes; the supervisor accepts at most {MAX_LINE}", line.len()),
             )
             .help("devrun down, then devrun up: a first `up` sends nothing"));
         }

@@ -22,7 +22,7 @@ impl Engine {
             KeeperEvent::Ready { .. } => {}
             KeeperEvent::Lost => {
                 if let Some(id) = self.instances.keys().next() {
-                    self.pump.note(id, "the keeper process ended; services go on, a new keeper is being started");
+                    self.pump.note(id, "the keeper process exited; services keep running, a new keeper is starting");
                 }
             }
             KeeperEvent::Gone(failure) => {

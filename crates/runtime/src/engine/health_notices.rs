@@ -65,10 +65,10 @@ impl HealthNotices {
         }
         *said = turn;
         Some(if progress.is_killed {
-            format!("waiting for {id} (killed, {} s so far)", waited.as_secs())
+            format!("waiting for {id} (killed, {}s so far)", waited.as_secs())
         } else {
             let (grace, left) = (progress.deadline.since(progress.requested_at), progress.deadline.since(now));
-            format!("waiting for {id} (grace {} s, {} s left)", grace.as_secs(), left.as_secs())
+            format!("waiting for {id} (grace {}s, {}s left)", grace.as_secs(), left.as_secs())
         })
     }
 
@@ -114,7 +114,7 @@ mod tests {
         let mut notices = HealthNotices::default();
         let progress = StopProgress { requested_at: Tick::ms(1000), deadline: Tick::ms(61_000), is_killed: false };
         assert_eq!(notices.slow_stop(&id(), progress, Tick::ms(5900)), None);
-        assert_eq!(notices.slow_stop(&id(), progress, Tick::ms(6000)).as_deref(), Some("waiting for db (grace 60 s, 55 s left)"));
+        assert_eq!(notices.slow_stop(&id(), progress, Tick::ms(6000)).as_deref(), Some("waiting for db (grace 60s, 55s left)"));
         assert_eq!(notices.slow_stop(&id(), progress, Tick::ms(6500)), None);
         assert!(notices.slow_stop(&id(), progress, Tick::ms(11_000)).is_some());
         let again = StopProgress { requested_at: Tick::ms(90_000), ..progress };

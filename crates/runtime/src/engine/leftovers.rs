@@ -77,7 +77,7 @@ fn describe(report: &SweepReport) -> Result<Vec<String>, Failure> {
     if report.killed.is_empty() {
         return Ok(Vec::new());
     }
-    let mut lines = vec![format!("an earlier run left {} processes; they were stopped:", report.killed.len())];
+    let mut lines = vec!["stopped processes of an earlier run:".to_owned()];
     lines.extend(report.killed.iter().map(|gone| {
         let service = gone.service.as_ref().map(|id| format!("{id}: ")).unwrap_or_default();
         format!("  {service}pid {} ({}), known by its {}", gone.pid, gone.command, gone.evidence)

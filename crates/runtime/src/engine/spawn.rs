@@ -94,7 +94,7 @@ impl Engine {
         let folder = self.places.service_run(id);
         runtime_dir::empty(&folder).map_err(|error| {
             Failure::new(FailureKind::Config, format!("{} cannot be made: {error}", folder.display()))
-                .help("check that the runtime folder is there and writable")
+                .help("check that the runtime directory exists and is writable")
         })
     }
 

@@ -22,7 +22,7 @@ impl Engine {
     ) -> Result<Result<Option<String>, String>, Failure> {
         let Some(once) = &task.once else { return Ok(Ok(None)) };
         let Some(volume) = self.plan.volumes.get(&once.volume).cloned() else {
-            return Err(Failure::new(FailureKind::Config, format!("there is no volume {}", once.volume)));
+            return Err(Failure::new(FailureKind::Config, format!("unknown volume {}", once.volume)));
         };
         let hash = task_hash(spec, &self.plan.root)?;
         let task_status = init::task_status(&volume, once, &hash)?;

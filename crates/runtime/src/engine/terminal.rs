@@ -30,7 +30,7 @@ impl Engine {
                 format!("add `tty = true` to services.{} and restart it; devrun logs -f {id} shows what it prints", spec.service),
             ),
             Some(_) => Failure::new(FailureKind::Elsewhere, format!("{id} is not running")).help(format!("devrun start {id}")),
-            None => Failure::new(FailureKind::Config, format!("there is no service {id}")).help("devrun ps lists them"),
+            None => Failure::new(FailureKind::Config, format!("unknown service {id}")).help("devrun ps lists them"),
         })
     }
 }

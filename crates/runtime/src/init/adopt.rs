@@ -45,7 +45,7 @@ pub fn adopt(
     let places = [data.clone(), root.join("data"), root.join("pgdata"), moving.clone(), root.clone()];
     let Some(found) = places.into_iter().find(|folder| is_data(folder)) else {
         return Err(Failure::new(FailureKind::Task, format!("{} holds no data of {recipe}", root.display())).help(format!(
-            "put the engine's data folder there as it is, or name it: [volumes] {} = {{ path = \"…\" }}",
+            "put the engine's data directory there as it is, or set its path: [volumes] {} = {{ path = \"…\" }}",
             volume.name
         )));
     };

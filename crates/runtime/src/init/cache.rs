@@ -140,7 +140,7 @@ fn copy_folders(from: &Path, to: &Path, files: &mut Vec<CopyJob>) -> io::Result<
         } else if kind.is_file() {
             files.push((entry.path(), target, entry.metadata()?.mode() & 0o777));
         } else {
-            return Err(io::Error::other(format!("{} is neither a folder nor a file", entry.path().display())));
+            return Err(io::Error::other(format!("{} is neither a directory nor a file", entry.path().display())));
         }
     }
     if mode != 0o700 {

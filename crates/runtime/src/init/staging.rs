@@ -130,7 +130,10 @@ pub fn open_volume(volume: &VolumeSpec, recipe: &str) -> Result<VolumeState, Fai
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => {
-            return Err(Failure::new(FailureKind::Config, format!("volume {}: {} is no folder", volume.name, path.display())));
+            return Err(Failure::new(
+                FailureKind::Config,
+                format!("volume {}: {} is not a directory", volume.name, path.display()),
+            ));
         }
         Err(error) if error.kind() == ErrorKind::NotFound => make_volume(path)?,
         Err(error) => return Err(unusable(path, &error)),

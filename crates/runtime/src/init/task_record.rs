@@ -59,6 +59,6 @@ pub(super) fn load(path: &Path) -> Result<Option<TaskRecord>, Failure> {
 }
 
 fn foreign(path: &Path, why: &str) -> Failure {
-    Failure::new(FailureKind::Task, format!("{} is no record that can be read ({why})", path.display()))
+    Failure::new(FailureKind::Task, format!("cannot read the record {} ({why})", path.display()))
         .help("devrun task resolve NAME --done|--rerun")
 }

@@ -222,7 +222,7 @@ fn parse(mut rest: &[u8], port: u16, found: &mut Vec<Listener>) -> io::Result<bo
         match kind {
             NLMSG_DONE => return Ok(true),
             NLMSG_ERROR => {
-                let code = payload.first_chunk::<4>().map_or(libc::EINVAL, |bytes| -i32::from_ne_bytes(*bytes));
+                let code = payload.first_chunk::<4>().map_or(libc::EINVAL, |bytes| i32::from_ne_bytes(*bytes).wrapping_neg());
                 if code == 0 {
                     return Ok(true);
                 }
@@ -242,6 +242,28 @@ fn parse(mut rest: &[u8], port: u16, found: &mut Vec<Listener>) -> io::Result<bo
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(false)
+}
+
+/// The parsers of what the kernel sends, for `fuzz/`.
+pub mod fuzz {
+    use super::{Listener, io};
+
+    /// The listeners in one datagram.
+    ///
+    /// # Errors
+    /// When it holds an error, or is malformed.
+    pub fn listeners(datagram: &[u8], port: u16) -> io::Result<Vec<Listener>> {
+        let mut found = Vec::new();
+        super::parse(datagram, port, &mut found).map(|_| found)
+    }
+
+    /// Sets which of the questions one datagram answers with a listener.
+    ///
+    /// # Errors
+    /// When it holds an error, or is malformed.
+    pub fn answers(datagram: &[u8], found: &mut [bool]) -> io::Result<()> {
+        super::answers(datagram, found)
+    }
 }
 
 fn number(bytes: &[u8], at: usize) -> u32 {
@@ -282,6 +304,17 @@ mod tests {
         while !listeners(port).unwrap().is_empty() {
             assert!(std::time::Instant::now() < deadline, "it listens on");
             std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn an_error_of_any_number_is_an_error() {
+        for code in [i32::MIN, -libc::EPERM, i32::MAX] {
+            let mut datagram = Vec::from(20u32.to_ne_bytes());
+            datagram.extend_from_slice(&NLMSG_ERROR.to_ne_bytes());
+            datagram.resize(HEADER, 0);
+            datagram.extend_from_slice(&code.to_ne_bytes());
+            assert!(fuzz::listeners(&datagram, 0).is_err() && fuzz::answers(&datagram, &mut [false]).is_err(), "{code}");
         }
     }
 

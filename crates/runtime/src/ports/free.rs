@@ -74,7 +74,7 @@ pub fn check(bind: &str, port: u16) -> Result<(), PortConflict> {
     }
     match host.parse::<IpAddr>() {
         Ok(address) => try_bind(address, port),
-        Err(_) => Err(PortConflict::Address(format!("{bind:?} is no address"))),
+        Err(_) => Err(PortConflict::Address(format!("invalid address {bind:?}"))),
     }
 }
 
@@ -91,7 +91,9 @@ pub fn check_free(bind: &str, port: u16) -> Result<(), PortHolder> {
         Err(PortConflict::Forbidden) => {
             Err(PortHolder { command: Some("the system: only root may listen there".to_owned()), ..PortHolder::default() })
         }
-        Err(PortConflict::Address(why)) => Err(PortHolder { command: Some(format!("nobody: {why}")), ..PortHolder::default() }),
+        Err(PortConflict::Address(why)) => {
+            Err(PortHolder { command: Some(format!("unavailable: {why}")), ..PortHolder::default() })
+        }
     }
 }
 

@@ -20,6 +20,9 @@ mod unsupported_query;
 
 #[cfg(target_os = "linux")]
 pub use diag::ListenerQuery;
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub use diag::fuzz;
 pub use free::{PortConflict, check, check_free, first_unprivileged, free_port, way_out};
 pub use owner::{Acceptor, PortOwner, acceptor, holder, led, listening, owner};
 pub use port_holder::PortHolder;

@@ -239,10 +239,7 @@ impl PreparedCheck {
 fn prepare(check: &Check, notified: &Arc<AtomicBool>) -> CheckState {
     let pattern = |text: &str| {
         regex::bytes::Regex::new(text).map_err(|error| {
-            unusable(
-                format!("{text:?} is no pattern: {error}"),
-                "write signs that stand for themselves with a backslash: `\\.`, `\\(`",
-            )
+            unusable(format!("invalid pattern {text:?}: {error}"), "escape literal characters with a backslash: `\\.`, `\\(`")
         })
     };
     match check {
@@ -270,7 +267,7 @@ async fn unix(path: &Path) -> ProbeResult {
         Ok(_) => Ok(ProbeOk::new(format!("{} accepts connections", path.display()))),
         Err(error) => Err(ProbeError::new(match error.kind() {
             std::io::ErrorKind::NotFound => format!("{} is not there", path.display()),
-            std::io::ErrorKind::ConnectionRefused => format!("nobody listens on {}", path.display()),
+            std::io::ErrorKind::ConnectionRefused => format!("connection refused on {}", path.display()),
             _ => format!("no connection to {}: {error}", path.display()),
         })),
     }

@@ -66,7 +66,7 @@ pub(super) fn check_request(path: &str, headers: &BTreeMap<String, String>) -> R
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     for (name, value) in headers {
         if name.is_empty() || !name.bytes().all(token) || value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-            return Err(unusable(format!("{name:?} is no header that can be sent"), "use letters, digits and `-`, on one line"));
+            return Err(unusable(format!("invalid header {name:?}"), "use letters, digits and `-`, on one line"));
         }
     }
     Ok(())
@@ -186,7 +186,7 @@ async fn read_body(stream: &mut TcpStream, reply: &HttpReply, mut got: Vec<u8>, 
     }
     let end = match reply.header("content-length").map(str::parse::<usize>) {
         Some(Ok(length)) => length.min(most),
-        Some(Err(_)) => return Err(ProbeError::new("it answers with a Content-Length that is no number")),
+        Some(Err(_)) => return Err(ProbeError::new("invalid Content-Length in the response")),
         None => most,
     };
     while got.len() < end {

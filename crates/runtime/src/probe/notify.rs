@@ -34,7 +34,7 @@ impl NotifySocket {
             Ok(socket) => Ok(Self { socket, path: path.to_owned() }),
             Err(error) => {
                 let reason = format!("the notify socket {} cannot be made: {error}", path.display());
-                Err(Failure::new(FailureKind::Internal, reason).help("check that the runtime folder is there and writable"))
+                Err(Failure::new(FailureKind::Internal, reason).help("check that the runtime directory exists and is writable"))
             }
         }
     }

@@ -235,7 +235,7 @@ mod with_client {
 
     /// SET, GET and DEL of a key that nobody else has and that goes by itself. A server that may evict is allowed to.
     async fn round(connection: &mut MultiplexedConnection) -> Result<String, ProbeError> {
-        let unique = getrandom::u64().map_err(|error| ProbeError::new(format!("no random key is to be had: {error}")))?;
+        let unique = getrandom::u64().map_err(|error| ProbeError::new(format!("cannot generate a random key: {error}")))?;
         let (key, value) = (format!("devrun:wait:{unique:016x}"), format!("{unique:x}"));
         let step = |name: &'static str| {
             move |error: RedisError| {

@@ -97,9 +97,9 @@ pub(crate) fn unusable(reason: impl Into<String>, help: &str) -> Failure {
     Failure::new(devrun_model::FailureKind::Config, reason).help(help)
 }
 
-/// A duration in an answer: `34 ms`, `1.20 s`.
+/// A duration in a response: `34ms`, `1.2s`.
 pub(crate) fn spent(duration: Duration) -> String {
-    if duration.as_secs() == 0 { format!("{} ms", duration.as_millis()) } else { format!("{:.2} s", duration.as_secs_f64()) }
+    if duration.as_secs() == 0 { format!("{}ms", duration.as_millis()) } else { devrun_model::duration::human(duration) }
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub fn check_from_url(url: &str) -> Result<Check, String> {
         "bolt" | "neo4j" => Ok(Check::Bolt { at: parts.endpoint(Some(7687))? }),
         "grpc" => Ok(Check::Grpc { service: decode(parts.path.trim_start_matches('/'))?, at: parts.endpoint(None)? }),
         "rediss" => Err("TLS to Redis is not spoken; `tcp://host:port` sees whether the port is open".to_owned()),
-        other => Err(format!("{other:?} is no scheme that can be waited for; use {SCHEMES}")),
+        other => Err(format!("unsupported scheme {other:?}; use {SCHEMES}")),
     }
 }
 
@@ -72,7 +72,7 @@ fn split(url: &str) -> Result<(&str, &str), String> {
     if let Some((scheme, rest)) = url.split_once("://") {
         let named = scheme.chars().next().is_some_and(|c| c.is_ascii_alphabetic())
             && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-        return if named { Ok((scheme, rest)) } else { Err(format!("{scheme:?} before `://` is no scheme; use {SCHEMES}")) };
+        return if named { Ok((scheme, rest)) } else { Err(format!("invalid scheme {scheme:?} before `://`; use {SCHEMES}")) };
     }
     // The faults that hands make: one of the three signs is missing.
     if let Some((scheme, rest)) = url.split_once("//") {
@@ -85,7 +85,7 @@ fn split(url: &str) -> Result<(&str, &str), String> {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
             Err(format!("{url:?} has no scheme; did you mean `tcp://{url}` or `http://{url}`?"))
         }
-        _ => Err(format!("{url:?} is no URL; it begins with {SCHEMES} and `://`")),
+        _ => Err(format!("invalid URL {url:?}; it must start with {SCHEMES} and `://`")),
     }
 }
 
@@ -141,7 +141,7 @@ impl UrlParts {
             None | Some("") => None,
             Some(text) => match text.parse::<u16>() {
                 Ok(number) if number > 0 => Some(number),
-                _ => return Err(format!("{text:?} is no port; it is a number from 1 to 65535")),
+                _ => return Err(format!("invalid port {text:?}; use a number from 1 to 65535")),
             },
         };
         Ok(Self { user, password, host: host.to_owned(), port, path: path.to_owned() })
@@ -170,7 +170,7 @@ fn decode(text: &str) -> Result<String, String> {
         }
     }
     let decoded = percent_decode_str(text).decode_utf8();
-    decoded.map(|text| text.into_owned()).map_err(|_| "what the `%` signs stand for is no text".to_owned())
+    decoded.map(|text| text.into_owned()).map_err(|_| "the percent-encoded bytes are not UTF-8".to_owned())
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ pub(super) struct BoltSession {
 
 impl BoltSession {
     pub(super) async fn open(target: &BoltTarget) -> Result<Self, BoltError> {
-        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s");
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 10s");
         tokio::time::timeout(CONNECT, Self::log_in(target)).await.map_err(late)?
     }
 
@@ -154,7 +154,7 @@ impl BoltSession {
             match self.receive().await? {
                 (RECORD, fields) => rows.push(match fields.into_iter().next() {
                     Some(Value::Array(values)) => values,
-                    _ => return Err(BoltError::Protocol("a row that is no list".to_owned())),
+                    _ => return Err(BoltError::Protocol("a row that is not a list".to_owned())),
                 }),
                 (SUCCESS, _) => return Ok(CypherRows { columns, rows }),
                 (FAILURE, fields) => {
@@ -366,7 +366,7 @@ impl BoltReader<'_> {
         let mut map = Map::new();
         for _ in 0..count {
             let Value::String(name) = self.value(depth + 1)? else {
-                return Err(BoltError::Protocol("a key that is no text".to_owned()));
+                return Err(BoltError::Protocol("a key that is not a string".to_owned()));
             };
             map.insert(name, self.value(depth + 1)?);
         }

@@ -27,7 +27,7 @@ pub(super) fn tool<'a>(context: &'a RecipeContext<'_>, name: &str) -> Result<&'a
     context.located.tools.get(name).map(PathBuf::as_path).ok_or_else(|| {
         let recipe = &context.recipe.recipe.name;
         let install = context.recipe.recipe.install.values().next().cloned();
-        let failure = Failure::new(FailureKind::Binary, format!("{recipe} {}: there is no {name}", context.located.version));
+        let failure = Failure::new(FailureKind::Binary, format!("{recipe} {}: cannot find {name}", context.located.version));
         match install {
             Some(install) => failure.help(install),
             None => failure,

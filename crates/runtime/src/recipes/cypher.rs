@@ -155,7 +155,14 @@ struct CypherStatement<'a> {
 /// Splits at semicolons outside of strings, names and comments.
 fn split(script: &str) -> Result<Vec<CypherStatement<'_>>, (usize, String)> {
     let bytes = script.as_bytes();
-    let line_at = |at: usize| 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
+    // Counted from the last place that was asked for: a script has many statements.
+    let counted = std::cell::Cell::new((0, 1));
+    let line_at = |at: usize| {
+        let (from, line) = Some(counted.get()).filter(|(from, _)| *from <= at).unwrap_or((0, 1));
+        let line: usize = line + bytes[from..at].iter().filter(|byte| **byte == b'\n').count();
+        counted.set((at, line));
+        line
+    };
     let mut statements = Vec::new();
     let (mut at, mut from) = (0, None);
     while at < bytes.len() {

@@ -106,7 +106,7 @@ fn check_path_name(what: &str, name: &str) -> Result<(), Failure> {
     if !name.is_empty() && !name.starts_with('.') && name.bytes().all(good) {
         return Ok(());
     }
-    Err(Failure::new(FailureKind::Task, format!("{name:?} is no name for {what}")).help("letters, digits, _ and -"))
+    Err(Failure::new(FailureKind::Task, format!("invalid name {name:?} for {what}")).help("letters, digits, _ and -"))
 }
 
 /// Makes the collections that are missing.
@@ -119,7 +119,7 @@ pub(super) async fn collections(on: &ServiceSpec, collections: &[(String, String
         check_path_name("a collection", name)?;
         let (what, path) = (format!("collection {name}"), format!("/collections/{name}"));
         let body: Value = serde_json::from_str(body)
-            .map_err(|error| Failure::new(FailureKind::Task, format!("{what}: the body is no JSON: {error}")))?;
+            .map_err(|error| Failure::new(FailureKind::Task, format!("{what}: the body is not JSON: {error}")))?;
         if server.call(&what, Method::GET, &path, None).await?.status.is_success() {
             continue;
         }

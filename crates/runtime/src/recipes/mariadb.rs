@@ -94,7 +94,7 @@ fn words(context: &RecipeContext<'_>, data: &Path, socket: &Path) -> Result<Vec<
     let socket = socket.join("mysqld.sock");
     if socket.as_os_str().len() > 103 {
         return Err(Failure::new(FailureKind::Config, format!("the socket path {} is longer than 103 bytes", socket.display()))
-            .help("set XDG_RUNTIME_DIR to a short folder"));
+            .help("set XDG_RUNTIME_DIR to a shorter path"));
     }
     let mut words = vec![text_of(tool(context, "mariadbd")?)?, "--no-defaults".to_owned()];
     words.extend(share(context)?);
@@ -133,7 +133,7 @@ fn settings(context: &RecipeContext<'_>) -> Result<Vec<String>, Failure> {
             return Err(Failure::new(FailureKind::Config, format!("set.{name} belongs to {key}")));
         }
         if plain.is_empty() || !plain.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            return Err(Failure::new(FailureKind::Config, format!("{name:?} is no option of mariadb")));
+            return Err(Failure::new(FailureKind::Config, format!("unknown mariadb option {name:?}")));
         }
         words.push(if value.is_empty() { format!("--{plain}") } else { format!("--{plain}={value}") });
     }
@@ -224,7 +224,7 @@ fn list(given: &[PathBuf], scripts: &mut Vec<PathBuf>, warnings: &mut Vec<String
             if file.is_file() && file.extension().is_some_and(|ending| ending == "sql") {
                 scripts.push(file);
             } else {
-                warnings.push(format!("init: {} is no .sql and is left out", file.display()));
+                warnings.push(format!("init: {} is not a .sql file and is ignored", file.display()));
             }
         }
     }
@@ -323,7 +323,7 @@ async fn furnish(
     tokio::select! {
         () = up => {}
         status = server.wait() => return Err(Failure::new(FailureKind::Task, format!("the private server ended: {status}"))),
-        () = tokio::time::sleep(UP) => return Err(Failure::new(FailureKind::Task, format!("the private server was not ready after {} s", UP.as_secs()))),
+        () = tokio::time::sleep(UP) => return Err(Failure::new(FailureKind::Task, format!("the private server was not ready after {}s", UP.as_secs()))),
     }
     let login = login(context)?;
     init::write_durably(stage, "login.sql", login.sql().as_bytes())?;

@@ -34,8 +34,7 @@ mod s3;
 mod secret_check;
 #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is run"))]
 mod sql;
-#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is split"))]
-mod sql_split;
+pub mod sql_split;
 mod template;
 mod work;
 

@@ -86,7 +86,9 @@ fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     }
     let heap = context.recipe.settings.get("heap").map_or("512m", String::as_str);
     if heap.is_empty() || !heap.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(Failure::new(FailureKind::Config, format!("set.heap: {heap:?} is no size")).help("set = { heap = \"512m\" }"));
+        return Err(
+            Failure::new(FailureKind::Config, format!("set.heap: invalid size {heap:?}")).help("set = { heap = \"512m\" }")
+        );
     }
     let mut argv = vec!["java".to_owned(), "-cp".to_owned(), format!("{}/lib/*", text_of(&home)?)];
     argv.extend([format!("-Xms{heap}"), format!("-Xmx{heap}")]);
@@ -121,7 +123,7 @@ fn home(context: &RecipeContext<'_>) -> Result<PathBuf, Failure> {
             return Ok(candidate);
         }
     }
-    Err(Failure::new(FailureKind::Binary, format!("{} has no lib folder beside bin", home.display()))
+    Err(Failure::new(FailureKind::Binary, format!("{} has no directory `lib` next to `bin`", home.display()))
         .help("[sources.neo4j] path = the unpacked archive of the vendor"))
 }
 
@@ -134,7 +136,7 @@ fn settings(context: &RecipeContext<'_>) -> Result<String, Failure> {
         }
         let plain = name.contains('.') && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         if !plain || value.contains(['\n', '\r']) {
-            return Err(Failure::new(FailureKind::Config, format!("{name:?} is no setting of neo4j"))
+            return Err(Failure::new(FailureKind::Config, format!("unknown neo4j setting {name:?}"))
                 .help("set = { heap = \"1g\", pagecache = \"512m\", \"db.transaction.timeout\" = \"60s\" }"));
         }
         lines.push_str(&format!("{name}={value}\n"));

@@ -105,7 +105,7 @@ async fn follow(server: &JsonApi, path: &str, body: &Value, model: &str, say: &P
     };
     loop {
         let next = tokio::time::timeout(SILENCE, stream.next()).await;
-        let next = next.map_err(|_| format!("nothing came for {} s after {:?}", SILENCE.as_secs(), heard.state))?;
+        let next = next.map_err(|_| format!("no data for {}s after {:?}", SILENCE.as_secs(), heard.state))?;
         let Some(bytes) = next else { break };
         let broke = |error| format!("the stream broke off after {:?}: {}", heard.state, devrun_store::client::root_cause(&error));
         pending.extend(bytes.map_err(broke)?);
@@ -134,7 +134,7 @@ impl PullProgress {
         if line.trim_ascii().is_empty() {
             return Ok(None);
         }
-        let line: Value = serde_json::from_slice(line).map_err(|error| format!("a line that is no JSON: {error}"))?;
+        let line: Value = serde_json::from_slice(line).map_err(|error| format!("a line that is not JSON: {error}"))?;
         if let Some(error) = line["error"].as_str() {
             return Err(error.to_owned());
         }

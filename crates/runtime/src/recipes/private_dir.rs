@@ -13,7 +13,7 @@ pub(super) fn make_private(folder: &Path) -> Result<(), Failure> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| failed(&error))?;
     let metadata = std::fs::symlink_metadata(folder).map_err(|error| failed(&error))?;
     if !metadata.is_dir() || metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(failed(&"it belongs to somebody else"));
+        return Err(failed(&"it belongs to another user"));
     }
     if metadata.mode() & 0o077 != 0 {
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(|error| failed(&error))?;

@@ -72,7 +72,7 @@ fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
 /// `Task` when it does not take it.
 async fn rotate_password(RotationRequest { old, new, places, volume }: RotationRequest<'_>) -> Result<(), Failure> {
     let Launch::Recipe(recipe) = &new.launch else {
-        return Err(Failure::new(FailureKind::Internal, "a redis that is no recipe"));
+        return Err(Failure::new(FailureKind::Internal, "a redis without a recipe"));
     };
     let port = old.port().ok_or_else(|| Failure::new(FailureKind::Task, "it has no port"))?;
     let (user, before) = (old.attribute("user"), old.attribute("password"));
@@ -118,7 +118,7 @@ fn configuration(spec: &ServiceSpec, recipe: &RecipeUse, volume: Option<&VolumeS
             return Err(Failure::new(FailureKind::Config, format!("set.{name} belongs to {key}")));
         }
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
-            return Err(Failure::new(FailureKind::Config, format!("{name:?} is no directive of redis")));
+            return Err(Failure::new(FailureKind::Config, format!("unknown redis directive {name:?}")));
         }
         let words: Vec<&str> = value.split_whitespace().collect();
         line(name, if words.is_empty() { &[""] } else { &words });

@@ -51,7 +51,10 @@ pub(super) fn choose(spec: &ServiceSpec, fallback: &[&str]) -> Result<RunAs, Fai
     }
     Err(Failure::new(
         FailureKind::Config,
-        format!("it refuses to run as root, user namespaces are forbidden here, and there is no user {}", fallback.join(" or ")),
+        format!(
+            "it refuses to run as root, user namespaces are forbidden here, and user {} does not exist",
+            fallback.join(" or ")
+        ),
     )
     .help("name an ordinary user: user_id = \"…\", or do not run devrun as root"))
 }

@@ -47,7 +47,7 @@ fn check_bucket(bucket: &str) -> Result<(), Failure> {
     if (3..=63).contains(&bucket.len()) && bucket.bytes().all(plain) && bucket.as_bytes()[0].is_ascii_alphanumeric() {
         return Ok(());
     }
-    Err(Failure::new(FailureKind::Task, format!("{bucket:?} is no bucket name"))
+    Err(Failure::new(FailureKind::Task, format!("invalid bucket name {bucket:?}"))
         .help("3 to 63 small letters, digits, dots and hyphens, a letter or digit first"))
 }
 
@@ -59,7 +59,7 @@ fn policy(bucket: &str, anonymous: &str) -> Result<Option<String>, Failure> {
         "upload" => (&["s3:GetBucketLocation", "s3:ListBucketMultipartUploads"], &["s3:PutObject", "s3:AbortMultipartUpload"]),
         "public" => (&["s3:GetBucketLocation", "s3:ListBucket"], &["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]),
         other => {
-            return Err(Failure::new(FailureKind::Task, format!("{other:?} is no anonymous policy"))
+            return Err(Failure::new(FailureKind::Task, format!("unknown anonymous policy {other:?}"))
                 .help("none, download, upload or public"));
         }
     };
@@ -96,7 +96,7 @@ async fn expect(server: &S3Server, bucket: &str, query: &str, body: &str, good: 
                 ));
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer within 10 s".to_owned(),
+            Err(_) => "no answer within 10s".to_owned(),
         };
         if began.elapsed() > PATIENCE {
             return Err(Failure::new(FailureKind::Task, format!("bucket {bucket}: {why}")));
@@ -131,7 +131,7 @@ async fn put(server: &S3Server, bucket: &str, query: &str, body: &str) -> std::i
     stream.take(256 * 1024).read_to_end(&mut answer).await?;
     let text = String::from_utf8_lossy(&answer).into_owned();
     let status = text.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|code| code.parse().ok());
-    status.map(|status| (status, text)).ok_or_else(|| std::io::Error::other("the answer is no HTTP"))
+    status.map(|status| (status, text)).ok_or_else(|| std::io::Error::other("the response is not HTTP"))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub(super) fn read_script(path: &Path) -> Result<String, Failure> {
     if path.extension().is_some_and(|extension| extension == "gz") {
         let mut unpacked = Vec::new();
         std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(bytes.as_slice()), &mut unpacked)
-            .map_err(|error| failed(format!("it is no whole gzip file: {error}")))?;
+            .map_err(|error| failed(format!("not a complete gzip file: {error}")))?;
         bytes = unpacked;
     }
     String::from_utf8(bytes).map_err(|error| {

@@ -54,7 +54,7 @@ fn value(inside: &str, values: &TemplateValues) -> Result<String, String> {
         // For a server that takes blanks off its words: what it would keep is not what everybody else is told.
         Some("trimmed") if value.trim() == value => Ok(value.to_owned()),
         Some("trimmed") => Err(format!("{name} begins or ends with a blank, which the server takes off: choose one without")),
-        Some(other) => Err(format!("{other:?} is no filter; there are json, redis and trimmed")),
+        Some(other) => Err(format!("unknown filter {other:?}; use json, redis or trimmed")),
     }
 }
 

@@ -94,7 +94,7 @@ impl FileWatcher {
 }
 
 fn bad(subject: &WatchedFiles, glob: &str, error: &globset::Error) -> Failure {
-    Failure::new(FailureKind::Config, format!("{glob:?} in services.{}.watch is no glob: {}", subject.id, error.kind()))
+    Failure::new(FailureKind::Config, format!("invalid glob {glob:?} in services.{}.watch: {}", subject.id, error.kind()))
         .help("write for instance watch = [\"src/**/*.py\"]")
 }
 

@@ -15,7 +15,7 @@ pub fn read(mut package: impl Read, tree: &mut UnpackTree<'_>) -> Result<(), Unp
     let mut magic = [0_u8; 8];
     package.read_exact(&mut magic).map_err(|error| broken(&error.to_string()))?;
     if &magic != b"!<arch>\n" {
-        return Err(broken("it is no ar archive"));
+        return Err(broken("not an ar archive"));
     }
     let mut has_data = false;
     // A package has three members; the bound keeps a forged one from being read for ever.

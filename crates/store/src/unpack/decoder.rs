@@ -15,7 +15,7 @@ pub fn decoder<'a>(packed: impl Read + 'a, ending: &str) -> Result<Box<dyn Read 
         // A dictionary that an honest archive never asks for would be memory at the archive's word.
         ".xz" => Ok(Box::new(lzma_rust2::XzReader::new_mem_limit(packed, true, 256 * 1024))),
         ".zst" => Ok(Box::new(ZstdFrames { state: Some(FrameState::Between(packed)) })),
-        other => Err(UnpackError::format(&format!("{other:?} is no archive format that is known"))),
+        other => Err(UnpackError::format(&format!("unknown archive format {other:?}"))),
     }
 }
 

@@ -176,7 +176,7 @@ impl<'a> UnpackTree<'a> {
     pub fn link(&mut self, name: &[u8], target: &[u8]) -> Result<(), UnpackError> {
         let Some(path) = self.place(name)? else { return Ok(()) };
         let target = std::str::from_utf8(target)
-            .map_err(|_| UnpackError::Archive(format!("the link {path} has a target that is no text")))?;
+            .map_err(|_| UnpackError::Archive(format!("the target of the link {path} is not UTF-8")))?;
         stays_inside(&path, target)?;
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.ensure_folder(parent)?;
@@ -194,7 +194,8 @@ impl<'a> UnpackTree<'a> {
     pub fn hard_link(&mut self, name: &[u8], first: &[u8]) -> Result<(), UnpackError> {
         let Some(path) = self.place(name)? else { return Ok(()) };
         let shown = String::from_utf8_lossy(first).into_owned();
-        let outside = || UnpackError::Archive(format!("the hard link {path} names {shown:?}, which is no file of this archive"));
+        let outside =
+            || UnpackError::Archive(format!("the hard link {path} names {shown:?}, which is not a file of this archive"));
         let Some(first) = self.place(first)? else { return Err(outside()) };
         if self.made.get(&first) != Some(&MadePath::File) {
             return Err(outside());
@@ -241,7 +242,7 @@ impl<'a> UnpackTree<'a> {
             let part = &path[..end];
             match self.made.get(part) {
                 Some(MadePath::Folder) => {}
-                Some(MadePath::File) => return Err(UnpackError::Archive(format!("{part} is a file and a folder"))),
+                Some(MadePath::File) => return Err(UnpackError::Archive(format!("{part} is both a file and a directory"))),
                 Some(MadePath::Link) => {
                     return Err(UnpackError::Archive(format!("{path} would be written through the link {part}")));
                 }
@@ -385,7 +386,7 @@ pub fn make_folder(path: &Path) -> std::io::Result<()> {
 fn checked(name: &[u8]) -> Result<Vec<&str>, UnpackError> {
     let shown = || String::from_utf8_lossy(name).escape_debug().to_string();
     let Ok(text) = std::str::from_utf8(name) else {
-        return Err(UnpackError::Archive(format!("the name {} is no text", shown())));
+        return Err(UnpackError::Archive(format!("the name {} is not UTF-8", shown())));
     };
     if text.is_empty() {
         return Err(UnpackError::Archive("an entry has no name".to_owned()));
@@ -403,13 +404,13 @@ fn checked(name: &[u8]) -> Result<Vec<&str>, UnpackError> {
     for part in text.split('/') {
         match part {
             "" | "." => {}
-            ".." => return Err(UnpackError::Archive(format!("the name {} leaves the folder", shown()))),
+            ".." => return Err(UnpackError::Archive(format!("the name {} leaves the directory", shown()))),
             part if part.len() > 255 => return Err(UnpackError::Archive("a name is longer than 255 bytes".to_owned())),
             part => parts.push(part),
         }
     }
     if parts.len() > 64 {
-        return Err(UnpackError::Archive("a name is nested deeper than 64 folders".to_owned()));
+        return Err(UnpackError::Archive("a name is nested deeper than 64 directories".to_owned()));
     }
     Ok(parts)
 }

@@ -25,7 +25,9 @@ pub fn server<'a>(plan: &'a Plan, named: Option<&str>) -> Result<&'a ServiceSpec
     let mut fitting = plan.services.values().filter(|spec| spec.stop_asks() == Some(Server::Postgres));
     match (fitting.next(), fitting.next()) {
         (Some(only), None) => Ok(only),
-        (None, _) => Err(Failure::new(FailureKind::Config, "there is no Postgres here").help("devrun db fork REDIS-SERVICE")),
+        (None, _) => {
+            Err(Failure::new(FailureKind::Config, "no Postgres service in this stack").help("devrun db fork REDIS-SERVICE"))
+        }
         (Some(one), Some(other)) => {
             Err(Failure::new(FailureKind::Config, format!("there are several: {} and {}", one.service, other.service))
                 .help(format!("devrun db fork {}", one.service)))

@@ -149,7 +149,7 @@ impl Stack {
             Aside::Hold if signals::can_be_resumed() => {
                 shown.view.print("on hold: services keep running, nothing is restarted; `fg` brings this back");
                 signals::hold();
-                shown.view.print("back: time-outs go on from where they were");
+                shown.view.print("resumed: timeouts continue");
             }
             Aside::Hold => shown.view.print("no shell could bring this back; Ctrl-Z does nothing"),
         }

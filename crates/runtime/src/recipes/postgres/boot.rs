@@ -286,7 +286,7 @@ async fn ready(server: &mut RunningCommand, data: &Path, stale: Option<&str>) ->
     tokio::select! {
         () = poll => Ok(()),
         status = server.wait() => Err(Failure::new(FailureKind::Task, format!("the private server ended: {status}"))),
-        () = tokio::time::sleep(UP) => Err(Failure::new(FailureKind::Task, format!("the private server was not ready after {} s", UP.as_secs()))),
+        () = tokio::time::sleep(UP) => Err(Failure::new(FailureKind::Task, format!("the private server was not ready after {}s", UP.as_secs()))),
     }
 }
 
@@ -470,7 +470,7 @@ async fn make_extensions(
         let made = session.run(&format!("CREATE EXTENSION IF NOT EXISTS {} CASCADE", quoted_name(extension))).await;
         made.map_err(|failure| {
             Failure::new(FailureKind::Task, format!("extension {extension}: {}", failure.reason))
-                .help("it must be installed beside this postgres: devrun which postgres")
+                .help("install it for this postgres: devrun which postgres")
         })?;
         say(context, &format!("extension {extension} is there"));
     }

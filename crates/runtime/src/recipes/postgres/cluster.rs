@@ -135,7 +135,8 @@ async fn initdb(context: &RecipeContext<'_>, data: &Path, password: &Path, run_a
     if finished.status.success() && !finished.timed_out {
         return Ok(());
     }
-    let how = if finished.timed_out { format!("no end after {} s", LONGEST.as_secs()) } else { finished.status.to_string() };
+    let how =
+        if finished.timed_out { format!("still running after {}s", LONGEST.as_secs()) } else { finished.status.to_string() };
     Err(Failure::new(FailureKind::Task, format!("initdb: {how}: {}", last_lines(&finished.tail)))
         .help(format!("devrun logs {}", context.spec.service)))
 }

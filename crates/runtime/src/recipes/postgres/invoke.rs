@@ -88,7 +88,7 @@ pub(super) fn check_length(folder: &Path, port: u16) -> Result<(), Failure> {
             FailureKind::Config,
             format!("the socket path {} is longer than {LONGEST_SOCKET} bytes", socket.display()),
         )
-        .help("set XDG_RUNTIME_DIR to a short folder"));
+        .help("set XDG_RUNTIME_DIR to a shorter path"));
     }
     Ok(())
 }
@@ -130,7 +130,7 @@ pub(super) fn settings(context: &RecipeContext<'_>) -> Result<Vec<String>, Failu
             return Err(Failure::new(FailureKind::Config, format!("set.{name} belongs to {key}")));
         }
         if plain.is_empty() || !plain.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.') {
-            return Err(Failure::new(FailureKind::Config, format!("{name:?} is no setting of postgres")));
+            return Err(Failure::new(FailureKind::Config, format!("unknown postgres setting {name:?}")));
         }
         words.extend(["-c".to_owned(), format!("{plain}={value}")]);
     }

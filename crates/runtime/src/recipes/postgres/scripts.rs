@@ -49,7 +49,7 @@ pub(super) fn list(init: &[PathBuf]) -> Result<(Vec<InitScript>, Vec<String>), F
                 let file = entry.map_err(failed)?.path();
                 match kind(&file) {
                     Some(script) if file.is_file() => scripts.push(script),
-                    _ => ignored.push(format!("init: {} is no .sql, .sql.gz or .sh and is left out", file.display())),
+                    _ => ignored.push(format!("init: {} is not a .sql, .sql.gz or .sh file and is ignored", file.display())),
                 }
             }
         } else {
