@@ -13,7 +13,7 @@ use devrun_model::ready::Endpoint;
 use devrun_model::service::Server;
 use devrun_model::{ByteSize, Failure, FailureKind, Launch, Plan, ServiceSpec, VolumeClass, VolumeSpec};
 use devrun_runtime::{probe, secrets};
-use devrun_store::Progress as _;
+use devrun_store::DownloadProgress as _;
 
 use crate::app::data::work::Work;
 use crate::app::data::{pause, postgres_dump, replace, selection};

@@ -17,7 +17,7 @@ use crate::ui::term::{Progress, Term, data, say};
 use devrun_data::{BackupFormat, BackupManifest, Cancel, DataEngine, unpack};
 use devrun_model::service::Server;
 use devrun_model::{ByteSize, Failure, FailureKind, ServiceSpec, exit};
-use devrun_store::Progress as _;
+use devrun_store::DownloadProgress as _;
 
 // `backup`.
 #[derive(Debug, Args)]
