@@ -29,8 +29,8 @@ mod origin;
 mod policy;
 mod procfile;
 mod reader;
-mod recipe_names;
 mod ready;
+mod recipe_names;
 mod requirements;
 pub mod schema;
 mod schema_check;
@@ -162,6 +162,12 @@ pub fn unedited(sample: &str) -> Vec<String> {
     let (variables, _) = dotenv::parse(sample, &|_| None);
     let open = |value: &str| value.trim().is_empty() || requirements::is_placeholder(value);
     variables.into_iter().filter(|(_, variable)| open(&variable.value)).map(|(name, _)| name).collect()
+}
+
+/// The variables of an env file; a placeholder in a value is filled in from `environment`. Faults are those of `check`.
+#[must_use]
+pub fn env_file_values(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
+    dotenv::parse(text, environment).0.into_iter().map(|(name, variable)| (name, variable.value)).collect()
 }
 
 /// What must be chosen or made before `lower`.

@@ -268,7 +268,8 @@ fn find_recipe(
             Diagnostic::error(used.span, "`use` names no recipe")
                 .help("write use = \"postgres@16\" or use = \"./my-recipe.toml\"")
         } else {
-            Diagnostic::error(used.span, format!("there is no recipe `{name}`")).help(recipe_names::help(name, &document.recipe_names))
+            Diagnostic::error(used.span, format!("there is no recipe `{name}`"))
+                .help(recipe_names::help(name, &document.recipe_names))
         };
         out.push(diagnostic);
         return FoundService::Nothing;

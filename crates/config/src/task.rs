@@ -33,7 +33,8 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &DeclaredService) -> Resol
     if once.is_none()
         && let Some(node) = keys.node("inputs")
     {
-        let warning = Diagnostic::warning(node.key, format!("`inputs` of {} has no effect: it runs at every start", service.label()));
+        let warning =
+            Diagnostic::warning(node.key, format!("`inputs` of {} has no effect: it runs at every start", service.label()));
         resolver.report(warning.help(format!("add once = \"VOLUME/.{}\"", service.name)));
     }
     Ok(TaskSpec {

@@ -10,7 +10,6 @@
 #[cfg(feature = "compose")]
 mod compose;
 mod export;
-mod export_images;
 mod init;
 #[cfg(feature = "compose")]
 mod process_compose;
@@ -24,7 +23,10 @@ use std::path::{Path, PathBuf};
 
 use devrun_model::Failure;
 
-pub use export::{compose as export_compose, procfile as export_procfile};
+pub use export::{
+    ExportSource, Exported, Loss, SystemdSource, compose as export_compose, kubernetes as export_kubernetes,
+    procfile as export_procfile, systemd as export_systemd, variables_of,
+};
 pub use init::{FoundProgram, LOOKED_AT, SQL_DIRS, Script, draft};
 pub use report::{At, ConversionReport, KeyOutcome, ReportLine};
 

@@ -19,10 +19,9 @@ fn input_files(spec: &ServiceSpec, root: &Path) -> TaskInputs {
     match (&spec.launch, &spec.task) {
         // An invalid glob is the start's own failure.
         (_, Some(task)) if task.once.is_some() => task_inputs::find(spec, root).unwrap_or_default(),
-        (Launch::Recipe(recipe), _) if spec.data.is_some() => TaskInputs {
-            files: recipe.init.iter().flat_map(|path| listed(path)).collect(),
-            notes: Vec::new(),
-        },
+        (Launch::Recipe(recipe), _) if spec.data.is_some() => {
+            TaskInputs { files: recipe.init.iter().flat_map(|path| listed(path)).collect(), notes: Vec::new() }
+        }
         _ => TaskInputs::default(),
     }
 }

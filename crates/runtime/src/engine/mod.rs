@@ -24,6 +24,6 @@ mod terminal;
 
 pub use event_loop::{Engine, EngineExit, EngineOptions};
 pub use handle::EngineHandle;
-pub use task_inputs::task_hash;
 pub use status::public_url;
+pub use task_inputs::task_hash;
 pub use terminal::Attachment;
