@@ -196,7 +196,9 @@ pub enum Verb {
     )]
     Import(crate::cli::convert::import::ImportArgs),
     /// Convert the procfile to another format
-    #[command(after_help = "Examples:\n  devrun export compose -o compose.yml\n  devrun export procfile --mode prod")]
+    #[command(
+        after_help = "Examples:\n  devrun export compose -o compose.yml\n  devrun export compose --check -o compose.yml\n  devrun export kubernetes -o k8s\n  devrun export systemd -o ~/.config/systemd/user/devrun-shop.service\n  devrun export procfile --mode prod"
+    )]
     Export(crate::cli::convert::export::ExportArgs),
     /// Show which binaries a recipe uses, and why
     #[command(after_help = "Examples:\n  devrun which\n  devrun which postgres@16")]

@@ -32,6 +32,7 @@ mod editor_schema;
 mod edits;
 mod emergency;
 mod escapes;
+mod export;
 mod failing;
 mod fetch;
 mod first_contact;

@@ -22,8 +22,13 @@ macro_rules! trials {
 mod case_init;
 #[path = "../it/case_real.rs"]
 mod case_real;
+mod compose_meaning;
+mod compose_tool;
 mod data;
 mod demo;
+mod export_compose;
+mod export_kubernetes;
+mod export_systemd;
 #[path = "../it/harness.rs"]
 #[expect(dead_code, reason = "the harness serves the other test binary too")]
 mod harness;
@@ -55,6 +60,9 @@ fn main() -> ExitCode {
         data::trials(),
         demo::trials(),
         installs::trials(),
+        export_compose::trials(),
+        export_kubernetes::trials(),
+        export_systemd::trials(),
         key_secrets::trials(),
         keys::trials(),
         passwords::trials(),

@@ -5,6 +5,8 @@
 //! values, from the environment first and then from lines above; `$NAME` only where there is such a variable, so that a
 //! password with a dollar sign survives. The result is never expanded again.
 
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 
 use super::template::{self, Name, Operator, Part};
@@ -381,6 +383,12 @@ fn unescape(raw: &str) -> String {
         }
     }
     out
+}
+
+/// The variables of an env file; a placeholder in a value is filled in from `environment`. Faults are those of `check`.
+#[must_use]
+pub fn env_file_values(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
+    parse(text, environment).0.into_iter().map(|(name, variable)| (name, variable.value)).collect()
 }
 
 #[cfg(test)]

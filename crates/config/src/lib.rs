@@ -58,7 +58,7 @@ mod wants;
 
 pub use diagnostic::{ErrorPlace, Report};
 pub use document::Document;
-pub use dotenv::quote;
+pub use dotenv::{env_file_values, quote};
 pub use env_drift::Drift;
 pub use examine::{examine, read};
 pub use generated_env::{Generated, GeneratedPaths, STAMP, edits, is_untouched};

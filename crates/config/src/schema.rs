@@ -238,6 +238,7 @@ pub const KEYS: &[Key] = &[
     key(SERVICE, "watch", TEXTS, "", "globs; a change restarts it"),
     key(BOTH, "render", Map(&Text), "", "templates, filled in and put into the run dir"),
     key(BOTH, "files", Map(&Text), "", "files of the run dir: name and text, filled in as a template of `render` is"),
+    key(BOTH, "image", Text, "", "its container image, in `export compose` and `export kubernetes`"),
     key(BOTH, "description", Text, "", "for the URL table"),
     key(SERVICE, "links", Map(&Text), "", "for the URL table: label and path"),
     key(BOTH, "tier", Integer, "", "starts when all lower numbered tiers are ready"),

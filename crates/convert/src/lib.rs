@@ -11,7 +11,6 @@
 mod compose;
 mod converted;
 mod export;
-mod export_images;
 mod foreign_format;
 mod import;
 mod init;
@@ -23,7 +22,10 @@ mod toml_writer;
 mod yaml;
 
 pub use converted::{Converted, Surroundings};
-pub use export::{compose as export_compose, procfile as export_procfile};
+pub use export::{
+    ExportSource, Exported, Loss, SystemdSource, compose as export_compose, kubernetes as export_kubernetes,
+    procfile as export_procfile, systemd as export_systemd, variables_of,
+};
 pub use foreign_format::{ForeignFormat, format_of};
 pub use import::{compose_files, import, import_with};
 pub use init::{FoundProgram, LOOKED_AT, SQL_DIRS, Script, draft};

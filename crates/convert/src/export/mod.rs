@@ -1,0 +1,42 @@
+//! A procfile for an engine that runs elsewhere: compose, Kubernetes, systemd; or as one procfile with everything merged.
+//!
+//! compose and Kubernetes begin with the same [`stack::Stack`] of containers, made from the merged procfile (whose placeholders
+//! are still there) and the plan (which has all defaults applied). What a target cannot say is a [`Loss`] with the key. Writes
+//! nothing to disk.
+
+mod caddyfile;
+mod compose;
+mod edges;
+mod environment;
+mod health;
+mod images;
+mod kubernetes;
+mod kubernetes_pod;
+mod losses;
+mod procfile;
+mod references;
+mod stack;
+mod systemd;
+mod task_work;
+mod template;
+mod workload;
+mod yaml;
+
+pub use compose::compose;
+pub use kubernetes::kubernetes;
+pub use losses::Loss;
+pub use procfile::procfile;
+pub use references::ExportSource;
+pub use systemd::{SystemdSource, systemd};
+pub use template::variables_of;
+
+/// What an export has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// Paths relative to the target's directory, and texts. A single file has an empty path.
+    pub files: Vec<(String, String)>,
+    /// What the target cannot say.
+    pub losses: Vec<Loss>,
+    /// What must be at hand when it is started there: variables and files, one line each.
+    pub needs: Vec<String>,
+}

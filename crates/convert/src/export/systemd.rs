@@ -1,0 +1,199 @@
+//! A stack as one unit of systemd: devrun's supervisor starts at boot or login, and systemd restarts it and stops it.
+//!
+//! Order, readiness, restarts and graces of the services stay devrun's: the unit is active once all of them are ready. The keeper
+//! outlives a supervisor that crashed and stops the services in order, so systemd signals the supervisor alone and
+//! `devrun down` makes sure that nothing is left.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Exported, Loss};
+
+/// What the unit is made of.
+#[derive(Debug, Clone)]
+pub struct SystemdSource {
+    /// The project's name.
+    pub project: String,
+    /// Its directory.
+    pub root: PathBuf,
+    /// The program and the options that every command of the stack has.
+    pub command: Vec<String>,
+    /// Variables that the procfile takes from the caller's shell, and `PATH`.
+    pub environment: Vec<(String, String)>,
+    /// Variables of the shell that must not stand in a unit.
+    pub secret_variables: Vec<String>,
+    /// How long a start may take.
+    pub start: Duration,
+    /// How long a stop may take.
+    pub stop: Duration,
+    /// For the system's manager, not that of a user.
+    pub is_system: bool,
+}
+
+/// What a service of the system is refused; nothing of it takes something from a server that a user could have started.
+const HARDENING: &[&str] = &[
+    "NoNewPrivileges=yes",
+    "PrivateTmp=yes",
+    "ProtectSystem=full",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectClock=yes",
+    "RestrictSUIDSGID=yes",
+    "RestrictRealtime=yes",
+    "LockPersonality=yes",
+];
+
+/// Makes the unit.
+#[must_use]
+pub fn systemd(source: &SystemdSource) -> Exported {
+    let unit = format!("devrun-{}.service", source.project);
+    let user = format!("devrun-{}", source.project);
+    let mut out = String::new();
+    let mut line = |text: &str| {
+        let _infallible = writeln!(out, "{text}");
+    };
+    line("# Written by `devrun export systemd`.");
+    if source.is_system {
+        line("# Install it (as root):");
+        line(&format!("#   useradd --system --shell /usr/sbin/nologin {user}"));
+        line(&format!("#   devrun export systemd --system -o /etc/systemd/system/{unit}"));
+        line(&format!("#   systemctl daemon-reload && systemctl enable --now {unit}"));
+        line(&format!("# Remove it: systemctl disable --now {unit} && rm /etc/systemd/system/{unit}"));
+    } else {
+        line("# Install it:");
+        line(&format!("#   devrun export systemd -o ~/.config/systemd/user/{unit}"));
+        line(&format!("#   systemctl --user daemon-reload && systemctl --user enable --now {unit}"));
+        line("#   loginctl enable-linger     # so that it starts at boot and outlives the last session");
+        line(&format!("# Remove it: systemctl --user disable --now {unit} && rm ~/.config/systemd/user/{unit}"));
+    }
+    line("");
+    line("[Unit]");
+    line(&format!("Description={} (devrun)", specifiers(&source.project)));
+    if source.is_system {
+        line("Wants=network-online.target");
+        line("After=network-online.target");
+    }
+    // A stack that cannot start is tried five times, and then left failed for somebody to look at.
+    line("StartLimitIntervalSec=10min");
+    line("StartLimitBurst=5");
+    line("");
+    line("[Service]");
+    line("Type=exec");
+    let command = |words: &[&str]| {
+        source.command.iter().map(String::as_str).chain(words.iter().copied()).map(word).collect::<Vec<_>>().join(" ")
+    };
+    let seconds = |duration: Duration| duration.as_millis().div_ceil(1000).to_string();
+    let start = seconds(source.start);
+    line(&format!("ExecStart={}", command(&["--progress", "plain", "up"])));
+    line(&format!("ExecStartPost={}", command(&["wait", "--all", "--timeout", &format!("{start}s")])));
+    line(&format!("ExecStop={}", command(&["down"])));
+    line(&format!("ExecStopPost={}", command(&["down"])));
+    line(&format!("WorkingDirectory={}", specifiers(&source.root.display().to_string())));
+    for (name, value) in &source.environment {
+        line(&format!("Environment={}", setting(&format!("{name}={value}"))));
+    }
+    line("Restart=on-failure");
+    line("RestartSec=2s");
+    // Usage and configuration, a missing binary, a broken one: another try would find the same.
+    line("RestartPreventExitStatus=2 7 8");
+    line(&format!("TimeoutStartSec={start}s"));
+    line(&format!("TimeoutStopSec={}s", seconds(source.stop)));
+    line("KillMode=process");
+    line("Delegate=yes");
+    if source.is_system {
+        line(&format!("User={user}"));
+        line(&format!("StateDirectory={user}"));
+        line(&format!("RuntimeDirectory={user}"));
+        line(&format!("Environment=DEVRUN_STATE_DIR=%S/{user} XDG_RUNTIME_DIR=%t/{user}"));
+        HARDENING.iter().for_each(|text| line(text));
+    }
+    line("");
+    line("[Install]");
+    line(if source.is_system { "WantedBy=multi-user.target" } else { "WantedBy=default.target" });
+    let losses = source.secret_variables.iter().map(|name| Loss {
+        key: format!("${{{name}}}"),
+        reason: "it is taken from this shell, and a unit can be read by everybody; put it into an env file".to_owned(),
+    });
+    let mut needs = Vec::new();
+    if source.is_system {
+        needs.push(format!("{user} must be able to read {} and to write its secrets directory", source.root.display()));
+    }
+    Exported { files: vec![(String::new(), out)], losses: losses.collect(), needs }
+}
+
+fn specifiers(text: &str) -> String {
+    text.replace('%', "%%")
+}
+
+/// A word of a setting, in quotes where it needs them (systemd.syntax(7)).
+fn setting(text: &str) -> String {
+    let text = specifiers(text);
+    let is_plain = !text.is_empty() && text.chars().all(|char| char.is_ascii_alphanumeric() || "/._-=:,%@+~".contains(char));
+    if is_plain {
+        return text;
+    }
+    let mut out = String::from("\"");
+    for char in text.chars() {
+        match char {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            char => out.push(char),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A word of a command line: a dollar would begin a variable (systemd.service(5)).
+fn word(text: &str) -> String {
+    setting(&text.replace('$', "$$"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(is_system: bool) -> SystemdSource {
+        SystemdSource {
+            project: "shop".to_owned(),
+            root: "/srv/my shop".into(),
+            command: ["/usr/bin/devrun", "-C", "/srv/my shop", "--profile", "a$b%c"].map(str::to_owned).into(),
+            environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("X".to_owned(), "a \"b\" $c".to_owned())],
+            secret_variables: vec!["API_TOKEN".to_owned()],
+            start: Duration::from_secs(600),
+            stop: Duration::from_millis(70_500),
+            is_system,
+        }
+    }
+
+    #[test]
+    fn words_and_values_come_back_as_they_were() {
+        let made = systemd(&source(false));
+        let text = &made.files[0].1;
+        for line in [
+            "ExecStart=/usr/bin/devrun -C \"/srv/my shop\" --profile \"a$$b%%c\" --progress plain up",
+            "ExecStartPost=/usr/bin/devrun -C \"/srv/my shop\" --profile \"a$$b%%c\" wait --all --timeout 600s",
+            "WorkingDirectory=/srv/my shop",
+            "Environment=PATH=/usr/bin:/bin",
+            "Environment=\"X=a \\\"b\\\" $c\"",
+            "TimeoutStopSec=71s",
+            "WantedBy=default.target",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+        }
+        assert_eq!(made.losses[0].key, "${API_TOKEN}");
+        assert!(!text.contains("User="), "{text}");
+    }
+
+    #[test]
+    fn a_service_of_the_system_has_a_user_of_its_own() {
+        let made = systemd(&source(true));
+        for line in ["User=devrun-shop", "StateDirectory=devrun-shop", "NoNewPrivileges=yes", "WantedBy=multi-user.target"] {
+            assert!(made.files[0].1.lines().any(|known| known == line), "{line}");
+        }
+    }
+}

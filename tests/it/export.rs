@@ -1,0 +1,136 @@
+//! `devrun export`: what is written, when it is stale, and what it could not say.
+
+use crate::harness::Project;
+
+const PROCFILE: &str = r#"
+[project]
+name = "shop"
+[services.api]
+run = "./api --port $PORT --price 5$$"
+image = "registry.example/shop/api:3"
+port = 8000
+depends_on = ["redis"]
+env = { REDIS_URL = "${redis.url}", LEVEL = "${LEVEL:-info}" }
+ready = { http = "/health", interval = "7s", retries = 4 }
+[services.redis]
+use = "redis@7"
+"#;
+
+/// Shows: export, export --output, export --check, export --strict, service.image.
+#[test]
+fn an_export_is_written_once_and_told_when_it_is_stale() {
+    let project = Project::new();
+    project.rewrite(PROCFILE);
+    project.run(&["export", "compose", "--strict", "-o", "c.yaml", "--check"]).code(1).says("c.yaml is stale: it does not exist");
+    project.run(&["export", "compose", "--strict", "-o", "c.yaml"]).code(0);
+    let text = project.read("c.yaml");
+    for line in [
+        "image: \"registry.example/shop/api:3\"",
+        "- \"5$$\"",
+        "LEVEL: \"${LEVEL:-info}\"",
+        "REDIS_URL: \"redis://redis:6379\"",
+        "interval: \"7s\"",
+        "retries: 4",
+        "condition: \"service_healthy\"",
+        "image: \"redis:7\"",
+        "- \"127.0.0.1:8000:8000\"",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    project.run(&["export", "compose", "-o", "c.yaml", "--check"]).code(0);
+    project.run(&["export", "compose", "-o", "c.yaml"]).code(2).says("left as it is");
+    project.rewrite(&PROCFILE.replace("retries = 4", "retries = 5"));
+    project.run(&["export", "compose", "-o", "c.yaml", "--check"]).code(1).says("is stale: it differs from the procfile");
+    project.run(&["export", "compose", "-o", "c.yaml", "--yes"]).code(0);
+    project.run(&["export", "compose", "-o", "c.yaml", "--check"]).code(0);
+}
+
+/// Each loss is a line with its key; `--strict` refuses and writes nothing.
+#[test]
+fn what_is_lost_is_told_key_by_key() {
+    let project = Project::new();
+    project
+        .rewrite(&PROCFILE.replace("port = 8000", "port = 8000\nbackoff = { initial = \"1s\" }\nalive = { http = \"/live\" }"));
+    let outcome = project.run(&["export", "compose", "-o", "c.yaml"]).code(0);
+    let lines: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("not exported: ")).collect();
+    assert_eq!(lines.len(), 2, "{}", outcome.stderr);
+    assert!(lines[0].starts_with("not exported: services.api.backoff: "), "{lines:?}");
+    assert!(lines[1].starts_with("not exported: services.api.alive: "), "{lines:?}");
+    project.run(&["export", "compose", "--strict", "-o", "d.yaml"]).code(2).says("2 keys cannot be expressed in compose");
+    assert!(!project.path("d.yaml").exists());
+}
+
+/// A generated secret is a file there too, and its value stands nowhere in the export.
+#[test]
+fn a_secret_stays_a_file() {
+    let project = Project::new();
+    project.rewrite(
+        "[project]\nname = \"s\"\n[services.db]\nuse = \"postgres@16\"\n[services.api]\nrun = \"./api\"\nimage = \"api\"\nenv = { DATABASE_URL = \"${db.url}\" }\n",
+    );
+    project.run(&["config", "write"]);
+    let text = project.run(&["export", "compose"]).code(0).says("needed there: the file of the secret db-password").stdout;
+    for line in [
+        "POSTGRES_PASSWORD_FILE: \"/run/secrets/db-password\"",
+        "file: \"./secrets/infra/db-password\"",
+        "export DATABASE_URL='postgres://postgres:'\\\"$$(cat /run/secrets/db-password)\\\"'@db:5432/postgres'\\nexec './api'",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+}
+
+/// A secret's value is in no manifest, a dependency is waited for, a mode is an overlay.
+#[test]
+fn kubernetes_objects_say_what_the_procfile_says() {
+    let project = Project::new().env("JWT_SECRET", "jwt-0123456789");
+    project.rewrite(
+        "[project]\nname = \"s\"\n[services.my_db]\nuse = \"postgres@16\"\n\
+         [services.api]\nrun = \"./api --price 5$$ $(x)\"\nshell = false\nimage = \"api:1\"\nport = 8000\ndepends_on = [\"my_db\", \"set-up\"]\n\
+         env = { DATABASE_URL = \"${my_db.url}\", JWT_SECRET = \"${JWT_SECRET}\" }\nready = { http = \"/up\", interval = \"7s\" }\n\
+         [tasks.set-up]\nrun = \"./set-up\"\nimage = \"api:1\"\ndepends_on = [\"my_db\"]\n\
+         [modes.big]\nservices.api.replicas = 3\n",
+    );
+    let outcome = project.run(&["export", "kubernetes", "-o", "k"]).code(0);
+    outcome.says("--from-literal=jwt-secret=\"$JWT_SECRET\" --from-file=my_db-password=secrets/infra/my_db-password");
+    let api = project.read("k/base/deployment-api.yaml");
+    for text in [
+        "value: \"postgres://postgres:$(DEVRUN_SECRET_MY_DB_PASSWORD)@my-db:5432/postgres\"",
+        "key: \"jwt-secret\"",
+        "- \"$$(x)\"",
+        "until nc -z 'my-db' 5432; do sleep 1; done",
+        "- \"job/set-up\"",
+        "periodSeconds: 7",
+        "image: \"api:1\"",
+        "replicas: 1",
+    ] {
+        assert!(api.contains(text), "{text}\n{api}");
+    }
+    assert!(!api.contains("jwt-0123456789"), "{api}");
+    let overlay = project.read("k/overlays/big/kustomization.yaml");
+    assert!(overlay.contains("../../base") && overlay.contains("replicas: 3"), "{overlay}");
+    project.run(&["export", "kubernetes", "-o", "k", "--check"]).code(0);
+    project.run(&["export", "nomad"]).code(2);
+}
+
+/// Shows: export --user, export --system.
+#[test]
+fn a_unit_calls_the_commands_of_the_stack() {
+    let project = Project::new().env("LEVEL", "debug 100%").env("API_TOKEN", "t0ps3cret");
+    project.rewrite(
+        "[project]\nname = \"shop\"\ntimeout = \"3m\"\n[services.a]\nrun = \"./a $LEVEL\"\nenv = { T = \"${API_TOKEN}\" }\n\
+         stop = { grace = \"15s\" }\n[modes.prod]\nservices.a.run = \"./a\"\n",
+    );
+    let outcome = project.run(&["export", "systemd", "--user", "--mode", "prod"]).code(0);
+    let root = std::fs::canonicalize(project.dir()).expect("our own directory");
+    let up = format!(" -C {} --mode prod --progress plain up", root.display());
+    assert!(outcome.stdout.lines().any(|line| line.starts_with("ExecStart=/") && line.ends_with(&up)), "{}", outcome.stdout);
+    let outcome = project.run(&["export", "systemd"]).code(0).says("not exported: ${API_TOKEN}: it is taken from this shell");
+    for line in ["Environment=\"LEVEL=debug 100%%\"", "TimeoutStartSec=180s", "TimeoutStopSec=45s", "WantedBy=default.target"] {
+        assert!(outcome.stdout.lines().any(|known| known == line), "{line}\n{}", outcome.stdout);
+    }
+    assert!(!outcome.stdout.contains("t0ps3cret"), "{}", outcome.stdout);
+    project.run(&["export", "systemd", "--strict"]).code(2);
+    let system =
+        project.run(&["export", "systemd", "--system", "--mode", "prod"]).code(0).says("devrun-shop must be able to read");
+    assert!(system.stdout.contains("\nUser=devrun-shop\n"), "{}", system.stdout);
+    project.run(&["export", "compose", "--system"]).code(2);
+}
