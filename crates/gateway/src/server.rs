@@ -115,7 +115,10 @@ pub(crate) async fn serve_with(
         if tokio::time::timeout(LINGER, ending.closed()).await.is_err() {
             tokio::select! {
                 () = ending.closed() => {}
-                () = gateway.in_progress().over() => {}
+                // The last response may not have left yet.
+                () = gateway.in_progress().over() => {
+                    let _flushed = tokio::time::timeout(LINGER, ending.closed()).await;
+                }
             }
         }
     })
