@@ -52,6 +52,12 @@ impl KeeperHandle {
         };
         Ok((Self { requests, next: Arc::new(AtomicU64::new(1)) }, heard))
     }
+    /// A handle whose requests the caller answers: how a test plays the keeper.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<HandleRequest>) {
+        let (requests, receiver) = mpsc::unbounded_channel();
+        (Self { requests, next: Arc::new(AtomicU64::new(1)) }, receiver)
+    }
     /// Both at once.
     ///
     /// # Errors

@@ -88,7 +88,7 @@ pub mod tree_shutdown;
 pub mod wire;
 
 #[cfg(feature = "client")]
-pub use keeper_events::{KeeperEvent, KeeperOptions, LaunchedKeeper, ProcessEvent};
+pub use keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, LaunchedKeeper, ProcessEvent};
 #[cfg(feature = "client")]
 pub use keeper_handle::KeeperHandle;
 pub use keeper_main::main;

@@ -6,10 +6,10 @@ mod attachment;
 mod changed_inputs;
 pub mod clock;
 mod driver_events;
+mod drivers;
 mod engine_state;
 mod event_loop;
 mod file_watch;
-mod foreground;
 mod handle;
 mod health_notices;
 mod held_exit;
@@ -33,8 +33,11 @@ pub mod task_inputs;
 mod task_result;
 mod task_sentinel;
 mod terminal;
+#[cfg(test)]
+mod tests;
 
 pub use attachment::Attachment;
+pub use drivers::{Drivers, LoopTimer, PortTable, ProbeRunner, RunningProbe, Sleep, TimeSource};
 pub use engine_state::{Engine, EngineExit, EngineOptions};
 pub use handle::EngineHandle;
 pub use status::public_url;
