@@ -14,6 +14,7 @@ use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
 use devrun_runtime::ports::{self, PortReservations};
 use devrun_runtime::recipes::RecipeRegistry;
+use devrun_runtime::trace_masks;
 use devrun_runtime::{runtime_dir, secrets, user};
 use devrun_store::input;
 use devrun_store::ownership::Trust;
@@ -375,6 +376,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
         _ => None,
     };
+    trace_masks::set(&plan);
     debug_output::plan(globals, &facts, &plan);
     let private = wants.ports.into_iter().filter(|want| want.wish == PortWish::Private);
     let private = private.map(|want| (want.service, want.name)).collect();

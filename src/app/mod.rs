@@ -43,5 +43,6 @@ pub mod stop_stack;
 pub mod stop_wait;
 pub mod supervise;
 pub mod temporary_stack;
+pub mod trace_output;
 pub mod utf8_paths;
 pub mod wait_url;

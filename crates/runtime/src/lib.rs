@@ -23,5 +23,6 @@ pub mod removal;
 pub mod runtime_dir;
 pub mod secrets;
 pub mod stats;
+pub mod trace_masks;
 pub mod user;
 pub mod watch;

@@ -80,6 +80,7 @@ impl Engine {
             let now = self.clock.now();
             self.core.step(now, event, &mut actions);
             for action in actions.drain(..) {
+                self.trace_action(now, &action);
                 self.execute(now, action);
             }
         }

@@ -5,6 +5,7 @@ mod actions;
 mod attachment;
 mod changed_inputs;
 pub mod clock;
+mod decision_trace;
 mod driver_events;
 mod drivers;
 mod engine_state;
