@@ -100,6 +100,13 @@ pub async fn run(
     }
 }
 
+/// The exit code of a command that cannot be run, which is said: 126 or 127. For a look before anything is started for it.
+#[must_use]
+pub fn refused(word: &OsStr, env: &BTreeMap<String, String>, dir: &Path) -> Option<i32> {
+    let path = env.get("PATH").map(String::as_str).unwrap_or_default();
+    find(word, path, dir).err().map(|(code, reason)| refuse(code, &reason).code)
+}
+
 fn refuse(code: i32, reason: &str) -> Ended {
     say(exit_line::last_line(code, None, reason));
     Ended { code, refused: true }

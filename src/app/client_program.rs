@@ -12,7 +12,7 @@ use crate::app::load::{self, Project};
 /// `Binary`, with a way to get it.
 pub async fn find(project: &Project, spec: &ServiceSpec, name: &str) -> Result<(String, BTreeMap<String, String>), Failure> {
     if let Launch::Recipe(recipe) = &spec.launch {
-        let options = load::fetch_options(project, true, None, std::sync::Arc::new(devrun_store::NoProgress));
+        let options = load::fetch_options(project, true, None, std::sync::Arc::new(devrun_store::NoDownloadProgress));
         if let Ok(located) = devrun_store::which(recipe, &options).await
             && let Some(path) = located.tools.get(name)
         {

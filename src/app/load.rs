@@ -96,7 +96,8 @@ pub fn project(globals: &Globals) -> Result<Project, Failure> {
         None => cwd.clone(),
     };
     let files = if globals.file.is_empty() {
-        vec![search(&start)?]
+        let found = search(&start)?;
+        vec![found.ok_or_else(|| procfile_port::no_procfile(&fs::canonicalize(&start).unwrap_or(start)))?]
     } else {
         globals.file.iter().map(|file| absolute(&start, file)).collect()
     };
@@ -108,6 +109,17 @@ pub fn project(globals: &Globals) -> Result<Project, Failure> {
     })?;
     let first = first.clone();
     project_in(globals, env, &cwd, files, root, &first)
+}
+
+/// The file that [`project`] would read, if there is one.
+///
+/// # Errors
+/// As [`project`], but for a missing procfile.
+pub fn find_procfile(globals: &Globals) -> Result<Option<PathBuf>, Failure> {
+    if let Some(named) = globals.file.first() {
+        return Ok(Some(named.clone()));
+    }
+    search(globals.project_directory.as_deref().unwrap_or(Path::new(".")))
 }
 
 /// As [`project`], for commands that stop a stack or show it: where the procfile is missing or another user's, a state directory
@@ -181,7 +193,7 @@ fn instance(globals: &Globals, env: &BTreeMap<String, String>, file: &Path, root
 }
 
 /// From here upward, never above the repository's root, never in a folder of another user.
-fn search(start: &Path) -> Result<PathBuf, Failure> {
+fn search(start: &Path) -> Result<Option<PathBuf>, Failure> {
     let start = fs::canonicalize(start).map_err(|error| {
         Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", start.display())).help("check -C")
     })?;
@@ -200,13 +212,13 @@ fn search(start: &Path) -> Result<PathBuf, Failure> {
             if let Ok(meta) = fs::metadata(folder) {
                 trust.owner(&meta, folder)?;
             }
-            return Ok(file);
+            return Ok(Some(file));
         }
         if folder.join(".git").exists() {
             break;
         }
     }
-    Err(procfile_port::no_procfile(&start))
+    Ok(None)
 }
 
 /// Reads, merges, resolves.

@@ -27,6 +27,7 @@ pub mod procfile_schema;
 pub mod profile_selection;
 pub mod project;
 pub mod readonly;
+pub mod recipe_tools;
 pub mod request;
 pub mod resolved_config;
 pub mod restart_reasons;

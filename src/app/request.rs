@@ -2,6 +2,7 @@
 
 use crate::app::load::{self, Project};
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::ui::ci;
 use crate::ui::exit_line;
 use crate::ui::progress::ProgressView;
 use crate::ui::summary;
@@ -52,6 +53,7 @@ pub async fn settle(
         Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => {
             if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
                 say(summary::failures(&outcome, term.err_color).trim_end());
+                ci::failures(&outcome);
             }
             if let Some(line) = exit_line::of_outcome(&outcome) {
                 say(line);

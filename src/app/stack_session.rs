@@ -23,8 +23,7 @@ use devrun_model::keeper::{Identity, KeeperHello};
 use devrun_model::{Command, Failure, FailureKind, Paths, Plan};
 use devrun_runtime::control::{OpenConnections, server};
 use devrun_runtime::engine::{Drivers, Engine, EngineExit, EngineHandle, EngineOptions, leftovers};
-use devrun_runtime::logs::pump::LogSubscription;
-use devrun_runtime::logs::{LogItem, LogPump};
+use devrun_runtime::logs::{LogItem, LogPump, LogSubscription};
 use devrun_runtime::runtime_dir;
 use devrun_store::FetchOptions;
 

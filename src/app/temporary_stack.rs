@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::ui::ci;
 use crate::ui::progress::ProgressView;
 use crate::ui::start_times::StartTimes;
 use crate::ui::summary;
@@ -112,6 +113,7 @@ pub async fn with_temporary_stack(
     }
     if !start.failures.is_empty() || !start.blocked.is_empty() {
         say(summary::failures(&start, term.err_color).trim_end());
+        ci::failures(&start);
     }
     match error {
         Some(failure) => Err(failure),

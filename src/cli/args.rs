@@ -153,6 +153,9 @@ pub enum Verb {
     /// Validate the procfile without starting anything
     #[command(after_help = "Example:\n  devrun check")]
     Check(crate::cli::show::check::CheckArgs),
+    /// Start a small stack that needs no procfile; Ctrl-C removes it
+    #[command(after_help = "Examples:\n  devrun demo\n  devrun demo --write shop      write its files to a new directory")]
+    Demo(crate::cli::demo::DemoArgs),
     /// Create a procfile from the contents of the directory
     #[command(after_help = "Examples:\n  devrun init\n  devrun init -o -        show it, write nothing")]
     Init(crate::cli::convert::import::InitArgs),
@@ -231,8 +234,8 @@ pub enum Verb {
     #[command(after_help = "Example:\n  devrun schema > procfile.schema.json")]
     Schema,
     /// Show the version
-    #[command(after_help = "Example:\n  devrun version")]
-    Version,
+    #[command(after_help = "Examples:\n  devrun version\n  devrun version --json")]
+    Version(crate::cli::version::VersionArgs),
     /// Serves the routes of a gateway.
     #[command(name = "__gateway", hide = true)]
     Gateway(crate::cli::service::gateway::GatewayArgs),

@@ -15,6 +15,8 @@ use super::args::{self, Cli, Verb};
 use super::completions;
 use super::convert::{export, import};
 use super::data::{backup, client, db, secret, snapshot, volumes};
+use super::demo::{self, DemoArgs};
+use super::getting_started;
 use super::reference;
 use super::service::up::UpArgs;
 use super::service::{attach, build, control, down, exec, gateway, run, task, up, wait};
@@ -22,6 +24,8 @@ use super::show::check::CheckArgs;
 use super::show::{analyze, check, config, doctor, env, events, graph, inspect, logs, ls, ps, report, routes, top, urls};
 use super::store::binaries;
 use super::unknown_command;
+use super::version;
+use crate::globals::Globals;
 use crate::ui::{exit_line, output};
 
 /// Runs one invocation and returns its exit code.
@@ -29,6 +33,12 @@ use crate::ui::{exit_line, output};
 pub fn main(words: Vec<OsString>) -> i32 {
     quiet_panics();
     devrun_keeper::file_size_limit::raise();
+    if words.len() <= 1 {
+        return match getting_started::run() {
+            Ok(code) => code,
+            Err(failure) => report_failure(&failure, Term::decide("auto", "auto", false, true)),
+        };
+    }
     let words = args::follow_after_logs(words);
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
@@ -114,9 +124,21 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Schema => reference::print_schema(term),
         Verb::Gateway(args) => gateway::run(&args),
         Verb::Docs(args) => reference::docs(&args),
-        Verb::Version => control::version(),
+        Verb::Version(args) => version::run(&args),
+        Verb::Demo(args) => run_demo(&globals, &args, term),
         Verb::Other(words) => Err(unknown_command::failure(&words)),
     }
+}
+
+/// The demo is `up` in a directory of its own; the directory stays for as long as the stack does.
+fn run_demo(globals: &Globals, args: &DemoArgs, term: Term) -> Result<i32, Failure> {
+    if let Some(dir) = &args.write {
+        return demo::write_to(dir);
+    }
+    let (dir, globals) = demo::prepare(globals)?;
+    let code = up::run(&globals, &UpArgs { offline: args.offline, ..UpArgs::default() }, term);
+    drop(dir);
+    code
 }
 
 /// A mistake on the command line, as clap explains it, and the last line. It quotes what was typed.
@@ -126,7 +148,7 @@ fn usage(error: &clap::Error) -> i32 {
     let plain = !std::io::stderr().is_terminal() || env("NO_COLOR").is_some() || env("TERM").is_none_or(|term| term == "dumb");
     say(if plain { text.clone() } else { error.render().ansi().to_string() }.trim_end());
     let reason = match error.kind() {
-        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a verb is missing",
+        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "missing command",
         _ => text.lines().next().unwrap_or_default(),
     };
     say(exit_line::last_line(exit::USAGE, None, reason.strip_prefix("error: ").unwrap_or(reason)));

@@ -6,12 +6,15 @@ pub mod args;
 pub mod completions;
 pub mod convert;
 pub mod data;
+pub mod demo;
 mod dispatch;
+mod getting_started;
 pub mod reference;
 pub mod service;
 pub mod show;
 pub mod store;
 pub mod table_args;
 pub mod unknown_command;
+pub mod version;
 
 pub use dispatch::main;

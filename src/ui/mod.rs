@@ -1,6 +1,7 @@
 //! What people see. stdout is data, stderr is talk; a terminal that is gone is no reason to stop a database, so every write
 //! may fail and none panics.
 
+pub mod ci;
 pub mod download;
 pub mod escape;
 pub mod exit_line;

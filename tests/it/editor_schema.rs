@@ -170,7 +170,9 @@ fn one_mistake_marks_one_key() {
 fn editors_can_complete_the_known_words() {
     let schema = schema();
     let service = &schema["definitions"]["service"]["properties"];
-    for (key, word) in [("use", "postgres"), ("use", "gateway"), ("restart", "always"), ("port", "auto"), ("on_unhealthy", "stop")] {
+    for (key, word) in
+        [("use", "postgres"), ("use", "gateway"), ("restart", "always"), ("port", "auto"), ("on_unhealthy", "stop")]
+    {
         let words = service[key]["anyOf"][0]["enum"].as_array().unwrap_or_else(|| panic!("{key}: {}", service[key]));
         assert!(words.iter().any(|known| known == word), "{key}: {words:?}");
     }

@@ -209,6 +209,34 @@ fn every_module_says_what_it_owns() {
 }
 
 #[test]
+fn a_module_file_holds_docs_and_re_exports() {
+    const ITEMS: &[&str] = &[
+        "fn ",
+        "async ",
+        "unsafe ",
+        "const ",
+        "static ",
+        "struct ",
+        "enum ",
+        "trait ",
+        "impl ",
+        "impl<",
+        "type ",
+        "macro_rules!",
+    ];
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| source.path.ends_with("mod.rs") || source.path.ends_with("lib.rs")) {
+        for (number, line) in source.code() {
+            let line = line.strip_prefix("pub").map_or(line, |rest| rest.split_once(' ').map_or(rest, |(_, rest)| rest));
+            if ITEMS.iter().any(|item| line.starts_with(item)) {
+                broken.push(source.at(number));
+            }
+        }
+    }
+    none(&broken, "code in a `mod.rs` or `lib.rs`: give it a file that is named after it");
+}
+
+#[test]
 fn long_files_give_their_reason() {
     let long: Vec<String> = sources()
         .iter()

@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{Project, figures, is_root, rounds, skipped};
+use crate::waits::let_time_pass;
 
 /// Two volumes of one moment, a service beside them, one that depends on their owner, and a secret.
 const STACK: &str = r#"
@@ -290,8 +291,7 @@ fn killed_at_any_point_there_is_the_old_state_or_the_new_one() {
     for round in 0..all {
         fill(&project, "new", COUNT);
         let restore = project.start(&["snapshot", "restore", "base", "--yes"]);
-        // A point in time, not a synchronisation.
-        std::thread::sleep(random(whole.mul_f64(1.1)));
+        let_time_pass("the moment of the kill", random(whole.mul_f64(1.1)));
         restore.signal(Signal::SIGKILL);
         drop(restore.outcome());
         if round % 2 == 0 {
@@ -319,7 +319,7 @@ fn killed_at_any_point_there_is_the_old_state_or_the_new_one() {
         // A save.
         let name = format!("s{round}");
         let save = project.start(&["snapshot", "save", &name]);
-        std::thread::sleep(random(whole.mul_f64(1.1)));
+        let_time_pass("the moment of the kill", random(whole.mul_f64(1.1)));
         save.signal(Signal::SIGKILL);
         drop(save.outcome());
         if project.path(".devrun/snapshots").join(&name).exists() {
@@ -346,7 +346,7 @@ fn a_killed_save_of_a_running_stack_is_made_good_by_up() {
     project.run(&["up", "-d"]).code(0);
     for delay in [5, 40, 120] {
         let save = project.start(&["snapshot", "save", "x"]);
-        std::thread::sleep(Duration::from_millis(delay));
+        let_time_pass("the moment of the kill", Duration::from_millis(delay));
         save.signal(Signal::SIGKILL);
         drop(save.outcome());
         project.run(&["up", "-d"]).code(0);

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::case_init::postgres;
 use crate::harness::{LONG, Outcome, PATIENCE, Project, eventually, figures, rounds, signal, skipped};
+use crate::waits::let_time_pass;
 
 trials![
     a_snapshot_of_a_running_stack_holds_rows_and_keys,
@@ -327,7 +328,7 @@ fn killed_in_a_backup_or_a_restore_the_database_is_the_old_or_the_new_one() {
         sql(&project, "insert into orders (note) values ('old'); select '1'");
         let old = rows(&project);
         let restore = project.start(&["restore", "db", "db.dump", "--yes"]);
-        std::thread::sleep(random(most));
+        let_time_pass("the moment of the kill", random(most));
         restore.signal(Signal::SIGKILL);
         drop(restore.outcome_within(LONG));
         // Clients of the killed command may have refused connections for an instant.
@@ -351,7 +352,7 @@ fn killed_in_a_backup_or_a_restore_the_database_is_the_old_or_the_new_one() {
         }
         let name = format!("r{round}.dump");
         let backup = project.start(&["backup", "db", "-o", &name]);
-        std::thread::sleep(random(most));
+        let_time_pass("the moment of the kill", random(most));
         backup.signal(Signal::SIGKILL);
         drop(backup.outcome_within(LONG));
         if project.path(&name).exists() {

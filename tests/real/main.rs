@@ -27,6 +27,7 @@ mod demo;
 #[path = "../it/harness.rs"]
 #[expect(dead_code, reason = "the harness serves the other test binary too")]
 mod harness;
+mod installs;
 #[path = "../it/key_secrets.rs"]
 mod key_secrets;
 mod keys;
@@ -45,6 +46,7 @@ mod stacks;
 #[path = "../it/waits.rs"]
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
+mod walkthrough;
 
 fn main() -> ExitCode {
     let files = [
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         case_real::trials(),
         data::trials(),
         demo::trials(),
+        installs::trials(),
         key_secrets::trials(),
         keys::trials(),
         passwords::trials(),
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         rotation::trials(),
         services::trials(),
         stacks::trials(),
+        walkthrough::trials(),
         parts_of_tests(),
     ];
     runner::run(files.into_iter().flatten().collect())

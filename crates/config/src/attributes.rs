@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::absolute_path::absolute;
+use super::declared_service::{DeclaredService, volume_names};
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Reported, Resolved, Resolver, Scope, ScopeKey};
-use super::services::{DeclaredService, absolute, volume_names};
 use super::source_map::Span;
 use super::template::{Hole, Name, Operator};
 use super::tree::{TomlNode, TomlValue, get};

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::command_words::{self, BadCommand};
+use super::declared_service::DeclaredService;
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
-use super::services::DeclaredService;
 use super::template::{self, Operator, Part};
 use super::tree::{TomlNode, TomlValue, get};
 use super::variable_names::names_secret;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Document;
+use super::declared_service::{DeclaredService, DeclaredServices, WORK, tier, volume_names};
 use super::diagnostic::Diagnostic;
-use super::gateway;
 use super::listen;
-use super::services::{DeclaredService, DeclaredServices, WORK, tier, volume_names};
+use super::routes;
 use super::source_map::Span;
 use super::suggest;
 use super::tree::{self, TomlNode, get};
@@ -33,7 +33,7 @@ pub(crate) fn services(document: &Document, services: &DeclaredServices, out: &m
     }
     for service in services.values() {
         what_it_is(service, out);
-        gateway::check(service, out);
+        routes::check(service, out);
         listen::check(service, out);
         needs(service, services, out);
     }

@@ -62,6 +62,19 @@ pub struct Report {
     sources: Sources,
 }
 
+/// One error, for programs that show it at its line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorPlace {
+    /// The file as it was named; none for an error of no place.
+    pub file: Option<String>,
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+    /// What is wrong; without terminal escapes.
+    pub message: String,
+}
+
 /// Past this many the rest is only counted.
 const SHOWN: usize = 50;
 /// Characters of a line that are shown around the caret.
@@ -97,6 +110,23 @@ impl Report {
             Some((span, text)) => Some(format!("{}: {message}", place(text, span))),
             None => Some(message),
         }
+    }
+    /// The errors with their places, as many as are shown.
+    #[must_use]
+    pub fn error_places(&self) -> Vec<ErrorPlace> {
+        let errors = self.diagnostics.iter().filter(|d| d.severity == Severity::Error).take(SHOWN);
+        errors
+            .map(|error| {
+                let message = printable(&error.message);
+                match error.span.and_then(|span| self.sources.get(span.file).map(|text| (span, text))) {
+                    Some((span, text)) if !text.layer => {
+                        let position = text.position(span.start);
+                        ErrorPlace { file: Some(printable(&text.name)), line: position.line, column: position.column, message }
+                    }
+                    _ => ErrorPlace { file: None, line: 0, column: 0, message },
+                }
+            })
+            .collect()
     }
     /// The messages of the warnings, without their places.
     #[must_use]

@@ -5,25 +5,18 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::declared_service::DeclaredService;
 use super::diagnostic::Diagnostic;
-use super::environment::base64;
 use super::interpolate::{Resolved, Resolver, Scope};
-use super::services::DeclaredService;
 use devrun_model::Check;
 use devrun_model::ready::Endpoint;
 
-/// Whether the address of a service gives it a probe. `ready = false` turns it off, and an address that stands for a DNS
-/// lookup (`mongodb+srv://`) has no server of its own to connect to.
-pub(crate) fn has_default_check(service: &DeclaredService) -> bool {
-    let Some(node) = service.get("external") else { return false };
-    let turned_off = service.tree.get("ready").is_some_and(|node| node.is_false());
-    let is_lookup = node.text().and_then(|text| text.split_once("://")).is_some_and(|(scheme, _)| scheme.ends_with("+srv"));
-    !turned_off && !is_lookup && !service.names_check("ready")
-}
-
 /// The check that the address stands for.
 pub(crate) fn default_check(resolver: &Resolver<'_>, service: &DeclaredService) -> Resolved<Option<Check>> {
-    let Some(node) = service.get("external").filter(|_| has_default_check(service)) else { return Ok(None) };
+    let Some(node) = service.get("external").filter(|_| service.has_default_check()) else { return Ok(None) };
     let text = resolver.text(node, Scope { port: true, ..Scope::of(&service.name, 1) })?;
     let Some(url) = resolver.external(service, node.span)? else { return Ok(None) };
     let attribute = |name: &str| resolver.attribute(&service.name, name, node.span);
@@ -60,7 +53,7 @@ pub(crate) fn default_check(resolver: &Resolver<'_>, service: &DeclaredService) 
                 let mut headers = BTreeMap::new();
                 if let Some(user) = user {
                     let login = format!("{user}:{}", password.unwrap_or_default());
-                    headers.insert("Authorization".to_owned(), format!("Basic {}", base64(login.as_bytes())));
+                    headers.insert("Authorization".to_owned(), format!("Basic {}", BASE64.encode(login)));
                 }
                 Check::Http { at, tls: base == "https", path, status: Vec::new(), headers, body: None }
             }

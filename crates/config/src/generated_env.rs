@@ -11,15 +11,16 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
+use super::absolute_path::absolute;
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::dotenv::{self, TemplateVariable};
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::requirements::{is_placeholder, required};
-use super::services::absolute;
 use super::source_map::{Span, Text};
 use super::template::{self, Hole, Name, Operator, Part};
 use super::tree::{TomlNode, get};
 use super::{Document, Facts};
+use devrun_model::hex::hex;
 
 /// How the second line of each file of ours begins; the hash of what follows that line comes after it.
 pub const STAMP: &str = "# devrun: written by `devrun config write`; sha256 ";
@@ -75,11 +76,7 @@ pub fn edits(edited: &str, written: &str) -> Vec<String> {
 }
 
 fn hash_of(body: &str) -> String {
-    Sha256::digest(body.as_bytes()).iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(&Sha256::digest(body.as_bytes()))
 }
 
 impl Document {

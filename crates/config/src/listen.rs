@@ -1,8 +1,8 @@
 //! `listen`: which services take over the listening socket of their main port instead of binding it.
 
+use super::declared_service::DeclaredService;
 use super::diagnostic::Diagnostic;
-use super::gateway::is_gateway;
-use super::services::DeclaredService;
+use super::routes::is_gateway;
 use super::tree::TomlValue;
 
 /// Whether a service gets its socket passed; the gateway always does.

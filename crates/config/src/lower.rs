@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::absolute_path::absolute;
 use super::attributes::PortSpec;
+use super::declared_service::{DeclaredService, tier};
 use super::diagnostic::Diagnostic;
 use super::environment::{self, Masks};
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::services::{self, DeclaredService};
 use super::source_map::{Span, Text};
 use super::tree::{Table, TomlNode, get};
-use super::{command, gateway, listen, policy, ready, requirements, task, template};
+use super::{command, gateway, listen, policy, ready, requirements, routes, task, template};
 use devrun_model::recipe::SourceSpec;
 use devrun_model::service::OnUnhealthy;
 use devrun_model::{
@@ -148,7 +149,7 @@ fn check_service(resolver: &Resolver<'_>, service: &DeclaredService) {
         );
     }
     let has_port = || resolver.port_names(service).iter().any(|name| name == "main");
-    if of > 1 && service.data().is_none() && has_port() && !gateway::is_routed(&resolver.services, &service.name) {
+    if of > 1 && service.data().is_none() && has_port() && !routes::is_routed(&resolver.services, &service.name) {
         resolver.report(
             Diagnostic::warning(span, format!("the shared address of the {of} copies of `{}` is not built yet", service.name))
                 .help(format!("each copy has a port of its own; `${{{}.url}}` is that of the first copy", service.name)),
@@ -285,7 +286,7 @@ fn lower_service(
         replica,
         replicas: of,
         kind: if service.task { Kind::Task } else { Kind::Service },
-        tier: services::tier(service).map(|(tier, _)| tier),
+        tier: tier(service).map(|(tier, _)| tier),
         depth,
         launch: launch?,
         dir: dir?,
@@ -509,7 +510,7 @@ fn render(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<BTreeM
             failed = true;
             continue;
         }
-        let path = services::absolute(&resolver.document.root, from);
+        let path = absolute(&resolver.document.root, from);
         let Some(text) = resolver.facts.recipe_files.get(&path) else {
             resolver.report(
                 Diagnostic::error(node.key, format!("there is no template {from}"))

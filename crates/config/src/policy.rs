@@ -1,9 +1,9 @@
 //! `restart`, `backoff`, `stop`, `limits` and `log`.
 
 use super::command;
+use super::declared_service::DeclaredService;
 use super::interpolate::{Resolved, Resolver};
 use super::reader::Reader;
-use super::services::DeclaredService;
 use super::suggest;
 use devrun_model::ByteSize;
 use devrun_model::policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo};

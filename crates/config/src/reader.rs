@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::absolute_path::absolute;
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
-use super::services::absolute;
 use super::suggest;
 use super::tree::{Table, TomlNode, TomlValue, get};
 use devrun_model::{ByteSize, duration};

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::absolute_path::absolute;
 use super::command;
+use super::declared_service::DeclaredService;
 use super::diagnostic::Diagnostic;
 use super::external;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
 use super::schema::CHECK_KINDS;
-use super::services::DeclaredService;
 use super::suggest;
 use super::tree::{Table, TomlNode, TomlValue};
 use devrun_model::ready::Endpoint;
@@ -140,7 +141,7 @@ impl Probe<'_, '_, '_, '_> {
             "tcp" => Check::Tcp { at: self.tcp(node)? },
             "unix" => {
                 let path = text()?;
-                Check::Unix { path: super::services::absolute(&keys.resolver.facts.places.root, &path) }
+                Check::Unix { path: absolute(&keys.resolver.facts.places.root, &path) }
             }
             "pg" => {
                 let user = self.attribute("user", node)?.unwrap_or_else(|| "postgres".to_owned());
@@ -173,10 +174,9 @@ impl Probe<'_, '_, '_, '_> {
             },
             "cmd" => Check::Cmd { command: command::lower(keys.resolver, self.service, node, keys.scope)? },
             "log" => Check::Log { pattern: self.pattern(node, &text()?)? },
-            "file" => Check::File {
-                path: super::services::absolute(&keys.resolver.facts.places.root, &text()?),
-                max_age: keys.duration("max_age")?,
-            },
+            "file" => {
+                Check::File { path: absolute(&keys.resolver.facts.places.root, &text()?), max_age: keys.duration("max_age")? }
+            }
             "notify" => Check::Notify,
             "uptime" => Check::Uptime { least: keys.duration("uptime")?.unwrap_or_default() },
             _ => return Err(Reported),

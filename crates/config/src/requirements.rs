@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::declared_service::DeclaredService;
 use super::diagnostic::Diagnostic;
+use super::dotenv;
 use super::interpolate::{Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::services::DeclaredService;
 use super::tree::{Table, TomlNode, get};
 
 /// `[project].required`: all missing names in one error.
@@ -43,6 +44,14 @@ pub(crate) fn required(resolver: &Resolver<'_>) -> Resolved<()> {
         Diagnostic::error(node.span, format!("{what}: {}", missing.join(", ")))
             .help(format!("set {} {place}", if missing.len() == 1 { "it" } else { "them" })),
     ))
+}
+
+/// The variables of a sample that somebody still has to edit: empty ones, and placeholders such as `changeme`.
+#[must_use]
+pub fn unedited(sample: &str) -> Vec<String> {
+    let (variables, _) = dotenv::parse(sample, &|_| None);
+    let open = |value: &str| value.trim().is_empty() || is_placeholder(value);
+    variables.into_iter().filter(|(_, variable)| open(&variable.value)).map(|(name, _)| name).collect()
 }
 
 /// A sample's value that nobody has replaced.

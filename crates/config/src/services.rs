@@ -1,110 +1,22 @@
-//! The services of the merged tree, each with its layers put together: recipe, `[defaults]`, its own table. What can be
-//! checked without values is checked here: names, edges, cycles, profiles, volumes.
+//! The services of the merged tree, each with its layers put together: recipe, `[defaults]`, its own table. What can be wrong
+//! with one of them whatever the values are is checked here: names, recipes, edges.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
 
+use super::declared_service::{DeclaredService, DeclaredServices, Edge, GATEWAY, Used};
 use super::diagnostic::Diagnostic;
-use super::gateway;
 use super::merge;
 use super::recipe_names;
+use super::routes;
 use super::source_map::{Sources, Span, Text};
 use super::tree::{self, Table, TomlNode, TomlValue, get};
 use super::{Document, Facts, schema_check};
 use devrun_model::{Condition, RecipeData, ServiceName};
 
-/// The recipe behind a service.
-#[derive(Debug, Clone)]
-pub(crate) struct Used {
-    /// What the book or the file says.
-    pub data: RecipeData,
-    /// The part after `@`.
-    pub version: Option<String>,
-}
-
-/// One edge as written.
-#[derive(Debug, Clone)]
-pub(crate) struct Edge {
-    pub on: String,
-    pub condition: Option<Condition>,
-    pub required: bool,
-    pub restart: bool,
-    pub span: Span,
-}
-
-/// One service or task with all its layers.
-#[derive(Debug, Clone)]
-pub(crate) struct DeclaredService {
-    pub name: String,
-    /// Where its name stands.
-    pub key: Span,
-    pub task: bool,
-    /// Recipe, defaults and its own keys, merged.
-    pub tree: Table,
-    pub recipe: Option<Used>,
-    /// Its recipe is a file that was not read yet.
-    pub pending: bool,
-    pub edges: Vec<Edge>,
-    pub profiles: Vec<String>,
-    pub active: bool,
-}
-
-impl DeclaredService {
-    /// A key of it; `false` counts as absent.
-    pub fn get(&self, key: &str) -> Option<&TomlNode> {
-        get(&self.tree, key)
-    }
-    /// What messages call it.
-    pub fn label(&self) -> String {
-        if self.task { format!("task `{}`", self.name) } else { format!("service `{}`", self.name) }
-    }
-    /// Whether it has a readiness probe: its `ready` names a check (timings alone are none), or its address tells one.
-    pub fn probed(&self) -> bool {
-        self.names_check("ready") || super::external::has_default_check(self)
-    }
-    /// Whether a probe table names a check.
-    pub fn names_check(&self, key: &str) -> bool {
-        self.get(key)
-            .and_then(TomlNode::table)
-            .is_some_and(|table| super::schema::CHECK_KINDS.iter().any(|kind| get(table, kind).is_some()))
-    }
-    /// The volume of its data: its own word, or a recipe's default.
-    pub fn data(&self) -> Option<String> {
-        match self.tree.get("data") {
-            Some(node) if node.is_false() => None,
-            Some(node) => node.text().map(str::to_owned),
-            None => self.recipe.as_ref().filter(|used| used.data.keeps_data).map(|_| self.name.clone()),
-        }
-    }
-    /// Whether another server of this kind is meant by a task's key.
-    pub fn serves(&self, kind: &str) -> bool {
-        let Some(used) = &self.recipe else { return false };
-        let (name, scheme) = (used.data.name.as_str(), used.data.scheme.as_str());
-        match kind {
-            "sql" => scheme.starts_with("postgres") || name == "postgres",
-            "cypher" => matches!(name, "neo4j" | "memgraph") || matches!(scheme, "bolt" | "neo4j"),
-            "buckets" => matches!(name, "minio" | "versitygw" | "seaweedfs" | "garage") || scheme == "s3",
-            "collections" => name == "qdrant",
-            "models" => name == "ollama",
-            "indexes" => name == "meilisearch",
-            _ => false,
-        }
-    }
-}
-
 /// Keys of `[defaults]` that make no sense for a task.
 const NOT_FOR_TASKS: &[&str] = &["restart", "ready", "alive", "backoff", "on_unhealthy", "port", "ports", "replicas", "data"];
 /// Words that placeholders give a meaning of their own.
 const RESERVED: &[&str] = &["secret", "dir", "replica", "project", "mode", "instance"];
-
-/// The recipe of the built-in gateway.
-pub(crate) const GATEWAY: &str = "gateway";
-
-/// The keys of which a task has one.
-pub(crate) const WORK: &[&str] = &["run", "sql", "cypher", "buckets", "collections", "models", "indexes"];
-
-/// All services and tasks by name.
-pub(crate) type DeclaredServices = BTreeMap<String, DeclaredService>;
 
 /// Puts the layers together. Without `facts` recipe files are unknown yet, and what hangs on them is left for later.
 pub(crate) fn assemble(
@@ -186,7 +98,7 @@ pub(crate) fn assemble(
             services.insert(name.clone(), service);
         }
     }
-    gateway::imply_edges(&mut services);
+    routes::imply_edges(&mut services);
     activate(document, &mut services);
     services
 }
@@ -220,12 +132,6 @@ enum FoundService {
     Nothing,
 }
 
-/// Whether `use` names a file.
-pub(crate) fn recipe_path(document: &Document, text: &str) -> Option<PathBuf> {
-    let is_file = text.starts_with("./") || text.starts_with("../") || text.starts_with('/') || text.ends_with(".toml");
-    is_file.then(|| absolute(&document.root, text))
-}
-
 fn find_recipe(
     document: &Document,
     facts: Option<&Facts>,
@@ -234,7 +140,7 @@ fn find_recipe(
     out: &mut Vec<Diagnostic>,
 ) -> FoundService {
     let Some(text) = used.text() else { return FoundService::Nothing };
-    if let Some(path) = recipe_path(document, text) {
+    if let Some(path) = document.recipe_path(text) {
         let Some(facts) = facts else { return FoundService::Pending };
         let Some(content) = facts.recipe_files.get(&path) else {
             out.push(
@@ -268,7 +174,8 @@ fn find_recipe(
             Diagnostic::error(used.span, "`use` names no recipe")
                 .help("write use = \"postgres@16\" or use = \"./my-recipe.toml\"")
         } else {
-            Diagnostic::error(used.span, format!("there is no recipe `{name}`")).help(recipe_names::help(name, &document.recipe_names))
+            Diagnostic::error(used.span, format!("there is no recipe `{name}`"))
+                .help(recipe_names::help(name, &document.recipe_names))
         };
         out.push(diagnostic);
         return FoundService::Nothing;
@@ -311,7 +218,7 @@ fn edges(tree: &Table, out: &mut Vec<Diagnostic>) -> Vec<Edge> {
             .map(|(name, node)| {
                 let options = node.table();
                 let flag = |key: &str, default: bool| match options.and_then(|table| table.get(key)).map(|node| &node.value) {
-                    Some(tree::TomlValue::Bool(flag)) => *flag,
+                    Some(TomlValue::Bool(flag)) => *flag,
                     _ => default,
                 };
                 let condition = options.and_then(|table| get(table, "condition")).and_then(TomlNode::text).and_then(condition);
@@ -388,39 +295,4 @@ fn activate(document: &Document, services: &mut DeclaredServices) {
     for service in services.values_mut() {
         service.active = wanted(&service.profiles) || named.contains(&service.name);
     }
-}
-
-/// A path relative to the procfile's folder, without `.` and with `..` resolved by name.
-pub(crate) fn absolute(root: &Path, text: &str) -> PathBuf {
-    let mut path = PathBuf::new();
-    for part in root.join(text).components() {
-        match part {
-            std::path::Component::CurDir => {}
-            std::path::Component::ParentDir => {
-                path.pop();
-            }
-            part => path.push(part),
-        }
-    }
-    path
-}
-
-/// The number of a tier.
-pub(crate) fn tier(service: &DeclaredService) -> Option<(u32, Span)> {
-    let node = service.get("tier")?;
-    match &node.value {
-        tree::TomlValue::Integer(number) => u32::try_from(*number).ok().map(|number| (number, node.span)),
-        tree::TomlValue::Text(text) => text.parse().ok().map(|number| (number, node.span)),
-        _ => None,
-    }
-}
-
-/// The names of all volumes: declared ones, and those that are somebody's data.
-pub(crate) fn volume_names(document: &Document, services: &DeclaredServices) -> BTreeSet<String> {
-    let declared = get(&document.tree, "volumes").and_then(TomlNode::table);
-    declared
-        .into_iter()
-        .flat_map(|table| table.iter().filter(|(_, node)| !node.is_false()).map(|(name, _)| name.clone()))
-        .chain(services.values().filter_map(DeclaredService::data))
-        .collect()
 }

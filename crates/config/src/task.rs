@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::absolute_path::absolute;
+use super::declared_service::{DeclaredService, WORK};
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::services::{DeclaredService, WORK, absolute};
 use super::tree::{TomlNode, TomlValue, get};
 use devrun_model::{OnChange, Once, ServiceId, ServiceName, TaskSpec, VolumeName, Work};
 
@@ -33,7 +34,8 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &DeclaredService) -> Resol
     if once.is_none()
         && let Some(node) = keys.node("inputs")
     {
-        let warning = Diagnostic::warning(node.key, format!("`inputs` of {} has no effect: it runs at every start", service.label()));
+        let warning =
+            Diagnostic::warning(node.key, format!("`inputs` of {} has no effect: it runs at every start", service.label()));
         resolver.report(warning.help(format!("add once = \"VOLUME/.{}\"", service.name)));
     }
     Ok(TaskSpec {

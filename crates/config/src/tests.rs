@@ -1,9 +1,10 @@
 //! The whole way through the public face, in tables: what a placeholder becomes, what a child gets, what is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::*;
-use devrun_model::{CommandLine, Condition, Launch, Plan, RecipeBook, RecipeData, RestartPolicy};
+use devrun_model::{CommandLine, Condition, Launch, Paths, Plan, RecipeBook, RecipeData, RestartPolicy};
 
 #[derive(Debug)]
 struct Book(BTreeMap<String, RecipeData>);

@@ -1,6 +1,8 @@
 //! URLs of services: made from attributes with everything encoded that could be read as syntax, and taken apart where
 //! `external` gives one.
 
+use devrun_model::percent::{decode, encode};
+
 /// What a URL holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Parts {
@@ -10,39 +12,6 @@ pub(crate) struct Parts {
     pub host: String,
     pub port: Option<u16>,
     pub database: Option<String>,
-}
-
-/// Keeps only A-Z a-z 0-9 - . _ ~.
-pub(crate) fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
-fn decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let pair = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// `host:port`, with brackets where the host is an IPv6 address.

@@ -9,6 +9,7 @@ use toml::{Table, Value};
 
 use super::export_images::{ImageRow, image_of};
 use super::toml_writer::{Procfile, Section, Toml, quoted};
+use devrun_model::percent;
 
 /// The merged procfile as text: modes and further files applied, placeholders as they were written.
 #[must_use]
@@ -503,7 +504,7 @@ impl Export<'_> {
                 let encoded = |key: &str| {
                     let text = value(key)?;
                     // A placeholder is compose's to fill in; what is known is encoded as a URL wants it.
-                    Some(if text.contains("${") { text } else { encode(&text.replace("$$", "$")) })
+                    Some(if text.contains("${") { text } else { percent::encode(&text.replace("$$", "$")) })
                 };
                 let unknown =
                     row.is_some_and(|row| row.0 == "postgres").then(|| format!("${{{}_PASSWORD:?set it}}", shout(head)));
@@ -568,18 +569,6 @@ fn list(value: &Value) -> Vec<String> {
         Value::Array(list) => list.iter().map(scalar).collect(),
         value => vec![scalar(value)],
     }
-}
-
-/// Percent-encodes all but A-Z a-z 0-9 - . _ ~.
-fn encode(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _infallible = write!(out, "%{byte:02X}");
-        }
-        out
-    })
 }
 
 /// A name as a variable's.

@@ -56,6 +56,11 @@ pub struct ReportLine {
     pub text: String,
 }
 
+/// A text for a line of the report.
+pub(crate) fn shorten(text: &str) -> String {
+    if text.chars().count() <= 90 { text.to_owned() } else { format!("{}…", text.chars().take(88).collect::<String>()) }
+}
+
 /// A text of a foreign file as part of one line: what would begin another line, or steer a terminal, is shown as an escape.
 pub(crate) fn one_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+/// The entries of a table, in order.
+pub(crate) type TomlEntries = Vec<(String, Toml)>;
+
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Toml {
@@ -14,7 +17,7 @@ pub(crate) enum Toml {
     Float(f64),
     Bool(bool),
     List(Vec<Toml>),
-    Table(Vec<(String, Toml)>),
+    Table(TomlEntries),
 }
 
 impl Toml {

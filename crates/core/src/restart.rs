@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use devrun_model::fnv::fnv1a;
 use devrun_model::{Backoff, Kind, RestartPolicy, ServiceId, ServiceSpec};
 
 /// What follows an end.
@@ -63,10 +64,7 @@ pub fn delay(backoff: &Backoff, attempt: u32, seed: u64, id: &ServiceId) -> Dura
 
 /// A number from -0.1 to 0.1 (FNV-1a over the inputs, then the finaliser of splitmix64).
 fn jitter(seed: u64, id: &ServiceId, attempt: u32) -> f64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in seed.to_le_bytes().into_iter().chain(id.as_str().bytes()).chain(attempt.to_le_bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
+    let mut hash = fnv1a(seed.to_le_bytes().into_iter().chain(id.as_str().bytes()).chain(attempt.to_le_bytes()));
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^= hash >> 31;

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use devrun_model::{Failure, FailureKind};
 use sha2::{Digest as _, Sha256};
 
-use crate::cancel::Cancel;
+use crate::cancel::CopyCancel;
 use crate::durable::failed;
 
 const ATTRIBUTE: &str = "DEVRUN.xattr.";
@@ -19,7 +19,7 @@ const BLOCK: usize = 1 << 20;
 ///
 /// # Errors
 /// As the file system says; `Cancelled`.
-pub fn hash_file(path: &Path, cancel: &Cancel) -> Result<String, Failure> {
+pub fn hash_file(path: &Path, cancel: &CopyCancel) -> Result<String, Failure> {
     let mut file = File::open(path).map_err(|error| failed("read", path, &error))?;
     let (mut hash, mut block) = (Sha256::new(), vec![0; BLOCK]);
     loop {
@@ -46,7 +46,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 struct Counted<'a, T> {
     inner: T,
     count: u64,
-    cancel: &'a Cancel,
+    cancel: &'a CopyCancel,
     progress: &'a dyn Fn(u64),
 }
 
@@ -81,7 +81,7 @@ impl<T: Read> Read for Counted<'_, T> {
     }
 }
 
-fn words(what: &str, path: &Path, error: &io::Error, cancel: &Cancel) -> Failure {
+fn words(what: &str, path: &Path, error: &io::Error, cancel: &CopyCancel) -> Failure {
     if cancel.is_cancelled() { Failure::cancelled() } else { failed(what, path, error) }
 }
 
@@ -96,7 +96,7 @@ pub fn pack(
     extra: &[(String, Vec<u8>)],
     file: &File,
     name: &Path,
-    cancel: &Cancel,
+    cancel: &CopyCancel,
     progress: &dyn Fn(u64),
 ) -> Result<(), Failure> {
     let encoder = flate2::write::GzEncoder::new(io::BufWriter::with_capacity(BLOCK, file), flate2::Compression::fast());
@@ -181,7 +181,7 @@ fn attributes(path: &Path) -> Result<Vec<(String, Vec<u8>)>, Failure> {
 ///
 /// # Errors
 /// `Integrity` for an archive that is cut or not one, or that would write outside; `Task`, naming the path; `Cancelled`.
-pub fn unpack(file: &Path, directory: &Path, cancel: &Cancel, progress: &dyn Fn(u64)) -> Result<(), Failure> {
+pub fn unpack(file: &Path, directory: &Path, cancel: &CopyCancel, progress: &dyn Fn(u64)) -> Result<(), Failure> {
     let broken = |error: &io::Error| {
         if cancel.is_cancelled() {
             return Failure::cancelled();
@@ -252,7 +252,7 @@ mod tests {
         let name = folder.join("data.tar.gz");
         let file = File::create(&name).unwrap();
         let extra = [("extra/secret".to_owned(), b"hush".to_vec())];
-        pack(from, &extra, &file, &name, &Cancel::default(), &|_| ()).unwrap();
+        pack(from, &extra, &file, &name, &CopyCancel::default(), &|_| ()).unwrap();
         name
     }
 
@@ -272,7 +272,7 @@ mod tests {
         let archive = packed(folder.path(), &from);
         let to = folder.path().join("to");
         let seen = std::cell::Cell::new(0);
-        unpack(&archive, &to, &Cancel::default(), &|count| seen.set(count)).unwrap();
+        unpack(&archive, &to, &CopyCancel::default(), &|count| seen.set(count)).unwrap();
         assert_eq!(seen.get(), std::fs::metadata(&archive).unwrap().len());
         assert_eq!(std::fs::read(to.join("a/b/file")).unwrap(), vec![3u8; 100_000]);
         assert_eq!(std::fs::read_to_string(to.join("a/b").join("x".repeat(200))).unwrap(), "long");
@@ -301,7 +301,7 @@ mod tests {
         for (index, cut) in [0, 10, whole.len() / 2, whole.len() - 1].into_iter().enumerate() {
             std::fs::write(&archive, &whole[..cut]).unwrap();
             let to = folder.path().join(format!("cut{index}"));
-            assert_eq!(unpack(&archive, &to, &Cancel::default(), &|_| ()).unwrap_err().kind, FailureKind::Integrity, "{cut}");
+            assert_eq!(unpack(&archive, &to, &CopyCancel::default(), &|_| ()).unwrap_err().kind, FailureKind::Integrity, "{cut}");
         }
         let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
         let mut header = tar::Header::new_gnu();
@@ -312,7 +312,7 @@ mod tests {
         builder.append(&header, &b"x"[..]).unwrap();
         std::fs::write(&archive, builder.into_inner().unwrap().finish().unwrap()).unwrap();
         let to = folder.path().join("outside");
-        assert_eq!(unpack(&archive, &to, &Cancel::default(), &|_| ()).unwrap_err().kind, FailureKind::Integrity);
+        assert_eq!(unpack(&archive, &to, &CopyCancel::default(), &|_| ()).unwrap_err().kind, FailureKind::Integrity);
         assert!(!folder.path().join("escape").exists());
     }
 }

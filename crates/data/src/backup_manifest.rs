@@ -6,7 +6,7 @@ use devrun_model::{Failure, FailureKind};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::hash_file;
-use crate::cancel::Cancel;
+use crate::cancel::CopyCancel;
 use crate::durable::{now, replace_durably};
 
 /// The layout of the file.
@@ -103,7 +103,7 @@ impl BackupManifest {
     ///
     /// # Errors
     /// `Config` where the file or the manifest is missing, `Integrity` where they do not belong together.
-    pub fn check(file: &Path, cancel: &Cancel) -> Result<Self, Failure> {
+    pub fn check(file: &Path, cancel: &CopyCancel) -> Result<Self, Failure> {
         let place = manifest_path(file);
         let length = match std::fs::metadata(file) {
             Ok(metadata) if metadata.is_file() => metadata.len(),
@@ -151,7 +151,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pg.dump");
         std::fs::write(&file, b"content").unwrap();
-        let cancel = Cancel::default();
+        let cancel = CopyCancel::default();
         assert_eq!(BackupManifest::check(&file, &cancel).unwrap_err().kind, FailureKind::Config);
         let mut manifest = BackupManifest::new(BackupFormat::PostgresCustom, "postgres", "shop");
         (manifest.bytes, manifest.sha256) = (7, hash_file(&file, &cancel).unwrap());

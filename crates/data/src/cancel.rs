@@ -7,9 +7,9 @@ use devrun_model::Failure;
 
 /// Set by whoever hears a signal, looked at between files and blocks.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct CopyCancel(Arc<AtomicBool>);
 
-impl Cancel {
+impl CopyCancel {
     /// Ends the work that looks at it.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);

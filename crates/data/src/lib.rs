@@ -22,7 +22,7 @@ mod volume_swap;
 
 pub use archive::{hash_file, pack, unpack};
 pub use backup_manifest::{BackupFormat, BackupManifest, manifest_path};
-pub use cancel::Cancel;
+pub use cancel::CopyCancel;
 pub use durable::{nonce, now, replace_durably, sync_file_system};
 pub use git_head::GitHead;
 pub use snapshot_manifest::{DataEngine, SnapshotManifest, SnapshotService, SnapshotVolume};

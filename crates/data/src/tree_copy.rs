@@ -13,7 +13,7 @@ use std::path::Path;
 
 use devrun_model::{Failure, FailureKind};
 
-use crate::cancel::Cancel;
+use crate::cancel::CopyCancel;
 use crate::durable::failed;
 
 /// The size of one read where the kernel cannot copy by itself: small enough that a cancel is heard soon.
@@ -42,7 +42,7 @@ struct Copier<'a> {
     clones: bool,
     owners: bool,
     device: u64,
-    cancel: &'a Cancel,
+    cancel: &'a CopyCancel,
     report: CopyReport,
 }
 
@@ -51,7 +51,7 @@ struct Copier<'a> {
 ///
 /// # Errors
 /// `Task`, naming the path; `Cancelled`. What was copied so far stays.
-pub fn copy_tree(from: &Path, to: &Path, skip: &dyn Fn(&OsStr) -> bool, cancel: &Cancel) -> Result<CopyReport, Failure> {
+pub fn copy_tree(from: &Path, to: &Path, skip: &dyn Fn(&OsStr) -> bool, cancel: &CopyCancel) -> Result<CopyReport, Failure> {
     let metadata = std::fs::symlink_metadata(from).map_err(|error| failed("read", from, &error))?;
     if !metadata.is_dir() {
         return Err(Failure::new(FailureKind::Task, format!("{} is not a directory", from.display())));
@@ -278,7 +278,7 @@ mod tests {
         let has_attributes =
             rustix::fs::setxattr(from.join("empty"), "user.etag", b"abc", rustix::fs::XattrFlags::empty()).is_ok();
         let to = folder.path().join("to");
-        let report = copy_tree(&from, &to, &|name| name == "left", &Cancel::default()).unwrap();
+        let report = copy_tree(&from, &to, &|name| name == "left", &CopyCancel::default()).unwrap();
         assert_eq!((report.files, report.bytes), (2, (3 * BLOCK + 5) as u64));
         assert_eq!(std::fs::read(to.join("deep/er/file")).unwrap(), vec![7u8; 3 * BLOCK + 5]);
         assert_eq!(std::fs::metadata(to.join("empty")).unwrap().mode() & 0o777, 0o640);
@@ -304,7 +304,7 @@ mod tests {
         std::fs::create_dir(&from).unwrap();
         std::fs::write(from.join("a"), "1").unwrap();
         std::fs::create_dir(folder.path().join("to")).unwrap();
-        let cancel = Cancel::default();
+        let cancel = CopyCancel::default();
         assert!(copy_tree(&from, &folder.path().join("to"), &|_| false, &cancel).is_err());
         cancel.cancel();
         let failure = copy_tree(&from, &folder.path().join("other"), &|_| false, &cancel).unwrap_err();

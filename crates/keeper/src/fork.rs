@@ -14,20 +14,21 @@
 
 use super::default_limits::DefaultLimits;
 use std::cell::RefCell;
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
 use crate::lock;
 use devrun_model::keeper::{RunAs, SpawnSpec};
 use devrun_model::os_text;
 
+use super::c_strings::{c_pointers, c_string};
 use super::child::{PreparedChild, STEPS, run_child};
 use super::in_flight::{BlockedSignals, InFlightChild, fork_into};
 use super::passed_sockets::{self, PassedSockets};
+use super::pipes::{enlarge_pipe, pipe, set_nonblocking};
 use super::silent_stdin;
 use super::syscall::ChildStack;
 
@@ -129,14 +130,6 @@ impl InheritedLock {
 
 /// The child's ends of stdout and stderr; one, where both are the terminal.
 type ChildOutput = (OwnedFd, Option<OwnedFd>);
-
-pub(super) fn c_string(value: impl AsRef<OsStr>) -> io::Result<CString> {
-    CString::new(value.as_ref().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
-}
-
-pub(super) fn c_pointers(words: &[CString]) -> Vec<*const libc::c_char> {
-    words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect()
-}
 
 impl Forker {
     /// `default_limits`: the limits that children get where their spec asks for none; `plain`: every child is an ordinary fork.
@@ -293,29 +286,8 @@ impl Forker {
     }
 }
 
-/// A pipe of 1 MiB carries 1.8 times what a default one does. Ordinary users may have about 64 of them, hence the steps
-/// down; the default is no error.
-fn enlarge_pipe(pipe: &OwnedFd) {
-    for size in [1 << 20, 1 << 18] {
-        // SAFETY: an fcntl with an integer argument on an open descriptor.
-        if unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, size) } >= 0 {
-            return;
-        }
-    }
-}
-
-pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
-}
-
 fn close_on_exec(fd: &OwnedFd) -> io::Result<()> {
     nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-    Ok(())
-}
-
-/// Makes one end non-blocking. Each end of a pipe has its own flags, so the service's own end keeps blocking.
-fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
-    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
     Ok(())
 }
 

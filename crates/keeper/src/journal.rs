@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::file_id::{self, FileId};
+use devrun_model::fnv::fnv1a;
 use devrun_model::keeper::{ExitStatus, Identity, KeeperHello, ProcessId, Role, RunAs, SpawnSpec};
 use devrun_model::{ServiceId, Signal, StopTo};
 
@@ -189,18 +190,13 @@ pub struct Journal {
     pub damaged: usize,
 }
 
-/// FNV-1a: every single changed byte changes it, and it needs no table.
-fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
 /// A record as it stands in the file.
 ///
 /// # Errors
 /// When it cannot be written as JSON, which none of ours does.
 pub fn encode(record: &JournalRecord) -> io::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec(record).map_err(io::Error::other)?;
-    let sum = checksum(&bytes);
+    let sum = fnv1a(bytes.iter().copied());
     bytes.extend_from_slice(format!("\t{sum:016x}\n").as_bytes());
     Ok(bytes)
 }
@@ -209,7 +205,7 @@ fn parse_line(line: &[u8]) -> Option<JournalRecord> {
     let tab = line.iter().rposition(|byte| *byte == b'\t')?;
     let json = &line[..tab];
     // As text: a number could be spelt in several ways.
-    if line[tab + 1..] != *format!("{:016x}", checksum(json)).as_bytes() {
+    if line[tab + 1..] != *format!("{:016x}", fnv1a(json.iter().copied())).as_bytes() {
         return None;
     }
     serde_json::from_slice(json).ok()
@@ -462,7 +458,7 @@ mod tests {
         let text = String::from_utf8(encode(&JournalRecord::Started(Box::new(entry(7)))).unwrap()).unwrap();
         let json = text.split('\t').next().unwrap().replace(",\"tier\":null", "");
         assert!(!json.contains("tier"));
-        let old = format!("{json}\t{:016x}\n", checksum(json.as_bytes()));
+        let old = format!("{json}\t{:016x}\n", fnv1a(json.bytes()));
         assert_eq!(parse(old.as_bytes()).live[&7], entry(7));
     }
 

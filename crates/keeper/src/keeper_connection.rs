@@ -19,10 +19,9 @@ use devrun_model::keeper::{ExitStatus, FromKeeper, Identity, KeeperHello, Proces
 use devrun_model::{Failure, FailureKind, Signal};
 
 use super::default_limits::DefaultLimits;
-use super::keeper_events::{
-    HandleRequest, KeeperEvent, KeeperOptions, LaunchedKeeper, ProcessEvent, keeper_failure, register_fd,
-};
+use super::keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, ProcessEvent, keeper_failure, register_fd};
 use super::keeper_watch::{Activity, KeeperWatch, WatchDecision};
+use super::launched_keeper::LaunchedKeeper;
 use super::orphans::Orphans;
 use super::reactor::register;
 use super::tree::{self, TreeEvent};

@@ -19,20 +19,6 @@ pub struct KeeperOptions {
     pub hello: KeeperHello,
 }
 
-/// A keeper that waits for its first frame. Dropped, it sees the end of its socket and ends.
-#[derive(Debug)]
-pub struct LaunchedKeeper {
-    /// The process, our child.
-    pub(super) pid: i32,
-    /// Our end of the socketpair.
-    pub(super) socket: OwnedFd,
-    /// Where a failed exec is reported: the end of this pipe says that it worked.
-    pub(super) errors: OwnedFd,
-    /// What it uses of our memory until its exec.
-    #[cfg(target_os = "linux")]
-    pub(super) kept: super::keeper_launch::Kept,
-}
-
 /// One process's news.
 #[derive(Debug)]
 pub enum ProcessEvent {

@@ -5,7 +5,8 @@
 
 #[cfg(not(target_os = "linux"))]
 use super::keeper_events::keeper_failure;
-use super::keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, LaunchedKeeper, ProcessEvent};
+use super::keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, ProcessEvent};
+use super::launched_keeper::LaunchedKeeper;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,19 +1,18 @@
-//! Starts a keeper from the supervisor, which has many threads: nothing but bare system calls between fork and exec.
+//! Prepares everything that a new keeper needs, and starts it (`keeper_spawn`).
 //!
 //! Everything is close-on-exec but the one end of the socketpair that the keeper finds as descriptor 3. Its environment is
 //! empty: it needs none, and no mark of an outer stack shall stick to it.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::LaunchedKeeper;
-use super::child::{EXEC, FDS, close_on_exec_from, fail_and_exit, reset_signals};
+use super::c_strings::{c_pointers, c_string};
 use super::default_limits::DefaultLimits;
-use super::fork::{c_pointers, c_string, exec_status, pipe};
-use super::in_flight::{BlockedSignals, InFlightChild};
-use super::syscall::{ChildStack, call};
+use super::fork::exec_status;
+use super::keeper_spawn::{KeeperSpawn, spawn_keeper};
+use super::launched_keeper::LaunchedKeeper;
+use super::pipes::pipe;
 
 /// Set in the environment: every process is made by an ordinary fork.
 const PLAIN_FORK: &str = "DEVRUN_PLAIN_FORK";
@@ -68,74 +67,6 @@ pub fn start_keeper(program: &std::path::Path, default_limits: DefaultLimits) ->
     let (pid, kept) = spawn_keeper(spawn, plain)?;
     drop((socket, theirs, errors_writer));
     Ok(LaunchedKeeper { pid, socket: ours, errors, kept })
-}
-
-/// What the child needs.
-struct KeeperSpawn {
-    null: RawFd,
-    socket: RawFd,
-    errors: RawFd,
-    program: CString,
-    argv: Vec<*const libc::c_char>,
-    envp: [*const libc::c_char; 1],
-    #[expect(dead_code, reason = "argv points into these")]
-    words: Vec<CString>,
-}
-
-// SAFETY: the pointers lead into the strings of the same structure; only the child reads them.
-unsafe impl Send for KeeperSpawn {}
-
-/// Holds what the child uses in our memory; nothing, where it has a copy.
-#[derive(Debug)]
-pub struct Kept {
-    #[expect(dead_code, reason = "dropping it is what it is for")]
-    child: Option<InFlightChild<KeeperSpawn>>,
-}
-
-/// The child begins in our memory, and this process continues: a copy of our memory would cost more than all the rest.
-fn spawn_keeper(spawn: KeeperSpawn, plain: bool) -> io::Result<(i32, Kept)> {
-    let _blocked = BlockedSignals::new()?;
-    let spawn = match ChildStack::new() {
-        Ok(stack) if !plain => {
-            // SAFETY: signals are blocked, and `begin` makes bare calls only, on what it is given.
-            match unsafe { InFlightChild::clone_vm(spawn, stack, begin, None) } {
-                Ok((pid, child)) => return Ok((pid, Kept { child: Some(child) })),
-                // The kernel refuses, or this is another kind of processor.
-                Err((spawn, _)) => spawn,
-            }
-        }
-        _ => spawn,
-    };
-    // SAFETY: the child goes straight into `begin`, which makes bare calls only.
-    match unsafe { libc::fork() } {
-        // SAFETY: we are the forked child.
-        0 => unsafe { begin(&raw const spawn) },
-        -1 => Err(io::Error::last_os_error()),
-        pid => Ok((pid, Kept { child: None })),
-    }
-}
-
-/// # Safety
-/// Only as the beginning of a child.
-unsafe extern "C" fn begin(spawn: *const KeeperSpawn) -> ! {
-    // SAFETY: bare calls on what the parent prepared and keeps.
-    unsafe {
-        let spawn = &*spawn;
-        for (old, new) in [(spawn.null, 0), (spawn.null, 1), (spawn.null, 2), (spawn.socket, 3)] {
-            let answer = call(libc::SYS_dup3, [old as usize, new, 0, 0, 0]);
-            if answer < 0 {
-                fail_and_exit(spawn.errors, FDS, answer);
-            }
-        }
-        if let Err(answer) = close_on_exec_from(4) {
-            fail_and_exit(spawn.errors, FDS, answer);
-        }
-        // All of them: the supervisor has handlers, which are nothing for a child that is not yet another program.
-        reset_signals(1..=64);
-        let words = [spawn.program.as_ptr() as usize, spawn.argv.as_ptr() as usize, spawn.envp.as_ptr() as usize, 0, 0];
-        let answer = call(libc::SYS_execve, words);
-        fail_and_exit(spawn.errors, EXEC, answer)
-    }
 }
 
 /// After the socket of a keeper has ended before its first word: why, if exec had a reason.

@@ -12,7 +12,7 @@
 //!
 //! Its parts, and those of the supervisor's end of the socketpair (feature `client`, which needs tokio):
 //!
-//! - `keeper_launch`, `keeper_handle`, `keeper_connection`, `orphans`, `runner`: the supervisor's side
+//! - `keeper_launch`, `keeper_spawn`, `keeper_handle`, `keeper_connection`, `orphans`, `runner`: the supervisor's side
 //! - `fork` and `in_flight` (the parent), `child` and `syscall` (the child), `tree`, `wire`: shared with the keeper
 //! - `identity`, `procfs`, `ownership`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
 //! - `lock_holders`, `identity_check`: whether a process is the one that a journal names; `caller`: whether this one is in a service
@@ -21,6 +21,8 @@
 //!
 //! Linux only so far. Elsewhere this compiles, no identity ever holds, and `KeeperHandle::start` says why it does not.
 
+#[cfg(target_os = "linux")]
+mod c_strings;
 pub mod caller;
 pub mod cgroup;
 #[cfg(target_os = "linux")]
@@ -54,8 +56,13 @@ mod keeper_main;
 #[cfg(target_os = "linux")]
 mod keeper_shutdown;
 #[cfg(target_os = "linux")]
+#[cfg(feature = "client")]
+mod keeper_spawn;
+#[cfg(target_os = "linux")]
 mod keeper_watch;
 mod kill_sweep;
+#[cfg(feature = "client")]
+mod launched_keeper;
 pub mod lock;
 pub mod lock_holders;
 #[cfg(target_os = "linux")]
@@ -66,6 +73,8 @@ mod own_descriptors;
 pub mod ownership;
 #[cfg(target_os = "linux")]
 mod passed_sockets;
+#[cfg(target_os = "linux")]
+mod pipes;
 pub mod procfs;
 pub mod project_journal;
 #[cfg(feature = "client")]
@@ -88,10 +97,12 @@ pub mod tree_shutdown;
 pub mod wire;
 
 #[cfg(feature = "client")]
-pub use keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, LaunchedKeeper, ProcessEvent};
+pub use keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, ProcessEvent};
 #[cfg(feature = "client")]
 pub use keeper_handle::KeeperHandle;
 pub use keeper_main::main;
+#[cfg(feature = "client")]
+pub use launched_keeper::LaunchedKeeper;
 #[cfg(feature = "client")]
 pub use runner::{
     CommandRequest, CommandResult, OutputSink, OutputStream, Runner, RunningCommand, list_processes, still_running,

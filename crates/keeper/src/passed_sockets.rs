@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use rustix::io::fcntl_dupfd_cloexec;
 
-use super::fork::c_string;
+use super::c_strings::c_string;
 
 /// The descriptor of the first socket (`SD_LISTEN_FDS_START`).
 pub(super) const FIRST: RawFd = 3;

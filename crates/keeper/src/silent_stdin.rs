@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use devrun_model::keeper::RunAs;
 
-use super::fork::pipe;
+use super::pipes::pipe;
 
 /// Bytes that such a pipe may hold, as little as it can: an ordinary user's pipes share a limit (pipe(7)), and log pipes need it.
 const SIZE: libc::c_int = 4096;

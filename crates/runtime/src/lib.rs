@@ -22,6 +22,7 @@ pub mod recipes;
 pub mod removal;
 pub mod runtime_dir;
 pub mod secrets;
+mod sigv4;
 pub mod stats;
 pub mod trace_masks;
 pub mod user;

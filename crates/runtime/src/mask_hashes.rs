@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use devrun_model::hex::hex;
 use devrun_store::atomic_file::replace;
 
 /// Values that are kept; the oldest go first.
@@ -53,7 +54,7 @@ impl MaskHashes {
         if known.key.is_empty() {
             let mut key = [0u8; 32];
             getrandom::fill(&mut key).map_err(io::Error::other)?;
-            known.key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            known.key = hex(&key);
         }
         let before = known.values.len();
         for value in values {
@@ -75,7 +76,7 @@ impl MaskHashes {
 
     fn hash(&self, bytes: &[u8]) -> String {
         let digest = Sha256::new().chain_update(&self.key).chain_update(bytes).finalize();
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        hex(&digest[..16])
     }
 
     /// Where a text holds one of the values.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use reqwest::Url;
 
-use super::FetchOptions;
+use super::fetch_options::FetchOptions;
 use super::transfer::{FetchError, TransferLimits};
 
 /// Allows plain http to loopback; for tests.

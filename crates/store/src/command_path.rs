@@ -14,10 +14,10 @@ use super::system::is_executable;
 /// What a shell without PATH looks into.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Finds `word`; see [`super::find_command`].
+/// Finds the executable of a `run` command in the service's own PATH and directory.
 ///
 /// # Errors
-/// `Binary`, naming the word.
+/// `Binary`, naming the word and the PATH.
 pub fn find(word: &str, env: &BTreeMap<String, String>, dir: &Path) -> Result<PathBuf, Failure> {
     let binary = |reason: String| Failure::new(FailureKind::Binary, reason);
     if word.is_empty() {

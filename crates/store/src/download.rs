@@ -14,10 +14,13 @@ use reqwest::header::{CONTENT_RANGE, LOCATION, RANGE};
 use reqwest::{StatusCode, Url};
 use sha2::{Digest, Sha256};
 
+use devrun_model::hex::hex;
 use devrun_model::{Failure, FailureKind};
 
-use super::verify::{Pin, hex};
-use super::{DownloadProgress, FetchOptions, client};
+use super::client;
+use super::download_progress::DownloadProgress;
+use super::fetch_options::FetchOptions;
+use super::verify::Pin;
 
 /// Where this URL is really asked for: at the mirror, by host and path and then by the file's bare name, or at itself.
 #[must_use]
@@ -155,7 +158,7 @@ impl DownloadFile {
         self.hash.update(bytes);
         self.file.write_all(bytes).map_err(|error| {
             FetchError::Fatal(
-                Failure::new(FailureKind::Binary, format!("the store cannot be written: {error}")).help(super::MAKE_ROOM),
+                Failure::new(FailureKind::Binary, format!("the store cannot be written: {error}")).help(super::store::MAKE_ROOM),
             )
         })
     }

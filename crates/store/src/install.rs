@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use devrun_model::{Failure, FailureKind, RecipeData};
 
+use super::blocking::blocking;
 use super::catalog::{Catalog, CatalogSource};
 use super::download;
+use super::fetch_options::FetchOptions;
 use super::lockfile;
 use super::manifest::{Manifest, StoreEntry};
 use super::store::{Store, StoreStage};
@@ -23,7 +25,7 @@ use super::transfer::FetchError;
 use super::unpack::tree::UnpackError;
 use super::verify::{self, Pin};
 use super::version::VersionRequest;
-use super::{FetchOptions, blocking, package, platform, system, unpack};
+use super::{package, platform, system, unpack};
 
 /// What is to be installed.
 #[derive(Debug, Clone)]
@@ -199,7 +201,7 @@ fn place(
         unpacked.map_err(|refused| {
             let (kind, help) = match refused {
                 UnpackError::Archive(_) => (FailureKind::Integrity, "do not use it; name another source in [sources]"),
-                UnpackError::NoRoom(_) => (FailureKind::Binary, super::MAKE_ROOM),
+                UnpackError::NoRoom(_) => (FailureKind::Binary, super::store::MAKE_ROOM),
             };
             FetchError::Fatal(Failure::new(kind, format!("{label} cannot be unpacked: {refused}")).help(help))
         })?;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::ownership::Trust;
+use devrun_model::hex::hex;
 use devrun_model::{Failure, FailureKind};
 
 use super::verify::{self, Pin};
@@ -272,7 +273,7 @@ fn digest(names: &BTreeMap<String, Metadata>) -> String {
         sum.update(path.as_bytes());
         sum.update([0]);
     }
-    verify::hex(&sum.finalize())
+    hex(&sum.finalize())
 }
 
 /// Notes what everything looks like now. Written in place: a rename would change the entry's own directory.

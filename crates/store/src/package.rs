@@ -15,10 +15,11 @@ use std::time::Duration;
 use devrun_model::{Failure, FailureKind};
 
 use super::catalog::{CatalogSource, UnpackRules};
+use super::fetch_options::FetchOptions;
 use super::subprocess::{Cancel, Subprocess, SubprocessError, SubprocessOutput};
 use super::system::on_path;
 use super::transfer::FetchError;
-use super::{FetchOptions, unpack};
+use super::unpack;
 
 /// A client that does not come to an end is given up after this.
 const LIMIT: Duration = Duration::from_secs(900);

@@ -5,16 +5,19 @@
 use devrun_model::recipe::SourceSpec;
 use devrun_model::{Failure, FailureKind, RecipeUse};
 
+use super::blocking::blocking;
 use super::catalog::{Catalog, CatalogSource};
+use super::fetch_options::FetchOptions;
 use super::install::{InstallJob, install};
+use super::located::Located;
 use super::lockfile::{self, LockFile};
 use super::manifest::StoreEntry;
+use super::platform;
 use super::store::Store;
 use super::subprocess::Cancel;
 use super::system;
 use super::transfer::FetchError;
 use super::version::VersionRequest;
-use super::{FetchOptions, Located, blocking, platform};
 
 /// Said of a program of the project where nothing may be executed.
 const UNASKED: &str = "version unknown until `devrun up` runs it";

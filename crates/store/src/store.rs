@@ -13,11 +13,15 @@ use std::path::{Path, PathBuf};
 use nix::unistd::User;
 
 use crate::ownership::Trust;
+use devrun_model::hex::hex;
 use devrun_model::{Failure, FailureKind, os_text};
 
 use super::manifest::{self, MANIFEST, Manifest, StoreEntry};
+use super::system;
 use super::unpack::tree::make_folder;
-use super::{system, verify};
+
+/// The way out where the disk is full.
+pub(super) const MAKE_ROOM: &str = "make room, or put the store elsewhere with DEVRUN_BIN_CACHE=FOLDER";
 
 const STAGES: &str = ".stage";
 
@@ -153,7 +157,7 @@ impl Store {
             let mut nonce = [0_u8; 8];
             getrandom::fill(&mut nonce)
                 .map_err(|error| Failure::new(FailureKind::Internal, format!("no random numbers: {error}")))?;
-            let folder = self.root.join(STAGES).join(verify::hex(&nonce));
+            let folder = self.root.join(STAGES).join(hex(&nonce));
             let lock_path = folder.with_extension("lock");
             let lock = match OpenOptions::new().write(true).create_new(true).mode(0o644).open(&lock_path) {
                 Ok(lock) => lock,

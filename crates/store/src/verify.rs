@@ -6,6 +6,8 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use devrun_model::hex::hex;
+
 /// Size and sha256 of one artifact; of several, their sizes' sum and the sha256 of their list.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Pin {
@@ -13,18 +15,6 @@ pub struct Pin {
     pub size: u64,
     /// Hexadecimal, lower case.
     pub sha256: String,
-}
-
-/// Lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing into a string cannot fail.
-        let _never = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 /// The pin of what a reader gives.

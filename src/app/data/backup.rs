@@ -13,9 +13,9 @@ use devrun_model::ready::Endpoint;
 use devrun_model::service::Server;
 use devrun_model::{ByteSize, Failure, FailureKind, Launch, Plan, ServiceSpec, VolumeClass, VolumeSpec};
 use devrun_runtime::{probe, secrets};
-use devrun_store::Progress as _;
+use devrun_store::DownloadProgress as _;
 
-use crate::app::data::work::Work;
+use crate::app::data::work::DataWork;
 use crate::app::data::{pause, postgres_dump, replace, selection};
 use crate::app::load::{self, Project, Read};
 use crate::app::stop_stack;
@@ -66,7 +66,7 @@ impl Backup<'_> {
     /// # Errors
     /// `Config` for a file that exists or a service without data, `Elsewhere` for a Postgres that does not run; what the dump or
     /// the copy fails with. There is no file then.
-    pub fn take(&self, work: &Work) -> Result<BackupManifest, Failure> {
+    pub fn take(&self, work: &DataWork) -> Result<BackupManifest, Failure> {
         // A manifest without its backup is what a kill between the two leaves.
         if self.file.symlink_metadata().is_ok() {
             return Err(Failure::new(FailureKind::Config, format!("{} exists already", self.file.display()))
@@ -127,7 +127,7 @@ impl Backup<'_> {
         }
     }
 
-    fn directory(&self, volume: &VolumeSpec, stage: &Stage, work: &Work, progress: &dyn Fn(u64)) -> Result<(), Failure> {
+    fn directory(&self, volume: &VolumeSpec, stage: &Stage, work: &DataWork, progress: &dyn Fn(u64)) -> Result<(), Failure> {
         let secrets = self.secrets()?;
         let pack = || pack(&volume.path, &secrets, &stage.file, &stage.path, &work.cancel, progress);
         if !load::is_running(&self.project.places)? {
@@ -253,7 +253,7 @@ pub fn servers(plan: &Plan, online: bool) -> Vec<&ServiceSpec> {
 ///
 /// # Errors
 /// As [`Backup::take`]; backups that were taken before it stay.
-pub fn take_all(project: &Project, read: &Read, specs: &[&ServiceSpec], work: &Work, term: Term) -> Result<(), Failure> {
+pub fn take_all(project: &Project, read: &Read, specs: &[&ServiceSpec], work: &DataWork, term: Term) -> Result<(), Failure> {
     let directory = project.places.state.join("backups");
     devrun_runtime::runtime_dir::make_private(&directory, "backup")?;
     for spec in specs {

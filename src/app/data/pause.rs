@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use devrun_data::Cancel;
+use devrun_data::CopyCancel;
 use devrun_model::feed::Status;
 use devrun_model::{Command, Failure, FailureKind, Kind, Plan, ServiceId, ServiceStatus, State, UpOptions, VolumeName};
 
@@ -46,7 +46,12 @@ fn is_up(status: &ServiceStatus) -> bool {
 ///
 /// # Errors
 /// `Elsewhere` when nothing runs or a task of it is in the middle of its work; `Cancelled`.
-pub async fn pause(project: &Project, plan: &Plan, volumes: &BTreeSet<VolumeName>, cancel: &Cancel) -> Result<Pause, Failure> {
+pub async fn pause(
+    project: &Project,
+    plan: &Plan,
+    volumes: &BTreeSet<VolumeName>,
+    cancel: &CopyCancel,
+) -> Result<Pause, Failure> {
     let (session, status) = request::session(project).await?;
     let wanted = affected(plan, volumes);
     let live = |status: &&ServiceStatus| is_up(status) && wanted.iter().any(|id| id.as_str() == status.name);

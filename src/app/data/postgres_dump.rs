@@ -14,7 +14,7 @@ use devrun_model::{Failure, FailureKind, ServiceSpec};
 use devrun_runtime::recipes;
 
 use crate::app::client_program;
-use crate::app::data::work::Work;
+use crate::app::data::work::DataWork;
 use crate::app::load::{self, Project};
 use crate::ui::term::say;
 
@@ -42,7 +42,7 @@ pub async fn server_version(spec: &ServiceSpec) -> Result<String, Failure> {
     Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
-fn client(project: &Project, spec: &ServiceSpec, name: &str, database: &str, work: &Work) -> Result<Command, Failure> {
+fn client(project: &Project, spec: &ServiceSpec, name: &str, database: &str, work: &DataWork) -> Result<Command, Failure> {
     let (program, extra) = work.runtime.block_on(client_program::find(project, spec, name))?;
     let mut command = Command::new(program);
     let outer = load::environment().into_iter().filter(|(name, _)| !name.starts_with("PG"));
@@ -84,7 +84,7 @@ fn complaints(child: &mut Child) -> std::thread::JoinHandle<String> {
 }
 
 /// Waits for its end, or kills our own child when the work is cancelled.
-fn finish(mut child: Child, name: &str, complaints: std::thread::JoinHandle<String>, work: &Work) -> Result<(), Failure> {
+fn finish(mut child: Child, name: &str, complaints: std::thread::JoinHandle<String>, work: &DataWork) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new(FailureKind::Internal, format!("{name}: {error}"));
     let status = loop {
         if let Some(status) = child.try_wait().map_err(failed)? {
@@ -111,7 +111,7 @@ impl Dump<'_> {
     ///
     /// # Errors
     /// `Binary` without a `pg_dump`, `Task` with its words, `Cancelled`.
-    pub fn write(&self, file: &mut File, path: &Path, work: &Work, progress: &dyn Fn(u64)) -> Result<(), Failure> {
+    pub fn write(&self, file: &mut File, path: &Path, work: &DataWork, progress: &dyn Fn(u64)) -> Result<(), Failure> {
         let mut command = client(self.project, self.spec, "pg_dump", &database(self.spec), work)?;
         let format = if self.plain { "plain" } else { "custom" };
         let mut child = begin(command.args(["--format", format]).stdout(Stdio::piped()), "pg_dump")?;
@@ -144,7 +144,7 @@ impl Dump<'_> {
     ///
     /// # Errors
     /// `Task` with the words of `pg_restore`; the old database is in place then.
-    pub fn load(&self, file: &Path, format: BackupFormat, work: &Work) -> Result<(), Failure> {
+    pub fn load(&self, file: &Path, format: BackupFormat, work: &DataWork) -> Result<(), Failure> {
         let name = database(self.spec);
         let ask = |sql: String| work.runtime.block_on(async { recipes::ask_sql(&elsewhere(self.spec, &name), &sql).await });
         self.drop_leftovers(&name, &ask)?;
@@ -211,7 +211,7 @@ impl Dump<'_> {
     ///
     /// # Errors
     /// `Binary` without the client, `Task` with its words, `Cancelled`.
-    pub fn run(&self, file: &Path, format: BackupFormat, stage: &str, owners: bool, work: &Work) -> Result<(), Failure> {
+    pub fn run(&self, file: &Path, format: BackupFormat, stage: &str, owners: bool, work: &DataWork) -> Result<(), Failure> {
         let name = if format == BackupFormat::PostgresPlain { "psql" } else { "pg_restore" };
         let mut command = client(self.project, self.spec, name, stage, work)?;
         command.stdout(Stdio::null());

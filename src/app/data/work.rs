@@ -3,28 +3,28 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use devrun_data::Cancel;
+use devrun_data::CopyCancel;
 use devrun_model::{Failure, FailureKind};
 
 use crate::app::session::Signals;
 
 /// The runtime of such work, and the signal that ended it.
-pub struct Work {
+pub struct DataWork {
     /// For everything that waits.
     pub runtime: tokio::runtime::Runtime,
     /// Looked at by copies.
-    pub cancel: Cancel,
+    pub cancel: CopyCancel,
     code: Arc<AtomicI32>,
 }
 
-impl Work {
+impl DataWork {
     /// From here on INT, TERM and HUP cancel; a second one ends the process at once.
     ///
     /// # Errors
     /// `Internal` when signals or threads cannot be had.
     pub fn begin() -> Result<Self, Failure> {
         let runtime = crate::app::runtime::runtime()?;
-        let (cancel, code) = (Cancel::default(), Arc::new(AtomicI32::new(0)));
+        let (cancel, code) = (CopyCancel::default(), Arc::new(AtomicI32::new(0)));
         let mut signals = {
             let _entered = runtime.enter();
             Signals::take()?

@@ -7,17 +7,17 @@ use clap::Args;
 use crate::app::confirm;
 use crate::app::data::backup::{self, Backup, SECRETS};
 use crate::app::data::postgres_dump::{self, Dump};
-use crate::app::data::work::Work;
+use crate::app::data::work::DataWork;
 use crate::app::data::{recovery, replace, selection};
 use crate::app::load::{self, Project, Read, Wanted};
 use crate::app::readonly;
 use crate::globals::Globals;
 use crate::ui::download::Bars;
 use crate::ui::term::{Progress, Term, data, say};
-use devrun_data::{BackupFormat, BackupManifest, Cancel, DataEngine, unpack};
+use devrun_data::{BackupFormat, BackupManifest, CopyCancel, DataEngine, unpack};
 use devrun_model::service::Server;
 use devrun_model::{ByteSize, Failure, FailureKind, ServiceSpec, exit};
-use devrun_store::Progress as _;
+use devrun_store::DownloadProgress as _;
 
 // `backup`.
 #[derive(Debug, Args)]
@@ -62,7 +62,7 @@ pub fn backup(globals: &Globals, args: &BackupArgs, term: Term) -> Result<i32, F
     };
     let file = std::path::absolute(&shown)
         .map_err(|error| Failure::new(FailureKind::Config, format!("{}: {error}", shown.display())))?;
-    let work = Work::begin()?;
+    let work = DataWork::begin()?;
     let taken = Backup { project: &project, read: &read, spec, plain: args.plain, file, term }.take(&work);
     let manifest = match taken {
         Ok(manifest) => manifest,
@@ -86,7 +86,7 @@ pub fn restore(globals: &Globals, args: &RestoreArgs, term: Term) -> Result<i32,
     let spec = readonly::one(&read.plan, &args.service)?;
     let file = std::path::absolute(&args.backup)
         .map_err(|error| Failure::new(FailureKind::Config, format!("{}: {error}", args.backup.display())))?;
-    let manifest = BackupManifest::check(&file, &Cancel::default())?;
+    let manifest = BackupManifest::check(&file, &CopyCancel::default())?;
     let recipe = match &spec.launch {
         devrun_model::Launch::Recipe(recipe) => Some(recipe.recipe.name.clone()),
         _ => None,
@@ -128,7 +128,7 @@ fn dump(
             format!("{} is a dump of a Postgres, and {} is none", args.backup.display(), spec.service),
         ));
     }
-    let work = Work::begin()?;
+    let work = DataWork::begin()?;
     let now = work.runtime.block_on(postgres_dump::server_version(spec))?;
     let number = |version: &str| DataEngine::major(version).parse::<u32>().ok();
     if let Some(made) = &manifest.version
@@ -189,7 +189,7 @@ fn directory(
         let target = stage.add_volume(&volume.path, None)?;
         let bars = Bars::new(term);
         bars.begin(&format!("restore of {}", spec.service), Some(manifest.bytes));
-        unpack(file, &target, &Cancel::default(), &|bytes| bars.advance(bytes))?;
+        unpack(file, &target, &CopyCancel::default(), &|bytes| bars.advance(bytes))?;
         bars.end(&ByteSize(manifest.bytes).to_string());
         let folder = target.join(SECRETS);
         let mut secrets = Vec::new();

@@ -10,7 +10,7 @@ use crate::app::child_command;
 use crate::app::data::fork::postgres::{self, FORK, ForkContext};
 use crate::app::data::fork::registry::{Fork, ForkRegistry};
 use crate::app::data::fork::{reaper, redis, target};
-use crate::app::data::work::Work;
+use crate::app::data::work::DataWork;
 use crate::app::load::{self, Project, Wanted};
 use crate::app::readonly;
 use crate::app::session::Signals;
@@ -26,12 +26,12 @@ use devrun_model::{Failure, FailureKind, Plan, ServiceSpec, duration, exit};
 pub struct DbArgs {
     /// Action
     #[command(subcommand)]
-    pub action: Action,
+    pub action: DbAction,
 }
 
 // What to do with databases of tests.
 #[derive(Debug, Subcommand)]
-pub enum Action {
+pub enum DbAction {
     /// Create a fresh database for one test run, and print its URL
     #[command(
         after_help = "Postgres: a copy of the service's database, made by TEMPLATE from a frozen copy. That is taken when the first fork is made, and again when init files, migrations or seed tasks have changed; `devrun db refresh` takes it at once.\nRedis: an empty logical database; `set = { databases = \"64\" }` at the service makes more of them.\nIt is dropped when the calling process ends, when its time is up, or by `devrun db drop`.\n\nExamples:\n  export DATABASE_URL=$(devrun db fork)\n  devrun db fork postgres --ttl 1h\n  devrun db fork -- pytest -x"
@@ -98,10 +98,10 @@ struct Made {
 pub fn run(globals: &Globals, args: &DbArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     match &args.action {
-        Action::Fork(args) => make(globals, &project, args),
-        Action::List { json } => list(&project, *json),
-        Action::Drop { names } => drop_named(globals, &project, names),
-        Action::Refresh { service } => refresh(globals, &project, service.as_deref(), term),
+        DbAction::Fork(args) => make(globals, &project, args),
+        DbAction::List { json } => list(&project, *json),
+        DbAction::Drop { names } => drop_named(globals, &project, names),
+        DbAction::Refresh { service } => refresh(globals, &project, service.as_deref(), term),
     }
 }
 
@@ -138,7 +138,7 @@ fn make(globals: &Globals, project: &Project, args: &ForkArgs) -> Result<i32, Fa
     })?;
     let until_ms =
         ttl.map(|ttl| jiff::Timestamp::now().as_millisecond().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)));
-    let work = Work::begin()?;
+    let work = DataWork::begin()?;
     let registry = ForkRegistry::new(&project.places);
     let mut context = ForkContext { project, plan: &plan, spec, template: String::new() };
     if spec.stop_asks() == Some(Server::Postgres) {
@@ -197,7 +197,7 @@ fn one(
     context: &ForkContext<'_>,
     registry: &ForkRegistry,
     mut fork: Fork,
-    work: &Work,
+    work: &DataWork,
 ) -> Result<(Fork, Result<(), Failure>), Failure> {
     if context.spec.stop_asks() == Some(Server::Redis) {
         let count = work.runtime.block_on(redis::count(context.spec))?;
@@ -284,7 +284,7 @@ fn refresh(globals: &Globals, project: &Project, service: Option<&str>, _term: T
         return Err(Failure::new(FailureKind::Config, format!("{} has no frozen copy: its forks are empty", spec.service))
             .help("devrun db refresh POSTGRES-SERVICE"));
     }
-    let work = Work::begin()?;
+    let work = DataWork::begin()?;
     work.runtime.block_on(postgres::thaw(spec))?;
     let name = postgres::freeze(project, &plan, spec, &work)?;
     say(format!("{}: the frozen copy was taken ({name})", spec.service));

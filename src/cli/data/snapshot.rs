@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::app::confirm;
-use crate::app::data::work::Work;
+use crate::app::data::work::DataWork;
 use crate::app::data::{counts, pause, recovery, replace, selection};
 use crate::app::deletion;
 use crate::app::load::{self, Project, Read, Wanted};
@@ -24,12 +24,12 @@ use devrun_runtime::secrets;
 pub struct SnapshotArgs {
     /// Action
     #[command(subcommand)]
-    pub action: Action,
+    pub action: SnapshotAction,
 }
 
 // What to do with snapshots.
 #[derive(Debug, Subcommand)]
-pub enum Action {
+pub enum SnapshotAction {
     /// Save all volumes, and the secrets they were made with, under a name
     #[command(
         after_help = "Works on a running stack, whose services are stopped for the copy and started again, and on a stopped one.\nWhere the file system has copy-on-write (btrfs, xfs, APFS), it takes a moment and no space.\n\nExamples:\n  devrun snapshot save before-migration\n  devrun snapshot save pg-only postgres"
@@ -90,12 +90,12 @@ pub enum Action {
 pub fn run(globals: &Globals, args: &SnapshotArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     match &args.action {
-        Action::Save { name, services, json } => save(globals, &project, name, services, *json, term),
-        Action::List { json } => list(&project, *json),
-        Action::Restore { undo: true, .. } => replace::undo(&project).map(|()| exit::DONE),
-        Action::Restore { name, .. } => restore(globals, &project, name.as_deref().unwrap_or_default(), term),
-        Action::Rm { names } => remove(&project, names),
-        Action::Diff { a, b, json } => diff(&project, a, b, *json),
+        SnapshotAction::Save { name, services, json } => save(globals, &project, name, services, *json, term),
+        SnapshotAction::List { json } => list(&project, *json),
+        SnapshotAction::Restore { undo: true, .. } => replace::undo(&project).map(|()| exit::DONE),
+        SnapshotAction::Restore { name, .. } => restore(globals, &project, name.as_deref().unwrap_or_default(), term),
+        SnapshotAction::Rm { names } => remove(&project, names),
+        SnapshotAction::Diff { a, b, json } => diff(&project, a, b, *json),
     }
 }
 
@@ -109,7 +109,7 @@ fn save(globals: &Globals, project: &Project, name: &str, services: &[String], j
     if volumes.is_empty() {
         return Err(Failure::new(FailureKind::Config, "no volume holds any data yet").help("devrun volumes; devrun up -d"));
     }
-    let work = Work::begin()?;
+    let work = DataWork::begin()?;
     devrun_runtime::runtime_dir::prepare(&project.places)?;
     let store = SnapshotStore::open(&project.places.state)?;
     let stage = store.stage(name)?;
@@ -196,7 +196,7 @@ fn copy(
     volumes: &[&VolumeSpec],
     stage: &SnapshotStage<'_>,
     manifest: &mut SnapshotManifest,
-    work: &Work,
+    work: &DataWork,
 ) -> Result<(), Failure> {
     manifest.cloned = true;
     for volume in volumes {
@@ -381,7 +381,7 @@ fn restore(globals: &Globals, project: &Project, name: &str, term: Term) -> Resu
     let begun = std::time::Instant::now();
     let replacement = replace::Replacement { globals, project, plan, what: format!("snapshot {name}"), volumes, term };
     let code = replacement.run(|stage| {
-        let cancel = devrun_data::Cancel::default();
+        let cancel = devrun_data::CopyCancel::default();
         for (volume, saved) in &chosen {
             let from = store.volume(name, &saved.name);
             let to = stage.add_volume(&volume.path, Some(&from))?;

@@ -5,7 +5,7 @@ use clap::Args;
 use std::sync::Arc;
 
 use crate::ui::progress::ProgressView;
-use crate::ui::term::{Term, data};
+use crate::ui::term::Term;
 use devrun_model::exit;
 use devrun_model::feed::FeedItem;
 use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Signal, State};
@@ -50,15 +50,6 @@ pub struct NamesArgs {
     /// Services [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-}
-
-/// `devrun version`.
-///
-/// # Errors
-/// Never; a reader that is gone is no failure.
-pub fn version() -> Result<i32, Failure> {
-    let _reader_gone = data(format!("devrun {}", env!("CARGO_PKG_VERSION")));
-    Ok(exit::DONE)
 }
 
 /// `devrun stop`: returns when the trees are empty.

@@ -9,7 +9,7 @@ use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, VolumeClass, VolumeSpec, duration};
 
 use crate::app::data::backup;
-use crate::app::data::work::Work;
+use crate::app::data::work::DataWork;
 use crate::app::load::{self, Wanted};
 use crate::app::other_data;
 use crate::globals::Globals;
@@ -63,7 +63,7 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
         .collect();
     let saving = match read.as_ref().filter(|_| args.backup && load::is_running(&project.places).unwrap_or(false)) {
         Some(read) => {
-            let work = Work::begin()?;
+            let work = DataWork::begin()?;
             match backup::take_all(&project, read, &backup::servers(&read.plan, true), &work, term) {
                 Ok(()) => {}
                 Err(failure) => return work.ended_by(failure),

@@ -11,6 +11,7 @@ use devrun_model::{Failure, State};
 use crate::app::child_command;
 use crate::app::load::{self, Wanted};
 use crate::app::readonly;
+use crate::app::recipe_tools;
 use crate::app::session::Signals;
 use crate::globals::Globals;
 
@@ -68,6 +69,7 @@ fn execute(globals: &Globals, name: &str, words: &[OsString]) -> Result<i32, Fai
         // The service's own variables win over the usual ones of its recipe.
         let mut variables: BTreeMap<String, String> = crate::app::service_env::exports(spec)?;
         variables.extend(spec.env.clone());
+        recipe_tools::add_to_path(&project, std::iter::once(spec), &mut variables).await?;
         let mut signals = Signals::take()?;
         Ok(child_command::run(words, &variables, &spec.dir, Some(spec), &mut signals).await?.code)
     })

@@ -1,6 +1,6 @@
 //! `devrun run`: a test suite against a stack in one line; the stack is gone afterwards whatever happened.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use clap::Args;
 use crate::ui::term::{Term, say};
 use devrun_model::client_env::{self, Addressed};
 use devrun_model::exit;
-use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId};
+use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
 use devrun_runtime::runtime_dir;
 
 use crate::app::child_command;
 use crate::app::load::{self, Purpose, Wanted};
+use crate::app::recipe_tools;
 use crate::app::run_artifacts;
 use crate::app::start_scope;
 use crate::app::temporary_stack::{self, TemporaryStack, TemporaryStackResult, with_temporary_stack};
@@ -102,6 +103,12 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
     let cwd = std::env::current_dir()
         .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;
     let scope = start_scope::of(&plan, &targets, false);
+    if !may_be_made(&args.command, &plan, &scope, &variables)
+        && let Some(code) = args.command.first().and_then(|word| child_command::refused(word, &variables, &cwd))
+    {
+        return Ok(code);
+    }
+    let started: Vec<Arc<ServiceSpec>> = scope.iter().filter_map(|id| plan.services.get(id).cloned()).collect();
     let order = TemporaryStack {
         project: &project,
         plan: Arc::clone(&plan),
@@ -111,6 +118,8 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
     };
     let began = Instant::now();
     let result = crate::app::runtime::runtime()?.block_on(with_temporary_stack(order, term, async |signals| {
+        let mut variables = variables;
+        recipe_tools::add_to_path(&project, started.iter().map(AsRef::as_ref), &mut variables).await?;
         child_command::run(&args.command, &variables, &cwd, None, signals).await.map(|ended| ended.code)
     }));
     let unwritten = if matches!(&result, Err(failure) if failure.kind == FailureKind::Elsewhere) {
@@ -128,6 +137,19 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
             Err(failure)
         }
     }
+}
+
+/// Whether the command may come to be there with the start: a recipe's program, or a file of the project where something is
+/// installed or built before the services run.
+fn may_be_made(command: &[OsString], plan: &Plan, scope: &BTreeSet<ServiceId>, variables: &BTreeMap<String, String>) -> bool {
+    let started = || scope.iter().filter_map(|id| plan.services.get(id)).map(AsRef::as_ref);
+    let Some(word) = command.first().and_then(|word| word.to_str()) else { return false };
+    if recipe_tools::names(started()).contains(word) {
+        return true;
+    }
+    let installs = started().any(|spec: &ServiceSpec| spec.task.is_some() || spec.pre_start.is_some() || spec.build.is_some());
+    let path = variables.get("PATH").map(String::as_str).unwrap_or_default();
+    installs && (word.contains('/') || std::env::split_paths(path).any(|directory| directory.starts_with(&plan.root)))
 }
 
 /// What was asked for beside the code. That it cannot be written is said, and is the failure of a run that had no other.

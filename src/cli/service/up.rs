@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ui::ci;
 use crate::ui::logview::LogView;
 use crate::ui::progress::ProgressView;
 use crate::ui::start_times::StartTimes;
@@ -19,7 +20,7 @@ use crate::ui::term::{Progress, Term, data, say};
 use devrun_model::exit;
 use devrun_model::feed::{Outcome, Status};
 use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Snapshot, UpOptions};
-use devrun_runtime::logs::read::LogFollower;
+use devrun_runtime::logs::LogFollower;
 
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::password_advice;
@@ -322,7 +323,9 @@ impl Stack {
     fn summary(&self, snapshot: &Snapshot, outcome: &Outcome, times: &StartTimes, took: Duration, detached: bool) {
         if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
             say(summary::failures(outcome, self.term.err_color).trim_end());
+            ci::failures(outcome);
         }
+        ci::step_summary(snapshot, times, outcome);
         if matches!(self.term.progress, Progress::Quiet | Progress::Json) {
             return;
         }

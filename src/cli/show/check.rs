@@ -28,7 +28,10 @@ pub fn run(globals: &Globals, args: &CheckArgs, _term: Term) -> Result<i32, Fail
     if !args.quiet {
         drift(&read)?;
         if let Some(exposure) = GitExposure::find(&project, &read).filter(|exposure| !exposure.not_ignored.is_empty()) {
-            say(format!("warning: git does not ignore {}: a `git add` would commit the secrets in it", exposure.not_ignored.join(", ")));
+            say(format!(
+                "warning: git does not ignore {}: a `git add` would commit the secrets in it",
+                exposure.not_ignored.join(", ")
+            ));
             say(format!("help: add to .gitignore: {}", exposure.to_ignore(&read, &project).join(" ")));
         }
         let tasks = plan.services.values().filter(|spec| spec.task.is_some()).count();

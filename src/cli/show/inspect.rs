@@ -119,13 +119,39 @@ fn last_answer(live: Option<&serde_json::Value>) -> serde_json::Value {
 fn not_enforced(spec: &ServiceSpec, seen: &Seen) -> serde_json::Map<String, serde_json::Value> {
     let limited = [("cpu", spec.limits.cpu.is_some()), ("memory", spec.limits.memory.is_some())];
     let reason = |controller| Some((str::to_owned(controller), host_requirements::not_enforced(controller, &seen.project.env)?));
-    limited.into_iter().filter(|(_, is_set)| *is_set).filter_map(|(name, _)| reason(name)).map(|(name, why)| (name, why.into())).collect()
+    limited
+        .into_iter()
+        .filter(|(_, is_set)| *is_set)
+        .filter_map(|(name, _)| reason(name))
+        .map(|(name, why)| (name, why.into()))
+        .collect()
 }
 
 /// The order in which people ask; what is not named here comes after it, and the environment last.
 const ORDER: &[&str] = &[
-    "name", "kind", "state", "health", "reason", "exit_code", "signal", "url", "ports", "pid", "started_at", "ready_at", "restarts",
-    "last_answer", "probe", "depends_on", "argv", "dir", "binary", "version", "why", "data", "log",
+    "name",
+    "kind",
+    "state",
+    "health",
+    "reason",
+    "exit_code",
+    "signal",
+    "url",
+    "ports",
+    "pid",
+    "started_at",
+    "ready_at",
+    "restarts",
+    "last_answer",
+    "probe",
+    "depends_on",
+    "argv",
+    "dir",
+    "binary",
+    "version",
+    "why",
+    "data",
+    "log",
 ];
 
 /// As people read it: the variables that are merely inherited counted, limits with what holds.

@@ -11,8 +11,8 @@ use crate::ui::logview::{LogView, Style};
 use crate::ui::term::Term;
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, ServiceId};
-use devrun_runtime::logs::read::{LogFollower, merged};
-use devrun_runtime::logs::{LogLine, LogQuery, visible_text};
+use devrun_runtime::logs::read::merged;
+use devrun_runtime::logs::{LogFollower, LogLine, LogQuery, visible_text};
 
 use crate::app::load::{self};
 use crate::app::restart_reasons::RestartReasons;

@@ -5,10 +5,11 @@
 
 use super::super::report::At;
 use super::super::yaml::{YamlNode, YamlValue};
-use super::Importer;
-use super::classify::{Draft, local};
+use super::draft::{Draft, local};
 use super::hostnames::{self, HostMatch, Target};
-use super::{loopback, relative, syntax};
+use super::importer::Importer;
+use super::importer::relative;
+use super::{loopback, syntax};
 
 impl Importer<'_> {
     /// Fills in those placeholders that hold the address of a service, of the machine, or of all its interfaces.

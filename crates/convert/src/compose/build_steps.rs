@@ -5,12 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::report::At;
+use super::super::report::{At, shorten};
 use super::super::toml_writer::{Section, Toml};
-use super::classify::{Draft, NativeKind};
 use super::dockerfile::Dockerfile;
-use super::service::shorten;
-use super::{Importer, load, relative};
+use super::draft::{Draft, NativeKind};
+use super::importer::{Importer, relative};
+use super::load;
 
 /// The first words of commands that make a program out of the files of a project.
 const BUILDERS: &[&str] = &[

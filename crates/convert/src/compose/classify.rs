@@ -1,98 +1,17 @@
 //! What a service of a compose file is natively: a recipe, a program, a set of buckets, or nothing that we can run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::super::report::At;
-use super::super::yaml::{Map, YamlKey, YamlNode, YamlValue, get};
+use super::super::yaml::{YamlKey, YamlNode, YamlValue, get};
 use super::addresses::{extra_hosts, is_this_machine};
 use super::build_steps::files_of_image;
 use super::client_images::{buckets, models, serves};
 use super::dockerfile::{self, Dockerfile, Words};
+use super::draft::{ContainerCommand, Draft, NativeKind, local, use_of};
 use super::images::{self, KnownImage};
+use super::importer::{Importer, our_name};
 use super::syntax::{self, Mount, PortMapping};
-use super::{Importer, our_name};
-
-/// A service before its keys are mapped.
-pub(crate) struct Draft {
-    /// In the compose file.
-    pub key: YamlKey,
-    /// In the procfile.
-    pub name: String,
-    pub node: YamlNode,
-    pub kind: NativeKind,
-    pub task: bool,
-    /// TCP ports, in order, with their places.
-    pub ports: Vec<(PortMapping, At)>,
-    /// The folder that it runs in.
-    pub dir: PathBuf,
-    /// Folders of the container and what they are here, longest first.
-    pub mounts: Vec<(String, PathBuf)>,
-    /// The folder of the image's build.
-    pub context: Option<PathBuf>,
-    /// Ports of the container that are published once more.
-    pub repeated: Vec<(PortMapping, At)>,
-    /// Names that `extra_hosts` gives to this machine.
-    pub machine_names: Vec<String>,
-}
-
-/// What it is natively.
-pub(crate) enum NativeKind {
-    Recipe {
-        known: KnownImage,
-        version: Option<String>,
-        from: Option<Dockerfile>,
-    },
-    Run {
-        command: ContainerCommand,
-        dockerfile: Option<Dockerfile>,
-    },
-    /// A MinIO client that makes buckets: names, and those open to all.
-    Buckets {
-        names: Vec<String>,
-        open: Vec<String>,
-    },
-    /// An Ollama that pulls models: their names.
-    Models(Vec<String>),
-    Absent {
-        hint: String,
-    },
-}
-
-/// The command of a program.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum ContainerCommand {
-    /// With the placeholders of compose.
-    Words(Vec<String>),
-    /// From a Dockerfile: no placeholders of compose, dollars are the shell's.
-    Foreign(Words2),
-}
-
-/// A Dockerfile's command.
-pub(crate) type Words2 = Vec<String>;
-
-impl Draft {
-    pub fn get(&self, key: &str) -> Option<&YamlNode> {
-        self.node.get(key)
-    }
-    pub fn map(&self) -> &Map {
-        static NONE: Map = Map::new();
-        self.node.map().unwrap_or(&NONE)
-    }
-    pub fn what(&self, key: &str) -> String {
-        format!("services.{}.{key}", self.key.name)
-    }
-    /// The value of a variable of `environment`, as written.
-    pub fn variable(&self, name: &str) -> Option<String> {
-        variable(self.get("environment")?, name)
-    }
-    /// The main port in the container.
-    pub fn main(&self) -> Option<u16> {
-        match &self.kind {
-            NativeKind::Recipe { known, .. } => known.main.first().copied(),
-            _ => self.ports.first().and_then(|(port, _)| port.container.parse().ok()),
-        }
-    }
-}
 
 impl Importer<'_> {
     pub(super) fn draft(&mut self, key: &YamlKey, node: &YamlNode) -> Draft {
@@ -404,19 +323,6 @@ fn usual_port(image: &str) -> Option<u16> {
     })
 }
 
-/// A recipe with its version.
-pub(crate) fn use_of(known: &KnownImage, version: Option<&str>) -> String {
-    version.map_or_else(|| known.recipe.to_owned(), |version| format!("{}@{version}", known.recipe))
-}
-
-/// The name of a further port.
-pub(crate) fn port_name(container: &str) -> String {
-    // A placeholder gives its default; what is left of one without a default still tells two ports apart.
-    let number = syntax::with_defaults(container).unwrap_or_else(|| container.to_owned());
-    let plain: String = number.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '_').collect();
-    format!("p{}", plain.to_ascii_lowercase())
-}
-
 /// Whether these words start the image's own server, or are options for it.
 fn starts_server(known: &KnownImage, words: &[String]) -> bool {
     let Some(first) = words.first() else { return true };
@@ -475,29 +381,4 @@ fn from_dockerfile(entry: Option<Words>, command: Option<Words>) -> Option<Vec<S
         (None, Some(Words::List(command))) => Some(command),
         (None, None) => None,
     }
-}
-
-/// The value of a variable in a list or table.
-pub(crate) fn variable(node: &YamlNode, name: &str) -> Option<String> {
-    match &node.value {
-        YamlValue::Map(map) => get(map, name)?.scalar(),
-        YamlValue::List(list) => list.iter().find_map(|item| {
-            let text = item.scalar()?;
-            let (key, value) = text.split_once('=')?;
-            (key == name).then(|| value.to_owned())
-        }),
-        _ => None,
-    }
-}
-
-/// A path in the container as it is here.
-pub(crate) fn local(inside: &str, mounts: &[(String, PathBuf)]) -> Option<PathBuf> {
-    mounts.iter().find_map(|(target, source)| {
-        let rest = inside.strip_prefix(target.as_str())?;
-        if rest.is_empty() || target.is_empty() {
-            return (!target.is_empty()).then(|| source.clone());
-        }
-        let rest = rest.strip_prefix('/')?;
-        Some(super::load::join(source, Path::new(rest).to_str().unwrap_or(rest)))
-    })
 }

@@ -1,12 +1,12 @@
 //! The command of a program → `run` and `dir`: hosts, paths, addresses and ports of the container become those of this machine.
 
-use super::super::report::At;
+use super::super::report::{At, shorten};
 use super::super::toml_writer::{Section, Toml};
-use super::Importer;
-use super::classify::{ContainerCommand, Draft, NativeKind, local};
+use super::draft::{ContainerCommand, Draft, NativeKind, local};
 use super::hostnames::{self, HostMatch, Target};
-use super::service::shorten;
-use super::{loopback, relative};
+use super::importer::Importer;
+use super::importer::relative;
+use super::loopback;
 
 /// Clients whose port is another option than their server's usual one, and that option.
 const CLIENTS: &[(&str, &str)] = &[

@@ -6,14 +6,13 @@
 use std::path::Path;
 
 use super::super::report::At;
-use super::super::toml_writer::{Section, Toml};
+use super::super::toml_writer::{Section, Toml, TomlEntries};
 use super::super::yaml::{YamlNode, get};
-use super::Importer;
-use super::classify::Draft;
+use super::draft::Draft;
 use super::hostnames::{self, HostMatch};
 use super::images::KnownImage;
+use super::importer::Importer;
 use super::loopback;
-use super::service::Map2;
 
 /// Folders of images whose files a recipe reads below its run directory: recipe, folder, folder here.
 const FOLDERS: &[(&str, &str, &str)] = &[
@@ -58,7 +57,7 @@ const OWN_MYSQL: &[&str] = &[
 impl Importer<'_> {
     /// What a mount or an inline config gives the recipe to read.
     pub(super) fn config_files(&mut self, draft: &Draft, known: &KnownImage, section: &mut Section) {
-        let mut files: Map2 = match section.take("files") {
+        let mut files: TomlEntries = match section.take("files") {
             Some(Toml::Table(table)) => table,
             _ => Vec::new(),
         };
@@ -182,7 +181,7 @@ impl Importer<'_> {
                 options.extend(ini_of_server(&text).into_iter().map(|(name, value)| (name, value, at, draft.what("volumes"))));
             }
         }
-        let mut set: Map2 = match section.take("set") {
+        let mut set: TomlEntries = match section.take("set") {
             Some(Toml::Table(table)) => table,
             _ => Vec::new(),
         };
@@ -226,7 +225,7 @@ impl Importer<'_> {
             Some(host) => self.claim(draft, at, host),
             None => Toml::text("auto"),
         };
-        let mut ports: Map2 = match section.take("ports") {
+        let mut ports: TomlEntries = match section.take("ports") {
             Some(Toml::Table(table)) => table,
             _ => Vec::new(),
         };

@@ -3,9 +3,9 @@
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
 use super::super::yaml::{YamlNode, YamlValue};
-use super::Importer;
-use super::classify::{Draft, NativeKind};
+use super::draft::{Draft, NativeKind};
 use super::health::{self, Test};
+use super::importer::Importer;
 
 impl Importer<'_> {
     pub(super) fn dependencies(&mut self, draft: &Draft, all: &[Draft], section: &mut Section) {

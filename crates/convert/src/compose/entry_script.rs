@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::super::report::At;
 use super::super::yaml::{Merging, YamlKey, YamlNode, YamlValue};
-use super::Importer;
 use super::build_steps::files_of_image;
-use super::classify::{Draft, NativeKind, local};
 use super::dockerfile::Dockerfile;
+use super::draft::{Draft, NativeKind, local};
+use super::importer::Importer;
 
 /// What only makes sense as root of a container.
 const OF_A_CONTAINER: &[&str] = &[

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeSet;
 
-use super::super::report::At;
-use super::super::toml_writer::{Section, Toml};
+use super::super::report::{At, shorten};
+use super::super::toml_writer::{Section, Toml, TomlEntries};
 use super::super::yaml::{YamlNode, YamlValue};
-use super::classify::{Draft, NativeKind};
+use super::draft::{Draft, NativeKind};
 use super::hostnames::{self, HostMatch};
-use super::service::{Map2, shorten};
+use super::importer::Importer;
+use super::syntax;
 use super::values::env_lines;
-use super::{Importer, syntax};
 
 /// A variable, its value as written, and its place. A name without a value takes the caller's.
 pub(super) type ComposeVariable = (String, Option<String>, At);
@@ -55,7 +55,7 @@ impl Importer<'_> {
         let skip = self.recipe_variables(draft, section);
         let recipe = matches!(draft.kind, NativeKind::Recipe { .. });
         let variables = self.variables(draft);
-        let mut env: Map2 = match section.take("env") {
+        let mut env: TomlEntries = match section.take("env") {
             Some(Toml::Table(table)) => table,
             _ => Vec::new(),
         };
@@ -172,7 +172,7 @@ impl Importer<'_> {
         skip: &BTreeSet<String>,
         lines: &[((String, String), At)],
         all: &[(String, String)],
-        env: &mut Map2,
+        env: &mut TomlEntries,
     ) {
         for ((name, value), at) in lines {
             let given = env.iter().any(|(known, _)| known == name) || draft.variable(name).is_some();
@@ -202,7 +202,7 @@ impl Importer<'_> {
     }
 
     /// A server that listens on another port than its usual one must be named with it.
-    fn ports_beside_hosts(&mut self, draft: &Draft, all: &[(String, String)], env: &mut Map2) {
+    fn ports_beside_hosts(&mut self, draft: &Draft, all: &[(String, String)], env: &mut TomlEntries) {
         for (name, value) in all {
             let Some(host) = self.values.fill(value) else { continue };
             let target = self.targets.iter().find(|target| target.remapped.is_some() && target.hosts.contains(&host));
@@ -261,7 +261,7 @@ fn env_file_entries(draft: &Draft) -> Vec<(String, At, bool)> {
         .collect()
 }
 
-fn put(env: &mut Map2, name: &str, text: String) {
+fn put(env: &mut TomlEntries, name: &str, text: String) {
     match env.iter_mut().find(|(known, _)| known == name) {
         Some((_, old)) => *old = Toml::text(text),
         None => env.push((name.to_owned(), Toml::text(text))),

@@ -3,8 +3,9 @@
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
 use super::super::yaml::{YamlNode, YamlValue};
-use super::classify::{Draft, NativeKind};
-use super::{Importer, addresses, build_steps, config_files, labels, syntax};
+use super::draft::{Draft, NativeKind};
+use super::importer::Importer;
+use super::{addresses, build_steps, config_files, labels, syntax};
 
 /// Keys with no native meaning, and why nothing is lost.
 const DROPPED: &[(&str, &str)] = &[

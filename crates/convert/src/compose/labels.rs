@@ -1,8 +1,8 @@
 //! `labels`: without a container engine only what Traefik would have read from them matters.
 
 use super::super::yaml::{YamlNode, YamlValue};
-use super::Importer;
-use super::classify::Draft;
+use super::draft::Draft;
+use super::importer::Importer;
 
 /// The labels of a service as pairs.
 fn pairs(node: &YamlNode) -> Vec<(String, String)> {

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 
 use super::super::report::At;
-use super::super::toml_writer::{Section, Toml};
+use super::super::toml_writer::{Section, Toml, TomlEntries};
 use super::super::yaml::{YamlNode, get};
-use super::classify::{Draft, NativeKind, local};
+use super::draft::{Draft, NativeKind, local};
+use super::image_variables;
 use super::images::{Becomes, KnownImage};
-use super::service::Map2;
+use super::importer::Importer;
 use super::values::env_lines;
-use super::{Importer, image_variables};
 
 impl Importer<'_> {
     /// The variables that the image understands; they are no variables of the service any more.
@@ -44,7 +44,7 @@ impl Importer<'_> {
                 }
             }
         }
-        let mut set: Map2 = match section.take("set") {
+        let mut set: TomlEntries = match section.take("set") {
             Some(Toml::Table(table)) => table,
             _ => Vec::new(),
         };

@@ -2,8 +2,8 @@
 
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
-use super::Importer;
-use super::classify::{Draft, port_name};
+use super::draft::{Draft, port_name};
+use super::importer::Importer;
 use super::syntax::PortMapping;
 
 impl Importer<'_> {

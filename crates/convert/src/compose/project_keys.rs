@@ -3,8 +3,8 @@
 use super::super::report::At;
 use super::super::toml_writer::Toml;
 use super::super::yaml::{Map, YamlNode, get};
-use super::classify::Draft;
-use super::{Importer, our_name};
+use super::draft::Draft;
+use super::importer::{Importer, our_name};
 
 impl Importer<'_> {
     pub(super) fn top_level(&mut self) {
@@ -94,7 +94,7 @@ impl Importer<'_> {
         });
         match file.and_then(|(file, place)| self.absolute(&file, place)) {
             Some(path) => {
-                let here = super::relative(&draft.dir, &path);
+                let here = super::importer::relative(&draft.dir, &path);
                 format!("{}{here}{}", &text[..start], &rest[end..])
             }
             None => {

@@ -1,11 +1,11 @@
 //! The health check of a service → its `ready`: a probe of ours where the test is known, else the command itself.
 
-use super::super::toml_writer::{Section, Toml};
+use super::super::report::shorten;
+use super::super::toml_writer::{Section, Toml, TomlEntries};
 use super::super::yaml::YamlNode;
-use super::Importer;
-use super::classify::{Draft, NativeKind, port_name};
+use super::draft::{Draft, NativeKind, port_name};
 use super::health::{self, Test};
-use super::service::{Map2, shorten};
+use super::importer::Importer;
 
 impl Importer<'_> {
     pub(super) fn health(&mut self, draft: &Draft, section: &mut Section) {
@@ -139,7 +139,7 @@ impl Importer<'_> {
         }
     }
 
-    fn command_probe(&mut self, draft: &Draft, node: &YamlNode, command: Toml) -> Map2 {
+    fn command_probe(&mut self, draft: &Draft, node: &YamlNode, command: Toml) -> TomlEntries {
         self.report.mapped(
             node.at,
             draft.what("healthcheck"),

@@ -1,13 +1,12 @@
 //! What is particular to services that become recipes: login, settings, data, first-boot files, configuration files.
 
-use super::super::report::At;
-use super::super::toml_writer::{Section, Toml};
+use super::super::report::{At, shorten};
+use super::super::toml_writer::{Section, Toml, TomlEntries};
 use super::super::yaml::YamlNode;
-use super::classify::{Draft, NativeKind};
+use super::draft::{Draft, NativeKind};
 use super::images::{KnownImage, Settings};
-use super::service::{Map2, shorten};
+use super::importer::{Importer, our_name};
 use super::syntax::{self, Mount};
-use super::{Importer, our_name};
 
 /// The folder whose files an image of a database runs at its first boot.
 const INIT: &str = "/docker-entrypoint-initdb.d";
@@ -142,7 +141,7 @@ impl Importer<'_> {
 
     fn postgres_words(&mut self, draft: &Draft, words: &[String], at: At, section: &mut Section) {
         let what = draft.what("command");
-        let mut set = Map2::new();
+        let mut set = TomlEntries::new();
         let mut left = Vec::new();
         let mut rest = words.iter().skip_while(|word| !word.starts_with('-')).peekable();
         while let Some(word) = rest.next() {
@@ -208,7 +207,7 @@ impl Importer<'_> {
             .iter()
             .take_while(|word| !matches!(word.as_str(), "&&" | "||" | ";" | "|" | "&"))
             .peekable();
-        let mut set: Map2 = Vec::new();
+        let mut set: TomlEntries = Vec::new();
         while let Some(word) = rest.next() {
             let Some(name) = word.strip_prefix("--") else {
                 if let Some(lines) = self.redis_file(draft, word) {

@@ -1,10 +1,11 @@
 //! Who waits for whose end, and who is reached by which name at which port.
 
 use super::super::yaml::{YamlNode, YamlValue};
-use super::classify::{Draft, NativeKind, port_name, variable};
+use super::draft::{Draft, NativeKind, port_name, variable};
 use super::hostnames::Target;
+use super::importer::Importer;
+use super::labels;
 use super::syntax::PortMapping;
-use super::{Importer, labels};
 
 impl Importer<'_> {
     /// Who waits for whose end, who is reached at which port.

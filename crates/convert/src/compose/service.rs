@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::super::toml_writer::{Section, Toml};
 use super::super::yaml::YamlNode;
-use super::classify::{Draft, NativeKind, use_of};
-use super::{Importer, keys, loopback};
+use super::draft::{Draft, NativeKind, use_of};
+use super::importer::Importer;
+use super::{keys, loopback};
 
 impl Importer<'_> {
     pub(super) fn service(&mut self, draft: &Draft, all: &[Draft]) {
@@ -133,7 +134,7 @@ impl Importer<'_> {
                     );
                 }
                 (Some(name), false) => {
-                    let name = super::our_name(name);
+                    let name = super::importer::our_name(name);
                     self.volumes.insert(name.clone());
                     self.report.mapped(
                         item.at,
@@ -171,17 +172,9 @@ impl Importer<'_> {
     }
 }
 
-/// A table of TOML.
-pub(super) type Map2 = Vec<(String, Toml)>;
-
 fn name_of(value: &Toml) -> Option<&str> {
     match value {
         Toml::Text(text) => Some(text),
         _ => None,
     }
-}
-
-/// A text for a line of the report.
-pub(super) fn shorten(text: &str) -> String {
-    if text.chars().count() <= 90 { text.to_owned() } else { format!("{}…", text.chars().take(88).collect::<String>()) }
 }

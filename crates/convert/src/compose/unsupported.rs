@@ -2,8 +2,9 @@
 //! without a word.
 
 use super::super::yaml::{YamlNode, YamlValue};
-use super::classify::{ContainerCommand, Draft, NativeKind};
-use super::{Importer, syntax};
+use super::draft::{ContainerCommand, Draft, NativeKind};
+use super::importer::Importer;
+use super::syntax;
 
 impl Importer<'_> {
     /// A service that nothing here can run stands at the end, as a comment with all that could be made of its keys: what is

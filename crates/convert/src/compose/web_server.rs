@@ -6,9 +6,9 @@
 
 use std::path::PathBuf;
 
-use super::Importer;
-use super::classify::{Draft, NativeKind};
+use super::draft::{Draft, NativeKind};
 use super::hostnames::{self, HostMatch};
+use super::importer::Importer;
 use super::loopback;
 
 /// A configuration for this machine.
@@ -74,7 +74,7 @@ impl Importer<'_> {
 
     /// A file of the container by its path.
     pub(super) fn text_at(&self, draft: &Draft, path: &str) -> Option<String> {
-        (self.read)(&super::classify::local(path, &draft.mounts)?)
+        (self.read)(&super::draft::local(path, &draft.mounts)?)
     }
 
     pub(super) fn list(&self, folder: &std::path::Path) -> Vec<PathBuf> {

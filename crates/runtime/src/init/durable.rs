@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
+use devrun_model::hex::hex;
 use devrun_model::{Failure, FailureKind};
 
 /// Sixteen hex digits that nobody can guess, for names of temporary files and stages.
@@ -18,7 +19,7 @@ use devrun_model::{Failure, FailureKind};
 pub fn nonce() -> Result<String, Failure> {
     let mut bytes = [0u8; 8];
     getrandom::fill(&mut bytes).map_err(|error| Failure::new(FailureKind::Internal, format!("no randomness: {error}")))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
 }
 
 /// The wall clock as the contract prints it: RFC 3339, UTC, six digits.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::pump::LogStream;
+use super::log_stream::LogStream;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

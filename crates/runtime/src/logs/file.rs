@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use devrun_model::{ServiceId, service::LogSpec};
 
 use super::envelope;
+use super::log_stream::LogStream;
 use super::lost_file::{LOOK_EVERY_MICROS, LogPlace};
-use super::pump::LogStream;
 
 /// Bytes of one index record: offset u64, microseconds since 1970 i64, stream u8 (and 1 in the u32's last byte
 /// where the piece is in envelopes), generation u32; little endian. The

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::file::RECORD;
-use super::pump::LogStream;
+use super::log_stream::LogStream;
 
 /// Records that are held at a time.
 const BLOCK: u64 = 2048;

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
 
+use super::stable_hash::hash;
 use super::{PortHolder, PortReservations, holder};
 use devrun_model::{Failure, FailureKind, ServiceId};
 
@@ -141,19 +142,6 @@ fn candidates((low, high): (u16, u16)) -> Vec<u16> {
     (20_000..=45_000).filter(|port| !(low..=high).contains(port)).collect()
 }
 
-/// FNV-1a: the same on every machine and in every version, which the standard library's hashers do not promise.
-pub(super) fn hash(parts: &[&str]) -> u64 {
-    let mut state = 0xcbf2_9ce4_8422_2325_u64;
-    for part in parts {
-        // The byte between the parts cannot stand in any of them.
-        for byte in part.bytes().chain([0]) {
-            state = (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-    // Its low bits alone differ little for names that differ in the last letter.
-    state ^ (state >> 32)
-}
-
 fn ephemeral() -> (u16, u16) {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut words = text.split_whitespace().filter_map(|word| word.parse::<u16>().ok());
@@ -210,16 +198,6 @@ mod tests {
         let held = TcpListener::bind(("0.0.0.0", first)).unwrap();
         assert_ne!(free_port(&none), first);
         drop(held);
-    }
-
-    #[test]
-    fn checkouts_services_and_ports_get_different_numbers() {
-        let all: BTreeSet<u64> =
-            [("a", "x", "main"), ("b", "x", "main"), ("a", "y", "main"), ("a", "x", "metrics"), ("ax", "x", "main")]
-                .into_iter()
-                .map(|(seed, service, name)| hash(&[seed, service, name]) % 12_000)
-                .collect();
-        assert_eq!(all.len(), 5);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::free::hash;
+use super::stable_hash::hash;
 
 /// The ports that a stack has set aside, until it is dropped and every copy of the file is closed.
 #[derive(Debug)]

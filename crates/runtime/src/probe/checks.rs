@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 
+use super::command::CommandContext;
 use super::connect::{self, OwnershipGate, connect_raw};
-use super::result::{ProbeError, ProbeOk, ProbeResult, RetryHint};
-use super::runner::CommandContext;
-use super::{bolt, command, file, grpc, http, https, pg, redis, s3, spent, sql, unusable};
+use super::result::{ProbeError, ProbeOk, ProbeResult, RetryHint, spent, unusable};
+use super::{bolt, command, file, grpc, http, http_reply, https, pg, redis, s3, sql};
 use crate::logs::visible_text;
 use devrun_model::{Check, Failure, ReadySpec};
 
@@ -192,7 +192,7 @@ impl PreparedCheck {
                     CheckState::Http(body, client) => (body.as_ref(), client.as_ref()),
                     _ => (None, None),
                 };
-                let want = http::HttpExpectation { path, status, headers, body };
+                let want = http_reply::HttpExpectation { path, status, headers, body };
                 match client.filter(|_| *tls) {
                     Some(client) => https::check(client, at, &want, gate).await,
                     None => http::check(at, &want, gate).await,

@@ -1,14 +1,26 @@
 //! `cmd`: exit 0 passes. The command is a process of the keeper's like any other of the service, so that whatever it
 //! leaves behind is ended with it: at its timeout, and when the probe is dropped.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::result::{ProbeError, ProbeOk, ProbeResult, excerpt};
-use super::runner::CommandContext;
-use super::unusable;
-use devrun_keeper::{CommandRequest, CommandResult};
-use devrun_model::keeper::Role;
+use super::result::{ProbeError, ProbeOk, ProbeResult, excerpt, unusable};
+use devrun_keeper::{CommandRequest, CommandResult, Runner};
+use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{CommandLine, Failure};
+
+/// What `cmd` checks run with.
+pub struct CommandContext {
+    /// Starts them.
+    pub runner: Runner,
+    /// The service's environment.
+    pub env: BTreeMap<String, String>,
+    /// The service's directory.
+    pub dir: PathBuf,
+    /// The service's user.
+    pub run_as: RunAs,
+}
 
 /// The check.
 pub(super) async fn check(command: &CommandLine, commands: Option<&CommandContext>, timeout: Duration) -> ProbeResult {

@@ -6,9 +6,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::connect::{OwnershipGate, connect};
-use super::http::{HttpExpectation, HttpReply, MOST_BODY, judge};
-use super::result::{ProbeError, ProbeResult};
-use super::unusable;
+use super::http_reply::{HttpExpectation, HttpReply, MOST_BODY, judge};
+use super::result::{ProbeError, ProbeResult, unusable};
 use devrun_model::Failure;
 use devrun_model::ready::Endpoint;
 

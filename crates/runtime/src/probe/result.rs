@@ -92,6 +92,16 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
     words.join(" ").chars().take(100).collect()
 }
 
+/// The failure of a configuration that a check cannot work with.
+pub(crate) fn unusable(reason: impl Into<String>, help: &str) -> Failure {
+    Failure::new(devrun_model::FailureKind::Config, reason).help(help)
+}
+
+/// A duration in an answer: `34 ms`, `1.20 s`.
+pub(crate) fn spent(duration: Duration) -> String {
+    if duration.as_secs() == 0 { format!("{} ms", duration.as_millis()) } else { format!("{:.2} s", duration.as_secs_f64()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,8 +3,6 @@
 //! Attempts of one table never overlap, as one task makes them. Everything ends with the handle: a check in flight is a
 //! future of its task, and what it runs is ended when the future is dropped.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,32 +11,19 @@ use tokio::sync::{Notify, watch as latest};
 use tokio::task::AbortHandle;
 
 use super::checks::{CheckContext, CheckSet, LogMatch};
+use super::command::CommandContext;
 use super::connect::{FirstOpen, OwnershipGate};
 use super::history::{ProbeAttempt, ProbeHistory};
 use super::listen_watch::ListenWatch;
 use super::listens_elsewhere::ListensElsewhere;
 use super::notify::NotifySocket;
+use super::report::{ProbeReport, ReportSink};
 use super::result::{ProbeError, ProbeResult, RetryHint};
 use super::schedule::{self, Sleeper};
-use super::{ProbeReport, ReportSink};
-use devrun_keeper::Runner;
-use devrun_model::keeper::RunAs;
 use devrun_model::{Failure, ReadySpec, ServiceId};
 
 /// The same failure is not repeated sooner than this before the first pass.
 const REPEAT_AFTER: Duration = Duration::from_millis(250);
-
-/// What `cmd` checks run with.
-pub struct CommandContext {
-    /// Starts them.
-    pub runner: Runner,
-    /// The service's environment.
-    pub env: BTreeMap<String, String>,
-    /// The service's directory.
-    pub dir: PathBuf,
-    /// The service's user.
-    pub run_as: RunAs,
-}
 
 /// What is probed, in the form that [`start`](super::start) makes of a subject.
 pub struct ProbeSpec {

@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use devrun_model::hex::hex;
+
 /// The magic; 5.4 down to 5.1, 4.4 down to 4.2.
 const HELLO: [u8; 20] = [0x60, 0x60, 0xb0, 0x17, 0, 3, 4, 5, 0, 2, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0];
 /// No answer of a console or a task is larger.
@@ -321,7 +323,7 @@ impl BoltReader<'_> {
             0xcb => self.number(8)?.cast_signed().into(),
             0xcc..=0xce => {
                 let count = self.size(marker - 0xcc)?;
-                self.take(count)?.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+                hex(self.take(count)?).into()
             }
             0x80..=0x8f => self.text(usize::from(marker & 0x0f))?.into(),
             0xd0..=0xd2 => {

@@ -3,9 +3,11 @@
 
 use std::path::PathBuf;
 
+use super::context::RecipeContext;
+use super::data_dir::engine_dir;
 use super::generic::{check_settings, files, values};
+use super::invocation::Invocation;
 use super::recipe::Recipe;
-use super::{Invocation, RecipeContext, engine_dir};
 use crate::user;
 use devrun_model::ready::Endpoint;
 use devrun_model::{Failure, FailureKind, GatewayConfig};

@@ -3,7 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{FirstBoot, FirstBootOutcome, Invocation, RecipeContext, TemplateValues, engine_dir, fill_template, run_as, tool};
+use super::context::{RecipeContext, tool};
+use super::data_dir::engine_dir;
+use super::first_boot::{FirstBoot, FirstBootOutcome};
+use super::invocation::Invocation;
+use super::run_as;
+use super::template::{TemplateValues, fill_template};
 use crate::init::{self, Sentinel, Staging, VolumeState};
 use crate::user;
 use devrun_model::{Failure, FailureKind, VolumeSpec};
@@ -116,7 +121,7 @@ pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure
         None => {
             // Nobody else makes it where no file is rendered.
             let run = context.places.service_run(&context.spec.id);
-            super::postgres::make_private(&run)?;
+            super::private_dir::make_private(&run)?;
             run
         }
     };

@@ -8,8 +8,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::context::{RecipeContext, tool};
+use super::data_dir::engine_dir;
+use super::first_boot::{FirstBoot, FirstBootOutcome};
 use super::generic::{commit, files, open, text_of, values};
-use super::{FirstBoot, FirstBootOutcome, Invocation, RecipeContext, engine_dir, run_as, tool};
+use super::invocation::Invocation;
+use super::run_as;
 use crate::init::{self, Sentinel};
 use devrun_keeper::{CommandRequest, RunningCommand};
 use devrun_model::keeper::{Role, RunAs};
@@ -55,7 +59,7 @@ fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     let run_as = run_as::choose(context.spec, ORDINARY)?;
     run_as::check_passable(&run_as, context.places, &[&data, &program])?;
     run_as::hand_over(&run_as, &data)?;
-    super::postgres::make_private(&context.places.service_run(&context.spec.id))?;
+    super::private_dir::make_private(&context.places.service_run(&context.spec.id))?;
     let mut argv = words(context, &data, &socket_folder(context, &run_as, &data))?;
     argv.push(format!("--bind-address={}", context.spec.bind));
     argv.push(format!("--port={}", context.spec.port().unwrap_or(3306)));
@@ -150,7 +154,7 @@ async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let stage = match open(volume, "mariadb").await? {
         Ok(stage) => stage,
         Err(sentinel) => {
-            super::refuse_newer_data(context, &sentinel, volume)?;
+            super::data_dir::refuse_newer_data(context, &sentinel, volume)?;
             return Ok(FirstBoot { outcome: FirstBootOutcome::Done { at: sentinel.finished }, warnings });
         }
     };
@@ -257,7 +261,7 @@ async fn build(
         RunAs::User { .. } => data.clone(),
         _ => {
             let folder = context.places.service_run(&context.spec.id).join("init");
-            super::postgres::make_private(&folder)?;
+            super::private_dir::make_private(&folder)?;
             folder
         }
     };
@@ -270,7 +274,7 @@ async fn build(
     let _gone_with_the_service = if socket == data { Ok(()) } else { std::fs::remove_dir_all(&socket) };
     result?;
     if !finished.status.success() {
-        let said = super::postgres::last_lines(&finished.tail);
+        let said = super::output_tail::last_lines(&finished.tail);
         return Err(Failure::new(
             FailureKind::Task,
             format!("the private server did not stop cleanly: {}: {said}", finished.status),
@@ -295,7 +299,7 @@ async fn fill(context: &RecipeContext<'_>, data: &Path, run_as: &RunAs) -> Resul
     if finished.status.success() && !finished.timed_out {
         return Ok(());
     }
-    let said = super::postgres::last_lines(&finished.tail);
+    let said = super::output_tail::last_lines(&finished.tail);
     Err(Failure::new(FailureKind::Task, format!("mariadb-install-db: {}: {said}", finished.status))
         .help(format!("devrun logs {}", context.spec.service)))
 }
@@ -362,7 +366,7 @@ async fn client(
     }
     Err(Failure::new(
         FailureKind::Task,
-        format!("{}: {}: {}", file.display(), finished.status, super::postgres::last_lines(&finished.tail)),
+        format!("{}: {}: {}", file.display(), finished.status, super::output_tail::last_lines(&finished.tail)),
     ))
 }
 

@@ -6,19 +6,24 @@
 //! command line, where every user of the machine could read it, and needs seconds.
 
 use super::recipe::{Recipe, RecipeFuture};
-use super::{PasswordRotation, RotationRequest};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
+use super::context::{RecipeContext, tool};
+use super::cypher;
+use super::data_dir::engine_dir;
+use super::first_boot::{FirstBoot, FirstBootOutcome};
 use super::generic::{commit, files, open, text_of, values};
-use super::{FirstBoot, FirstBootOutcome, Invocation, RecipeContext, cypher, engine_dir, pending_rotation, tool};
+use super::invocation::Invocation;
+use super::password_rotation::{PasswordRotation, RotationRequest, pending_rotation};
 use crate::init::{self, Sentinel};
 use crate::ports::{self, PortReservations};
 use crate::runtime_dir;
 use devrun_keeper::CommandRequest;
+use devrun_model::hex::hex;
 use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{Failure, FailureKind, Signal, VolumeSpec};
 
@@ -189,7 +194,7 @@ async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let stage = match open(volume, "neo4j").await? {
         Ok(stage) => stage,
         Err(sentinel) => {
-            super::refuse_newer_data(context, &sentinel, volume)?;
+            super::data_dir::refuse_newer_data(context, &sentinel, volume)?;
             if let Some(due) = pending_rotation(volume, Some(&password))? {
                 set_password(context, due.so_far).await?;
                 init::clear_pending_password(&volume.path)?;
@@ -273,10 +278,6 @@ fn hashed(password: &str, salt: &[u8]) -> [u8; 32] {
         hash = Sha256::digest(hash).into();
     }
     hash
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn write(data: &Path, line: &str) -> Result<(), Failure> {

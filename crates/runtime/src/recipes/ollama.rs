@@ -8,10 +8,12 @@ use futures_util::StreamExt as _;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use super::ProgressReporter;
 use super::json_api::{JsonApi, error_text, refused};
 use crate::init;
 use devrun_model::{Failure, FailureKind, ServiceSpec};
+
+/// Hears how far a task's own work is.
+pub type ProgressReporter<'a> = dyn Fn(String) + Send + Sync + 'a;
 
 /// The longest silence between two lines; the whole has the task's own `timeout`.
 const SILENCE: Duration = Duration::from_secs(120);

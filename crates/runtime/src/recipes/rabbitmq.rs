@@ -4,8 +4,10 @@
 //! as whoever we are. The name server of Erlang nodes (`epmd`) gets a port of its own and starts as a process of the
 //! service, so that it ends with it and is shared with nobody.
 
+use super::context::{RecipeContext, tool};
+use super::generic;
+use super::invocation::Invocation;
 use super::recipe::Recipe;
-use super::{Invocation, RecipeContext, generic, tool};
 use devrun_model::Failure;
 
 /// RabbitMQ: its script is started directly, not the wrapper on PATH.

@@ -6,7 +6,11 @@
 use std::path::Path;
 use std::pin::Pin;
 
-use super::{FirstBoot, Invocation, PasswordRotation, RecipeContext, RotationRequest, generic};
+use super::context::RecipeContext;
+use super::first_boot::FirstBoot;
+use super::generic;
+use super::invocation::Invocation;
+use super::password_rotation::{PasswordRotation, RotationRequest};
 use devrun_model::Failure;
 
 /// A future that a trait object returns.

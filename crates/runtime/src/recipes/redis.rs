@@ -5,9 +5,13 @@ use std::path::Path;
 use super::recipe::{Recipe, RecipeFuture, contains};
 use std::path::PathBuf;
 
+use super::context::{RecipeContext, tool};
+use super::data_dir::engine_dir;
 use super::generic::{files, text_of, values};
+use super::invocation::Invocation;
+use super::password_rotation::RotationRequest;
+use super::run_as;
 use super::template::redis_word;
-use super::{Invocation, RecipeContext, RotationRequest, engine_dir, run_as, tool};
 use crate::{probe, runtime_dir, user};
 use devrun_model::ready::Endpoint;
 use devrun_model::{Failure, FailureKind, Launch, Paths, RecipeUse, ServiceSpec, VolumeSpec};

@@ -1,5 +1,4 @@
-//! Buckets of an S3 server without a client: PUT requests in path style, signed by AWS Signature Version 4
-//! (docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html). Loopback and plain HTTP only.
+//! Buckets of an S3 server without a client: PUT requests in path style. Loopback and plain HTTP only.
 
 use std::time::Duration;
 
@@ -7,9 +6,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::sigv4::{S3Request, authorization};
+use devrun_model::hex::hex;
 use devrun_model::{Failure, FailureKind, ServiceSpec};
 
-const REGION: &str = "us-east-1";
 /// An admin call is repeated this long while the server starts up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -115,8 +115,10 @@ async fn put(server: &S3Server, bucket: &str, query: &str, body: &str) -> std::i
     let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let host = format!("{}:{}", server.host, server.port);
     let hash = hex(&Sha256::digest(body.as_bytes()));
-    let authorization = sign(server, &S3Request { bucket, query, host: &host, hash: &hash, stamp: &stamp });
-    let target = if query.is_empty() { format!("/{bucket}") } else { format!("/{bucket}?{query}") };
+    let path = format!("/{bucket}");
+    let request = S3Request { method: "PUT", path: &path, query, host: &host, hash: &hash, stamp: &stamp };
+    let authorization = authorization(&request, &server.access_key, &server.secret_key);
+    let target = if query.is_empty() { path } else { format!("{path}?{query}") };
     let head = format!(
         "PUT {target} HTTP/1.1\r\nHost: {host}\r\nx-amz-content-sha256: {hash}\r\nx-amz-date: {stamp}\r\nAuthorization: {authorization}\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n",
@@ -132,62 +134,9 @@ async fn put(server: &S3Server, bucket: &str, query: &str, body: &str) -> std::i
     status.map(|status| (status, text)).ok_or_else(|| std::io::Error::other("the answer is no HTTP"))
 }
 
-struct S3Request<'a> {
-    bucket: &'a str,
-    query: &'a str,
-    host: &'a str,
-    hash: &'a str,
-    stamp: &'a str,
-}
-
-/// The Authorization header.
-fn sign(server: &S3Server, request: &S3Request<'_>) -> String {
-    let S3Request { bucket, query, host, hash, stamp } = request;
-    let day = &stamp[..8];
-    let signed = "host;x-amz-content-sha256;x-amz-date";
-    let canonical =
-        format!("PUT\n/{bucket}\n{query}\nhost:{host}\nx-amz-content-sha256:{hash}\nx-amz-date:{stamp}\n\n{signed}\n{hash}");
-    let scope = format!("{day}/{REGION}/s3/aws4_request");
-    let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
-    let mut key = hmac(format!("AWS4{}", server.secret_key).as_bytes(), day.as_bytes());
-    for part in [REGION, "s3", "aws4_request"] {
-        key = hmac(&key, part.as_bytes());
-    }
-    let signature = hex(&hmac(&key, to_sign.as_bytes()));
-    format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={signed}, Signature={signature}", server.access_key)
-}
-
-/// RFC 2104 over SHA-256.
-fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let mut block = [0u8; 64];
-    if key.len() > block.len() {
-        block[..32].copy_from_slice(&Sha256::digest(key));
-    } else {
-        block[..key.len()].copy_from_slice(key);
-    }
-    let inner = Sha256::new().chain_update(block.map(|byte| byte ^ 0x36)).chain_update(message).finalize();
-    Sha256::new().chain_update(block.map(|byte| byte ^ 0x5c)).chain_update(inner).finalize().into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hmac_of_rfc_4231() {
-        assert_eq!(
-            hex(&hmac(b"Jefe", b"what do ya want for nothing?")),
-            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
-        );
-        assert_eq!(
-            hex(&hmac(&[0xaa; 131], b"Test Using Larger Than Block-Size Key - Hash Key First")),
-            "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"
-        );
-    }
 
     #[test]
     fn policies_name_the_bucket_and_refuse_other_words() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::PasswordRotation;
+use super::password_rotation::PasswordRotation;
 use crate::init;
 use devrun_model::{Failure, FailureKind, Launch, Plan};
 

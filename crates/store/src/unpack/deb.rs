@@ -2,8 +2,9 @@
 
 use std::io::Read;
 
+use super::decoder::decoder;
+use super::tarball;
 use super::tree::{UnpackError, UnpackTree};
-use super::{decoder, tarball};
 
 /// Reads the data member.
 ///

@@ -14,7 +14,7 @@ use devrun_runtime::{init, recipes};
 
 use super::registry::ForkRegistry;
 use crate::app::data::postgres_dump::{Dump, elsewhere, literal, quoted};
-use crate::app::data::work::Work;
+use crate::app::data::work::DataWork;
 use crate::app::load::Project;
 
 /// How many copies are made at once: each takes a connection, and the server has a hundred.
@@ -90,7 +90,7 @@ async fn is_frozen(spec: &ServiceSpec, name: &str) -> Result<Option<bool>, Failu
 ///
 /// # Errors
 /// `Elsewhere` when the server does not run; as it says.
-pub fn freeze(project: &Project, plan: &Plan, spec: &ServiceSpec, work: &Work) -> Result<String, Failure> {
+pub fn freeze(project: &Project, plan: &Plan, spec: &ServiceSpec, work: &DataWork) -> Result<String, Failure> {
     let name = template_name(plan, spec);
     work.runtime.block_on(crate::app::data::postgres_dump::server_version(spec))?;
     if work.runtime.block_on(is_frozen(spec, &name))? == Some(true) {

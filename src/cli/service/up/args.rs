@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct UpArgs {
     /// Services to start [default: all]
     #[arg(value_name = "SERVICE")]

@@ -7,13 +7,20 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::super::context::{RecipeContext, tool};
+use super::super::data_dir::engine_dir;
+use super::super::first_boot::{FirstBoot, FirstBootOutcome};
 use super::super::generic::{commit, open};
-use super::super::{FirstBoot, FirstBootOutcome, RecipeContext, engine_dir, migrate, pending_rotation, run_as, tool};
-use super::cluster::{self, last_lines};
-use super::invoke::{ORDINARY, check_length, check_not_in_use, check_version, make_private, settings, volume, words};
+use super::super::output_tail::last_lines;
+use super::super::password_rotation::pending_rotation;
+use super::super::private_dir::make_private;
+use super::super::{migrate, run_as};
+use super::boot_progress::{StepTimes, say};
+use super::cluster;
+use super::invoke::{ORDINARY, check_length, check_not_in_use, check_version, settings, volume, words};
 use super::scripts::{self, InitScript};
 use crate::init::{self, Sentinel, Staging};
-use devrun_keeper::{CommandRequest, OutputStream, RunningCommand};
+use devrun_keeper::{CommandRequest, RunningCommand};
 use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{Failure, FailureKind, Signal, VolumeSpec};
 
@@ -29,23 +36,6 @@ const PID_FILE: &str = "postmaster.pid";
 /// The password must not reach the server's log, whatever the settings say.
 const IN_SILENCE: &str = "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_duration = off; \
      SET log_min_error_statement = 'panic'; SET standard_conforming_strings = on; SET password_encryption = 'scram-sha-256'";
-
-/// How long each step took.
-pub(super) struct StepTimes {
-    last: Instant,
-    pub(super) taken: Vec<(&'static str, Duration)>,
-}
-
-impl StepTimes {
-    fn new() -> Self {
-        Self { last: Instant::now(), taken: Vec::new() }
-    }
-    pub(super) fn done(&mut self, step: &'static str) {
-        let now = Instant::now();
-        self.taken.push((step, now - self.last));
-        self.last = now;
-    }
-}
 
 /// The words of the procfile that first boot acts on.
 struct BootSpec {
@@ -297,12 +287,6 @@ async fn ready(server: &mut RunningCommand, data: &Path, stale: Option<&str>) ->
         () = poll => Ok(()),
         status = server.wait() => Err(Failure::new(FailureKind::Task, format!("the private server ended: {status}"))),
         () = tokio::time::sleep(UP) => Err(Failure::new(FailureKind::Task, format!("the private server was not ready after {} s", UP.as_secs()))),
-    }
-}
-
-pub(super) fn say(context: &RecipeContext<'_>, text: &str) {
-    if let Some(sink) = &context.runner.sink {
-        sink.write(OutputStream::Stderr, format!("devrun: first boot: {text}\n").as_bytes());
     }
 }
 

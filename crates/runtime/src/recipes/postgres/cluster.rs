@@ -6,8 +6,11 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::context::{RecipeContext, tool};
 use super::super::generic::text_of;
-use super::super::{RecipeContext, run_as, tool};
+use super::super::output_tail::last_lines;
+use super::super::run_as;
+use super::boot_progress::{StepTimes, say};
 use super::invoke::major;
 use crate::init;
 use devrun_keeper::{CommandRequest, CommandResult};
@@ -63,7 +66,7 @@ pub(super) async fn make(
     context: &RecipeContext<'_>,
     stage: &Path,
     run_as: &RunAs,
-    steps: &mut super::boot::StepTimes,
+    steps: &mut StepTimes,
 ) -> Result<Option<tokio::task::JoinHandle<()>>, Failure> {
     let data = stage.join("data");
     let key = if context.recipe.init_cache { key(context, run_as).await } else { None };
@@ -126,7 +129,7 @@ pub(super) async fn make(
 async fn initdb(context: &RecipeContext<'_>, data: &Path, password: &Path, run_as: &RunAs) -> Result<(), Failure> {
     let mut finished = run_initdb(context, data, password, run_as, CharacterSet::Unicode).await?;
     if !finished.status.success() && String::from_utf8_lossy(&finished.tail).contains("invalid locale name") {
-        super::boot::say(context, "this system has no locale C.UTF-8: upper(), lower() and ILIKE know ASCII letters only");
+        say(context, "this system has no locale C.UTF-8: upper(), lower() and ILIKE know ASCII letters only");
         finished = run_initdb(context, data, password, run_as, CharacterSet::Ascii).await?;
     }
     if finished.status.success() && !finished.timed_out {
@@ -161,14 +164,6 @@ async fn run_initdb(
         .await
 }
 
-/// The last lines of an output, as one line.
-pub(in super::super) fn last_lines(tail: &[u8]) -> String {
-    let text = String::from_utf8_lossy(tail);
-    let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last = lines.split_off(lines.len().saturating_sub(3));
-    if last.is_empty() { "it said nothing".to_owned() } else { last.join(" | ") }
-}
-
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(FailureKind::Task, format!("cannot {what} {}: {error}", path.display()))
 }
@@ -194,11 +189,5 @@ mod tests {
         insta::assert_snapshot!(arguments("18.4", CharacterSet::Unicode).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 --no-sync --no-instructions");
         insta::assert_snapshot!(arguments("15.20", CharacterSet::Unicode).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --lc-ctype=C.UTF-8 --no-sync --no-instructions");
         insta::assert_snapshot!(arguments("15.20", CharacterSet::Ascii).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --no-locale --no-sync --no-instructions");
-    }
-
-    #[test]
-    fn the_last_lines_make_one() {
-        assert_eq!(last_lines(b"a\n\nb\nc\nd\n"), "b | c | d");
-        assert_eq!(last_lines(b""), "it said nothing");
     }
 }

@@ -1,11 +1,13 @@
 //! How the server is started, and what is looked at before: the version of the data, and who else may be using it.
 
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::super::context::{RecipeContext, tool};
+use super::super::data_dir::engine_dir;
 use super::super::generic::{files, text_of, values};
+use super::super::invocation::Invocation;
+use super::super::private_dir::make_private;
 use super::super::run_as;
-use super::super::{Invocation, RecipeContext, engine_dir, tool};
 use devrun_model::keeper::RunAs;
 use devrun_model::{Failure, FailureKind, Paths, ServiceSpec, VolumeSpec};
 
@@ -76,22 +78,6 @@ pub fn socket_folder(places: &Paths, spec: &ServiceSpec, volume: &VolumeSpec) ->
     let name = format!(".s.PGSQL.{}", spec.port().unwrap_or(5432));
     let data = engine_dir(volume, "postgres");
     if data.join(name).exists() { data } else { places.service_run(&spec.id) }
-}
-
-/// Makes a folder that only we may enter.
-pub(in super::super) fn make_private(folder: &Path) -> Result<(), Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(FailureKind::Config, format!("{} cannot be used: {error}", folder.display()))
-    };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| failed(&error))?;
-    let metadata = std::fs::symlink_metadata(folder).map_err(|error| failed(&error))?;
-    if !metadata.is_dir() || metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(failed(&"it belongs to somebody else"));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(|error| failed(&error))?;
-    }
-    Ok(())
 }
 
 /// Refuses a socket path that the kernel would cut.
@@ -255,17 +241,5 @@ mod tests {
             check_not_in_use(folder.path(), Path::new("/usr/bin/postgres")).unwrap();
             assert!(file.exists(), "{text:?}");
         }
-    }
-
-    #[test]
-    fn the_runtime_folder_is_closed_to_others() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = folder.path().join("db");
-        std::fs::create_dir(&run).unwrap();
-        std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o755)).unwrap();
-        make_private(&run).unwrap();
-        assert_eq!(std::fs::metadata(&run).unwrap().mode() & 0o777, 0o700);
-        std::os::unix::fs::symlink("/tmp", folder.path().join("link")).unwrap();
-        assert!(make_private(&folder.path().join("link")).is_err());
     }
 }

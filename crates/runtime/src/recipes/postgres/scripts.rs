@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::RecipeContext;
-use super::cluster::last_lines;
+use super::super::context::RecipeContext;
+use super::super::output_tail::last_lines;
 use crate::user;
 use devrun_keeper::CommandRequest;
 use devrun_model::keeper::Role;

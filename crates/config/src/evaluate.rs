@@ -1,0 +1,136 @@
+//! A [`Document`] with everything that values come from: what to choose and make, the plan, and what is wrong with it.
+
+use std::collections::BTreeSet;
+
+use super::attributes::PortSpec;
+use super::diagnostic::{Diagnostic, Report, Severity};
+use super::document::{Document, SECRET_LENGTH};
+use super::examine::line_of;
+use super::interpolate::{Resolver, Scope};
+use super::reader::Reader;
+use super::tree::{Table, TomlNode, get};
+use super::{Facts, PortWant, SecretWant, Wants, cross_check, lower, services};
+use devrun_model::Plan;
+
+/// Past this many faults a file is junk, and not worth a look at its values.
+const MANY: usize = 200;
+
+impl Document {
+    /// What to choose and make; ports that are placeholders are resolved with `facts`.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn wants(&self, facts: &Facts) -> Result<Wants, Report> {
+        let resolver = self.resolver(facts)?;
+        let mut wants = Wants { secrets_dir: self.secrets_dir(), ..Wants::default() };
+        wants.secrets = self.generated_secrets().into_iter().map(|(name, length)| SecretWant { name, length }).collect();
+        for service in resolver.services.values().filter(|service| service.active) {
+            if let Some(name) = resolver.generated_password(service)
+                && !wants.secrets.iter().any(|want| want.name == name)
+            {
+                wants.secrets.push(SecretWant { name, length: SECRET_LENGTH });
+            }
+            if service.get("external").is_some() {
+                continue;
+            }
+            for port in resolver.port_names(service) {
+                match resolver.port_spec(service, &port) {
+                    Ok(Some(PortSpec::Fixed(number))) => {
+                        wants.fixed.insert(number);
+                    }
+                    Ok(Some(PortSpec::Wish(wish))) => {
+                        for replica in 1..=resolver.replicas(service) {
+                            let (service, name) = resolver.port_key(service, &port, replica);
+                            wants.ports.push(PortWant { service, name, wish });
+                        }
+                    }
+                    Ok(None) | Err(_) => {}
+                }
+            }
+        }
+        let empty = Table::new();
+        let project = get(&self.tree, "project").and_then(TomlNode::table).unwrap_or(&empty);
+        let project = Reader { resolver: &resolver, table: project, scope: Scope::default() };
+        if let Some(inner) = project.inner("requires") {
+            // What is no size is among the problems.
+            wants.memory = inner.size("memory").ok().flatten().map(|size| size.0);
+            wants.disk = inner.size("disk").ok().flatten().map(|size| size.0);
+        }
+        let problems = resolver.problems.into_inner();
+        if problems.iter().any(|d| d.severity == Severity::Error) {
+            return Err(Report::new(problems, resolver.sources.into_inner()));
+        }
+        Ok(wants)
+    }
+
+    /// The plan, and warnings.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn lower(&self, facts: &Facts) -> Result<(Plan, Report), Report> {
+        let resolver = self.resolver(facts)?;
+        let plan = lower::plan(&resolver);
+        let mut problems = resolver.problems.into_inner();
+        problems.extend(self.warnings.iter().cloned());
+        let report = Report::new(problems, resolver.sources.into_inner());
+        match plan {
+            Ok(plan) if !report.has_errors() => Ok((plan, report)),
+            _ => Err(report),
+        }
+    }
+
+    /// Everything that is wrong: what [`examine`](super::examine) found, and what is wrong with the values of a file whose shape or edges
+    /// are wrong already. What only follows from a fault that is named is left out.
+    #[must_use]
+    pub fn faults(&self, facts: &Facts, first: &Report) -> Report {
+        let mut sources = self.sources.clone();
+        let own = |d: &&Diagnostic| d.span.is_none_or(|span| self.sources.get(span.file).is_some());
+        let mut problems: Vec<Diagnostic> = first.diagnostics().iter().filter(own).cloned().collect();
+        if problems.len() > MANY {
+            return first.clone();
+        }
+        let services = services::assemble(self, Some(facts), &mut sources, &mut problems);
+        cross_check::services(self, &services, &mut problems);
+        self.check_required_files(facts, &mut problems);
+        let error = |d: &&Diagnostic| d.severity == Severity::Error;
+        let lines: BTreeSet<(u32, usize)> = problems.iter().filter(error).filter_map(|d| line_of(&sources, d)).collect();
+        // Whoever refers to a service that could not be understood is not at fault.
+        let unknown: Vec<String> = ["services", "tasks"]
+            .iter()
+            .filter_map(|section| get(&self.tree, section)?.table())
+            .flat_map(|table| table.keys())
+            .filter(|name| match services.get(*name) {
+                Some(service) => service.get("use").is_some() && service.recipe.is_none(),
+                None => true,
+            })
+            .map(|name| format!("${{{name}."))
+            .collect();
+        let resolver = Resolver::new(self, facts, services, sources);
+        // Its problems are what is asked for.
+        let _plan = lower::plan(&resolver);
+        let mut found = resolver.problems.into_inner();
+        let sources = resolver.sources.into_inner();
+        found.retain(|d| {
+            let Some((file, line)) = line_of(&sources, d) else { return true };
+            let text = sources.get(file).map_or("", |text| text.line(line).0);
+            !lines.contains(&(file, line)) && !unknown.iter().any(|reference| text.contains(reference))
+        });
+        problems.append(&mut found);
+        Report::new(problems, sources)
+    }
+
+    /// Services with their layers and everything that values come from.
+    pub(super) fn resolver<'a>(&'a self, facts: &'a Facts) -> Result<Resolver<'a>, Report> {
+        let mut sources = self.sources.clone();
+        let mut problems = Vec::new();
+        let services = services::assemble(self, Some(facts), &mut sources, &mut problems);
+        cross_check::services(self, &services, &mut problems);
+        self.check_required_files(facts, &mut problems);
+        if problems.iter().any(|d| d.severity == Severity::Error) {
+            return Err(Report::new(problems, sources));
+        }
+        let resolver = Resolver::new(self, facts, services, sources);
+        resolver.problems.borrow_mut().append(&mut problems);
+        Ok(resolver)
+    }
+}

@@ -1,0 +1,65 @@
+//! What the caller hands in: the files, the command line's words about them, and everything outside that a value may come
+//! from.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use devrun_model::Paths;
+
+/// One file, read by the caller.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// As shown in messages; relative to the working directory where that is shorter.
+    pub name: String,
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+/// What the command line says about the file.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `--project-name`.
+    pub project_name: Option<String>,
+    /// `--mode`, `DEVRUN_MODE`.
+    pub mode: Option<String>,
+    /// `--profile`; `*` is all.
+    pub profiles: Vec<String>,
+    /// Services named on the command line: their profiles do not matter.
+    pub named: Vec<String>,
+    /// `--instance`.
+    pub instance: String,
+    /// `--ports auto`.
+    pub ports_auto: bool,
+    /// `--scale`.
+    pub scale: BTreeMap<String, u32>,
+    /// `--no-init-cache` makes it false.
+    pub init_cache: bool,
+    /// The port of the first line of a plain Procfile; the default is 5000.
+    pub base_port: Option<u16>,
+}
+
+/// Everything outside the procfile that a value may come from.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Where state lies.
+    pub places: Paths,
+    /// The environment of the client that asks.
+    pub shell: BTreeMap<String, String>,
+    /// `--env-file`, then `[project].env_file` and the services' `env_file`, by absolute path; `None`: not there.
+    pub env_files: BTreeMap<PathBuf, Option<String>>,
+    /// `--env-file` as given, absolute.
+    pub env_file_flag: Option<PathBuf>,
+    /// Values by name; a wanted one that is absent is shown as a placeholder by read-only verbs.
+    pub secrets: BTreeMap<String, String>,
+    /// Ports chosen for `auto`, `private` and recipes without one: service, port name → number.
+    pub ports: BTreeMap<(String, String), u16>,
+    /// Recipes given as files (`use = "./x.toml"`) and the templates of `render`: absolute path → text. A file that
+    /// is not there is left out.
+    pub recipe_files: BTreeMap<PathBuf, String>,
+    /// `[config].keys`: the files of that folder by name.
+    pub keys: BTreeMap<String, String>,
+    /// Feeds jitter.
+    pub seed: u64,
+}

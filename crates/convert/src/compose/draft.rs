@@ -1,0 +1,137 @@
+//! A service of a compose file before its keys are mapped, and what it is natively.
+
+use std::path::{Path, PathBuf};
+
+use super::super::report::At;
+use super::super::yaml::{Map, YamlKey, YamlNode, YamlValue, get};
+use super::dockerfile::Dockerfile;
+use super::images::KnownImage;
+use super::load;
+use super::syntax::{self, PortMapping};
+
+/// A service before its keys are mapped.
+pub(crate) struct Draft {
+    /// In the compose file.
+    pub key: YamlKey,
+    /// In the procfile.
+    pub name: String,
+    pub node: YamlNode,
+    pub kind: NativeKind,
+    pub task: bool,
+    /// TCP ports, in order, with their places.
+    pub ports: Vec<(PortMapping, At)>,
+    /// The folder that it runs in.
+    pub dir: PathBuf,
+    /// Folders of the container and what they are here, longest first.
+    pub mounts: Vec<(String, PathBuf)>,
+    /// The folder of the image's build.
+    pub context: Option<PathBuf>,
+    /// Ports of the container that are published once more.
+    pub repeated: Vec<(PortMapping, At)>,
+    /// Names that `extra_hosts` gives to this machine.
+    pub machine_names: Vec<String>,
+}
+
+/// What it is natively.
+pub(crate) enum NativeKind {
+    Recipe {
+        known: KnownImage,
+        version: Option<String>,
+        from: Option<Dockerfile>,
+    },
+    Run {
+        command: ContainerCommand,
+        dockerfile: Option<Dockerfile>,
+    },
+    /// A MinIO client that makes buckets: names, and those open to all.
+    Buckets {
+        names: Vec<String>,
+        open: Vec<String>,
+    },
+    /// An Ollama that pulls models: their names.
+    Models(Vec<String>),
+    Absent {
+        hint: String,
+    },
+}
+
+/// The command of a program.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ContainerCommand {
+    /// With the placeholders of compose.
+    Words(Vec<String>),
+    /// From a Dockerfile: no placeholders of compose, dollars are the shell's.
+    Foreign(Vec<String>),
+}
+
+impl Draft {
+    pub fn get(&self, key: &str) -> Option<&YamlNode> {
+        self.node.get(key)
+    }
+    pub fn map(&self) -> &Map {
+        static NONE: Map = Map::new();
+        self.node.map().unwrap_or(&NONE)
+    }
+    pub fn what(&self, key: &str) -> String {
+        format!("services.{}.{key}", self.key.name)
+    }
+    /// The value of a variable of `environment`, as written.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        variable(self.get("environment")?, name)
+    }
+    /// The main port in the container.
+    pub fn main(&self) -> Option<u16> {
+        match &self.kind {
+            NativeKind::Recipe { known, .. } => known.main.first().copied(),
+            _ => self.ports.first().and_then(|(port, _)| port.container.parse().ok()),
+        }
+    }
+}
+
+impl NativeKind {
+    pub fn is_present(&self) -> bool {
+        !matches!(self, Self::Absent { .. })
+    }
+    /// A server on which a task can make buckets.
+    pub fn makes_buckets(&self) -> bool {
+        matches!(self, Self::Recipe { known, .. } if matches!(known.recipe, "minio" | "versitygw" | "seaweedfs"))
+    }
+}
+
+/// A recipe with its version.
+pub(crate) fn use_of(known: &KnownImage, version: Option<&str>) -> String {
+    version.map_or_else(|| known.recipe.to_owned(), |version| format!("{}@{version}", known.recipe))
+}
+
+/// The name of a further port.
+pub(crate) fn port_name(container: &str) -> String {
+    // A placeholder gives its default; what is left of one without a default still tells two ports apart.
+    let number = syntax::with_defaults(container).unwrap_or_else(|| container.to_owned());
+    let plain: String = number.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '_').collect();
+    format!("p{}", plain.to_ascii_lowercase())
+}
+
+/// The value of a variable in a list or table.
+pub(crate) fn variable(node: &YamlNode, name: &str) -> Option<String> {
+    match &node.value {
+        YamlValue::Map(map) => get(map, name)?.scalar(),
+        YamlValue::List(list) => list.iter().find_map(|item| {
+            let text = item.scalar()?;
+            let (key, value) = text.split_once('=')?;
+            (key == name).then(|| value.to_owned())
+        }),
+        _ => None,
+    }
+}
+
+/// A path in the container as it is here.
+pub(crate) fn local(inside: &str, mounts: &[(String, PathBuf)]) -> Option<PathBuf> {
+    mounts.iter().find_map(|(target, source)| {
+        let rest = inside.strip_prefix(target.as_str())?;
+        if rest.is_empty() || target.is_empty() {
+            return (!target.is_empty()).then(|| source.clone());
+        }
+        let rest = rest.strip_prefix('/')?;
+        Some(load::join(source, Path::new(rest).to_str().unwrap_or(rest)))
+    })
+}

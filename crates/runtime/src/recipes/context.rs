@@ -1,0 +1,36 @@
+//! What the code of a recipe is given.
+
+use std::path::{Path, PathBuf};
+
+use devrun_keeper::Runner;
+use devrun_model::{Failure, FailureKind, Paths, RecipeUse, ServiceSpec, VolumeSpec};
+use devrun_store::Located;
+
+/// All that a recipe's code may look at.
+pub struct RecipeContext<'a> {
+    /// The service.
+    pub spec: &'a ServiceSpec,
+    /// How it uses the recipe.
+    pub recipe: &'a RecipeUse,
+    /// Its executables.
+    pub located: &'a Located,
+    /// Folders.
+    pub places: &'a Paths,
+    /// Its main volume, where it keeps data.
+    pub volume: Option<&'a VolumeSpec>,
+    /// Runs init steps in its name.
+    pub runner: &'a Runner,
+}
+
+/// An executable of the recipe by name.
+pub(super) fn tool<'a>(context: &'a RecipeContext<'_>, name: &str) -> Result<&'a Path, Failure> {
+    context.located.tools.get(name).map(PathBuf::as_path).ok_or_else(|| {
+        let recipe = &context.recipe.recipe.name;
+        let install = context.recipe.recipe.install.values().next().cloned();
+        let failure = Failure::new(FailureKind::Binary, format!("{recipe} {}: there is no {name}", context.located.version));
+        match install {
+            Some(install) => failure.help(install),
+            None => failure,
+        }
+    })
+}

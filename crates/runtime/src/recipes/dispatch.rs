@@ -1,0 +1,77 @@
+//! What the engine asks of a recipe by its name: the recipe's code answers.
+
+use super::code;
+use super::context::RecipeContext;
+use super::first_boot::FirstBoot;
+use super::invocation::Invocation;
+use super::password_rotation::{PasswordRotation, RotationRequest};
+use super::sql;
+use crate::probe;
+use devrun_model::ready::Endpoint;
+use devrun_model::service::Server;
+use devrun_model::{Failure, FailureKind, Launch, Paths, ServiceSpec, VolumeSpec};
+
+/// How this recipe's server does, where it keeps its password in its data.
+#[must_use]
+pub fn password_rotation(recipe: &str) -> PasswordRotation {
+    code::of(recipe).password_rotation()
+}
+
+/// Settings of a copy of this recipe's server whose data need not survive a loss of power.
+#[must_use]
+pub fn temporary_settings(recipe: &str) -> &'static [(&'static str, &'static str)] {
+    code::of(recipe).temporary_settings()
+}
+
+/// Gives the running server `old` the password of `new`, which differs from it in nothing else. `false`: this server takes
+/// a password at its start only.
+///
+/// # Errors
+/// When it does not take it; it has the old one then.
+pub async fn renew(old: &ServiceSpec, new: &ServiceSpec, places: &Paths, volume: Option<&VolumeSpec>) -> Result<bool, Failure> {
+    let Launch::Recipe(recipe) = &new.launch else { return Ok(false) };
+    code::of(&recipe.recipe.name).rotate_password(RotationRequest { old, new, places, volume }).await
+}
+
+/// What to exec for this service.
+///
+/// # Errors
+/// `Config` or `Binary` when it cannot run here.
+pub fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+    code::of(&context.recipe.recipe.name).prepare(context)
+}
+
+/// The whole first boot, staged and renamed; nothing to do when the data is there.
+///
+/// # Errors
+/// `Task` when a step failed or the folder is foreign, `Binary` when another major version made the data.
+pub async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
+    let name = &context.recipe.recipe.name;
+    let recipe = code::of(name);
+    for (key, given) in
+        [("migrations", context.recipe.migrations.is_some()), ("extensions", !context.recipe.extensions.is_empty())]
+    {
+        if given && !recipe.takes_migrations() {
+            return Err(Failure::new(FailureKind::Config, format!("{name} has no `{key}`")).help(format!("take `{key}` out")));
+        }
+    }
+    recipe.first_boot(context).await
+}
+
+/// `stop.check`: what a stop would cut short now, in words; `None` when it is a good moment.
+///
+/// # Errors
+/// `Task` when it cannot be asked, which is no reason to keep a broken server running.
+pub async fn busy_with(spec: &ServiceSpec) -> Result<Option<String>, Failure> {
+    match spec.stop_asks() {
+        Some(Server::Postgres) => sql::busy(spec).await,
+        Some(Server::Redis) => {
+            let port = spec.port().ok_or_else(|| Failure::new(FailureKind::Task, "it has no port"))?;
+            let at = Endpoint { host: spec.bind.clone(), port };
+            let (user, password) = (spec.attribute("user"), spec.attribute("password"));
+            let answer = probe::redis_busy(&at, user.as_deref(), password.as_deref()).await;
+            answer.map_err(|miss| Failure::new(FailureKind::Task, miss.answer))
+        }
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,24 @@
+//! The folders of one project: where they are, and that they are ours alone.
+//!
+//! Owns finding, making and checking of the state folder (`.devrun/`) and of the short runtime folder for sockets and
+//! rendered files. Owns no file in them. The runtime folder depends on `XDG_RUNTIME_DIR`, which differs between a login
+//! and a cron job, so the first supervisor writes its path down in the state folder and everybody else reads it there.
+//!
+//! Nothing in a folder is believed before owner and mode of the folder were looked at, for root as for everybody, and before
+//! it was compared with where it says that it lies ([`devrun_keeper::state_location`]).
+
+mod claim;
+mod files;
+mod handover;
+mod locate;
+mod pointers;
+mod prepare;
+mod private;
+
+pub use claim::claim;
+pub use files::{append, empty, replace, write_named, write_private};
+pub use handover::{give, hand_over, impassable};
+pub use locate::{ephemeral, locate, ports_file, stacks};
+pub use pointers::{STATE, is_ephemeral};
+pub use prepare::{ensure_run, prepare, remove_run};
+pub use private::{check_private, make_private};

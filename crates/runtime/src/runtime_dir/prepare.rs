@@ -1,0 +1,83 @@
+//! Makes the folders of a project, and removes those of a run.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::files::replace;
+use super::pointers::{RUN_POINTER, STATE, STATE_OF, STATE_POINTER, base_of, is_ephemeral, line_of};
+use super::private::make_private;
+use devrun_keeper::state_location::{LOCATION_FILE, StateLocation};
+use devrun_model::{Failure, FailureKind, Paths};
+
+/// Makes both folders, checks owner and mode, and writes the pointers.
+///
+/// # Errors
+/// `Config` when a folder cannot be made or written to, belongs to somebody else, or is open to others.
+pub fn prepare(places: &Paths) -> Result<(), Failure> {
+    let home = places.root.join(STATE);
+    let ephemeral = is_ephemeral(places);
+    if !ephemeral {
+        make_private(&home, "state")?;
+        // The folder ignores itself, so that no project has to be told about it.
+        write_once(&home.join(".gitignore"), b"*\n")?;
+    }
+    make_private(&places.state, "state")?;
+    let located = StateLocation::of(places).map_err(|error| cannot_write(&places.state, &error))?;
+    let base = base_of(&places.state);
+    if !ephemeral && !base.starts_with(&home) {
+        // Only a closed folder may point elsewhere.
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).map_err(|error| cannot_write(&home, &error))?;
+        if base != places.state {
+            let of_base = Paths { state: base.to_path_buf(), ..places.clone() };
+            let located = StateLocation::of(&of_base).map_err(|error| cannot_write(base, &error))?;
+            write(&base.join(LOCATION_FILE), &located.text())?;
+        }
+        write(&home.join(STATE_POINTER), &line_of(base))?;
+    }
+    write(&places.state.join(LOCATION_FILE), &located.text())?;
+    make_private(&places.logs(), "log")?;
+    if let Some(base) = places.run.parent() {
+        make_private(base, "runtime")?;
+    }
+    make_private(&places.run, "runtime")?;
+    write(&places.run.join(STATE_OF), &located.text())?;
+    write(&places.state.join(RUN_POINTER), &line_of(&places.run))
+}
+
+/// Makes the runtime directory again where it was cleaned away while the stack is up: no start may fail for that.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn ensure_run(places: &Paths) -> Result<(), Failure> {
+    if places.run.is_dir() { Ok(()) } else { prepare(places) }
+}
+
+/// Removes what is in the runtime folder, and the folder. Only what a supervisor put there; links are not followed.
+///
+/// # Errors
+/// When something in it cannot be removed.
+pub fn remove_run(places: &Paths) -> std::io::Result<()> {
+    match fs::remove_dir_all(&places.run) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn write_once(path: &Path, text: &[u8]) -> Result<(), Failure> {
+    if path.exists() { Ok(()) } else { write(path, text) }
+}
+
+fn write(path: &Path, text: &[u8]) -> Result<(), Failure> {
+    let now = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).and_then(|_| fs::read(path).ok());
+    if now.is_some_and(|now| now == text) {
+        return Ok(());
+    }
+    replace(path, text).map_err(|error| cannot_write(path, &error))
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(FailureKind::Config, format!("cannot write {}: {error}", path.display()))
+        .help(devrun_keeper::file_size_limit::write_error_help(error))
+}

@@ -1,0 +1,3 @@
+module devrun.dev/devruntest
+
+go 1.21

@@ -1,0 +1,206 @@
+"""The fixtures. Everything is asked of the command `devrun`, so this file holds no protocol and needs no driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shlex
+import subprocess
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional
+
+import pytest
+
+MARKER = "devrun_started_marker"
+
+
+class DevrunError(RuntimeError):
+    """A devrun command failed; the message is what it printed."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of one test, worker or session."""
+
+    name: str
+    url: str
+    env: Dict[str, str] = field(repr=False)
+
+
+class Stack:
+    """The stack of the procfile above the tests."""
+
+    def __init__(self, command: List[str], directory: Path) -> None:
+        self._command = command
+        self._directory = directory
+
+    def run(self, *words: str) -> str:
+        """Runs a devrun command and returns its standard output."""
+        done = subprocess.run(
+            [*self._command, *words], cwd=self._directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise DevrunError(f"devrun {' '.join(words)} exited with {done.returncode}:\n{done.stderr.strip()}")
+        return done.stdout
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a supervisor runs."""
+        return json.loads(self.run("ps", "--json"))["supervisor_pid"] is not None
+
+    @property
+    def env(self) -> Dict[str, str]:
+        """The variables for clients of the stack."""
+        return json.loads(self.run("env", "--format", "json"))
+
+    def databases(self, service: Optional[str], count: int) -> List[Database]:
+        """Fresh databases, which go with this process."""
+        words = ["db", "fork", *([service] if service else []), "--pid", str(os.getpid()), "--count", str(count), "--json"]
+        made = json.loads(self.run(*words))
+        made = made if isinstance(made, list) else [made]
+        return [Database(one["database"], one["url"], one["env"]) for one in made]
+
+    def drop(self, databases: List[Database]) -> None:
+        """Drops databases before the process ends."""
+        if databases:
+            self.run("db", "drop", *[database.name for database in databases])
+
+
+class Pool:
+    """Makes databases ahead of the tests, and drops those that are done with, in one thread of its own."""
+
+    def __init__(self, stack: Stack, service: Optional[str], ahead: int) -> None:
+        self._stack, self._service, self._ahead = stack, service, ahead
+        self._ready: "queue.Queue[object]" = queue.Queue()
+        self._wanted = threading.Semaphore(ahead)
+        self._done: List[Database] = []
+        self._lock = threading.Lock()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="devrun-pool", daemon=True)
+        self._thread.start()
+
+    def take(self) -> Database:
+        database = self._ready.get()
+        self._wanted.release()
+        if isinstance(database, BaseException):
+            raise database
+        assert isinstance(database, Database)
+        return database
+
+    def give_back(self, database: Database) -> None:
+        with self._lock:
+            self._done.append(database)
+
+    def _work(self) -> None:
+        while True:
+            self._wanted.acquire()
+            count = 1
+            while count < self._ahead and self._wanted.acquire(blocking=False):
+                count += 1
+            if self._closing:
+                return
+            try:
+                for database in self._stack.databases(self._service, count):
+                    self._ready.put(database)
+                with self._lock:
+                    done, self._done = (self._done, []) if len(self._done) >= self._ahead else ([], self._done)
+                self._stack.drop(done)
+            except BaseException as error:  # noqa: BLE001 - it is raised where the database is taken
+                for _ in range(count):
+                    self._ready.put(error)
+
+    def close(self) -> None:
+        self._closing = True
+        self._wanted.release()
+        self._thread.join()
+        left = self._done
+        while not self._ready.empty():
+            database = self._ready.get()
+            if isinstance(database, Database):
+                left.append(database)
+        self._stack.drop(left)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini("devrun_command", "the devrun command [devrun]", default="devrun")
+    parser.addini("devrun_service", "the Postgres service [the only one]", default="")
+    parser.addini("devrun_pool", "databases that are made ahead [4]", default="4")
+    parser.addini("devrun_set_env", "set the variables of a database while its fixture is in use", type="bool", default=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.mkdtemp(prefix="devrun-pytest-")
+        config.stash[_marker] = Path(folder) / "started"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    """xdist: workers write into the same marker, and the controller stops the stack after the last of them."""
+    node.workerinput[MARKER] = str(node.config.stash[_marker])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput") or _marker not in config.stash:
+        return
+    marker = config.stash[_marker]
+    if marker.exists():
+        _stack(config).run("down")
+        marker.unlink()
+    marker.parent.rmdir()
+
+
+_marker: "pytest.StashKey[Path]" = pytest.StashKey()
+
+
+def _stack(config: pytest.Config) -> Stack:
+    return Stack(shlex.split(str(config.getini("devrun_command"))), config.rootpath)
+
+
+@pytest.fixture(scope="session")
+def devrun_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The running stack; it is stopped at the end of the session if it was down at its start."""
+    stack = _stack(request.config)
+    if not stack.is_running:
+        worker = getattr(request.config, "workerinput", None)
+        marker = Path(worker[MARKER]) if worker else request.config.stash[_marker]
+        marker.touch()
+    # A second `up` starts no second stack, and waits until the first is ready.
+    stack.run("up", "-d")
+    yield stack
+
+
+@pytest.fixture(scope="session")
+def _devrun_pool(request: pytest.FixtureRequest, devrun_stack: Stack) -> Iterator[Pool]:
+    ahead = max(1, int(request.config.getini("devrun_pool")))
+    pool = Pool(devrun_stack, str(request.config.getini("devrun_service")) or None, ahead)
+    yield pool
+    pool.close()
+
+
+def _with_variables(config: pytest.Config, database: Database) -> Iterator[Database]:
+    with pytest.MonkeyPatch.context() as patch:
+        if config.getini("devrun_set_env"):
+            for name, value in database.env.items():
+                patch.setenv(name, value)
+        yield database
+
+
+@pytest.fixture(scope="session")
+def devrun_session_database(request: pytest.FixtureRequest, devrun_stack: Stack) -> Iterator[Database]:
+    """One database for the session; under xdist, for each worker."""
+    database = devrun_stack.databases(str(request.config.getini("devrun_service")) or None, 1)[0]
+    yield from _with_variables(request.config, database)
+    devrun_stack.drop([database])
+
+
+@pytest.fixture
+def devrun_database(request: pytest.FixtureRequest, _devrun_pool: Pool) -> Iterator[Database]:
+    """A fresh copy of the database for this test."""
+    database = _devrun_pool.take()
+    yield from _with_variables(request.config, database)
+    _devrun_pool.give_back(database)

@@ -1,0 +1,58 @@
+//! What someone meets who types `devrun` for the first time: no procfile, no arguments.
+
+use crate::harness::{LONG, Project, eventually};
+
+#[test]
+fn without_arguments_the_next_steps_are_named_and_it_is_not_an_error() {
+    let project = Project::new();
+    project.run(&[]).code(0).says("devrun init").says("devrun demo").says("devrun run --with postgres");
+    project.write("compose.yml", "services: {}\n");
+    project.run(&[]).code(0).says("compose.yml can be run as it is").says("devrun import");
+    project.rewrite("[services.a]\nrun = \"{svc:a}\"\n");
+    project.run(&[]).code(0).says("devrun up").says("devrun check");
+}
+
+#[test]
+fn a_procfile_that_may_not_be_used_is_an_error_without_arguments_too() {
+    if !crate::harness::is_root() {
+        return crate::harness::skipped("a file of another user needs root");
+    }
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    std::os::unix::fs::chown(project.path("procfile.toml"), Some(65_534), Some(65_534)).expect("root may");
+    project.run(&[]).code(2).says("belongs to another user");
+}
+
+#[test]
+fn verb_version_json_names_the_build() {
+    let version = Project::new().run(&["version", "--json"]).code(0).json();
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(version["os"], std::env::consts::OS);
+    assert_eq!(version["arch"], std::env::consts::ARCH);
+}
+
+#[test]
+fn the_files_of_the_demo_are_valid_and_an_existing_directory_is_kept() {
+    let project = Project::new();
+    project.run(&["demo", "--write", "shop"]).code(0).says("devrun -C shop up");
+    project.run(&["-C", "shop", "check"]).code(0).says("no errors");
+    project.write("shop/notes.sql", "-- mine\n");
+    project.run(&["demo", "--write", "shop"]).code(2).says("shop exists");
+    assert_eq!(project.read("shop/notes.sql"), "-- mine\n");
+}
+
+#[test]
+fn a_stopped_demo_leaves_neither_process_nor_directory() {
+    let project = Project::new();
+    let mut demo = project.start(&["demo"]);
+    // Where the servers are not installed and cannot be fetched, the demo fails; it must leave nothing all the same.
+    let directory = eventually("the demo's directory", LONG, || demo_directories(&project).into_iter().next());
+    demo.wait_for("postgres");
+    demo.signal(nix::sys::signal::Signal::SIGINT);
+    assert_ne!(demo.outcome_within(LONG).code, Some(0));
+    assert!(!directory.exists(), "{}", directory.display());
+}
+
+fn demo_directories(project: &Project) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(project.root().join("tmp")).expect("our own directory").flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("devrun-demo-")).collect()
+}

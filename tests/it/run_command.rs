@@ -1,0 +1,52 @@
+//! The command of `run` and `exec`: looked for before the stack is started, and with the recipes' programs on its PATH.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::harness::Project;
+
+#[test]
+fn a_command_that_does_not_exist_starts_nothing() {
+    let project = Project::new().procfile("[services.a]\nrun = \"sh -c 'echo x > started; exec sleep 1000'\"\n");
+    let run = project.run(&["run", "--", "no-such-command"]).code(127);
+    assert!(run.last_line().contains("cannot find the command `no-such-command`"), "{run}");
+    project.run(&["run", "--", "./no-such-file"]).code(127);
+    project.write("plain", "x");
+    project.run(&["run", "--", "./plain"]).code(126);
+    assert!(!project.path("started").exists(), "the stack was started");
+    project.run(&["run", "--", "true"]).code(0);
+    assert!(project.path("started").exists());
+}
+
+#[test]
+fn a_command_that_a_task_installs_is_looked_for_afterwards() {
+    let text = "[tasks.install]\nrun = \"sh -c 'mkdir -p bin; cp /bin/true bin/made'\"\n\
+                [services.a]\nrun = \"{svc:a}\"\ndepends_on = [\"install\"]\n";
+    let project = Project::new().procfile(text);
+    project.run(&["run", "--", "bin/made"]).code(0);
+    project.run(&["run", "--", "bin/other"]).code(127);
+}
+
+#[test]
+fn the_programs_of_a_recipe_are_on_the_path_of_exec_and_run() {
+    let project = Project::new();
+    std::fs::create_dir_all(project.path("redis/bin")).expect("a directory");
+    for (name, text) in [
+        ("redis-server", "#!/bin/sh\ncase $1 in --version) echo 'Redis server v=7.9.9'; exit;; esac\nexec sleep 1000\n"),
+        ("redis-cli", "#!/bin/sh\necho \"the cli of 7.9.9: $*\"\n"),
+    ] {
+        let file = project.path(&format!("redis/bin/{name}"));
+        std::fs::write(&file, text).expect("written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+    let project = project.procfile(
+        "[sources.redis]\npath = \"redis\"\nversion = \"7.9.9\"\n[services.cache]\nuse = \"redis\"\nport = \"auto\"\nready = false\n",
+    );
+    let run = project.run(&["run", "--", "redis-cli", "a b", "c"]).code(0);
+    assert_eq!(run.stdout.trim(), "the cli of 7.9.9: a b c", "{run}");
+    project.run(&["up", "-d"]).code(0);
+    for command in [&["exec", "cache", "--", "redis-cli", "ping"][..], &["exec", "cache", "--", "sh", "-c", "redis-cli ping"]] {
+        let exec = project.run(command).code(0);
+        assert_eq!(exec.stdout.trim(), "the cli of 7.9.9: ping", "{exec}");
+    }
+    project.run(&["down"]).code(0);
+}
