@@ -98,7 +98,7 @@ pub struct Globals {
         help_heading = "Global options"
     )]
     pub progress: ProgressArg,
-    /// Print debug output (also DEBUG=1)
+    /// Print debug output (also DEBUG=1; select with DEVRUN_LOG=FILTER)
     #[arg(long, global = true, help_heading = "Global options")]
     pub debug: bool,
     /// Answer yes to every question

@@ -9,13 +9,13 @@ use crate::app::project::Project;
 use crate::globals::Globals;
 
 /// Whether it was asked for. `DEBUG` is a word of many programs (`DEBUG=express:*`), so only a plain yes counts.
-fn wanted(globals: &Globals) -> bool {
+pub fn is_requested(globals: &Globals) -> bool {
     globals.debug || std::env::var("DEBUG").is_ok_and(|value| value == "1" || value == "true")
 }
 
 /// Where everything lies.
 pub fn project(globals: &Globals, project: &Project) {
-    if !wanted(globals) {
+    if !is_requested(globals) {
         return;
     }
     for file in &project.files {
@@ -31,7 +31,7 @@ pub fn project(globals: &Globals, project: &Project) {
 
 /// What the procfile came to.
 pub fn plan(globals: &Globals, facts: &Facts, plan: &Plan) {
-    if !wanted(globals) {
+    if !is_requested(globals) {
         return;
     }
     let mode = plan.mode.as_ref().map_or_else(|| "no mode".to_owned(), |mode| format!("mode {mode}"));

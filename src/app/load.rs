@@ -14,7 +14,7 @@ use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
 use devrun_runtime::ports::{self, PortReservations};
 use devrun_runtime::recipes::RecipeRegistry;
-use devrun_runtime::{copy_names, runtime_dir, secrets, user};
+use devrun_runtime::{copy_names, runtime_dir, secrets, trace_masks, user};
 use devrun_store::input;
 use devrun_store::ownership::Trust;
 use devrun_store::{DownloadProgress, FetchOptions};
@@ -391,6 +391,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
         _ => None,
     };
+    trace_masks::set(&plan);
     debug_output::plan(globals, &facts, &plan);
     let private = wants.ports.into_iter().filter(|want| want.wish == PortWish::Private);
     let private = private.map(|want| (want.service, want.name)).collect();

@@ -52,6 +52,7 @@ pub mod stop_stack;
 pub mod stop_wait;
 pub mod supervise;
 pub mod temporary_stack;
+pub mod trace_output;
 pub mod utf8_paths;
 pub mod viewer_command;
 pub mod wait_url;

@@ -22,7 +22,7 @@ use devrun_model::feed::{FeedItem, Status};
 use devrun_model::keeper::{Identity, KeeperHello};
 use devrun_model::{Command, Failure, FailureKind, Paths, Plan};
 use devrun_runtime::control::{OpenConnections, server};
-use devrun_runtime::engine::{Engine, EngineExit, EngineHandle, EngineOptions, leftovers};
+use devrun_runtime::engine::{Drivers, Engine, EngineExit, EngineHandle, EngineOptions, leftovers};
 use devrun_runtime::logs::{LogItem, LogPump, LogSubscription};
 use devrun_runtime::runtime_dir;
 use devrun_store::FetchOptions;
@@ -137,8 +137,16 @@ impl StackClaim {
         let (keeper, link) = keeper?;
         let bound = bound.map_err(internal("the control socket cannot be made"))?;
         let (project, root) = (plan.project.to_string(), plan.root.clone());
-        let (engine, handle) =
-            Engine::new(EngineOptions { plan, places: places.clone(), fetch, keeper, link, pump: pump.clone(), run });
+        let (engine, handle) = Engine::new(EngineOptions {
+            plan,
+            places: places.clone(),
+            fetch,
+            keeper,
+            link,
+            pump: pump.clone(),
+            run,
+            drivers: Drivers::system(),
+        });
         #[cfg(debug_assertions)]
         fail_when_asked(&handle);
         let connections = OpenConnections::new();

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use clap::Parser;
 
+use crate::app::trace_output;
 use crate::ui::term::{Term, say};
 use devrun_model::Failure;
 use devrun_model::exit;
@@ -68,6 +69,7 @@ pub fn main(words: Vec<OsString>) -> i32 {
 
 fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
     let globals = cli.globals;
+    trace_output::start(&globals)?;
     match cli.verb {
         Verb::Up(args) if args.ui => ui::up(&globals, term),
         Verb::Up(args) => up::run(&globals, &args, term),

@@ -95,7 +95,7 @@ const JSON: &[(&str, &str)] = &[
 ];
 
 /// Variables that are read without being an option's.
-const VARIABLES: &[&str] = &["DEVRUN_INSTANCE", "DEVRUN_BIN_CACHE", "NO_COLOR", "CI", "DEBUG"];
+const VARIABLES: &[&str] = &["DEVRUN_INSTANCE", "DEVRUN_BIN_CACHE", "NO_COLOR", "CI", "DEBUG", "DEVRUN_LOG"];
 
 /// Variables that every child gets.
 const CHILD: &[&str] =

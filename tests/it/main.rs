@@ -28,6 +28,7 @@ mod contract;
 mod control;
 mod convert;
 mod dashboard;
+mod debug_trace;
 mod editor_schema;
 mod edits;
 mod emergency;

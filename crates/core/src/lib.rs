@@ -7,12 +7,15 @@
 
 pub mod action;
 mod commands;
+mod crash_loop;
 mod definition_diff;
 mod dependencies;
 mod dependency_status;
 pub mod event;
 mod event_handlers;
+mod foreground;
 pub mod health;
+mod left_processes;
 mod plan_diff;
 pub mod restart;
 mod rolling;
@@ -25,16 +28,20 @@ pub mod shutdown;
 mod start_request;
 mod start_requests;
 mod supervisor;
+mod task_decision;
 pub mod tick;
 
 #[cfg(test)]
 mod tests;
 
 pub use action::{Action, PlanChange, StartOutcome};
+pub use crash_loop::CrashLoops;
 pub use definition_diff::only_login_differs;
 pub use dependencies::UnmetDependency;
 pub use devrun_model::graph;
 pub use event::Event;
+pub use left_processes::{EXIT_HOLD, holds_exit, judge_left_processes};
 pub use service_view::{ServiceView, StopProgress};
 pub use supervisor::Supervisor;
+pub use task_decision::{LastRun, TaskDecision, decide_task};
 pub use tick::Tick;

@@ -81,15 +81,22 @@ pub enum KeeperEvent {
     Gone(Failure),
 }
 
-/// What a handle asks of the task.
+/// What a handle asks of the keeper.
 #[derive(Debug)]
-pub(super) enum HandleRequest {
+pub enum HandleRequest {
+    /// A process, with the sockets it listens on; its news go to the sender.
     Spawn(Box<SpawnSpec>, Vec<Arc<OwnedFd>>, mpsc::UnboundedSender<ProcessEvent>),
+    /// The orderly stop of a process, by another signal than its own where one is named.
     Stop(ProcessId, Option<Signal>),
+    /// A signal to the leader.
     Signal(ProcessId, Signal),
+    /// A signal to the whole tree.
     SignalTree(ProcessId, Signal),
+    /// SIGKILL to the whole tree.
     Kill(ProcessId),
+    /// An answer once everything before it is with the kernel.
     Flush(oneshot::Sender<()>),
+    /// The end; the answer is what could not be ended.
     Finish(oneshot::Sender<Vec<(i32, String)>>),
 }
 

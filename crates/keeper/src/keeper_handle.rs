@@ -16,6 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 use devrun_model::keeper::{ProcessId, SpawnSpec};
 use devrun_model::{Failure, Signal};
 
+/// Where requests are traced. The environment of a process never is; who writes a trace masks secrets in the rest.
+const TRACE_TARGET: &str = "devrun::keeper";
+
 /// A handle; clones speak to the same keeper. When the last one is dropped without `finish`, the keeper takes the
 /// supervisor for dead and stops everything by itself.
 #[derive(Debug, Clone)]
@@ -53,6 +56,12 @@ impl KeeperHandle {
         };
         Ok((Self { requests, next: Arc::new(AtomicU64::new(1)) }, heard))
     }
+    /// A handle whose requests the caller answers: how a test plays the keeper.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<HandleRequest>) {
+        let (requests, receiver) = mpsc::unbounded_channel();
+        (Self { requests, next: Arc::new(AtomicU64::new(1)) }, receiver)
+    }
     /// Both at once.
     ///
     /// # Errors
@@ -73,6 +82,10 @@ impl KeeperHandle {
     /// As [`KeeperHandle::spawn`], for a process that listens on sockets of ours: as many as `spec.sockets` names.
     pub fn spawn_with_sockets(&self, spec: SpawnSpec, sockets: Vec<Arc<OwnedFd>>, sink: mpsc::UnboundedSender<ProcessEvent>) {
         let process = spec.process;
+        tracing::debug!(
+            target: TRACE_TARGET, service = %spec.service, process, role = ?spec.role, argv = %spec.argv.join(" "),
+            dir = %spec.dir.display(), "spawn"
+        );
         if let Err(refused) = self.requests.send(HandleRequest::Spawn(Box::new(spec), sockets, sink))
             && let HandleRequest::Spawn(_, _, sink) = refused.0
         {
@@ -83,18 +96,22 @@ impl KeeperHandle {
     /// The orderly stop of one process. Again with the same signal (or none) it changes nothing; with another signal that
     /// one is sent, to the leader or to what is left.
     pub fn stop(&self, process: ProcessId, signal: Option<Signal>) {
+        tracing::debug!(target: TRACE_TARGET, process, signal = signal.map(tracing::field::display), "stop");
         self.request(HandleRequest::Stop(process, signal));
     }
     /// One signal to the leader.
     pub fn signal(&self, process: ProcessId, signal: Signal) {
+        tracing::debug!(target: TRACE_TARGET, process, %signal, "signal the leader");
         self.request(HandleRequest::Signal(process, signal));
     }
     /// One signal to the whole tree at once: `stop.then`. What is orphaned later gets it too.
     pub fn signal_tree(&self, process: ProcessId, signal: Signal) {
+        tracing::debug!(target: TRACE_TARGET, process, %signal, "signal the tree");
         self.request(HandleRequest::SignalTree(process, signal));
     }
     /// SIGKILL to the whole tree.
     pub fn kill(&self, process: ProcessId) {
+        tracing::debug!(target: TRACE_TARGET, process, "kill the tree");
         self.request(HandleRequest::Kill(process));
     }
     /// Waits until what was asked so far has been handed to the kernel, so that the keeper learns of it whatever becomes of us.

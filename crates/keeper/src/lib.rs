@@ -97,7 +97,7 @@ pub mod tree_shutdown;
 pub mod wire;
 
 #[cfg(feature = "client")]
-pub use keeper_events::{KeeperEvent, KeeperOptions, ProcessEvent};
+pub use keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, ProcessEvent};
 #[cfg(feature = "client")]
 pub use keeper_handle::KeeperHandle;
 pub use keeper_main::main;

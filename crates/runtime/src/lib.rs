@@ -25,5 +25,6 @@ pub mod runtime_dir;
 pub mod secrets;
 mod sigv4;
 pub mod stats;
+pub mod trace_masks;
 pub mod user;
 pub mod watch;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use devrun_core::event::Generation;
-use devrun_core::{Action, Event, Tick};
+use devrun_core::{Action, Event, TaskDecision, Tick};
 use devrun_keeper::Runner;
 use devrun_model::{Failure, FailureKind, Kind, Launch, ServiceId, ServiceSpec};
 
@@ -159,17 +159,14 @@ impl Engine {
         };
         self.remember_inputs(&spec);
         if let Some(task) = &spec.task {
-            match self.check_task_status(&spec, task) {
-                Ok(Ok(note)) => {
-                    if let Some(text) = note {
-                        self.publish(devrun_model::feed::FeedItem::Said { id: id.clone(), text });
-                    }
-                }
-                Ok(Err(already)) => {
+            match self.decide_by_sentinel(&spec, task) {
+                TaskDecision::Run(None) => {}
+                TaskDecision::Run(Some(text)) => self.publish(devrun_model::feed::FeedItem::Said { id: id.clone(), text }),
+                TaskDecision::AlreadyDone(already) => {
                     self.queue.push_back(Event::AlreadyDone(id, generation, already));
                     return;
                 }
-                Err(failure) => {
+                TaskDecision::Refuse(failure) => {
                     self.queue.push_back(Event::InitFailed(id, generation, failure));
                     return;
                 }

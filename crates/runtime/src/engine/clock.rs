@@ -1,15 +1,19 @@
 //! Wall time, for stamps only: RFC 3339 UTC, always six digits and `Z`. Decisions use ticks.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use devrun_core::Tick;
+
+use super::drivers::{LoopTimer, Sleep, TimeSource};
 
 /// Ties the engine's monotonic clock to the wall clock of its start, so that stamps of one run never go backwards.
 ///
 /// Time in which this process was held (Ctrl-Z, SIGSTOP, a machine that gave it no turn) does not count: nobody could have
 /// answered us, so no time-out of ours may run out of it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Clock {
+    time: Arc<dyn TimeSource>,
     start: Instant,
     wall: SystemTime,
     /// The tick at which each pause was noticed, and its length.
@@ -20,13 +24,28 @@ pub struct Clock {
 impl Clock {
     /// Begins now.
     #[must_use]
-    pub fn begin() -> Self {
-        Self { start: Instant::now(), wall: SystemTime::now(), pauses: Vec::new(), paused: Duration::ZERO }
+    pub fn begin(time: Arc<dyn TimeSource>) -> Self {
+        Self { start: time.now(), time, wall: SystemTime::now(), pauses: Vec::new(), paused: Duration::ZERO }
     }
     /// The present tick.
     #[must_use]
     pub fn now(&self) -> Tick {
-        Tick(self.start.elapsed().saturating_sub(self.paused))
+        Tick(self.instant_now().saturating_duration_since(self.start).saturating_sub(self.paused))
+    }
+    /// The present moment, pauses included.
+    #[must_use]
+    pub fn instant_now(&self) -> Instant {
+        self.time.now()
+    }
+    /// Sleeps.
+    #[must_use]
+    pub fn sleep(&self, duration: Duration) -> Sleep<'static> {
+        self.time.sleep(duration)
+    }
+    /// The timer of the loop.
+    #[must_use]
+    pub fn timer(&self) -> Box<dyn LoopTimer> {
+        self.time.timer()
     }
     /// The instant of a tick, for the runtime's timer.
     #[must_use]
@@ -84,7 +103,7 @@ mod tests {
     #[test]
     fn a_pause_does_not_count_but_stamps_go_on() {
         use super::{Clock, Duration, Tick};
-        let mut clock = Clock::begin();
+        let mut clock = Clock::begin(std::sync::Arc::new(super::super::drivers::MonotonicTime));
         // As if this process had been held for an hour until now.
         clock.start -= Duration::from_secs(3601);
         clock.wall -= Duration::from_secs(3601);

@@ -120,7 +120,7 @@ impl Engine {
                             // Open for the next process.
                             continue;
                         }
-                        if crate::ports::check_free(&spec.bind, *port).is_ok() { released.push(*port) } else { held.push(*port) }
+                        if self.drivers.ports.check(&spec.bind, *port).is_ok() { released.push(*port) } else { held.push(*port) }
                     }
                 }
                 let took_ms = u64::try_from(now.since(asked).as_millis()).unwrap_or(u64::MAX);
@@ -220,8 +220,9 @@ impl Engine {
                     if self.starts.is_empty() && self.settling == 0 {
                         self.settled = Some(outcome.clone());
                         let task_results = self.task_results.clone();
+                        let rest = self.clock.sleep(REST_AFTER);
                         tokio::spawn(async move {
-                            tokio::time::sleep(REST_AFTER).await;
+                            rest.await;
                             let _ended = task_results.send(TaskResult::Rest);
                         });
                     }

@@ -12,7 +12,7 @@ use crate::copy_names::CopyNames;
 use crate::logs::{LogPump, LossReport};
 use crate::probe::{ListenWatch, ProbeReport};
 use devrun_core::event::Generation;
-use devrun_core::{Event, StartOutcome, Supervisor};
+use devrun_core::{CrashLoops, Event, StartOutcome, Supervisor};
 use devrun_keeper::{KeeperEvent, KeeperHandle, ProcessEvent};
 use devrun_model::feed::{FeedItem, Outcome, Status};
 use devrun_model::keeper::ProcessId;
@@ -22,6 +22,7 @@ use devrun_store::FetchOptions;
 
 use super::balancers::Balancers;
 use super::clock::Clock;
+use super::drivers::Drivers;
 use super::handle::{EngineHandle, EngineRequest};
 use super::health_notices::HealthNotices;
 use super::held_sockets::HeldSockets;
@@ -47,6 +48,8 @@ pub struct EngineOptions {
     pub pump: LogPump,
     /// The value of `DEVRUN_RUN_ID`.
     pub run: String,
+    /// Probes, ports and time.
+    pub drivers: Drivers,
 }
 
 /// How an engine ended.
@@ -67,9 +70,11 @@ pub struct Engine {
     pub(super) fetch: FetchOptions,
     pub(super) keeper: KeeperHandle,
     pub(super) pump: LogPump,
+    pub(super) drivers: Drivers,
     pub(super) run: String,
     pub(super) clock: Clock,
     pub(super) health_notices: HealthNotices,
+    pub(super) crash_loops: CrashLoops,
     pub(super) core: Supervisor,
     pub(super) instances: BTreeMap<ServiceId, Instance>,
     pub(super) processes: BTreeMap<ProcessId, (ServiceId, Generation)>,
@@ -140,8 +145,10 @@ impl Engine {
             keeper: options.keeper,
             pump: options.pump,
             run: options.run,
-            clock: Clock::begin(),
+            clock: Clock::begin(Arc::clone(&options.drivers.time)),
+            drivers: options.drivers,
             health_notices: HealthNotices::default(),
+            crash_loops: CrashLoops::default(),
             core,
             instances: BTreeMap::new(),
             processes: BTreeMap::new(),

@@ -1,8 +1,5 @@
 //! The loop itself: everything the engine hears, in one place and in one order.
 
-use std::time::Instant;
-
-use crate::probe::Sleeper;
 use devrun_core::{Action, Event, StartOutcome};
 use devrun_model::feed::FeedItem;
 
@@ -20,13 +17,14 @@ impl Engine {
         self.remember_copy_names();
         // A KILL at the end of a grace is not to come a millisecond late. One that nobody waits for any more costs a last
         // wake-up within a second.
-        let mut sleeper = Sleeper::default();
+        let mut sleeper = self.clock.timer();
         loop {
             let deadline = self.core.next_deadline().map(|tick| self.clock.instant(tick));
-            let wake = health_notices::wake(deadline, Instant::now());
+            let wake = health_notices::wake(deadline, self.clock.instant_now());
+            let pause = wake.map(|at| at.saturating_duration_since(self.clock.instant_now()));
             let timer = async {
-                match wake {
-                    Some(at) => sleeper.sleep_exactly(at.saturating_duration_since(Instant::now())).await,
+                match pause {
+                    Some(pause) => sleeper.sleep(pause).await,
                     None => std::future::pending().await,
                 }
             };
@@ -41,7 +39,7 @@ impl Engine {
                 () = timer => {}
             }
             // Before anything acts on a deadline: time in which we could not run is nobody's fault.
-            if let Some(pause) = health_notices::overslept(wake, Instant::now()) {
+            if let Some(pause) = health_notices::overslept(wake, self.clock.instant_now()) {
                 self.clock.skip(pause);
             }
             if deadline.is_some() && self.core.next_deadline().is_some_and(|tick| tick <= self.clock.now()) {
@@ -83,6 +81,7 @@ impl Engine {
             let now = self.clock.now();
             self.core.step(now, event, &mut actions);
             for action in actions.drain(..) {
+                self.trace_action(now, &action);
                 self.execute(now, action);
             }
         }
@@ -91,7 +90,10 @@ impl Engine {
     async fn shut_down(mut self, outcome: StartOutcome) -> EngineExit {
         let survivors = self.keeper.finish().await;
         // The last words of what ended a moment ago. A disk that hangs holds up nothing but its logs.
-        let _slow_disk = tokio::time::timeout(LAST_WORDS, self.pump.drain_all()).await;
+        tokio::select! {
+            () = self.pump.drain_all() => {}
+            () = self.clock.sleep(LAST_WORDS) => {}
+        }
         let outcome = self.describe(outcome).await;
         // A start that settled in the same breath is published before the end, as its viewer waits for it.
         while self.settling > 0 {

@@ -1,7 +1,7 @@
-//! What the loop notices by itself: that it was held and for how long, a stop that takes its time, a service that crashes
-//! over and over. Nothing here decides; it is what a person watching would say.
+//! What the loop notices by itself: that it was held and for how long, and a stop that takes its time. Nothing here decides; it
+//! is what a person watching would say.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use devrun_core::StopProgress;
@@ -17,17 +17,11 @@ const HELD_AFTER: Duration = Duration::from_millis(1500);
 const NOTICE_EVERY: Duration = Duration::from_secs(5);
 /// Nobody is looked at more often than this, to see whether there is something to say.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
-/// So many crashes …
-const CRASH_LOOP_COUNT: usize = 5;
-/// … within this time are a loop.
-const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(60);
-
 /// What was noticed so far.
 #[derive(Debug, Default)]
 pub struct HealthNotices {
     checked_at: Option<Tick>,
     slow_stops: BTreeMap<ServiceId, (Tick, u128)>,
-    crashes: BTreeMap<ServiceId, VecDeque<Tick>>,
 }
 
 /// When to wake for a deadline.
@@ -71,20 +65,6 @@ impl HealthNotices {
             format!("waiting for {id} (grace {}s, {}s left)", grace.as_secs(), left.as_secs())
         })
     }
-
-    /// Counts a crash; true when it makes a loop, once per loop's window.
-    pub fn is_crash_loop(&mut self, id: &ServiceId, now: Tick) -> bool {
-        let crashes = self.crashes.entry(id.clone()).or_default();
-        crashes.push_back(now);
-        while crashes.front().is_some_and(|at| now.since(*at) > CRASH_LOOP_WINDOW) {
-            crashes.pop_front();
-        }
-        let looping = crashes.len() >= CRASH_LOOP_COUNT;
-        if looping {
-            crashes.clear();
-        }
-        looping
-    }
 }
 
 #[cfg(test)]
@@ -119,15 +99,5 @@ mod tests {
         assert!(notices.slow_stop(&id(), progress, Tick::ms(11_000)).is_some());
         let again = StopProgress { requested_at: Tick::ms(90_000), ..progress };
         assert_eq!(notices.slow_stop(&id(), again, Tick::ms(91_000)), None, "another stop begins anew");
-    }
-
-    #[test]
-    fn five_crashes_in_a_minute_are_a_loop() {
-        let mut notices = HealthNotices::default();
-        let said: Vec<bool> = (0..10).map(|turn| notices.is_crash_loop(&id(), Tick::ms(turn * 1000))).collect();
-        assert_eq!(said.iter().filter(|said| **said).count(), 2, "{said:?}");
-        assert!(said[4]);
-        let mut slow = HealthNotices::default();
-        assert!((0..10).all(|turn| !slow.is_crash_loop(&id(), Tick::ms(turn * 20_000))));
     }
 }

@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex};
 
 use tokio::task::AbortHandle;
 
-use crate::probe::{NotifySocket, ProbeHandle};
+use crate::probe::NotifySocket;
 use devrun_core::Tick;
 use devrun_core::event::Generation;
 use devrun_model::ServiceSpec;
 use devrun_model::keeper::{ExitStatus, ProcessId};
 use devrun_store::Located;
 
+use super::drivers::RunningProbe;
+
 /// Where the log pump finds the probe of a generation; empty before it starts and after it ends.
-pub type ProbeSlot = Arc<Mutex<Option<ProbeHandle>>>;
+pub type ProbeSlot = Arc<Mutex<Option<Box<dyn RunningProbe>>>>;
 
 /// The exit of a leader that is held as it has left processes running: pid and command.
 pub struct HeldExit {

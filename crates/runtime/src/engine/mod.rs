@@ -7,12 +7,13 @@ mod balancer_actions;
 mod balancers;
 mod changed_inputs;
 pub mod clock;
+mod decision_trace;
 mod drain;
 mod driver_events;
+mod drivers;
 mod engine_state;
 mod event_loop;
 mod file_watch;
-mod foreground;
 mod handle;
 mod health_notices;
 mod held_exit;
@@ -36,8 +37,11 @@ pub mod task_inputs;
 mod task_result;
 mod task_sentinel;
 mod terminal;
+#[cfg(test)]
+mod tests;
 
 pub use attachment::Attachment;
+pub use drivers::{Drivers, LoopTimer, PortTable, ProbeRunner, RunningProbe, Sleep, TimeSource};
 pub use engine_state::{Engine, EngineExit, EngineOptions};
 pub use handle::EngineHandle;
 pub use status::public_url;

@@ -83,7 +83,7 @@ impl Engine {
             listen_watch: self.listen_watch.clone(),
         };
         let notify = instance.notify.take();
-        let handle = probe::start_with(subject, notify, self.probe_reports.clone());
+        let handle = self.drivers.probes.start(subject, notify, self.probe_reports.clone());
         if let Ok(mut slot) = instance.probe.lock() {
             *slot = Some(handle);
         }

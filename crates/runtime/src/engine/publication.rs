@@ -4,7 +4,6 @@
 use std::sync::{Arc, PoisonError};
 
 use crate::mask_hashes::MaskHashes;
-use crate::probe::ProbeHandle;
 use devrun_core::StartOutcome;
 use devrun_model::feed::{FailedService, FeedItem, Outcome};
 use devrun_model::{Failure, ServiceId, State, StateChange};
@@ -82,7 +81,7 @@ impl Engine {
         };
         // A panic elsewhere leaves the slot as it is.
         let slot = instance.probe.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(listening) = slot.as_ref().and_then(ProbeHandle::listening) else { return };
+        let Some(listening) = slot.as_ref().and_then(|probe| probe.listening()) else { return };
         drop(slot);
         self.started.append(&state_files::PortOpened {
             ts: notice.ts.clone(),
@@ -140,7 +139,7 @@ impl Engine {
     /// A service that crashes over and over is named with what it said last; the single restarts are lost among others.
     pub(super) fn report_crash_loop(&mut self, id: &ServiceId) {
         let now = self.clock.now();
-        if !self.health_notices.is_crash_loop(id, now) {
+        if !self.crash_loops.add(id, now) {
             return;
         }
         let (folder, task_results, id) = (self.places.logs(), self.task_results.clone(), id.clone());

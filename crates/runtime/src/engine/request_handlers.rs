@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::trace_masks;
 use devrun_core::Event;
 use devrun_model::Command;
 use devrun_model::feed::{FeedItem, Status};
@@ -29,6 +30,7 @@ impl Engine {
                     self.plan = Arc::clone(plan);
                     self.remember_copy_names();
                     self.masker = Masker::new(plan, false);
+                    trace_masks::set(plan);
                     self.remember_masks();
                 }
                 if matches!(

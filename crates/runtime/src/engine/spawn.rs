@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::probe::NotifySocket;
-use crate::{init, ports, recipes, runtime_dir, user};
+use crate::{init, recipes, runtime_dir, user};
 use devrun_core::event::Generation;
 use devrun_core::{Event, Tick};
 use devrun_keeper::OutputStream;
@@ -109,7 +109,7 @@ impl Engine {
 
     fn check_ports(&self, spec: &ServiceSpec) -> Result<(), Failure> {
         for (_, port) in spec.ports.iter().filter(|(name, _)| !(spec.listen && *name == "main")) {
-            ports::check(&spec.bind, *port).map_err(|taken| taken.failure(&spec.bind, *port))?;
+            self.drivers.ports.check(&spec.bind, *port).map_err(|taken| taken.failure(&spec.bind, *port))?;
         }
         Ok(())
     }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::init::{self, TaskStatus};
-use devrun_core::Event;
 use devrun_core::event::Generation;
+use devrun_core::{Event, LastRun, TaskDecision, decide_task};
 use devrun_model::keeper::ExitStatus;
-use devrun_model::{Failure, FailureKind, OnChange, ServiceId, ServiceSpec, TaskSpec};
+use devrun_model::{Failure, FailureKind, ServiceId, ServiceSpec, TaskSpec};
 
 use super::clock::local;
 use super::engine_state::Engine;
@@ -14,41 +14,30 @@ use super::task_inputs::task_hash;
 use super::task_result::TaskResult;
 
 impl Engine {
-    /// What a task's sentinel says: go on (with a note), or already done.
-    pub(super) fn check_task_status(
-        &mut self,
-        spec: &ServiceSpec,
-        task: &TaskSpec,
-    ) -> Result<Result<Option<String>, String>, Failure> {
-        let Some(once) = &task.once else { return Ok(Ok(None)) };
+    /// Whether a task runs, by its sentinel.
+    pub(super) fn decide_by_sentinel(&mut self, spec: &ServiceSpec, task: &TaskSpec) -> TaskDecision {
+        let Some(once) = &task.once else { return TaskDecision::Run(None) };
         let Some(volume) = self.plan.volumes.get(&once.volume).cloned() else {
-            return Err(Failure::new(FailureKind::Config, format!("unknown volume {}", once.volume)));
+            return TaskDecision::Refuse(Failure::new(FailureKind::Config, format!("unknown volume {}", once.volume)));
         };
-        let hash = task_hash(spec, &self.plan.root)?;
-        let task_status = init::task_status(&volume, once, &hash)?;
+        let hash = match task_hash(spec, &self.plan.root) {
+            Ok(hash) => hash,
+            Err(failure) => return TaskDecision::Refuse(failure),
+        };
+        let status = match init::task_status(&volume, once, &hash) {
+            Ok(status) => status,
+            Err(failure) => return TaskDecision::Refuse(failure),
+        };
         if let Some(instance) = self.instances.get_mut(&spec.id) {
             instance.hash = Some(hash);
         }
-        match task_status {
-            TaskStatus::Fresh => Ok(Ok(None)),
-            TaskStatus::Done { at } => Ok(Err(format!("already done ({})", local(&at)))),
-            TaskStatus::Changed { at } => match (task.on_change, local(&at)) {
-                (OnChange::Warn, at) => {
-                    Ok(Err(format!("already done ({at}), with other inputs: `devrun task {} --force` runs it again", spec.id)))
-                }
-                (OnChange::Rerun, at) => Ok(Ok(Some(format!("done {at} with other inputs; runs again")))),
-                (OnChange::Fail, at) => Err(Failure::new(FailureKind::Task, format!("done {at} with other inputs"))
-                    .help(format!("devrun task {} --force runs it again", spec.id))),
-            },
-            TaskStatus::Indeterminate { since } if task.idempotent => {
-                Ok(Ok(Some(format!("a run begun {} did not end; it is idempotent and runs again", local(&since)))))
-            }
-            TaskStatus::Indeterminate { since } => Err(Failure::new(
-                FailureKind::Task,
-                format!("a run begun {} did not end, and what it did is not known", local(&since)),
-            )
-            .help(format!("look at what it did, then: devrun task resolve {} --done | --rerun", spec.id))),
-        }
+        let last = match status {
+            TaskStatus::Fresh => LastRun::Never,
+            TaskStatus::Done { at } => LastRun::Done { at: local(&at) },
+            TaskStatus::Changed { at } => LastRun::Changed { at: local(&at) },
+            TaskStatus::Indeterminate { since } => LastRun::Interrupted { since: local(&since) },
+        };
+        decide_task(&spec.id, task, last)
     }
 
     /// A leader ended, or our own work is done: the sentinel is written before the core hears of a success.

@@ -42,6 +42,12 @@ impl LogPump {
         Ok(Self { commands })
     }
 
+    /// A pump without a thread: output goes nowhere, and every question is answered as where nothing was written.
+    #[cfg(test)]
+    pub fn discarding() -> Self {
+        Self { commands: mpsc::unbounded_channel().0 }
+    }
+
     fn command(&self, command: PumpCommand) {
         // The thread lives as long as this handle does; should it have died, logs are lost and nothing else is.
         drop(self.commands.send(command));

@@ -299,6 +299,10 @@ impl ProbeLoop {
         let answer = if self.reporter.alive { format!("alive: {answer}") } else { answer.clone() };
         let attempt =
             ProbeAttempt { at: began.saturating_duration_since(self.context.began), took: began.elapsed(), passed, answer };
+        tracing::debug!(
+            target: "devrun::probe", service = %self.reporter.id, passed, took_ms = attempt.took.as_secs_f64() * 1000.0,
+            answer = %attempt.answer, "attempt"
+        );
         // A panic elsewhere leaves the history as it is.
         self.shared.history.lock().unwrap_or_else(PoisonError::into_inner).add(attempt, quick);
         verdict

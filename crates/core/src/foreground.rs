@@ -47,7 +47,7 @@ const OPTIONS: &[(&str, &str)] = &[
 ];
 
 /// What to write in the place of the service's command, by its own words and by the names of what it has left.
-pub(super) fn advice(spec: &ServiceSpec, left: &[(i32, String)]) -> String {
+pub(crate) fn advice(spec: &ServiceSpec, left: &[(i32, String)]) -> String {
     let words: Vec<&str> = match &spec.launch {
         Launch::Run(command) => command.argv.iter().flat_map(|word| word.split_whitespace()).collect(),
         _ => Vec::new(),
