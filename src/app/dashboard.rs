@@ -11,7 +11,7 @@ use crossterm::clipboard::CopyToClipboard;
 use crossterm::event::{
     DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, Event, EventStream, KeyEventKind,
 };
-use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use crossterm::terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use crossterm::{cursor, execute};
 use futures_util::StreamExt;
 use ratatui::Terminal;
@@ -60,8 +60,16 @@ impl Screen {
             failed(&error)
         })?;
         let entered = execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste, cursor::Hide);
-        entered.and_then(|()| mouse_capture(mouse)).and_then(|()| screen.terminal.clear()).map_err(|error| failed(&error))?;
+        entered.and_then(|()| mouse_capture(mouse)).and_then(|()| screen.redraw()).map_err(|error| failed(&error))?;
         Ok(screen)
+    }
+
+    /// Empties the screen, so that the next drawing is a whole one. The library's own `clear` asks the terminal for the place of
+    /// the cursor, and waits for ever for the answer of one that has gone.
+    fn redraw(&mut self) -> std::io::Result<()> {
+        execute!(stdout(), Clear(ClearType::All))?;
+        self.terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
+        Ok(())
     }
 }
 
@@ -157,7 +165,7 @@ pub async fn run(observer: Observer, color: bool) -> Result<i32, Failure> {
                             owner.resize();
                             owner.fit();
                         }
-                        DashboardRequest::Redraw => screen.terminal.clear().map_err(|error| failed(&error))?,
+                        DashboardRequest::Redraw => screen.redraw().map_err(|error| failed(&error))?,
                         request => {
                             if let DashboardRequest::Act(verb) = request {
                                 owner.board.message = Some(format!("{verb} …"));

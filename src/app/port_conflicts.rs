@@ -81,8 +81,11 @@ pub async fn free(plan: &Plan, scope: &BTreeSet<ServiceId>) -> Result<(), Failur
 /// # Errors
 /// As [`free`].
 pub async fn free_beside(plan: &Plan, scope: &BTreeSet<ServiceId>, running: &Snapshot) -> Result<(), Failure> {
-    let live = running.services.iter().filter(|service| service.state.is_live());
-    let own: BTreeSet<u16> = live.flat_map(|service| service.ports.values().copied()).collect();
+    let live: Vec<_> = running.services.iter().filter(|service| service.state.is_live()).collect();
+    // The address that copies share is held by the supervisor and its balancer, not by a copy.
+    let is_shared = |spec: &&ServiceSpec| live.iter().any(|service| service.service == spec.service.as_str());
+    let shared = plan.services.values().map(AsRef::as_ref).filter(is_shared).filter_map(|spec| Some(spec.shared?.port));
+    let own: BTreeSet<u16> = live.iter().flat_map(|service| service.ports.values().copied()).chain(shared).collect();
     free_of_others(plan, scope, &own).await
 }
 

@@ -29,8 +29,7 @@ pub fn start(globals: &Globals) -> Result<(), Failure> {
         return Ok(());
     }
     let filter = EnvFilter::try_new(&words).map_err(|error| {
-        Failure::new(FailureKind::Config, format!("invalid DEVRUN_LOG {words:?}: {error}"))
-            .help("DEVRUN_LOG=devrun=debug, or a part of it: DEVRUN_LOG=devrun::probe=debug")
+        Failure::new(FailureKind::Config, format!("invalid DEVRUN_LOG {words:?}: {error}")).help("DEVRUN_LOG=devrun=debug")
     })?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

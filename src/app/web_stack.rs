@@ -133,7 +133,7 @@ impl Shared {
         let output =
             viewer_command::run_aside(self.observer.globals(), ["graph", "--format", "json"].map(str::to_owned).to_vec()).await?;
         serde_json::from_str(&output.stdout)
-            .map_err(|_| Failure::new(FailureKind::Config, format!("there is no graph: {}", output.last_line())))
+            .map_err(|_| Failure::new(FailureKind::Config, format!("cannot draw the graph: {}", output.last_line())))
     }
 
     fn events(&self) -> Value {

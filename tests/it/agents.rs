@@ -160,7 +160,7 @@ fn a_scripted_agent_repairs_three_faults_in_ten_calls() {
     let procfile = format!(
         r#"
         [services.api]
-        run = "{{svc:api}}"
+        run = "{{svc:api}} --listen $PORT"
         port = {port}
         depends_on = ["migrate"]
         [services.login]

@@ -22,9 +22,8 @@ fn an_error_of_the_procfile_is_marked_at_its_line() {
 
 #[test]
 fn a_failed_service_is_named_and_the_summary_has_its_log() {
-    let project = on_github().procfile(
-        "[services.a]\nrun = \"sh -c 'echo no | table; echo last; exit 3'\"\nrestart = \"no\"\n[services.b]\nrun = \"{svc:b}\"\n",
-    );
+    let project = on_github()
+        .procfile("[services.a]\nrun = \"sh -c 'echo last; exit 3'\"\nrestart = \"no\"\n[services.b]\nrun = \"{svc:b}\"\n");
     let outcome = project.run(&["up", "-d"]).code(1);
     assert!(outcome.stderr.lines().any(|line| line.starts_with("::error title=a failed::")), "{}", outcome.stderr);
     let summary = project.read("summary.md");

@@ -21,7 +21,7 @@ fn a_command_that_does_not_exist_starts_nothing() {
 fn check_names_a_working_directory_that_is_not_there() {
     let project = Project::new().procfile("[services.a]\nrun = \"true\"\ndir = \"no/such\"\n[services.b]\nrun = \"true\"\n");
     let check =
-        project.run(&["check"]).code(0).says("warning: a: there is no directory").says("mkdir -p").says_not("b: there is no");
+        project.run(&["check"]).code(0).says("warning: a: missing directory").says("mkdir -p").says_not("b: missing directory");
     assert!(check.to_string().contains("/no/such"), "{check}");
 }
 

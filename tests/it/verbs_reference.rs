@@ -48,6 +48,6 @@ fn schema_knows_every_key_of_a_procfile() {
 #[test]
 fn verbs_that_are_not_built_say_so() {
     let project = Project::new();
-    project.run(&["scale"]).code(2).says("not built yet");
+    project.run(&["trust"]).code(2).says("not built yet");
     project.run(&["nonsense"]).code(2).says("unknown command `nonsense`");
 }

@@ -207,7 +207,7 @@ fn the_stream_tells_of_changes_and_survives_a_restart_of_the_supervisor() {
 fn metrics_are_read_with_the_token_as_a_bearer() {
     let project = Project::new().procfile("[services.api]\nrun = \"{svc:api} --lines 5\"\nready = { log = \"line\" }\n");
     project.run(&["up", "-d", "--no-wait"]).code(0);
-    let mut taken = project.start(&["web", "--port", "1"]);
+    let taken = project.start(&["web", "--port", "1"]);
     if crate::harness::is_root() {
         taken.signal(Signal::SIGINT);
     }
@@ -236,4 +236,27 @@ fn metrics_are_read_with_the_token_as_a_bearer() {
     }
     project.run(&["down"]).code(0);
     page.stop();
+}
+
+/// Shows: web --open.
+#[test]
+fn the_page_is_opened_without_the_token_on_a_command_line() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    project.write(
+        "bin/xdg-open",
+        "#!/bin/sh\nstat -c %a \"$1\" > opened.mode; cat \"$1\" > opened.tmp; echo \"$1\" > opened.path; mv opened.tmp opened\n",
+    );
+    let opener = project.path("bin/xdg-open");
+    std::fs::set_permissions(&opener, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("our own file");
+    let path = format!("{}:/usr/bin:/bin", project.path("bin").display());
+    let project = project.env("PATH", &path);
+    let mut running = project.start(&["web", "--open"]);
+    running.wait_for("#token=");
+    let url = running.stdout().lines().next().expect("an address").to_owned();
+    let page = eventually("the page", PATIENCE, || std::fs::read_to_string(project.path("opened")).ok());
+    assert!(page.contains(&url), "{page}");
+    assert_eq!(project.read("opened.mode").trim(), "600");
+    assert!(!project.read("opened.path").contains("token"));
+    running.signal(Signal::SIGINT);
+    running.outcome().code(130);
 }

@@ -72,7 +72,7 @@ fn top_shows_each_process_below_its_service() {
     project.run(&["down"]).code(0);
 }
 
-/// Shows: help --markdown, init --agents.
+/// Shows: init --agents.
 #[test]
 fn documentation_for_machines() {
     let project = Project::new();
@@ -87,4 +87,10 @@ fn documentation_for_machines() {
     project.run(&["init", "--agents"]).code(0).says("is up to date");
     assert_eq!(project.read("AGENTS.md"), text);
     assert!(!project.path("procfile.toml").exists(), "only the section is written");
+}
+
+#[test]
+fn verb_cypher_read_only_is_refused_with_the_command_that_has_it() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    project.run(&["cypher", "--read-only", "RETURN 1"]).code(2).says("--read-only is for sql").says("devrun sql --read-only");
 }

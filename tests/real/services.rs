@@ -712,7 +712,7 @@ fn postgres_gets_the_extensions_that_came_later() {
     down(&project);
 }
 
-/// Shows: service.migrations, migrate, migrate --status, migrate --json, sql, sql --json, file.queries, wait --schema, wait
+/// Shows: service.migrations, migrate, migrate --status, migrate --json, sql, sql --json, sql --read-only, file.queries, wait --schema, wait
 /// --table, wait --migrations.
 fn postgres_is_migrated_once_each_and_asked_without_a_client() {
     let Some(project) = project("postgres", true) else { return };
@@ -739,6 +739,11 @@ fn postgres_is_migrated_once_each_and_asked_without_a_client() {
     }
     project.run(&["wait", "x", "--timeout", "5s", "--table", "nope"]).code(3).says("\"nope\" does not exist");
     project.run(&["wait", "x", "--timeout", "5s", "--schema", "nope"]).code(3).says("schema \"nope\" does not exist");
+    let rows = project.run(&["sql", "--read-only", "--json", "SELECT sum(x) AS total FROM t"]).code(0).json();
+    assert_eq!(rows, serde_json::json!([{ "total": "3" }]));
+    project.run(&["sql", "--read-only", "INSERT INTO t VALUES (9)"]).code(4);
+    project.run(&["sql", "--read-only", "SELECT 1; INSERT INTO t VALUES (9)"]).code(4);
+    total("3");
     project.run(&["sql", "SELECT nope"]).code(4).says("column \"nope\" does not exist");
     down(&project);
     // At the next start, before the port opens; a broken one is applied in no part.

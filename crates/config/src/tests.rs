@@ -182,7 +182,7 @@ fn what_is_asked_for_before_a_plan_can_be_made() {
         ports,
         ["a.main Auto", "db.main Usual(5432)", "r.main Private", "r.bus Usual(16379)", "w.main.1 Auto", "w.main.2 Auto"]
     );
-    assert_eq!(wants.fixed, BTreeSet::from([7000]));
+    assert_eq!(wants.fixed, BTreeSet::from([7000, 8000]), "8000 is the address that the copies share");
     let auto = Options { instance: "b".to_owned(), ..Options::default() };
     let wants = read(&[source(text)], &auto, &Book::new()).unwrap().wants(&facts()).unwrap();
     assert!(wants.fixed.is_empty() && wants.ports.iter().any(|want| want.service == "f" && want.wish == PortWish::Auto));
@@ -192,13 +192,15 @@ fn what_is_asked_for_before_a_plan_can_be_made() {
 fn chosen_ports_reach_probe_url_and_environment() {
     let text = "[services.db]\nuse = \"postgres\"\npassword = \"x\"\n[services.w]\nrun = \"x --port $PORT\"\nport = \"auto\"\nreplicas = 2\nready = { tcp = true }\ndepends_on = [\"db\"]\n";
     let mut facts = facts();
-    for ((service, name), number) in [(("db", "main"), 6000), (("w", "main.1"), 6001), (("w", "main.2"), 6002)] {
+    for ((service, name), number) in
+        [(("db", "main"), 6000), (("w", "main"), 6009), (("w", "main.1"), 6001), (("w", "main.2"), 6002)]
+    {
         facts.ports.insert((service.to_owned(), name.to_owned()), number);
     }
     let plan = try_lower(text, &Options::default(), &facts).unwrap();
     assert_eq!(spec(&plan, "db").attributes["url"], "postgres://postgres:x@127.0.0.1:6000");
     assert_eq!(command(&plan, "w.2").argv, ["x", "--port", "6002"]);
-    assert_eq!(spec(&plan, "w.2").attributes["url"], "http://127.0.0.1:6002");
+    assert_eq!(spec(&plan, "w.2").attributes["url"], "http://127.0.0.1:6009", "the address that the copies share");
     assert_eq!(spec(&plan, "w.1").ready.as_ref().unwrap().checks[0].endpoint().unwrap().port, 6001);
     assert_eq!(spec(&plan, "w.2").depends_on[0].condition, Condition::Healthy);
 }

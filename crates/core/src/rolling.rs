@@ -40,7 +40,7 @@ impl Supervisor {
             return RollingTurn::Never(failed.clone());
         }
         let (mut starting, mut pauses) = (0, Vec::new());
-        for (other, sibling) in siblings().filter(|(_, one)| one.pending_stop.is_none() && !one.is_final()) {
+        for (other, sibling) in siblings().filter(|(_, one)| one.pending_stop.is_none() && !one.is_final() && !has_failed(one)) {
             match self.proven_at(other) {
                 None => starting += 1,
                 Some(at) => {

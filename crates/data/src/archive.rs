@@ -147,6 +147,9 @@ pub fn pack(
         let mut header = tar::Header::new_gnu();
         header.set_size(contents.len() as u64);
         header.set_mode(0o600);
+        // Root restores owners: an entry without one could not be read back.
+        header.set_uid(u64::from(rustix::process::geteuid().as_raw()));
+        header.set_gid(u64::from(rustix::process::getegid().as_raw()));
         builder.append_data(&mut header, path, contents.as_slice()).map_err(|error| words("write", name, &error, cancel))?;
     }
     let counted = builder.into_inner().map_err(|error| words("write", name, &error, cancel))?;

@@ -145,7 +145,6 @@ mod tests {
         guard.check(&method, target, &map, access).map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
     }
 
-    /// Shows: web.
     #[test]
     fn thirty_hostile_requests_are_refused_and_six_good_ones_are_not() {
         let cookie = format!("devrun_7070={TOKEN}");

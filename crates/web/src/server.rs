@@ -152,8 +152,10 @@ async fn route(request: Request<Incoming>, guard: &Guard, stack: &Arc<dyn StackA
                 return Err(WebRefusal { status: StatusCode::UNAUTHORIZED, reason: "the token is wrong" });
             }
             let mut response = plain(StatusCode::OK, "");
-            let cookie = HeaderValue::from_str(&guard.cookie())
-                .map_err(|_| WebRefusal { status: StatusCode::INTERNAL_SERVER_ERROR, reason: "the token is no header" })?;
+            let cookie = HeaderValue::from_str(&guard.cookie()).map_err(|_| WebRefusal {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                reason: "the token is not a valid header",
+            })?;
             response.headers_mut().insert(header::SET_COOKIE, cookie);
             Ok(response)
         }
@@ -182,7 +184,7 @@ async fn route(request: Request<Incoming>, guard: &Guard, stack: &Arc<dyn StackA
                 response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.kind));
                 Ok(response)
             }
-            None => Err(WebRefusal { status: StatusCode::NOT_FOUND, reason: "there is no such page" }),
+            None => Err(WebRefusal { status: StatusCode::NOT_FOUND, reason: "unknown page" }),
         },
     }
 }

@@ -160,7 +160,7 @@ impl AgentStack {
             return Err(Failure::new(FailureKind::Service, self.masker().text(output.last_line())));
         }
         serde_json::from_str(&output.stdout)
-            .map_err(|error| Failure::new(FailureKind::Internal, format!("the answer is no JSON: {error}")))
+            .map_err(|error| Failure::new(FailureKind::Internal, format!("the answer is not JSON: {error}")))
     }
 
     async fn logs(&self, given: Parameters) -> Result<Value, Failure> {
@@ -282,7 +282,7 @@ impl AgentStack {
             return Err(Failure::new(FailureKind::Task, self.masker().text(output.stderr.trim())));
         }
         let rows: Value = serde_json::from_str(&output.stdout)
-            .map_err(|error| Failure::new(FailureKind::Internal, format!("the answer is no JSON: {error}")))?;
+            .map_err(|error| Failure::new(FailureKind::Internal, format!("the answer is not JSON: {error}")))?;
         Ok(json!({ "rows": rows }))
     }
 
@@ -322,7 +322,7 @@ impl AgentStack {
 
 /// What confirms a deletion: the question that `clean` would ask.
 fn confirmation(said: &str) -> Option<String> {
-    let line = said.lines().find_map(|line| line.strip_prefix("error: ")?.split_once(" would be deleted"))?;
+    let line = said.lines().find_map(|line| line.strip_prefix("error: deleting ")?.split_once(" needs confirmation"))?;
     Some(format!("delete {}", line.0))
 }
 
@@ -351,10 +351,9 @@ mod tests {
 
     #[test]
     fn a_deletion_is_confirmed_by_its_question() {
-        let said =
-            "GOES  SIZE  WHERE\npersistent volume db  40 MiB  /x\nerror: 40 MiB would be deleted, and there is nobody to ask\n";
+        let said = "GOES  SIZE  WHERE\npersistent volume db  40 MiB  /x\nerror: deleting 40 MiB needs confirmation, and stdin is not a terminal\n";
         assert_eq!(confirmation(said).as_deref(), Some("delete 40 MiB"));
-        assert_eq!(confirmation("there is nothing to delete\n"), None);
+        assert_eq!(confirmation("nothing to delete\n"), None);
         assert_eq!(last_part("añb", 2), "b");
     }
 }

@@ -80,7 +80,7 @@ pub async fn serve(observer: Observer) -> Result<i32, Failure> {
                 FailureKind::Config,
                 format!("the client does not speak the Model Context Protocol: {error}"),
             )
-            .help("configure `devrun mcp` as a server of an agent; it is no command for a terminal"));
+            .help("configure `devrun mcp` as a server of an agent; it does not work on a terminal"));
         }
     };
     running

@@ -42,7 +42,7 @@ pub struct RestoreArgs {
     /// Service whose data are replaced
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// Backup of `devrun backup`, with its manifest beside it
+    /// Backup of `devrun backup`, with its manifest next to it
     #[arg(value_name = "FILE")]
     pub backup: PathBuf,
 }

@@ -235,12 +235,12 @@ pub fn sql(globals: &Globals, args: &QueryArgs, _term: Term) -> Result<i32, Fail
 /// # Errors
 /// `Task` with the server's words, `Credentials`, `Config` where no server is meant.
 pub fn cypher(globals: &Globals, args: &QueryArgs, _term: Term) -> Result<i32, Failure> {
-    let project = load::project(globals)?;
-    let plan = plan(globals, &project, args.on.as_deref())?;
-    let spec = server(&plan, args.on.as_deref(), "bolt", "cypher")?;
     if args.read_only {
         return Err(Failure::new(FailureKind::Config, "--read-only is for sql").help("devrun sql --read-only 'SELECT 1'"));
     }
+    let project = load::project(globals)?;
+    let plan = plan(globals, &project, args.on.as_deref())?;
+    let spec = server(&plan, args.on.as_deref(), "bolt", "cypher")?;
     let text = question(args.query.as_deref(), "cypher")?;
     let all = crate::app::runtime::runtime()?.block_on(recipes::ask_cypher(spec, &text))?;
     if args.json {

@@ -49,7 +49,7 @@ fn missing_directories(read: &load::Read) {
         if !spec.dir.is_dir() {
             let dir = spec.dir.display();
             say(format!(
-                "warning: {}: there is no directory {dir}\nhelp: mkdir -p '{dir}', or correct `dir` of {}",
+                "warning: {}: missing directory {dir}\nhelp: mkdir -p '{dir}', or correct `dir` of {}",
                 spec.service, spec.service
             ));
         }

@@ -135,7 +135,7 @@ pub fn handle_key(dashboard: &mut Dashboard, key: KeyEvent) -> Option<DashboardR
         KeyCode::Char('r') => Some(DashboardRequest::Act("restart")),
         KeyCode::Char('y') => match dashboard.current_row() {
             Some(row) => Some(DashboardRequest::Copy(row.text.clone())),
-            None => say(dashboard, "there is no line to copy"),
+            None => say(dashboard, "no line to copy"),
         },
         KeyCode::Char('Y') if dashboard.report.is_empty() => say(dashboard, "nothing has failed"),
         KeyCode::Char('Y') => Some(DashboardRequest::Copy(dashboard.report.join("\n"))),

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use devrun_model::{Launch, Route, RouteTarget, ServiceSpec};
 
+use super::procfile_values::relative;
 use super::references::References;
-use super::stack::{Mount, Origin, Source, Workload};
+use super::stack::{ContainerMount, MountSource, Origin, Workload};
 use super::template::{Piece, Text};
-use super::workload::relative;
 
 /// The image; its version is that of the file's syntax.
 const IMAGE: &str = "caddy:2";
@@ -15,7 +15,7 @@ const IMAGE: &str = "caddy:2";
 /// Makes a gateway's workload.
 pub(crate) fn fill(references: &References<'_>, name: &str, spec: &ServiceSpec, workload: &mut Workload) {
     let path = references.path(name);
-    workload.origin = Origin::Image(Text::literal(IMAGE));
+    workload.origin = Origin::ContainerImage(Text::literal(IMAGE));
     let Launch::Recipe(recipe) = &spec.launch else { return };
     let Some(gateway) = &recipe.gateway else { return };
     let mut out = Caddyfile::default();
@@ -106,7 +106,7 @@ fn target(references: &References<'_>, path: &str, route: &Route, index: usize, 
                 return;
             };
             let root = format!("/srv/{index}");
-            workload.mounts.push(Mount { source: Source::Path(local), target: root.clone(), read_only: true });
+            workload.mounts.push(ContainerMount { source: MountSource::Path(local), target: root.clone(), read_only: true });
             if !pattern.base().is_empty() {
                 out.line(3, &format!("uri strip_prefix {}", quoted(pattern.base())));
             }

@@ -11,8 +11,8 @@ use devrun_model::{Condition, RestartPolicy, duration};
 
 use super::health::shell_quote;
 use super::references::{ExportSource, host_name, shout};
-use super::stack::{Edge, Health, Mount, Origin, Port, Probe, Publish, Source, Stack, Workload};
-use super::template::{Operator, Piece, Text};
+use super::stack::{ContainerEdge, ContainerMount, Health, MountSource, Origin, Port, Probe, Publish, Stack, Workload};
+use super::template::{Piece, PlaceholderOperator, Text};
 use super::yaml::Yaml;
 use super::{Exported, workload};
 
@@ -66,7 +66,11 @@ pub fn compose(source: &ExportSource<'_>) -> Exported {
 fn wrap_once(workload: &mut Workload) {
     let Some((volume, name)) = &workload.once else { return };
     let file = shell_quote(&format!("{SENTINELS}/{name}"));
-    workload.mounts.push(Mount { source: Source::Volume(volume.clone()), target: SENTINELS.to_owned(), read_only: false });
+    workload.mounts.push(ContainerMount {
+        source: MountSource::Volume(volume.clone()),
+        target: SENTINELS.to_owned(),
+        read_only: false,
+    });
     let script = format!("if [ -e {file} ]; then exit 0; fi\n\"$@\"\ntouch {file}");
     let inner = std::mem::take(&mut workload.entrypoint).into_iter().chain(std::mem::take(&mut workload.command));
     workload.command = [Text::literal(script), Text::literal("--")].into_iter().chain(inner).collect();
@@ -97,7 +101,7 @@ fn target_losses(stack: &mut Stack) {
 fn service(workload: &Workload, configs: &mut Vec<(String, Yaml)>, needs: &mut BTreeSet<String>) -> Yaml {
     let mut out: Vec<(&str, Yaml)> = Vec::new();
     match &workload.origin {
-        Origin::Image(image) => out.push(("image", Yaml::text(text(image)))),
+        Origin::ContainerImage(image) => out.push(("image", Yaml::text(text(image)))),
         Origin::Build(dir) => {
             let dir = if dir.starts_with(['.', '/']) { dir.clone() } else { format!("./{dir}") };
             out.push(("build", Yaml::map([("context", Yaml::text(escaped(&dir)))])));
@@ -227,7 +231,7 @@ fn bytes(bytes: u64) -> String {
     format!("{bytes}b")
 }
 
-fn condition(edge: &Edge) -> Yaml {
+fn condition(edge: &ContainerEdge) -> Yaml {
     let condition = match edge.condition {
         Condition::Started => "service_started",
         Condition::Healthy => "service_healthy",
@@ -259,11 +263,11 @@ fn port(port: &Port) -> Option<Yaml> {
 }
 
 /// In the long form: a volume whose name is a single letter would be read as a drive of Windows.
-fn mount(mount: &Mount) -> Yaml {
+fn mount(mount: &ContainerMount) -> Yaml {
     let (kind, source) = match &mount.source {
-        Source::Volume(name) => ("volume", name.clone()),
-        Source::Path(path) if path.starts_with(['.', '/']) => ("bind", path.clone()),
-        Source::Path(path) => ("bind", format!("./{path}")),
+        MountSource::Volume(name) => ("volume", name.clone()),
+        MountSource::Path(path) if path.starts_with(['.', '/']) => ("bind", path.clone()),
+        MountSource::Path(path) => ("bind", format!("./{path}")),
     };
     let mut out = vec![
         ("type", Yaml::text(kind)),
@@ -467,13 +471,13 @@ fn piece(piece: &Piece) -> String {
         Piece::Secret(name) => format!("${{{}:?the secret {name}}}", shout(name)),
         Piece::Variable(name, operator) => {
             let (sign, word) = match operator {
-                Operator::None => ("?", "is not set".to_owned()),
-                Operator::Required(true, word) => (":?", text(word)),
-                Operator::Required(false, word) => ("?", text(word)),
-                Operator::Default(true, word) => (":-", text(word)),
-                Operator::Default(false, word) => ("-", text(word)),
-                Operator::Alternative(true, word) => (":+", text(word)),
-                Operator::Alternative(false, word) => ("+", text(word)),
+                PlaceholderOperator::None => ("?", "is not set".to_owned()),
+                PlaceholderOperator::Required(true, word) => (":?", text(word)),
+                PlaceholderOperator::Required(false, word) => ("?", text(word)),
+                PlaceholderOperator::Default(true, word) => (":-", text(word)),
+                PlaceholderOperator::Default(false, word) => ("-", text(word)),
+                PlaceholderOperator::Alternative(true, word) => (":+", text(word)),
+                PlaceholderOperator::Alternative(false, word) => ("+", text(word)),
             };
             format!("${{{name}{sign}{word}}}")
         }
@@ -489,9 +493,15 @@ mod tests {
         let variable = |operator| Text(vec![Piece::Variable("X".to_owned(), operator)]);
         for (given, expected) in [
             (Text::literal("a$b"), "a$$b"),
-            (variable(Operator::None), "${X?is not set}"),
-            (variable(Operator::Default(true, Text::literal("5$"))), "${X:-5$$}"),
-            (variable(Operator::Default(false, variable(Operator::Alternative(true, Text::literal("y"))))), "${X-${X:+y}}"),
+            (variable(PlaceholderOperator::None), "${X?is not set}"),
+            (variable(PlaceholderOperator::Default(true, Text::literal("5$"))), "${X:-5$$}"),
+            (
+                variable(PlaceholderOperator::Default(
+                    false,
+                    variable(PlaceholderOperator::Alternative(true, Text::literal("y"))),
+                )),
+                "${X-${X:+y}}",
+            ),
             (Text::secret("db-password"), "${DB_PASSWORD:?the secret db-password}"),
         ] {
             assert_eq!(text(&given), expected);

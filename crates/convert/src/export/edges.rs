@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use devrun_model::{Condition, Kind, Plan, ServiceSpec};
 
-use super::stack::Edge;
+use super::stack::ContainerEdge;
 
 /// Edges, and the barrier of numbered tiers.
-pub(crate) fn edges(plan: &Plan, spec: &ServiceSpec) -> Vec<Edge> {
-    let mut found: BTreeMap<String, Edge> = BTreeMap::new();
+pub(crate) fn edges(plan: &Plan, spec: &ServiceSpec) -> Vec<ContainerEdge> {
+    let mut found: BTreeMap<String, ContainerEdge> = BTreeMap::new();
     for dependency in &spec.depends_on {
         let Some(on) = plan.services.get(&dependency.on) else { continue };
         let name = on.service.to_string();
         let required = dependency.required && !on.optional;
-        found.entry(name.clone()).or_insert(Edge {
+        found.entry(name.clone()).or_insert(ContainerEdge {
             on: name,
             condition: dependency.condition,
             required,
@@ -29,7 +29,7 @@ pub(crate) fn edges(plan: &Plan, spec: &ServiceSpec) -> Vec<Edge> {
                 (Kind::Service, None) => Condition::Started,
             };
             let name = other.service.to_string();
-            found.entry(name.clone()).or_insert(Edge { on: name, condition, required: !other.optional, restart: false });
+            found.entry(name.clone()).or_insert(ContainerEdge { on: name, condition, required: !other.optional, restart: false });
         }
     }
     found.into_values().collect()

@@ -3,24 +3,24 @@
 use devrun_model::ServiceSpec;
 use toml::Value;
 
-use super::references::{References, Scope, shout};
+use super::procfile_values::texts;
+use super::references::{PlaceholderScope, References, shout};
 use super::stack::Workload;
 use super::template::Text;
-use super::workload::texts;
 
 /// The layers of a service's environment, the earlier ones only where no later one says the same.
 pub(crate) fn fill(references: &References<'_>, name: &str, spec: &ServiceSpec, workload: &mut Workload) {
     let mut env: Vec<(String, Text)> = Vec::new();
     let own = |name: &str, key: &str| -> Vec<(String, Text)> {
         let table = references.table(name).and_then(|table| table.get("env")).and_then(Value::as_table);
-        let scope = Scope { service: name, key };
+        let scope = PlaceholderScope { service: name, key };
         table.into_iter().flatten().map(|(variable, value)| (variable.clone(), references.value(value, scope))).collect()
     };
     let is_server = workload.is_recipe || workload.is_gateway;
     let shared = references.source.merged.get("env").and_then(Value::as_table);
     for (variable, value) in shared.into_iter().flatten() {
         let key = format!("env.{variable}");
-        set(&mut env, variable, references.value(value, Scope { service: name, key: &key }));
+        set(&mut env, variable, references.value(value, PlaceholderScope { service: name, key: &key }));
     }
     let from = references.key(name, "env_from").map(|value| texts(Some(value))).unwrap_or_default();
     let path = format!("{}.env", references.path(name));
@@ -29,7 +29,11 @@ pub(crate) fn fill(references: &References<'_>, name: &str, spec: &ServiceSpec, 
             match generated(references, &file) {
                 Some(text) => {
                     for (variable, value) in template_lines(&text) {
-                        set(&mut env, &variable, references.text(&value, Scope { service: name, key: "config.template" }));
+                        set(
+                            &mut env,
+                            &variable,
+                            references.text(&value, PlaceholderScope { service: name, key: "config.template" }),
+                        );
                     }
                 }
                 None => {

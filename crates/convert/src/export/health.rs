@@ -4,7 +4,7 @@ use devrun_model::ready::Endpoint;
 use devrun_model::{Check, ReadySpec, ServiceSpec};
 use toml::Value;
 
-use super::references::{References, Scope};
+use super::references::{PlaceholderScope, References};
 use super::stack::{Health, Probe};
 use super::template::{Piece, Text};
 
@@ -122,8 +122,8 @@ fn probe(references: &References<'_>, spec: &ServiceSpec, name: &str, check: &Ch
             Ok(Probe::Exec(vec![Text::literal("test"), Text::literal("-S"), Text::literal(path.display().to_string())]))
         }
         Check::Log { .. } => Err("nothing reads the output there; started is enough".to_owned()),
-        Check::Notify => Err("there is no notify socket; started is enough".to_owned()),
-        Check::Uptime { .. } => Err("an age is no probe there; started is enough".to_owned()),
+        Check::Notify => Err("a notify socket is not available there; started is enough".to_owned()),
+        Check::Uptime { .. } => Err("an age cannot be probed there; started is enough".to_owned()),
     }
 }
 
@@ -138,7 +138,7 @@ fn no_program(image: Option<&str>) -> String {
 fn command(references: &References<'_>, name: &str, path: &str) -> Option<Probe> {
     let key = path.rsplit('.').next()?;
     let value = references.key(name, key)?.get("cmd")?;
-    let scope = Scope { service: name, key: path };
+    let scope = PlaceholderScope { service: name, key: path };
     Some(match value {
         Value::Array(list) => Probe::Exec(list.iter().map(|word| references.value(word, scope)).collect()),
         value => {
@@ -147,8 +147,8 @@ fn command(references: &References<'_>, name: &str, path: &str) -> Option<Probe>
             let mut out = Text::default();
             for part in super::template::parts(text, false) {
                 match part {
-                    super::template::Part::Literal(text) => out.push(Piece::Literal(text)),
-                    super::template::Part::Hole(hole) => out.append(references.hole(&hole, scope)),
+                    super::template::TextPart::Literal(text) => out.push(Piece::Literal(text)),
+                    super::template::TextPart::Placeholder(hole) => out.append(references.hole(&hole, scope)),
                 }
             }
             Probe::Shell(out)

@@ -5,7 +5,7 @@ use toml::Table;
 
 /// What is known of the image of a recipe.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Image {
+pub(crate) struct ContainerImage {
     pub recipe: &'static str,
     pub name: &'static str,
     /// Stands before a full version in its tags.
@@ -34,7 +34,7 @@ pub(crate) struct Image {
     pub arguments: &'static [&'static str],
 }
 
-const BASE: Image = Image {
+const BASE: ContainerImage = ContainerImage {
     recipe: "",
     name: "",
     tag_prefix: "",
@@ -51,8 +51,8 @@ const BASE: Image = Image {
     arguments: &[],
 };
 
-const IMAGES: &[Image] = &[
-    Image {
+const IMAGES: &[ContainerImage] = &[
+    ContainerImage {
         recipe: "postgres",
         name: "postgres",
         port: 5432,
@@ -62,7 +62,7 @@ const IMAGES: &[Image] = &[
         health: "pg_isready -h 127.0.0.1 -U \"$POSTGRES_USER\"",
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "redis",
         name: "redis",
         port: 6379,
@@ -71,7 +71,7 @@ const IMAGES: &[Image] = &[
         program: &["docker-entrypoint.sh"],
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "valkey",
         name: "valkey/valkey",
         port: 6379,
@@ -80,7 +80,7 @@ const IMAGES: &[Image] = &[
         program: &["docker-entrypoint.sh"],
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "mariadb",
         name: "mariadb",
         port: 3306,
@@ -90,7 +90,7 @@ const IMAGES: &[Image] = &[
         health: "healthcheck.sh --connect --innodb_initialized",
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "minio",
         name: "minio/minio",
         port: 9000,
@@ -102,7 +102,7 @@ const IMAGES: &[Image] = &[
         arguments: &["server", "/data", "--console-address", ":9001"],
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "versitygw",
         name: "versity/versitygw",
         tag_prefix: "v",
@@ -112,7 +112,7 @@ const IMAGES: &[Image] = &[
         arguments: &["--port", ":7070", "posix", "/data"],
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "neo4j",
         name: "neo4j",
         port: 7687,
@@ -123,7 +123,7 @@ const IMAGES: &[Image] = &[
         has_wget: true,
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "qdrant",
         name: "qdrant/qdrant",
         tag_prefix: "v",
@@ -135,8 +135,8 @@ const IMAGES: &[Image] = &[
         program: &["./entrypoint.sh"],
         ..BASE
     },
-    Image { recipe: "ollama", name: "ollama/ollama", port: 11434, data: "/root/.ollama", health: "ollama list", ..BASE },
-    Image {
+    ContainerImage { recipe: "ollama", name: "ollama/ollama", port: 11434, data: "/root/.ollama", health: "ollama list", ..BASE },
+    ContainerImage {
         recipe: "meilisearch",
         name: "getmeili/meilisearch",
         tag_prefix: "v",
@@ -147,7 +147,7 @@ const IMAGES: &[Image] = &[
         program: &["tini", "--", "/bin/meilisearch"],
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "prometheus",
         name: "prom/prometheus",
         tag_prefix: "v",
@@ -157,7 +157,7 @@ const IMAGES: &[Image] = &[
         has_wget: true,
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "grafana",
         name: "grafana/grafana",
         port: 3000,
@@ -167,7 +167,7 @@ const IMAGES: &[Image] = &[
         has_wget: true,
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "loki",
         name: "grafana/loki",
         port: 3100,
@@ -175,14 +175,14 @@ const IMAGES: &[Image] = &[
         config: &[("loki.yml", "/etc/loki/local-config.yaml")],
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "promtail",
         name: "grafana/promtail",
         port: 9080,
         config: &[("promtail.yml", "/etc/promtail/config.yml")],
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "caddy",
         name: "caddy",
         usual_tag: "2",
@@ -192,7 +192,7 @@ const IMAGES: &[Image] = &[
         has_wget: true,
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "nginx",
         name: "nginx",
         port: 80,
@@ -200,7 +200,7 @@ const IMAGES: &[Image] = &[
         health: "curl -fsS -o /dev/null http://127.0.0.1:80/",
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "rabbitmq",
         name: "rabbitmq",
         port: 5672,
@@ -211,8 +211,14 @@ const IMAGES: &[Image] = &[
         program: &["docker-entrypoint.sh", "rabbitmq-server"],
         ..BASE
     },
-    Image { recipe: "memcached", name: "memcached", port: 11211, health: "bash -c ': > /dev/tcp/127.0.0.1/11211'", ..BASE },
-    Image {
+    ContainerImage {
+        recipe: "memcached",
+        name: "memcached",
+        port: 11211,
+        health: "bash -c ': > /dev/tcp/127.0.0.1/11211'",
+        ..BASE
+    },
+    ContainerImage {
         recipe: "nats",
         name: "nats",
         port: 4222,
@@ -221,7 +227,7 @@ const IMAGES: &[Image] = &[
         arguments: &["-m", "8222"],
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "mailpit",
         name: "axllent/mailpit",
         tag_prefix: "v",
@@ -231,7 +237,7 @@ const IMAGES: &[Image] = &[
         health: "/mailpit readyz",
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "seaweedfs",
         name: "chrislusf/seaweedfs",
         port: 8333,
@@ -241,7 +247,7 @@ const IMAGES: &[Image] = &[
         arguments: &["server", "-s3", "-dir=/data"],
         ..BASE
     },
-    Image {
+    ContainerImage {
         recipe: "blackbox_exporter",
         name: "prom/blackbox-exporter",
         tag_prefix: "v",
@@ -250,7 +256,7 @@ const IMAGES: &[Image] = &[
         has_wget: true,
         ..BASE
     },
-    Image { recipe: "node_exporter", name: "prom/node-exporter", tag_prefix: "v", port: 9100, has_wget: true, ..BASE },
+    ContainerImage { recipe: "node_exporter", name: "prom/node-exporter", tag_prefix: "v", port: 9100, has_wget: true, ..BASE },
 ];
 
 /// The recipe's name of a service, without a version.
@@ -259,12 +265,12 @@ pub(crate) fn recipe_of(service: &Table) -> Option<&str> {
 }
 
 /// The image of a service that uses a recipe.
-pub(crate) fn image_of(service: &Table) -> Option<&'static Image> {
+pub(crate) fn image_of(service: &Table) -> Option<&'static ContainerImage> {
     let name = recipe_of(service)?;
     IMAGES.iter().find(|image| image.recipe == name)
 }
 
-impl Image {
+impl ContainerImage {
     /// `postgres:16`: the version that the procfile asks for; where that is none, the one in use.
     pub fn reference(&self, asked: Option<&str>, in_use: Option<&str>) -> String {
         // `18.4-beta.1` of a catalogue is image 18.4.
@@ -307,7 +313,7 @@ impl Image {
 mod tests {
     use super::*;
 
-    fn image(recipe: &str) -> &'static Image {
+    fn image(recipe: &str) -> &'static ContainerImage {
         IMAGES.iter().find(|image| image.recipe == recipe).expect("an image")
     }
 

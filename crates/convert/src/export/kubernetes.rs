@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::kubernetes_pod::{PodSource, pod};
 use super::losses::Losses;
 use super::references::{ExportSource, strict_name};
-use super::stack::{Source, Stack, Workload};
+use super::stack::{MountSource, Stack, Workload};
 use super::yaml::Yaml;
 use super::{Exported, workload};
 
@@ -137,7 +137,7 @@ fn controller(
         spec.push(template);
         return push("Job", name, "batch/v1", vec![("spec", Yaml::map(spec))]);
     }
-    let keeps_data = workload.mounts.iter().any(|mount| matches!(mount.source, Source::Volume(_)));
+    let keeps_data = workload.mounts.iter().any(|mount| matches!(mount.source, MountSource::Volume(_)));
     let mut spec = vec![("replicas", Yaml::Integer(i64::from(workload.replicas))), ("selector", selector)];
     if keeps_data {
         spec.push(("serviceName", Yaml::text(&name)));
@@ -191,7 +191,7 @@ fn shared(stack: &Stack, project: &str, waits_for_jobs: bool, out: &mut Vec<Obje
         out.push(Object { kind, name: name.to_owned(), yaml: Yaml::map(head.into_iter().chain(rest)), profiles });
     };
     for volume in &stack.volumes {
-        let uses = |workload: &&Workload| workload.mounts.iter().any(|mount| mount.source == Source::Volume(volume.clone()));
+        let uses = |workload: &&Workload| workload.mounts.iter().any(|mount| mount.source == MountSource::Volume(volume.clone()));
         let users: Vec<&Workload> = stack.workloads.iter().filter(uses).collect();
         let is_always = users.iter().any(|workload| workload.profiles.is_empty());
         let mut profiles: Vec<String> = users.iter().flat_map(|workload| workload.profiles.clone()).collect();

@@ -11,8 +11,8 @@ use devrun_model::service::Limits;
 use super::health::shell_quote;
 use super::losses::Losses;
 use super::references::{ExportSource, shout, strict_name};
-use super::stack::{Health, Origin, Probe, Source, Stack, Workload};
-use super::template::{Operator, Piece, Text};
+use super::stack::{Health, MountSource, Origin, Probe, Stack, Workload};
+use super::template::{Piece, PlaceholderOperator, Text};
 use super::yaml::Yaml;
 
 /// Waits for ports.
@@ -67,15 +67,15 @@ impl<'a> PodSource<'a> {
                     let value = (self.source.variable)(name);
                     let given = |empty: bool| value.clone().filter(|value| !(empty && value.is_empty()));
                     match operator {
-                        Operator::None | Operator::Required(..) => match value {
+                        PlaceholderOperator::None | PlaceholderOperator::Required(..) => match value {
                             Some(value) => out.push(Piece::Literal(value)),
                             None => losses.add(key, format!("the variable {name} is not set; set it and export again")),
                         },
-                        Operator::Default(empty, word) => match given(*empty) {
+                        PlaceholderOperator::Default(empty, word) => match given(*empty) {
                             Some(value) => out.push(Piece::Literal(value)),
                             None => out.append(self.fixed(word, key, losses)),
                         },
-                        Operator::Alternative(empty, word) => {
+                        PlaceholderOperator::Alternative(empty, word) => {
                             if given(*empty).is_some() {
                                 out.append(self.fixed(word, key, losses));
                             }
@@ -121,7 +121,7 @@ pub(crate) fn pod(source: &PodSource<'_>, workload: &Workload, losses: &mut Loss
     let name = strict_name(&workload.name);
     let mut container: Vec<(&str, Yaml)> = vec![("name", Yaml::text(&name))];
     let image = match &workload.origin {
-        Origin::Image(image) => source.literal(image, &path, losses),
+        Origin::ContainerImage(image) => source.literal(image, &path, losses),
         Origin::Build(_) => {
             losses.add(path.clone(), format!("needs an image in a registry: image = \"registry/{name}:1\""));
             format!("{}/{name}:latest", source.project)
@@ -392,7 +392,7 @@ fn storage(
     }
     for mount in &workload.mounts {
         match &mount.source {
-            Source::Volume(volume) => {
+            MountSource::Volume(volume) => {
                 let volume = strict_name(volume);
                 // Not the root of a file system, in which a server would find `lost+found`.
                 mounts.push(Yaml::map([
@@ -403,7 +403,7 @@ fn storage(
                 let claim = Yaml::map([("claimName", Yaml::text(&volume))]);
                 volumes.push(Yaml::map([("name", Yaml::text(&volume)), ("persistentVolumeClaim", claim)]));
             }
-            Source::Path(local) => {
+            MountSource::Path(local) => {
                 let place = source.source.plan.root.join(local);
                 let inside = (source.source.list)(&place);
                 let all: Vec<(String, std::path::PathBuf)> = if inside.is_empty() {

@@ -8,12 +8,14 @@ mod caddyfile;
 mod compose;
 mod edges;
 mod environment;
+mod exported;
 mod health;
 mod images;
 mod kubernetes;
 mod kubernetes_pod;
 mod losses;
 mod procfile;
+mod procfile_values;
 mod references;
 mod stack;
 mod systemd;
@@ -23,20 +25,10 @@ mod workload;
 mod yaml;
 
 pub use compose::compose;
+pub use exported::Exported;
 pub use kubernetes::kubernetes;
 pub use losses::Loss;
 pub use procfile::procfile;
 pub use references::ExportSource;
 pub use systemd::{SystemdSource, systemd};
 pub use template::variables_of;
-
-/// What an export has made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exported {
-    /// Paths relative to the target's directory, and texts. A single file has an empty path.
-    pub files: Vec<(String, String)>,
-    /// What the target cannot say.
-    pub losses: Vec<Loss>,
-    /// What must be at hand when it is started there: variables and files, one line each.
-    pub needs: Vec<String>,
-}

@@ -8,9 +8,9 @@ use std::path::Path;
 use devrun_model::{Plan, ServiceSpec};
 use toml::{Table, Value};
 
-use super::images::{Image, image_of, recipe_of};
+use super::images::{ContainerImage, image_of, recipe_of};
 use super::losses::Losses;
-use super::template::{self, Hole, Operator, Part, Piece, Text};
+use super::template::{self, Piece, Placeholder, PlaceholderOperator, Text, TextPart};
 
 /// The port of an own service's container whose number the procfile leaves open; each container has all numbers to itself.
 const OPEN_PORT: u16 = 8080;
@@ -37,7 +37,7 @@ pub struct ExportSource<'a> {
 
 /// From where a placeholder is looked at.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Scope<'s> {
+pub(crate) struct PlaceholderScope<'s> {
     pub service: &'s str,
     /// For losses.
     pub key: &'s str,
@@ -93,12 +93,12 @@ impl<'a> References<'a> {
         self.source.plan.services.values().map(AsRef::as_ref).find(|spec| spec.service.as_str() == name)
     }
 
-    pub fn image(&self, name: &str) -> Option<&'static Image> {
+    pub fn image(&self, name: &str) -> Option<&'static ContainerImage> {
         image_of(self.table(name)?)
     }
 
     /// The image as it is named, for one that is known.
-    pub fn image_reference(&self, name: &str) -> Option<(&'static Image, String)> {
+    pub fn image_reference(&self, name: &str) -> Option<(&'static ContainerImage, String)> {
         let table = self.table(name)?;
         let image = image_of(table)?;
         let asked = table.get("use").and_then(Value::as_str).and_then(|text| text.split_once('@')).map(|(_, version)| version);
@@ -106,7 +106,7 @@ impl<'a> References<'a> {
     }
 
     /// A value of the procfile as text, its placeholders filled in.
-    pub fn value(&self, value: &Value, scope: Scope<'_>) -> Text {
+    pub fn value(&self, value: &Value, scope: PlaceholderScope<'_>) -> Text {
         match value {
             Value::String(text) => self.text(text, scope),
             Value::Array(_) | Value::Table(_) => Text::default(),
@@ -114,22 +114,22 @@ impl<'a> References<'a> {
         }
     }
 
-    pub fn text(&self, text: &str, scope: Scope<'_>) -> Text {
+    pub fn text(&self, text: &str, scope: PlaceholderScope<'_>) -> Text {
         self.fill(&template::parts(text, false), scope)
     }
 
-    pub fn fill(&self, parts: &[Part], scope: Scope<'_>) -> Text {
+    pub fn fill(&self, parts: &[TextPart], scope: PlaceholderScope<'_>) -> Text {
         let mut out = Text::default();
         for part in parts {
             match part {
-                Part::Literal(text) => out.push(Piece::Literal(text.clone())),
-                Part::Hole(hole) => out.append(self.hole(hole, scope)),
+                TextPart::Literal(text) => out.push(Piece::Literal(text.clone())),
+                TextPart::Placeholder(hole) => out.append(self.hole(hole, scope)),
             }
         }
         out
     }
 
-    pub fn hole(&self, hole: &Hole, scope: Scope<'_>) -> Text {
+    pub fn hole(&self, hole: &Placeholder, scope: PlaceholderScope<'_>) -> Text {
         if let Some((head, rest)) = hole.name.split_once('.') {
             return self.dotted(head, rest, hole, scope);
         }
@@ -146,7 +146,7 @@ impl<'a> References<'a> {
     }
 
     /// A value that is known, under the operator that follows its name.
-    fn known(&self, value: Text, hole: &Hole, scope: Scope<'_>) -> Text {
+    fn known(&self, value: Text, hole: &Placeholder, scope: PlaceholderScope<'_>) -> Text {
         let is_empty = hole.operator.starts_with(':') && value.as_literal() == Some("");
         match hole.operator {
             ":-" | "-" if is_empty => self.text(&hole.word, scope),
@@ -157,7 +157,7 @@ impl<'a> References<'a> {
     }
 
     /// A variable that the service itself is given: its own `env`, and its ports.
-    fn own(&self, name: &str, scope: Scope<'_>) -> Option<Text> {
+    fn own(&self, name: &str, scope: PlaceholderScope<'_>) -> Option<Text> {
         let here = (scope.service.to_owned(), name.to_owned());
         if self.stack.borrow().contains(&here) {
             return None;
@@ -180,13 +180,13 @@ impl<'a> References<'a> {
         }
     }
 
-    fn variable(&self, hole: &Hole, scope: Scope<'_>) -> Text {
+    fn variable(&self, hole: &Placeholder, scope: PlaceholderScope<'_>) -> Text {
         let colon = hole.operator.starts_with(':');
         let word = || self.text(&hole.word, scope);
         let operator = match hole.operator {
-            ":-" | "-" => Operator::Default(colon, word()),
-            ":?" | "?" => Operator::Required(colon, word()),
-            ":+" | "+" => Operator::Alternative(colon, word()),
+            ":-" | "-" => PlaceholderOperator::Default(colon, word()),
+            ":?" | "?" => PlaceholderOperator::Required(colon, word()),
+            ":+" | "+" => PlaceholderOperator::Alternative(colon, word()),
             _ => {
                 // `[env]` lies below everything that the caller says.
                 let shared = self.source.merged.get("env").and_then(|env| env.get(&hole.name));
@@ -196,16 +196,16 @@ impl<'a> References<'a> {
                         self.stack.borrow_mut().push(here);
                         let text = self.value(value, scope);
                         self.stack.borrow_mut().pop();
-                        Operator::Default(false, text)
+                        PlaceholderOperator::Default(false, text)
                     }
-                    None => Operator::None,
+                    None => PlaceholderOperator::None,
                 }
             }
         };
         Text(vec![Piece::Variable(hole.name.clone(), operator)])
     }
 
-    fn dotted(&self, head: &str, rest: &str, hole: &Hole, scope: Scope<'_>) -> Text {
+    fn dotted(&self, head: &str, rest: &str, hole: &Placeholder, scope: PlaceholderScope<'_>) -> Text {
         match head {
             "secret" => return Text::secret(rest),
             "dir" => {
@@ -264,7 +264,7 @@ impl<'a> References<'a> {
                     return None;
                 }
                 self.stack.borrow_mut().push(here);
-                let text = self.value(raw, Scope { service: name, key: "port" });
+                let text = self.value(raw, PlaceholderScope { service: name, key: "port" });
                 self.stack.borrow_mut().pop();
                 Some(text)
             }
@@ -284,7 +284,7 @@ impl<'a> References<'a> {
 
     /// `user`, `password` or `database` of a service.
     pub fn login(&self, name: &str, key: &str) -> Option<Text> {
-        let scope = Scope { service: name, key };
+        let scope = PlaceholderScope { service: name, key };
         if let Some(value) = self.table(name)?.get(key).filter(|value| value.as_bool() != Some(false)) {
             let text = self.value(value, scope);
             return (text.as_literal() != Some("")).then_some(text);
@@ -299,7 +299,7 @@ impl<'a> References<'a> {
     }
 
     /// What `${SERVICE.ATTR}` is among containers.
-    fn attribute(&self, name: &str, attribute: &str, scheme: Option<&str>, scope: Scope<'_>) -> Option<Text> {
+    fn attribute(&self, name: &str, attribute: &str, scheme: Option<&str>, scope: PlaceholderScope<'_>) -> Option<Text> {
         let spec = self.spec(name);
         if self.key(name, "external").is_some() {
             return self.external(name, attribute);
@@ -334,11 +334,11 @@ impl<'a> References<'a> {
         }
     }
 
-    fn encoded(&self, text: Text, scope: Scope<'_>) -> Text {
+    fn encoded(&self, text: Text, scope: PlaceholderScope<'_>) -> Text {
         text.percent_encoded(self.source.variable, scope.key, &mut self.losses.borrow_mut())
     }
 
-    fn url_login(&self, name: &str, scope: Scope<'_>) -> Text {
+    fn url_login(&self, name: &str, scope: PlaceholderScope<'_>) -> Text {
         let (user, password) = (self.login(name, "user"), self.login(name, "password"));
         if user.is_none() && password.is_none() {
             return Text::default();

@@ -25,7 +25,7 @@ pub(crate) struct Stack {
 /// Where a container's file system comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
-    Image(Text),
+    ContainerImage(Text),
     /// A directory, relative to the project's.
     Build(String),
 }
@@ -50,7 +50,7 @@ pub(crate) struct Workload {
     pub reads_files: Vec<String>,
     /// Paths relative to the project, and whether one must be there.
     pub env_files: Vec<(String, bool)>,
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<ContainerMount>,
     /// Files with their content.
     pub files: Vec<(String, Text)>,
     pub ports: Vec<Port>,
@@ -58,7 +58,7 @@ pub(crate) struct Workload {
     pub alive: Option<Health>,
     /// Liveness failures restart it.
     pub restarts_unhealthy: bool,
-    pub edges: Vec<Edge>,
+    pub edges: Vec<ContainerEdge>,
     pub restart: RestartPolicy,
     /// The procfile says so.
     pub asks_restart: bool,
@@ -87,14 +87,14 @@ pub(crate) struct Workload {
 
 /// What a container sees of the project or of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mount {
-    pub source: Source,
+pub(crate) struct ContainerMount {
+    pub source: MountSource,
     pub target: String,
     pub read_only: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum MountSource {
     Volume(String),
     /// Relative to the project.
     Path(String),
@@ -160,7 +160,7 @@ pub(crate) enum Probe {
 
 /// What must hold of another one first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Edge {
+pub(crate) struct ContainerEdge {
     pub on: String,
     pub condition: Condition,
     pub required: bool,

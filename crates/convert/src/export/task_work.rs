@@ -5,10 +5,10 @@ use std::path::Path;
 use devrun_model::{ServiceSpec, Work};
 
 use super::health::shell_quote;
+use super::procfile_values::relative;
 use super::references::References;
-use super::stack::{Mount, Origin, Source, Workload};
+use super::stack::{ContainerMount, MountSource, Origin, Workload};
 use super::template::Text;
-use super::workload::relative;
 
 /// The client of S3 servers.
 const S3_CLIENT: &str = "minio/mc:latest";
@@ -53,7 +53,7 @@ struct Job<'a, 'b> {
 
 impl Job<'_, '_> {
     fn image(&mut self, reference: impl Into<String>) {
-        self.workload.origin = Origin::Image(Text::literal(reference));
+        self.workload.origin = Origin::ContainerImage(Text::literal(reference));
     }
     fn env(&mut self, name: &str, value: Option<Text>) {
         if let Some(value) = value {
@@ -76,7 +76,7 @@ impl Job<'_, '_> {
         let target = format!("{FILES}/{}", file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
         match relative(self.references, file) {
             Some(local) => {
-                let mount = Mount { source: Source::Path(local), target: target.clone(), read_only: true };
+                let mount = ContainerMount { source: MountSource::Path(local), target: target.clone(), read_only: true };
                 if !self.workload.mounts.contains(&mount) {
                     self.workload.mounts.push(mount);
                 }

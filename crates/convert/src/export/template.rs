@@ -11,14 +11,14 @@ pub(crate) enum Piece {
     /// As it is.
     Literal(String),
     /// A variable of whoever starts the exported stack.
-    Variable(String, Operator),
+    Variable(String, PlaceholderOperator),
     /// A generated secret of the procfile.
     Secret(String),
 }
 
 /// What follows a variable's name; `true`: an empty value counts as unset.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Operator {
+pub(crate) enum PlaceholderOperator {
     None,
     Default(bool, Text),
     Required(bool, Text),
@@ -72,7 +72,9 @@ impl Text {
             .iter()
             .flat_map(|piece| match piece {
                 Piece::Secret(name) => vec![name.as_str()],
-                Piece::Variable(_, Operator::Default(_, text) | Operator::Alternative(_, text)) => text.secrets(),
+                Piece::Variable(_, PlaceholderOperator::Default(_, text) | PlaceholderOperator::Alternative(_, text)) => {
+                    text.secrets()
+                }
                 _ => Vec::new(),
             })
             .collect()
@@ -86,7 +88,9 @@ impl Text {
                     losses.add(key, format!("the value of {name} must be percent-encoded in a URL, and nothing does that there"));
                 }
                 let operator = match operator {
-                    Operator::Default(empty, text) => Operator::Default(empty, text.percent_encoded(lookup, key, losses)),
+                    PlaceholderOperator::Default(empty, text) => {
+                        PlaceholderOperator::Default(empty, text.percent_encoded(lookup, key, losses))
+                    }
                     other => other,
                 };
                 Piece::Variable(name, operator)
@@ -108,13 +112,13 @@ impl Text {
                     let value = lookup(name);
                     let given = |empty: bool| value.clone().filter(|value| !(empty && value.is_empty()));
                     match operator {
-                        Operator::None => out.push_str(&value.ok_or_else(|| name.clone())?),
-                        Operator::Required(empty, _) => out.push_str(&given(*empty).ok_or_else(|| name.clone())?),
-                        Operator::Default(empty, text) => match given(*empty) {
+                        PlaceholderOperator::None => out.push_str(&value.ok_or_else(|| name.clone())?),
+                        PlaceholderOperator::Required(empty, _) => out.push_str(&given(*empty).ok_or_else(|| name.clone())?),
+                        PlaceholderOperator::Default(empty, text) => match given(*empty) {
                             Some(value) => out.push_str(&value),
                             None => out.push_str(&text.resolve(lookup, secret)?),
                         },
-                        Operator::Alternative(empty, text) => {
+                        PlaceholderOperator::Alternative(empty, text) => {
                             if given(*empty).is_some() {
                                 out.push_str(&text.resolve(lookup, secret)?);
                             }
@@ -143,7 +147,7 @@ pub(crate) fn percent_encode(text: &str) -> String {
 
 /// A placeholder as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hole {
+pub(crate) struct Placeholder {
     /// `NAME`, or `HEAD.REST`.
     pub name: String,
     /// `:-`, `-`, `:?`, `?`, `:+`, `+`, `:` before a scheme, or nothing.
@@ -154,14 +158,14 @@ pub(crate) struct Hole {
 
 /// A part of a text of the procfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum TextPart {
     Literal(String),
-    Hole(Hole),
+    Placeholder(Placeholder),
 }
 
 /// Takes a text apart. `bare`: `$NAME` counts too.
-pub(crate) fn parts(text: &str, bare: bool) -> Vec<Part> {
-    let mut out: Vec<Part> = Vec::new();
+pub(crate) fn parts(text: &str, bare: bool) -> Vec<TextPart> {
+    let mut out: Vec<TextPart> = Vec::new();
     let mut literal = String::new();
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -177,21 +181,21 @@ pub(crate) fn parts(text: &str, bare: bool) -> Vec<Part> {
         } else {
             let length = if bare { variable_length(after) } else { 0 };
             rest = &after[length..];
-            (length > 0).then(|| Hole { name: after[..length].to_owned(), operator: "", word: String::new() })
+            (length > 0).then(|| Placeholder { name: after[..length].to_owned(), operator: "", word: String::new() })
         };
         match hole {
             Some(hole) => {
                 if !literal.is_empty() {
-                    out.push(Part::Literal(std::mem::take(&mut literal)));
+                    out.push(TextPart::Literal(std::mem::take(&mut literal)));
                 }
-                out.push(Part::Hole(hole));
+                out.push(TextPart::Placeholder(hole));
             }
             None => literal.push('$'),
         }
     }
     literal.push_str(rest);
     if !literal.is_empty() {
-        out.push(Part::Literal(literal));
+        out.push(TextPart::Literal(literal));
     }
     out
 }
@@ -216,25 +220,25 @@ fn closing(inner: &str) -> Option<usize> {
     None
 }
 
-fn hole(inner: &str) -> Hole {
+fn hole(inner: &str) -> Placeholder {
     let length =
         inner.find(|char: char| !(char.is_ascii_alphanumeric() || matches!(char, '_' | '.' | '-'))).unwrap_or(inner.len());
     // `-` belongs to the names of services, and is an operator after the name of a variable.
     let length = if inner[..length].contains('.') { length } else { variable_length(inner).max(0) };
     let (name, rest) = inner.split_at(length);
     let operator = [":-", ":?", ":+", "-", "?", "+", ":"].into_iter().find(|operator| rest.starts_with(operator)).unwrap_or("");
-    Hole { name: name.to_owned(), operator, word: rest[operator.len()..].to_owned() }
+    Placeholder { name: name.to_owned(), operator, word: rest[operator.len()..].to_owned() }
 }
 
 /// Splits a command by shell rules; a placeholder stays within its word, whatever it holds.
-pub(crate) fn words(text: &str) -> Option<Vec<Vec<Part>>> {
+pub(crate) fn words(text: &str) -> Option<Vec<Vec<TextPart>>> {
     const FIRST: u32 = 0xE000;
     let mut holes = Vec::new();
     let mut plain = String::new();
     for part in parts(text, true) {
         match part {
-            Part::Literal(text) => plain.push_str(&text),
-            Part::Hole(hole) => {
+            TextPart::Literal(text) => plain.push_str(&text),
+            TextPart::Placeholder(hole) => {
                 plain.push(char::from_u32(FIRST + u32::try_from(holes.len()).ok()?)?);
                 holes.push(hole);
             }
@@ -243,12 +247,12 @@ pub(crate) fn words(text: &str) -> Option<Vec<Vec<Part>>> {
     let split = shell_words::split(&plain).ok()?;
     let index = |char: char| usize::try_from(u32::from(char).checked_sub(FIRST)?).ok().filter(|index| *index < holes.len());
     let word = |word: String| {
-        let mut out: Vec<Part> = Vec::new();
+        let mut out: Vec<TextPart> = Vec::new();
         for char in word.chars() {
             match (index(char), out.last_mut()) {
-                (Some(index), _) => out.push(Part::Hole(holes[index].clone())),
-                (None, Some(Part::Literal(text))) => text.push(char),
-                (None, _) => out.push(Part::Literal(char.to_string())),
+                (Some(index), _) => out.push(TextPart::Placeholder(holes[index].clone())),
+                (None, Some(TextPart::Literal(text))) => text.push(char),
+                (None, _) => out.push(TextPart::Literal(char.to_string())),
             }
         }
         out
@@ -273,7 +277,7 @@ pub fn variables_of(merged: &toml::Table) -> Vec<String> {
     }
     fn holes(text: &str, is_bare: bool, found: &mut std::collections::BTreeSet<String>) {
         for part in parts(text, is_bare) {
-            if let Part::Hole(hole) = part {
+            if let TextPart::Placeholder(hole) = part {
                 if !hole.name.contains('.') && !hole.name.is_empty() {
                     found.insert(hole.name);
                 }
@@ -290,13 +294,13 @@ pub fn variables_of(merged: &toml::Table) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn named(name: &str, operator: &'static str, word: &str) -> Part {
-        Part::Hole(Hole { name: name.to_owned(), operator, word: word.to_owned() })
+    fn named(name: &str, operator: &'static str, word: &str) -> TextPart {
+        TextPart::Placeholder(Placeholder { name: name.to_owned(), operator, word: word.to_owned() })
     }
 
     #[test]
     fn texts_come_apart() {
-        let literal = |text: &str| Part::Literal(text.to_owned());
+        let literal = |text: &str| TextPart::Literal(text.to_owned());
         for (text, bare, expected) in [
             ("a$$b", false, vec![literal("a$b")]),
             ("$X", false, vec![literal("$X")]),
@@ -325,7 +329,7 @@ mod tests {
         let split = words("run --a ${X:-b c} 'it s' \"$Y z\"").expect("words");
         assert_eq!(split.len(), 5);
         assert_eq!(split[2], vec![named("X", ":-", "b c")]);
-        assert_eq!(split[4], vec![named("Y", "", ""), Part::Literal(" z".to_owned())]);
+        assert_eq!(split[4], vec![named("Y", "", ""), TextPart::Literal(" z".to_owned())]);
     }
 
     #[test]
@@ -338,14 +342,14 @@ mod tests {
         let variable = |name: &str, operator| Text(vec![Piece::Variable(name.to_owned(), operator)]);
         let d = Text::literal("d");
         for (text, expected) in [
-            (variable("SET", Operator::None), Ok("s")),
-            (variable("EMPTY", Operator::None), Ok("")),
-            (variable("EMPTY", Operator::Default(true, d.clone())), Ok("d")),
-            (variable("EMPTY", Operator::Default(false, d.clone())), Ok("")),
-            (variable("NONE", Operator::Default(false, d.clone())), Ok("d")),
-            (variable("SET", Operator::Alternative(true, d.clone())), Ok("d")),
-            (variable("NONE", Operator::Alternative(true, d)), Ok("")),
-            (variable("NONE", Operator::None), Err("NONE")),
+            (variable("SET", PlaceholderOperator::None), Ok("s")),
+            (variable("EMPTY", PlaceholderOperator::None), Ok("")),
+            (variable("EMPTY", PlaceholderOperator::Default(true, d.clone())), Ok("d")),
+            (variable("EMPTY", PlaceholderOperator::Default(false, d.clone())), Ok("")),
+            (variable("NONE", PlaceholderOperator::Default(false, d.clone())), Ok("d")),
+            (variable("SET", PlaceholderOperator::Alternative(true, d.clone())), Ok("d")),
+            (variable("NONE", PlaceholderOperator::Alternative(true, d)), Ok("")),
+            (variable("NONE", PlaceholderOperator::None), Err("NONE")),
             (Text::secret("x"), Ok("<x>")),
         ] {
             let found = text.resolve(&lookup, &|name| format!("<{name}>"));

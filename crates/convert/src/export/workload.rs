@@ -9,9 +9,10 @@ use toml::{Table, Value};
 
 use super::edges::edges;
 use super::health::health;
-use super::references::{ExportSource, References, Scope};
-use super::stack::{Mount, Origin, Port, Publish, Source, Stack, Workload};
-use super::template::{self, Part, Text};
+use super::procfile_values::{relative, texts};
+use super::references::{ExportSource, PlaceholderScope, References};
+use super::stack::{ContainerMount, MountSource, Origin, Port, Publish, Stack, Workload};
+use super::template::{self, Text, TextPart};
 use super::{caddyfile, environment, task_work};
 
 /// Keys that no container runtime has a word for.
@@ -59,8 +60,8 @@ pub(crate) fn stack(source: &ExportSource<'_>, is_strict: bool) -> Stack {
     let used: BTreeSet<String> = stack.workloads.iter().flat_map(secrets_of).collect();
     stack.secrets = used.into_iter().map(|name| (name.clone(), source.secrets_dir.join(name))).collect();
     let mounted = stack.workloads.iter().flat_map(|workload| &workload.mounts).filter_map(|mount| match &mount.source {
-        Source::Volume(name) => Some(name.clone()),
-        Source::Path(_) => None,
+        MountSource::Volume(name) => Some(name.clone()),
+        MountSource::Path(_) => None,
     });
     stack.volumes = mounted.collect();
     stack.losses = references.losses.take();
@@ -76,7 +77,7 @@ fn project_keys(references: &References<'_>) {
     let project = references.source.merged.get("project").and_then(Value::as_table);
     for (key, reason) in [
         ("timeout", "give the limit to the command that starts the stack"),
-        ("tier_pause", "there is no pause; readiness is the gate"),
+        ("tier_pause", "a pause is not possible; readiness decides"),
         ("requires", "what the machine must have is not checked"),
         ("branch_data", "data does not follow a branch"),
     ] {
@@ -85,7 +86,7 @@ fn project_keys(references: &References<'_>) {
         }
     }
     for (key, reason) in [
-        ("queries", "there are no named queries"),
+        ("queries", "named queries are not possible"),
         ("config", "the generated env file stays devrun's; its variables are written into the services that read it"),
     ] {
         if references.source.merged.contains_key(key) {
@@ -104,7 +105,7 @@ fn workload(references: &References<'_>, name: &str, spec: &ServiceSpec, stack: 
     let is_gateway = references.is_gateway(name);
     let image = references.image_reference(name);
     let own_image = references.table(name).and_then(|table| table.get("image"));
-    let scope = Scope { service: name, key: &path };
+    let scope = PlaceholderScope { service: name, key: &path };
     let mut workload = Workload {
         name: name.to_owned(),
         is_task,
@@ -150,7 +151,8 @@ fn workload(references: &References<'_>, name: &str, spec: &ServiceSpec, stack: 
         caddyfile::fill(references, name, spec, &mut workload);
         true
     } else if let Some((image, reference)) = &image {
-        workload.origin = Origin::Image(own_image.map_or_else(|| Text::literal(reference), |text| references.value(text, scope)));
+        workload.origin =
+            Origin::ContainerImage(own_image.map_or_else(|| Text::literal(reference), |text| references.value(text, scope)));
         recipe(references, name, spec, image, reference, &mut workload);
         true
     } else {
@@ -193,7 +195,7 @@ fn recipe(
     references: &References<'_>,
     name: &str,
     spec: &ServiceSpec,
-    image: &super::images::Image,
+    image: &super::images::ContainerImage,
     reference: &str,
     workload: &mut Workload,
 ) {
@@ -226,7 +228,11 @@ fn recipe(
     }
     let data = image.data_of(reference);
     if let Some(volume) = spec.data.as_ref().filter(|_| !data.is_empty()) {
-        workload.mounts.push(Mount { source: Source::Volume(volume.to_string()), target: data.to_owned(), read_only: false });
+        workload.mounts.push(ContainerMount {
+            source: MountSource::Volume(volume.to_string()),
+            target: data.to_owned(),
+            read_only: false,
+        });
     }
     if let Launch::Recipe(used) = &spec.launch {
         for (at, file) in used.init.iter().enumerate() {
@@ -264,13 +270,13 @@ fn init(references: &References<'_>, name: &str, file: &Path, at: usize, recipe:
             .lose(format!("{path}.init"), format!("only the first directory is taken; copy the files of {relative} into it"));
         return;
     };
-    workload.mounts.push(Mount { source: Source::Path(relative), target, read_only: true });
+    workload.mounts.push(ContainerMount { source: MountSource::Path(relative), target, read_only: true });
 }
 
 /// `set` as arguments.
-fn arguments(references: &References<'_>, name: &str, image: &super::images::Image, workload: &mut Workload) {
+fn arguments(references: &References<'_>, name: &str, image: &super::images::ContainerImage, workload: &mut Workload) {
     let path = references.path(name);
-    let scope = Scope { service: name, key: &path };
+    let scope = PlaceholderScope { service: name, key: &path };
     let set = references.table(name).and_then(|table| table.get("set")).and_then(Value::as_table);
     let mut words: Vec<Text> = Vec::new();
     let settings = || set.into_iter().flatten().map(|(key, value)| (key, references.value(value, scope)));
@@ -324,7 +330,7 @@ fn arguments(references: &References<'_>, name: &str, image: &super::images::Ima
 }
 
 /// Rendered files lie where the image reads its configuration.
-fn render(references: &References<'_>, name: &str, image: &super::images::Image, workload: &mut Workload) {
+fn render(references: &References<'_>, name: &str, image: &super::images::ContainerImage, workload: &mut Workload) {
     let path = references.path(name);
     for (from, to) in references.table(name).and_then(|table| table.get("render")).and_then(Value::as_table).into_iter().flatten()
     {
@@ -336,7 +342,9 @@ fn render(references: &References<'_>, name: &str, image: &super::images::Image,
         match (references.source.read)(&references.source.plan.root.join(from)) {
             Some(text) => {
                 let key = format!("{path}.render.{from}");
-                workload.files.push(((*target).to_owned(), references.text(&text, Scope { service: name, key: &key })));
+                workload
+                    .files
+                    .push(((*target).to_owned(), references.text(&text, PlaceholderScope { service: name, key: &key })));
             }
             None => references.lose(format!("{path}.render.{from}"), "the file cannot be read"),
         }
@@ -347,7 +355,9 @@ fn render(references: &References<'_>, name: &str, image: &super::images::Image,
         let key = format!("{path}.files.{file}");
         match image.config.iter().find(|(known, _)| known == file) {
             Some((_, target)) => {
-                workload.files.push(((*target).to_owned(), references.value(text, Scope { service: name, key: &key })));
+                workload
+                    .files
+                    .push(((*target).to_owned(), references.value(text, PlaceholderScope { service: name, key: &key })));
             }
             None => references.lose(key, format!("the image {} reads no file {file}", image.name)),
         }
@@ -357,10 +367,10 @@ fn render(references: &References<'_>, name: &str, image: &super::images::Image,
 /// A program of the user's: its image or its Dockerfile, and its command.
 fn own(references: &References<'_>, name: &str, spec: &ServiceSpec, image: Option<&Value>, workload: &mut Workload) -> bool {
     let path = references.path(name);
-    let scope = Scope { service: name, key: &path };
+    let scope = PlaceholderScope { service: name, key: &path };
     let run = references.key(name, "run");
     match image {
-        Some(image) => workload.origin = Origin::Image(references.value(image, scope)),
+        Some(image) => workload.origin = Origin::ContainerImage(references.value(image, scope)),
         None => {
             let dir = relative(references, &spec.dir).unwrap_or_else(|| spec.dir.display().to_string());
             if (references.source.read)(&spec.dir.join("Dockerfile")).is_none() {
@@ -377,14 +387,14 @@ fn own(references: &References<'_>, name: &str, spec: &ServiceSpec, image: Optio
     }
     if let (Launch::Run(command), Some(run)) = (&spec.launch, run) {
         let key = format!("{path}.run");
-        workload.command = words(references, run, &command.argv, Scope { service: name, key: &key }, workload);
+        workload.command = words(references, run, &command.argv, PlaceholderScope { service: name, key: &key }, workload);
         if spec.kind == Kind::Service {
             listen_on_all(references, &key, &mut workload.command);
         }
     }
     if let (Some(before), Some(raw)) = (&spec.pre_start, references.key(name, "pre_start")) {
         let key = format!("{path}.pre_start");
-        let first = words(references, raw, &before.argv, Scope { service: name, key: &key }, workload);
+        let first = words(references, raw, &before.argv, PlaceholderScope { service: name, key: &key }, workload);
         let script = Text::join([script_of(first), Text::literal(" && exec \"$@\"")]);
         let command = std::mem::take(&mut workload.command);
         workload.command =
@@ -417,7 +427,7 @@ pub(crate) fn words(
     references: &References<'_>,
     raw: &Value,
     argv: &[String],
-    scope: Scope<'_>,
+    scope: PlaceholderScope<'_>,
     workload: &mut Workload,
 ) -> Vec<Text> {
     let Some(text) = raw.as_str() else {
@@ -426,14 +436,14 @@ pub(crate) fn words(
     let split = template::words(text);
     let is_script = argv.first().is_some_and(|word| word == "sh")
         && argv.last().is_some_and(|script| script.contains("DEVRUN_ARG_") || script.contains(char::is_whitespace))
-        && split.as_ref().and_then(|words| words.first()).is_none_or(|word| *word != [Part::Literal("sh".to_owned())]);
+        && split.as_ref().and_then(|words| words.first()).is_none_or(|word| *word != [TextPart::Literal("sh".to_owned())]);
     if !is_script {
         return split.unwrap_or_default().iter().map(|word| references.fill(word, scope)).collect();
     }
     // The values travel as variables, as they do in the plan: the holes stand in the same order.
     let mut index = 0;
     for part in template::parts(text, true) {
-        if let Part::Hole(hole) = part {
+        if let TextPart::Placeholder(hole) = part {
             index += 1;
             let variable = format!("DEVRUN_ARG_{index}");
             if argv.last().is_some_and(|script| script.contains(&variable)) {
@@ -458,7 +468,7 @@ fn listen_on_all(references: &References<'_>, key: &str, words: &mut [Text]) {
 }
 
 fn ports(references: &References<'_>, name: &str, spec: &ServiceSpec, workload: &mut Workload) {
-    let scope = Scope { service: name, key: "port" };
+    let scope = PlaceholderScope { service: name, key: "port" };
     let host = match spec.bind.as_str() {
         "0.0.0.0" | "" | "*" => String::new(),
         "localhost" => "127.0.0.1".to_owned(),
@@ -544,20 +554,5 @@ fn volumes(references: &References<'_>, name: &str, spec: &ServiceSpec, workload
         }
         references
             .lose(format!("{path}.volumes"), format!("where `{volume}` lies in the container is not known; mount it there"));
-    }
-}
-
-/// A path of the project, relative to its directory.
-pub(crate) fn relative(references: &References<'_>, path: &Path) -> Option<String> {
-    let inside = path.strip_prefix(&references.source.plan.root).ok()?;
-    let text = inside.display().to_string();
-    Some(if text.is_empty() { ".".to_owned() } else { text })
-}
-
-pub(crate) fn texts(value: Option<&Value>) -> Vec<String> {
-    match value {
-        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        Some(value) => value.as_str().map(str::to_owned).into_iter().collect(),
-        None => Vec::new(),
     }
 }
