@@ -51,7 +51,6 @@ mod stacks;
 #[path = "../it/waits.rs"]
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
-mod walkthrough;
 
 fn main() -> ExitCode {
     let files = [
@@ -72,7 +71,6 @@ fn main() -> ExitCode {
         rotation::trials(),
         services::trials(),
         stacks::trials(),
-        walkthrough::trials(),
         parts_of_tests(),
     ];
     runner::run(files.into_iter().flatten().collect())
@@ -83,11 +81,11 @@ fn parts_of_tests() -> Vec<Trial> {
     let asked = |variable: &str| std::env::var_os(variable).is_some();
     let mut parts = Vec::new();
     if asked("DEVRUN_TEST_OTHER_USER") {
-        let name = "postgres::as_another_user_in_a_process_of_its_own";
+        let name = "real::postgres::as_another_user_in_a_process_of_its_own";
         parts.push(trial(name, postgres::as_another_user_in_a_process_of_its_own));
     }
     if asked("DEVRUN_TEST_ROOT") {
-        parts.push(trial("postgres::first_boot_in_a_process_of_its_own", postgres::first_boot_in_a_process_of_its_own));
+        parts.push(trial("real::postgres::first_boot_in_a_process_of_its_own", postgres::first_boot_in_a_process_of_its_own));
     }
     parts
 }

@@ -20,11 +20,14 @@ pub(crate) fn add(set: &mut GlobSetBuilder, full: &str) -> Result<(), globset::E
     Ok(())
 }
 
+/// Each glob with the files that it means.
+pub type GlobMatches = Vec<(String, BTreeSet<PathBuf>)>;
+
 /// The files that each glob means, in order of their paths.
 ///
 /// # Errors
 /// The glob that is invalid, with the reason.
-pub fn matching(root: &Path, globs: &[String]) -> Result<Vec<(String, BTreeSet<PathBuf>)>, (String, String)> {
+pub fn matching(root: &Path, globs: &[String]) -> Result<GlobMatches, (String, String)> {
     let mut found = Vec::new();
     for glob in globs {
         let full = absolute(root, glob);

@@ -98,7 +98,7 @@ impl Guard {
                 return refuse(StatusCode::FORBIDDEN, "a change needs the Origin of this page");
             }
             let json = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-            if !json.is_some_and(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "application/json")) {
+            if json.is_none_or(|kind| kind.split(';').next().is_none_or(|kind| kind.trim() != "application/json")) {
                 return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json");
             }
         }
@@ -133,6 +133,11 @@ impl Guard {
 mod tests {
     use super::*;
 
+    /// Method, target, what the page needs, headers.
+    type GoodRequest<'a> = (&'a str, &'a str, Access, &'a [(&'a str, &'a str)]);
+    /// The same, and the status that refuses it.
+    type HostileRequest<'a> = (&'a str, &'a str, Access, &'a [(&'a str, &'a str)], u16);
+
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
     fn status(method: &str, target: &str, access: Access, headers: &[(&str, &str)]) -> u16 {
@@ -158,7 +163,7 @@ mod tests {
         let upper = format!("devrun_7070={}", TOKEN.to_uppercase());
         let longer = format!("devrun_7070={TOKEN}0");
         let bearer = format!("Bearer {TOKEN}");
-        let hostile: &[(&str, &str, Access, &[(&str, &str)], u16)] = &[
+        let hostile: &[HostileRequest] = &[
             // Rebinding: a stranger's name that leads here.
             ("GET", "/", Access::Open, &[("host", "evil.example:7070")], 421),
             ("GET", "/", Access::Open, &[("host", "evil.example")], 421),
@@ -204,7 +209,7 @@ mod tests {
         for (method, target, access, headers, expected) in hostile {
             assert_eq!(status(method, target, *access, headers), *expected, "{method} {target} {headers:?}");
         }
-        let good: &[(&str, &str, Access, &[(&str, &str)])] = &[
+        let good: &[GoodRequest] = &[
             ("GET", "/", Access::Open, &[host]),
             ("GET", "/", Access::Open, &[("host", "localhost:7070"), ("sec-fetch-site", "none")]),
             ("GET", "/api/status", Access::Token, &[host, ok]),

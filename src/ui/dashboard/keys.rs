@@ -212,10 +212,8 @@ fn typed(dashboard: &mut Dashboard, key: KeyEvent) -> Option<DashboardRequest> {
     let prompt = dashboard.prompt.as_mut()?;
     match key.code {
         KeyCode::Esc => dashboard.prompt = None,
-        KeyCode::Backspace => {
-            if prompt.text.pop().is_none() {
-                dashboard.prompt = None;
-            }
+        KeyCode::Backspace if prompt.text.pop().is_none() => {
+            dashboard.prompt = None;
         }
         KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => prompt.text.clear(),
         KeyCode::Char(char) if !key.modifiers.contains(KeyModifiers::CONTROL) => prompt.text.push(char),

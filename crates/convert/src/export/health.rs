@@ -19,7 +19,7 @@ pub(crate) fn health(references: &References<'_>, name: &str, key: &str, ready: 
             Err(reason) => references.lose(format!("{path}.{}", check.kind()), reason),
         }
     }
-    (!probes.is_empty()).then(|| Health {
+    (!probes.is_empty()).then_some(Health {
         probes,
         any: ready.any,
         interval: ready.interval,

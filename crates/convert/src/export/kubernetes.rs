@@ -120,12 +120,10 @@ fn labels(project: &str, name: &str) -> Yaml {
     ])
 }
 
-fn controller(
-    workload: &Workload,
-    template: Yaml,
-    labels: &Yaml,
-    push: &mut dyn FnMut(&'static str, String, &str, Vec<(&str, Yaml)>),
-) {
+/// Takes an object: its kind, name, API version, and the parts below its metadata.
+type PushObject<'a> = &'a mut dyn FnMut(&'static str, String, &str, Vec<(&str, Yaml)>);
+
+fn controller(workload: &Workload, template: Yaml, labels: &Yaml, push: PushObject<'_>) {
     let name = strict_name(&workload.name);
     let selector = Yaml::map([("matchLabels", labels.clone())]);
     let template = ("template", Yaml::map([("metadata", Yaml::map([("labels", labels.clone())])), ("spec", template)]));

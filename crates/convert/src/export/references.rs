@@ -289,10 +289,10 @@ impl<'a> References<'a> {
             let text = self.value(value, scope);
             return (text.as_literal() != Some("")).then_some(text);
         }
-        if key == "password" {
-            if let Some(secret) = self.generated_password(name) {
-                return Some(Text::secret(secret));
-            }
+        if key == "password"
+            && let Some(secret) = self.generated_password(name)
+        {
+            return Some(Text::secret(secret));
         }
         let known = self.spec(name)?.attributes.get(key).filter(|value| !value.is_empty())?;
         Some(Text::literal(known))

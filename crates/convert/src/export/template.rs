@@ -171,9 +171,9 @@ pub(crate) fn parts(text: &str, bare: bool) -> Vec<TextPart> {
     while let Some(at) = rest.find('$') {
         literal.push_str(&rest[..at]);
         let after = &rest[at + 1..];
-        let hole = if after.starts_with('$') {
+        let hole = if let Some(left) = after.strip_prefix('$') {
             literal.push('$');
-            rest = &after[1..];
+            rest = left;
             continue;
         } else if let Some((inner, length)) = after.strip_prefix('{').and_then(|inner| Some((inner, closing(inner)?))) {
             rest = &inner[length + 1..];
@@ -224,7 +224,7 @@ fn hole(inner: &str) -> Placeholder {
     let length =
         inner.find(|char: char| !(char.is_ascii_alphanumeric() || matches!(char, '_' | '.' | '-'))).unwrap_or(inner.len());
     // `-` belongs to the names of services, and is an operator after the name of a variable.
-    let length = if inner[..length].contains('.') { length } else { variable_length(inner).max(0) };
+    let length = if inner[..length].contains('.') { length } else { variable_length(inner) };
     let (name, rest) = inner.split_at(length);
     let operator = [":-", ":?", ":+", "-", "?", "+", ":"].into_iter().find(|operator| rest.starts_with(operator)).unwrap_or("");
     Placeholder { name: name.to_owned(), operator, word: rest[operator.len()..].to_owned() }

@@ -96,9 +96,9 @@ impl ServiceCursor {
         cursor.files = open_files(folder, id);
         match start {
             ScrollStart::Oldest => {}
-            ScrollStart::Newest => cursor.to_newest(),
+            ScrollStart::Newest => cursor.move_to_newest(),
             ScrollStart::Time(micros) => {
-                cursor.to_newest();
+                cursor.move_to_newest();
                 for number in 0..cursor.files.len() {
                     if let Some(offset) = cursor.files[number].index.first_at(*micros) {
                         (cursor.at, cursor.offset) = (number, offset);
@@ -115,7 +115,7 @@ impl ServiceCursor {
         cursor
     }
 
-    fn to_newest(&mut self) {
+    fn move_to_newest(&mut self) {
         self.at = self.files.len().saturating_sub(1);
         self.offset = self.files.last().map_or(0, |file| file.length);
     }

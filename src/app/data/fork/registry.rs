@@ -141,7 +141,7 @@ mod tests {
         let one = fork("1", None, None);
         assert_eq!(registry.add(&one), Ok(true));
         assert_eq!(registry.add(&one), Ok(false));
-        assert_eq!(registry.list(), [one.clone()]);
+        assert_eq!(registry.list(), std::slice::from_ref(&one));
         assert_eq!(registry.remove(&one), Ok(()));
         assert_eq!(registry.remove(&one), Ok(()));
         assert_eq!(registry.add(&one), Ok(true));
