@@ -34,7 +34,7 @@ pub fn write(places: &Paths, all: &BTreeMap<String, RememberedScale>) -> Result<
 /// Back to the procfile's numbers.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn forget(places: &Paths, services: &[&String]) -> Result<(), Failure> {
     let mut all = read(places);
     all.retain(|name, _| !services.contains(&name));
@@ -44,7 +44,7 @@ pub fn forget(places: &Paths, services: &[&String]) -> Result<(), Failure> {
 /// Adds what was set, over the numbers of the procfile.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn remember(places: &Paths, scale: &BTreeMap<String, u32>, declared: &BTreeMap<String, u32>) -> Result<(), Failure> {
     let mut all = read(places);
     for (name, copies) in scale {
