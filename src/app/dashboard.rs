@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Stdout, Write, stdout};
+use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
 use crossterm::clipboard::CopyToClipboard;
@@ -47,14 +48,16 @@ fn failed(error: &std::io::Error) -> Failure {
 
 /// The terminal while it is ours; given back when this is dropped.
 struct Screen {
-    terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// Never dropped: its drop writes to standard error, which panics when the terminal has gone.
+    terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
 }
 
 impl Screen {
     fn take(mouse: bool) -> Result<Self, Failure> {
         enable_raw_mode().map_err(|error| failed(&error))?;
         term::silence(true);
-        let screen = Terminal::new(CrosstermBackend::new(stdout())).map(|terminal| Self { terminal });
+        let screen =
+            Terminal::new(CrosstermBackend::new(stdout())).map(|terminal| Self { terminal: ManuallyDrop::new(terminal) });
         let mut screen = screen.map_err(|error| {
             give_back();
             failed(&error)
@@ -68,7 +71,7 @@ impl Screen {
     /// the cursor, and waits for ever for the answer of one that has gone.
     fn redraw(&mut self) -> std::io::Result<()> {
         execute!(stdout(), Clear(ClearType::All))?;
-        self.terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
+        self.terminal = ManuallyDrop::new(Terminal::new(CrosstermBackend::new(stdout()))?);
         Ok(())
     }
 }
