@@ -7,7 +7,7 @@ use devrun_model::{Launch, Route, RouteTarget, ServiceSpec};
 use super::procfile_values::relative;
 use super::references::References;
 use super::stack::{ContainerMount, MountSource, Origin, Workload};
-use super::template::{Piece, Text};
+use super::template::{ExportText, Piece};
 
 /// The image; its version is that of the file's syntax.
 const IMAGE: &str = "caddy:2";
@@ -15,7 +15,7 @@ const IMAGE: &str = "caddy:2";
 /// Makes a gateway's workload.
 pub(crate) fn fill(references: &References<'_>, name: &str, spec: &ServiceSpec, workload: &mut Workload) {
     let path = references.path(name);
-    workload.origin = Origin::ContainerImage(Text::literal(IMAGE));
+    workload.origin = Origin::ContainerImage(ExportText::literal(IMAGE));
     let Launch::Recipe(recipe) = &spec.launch else { return };
     let Some(gateway) = &recipe.gateway else { return };
     let mut out = Caddyfile::default();
@@ -128,7 +128,7 @@ fn target(references: &References<'_>, path: &str, route: &Route, index: usize, 
 }
 
 #[derive(Default)]
-struct Caddyfile(Text);
+struct Caddyfile(ExportText);
 
 impl Caddyfile {
     fn push(&mut self, text: &str) {

@@ -12,7 +12,7 @@ use devrun_model::{Condition, RestartPolicy, duration};
 use super::health::shell_quote;
 use super::references::{ExportSource, host_name, shout};
 use super::stack::{ContainerEdge, ContainerMount, Health, MountSource, Origin, Port, Probe, Publish, Stack, Workload};
-use super::template::{Piece, PlaceholderOperator, Text};
+use super::template::{ExportText, Piece, PlaceholderOperator};
 use super::yaml::Yaml;
 use super::{Exported, workload};
 
@@ -73,8 +73,8 @@ fn wrap_once(workload: &mut Workload) {
     });
     let script = format!("if [ -e {file} ]; then exit 0; fi\n\"$@\"\ntouch {file}");
     let inner = std::mem::take(&mut workload.entrypoint).into_iter().chain(std::mem::take(&mut workload.command));
-    workload.command = [Text::literal(script), Text::literal("--")].into_iter().chain(inner).collect();
-    workload.entrypoint = ["sh", "-ec"].map(Text::literal).into();
+    workload.command = [ExportText::literal(script), ExportText::literal("--")].into_iter().chain(inner).collect();
+    workload.entrypoint = ["sh", "-ec"].map(ExportText::literal).into();
 }
 
 /// What compose alone cannot say.
@@ -108,7 +108,7 @@ fn service(workload: &Workload, configs: &mut Vec<(String, Yaml)>, needs: &mut B
         }
     }
     let started = Command::of(workload);
-    let words = |words: &[Text]| Yaml::List(words.iter().map(|word| Yaml::text(text(word))).collect());
+    let words = |words: &[ExportText]| Yaml::List(words.iter().map(|word| Yaml::text(text(word))).collect());
     if !started.entrypoint.is_empty() {
         out.push(("entrypoint", words(&started.entrypoint)));
     }
@@ -288,22 +288,22 @@ fn file_name(target: &str, index: usize) -> String {
 }
 
 fn healthcheck(health: &Health, workload: &Workload) -> Option<Yaml> {
-    let tests: Vec<Vec<Text>> = health.probes.iter().filter_map(|probe| test(probe, workload)).collect();
+    let tests: Vec<Vec<ExportText>> = health.probes.iter().filter_map(|probe| test(probe, workload)).collect();
     let test = match tests.as_slice() {
         [] => return None,
         [one] => one.clone(),
         several => {
             let sign = if health.any { " || " } else { " && " };
-            let mut line = Text::default();
+            let mut line = ExportText::default();
             for (at, words) in several.iter().enumerate() {
                 if at > 0 {
-                    line.append(Text::literal(sign));
+                    line.append(ExportText::literal(sign));
                 }
-                line.append(Text::literal("( "));
+                line.append(ExportText::literal("( "));
                 line.append(as_script(words));
-                line.append(Text::literal(" )"));
+                line.append(ExportText::literal(" )"));
             }
-            vec![Text::literal("CMD-SHELL"), line]
+            vec![ExportText::literal("CMD-SHELL"), line]
         }
     };
     let time = |duration: Duration| Yaml::text(duration::format(duration));
@@ -320,14 +320,14 @@ fn healthcheck(health: &Health, workload: &Workload) -> Option<Yaml> {
     Some(Yaml::map(out))
 }
 
-fn test(probe: &Probe, workload: &Workload) -> Option<Vec<Text>> {
-    let shell = |line: Text| vec![Text::literal("CMD-SHELL"), line];
+fn test(probe: &Probe, workload: &Workload) -> Option<Vec<ExportText>> {
+    let shell = |line: ExportText| vec![ExportText::literal("CMD-SHELL"), line];
     match probe {
         Probe::Http { command, .. } | Probe::Tcp { command, .. } => command.clone().map(shell),
         Probe::Grpc { port, .. } => Some(vec![
-            Text::literal("CMD"),
-            Text::literal("grpc_health_probe"),
-            Text::join([Text::literal("-addr=127.0.0.1:"), port.clone()]),
+            ExportText::literal("CMD"),
+            ExportText::literal("grpc_health_probe"),
+            ExportText::join([ExportText::literal("-addr=127.0.0.1:"), port.clone()]),
         ]),
         Probe::Shell(line) => {
             // A server with a password refuses the question without it.
@@ -339,9 +339,9 @@ fn test(probe: &Probe, workload: &Workload) -> Option<Vec<Text>> {
                     .then(|| format!("REDISCLI_AUTH=\"{}\" ", from(workload, variable)))
             };
             let login = ask("REDIS_PASSWORD").or_else(|| ask("VALKEY_PASSWORD")).unwrap_or_default();
-            Some(shell(Text::join([Text::literal(login), line.clone()])))
+            Some(shell(ExportText::join([ExportText::literal(login), line.clone()])))
         }
-        Probe::Exec(words) => Some(std::iter::once(Text::literal("CMD")).chain(words.iter().cloned()).collect()),
+        Probe::Exec(words) => Some(std::iter::once(ExportText::literal("CMD")).chain(words.iter().cloned()).collect()),
     }
 }
 
@@ -351,21 +351,21 @@ fn from(workload: &Workload, variable: &str) -> String {
     secret.map_or_else(|| format!("${variable}"), |name| format!("$(cat {SECRETS}/{name})"))
 }
 
-fn as_script(words: &[Text]) -> Text {
+fn as_script(words: &[ExportText]) -> ExportText {
     match words {
         [kind, line] if kind.as_literal() == Some("CMD-SHELL") => line.clone(),
-        words => Text::join(words.iter().skip(1).enumerate().flat_map(|(at, word)| {
-            let word = word.as_literal().map_or_else(|| word.clone(), |text| Text::literal(shell_quote(text)));
-            [Text::literal(if at == 0 { "" } else { " " }), word]
+        words => ExportText::join(words.iter().skip(1).enumerate().flat_map(|(at, word)| {
+            let word = word.as_literal().map_or_else(|| word.clone(), |text| ExportText::literal(shell_quote(text)));
+            [ExportText::literal(if at == 0 { "" } else { " " }), word]
         })),
     }
 }
 
 /// A service's command and environment with its secrets as files.
 struct Command {
-    entrypoint: Vec<Text>,
-    command: Vec<Text>,
-    env: Vec<(String, Text)>,
+    entrypoint: Vec<ExportText>,
+    command: Vec<ExportText>,
+    env: Vec<(String, ExportText)>,
     secrets: Vec<String>,
     needs: Vec<String>,
 }
@@ -382,16 +382,17 @@ impl Command {
         let mut exports: Vec<String> = Vec::new();
         let mut secrets: BTreeSet<String> = BTreeSet::new();
         // An image's own entry point must stay what is started, where one is known.
-        let program: Vec<Text> = workload.program.iter().map(|word| Text::literal(*word)).collect();
+        let program: Vec<ExportText> = workload.program.iter().map(|word| ExportText::literal(*word)).collect();
         let is_wrapped = if workload.is_recipe { !program.is_empty() } else { !workload.command.is_empty() };
-        let words: Vec<Text> = program.into_iter().chain(workload.entrypoint.iter().chain(&workload.command).cloned()).collect();
+        let words: Vec<ExportText> =
+            program.into_iter().chain(workload.entrypoint.iter().chain(&workload.command).cloned()).collect();
         for (name, value) in &workload.env {
             let used = value.secrets();
             match value.as_secret() {
                 _ if used.is_empty() => out.env.push((name.clone(), value.clone())),
                 Some(secret) if workload.reads_files.contains(name) => {
                     secrets.insert(secret.to_owned());
-                    out.env.push((format!("{name}_FILE"), Text::literal(format!("{SECRETS}/{secret}"))));
+                    out.env.push((format!("{name}_FILE"), ExportText::literal(format!("{SECRETS}/{secret}"))));
                 }
                 _ if is_wrapped && is_plain(value) => {
                     secrets.extend(used.iter().map(|name| (*name).to_owned()));
@@ -404,7 +405,7 @@ impl Command {
                 }
             }
         }
-        let in_words = out.command.iter().flat_map(Text::secrets).map(str::to_owned).collect::<Vec<_>>();
+        let in_words = out.command.iter().flat_map(ExportText::secrets).map(str::to_owned).collect::<Vec<_>>();
         if !exports.is_empty() || (!in_words.is_empty() && is_wrapped) {
             secrets.extend(in_words);
             let quoted: Vec<String> = words.iter().map(in_shell_or_variable).collect();
@@ -416,8 +417,8 @@ impl Command {
                 }
             }
             let script = number_words(&exports.join("\n"), &words);
-            out.entrypoint = vec![Text::literal("sh"), Text::literal("-ec")];
-            out.command = vec![Text::literal(script)];
+            out.entrypoint = vec![ExportText::literal("sh"), ExportText::literal("-ec")];
+            out.command = vec![ExportText::literal(script)];
         }
         out.secrets = secrets.into_iter().collect();
         out
@@ -425,12 +426,12 @@ impl Command {
 }
 
 /// Nothing but literals and secrets.
-fn is_plain(value: &Text) -> bool {
+fn is_plain(value: &ExportText) -> bool {
     value.0.iter().all(|piece| !matches!(piece, Piece::Variable(..)))
 }
 
 /// Literals and secrets as one word of a shell script.
-fn in_shell(value: &Text) -> String {
+fn in_shell(value: &ExportText) -> String {
     let pieces = value.0.iter().map(|piece| match piece {
         Piece::Literal(text) => shell_quote(text),
         Piece::Secret(name) => format!("\"$(cat {SECRETS}/{name})\""),
@@ -442,11 +443,11 @@ fn in_shell(value: &Text) -> String {
 /// The mark of a word that is a variable of the container; see [`number_words`].
 const WORD: &str = "\u{0}";
 
-fn in_shell_or_variable(word: &Text) -> String {
+fn in_shell_or_variable(word: &ExportText) -> String {
     if is_plain(word) { in_shell(word) } else { WORD.to_owned() }
 }
 
-fn number_words(script: &str, words: &[Text]) -> String {
+fn number_words(script: &str, words: &[ExportText]) -> String {
     let mut out = script.to_owned();
     for (index, word) in words.iter().enumerate() {
         if !is_plain(word) {
@@ -461,7 +462,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// A text in compose's own words.
-fn text(text: &Text) -> String {
+fn text(text: &ExportText) -> String {
     text.0.iter().map(piece).collect()
 }
 
@@ -490,19 +491,19 @@ mod tests {
 
     #[test]
     fn every_dollar_that_is_not_composes_is_doubled() {
-        let variable = |operator| Text(vec![Piece::Variable("X".to_owned(), operator)]);
+        let variable = |operator| ExportText(vec![Piece::Variable("X".to_owned(), operator)]);
         for (given, expected) in [
-            (Text::literal("a$b"), "a$$b"),
+            (ExportText::literal("a$b"), "a$$b"),
             (variable(PlaceholderOperator::None), "${X?is not set}"),
-            (variable(PlaceholderOperator::Default(true, Text::literal("5$"))), "${X:-5$$}"),
+            (variable(PlaceholderOperator::Default(true, ExportText::literal("5$"))), "${X:-5$$}"),
             (
                 variable(PlaceholderOperator::Default(
                     false,
-                    variable(PlaceholderOperator::Alternative(true, Text::literal("y"))),
+                    variable(PlaceholderOperator::Alternative(true, ExportText::literal("y"))),
                 )),
                 "${X-${X:+y}}",
             ),
-            (Text::secret("db-password"), "${DB_PASSWORD:?the secret db-password}"),
+            (ExportText::secret("db-password"), "${DB_PASSWORD:?the secret db-password}"),
         ] {
             assert_eq!(text(&given), expected);
         }

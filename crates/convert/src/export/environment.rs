@@ -6,12 +6,12 @@ use toml::Value;
 use super::procfile_values::texts;
 use super::references::{PlaceholderScope, References, shout};
 use super::stack::Workload;
-use super::template::Text;
+use super::template::ExportText;
 
 /// The layers of a service's environment, the earlier ones only where no later one says the same.
 pub(crate) fn fill(references: &References<'_>, name: &str, spec: &ServiceSpec, workload: &mut Workload) {
-    let mut env: Vec<(String, Text)> = Vec::new();
-    let own = |name: &str, key: &str| -> Vec<(String, Text)> {
+    let mut env: Vec<(String, ExportText)> = Vec::new();
+    let own = |name: &str, key: &str| -> Vec<(String, ExportText)> {
         let table = references.table(name).and_then(|table| table.get("env")).and_then(Value::as_table);
         let scope = PlaceholderScope { service: name, key };
         table.into_iter().flatten().map(|(variable, value)| (variable.clone(), references.value(value, scope))).collect()
@@ -66,7 +66,7 @@ pub(crate) fn fill(references: &References<'_>, name: &str, spec: &ServiceSpec, 
     workload.env.extend(env);
 }
 
-fn set(env: &mut Vec<(String, Text)>, name: &str, value: Text) {
+fn set(env: &mut Vec<(String, ExportText)>, name: &str, value: ExportText) {
     match env.iter_mut().find(|(known, _)| known == name) {
         Some(entry) => entry.1 = value,
         None => env.push((name.to_owned(), value)),

@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::references::{PlaceholderScope, References};
 use super::stack::{Health, Probe};
-use super::template::{Piece, Text};
+use super::template::{ExportText, Piece};
 
 /// The probe of a service; `None` where nothing of it can be asked, with a loss for each part.
 pub(crate) fn health(references: &References<'_>, name: &str, key: &str, ready: &ReadySpec) -> Option<Health> {
@@ -41,7 +41,7 @@ fn probe(references: &References<'_>, spec: &ServiceSpec, name: &str, check: &Ch
             .ok_or_else(|| "it asks another server; only the own one can be asked".to_owned())
     };
     let of_image =
-        || by_image.map(|line| Probe::Shell(Text::literal(line))).ok_or_else(|| no_program(image.map(|image| image.name)));
+        || by_image.map(|line| Probe::Shell(ExportText::literal(line))).ok_or_else(|| no_program(image.map(|image| image.name)));
     match check {
         Check::Http { at, tls, path: page, status, headers, body } => {
             if !status.is_empty() {
@@ -52,13 +52,13 @@ fn probe(references: &References<'_>, spec: &ServiceSpec, name: &str, check: &Ch
             }
             let port = inside(at)?;
             let command = match image {
-                Some(image) if !image.has_wget => by_image.map(Text::literal),
+                Some(image) if !image.has_wget => by_image.map(ExportText::literal),
                 image => {
                     let scheme = if *tls { "https" } else { "http" };
-                    let url = Text::join([
-                        Text::literal(format!("'{scheme}://127.0.0.1:")),
+                    let url = ExportText::join([
+                        ExportText::literal(format!("'{scheme}://127.0.0.1:")),
                         port.clone(),
-                        Text::literal(format!("{page}'")),
+                        ExportText::literal(format!("{page}'")),
                     ]);
                     let option = |name: &str| -> String {
                         headers
@@ -66,10 +66,10 @@ fn probe(references: &References<'_>, spec: &ServiceSpec, name: &str, check: &Ch
                             .map(|(key, value)| format!(" {name} {}", shell_quote(&format!("{key}: {value}"))))
                             .collect()
                     };
-                    let mut line = Text::literal(format!("wget -q{} -O /dev/null ", option("--header")));
+                    let mut line = ExportText::literal(format!("wget -q{} -O /dev/null ", option("--header")));
                     line.append(url.clone());
                     if image.is_none() {
-                        line.append(Text::literal(format!(" || curl -fsS{} -o /dev/null ", option("-H"))));
+                        line.append(ExportText::literal(format!(" || curl -fsS{} -o /dev/null ", option("-H"))));
                         line.append(url);
                     }
                     Some(line)
@@ -80,13 +80,13 @@ fn probe(references: &References<'_>, spec: &ServiceSpec, name: &str, check: &Ch
         Check::Tcp { at } => {
             let port = inside(at)?;
             let command = match image {
-                Some(_) => by_image.map(Text::literal),
-                None => Some(Text::join([
-                    Text::literal("nc -z 127.0.0.1 "),
+                Some(_) => by_image.map(ExportText::literal),
+                None => Some(ExportText::join([
+                    ExportText::literal("nc -z 127.0.0.1 "),
                     port.clone(),
-                    Text::literal(" || bash -c ': > /dev/tcp/127.0.0.1/"),
+                    ExportText::literal(" || bash -c ': > /dev/tcp/127.0.0.1/"),
                     port.clone(),
-                    Text::literal("'"),
+                    ExportText::literal("'"),
                 ])),
             };
             Ok(Probe::Tcp { port, command })
@@ -98,7 +98,7 @@ fn probe(references: &References<'_>, spec: &ServiceSpec, name: &str, check: &Ch
                 shell_quote(query)
             );
             let authenticated = "PGPASSWORD=\"${POSTGRES_PASSWORD:-$(cat \"$POSTGRES_PASSWORD_FILE\")}\" ";
-            Ok(Probe::Shell(Text::literal(format!("{authenticated}{line}"))))
+            Ok(Probe::Shell(ExportText::literal(format!("{authenticated}{line}"))))
         }
         Check::Redis { .. } if image.is_some() => of_image(),
         Check::Pg { .. } | Check::Sql { .. } | Check::Bolt { .. } | Check::S3 { .. } if image.is_some() => of_image(),
@@ -114,13 +114,19 @@ fn probe(references: &References<'_>, spec: &ServiceSpec, name: &str, check: &Ch
             match path.strip_prefix(root) {
                 Ok(_) => Err("a file of the project's directory is not in the container".to_owned()),
                 Err(_) => Ok(Probe::Exec(
-                    ["test", "-e"].map(Text::literal).into_iter().chain([Text::literal(path.display().to_string())]).collect(),
+                    ["test", "-e"]
+                        .map(ExportText::literal)
+                        .into_iter()
+                        .chain([ExportText::literal(path.display().to_string())])
+                        .collect(),
                 )),
             }
         }
-        Check::Unix { path } => {
-            Ok(Probe::Exec(vec![Text::literal("test"), Text::literal("-S"), Text::literal(path.display().to_string())]))
-        }
+        Check::Unix { path } => Ok(Probe::Exec(vec![
+            ExportText::literal("test"),
+            ExportText::literal("-S"),
+            ExportText::literal(path.display().to_string()),
+        ])),
         Check::Log { .. } => Err("nothing reads the output there; started is enough".to_owned()),
         Check::Notify => Err("a notify socket is not available there; started is enough".to_owned()),
         Check::Uptime { .. } => Err("an age cannot be probed there; started is enough".to_owned()),
@@ -144,11 +150,11 @@ fn command(references: &References<'_>, name: &str, path: &str) -> Option<Probe>
         value => {
             let text = value.as_str()?;
             // A shell expands its own variables itself.
-            let mut out = Text::default();
+            let mut out = ExportText::default();
             for part in super::template::parts(text, false) {
                 match part {
                     super::template::TextPart::Literal(text) => out.push(Piece::Literal(text)),
-                    super::template::TextPart::Placeholder(hole) => out.append(references.hole(&hole, scope)),
+                    super::template::TextPart::ExportPlaceholder(hole) => out.append(references.hole(&hole, scope)),
                 }
             }
             Probe::Shell(out)

@@ -12,7 +12,7 @@ use super::health::shell_quote;
 use super::losses::Losses;
 use super::references::{ExportSource, shout, strict_name};
 use super::stack::{Health, MountSource, Origin, Probe, Stack, Workload};
-use super::template::{Piece, PlaceholderOperator, Text};
+use super::template::{ExportText, Piece, PlaceholderOperator};
 use super::yaml::Yaml;
 
 /// Waits for ports.
@@ -54,8 +54,8 @@ impl<'a> PodSource<'a> {
         name.to_owned()
     }
     /// Variables whose names say that their values are secret become keys of the Secret; all others are filled in now.
-    fn fixed(&self, text: &Text, key: &str, losses: &mut Losses) -> Text {
-        let mut out = Text::default();
+    fn fixed(&self, text: &ExportText, key: &str, losses: &mut Losses) -> ExportText {
+        let mut out = ExportText::default();
         for piece in &text.0 {
             match piece {
                 Piece::Variable(name, _) if is_secret(name) => {
@@ -87,7 +87,7 @@ impl<'a> PodSource<'a> {
         }
         out
     }
-    fn literal(&self, text: &Text, key: &str, losses: &mut Losses) -> String {
+    fn literal(&self, text: &ExportText, key: &str, losses: &mut Losses) -> String {
         let fixed = self.fixed(text, key, losses);
         if !fixed.secrets().is_empty() {
             losses.add(key, "a secret cannot stand here; pass it in a variable");
@@ -95,7 +95,7 @@ impl<'a> PodSource<'a> {
         let lookup = |_: &str| None;
         fixed.resolve(&lookup, &|_| String::new()).unwrap_or_default()
     }
-    fn number(&self, text: &Text, key: &str, losses: &mut Losses) -> Option<u16> {
+    fn number(&self, text: &ExportText, key: &str, losses: &mut Losses) -> Option<u16> {
         self.literal(text, key, losses).trim().parse().ok()
     }
 }
@@ -106,7 +106,7 @@ fn secret_variable(name: &str) -> String {
 }
 
 /// Literal text where Kubernetes expands `$(NAME)`.
-fn expanded(text: &Text) -> String {
+fn expanded(text: &ExportText) -> String {
     let piece = |piece: &Piece| match piece {
         Piece::Literal(text) => text.replace("$(", "$$("),
         Piece::Secret(name) => format!("$({})", secret_variable(name)),
@@ -128,7 +128,8 @@ pub(crate) fn pod(source: &PodSource<'_>, workload: &Workload, losses: &mut Loss
         }
     };
     container.push(("image", Yaml::text(image)));
-    let mut fixed = |words: &[Text]| -> Vec<Text> { words.iter().map(|word| source.fixed(word, &path, losses)).collect() };
+    let mut fixed =
+        |words: &[ExportText]| -> Vec<ExportText> { words.iter().map(|word| source.fixed(word, &path, losses)).collect() };
     let (entrypoint, command) = (fixed(&workload.entrypoint), fixed(&workload.command));
     // A program's words stand in the place of an image's entry point, as its Dockerfile's is not known to pass them on.
     let (command, args) =
@@ -223,12 +224,12 @@ impl Environment {
         }
     }
     /// What a text refers to stands before it.
-    fn secrets_of(&mut self, source: &PodSource<'_>, text: &Text) {
+    fn secrets_of(&mut self, source: &PodSource<'_>, text: &ExportText) {
         for name in text.secrets() {
             self.secret(source, &secret_variable(name), name, source.stack.secrets.contains_key(name));
         }
     }
-    fn set(&mut self, source: &PodSource<'_>, name: &str, value: &Text) {
+    fn set(&mut self, source: &PodSource<'_>, name: &str, value: &ExportText) {
         if let Some(secret) = value.as_secret() {
             return self.secret(source, name, secret, source.stack.secrets.contains_key(secret));
         }
@@ -253,9 +254,9 @@ fn environment(source: &PodSource<'_>, workload: &Workload, path: &str, env: &mu
                             .borrow_mut()
                             .entry(strict_name(&name))
                             .or_insert_with(|| format!("literal=KEY=\"${name}\""));
-                        Text::secret(strict_name(&name))
+                        ExportText::secret(strict_name(&name))
                     } else {
-                        Text::literal(value)
+                        ExportText::literal(value)
                     };
                     env.set(source, &name, &value);
                 }
@@ -325,7 +326,8 @@ fn handler(source: &PodSource<'_>, health: &Health, path: &str, losses: &mut Los
     if health.probes.len() > 1 {
         losses.add(path, "a container has one probe of a kind: the first one is asked");
     }
-    let number = |port: &Text, losses: &mut Losses| Yaml::Integer(i64::from(source.number(port, path, losses).unwrap_or(0)));
+    let number =
+        |port: &ExportText, losses: &mut Losses| Yaml::Integer(i64::from(source.number(port, path, losses).unwrap_or(0)));
     let exec = |words: Vec<String>| vec![("exec", Yaml::map([("command", Yaml::texts(words))]))];
     match health.probes.first() {
         Some(Probe::Http { port, tls, path: page, headers, .. }) => {

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use super::images::{ContainerImage, image_of, recipe_of};
 use super::losses::Losses;
-use super::template::{self, Piece, Placeholder, PlaceholderOperator, Text, TextPart};
+use super::template::{self, ExportPlaceholder, ExportText, Piece, PlaceholderOperator, TextPart};
 
 /// The port of an own service's container whose number the procfile leaves open; each container has all numbers to itself.
 const OPEN_PORT: u16 = 8080;
@@ -106,37 +106,37 @@ impl<'a> References<'a> {
     }
 
     /// A value of the procfile as text, its placeholders filled in.
-    pub fn value(&self, value: &Value, scope: PlaceholderScope<'_>) -> Text {
+    pub fn value(&self, value: &Value, scope: PlaceholderScope<'_>) -> ExportText {
         match value {
             Value::String(text) => self.text(text, scope),
-            Value::Array(_) | Value::Table(_) => Text::default(),
-            other => Text::literal(other.to_string()),
+            Value::Array(_) | Value::Table(_) => ExportText::default(),
+            other => ExportText::literal(other.to_string()),
         }
     }
 
-    pub fn text(&self, text: &str, scope: PlaceholderScope<'_>) -> Text {
+    pub fn text(&self, text: &str, scope: PlaceholderScope<'_>) -> ExportText {
         self.fill(&template::parts(text, false), scope)
     }
 
-    pub fn fill(&self, parts: &[TextPart], scope: PlaceholderScope<'_>) -> Text {
-        let mut out = Text::default();
+    pub fn fill(&self, parts: &[TextPart], scope: PlaceholderScope<'_>) -> ExportText {
+        let mut out = ExportText::default();
         for part in parts {
             match part {
                 TextPart::Literal(text) => out.push(Piece::Literal(text.clone())),
-                TextPart::Placeholder(hole) => out.append(self.hole(hole, scope)),
+                TextPart::ExportPlaceholder(hole) => out.append(self.hole(hole, scope)),
             }
         }
         out
     }
 
-    pub fn hole(&self, hole: &Placeholder, scope: PlaceholderScope<'_>) -> Text {
+    pub fn hole(&self, hole: &ExportPlaceholder, scope: PlaceholderScope<'_>) -> ExportText {
         if let Some((head, rest)) = hole.name.split_once('.') {
             return self.dotted(head, rest, hole, scope);
         }
         let known = match hole.name.as_str() {
-            "project" => Some(Text::literal(self.source.plan.project.to_string())),
-            "mode" => Some(Text::literal(self.source.plan.mode.clone().unwrap_or_default())),
-            "instance" => Some(Text::default()),
+            "project" => Some(ExportText::literal(self.source.plan.project.to_string())),
+            "mode" => Some(ExportText::literal(self.source.plan.mode.clone().unwrap_or_default())),
+            "instance" => Some(ExportText::default()),
             name => self.own(name, scope),
         };
         match known {
@@ -146,18 +146,18 @@ impl<'a> References<'a> {
     }
 
     /// A value that is known, under the operator that follows its name.
-    fn known(&self, value: Text, hole: &Placeholder, scope: PlaceholderScope<'_>) -> Text {
+    fn known(&self, value: ExportText, hole: &ExportPlaceholder, scope: PlaceholderScope<'_>) -> ExportText {
         let is_empty = hole.operator.starts_with(':') && value.as_literal() == Some("");
         match hole.operator {
             ":-" | "-" if is_empty => self.text(&hole.word, scope),
             ":+" | "+" if !is_empty => self.text(&hole.word, scope),
-            ":+" | "+" => Text::default(),
+            ":+" | "+" => ExportText::default(),
             _ => value,
         }
     }
 
     /// A variable that the service itself is given: its own `env`, and its ports.
-    fn own(&self, name: &str, scope: PlaceholderScope<'_>) -> Option<Text> {
+    fn own(&self, name: &str, scope: PlaceholderScope<'_>) -> Option<ExportText> {
         let here = (scope.service.to_owned(), name.to_owned());
         if self.stack.borrow().contains(&here) {
             return None;
@@ -180,7 +180,7 @@ impl<'a> References<'a> {
         }
     }
 
-    fn variable(&self, hole: &Placeholder, scope: PlaceholderScope<'_>) -> Text {
+    fn variable(&self, hole: &ExportPlaceholder, scope: PlaceholderScope<'_>) -> ExportText {
         let colon = hole.operator.starts_with(':');
         let word = || self.text(&hole.word, scope);
         let operator = match hole.operator {
@@ -202,19 +202,19 @@ impl<'a> References<'a> {
                 }
             }
         };
-        Text(vec![Piece::Variable(hole.name.clone(), operator)])
+        ExportText(vec![Piece::Variable(hole.name.clone(), operator)])
     }
 
-    fn dotted(&self, head: &str, rest: &str, hole: &Placeholder, scope: PlaceholderScope<'_>) -> Text {
+    fn dotted(&self, head: &str, rest: &str, hole: &ExportPlaceholder, scope: PlaceholderScope<'_>) -> ExportText {
         match head {
-            "secret" => return Text::secret(rest),
+            "secret" => return ExportText::secret(rest),
             "dir" => {
                 let data = self.image_reference(scope.service).map(|(image, reference)| image.data_of(&reference).to_owned());
                 return match (rest, data) {
-                    ("data", Some(data)) => Text::literal(data),
+                    ("data", Some(data)) => ExportText::literal(data),
                     _ => {
                         self.lose(scope.key, format!("`dir.{rest}` is a directory of this machine"));
-                        Text::literal(format!("/devrun/{rest}"))
+                        ExportText::literal(format!("/devrun/{rest}"))
                     }
                 };
             }
@@ -225,7 +225,7 @@ impl<'a> References<'a> {
                         format!("every copy gets the same `replica.{rest}`; use the host name of the container"),
                     );
                 }
-                return Text::literal(if rest == "index" { "1" } else { scope.service });
+                return ExportText::literal(if rest == "index" { "1" } else { scope.service });
             }
             _ => {}
         }
@@ -235,18 +235,18 @@ impl<'a> References<'a> {
             None if hole.operator.ends_with('-') => self.text(&hole.word, scope),
             None => {
                 self.lose(scope.key, format!("`{head}.{rest}` is not known there"));
-                Text::default()
+                ExportText::default()
             }
         }
     }
 
     /// The port of a service inside its container.
-    pub fn port(&self, name: &str, port: &str) -> Option<Text> {
+    pub fn port(&self, name: &str, port: &str) -> Option<ExportText> {
         if let Some(image) = self.image(name) {
-            return image.port_named(port).map(|port| Text::literal(port.to_string()));
+            return image.port_named(port).map(|port| ExportText::literal(port.to_string()));
         }
         if self.is_gateway(name) && port == "main" {
-            return Some(Text::literal("80"));
+            return Some(ExportText::literal("80"));
         }
         let (raw, open) = if port == "main" {
             (self.key(name, "port")?, OPEN_PORT)
@@ -256,7 +256,7 @@ impl<'a> References<'a> {
             (ports.get(port)?, OPEN_NAMED_PORT + u16::try_from(at).ok()?)
         };
         match raw {
-            Value::String(text) if matches!(text.as_str(), "auto" | "private") => Some(Text::literal(open.to_string())),
+            Value::String(text) if matches!(text.as_str(), "auto" | "private") => Some(ExportText::literal(open.to_string())),
             raw => {
                 let here = (name.to_owned(), "PORT".to_owned());
                 let nested = self.stack.borrow().contains(&here);
@@ -283,7 +283,7 @@ impl<'a> References<'a> {
     }
 
     /// `user`, `password` or `database` of a service.
-    pub fn login(&self, name: &str, key: &str) -> Option<Text> {
+    pub fn login(&self, name: &str, key: &str) -> Option<ExportText> {
         let scope = PlaceholderScope { service: name, key };
         if let Some(value) = self.table(name)?.get(key).filter(|value| value.as_bool() != Some(false)) {
             let text = self.value(value, scope);
@@ -292,26 +292,26 @@ impl<'a> References<'a> {
         if key == "password"
             && let Some(secret) = self.generated_password(name)
         {
-            return Some(Text::secret(secret));
+            return Some(ExportText::secret(secret));
         }
         let known = self.spec(name)?.attributes.get(key).filter(|value| !value.is_empty())?;
-        Some(Text::literal(known))
+        Some(ExportText::literal(known))
     }
 
     /// What `${SERVICE.ATTR}` is among containers.
-    fn attribute(&self, name: &str, attribute: &str, scheme: Option<&str>, scope: PlaceholderScope<'_>) -> Option<Text> {
+    fn attribute(&self, name: &str, attribute: &str, scheme: Option<&str>, scope: PlaceholderScope<'_>) -> Option<ExportText> {
         let spec = self.spec(name);
         if self.key(name, "external").is_some() {
             return self.external(name, attribute);
         }
-        let colon = || Text::literal(":");
-        let host = || Text::literal(self.host(name));
+        let colon = || ExportText::literal(":");
+        let host = || ExportText::literal(self.host(name));
         match attribute {
             "host" => Some(host()),
             "port" => self.port(name, "main"),
-            "addr" => Some(Text::join([host(), colon(), self.port(name, "main")?])),
+            "addr" => Some(ExportText::join([host(), colon(), self.port(name, "main")?])),
             "user" | "password" | "database" => self.login(name, attribute),
-            "data" => self.image_reference(name).map(|(image, reference)| Text::literal(image.data_of(&reference))),
+            "data" => self.image_reference(name).map(|(image, reference)| ExportText::literal(image.data_of(&reference))),
             "url" => {
                 let port = self.port(name, "main")?;
                 // The plan's own address has the scheme: that of the recipe, or https where its probe says so.
@@ -319,13 +319,13 @@ impl<'a> References<'a> {
                     .and_then(|spec| spec.attributes.get("url"))
                     .and_then(|url| url.split_once("://"))
                     .map_or("http", |(scheme, _)| scheme);
-                let login = if carries_login(base) { self.url_login(name, scope) } else { Text::default() };
+                let login = if carries_login(base) { self.url_login(name, scope) } else { ExportText::default() };
                 let database = if carries_login(base) { self.login(name, "database") } else { None };
-                let mut out = Text::literal(format!("{}://", scheme.unwrap_or(base)));
+                let mut out = ExportText::literal(format!("{}://", scheme.unwrap_or(base)));
                 out.append(login);
-                out.append(Text::join([host(), colon(), port]));
+                out.append(ExportText::join([host(), colon(), port]));
                 if let Some(database) = database {
-                    out.append(Text::literal("/"));
+                    out.append(ExportText::literal("/"));
                     out.append(self.encoded(database, scope));
                 }
                 Some(out)
@@ -334,31 +334,31 @@ impl<'a> References<'a> {
         }
     }
 
-    fn encoded(&self, text: Text, scope: PlaceholderScope<'_>) -> Text {
+    fn encoded(&self, text: ExportText, scope: PlaceholderScope<'_>) -> ExportText {
         text.percent_encoded(self.source.variable, scope.key, &mut self.losses.borrow_mut())
     }
 
-    fn url_login(&self, name: &str, scope: PlaceholderScope<'_>) -> Text {
+    fn url_login(&self, name: &str, scope: PlaceholderScope<'_>) -> ExportText {
         let (user, password) = (self.login(name, "user"), self.login(name, "password"));
         if user.is_none() && password.is_none() {
-            return Text::default();
+            return ExportText::default();
         }
         let mut out = self.encoded(user.unwrap_or_default(), scope);
         if let Some(password) = password {
-            out.append(Text::literal(":"));
+            out.append(ExportText::literal(":"));
             out.append(self.encoded(password, scope));
         }
-        out.append(Text::literal("@"));
+        out.append(ExportText::literal("@"));
         out
     }
 
     /// Somebody else's server keeps its address; one of this machine is reached under another name.
-    fn external(&self, name: &str, attribute: &str) -> Option<Text> {
+    fn external(&self, name: &str, attribute: &str) -> Option<ExportText> {
         let value = self.spec(name)?.attributes.get(attribute).filter(|value| !value.is_empty())?;
         if ["127.0.0.1", "localhost", "[::1]"].iter().any(|local| value.contains(local)) {
             self.lose(format!("services.{name}.external"), "a server of this machine is host.docker.internal to a container");
         }
-        Some(Text::literal(value.replace("127.0.0.1", "host.docker.internal").replace("localhost", "host.docker.internal")))
+        Some(ExportText::literal(value.replace("127.0.0.1", "host.docker.internal").replace("localhost", "host.docker.internal")))
     }
 }
 

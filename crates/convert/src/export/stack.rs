@@ -8,7 +8,7 @@ use devrun_model::service::Limits;
 use devrun_model::{Condition, RestartPolicy, Signal};
 
 use super::losses::Losses;
-use super::template::Text;
+use super::template::ExportText;
 
 /// All of it.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ pub(crate) struct Stack {
 /// Where a container's file system comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
-    ContainerImage(Text),
+    ContainerImage(ExportText),
     /// A directory, relative to the project's.
     Build(String),
 }
@@ -42,17 +42,17 @@ pub(crate) struct Workload {
     pub program: &'static [&'static str],
     pub origin: Origin,
     /// In the place of the image's entry point.
-    pub entrypoint: Vec<Text>,
+    pub entrypoint: Vec<ExportText>,
     /// Arguments, in the place of the image's own.
-    pub command: Vec<Text>,
-    pub env: Vec<(String, Text)>,
+    pub command: Vec<ExportText>,
+    pub env: Vec<(String, ExportText)>,
     /// `NAME` → `NAME_FILE` where the value is a secret.
     pub reads_files: Vec<String>,
     /// Paths relative to the project, and whether one must be there.
     pub env_files: Vec<(String, bool)>,
     pub mounts: Vec<ContainerMount>,
     /// Files with their content.
-    pub files: Vec<(String, Text)>,
+    pub files: Vec<(String, ExportText)>,
     pub ports: Vec<Port>,
     pub ready: Option<Health>,
     pub alive: Option<Health>,
@@ -104,7 +104,7 @@ pub(crate) enum MountSource {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Port {
     pub name: String,
-    pub inside: Text,
+    pub inside: ExportText,
     pub publish: Publish,
 }
 
@@ -118,7 +118,7 @@ pub(crate) enum Publish {
     },
     At {
         host: String,
-        port: Text,
+        port: ExportText,
     },
 }
 
@@ -139,23 +139,23 @@ pub(crate) struct Health {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Probe {
     Http {
-        port: Text,
+        port: ExportText,
         tls: bool,
         path: String,
         headers: BTreeMap<String, String>,
-        command: Option<Text>,
+        command: Option<ExportText>,
     },
     Tcp {
-        port: Text,
-        command: Option<Text>,
+        port: ExportText,
+        command: Option<ExportText>,
     },
     Grpc {
-        port: Text,
+        port: ExportText,
         service: String,
     },
     /// A line for a shell.
-    Shell(Text),
-    Exec(Vec<Text>),
+    Shell(ExportText),
+    Exec(Vec<ExportText>),
 }
 
 /// What must hold of another one first.

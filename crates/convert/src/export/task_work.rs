@@ -8,7 +8,7 @@ use super::health::shell_quote;
 use super::procfile_values::relative;
 use super::references::References;
 use super::stack::{ContainerMount, MountSource, Origin, Workload};
-use super::template::Text;
+use super::template::ExportText;
 
 /// The client of S3 servers.
 const S3_CLIENT: &str = "minio/mc:latest";
@@ -38,8 +38,8 @@ pub(crate) fn fill(references: &References<'_>, name: &str, spec: &ServiceSpec, 
         Work::Indexes { indexes } => job.indexes(indexes),
     };
     // As the entry point: the images' own ones would take the words for those of their server.
-    workload.entrypoint = vec![Text::literal("sh"), Text::literal("-ec")];
-    workload.command = vec![Text::literal(script)];
+    workload.entrypoint = vec![ExportText::literal("sh"), ExportText::literal("-ec")];
+    workload.command = vec![ExportText::literal(script)];
     true
 }
 
@@ -53,9 +53,9 @@ struct Job<'a, 'b> {
 
 impl Job<'_, '_> {
     fn image(&mut self, reference: impl Into<String>) {
-        self.workload.origin = Origin::ContainerImage(Text::literal(reference));
+        self.workload.origin = Origin::ContainerImage(ExportText::literal(reference));
     }
-    fn env(&mut self, name: &str, value: Option<Text>) {
+    fn env(&mut self, name: &str, value: Option<ExportText>) {
         if let Some(value) = value {
             self.workload.env.push((name.to_owned(), value));
         }
@@ -88,8 +88,8 @@ impl Job<'_, '_> {
 
     fn sql(&mut self, reference: String, files: &[std::path::PathBuf], text: Option<&str>) -> String {
         self.image(reference);
-        self.env("PGHOST", Some(Text::literal(&self.host)));
-        self.env("PGPORT", Some(Text::literal(self.port())));
+        self.env("PGHOST", Some(ExportText::literal(&self.host)));
+        self.env("PGPORT", Some(ExportText::literal(self.port())));
         self.login("PGUSER", "PGPASSWORD", "PGDATABASE");
         let mut lines: Vec<String> = files
             .iter()
@@ -151,7 +151,7 @@ impl Job<'_, '_> {
     fn models(&mut self, reference: String, models: &[(String, Option<std::path::PathBuf>)]) -> String {
         self.image(reference);
         let host = format!("http://{}:{}", self.host, self.port());
-        self.env("OLLAMA_HOST", Some(Text::literal(host)));
+        self.env("OLLAMA_HOST", Some(ExportText::literal(host)));
         let line = |(name, from): &(String, Option<std::path::PathBuf>)| {
             let name = shell_quote(name);
             match from {

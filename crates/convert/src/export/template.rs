@@ -20,16 +20,16 @@ pub(crate) enum Piece {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PlaceholderOperator {
     None,
-    Default(bool, Text),
-    Required(bool, Text),
-    Alternative(bool, Text),
+    Default(bool, ExportText),
+    Required(bool, ExportText),
+    Alternative(bool, ExportText),
 }
 
 /// A text in pieces.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Text(pub Vec<Piece>);
+pub(crate) struct ExportText(pub Vec<Piece>);
 
-impl Text {
+impl ExportText {
     pub fn literal(text: impl Into<String>) -> Self {
         Self(vec![Piece::Literal(text.into())])
     }
@@ -147,7 +147,7 @@ pub(crate) fn percent_encode(text: &str) -> String {
 
 /// A placeholder as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Placeholder {
+pub(crate) struct ExportPlaceholder {
     /// `NAME`, or `HEAD.REST`.
     pub name: String,
     /// `:-`, `-`, `:?`, `?`, `:+`, `+`, `:` before a scheme, or nothing.
@@ -160,7 +160,7 @@ pub(crate) struct Placeholder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TextPart {
     Literal(String),
-    Placeholder(Placeholder),
+    ExportPlaceholder(ExportPlaceholder),
 }
 
 /// Takes a text apart. `bare`: `$NAME` counts too.
@@ -181,14 +181,14 @@ pub(crate) fn parts(text: &str, bare: bool) -> Vec<TextPart> {
         } else {
             let length = if bare { variable_length(after) } else { 0 };
             rest = &after[length..];
-            (length > 0).then(|| Placeholder { name: after[..length].to_owned(), operator: "", word: String::new() })
+            (length > 0).then(|| ExportPlaceholder { name: after[..length].to_owned(), operator: "", word: String::new() })
         };
         match hole {
             Some(hole) => {
                 if !literal.is_empty() {
                     out.push(TextPart::Literal(std::mem::take(&mut literal)));
                 }
-                out.push(TextPart::Placeholder(hole));
+                out.push(TextPart::ExportPlaceholder(hole));
             }
             None => literal.push('$'),
         }
@@ -220,14 +220,14 @@ fn closing(inner: &str) -> Option<usize> {
     None
 }
 
-fn hole(inner: &str) -> Placeholder {
+fn hole(inner: &str) -> ExportPlaceholder {
     let length =
         inner.find(|char: char| !(char.is_ascii_alphanumeric() || matches!(char, '_' | '.' | '-'))).unwrap_or(inner.len());
     // `-` belongs to the names of services, and is an operator after the name of a variable.
     let length = if inner[..length].contains('.') { length } else { variable_length(inner) };
     let (name, rest) = inner.split_at(length);
     let operator = [":-", ":?", ":+", "-", "?", "+", ":"].into_iter().find(|operator| rest.starts_with(operator)).unwrap_or("");
-    Placeholder { name: name.to_owned(), operator, word: rest[operator.len()..].to_owned() }
+    ExportPlaceholder { name: name.to_owned(), operator, word: rest[operator.len()..].to_owned() }
 }
 
 /// Splits a command by shell rules; a placeholder stays within its word, whatever it holds.
@@ -238,7 +238,7 @@ pub(crate) fn words(text: &str) -> Option<Vec<Vec<TextPart>>> {
     for part in parts(text, true) {
         match part {
             TextPart::Literal(text) => plain.push_str(&text),
-            TextPart::Placeholder(hole) => {
+            TextPart::ExportPlaceholder(hole) => {
                 plain.push(char::from_u32(FIRST + u32::try_from(holes.len()).ok()?)?);
                 holes.push(hole);
             }
@@ -250,7 +250,7 @@ pub(crate) fn words(text: &str) -> Option<Vec<Vec<TextPart>>> {
         let mut out: Vec<TextPart> = Vec::new();
         for char in word.chars() {
             match (index(char), out.last_mut()) {
-                (Some(index), _) => out.push(TextPart::Placeholder(holes[index].clone())),
+                (Some(index), _) => out.push(TextPart::ExportPlaceholder(holes[index].clone())),
                 (None, Some(TextPart::Literal(text))) => text.push(char),
                 (None, _) => out.push(TextPart::Literal(char.to_string())),
             }
@@ -277,7 +277,7 @@ pub fn variables_of(merged: &toml::Table) -> Vec<String> {
     }
     fn holes(text: &str, is_bare: bool, found: &mut std::collections::BTreeSet<String>) {
         for part in parts(text, is_bare) {
-            if let TextPart::Placeholder(hole) = part {
+            if let TextPart::ExportPlaceholder(hole) = part {
                 if !hole.name.contains('.') && !hole.name.is_empty() {
                     found.insert(hole.name);
                 }
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     fn named(name: &str, operator: &'static str, word: &str) -> TextPart {
-        TextPart::Placeholder(Placeholder { name: name.to_owned(), operator, word: word.to_owned() })
+        TextPart::ExportPlaceholder(ExportPlaceholder { name: name.to_owned(), operator, word: word.to_owned() })
     }
 
     #[test]
@@ -339,8 +339,8 @@ mod tests {
             "EMPTY" => Some(String::new()),
             _ => None,
         };
-        let variable = |name: &str, operator| Text(vec![Piece::Variable(name.to_owned(), operator)]);
-        let d = Text::literal("d");
+        let variable = |name: &str, operator| ExportText(vec![Piece::Variable(name.to_owned(), operator)]);
+        let d = ExportText::literal("d");
         for (text, expected) in [
             (variable("SET", PlaceholderOperator::None), Ok("s")),
             (variable("EMPTY", PlaceholderOperator::None), Ok("")),
@@ -350,7 +350,7 @@ mod tests {
             (variable("SET", PlaceholderOperator::Alternative(true, d.clone())), Ok("d")),
             (variable("NONE", PlaceholderOperator::Alternative(true, d)), Ok("")),
             (variable("NONE", PlaceholderOperator::None), Err("NONE")),
-            (Text::secret("x"), Ok("<x>")),
+            (ExportText::secret("x"), Ok("<x>")),
         ] {
             let found = text.resolve(&lookup, &|name| format!("<{name}>"));
             assert_eq!(found.as_deref().map_err(String::as_str), expected, "{text:?}");

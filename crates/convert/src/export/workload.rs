@@ -12,7 +12,7 @@ use super::health::health;
 use super::procfile_values::{relative, texts};
 use super::references::{ExportSource, PlaceholderScope, References};
 use super::stack::{ContainerMount, MountSource, Origin, Port, Publish, Stack, Workload};
-use super::template::{self, Text, TextPart};
+use super::template::{self, ExportText, TextPart};
 use super::{caddyfile, environment, task_work};
 
 /// Keys that no container runtime has a word for.
@@ -70,7 +70,7 @@ pub(crate) fn stack(source: &ExportSource<'_>, is_strict: bool) -> Stack {
 
 fn secrets_of(workload: &Workload) -> Vec<String> {
     let texts = workload.command.iter().chain(&workload.entrypoint).chain(workload.env.iter().map(|(_, text)| text));
-    texts.chain(workload.files.iter().map(|(_, text)| text)).flat_map(Text::secrets).map(str::to_owned).collect()
+    texts.chain(workload.files.iter().map(|(_, text)| text)).flat_map(ExportText::secrets).map(str::to_owned).collect()
 }
 
 fn project_keys(references: &References<'_>) {
@@ -151,8 +151,9 @@ fn workload(references: &References<'_>, name: &str, spec: &ServiceSpec, stack: 
         caddyfile::fill(references, name, spec, &mut workload);
         true
     } else if let Some((image, reference)) = &image {
-        workload.origin =
-            Origin::ContainerImage(own_image.map_or_else(|| Text::literal(reference), |text| references.value(text, scope)));
+        workload.origin = Origin::ContainerImage(
+            own_image.map_or_else(|| ExportText::literal(reference), |text| references.value(text, scope)),
+        );
         recipe(references, name, spec, image, reference, &mut workload);
         true
     } else {
@@ -205,7 +206,7 @@ fn recipe(
         let is_written = references.table(name).is_some_and(|table| table.contains_key(*key));
         match (image.recipe, *key) {
             ("neo4j", "password") => {
-                workload.env.push(("NEO4J_AUTH".to_owned(), Text::join([Text::literal("neo4j/"), value])));
+                workload.env.push(("NEO4J_AUTH".to_owned(), ExportText::join([ExportText::literal("neo4j/"), value])));
             }
             ("neo4j", _) => {}
             ("redis" | "valkey", "password") => {
@@ -224,7 +225,7 @@ fn recipe(
         }
     }
     if image.recipe == "mariadb" {
-        workload.env.push(("MARIADB_RANDOM_ROOT_PASSWORD".to_owned(), Text::literal("1")));
+        workload.env.push(("MARIADB_RANDOM_ROOT_PASSWORD".to_owned(), ExportText::literal("1")));
     }
     let data = image.data_of(reference);
     if let Some(volume) = spec.data.as_ref().filter(|_| !data.is_empty()) {
@@ -241,7 +242,7 @@ fn recipe(
         if !used.extensions.is_empty() {
             let text: String =
                 used.extensions.iter().map(|one| format!("CREATE EXTENSION IF NOT EXISTS \"{one}\" CASCADE;\n")).collect();
-            workload.files.push(("/docker-entrypoint-initdb.d/000-extensions.sql".to_owned(), Text::literal(text)));
+            workload.files.push(("/docker-entrypoint-initdb.d/000-extensions.sql".to_owned(), ExportText::literal(text)));
         }
     }
     arguments(references, name, image, workload);
@@ -278,31 +279,31 @@ fn arguments(references: &References<'_>, name: &str, image: &super::images::Con
     let path = references.path(name);
     let scope = PlaceholderScope { service: name, key: &path };
     let set = references.table(name).and_then(|table| table.get("set")).and_then(Value::as_table);
-    let mut words: Vec<Text> = Vec::new();
+    let mut words: Vec<ExportText> = Vec::new();
     let settings = || set.into_iter().flatten().map(|(key, value)| (key, references.value(value, scope)));
     match image.recipe {
         "postgres" if set.is_some() => {
-            words.push(Text::literal("postgres"));
+            words.push(ExportText::literal("postgres"));
             for (key, value) in settings() {
-                words.extend([Text::literal("-c"), Text::join([Text::literal(format!("{key}=")), value])]);
+                words.extend([ExportText::literal("-c"), ExportText::join([ExportText::literal(format!("{key}=")), value])]);
             }
         }
         "redis" | "valkey" if set.is_some() || references.login(name, "password").is_some() => {
-            words.push(Text::literal(format!("{}-server", image.recipe)));
+            words.push(ExportText::literal(format!("{}-server", image.recipe)));
             if let Some(password) = references.login(name, "password") {
-                words.extend([Text::literal("--requirepass"), password]);
+                words.extend([ExportText::literal("--requirepass"), password]);
             }
             for (key, value) in settings() {
-                words.push(Text::literal(format!("--{key}")));
+                words.push(ExportText::literal(format!("--{key}")));
                 match value.as_literal() {
                     // `save 900 1` is three words.
-                    Some(text) if !text.is_empty() => words.extend(text.split_whitespace().map(Text::literal)),
+                    Some(text) if !text.is_empty() => words.extend(text.split_whitespace().map(ExportText::literal)),
                     _ => words.push(value),
                 }
             }
         }
         "mariadb" => {
-            words.extend(settings().map(|(key, value)| Text::join([Text::literal(format!("--{key}=")), value])));
+            words.extend(settings().map(|(key, value)| ExportText::join([ExportText::literal(format!("--{key}=")), value])));
         }
         "neo4j" => {
             for (key, value) in settings() {
@@ -324,7 +325,7 @@ fn arguments(references: &References<'_>, name: &str, image: &super::images::Con
         }
     }
     if words.is_empty() {
-        words.extend(image.arguments.iter().map(|word| Text::literal(*word)));
+        words.extend(image.arguments.iter().map(|word| ExportText::literal(*word)));
     }
     workload.command = words;
 }
@@ -395,10 +396,12 @@ fn own(references: &References<'_>, name: &str, spec: &ServiceSpec, image: Optio
     if let (Some(before), Some(raw)) = (&spec.pre_start, references.key(name, "pre_start")) {
         let key = format!("{path}.pre_start");
         let first = words(references, raw, &before.argv, PlaceholderScope { service: name, key: &key }, workload);
-        let script = Text::join([script_of(first), Text::literal(" && exec \"$@\"")]);
+        let script = ExportText::join([script_of(first), ExportText::literal(" && exec \"$@\"")]);
         let command = std::mem::take(&mut workload.command);
-        workload.command =
-            [Text::literal("sh"), Text::literal("-c"), script, Text::literal("--")].into_iter().chain(command).collect();
+        workload.command = [ExportText::literal("sh"), ExportText::literal("-c"), script, ExportText::literal("--")]
+            .into_iter()
+            .chain(command)
+            .collect();
     }
     if references.table(name).is_some_and(|table| table.contains_key("render")) {
         references.lose(format!("{path}.render"), "its files are not in the container");
@@ -407,17 +410,17 @@ fn own(references: &References<'_>, name: &str, spec: &ServiceSpec, image: Optio
 }
 
 /// Words for a shell, as one script.
-fn script_of(words: Vec<Text>) -> Text {
+fn script_of(words: Vec<ExportText>) -> ExportText {
     match words.as_slice() {
         [sh, flag, script] if sh.as_literal() == Some("sh") && flag.as_literal() == Some("-c") => {
-            Text::join([Text::literal("( "), script.clone(), Text::literal(" )")])
+            ExportText::join([ExportText::literal("( "), script.clone(), ExportText::literal(" )")])
         }
-        _ => Text::join(words.into_iter().enumerate().flat_map(|(at, word)| {
+        _ => ExportText::join(words.into_iter().enumerate().flat_map(|(at, word)| {
             let word = match word.as_literal() {
-                Some(text) => Text::literal(super::health::shell_quote(text)),
-                None => Text::join([Text::literal("\""), word, Text::literal("\"")]),
+                Some(text) => ExportText::literal(super::health::shell_quote(text)),
+                None => ExportText::join([ExportText::literal("\""), word, ExportText::literal("\"")]),
             };
-            [Text::literal(if at == 0 { "" } else { " " }), word]
+            [ExportText::literal(if at == 0 { "" } else { " " }), word]
         })),
     }
 }
@@ -429,7 +432,7 @@ pub(crate) fn words(
     argv: &[String],
     scope: PlaceholderScope<'_>,
     workload: &mut Workload,
-) -> Vec<Text> {
+) -> Vec<ExportText> {
     let Some(text) = raw.as_str() else {
         return raw.as_array().into_iter().flatten().map(|word| references.value(word, scope)).collect();
     };
@@ -443,7 +446,7 @@ pub(crate) fn words(
     // The values travel as variables, as they do in the plan: the holes stand in the same order.
     let mut index = 0;
     for part in template::parts(text, true) {
-        if let TextPart::Placeholder(hole) = part {
+        if let TextPart::ExportPlaceholder(hole) = part {
             index += 1;
             let variable = format!("DEVRUN_ARG_{index}");
             if argv.last().is_some_and(|script| script.contains(&variable)) {
@@ -451,11 +454,11 @@ pub(crate) fn words(
             }
         }
     }
-    argv.iter().map(Text::literal).collect()
+    argv.iter().map(ExportText::literal).collect()
 }
 
 /// In a container 127.0.0.1 can be reached by nothing outside it.
-fn listen_on_all(references: &References<'_>, key: &str, words: &mut [Text]) {
+fn listen_on_all(references: &References<'_>, key: &str, words: &mut [ExportText]) {
     for word in words {
         let Some(super::template::Piece::Literal(text)) = word.0.first_mut() else { continue };
         let is_address =

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 /// A value. Maps keep the order in which they were filled.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Yaml {
-    Text(String),
+    ExportText(String),
     Integer(i64),
     Bool(bool),
     List(Vec<Yaml>),
@@ -15,7 +15,7 @@ pub(crate) enum Yaml {
 
 impl Yaml {
     pub fn text(text: impl Into<String>) -> Self {
-        Self::Text(text.into())
+        Self::ExportText(text.into())
     }
     pub fn texts<T: Into<String>>(list: impl IntoIterator<Item = T>) -> Self {
         Self::List(list.into_iter().map(Self::text).collect())
@@ -86,7 +86,7 @@ impl Yaml {
     }
     fn scalar(&self) -> String {
         match self {
-            Self::Text(text) => quoted(text),
+            Self::ExportText(text) => quoted(text),
             Self::Integer(number) => number.to_string(),
             Self::Bool(flag) => flag.to_string(),
             Self::List(_) | Self::Map(_) => String::new(),
