@@ -4,31 +4,26 @@
 //! are looked at when something is drawn anyway. Text that other code would print has no place on this screen and is dropped.
 
 use std::collections::BTreeMap;
-use std::io::{Stdout, Write, stdout};
-use std::mem::ManuallyDrop;
+use std::io::{Write, stdout};
 use std::time::{Duration, Instant};
 
 use crossterm::clipboard::CopyToClipboard;
-use crossterm::event::{
-    DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, Event, EventStream, KeyEventKind,
-};
-use crossterm::terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
-use crossterm::{cursor, execute};
+use crossterm::event::{Event, EventStream, KeyEventKind};
+use crossterm::execute;
 use futures_util::StreamExt;
-use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
 use regex::bytes::Regex;
 
 use crate::ui::dashboard::layout::log_rows;
 use crate::ui::dashboard::state::event_line;
 use crate::ui::dashboard::{Dashboard, DashboardRequest, LogRow, Pane, Prompt, ServiceUsage, draw, handle_key, handle_mouse};
-use crate::ui::{summary, term};
-use devrun_model::{Failure, FailureKind, ServiceId, exit};
+use crate::ui::summary;
+use devrun_model::{Failure, ServiceId, exit};
 use devrun_runtime::logs::growth::LogGrowth;
 use devrun_runtime::logs::scroll::{LogCursor, LogPositions, LogWindow, PlacedLine, ScrollStart};
 use devrun_runtime::logs::{LogStream, visible_text};
 use devrun_runtime::stats::{self, UsageSample};
 
+use crate::app::dashboard_screen::{Screen, failed, mouse_capture};
 use crate::app::observer::Observer;
 use crate::app::session::{Session, Signals};
 use crate::app::{log_selection, viewer_command};
@@ -41,57 +36,6 @@ const SAMPLE: Duration = Duration::from_secs(2);
 const CATCH_UP: usize = 5000;
 /// State changes that are listed at most.
 const EVENTS: usize = 2000;
-
-fn failed(error: &std::io::Error) -> Failure {
-    Failure::new(FailureKind::Config, format!("cannot use the terminal: {error}")).help("devrun ps --watch")
-}
-
-/// The terminal while it is ours; given back when this is dropped.
-struct Screen {
-    /// Never dropped: its drop writes to standard error, which panics when the terminal has gone.
-    terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
-}
-
-impl Screen {
-    fn take(mouse: bool) -> Result<Self, Failure> {
-        enable_raw_mode().map_err(|error| failed(&error))?;
-        term::silence(true);
-        let screen =
-            Terminal::new(CrosstermBackend::new(stdout())).map(|terminal| Self { terminal: ManuallyDrop::new(terminal) });
-        let mut screen = screen.map_err(|error| {
-            give_back();
-            failed(&error)
-        })?;
-        let entered = execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste, cursor::Hide);
-        entered.and_then(|()| mouse_capture(mouse)).and_then(|()| screen.redraw()).map_err(|error| failed(&error))?;
-        Ok(screen)
-    }
-
-    /// Empties the screen, so that the next drawing is a whole one. The library's own `clear` asks the terminal for the place of
-    /// the cursor, and waits for ever for the answer of one that has gone.
-    fn redraw(&mut self) -> std::io::Result<()> {
-        execute!(stdout(), Clear(ClearType::All))?;
-        self.terminal = ManuallyDrop::new(Terminal::new(CrosstermBackend::new(stdout()))?);
-        Ok(())
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        give_back();
-    }
-}
-
-fn give_back() {
-    // A terminal that is gone needs nothing back.
-    let _gone = execute!(stdout(), DisableMouseCapture, DisableBracketedPaste, LeaveAlternateScreen, cursor::Show);
-    let _gone = disable_raw_mode();
-    term::silence(false);
-}
-
-fn mouse_capture(on: bool) -> std::io::Result<()> {
-    if on { execute!(stdout(), EnableMouseCapture) } else { execute!(stdout(), DisableMouseCapture) }
-}
 
 /// What has happened.
 enum Happened {

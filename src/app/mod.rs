@@ -7,6 +7,7 @@ pub mod compose_input;
 pub mod confirm;
 pub mod connect;
 pub mod dashboard;
+mod dashboard_screen;
 pub mod data;
 pub mod debug_output;
 pub mod deletion;
