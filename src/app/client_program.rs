@@ -1,4 +1,4 @@
-//! The client program of a server: beside the server's own binary, else on PATH.
+//! The client program of a server: next to the server's own binary, else on PATH.
 
 use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@ use crate::globals::Globals;
 use crate::ui::term::{Term, say};
 use devrun_model::{Failure, FailureKind};
 
-/// Says what happens and asks whether to go on. `command` is what answers yes by itself.
+/// Says what happens and asks whether to continue. `command` is what answers yes by itself.
 ///
 /// # Errors
 /// `Config` where there is no terminal to ask on.

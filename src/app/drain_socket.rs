@@ -1,4 +1,4 @@
-//! Where a gateway is told that a copy is about to be stopped: it sends nothing more there, and says when what it had sent is
+//! Where a gateway is notified that a copy is about to be stopped: it sends nothing more there, and says when what it had sent is
 //! answered. One line in, two lines out; the supervisor waits for the second before it signals the copy.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use devrun_model::{DrainRequest, Failure, FailureKind};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-/// A longer line is no request.
+/// A longer line is not a request.
 const LONGEST: u64 = 4096;
 
 /// Listens in the gateway's own runtime directory, which is private.

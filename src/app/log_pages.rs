@@ -95,7 +95,7 @@ pub fn pattern(text: &str) -> Result<Option<Regex>, Failure> {
     })
 }
 
-/// Reads a page. It may read whole files, so it is run beside other tasks.
+/// Reads a page. It may read whole files, so it is run next to other tasks.
 ///
 /// # Errors
 /// `Config` for a pattern or a place that is none.

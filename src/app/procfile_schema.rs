@@ -84,7 +84,7 @@ pub fn name_of(place: TableKind) -> &'static str {
     }
 }
 
-/// A table of this kind, or the `false` that removes an inherited one. A value that is no table is none of `properties`' business,
+/// A table of this kind, or the `false` that removes an inherited one. A value that is not a table is none of `properties`' business,
 /// so that what else a key takes needs no `anyOf`: an editor marks the one key that is wrong.
 fn table(place: TableKind) -> Value {
     let properties: Map<String, Value> = keys_of(place).map(|key| (key.name.to_owned(), property(place, key))).collect();

@@ -1,4 +1,4 @@
-//! The programs of the recipes of a stack (`psql`, `redis-cli`) for commands that run beside it: those that the caller's PATH does
+//! The programs of the recipes of a stack (`psql`, `redis-cli`) for commands that run next to it: those that the caller's PATH does
 //! not have, and those of the versions that were fetched.
 //!
 //! A fetched program may need variables of its own, such as `LD_LIBRARY_PATH`. The command gets none of them: a script of the

@@ -13,7 +13,7 @@ use crate::app::session::Session;
 /// Changes that come within this time are one.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// Begins to watch; ends when nobody listens any more.
+/// Begins to watch; ends when no one listens any more.
 #[must_use]
 pub fn watch_stack(observer: Observer) -> watch::Receiver<u64> {
     let (sender, receiver) = watch::channel(0);

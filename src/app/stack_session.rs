@@ -127,7 +127,7 @@ impl StackClaim {
         check_file_limit(&plan)?;
         port_conflicts::free(&plan, &scope).await?;
         crate::app::deletion::scratch(&places, &plan.scratch())?;
-        // The sweep may have removed what a dead run left in the folders.
+        // The sweep may have removed what a dead run left in the directories.
         runtime_dir::prepare(&places)?;
         let run = run_id()?;
         let pump = LogPump::start(places.logs()).map_err(internal("the log thread cannot be started"))?;
@@ -375,7 +375,7 @@ fn lock_instance(places: &Paths) -> Result<Result<InstanceLock, Option<i32>>, Fa
     }
 }
 
-/// What the keeper is told first.
+/// The first message to the keeper.
 fn hello(plan: &Plan, places: &Paths, run: &str) -> KeeperHello {
     KeeperHello {
         run: run.to_owned(),
@@ -392,7 +392,7 @@ fn internal(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
     move |error| Failure::new(FailureKind::Internal, format!("{what}: {error}"))
 }
 
-/// A client that finds no socket of ours asks for it by a signal (`reach`): the runtime directory may have been cleaned away.
+/// A client that finds no socket of devrun asks for it by a signal (`reach`): the runtime directory may have been cleaned away.
 /// Nothing is watched meanwhile.
 fn renew_socket(places: &Paths, first: server::SocketFile) -> Result<mpsc::UnboundedReceiver<server::BoundSocket>, Failure> {
     use tokio::signal::unix::{SignalKind, signal};

@@ -19,7 +19,7 @@ const DEBUG_FILTER: &str = "devrun=debug";
 /// Begins to write the trace, where it was asked for.
 ///
 /// # Errors
-/// `Config` when `DEVRUN_LOG` is no filter.
+/// `Config` when `DEVRUN_LOG` is not a filter.
 pub fn start(globals: &Globals) -> Result<(), Failure> {
     let (words, is_set) = match std::env::var("DEVRUN_LOG") {
         Ok(words) if !words.is_empty() => (words, true),

@@ -35,7 +35,7 @@ impl CommandOutput {
 
 fn command(globals: &Globals) -> Command {
     let mut command = own_program();
-    // Options first: what follows a `--` of the words is no option any more.
+    // Options first: what follows a `--` of the words is not an option any more.
     command.args(own_command::arguments(globals));
     command
 }

@@ -1,4 +1,4 @@
-//! What the browser dashboard and its metrics are told of the stack.
+//! What the browser dashboard and its metrics show of the stack.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! What a CI service shows beside the log: errors at their lines, failed services, and a summary of the start.
+//! What a CI service shows next to the log: errors at their lines, failed services, and a summary of the start.
 //!
 //! GitHub reads workflow commands from the output of a step and a Markdown file that `GITHUB_STEP_SUMMARY` names. Elsewhere
 //! nothing is written. <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>

@@ -1,4 +1,4 @@
-//! What a GitHub runner is given beside the log: annotations and the summary of the step.
+//! What a GitHub runner is given next to the log: annotations and the summary of the step.
 
 use crate::harness::Project;
 

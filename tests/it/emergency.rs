@@ -54,7 +54,7 @@ fn alive(project: &Project, name: &str, count: usize) {
     eventually("its processes", PATIENCE, || (project.alive(name).len() >= count).then_some(()));
 }
 
-/// One look that came between two hops is no proof.
+/// One look that came between two hops is not proof.
 #[track_caller]
 fn stays_without_processes(project: &Project) {
     stays_true_for("nothing is left", Duration::from_millis(100), || {

@@ -96,7 +96,7 @@ fn a_second_up_looks_at_the_ports_of_what_it_adds_before_it_starts_any_of_it() {
     assert!(second.last_line().contains(&format!("b: port {port} is held by")), "{second}");
     assert!(!project.path("ran").exists(), "the task was started: {second}");
     assert_eq!(project.service("a")["state"], "running");
-    // Its own ports are no conflict, and a free one is taken.
+    // Its own ports do not conflict, and a free one is taken.
     drop(listener);
     project.run(&["up", "-d"]).code(0);
     project.run(&["up", "-d"]).code(0);

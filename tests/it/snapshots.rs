@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{Project, figures, is_root, rounds, skipped};
 use crate::waits::let_time_pass;
 
-/// Two volumes of one moment, a service beside them, one that depends on their owner, and a secret.
+/// Two volumes of one moment, a service next to them, one that depends on their owner, and a secret.
 const STACK: &str = r#"
 [project]
 name = "shop"
@@ -97,7 +97,7 @@ fn a_snapshot_of_a_stopped_stack_comes_back_with_its_secrets() {
         assert_eq!(mode & 0o077, 0, "{private} is open to others");
     }
     assert!(!fs::read_to_string(folder.join("manifest.json")).expect("a file").contains("\"one\""), "no secret in the manifest");
-    // It asks, and where nobody can be asked it says how.
+    // It asks, and where no one can be asked it says how.
     let refused = project.run(&["snapshot", "restore", "first"]).code(2);
     refused.says("replaces the data of data, warm and the secrets db-password").says("devrun snapshot restore first --yes");
     assert_eq!(generation(&project, 12), "two");

@@ -161,7 +161,7 @@ fn hostile_requests_are_refused() {
             assert_eq!(got, expected, "{host} {line} {headers}");
         }
     }
-    // A body over the limit, and one that is no JSON.
+    // A body over the limit, and one that is not JSON.
     assert_eq!(page.ask("POST", "/api/act", &page.own(), &"x".repeat(100_000)).0, 413);
     assert_eq!(page.ask("POST", "/api/act", &page.own(), "action=stop").0, 400);
     let (_, logs) = page.ask("GET", "/api/logs?service=../../../etc/passwd&older=5", &cookie, "");

@@ -1,5 +1,5 @@
 //! Whether two compose files mean the same, as the real tool reads them: what a service runs, waits for, is asked, may use and
-//! shows. Names of build directories and of networks are no meaning here.
+//! shows. Names of build directories and of networks do not count here.
 
 use std::collections::{BTreeMap, BTreeSet};
 

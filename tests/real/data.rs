@@ -173,7 +173,7 @@ fn a_dump_restored_into_an_empty_stack_gives_equal_rows() {
     run(&project, &["restore", "db", &file]).code(2).says("is replaced by db of project shop").says("--yes");
     run(&project, &["restore", "db", &file, "--yes"]).code(0);
     assert_eq!(rows(&project), before);
-    // Sequences go on where they were, and nothing of the old database is left.
+    // Sequences continue where they were, and nothing of the old database is left.
     sql(&project, "insert into orders (note) values ('next'); select '1'");
     assert_eq!(sql(&project, "select max(id)::text from orders"), "1002");
     let names = "select string_agg(datname, ' ' order by datname) from pg_database where not datistemplate";
@@ -437,7 +437,7 @@ fn many_forks_at_once() {
     assert_eq!(urls.len(), count);
     assert_eq!(sql(&project, "select count(*) from pg_database where datname like 'devrun_fork_%'"), count.to_string());
     figures(&format!("{count} forks at once in {} ms", took.as_millis()));
-    // What a stack leaves behind is dropped when the next one makes a template or forks anew.
+    // What a stack leaves behind is dropped when the next one makes a template or forks again.
     end(&project);
     run(&project, &["up", "-d"]).code(0);
     run(&project, &["db", "refresh"]).code(0);

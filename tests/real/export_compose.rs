@@ -44,7 +44,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("migrations/001.sql", "SELECT 1;\n"),
 ];
 
-/// A stack of the fixtures. The website of one lies beside its project, where no gateway may serve from.
+/// A stack of the fixtures. The website of one lies next to its project, where no gateway may serve from.
 pub fn stack(name: &str) -> String {
     let file = if name == "demo" { "procfile.toml".to_owned() } else { format!("tests/fixtures/stacks/{name}.toml") };
     std::fs::read_to_string(root().join(file)).expect("the procfile").replace("../pretamane-website", "pretamane-website")

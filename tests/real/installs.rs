@@ -149,7 +149,7 @@ fn npm_packages_are_installed_offline() {
     let main = packages().join(format!("devrun-cli-{}.tgz", env!("CARGO_PKG_VERSION")));
     let own = fs::read_dir(packages()).expect("it is there").flatten().map(|entry| entry.path());
     let own = own.filter(|path| path.to_string_lossy().contains("devrun-cli-linux-")).min().unwrap_or(platform);
-    // The optional packages of other platforms are not to be had here; npm passes over them as it does for a user.
+    // The optional packages of other platforms are not available here; npm passes over them as it does for a user.
     let install = home.command("npm").args(["install", "--offline", "--no-audit", "--no-fund"]).arg(own).arg(main).output();
     succeeded(&install.expect("npm is here"));
     home.works(&home.path("node_modules/.bin/devrun"));

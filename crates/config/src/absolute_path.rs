@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// A path relative to the procfile's folder, without `.` and with `..` resolved by name.
+/// A path relative to the procfile's directory, without `.` and with `..` resolved by name.
 pub(crate) fn absolute(root: &Path, text: &str) -> PathBuf {
     let mut path = PathBuf::new();
     for part in root.join(text).components() {

@@ -53,7 +53,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// How a copy's port is to be had: those with a number have ports of their own.
+    /// How a copy's port can be obtained: those with a number have ports of their own.
     pub fn copy_port_spec(&self, service: &DeclaredService, name: &str, replica: u32) -> Resolved<Option<PortSpec>> {
         let is_own = self.is_numbered(service, replica) && !(name == "main" && listen::is_set(service));
         Ok(match self.port_spec(service, name)? {
@@ -62,7 +62,7 @@ impl Resolver<'_> {
         })
     }
 
-    /// How a port is to be had, as the procfile says.
+    /// How a port can be obtained, as the procfile says.
     pub fn port_spec(&self, service: &DeclaredService, name: &str) -> Resolved<Option<PortSpec>> {
         let loose = self.document.options.ports_auto || !self.document.options.instance.is_empty();
         let spec = match self.port_node(service, name) {

@@ -1,7 +1,7 @@
 //! How the copies of a service are called, and which port each has: `api` alone, `api.1`, `api.2` … of several, with the port of
 //! the procfile as the address that they share.
 //!
-//! A run keeps the names that it has begun with: a copy that was started alone stays `api` beside `api.2`, and `api.1` stays
+//! A run keeps the names that it has begun with: a copy that was started alone stays `api` next to `api.2`, and `api.1` stays
 //! `api.1` when it is the last one. The shared address is there from the start of a run with several copies.
 
 use super::attributes::PortSpec;

@@ -15,7 +15,7 @@ use devrun_model::Plan;
 const MANY: usize = 200;
 
 impl Document {
-    /// How many copies the procfile says, by service, whatever was set beside it.
+    /// How many copies the procfile says, by service, whatever was set next to it.
     #[must_use]
     pub fn declared_replicas(&self, facts: &Facts) -> BTreeMap<String, u32> {
         // What is wrong with it has been reported.
@@ -46,7 +46,7 @@ impl Document {
         let project = get(&self.tree, "project").and_then(TomlNode::table).unwrap_or(&empty);
         let project = Reader { resolver: &resolver, table: project, scope: Scope::default() };
         if let Some(inner) = project.inner("requires") {
-            // What is no size is among the problems.
+            // What is not a size is among the problems.
             wants.memory = inner.size("memory").ok().flatten().map(|size| size.0);
             wants.disk = inner.size("disk").ok().flatten().map(|size| size.0);
         }

@@ -55,14 +55,14 @@ pub struct Facts {
     pub env_files: BTreeMap<PathBuf, Option<String>>,
     /// `--env-file` as given, absolute.
     pub env_file_flag: Option<PathBuf>,
-    /// Values by name; a wanted one that is absent is shown as a placeholder by read-only verbs.
+    /// Values by name; a wanted one that is absent is shown as a placeholder by read-only commands.
     pub secrets: BTreeMap<String, String>,
     /// Ports chosen for `auto`, `private` and recipes without one: service, port name → number.
     pub ports: BTreeMap<(String, String), u16>,
     /// Recipes given as files (`use = "./x.toml"`) and the templates of `render`: absolute path → text. A file that
     /// is not there is left out.
     pub recipe_files: BTreeMap<PathBuf, String>,
-    /// `[config].keys`: the files of that folder by name.
+    /// `[config].keys`: the files of that directory by name.
     pub keys: BTreeMap<String, String>,
     /// Feeds jitter.
     pub seed: u64,

@@ -22,7 +22,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("node-exporter", "node_exporter"),
 ];
 
-/// The help line for a name that is no recipe's.
+/// The help line for a name that is not a recipe's.
 pub(crate) fn help(name: &str, known: &[String]) -> String {
     let others = OTHER_NAMES.iter().find(|(other, recipe)| *other == name && known.iter().any(|name| name == recipe));
     if let Some((_, recipe)) = others {

@@ -32,7 +32,7 @@ pub(crate) fn is_routed(services: &DeclaredServices, name: &str) -> bool {
         .any(|gateway| routes(gateway).any(|(_, node)| target_of(node) == Some(name)))
 }
 
-/// A gateway starts after the services it leads to and stops before them, but their failure is no reason not to start it: it
+/// A gateway starts after the services it leads to and stops before them, but their failure does not keep it from starting: it
 /// says what is wrong. An edge that would close a circle is left out, as that service needs the gateway first.
 pub(crate) fn imply_edges(services: &mut DeclaredServices) {
     let gateways: Vec<String> =

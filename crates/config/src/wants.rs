@@ -28,7 +28,7 @@ pub enum PortWish {
 /// A secret that must exist before the plan can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretWant {
-    /// Its name: the file's name in the secrets folder.
+    /// Its name: the file's name in the secrets directory.
     pub name: String,
     /// Characters, where it is generated.
     pub length: usize,
@@ -37,7 +37,7 @@ pub struct SecretWant {
 /// What must be chosen or made before `lower`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wants {
-    /// The folder of the secrets, absolute.
+    /// The directory of the secrets, absolute.
     pub secrets_dir: PathBuf,
     /// Secrets.
     pub secrets: Vec<SecretWant>,

@@ -23,6 +23,6 @@ pub struct Surroundings {
     pub shell: BTreeMap<String, String>,
     /// Env files that were named (`--env-file`); later ones win, and all win over `.env`.
     pub env_files: Vec<PathBuf>,
-    /// Lists the files of a folder, for mounts of whole folders of configuration.
+    /// Lists the files of a directory, for mounts of whole directories of configuration.
     pub list: Option<fn(&Path) -> Vec<PathBuf>>,
 }

@@ -8,7 +8,7 @@ use super::foreign_format::ForeignFormat;
 use super::{compose, process_compose};
 use devrun_model::Failure;
 
-/// The files that `COMPOSE_FILE` names, in the shell or in `.env` beside the project; `None` where it is not set.
+/// The files that `COMPOSE_FILE` names, in the shell or in `.env` next to the project; `None` where it is not set.
 #[must_use]
 pub fn compose_files(root: &Path, read: &dyn Fn(&Path) -> Option<String>, around: &Surroundings) -> Option<Vec<PathBuf>> {
     #[cfg(feature = "compose")]
@@ -35,7 +35,7 @@ pub fn import(
     import_with(format, paths, root, read, &Surroundings::default())
 }
 
-/// Reads foreign files that belong together. `root` is the folder of the procfile that is made: its paths are relative
+/// Reads foreign files that belong together. `root` is the directory of the procfile that is made: its paths are relative
 /// to it. `read` gives a file's text, and `None` where there is none.
 ///
 /// # Errors

@@ -33,7 +33,7 @@ impl Supervisor {
     pub(super) fn rolling_turn(&self, id: &ServiceId) -> RollingTurn {
         let Some(service) = self.services.get(id).filter(|service| service.is_rolling) else { return RollingTurn::Now };
         let siblings = || self.services.iter().filter(|(other, one)| *other != id && one.spec.service == service.spec.service);
-        // What failed in another restart is no reason to leave this one out.
+        // What failed in another restart is not a reason to leave this one out.
         let latest = self.starts.iter().rev().find(|one| one.targets.contains(id));
         let together = |other: &ServiceId| latest.is_some_and(|one| one.targets.contains(other));
         if let Some((failed, _)) = siblings().find(|(other, one)| has_failed(one) && together(other)) {

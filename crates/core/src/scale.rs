@@ -14,7 +14,7 @@ impl Supervisor {
     pub(super) fn scale(&mut self, plan: Arc<Plan>, services: &[ServiceName], out: &mut Vec<Action>) {
         let is_new = |id: &&ServiceId| !self.services.contains_key(id);
         let new: Vec<ServiceId> = services.iter().flat_map(|name| plan.ids_of(name)).filter(is_new).cloned().collect();
-        // Those of a service that nobody wants are started by its next start.
+        // Those of a service that no one wants are started by its next start.
         let is_wanted = |name: &ServiceName| self.services.iter().any(|(_, one)| one.spec.service == *name && one.wanted);
         let wanted: Vec<ServiceName> = services.iter().filter(|name| is_wanted(name)).cloned().collect();
         self.apply_plan(Arc::clone(&plan), false, out);

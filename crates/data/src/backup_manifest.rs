@@ -1,4 +1,4 @@
-//! The file beside a backup that says what it is: `FILE.json`.
+//! The file next to a backup that says what it is: `FILE.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -88,7 +88,7 @@ impl BackupManifest {
         }
     }
 
-    /// Writes it beside its backup.
+    /// Writes it next to its backup.
     ///
     /// # Errors
     /// As the file system says.

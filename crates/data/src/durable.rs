@@ -35,7 +35,7 @@ pub(crate) fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure
     }
 }
 
-/// Replaces a file as a whole: written beside it with mode 0600, synced, renamed over it, and the directory synced.
+/// Replaces a file as a whole: written next to it with mode 0600, synced, renamed over it, and the directory synced.
 ///
 /// # Errors
 /// When any of it fails; the file then is as it was.

@@ -3,7 +3,7 @@
 //! - `tree_copy`: a whole directory tree, copy-on-write where the file system can
 //! - `snapshot_manifest`, `snapshot_store`: snapshots under their names; each appears by one rename and goes by one
 //! - `volume_swap`: replaces the contents of volumes by staged ones, all or none, whatever is killed when
-//! - `archive`, `backup_manifest`: a data directory as one file, and the file beside it that says what it is
+//! - `archive`, `backup_manifest`: a data directory as one file, and the file next to it that says what it is
 //! - `git_head`: the branch and commit that the data belong to
 //!
 //! It knows no server, no process and no supervisor: who may be writing meanwhile is the caller's business.

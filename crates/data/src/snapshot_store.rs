@@ -1,6 +1,6 @@
 //! The snapshots of one state directory: `snapshots/NAME/` with `manifest.json`, `volumes/`, `secrets/` and `plan.json`.
 //!
-//! A snapshot is written into a stage beside the others and appears by one rename; it goes by one rename too. So a name is a
+//! A snapshot is written into a stage next to the others and appears by one rename; it goes by one rename too. So a name is a
 //! whole snapshot or none, whatever is killed when. Stages and what is being removed begin with a dot, which no name does; the
 //! next command that changes something removes them.
 

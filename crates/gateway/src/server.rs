@@ -171,7 +171,7 @@ async fn serve_connection(
     let mut is_known = false;
     loop {
         tokio::select! {
-            // A client that breaks off or sends what is no HTTP has had its answer.
+            // A client that breaks off or sends what is not HTTP has had its answer.
             _broken = &mut connection => return,
             () = &mut head_timeout, if !is_known => {
                 is_known = requests.has_asked.load(Ordering::Relaxed);

@@ -79,7 +79,7 @@ impl Drop for Counted {
 /// Joins a client with a copy. An error is that there was none.
 async fn join(mut client: TcpStream, upstreams: &Upstreams, service: &str) -> Result<(), String> {
     let (mut upstream, mut lease) = connect_copy(upstreams, service).await?;
-    // It may last for ever, as those of a pool do: nobody waits for its end.
+    // It may last for ever, as those of a pool do: no one waits for its end.
     lease.without_end();
     // Small messages would wait for an acknowledgement; a connection that is gone already shows by itself.
     let _ended = client.set_nodelay(true).and_then(|()| upstream.set_nodelay(true));

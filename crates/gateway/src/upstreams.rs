@@ -87,7 +87,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// A stream of events, a changed protocol: nobody waits for its end.
+    /// A stream of events, a changed protocol: no one waits for its end.
     pub fn without_end(&mut self) {
         if std::mem::replace(&mut self.is_finite, false) {
             self.count.finite.fetch_sub(1, Ordering::Relaxed);

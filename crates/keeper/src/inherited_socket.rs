@@ -1,4 +1,4 @@
-//! The listening socket that a process of ours was started with (sd_listen_fds(3)): the receiving end of what a keeper passes.
+//! The listening socket that a process of devrun was started with (sd_listen_fds(3)): the receiving end of what a keeper passes.
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};

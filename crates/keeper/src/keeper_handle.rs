@@ -79,7 +79,7 @@ impl KeeperHandle {
     pub fn spawn(&self, spec: SpawnSpec, sink: mpsc::UnboundedSender<ProcessEvent>) {
         self.spawn_with_sockets(spec, Vec::new(), sink);
     }
-    /// As [`KeeperHandle::spawn`], for a process that listens on sockets of ours: as many as `spec.sockets` names.
+    /// As [`KeeperHandle::spawn`], for a process that listens on sockets of devrun: as many as `spec.sockets` names.
     pub fn spawn_with_sockets(&self, spec: SpawnSpec, sockets: Vec<Arc<OwnedFd>>, sink: mpsc::UnboundedSender<ProcessEvent>) {
         let process = spec.process;
         tracing::debug!(

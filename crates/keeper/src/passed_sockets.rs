@@ -114,7 +114,7 @@ impl PassedSockets {
             // A pid has seven digits at most (`PID_MAX_LIMIT`), so all of them and the NUL lie inside.
             let place = PID_NAME.len() + digits;
             if place < PID_LENGTH - 1 {
-                // SAFETY: inside the array, which nobody else uses; no reference is made.
+                // SAFETY: inside the array, which no one else uses; no reference is made.
                 unsafe { variable.0.cast::<u8>().add(place).write(b'0' + (left % 10) as u8) };
             }
             left /= 10;

@@ -9,7 +9,7 @@ pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// A pipe of 1 MiB carries 1.8 times what a default one does. Ordinary users may have about 64 of them, hence the steps
-/// down; the default is no error.
+/// down; the default is not an error.
 pub(super) fn enlarge_pipe(pipe: &OwnedFd) {
     for size in [1 << 20, 1 << 18] {
         // SAFETY: an fcntl with an integer argument on an open descriptor.

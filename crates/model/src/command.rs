@@ -61,7 +61,7 @@ pub enum Command {
     },
     /// Another number of copies of these services: the new ones are started, the highest ones stopped, the others left alone.
     Scale {
-        /// The plan as read anew, with the new numbers.
+        /// The plan as read again, with the new numbers.
         plan: Arc<Plan>,
         /// Which services.
         services: Vec<ServiceName>,

@@ -11,7 +11,7 @@ pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// Takes the encoding away; a sign without two digits stands for itself, and what is no UTF-8 is replaced.
+/// Takes the encoding away; a sign without two digits stands for itself, and what is not UTF-8 is replaced.
 #[must_use]
 pub fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()

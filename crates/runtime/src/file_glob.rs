@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSetBuilder};
 
-/// Folders that hold what tools write, not what people do. A glob that names one outright sees it all the same.
+/// Directories that hold what tools write, not what people do. A glob that names one outright sees it all the same.
 const SKIPPED: &[&str] = &[".git", ".hg", ".svn", ".devrun", "node_modules", "__pycache__"];
 
 /// Adds an absolute glob, and everything below what it means.
@@ -110,7 +110,7 @@ pub(crate) fn walk(top: &Path, named: bool, own: Vec<PathBuf>) -> impl Iterator<
     })
 }
 
-/// The files of a folder, those of the folders in it not.
+/// The files of a directory, those of the directories in it not.
 pub(crate) fn files_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir())).map(|entry| entry.path()).collect()

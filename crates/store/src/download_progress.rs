@@ -10,7 +10,7 @@ pub trait DownloadProgress: Send + Sync {
     fn end(&self, how: &str);
 }
 
-/// Progress for nobody.
+/// Progress for no one.
 #[derive(Debug, Default)]
 pub struct NoDownloadProgress;
 

@@ -15,7 +15,7 @@ pub struct FetchOptions {
     pub lock_file: PathBuf,
     /// No network at all.
     pub offline: bool,
-    /// A base URL or `file://` folder that stands in for every vendor host.
+    /// A base URL or `file://` directory that stands in for every vendor host.
     pub mirror: Option<String>,
     /// The caller's environment: PATH, and what registry clients need.
     pub env: BTreeMap<String, String>,

@@ -101,7 +101,7 @@ async fn serve_connection(stream: TcpStream, guard: Arc<Guard>, stack: Arc<dyn S
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
-    // A client that breaks off or sends what is no HTTP has had its answer.
+    // A client that breaks off or sends what is not HTTP has had its answer.
     let _broken = connection.await;
 }
 
@@ -226,7 +226,7 @@ fn pairs(query: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Percent-decoded; what is no escape stays.
+/// Percent-decoded; what is not an escape stays.
 fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

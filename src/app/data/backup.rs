@@ -156,7 +156,7 @@ impl Backup<'_> {
         }
     }
 
-    /// Secrets that the data were made with: without them nobody could log in to the restored server.
+    /// Secrets that the data were made with: without them no one could log in to the restored server.
     fn secrets(&self) -> Result<Vec<(String, Vec<u8>)>, Failure> {
         let wants = self.read.wants()?;
         let mut found = Vec::new();

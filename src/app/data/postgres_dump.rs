@@ -1,6 +1,6 @@
 //! `pg_dump` and `pg_restore` of a server that runs.
 //!
-//! A dump is loaded into a new database beside the old one. When it is whole, both get their new names in one transaction: at
+//! A dump is loaded into a new database next to the old one. When it is whole, both get their new names in one transaction: at
 //! every moment there is one database of that name, the old one or the new one.
 
 use std::fs::File;

@@ -103,7 +103,7 @@ pub fn same_major(project: &Project, plan: &Plan, volume: &VolumeSpec, engine: &
     }
     let Launch::Recipe(used) = &spec.launch else { return Ok(()) };
     let options = load::fetch_options(project, true, None, std::sync::Arc::new(devrun_store::NoDownloadProgress));
-    // A server that is not to be had cannot start either, and says so then; what the procfile asks for is known all the same.
+    // A server that is not available cannot start either, and says so then; what the procfile asks for is known all the same.
     let now = crate::app::runtime::runtime()?
         .block_on(devrun_store::which(used, &options))
         .map(|located| located.version)

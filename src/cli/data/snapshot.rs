@@ -374,7 +374,7 @@ fn restore(globals: &Globals, project: &Project, name: &str, term: Term) -> Resu
     if !confirm::ask(&question, &format!("devrun snapshot restore {name}"), globals, term)? {
         return Ok(exit::DONE);
     }
-    // Nobody may remove it meanwhile.
+    // No one may remove it meanwhile.
     devrun_runtime::runtime_dir::prepare(&project.places)?;
     let store = SnapshotStore::open(&project.places.state)?;
     let volumes: BTreeSet<_> = chosen.iter().map(|(volume, _)| volume.name.clone()).collect();

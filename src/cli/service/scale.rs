@@ -24,7 +24,7 @@ pub struct ScaleArgs {
 /// Runs it.
 ///
 /// # Errors
-/// `Elsewhere` when nothing runs, `Config` for what is no number of copies.
+/// `Elsewhere` when nothing runs, `Config` for what is not a number of copies.
 pub fn run(globals: &Globals, args: &ScaleArgs, term: Term) -> Result<i32, Failure> {
     let wanted = parse(&args.services)?;
     let project = load::project(globals)?;

@@ -43,7 +43,7 @@ pub fn run(globals: &Globals, args: &CheckArgs, _term: Term) -> Result<i32, Fail
     Ok(exit::DONE)
 }
 
-/// Working directories that are not there. A task may make one, so it is no error.
+/// Working directories that are not there. A task may make one, so it is not an error.
 fn missing_directories(read: &load::Read) {
     for spec in read.plan.services.values().filter(|spec| spec.replica == 1 && matches!(spec.launch, Launch::Run(_))) {
         if !spec.dir.is_dir() {

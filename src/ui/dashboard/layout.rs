@@ -6,7 +6,7 @@ use super::state::Dashboard;
 
 /// Below this width the services stand above the log.
 const SIDE_BY_SIDE: u16 = 70;
-/// Columns of the list of services beside the log.
+/// Columns of the list of services next to the log.
 const LIST: u16 = 46;
 /// Columns of a service's name before its line.
 const NAME: u16 = 14;

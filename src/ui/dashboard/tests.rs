@@ -95,7 +95,7 @@ fn screens_of_every_size() {
     for (width, height) in [(120, 14), (80, 12), (40, 10), (20, 5)] {
         insta::assert_snapshot!(format!("dashboard_{width}x{height}"), screen(&dashboard(width, height)));
     }
-    // Nothing to draw on is no reason to fail.
+    // Nothing to draw on is not a reason to fail.
     for (width, height) in [(1, 1), (2, 2), (3, 9), (300, 80), (300, 1)] {
         let mut small = dashboard(width, height);
         screen(&small);

@@ -20,11 +20,11 @@ pub(crate) struct Draft {
     pub task: bool,
     /// TCP ports, in order, with their places.
     pub ports: Vec<(PortMapping, At)>,
-    /// The folder that it runs in.
+    /// The directory that it runs in.
     pub dir: PathBuf,
-    /// Folders of the container and what they are here, longest first.
+    /// Directories of the container and what they are here, longest first.
     pub mounts: Vec<(String, PathBuf)>,
-    /// The folder of the image's build.
+    /// The directory of the image's build.
     pub context: Option<PathBuf>,
     /// Ports of the container that are published once more.
     pub repeated: Vec<(PortMapping, At)>,

@@ -60,7 +60,7 @@ pub(crate) fn import(
 }
 
 impl Importer<'_> {
-    /// `.env` beside the procfile, and the env files that were named, feed placeholders, as in compose.
+    /// `.env` next to the procfile, and the env files that were named, feed placeholders, as in compose.
     fn read_env_files(&mut self, around: &Surroundings) {
         let own = self.root.join(".env");
         for path in std::iter::once(&own).chain(&around.env_files) {
@@ -107,7 +107,7 @@ impl Importer<'_> {
         Ok(map.clone())
     }
 
-    /// Buckets and models want a server of ours to make them on.
+    /// Buckets and models want a server of devrun to make them on.
     fn homeless_buckets(&mut self, drafts: &mut [Draft]) {
         let pulls = |draft: &Draft| matches!(&draft.kind, NativeKind::Recipe { known, .. } if known.recipe == "ollama");
         if !drafts.iter().any(pulls) {

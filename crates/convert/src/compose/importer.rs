@@ -25,7 +25,7 @@ pub(crate) struct Importer<'a> {
     pub report: ConversionReport,
     /// The variables that it is read with.
     pub values: Values,
-    /// Lists a folder, where somebody can.
+    /// Lists a directory, where somebody can.
     pub lister: Option<fn(&Path) -> Vec<PathBuf>>,
     /// Profiles that `COMPOSE_PROFILES` turns on.
     pub profiles: Vec<String>,
@@ -62,7 +62,7 @@ impl Importer<'_> {
         })
     }
 
-    /// The folder of the file that a value stands in.
+    /// The directory of the file that a value stands in.
     pub(super) fn folder(&self, at: At) -> PathBuf {
         let file = usize::try_from(at.file).ok().and_then(|file| self.files.get(file));
         file.and_then(|file| file.parent()).unwrap_or(self.root).to_path_buf()

@@ -12,7 +12,7 @@ use super::stack::{MountSource, Stack, Workload};
 use super::yaml::Yaml;
 use super::{Exported, workload};
 
-/// A volume whose size nobody has said.
+/// A volume whose size no one has said.
 const VOLUME_SIZE: &str = "8Gi";
 
 /// One object: its kind and name, and all of it.

@@ -72,7 +72,7 @@ fn a_new_version_that_is_never_ready_keeps_the_copies_that_were_not_replaced() {
     assert_eq!(stage.state("w.2"), State::Stopping);
 }
 
-/// Its policy goes on with the one that crashes; the others are not replaced by the same.
+/// Its policy continues with the one that crashes; the others are not replaced by the same.
 #[test]
 fn a_new_version_that_crashes_keeps_the_others_whatever_its_policy() {
     let always = |spec| ServiceSpec { restart: RestartPolicy::Always, ..spec };

@@ -1,5 +1,5 @@
 //! The processes behind the addresses that copies share: `devrun __gateway` once more, with one service behind it. They are
-//! started with the first copy and stopped after the last, restarted when they end, and are no services of their own: they have
+//! started with the first copy and stopped after the last, restarted when they end, and are not services of their own: they have
 //! no state that anybody waits for. Their sockets are held here like those of `listen`, so the end of one loses no connection.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Before a copy behind a gateway or a shared address is signalled, those in front of it are told: they send nothing more to
+//! Before a copy behind a gateway or a shared address is signalled, those in front of it are notified: they send nothing more to
 //! it, and say when what they had sent is answered. So no request meets a server that is ending.
 
 use std::path::PathBuf;

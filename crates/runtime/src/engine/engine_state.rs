@@ -1,4 +1,4 @@
-//! The engine: what it holds, and how it is put together. What it does is in the files beside this one, by concept: `event_loop`
+//! The engine: what it holds, and how it is put together. What it does is in the files next to this one, by concept: `event_loop`
 //! hears, `request_handlers` and `driver_events` turn that into events, `actions` and its neighbours carry out what the core
 //! decides, `publication` says what happened.
 
@@ -36,7 +36,7 @@ use super::task_result::TaskResult;
 pub struct EngineOptions {
     /// The project.
     pub plan: Arc<Plan>,
-    /// Its folders.
+    /// Its directories.
     pub places: Paths,
     /// Where binaries come from.
     pub fetch: FetchOptions,
@@ -59,7 +59,7 @@ pub struct EngineExit {
     pub outcome: Outcome,
     /// What could not be ended: pid and command.
     pub survivors: Vec<(i32, String)>,
-    /// The folders of scratch volumes, which end with the run.
+    /// The directories of scratch volumes, which end with the run.
     pub scratch: Vec<std::path::PathBuf>,
 }
 

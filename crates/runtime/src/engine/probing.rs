@@ -22,7 +22,7 @@ impl Engine {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let Some(spec) = instance.spec.clone() else { return };
         if spec.tty {
-            // Without a descriptor to spare nobody can attach; the log goes on.
+            // Without a descriptor to spare no one can attach; the log continues.
             instance.terminal = stdout.try_clone().ok().map(Arc::new);
         }
         self.pump.follow_files(id, &spec.log);

@@ -89,7 +89,7 @@ impl Engine {
         }
     }
 
-    /// A fresh folder for what is rendered and for sockets.
+    /// A fresh directory for what is rendered and for sockets.
     fn recreate_service_dir(&self, id: &ServiceId) -> Result<(), Failure> {
         let folder = self.places.service_run(id);
         runtime_dir::empty(&folder).map_err(|error| {

@@ -2,7 +2,7 @@
 //!
 //! An intent is written before the work and the sentinel after it, both in the volume that the work changes, so wiping
 //! the volume forgets them. Each run has a random mark: a sentinel carries the mark of the intent it sealed, so that an
-//! intent left beside its own sentinel (we were killed between the two) is not taken for a later, broken run.
+//! intent left next to its own sentinel (we were killed between the two) is not taken for a later, broken run.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use super::log_stream::LogStream;
 use super::loss::LossReport;
 use super::pump_thread::{Pump, now};
 
-/// Between two counts of a loss that goes on.
+/// Between two counts of a loss that continues.
 const REPORT_EVERY_MICROS: i64 = 1_000_000;
 
 impl Pump {
@@ -28,7 +28,7 @@ impl Pump {
         self.report_losses(id, micros);
     }
 
-    /// Passes on what is lost: when it begins, at most once a second while it goes on, and when it is over.
+    /// Passes on what is lost: when it begins, at most once a second while it continues, and when it is over.
     pub(super) fn report_losses(&self, id: &ServiceId, micros: i64) {
         let (lost, ended) = match self.files.borrow_mut().get_mut(id) {
             Some(file) => {

@@ -1,4 +1,4 @@
-//! Viewers of output: each has a bounded queue; a slow one loses pieces and is told how many bytes.
+//! Viewers of output: each has a bounded queue; a slow one loses pieces and is notified how many bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

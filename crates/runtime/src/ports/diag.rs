@@ -60,7 +60,7 @@ pub fn listener(at: SocketAddr) -> io::Result<Listener> {
     found.pop().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
-/// The socket that took a connection on its server's side; `None`: nobody has accepted it yet.
+/// The socket that took a connection on its server's side; `None`: no one has accepted it yet.
 ///
 /// # Errors
 /// When there is no such connection any more, or the kernel does not answer.

@@ -64,7 +64,7 @@ pub enum Acceptor {
     Ours,
     /// Another process: an earlier start of the service, or a copy of it.
     Another,
-    /// Nobody yet.
+    /// No one yet.
     Nobody,
     /// It cannot be known here.
     Unknown,

@@ -9,7 +9,7 @@ pub struct PortHolder {
     pub command: Option<String>,
     /// Its user.
     pub user: Option<String>,
-    /// It carries the mark of a devrun stack: the project's folder or name, where it can be known.
+    /// It carries the mark of a devrun stack: the project's directory or name, where it can be known.
     pub project: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! The query for listeners on systems that have none: it cannot be made, so its users connect instead.
 
-/// Nobody can be asked here.
+/// No one can be asked here.
 #[derive(Debug)]
 pub enum UnsupportedListenerQuery {}
 

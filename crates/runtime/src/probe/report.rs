@@ -9,7 +9,7 @@ use devrun_model::{Failure, ServiceId};
 pub enum ProbeReport {
     /// Readiness passed; a note worth showing (the holder of the port cannot be known).
     Passed(Option<String>),
-    /// It did not: the answer in a fragment; a failure where waiting cannot mend it.
+    /// It did not: the answer in a fragment; a failure where waiting cannot fix it.
     Failed(String, Option<Failure>),
     /// Liveness passed.
     AlivePassed,

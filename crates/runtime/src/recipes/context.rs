@@ -14,7 +14,7 @@ pub struct RecipeContext<'a> {
     pub recipe: &'a RecipeUse,
     /// Its executables.
     pub located: &'a Located,
-    /// Folders.
+    /// Directories.
     pub places: &'a Paths,
     /// Its main volume, where it keeps data.
     pub volume: Option<&'a VolumeSpec>,

@@ -6,8 +6,8 @@ use super::context::RecipeContext;
 use crate::init::Sentinel;
 use devrun_model::{Failure, FailureKind, VolumeSpec};
 
-/// The engine's own folder in a volume: the sentinel lies beside it, as some engines demand an empty folder and others
-/// take every folder at their root for content.
+/// The engine's own directory in a volume: the sentinel lies next to it, as some engines demand an empty directory and others
+/// take every directory at their root for content.
 #[must_use]
 pub fn engine_dir(volume: &VolumeSpec, recipe: &str) -> PathBuf {
     volume.path.join(recipe).join("data")

@@ -44,7 +44,7 @@ pub fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
 /// The whole first boot, staged and renamed; nothing to do when the data is there.
 ///
 /// # Errors
-/// `Task` when a step failed or the folder is foreign, `Binary` when another major version made the data.
+/// `Task` when a step failed or the directory is foreign, `Binary` when another major version made the data.
 pub async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let name = &context.recipe.recipe.name;
     let recipe = code::of(name);
@@ -61,7 +61,7 @@ pub async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failur
 /// `stop.check`: what a stop would cut short now, in words; `None` when it is a good moment.
 ///
 /// # Errors
-/// `Task` when it cannot be asked, which is no reason to keep a broken server running.
+/// `Task` when it cannot be asked: a broken server is not kept running.
 pub async fn busy_with(spec: &ServiceSpec) -> Result<Option<String>, Failure> {
     match spec.stop_asks() {
         Some(Server::Postgres) => sql::busy(spec).await,

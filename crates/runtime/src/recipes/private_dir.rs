@@ -5,7 +5,7 @@ use std::path::Path;
 
 use devrun_model::{Failure, FailureKind};
 
-/// Makes a folder that only we may enter.
+/// Makes a directory that only we may enter.
 pub(super) fn make_private(folder: &Path) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::new(FailureKind::Config, format!("{} cannot be used: {error}", folder.display()))

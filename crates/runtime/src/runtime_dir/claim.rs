@@ -1,4 +1,4 @@
-//! A state folder that was copied from another project becomes a new one.
+//! A state directory that was copied from another project becomes a new one.
 
 use std::fs;
 use std::io;
@@ -8,11 +8,11 @@ use super::pointers::{RUN_POINTER, STATE, STATE_POINTER, base_of, is_ephemeral, 
 use devrun_keeper::state_location::{LOCATION_FILE, StateLocation};
 use devrun_model::{Failure, FailureKind, Paths};
 
-/// Makes a state folder that was copied from another project a new one: what it says about processes, locks and folders of
+/// Makes a state directory that was copied from another project a new one: what it says about processes, locks and directories of
 /// the original is removed, data and logs stay. Returns what to tell the user.
 ///
 /// # Errors
-/// `Elsewhere` when a stack of the other project runs from this very folder.
+/// `Elsewhere` when a stack of the other project runs from this very directory.
 pub fn claim(places: &Paths) -> Result<Option<String>, Failure> {
     let mut said = None;
     let pointer = places.root.join(STATE).join(STATE_POINTER);
@@ -28,7 +28,7 @@ pub fn claim(places: &Paths) -> Result<Option<String>, Failure> {
     let unusable = |error: io::Error| {
         format!("{} was copied from {} and cannot be changed: {error}", places.state.display(), original.display())
     };
-    // Two commands may meet it at once; a keeper holds its own folder for as long as it lives.
+    // Two commands may meet it at once; a keeper holds its own directory for as long as it lives.
     let folder = match fs::File::open(&places.state) {
         Ok(folder) => folder,
         Err(error) => return Ok(Some(unusable(error))),

@@ -1,4 +1,4 @@
-//! Files of ours: only we can read them, and none is written through a link.
+//! Files of devrun: only we can read them, and none is written through a link.
 
 use std::fs;
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 pub use devrun_store::atomic_file::replace;
 
-/// Opens a file of ours for appending: made with mode 0600, never through a link.
+/// Opens a file of devrun for appending: made with mode 0600, never through a link.
 ///
 /// # Errors
 /// As the file system says.
@@ -15,7 +15,7 @@ pub fn append(path: &Path) -> io::Result<fs::File> {
     fs::OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
-/// Writes a file that the user has named, readable by them alone. An older one is replaced; a link, and what is no file, is
+/// Writes a file that the user has named, readable by them alone. An older one is replaced; a link, and what is not a file, is
 /// refused.
 ///
 /// # Errors
@@ -32,7 +32,7 @@ pub fn write_named(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(&path, bytes)
 }
 
-/// Writes a file that only we can read, in place; for what lies in the runtime folder.
+/// Writes a file that only we can read, in place; for what lies in the runtime directory.
 ///
 /// # Errors
 /// As the file system says.
@@ -48,8 +48,8 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
 }
 
-/// An empty folder, 0700 and ours, in the place of whatever is there: what a user of an earlier run may have put into its
-/// own folder can lead no file of ours astray.
+/// An empty directory, 0700 and ours, in the place of whatever is there: what a user of an earlier run may have put into its
+/// own directory can lead no file of devrun astray.
 ///
 /// # Errors
 /// As the file system says.

@@ -1,4 +1,4 @@
-//! What of a runtime folder is given to the user that a service runs as.
+//! What of a runtime directory is given to the user that a service runs as.
 
 use std::fs;
 use std::io;
@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
 use crate::init::remove_tree::open_below;
 
-/// Gives a service's folder below the runtime folder, with all that is in it, to the user that the service runs as. The
-/// two folders above it are opened to pass through and to nothing else: nobody can list them, and what lies in them is
+/// Gives a service's directory below the runtime directory, with all that is in it, to the user that the service runs as. The
+/// two directories above it are opened to pass through and to nothing else: no one can list them, and what lies in them is
 /// closed to others by its own mode.
 ///
 /// # Errors
@@ -26,8 +26,8 @@ pub fn hand_over(folder: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Gives a file, or a folder with all that is in it, to another user. Links are changed themselves and never followed, and a
-/// folder is given last, so that its new owner can put nothing in the way.
+/// Gives a file, or a directory with all that is in it, to another user. Links are changed themselves and never followed, and a
+/// directory is given last, so that its new owner can put nothing in the way.
 ///
 /// # Errors
 /// As the file system says; `EMLINK` for a file that has other names and is not that user's already.
@@ -54,15 +54,15 @@ fn give_below(parent: std::os::fd::BorrowedFd<'_>, name: &std::ffi::CStr, (uid, 
     if stat.st_uid == uid && stat.st_gid == gid {
         return Ok(());
     }
-    // The other name may be in a folder that is none of this service's.
+    // The other name may be in a directory that is none of this service's.
     if stat.st_nlink > 1 && stat.st_uid != uid {
         return Err(rustix::io::Errno::MLINK);
     }
     rustix::fs::chownat(parent, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)
 }
 
-/// The first folder on the way to `path`, itself included where it is one, that this user cannot pass through. ACLs are not
-/// looked at: where they open a folder, its mode shows it.
+/// The first directory on the way to `path`, itself included where it is one, that this user cannot pass through. ACLs are not
+/// looked at: where they open a directory, its mode shows it.
 #[must_use]
 pub fn impassable(path: &Path, uid: u32, gid: u32, groups: &[u32]) -> Option<PathBuf> {
     if uid == 0 {
@@ -115,7 +115,7 @@ mod tests {
         fs::hard_link(outside.join("sub/file"), own.join("name")).unwrap();
         assert!(give(&own, 65_534, 65_534).is_err());
         assert_eq!(owner(&outside.join("sub/file")), 0);
-        // The folder itself is a link.
+        // The directory itself is a link.
         std::os::unix::fs::symlink(&outside, dir.path().join("link")).unwrap();
         give(&dir.path().join("link"), 65_534, 65_534).unwrap();
         assert_eq!(owner(&outside), 0);

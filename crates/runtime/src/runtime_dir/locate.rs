@@ -1,4 +1,4 @@
-//! Where the folders of a project are.
+//! Where the directories of a project are.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -16,12 +16,12 @@ use devrun_keeper::state_location::{LOCATION_FILE, StateLocation};
 use devrun_model::hex::hex;
 use devrun_model::{Failure, FailureKind, Paths};
 
-/// Works the folders out and looks at owner and mode of those that are there; makes nothing.
+/// Works the directories out and looks at owner and mode of those that are there; makes nothing.
 ///
 /// `state_dir` is `--state-dir` or `DEVRUN_STATE_DIR`, absolute; an earlier one is found through its pointer.
 ///
 /// # Errors
-/// `Config` for a folder that is not ours alone; `Elsewhere` where it is another user's and a stack runs from it.
+/// `Config` for a directory that is not ours alone; `Elsewhere` where it is another user's and a stack runs from it.
 pub fn locate(root: &Path, instance: &str, state_dir: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Paths, Failure> {
     let home = root.join(STATE);
     let there = check_private(&home, "state")?;
@@ -41,7 +41,7 @@ pub fn locate(root: &Path, instance: &str, state_dir: Option<&Path>, env: &BTree
     Ok(places)
 }
 
-/// The state folder that `.devrun/state-dir` names, if that one says that it belongs to this project.
+/// The state directory that `.devrun/state-dir` names, if that one says that it belongs to this project.
 fn pointed_state(home: &Path, root: &Path) -> Result<Option<PathBuf>, Failure> {
     let pointer = home.join(STATE_POINTER);
     let Some(target) = read_path(&pointer) else { return Ok(None) };
@@ -67,7 +67,7 @@ fn pointed_state(home: &Path, root: &Path) -> Result<Option<PathBuf>, Failure> {
     Ok(ours.then_some(target))
 }
 
-/// The runtime folder: the one that is in use where that can be told, else the usual one.
+/// The runtime directory: the one that is in use where that can be told, else the usual one.
 fn run_folder(places: &Paths, env: &BTreeMap<String, String>) -> PathBuf {
     if other_owner(places).is_none()
         && let Some(run) = read_path(&places.state.join(RUN_POINTER))
@@ -86,20 +86,20 @@ fn run_folder(places: &Paths, env: &BTreeMap<String, String>) -> PathBuf {
     base.join(hash(&[places.state.as_os_str().as_bytes(), format!("\0{dev}:{ino}").as_bytes()]))
 }
 
-/// Whether a runtime folder is this project's, or can become it.
+/// Whether a runtime directory is this project's, or can become it.
 fn is_run_of(run: &Path, places: &Paths) -> bool {
     match fs::symlink_metadata(run) {
         Err(_) => true,
-        // Of another user, or open: `prepare` says so, and nobody connects to what lies in it.
+        // Of another user, or open: `prepare` says so, and no one connects to what lies in it.
         Ok(_) if !is_private(run) => false,
         Ok(_) => StateLocation::read(&run.join(STATE_OF)).is_none_or(|of| of.matches(&places.root, &places.state)),
     }
 }
 
-/// Folders for one run that is thrown away: state in `folder`, nothing in the project's own `.devrun/`.
+/// Directories for one run that is thrown away: state in `folder`, nothing in the project's own `.devrun/`.
 ///
 /// # Errors
-/// `Config` when the folder cannot be made.
+/// `Config` when the directory cannot be made.
 pub fn ephemeral(root: &Path, folder: &Path, env: &BTreeMap<String, String>) -> Result<Paths, Failure> {
     make_private(folder, "state")?;
     write_once(&folder.join(EPHEMERAL), b"")?;
@@ -107,7 +107,7 @@ pub fn ephemeral(root: &Path, folder: &Path, env: &BTreeMap<String, String>) -> 
     Ok(Paths { root: root.to_path_buf(), state: folder.to_path_buf(), run })
 }
 
-/// Every stack of this user that has a runtime folder, whether its supervisor lives or not.
+/// Every stack of this user that has a runtime directory, whether its supervisor lives or not.
 #[must_use]
 pub fn stacks(env: &BTreeMap<String, String>) -> Vec<Paths> {
     let us = nix::unistd::geteuid();
@@ -133,7 +133,7 @@ pub fn stacks(env: &BTreeMap<String, String>) -> Vec<Paths> {
     found
 }
 
-/// Twelve hex digits that stand for a state folder; short, so that no socket path reaches the limit of 104 bytes.
+/// Twelve hex digits that stand for a state directory; short, so that no socket path reaches the limit of 104 bytes.
 fn hash(parts: &[&[u8]]) -> String {
     let mut digest = Sha256::new();
     parts.iter().for_each(|part| digest.update(part));
@@ -154,10 +154,10 @@ fn runtime_base(env: &BTreeMap<String, String>) -> PathBuf {
 }
 
 /// The file in which the user's stacks set their ports aside: one for all of them, so it does not follow
-/// `XDG_RUNTIME_DIR`, which a login has and a cron job has not. Makes the folder.
+/// `XDG_RUNTIME_DIR`, which a login has and a cron job has not. Makes the directory.
 ///
 /// # Errors
-/// `Config` when the folder cannot be made or is not ours alone.
+/// `Config` when the directory cannot be made or is not ours alone.
 pub fn ports_file() -> Result<PathBuf, Failure> {
     let us = nix::unistd::geteuid();
     let own = PathBuf::from(format!("/run/user/{us}"));

@@ -1,10 +1,10 @@
-//! The folders of one project: where they are, and that they are ours alone.
+//! The directories of one project: where they are, and that they are ours alone.
 //!
-//! Owns finding, making and checking of the state folder (`.devrun/`) and of the short runtime folder for sockets and
-//! rendered files. Owns no file in them. The runtime folder depends on `XDG_RUNTIME_DIR`, which differs between a login
-//! and a cron job, so the first supervisor writes its path down in the state folder and everybody else reads it there.
+//! Owns finding, making and checking of the state directory (`.devrun/`) and of the short runtime directory for sockets and
+//! rendered files. Owns no file in them. The runtime directory depends on `XDG_RUNTIME_DIR`, which differs between a login
+//! and a cron job, so the first supervisor writes its path down in the state directory and everybody else reads it there.
 //!
-//! Nothing in a folder is believed before owner and mode of the folder were looked at, for root as for everybody, and before
+//! Nothing in a directory is believed before owner and mode of the directory were looked at, for root as for everybody, and before
 //! it was compared with where it says that it lies ([`devrun_keeper::state_location`]).
 
 mod claim;

@@ -1,4 +1,4 @@
-//! Makes the folders of a project, and removes those of a run.
+//! Makes the directories of a project, and removes those of a run.
 
 use std::fs;
 use std::io;
@@ -11,23 +11,23 @@ use super::private::make_private;
 use devrun_keeper::state_location::{LOCATION_FILE, StateLocation};
 use devrun_model::{Failure, FailureKind, Paths};
 
-/// Makes both folders, checks owner and mode, and writes the pointers.
+/// Makes both directories, checks owner and mode, and writes the pointers.
 ///
 /// # Errors
-/// `Config` when a folder cannot be made or written to, belongs to somebody else, or is open to others.
+/// `Config` when a directory cannot be made or written to, belongs to somebody else, or is open to others.
 pub fn prepare(places: &Paths) -> Result<(), Failure> {
     let home = places.root.join(STATE);
     let ephemeral = is_ephemeral(places);
     if !ephemeral {
         make_private(&home, "state")?;
-        // The folder ignores itself, so that no project has to be told about it.
+        // The directory ignores itself, so that no project has to be told about it.
         write_once(&home.join(".gitignore"), b"*\n")?;
     }
     make_private(&places.state, "state")?;
     let located = StateLocation::of(places).map_err(|error| cannot_write(&places.state, &error))?;
     let base = base_of(&places.state);
     if !ephemeral && !base.starts_with(&home) {
-        // Only a closed folder may point elsewhere.
+        // Only a closed directory may point elsewhere.
         fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).map_err(|error| cannot_write(&home, &error))?;
         if base != places.state {
             let of_base = Paths { state: base.to_path_buf(), ..places.clone() };
@@ -54,7 +54,7 @@ pub fn ensure_run(places: &Paths) -> Result<(), Failure> {
     if places.run.is_dir() { Ok(()) } else { prepare(places) }
 }
 
-/// Removes what is in the runtime folder, and the folder. Only what a supervisor put there; links are not followed.
+/// Removes what is in the runtime directory, and the directory. Only what a supervisor put there; links are not followed.
 ///
 /// # Errors
 /// When something in it cannot be removed.

@@ -1,4 +1,4 @@
-//! Folders that are ours alone: made, and looked at before anything in them is believed.
+//! Directories that are ours alone: made, and looked at before anything in them is believed.
 
 use std::fs;
 use std::io;
@@ -8,11 +8,11 @@ use std::path::Path;
 use devrun_keeper::lock_holders;
 use devrun_model::{Failure, FailureKind};
 
-/// A folder with mode 0700 that is ours, made if it is missing. A folder made by somebody else, one that others can
+/// A directory with mode 0700 that is ours, made if it is missing. A directory made by somebody else, one that others can
 /// write to, and a link in its place are refused.
 ///
 /// # Errors
-/// `Config`, naming the folder.
+/// `Config`, naming the directory.
 pub fn make_private(path: &Path, what: &str) -> Result<(), Failure> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     if let Err(error) = made {
@@ -31,11 +31,11 @@ pub fn make_private(path: &Path, what: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Looks at a folder before anything in it is believed: no link, ours, and closed to the writes of others. False: it is not
+/// Looks at a directory before anything in it is believed: no link, ours, and closed to the writes of others. False: it is not
 /// there.
 ///
 /// # Errors
-/// `Config`, naming the folder; `Elsewhere` when it is another user's and a stack runs from it.
+/// `Config`, naming the directory; `Elsewhere` when it is another user's and a stack runs from it.
 pub fn check_private(path: &Path, what: &str) -> Result<bool, Failure> {
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
@@ -79,7 +79,7 @@ pub fn check_private(path: &Path, what: &str) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Whether it is a folder that is ours and that nobody else can write to.
+/// Whether it is a directory that is ours and that no one else can write to.
 pub(super) fn is_private(path: &Path) -> bool {
     let us = nix::unistd::geteuid().as_raw();
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == us && meta.mode() & 0o022 == 0)

@@ -1,4 +1,4 @@
-//! Which folders are watched, and the files in them where they are polled.
+//! Which directories are watched, and the files in them where they are polled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ use devrun_model::{Failure, FailureKind};
 /// Between two looks at all files, where they are polled.
 pub(super) const POLL_EVERY: Duration = Duration::from_secs(1);
 
-/// A folder beyond its name.
+/// A directory beyond its name.
 pub(super) type FolderId = (u64, u64);
 
 fn folder_id(folder: &Path) -> Option<FolderId> {
@@ -24,7 +24,7 @@ fn folder_id(folder: &Path) -> Option<FolderId> {
     Some((meta.dev(), meta.ino()))
 }
 
-/// The folders that are watched, or polled.
+/// The directories that are watched, or polled.
 pub(super) struct WatchedFolders {
     root: PathBuf,
     own: Vec<PathBuf>,
@@ -84,11 +84,11 @@ impl WatchedFolders {
         self.bases.iter().any(|base| path.starts_with(base))
     }
 
-    /// Looks for what the globs mean and watches all of it that is not watched yet. Returns the folders that are new.
+    /// Looks for what the globs mean and watches all of it that is not watched yet. Returns the directories that are new.
     pub(super) fn look(&mut self) -> Vec<PathBuf> {
         let mut new = Vec::new();
         for base in self.bases.clone() {
-            // The folders above tell when it comes, goes and comes back. Outside of the project its parent has to do.
+            // The directories above tell when it comes, goes and comes back. Outside of the project its parent has to do.
             for above in base.ancestors().skip(1) {
                 self.watch(above, &mut new);
                 if above == self.root || !above.starts_with(&self.root) && above.is_dir() {
@@ -100,14 +100,14 @@ impl WatchedFolders {
         new
     }
 
-    /// Watches a folder and those in it. `named`: a glob means this very folder, whatever it is called.
+    /// Watches a directory and those in it. `named`: a glob means this very directory, whatever it is called.
     pub(super) fn add(&mut self, folder: &Path, named: bool, new: &mut Vec<PathBuf>) {
         if self.watcher.is_some() {
             walk(folder, named, self.own.clone()).for_each(|folder| self.watch(&folder, new));
         }
     }
 
-    /// Watches one folder, if it is one and is not watched. One that went meanwhile, or is not ours to look into, is passed over.
+    /// Watches one directory, if it is one and is not watched. One that went meanwhile, or is not ours to look into, is passed over.
     fn watch(&mut self, folder: &Path, new: &mut Vec<PathBuf>) {
         let Some(watcher) = &mut self.watcher else { return };
         let Some(id) = folder_id(folder).filter(|id| self.seen.get(folder) != Some(id)) else { return };
@@ -121,7 +121,7 @@ impl WatchedFolders {
         }
     }
 
-    /// Forgets a folder that went, and those that were in it.
+    /// Forgets a directory that went, and those that were in it.
     pub(super) fn forget(&mut self, folder: &Path) {
         let gone: Vec<PathBuf> = self.seen.keys().filter(|seen| seen.starts_with(folder)).cloned().collect();
         for folder in gone {
@@ -150,7 +150,7 @@ fn file_stamp(file: &Path) -> Option<WatchStamp> {
     Some((meta.mtime(), meta.mtime_nsec(), meta.len(), meta.ino()))
 }
 
-/// What editors and interpreters write beside a file.
+/// What editors and interpreters write next to a file.
 pub(super) fn is_of_an_editor(path: &Path) -> bool {
     let name = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
     name.ends_with('~')

@@ -1,4 +1,4 @@
-//! What is told of files, by the system and to the engine.
+//! What is reported about files, by the system and to the engine.
 
 use devrun_model::ServiceId;
 

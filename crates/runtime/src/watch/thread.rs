@@ -14,9 +14,9 @@ use super::report::{WatchMessage, WatchReport};
 use crate::file_glob::files_in;
 use devrun_model::ServiceId;
 
-/// So long nothing may change before a change is told: an editor writes in several steps, a checkout in thousands.
+/// So long nothing may change before a change is reported: an editor writes in several steps, a checkout in thousands.
 pub(super) const SETTLE_FOR: Duration = Duration::from_millis(150);
-/// A change is told after this long even where it never gets quiet.
+/// A change is reported after this long even where it never gets quiet.
 const MAX_SETTLE: Duration = Duration::from_secs(2);
 
 /// The thread that hears of changes and tells of them once things are quiet.
@@ -37,7 +37,7 @@ struct PendingChange {
 impl WatchThread {
     pub(super) fn run(mut self, news: &mpsc::Receiver<WatchMessage>, report: impl Fn(WatchReport)) {
         let mut pending: BTreeMap<ServiceId, PendingChange> = BTreeMap::new();
-        // Once things are quiet after a folder went: the watch that was put on its successor may have gone with it.
+        // Once things are quiet after a directory went: the watch that was put on its successor may have gone with it.
         let mut look_again: Option<Instant> = None;
         loop {
             let now = Instant::now();
@@ -82,7 +82,7 @@ impl WatchThread {
         }
     }
 
-    /// Takes an event in. True where folders went, so that it must be looked again.
+    /// Takes an event in. True where directories went, so that it must be looked again.
     fn hear(&mut self, event: &notify::Event, pending: &mut BTreeMap<ServiceId, PendingChange>) -> bool {
         if event.need_rescan() {
             return true;
@@ -116,7 +116,7 @@ impl WatchThread {
                 self.folders.add(path, false, &mut new);
             }
             self.note_files(&new, pending);
-            // Of a folder its files count, unless it is what a glob means.
+            // Of a directory its files count, unless it is what a glob means.
             if !path.is_dir() || self.folders.bases.contains(path) && !new.is_empty() {
                 self.note(path, pending);
             }
@@ -145,7 +145,7 @@ impl WatchThread {
         self.stamps = Some(stamps);
     }
 
-    /// The files of folders that are new: they may have come before their folder was watched.
+    /// The files of directories that are new: they may have come before their directory was watched.
     fn note_files(&self, folders: &[PathBuf], pending: &mut BTreeMap<ServiceId, PendingChange>) {
         folders.iter().flat_map(|folder| files_in(folder)).for_each(|file| self.note(&file, pending));
     }

@@ -17,7 +17,7 @@ use devrun_model::{Failure, FailureKind, ServiceId};
 pub struct WatchedFiles {
     /// Whom to restart.
     pub id: ServiceId,
-    /// Globs, relative to the procfile's folder.
+    /// Globs, relative to the procfile's directory.
     pub globs: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl Drop for FileWatcher {
 }
 
 impl FileWatcher {
-    /// Begins. `own` are folders that never count; `report` gets what happens, with files relative to `root`.
+    /// Begins. `own` are directories that never count; `report` gets what happens, with files relative to `root`.
     ///
     /// # Errors
     /// `Config` when a glob is none, `Service` when files can neither be watched nor polled.
@@ -139,7 +139,7 @@ mod tests {
         }
         seen.sort();
         assert_eq!(seen, [("all".to_owned(), "src/deep/x.py".to_owned()), ("py".to_owned(), "src/deep/x.py".to_owned())]);
-        // A folder that comes later, with a file in it.
+        // A directory that comes later, with a file in it.
         std::fs::create_dir_all(root.join("src/new/er")).unwrap();
         std::fs::write(root.join("src/new/er/y.py"), "x").unwrap();
         let (mut py, mut all) = (false, false);

@@ -32,7 +32,7 @@ pub fn kind_of(file_name: &str) -> &'static str {
     "raw"
 }
 
-/// Unpacks `archives` one after the other into the empty folder `into`.
+/// Unpacks `archives` one after the other into the empty directory `into`.
 ///
 /// # Errors
 /// What was refused and why; `into` is then to be thrown away.

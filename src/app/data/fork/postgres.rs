@@ -2,7 +2,7 @@
 //!
 //! The template is made the first time a fork is asked for, from what the database holds then: after init files, migrations and
 //! seed tasks, whatever tool ran them. Its name carries a hash of those files, so that a changed migration makes the next fork
-//! freeze another one. It is a copy that nobody can connect to, so that it can be copied at any time: `CREATE DATABASE` needs a
+//! freeze another one. It is a copy that no one can connect to, so that it can be copied at any time: `CREATE DATABASE` needs a
 //! source without connections, and an application is connected to the database itself.
 
 use std::path::{Path, PathBuf};
@@ -186,7 +186,7 @@ pub async fn drop_database(spec: &ServiceSpec, name: &str) -> Result<(), Failure
     ask(spec, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name))).await.map(drop)
 }
 
-/// Forks of an earlier run of the stack, which nobody has any more.
+/// Forks of an earlier run of the stack, which no one has any more.
 ///
 /// # Errors
 /// As the server says.
