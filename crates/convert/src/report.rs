@@ -57,6 +57,7 @@ pub struct ReportLine {
 }
 
 /// A text for a line of the report.
+#[cfg(feature = "compose")]
 pub(crate) fn shorten(text: &str) -> String {
     if text.chars().count() <= 90 { text.to_owned() } else { format!("{}…", text.chars().take(88).collect::<String>()) }
 }
@@ -98,6 +99,7 @@ pub struct ConversionReport {
     pub lines: Vec<ReportLine>,
 }
 
+#[cfg(feature = "compose")]
 impl ConversionReport {
     pub(crate) fn add(&mut self, outcome: KeyOutcome, at: At, what: impl Into<String>, text: impl Into<String>) {
         let line = ReportLine { at, outcome, what: one_line(&what.into()), text: one_line(&text.into()) };
@@ -116,6 +118,9 @@ impl ConversionReport {
     pub(crate) fn not_mapped(&mut self, at: At, what: impl Into<String>, hint: impl Into<String>) {
         self.add(KeyOutcome::NotMapped, at, what, hint);
     }
+}
+
+impl ConversionReport {
     /// How many lines of this outcome there are.
     #[must_use]
     pub fn count(&self, outcome: KeyOutcome) -> usize {

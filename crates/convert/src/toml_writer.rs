@@ -28,6 +28,7 @@ impl Toml {
         Self::List(texts.into_iter().map(|text| Self::Text(text.into())).collect())
     }
     /// A size, port or count: a number where it is one, else text (a placeholder).
+    #[cfg(feature = "compose")]
     pub fn number(text: &str) -> Self {
         text.parse().map_or_else(|_| Self::text(text), Self::Integer)
     }
@@ -161,17 +162,21 @@ impl Section {
             None => self.keys.push((name.to_owned(), value)),
         }
     }
+    #[cfg(feature = "compose")]
     pub fn has(&self, name: &str) -> bool {
         self.keys.iter().any(|(key, _)| key == name)
     }
+    #[cfg(feature = "compose")]
     pub fn get(&self, name: &str) -> Option<&Toml> {
         self.keys.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
+    #[cfg(feature = "compose")]
     pub fn take(&mut self, name: &str) -> Option<Toml> {
         let at = self.keys.iter().position(|(key, _)| key == name)?;
         Some(self.keys.remove(at).1)
     }
     /// Alone, for a comment.
+    #[cfg(feature = "compose")]
     pub fn text(&self, header: &str) -> String {
         let mut out = String::new();
         self.write(header, &mut out);

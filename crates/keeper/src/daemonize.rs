@@ -30,6 +30,7 @@ pub fn protect_memory() {
 }
 
 /// The soft limit of core files that services get.
+#[cfg(feature = "client")]
 pub(super) fn core_limit() -> u64 {
     CORE.get().copied().unwrap_or_else(|| getrlimit(Resource::RLIMIT_CORE).map_or(0, |(soft, _)| soft))
 }

@@ -59,6 +59,7 @@ mod keeper_shutdown;
 #[cfg(feature = "client")]
 mod keeper_spawn;
 #[cfg(target_os = "linux")]
+#[cfg(feature = "client")]
 mod keeper_watch;
 mod kill_sweep;
 #[cfg(feature = "client")]

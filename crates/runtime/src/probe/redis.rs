@@ -11,7 +11,7 @@ use super::{
 
 #[cfg(not(feature = "redis"))]
 fn absent() -> ProbeError {
-    ProbeError::fatal(super::unusable(
+    ProbeError::fatal(super::result::unusable(
         "redis checks need the feature `redis`, which this devrun was built without",
         "use `tcp = true`, or install a devrun with its default features",
     ))

@@ -20,7 +20,7 @@ pub(super) struct Login<'a> {
 /// The check.
 #[cfg(not(feature = "postgres"))]
 pub(super) async fn check(_at: &Endpoint, _login: &Login<'_>, _query: &str, _gate: Option<&OwnershipGate>) -> ProbeResult {
-    Err(super::result::ProbeError::fatal(super::unusable(
+    Err(super::result::ProbeError::fatal(super::result::unusable(
         "sql checks need the feature `postgres`, which this devrun was built without",
         "use `pg = true`, or install a devrun with its default features",
     )))

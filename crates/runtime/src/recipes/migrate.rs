@@ -10,6 +10,7 @@ use crate::init;
 use devrun_model::{Failure, FailureKind};
 
 /// The table that says what was applied.
+#[cfg(feature = "postgres")]
 pub(super) const TABLE: &str = "devrun_migrations";
 #[cfg(feature = "postgres")]
 const ALONE: &str = "-- no-transaction";
