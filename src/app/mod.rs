@@ -54,6 +54,7 @@ pub mod stop_wait;
 pub mod supervise;
 pub mod temporary_stack;
 pub mod trace_output;
+pub mod unit;
 pub mod utf8_paths;
 pub mod viewer_command;
 pub mod wait_url;

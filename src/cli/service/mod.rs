@@ -9,5 +9,6 @@ pub mod gateway;
 pub mod run;
 pub mod scale;
 pub mod task;
+pub mod unit;
 pub mod up;
 pub mod wait;
