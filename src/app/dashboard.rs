@@ -8,7 +8,7 @@ use std::io::{Write, stdout};
 use std::time::{Duration, Instant};
 
 use crossterm::clipboard::CopyToClipboard;
-use crossterm::event::{Event, EventStream, KeyEventKind};
+use crossterm::event::{Event, KeyEventKind};
 use crossterm::execute;
 use futures_util::StreamExt;
 use regex::bytes::Regex;
@@ -23,7 +23,7 @@ use devrun_runtime::logs::scroll::{LogCursor, LogPositions, LogWindow, PlacedLin
 use devrun_runtime::logs::{LogStream, visible_text};
 use devrun_runtime::stats::{self, UsageSample};
 
-use crate::app::dashboard_screen::{Screen, failed, mouse_capture};
+use crate::app::dashboard_screen::{HangupGuard, Screen, failed, has_gone, keys, mouse_capture};
 use crate::app::observer::Observer;
 use crate::app::session::{Session, Signals};
 use crate::app::{log_selection, viewer_command};
@@ -58,11 +58,20 @@ struct Owner {
     session: Option<Session>,
 }
 
-/// Shows the dashboard until it is left.
+/// Shows the dashboard until it is left, or its terminal has gone.
 ///
 /// # Errors
 /// `Config` when there is no terminal, `Elsewhere` when the supervisor cannot be reached.
 pub async fn run(observer: Observer, color: bool) -> Result<i32, Failure> {
+    let _until_it_is_left = HangupGuard::start();
+    match show(observer, color).await {
+        // Whatever of it failed first.
+        Err(_) if has_gone() => Ok(exit::HUP),
+        ended => ended,
+    }
+}
+
+async fn show(observer: Observer, color: bool) -> Result<i32, Failure> {
     let status = observer.status().await?;
     let mut signals = Signals::take()?;
     let folder = observer.project().places.logs();
@@ -81,7 +90,7 @@ pub async fn run(observer: Observer, color: bool) -> Result<i32, Failure> {
     };
     owner.connect().await?;
     let mut screen = Screen::take(true)?;
-    let mut keys = EventStream::new();
+    let mut pressed = keys()?;
     owner.resize();
     owner.open(&ScrollStart::Newest);
     let (mut due, mut new_state, mut new_logs) = (Some(Instant::now()), false, false);
@@ -89,7 +98,7 @@ pub async fn run(observer: Observer, color: bool) -> Result<i32, Failure> {
         let happened = tokio::select! {
             biased;
             code = signals.next() => Happened::Signal(code),
-            key = keys.next() => Happened::Key(key),
+            key = pressed.next() => Happened::Key(key),
             () = wait(due) => Happened::Due,
             item = next_item(&mut owner.session) => Happened::Feed(item),
             // While something waits to be drawn, notices are left to gather.
@@ -104,11 +113,11 @@ pub async fn run(observer: Observer, color: bool) -> Result<i32, Failure> {
                     match request {
                         DashboardRequest::Quit => return Ok(exit::DONE),
                         DashboardRequest::Attach => {
-                            drop(keys);
+                            drop(pressed);
                             drop(screen);
                             owner.attach();
                             screen = Screen::take(owner.board.mouse)?;
-                            keys = EventStream::new();
+                            pressed = keys()?;
                             owner.resize();
                             owner.fit();
                         }

@@ -2,11 +2,17 @@
 
 use std::io::{Stdout, stdout};
 use std::mem::ManuallyDrop;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crossterm::event::{DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture};
+use crossterm::event::{self, DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, EventStream};
 use crossterm::terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use crossterm::{cursor, execute};
-use devrun_model::{Failure, FailureKind};
+use devrun_model::{Failure, FailureKind, exit};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 
@@ -15,6 +21,56 @@ use crate::ui::term;
 /// The failure of a terminal that cannot be used.
 pub(super) fn failed(error: &std::io::Error) -> Failure {
     Failure::new(FailureKind::Config, format!("cannot use the terminal: {error}")).help("devrun ps --watch")
+}
+
+/// Whether the terminal has hung up: from then on all reading and writing fails.
+pub(super) fn has_gone() -> bool {
+    let stdout = stdout();
+    let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO)
+        .is_ok_and(|_| polled[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP)))
+}
+
+/// Ends the process when the terminal hangs up while this is held. The library that reads keys spins for ever on a terminal that
+/// has gone, so the loop of the dashboard cannot be left to find out: it has a moment to end by itself.
+pub(super) struct HangupGuard(Arc<AtomicBool>);
+
+impl HangupGuard {
+    const GRACE: Duration = Duration::from_millis(500);
+
+    /// Waits in a thread of its own, which nothing wakes but the hang-up.
+    pub(super) fn start() -> Self {
+        let held = Arc::new(AtomicBool::new(true));
+        let seen = Arc::clone(&held);
+        std::thread::spawn(move || {
+            let stdout = stdout();
+            loop {
+                let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+                match poll(&mut polled, PollTimeout::NONE) {
+                    Ok(_) => break,
+                    Err(Errno::EINTR) => {}
+                    Err(_) => return,
+                }
+            }
+            std::thread::sleep(Self::GRACE);
+            if seen.load(Ordering::Acquire) {
+                std::process::exit(exit::HUP);
+            }
+        });
+        Self(held)
+    }
+}
+
+impl Drop for HangupGuard {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// The keys of the terminal. The library's stream panics where it cannot open the terminal, which the question before it finds out.
+pub(super) fn keys() -> Result<EventStream, Failure> {
+    event::poll(Duration::ZERO).map_err(|error| failed(&error))?;
+    Ok(EventStream::new())
 }
 
 /// The terminal while it is ours; given back when this is dropped.

@@ -63,7 +63,8 @@ async fn serve(config: GatewayConfig, log: AccessLog) -> Result<(), Failure> {
         None => listen(&config.listen).await?,
     };
     let upstreams = Arc::new(Upstreams::new());
-    tokio::spawn(drain_socket::serve(drain_socket::bind(&config.drain)?, Arc::clone(&upstreams)));
+    let (drains, _removed_at_the_end) = drain_socket::bind(&config.drain)?;
+    tokio::spawn(drain_socket::serve(drains, Arc::clone(&upstreams)));
     if config.spec.copies.is_empty() {
         tokio::spawn(follow(config.places, config.spec.clone(), Arc::clone(&upstreams)));
     } else {

@@ -153,8 +153,9 @@ fn run_demo(globals: &Globals, args: &DemoArgs, term: Term) -> Result<i32, Failu
     }
     let (dir, globals) = demo::prepare(globals)?;
     let code = up::run(&globals, &UpArgs { offline: args.offline, ..UpArgs::default() }, term);
-    drop(dir);
-    code
+    let removed = demo::remove(dir);
+    let code = code?;
+    removed.map(|()| code)
 }
 
 /// A mistake on the command line, as clap explains it, and the last line. It quotes what was typed.

@@ -87,6 +87,7 @@ mod snapshots;
 mod source_tree;
 mod spawn_paths;
 mod stack_rows;
+mod start_first;
 mod start_proof;
 mod stdin;
 mod stopping;

@@ -51,6 +51,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod update;
 mod url;
 mod value_limits;
 mod variable_names;

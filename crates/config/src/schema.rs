@@ -217,7 +217,7 @@ pub const KEYS: &[Key] = &[
     key(BOTH, "limits", Table(P::Limits), "", "what it may use"),
     key(BOTH, "reserve", Table(P::Reserve), "", "what is set aside for it"),
     key(SERVICE, "replicas", Integer, "1", "copies; the port is the address that they share, each has its own in $PORT"),
-    key(SERVICE, "update", Table(P::Update), "", "how `restart` and `up` replace several copies"),
+    key(SERVICE, "update", Table(P::Update), "", "how `restart` and `up` replace what runs"),
     key(BOTH, "profiles", TEXTS, "", "off unless one of these is asked for"),
     key(BOTH, "optional", Bool, "false", "the stack starts without it"),
     key(
@@ -306,6 +306,13 @@ pub const KEYS: &[Key] = &[
     key(&[P::Stop], "to", Choice(&["leader", "all"]), "leader", "who gets the signal first"),
     key(&[P::Stop], "spare", TEXTS, "", "command names that may outlive it"),
     key(&[P::Stop], "then", Text, "", "a second, stronger signal before it is killed"),
+    key(
+        &[P::Update],
+        "order",
+        Choice(&["stop-first", "start-first"]),
+        "",
+        "`start-first`: the next process must be ready before the present one is stopped [for gateways and with `listen`]",
+    ),
     key(&[P::Update], "parallel", Integer, "1", "copies at a time"),
     key(&[P::Update], "pause", Duration, "0s", "from the readiness of one copy to the stop of the next"),
     key(&[P::Limits], "cpu", Number, "", "cores, where the kernel has a cgroup v2 controller for them"),

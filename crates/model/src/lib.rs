@@ -53,7 +53,7 @@ pub use name::{ProjectName, ServiceId, ServiceName, VolumeName};
 pub use paths::Paths;
 pub use phase::{Health, State};
 pub use plan::{Plan, VolumeClass, VolumeSpec};
-pub use policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo, UpdateSpec};
+pub use policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo, UpdateOrder, UpdateSpec};
 pub use ready::{Check, ReadySpec};
 pub use recipe::{RecipeBook, RecipeData, RecipeUse};
 pub use service::{Condition, Dependency, Kind, Launch, ServiceSpec};

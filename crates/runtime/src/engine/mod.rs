@@ -26,6 +26,7 @@ pub mod leftovers;
 mod log_losses;
 mod lost_output;
 mod pre_start;
+mod previous_instances;
 mod probing;
 mod publication;
 mod request_handlers;

@@ -84,6 +84,10 @@ impl Engine {
 
     /// A fresh directory for what is rendered and for sockets.
     fn recreate_service_dir(&self, id: &ServiceId) -> Result<(), Failure> {
+        if self.previous_instances.contains_key(id) {
+            // What is in it belongs to a process that serves; files are written over.
+            return Ok(());
+        }
         let folder = self.places.service_run(id);
         runtime_dir::empty(&folder).map_err(|error| {
             Failure::new(FailureKind::Config, format!("{} cannot be made: {error}", folder.display()))
