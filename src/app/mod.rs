@@ -52,6 +52,7 @@ pub mod start_scope;
 pub mod stop_stack;
 pub mod stop_wait;
 pub mod supervise;
+pub mod telemetry;
 pub mod temporary_stack;
 pub mod trace_output;
 pub mod unit;

@@ -277,6 +277,9 @@ pub enum Verb {
     /// Serves the routes of a gateway.
     #[command(name = "__gateway", hide = true)]
     Gateway(crate::cli::service::gateway::GatewayArgs),
+    /// Receives telemetry of the stack's services.
+    #[command(name = "__telemetry", hide = true)]
+    Telemetry(crate::cli::service::telemetry::TelemetryArgs),
     /// Does for a unit of `export systemd` what systemd cannot.
     #[command(name = "__unit", hide = true)]
     Unit(crate::cli::service::unit::UnitArgs),

@@ -21,7 +21,7 @@ use super::getting_started;
 use super::machine_docs;
 use super::reference;
 use super::service::up::UpArgs;
-use super::service::{attach, build, control, down, exec, gateway, run, scale, task, unit, up, wait};
+use super::service::{attach, build, control, down, exec, gateway, run, scale, task, telemetry, unit, up, wait};
 use super::show::check::CheckArgs;
 use super::show::{
     analyze, check, config, doctor, env, events, graph, inspect, logs, ls, mcp, ps, report, resources, routes, top, ui, urls,
@@ -137,6 +137,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Man(args) => reference::man(&args, term),
         Verb::Schema => reference::print_schema(term),
         Verb::Gateway(args) => gateway::run(&args),
+        Verb::Telemetry(args) => telemetry::run(&args),
         Verb::Unit(args) => unit::run(&globals, &args),
         Verb::Docs(args) => docs_files::write(&args),
         Verb::Version(args) => version::run(&args),

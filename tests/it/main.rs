@@ -92,6 +92,7 @@ mod start_proof;
 mod stdin;
 mod stopping;
 mod task_inputs;
+mod telemetry;
 mod test_hygiene;
 mod tool_dirs;
 mod type_names;

@@ -46,6 +46,7 @@ mod services;
 mod source_map;
 mod suggest;
 mod task;
+mod telemetry;
 mod template;
 #[cfg(test)]
 mod tests;
