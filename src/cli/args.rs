@@ -237,6 +237,9 @@ pub enum Verb {
     /// Replace the data of a service by a backup, after confirmation
     #[command(after_help = "Example:\n  devrun restore postgres postgres-20260301-093000.dump")]
     Restore(crate::cli::data::backup::RestoreArgs),
+    /// List and delete the data of git branches
+    #[command(after_help = "Examples:\n  devrun branch list\n  devrun branch rm feature/x")]
+    Branch(crate::cli::data::branch::BranchArgs),
     /// Make databases for tests
     #[command(after_help = "Examples:\n  export DATABASE_URL=$(devrun db fork)\n  devrun db fork -- pytest\n  devrun db list")]
     Db(crate::cli::data::db::DbArgs),

@@ -14,7 +14,7 @@ use devrun_model::mask::Masker;
 use super::args::{self, Cli, Verb};
 use super::completions;
 use super::convert::{export, import};
-use super::data::{backup, client, db, secret, snapshot, volumes};
+use super::data::{backup, branch, client, db, secret, snapshot, volumes};
 use super::demo::{self, DemoArgs};
 use super::docs_files;
 use super::getting_started;
@@ -125,6 +125,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Snapshot(args) => snapshot::run(&globals, &args, term),
         Verb::Backup(args) => backup::backup(&globals, &args, term),
         Verb::Restore(args) => backup::restore(&globals, &args, term),
+        Verb::Branch(args) => branch::run(&globals, &args, term),
         Verb::Db(args) => db::run(&globals, &args, term),
         Verb::Forks => db::reap(&globals),
         Verb::Df(args) => volumes::df(&globals, &args, term),

@@ -7,6 +7,7 @@ extern crate devrun_test_attribute;
 mod agents;
 mod backups;
 mod blocked_output;
+mod branches;
 mod case_beyond;
 mod case_concurrent;
 mod case_config;

@@ -10,6 +10,7 @@
 
 mod absolute_path;
 mod attributes;
+mod branch_data;
 mod claimed_ports;
 mod command;
 mod command_words;

@@ -155,6 +155,7 @@ pub const KEYS: &[Key] = &[
     key(&[P::Project], "required", TEXTS, "", "variables that must be set, non-empty and no placeholder"),
     key(&[P::Project], "requires", Table(P::Requires), "", "what the machine must have"),
     key(&[P::Project], "telemetry", Bool, "true", "services hear of the stack's receiver of OTLP, where there is one"),
+    key(&[P::Project], "branch_data", Bool, "false", "data follows the git branch: each has its own volumes"),
     key(&[P::Project], "tier_pause", Duration, "0s", "pause between numbered tiers"),
     key(&[P::Requires], "memory", Size, "", "memory"),
     key(&[P::Requires], "disk", Size, "", "free disk"),
