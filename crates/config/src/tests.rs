@@ -45,6 +45,7 @@ pub(crate) fn facts() -> Facts {
         ports: BTreeMap::new(),
         recipe_files: BTreeMap::new(),
         keys: BTreeMap::new(),
+        branch: None,
         seed: 7,
     }
 }

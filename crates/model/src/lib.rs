@@ -46,7 +46,9 @@ pub use command::{Command, UpOptions};
 pub use command_line::CommandLine;
 pub use copies::{FirstCopy, RememberedScale, SharedAddress};
 pub use failure::{Failure, FailureKind};
-pub use gateway::{DrainRequest, GatewayConfig, GatewayKind, GatewaySpec, Route, RoutePattern, RouteTarget, UpstreamSpec};
+pub use gateway::{
+    DrainRequest, FixedCopy, GatewayConfig, GatewayKind, GatewaySpec, Route, RoutePattern, RouteTarget, UpstreamSpec,
+};
 pub use name::{ProjectName, ServiceId, ServiceName, VolumeName};
 pub use paths::Paths;
 pub use phase::{Health, State};
