@@ -67,6 +67,7 @@ mod log_windows;
 mod logs;
 mod masking;
 mod not_utf8;
+mod open_servers;
 mod outside;
 mod ownership;
 mod performance;
