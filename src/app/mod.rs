@@ -49,6 +49,7 @@ pub mod snapshot;
 pub mod stack_changes;
 pub mod stack_session;
 pub mod start_scope;
+pub mod state_watch;
 pub mod stop_stack;
 pub mod stop_wait;
 pub mod supervise;

@@ -89,6 +89,7 @@ mod source_tree;
 mod spawn_paths;
 mod stack_rows;
 mod start_proof;
+mod state_deleted;
 mod stdin;
 mod stopping;
 mod task_inputs;
