@@ -1,7 +1,7 @@
 //! Actions to drivers: one method an action, no decisions. What can be answered at once is put on the queue; what takes
 //! time runs as a task and reports through a channel of its own. Spawns, stops and probes have files of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use devrun_core::event::Generation;
@@ -103,10 +103,20 @@ impl Engine {
         }
     }
 
-    /// Whether a command that is not there may be installed before the service is spawned; it is looked for again then.
+    /// Whether a command that is not there may be installed before the service is spawned, by whatever it waits for; it is looked
+    /// for again then.
     fn is_installed_later(&self, spec: &ServiceSpec) -> bool {
-        let is_task = |id: &ServiceId| self.core.spec(id).is_some_and(|spec| spec.kind == Kind::Task);
-        spec.pre_start.is_some() || spec.build.is_some() || spec.depends_on.iter().any(|edge| is_task(&edge.on))
+        let installs = |spec: &ServiceSpec| spec.kind == Kind::Task || spec.pre_start.is_some() || spec.build.is_some();
+        let mut seen = BTreeSet::new();
+        let mut waited_for: Vec<&ServiceId> = spec.depends_on.iter().map(|edge| &edge.on).collect();
+        while let Some(id) = waited_for.pop() {
+            let Some(other) = self.core.spec(id).filter(|_| seen.insert(id)) else { continue };
+            if installs(other) {
+                return true;
+            }
+            waited_for.extend(other.depends_on.iter().map(|edge| &edge.on));
+        }
+        spec.pre_start.is_some() || spec.build.is_some()
     }
 
     fn set_preparation(&mut self, id: &ServiceId, handle: tokio::task::AbortHandle) {
