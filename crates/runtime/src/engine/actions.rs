@@ -10,6 +10,7 @@ use devrun_keeper::Runner;
 use devrun_model::{Failure, FailureKind, Kind, Launch, ServiceId, ServiceSpec};
 
 use super::engine_state::Engine;
+use super::fetch_notices::FetchNotices;
 use super::instance::Instance;
 use super::pre_start::{run_build, run_first_boot_and_pre_start};
 use super::task_result::TaskResult;
@@ -91,7 +92,10 @@ impl Engine {
                 });
             }
             Launch::Recipe(recipe) => {
-                let (recipe, options, task_results) = (recipe.clone(), self.fetch.clone(), self.task_results.clone());
+                let (recipe, mut options, task_results) = (recipe.clone(), self.fetch.clone(), self.task_results.clone());
+                if !options.progress.is_shown() {
+                    options.progress = Arc::new(FetchNotices::new(id.clone(), task_results.clone()));
+                }
                 let name = id.clone();
                 let task = tokio::spawn(async move {
                     let result = devrun_store::locate(&recipe, &options).await.map(Arc::new);
