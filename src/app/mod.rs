@@ -41,6 +41,7 @@ pub mod restart_reasons;
 pub mod rotate_secret;
 pub mod run_artifacts;
 pub mod runtime;
+pub mod self_update;
 pub mod service_details;
 pub mod service_env;
 pub mod session;

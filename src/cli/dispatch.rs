@@ -20,6 +20,7 @@ use super::docs_files;
 use super::getting_started;
 use super::machine_docs;
 use super::reference;
+use super::self_update;
 use super::service::up::UpArgs;
 use super::service::{attach, build, control, down, exec, gateway, run, scale, task, up, wait};
 use super::show::check::CheckArgs;
@@ -138,6 +139,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Schema => reference::print_schema(term),
         Verb::Gateway(args) => gateway::run(&args),
         Verb::Docs(args) => docs_files::write(&args),
+        Verb::SelfUpdate(args) => self_update::run(&args, term),
         Verb::Version(args) => version::run(&args),
         Verb::Demo(args) => run_demo(&globals, &args, term),
         Verb::Other(words) => Err(unknown_command::failure(&words)),

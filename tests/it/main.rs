@@ -82,6 +82,7 @@ mod resilience;
 mod run_command;
 mod runner;
 mod secrets;
+mod self_update;
 mod shutdown;
 mod side_by_side;
 mod snapshots;
