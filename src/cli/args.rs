@@ -274,6 +274,9 @@ pub enum Verb {
         after_help = "Examples:\n  devrun help up\n  devrun help --markdown           everything, for an agent\n  devrun help --markdown procfile"
     )]
     Help(HelpArgs),
+    /// Replace this binary with the newest release
+    #[command(name = "self", after_help = "Example:\n  devrun self update --from https://example.com/devrun/latest")]
+    SelfUpdate(crate::cli::self_update::SelfArgs),
     /// Show the version
     #[command(after_help = "Examples:\n  devrun version\n  devrun version --json")]
     Version(crate::cli::version::VersionArgs),

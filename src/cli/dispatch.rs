@@ -20,6 +20,7 @@ use super::docs_files;
 use super::getting_started;
 use super::machine_docs;
 use super::reference;
+use super::self_update;
 use super::service::up::UpArgs;
 use super::service::{attach, build, control, down, exec, gateway, run, scale, task, telemetry, unit, up, wait};
 use super::show::check::CheckArgs;
@@ -141,6 +142,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Telemetry(args) => telemetry::run(&args),
         Verb::Unit(args) => unit::run(&globals, &args),
         Verb::Docs(args) => docs_files::write(&args),
+        Verb::SelfUpdate(args) => self_update::run(&args, term),
         Verb::Version(args) => version::run(&args),
         Verb::Demo(args) => run_demo(&globals, &args, term),
         Verb::Other(words) => Err(unknown_command::failure(&words)),

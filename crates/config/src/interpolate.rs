@@ -375,8 +375,9 @@ impl<'a> Resolver<'a> {
 
     /// The name of the password that is made for a service which gives none.
     pub fn generated_password(&self, service: &DeclaredService) -> Option<String> {
-        let wants = service.recipe.as_ref().is_some_and(|used| used.data.wants_password);
-        (wants && !service.tree.contains_key("password") && service.get("external").is_none())
+        let recipe = service.recipe.as_ref().map(|used| &used.data).filter(|data| data.wants_password)?;
+        let has_own_file = recipe.password_file.as_deref().is_some_and(|file| renders(service, file));
+        (!has_own_file && !service.tree.contains_key("password") && service.get("external").is_none())
             .then(|| format!("{}-password", service.name))
     }
 
@@ -522,6 +523,13 @@ impl<'a> Resolver<'a> {
         self.memo.borrow_mut().insert(key, value.clone());
         value
     }
+}
+
+/// Whether the procfile itself gives this file of the service's run directory.
+fn renders(service: &DeclaredService, file: &str) -> bool {
+    let table = |key: &str| service.get(key).and_then(TomlNode::table).into_iter().flatten();
+    table("files").any(|(name, node)| name.as_str() == file && !node.is_false())
+        || table("render").any(|(_, node)| node.text() == Some(file))
 }
 
 fn name_text(name: &Name) -> String {

@@ -147,7 +147,7 @@ fn adopt(globals: &Globals, name: &str) -> Result<i32, Failure> {
         init::Adoption::Ours => say(format!("{name} is devrun's own already")),
         init::Adoption::From(place) => {
             say(format!("{name}: the data of {} in {} is taken over", recipe.recipe.name, place.display()));
-            if recipe.recipe.wants_password {
+            if recipe.recipe.wants_password && recipe.recipe.password_file.is_none() {
                 say(format!(
                     "it keeps its users and passwords: user, password and database of {} must be those of the data",
                     spec.service
