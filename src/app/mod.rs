@@ -44,6 +44,7 @@ pub mod runtime;
 pub mod service_details;
 pub mod service_env;
 pub mod session;
+pub mod shared_server;
 pub mod signals;
 pub mod snapshot;
 pub mod stack_changes;

@@ -95,6 +95,7 @@ mod task_inputs;
 mod test_hygiene;
 mod tool_dirs;
 mod type_names;
+mod user_scope;
 mod variables;
 mod verb_options;
 mod verbs_disk;

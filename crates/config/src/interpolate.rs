@@ -19,7 +19,7 @@ use super::template::{self, Hole, Name, Operator, Part};
 use super::tree::{TomlNode, TomlValue, get};
 use super::value_limits::{LARGEST_SUM, LARGEST_VALUE};
 use super::variable_names::names_secret;
-use super::{Document, Facts, dotenv, suggest};
+use super::{Document, Facts, dotenv, suggest, user_scope};
 use devrun_model::{ServiceId, ServiceName};
 
 /// A problem that was reported already.
@@ -376,8 +376,8 @@ impl<'a> Resolver<'a> {
     /// The name of the password that is made for a service which gives none.
     pub fn generated_password(&self, service: &DeclaredService) -> Option<String> {
         let wants = service.recipe.as_ref().is_some_and(|used| used.data.wants_password);
-        (wants && !service.tree.contains_key("password") && service.get("external").is_none())
-            .then(|| format!("{}-password", service.name))
+        let is_ours = service.get("external").is_none() || user_scope::is_user(&service.tree);
+        (wants && is_ours && !service.tree.contains_key("password")).then(|| format!("{}-password", service.name))
     }
 
     fn folder(&self, name: &str, at: Span, scope: Scope<'_>) -> Resolved<String> {

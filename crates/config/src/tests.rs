@@ -46,6 +46,7 @@ fn facts() -> Facts {
         recipe_files: BTreeMap::new(),
         keys: BTreeMap::new(),
         branch: None,
+        shared: BTreeMap::new(),
         seed: 7,
     }
 }
