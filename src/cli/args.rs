@@ -197,7 +197,7 @@ pub enum Verb {
     Import(crate::cli::convert::import::ImportArgs),
     /// Convert the procfile to another format
     #[command(
-        after_help = "Examples:\n  devrun export compose -o compose.yml\n  devrun export compose --check -o compose.yml\n  devrun export kubernetes -o k8s\n  devrun export systemd -o ~/.config/systemd/user/devrun-shop.service\n  devrun export procfile --mode prod"
+        after_help = "Examples:\n  devrun export compose -o compose.yml\n  devrun export compose --check -o compose.yml\n  devrun export kubernetes -o k8s\n  devrun export systemd -o ~/.config/systemd/user\n  devrun export procfile --mode prod"
     )]
     Export(crate::cli::convert::export::ExportArgs),
     /// Show which binaries a recipe uses, and why
@@ -280,6 +280,12 @@ pub enum Verb {
     /// Serves the routes of a gateway.
     #[command(name = "__gateway", hide = true)]
     Gateway(crate::cli::service::gateway::GatewayArgs),
+    /// Receives telemetry of the stack's services.
+    #[command(name = "__telemetry", hide = true)]
+    Telemetry(crate::cli::service::telemetry::TelemetryArgs),
+    /// Does for a unit of `export systemd` what systemd cannot.
+    #[command(name = "__unit", hide = true)]
+    Unit(crate::cli::service::unit::UnitArgs),
     /// Drops databases of tests whose callers have ended.
     #[command(name = "__forks", hide = true)]
     Forks,

@@ -21,7 +21,7 @@ use super::getting_started;
 use super::machine_docs;
 use super::reference;
 use super::service::up::UpArgs;
-use super::service::{attach, build, control, down, exec, gateway, run, scale, shared, task, up, wait};
+use super::service::{attach, build, control, down, exec, gateway, run, scale, shared, task, telemetry, unit, up, wait};
 use super::show::check::CheckArgs;
 use super::show::{
     analyze, check, config, doctor, env, events, graph, inspect, logs, ls, mcp, ps, report, resources, routes, top, ui, urls,
@@ -139,6 +139,8 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Man(args) => reference::man(&args, term),
         Verb::Schema => reference::print_schema(term),
         Verb::Gateway(args) => gateway::run(&args),
+        Verb::Telemetry(args) => telemetry::run(&args),
+        Verb::Unit(args) => unit::run(&globals, &args),
         Verb::Docs(args) => docs_files::write(&args),
         Verb::Version(args) => version::run(&args),
         Verb::Demo(args) => run_demo(&globals, &args, term),
@@ -153,8 +155,9 @@ fn run_demo(globals: &Globals, args: &DemoArgs, term: Term) -> Result<i32, Failu
     }
     let (dir, globals) = demo::prepare(globals)?;
     let code = up::run(&globals, &UpArgs { offline: args.offline, ..UpArgs::default() }, term);
-    drop(dir);
-    code
+    let removed = demo::remove(dir);
+    let code = code?;
+    removed.map(|()| code)
 }
 
 /// A mistake on the command line, as clap explains it, and the last line. It quotes what was typed.

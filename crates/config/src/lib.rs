@@ -47,10 +47,12 @@ mod services;
 mod source_map;
 mod suggest;
 mod task;
+mod telemetry;
 mod template;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod update;
 mod url;
 mod user_scope;
 mod value_limits;

@@ -10,5 +10,7 @@ pub mod run;
 pub mod scale;
 pub mod shared;
 pub mod task;
+pub mod telemetry;
+pub mod unit;
 pub mod up;
 pub mod wait;
