@@ -33,6 +33,7 @@ fuzz_target!(|text: &str| {
         keys: BTreeMap::new(),
         seed: 1,
         branch: None,
+        shared: BTreeMap::new(),
     };
     let Ok(wants) = document.wants(&facts) else { return };
     for want in &wants.secrets {

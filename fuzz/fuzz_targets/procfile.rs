@@ -31,6 +31,7 @@ fuzz_target!(|text: &str| {
         keys: BTreeMap::new(),
         seed: 1,
         branch: None,
+        shared: BTreeMap::new(),
     };
     if report.has_errors() {
         let _ = document.faults(&facts, &report).render(true);

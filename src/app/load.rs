@@ -29,6 +29,7 @@ use crate::app::procfile_errors;
 use crate::app::procfile_port;
 pub use crate::app::project::{Project, environment};
 use crate::app::remembered_scale;
+use crate::app::shared_server::location;
 use crate::globals::Globals;
 
 /// The names looked for, in order.
@@ -338,6 +339,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         output.as_deref().map(generated_env::existing).transpose()?;
     }
     let mut facts = facts(project, env_file_flag, &document)?;
+    facts.shared = location::of(project, &document, &facts, wanted.purpose.makes())?;
     let wants = document.wants(&facts).map_err(|report| failed(document.faults(&facts, &report)))?;
     let is_up = is_running(&project.places)?;
     let starts = wanted.purpose == Purpose::Start && !is_up;
@@ -417,6 +419,7 @@ fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &devrun_co
         recipe_files: BTreeMap::new(),
         keys: generated_env::keys(paths.as_ref().and_then(|paths| paths.keys.as_deref()))?,
         seed: u64::from(std::process::id()),
+        shared: BTreeMap::new(),
         branch: document.branch_data().then(|| branch_name::checked_out(&project.root)).flatten(),
     };
     for path in env_files.into_iter().chain(env_file_flag) {

@@ -45,6 +45,7 @@ pub mod self_update;
 pub mod service_details;
 pub mod service_env;
 pub mod session;
+pub mod shared_server;
 pub mod signals;
 pub mod snapshot;
 pub mod stack_changes;

@@ -292,6 +292,9 @@ pub enum Verb {
     /// Drops databases of tests whose callers have ended.
     #[command(name = "__forks", hide = true)]
     Forks,
+    /// The processes behind `scope = "user"`.
+    #[command(name = "__shared", hide = true)]
+    Shared(crate::cli::service::shared::SharedArgs),
     /// Prints the names of services and tasks, for the shell's completion.
     #[command(name = "__services", hide = true)]
     Services,

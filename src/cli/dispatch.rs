@@ -22,7 +22,7 @@ use super::machine_docs;
 use super::reference;
 use super::self_update;
 use super::service::up::UpArgs;
-use super::service::{attach, build, control, down, exec, gateway, run, scale, task, telemetry, unit, up, wait};
+use super::service::{attach, build, control, down, exec, gateway, run, scale, shared, task, telemetry, unit, up, wait};
 use super::show::check::CheckArgs;
 use super::show::{
     analyze, check, config, doctor, env, events, graph, inspect, logs, ls, mcp, ps, report, resources, routes, top, ui, urls,
@@ -129,6 +129,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Branch(args) => branch::run(&globals, &args, term),
         Verb::Db(args) => db::run(&globals, &args, term),
         Verb::Forks => db::reap(&globals),
+        Verb::Shared(args) => shared::run(&globals, &args),
         Verb::Df(args) => volumes::df(&globals, &args, term),
         Verb::Clean(args) => volumes::clean(&globals, &args, term),
         Verb::Rebuild(args) => up::run(&globals, &UpArgs { clean: true, ..args }, term),

@@ -61,6 +61,7 @@ pub fn facts(shell: &[(&str, &str)]) -> Facts {
         keys: BTreeMap::new(),
         seed: 1,
         branch: None,
+        shared: BTreeMap::new(),
     }
 }
 

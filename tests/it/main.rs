@@ -100,6 +100,7 @@ mod telemetry;
 mod test_hygiene;
 mod tool_dirs;
 mod type_names;
+mod user_scope;
 mod variables;
 mod verb_options;
 mod verbs_disk;

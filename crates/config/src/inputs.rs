@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::user_scope::SharedServer;
 use devrun_model::{FirstCopy, Paths, RememberedScale};
 
 /// One file, read by the caller.
@@ -68,6 +69,8 @@ pub struct Facts {
     pub seed: u64,
     /// The directory of the git branch's data below `branches/`, where `branch_data` is on and a branch is checked out.
     pub branch: Option<String>,
+    /// The shared servers, by services with `scope = "user"`. One that is absent here is an ordinary service.
+    pub shared: BTreeMap<String, SharedServer>,
 }
 
 impl Facts {

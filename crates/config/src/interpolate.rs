@@ -19,7 +19,7 @@ use super::template::{self, Hole, Name, Operator, Part};
 use super::tree::{TomlNode, TomlValue, get};
 use super::value_limits::{LARGEST_SUM, LARGEST_VALUE};
 use super::variable_names::names_secret;
-use super::{Document, Facts, dotenv, suggest};
+use super::{Document, Facts, dotenv, suggest, user_scope};
 use devrun_model::{ServiceId, ServiceName};
 
 /// A problem that was reported already.
@@ -377,8 +377,8 @@ impl<'a> Resolver<'a> {
     pub fn generated_password(&self, service: &DeclaredService) -> Option<String> {
         let recipe = service.recipe.as_ref().map(|used| &used.data).filter(|data| data.wants_password)?;
         let has_own_file = recipe.password_file.as_deref().is_some_and(|file| renders(service, file));
-        (!has_own_file && !service.tree.contains_key("password") && service.get("external").is_none())
-            .then(|| format!("{}-password", service.name))
+        let is_ours = service.get("external").is_none() || user_scope::is_user(&service.tree);
+        (is_ours && !has_own_file && !service.tree.contains_key("password")).then(|| format!("{}-password", service.name))
     }
 
     fn folder(&self, name: &str, at: Span, scope: Scope<'_>) -> Resolved<String> {

@@ -223,6 +223,13 @@ pub const KEYS: &[Key] = &[
     key(BOTH, "optional", Bool, "false", "the stack starts without it"),
     key(
         SERVICE,
+        "scope",
+        Choice(&["project", "user"]),
+        "project",
+        "`user`: one server for all checkouts of this user, a database and a login for each (postgres)",
+    ),
+    key(
+        SERVICE,
         "external",
         Text,
         "",

@@ -47,6 +47,7 @@ pub(crate) fn facts() -> Facts {
         recipe_files: BTreeMap::new(),
         keys: BTreeMap::new(),
         branch: None,
+        shared: BTreeMap::new(),
         seed: 7,
     }
 }

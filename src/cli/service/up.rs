@@ -28,6 +28,7 @@ use crate::app::password_advice;
 use crate::app::port_conflicts;
 use crate::app::profile_selection;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::app::shared_server::start;
 use crate::app::start_scope;
 use crate::app::stop_stack;
 use crate::app::stop_wait;
@@ -90,6 +91,11 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     }
     if !args.plan && !branch::prepare(globals, &project, &read, term)? {
         return Ok(exit::DONE);
+    }
+    if !args.plan
+        && let Some(code) = start::before_start(globals, &project, &read, &args.services)?
+    {
+        return Ok(code);
     }
     let advice = password_advice::of(&read);
     let mut plan = read.plan;
