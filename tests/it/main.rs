@@ -39,6 +39,7 @@ mod failing;
 mod fetch;
 mod first_contact;
 mod from_inside;
+mod full_disk;
 mod gateway;
 mod generated;
 mod git_exposure;

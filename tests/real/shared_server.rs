@@ -171,7 +171,7 @@ fn clean_drops_the_database_of_its_checkout_only() {
     run(&project, &["clean", "--yes"]).code(0).says("database of db on the shared server");
     let dropped = server(&project).join("dropped");
     let is_empty = |path: &Path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    eventually("the database is dropped", LONG, || (is_empty(&dropped)).then_some(()));
+    eventually("the database is dropped", LONG, || is_empty(&dropped).then_some(()));
     run(&project, &["up", "-d"]).code(0);
     assert_eq!((count(&project, &own), count(&project, &other)), ("0".to_owned(), "1".to_owned()));
     at(&project, &other, &["down", "--volumes"]).code(0).says("database of db on the shared server deleted");
