@@ -1,7 +1,7 @@
 //! Where a gateway is notified that a copy is about to be stopped: it sends nothing more there, and says when what it had sent is
 //! answered. One line in, two lines out; the supervisor waits for the second before it signals the copy.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use devrun_gateway::Upstreams;
@@ -12,15 +12,28 @@ use tokio::net::{UnixListener, UnixStream};
 /// A longer line is not a request.
 const LONGEST: u64 = 4096;
 
-/// Listens in the gateway's own runtime directory, which is private.
+/// Listens in the gateway's own runtime directory, which is private. The process's number is part of the name, as two processes
+/// of a gateway may overlap.
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub fn bind(path: &Path) -> Result<UnixListener, Failure> {
-    // Of the process before this one.
-    let _absent = std::fs::remove_file(path);
-    UnixListener::bind(path)
-        .map_err(|error| Failure::new(FailureKind::Config, format!("cannot listen on {}: {error}", path.display())))
+pub fn bind(path: &Path) -> Result<(UnixListener, BoundPath), Failure> {
+    let path = path.with_extension(std::process::id().to_string());
+    // Of an earlier process with the same number.
+    let _absent = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path)
+        .map_err(|error| Failure::new(FailureKind::Config, format!("cannot listen on {}: {error}", path.display())))?;
+    Ok((listener, BoundPath(path)))
+}
+
+/// The name of a socket; it is removed with this.
+pub struct BoundPath(PathBuf);
+
+impl Drop for BoundPath {
+    fn drop(&mut self) {
+        // The directory may have been emptied for the next process.
+        let _gone = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Answers for as long as this process lives.

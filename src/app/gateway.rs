@@ -12,8 +12,8 @@ use devrun_gateway::{AccessLog, Availability, Gateway, Upstream, Upstreams};
 use devrun_model::feed::FeedItem;
 use devrun_model::ready::Endpoint;
 use devrun_model::{
-    Failure, FailureKind, GatewayConfig, GatewayKind, GatewaySpec, Health, Paths, ServiceName, ServiceStatus, Snapshot, State,
-    exit,
+    Failure, FailureKind, FixedCopy, GatewayConfig, GatewayKind, GatewaySpec, Health, Paths, ServiceName, ServiceStatus,
+    Snapshot, State, exit,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,8 +63,13 @@ async fn serve(config: GatewayConfig, log: AccessLog) -> Result<(), Failure> {
         None => listen(&config.listen).await?,
     };
     let upstreams = Arc::new(Upstreams::new());
-    tokio::spawn(drain_socket::serve(drain_socket::bind(&config.drain)?, Arc::clone(&upstreams)));
-    tokio::spawn(follow(config.places, config.spec.clone(), Arc::clone(&upstreams)));
+    let (drains, _removed_at_the_end) = drain_socket::bind(&config.drain)?;
+    tokio::spawn(drain_socket::serve(drains, Arc::clone(&upstreams)));
+    if config.spec.copies.is_empty() {
+        tokio::spawn(follow(config.places, config.spec.clone(), Arc::clone(&upstreams)));
+    } else {
+        upstreams.replace(fixed(&config.spec));
+    }
     let ended = async {
         tokio::select! {
             _ = term.recv() => {}
@@ -135,6 +140,23 @@ fn concerns(spec: &GatewaySpec, item: &FeedItem) -> bool {
 async fn state(places: &Paths) -> Option<Snapshot> {
     let mut client = connect::supervisor(places).await.ok()??;
     client.status().await.ok()?.map(|status| status.snapshot)
+}
+
+/// The copies that the configuration names: one that is down refuses its connections.
+fn fixed(spec: &GatewaySpec) -> BTreeMap<String, Vec<Upstream>> {
+    let upstream = |service: &ServiceName, copy: &FixedCopy| Upstream {
+        name: copy.name.clone(),
+        pid: None,
+        host: spec.upstreams.get(service).map_or_else(|| "127.0.0.1".to_owned(), |upstream| upstream.host.clone()),
+        ports: copy.ports.clone(),
+        availability: Availability::Ready,
+        state: State::Running.to_string(),
+        reason: None,
+    };
+    let all = |(service, copies): (&ServiceName, &Vec<FixedCopy>)| {
+        (service.to_string(), copies.iter().map(|copy| upstream(service, copy)).collect())
+    };
+    spec.copies.iter().map(all).collect()
 }
 
 /// The routed services of a snapshot, copy by copy.

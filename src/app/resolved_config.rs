@@ -201,6 +201,11 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
         put("on_unhealthy", Value::String(on_unhealthy(spec.on_unhealthy).to_owned()));
         if spec.update != devrun_model::UpdateSpec::default() {
             let mut update = toml::Table::new();
+            let order = match spec.update.order {
+                devrun_model::UpdateOrder::StopFirst => "stop-first",
+                devrun_model::UpdateOrder::StartFirst => "start-first",
+            };
+            update.insert("order".to_owned(), Value::String(order.to_owned()));
             update.insert("parallel".to_owned(), number(spec.update.parallel));
             update.insert("pause".to_owned(), Value::String(devrun_model::duration::format(spec.update.pause)));
             put("update", Value::Table(update));

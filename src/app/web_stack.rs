@@ -17,7 +17,7 @@ use devrun_web::{ApiError, ApiReply, ApiRequest, LogsQuery, ServiceMetrics, Stac
 use crate::app::growing_file::GrowingFile;
 use crate::app::log_pages::{self, PageRequest};
 use crate::app::observer::Observer;
-use crate::app::{service_details, viewer_command};
+use crate::app::{service_details, telemetry, viewer_command};
 
 /// State changes that the page gets at most.
 const EVENTS: usize = 5000;
@@ -60,6 +60,7 @@ impl StackApi for WebStack {
                 ApiRequest::Events => Ok(shared.events()),
                 ApiRequest::Service(name) => service_details::details(&shared.observer, &name).await.map(|found| json!(found)),
                 ApiRequest::Logs(query) => shared.logs(query).await,
+                ApiRequest::Telemetry => shared.telemetry().await,
                 ApiRequest::Act(action, service) => shared.act(action.as_str(), service).await,
             };
             answer.map_err(|failure| refused(&failure))
@@ -154,6 +155,15 @@ impl Shared {
             .await
             .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot read logs: {error}")))??;
         Ok(json!(page))
+    }
+
+    async fn telemetry(&self) -> Result<Value, Failure> {
+        let (places, masker) = (self.observer.project().places.clone(), self.masker.clone());
+        let read = move || telemetry::recent(&places, &masker);
+        let records = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot read telemetry: {error}")))?;
+        Ok(json!({ "records": records }))
     }
 
     async fn act(&self, verb: &str, service: String) -> Result<Value, Failure> {

@@ -197,7 +197,7 @@ pub enum Verb {
     Import(crate::cli::convert::import::ImportArgs),
     /// Convert the procfile to another format
     #[command(
-        after_help = "Examples:\n  devrun export compose -o compose.yml\n  devrun export compose --check -o compose.yml\n  devrun export kubernetes -o k8s\n  devrun export systemd -o ~/.config/systemd/user/devrun-shop.service\n  devrun export procfile --mode prod"
+        after_help = "Examples:\n  devrun export compose -o compose.yml\n  devrun export compose --check -o compose.yml\n  devrun export kubernetes -o k8s\n  devrun export systemd -o ~/.config/systemd/user\n  devrun export procfile --mode prod"
     )]
     Export(crate::cli::convert::export::ExportArgs),
     /// Show which binaries a recipe uses, and why
@@ -237,6 +237,9 @@ pub enum Verb {
     /// Replace the data of a service by a backup, after confirmation
     #[command(after_help = "Example:\n  devrun restore postgres postgres-20260301-093000.dump")]
     Restore(crate::cli::data::backup::RestoreArgs),
+    /// List and delete the data of git branches
+    #[command(after_help = "Examples:\n  devrun branch list\n  devrun branch rm feature/x")]
+    Branch(crate::cli::data::branch::BranchArgs),
     /// Make databases for tests
     #[command(after_help = "Examples:\n  export DATABASE_URL=$(devrun db fork)\n  devrun db fork -- pytest\n  devrun db list")]
     Db(crate::cli::data::db::DbArgs),
@@ -280,6 +283,12 @@ pub enum Verb {
     /// Serves the routes of a gateway.
     #[command(name = "__gateway", hide = true)]
     Gateway(crate::cli::service::gateway::GatewayArgs),
+    /// Receives telemetry of the stack's services.
+    #[command(name = "__telemetry", hide = true)]
+    Telemetry(crate::cli::service::telemetry::TelemetryArgs),
+    /// Does for a unit of `export systemd` what systemd cannot.
+    #[command(name = "__unit", hide = true)]
+    Unit(crate::cli::service::unit::UnitArgs),
     /// Drops databases of tests whose callers have ended.
     #[command(name = "__forks", hide = true)]
     Forks,

@@ -1,7 +1,9 @@
 //! `devrun demo`: a small stack without any file of the user's, in a directory that is removed when it ends.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use devrun_model::exit;
@@ -9,6 +11,11 @@ use devrun_model::{Failure, FailureKind};
 
 use crate::globals::Globals;
 use crate::ui::term::data;
+
+/// How long the removal of its directory is tried.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The files of the demo, by their names in its directory.
 const FILES: [(&str, &str); 3] = [
@@ -79,6 +86,26 @@ pub fn prepare(globals: &Globals) -> Result<(tempfile::TempDir, Globals), Failur
         ..globals.clone()
     };
     Ok((dir, globals))
+}
+
+/// Removes the directory of the demo. A start that was interrupted may be writing `devrun.lock` still, so it is tried more than once.
+///
+/// # Errors
+/// `Config` when it cannot be removed.
+pub fn remove(dir: tempfile::TempDir) -> Result<(), Failure> {
+    let path = dir.keep();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match fs::remove_dir_all(&path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound && !path.exists() => return Ok(()),
+            Err(_) if Instant::now() < until => std::thread::sleep(PAUSE),
+            Err(error) => {
+                return Err(Failure::new(FailureKind::Config, format!("cannot remove {}: {error}", path.display()))
+                    .help(format!("rm -r {}", path.display())));
+            }
+        }
+    }
 }
 
 #[cfg(test)]

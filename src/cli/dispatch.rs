@@ -14,7 +14,7 @@ use devrun_model::mask::Masker;
 use super::args::{self, Cli, Verb};
 use super::completions;
 use super::convert::{export, import};
-use super::data::{backup, client, db, secret, snapshot, volumes};
+use super::data::{backup, branch, client, db, secret, snapshot, volumes};
 use super::demo::{self, DemoArgs};
 use super::docs_files;
 use super::getting_started;
@@ -22,7 +22,7 @@ use super::machine_docs;
 use super::reference;
 use super::self_update;
 use super::service::up::UpArgs;
-use super::service::{attach, build, control, down, exec, gateway, run, scale, task, up, wait};
+use super::service::{attach, build, control, down, exec, gateway, run, scale, task, telemetry, unit, up, wait};
 use super::show::check::CheckArgs;
 use super::show::{
     analyze, check, config, doctor, env, events, graph, inspect, logs, ls, mcp, ps, report, resources, routes, top, ui, urls,
@@ -126,6 +126,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Snapshot(args) => snapshot::run(&globals, &args, term),
         Verb::Backup(args) => backup::backup(&globals, &args, term),
         Verb::Restore(args) => backup::restore(&globals, &args, term),
+        Verb::Branch(args) => branch::run(&globals, &args, term),
         Verb::Db(args) => db::run(&globals, &args, term),
         Verb::Forks => db::reap(&globals),
         Verb::Df(args) => volumes::df(&globals, &args, term),
@@ -138,6 +139,8 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Man(args) => reference::man(&args, term),
         Verb::Schema => reference::print_schema(term),
         Verb::Gateway(args) => gateway::run(&args),
+        Verb::Telemetry(args) => telemetry::run(&args),
+        Verb::Unit(args) => unit::run(&globals, &args),
         Verb::Docs(args) => docs_files::write(&args),
         Verb::SelfUpdate(args) => self_update::run(&args, term),
         Verb::Version(args) => version::run(&args),
@@ -153,8 +156,9 @@ fn run_demo(globals: &Globals, args: &DemoArgs, term: Term) -> Result<i32, Failu
     }
     let (dir, globals) = demo::prepare(globals)?;
     let code = up::run(&globals, &UpArgs { offline: args.offline, ..UpArgs::default() }, term);
-    drop(dir);
-    code
+    let removed = demo::remove(dir);
+    let code = code?;
+    removed.map(|()| code)
 }
 
 /// A mistake on the command line, as clap explains it, and the last line. It quotes what was typed.

@@ -64,6 +64,7 @@ const VERBS: &[&str] = &[
     "backup",
     "restore",
     "db",
+    "branch",
     "scale",
     "clean",
     "rebuild",

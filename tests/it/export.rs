@@ -112,7 +112,7 @@ fn kubernetes_objects_say_what_the_procfile_says() {
     project.run(&["export", "nomad"]).code(2);
 }
 
-/// Shows: export --user, export --system.
+/// Shows: export --one-unit.
 #[test]
 fn a_unit_calls_the_commands_of_the_stack() {
     let project = Project::new().env("LEVEL", "debug 100%").env("API_TOKEN", "t0ps3cret");
@@ -120,18 +120,102 @@ fn a_unit_calls_the_commands_of_the_stack() {
         "[project]\nname = \"shop\"\ntimeout = \"3m\"\n[services.a]\nrun = \"./a $LEVEL\"\nenv = { T = \"${API_TOKEN}\" }\n\
          stop = { grace = \"15s\" }\n[modes.prod]\nservices.a.run = \"./a\"\n",
     );
-    let outcome = project.run(&["export", "systemd", "--user", "--mode", "prod"]).code(0);
+    let outcome = project.run(&["export", "systemd", "--one-unit", "--user", "--mode", "prod"]).code(0);
     let root = std::fs::canonicalize(project.dir()).expect("our own directory");
     let up = format!(" -C {} --mode prod --progress plain up", root.display());
     assert!(outcome.stdout.lines().any(|line| line.starts_with("ExecStart=/") && line.ends_with(&up)), "{}", outcome.stdout);
-    let outcome = project.run(&["export", "systemd"]).code(0).says("not exported: ${API_TOKEN}: it is taken from this shell");
+    let outcome =
+        project.run(&["export", "systemd", "--one-unit"]).code(0).says("not exported: ${API_TOKEN}: it is taken from this shell");
     for line in ["Environment=\"LEVEL=debug 100%%\"", "TimeoutStartSec=180s", "TimeoutStopSec=45s", "WantedBy=default.target"] {
         assert!(outcome.stdout.lines().any(|known| known == line), "{line}\n{}", outcome.stdout);
     }
     assert!(!outcome.stdout.contains("t0ps3cret"), "{}", outcome.stdout);
-    project.run(&["export", "systemd", "--strict"]).code(2);
-    let system =
-        project.run(&["export", "systemd", "--system", "--mode", "prod"]).code(0).says("devrun-shop must be able to read");
+    project.run(&["export", "systemd", "--one-unit", "--strict"]).code(2);
+    let system = project
+        .run(&["export", "systemd", "--one-unit", "--system", "--mode", "prod"])
+        .code(0)
+        .says("devrun-shop must be able to read");
     assert!(system.stdout.contains("\nUser=devrun-shop\n"), "{}", system.stdout);
     project.run(&["export", "compose", "--system"]).code(2);
+}
+
+/// Shows: export --user, export --system. What the helpers of the units do is in `tests/real/export_systemd.rs`.
+#[test]
+fn every_service_has_a_unit() {
+    let project = Project::new().env("API_TOKEN", "t0ps3cret");
+    project.rewrite(
+        "[project]\nname = \"shop\"\n[volumes]\ndata = {}\n\
+         [services.a]\nrun = \"./a\"\nenv = { T = \"${API_TOKEN}\" }\nwatch = [\"src/*\"]\nrestart = \"on-failure:2\"\n\
+         [services.b]\nrun = \"./b\"\nreplicas = 2\ndepends_on = [\"a\", \"seed\"]\nstop = { signal = \"QUIT\", grace = \"15s\" }\n\
+         [tasks.seed]\nrun = \"./seed\"\nonce = \"data/.seeded\"\n",
+    );
+    project.run(&["export", "systemd", "-o", "units"]).code(0).says("not exported: services.a.watch: ");
+    let mut names: Vec<String> = std::fs::read_dir(project.path("units"))
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let expected = [
+        "devrun-shop.a.service",
+        "devrun-shop.b@.service",
+        "devrun-shop.seed.service",
+        "devrun-shop.service",
+        "devrun-shop.target",
+    ];
+    assert_eq!(names, expected);
+    let all: String = names.iter().map(|name| project.read(&format!("units/{name}"))).collect();
+    assert!(!all.contains("t0ps3cret"), "{all}");
+    let unit = project.read("units/devrun-shop.b@.service");
+    for line in [
+        "Wants=devrun-shop.a.service devrun-shop.seed.service",
+        "ExecStartPre=systemctl --user is-active --quiet devrun-shop.seed.service",
+        "KillSignal=SIGQUIT",
+        "TimeoutStopSec=15s",
+    ] {
+        assert!(unit.lines().any(|known| known == line), "{line}\n{unit}");
+    }
+    assert!(unit.lines().any(|line| line.starts_with("ExecStart=/") && line.ends_with(" __unit exec b.%i")), "{unit}");
+    project.run(&["export", "systemd", "-o", "units"]).code(2).says("left as it is");
+    project.run(&["export", "systemd", "-o", "units", "--check"]).code(0);
+    project.run(&["export", "systemd", "--strict"]).code(2);
+    let system = project.run(&["export", "systemd", "--system"]).code(0).says("devrun-shop must be able to read");
+    for line in
+        ["User=devrun-shop", "WantedBy=multi-user.target", "ExecStartPre=+systemctl is-active --quiet devrun-shop.a.service"]
+    {
+        assert!(system.stdout.lines().any(|known| known == line), "{line}\n{}", system.stdout);
+    }
+    project.run(&["export", "compose", "--one-unit"]).code(2);
+}
+
+/// The helpers of units work from what the stack's first unit has read, run a task once, and take this process's place.
+#[test]
+fn helpers_of_units_prepare_run_and_probe() {
+    let project = Project::new();
+    project.rewrite(
+        "[project]\nname = \"shop\"\n[secrets]\ngenerate = [\"key\"]\n[volumes]\ndata = {}\n\
+         [services.a]\nrun = [\"sh\", \"-c\", \"echo $KEY $LISTEN_FDS; exit 7\"]\nenv = { KEY = \"${secret.key}\" }\n\
+         pre_start = \"touch prepared\"\nready = { file = \"prepared\", within = \"2s\" }\nstop = { command = \"touch stopping\" }\n\
+         render = { \"a.in\" = \"a.conf\" }\n[tasks.seed]\nrun = \"sh -c 'echo x >>seeded'\"\nonce = \"data/.seeded\"\n",
+    );
+    project.write("a.in", "key = ${secret.key}\n");
+    project.run(&["__unit", "exec", "a"]).code(6).says("the stack's procfile has not been read");
+    project.run(&["__unit", "plan"]).code(0);
+    project.run(&["__unit", "exec", "b"]).code(2).says("the procfile has no service or task b now");
+    project.run(&["__unit", "prepare", "a"]).code(0);
+    assert!(project.path("prepared").exists());
+    project.run(&["__unit", "ready", "a"]).code(0);
+    std::fs::remove_file(project.path("prepared")).expect("it was made");
+    project.run(&["__unit", "ready", "a"]).code(3).says("a is not ready after 2.0s");
+    let key = project.read("secrets/infra/key");
+    let outcome = project.run_in_shell("LISTEN_FDS=1 exec \"$0\" __unit exec a").code(7);
+    assert_eq!(outcome.stdout.trim(), format!("{} 1", key.trim()));
+    project.run(&["__unit", "stop", "a"]).code(0);
+    assert!(project.path("stopping").exists());
+    project.run(&["__unit", "task", "seed"]).code(0);
+    project.run(&["__unit", "task", "seed"]).code(0).says("already done");
+    assert_eq!(project.read("seeded"), "x\n");
+    project.run(&["__unit", "forget"]).code(0);
+    project.run(&["__unit", "exec", "a"]).code(6);
+    project.run(&["__unit", "forget"]).code(0);
+    project.nothing_left();
 }

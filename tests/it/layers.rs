@@ -46,6 +46,7 @@ const NEVER_PANIC: &[&str] = &[
     "crates/convert/",
     "crates/core/",
     "crates/gateway/",
+    "crates/telemetry/",
     "crates/web/",
     "crates/runtime/src/engine/",
 ];

@@ -10,14 +10,14 @@ use serde_json::Value;
 use crate::harness::{PATIENCE, Project, Running, eventually};
 
 /// A running `devrun web`.
-struct Page {
+pub struct Page {
     running: Running,
     port: u16,
     token: String,
 }
 
 impl Page {
-    fn start(project: &Project) -> Self {
+    pub fn start(project: &Project) -> Self {
         let mut running = project.start(&["web"]);
         running.wait_for("#token=");
         let url = running.stdout().lines().next().expect("an address").to_owned();
@@ -26,7 +26,7 @@ impl Page {
         Self { running, port, token: token.to_owned() }
     }
     /// Sends a request as it is and gives status and the whole answer.
-    fn raw(&self, request: &str) -> (u16, String) {
+    pub fn raw(&self, request: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.write_all(request.as_bytes()).expect("it reads");
@@ -36,27 +36,27 @@ impl Page {
         let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
         (status, text)
     }
-    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+    pub fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
         let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         self.raw(&format!(
             "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{headers}{length}Connection: close\r\n\r\n{body}",
             self.port
         ))
     }
-    fn cookie(&self) -> String {
+    pub fn cookie(&self) -> String {
         format!("Cookie: devrun_{}={}\r\n", self.port, self.token)
     }
-    fn own(&self) -> String {
+    pub fn own(&self) -> String {
         format!("{}Origin: http://127.0.0.1:{}\r\nContent-Type: application/json\r\n", self.cookie(), self.port)
     }
     #[track_caller]
-    fn json(&self, path: &str) -> Value {
+    pub fn json(&self, path: &str) -> Value {
         let (status, text) = self.ask("GET", path, &self.cookie(), "");
         assert_eq!(status, 200, "{text}");
         let body = text.split_once("\r\n\r\n").expect("a body").1;
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
-    fn stop(self) {
+    pub fn stop(self) {
         self.running.signal(Signal::SIGINT);
         self.running.outcome().code(130);
     }

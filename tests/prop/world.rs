@@ -205,7 +205,7 @@ impl World<'_> {
                 }
             }
             // Its probes go on with another login.
-            Action::UpdateSpec(..) => {}
+            Action::UpdateSpec(..) | Action::RestorePrevious(..) => {}
             Action::StopProbes(id, g) => {
                 self.probing.remove(&(id.clone(), *g));
             }

@@ -7,15 +7,19 @@ use std::process::{Command, Stdio};
 
 use crate::harness::{Project, is_root, skipped};
 
-trials![a_user_manager_starts_the_stack_restarts_it_and_leaves_nothing];
+trials![
+    a_user_manager_starts_the_stack_restarts_it_and_leaves_nothing,
+    a_unit_for_each_service_is_ordered_as_the_graph_restarted_and_stopped,
+];
 
 const MANAGER: &str = "/usr/lib/systemd/systemd";
 
-/// What runs in the namespace. `$1` is the unit, `$2` the token of this test's processes, `$3` the log of the manager.
+/// What runs in the namespace before the test's own part, and after it. `$1` is the directory of the units, `$2` the token of this
+/// test's processes, `$3` the log of the manager.
 ///
 /// `/run/systemd/system` tells the manager that systemd is what booted, without which it refuses. A manager takes the cgroup it is
 /// started in for its own and moves every process of it: it gets one that holds this script alone, or is not started.
-const SCRIPT: &str = r#"
+const MANAGER_BEGINS: &str = r#"
 set -u
 token=$2
 for base in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
@@ -35,65 +39,87 @@ until_true() { for _ in $(seq 600); do if eval "$1"; then return 0; fi; sleep 0.
 of() { pgrep -f -- "$1 $token" | sort -n | tr '\n' ' '; }
 until_true '[ -S /run/user/0/systemd/private ] || ! kill -0 $manager' || exit 77
 [ -S /run/user/0/systemd/private ] || exit 77
-verified=$(systemd-analyze --user verify "$1" 2>&1) && [ -z "$verified" ] && echo verified || echo "verify: $verified"
-unit=$(basename "$1")
+verify() { verified=$(systemd-analyze --user verify "$@" 2>&1) && [ -z "$verified" ] && echo verified || echo "verify: $verified"; }
+show() { systemctl --user show "$1" -p "$2" --value; }
+"#;
+
+const MANAGER_ENDS: &str = r#"
+kill $manager
+wait $manager
+exit 0
+"#;
+
+/// The stack as one unit, with devrun's supervisor in it.
+const ONE_UNIT: &str = r#"
+unit=devrun-unit.service
+verify "$1/$unit"
 systemctl --user start "$unit" && echo started
 first=$(of 7301); second=$(of 7302)
 [ -n "$first" ] && [ -n "$second" ] && echo running
 [ "${first%% *}" -lt "${second%% *}" ] && echo ordered
 kill -9 $second
 until_true '[ -n "$(of 7302)" ] && [ "$(of 7302)" != "$second" ]' && echo service-is-back
-kill -9 "$(systemctl --user show "$unit" -p MainPID --value)"
-until_true '[ "$(systemctl --user show "$unit" -p NRestarts --value)" = 1 ] && [ "$(systemctl --user is-active "$unit")" = active ]' && echo supervisor-is-back
+kill -9 "$(show $unit MainPID)"
+until_true '[ "$(show $unit NRestarts)" = 1 ] && [ "$(systemctl --user is-active "$unit")" = active ]' && echo supervisor-is-back
 until_true '[ -n "$(of 7301)" ] && [ "$(of 7301)" != "$first" ]' && echo stack-is-back
 [ "$(of 7301 | wc -w)" = 1 ] && echo once
 systemctl --user stop "$unit" && echo stopped
-[ "$(systemctl --user show "$unit" -p Result --value)" = success ] && echo succeeded
+[ "$(show $unit Result)" = success ] && echo succeeded
 [ -z "$(of 7301)$(of 7302)" ] && echo nothing-left
-kill $manager
-wait $manager
-exit 0
 "#;
 
-fn a_user_manager_starts_the_stack_restarts_it_and_leaves_nothing() {
+/// What the script printed line by line with what it and the manager said, or why it did not run.
+fn under_a_user_manager(project: &Project, token: &str, script: &str) -> Result<(Vec<String>, String), String> {
     if !std::path::Path::new(MANAGER).exists() {
-        return skipped("systemd is not installed");
+        return Err("systemd is not installed".to_owned());
     }
     if !is_root() {
-        return skipped("a mount namespace with a /run of its own needs root");
+        return Err("a mount namespace with a /run of its own needs root".to_owned());
     }
-    let project = Project::new();
-    // Names that `pgrep` finds: the token is an argument of each.
-    let service = |name: &str, number: u32| {
-        format!(
-            "[services.{name}]\nrun = [\"sh\", \"-c\", \"while :; do sleep 1; done\", \"{number} TOKEN\"]\nrestart = \"always\"\n"
-        )
-    };
-    let text =
-        format!("[project]\nname = \"unit\"\n{}{}depends_on = [\"first\"]\n", service("first", 7301), service("second", 7302));
-    let token = format!("unit-{}", std::process::id());
-    project.rewrite(&text.replace("TOKEN", &token));
-    let unit = project.dir().join("devrun-unit.service");
-    project.run(&["export", "systemd", "-o", &unit.display().to_string()]).code(0);
-    let links = project.dir().join("config/systemd/user");
-    std::fs::create_dir_all(&links).expect("our own directory");
-    std::fs::copy(&unit, links.join("devrun-unit.service")).expect("our own file");
     let log = project.dir().join("manager.log");
     let output = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "bash", "-c", SCRIPT, "bash"])
-        .args([&unit.display().to_string(), &token, &log.display().to_string()])
+        .args(["--mount", "--propagation", "private", "bash", "-c", &format!("{MANAGER_BEGINS}{script}{MANAGER_ENDS}"), "bash"])
+        .args([units(project).display().to_string().as_str(), token, &log.display().to_string()])
         .env("MANAGER", MANAGER)
         .env("HOME", project.dir())
         .env("XDG_CONFIG_HOME", project.dir().join("config"))
         .stdin(Stdio::null())
         .output()
         .expect("unshare runs");
-    remove_cgroups(&token);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    remove_cgroups(token);
     let manager = std::fs::read_to_string(&log).unwrap_or_default();
     if output.status.code() == Some(77) {
-        return skipped(&format!("no user manager can run here: {}", manager.lines().last().unwrap_or("it said nothing")));
+        return Err(format!("no user manager can run here: {}", manager.lines().last().unwrap_or("it said nothing")));
     }
+    let lines = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    Ok((lines, format!("{}\n{manager}", String::from_utf8_lossy(&output.stderr))))
+}
+
+/// Where a user's manager looks for units.
+fn units(project: &Project) -> std::path::PathBuf {
+    project.dir().join("config/systemd/user")
+}
+
+/// A service that `pgrep` finds by its number: the token is an argument as well.
+fn service(name: &str, number: u32) -> String {
+    format!(
+        "[services.{name}]\nrun = [\"sh\", \"-c\", \"while :; do sleep 1; done\", \"{number} TOKEN\"]\nrestart = \"always\"\n"
+    )
+}
+
+fn a_user_manager_starts_the_stack_restarts_it_and_leaves_nothing() {
+    let project = Project::new();
+    let text =
+        format!("[project]\nname = \"unit\"\n{}{}depends_on = [\"first\"]\n", service("first", 7301), service("second", 7302));
+    let token = format!("unit-{}", std::process::id());
+    project.rewrite(&text.replace("TOKEN", &token));
+    std::fs::create_dir_all(units(&project)).expect("our own directory");
+    let unit = units(&project).join("devrun-unit.service");
+    project.run(&["export", "systemd", "--one-unit", "-o", &unit.display().to_string()]).code(0);
+    let (lines, log) = match under_a_user_manager(&project, &token, ONE_UNIT) {
+        Ok(ran) => ran,
+        Err(why) => return skipped(&why),
+    };
     let expected = [
         "verified",
         "started",
@@ -107,8 +133,143 @@ fn a_user_manager_starts_the_stack_restarts_it_and_leaves_nothing() {
         "succeeded",
         "nothing-left",
     ];
-    let lines: Vec<&str> = said.lines().collect();
-    assert_eq!(lines, expected, "{}\n{manager}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(lines, expected, "{log}");
+    project.nothing_left();
+}
+
+/// A unit for each service. After its lines come `unit inactive-exit active-enter`, in microseconds since the boot.
+const MANY_UNITS: &str = r#"
+target=devrun-many.target
+verify "$1"/devrun-many.*
+systemctl --user start $target && echo started
+all="7311 7312 7313 7314 7315"
+for number in $all; do [ -n "$(of $number)" ] || echo "not running: $number"; done
+[ "$(of 7313 | wc -w)" = 2 ] && echo copies
+[ -z "$(of 7316)" ] && [ "$(show devrun-many.blocked.service ActiveState)" = failed ] && echo blocked
+[ "$(cat second.key)" = "$(cat secrets/infra/key)" ] && ! grep -rqF "$(cat secrets/infra/key)" "$1" && echo secret-in-no-unit
+[ "$(stat -c %a "$XDG_RUNTIME_DIR"/devrun/*/units.json)" = 600 ] && echo private
+held() { [ "$(bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT_HELD; cat <&3")" = held ]; }
+held && echo socket
+for unit in $(systemctl --user list-units --all --plain --no-legend 'devrun-many.*.service' | awk '{print $1}'); do
+  echo "time $unit $(show "$unit" InactiveExitTimestampMonotonic) $(show "$unit" ActiveEnterTimestampMonotonic)"
+done
+first=$(of 7311); second=$(of 7312)
+kill -9 $second
+until_true '[ -n "$(of 7312)" ] && [ "$(of 7312)" != "$second" ] && [ "$(systemctl --user is-active devrun-many.second.service)" = active ]' && echo service-is-back
+[ "$(of 7311)" = "$first" ] && echo others-are-untouched
+systemctl --user stop devrun-many.second.service && [ -z "$(of 7312)" ] && [ -n "$(of 7311)" ] && echo one-stopped
+[ "$(cat stopping)" = bye ] && echo stop-command
+systemctl --user stop $target && echo stopped
+until_true '[ "$(systemctl --user is-active devrun-many.first.service)" = inactive ]'
+until_true '[ -z "$(for number in $all; do of $number; done)" ]' && echo nothing-left
+until_true '[ ! -e "$(echo "$XDG_RUNTIME_DIR"/devrun/*/units.json)" ]' && echo plan-is-gone
+systemctl --user start $target && [ -n "$(of 7314)" ] && echo again
+[ "$(wc -l <seeded)" = 1 ] && echo seeded-once
+systemctl --user stop $target
+until_true '[ -z "$(for number in $all; do of $number; done)" ]'
+"#;
+
+/// Answers on the socket that it is given, and keeps a connection until the other end closes it.
+const HELD: &str = r#"
+import socket
+passed = socket.socket(fileno=3)
+while True:
+    connection, _ = passed.accept()
+    try:
+        connection.sendall(b"held")
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(1)
+    except OSError:
+        pass # A probe reads nothing.
+"#;
+
+fn a_unit_for_each_service_is_ordered_as_the_graph_restarted_and_stopped() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+    let project = Project::new();
+    let text = format!(
+        r#"
+[project]
+name = "many"
+[secrets]
+generate = ["key"]
+[volumes]
+data = {{}}
+[tasks.seed]
+run = "sh -c 'echo done >>seeded'"
+once = "data/.seeded"
+[tasks.broken]
+run = "sh -c 'exit 3'"
+{first}pre_start = "sh -c 'echo prepared >prepared; sleep 0.3; touch up'"
+ready = {{ file = "up" }}
+{second}depends_on = ["first", "seed"]
+env = {{ KEY = "${{secret.key}}" }}
+pre_start = "sh -c 'printf %s $KEY >second.key'"
+stop = {{ command = "sh -c 'echo bye >stopping'", grace = "5s" }}
+{worker}depends_on = ["second"]
+replicas = 2
+[services.notifier]
+run = ["sh", "-c", "systemd-notify --ready; while :; do sleep 1; done", "7314 TOKEN"]
+ready = {{ notify = true }}
+depends_on = {{ second = {{ condition = "started", restart = true }} }}
+[services.held]
+run = ["python3", "held.py", "7315 TOKEN"]
+port = {port}
+listen = true
+[services.blocked]
+run = ["sh", "-c", "while :; do sleep 1; done", "7316 TOKEN"]
+depends_on = ["broken"]
+"#,
+        first = service("first", 7311),
+        second = service("second", 7312),
+        worker = service("worker", 7313),
+    );
+    let token = format!("many-{}", std::process::id());
+    project.rewrite(&text.replace("TOKEN", &token));
+    project.write("held.py", HELD);
+    project.run(&["export", "systemd", "--strict", "-o", &units(&project).display().to_string()]).code(0);
+    project.run(&["export", "systemd", "-o", &units(&project).display().to_string(), "--check"]).code(0);
+    let script = format!("cd {}\nPORT_HELD={port}\n{MANY_UNITS}", project.dir().display());
+    let (lines, log) = match under_a_user_manager(&project, &token, &script) {
+        Ok(ran) => ran,
+        Err(why) => return skipped(&why),
+    };
+    let (times, said): (Vec<&String>, Vec<&String>) = lines.iter().partition(|line| line.starts_with("time "));
+    let expected = [
+        "verified",
+        "started",
+        "copies",
+        "blocked",
+        "secret-in-no-unit",
+        "private",
+        "socket",
+        "service-is-back",
+        "others-are-untouched",
+        "one-stopped",
+        "stop-command",
+        "stopped",
+        "nothing-left",
+        "plan-is-gone",
+        "again",
+        "seeded-once",
+    ];
+    assert_eq!(said, expected, "{log}");
+    // Each edge of the graph: what is waited for was active before the other began.
+    let moments = |service: &str, column: usize| -> Vec<u64> {
+        let names = [format!("devrun-many.{service}.service"), format!("devrun-many.{service}@")];
+        let of = |line: &&&String| line.split(' ').nth(1).is_some_and(|unit| unit == names[0] || unit.starts_with(&names[1]));
+        times.iter().filter(of).filter_map(|line| line.split(' ').nth(column)?.parse().ok()).collect()
+    };
+    let graph = project.run(&["graph", "--format", "json"]).code(0).json();
+    let edges = graph["edges"].as_array().expect("edges");
+    let mut checked = 0;
+    for edge in edges.iter().filter(|edge| edge["to"] != "broken") {
+        let (from, to) = (edge["from"].as_str().expect("a name"), edge["to"].as_str().expect("a name"));
+        let (began, active) = (moments(from, 2), moments(to, 3));
+        assert!(!began.is_empty() && !active.is_empty(), "{from} {to}: {times:?}");
+        assert!(active.iter().max() <= began.iter().min(), "{from} began before {to} was ready: {times:?}");
+        checked += 1;
+    }
+    assert_eq!(checked, 4, "{graph}");
     project.nothing_left();
 }
 

@@ -48,6 +48,7 @@ mod runner;
 mod services;
 mod stack;
 mod stacks;
+mod telemetry;
 #[path = "../it/waits.rs"]
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         rotation::trials(),
         services::trials(),
         stacks::trials(),
+        telemetry::trials(),
         parts_of_tests(),
     ];
     runner::run(files.into_iter().flatten().collect())

@@ -9,6 +9,8 @@ use devrun_model::{Condition, RecipeData};
 
 /// The recipe of the built-in gateway.
 pub(crate) const GATEWAY: &str = "gateway";
+/// The recipe of the built-in receiver of OTLP.
+pub(crate) const TELEMETRY: &str = "telemetry";
 
 /// The keys of which a task has one.
 pub(crate) const WORK: &[&str] = &["run", "sql", "cypher", "buckets", "collections", "models", "indexes"];

@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::template::{self, Hole, Operator, Part};
 use super::tree::{TomlNode, get};
 use super::variable_names::{names_secret, port_variable};
-use super::{dotenv, url};
+use super::{dotenv, telemetry, url};
 use devrun_model::client_env::Addressed;
 use devrun_model::mask::is_distinctive;
 use devrun_model::percent;
@@ -57,6 +57,14 @@ pub(crate) fn of(
         ("DEVRUN_INSTANCE", document.options.instance.clone()),
     ] {
         env.insert(name.to_owned(), value);
+    }
+    // Whoever names another receiver means that one.
+    if !env.contains_key(telemetry::ENDPOINT) && !removed.iter().any(|name| name == telemetry::ENDPOINT) {
+        for (name, value) in telemetry::variables(resolver, service, replica)? {
+            if !removed.iter().any(|removed| removed == name) {
+                env.entry(name.to_owned()).or_insert(value);
+            }
+        }
     }
     env.remove(RUN_ID);
     if !own_path(resolver, service, replica)? {

@@ -66,4 +66,20 @@ pub struct Facts {
     pub keys: BTreeMap<String, String>,
     /// Feeds jitter.
     pub seed: u64,
+    /// The directory of the git branch's data below `branches/`, where `branch_data` is on and a branch is checked out.
+    pub branch: Option<String>,
+}
+
+impl Facts {
+    /// Data of volumes without a path of their own.
+    #[must_use]
+    pub fn data(&self, mode: Option<&str>) -> PathBuf {
+        match &self.branch {
+            Some(branch) => {
+                let data = self.places.state.join("branches").join(branch).join("data");
+                mode.map_or_else(|| data.clone(), |mode| data.join(mode))
+            }
+            None => self.places.data(mode),
+        }
+    }
 }

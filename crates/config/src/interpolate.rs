@@ -385,7 +385,7 @@ impl<'a> Resolver<'a> {
         let places = &self.facts.places;
         let path = match name {
             "project" => places.root.clone(),
-            "data" => places.data(self.document.mode.as_deref()),
+            "data" => self.facts.data(self.document.mode.as_deref()),
             "logs" => places.logs(),
             "run" => match scope.service.and_then(|(service, replica)| self.id(service, replica)) {
                 Some(id) => places.service_run(&id),

@@ -10,6 +10,7 @@
 
 mod absolute_path;
 mod attributes;
+mod branch_data;
 mod claimed_ports;
 mod command;
 mod command_words;
@@ -46,10 +47,12 @@ mod services;
 mod source_map;
 mod suggest;
 mod task;
+mod telemetry;
 mod template;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod update;
 mod url;
 mod value_limits;
 mod variable_names;

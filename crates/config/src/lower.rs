@@ -13,7 +13,7 @@ use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
 use super::source_map::{Span, Text};
 use super::tree::{Table, TomlNode, get};
-use super::{command, gateway, listen, policy, ready, requirements, task, template};
+use super::{command, gateway, listen, policy, ready, requirements, task, template, update};
 use devrun_model::recipe::SourceSpec;
 use devrun_model::service::OnUnhealthy;
 use devrun_model::{
@@ -217,7 +217,7 @@ fn lower_service(
     let restart = policy::restart(&keys);
     let backoff = policy::backoff(&keys);
     let stop = policy::stop(resolver, service, &keys);
-    let update = policy::update(&keys);
+    let update = update::lower(service, &keys);
     let allowed = policy::limits(&keys, "limits");
     let reserve = policy::limits(&keys, "reserve");
     let optional = keys.flag("optional", false);

@@ -6,7 +6,7 @@ use super::interpolate::{Resolved, Resolver};
 use super::reader::Reader;
 use super::suggest;
 use devrun_model::ByteSize;
-use devrun_model::policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo, UpdateSpec};
+use devrun_model::policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo};
 use devrun_model::service::{Limits, LogSpec};
 
 /// `restart`.
@@ -35,15 +35,6 @@ pub(crate) fn restart(keys: &Reader<'_, '_, '_>) -> Resolved<RestartPolicy> {
             }
         },
     })
-}
-
-/// `update`.
-pub(crate) fn update(keys: &Reader<'_, '_, '_>) -> Resolved<UpdateSpec> {
-    let mut update = UpdateSpec::default();
-    let Some(inner) = keys.inner("update") else { return Ok(update) };
-    update.pause = inner.duration("pause")?.unwrap_or(update.pause);
-    update.parallel = inner.integer("parallel", 1)?.unwrap_or(update.parallel);
-    Ok(update)
 }
 
 /// `backoff`.

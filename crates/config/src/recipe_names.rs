@@ -18,6 +18,10 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("mailcatcher", "mailpit"),
     ("traefik", "gateway"),
     ("haproxy", "gateway"),
+    ("otel", "telemetry"),
+    ("otlp", "telemetry"),
+    ("jaeger", "telemetry"),
+    ("otel-collector", "telemetry"),
     ("memcache", "memcached"),
     ("node-exporter", "node_exporter"),
 ];

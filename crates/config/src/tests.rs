@@ -29,7 +29,7 @@ impl RecipeBook for Book {
     }
 }
 
-fn facts() -> Facts {
+pub(crate) fn facts() -> Facts {
     let shell =
         [("SHELL_VAR", "shell"), ("BOTH", "shell"), ("EMPTY", ""), ("PATH", "/bin"), ("AWS_X", "1"), ("DEVRUN_RUN_ID", "old")];
     Facts {
@@ -46,6 +46,7 @@ fn facts() -> Facts {
         ports: BTreeMap::new(),
         recipe_files: BTreeMap::new(),
         keys: BTreeMap::new(),
+        branch: None,
         seed: 7,
     }
 }
@@ -54,12 +55,12 @@ fn source(text: &str) -> Source {
     Source { name: "procfile.toml".to_owned(), path: "/p/procfile.toml".into(), text: text.to_owned() }
 }
 
-fn try_lower(text: &str, options: &Options, facts: &Facts) -> Result<Plan, String> {
+pub(crate) fn try_lower(text: &str, options: &Options, facts: &Facts) -> Result<Plan, String> {
     let document = read(&[source(text)], options, &Book::new()).map_err(|report| report.render(false))?;
     document.lower(facts).map(|(plan, _)| plan).map_err(|report| report.render(false))
 }
 
-fn lower(text: &str) -> Plan {
+pub(crate) fn lower(text: &str) -> Plan {
     try_lower(text, &Options::default(), &facts()).unwrap_or_else(|text| panic!("{text}"))
 }
 

@@ -21,6 +21,8 @@ pub enum Action {
     StartProbes(ServiceId, Generation),
     /// The definition of this generation was replaced by one that it already runs by: look at it with that one's login.
     UpdateSpec(ServiceId, Generation),
+    /// The process that a restart was to replace is the service's own again, as the next one did not come up.
+    RestorePrevious(ServiceId, Generation),
     /// End probing.
     StopProbes(ServiceId, Generation),
     /// Run the stop command if there is one, then signal by the service's `stop`; the keeper goes on to what is left of

@@ -286,7 +286,10 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(id) else { return };
         service.wanted = true;
         // One copy at a time, unless what they need goes down with them.
-        service.is_rolling = service.spec.replicas > 1 && !service.spec.depends_on.iter().any(|edge| set.contains(&edge.on));
+        let goes_with_others = service.spec.depends_on.iter().any(|edge| set.contains(&edge.on));
+        service.is_rolling = service.spec.replicas > 1 && !goes_with_others;
+        service.is_start_first = !goes_with_others;
+        service.kept_previous = false;
         match service.phase {
             Phase::Completed { .. } if service.spec.kind == Kind::Task && !named => {}
             // It has not begun; there is nothing to do again unless its definition is another one.

@@ -33,6 +33,9 @@ pub(super) fn is_dispensable(target: &Service) -> bool {
 
 /// Whether the condition holds now. A service that is to be stopped satisfies nothing.
 pub(super) fn is_satisfied(target: &Service, condition: Condition) -> bool {
+    if let Some(previous) = target.serving_previous().filter(|_| condition != Condition::Completed) {
+        return target.wanted && previous.process.health() != devrun_model::Health::Unhealthy;
+    }
     match (&target.phase, condition) {
         (Phase::Live(_), Condition::Started) => target.pending_stop.is_none(),
         // Without a probe nothing can be asked for beyond the spawn.

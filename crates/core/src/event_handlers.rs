@@ -56,6 +56,13 @@ impl Supervisor {
             Event::LivenessFailed(id, generation, answer) if self.is_current(&id, generation) => {
                 self.handle_liveness_failed(&id, answer, out);
             }
+            Event::Exited(id, generation, status, _) if self.is_previous(&id, generation) => {
+                self.handle_previous_exited(&id, status, out);
+            }
+            Event::TreeEmpty(id, generation) if self.is_previous(&id, generation) => self.handle_previous_empty(&id),
+            Event::Survived(id, generation, left) if self.is_previous(&id, generation) => {
+                self.handle_previous_survivors(&id, &left);
+            }
             Event::FileChanged(id, path) => self.handle_file_changed(&id, &path, out),
             Event::Fetched(..)
             | Event::FetchFailed(..)
@@ -209,7 +216,7 @@ impl Supervisor {
     }
 
     fn handle_spawned(&mut self, id: &ServiceId, pid: Option<i32>, out: &mut Vec<Action>) {
-        let now = self.now;
+        let (now, proof_of_life) = (self.now, self.proof_of_life);
         let Some(service) = self.services.get_mut(id) else { return };
         let live = LiveProcess::new(&service.spec, pid, now);
         match &mut service.phase {
@@ -217,7 +224,11 @@ impl Supervisor {
                 if live.is_probed() {
                     out.push(Action::StartProbes(id.clone(), service.generation));
                 }
+                let is_probed = live.ready.is_some();
                 service.phase = Phase::Live(live);
+                if let Some(previous) = service.previous.as_mut().filter(|_| !is_probed) {
+                    previous.retires_at = Some(now + proof_of_life);
+                }
             }
             // A stop came while the spawn was on its way.
             Phase::Stopping(stop) if stop.process.is_none() && !stop.leader_gone => {
@@ -334,9 +345,12 @@ impl Supervisor {
         let now = self.now;
         let Some(service) = self.services.get_mut(id) else { return };
         let Phase::Live(LiveProcess { ready: Some(ready), .. }) = &mut service.phase else { return };
-        if ready.passed(now)
-            && let Some(note) = note
-        {
+        let is_first = ready.passed(now);
+        let is_ready = ready.first_pass().is_some();
+        if let Some(previous) = service.previous.as_mut().filter(|_| is_ready) {
+            previous.retires_at.get_or_insert(now);
+        }
+        if let Some(note) = note.filter(|_| is_first) {
             out.push(Action::Message(id.clone(), note));
         }
     }

@@ -25,6 +25,7 @@ mod service_stop;
 mod service_view;
 mod services;
 pub mod shutdown;
+mod start_first;
 mod start_request;
 mod start_requests;
 mod supervisor;

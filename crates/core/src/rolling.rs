@@ -25,12 +25,16 @@ pub(super) enum RollingTurn {
 fn has_failed(service: &Service) -> bool {
     let is_down = matches!(service.phase, Phase::Failed { .. } | Phase::Blocked { .. } | Phase::BackingOff { .. })
         || matches!(&service.phase, Phase::Stopping(stop) if matches!(stop.next_state, NextState::Failed(_) | NextState::BackingOff { .. }));
-    service.was_rolled && is_down
+    service.kept_previous || service.was_rolled && is_down
 }
 
 impl Supervisor {
     /// Whether it is the turn of a copy that is queued to stop.
     pub(super) fn rolling_turn(&self, id: &ServiceId) -> RollingTurn {
+        // The process before this one must be gone first.
+        if self.services.get(id).is_some_and(|service| service.previous.as_ref().is_some_and(|one| one.stop.is_some())) {
+            return RollingTurn::Wait;
+        }
         let Some(service) = self.services.get(id).filter(|service| service.is_rolling) else { return RollingTurn::Now };
         let siblings = || self.services.iter().filter(|(other, one)| *other != id && one.spec.service == service.spec.service);
         // What failed in another restart is not a reason to leave this one out.

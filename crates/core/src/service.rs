@@ -10,6 +10,7 @@ use devrun_model::{Failure, Health, Kind, ServiceId, ServiceSpec, State};
 use super::definition_diff;
 use super::event::Generation;
 use super::health::ProbeTracker;
+use super::start_first::PreviousProcess;
 use super::tick::Tick;
 
 /// The request of this generation that is still outstanding. A new generation starts only at `Nothing`.
@@ -201,7 +202,15 @@ pub(super) struct Service {
     pub is_rolling: bool,
     /// Its present generation was begun by a rolling restart.
     pub was_rolled: bool,
+    /// Its restart may start the next process before this one is stopped.
+    pub is_start_first: bool,
+    /// The last restart did not replace it, as the next process did not come up.
+    pub kept_previous: bool,
+    /// The process that a restart replaces, from the start of the next one until nothing is left of it.
+    pub previous: Option<Box<PreviousProcess>>,
     pub generation: Generation,
+    /// The highest that it ever had; the present one is lower where a previous process was kept.
+    pub latest_generation: Generation,
     pub phase: Phase,
     pub outstanding: Outstanding,
     /// To be stopped when its turn comes, and what then.
@@ -228,7 +237,11 @@ impl Service {
             waits_for_tiers: true,
             is_rolling: false,
             was_rolled: false,
+            is_start_first: false,
+            kept_previous: false,
+            previous: None,
             generation,
+            latest_generation: generation,
             phase: Phase::Stopped { reason },
             outstanding: Outstanding::Nothing,
             pending_stop: None,
@@ -237,6 +250,11 @@ impl Service {
             exit: None,
             published: (State::Stopped, Health::None),
         }
+    }
+    /// Counts a new start.
+    pub fn begin_generation(&mut self) {
+        self.latest_generation += 1;
+        self.generation = self.latest_generation;
     }
     /// The definition that the next start takes.
     pub fn next_start_spec(&self) -> &Arc<ServiceSpec> {
@@ -263,6 +281,7 @@ impl Service {
     /// Whether something of it may run that its dependencies must outlive.
     pub fn holds_dependencies(&self) -> bool {
         match self.phase {
+            _ if self.previous.is_some() => true,
             Phase::Initialising | Phase::Spawning | Phase::Live(_) | Phase::Stopping(_) => true,
             Phase::Cancelling { .. } => self.outstanding != Outstanding::Fetch,
             _ => false,
@@ -299,6 +318,9 @@ impl Service {
     /// The two words of `ps`. `held` says whether its dependencies hold, which only `Waiting` asks.
     pub fn displayed_state(&self, held: bool) -> (State, Health) {
         let last = |process: &Option<LiveProcess>| process.as_ref().map_or(Health::None, LiveProcess::health);
+        if let Some(previous) = self.serving_previous() {
+            return (State::Running, previous.process.health());
+        }
         match &self.phase {
             Phase::Stopped { .. } => (State::Stopped, Health::None),
             Phase::Waiting if held && self.outstanding == Outstanding::Fetch => (State::Fetching, Health::None),
@@ -319,6 +341,9 @@ impl Service {
     }
     /// Why it is where it is, dependencies apart.
     pub fn reason(&self) -> Option<String> {
+        if self.serving_previous().is_some() {
+            return Some("its next process is starting".to_owned());
+        }
         match &self.phase {
             Phase::Stopped { reason } => reason.map(|reason| reason.to_string()),
             Phase::Waiting | Phase::Initialising | Phase::Spawning => None,
@@ -341,6 +366,10 @@ impl Service {
     }
     /// When time alone moves it.
     pub fn deadline(&self) -> Option<Tick> {
+        let previous = self.previous.as_ref().and_then(|previous| previous.deadline());
+        previous.into_iter().chain(self.phase_deadline()).min()
+    }
+    fn phase_deadline(&self) -> Option<Tick> {
         match &self.phase {
             Phase::BackingOff { until, .. } => Some(*until),
             Phase::Cancelling { give_up_at, .. } => Some(*give_up_at),

@@ -192,6 +192,7 @@ impl Supervisor {
 
     fn stop_in_turn(&mut self, id: &ServiceId, out: &mut Vec<Action>) {
         match self.services.get_mut(id).and_then(|service| service.pending_stop.take()) {
+            Some(next_state) if self.start_next_process(id, &next_state, out) => {}
             Some(next_state) => self.start_stopping(id, next_state, false, out),
             None => self.send_stop_signal(id, out),
         }
@@ -214,6 +215,9 @@ impl Supervisor {
     }
 
     fn apply_deadline(&mut self, id: &ServiceId, out: &mut Vec<Action>) {
+        if self.apply_previous_deadline(id, out) {
+            return;
+        }
         let now = self.now;
         let Some(service) = self.services.get_mut(id) else { return };
         let generation = service.generation;
@@ -287,6 +291,9 @@ impl Supervisor {
         self.down(None, out);
         if let Mode::Down { killing, .. } = &mut self.mode {
             *killing = true;
+        }
+        for id in self.overlapping.clone() {
+            self.kill_previous(&id, out);
         }
         let ids: Vec<ServiceId> = self.services.keys().cloned().collect();
         for id in ids {

@@ -71,6 +71,9 @@ pub struct StopProgress {
 impl Service {
     /// The leader while it lives.
     pub(super) fn pid(&self) -> Option<i32> {
+        if let Some(previous) = self.serving_previous() {
+            return previous.process.pid;
+        }
         match &self.phase {
             Phase::Live(live) => live.pid,
             Phase::Stopping(stop) if !stop.leader_gone => stop.process.as_ref().and_then(|live| live.pid),
@@ -101,6 +104,7 @@ impl Supervisor {
         let one = |(id, service): (&ServiceId, &Service)| {
             let (state, health) = service.displayed_state(self.services.is_awaiting_fetch(id));
             let live = match &service.phase {
+                _ if service.serving_previous().is_some() => service.serving_previous().map(|previous| &previous.process),
                 Phase::Live(live) => Some(live),
                 Phase::Stopping(stop) => stop.process.as_ref().filter(|_| !stop.leader_gone),
                 _ => None,

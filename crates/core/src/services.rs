@@ -81,7 +81,7 @@ impl IndexEntry {
             is_holder: is_holder(service),
             is_stopping: is_holder(service) && !is_queued,
             is_signalled: matches!(&service.phase, Phase::Stopping(stop) if stop.stage != StopStage::Queued),
-            is_active: !service.is_final() || start_request::keeps_supervisor_alive(service),
+            is_active: !service.is_final() || service.previous.is_some() || start_request::keeps_supervisor_alive(service),
             is_unfinished: !start_request::is_service_finished(service),
             deadline: service.deadline(),
             spec: Arc::clone(&service.spec),

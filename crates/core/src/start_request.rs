@@ -41,5 +41,7 @@ pub(super) fn keeps_supervisor_alive(service: &Service) -> bool {
 
 /// Whether nothing of a service is awaited any more. What was given up on stays open, and is in the outcome.
 pub(super) fn is_service_finished(service: &Service) -> bool {
-    service.is_final() && (service.outstanding == Outstanding::Nothing || matches!(service.phase, Phase::Failed { .. }))
+    service.previous.is_none()
+        && service.is_final()
+        && (service.outstanding == Outstanding::Nothing || matches!(service.phase, Phase::Failed { .. }))
 }

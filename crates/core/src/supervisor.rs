@@ -56,6 +56,8 @@ pub struct Supervisor {
     pub(super) unproven: BTreeMap<ServiceId, Tick>,
     /// When a rolling restart that pauses continues.
     pub(super) rolling_resumes_at: Option<Tick>,
+    /// Services with two processes, as one of them replaces the other.
+    pub(super) overlapping: BTreeSet<ServiceId>,
 }
 
 impl Supervisor {
@@ -82,6 +84,7 @@ impl Supervisor {
             proof_of_life: Duration::ZERO,
             unproven: BTreeMap::new(),
             rolling_resumes_at: None,
+            overlapping: BTreeSet::new(),
         };
         project.refresh_index();
         project
@@ -106,6 +109,7 @@ impl Supervisor {
         // there so that a fault in here costs a late move and not a hung supervisor.
         for _ in 0..4 {
             self.apply_deadlines(out);
+            self.advance_overlaps(out);
             self.advance(out);
             self.publish(out);
             if !self.conclude(out) {
@@ -132,7 +136,7 @@ impl Supervisor {
     /// Lets every service move whose edges or whose turn to stop now allow it, until none does.
     fn advance(&mut self, out: &mut Vec<Action>) {
         for _ in 0..2 * self.services.len() + 4 {
-            if !(self.advance_pending(out) | self.advance_stops(out)) {
+            if !(self.advance_pending(out) | self.advance_stops(out) | self.advance_overlaps(out)) {
                 break;
             }
         }
@@ -190,7 +194,20 @@ impl Supervisor {
 
     /// Publishes one service's change, if it is one.
     pub(super) fn publish_service(&mut self, id: &ServiceId, shown: (State, devrun_model::Health), out: &mut Vec<Action>) {
-        let Some(service) = self.services.get(id).filter(|service| service.published != shown) else { return };
+        if self.services.get(id).is_some_and(|service| service.published != shown) {
+            self.publish_state(id, shown, out);
+        }
+    }
+
+    /// Publishes that another process of a service is shown from now on, in the same state.
+    pub(super) fn publish_replacement(&mut self, id: &ServiceId, out: &mut Vec<Action>) {
+        if let Some(shown) = self.services.get(id).map(|service| service.displayed_state(false)) {
+            self.publish_state(id, shown, out);
+        }
+    }
+
+    fn publish_state(&mut self, id: &ServiceId, shown: (State, devrun_model::Health), out: &mut Vec<Action>) {
+        let Some(service) = self.services.get(id) else { return };
         let reason = self.reason_of(id, service);
         let Some(service) = self.services.get_mut(id) else { return };
         let from = service.published.0;
@@ -234,6 +251,10 @@ impl Supervisor {
         service.crashes = 0;
         service.waits_for_tiers = true;
         service.was_rolled = std::mem::take(&mut service.is_rolling);
+        service.kept_previous = false;
+        if let Some(previous) = &mut service.previous {
+            previous.retires_at = None;
+        }
         self.failures.retain(|(failed, _)| failed != id);
         if !service.spec.missing.is_empty() {
             let names = service.spec.missing.join(", ");
@@ -243,7 +264,7 @@ impl Supervisor {
             self.record_failure(id, failure);
             return;
         }
-        service.generation += 1;
+        service.begin_generation();
         service.phase = Phase::Waiting;
         service.outstanding = Outstanding::Fetch;
         out.push(Action::Fetch(id.clone(), service.generation));
@@ -254,7 +275,7 @@ impl Supervisor {
     pub(super) fn restart_by_policy(&mut self, id: &ServiceId) {
         let Some(service) = self.services.get_mut(id) else { return };
         service.adopt_edges_and_tier();
-        service.generation += 1;
+        service.begin_generation();
         service.restarts = service.restarts.saturating_add(1);
         service.waits_for_tiers = false;
         service.phase = Phase::Waiting;
@@ -270,6 +291,9 @@ impl Supervisor {
 
     /// Moves a service of which nothing is outstanding to where it was bound.
     pub(super) fn enter_next_state(&mut self, id: &ServiceId, next_state: NextState, out: &mut Vec<Action>) {
+        if self.take_previous_back(id, next_state.clone(), out) {
+            return;
+        }
         let up = self.mode == Mode::Up;
         let now = self.now;
         let Some(service) = self.services.get_mut(id) else { return };
@@ -293,8 +317,10 @@ impl Supervisor {
                 service.phase = Phase::Stopped { reason: Some(reason) };
                 let shown = service.displayed_state(false);
                 self.publish_service(id, shown, out);
+                self.kill_previous(id, out);
+                self.overlapping.remove(id);
                 if let Some(service) = self.services.remove(id) {
-                    self.retired.insert(id.clone(), service.generation);
+                    self.retired.insert(id.clone(), service.latest_generation);
                 }
                 for start in &mut self.starts {
                     start.targets.remove(id);

@@ -184,6 +184,18 @@ pub struct GatewaySpec {
     /// The hosts that stand for whole services, for clients on this machine.
     #[serde(default)]
     pub names: BTreeMap<String, ServiceName>,
+    /// The copies of the services, where no supervisor says what becomes of them: all of them take requests.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub copies: BTreeMap<ServiceName, Vec<FixedCopy>>,
+}
+
+/// A copy of a service that is not followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixedCopy {
+    /// `api`, `api.2`.
+    pub name: String,
+    /// Its ports by name.
+    pub ports: BTreeMap<String, u16>,
 }
 
 /// What is known of a routed service before it runs. Its ports come with its state, as they may change with a restart.

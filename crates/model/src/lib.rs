@@ -46,12 +46,14 @@ pub use command::{Command, UpOptions};
 pub use command_line::CommandLine;
 pub use copies::{FirstCopy, RememberedScale, SharedAddress};
 pub use failure::{Failure, FailureKind};
-pub use gateway::{DrainRequest, GatewayConfig, GatewayKind, GatewaySpec, Route, RoutePattern, RouteTarget, UpstreamSpec};
+pub use gateway::{
+    DrainRequest, FixedCopy, GatewayConfig, GatewayKind, GatewaySpec, Route, RoutePattern, RouteTarget, UpstreamSpec,
+};
 pub use name::{ProjectName, ServiceId, ServiceName, VolumeName};
 pub use paths::Paths;
 pub use phase::{Health, State};
 pub use plan::{Plan, VolumeClass, VolumeSpec};
-pub use policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo, UpdateSpec};
+pub use policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo, UpdateOrder, UpdateSpec};
 pub use ready::{Check, ReadySpec};
 pub use recipe::{RecipeBook, RecipeData, RecipeUse};
 pub use service::{Condition, Dependency, Kind, Launch, ServiceSpec};

@@ -32,6 +32,11 @@ impl Paths {
     pub fn logs(&self) -> PathBuf {
         self.state.join("logs")
     }
+    /// What a receiver of OTLP has kept: traces and structured logs. No service has a name with a dot at its beginning.
+    #[must_use]
+    pub fn telemetry(&self) -> PathBuf {
+        self.logs().join(".telemetry")
+    }
     /// The keeper's journal.
     #[must_use]
     pub fn journal(&self) -> PathBuf {

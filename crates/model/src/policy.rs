@@ -150,9 +150,23 @@ impl fmt::Display for Signal {
     }
 }
 
-/// How a service with several copies is restarted.
+/// Which comes first in a restart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateOrder {
+    /// The present process is stopped, then the next one is started.
+    #[default]
+    StopFirst,
+    /// The next process must be ready before the present one is stopped.
+    StartFirst,
+}
+
+/// How a service is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateSpec {
+    /// Whether two processes overlap.
+    #[serde(default)]
+    pub order: UpdateOrder,
     /// So many copies at a time.
     pub parallel: u32,
     /// From the readiness of one to the stop of the next.
@@ -161,7 +175,7 @@ pub struct UpdateSpec {
 
 impl Default for UpdateSpec {
     fn default() -> Self {
-        Self { parallel: 1, pause: Duration::ZERO }
+        Self { order: UpdateOrder::StopFirst, parallel: 1, pause: Duration::ZERO }
     }
 }
 

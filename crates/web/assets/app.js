@@ -4,9 +4,10 @@ import { ask, act, follow, login, Refused } from "/server.js";
 import { logsView } from "/logs.js";
 import { timelineView, eventsView } from "/timeline.js";
 import { graphView } from "/graph.js";
+import { tracesView } from "/traces.js";
 import { serviceView } from "/service.js";
 
-const VIEWS = [["services", "Services"], ["logs", "Logs"], ["timeline", "Timeline"], ["graph", "Graph"], ["events", "Events"]];
+const VIEWS = [["services", "Services"], ["logs", "Logs"], ["timeline", "Timeline"], ["traces", "Traces"], ["graph", "Graph"], ["events", "Events"]];
 let status = null;
 let view = null;
 let viewed = 0;
@@ -65,6 +66,7 @@ async function show(again = false) {
   try {
     if (name === "logs") next = logsView(status, service, parameters);
     else if (name === "timeline") next = await timelineView(status, parameters);
+    else if (name === "traces") next = await tracesView(service);
     else if (name === "graph") next = await graphView(status);
     else if (name === "events") next = await eventsView();
     else if (name === "service") next = await serviceView(service, (of) => actions(of, status.services.find((one) => one.name === of)));

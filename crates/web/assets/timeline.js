@@ -2,6 +2,7 @@
 import { h, s, clock, look } from "/dom.js";
 import { ask } from "/server.js";
 import { LogPane } from "/logs.js";
+import { recordTable, took } from "/traces.js";
 
 const LEFT = 150;
 const RIGHT = 990;
@@ -21,7 +22,7 @@ export function stretches(events, end) {
 }
 
 export async function timelineView(status, parameters) {
-  const { events, opened } = await ask("events");
+  const [{ events, opened }, { records }] = await Promise.all([ask("events"), ask("telemetry")]);
   const element = [h("h2", {}, "Timeline")];
   if (events.length === 0) return { element: [...element, h("p", {}, "Nothing has happened yet.")], changed: () => {} };
   // One start: since the last time that no service was live, at most an hour.
@@ -46,7 +47,13 @@ export async function timelineView(status, parameters) {
       .map((one) => s("circle", { class: "listening", cx: x(micros(one.ts)), cy: y + ROW / 2 - 4, r: 4 }, s("title", {}, `${name}: listening after ${(one.listening_us / 1e6).toFixed(2)}s`)));
     const ready = own.filter((event) => event.to === "running" && event.from !== "running" && micros(event.ts) >= begin)
       .map((event) => s("circle", { class: "ready", cx: x(micros(event.ts)), cy: y + ROW / 2 - 4, r: 3 }, s("title", {}, `${name}: ready at ${clock(micros(event.ts))}`)));
-    return [s("text", { x: 0, y: y + ROW / 2 + 1 }, name.length > 20 ? `${name.slice(0, 19)}…` : name), pieces, heard, ready];
+    // Spans lie below the states of the first copy, at most as many as can be told apart.
+    const service = status.services[number].service;
+    const first = status.services.findIndex((one) => one.service === service) === number;
+    const traced = records.filter((one) => first && one.kind === "span" && one.service === service && one.start_us >= begin && one.start_us <= end).slice(-300)
+      .map((one) => s("rect", { class: `span trace ${one.error !== undefined ? "bad" : "ok"}`, onclick: (event) => { event.stopPropagation(); location.hash = `#/traces/${one.trace}`; }, x: x(one.start_us), y: y + ROW - 7, width: Math.max(x(one.start_us + one.took_us) - x(one.start_us), 2), height: 5 },
+        s("title", {}, `${one.name}, ${took(one.took_us)}${one.error !== undefined ? ", failed" : ""}`)));
+    return [traced, s("text", { x: 0, y: y + ROW / 2 + 1 }, name.length > 20 ? `${name.slice(0, 19)}…` : name), pieces, heard, ready];
   });
   const height = 36 + names.length * ROW;
   const ticks = [0, 1, 2, 3, 4].map((part) => {
@@ -70,7 +77,8 @@ export async function timelineView(status, parameters) {
     shown.textContent = clock(time);
     link.setAttribute("href", `#/logs/?time=${time}`);
     pane = new LogPane("", { time, height: "20rem" });
-    place.replaceChildren(pane.lines);
+    const near = records.filter((one) => one.kind === "log" && Math.abs(one.at_us - time) < Math.max(span / 200, 1e6)).slice(-50);
+    place.replaceChildren(pane.lines, ...(near.length > 0 ? [h("h3", {}, "Structured logs of this moment"), recordTable(near)] : []));
     await pane.open();
   };
   range.addEventListener("change", move);

@@ -80,6 +80,8 @@ pub enum ApiRequest {
     Service(String),
     /// Lines of logs.
     Logs(LogsQuery),
+    /// Traces and structured logs.
+    Telemetry,
     /// Do something.
     Act(StackAction, String),
 }

@@ -24,6 +24,7 @@ pub const ASSETS: &[Asset] = &[
     Asset { path: "/server.js", kind: JS, bytes: include_bytes!("../assets/server.js") },
     Asset { path: "/logs.js", kind: JS, bytes: include_bytes!("../assets/logs.js") },
     Asset { path: "/timeline.js", kind: JS, bytes: include_bytes!("../assets/timeline.js") },
+    Asset { path: "/traces.js", kind: JS, bytes: include_bytes!("../assets/traces.js") },
     Asset { path: "/graph.js", kind: JS, bytes: include_bytes!("../assets/graph.js") },
     Asset { path: "/service.js", kind: JS, bytes: include_bytes!("../assets/service.js") },
     Asset { path: "/icon.svg", kind: "image/svg+xml", bytes: include_bytes!("../assets/icon.svg") },

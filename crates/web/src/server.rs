@@ -139,7 +139,8 @@ async fn route(request: Request<Incoming>, guard: &Guard, stack: &Arc<dyn StackA
     let access = match path.as_str() {
         "/login" => Access::Login,
         "/api/act" => Access::Change,
-        "/metrics" | "/api/status" | "/api/graph" | "/api/events" | "/api/service" | "/api/logs" | "/api/stream" => Access::Token,
+        "/metrics" | "/api/status" | "/api/graph" | "/api/events" | "/api/service" | "/api/logs" | "/api/telemetry"
+        | "/api/stream" => Access::Token,
         // What is not there is looked for only after the checks, so that a stranger learns nothing.
         _ => Access::Open,
     };
@@ -168,6 +169,7 @@ async fn route(request: Request<Incoming>, guard: &Guard, stack: &Arc<dyn StackA
         "/api/events" => Ok(json(stack.ask(ApiRequest::Events).await)),
         "/api/service" => Ok(json(stack.ask(ApiRequest::Service(parameter(query, "name"))).await)),
         "/api/logs" => Ok(json(stack.ask(ApiRequest::Logs(logs_query(query)?)).await)),
+        "/api/telemetry" => Ok(json(stack.ask(ApiRequest::Telemetry).await)),
         "/api/stream" => Ok(events(stack)),
         "/metrics" => Ok(match stack.metrics().await {
             Ok((is_up, services)) => {

@@ -22,7 +22,7 @@ pub struct ExportArgs {
     /// Target format
     #[arg(value_name = "FORMAT", value_parser = ["compose", "kubernetes", "procfile", "systemd"])]
     pub format: String,
-    /// Output file; for kubernetes a directory [default: stdout]
+    /// Output file; for kubernetes and systemd a directory [default: stdout]
     #[arg(short = 'o', long, value_name = "PATH")]
     pub output: Option<PathBuf>,
     /// Exit with 1 if the output does not hold what would be written
@@ -37,6 +37,9 @@ pub struct ExportArgs {
     /// systemd: a unit for the system's manager, with a user of its own
     #[arg(long)]
     pub system: bool,
+    /// systemd: one unit that runs devrun itself, in the place of a unit for each service
+    #[arg(long)]
+    pub one_unit: bool,
 }
 
 /// Runs it.
@@ -44,8 +47,9 @@ pub struct ExportArgs {
 /// # Errors
 /// `Config`: the procfile is wrong, the file is there already, or something is lost and that is refused.
 pub fn run(globals: &Globals, args: &ExportArgs) -> Result<i32, Failure> {
-    if (args.user || args.system) && args.format != "systemd" {
-        return Err(Failure::new(FailureKind::Config, format!("--user and --system do not belong to {}", args.format))
+    if (args.user || args.system || args.one_unit) && args.format != "systemd" {
+        let options = "--user, --system and --one-unit";
+        return Err(Failure::new(FailureKind::Config, format!("{options} do not belong to {}", args.format))
             .help("devrun export systemd --user"));
     }
     let exported = match args.format.as_str() {
@@ -130,7 +134,7 @@ fn kubernetes(globals: &Globals) -> Result<Exported, Failure> {
     Ok(devrun_convert::export_kubernetes(&base.source(&variable), &sources))
 }
 
-/// The stack as one unit: its commands are called with the options of this one.
+/// The stack as units, whose commands are called with the options of this one.
 fn systemd(globals: &Globals, args: &ExportArgs) -> Result<Exported, Failure> {
     let project = load::project(globals)?;
     let read = load::read(globals, &project, &Wanted::look())?;
@@ -166,7 +170,7 @@ fn systemd(globals: &Globals, args: &ExportArgs) -> Result<Exported, Failure> {
         }
     }
     let graces = read.plan.services.values().map(|spec| spec.stop.grace).sum::<Duration>();
-    Ok(devrun_convert::export_systemd(&SystemdSource {
+    let source = SystemdSource {
         project: read.plan.project.to_string(),
         root: project.root.clone(),
         command,
@@ -175,7 +179,12 @@ fn systemd(globals: &Globals, args: &ExportArgs) -> Result<Exported, Failure> {
         start: read.plan.timeout,
         stop: graces + Duration::from_secs(30),
         is_system: args.system,
-    }))
+    };
+    Ok(if args.one_unit {
+        devrun_convert::export_systemd(&source)
+    } else {
+        devrun_convert::export_systemd_units(&source, &read.plan)
+    })
 }
 
 /// The files of a directory; none where it is a file.
@@ -241,12 +250,18 @@ fn write(globals: &Globals, args: &ExportArgs, exported: &Exported) -> Result<i3
             say(safe(&format!("{} is stale: it {why}", path.display())));
         }
         if stale {
-            say(safe(&format!("help: devrun export {} -o {} --yes", args.format, output.display())));
+            let option = if args.one_unit { " --one-unit" } else { "" };
+            say(safe(&format!("help: devrun export {}{option} -o {} --yes", args.format, output.display())));
         }
         return Ok(if stale { exit::SERVICE } else { exit::DONE });
     }
-    if output.exists() && !globals.yes {
-        return Err(Failure::new(FailureKind::Config, format!("{} is there already and was left as it is", output.display()))
+    if output.is_dir() && exported.files.iter().any(|(path, _)| path.is_empty()) {
+        return Err(Failure::new(FailureKind::Config, format!("{} is a directory", output.display()))
+            .help(format!("name a file: -o {}", output.join("FILE").display())));
+    }
+    let existing = exported.files.iter().map(|(path, _)| place(path)).find(|path| path.exists());
+    if let Some(existing) = existing.filter(|_| !globals.yes) {
+        return Err(Failure::new(FailureKind::Config, format!("{} is there already and was left as it is", existing.display()))
             .help("--yes replaces it"));
     }
     for (path, text) in &exported.files {

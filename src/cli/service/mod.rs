@@ -9,5 +9,7 @@ pub mod gateway;
 pub mod run;
 pub mod scale;
 pub mod task;
+pub mod telemetry;
+pub mod unit;
 pub mod up;
 pub mod wait;

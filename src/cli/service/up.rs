@@ -22,6 +22,7 @@ use devrun_model::feed::{Outcome, Status};
 use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Snapshot, UpOptions};
 use devrun_runtime::logs::LogFollower;
 
+use crate::app::data::branch;
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::password_advice;
 use crate::app::port_conflicts;
@@ -86,6 +87,9 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     let read = load::read(globals, &project, &wanted)?;
     if read.plan.services.is_empty() {
         return Err(profile_selection::nothing_selected(&read));
+    }
+    if !args.plan && !branch::prepare(globals, &project, &read, term)? {
+        return Ok(exit::DONE);
     }
     let advice = password_advice::of(&read);
     let mut plan = read.plan;

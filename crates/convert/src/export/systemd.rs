@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::systemd_syntax::{HARDENING, command_line, setting, specifiers};
 use super::{Exported, Loss};
 
 /// What the unit is made of.
@@ -31,20 +32,6 @@ pub struct SystemdSource {
     pub is_system: bool,
 }
 
-/// What a service of the system is refused; nothing of it takes something from a server that a user could have started.
-const HARDENING: &[&str] = &[
-    "NoNewPrivileges=yes",
-    "PrivateTmp=yes",
-    "ProtectSystem=full",
-    "ProtectKernelTunables=yes",
-    "ProtectKernelModules=yes",
-    "ProtectKernelLogs=yes",
-    "ProtectClock=yes",
-    "RestrictSUIDSGID=yes",
-    "RestrictRealtime=yes",
-    "LockPersonality=yes",
-];
-
 /// Makes the unit.
 #[must_use]
 pub fn systemd(source: &SystemdSource) -> Exported {
@@ -54,16 +41,16 @@ pub fn systemd(source: &SystemdSource) -> Exported {
     let mut line = |text: &str| {
         let _infallible = writeln!(out, "{text}");
     };
-    line("# Written by `devrun export systemd`.");
+    line("# Written by `devrun export systemd --one-unit`.");
     if source.is_system {
         line("# Install it (as root):");
         line(&format!("#   useradd --system --shell /usr/sbin/nologin {user}"));
-        line(&format!("#   devrun export systemd --system -o /etc/systemd/system/{unit}"));
+        line(&format!("#   devrun export systemd --one-unit --system -o /etc/systemd/system/{unit}"));
         line(&format!("#   systemctl daemon-reload && systemctl enable --now {unit}"));
         line(&format!("# Remove it: systemctl disable --now {unit} && rm /etc/systemd/system/{unit}"));
     } else {
         line("# Install it:");
-        line(&format!("#   devrun export systemd -o ~/.config/systemd/user/{unit}"));
+        line(&format!("#   devrun export systemd --one-unit -o ~/.config/systemd/user/{unit}"));
         line(&format!("#   systemctl --user daemon-reload && systemctl --user enable --now {unit}"));
         line("#   loginctl enable-linger     # so that it starts at boot and outlives the last session");
         line(&format!("# Remove it: systemctl --user disable --now {unit} && rm ~/.config/systemd/user/{unit}"));
@@ -81,9 +68,7 @@ pub fn systemd(source: &SystemdSource) -> Exported {
     line("");
     line("[Service]");
     line("Type=exec");
-    let command = |words: &[&str]| {
-        source.command.iter().map(String::as_str).chain(words.iter().copied()).map(word).collect::<Vec<_>>().join(" ")
-    };
+    let command = |words: &[&str]| command_line(source.command.iter().map(String::as_str).chain(words.iter().copied()));
     let seconds = |duration: Duration| duration.as_millis().div_ceil(1000).to_string();
     let start = seconds(source.start);
     line(&format!("ExecStart={}", command(&["--progress", "plain", "up"])));
@@ -107,50 +92,30 @@ pub fn systemd(source: &SystemdSource) -> Exported {
         line(&format!("StateDirectory={user}"));
         line(&format!("RuntimeDirectory={user}"));
         line(&format!("Environment=DEVRUN_STATE_DIR=%S/{user} XDG_RUNTIME_DIR=%t/{user}"));
-        HARDENING.iter().for_each(|text| line(text));
+        HARDENING.iter().chain(&["PrivateTmp=yes"]).for_each(|text| line(text));
     }
     line("");
     line("[Install]");
     line(if source.is_system { "WantedBy=multi-user.target" } else { "WantedBy=default.target" });
-    let losses = source.secret_variables.iter().map(|name| Loss {
+    Exported { files: vec![(String::new(), out)], losses: secret_losses(source), needs: system_needs(source) }
+}
+
+/// A line for each variable that must not stand in a unit.
+pub(crate) fn secret_losses(source: &SystemdSource) -> Vec<Loss> {
+    let loss = |name: &String| Loss {
         key: format!("${{{name}}}"),
         reason: "it is taken from this shell, and a unit can be read by everybody; put it into an env file".to_owned(),
-    });
-    let mut needs = Vec::new();
-    if source.is_system {
-        needs.push(format!("{user} must be able to read {} and to write its secrets directory", source.root.display()));
-    }
-    Exported { files: vec![(String::new(), out)], losses: losses.collect(), needs }
+    };
+    source.secret_variables.iter().map(loss).collect()
 }
 
-fn specifiers(text: &str) -> String {
-    text.replace('%', "%%")
-}
-
-/// A word of a setting, in quotes where it needs them (systemd.syntax(7)).
-fn setting(text: &str) -> String {
-    let text = specifiers(text);
-    let is_plain = !text.is_empty() && text.chars().all(|char| char.is_ascii_alphanumeric() || "/._-=:,%@+~".contains(char));
-    if is_plain {
-        return text;
-    }
-    let mut out = String::from("\"");
-    for char in text.chars() {
-        match char {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            char => out.push(char),
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// A word of a command line: a dollar would begin a variable (systemd.service(5)).
-fn word(text: &str) -> String {
-    setting(&text.replace('$', "$$"))
+/// What the user of the system's units must be allowed.
+pub(crate) fn system_needs(source: &SystemdSource) -> Vec<String> {
+    let need = || {
+        let (project, root) = (&source.project, source.root.display());
+        format!("devrun-{project} must be able to read {root} and to write its secrets directory")
+    };
+    source.is_system.then(need).into_iter().collect()
 }
 
 #[cfg(test)]

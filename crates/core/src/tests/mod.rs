@@ -4,6 +4,7 @@
 mod copies;
 mod restarts;
 mod scenario;
+mod start_first;
 mod starts;
 mod stops;
 mod table;

@@ -219,6 +219,7 @@ pub fn action_text(action: &Action) -> String {
         Action::Spawn(id, g) => format!("spawn {id}#{g}"),
         Action::StartProbes(id, g) => format!("probe {id}#{g}"),
         Action::UpdateSpec(id, g) => format!("redefine {id}#{g}"),
+        Action::RestorePrevious(id, g) => format!("restore {id}#{g}"),
         Action::StopProbes(id, g) => format!("unprobe {id}#{g}"),
         Action::StopTree(id, g) => format!("stop {id}#{g}"),
         Action::SignalTree(id, g, signal) => format!("{signal} to all of {id}#{g}"),

@@ -165,6 +165,7 @@ fn effect(build: Build, make: impl Fn(u64) -> Event) -> String {
             | Action::Spawn(who, _)
             | Action::StartProbes(who, _)
             | Action::UpdateSpec(who, _)
+            | Action::RestorePrevious(who, _)
             | Action::StopProbes(who, _)
             | Action::StopTree(who, _)
             | Action::SignalTree(who, ..)

@@ -24,10 +24,11 @@ impl Engine {
             Action::Spawn(id, generation) => self.spawn(now, id, generation),
             Action::StartProbes(id, generation) => self.start_probes(&id, generation),
             Action::UpdateSpec(id, generation) => self.redefine(&id, generation),
-            Action::StopProbes(id, _) => self.stop_probes(&id),
+            Action::StopProbes(id, generation) => self.stop_probes(&id, generation),
+            Action::RestorePrevious(id, generation) => self.restore_previous(id, generation),
             Action::StopTree(id, generation) => self.stop_tree(now, &id, generation),
-            Action::SignalTree(id, _, signal) => {
-                if let Some(process) = self.instances.get(&id).and_then(|instance| instance.process) {
+            Action::SignalTree(id, generation, signal) => {
+                if let Some(process) = self.instance_of(&id, generation).and_then(|instance| instance.process) {
                     self.keeper.signal_tree(process, signal);
                 }
             }
@@ -51,6 +52,7 @@ impl Engine {
     /// A new generation begins with the definition in force: the core's, as the plan may have moved on.
     fn begin_generation(&mut self, id: &ServiceId, generation: Generation) -> Option<Arc<ServiceSpec>> {
         let spec = Arc::clone(self.core.spec(id)?);
+        self.keep_previous(id, generation);
         let instance = self.instances.entry(id.clone()).or_default();
         if instance.generation != generation {
             *instance = Instance { generation, spec: Some(Arc::clone(&spec)), ..Instance::default() };

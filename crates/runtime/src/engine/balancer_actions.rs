@@ -61,7 +61,9 @@ impl Engine {
         let Some(socket) = self.held_sockets.get(service.as_str()) else { return Ok(()) };
         let dir = self.places.service_run(&id);
         let file = dir.join("balancer.json");
-        let config = config_of(&copy, address, &dir, &self.places)?;
+        let config = balancer_config(&copy, address, &dir, &self.places)?;
+        let config = serde_json::to_string_pretty(&config)
+            .map_err(|error| Failure::new(FailureKind::Internal, format!("the shared address: {error}")))?;
         runtime_dir::ensure_run(&self.places)?;
         runtime_dir::empty(&dir)
             .and_then(|()| runtime_dir::write_private(&file, config.as_bytes()))
@@ -189,13 +191,16 @@ impl Engine {
     }
 }
 
-/// What the process is given: everything leads to the one service.
-fn config_of(
+/// What the process behind a shared address is given: everything leads to the one service. `dir` is its own directory.
+///
+/// # Errors
+/// `Internal`.
+pub fn balancer_config(
     copy: &ServiceSpec,
     address: SharedAddress,
     dir: &std::path::Path,
     places: &devrun_model::Paths,
-) -> Result<String, Failure> {
+) -> Result<GatewayConfig, Failure> {
     let internal = |error: String| Failure::new(FailureKind::Internal, format!("the shared address: {error}"));
     let host = match copy.bind.as_str() {
         "" | "*" | "0.0.0.0" | "::" | "[::]" | "localhost" => "127.0.0.1".to_owned(),
@@ -208,7 +213,7 @@ fn config_of(
         upstreams: BTreeMap::from([(copy.service.clone(), UpstreamSpec { host, inactive: Vec::new() })]),
         ..GatewaySpec::default()
     };
-    let config = GatewayConfig {
+    Ok(GatewayConfig {
         service: copy.service.to_string(),
         listen: Endpoint { host: copy.bind.clone(), port: address.port },
         spec,
@@ -216,6 +221,5 @@ fn config_of(
         places: places.clone(),
         kind: if address.is_http { GatewayKind::SharedHttp } else { GatewayKind::SharedStreams },
         drain: dir.join(DrainRequest::SOCKET),
-    };
-    serde_json::to_string_pretty(&config).map_err(|error| internal(error.to_string()))
+    })
 }

@@ -34,6 +34,7 @@ impl Engine {
             Action::Spawn(id, _) => (id, "spawn"),
             Action::StartProbes(id, _) => (id, "start probes"),
             Action::StopProbes(id, _) => (id, "stop probes"),
+            Action::RestorePrevious(id, _) => (id, "keep the previous process"),
             Action::UpdateSpec(id, _) => (id, "take over the new definition"),
             Action::SignalLeader(id, _, _) => (id, "signal the leader"),
             Action::PersistManualStop { id, .. } => (id, "remember whether it was stopped by hand"),

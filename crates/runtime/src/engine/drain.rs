@@ -1,7 +1,7 @@
 //! Before a copy behind a gateway or a shared address is signalled, those in front of it are notified: they send nothing more to
 //! it, and say when what they had sent is answered. So no request meets a server that is ending.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use devrun_model::{DrainRequest, Launch, ServiceId, ServiceSpec, State};
@@ -31,8 +31,15 @@ impl Engine {
         if spec.shared.is_some() {
             ids.push(ServiceId::single(&spec.service));
         }
-        ids.iter().map(|id| self.places.service_run(id).join(devrun_model::DrainRequest::SOCKET)).collect()
+        ids.iter().flat_map(|id| drain_sockets(&self.places.service_run(id))).collect()
     }
+}
+
+/// The sockets of all processes of a gateway; two overlap while one replaces the other. A directory that cannot be read has none.
+fn drain_sockets(dir: &Path) -> Vec<PathBuf> {
+    let stem = Path::new(DrainRequest::SOCKET).file_stem();
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.file_stem() == stem && path.extension().is_some()).collect()
 }
 
 /// Waits until nothing is in flight on a copy, or most of its grace period is over. One that does not answer is not waited for.

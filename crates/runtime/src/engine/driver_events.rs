@@ -85,7 +85,7 @@ impl Engine {
                 self.queue.push_back(Event::SpawnFailed(id, generation, failure));
             }
             ProcessEvent::Exited { status, left, .. } => {
-                if !status.success() && self.instances.get(&id).is_some_and(|instance| instance.stop_asked.is_none()) {
+                if !status.success() && self.instance_of(&id, generation).is_some_and(|instance| instance.stop_asked.is_none()) {
                     self.report_crash_loop(&id);
                 }
                 self.leader_exited(id, generation, status, left);
@@ -103,7 +103,9 @@ impl Engine {
     pub(super) fn tree_empty(&mut self, id: &ServiceId, generation: Generation) {
         let now = self.clock.now();
         let mut report = None;
-        if let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.generation == generation) {
+        if self.previous_instances.get(id).is_some_and(|instance| instance.generation == generation) {
+            self.previous_instances.remove(id);
+        } else if let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.generation == generation) {
             instance.process = None;
             instance.pid = None;
             instance.terminal = None;
@@ -194,12 +196,7 @@ impl Engine {
                 }
             }
             TaskResult::StopCommandDone(id, generation) => {
-                if let Some(process) = self
-                    .instances
-                    .get(&id)
-                    .filter(|instance| instance.generation == generation)
-                    .and_then(|instance| instance.process)
-                {
+                if let Some(process) = self.instance_of(&id, generation).and_then(|instance| instance.process) {
                     self.keeper.stop(process, None);
                 }
             }

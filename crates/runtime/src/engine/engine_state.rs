@@ -77,6 +77,8 @@ pub struct Engine {
     pub(super) crash_loops: CrashLoops,
     pub(super) core: Supervisor,
     pub(super) instances: BTreeMap<ServiceId, Instance>,
+    /// Processes that serve until the next one of their service is ready, or are being stopped since.
+    pub(super) previous_instances: BTreeMap<ServiceId, Instance>,
     pub(super) processes: BTreeMap<ProcessId, (ServiceId, Generation)>,
     pub(super) queue: VecDeque<Event>,
     pub(super) task_results: mpsc::UnboundedSender<TaskResult>,
@@ -151,6 +153,7 @@ impl Engine {
             crash_loops: CrashLoops::default(),
             core,
             instances: BTreeMap::new(),
+            previous_instances: BTreeMap::new(),
             processes: BTreeMap::new(),
             queue: VecDeque::new(),
             task_results,

@@ -18,7 +18,7 @@ impl Engine {
             Some(instance) => {
                 instance.held_exit = Some(HeldExit { status, left });
                 // An answer of what is left is none of the service.
-                self.stop_probes(&id);
+                self.stop_probes(&id, generation);
                 let task_results = self.task_results.clone();
                 let held = self.clock.sleep(EXIT_HOLD);
                 tokio::spawn(async move {

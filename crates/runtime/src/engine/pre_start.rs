@@ -70,8 +70,11 @@ pub(super) async fn run_build(spec: &ServiceSpec, command: &CommandLine, runner:
     Err(Failure::new(FailureKind::Service, format!("build failed: {}", finished.status)).help(format!("devrun logs {}", spec.id)))
 }
 
-/// First boot of a recipe, then `pre_start`.
-pub(super) async fn run_first_boot_and_pre_start(
+/// First boot of a recipe, then `pre_start`. Returns what is worth saying.
+///
+/// # Errors
+/// As the step that failed.
+pub async fn run_first_boot_and_pre_start(
     spec: &ServiceSpec,
     located: Option<&devrun_store::Located>,
     places: &devrun_model::Paths,

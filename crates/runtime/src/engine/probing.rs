@@ -89,9 +89,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn stop_probes(&mut self, id: &ServiceId) {
+    pub(super) fn stop_probes(&mut self, id: &ServiceId, generation: Generation) {
         // Taken out rather than replaced: the log pump holds the slot too.
-        if let Some(instance) = self.instances.get_mut(id)
+        if let Some(instance) = self.instance_of(id, generation)
             && let Ok(mut slot) = instance.probe.lock()
         {
             *slot = None;
@@ -103,7 +103,7 @@ impl Engine {
         let Some(spec) = self.core.spec(id).cloned() else { return };
         let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.generation == generation) else { return };
         instance.spec = Some(spec);
-        self.stop_probes(id);
+        self.stop_probes(id, generation);
         self.start_probes(id, generation);
     }
 }

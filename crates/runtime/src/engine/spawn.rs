@@ -1,11 +1,10 @@
 //! The start of a process, of our own work, or of nothing at all (an external service): ports, files, environment, and the
 //! request to the keeper.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::probe::NotifySocket;
-use crate::{init, recipes, runtime_dir, user};
+use crate::{init, recipes, runtime_dir};
 use devrun_core::event::Generation;
 use devrun_core::{Event, Tick};
 use devrun_keeper::OutputStream;
@@ -13,6 +12,7 @@ use devrun_model::keeper::{Role, RunAs, SpawnSpec, StopOrder};
 use devrun_model::{CommandLine, Failure, FailureKind, Kind, Launch, ServiceId, ServiceSpec};
 
 use super::engine_state::Engine;
+use super::exec_request::ExecRequest;
 use super::pre_start::{check_reachable, has_notify_check, set_home_env};
 use super::task_result::TaskResult;
 
@@ -50,15 +50,8 @@ impl Engine {
                 self.check_ports(&spec)?;
                 let program = program_at_spawn(&spec, command, program)?;
                 self.instances.entry(id.clone()).or_default().program = Some(program.clone());
-                let mut env = spec.env.clone();
-                env.extend(command.env.clone());
-                let run_as = user::of(&spec)?;
-                let rendered = spec.render.iter().map(|(name, text)| (self.places.service_run(id).join(name), text.clone()));
-                if !spec.render.is_empty() || has_notify_check(&spec) {
-                    self.recreate_service_dir(id)?;
-                }
-                self.write_files(&spec, rendered)?;
-                self.launch(&spec, generation, program, command.argv.clone(), env, spec.dir.clone(), run_as)
+                let request = ExecRequest::of_command(&spec, command, Some(program), &self.places)?;
+                self.write_and_launch(&spec, generation, request)
             }
             Launch::Recipe(recipe) => {
                 self.check_ports(&spec)?;
@@ -73,35 +66,35 @@ impl Engine {
                     volume,
                     runner: &runner,
                 };
-                let invocation = recipes::prepare(&context)?;
-                let mut env = spec.env.clone();
-                env.extend(invocation.env);
-                let rendered = spec.render.iter().map(|(name, text)| (self.places.service_run(id).join(name), text.clone()));
-                if invocation.dir == self.places.service_run(id) || has_notify_check(&spec) {
-                    self.recreate_service_dir(id)?;
-                }
-                self.write_files(&spec, rendered.chain(invocation.files))?;
-                self.launch(&spec, generation, invocation.program, invocation.argv, env, invocation.dir, invocation.run_as)
+                let request = ExecRequest::of_recipe(&context)?;
+                self.write_and_launch(&spec, generation, request)
             }
         }
     }
 
+    fn write_and_launch(&mut self, spec: &ServiceSpec, generation: Generation, request: ExecRequest) -> Result<(), Failure> {
+        if request.needs_dir || has_notify_check(spec) {
+            self.recreate_service_dir(&spec.id)?;
+        }
+        for (path, text) in &request.files {
+            runtime_dir::write_private(path, text.as_bytes()).map_err(|error| {
+                Failure::new(FailureKind::Config, format!("{} cannot be written for {}: {error}", path.display(), spec.id))
+            })?;
+        }
+        self.launch(spec, generation, request)
+    }
+
     /// A fresh directory for what is rendered and for sockets.
     fn recreate_service_dir(&self, id: &ServiceId) -> Result<(), Failure> {
+        if self.previous_instances.contains_key(id) {
+            // What is in it belongs to a process that serves; files are written over.
+            return Ok(());
+        }
         let folder = self.places.service_run(id);
         runtime_dir::empty(&folder).map_err(|error| {
             Failure::new(FailureKind::Config, format!("{} cannot be made: {error}", folder.display()))
                 .help("check that the runtime directory exists and is writable")
         })
-    }
-
-    fn write_files(&self, spec: &ServiceSpec, files: impl Iterator<Item = (PathBuf, String)>) -> Result<(), Failure> {
-        for (path, text) in files {
-            runtime_dir::write_private(&path, text.as_bytes()).map_err(|error| {
-                Failure::new(FailureKind::Config, format!("{} cannot be written for {}: {error}", path.display(), spec.id))
-            })?;
-        }
-        Ok(())
     }
 
     fn check_ports(&self, spec: &ServiceSpec) -> Result<(), Failure> {
@@ -111,17 +104,8 @@ impl Engine {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the words of one exec")]
-    fn launch(
-        &mut self,
-        spec: &ServiceSpec,
-        generation: Generation,
-        program: PathBuf,
-        argv: Vec<String>,
-        mut env: BTreeMap<String, String>,
-        dir: PathBuf,
-        run_as: RunAs,
-    ) -> Result<(), Failure> {
+    fn launch(&mut self, spec: &ServiceSpec, generation: Generation, request: ExecRequest) -> Result<(), Failure> {
+        let ExecRequest { program, argv, mut env, dir, run_as, .. } = request;
         env.insert("DEVRUN_RUN_ID".to_owned(), self.run.clone());
         if has_notify_check(spec) {
             let path = self.notify_socket(&spec.id);

@@ -15,14 +15,16 @@ use super::task_result::TaskResult;
 
 impl Engine {
     pub(super) fn stop_tree(&mut self, now: Tick, id: &ServiceId, generation: Generation) {
-        let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.generation == generation) else {
+        let Some(instance) = self.instance_of(id, generation) else {
             self.queue.push_back(Event::TreeEmpty(id.clone(), generation));
             return;
         };
         instance.stop_asked.get_or_insert(now);
         let (process, pid, spec) = (instance.process, instance.pid, instance.spec.clone());
         let Some(process) = process else { return self.end_virtual(id, generation) };
-        let drains = spec.as_ref().map(|spec| self.drains_of(spec)).unwrap_or_default();
+        // Of one that is replaced another process has the socket already: nothing has to be held back.
+        let is_replaced = self.core.previous_generation(id) == Some(generation);
+        let drains = spec.as_ref().filter(|_| !is_replaced).map(|spec| self.drains_of(spec)).unwrap_or_default();
         let is_prepared = |spec: &Arc<ServiceSpec>| spec.stop.check || spec.stop.command.is_some() || !drains.is_empty();
         if let Some(spec) = spec.filter(|spec| pid.is_some() && is_prepared(spec)) {
             let runner = self.runner(&spec, generation, false);
@@ -53,7 +55,7 @@ impl Engine {
     }
 
     pub(super) fn kill_tree(&mut self, now: Tick, id: &ServiceId, generation: Generation) {
-        let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.generation == generation) else {
+        let Some(instance) = self.instance_of(id, generation) else {
             self.queue.push_back(Event::TreeEmpty(id.clone(), generation));
             return;
         };

@@ -1,7 +1,7 @@
 //! Which recipe has code beside its data: the one place in which servers are told apart by name.
 
 use super::recipe::{DataRecipe, Recipe};
-use super::{gateway, mariadb, neo4j, postgres, rabbitmq, redis};
+use super::{gateway, mariadb, neo4j, postgres, rabbitmq, redis, telemetry};
 
 /// The code of a recipe, by the name of the recipe.
 pub(super) fn of(name: &str) -> &'static dyn Recipe {
@@ -12,6 +12,7 @@ pub(super) fn of(name: &str) -> &'static dyn Recipe {
         "mariadb" => &mariadb::MariaDb,
         "rabbitmq" => &rabbitmq::RabbitMq,
         "gateway" => &gateway::GatewayRecipe,
+        "telemetry" => &telemetry::TelemetryRecipe,
         _ => &DataRecipe,
     }
 }

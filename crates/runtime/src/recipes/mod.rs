@@ -35,6 +35,7 @@ mod secret_check;
 #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is run"))]
 mod sql;
 pub mod sql_split;
+mod telemetry;
 mod template;
 mod work;
 

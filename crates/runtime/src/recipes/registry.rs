@@ -13,7 +13,7 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files!(
     "blackbox_exporter" "caddy" "gateway" "grafana" "loki" "mailpit" "mariadb" "meilisearch" "memcached" "minio" "nats"
     "neo4j" "nginx" "node_exporter" "ollama" "postgres" "prometheus" "promtail" "qdrant" "rabbitmq" "redis" "seaweedfs"
-    "valkey" "versitygw"
+    "telemetry" "valkey" "versitygw"
 );
 
 /// The recipes compiled in. Each is parsed when it is first asked for: a stack uses a few of them, and reading them all would
@@ -73,7 +73,7 @@ mod tests {
             assert!(recipe.port.is_some(), "{name}");
             assert!(recipe.service.contains_key("ready"), "{name}");
             assert!(recipe.service.contains_key("stop"), "{name}");
-            if name != "gateway" {
+            if !["gateway", "telemetry"].contains(&name) {
                 assert!(!recipe.bin.is_empty(), "{name}");
                 assert!(!recipe.install.is_empty(), "{name}");
             }

@@ -3,12 +3,13 @@
 //! by the next fork.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use devrun_model::Failure;
 use devrun_model::service::Server;
+use devrun_model::{Failure, Plan};
 
-use super::registry::ForkRegistry;
+use super::registry::{Fork, ForkRegistry};
 use super::{postgres, target};
 use crate::app::load::{self, Project, Wanted};
 use crate::app::own_command;
@@ -68,26 +69,42 @@ fn until_idle(
         } else if idle.elapsed() > IDLE {
             break;
         }
-        // What an earlier run of the stack has left in the data of this server.
+        // A server that does not answer now may later: a fork stays registered until it is gone, so an error is no reason to end.
         for service in forks.iter().map(|fork| &fork.service) {
-            if cleared.insert(service.clone()) {
-                let plan = load::plan(globals, project, &Wanted { named: vec![service.clone()], ..Wanted::look() })?;
-                let spec = crate::app::readonly::one(&plan, service)?;
-                if spec.stop_asks() == Some(Server::Postgres) {
-                    runtime.block_on(postgres::drop_forgotten(spec, registry))?;
+            if !cleared.contains(service) {
+                match runtime.block_on(clear(globals, project, service, registry)) {
+                    Ok(()) => drop(cleared.insert(service.clone())),
+                    Err(failure) => {
+                        tracing::warn!(%service, reason = %failure.reason, "forks of earlier runs are not dropped yet")
+                    }
                 }
             }
         }
         let now = jiff::Timestamp::now().as_millisecond();
         for fork in forks.into_iter().filter(|fork| fork.is_over(now)) {
-            let plan = load::plan(globals, project, &Wanted { named: vec![fork.service.clone()], ..Wanted::look() })?;
-            let spec = crate::app::readonly::one(&plan, &fork.service)?;
-            // A server that does not answer now may later; a fork stays registered until it is gone.
-            if runtime.block_on(target::remove(spec, &fork)).is_ok() {
-                registry.remove(&fork)?;
+            match runtime.block_on(remove(globals, project, &fork)) {
+                Ok(()) => registry.remove(&fork)?,
+                Err(failure) => tracing::warn!(database = %fork.database, reason = %failure.reason, "a fork is not dropped yet"),
             }
         }
         std::thread::sleep(STEP);
     }
     Ok(())
+}
+
+/// The plan that has this service.
+fn plan(globals: &Globals, project: &Project, service: &str) -> Result<Arc<Plan>, Failure> {
+    load::plan(globals, project, &Wanted { named: vec![service.to_owned()], ..Wanted::look() })
+}
+
+/// Drops what an earlier run of the stack has left in the data of this server.
+async fn clear(globals: &Globals, project: &Project, service: &str, registry: &ForkRegistry) -> Result<(), Failure> {
+    let plan = plan(globals, project, service)?;
+    let spec = crate::app::readonly::one(&plan, service)?;
+    if spec.stop_asks() == Some(Server::Postgres) { postgres::drop_forgotten(spec, registry).await } else { Ok(()) }
+}
+
+async fn remove(globals: &Globals, project: &Project, fork: &Fork) -> Result<(), Failure> {
+    let plan = plan(globals, project, &fork.service)?;
+    target::remove(crate::app::readonly::one(&plan, &fork.service)?, fork).await
 }

@@ -1,0 +1,85 @@
+//! What the process of a service is: program, words, environment, identity, and the files that it finds. Made of a definition
+//! alone, for the keeper's spawn and for the units of `export systemd`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::{recipes, user};
+use devrun_model::keeper::RunAs;
+use devrun_model::{CommandLine, Failure, FailureKind, Paths, ServiceSpec};
+
+/// What to exec for a service, and what to write before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExecRequest {
+    /// The executable.
+    pub program: PathBuf,
+    /// Its words; the first is the name it sees.
+    pub argv: Vec<String>,
+    /// The whole environment, marks apart.
+    pub env: BTreeMap<String, String>,
+    /// Working directory.
+    pub dir: PathBuf,
+    /// OS identity.
+    pub run_as: RunAs,
+    /// Files to write, 0600, before the spawn.
+    pub files: Vec<(PathBuf, String)>,
+    /// Its own runtime directory is emptied first.
+    pub needs_dir: bool,
+}
+
+impl ExecRequest {
+    /// A command of the user's. `program` is what its first word was found to be earlier.
+    ///
+    /// # Errors
+    /// `Binary` when it cannot be found, `Config` for its user.
+    pub fn of_command(
+        spec: &ServiceSpec,
+        command: &CommandLine,
+        program: Option<PathBuf>,
+        places: &Paths,
+    ) -> Result<Self, Failure> {
+        let program = match (program, command.argv.first()) {
+            (Some(program), _) => program,
+            (None, Some(word)) => devrun_store::find_command(word, &spec.env, &spec.dir)?,
+            (None, None) => return Err(Failure::new(FailureKind::Config, "the command is empty")),
+        };
+        let mut env = spec.env.clone();
+        env.extend(command.env.clone());
+        let files = rendered(spec, places);
+        Ok(Self {
+            program,
+            argv: command.argv.clone(),
+            env,
+            dir: spec.dir.clone(),
+            run_as: user::of(spec)?,
+            needs_dir: !files.is_empty(),
+            files,
+        })
+    }
+
+    /// The server of a recipe.
+    ///
+    /// # Errors
+    /// `Config` or `Binary` when it cannot run here.
+    pub fn of_recipe(context: &recipes::RecipeContext<'_>) -> Result<Self, Failure> {
+        let invocation = recipes::prepare(context)?;
+        let mut env = context.spec.env.clone();
+        env.extend(invocation.env);
+        let mut files = rendered(context.spec, context.places);
+        files.extend(invocation.files);
+        Ok(Self {
+            needs_dir: invocation.dir == context.places.service_run(&context.spec.id),
+            program: invocation.program,
+            argv: invocation.argv,
+            env,
+            dir: invocation.dir,
+            run_as: invocation.run_as,
+            files,
+        })
+    }
+}
+
+/// The files of the service's own `render`.
+fn rendered(spec: &ServiceSpec, places: &Paths) -> Vec<(PathBuf, String)> {
+    spec.render.iter().map(|(name, text)| (places.service_run(&spec.id).join(name), text.clone())).collect()
+}

@@ -1,0 +1,36 @@
+//! The built-in receiver of OTLP: this very program in another role. What it receives lies with the logs.
+
+use std::path::PathBuf;
+
+use super::context::RecipeContext;
+use super::generic::{check_settings, files, text_of, values};
+use super::invocation::Invocation;
+use super::recipe::Recipe;
+use crate::user;
+use devrun_model::{Failure, FailureKind};
+
+/// The keeper's own link to the program that it runs: it leads to the same version also when the file was replaced (proc(5)).
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// The built-in receiver.
+pub(super) struct TelemetryRecipe;
+
+impl Recipe for TelemetryRecipe {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+        check_settings(context)?;
+        let port = context
+            .spec
+            .port()
+            .ok_or_else(|| Failure::new(FailureKind::Config, "the receiver of telemetry has no port").help("port = 4318"))?;
+        let dir = text_of(&context.places.telemetry())?;
+        let host = if context.spec.bind.is_empty() { "127.0.0.1" } else { context.spec.bind.as_str() };
+        Ok(Invocation {
+            program: PathBuf::from(OWN_PROGRAM),
+            argv: vec!["devrun".to_owned(), "__telemetry".to_owned(), host.to_owned(), port.to_string(), dir],
+            env: context.located.env.clone(),
+            dir: context.places.root.clone(),
+            run_as: user::of(context.spec)?,
+            files: files(context, &values(context)?)?,
+        })
+    }
+}
