@@ -49,6 +49,7 @@ mod services;
 mod stack;
 mod stacks;
 mod telemetry;
+mod viewers;
 #[path = "../it/waits.rs"]
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         services::trials(),
         stacks::trials(),
         telemetry::trials(),
+        viewers::trials(),
         parts_of_tests(),
     ];
     runner::run(files.into_iter().flatten().collect())
