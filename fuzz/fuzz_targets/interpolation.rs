@@ -32,6 +32,8 @@ fuzz_target!(|text: &str| {
         recipe_files: BTreeMap::new(),
         keys: BTreeMap::new(),
         seed: 1,
+        branch: None,
+        shared: BTreeMap::new(),
     };
     let Ok(wants) = document.wants(&facts) else { return };
     for want in &wants.secrets {

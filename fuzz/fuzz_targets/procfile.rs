@@ -30,6 +30,8 @@ fuzz_target!(|text: &str| {
         recipe_files: BTreeMap::new(),
         keys: BTreeMap::new(),
         seed: 1,
+        branch: None,
+        shared: BTreeMap::new(),
     };
     if report.has_errors() {
         let _ = document.faults(&facts, &report).render(true);

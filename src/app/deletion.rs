@@ -11,7 +11,11 @@ use devrun_model::{ByteSize, Failure, FailureKind, Paths, VolumeClass};
 use devrun_runtime::{removal, runtime_dir, secrets};
 
 use crate::app::load::{Project, Read};
+use crate::app::shared_server::leases;
 use crate::globals::Globals;
+
+/// Before the name of a service that has its data on a server of all checkouts.
+const SHARED: &str = "database of ";
 
 /// What goes, with its size.
 pub struct Doomed {
@@ -54,6 +58,11 @@ pub fn lists(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<D
         }
         if named || (asked(word(volume.class)) && volume.class != VolumeClass::Source && !volume.placed) {
             add(format!("{} volume {}", word(volume.class), volume.name), volume.path.clone());
+        }
+    }
+    if asked("persistent") {
+        for (service, file) in leases::of_project(project, &read.document, &read.facts)? {
+            add(format!("{SHARED}{service} on the shared server"), file);
         }
     }
     if asked("secrets") {
@@ -144,6 +153,10 @@ pub fn delete(project: &Project, doomed: &[Doomed]) -> Result<(), Failure> {
     for one in doomed {
         if one.path == project.places.run {
             runtime_dir::remove_run(&project.places).map_err(|error| cannot(&one.path, &error))?;
+            continue;
+        }
+        if one.what.starts_with(SHARED) {
+            leases::give_up(&one.path)?;
             continue;
         }
         erase(&project.places, &one.path)?;

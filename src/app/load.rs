@@ -20,6 +20,7 @@ use devrun_store::ownership::Trust;
 use devrun_store::{DownloadProgress, FetchOptions};
 
 use crate::app::compose_input;
+use crate::app::data::branch_name;
 use crate::app::debug_output;
 use crate::app::generated_env;
 use crate::app::host_requirements;
@@ -28,6 +29,7 @@ use crate::app::procfile_errors;
 use crate::app::procfile_port;
 pub use crate::app::project::{Project, environment};
 use crate::app::remembered_scale;
+use crate::app::shared_server::location;
 use crate::globals::Globals;
 
 /// The names looked for, in order.
@@ -337,8 +339,13 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         output.as_deref().map(generated_env::existing).transpose()?;
     }
     let mut facts = facts(project, env_file_flag, &document)?;
+    facts.shared = location::of(project, &document, &facts, wanted.purpose.makes())?;
     let wants = document.wants(&facts).map_err(|report| failed(document.faults(&facts, &report)))?;
-    let starts = wanted.purpose == Purpose::Start && !is_running(&project.places)?;
+    let is_up = is_running(&project.places)?;
+    let starts = wanted.purpose == Purpose::Start && !is_up;
+    if wanted.purpose == Purpose::Start && is_up {
+        branch_name::check_while_up(&project.places.state, facts.branch.as_deref())?;
+    }
     if starts {
         crate::app::data::recovery::finish(project)?;
         host_requirements::meets(&wants, &project.places)?;
@@ -412,6 +419,8 @@ fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &devrun_co
         recipe_files: BTreeMap::new(),
         keys: generated_env::keys(paths.as_ref().and_then(|paths| paths.keys.as_deref()))?,
         seed: u64::from(std::process::id()),
+        shared: BTreeMap::new(),
+        branch: document.branch_data().then(|| branch_name::checked_out(&project.root)).flatten(),
     };
     for path in env_files.into_iter().chain(env_file_flag) {
         // What is on disk of the generated file does not count: it is made later.

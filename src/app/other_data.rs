@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use devrun_model::ByteSize;
 
+use crate::app::data::branch_name;
 use crate::app::deletion;
 use crate::app::load::{Project, Read};
 use crate::ui::term::say;
@@ -78,6 +79,11 @@ pub fn say_kept(project: &Project, read: &Read) {
     if count > 0 {
         let (size, plural) = (ByteSize(deletion::size(&saved)), if count == 1 { "" } else { "s" });
         say(format!("kept: {size} of {count} snapshot{plural} in {} (devrun snapshot rm NAME)", saved.display()));
+    }
+    let branches = branch_name::root(&project.places.state);
+    let size = deletion::size(&branches);
+    if size > 0 {
+        say(format!("kept: {} of data of git branches in {} (devrun branch rm NAME)", ByteSize(size), branches.display()));
     }
 }
 

@@ -5,8 +5,10 @@
 //! Attached `up`, the second process of `up -d`, `run` and temporary stacks are all such a run; they differ in what they show
 //! and in when they ask for the end. A supervisor that another process is, is reached by `session`.
 
+use std::io::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -32,6 +34,7 @@ use crate::app::port_conflicts;
 use crate::app::session::{Settled, Signals, token};
 use crate::app::signals::{Aside, Asides};
 use crate::app::start_scope::PlannedStart;
+use crate::app::state_watch;
 
 /// The right to supervise a project: its instance lock, and the keeper's process, which loads while the caller gets its own
 /// things together. Dropped, both go.
@@ -152,7 +155,8 @@ impl StackClaim {
         let connections = OpenConnections::new();
         let renewed = renew_socket(&places, bound.place())?;
         let server = tokio::spawn(server::serve(bound, renewed, connections.clone(), handle.clone(), project, root));
-        let running = Running { engine: tokio::spawn(engine.run()), server, connections, places, _lock: lock };
+        let lock = WatchedLock::watch(lock, &places, &handle);
+        let running = Running { engine: tokio::spawn(engine.run()), server, connections, places, lock };
         let end = Box::pin(finish(running));
         Ok(Boot::Done(Box::new(StackSession { engine: handle, pump, signals, feed: None, logs: None, end })))
     }
@@ -281,7 +285,45 @@ struct Running {
     connections: OpenConnections,
     places: Paths,
     // Held until the very end, so that a newcomer waits for the last trace of us.
-    _lock: InstanceLock,
+    lock: WatchedLock,
+}
+
+/// The instance lock, and the task that stops the stack when its file is deleted.
+struct WatchedLock {
+    lock: Arc<InstanceLock>,
+    deleted: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl WatchedLock {
+    fn watch(lock: InstanceLock, places: &Paths, engine: &EngineHandle) -> Self {
+        let (lock, deleted) = (Arc::new(lock), Arc::new(AtomicBool::new(false)));
+        let (watched, flag, engine, state) = (Arc::clone(&lock), Arc::clone(&deleted), engine.clone(), places.state.clone());
+        let task = tokio::spawn(async move {
+            state_watch::lock_deleted(&watched).await;
+            flag.store(true, Ordering::Relaxed);
+            say(format!("{} was deleted: stopping everything", state.display()));
+            engine.command(0, Command::Down { grace_ms: None });
+        });
+        Self { lock, deleted, task }
+    }
+    /// Why the stack was stopped, if that is why.
+    fn failure(&self, places: &Paths) -> Option<Failure> {
+        self.deleted.load(Ordering::Relaxed).then(|| {
+            let state = places.state.display();
+            Failure::new(
+                FailureKind::Config,
+                format!("the state directory {state} was deleted while the stack was up; everything was stopped"),
+            )
+            .help("devrun up starts it again; data that was in the directory is gone")
+        })
+    }
+    /// Lets go of the lock.
+    async fn release(self) {
+        self.task.abort();
+        // It holds the lock as well.
+        let _aborted = self.task.await;
+    }
 }
 
 /// The end of a run: waits for the engine, lets clients read their last lines, removes what is short-lived.
@@ -289,7 +331,7 @@ struct Running {
 /// # Errors
 /// `Internal` when the engine did not end as it should; the keeper has stopped everything then.
 async fn finish(running: Running) -> Result<EngineExit, Failure> {
-    let Running { engine, server, connections, places, _lock } = running;
+    let Running { engine, server, connections, places, lock } = running;
     let Ok(ended) = engine.await else {
         // With the engine its handle of the keeper is gone, and the keeper stops everything; that is waited for, so that
         // nothing is left when we end. The panic has said where it was; its text is not repeated.
@@ -303,16 +345,29 @@ async fn finish(running: Running) -> Result<EngineExit, Failure> {
     // The engine drops its feeds when it ends; connections then close by themselves once their last lines are out.
     connections.over(Duration::from_millis(50)).await;
     server.abort();
-    if let Err(error) = runtime_dir::remove_run(&places) {
-        say(format!("{} stays: {error}", places.run.display()));
+    // Where the state directory was deleted, the next run may have begun in the same place.
+    if !state_watch::is_of_another_run(&lock.lock, &places.instance_lock()) {
+        if let Err(error) = runtime_dir::remove_run(&places) {
+            say(format!("{} stays: {error}", places.run.display()));
+        }
+        // What could not be ended may still write there.
+        if ended.survivors.is_empty()
+            && let Err(failure) = crate::app::deletion::scratch(&places, &ended.scratch)
+        {
+            say(failure);
+        }
     }
-    // What could not be ended may still write there.
-    if ended.survivors.is_empty()
-        && let Err(failure) = crate::app::deletion::scratch(&places, &ended.scratch)
-    {
-        say(failure);
+    let failure = lock.failure(&places).filter(|_| ended.survivors.is_empty());
+    lock.release().await;
+    match failure {
+        Some(failure) => {
+            // The log of before is gone as well; lines of services may have made the directory again.
+            let log = runtime_dir::append(&places.supervisor_log());
+            let _no_directory = log.and_then(|mut file| writeln!(file, "{failure}"));
+            Err(failure)
+        }
+        None => Ok(ended),
     }
-    Ok(ended)
 }
 
 /// The exit code of a run, survivors first.

@@ -237,6 +237,9 @@ pub enum Verb {
     /// Replace the data of a service by a backup, after confirmation
     #[command(after_help = "Example:\n  devrun restore postgres postgres-20260301-093000.dump")]
     Restore(crate::cli::data::backup::RestoreArgs),
+    /// List and delete the data of git branches
+    #[command(after_help = "Examples:\n  devrun branch list\n  devrun branch rm feature/x")]
+    Branch(crate::cli::data::branch::BranchArgs),
     /// Make databases for tests
     #[command(after_help = "Examples:\n  export DATABASE_URL=$(devrun db fork)\n  devrun db fork -- pytest\n  devrun db list")]
     Db(crate::cli::data::db::DbArgs),
@@ -271,6 +274,9 @@ pub enum Verb {
         after_help = "Examples:\n  devrun help up\n  devrun help --markdown           everything, for an agent\n  devrun help --markdown procfile"
     )]
     Help(HelpArgs),
+    /// Replace this binary with the newest release
+    #[command(name = "self", after_help = "Example:\n  devrun self update --from https://example.com/devrun/latest")]
+    SelfUpdate(crate::cli::self_update::SelfArgs),
     /// Show the version
     #[command(after_help = "Examples:\n  devrun version\n  devrun version --json")]
     Version(crate::cli::version::VersionArgs),
@@ -286,6 +292,9 @@ pub enum Verb {
     /// Drops databases of tests whose callers have ended.
     #[command(name = "__forks", hide = true)]
     Forks,
+    /// The processes behind `scope = "user"`.
+    #[command(name = "__shared", hide = true)]
+    Shared(crate::cli::service::shared::SharedArgs),
     /// Prints the names of services and tasks, for the shell's completion.
     #[command(name = "__services", hide = true)]
     Services,

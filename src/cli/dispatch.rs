@@ -14,14 +14,15 @@ use devrun_model::mask::Masker;
 use super::args::{self, Cli, Verb};
 use super::completions;
 use super::convert::{export, import};
-use super::data::{backup, client, db, secret, snapshot, volumes};
+use super::data::{backup, branch, client, db, secret, snapshot, volumes};
 use super::demo::{self, DemoArgs};
 use super::docs_files;
 use super::getting_started;
 use super::machine_docs;
 use super::reference;
+use super::self_update;
 use super::service::up::UpArgs;
-use super::service::{attach, build, control, down, exec, gateway, run, scale, task, telemetry, unit, up, wait};
+use super::service::{attach, build, control, down, exec, gateway, run, scale, shared, task, telemetry, unit, up, wait};
 use super::show::check::CheckArgs;
 use super::show::{
     analyze, check, config, doctor, env, events, graph, inspect, logs, ls, mcp, ps, report, resources, routes, top, ui, urls,
@@ -125,8 +126,10 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Snapshot(args) => snapshot::run(&globals, &args, term),
         Verb::Backup(args) => backup::backup(&globals, &args, term),
         Verb::Restore(args) => backup::restore(&globals, &args, term),
+        Verb::Branch(args) => branch::run(&globals, &args, term),
         Verb::Db(args) => db::run(&globals, &args, term),
         Verb::Forks => db::reap(&globals),
+        Verb::Shared(args) => shared::run(&globals, &args),
         Verb::Df(args) => volumes::df(&globals, &args, term),
         Verb::Clean(args) => volumes::clean(&globals, &args, term),
         Verb::Rebuild(args) => up::run(&globals, &UpArgs { clean: true, ..args }, term),
@@ -140,6 +143,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Telemetry(args) => telemetry::run(&args),
         Verb::Unit(args) => unit::run(&globals, &args),
         Verb::Docs(args) => docs_files::write(&args),
+        Verb::SelfUpdate(args) => self_update::run(&args, term),
         Verb::Version(args) => version::run(&args),
         Verb::Demo(args) => run_demo(&globals, &args, term),
         Verb::Other(words) => Err(unknown_command::failure(&words)),

@@ -12,6 +12,7 @@ pub mod docs_files;
 mod getting_started;
 pub mod machine_docs;
 pub mod reference;
+pub mod self_update;
 pub mod service;
 pub mod show;
 pub mod store;

@@ -9,7 +9,7 @@ use devrun_model::{Failure, FailureKind};
 use super::args::Cli;
 
 /// Commands of the contract that this version does not have.
-pub const PLANNED: &[&str] = &["trust", "branch", "self"];
+pub const PLANNED: &[&str] = &["trust"];
 
 /// What docker compose calls it, and what does it here.
 const COMPOSE: &[(&str, &str)] = &[

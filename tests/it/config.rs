@@ -60,6 +60,8 @@ pub fn facts(shell: &[(&str, &str)]) -> Facts {
         recipe_files: BTreeMap::new(),
         keys: BTreeMap::new(),
         seed: 1,
+        branch: None,
+        shared: BTreeMap::new(),
     }
 }
 

@@ -64,6 +64,7 @@ const VERBS: &[&str] = &[
     "backup",
     "restore",
     "db",
+    "branch",
     "scale",
     "clean",
     "rebuild",
@@ -78,6 +79,7 @@ const VERBS: &[&str] = &[
     "why",
     "mcp",
     "help",
+    "self",
 ];
 
 const EXIT_CODES: &[i32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 124, 125, 126, 127, 129, 130, 143];

@@ -211,6 +211,8 @@ fn the_plan_of_a_thousand_services_fits_a_line_four_times() {
                 recipe_files: BTreeMap::new(),
                 keys: BTreeMap::new(),
                 seed: 1,
+                branch: None,
+                shared: BTreeMap::new(),
             })
             .map(|wants| {
                 wants
@@ -224,6 +226,8 @@ fn the_plan_of_a_thousand_services_fits_a_line_four_times() {
         recipe_files: BTreeMap::new(),
         keys: BTreeMap::new(),
         seed: 1,
+        branch: None,
+        shared: BTreeMap::new(),
     };
     let (plan, _) = document.lower(&facts).unwrap_or_else(|report| panic!("{}", report.render(false)));
     let length = serde_json::to_string(&plan).expect("a plan is JSON").len();

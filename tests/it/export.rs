@@ -14,6 +14,7 @@ env = { REDIS_URL = "${redis.url}", LEVEL = "${LEVEL:-info}" }
 ready = { http = "/health", interval = "7s", retries = 4 }
 [services.redis]
 use = "redis@7"
+password = ""
 "#;
 
 /// Shows: export, export --output, export --check, export --strict, service.image.

@@ -241,7 +241,7 @@ fn exit_2_for_what_can_never_work() {
 }
 
 /// Commands of the contract that are still to come.
-const TO_COME: &[&str] = &["trust", "branch", "self"];
+const TO_COME: &[&str] = &["trust", "branch"];
 
 #[test]
 fn a_command_that_is_not_built_yet_says_so_and_runs_nothing() {

@@ -20,7 +20,7 @@ const TWO: &str = "[services.a]\nrun = \"{svc:a} --mark {dir}/marks\"\n[services
 const SOON: Duration = Duration::from_secs(15);
 
 /// The project as the user who runs the tests, without a cgroup, and, where that can be had, as an ordinary user.
-fn everywhere(procfile: &str, test: impl Fn(&Project)) {
+pub fn everywhere(procfile: &str, test: impl Fn(&Project)) {
     let mut projects = vec![Project::new(), Project::new().env("DEVRUN_NO_CGROUP", "1")];
     if is_root() {
         projects.push(Project::new().for_user(61_240));
@@ -41,7 +41,7 @@ fn keeper(project: &Project) -> i32 {
 }
 
 /// The runtime directory of the project's stack.
-fn run_directory(project: &Project) -> PathBuf {
+pub fn run_directory(project: &Project) -> PathBuf {
     PathBuf::from(project.read(".devrun/run").trim_end())
 }
 
@@ -271,19 +271,6 @@ fn a_socket_of_another_process_is_not_trusted() {
         without_socket(project, |run| listen_instead(&run.join("control.sock"), Some(hello.clone()), None));
         without_socket(project, |run| listen_instead(&run.join("control.sock"), None, None));
     });
-}
-
-#[test]
-fn a_deleted_state_directory_makes_no_second_stack() {
-    let project = Project::new().procfile(ONE);
-    project.run(&["up", "-d"]).code(0);
-    let (supervisor, a) = (project.supervisor(), project.alive("a")[0].pid);
-    fs::remove_dir_all(project.path(".devrun")).expect("our own folder");
-    project.run(&["up", "-d"]).code(0).says("already running");
-    assert_eq!(project.alive("a").len(), 1, "one copy");
-    assert_eq!((project.supervisor(), project.alive("a")[0].pid), (supervisor, a));
-    project.run(&["down"]).code(0);
-    project.nothing_left();
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn programs_of_a_virtual_environment_and_of_node_are_found() {
         r#"
         [tasks.install]
         dir = "api"
-        run = "sh -c 'mkdir -p node_modules/.bin; cp ../.venv/bin/tool node_modules/.bin/later; echo later >> node_modules/.bin/later'"
+        run = "sh -c 'mkdir -p node_modules/.bin; cp ../.venv/bin/tool node_modules/.bin/later; echo later >> node_modules/.bin/later; cp node_modules/.bin/later node_modules/.bin/sleep'"
         [services.api]
         dir = "api"
         run = "tool api"
@@ -20,12 +20,23 @@ fn programs_of_a_virtual_environment_and_of_node_are_found() {
         run = "later front"
         depends_on = ["install"]
         ready = { file = "api/tool-front" }
+        # It waits for the task by way of a service, and the machine has a program of that name.
+        [services.shadowed]
+        dir = "api"
+        run = "sleep shadowed"
+        depends_on = ["front"]
+        ready = { file = "api/tool-shadowed" }
+        [services.chain]
+        dir = "api"
+        run = "later chain"
+        depends_on = ["front"]
+        ready = { file = "api/tool-chain" }
         [services.own]
         run = ["sh", "-c", "echo $PATH > path; exec sleep 1000"]
         env = { PATH = "/usr/bin:/bin" }
         "#,
     );
-    project.write(".venv/bin/tool", "#!/bin/sh\ntouch tool-$1\nexec sleep 1000\n");
+    project.write(".venv/bin/tool", "#!/bin/sh\ntouch tool-$1\nexec /bin/sleep 1000\n");
     project.write("api/keep", "");
     let executable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(project.path(".venv/bin/tool"), executable).expect("our own file");

@@ -201,7 +201,7 @@ def the_codes_of_failures():
     fails("", 127, "run", "--", "no-such-program")
     fails('[services.a]\nrun = "sh -c \'exit 9\'"\n', 9, "up", "--exit-code-from", "a")
     fails('[services.a]\nrun = "sh -c \'exit 9\'"\n', 1, "up", "--abort-on-container-exit")
-    for command in ("trust", "branch"):
+    for command in ("trust",):
         assert "not built yet" in run(command, code=2).stderr
 
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use devrun_core::event::Generation;
 use devrun_core::{Action, Event, ServiceView, Tick};
-use devrun_model::{Command, Condition, FailureKind, Health, Kind, RestartPolicy, ServiceId, ServiceSpec, State, graph};
+use devrun_model::{
+    Command, Condition, FailureKind, Health, Kind, RestartPolicy, ServiceId, ServiceSpec, State, UpdateOrder, graph,
+};
 
 use super::project::Request;
 use super::world::{Key, Moment, Record};
@@ -138,7 +140,10 @@ fn at_most_one_live_generation(record: &Record) -> Result<(), String> {
                 Event::TreeEmpty(id, generation) | Event::SpawnFailed(id, generation, _) => Some((id.clone(), *generation)),
                 _ => None,
             };
-            if let Some(old) = moment.alive.iter().find(|key| key.0 == *id && gone.as_ref() != Some(key)) {
+            // One more where a restart starts the next one first.
+            let most = usize::from(moment.specs.get(id).is_some_and(|spec| spec.update.order == UpdateOrder::StartFirst));
+            let others = moment.alive.iter().filter(|key| key.0 == *id && gone.as_ref() != Some(key));
+            if let Some(old) = others.skip(most).last() {
                 return Err(format!("{id}#{generation} is spawned while #{} lives", old.1));
             }
         }
@@ -243,7 +248,8 @@ fn the_stop_is_bounded_by_the_longest_path_of_graces(record: &Record) -> Result<
     let slow = Duration::from_millis(200 + 2 * record.project.slow_ms);
     let word = Duration::from_secs(if record.project.immortal > 0 { 30 } else { 0 })
         + Duration::from_secs(if record.project.forgets() { 60 } else { 0 });
-    let bound = (longest.unwrap_or_default() + slow + word) * depth;
+    // Of two processes of a service the next one is stopped before the previous one.
+    let bound = (longest.unwrap_or_default() + slow + word) * 2 * depth;
     let took = end.at.since(begin.at);
     if took > bound { Err(format!("the stop took {took:?}, more than {bound:?}")) } else { Ok(()) }
 }
@@ -276,7 +282,9 @@ fn restarts_stay_within_the_policy(record: &Record) -> Result<(), String> {
                 }
                 Action::RunInit(id, generation) if !asked.contains(&(id.clone(), *generation)) => {
                     let Some(spec) = moment.specs.get(id) else { continue };
-                    let previous = (id.clone(), generation - 1);
+                    // The one before it may have been dropped for one that was kept.
+                    let before = born.keys().filter(|key| key.0 == *id && key.1 < *generation && ended.contains_key(key));
+                    let previous = before.max_by_key(|key| ended.get(key)).cloned().unwrap_or((id.clone(), 0));
                     let ran = match (born.get(&previous), ended.get(&previous)) {
                         (Some(born), Some(ended)) => ended.since(*born),
                         _ => Duration::ZERO,
@@ -427,7 +435,9 @@ fn a_renewal_leaves_nobody_with_the_old_login(record: &Record) -> Result<(), Str
             let (old, new) = (before.specs.get(id), moment.specs.get(id));
             let meant = command.is_some_and(|(plan, given, _)| given.contains(id) && new == plan.services.get(id));
             let lives = moment.alive.contains(&(id.clone(), *generation));
-            if !(meant && lives) || password(old) == password(new) {
+            // One without a password takes over what else its process does not see.
+            let is_renewed = password(old) != password(new) || password(new).is_none();
+            if !(meant && lives && is_renewed) {
                 return Err(format!("{id}#{generation} goes on with {:?} in the place of {:?}", password(new), password(old)));
             }
         }
@@ -451,7 +461,9 @@ fn a_renewal_leaves_nobody_with_the_old_login(record: &Record) -> Result<(), Str
             }
         }
         owed.retain(|key| moment.alive.contains(key));
-        let passing = moment.views.iter().any(|view| view.state == State::Stopping);
+        // While another process serves the stop of the next one is not shown.
+        let overlaps = |view: &ServiceView| view.reason.as_deref() == Some("its next process is starting");
+        let passing = moment.views.iter().any(|view| view.state == State::Stopping || overlaps(view));
         if let Some(key) = owed.first().filter(|_| !moment.views.is_empty() && !passing) {
             return Err(format!("{}#{} runs on by the old login", key.0, key.1));
         }

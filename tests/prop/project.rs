@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use devrun_model::{
     Backoff, Check, Command, Condition, Dependency, Kind, OnChange, Plan, ProjectName, ReadySpec, RestartPolicy, ServiceId,
-    ServiceName, ServiceSpec, Signal, TaskSpec, UpOptions,
+    ServiceName, ServiceSpec, Signal, TaskSpec, UpOptions, UpdateOrder,
 };
 use proptest::prelude::*;
 
@@ -180,6 +180,9 @@ fn plan(drafts: &[Draft], skip: Option<usize>, variant: u64, password: &str) -> 
         } else {
             spec.ready = draft.ready.then(|| quick.clone());
             spec.alive = draft.alive.then_some(quick);
+            if i % 3 == 1 {
+                spec.update.order = UpdateOrder::StartFirst;
+            }
         }
         spec.restart = match draft.policy {
             0 | 1 => RestartPolicy::No,

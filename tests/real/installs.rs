@@ -2,6 +2,7 @@
 //! empty home, used there, and removed again; and the action for CI, its steps run by `scripts/run-action`.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -82,7 +83,8 @@ struct Home(TempDir);
 impl Home {
     fn new() -> Self {
         let home = Self(TempDir::new().expect("a directory"));
-        fs::create_dir(home.path("run")).expect("it is new");
+        // One that others can enter is not used, and `ls` would see the stacks of this machine.
+        fs::DirBuilder::new().mode(0o700).create(home.path("run")).expect("it is new");
         home
     }
 

@@ -46,6 +46,7 @@ mod rotation;
 #[expect(dead_code, reason = "the tests are listed by their files here")]
 mod runner;
 mod services;
+mod shared_server;
 mod stack;
 mod stacks;
 mod telemetry;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         #[cfg(all(feature = "postgres", feature = "redis"))]
         rotation::trials(),
         services::trials(),
+        shared_server::trials(),
         stacks::trials(),
         telemetry::trials(),
         viewers::trials(),

@@ -297,7 +297,7 @@ impl Resolver<'_> {
         {
             return (absolute(&self.facts.places.root, &text), true);
         }
-        (self.facts.places.data(self.document.mode.as_deref()).join(name), false)
+        (self.facts.data(self.document.mode.as_deref()).join(name), false)
     }
 
     /// All volumes' names.

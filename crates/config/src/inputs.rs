@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::user_scope::SharedServer;
 use devrun_model::{FirstCopy, Paths, RememberedScale};
 
 /// One file, read by the caller.
@@ -66,4 +67,22 @@ pub struct Facts {
     pub keys: BTreeMap<String, String>,
     /// Feeds jitter.
     pub seed: u64,
+    /// The directory of the git branch's data below `branches/`, where `branch_data` is on and a branch is checked out.
+    pub branch: Option<String>,
+    /// The shared servers, by services with `scope = "user"`. One that is absent here is an ordinary service.
+    pub shared: BTreeMap<String, SharedServer>,
+}
+
+impl Facts {
+    /// Data of volumes without a path of their own.
+    #[must_use]
+    pub fn data(&self, mode: Option<&str>) -> PathBuf {
+        match &self.branch {
+            Some(branch) => {
+                let data = self.places.state.join("branches").join(branch).join("data");
+                mode.map_or_else(|| data.clone(), |mode| data.join(mode))
+            }
+            None => self.places.data(mode),
+        }
+    }
 }

@@ -19,7 +19,7 @@ use super::template::{self, Hole, Name, Operator, Part};
 use super::tree::{TomlNode, TomlValue, get};
 use super::value_limits::{LARGEST_SUM, LARGEST_VALUE};
 use super::variable_names::names_secret;
-use super::{Document, Facts, dotenv, suggest};
+use super::{Document, Facts, dotenv, suggest, user_scope};
 use devrun_model::{ServiceId, ServiceName};
 
 /// A problem that was reported already.
@@ -375,16 +375,17 @@ impl<'a> Resolver<'a> {
 
     /// The name of the password that is made for a service which gives none.
     pub fn generated_password(&self, service: &DeclaredService) -> Option<String> {
-        let wants = service.recipe.as_ref().is_some_and(|used| used.data.wants_password);
-        (wants && !service.tree.contains_key("password") && service.get("external").is_none())
-            .then(|| format!("{}-password", service.name))
+        let recipe = service.recipe.as_ref().map(|used| &used.data).filter(|data| data.wants_password)?;
+        let has_own_file = recipe.password_file.as_deref().is_some_and(|file| renders(service, file));
+        let is_ours = service.get("external").is_none() || user_scope::is_user(&service.tree);
+        (is_ours && !has_own_file && !service.tree.contains_key("password")).then(|| format!("{}-password", service.name))
     }
 
     fn folder(&self, name: &str, at: Span, scope: Scope<'_>) -> Resolved<String> {
         let places = &self.facts.places;
         let path = match name {
             "project" => places.root.clone(),
-            "data" => places.data(self.document.mode.as_deref()),
+            "data" => self.facts.data(self.document.mode.as_deref()),
             "logs" => places.logs(),
             "run" => match scope.service.and_then(|(service, replica)| self.id(service, replica)) {
                 Some(id) => places.service_run(&id),
@@ -522,6 +523,13 @@ impl<'a> Resolver<'a> {
         self.memo.borrow_mut().insert(key, value.clone());
         value
     }
+}
+
+/// Whether the procfile itself gives this file of the service's run directory.
+fn renders(service: &DeclaredService, file: &str) -> bool {
+    let table = |key: &str| service.get(key).and_then(TomlNode::table).into_iter().flatten();
+    table("files").any(|(name, node)| name.as_str() == file && !node.is_false())
+        || table("render").any(|(_, node)| node.text() == Some(file))
 }
 
 fn name_text(name: &Name) -> String {

@@ -10,6 +10,7 @@
 
 mod absolute_path;
 mod attributes;
+mod branch_data;
 mod claimed_ports;
 mod command;
 mod command_words;
@@ -53,6 +54,7 @@ mod tests;
 mod tree;
 mod update;
 mod url;
+mod user_scope;
 mod value_limits;
 mod variable_names;
 mod variables;
@@ -67,4 +69,5 @@ pub use generated_env::{Generated, GeneratedPaths, STAMP, edits, is_untouched};
 pub use inputs::{Facts, Options, Source};
 pub use requirements::unedited;
 pub use suggest::nearest;
+pub use user_scope::{SharedServer, UserScope};
 pub use wants::{EnvSample, PortWant, PortWish, SecretWant, Wants};

@@ -155,6 +155,7 @@ pub const KEYS: &[Key] = &[
     key(&[P::Project], "required", TEXTS, "", "variables that must be set, non-empty and no placeholder"),
     key(&[P::Project], "requires", Table(P::Requires), "", "what the machine must have"),
     key(&[P::Project], "telemetry", Bool, "true", "services hear of the stack's receiver of OTLP, where there is one"),
+    key(&[P::Project], "branch_data", Bool, "false", "data follows the git branch: each has its own volumes"),
     key(&[P::Project], "tier_pause", Duration, "0s", "pause between numbered tiers"),
     key(&[P::Requires], "memory", Size, "", "memory"),
     key(&[P::Requires], "disk", Size, "", "free disk"),
@@ -220,6 +221,13 @@ pub const KEYS: &[Key] = &[
     key(SERVICE, "update", Table(P::Update), "", "how `restart` and `up` replace what runs"),
     key(BOTH, "profiles", TEXTS, "", "off unless one of these is asked for"),
     key(BOTH, "optional", Bool, "false", "the stack starts without it"),
+    key(
+        SERVICE,
+        "scope",
+        Choice(&["project", "user"]),
+        "project",
+        "`user`: one server for all checkouts of this user, a database and a login for each (postgres)",
+    ),
     key(
         SERVICE,
         "external",

@@ -10,7 +10,7 @@ use super::recipe_names;
 use super::routes;
 use super::source_map::{Sources, Span, Text};
 use super::tree::{self, Table, TomlNode, TomlValue, get};
-use super::{Document, Facts, schema_check};
+use super::{Document, Facts, schema_check, user_scope};
 use devrun_model::{Condition, RecipeData, ServiceName};
 
 /// Keys of `[defaults]` that make no sense for a task.
@@ -75,7 +75,11 @@ pub(crate) fn assemble(
             }
             let mut tree = merge::layered(&[&recipe_layer, &defaults, own]);
             if !task && !pending {
+                user_scope::check(name, &merged, recipe.as_ref(), out);
                 probe_main_port(&mut tree);
+                if let Some((recipe, server)) = recipe.as_ref().zip(facts.and_then(|facts| facts.shared.get(name))) {
+                    user_scope::apply(&mut tree, recipe, server);
+                }
             }
             let texts = |key: &str| -> Vec<String> {
                 get(&tree, key)

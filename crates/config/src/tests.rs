@@ -14,6 +14,7 @@ impl Book {
         let texts = [
             "name = \"postgres\"\nsummary = \"x\"\nport = 5432\nkeeps_data = true\nuser = \"postgres\"\nwants_password = true\nscheme = \"postgres\"\n[service]\nready = { sql = \"SELECT 1\" }\nstop = { signal = \"INT\", then = \"QUIT\", grace = \"60s\" }\n",
             "name = \"redis\"\nsummary = \"x\"\nport = 6379\nscheme = \"redis\"\n[ports]\nbus = 16379\n[service]\nready = { redis = \"PING\" }\n",
+            "name = \"kv\"\nsummary = \"x\"\nport = 6000\nwants_password = true\npassword_file = \"kv.conf\"\nscheme = \"redis\"\n",
         ];
         Self(texts.iter().map(|text| toml::from_str::<RecipeData>(text).unwrap()).map(|r| (r.name.clone(), r)).collect())
     }
@@ -45,6 +46,8 @@ pub(crate) fn facts() -> Facts {
         ports: BTreeMap::new(),
         recipe_files: BTreeMap::new(),
         keys: BTreeMap::new(),
+        branch: None,
+        shared: BTreeMap::new(),
         seed: 7,
     }
 }
@@ -413,4 +416,35 @@ proptest::proptest! {
         let quoted = toml::Value::String(text).to_string();
         let _ = try_lower(&format!("{HEAD}[services.a]\nport = 1\nrun = {quoted}\nenv = {{ V = {quoted} }}\n"), &Options::default(), &facts());
     }
+}
+
+/// A server whose own configuration is in the procfile does not know a password that is made elsewhere.
+#[test]
+fn a_password_is_generated_unless_the_procfile_gives_it_or_its_file() {
+    let names = |keys: &str| {
+        let text = format!("[services.c]\nuse = \"kv\"\n{keys}");
+        let document =
+            read(&[source(&text)], &Options::default(), &Book::new()).unwrap_or_else(|r| panic!("{}", r.render(false)));
+        let wants = document.wants(&facts()).unwrap_or_else(|report| panic!("{}", report.render(false)));
+        wants.secrets.into_iter().map(|want| want.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(""), ["c-password"]);
+    for keys in [
+        "password = \"mine\"\n",
+        "password = \"\"\n",
+        "external = \"redis://127.0.0.1:1\"\n",
+        "files = { \"kv.conf\" = \"port 1\" }\n",
+        "render = { \"kv.in\" = \"kv.conf\" }\n",
+    ] {
+        assert_eq!(names(keys), [""; 0], "{keys}");
+    }
+    assert_eq!(names("files = { \"other.conf\" = \"x\" }\n"), ["c-password"]);
+    let with = |password: &str| {
+        let facts = Facts { secrets: BTreeMap::from([("c-password".to_owned(), "s3c".to_owned())]), ..facts() };
+        let text = format!("[services.c]\nuse = \"kv\"\n{password}[services.a]\nrun = \"x\"\nenv = {{ URL = \"${{c.url}}\" }}\n");
+        let plan = try_lower(&text, &Options::default(), &facts).unwrap_or_else(|text| panic!("{text}"));
+        spec(&plan, "a").env["URL"].clone()
+    };
+    assert_eq!(with(""), "redis://:s3c@127.0.0.1:6000");
+    assert_eq!(with("password = \"\"\n"), "redis://127.0.0.1:6000");
 }

@@ -98,6 +98,8 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
         (*backoff == new.backoff, "backoff"),
         (*stop == new.stop, "stop"),
         (*data == new.data, "data"),
+        // The same volume lies elsewhere: the data of another mode.
+        (*data != new.data || old.attributes.get("data") == new.attributes.get("data"), "data directory"),
         (*volumes == new.volumes, "volumes"),
         (*limits == new.limits, "limits"),
         (*reserve == new.reserve, "reserve"),
@@ -193,6 +195,19 @@ mod tests {
         assert!(only_login_differs(&with("old", "x"), &with("new", "x")));
         assert!(only_login_differs(&with("old", "x"), &with("old", "x")));
         assert!(!only_login_differs(&with("old", "x"), &with("new", "y")), "the process has the old one in its environment");
+    }
+
+    #[test]
+    fn data_of_another_mode_needs_a_restart() {
+        let with = |volume: &str, path: &str| {
+            let mut spec = spec();
+            spec.data = Some(devrun_model::VolumeName::new(volume).unwrap());
+            spec.attributes.insert("data".to_owned(), path.to_owned());
+            spec
+        };
+        assert_eq!(differences(&with("db", "/p/data/db"), &with("db", "/p/data/db")), "");
+        assert_eq!(differences(&with("db", "/p/data/db"), &with("db", "/p/data/prod/db")), "data directory");
+        assert_eq!(differences(&with("db", "/p/data/db"), &with("other", "/p/data/other")), "data");
     }
 
     #[test]

@@ -5,12 +5,11 @@
 use std::sync::Arc;
 
 use devrun_model::keeper::ExitStatus;
-use devrun_model::{Failure, Health, Kind, ServiceId, ServiceSpec, State};
+use devrun_model::{Failure, Health, Kind, ServiceId, ServiceSpec, State, UpdateOrder};
 
 use super::definition_diff;
 use super::event::Generation;
 use super::health::ProbeTracker;
-use super::start_first::PreviousProcess;
 use super::tick::Tick;
 
 /// The request of this generation that is still outstanding. A new generation starts only at `Nothing`.
@@ -154,6 +153,39 @@ pub(super) struct TreeStop {
     pub due: Tick,
 }
 
+/// The process that a restart replaces.
+#[derive(Debug, Clone)]
+pub(super) struct PreviousProcess {
+    /// The definition that it was started with.
+    pub spec: Arc<ServiceSpec>,
+    pub generation: Generation,
+    pub process: LiveProcess,
+    /// Restarts by policy up to now.
+    pub restarts: u32,
+    /// When it is no longer needed: the next one is ready, or has lived long enough.
+    pub retires_at: Option<Tick>,
+    /// Its stop. While there is none, it serves.
+    pub stop: Option<TreeStop>,
+}
+
+impl PreviousProcess {
+    /// When time alone moves it.
+    pub fn deadline(&self) -> Option<Tick> {
+        self.stop.as_ref().map_or(self.retires_at, |stop| Some(stop.due))
+    }
+
+    pub fn begin_stop(&mut self, now: Tick, leader_gone: bool) {
+        self.stop = Some(TreeStop {
+            next_state: NextState::Stopped { reason: None },
+            process: Some(self.process.clone()),
+            leader_gone,
+            stage: StopStage::Terminating,
+            requested_at: now,
+            due: now + self.spec.stop.grace,
+        });
+    }
+}
+
 /// The phase of one service.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Phase {
@@ -250,6 +282,18 @@ impl Service {
             exit: None,
             published: (State::Stopped, Health::None),
         }
+    }
+    /// The process that serves while the next one starts.
+    pub fn serving_previous(&self) -> Option<&PreviousProcess> {
+        self.previous.as_deref().filter(|previous| previous.stop.is_none())
+    }
+    /// Whether a restart may start the next process while the present one serves: it is asked for, both can share the port, and
+    /// there is one that serves.
+    pub fn can_start_first(&self) -> bool {
+        let (now, next) = (&self.spec, self.next_start_spec());
+        let shares_port = now.ports == next.ports && now.bind == next.bind && now.listen == next.listen;
+        let is_ready = self.live().is_some_and(|live| live.ready_at().is_some() && live.pid.is_some());
+        self.is_start_first && next.update.order == UpdateOrder::StartFirst && shares_port && is_ready && self.previous.is_none()
     }
     /// Counts a new start.
     pub fn begin_generation(&mut self) {

@@ -6,64 +6,14 @@
 use std::sync::Arc;
 
 use devrun_model::keeper::ExitStatus;
-use devrun_model::{Failure, FailureKind, ServiceId, ServiceSpec, UpdateOrder};
+use devrun_model::{Failure, FailureKind, ServiceId};
 
 use super::action::Action;
 use super::event::Generation;
-use super::service::{LiveProcess, NextState, Outstanding, Phase, Service, StopStage, TreeStop};
+use super::service::{NextState, Outstanding, Phase, PreviousProcess, StopStage};
 use super::service_stop::STOP_ANSWER_TIMEOUT;
 use super::shutdown::ESCALATION_TO_KILL;
 use super::supervisor::{Mode, Supervisor};
-use super::tick::Tick;
-
-/// The process that a restart replaces.
-#[derive(Debug, Clone)]
-pub(super) struct PreviousProcess {
-    /// The definition that it was started with.
-    pub spec: Arc<ServiceSpec>,
-    pub generation: Generation,
-    pub process: LiveProcess,
-    /// Restarts by policy up to now.
-    pub restarts: u32,
-    /// When it is no longer needed: the next one is ready, or has lived long enough.
-    pub retires_at: Option<Tick>,
-    /// Its stop. While there is none, it serves.
-    pub stop: Option<TreeStop>,
-}
-
-impl PreviousProcess {
-    /// When time alone moves it.
-    pub fn deadline(&self) -> Option<Tick> {
-        self.stop.as_ref().map_or(self.retires_at, |stop| Some(stop.due))
-    }
-
-    fn begin_stop(&mut self, now: Tick, leader_gone: bool) {
-        self.stop = Some(TreeStop {
-            next_state: NextState::Stopped { reason: None },
-            process: Some(self.process.clone()),
-            leader_gone,
-            stage: StopStage::Terminating,
-            requested_at: now,
-            due: now + self.spec.stop.grace,
-        });
-    }
-}
-
-impl Service {
-    /// The process that serves while the next one starts.
-    pub fn serving_previous(&self) -> Option<&PreviousProcess> {
-        self.previous.as_deref().filter(|previous| previous.stop.is_none())
-    }
-
-    /// Whether a restart may start the next process while the present one serves: it is asked for, both can share the port, and
-    /// there is one that serves.
-    fn can_start_first(&self) -> bool {
-        let (now, next) = (&self.spec, self.next_start_spec());
-        let shares_port = now.ports == next.ports && now.bind == next.bind && now.listen == next.listen;
-        let is_ready = self.live().is_some_and(|live| live.ready_at().is_some() && live.pid.is_some());
-        self.is_start_first && next.update.order == UpdateOrder::StartFirst && shares_port && is_ready && self.previous.is_none()
-    }
-}
 
 impl Supervisor {
     /// Starts the next process of a service whose turn to restart has come, if that one can overlap with the present one. False:

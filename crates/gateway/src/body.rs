@@ -6,12 +6,14 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
+use tokio::time::Sleep;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -40,11 +42,45 @@ impl fmt::Display for BodyTooLarge {
 
 impl Error for BodyTooLarge {}
 
+/// A client sends nothing more of a request's body.
+#[derive(Debug)]
+pub(crate) struct BodyTooSlow;
+
+impl fmt::Display for BodyTooSlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the client sent nothing more of the request body")
+    }
+}
+
+impl Error for BodyTooSlow {}
+
+/// What a request's body may take.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct BodyLimits {
+    /// Of all of it, in bytes.
+    pub size: Option<u64>,
+    /// From one piece to the next, while the service waits for it.
+    pub pause: Option<Duration>,
+}
+
 struct BodyState {
     incoming: Incoming,
     left: Option<u64>,
+    pause: Option<Duration>,
+    /// Runs while the client is waited for.
+    timer: Option<Pin<Box<Sleep>>>,
     is_touched: bool,
     is_too_large: bool,
+    is_too_slow: bool,
+}
+
+impl BodyState {
+    /// The client is waited for: whether that takes too long.
+    fn poll_pause(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(pause) = self.pause else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+        timer.as_mut().poll(context)
+    }
 }
 
 /// A request's body. Copies share it: one is given to an attempt, and where that came to nothing before the body was read, the
@@ -53,8 +89,16 @@ struct BodyState {
 pub(crate) struct RequestBody(Arc<Mutex<BodyState>>);
 
 impl RequestBody {
-    pub fn new(incoming: Incoming, limit: Option<u64>) -> Self {
-        Self(Arc::new(Mutex::new(BodyState { incoming, left: limit, is_touched: false, is_too_large: false })))
+    pub fn new(incoming: Incoming, limits: BodyLimits) -> Self {
+        Self(Arc::new(Mutex::new(BodyState {
+            incoming,
+            left: limits.size,
+            pause: limits.pause,
+            timer: None,
+            is_touched: false,
+            is_too_large: false,
+            is_too_slow: false,
+        })))
     }
     /// Whether anything of it was read, so that it cannot be sent a second time.
     pub fn is_touched(&self) -> bool {
@@ -63,6 +107,10 @@ impl RequestBody {
     /// Whether it went over its limit.
     pub fn is_too_large(&self) -> bool {
         self.shared().is_too_large
+    }
+    /// Whether its client sent nothing more for too long.
+    pub fn is_too_slow(&self) -> bool {
+        self.shared().is_too_slow
     }
     /// A panic while it was held left it as it was.
     fn shared(&self) -> MutexGuard<'_, BodyState> {
@@ -86,8 +134,13 @@ impl Body for RequestBody {
             Poll::Ready(Some(Ok(frame))) => frame,
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
             Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending if shared.poll_pause(context).is_ready() => {
+                shared.is_too_slow = true;
+                return Poll::Ready(Some(Err(Box::new(BodyTooSlow))));
+            }
             Poll::Pending => return Poll::Pending,
         };
+        shared.timer = None;
         if let (Some(left), Some(data)) = (shared.left, frame.data_ref()) {
             match left.checked_sub(data.len() as u64) {
                 Some(left) => shared.left = Some(left),

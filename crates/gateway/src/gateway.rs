@@ -27,6 +27,8 @@ use super::upstreams::{Lease, Upstreams};
 
 /// How long a request waits for a service that is starting.
 const WAIT: Duration = Duration::from_secs(10);
+/// How long a client may send nothing in the middle of a request body.
+const BODY_PAUSE: Duration = Duration::from_secs(60);
 
 /// Everything that requests share.
 pub struct Gateway {
@@ -40,6 +42,8 @@ pub struct Gateway {
     client: UpstreamClient,
     log: AccessLog,
     in_progress: Arc<InProgress>,
+    /// How long a client may send nothing in the middle of a request body.
+    pub(crate) body_pause: Duration,
 }
 
 /// Responses that have not ended, for the orderly end.
@@ -149,6 +153,7 @@ impl Gateway {
             client: UpstreamClient::new(),
             log,
             in_progress: Arc::default(),
+            body_pause: BODY_PAUSE,
         })
     }
 
@@ -273,6 +278,7 @@ impl Gateway {
                     strip: strip.as_deref(),
                     max_body: route.max_body.map(|size| size.0),
                     wait: WAIT,
+                    body_pause: self.body_pause,
                 };
                 let sender = Sender { peer: peer.address, is_local: peer.is_local, host, stripped: strip.as_deref() };
                 let proxied = proxy::forward(&self.upstreams, &self.client, &destination, &sender, request).await?;

@@ -12,7 +12,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use super::body::{RequestBody, ResponseBody, empty};
+use super::body::{BodyLimits, RequestBody, ResponseBody, empty};
 use super::own_response::Problem;
 use super::proxy_headers::{self, Sender};
 use super::tunnel;
@@ -33,6 +33,8 @@ pub(crate) struct Destination<'a> {
     pub max_body: Option<u64>,
     /// How long it waits for a service that is starting.
     pub wait: Duration,
+    /// How long its client may send nothing in the middle of the body.
+    pub body_pause: Duration,
 }
 
 /// A response from a service, and the copy that gave it; the copy is busy until its body has ended.
@@ -82,18 +84,21 @@ pub(crate) async fn forward(
 ) -> Result<Proxied, Problem> {
     let length = request.body().size_hint().lower();
     if destination.max_body.is_some_and(|limit| length > limit) {
-        let body = RequestBody::new(request.into_body(), None);
+        let body = RequestBody::new(request.into_body(), BodyLimits::default());
         return Err(too_large(destination, body));
     }
     let protocol = proxy_headers::upgrade_of(request.headers()).filter(|_| request.version() == Version::HTTP_11);
     let upgrade = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
+    let is_grpc = is_grpc(&parts.headers, parts.version);
+    // A gRPC stream is a conversation, in which one side may have nothing to say for hours.
+    let limits = BodyLimits { size: destination.max_body, pause: (!is_grpc).then_some(destination.body_pause) };
     let outgoing = Outgoing {
         path: path_of(&parts.uri, destination.strip)?,
-        version: if is_grpc(&parts.headers, parts.version) { Version::HTTP_2 } else { Version::HTTP_11 },
+        version: if is_grpc { Version::HTTP_2 } else { Version::HTTP_11 },
         method: parts.method,
         headers: outgoing_headers(parts.headers, parts.version, sender, protocol.as_ref()),
-        body: RequestBody::new(body, destination.max_body),
+        body: RequestBody::new(body, limits),
     };
     let (response, lease) = attempts(upstreams, client, destination, &outgoing).await?;
     finish(response, lease, protocol, upgrade, destination)
@@ -124,6 +129,11 @@ async fn attempts(
                 };
                 if outgoing.body.is_too_large() {
                     return Err(too_large(destination, outgoing.body.clone()));
+                }
+                if outgoing.body.is_too_slow() {
+                    let pause = devrun_model::duration::format(destination.body_pause);
+                    let message = format!("the client sent nothing more of the request body for {pause}");
+                    return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, message));
                 }
                 // Nothing of it has reached anybody.
                 if error.is_connect() && !outgoing.body.is_touched() {

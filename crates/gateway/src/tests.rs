@@ -32,6 +32,10 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// A gateway with the service `api` behind `/`, on a port of its own.
 async fn gateway(copies: &[SocketAddr], limits: ConnectionLimits) -> SocketAddr {
+    gateway_with(copies, limits, PATIENCE).await
+}
+
+async fn gateway_with(copies: &[SocketAddr], limits: ConnectionLimits, body_pause: Duration) -> SocketAddr {
     let service = ServiceName::new("api").unwrap();
     let route = Route {
         path: RoutePattern::parse("/").unwrap(),
@@ -51,7 +55,8 @@ async fn gateway(copies: &[SocketAddr], limits: ConnectionLimits) -> SocketAddr 
     upstreams.replace(BTreeMap::from([("api".to_owned(), copies.collect())]));
     let (log, _writer) = AccessLog::start(None).unwrap();
     let spec = GatewaySpec { routes: vec![route], ..GatewaySpec::default() };
-    let gateway = Gateway::new(spec, upstreams, log).unwrap();
+    let mut gateway = Gateway::new(spec, upstreams, log).unwrap();
+    gateway.body_pause = body_pause;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve_with(listener, gateway, std::future::pending(), limits));
@@ -180,6 +185,47 @@ async fn a_connection_without_a_whole_head_is_closed() {
         let closed = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
         assert!(closed.is_ok(), "{sent:?} is kept");
     }
+}
+
+/// A body whose client has stopped sending is given up; one that the service is slow to read is not, nor is a gRPC stream.
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let pause = Duration::from_millis(300);
+    let upstream = service(move |request: Request<Incoming>| async move {
+        if request.uri() == "/later" {
+            // It begins to read after several pauses.
+            let mut pauses = tokio::time::interval(pause);
+            for _ in 0..4 {
+                pauses.tick().await;
+            }
+        }
+        match request.into_body().collect().await {
+            Ok(body) => text(format!("{} bytes", body.to_bytes().len())),
+            Err(_) => text("broken"),
+        }
+    })
+    .await;
+    let address = gateway_with(&[upstream], ConnectionLimits::default(), pause).await;
+    for framing in ["Content-Length: 5\r\n\r\nhel", "Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n", "Content-Length: 5\r\n\r\n"]
+    {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("in time").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408"), "{framing:?}: {answer}");
+        assert!(answer.contains("the client sent nothing more of the request body for 300ms"), "{framing:?}: {answer}");
+    }
+    // More than all buffers on the way take: the client has sent what it may, and waits for the service.
+    let length = 16 << 20;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!("POST /later HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    let sent = tokio::spawn(async move { writer.write_all(&vec![b'x'; length]).await.map(|()| writer) });
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, reader.read_to_string(&mut answer)).await.expect("in time").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(&format!("{length} bytes")), "{answer}");
+    drop(sent.await.unwrap().unwrap());
 }
 
 /// A copy that takes a request and breaks off: what only asks is asked again, what brings something is not.

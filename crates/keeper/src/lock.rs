@@ -5,7 +5,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use devrun_model::{Failure, FailureKind};
@@ -61,6 +62,27 @@ impl InstanceLock {
             Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
         }
         Ok(Self { file })
+    }
+
+    /// Whether the file still has a name, in the directory where it was made or elsewhere.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        // A file that cannot be asked is not known to be gone.
+        self.file.metadata().map_or(true, |meta| meta.nlink() > 0)
+    }
+
+    /// Device and inode of the file.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn file_id(&self) -> io::Result<(u64, u64)> {
+        self.file.metadata().map(|meta| (meta.dev(), meta.ino()))
+    }
+}
+
+impl AsFd for InstanceLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

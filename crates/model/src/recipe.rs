@@ -40,6 +40,10 @@ pub struct RecipeData {
     /// A service without `password` gets a generated, cached one.
     #[serde(default)]
     pub wants_password: bool,
+    /// The file in its run directory that tells the server its password, where the data does not hold it. If `render` of the
+    /// procfile gives this file, no password is generated: the server would not know it.
+    #[serde(default)]
+    pub password_file: Option<String>,
     /// Executables it needs; the first one is the server.
     #[serde(default)]
     pub bin: Vec<String>,

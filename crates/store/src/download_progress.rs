@@ -8,6 +8,10 @@ pub trait DownloadProgress: Send + Sync {
     fn advance(&self, so_far: u64);
     /// It ended; the text says how.
     fn end(&self, how: &str);
+    /// Whether a person sees it; where not, the engine reports it to those who watch.
+    fn is_shown(&self) -> bool {
+        true
+    }
 }
 
 /// Progress for no one.
@@ -18,4 +22,7 @@ impl DownloadProgress for NoDownloadProgress {
     fn begin(&self, _what: &str, _total: Option<u64>) {}
     fn advance(&self, _so_far: u64) {}
     fn end(&self, _how: &str) {}
+    fn is_shown(&self) -> bool {
+        false
+    }
 }

@@ -6,7 +6,8 @@ import redis
 cache = redis.Redis.from_url(os.environ["REDIS_URL"])
 print("waiting for notes", flush=True)
 while True:
-    item = cache.blpop("notes", timeout=5)
+    # Less than the time after which redis-py gives up on an answer.
+    item = cache.blpop("notes", timeout=1)
     if item is None:
         continue
     text = item[1].decode()

@@ -6,6 +6,8 @@
 //! takes the whole stack down and holds its lock: nothing can start in the middle.
 
 pub mod backup;
+pub mod branch;
+pub mod branch_name;
 pub mod counts;
 pub mod fork;
 pub mod pause;

@@ -14,6 +14,7 @@ use devrun_model::exit;
 use devrun_model::{ByteSize, Failure, FailureKind, VolumeClass};
 use devrun_runtime::init;
 
+use crate::app::data::branch_name;
 use crate::app::deletion;
 use crate::app::load::{self, Wanted};
 use crate::app::other_data;
@@ -146,7 +147,7 @@ fn adopt(globals: &Globals, name: &str) -> Result<i32, Failure> {
         init::Adoption::Ours => say(format!("{name} is devrun's own already")),
         init::Adoption::From(place) => {
             say(format!("{name}: the data of {} in {} is taken over", recipe.recipe.name, place.display()));
-            if recipe.recipe.wants_password {
+            if recipe.recipe.wants_password && recipe.recipe.password_file.is_none() {
                 say(format!(
                     "it keeps its users and passwords: user, password and database of {} must be those of the data",
                     spec.service
@@ -181,6 +182,7 @@ pub fn df(globals: &Globals, args: &crate::cli::table_args::TableArgs, _term: Te
         .collect();
     rows.extend(other_data::of(&project, &read).into_iter().map(|other| row(other.of, other.path)));
     rows.push(row("logs".to_owned(), project.places.logs()));
+    rows.push(row("branches".to_owned(), branch_name::root(&project.places.state)));
     rows.push(row("snapshots".to_owned(), project.places.state.join("snapshots")));
     rows.push(row("backups".to_owned(), project.places.state.join("backups")));
     rows.push(row("runtime directory".to_owned(), project.places.run.clone()));

@@ -12,6 +12,7 @@ use crate::app::data::backup;
 use crate::app::data::work::DataWork;
 use crate::app::load::{self, Wanted};
 use crate::app::other_data;
+use crate::app::shared_server::leases;
 use crate::globals::Globals;
 
 #[derive(Debug, Args)]
@@ -92,6 +93,16 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
             crate::app::deletion::erase(&project.places, &volume.path)?;
             if term.progress != Progress::Quiet {
                 say(format!("volume {} deleted", volume.name));
+            }
+        }
+    }
+    if let Some(read) = read.as_ref().filter(|_| args.volumes && code == exit::DONE) {
+        for (service, file) in leases::of_project(&project, &read.document, &read.facts)? {
+            if file.exists() {
+                leases::give_up(&file)?;
+                if term.progress != Progress::Quiet {
+                    say(format!("database of {service} on the shared server deleted"));
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ pub mod exec;
 pub mod gateway;
 pub mod run;
 pub mod scale;
+pub mod shared;
 pub mod task;
 pub mod telemetry;
 pub mod unit;

@@ -15,9 +15,11 @@ use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
 use devrun_runtime::runtime_dir;
 
 use crate::app::child_command;
+use crate::app::data::branch;
 use crate::app::load::{self, Purpose, Wanted};
 use crate::app::recipe_tools;
 use crate::app::run_artifacts;
+use crate::app::shared_server::start;
 use crate::app::start_scope;
 use crate::app::temporary_stack::{self, TemporaryStack, TemporaryStackResult, with_temporary_stack};
 use crate::globals::Globals;
@@ -97,6 +99,12 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
         ..Wanted::look()
     };
     let read = load::read(&globals, &project, &wanted)?;
+    if !branch::prepare(&globals, &project, &read, term)? {
+        return Ok(exit::DONE);
+    }
+    if let Some(code) = start::before_start(&globals, &project, &read, &args.services)? {
+        return Ok(code);
+    }
     let targets = load::resolve(&read.plan, &args.services)?;
     let variables = client_env::merge(project.env.clone(), Addressed::default(), crate::app::service_env::client(&read)?);
     let plan = if folder.is_some() { temporary_stack::throw_away(read.plan, &project.places) } else { read.plan };

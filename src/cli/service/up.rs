@@ -22,11 +22,13 @@ use devrun_model::feed::{Outcome, Status};
 use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Snapshot, UpOptions};
 use devrun_runtime::logs::LogFollower;
 
+use crate::app::data::branch;
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::password_advice;
 use crate::app::port_conflicts;
 use crate::app::profile_selection;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::app::shared_server::start;
 use crate::app::start_scope;
 use crate::app::stop_stack;
 use crate::app::stop_wait;
@@ -86,6 +88,14 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     let read = load::read(globals, &project, &wanted)?;
     if read.plan.services.is_empty() {
         return Err(profile_selection::nothing_selected(&read));
+    }
+    if !args.plan && !branch::prepare(globals, &project, &read, term)? {
+        return Ok(exit::DONE);
+    }
+    if !args.plan
+        && let Some(code) = start::before_start(globals, &project, &read, &args.services)?
+    {
+        return Ok(code);
     }
     let advice = password_advice::of(&read);
     let mut plan = read.plan;

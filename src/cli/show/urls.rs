@@ -96,7 +96,12 @@ pub fn ports(globals: &Globals, args: &TableArgs, _term: Term) -> Result<i32, Fa
     let mut holders = Vec::new();
     for spec in seen.plan.services.values().filter(|spec| !matches!(spec.launch, Launch::External { .. })) {
         for (name, port) in seen.ports(spec).iter().filter(|(name, _)| !seen.is_private(spec, name)) {
-            let holder = ports::check_free(&spec.bind, *port).err();
+            let mut holder = ports::check_free(&spec.bind, *port).err();
+            let leader = seen.status(spec).and_then(|status| status.pid);
+            if let Some(holder) = holder.as_mut().filter(|holder| holder.pid.is_some() && holder.pid == leader) {
+                // Servers that write over their environment, such as Redis, carry no mark.
+                holder.project.get_or_insert_with(|| seen.plan.project.to_string());
+            }
             found.push(PortRow {
                 name: spec.id.to_string(),
                 service: spec.service.to_string(),

@@ -289,6 +289,10 @@ impl Importer<'_> {
                 section.set("files", Toml::Table(vec![("nats.conf".to_owned(), Toml::text(text))]));
                 self.report.mapped(at, what, "files.\"nats.conf\": no login is wanted, as in the image");
             }
+            "redis" | "valkey" if !section.has("password") => {
+                section.set("password", Toml::text(""));
+                self.report.mapped(at, what, "password = \"\": none is wanted, as in the image");
+            }
             "mariadb" if super::relations::is_open(draft) && !section.has("user") && !section.has("password") => {
                 section.set("user", Toml::text("root"));
                 self.report.mapped(at, what, "user = \"root\", with a generated password");

@@ -279,7 +279,8 @@ impl<'a> References<'a> {
     fn generated_password(&self, name: &str) -> Option<String> {
         let spec = self.spec(name)?;
         let devrun_model::Launch::Recipe(recipe) = &spec.launch else { return None };
-        (recipe.recipe.wants_password && self.key(name, "password").is_none()).then(|| format!("{name}-password"))
+        let is_generated = recipe.recipe.wants_password && self.key(name, "password").is_none();
+        (is_generated && spec.attribute("password").is_some()).then(|| format!("{name}-password"))
     }
 
     /// `user`, `password` or `database` of a service.

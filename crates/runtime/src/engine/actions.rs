@@ -1,7 +1,7 @@
 //! Actions to drivers: one method an action, no decisions. What can be answered at once is put on the queue; what takes
 //! time runs as a task and reports through a channel of its own. Spawns, stops and probes have files of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use devrun_core::event::Generation;
@@ -10,6 +10,7 @@ use devrun_keeper::Runner;
 use devrun_model::{Failure, FailureKind, Kind, Launch, ServiceId, ServiceSpec};
 
 use super::engine_state::Engine;
+use super::fetch_notices::FetchNotices;
 use super::instance::Instance;
 use super::pre_start::{run_build, run_first_boot_and_pre_start};
 use super::task_result::TaskResult;
@@ -93,7 +94,10 @@ impl Engine {
                 });
             }
             Launch::Recipe(recipe) => {
-                let (recipe, options, task_results) = (recipe.clone(), self.fetch.clone(), self.task_results.clone());
+                let (recipe, mut options, task_results) = (recipe.clone(), self.fetch.clone(), self.task_results.clone());
+                if !options.progress.is_shown() {
+                    options.progress = Arc::new(FetchNotices::new(id.clone(), task_results.clone()));
+                }
                 let name = id.clone();
                 let task = tokio::spawn(async move {
                     let result = devrun_store::locate(&recipe, &options).await.map(Arc::new);
@@ -105,10 +109,20 @@ impl Engine {
         }
     }
 
-    /// Whether a command that is not there may be installed before the service is spawned; it is looked for again then.
+    /// Whether a command that is not there may be installed before the service is spawned, by whatever it waits for; it is looked
+    /// for again then.
     fn is_installed_later(&self, spec: &ServiceSpec) -> bool {
-        let is_task = |id: &ServiceId| self.core.spec(id).is_some_and(|spec| spec.kind == Kind::Task);
-        spec.pre_start.is_some() || spec.build.is_some() || spec.depends_on.iter().any(|edge| is_task(&edge.on))
+        let installs = |spec: &ServiceSpec| spec.kind == Kind::Task || spec.pre_start.is_some() || spec.build.is_some();
+        let mut seen = BTreeSet::new();
+        let mut waited_for: Vec<&ServiceId> = spec.depends_on.iter().map(|edge| &edge.on).collect();
+        while let Some(id) = waited_for.pop() {
+            let Some(other) = self.core.spec(id).filter(|_| seen.insert(id)) else { continue };
+            if installs(other) {
+                return true;
+            }
+            waited_for.extend(other.depends_on.iter().map(|edge| &edge.on));
+        }
+        spec.pre_start.is_some() || spec.build.is_some()
     }
 
     fn set_preparation(&mut self, id: &ServiceId, handle: tokio::task::AbortHandle) {

@@ -14,6 +14,7 @@ mod drivers;
 mod engine_state;
 mod event_loop;
 mod exec_request;
+mod fetch_notices;
 mod file_watch;
 mod handle;
 mod health_notices;

@@ -9,7 +9,7 @@ use devrun_core::event::Generation;
 use devrun_core::{Event, Tick};
 use devrun_keeper::OutputStream;
 use devrun_model::keeper::{Role, RunAs, SpawnSpec, StopOrder};
-use devrun_model::{Failure, FailureKind, Kind, Launch, ServiceId, ServiceSpec};
+use devrun_model::{CommandLine, Failure, FailureKind, Kind, Launch, ServiceId, ServiceSpec};
 
 use super::engine_state::Engine;
 use super::exec_request::ExecRequest;
@@ -48,7 +48,9 @@ impl Engine {
             Launch::Work => self.start_work(&spec, generation),
             Launch::Run(command) => {
                 self.check_ports(&spec)?;
-                let request = ExecRequest::of_command(&spec, command, program, &self.places)?;
+                let program = program_at_spawn(&spec, command, program)?;
+                self.instances.entry(id.clone()).or_default().program = Some(program.clone());
+                let request = ExecRequest::of_command(&spec, command, Some(program), &self.places)?;
                 self.write_and_launch(&spec, generation, request)
             }
             Launch::Recipe(recipe) => {
@@ -224,5 +226,17 @@ impl Engine {
             }
             _ => Failure::new(FailureKind::Service, format!("it could not be started ({step}): {error}")),
         }
+    }
+}
+
+/// The program of a command. One that was found before the service waited is looked for again: a task may have installed another
+/// one, which comes first on its PATH, such as the `python` of a virtual environment.
+fn program_at_spawn(spec: &ServiceSpec, command: &CommandLine, found: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let word = command.argv.first().ok_or_else(|| Failure::new(FailureKind::Config, "the command is empty"))?;
+    let has_waited = spec.pre_start.is_some() || spec.build.is_some() || !spec.depends_on.is_empty();
+    match found {
+        Some(program) if !has_waited || word.contains('/') => Ok(program),
+        Some(program) => Ok(devrun_store::find_command(word, &spec.env, &spec.dir).unwrap_or(program)),
+        None => devrun_store::find_command(word, &spec.env, &spec.dir),
     }
 }
