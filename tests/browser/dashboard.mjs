@@ -106,6 +106,19 @@ await step("timeline, with the logs of a moment", async () => {
   await accessible("timeline");
   await picture("web-timeline");
 });
+await step("traces: spans, logs of the trace, secrets masked", async () => {
+  await page.getByRole("link", { name: "Traces" }).click();
+  await page.getByRole("row").filter({ hasText: "GET /<i>orders</i>" }).filter({ hasText: "api, worker" }).waitFor();
+  await page.getByRole("row").filter({ hasText: "stock is empty" }).waitFor();
+  await accessible("traces");
+  await page.getByRole("link", { name: "GET /<i>orders</i>" }).click();
+  await page.getByRole("img", { name: /Spans of the trace/ }).waitFor();
+  assert.equal(await page.locator("svg rect.span").count(), 2);
+  const text = await page.locator("main").textContent();
+  assert.ok(text.includes("pack with") && !text.includes("s3cretvalue"), text);
+  await page.getByRole("row").filter({ hasText: "stock is empty" }).waitFor();
+  await accessible("one trace");
+});
 await step("graph", async () => {
   await page.getByRole("link", { name: "Graph" }).click();
   await page.locator("svg .node").first().waitFor();

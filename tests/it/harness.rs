@@ -509,6 +509,11 @@ impl Project {
         self
     }
 
+    /// The variables of every run of the binary.
+    pub fn variables(&self) -> &BTreeMap<String, String> {
+        &self.env
+    }
+
     /// Runs everything as this user. Needs root; the binaries are copied to where that user can reach them.
     pub fn for_user(mut self, uid: u32) -> Self {
         assert!(is_root(), "only root can become another user");
@@ -560,7 +565,7 @@ impl Project {
 
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(self.dir()).env_clear().envs(&self.env).stdin(Stdio::null());
+        command.current_dir(self.dir()).env_clear().envs(self.variables()).stdin(Stdio::null());
         if let Some(uid) = self.user {
             command.uid(uid).gid(uid);
         }

@@ -50,6 +50,7 @@ mod shared_server;
 mod stack;
 mod stacks;
 mod telemetry;
+mod viewers;
 #[path = "../it/waits.rs"]
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         shared_server::trials(),
         stacks::trials(),
         telemetry::trials(),
+        viewers::trials(),
         parts_of_tests(),
     ];
     runner::run(files.into_iter().flatten().collect())

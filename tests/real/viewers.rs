@@ -1,0 +1,174 @@
+//! What looks at a stack, against the tools that people use: the page in a real Chromium with axe, the metrics by promtool, the
+//! agent's tools by the official inspector of the Model Context Protocol.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::harness::{Project, devrun, skipped};
+use crate::services;
+
+trials![
+    chromium_clicks_every_action_and_axe_finds_nothing,
+    promtool_finds_nothing_in_the_metrics,
+    the_official_inspector_lists_and_calls_every_tool,
+];
+
+/// The first line of a program's output; `Err`: why it cannot be run.
+fn output(command: &mut Command) -> Result<String, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{name}: {error}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() {
+        return Ok(text(&output.stdout));
+    }
+    Err(format!("{name}: {}\n{}", text(&output.stderr), text(&output.stdout)))
+}
+
+/// Packages of npm in a directory of the tests' store, installed once.
+fn npm_packages(directory: &str, packages: &[&str], proof: &str) -> Result<PathBuf, String> {
+    let place = services::store().join("tools").join(directory);
+    let found = place.join("node_modules").join(proof);
+    if found.exists() {
+        return Ok(place);
+    }
+    if std::env::var_os("DEVRUN_OFFLINE").is_some_and(|value| !value.is_empty()) {
+        return Err("the packages of npm are absent, and DEVRUN_OFFLINE is set".to_owned());
+    }
+    std::fs::create_dir_all(&place).map_err(|error| error.to_string())?;
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"]).arg(&place).args(packages);
+    output(&mut npm)?;
+    if found.exists() { Ok(place) } else { Err(format!("npm has installed no {proof}")) }
+}
+
+/// Runs `scripts/browser-dashboard`: every view, every action, the keyboard, a restart of the supervisor.
+fn chromium_clicks_every_action_and_axe_finds_nothing() {
+    let chromium = std::env::var_os("CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into());
+    if !Path::new(&chromium).exists() {
+        return skipped("chromium is not installed");
+    }
+    let tools = match npm_packages("browser", &["playwright-core@1", "axe-core@4"], "axe-core") {
+        Ok(tools) => tools,
+        Err(why) => return skipped(&format!("playwright and axe are absent: {why}")),
+    };
+    let mut script = Command::new("scripts/browser-dashboard");
+    script.current_dir(env!("CARGO_MANIFEST_DIR")).env("DEVRUN_BINARY", devrun()).env("BROWSER_TOOLS", tools);
+    let said = output(&mut script).unwrap_or_else(|why| panic!("{why}"));
+    for step in ["ok services", "ok stop, start, restart", "ok timeline", "ok traces", "all passed"] {
+        assert!(said.contains(step), "{step}\n{said}");
+    }
+}
+
+fn promtool_finds_nothing_in_the_metrics() {
+    let promtool = match promtool() {
+        Ok(promtool) => promtool,
+        Err(why) => return skipped(&format!("promtool is absent: {why}")),
+    };
+    let project = Project::new();
+    project.rewrite(
+        "[services.api]\nrun = \"{svc:api}\"\nport = \"auto\"\nready = false\n[services.\"odd_one\"]\nrun = \"{svc:odd}\"\nreplicas = 2\n\
+         [tasks.seed]\nrun = \"true\"\n[tasks.broken]\nrun = \"false\"\n",
+    );
+    project.run(&["up", "-d"]).code(4);
+    project.run(&["up", "-d", "api", "odd_one"]).code(0);
+    let mut page = project.start(&["web"]);
+    page.wait_for("#token=");
+    let address = page.stdout().lines().next().expect("an address").to_owned();
+    let (address, token) = address.split_once("/#token=").expect("a token");
+    let header = format!("Authorization: Bearer {token}");
+    let metrics = output(Command::new("curl").args(["-sSf", "-H", &header, &format!("{address}/metrics")]))
+        .unwrap_or_else(|why| panic!("{why}"));
+    assert!(metrics.contains("devrun_service_up{") && metrics.contains("service=\"odd_one\""), "{metrics}");
+    project.write("metrics", &format!("{metrics}\n"));
+    let file = std::fs::File::open(project.path("metrics")).expect("it was written");
+    let checked = Command::new(promtool).args(["check", "metrics"]).stdin(file).output().expect("promtool runs");
+    let said = [checked.stdout, checked.stderr].concat();
+    assert!(checked.status.success() && said.is_empty(), "{}\n{metrics}", String::from_utf8_lossy(&said));
+    page.signal(Signal::SIGINT);
+    page.outcome().code(130);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+/// From PATH, or of the store's Prometheus.
+fn promtool() -> Result<PathBuf, String> {
+    if output(Command::new("promtool").arg("--version")).is_ok() {
+        return Ok("promtool".into());
+    }
+    let stored = || {
+        let versions = std::fs::read_dir(services::store().join("prometheus")).into_iter().flatten().flatten();
+        versions.map(|entry| entry.path()).find_map(|dir| named(&dir, "promtool", 4))
+    };
+    if let Some(found) = stored() {
+        return Ok(found);
+    }
+    services::fetched("prometheus")?;
+    stored().ok_or_else(|| "the store's prometheus brings none".to_owned())
+}
+
+/// A file of this name below a directory.
+fn named(dir: &Path, name: &str, depth: u32) -> Option<PathBuf> {
+    let entries: Vec<PathBuf> = std::fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path()).collect();
+    let here = entries.iter().find(|path| path.is_file() && path.file_name().is_some_and(|file| file == name));
+    here.cloned().or_else(|| if depth == 0 { None } else { entries.iter().find_map(|path| named(path, name, depth - 1)) })
+}
+
+fn the_official_inspector_lists_and_calls_every_tool() {
+    let package = "@modelcontextprotocol/inspector";
+    let place = match npm_packages("mcp-inspector", &[package], package) {
+        Ok(place) => place,
+        Err(why) => return skipped(&format!("the inspector is absent: {why}")),
+    };
+    let project = Project::new().procfile(
+        "[services.api]\nrun = \"{svc:api}\"\nenv = { DB_PASSWORD = \"hunter2secret\" }\n[services.worker]\nrun = \"{svc:worker}\"\n",
+    );
+    let inspector = place.join("node_modules/.bin/mcp-inspector");
+    let ask = |words: &[&str]| -> Value {
+        let mut command = Command::new(&inspector);
+        command.arg("--cli");
+        // The inspector hands nothing of its own environment on but the usual.
+        for (name, value) in project.variables() {
+            command.args(["-e", &format!("{name}={value}")]);
+        }
+        command.arg(devrun()).arg("-C").arg(project.dir()).arg("mcp").args(words);
+        let said = output(&mut command).unwrap_or_else(|why| panic!("{words:?}: {why}"));
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{words:?}: {error}\n{said}"))
+    };
+    let listed = ask(&["--method", "tools/list"]);
+    let mut names: Vec<&str> =
+        listed["tools"].as_array().expect("tools").iter().filter_map(|tool| tool["name"].as_str()).collect();
+    names.sort_unstable();
+    // In an order in which each call has something to find; `query` is refused, as there is no Postgres.
+    let calls: &[(&str, &[&str], bool)] = &[
+        ("up", &[], false),
+        ("status", &[], false),
+        ("wait", &["services=[\"api\"]", "for=ready", "timeout_seconds=30"], false),
+        ("why", &["service=api"], false),
+        ("logs", &["service=api", "budget=500"], false),
+        ("env", &["service=api"], false),
+        ("urls", &[], false),
+        ("explain_failure", &[], false),
+        ("query", &["sql=SELECT 1"], true),
+        ("restart", &["services=[\"worker\"]"], false),
+        ("stop", &["services=[\"worker\"]"], false),
+        ("down", &[], false),
+        ("clean", &[], false),
+    ];
+    let mut called: Vec<&str> = calls.iter().map(|(name, ..)| *name).collect();
+    called.sort_unstable();
+    assert_eq!(names, called, "every tool is called");
+    for (name, arguments, refused) in calls {
+        let mut words = vec!["--method", "tools/call", "--tool-name", name];
+        for argument in *arguments {
+            words.extend(["--tool-arg", argument]);
+        }
+        let answer = ask(&words);
+        assert_eq!(answer["isError"] == true, *refused, "{name}: {answer:#}");
+        assert!(answer["content"][0]["text"].as_str().is_some_and(|text| !text.is_empty()), "{name}: {answer:#}");
+        assert!(!answer.to_string().contains("hunter2secret"), "{name}: {answer:#}");
+    }
+    project.nothing_left();
+}
