@@ -34,6 +34,9 @@ pub const ALL: &[(&str, Invariant)] = &[
     ("a_renewal_leaves_nobody_with_the_old_login", a_renewal_leaves_nobody_with_the_old_login),
 ];
 
+/// After this time without an answer the core gives a killed process up.
+const UNANSWERED_KILL: Duration = Duration::from_secs(30);
+
 fn holds(condition: Condition, view: &ServiceView) -> bool {
     match condition {
         Condition::Started => matches!(view.state, State::Starting | State::Running | State::Completed),
@@ -174,8 +177,20 @@ fn spawned_by(record: &Record) -> BTreeMap<Key, ServiceSpec> {
 fn a_dependency_outlives_its_dependents(record: &Record) -> Result<(), String> {
     let specs = spawned_by(record);
     let mut given_up: BTreeSet<ServiceId> = BTreeSet::new();
+    let mut killed: BTreeMap<Key, Tick> = BTreeMap::new();
     for pair in record.moments.windows(2) {
         let (before, moment) = (&pair[0], &pair[1]);
+        // A replaced process is given up without a notice: the service itself has not failed.
+        for (key, at) in &killed {
+            if moment.at >= *at + UNANSWERED_KILL {
+                given_up.insert(key.0.clone());
+            }
+        }
+        for action in &moment.actions {
+            if let Action::KillTree(id, generation) = action {
+                killed.entry((id.clone(), *generation)).or_insert(moment.at);
+            }
+        }
         if let Event::Survived(id, ..) = &moment.event {
             given_up.insert(id.clone());
         }
@@ -198,6 +213,10 @@ fn a_dependency_outlives_its_dependents(record: &Record) -> Result<(), String> {
                 _ => false,
             };
             let Some(lower) = specs.get(&(id.clone(), *generation)) else { continue };
+            // The next process of the service serves already: only the one that it replaces is stopped.
+            if moment.alive.iter().any(|(other, later)| other == id && later > generation) {
+                continue;
+            }
             let gone = match &moment.event {
                 Event::TreeEmpty(id, generation) | Event::SpawnFailed(id, generation, _) => Some((id.clone(), *generation)),
                 _ => None,

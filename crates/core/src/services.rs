@@ -89,9 +89,10 @@ impl IndexEntry {
     }
 }
 
-/// Whether it is stopping and its dependencies must outlive it.
+/// Whether it is stopping, or the process that it replaced is, and its dependencies must outlive that.
 fn is_holder(service: &Service) -> bool {
-    service.is_leaving() && service.holds_dependencies()
+    let is_previous_stopping = service.previous.as_ref().is_some_and(|previous| previous.stop.is_some());
+    (service.is_leaving() || is_previous_stopping) && service.holds_dependencies()
 }
 
 /// Its status as a member of its tier; `None` if it was never asked to start.
