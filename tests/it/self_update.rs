@@ -107,7 +107,7 @@ fn serve(folder: &Path) -> String {
     address
 }
 
-/// Shows: self.
+/// Shows: self, self update, self update --from, self update --check.
 #[test]
 fn a_newer_release_of_a_directory_replaces_the_binary() {
     let installed = Installed::new("99.1.0");
