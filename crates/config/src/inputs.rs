@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::user_scope::SharedServer;
+use super::shared_server::SharedServer;
 use devrun_model::{FirstCopy, Paths, RememberedScale};
 
 /// One file, read by the caller.

@@ -8,6 +8,7 @@ use super::declared_service::Used;
 use super::diagnostic::Diagnostic;
 use super::document::Document;
 use super::merge;
+use super::shared_server::SharedServer;
 use super::source_map::Span;
 use super::tree::{Table, TomlNode, TomlValue, get};
 
@@ -31,15 +32,6 @@ const NOT_SHARED: &[&str] = &[
     "user_id",
     "tty",
 ];
-
-/// A shared server as one checkout sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SharedServer {
-    /// Its port on the loopback interface.
-    pub port: u16,
-    /// The ending of the checkout's names.
-    pub suffix: String,
-}
 
 /// A service with `scope = "user"`.
 #[derive(Debug, Clone, PartialEq, Eq)]

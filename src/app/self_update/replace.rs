@@ -60,7 +60,7 @@ pub async fn replace(release: &Release, options: &UpdateOptions) -> Result<(), F
         download::download(&url, &archive, None, &release.file, &options.fetch).await.map_err(|error| unfetched(&url, error))?;
     let tampered = |reason: String| {
         Failure::new(FailureKind::Integrity, reason)
-            .help("nothing was changed; download it again, or ask whoever published the release")
+            .help("nothing was changed; download it again, or ask the publisher of the release")
     };
     if found.sha256 != release.sha256 {
         return Err(tampered(format!("{url}: its sha256 is {}, and {SUMS} says {}", found.sha256, release.sha256)));
