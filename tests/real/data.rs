@@ -180,9 +180,7 @@ fn a_dump_restored_into_an_empty_stack_gives_equal_rows() {
     assert_eq!(sql(&project, names), "app postgres");
     // An open connection holds nothing up.
     let port = project.service("db")["ports"]["main"].clone();
-    let password = run(&project, &["secret", "list", "--json"]).code(0).json();
-    let secret = password[0]["name"].as_str().unwrap().to_owned();
-    let password = run(&project, &["secret", "show", &secret]).code(0).stdout.trim().to_owned();
+    let password = run(&project, &["secret", "show", "db-password"]).code(0).stdout.trim().to_owned();
     let url = format!("postgres://app:{password}@127.0.0.1:{port}/app");
     let mut client = Command::new("psql")
         .args(["-X", "-q", "-c", "select pg_sleep(600)", &url])

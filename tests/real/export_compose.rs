@@ -138,11 +138,13 @@ fn the_real_tool_reads_the_demo_and_the_five_stacks() {
     assert!(caddyfile.contains("reverse_proxy fastapi-app:8000"), "{caddyfile}");
 
     let (dev, _) = exported("s4", &[]);
-    assert_eq!(dev["services"]["api"]["command"].as_array().and_then(|words| words.last()), Some(&json!("--reload")));
+    let script = dev["services"]["api"]["command"][0].as_str().unwrap_or_default();
+    assert!(script.ends_with(" '--reload'") && script.contains("$$(cat /run/secrets/redis-password)"), "{script}");
     let (prod, said) = exported("s4", &["--mode", "prod"]);
     assert_eq!(prod["services"]["worker"]["deploy"]["replicas"], 4);
     assert!(prod["services"]["postgres"].get("ports").is_none(), "private");
-    assert_eq!(prod["services"]["redis"]["command"][0], "redis-server");
+    let script = prod["services"]["redis"]["command"][0].as_str().unwrap_or_default();
+    assert!(script.contains("exec 'docker-entrypoint.sh' 'redis-server'"), "{script}");
     assert!(said.contains("services.worker.env: every copy gets the same `replica.name`"), "{said}");
 }
 
