@@ -116,5 +116,5 @@ mod words;
 mod work;
 
 fn main() -> std::process::ExitCode {
-    runner::run(runner::tests())
+    runner::run(runner::tests(), 3 * runner::cores())
 }

@@ -45,10 +45,16 @@ pub fn trial(path: &str, run: fn()) -> Trial {
     })
 }
 
-/// Runs those that the command line asks for.
-pub fn run(tests: Vec<Trial>) -> ExitCode {
+/// How many processors there are.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Runs those that the command line asks for, `at_once` of them where it does not say how many: most of their time is waiting.
+pub fn run(tests: Vec<Trial>, at_once: usize) -> ExitCode {
     let (words, filters) = split_filters(std::env::args().collect());
-    let arguments = Arguments::from_iter(words);
+    let mut arguments = Arguments::from_iter(words);
+    arguments.test_threads.get_or_insert(at_once);
     let wanted = |trial: &Trial| {
         filters.is_empty()
             || filters.iter().any(|filter| if arguments.exact { trial.name() == filter } else { trial.name().contains(filter) })

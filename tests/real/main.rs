@@ -79,7 +79,7 @@ fn main() -> ExitCode {
         viewers::trials(),
         parts_of_tests(),
     ];
-    runner::run(files.into_iter().flatten().collect())
+    runner::run(files.into_iter().flatten().collect(), runner::cores() + 1)
 }
 
 /// What tests start in a process of its own.
