@@ -179,14 +179,15 @@ fn a_restore_starts_what_was_up_and_nothing_else() {
 /// The servers do not accept the data: what was there before comes back, and the stack with it.
 #[test]
 fn data_that_the_server_does_not_accept_are_taken_back() {
+    // With a check: without one it would count as started while it still looks at its data on a busy machine.
     let project = Project::new().procfile(
-        "[services.store]\nrun = [\"sh\", \"-c\", \"grep -q good $DATA/mark && exec {svc:store}\"]\ndata = \"store\"\nenv = { DATA = \"${store.data}\" }\n",
+        "[services.store]\nrun = [\"sh\", \"-c\", \"grep -q good $DATA/mark && exec {svc:store}\"]\ndata = \"store\"\nready = { log = \"up\" }\nenv = { DATA = \"${store.data}\" }\n",
     );
     let bad = project.run(&["config", "store"]);
     if bad.code != Some(0) {
         // The attribute is a recipe's; the path is known all the same.
         project.rewrite(&format!(
-            "[services.store]\nrun = [\"sh\", \"-c\", \"grep -q good {}/mark && exec {{svc:store}}\"]\ndata = \"store\"\n",
+            "[services.store]\nrun = [\"sh\", \"-c\", \"grep -q good {}/mark && exec {{svc:store}}\"]\ndata = \"store\"\nready = {{ log = \"up\" }}\n",
             project.path(".devrun/data/store").display()
         ));
     }
