@@ -771,7 +771,7 @@ fn consoles_log_in_and_hand_their_words_on() {
     project.run(&["psql", "--on", "db", "-c", "SELECT nope"]).code(1).says("nope");
     project.run(&["redis-cli", "SET", "greeting", "hello"]).code(0).says("OK");
     project.run(&["redis-cli", "--on", "cache", "GET", "greeting"]).code(0).says("hello");
-    let seen = project.run_in_shell("\"$0\" psql -Atc 'SELECT pg_sleep(1)' & sleep 0.4; ps -eo args; wait");
+    let seen = project.run_in_shell("\"$0\" psql -Atc 'SELECT pg_sleep(3)' & i=0; until ps -eo args | grep -q '^[^ ]*psql .*pg_slee[p]' || [ $i = 200 ]; do i=$((i+1)); sleep 0.05; done; ps -eo args; wait");
     assert!(seen.stdout.contains("pg_sleep") && !seen.stdout.contains("#pw"), "{seen}");
     down(&project);
 }
