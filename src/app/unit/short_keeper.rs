@@ -38,8 +38,10 @@ pub(super) async fn with_keeper<T>(
 ) -> Result<T, Failure> {
     runtime_dir::ensure_run(&made.places)?;
     let dir = made.places.run.join(format!("unit-{}-{}", spec.id, std::process::id()));
-    runtime_dir::empty(&dir)
-        .map_err(|error| Failure::new(FailureKind::Config, format!("cannot make {}: {error}", dir.display())))?;
+    runtime_dir::empty(&dir).map_err(|error| {
+        Failure::new(FailureKind::Config, format!("cannot make {}: {error}", dir.display()))
+            .help("check that the runtime directory exists and is writable")
+    })?;
     let hello = KeeperHello {
         run: made.run.clone(),
         project: made.plan.project.to_string(),

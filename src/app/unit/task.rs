@@ -21,7 +21,9 @@ use crate::ui::term::say;
 pub fn run(globals: &Globals, name: &str) -> Result<i32, Failure> {
     let made = UnitPlan::read(globals)?;
     let spec = made.spec(name)?;
-    let task = spec.task.as_ref().ok_or_else(|| Failure::new(FailureKind::Config, format!("{name} is a service")))?;
+    let task = spec.task.as_ref().ok_or_else(|| {
+        Failure::new(FailureKind::Config, format!("{name} is a service")).help("devrun export systemd writes the units again")
+    })?;
     let Some(once) = &task.once else { return work(&made, spec, task) };
     let volume = made
         .plan
