@@ -219,7 +219,7 @@ fn mounts_and_paths() {
     let converted = compose(yaml);
     has(&converted, "services/web/run", "gunicorn -c /etc/g.py --chdir=app/src app/log.ini");
     says(&converted, KeyOutcome::NotMapped, "services.web.command: /etc/g.py: no mount says");
-    says(&converted, KeyOutcome::NotMapped, "services.web.working_dir: /srv: no mount says");
+    says(&converted, KeyOutcome::NotMapped, "services.web.working_dir: /srv: no mount maps it");
     has(&converted, "services/imp/run", vec!["/bin/sh", "-c", "n8n import --input=n8n/w"]);
     has(&converted, "services/v/run", "cat public/y");
     says(&converted, KeyOutcome::Dropped, "what the container knew as /x is public");
