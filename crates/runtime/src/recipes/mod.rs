@@ -7,7 +7,6 @@
 
 mod adopt;
 mod bolt;
-mod code;
 mod context;
 mod cypher;
 mod data_dir;
@@ -27,6 +26,7 @@ mod postgres;
 mod private_dir;
 mod rabbitmq;
 mod recipe;
+mod recipes_with_code;
 mod redis;
 mod registry;
 mod run_as;
@@ -35,9 +35,9 @@ mod secret_check;
 #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is run"))]
 mod sql;
 pub mod sql_split;
+mod task_work;
 mod telemetry;
 mod template;
-mod work;
 
 pub use adopt::adopt;
 pub use context::RecipeContext;
@@ -53,5 +53,5 @@ pub use postgres::socket_folder as postgres_socket_folder;
 pub use registry::RecipeRegistry;
 pub use secret_check::check_secrets;
 pub use sql::{SqlTable, ask as ask_sql, ask_read_only as ask_sql_read_only, migrate, migrations};
+pub use task_work::work;
 pub use template::{TemplateValues, fill_template};
-pub use work::work;

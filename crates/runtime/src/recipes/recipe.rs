@@ -1,7 +1,7 @@
 //! What the code of a recipe may do differently from its data.
 //!
 //! Every method has a default that reads the recipe's data alone; a server that needs more has a type in its own file, and its
-//! name stands once, in `code::of`.
+//! name stands once, in `recipes_with_code::recipe_code`.
 
 use std::path::Path;
 use std::pin::Pin;
