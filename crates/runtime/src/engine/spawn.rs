@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::exec_request::ExecRequest;
 use crate::probe::NotifySocket;
 use crate::{init, recipes, runtime_dir};
 use devrun_core::event::Generation;
@@ -12,7 +13,6 @@ use devrun_model::keeper::{Role, RunAs, SpawnSpec, StopOrder};
 use devrun_model::{CommandLine, Failure, FailureKind, Kind, Launch, ServiceId, ServiceSpec};
 
 use super::engine_state::Engine;
-use super::exec_request::ExecRequest;
 use super::pre_start::{check_reachable, has_notify_check, set_home_env};
 use super::task_result::TaskResult;
 
@@ -66,7 +66,7 @@ impl Engine {
                     volume,
                     runner: &runner,
                 };
-                let request = ExecRequest::of_recipe(&context)?;
+                let request = recipes::prepare(&context)?;
                 self.write_and_launch(&spec, generation, request)
             }
         }

@@ -2,10 +2,10 @@
 
 use super::context::RecipeContext;
 use super::first_boot::FirstBoot;
-use super::invocation::Invocation;
 use super::password_rotation::{PasswordRotation, RotationRequest};
 use super::recipes_with_code;
 use super::sql;
+use crate::exec_request::ExecRequest;
 use crate::probe;
 use devrun_model::ready::Endpoint;
 use devrun_model::service::Server;
@@ -37,7 +37,7 @@ pub async fn renew(old: &ServiceSpec, new: &ServiceSpec, places: &Paths, volume:
 ///
 /// # Errors
 /// `Config` or `Binary` when it cannot run here.
-pub fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+pub fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
     recipes_with_code::recipe_code(&context.recipe.recipe.name).prepare(context)
 }
 
