@@ -98,6 +98,7 @@ mod stdin;
 mod stopping;
 mod task_inputs;
 mod telemetry;
+mod test_functions;
 mod test_hygiene;
 mod tool_dirs;
 mod type_names;

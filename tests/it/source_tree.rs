@@ -20,9 +20,12 @@ impl Source {
     /// Its lines up to the unit tests, which may do as they like, with line numbers.
     pub fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines: Vec<&str> = self.text.lines().collect();
-        let opens_tests =
-            |pair: &[&str]| pair[0].trim() == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
-        let end = lines.windows(2).position(opens_tests).unwrap_or(lines.len());
+        let is_attribute = |line: &str| line.trim() == "#[cfg(test)]" || line.trim().starts_with("#[cfg(all(test,");
+        let opens_module = |line: &&str| line.contains("mod ") && line.ends_with('{');
+        let opens_tests = |at: &usize| {
+            is_attribute(lines[*at]) && lines[at + 1..].iter().find(|line| !line.starts_with("#[")).is_some_and(opens_module)
+        };
+        let end = (0..lines.len()).find(opens_tests).unwrap_or(lines.len());
         lines.into_iter().take(end).enumerate().map(|(at, line)| (at + 1, line))
     }
     /// Its path and a line.

@@ -111,7 +111,7 @@ impl Home {
         let version = succeeded(&self.command(binary).arg("version").output().expect("it runs"));
         assert_eq!(version.trim(), format!("devrun {}", env!("CARGO_PKG_VERSION")));
         if !Path::new("/usr/bin/redis-server").exists() {
-            return;
+            return skipped("redis-server is not installed, so no stack was started");
         }
         let script = "test -n \"$REDIS_URL\" && echo $REDIS_URL";
         let run = self.command(binary).args(["run", "--with", "redis", "--", "sh", "-c", script]).output().expect("it runs");

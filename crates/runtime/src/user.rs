@@ -73,14 +73,14 @@ mod tests {
         assert!(resolve("no-such-user").unwrap_err().contains("unknown user"));
         let us = geteuid().as_raw();
         assert_eq!(resolve(&us.to_string()), Ok(RunAs::Same));
-        if us != 0 {
+        if us == 0 {
+            let user = |uid, gid| Ok(RunAs::User { uid, gid, groups: vec![gid] });
+            assert_eq!(resolve("4000001"), user(4_000_001, 4_000_001));
+            assert_eq!(resolve("4000001:7"), user(4_000_001, 7));
+            assert_eq!(resolve("4000001:root"), user(4_000_001, 0));
+            assert!(resolve("4000001:no-such-group").unwrap_err().contains("unknown group"));
+        } else {
             assert!(resolve("4000001").unwrap_err().contains("only root"));
-            return;
         }
-        let user = |uid, gid| Ok(RunAs::User { uid, gid, groups: vec![gid] });
-        assert_eq!(resolve("4000001"), user(4_000_001, 4_000_001));
-        assert_eq!(resolve("4000001:7"), user(4_000_001, 7));
-        assert_eq!(resolve("4000001:root"), user(4_000_001, 0));
-        assert!(resolve("4000001:no-such-group").unwrap_err().contains("unknown group"));
     }
 }

@@ -346,11 +346,12 @@ mod tests {
         (wanted[3], wanted[199]) = (true, true);
         assert_eq!(inquiry.listened(&asked).unwrap(), wanted);
         // A socket of both families answers in both; what is connected is no listener.
-        let Ok(both) = TcpListener::bind("[::]:0") else { return };
-        let three = both.local_addr().unwrap().port();
-        let client = std::net::TcpStream::connect(("127.0.0.1", three)).unwrap();
-        let own = client.local_addr().unwrap();
-        assert_eq!(inquiry.listened(&[at("127.0.0.1", three), at("::1", three), own]).unwrap(), [true, true, false]);
+        if let Ok(both) = TcpListener::bind("[::]:0") {
+            let three = both.local_addr().unwrap().port();
+            let client = std::net::TcpStream::connect(("127.0.0.1", three)).unwrap();
+            let own = client.local_addr().unwrap();
+            assert_eq!(inquiry.listened(&[at("127.0.0.1", three), at("::1", three), own]).unwrap(), [true, true, false]);
+        }
     }
 
     #[test]

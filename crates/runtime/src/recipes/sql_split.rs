@@ -408,10 +408,15 @@ mod tests {
 
         #[test]
         fn every_byte_is_in_a_statement_or_between_two(script in "[a-c'; \n]{0,40}") {
-            if let Ok(statements) = split(&script) {
-                let kept: usize = statements.iter().map(|statement| statement.text.matches(|c: char| c.is_alphabetic()).count()).sum();
-                prop_assert_eq!(kept, script.matches(|c: char| c.is_alphabetic()).count());
-            }
+            // Two quotes in a row inside a text are one of its characters, so only an odd number leaves it open.
+            let is_open = script.matches('\'').count() % 2 == 1;
+            let Ok(statements) = split(&script) else {
+                prop_assert!(is_open);
+                return Ok(());
+            };
+            prop_assert!(!is_open);
+            let kept: usize = statements.iter().map(|statement| statement.text.matches(|c: char| c.is_alphabetic()).count()).sum();
+            prop_assert_eq!(kept, script.matches(|c: char| c.is_alphabetic()).count());
         }
     }
 }
