@@ -2,6 +2,8 @@
 //! only the first ones are kept.
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
 
 use prost::Message;
 use serde::de::DeserializeOwned;
@@ -45,11 +47,38 @@ pub struct Decoded {
     pub metrics: usize,
 }
 
+/// Why a body cannot be read.
+#[derive(Debug)]
+pub enum DecodeError {
+    /// It is not the message, in binary.
+    Protobuf(prost::DecodeError),
+    /// It is not the message, in JSON.
+    Json(serde_json::Error),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protobuf(error) => error.fmt(f),
+            Self::Json(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for DecodeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Protobuf(error) => Some(error),
+            Self::Json(error) => Some(error),
+        }
+    }
+}
+
 /// Reads a body.
 ///
 /// # Errors
-/// A fragment that says what is wrong with it.
-pub fn decode(signal: TelemetrySignal, encoding: Encoding, body: &[u8]) -> Result<Decoded, String> {
+/// What is wrong with it.
+pub fn decode(signal: TelemetrySignal, encoding: Encoding, body: &[u8]) -> Result<Decoded, DecodeError> {
     let mut records = Vec::new();
     let mut metrics = 0;
     match signal {
@@ -76,10 +105,10 @@ pub fn decode(signal: TelemetrySignal, encoding: Encoding, body: &[u8]) -> Resul
     Ok(Decoded { records, metrics })
 }
 
-fn parse<T: Message + Default + DeserializeOwned>(encoding: Encoding, body: &[u8]) -> Result<T, String> {
+fn parse<T: Message + Default + DeserializeOwned>(encoding: Encoding, body: &[u8]) -> Result<T, DecodeError> {
     match encoding {
-        Encoding::Protobuf => T::decode(body).map_err(|error| error.to_string()),
-        Encoding::Json => serde_json::from_slice(body).map_err(|error| error.to_string()),
+        Encoding::Protobuf => T::decode(body).map_err(DecodeError::Protobuf),
+        Encoding::Json => serde_json::from_slice(body).map_err(DecodeError::Json),
     }
 }
 

@@ -17,7 +17,7 @@ mod record;
 mod segments;
 mod server;
 
-pub use decode::{Decoded, Encoding, TelemetrySignal, decode};
+pub use decode::{DecodeError, Decoded, Encoding, TelemetrySignal, decode};
 pub use record::{LogEntry, SpanEntry, TelemetryRecord};
 pub use segments::{SegmentWriter, read_recent};
 pub use server::serve;

@@ -148,7 +148,7 @@ async fn take(request: Request<Incoming>, encoding: Option<Encoding>, receiver: 
     let kept = Arc::clone(&receiver);
     let work = move || {
         let body = if packed { unpack(&body)? } else { body.to_vec() };
-        let decoded = decode(signal, encoding, &body).map_err(|reason| (StatusCode::BAD_REQUEST, reason))?;
+        let decoded = decode(signal, encoding, &body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
         // A panic elsewhere leaves the files as they are.
         let mut writer = kept.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer
