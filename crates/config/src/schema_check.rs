@@ -187,14 +187,16 @@ impl SchemaCheck<'_> {
             },
             (Shape::Choice(_), TomlValue::Text(_)) if !fits(shape, &node.value) => self.mismatch(node, shape, path),
             (Shape::Duration, TomlValue::Text(text)) if !text.contains('$') => {
-                if let Err(reason) = duration::parse(text) {
+                if let Err(error) = duration::parse(text) {
+                    let reason = error.to_string();
                     let (reason, help) =
                         reason.split_once("; ").unwrap_or((&reason, "write \"10s\" or \"512M\", as the key takes"));
                     self.out.push(Diagnostic::error(node.span, format!("`{path}`: {reason}")).help(help));
                 }
             }
             (Shape::Size, TomlValue::Text(text)) if !text.contains('$') => {
-                if let Err(reason) = ByteSize::parse(text) {
+                if let Err(error) = ByteSize::parse(text) {
+                    let reason = error.to_string();
                     let (reason, help) =
                         reason.split_once("; ").unwrap_or((&reason, "write \"10s\" or \"512M\", as the key takes"));
                     self.out.push(Diagnostic::error(node.span, format!("`{path}`: {reason}")).help(help));

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::value_error::ValueError;
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -14,12 +16,12 @@ impl ByteSize {
     ///
     /// # Errors
     /// A lowercase fragment that says what is wrong and what would do.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         let text = text.trim();
         let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let Ok(number) = number.parse::<f64>() else {
-            return Err(format!("invalid size {text:?}; write \"512M\" or \"10G\""));
+            return Err(ValueError::InvalidSize(text.to_owned()));
         };
         let factor: f64 = match unit.trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
             "" => 1.0,
@@ -27,11 +29,11 @@ impl ByteSize {
             "m" => 1024.0 * 1024.0,
             "g" => 1024.0 * 1024.0 * 1024.0,
             "t" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-            _ => return Err(format!("unknown unit {:?} in a size; use K, M, G or T", unit.trim())),
+            _ => return Err(ValueError::UnknownSizeUnit(unit.trim().to_owned())),
         };
         let bytes = number * factor;
         if !bytes.is_finite() || bytes > 9.0e18 {
-            return Err(format!("{text:?} is larger than any disk"));
+            return Err(ValueError::SizeTooLarge(text.to_owned()));
         }
         Ok(Self(bytes as u64))
     }
@@ -64,8 +66,16 @@ mod tests {
         {
             assert_eq!(ByteSize::parse(text).unwrap().0, bytes, "{text}");
         }
-        for bad in ["", "M", "5X", "-1M", "1e30T", "99999999999999999999T"] {
-            assert!(ByteSize::parse(bad).is_err(), "{bad:?}");
+        let own = |text: &str| text.to_owned();
+        for (bad, error) in [
+            ("", ValueError::InvalidSize(own(""))),
+            ("M", ValueError::InvalidSize(own("M"))),
+            ("5X", ValueError::UnknownSizeUnit(own("X"))),
+            ("-1M", ValueError::InvalidSize(own("-1M"))),
+            ("1e30T", ValueError::UnknownSizeUnit(own("e30T"))),
+            ("99999999999999999999T", ValueError::SizeTooLarge(own("99999999999999999999T"))),
+        ] {
+            assert_eq!(ByteSize::parse(bad), Err(error), "{bad:?}");
         }
         assert_eq!(ByteSize(1536 << 20).to_string(), "1.5G");
     }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use crate::value_error::ValueError;
+
 /// Reads a duration.
 ///
 /// # Errors
 /// A lowercase fragment that says what is wrong and what would do.
-pub fn parse(text: &str) -> Result<Duration, String> {
+pub fn parse(text: &str) -> Result<Duration, ValueError> {
     let text = text.trim();
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -14,13 +16,13 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     let mut total = 0f64;
     let mut rest = text;
     if rest.is_empty() {
-        return Err("a duration cannot be empty; write \"10s\", \"250ms\" or \"1m30s\"".to_owned());
+        return Err(ValueError::EmptyDuration);
     }
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
         let Ok(number) = number.parse::<f64>() else {
-            return Err(format!("invalid duration {text:?}; write \"10s\", \"250ms\" or \"1m30s\""));
+            return Err(ValueError::InvalidDuration(text.to_owned()));
         };
         let letters = tail.find(|c: char| !c.is_ascii_alphabetic() && c != 'µ').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
@@ -31,16 +33,16 @@ pub fn parse(text: &str) -> Result<Duration, String> {
             "m" => 60.0,
             "h" => 3600.0,
             "d" => 86400.0,
-            "" if !tail.is_empty() => return Err(format!("invalid duration {text:?}; write \"10s\", \"250ms\" or \"1m30s\"")),
-            "" => return Err(format!("{text:?} has no unit; did you mean \"{text}s\"?")),
-            other => return Err(format!("unknown unit {other:?} in a duration; use ms, s, m, h or d")),
+            "" if !tail.is_empty() => return Err(ValueError::InvalidDuration(text.to_owned())),
+            "" => return Err(ValueError::MissingUnit(text.to_owned())),
+            other => return Err(ValueError::UnknownDurationUnit(other.to_owned())),
         };
         total += number * seconds;
         rest = tail;
     }
     // A year is longer than any wait that makes sense, and far from where arithmetic on deadlines overflows.
     if !total.is_finite() || total > 366.0 * 86400.0 {
-        return Err(format!("{text:?} is longer than a year"));
+        return Err(ValueError::DurationTooLong(text.to_owned()));
     }
     Ok(Duration::from_secs_f64(total))
 }
@@ -100,11 +102,22 @@ mod tests {
 
     #[test]
     fn says_what_would_do() {
-        for bad in ["", "10", "ten", "5 s", "1w", "-1s", "1e9s", "99999999999999999999h", "."] {
-            let message = parse(bad).unwrap_err();
-            assert!(!message.is_empty(), "{bad:?}");
+        let own = |text: &str| text.to_owned();
+        for (bad, error) in [
+            ("", ValueError::EmptyDuration),
+            ("10", ValueError::MissingUnit(own("10"))),
+            ("ten", ValueError::InvalidDuration(own("ten"))),
+            ("5 s", ValueError::InvalidDuration(own("5 s"))),
+            ("1w", ValueError::UnknownDurationUnit(own("w"))),
+            ("-1s", ValueError::InvalidDuration(own("-1s"))),
+            ("1e9s", ValueError::UnknownDurationUnit(own("e"))),
+            ("99999999999999999999h", ValueError::DurationTooLong(own("99999999999999999999h"))),
+            (".", ValueError::InvalidDuration(own("."))),
+        ] {
+            assert_eq!(parse(bad), Err(error), "{bad:?}");
         }
-        assert!(parse("10").unwrap_err().contains("\"10s\""));
+        assert_eq!(parse("10").unwrap_err().to_string(), "\"10\" has no unit; did you mean \"10s\"?");
+        assert_eq!(parse("1w").unwrap_err().to_string(), "unknown unit \"w\" in a duration; use ms, s, m, h or d");
     }
 
     #[test]

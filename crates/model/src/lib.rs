@@ -39,6 +39,7 @@ pub mod service;
 pub mod snapshot;
 pub mod state_change;
 pub mod task;
+pub mod value_error;
 pub mod why;
 
 pub use bytes::ByteSize;
@@ -60,3 +61,4 @@ pub use service::{Condition, Dependency, Kind, Launch, ServiceSpec};
 pub use snapshot::{ServiceStatus, Snapshot};
 pub use state_change::StateChange;
 pub use task::{OnChange, Once, TaskSpec, Work};
+pub use value_error::ValueError;
