@@ -9,6 +9,7 @@
 //! A recorded path is never believed: whatever is written or removed is relative to a directory that was opened without
 //! following links, that belongs to this user and that lies on the cgroup2 file system (`open_folder`).
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,20 +38,50 @@ pub struct ProcessCgroup {
     path: PathBuf,
 }
 
+/// Why there is no cgroup for a run.
+#[derive(Debug)]
+pub enum CgroupError {
+    /// The system has no cgroup2 mounted.
+    NotMounted,
+    /// This process is in no cgroup2.
+    NotInOne,
+    /// The kernel refuses.
+    Io(io::Error),
+}
+
+impl fmt::Display for CgroupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotMounted => f.write_str("no cgroup2 is mounted"),
+            Self::NotInOne => f.write_str("in no cgroup2"),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CgroupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotMounted | Self::NotInOne => None,
+            Self::Io(error) => Some(error),
+        }
+    }
+}
+
 impl RunCgroup {
     /// Makes the run's directory.
     ///
     /// # Errors
-    /// Why it cannot be had here, as a fragment.
-    pub fn make(run: &str) -> Result<Self, String> {
+    /// Why it cannot be had here.
+    pub fn make(run: &str) -> Result<Self, CgroupError> {
         let base = parent()?.join(format!("{PREFIX}{run}"));
-        let lock = lock_run_folder(&base).map_err(|error| error.to_string())?;
+        let lock = lock_run_folder(&base).map_err(CgroupError::Io)?;
         let usable = open_file(&lock, "cgroup.procs").and_then(|_| open_file(&lock, "cgroup.kill"));
         match usable {
             Ok(_) => Ok(Self { base, _lock: lock }),
             Err(error) => {
                 remove(&base);
-                Err(error.to_string())
+                Err(CgroupError::Io(error))
             }
         }
     }
@@ -282,7 +313,7 @@ pub fn remove_abandoned(sibling: Option<&Path>) {
 pub fn missing_controller(controller: &str) -> Option<String> {
     let parent = match parent() {
         Ok(parent) => parent,
-        Err(why) => return Some(why),
+        Err(error) => return Some(error.to_string()),
     };
     // Root may hand a controller down from the top; anybody else has those that were handed down to them, and the directory
     // they stand in holds processes, so that it cannot hand on more than it does already.
@@ -296,14 +327,14 @@ pub fn missing_controller(controller: &str) -> Option<String> {
 /// which is where they are.
 ///
 /// # Errors
-/// Why there is none, as a fragment.
-pub fn parent() -> Result<PathBuf, String> {
-    let mount = mount_point().ok_or("no cgroup2 is mounted")?;
+/// Why there is none.
+pub fn parent() -> Result<PathBuf, CgroupError> {
+    let mount = mount_point().ok_or(CgroupError::NotMounted)?;
     if nix::unistd::geteuid().is_root() {
         return Ok(mount.clone());
     }
-    let text = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
-    let own = text.lines().find_map(|line| line.strip_prefix("0::/")).ok_or("in no cgroup2")?;
+    let text = fs::read_to_string("/proc/self/cgroup").map_err(CgroupError::Io)?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::/")).ok_or(CgroupError::NotInOne)?;
     Ok(mount.join(own))
 }
 

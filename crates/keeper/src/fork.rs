@@ -15,6 +15,7 @@
 use super::default_limits::DefaultLimits;
 use std::cell::RefCell;
 use std::ffi::CString;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -40,6 +41,14 @@ pub struct SpawnError {
     /// errno.
     pub errno: i32,
 }
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step, io::Error::from_raw_os_error(self.errno))
+    }
+}
+
+impl std::error::Error for SpawnError {}
 
 impl SpawnError {
     fn at(step: &str) -> impl Fn(io::Error) -> Self + '_ {

@@ -3,6 +3,7 @@
 //! The instance lock is close-on-exec, so that no service can hold it by accident and make "already running" lie. The
 //! alive locks are the opposite: inherited on purpose, so that one refused `LOCK_EX` tells that something still lives.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,6 +26,25 @@ pub enum InstanceLockError {
     Held(Option<i32>),
     /// The file cannot be used.
     Failed(Failure),
+}
+
+impl fmt::Display for InstanceLockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held(Some(pid)) => write!(f, "process {pid} holds the lock"),
+            Self::Held(None) => f.write_str("another process holds the lock"),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for InstanceLockError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Held(_) => None,
+            Self::Failed(failure) => Some(failure),
+        }
+    }
 }
 
 impl InstanceLock {
