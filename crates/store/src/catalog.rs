@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use devrun_model::{Failure, FailureKind};
 use serde::Deserialize;
 
 use super::version;
@@ -169,15 +170,56 @@ impl CatalogSource {
     }
 }
 
+/// Why a file of the catalogue cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// It is not a catalogue.
+    #[error("catalogue of {recipe}: {source}")]
+    Syntax {
+        /// Whose file it is.
+        recipe: String,
+        /// What is wrong with it.
+        source: toml::de::Error,
+    },
+    /// It names another recipe.
+    #[error("catalogue of {recipe} says it is of {named:?}")]
+    WrongRecipe {
+        /// Whose file it is.
+        recipe: String,
+        /// What it says.
+        named: String,
+    },
+    /// Its parts contradict one another.
+    #[error("catalogue of {recipe} {version} on {platform}: {reason}")]
+    Source {
+        /// Whose file it is.
+        recipe: String,
+        /// The version.
+        version: String,
+        /// The platform.
+        platform: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+}
+
+impl From<CatalogError> for Failure {
+    /// The files are compiled in, so it is a fault of our own.
+    fn from(error: CatalogError) -> Self {
+        Self::new(FailureKind::Internal, error.to_string())
+    }
+}
+
 impl Catalog {
     /// Reads one file and checks what the type system cannot.
     ///
     /// # Errors
-    /// A fragment that names the file and what is wrong.
-    pub fn parse(name: &str, text: &str) -> Result<Self, String> {
-        let mut catalog: Self = toml::from_str(text).map_err(|error| format!("catalogue of {name}: {error}"))?;
+    /// What is wrong with it, and where.
+    pub fn parse(name: &str, text: &str) -> Result<Self, CatalogError> {
+        let mut catalog: Self =
+            toml::from_str(text).map_err(|source| CatalogError::Syntax { recipe: name.to_owned(), source })?;
         if catalog.recipe != name {
-            return Err(format!("catalogue of {name} says it is of {:?}", catalog.recipe));
+            return Err(CatalogError::WrongRecipe { recipe: name.to_owned(), named: catalog.recipe });
         }
         for version in &catalog.versions {
             for source in &version.sources {
@@ -188,24 +230,27 @@ impl Catalog {
                     !source.deb.is_empty(),
                     !source.build.is_empty(),
                 ];
-                let at = format!("catalogue of {name} {} on {}", version.version, source.platform);
+                let wrong = |reason| {
+                    let (version, platform) = (version.version.clone(), source.platform.clone());
+                    Err(CatalogError::Source { recipe: name.to_owned(), version, platform, reason })
+                };
                 if kinds.iter().filter(|given| **given).count() != 1 {
-                    return Err(format!("{at}: exactly one of url, npm, pypi, deb, build"));
+                    return wrong("exactly one of url, npm, pypi, deb, build");
                 }
                 if source.sha256.as_ref().is_some_and(|sum| sum.len() != 64 || !sum.bytes().all(|b| b.is_ascii_hexdigit())) {
-                    return Err(format!("{at}: invalid sha256"));
+                    return wrong("invalid sha256");
                 }
                 if source.size.is_some() && source.sha256.is_none() {
-                    return Err(format!("{at}: a size pins nothing without a sha256"));
+                    return wrong("a size pins nothing without a sha256");
                 }
                 if (source.npm.is_some() || source.pypi.is_some()) && (source.sha256.is_none() || source.size.is_none()) {
-                    return Err(format!("{at}: a package is pinned by size and sha256"));
+                    return wrong("a package is pinned by size and sha256");
                 }
                 if source.build.is_empty() && !(source.files.is_empty() && source.add.is_empty() && source.module.is_none()) {
-                    return Err(format!("{at}: module, files and add go with build"));
+                    return wrong("module, files and add go with build");
                 }
                 if source.bin.is_empty() {
-                    return Err(format!("{at}: bin is empty"));
+                    return wrong("bin is empty");
                 }
             }
         }
@@ -216,7 +261,7 @@ impl Catalog {
     ///
     /// # Errors
     /// When the compiled-in file cannot be read, which a test rules out.
-    pub fn of(recipe: &str) -> Result<Self, String> {
+    pub fn of(recipe: &str) -> Result<Self, CatalogError> {
         match FILES.iter().find(|(name, _)| *name == recipe) {
             Some((name, text)) => Self::parse(name, text),
             None => Ok(Self { recipe: recipe.to_owned(), version_args: version_args(), ..Self::default() }),
@@ -226,7 +271,7 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`Catalog::of`].
-    pub fn all() -> Result<Vec<Self>, String> {
+    pub fn all() -> Result<Vec<Self>, CatalogError> {
         FILES.iter().map(|(name, text)| Self::parse(name, text)).collect()
     }
 }
@@ -275,10 +320,10 @@ mod tests {
             ("url = \"https://x.test\"\nmodule = \"x.test/y@v1\"", "go with build"),
             ("url = \"https://x.test\"\nunpak = {}", "unknown field"),
         ] {
-            let error = Catalog::parse("x", &source(body)).unwrap_err();
+            let error = Catalog::parse("x", &source(body)).unwrap_err().to_string();
             assert!(error.contains(says), "{body}: {error}");
         }
-        assert!(Catalog::parse("y", "recipe = \"x\"").unwrap_err().contains("says it is of"));
+        assert!(Catalog::parse("y", "recipe = \"x\"").unwrap_err().to_string().contains("says it is of"));
     }
 
     /// The module proxy resolves canonical versions only: tags, and pseudo-versions of a commit

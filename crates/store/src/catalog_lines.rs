@@ -3,7 +3,7 @@
 use super::catalog::{Catalog, CatalogSource};
 use super::platform;
 use super::store::Store;
-use devrun_model::{Failure, FailureKind};
+use devrun_model::Failure;
 
 /// One line of `devrun catalog`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -28,7 +28,7 @@ pub fn catalog(store: &std::path::Path) -> Result<Vec<CatalogLine>, Failure> {
     let here = platform::current();
     let store = Store::at(store);
     let mut lines = Vec::new();
-    for catalog in Catalog::all().map_err(|error| Failure::new(FailureKind::Internal, error))? {
+    for catalog in Catalog::all()? {
         let entries = store.entries(&catalog.recipe);
         for version in catalog.versions {
             let mut platforms: Vec<String> = version.sources.iter().map(|source| source.platform.clone()).collect();

@@ -73,8 +73,9 @@ async fn obtain(
 ) -> Result<Artifacts, FetchError> {
     if let Some(url) = &job.source.url {
         let url = if job.vouched {
-            platform::fill(url, job.version.as_deref())
-                .map_err(|error| FetchError::Fatal(Failure::new(FailureKind::Config, error).help("correct `url` in [sources]")))?
+            platform::fill(url, job.version.as_deref()).map_err(|error| {
+                FetchError::Fatal(Failure::new(FailureKind::Config, error.to_string()).help("correct `url` in [sources]"))
+            })?
         } else {
             url.clone()
         };

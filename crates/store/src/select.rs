@@ -50,7 +50,7 @@ pub async fn find(recipe: &RecipeUse, options: &FetchOptions, aim: SelectMode) -
     if recipe.recipe.bin.is_empty() {
         return Ok(built_in(recipe));
     }
-    let catalog = Catalog::of(&recipe.recipe.name).map_err(|error| Failure::new(FailureKind::Internal, error))?;
+    let catalog = Catalog::of(&recipe.recipe.name)?;
     let spec = recipe.source.clone().unwrap_or_default();
     let request = VersionRequest::new(spec.version.as_deref().filter(|_| !has_place(&spec)).or(recipe.version.as_deref()));
     let search = Selection { recipe: recipe.clone(), catalog, request, spec, options: options.clone(), cancel };

@@ -1,6 +1,7 @@
 //! The limits of a transfer, and how it fails.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use devrun_model::{Failure, FailureKind};
@@ -15,6 +16,24 @@ pub enum FetchError {
     GiveWay(String),
     /// Nothing else is to be tried.
     Fatal(Failure),
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GiveWay(reason) => f.write_str(reason),
+            Self::Fatal(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for FetchError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::GiveWay(_) => None,
+            Self::Fatal(failure) => Some(failure),
+        }
+    }
 }
 
 impl FetchError {

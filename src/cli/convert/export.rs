@@ -198,7 +198,7 @@ fn files_of(path: &Path) -> Vec<PathBuf> {
 /// The versions in use: those that `devrun.lock` pins; else the newest of the catalogue.
 fn versions(project: &Project) -> Result<BTreeMap<String, String>, Failure> {
     let mut versions: BTreeMap<String, String> = BTreeMap::new();
-    for catalog in catalog::Catalog::all().map_err(|error| Failure::new(FailureKind::Internal, error))? {
+    for catalog in catalog::Catalog::all()? {
         if let Some(version) = catalog.versions.first() {
             versions.insert(catalog.recipe, version.version.clone());
         }
