@@ -22,14 +22,17 @@ pub fn run(host: &str, port: u16, dir: &Path) -> Result<i32, Failure> {
     #[cfg(target_os = "linux")]
     let _still_named_exe = nix::sys::prctl::set_name(c"devrun-telemetr");
     runtime::runtime()?.block_on(async {
-        let signals =
-            |kind| signal(kind).map_err(|error| Failure::new(FailureKind::Internal, format!("cannot receive signals: {error}")));
+        let signals = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::new(FailureKind::Internal, format!("cannot receive signals: {error}"))
+                    .help("check the limit on open files: ulimit -n")
+            })
+        };
         let (mut term, mut int) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
         let listener = match devrun_keeper::inherited_socket::take() {
-            Some(socket) => socket
-                .set_nonblocking(true)
-                .and_then(|()| TcpListener::from_std(socket))
-                .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot use the passed socket: {error}")))?,
+            Some(socket) => socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket)).map_err(|error| {
+                Failure::new(FailureKind::Internal, format!("cannot use the passed socket: {error}")).help("devrun restart")
+            })?,
             None => TcpListener::bind((host, port)).await.map_err(|error| {
                 Failure::new(FailureKind::PortTaken, format!("cannot bind {host}:{port}: {error}")).help("devrun ports")
             })?,
@@ -40,9 +43,10 @@ pub fn run(host: &str, port: u16, dir: &Path) -> Result<i32, Failure> {
                 _ = int.recv() => {}
             }
         };
-        devrun_telemetry::serve(listener, dir.to_owned(), ended)
-            .await
-            .map_err(|error| Failure::new(FailureKind::Config, format!("cannot use {}: {error}", dir.display())))
+        devrun_telemetry::serve(listener, dir.to_owned(), ended).await.map_err(|error| {
+            Failure::new(FailureKind::Config, format!("cannot make {}: {error}", dir.display()))
+                .help("check owner and mode of the directory above it, or set another `--state-dir`")
+        })
     })?;
     Ok(exit::DONE)
 }

@@ -102,6 +102,7 @@ mod test_functions;
 mod test_hygiene;
 mod tool_dirs;
 mod type_names;
+mod unit_errors;
 mod user_scope;
 mod variables;
 mod verb_options;

@@ -159,7 +159,7 @@ fn what_the_sums_do_not_prove_is_refused() {
     let refused = |code: i32, words: &str| {
         let (found, said) = installed.update(&["--from", "dist"], &[]);
         assert_eq!(found, Some(code), "{said}");
-        assert!(said.contains(words), "{words:?} is missing in {said}");
+        assert!(said.contains(words) && said.contains("help: "), "{words:?} or a help is missing in {said}");
         installed.is_unchanged();
     };
     installed.sums(&format!("{}  {}\n", "0".repeat(64), artifact("99.1.0")));
@@ -183,6 +183,17 @@ fn what_the_sums_do_not_prove_is_refused() {
     let (code, said) = installed.update(&[], &[]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("help: devrun self update --from"), "{said}");
+}
+
+#[test]
+fn a_temporary_directory_that_cannot_be_used_is_named() {
+    let installed = Installed::new("99.1.0");
+    let place = installed.project.path("none");
+    let (code, said) = installed.update(&["--from", "dist"], &[("TMPDIR", &place.display().to_string())]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains(&format!("error: cannot make a temporary directory in {}: ", place.display())), "{said}");
+    assert!(said.contains("help: TMPDIR=DIRECTORY devrun self update"), "{said}");
+    installed.is_unchanged();
 }
 
 #[test]

@@ -43,3 +43,16 @@ fn looking_at_a_shared_service_makes_nothing() {
     assert!(!project.root().join("home/.state/devrun").exists());
     project.nothing_left();
 }
+
+/// A file where the directory of all shared servers has to be.
+#[test]
+fn a_state_directory_that_cannot_be_used_is_named() {
+    let project = Project::new();
+    let state = project.root().join("state-of-the-user");
+    std::fs::write(&state, "").expect("our own directory");
+    let project = project
+        .env("XDG_STATE_HOME", &state.display().to_string())
+        .procfile("[services.db]\nuse = \"postgres@16\"\nscope = \"user\"\n");
+    project.run(&["up", "-d"]).code(2).says(&state.display().to_string()).says("help: ");
+    project.nothing_left();
+}

@@ -72,7 +72,7 @@ impl InstallMethod {
             Self::Npm => ("belongs to npm", "npm install @devrun/cli@latest (with -g where it was installed so)"),
             Self::Cargo => ("was installed by cargo", "cargo install devrun"),
             Self::Homebrew => ("belongs to Homebrew", "brew upgrade devrun"),
-            Self::Nix => ("belongs to Nix", "update it where it is declared"),
+            Self::Nix => ("belongs to Nix", "nix profile upgrade devrun, or nix flake update where a flake declares it"),
         };
         Failure::new(FailureKind::Config, format!("{} {owner} and is not replaced", program.display())).help(help)
     }

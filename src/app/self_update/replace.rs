@@ -29,8 +29,11 @@ pub struct UpdateOptions {
 /// # Errors
 /// `Binary` when the sums cannot be had or list nothing for this platform.
 pub async fn find_release(options: &UpdateOptions) -> Result<Release, Failure> {
-    let scratch = tempfile::tempdir()
-        .map_err(|error| Failure::new(FailureKind::Config, format!("cannot make a temporary directory: {error}")))?;
+    let scratch = tempfile::tempdir().map_err(|error| {
+        let place = std::env::temp_dir();
+        Failure::new(FailureKind::Config, format!("cannot make a temporary directory in {}: {error}", place.display()))
+            .help("TMPDIR=DIRECTORY devrun self update")
+    })?;
     let url = format!("{}/{SUMS}", options.base);
     let sums = download::text(&url, &scratch.path().join(SUMS), &options.fetch).await.map_err(|error| unfetched(&url, error))?;
     newest(&sums, &targets()).ok_or_else(|| {

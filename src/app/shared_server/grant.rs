@@ -62,3 +62,28 @@ async fn exists(owner: &ServiceSpec, what: &str, name: &str) -> Result<bool, Fai
     let found = recipes::ask_sql(owner, &format!("SELECT 1 FROM {what} = {}", literal(name))).await?;
     Ok(!found.rows.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devrun_model::ServiceName;
+
+    /// Postgres would cut it, and two checkouts would share what they think is their own. Refused before the server is asked.
+    #[tokio::test]
+    async fn a_name_that_the_server_would_cut_is_refused() {
+        let owner = ServiceSpec::bare(ServiceName::new("server").unwrap(), "/".into(), vec!["x".to_owned()]);
+        let lease = |user: &str, database: &str| ServerLease {
+            root: "/r".into(),
+            lock: "/l".into(),
+            user: user.to_owned(),
+            database: database.to_owned(),
+        };
+        let long = "n".repeat(64);
+        for lease in [lease(&long, "short"), lease("short", &long)] {
+            let failure = grant(&owner, &lease, "pw", &[]).await.unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Config);
+            assert_eq!(failure.reason, format!("the name {long:?} is longer than 63 bytes"));
+            assert_eq!(failure.help.as_deref(), Some("choose a shorter `user` or `database`"));
+        }
+    }
+}

@@ -62,7 +62,7 @@ pub fn hold(directory: &Path, suffix: &str, lease: &ServerLease) -> Result<HeldL
     let held = lock::open(&path, true).map_err(|error| unusable(&path, &error))?;
     held.lock_shared().map_err(|error| unusable(&path, &error))?;
     let path = file(directory, suffix);
-    let text = serde_json::to_vec_pretty(lease).unwrap_or_default();
+    let text = serde_json::to_vec_pretty(lease).map_err(|error| unusable(&path, &error.into()))?;
     runtime_dir::replace(&path, &text).map_err(|error| unusable(&path, &error))?;
     Ok(HeldLease { lock: held })
 }

@@ -76,8 +76,10 @@ fn port(directory: &Path, makes: bool) -> Result<u16, Failure> {
     let seed = directory.display().to_string();
     let service = ServiceId::parse(SERVER).map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
     let reserved = PortReservations::new(runtime_dir::ports_file()?, directory);
-    let port = free_port(&seed, &service, "main", &BTreeSet::new(), &reserved)
-        .map_err(|error| Failure::new(FailureKind::PortTaken, format!("no free port for the shared server: {error}")))?;
+    let port = free_port(&seed, &service, "main", &BTreeSet::new(), &reserved).map_err(|error| {
+        Failure::new(FailureKind::PortTaken, format!("no free port for the shared server: {error}"))
+            .help("ss -ltn lists the ports in use")
+    })?;
     runtime_dir::replace(&file, port.to_string().as_bytes()).map_err(|error| unusable(&file, &error))?;
     Ok(port)
 }

@@ -138,12 +138,19 @@ pub fn owner(shared: &Globals) -> Result<ServiceSpec, Failure> {
     let project = load::project(shared)?;
     let plan = load::plan(shared, &project, &Wanted::look())?;
     let server = plan.services.values().find(|spec| spec.service.as_str() == SERVER).map(|spec| spec.as_ref().clone());
-    let missing = || Failure::new(FailureKind::Config, format!("{} has no service `{SERVER}`", project.root.display()));
+    let missing = || {
+        let path = project.root.join(PROCFILE);
+        Failure::new(FailureKind::Config, format!("{} has no service `{SERVER}`", path.display()))
+            .help(format!("rm {}; the next `devrun up` writes it again", path.display()))
+    };
     server.ok_or_else(missing)
 }
 
 fn up(shared: &Globals, project: &Project, one: &Use) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::new(FailureKind::Internal, format!("cannot run devrun itself: {error}"));
+    let failed = |error: std::io::Error| {
+        let reason = format!("cannot start devrun for the shared server of `{}`: {error}", one.scope.service);
+        Failure::new(FailureKind::Internal, reason).help("check the limits on processes and memory: ulimit -a")
+    };
     let mut command = Command::new(crate::app::runtime::OWN_PROGRAM);
     command.arg0("devrun").args(own_command::arguments(shared)).args(["up", "-d"]);
     command.stdin(Stdio::null()).stdout(std::io::stderr());
@@ -171,8 +178,10 @@ fn up(shared: &Globals, project: &Project, one: &Use) -> Result<(), Failure> {
 
 fn write_procfile(one: &Use) -> Result<(), Failure> {
     let _alone = location::alone(&one.directory)?;
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot find the program of devrun: {error}")))?;
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::new(FailureKind::Internal, format!("cannot find the program file of devrun: {error}"))
+            .help("check that /proc is mounted: ls -l /proc/self/exe")
+    })?;
     let path = one.directory.join(PROCFILE);
     let text = procfile(&one.scope, one.port, &program, &path);
     if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {

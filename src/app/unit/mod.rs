@@ -5,6 +5,7 @@
 //! - `prepare`: first boot and `pre_start`, under a keeper of its own that ends with it
 //! - `readiness`: the service's probes until the first pass
 //! - `task`: one-time work with its sentinel
+//! - `unit_advice`: what errors of several of them have in common
 //!
 //! No supervisor runs and no control socket exists, so `ps` and `logs` do not see such a stack; `systemctl` and `journalctl` do.
 
@@ -13,4 +14,5 @@ pub mod process;
 pub mod readiness;
 mod short_keeper;
 pub mod task;
+mod unit_advice;
 pub mod unit_plan;

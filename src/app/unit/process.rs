@@ -12,6 +12,7 @@ use devrun_runtime::exec_request::ExecRequest;
 use devrun_runtime::recipes::{self, RecipeContext};
 use devrun_runtime::{ports, runtime_dir};
 
+use super::unit_advice::{WRITE_UNITS, unwritable};
 use super::unit_plan::UnitPlan;
 use crate::globals::Globals;
 
@@ -44,9 +45,7 @@ pub fn exec(globals: &Globals, name: &str) -> Result<i32, Failure> {
     let mut command = command(&made, &request);
     file_size_limit::restore();
     let error = command.exec();
-    let program = request.program.display();
-    Err(Failure::new(FailureKind::Binary, format!("{program} cannot be executed: {error}"))
-        .help("check that it is built for this machine, executable, and that its `#!` line names a file that exists"))
+    Err(not_executable(&request.program.display().to_string(), &error))
 }
 
 /// Runs a task's command and waits for its end; the code, 128 and more for a signal.
@@ -81,8 +80,7 @@ pub fn address(globals: &Globals, name: &str) -> Result<i32, Failure> {
     let copy = made.plan.services.values().find(|spec| spec.service.as_str() == name);
     let shared = copy.and_then(|copy| Some((copy, copy.shared?)));
     let (copy, address) = shared.ok_or_else(|| {
-        Failure::new(FailureKind::Config, format!("the copies of {name} share no address now"))
-            .help("write the units again: devrun export systemd -o DIRECTORY --yes")
+        Failure::new(FailureKind::Config, format!("the copies of {name} share no address now")).help(WRITE_UNITS)
     })?;
     let dir = made.places.run.join(format!("{name}.address"));
     let mut config = engine::balancer_config(copy, address, &dir, &made.places)?;
@@ -92,7 +90,7 @@ pub fn address(globals: &Globals, name: &str) -> Result<i32, Failure> {
     let file = dir.join("balancer.json");
     runtime_dir::empty(&dir)
         .and_then(|()| runtime_dir::write_private(&file, text.as_bytes()))
-        .map_err(|error| Failure::new(FailureKind::Config, format!("cannot write {}: {error}", file.display())))?;
+        .map_err(|error| unwritable(&file, &error))?;
     crate::app::gateway::run(&file)
 }
 
@@ -102,7 +100,10 @@ fn request(made: &UnitPlan, spec: &ServiceSpec) -> Result<ExecRequest, Failure> 
     let request = match &spec.launch {
         Launch::Run(command) => ExecRequest::of_command(spec, command, None, &made.places)?,
         Launch::Recipe(recipe) => {
-            let missing = || Failure::new(FailureKind::Binary, format!("{}: its program was not found", spec.id));
+            let missing = || {
+                Failure::new(FailureKind::Binary, format!("the program of {} was not found when the stack was started", spec.id))
+                    .help(format!("devrun which {}", recipe.recipe.name))
+            };
             // What is asked here starts no process, so there is no keeper behind it.
             let (keeper, _requests) = KeeperHandle::channel();
             let runner = Runner {
@@ -125,18 +126,15 @@ fn request(made: &UnitPlan, spec: &ServiceSpec) -> Result<ExecRequest, Failure> 
             recipes::prepare(&context)?
         }
         Launch::External { .. } | Launch::Work => {
-            return Err(Failure::new(FailureKind::Config, format!("{} has no process", spec.id)));
+            return Err(Failure::new(FailureKind::Config, format!("{} has no process of its own", spec.id)).help(WRITE_UNITS));
         }
-    };
-    let failed = |path: &std::path::Path, error: std::io::Error| {
-        Failure::new(FailureKind::Config, format!("cannot write {}: {error}", path.display()))
     };
     if request.needs_dir {
         let dir = made.places.service_run(&spec.id);
-        runtime_dir::empty(&dir).map_err(|error| failed(&dir, error))?;
+        runtime_dir::empty(&dir).map_err(|error| unwritable(&dir, &error))?;
     }
     for (path, text) in &request.files {
-        runtime_dir::write_private(path, text.as_bytes()).map_err(|error| failed(path, error))?;
+        runtime_dir::write_private(path, text.as_bytes()).map_err(|error| unwritable(path, &error))?;
     }
     Ok(request)
 }
@@ -169,7 +167,11 @@ fn command(made: &UnitPlan, request: &ExecRequest) -> Command {
 
 fn wait(program: &str, command: &mut Command) -> Result<i32, Failure> {
     file_size_limit::restore_in_child(command);
-    let status =
-        command.status().map_err(|error| Failure::new(FailureKind::Binary, format!("{program} cannot be executed: {error}")))?;
+    let status = command.status().map_err(|error| not_executable(program, &error))?;
     Ok(status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(exit::INTERNAL))
+}
+
+fn not_executable(program: &str, error: &std::io::Error) -> Failure {
+    Failure::new(FailureKind::Binary, format!("{program} cannot be executed: {error}"))
+        .help("check that it is built for this machine, executable, and that its `#!` line names a file that exists")
 }

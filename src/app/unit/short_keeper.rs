@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use devrun_keeper::{KeeperHandle, KeeperOptions, OutputSink, OutputStream, Runner};
 use devrun_model::keeper::{Identity, KeeperHello};
-use devrun_model::{Failure, FailureKind, ServiceSpec};
+use devrun_model::{Failure, ServiceSpec};
 use devrun_runtime::runtime_dir;
 
+use super::unit_advice::unwritable;
 use super::unit_plan::UnitPlan;
 use crate::app::runtime::OWN_PROGRAM;
 
@@ -38,10 +39,7 @@ pub(super) async fn with_keeper<T>(
 ) -> Result<T, Failure> {
     runtime_dir::ensure_run(&made.places)?;
     let dir = made.places.run.join(format!("unit-{}-{}", spec.id, std::process::id()));
-    runtime_dir::empty(&dir).map_err(|error| {
-        Failure::new(FailureKind::Config, format!("cannot make {}: {error}", dir.display()))
-            .help("check that the runtime directory exists and is writable")
-    })?;
+    runtime_dir::empty(&dir).map_err(|error| unwritable(&dir, &error))?;
     let hello = KeeperHello {
         run: made.run.clone(),
         project: made.plan.project.to_string(),

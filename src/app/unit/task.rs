@@ -9,6 +9,7 @@ use devrun_runtime::init::{self, TaskStatus};
 use devrun_runtime::recipes;
 
 use super::process;
+use super::unit_advice::WRITE_UNITS;
 use super::unit_plan::UnitPlan;
 use crate::app::runtime;
 use crate::globals::Globals;
@@ -22,14 +23,12 @@ pub fn run(globals: &Globals, name: &str) -> Result<i32, Failure> {
     let made = UnitPlan::read(globals)?;
     let spec = made.spec(name)?;
     let task = spec.task.as_ref().ok_or_else(|| {
-        Failure::new(FailureKind::Config, format!("{name} is a service")).help("devrun export systemd writes the units again")
+        Failure::new(FailureKind::Config, format!("{name} is a service, and its unit takes it for a task")).help(WRITE_UNITS)
     })?;
     let Some(once) = &task.once else { return work(&made, spec, task) };
-    let volume = made
-        .plan
-        .volumes
-        .get(&once.volume)
-        .ok_or_else(|| Failure::new(FailureKind::Config, format!("unknown volume {}", once.volume)))?;
+    let volume = made.plan.volumes.get(&once.volume).ok_or_else(|| {
+        Failure::new(FailureKind::Config, format!("task {name}: unknown volume {}", once.volume)).help("devrun check")
+    })?;
     let hash = task_hash(spec, &made.plan.root)?;
     let last = match init::task_status(volume, once, &hash)? {
         TaskStatus::Fresh => LastRun::Never,
@@ -61,9 +60,10 @@ fn work(made: &UnitPlan, spec: &ServiceSpec, task: &TaskSpec) -> Result<i32, Fai
     if !matches!(spec.launch, Launch::Work) {
         return process::run_to_end(made, spec);
     }
-    let internal = |what: &str| Failure::new(FailureKind::Internal, format!("a task without {what}"));
+    let internal =
+        |what: &str| Failure::new(FailureKind::Internal, format!("task {}: it has no {what}", spec.id)).help(WRITE_UNITS);
     let work = task.work.as_ref().ok_or_else(|| internal("work"))?;
-    let on = task.on.as_ref().and_then(|on| made.plan.services.get(on)).ok_or_else(|| internal("a server"))?;
+    let on = task.on.as_ref().and_then(|on| made.plan.services.get(on)).ok_or_else(|| internal("server to work on"))?;
     runtime::runtime()?.block_on(recipes::work(work, on, &|text: String| say(text)))?;
     Ok(exit::DONE)
 }

@@ -13,6 +13,7 @@ use devrun_runtime::{init, runtime_dir};
 use devrun_store::{Located, NoDownloadProgress, trusted_file};
 use serde::{Deserialize, Serialize};
 
+use super::unit_advice::{WRITE_UNITS, unwritable};
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::{deletion, runtime};
 use crate::globals::Globals;
@@ -47,8 +48,10 @@ impl UnitPlan {
                 .help("systemctl --user restart devrun-NAME.service reads it")
         };
         let text = trusted_file::read_trusted(&path)?.ok_or_else(missing)?;
-        serde_json::from_str(&text)
-            .map_err(|error| Failure::new(FailureKind::Config, format!("invalid {}: {error}", path.display())))
+        serde_json::from_str(&text).map_err(|error| {
+            Failure::new(FailureKind::Config, format!("invalid {}: {error}", path.display()))
+                .help("systemctl --user restart devrun-NAME.service writes it again")
+        })
     }
 
     /// One service or task.
@@ -58,8 +61,7 @@ impl UnitPlan {
     pub fn spec(&self, name: &str) -> Result<&ServiceSpec, Failure> {
         let found = self.plan.services.values().find(|spec| spec.id.as_str() == name);
         found.map(Arc::as_ref).ok_or_else(|| {
-            Failure::new(FailureKind::Config, format!("the procfile has no service or task {name} now"))
-                .help("write the units again: devrun export systemd -o DIRECTORY --yes")
+            Failure::new(FailureKind::Config, format!("the procfile has no service or task {name} now")).help(WRITE_UNITS)
         })
     }
 
@@ -105,8 +107,7 @@ pub fn write(globals: &Globals) -> Result<i32, Failure> {
     let text = serde_json::to_vec(&made)
         .map_err(|error| Failure::new(FailureKind::Internal, format!("the plan cannot be written as JSON: {error}")))?;
     let path = file(&project.places);
-    runtime_dir::write_private(&path, &text)
-        .map_err(|error| Failure::new(FailureKind::Config, format!("cannot write {}: {error}", path.display())))?;
+    runtime_dir::write_private(&path, &text).map_err(|error| unwritable(&path, &error))?;
     Ok(exit::DONE)
 }
 
@@ -124,8 +125,10 @@ pub fn forget(globals: &Globals) -> Result<i32, Failure> {
         return Ok(exit::DONE);
     }
     deletion::scratch(&made.places, &made.plan.scratch())?;
-    runtime_dir::remove_run(&made.places)
-        .map_err(|error| Failure::new(FailureKind::Config, format!("cannot remove {}: {error}", made.places.run.display())))?;
+    runtime_dir::remove_run(&made.places).map_err(|error| {
+        let run = made.places.run.display();
+        Failure::new(FailureKind::Config, format!("cannot remove {run}: {error}")).help(format!("rm -r {run}"))
+    })?;
     Ok(exit::DONE)
 }
 
