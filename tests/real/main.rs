@@ -18,6 +18,7 @@ macro_rules! trials {
     };
 }
 
+mod applications;
 #[path = "../it/case_init.rs"]
 mod case_init;
 #[path = "../it/case_real.rs"]
@@ -57,6 +58,7 @@ mod waits;
 
 fn main() -> ExitCode {
     let files = [
+        applications::trials(),
         case_init::trials(),
         case_real::trials(),
         data::trials(),
