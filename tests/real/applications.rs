@@ -210,7 +210,7 @@ fn s1_django_and_vite_behind_one_port() {
         std::fs::File::create(&file).and_then(|made| made.set_len(megabytes << 20)).expect("our own file");
         assert_eq!(ask(&format!("{front}/media/film"), &["-T", &file.display().to_string()]).0, wanted, "{megabytes} MB");
     }
-    let length = ask(&format!("{front}/media/film"), &["-o", "/dev/null", "-w", "%{size_download}"]).1;
+    let length = ask(&format!("{front}/media/film"), &["-o", "/dev/null", "-w", "%{size_download}\n%{http_code}"]).1;
     assert!(length.starts_with(&(100 << 20).to_string()), "{length}");
 
     let upgrade =
