@@ -54,6 +54,7 @@ mod viewers;
 #[path = "../it/waits.rs"]
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
+mod walkthrough;
 
 fn main() -> ExitCode {
     let files = [
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         stacks::trials(),
         telemetry::trials(),
         viewers::trials(),
+        walkthrough::trials(),
         parts_of_tests(),
     ];
     runner::run(files.into_iter().flatten().collect(), runner::cores() + 1)
