@@ -68,6 +68,7 @@ mod log_lines;
 mod log_windows;
 mod logs;
 mod masking;
+mod missing_command;
 mod not_utf8;
 mod open_servers;
 mod outside;

@@ -26,6 +26,7 @@ mod last_lines;
 pub mod leftovers;
 mod log_losses;
 mod lost_output;
+mod missing_command;
 mod pre_start;
 mod previous_instances;
 mod probing;
