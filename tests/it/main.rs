@@ -35,6 +35,7 @@ mod edits;
 mod emergency;
 mod escapes;
 mod export;
+mod extensions;
 mod failing;
 mod fetch;
 mod first_contact;

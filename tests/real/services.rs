@@ -708,7 +708,7 @@ fn postgres_gets_the_extensions_that_came_later() {
         assert_eq!(log.matches("extension pgcrypto is there").count(), 1, "round {round}: {log}");
     }
     project.rewrite(&format!("{services}extensions = [\"pgcrypto\", \"no_such\"]\n"));
-    project.start(&["up", "-d"]).outcome_within(UP).code(4).says("extension no_such").says("devrun which postgres");
+    project.start(&["up", "-d"]).outcome_within(UP).code(7).says("no_such").says("correct `extensions`");
     down(&project);
 }
 
