@@ -36,6 +36,7 @@ mod installs;
 #[path = "../it/key_secrets.rs"]
 mod key_secrets;
 mod keys;
+mod lost_data;
 #[path = "../it/passwords.rs"]
 mod passwords;
 mod postgres;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         export_systemd::trials(),
         key_secrets::trials(),
         keys::trials(),
+        lost_data::trials(),
         passwords::trials(),
         postgres::trials(),
         redis::trials(),

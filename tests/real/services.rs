@@ -75,7 +75,7 @@ pub fn fetched(recipe: &str) -> Result<(), String> {
 }
 
 /// A project that fetches nothing, if the recipe's server is on this machine. What comes in seconds is fetched where it is absent.
-fn project(recipe: &str, quick: bool) -> Option<Project> {
+pub fn project(recipe: &str, quick: bool) -> Option<Project> {
     let project = Project::new().env("DEVRUN_BIN_CACHE", &store().display().to_string()).env("DEVRUN_OFFLINE", "true");
     let mut which = project.run(&["which", recipe, "--json"]);
     let mut fetched_now = Ok(());

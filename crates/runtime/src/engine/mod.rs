@@ -43,6 +43,7 @@ mod task_sentinel;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod unsaved_stop;
 
 pub use attachment::Attachment;
 pub use balancer_actions::balancer_config;

@@ -17,6 +17,7 @@ mod gateway;
 mod generic;
 mod invocation;
 mod json_api;
+mod lost_data;
 mod mariadb;
 mod migrate;
 mod neo4j;
@@ -45,7 +46,7 @@ pub use context::RecipeContext;
 pub use cypher::{CypherRows, query as query_cypher};
 pub use data_dir::engine_dir;
 pub use dispatch::{
-    busy_with, first_boot, password_rotation, prepare, renew, temporary_settings,
+    busy_with, cannot_save, end_without_saving, first_boot, password_rotation, prepare, renew, temporary_settings,
 };
 pub use first_boot::{FirstBoot, FirstBootOutcome};
 pub use invocation::Invocation;
