@@ -236,11 +236,12 @@ fn a_copy_that_was_started_alone_is_not_touched() {
     let port = u16::try_from(project.service("front")["ports"]["main"].as_u64().expect("its port")).expect("a port");
     let load = Load::begin(port, 4, "/");
     load.answered(20);
-    project.run(&["scale", "api=3"]).code(0);
+    project.run(&["scale", "api=3"]).code(0).says("started api.2 and api.3");
     assert_eq!(names(&project), ["api", "api.2", "api.3"]);
     assert_eq!(copies(&project)[0], alone[0]);
+    project.run(&["scale", "api=3"]).code(0).says("nothing to do");
     eventually("all three answer", PATIENCE, || (load.so_far().names().len() == 3).then_some(()));
-    project.run(&["scale", "api=1"]).code(0);
+    project.run(&["scale", "api=1"]).code(0).says("stopped api.2 and api.3").says_not("nothing to do");
     eventually("the others are gone", PATIENCE, || (names(&project) == ["api"]).then_some(()));
     let tally = load.end();
     assert_eq!(tally.failed, Vec::<String>::new(), "of {}", tally.good);

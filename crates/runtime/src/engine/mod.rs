@@ -26,6 +26,7 @@ mod last_lines;
 pub mod leftovers;
 mod log_losses;
 mod lost_output;
+mod missing_command;
 mod pre_start;
 mod previous_instances;
 mod probing;
@@ -42,6 +43,7 @@ mod task_sentinel;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod unsaved_stop;
 
 pub use attachment::Attachment;
 pub use balancer_actions::balancer_config;
