@@ -71,7 +71,7 @@ pub fn run(tests: Vec<Trial>, at_once: usize) -> ExitCode {
     };
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().filter(wanted).collect());
     let mut times = TIMES.lock().expect("no test runs any more");
-    times.sort_by(|one, other| other.0.cmp(&one.0));
+    times.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
     let slowest: Vec<String> = times
         .iter()
         .take_while(|(time, _)| *time >= SLOW)

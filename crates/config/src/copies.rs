@@ -10,8 +10,8 @@ use super::declared_service::DeclaredService;
 use super::interpolate::{Resolved, Resolver};
 use super::listen;
 use super::routes;
-use super::tree::{TomlNode, get};
-use super::{PortWant, PortWish, Wants};
+use super::toml_node::{TomlNode, get};
+use super::{PortChoice, PortPreference, RequiredValues};
 use devrun_model::{FirstCopy, ServiceId, ServiceName, SharedAddress};
 
 impl Resolver<'_> {
@@ -62,11 +62,11 @@ impl Resolver<'_> {
     pub fn shared_port(&self, service: &DeclaredService) -> Option<u16> {
         match self.port_spec(service, "main") {
             Ok(Some(PortSpec::Fixed(number))) => Some(number),
-            Ok(Some(PortSpec::Wish(wish))) => {
+            Ok(Some(PortSpec::Preference(preference))) => {
                 let chosen = self.facts.ports.get(&(service.name.clone(), "main".to_owned())).copied();
-                Some(chosen.unwrap_or(match wish {
-                    PortWish::Usual(number) => number,
-                    PortWish::Auto | PortWish::Private => 0,
+                Some(chosen.unwrap_or(match preference {
+                    PortPreference::Usual(number) => number,
+                    PortPreference::Auto | PortPreference::Private => 0,
                 }))
             }
             Ok(None) | Err(_) => None,
@@ -80,7 +80,7 @@ impl Resolver<'_> {
     }
 }
 
-impl Wants {
+impl RequiredValues {
     /// Adds the ports of a service: those of its copies, and the one that they share.
     pub(crate) fn add_ports(&mut self, resolver: &Resolver<'_>, service: &DeclaredService) {
         if resolver.has_shared_address(service) {
@@ -98,8 +98,8 @@ impl Wants {
             Ok(Some(PortSpec::Fixed(number))) => {
                 self.fixed.insert(number);
             }
-            Ok(Some(PortSpec::Wish(wish))) => {
-                let want = PortWant { service, name, wish };
+            Ok(Some(PortSpec::Preference(preference))) => {
+                let want = PortChoice { service, name, preference };
                 if !self.ports.contains(&want) {
                     self.ports.push(want);
                 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::PortWish;
+use super::PortPreference;
 use super::absolute_path::absolute;
 use super::attributes::PortSpec;
 use super::declared_service::DeclaredService;
@@ -12,7 +12,7 @@ use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
 use super::routes::{is_gateway, routes};
 use super::suggest;
-use super::tree::{Table, TomlNode, get};
+use super::toml_node::{Table, TomlNode, get};
 use devrun_model::{GatewaySpec, Route, RoutePattern, RouteTarget, ServiceName, UpstreamSpec};
 
 /// What a route's table may lead to; each has one of these.
@@ -229,7 +229,8 @@ impl Lowering<'_, '_> {
         let domain = if instance.is_empty() { format!("{project}.localhost") } else { format!("{instance}.{project}.localhost") };
         for target in resolver.services.values().filter(|target| target.active && !target.task && !is_gateway(target)) {
             let has_port = resolver.port_names(target).iter().any(|port| port == "main");
-            let is_private = matches!(resolver.port_spec(target, "main"), Ok(Some(PortSpec::Wish(PortWish::Private))));
+            let is_private =
+                matches!(resolver.port_spec(target, "main"), Ok(Some(PortSpec::Preference(PortPreference::Private))));
             let scheme = match resolver.external(target, target.key) {
                 Ok(Some(url)) => url.scheme,
                 _ => target.recipe.as_ref().map_or_else(|| "http".to_owned(), |used| used.data.scheme.clone()),

@@ -15,7 +15,7 @@ use devrun_model::{ByteSize, Failure, FailureKind, Launch, Plan, ServiceSpec, Vo
 use devrun_runtime::{probe, secrets};
 use devrun_store::DownloadProgress as _;
 
-use crate::app::data::work::DataWork;
+use crate::app::data::interruptible_work::DataWork;
 use crate::app::data::{pause, postgres_dump, replace, selection};
 use crate::app::load::{self, Project, Read};
 use crate::app::stop_stack;
@@ -158,7 +158,7 @@ impl Backup<'_> {
 
     /// Secrets that the data were made with: without them no one could log in to the restored server.
     fn secrets(&self) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-        let wants = self.read.wants()?;
+        let wants = self.read.required_values()?;
         let mut found = Vec::new();
         for want in &wants.secrets {
             if let Some(value) = secrets::read(&wants.secrets_dir, &want.name)?

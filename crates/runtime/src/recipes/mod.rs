@@ -7,7 +7,6 @@
 
 mod adopt;
 mod bolt;
-mod code;
 mod context;
 mod cypher;
 mod data_dir;
@@ -15,7 +14,6 @@ mod dispatch;
 mod first_boot;
 mod gateway;
 mod generic;
-mod invocation;
 mod json_api;
 mod lost_data;
 mod mariadb;
@@ -29,6 +27,7 @@ mod postgres;
 mod private_dir;
 mod rabbitmq;
 mod recipe;
+mod recipes_with_code;
 mod redis;
 mod registry;
 mod run_as;
@@ -37,9 +36,9 @@ mod secret_check;
 #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is run"))]
 mod sql;
 pub mod sql_split;
+mod task_work;
 mod telemetry;
 mod template;
-mod work;
 
 pub use adopt::adopt;
 pub use context::RecipeContext;
@@ -49,7 +48,6 @@ pub use dispatch::{
     busy_with, cannot_save, end_without_saving, first_boot, password_rotation, prepare, renew, temporary_settings,
 };
 pub use first_boot::{FirstBoot, FirstBootOutcome};
-pub use invocation::Invocation;
 pub use migrate::Migration;
 pub use ollama::ProgressReporter;
 pub use password_rotation::PasswordRotation;
@@ -57,5 +55,5 @@ pub use postgres::socket_folder as postgres_socket_folder;
 pub use registry::RecipeRegistry;
 pub use secret_check::check_secrets;
 pub use sql::{SqlColumnKind, SqlTable, ask as ask_sql, migrate, migrations, query as query_sql};
+pub use task_work::work;
 pub use template::{TemplateValues, fill_template};
-pub use work::work;

@@ -1,7 +1,7 @@
 //! What the code of a recipe may do differently from its data.
 //!
 //! Every method has a default that reads the recipe's data alone; a server that needs more has a type in its own file, and its
-//! name stands once, in `code::of`.
+//! name stands once, in `recipes_with_code::recipe_code`.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -9,8 +9,8 @@ use std::pin::Pin;
 use super::context::RecipeContext;
 use super::first_boot::FirstBoot;
 use super::generic;
-use super::invocation::Invocation;
 use super::password_rotation::{PasswordRotation, RotationRequest};
+use crate::exec_request::ExecRequest;
 use devrun_model::{Failure, ServiceSpec};
 
 /// A future that a trait object returns.
@@ -18,7 +18,7 @@ pub(super) type RecipeFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fail
 
 pub(super) trait Recipe: Send + Sync {
     /// What to exec, and the files to write before.
-    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
         generic::prepare(context)
     }
     /// The first boot, staged and renamed; nothing where the data exists.

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use super::context::{RecipeContext, tool};
 use super::data_dir::engine_dir;
 use super::generic::{files, text_of, values};
-use super::invocation::Invocation;
 use super::lost_data;
 use super::password_rotation::RotationRequest;
 use super::run_as;
 use super::template::redis_word;
+use crate::exec_request::ExecRequest;
 use crate::{probe, runtime_dir, user};
 use devrun_model::ready::Endpoint;
 use devrun_model::{Failure, FailureKind, Launch, Paths, RecipeUse, ServiceSpec, VolumeSpec};
@@ -21,7 +21,7 @@ use devrun_model::{Failure, FailureKind, Launch, Paths, RecipeUse, ServiceSpec, 
 pub(super) struct Redis;
 
 impl Recipe for Redis {
-    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
         prepare(context)
     }
     fn rotate_password<'a>(&'a self, request: RotationRequest<'a>) -> RecipeFuture<'a, bool> {
@@ -54,7 +54,7 @@ const TAKEN: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// `Config` for a setting that is not to be set, `Binary` when the server is missing.
-fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
     let name = context.recipe.recipe.bin.first().map_or("redis-server", String::as_str);
     let program = tool(context, name)?.to_owned();
     let run = context.places.service_run(&context.spec.id);
@@ -70,7 +70,7 @@ fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
         Some(volume) => run_as::own_data(&run_as, context.places, engine_dir(volume, &context.recipe.recipe.name))?,
         None => run,
     };
-    Ok(Invocation { program, argv: vec![name.to_owned(), text_of(&file)?], env: context.located.env.clone(), dir, run_as, files })
+    Ok(context.request(program, vec![name.to_owned(), text_of(&file)?], dir, run_as, files))
 }
 
 /// TERM makes a server with save points write a snapshot first, and one that cannot write it stays up
