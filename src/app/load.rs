@@ -166,7 +166,7 @@ fn project_in(
     if let Some(text) = runtime_dir::claim(&places)? {
         say(text);
     }
-    let project = Project { files, root, places, instance, env, reserved: Arc::default() };
+    let project = Project { files, label: None, root, places, instance, env, reserved: Arc::default() };
     debug_output::project(globals, &project);
     Ok(project)
 }
@@ -301,7 +301,8 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
             continue;
         }
         let text = trusted_file::read_trusted(path)?.ok_or_else(|| trusted_file::missing(path))?;
-        let name = path.strip_prefix(&cwd).unwrap_or(path).display().to_string();
+        let shown = || path.strip_prefix(&cwd).unwrap_or(path).display().to_string();
+        let name = project.label.map_or_else(shown, str::to_owned);
         sources.push(Source { name, path: path.clone(), text });
     }
     let book = RecipeRegistry::new();

@@ -18,6 +18,7 @@ macro_rules! trials {
     };
 }
 
+mod applications;
 #[path = "../it/case_init.rs"]
 mod case_init;
 #[path = "../it/case_real.rs"]
@@ -36,6 +37,7 @@ mod installs;
 #[path = "../it/key_secrets.rs"]
 mod key_secrets;
 mod keys;
+mod lost_data;
 #[path = "../it/passwords.rs"]
 mod passwords;
 mod postgres;
@@ -54,9 +56,11 @@ mod viewers;
 #[path = "../it/waits.rs"]
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
+mod walkthrough;
 
 fn main() -> ExitCode {
     let files = [
+        applications::trials(),
         case_init::trials(),
         case_real::trials(),
         data::trials(),
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         export_systemd::trials(),
         key_secrets::trials(),
         keys::trials(),
+        lost_data::trials(),
         passwords::trials(),
         postgres::trials(),
         redis::trials(),
@@ -77,6 +82,7 @@ fn main() -> ExitCode {
         stacks::trials(),
         telemetry::trials(),
         viewers::trials(),
+        walkthrough::trials(),
         parts_of_tests(),
     ];
     runner::run(files.into_iter().flatten().collect(), runner::cores() + 1)

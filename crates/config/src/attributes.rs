@@ -9,7 +9,7 @@ use super::interpolate::{Reported, Resolved, Resolver, Scope, ScopeKey};
 use super::source_map::Span;
 use super::template::{Hole, Name, Operator};
 use super::toml_node::{TomlNode, TomlValue, get};
-use super::{PortPreference, listen, url};
+use super::{PortPreference, url};
 
 /// How a service gets a port.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,7 +55,7 @@ impl Resolver<'_> {
 
     /// How a copy's port can be obtained: those with a number have ports of their own.
     pub fn copy_port_spec(&self, service: &DeclaredService, name: &str, replica: u32) -> Resolved<Option<PortSpec>> {
-        let is_own = self.is_numbered(service, replica) && !(name == "main" && listen::is_set(service));
+        let is_own = self.has_own_port(service, name, replica);
         Ok(match self.port_spec(service, name)? {
             Some(PortSpec::Fixed(_) | PortSpec::Preference(PortPreference::Usual(_))) if is_own => {
                 Some(PortSpec::Preference(PortPreference::Auto))
@@ -109,8 +109,7 @@ impl Resolver<'_> {
 
     /// The name under which a copy's port is asked for and handed in.
     pub fn port_key(&self, service: &DeclaredService, name: &str, replica: u32) -> (String, String) {
-        let is_shared = name == "main" && listen::is_set(service);
-        let name = if self.is_numbered(service, replica) && !is_shared { format!("{name}.{replica}") } else { name.to_owned() };
+        let name = if self.has_own_port(service, name, replica) { format!("{name}.{replica}") } else { name.to_owned() };
         (service.name.clone(), name)
     }
 

@@ -2,7 +2,8 @@
 //! the procfile as the address that they share.
 //!
 //! A run keeps the names that it has begun with: a copy that was started alone stays `api` next to `api.2`, and `api.1` stays
-//! `api.1` when it is the last one. The shared address is there from the start of a run with several copies.
+//! `api.1` when it is the last one. The shared address is there from the start of a run with several copies, and of a service whose
+//! `replicas` says 1: its number is meant to change.
 
 use super::attributes::PortSpec;
 use super::declared_service::DeclaredService;
@@ -20,7 +21,7 @@ impl Resolver<'_> {
         known.unwrap_or(if self.replicas(service) > 1 { FirstCopy::Numbered } else { FirstCopy::Alone })
     }
 
-    /// Whether a copy has a number in its name, and a port of its own.
+    /// Whether a copy has a number in its name.
     pub fn is_numbered(&self, service: &DeclaredService, replica: u32) -> bool {
         replica > 1 || self.first_copy(service) == FirstCopy::Numbered
     }
@@ -37,8 +38,15 @@ impl Resolver<'_> {
         !service.task
             && service.get("external").is_none()
             && !listen::is_set(service)
-            && self.first_copy(service) == FirstCopy::Numbered
+            && (self.first_copy(service) == FirstCopy::Numbered || service.get("replicas").is_some())
             && self.port_names(service).iter().any(|name| name == "main")
+    }
+
+    /// Whether a copy has another port than the procfile's.
+    pub fn has_own_port(&self, service: &DeclaredService, port: &str, replica: u32) -> bool {
+        let is_main = port == "main";
+        let is_moved = is_main && self.has_shared_address(service);
+        (self.is_numbered(service, replica) || is_moved) && !(is_main && listen::is_set(service))
     }
 
     /// Whether requests are balanced, and not whole connections: what speaks HTTP for certain.

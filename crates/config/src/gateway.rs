@@ -258,11 +258,20 @@ impl Lowering<'_, '_> {
                 "name a directory of public files: files = \"public\"",
             ));
         }
-        if !path.starts_with(root) {
+        // A volume that the gateway names says where it is, and that this is meant.
+        let volumes = Reader { resolver: self.resolver, table: &self.service.tree, scope: self.scope() }.texts("volumes")?;
+        let is_in_volume = volumes.iter().any(|name| {
+            let (volume, is_given) = self.resolver.volume_path(name);
+            is_given && path.starts_with(volume)
+        });
+        if !path.starts_with(root) && !is_in_volume {
             return Err(self.bad(
                 node,
                 format!("{text:?} is outside the project"),
-                "name a directory of the project: files = \"public\"",
+                format!(
+                    "name a directory of the project: files = \"public\"; or say that it is meant: volumes = [\"site\"] here, and \
+                     [volumes] site = {{ class = \"source\", path = {text:?} }}"
+                ),
             ));
         }
         if path.starts_with(&self.resolver.facts.places.state) {

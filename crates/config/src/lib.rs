@@ -68,6 +68,7 @@ pub use env_drift::Drift;
 pub use examine::{examine, read};
 pub use generated_env::{Generated, GeneratedPaths, STAMP, edits, is_untouched};
 pub use inputs::{Facts, Options, Source};
+pub use recipe_names::advice as recipe_advice;
 pub use required_values::{EnvSample, PortChoice, PortPreference, RequiredSecret, RequiredValues};
 pub use requirements::unedited;
 pub use shared_server::SharedServer;

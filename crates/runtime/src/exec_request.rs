@@ -47,13 +47,16 @@ impl ExecRequest {
         let mut env = spec.env.clone();
         env.extend(command.env.clone());
         let files = rendered(spec, places);
+        // What names `${dir.run}` means to write there.
+        let own_dir = places.service_run(&spec.id).display().to_string();
+        let names_it = command.argv.iter().chain(env.values()).any(|text| text.contains(&own_dir));
         Ok(Self {
             program,
             argv: command.argv.clone(),
             env,
             dir: spec.dir.clone(),
             run_as: user::of(spec)?,
-            needs_dir: !files.is_empty(),
+            needs_dir: !files.is_empty() || names_it,
             files,
         })
     }

@@ -21,6 +21,7 @@ pub mod client;
 pub mod command_path;
 pub mod download;
 mod download_progress;
+mod extensions;
 mod fetch;
 mod fetch_options;
 pub mod install;

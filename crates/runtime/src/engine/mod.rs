@@ -24,6 +24,7 @@ mod instance;
 mod last_lines;
 mod log_losses;
 mod lost_output;
+mod missing_command;
 mod pre_start;
 mod previous_instances;
 mod probing;
@@ -41,6 +42,7 @@ mod task_sentinel;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod unsaved_stop;
 
 pub use attachment::Attachment;
 pub use balancer_actions::balancer_config;

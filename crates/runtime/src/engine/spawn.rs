@@ -233,7 +233,7 @@ impl Engine {
 /// one, which comes first on its PATH, such as the `python` of a virtual environment.
 fn program_at_spawn(spec: &ServiceSpec, command: &CommandLine, found: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let word = command.argv.first().ok_or_else(|| Failure::new(FailureKind::Config, "the command is empty"))?;
-    let has_waited = spec.pre_start.is_some() || spec.build.is_some() || !spec.depends_on.is_empty();
+    let has_waited = spec.pre_start.is_some() || spec.build.is_some() || !spec.depends_on.is_empty() || spec.tier.is_some();
     match found {
         Some(program) if !has_waited || word.contains('/') => Ok(program),
         Some(program) => Ok(devrun_store::find_command(word, &spec.env, &spec.dir).unwrap_or(program)),

@@ -1,6 +1,7 @@
 //! What the engine asks of a recipe by its name: the recipe's code answers.
 
 use super::context::RecipeContext;
+use super::data_dir::engine_dir;
 use super::first_boot::FirstBoot;
 use super::password_rotation::{PasswordRotation, RotationRequest};
 use super::recipes_with_code;
@@ -56,6 +57,23 @@ pub async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failur
         }
     }
     recipe.first_boot(context).await
+}
+
+/// Whether the stop signal would not end this service's server, as its data directory is gone and it cannot save.
+#[must_use]
+pub fn cannot_save(spec: &ServiceSpec, volume: Option<&VolumeSpec>, pid: i32) -> bool {
+    let (Launch::Recipe(used), Some(volume)) = (&spec.launch, volume) else { return false };
+    let name = &used.recipe.name;
+    recipes_with_code::recipe_code(name).cannot_save(pid, &engine_dir(volume, name))
+}
+
+/// Ends such a server without saving.
+///
+/// # Errors
+/// `Task` when it does not take that.
+pub async fn end_without_saving(spec: &ServiceSpec) -> Result<(), Failure> {
+    let Launch::Recipe(used) = &spec.launch else { return Ok(()) };
+    recipes_with_code::recipe_code(&used.recipe.name).end_without_saving(spec).await
 }
 
 /// `stop.check`: what a stop would cut short now, in words; `None` when it is a good moment.

@@ -116,7 +116,7 @@ pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failur
     }
     let run_as = if recipe.refuses_root { run_as::choose(context.spec, &["nobody"])? } else { user::of(context.spec)? };
     run_as::check_passable(&run_as, context.places, &[program.as_path()])?;
-    let dir = match context.volume {
+    let own = match context.volume {
         Some(volume) => run_as::own_data(&run_as, context.places, engine_dir(volume, &recipe.name))?,
         None => {
             // Nobody else makes it where no file is rendered.
@@ -125,6 +125,9 @@ pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failur
             run
         }
     };
+    // Relative paths in a configuration of the procfile's are meant from the directory of the service. Another user may not pass there.
+    let is_configured_here = !context.spec.render.is_empty() && !recipe.refuses_root;
+    let dir = if is_configured_here { context.spec.dir.clone() } else { own };
     let mut request = context.request(program, argv, dir, run_as, files(context, &values)?);
     request.env.extend(env);
     Ok(request)

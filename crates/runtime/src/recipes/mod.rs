@@ -15,9 +15,11 @@ mod first_boot;
 mod gateway;
 mod generic;
 mod json_api;
+mod lost_data;
 mod mariadb;
 mod migrate;
 mod neo4j;
+mod not_running;
 mod ollama;
 mod output_tail;
 mod password_rotation;
@@ -40,9 +42,11 @@ mod template;
 
 pub use adopt::adopt;
 pub use context::RecipeContext;
-pub use cypher::{CypherRows, ask as ask_cypher};
+pub use cypher::{CypherRows, query as query_cypher};
 pub use data_dir::engine_dir;
-pub use dispatch::{busy_with, first_boot, password_rotation, prepare, renew, temporary_settings};
+pub use dispatch::{
+    busy_with, cannot_save, end_without_saving, first_boot, password_rotation, prepare, renew, temporary_settings,
+};
 pub use first_boot::{FirstBoot, FirstBootOutcome};
 pub use migrate::Migration;
 pub use ollama::ProgressReporter;
@@ -50,6 +54,6 @@ pub use password_rotation::PasswordRotation;
 pub use postgres::socket_folder as postgres_socket_folder;
 pub use registry::RecipeRegistry;
 pub use secret_check::check_secrets;
-pub use sql::{SqlTable, ask as ask_sql, ask_read_only as ask_sql_read_only, migrate, migrations};
+pub use sql::{SqlColumnKind, SqlTable, ask as ask_sql, migrate, migrations, query as query_sql};
 pub use task_work::work;
 pub use template::{TemplateValues, fill_template};

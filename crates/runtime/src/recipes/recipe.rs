@@ -11,7 +11,7 @@ use super::first_boot::FirstBoot;
 use super::generic;
 use super::password_rotation::{PasswordRotation, RotationRequest};
 use crate::exec_request::ExecRequest;
-use devrun_model::Failure;
+use devrun_model::{Failure, ServiceSpec};
 
 /// A future that a trait object returns.
 pub(super) type RecipeFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
@@ -49,6 +49,14 @@ pub(super) trait Recipe: Send + Sync {
     /// The attributes that the data was made with.
     fn secrets_in_data(&self) -> &'static [&'static str] {
         &[]
+    }
+    /// Whether its stop signal would not end it, as it cannot write its data first: process `pid` with its data in `folder`.
+    fn cannot_save(&self, _pid: i32, _folder: &Path) -> bool {
+        false
+    }
+    /// Ends such a server without saving. The stop signal follows.
+    fn end_without_saving<'a>(&'a self, _spec: &'a ServiceSpec) -> RecipeFuture<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
     /// Settings of a copy whose data need not survive a loss of power.
     fn temporary_settings(&self) -> &'static [(&'static str, &'static str)] {
