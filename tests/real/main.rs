@@ -18,6 +18,7 @@ macro_rules! trials {
     };
 }
 
+mod backup_chapters;
 #[path = "../it/case_init.rs"]
 mod case_init;
 #[path = "../it/case_real.rs"]
@@ -26,6 +27,7 @@ mod compose_meaning;
 mod compose_tool;
 mod data;
 mod demo;
+mod dumps;
 mod export_compose;
 mod export_kubernetes;
 mod export_systemd;
@@ -57,10 +59,12 @@ mod waits;
 
 fn main() -> ExitCode {
     let files = [
+        backup_chapters::trials(),
         case_init::trials(),
         case_real::trials(),
         data::trials(),
         demo::trials(),
+        dumps::trials(),
         installs::trials(),
         export_compose::trials(),
         export_kubernetes::trials(),
