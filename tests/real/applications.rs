@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Outcome, Project, signal, skipped};
+use crate::harness::{Outcome, Project, long, signal, skipped};
 use crate::services::{fetched, store};
 use crate::viewers::npm_packages;
 use crate::waits::eventually;
@@ -46,6 +46,14 @@ fn with_registries(mut project: Project) -> Project {
         }
     }
     project
+}
+
+/// Two of the five are part of every run. Packages of the others are installed for minutes.
+fn is_asked_for() -> bool {
+    if !long() {
+        skipped("part of the long run: DEVRUN_SOAK_ROUNDS=1 cargo test --test real -- applications");
+    }
+    long()
 }
 
 /// A checkout of stack `name`, if its tools and servers are on this machine or can be fetched.
@@ -156,6 +164,9 @@ impl Checkout {
 
 /// FastAPI with `--reload` over Postgres, Redis and, where they are on this machine, Neo4j and MinIO.
 fn s0_an_api_over_all_stores() {
+    if !is_asked_for() {
+        return;
+    }
     let Some(mut stack) = checkout("s0", &["python3", "curl"], &["postgres@16", "redis"]) else { return };
     let has = |recipe: &str| stack.run(&["which", recipe, "--json"]).code == Some(0);
     let (neo4j, minio) = (has("neo4j"), has("minio"));
@@ -263,6 +274,9 @@ fn browser_tools() -> Option<PathBuf> {
 
 /// Eight services of FastAPI that call each other, and a Node server.
 fn s2_ten_services_in_seven_tiers() {
+    if !is_asked_for() {
+        return;
+    }
     let Some(stack) = checkout("s2", &["python3", "npm", "node", "curl"], &["postgres@16", "redis"]) else { return };
     stack.run(&["up", "-d", "--build"]).code(0).says("Web interface");
     assert_eq!(stack.json("frontend", "/api-health", &[])["status"], "ok");
@@ -300,6 +314,9 @@ fn s2_ten_services_in_seven_tiers() {
 
 /// FastAPI and a website behind Caddy, then behind the gateway; Prometheus scrapes the application, the machine and the website.
 fn s3_a_website_and_what_watches_it() {
+    if !is_asked_for() {
+        return;
+    }
     let recipes = ["postgres@16", "caddy", "prometheus", "blackbox_exporter", "node_exporter"];
     let Some(stack) = checkout("s3", &["python3", "curl"], &recipes) else { return };
     let site = stack.project.root().join("pretamane-website");

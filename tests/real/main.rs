@@ -19,6 +19,7 @@ macro_rules! trials {
 }
 
 mod applications;
+mod backup_chapters;
 #[path = "../it/case_init.rs"]
 mod case_init;
 #[path = "../it/case_real.rs"]
@@ -27,6 +28,7 @@ mod compose_meaning;
 mod compose_tool;
 mod data;
 mod demo;
+mod dumps;
 mod export_compose;
 mod export_kubernetes;
 mod export_systemd;
@@ -61,10 +63,12 @@ mod walkthrough;
 fn main() -> ExitCode {
     let files = [
         applications::trials(),
+        backup_chapters::trials(),
         case_init::trials(),
         case_real::trials(),
         data::trials(),
         demo::trials(),
+        dumps::trials(),
         installs::trials(),
         export_compose::trials(),
         export_kubernetes::trials(),
@@ -85,7 +89,7 @@ fn main() -> ExitCode {
         walkthrough::trials(),
         parts_of_tests(),
     ];
-    runner::run(files.into_iter().flatten().collect(), runner::cores() + 1)
+    runner::run(files.into_iter().flatten().collect(), 2 * runner::cores())
 }
 
 /// What tests start in a process of its own.

@@ -45,9 +45,9 @@ trials![
 ];
 
 /// Ready within this, on a machine that builds something beside.
-const UP: Duration = Duration::from_secs(180);
+pub const UP: Duration = Duration::from_secs(180);
 
-const SEAWEEDFS_PORTS: &str = "ports = { s3_grpc = \"auto\", master = \"auto\", master_grpc = \"auto\", volume = \"auto\", \
+pub const SEAWEEDFS_PORTS: &str = "ports = { s3_grpc = \"auto\", master = \"auto\", master_grpc = \"auto\", volume = \"auto\", \
     volume_grpc = \"auto\", filer = \"auto\", filer_grpc = \"auto\" }\n";
 
 pub fn store() -> PathBuf {
@@ -72,6 +72,12 @@ pub fn fetched(recipe: &str) -> Result<(), String> {
         if outcome.code == Some(0) { Ok(()) } else { Err(outcome.last_line().to_owned()) }
     });
     result.clone()
+}
+
+/// Whether a server is on this machine.
+pub fn is_there(recipe: &str) -> bool {
+    let project = Project::new().env("DEVRUN_BIN_CACHE", &store().display().to_string()).env("DEVRUN_OFFLINE", "true");
+    project.run(&["which", recipe]).code == Some(0)
 }
 
 /// A project that fetches nothing, if the recipe's server is on this machine. What comes in seconds is fetched where it is absent.
@@ -104,22 +110,22 @@ fn report(recipe: &str, line: &str) {
     file.write_all(format!("{recipe} | {line}\n").as_bytes()).expect("the report can be written");
 }
 
-fn up(project: &Project) {
+pub fn up(project: &Project) {
     project.start(&["up", "-d"]).outcome_within(UP).code(0);
 }
 
-fn down(project: &Project) {
+pub fn down(project: &Project) {
     project.start(&["down"]).outcome_within(UP).code(0);
     project.nothing_left();
 }
 
-fn port(project: &Project, name: &str) -> u16 {
+pub fn port(project: &Project, name: &str) -> u16 {
     let ports = &project.service("x")["ports"];
     u16::try_from(ports[name].as_u64().unwrap_or_else(|| panic!("{name} in {ports}"))).expect("a port")
 }
 
 /// Status and body.
-fn get(port: u16, path: &str) -> (u16, String) {
+pub fn get(port: u16, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the service listens");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").expect("the service reads");
     let mut answer = Vec::new();
@@ -130,7 +136,7 @@ fn get(port: u16, path: &str) -> (u16, String) {
 }
 
 /// What a server says to a line of text.
-fn talk(port: u16, words: &[u8], until: &str) -> String {
+pub fn talk(port: u16, words: &[u8], until: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the service listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.write_all(words).expect("the service reads");
@@ -362,7 +368,7 @@ fn lay(mut project: Project, layer: &str, password: &str) -> (Project, String) {
 }
 
 /// The status of a request with a login, by a client that is not ours. Its options come by stdin.
-fn curl(url: &str, user: &str, password: &str, more: &str) -> String {
+pub fn curl(url: &str, user: &str, password: &str, more: &str) -> String {
     let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
     let options = format!(
         "url = \"{url}\"\nuser = \"{user}:{}\"\nsilent\noutput = \"/dev/null\"\nwrite-out = \"%{{http_code}}\"\n{more}\n",
@@ -590,7 +596,7 @@ fn mariadb_is_made_once_with_its_init_files() {
 }
 
 /// Through the client of the package, with the variables of the recipe.
-fn mariadb_asks(project: &Project, query: &str) -> String {
+pub fn mariadb_asks(project: &Project, query: &str) -> String {
     let which = project.run(&["which", "x", "--json"]).code(0).json();
     let client = PathBuf::from(which[0]["tools"]["mariadb"].as_str().expect("a client"));
     let env = project.run(&["env", "--format", "json"]).code(0).json();

@@ -82,7 +82,7 @@ pub(crate) fn check(name: &str, own: &Table, recipe: Option<&Used>, out: &mut Ve
         Some(used) if SHARED.contains(&used.data.name.as_str()) => {}
         Some(used) => out.push(
             Diagnostic::error(scope.span, format!("`scope = \"user\"` is not supported for recipe {}", used.data.name))
-                .help("remove `scope`: only a postgres can be shared between checkouts"),
+                .help(format!("remove `scope`: {}; only a postgres can be shared", not_shared_because(&used.data.name))),
         ),
         None => out.push(
             Diagnostic::error(scope.span, format!("service `{name}` has `scope = \"user\"` and no recipe"))
@@ -100,6 +100,18 @@ pub(crate) fn check(name: &str, own: &Table, recipe: Option<&Used>, out: &mut Ve
             let message = format!("`{key}` is not supported with `scope = \"user\"`: the server is shared by all checkouts");
             out.push(Diagnostic::error(node.key, message).note(scope.span, "shared here").help(help));
         }
+    }
+}
+
+/// Why a server of this recipe cannot keep checkouts apart.
+fn not_shared_because(recipe: &str) -> &'static str {
+    match recipe {
+        // ACL rules (redis.io/docs, "ACL") name commands, keys and channels, and no logical databases.
+        "redis" | "valkey" => {
+            "a login cannot be confined to one logical database, so each checkout could read and delete the keys of all"
+        }
+        "gateway" | "telemetry" => "it belongs to one stack",
+        _ => "its data have no owner that devrun can make for one checkout",
     }
 }
 

@@ -13,7 +13,7 @@ use crate::cancel::CopyCancel;
 use crate::durable::failed;
 
 const ATTRIBUTE: &str = "DEVRUN.xattr.";
-const BLOCK: usize = 1 << 20;
+pub(crate) const BLOCK: usize = 1 << 20;
 
 /// The SHA-256 of a file, in hex.
 ///
@@ -43,11 +43,11 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Counts what goes through and ends when it is cancelled.
-struct Counted<'a, T> {
-    inner: T,
-    count: u64,
-    cancel: &'a CopyCancel,
-    progress: &'a dyn Fn(u64),
+pub(crate) struct Counted<'a, T> {
+    pub(crate) inner: T,
+    pub(crate) count: u64,
+    pub(crate) cancel: &'a CopyCancel,
+    pub(crate) progress: &'a dyn Fn(u64),
 }
 
 impl<T> Counted<'_, T> {
@@ -81,7 +81,7 @@ impl<T: Read> Read for Counted<'_, T> {
     }
 }
 
-fn words(what: &str, path: &Path, error: &io::Error, cancel: &CopyCancel) -> Failure {
+pub(crate) fn words(what: &str, path: &Path, error: &io::Error, cancel: &CopyCancel) -> Failure {
     if cancel.is_cancelled() { Failure::cancelled() } else { failed(what, path, error) }
 }
 

@@ -20,6 +20,12 @@ pub enum BackupFormat {
     PostgresCustom,
     /// `pg_dump --format=plain`, SQL text.
     PostgresPlain,
+    /// Buckets and objects of an S3 server as a gzipped tar.
+    S3Objects,
+    /// `mariadb-dump`, SQL text.
+    MariadbSql,
+    /// `neo4j-admin database dump`.
+    Neo4jDump,
     /// The data directory as a gzipped tar, of a server that was stopped or brought to a copyable state.
     DataDirectory,
 }
@@ -29,8 +35,9 @@ impl BackupFormat {
     #[must_use]
     pub fn extension(self) -> &'static str {
         match self {
-            Self::PostgresCustom => "dump",
-            Self::PostgresPlain => "sql",
+            Self::PostgresCustom | Self::Neo4jDump => "dump",
+            Self::PostgresPlain | Self::MariadbSql => "sql",
+            Self::S3Objects => "s3.tar.gz",
             Self::DataDirectory => "tar.gz",
         }
     }
@@ -57,6 +64,12 @@ pub struct BackupManifest {
     pub mode: Option<String>,
     /// Database, for a dump.
     pub database: Option<String>,
+    /// Buckets, for one of an S3 server. `all_buckets`: it has all that there were, and a restore removes the others.
+    #[serde(default)]
+    pub buckets: Vec<String>,
+    /// See `buckets`.
+    #[serde(default)]
+    pub all_buckets: bool,
     /// RFC 3339, UTC.
     pub made_at: String,
     /// The version of devrun.
@@ -81,6 +94,8 @@ impl BackupManifest {
             instance: String::new(),
             mode: None,
             database: None,
+            buckets: Vec::new(),
+            all_buckets: false,
             made_at: now(),
             by: env!("CARGO_PKG_VERSION").to_owned(),
             bytes: 0,

@@ -56,7 +56,7 @@ pub use phase::{Health, State};
 pub use plan::{Plan, VolumeClass, VolumeSpec};
 pub use policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo, UpdateOrder, UpdateSpec};
 pub use ready::{Check, ReadySpec};
-pub use recipe::{RecipeBook, RecipeData, RecipeUse};
+pub use recipe::{RecipeBook, RecipeData, RecipeUse, ServerDump};
 pub use service::{Condition, Dependency, Kind, Launch, ServiceSpec};
 pub use snapshot::{ServiceStatus, Snapshot};
 pub use state_change::StateChange;

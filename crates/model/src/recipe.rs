@@ -9,6 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use super::gateway::GatewaySpec;
 
+/// How `devrun backup` takes a logical dump of a server, where it does not archive the data directory. A Postgres and a Redis are known
+/// by their probes as well, so they are not listed here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerDump {
+    /// Buckets and objects through the S3 API, while it runs.
+    S3,
+    /// `mariadb-dump`, while it runs.
+    Mariadb,
+    /// `neo4j-admin database dump`, while it is stopped.
+    Neo4j,
+}
+
 /// A recipe as data: the format of the files in `crates/runtime/src/recipes/data` and of a user's own `use = "./my-recipe.toml"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +57,9 @@ pub struct RecipeData {
     /// procfile gives this file, no password is generated: the server would not know it.
     #[serde(default)]
     pub password_file: Option<String>,
+    /// The logical dump that `backup` takes of it: `s3`, `mariadb` or `neo4j`. None: its data directory is archived.
+    #[serde(default)]
+    pub dump: Option<ServerDump>,
     /// Executables it needs; the first one is the server.
     #[serde(default)]
     pub bin: Vec<String>,

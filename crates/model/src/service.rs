@@ -12,7 +12,7 @@ use super::copies::SharedAddress;
 use super::name::{ServiceId, ServiceName, VolumeName};
 use super::policy::{Backoff, RestartPolicy, StopSpec, UpdateSpec};
 use super::ready::{Check, ReadySpec};
-use super::recipe::RecipeUse;
+use super::recipe::{RecipeUse, ServerDump};
 use super::task::TaskSpec;
 
 /// Service or task.
@@ -294,6 +294,14 @@ impl ServiceSpec {
             Check::Redis { .. } => Some(Server::Redis),
             _ => None,
         })
+    }
+    /// The logical dump that `backup` takes of it, as its recipe says.
+    #[must_use]
+    pub fn dump(&self) -> Option<ServerDump> {
+        match &self.launch {
+            Launch::Recipe(recipe) => recipe.recipe.dump,
+            _ => None,
+        }
     }
     /// The main port.
     #[must_use]

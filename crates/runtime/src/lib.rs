@@ -19,6 +19,7 @@ pub mod file_glob;
 pub mod init;
 pub mod logs;
 pub mod mask_hashes;
+pub mod object_store;
 pub mod ports;
 pub mod probe;
 pub mod recipes;

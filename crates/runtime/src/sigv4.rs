@@ -22,19 +22,29 @@ pub(crate) struct S3Request<'a> {
     pub hash: &'a str,
     /// `20261121T010203Z`.
     pub stamp: &'a str,
+    /// Further headers, in lower case and sorted by name.
+    pub headers: &'a [(String, String)],
 }
 
-/// Returns the `Authorization` header over host, hash and time.
+/// Returns the `Authorization` header over host, hash, time and the further headers.
 pub(crate) fn authorization(request: &S3Request<'_>, access_key: &str, secret_key: &str) -> String {
-    let S3Request { method, path, query, host, hash, stamp } = request;
+    let S3Request { method, path, query, host, hash, stamp, headers } = request;
     let day = &stamp[..stamp.len().min(8)];
-    let names = "host;x-amz-content-sha256;x-amz-date";
-    let canonical =
-        format!("{method}\n{path}\n{query}\nhost:{host}\nx-amz-content-sha256:{hash}\nx-amz-date:{stamp}\n\n{names}\n{hash}");
+    let mut all = vec![("host", *host), ("x-amz-content-sha256", *hash), ("x-amz-date", *stamp)];
+    all.extend(headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    all.sort_unstable();
+    let names = all.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
+    let lines: String = all.iter().map(|(name, value)| format!("{name}:{}\n", folded(value))).collect();
+    let canonical = format!("{method}\n{path}\n{query}\n{lines}\n{names}\n{hash}");
     let scope = format!("{day}/{REGION}/s3/aws4_request");
     let text = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
     let signature = hex(&hmac(&signing_key(secret_key, day, REGION, "s3"), text.as_bytes()));
     format!("AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}")
+}
+
+/// A value as it is signed: no blanks around it, one in the place of several.
+fn folded(value: &str) -> String {
+    value.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn signing_key(secret_key: &str, day: &str, region: &str, service: &str) -> [u8; 32] {
@@ -82,7 +92,9 @@ mod tests {
 
     #[test]
     fn a_request_is_signed_over_all_that_it_says() {
-        let request = |method, path, host| S3Request { method, path, query: "", host, hash: "00", stamp: "20261121T010203Z" };
+        let meta = [("x-amz-meta-colour".to_owned(), "dark  red".to_owned())];
+        let request =
+            |method, path, host| S3Request { method, path, query: "", host, hash: "00", stamp: "20261121T010203Z", headers: &[] };
         let one = authorization(&request("GET", "/", "127.0.0.1:9000"), "key", "secret");
         assert!(one.starts_with("AWS4-HMAC-SHA256 Credential=key/20261121/us-east-1/s3/aws4_request, "));
         for other in [
@@ -90,8 +102,12 @@ mod tests {
             authorization(&request("GET", "/b", "127.0.0.1:9000"), "key", "secret"),
             authorization(&request("GET", "/", "127.0.0.1:9001"), "key", "secret"),
             authorization(&request("GET", "/", "127.0.0.1:9000"), "key", "other"),
+            authorization(&S3Request { headers: &meta, ..request("GET", "/", "127.0.0.1:9000") }, "key", "secret"),
         ] {
             assert_ne!(one, other);
         }
+        let signed = authorization(&S3Request { headers: &meta, ..request("GET", "/", "h") }, "key", "secret");
+        assert!(signed.contains("SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-meta-colour,"), "{signed}");
+        assert_eq!(folded(" dark  red "), "dark red");
     }
 }

@@ -1,6 +1,6 @@
-//! Takes a backup of one service: a dump of a Postgres, and the data directory of anything else.
+//! Takes a backup of one service: a dump of a server that has one, and the data directory of anything else.
 //!
-//! A Redis that runs is made to write everything down first, and is copied while it runs; other servers are stopped for as long
+//! Postgres, MariaDB and S3 servers are dumped while they run; Neo4j is stopped for its dump. A Redis that runs is made to write everything down first, and is copied while it runs; other servers are stopped for as long
 //! as the copy takes. The file appears by one rename when it is whole, after its manifest.
 
 use std::fs::File;
@@ -11,12 +11,14 @@ use std::time::Duration;
 use devrun_data::{BackupFormat, BackupManifest, hash_file, manifest_path, nonce, pack, tree_bytes};
 use devrun_model::ready::Endpoint;
 use devrun_model::service::Server;
-use devrun_model::{ByteSize, Failure, FailureKind, Launch, Plan, ServiceSpec, VolumeClass, VolumeSpec};
+use devrun_model::{ByteSize, Failure, FailureKind, Launch, Plan, ServerDump, ServiceSpec, VolumeClass, VolumeSpec};
 use devrun_runtime::{probe, secrets};
 use devrun_store::DownloadProgress as _;
 
 use crate::app::data::interruptible_work::DataWork;
-use crate::app::data::{pause, postgres_dump, replace, selection};
+use crate::app::data::mariadb_dump::MariadbServer;
+use crate::app::data::neo4j_dump::Neo4jAdmin;
+use crate::app::data::{bucket_dump, pause, postgres_dump, replace, selection};
 use crate::app::load::{self, Project, Read};
 use crate::app::stop_stack;
 use crate::ui::download::Bars;
@@ -35,12 +37,26 @@ pub struct Backup<'a> {
     pub read: &'a Read,
     /// Of which service.
     pub spec: &'a ServiceSpec,
-    /// SQL text instead of the custom format.
-    pub plain: bool,
+    /// In which form.
+    pub form: BackupForm,
+    /// The buckets of an S3 server; none: all.
+    pub buckets: &'a [String],
     /// Into which file.
     pub file: PathBuf,
     /// For progress.
     pub term: Term,
+}
+
+/// The forms that a user can choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BackupForm {
+    /// What is usual for the server.
+    #[default]
+    Usual,
+    /// SQL text instead of the custom format of Postgres.
+    Plain,
+    /// The data directory.
+    Directory,
 }
 
 /// The usual name of a backup: service, time, and the end that its format has.
@@ -52,10 +68,14 @@ pub fn file_name(spec: &ServiceSpec, format: BackupFormat) -> String {
 
 /// How a service is saved.
 #[must_use]
-pub fn format_of(spec: &ServiceSpec, plain: bool) -> BackupFormat {
-    match (spec.stop_asks(), plain) {
-        (Some(Server::Postgres), false) => BackupFormat::PostgresCustom,
-        (Some(Server::Postgres), true) => BackupFormat::PostgresPlain,
+pub fn format_of(spec: &ServiceSpec, form: BackupForm) -> BackupFormat {
+    match (form, spec.stop_asks(), spec.dump()) {
+        (BackupForm::Directory, ..) => BackupFormat::DataDirectory,
+        (BackupForm::Plain, Some(Server::Postgres), _) => BackupFormat::PostgresPlain,
+        (BackupForm::Usual, Some(Server::Postgres), _) => BackupFormat::PostgresCustom,
+        (_, _, Some(ServerDump::S3)) => BackupFormat::S3Objects,
+        (_, _, Some(ServerDump::Mariadb)) => BackupFormat::MariadbSql,
+        (_, _, Some(ServerDump::Neo4j)) => BackupFormat::Neo4jDump,
         _ => BackupFormat::DataDirectory,
     }
 }
@@ -72,12 +92,17 @@ impl Backup<'_> {
             return Err(Failure::new(FailureKind::Config, format!("{} exists already", self.file.display()))
                 .help("choose another file: devrun backup SERVICE -o FILE"));
         }
-        let format = format_of(self.spec, self.plain);
-        if self.plain && format != BackupFormat::PostgresPlain {
+        let format = format_of(self.spec, self.form);
+        if !self.buckets.is_empty() && format != BackupFormat::S3Objects {
+            return Err(Failure::new(FailureKind::Config, format!("--bucket: no buckets are saved of {}", self.spec.service))
+                .help(format!("devrun backup {}", self.spec.service)));
+        }
+        if self.form == BackupForm::Plain && format != BackupFormat::PostgresPlain {
             return Err(Failure::new(FailureKind::Config, format!("--plain: {} is not a Postgres", self.spec.service))
                 .help(format!("devrun backup {}", self.spec.service)));
         }
         let plan = &self.read.plan;
+        let version = |volume: &VolumeSpec| selection::engine(plan, volume).map(|engine| engine.version);
         let mut manifest = BackupManifest::new(format, self.spec.service.as_str(), plan.project.as_str());
         manifest.instance.clone_from(&self.project.instance);
         manifest.mode.clone_from(&plan.mode);
@@ -93,12 +118,39 @@ impl Backup<'_> {
                 manifest.database = self.spec.attribute("database");
                 manifest.version = Some(work.runtime.block_on(postgres_dump::server_version(self.spec))?);
                 bars.begin(&label, None);
-                let dump = postgres_dump::Dump { project: self.project, spec: self.spec, plain: self.plain };
+                let plain = format == BackupFormat::PostgresPlain;
+                let dump = postgres_dump::Dump { project: self.project, spec: self.spec, plain };
                 dump.write(&mut stage.file, &stage.path, work, &|bytes| bars.advance(bytes))?;
+            }
+            BackupFormat::S3Objects => {
+                manifest.version = self.spec.data.as_ref().and_then(|name| plan.volumes.get(name)).and_then(version);
+                bars.begin(&label, None);
+                let target = (&stage.file, stage.path.as_path());
+                bucket_dump::save(self.spec, self.buckets, target, &mut manifest, work, &|bytes| bars.advance(bytes))?;
+            }
+            BackupFormat::MariadbSql => {
+                let volume = self.spec.data.as_ref().and_then(|name| plan.volumes.get(name));
+                bars.begin(&label, None);
+                work.runtime.block_on(async {
+                    let server = MariadbServer::connect(self.project, &self.project.places, self.spec, volume).await?;
+                    manifest.database = self.spec.attribute("database");
+                    manifest.version = Some(server.version().await?);
+                    let target = (&mut stage.file, stage.path.as_path());
+                    server.save(target, &work.cancel, &|bytes| bars.advance(bytes)).await
+                })?;
+            }
+            BackupFormat::Neo4jDump => {
+                let volume = self.volume(plan)?;
+                manifest.database = self.spec.attribute("database");
+                manifest.version = version(volume);
+                bars.begin(&label, None);
+                let tool = work.runtime.block_on(Neo4jAdmin::find(self.project, self.spec, volume, &volume.path))?;
+                let target = (&mut stage.file, stage.path.as_path());
+                self.while_stopped(volume, work, || tool.save(target, &work.cancel, &|bytes| bars.advance(bytes)))?;
             }
             BackupFormat::DataDirectory => {
                 let volume = self.volume(plan)?;
-                manifest.version = selection::engine(plan, volume).map(|engine| engine.version);
+                manifest.version = version(volume);
                 bars.begin(&label, Some(tree_bytes(&volume.path)?.1));
                 self.directory(volume, &stage, work, &|bytes| bars.advance(bytes))?;
             }
@@ -130,20 +182,33 @@ impl Backup<'_> {
     fn directory(&self, volume: &VolumeSpec, stage: &Stage, work: &DataWork, progress: &dyn Fn(u64)) -> Result<(), Failure> {
         let secrets = self.secrets()?;
         let pack = || pack(&volume.path, &secrets, &stage.file, &stage.path, &work.cancel, progress);
-        if !load::is_running(&self.project.places)? {
-            let _alone = stop_stack::keep_others_out(&self.project.places)?;
-            replace::check_nothing_left(self.project)?;
-            return pack();
-        }
-        if self.spec.stop_asks() == Some(Server::Redis) && work.runtime.block_on(self.is_up())? {
+        if self.spec.stop_asks() == Some(Server::Redis)
+            && load::is_running(&self.project.places)?
+            && work.runtime.block_on(self.is_up())?
+        {
             let before = work.runtime.block_on(self.write_down())?;
             let packed = pack();
             work.runtime.block_on(self.rewrite_again(before))?;
             return packed;
         }
+        self.while_stopped(volume, work, pack)
+    }
+
+    /// Does something with the data while nothing runs on them.
+    fn while_stopped(
+        &self,
+        volume: &VolumeSpec,
+        work: &DataWork,
+        save: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if !load::is_running(&self.project.places)? {
+            let _alone = stop_stack::keep_others_out(&self.project.places)?;
+            replace::check_nothing_left(self.project)?;
+            return save();
+        }
         let names = std::iter::once(volume.name.clone()).collect();
         let pause = work.runtime.block_on(pause::pause(self.project, &self.read.plan, &names, &work.cancel))?;
-        match pack().and_then(|()| work.runtime.block_on(pause.check_undisturbed())) {
+        match save().and_then(|()| work.runtime.block_on(pause.check_undisturbed())) {
             Ok(()) => {
                 let (code, _) = work.runtime.block_on(pause.resume(self.term))?;
                 if code == devrun_model::exit::DONE {
@@ -243,10 +308,14 @@ pub fn servers(plan: &Plan, online: bool) -> Vec<&ServiceSpec> {
         let Launch::Recipe(recipe) = &spec.launch else { return false };
         let volume = spec.data.as_ref().and_then(|name| plan.volumes.get(name));
         recipe.recipe.name != "gateway"
-            && spec.stop_asks().is_some() == online
+            && is_saved_while_it_runs(spec) == online
             && volume.is_some_and(|volume| volume.class == VolumeClass::Persistent && selection::holds_data(volume))
     };
     plan.services.values().map(std::sync::Arc::as_ref).filter(keeps).collect()
+}
+
+fn is_saved_while_it_runs(spec: &ServiceSpec) -> bool {
+    spec.stop_asks().is_some() || matches!(spec.dump(), Some(ServerDump::S3 | ServerDump::Mariadb))
 }
 
 /// Saves these services into `backups/` of the state directory, each under its usual name.
@@ -257,8 +326,18 @@ pub fn take_all(project: &Project, read: &Read, specs: &[&ServiceSpec], work: &D
     let directory = project.places.state.join("backups");
     devrun_runtime::runtime_dir::make_private(&directory, "backup")?;
     for spec in specs {
-        let file = directory.join(file_name(spec, format_of(spec, false)));
-        Backup { project, read, spec, plain: false, file: file.clone(), term }.take(work)?;
+        let take = |form: BackupForm| {
+            let file = directory.join(file_name(spec, format_of(spec, form)));
+            Backup { project, read, spec, form, buckets: &[], file: file.clone(), term }.take(work).map(|_| file)
+        };
+        let file = match take(BackupForm::Usual) {
+            // A stop is no moment for the installation of a client.
+            Err(failure) if failure.kind == FailureKind::Binary && spec.dump().is_some() => {
+                say(format!("{}; the data directory of {} is saved instead", failure.reason, spec.service));
+                take(BackupForm::Directory)?
+            }
+            taken => taken?,
+        };
         say(format!("{} saved to {}", spec.service, file.display()));
     }
     Ok(())

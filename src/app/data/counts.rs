@@ -1,9 +1,11 @@
-//! How much is in each store, for `snapshot diff`: rows of tables, keys of databases. Only servers that run can be asked.
+//! How much is in each store, for `snapshot diff`: rows of tables, keys of databases, objects of
+//! buckets. Only servers that run can be asked.
 
 use std::collections::BTreeMap;
 
 use devrun_model::ready::Endpoint;
-use devrun_model::{Failure, Plan, ServiceSpec};
+use devrun_model::{Failure, Plan, ServerDump, ServiceSpec};
+use devrun_runtime::object_store::ObjectClient;
 use devrun_runtime::{probe, recipes};
 
 /// The tables of a database, as one query that counts their rows.
@@ -16,10 +18,11 @@ const TABLES: &str = "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.reln
 pub async fn of(plan: &Plan, ready: impl Fn(&ServiceSpec) -> bool) -> BTreeMap<String, BTreeMap<String, u64>> {
     let mut all = BTreeMap::new();
     for spec in plan.services.values().filter(|spec| spec.data.is_some() && ready(spec)) {
-        let counts = match spec.stop_asks() {
-            Some(devrun_model::service::Server::Postgres) => rows(spec).await,
-            Some(devrun_model::service::Server::Redis) => keys(spec).await,
-            None => continue,
+        let counts = match (spec.stop_asks(), spec.dump()) {
+            (Some(devrun_model::service::Server::Postgres), _) => rows(spec).await,
+            (Some(devrun_model::service::Server::Redis), _) => keys(spec).await,
+            (None, Some(ServerDump::S3)) => objects(spec).await,
+            (None, _) => continue,
         };
         if let Ok(counts) = counts {
             all.insert(spec.id.to_string(), counts);
@@ -53,6 +56,25 @@ async fn keys(spec: &ServiceSpec) -> Result<BTreeMap<String, u64>, Failure> {
         .await
         .map_err(|error| failed(error.answer))?;
     Ok(keyspace(&info))
+}
+
+/// The objects of each bucket.
+async fn objects(spec: &ServiceSpec) -> Result<BTreeMap<String, u64>, Failure> {
+    let client = ObjectClient::of(spec)?;
+    let mut counts = BTreeMap::new();
+    for bucket in client.buckets().await? {
+        let (mut count, mut next) = (0, None);
+        loop {
+            let page = client.objects(&bucket, next.as_deref()).await?;
+            count += page.objects.len() as u64;
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        counts.insert(bucket, count);
+    }
+    Ok(counts)
 }
 
 /// `db0:keys=3,expires=0,avg_ttl=0` of each database.

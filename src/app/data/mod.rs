@@ -8,11 +8,17 @@
 pub mod backup;
 pub mod branch;
 pub mod branch_name;
+pub mod bucket_dump;
 pub mod counts;
+pub mod dump_program;
 pub mod fork;
 pub mod interruptible_work;
+pub mod mariadb_dump;
+pub mod neo4j_dump;
 pub mod pause;
 pub mod postgres_dump;
+pub mod private_server;
 pub mod recovery;
+pub mod reload;
 pub mod replace;
 pub mod selection;

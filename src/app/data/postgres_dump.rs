@@ -4,9 +4,8 @@
 //! every moment there is one database of that name, the old one or the new one.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use devrun_data::{BackupFormat, nonce};
@@ -14,6 +13,7 @@ use devrun_model::{Failure, FailureKind, ServiceSpec};
 use devrun_runtime::recipes;
 
 use crate::app::client_program;
+use crate::app::data::dump_program::DumpProgram;
 use crate::app::data::interruptible_work::DataWork;
 use crate::app::load::{self, Project};
 use crate::ui::term::say;
@@ -49,7 +49,7 @@ fn client(project: &Project, spec: &ServiceSpec, name: &str, database: &str, wor
     let (program, extra) = work.runtime.block_on(client_program::find(project, spec, name))?;
     let mut command = Command::new(program);
     let outer = load::environment().into_iter().filter(|(name, _)| !name.starts_with("PG"));
-    command.env_clear().envs(outer).envs(extra).stdin(Stdio::null()).stderr(Stdio::piped());
+    command.env_clear().envs(outer).envs(extra).stdin(Stdio::null());
     let password = spec.attribute("password");
     command.envs(password.map(|password| ("PGPASSWORD", password)));
     let host = spec.attribute("host").unwrap_or_else(|| spec.bind.clone());
@@ -71,44 +71,6 @@ fn quoted_connection(database: &str) -> String {
     format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-fn begin(command: &mut Command, name: &str) -> Result<Child, Failure> {
-    command.spawn().map_err(|error| Failure::new(FailureKind::Binary, format!("cannot run {name}: {error}")))
-}
-
-/// Reads what a client complains about while it works: a full pipe would stop it.
-fn complaints(child: &mut Child) -> std::thread::JoinHandle<String> {
-    let stderr = child.stderr.take();
-    std::thread::spawn(move || {
-        let mut text = Vec::new();
-        // What cannot be read is not shown; the exit status says that it failed.
-        let _ = stderr.map(|stderr| stderr.take(64 << 10).read_to_end(&mut text));
-        String::from_utf8_lossy(&text).into_owned()
-    })
-}
-
-/// Waits for its end, or kills our own child when the work is cancelled.
-fn finish(mut child: Child, name: &str, complaints: std::thread::JoinHandle<String>, work: &DataWork) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::new(FailureKind::Internal, format!("{name}: {error}"));
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(failed)? {
-            break status;
-        }
-        if work.cancel.is_cancelled() {
-            child.kill().map_err(failed)?;
-            child.wait().map_err(failed)?;
-            return Err(Failure::cancelled());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let text = complaints.join().unwrap_or_default();
-    if status.success() {
-        return Ok(());
-    }
-    let line =
-        text.lines().find(|line| line.to_ascii_lowercase().contains("error")).or_else(|| text.lines().last()).unwrap_or_default();
-    Err(Failure::new(FailureKind::Task, format!("{name} failed: {}", line.trim())))
-}
-
 impl Dump<'_> {
     /// Writes it into an open file.
     ///
@@ -117,30 +79,8 @@ impl Dump<'_> {
     pub fn write(&self, file: &mut File, path: &Path, work: &DataWork, progress: &dyn Fn(u64)) -> Result<(), Failure> {
         let mut command = client(self.project, self.spec, "pg_dump", &database(self.spec), work)?;
         let format = if self.plain { "plain" } else { "custom" };
-        let mut child = begin(command.args(["--format", format]).stdout(Stdio::piped()), "pg_dump")?;
-        let complaints = complaints(&mut child);
-        let mut source = child.stdout.take().ok_or_else(|| Failure::new(FailureKind::Internal, "pg_dump has no output"))?;
-        let (mut block, mut count) = (vec![0; 1 << 16], 0);
-        let written = loop {
-            if work.cancel.is_cancelled() {
-                break Ok(());
-            }
-            match source.read(&mut block) {
-                Ok(0) => break Ok(()),
-                Ok(length) => {
-                    if let Err(error) = file.write_all(&block[..length]) {
-                        break Err(Failure::new(FailureKind::Task, format!("cannot write {}: {error}", path.display()))
-                            .help("make room, or choose another place: -o FILE"));
-                    }
-                    count += length as u64;
-                    progress(count);
-                }
-                Err(error) => break Err(Failure::new(FailureKind::Task, format!("cannot read from pg_dump: {error}"))),
-            }
-        };
-        drop(source);
-        let finished = finish(child, "pg_dump", complaints, work);
-        written.and(finished)
+        let program = DumpProgram::start(command.args(["--format", format]).stdout(Stdio::piped()), "pg_dump")?;
+        program.save(file, path, &work.cancel, progress)
     }
 
     /// Loads a dump in the place of the database.
@@ -233,9 +173,7 @@ impl Dump<'_> {
             }
             command.arg(file);
         }
-        let mut child = begin(&mut command, name)?;
-        let complaints = complaints(&mut child);
-        finish(child, name, complaints, work)
+        DumpProgram::start(&mut command, name)?.finish(&work.cancel)
     }
 }
 

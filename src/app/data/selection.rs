@@ -39,6 +39,18 @@ pub fn holds_data(volume: &VolumeSpec) -> bool {
     std::fs::read_dir(&volume.path).is_ok_and(|mut entries| entries.next().is_some())
 }
 
+/// Whether a directory has an entry that is not left out. One that does not exist has none.
+///
+/// # Errors
+/// `Task` when it cannot be read.
+pub fn has_entries(path: &std::path::Path, left_out: &dyn Fn(&std::ffi::OsStr) -> bool) -> Result<bool, Failure> {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.any(|entry| entry.is_ok_and(|entry| !left_out(&entry.file_name())))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Failure::new(FailureKind::Task, format!("cannot read {}: {error}", path.display()))),
+    }
+}
+
 /// The service whose main volume this is, with its recipe's name.
 pub fn owner<'a>(plan: &'a Plan, volume: &VolumeSpec) -> Option<(&'a ServiceSpec, &'a str)> {
     plan.services.values().find_map(|spec| match &spec.launch {
@@ -85,6 +97,26 @@ pub fn services(plan: &Plan, snapshot: &devrun_model::Snapshot) -> Vec<SnapshotS
 /// # Errors
 /// `Binary`, with the version that would do. `what` holds the data: `snapshot one`.
 pub fn same_major(project: &Project, plan: &Plan, volume: &VolumeSpec, engine: &DataEngine, what: &str) -> Result<(), Failure> {
+    fits(project, plan, volume, engine, what, |now, made| now == made)
+}
+
+/// A dump can be loaded by the version that made it and by later ones.
+///
+/// # Errors
+/// As [`same_major`].
+pub fn not_older(project: &Project, plan: &Plan, volume: &VolumeSpec, engine: &DataEngine, what: &str) -> Result<(), Failure> {
+    let numbers = |version: &str| version.split('.').map(|part| part.parse::<u32>().unwrap_or(0)).collect::<Vec<_>>();
+    fits(project, plan, volume, engine, what, |now, made| numbers(now) >= numbers(made))
+}
+
+fn fits(
+    project: &Project,
+    plan: &Plan,
+    volume: &VolumeSpec,
+    engine: &DataEngine,
+    what: &str,
+    accepts: impl Fn(&str, &str) -> bool,
+) -> Result<(), Failure> {
     let Some((spec, recipe)) = owner(plan, volume) else { return Ok(()) };
     let refused = |reason: String| {
         Failure::new(FailureKind::Binary, format!("{what}: {reason}")).help(format!(
@@ -108,9 +140,11 @@ pub fn same_major(project: &Project, plan: &Plan, volume: &VolumeSpec, engine: &
         .block_on(devrun_store::which(used, &options))
         .map(|located| located.version)
         .ok()
+        // One that does not say it is taken as what is asked for.
+        .filter(|version| !version.is_empty())
         .or_else(|| used.version.clone());
     match now {
-        Some(now) if DataEngine::major(&now) != DataEngine::major(&engine.version) => Err(refused(format!(
+        Some(now) if !accepts(DataEngine::major(&now), DataEngine::major(&engine.version)) => Err(refused(format!(
             "the data of {} were made by {} {}, and {} is {now} now",
             volume.name, engine.recipe, engine.version, spec.service
         ))),

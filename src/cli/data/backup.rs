@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::app::confirm;
-use crate::app::data::backup::{self, Backup, SECRETS};
+use crate::app::data::backup::{self, Backup, BackupForm, SECRETS};
 use crate::app::data::interruptible_work::DataWork;
 use crate::app::data::postgres_dump::{self, Dump};
-use crate::app::data::{recovery, replace, selection};
+use crate::app::data::reload::Reload;
+use crate::app::data::{bucket_dump, recovery, replace, selection};
 use crate::app::load::{self, Project, Read, Wanted};
 use crate::app::readonly;
 use crate::globals::Globals;
@@ -16,7 +17,7 @@ use crate::ui::download::Bars;
 use crate::ui::term::{Progress, Term, data, say};
 use devrun_data::{BackupFormat, BackupManifest, CopyCancel, DataEngine, unpack};
 use devrun_model::service::Server;
-use devrun_model::{ByteSize, Failure, FailureKind, ServiceSpec, exit};
+use devrun_model::{ByteSize, Failure, FailureKind, ServerDump, ServiceSpec, exit};
 use devrun_store::DownloadProgress as _;
 
 // `backup`.
@@ -31,6 +32,12 @@ pub struct BackupArgs {
     /// Postgres: SQL text instead of pg_dump's custom format
     #[arg(long)]
     pub plain: bool,
+    /// Archive of the data directory instead of a dump; stops the service for the copy, and is restored into the same version only
+    #[arg(long, conflicts_with = "plain")]
+    pub directory: bool,
+    /// S3 servers: save this bucket only (repeatable)
+    #[arg(long = "bucket", value_name = "NAME")]
+    pub buckets: Vec<String>,
     /// Print the manifest as JSON
     #[arg(long)]
     pub json: bool,
@@ -45,6 +52,19 @@ pub struct RestoreArgs {
     /// Backup of `devrun backup`, with its manifest next to it
     #[arg(value_name = "FILE")]
     pub backup: PathBuf,
+    /// S3 servers: replace this bucket only (repeatable)
+    #[arg(long = "bucket", value_name = "NAME")]
+    pub buckets: Vec<String>,
+}
+
+impl BackupArgs {
+    fn form(&self) -> BackupForm {
+        match (self.plain, self.directory) {
+            (true, _) => BackupForm::Plain,
+            (_, true) => BackupForm::Directory,
+            _ => BackupForm::Usual,
+        }
+    }
 }
 
 /// `devrun backup`.
@@ -58,12 +78,13 @@ pub fn backup(globals: &Globals, args: &BackupArgs, term: Term) -> Result<i32, F
     let spec = readonly::one(&read.plan, &args.service)?;
     let shown = match &args.output {
         Some(file) => file.clone(),
-        None => PathBuf::from(backup::file_name(spec, backup::format_of(spec, args.plain))),
+        None => PathBuf::from(backup::file_name(spec, backup::format_of(spec, args.form()))),
     };
     let file = std::path::absolute(&shown)
         .map_err(|error| Failure::new(FailureKind::Config, format!("{}: {error}", shown.display())))?;
     let work = DataWork::begin()?;
-    let taken = Backup { project: &project, read: &read, spec, plain: args.plain, file, term }.take(&work);
+    let taken =
+        Backup { project: &project, read: &read, spec, form: args.form(), buckets: &args.buckets, file, term }.take(&work);
     let manifest = match taken {
         Ok(manifest) => manifest,
         Err(failure) => return work.ended_by(failure),
@@ -91,13 +112,19 @@ pub fn restore(globals: &Globals, args: &RestoreArgs, term: Term) -> Result<i32,
         devrun_model::Launch::Recipe(recipe) => Some(recipe.recipe.name.clone()),
         _ => None,
     };
-    if manifest.recipe.is_some() && recipe.is_some() && manifest.recipe != recipe {
+    // Any S3 server takes the objects of any other.
+    let is_of_any = manifest.format == BackupFormat::S3Objects && spec.dump() == Some(ServerDump::S3);
+    if manifest.recipe.is_some() && recipe.is_some() && manifest.recipe != recipe && !is_of_any {
         let (of, to) = (manifest.recipe.unwrap_or_default(), recipe.unwrap_or_default());
         return Err(Failure::new(
             FailureKind::Config,
             format!("{} is a backup of {of}, and {} is {to}", args.backup.display(), spec.service),
         )
         .help("name the service that it belongs to: devrun restore SERVICE FILE"));
+    }
+    if !args.buckets.is_empty() && manifest.format != BackupFormat::S3Objects {
+        return Err(Failure::new(FailureKind::Config, format!("--bucket: {} holds no buckets", args.backup.display()))
+            .help(format!("devrun restore {} {}", args.service, args.backup.display())));
     }
     let from = match &manifest.mode {
         Some(mode) => format!("{} of project {}, mode {mode}", manifest.service, manifest.project),
@@ -106,6 +133,9 @@ pub fn restore(globals: &Globals, args: &RestoreArgs, term: Term) -> Result<i32,
     match manifest.format {
         BackupFormat::PostgresCustom | BackupFormat::PostgresPlain => {
             dump(globals, args, &file, &project, spec, &manifest, &from, term)
+        }
+        BackupFormat::S3Objects | BackupFormat::MariadbSql | BackupFormat::Neo4jDump => {
+            reload(globals, args, &file, &project, &read, spec, &manifest, &from, term)
         }
         BackupFormat::DataDirectory => directory(globals, args, &file, &project, &read, spec, &manifest, &from, term),
     }
@@ -153,6 +183,66 @@ fn dump(
         Err(failure) => return work.ended_by(failure),
     }
     Ok(exit::DONE)
+}
+
+#[expect(clippy::too_many_arguments, reason = "what the command was called with, and what was found of it")]
+fn reload(
+    globals: &Globals,
+    args: &RestoreArgs,
+    file: &Path,
+    project: &Project,
+    read: &Read,
+    spec: &ServiceSpec,
+    manifest: &BackupManifest,
+    from: &str,
+    term: Term,
+) -> Result<i32, Failure> {
+    let plan = &read.plan;
+    let wanted = match manifest.format {
+        BackupFormat::S3Objects => ServerDump::S3,
+        BackupFormat::MariadbSql => ServerDump::Mariadb,
+        _ => ServerDump::Neo4j,
+    };
+    let volume = spec.data.as_ref().and_then(|name| plan.volumes.get(name)).filter(|_| spec.dump() == Some(wanted));
+    let Some(volume) = volume else {
+        let made = manifest.recipe.clone().unwrap_or_default();
+        let reason = format!("{} is a dump of {made}, and {} cannot load it", args.backup.display(), spec.service);
+        return Err(
+            Failure::new(FailureKind::Config, reason).help("name the service that it belongs to: devrun restore SERVICE FILE")
+        );
+    };
+    if let (Some(recipe), Some(version)) = (&manifest.recipe, &manifest.version)
+        && manifest.format != BackupFormat::S3Objects
+    {
+        let engine = DataEngine { recipe: recipe.clone(), version: version.clone() };
+        selection::not_older(project, plan, volume, &engine, &args.backup.display().to_string())?;
+    }
+    let what = match manifest.format {
+        BackupFormat::S3Objects => {
+            let buckets = bucket_dump::replaced(manifest, &args.buckets)?;
+            if manifest.all_buckets && args.buckets.is_empty() {
+                format!("all buckets of {} are", spec.service)
+            } else {
+                format!("the buckets {} of {} are", buckets.join(", "), spec.service)
+            }
+        }
+        _ => format!("the database {} of {} is", spec.attribute("database").unwrap_or_default(), spec.service),
+    };
+    let running = if load::is_running(&project.places)? { "; the stack is stopped and started again" } else { "" };
+    let question = format!("{what} replaced by {from}{running}");
+    if !confirm::ask(&question, &format!("devrun restore {} {}", args.service, args.backup.display()), globals, term)? {
+        return Ok(exit::DONE);
+    }
+    devrun_runtime::runtime_dir::prepare(&project.places)?;
+    let _others = devrun_data::SnapshotStore::open(&project.places.state)?;
+    let volumes = std::iter::once(volume.name.clone()).collect();
+    let what = format!("backup {}", args.backup.display());
+    let replacement = replace::Replacement { globals, project, plan, what, volumes, term };
+    let code = Reload { globals, project, spec, volume, file, manifest, buckets: &args.buckets, term }.run(&replacement)?;
+    if code == exit::DONE && term.progress != Progress::Quiet {
+        say(format!("{} has the data of {from}", spec.service));
+    }
+    Ok(code)
 }
 
 #[expect(clippy::too_many_arguments, reason = "what the command was called with, and what was found of it")]

@@ -38,7 +38,7 @@ pub(super) async fn check(at: &Endpoint, access_key: &str, secret_key: &str, gat
 
 /// Every header of the request.
 fn signed(host: &str, access_key: &str, secret_key: &str, stamp: &str) -> BTreeMap<String, String> {
-    let request = S3Request { method: "GET", path: "/", query: "", host, hash: EMPTY, stamp };
+    let request = S3Request { method: "GET", path: "/", query: "", host, hash: EMPTY, stamp, headers: &[] };
     BTreeMap::from([
         ("Host".to_owned(), host.to_owned()),
         ("X-Amz-Content-Sha256".to_owned(), EMPTY.to_owned()),

@@ -49,6 +49,7 @@ pub use dispatch::{
 };
 pub use first_boot::{FirstBoot, FirstBootOutcome};
 pub use migrate::Migration;
+pub use neo4j::{Neo4jTool, neo4j_admin};
 pub use ollama::ProgressReporter;
 pub use password_rotation::PasswordRotation;
 pub use postgres::socket_folder as postgres_socket_folder;

@@ -6,7 +6,7 @@
 //! command line, where every user of the machine could read it, and needs seconds.
 
 use super::recipe::{Recipe, RecipeFuture};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,7 @@ use devrun_keeper::CommandRequest;
 use devrun_model::hex::hex;
 use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{Failure, FailureKind, Signal, VolumeSpec};
+use devrun_store::Located;
 
 /// Neo4j: the command line of Java, and a first password.
 pub(super) struct Neo4j;
@@ -73,8 +74,8 @@ const OPTIONS: &[&str] = &[
 /// `Binary` when there is no fitting Java, or when data was made by a newer server; `Config` for a setting that is none.
 fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
     let volume = volume(context)?;
-    let home = home(context)?;
-    let java = java(context)?;
+    let home = home(tool(context, "neo4j")?)?;
+    let java = java(&context.spec.env)?;
     let run = context.places.service_run(&context.spec.id);
     let mut files = files(context, &values(context)?)?;
     let conf = run.join("neo4j.conf");
@@ -105,6 +106,50 @@ fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
     Ok(request)
 }
 
+/// The server's own tool (`neo4j-admin`), without the vendor's script around it.
+#[derive(Debug)]
+pub struct Neo4jTool {
+    /// Java.
+    pub program: PathBuf,
+    /// Its words; those of a command follow.
+    pub argv: Vec<String>,
+    /// Variables that it needs.
+    pub env: BTreeMap<String, String>,
+    /// The text of `neo4j.conf` in the directory of the configuration.
+    pub configuration: String,
+}
+
+/// The tool for the data of a volume, with a directory for its configuration.
+///
+/// # Errors
+/// `Binary` without the server's jars or a fitting Java.
+pub fn neo4j_admin(
+    located: &Located,
+    env: &BTreeMap<String, String>,
+    volume: &VolumeSpec,
+    configuration: &Path,
+) -> Result<Neo4jTool, Failure> {
+    let missing = || Failure::new(FailureKind::Binary, format!("neo4j {}: cannot find neo4j", located.version));
+    let home = home(located.tools.get("neo4j").ok_or_else(missing)?)?;
+    let data = text_of(&engine_dir(volume, "neo4j"))?;
+    let directory = text_of(configuration)?;
+    let mut argv = vec!["-cp".to_owned(), format!("{}/lib/*", text_of(&home)?)];
+    argv.extend(OPTIONS.iter().map(|option| (*option).to_owned()));
+    argv.push("org.neo4j.cli.AdminTool".to_owned());
+    let mut variables = located.env.clone();
+    variables.insert("NEO4J_HOME".to_owned(), text_of(&home)?);
+    variables.insert("NEO4J_CONF".to_owned(), directory.clone());
+    Ok(Neo4jTool {
+        program: java(env)?,
+        argv,
+        env: variables,
+        configuration: format!(
+            "server.directories.data={data}\nserver.directories.transaction.logs.root={data}/transactions\n\
+             server.directories.logs={directory}\nserver.directories.run={directory}\n"
+        ),
+    })
+}
+
 fn volume<'a>(context: &RecipeContext<'a>) -> Result<&'a VolumeSpec, Failure> {
     context.volume.ok_or_else(|| {
         Failure::new(FailureKind::Config, "neo4j needs a volume for its data")
@@ -113,8 +158,7 @@ fn volume<'a>(context: &RecipeContext<'a>) -> Result<&'a VolumeSpec, Failure> {
 }
 
 /// The folder with `lib`.
-fn home(context: &RecipeContext<'_>) -> Result<PathBuf, Failure> {
-    let program = tool(context, "neo4j")?;
+fn home(program: &Path) -> Result<PathBuf, Failure> {
     // A distribution links to it from a folder on PATH.
     let real = std::fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
     let home = real.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
@@ -145,8 +189,7 @@ fn settings(context: &RecipeContext<'_>) -> Result<String, Failure> {
 }
 
 /// The Java that runs it: `JAVA_HOME`'s, else the first on PATH.
-fn java(context: &RecipeContext<'_>) -> Result<PathBuf, Failure> {
-    let env = &context.spec.env;
+fn java(env: &BTreeMap<String, String>) -> Result<PathBuf, Failure> {
     let home = env.get("JAVA_HOME").filter(|home| !home.is_empty()).map(|home| Path::new(home).join("bin/java"));
     let path = env.get("PATH").map(String::as_str).unwrap_or_default();
     let found = home

@@ -116,7 +116,7 @@ async fn put(server: &S3Server, bucket: &str, query: &str, body: &str) -> std::i
     let host = format!("{}:{}", server.host, server.port);
     let hash = hex(&Sha256::digest(body.as_bytes()));
     let path = format!("/{bucket}");
-    let request = S3Request { method: "PUT", path: &path, query, host: &host, hash: &hash, stamp: &stamp };
+    let request = S3Request { method: "PUT", path: &path, query, host: &host, hash: &hash, stamp: &stamp, headers: &[] };
     let authorization = authorization(&request, &server.access_key, &server.secret_key);
     let target = if query.is_empty() { path } else { format!("{path}?{query}") };
     let head = format!(
