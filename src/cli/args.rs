@@ -101,7 +101,7 @@ pub enum Verb {
     /// Show CPU, memory and disk usage of each service
     #[command(
         visible_alias = "stats",
-        after_help = "Examples:\n  devrun top\n  devrun top --tree            with every process below each service\n  devrun top --once --json"
+        after_help = "Examples:\n  devrun top\n  devrun top api db\n  devrun top --tree            with every process below each service\n  devrun top --once --json"
     )]
     Top(crate::cli::show::top::TopArgs),
     /// Open the full-screen terminal dashboard; works without a running stack

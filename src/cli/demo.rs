@@ -28,7 +28,7 @@ const FILES: [(&str, &str); 3] = [
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// Do not access the network
-    #[arg(long, env = "DEVRUN_OFFLINE")]
+    #[arg(long, env = "DEVRUN_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
     pub offline: bool,
     /// Write the files of the demo to a new directory instead of starting it
     #[arg(long, value_name = "DIR", conflicts_with = "offline")]

@@ -15,7 +15,7 @@ fn project() -> Project {
     project.write("pg/share/postgresql/extension/pg_trgm.control", "");
     let path = format!("{}:/usr/bin:/bin", project.path("pg/bin").display());
     let store = project.root().join("store").display().to_string();
-    project.env("PATH", &path).env("DEVRUN_BIN_CACHE", &store).env("DEVRUN_OFFLINE", "true")
+    project.env("PATH", &path).env("DEVRUN_BIN_CACHE", &store).env("DEVRUN_OFFLINE", "1")
 }
 
 fn with(project: &Project, extensions: &str) -> Outcome {

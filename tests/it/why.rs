@@ -59,8 +59,11 @@ fn resources_are_summed_and_what_is_enforced_is_said() {
 /// Shows: top --tree.
 #[test]
 fn top_shows_each_process_below_its_service() {
-    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a} --children 2\"\n");
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a} --children 2\"\n[services.b]\nrun = \"{svc:b}\"\n");
     project.run(&["up", "-d"]).code(0);
+    let named = project.run(&["top", "b", "--once", "--json"]).code(0).json();
+    assert_eq!(named["services"].as_array().map(|all| (all.len(), all[0]["name"].clone())), Some((1, "b".into())), "{named:#}");
+    project.run(&["top", "c", "--once"]).code(2).says("unknown service or task \"c\"");
     let found = eventually("three processes", PATIENCE, || {
         let json = project.run(&["top", "--once", "--json", "--tree"]).code(0).json();
         (json["services"][0]["tree"].as_array().map(Vec::len) == Some(3)).then_some(json)

@@ -480,7 +480,7 @@ fn render(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<BTreeM
         let Some(text) = resolver.facts.recipe_files.get(&path) else {
             resolver.report(
                 Diagnostic::error(node.key, format!("cannot find template {from}"))
-                    .help("paths are relative to the procfile's directory"),
+                    .help("render = { \"TEMPLATE\" = \"OUTPUT\" }, with the template relative to the procfile's directory"),
             );
             failed = true;
             continue;

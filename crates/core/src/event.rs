@@ -30,6 +30,8 @@ pub enum Event {
     Spawned(ServiceId, Generation, Option<i32>),
     /// The process could not be started (port taken, exec failed, out of processes).
     SpawnFailed(ServiceId, Generation, Failure),
+    /// The leader ended with success and left processes: what that means is known when `Exited` follows.
+    ExitHeld(ServiceId, Generation),
     /// The leader ended. Its tree may live on until `TreeEmpty`. A failure says more than the status where one is known
     /// (work of ours that failed, memory limit).
     Exited(ServiceId, Generation, ExitStatus, Option<Failure>),

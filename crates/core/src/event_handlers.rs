@@ -35,6 +35,7 @@ impl Supervisor {
             Event::SpawnFailed(id, generation, failure) if self.is_current(&id, generation) => {
                 self.handle_spawn_failed(&id, failure, out);
             }
+            Event::ExitHeld(id, generation) if self.is_current(&id, generation) => self.handle_exit_held(&id),
             Event::Exited(id, generation, status, failure) if self.is_current(&id, generation) => {
                 self.handle_exited(&id, status, failure, out);
             }
@@ -72,6 +73,7 @@ impl Supervisor {
             | Event::InitFailed(..)
             | Event::Spawned(..)
             | Event::SpawnFailed(..)
+            | Event::ExitHeld(..)
             | Event::Exited(..)
             | Event::TreeEmpty(..)
             | Event::Survived(..)
@@ -240,6 +242,12 @@ impl Supervisor {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn handle_exit_held(&mut self, id: &ServiceId) {
+        if let Some(Phase::Live(live)) = self.services.get_mut(id).map(|service| &mut service.phase) {
+            live.is_exit_held = true;
         }
     }
 

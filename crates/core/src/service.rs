@@ -105,6 +105,8 @@ pub(super) struct LiveProcess {
     pub spawned_at: Tick,
     pub ready: Option<ProbeTracker>,
     pub alive: Option<ProbeTracker>,
+    /// Its leader has ended; see [`super::event::Event::ExitHeld`].
+    pub is_exit_held: bool,
 }
 
 impl LiveProcess {
@@ -112,7 +114,11 @@ impl LiveProcess {
         // A task is ready when it is done; probing it means nothing.
         let service = spec.kind == Kind::Service;
         let tracker = |ready: &Option<_>| ready.as_ref().filter(|_| service).map(|ready| ProbeTracker::new(ready, now));
-        Self { pid, spawned_at: now, ready: tracker(&spec.ready), alive: tracker(&spec.alive) }
+        Self { pid, spawned_at: now, ready: tracker(&spec.ready), alive: tracker(&spec.alive), is_exit_held: false }
+    }
+    /// Whether its leader lives, as far as is known.
+    pub fn has_leader(&self) -> bool {
+        !self.is_exit_held
     }
     pub fn is_probed(&self) -> bool {
         self.ready.is_some() || self.alive.is_some()

@@ -106,6 +106,10 @@ impl Supervisor {
     pub(super) fn proven_at(&self, id: &ServiceId) -> Option<Tick> {
         let service = self.services.get(id)?;
         let since = service.ready_since()?;
+        // Without a leader it is not known to live.
+        if matches!(&service.phase, Phase::Live(live) if !live.has_leader()) {
+            return None;
+        }
         let is_probed = service.spec.ready.is_some() || service.spec.kind == Kind::Task;
         let is_ours = !matches!(service.spec.launch, Launch::External { .. });
         Some(if is_probed || !is_ours { since } else { since + self.proof_of_life })

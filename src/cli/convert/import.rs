@@ -110,21 +110,38 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
         // A Procfile is read as it stands; what it means is written out.
         let named = Globals { file: files, ..globals.clone() };
         let read = load::read(&named, &load::project(&named)?, &Wanted::look())?;
-        let text = devrun_convert::export_procfile(&read.document.merged());
-        write(globals, target.as_deref(), &text)?;
+        let text = write_with_schema(globals, target.as_deref(), devrun_convert::export_procfile(&read.document.merged()))?;
         checked(&root, target.as_deref(), &text);
         return Ok(exit::DONE);
     }
     let converted =
         compose_input::convert(&files, &root, trusted_file::read_untrusted, &compose_input::surroundings(globals, &root))?;
-    write(globals, target.as_deref(), &converted.text)?;
+    let text = write_with_schema(globals, target.as_deref(), converted.text)?;
     let lines = if quiet { converted.report.render(&[KeyOutcome::NotMapped]) } else { converted.report.overview() };
     if !lines.is_empty() {
         lines.lines().for_each(|line| say(safe(line)));
     }
     say(format!("{}; `devrun import --explain SERVICE` lists every key of a service", converted.report.summary()));
-    checked(&root, target.as_deref(), &converted.text);
+    checked(&root, target.as_deref(), &text);
     Ok(exit::DONE)
+}
+
+/// Writes the procfile of a project with the line by which editors find the JSON Schema, and the schema. Files of other names may lie in
+/// any directory and get neither. Returns what was written.
+fn write_with_schema(globals: &Globals, target: Option<&Path>, text: String) -> Result<String, Failure> {
+    let Some(file) = target.filter(|target| target.file_name().is_some_and(|name| name == "procfile.toml")) else {
+        write(globals, target, &text)?;
+        return Ok(text);
+    };
+    let text = format!("#:schema {}/{}\n{text}", runtime_dir::STATE, procfile_schema::FILE);
+    write(globals, target, &text)?;
+    write_schema(file.parent().unwrap_or(Path::new(".")))?;
+    Ok(text)
+}
+
+/// Writes the JSON Schema into the state directory of the project at `root`.
+fn write_schema(root: &Path) -> Result<(), Failure> {
+    procfile_schema::write(&runtime_dir::locate(root, "", None, &load::environment())?)
 }
 
 /// Says what `check` will say: a compose file can be wrong in ways that a procfile only shows.
@@ -189,9 +206,7 @@ pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
     };
     write(globals, target.as_deref(), &text)?;
     if let Some(target) = &target {
-        let env = load::environment();
-        let root = target.parent().unwrap_or(&base);
-        procfile_schema::write(&runtime_dir::locate(root, "", None, &env)?)?;
+        write_schema(target.parent().unwrap_or(&base))?;
     }
     for script in found.scripts() {
         let from = if script.dir.is_empty() { script.from } else { format!("{}/{}", script.dir, script.from) };

@@ -97,7 +97,11 @@ pub fn run(globals: &Globals, args: &SecretArgs, term: Term) -> Result<i32, Fail
 fn known<'a>(wants: &'a devrun_config::RequiredValues, name: &str) -> Result<&'a devrun_config::RequiredSecret, Failure> {
     wants.secrets.iter().find(|want| want.name == name).ok_or_else(|| {
         let known: Vec<&str> = wants.secrets.iter().map(|want| want.name.as_str()).collect();
-        Failure::new(FailureKind::Config, format!("unknown secret {name:?}"))
-            .help(format!("the procfile has: {}", known.join(", ")))
+        let help = if known.is_empty() {
+            "the procfile declares none: [secrets] generate = [\"NAME\"]".to_owned()
+        } else {
+            format!("the procfile has: {}", known.join(", "))
+        };
+        Failure::new(FailureKind::Config, format!("unknown secret {name:?}")).help(help)
     })
 }

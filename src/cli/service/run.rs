@@ -38,7 +38,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "RECIPE")]
     pub with: Vec<String>,
     /// Do not access the network
-    #[arg(long, env = "DEVRUN_OFFLINE")]
+    #[arg(long, env = "DEVRUN_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
     pub offline: bool,
     /// Base URL or file:// directory to use instead of vendor hosts
     #[arg(long, value_name = "BASE", env = "DEVRUN_MIRROR")]

@@ -14,11 +14,15 @@ use devrun_runtime::stats::{self, UsageSample};
 
 use crate::app::load;
 use crate::app::readonly;
+use crate::app::request;
 use crate::globals::Globals;
 
 // `top`.
 #[derive(Debug, Args)]
 pub struct TopArgs {
+    /// Services [default: all]
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
     /// Print once and exit
     #[arg(long, alias = "no-stream")]
     pub once: bool,
@@ -65,7 +69,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Runs it.
 ///
 /// # Errors
-/// `Elsewhere` when nothing runs.
+/// `Elsewhere` when nothing runs, `Config` for a name that is not a service's.
 pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     crate::app::runtime::runtime()?.block_on(async {
@@ -75,11 +79,16 @@ pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure
         let mut first = true;
         loop {
             let Some(status) = client.status().await? else { return Ok(exit::DONE) };
-            let now = samples(&status.snapshot);
+            let mut snapshot = status.snapshot;
+            if !args.services.is_empty() {
+                let named = request::ids(&snapshot, &args.services)?;
+                snapshot.services.retain(|service| named.iter().any(|id| id.as_str() == service.name));
+            }
+            let now = samples(&snapshot);
             let took = at.elapsed();
             at = Instant::now();
             if !first {
-                let usage = usage(&status.snapshot, &before, &now, took, args.tree);
+                let usage = usage(&snapshot, &before, &now, took, args.tree);
                 if show(&usage, args, term).is_err() || args.once {
                     return Ok(exit::DONE);
                 }

@@ -273,6 +273,7 @@ fn event_text(event: &Event) -> String {
         Event::SpawnFailed(id, g, failure) => format!("spawn failed {id}#{g}: {failure}"),
         Event::Exited(id, g, status, _) => format!("exited {id}#{g}: {status}"),
         Event::TreeEmpty(id, g) => format!("tree empty {id}#{g}"),
+        Event::ExitHeld(id, g) => format!("exit held {id}#{g}"),
         Event::Survived(id, g, _) => format!("survived {id}#{g}"),
         Event::ProbePassed(id, g, _) => format!("passed {id}#{g}"),
         Event::ProbeFailed(id, g, answer, _) => format!("probe failed {id}#{g}: {answer}"),

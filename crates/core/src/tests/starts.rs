@@ -574,6 +574,16 @@ fn what_dies_within_moments_was_never_ready() {
     let last = stage.actions().iter().rev().find(|action| settled(action));
     let Some(Action::StartFinished(outcome)) = last else { panic!("settled") };
     assert_eq!(outcome.failures.first().map(|(failed, _)| failed.clone()), Some(id("b")));
+    // One whose leader has ended is not ready, however long it takes to find out what it left.
+    let mut stage = Scenario::new(vec![service("a", "")]);
+    stage.core = stage.core.clone().with_proof_of_life(Duration::from_millis(100));
+    stage.at(0).up().runs("a");
+    stage.at(50).feed(Event::ExitHeld(id("a"), 1));
+    stage.at(100).timer();
+    stage.at(200).timer();
+    assert_eq!(stage.count(settled), 0);
+    stage.at(300).gone("a", 1);
+    assert_eq!(stage.count(settled), 1);
     // One that lives is ready, and is looked at no more.
     let mut stage = Scenario::new(vec![service("a", "")]);
     stage.core = stage.core.clone().with_proof_of_life(Duration::from_millis(100));

@@ -17,6 +17,7 @@ impl Engine {
         match instance.filter(|instance| holds_exit(status, instance.stop_asked.is_some(), &left)) {
             Some(instance) => {
                 instance.held_exit = Some(HeldExit { status, left });
+                self.queue.push_back(Event::ExitHeld(id.clone(), generation));
                 // An answer of what is left is none of the service.
                 self.stop_probes(&id, generation);
                 let task_results = self.task_results.clone();

@@ -47,7 +47,7 @@ pub struct UpArgs {
     #[arg(long)]
     pub no_init_cache: bool,
     /// Do not access the network
-    #[arg(long, env = "DEVRUN_OFFLINE")]
+    #[arg(long, env = "DEVRUN_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
     pub offline: bool,
     /// Base URL or file:// directory to use instead of vendor hosts
     #[arg(long, value_name = "BASE", env = "DEVRUN_MIRROR")]
