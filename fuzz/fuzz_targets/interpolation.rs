@@ -35,7 +35,7 @@ fuzz_target!(|text: &str| {
         branch: None,
         shared: BTreeMap::new(),
     };
-    let Ok(wants) = document.wants(&facts) else { return };
+    let Ok(wants) = document.required_values(&facts) else { return };
     for want in &wants.secrets {
         facts.secrets.insert(want.name.clone(), "s3cret".to_owned());
     }

@@ -37,7 +37,7 @@ fuzz_target!(|text: &str| {
         let _ = document.faults(&facts, &report).render(true);
         return;
     }
-    let Ok(wants) = document.wants(&facts) else { return };
+    let Ok(wants) = document.required_values(&facts) else { return };
     for want in &wants.secrets {
         facts.secrets.insert(want.name.clone(), "secret".to_owned());
     }

@@ -7,7 +7,7 @@ use crate::ui::term::{safe, say};
 use devrun_config::Source;
 use devrun_convert::{Converted, ForeignFormat, KeyOutcome, Surroundings};
 use devrun_model::{Failure, FailureKind};
-use devrun_store::input;
+use devrun_store::trusted_file;
 
 use crate::app::project::{self, Project};
 use crate::globals::Globals;
@@ -25,7 +25,7 @@ fn override_of(path: &Path) -> Option<PathBuf> {
     names.into_iter().map(|name| path.with_file_name(name)).find(|path| path.is_file())
 }
 
-/// Reads a file that is mapped: [`input::trusted`] where the result is obeyed, [`input::untrusted`] where it is only shown.
+/// Reads a file that is mapped: [`trusted_file::read_trusted`] where the result is obeyed, [`trusted_file::read_untrusted`] where it is only shown.
 pub type DirectoryReader = fn(&Path) -> Result<Option<String>, Failure>;
 
 /// What the mapping looks variables up in: our environment, then the env file that was named, then `.env`.
@@ -49,7 +49,7 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 /// `Config`: not readable, no YAML, or no such format.
 pub fn convert(paths: &[PathBuf], root: &Path, read: DirectoryReader, around: &Surroundings) -> Result<Converted, Failure> {
     let first = paths.first().ok_or_else(|| Failure::new(FailureKind::Config, "no file was named"))?;
-    let text = read(first)?.ok_or_else(|| input::missing(first))?;
+    let text = read(first)?.ok_or_else(|| trusted_file::missing(first))?;
     let format = devrun_convert::format_of(first, &text).ok_or_else(|| {
         Failure::new(FailureKind::Config, format!("cannot convert {}: unknown format", first.display()))
             .help("docker-compose.yml, compose.yaml and process-compose.yaml can")
@@ -95,7 +95,7 @@ pub fn mapped(globals: &Globals, project: &Project, warn: bool) -> Result<Option
     let paths: Vec<PathBuf> = project.files.iter().filter(|path| is_yaml(path)).cloned().collect();
     let Some(first) = paths.first() else { return Ok(None) };
     let around = surroundings(globals, &project.root);
-    let converted = convert(&paths, &project.root, input::trusted, &around)?;
+    let converted = convert(&paths, &project.root, trusted_file::read_trusted, &around)?;
     let name = first.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if warn {
         say(format!("{name}: {}; `devrun import {name}` writes a procfile.toml and the whole list", converted.report.summary()));

@@ -26,7 +26,7 @@ pub async fn supervisor(places: &Paths) -> Result<Option<ControlClient>, Failure
     match ControlClient::connect(places).await {
         Ok(None) => {}
         Err(_) if is_of_another_user(places) && holder(places).is_some() => {}
-        answered => return answered,
+        answered => return answered.map_err(|failure| explained(places, failure)),
     }
     let give_up = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -46,6 +46,14 @@ pub async fn supervisor(places: &Paths) -> Result<Option<ControlClient>, Failure
             return if holder(places).is_some() { Err(unreachable(running.pid)) } else { Ok(None) };
         }
     }
+}
+
+/// What is said of a supervisor that does not answer: one that was stopped goes on when it is told to.
+fn explained(places: &Paths, failure: Failure) -> Failure {
+    let is_stopped = |pid: i32| procfs::stat(pid).is_some_and(|stat| matches!(stat.state, b'T' | b't'));
+    let Some(pid) = holder(places).map(|running| running.pid).filter(|pid| is_stopped(*pid)) else { return failure };
+    Failure::new(failure.kind, format!("the supervisor (pid {pid}) is stopped (Ctrl-Z or SIGSTOP) and does not answer"))
+        .help(format!("resume it: `fg` in its terminal, or kill -CONT {pid}; devrun down --emergency ends it and what it runs"))
 }
 
 /// Whether what is in the socket's place was put there by another user, so that an error of it says nothing of ours.

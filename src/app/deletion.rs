@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ui::table;
 use crate::ui::term::{Term, say};
-use devrun_keeper::sweep;
+use devrun_keeper::leftover_sweep;
 use devrun_model::{ByteSize, Failure, FailureKind, Paths, VolumeClass};
 use devrun_runtime::{removal, runtime_dir, secrets};
 
@@ -31,7 +31,7 @@ pub struct Doomed {
 pub fn doomed(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<Doomed>, Failure> {
     // One that cannot be used is deleted with the rest; locks still tell what is left.
     let journal = devrun_keeper::project_journal::of_project(&project.places).unwrap_or_default();
-    if let Some(left) = sweep::leftovers(&journal, &project.places).first() {
+    if let Some(left) = leftover_sweep::leftovers(&journal, &project.places).first() {
         return Err(Failure::new(FailureKind::Elsewhere, format!("pid {} ({}) of the stack is left", left.pid, left.command))
             .help("devrun down ends it"));
     }
@@ -66,7 +66,7 @@ pub fn lists(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<D
         }
     }
     if asked("secrets") {
-        let wants = read.wants()?;
+        let wants = read.required_values()?;
         for want in &wants.secrets {
             add(format!("secret {}", want.name), wants.secrets_dir.join(&want.name));
             for draft in secrets::drafts(&wants.secrets_dir, &want.name) {

@@ -13,7 +13,7 @@ use crate::ui::term::say;
 use devrun_config::{Generated, GeneratedPaths};
 use devrun_model::{Failure, FailureKind, Paths, Plan};
 use devrun_runtime::runtime_dir;
-use devrun_store::input;
+use devrun_store::trusted_file;
 
 /// Long enough for any key or certificate.
 const LARGEST: u64 = 64 * 1024;
@@ -67,7 +67,7 @@ pub fn keys(folder: Option<&Path>) -> Result<BTreeMap<String, String>, Failure> 
 /// # Errors
 /// `Config` for a file without our header.
 pub fn existing(path: &Path) -> Result<Option<String>, Failure> {
-    let Some(text) = input::untrusted(path)? else { return Ok(None) };
+    let Some(text) = trusted_file::read_untrusted(path)? else { return Ok(None) };
     if devrun_config::is_untouched(&text).is_none() {
         return Err(Failure::new(
             FailureKind::Config,

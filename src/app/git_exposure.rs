@@ -85,7 +85,7 @@ fn below(project: &Project, path: &Path) -> Option<String> {
 
 /// Where secrets may lie, for `ls-files`.
 fn search_paths(project: &Project, read: &Read) -> Vec<PathBuf> {
-    let dir = read.wants().map(|wants| wants.secrets_dir).unwrap_or_else(|_| project.root.join("secrets/infra"));
+    let dir = read.required_values().map(|wants| wants.secrets_dir).unwrap_or_else(|_| project.root.join("secrets/infra"));
     let generated = read.document.generated_paths().into_iter().flat_map(|paths| paths.keys.into_iter().chain([paths.output]));
     std::iter::once(dir).chain(generated).chain([".env", "*.env", ".env.*"].map(PathBuf::from)).collect()
 }

@@ -11,7 +11,7 @@ use devrun_runtime::stats;
 use crate::app::port_conflicts;
 
 /// `[project].requires`.
-pub fn meets(wants: &devrun_config::Wants, places: &Paths) -> Result<(), Failure> {
+pub fn meets(wants: &devrun_config::RequiredValues, places: &Paths) -> Result<(), Failure> {
     let size = |bytes: u64| ByteSize(bytes).to_string();
     if let (Some(wanted), Some(there)) = (wants.memory, stats::memory_total())
         && there < wanted
@@ -53,7 +53,7 @@ pub fn of_plan(
     Ok(notes)
 }
 
-/// What is set aside by `reserve`, all services together, against what the machine has left. A reservation is a wish, not
+/// What is set aside by `reserve`, all services together, against what the machine has left. A reservation is a preference, not
 /// a limit, so more of it than there is is said and holds nothing up.
 fn over_reserved(plan: &Plan) -> Vec<String> {
     let mut notes = Vec::new();

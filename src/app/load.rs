@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::ui::term::say;
-use devrun_config::{Facts, Options, PortWish, Source};
+use devrun_config::{Facts, Options, PortPreference, Source};
 use devrun_keeper::lock;
 use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
 use devrun_runtime::ports::{self, PortReservations};
 use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::{copy_names, runtime_dir, secrets, trace_masks, user};
-use devrun_store::input;
 use devrun_store::ownership::Trust;
+use devrun_store::trusted_file;
 use devrun_store::{DownloadProgress, FetchOptions};
 
 use crate::app::compose_input;
@@ -166,7 +166,7 @@ fn project_in(
     if let Some(text) = runtime_dir::claim(&places)? {
         say(text);
     }
-    let project = Project { files, root, places, instance, env, reserved: Arc::default() };
+    let project = Project { files, label: None, root, places, instance, env, reserved: Arc::default() };
     debug_output::project(globals, &project);
     Ok(project)
 }
@@ -184,7 +184,7 @@ fn instance(globals: &Globals, env: &BTreeMap<String, String>, file: &Path, root
     match env.get("DEVRUN_PROJECT") {
         None => name.clone(),
         Some(project) => {
-            let text = input::untrusted(file).ok().flatten().unwrap_or_default();
+            let text = trusted_file::read_untrusted(file).ok().flatten().unwrap_or_default();
             let named = toml::from_str::<toml::Table>(&text)
                 .ok()
                 .and_then(|table| Some(table.get("project")?.get("name")?.as_str()?.to_owned()))
@@ -273,8 +273,8 @@ impl Read {
     ///
     /// # Errors
     /// `Config`.
-    pub fn wants(&self) -> Result<devrun_config::Wants, Failure> {
-        self.document.wants(&self.facts).map_err(|report| procfile_errors::show(&report, false))
+    pub fn required_values(&self) -> Result<devrun_config::RequiredValues, Failure> {
+        self.document.required_values(&self.facts).map_err(|report| procfile_errors::show(&report, false))
     }
     /// `[env]`, filled in.
     ///
@@ -300,8 +300,9 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
             sources.extend(mapped.take());
             continue;
         }
-        let text = input::trusted(path)?.ok_or_else(|| input::missing(path))?;
-        let name = path.strip_prefix(&cwd).unwrap_or(path).display().to_string();
+        let text = trusted_file::read_trusted(path)?.ok_or_else(|| trusted_file::missing(path))?;
+        let shown = || path.strip_prefix(&cwd).unwrap_or(path).display().to_string();
+        let name = project.label.map_or_else(shown, str::to_owned);
         sources.push(Source { name, path: path.clone(), text });
     }
     let book = RecipeRegistry::new();
@@ -340,7 +341,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     }
     let mut facts = facts(project, env_file_flag, &document)?;
     facts.shared = location::of(project, &document, &facts, wanted.purpose.makes())?;
-    let wants = document.wants(&facts).map_err(|report| failed(document.faults(&facts, &report)))?;
+    let wants = document.required_values(&facts).map_err(|report| failed(document.faults(&facts, &report)))?;
     let is_up = is_running(&project.places)?;
     let starts = wanted.purpose == Purpose::Start && !is_up;
     if wanted.purpose == Purpose::Start && is_up {
@@ -400,7 +401,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     };
     trace_masks::set(&plan);
     debug_output::plan(globals, &facts, &plan);
-    let private = wants.ports.into_iter().filter(|want| want.wish == PortWish::Private);
+    let private = wants.ports.into_iter().filter(|want| want.preference == PortPreference::Private);
     let private = private.map(|want| (want.service, want.name)).collect();
     Ok(Read { plan: Arc::new(plan), document, facts, generated, private, secrets_dir: wants.secrets_dir })
 }
@@ -425,11 +426,11 @@ fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &devrun_co
     for path in env_files.into_iter().chain(env_file_flag) {
         // What is on disk of the generated file does not count: it is made later.
         let made = paths.as_ref().is_some_and(|paths| paths.output == path);
-        let text = if made { Some(String::new()) } else { input::trusted(&path)? };
+        let text = if made { Some(String::new()) } else { trusted_file::read_trusted(&path)? };
         facts.env_files.insert(path, text);
     }
     for path in recipe_files {
-        if let Some(text) = input::trusted(&path)? {
+        if let Some(text) = trusted_file::read_trusted(&path)? {
             facts.recipe_files.insert(path, text);
         }
     }
@@ -475,7 +476,7 @@ fn reserved(project: &Project) -> Result<&PortReservations, Failure> {
 /// start chooses, and what its procfile fixes, is set aside, so that no other stack of this user chooses it meanwhile.
 fn choose_ports(
     project: &Project,
-    wants: &devrun_config::Wants,
+    wants: &devrun_config::RequiredValues,
     purpose: Purpose,
     notes: &mut Vec<String>,
 ) -> Result<BTreeMap<(String, String), u16>, Failure> {
@@ -507,22 +508,22 @@ fn choose_ports(
             let free = !taken.contains(&port) && ports::check_free("127.0.0.1", port).is_ok();
             Ok::<bool, Failure>(free && set_aside(port)?)
         };
-        let port = match (want.wish, before) {
+        let port = match (want.preference, before) {
             // A running stack holds its own ports; only what it has not got yet is chosen.
             (_, Some(port)) if running || purpose == Purpose::Look => Some(port),
-            (PortWish::Usual(port), _) if purpose == Purpose::Look || free(port)? => Some(port),
+            (PortPreference::Usual(port), _) if purpose == Purpose::Look || free(port)? => Some(port),
             (_, _) if purpose == Purpose::Look => None,
             (_, Some(port)) if free(port)? => Some(port),
             _ => {
                 let id = ServiceId::parse(&want.service)
                     .map_err(|error| Failure::new(FailureKind::Config, format!("{}: {error}", want.service)))?;
-                let seed = match want.wish {
-                    PortWish::Private => format!("{}/{}", project.places.state.display(), std::process::id()),
+                let seed = match want.preference {
+                    PortPreference::Private => format!("{}/{}", project.places.state.display(), std::process::id()),
                     _ => project.places.state.display().to_string(),
                 };
                 let port = ports::free_port(&seed, &id, &want.name, &taken, reserved(project)?)
                     .map_err(|error| Failure::new(FailureKind::PortTaken, format!("no free port for {key}: {error}")))?;
-                if let PortWish::Usual(usual) = want.wish {
+                if let PortPreference::Usual(usual) = want.preference {
                     let holder = ports::check_free("127.0.0.1", usual)
                         .err()
                         .map_or_else(|| " is set aside for another stack".to_owned(), |holder| format!(" is held by {holder}"));

@@ -48,6 +48,7 @@ pub mod session;
 pub mod shared_server;
 pub mod signals;
 pub mod snapshot;
+pub mod sql_json;
 pub mod stack_changes;
 pub mod stack_session;
 pub mod start_scope;

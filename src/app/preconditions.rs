@@ -11,7 +11,7 @@ use crate::ui::term::say;
 use devrun_config::Facts;
 use devrun_model::{Failure, FailureKind};
 use devrun_runtime::secrets;
-use devrun_store::input;
+use devrun_store::trusted_file;
 
 /// `[project].env_sample`: an env file that is missing is made from it. Says what is still to be edited.
 ///
@@ -22,7 +22,7 @@ pub fn from_sample(document: &devrun_config::Document) -> Result<(), Failure> {
     if to.exists() {
         return Ok(());
     }
-    let Some(text) = input::trusted(&from)? else { return Ok(()) };
+    let Some(text) = trusted_file::read_trusted(&from)? else { return Ok(()) };
     let failed = |error: std::io::Error| {
         Failure::new(FailureKind::Config, format!("{} cannot be made from {}: {error}", to.display(), from.display()))
             .help(format!("cp {} {}", from.display(), to.display()))
@@ -50,7 +50,7 @@ pub fn from_sample(document: &devrun_config::Document) -> Result<(), Failure> {
 pub fn old_data_wants_old_secrets(
     document: &devrun_config::Document,
     facts: &Facts,
-    wants: &devrun_config::Wants,
+    wants: &devrun_config::RequiredValues,
 ) -> Result<(), Failure> {
     let mut with = facts.clone();
     let mut missing = BTreeMap::new();

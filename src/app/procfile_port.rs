@@ -1,7 +1,7 @@
 //! What foreman and overmind look up beside a Procfile: the port of its first line, and other Procfiles.
 
 use devrun_model::{Failure, FailureKind};
-use devrun_store::input;
+use devrun_store::trusted_file;
 
 use crate::app::project::Project;
 
@@ -14,8 +14,8 @@ pub fn base_port(project: &Project) -> Result<Option<u16>, Failure> {
     if !project.files.iter().any(plain) {
         return Ok(None);
     }
-    let foreman = input::trusted(&project.root.join(".foreman"))?.unwrap_or_default();
-    let dotenv = input::trusted(&project.root.join(".env"))?.unwrap_or_default();
+    let foreman = trusted_file::read_trusted(&project.root.join(".foreman"))?.unwrap_or_default();
+    let dotenv = trusted_file::read_trusted(&project.root.join(".env"))?.unwrap_or_default();
     let of_foreman = foreman.lines().find_map(|line| line.trim().strip_prefix("port:")).and_then(number);
     let of_dotenv = dotenv
         .lines()

@@ -12,6 +12,8 @@ use devrun_runtime::ports::PortReservations;
 pub struct Project {
     /// Procfiles in order.
     pub files: Vec<PathBuf>,
+    /// What errors call its only file, where it is written by devrun itself.
+    pub label: Option<&'static str>,
     /// The first one's folder.
     pub root: PathBuf,
     /// Its folders.

@@ -31,8 +31,23 @@ impl Seen {
     /// `Config` for a procfile with errors, `Elsewhere` when a supervisor does not answer.
     pub fn new(globals: &Globals, named: &[String]) -> Result<Self, Failure> {
         let project = load::project(globals)?;
-        let read = load::read(globals, &project, &Wanted { named: named.to_vec(), ..Wanted::look() })?;
         let snapshot = crate::app::runtime::runtime()?.block_on(crate::app::snapshot::snapshot(globals, &project))?;
+        let read = |named: Vec<String>| load::read(globals, &project, &Wanted { named, ..Wanted::look() });
+        let mut read_now = read(named.to_vec())?;
+        // What runs is looked at whatever profiles this command was given; the one that started it may have had others.
+        let merged = read_now.document.merged();
+        let is_declared = |name: &str| merged.get("services").and_then(|services| services.get(name)).is_some();
+        let is_planned = |name: &str| read_now.plan.services.values().any(|spec| spec.service.as_str() == name);
+        let more: BTreeSet<String> = snapshot
+            .services
+            .iter()
+            .filter(|status| snapshot.supervisor_pid.is_some() && is_declared(&status.service) && !is_planned(&status.service))
+            .map(|status| status.service.to_string())
+            .collect();
+        if !more.is_empty() {
+            read_now = read(named.iter().cloned().chain(more).collect())?;
+        }
+        let read = read_now;
         Ok(Self { project, plan: read.plan, private: read.private, snapshot })
     }
     /// Whether a supervisor runs.

@@ -5,8 +5,9 @@ use crate::app::session::{Session, Settled, Signals, token, until_settled};
 use crate::ui::ci;
 use crate::ui::exit_line;
 use crate::ui::progress::ProgressView;
+use crate::ui::start_times::StartTimes;
 use crate::ui::summary;
-use crate::ui::term::{Term, say};
+use crate::ui::term::{Progress, Term, say};
 use devrun_model::{Command, Failure, FailureKind, ServiceId};
 
 /// Names against what the supervisor runs; the procfile may have been edited since.
@@ -35,11 +36,24 @@ pub async fn session(project: &Project) -> Result<(Session, devrun_model::feed::
         .ok_or_else(|| Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"))
 }
 
-pub async fn settle(
+/// Sends a command and shows what happens until it is done. Returns the exit code.
+///
+/// # Errors
+/// `Elsewhere` when the connection breaks.
+pub async fn settle(session: Session, status: &devrun_model::feed::Status, command: Command, term: Term) -> Result<i32, Failure> {
+    settle_with(session, status, command, term, |_| None).await
+}
+
+/// [`settle()`], with a line about what was done when nothing failed.
+///
+/// # Errors
+/// As [`settle()`].
+pub async fn settle_with(
     mut session: Session,
     status: &devrun_model::feed::Status,
     command: Command,
     term: Term,
+    result: impl FnOnce(&StartTimes) -> Option<String>,
 ) -> Result<i32, Failure> {
     let mut signals = Signals::take()?;
     let mut view = ProgressView::new(term);
@@ -56,6 +70,9 @@ pub async fn settle(
                 ci::failures(&outcome);
             }
             if let Some(line) = exit_line::of_outcome(&outcome) {
+                say(line);
+            } else if let Some(line) = result(view.times()).filter(|_| !matches!(term.progress, Progress::Quiet | Progress::Json))
+            {
                 say(line);
             }
             Ok(outcome.code())

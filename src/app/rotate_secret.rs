@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::ui::term::{Term, say};
-use devrun_config::SecretWant;
+use devrun_config::RequiredSecret;
 use devrun_core::only_login_differs;
 use devrun_model::exit;
 use devrun_model::{Command, Failure, FailureKind, Launch, Paths, Plan, ServiceId, ServiceSpec, State, VolumeSpec};
@@ -26,7 +26,7 @@ use crate::globals::Globals;
 ///
 /// # Errors
 /// `Config` for a server whose data keeps the password and cannot be given another one; nothing is changed then.
-pub fn run(globals: &Globals, project: &Project, want: &SecretWant, dir: &Path, term: Term) -> Result<i32, Failure> {
+pub fn run(globals: &Globals, project: &Project, want: &RequiredSecret, dir: &Path, term: Term) -> Result<i32, Failure> {
     let runtime = crate::app::runtime::runtime()?;
     let running = load::is_running(&project.places)?;
     // Whatever runs takes part, also what only a profile had brought.

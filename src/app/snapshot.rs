@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use devrun_keeper::sweep;
+use devrun_keeper::leftover_sweep;
 use devrun_model::{Failure, Health, Paths, ServiceStatus, Snapshot, State};
 use devrun_runtime::engine::state_files;
 
@@ -88,5 +88,5 @@ pub fn leftovers(places: &Paths, snapshot: &Snapshot) -> usize {
     if snapshot.supervisor_pid.is_some() {
         return 0;
     }
-    devrun_keeper::project_journal::of_project(places).map_or(0, |journal| sweep::leftovers(&journal, places).len())
+    devrun_keeper::project_journal::of_project(places).map_or(0, |journal| leftover_sweep::leftovers(&journal, places).len())
 }

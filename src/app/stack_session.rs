@@ -24,7 +24,7 @@ use devrun_model::feed::{FeedItem, Status};
 use devrun_model::keeper::{Identity, KeeperHello};
 use devrun_model::{Command, Failure, FailureKind, Paths, Plan};
 use devrun_runtime::control::{OpenConnections, server};
-use devrun_runtime::engine::{Drivers, Engine, EngineExit, EngineHandle, EngineOptions, leftovers};
+use devrun_runtime::engine::{Drivers, Engine, EngineExit, EngineHandle, EngineOptions, stop_leftovers};
 use devrun_runtime::logs::{LogItem, LogPump, LogSubscription};
 use devrun_runtime::runtime_dir;
 use devrun_store::FetchOptions;
@@ -124,7 +124,7 @@ impl StackClaim {
                 code = cancelled => code,
             }
         };
-        if let Some(code) = leftovers::stop_leftovers(&places, interrupted, note).await? {
+        if let Some(code) = stop_leftovers::stop_leftovers(&places, interrupted, note).await? {
             return Ok(Boot::Interrupted(code));
         }
         check_file_limit(&plan)?;
@@ -336,7 +336,7 @@ async fn finish(running: Running) -> Result<EngineExit, Failure> {
         // With the engine its handle of the keeper is gone, and the keeper stops everything; that is waited for, so that
         // nothing is left when we end. The panic has said where it was; its text is not repeated.
         server.abort();
-        let stopped = leftovers::stop_leftovers(&places, std::future::pending(), say).await;
+        let stopped = stop_leftovers::stop_leftovers(&places, std::future::pending(), say).await;
         let _stays = runtime_dir::remove_run(&places);
         stopped?;
         return Err(Failure::new(FailureKind::Internal, "the engine failed; everything was stopped")

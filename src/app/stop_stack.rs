@@ -7,13 +7,13 @@ use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
 use devrun_keeper::caller::{self, Caller};
 use devrun_keeper::journal::Journal;
+use devrun_keeper::leftover_sweep::{SweepMode, SweepReport, sweep};
 use devrun_keeper::lock::{InstanceLock, InstanceLockError};
-use devrun_keeper::sweep::{SweepMode, SweepReport, sweep};
 use devrun_model::exit;
 use devrun_model::{Command, Failure, FailureKind, Paths};
 use devrun_runtime::control::ControlClient;
 use devrun_runtime::control::protocol::ControlReply;
-use devrun_runtime::engine::leftovers;
+use devrun_runtime::engine::stop_leftovers;
 use devrun_runtime::runtime_dir;
 
 use crate::app::load;
@@ -206,7 +206,7 @@ pub fn keep_others_out(places: &Paths) -> Result<Option<InstanceLock>, Failure> 
 
 /// Ends what is left; a signal ends the graces. Returns its exit code too.
 async fn leftovers(places: &Paths, signals: &mut Signals) -> Result<(SweepReport, Option<i32>), Failure> {
-    leftovers::stop_recorded_run(devrun_keeper::project_journal::of_project(places)?, places, signals.next(), say).await
+    stop_leftovers::stop_recorded_run(devrun_keeper::project_journal::of_project(places)?, places, signals.next(), say).await
 }
 
 fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failure> {

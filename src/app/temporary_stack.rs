@@ -1,6 +1,7 @@
 //! A stack that stands for as long as one piece of work takes: up, wait, work, and down again whatever happened. This
 //! process is its supervisor, so that even `kill -9` leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::ui::summary;
 use crate::ui::term::{Progress, Term, say};
 use devrun_model::exit;
 use devrun_model::feed::Outcome;
-use devrun_model::{Command, Failure, FailureKind, Launch, Paths, Plan, ServiceId, UpOptions, VolumeClass};
+use devrun_model::{Command, Failure, FailureKind, Launch, Paths, Plan, ServiceId, UpOptions, VolumeClass, VolumeSpec};
 use devrun_runtime::engine::EngineExit;
 
 use crate::app::load::{self, Project};
@@ -31,6 +32,16 @@ pub struct TemporaryStack<'a> {
     pub offline: bool,
     /// In the place of vendor hosts.
     pub mirror: Option<String>,
+}
+
+/// The runtime directory of a stack whose state is thrown away, which goes with it however far the stack came.
+pub struct TemporaryRun(pub Paths);
+
+impl Drop for TemporaryRun {
+    fn drop(&mut self) {
+        // A run that ended has removed it. What stays is shown by `devrun ls`.
+        let _absent = devrun_runtime::runtime_dir::remove_run(&self.0);
+    }
 }
 
 /// How it went.
@@ -144,13 +155,17 @@ impl TemporaryStackResult {
     }
 }
 
-/// Moves everything that a run keeps into a folder that is thrown away. Sources are used in place: they are never written.
-/// None of it has to outlive a loss of power, so nobody waits for a disk.
+/// Moves everything that a run keeps into a folder that is thrown away. Sources are used in place: they are never written. So is a
+/// directory that the procfile names and that is no service's data (a virtual environment, `node_modules`): commands write to that path
+/// whatever is said here, so its tasks are done for this stack as well. None of it has to outlive a loss of power, so nobody waits for a disk.
 #[must_use]
 pub fn throw_away(plan: Arc<Plan>, places: &Paths) -> Arc<Plan> {
     let mut plan = Arc::unwrap_or_clone(plan);
     let data: &Path = &places.data(None);
-    for volume in plan.volumes.values_mut().filter(|volume| volume.class != VolumeClass::Source) {
+    let data_of_services: BTreeSet<_> = plan.services.values().filter_map(|spec| spec.data.clone()).collect();
+    let stays =
+        |volume: &VolumeSpec| volume.class == VolumeClass::Source || volume.placed && !data_of_services.contains(&volume.name);
+    for volume in plan.volumes.values_mut().filter(|volume| !stays(volume)) {
         let path = data.join(volume.name.as_str());
         for spec in plan.services.values_mut().filter(|spec| spec.data.as_ref() == Some(&volume.name)) {
             if let Some(told) = Arc::make_mut(spec).attributes.get_mut("data") {

@@ -187,7 +187,7 @@ fn report_failure(failure: &Failure, term: Term) -> i32 {
             say(format!("{} {}", crate::ui::term::paint(term.err_color, "36", "help:"), crate::ui::term::safe(help)));
         }
     }
-    say(exit_line::last_line(code, None, &reason));
+    say(exit_line::of_failure(failure, &reason));
     code
 }
 

@@ -8,7 +8,7 @@ use clap::Parser;
 use crate::ui::term::{Term, data};
 use devrun_model::{Failure, FailureKind, exit};
 use devrun_store::atomic_file;
-use devrun_store::input;
+use devrun_store::trusted_file;
 
 use crate::app::agent::tools::{TOOLS, ToolEffect};
 use crate::app::readonly;
@@ -139,7 +139,7 @@ pub fn init_agents(globals: &Globals, output: Option<&Path>) -> Result<i32, Fail
         .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;
     let base = globals.project_directory.as_ref().map_or_else(|| cwd.clone(), |dir| cwd.join(dir));
     let path = base.join(output.unwrap_or(Path::new("AGENTS.md")));
-    let before = input::untrusted(&path)?;
+    let before = trusted_file::read_untrusted(&path)?;
     let after = with_section(before.as_deref().unwrap_or_default());
     let what = match &before {
         Some(before) if *before == after => "is up to date",

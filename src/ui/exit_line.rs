@@ -1,7 +1,7 @@
 //! The last line of a failing command: the code's meaning, the service and the reason.
 
-use devrun_model::exit;
 use devrun_model::feed::Outcome;
+use devrun_model::{Failure, exit};
 
 /// `devrun: exit 3 (not ready in time): api: no answer`.
 #[must_use]
@@ -11,6 +11,13 @@ pub fn last_line(code: i32, service: Option<&str>, reason: &str) -> String {
         Some(service) => format!("devrun: exit {code} ({}): {service}: {reason}", exit::meaning(code)),
         None => format!("devrun: exit {code} ({}): {reason}", exit::meaning(code)),
     }
+}
+
+/// The line for a failure that belongs to no start; its reason may have been masked.
+#[must_use]
+pub fn of_failure(failure: &Failure, reason: &str) -> String {
+    let reason = reason.lines().next().unwrap_or_default();
+    format!("devrun: exit {} ({}): {reason}", exit::of(failure.kind), exit::meaning_of(failure.kind))
 }
 
 /// The line for the first root cause of an outcome.

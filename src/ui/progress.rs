@@ -133,18 +133,17 @@ impl ProgressView {
     }
 
     fn notice(&mut self, notice: &StateChange) {
+        // A copy that was started alone keeps its plain name; the others are numbered.
+        let numbered = format!("{}.{}", notice.service, notice.replica);
+        let is_numbered = notice.replica > 1 || self.lines.contains_key(&numbered);
+        let name = if is_numbered { numbered } else { notice.service.clone() };
         if self.term.progress == Progress::Json {
             if let Ok(line) = serde_json::to_string(notice) {
                 drop(data(line));
             }
+            self.times.change(&name, notice.to, notice.health, self.tasks.contains(&name), Instant::now());
             return;
         }
-        let name = if self.lines.contains_key(&notice.service) || notice.replica <= 1 {
-            let numbered = format!("{}.{}", notice.service, notice.replica);
-            if self.lines.contains_key(&numbered) { numbered } else { notice.service.clone() }
-        } else {
-            format!("{}.{}", notice.service, notice.replica)
-        };
         let has_exited = notice.exit_code.is_some();
         self.change(&name, (notice.to, notice.health), notice.reason.as_deref(), has_exited, false);
     }

@@ -1,9 +1,9 @@
-//! When each service of one start began and when it was ready, and which of them the start waited for.
+//! When each service of one start began and when it was ready, which of them the start waited for, and what it stopped.
 //!
 //! Filled by [`super::progress::ProgressView`] from the changes that it shows; what was up before is not in it, so an empty one
 //! means that there was nothing to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use devrun_model::{Condition, Health, ServiceId, ServiceSpec, Snapshot, State};
 #[derive(Debug, Clone, Default)]
 pub struct StartTimes {
     services: BTreeMap<String, ServiceTimes>,
+    /// Services that are being stopped, or are, and were not started again.
+    stopped: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +52,11 @@ impl StartTimes {
     /// Notes a change of state.
     pub(super) fn change(&mut self, name: &str, state: State, health: Health, is_task: bool, now: Instant) {
         let begins = matches!(state, State::Fetching | State::Initialising | State::Starting | State::Running | State::Completed);
+        if begins {
+            self.stopped.remove(name);
+        } else if !is_task && matches!(state, State::Stopping | State::Stopped) && !self.has(name) {
+            self.stopped.insert(name.to_owned());
+        }
         if !begins && !self.services.contains_key(name) {
             return;
         }
@@ -70,6 +77,16 @@ impl StartTimes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.services.is_empty()
+    }
+
+    /// What was started, in the order of names.
+    pub fn started(&self) -> impl Iterator<Item = &str> {
+        self.services.keys().map(String::as_str)
+    }
+
+    /// What was stopped and not started again, in the order of names.
+    pub fn stopped(&self) -> impl Iterator<Item = &str> {
+        self.stopped.iter().map(String::as_str)
     }
 
     /// How long a service took, from nothing in its way to ready, or to its failure. `None`: it was not started, or neither came.
@@ -136,6 +153,25 @@ mod tests {
             services.insert(spec.id.clone(), Arc::new(spec));
         }
         services
+    }
+
+    #[test]
+    fn what_is_stopped_and_not_started_again_is_known() {
+        let now = Instant::now();
+        let mut times = StartTimes::default();
+        for (name, state) in [
+            ("api.2", State::Stopping),
+            ("api.2", State::Stopped),
+            ("web", State::Stopping),
+            ("web", State::Starting),
+            ("web", State::Running),
+            ("api.3", State::Stopping),
+        ] {
+            times.change(name, state, Health::None, false, now);
+        }
+        times.change("seed", State::Stopping, Health::None, true, now);
+        assert_eq!(times.stopped().collect::<Vec<_>>(), ["api.2", "api.3"]);
+        assert_eq!(times.started().collect::<Vec<_>>(), ["web"]);
     }
 
     #[test]

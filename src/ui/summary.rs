@@ -32,18 +32,36 @@ pub fn urls(plan: &Plan, snapshot: &Snapshot, private: impl Fn(&str) -> bool) ->
     if rows.is_empty() { String::new() } else { table::render(&[], &rows) }
 }
 
-/// `ready in 14.2 s (slowest: neo4j 11.0 s)`, of what the start waited for, or that there was nothing to do.
+/// `ready in 14.2 s (slowest: neo4j 11.0 s)`, of what the start waited for, with what it stopped; or that there was nothing to do.
 #[must_use]
 pub fn ready(plan: &Plan, snapshot: &Snapshot, times: &StartTimes, total: Duration) -> String {
+    let stopped = listed("stopped", times.stopped());
     if times.is_empty() {
         let running = snapshot.services.iter().filter(|service| service.state == State::Running).count();
         let (services, are) = if running == 1 { ("service", "is") } else { ("services", "are") };
-        return format!("nothing to do: {running} {services} {are} running");
+        let done = stopped.map_or_else(|| "nothing to do:".to_owned(), |stopped| format!("{stopped};"));
+        return format!("{done} {running} {services} {are} running");
     }
+    let stopped = stopped.map(|stopped| format!("; {stopped}")).unwrap_or_default();
     match times.slowest(&plan.services) {
-        Some((name, own)) => format!("ready in {} (slowest: {name} {})", human(total), human(own)),
-        None => format!("ready in {}", human(total)),
+        Some((name, own)) => format!("ready in {} (slowest: {name} {}){stopped}", human(total), human(own)),
+        None => format!("ready in {}{stopped}", human(total)),
     }
+}
+
+/// What a request started and stopped: `started api.3 and api.4`, or that there was nothing to do.
+#[must_use]
+pub fn changes(times: &StartTimes) -> String {
+    let done: Vec<String> =
+        [listed("started", times.started()), listed("stopped", times.stopped())].into_iter().flatten().collect();
+    if done.is_empty() { "nothing to do".to_owned() } else { done.join("; ") }
+}
+
+/// `stopped a, b and c`; `None` without names.
+fn listed<'a>(verb: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let names: Vec<&str> = names.collect();
+    let (last, others) = names.split_last()?;
+    Some(if others.is_empty() { format!("{verb} {last}") } else { format!("{verb} {} and {last}", others.join(", ")) })
 }
 
 /// Culprits with everything known about them, then who was blocked.

@@ -123,7 +123,14 @@ await step("graph", async () => {
   await page.getByRole("link", { name: "Graph" }).click();
   await page.locator("svg .node").first().waitFor();
   await page.getByText("As text").click();
-  await page.getByRole("listitem").filter({ hasText: "api waits for db to be healthy" }).waitFor();
+  const line = page.getByRole("listitem").filter({ hasText: "api waits for db to be healthy" });
+  await line.waitFor();
+  // A change of the stack draws the view again: what was opened stays open.
+  await page.locator("svg").first().evaluate((drawing) => { drawing.dataset.old = "yes"; });
+  devrun("stop", "worker");
+  await wait("drawn again", async () => (await page.locator("svg[data-old]").count()) === 0);
+  assert.ok(await line.isVisible());
+  devrun("start", "worker");
   await accessible("graph");
 });
 await step("events", async () => {

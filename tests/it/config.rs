@@ -67,10 +67,10 @@ pub fn facts(shell: &[(&str, &str)]) -> Facts {
 
 /// What a caller does between reading and lowering: choose ports, make secrets.
 pub fn choose(document: &Document, facts: &mut Facts) -> Result<(), Report> {
-    let wants = document.wants(facts)?;
+    let wants = document.required_values(facts)?;
     for (index, want) in wants.ports.iter().enumerate() {
-        let number = match want.wish {
-            devrun_config::PortWish::Usual(number) => number,
+        let number = match want.preference {
+            devrun_config::PortPreference::Usual(number) => number,
             _ => 40_000 + u16::try_from(index).expect("few ports"),
         };
         facts.ports.insert((want.service.clone(), want.name.clone()), number);

@@ -201,7 +201,7 @@ fn the_plan_of_a_thousand_services_fits_a_line_four_times() {
         env_file_flag: None,
         secrets: BTreeMap::new(),
         ports: document
-            .wants(&Facts {
+            .required_values(&Facts {
                 places: Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
                 shell: BTreeMap::new(),
                 env_files: BTreeMap::new(),

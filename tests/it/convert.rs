@@ -526,7 +526,7 @@ time.sleep(600)
     let port = project.service("db")["ports"]["main"].to_string();
     assert_eq!(answer, format!("pong {port}"));
     let rows = project.run(&["sql", "SELECT x FROM t", "--json"]).code(0).json();
-    assert_eq!(rows, serde_json::json!([{ "x": "7" }]));
+    assert_eq!(rows, serde_json::json!([{ "x": 7 }]));
     project.run(&["down"]).code(0);
     project.nothing_left();
 }
@@ -603,7 +603,12 @@ fn procfiles_by_any_name_and_in_any_order() {
         }
     }
     project.run(&["import", "Procfile.dev"]).code(0);
-    assert!(project.read("procfile.toml").contains("[services.web]"));
+    let text = project.read("procfile.toml");
+    assert!(text.starts_with("#:schema .devrun/procfile.schema.json\n") && text.contains("[services.web]"), "{text}");
+    assert!(project.read(".devrun/procfile.schema.json").contains("\"services\""));
+    // A file of another name is nobody's procfile yet.
+    project.run(&["import", "extra.yml", "-o", "other.toml"]).code(0);
+    assert!(!project.read("other.toml").contains("#:schema"));
 }
 
 #[test]

@@ -271,6 +271,27 @@ fn an_external_address_is_probed_by_its_scheme_unless_ready_is_false() {
     project.run(&["down"]).code(0);
 }
 
+/// What a profile started is shown without it: it runs.
+#[test]
+fn what_runs_of_a_profile_is_shown_without_the_profile() {
+    let project = Project::new().procfile(
+        "[services.api]\nrun = \"{svc:api} --listen $PORT\"\nport = \"auto\"\n\
+         [services.tool]\nrun = \"{svc:tool} --listen $PORT\"\nport = \"auto\"\nprofiles = [\"tools\"]\n",
+    );
+    let names = |verb: &str| -> Vec<String> {
+        let all = project.run(&[verb, "--json"]).code(0).json();
+        all.as_array().into_iter().flatten().filter_map(|one| Some(one["service"].as_str()?.to_owned())).collect()
+    };
+    project.run(&["--profile", "tools", "up", "-d"]).code(0);
+    assert_eq!(
+        (names("urls"), names("ports")),
+        (vec!["api".to_owned(), "tool".to_owned()], vec!["api".to_owned(), "tool".to_owned()])
+    );
+    project.run(&["down"]).code(0);
+    assert_eq!(names("urls"), ["api"]);
+    project.nothing_left();
+}
+
 /// Shows: service.profiles, devrun --profile.
 #[test]
 fn profiles_are_off_until_asked_for() {

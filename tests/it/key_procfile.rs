@@ -213,3 +213,20 @@ fn seconds(line: &str) -> f64 {
     };
     line.split_whitespace().map(part).sum()
 }
+
+/// A service that names its runtime directory finds it.
+#[test]
+fn the_runtime_directory_of_a_service_is_there_for_its_command() {
+    let project = Project::new().procfile(
+        r#"
+        [services.beat]
+        run = ["sh", "-c", "echo 1 > $SCHEDULE/beat && exec sleep 1000"]
+        env = { SCHEDULE = "${dir.run}" }
+        ready = { file = "${dir.run}/beat" }
+        "#,
+    );
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["restart", "beat"]).code(0);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use devrun_keeper::journal;
-use devrun_keeper::{CommandRequest, KeeperEvent, KeeperHandle, KeeperOptions, ProcessEvent, Runner, identity, procfs, sweep};
+use devrun_keeper::{
+    CommandRequest, KeeperEvent, KeeperHandle, KeeperOptions, ProcessEvent, Runner, identity, leftover_sweep, procfs,
+};
 use devrun_model::keeper::{ExitStatus, Identity, KeeperHello, ProcessId, Role, RunAs, SpawnSpec, StopOrder};
 use devrun_model::{Paths, ServiceId, Signal, StopTo};
 use tokio::sync::mpsc;
@@ -866,9 +868,9 @@ async fn o08_the_sweep_finds_what_both_have_left() {
         leave_behind(&world, &words, 2).await;
         eventually("eight are left", || world.orphans().len() == 8).await;
         let journal = world.journal();
-        assert_eq!(sweep::leftovers(&journal, &world.places()).len(), 8, "{flags:?}");
+        assert_eq!(leftover_sweep::leftovers(&journal, &world.places()).len(), 8, "{flags:?}");
         let at = Instant::now();
-        let report = sweep::sweep(&journal_without_us(journal), &world.places(), sweep::SweepMode::Emergency);
+        let report = leftover_sweep::sweep(&journal_without_us(journal), &world.places(), leftover_sweep::SweepMode::Emergency);
         assert!(at.elapsed() < Duration::from_secs(30), "{:?}", at.elapsed());
         assert_eq!(world.orphans(), [0; 0], "{flags:?}");
         assert_eq!(report.killed.len(), 8, "{report:?}");
@@ -891,12 +893,15 @@ async fn o09_the_next_run_stops_them_as_the_stack_would() {
     leave_behind(&world, &words, 3).await;
     let places = world.places();
     let journal = world.journal();
-    let report = tokio::task::spawn_blocking(move || sweep::sweep(&journal, &places, sweep::SweepMode::Graceful)).await.unwrap();
+    let report =
+        tokio::task::spawn_blocking(move || leftover_sweep::sweep(&journal, &places, leftover_sweep::SweepMode::Graceful))
+            .await
+            .unwrap();
     assert_eq!(world.orphans(), [0; 0]);
     assert_eq!(report.killed.len(), 6, "{report:?}");
     assert_eq!(world.text("done").lines().filter(|line| *line == "leader done").count(), 3, "{}", world.text("done"));
     assert_eq!(world.text("mark").lines().count(), 6, "{}", world.text("mark"));
-    assert!(sweep::leftovers(&world.journal(), &world.places()).is_empty());
+    assert!(leftover_sweep::leftovers(&world.journal(), &world.places()).is_empty());
 }
 
 #[test]
@@ -904,12 +909,12 @@ async fn o15_a_hundred_at_once() {
     let world = World::new(false);
     leave_behind(&world, &["--ignore-term"], 100).await;
     let at = Instant::now();
-    let report = sweep::sweep(&world.journal(), &world.places(), sweep::SweepMode::Emergency);
+    let report = leftover_sweep::sweep(&world.journal(), &world.places(), leftover_sweep::SweepMode::Emergency);
     let took = at.elapsed();
     assert_eq!(world.orphans(), [0; 0]);
     assert_eq!(report.killed.len(), 100);
     let at = Instant::now();
-    assert!(sweep::leftovers(&world.journal(), &world.places()).is_empty());
+    assert!(leftover_sweep::leftovers(&world.journal(), &world.places()).is_empty());
     figures(took, at.elapsed(), "(swept, one empty look)");
 }
 
@@ -949,9 +954,9 @@ async fn p01_p02_p04_a_bystander_named_by_a_journal_lives() {
     let header = crafted.header.as_mut().unwrap();
     header.supervisor = Identity { start: right.start + 1, ..right.clone() };
     crafted.keeper = Some(Identity { boot: "another".to_owned(), ..right });
-    for how in [sweep::SweepMode::Emergency, sweep::SweepMode::Graceful] {
+    for how in [leftover_sweep::SweepMode::Emergency, leftover_sweep::SweepMode::Graceful] {
         let (crafted, places) = (crafted.clone(), world.places());
-        let report = tokio::task::spawn_blocking(move || sweep::sweep(&crafted, &places, how)).await.unwrap();
+        let report = tokio::task::spawn_blocking(move || leftover_sweep::sweep(&crafted, &places, how)).await.unwrap();
         assert!(report.killed.is_empty() && report.survivors.is_empty(), "{report:?}");
         assert_eq!(world.orphans().len(), 3);
     }

@@ -10,7 +10,8 @@ use devrun_model::{
     Failure, FailureKind, Launch, Paths, RecipeBook as _, RecipeUse, ServiceName, ServiceSpec, VolumeClass, VolumeName,
     VolumeSpec,
 };
-use devrun_runtime::recipes::{FirstBootOutcome, Invocation, RecipeContext, RecipeRegistry, first_boot, prepare};
+use devrun_runtime::exec_request::ExecRequest;
+use devrun_runtime::recipes::{FirstBootOutcome, RecipeContext, RecipeRegistry, first_boot, prepare};
 use devrun_store::Located;
 
 struct Case {
@@ -96,19 +97,19 @@ fn context<'a>(case: &'a Case, runner: &'a Runner) -> RecipeContext<'a> {
     }
 }
 
-fn show(name: &str, invocation: Result<Invocation, Failure>) -> String {
+fn show(name: &str, request: Result<ExecRequest, Failure>) -> String {
     let mut text = format!("== {name}\n");
-    match invocation {
+    match request {
         Err(failure) => {
             writeln!(text, "{:?}: {}", failure.kind, failure.reason).unwrap();
         }
-        Ok(invocation) => {
-            writeln!(text, "{}", invocation.argv.join(" ")).unwrap();
-            for (name, value) in &invocation.env {
+        Ok(request) => {
+            writeln!(text, "{}", request.argv.join(" ")).unwrap();
+            for (name, value) in &request.env {
                 writeln!(text, "{name}={value}").unwrap();
             }
-            writeln!(text, "in {}", invocation.dir.display()).unwrap();
-            for (path, content) in &invocation.files {
+            writeln!(text, "in {}", request.dir.display()).unwrap();
+            for (path, content) in &request.files {
                 writeln!(text, "-- {}\n{}", path.display(), content.trim_end()).unwrap();
             }
         }
@@ -133,15 +134,46 @@ fn every_recipe_as_text() {
                 continue;
             }
             let case = case(&book, name, folder.path());
-            let invocation = prepare(&context(&case, &runner));
-            if let Ok(invocation) = &invocation {
-                assert!(invocation.argv.iter().all(|word| !word.contains("ThawZin")), "{name}: a password on the command line");
-                assert!(invocation.argv.iter().all(|word| !word.contains("${")), "{name}");
+            let request = prepare(&context(&case, &runner));
+            if let Ok(request) = &request {
+                assert!(request.argv.iter().all(|word| !word.contains("ThawZin")), "{name}: a password on the command line");
+                assert!(request.argv.iter().all(|word| !word.contains("${")), "{name}");
             }
-            text.push_str(&show(name, invocation));
+            text.push_str(&show(name, request));
         }
         let text = text.replace(&folder.path().display().to_string(), "ROOT");
         insta::assert_snapshot!(text);
+    });
+}
+
+/// A file of the user's own replaces the recipe's of that name and comes once, whether the recipe is data or code.
+#[test]
+fn each_file_is_written_once() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let book = RecipeRegistry::new();
+        let runner = runner(&case(&book, "redis", folder.path())).await;
+        let mut seen = 0;
+        for name in book.names() {
+            let mut case = case(&book, name, folder.path());
+            let own: Vec<String> = case.recipe.recipe.render.keys().cloned().chain(["own.conf".to_owned()]).collect();
+            case.spec.render = own.iter().map(|name| (name.clone(), format!("mine: {name}"))).collect();
+            case.spec.env.insert("OF_THE_SERVICE".to_owned(), "1".to_owned());
+            let Ok(request) = prepare(&context(&case, &runner)) else { continue };
+            seen += 1;
+            let run = folder.path().join("run/svc");
+            for name in &own {
+                let found: Vec<_> = request.files.iter().filter(|(path, _)| *path == run.join(name)).collect();
+                assert_eq!(found, [&(run.join(name), format!("mine: {name}"))], "{name}");
+            }
+            let mut paths: Vec<_> = request.files.iter().map(|(path, _)| path).collect();
+            paths.sort();
+            paths.dedup();
+            assert_eq!(paths.len(), request.files.len(), "{name}: a file twice");
+            assert_eq!(request.env.get("OF_THE_SERVICE").map(String::as_str), Some("1"), "{name}: the service's environment");
+            assert_eq!(request.needs_dir, request.dir == run, "{name}");
+        }
+        assert!(seen > 15, "only {seen} recipes could be prepared");
     });
 }
 

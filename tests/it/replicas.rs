@@ -205,6 +205,27 @@ fn a_scale_is_remembered_until_the_procfile_changes_or_it_is_reset() {
     project.nothing_left();
 }
 
+/// `replicas = 1` says that the number may change: the address is shared from the first copy on.
+#[test]
+fn one_copy_of_many_to_come_has_the_shared_address() {
+    let project = project("replicas = 1", HTTP);
+    project.run(&["up", "-d"]).code(0);
+    let alone = copies(&project);
+    let address = shared(&project, "api");
+    assert!(alone[0].2 != u64::from(address), "{alone:?}, shared {address}");
+    let load = Load::begin(address, 2, "/");
+    load.answered(10);
+    project.run(&["scale", "api=2"]).code(0);
+    assert_eq!(names(&project), ["api", "api.2"]);
+    assert_eq!(copies(&project)[0], alone[0]);
+    eventually("both answer on one port", PATIENCE, || (load.so_far().names().len() == 2).then_some(()));
+    project.run(&["scale", "api=1"]).code(0);
+    let tally = load.end();
+    assert_eq!(tally.failed, Vec::<String>::new(), "of {}", tally.good);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
 /// A copy that was started alone keeps its name and its port; what it is behind a gateway is balanced with the others.
 #[test]
 fn a_copy_that_was_started_alone_is_not_touched() {
@@ -215,11 +236,12 @@ fn a_copy_that_was_started_alone_is_not_touched() {
     let port = u16::try_from(project.service("front")["ports"]["main"].as_u64().expect("its port")).expect("a port");
     let load = Load::begin(port, 4, "/");
     load.answered(20);
-    project.run(&["scale", "api=3"]).code(0);
+    project.run(&["scale", "api=3"]).code(0).says("started api.2 and api.3");
     assert_eq!(names(&project), ["api", "api.2", "api.3"]);
     assert_eq!(copies(&project)[0], alone[0]);
+    project.run(&["scale", "api=3"]).code(0).says("nothing to do");
     eventually("all three answer", PATIENCE, || (load.so_far().names().len() == 3).then_some(()));
-    project.run(&["scale", "api=1"]).code(0);
+    project.run(&["scale", "api=1"]).code(0).says("stopped api.2 and api.3").says_not("nothing to do");
     eventually("the others are gone", PATIENCE, || (names(&project) == ["api"]).then_some(()));
     let tally = load.end();
     assert_eq!(tally.failed, Vec::<String>::new(), "of {}", tally.good);

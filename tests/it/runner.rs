@@ -5,6 +5,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Trial};
 
@@ -24,6 +25,13 @@ inventory::collect!(Test);
 /// What could not run here, and why.
 static IGNORED: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
+/// How long each took.
+static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
+
+/// How many of the slowest are listed, and from which time on: where the time of a whole run goes.
+const SLOWEST: usize = 12;
+const SLOW: Duration = Duration::from_secs(10);
+
 /// Every function with `#[test]`, by name.
 pub fn tests() -> Vec<Trial> {
     let present = |test: &&Test| test.only_with.is_none_or(|variable| std::env::var_os(variable).is_some());
@@ -38,7 +46,9 @@ pub fn trial(path: &str, run: fn()) -> Trial {
     Trial::ignorable_test(name.clone(), move || {
         // Threads are used again, also after a test that failed when it had called `skipped`.
         drop(SKIPPED.take());
+        let began = Instant::now();
         run();
+        TIMES.lock().expect("no test holds it").push((began.elapsed(), name.clone()));
         let Some(why) = SKIPPED.take() else { return Ok(Completion::Completed) };
         IGNORED.lock().expect("no test holds it").push((name, why.clone()));
         Ok(Completion::ignored_with(why))
@@ -60,6 +70,17 @@ pub fn run(tests: Vec<Trial>, at_once: usize) -> ExitCode {
             || filters.iter().any(|filter| if arguments.exact { trial.name() == filter } else { trial.name().contains(filter) })
     };
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().filter(wanted).collect());
+    let mut times = TIMES.lock().expect("no test runs any more");
+    times.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    let slowest: Vec<String> = times
+        .iter()
+        .take_while(|(time, _)| *time >= SLOW)
+        .take(SLOWEST)
+        .map(|(time, name)| format!("    {:>4} s  {name}\n", time.as_secs()))
+        .collect();
+    if !slowest.is_empty() {
+        let _ = writeln!(std::io::stdout(), "the slowest:\n{}", slowest.concat());
+    }
     let mut ignored = IGNORED.lock().expect("no test runs any more");
     ignored.sort();
     if !ignored.is_empty() {

@@ -48,6 +48,28 @@ fn programs_of_a_virtual_environment_and_of_node_are_found() {
     project.run(&["down"]).code(0);
 }
 
+/// A tier is waited for without an edge.
+#[test]
+fn a_program_that_a_lower_tier_installs_is_found() {
+    let project = Project::new().procfile(
+        r#"
+        [tasks.install]
+        tier = 1
+        run = ["sh", "-c", "mkdir -p .venv/bin; cp tool .venv/bin/later"]
+        [services.api]
+        tier = 2
+        run = "later"
+        [services.front]
+        tier = 3
+        run = "later"
+        "#,
+    );
+    project.write("tool", "#!/bin/sh\nexec sleep 1000\n");
+    std::fs::set_permissions(project.path("tool"), std::fs::Permissions::from_mode(0o755)).expect("our own file");
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["down"]).code(0);
+}
+
 #[test]
 fn a_missing_program_is_named_without_the_path() {
     let project = Project::new().procfile("[services.a]\nrun = \"uvicron app:app\"\n[services.b]\nrun = \"uvicron b:b\"\n");

@@ -65,6 +65,7 @@ fn verb_up_scale_makes_copies() {
     project.run(&["up", "-d", "--scale", "w=3"]).code(0);
     assert_eq!(names(&project.run(&["ps", "-q"]).code(0)), ["w.1", "w.2", "w.3"]);
     assert_eq!(project.alive("w").len(), 3);
+    project.run(&["up", "-d", "--scale", "w=1"]).code(0).says("stopped w.2 and w.3").says_not("nothing to do");
     project.run(&["down"]).code(0);
     project.run(&["up", "-d", "--scale", "nobody=2"]).code(2).says("nobody");
     project.run(&["up", "-d", "--scale", "w"]).code(2);

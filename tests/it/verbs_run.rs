@@ -153,11 +153,52 @@ fn run_ephemeral_touches_nothing_of_the_project() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// A directory that the procfile names is the same one for a temporary copy, so what was done for it is done.
+#[test]
+fn run_ephemeral_repeats_no_task_of_a_directory_that_it_shares() {
+    let project = Project::new().procfile(
+        r#"
+        [volumes.venv]
+        path = "shared"
+        class = "cache"
+        [volumes.rows]
+        path = "rows"
+        [tasks.setup]
+        run = "sh -c 'mkdir -p shared; echo ran >> shared/ran.txt'"
+        volumes = ["venv"]
+        once = "venv/.done"
+        [services.a]
+        run = "{svc:a}"
+        data = "rows"
+        depends_on = ["setup"]
+        [tasks.fill]
+        run = "sh -c 'echo filled >> filled.txt'"
+        once = "rows/.filled"
+        "#,
+    );
+    project.run(&["up", "-d"]).code(0);
+    for args in [&["run", "--ephemeral", "--", "true"][..], &["--instance", "b", "run", "--", "true"]] {
+        project.run(args).code(0);
+        assert_eq!(project.read("shared/ran.txt"), "ran\n", "{args:?}");
+    }
+    assert_eq!(project.read("filled.txt").lines().count(), 2, "the data of a service is the copy's own");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
 /// Shows: run --with.
 #[test]
 fn run_with_an_unknown_recipe_says_so() {
     let project = Project::new();
-    project.run(&["run", "--with", "no-such-thing", "--", "true"]).code(2);
+    let unknown = project.run(&["run", "--with", "no-such-thing", "--", "true"]).code(2).says("unknown recipe `no-such-thing`");
+    // The file that stands for the options is not the user's.
+    let invalid = project.run(&["run", "--with", "redis@a b", "--", "true"]).code(2).says("invalid version");
+    assert!(invalid.last_line().contains("--with:"), "{invalid}");
+    let temporary = project.root().join("tmp").display().to_string();
+    for outcome in [unknown, invalid] {
+        outcome.says_not(&temporary).says_not("procfile.toml");
+        project.run(&["ls"]).code(0).says_not(&temporary);
+    }
     project.run(&["run", "--with", "redis", "--with", "redis", "--", "true"]).code(2).says("twice");
 }
 

@@ -255,10 +255,16 @@ fn the_stop_is_bounded_by_the_longest_path_of_graces(record: &Record) -> Result<
     let Some(end) = record.moments.iter().find(|moment| moment.finished) else { return Ok(()) };
     let specs: Vec<&ServiceSpec> =
         record.project.plan.services.values().chain(record.project.later.services.values()).map(AsRef::as_ref).collect();
-    let mut edges: BTreeMap<ServiceId, Vec<ServiceId>> = BTreeMap::new();
+    // Of two processes of a service the next one is stopped before the previous one: a step more for each such service.
+    let two = |id: &ServiceId| specs.iter().any(|spec| spec.id == *id && spec.update.order == UpdateOrder::StartFirst);
+    let mut edges: BTreeMap<(ServiceId, bool), Vec<(ServiceId, bool)>> = BTreeMap::new();
     for upper in &specs {
-        let lower = specs.iter().filter(|lower| needs(upper, lower)).map(|lower| lower.id.clone());
-        edges.entry(upper.id.clone()).or_default().extend(lower);
+        let last = (upper.id.clone(), two(&upper.id));
+        if last.1 {
+            edges.insert((upper.id.clone(), false), vec![last.clone()]);
+        }
+        let lower = specs.iter().filter(|lower| needs(upper, lower)).map(|lower| (lower.id.clone(), false));
+        edges.entry(last).or_default().extend(lower);
     }
     let depth = graph::depths(&edges).into_values().max().unwrap_or(1);
     let longest =
@@ -267,8 +273,7 @@ fn the_stop_is_bounded_by_the_longest_path_of_graces(record: &Record) -> Result<
     let slow = Duration::from_millis(200 + 2 * record.project.slow_ms);
     let word = Duration::from_secs(if record.project.immortal > 0 { 30 } else { 0 })
         + Duration::from_secs(if record.project.forgets() { 60 } else { 0 });
-    // Of two processes of a service the next one is stopped before the previous one.
-    let bound = (longest.unwrap_or_default() + slow + word) * 2 * depth;
+    let bound = (longest.unwrap_or_default() + slow + word) * depth;
     let took = end.at.since(begin.at);
     if took > bound { Err(format!("the stop took {took:?}, more than {bound:?}")) } else { Ok(()) }
 }
@@ -438,6 +443,22 @@ fn password(spec: Option<&std::sync::Arc<ServiceSpec>>) -> Option<&String> {
     spec.and_then(|spec| spec.attributes.get("password"))
 }
 
+/// The definition of a running process with the new password, and with all of the new definition that acts on its dependents, its
+/// later starts and stops, or on people.
+fn with_what_no_process_sees(old: &ServiceSpec, new: &ServiceSpec) -> ServiceSpec {
+    let mut attributes = old.attributes.clone();
+    attributes.extend(new.attributes.get("password").map(|password| ("password".to_owned(), password.clone())));
+    ServiceSpec {
+        attributes,
+        depends_on: new.depends_on.clone(),
+        depth: new.depth,
+        tier: new.tier,
+        optional: new.optional,
+        update: new.update,
+        ..old.clone()
+    }
+}
+
 /// Who was given the new password runs on by the new definition, or restarts; nobody else is taken for renewed, and nobody
 /// who is to have the new password keeps the old one.
 fn a_renewal_leaves_nobody_with_the_old_login(record: &Record) -> Result<(), String> {
@@ -454,10 +475,21 @@ fn a_renewal_leaves_nobody_with_the_old_login(record: &Record) -> Result<(), Str
             let (old, new) = (before.specs.get(id), moment.specs.get(id));
             let meant = command.is_some_and(|(plan, given, _)| given.contains(id) && new == plan.services.get(id));
             let lives = moment.alive.contains(&(id.clone(), *generation));
-            // One without a password takes over what else its process does not see.
-            let is_renewed = password(old) != password(new) || password(new).is_none();
+            let (Some(old), Some(new)) = (old, new) else { return Err(format!("{id}#{generation}: no definition")) };
+            // One without a password takes over what no process sees, as an edge that has changed.
+            let is_renewed = match (old.attributes.get("password"), new.attributes.get("password")) {
+                (None, None) => old != new,
+                (old, new) => new.is_some() && old != new,
+            };
             if !(meant && lives && is_renewed) {
-                return Err(format!("{id}#{generation} goes on with {:?} in the place of {:?}", password(new), password(old)));
+                return Err(format!(
+                    "{id}#{generation} goes on with {:?} in the place of {:?}",
+                    password(Some(new)),
+                    password(Some(old))
+                ));
+            }
+            if *new.as_ref() != with_what_no_process_sees(old, new) {
+                return Err(format!("{id}#{generation} goes on by a definition that its process was not started with"));
             }
         }
         if moment.stopping {

@@ -67,7 +67,8 @@ fn run(project: &Project, args: &[&str]) -> Outcome {
 #[track_caller]
 fn sql(project: &Project, query: &str) -> String {
     let answer = run(project, &["sql", "--json", query]).code(0).json();
-    answer[0].as_object().and_then(|row| row.values().next()).and_then(|value| value.as_str()).unwrap_or_default().to_owned()
+    let value = answer[0].as_object().and_then(|row| row.values().next()).cloned().unwrap_or_default();
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Everything there is to know about the table, as one text.

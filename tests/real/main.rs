@@ -18,6 +18,7 @@ macro_rules! trials {
     };
 }
 
+mod applications;
 mod backup_chapters;
 #[path = "../it/case_init.rs"]
 mod case_init;
@@ -38,6 +39,7 @@ mod installs;
 #[path = "../it/key_secrets.rs"]
 mod key_secrets;
 mod keys;
+mod lost_data;
 #[path = "../it/passwords.rs"]
 mod passwords;
 mod postgres;
@@ -56,9 +58,11 @@ mod viewers;
 #[path = "../it/waits.rs"]
 #[expect(dead_code, reason = "it serves the other test binary too")]
 mod waits;
+mod walkthrough;
 
 fn main() -> ExitCode {
     let files = [
+        applications::trials(),
         backup_chapters::trials(),
         case_init::trials(),
         case_real::trials(),
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         export_systemd::trials(),
         key_secrets::trials(),
         keys::trials(),
+        lost_data::trials(),
         passwords::trials(),
         postgres::trials(),
         redis::trials(),
@@ -81,6 +86,7 @@ fn main() -> ExitCode {
         stacks::trials(),
         telemetry::trials(),
         viewers::trials(),
+        walkthrough::trials(),
         parts_of_tests(),
     ];
     runner::run(files.into_iter().flatten().collect(), runner::cores() + 1)

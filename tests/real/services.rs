@@ -323,7 +323,7 @@ fn neo4j_has_its_graph_once() {
         assert_eq!(names.code(0).json(), serde_json::json!([{ "name": "Ann; and", "n": 1 }, { "name": "Bob", "n": 1 }]));
         let setting = "SHOW SETTINGS YIELD name, value WHERE name = 'db.transaction.timeout' RETURN value";
         project.run(&["cypher", setting]).code(0).says("1m10s");
-        project.run(&["cypher", "RETURN nope"]).code(4).says("nope").says("SyntaxError");
+        project.run(&["cypher", "RETURN nope"]).code(1).says("nope").says("SyntaxError");
         down(&project);
     }
     // A password that the data was not made with is told apart from everything else.
@@ -698,7 +698,7 @@ fn postgres_gets_the_extensions_that_came_later() {
     let services = "[services.x]\nuse = \"postgres\"\nport = \"auto\"\nuser = \"app\"\n";
     let there = |name: &str| {
         let query = format!("SELECT count(*) FROM pg_extension WHERE extname = '{name}'");
-        project.run(&["sql", &query, "--json"]).code(0).json()[0]["count"] == "1"
+        project.run(&["sql", &query, "--json"]).code(0).json()[0]["count"] == 1
     };
     project.rewrite(services);
     up(&project);
@@ -714,7 +714,7 @@ fn postgres_gets_the_extensions_that_came_later() {
         assert_eq!(log.matches("extension pgcrypto is there").count(), 1, "round {round}: {log}");
     }
     project.rewrite(&format!("{services}extensions = [\"pgcrypto\", \"no_such\"]\n"));
-    project.start(&["up", "-d"]).outcome_within(UP).code(4).says("extension no_such").says("devrun which postgres");
+    project.start(&["up", "-d"]).outcome_within(UP).code(7).says("no_such").says("correct `extensions`");
     down(&project);
 }
 
@@ -727,11 +727,11 @@ fn postgres_is_migrated_once_each_and_asked_without_a_client() {
         "[services.x]\nuse = \"postgres\"\nport = \"auto\"\nuser = \"app\"\npassword = \"#pw 'x'\"\nmigrations = \"m\"\n[queries]\nsum = \"SELECT sum(x) AS total FROM t\"\n",
     );
     up(&project);
-    let total = |expected: &str| {
+    let total = |expected: u64| {
         let rows = project.run(&["sql", "sum", "--json"]).code(0).json();
         assert_eq!(rows, serde_json::json!([{ "total": expected }]));
     };
-    total("1");
+    total(1);
     // By hand against the running server.
     project.write("m/002.sql", "INSERT INTO t VALUES (2);\n");
     project.run(&["migrate", "--status"]).code(0).says("002.sql").says("pending");
@@ -739,26 +739,39 @@ fn postgres_is_migrated_once_each_and_asked_without_a_client() {
     assert!(shown.to_string().contains("002.sql"), "{shown}");
     project.run(&["migrate"]).code(0).says("x: applied 002.sql");
     project.run(&["migrate"]).code(0).says("nothing to do");
-    total("3");
+    total(3);
     for flags in [&["--table", "t"][..], &["--schema", "public", "--migrations"]] {
         project.run(&[&["wait", "x", "--timeout", "20s"], flags].concat()).code(0);
     }
     project.run(&["wait", "x", "--timeout", "5s", "--table", "nope"]).code(3).says("\"nope\" does not exist");
     project.run(&["wait", "x", "--timeout", "5s", "--schema", "nope"]).code(3).says("schema \"nope\" does not exist");
     let rows = project.run(&["sql", "--read-only", "--json", "SELECT sum(x) AS total FROM t"]).code(0).json();
-    assert_eq!(rows, serde_json::json!([{ "total": "3" }]));
-    project.run(&["sql", "--read-only", "INSERT INTO t VALUES (9)"]).code(4);
-    project.run(&["sql", "--read-only", "SELECT 1; INSERT INTO t VALUES (9)"]).code(4);
-    total("3");
-    project.run(&["sql", "SELECT nope"]).code(4).says("column \"nope\" does not exist");
+    assert_eq!(rows, serde_json::json!([{ "total": 3 }]));
+    project.run(&["sql", "--read-only", "INSERT INTO t VALUES (9)"]).code(1);
+    project.run(&["sql", "--read-only", "SELECT 1; INSERT INTO t VALUES (9)"]).code(1);
+    total(3);
+    let refused = project.run(&["sql", "SELECT nope"]).code(1);
+    let last = refused.last_line();
+    assert!(
+        last.starts_with("devrun: exit 1 (the query failed): x: ") && last.contains("column \"nope\" does not exist"),
+        "{last}"
+    );
+    let kinds = "CREATE TEMP TABLE k AS SELECT 1; SELECT 12.50 AS n, 'NaN'::float8 AS nan, true AS b, '{\"a\": 1}'::jsonb AS j, \
+                 '7'::text AS t, NULL::int AS null, 9007199254740993 AS big";
+    let output = project.run(&["sql", "--json", kinds]).code(0);
+    assert_eq!(
+        output.stdout.trim(),
+        r#"[{"n":12.50,"nan":"NaN","b":true,"j":{"a": 1},"t":"7","null":null,"big":9007199254740993}]"#
+    );
     down(&project);
+    project.run(&["sql", "SELECT 1"]).code(6).says("x is not running").says("devrun up -d x");
     // At the next start, before the port opens; a broken one is applied in no part.
     project.write("m/003.sql", "INSERT INTO t VALUES (4);\nINSERT INTO nope VALUES (1);\n");
     project.start(&["up", "-d"]).outcome_within(UP).code(4).says("003.sql:2").says("nope");
     down(&project);
     project.write("m/003.sql", "INSERT INTO t VALUES (4);\n");
     up(&project);
-    total("7");
+    total(7);
     down(&project);
     project.write("m/001.sql", "CREATE TABLE other (x int);\n");
     project.start(&["up", "-d"]).outcome_within(UP).code(4).says("001.sql was changed after it had been applied");

@@ -104,7 +104,7 @@ fn s0_template() {
     }
     engines.twice(&[], &more, |engines, _| {
         let extensions = "SELECT (SELECT count(*) FROM pg_extension WHERE extname = 'pgcrypto') AS made, id FROM items";
-        assert_eq!(engines.sql("postgres", extensions), serde_json::json!([{ "made": "1", "id": "7" }]));
+        assert_eq!(engines.sql("postgres", extensions), serde_json::json!([{ "made": 1, "id": 7 }]));
         engines.redis("redis", &["PING"], "PONG");
         if engines.has("neo4j") {
             let rows = engines.run(&["cypher", "MATCH (t:Thing) RETURN count(t) AS n", "--json"]).code(0).json();
@@ -128,7 +128,7 @@ fn s1_unified() {
         }
         assert_eq!(
             engines.sql("db", "SELECT current_database() AS name, x FROM kept"),
-            serde_json::json!([{ "name": "backend_db", "x": "1" }])
+            serde_json::json!([{ "name": "backend_db", "x": 1 }])
         );
         engines.redis("redis", &["GET", "kept"], "1");
     });
@@ -179,7 +179,7 @@ fn s3_observed() {
     std::fs::create_dir_all(engines.project.root().join("pretamane-website")).expect("our own folder");
     let more: Vec<&str> = left_out.iter().copied().chain(["minio-setup"]).collect();
     engines.twice(&["--profile", "observability"], &more, |engines, _| {
-        assert_eq!(engines.sql("postgresql", "SELECT count(*) AS n FROM posts"), serde_json::json!([{ "n": "0" }]));
+        assert_eq!(engines.sql("postgresql", "SELECT count(*) AS n FROM posts"), serde_json::json!([{ "n": 0 }]));
     });
 }
 
@@ -196,7 +196,7 @@ fn s4_modes() {
     let wanted = [("postgres", "postgres@16"), ("redis", "redis@7")];
     let Some(engines) = stack("s4", overlay, &wanted, &files) else { return };
     engines.twice(&[], &[], |engines, _| {
-        assert_eq!(engines.sql("postgres", "queue"), serde_json::json!([{ "count": "1" }]));
+        assert_eq!(engines.sql("postgres", "queue"), serde_json::json!([{ "count": 1 }]));
         assert_eq!(
             engines.sql("postgres", "SELECT current_database() AS name"),
             serde_json::json!([{ "name": "orchestrator_dev" }])

@@ -28,7 +28,7 @@ fn output(command: &mut Command) -> Result<String, String> {
 }
 
 /// Packages of npm in a directory of the tests' store, installed once.
-fn npm_packages(directory: &str, packages: &[&str], proof: &str) -> Result<PathBuf, String> {
+pub fn npm_packages(directory: &str, packages: &[&str], proof: &str) -> Result<PathBuf, String> {
     let place = services::store().join("tools").join(directory);
     let found = place.join("node_modules").join(proof);
     if found.exists() {

@@ -8,14 +8,14 @@ use super::diagnostic::Diagnostic;
 use super::interpolate::{Reported, Resolved, Resolver, Scope, ScopeKey};
 use super::source_map::Span;
 use super::template::{Hole, Name, Operator};
-use super::tree::{TomlNode, TomlValue, get};
-use super::{PortWish, listen, url};
+use super::toml_node::{TomlNode, TomlValue, get};
+use super::{PortPreference, url};
 
 /// How a service gets a port.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum PortSpec {
     Fixed(u16),
-    Wish(PortWish),
+    Preference(PortPreference),
 }
 
 impl Resolver<'_> {
@@ -55,9 +55,11 @@ impl Resolver<'_> {
 
     /// How a copy's port can be obtained: those with a number have ports of their own.
     pub fn copy_port_spec(&self, service: &DeclaredService, name: &str, replica: u32) -> Resolved<Option<PortSpec>> {
-        let is_own = self.is_numbered(service, replica) && !(name == "main" && listen::is_set(service));
+        let is_own = self.has_own_port(service, name, replica);
         Ok(match self.port_spec(service, name)? {
-            Some(PortSpec::Fixed(_) | PortSpec::Wish(PortWish::Usual(_))) if is_own => Some(PortSpec::Wish(PortWish::Auto)),
+            Some(PortSpec::Fixed(_) | PortSpec::Preference(PortPreference::Usual(_))) if is_own => {
+                Some(PortSpec::Preference(PortPreference::Auto))
+            }
             spec => spec,
         })
     }
@@ -71,8 +73,8 @@ impl Resolver<'_> {
                 TomlValue::Text(text) => {
                     let value = self.expand(text, node.span, Scope { port: true, ..Scope::of(&service.name, 1) })?;
                     match value.trim() {
-                        "auto" => PortSpec::Wish(PortWish::Auto),
-                        "private" => PortSpec::Wish(PortWish::Private),
+                        "auto" => PortSpec::Preference(PortPreference::Auto),
+                        "private" => PortSpec::Preference(PortPreference::Private),
                         number => match number.parse::<u16>() {
                             Ok(number @ 1..) => PortSpec::Fixed(number),
                             _ => {
@@ -93,22 +95,21 @@ impl Resolver<'_> {
                     name => recipe.and_then(|recipe| recipe.ports.get(name).copied()),
                 };
                 match usual {
-                    Some(number) => PortSpec::Wish(PortWish::Usual(number)),
+                    Some(number) => PortSpec::Preference(PortPreference::Usual(number)),
                     None => return Ok(None),
                 }
             }
         };
         Ok(Some(match spec {
-            PortSpec::Wish(PortWish::Private) => spec,
-            _ if loose => PortSpec::Wish(PortWish::Auto),
+            PortSpec::Preference(PortPreference::Private) => spec,
+            _ if loose => PortSpec::Preference(PortPreference::Auto),
             spec => spec,
         }))
     }
 
     /// The name under which a copy's port is asked for and handed in.
     pub fn port_key(&self, service: &DeclaredService, name: &str, replica: u32) -> (String, String) {
-        let is_shared = name == "main" && listen::is_set(service);
-        let name = if self.is_numbered(service, replica) && !is_shared { format!("{name}.{replica}") } else { name.to_owned() };
+        let name = if self.has_own_port(service, name, replica) { format!("{name}.{replica}") } else { name.to_owned() };
         (service.name.clone(), name)
     }
 
@@ -123,11 +124,11 @@ impl Resolver<'_> {
             let number = match self.copy_port_spec(service, name, replica)? {
                 None => return Ok(None),
                 Some(PortSpec::Fixed(number)) => number,
-                Some(PortSpec::Wish(wish)) => {
+                Some(PortSpec::Preference(preference)) => {
                     let chosen = self.facts.ports.get(&self.port_key(service, name, replica)).copied();
-                    chosen.unwrap_or(match wish {
-                        PortWish::Usual(number) => number,
-                        PortWish::Auto | PortWish::Private => 0,
+                    chosen.unwrap_or(match preference {
+                        PortPreference::Usual(number) => number,
+                        PortPreference::Auto | PortPreference::Private => 0,
                     })
                 }
             };

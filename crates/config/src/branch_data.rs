@@ -1,7 +1,7 @@
 //! `[project].branch_data`, which has to be known before the places of volumes are.
 
 use super::document::Document;
-use super::tree::{TomlNode, TomlValue, get};
+use super::toml_node::{TomlNode, TomlValue, get};
 
 impl Document {
     /// Whether data follow the git branch.

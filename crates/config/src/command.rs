@@ -7,7 +7,7 @@ use super::declared_service::DeclaredService;
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::template::{self, Operator, Part};
-use super::tree::{TomlNode, TomlValue, get};
+use super::toml_node::{TomlNode, TomlValue, get};
 use super::variable_names::names_secret;
 use devrun_model::CommandLine;
 
@@ -166,7 +166,7 @@ pub(crate) fn optional(
 pub(crate) fn inside(
     resolver: &Resolver<'_>,
     service: &DeclaredService,
-    table: &super::tree::Table,
+    table: &super::toml_node::Table,
     key: &str,
     scope: Scope<'_>,
 ) -> Resolved<Option<CommandLine>> {

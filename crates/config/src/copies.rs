@@ -2,15 +2,16 @@
 //! the procfile as the address that they share.
 //!
 //! A run keeps the names that it has begun with: a copy that was started alone stays `api` next to `api.2`, and `api.1` stays
-//! `api.1` when it is the last one. The shared address is there from the start of a run with several copies.
+//! `api.1` when it is the last one. The shared address is there from the start of a run with several copies, and of a service whose
+//! `replicas` says 1: its number is meant to change.
 
 use super::attributes::PortSpec;
 use super::declared_service::DeclaredService;
 use super::interpolate::{Resolved, Resolver};
 use super::listen;
 use super::routes;
-use super::tree::{TomlNode, get};
-use super::{PortWant, PortWish, Wants};
+use super::toml_node::{TomlNode, get};
+use super::{PortChoice, PortPreference, RequiredValues};
 use devrun_model::{FirstCopy, ServiceId, ServiceName, SharedAddress};
 
 impl Resolver<'_> {
@@ -20,7 +21,7 @@ impl Resolver<'_> {
         known.unwrap_or(if self.replicas(service) > 1 { FirstCopy::Numbered } else { FirstCopy::Alone })
     }
 
-    /// Whether a copy has a number in its name, and a port of its own.
+    /// Whether a copy has a number in its name.
     pub fn is_numbered(&self, service: &DeclaredService, replica: u32) -> bool {
         replica > 1 || self.first_copy(service) == FirstCopy::Numbered
     }
@@ -37,8 +38,15 @@ impl Resolver<'_> {
         !service.task
             && service.get("external").is_none()
             && !listen::is_set(service)
-            && self.first_copy(service) == FirstCopy::Numbered
+            && (self.first_copy(service) == FirstCopy::Numbered || service.get("replicas").is_some())
             && self.port_names(service).iter().any(|name| name == "main")
+    }
+
+    /// Whether a copy has another port than the procfile's.
+    pub fn has_own_port(&self, service: &DeclaredService, port: &str, replica: u32) -> bool {
+        let is_main = port == "main";
+        let is_moved = is_main && self.has_shared_address(service);
+        (self.is_numbered(service, replica) || is_moved) && !(is_main && listen::is_set(service))
     }
 
     /// Whether requests are balanced, and not whole connections: what speaks HTTP for certain.
@@ -54,11 +62,11 @@ impl Resolver<'_> {
     pub fn shared_port(&self, service: &DeclaredService) -> Option<u16> {
         match self.port_spec(service, "main") {
             Ok(Some(PortSpec::Fixed(number))) => Some(number),
-            Ok(Some(PortSpec::Wish(wish))) => {
+            Ok(Some(PortSpec::Preference(preference))) => {
                 let chosen = self.facts.ports.get(&(service.name.clone(), "main".to_owned())).copied();
-                Some(chosen.unwrap_or(match wish {
-                    PortWish::Usual(number) => number,
-                    PortWish::Auto | PortWish::Private => 0,
+                Some(chosen.unwrap_or(match preference {
+                    PortPreference::Usual(number) => number,
+                    PortPreference::Auto | PortPreference::Private => 0,
                 }))
             }
             Ok(None) | Err(_) => None,
@@ -72,7 +80,7 @@ impl Resolver<'_> {
     }
 }
 
-impl Wants {
+impl RequiredValues {
     /// Adds the ports of a service: those of its copies, and the one that they share.
     pub(crate) fn add_ports(&mut self, resolver: &Resolver<'_>, service: &DeclaredService) {
         if resolver.has_shared_address(service) {
@@ -90,8 +98,8 @@ impl Wants {
             Ok(Some(PortSpec::Fixed(number))) => {
                 self.fixed.insert(number);
             }
-            Ok(Some(PortSpec::Wish(wish))) => {
-                let want = PortWant { service, name, wish };
+            Ok(Some(PortSpec::Preference(preference))) => {
+                let want = PortChoice { service, name, preference };
                 if !self.ports.contains(&want) {
                     self.ports.push(want);
                 }

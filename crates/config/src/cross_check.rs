@@ -9,7 +9,7 @@ use super::listen;
 use super::routes;
 use super::source_map::Span;
 use super::suggest;
-use super::tree::{self, TomlNode, get};
+use super::toml_node::{self, TomlNode, get};
 use devrun_model::{Condition, VolumeName, graph};
 
 /// What can be wrong between services whatever the values are.
@@ -65,8 +65,8 @@ fn what_it_is(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
     for key in ["run", "pre_start", "build"] {
         if let Some(node) = service.get(key) {
             let empty = match &node.value {
-                tree::TomlValue::Text(text) => text.trim().is_empty(),
-                tree::TomlValue::Array(words) => words.is_empty(),
+                toml_node::TomlValue::Text(text) => text.trim().is_empty(),
+                toml_node::TomlValue::Array(words) => words.is_empty(),
                 _ => false,
             };
             if empty {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::Document;
 use super::source_map::Span;
-use super::tree::{Table, TomlNode, TomlValue, get};
+use super::toml_node::{Table, TomlNode, TomlValue, get};
 use devrun_model::{Condition, RecipeData};
 
 /// The recipe of the built-in gateway.

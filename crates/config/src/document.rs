@@ -7,7 +7,7 @@ use super::absolute_path::absolute;
 use super::diagnostic::Diagnostic;
 use super::source_map::{Sources, Span};
 use super::template::{self, Name, Part};
-use super::tree::{Table, TomlNode, TomlValue, get};
+use super::toml_node::{Table, TomlNode, TomlValue, get};
 use super::{EnvSample, Facts, Options};
 use devrun_model::{ProjectName, RecipeData};
 

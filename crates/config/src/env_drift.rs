@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::template::{self, Hole, Name, Operator, Part};
-use super::tree::{TomlNode, TomlValue, get};
+use super::toml_node::{TomlNode, TomlValue, get};
 use super::{Document, Facts, dotenv, suggest};
 
 /// Three lists of names; never values.

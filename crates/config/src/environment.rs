@@ -10,7 +10,7 @@ use super::declared_service::DeclaredService;
 use super::interpolate::{Resolved, Resolver, Scope};
 use super::reader::Reader;
 use super::template::{self, Hole, Operator, Part};
-use super::tree::{TomlNode, get};
+use super::toml_node::{TomlNode, get};
 use super::variable_names::{names_secret, port_variable};
 use super::{dotenv, telemetry, url};
 use devrun_model::client_env::Addressed;

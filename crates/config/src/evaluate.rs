@@ -7,8 +7,8 @@ use super::document::{Document, SECRET_LENGTH};
 use super::examine::line_of;
 use super::interpolate::{Resolver, Scope};
 use super::reader::Reader;
-use super::tree::{Table, TomlNode, get};
-use super::{Facts, SecretWant, Wants, cross_check, lower, services};
+use super::toml_node::{Table, TomlNode, get};
+use super::{Facts, RequiredSecret, RequiredValues, cross_check, lower, services};
 use devrun_model::Plan;
 
 /// Past this many faults a file is junk, and not worth a look at its values.
@@ -27,15 +27,15 @@ impl Document {
     ///
     /// # Errors
     /// Every problem at once.
-    pub fn wants(&self, facts: &Facts) -> Result<Wants, Report> {
+    pub fn required_values(&self, facts: &Facts) -> Result<RequiredValues, Report> {
         let resolver = self.resolver(facts)?;
-        let mut wants = Wants { secrets_dir: self.secrets_dir(), ..Wants::default() };
-        wants.secrets = self.generated_secrets().into_iter().map(|(name, length)| SecretWant { name, length }).collect();
+        let mut wants = RequiredValues { secrets_dir: self.secrets_dir(), ..RequiredValues::default() };
+        wants.secrets = self.generated_secrets().into_iter().map(|(name, length)| RequiredSecret { name, length }).collect();
         for service in resolver.services.values().filter(|service| service.active) {
             if let Some(name) = resolver.generated_password(service)
                 && !wants.secrets.iter().any(|want| want.name == name)
             {
-                wants.secrets.push(SecretWant { name, length: SECRET_LENGTH });
+                wants.secrets.push(RequiredSecret { name, length: SECRET_LENGTH });
             }
             if service.get("external").is_some() {
                 continue;

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::document::Document;
 use super::source_map::{Sources, Span, Text};
-use super::tree::{self, Table, TomlNode, get};
+use super::toml_node::{self, Table, TomlNode, get};
 use super::{Options, Source, cross_check, merge, procfile, schema_check, services, suggest};
 use devrun_model::name::BadName;
 use devrun_model::{ProjectName, RecipeBook, RecipeData};
@@ -36,7 +36,7 @@ pub fn examine(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> 
             trees.push(if procfile::is_procfile(&source.path) {
                 procfile::parse(file, text, options.base_port, &mut problems)
             } else {
-                tree::parse(file, text, &mut problems)
+                toml_node::parse(file, text, &mut problems)
             });
         }
     }

@@ -2,7 +2,7 @@
 
 use super::schema::TableKind;
 use super::suggest;
-use super::tree::{TomlNode, TomlValue};
+use super::toml_node::{TomlNode, TomlValue};
 
 /// Keys of a service, with what to write in their place.
 const OF_SERVICES: &[(&str, &str)] = &[

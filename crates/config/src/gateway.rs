@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::PortWish;
+use super::PortPreference;
 use super::absolute_path::absolute;
 use super::attributes::PortSpec;
 use super::declared_service::DeclaredService;
@@ -12,7 +12,7 @@ use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
 use super::routes::{is_gateway, routes};
 use super::suggest;
-use super::tree::{Table, TomlNode, get};
+use super::toml_node::{Table, TomlNode, get};
 use devrun_model::{GatewaySpec, Route, RoutePattern, RouteTarget, ServiceName, UpstreamSpec};
 
 /// What a route's table may lead to; each has one of these.
@@ -229,7 +229,8 @@ impl Lowering<'_, '_> {
         let domain = if instance.is_empty() { format!("{project}.localhost") } else { format!("{instance}.{project}.localhost") };
         for target in resolver.services.values().filter(|target| target.active && !target.task && !is_gateway(target)) {
             let has_port = resolver.port_names(target).iter().any(|port| port == "main");
-            let is_private = matches!(resolver.port_spec(target, "main"), Ok(Some(PortSpec::Wish(PortWish::Private))));
+            let is_private =
+                matches!(resolver.port_spec(target, "main"), Ok(Some(PortSpec::Preference(PortPreference::Private))));
             let scheme = match resolver.external(target, target.key) {
                 Ok(Some(url)) => url.scheme,
                 _ => target.recipe.as_ref().map_or_else(|| "http".to_owned(), |used| used.data.scheme.clone()),
@@ -257,11 +258,20 @@ impl Lowering<'_, '_> {
                 "name a directory of public files: files = \"public\"",
             ));
         }
-        if !path.starts_with(root) {
+        // A volume that the gateway names says where it is, and that this is meant.
+        let volumes = Reader { resolver: self.resolver, table: &self.service.tree, scope: self.scope() }.texts("volumes")?;
+        let is_in_volume = volumes.iter().any(|name| {
+            let (volume, is_given) = self.resolver.volume_path(name);
+            is_given && path.starts_with(volume)
+        });
+        if !path.starts_with(root) && !is_in_volume {
             return Err(self.bad(
                 node,
                 format!("{text:?} is outside the project"),
-                "name a directory of the project: files = \"public\"",
+                format!(
+                    "name a directory of the project: files = \"public\"; or say that it is meant: volumes = [\"site\"] here, and \
+                     [volumes] site = {{ class = \"source\", path = {text:?} }}"
+                ),
             ));
         }
         if path.starts_with(&self.resolver.facts.places.state) {

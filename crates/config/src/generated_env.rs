@@ -18,7 +18,7 @@ use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::requirements::{is_placeholder, required};
 use super::source_map::{Span, Text};
 use super::template::{self, Hole, Name, Operator, Part};
-use super::tree::{TomlNode, get};
+use super::toml_node::{TomlNode, get};
 use super::{Document, Facts};
 use devrun_model::hex::hex;
 

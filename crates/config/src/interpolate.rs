@@ -16,7 +16,7 @@ use super::diagnostic::Diagnostic;
 use super::schema::ATTRIBUTES;
 use super::source_map::{Sources, Span, Text};
 use super::template::{self, Hole, Name, Operator, Part};
-use super::tree::{TomlNode, TomlValue, get};
+use super::toml_node::{TomlNode, TomlValue, get};
 use super::value_limits::{LARGEST_SUM, LARGEST_VALUE};
 use super::variable_names::names_secret;
 use super::{Document, Facts, dotenv, suggest, user_scope};

@@ -1,8 +1,8 @@
 //! Text in, `Plan` out, with every problem of a file at once. Pure: files, variables, secrets and ports are arguments.
 //!
-//! `source_map` (texts, spans) → `tree` (with spans) → `schema_check` (against `schema`) → `merge` (files, modes) → `services`
+//! `source_map` (texts, spans) → `toml_node` (with spans) → `schema_check` (against `schema`) → `merge` (files, modes) → `services`
 //! (recipe, defaults and service put together) → `cross_check` (edges, cycles, volumes) → `interpolate` → `lower` → `Plan`. The caller
-//! goes in three steps: [`read`] needs the files only; [`Document::files`] and [`Document::wants`] say what else must be
+//! goes in three steps: [`read`] needs the files only; [`Document::files`] and [`Document::required_values`] say what else must be
 //! read, chosen and made; [`Document::lower`] takes it all and gives the plan. Nothing here looks at a disk or a clock.
 
 #![forbid(unsafe_code)]
@@ -39,6 +39,7 @@ mod procfile;
 mod reader;
 mod ready;
 mod recipe_names;
+mod required_values;
 mod requirements;
 mod routes;
 pub mod schema;
@@ -52,14 +53,13 @@ mod telemetry;
 mod template;
 #[cfg(test)]
 mod tests;
-mod tree;
+mod toml_node;
 mod update;
 mod url;
 mod user_scope;
 mod value_limits;
 mod variable_names;
 mod variables;
-mod wants;
 
 pub use diagnostic::{ErrorPlace, Report};
 pub use document::Document;
@@ -68,8 +68,9 @@ pub use env_drift::Drift;
 pub use examine::{examine, read};
 pub use generated_env::{Generated, GeneratedPaths, STAMP, edits, is_untouched};
 pub use inputs::{Facts, Options, Source};
+pub use recipe_names::advice as recipe_advice;
+pub use required_values::{EnvSample, PortChoice, PortPreference, RequiredSecret, RequiredValues};
 pub use requirements::unedited;
 pub use shared_server::SharedServer;
 pub use suggest::nearest;
 pub use user_scope::UserScope;
-pub use wants::{EnvSample, PortWant, PortWish, SecretWant, Wants};

@@ -3,7 +3,7 @@
 use super::declared_service::DeclaredService;
 use super::diagnostic::Diagnostic;
 use super::routes::is_gateway;
-use super::tree::TomlValue;
+use super::toml_node::TomlValue;
 
 /// Whether a service gets its socket passed; the gateway always does.
 pub(crate) fn is_set(service: &DeclaredService) -> bool {

@@ -12,7 +12,7 @@ use super::environment::{self, Masks};
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
 use super::source_map::{Span, Text};
-use super::tree::{Table, TomlNode, get};
+use super::toml_node::{Table, TomlNode, get};
 use super::{command, gateway, listen, policy, ready, requirements, task, template, update};
 use devrun_model::recipe::SourceSpec;
 use devrun_model::service::OnUnhealthy;

@@ -4,7 +4,7 @@
 //! bring a removed key back, and a flag can still be switched off.
 
 use super::schema::{CHECK_DETAILS, CHECK_KINDS};
-use super::tree::{Table, TomlNode, TomlValue, get};
+use super::toml_node::{Table, TomlNode, TomlValue, get};
 
 /// Puts `over` on top of `base`.
 pub(crate) fn onto(base: &mut Table, over: &Table) {
@@ -64,7 +64,7 @@ mod tests {
 
     fn tree(text: &str) -> Table {
         let mut out = Vec::new();
-        let table = super::super::tree::parse(0, &Text::new("f", text.to_owned()), &mut out);
+        let table = super::super::toml_node::parse(0, &Text::new("f", text.to_owned()), &mut out);
         assert!(out.is_empty(), "{out:?}");
         table
     }

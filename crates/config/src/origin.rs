@@ -6,7 +6,7 @@ use super::diagnostic::Report;
 use super::document::Document;
 use super::interpolate::{Resolver, Scope};
 use super::template::{self, Name, Operator, Part};
-use super::tree::{Table, TomlNode, TomlValue, get};
+use super::toml_node::{Table, TomlNode, TomlValue, get};
 
 impl Document {
     /// Key, value with its placeholders filled in, and `FILE:LINE` or the layer. Variables of a service are listed as

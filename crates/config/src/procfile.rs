@@ -6,7 +6,7 @@
 
 use super::diagnostic::Diagnostic;
 use super::source_map::{Span, Text};
-use super::tree::{MAX_BYTES, Table, TomlNode, TomlValue};
+use super::toml_node::{MAX_BYTES, Table, TomlNode, TomlValue};
 
 /// The first line's port where nothing else is said, and the step to the next.
 const PORTS: (i64, i64) = (5000, 100);

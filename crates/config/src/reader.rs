@@ -7,7 +7,7 @@ use super::absolute_path::absolute;
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
 use super::suggest;
-use super::tree::{Table, TomlNode, TomlValue, get};
+use super::toml_node::{Table, TomlNode, TomlValue, get};
 use devrun_model::{ByteSize, duration};
 
 /// Reads the keys of one table.

@@ -11,7 +11,7 @@ use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
 use super::schema::CHECK_KINDS;
 use super::suggest;
-use super::tree::{Table, TomlNode, TomlValue};
+use super::toml_node::{Table, TomlNode, TomlValue};
 use devrun_model::ready::Endpoint;
 use devrun_model::{Check, ReadySpec};
 

@@ -26,8 +26,15 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("node-exporter", "node_exporter"),
 ];
 
-/// The help line for a name that is not a recipe's.
+/// The help line for a name that is not a recipe's, in `use`.
 pub(crate) fn help(name: &str, known: &[String]) -> String {
+    let advice = advice(name, known);
+    if advice.starts_with("recipes: ") { format!("{advice}; anything else is a command: run = \"…\"") } else { advice }
+}
+
+/// What to write in the place of a name that is not a recipe's.
+#[must_use]
+pub fn advice(name: &str, known: &[String]) -> String {
     let others = OTHER_NAMES.iter().find(|(other, recipe)| *other == name && known.iter().any(|name| name == recipe));
     if let Some((_, recipe)) = others {
         return format!("the recipe for {name} is \"{recipe}\"");
@@ -35,7 +42,7 @@ pub(crate) fn help(name: &str, known: &[String]) -> String {
     let names = known.iter().map(String::as_str);
     match nearest(name, names.clone()) {
         Some(near) => format!("did you mean \"{near}\"?"),
-        None => format!("recipes: {}; anything else is a command: run = \"…\"", list(names).replace('`', "")),
+        None => format!("recipes: {}", list(names).replace('`', "")),
     }
 }
 

@@ -8,7 +8,7 @@ use super::diagnostic::Diagnostic;
 use super::dotenv;
 use super::interpolate::{Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::tree::{Table, TomlNode, get};
+use super::toml_node::{Table, TomlNode, get};
 
 /// `[project].required`: all missing names in one error.
 pub(crate) fn required(resolver: &Resolver<'_>) -> Resolved<()> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::declared_service::{DeclaredService, DeclaredServices, Edge, GATEWAY};
 use super::diagnostic::Diagnostic;
-use super::tree::{TomlNode, get};
+use super::toml_node::{TomlNode, get};
 use devrun_model::Condition;
 
 /// Whether a service is a gateway, also where its recipe is not known.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::diagnostic::Diagnostic;
 use super::schema::{self, Shape, TableKind};
 use super::source_map::Span;
-use super::tree::{Table, TomlNode, TomlValue};
+use super::toml_node::{Table, TomlNode, TomlValue};
 use super::{foreign_keys, suggest};
 use devrun_model::{ByteSize, duration};
 
@@ -320,7 +320,7 @@ mod tests {
 
     fn messages(text: &str) -> Vec<String> {
         let mut out = Vec::new();
-        let table = super::super::tree::parse(0, &Text::new("f", text.to_owned()), &mut out);
+        let table = super::super::toml_node::parse(0, &Text::new("f", text.to_owned()), &mut out);
         file(&table, None, &mut out);
         out.into_iter().map(|d| format!("{} | {}", d.message, d.help.unwrap_or_default())).collect()
     }

@@ -9,7 +9,7 @@ use super::merge;
 use super::recipe_names;
 use super::routes;
 use super::source_map::{Sources, Span, Text};
-use super::tree::{self, Table, TomlNode, TomlValue, get};
+use super::toml_node::{self, Table, TomlNode, TomlValue, get};
 use super::{Document, Facts, schema_check, user_scope};
 use devrun_model::{Condition, RecipeData, ServiceName};
 
@@ -185,7 +185,7 @@ fn find_recipe(
         return FoundService::Nothing;
     };
     let layer = sources.add_layer(format!("recipe {name}"));
-    let table = tree::from_toml(&data.service, layer);
+    let table = toml_node::from_toml(&data.service, layer);
     FoundService::Recipe(Box::new(Used { data: data.clone(), version: version.map(str::to_owned) }), table)
 }
 
@@ -204,7 +204,7 @@ fn parse_recipe(name: &str, content: &str, sources: &mut Sources, out: &mut Vec<
     };
     let mut ignored = Vec::new();
     let tree = match sources.get(file) {
-        Some(text) => tree::parse(file, text, &mut ignored),
+        Some(text) => toml_node::parse(file, text, &mut ignored),
         None => Table::new(),
     };
     let layer = get(&tree, "service").and_then(TomlNode::table).cloned().unwrap_or_default();

@@ -8,7 +8,7 @@ use super::declared_service::{DeclaredService, WORK};
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::tree::{TomlNode, TomlValue, get};
+use super::toml_node::{TomlNode, TomlValue, get};
 use devrun_model::{OnChange, Once, ServiceId, ServiceName, TaskSpec, VolumeName, Work};
 
 /// Lowers a task's own keys.

@@ -2,7 +2,7 @@
 
 use super::declared_service::{DeclaredService, TELEMETRY};
 use super::interpolate::{Resolved, Resolver};
-use super::tree::{TomlNode, get};
+use super::toml_node::{TomlNode, get};
 use devrun_model::percent;
 
 /// Where a program sends, which a caller may have set as well.

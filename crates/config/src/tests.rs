@@ -176,19 +176,22 @@ fn what_a_child_gets() {
 #[test]
 fn what_is_asked_for_before_a_plan_can_be_made() {
     let text = "[secrets]\ndir = \"keys\"\ngenerate = { jwt = { length = 40 } }\n[services.db]\nuse = \"postgres\"\n[services.r]\nuse = \"redis\"\nport = \"private\"\n[services.a]\nrun = \"x\"\nport = \"${APORT:-auto}\"\n[services.w]\nrun = \"x\"\nport = 8000\nreplicas = 2\n[services.f]\nrun = \"x\"\nport = 7000\n";
-    let wants = read(&[source(text)], &Options::default(), &Book::new()).unwrap().wants(&facts()).unwrap();
+    let wants = read(&[source(text)], &Options::default(), &Book::new()).unwrap().required_values(&facts()).unwrap();
     assert_eq!(wants.secrets_dir, PathBuf::from("/p/keys"));
     let secrets: Vec<(&str, usize)> = wants.secrets.iter().map(|want| (want.name.as_str(), want.length)).collect();
     assert_eq!(secrets, [("jwt", 40), ("db-password", 24)]);
-    let ports: Vec<String> = wants.ports.iter().map(|want| format!("{}.{} {:?}", want.service, want.name, want.wish)).collect();
+    let ports: Vec<String> =
+        wants.ports.iter().map(|want| format!("{}.{} {:?}", want.service, want.name, want.preference)).collect();
     assert_eq!(
         ports,
         ["a.main Auto", "db.main Usual(5432)", "r.main Private", "r.bus Usual(16379)", "w.main.1 Auto", "w.main.2 Auto"]
     );
     assert_eq!(wants.fixed, BTreeSet::from([7000, 8000]), "8000 is the address that the copies share");
     let auto = Options { instance: "b".to_owned(), ..Options::default() };
-    let wants = read(&[source(text)], &auto, &Book::new()).unwrap().wants(&facts()).unwrap();
-    assert!(wants.fixed.is_empty() && wants.ports.iter().any(|want| want.service == "f" && want.wish == PortWish::Auto));
+    let wants = read(&[source(text)], &auto, &Book::new()).unwrap().required_values(&facts()).unwrap();
+    assert!(
+        wants.fixed.is_empty() && wants.ports.iter().any(|want| want.service == "f" && want.preference == PortPreference::Auto)
+    );
 }
 
 #[test]
@@ -425,7 +428,7 @@ fn a_password_is_generated_unless_the_procfile_gives_it_or_its_file() {
         let text = format!("[services.c]\nuse = \"kv\"\n{keys}");
         let document =
             read(&[source(&text)], &Options::default(), &Book::new()).unwrap_or_else(|r| panic!("{}", r.render(false)));
-        let wants = document.wants(&facts()).unwrap_or_else(|report| panic!("{}", report.render(false)));
+        let wants = document.required_values(&facts()).unwrap_or_else(|report| panic!("{}", report.render(false)));
         wants.secrets.into_iter().map(|want| want.name).collect::<Vec<_>>()
     };
     assert_eq!(names(""), ["c-password"]);

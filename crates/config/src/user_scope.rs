@@ -10,7 +10,7 @@ use super::document::Document;
 use super::merge;
 use super::shared_server::SharedServer;
 use super::source_map::Span;
-use super::tree::{Table, TomlNode, TomlValue, get};
+use super::toml_node::{Table, TomlNode, TomlValue, get};
 
 /// The recipes whose servers can be shared.
 const SHARED: &[&str] = &["postgres"];

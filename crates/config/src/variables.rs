@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use super::declared_service::DeclaredService;
 use super::interpolate::{Reported, Resolved, Resolver, Scope, ScopeKey};
 use super::source_map::Span;
-use super::tree::{TomlNode, get};
+use super::toml_node::{TomlNode, get};
 use super::variable_names::port_variable;
 
 /// Names of variables and their values with the place they come from.

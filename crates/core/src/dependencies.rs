@@ -7,9 +7,11 @@
 //!
 //! An optional service blocks nothing, but a task that works on a server that is absent has nothing to do and is skipped.
 
-use super::dependency_status::{DependencyStatus, TierStatus, can_become_satisfied, is_dispensable, is_satisfied};
-use devrun_model::{Condition, Dependency, Kind, ServiceId};
+use std::collections::BTreeSet;
 
+use devrun_model::{Condition, Dependency, Kind, ServiceId, ServiceSpec};
+
+use super::dependency_status::{DependencyStatus, TierStatus, can_become_satisfied, is_dispensable, is_satisfied};
 use super::service::{NextState, Phase, Service, StopReason};
 use super::supervisor::Supervisor;
 use super::tick::Tick;
@@ -135,6 +137,26 @@ impl Supervisor {
             }
         }
         missing
+    }
+
+    /// Whether something that the start of this service waits for may install its command: a task, a `build` or a `pre_start`, of
+    /// its own or of what it waits for, by any chain of edges and of numbered tiers.
+    #[must_use]
+    pub fn command_may_be_installed(&self, id: &ServiceId) -> bool {
+        let mut seen = BTreeSet::from([id]);
+        let mut waited_for = vec![id];
+        while let Some(next) = waited_for.pop() {
+            let Some(spec) = self.spec(next) else { continue };
+            let is_task = next != id && spec.kind == Kind::Task;
+            if is_task || spec.pre_start.is_some() || spec.build.is_some() {
+                return true;
+            }
+            let edges = spec.depends_on.iter().map(|edge| &edge.on);
+            let is_lower = |other: &ServiceSpec| other.tier.is_some_and(|tier| spec.tier.is_some_and(|own| tier < own));
+            let lower = self.services.iter().filter(|(_, other)| is_lower(&other.spec)).map(|(other, _)| other);
+            waited_for.extend(edges.chain(lower).filter(|other| seen.insert(other)));
+        }
+        false
     }
 }
 

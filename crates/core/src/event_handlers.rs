@@ -6,6 +6,7 @@ use devrun_model::{Failure, FailureKind, Kind, ServiceId, duration};
 
 use super::action::Action;
 use super::event::{Event, Generation};
+use super::exit_failure::exit_failure;
 use super::restart::{self, RestartDecision};
 use super::service::{LiveProcess, NextState, Outstanding, Phase, StopStage, TreeStop};
 use super::service_stop::STOP_ANSWER_TIMEOUT;
@@ -289,9 +290,7 @@ impl Supervisor {
                 RestartDecision::NoRestart | RestartDecision::LimitReached { .. } => NextState::Completed { note: None },
             };
         }
-        let kind = if service.spec.kind == Kind::Task { FailureKind::Task } else { FailureKind::Service };
-        let failure =
-            failure.unwrap_or_else(|| Failure::new(kind, status.to_string()).help(format!("devrun logs {}", service.spec.id)));
+        let failure = failure.unwrap_or_else(|| exit_failure(&service.spec, status));
         // Whatever its policy: it would do the same again. After a long run it has not just been started that way.
         if failure.kind == FailureKind::Background && ran < service.spec.backoff.reset {
             self.record_failure(id, failure.clone());

@@ -13,6 +13,7 @@ mod dependencies;
 mod dependency_status;
 pub mod event;
 mod event_handlers;
+mod exit_failure;
 mod foreground;
 pub mod health;
 mod left_processes;

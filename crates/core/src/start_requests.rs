@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use devrun_model::{Failure, FailureKind, Kind, Launch, ServiceId, duration};
 
 use super::action::{Action, StartOutcome};
+use super::exit_failure::exit_failure;
 use super::service::{NextState, Outstanding, Phase, Service};
 use super::supervisor::{Mode, Supervisor};
 use super::tick::Tick;
@@ -97,7 +98,8 @@ impl Supervisor {
         }
         let Phase::BackingOff { why, .. } = &service.phase else { return None };
         let reason = format!("{why} within moments, also after {} restarts", service.restarts);
-        Some(Failure::new(FailureKind::Service, reason).help(format!("devrun logs {id}")))
+        let (_, status) = service.exit?;
+        Some(Failure { reason, ..exit_failure(&service.spec, status) })
     }
 
     /// When a service counts as ready where a start is answered.

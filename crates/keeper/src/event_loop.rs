@@ -19,7 +19,7 @@ use crate::default_limits::DefaultLimits;
 use crate::fork::{self, Forker, InheritedLock, SpawnError};
 use crate::journal::{self, Journal, JournalEntry, JournalRecord, JournalWriter};
 use crate::lock;
-use crate::tree::{ReapScope, Relation, TreeEvent, Trees};
+use crate::process_trees::{ReapScope, Relation, TreeEvent, Trees};
 use crate::wire::{Inbox, Outbox, ReadOutcome};
 use crate::{heap, identity, identity_check};
 use devrun_model::keeper::{FromKeeper, Identity, Inherited as InheritedProcess, KeeperHello, ProcessId, SpawnSpec, ToKeeper};

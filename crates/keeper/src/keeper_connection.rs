@@ -23,8 +23,8 @@ use super::keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, ProcessEve
 use super::keeper_watch::{Activity, KeeperWatch, WatchDecision};
 use super::launched_keeper::LaunchedKeeper;
 use super::orphans::Orphans;
+use super::process_trees::{self, TreeEvent};
 use super::reactor::register;
-use super::tree::{self, TreeEvent};
 use super::wire::{Inbox, Outbox, ReadOutcome};
 use super::{daemonize, file_size_limit, identity, keeper_launch};
 
@@ -157,7 +157,8 @@ fn handshake_failure(step: &str, errno: i32) -> Failure {
 
 /// Waits for a keeper that has let go of its socket: it is our child and must not stay a zombie.
 async fn wait_for_exit(keeper: &Identity) {
-    let gone = || tree::try_wait(keeper).is_some() || identity::of(keeper.pid).is_none_or(|now| now.start != keeper.start);
+    let gone =
+        || process_trees::try_wait(keeper).is_some() || identity::of(keeper.pid).is_none_or(|now| now.start != keeper.start);
     // Told by the kernel, where it has such descriptors; looked at where it has not.
     let end = super::signal::open(keeper.pid).and_then(|end| register(end, tokio::io::Interest::READABLE).ok());
     let until = Instant::now() + Duration::from_secs(2);
@@ -549,7 +550,7 @@ impl KeeperConnection {
                 if let Some(identity) = &route.identity {
                     if !route.ended {
                         let seen = recorded.exits.get(&process).copied();
-                        let status = seen.or_else(|| tree::try_wait(identity)).unwrap_or(ExitStatus::Unknown);
+                        let status = seen.or_else(|| process_trees::try_wait(identity)).unwrap_or(ExitStatus::Unknown);
                         let _ = route.sink.send(ProcessEvent::Exited { process, status, left: Vec::new() });
                     }
                     let _ = route.sink.send(ProcessEvent::TreeEmpty { process });

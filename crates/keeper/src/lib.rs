@@ -13,11 +13,11 @@
 //! Its parts, and those of the supervisor's end of the socketpair (feature `client`, which needs tokio):
 //!
 //! - `keeper_launch`, `keeper_spawn`, `keeper_handle`, `keeper_connection`, `orphans`, `runner`: the supervisor's side
-//! - `fork` and `in_flight` (the parent), `child` and `syscall` (the child), `tree`, `wire`: shared with the keeper
+//! - `fork` and `in_flight` (the parent), `child` and `syscall` (the child), `process_trees`, `wire`: shared with the keeper
 //! - `identity`, `procfs`, `ownership`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
 //! - `lock_holders`, `identity_check`: whether a process is the one that a journal names; `caller`: whether this one is in a service
 //! - `heap`: the freed memory that both give back after a start
-//! - `tree_shutdown`: a shutdown carried out on process trees; `sweep`, `kill_sweep`: the end of what an earlier run left
+//! - `tree_shutdown`: a shutdown carried out on process trees; `leftover_sweep`, `kill_sweep`: the end of what an earlier run left
 //!
 //! Linux only so far. Elsewhere this compiles, no identity ever holds, and `KeeperHandle::start` says why it does not.
 
@@ -64,6 +64,7 @@ mod keeper_watch;
 mod kill_sweep;
 #[cfg(feature = "client")]
 mod launched_keeper;
+pub mod leftover_sweep;
 pub mod lock;
 pub mod lock_holders;
 #[cfg(target_os = "linux")]
@@ -76,6 +77,7 @@ pub mod ownership;
 mod passed_sockets;
 #[cfg(target_os = "linux")]
 mod pipes;
+pub mod process_trees;
 pub mod procfs;
 pub mod project_journal;
 #[cfg(feature = "client")]
@@ -87,12 +89,10 @@ pub mod signal;
 #[cfg(target_os = "linux")]
 mod silent_stdin;
 pub mod state_location;
-pub mod sweep;
 #[cfg(target_os = "linux")]
 mod syscall;
 #[cfg(feature = "client")]
 pub mod terminal;
-pub mod tree;
 pub mod tree_shutdown;
 #[cfg(target_os = "linux")]
 pub mod wire;

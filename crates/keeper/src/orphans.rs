@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::journal::JournalEntry;
 use devrun_model::keeper::{ExitStatus, Inherited, ProcessId, SpawnSpec};
 
-use super::tree::{ReapScope, Relation, Trees};
+use super::process_trees::{ReapScope, Relation, Trees};
 use super::{identity, procfs, signal};
 
 /// Processes without their keeper.

@@ -8,7 +8,7 @@ use crate::journal::JournalEntry;
 use devrun_core::shutdown::{Shutdown, ShutdownAction, StoppableProcess, Tick};
 use devrun_model::keeper::ProcessId;
 
-use super::tree::Trees;
+use super::process_trees::Trees;
 
 /// A moment so far away that nothing waits for it in earnest.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -43,7 +43,7 @@ pub const TERM: i32 = 143;
 #[must_use]
 pub fn of(kind: FailureKind) -> i32 {
     match kind {
-        FailureKind::Service | FailureKind::Background | FailureKind::Cancelled => SERVICE,
+        FailureKind::Service | FailureKind::Query | FailureKind::Background | FailureKind::Cancelled => SERVICE,
         FailureKind::Config => USAGE,
         FailureKind::NotReady => NOT_READY,
         FailureKind::Task => TASK,
@@ -55,6 +55,15 @@ pub fn of(kind: FailureKind) -> i32 {
         FailureKind::Credentials => CREDENTIALS,
         FailureKind::StartTimeout => START_TIMEOUT,
         FailureKind::Internal => INTERNAL,
+    }
+}
+
+/// What a failure's code means, for the last line on stderr.
+#[must_use]
+pub fn meaning_of(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Query => "the query failed",
+        kind => meaning(of(kind)),
     }
 }
 

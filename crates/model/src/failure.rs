@@ -32,6 +32,8 @@ pub enum FailureKind {
     StartTimeout,
     /// A fault of our own (exit 125).
     Internal,
+    /// A server refused a statement of `sql` or `cypher` (exit 1, as their own clients do).
+    Query,
     /// A service put itself into the background: a restart would not help (exit 1).
     Background,
     /// Given up because somebody asked for a stop; never an exit code of its own.

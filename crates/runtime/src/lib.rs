@@ -3,6 +3,7 @@
 //! - `engine`: the only loop; events for the core, and the core's actions as calls of drivers
 //! - `probe`, `ports`, `logs`, `init`, `secrets`, `stats`, `watch`, `runtime_dir`: drivers, one effect each; a driver does what
 //!   it is asked and reports, and never decides
+//! - `exec_request`: what the process of a service is, before it is one
 //! - `recipes`: what a server needs: arguments, first boot, work against it
 //! - `control`: the protocol of the unix socket, its server and its client
 //!
@@ -13,6 +14,7 @@
 pub mod control;
 pub mod copy_names;
 pub mod engine;
+pub mod exec_request;
 pub mod file_glob;
 pub mod init;
 pub mod logs;

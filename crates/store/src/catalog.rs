@@ -51,6 +51,9 @@ pub struct Catalog {
     /// Usual folders of installed copies beside PATH; one `*` in the place of a version.
     #[serde(default)]
     pub folders: Vec<String>,
+    /// Names of extensions under one name, which a source may use in the place of them all.
+    #[serde(default)]
+    pub extension_sets: BTreeMap<String, Vec<String>>,
     /// What can be fetched, in any order.
     #[serde(default, rename = "version")]
     pub versions: Vec<CatalogVersion>,
@@ -110,6 +113,8 @@ pub struct CatalogSource {
     /// Executables by name: paths in the unpacked tree.
     #[serde(default)]
     pub bin: BTreeMap<String, String>,
+    /// All extensions of a Postgres that it has, but for those of every Postgres; absent: not known.
+    pub extensions: Option<Vec<String>>,
     /// Folders of shared libraries that the executables do not find by themselves.
     #[serde(default)]
     pub lib: Vec<String>,
@@ -207,6 +212,13 @@ impl Catalog {
                 if source.bin.is_empty() {
                     return Err(format!("{at}: bin is empty"));
                 }
+            }
+        }
+        let sets = std::mem::take(&mut catalog.extension_sets);
+        for source in catalog.versions.iter_mut().flat_map(|version| &mut version.sources) {
+            if let Some(extensions) = &mut source.extensions {
+                let names = extensions.drain(..).flat_map(|name| sets.get(&name).cloned().unwrap_or_else(|| vec![name]));
+                *extensions = names.collect();
             }
         }
         catalog.versions.sort_by(|a, b| version::compare(&b.version, &a.version));

@@ -22,7 +22,7 @@ use super::manifest::{Manifest, StoreEntry};
 use super::store::{Store, StoreStage};
 use super::subprocess::{Cancel, Subprocess};
 use super::transfer::FetchError;
-use super::unpack::tree::UnpackError;
+use super::unpack::unpack_tree::UnpackError;
 use super::verify::{self, Pin};
 use super::version::VersionRequest;
 use super::{package, platform, system, unpack};
@@ -133,7 +133,7 @@ fn build(job: &InstallJob, stage: &StoreStage, options: &FetchOptions, cancel: &
         return Err(FetchError::GiveWay(format!("{tool} is not installed, which its build needs")));
     };
     let bin = stage.tree().join("bin");
-    unpack::tree::make_folder(&bin).map_err(|error| FetchError::GiveWay(format!("{}: {error}", bin.display())))?;
+    unpack::unpack_tree::make_folder(&bin).map_err(|error| FetchError::GiveWay(format!("{}: {error}", bin.display())))?;
     let mut env = options.env.clone();
     env.insert("DEVRUN_OUT".to_owned(), stage.tree().to_string_lossy().into_owned());
     env.insert("GOBIN".to_owned(), bin.to_string_lossy().into_owned());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::input;
+use crate::trusted_file;
 use devrun_model::{Failure, FailureKind};
 
 use super::verify::Pin;
@@ -64,7 +64,7 @@ impl LockFile {
     /// # Errors
     /// `Integrity` when it cannot be understood: going on without pins would be going on unchecked.
     pub fn read(path: &Path) -> Result<Self, Failure> {
-        let text = input::untrusted(path).map_err(|failure| Failure { kind: FailureKind::Integrity, ..failure })?;
+        let text = trusted_file::read_untrusted(path).map_err(|failure| Failure { kind: FailureKind::Integrity, ..failure })?;
         let Some(text) = text else { return Ok(Self { version: 1, entries: Vec::new() }) };
         let refuse = |why: String| {
             Failure::new(FailureKind::Integrity, format!("{} cannot be understood: {why}", path.display()))

@@ -165,7 +165,7 @@ fn client(
     };
     // apt writes where it stands; the others say where they write.
     let dir = if name == "apt-get" { into.to_owned() } else { folder_of(into) };
-    unpack::tree::make_folder(&dir)
+    unpack::unpack_tree::make_folder(&dir)
         .or_else(|error| if dir.is_dir() { Ok(()) } else { Err(error) })
         .map_err(|error| FetchError::GiveWay(format!("{}: {error}", dir.display())))?;
     let mut env = options.env.clone();
@@ -219,7 +219,7 @@ pub fn go_module(module: &str, into: &Path, env: &BTreeMap<String, String>, canc
     let folder = into.join("module");
     // Every name in it begins with the module's path and version.
     let rules = UnpackRules { strip: Some(module.matches('/').count() + 1), ..UnpackRules::default() };
-    unpack::tree::make_folder(&folder).map_err(|error| FetchError::GiveWay(format!("{}: {error}", folder.display())))?;
+    unpack::unpack_tree::make_folder(&folder).map_err(|error| FetchError::GiveWay(format!("{}: {error}", folder.display())))?;
     unpack::unpack(&[(archive, "module.zip")], &rules, "", &folder)
         .map_err(|refused| FetchError::GiveWay(format!("{module} cannot be unpacked: {refused}")))?;
     Ok(folder)

@@ -7,6 +7,7 @@ use devrun_model::{Failure, FailureKind, RecipeUse};
 
 use super::blocking::blocking;
 use super::catalog::{Catalog, CatalogSource};
+use super::extensions::{self, Coverage};
 use super::fetch_options::FetchOptions;
 use super::install::{InstallJob, install};
 use super::located::Located;
@@ -194,7 +195,7 @@ impl Selection {
             return vec![Candidate { version: self.spec.version.clone(), source, vouched: true }];
         }
         let fitting = self.catalog.versions.iter().filter(|version| self.request.admits(&version.version));
-        fitting
+        let mut candidates: Vec<Candidate> = fitting
             .flat_map(|version| {
                 version.sources.iter().filter(|source| source.serves(&here)).map(|source| Candidate {
                     version: Some(version.version.clone()),
@@ -202,7 +203,43 @@ impl Selection {
                     vouched: false,
                 })
             })
-            .collect()
+            .collect();
+        self.keep_extensions(&mut candidates);
+        candidates
+    }
+
+    /// Sources that have the extensions first, none that is known to lack one. Where none is known to have them, one version is tried.
+    fn keep_extensions(&self, candidates: &mut Vec<Candidate>) {
+        let coverage = |candidate: &Candidate| extensions::coverage(&candidate.source, &self.recipe.extensions);
+        candidates.retain(|candidate| coverage(candidate) != Coverage::Lacking);
+        candidates.sort_by_key(coverage);
+        if let Some(first) = candidates.first().filter(|first| coverage(first) == Coverage::Unknown).cloned() {
+            candidates.retain(|candidate| candidate.version == first.version);
+        }
+    }
+
+    /// What the entry's server lacks of the extensions.
+    fn lacking(&self, entry: &StoreEntry) -> Vec<&str> {
+        let tools = entry.tools();
+        let server = self.recipe.recipe.bin.first().and_then(|name| tools.get(name));
+        server.map(|server| extensions::missing(server, &self.recipe.extensions)).unwrap_or_default()
+    }
+
+    /// What the lock pins lacks an extension that the procfile asks for now.
+    fn pin_lacks(&self, pin: &lockfile::LockEntry) -> Failure {
+        let names = self.recipe.extensions.join(", ");
+        Failure::new(
+            FailureKind::Binary,
+            format!("devrun.lock pins {} {} from {}, which lacks {names}", pin.name, pin.version, pin.source),
+        )
+        .help(format!("to choose a source that has it: devrun lock --update {}", pin.name))
+    }
+
+    /// Whether the pinned source is one that the catalogue knows to lack an extension.
+    fn is_known_to_lack(&self, pin: &lockfile::LockEntry) -> bool {
+        let sources = self.catalog.versions.iter().filter(|version| version.version == pin.version).flat_map(|one| &one.sources);
+        let mut pinned = sources.filter(|source| source.label() == pin.source);
+        pinned.any(|source| extensions::coverage(source, &self.recipe.extensions) == Coverage::Lacking)
     }
 
     /// The lock's entry that holds for this use: of the right source where the procfile names one.
@@ -232,6 +269,9 @@ impl Selection {
             let held = entries.iter().find(|entry| {
                 entry.manifest.pin == pin.pin() && entry.manifest.version == pin.version && entry.manifest.source == pin.source
             });
+            if self.is_known_to_lack(pin) || held.is_some_and(|entry| !self.lacking(entry).is_empty()) {
+                return Err(self.pin_lacks(pin));
+            }
             if let Some(entry) = held {
                 return self.stored(entry, format!("devrun.lock pins {} from {}", pin.version, pin.source)).map(Ok);
             }
@@ -240,7 +280,9 @@ impl Selection {
         if !has_place(&self.spec) && aim != SelectMode::Store {
             let recipe = &self.recipe.recipe;
             let answers = store.answers();
-            let place = system::SearchScope { env: &self.options.env, answers: &answers, unasked: self.unasked(aim) };
+            let unasked = self.unasked(aim);
+            let place =
+                system::SearchScope { env: &self.options.env, answers: &answers, unasked, extensions: &self.recipe.extensions };
             let (found, notes) = system::find_installed(recipe, &self.catalog, &self.request, &place, &self.cancel);
             if let Some(found) = found {
                 let why = if self.request.is_any() {
@@ -266,6 +308,7 @@ impl Selection {
                     && entry.manifest.platform == platform::current()
                     && candidate.source.sha256.as_ref().is_none_or(|sum| *sum == entry.manifest.pin.sha256)
                     && (self.request.admits(&entry.manifest.version) || self.request.admits(&entry.manifest.reported))
+                    && self.lacking(entry).is_empty()
             });
             if let Some(entry) = held {
                 let located = self.stored(entry, format!("in the store, from {}", entry.manifest.source))?;
@@ -338,6 +381,9 @@ impl Selection {
                 vouched: candidate.vouched,
             };
             match install(job, store, &self.options, &self.cancel).await {
+                Ok(entry) if !self.lacking(&entry).is_empty() => {
+                    notes.push(format!("{label}: {}", extensions::lacks(&self.lacking(&entry))));
+                }
                 Ok(entry) => {
                     let path = self.options.lock_file.clone();
                     let line = locked(&entry);
@@ -372,7 +418,12 @@ impl Selection {
 
     fn wanted(&self) -> String {
         let name = &self.recipe.recipe.name;
-        if self.request.is_any() { name.clone() } else { format!("{name} {}", self.request) }
+        let server = if self.request.is_any() { name.clone() } else { format!("{name} {}", self.request) };
+        match self.recipe.extensions.as_slice() {
+            [] => server,
+            [one] => format!("{server} with the extension {one}"),
+            all => format!("{server} with the extensions {}", all.join(", ")),
+        }
     }
 
     /// Nothing fits and nothing could be had.
@@ -409,6 +460,9 @@ impl Selection {
             && let Some(other) = other_versions(&self.catalog, &self.request, &platform::current())
         {
             return other;
+        }
+        if !self.recipe.extensions.is_empty() && !has_place(&self.spec) {
+            return extensions::advice(&self.catalog, &self.recipe.extensions, &platform::current());
         }
         let name = &self.recipe.recipe.name;
         let install = &self.recipe.recipe.install;

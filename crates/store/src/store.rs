@@ -18,7 +18,7 @@ use devrun_model::{Failure, FailureKind, os_text};
 
 use super::manifest::{self, MANIFEST, Manifest, StoreEntry};
 use super::system;
-use super::unpack::tree::make_folder;
+use super::unpack::unpack_tree::make_folder;
 
 /// The way out where the disk is full.
 pub(super) const MAKE_ROOM: &str = "free some space, or move the store with DEVRUN_BIN_CACHE=DIRECTORY";

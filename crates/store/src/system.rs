@@ -13,6 +13,7 @@ use rustix::fs::{Access, access};
 use devrun_model::RecipeData;
 
 use super::catalog::Catalog;
+use super::extensions;
 use super::subprocess::{Cancel, Subprocess};
 use super::version::{self, VersionRequest};
 
@@ -73,6 +74,8 @@ pub struct SearchScope<'a> {
     pub answers: &'a VersionCache,
     /// Servers in this folder are not run.
     pub unasked: Option<PathBuf>,
+    /// Extensions that a Postgres must have.
+    pub extensions: &'a [String],
 }
 
 /// Whether this user may execute the file.
@@ -251,7 +254,7 @@ pub fn find_installed(
     recipe: &RecipeData,
     catalog: &Catalog,
     request: &VersionRequest,
-    SearchScope { env, answers, unasked }: &SearchScope<'_>,
+    SearchScope { env, answers, unasked, extensions: wanted }: &SearchScope<'_>,
     cancel: &Cancel,
 ) -> (Option<SystemTools>, Vec<String>) {
     let mut rejected = Vec::new();
@@ -276,15 +279,23 @@ pub fn find_installed(
             continue;
         }
         let path = folder.join(server);
+        let missing = extensions::missing(&path, wanted);
         let answer = match answers.known(&path) {
             Some(version) => Ok(version),
             None if unasked.as_ref().is_some_and(|project| path.canonicalize().is_ok_and(|real| real.starts_with(project))) => {
+                if !missing.is_empty() {
+                    rejected.push(format!("{} has {}", folder.display(), extensions::lacks(&missing)));
+                    continue;
+                }
                 return (Some(SystemTools { version: String::new(), tools, folder, asked: false }), rejected);
             }
             None => ask_version(&path, &catalog.version_args, &BTreeMap::new(), env, cancel)
                 .inspect(|version| answers.note(&path, version)),
         };
         match answer {
+            Ok(version) if request.admits(&version) && !missing.is_empty() => {
+                rejected.push(format!("{} has {version} and {}", folder.display(), extensions::lacks(&missing)));
+            }
             Ok(version) if request.admits(&version) => {
                 return (Some(SystemTools { version, tools, folder, asked: true }), rejected);
             }
@@ -322,7 +333,7 @@ mod tests {
     static NO_ANSWERS: VersionCache = VersionCache { file: None };
 
     fn place(env: &BTreeMap<String, String>) -> SearchScope<'_> {
-        SearchScope { env, answers: &NO_ANSWERS, unasked: None }
+        SearchScope { env, answers: &NO_ANSWERS, unasked: None, extensions: &[] }
     }
 
     #[test]

@@ -79,7 +79,10 @@ async function show(again = false) {
   view = next;
   // The element that has the focus has its twin in the new view.
   const focused = again ? document.activeElement?.getAttribute("aria-label") ?? document.activeElement?.getAttribute("href") : null;
+  // What was opened stays open.
+  const opened = again ? [...byId("main").querySelectorAll("details[open] > summary")].map((one) => one.textContent) : [];
   byId("main").replaceChildren(...next.element.filter(Boolean));
+  for (const one of byId("main").querySelectorAll("details > summary")) if (opened.includes(one.textContent)) one.parentElement.open = true;
   if (focused) [...byId("main").querySelectorAll("button, a")].find((one) => (one.getAttribute("aria-label") ?? one.getAttribute("href")) === focused)?.focus();
 }
 

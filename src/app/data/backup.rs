@@ -15,9 +15,9 @@ use devrun_model::{ByteSize, Failure, FailureKind, Launch, Plan, ServerDump, Ser
 use devrun_runtime::{probe, secrets};
 use devrun_store::DownloadProgress as _;
 
+use crate::app::data::interruptible_work::DataWork;
 use crate::app::data::mariadb_dump::MariadbServer;
 use crate::app::data::neo4j_dump::Neo4jAdmin;
-use crate::app::data::work::DataWork;
 use crate::app::data::{bucket_dump, pause, postgres_dump, replace, selection};
 use crate::app::load::{self, Project, Read};
 use crate::app::stop_stack;
@@ -223,7 +223,7 @@ impl Backup<'_> {
 
     /// Secrets that the data were made with: without them no one could log in to the restored server.
     fn secrets(&self) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-        let wants = self.read.wants()?;
+        let wants = self.read.required_values()?;
         let mut found = Vec::new();
         for want in &wants.secrets {
             if let Some(value) = secrets::read(&wants.secrets_dir, &want.name)?

@@ -12,7 +12,7 @@ use devrun_model::{Failure, FailureKind, ServiceSpec};
 use devrun_runtime::object_store::{ObjectClient, StoredObject};
 use tokio::sync::mpsc;
 
-use crate::app::data::work::DataWork;
+use crate::app::data::interruptible_work::DataWork;
 
 /// The size of one piece on its way to the server.
 const PIECE: usize = 1 << 18;

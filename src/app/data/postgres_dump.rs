@@ -14,7 +14,7 @@ use devrun_runtime::recipes;
 
 use crate::app::client_program;
 use crate::app::data::dump_program::DumpProgram;
-use crate::app::data::work::DataWork;
+use crate::app::data::interruptible_work::DataWork;
 use crate::app::load::{self, Project};
 use crate::ui::term::say;
 

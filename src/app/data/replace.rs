@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use devrun_data::{KeptData, SwapStage};
-use devrun_keeper::sweep;
+use devrun_keeper::leftover_sweep;
 use devrun_model::{Failure, FailureKind, Kind, Plan, VolumeName, exit};
 
 use crate::app::load::{self, Project};
@@ -154,7 +154,7 @@ impl WasUp {
 /// `Elsewhere`, naming one of them.
 pub fn check_nothing_left(project: &Project) -> Result<(), Failure> {
     let journal = devrun_keeper::project_journal::of_project(&project.places)?;
-    match sweep::leftovers(&journal, &project.places).first() {
+    match leftover_sweep::leftovers(&journal, &project.places).first() {
         Some(left) => {
             let reason = format!("pid {} ({}) of an earlier run is still alive", left.pid, left.command);
             Err(Failure::new(FailureKind::Elsewhere, reason).help("devrun down"))

@@ -7,8 +7,9 @@ use std::process::Command;
 use devrun_keeper::{KeeperHandle, Runner, file_size_limit};
 use devrun_model::keeper::RunAs;
 use devrun_model::{Failure, FailureKind, Launch, ServiceSpec, exit, os_text};
-use devrun_runtime::engine::{self, ExecRequest};
-use devrun_runtime::recipes::RecipeContext;
+use devrun_runtime::engine;
+use devrun_runtime::exec_request::ExecRequest;
+use devrun_runtime::recipes::{self, RecipeContext};
 use devrun_runtime::{ports, runtime_dir};
 
 use super::unit_plan::UnitPlan;
@@ -121,7 +122,7 @@ fn request(made: &UnitPlan, spec: &ServiceSpec) -> Result<ExecRequest, Failure> 
                 volume: made.volume(spec),
                 runner: &runner,
             };
-            ExecRequest::of_recipe(&context)?
+            recipes::prepare(&context)?
         }
         Launch::External { .. } | Launch::Work => {
             return Err(Failure::new(FailureKind::Config, format!("{} has no process", spec.id)));

@@ -10,7 +10,7 @@ use devrun_model::{
     Failure, FailureKind, GatewaySpec, Launch, Paths, Plan, ServiceId, ServiceName, ServiceSpec, VolumeSpec, exit,
 };
 use devrun_runtime::{init, runtime_dir};
-use devrun_store::{Located, NoDownloadProgress, input};
+use devrun_store::{Located, NoDownloadProgress, trusted_file};
 use serde::{Deserialize, Serialize};
 
 use crate::app::load::{self, Project, Purpose, Wanted};
@@ -46,7 +46,7 @@ impl UnitPlan {
             Failure::new(FailureKind::Elsewhere, format!("the stack's procfile has not been read: no {}", path.display()))
                 .help("systemctl --user restart devrun-NAME.service reads it")
         };
-        let text = input::trusted(&path)?.ok_or_else(missing)?;
+        let text = trusted_file::read_trusted(&path)?.ok_or_else(missing)?;
         serde_json::from_str(&text)
             .map_err(|error| Failure::new(FailureKind::Config, format!("invalid {}: {error}", path.display())))
     }

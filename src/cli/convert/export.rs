@@ -11,7 +11,7 @@ use devrun_convert::{ExportSource, Exported, SystemdSource};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind};
 use devrun_runtime::runtime_dir;
-use devrun_store::{catalog, input, lockfile::LockFile};
+use devrun_store::{catalog, lockfile::LockFile, trusted_file};
 
 use crate::app::load::{self, Project, Read, Wanted};
 use crate::globals::Globals;
@@ -113,7 +113,7 @@ impl Inputs {
 
 /// The text of a file. What may not be read, or is not text, is reported where it is needed.
 fn text_of(path: &Path) -> Option<String> {
-    input::untrusted(path).ok().flatten()
+    trusted_file::read_untrusted(path).ok().flatten()
 }
 
 fn compose(globals: &Globals) -> Result<Exported, Failure> {

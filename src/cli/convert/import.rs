@@ -12,7 +12,7 @@ use devrun_model::exit;
 use devrun_model::{Failure, FailureKind};
 use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::runtime_dir;
-use devrun_store::input;
+use devrun_store::trusted_file;
 
 use crate::app::compose_input;
 use crate::app::load::{self, Wanted};
@@ -79,7 +79,7 @@ fn explain(globals: &Globals, files: &[PathBuf], service: &str) -> Result<i32, F
     })?;
     let files: Vec<PathBuf> = files.iter().map(|file| fs::canonicalize(file).unwrap_or_else(|_| file.clone())).collect();
     let around = compose_input::surroundings(globals, &root);
-    let lines = compose_input::convert(&files, &root, input::untrusted, &around)?.report.about(service);
+    let lines = compose_input::convert(&files, &root, trusted_file::read_untrusted, &around)?.report.about(service);
     if lines.is_empty() {
         return Err(Failure::new(FailureKind::Config, format!("{} has no service `{service}`", first.display()))
             .help("name a service of the file as it is called there"));
@@ -115,7 +115,8 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
         checked(&root, target.as_deref(), &text);
         return Ok(exit::DONE);
     }
-    let converted = compose_input::convert(&files, &root, input::untrusted, &compose_input::surroundings(globals, &root))?;
+    let converted =
+        compose_input::convert(&files, &root, trusted_file::read_untrusted, &compose_input::surroundings(globals, &root))?;
     write(globals, target.as_deref(), &converted.text)?;
     let lines = if quiet { converted.report.render(&[KeyOutcome::NotMapped]) } else { converted.report.overview() };
     if !lines.is_empty() {
@@ -220,7 +221,7 @@ fn look_around(base: &Path) -> FoundProgram {
     dirs.insert(0, String::new());
     for dir in &dirs {
         for name in devrun_convert::LOOKED_AT {
-            if let Ok(Some(text)) = input::untrusted(&base.join(dir).join(name)) {
+            if let Ok(Some(text)) = trusted_file::read_untrusted(&base.join(dir).join(name)) {
                 found.look(dir, name, &text);
             }
         }

@@ -6,9 +6,9 @@ use clap::Args;
 
 use crate::app::confirm;
 use crate::app::data::backup::{self, Backup, BackupForm, SECRETS};
+use crate::app::data::interruptible_work::DataWork;
 use crate::app::data::postgres_dump::{self, Dump};
 use crate::app::data::reload::Reload;
-use crate::app::data::work::DataWork;
 use crate::app::data::{bucket_dump, recovery, replace, selection};
 use crate::app::load::{self, Project, Read, Wanted};
 use crate::app::readonly;
@@ -270,7 +270,7 @@ fn directory(
     if !confirm::ask(&question, &format!("devrun restore {} {}", args.service, args.backup.display()), globals, term)? {
         return Ok(exit::DONE);
     }
-    let wants = read.wants()?;
+    let wants = read.required_values()?;
     devrun_runtime::runtime_dir::prepare(&project.places)?;
     let _others = devrun_data::SnapshotStore::open(&project.places.state)?;
     let volumes = std::iter::once(volume.name.clone()).collect();

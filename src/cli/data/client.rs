@@ -23,6 +23,7 @@ use crate::app::client_program;
 use crate::app::load::{self, Project, Wanted};
 use crate::app::readonly;
 use crate::app::session::Signals;
+use crate::app::sql_json;
 use crate::globals::Globals;
 
 // `psql`, `redis-cli`.
@@ -45,7 +46,7 @@ pub struct QueryArgs {
     /// Service to connect to; required if there are several
     #[arg(long, value_name = "SERVICE")]
     pub on: Option<String>,
-    /// Output as JSON: a list of objects
+    /// Output as JSON: a list of objects, with numbers and booleans as such
     #[arg(long)]
     pub json: bool,
     /// (sql) Run one SELECT, WITH, VALUES or TABLE in a read-only transaction; 1000 rows at most
@@ -187,7 +188,7 @@ fn question(query: Option<&str>, verb: &str) -> Result<String, Failure> {
 /// `devrun sql`.
 ///
 /// # Errors
-/// `Task` with the server's words, `Credentials`, `Config` where no server is meant.
+/// `Query` with the server's words, `Elsewhere` when it is not up, `Credentials`, `Config` where no server is meant.
 pub fn sql(globals: &Globals, args: &QueryArgs, _term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     let plan = plan(globals, &project, args.on.as_deref())?;
@@ -206,16 +207,9 @@ pub fn sql(globals: &Globals, args: &QueryArgs, _term: Term) -> Result<i32, Fail
         }
         None => text,
     };
-    let table = crate::app::runtime::runtime()?.block_on(async {
-        if args.read_only { recipes::ask_sql_read_only(spec, &text).await } else { recipes::ask_sql(spec, &text).await }
-    })?;
+    let table = crate::app::runtime::runtime()?.block_on(recipes::query_sql(spec, &text, args.read_only))?;
     if args.json {
-        let rows: Vec<serde_json::Map<String, serde_json::Value>> = table
-            .rows
-            .iter()
-            .map(|row| table.columns.iter().cloned().zip(row.iter().map(|value| value.clone().into())).collect())
-            .collect();
-        return readonly::json(&rows);
+        return Ok(readonly::text(&sql_json::rows(&table)));
     }
     if table.columns.is_empty() {
         say(format!("done, {} rows changed", table.affected));
@@ -233,7 +227,7 @@ pub fn sql(globals: &Globals, args: &QueryArgs, _term: Term) -> Result<i32, Fail
 /// `devrun cypher`.
 ///
 /// # Errors
-/// `Task` with the server's words, `Credentials`, `Config` where no server is meant.
+/// `Query` with the server's words, `Elsewhere` when it is not up, `Credentials`, `Config` where no server is meant.
 pub fn cypher(globals: &Globals, args: &QueryArgs, _term: Term) -> Result<i32, Failure> {
     if args.read_only {
         return Err(Failure::new(FailureKind::Config, "--read-only is for sql").help("devrun sql --read-only 'SELECT 1'"));
@@ -242,7 +236,7 @@ pub fn cypher(globals: &Globals, args: &QueryArgs, _term: Term) -> Result<i32, F
     let plan = plan(globals, &project, args.on.as_deref())?;
     let spec = server(&plan, args.on.as_deref(), "bolt", "cypher")?;
     let text = question(args.query.as_deref(), "cypher")?;
-    let all = crate::app::runtime::runtime()?.block_on(recipes::ask_cypher(spec, &text))?;
+    let all = crate::app::runtime::runtime()?.block_on(recipes::query_cypher(spec, &text))?;
     if args.json {
         let rows: Vec<serde_json::Map<String, serde_json::Value>> = all
             .iter()

@@ -10,7 +10,7 @@ use crate::app::child_command;
 use crate::app::data::fork::postgres::{self, FORK, ForkContext};
 use crate::app::data::fork::registry::{Fork, ForkRegistry};
 use crate::app::data::fork::{reaper, redis, target};
-use crate::app::data::work::DataWork;
+use crate::app::data::interruptible_work::DataWork;
 use crate::app::load::{self, Project, Wanted};
 use crate::app::readonly;
 use crate::app::session::Signals;

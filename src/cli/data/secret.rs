@@ -59,7 +59,7 @@ struct SecretRow {
 pub fn run(globals: &Globals, args: &SecretArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     let read = load::read(globals, &project, &Wanted::look())?;
-    let wants = read.wants()?;
+    let wants = read.required_values()?;
     let dir = &wants.secrets_dir;
     match &args.action {
         SecretAction::List { json } => {
@@ -94,7 +94,7 @@ pub fn run(globals: &Globals, args: &SecretArgs, term: Term) -> Result<i32, Fail
     }
 }
 
-fn known<'a>(wants: &'a devrun_config::Wants, name: &str) -> Result<&'a devrun_config::SecretWant, Failure> {
+fn known<'a>(wants: &'a devrun_config::RequiredValues, name: &str) -> Result<&'a devrun_config::RequiredSecret, Failure> {
     wants.secrets.iter().find(|want| want.name == name).ok_or_else(|| {
         let known: Vec<&str> = wants.secrets.iter().map(|want| want.name.as_str()).collect();
         Failure::new(FailureKind::Config, format!("unknown secret {name:?}"))

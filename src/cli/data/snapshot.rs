@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::app::confirm;
-use crate::app::data::work::DataWork;
+use crate::app::data::interruptible_work::DataWork;
 use crate::app::data::{counts, pause, recovery, replace, selection};
 use crate::app::deletion;
 use crate::app::load::{self, Project, Read, Wanted};
@@ -205,7 +205,7 @@ fn copy(
         manifest.cloned &= report.is_cloned() || report.files == 0;
         manifest.volumes.push(selection::described(&read.plan, volume, report.files, report.bytes));
     }
-    let wants = read.wants()?;
+    let wants = read.required_values()?;
     for want in &wants.secrets {
         if let Some(value) = secrets::read(&wants.secrets_dir, &want.name)? {
             stage.add_secret(&want.name, &value)?;
@@ -339,7 +339,7 @@ fn restore(globals: &Globals, project: &Project, name: &str, term: Term) -> Resu
             selection::same_major(project, plan, volume, engine, &format!("snapshot {name}"))?;
         }
     }
-    let wants = read.wants()?;
+    let wants = read.required_values()?;
     let known = |secret: &&String| wants.secrets.iter().any(|want| want.name == **secret);
     let mut secrets = Vec::new();
     for secret in manifest.secrets.iter().filter(known) {

@@ -9,7 +9,7 @@ use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, VolumeClass, VolumeSpec, duration};
 
 use crate::app::data::backup;
-use crate::app::data::work::DataWork;
+use crate::app::data::interruptible_work::DataWork;
 use crate::app::load::{self, Wanted};
 use crate::app::other_data;
 use crate::app::shared_server::leases;

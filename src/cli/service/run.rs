@@ -11,7 +11,8 @@ use clap::Args;
 use crate::ui::term::{Term, say};
 use devrun_model::client_env::{self, Addressed};
 use devrun_model::exit;
-use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
+use devrun_model::{Failure, FailureKind, Paths, Plan, RecipeBook as _, ServiceId, ServiceSpec};
+use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::runtime_dir;
 
 use crate::app::child_command;
@@ -21,7 +22,7 @@ use crate::app::recipe_tools;
 use crate::app::run_artifacts;
 use crate::app::shared_server::start;
 use crate::app::start_scope;
-use crate::app::temporary_stack::{self, TemporaryStack, TemporaryStackResult, with_temporary_stack};
+use crate::app::temporary_stack::{self, TemporaryRun, TemporaryStack, TemporaryStackResult, with_temporary_stack};
 use crate::globals::Globals;
 
 // `run`.
@@ -88,9 +89,16 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
         globals.state_dir = None;
     }
     let mut project = load::project(&globals)?;
-    if let Some(folder) = &folder {
-        project.places = runtime_dir::ephemeral(&project.root, &folder.path().join("state"), &project.env)?;
+    if !args.with.is_empty() {
+        project.label = Some("--with");
     }
+    let _removed_at_the_end = match &folder {
+        Some(folder) => {
+            project.places = runtime_dir::ephemeral(&project.root, &folder.path().join("state"), &project.env)?;
+            Some(TemporaryRun(project.places.clone()))
+        }
+        None => None,
+    };
     let wanted = Wanted {
         purpose: Purpose::Start,
         named: args.services.clone(),
@@ -217,12 +225,18 @@ fn conclude(result: &TemporaryStackResult) -> i32 {
 
 /// A procfile out of recipes: each service has its recipe's name.
 fn procfile(recipes: &[String]) -> Result<String, Failure> {
+    let book = RecipeRegistry::new();
     let mut services = toml::Table::new();
     for recipe in recipes {
         let name = recipe.split('@').next().unwrap_or(recipe).to_owned();
         if name.is_empty() || name.contains(['/', '.']) {
             return Err(Failure::new(FailureKind::Config, format!("--with {recipe}: not the name of a recipe"))
                 .help("devrun catalog lists them; a recipe of your own needs a procfile"));
+        }
+        if book.find(&name).is_none() {
+            let known: Vec<String> = book.names().into_iter().map(str::to_owned).collect();
+            return Err(Failure::new(FailureKind::Config, format!("--with {recipe}: unknown recipe `{name}`"))
+                .help(devrun_config::recipe_advice(&name, &known)));
         }
         if services.contains_key(&name) {
             return Err(Failure::new(FailureKind::Config, format!("--with names {name} twice"))
@@ -245,5 +259,8 @@ mod tests {
         assert!(text.contains("[services.postgres]\nuse = \"postgres@16\"") && text.contains("[services.redis]"), "{text}");
         assert!(procfile(&["redis".to_owned(), "redis@7".to_owned()]).is_err());
         assert!(procfile(&["./x.toml".to_owned()]).is_err());
+        let unknown = procfile(&["mysql@8".to_owned()]).unwrap_err();
+        assert_eq!(unknown.reason, "--with mysql@8: unknown recipe `mysql`");
+        assert_eq!(unknown.help.as_deref(), Some("the recipe for mysql is \"mariadb\""));
     }
 }

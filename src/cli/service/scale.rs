@@ -7,8 +7,9 @@ use devrun_model::{Command, Failure, FailureKind, ServiceName};
 
 use crate::app::load::{self, Purpose, Wanted};
 use crate::app::remembered_scale;
-use crate::app::request::{session, settle};
+use crate::app::request::{session, settle_with};
 use crate::globals::Globals;
+use crate::ui::summary;
 use crate::ui::term::Term;
 
 /// As many copies as a service may have.
@@ -52,7 +53,7 @@ pub fn run(globals: &Globals, args: &ScaleArgs, term: Term) -> Result<i32, Failu
     };
     crate::app::runtime::runtime()?.block_on(async {
         let (session, status) = session(&project).await?;
-        settle(session, &status, Command::Scale { plan, services }, term).await
+        settle_with(session, &status, Command::Scale { plan, services }, term, |times| Some(summary::changes(times))).await
     })
 }
 

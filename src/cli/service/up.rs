@@ -69,7 +69,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         })?;
         let state = folder.path().join("state");
         project.places = devrun_runtime::runtime_dir::ephemeral(&project.root, &state, &project.env)?;
-        Some(folder)
+        Some((crate::app::temporary_stack::TemporaryRun(project.places.clone()), folder))
     } else {
         None
     };

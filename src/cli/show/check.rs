@@ -4,7 +4,7 @@ use crate::ui::term::{Term, say};
 use clap::Args;
 use devrun_model::exit;
 use devrun_model::{Failure, Launch};
-use devrun_store::input;
+use devrun_store::trusted_file;
 
 use crate::app::git_exposure::GitExposure;
 use crate::app::load::{self, Wanted};
@@ -59,7 +59,7 @@ fn missing_directories(read: &load::Read) {
 /// What the env files lack, and what they hold for nobody.
 fn drift(read: &load::Read) -> Result<(), Failure> {
     let sample = read.document.env_sample();
-    let text = sample.as_ref().map(|sample| input::trusted(&sample.from)).transpose()?.flatten();
+    let text = sample.as_ref().map(|sample| trusted_file::read_trusted(&sample.from)).transpose()?.flatten();
     let drift = read.document.drift(&read.facts, text.as_deref());
     if drift == devrun_config::Drift::default() {
         return Ok(());

@@ -103,7 +103,11 @@ fn setting(globals: &Globals, names: &[String], offline: bool, mirror: Option<St
     let mut recipes: Vec<RecipeUse> = Vec::new();
     if names.is_empty() {
         for (_, recipe) in used {
-            if !recipes.iter().any(|known| known.recipe.name == recipe.recipe.name && known.version == recipe.version) {
+            let is_same = |known: &RecipeUse| {
+                let (name, version) = (&recipe.recipe.name, &recipe.version);
+                known.recipe.name == *name && known.version == *version && known.extensions == recipe.extensions
+            };
+            if !recipes.iter().any(is_same) {
                 recipes.push(recipe);
             }
         }

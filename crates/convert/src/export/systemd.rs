@@ -119,25 +119,33 @@ pub(crate) fn system_needs(source: &SystemdSource) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn source(is_system: bool) -> SystemdSource {
+    /// A stack to export; the tests of `systemd_units` take it as well.
+    pub(in super::super) fn source(is_system: bool) -> SystemdSource {
         SystemdSource {
             project: "shop".to_owned(),
             root: "/srv/my shop".into(),
-            command: ["/usr/bin/devrun", "-C", "/srv/my shop", "--profile", "a$b%c"].map(str::to_owned).into(),
-            environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("X".to_owned(), "a \"b\" $c".to_owned())],
-            secret_variables: vec!["API_TOKEN".to_owned()],
+            command: ["/usr/bin/devrun", "-C", "/srv/my shop"].map(str::to_owned).into(),
+            environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
+            secret_variables: Vec::new(),
             start: Duration::from_secs(600),
-            stop: Duration::from_millis(70_500),
+            stop: Duration::from_secs(30),
             is_system,
         }
     }
 
     #[test]
     fn words_and_values_come_back_as_they_were() {
-        let made = systemd(&source(false));
+        let mut source = SystemdSource {
+            secret_variables: vec!["API_TOKEN".to_owned()],
+            stop: Duration::from_millis(70_500),
+            ..source(false)
+        };
+        source.command.extend(["--profile", "a$b%c"].map(str::to_owned));
+        source.environment.push(("X".to_owned(), "a \"b\" $c".to_owned()));
+        let made = systemd(&source);
         let text = &made.files[0].1;
         for line in [
             "ExecStart=/usr/bin/devrun -C \"/srv/my shop\" --profile \"a$$b%%c\" --progress plain up",

@@ -410,23 +410,11 @@ fn report_losses(spec: &ServiceSpec, source: &SystemdSource, losses: &mut Losses
 
 #[cfg(test)]
 mod tests {
+    use super::super::systemd::tests::source;
     use super::*;
     use devrun_model::ready::Endpoint;
     use devrun_model::{ByteSize, CommandLine, Dependency, ProjectName, ReadySpec, ServiceId, ServiceName, Signal};
     use std::sync::Arc;
-
-    fn source(is_system: bool) -> SystemdSource {
-        SystemdSource {
-            project: "shop".to_owned(),
-            root: "/srv/my shop".into(),
-            command: ["/usr/bin/devrun", "-C", "/srv/my shop"].map(str::to_owned).into(),
-            environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
-            secret_variables: Vec::new(),
-            start: Duration::from_secs(600),
-            stop: Duration::from_secs(30),
-            is_system,
-        }
-    }
 
     fn spec(name: &str) -> ServiceSpec {
         ServiceSpec::bare(ServiceName::new(name).unwrap(), "/srv".into(), vec!["x".to_owned()])

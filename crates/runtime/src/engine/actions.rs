@@ -1,13 +1,13 @@
 //! Actions to drivers: one method an action, no decisions. What can be answered at once is put on the queue; what takes
 //! time runs as a task and reports through a channel of its own. Spawns, stops and probes have files of their own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use devrun_core::event::Generation;
 use devrun_core::{Action, Event, TaskDecision, Tick};
 use devrun_keeper::Runner;
-use devrun_model::{Failure, FailureKind, Kind, Launch, ServiceId, ServiceSpec};
+use devrun_model::{Failure, FailureKind, Launch, ServiceId, ServiceSpec};
 
 use super::engine_state::Engine;
 use super::fetch_notices::FetchNotices;
@@ -76,12 +76,16 @@ impl Engine {
                 );
                 // A path that a task or `pre_start` may yet build is looked up by the kernel, when its time has come.
                 let found = found.or_else(|failure| match command.argv.first() {
-                    Some(word) if word.contains('/') && (!spec.depends_on.is_empty() || spec.pre_start.is_some()) => {
+                    Some(word)
+                        if word.contains('/')
+                            && (!spec.depends_on.is_empty() || spec.pre_start.is_some() || spec.tier.is_some()) =>
+                    {
                         Ok(spec.dir.join(word))
                     }
                     _ => Err(failure),
                 });
-                let is_installed_later = self.is_installed_later(&spec);
+                // It is looked for again at its spawn.
+                let is_installed_later = self.core.command_may_be_installed(&id);
                 self.queue.push_back(match found {
                     Ok(program) => {
                         if let Some(instance) = self.instances.get_mut(&id) {
@@ -107,22 +111,6 @@ impl Engine {
             }
             Launch::External { .. } | Launch::Work => self.queue.push_back(Event::Fetched(id, generation)),
         }
-    }
-
-    /// Whether a command that is not there may be installed before the service is spawned, by whatever it waits for; it is looked
-    /// for again then.
-    fn is_installed_later(&self, spec: &ServiceSpec) -> bool {
-        let installs = |spec: &ServiceSpec| spec.kind == Kind::Task || spec.pre_start.is_some() || spec.build.is_some();
-        let mut seen = BTreeSet::new();
-        let mut waited_for: Vec<&ServiceId> = spec.depends_on.iter().map(|edge| &edge.on).collect();
-        while let Some(id) = waited_for.pop() {
-            let Some(other) = self.core.spec(id).filter(|_| seen.insert(id)) else { continue };
-            if installs(other) {
-                return true;
-            }
-            waited_for.extend(other.depends_on.iter().map(|edge| &edge.on));
-        }
-        spec.pre_start.is_some() || spec.build.is_some()
     }
 
     fn set_preparation(&mut self, id: &ServiceId, handle: tokio::task::AbortHandle) {

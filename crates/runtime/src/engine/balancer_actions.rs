@@ -90,7 +90,7 @@ impl Engine {
             open_stdin: false,
             sockets: vec!["main".to_owned()],
             lock: self.places.alive_lock(&id),
-            log: Some(crate::logs::file::path(&self.places.logs(), &id)),
+            log: Some(crate::logs::rotating_log_file::path(&self.places.logs(), &id)),
             spare: Vec::new(),
             stop: StopOrder {
                 signal: Signal::TERM,

@@ -11,6 +11,7 @@ use devrun_model::{Failure, ServiceId, State, StateChange};
 use super::engine_state::Engine;
 use super::instance::Instance;
 use super::last_lines::last_lines;
+use super::missing_command;
 use super::state_files;
 use super::task_result::TaskResult;
 
@@ -127,8 +128,9 @@ impl Engine {
         async move {
             let mut failures = Vec::new();
             for (((id, failure), last_answer), drained) in outcome.failures.into_iter().zip(answers).zip(drained) {
-                let log = last_lines(&folder, &id, drained.await, 20).iter().map(|line| masker.text(line)).collect();
+                let log: Vec<String> = last_lines(&folder, &id, drained.await, 20).iter().map(|line| masker.text(line)).collect();
                 let last_answer = last_answer.map(|answer| masker.text(&answer));
+                let failure = missing_command::named(failure, &id, &log);
                 let failure = Failure { reason: masker.text(&failure.reason), ..failure };
                 failures.push(FailedService { id, failure, last_answer, log });
             }

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::exec_request::ExecRequest;
 use crate::probe::NotifySocket;
 use crate::{init, recipes, runtime_dir};
 use devrun_core::event::Generation;
@@ -12,7 +13,6 @@ use devrun_model::keeper::{Role, RunAs, SpawnSpec, StopOrder};
 use devrun_model::{CommandLine, Failure, FailureKind, Kind, Launch, ServiceId, ServiceSpec};
 
 use super::engine_state::Engine;
-use super::exec_request::ExecRequest;
 use super::pre_start::{check_reachable, has_notify_check, set_home_env};
 use super::task_result::TaskResult;
 
@@ -66,7 +66,7 @@ impl Engine {
                     volume,
                     runner: &runner,
                 };
-                let request = ExecRequest::of_recipe(&context)?;
+                let request = recipes::prepare(&context)?;
                 self.write_and_launch(&spec, generation, request)
             }
         }
@@ -162,7 +162,7 @@ impl Engine {
             open_stdin: spec.kind == Kind::Service,
             sockets: sockets.iter().map(|_| "main".to_owned()).collect(),
             lock: self.places.alive_lock(&spec.id),
-            log: Some(crate::logs::file::path(&self.places.logs(), &spec.id)),
+            log: Some(crate::logs::rotating_log_file::path(&self.places.logs(), &spec.id)),
             spare: spec.stop.spare.clone(),
             stop: order,
         };
@@ -233,7 +233,7 @@ impl Engine {
 /// one, which comes first on its PATH, such as the `python` of a virtual environment.
 fn program_at_spawn(spec: &ServiceSpec, command: &CommandLine, found: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let word = command.argv.first().ok_or_else(|| Failure::new(FailureKind::Config, "the command is empty"))?;
-    let has_waited = spec.pre_start.is_some() || spec.build.is_some() || !spec.depends_on.is_empty();
+    let has_waited = spec.pre_start.is_some() || spec.build.is_some() || !spec.depends_on.is_empty() || spec.tier.is_some();
     match found {
         Some(program) if !has_waited || word.contains('/') => Ok(program),
         Some(program) => Ok(devrun_store::find_command(word, &spec.env, &spec.dir).unwrap_or(program)),

@@ -12,6 +12,8 @@ use super::engine_state::Engine;
 use super::pre_start::command_request;
 use super::stop_check;
 use super::task_result::TaskResult;
+use super::unsaved_stop;
+use crate::recipes;
 
 impl Engine {
     pub(super) fn stop_tree(&mut self, now: Tick, id: &ServiceId, generation: Generation) {
@@ -22,10 +24,15 @@ impl Engine {
         instance.stop_asked.get_or_insert(now);
         let (process, pid, spec) = (instance.process, instance.pid, instance.spec.clone());
         let Some(process) = process else { return self.end_virtual(id, generation) };
+        let cannot_save = spec.as_ref().zip(pid).is_some_and(|(spec, pid)| {
+            let volume = spec.data.as_ref().and_then(|name| self.plan.volumes.get(name));
+            recipes::cannot_save(spec, volume, pid)
+        });
         // Of one that is replaced another process has the socket already: nothing has to be held back.
         let is_replaced = self.core.previous_generation(id) == Some(generation);
         let drains = spec.as_ref().filter(|_| !is_replaced).map(|spec| self.drains_of(spec)).unwrap_or_default();
-        let is_prepared = |spec: &Arc<ServiceSpec>| spec.stop.check || spec.stop.command.is_some() || !drains.is_empty();
+        let is_prepared =
+            |spec: &Arc<ServiceSpec>| cannot_save || spec.stop.check || spec.stop.command.is_some() || !drains.is_empty();
         if let Some(spec) = spec.filter(|spec| pid.is_some() && is_prepared(spec)) {
             let runner = self.runner(&spec, generation, false);
             let (task_results, name) = (self.task_results.clone(), id.clone());
@@ -33,7 +40,9 @@ impl Engine {
             tokio::spawn(async move {
                 let say = |text: String| drop(task_results.send(TaskResult::Said(name.clone(), text)));
                 drain::wait(drains, &spec.id, pid, grace).await;
-                if spec.stop.check {
+                if cannot_save {
+                    unsaved_stop::end(&spec, grace, &say).await;
+                } else if spec.stop.check {
                     stop_check::wait_until_idle(&spec, grace, &say).await;
                 }
                 if let Some(command) = &spec.stop.command {

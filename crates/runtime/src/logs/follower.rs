@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use devrun_model::ServiceId;
 
-use super::file::{generations, path};
 use super::index::LogIndex;
 use super::line_reader::{ENVELOPE, LINE, LineReader, LogLine, WINDOW, finished};
 use super::log_stream::LogStream;
+use super::rotating_log_file::{generations, path};
 
 /// What one call of [`LogFollower::poll`] takes at most, of one service and of all.
 const POLL: usize = 1024 * 1024;
@@ -146,8 +146,8 @@ fn read_from(
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::LogFile;
     use super::super::read::{LogQuery, lines};
+    use super::super::rotating_log_file::LogFile;
     use super::*;
     use devrun_model::{ByteSize, ServiceName, service::LogSpec};
 

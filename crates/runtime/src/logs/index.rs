@@ -5,8 +5,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::file::RECORD;
 use super::log_stream::LogStream;
+use super::rotating_log_file::RECORD;
 
 /// Records that are held at a time.
 const BLOCK: u64 = 2048;

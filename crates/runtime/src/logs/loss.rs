@@ -2,7 +2,7 @@
 
 use devrun_model::{ServiceId, service::LogSpec};
 
-use super::file::LogLoss;
+use super::rotating_log_file::LogLoss;
 
 /// News of output that a log file could not take.
 #[derive(Debug, Clone, PartialEq, Eq)]

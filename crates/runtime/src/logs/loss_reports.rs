@@ -2,10 +2,10 @@
 
 use devrun_model::ServiceId;
 
-use super::file::LogLoss;
 use super::log_stream::LogStream;
 use super::loss::LossReport;
 use super::pump_thread::{Pump, now};
+use super::rotating_log_file::LogLoss;
 
 /// Between two counts of a loss that continues.
 const REPORT_EVERY_MICROS: i64 = 1_000_000;

@@ -6,7 +6,6 @@
 
 pub mod ansi;
 pub mod envelope;
-pub mod file;
 pub mod followed_file;
 mod follower;
 pub mod growth;
@@ -20,11 +19,11 @@ mod partial_line;
 pub mod pump;
 mod pump_thread;
 pub mod read;
+pub mod rotating_log_file;
 pub mod scroll;
 mod subscription;
 pub mod visible_text;
 
-pub use file::LogLoss;
 pub use follower::LogFollower;
 pub use line_reader::LogLine;
 pub use log_stream::LogStream;
@@ -32,4 +31,5 @@ pub use loss::LossReport;
 pub use pump::LogPump;
 pub use pump_thread::LineObserver;
 pub use read::LogQuery;
+pub use rotating_log_file::LogLoss;
 pub use subscription::{LogItem, LogSubscription};

@@ -176,7 +176,7 @@ mod tests {
         }
         writer.join().unwrap();
         pump.drain(&id).await;
-        assert!(std::fs::read(super::super::file::path(dir.path(), &id)).unwrap() == expected);
+        assert!(std::fs::read(super::super::rotating_log_file::path(dir.path(), &id)).unwrap() == expected);
         assert!(shown == expected);
         assert_eq!(seen.lock().unwrap()[..2], [b"first".to_vec(), b"second \xff\xfe".to_vec()]);
     }
@@ -196,7 +196,7 @@ mod tests {
         pump.attach(&id, &LogSpec::default(), LogStream::Stdout, read, Some(observer));
         write.write_all(b"Password: ").unwrap();
         assert_eq!(next().await, "Password: ");
-        assert_eq!(std::fs::read(super::super::file::path(dir.path(), &id)).unwrap(), b"Password: ");
+        assert_eq!(std::fs::read(super::super::rotating_log_file::path(dir.path(), &id)).unwrap(), b"Password: ");
         // A terminal that attaches meanwhile shows it too.
         assert_eq!(&*pump.terminal_feed(&id).recv().await.unwrap(), b"Password: ");
         write.write_all(b"taken\n").unwrap();

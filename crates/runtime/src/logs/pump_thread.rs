@@ -15,11 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 use devrun_keeper::reactor;
 use devrun_model::{ServiceId, service::LogSpec};
 
-use super::file::{LogFile, LogLoss};
 use super::followed_file::{self, FollowedFile};
 use super::log_stream::LogStream;
 use super::loss::{LossReport, UnopenedLog};
 use super::partial_line::{self, PartialLine};
+use super::rotating_log_file::{LogFile, LogLoss};
 use super::subscription::Subscriber;
 
 /// What one read takes at most.

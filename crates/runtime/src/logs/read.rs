@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use devrun_model::ServiceId;
 
-use super::file::generations;
 use super::index::{IndexRecord, LogIndex};
 use super::line_reader::{ENVELOPE, LINE, LineReader, LogLine, WINDOW, finished};
+use super::rotating_log_file::generations;
 
 /// Which lines.
 #[derive(Debug, Clone, Default)]
@@ -251,8 +251,8 @@ fn previous(folder: &Path, id: &ServiceId) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::LogFile;
     use super::super::log_stream::LogStream;
+    use super::super::rotating_log_file::LogFile;
     use super::*;
     use devrun_model::{ByteSize, ServiceName, service::LogSpec};
 

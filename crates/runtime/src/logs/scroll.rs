@@ -13,9 +13,9 @@ use devrun_model::ServiceId;
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::file::generations;
 use super::index::LogIndex;
 use super::line_reader::{ENVELOPE, LINE, LineReader, LogLine, finished};
+use super::rotating_log_file::generations;
 use super::visible_text;
 
 /// Bytes that are read at once.
@@ -140,7 +140,7 @@ impl ServiceCursor {
 
     /// Takes notice of what was written since. False: nothing was.
     fn refresh(&mut self, folder: &Path) -> bool {
-        let live = super::file::path(folder, &self.id);
+        let live = super::rotating_log_file::path(folder, &self.id);
         let now = std::fs::metadata(&live).ok().map(|meta| (meta.ino(), meta.len()));
         let known = self.files.last().map(|file| (file.inode, file.length));
         if now == known {
@@ -449,8 +449,8 @@ fn takes(filter: Option<&Regex>, line: &PlacedLine) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::LogFile;
     use super::super::log_stream::LogStream;
+    use super::super::rotating_log_file::LogFile;
     use super::*;
     use devrun_model::{ByteSize, ServiceName, service::LogSpec};
 

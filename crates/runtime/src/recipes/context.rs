@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::exec_request::ExecRequest;
 use devrun_keeper::Runner;
+use devrun_model::keeper::RunAs;
 use devrun_model::{Failure, FailureKind, Paths, RecipeUse, ServiceSpec, VolumeSpec};
 use devrun_store::Located;
 
@@ -20,6 +22,23 @@ pub struct RecipeContext<'a> {
     pub volume: Option<&'a VolumeSpec>,
     /// Runs init steps in its name.
     pub runner: &'a Runner,
+}
+
+impl RecipeContext<'_> {
+    /// What to exec, in the service's environment and that of its binaries.
+    pub(super) fn request(
+        &self,
+        program: PathBuf,
+        argv: Vec<String>,
+        dir: PathBuf,
+        run_as: RunAs,
+        files: Vec<(PathBuf, String)>,
+    ) -> ExecRequest {
+        let mut env = self.spec.env.clone();
+        env.extend(self.located.env.clone());
+        let needs_dir = dir == self.places.service_run(&self.spec.id);
+        ExecRequest { program, argv, env, dir, run_as, files, needs_dir }
+    }
 }
 
 /// An executable of the recipe by name.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 pub use super::bolt::CypherRows;
 use super::bolt::{BoltError, BoltSession, BoltTarget};
+use super::not_running::not_running;
 use devrun_model::{Failure, FailureKind, ServiceSpec};
 
 /// A task's first statement is repeated this long while the server starts up.
@@ -39,19 +40,31 @@ pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf]) -> Result<(), Fail
     Ok(())
 }
 
-/// Runs statements and gives all their rows.
+/// Runs the statements of `devrun cypher` and gives all their rows.
 ///
 /// # Errors
-/// As the `cypher` of a task, but for one thing: it does not wait for a server that is not up.
-pub async fn ask(on: &ServiceSpec, text: &str) -> Result<Vec<CypherRows>, Failure> {
+/// `Query` with the server's words, `Elsewhere` when it is not up, `Credentials` when the login is refused, `Config` for text that
+/// cannot be split.
+pub async fn query(on: &ServiceSpec, text: &str) -> Result<Vec<CypherRows>, Failure> {
     let target = target(on)?;
     let statements = split(text).map_err(|(line, why)| {
         Failure::new(FailureKind::Config, format!("line {line}: {why}")).help("devrun cypher 'MATCH (n) RETURN n'")
     })?;
-    let mut session = BoltSession::open(&target).await.map_err(|error| failure(&target, "login", &error))?;
+    let mut session = BoltSession::open(&target).await.map_err(|error| match &error {
+        BoltError::Connection(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
+            not_running(on, &target.host, target.port)
+        }
+        _ => failure(&target, "login", &error),
+    })?;
     let mut all = Vec::new();
     for CypherStatement { text, line } in statements {
-        all.push(session.run(text).await.map_err(|error| failure(&target, &format!("line {line}"), &error))?);
+        let rows = session.run(text).await.map_err(|error| match error {
+            BoltError::Server { .. } if !error.is_login() => {
+                Failure::new(FailureKind::Query, format!("{}: line {line}: {error}", on.id))
+            }
+            _ => failure(&target, &format!("line {line}"), &error),
+        });
+        all.push(rows?);
     }
     session.close().await;
     Ok(all)

@@ -1,11 +1,12 @@
 //! What the engine asks of a recipe by its name: the recipe's code answers.
 
-use super::code;
 use super::context::RecipeContext;
+use super::data_dir::engine_dir;
 use super::first_boot::FirstBoot;
-use super::invocation::Invocation;
 use super::password_rotation::{PasswordRotation, RotationRequest};
+use super::recipes_with_code;
 use super::sql;
+use crate::exec_request::ExecRequest;
 use crate::probe;
 use devrun_model::ready::Endpoint;
 use devrun_model::service::Server;
@@ -14,13 +15,13 @@ use devrun_model::{Failure, FailureKind, Launch, Paths, ServiceSpec, VolumeSpec}
 /// How this recipe's server does, where it keeps its password in its data.
 #[must_use]
 pub fn password_rotation(recipe: &str) -> PasswordRotation {
-    code::of(recipe).password_rotation()
+    recipes_with_code::recipe_code(recipe).password_rotation()
 }
 
 /// Settings of a copy of this recipe's server whose data need not survive a loss of power.
 #[must_use]
 pub fn temporary_settings(recipe: &str) -> &'static [(&'static str, &'static str)] {
-    code::of(recipe).temporary_settings()
+    recipes_with_code::recipe_code(recipe).temporary_settings()
 }
 
 /// Gives the running server `old` the password of `new`, which differs from it in nothing else. `false`: this server takes
@@ -30,15 +31,15 @@ pub fn temporary_settings(recipe: &str) -> &'static [(&'static str, &'static str
 /// When it does not take it; it has the old one then.
 pub async fn renew(old: &ServiceSpec, new: &ServiceSpec, places: &Paths, volume: Option<&VolumeSpec>) -> Result<bool, Failure> {
     let Launch::Recipe(recipe) = &new.launch else { return Ok(false) };
-    code::of(&recipe.recipe.name).rotate_password(RotationRequest { old, new, places, volume }).await
+    recipes_with_code::recipe_code(&recipe.recipe.name).rotate_password(RotationRequest { old, new, places, volume }).await
 }
 
 /// What to exec for this service.
 ///
 /// # Errors
 /// `Config` or `Binary` when it cannot run here.
-pub fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
-    code::of(&context.recipe.recipe.name).prepare(context)
+pub fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
+    recipes_with_code::recipe_code(&context.recipe.recipe.name).prepare(context)
 }
 
 /// The whole first boot, staged and renamed; nothing to do when the data is there.
@@ -47,7 +48,7 @@ pub fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
 /// `Task` when a step failed or the directory is foreign, `Binary` when another major version made the data.
 pub async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let name = &context.recipe.recipe.name;
-    let recipe = code::of(name);
+    let recipe = recipes_with_code::recipe_code(name);
     for (key, given) in
         [("migrations", context.recipe.migrations.is_some()), ("extensions", !context.recipe.extensions.is_empty())]
     {
@@ -56,6 +57,23 @@ pub async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failur
         }
     }
     recipe.first_boot(context).await
+}
+
+/// Whether the stop signal would not end this service's server, as its data directory is gone and it cannot save.
+#[must_use]
+pub fn cannot_save(spec: &ServiceSpec, volume: Option<&VolumeSpec>, pid: i32) -> bool {
+    let (Launch::Recipe(used), Some(volume)) = (&spec.launch, volume) else { return false };
+    let name = &used.recipe.name;
+    recipes_with_code::recipe_code(name).cannot_save(pid, &engine_dir(volume, name))
+}
+
+/// Ends such a server without saving.
+///
+/// # Errors
+/// `Task` when it does not take that.
+pub async fn end_without_saving(spec: &ServiceSpec) -> Result<(), Failure> {
+    let Launch::Recipe(used) = &spec.launch else { return Ok(()) };
+    recipes_with_code::recipe_code(&used.recipe.name).end_without_saving(spec).await
 }
 
 /// `stop.check`: what a stop would cut short now, in words; `None` when it is a good moment.

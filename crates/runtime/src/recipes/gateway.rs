@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::context::RecipeContext;
 use super::data_dir::engine_dir;
 use super::generic::{check_settings, files, values};
-use super::invocation::Invocation;
 use super::recipe::Recipe;
+use crate::exec_request::ExecRequest;
 use crate::user;
 use devrun_model::ready::Endpoint;
 use devrun_model::{DrainRequest, Failure, FailureKind, GatewayConfig, GatewayKind};
@@ -20,7 +20,7 @@ const FILE: &str = "gateway.json";
 pub(super) struct GatewayRecipe;
 
 impl Recipe for GatewayRecipe {
-    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
         prepare(context)
     }
 }
@@ -29,7 +29,7 @@ impl Recipe for GatewayRecipe {
 ///
 /// # Errors
 /// `Config` when it has no routes or no port.
-fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
     check_settings(context)?;
     let missing = |what: &str| Failure::new(FailureKind::Config, format!("the gateway has no {what}"));
     let spec = context.recipe.gateway.clone().ok_or_else(|| missing("routes").help("routes = { \"/\" = \"SERVICE\" }"))?;
@@ -50,12 +50,5 @@ fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     let mut files = files(context, &values(context)?)?;
     let argv = ["devrun".to_owned(), "__gateway".to_owned(), super::generic::text_of(&file)?];
     files.push((file, text));
-    Ok(Invocation {
-        program: PathBuf::from(OWN_PROGRAM),
-        argv: argv.into(),
-        env: context.located.env.clone(),
-        dir,
-        run_as: user::of(context.spec)?,
-        files,
-    })
+    Ok(context.request(PathBuf::from(OWN_PROGRAM), argv.into(), dir, user::of(context.spec)?, files))
 }

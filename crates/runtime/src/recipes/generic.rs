@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::context::{RecipeContext, tool};
 use super::data_dir::engine_dir;
 use super::first_boot::{FirstBoot, FirstBootOutcome};
-use super::invocation::Invocation;
 use super::run_as;
 use super::template::{TemplateValues, fill_template};
+use crate::exec_request::{ExecRequest, rendered};
 use crate::init::{self, Sentinel, Staging, VolumeState};
 use crate::user;
 use devrun_model::{Failure, FailureKind, VolumeSpec};
@@ -68,7 +68,7 @@ pub(super) fn files(context: &RecipeContext<'_>, values: &TemplateValues) -> Res
             files.push((run.join(name), fill_template(text, values).map_err(|why| bad(context, name, &why))?));
         }
     }
-    files.extend(context.spec.render.iter().map(|(name, text)| (run.join(name), text.clone())));
+    files.extend(rendered(context.spec, context.places));
     Ok(files)
 }
 
@@ -91,7 +91,7 @@ pub(super) fn check_settings(context: &RecipeContext<'_>) -> Result<(), Failure>
 ///
 /// # Errors
 /// `Config` when a placeholder means nothing, `Binary` when an executable is missing.
-pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
     let recipe = &context.recipe.recipe;
     let Some(server) = recipe.bin.first() else {
         return Err(bad(context, "bin", "it names no executable").help("bin = [\"server\"]"));
@@ -106,17 +106,17 @@ pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure
     if argv.is_empty() {
         argv.push(server.clone());
     }
-    let mut env = context.located.env.clone();
+    let mut env = Vec::new();
     for (name, text) in &recipe.environment {
         let value = fill_template(text, &values).map_err(|why| bad(context, name, &why))?;
         // An empty key or token would switch something on that nobody asked for.
         if !value.is_empty() {
-            env.insert(name.clone(), value);
+            env.push((name.clone(), value));
         }
     }
     let run_as = if recipe.refuses_root { run_as::choose(context.spec, &["nobody"])? } else { user::of(context.spec)? };
     run_as::check_passable(&run_as, context.places, &[program.as_path()])?;
-    let dir = match context.volume {
+    let own = match context.volume {
         Some(volume) => run_as::own_data(&run_as, context.places, engine_dir(volume, &recipe.name))?,
         None => {
             // Nobody else makes it where no file is rendered.
@@ -125,7 +125,12 @@ pub(super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure
             run
         }
     };
-    Ok(Invocation { program, argv, env, dir, run_as, files: files(context, &values)? })
+    // Relative paths in a configuration of the procfile's are meant from the directory of the service. Another user may not pass there.
+    let is_configured_here = !context.spec.render.is_empty() && !recipe.refuses_root;
+    let dir = if is_configured_here { context.spec.dir.clone() } else { own };
+    let mut request = context.request(program, argv, dir, run_as, files(context, &values)?);
+    request.env.extend(env);
+    Ok(request)
 }
 
 /// How long another process that initialises the same volume is waited for.

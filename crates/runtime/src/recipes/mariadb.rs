@@ -12,8 +12,8 @@ use super::context::{RecipeContext, tool};
 use super::data_dir::engine_dir;
 use super::first_boot::{FirstBoot, FirstBootOutcome};
 use super::generic::{commit, files, open, text_of, values};
-use super::invocation::Invocation;
 use super::run_as;
+use crate::exec_request::ExecRequest;
 use crate::init::{self, Sentinel};
 use devrun_keeper::{CommandRequest, RunningCommand};
 use devrun_model::keeper::{Role, RunAs};
@@ -23,7 +23,7 @@ use devrun_model::{Failure, FailureKind, Signal, VolumeSpec};
 pub(super) struct MariaDb;
 
 impl Recipe for MariaDb {
-    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
         prepare(context)
     }
     fn first_boot<'a>(&'a self, context: &'a RecipeContext<'a>) -> RecipeFuture<'a, FirstBoot> {
@@ -52,7 +52,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 /// `Config` when it cannot run here, `Binary` when a newer version made the data.
-fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
     let volume = volume(context)?;
     let data = engine_dir(volume, "mariadb");
     let program = tool(context, "mariadbd")?.to_owned();
@@ -64,14 +64,7 @@ fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
     argv.push(format!("--bind-address={}", context.spec.bind));
     argv.push(format!("--port={}", context.spec.port().unwrap_or(3306)));
     argv.extend(settings(context)?);
-    Ok(Invocation {
-        program,
-        argv,
-        env: context.located.env.clone(),
-        dir: data,
-        run_as,
-        files: files(context, &values(context)?)?,
-    })
+    Ok(context.request(program, argv, data, run_as, files(context, &values(context)?)?))
 }
 
 fn volume<'a>(context: &RecipeContext<'a>) -> Result<&'a VolumeSpec, Failure> {

@@ -7,7 +7,6 @@
 
 mod adopt;
 mod bolt;
-mod code;
 mod context;
 mod cypher;
 mod data_dir;
@@ -15,11 +14,12 @@ mod dispatch;
 mod first_boot;
 mod gateway;
 mod generic;
-mod invocation;
 mod json_api;
+mod lost_data;
 mod mariadb;
 mod migrate;
 mod neo4j;
+mod not_running;
 mod ollama;
 mod output_tail;
 mod password_rotation;
@@ -27,6 +27,7 @@ mod postgres;
 mod private_dir;
 mod rabbitmq;
 mod recipe;
+mod recipes_with_code;
 mod redis;
 mod registry;
 mod run_as;
@@ -35,17 +36,18 @@ mod secret_check;
 #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is run"))]
 mod sql;
 pub mod sql_split;
+mod task_work;
 mod telemetry;
 mod template;
-mod work;
 
 pub use adopt::adopt;
 pub use context::RecipeContext;
-pub use cypher::{CypherRows, ask as ask_cypher};
+pub use cypher::{CypherRows, query as query_cypher};
 pub use data_dir::engine_dir;
-pub use dispatch::{busy_with, first_boot, password_rotation, prepare, renew, temporary_settings};
+pub use dispatch::{
+    busy_with, cannot_save, end_without_saving, first_boot, password_rotation, prepare, renew, temporary_settings,
+};
 pub use first_boot::{FirstBoot, FirstBootOutcome};
-pub use invocation::Invocation;
 pub use migrate::Migration;
 pub use neo4j::{Neo4jTool, neo4j_admin};
 pub use ollama::ProgressReporter;
@@ -53,6 +55,6 @@ pub use password_rotation::PasswordRotation;
 pub use postgres::socket_folder as postgres_socket_folder;
 pub use registry::RecipeRegistry;
 pub use secret_check::check_secrets;
-pub use sql::{SqlTable, ask as ask_sql, ask_read_only as ask_sql_read_only, migrate, migrations};
+pub use sql::{SqlColumnKind, SqlTable, ask as ask_sql, migrate, migrations, query as query_sql};
+pub use task_work::work;
 pub use template::{TemplateValues, fill_template};
-pub use work::work;

@@ -17,8 +17,8 @@ use super::cypher;
 use super::data_dir::engine_dir;
 use super::first_boot::{FirstBoot, FirstBootOutcome};
 use super::generic::{commit, files, open, text_of, values};
-use super::invocation::Invocation;
 use super::password_rotation::{PasswordRotation, RotationRequest, pending_rotation};
+use crate::exec_request::ExecRequest;
 use crate::init::{self, Sentinel};
 use crate::ports::{self, PortReservations};
 use crate::runtime_dir;
@@ -32,7 +32,7 @@ use devrun_store::Located;
 pub(super) struct Neo4j;
 
 impl Recipe for Neo4j {
-    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
         prepare(context)
     }
     fn first_boot<'a>(&'a self, context: &'a RecipeContext<'a>) -> RecipeFuture<'a, FirstBoot> {
@@ -72,7 +72,7 @@ const OPTIONS: &[&str] = &[
 ///
 /// # Errors
 /// `Binary` when there is no fitting Java, or when data was made by a newer server; `Config` for a setting that is none.
-fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
     let volume = volume(context)?;
     let home = home(tool(context, "neo4j")?)?;
     let java = java(&context.spec.env)?;
@@ -100,10 +100,10 @@ fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
         format!("--config-dir={}", text_of(&run)?),
         "--console-mode".to_owned(),
     ]);
-    let mut env = context.located.env.clone();
-    env.insert("NEO4J_HOME".to_owned(), text_of(&home)?);
-    env.insert("NEO4J_CONF".to_owned(), text_of(&run)?);
-    Ok(Invocation { program: java, argv, env, dir: engine_dir(volume, "neo4j"), run_as: RunAs::Same, files })
+    let mut request = context.request(java, argv, engine_dir(volume, "neo4j"), RunAs::Same, files);
+    request.env.insert("NEO4J_HOME".to_owned(), text_of(&home)?);
+    request.env.insert("NEO4J_CONF".to_owned(), text_of(&run)?);
+    Ok(request)
 }
 
 /// The server's own tool (`neo4j-admin`), without the vendor's script around it.
@@ -277,14 +277,12 @@ async fn set_password(context: &RecipeContext<'_>, so_far: Option<String>) -> Re
     let mut old = spec.clone();
     old.attributes.insert("password".to_owned(), so_far.unwrap_or_default());
     let RecipeContext { recipe, located, places, volume, runner, .. } = *context;
-    let Invocation { program, argv, env: more, dir, run_as, files } =
+    let ExecRequest { program, argv, env, dir, run_as, files, needs_dir: _ } =
         prepare(&RecipeContext { spec: &spec, recipe, located, places, volume, runner })?;
     for (path, text) in files {
         runtime_dir::write_private(&path, text.as_bytes())
             .map_err(|error| Failure::new(FailureKind::Task, format!("{} cannot be written: {error}", path.display())))?;
     }
-    let mut env = spec.env.clone();
-    env.extend(more);
     let mut server = runner.start(CommandRequest { role: Role::Init, program, argv, env, dir, run_as, timeout: LONGEST }).await?;
     let result = tokio::select! {
         result = cypher::bring_to(&old, &spec) => result,

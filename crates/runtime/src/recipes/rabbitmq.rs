@@ -6,15 +6,15 @@
 
 use super::context::{RecipeContext, tool};
 use super::generic;
-use super::invocation::Invocation;
 use super::recipe::Recipe;
+use crate::exec_request::ExecRequest;
 use devrun_model::Failure;
 
 /// RabbitMQ: its script is started directly, not the wrapper on PATH.
 pub(super) struct RabbitMq;
 
 impl Recipe for RabbitMq {
-    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
         prepare(context)
     }
 }
@@ -23,11 +23,11 @@ impl Recipe for RabbitMq {
 ///
 /// # Errors
 /// As for every recipe that is data.
-fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
-    let mut invocation = generic::prepare(context)?;
+fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
+    let mut request = generic::prepare(context)?;
     let named = tool(context, "rabbitmq-server")?;
     let real = std::fs::canonicalize(named).unwrap_or_else(|_| named.to_owned());
     let beside = real.parent().map(|folder| folder.join("rabbitmq-server")).filter(|script| script.is_file());
-    invocation.program = beside.unwrap_or_else(|| named.to_owned());
-    Ok(invocation)
+    request.program = beside.unwrap_or_else(|| named.to_owned());
+    Ok(request)
 }

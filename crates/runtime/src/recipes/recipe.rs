@@ -1,7 +1,7 @@
 //! What the code of a recipe may do differently from its data.
 //!
 //! Every method has a default that reads the recipe's data alone; a server that needs more has a type in its own file, and its
-//! name stands once, in `code::of`.
+//! name stands once, in `recipes_with_code::recipe_code`.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -9,16 +9,16 @@ use std::pin::Pin;
 use super::context::RecipeContext;
 use super::first_boot::FirstBoot;
 use super::generic;
-use super::invocation::Invocation;
 use super::password_rotation::{PasswordRotation, RotationRequest};
-use devrun_model::Failure;
+use crate::exec_request::ExecRequest;
+use devrun_model::{Failure, ServiceSpec};
 
 /// A future that a trait object returns.
 pub(super) type RecipeFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
 
 pub(super) trait Recipe: Send + Sync {
     /// What to exec, and the files to write before.
-    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
         generic::prepare(context)
     }
     /// The first boot, staged and renamed; nothing where the data exists.
@@ -49,6 +49,14 @@ pub(super) trait Recipe: Send + Sync {
     /// The attributes that the data was made with.
     fn secrets_in_data(&self) -> &'static [&'static str] {
         &[]
+    }
+    /// Whether its stop signal would not end it, as it cannot write its data first: process `pid` with its data in `folder`.
+    fn cannot_save(&self, _pid: i32, _folder: &Path) -> bool {
+        false
+    }
+    /// Ends such a server without saving. The stop signal follows.
+    fn end_without_saving<'a>(&'a self, _spec: &'a ServiceSpec) -> RecipeFuture<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
     /// Settings of a copy whose data need not survive a loss of power.
     fn temporary_settings(&self) -> &'static [(&'static str, &'static str)] {

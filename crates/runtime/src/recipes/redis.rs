@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use super::context::{RecipeContext, tool};
 use super::data_dir::engine_dir;
 use super::generic::{files, text_of, values};
-use super::invocation::Invocation;
+use super::lost_data;
 use super::password_rotation::RotationRequest;
 use super::run_as;
 use super::template::redis_word;
+use crate::exec_request::ExecRequest;
 use crate::{probe, runtime_dir, user};
 use devrun_model::ready::Endpoint;
 use devrun_model::{Failure, FailureKind, Launch, Paths, RecipeUse, ServiceSpec, VolumeSpec};
@@ -20,11 +21,17 @@ use devrun_model::{Failure, FailureKind, Launch, Paths, RecipeUse, ServiceSpec, 
 pub(super) struct Redis;
 
 impl Recipe for Redis {
-    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
         prepare(context)
     }
     fn rotate_password<'a>(&'a self, request: RotationRequest<'a>) -> RecipeFuture<'a, bool> {
         Box::pin(async move { rotate_password(request).await.map(|()| true) })
+    }
+    fn cannot_save(&self, pid: i32, folder: &Path) -> bool {
+        lost_data::is_gone(pid, folder)
+    }
+    fn end_without_saving<'a>(&'a self, spec: &'a ServiceSpec) -> RecipeFuture<'a, ()> {
+        Box::pin(end_without_saving(spec))
     }
     fn is_data(&self, _name: &str, folder: &Path) -> bool {
         contains(folder, |name| name == "appendonlydir" || name.ends_with(".rdb") || name.ends_with(".aof"))
@@ -47,7 +54,7 @@ const TAKEN: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// `Config` for a setting that is not to be set, `Binary` when the server is missing.
-fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
     let name = context.recipe.recipe.bin.first().map_or("redis-server", String::as_str);
     let program = tool(context, name)?.to_owned();
     let run = context.places.service_run(&context.spec.id);
@@ -63,7 +70,24 @@ fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
         Some(volume) => run_as::own_data(&run_as, context.places, engine_dir(volume, &context.recipe.recipe.name))?,
         None => run,
     };
-    Ok(Invocation { program, argv: vec![name.to_owned(), text_of(&file)?], env: context.located.env.clone(), dir, run_as, files })
+    Ok(context.request(program, vec![name.to_owned(), text_of(&file)?], dir, run_as, files))
+}
+
+/// TERM makes a server with save points write a snapshot first, and one that cannot write it stays up
+/// (<https://redis.io/docs/latest/operate/oss_and_stack/reference/signals/>).
+///
+/// # Errors
+/// `Task` when it does not take the command.
+async fn end_without_saving(spec: &ServiceSpec) -> Result<(), Failure> {
+    let port = spec.port().ok_or_else(|| Failure::new(FailureKind::Task, "it has no port"))?;
+    let at = Endpoint { host: spec.bind.clone(), port };
+    let (user, password) = (spec.attribute("user"), spec.attribute("password"));
+    // It closes the connection in the place of an answer; whether it has ended is seen by its process.
+    probe::redis_ask(&at, user.as_deref(), password.as_deref(), &["SHUTDOWN", "NOSAVE"])
+        .await
+        .map(drop)
+        .or_else(|error| if error.answer.contains("closed without an answer") { Ok(()) } else { Err(error) })
+        .map_err(|error| Failure::new(FailureKind::Task, error.answer))
 }
 
 /// Gives a running server its new password, and writes its configuration file anew, so that the two agree.

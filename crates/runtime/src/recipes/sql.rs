@@ -38,11 +38,26 @@ pub(super) fn quoted_text(text: &str) -> String {
 #[cfg(feature = "postgres")]
 pub(crate) use with_driver::{SqlSession, SqlTarget};
 
+/// What the text of a value is, as far as JSON distinguishes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SqlColumnKind {
+    /// `true` or `false`, which the server writes as `t` and `f`.
+    Boolean,
+    /// A number. `NaN` and the infinities are numbers of the server's, too.
+    Number,
+    /// `json` and `jsonb`.
+    Json,
+    /// Everything else.
+    Text,
+}
+
 /// Rows as text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SqlTable {
     /// Names of the columns; none: the statement gives no rows.
     pub columns: Vec<String>,
+    /// What the values of the columns are; empty where the server was not asked.
+    pub kinds: Vec<SqlColumnKind>,
     /// Values, `None` for NULL.
     pub rows: Vec<Vec<Option<String>>>,
     /// Rows that were read or changed.
@@ -84,17 +99,30 @@ pub async fn ask(on: &ServiceSpec, statements: &str) -> Result<SqlTable, Failure
 #[cfg(feature = "postgres")]
 const READ_ONLY_ROWS: usize = 1000;
 
-/// Runs one statement that only reads. The server sees to it: a cursor takes a single statement that gives rows and changes
-/// none, and the transaction around it is read-only.
+/// Runs the statements of `devrun sql` and gives the last result, with the kinds of its columns.
+///
+/// `read_only`: one statement that only reads. The server sees to it: a cursor takes a single statement that gives rows and
+/// changes none, and the transaction around it is read-only.
 ///
 /// # Errors
-/// As [`ask`].
+/// `Query` with the server's words, `Elsewhere` when the server is not up, `Credentials` when the login is refused.
 #[cfg(feature = "postgres")]
-pub async fn ask_read_only(on: &ServiceSpec, statement: &str) -> Result<SqlTable, Failure> {
-    let session = log_in(on).await?;
-    let table = session.read_only(statement, READ_ONLY_ROWS).await;
+pub async fn query(on: &ServiceSpec, statements: &str, read_only: bool) -> Result<SqlTable, Failure> {
+    let target = target(on)?;
+    let session = SqlSession::open(&target, None).await.map_err(|error| {
+        if with_driver::is_refused(&error) {
+            super::not_running::not_running(on, &target.host, target.port)
+        } else {
+            session_failure(&target, &error)
+        }
+    })?;
+    let table =
+        if read_only { session.read_only(statements, READ_ONLY_ROWS).await } else { session.typed_table(statements).await };
     session.close().await;
-    table
+    table.map_err(|failure| match failure.kind {
+        FailureKind::Task => Failure { kind: FailureKind::Query, reason: format!("{}: {}", on.id, failure.reason), ..failure },
+        _ => failure,
+    })
 }
 
 /// What the server knows of the migrations of this folder.
@@ -135,7 +163,7 @@ pub async fn ask(_on: &ServiceSpec, _statements: &str) -> Result<SqlTable, Failu
 /// # Errors
 /// Always.
 #[cfg(not(feature = "postgres"))]
-pub async fn ask_read_only(_on: &ServiceSpec, _statement: &str) -> Result<SqlTable, Failure> {
+pub async fn query(_on: &ServiceSpec, _statements: &str, _read_only: bool) -> Result<SqlTable, Failure> {
     Err(no_driver())
 }
 
@@ -245,10 +273,11 @@ mod with_driver {
 
     use futures_util::SinkExt as _;
     use tokio_postgres::error::ErrorPosition;
+    use tokio_postgres::types::Type;
     use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
     use super::super::sql_split::{SqlStatement, split};
-    use super::SqlTable;
+    use super::{SqlColumnKind, SqlTable};
     use devrun_keeper::{OutputSink, OutputStream};
     use devrun_model::{Failure, FailureKind};
 
@@ -334,6 +363,29 @@ mod with_driver {
             Ok(table)
         }
 
+        /// [`Self::table`] with the kinds of the columns.
+        pub(crate) async fn typed_table(&self, statements: &str) -> Result<SqlTable, Failure> {
+            let mut table = self.table(statements).await?;
+            if !table.columns.is_empty() {
+                table.kinds = self.kinds(statements, &table.columns).await;
+            }
+            Ok(table)
+        }
+
+        /// What the columns of the last result are. The simple protocol tells names alone, so the server is asked to describe
+        /// the statement that gave them, which is not run again. Nothing where it cannot be described.
+        async fn kinds(&self, statements: &str, columns: &[String]) -> Vec<SqlColumnKind> {
+            let Ok(statements) = split(statements) else { return Vec::new() };
+            for statement in statements.iter().rev().take(MOST_DESCRIBED) {
+                if let Ok(described) = self.client.prepare(statement.text).await
+                    && described.columns().iter().map(tokio_postgres::Column::name).eq(columns)
+                {
+                    return described.columns().iter().map(|column| kind(column.type_())).collect();
+                }
+            }
+            Vec::new()
+        }
+
         /// The first rows of one statement, which a cursor of a read-only transaction reads. It goes by the extended
         /// protocol, in which the server refuses a second statement.
         pub(crate) async fn read_only(&self, statement: &str, most: usize) -> Result<SqlTable, Failure> {
@@ -342,7 +394,7 @@ mod with_driver {
             let statement = statement.trim().trim_end_matches(';');
             let declared = self.client.execute(&format!("DECLARE devrun_rows NO SCROLL CURSOR FOR {statement}"), &[]).await;
             declared.map_err(failed)?;
-            let table = self.table(&format!("FETCH {most} FROM devrun_rows")).await;
+            let table = self.typed_table(&format!("FETCH {most} FROM devrun_rows")).await;
             self.client.simple_query("ROLLBACK").await.map_err(failed)?;
             table
         }
@@ -381,6 +433,32 @@ mod with_driver {
             sink.send(Cursor::new(lines.as_bytes().to_vec())).await?;
             sink.finish().await.map(|_| ())
         }
+    }
+
+    /// Statements that are described in search of the one that gave the result.
+    const MOST_DESCRIBED: usize = 100;
+
+    fn kind(column: &Type) -> SqlColumnKind {
+        match *column {
+            Type::BOOL => SqlColumnKind::Boolean,
+            Type::INT2 | Type::INT4 | Type::INT8 | Type::OID | Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC => {
+                SqlColumnKind::Number
+            }
+            Type::JSON | Type::JSONB => SqlColumnKind::Json,
+            _ => SqlColumnKind::Text,
+        }
+    }
+
+    /// Whether nothing listens there.
+    pub(super) fn is_refused(error: &tokio_postgres::Error) -> bool {
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+                return error.kind() == std::io::ErrorKind::ConnectionRefused;
+            }
+            source = cause.source();
+        }
+        false
     }
 
     fn located(label: &str, statement: &SqlStatement<'_>, error: &tokio_postgres::Error) -> Failure {

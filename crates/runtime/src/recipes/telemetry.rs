@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::context::RecipeContext;
 use super::generic::{check_settings, files, text_of, values};
-use super::invocation::Invocation;
 use super::recipe::Recipe;
+use crate::exec_request::ExecRequest;
 use crate::user;
 use devrun_model::{Failure, FailureKind};
 
@@ -16,7 +16,7 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 pub(super) struct TelemetryRecipe;
 
 impl Recipe for TelemetryRecipe {
-    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
         check_settings(context)?;
         let port = context
             .spec
@@ -24,13 +24,8 @@ impl Recipe for TelemetryRecipe {
             .ok_or_else(|| Failure::new(FailureKind::Config, "the receiver of telemetry has no port").help("port = 4318"))?;
         let dir = text_of(&context.places.telemetry())?;
         let host = if context.spec.bind.is_empty() { "127.0.0.1" } else { context.spec.bind.as_str() };
-        Ok(Invocation {
-            program: PathBuf::from(OWN_PROGRAM),
-            argv: vec!["devrun".to_owned(), "__telemetry".to_owned(), host.to_owned(), port.to_string(), dir],
-            env: context.located.env.clone(),
-            dir: context.places.root.clone(),
-            run_as: user::of(context.spec)?,
-            files: files(context, &values(context)?)?,
-        })
+        let argv = vec!["devrun".to_owned(), "__telemetry".to_owned(), host.to_owned(), port.to_string(), dir];
+        let files = files(context, &values(context)?)?;
+        Ok(context.request(PathBuf::from(OWN_PROGRAM), argv, context.places.root.clone(), user::of(context.spec)?, files))
     }
 }

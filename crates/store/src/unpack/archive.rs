@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::super::catalog::UnpackRules;
 use super::decoder::decoder;
-use super::tree::{UnpackError, UnpackLimits, UnpackTree};
+use super::unpack_tree::{UnpackError, UnpackLimits, UnpackTree};
 use super::{deb, tarball, wheel};
 
 /// What kind of archive a file's name says it is.

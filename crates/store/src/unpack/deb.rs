@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::decoder::decoder;
 use super::tarball;
-use super::tree::{UnpackError, UnpackTree};
+use super::unpack_tree::{UnpackError, UnpackTree};
 
 /// Reads the data member.
 ///

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::tree::UnpackError;
+use super::unpack_tree::UnpackError;
 
 /// The stream behind a compression's ending (`.gz`, `.xz`, or none).
 ///

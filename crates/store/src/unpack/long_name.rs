@@ -8,7 +8,7 @@ use std::io::Read;
 
 use tar::EntryType;
 
-use super::tree::UnpackError;
+use super::unpack_tree::UnpackError;
 
 /// The longest record block; the longest path of Linux is 4096 bytes.
 const MAX_RECORDS: u64 = 64 * 1024;

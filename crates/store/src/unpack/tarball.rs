@@ -5,7 +5,7 @@ use std::io::Read;
 use tar::{Archive, EntryType};
 
 use super::long_name::LongNames;
-use super::tree::{UnpackError, UnpackTree};
+use super::unpack_tree::{UnpackError, UnpackTree};
 
 /// Reads all entries.
 ///

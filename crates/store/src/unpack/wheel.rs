@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 
-use super::tree::{UnpackError, UnpackTree};
+use super::unpack_tree::{UnpackError, UnpackTree};
 
 /// Reads all entries.
 ///

@@ -13,8 +13,8 @@ use devrun_model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
 use devrun_runtime::{init, recipes};
 
 use super::registry::ForkRegistry;
+use crate::app::data::interruptible_work::DataWork;
 use crate::app::data::postgres_dump::{Dump, elsewhere, literal, quoted};
-use crate::app::data::work::DataWork;
 use crate::app::load::Project;
 
 /// How many copies are made at once: each takes a connection, and the server has a hundred.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use super::super::context::{RecipeContext, tool};
 use super::super::data_dir::engine_dir;
 use super::super::generic::{files, text_of, values};
-use super::super::invocation::Invocation;
 use super::super::private_dir::make_private;
 use super::super::run_as;
+use crate::exec_request::ExecRequest;
 use devrun_model::keeper::RunAs;
 use devrun_model::{Failure, FailureKind, Paths, ServiceSpec, VolumeSpec};
 
@@ -30,7 +30,7 @@ pub(super) const ORDINARY: &[&str] = &["postgres", "nobody"];
 ///
 /// # Errors
 /// `Config` when it cannot run here, `Binary` when another major version made the data.
-pub(in super::super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+pub(in super::super) fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
     let volume = volume(context)?;
     let data = engine_dir(volume, "postgres");
     let program = tool(context, "postgres")?.to_owned();
@@ -45,14 +45,7 @@ pub(in super::super) fn prepare(context: &RecipeContext<'_>) -> Result<Invocatio
     let mut argv = words(context, &data, &socket)?;
     argv.extend(["-c".to_owned(), format!("listen_addresses={}", context.spec.bind)]);
     argv.extend(settings(context)?);
-    Ok(Invocation {
-        program,
-        argv,
-        env: context.located.env.clone(),
-        dir: data,
-        run_as,
-        files: files(context, &values(context)?)?,
-    })
+    Ok(context.request(program, argv, data, run_as, files(context, &values(context)?)?))
 }
 
 /// The volume, without which there is nowhere to keep a cluster.

@@ -4,18 +4,18 @@ use std::path::Path;
 
 use super::super::context::RecipeContext;
 use super::super::first_boot::FirstBoot;
-use super::super::invocation::Invocation;
 use super::super::password_rotation::{PasswordRotation, RotationRequest};
 use super::super::recipe::{Recipe, RecipeFuture};
 use super::boot;
 use super::invoke::{self, socket_folder};
+use crate::exec_request::ExecRequest;
 use devrun_model::{Failure, FailureKind};
 
 /// The server and what its image's entrypoint did.
 pub(in super::super) struct Postgres;
 
 impl Recipe for Postgres {
-    fn prepare(&self, context: &RecipeContext<'_>) -> Result<Invocation, Failure> {
+    fn prepare(&self, context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
         invoke::prepare(context)
     }
     fn first_boot<'a>(&'a self, context: &'a RecipeContext<'a>) -> RecipeFuture<'a, FirstBoot> {

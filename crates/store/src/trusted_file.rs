@@ -16,7 +16,7 @@ const LARGEST: u64 = 16 << 20;
 ///
 /// # Errors
 /// `Config`: it cannot be read, is no regular file, is too large, or others can change it.
-pub fn trusted(path: &Path) -> Result<Option<String>, Failure> {
+pub fn read_trusted(path: &Path) -> Result<Option<String>, Failure> {
     let Some((mut file, meta)) = optional(path)? else { return Ok(None) };
     if meta.is_file() {
         Trust::current().file(&meta, path)?;
@@ -28,7 +28,7 @@ pub fn trusted(path: &Path) -> Result<Option<String>, Failure> {
 ///
 /// # Errors
 /// `Config`: it cannot be read, is no regular file, or is too large.
-pub fn untrusted(path: &Path) -> Result<Option<String>, Failure> {
+pub fn read_untrusted(path: &Path) -> Result<Option<String>, Failure> {
     let Some((mut file, _)) = optional(path)? else { return Ok(None) };
     text(&mut file, path).map(Some)
 }
@@ -104,12 +104,12 @@ mod tests {
         let fifo = folder.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         for (path, told) in [(fifo.as_path(), "a FIFO"), (folder.path(), "a directory"), (Path::new("/dev/zero"), "a device")] {
-            let failure = untrusted(path).unwrap_err();
+            let failure = read_untrusted(path).unwrap_err();
             assert!(failure.reason.contains(told) && failure.reason.contains(&path.display().to_string()), "{failure}");
         }
         let large = folder.path().join("large");
         File::create(&large).unwrap().set_len(LARGEST + 1).unwrap();
-        assert!(untrusted(&large).unwrap_err().reason.contains("larger than 16 MiB"));
-        assert_eq!(untrusted(&folder.path().join("none")).unwrap(), None);
+        assert!(read_untrusted(&large).unwrap_err().reason.contains("larger than 16 MiB"));
+        assert_eq!(read_untrusted(&folder.path().join("none")).unwrap(), None);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use devrun_keeper::journal::Journal;
-use devrun_keeper::sweep::{self, SweepMode, SweepReport, has_earlier_run};
+use devrun_keeper::leftover_sweep::{self, SweepMode, SweepReport, has_earlier_run};
 use devrun_model::{Failure, FailureKind, Paths, duration};
 
 /// A sweep that takes longer is worth a line.
@@ -48,10 +48,11 @@ pub async fn stop_recorded_run(
     note: impl Fn(String),
 ) -> Result<(SweepReport, Option<i32>), Failure> {
     let failed = |error| Failure::new(FailureKind::Internal, format!("the sweep failed: {error}"));
-    let longest = sweep::max_duration(&journal);
+    let longest = leftover_sweep::max_duration(&journal);
     let (flag, folders) = (Arc::new(AtomicBool::new(false)), places.clone());
     let seen = Arc::clone(&flag);
-    let mut work = tokio::task::spawn_blocking(move || sweep::sweep_until(&journal, &folders, SweepMode::Graceful, &seen));
+    let mut work =
+        tokio::task::spawn_blocking(move || leftover_sweep::sweep_until(&journal, &folders, SweepMode::Graceful, &seen));
     tokio::pin!(interrupted);
     let code = tokio::select! {
         report = &mut work => return Ok((report.map_err(failed)?, None)),

@@ -27,8 +27,8 @@ use super::identity_check;
 use super::kill_sweep::KillSweep;
 pub use super::kill_sweep::Obstacle;
 use super::ownership::OwnershipIndex;
+use super::process_trees::{ReapScope, Relation, Trees};
 use super::procfs::{self};
-use super::tree::{ReapScope, Relation, Trees};
 use super::tree_shutdown::{self, TreeShutdown};
 
 const POLL: Duration = Duration::from_millis(20);

@@ -4,7 +4,7 @@ use super::recipe::{DataRecipe, Recipe};
 use super::{gateway, mariadb, neo4j, postgres, rabbitmq, redis, telemetry};
 
 /// The code of a recipe, by the name of the recipe.
-pub(super) fn of(name: &str) -> &'static dyn Recipe {
+pub(super) fn recipe_code(name: &str) -> &'static dyn Recipe {
     match name {
         "postgres" => &postgres::Postgres,
         "redis" | "valkey" => &redis::Redis,

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 
 /// A port that somebody must choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortWant {
+pub struct PortChoice {
     /// The service.
     pub service: String,
     /// `main`, or the name in `ports`.
     pub name: String,
     /// Why: `auto`, `private`, or a recipe's usual number, to be taken if it is free.
-    pub wish: PortWish,
+    pub preference: PortPreference,
 }
 
 /// How a port is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PortWish {
+pub enum PortPreference {
     /// Free, stable per checkout.
     Auto,
     /// Random, loopback, in no table.
@@ -27,7 +27,7 @@ pub enum PortWish {
 
 /// A secret that must exist before the plan can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretWant {
+pub struct RequiredSecret {
     /// Its name: the file's name in the secrets directory.
     pub name: String,
     /// Characters, where it is generated.
@@ -36,13 +36,13 @@ pub struct SecretWant {
 
 /// What must be chosen or made before `lower`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Wants {
+pub struct RequiredValues {
     /// The directory of the secrets, absolute.
     pub secrets_dir: PathBuf,
     /// Secrets.
-    pub secrets: Vec<SecretWant>,
+    pub secrets: Vec<RequiredSecret>,
     /// Ports.
-    pub ports: Vec<PortWant>,
+    pub ports: Vec<PortChoice>,
     /// Numbers that the procfile gives itself: a chosen port must not be one of them.
     pub fixed: BTreeSet<u16>,
     /// Memory that the machine must have, in bytes.

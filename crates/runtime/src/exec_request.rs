@@ -1,10 +1,11 @@
 //! What the process of a service is: program, words, environment, identity, and the files that it finds. Made of a definition
-//! alone, for the keeper's spawn and for the units of `export systemd`.
+//! alone, here for a command of the user's and by `recipes` for a server; for the keeper's spawn and for the units of
+//! `export systemd`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::{recipes, user};
+use crate::user;
 use devrun_model::keeper::RunAs;
 use devrun_model::{CommandLine, Failure, FailureKind, Paths, ServiceSpec};
 
@@ -21,7 +22,7 @@ pub struct ExecRequest {
     pub dir: PathBuf,
     /// OS identity.
     pub run_as: RunAs,
-    /// Files to write, 0600, before the spawn.
+    /// Files to write, 0600, before the spawn, each once; those of the service's own `render` are among them.
     pub files: Vec<(PathBuf, String)>,
     /// Its own runtime directory is emptied first.
     pub needs_dir: bool,
@@ -46,40 +47,23 @@ impl ExecRequest {
         let mut env = spec.env.clone();
         env.extend(command.env.clone());
         let files = rendered(spec, places);
+        // What names `${dir.run}` means to write there.
+        let own_dir = places.service_run(&spec.id).display().to_string();
+        let names_it = command.argv.iter().chain(env.values()).any(|text| text.contains(&own_dir));
         Ok(Self {
             program,
             argv: command.argv.clone(),
             env,
             dir: spec.dir.clone(),
             run_as: user::of(spec)?,
-            needs_dir: !files.is_empty(),
-            files,
-        })
-    }
-
-    /// The server of a recipe.
-    ///
-    /// # Errors
-    /// `Config` or `Binary` when it cannot run here.
-    pub fn of_recipe(context: &recipes::RecipeContext<'_>) -> Result<Self, Failure> {
-        let invocation = recipes::prepare(context)?;
-        let mut env = context.spec.env.clone();
-        env.extend(invocation.env);
-        let mut files = rendered(context.spec, context.places);
-        files.extend(invocation.files);
-        Ok(Self {
-            needs_dir: invocation.dir == context.places.service_run(&context.spec.id),
-            program: invocation.program,
-            argv: invocation.argv,
-            env,
-            dir: invocation.dir,
-            run_as: invocation.run_as,
+            needs_dir: !files.is_empty() || names_it,
             files,
         })
     }
 }
 
 /// The files of the service's own `render`.
-fn rendered(spec: &ServiceSpec, places: &Paths) -> Vec<(PathBuf, String)> {
-    spec.render.iter().map(|(name, text)| (places.service_run(&spec.id).join(name), text.clone())).collect()
+pub(crate) fn rendered(spec: &ServiceSpec, places: &Paths) -> Vec<(PathBuf, String)> {
+    let run = places.service_run(&spec.id);
+    spec.render.iter().map(|(name, text)| (run.join(name), text.clone())).collect()
 }

@@ -1,0 +1,40 @@
+//! A server whose data directory was deleted while it runs.
+
+use std::path::Path;
+
+/// Whether the directory that a process works in, `dir`, is gone: it does not exist, or is another one by now.
+pub(super) fn is_gone(pid: i32, dir: &Path) -> bool {
+    // proc_pid_cwd(5) marks a directory that was removed; elsewhere the path is all there is.
+    let is_removed =
+        || std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.to_string_lossy().ends_with(" (deleted)"));
+    !dir.exists() || is_removed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_was_replaced_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("data");
+        std::fs::create_dir(&dir).unwrap();
+        let mut child = std::process::Command::new("cat")
+            .current_dir(&dir)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let before = is_gone(pid, &dir);
+        std::fs::remove_dir(&dir).unwrap();
+        let removed = is_gone(pid, &dir);
+        std::fs::create_dir(&dir).unwrap();
+        let replaced = is_gone(pid, &dir);
+        // Its standard input is closed, so it exits.
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!((before, removed), (false, true));
+        assert!(replaced || !cfg!(target_os = "linux"));
+    }
+}

@@ -1,0 +1,3 @@
+from .queue import app as celery
+
+__all__ = ["celery"]
