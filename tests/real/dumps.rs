@@ -193,7 +193,9 @@ fn mariadb() -> Option<Project> {
         crate::harness::skipped("mariadb-dump is not installed");
         return None;
     }
-    project("mariadb", true)
+    // Found on PATH here, it is found there too.
+    let path = std::env::var("PATH").unwrap_or_default();
+    project("mariadb", true).map(|project| project.env("PATH", &path))
 }
 
 fn a_dump_of_mariadb_comes_back_with_its_routines() {
