@@ -48,7 +48,7 @@ fn with_registries(mut project: Project) -> Project {
     project
 }
 
-/// Two of the five are part of every run. Packages of the others are installed for minutes.
+/// One of the five is part of every run. The others take minutes.
 fn is_asked_for() -> bool {
     if !long() {
         skipped("part of the long run: DEVRUN_SOAK_ROUNDS=1 cargo test --test real -- applications");
@@ -365,6 +365,9 @@ fn done(stack: &Checkout, service: &str, title: &str, wanted: i64) -> Value {
 
 /// FastAPI, APScheduler and workers with SKIP LOCKED; then two copies of the API behind the gateway of the prod mode.
 fn s4_workers_that_share_a_queue() {
+    if !is_asked_for() {
+        return;
+    }
     let Some(mut stack) = checkout("s4", &["python3", "curl"], &["postgres@16", "redis"]) else { return };
     stack.run(&["up", "-d"]).code(0);
     stack.json("api", "/work?title=letters&count=50", &["-X", "POST"]);

@@ -20,7 +20,8 @@ fn run(project: &Project, args: &[&str]) -> Outcome {
 #[track_caller]
 fn sql(project: &Project, mode: &str, query: &str) -> String {
     let answer = run(project, &["--mode", mode, "sql", "--json", query]).code(0).json();
-    answer[0].as_object().and_then(|row| row.values().next()).and_then(Value::as_str).unwrap_or_default().to_owned()
+    let value = answer[0].as_object().and_then(|row| row.values().next()).cloned().unwrap_or_default();
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn manifest(project: &Project, file: &str) -> Value {
