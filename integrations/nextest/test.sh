@@ -30,5 +30,5 @@ code=0
 [ "$code" = 100 ] || fail "the failure of a test did not reach the runner: exit code $code"
 grep -q "on purpose" "$work/failed" || fail "the output of the failed test is missing"
 [ "$(devrun db list --json | tr -d ' \n')" = "[]" ] || fail "the database of a failed test was left"
-[ "$(devrun sql --json 'select count(*) from notes' | tr -d ' \n')" = '[{"count":"1"}]' ] || fail "the original was touched"
+[ "$(devrun sql --json 'select count(*) from notes' | tr -d ' \n')" = '[{"count":1}]' ] || fail "the original was touched"
 echo "nextest: 3 tests with a database each"
