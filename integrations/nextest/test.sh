@@ -25,8 +25,15 @@ fail() {
 "$nextest" nextest run || fail "the tests did not pass"
 [ "$(devrun db list --json | tr -d ' \n')" = "[]" ] || fail "a database was left"
 # Databases of tests that fail go too, and the failure is the test's own.
+cat > tests/failing.rs << 'RUST'
+#[test]
+fn fails() {
+    assert!(devrun_nextest_example::sql("select current_database()").starts_with("devrun_fork_"));
+    panic!("on purpose");
+}
+RUST
 code=0
-"$nextest" nextest run --run-ignored only > "$work/failed" 2>&1 || code=$?
+"$nextest" nextest run --test failing > "$work/failed" 2>&1 || code=$?
 [ "$code" = 100 ] || fail "the failure of a test did not reach the runner: exit code $code"
 grep -q "on purpose" "$work/failed" || fail "the output of the failed test is missing"
 [ "$(devrun db list --json | tr -d ' \n')" = "[]" ] || fail "the database of a failed test was left"

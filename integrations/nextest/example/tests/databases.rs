@@ -23,10 +23,3 @@ fn two() {
 fn three() {
     own_database("three");
 }
-
-#[test]
-#[ignore = "fails on purpose: its exit code must reach the runner"]
-fn fails() {
-    own_database("fails");
-    panic!("on purpose");
-}
