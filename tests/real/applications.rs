@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::harness::{Outcome, Project, long, signal, skipped};
-use crate::services::{fetched, store};
+use crate::services::{fetched, store, with_registries};
 use crate::viewers::npm_packages;
 use crate::waits::eventually;
 
@@ -34,18 +34,6 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 struct Checkout {
     project: Project,
     files: Vec<&'static str>,
-}
-
-/// What the clients of PyPI and npm are told by the caller's environment, its directories of downloads among it.
-fn with_registries(mut project: Project) -> Project {
-    for (name, value) in std::env::vars() {
-        let upper = name.to_uppercase();
-        let wanted = ["PIP_", "NPM_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT", "REQUESTS_CA", "NODE_EXTRA_CA"];
-        if name == "HOME" || name == "XDG_CACHE_HOME" || wanted.iter().any(|start| upper.starts_with(start)) {
-            project = project.env(&name, &value);
-        }
-    }
-    project
 }
 
 /// One of the five is part of every run. The others take minutes.

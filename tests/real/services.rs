@@ -55,6 +55,19 @@ pub fn store() -> PathBuf {
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/services")), PathBuf::from)
 }
 
+/// Gives pip and npm the caller's settings and caches, as a mirror may stand in for PyPI and npm.
+pub fn with_registries(mut project: Project) -> Project {
+    const PREFIXES: [&str; 9] =
+        ["PIP_", "NPM_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT", "REQUESTS_CA", "NODE_EXTRA_CA", "CURL_CA"];
+    for (name, value) in std::env::vars() {
+        let upper = name.to_uppercase();
+        if name == "HOME" || name == "XDG_CACHE_HOME" || PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) {
+            project = project.env(&name, &value);
+        }
+    }
+    project
+}
+
 /// The variable by which a script asks what ran: each test adds its line.
 const REPORT: &str = "DEVRUN_REAL_REPORT";
 

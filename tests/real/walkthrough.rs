@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::{Project, devrun};
-use crate::services::{fetched, store};
+use crate::services::{fetched, store, with_registries};
 use crate::stack::skip;
 use crate::waits::eventually;
 
@@ -52,19 +52,6 @@ fn missing() -> Option<String> {
     }
     let absent = |recipe: &str| fetched(recipe).err().map(|why| format!("{recipe} is absent: {why}"));
     ["postgres@16", "redis"].into_iter().find_map(absent)
-}
-
-/// Gives pip and npm the caller's settings and caches, as a mirror may stand in for PyPI and npm.
-fn with_registries(mut project: Project) -> Project {
-    const PREFIXES: [&str; 9] =
-        ["PIP_", "NPM_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT", "REQUESTS_CA", "NODE_EXTRA_CA", "CURL_CA"];
-    for (name, value) in std::env::vars() {
-        let upper = name.to_uppercase();
-        if name == "HOME" || PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) {
-            project = project.env(&name, &value);
-        }
-    }
-    project
 }
 
 fn the_commands_of_the_page_do_what_it_says() {

@@ -17,6 +17,14 @@ use super::pipes::pipe;
 /// Set in the environment: every process is made by an ordinary fork.
 const PLAIN_FORK: &str = "DEVRUN_PLAIN_FORK";
 
+/// Programs that are run as root with `-o /dev/null` may leave it closed to all other users.
+fn null_device(error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("/dev/null cannot be opened for reading and writing ({error}); as root: chmod 666 /dev/null"),
+    )
+}
+
 /// Starts a keeper. `default_limits`: the limits that services get.
 ///
 /// # Errors
@@ -25,7 +33,7 @@ pub fn start_keeper(program: &std::path::Path, default_limits: DefaultLimits) ->
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
-    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(null_device)?;
     let (errors, errors_writer) = pipe()?;
     let numbers = [
         3,
