@@ -375,39 +375,17 @@ mod tests {
 
     use super::*;
     use crate::own_descriptors::unshare_descriptors;
-    use devrun_model::keeper::{Role, StopOrder};
-    use devrun_model::{ServiceId, ServiceName, Signal, StopTo};
+    use devrun_model::keeper::StopOrder;
+    use devrun_model::{ServiceId, ServiceName};
 
     fn spec(folder: &Path, process: u64, program: &str) -> SpawnSpec {
+        let service = ServiceId::single(&ServiceName::new("a").unwrap());
+        let lock = folder.join(format!("{process}.alive"));
         SpawnSpec {
-            process,
-            service: ServiceId::single(&ServiceName::new("a").unwrap()),
-            generation: 1,
-            role: Role::Main,
-            program: program.into(),
             argv: vec![program.to_owned()],
             env: vec![("A".to_owned(), "b".to_owned())],
             dir: folder.to_owned(),
-            run_as: RunAs::Same,
-            nofile: None,
-            cpu: None,
-            memory: None,
-            umask: None,
-            tty: false,
-            open_stdin: false,
-            sockets: Vec::new(),
-            lock: folder.join(format!("{process}.alive")),
-            log: None,
-            spare: Vec::new(),
-            stop: StopOrder {
-                signal: Signal::TERM,
-                to: StopTo::Leader,
-                grace_ms: 1000,
-                then: None,
-                command: None,
-                before: Vec::new(),
-                tier: None,
-            },
+            ..SpawnSpec::plain(process, service, 1, program.into(), lock, StopOrder::plain(1000))
         }
     }
 

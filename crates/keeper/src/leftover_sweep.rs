@@ -296,8 +296,8 @@ fn stop_gracefully(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use devrun_model::keeper::{Role, RunAs, SpawnSpec, StopOrder};
-    use devrun_model::{ServiceName, Signal, StopTo};
+    use devrun_model::ServiceName;
+    use devrun_model::keeper::{SpawnSpec, StopOrder};
     use std::os::fd::AsFd;
     use std::process::{Command, Stdio};
 
@@ -312,36 +312,8 @@ mod tests {
         let number = (file.metadata().unwrap().dev(), file.metadata().unwrap().ino());
         let held = Stdio::from(file.as_fd().try_clone_to_owned().unwrap());
         let mut stranger = Command::new("sleep").arg("1000").stdin(held).spawn().unwrap();
-        let spec = SpawnSpec {
-            process: 1,
-            service: ServiceId::single(&ServiceName::new("api").unwrap()),
-            generation: 1,
-            role: Role::Main,
-            program: "/bin/true".into(),
-            argv: Vec::new(),
-            env: Vec::new(),
-            dir: "/".into(),
-            run_as: RunAs::Same,
-            nofile: None,
-            cpu: None,
-            memory: None,
-            umask: None,
-            tty: false,
-            open_stdin: false,
-            sockets: Vec::new(),
-            lock: lock.clone(),
-            log: None,
-            spare: Vec::new(),
-            stop: StopOrder {
-                signal: Signal::TERM,
-                to: StopTo::Leader,
-                grace_ms: 0,
-                then: None,
-                command: None,
-                before: Vec::new(),
-                tier: None,
-            },
-        };
+        let service = ServiceId::single(&ServiceName::new("api").unwrap());
+        let spec = SpawnSpec::plain(1, service, 1, "/bin/true".into(), lock.clone(), StopOrder::plain(0));
         // A leader that is long gone: no process has this start time.
         let gone = Identity { pid: 4_000_000, start: 1, boot: identity::boot_id().to_owned() };
         let mut journal = Journal::default();

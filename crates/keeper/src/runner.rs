@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use devrun_model::keeper::{ExitStatus, Identity, ProcessId, Role, RunAs, SpawnSpec, StopOrder};
-use devrun_model::{Failure, FailureKind, Paths, ServiceId, Signal, StopTo};
+use devrun_model::{Failure, FailureKind, Paths, ServiceId, Signal};
 
 use super::keeper_events::{ProcessEvent, register_fd};
 use super::keeper_handle::KeeperHandle;
@@ -209,35 +209,15 @@ impl Runner {
     fn spec(&self, process: ProcessId, request: CommandRequest) -> SpawnSpec {
         let mut env = request.env;
         env.extend(self.marks.clone());
+        let lock = self.places.alive_lock(&self.service);
+        let stop = StopOrder::plain(GRACE_MS);
         SpawnSpec {
-            process,
-            service: self.service.clone(),
-            generation: self.generation,
             role: request.role,
-            program: request.program,
             argv: request.argv,
             env: env.into_iter().collect(),
             dir: request.dir,
             run_as: request.run_as,
-            nofile: None,
-            cpu: None,
-            memory: None,
-            umask: None,
-            tty: false,
-            open_stdin: false,
-            sockets: Vec::new(),
-            lock: self.places.alive_lock(&self.service),
-            log: None,
-            spare: Vec::new(),
-            stop: StopOrder {
-                signal: Signal::TERM,
-                to: StopTo::Leader,
-                grace_ms: GRACE_MS,
-                then: None,
-                command: None,
-                before: Vec::new(),
-                tier: None,
-            },
+            ..SpawnSpec::plain(process, self.service.clone(), self.generation, request.program, lock, stop)
         }
     }
 }

@@ -105,6 +105,39 @@ pub struct SpawnSpec {
 }
 
 impl SpawnSpec {
+    /// A main process without words, environment, limits, terminal, sockets and log, in the root directory, as the caller's user.
+    #[must_use]
+    pub fn plain(
+        process: ProcessId,
+        service: ServiceId,
+        generation: u64,
+        program: PathBuf,
+        lock: PathBuf,
+        stop: StopOrder,
+    ) -> Self {
+        Self {
+            process,
+            service,
+            generation,
+            role: Role::Main,
+            program,
+            argv: Vec::new(),
+            env: Vec::new(),
+            dir: PathBuf::from("/"),
+            run_as: RunAs::Same,
+            nofile: None,
+            cpu: None,
+            memory: None,
+            umask: None,
+            tty: false,
+            open_stdin: false,
+            sockets: Vec::new(),
+            lock,
+            log: None,
+            spare: Vec::new(),
+            stop,
+        }
+    }
     /// What is needed of it once it runs. Words and environment are the process's own by then, and there is one for each
     /// process; only a stop command still asks for the environment, and the marks tell whose it is.
     #[must_use]
@@ -140,6 +173,14 @@ pub struct StopOrder {
     /// The numbered tier of the service: higher ones are stopped first.
     #[serde(default)]
     pub tier: Option<u32>,
+}
+
+impl StopOrder {
+    /// TERM to the leader, after nobody else. `grace_ms`: milliseconds from there to SIGKILL.
+    #[must_use]
+    pub fn plain(grace_ms: u64) -> Self {
+        Self { signal: Signal::TERM, to: StopTo::Leader, grace_ms, then: None, command: None, before: Vec::new(), tier: None }
+    }
 }
 
 /// Supervisor to keeper.

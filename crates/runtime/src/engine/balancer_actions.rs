@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use devrun_keeper::ProcessEvent;
-use devrun_model::keeper::{ProcessId, Role, RunAs, SpawnSpec, StopOrder};
+use devrun_model::keeper::{ProcessId, SpawnSpec, StopOrder};
 use devrun_model::ready::Endpoint;
 use devrun_model::service::LogSpec;
 use devrun_model::{
     DrainRequest, Failure, FailureKind, GatewayConfig, GatewayKind, GatewaySpec, Route, RoutePattern, RouteTarget, ServiceId,
-    ServiceName, ServiceSpec, SharedAddress, Signal, StateChange, StopTo, UpstreamSpec,
+    ServiceName, ServiceSpec, SharedAddress, StateChange, UpstreamSpec,
 };
 
 use super::balancers::Balancer;
@@ -72,35 +72,15 @@ impl Engine {
         let text = |path: &std::path::Path| path.display().to_string();
         let copies = self.plan.ids_of(service).cloned().collect();
         let mark = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let lock = self.places.alive_lock(&id);
+        let stop = StopOrder { before: copies, ..StopOrder::plain(GRACE_MS) };
         let spec = SpawnSpec {
-            process,
-            service: id.clone(),
-            generation: 0,
-            role: Role::Main,
-            program: PathBuf::from("/proc/self/exe"),
             argv: vec!["devrun".to_owned(), "__gateway".to_owned(), text(&file)],
             env: vec![mark("DEVRUN_RUN_ID", &self.run), mark("DEVRUN_SERVICE", service.as_str()), mark("DEVRUN_REPLICA", "0")],
             dir,
-            run_as: RunAs::Same,
-            nofile: None,
-            cpu: None,
-            memory: None,
-            umask: None,
-            tty: false,
-            open_stdin: false,
             sockets: vec!["main".to_owned()],
-            lock: self.places.alive_lock(&id),
             log: Some(crate::logs::rotating_log_file::path(&self.places.logs(), &id)),
-            spare: Vec::new(),
-            stop: StopOrder {
-                signal: Signal::TERM,
-                to: StopTo::Leader,
-                grace_ms: GRACE_MS,
-                then: None,
-                command: None,
-                before: copies,
-                tier: None,
-            },
+            ..SpawnSpec::plain(process, id.clone(), 0, PathBuf::from("/proc/self/exe"), lock, stop)
         };
         self.pump.begin(&id, &LogSpec::default());
         self.balancers.processes.insert(process, service.clone());
