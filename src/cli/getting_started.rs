@@ -25,7 +25,7 @@ enum Present<'a> {
 ///
 /// # Errors
 /// When a procfile is there and may not be used, for example because another user owns it.
-pub fn run() -> Result<i32, Failure> {
+pub(super) fn run() -> Result<i32, Failure> {
     // The defaults and the variables of the global options; a command has to be named for them to be read.
     let globals = match Cli::try_parse_from(["devrun", "version"]) {
         Ok(cli) => cli.globals,

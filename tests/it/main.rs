@@ -1,5 +1,6 @@
 //! Everything that needs the operating system or the whole binary, in one test binary, as each one links everything.
 //! Its `#[test]` is that of `tests/attribute`, and its runner `runner.rs`: what cannot run here is reported as ignored, with the reason.
+#![expect(unreachable_pub, reason = "a test binary exports nothing: `pub` says that other files use it")]
 
 #[macro_use]
 extern crate devrun_test_attribute;

@@ -3,6 +3,7 @@
 //!
 //! The world keeps its own books of what is alive, from the actions alone, so that the core's word is checked against
 //! something that is not the core.
+#![expect(unreachable_pub, reason = "a test binary exports nothing: `pub` says that other files use it")]
 
 mod invariants;
 mod project;

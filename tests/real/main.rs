@@ -2,6 +2,7 @@
 //! a server that CI must have is a failure.
 //!
 //! The harness is `libtest-mimic`, as a test of the standard one can only be ignored by its source. It takes the same options.
+#![expect(unreachable_pub, reason = "a test binary exports nothing: `pub` says that other files use it")]
 #![expect(clippy::print_stderr, reason = "engines that are left out of a stack must be seen")]
 
 use std::process::ExitCode;

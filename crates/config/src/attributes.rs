@@ -22,7 +22,7 @@ impl Resolver<'_> {
     // Ports.
 
     /// `main` where there is one, then the named ones.
-    pub fn port_names(&self, service: &DeclaredService) -> Vec<String> {
+    pub(crate) fn port_names(&self, service: &DeclaredService) -> Vec<String> {
         let mut names = Vec::new();
         let recipe = service.recipe.as_ref().map(|used| &used.data);
         let main = match service.tree.get("port") {
@@ -45,7 +45,7 @@ impl Resolver<'_> {
     }
 
     /// The key that gives a port, where the procfile has one.
-    pub fn port_node<'s>(&self, service: &'s DeclaredService, name: &str) -> Option<&'s TomlNode> {
+    pub(crate) fn port_node<'s>(&self, service: &'s DeclaredService, name: &str) -> Option<&'s TomlNode> {
         if name == "main" {
             service.get("port")
         } else {
@@ -54,7 +54,7 @@ impl Resolver<'_> {
     }
 
     /// How a copy's port can be obtained: those with a number have ports of their own.
-    pub fn copy_port_spec(&self, service: &DeclaredService, name: &str, replica: u32) -> Resolved<Option<PortSpec>> {
+    pub(crate) fn copy_port_spec(&self, service: &DeclaredService, name: &str, replica: u32) -> Resolved<Option<PortSpec>> {
         let is_own = self.has_own_port(service, name, replica);
         Ok(match self.port_spec(service, name)? {
             Some(PortSpec::Fixed(_) | PortSpec::Preference(PortPreference::Usual(_))) if is_own => {
@@ -65,7 +65,7 @@ impl Resolver<'_> {
     }
 
     /// How a port can be obtained, as the procfile says.
-    pub fn port_spec(&self, service: &DeclaredService, name: &str) -> Resolved<Option<PortSpec>> {
+    pub(crate) fn port_spec(&self, service: &DeclaredService, name: &str) -> Resolved<Option<PortSpec>> {
         let loose = self.document.options.ports_auto || !self.document.options.instance.is_empty();
         let spec = match self.port_node(service, name) {
             Some(node) => match &node.value {
@@ -108,13 +108,13 @@ impl Resolver<'_> {
     }
 
     /// The name under which a copy's port is asked for and handed in.
-    pub fn port_key(&self, service: &DeclaredService, name: &str, replica: u32) -> (String, String) {
+    pub(crate) fn port_key(&self, service: &DeclaredService, name: &str, replica: u32) -> (String, String) {
         let name = if self.has_own_port(service, name, replica) { format!("{name}.{replica}") } else { name.to_owned() };
         (service.name.clone(), name)
     }
 
     /// A port's number. One that nobody has chosen is the usual one, or 0 where a read-only verb asks.
-    pub fn port(&self, service: &DeclaredService, replica: u32, name: &str, at: Span) -> Resolved<Option<u16>> {
+    pub(crate) fn port(&self, service: &DeclaredService, replica: u32, name: &str, at: Span) -> Resolved<Option<u16>> {
         if name == "main" && service.get("external").is_some() && service.get("port").is_none() {
             return Ok(self.external(service, at)?.and_then(|url| url.port));
         }
@@ -138,14 +138,14 @@ impl Resolver<'_> {
     }
 
     /// The port that clients use: the shared one where there is one, else that of the first copy.
-    pub fn client_port(&self, service: &DeclaredService, at: Span) -> Resolved<Option<u16>> {
+    pub(crate) fn client_port(&self, service: &DeclaredService, at: Span) -> Resolved<Option<u16>> {
         if self.has_shared_address(service) { Ok(self.shared_port(service)) } else { self.port(service, 1, "main", at) }
     }
 
     // Attributes.
 
     /// The address of somebody else's server.
-    pub fn external(&self, service: &DeclaredService, _at: Span) -> Resolved<Option<url::Parts>> {
+    pub(crate) fn external(&self, service: &DeclaredService, _at: Span) -> Resolved<Option<url::Parts>> {
         let Some(node) = service.get("external") else { return Ok(None) };
         let text = self.text(node, Scope { port: true, ..Scope::of(&service.name, 1) })?;
         match url::parse(&text) {
@@ -158,7 +158,7 @@ impl Resolver<'_> {
     }
 
     /// The address a client dials.
-    pub fn host(&self, service: &DeclaredService, at: Span) -> Resolved<String> {
+    pub(crate) fn host(&self, service: &DeclaredService, at: Span) -> Resolved<String> {
         if let Some(url) = self.external(service, at)? {
             return Ok(url.host);
         }
@@ -170,7 +170,7 @@ impl Resolver<'_> {
     }
 
     /// The address it listens on.
-    pub fn bind(&self, service: &DeclaredService) -> Resolved<String> {
+    pub(crate) fn bind(&self, service: &DeclaredService) -> Resolved<String> {
         match service.get("bind") {
             Some(node) => self.text(node, Scope { port: true, ..Scope::of(&service.name, 1) }),
             None => Ok("127.0.0.1".to_owned()),
@@ -178,7 +178,7 @@ impl Resolver<'_> {
     }
 
     /// An attribute of the first copy; `None`: it has none.
-    pub fn attribute(&self, service_name: &str, attribute: &str, at: Span) -> Resolved<Option<String>> {
+    pub(crate) fn attribute(&self, service_name: &str, attribute: &str, at: Span) -> Resolved<Option<String>> {
         let Some(service) = self.services.get(service_name) else { return Ok(None) };
         self.once(ScopeKey::Attribute(service_name.to_owned(), attribute.to_owned()), at, || {
             self.make_attribute(service, attribute, at)
@@ -237,7 +237,7 @@ impl Resolver<'_> {
     }
 
     /// The URL of the first copy.
-    pub fn url(&self, service_name: &str, scheme: Option<&str>, at: Span) -> Resolved<String> {
+    pub(crate) fn url(&self, service_name: &str, scheme: Option<&str>, at: Span) -> Resolved<String> {
         let Some(service) = self.services.get(service_name) else { return Err(Reported) };
         let external = self.external(service, at)?;
         let mut base = service
@@ -288,7 +288,7 @@ impl Resolver<'_> {
     // Volumes.
 
     /// A volume's folder, and whether the procfile gave it.
-    pub fn volume_path(&self, name: &str) -> (PathBuf, bool) {
+    pub(crate) fn volume_path(&self, name: &str) -> (PathBuf, bool) {
         let node = get(&self.document.tree, "volumes")
             .and_then(TomlNode::table)
             .and_then(|table| get(table, name))
@@ -302,7 +302,7 @@ impl Resolver<'_> {
     }
 
     /// All volumes' names.
-    pub fn volumes(&self) -> Vec<String> {
+    pub(crate) fn volumes(&self) -> Vec<String> {
         volume_names(self.document, &self.services).into_iter().collect()
     }
 }

@@ -15,7 +15,13 @@ pub(crate) struct ClaimedPorts(Vec<(String, u16, String, Span)>);
 
 impl ClaimedPorts {
     /// Adds those of one copy, and reports those that are another's.
-    pub fn add(&mut self, resolver: &Resolver<'_>, service: &DeclaredService, replica: u32, ports: &BTreeMap<String, u16>) {
+    pub(crate) fn add(
+        &mut self,
+        resolver: &Resolver<'_>,
+        service: &DeclaredService,
+        replica: u32,
+        ports: &BTreeMap<String, u16>,
+    ) {
         if service.get("external").is_some() {
             return;
         }

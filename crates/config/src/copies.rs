@@ -16,25 +16,25 @@ use devrun_model::{FirstCopy, ServiceId, ServiceName, SharedAddress};
 
 impl Resolver<'_> {
     /// How the copies of a service are called in this run.
-    pub fn first_copy(&self, service: &DeclaredService) -> FirstCopy {
+    pub(crate) fn first_copy(&self, service: &DeclaredService) -> FirstCopy {
         let known = self.document.options.first_copies.get(&service.name).copied();
         known.unwrap_or(if self.replicas(service) > 1 { FirstCopy::Numbered } else { FirstCopy::Alone })
     }
 
     /// Whether a copy has a number in its name.
-    pub fn is_numbered(&self, service: &DeclaredService, replica: u32) -> bool {
+    pub(crate) fn is_numbered(&self, service: &DeclaredService, replica: u32) -> bool {
         replica > 1 || self.first_copy(service) == FirstCopy::Numbered
     }
 
     /// The id of a copy.
-    pub fn copy_id(&self, service: &DeclaredService, replica: u32) -> Option<ServiceId> {
+    pub(crate) fn copy_id(&self, service: &DeclaredService, replica: u32) -> Option<ServiceId> {
         let name = ServiceName::new(service.name.clone()).ok()?;
         // Any number beyond one gives it a number.
         Some(ServiceId::replica(&name, replica, if self.is_numbered(service, replica) { 2 } else { 1 }))
     }
 
     /// Whether all copies are reached by one address that none of them has itself.
-    pub fn has_shared_address(&self, service: &DeclaredService) -> bool {
+    pub(crate) fn has_shared_address(&self, service: &DeclaredService) -> bool {
         !service.task
             && service.get("external").is_none()
             && !listen::is_set(service)
@@ -43,14 +43,14 @@ impl Resolver<'_> {
     }
 
     /// Whether a copy has another port than the procfile's.
-    pub fn has_own_port(&self, service: &DeclaredService, port: &str, replica: u32) -> bool {
+    pub(crate) fn has_own_port(&self, service: &DeclaredService, port: &str, replica: u32) -> bool {
         let is_main = port == "main";
         let is_moved = is_main && self.has_shared_address(service);
         (self.is_numbered(service, replica) || is_moved) && !(is_main && listen::is_set(service))
     }
 
     /// Whether requests are balanced, and not whole connections: what speaks HTTP for certain.
-    pub fn is_balanced_by_requests(&self, service: &DeclaredService) -> bool {
+    pub(crate) fn is_balanced_by_requests(&self, service: &DeclaredService) -> bool {
         let probes_http = ["ready", "alive"].iter().any(|key| {
             let table = service.get(key).and_then(TomlNode::table);
             table.is_some_and(|table| get(table, "http").or_else(|| get(table, "grpc")).is_some())
@@ -59,7 +59,7 @@ impl Resolver<'_> {
     }
 
     /// The port of the procfile, where it is the shared one.
-    pub fn shared_port(&self, service: &DeclaredService) -> Option<u16> {
+    pub(crate) fn shared_port(&self, service: &DeclaredService) -> Option<u16> {
         match self.port_spec(service, "main") {
             Ok(Some(PortSpec::Fixed(number))) => Some(number),
             Ok(Some(PortSpec::Preference(preference))) => {
@@ -74,7 +74,7 @@ impl Resolver<'_> {
     }
 
     /// The address that all copies share.
-    pub fn shared_address(&self, service: &DeclaredService) -> Option<SharedAddress> {
+    pub(crate) fn shared_address(&self, service: &DeclaredService) -> Option<SharedAddress> {
         let port = self.shared_port(service).filter(|_| self.has_shared_address(service))?;
         Some(SharedAddress { port, is_http: self.is_balanced_by_requests(service) })
     }

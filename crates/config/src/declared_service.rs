@@ -53,33 +53,33 @@ pub(crate) struct DeclaredService {
 
 impl DeclaredService {
     /// A key of it; `false` counts as absent.
-    pub fn get(&self, key: &str) -> Option<&TomlNode> {
+    pub(crate) fn get(&self, key: &str) -> Option<&TomlNode> {
         get(&self.tree, key)
     }
     /// What messages call it.
-    pub fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         if self.task { format!("task `{}`", self.name) } else { format!("service `{}`", self.name) }
     }
     /// Whether it has a readiness probe: its `ready` names a check (timings alone are none), or its address tells one.
-    pub fn probed(&self) -> bool {
+    pub(crate) fn probed(&self) -> bool {
         self.names_check("ready") || self.has_default_check()
     }
     /// Whether the address of a service gives it a probe. `ready = false` turns it off, and an address that stands for a DNS
     /// lookup (`mongodb+srv://`) has no server of its own to connect to.
-    pub fn has_default_check(&self) -> bool {
+    pub(crate) fn has_default_check(&self) -> bool {
         let Some(node) = self.get("external") else { return false };
         let turned_off = self.tree.get("ready").is_some_and(|node| node.is_false());
         let is_lookup = node.text().and_then(|text| text.split_once("://")).is_some_and(|(scheme, _)| scheme.ends_with("+srv"));
         !turned_off && !is_lookup && !self.names_check("ready")
     }
     /// Whether a probe table names a check.
-    pub fn names_check(&self, key: &str) -> bool {
+    pub(crate) fn names_check(&self, key: &str) -> bool {
         self.get(key)
             .and_then(TomlNode::table)
             .is_some_and(|table| super::schema::CHECK_KINDS.iter().any(|kind| get(table, kind).is_some()))
     }
     /// The volume of its data: its own word, or a recipe's default.
-    pub fn data(&self) -> Option<String> {
+    pub(crate) fn data(&self) -> Option<String> {
         match self.tree.get("data") {
             Some(node) if node.is_false() => None,
             Some(node) => node.text().map(str::to_owned),
@@ -87,7 +87,7 @@ impl DeclaredService {
         }
     }
     /// Whether another server of this kind is meant by a task's key.
-    pub fn serves(&self, kind: &str) -> bool {
+    pub(crate) fn serves(&self, kind: &str) -> bool {
         let Some(used) = &self.recipe else { return false };
         let (name, scheme) = (used.data.name.as_str(), used.data.scheme.as_str());
         match kind {

@@ -9,7 +9,7 @@ use super::source_map::{Sources, Span, Text};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
+pub(crate) enum Severity {
     /// Nothing is started.
     Error,
     /// Said, and gone on.
@@ -28,28 +28,28 @@ pub(crate) struct Diagnostic {
 }
 
 impl Diagnostic {
-    pub fn error(span: Span, message: impl Into<String>) -> Self {
+    pub(crate) fn error(span: Span, message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, message: message.into(), span: Some(span), notes: Vec::new(), help: None }
     }
-    pub fn warning(span: Span, message: impl Into<String>) -> Self {
+    pub(crate) fn warning(span: Span, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(span, message) }
     }
     /// A problem that no file holds: a flag.
-    pub fn nowhere(message: impl Into<String>) -> Self {
+    pub(crate) fn nowhere(message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, message: message.into(), span: None, notes: Vec::new(), help: None }
     }
     #[must_use]
-    pub fn help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
     #[must_use]
-    pub fn maybe_help(mut self, help: Option<String>) -> Self {
+    pub(crate) fn maybe_help(mut self, help: Option<String>) -> Self {
         self.help = help.or(self.help);
         self
     }
     #[must_use]
-    pub fn note(mut self, span: Span, word: impl Into<String>) -> Self {
+    pub(crate) fn note(mut self, span: Span, word: impl Into<String>) -> Self {
         self.notes.push((span, word.into()));
         self
     }

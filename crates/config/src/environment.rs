@@ -198,7 +198,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 pub(crate) struct Masks(BTreeSet<String>);
 
 impl Masks {
-    pub fn add(&mut self, value: &str) {
+    pub(crate) fn add(&mut self, value: &str) {
         if value.is_empty() {
             return;
         }
@@ -211,7 +211,7 @@ impl Masks {
         }
         self.0.insert(value.to_owned());
     }
-    pub fn add_env(&mut self, env: &BTreeMap<String, String>) {
+    pub(crate) fn add_env(&mut self, env: &BTreeMap<String, String>) {
         for (name, value) in env {
             if is_secret(name) {
                 self.add(value);
@@ -221,7 +221,7 @@ impl Masks {
         }
     }
     /// Every form; `names` are those of the project.
-    pub fn finish(self, names: &BTreeSet<&str>) -> BTreeSet<String> {
+    pub(crate) fn finish(self, names: &BTreeSet<&str>) -> BTreeSet<String> {
         let mut forms = BTreeSet::new();
         for value in self.0 {
             if !is_distinctive(&value) || names.contains(value.as_str()) {

@@ -62,7 +62,7 @@ fn known(place: TableKind) -> impl Iterator<Item = &'static (&'static str, &'sta
 }
 
 /// What to write in the place of such a key.
-pub fn key(name: &str, place: TableKind) -> Option<&'static str> {
+pub(crate) fn key(name: &str, place: TableKind) -> Option<&'static str> {
     match (place, name) {
         (TableKind::Ready, "test") => Some("a command that must exit 0 is `cmd`"),
         (TableKind::Root, "service") => Some("did you mean `services`?"),
@@ -73,13 +73,13 @@ pub fn key(name: &str, place: TableKind) -> Option<&'static str> {
 }
 
 /// The same for a key that is nearly one of them.
-pub fn misspelt(name: &str, place: TableKind) -> Option<&'static str> {
+pub(crate) fn misspelt(name: &str, place: TableKind) -> Option<&'static str> {
     let near = suggest::nearest(name, known(place).map(|(key, _)| *key))?;
     key(near, place)
 }
 
 /// What to write in the place of a value of the wrong shape, where compose has it so.
-pub fn value(path: &str, node: &TomlNode) -> Option<String> {
+pub(crate) fn value(path: &str, node: &TomlNode) -> Option<String> {
     let (before, key) = path.rsplit_once('.')?;
     if !before.starts_with("services.") {
         return None;
@@ -98,7 +98,7 @@ pub fn value(path: &str, node: &TomlNode) -> Option<String> {
 const BUILD: &str = "nothing is built from a Dockerfile: write the command, as build = \"npm install\", or leave it out";
 
 /// `build = "."`, which is a directory for compose and a command here.
-pub fn build_context(place: TableKind, name: &str, node: &TomlNode) -> Option<&'static str> {
+pub(crate) fn build_context(place: TableKind, name: &str, node: &TomlNode) -> Option<&'static str> {
     let is_directory = |text: &str| matches!(text.trim_end_matches('/'), "." | "..");
     (place == TableKind::Service && name == "build" && node.text().is_some_and(is_directory)).then_some(BUILD)
 }

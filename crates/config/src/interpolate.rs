@@ -44,7 +44,7 @@ pub(crate) struct Scope<'s> {
 
 impl<'s> Scope<'s> {
     /// Inside a copy of a service.
-    pub fn of(service: &'s str, replica: u32) -> Self {
+    pub(crate) fn of(service: &'s str, replica: u32) -> Self {
         Self { service: Some((service, replica)), ..Self::default() }
     }
 }
@@ -94,7 +94,7 @@ pub(crate) struct Resolver<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    pub fn new(document: &'a Document, facts: &'a Facts, services: DeclaredServices, mut sources: Sources) -> Self {
+    pub(crate) fn new(document: &'a Document, facts: &'a Facts, services: DeclaredServices, mut sources: Sources) -> Self {
         let mut problems = Vec::new();
         let environment = |name: &str| facts.shell.get(name).cloned();
         let mut files = BTreeMap::new();
@@ -142,25 +142,25 @@ impl<'a> Resolver<'a> {
     }
 
     /// The values that placeholders have taken from secrets so far.
-    pub fn taken_secrets(&self) -> BTreeSet<String> {
+    pub(crate) fn taken_secrets(&self) -> BTreeSet<String> {
         self.taken.borrow().clone()
     }
 
     /// The variables of each env file.
-    pub fn file_variables(&self) -> impl Iterator<Item = BTreeMap<String, String>> {
+    pub(crate) fn file_variables(&self) -> impl Iterator<Item = BTreeMap<String, String>> {
         let values =
             |file: &IndexMap<String, FileVariable>| file.iter().map(|(name, v)| (name.clone(), v.value.clone())).collect();
         self.files.values().map(values)
     }
 
     /// Reports a problem.
-    pub fn report(&self, diagnostic: Diagnostic) -> Reported {
+    pub(crate) fn report(&self, diagnostic: Diagnostic) -> Reported {
         self.problems.borrow_mut().push(diagnostic);
         Reported
     }
 
     /// The span of a stretch inside a value's text; the whole value where escapes hide it.
-    pub fn locate(&self, span: Span, written: &str) -> Span {
+    pub(crate) fn locate(&self, span: Span, written: &str) -> Span {
         let sources = self.sources.borrow();
         match sources.get(span.file).and_then(|text| text.slice(span).find(written)) {
             Some(offset) if !written.is_empty() => {
@@ -172,7 +172,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves a text of the procfile.
-    pub fn expand(&self, text: &str, span: Span, scope: Scope<'_>) -> Resolved<String> {
+    pub(crate) fn expand(&self, text: &str, span: Span, scope: Scope<'_>) -> Resolved<String> {
         if !text.contains('$') {
             return Ok(text.to_owned());
         }
@@ -183,13 +183,13 @@ impl<'a> Resolver<'a> {
     }
 
     /// Reports a faulty placeholder.
-    pub fn bad_template(&self, bad: &template::BadTemplate, span: Span) -> Reported {
+    pub(crate) fn bad_template(&self, bad: &template::BadTemplate, span: Span) -> Reported {
         let at = self.locate(span, &bad.written);
         self.report(Diagnostic::error(at, format!("{}: `{}`", bad.reason, bad.written)).help(bad.help.clone()))
     }
 
     /// Resolves a node that holds a scalar.
-    pub fn text(&self, node: &TomlNode, scope: Scope<'_>) -> Resolved<String> {
+    pub(crate) fn text(&self, node: &TomlNode, scope: Scope<'_>) -> Resolved<String> {
         match &node.value {
             TomlValue::Text(text) => self.expand(text, node.span, scope),
             _ => node.scalar().ok_or(Reported),
@@ -197,7 +197,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Puts the parts of a template together.
-    pub fn fill(&self, parts: &[Part], span: Span, scope: Scope<'_>) -> Resolved<String> {
+    pub(crate) fn fill(&self, parts: &[Part], span: Span, scope: Scope<'_>) -> Resolved<String> {
         let mut out = String::new();
         let mut failed = false;
         for part in parts {
@@ -215,7 +215,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Refuses a value that has grown too large, before it grows further.
-    pub fn bound(&self, value: &str, span: Span) -> Resolved<()> {
+    pub(crate) fn bound(&self, value: &str, span: Span) -> Resolved<()> {
         if value.len() <= LARGEST_VALUE {
             return Ok(());
         }
@@ -224,7 +224,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Counts a finished value towards the sum of all.
-    pub fn count(&self, value: &str, span: Span) -> Resolved<()> {
+    pub(crate) fn count(&self, value: &str, span: Span) -> Resolved<()> {
         let before = self.filled.get();
         self.filled.set(before.saturating_add(value.len()));
         if self.filled.get() <= LARGEST_SUM {
@@ -239,7 +239,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The value of one placeholder.
-    pub fn hole(&self, hole: &Hole, span: Span, scope: Scope<'_>) -> Resolved<String> {
+    pub(crate) fn hole(&self, hole: &Hole, span: Span, scope: Scope<'_>) -> Resolved<String> {
         let at = self.locate(span, &hole.written);
         if let (Operator::Scheme(scheme), Name::Dotted(service, _)) = (&hole.operator, &hole.name) {
             self.known(service, "url", at, scope)?;
@@ -316,7 +316,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// What a placeholder outside every service names; `None`: nothing.
-    pub fn looked_up(&self, name: &Name, at: Span) -> Resolved<Option<String>> {
+    pub(crate) fn looked_up(&self, name: &Name, at: Span) -> Resolved<Option<String>> {
         self.named(name, at, Scope::default())
     }
 
@@ -367,14 +367,14 @@ impl<'a> Resolver<'a> {
     }
 
     /// Names in `[secrets].generate` and those of generated passwords.
-    pub fn declared_secrets(&self) -> Vec<String> {
+    pub(crate) fn declared_secrets(&self) -> Vec<String> {
         let mut names: Vec<String> = self.document.generated_secrets().into_iter().map(|(name, _)| name).collect();
         names.extend(self.services.values().filter_map(|service| self.generated_password(service)));
         names
     }
 
     /// The name of the password that is made for a service which gives none.
-    pub fn generated_password(&self, service: &DeclaredService) -> Option<String> {
+    pub(crate) fn generated_password(&self, service: &DeclaredService) -> Option<String> {
         let recipe = service.recipe.as_ref().map(|used| &used.data).filter(|data| data.wants_password)?;
         let has_own_file = recipe.password_file.as_deref().is_some_and(|file| renders(service, file));
         let is_ours = service.get("external").is_none() || user_scope::is_user(&service.tree);
@@ -402,7 +402,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The id of one copy.
-    pub fn id(&self, service: &str, replica: u32) -> Option<ServiceId> {
+    pub(crate) fn id(&self, service: &str, replica: u32) -> Option<ServiceId> {
         match self.services.get(service) {
             Some(service) => self.copy_id(service, replica),
             None => Some(ServiceId::single(&ServiceName::new(service).ok()?)),
@@ -427,7 +427,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// How many copies there are; faults of the number are reported where the service is lowered.
-    pub fn replicas(&self, service: &DeclaredService) -> u32 {
+    pub(crate) fn replicas(&self, service: &DeclaredService) -> u32 {
         if service.task {
             return 1;
         }
@@ -440,7 +440,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// How many copies the procfile says.
-    pub fn declared_replicas(&self, service: &DeclaredService) -> u32 {
+    pub(crate) fn declared_replicas(&self, service: &DeclaredService) -> u32 {
         match service.get("replicas").map(|node| &node.value) {
             Some(TomlValue::Integer(number)) => u32::try_from(*number).unwrap_or(1).clamp(1, 1000),
             Some(TomlValue::Text(text)) => {

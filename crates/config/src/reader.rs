@@ -20,31 +20,31 @@ pub(crate) struct Reader<'r, 'a, 's> {
 
 impl<'r> Reader<'r, '_, '_> {
     /// A key; `false` counts as absent.
-    pub fn node(&self, key: &str) -> Option<&'r TomlNode> {
+    pub(crate) fn node(&self, key: &str) -> Option<&'r TomlNode> {
         get(self.table, key)
     }
     /// A text.
-    pub fn text(&self, key: &str) -> Resolved<Option<String>> {
+    pub(crate) fn text(&self, key: &str) -> Resolved<Option<String>> {
         self.node(key).map(|node| self.resolver.text(node, self.scope)).transpose()
     }
     /// A list of texts, or the one text it is written as.
-    pub fn texts(&self, key: &str) -> Resolved<Vec<String>> {
+    pub(crate) fn texts(&self, key: &str) -> Resolved<Vec<String>> {
         let elements = self.node(key).map(TomlNode::elements).unwrap_or_default();
         elements.iter().map(|node| self.resolver.text(node, self.scope)).collect()
     }
     /// Paths relative to the procfile's folder.
-    pub fn paths(&self, key: &str) -> Resolved<Vec<PathBuf>> {
+    pub(crate) fn paths(&self, key: &str) -> Resolved<Vec<PathBuf>> {
         Ok(self.texts(key)?.iter().map(|text| self.path_of(text)).collect())
     }
     /// One such path.
-    pub fn path(&self, key: &str) -> Resolved<Option<PathBuf>> {
+    pub(crate) fn path(&self, key: &str) -> Resolved<Option<PathBuf>> {
         Ok(self.text(key)?.map(|text| self.path_of(&text)))
     }
     fn path_of(&self, text: &str) -> PathBuf {
         absolute(&self.resolver.facts.places.root, text)
     }
     /// A flag.
-    pub fn flag(&self, key: &str, default: bool) -> Resolved<bool> {
+    pub(crate) fn flag(&self, key: &str, default: bool) -> Resolved<bool> {
         match self.table.get(key) {
             None => Ok(default),
             Some(node) => match &node.value {
@@ -72,19 +72,19 @@ impl<'r> Reader<'r, '_, '_> {
         }
     }
     /// A whole number from `least` up.
-    pub fn integer(&self, key: &str, least: u32) -> Resolved<Option<u32>> {
+    pub(crate) fn integer(&self, key: &str, least: u32) -> Resolved<Option<u32>> {
         self.number(key, &format!("number from {least} up"), |text| text.parse::<u32>().ok().filter(|n| *n >= least))
     }
     /// A large whole number.
-    pub fn long(&self, key: &str) -> Resolved<Option<u64>> {
+    pub(crate) fn long(&self, key: &str) -> Resolved<Option<u64>> {
         self.number(key, "number from 0 up", |text| text.parse().ok())
     }
     /// A number above zero.
-    pub fn float(&self, key: &str) -> Resolved<Option<f64>> {
+    pub(crate) fn float(&self, key: &str) -> Resolved<Option<f64>> {
         self.number(key, "number above 0", |text| text.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0))
     }
     /// A duration.
-    pub fn duration(&self, key: &str) -> Resolved<Option<Duration>> {
+    pub(crate) fn duration(&self, key: &str) -> Resolved<Option<Duration>> {
         let Some(node) = self.node(key) else { return Ok(None) };
         let text = self.resolver.text(node, self.scope)?;
         duration::parse(&text)
@@ -92,7 +92,7 @@ impl<'r> Reader<'r, '_, '_> {
             .map_err(|reason| self.resolver.report(Diagnostic::error(node.span, format!("`{key}`: {reason}"))))
     }
     /// A size.
-    pub fn size(&self, key: &str) -> Resolved<Option<ByteSize>> {
+    pub(crate) fn size(&self, key: &str) -> Resolved<Option<ByteSize>> {
         let Some(node) = self.node(key) else { return Ok(None) };
         let text = self.resolver.text(node, self.scope)?;
         ByteSize::parse(&text)
@@ -100,7 +100,7 @@ impl<'r> Reader<'r, '_, '_> {
             .map_err(|reason| self.resolver.report(Diagnostic::error(node.span, format!("`{key}`: {reason}"))))
     }
     /// One of these words.
-    pub fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Resolved<Option<T>> {
+    pub(crate) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Resolved<Option<T>> {
         let Some(node) = self.node(key) else { return Ok(None) };
         let text = self.resolver.text(node, self.scope)?;
         match words.iter().find(|(word, _)| *word == text) {
@@ -113,15 +113,15 @@ impl<'r> Reader<'r, '_, '_> {
         }
     }
     /// Reports a fault of a key's value.
-    pub fn bad(&self, node: &TomlNode, message: impl Into<String>, help: &str) -> super::interpolate::Reported {
+    pub(crate) fn bad(&self, node: &TomlNode, message: impl Into<String>, help: &str) -> super::interpolate::Reported {
         self.resolver.report(Diagnostic::error(node.span, message).help(help))
     }
     /// A table inside this one.
-    pub fn inner(&self, key: &str) -> Option<Self> {
+    pub(crate) fn inner(&self, key: &str) -> Option<Self> {
         self.node(key).and_then(TomlNode::table).map(|table| Self { table, ..*self })
     }
     /// A table of texts by name.
-    pub fn map(&self, key: &str) -> Resolved<std::collections::BTreeMap<String, String>> {
+    pub(crate) fn map(&self, key: &str) -> Resolved<std::collections::BTreeMap<String, String>> {
         let mut out = std::collections::BTreeMap::new();
         let mut failed = false;
         for (name, node) in self.node(key).and_then(TomlNode::table).into_iter().flatten() {

@@ -19,7 +19,7 @@ pub(crate) struct Span {
 
 impl Span {
     /// A span inside text number `file`.
-    pub fn new(file: u32, range: std::ops::Range<usize>) -> Self {
+    pub(crate) fn new(file: u32, range: std::ops::Range<usize>) -> Self {
         let clamp = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Self { file, start: clamp(range.start), end: clamp(range.end) }
     }
@@ -48,7 +48,7 @@ pub(crate) struct Position {
 
 impl Text {
     /// Indexes the lines.
-    pub fn new(name: impl Into<String>, text: String) -> Self {
+    pub(crate) fn new(name: impl Into<String>, text: String) -> Self {
         let mut line_starts = vec![0];
         line_starts.extend(
             text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| u32::try_from(at + 1).unwrap_or(u32::MAX)),
@@ -56,7 +56,7 @@ impl Text {
         Self { name: name.into(), text, layer: false, line_starts }
     }
     /// Where a byte stands. A byte inside a character counts as that character's start.
-    pub fn position(&self, byte: u32) -> Position {
+    pub(crate) fn position(&self, byte: u32) -> Position {
         let byte = byte.min(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
         let line = self.line_starts.partition_point(|start| *start <= byte).max(1);
         let start = self.line_starts[line - 1] as usize;
@@ -64,7 +64,7 @@ impl Text {
         Position { line, column: before.chars().count() + 1 }
     }
     /// A line without its end, numbered from 1, and the byte it starts at.
-    pub fn line(&self, number: usize) -> (&str, u32) {
+    pub(crate) fn line(&self, number: usize) -> (&str, u32) {
         let Some(start) = number.checked_sub(1).and_then(|index| self.line_starts.get(index)).copied() else {
             return ("", 0);
         };
@@ -73,7 +73,7 @@ impl Text {
         (line.trim_end_matches(['\n', '\r']), start)
     }
     /// The text under a span.
-    pub fn slice(&self, span: Span) -> &str {
+    pub(crate) fn slice(&self, span: Span) -> &str {
         self.text.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
 }
@@ -84,21 +84,21 @@ pub(crate) struct Sources(Vec<Arc<Text>>);
 
 impl Sources {
     /// Adds a text and gives its number.
-    pub fn add(&mut self, text: Text) -> u32 {
+    pub(crate) fn add(&mut self, text: Text) -> u32 {
         self.0.push(Arc::new(text));
         u32::try_from(self.0.len() - 1).unwrap_or(u32::MAX)
     }
     /// A text without content: a layer that no file holds.
-    pub fn add_layer(&mut self, name: impl Into<String>) -> Span {
+    pub(crate) fn add_layer(&mut self, name: impl Into<String>) -> Span {
         let file = self.add(Text { layer: true, ..Text::new(name, String::new()) });
         Span { file, start: 0, end: 0 }
     }
     /// The text of this number.
-    pub fn get(&self, file: u32) -> Option<&Text> {
+    pub(crate) fn get(&self, file: u32) -> Option<&Text> {
         self.0.get(file as usize).map(AsRef::as_ref)
     }
     /// `FILE:LINE`, or the layer's name.
-    pub fn origin(&self, span: Span) -> String {
+    pub(crate) fn origin(&self, span: Span) -> String {
         match self.get(span.file) {
             None => "default".to_owned(),
             Some(text) if text.layer => text.name.clone(),

@@ -39,25 +39,25 @@ pub(crate) enum TomlValue {
 
 impl TomlNode {
     /// A value at a span that stands for key and value alike.
-    pub fn new(span: Span, value: TomlValue) -> Self {
+    pub(crate) fn new(span: Span, value: TomlValue) -> Self {
         Self { span, key: span, value }
     }
     /// The text, where it is one.
-    pub fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
             TomlValue::Text(text) => Some(text),
             _ => None,
         }
     }
     /// The table, where it is one.
-    pub fn table(&self) -> Option<&Table> {
+    pub(crate) fn table(&self) -> Option<&Table> {
         match &self.value {
             TomlValue::Table(table) => Some(table),
             _ => None,
         }
     }
     /// The elements: of an array, or the single value a list may be written as.
-    pub fn elements(&self) -> &[TomlNode] {
+    pub(crate) fn elements(&self) -> &[TomlNode] {
         match &self.value {
             TomlValue::Array(elements) => elements,
             TomlValue::Bool(false) => &[],
@@ -65,11 +65,11 @@ impl TomlNode {
         }
     }
     /// `false`, which removes what was inherited.
-    pub fn is_false(&self) -> bool {
+    pub(crate) fn is_false(&self) -> bool {
         matches!(self.value, TomlValue::Bool(false))
     }
     /// A scalar as the text a variable or an engine setting gets.
-    pub fn scalar(&self) -> Option<String> {
+    pub(crate) fn scalar(&self) -> Option<String> {
         match &self.value {
             TomlValue::Text(text) => Some(text.clone()),
             TomlValue::Integer(number) => Some(number.to_string()),
@@ -80,7 +80,7 @@ impl TomlNode {
         }
     }
     /// How messages call it.
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
             TomlValue::Text(_) => "a string",
             TomlValue::Integer(_) => "an integer",

@@ -44,7 +44,7 @@ impl Resolver<'_> {
     }
 
     /// The calling shell, `--env-file`, the project's files.
-    pub fn outer(&self, name: &str) -> Option<(String, Option<Span>)> {
+    pub(crate) fn outer(&self, name: &str) -> Option<(String, Option<Span>)> {
         if let Some(value) = self.facts.shell.get(name) {
             return Some((value.clone(), None));
         }
@@ -89,7 +89,7 @@ impl Resolver<'_> {
     }
 
     /// The absolute paths of a service's env files.
-    pub fn service_files(&self, service: &DeclaredService) -> Vec<PathBuf> {
+    pub(crate) fn service_files(&self, service: &DeclaredService) -> Vec<PathBuf> {
         service
             .get("env_file")
             .map(|node| self.document.env_files_of(node).into_iter().map(|file| file.path).collect())
@@ -97,7 +97,7 @@ impl Resolver<'_> {
     }
 
     /// Whether an env file was read.
-    pub fn has_file(&self, path: &PathBuf) -> bool {
+    pub(crate) fn has_file(&self, path: &PathBuf) -> bool {
         self.files.contains_key(path)
     }
 
@@ -123,7 +123,7 @@ impl Resolver<'_> {
     }
 
     /// What the procfile gives a service: `[env]`, `env_from`, its `env_file`, its `env`. `None`: taken out by `false`.
-    pub fn declared(&self, service: &DeclaredService, replica: u32, depth: u32) -> Resolved<(Declared, Vec<String>)> {
+    pub(crate) fn declared(&self, service: &DeclaredService, replica: u32, depth: u32) -> Resolved<(Declared, Vec<String>)> {
         let mut out = Declared::new();
         let mut removed = Vec::new();
         let mut failed = false;

@@ -21,19 +21,19 @@ pub(crate) enum Toml {
 }
 
 impl Toml {
-    pub fn text(text: impl Into<String>) -> Self {
+    pub(crate) fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
     }
-    pub fn texts<T: Into<String>>(texts: impl IntoIterator<Item = T>) -> Self {
+    pub(crate) fn texts<T: Into<String>>(texts: impl IntoIterator<Item = T>) -> Self {
         Self::List(texts.into_iter().map(|text| Self::Text(text.into())).collect())
     }
     /// A size, port or count: a number where it is one, else text (a placeholder).
     #[cfg(feature = "compose")]
-    pub fn number(text: &str) -> Self {
+    pub(crate) fn number(text: &str) -> Self {
         text.parse().map_or_else(|_| Self::text(text), Self::Integer)
     }
     /// From a parsed document.
-    pub fn from_toml(value: &toml::Value) -> Self {
+    pub(crate) fn from_toml(value: &toml::Value) -> Self {
         match value {
             toml::Value::String(text) => Self::text(text),
             toml::Value::Integer(number) => Self::Integer(*number),
@@ -81,7 +81,7 @@ impl Toml {
         }
     }
     /// On one line.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let mut out = String::new();
         self.write(&mut out);
         out
@@ -156,28 +156,28 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    pub fn set(&mut self, name: &str, value: Toml) {
+    pub(crate) fn set(&mut self, name: &str, value: Toml) {
         match self.keys.iter_mut().find(|(key, _)| key == name) {
             Some((_, old)) => *old = value,
             None => self.keys.push((name.to_owned(), value)),
         }
     }
     #[cfg(feature = "compose")]
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.keys.iter().any(|(key, _)| key == name)
     }
     #[cfg(feature = "compose")]
-    pub fn get(&self, name: &str) -> Option<&Toml> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Toml> {
         self.keys.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
     #[cfg(feature = "compose")]
-    pub fn take(&mut self, name: &str) -> Option<Toml> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Toml> {
         let at = self.keys.iter().position(|(key, _)| key == name)?;
         Some(self.keys.remove(at).1)
     }
     /// Alone, for a comment.
     #[cfg(feature = "compose")]
-    pub fn text(&self, header: &str) -> String {
+    pub(crate) fn text(&self, header: &str) -> String {
         let mut out = String::new();
         self.write(header, &mut out);
         out
@@ -239,7 +239,7 @@ pub(crate) struct Procfile {
 }
 
 impl Procfile {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut out = String::new();
         for line in &self.above {
             let line = comment(line);

@@ -54,23 +54,23 @@ pub(crate) struct YamlKey {
 }
 
 impl YamlNode {
-    pub fn map(&self) -> Option<&Map> {
+    pub(crate) fn map(&self) -> Option<&Map> {
         match &self.value {
             YamlValue::Map(map) => Some(map),
             _ => None,
         }
     }
-    pub fn list(&self) -> Option<&[YamlNode]> {
+    pub(crate) fn list(&self) -> Option<&[YamlNode]> {
         match &self.value {
             YamlValue::List(list) => Some(list),
             _ => None,
         }
     }
-    pub fn get(&self, key: &str) -> Option<&YamlNode> {
+    pub(crate) fn get(&self, key: &str) -> Option<&YamlNode> {
         get(self.map()?, key)
     }
     /// A scalar as text; `None` for lists, maps and null.
-    pub fn scalar(&self) -> Option<String> {
+    pub(crate) fn scalar(&self) -> Option<String> {
         match &self.value {
             YamlValue::Text(text) => Some(text.clone()),
             YamlValue::Bool(value) => Some(value.to_string()),
@@ -79,7 +79,7 @@ impl YamlNode {
             YamlValue::Null | YamlValue::List(_) | YamlValue::Map(_) => None,
         }
     }
-    pub fn truth(&self) -> Option<bool> {
+    pub(crate) fn truth(&self) -> Option<bool> {
         match &self.value {
             YamlValue::Bool(value) => Some(*value),
             YamlValue::Text(text) => match text.as_str() {
@@ -91,14 +91,14 @@ impl YamlNode {
         }
     }
     /// The scalars of a list, or the one scalar that stands in its place.
-    pub fn texts(&self) -> Vec<(String, At)> {
+    pub(crate) fn texts(&self) -> Vec<(String, At)> {
         match &self.value {
             YamlValue::List(list) => list.iter().filter_map(|node| Some((node.scalar()?, node.at))).collect(),
             _ => self.scalar().map(|text| (text, self.at)).into_iter().collect(),
         }
     }
     /// What it is, for a message.
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
             YamlValue::Null => "nothing",
             YamlValue::Bool(_) => "a boolean",

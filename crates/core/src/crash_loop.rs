@@ -8,9 +8,9 @@ use devrun_model::ServiceId;
 use super::tick::Tick;
 
 /// So many crashes …
-pub const CRASH_LOOP_COUNT: usize = 5;
+pub(crate) const CRASH_LOOP_COUNT: usize = 5;
 /// … within this time are a loop.
-pub const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(60);
 
 /// The crashes of all services that may still become a loop.
 #[derive(Debug, Clone, Default)]

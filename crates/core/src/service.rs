@@ -67,12 +67,12 @@ pub(super) enum NextState {
 
 impl NextState {
     /// Whether it comes up again by itself.
-    pub fn comes_back(&self) -> bool {
+    pub(crate) fn comes_back(&self) -> bool {
         matches!(self, Self::StartRequested { .. } | Self::BackingOff { .. })
     }
     /// What wins when a second reason meets the first. A failure or an end that has happened stays what it was under a
     /// stop; a stop wins over every start that is on its way; a start that is asked for after a stop is honoured.
-    pub fn merge(&mut self, new: Self) {
+    pub(crate) fn merge(&mut self, new: Self) {
         let keep = matches!(
             (&*self, &new),
             (Self::Failed(_) | Self::Completed { .. }, Self::Stopped { .. } | Self::Failed(_) | Self::Completed { .. })
@@ -110,24 +110,24 @@ pub(super) struct LiveProcess {
 }
 
 impl LiveProcess {
-    pub fn new(spec: &ServiceSpec, pid: Option<i32>, now: Tick) -> Self {
+    pub(crate) fn new(spec: &ServiceSpec, pid: Option<i32>, now: Tick) -> Self {
         // A task is ready when it is done; probing it means nothing.
         let service = spec.kind == Kind::Service;
         let tracker = |ready: &Option<_>| ready.as_ref().filter(|_| service).map(|ready| ProbeTracker::new(ready, now));
         Self { pid, spawned_at: now, ready: tracker(&spec.ready), alive: tracker(&spec.alive), is_exit_held: false }
     }
     /// Whether its leader lives, as far as is known.
-    pub fn has_leader(&self) -> bool {
+    pub(crate) fn has_leader(&self) -> bool {
         !self.is_exit_held
     }
-    pub fn is_probed(&self) -> bool {
+    pub(crate) fn is_probed(&self) -> bool {
         self.ready.is_some() || self.alive.is_some()
     }
     /// When it became ready; without a probe that is the spawn.
-    pub fn ready_at(&self) -> Option<Tick> {
+    pub(crate) fn ready_at(&self) -> Option<Tick> {
         self.ready.as_ref().map_or(Some(self.spawned_at), ProbeTracker::first_pass)
     }
-    pub fn health(&self) -> Health {
+    pub(crate) fn health(&self) -> Health {
         self.ready.as_ref().map_or(Health::None, ProbeTracker::health)
     }
 }
@@ -176,11 +176,11 @@ pub(super) struct PreviousProcess {
 
 impl PreviousProcess {
     /// When time alone moves it.
-    pub fn deadline(&self) -> Option<Tick> {
+    pub(crate) fn deadline(&self) -> Option<Tick> {
         self.stop.as_ref().map_or(self.retires_at, |stop| Some(stop.due))
     }
 
-    pub fn begin_stop(&mut self, now: Tick, leader_gone: bool) {
+    pub(crate) fn begin_stop(&mut self, now: Tick, leader_gone: bool) {
         self.stop = Some(TreeStop {
             next_state: NextState::Stopped { reason: None },
             process: Some(self.process.clone()),
@@ -264,7 +264,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub fn new(spec: Arc<ServiceSpec>, generation: Generation, stopped_manually: bool) -> Self {
+    pub(crate) fn new(spec: Arc<ServiceSpec>, generation: Generation, stopped_manually: bool) -> Self {
         let reason = stopped_manually.then_some(StopReason::Manual);
         Self {
             spec,
@@ -290,28 +290,28 @@ impl Service {
         }
     }
     /// The process that serves while the next one starts.
-    pub fn serving_previous(&self) -> Option<&PreviousProcess> {
+    pub(crate) fn serving_previous(&self) -> Option<&PreviousProcess> {
         self.previous.as_deref().filter(|previous| previous.stop.is_none())
     }
     /// Whether a restart may start the next process while the present one serves: it is asked for, both can share the port, and
     /// there is one that serves.
-    pub fn can_start_first(&self) -> bool {
+    pub(crate) fn can_start_first(&self) -> bool {
         let (now, next) = (&self.spec, self.next_start_spec());
         let shares_port = now.ports == next.ports && now.bind == next.bind && now.listen == next.listen;
         let is_ready = self.live().is_some_and(|live| live.ready_at().is_some() && live.pid.is_some());
         self.is_start_first && next.update.order == UpdateOrder::StartFirst && shares_port && is_ready && self.previous.is_none()
     }
     /// Counts a new start.
-    pub fn begin_generation(&mut self) {
+    pub(crate) fn begin_generation(&mut self) {
         self.latest_generation += 1;
         self.generation = self.latest_generation;
     }
     /// The definition that the next start takes.
-    pub fn next_start_spec(&self) -> &Arc<ServiceSpec> {
+    pub(crate) fn next_start_spec(&self) -> &Arc<ServiceSpec> {
         self.next_spec.as_ref().unwrap_or(&self.spec)
     }
     /// Takes over edges and tier of the newest definition, and all of it where nothing that was started would notice.
-    pub fn adopt_edges_and_tier(&mut self) {
+    pub(crate) fn adopt_edges_and_tier(&mut self) {
         let Some(next) = &self.next_spec else { return };
         if definition_diff::differences(&self.spec, next).is_empty() {
             self.spec = next.clone();
@@ -322,14 +322,14 @@ impl Service {
             spec.tier = next.tier;
         }
     }
-    pub fn live(&self) -> Option<&LiveProcess> {
+    pub(crate) fn live(&self) -> Option<&LiveProcess> {
         match &self.phase {
             Phase::Live(live) => Some(live),
             _ => None,
         }
     }
     /// Whether something of it may run that its dependencies must outlive.
-    pub fn holds_dependencies(&self) -> bool {
+    pub(crate) fn holds_dependencies(&self) -> bool {
         match self.phase {
             _ if self.previous.is_some() => true,
             Phase::Initialising | Phase::Spawning | Phase::Live(_) | Phase::Stopping(_) => true,
@@ -338,16 +338,16 @@ impl Service {
         }
     }
     /// Whether it is stopping or queued to stop.
-    pub fn is_leaving(&self) -> bool {
+    pub(crate) fn is_leaving(&self) -> bool {
         self.pending_stop.is_some() || matches!(self.phase, Phase::Stopping(_) | Phase::Cancelling { .. })
     }
     /// Whether it is to be stopped and has not been asked yet: it lives, or it came to life after the stop was wanted.
-    pub fn is_queued_to_stop(&self) -> bool {
+    pub(crate) fn is_queued_to_stop(&self) -> bool {
         self.pending_stop.is_some()
             || matches!(&self.phase, Phase::Stopping(stop) if stop.stage == StopStage::Queued && stop.process.is_some())
     }
     /// Whether nothing more happens by itself.
-    pub fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         matches!(
             self.phase,
             Phase::Stopped { .. }
@@ -358,7 +358,7 @@ impl Service {
         )
     }
     /// Since when it is ready, in the sense of a start that is over: healthy once, running without a probe, or done.
-    pub fn ready_since(&self) -> Option<Tick> {
+    pub(crate) fn ready_since(&self) -> Option<Tick> {
         match &self.phase {
             Phase::Live(live) if self.spec.kind == Kind::Service && self.pending_stop.is_none() => live.ready_at(),
             Phase::Completed { at, .. } => Some(*at),
@@ -366,7 +366,7 @@ impl Service {
         }
     }
     /// The two words of `ps`. `held` says whether its dependencies hold, which only `Waiting` asks.
-    pub fn displayed_state(&self, held: bool) -> (State, Health) {
+    pub(crate) fn displayed_state(&self, held: bool) -> (State, Health) {
         let last = |process: &Option<LiveProcess>| process.as_ref().map_or(Health::None, LiveProcess::health);
         if let Some(previous) = self.serving_previous() {
             return (State::Running, previous.process.health());
@@ -390,7 +390,7 @@ impl Service {
         }
     }
     /// Why it is where it is, dependencies apart.
-    pub fn reason(&self) -> Option<String> {
+    pub(crate) fn reason(&self) -> Option<String> {
         if self.serving_previous().is_some() {
             return Some("its next process is starting".to_owned());
         }
@@ -411,11 +411,11 @@ impl Service {
         }
     }
     /// The exit of the present generation.
-    pub fn current_exit(&self) -> Option<ExitStatus> {
+    pub(crate) fn current_exit(&self) -> Option<ExitStatus> {
         self.exit.filter(|(generation, _)| *generation == self.generation).map(|(_, status)| status)
     }
     /// When time alone moves it.
-    pub fn deadline(&self) -> Option<Tick> {
+    pub(crate) fn deadline(&self) -> Option<Tick> {
         let previous = self.previous.as_ref().and_then(|previous| previous.deadline());
         previous.into_iter().chain(self.phase_deadline()).min()
     }

@@ -287,71 +287,71 @@ pub(super) struct Services {
 }
 
 impl Services {
-    pub fn get(&self, id: &ServiceId) -> Option<&Service> {
+    pub(crate) fn get(&self, id: &ServiceId) -> Option<&Service> {
         self.all.get(id)
     }
-    pub fn get_mut(&mut self, id: &ServiceId) -> Option<&mut Service> {
+    pub(crate) fn get_mut(&mut self, id: &ServiceId) -> Option<&mut Service> {
         let service = self.all.get_mut(id)?;
         if !self.changed.contains(id) {
             self.changed.insert(id.clone());
         }
         Some(service)
     }
-    pub fn contains_key(&self, id: &ServiceId) -> bool {
+    pub(crate) fn contains_key(&self, id: &ServiceId) -> bool {
         self.all.contains_key(id)
     }
-    pub fn iter(&self) -> impl Iterator<Item = (&ServiceId, &Service)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ServiceId, &Service)> {
         self.all.iter()
     }
-    pub fn keys(&self) -> impl Iterator<Item = &ServiceId> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &ServiceId> {
         self.all.keys()
     }
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
-    pub fn insert(&mut self, id: ServiceId, service: Service) {
+    pub(crate) fn insert(&mut self, id: ServiceId, service: Service) {
         self.changed.insert(id.clone());
         self.all.insert(id, service);
     }
-    pub fn remove(&mut self, id: &ServiceId) -> Option<Service> {
+    pub(crate) fn remove(&mut self, id: &ServiceId) -> Option<Service> {
         self.changed.insert(id.clone());
         self.all.remove(id)
     }
     /// Marks every service as changed, for a new plan.
-    pub fn mark_all_changed(&mut self) {
+    pub(crate) fn mark_all_changed(&mut self) {
         self.changed.extend(self.all.keys().cloned());
     }
     /// The services that depend on a service.
-    pub fn dependents(&self, id: &ServiceId) -> impl Iterator<Item = &ServiceId> {
+    pub(crate) fn dependents(&self, id: &ServiceId) -> impl Iterator<Item = &ServiceId> {
         self.index.dependents.get(id).into_iter().flatten()
     }
     /// The status of a waiting service at the last refresh.
-    pub fn status(&self, id: &ServiceId) -> Option<&DependencyStatus> {
+    pub(crate) fn status(&self, id: &ServiceId) -> Option<&DependencyStatus> {
         self.statuses.get(id)
     }
     /// The numbered tiers below one, at the last refresh.
-    pub fn tiers_below(&self, number: u32) -> impl Iterator<Item = &TierStatus> {
+    pub(crate) fn tiers_below(&self, number: u32) -> impl Iterator<Item = &TierStatus> {
         self.tiers.range(..number).map(|(_, tier)| tier)
     }
     /// Whether a service waits for nothing but its fetch.
-    pub fn is_awaiting_fetch(&self, id: &ServiceId) -> bool {
+    pub(crate) fn is_awaiting_fetch(&self, id: &ServiceId) -> bool {
         self.awaiting_fetch.contains(id)
     }
-    pub fn awaiting_fetch(&self) -> impl Iterator<Item = &ServiceId> {
+    pub(crate) fn awaiting_fetch(&self) -> impl Iterator<Item = &ServiceId> {
         self.awaiting_fetch.iter()
     }
     /// Services to be stopped that have not been signalled.
-    pub fn queued(&self) -> &BTreeSet<ServiceId> {
+    pub(crate) fn queued(&self) -> &BTreeSet<ServiceId> {
         &self.index.queued
     }
     /// Those of them that no stopping service needs any more, as a dependency or as a lower numbered tier.
-    pub fn stoppable(&self) -> BTreeSet<ServiceId> {
+    pub(crate) fn stoppable(&self) -> BTreeSet<ServiceId> {
         let highest = self.index.holder_tiers.last_key_value().map(|(tier, _)| *tier);
         let below = |tier: &Option<u32>| tier.is_some() && *tier < highest;
         self.index.stoppable.iter().filter(|(tier, _)| !below(tier)).flat_map(|(_, ids)| ids.iter().cloned()).collect()
     }
     /// If every queued service is needed by another: the dependency cycles to stop first.
-    pub fn cycles(&self) -> BTreeSet<ServiceId> {
+    pub(crate) fn cycles(&self) -> BTreeSet<ServiceId> {
         shutdown::cycles(&self.holders()).into_iter().cloned().collect()
     }
     /// All stopping services whose dependencies must outlive them.
@@ -368,27 +368,27 @@ impl Services {
             .collect()
     }
     /// Whether a signalled service has not ended yet.
-    pub fn has_stopping(&self) -> bool {
+    pub(crate) fn has_stopping(&self) -> bool {
         self.index.stopping_count > 0
     }
     /// Services whose process tree was signalled.
-    pub fn signalled(&self) -> &BTreeSet<ServiceId> {
+    pub(crate) fn signalled(&self) -> &BTreeSet<ServiceId> {
         &self.index.signalled
     }
     /// Whether no service will change by itself, and none keeps the supervisor alive because it was stopped manually.
-    pub fn none_active(&self) -> bool {
+    pub(crate) fn none_active(&self) -> bool {
         self.index.active_count == 0
     }
     /// Whether every service has finished.
-    pub fn all_finished(&self) -> bool {
+    pub(crate) fn all_finished(&self) -> bool {
         self.index.unfinished_count == 0
     }
     /// Services whose deadline has passed, ordered by id.
-    pub fn due(&self, now: Tick) -> BTreeSet<ServiceId> {
+    pub(crate) fn due(&self, now: Tick) -> BTreeSet<ServiceId> {
         self.index.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| id.clone()).collect()
     }
     /// The next deadline of any service.
-    pub fn next_deadline(&self) -> Option<Tick> {
+    pub(crate) fn next_deadline(&self) -> Option<Tick> {
         let first = |set: &BTreeSet<(Tick, ServiceId)>| set.first().map(|(at, _)| *at);
         first(&self.index.deadlines).into_iter().chain(first(&self.tier_pauses)).min()
     }

@@ -29,7 +29,7 @@ pub(super) struct StartRequest {
 }
 
 impl StartRequest {
-    pub fn deadline(&self, timeout: Duration) -> Option<Tick> {
+    pub(crate) fn deadline(&self, timeout: Duration) -> Option<Tick> {
         self.running_since.filter(|_| !timeout.is_zero()).map(|since| since + timeout.saturating_sub(self.elapsed))
     }
 }

@@ -89,7 +89,7 @@ impl BodyState {
 pub(crate) struct RequestBody(Arc<Mutex<BodyState>>);
 
 impl RequestBody {
-    pub fn new(incoming: Incoming, limits: BodyLimits) -> Self {
+    pub(crate) fn new(incoming: Incoming, limits: BodyLimits) -> Self {
         Self(Arc::new(Mutex::new(BodyState {
             incoming,
             left: limits.size,
@@ -101,15 +101,15 @@ impl RequestBody {
         })))
     }
     /// Whether anything of it was read, so that it cannot be sent a second time.
-    pub fn is_touched(&self) -> bool {
+    pub(crate) fn is_touched(&self) -> bool {
         self.shared().is_touched
     }
     /// Whether it went over its limit.
-    pub fn is_too_large(&self) -> bool {
+    pub(crate) fn is_too_large(&self) -> bool {
         self.shared().is_too_large
     }
     /// Whether its client sent nothing more for too long.
-    pub fn is_too_slow(&self) -> bool {
+    pub(crate) fn is_too_slow(&self) -> bool {
         self.shared().is_too_slow
     }
     /// A panic while it was held left it as it was.
@@ -117,7 +117,7 @@ impl RequestBody {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// The rest of it without a limit, to be read and thrown away.
-    pub fn lift_limit(&self) {
+    pub(crate) fn lift_limit(&self) {
         let mut shared = self.shared();
         shared.left = None;
     }
@@ -168,7 +168,7 @@ pub(crate) struct TrackedBody<F: FnOnce(u64) + Unpin> {
 }
 
 impl<F: FnOnce(u64) + Unpin> TrackedBody<F> {
-    pub fn new(inner: ResponseBody, ended: F) -> Self {
+    pub(crate) fn new(inner: ResponseBody, ended: F) -> Self {
         Self { inner, bytes: 0, ended: Some(ended) }
     }
 }

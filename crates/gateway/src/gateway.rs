@@ -61,7 +61,7 @@ impl InProgress {
         Busy(Arc::clone(self))
     }
     /// Returns when there is none.
-    pub async fn over(&self) {
+    pub(crate) async fn over(&self) {
         loop {
             let none = self.none.notified();
             tokio::pin!(none);

@@ -24,12 +24,12 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), service: None, state: None, reason: None, command: None }
     }
 
     /// Nothing of a service can be had.
-    pub fn of_service(status: StatusCode, service: &str, state: &str, reason: Option<String>) -> Self {
+    pub(crate) fn of_service(status: StatusCode, service: &str, state: &str, reason: Option<String>) -> Self {
         let command = match state {
             "stopped" => format!("devrun start {service}"),
             "waiting" | "blocked" | "starting" | "unknown" => "devrun ps".to_owned(),
@@ -46,7 +46,7 @@ impl Problem {
     }
 
     /// The whole of it on one line, for the log.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         match &self.reason {
             Some(reason) => format!("{}: {reason}", self.message),
             None => self.message.clone(),
@@ -54,7 +54,7 @@ impl Problem {
     }
 
     /// The response, in the form that the request asks for.
-    pub fn response(&self, request: &HeaderMap) -> Response<ResponseBody> {
+    pub(crate) fn response(&self, request: &HeaderMap) -> Response<ResponseBody> {
         let (kind, body) = if wants_json(request) {
             let body = json!({
                 "status": self.status.as_u16(),

@@ -19,7 +19,7 @@ pub(crate) enum BadPath {
 
 impl BadPath {
     /// For the response.
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::NotAbsolute => "the path does not begin with /",
             Self::DotSegment => "the path has a segment . or ..",

@@ -29,7 +29,7 @@ pub(crate) struct UpstreamClient {
 }
 
 impl UpstreamClient {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).timer(TokioTimer::new()).set_host(false);
         let http1 = builder.build(Connector);
@@ -38,7 +38,7 @@ impl UpstreamClient {
     }
 
     /// Sends a request; its version says how.
-    pub async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, Error> {
+    pub(crate) async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, Error> {
         if request.version() == Version::HTTP_2 { self.http2.request(request).await } else { self.http1.request(request).await }
     }
 }

@@ -88,7 +88,7 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// A stream of events, a changed protocol: no one waits for its end.
-    pub fn without_end(&mut self) {
+    pub(crate) fn without_end(&mut self) {
         if std::mem::replace(&mut self.is_finite, false) {
             self.count.finite.fetch_sub(1, Ordering::Relaxed);
         }
@@ -255,7 +255,7 @@ pub(crate) struct Changes(watch::Receiver<KnownServices>);
 
 impl Changes {
     /// Returns at the next change; never, when nobody can change anything any more.
-    pub async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -29,7 +29,7 @@ fn null_device(error: io::Error) -> io::Error {
 ///
 /// # Errors
 /// What the system says.
-pub fn start_keeper(program: &std::path::Path, default_limits: DefaultLimits) -> io::Result<LaunchedKeeper> {
+pub(crate) fn start_keeper(program: &std::path::Path, default_limits: DefaultLimits) -> io::Result<LaunchedKeeper> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
@@ -78,6 +78,6 @@ pub fn start_keeper(program: &std::path::Path, default_limits: DefaultLimits) ->
 }
 
 /// After the socket of a keeper has ended before its first word: why, if exec had a reason.
-pub fn refused(errors: &OwnedFd) -> Option<io::Error> {
+pub(crate) fn refused(errors: &OwnedFd) -> Option<io::Error> {
     exec_status(errors)?.err().map(|failed| io::Error::from_raw_os_error(failed.errno))
 }

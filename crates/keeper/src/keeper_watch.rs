@@ -17,7 +17,7 @@ const SILENT_CHECKS: u32 = 8;
 
 /// What `/proc` says of a process that may be stuck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Activity {
+pub(crate) struct Activity {
     /// `R S D T …`, see proc(5).
     pub state: u8,
     /// How often it has been on a processor.
@@ -27,14 +27,14 @@ pub struct Activity {
 impl Activity {
     /// Of a process of one thread.
     #[must_use]
-    pub fn of(pid: i32) -> Option<Self> {
+    pub(crate) fn of(pid: i32) -> Option<Self> {
         Some(Self { state: procfs::stat(pid)?.state, switches: procfs::switches(pid).unwrap_or_default() })
     }
 }
 
 /// What is to be done after a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WatchDecision {
+pub(crate) enum WatchDecision {
     /// Nothing yet.
     Wait,
     /// Send a ping.
@@ -45,7 +45,7 @@ pub enum WatchDecision {
 
 /// The watch over one keeper.
 #[derive(Debug, Default)]
-pub struct KeeperWatch {
+pub(crate) struct KeeperWatch {
     next: Option<Instant>,
     is_pinged: bool,
     has_newer_request: bool,
@@ -55,18 +55,18 @@ pub struct KeeperWatch {
 
 impl KeeperWatch {
     /// Something was asked of it.
-    pub fn request_sent(&mut self, now: Instant) {
+    pub(crate) fn request_sent(&mut self, now: Instant) {
         if self.next.is_none() {
             self.next = Some(now + CHECK_INTERVAL);
         }
         self.has_newer_request = self.is_pinged;
     }
     /// Something was heard of it.
-    pub fn message_received(&mut self) {
+    pub(crate) fn message_received(&mut self) {
         self.silent = 0;
     }
     /// The ping was answered: everything that was asked before it has been done.
-    pub fn pong_received(&mut self, now: Instant) {
+    pub(crate) fn pong_received(&mut self, now: Instant) {
         let again = self.has_newer_request;
         *self = Self::default();
         if again {
@@ -75,11 +75,11 @@ impl KeeperWatch {
     }
     /// When to check; `None` when no answer is due.
     #[must_use]
-    pub fn next_wake(&self) -> Option<Instant> {
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
         self.next
     }
     /// Checks, if a check is due; `activity` is asked only then.
-    pub fn check(&mut self, now: Instant, activity: impl FnOnce() -> Option<Activity>) -> WatchDecision {
+    pub(crate) fn check(&mut self, now: Instant, activity: impl FnOnce() -> Option<Activity>) -> WatchDecision {
         if self.next.is_none_or(|at| at > now) {
             return WatchDecision::Wait;
         }

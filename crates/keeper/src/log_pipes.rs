@@ -12,7 +12,7 @@ const KEPT: usize = 16 * 1024 * 1024;
 
 /// One process's pipes.
 #[derive(Debug)]
-pub struct LogPipes {
+pub(crate) struct LogPipes {
     ends: [Option<OwnedFd>; 2],
     file: Option<File>,
     written: usize,
@@ -21,18 +21,18 @@ pub struct LogPipes {
 
 impl LogPipes {
     /// Keeps the ends.
-    pub fn new(stdout: OwnedFd, stderr: Option<OwnedFd>) -> Self {
+    pub(crate) fn new(stdout: OwnedFd, stderr: Option<OwnedFd>) -> Self {
         Self { ends: [Some(stdout), stderr], file: None, written: 0, is_draining: false }
     }
     /// Duplicates for the supervisor.
     ///
     /// # Errors
     /// When there are no descriptors left.
-    pub fn duplicates(&self) -> std::io::Result<Vec<OwnedFd>> {
+    pub(crate) fn duplicates(&self) -> std::io::Result<Vec<OwnedFd>> {
         self.ends.iter().flatten().map(OwnedFd::try_clone).collect()
     }
     /// Opens the file that is appended to from now on; without one, output is read and dropped. False: it was so already.
-    pub fn drain_into(&mut self, path: Option<&Path>) -> bool {
+    pub(crate) fn drain_into(&mut self, path: Option<&Path>) -> bool {
         if std::mem::replace(&mut self.is_draining, true) {
             return false;
         }
@@ -43,16 +43,16 @@ impl LogPipes {
         true
     }
     /// Whether we are the one who reads.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.is_draining
     }
     /// The open ends with their numbers.
-    pub fn ends(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+    pub(crate) fn ends(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
         self.ends.iter().enumerate().filter_map(|(index, end)| Some((index, end.as_ref()?.as_fd())))
     }
     /// Reads what is there. Returns the end once there is nothing more to come from it.
     #[must_use]
-    pub fn drain(&mut self, index: usize, buffer: &mut [u8]) -> Option<OwnedFd> {
+    pub(crate) fn drain(&mut self, index: usize, buffer: &mut [u8]) -> Option<OwnedFd> {
         let end = self.ends.get_mut(index)?;
         let fd = end.as_ref()?;
         // A bounded number of reads: one loud service must not keep us from the others' stop.

@@ -14,7 +14,7 @@ use super::procfs::{self, Stat};
 
 /// A found process.
 #[derive(Debug, Clone)]
-pub struct FoundProcess {
+pub(crate) struct FoundProcess {
     /// The process.
     pub stat: Stat,
     /// Which tracked one it belongs to.
@@ -25,7 +25,7 @@ pub struct FoundProcess {
 
 /// What a scan must not touch.
 #[derive(Debug, Clone)]
-pub struct SweepScope {
+pub(crate) struct SweepScope {
     own: BTreeSet<i32>,
     uid: u32,
     users: BTreeSet<u32>,
@@ -46,7 +46,7 @@ pub(super) enum SignalPermission {
 
 impl SweepScope {
     /// Ourselves, our ancestors, and what other users run.
-    pub fn own<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Self {
+    pub(crate) fn own<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Self {
         Self::with(procfs::ancestors(std::process::id().cast_signed()).into_iter().collect(), entries)
     }
     /// Ourselves alone, for a sweep from inside the run: its ancestors are a service, the keeper and the supervisor. What is
@@ -80,7 +80,7 @@ impl SweepScope {
 
 /// Looks through all processes once.
 #[must_use]
-pub fn scan(ownership: &OwnershipIndex, scope: &SweepScope) -> Vec<FoundProcess> {
+pub(crate) fn scan(ownership: &OwnershipIndex, scope: &SweepScope) -> Vec<FoundProcess> {
     let all: Vec<Stat> = procfs::pids()
         .into_iter()
         .filter(|pid| *pid > 1 && !scope.own.contains(pid))

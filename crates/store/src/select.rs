@@ -25,7 +25,7 @@ const UNASKED: &str = "version unknown until `devrun up` runs it";
 
 /// What it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SelectMode {
+pub(crate) enum SelectMode {
     /// To run it: any of the four will do.
     Run,
     /// To say where it is: nothing is fetched.
@@ -45,7 +45,7 @@ struct Candidate {
 }
 
 /// See [`super::locate`].
-pub async fn find(recipe: &RecipeUse, options: &FetchOptions, aim: SelectMode) -> Result<Located, Failure> {
+pub(crate) async fn find(recipe: &RecipeUse, options: &FetchOptions, aim: SelectMode) -> Result<Located, Failure> {
     let cancel = Cancel::default();
     let _ends_with_us = cancel.on_drop();
     if recipe.recipe.bin.is_empty() {

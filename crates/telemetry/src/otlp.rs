@@ -8,14 +8,14 @@ use super::json_values::{base64_bytes, double, enum_number, hex_bytes, signed, u
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ExportTraceRequest {
+pub(crate) struct ExportTraceRequest {
     #[prost(message, repeated, tag = "1")]
     pub resource_spans: Vec<ResourceSpans>,
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ResourceSpans {
+pub(crate) struct ResourceSpans {
     #[prost(message, optional, tag = "1")]
     pub resource: Option<Resource>,
     #[prost(message, repeated, tag = "2")]
@@ -24,14 +24,14 @@ pub struct ResourceSpans {
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ScopeSpans {
+pub(crate) struct ScopeSpans {
     #[prost(message, repeated, tag = "2")]
     pub spans: Vec<OtlpSpan>,
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct OtlpSpan {
+pub(crate) struct OtlpSpan {
     #[prost(bytes = "vec", tag = "1")]
     #[serde(deserialize_with = "hex_bytes")]
     pub trace_id: Vec<u8>,
@@ -62,7 +62,7 @@ pub struct OtlpSpan {
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct SpanEvent {
+pub(crate) struct SpanEvent {
     #[prost(fixed64, tag = "1")]
     #[serde(deserialize_with = "unsigned")]
     pub time_unix_nano: u64,
@@ -74,7 +74,7 @@ pub struct SpanEvent {
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct OtlpStatus {
+pub(crate) struct OtlpStatus {
     #[prost(string, tag = "2")]
     pub message: String,
     #[prost(int32, tag = "3")]
@@ -84,14 +84,14 @@ pub struct OtlpStatus {
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Resource {
+pub(crate) struct Resource {
     #[prost(message, repeated, tag = "1")]
     pub attributes: Vec<KeyValue>,
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct KeyValue {
+pub(crate) struct KeyValue {
     #[prost(string, tag = "1")]
     pub key: String,
     #[prost(message, optional, tag = "2")]
@@ -100,7 +100,7 @@ pub struct KeyValue {
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default)]
-pub struct AnyValue {
+pub(crate) struct AnyValue {
     #[prost(oneof = "AnyValueKind", tags = "1, 2, 3, 4, 5, 6, 7")]
     #[serde(flatten)]
     pub value: Option<AnyValueKind>,
@@ -109,7 +109,7 @@ pub struct AnyValue {
 #[derive(Clone, PartialEq, Oneof, Deserialize)]
 #[expect(clippy::enum_variant_names, reason = "the names are those of the protocol's JSON")]
 #[serde(rename_all = "camelCase")]
-pub enum AnyValueKind {
+pub(crate) enum AnyValueKind {
     #[prost(string, tag = "1")]
     StringValue(String),
     #[prost(bool, tag = "2")]
@@ -131,28 +131,28 @@ pub enum AnyValueKind {
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ArrayValue {
+pub(crate) struct ArrayValue {
     #[prost(message, repeated, tag = "1")]
     pub values: Vec<AnyValue>,
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct KeyValueList {
+pub(crate) struct KeyValueList {
     #[prost(message, repeated, tag = "1")]
     pub values: Vec<KeyValue>,
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ExportLogsRequest {
+pub(crate) struct ExportLogsRequest {
     #[prost(message, repeated, tag = "1")]
     pub resource_logs: Vec<ResourceLogs>,
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ResourceLogs {
+pub(crate) struct ResourceLogs {
     #[prost(message, optional, tag = "1")]
     pub resource: Option<Resource>,
     #[prost(message, repeated, tag = "2")]
@@ -161,14 +161,14 @@ pub struct ResourceLogs {
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ScopeLogs {
+pub(crate) struct ScopeLogs {
     #[prost(message, repeated, tag = "2")]
     pub log_records: Vec<LogRecord>,
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct LogRecord {
+pub(crate) struct LogRecord {
     #[prost(fixed64, tag = "1")]
     #[serde(deserialize_with = "unsigned")]
     pub time_unix_nano: u64,
@@ -194,35 +194,35 @@ pub struct LogRecord {
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ExportMetricsRequest {
+pub(crate) struct ExportMetricsRequest {
     #[prost(message, repeated, tag = "1")]
     pub resource_metrics: Vec<ResourceMetrics>,
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ResourceMetrics {
+pub(crate) struct ResourceMetrics {
     #[prost(message, repeated, tag = "2")]
     pub scope_metrics: Vec<ScopeMetrics>,
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ScopeMetrics {
+pub(crate) struct ScopeMetrics {
     #[prost(message, repeated, tag = "2")]
     pub metrics: Vec<Metric>,
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Metric {
+pub(crate) struct Metric {
     #[prost(string, tag = "1")]
     pub name: String,
 }
 
 /// The body of a refusal (google.rpc.Status).
 #[derive(Clone, PartialEq, Message)]
-pub struct RpcStatus {
+pub(crate) struct RpcStatus {
     #[prost(int32, tag = "1")]
     pub code: i32,
     #[prost(string, tag = "2")]

@@ -29,7 +29,7 @@ const FIRST: usize = 500;
 const LAST_LINES: usize = 20;
 
 /// Carries out calls; remembers how far the logs have been read.
-pub struct AgentStack {
+pub(super) struct AgentStack {
     observer: Observer,
     read_to: Mutex<BTreeMap<String, LogPositions>>,
 }
@@ -63,7 +63,7 @@ fn usage(reason: impl Into<String>) -> Failure {
 impl AgentStack {
     /// For this project.
     #[must_use]
-    pub fn new(observer: Observer) -> Self {
+    pub(super) fn new(observer: Observer) -> Self {
         Self { observer, read_to: Mutex::new(BTreeMap::new()) }
     }
 
@@ -71,7 +71,7 @@ impl AgentStack {
     ///
     /// # Errors
     /// What the command of that name would fail with.
-    pub async fn call(&self, tool: &str, arguments: Value) -> Result<Value, Failure> {
+    pub(super) async fn call(&self, tool: &str, arguments: Value) -> Result<Value, Failure> {
         let given: Parameters =
             serde_json::from_value(arguments).map_err(|error| usage(format!("invalid arguments: {error}")))?;
         let names = [given.services.as_slice(), std::slice::from_ref(&given.service), std::slice::from_ref(&given.on)];

@@ -28,7 +28,7 @@ const ALARMING: &[&str] = &[
 
 /// A part of the lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LogDigest {
+pub(super) struct LogDigest {
     /// Lines that look like errors, the newest last.
     pub errors: Vec<String>,
     /// The newest other lines, oldest first.
@@ -39,14 +39,14 @@ pub struct LogDigest {
 
 /// Whether a line looks like an error.
 #[must_use]
-pub fn is_alarming(text: &str) -> bool {
+pub(super) fn is_alarming(text: &str) -> bool {
     let text = text.to_lowercase();
     ALARMING.iter().any(|word| text.contains(word))
 }
 
 /// Takes as many lines as the budget of bytes allows: errors first, then the newest others.
 #[must_use]
-pub fn digest(lines: &[PageLine], budget: usize) -> LogDigest {
+pub(super) fn digest(lines: &[PageLine], budget: usize) -> LogDigest {
     let mut left = budget;
     let mut take = |wanted: &dyn Fn(&PageLine) -> bool| {
         let mut taken = Vec::new();

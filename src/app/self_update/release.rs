@@ -17,7 +17,7 @@ pub struct Release {
 
 /// The targets whose tarballs run here, the best first: the static one runs wherever the other does.
 #[must_use]
-pub fn targets() -> Vec<String> {
+pub(super) fn targets() -> Vec<String> {
     let arch = std::env::consts::ARCH;
     match std::env::consts::OS {
         "linux" => vec![format!("{arch}-unknown-linux-musl"), format!("{arch}-unknown-linux-gnu")],

@@ -65,22 +65,22 @@ pub(crate) enum ContainerCommand {
 }
 
 impl Draft {
-    pub fn get(&self, key: &str) -> Option<&YamlNode> {
+    pub(crate) fn get(&self, key: &str) -> Option<&YamlNode> {
         self.node.get(key)
     }
-    pub fn map(&self) -> &Map {
+    pub(crate) fn map(&self) -> &Map {
         static NONE: Map = Map::new();
         self.node.map().unwrap_or(&NONE)
     }
-    pub fn what(&self, key: &str) -> String {
+    pub(crate) fn what(&self, key: &str) -> String {
         format!("services.{}.{key}", self.key.name)
     }
     /// The value of a variable of `environment`, as written.
-    pub fn variable(&self, name: &str) -> Option<String> {
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
         variable(self.get("environment")?, name)
     }
     /// The main port in the container.
-    pub fn main(&self) -> Option<u16> {
+    pub(crate) fn main(&self) -> Option<u16> {
         match &self.kind {
             NativeKind::Recipe { known, .. } => known.main.first().copied(),
             _ => self.ports.first().and_then(|(port, _)| port.container.parse().ok()),
@@ -89,11 +89,11 @@ impl Draft {
 }
 
 impl NativeKind {
-    pub fn is_present(&self) -> bool {
+    pub(crate) fn is_present(&self) -> bool {
         !matches!(self, Self::Absent { .. })
     }
     /// A server on which a task can make buckets.
-    pub fn makes_buckets(&self) -> bool {
+    pub(crate) fn makes_buckets(&self) -> bool {
         matches!(self, Self::Recipe { known, .. } if matches!(known.recipe, "minio" | "versitygw" | "seaweedfs"))
     }
 }

@@ -27,7 +27,7 @@ impl Target {
         if self.present && self.has_port { format!("${{{}.host}}", self.name) } else { "127.0.0.1".to_owned() }
     }
     /// The reference to a port of the container, where there is one.
-    pub fn port(&self, port: u16) -> Option<String> {
+    pub(crate) fn port(&self, port: u16) -> Option<String> {
         if !(self.present && self.has_port) {
             return None;
         }
@@ -38,7 +38,7 @@ impl Target {
         Some(format!("${{{}.ports.{name}}}", self.name))
     }
     /// Whether it listens there in its container.
-    pub fn knows(&self, port: u16) -> bool {
+    pub(crate) fn knows(&self, port: u16) -> bool {
         self.main == Some(port) || self.named.iter().any(|(number, _)| *number == port)
     }
     fn at(&self, port: Option<u16>) -> String {

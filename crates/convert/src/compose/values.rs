@@ -30,13 +30,13 @@ const OF_THE_MACHINE: &[&str] =
     &["HOME", "PWD", "OLDPWD", "USER", "LOGNAME", "UID", "GID", "PATH", "SHELL", "HOSTNAME", "TMPDIR"];
 
 impl Values {
-    pub fn new(shell: &BTreeMap<String, String>) -> Self {
+    pub(crate) fn new(shell: &BTreeMap<String, String>) -> Self {
         let shell = shell.iter().filter(|(name, _)| !OF_THE_MACHINE.contains(&name.as_str()));
         Self { shell: shell.map(|(name, value)| (name.clone(), value.clone())).collect(), dotenv: BTreeMap::new() }
     }
 
     /// Adds an env file; later files win.
-    pub fn read(&mut self, text: &str) {
+    pub(crate) fn read(&mut self, text: &str) {
         for line in env_lines(text) {
             let value = if line.literal { line.value } else { self.fill(&line.value).unwrap_or(line.value) };
             self.dotenv.insert(line.name, value);
@@ -44,22 +44,22 @@ impl Values {
     }
 
     /// Whether an env file sets it.
-    pub fn in_file(&self, name: &str) -> bool {
+    pub(crate) fn in_file(&self, name: &str) -> bool {
         self.dotenv.contains_key(name)
     }
 
     /// Counts a name as set by an env file that placeholders are fed from.
-    pub fn add(&mut self, name: &str, value: &str) {
+    pub(crate) fn add(&mut self, name: &str, value: &str) {
         self.dotenv.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }
 
     /// The value that compose would take.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.shell.get(name).or_else(|| self.dotenv.get(name)).map(String::as_str)
     }
 
     /// A text with its placeholders filled in; `None` where one has neither value nor default.
-    pub fn fill(&self, text: &str) -> Option<String> {
+    pub(crate) fn fill(&self, text: &str) -> Option<String> {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(at) = rest.find('$') {

@@ -272,7 +272,7 @@ pub(crate) fn image_of(service: &Table) -> Option<&'static ContainerImage> {
 
 impl ContainerImage {
     /// `postgres:16`: the version that the procfile asks for; where that is none, the one in use.
-    pub fn reference(&self, asked: Option<&str>, in_use: Option<&str>) -> String {
+    pub(crate) fn reference(&self, asked: Option<&str>, in_use: Option<&str>) -> String {
         // `18.4-beta.1` of a catalogue is image 18.4.
         let in_use = in_use.map(|version| version.split(['-', '+']).next().unwrap_or(version));
         let version = match (asked, in_use) {
@@ -295,13 +295,13 @@ impl ContainerImage {
         matches!(self.recipe, "minio" | "seaweedfs")
     }
     /// Where its data lies: Postgres 18 moved it up, so that upgrades can link.
-    pub fn data_of(&self, reference: &str) -> &'static str {
+    pub(crate) fn data_of(&self, reference: &str) -> &'static str {
         let major: Option<u32> =
             reference.rsplit(':').next().and_then(|tag| tag.split(['.', '-']).next()).and_then(|major| major.parse().ok());
         if self.recipe == "postgres" && major.is_some_and(|major| major >= 18) { "/var/lib/postgresql" } else { self.data }
     }
     /// A port in the container.
-    pub fn port_named(&self, name: &str) -> Option<u16> {
+    pub(crate) fn port_named(&self, name: &str) -> Option<u16> {
         if name == "main" {
             return Some(self.port);
         }

@@ -41,10 +41,10 @@ pub(crate) struct Pod {
 }
 
 impl<'a> PodSource<'a> {
-    pub fn new(source: &'a ExportSource<'a>, stack: &'a Stack, project: &'a str) -> Self {
+    pub(crate) fn new(source: &'a ExportSource<'a>, stack: &'a Stack, project: &'a str) -> Self {
         Self { source, stack, project, secrets: RefCell::default() }
     }
-    pub fn secret_keys(&self) -> BTreeMap<String, String> {
+    pub(crate) fn secret_keys(&self) -> BTreeMap<String, String> {
         self.secrets.borrow().clone()
     }
     fn secret(&self, name: &str) -> String {

@@ -20,14 +20,14 @@ impl std::fmt::Display for Loss {
 pub(crate) struct Losses(Vec<Loss>);
 
 impl Losses {
-    pub fn add(&mut self, key: impl Into<String>, reason: impl Into<String>) {
+    pub(crate) fn add(&mut self, key: impl Into<String>, reason: impl Into<String>) {
         let one_line = |text: String| crate::report::one_line(&text);
         let loss = Loss { key: one_line(key.into()), reason: one_line(reason.into()) };
         if !self.0.contains(&loss) {
             self.0.push(loss);
         }
     }
-    pub fn into_vec(self) -> Vec<Loss> {
+    pub(crate) fn into_vec(self) -> Vec<Loss> {
         self.0
     }
 }

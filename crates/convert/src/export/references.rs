@@ -54,51 +54,51 @@ pub(crate) struct References<'a> {
 }
 
 impl<'a> References<'a> {
-    pub fn new(source: &'a ExportSource<'a>, is_strict: bool) -> Self {
+    pub(crate) fn new(source: &'a ExportSource<'a>, is_strict: bool) -> Self {
         Self { source, losses: RefCell::default(), is_strict, stack: RefCell::default() }
     }
 
-    pub fn lose(&self, key: impl Into<String>, reason: impl Into<String>) {
+    pub(crate) fn lose(&self, key: impl Into<String>, reason: impl Into<String>) {
         self.losses.borrow_mut().add(key, reason);
     }
 
     /// A service's name as a host.
-    pub fn host(&self, name: &str) -> String {
+    pub(crate) fn host(&self, name: &str) -> String {
         if self.is_strict { strict_name(name) } else { host_name(name) }
     }
 
     /// The table of a service or task.
-    pub fn table(&self, name: &str) -> Option<&'a Table> {
+    pub(crate) fn table(&self, name: &str) -> Option<&'a Table> {
         ["services", "tasks"].iter().find_map(|group| self.source.merged.get(*group)?.get(name)?.as_table())
     }
 
-    pub fn is_task(&self, name: &str) -> bool {
+    pub(crate) fn is_task(&self, name: &str) -> bool {
         self.source.merged.get("tasks").and_then(|tasks| tasks.get(name)).is_some()
     }
 
     /// `services.api`, for losses.
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         format!("{}.{name}", if self.is_task(name) { "tasks" } else { "services" })
     }
 
     /// A key of a service: its own, else that of `[defaults]`; `false` removes it.
-    pub fn key(&self, name: &str, key: &str) -> Option<&'a Value> {
+    pub(crate) fn key(&self, name: &str, key: &str) -> Option<&'a Value> {
         let own = self.table(name).and_then(|table| table.get(key));
         let value = own.or_else(|| self.source.merged.get("defaults")?.get(key))?;
         (value.as_bool() != Some(false)).then_some(value)
     }
 
     /// The plan's first copy of a service.
-    pub fn spec(&self, name: &str) -> Option<&'a ServiceSpec> {
+    pub(crate) fn spec(&self, name: &str) -> Option<&'a ServiceSpec> {
         self.source.plan.services.values().map(AsRef::as_ref).find(|spec| spec.service.as_str() == name)
     }
 
-    pub fn image(&self, name: &str) -> Option<&'static ContainerImage> {
+    pub(crate) fn image(&self, name: &str) -> Option<&'static ContainerImage> {
         image_of(self.table(name)?)
     }
 
     /// The image as it is named, for one that is known.
-    pub fn image_reference(&self, name: &str) -> Option<(&'static ContainerImage, String)> {
+    pub(crate) fn image_reference(&self, name: &str) -> Option<(&'static ContainerImage, String)> {
         let table = self.table(name)?;
         let image = image_of(table)?;
         let asked = table.get("use").and_then(Value::as_str).and_then(|text| text.split_once('@')).map(|(_, version)| version);
@@ -106,7 +106,7 @@ impl<'a> References<'a> {
     }
 
     /// A value of the procfile as text, its placeholders filled in.
-    pub fn value(&self, value: &Value, scope: PlaceholderScope<'_>) -> ExportText {
+    pub(crate) fn value(&self, value: &Value, scope: PlaceholderScope<'_>) -> ExportText {
         match value {
             Value::String(text) => self.text(text, scope),
             Value::Array(_) | Value::Table(_) => ExportText::default(),
@@ -114,11 +114,11 @@ impl<'a> References<'a> {
         }
     }
 
-    pub fn text(&self, text: &str, scope: PlaceholderScope<'_>) -> ExportText {
+    pub(crate) fn text(&self, text: &str, scope: PlaceholderScope<'_>) -> ExportText {
         self.fill(&template::parts(text, false), scope)
     }
 
-    pub fn fill(&self, parts: &[TextPart], scope: PlaceholderScope<'_>) -> ExportText {
+    pub(crate) fn fill(&self, parts: &[TextPart], scope: PlaceholderScope<'_>) -> ExportText {
         let mut out = ExportText::default();
         for part in parts {
             match part {
@@ -129,7 +129,7 @@ impl<'a> References<'a> {
         out
     }
 
-    pub fn hole(&self, hole: &ExportPlaceholder, scope: PlaceholderScope<'_>) -> ExportText {
+    pub(crate) fn hole(&self, hole: &ExportPlaceholder, scope: PlaceholderScope<'_>) -> ExportText {
         if let Some((head, rest)) = hole.name.split_once('.') {
             return self.dotted(head, rest, hole, scope);
         }
@@ -241,7 +241,7 @@ impl<'a> References<'a> {
     }
 
     /// The port of a service inside its container.
-    pub fn port(&self, name: &str, port: &str) -> Option<ExportText> {
+    pub(crate) fn port(&self, name: &str, port: &str) -> Option<ExportText> {
         if let Some(image) = self.image(name) {
             return image.port_named(port).map(|port| ExportText::literal(port.to_string()));
         }
@@ -271,7 +271,7 @@ impl<'a> References<'a> {
         }
     }
 
-    pub fn is_gateway(&self, name: &str) -> bool {
+    pub(crate) fn is_gateway(&self, name: &str) -> bool {
         self.table(name).and_then(recipe_of) == Some("gateway")
     }
 
@@ -284,7 +284,7 @@ impl<'a> References<'a> {
     }
 
     /// `user`, `password` or `database` of a service.
-    pub fn login(&self, name: &str, key: &str) -> Option<ExportText> {
+    pub(crate) fn login(&self, name: &str, key: &str) -> Option<ExportText> {
         let scope = PlaceholderScope { service: name, key };
         if let Some(value) = self.table(name)?.get(key).filter(|value| value.as_bool() != Some(false)) {
             let text = self.value(value, scope);

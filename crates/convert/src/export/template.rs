@@ -30,29 +30,29 @@ pub(crate) enum PlaceholderOperator {
 pub(crate) struct ExportText(pub Vec<Piece>);
 
 impl ExportText {
-    pub fn literal(text: impl Into<String>) -> Self {
+    pub(crate) fn literal(text: impl Into<String>) -> Self {
         Self(vec![Piece::Literal(text.into())])
     }
-    pub fn secret(name: impl Into<String>) -> Self {
+    pub(crate) fn secret(name: impl Into<String>) -> Self {
         Self(vec![Piece::Secret(name.into())])
     }
-    pub fn push(&mut self, piece: Piece) {
+    pub(crate) fn push(&mut self, piece: Piece) {
         match (self.0.last_mut(), piece) {
             (_, Piece::Literal(text)) if text.is_empty() => {}
             (Some(Piece::Literal(before)), Piece::Literal(text)) => before.push_str(&text),
             (_, piece) => self.0.push(piece),
         }
     }
-    pub fn append(&mut self, other: Self) {
+    pub(crate) fn append(&mut self, other: Self) {
         other.0.into_iter().for_each(|piece| self.push(piece));
     }
-    pub fn join(parts: impl IntoIterator<Item = Self>) -> Self {
+    pub(crate) fn join(parts: impl IntoIterator<Item = Self>) -> Self {
         let mut out = Self::default();
         parts.into_iter().for_each(|part| out.append(part));
         out
     }
     /// The text, where nothing in it is a variable or a secret.
-    pub fn as_literal(&self) -> Option<&str> {
+    pub(crate) fn as_literal(&self) -> Option<&str> {
         match self.0.as_slice() {
             [] => Some(""),
             [Piece::Literal(text)] => Some(text),
@@ -60,14 +60,14 @@ impl ExportText {
         }
     }
     /// The secret that is the whole text.
-    pub fn as_secret(&self) -> Option<&str> {
+    pub(crate) fn as_secret(&self) -> Option<&str> {
         match self.0.as_slice() {
             [Piece::Secret(name)] => Some(name),
             _ => None,
         }
     }
     /// Every secret in it.
-    pub fn secrets(&self) -> Vec<&str> {
+    pub(crate) fn secrets(&self) -> Vec<&str> {
         self.0
             .iter()
             .flat_map(|piece| match piece {
@@ -80,7 +80,7 @@ impl ExportText {
             .collect()
     }
     /// Whether a change of a literal part keeps the meaning: percent-encodes it for a URL.
-    pub fn percent_encoded(self, lookup: &dyn Fn(&str) -> Option<String>, key: &str, losses: &mut Losses) -> Self {
+    pub(crate) fn percent_encoded(self, lookup: &dyn Fn(&str) -> Option<String>, key: &str, losses: &mut Losses) -> Self {
         let pieces = self.0.into_iter().map(|piece| match piece {
             Piece::Literal(text) => Piece::Literal(percent_encode(&text)),
             Piece::Variable(name, operator) => {
@@ -102,7 +102,11 @@ impl ExportText {
     }
     /// The value with the variables that `lookup` knows; `None` where one has neither a value nor a default. Secrets are left to
     /// `secret`.
-    pub fn resolve(&self, lookup: &dyn Fn(&str) -> Option<String>, secret: &dyn Fn(&str) -> String) -> Result<String, String> {
+    pub(crate) fn resolve(
+        &self,
+        lookup: &dyn Fn(&str) -> Option<String>,
+        secret: &dyn Fn(&str) -> String,
+    ) -> Result<String, String> {
         let mut out = String::new();
         for piece in &self.0 {
             match piece {

@@ -14,17 +14,17 @@ pub(crate) enum Yaml {
 }
 
 impl Yaml {
-    pub fn text(text: impl Into<String>) -> Self {
+    pub(crate) fn text(text: impl Into<String>) -> Self {
         Self::ExportText(text.into())
     }
-    pub fn texts<T: Into<String>>(list: impl IntoIterator<Item = T>) -> Self {
+    pub(crate) fn texts<T: Into<String>>(list: impl IntoIterator<Item = T>) -> Self {
         Self::List(list.into_iter().map(Self::text).collect())
     }
-    pub fn map<K: Into<String>>(entries: impl IntoIterator<Item = (K, Yaml)>) -> Self {
+    pub(crate) fn map<K: Into<String>>(entries: impl IntoIterator<Item = (K, Yaml)>) -> Self {
         Self::Map(entries.into_iter().map(|(key, value)| (key.into(), value)).collect())
     }
     /// Nothing in it: such a key is left out.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::List(list) => list.is_empty(),
             Self::Map(map) => map.is_empty(),
@@ -32,7 +32,7 @@ impl Yaml {
         }
     }
     /// The document's text.
-    pub fn document(&self) -> String {
+    pub(crate) fn document(&self) -> String {
         let mut out = String::new();
         self.write(&mut out, 0);
         out

@@ -13,13 +13,13 @@ use devrun_model::{
     ServiceName, ServiceSpec, State, TaskSpec, UpOptions,
 };
 
-pub fn id(text: &str) -> ServiceId {
+pub(crate) fn id(text: &str) -> ServiceId {
     ServiceId::parse(text).unwrap()
 }
 
 /// A bare service. `deps` reads like `depends_on`: `db`, `db:started`, `seed:completed`; a trailing `?` makes it not
 /// required, a trailing `!` restarts with it.
-pub fn service(name: &str, deps: &str) -> ServiceSpec {
+pub(crate) fn service(name: &str, deps: &str) -> ServiceSpec {
     let mut spec = ServiceSpec::bare(ServiceName::new(name).unwrap(), "/".into(), vec![name.to_owned()]);
     spec.depends_on = deps
         .split_whitespace()
@@ -38,11 +38,11 @@ pub fn service(name: &str, deps: &str) -> ServiceSpec {
 }
 
 /// A service with a probe, without jitter in its waits.
-pub fn probed(name: &str, deps: &str) -> ServiceSpec {
+pub(crate) fn probed(name: &str, deps: &str) -> ServiceSpec {
     ServiceSpec { ready: Some(ReadySpec::new(vec![Check::Notify])), ..service(name, deps) }
 }
 
-pub fn task(name: &str, deps: &str) -> ServiceSpec {
+pub(crate) fn task(name: &str, deps: &str) -> ServiceSpec {
     let task = TaskSpec {
         once: None,
         idempotent: false,
@@ -56,11 +56,11 @@ pub fn task(name: &str, deps: &str) -> ServiceSpec {
     ServiceSpec { kind: Kind::Task, task: Some(task), ..service(name, deps) }
 }
 
-pub fn on_failure(max: u32, spec: ServiceSpec) -> ServiceSpec {
+pub(crate) fn on_failure(max: u32, spec: ServiceSpec) -> ServiceSpec {
     ServiceSpec { restart: RestartPolicy::OnFailure { max: Some(max) }, ..spec }
 }
 
-pub fn plan(services: Vec<ServiceSpec>) -> Plan {
+pub(crate) fn plan(services: Vec<ServiceSpec>) -> Plan {
     Plan {
         project: ProjectName::new("shop").unwrap(),
         root: "/".into(),
@@ -79,7 +79,7 @@ pub fn plan(services: Vec<ServiceSpec>) -> Plan {
     }
 }
 
-pub struct Scenario {
+pub(crate) struct Scenario {
     pub core: Supervisor,
     now: Tick,
     trace: String,
@@ -87,19 +87,19 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    pub fn new(services: Vec<ServiceSpec>) -> Self {
+    pub(crate) fn new(services: Vec<ServiceSpec>) -> Self {
         Self::of(plan(services), &[])
     }
-    pub fn of(plan: Plan, remembered: &[&str]) -> Self {
+    pub(crate) fn of(plan: Plan, remembered: &[&str]) -> Self {
         let core = Supervisor::new(Arc::new(plan), remembered.iter().map(|name| id(name)).collect());
         Self { core, now: Tick::ZERO, trace: String::new(), actions: Vec::new() }
     }
     /// Everything that follows happens at this moment.
-    pub fn at(&mut self, ms: u64) -> &mut Self {
+    pub(crate) fn at(&mut self, ms: u64) -> &mut Self {
         self.now = Tick::ms(ms);
         self
     }
-    pub fn feed(&mut self, event: Event) -> &mut Self {
+    pub(crate) fn feed(&mut self, event: Event) -> &mut Self {
         self.trace.push_str(&format!("> {} {}\n", self.now.0.as_millis(), event_text(&event)));
         let mut out = Vec::new();
         self.core.step(self.now, event, &mut out);
@@ -110,93 +110,93 @@ impl Scenario {
         self.actions.extend(out);
         self
     }
-    pub fn generation(&self, name: &str) -> Generation {
+    pub(crate) fn generation(&self, name: &str) -> Generation {
         self.core.service_views().into_iter().find(|view| view.id == id(name)).map_or(0, |view| view.generation)
     }
-    pub fn state(&self, name: &str) -> State {
+    pub(crate) fn state(&self, name: &str) -> State {
         self.core.service_views().into_iter().find(|view| view.id == id(name)).unwrap().state
     }
-    pub fn reason(&self, name: &str) -> String {
+    pub(crate) fn reason(&self, name: &str) -> String {
         self.core.service_views().into_iter().find(|view| view.id == id(name)).unwrap().reason.unwrap_or_default()
     }
     /// The trace since the last call.
-    pub fn trace(&mut self) -> String {
+    pub(crate) fn trace(&mut self) -> String {
         std::mem::take(&mut self.trace)
     }
     /// All actions so far.
-    pub fn actions(&self) -> &[Action] {
+    pub(crate) fn actions(&self) -> &[Action] {
         &self.actions
     }
-    pub fn count(&self, wanted: impl Fn(&Action) -> bool) -> usize {
+    pub(crate) fn count(&self, wanted: impl Fn(&Action) -> bool) -> usize {
         self.actions.iter().filter(|action| wanted(action)).count()
     }
-    pub fn up(&mut self) -> &mut Self {
+    pub(crate) fn up(&mut self) -> &mut Self {
         self.up_with(&[], UpOptions::default())
     }
-    pub fn up_with(&mut self, targets: &[&str], options: UpOptions) -> &mut Self {
+    pub(crate) fn up_with(&mut self, targets: &[&str], options: UpOptions) -> &mut Self {
         let targets = targets.iter().map(|name| id(name)).collect();
         self.feed(Event::Command(Command::Up { plan: None, targets, options }))
     }
-    pub fn up_plan(&mut self, plan: Plan) -> &mut Self {
+    pub(crate) fn up_plan(&mut self, plan: Plan) -> &mut Self {
         let plan = Some(Arc::new(plan));
         self.feed(Event::Command(Command::Up { plan, targets: Vec::new(), options: UpOptions::default() }))
     }
-    pub fn start(&mut self, targets: &[&str]) -> &mut Self {
+    pub(crate) fn start(&mut self, targets: &[&str]) -> &mut Self {
         self.feed(Event::Command(Command::Start { plan: None, targets: targets.iter().map(|name| id(name)).collect() }))
     }
-    pub fn stop(&mut self, targets: &[&str]) -> &mut Self {
+    pub(crate) fn stop(&mut self, targets: &[&str]) -> &mut Self {
         self.feed(Event::Command(Command::Stop { targets: targets.iter().map(|name| id(name)).collect() }))
     }
-    pub fn restart(&mut self, targets: &[&str], with_dependents: bool) -> &mut Self {
+    pub(crate) fn restart(&mut self, targets: &[&str], with_dependents: bool) -> &mut Self {
         let targets = targets.iter().map(|name| id(name)).collect();
         self.feed(Event::Command(Command::Restart { plan: None, targets, with_dependents }))
     }
-    pub fn renew(&mut self, plan: Plan, given: &[&str], targets: &[&str]) -> &mut Self {
+    pub(crate) fn renew(&mut self, plan: Plan, given: &[&str], targets: &[&str]) -> &mut Self {
         let ids = |names: &[&str]| names.iter().map(|name| id(name)).collect();
         self.feed(Event::Command(Command::RotateSecret { plan: Arc::new(plan), given: ids(given), targets: ids(targets) }))
     }
-    pub fn down(&mut self) -> &mut Self {
+    pub(crate) fn down(&mut self) -> &mut Self {
         self.feed(Event::Command(Command::Down { grace_ms: None }))
     }
-    pub fn timer(&mut self) -> &mut Self {
+    pub(crate) fn timer(&mut self) -> &mut Self {
         self.feed(Event::Timer)
     }
-    pub fn fetched(&mut self, name: &str) -> &mut Self {
+    pub(crate) fn fetched(&mut self, name: &str) -> &mut Self {
         self.feed(Event::Fetched(id(name), self.generation(name)))
     }
-    pub fn init_done(&mut self, name: &str) -> &mut Self {
+    pub(crate) fn init_done(&mut self, name: &str) -> &mut Self {
         self.feed(Event::InitDone(id(name), self.generation(name)))
     }
-    pub fn spawned(&mut self, name: &str) -> &mut Self {
+    pub(crate) fn spawned(&mut self, name: &str) -> &mut Self {
         self.feed(Event::Spawned(id(name), self.generation(name), Some(100)))
     }
     /// Fetched, initialised and spawned.
-    pub fn runs(&mut self, name: &str) -> &mut Self {
+    pub(crate) fn runs(&mut self, name: &str) -> &mut Self {
         self.fetched(name).init_done(name).spawned(name)
     }
-    pub fn passed(&mut self, name: &str) -> &mut Self {
+    pub(crate) fn passed(&mut self, name: &str) -> &mut Self {
         self.feed(Event::ProbePassed(id(name), self.generation(name), None))
     }
-    pub fn probe_failed(&mut self, name: &str, answer: &str) -> &mut Self {
+    pub(crate) fn probe_failed(&mut self, name: &str, answer: &str) -> &mut Self {
         self.feed(Event::ProbeFailed(id(name), self.generation(name), answer.to_owned(), None))
     }
-    pub fn exited(&mut self, name: &str, code: i32) -> &mut Self {
+    pub(crate) fn exited(&mut self, name: &str, code: i32) -> &mut Self {
         self.feed(Event::Exited(id(name), self.generation(name), ExitStatus::Code(code), None))
     }
-    pub fn empty(&mut self, name: &str) -> &mut Self {
+    pub(crate) fn empty(&mut self, name: &str) -> &mut Self {
         self.feed(Event::TreeEmpty(id(name), self.generation(name)))
     }
     /// Exited and the tree is empty.
-    pub fn gone(&mut self, name: &str, code: i32) -> &mut Self {
+    pub(crate) fn gone(&mut self, name: &str, code: i32) -> &mut Self {
         self.exited(name, code).empty(name)
     }
 }
 
-pub fn fail(kind: FailureKind, reason: &str) -> Failure {
+pub(crate) fn fail(kind: FailureKind, reason: &str) -> Failure {
     Failure::new(kind, reason)
 }
 
-pub fn outcome_text(outcome: &StartOutcome) -> String {
+pub(crate) fn outcome_text(outcome: &StartOutcome) -> String {
     let mut text = if outcome.failures.is_empty() { "ok".to_owned() } else { String::new() };
     for (id, failure) in &outcome.failures {
         let comma = if text.is_empty() { "" } else { "; " };
@@ -211,7 +211,7 @@ pub fn outcome_text(outcome: &StartOutcome) -> String {
     text
 }
 
-pub fn action_text(action: &Action) -> String {
+pub(crate) fn action_text(action: &Action) -> String {
     match action {
         Action::Fetch(id, g) => format!("fetch {id}#{g}"),
         Action::RunInit(id, g) => format!("init {id}#{g}"),

@@ -29,7 +29,7 @@ pub(super) struct Balancer {
 
 impl Balancers {
     /// The service whose balancer a process is.
-    pub fn service_of(&self, process: ProcessId) -> Option<ServiceName> {
+    pub(crate) fn service_of(&self, process: ProcessId) -> Option<ServiceName> {
         self.processes.get(&process).cloned()
     }
 }

@@ -19,27 +19,27 @@ const NOTICE_EVERY: Duration = Duration::from_secs(5);
 const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// What was noticed so far.
 #[derive(Debug, Default)]
-pub struct HealthNotices {
+pub(crate) struct HealthNotices {
     checked_at: Option<Tick>,
     slow_stops: BTreeMap<ServiceId, (Tick, u128)>,
 }
 
 /// When to wake for a deadline.
 #[must_use]
-pub fn wake(deadline: Option<Instant>, now: Instant) -> Option<Instant> {
+pub(crate) fn wake(deadline: Option<Instant>, now: Instant) -> Option<Instant> {
     deadline.map(|at| at.clamp(now, now + WAKE_EVERY))
 }
 
 /// How long the process was held while it slept until `wake`.
 #[must_use]
-pub fn overslept(wake: Option<Instant>, now: Instant) -> Option<Duration> {
+pub(crate) fn overslept(wake: Option<Instant>, now: Instant) -> Option<Duration> {
     let late = now.saturating_duration_since(wake?);
     (late > HELD_AFTER).then_some(late)
 }
 
 impl HealthNotices {
     /// Whether it is time to look at those that leave again: every end of a process wakes the loop, and many end at once.
-    pub fn should_check(&mut self, now: Tick) -> bool {
+    pub(crate) fn should_check(&mut self, now: Tick) -> bool {
         let due = self.checked_at.is_none_or(|at| now.since(at) >= CHECK_EVERY);
         if due {
             self.checked_at = Some(now);
@@ -47,7 +47,7 @@ impl HealthNotices {
         due
     }
     /// What is to be said now about a stop that takes long.
-    pub fn slow_stop(&mut self, id: &ServiceId, progress: StopProgress, now: Tick) -> Option<String> {
+    pub(crate) fn slow_stop(&mut self, id: &ServiceId, progress: StopProgress, now: Tick) -> Option<String> {
         let waited = now.since(progress.requested_at);
         let turn = waited.as_millis() / NOTICE_EVERY.as_millis();
         let (requested_at, said) = self.slow_stops.entry(id.clone()).or_insert((progress.requested_at, 0));

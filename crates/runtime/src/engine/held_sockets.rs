@@ -33,7 +33,7 @@ struct HeldSocket {
 
 impl HeldSockets {
     /// Whether the socket of a service is open.
-    pub fn is_open(&self, service: &str) -> bool {
+    pub(crate) fn is_open(&self, service: &str) -> bool {
         self.0.contains_key(service)
     }
 
@@ -41,13 +41,13 @@ impl HeldSockets {
     ///
     /// # Errors
     /// `PortTaken` when somebody else holds the port.
-    pub fn open(&mut self, spec: &ServiceSpec) -> Result<Option<Arc<OwnedFd>>, Failure> {
+    pub(crate) fn open(&mut self, spec: &ServiceSpec) -> Result<Option<Arc<OwnedFd>>, Failure> {
         let Some(port) = spec.port().filter(|_| spec.listen) else { return Ok(None) };
         self.open_at(spec, port).map(Some)
     }
 
     /// The socket of a service, where one is open.
-    pub fn get(&self, service: &str) -> Option<Arc<OwnedFd>> {
+    pub(crate) fn get(&self, service: &str) -> Option<Arc<OwnedFd>> {
         self.0.get(service).map(|held| Arc::clone(&held.socket))
     }
 
@@ -55,7 +55,7 @@ impl HeldSockets {
     ///
     /// # Errors
     /// As [`HeldSockets::open`].
-    pub fn open_at(&mut self, spec: &ServiceSpec, port: u16) -> Result<Arc<OwnedFd>, Failure> {
+    pub(crate) fn open_at(&mut self, spec: &ServiceSpec, port: u16) -> Result<Arc<OwnedFd>, Failure> {
         let name = spec.service.as_str();
         if let Some(held) = self.0.get_mut(name).filter(|held| held.bind == spec.bind && held.port == port) {
             held.replicas.insert(spec.replica);
@@ -74,7 +74,7 @@ impl HeldSockets {
 
     /// Closes the socket of a service of which no copy comes back by itself: when the last one is asked to stop, so that the
     /// port is closed as soon as the process closes it. `comes_back`: what is being stopped is started again. True: it was open.
-    pub fn observe(&mut self, change: &StateChange, comes_back: bool) -> bool {
+    pub(crate) fn observe(&mut self, change: &StateChange, comes_back: bool) -> bool {
         let is_final = matches!(change.to, State::Stopped | State::Completed | State::Failed | State::Blocked | State::Skipped);
         if (is_final || change.to == State::Stopping && !comes_back)
             && let Some(held) = self.0.get_mut(&change.service)

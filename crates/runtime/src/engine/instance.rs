@@ -15,10 +15,10 @@ use devrun_store::Located;
 use super::drivers::RunningProbe;
 
 /// Where the log pump finds the probe of a generation; empty before it starts and after it ends.
-pub type ProbeSlot = Arc<Mutex<Option<Box<dyn RunningProbe>>>>;
+pub(crate) type ProbeSlot = Arc<Mutex<Option<Box<dyn RunningProbe>>>>;
 
 /// The exit of a leader that is held as it has left processes running: pid and command.
-pub struct HeldExit {
+pub(crate) struct HeldExit {
     /// How it ended.
     pub status: ExitStatus,
     /// What lived on.
@@ -27,7 +27,7 @@ pub struct HeldExit {
 
 /// One service as it runs now.
 #[derive(Default)]
-pub struct Instance {
+pub(crate) struct Instance {
     /// The generation that the rest belongs to.
     pub generation: Generation,
     /// The definition it was started with.

@@ -27,7 +27,7 @@ pub struct LogLine {
 }
 
 /// Bytes of a line that are shown; of a longer one the rest is left out.
-pub const LINE: usize = 64 * 1024;
+pub(crate) const LINE: usize = 64 * 1024;
 /// An envelope holds a line of [`LINE`] bytes, of which each may take six to write.
 pub(super) const ENVELOPE: usize = 8 * LINE;
 /// What one reader holds of a file at most.

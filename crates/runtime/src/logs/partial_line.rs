@@ -95,7 +95,7 @@ impl PartialLine {
 }
 
 /// Waits until a line is to be written; for ever where none is held back.
-pub async fn rest(due: Option<Instant>) {
+pub(crate) async fn rest(due: Option<Instant>) {
     match due {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,

@@ -37,7 +37,7 @@ const ANSWER: usize = 72;
 ///
 /// # Errors
 /// When the kernel does not answer such queries.
-pub fn listeners(port: u16) -> io::Result<Vec<Listener>> {
+pub(crate) fn listeners(port: u16) -> io::Result<Vec<Listener>> {
     let mut found = query(libc::AF_INET, port)?;
     // A kernel without IPv6 refuses the second query; what the first one said still stands.
     if let Ok(more) = query(libc::AF_INET6, port) {
@@ -50,7 +50,7 @@ pub fn listeners(port: u16) -> io::Result<Vec<Listener>> {
 ///
 /// # Errors
 /// When there is none, or the kernel does not answer.
-pub fn listener(at: SocketAddr) -> io::Result<Listener> {
+pub(crate) fn listener(at: SocketAddr) -> io::Result<Listener> {
     let fd = open(SockFlag::SOCK_NONBLOCK)?;
     send(fd.as_raw_fd(), &exact(1, at), MsgFlags::empty())?;
     let mut buffer = [0u8; 2048];
@@ -64,7 +64,7 @@ pub fn listener(at: SocketAddr) -> io::Result<Listener> {
 ///
 /// # Errors
 /// When there is no such connection any more, or the kernel does not answer.
-pub fn acceptor(server: SocketAddr, client: SocketAddr) -> io::Result<Option<u32>> {
+pub(crate) fn acceptor(server: SocketAddr, client: SocketAddr) -> io::Result<Option<u32>> {
     let fd = open(SockFlag::SOCK_NONBLOCK)?;
     let mut bytes = exact(1, server);
     bytes[26..28].copy_from_slice(&client.port().to_be_bytes());

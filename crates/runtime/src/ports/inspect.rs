@@ -7,7 +7,7 @@ use std::io;
 use super::PortHolder;
 
 /// The leader and everything below it, by `/proc/PID/task/*/children` (proc(5)).
-pub fn tree(leader: i32) -> BTreeSet<i32> {
+pub(crate) fn tree(leader: i32) -> BTreeSet<i32> {
     let mut all = BTreeSet::new();
     let mut todo = vec![leader];
     while let Some(pid) = todo.pop() {
@@ -28,7 +28,7 @@ pub fn tree(leader: i32) -> BTreeSet<i32> {
 ///
 /// # Errors
 /// When its descriptors may not be read; a process that is gone holds nothing.
-pub fn holds(pid: i32, inodes: &BTreeSet<u32>) -> io::Result<bool> {
+pub(crate) fn holds(pid: i32, inodes: &BTreeSet<u32>) -> io::Result<bool> {
     let mut held = false;
     each_socket(pid, |inode| {
         held = inodes.contains(&inode);
@@ -41,7 +41,7 @@ pub fn holds(pid: i32, inodes: &BTreeSet<u32>) -> io::Result<bool> {
 ///
 /// # Errors
 /// As [`holds`].
-pub fn sockets(pid: i32) -> io::Result<BTreeSet<u32>> {
+pub(crate) fn sockets(pid: i32) -> io::Result<BTreeSet<u32>> {
     let mut found = BTreeSet::new();
     each_socket(pid, |inode| {
         found.insert(inode);
@@ -82,31 +82,31 @@ fn each_socket(pid: i32, mut more: impl FnMut(u32) -> bool) -> io::Result<()> {
 }
 
 /// Every pid that can be seen.
-pub fn pids() -> Vec<i32> {
+pub(crate) fn pids() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).collect()
 }
 
 /// The session that a process is in.
-pub fn session(pid: i32) -> Option<i32> {
+pub(crate) fn session(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in brackets and may hold anything; what follows the last one is plain.
     stat.rsplit_once(')')?.1.split_whitespace().nth(3)?.parse().ok()
 }
 
 /// The real uid of a process.
-pub fn uid(pid: i32) -> Option<u32> {
+pub(crate) fn uid(pid: i32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()
 }
 
 /// The kernel's name of a process, cut at fifteen characters.
-pub fn comm(pid: i32) -> Option<String> {
+pub(crate) fn comm(pid: i32) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|text| text.trim_end().to_owned())
 }
 
 /// One variable of the environment that a process was started with.
-pub fn variable(pid: i32, name: &str) -> Option<String> {
+pub(crate) fn variable(pid: i32, name: &str) -> Option<String> {
     let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
     environ.split(|byte| *byte == 0).find_map(|pair| {
         let pair = std::str::from_utf8(pair).ok()?;
@@ -116,7 +116,7 @@ pub fn variable(pid: i32, name: &str) -> Option<String> {
 }
 
 /// A process in a form fit for a message.
-pub fn describe(pid: i32) -> PortHolder {
+pub(crate) fn describe(pid: i32) -> PortHolder {
     let words: Vec<String> = fs::read(format!("/proc/{pid}/cmdline"))
         .map(|bytes| {
             bytes
@@ -132,7 +132,7 @@ pub fn describe(pid: i32) -> PortHolder {
 }
 
 /// A uid's name, or the number.
-pub fn user(uid: u32) -> String {
+pub(crate) fn user(uid: u32) -> String {
     match nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)) {
         Ok(Some(user)) => user.name,
         Ok(None) | Err(_) => uid.to_string(),

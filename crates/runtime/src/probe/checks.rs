@@ -16,7 +16,7 @@ use crate::logs::visible_text;
 use devrun_model::{Check, Failure, ReadySpec};
 
 /// What the attempts of one generation share.
-pub struct CheckContext {
+pub(crate) struct CheckContext {
     /// Who may listen.
     pub gate: OwnershipGate,
     /// For `cmd`.
@@ -28,7 +28,7 @@ pub struct CheckContext {
 }
 
 /// All checks of one table.
-pub struct CheckSet {
+pub(crate) struct CheckSet {
     items: Vec<PreparedCheck>,
     any: bool,
 }
@@ -53,18 +53,18 @@ enum CheckState {
 }
 
 /// A `log` check between the one who reads the output and the one who waits for it.
-pub struct LogMatch {
+pub(crate) struct LogMatch {
     pattern: regex::bytes::Regex,
     matched: AtomicBool,
 }
 
 impl LogMatch {
     /// Whether it still waits.
-    pub fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         !self.matched.load(Ordering::Acquire)
     }
     /// Looks at a line.
-    pub fn line(&self, line: &[u8]) {
+    pub(crate) fn line(&self, line: &[u8]) {
         if self.waits() && visible_text::matches(&self.pattern, line) {
             self.matched.store(true, Ordering::Release);
         }
@@ -76,13 +76,13 @@ const PROCESS_WAS_HELD: Duration = Duration::from_millis(750);
 
 impl CheckSet {
     /// Makes the checks of a table ready. What cannot be used says so at each attempt.
-    pub fn new(spec: &ReadySpec, notified: &Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(spec: &ReadySpec, notified: &Arc<AtomicBool>) -> Self {
         let items = spec.checks.iter().map(|check| PreparedCheck { ready: prepare(check, notified), check: check.clone() });
         Self { items: items.collect(), any: spec.any }
     }
 
     /// The `log` checks among them.
-    pub fn logs(&self) -> impl Iterator<Item = Arc<LogMatch>> {
+    pub(crate) fn logs(&self) -> impl Iterator<Item = Arc<LogMatch>> {
         self.items.iter().filter_map(|item| match &item.ready {
             CheckState::Log(log) => Some(Arc::clone(log)),
             _ => None,
@@ -90,13 +90,13 @@ impl CheckSet {
     }
 
     /// Addresses of this machine without one of which a pass is out of the question.
-    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+    pub(crate) fn local_addresses(&self) -> Vec<SocketAddr> {
         let own = if self.any { None } else { self.items.iter().find_map(|item| item.check.endpoint()) };
         own.map(connect::local_addresses).unwrap_or_default()
     }
 
     /// Whether a pass is for good: nothing is left that could fail later.
-    pub fn is_final(&self, context: &CheckContext) -> bool {
+    pub(crate) fn is_final(&self, context: &CheckContext) -> bool {
         if self.any {
             self.items.iter().any(|item| item.stays(context))
         } else {
@@ -106,7 +106,7 @@ impl CheckSet {
 
     /// One attempt of all of them, within the timeout. A miss that was noticed long after its timeout says only that this
     /// process was held meanwhile (Ctrl-Z, SIGSTOP, suspend), and nothing about the service: it is asked again.
-    pub async fn attempt(&self, context: &CheckContext) -> ProbeResult {
+    pub(crate) async fn attempt(&self, context: &CheckContext) -> ProbeResult {
         loop {
             let began = Instant::now();
             let verdict = self.once(context).await;

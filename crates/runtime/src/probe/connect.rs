@@ -19,7 +19,7 @@ use devrun_model::{Failure, FailureKind};
 
 /// A connection that was made, and nothing more: it is not known to the runtime, which would cost as much again.
 #[derive(Debug)]
-pub struct RawConnection {
+pub(crate) struct RawConnection {
     stream: std::net::TcpStream,
     /// As in [`Connection`].
     pub note: Option<String>,
@@ -27,7 +27,7 @@ pub struct RawConnection {
 
 /// An open connection.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// The connection.
     pub stream: TcpStream,
     /// Worth showing: another family than asked for, or a holder that cannot be known.
@@ -36,7 +36,7 @@ pub struct Connection {
 
 /// Lets a connection count only if its listener is not positively a stranger's. The kernel is asked once per generation.
 #[derive(Debug)]
-pub struct OwnershipGate {
+pub(crate) struct OwnershipGate {
     leader: Option<i32>,
     run: String,
     /// A port whose socket the supervisor holds: connections are made whether or not anybody will take them.
@@ -46,7 +46,7 @@ pub struct OwnershipGate {
 }
 
 /// When a listener of the service's own first took a connection; set once.
-pub type FirstOpen = Arc<OnceLock<Instant>>;
+pub(crate) type FirstOpen = Arc<OnceLock<Instant>>;
 
 #[derive(Debug, Default)]
 struct OwnerCache {
@@ -76,23 +76,23 @@ const EACH_ADDRESS: Duration = Duration::from_secs(1);
 
 impl OwnershipGate {
     /// For the tree of this leader; without one every listener counts.
-    pub fn new(leader: Option<i32>, run: String) -> Self {
+    pub(crate) fn new(leader: Option<i32>, run: String) -> Self {
         Self { leader, run, held: None, owners: Mutex::default(), opened: FirstOpen::default() }
     }
 
     /// With a port whose socket was passed to the service.
     #[must_use]
-    pub fn with_held_port(self, held: Option<u16>) -> Self {
+    pub(crate) fn with_held_port(self, held: Option<u16>) -> Self {
         Self { held, ..self }
     }
 
     /// The leader, where one is known.
-    pub fn leader(&self) -> Option<i32> {
+    pub(crate) fn leader(&self) -> Option<i32> {
         self.leader
     }
 
     /// Where the first open port is noted.
-    pub fn opened(&self) -> FirstOpen {
+    pub(crate) fn opened(&self) -> FirstOpen {
         Arc::clone(&self.opened)
     }
 
@@ -136,7 +136,7 @@ impl OwnershipGate {
 }
 
 /// As [`connect_raw`], to talk over it.
-pub async fn connect(at: &Endpoint, gate: Option<&OwnershipGate>) -> Result<Connection, ProbeError> {
+pub(crate) async fn connect(at: &Endpoint, gate: Option<&OwnershipGate>) -> Result<Connection, ProbeError> {
     let RawConnection { stream, note } = connect_raw(at, gate).await?;
     let known = stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream));
     let stream = known.map_err(|error| ProbeError::new(refusal(at, &error)))?;
@@ -145,7 +145,7 @@ pub async fn connect(at: &Endpoint, gate: Option<&OwnershipGate>) -> Result<Conn
 
 /// Connects. Tries both families for `localhost`; 127.0.0.1 falls back to ::1, as some servers that are told `localhost`
 /// listen there only.
-pub async fn connect_raw(at: &Endpoint, gate: Option<&OwnershipGate>) -> Result<RawConnection, ProbeError> {
+pub(crate) async fn connect_raw(at: &Endpoint, gate: Option<&OwnershipGate>) -> Result<RawConnection, ProbeError> {
     let addresses = match candidates(&at.host) {
         Some(known) => known.into_iter().map(|ip| SocketAddr::new(ip, at.port)).collect(),
         None => resolve(at).await?,
@@ -242,7 +242,7 @@ async fn wait_for_acceptor(leader: i32, stream: &std::net::TcpStream) -> Result<
 }
 
 /// The addresses of an endpoint on this machine; none where it is elsewhere, or has to be looked up.
-pub fn local_addresses(at: &Endpoint) -> Vec<SocketAddr> {
+pub(crate) fn local_addresses(at: &Endpoint) -> Vec<SocketAddr> {
     let known = candidates(&at.host).filter(|known| known.iter().all(IpAddr::is_loopback)).unwrap_or_default();
     known.into_iter().map(|ip| SocketAddr::new(ip, at.port)).collect()
 }

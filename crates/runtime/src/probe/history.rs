@@ -20,14 +20,14 @@ const KEPT: usize = 20;
 
 /// Newest last.
 #[derive(Debug, Default)]
-pub struct ProbeHistory {
+pub(crate) struct ProbeHistory {
     attempts: VecDeque<ProbeAttempt>,
 }
 
 impl ProbeHistory {
     /// Keeps one. `quick` attempts that repeat the last two answers replace the newer one: a start makes hundreds of
     /// them, and what came before must not be pushed out by "connection refused".
-    pub fn add(&mut self, attempt: ProbeAttempt, quick: bool) {
+    pub(crate) fn add(&mut self, attempt: ProbeAttempt, quick: bool) {
         let same = |kept: &ProbeAttempt| kept.passed == attempt.passed && kept.answer == attempt.answer;
         if quick && self.attempts.len() > 1 && self.attempts.iter().rev().take(2).all(same) {
             self.attempts.pop_back();
@@ -39,7 +39,7 @@ impl ProbeHistory {
     }
 
     /// All that is kept.
-    pub fn list(&self) -> Vec<ProbeAttempt> {
+    pub(crate) fn list(&self) -> Vec<ProbeAttempt> {
         self.attempts.iter().cloned().collect()
     }
 }

@@ -12,14 +12,14 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// What was found out last.
 #[derive(Debug, Default)]
-pub struct ListensElsewhere {
+pub(crate) struct ListensElsewhere {
     asked: Option<Instant>,
     found: Vec<SocketAddr>,
 }
 
 impl ListensElsewhere {
     /// What to add to a refusal: `; it listens on 127.0.0.1:21999, not on $PORT (21113)`. Nothing where it listens nowhere.
-    pub async fn note(&mut self, leader: i32, began: Instant, expected: &[SocketAddr]) -> Option<String> {
+    pub(crate) async fn note(&mut self, leader: i32, began: Instant, expected: &[SocketAddr]) -> Option<String> {
         if began.elapsed() >= EVERY && self.asked.is_none_or(|asked| asked.elapsed() >= EVERY) {
             let asked = tokio::task::spawn_blocking(move || ports::listening(leader)).await;
             self.found = asked.unwrap_or_default();

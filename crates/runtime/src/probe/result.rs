@@ -82,7 +82,7 @@ impl ProbeError {
 }
 
 /// The outcome of one check.
-pub type ProbeResult = Result<ProbeOk, ProbeError>;
+pub(crate) type ProbeResult = Result<ProbeOk, ProbeError>;
 
 /// Bytes of an answer in a form fit for one line.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {

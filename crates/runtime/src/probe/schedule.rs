@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The least step.
-pub const MIN_STEP: Duration = Duration::from_millis(1);
+pub(crate) const MIN_STEP: Duration = Duration::from_millis(1);
 
 #[cfg(target_os = "linux")]
 /// Above this a millisecond more or less is below the 2 % that a step may be late anyway.
@@ -25,7 +25,7 @@ pub fn attempt_step(since: Duration, took: Duration, cap: Duration) -> Duration 
 /// The pause between two questions whether any of `waiting` services listens, `youngest` after the spawn of the last one.
 /// A question costs some 10 µs and 2 more for each: half a millisecond for a quick service, which lies within a fifth of a
 /// per cent of a slow one's start, and never more than a tenth of one processor for all.
-pub fn listener_poll_interval(youngest: Duration, waiting: usize) -> Duration {
+pub(crate) fn listener_poll_interval(youngest: Duration, waiting: usize) -> Duration {
     const SHORTEST: Duration = Duration::from_micros(500);
     const LONGEST: Duration = Duration::from_millis(20);
     let all = Duration::from_micros(30).saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX));
@@ -33,17 +33,17 @@ pub fn listener_poll_interval(youngest: Duration, waiting: usize) -> Duration {
 }
 
 /// Between two attempts of one whose listener is waited for, it may come where it is not seen.
-pub fn fallback_step(step: Duration, cap: Duration) -> Duration {
+pub(crate) fn fallback_step(step: Duration, cap: Duration) -> Duration {
     step.max(Duration::from_millis(20).min(cap))
 }
 
 /// The pause that output of the service cannot shorten: a chatty one must not turn its probe into a busy loop.
-pub fn min_step_after_nudge(step: Duration) -> Duration {
+pub(crate) fn min_step_after_nudge(step: Duration) -> Duration {
     (step / 4).max(MIN_STEP)
 }
 
 /// The next shared moment. One that comes within a tenth of the interval is left out, as an attempt was made just now.
-pub fn next_shared_tick(now: Instant, interval: Duration) -> Instant {
+pub(crate) fn next_shared_tick(now: Instant, interval: Duration) -> Instant {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     after(*EPOCH.get_or_init(|| now), now, interval)
 }

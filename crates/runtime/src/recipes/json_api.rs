@@ -29,7 +29,7 @@ pub(super) struct JsonResponse {
 }
 
 impl JsonApi {
-    pub fn of(on: &ServiceSpec, login: impl Fn(&str) -> (&'static str, String)) -> Result<Self, Failure> {
+    pub(crate) fn of(on: &ServiceSpec, login: impl Fn(&str) -> (&'static str, String)) -> Result<Self, Failure> {
         devrun_store::client::install_crypto_provider();
         let client =
             Client::builder().no_proxy().connect_timeout(Duration::from_secs(5)).redirect(reqwest::redirect::Policy::none());
@@ -44,7 +44,7 @@ impl JsonApi {
         })
     }
 
-    pub fn request(&self, method: &Method, path: &str, body: Option<&Value>) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: &Method, path: &str, body: Option<&Value>) -> reqwest::RequestBuilder {
         let mut request = self.client.request(method.clone(), format!("{}{path}", self.base));
         if let Some((name, value)) = &self.login {
             request = request.header(*name, value);
@@ -56,7 +56,13 @@ impl JsonApi {
     }
 
     /// One call, repeated while nobody answers or the server says that it is not ready.
-    pub async fn call(&self, what: &str, method: Method, path: &str, body: Option<&Value>) -> Result<JsonResponse, Failure> {
+    pub(crate) async fn call(
+        &self,
+        what: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<JsonResponse, Failure> {
         let began = tokio::time::Instant::now();
         loop {
             let why = match self.request(&method, path, body).timeout(CALL).send().await {

@@ -64,7 +64,7 @@ fn known(values: &TemplateValues) -> String {
 
 /// A word of redis.conf: in double quotes, with every byte that its reader could take for something else in hex.
 #[must_use]
-pub fn redis_word(value: &str) -> String {
+pub(crate) fn redis_word(value: &str) -> String {
     let mut word = String::with_capacity(value.len() + 2);
     word.push('"');
     for byte in value.bytes() {

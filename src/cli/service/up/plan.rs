@@ -13,7 +13,7 @@ use crate::app::start_scope;
 ///
 /// # Errors
 /// `Elsewhere` when a supervisor does not answer.
-pub fn run(project: &Project, plan: &Arc<Plan>, targets: &[ServiceId], no_deps: bool) -> Result<i32, Failure> {
+pub(super) fn run(project: &Project, plan: &Arc<Plan>, targets: &[ServiceId], no_deps: bool) -> Result<i32, Failure> {
     let told = crate::app::runtime::runtime()?.block_on(async {
         match crate::app::connect::supervisor(&project.places).await? {
             Some(mut client) => client.changes(Arc::clone(plan)).await,

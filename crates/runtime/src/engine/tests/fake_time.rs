@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::engine::{LoopTimer, Sleep, TimeSource};
 
 #[derive(Clone)]
-pub struct FakeTime {
+pub(crate) struct FakeTime {
     start: Instant,
     state: Arc<Mutex<State>>,
 }
@@ -23,14 +23,14 @@ struct State {
 }
 
 impl FakeTime {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { start: Instant::now(), state: Arc::default() }
     }
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.state.lock().unwrap().elapsed
     }
     /// A runtime of one thread. Whenever it would wait, the earliest sleep ends instead.
-    pub fn runtime(&self) -> tokio::runtime::Runtime {
+    pub(crate) fn runtime(&self) -> tokio::runtime::Runtime {
         let time = self.clone();
         tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(move || time.advance()).build().unwrap()
     }

@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// How a service behaves.
 #[derive(Clone, Default)]
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     /// From the spawn to the first pass of its probe; never without it.
     pub ready_after: Option<Duration>,
     /// It exits by itself: when, and with which code.
@@ -36,7 +36,7 @@ pub struct Behaviour {
     pub unstoppable: bool,
 }
 
-pub struct FakeWorld {
+pub(crate) struct FakeWorld {
     pub engine: EngineHandle,
     pub time: FakeTime,
     ended: JoinHandle<EngineExit>,
@@ -45,7 +45,7 @@ pub struct FakeWorld {
 }
 
 /// A service that depends on others.
-pub fn service(name: &str, needs: &[&str]) -> ServiceSpec {
+pub(crate) fn service(name: &str, needs: &[&str]) -> ServiceSpec {
     let argv = vec!["/bin/sh".to_owned(), name.to_owned()];
     let mut spec = ServiceSpec::bare(ServiceName::new(name).unwrap(), "/".into(), argv);
     let edge = |on: &&str| Dependency {
@@ -59,12 +59,12 @@ pub fn service(name: &str, needs: &[&str]) -> ServiceSpec {
 }
 
 /// The same with a probe.
-pub fn probed(name: &str, needs: &[&str]) -> ServiceSpec {
+pub(crate) fn probed(name: &str, needs: &[&str]) -> ServiceSpec {
     ServiceSpec { ready: Some(ReadySpec::new(vec![Check::Uptime { least: Duration::ZERO }])), ..service(name, needs) }
 }
 
 /// Runs `test` in a world with these services.
-pub fn in_fake_world(services: Vec<(ServiceSpec, Behaviour)>, test: impl AsyncFnOnce(FakeWorld)) {
+pub(crate) fn in_fake_world(services: Vec<(ServiceSpec, Behaviour)>, test: impl AsyncFnOnce(FakeWorld)) {
     let time = FakeTime::new();
     time.runtime().block_on(async {
         let limit = time.sleep(LIMIT);
@@ -121,7 +121,7 @@ impl FakeWorld {
     }
 
     /// `up`; returns how the start ended.
-    pub async fn up(&self) -> Outcome {
+    pub(crate) async fn up(&self) -> Outcome {
         let (_, mut feed) = self.engine.subscribe().await.unwrap();
         self.engine.command(1, Command::Up { plan: None, targets: Vec::new(), options: UpOptions::default() });
         loop {
@@ -131,21 +131,21 @@ impl FakeWorld {
         }
     }
     /// `down`; returns how the run ended.
-    pub async fn down(self) -> EngineExit {
+    pub(crate) async fn down(self) -> EngineExit {
         self.engine.command(2, Command::Down { grace_ms: None });
         self.ended.await.unwrap()
     }
     /// When the engine asked for this, in order.
-    pub fn times_of(&self, request: &str) -> Vec<Duration> {
+    pub(crate) fn times_of(&self, request: &str) -> Vec<Duration> {
         times_of(&self.requests, request)
     }
     /// The record, for after the end.
-    pub fn record(&self) -> Arc<Mutex<Vec<(Duration, String)>>> {
+    pub(crate) fn record(&self) -> Arc<Mutex<Vec<(Duration, String)>>> {
         Arc::clone(&self.requests)
     }
 }
 
-pub fn times_of(record: &Mutex<Vec<(Duration, String)>>, request: &str) -> Vec<Duration> {
+pub(crate) fn times_of(record: &Mutex<Vec<(Duration, String)>>, request: &str) -> Vec<Duration> {
     record.lock().unwrap().iter().filter(|(_, asked)| asked == request).map(|(at, _)| *at).collect()
 }
 
