@@ -73,6 +73,7 @@ pub mod orphans;
 #[cfg(all(test, target_os = "linux"))]
 mod own_descriptors;
 pub mod ownership;
+pub mod parent_death;
 #[cfg(target_os = "linux")]
 mod passed_sockets;
 #[cfg(target_os = "linux")]

@@ -14,6 +14,9 @@ use nix::unistd::{Gid, Group, Uid, User};
 
 use devrun_model::{Failure, FailureKind};
 
+/// The bit of a directory in which only a file's owner may rename or remove it. A number of its own, as `libc` has another type for it on
+/// macOS.
+const STICKY: u32 = 0o1000;
 /// Directories, separated by colons, whose files are trusted whoever owns them; `*`: all.
 const SAFE: &str = "DEVRUN_SAFE_DIRECTORY";
 
@@ -93,7 +96,7 @@ impl Trust {
         for folder in named.iter().chain(&second).flat_map(|folder| folder.ancestors()) {
             let Ok(meta) = std::fs::metadata(folder) else { continue };
             match self.fault(&meta) {
-                Some(OwnershipFault::Group(_) | OwnershipFault::Others(_)) if meta.mode() & libc::S_ISVTX != 0 => {}
+                Some(OwnershipFault::Group(_) | OwnershipFault::Others(_)) if meta.mode() & STICKY != 0 => {}
                 Some(fault) => return Err(self.failure(fault, &meta, folder)),
                 None => {}
             }

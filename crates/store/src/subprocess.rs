@@ -1,6 +1,6 @@
 //! Programs that are no part of the stack, run to their end: `TOOL --version`, registry clients, build commands.
 //!
-//! Owns: time limits, bounded output, and that nothing is left when the wait is given up. The keeper is not asked, as these
+//! Owns: time limits, bounded output, and that nothing is left when the wait is given up or the waiting process is killed. The keeper is not asked, as these
 //! are no services: they may run before there is a keeper, and a `fetch` needs none at all.
 
 use std::collections::BTreeMap;
@@ -172,6 +172,8 @@ impl Subprocess<'_> {
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .process_group(0);
+            // This thread waits for it, see `wait`.
+            devrun_keeper::parent_death::die_with_parent(&mut command);
             if let Some(dir) = self.dir {
                 command.current_dir(dir);
             }

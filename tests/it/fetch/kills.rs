@@ -3,13 +3,15 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use devrun_model::recipe::SourceSpec;
 use devrun_store::locate;
 
-use crate::waits::let_time_pass;
+use crate::harness::PATIENCE;
+use crate::waits::{eventually, let_time_pass};
 
 use super::archives::{Entry, SERVER, file, gz, program, tar};
 use super::server::{Answer, Server};
-use super::{Place, from_url, tree_of};
+use super::{Place, from_url, recipe, tree_of};
 
 const STORE: &str = "DEVRUN_TEST_INSTALL_INTO";
 const URL: &str = "DEVRUN_TEST_INSTALL_FROM";
@@ -88,6 +90,43 @@ fn d06_a_killed_installer_leaves_a_complete_entry_or_none() {
     assert!(installer(&place, &url).status().unwrap().success(), "complete {complete}, absent {absent}, staged {staged}");
     assert_eq!(tree_of(&entry(&place).unwrap()), right);
     assert_eq!(place.stored().len(), 1, "stages of the dead are left: {:?}", place.stored());
+}
+
+/// A registry client that takes its time is the child of a process that is killed with KILL: it is killed too.
+#[test(only_with = "DEVRUN_TEST_INSTALL_INTO")]
+async fn a_client_in_a_process_of_its_own() {
+    let mut place = Place::new();
+    place.options.store = std::env::var(STORE).unwrap().into();
+    let told = std::env::var(URL).unwrap();
+    place.programs(&[("npm", &format!("echo $$ > {told}.new\nmv {told}.new {told}\nexec sleep 1000"))]);
+    let source = SourceSpec { npm: Some("made-up@1.2.3".to_owned()), version: Some("1.2.3".to_owned()), ..SourceSpec::default() };
+    let ended = locate(&recipe(source, None), &place.options).await;
+    panic!("it was to be killed: {ended:?}");
+}
+
+#[test]
+fn a_client_does_not_outlive_the_process_that_waits_for_it() {
+    let place = Place::new();
+    let told = place.path().join("client");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "fetch::kills::a_client_in_a_process_of_its_own", "--test-threads=1"])
+        .env(STORE, &place.options.store)
+        .env(URL, &told)
+        .env("TMPDIR", place.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let client = eventually("the client runs", PATIENCE, || {
+        assert!(child.try_wait().unwrap().is_none(), "the process that fetches has ended by itself");
+        std::fs::read_to_string(&told).ok()
+    });
+    let stat = format!("/proc/{}/stat", client.trim());
+    assert!(std::fs::read_to_string(&stat).is_ok(), "the client is no process");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let lives = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z"));
+    eventually("the client is gone", PATIENCE, || (!lives()).then_some(()));
 }
 
 /// The store lies in a file system that is too small: for the download, and for what is unpacked from it.
