@@ -1,9 +1,7 @@
 //! The user that `user_id` names: `USER[:GROUP]`, each a name or a number, as compose's `user`. A number needs no entry in
 //! the system's list of users.
 
-use std::ffi::CString;
-
-use nix::unistd::{Gid, Group, Uid, User, geteuid};
+use nix::unistd::{Group, Uid, User, geteuid};
 
 use devrun_model::keeper::RunAs;
 use devrun_model::{Failure, FailureKind, ServiceSpec};
@@ -43,14 +41,25 @@ fn resolve(text: &str) -> Result<RunAs, String> {
     }
     let groups = match (named, &entry) {
         (None, Some(entry)) => {
-            let name = CString::new(entry.name.as_str()).map_err(|_| format!("the user {user:?} has no usable name"))?;
-            let groups = nix::unistd::getgrouplist(&name, Gid::from_raw(gid))
-                .map_err(|error| format!("the groups of {user:?} cannot be looked up: {error}"))?;
-            groups.into_iter().map(Gid::as_raw).collect()
+            groups_of(&entry.name, gid).map_err(|reason| format!("the groups of {user:?} cannot be looked up: {reason}"))?
         }
         _ => vec![gid],
     };
     Ok(RunAs::User { uid, gid, groups })
+}
+
+/// All groups that the user database gives a user.
+#[cfg(not(target_os = "macos"))]
+fn groups_of(name: &str, gid: u32) -> Result<Vec<u32>, String> {
+    let name = std::ffi::CString::new(name).map_err(|_| "the name has a zero byte".to_owned())?;
+    let groups = nix::unistd::getgrouplist(&name, nix::unistd::Gid::from_raw(gid)).map_err(|error| error.to_string())?;
+    Ok(groups.into_iter().map(nix::unistd::Gid::as_raw).collect())
+}
+
+/// The user's own group only: the call for the others has no safe form there.
+#[cfg(target_os = "macos")]
+fn groups_of(_name: &str, gid: u32) -> Result<Vec<u32>, String> {
+    Ok(vec![gid])
 }
 
 fn gid_of(group: &str) -> Result<u32, String> {

@@ -211,7 +211,7 @@ impl Engine {
             .and_then(|instance| instance.program.as_ref().map(|path| path.display().to_string()))
             .unwrap_or_else(|| id.to_string());
         match (step, errno) {
-            ("exec", libc::ENOENT | libc::ENOEXEC | libc::EACCES | libc::ELIBBAD) => {
+            ("exec", libc::ENOENT | libc::ENOEXEC | libc::EACCES | NOT_FOR_THIS_MACHINE) => {
                 Failure::new(FailureKind::Binary, format!("{program} cannot be executed: {error}"))
                     .help("check that it is built for this machine, executable, and that its `#!` line names a file that exists")
             }
@@ -228,6 +228,12 @@ impl Engine {
         }
     }
 }
+
+/// What the kernel says of a program or library that it cannot read.
+#[cfg(target_os = "linux")]
+const NOT_FOR_THIS_MACHINE: i32 = libc::ELIBBAD;
+#[cfg(target_os = "macos")]
+const NOT_FOR_THIS_MACHINE: i32 = libc::EBADEXEC;
 
 /// The program of a command. One that was found before the service waited is looked for again: a task may have installed another
 /// one, which comes first on its PATH, such as the `python` of a virtual environment.

@@ -22,8 +22,10 @@ pub(crate) fn mount_of(folder: impl AsFd) -> Result<u64, Errno> {
             return Ok(found.stx_mnt_id);
         }
     }
-    #[expect(clippy::useless_conversion, reason = "the type differs between systems")]
-    Ok(u64::from(rustix::fs::fstat(&folder)?.st_dev))
+    let device = rustix::fs::fstat(&folder)?.st_dev;
+    #[cfg(target_os = "macos")]
+    let device = i64::from(device).cast_unsigned();
+    Ok(device)
 }
 
 /// Looks through a tree before anything of it is removed.
