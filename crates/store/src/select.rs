@@ -397,7 +397,7 @@ impl Selection {
                     return self.stored(&entry, why);
                 }
                 Err(FetchError::Fatal(failure)) => return Err(failure),
-                Err(FetchError::GiveWay(reason)) => {
+                Err(FetchError::TryNextSource(reason)) => {
                     // A host is named in its own reason, and a long URL beside it would hide what matters.
                     let note = if label.starts_with("url ") { reason } else { format!("{label}: {reason}") };
                     if !notes.contains(&note) {

@@ -13,7 +13,7 @@ const IDLE: &str = "DEVRUN_TEST_IDLE_MS";
 #[derive(Debug)]
 pub enum FetchError {
     /// The next source may have it: the host is out of reach, or knows no such file.
-    GiveWay(String),
+    TryNextSource(String),
     /// Nothing else is to be tried.
     Fatal(Failure),
 }
@@ -21,7 +21,7 @@ pub enum FetchError {
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::GiveWay(reason) => f.write_str(reason),
+            Self::TryNextSource(reason) => f.write_str(reason),
             Self::Fatal(failure) => failure.fmt(f),
         }
     }
@@ -30,7 +30,7 @@ impl fmt::Display for FetchError {
 impl std::error::Error for FetchError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::GiveWay(_) => None,
+            Self::TryNextSource(_) => None,
             Self::Fatal(failure) => Some(failure),
         }
     }

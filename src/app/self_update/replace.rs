@@ -99,7 +99,7 @@ fn check_version(next: &Path, release: &Release) -> Result<(), String> {
 fn unfetched(url: &str, error: FetchError) -> Failure {
     match error {
         FetchError::Fatal(failure) => failure,
-        FetchError::GiveWay(reason) => Failure::new(FailureKind::Binary, format!("cannot fetch {url}: {reason}"))
+        FetchError::TryNextSource(reason) => Failure::new(FailureKind::Binary, format!("cannot fetch {url}: {reason}"))
             .help("name the directory of a release: devrun self update --from URL|DIR"),
     }
 }

@@ -166,7 +166,10 @@ async fn the_publishers_sum_is_the_pin_of_a_first_fetch() {
     };
     let store = Store::at(&place.options.store);
     let cancel = Cancel::default();
-    assert!(matches!(install(job(), &store, &place.options, &cancel).await, Err(FetchError::GiveWay(_))), "no sum, and taken");
+    assert!(
+        matches!(install(job(), &store, &place.options, &cancel).await, Err(FetchError::TryNextSource(_))),
+        "no sum, and taken"
+    );
     server.set("/x.tgz.sha256", Answer::Body("0".repeat(64).into_bytes()));
     match install(job(), &store, &place.options, &cancel).await {
         Err(FetchError::Fatal(failure)) => assert_eq!(failure.kind, FailureKind::Integrity),

@@ -24,7 +24,7 @@ async fn fetched(answer: Answer, pin: Option<&Pin>, place: &Place) -> (Result<Pi
 
 fn gives_way(got: Result<Pin, FetchError>, says: &str) {
     match got {
-        Err(FetchError::GiveWay(reason)) => assert!(reason.contains(says), "{reason}"),
+        Err(FetchError::TryNextSource(reason)) => assert!(reason.contains(says), "{reason}"),
         other => panic!("expected to give way ({says}), got {other:?}"),
     }
 }
@@ -132,7 +132,7 @@ async fn redirects_are_followed_five_times_and_never_inwards() {
         server.set("/inward", Answer::Redirect(inward.to_owned()));
         match get("/inward").await {
             Err(FetchError::Fatal(failure)) => assert_eq!(failure.kind, FailureKind::Integrity, "{inward}"),
-            Err(FetchError::GiveWay(reason)) => assert!(reason.contains("is not https"), "{inward}: {reason}"),
+            Err(FetchError::TryNextSource(reason)) => assert!(reason.contains("is not https"), "{inward}: {reason}"),
             Ok(_) => panic!("{inward} was followed"),
         }
         assert!(!target.exists(), "{inward}");
