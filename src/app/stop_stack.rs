@@ -19,12 +19,29 @@ use devrun_runtime::runtime_dir;
 use crate::app::load;
 use crate::app::session::{Session, Signals, token, until_gone};
 
-/// Stops what runs, as a bare `down` does.
+/// Stops what runs, as a bare `down` does, for a command that goes on afterwards.
 ///
 /// # Errors
-/// As `down`.
+/// As `down`, and as [`only_from_outside`].
 pub fn stop(places: &Paths, term: Term) -> Result<i32, Failure> {
+    only_from_outside(places)?;
     crate::app::runtime::runtime()?.block_on(gentle(places, None, term))
+}
+
+/// For a command that has something to do after the stop: from inside a service it would be stopped itself, with that undone.
+///
+/// # Errors
+/// `Config`, naming the service.
+pub fn only_from_outside(places: &Paths) -> Result<(), Failure> {
+    let Some(caller) = caller::inside(&devrun_keeper::project_journal::of_project(places).unwrap_or_default()) else {
+        return Ok(());
+    };
+    let place = caller.service.map_or_else(|| "a service".to_owned(), |id| id.to_string());
+    Err(Failure::new(
+        FailureKind::Config,
+        format!("this command runs inside {place} and would be stopped with it, its work undone"),
+    )
+    .help("run it in a terminal of your own; nothing was stopped"))
 }
 
 pub async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Result<i32, Failure> {

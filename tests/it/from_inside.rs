@@ -8,10 +8,15 @@ use crate::harness::{PATIENCE, Project, devrun, eventually, signal};
 
 /// `a` waits for the file `go` and then runs `devrun down`; `b` is needed by it and `c` needs it.
 fn stack(project: Project, how: &str) -> Project {
+    asking(project, &format!("down {how}"))
+}
+
+/// The same with any command.
+fn asking(project: Project, command: &str) -> Project {
     project.write(
         "down.sh",
         &format!(
-            "while ! test -e go; do sleep 0.02; done\n{} down {how} >said 2>&1\necho \"exit $?\" >>said\nexec sleep 1000\n",
+            "while ! test -e go; do sleep 0.02; done\n{} {command} >said 2>&1\necho \"exit $?\" >>said\nexec sleep 1000\n",
             devrun().display()
         ),
     );
@@ -43,6 +48,28 @@ fn a_down_from_a_service_is_finished_by_the_supervisor() {
         project.run(&["down"]).code(0).says("nothing is running");
         std::fs::remove_file(project.path("go")).expect("our own file");
         project.run(&["up", "-d"]).code(0).says_not("earlier run");
+        project.run(&["down", "-t", "3s"]).code(0);
+        project.nothing_left();
+    }
+}
+
+/// The deletion comes after the stop, which the command would not live to see.
+#[test]
+fn what_goes_on_after_the_stop_is_refused_from_a_service() {
+    for command in ["down --volumes", "rebuild -d --yes", "up --clean -d --yes"] {
+        let project = asking(Project::new(), command);
+        project.run(&["up", "-d"]).code(0);
+        let before = project.supervisor();
+        project.write("go", "");
+        let answer = || Some(project.read("said")).filter(|said| said.contains("\nexit "));
+        let said = eventually("the answer", PATIENCE, answer);
+        assert!(
+            said.contains("runs inside a and would be stopped with it") && said.contains("help: run it in a terminal"),
+            "{said}"
+        );
+        assert!(said.ends_with("exit 2\n"), "{said}");
+        project.run(&["wait", "a", "b", "c"]).code(0);
+        assert_eq!(project.supervisor(), before, "the stack was started anew");
         project.run(&["down", "-t", "3s"]).code(0);
         project.nothing_left();
     }

@@ -394,6 +394,9 @@ fn user_id_is_refused_where_it_cannot_hold() {
         ("[services.a]\nrun = \"true\"\nuser_id = \"a b\"\n", "invalid user_id"),
         ("[services.a]\nrun = \"true\"\nuser_id = \"1:2:3\"\n", "invalid user_id"),
         ("[services.a]\nrun = \"true\"\nuser_id = \":2\"\n", "invalid user_id"),
+        ("[services.a]\nrun = \"true\"\nuser_id = \"4294967295\"\n", "invalid user_id"),
+        ("[services.a]\nrun = \"true\"\nuser_id = \"1:4294967295\"\n", "invalid user_id"),
+        ("[services.a]\nrun = \"true\"\nuser_id = \"99999999999\"\n", "invalid user_id"),
         ("[services.a]\nrun = \"touch ran\"\n[services.b]\nrun = \"true\"\nuser_id = \"no-such-user\"\n", "unknown user"),
         ("[services.a]\nrun = \"touch ran\"\n[services.b]\nrun = \"true\"\nuser_id = \"0:no-such-group\"\n", "unknown group"),
     ] {

@@ -354,8 +354,14 @@ fn attributes(resolver: &Resolver<'_>, service: &DeclaredService, replica: u32) 
 fn user_id(resolver: &Resolver<'_>, service: &DeclaredService, keys: &Reader<'_, '_, '_>) -> Resolved<Option<String>> {
     let Some(text) = keys.text("user_id")? else { return Ok(None) };
     let at = service.get("user_id").map_or(service.key, |node| node.span);
+    // The largest number is none: system calls take it for "leave as it is".
+    let number = |word: &str| word.parse::<u32>().is_ok_and(|number| number < u32::MAX);
     let word = |word: &str| {
-        !word.is_empty() && !word.starts_with('-') && !word.contains(|char: char| char.is_whitespace() || char == ':')
+        let digits = word.bytes().all(|byte| byte.is_ascii_digit());
+        !word.is_empty()
+            && !word.starts_with('-')
+            && !word.contains(|char: char| char.is_whitespace() || char == ':')
+            && (!digits || number(word))
     };
     let valid = match text.split_once(':') {
         Some((user, group)) => word(user) && word(group),

@@ -53,6 +53,9 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
         })
         .transpose()
         .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun down -t 5s"))?;
+    if (args.volumes || args.backup) && !args.emergency {
+        stop_stack::only_from_outside(&project.places)?;
+    }
     // Looked up before the stop: with a broken procfile nothing must have been stopped for a deletion that cannot be done.
     let read = if args.volumes || args.backup { Some(load::read(globals, &project, &Wanted::look())?) } else { None };
     let volumes: Vec<VolumeSpec> = read

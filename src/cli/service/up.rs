@@ -136,6 +136,9 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
 fn wipe(globals: &Globals, project: &Project, term: Term) -> Result<bool, Failure> {
     let read = load::read(globals, project, &Wanted::look())?;
     let running = load::is_running(&project.places)?;
+    if running {
+        crate::app::stop_stack::only_from_outside(&project.places)?;
+    }
     let doomed = if running {
         crate::app::deletion::lists(project, &read, None)?
     } else {
