@@ -12,6 +12,15 @@ fn a_command_that_does_not_exist_starts_nothing() {
     project.run(&["run", "--", "./no-such-file"]).code(127);
     project.write("plain", "x");
     project.run(&["run", "--", "./plain"]).code(126);
+    for (name, first_line, code, reason) in [
+        ("script", "#!/no/such/interpreter".to_owned(), 127, "script needs /no/such/interpreter, which is not there"),
+        ("closed", format!("#!{}", project.path("plain").display()), 126, "plain, which is not executable"),
+    ] {
+        project.write(name, &format!("{first_line}\n"));
+        std::fs::set_permissions(project.path(name), std::fs::Permissions::from_mode(0o755)).expect("our own file");
+        let run = project.run(&["run", "--", &format!("./{name}")]).code(code);
+        assert!(run.last_line().contains(reason), "{run}");
+    }
     assert!(!project.path("started").exists(), "the stack was started");
     project.run(&["run", "--", "true"]).code(0);
     assert!(project.path("started").exists());
