@@ -47,4 +47,5 @@ pub use download_progress::{DownloadProgress, NoDownloadProgress};
 pub use fetch::{fetch, fetch_all, locate, lock_update, tool_names, which};
 pub use fetch_options::FetchOptions;
 pub use located::Located;
+pub use select::check_extensions;
 pub use store::store_folder;

@@ -2,6 +2,8 @@
 //!
 //! Owns which of them answers and why, and what is said when none does. It does no work itself.
 
+use std::collections::BTreeMap;
+
 use devrun_model::recipe::SourceSpec;
 use devrun_model::{Failure, FailureKind, RecipeUse};
 
@@ -56,6 +58,36 @@ pub async fn find(recipe: &RecipeUse, options: &FetchOptions, aim: SelectMode) -
     let request = VersionRequest::new(spec.version.as_deref().filter(|_| !has_place(&spec)).or(recipe.version.as_deref()));
     let search = Selection { recipe: recipe.clone(), catalog, request, spec, options: options.clone(), cancel };
     search.run(aim).await
+}
+
+/// What no source of the catalogue and no server of this machine has of a recipe's extensions, as far as files tell: nothing is run
+/// and nothing is fetched.
+///
+/// # Errors
+/// `Binary`, with what can be done; `Internal` where the catalogue cannot be read.
+pub fn check_extensions(recipe: &RecipeUse, env: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let spec = recipe.source.clone().unwrap_or_default();
+    if recipe.extensions.is_empty() || has_place(&spec) {
+        return Ok(());
+    }
+    let catalog = Catalog::of(&recipe.recipe.name)?;
+    let request = VersionRequest::new(spec.version.as_deref().or(recipe.version.as_deref()));
+    let here = platform::current();
+    let mut versions = catalog.versions.iter().filter(|version| request.admits(&version.version));
+    let has = |source: &CatalogSource| source.serves(&here) && extensions::coverage(source, &recipe.extensions) == Coverage::Full;
+    let servers = system::servers(&recipe.recipe, &catalog, env);
+    if versions.any(|version| version.sources.iter().any(has))
+        || servers.iter().any(|server| extensions::missing(server, &recipe.extensions).is_empty())
+    {
+        return Ok(());
+    }
+    let (name, names) = (&recipe.recipe.name, extensions::named(&recipe.extensions));
+    let server = if request.is_any() { name.clone() } else { format!("{name} {request}") };
+    Err(Failure::new(FailureKind::Binary, format!("no {server} with the {names} is known")).help(extensions::advice(
+        &catalog,
+        &recipe.extensions,
+        &here,
+    )))
 }
 
 fn has_place(spec: &SourceSpec) -> bool {
@@ -426,6 +458,7 @@ impl Selection {
         }
     }
 
+        format!("{server} with the {}", extensions::named(&self.recipe.extensions))
     /// Nothing fits and nothing could be had.
     fn nothing(&self, mut notes: Vec<String>) -> Failure {
         let mut reason = format!("no {} here, and none could be fetched", self.wanted());
