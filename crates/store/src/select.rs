@@ -401,7 +401,8 @@ impl Selection {
                 return Err(Failure::new(FailureKind::Binary, reason).help(format!("devrun lock --update {}", pin.name)));
             }
         }
-        for candidate in candidates {
+        let mut rest = candidates.into_iter().peekable();
+        while let Some(candidate) = rest.next() {
             let label = candidate.source.label();
             let job = InstallJob {
                 recipe: self.recipe.recipe.clone(),
@@ -432,6 +433,9 @@ impl Selection {
                 Err(FetchError::GiveWay(reason)) => {
                     // A host is named in its own reason, and a long URL beside it would hide what matters.
                     let note = if label.starts_with("url ") { reason } else { format!("{label}: {reason}") };
+                    if rest.peek().is_some() && !self.options.offline {
+                        self.options.progress.note(&format!("{note}; trying the next source"));
+                    }
                     if !notes.contains(&note) {
                         notes.push(note);
                     }
@@ -451,14 +455,12 @@ impl Selection {
     fn wanted(&self) -> String {
         let name = &self.recipe.recipe.name;
         let server = if self.request.is_any() { name.clone() } else { format!("{name} {}", self.request) };
-        match self.recipe.extensions.as_slice() {
-            [] => server,
-            [one] => format!("{server} with the extension {one}"),
-            all => format!("{server} with the extensions {}", all.join(", ")),
+        if self.recipe.extensions.is_empty() {
+            return server;
         }
+        format!("{server} with the {}", extensions::named(&self.recipe.extensions))
     }
 
-        format!("{server} with the {}", extensions::named(&self.recipe.extensions))
     /// Nothing fits and nothing could be had.
     fn nothing(&self, mut notes: Vec<String>) -> Failure {
         let mut reason = format!("no {} here, and none could be fetched", self.wanted());
