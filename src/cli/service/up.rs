@@ -38,6 +38,26 @@ use crate::ui::{exit_line, output};
 use log_output::style;
 
 /// How often a start is begun once more because a stop came first.
+/// What to type next, attached to a stack of one's own.
+const ATTACHED: [&str; 3] =
+    ["Ctrl-C            stop everything", "devrun ps         what runs", "devrun logs -f    follow the logs elsewhere"];
+/// Attached to a stack that was up.
+const JOINED: [&str; 3] =
+    ["Ctrl-C            detach; the stack keeps running", "devrun ps         what runs", "devrun down       stop everything"];
+const DETACHED: [&str; 3] =
+    ["devrun logs -f    follow the logs", "devrun ps         what runs", "devrun down       stop everything"];
+
+/// Who waits for a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StartViewer {
+    /// The supervisor was started for this request.
+    Owner,
+    /// The stack was up already.
+    Joined,
+    /// So it was, and its output is followed.
+    Attached,
+}
+
 const ROUNDS: u32 = 10;
 
 /// Runs it.
@@ -235,7 +255,8 @@ impl Stack {
             Settled::Outcome(_) => false,
             Settled::Interrupted(_) => true,
         };
-        let code = self.conclude(settled, &mut session, &status, view.times(), begun.elapsed(), false).await?;
+        let viewer = if attach { StartViewer::Attached } else { StartViewer::Joined };
+        let code = self.conclude(settled, &mut session, &status, view.times(), begun.elapsed(), viewer).await?;
         if !attach || interrupted {
             return Ok(Some(code));
         }
@@ -285,7 +306,7 @@ impl Stack {
         status: &Status,
         times: &StartTimes,
         took: Duration,
-        owner: bool,
+        viewer: StartViewer,
     ) -> Result<i32, Failure> {
         let mut outcome = match settled {
             Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => outcome,
@@ -298,7 +319,7 @@ impl Stack {
                     .help(format!("see {}", self.project.places.supervisor_log().display())));
             }
             Settled::Interrupted(code) => {
-                if owner {
+                if viewer == StartViewer::Owner {
                     // The start that we began is unwound, as with an attached one.
                     say("stopping what was started");
                     session.command(token(), Command::Down { grace_ms: None }).await?;
@@ -314,7 +335,7 @@ impl Stack {
             _ => devrun_runtime::engine::state_files::last_snapshot(&self.project.places),
         };
         if let Some(snapshot) = snapshot {
-            self.summary(&snapshot, &outcome, times, took, true);
+            self.summary(&snapshot, &outcome, times, took, if viewer == StartViewer::Attached { &JOINED } else { &DETACHED });
         }
         let mut code = outcome.code();
         if !outcome.failures.is_empty() && self.options.rollback {
@@ -334,7 +355,7 @@ impl Stack {
         ProgressView::new(self.term).with_plan(&self.plan).with_logs(self.project.places.logs())
     }
 
-    fn summary(&self, snapshot: &Snapshot, outcome: &Outcome, times: &StartTimes, took: Duration, detached: bool) {
+    fn summary(&self, snapshot: &Snapshot, outcome: &Outcome, times: &StartTimes, took: Duration, hints: &[&str]) {
         if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
             say(summary::failures(outcome, self.term.err_color).trim_end());
             ci::failures(outcome);
@@ -352,15 +373,6 @@ impl Stack {
             let _gone = data(urls.trim_end());
         }
         if outcome.failures.is_empty() && outcome.blocked.is_empty() {
-            let hints = if detached {
-                ["devrun logs -f    follow the logs", "devrun ps         what runs", "devrun down       stop everything"]
-            } else {
-                [
-                    "Ctrl-C            stop everything",
-                    "devrun ps         what runs",
-                    "devrun logs -f    follow the logs elsewhere",
-                ]
-            };
             for hint in hints {
                 say(format!("  {hint}"));
             }
