@@ -11,10 +11,10 @@ use crate::ui::term::say;
 use devrun_config::{Facts, Options, PortPreference, Source};
 use devrun_keeper::lock;
 use devrun_model::mask::Masker;
-use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
+use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId};
 use devrun_runtime::ports::{self, PortReservations};
 use devrun_runtime::recipes::RecipeRegistry;
-use devrun_runtime::{copy_names, runtime_dir, secrets, trace_masks, user};
+use devrun_runtime::{copy_names, runtime_dir, secrets, trace_masks};
 use devrun_store::ownership::Trust;
 use devrun_store::trusted_file;
 use devrun_store::{DownloadProgress, FetchOptions};
@@ -371,12 +371,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     }
     let (plan, report) = document.lower(&facts).map_err(failed)?;
     if wanted.purpose == Purpose::Start {
-        // Of what is started by name; what that waits for is refused at its own start.
-        let started =
-            |spec: &ServiceSpec| wanted.named.is_empty() || wanted.named.iter().any(|name| *name == spec.service.as_str());
-        for spec in plan.services.values().filter(|spec| started(spec)) {
-            let _known = user::of(spec)?;
-        }
+        preconditions::of_started(&plan, &wanted.named)?;
     }
     if starts {
         notes.extend(host_requirements::of_plan(&document, &plan, &wanted.named, &project.env)?);

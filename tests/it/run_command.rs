@@ -35,6 +35,30 @@ fn check_names_a_working_directory_that_is_not_there() {
 }
 
 #[test]
+fn a_working_directory_that_nothing_makes_starts_nothing() {
+    let other = "[services.other]\nrun = \"sh -c 'echo x > started; exec sleep 1000'\"\n";
+    let project = Project::new();
+    for command in [&["up", "-d"][..], &["run", "--", "true"]] {
+        project.rewrite(&format!("{other}[services.a]\nrun = \"true\"\ndir = \"no/such\"\n"));
+        let up = project.run(command).code(2).says("help: mkdir -p");
+        assert!(up.last_line().contains("a: missing directory") && up.last_line().ends_with("/no/such"), "{up}");
+        assert!(!project.path("started").exists(), "{up}");
+    }
+    // A task makes it, or it belongs to something else than what is asked for.
+    let made =
+        "[tasks.make]\nrun = \"mkdir -p no/such\"\n[services.a]\nrun = \"{svc:a}\"\ndir = \"no/such\"\ndepends_on = [\"make\"]\n";
+    project.rewrite(&format!("{other}{made}[services.b]\nrun = \"true\"\ndir = \"nowhere\"\n"));
+    project.run(&["up", "-d", "a"]).code(0);
+    project.run(&["down"]).code(0);
+    // What runs before the service itself names the directory too.
+    std::fs::remove_dir_all(project.path("no")).expect("our own directory");
+    project.rewrite("[services.b]\nrun = \"{svc:b}\"\n[services.a]\nrun = \"true\"\ndir = \"no/such\"\npre_start = \"true\"\ndepends_on = [\"b\"]\n");
+    let up = project.run(&["up", "-d"]).code(2);
+    assert!(up.last_line().contains("/no/such: No such file"), "{up}");
+    project.run(&["down"]).code(0);
+}
+
+#[test]
 fn a_command_that_a_task_installs_is_looked_for_afterwards() {
     let text = "[tasks.install]\nrun = \"sh -c 'mkdir -p bin; cp /bin/true bin/made'\"\n\
                 [services.a]\nrun = \"{svc:a}\"\ndepends_on = [\"install\"]\n";
