@@ -62,6 +62,8 @@ pub struct Wanted {
     pub named: Vec<String>,
     /// `--scale`.
     pub scale: BTreeMap<String, u32>,
+    /// It ends what an earlier `up --scale` has set.
+    pub resets_scale: bool,
     /// `--ports auto`.
     pub ports_auto: bool,
     /// Not `--no-init-cache`.
@@ -78,6 +80,7 @@ impl Wanted {
             purpose: Purpose::Look,
             named: Vec::new(),
             scale: BTreeMap::new(),
+            resets_scale: false,
             ports_auto: false,
             init_cache: true,
             warn: false,
@@ -314,7 +317,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         instance: project.instance.clone(),
         ports_auto: loose_ports(project, wanted)?,
         scale: wanted.scale.clone(),
-        remembered_scale: remembered_scale::read(&project.places),
+        remembered_scale: remembered_scale::in_force(&project.places, !wanted.resets_scale && is_running(&project.places)?),
         // Names of a run that has ended do not matter.
         first_copies: if is_running(&project.places)? { copy_names::read(&project.places) } else { BTreeMap::new() },
         init_cache: wanted.init_cache,

@@ -27,6 +27,7 @@ use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::password_advice;
 use crate::app::port_conflicts;
 use crate::app::profile_selection;
+use crate::app::remembered_scale;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
 use crate::app::shared_server::start;
 use crate::app::start_scope;
@@ -37,7 +38,6 @@ use crate::ui::{exit_line, output};
 
 use log_output::style;
 
-/// How often a start is begun once more because a stop came first.
 /// What to type next, attached to a stack of one's own.
 const ATTACHED: [&str; 3] =
     ["Ctrl-C            stop everything", "devrun ps         what runs", "devrun logs -f    follow the logs elsewhere"];
@@ -58,6 +58,7 @@ enum StartViewer {
     Attached,
 }
 
+/// How often a start is begun once more because a stop came first.
 const ROUNDS: u32 = 10;
 
 /// Runs it.
@@ -101,6 +102,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         purpose: if args.plan { Purpose::Look } else { Purpose::Start },
         named: args.services.clone(),
         scale: scale(&args.scale)?,
+        resets_scale: args.services.is_empty(),
         ports_auto: args.ports.is_some() || args.ephemeral,
         init_cache: !args.no_init_cache,
         warn: true,
@@ -116,6 +118,10 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         && let Some(code) = start::before_start(globals, &project, &read, &args.services)?
     {
         return Ok(code);
+    }
+    if !args.plan && folder.is_none() {
+        let declared = read.document.declared_replicas(&read.facts);
+        remembered_scale::set_by_up(&project.places, &wanted.scale, &declared, wanted.resets_scale)?;
     }
     let advice = password_advice::of(&read);
     let mut plan = read.plan;
@@ -298,7 +304,7 @@ impl Stack {
         }
     }
 
-    /// `status` is what the session began with; `owner`: the supervisor was started for this request.
+    /// `status` is what the session began with.
     async fn conclude(
         &self,
         settled: Settled,
