@@ -122,7 +122,7 @@ fn find(word: &OsStr, path: &str, dir: &Path) -> Result<PathBuf, (i32, String)> 
     if word.as_bytes().contains(&b'/') {
         let file = dir.join(word);
         return match executable(&file) {
-            Some(true) => Ok(file),
+            Some(true) => checked(file),
             Some(false) => Err((exit::NOT_EXECUTABLE, format!("{name} cannot be executed"))),
             None => Err((exit::NOT_FOUND, format!("command not found: {name}"))),
         };
@@ -131,7 +131,7 @@ fn find(word: &OsStr, path: &str, dir: &Path) -> Result<PathBuf, (i32, String)> 
     for folder in std::env::split_paths(&os_text::to_os(path)) {
         let file = dir.join(folder).join(word);
         match executable(&file) {
-            Some(true) => return Ok(file),
+            Some(true) => return checked(file),
             Some(false) => seen = Some(file),
             None => {}
         }
@@ -140,6 +140,17 @@ fn find(word: &OsStr, path: &str, dir: &Path) -> Result<PathBuf, (i32, String)> 
         Some(file) => Err((exit::NOT_EXECUTABLE, format!("{} cannot be executed", file.display()))),
         None => Err((exit::NOT_FOUND, format!("cannot find the command `{name}`"))),
     }
+}
+
+/// What the system would refuse: a script whose interpreter is not there, a program of another machine.
+fn checked(file: PathBuf) -> Result<PathBuf, (i32, String)> {
+    // A path that is not UTF-8 is left to the system.
+    let Some(Err(failure)) = file.to_str().map(|word| devrun_store::find_command(word, &BTreeMap::new(), Path::new("/"))) else {
+        return Ok(file);
+    };
+    let is_interpreter_absent = devrun_store::interpreter_of(&file).is_some_and(|interpreter| !interpreter.exists());
+    let code = if is_interpreter_absent { exit::NOT_FOUND } else { exit::NOT_EXECUTABLE };
+    Err((code, failure.to_string()))
 }
 
 fn become_user(spec: &ServiceSpec, command: &mut Command) -> Result<(), Failure> {

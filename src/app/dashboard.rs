@@ -12,12 +12,13 @@ use crossterm::event::{Event, KeyEventKind};
 use crossterm::execute;
 use futures_util::StreamExt;
 use regex::bytes::Regex;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::ui::dashboard::layout::log_rows;
 use crate::ui::dashboard::state::event_line;
 use crate::ui::dashboard::{Dashboard, DashboardRequest, LogRow, Pane, Prompt, ServiceUsage, draw, handle_key, handle_mouse};
 use crate::ui::summary;
-use devrun_model::{Failure, ServiceId, exit};
+use devrun_model::{Failure, FailureKind, ServiceId, exit};
 use devrun_runtime::logs::growth::LogGrowth;
 use devrun_runtime::logs::scroll::{LogCursor, LogPositions, LogWindow, PlacedLine, ScrollStart};
 use devrun_runtime::logs::{LogStream, visible_text};
@@ -26,7 +27,7 @@ use devrun_runtime::stats::{self, UsageSample};
 use crate::app::dashboard_screen::{HangupGuard, Screen, failed, has_gone, keys, mouse_capture};
 use crate::app::observer::Observer;
 use crate::app::session::{Session, Signals};
-use crate::app::{log_selection, viewer_command};
+use crate::app::{log_selection, signals, viewer_command};
 
 /// Changes that come within this time are drawn at once.
 const GATHER: Duration = Duration::from_millis(100);
@@ -44,6 +45,7 @@ enum Happened {
     Logs,
     Due,
     Signal(i32),
+    Suspended,
 }
 
 struct Owner {
@@ -73,7 +75,9 @@ pub async fn run(observer: Observer, color: bool) -> Result<i32, Failure> {
 
 async fn show(observer: Observer, color: bool) -> Result<i32, Failure> {
     let status = observer.status().await?;
-    let mut signals = Signals::take()?;
+    let mut ending = Signals::take()?;
+    let mut stops = signal(SignalKind::from_raw(libc::SIGTSTP))
+        .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
     let folder = observer.project().places.logs();
     let mut growth = LogGrowth::new(&folder);
     let window = LogWindow::new(&folder, &[], &ScrollStart::Newest, None);
@@ -97,54 +101,38 @@ async fn show(observer: Observer, color: bool) -> Result<i32, Failure> {
     loop {
         let happened = tokio::select! {
             biased;
-            code = signals.next() => Happened::Signal(code),
+            code = ending.next() => Happened::Signal(code),
+            Some(()) = stops.recv() => Happened::Suspended,
             key = pressed.next() => Happened::Key(key),
             () = wait(due) => Happened::Due,
             item = next_item(&mut owner.session) => Happened::Feed(item),
             // While something waits to be drawn, notices are left to gather.
             () = growth.changed(), if due.is_none() => Happened::Logs,
         };
-        match happened {
+        let request = match happened {
             Happened::Signal(code) => return Ok(code),
             // The terminal is gone.
             Happened::Key(None | Some(Err(_))) => return Ok(exit::HUP),
             Happened::Key(Some(Ok(event))) => {
-                if let Some(request) = owner.event(event) {
-                    match request {
-                        DashboardRequest::Quit => return Ok(exit::DONE),
-                        DashboardRequest::Attach => {
-                            drop(pressed);
-                            drop(screen);
-                            owner.attach();
-                            screen = Screen::take(owner.board.mouse)?;
-                            pressed = keys()?;
-                            owner.resize();
-                            owner.fit();
-                        }
-                        DashboardRequest::Redraw => screen.redraw().map_err(|error| failed(&error))?,
-                        request => {
-                            if let DashboardRequest::Act(verb) = request {
-                                owner.board.message = Some(format!("{verb} …"));
-                                owner.draw(&mut screen)?;
-                            }
-                            owner.carry_out(request).await;
-                        }
-                    }
-                }
                 due = Some(Instant::now());
+                owner.event(event)
             }
-            Happened::Feed(Ok(Some(()))) => {
+            Happened::Suspended => {
+                due = Some(Instant::now());
+                Some(DashboardRequest::Suspend)
+            }
+            Happened::Feed(found) => {
+                if !matches!(found, Ok(Some(()))) {
+                    owner.session = None;
+                }
                 new_state = true;
                 due.get_or_insert_with(|| Instant::now() + GATHER);
-            }
-            Happened::Feed(_) => {
-                owner.session = None;
-                new_state = true;
-                due.get_or_insert_with(|| Instant::now() + GATHER);
+                None
             }
             Happened::Logs => {
                 new_logs = true;
                 due = Some(Instant::now() + GATHER);
+                None
             }
             Happened::Due => {
                 due = None;
@@ -160,6 +148,39 @@ async fn show(observer: Observer, color: bool) -> Result<i32, Failure> {
                 }
                 owner.sample();
                 owner.draw(&mut screen)?;
+                None
+            }
+        };
+        match request {
+            None => {}
+            Some(DashboardRequest::Quit) => return Ok(exit::DONE),
+            Some(DashboardRequest::Suspend) if !signals::can_be_resumed() => {
+                owner.board.message = Some("no shell could bring this back; Ctrl-Z does nothing".to_owned());
+            }
+            Some(request @ (DashboardRequest::Attach | DashboardRequest::Suspend)) => {
+                drop(pressed);
+                drop(screen);
+                if request == DashboardRequest::Attach {
+                    owner.attach();
+                } else {
+                    signals::hold();
+                    // The supervisor does not wait for a viewer that does not read.
+                    owner.session = None;
+                    owner.connect().await?;
+                    new_logs = true;
+                }
+                screen = Screen::take(owner.board.mouse)?;
+                pressed = keys()?;
+                owner.resize();
+                owner.fit();
+            }
+            Some(DashboardRequest::Redraw) => screen.redraw().map_err(|error| failed(&error))?,
+            Some(request) => {
+                if let DashboardRequest::Act(verb) = request {
+                    owner.board.message = Some(format!("{verb} …"));
+                    owner.draw(&mut screen)?;
+                }
+                owner.carry_out(request).await;
             }
         }
     }
@@ -309,7 +330,7 @@ impl Owner {
                     self.board.message = Some(format!("cannot change the mouse: {error}"));
                 }
             }
-            DashboardRequest::Quit | DashboardRequest::Attach | DashboardRequest::Redraw => {}
+            DashboardRequest::Quit | DashboardRequest::Attach | DashboardRequest::Redraw | DashboardRequest::Suspend => {}
         }
     }
 

@@ -10,7 +10,9 @@ use devrun_keeper::leftover_sweep;
 use devrun_model::{ByteSize, Failure, FailureKind, Paths, VolumeClass};
 use devrun_runtime::{removal, runtime_dir, secrets};
 
+use crate::app::disk_usage;
 use crate::app::load::{Project, Read};
+use crate::app::other_data;
 use crate::app::shared_server::leases;
 use crate::globals::Globals;
 
@@ -46,7 +48,7 @@ pub fn lists(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<D
     let mut found = Vec::new();
     let mut add = |what: String, path: PathBuf| {
         if path.symlink_metadata().is_ok() {
-            found.push(Doomed { what, bytes: size(&path), path });
+            found.push(Doomed { what, bytes: disk_usage::size(&path), path });
         }
     };
     let asked = |word: &str| only.is_none_or(|only| only == word);
@@ -65,7 +67,8 @@ pub fn lists(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<D
             add(format!("{SHARED}{service} on the shared server"), file);
         }
     }
-    if asked("secrets") {
+    // What is kept was made with them; only who names them deletes them all the same.
+    if asked("secrets") && (only.is_some() || !other_data::is_kept(project, read)) {
         let wants = read.required_values()?;
         for want in &wants.secrets {
             add(format!("secret {}", want.name), wants.secrets_dir.join(&want.name));
@@ -200,18 +203,6 @@ pub fn scratch(places: &Paths, folders: &[PathBuf]) -> Result<(), Failure> {
 /// `Config`, naming the path.
 pub fn erase(places: &Paths, path: &Path) -> Result<(), Failure> {
     removal::remove(path, &[&places.state, &places.root]).map_err(|error| cannot(path, &error))
-}
-
-/// Bytes below a path as the disk counts them; links are not followed. What cannot be read counts as nothing.
-#[must_use]
-pub fn size(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
-    let own = meta.blocks() * 512;
-    if !meta.is_dir() {
-        return own;
-    }
-    own + fs::read_dir(path).into_iter().flatten().flatten().map(|entry| size(&entry.path())).sum::<u64>()
 }
 
 pub fn word(class: VolumeClass) -> &'static str {

@@ -11,10 +11,10 @@ use crate::ui::term::say;
 use devrun_config::{Facts, Options, PortPreference, Source};
 use devrun_keeper::lock;
 use devrun_model::mask::Masker;
-use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId, ServiceSpec};
+use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId};
 use devrun_runtime::ports::{self, PortReservations};
 use devrun_runtime::recipes::RecipeRegistry;
-use devrun_runtime::{copy_names, runtime_dir, secrets, trace_masks, user};
+use devrun_runtime::{copy_names, runtime_dir, secrets, trace_masks};
 use devrun_store::ownership::Trust;
 use devrun_store::trusted_file;
 use devrun_store::{DownloadProgress, FetchOptions};
@@ -62,6 +62,8 @@ pub struct Wanted {
     pub named: Vec<String>,
     /// `--scale`.
     pub scale: BTreeMap<String, u32>,
+    /// It ends what an earlier `up --scale` has set.
+    pub resets_scale: bool,
     /// `--ports auto`.
     pub ports_auto: bool,
     /// Not `--no-init-cache`.
@@ -78,6 +80,7 @@ impl Wanted {
             purpose: Purpose::Look,
             named: Vec::new(),
             scale: BTreeMap::new(),
+            resets_scale: false,
             ports_auto: false,
             init_cache: true,
             warn: false,
@@ -314,7 +317,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         instance: project.instance.clone(),
         ports_auto: loose_ports(project, wanted)?,
         scale: wanted.scale.clone(),
-        remembered_scale: remembered_scale::read(&project.places),
+        remembered_scale: remembered_scale::in_force(&project.places, !wanted.resets_scale && is_running(&project.places)?),
         // Names of a run that has ended do not matter.
         first_copies: if is_running(&project.places)? { copy_names::read(&project.places) } else { BTreeMap::new() },
         init_cache: wanted.init_cache,
@@ -371,12 +374,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     }
     let (plan, report) = document.lower(&facts).map_err(failed)?;
     if wanted.purpose == Purpose::Start {
-        // Of what is started by name; what that waits for is refused at its own start.
-        let started =
-            |spec: &ServiceSpec| wanted.named.is_empty() || wanted.named.iter().any(|name| *name == spec.service.as_str());
-        for spec in plan.services.values().filter(|spec| started(spec)) {
-            let _known = user::of(spec)?;
-        }
+        preconditions::of_started(&plan, &wanted.named)?;
     }
     if starts {
         notes.extend(host_requirements::of_plan(&document, &plan, &wanted.named, &project.env)?);

@@ -12,6 +12,7 @@ pub mod data;
 pub mod debug_output;
 pub mod deletion;
 pub mod diagnosis;
+pub mod disk_usage;
 pub mod drain_socket;
 pub mod gateway;
 pub mod generated_env;

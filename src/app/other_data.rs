@@ -5,15 +5,19 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use devrun_model::ByteSize;
+use devrun_model::{ByteSize, Launch, VolumeClass};
 
 use crate::app::data::branch_name;
-use crate::app::deletion;
+use crate::app::disk_usage;
 use crate::app::load::{Project, Read};
 use crate::ui::term::say;
 
 /// The directory of named instances in a state directory.
 const INSTANCES: &str = "instances";
+/// The directory of data in a state directory.
+const DATA: &str = "data";
+/// The directory of snapshots in a state directory.
+const SNAPSHOTS: &str = "snapshots";
 
 /// Data of another mode or instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,22 +72,60 @@ pub fn of(project: &Project, read: &Read) -> Vec<OtherData> {
     found
 }
 
+/// Whether a deletion of everything keeps data of other modes, instances or branches, snapshots, or a server's data with a `path` of its own.
+#[must_use]
+pub fn is_kept(project: &Project, read: &Read) -> bool {
+    let in_state = |state: &Path| [state.join(DATA), state.join(SNAPSHOTS), branch_name::root(state)];
+    let others = instances(project).into_iter().filter(|(name, _)| *name != project.instance).map(|(_, state)| state);
+    let usual = (!project.instance.is_empty()).then(|| base(project));
+    let of_others = others.chain(usual).flat_map(|state| in_state(&state));
+    let own = [project.places.state.join(SNAPSHOTS), branch_name::root(&project.places.state)];
+    let modes = of(project, read).into_iter().map(|other| other.path).filter(|path| path.starts_with(project.places.data(None)));
+    let servers = read.plan.services.values().filter(|spec| matches!(spec.launch, Launch::Recipe(_)));
+    let data = servers.filter_map(|spec| read.plan.volumes.get(spec.data.as_ref()?));
+    let placed = data.filter(|volume| volume.placed && volume.class == VolumeClass::Persistent);
+    of_others.chain(own).chain(modes).chain(placed.map(|volume| volume.path.clone())).any(|path| has_file(&path))
+}
+
+fn has_file(path: &Path) -> bool {
+    let mut entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.any(|entry| !entry.file_type().is_ok_and(|kind| kind.is_dir()) || has_file(&entry.path()))
+}
+
+/// The snapshots of the instance at hand.
+fn snapshots(project: &Project) -> Vec<(String, PathBuf)> {
+    let saved = names(&project.places.state.join(SNAPSHOTS)).into_iter();
+    saved.filter(|(name, _)| !name.starts_with('.')).collect()
+}
+
 /// Says what a deletion leaves of other modes and instances, and how to delete that.
 pub fn say_kept(project: &Project, read: &Read) {
     for other in of(project, read) {
-        let size = ByteSize(deletion::size(&other.path));
+        let size = ByteSize(disk_usage::size(&other.path));
         say(format!("kept: {size} of {} in {} (devrun {} clean)", other.of, other.path.display(), other.options));
     }
-    let saved = project.places.state.join("snapshots");
-    let count = names(&saved).into_iter().filter(|(name, _)| !name.starts_with('.')).count();
+    let (saved, count) = (project.places.state.join(SNAPSHOTS), snapshots(project).len());
     if count > 0 {
-        let (size, plural) = (ByteSize(deletion::size(&saved)), if count == 1 { "" } else { "s" });
+        let (size, plural) = (ByteSize(disk_usage::size(&saved)), if count == 1 { "" } else { "s" });
         say(format!("kept: {size} of {count} snapshot{plural} in {} (devrun snapshot rm NAME)", saved.display()));
     }
     let branches = branch_name::root(&project.places.state);
-    let size = deletion::size(&branches);
+    let size = disk_usage::size(&branches);
     if size > 0 {
         say(format!("kept: {} of data of git branches in {} (devrun branch rm NAME)", ByteSize(size), branches.display()));
+    }
+}
+
+/// Says that `clean` leaves the secrets, where what it keeps was made with them.
+pub fn say_secrets_kept(project: &Project, read: &Read) {
+    if let Ok(wants) = read.required_values()
+        && wants.secrets_dir.is_dir()
+        && is_kept(project, read)
+    {
+        say(format!(
+            "kept: {}, as data that is kept was made with these secrets (devrun clean --only secrets)",
+            wants.secrets_dir.display()
+        ));
     }
 }
 

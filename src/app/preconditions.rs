@@ -1,5 +1,5 @@
-//! What must hold before a start, the machine apart: the env file is there, and no secret that data was made with is made
-//! anew.
+//! What must hold before a start, the machine apart: the env file and working directories are there, and no secret that data was
+//! made with is made anew.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,8 +9,8 @@ use std::path::Path;
 
 use crate::ui::term::say;
 use devrun_config::Facts;
-use devrun_model::{Failure, FailureKind};
-use devrun_runtime::secrets;
+use devrun_model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
+use devrun_runtime::{secrets, user};
 use devrun_store::trusted_file;
 
 /// `[project].env_sample`: an env file that is missing is made from it. Says what is still to be edited.
@@ -40,6 +40,32 @@ pub fn from_sample(document: &devrun_config::Document) -> Result<(), Failure> {
     // It is said even where the start fails for want of these very values.
     say(note);
     Ok(())
+}
+
+/// The users and the working directories of what is started by name; what that waits for is refused at its own start.
+///
+/// # Errors
+/// `Config`, naming the user or the directory.
+pub fn of_started(plan: &Plan, named: &[String]) -> Result<(), Failure> {
+    let is_started = |spec: &&ServiceSpec| named.is_empty() || named.iter().any(|name| *name == spec.service.as_str());
+    for spec in plan.services.values().map(AsRef::as_ref).filter(is_started) {
+        let _known = user::of(spec)?;
+        has_directory(spec, plan)?;
+    }
+    Ok(())
+}
+
+/// Whether the working directory of what starts at once is there: what waits for nothing starts before anything could make it.
+fn has_directory(spec: &ServiceSpec, plan: &Plan) -> Result<(), Failure> {
+    let waits = !spec.depends_on.is_empty() || spec.tier.is_some();
+    let is_made = plan.volumes.values().any(|volume| spec.dir.starts_with(&volume.path));
+    if spec.dir.is_dir() || waits || is_made || spec.optional || !matches!(spec.launch, Launch::Run(_)) {
+        return Ok(());
+    }
+    let (dir, service) = (spec.dir.display(), &spec.service);
+    let table = if spec.task.is_some() { "tasks" } else { "services" };
+    Err(Failure::new(FailureKind::Config, format!("{service}: missing directory {dir}"))
+        .help(format!("mkdir -p '{dir}', or correct {table}.{service}.dir")))
 }
 
 /// A secret that is gone is generated anew, unless initialised data was made with it: then nothing would fit any more.

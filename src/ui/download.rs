@@ -58,6 +58,10 @@ impl DownloadProgress for Bars {
         }
     }
 
+    fn note(&self, text: &str) {
+        say(text);
+    }
+
     fn end(&self, how: &str) {
         if let Ok(mut slot) = self.bar.lock()
             && let Some(bar) = slot.take()

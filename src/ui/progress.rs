@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use devrun_keeper::terminal::UnechoedControlKeys;
 use devrun_model::duration::human;
 use devrun_model::feed::{FeedItem, Status};
 use devrun_model::{Health, Kind, Plan, ServiceId, State, StateChange};
@@ -34,6 +35,8 @@ pub struct ProgressView {
     times: StartTimes,
     /// The directory of the logs, where nobody else shows them.
     logs: Option<PathBuf>,
+    /// While live lines are on the screen.
+    unechoed: Option<UnechoedControlKeys>,
 }
 
 struct ProgressLine {
@@ -62,7 +65,16 @@ impl ProgressView {
     #[must_use]
     pub fn new(term: Term) -> Self {
         let bars = (term.progress == Progress::Tty).then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-        Self { term, bars, lines: BTreeMap::new(), width: 0, tasks: BTreeSet::new(), times: StartTimes::default(), logs: None }
+        Self {
+            term,
+            bars,
+            lines: BTreeMap::new(),
+            width: 0,
+            tasks: BTreeSet::new(),
+            times: StartTimes::default(),
+            logs: None,
+            unechoed: None,
+        }
     }
 
     /// Names the tasks of a plan, of which a change of state does not tell that they are tasks.
@@ -178,10 +190,14 @@ impl ProgressView {
         let text = describe(state, health, took, reason);
         match &self.bars {
             Some(bars) => {
+                if self.unechoed.is_none() {
+                    self.unechoed = UnechoedControlKeys::start();
+                }
+                // Drawn for the first time when it has its text.
                 let bar = line.bar.get_or_insert_with(|| {
-                    let bar = bars.add(ProgressBar::new_spinner());
-                    bar.set_prefix(format!("{name:width$}", width = self.width));
-                    bar
+                    let prefix = format!("{name:width$}", width = self.width);
+                    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_prefix(prefix);
+                    bars.add(bar.with_style(live_style(false)))
                 });
                 let timed = matches!(state, State::Fetching | State::Initialising | State::Starting | State::Stopping)
                     || state == State::BackingOff
@@ -194,10 +210,7 @@ impl ProgressView {
                     (State::Skipped | State::Stopped | State::Waiting, _) => "2",
                     _ => "33",
                 };
-                let template = if timed { "{prefix}  {msg} {elapsed:.dim}" } else { "{prefix}  {msg}" };
-                if let Ok(style) = ProgressStyle::with_template(template) {
-                    bar.set_style(style);
-                }
+                bar.set_style(live_style(timed));
                 bar.reset_elapsed();
                 bar.set_message(paint(color, code, safe(&text)));
                 if timed { bar.enable_steady_tick(Duration::from_millis(200)) } else { bar.disable_steady_tick() }
@@ -258,6 +271,14 @@ impl ProgressView {
         }
     }
 
+    /// A line about a key that was just pressed, such as Ctrl-C: below its echo, which there is where no lines are live.
+    pub fn answer_key(&self, text: &str) {
+        if self.bars.is_some() && self.unechoed.is_none() {
+            say("");
+        }
+        self.print(text);
+    }
+
     /// Whether live lines are on the screen.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -292,7 +313,13 @@ impl ProgressView {
             // A terminal that is gone has nothing to clear.
             let _gone = bars.clear();
         }
+        self.unechoed = None;
     }
+}
+
+fn live_style(timed: bool) -> ProgressStyle {
+    let template = if timed { "{prefix}  {msg} {elapsed:.dim}" } else { "{prefix}  {msg}" };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 /// What a service wrote last, for the line that says that it still runs.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::harness::Project;
 
-/// Shows: up --wait, up --force-recreate, up --remove-orphans, exec --interactive, run --rm, ps --all, ps --format.
+/// Shows: up --wait, up --force-recreate, up --remove-orphans, exec --interactive, run --rm, ps --all, ps --format, down --remove-orphans,
+/// build --no-cache.
 #[test]
 fn options_of_compose_are_accepted() {
     let project = Project::new().procfile("[services.web]\nrun = \"{svc:web}\"\n[services.db]\nrun = \"{svc:db}\"\n");
@@ -23,7 +24,8 @@ fn options_of_compose_are_accepted() {
     let json = project.run(&["ps", "--all", "--format", "json", "db"]).code(0).json();
     assert_eq!(json["services"].as_array().map(Vec::len), Some(1), "{json:#}");
     project.run(&["ps", "nobody"]).code(2).says("unknown service or task `nobody`").says("db, web");
-    project.run(&["down", "--timeout", "5s"]).code(0);
+    project.run(&["down", "--remove-orphans", "--timeout", "5s"]).code(0);
+    project.run(&["build", "--no-cache", "--pull"]).code(0);
     project.run(&["run", "--rm", "web", "--", "true"]).code(0);
     // As compose has it, the command follows the service; here it would be a second one.
     project.run(&["run", "--rm", "web", "pytest", "-q"]).code(2);
@@ -52,6 +54,7 @@ fn commands_of_compose_and_misspelt_ones_are_answered_with_ours() {
         ("pause", "devrun kill -s STOP SERVICE"),
         ("watch", "watch = ["),
         ("cp", "cp copies"),
+        ("compose", "devrun up"),
         ("psx", "did you mean `devrun ps`?"),
         ("lgos", "did you mean `devrun logs`?"),
     ] {
@@ -73,6 +76,11 @@ fn words_of_compose_in_a_procfile_are_answered_with_ours() {
         ports = ["5432:5432"]
         build = "."
         run = "x"
+        extends = "base"
+        configs = ["a"]
+        pull_policy = "always"
+        [services.pulled]
+        image = "postgres:16"
         [services.db]
         run = "x"
         port = "8080:80"
@@ -89,6 +97,10 @@ fn words_of_compose_in_a_procfile_are_answered_with_ours() {
         "nothing is built from a Dockerfile",
         "port = 8080",
         "files are used where they are",
+        "env_from",
+        "fills templates in",
+        "images are not used",
+        "`image` is for exports",
     ] {
         assert!(check.stderr.contains(answer), "lacks {answer:?}\n{check}");
     }

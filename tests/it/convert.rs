@@ -108,6 +108,19 @@ fn a_service_without_a_recipe_keeps_its_keys_in_a_comment() {
 
 /// Whatever stands in a service, its key has a line, or a line below it has.
 #[test]
+fn hooks_of_compose_are_answered_with_the_key_that_does_it_here() {
+    let hooks = ["pre_start", "post_start", "pre_stop"].map(|hook| format!("    {hook}: [{{ command: echo {hook} }}]\n"));
+    let converted =
+        text(&format!("services:\n  a:\n    image: alpine\n    command: sleep 5\n{}", hooks.concat())).expect("mapped");
+    for (hook, answer) in
+        [("pre_start", "pre_start = \"COMMAND\""), ("post_start", "a task that depends on"), ("pre_stop", "stop = { command = ")]
+    {
+        let line = converted.report.lines.iter().find(|line| line.what == format!("services.a.{hook}"));
+        assert!(line.is_some_and(|line| line.text.contains(answer)), "{hook}: {:?}", converted.report.lines);
+    }
+}
+
+#[test]
 fn no_key_is_lost_without_a_word() {
     let keys = [
         ("entrypoint", "['server']"),

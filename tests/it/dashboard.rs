@@ -107,8 +107,10 @@ fn keys_move_search_copy_and_act() {
     tmux.wait_for("why api");
     tmux.keys("Escape");
     tmux.keys("d");
-    tmux.wait_for("chatty");
+    tmux.wait_for("graph  (Esc closes)");
     tmux.keys("Escape");
+    // Escape and a letter at once would be one key, Alt and that letter.
+    tmux.wait_for("filler 200");
     // Stop and start again.
     tmux.keys("x");
     tmux.wait_for("stop api: done");

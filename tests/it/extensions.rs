@@ -49,3 +49,27 @@ fn a_start_that_cannot_have_an_extension_starts_nothing() {
     project.run(&["down"]).code(0);
     project.nothing_left();
 }
+
+#[test]
+fn check_warns_of_an_extension_that_no_server_is_known_to_have() {
+    let project = project();
+    for extensions in ["", "[\"pg_trgm\"]", "[\"plpgsql\"]", "[\"vector\"]"] {
+        with(&project, extensions);
+        project.run(&["check"]).code(0).says_not("warning");
+    }
+    with(&project, "[\"pg_trgn\"]");
+    let check = project.run(&["check"]).code(0).says("warning: db: no postgres 16 with the extension pg_trgn is known");
+    check.says("help: correct `extensions`");
+    // It lies in a server of this machine, of which the catalogue knows nothing.
+    project.write("pg/share/postgresql/extension/own_one.control", "");
+    with(&project, "[\"own_one\"]");
+    project.run(&["check"]).code(0).says_not("warning");
+    // Another version can be fetched with it.
+    project.rewrite("[services.db]\nuse = \"postgres@17\"\nextensions = [\"vector\"]\n");
+    project
+        .run(&["check"])
+        .code(0)
+        .says("warning: db: no postgres 17 with the extension vector is known")
+        .says("use = \"postgres@18\"");
+    project.nothing_left();
+}

@@ -402,9 +402,15 @@ impl Terminal {
     /// Waits until the screen has shown `text`.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
+        self.wait_for_times(text, 1);
+    }
+    /// Waits until the screen has shown `text` so many times.
+    #[track_caller]
+    pub fn wait_for_times(&mut self, text: &str, times: usize) {
         let screen = Arc::clone(&self.screen.text);
-        eventually(&format!("{text:?} on the terminal"), PATIENCE, || {
-            String::from_utf8_lossy(&screen.lock().expect("no reader panics")).contains(text).then_some(())
+        eventually(&format!("{text:?} on the terminal, {times} times"), PATIENCE, || {
+            let shown = screen.lock().expect("no reader panics");
+            (String::from_utf8_lossy(&shown).matches(text).count() >= times).then_some(())
         });
     }
     /// Closes the terminal, as closing its window does, and waits for the end.

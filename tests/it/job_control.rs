@@ -1,7 +1,9 @@
 //! Ctrl-Z and `fg` in a shell on a terminal: the command waits, the services run on, the terminal stays usable. Those of an attached `up`
 //! are in `case_signals.rs`.
 
-use crate::harness::{PATIENCE, Project, Terminal, eventually};
+use nix::sys::signal::Signal;
+
+use crate::harness::{PATIENCE, Project, Terminal, eventually, signal};
 
 /// `T`: stopped.
 fn state(pid: i32) -> String {
@@ -89,6 +91,69 @@ fn logs_that_are_suspended_miss_no_line() {
     shell.send(b"fg\n");
     shell.wait_for("line-two");
     shell.interrupt();
+    project.run(&["down"]).code(0);
+    leave(&project, shell);
+}
+
+/// What the terminal shows after a full screen was left.
+const LEFT: &str = "\x1b[?1049l";
+
+#[test]
+fn a_dashboard_that_is_suspended_gives_the_terminal_back_and_comes_back() {
+    let project = Project::new().procfile("[services.web]\nrun = \"{svc:web}\"\n");
+    project.run(&["up", "-d"]).code(0);
+    let mut shell = project.shell_on_terminal();
+    for (times, from_outside) in [(1, false), (2, true)] {
+        shell.send(if from_outside { b"fg\n" } else { b"$DEVRUN ui\n" });
+        shell.wait_for_times("\x1b[?1049h", times);
+        if from_outside {
+            let pid = commands(&project, " ui")[0];
+            signal(pid, Signal::SIGTSTP);
+        } else {
+            shell.send(&[26]);
+        }
+        shell.wait_for_times(LEFT, times);
+        shell.wait_for_times("Stopped", times);
+        assert_eq!(project.service("web")["state"], "running", "the stack answers meanwhile");
+        shell.send(format!("echo typed$((20 + {times}))\n").as_bytes());
+        shell.wait_for(&format!("typed{}", 20 + times));
+    }
+    // What has changed meanwhile is shown.
+    project.run(&["stop", "web"]).code(0);
+    shell.send(b"fg\n");
+    shell.wait_for_times("\x1b[?1049h", 3);
+    shell.wait_for("stopped");
+    shell.send(b"q");
+    shell.wait_for_times(LEFT, 3);
+    project.run(&["down"]).code(0);
+    leave(&project, shell);
+}
+
+/// Ctrl-Z itself is the service's.
+#[test]
+fn an_attached_terminal_that_is_suspended_from_outside_is_given_back() {
+    let project = Project::new().procfile("[services.console]\nrun = [\"sh\", \"con.sh\", \"{token}\"]\ntty = true\n");
+    project.write("con.sh", "while read -r line; do echo got $line; done\n");
+    project.run(&["up", "-d"]).code(0);
+    let mut shell = project.shell_on_terminal();
+    shell.send(b"$DEVRUN attach console\n");
+    shell.wait_for("attached to console");
+    shell.send(b"one\r");
+    shell.wait_for("got one");
+    let attached = commands(&project, " attach ")[0];
+    shell.send(&[26]);
+    shell.send(b"\rtwo\r");
+    shell.wait_for("got two");
+    assert_ne!(state(attached), "T");
+    signal(attached, Signal::SIGTSTP);
+    shell.wait_for("Stopped");
+    shell.send(b"stty -a > terminal; echo typed$((20 + 3))\n");
+    shell.wait_for("typed23");
+    assert!(project.read("terminal").split_whitespace().any(|word| word == "icanon"));
+    shell.send(b"fg\nthree\r");
+    shell.wait_for("got three");
+    shell.send(b"\x1d");
+    shell.wait_for("detached from console");
     project.run(&["down"]).code(0);
     leave(&project, shell);
 }

@@ -355,6 +355,10 @@ fn tier_is_a_barrier_and_tier_pause_waits() {
     let started = eventually("the app's stamp", PATIENCE, || project.read("app-started").trim().parse::<u128>().ok());
     let before = before.duration_since(std::time::UNIX_EPOCH).expect("a clock").as_nanos();
     assert!(started - before >= Duration::from_millis(690).as_nanos(), "no pause: {} ms", (started - before) / 1_000_000);
+    let analysis =
+        project.run(&["analyze"]).code(0).says("critical path: db → app").says("1 Infrastructure").says("2 Applications");
+    drop(analysis.says("the pause between tiers ([project].tier_pause)"));
+    assert_eq!(project.run(&["analyze", "--json"]).code(0).json()["tier_pause_us"], 700_000);
 }
 
 /// Shows: ready.within.

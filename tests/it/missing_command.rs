@@ -38,3 +38,36 @@ fn restarts_do_not_hide_the_missing_command() {
     project.run(&["down"]).code(0);
     project.nothing_left();
 }
+
+/// No start runs a build unless asked.
+#[test]
+fn what_a_build_would_make_is_answered_with_the_build() {
+    let project = Project::new().procfile(
+        r#"
+        [services.db]
+        run = "sh -c 'echo x > started; exec sleep 1000'"
+        [services.web]
+        run = "./server"
+        build = "sh -c 'cp /bin/sleep server'"
+        [services.named]
+        run = "named-server 1000"
+        build = "sh -c 'mkdir -p .venv/bin; cp /bin/sleep .venv/bin/named-server'"
+        [services.shell]
+        run = "cd . && ./shell-server 1000"
+        build = "sh -c 'cp /bin/sleep shell-server'"
+        [services.never]
+        run = "./nothing-makes-this"
+        build = "true"
+        "#,
+    );
+    for name in ["web", "named", "shell"] {
+        let up = project.run(&["up", "-d", name]).code(7);
+        drop(up.says(&format!("help: devrun up --build, if the build of {name} makes it; or ")));
+    }
+    project.rewrite(&project.read("procfile.toml").replace("./server\"", "./server 1000\""));
+    project.run(&["up", "-d", "--build", "web", "named", "shell"]).code(0);
+    // It has run, and made something else.
+    project.run(&["up", "-d", "--build", "never"]).code(7).says("nothing-makes-this").says_not("devrun up --build");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}

@@ -61,3 +61,45 @@ fn live_lines_have_a_timer_on_what_runs() {
     let table = outcome.stdout.split("STOPPED AFTER").nth(1).unwrap_or_default();
     assert!(table.contains("api") && !table.contains("venv"), "a task that had ended was not stopped: {outcome}");
 }
+
+/// Live lines are redrawn where they stand; what a key echoes would move them.
+#[test]
+fn keys_leave_no_trace_in_live_lines() {
+    let project = Project::new().procfile(
+        "[tasks.slow]\nrun = \"sh -c 'until [ -e go ]; do sleep 0.1; done'\"\n\
+         [services.web]\nrun = \"{svc:web}\"\ndepends_on = [\"slow\"]\n",
+    );
+    let mut shell = project.shell_on_terminal();
+    shell.send(b"$DEVRUN up\n");
+    shell.wait_for("waiting for slow");
+    shell.interrupt();
+    shell.wait_for("STOPPED AFTER");
+    shell.send(b"stty -a > terminal; echo typed$((20 + 3))\n");
+    shell.wait_for("typed23");
+    assert!(project.read("terminal").split_whitespace().any(|word| word == "echoctl"), "the terminal as it was");
+    project.write("go", "");
+    shell.send(b"$DEVRUN up\n");
+    shell.wait_for("Ctrl-C            stop everything");
+    shell.interrupt();
+    shell.wait_for_times("STOPPED AFTER", 2);
+    shell.send(b"exit\n");
+    let shown = shell.outcome().stdout;
+    let stops: Vec<&str> = shown.matches("stopping (press").collect();
+    assert_eq!(stops.len(), 2, "{shown}");
+    assert_eq!(shown.matches("^C").count(), 1, "only where no line was live:\n{shown}");
+    assert!(shown.contains("^C\r\nstopping (press"), "{shown}");
+    assert!(!shown.contains(|c: char| ('\u{2800}'..='\u{28ff}').contains(&c)), "a spinner:\n{shown}");
+}
+
+#[test]
+fn an_attached_up_of_a_running_stack_says_that_ctrl_c_detaches() {
+    let project = Project::new().procfile("[services.web]\nrun = \"{svc:web}\"\n");
+    project.run(&["up", "-d"]).code(0).says_not("Ctrl-C");
+    let mut second = project.terminal(&["up"]);
+    second.wait_for("Ctrl-C            detach; the stack keeps running");
+    second.interrupt();
+    let left = second.outcome().code(0);
+    assert!(left.stdout.contains("detached; the stack keeps running"), "{left}");
+    assert_eq!(project.service("web")["state"], "running");
+    project.run(&["down"]).code(0);
+}

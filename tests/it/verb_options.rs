@@ -68,6 +68,18 @@ fn verb_up_scale_makes_copies() {
     project.run(&["up", "-d", "--scale", "w=1"]).code(0).says("stopped w.2 and w.3").says_not("nothing to do");
     project.run(&["down"]).code(0);
     project.run(&["up", "-d", "--scale", "nobody=2"]).code(2).says("nobody");
+    // It holds for `start` and `restart`, of others too, until the next `up`.
+    project.rewrite("[services.w]\nrun = \"{svc:w}\"\nreplicas = 2\n[services.r]\nrun = \"{svc:r}\"\n");
+    project.run(&["up", "-d", "--scale", "w=1"]).code(0);
+    for command in [&["stop", "r"][..], &["start", "r"], &["restart", "w"], &["up", "-d", "r"]] {
+        project.run(command).code(0);
+        assert_eq!(names(&project.run(&["ps", "-q"]).code(0)), ["r", "w"], "{command:?}");
+    }
+    project.run(&["up", "-d"]).code(0);
+    assert_eq!(names(&project.run(&["ps", "-q"]).code(0)), ["r", "w", "w.2"]);
+    project.run(&["up", "-d", "--scale", "w=1"]).code(0);
+    project.run(&["down"]).code(0);
+    project.run(&["run", "--", "true"]).code(0).says("w.2");
     project.run(&["up", "-d", "--scale", "w"]).code(2);
 }
 

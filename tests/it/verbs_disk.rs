@@ -228,6 +228,9 @@ fn other_modes_and_instances_are_not_passed_over() {
         run = "sh -c 'mkdir -p ${a.data}; echo full > ${a.data}/file; exec sleep 1000'"
         data = "store"
         ready = { cmd = "test -f ${a.data}/file" }
+        env = { KEY = "${secret.key}" }
+        [secrets]
+        generate = ["key"]
         [modes.prod]
         env.X = "1"
         "#,
@@ -247,8 +250,17 @@ fn other_modes_and_instances_are_not_passed_over() {
         drop(out.says("kept: ").says("devrun --mode prod clean").says("devrun --instance b clean"));
     };
     kept(project.run(&["down", "--volumes"]).code(0));
-    kept(project.run(&["clean", "--yes"]).code(0));
-    project.run(&["--mode", "prod", "clean", "--yes"]).code(0);
-    project.run(&["--instance", "b", "clean", "--yes"]).code(0);
+    // Data that is kept was made with the secrets.
+    let secret = project.read("secrets/infra/key");
+    for options in [&[][..], &["--mode", "prod"]] {
+        let clean: Vec<&str> = options.iter().chain(&["clean", "--yes"]).copied().collect();
+        let clean = project.run(&clean).code(0).says("secrets/infra, as data that is kept was made with these secrets");
+        if options.is_empty() {
+            kept(clean);
+        }
+        assert_eq!(project.read("secrets/infra/key"), secret);
+    }
+    project.run(&["--instance", "b", "clean", "--yes"]).code(0).says("secret key").says_not("kept: ");
+    assert!(!project.path("secrets/infra/key").exists());
     assert!(!project.path(".devrun/data/prod/store").exists() && !project.path(".devrun/instances/b/data/store").exists());
 }

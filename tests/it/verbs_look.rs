@@ -268,6 +268,20 @@ fn ls_lists_stacks_also_dead_ones() {
     assert_eq!(mine(&project), Value::Null);
 }
 
+#[test]
+fn ls_lists_no_project_in_which_nothing_was_started() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let project = Project::new().env("DEVRUN_OFFLINE", "1");
+    let list = || project.run(&["ls", "--json"]).code(0).json();
+    project.run(&["init"]).code(0);
+    assert_eq!(list(), Value::Array(Vec::new()), "after init");
+    project.rewrite(&format!("[services.a]\nrun = \"{{svc:a}} --listen $PORT\"\nport = {port}\n"));
+    project.run(&["up", "-d"]).code(5);
+    assert_eq!(list(), Value::Array(Vec::new()), "after a start that was refused");
+    drop(listener);
+}
+
 /// As a user of its own: every other stack of the user who runs the tests would be ended with it.
 /// Shows: down --all.
 #[test]

@@ -51,10 +51,14 @@ fn what_it_is(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
             Diagnostic::error(service.key, format!("{label} does nothing"))
                 .help("give it run = \"…\", sql = \"FILE.sql\", or one of cypher, buckets, collections, models and indexes"),
         ),
-        [] => out.push(
-            Diagnostic::error(service.key, format!("{label} says neither `run` nor `use`"))
-                .help("run = \"COMMAND\" for a program of yours, use = \"postgres@16\" for a recipe"),
-        ),
+        [] => {
+            let image =
+                if service.get("image").is_some() { "; `image` is for exports, as nothing runs in a container" } else { "" };
+            out.push(
+                Diagnostic::error(service.key, format!("{label} says neither `run` nor `use`"))
+                    .help(format!("run = \"COMMAND\" for a program of yours, use = \"postgres@16\" for a recipe{image}")),
+            );
+        }
         [_] | [("use", _), ("external", _)] => {}
         [(first, _), (second, span), ..] => out.push(
             Diagnostic::error(*span, format!("{label} says both `{first}` and `{second}`"))

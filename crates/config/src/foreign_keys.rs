@@ -6,15 +6,19 @@ use super::toml_node::{TomlNode, TomlValue};
 
 /// Keys of a service, with what to write in their place.
 const OF_SERVICES: &[(&str, &str)] = &[
+    ("configs", "files are used where they are, and `render` fills templates in: leave it out"),
     ("container_name", "containers are not used: a service is called by its name in [services.NAME]; remove it"),
     ("cpus", "write limits = { cpu = 1.0 }"),
     ("deploy", "write replicas = 2, limits = { cpu = 1.0, memory = \"512M\" } and restart = \"on-failure\""),
     ("expose", "did you mean `port`?"),
+    (
+        "extends",
+        "services take nothing over from each other: env_from = \"api\" takes its variables; several files are merged with -f",
+    ),
     ("extra_hosts", "names are those of this machine: leave it out, or add them to /etc/hosts"),
     ("health", PROBE),
     ("healthcheck", PROBE),
     ("hostname", "every service is reached on this machine: ${api.host}; leave it out"),
-    ("image", "images are not used: `use = \"postgres@16\"` takes a recipe, `run = \"…\"` a command"),
     ("instances", "did you mean `replicas`?"),
     ("labels", "write description = \"…\" and links = { Docs = \"/docs\" } for the table of addresses, or leave it out"),
     ("liveness_probe", "the liveness probe is `alive`"),
@@ -27,6 +31,7 @@ const OF_SERVICES: &[(&str, &str)] = &[
     ("privileged", "services run as an ordinary process: leave it out"),
     ("probe", PROBE),
     ("processes", "did you mean `replicas`?"),
+    ("pull_policy", "images are not used: leave it out"),
     ("readiness_probe", PROBE),
     ("scale", "did you mean `replicas`?"),
     ("secrets", "generated secrets stand in [secrets]: generate = [\"db-password\"], and are read as ${secret.db-password}"),

@@ -22,7 +22,7 @@ pub struct Script {
     pub build: Option<String>,
     /// The task that installs what it needs.
     install: Option<Install>,
-    /// Recipes that its dependencies speak of.
+    /// Recipes that its dependencies name.
     uses: Vec<String>,
 }
 
@@ -60,6 +60,8 @@ struct ProgramDirectory {
     python: Option<(String, String)>,
     /// Module, framework and variable of an application.
     app: Option<(String, &'static str, String)>,
+    /// Python modules, with or without an application in sight.
+    modules: BTreeSet<String>,
     /// A lock file of npm's, so that `npm ci` works.
     is_locked: bool,
     recipes: Vec<&'static str>,
@@ -111,8 +113,12 @@ impl FoundProgram {
             "Cargo.toml" => place.cargo = text.contains("[package]"),
             "go.mod" => place.go = true,
             "pyproject.toml" | "requirements.txt" => place.python = Some((name.to_owned(), text.to_ascii_lowercase())),
-            name if name.ends_with(".py") && place.app.is_none() => place.app = application(name, text),
-            _ => {}
+            name => {
+                if let Some(module) = name.strip_suffix(".py") {
+                    place.modules.insert(module.to_owned());
+                    place.app = place.app.take().or_else(|| application(module, text));
+                }
+            }
         }
         if matches!(name, "package.json" | "pyproject.toml" | "requirements.txt" | "Cargo.toml" | "go.mod" | "Gemfile") {
             let lower = text.to_ascii_lowercase();
@@ -131,7 +137,7 @@ impl FoundProgram {
         if dir.ends_with("migrations") { &mut self.migrations } else { &mut self.init }.insert(dir.to_owned());
     }
 
-    /// Recipes that the dependencies speak of, or that a directory with SQL needs.
+    /// Recipes that the dependencies name, or that a directory with SQL needs.
     #[must_use]
     pub fn recipes(&self) -> Vec<String> {
         let mut recipes: BTreeSet<&str> = self.places.values().flat_map(|place| place.recipes.iter().copied()).collect();
@@ -139,6 +145,16 @@ impl FoundProgram {
             recipes.insert("postgres");
         }
         recipes.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Why a recipe is proposed.
+    #[must_use]
+    pub fn evidence(&self, recipe: &str) -> String {
+        let dir = self.init.first().filter(|_| recipe == "postgres");
+        match dir.filter(|_| !self.places.values().any(|place| place.recipes.contains(&recipe))) {
+            Some(dir) => format!("for the scripts in {dir}"),
+            None => format!("as the dependencies name {recipe}"),
+        }
     }
 
     /// What git must not track, of what is there or will be made.
@@ -227,7 +243,9 @@ impl ProgramDirectory {
             None => {
                 let from = self.python.as_ref()?.0.clone();
                 if says("fastapi") || says("uvicorn") || says("starlette") {
-                    Some((uvicorn("main:app"), 8000, from))
+                    let usual = ["main", "app", "server", "api", "asgi", "wsgi"];
+                    let module = usual.into_iter().find(|module| self.modules.contains(*module)).unwrap_or("main");
+                    Some((uvicorn(&format!("{module}:app")), 8000, from))
                 } else if says("flask") {
                     Some(("flask run --port $PORT".to_owned(), 5000, from))
                 } else {
@@ -252,8 +270,7 @@ fn script(run: String, port: Option<u16>, from: &str) -> Script {
 }
 
 /// Module, framework and variable of `app = FastAPI(…)`.
-fn application(name: &str, text: &str) -> Option<(String, &'static str, String)> {
-    let module = name.strip_suffix(".py")?.to_owned();
+fn application(module: &str, text: &str) -> Option<(String, &'static str, String)> {
     text.lines().find_map(|line| {
         let (variable, value) = line.split_once('=')?;
         // An annotation stands between the name and the sign.
@@ -264,7 +281,7 @@ fn application(name: &str, text: &str) -> Option<(String, &'static str, String)>
             .into_iter()
             .find(|(call, _)| value.starts_with(call))?
             .1;
-        is_name.then(|| (module.clone(), framework, variable.to_owned()))
+        is_name.then(|| (module.to_owned(), framework, variable.to_owned()))
     })
 }
 
@@ -313,7 +330,7 @@ pub fn draft(found: &FoundProgram, schema: &str) -> String {
     let (recipes, scripts) = (found.recipes(), found.scripts());
     for recipe in &recipes {
         let mut section = Section {
-            above: vec![format!("The dependencies speak of {recipe}; a version goes behind an @: {recipe}@…")],
+            above: vec![format!("Proposed {}; a version goes behind an @: {recipe}@…", found.evidence(recipe))],
             ..Section::default()
         };
         section.set("use", Toml::text(recipe.clone()));
@@ -430,7 +447,7 @@ mod tests {
         assert_eq!(service("api")["dir"].as_str(), Some("api"));
         assert_eq!(service("api")["env"]["DATABASE_URL"].as_str(), Some("${postgres.url}"));
         assert_eq!(service("frontend")["run"].as_str(), Some("npm run dev -- --port $PORT --strictPort"));
-        assert!(service("frontend").get("env").is_none(), "it does not speak of a database");
+        assert!(service("frontend").get("env").is_none(), "it names no database");
         assert_eq!(service("postgres")["init"].as_str(), Some("db/init"));
         let depends = |name: &str| service(name)["depends_on"].to_string();
         assert_eq!((depends("api").as_str(), depends("frontend").as_str()), ("[\"postgres\", \"venv\"]", "[\"npm\"]"));
@@ -441,6 +458,25 @@ mod tests {
         assert_eq!(inputs("venv"), "[\"api/requirements.txt\"]");
         assert_eq!(table["volumes"]["venv"]["path"].as_str(), Some("api/.venv"));
         assert_eq!(found.to_ignore(), [".env", ".venv/", "node_modules/"]);
+        assert!(text.contains("# Proposed as the dependencies name postgres; a version"), "{text}");
+        let mut sql = FoundProgram::default();
+        sql.sql("db/init");
+        assert!(draft(&sql, "x").contains("# Proposed for the scripts in db/init; a version"));
+    }
+
+    #[test]
+    fn a_module_is_guessed_only_where_it_is_there() {
+        let run = |files: &[&str]| {
+            let mut found = FoundProgram::default();
+            found.look("", "requirements.txt", "fastapi\n");
+            for file in files {
+                found.look("", file, "from factory import make\n");
+            }
+            found.scripts()[0].run.clone()
+        };
+        assert!(run(&["app.py"]).starts_with("uvicorn app:app "));
+        assert!(run(&["app.py", "main.py"]).starts_with("uvicorn main:app "));
+        assert!(run(&[]).starts_with("uvicorn main:app "));
     }
 
     #[test]

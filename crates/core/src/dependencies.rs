@@ -139,16 +139,18 @@ impl Supervisor {
         missing
     }
 
-    /// Whether something that the start of this service waits for may install its command: a task, a `build` or a `pre_start`, of
-    /// its own or of what it waits for, by any chain of edges and of numbered tiers.
+    /// Whether something that the start of this service waits for may install the command whose first word is `word`: a task, a
+    /// `pre_start` or a build that this start runs (`to_build`), of its own or of what it waits for, by any chain of edges and of
+    /// numbered tiers. A file of the project may also be written by a service, such as a compiler that watches.
     #[must_use]
-    pub fn command_may_be_installed(&self, id: &ServiceId) -> bool {
+    pub fn command_may_be_installed(&self, id: &ServiceId, word: &str, to_build: &BTreeSet<ServiceId>) -> bool {
         let mut seen = BTreeSet::from([id]);
         let mut waited_for = vec![id];
         while let Some(next) = waited_for.pop() {
             let Some(spec) = self.spec(next) else { continue };
+            let is_file_of_another = next != id && word.contains('/');
             let is_task = next != id && spec.kind == Kind::Task;
-            if is_task || spec.pre_start.is_some() || spec.build.is_some() {
+            if is_file_of_another || is_task || spec.pre_start.is_some() || to_build.contains(next) {
                 return true;
             }
             let edges = spec.depends_on.iter().map(|edge| &edge.on);

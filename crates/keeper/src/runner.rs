@@ -182,7 +182,7 @@ impl Runner {
     async fn begin(&self, request: CommandRequest, deadline: Instant) -> Result<(KillGuard, CommandInProgress), Failure> {
         (self.prepare)(&self.places)?;
         let process = self.keeper.next_process();
-        let program = request.program.display().to_string();
+        let (program, dir) = (request.program.display().to_string(), request.dir.display().to_string());
         let left_grace = if request.role == Role::Probe { LEFT_GRACE_OF_PROBE } else { LEFT_GRACE };
         let (sink, mut events) = mpsc::unbounded_channel();
         self.keeper.spawn(self.spec(process, request), sink);
@@ -202,7 +202,7 @@ impl Runner {
                 let output = Output { ends, tail: Vec::new(), sink: self.sink.clone() };
                 Ok((guard, CommandInProgress { keeper, process, identity, events, output, deadline, left_grace }))
             }
-            ProcessEvent::SpawnFailed { step, errno, .. } => Err(spawn_failure(&program, &step, errno)),
+            ProcessEvent::SpawnFailed { step, errno, .. } => Err(spawn_failure(&program, &dir, &step, errno)),
             other => Err(Failure::new(FailureKind::Internal, format!("{other:?} before the spawn"))),
         }
     }
@@ -223,15 +223,14 @@ impl Runner {
 }
 
 /// Words for a step and an errno, for people and exit codes.
-#[must_use]
-pub fn spawn_failure(program: &str, step: &str, errno: i32) -> Failure {
+fn spawn_failure(program: &str, dir: &str, step: &str, errno: i32) -> Failure {
     let error = std::io::Error::from_raw_os_error(errno);
     match (step, errno) {
         ("exec", libc::ENOENT | libc::EACCES | libc::ENOEXEC | libc::ENOTDIR | libc::ELOOP | libc::EPERM) => {
             Failure::new(FailureKind::Binary, format!("{program} cannot be run: {error}")).help(format!("ls -l {program}"))
         }
         ("exec", _) => Failure::new(FailureKind::Service, format!("{program} cannot be run: {error}")),
-        ("chdir", _) => Failure::new(FailureKind::Config, format!("cannot enter its working directory: {error}"))
+        ("chdir", _) => Failure::new(FailureKind::Config, format!("cannot enter its working directory {dir}: {error}"))
             .help("check `dir` in the procfile"),
         ("namespace", _) => Failure::new(FailureKind::Config, format!("no user namespace can be made here: {error}"))
             .help("set user_id = \"some ordinary user\" for this service"),

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::sys::termios::{self, SetArg, Termios};
+use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
 use tokio::io::Interest;
 
 use super::reactor;
@@ -67,6 +67,39 @@ impl Drop for RawMode<'_> {
         // A terminal that is gone needs nothing back.
         let _gone = termios::tcsetattr(self.fd, SetArg::TCSADRAIN, &self.before);
     }
+}
+
+/// While this lives, Ctrl-C and the like leave no `^C` on standard error's terminal: what redraws lines there loses its place by it.
+#[derive(Debug)]
+pub struct UnechoedControlKeys(Termios);
+
+impl UnechoedControlKeys {
+    /// `None`: there is no terminal, it echoes none, or it is not this process's to change.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        let before = is_in_foreground().then(|| termios::tcgetattr(io::stderr()).ok()).flatten()?;
+        if !before.local_flags.contains(LocalFlags::ECHOCTL) {
+            return None;
+        }
+        let mut quiet = before.clone();
+        quiet.local_flags.remove(LocalFlags::ECHOCTL);
+        termios::tcsetattr(io::stderr(), SetArg::TCSANOW, &quiet).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for UnechoedControlKeys {
+    fn drop(&mut self) {
+        // Another program may have the terminal by now; it may be gone, too.
+        if is_in_foreground() {
+            let _gone = termios::tcsetattr(io::stderr(), SetArg::TCSANOW, &self.0);
+        }
+    }
+}
+
+/// A process in the background that changes the terminal is stopped for it.
+fn is_in_foreground() -> bool {
+    nix::unistd::tcgetpgrp(io::stderr()).is_ok_and(|group| group == nix::unistd::getpgrp())
 }
 
 /// Types what comes out of `keys` into a terminal until the sender or the terminal is gone. One that nobody reads fills up

@@ -57,6 +57,20 @@ fn not_executable(path: &Path) -> Failure {
         .help(format!("chmod +x {}", path.display()))
 }
 
+/// The interpreter that the first line of a script names.
+#[must_use]
+pub fn interpreter_of(path: &Path) -> Option<PathBuf> {
+    let mut head = Vec::new();
+    std::fs::File::open(path).and_then(|file| file.take(512).read_to_end(&mut head)).ok()?;
+    first_word(head.strip_prefix(b"#!")?).map(PathBuf::from)
+}
+
+/// Of a line; what ends it as on Windows belongs to the word, as for the system.
+fn first_word(line: &[u8]) -> Option<String> {
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    String::from_utf8_lossy(line).split([' ', '\t']).find(|word| !word.is_empty()).map(str::to_owned)
+}
+
 fn check(word: &str, path: &Path) -> Result<(), Failure> {
     let binary = |reason: String| Failure::new(FailureKind::Binary, reason);
     let meta = match std::fs::metadata(path) {
@@ -95,17 +109,19 @@ fn check(word: &str, path: &Path) -> Result<(), Failure> {
 }
 
 fn interpreter(path: &Path, line: &[u8]) -> Result<(), Failure> {
-    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line).into_owned();
-    let Some(interpreter) = line.split([' ', '\t']).find(|word| !word.is_empty()) else {
+    let Some(interpreter) = first_word(line) else {
         return Err(Failure::new(FailureKind::Binary, format!("{} names no interpreter after #!", path.display()))
             .help("begin it with #!/bin/sh or #!/usr/bin/env NAME"));
     };
     let dos = interpreter.ends_with('\r');
-    if is_executable(Path::new(interpreter)) {
+    if is_executable(Path::new(&interpreter)) {
         return Ok(());
     }
     let shown = interpreter.trim_end();
+    if !dos && Path::new(&interpreter).exists() {
+        return Err(Failure::new(FailureKind::Binary, format!("{} needs {shown}, which is not executable", path.display()))
+            .help(format!("chmod +x {shown}, or correct the first line of {}", path.display())));
+    }
     let failure = Failure::new(FailureKind::Binary, format!("{} needs {shown}, which is not there", path.display()));
     Err(if dos {
         failure.help(format!("its lines end as on Windows: sed -i 's/\\r$//' {}", path.display()))
@@ -194,6 +210,8 @@ mod tests {
         file(&dir.join("foreign"), &arm, 0o755);
         file(&dir.join("windows"), b"MZ\x90\0", 0o755);
         file(&dir.join("orphan"), b"#!/gone/venv/bin/python\n", 0o755);
+        let text = format!("#!{}\n", dir.join("plain").display());
+        file(&dir.join("unusable"), text.as_bytes(), 0o755);
         file(&dir.join("dos"), b"#!/bin/sh\r\necho\r\n", 0o755);
         file(&dir.join("nothing"), b"#!\n", 0o755);
         std::os::unix::fs::symlink("gone", dir.join("dangling")).unwrap();
@@ -206,6 +224,7 @@ mod tests {
             ("./foreign", "is built for s390x", "this machine"),
             ("windows", "is built for Windows", "this machine"),
             ("orphan", "needs /gone/venv/bin/python", "install /gone"),
+            ("unusable", "plain, which is not executable", "chmod +x"),
             ("dos", "needs /bin/sh", "Windows"),
             ("nothing", "names no interpreter", "#!/bin/sh"),
             ("./dangling", "cannot be run", "a link to nothing"),

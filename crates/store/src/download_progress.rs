@@ -8,6 +8,8 @@ pub trait DownloadProgress: Send + Sync {
     fn advance(&self, so_far: u64);
     /// It ended; the text says how.
     fn end(&self, how: &str);
+    /// Something to say between two steps.
+    fn note(&self, _text: &str) {}
     /// Whether a person sees it; where not, the engine reports it to those who watch.
     fn is_shown(&self) -> bool {
         true

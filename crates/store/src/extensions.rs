@@ -35,10 +35,16 @@ pub(super) fn missing<'a>(server: &Path, wanted: &'a [String]) -> Vec<&'a str> {
     wanted.iter().filter(absent).map(String::as_str).collect()
 }
 
+/// `extension pg_trgm`, `extensions pg_trgm, vector`.
+pub(super) fn named<T: AsRef<str>>(names: &[T]) -> String {
+    let word = if names.len() == 1 { "extension" } else { "extensions" };
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    format!("{word} {}", names.join(", "))
+}
+
 /// `no extension pg_trgm`, `no extensions pg_trgm, vector`.
 pub(super) fn lacks(missing: &[&str]) -> String {
-    let extensions = if missing.len() == 1 { "extension" } else { "extensions" };
-    format!("no {extensions} {}", missing.join(", "))
+    format!("no {}", named(missing))
 }
 
 /// What can be done where no server with these extensions can be had: versions that have a source with them, or where to put them.

@@ -2,6 +2,8 @@
 //!
 //! Owns which of them answers and why, and what is said when none does. It does no work itself.
 
+use std::collections::BTreeMap;
+
 use devrun_model::recipe::SourceSpec;
 use devrun_model::{Failure, FailureKind, RecipeUse};
 
@@ -56,6 +58,36 @@ pub(crate) async fn find(recipe: &RecipeUse, options: &FetchOptions, aim: Select
     let request = VersionRequest::new(spec.version.as_deref().filter(|_| !has_place(&spec)).or(recipe.version.as_deref()));
     let search = Selection { recipe: recipe.clone(), catalog, request, spec, options: options.clone(), cancel };
     search.run(aim).await
+}
+
+/// What no source of the catalogue and no server of this machine has of a recipe's extensions, as far as files tell: nothing is run
+/// and nothing is fetched.
+///
+/// # Errors
+/// `Binary`, with what can be done; `Internal` where the catalogue cannot be read.
+pub fn check_extensions(recipe: &RecipeUse, env: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let spec = recipe.source.clone().unwrap_or_default();
+    if recipe.extensions.is_empty() || has_place(&spec) {
+        return Ok(());
+    }
+    let catalog = Catalog::of(&recipe.recipe.name)?;
+    let request = VersionRequest::new(spec.version.as_deref().or(recipe.version.as_deref()));
+    let here = platform::current();
+    let mut versions = catalog.versions.iter().filter(|version| request.admits(&version.version));
+    let has = |source: &CatalogSource| source.serves(&here) && extensions::coverage(source, &recipe.extensions) == Coverage::Full;
+    let servers = system::servers(&recipe.recipe, &catalog, env);
+    if versions.any(|version| version.sources.iter().any(has))
+        || servers.iter().any(|server| extensions::missing(server, &recipe.extensions).is_empty())
+    {
+        return Ok(());
+    }
+    let (name, names) = (&recipe.recipe.name, extensions::named(&recipe.extensions));
+    let server = if request.is_any() { name.clone() } else { format!("{name} {request}") };
+    Err(Failure::new(FailureKind::Binary, format!("no {server} with the {names} is known")).help(extensions::advice(
+        &catalog,
+        &recipe.extensions,
+        &here,
+    )))
 }
 
 fn has_place(spec: &SourceSpec) -> bool {
@@ -369,7 +401,8 @@ impl Selection {
                 return Err(Failure::new(FailureKind::Binary, reason).help(format!("devrun lock --update {}", pin.name)));
             }
         }
-        for candidate in candidates {
+        let mut rest = candidates.into_iter().peekable();
+        while let Some(candidate) = rest.next() {
             let label = candidate.source.label();
             let job = InstallJob {
                 recipe: self.recipe.recipe.clone(),
@@ -400,6 +433,9 @@ impl Selection {
                 Err(FetchError::TryNextSource(reason)) => {
                     // A host is named in its own reason, and a long URL beside it would hide what matters.
                     let note = if label.starts_with("url ") { reason } else { format!("{label}: {reason}") };
+                    if rest.peek().is_some() && !self.options.offline {
+                        self.options.progress.note(&format!("{note}; trying the next source"));
+                    }
                     if !notes.contains(&note) {
                         notes.push(note);
                     }
@@ -419,11 +455,10 @@ impl Selection {
     fn wanted(&self) -> String {
         let name = &self.recipe.recipe.name;
         let server = if self.request.is_any() { name.clone() } else { format!("{name} {}", self.request) };
-        match self.recipe.extensions.as_slice() {
-            [] => server,
-            [one] => format!("{server} with the extension {one}"),
-            all => format!("{server} with the extensions {}", all.join(", ")),
+        if self.recipe.extensions.is_empty() {
+            return server;
         }
+        format!("{server} with the {}", extensions::named(&self.recipe.extensions))
     }
 
     /// Nothing fits and nothing could be had.

@@ -160,6 +160,13 @@ fn folders(recipe: &RecipeData, catalog: &Catalog, env: &BTreeMap<String, String
     folders
 }
 
+/// The recipe's servers on this machine, of whatever version.
+#[must_use]
+pub fn servers(recipe: &RecipeData, catalog: &Catalog, env: &BTreeMap<String, String>) -> Vec<PathBuf> {
+    let Some(name) = recipe.bin.first() else { return Vec::new() };
+    folders(recipe, catalog, env).into_iter().map(|folder| folder.join(name)).filter(|path| is_executable(path)).collect()
+}
+
 /// The folders that a pattern with at most one `*` names, highest version first.
 fn expand(pattern: &str) -> Vec<PathBuf> {
     let Some((before, after)) = pattern.split_once('*') else { return vec![PathBuf::from(pattern)] };

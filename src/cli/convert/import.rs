@@ -213,7 +213,7 @@ pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
         say(format!("{}: {} (from {from})", script.name, script.run));
     }
     for recipe in found.recipes() {
-        say(format!("{recipe}: a recipe, as the dependencies speak of it"));
+        say(format!("{recipe}: a recipe, {}", found.evidence(&recipe)));
     }
     let ignored = fs::read_to_string(base.join(".gitignore")).unwrap_or_default();
     let is_ignored = |entry: &String| ignored.lines().any(|line| line.trim().trim_matches('/') == entry.trim_matches('/'));

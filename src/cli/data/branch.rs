@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::app::confirm;
 use crate::app::data::{branch, branch_name};
-use crate::app::deletion;
+use crate::app::disk_usage;
 use crate::app::load::{self, Project, Wanted};
 use crate::app::readonly;
 use crate::globals::Globals;
@@ -67,7 +67,7 @@ fn list(globals: &Globals, project: &Project, json: bool) -> Result<i32, Failure
         .into_iter()
         .map(|(directory, about)| Row {
             current: current.as_deref() == Some(directory.as_str()),
-            bytes: deletion::size(&branch::root(project).join(directory)),
+            bytes: disk_usage::size(&branch::root(project).join(directory)),
             branch: about.branch,
             parent: about.parent,
             made_at: about.made_at,
@@ -98,7 +98,7 @@ fn list(globals: &Globals, project: &Project, json: bool) -> Result<i32, Failure
 }
 
 fn remove(globals: &Globals, project: &Project, names: &[String], term: Term) -> Result<i32, Failure> {
-    let bytes: u64 = names.iter().map(|name| deletion::size(&branch::root(project).join(branch_name::directory(name)))).sum();
+    let bytes: u64 = names.iter().map(|name| disk_usage::size(&branch::root(project).join(branch_name::directory(name)))).sum();
     let question = format!("{} of data of the branches {} are deleted", ByteSize(bytes), names.join(", "));
     if bytes > 0 && !confirm::ask(&question, &format!("devrun branch rm {}", names.join(" ")), globals, term)? {
         return Ok(exit::DONE);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::app::confirm;
 use crate::app::data::interruptible_work::DataWork;
 use crate::app::data::{counts, pause, recovery, replace, selection};
-use crate::app::deletion;
+use crate::app::disk_usage;
 use crate::app::load::{self, Project, Read, Wanted};
 use crate::app::readonly;
 use crate::app::stop_stack;
@@ -273,7 +273,7 @@ fn row(store: &SnapshotStore, name: String, manifest: Result<SnapshotManifest, F
         Ok(manifest) => manifest,
         Err(failure) => {
             return Row {
-                bytes: deletion::size(&store.path(&name)),
+                bytes: disk_usage::size(&store.path(&name)),
                 name,
                 made_at: None,
                 age_ms: None,
@@ -294,7 +294,7 @@ fn row(store: &SnapshotStore, name: String, manifest: Result<SnapshotManifest, F
     let engines = manifest.volumes.iter().filter_map(|volume| volume.engine.clone());
     Row {
         // What is shared with a volume is not known block by block; a plain copy shares nothing.
-        exclusive_bytes: (!manifest.cloned).then(|| deletion::size(&store.path(&name))),
+        exclusive_bytes: (!manifest.cloned).then(|| disk_usage::size(&store.path(&name))),
         bytes: manifest.bytes(),
         age_ms: age.and_then(|age| u64::try_from(age.as_millis()).ok()),
         branch: manifest.git.as_ref().and_then(|git| git.branch.clone()),

@@ -16,6 +16,7 @@ use devrun_runtime::init;
 
 use crate::app::data::branch_name;
 use crate::app::deletion;
+use crate::app::disk_usage;
 use crate::app::load::{self, Wanted};
 use crate::app::other_data;
 use crate::app::readonly;
@@ -88,7 +89,7 @@ pub fn volumes(globals: &Globals, args: &VolumesArgs, _term: Term) -> Result<i32
                 class: deletion::word(volume.class),
                 path: volume.path.clone(),
                 exists: volume.path.exists(),
-                bytes: deletion::size(&volume.path),
+                bytes: disk_usage::size(&volume.path),
                 services: plan.services.values().filter(uses).map(|spec| spec.id.to_string()).collect(),
             }
         })
@@ -173,7 +174,7 @@ pub fn df(globals: &Globals, args: &crate::cli::table_args::TableArgs, _term: Te
     let project = load::project(globals)?;
     let read = load::read(globals, &project, &Wanted::look())?;
     let plan = &read.plan;
-    let row = |what: String, path: PathBuf| DiskUsage { bytes: deletion::size(&path), what, path };
+    let row = |what: String, path: PathBuf| DiskUsage { bytes: disk_usage::size(&path), what, path };
     let mut rows: Vec<DiskUsage> = plan
         .volumes
         .values()
@@ -215,6 +216,7 @@ pub fn clean(globals: &Globals, args: &CleanArgs, term: Term) -> Result<i32, Fai
     }
     if args.only.is_none() {
         other_data::say_kept(&project, &read);
+        other_data::say_secrets_kept(&project, &read);
     }
     Ok(exit::DONE)
 }

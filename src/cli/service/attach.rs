@@ -8,6 +8,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::Receiver;
 
 use crate::ui::term::say;
 use devrun_keeper::terminal::{self, RawMode, TerminalSize};
@@ -17,6 +18,7 @@ use devrun_runtime::control::{ControlClient, ControlReply};
 
 use crate::app::load;
 use crate::app::session::Signals;
+use crate::app::signals;
 use crate::globals::Globals;
 
 #[derive(Debug, Args)]
@@ -35,6 +37,7 @@ enum Left {
     Ended,
     Detached,
     Gone,
+    Suspended,
     Signal(i32),
 }
 
@@ -67,12 +70,18 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
             }
             // Before the terminal is raw: a signal between the two would end us without giving it back.
             let mut taken = Taken::new()?;
-            let raw = if interactive { RawMode::enter(stdin.as_fd()).ok() } else { None };
+            let mut keys = typed();
             let mut screen = Screen::default();
-            let left = sit(&mut client, &mut taken, interactive, &mut screen).await;
-            screen.tidy();
-            drop(raw);
-            left?
+            loop {
+                let raw = if interactive { RawMode::enter(stdin.as_fd()).ok() } else { None };
+                let left = sit(&mut client, &mut taken, &mut keys, interactive, &mut screen).await;
+                screen.tidy();
+                drop(raw);
+                match left? {
+                    Left::Suspended => signals::hold(),
+                    left => break left,
+                }
+            }
         };
         Ok(match left {
             Left::Ended => {
@@ -84,6 +93,7 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
                 exit::DONE
             }
             Left::Gone => return Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs")),
+            Left::Suspended => exit::DONE,
             Left::Signal(code) => code,
         })
     })
@@ -93,19 +103,27 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
 struct Taken {
     signals: Signals,
     resized: Signal,
+    suspended: Signal,
 }
 
 impl Taken {
     fn new() -> Result<Self, Failure> {
-        let resized = signal(SignalKind::window_change())
-            .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
-        Ok(Self { signals: Signals::take()?, resized })
+        let take = |kind| {
+            signal(kind).map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))
+        };
+        let (resized, suspended) = (take(SignalKind::window_change())?, take(SignalKind::from_raw(libc::SIGTSTP))?);
+        Ok(Self { signals: Signals::take()?, resized, suspended })
     }
 }
 
-async fn sit(client: &mut ControlClient, taken: &mut Taken, interactive: bool, screen: &mut Screen) -> Result<Left, Failure> {
-    let Taken { signals, resized } = taken;
-    let mut keys = typed();
+async fn sit(
+    client: &mut ControlClient,
+    taken: &mut Taken,
+    keys: &mut Receiver<Vec<u8>>,
+    interactive: bool,
+    screen: &mut Screen,
+) -> Result<Left, Failure> {
+    let Taken { signals: ending, resized, suspended } = taken;
     loop {
         tokio::select! {
             reply = client.next() => match reply? {
@@ -133,13 +151,15 @@ async fn sit(client: &mut ControlClient, taken: &mut Taken, interactive: bool, s
                     client.resize(size.columns, size.rows).await?;
                 }
             }
-            code = signals.next() => return Ok(Left::Signal(code)),
+            // Not by Ctrl-Z, which is a key of the service's.
+            Some(()) = suspended.recv() => if signals::can_be_resumed() { return Ok(Left::Suspended) },
+            code = ending.next() => return Ok(Left::Signal(code)),
         }
     }
 }
 
 /// What is typed. Reading a terminal cannot be given up, so it has a thread that ends with the process.
-fn typed() -> tokio::sync::mpsc::Receiver<Vec<u8>> {
+fn typed() -> Receiver<Vec<u8>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(64);
     std::thread::spawn(move || {
         let mut stdin = std::io::stdin().lock();

@@ -20,6 +20,9 @@ pub struct BuildArgs {
     /// Services [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
+    /// Compose's options for what is always so here
+    #[arg(long, hide = true, aliases = ["pull", "force-rm"], action = clap::ArgAction::Count)]
+    pub no_cache: u8,
 }
 
 /// Runs it.

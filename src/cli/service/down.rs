@@ -20,6 +20,9 @@ pub struct DownArgs {
     /// Kill all processes of the project immediately; requires neither a supervisor nor a valid procfile
     #[arg(long)]
     pub emergency: bool,
+    /// Compose's option for what is always so here
+    #[arg(long, hide = true, action = clap::ArgAction::Count)]
+    pub remove_orphans: u8,
     /// With --emergency: all stacks of this user
     #[arg(long, requires = "emergency")]
     pub all: bool,

@@ -107,23 +107,23 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
         ..Wanted::look()
     };
     let read = load::read(&globals, &project, &wanted)?;
+    let targets = load::resolve(&read.plan, &args.services)?;
+    let variables = client_env::merge(project.env.clone(), Addressed::default(), crate::app::service_env::client(&read)?);
+    let cwd = std::env::current_dir()
+        .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;
+    let scope = start_scope::of(&read.plan, &targets, false);
+    if !may_be_made(&args.command, &read.plan, &scope, &variables)
+        && let Some(code) = args.command.first().and_then(|word| child_command::refused(word, &variables, &cwd))
+    {
+        return Ok(code);
+    }
     if !branch::prepare(&globals, &project, &read, term)? {
         return Ok(exit::DONE);
     }
     if let Some(code) = start::before_start(&globals, &project, &read, &args.services)? {
         return Ok(code);
     }
-    let targets = load::resolve(&read.plan, &args.services)?;
-    let variables = client_env::merge(project.env.clone(), Addressed::default(), crate::app::service_env::client(&read)?);
     let plan = if folder.is_some() { temporary_stack::throw_away(read.plan, &project.places) } else { read.plan };
-    let cwd = std::env::current_dir()
-        .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;
-    let scope = start_scope::of(&plan, &targets, false);
-    if !may_be_made(&args.command, &plan, &scope, &variables)
-        && let Some(code) = args.command.first().and_then(|word| child_command::refused(word, &variables, &cwd))
-    {
-        return Ok(code);
-    }
     let started: Vec<Arc<ServiceSpec>> = scope.iter().filter_map(|id| plan.services.get(id).cloned()).collect();
     let order = TemporaryStack {
         project: &project,

@@ -27,6 +27,7 @@ use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::password_advice;
 use crate::app::port_conflicts;
 use crate::app::profile_selection;
+use crate::app::remembered_scale;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
 use crate::app::shared_server::start;
 use crate::app::start_scope;
@@ -36,6 +37,26 @@ use crate::globals::Globals;
 use crate::ui::{exit_line, output};
 
 use log_output::style;
+
+/// What to type next, attached to a stack of one's own.
+const ATTACHED: [&str; 3] =
+    ["Ctrl-C            stop everything", "devrun ps         what runs", "devrun logs -f    follow the logs elsewhere"];
+/// Attached to a stack that was up.
+const JOINED: [&str; 3] =
+    ["Ctrl-C            detach; the stack keeps running", "devrun ps         what runs", "devrun down       stop everything"];
+const DETACHED: [&str; 3] =
+    ["devrun logs -f    follow the logs", "devrun ps         what runs", "devrun down       stop everything"];
+
+/// Who waits for a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StartViewer {
+    /// The supervisor was started for this request.
+    Owner,
+    /// The stack was up already.
+    Joined,
+    /// So it was, and its output is followed.
+    Attached,
+}
 
 /// How often a start is begun once more because a stop came first.
 const ROUNDS: u32 = 10;
@@ -81,6 +102,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         purpose: if args.plan { Purpose::Look } else { Purpose::Start },
         named: args.services.clone(),
         scale: scale(&args.scale)?,
+        resets_scale: args.services.is_empty(),
         ports_auto: args.ports.is_some() || args.ephemeral,
         init_cache: !args.no_init_cache,
         warn: true,
@@ -96,6 +118,10 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         && let Some(code) = start::before_start(globals, &project, &read, &args.services)?
     {
         return Ok(code);
+    }
+    if !args.plan && folder.is_none() {
+        let declared = read.document.declared_replicas(&read.facts);
+        remembered_scale::set_by_up(&project.places, &wanted.scale, &declared, wanted.resets_scale)?;
     }
     let advice = password_advice::of(&read);
     let mut plan = read.plan;
@@ -238,7 +264,8 @@ impl Stack {
             Settled::Outcome(_) => false,
             Settled::Interrupted(_) => true,
         };
-        let code = self.conclude(settled, &mut session, &status, view.times(), begun.elapsed(), false).await?;
+        let viewer = if attach { StartViewer::Attached } else { StartViewer::Joined };
+        let code = self.conclude(settled, &mut session, &status, view.times(), begun.elapsed(), viewer).await?;
         if !attach || interrupted {
             return Ok(Some(code));
         }
@@ -280,7 +307,7 @@ impl Stack {
         }
     }
 
-    /// `status` is what the session began with; `owner`: the supervisor was started for this request.
+    /// `status` is what the session began with.
     async fn conclude(
         &self,
         settled: Settled,
@@ -288,7 +315,7 @@ impl Stack {
         status: &Status,
         times: &StartTimes,
         took: Duration,
-        owner: bool,
+        viewer: StartViewer,
     ) -> Result<i32, Failure> {
         let mut outcome = match settled {
             Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => outcome,
@@ -301,7 +328,7 @@ impl Stack {
                     .help(format!("see {}", self.project.places.supervisor_log().display())));
             }
             Settled::Interrupted(code) => {
-                if owner {
+                if viewer == StartViewer::Owner {
                     // The start that we began is unwound, as with an attached one.
                     say("stopping what was started");
                     session.command(token(), Command::Down { grace_ms: None }).await?;
@@ -317,7 +344,7 @@ impl Stack {
             _ => devrun_runtime::engine::state_files::last_snapshot(&self.project.places),
         };
         if let Some(snapshot) = snapshot {
-            self.summary(&snapshot, &outcome, times, took, true);
+            self.summary(&snapshot, &outcome, times, took, if viewer == StartViewer::Attached { &JOINED } else { &DETACHED });
         }
         let mut code = outcome.code();
         if !outcome.failures.is_empty() && self.options.rollback {
@@ -337,7 +364,7 @@ impl Stack {
         ProgressView::new(self.term).with_plan(&self.plan).with_logs(self.project.places.logs())
     }
 
-    fn summary(&self, snapshot: &Snapshot, outcome: &Outcome, times: &StartTimes, took: Duration, detached: bool) {
+    fn summary(&self, snapshot: &Snapshot, outcome: &Outcome, times: &StartTimes, took: Duration, hints: &[&str]) {
         if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
             say(summary::failures(outcome, self.term.err_color).trim_end());
             ci::failures(outcome);
@@ -355,15 +382,6 @@ impl Stack {
             let _gone = data(urls.trim_end());
         }
         if outcome.failures.is_empty() && outcome.blocked.is_empty() {
-            let hints = if detached {
-                ["devrun logs -f    follow the logs", "devrun ps         what runs", "devrun down       stop everything"]
-            } else {
-                [
-                    "Ctrl-C            stop everything",
-                    "devrun ps         what runs",
-                    "devrun logs -f    follow the logs elsewhere",
-                ]
-            };
             for hint in hints {
                 say(format!("  {hint}"));
             }

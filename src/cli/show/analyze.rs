@@ -122,6 +122,8 @@ struct AnalysisRow {
     start: ServiceStart,
     /// Median of spawn → ready of the starts before this one.
     earlier: Option<i64>,
+    /// Its numbered tier, with the label.
+    tier: Option<String>,
 }
 
 impl AnalysisRow {
@@ -140,6 +142,8 @@ struct StartAnalysis {
     rows: Vec<AnalysisRow>,
     /// Names, first to last.
     path: Vec<String>,
+    /// Pauses between numbered tiers on that path.
+    paused: i64,
 }
 
 impl StartAnalysis {
@@ -154,7 +158,14 @@ impl StartAnalysis {
             let earlier = took.get(took.len() / 2).copied();
             rows.push((
                 spec,
-                AnalysisRow { name: name(spec.service.as_str(), spec.replica, copies), start: last.clone(), earlier },
+                AnalysisRow {
+                    name: name(spec.service.as_str(), spec.replica, copies),
+                    start: last.clone(),
+                    earlier,
+                    tier: spec
+                        .tier
+                        .map(|number| plan.tiers.get(&number).map_or(number.to_string(), |label| format!("{number} {label}"))),
+                },
             ));
         }
         // What was restarted since has begun later than the rest; the start of the whole is that of the latest one's asking
@@ -163,20 +174,27 @@ impl StartAnalysis {
         let mut path = vec![last.1.name.clone()];
         let mut at = last;
         let mut began = at.1.start.asked;
-        while let Some(next) =
-            at.0.depends_on
-                .iter()
-                .filter_map(|edge| {
-                    let found = rows.iter().find(|(spec, _)| spec.id == edge.on)?;
-                    let held = if edge.condition == Condition::Started { found.1.start.spawned } else { found.1.start.ready };
-                    Some((held?, found))
+        let pause = i64::try_from(plan.tier_pause.as_micros()).unwrap_or(i64::MAX);
+        let mut paused = 0;
+        while let Some((after, next)) = {
+            let edges = at.0.depends_on.iter().filter_map(|edge| {
+                let found = rows.iter().find(|(spec, _)| spec.id == edge.on)?;
+                let held = if edge.condition == Condition::Started { found.1.start.spawned } else { found.1.start.ready };
+                Some((held?, 0, found))
+            });
+            let lower = rows.iter().filter(|(spec, _)| spec.tier.is_some_and(|tier| at.0.tier.is_some_and(|own| tier < own)));
+            let tiers = lower.filter_map(|found| Some((found.1.start.ready?, pause, found)));
+            let released = at.1.start.released;
+            edges
+                .chain(tiers)
+                .filter(|(held, after, _)| {
+                    released.is_none_or(|released| held + after <= released + SAME_STEP) && *held >= at.1.start.asked
                 })
-                .filter(|(held, _)| {
-                    at.1.start.released.is_none_or(|released| *held <= released + SAME_STEP) && *held >= at.1.start.asked
-                })
-                .max_by_key(|(held, _)| *held)
-        {
-            at = next.1;
+                .max_by_key(|(held, after, _)| held + after)
+                .map(|(_, after, found)| (after, found))
+        } {
+            at = next;
+            paused += after;
             began = began.min(at.1.start.asked);
             path.push(at.1.name.clone());
             if path.len() > rows.len() {
@@ -186,7 +204,7 @@ impl StartAnalysis {
         path.reverse();
         let mut rows: Vec<AnalysisRow> = rows.into_iter().map(|(_, row)| row).collect();
         rows.sort_by(|a, b| (a.start.spawned, &a.name).cmp(&(b.start.spawned, &b.name)));
-        Some(Self { began, rows, path })
+        Some(Self { began, rows, path, paused })
     }
 
     fn total(&self) -> i64 {
@@ -200,23 +218,27 @@ impl StartAnalysis {
 
     fn text(&self) -> String {
         let cell = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), ms);
+        let has_tiers = self.rows.iter().any(|row| row.tier.is_some());
         let rows: Vec<Vec<String>> = self
             .rows
             .iter()
             .map(|row| {
                 let start = &row.start;
                 let since = |at: Option<i64>| at.zip(start.spawned).map(|(at, spawned)| at - spawned);
-                vec![
-                    safe(&row.name).to_string(),
+                let tier = has_tiers.then(|| row.tier.as_deref().map_or_else(|| "-".to_owned(), |tier| safe(tier).to_string()));
+                let cells = [
                     cell(start.released.map(|released| released - start.asked)),
                     cell(start.released.and(start.spawned).map(|_| row.added())),
                     cell(since(start.listening)),
                     cell(row.took()),
                     cell(row.earlier),
-                ]
+                ];
+                std::iter::once(safe(&row.name).to_string()).chain(tier).chain(cells).collect()
             })
             .collect();
-        let mut out = table::render(&["SERVICE", "WAITED", "TO START", "LISTENING", "READY", "EARLIER"], &rows);
+        let heads = ["WAITED", "TO START", "LISTENING", "READY", "EARLIER"];
+        let heads: Vec<&str> = std::iter::once("SERVICE").chain(has_tiers.then_some("TIER")).chain(heads).collect();
+        let mut out = table::render(&heads, &rows);
         let share = if self.total() > 0 { self.added() * 100 / self.total() } else { 0 };
         out.push_str(&format!(
             "\ncritical path: {}\n{} from asked to ready; {} of it ({share} %) from nothing in the way to a process: first boot, spawn\n",
@@ -224,6 +246,9 @@ impl StartAnalysis {
             ms(self.total()),
             ms(self.added()),
         ));
+        if self.paused > 0 {
+            out.push_str(&format!("{} of it the pause between tiers ([project].tier_pause)\n", ms(self.paused)));
+        }
         out
     }
 
@@ -234,8 +259,10 @@ impl StartAnalysis {
             "total_us": self.total(),
             "added_us": self.added(),
             "critical_path": self.path,
+            "tier_pause_us": self.paused,
             "services": self.rows.iter().map(|row| json!({
                 "name": row.name,
+                "tier": row.tier,
                 "asked_us": since(Some(row.start.asked)),
                 "released_us": since(row.start.released),
                 "spawned_us": since(row.start.spawned),

@@ -3,7 +3,7 @@
 use crate::ui::term::{Term, say};
 use clap::Args;
 use devrun_model::exit;
-use devrun_model::{Failure, Launch};
+use devrun_model::{Failure, FailureKind, Launch};
 use devrun_store::trusted_file;
 
 use crate::app::git_exposure::GitExposure;
@@ -28,6 +28,7 @@ pub fn run(globals: &Globals, args: &CheckArgs, _term: Term) -> Result<i32, Fail
     if !args.quiet {
         drift(&read)?;
         missing_directories(&read);
+        missing_extensions(&read, &project)?;
         if let Some(exposure) = GitExposure::find(&project, &read).filter(|exposure| !exposure.not_ignored.is_empty()) {
             say(format!(
                 "warning: git does not ignore {}: a `git add` would commit the secrets in it",
@@ -54,6 +55,21 @@ fn missing_directories(read: &load::Read) {
             ));
         }
     }
+}
+
+/// Extensions of a database that no server is known to have. A server may be installed before the start, so it is not an error.
+fn missing_extensions(read: &load::Read, project: &load::Project) -> Result<(), Failure> {
+    for spec in read.plan.services.values().filter(|spec| spec.replica == 1) {
+        let Launch::Recipe(recipe) = &spec.launch else { continue };
+        match devrun_store::check_extensions(recipe, &project.env) {
+            Err(failure) if failure.kind == FailureKind::Binary => {
+                let help = failure.help.as_ref().map_or(String::new(), |help| format!("\nhelp: {help}"));
+                say(format!("warning: {}: {failure}{help}", spec.service));
+            }
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 /// What the env files lack, and what they hold for nobody.

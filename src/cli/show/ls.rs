@@ -115,19 +115,28 @@ async fn ask_all(places: Vec<Paths>) -> Vec<StackRow> {
     let mut stacks = Vec::with_capacity(asked.len());
     for (unanswered, answer) in asked {
         let stack = tokio::time::timeout_at(deadline, answer).await;
-        stacks.push(stack.ok().and_then(Result::ok).unwrap_or(unanswered));
+        stacks.extend(stack.ok().and_then(Result::ok).unwrap_or(Some(unanswered)));
     }
     stacks
 }
 
+/// Whether nothing was started since the last end: `init` and a start that was refused leave directories too. A supervisor that was
+/// killed leaves its socket.
+fn has_ended(places: &Paths) -> bool {
+    places.socket().symlink_metadata().is_err() && load::is_running(places).is_ok_and(|running| !running)
+}
+
 /// What one supervisor says of its stack. One that does not answer is shown by what is known of it, so that `ls` does not end
-/// at the first that is stuck.
-async fn ask(places: &Paths) -> StackRow {
+/// at the first that is stuck. `None`: it has ended in order.
+async fn ask(places: &Paths) -> Option<StackRow> {
     let status = match crate::app::connect::supervisor(places).await {
         Ok(Some(mut client)) => client.status().await.ok().flatten(),
         Ok(None) => None,
-        Err(_) => return StackRow::unanswered(places, "silent"),
+        Err(_) => return Some(StackRow::unanswered(places, "silent")),
     };
+    if status.is_none() && has_ended(places) {
+        return None;
+    }
     let mut stack = StackRow::unanswered(places, "dead");
     if let Some(status) = status {
         stack.status = if status.stopping { "stopping" } else { "running" };
@@ -138,7 +147,7 @@ async fn ask(places: &Paths) -> StackRow {
         stack.services = services.clone().count();
         stack.running = services.filter(|service| service.state == State::Running).count();
     }
-    stack
+    Some(stack)
 }
 
 impl StackRow {

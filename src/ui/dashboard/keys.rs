@@ -47,6 +47,8 @@ pub enum DashboardRequest {
     Mouse(bool),
     /// Draw again from nothing.
     Redraw,
+    /// Give the terminal back to the shell until it continues us.
+    Suspend,
 }
 
 /// Every key, for `?`.
@@ -69,6 +71,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("drag", "select log text and copy it"),
     ("m", "give the mouse to the terminal, or take it back"),
     ("Ctrl-L", "draw again"),
+    ("Ctrl-Z", "back to the shell; `fg` comes back, services keep running"),
     ("Esc", "close what is open; clear the search"),
     ("q", "leave; nothing is stopped"),
 ];
@@ -80,6 +83,9 @@ pub fn handle_key(dashboard: &mut Dashboard, key: KeyEvent) -> Option<DashboardR
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     if control && matches!(key.code, KeyCode::Char('c')) {
         return Some(DashboardRequest::Quit);
+    }
+    if control && matches!(key.code, KeyCode::Char('z')) {
+        return Some(DashboardRequest::Suspend);
     }
     if dashboard.prompt.is_some() {
         return typed(dashboard, key);

@@ -204,6 +204,38 @@ async fn what_does_not_run_here_gives_way() {
     assert_eq!((place.stored(), place.lock()), (Vec::new(), String::new()));
 }
 
+/// Keeps what is said between the steps.
+#[derive(Default)]
+struct Notes(std::sync::Mutex<Vec<String>>);
+
+impl devrun_store::DownloadProgress for Notes {
+    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: u64) {}
+    fn end(&self, _: &str) {}
+    fn note(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+}
+
+#[test]
+async fn a_source_that_gives_way_to_the_next_one_is_said() {
+    let mut place = Place::new();
+    let notes = std::sync::Arc::new(Notes::default());
+    place.options.progress = notes.clone();
+    // No client of any registry, and no host.
+    place.options.env.insert("PATH".to_owned(), place.path().display().to_string());
+    place.options.mirror = Some(format!("file://{}/nothing", place.path().display()));
+    let mut valkey = recipe(SourceSpec::default(), None);
+    valkey.recipe.name = "valkey".to_owned();
+    valkey.source = None;
+    let failure = locate(&valkey, &place.options).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Binary);
+    let notes = notes.0.lock().unwrap().clone();
+    assert!(!notes.is_empty() && notes.iter().all(|note| note.ends_with("; trying the next source")), "{notes:?}: {failure:?}");
+    let first = notes[0].trim_end_matches("; trying the next source");
+    assert!(failure.reason.contains(first), "{notes:?}: {failure:?}");
+}
+
 #[test]
 async fn a_number_in_a_servers_own_path_is_not_its_version() {
     let place = Place::new();

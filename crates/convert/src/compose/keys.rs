@@ -336,7 +336,9 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
                     "no native counterpart: set the directories, addresses or programs yourself",
                 );
             }
-            "post_start" | "pre_stop" => importer.report.not_mapped(at, what, "see `pre_start` and `stop.command`"),
+            "pre_start" => importer.report.not_mapped(at, what, "write what it runs as pre_start = \"COMMAND\""),
+            "post_start" => importer.report.not_mapped(at, what, "write a task that depends on this service"),
+            "pre_stop" => importer.report.not_mapped(at, what, "write what it runs as stop = { command = \"COMMAND\" }"),
             name if MAPPED.contains(&name) => {}
             name => match DROPPED.iter().find(|(known, _)| *known == name) {
                 Some((_, reason)) => importer.report.dropped(at, what, *reason),

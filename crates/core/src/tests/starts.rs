@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 
 use super::scenario::{Scenario, fail, id, on_failure, plan, probed, service, task};
 use crate::{Action, Event, PlanChange, Tick};
-use devrun_model::{FailureKind, ReadySpec, ServiceSpec, State, UpOptions};
+use devrun_model::{FailureKind, Launch, ReadySpec, ServiceSpec, State, UpOptions};
 
 #[test]
 fn a_dependent_starts_the_instant_its_last_dependency_holds() {
@@ -78,6 +78,44 @@ fn numbered_tiers_wait_for_lower_ones_and_others_do_not() {
     assert_eq!(stage.core.next_deadline(), Some(Tick::ms(11_000)));
     stage.at(11_000).timer();
     assert_eq!(stage.state("api"), State::Initialising);
+}
+
+#[test]
+fn a_command_may_be_installed_by_what_its_start_waits_for() {
+    let tier = |n, spec: ServiceSpec| ServiceSpec { tier: Some(n), ..spec };
+    let command = || match service("make", "").launch {
+        Launch::Run(command) => Some(command),
+        _ => None,
+    };
+    let built = |spec: ServiceSpec| ServiceSpec { build: command(), ..spec };
+    let prepared = |spec: ServiceSpec| ServiceSpec { pre_start: command(), ..spec };
+    let mut stage = Scenario::new(vec![
+        task("install", ""),
+        service("db", ""),
+        service("after", "install"),
+        service("chain", "after"),
+        service("plain", "db"),
+        built(service("own", "")),
+        service("of-own", "own"),
+        prepared(service("prepared", "")),
+        tier(1, built(service("low", ""))),
+        tier(2, service("high", "")),
+    ]);
+    stage.up();
+    let may = |name: &str, word: &str, to_build: &[&str]| {
+        stage.core.command_may_be_installed(&id(name), word, &to_build.iter().map(|name| id(name)).collect())
+    };
+    for name in ["after", "chain", "prepared"] {
+        assert!(may(name, "tool", &[]), "{name}");
+    }
+    for name in ["install", "db", "plain", "own", "of-own", "high"] {
+        assert!(!may(name, "tool", &[]), "{name}");
+    }
+    // A build that this start does not run makes nothing.
+    assert!(may("own", "tool", &["own"]) && may("of-own", "tool", &["own"]) && may("high", "tool", &["low"]));
+    assert!(!may("plain", "tool", &["own"]));
+    // A compiler that watches may write a file of the project.
+    assert!(may("plain", "./dist/server", &[]) && may("high", "dist/server", &[]) && !may("db", "./dist/server", &[]));
 }
 
 #[test]

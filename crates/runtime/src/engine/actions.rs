@@ -70,22 +70,13 @@ impl Engine {
         };
         match &spec.launch {
             Launch::Run(command) => {
-                let found = command.argv.first().map_or_else(
-                    || Err(Failure::new(FailureKind::Config, "the command is empty")),
-                    |word| devrun_store::find_command(word, &spec.env, &spec.dir),
-                );
-                // A path that a task or `pre_start` may yet build is looked up by the kernel, when its time has come.
-                let found = found.or_else(|failure| match command.argv.first() {
-                    Some(word)
-                        if word.contains('/')
-                            && (!spec.depends_on.is_empty() || spec.pre_start.is_some() || spec.tier.is_some()) =>
-                    {
-                        Ok(spec.dir.join(word))
-                    }
-                    _ => Err(failure),
-                });
+                let word = command.argv.first().map_or("", String::as_str);
+                let found = devrun_store::find_command(word, &spec.env, &spec.dir);
                 // It is looked for again at its spawn.
-                let is_installed_later = self.core.command_may_be_installed(&id);
+                let may_change = self.core.command_may_be_installed(&id, word, &self.to_build);
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.command_may_change = may_change;
+                }
                 self.queue.push_back(match found {
                     Ok(program) => {
                         if let Some(instance) = self.instances.get_mut(&id) {
@@ -93,8 +84,8 @@ impl Engine {
                         }
                         Event::Fetched(id, generation)
                     }
-                    Err(failure) if failure.kind == FailureKind::Binary && is_installed_later => Event::Fetched(id, generation),
-                    Err(failure) => Event::FetchFailed(id, generation, failure),
+                    Err(failure) if failure.kind == FailureKind::Binary && may_change => Event::Fetched(id, generation),
+                    Err(failure) => Event::FetchFailed(id, generation, self.advise_build(&spec, failure)),
                 });
             }
             Launch::Recipe(recipe) => {
@@ -111,6 +102,23 @@ impl Engine {
             }
             Launch::External { .. } | Launch::Work => self.queue.push_back(Event::Fetched(id, generation)),
         }
+    }
+
+    /// A command that is missing may be what a build makes, which no start runs unless asked.
+    pub(super) fn advise_build(&self, spec: &ServiceSpec, failure: Failure) -> Failure {
+        match self.build_advice(spec).filter(|_| failure.kind == FailureKind::Binary) {
+            Some(advice) => {
+                let other = failure.help.as_ref().map_or(String::new(), |help| format!("; or {help}"));
+                failure.help(format!("{advice}{other}"))
+            }
+            None => failure,
+        }
+    }
+
+    pub(super) fn build_advice(&self, spec: &ServiceSpec) -> Option<String> {
+        let was_built = self.instances.get(&spec.id).is_some_and(|instance| instance.was_built);
+        let is_unbuilt = spec.build.is_some() && !was_built;
+        is_unbuilt.then(|| format!("devrun up --build, if the build of {} makes it", spec.service))
     }
 
     fn set_preparation(&mut self, id: &ServiceId, handle: tokio::task::AbortHandle) {
@@ -150,10 +158,11 @@ impl Engine {
         // A restart by policy begins here: the binary found for the last generation is still the one to run.
         if let Some(instance) = self.instances.get_mut(&id).filter(|instance| instance.generation != generation) {
             let (spec, located, program) = (instance.spec.take(), instance.located.take(), instance.program.take());
+            let command_may_change = instance.command_may_change;
             if let Some(spec) = &spec {
                 self.pump.begin(&id, &spec.log);
             }
-            *instance = Instance { generation, spec, located, program, ..Instance::default() };
+            *instance = Instance { generation, spec, located, program, command_may_change, ..Instance::default() };
         }
         let Some((spec, located)) =
             self.instances.get(&id).and_then(|instance| instance.spec.clone().map(|spec| (spec, instance.located.clone())))

@@ -204,7 +204,11 @@ impl Engine {
             TaskResult::BalancerDue(service) => self.restart_balancer(&service),
             TaskResult::FileChanged(id, path) => self.file_changed(id, path),
             TaskResult::Built(id) => {
-                self.to_build.remove(&id);
+                if self.to_build.remove(&id)
+                    && let Some(instance) = self.instances.get_mut(&id)
+                {
+                    instance.was_built = true;
+                }
             }
             TaskResult::Said(id, text) => self.publish(FeedItem::Said { id, text }),
             // Not during a stop.

@@ -56,6 +56,10 @@ impl DownloadProgress for FetchNotices {
         }
     }
 
+    fn note(&self, text: &str) {
+        self.say(text.to_owned());
+    }
+
     fn end(&self, how: &str) {
         let ended = self.current.lock().ok().and_then(|mut current| current.take());
         if let Some(download) = ended.filter(|_| how != "done") {

@@ -36,6 +36,10 @@ pub(crate) struct Instance {
     pub located: Option<Arc<Located>>,
     /// Its executable (`run`).
     pub program: Option<PathBuf>,
+    /// Something that its start waited for may have installed another one.
+    pub command_may_change: bool,
+    /// Its `build` has run for this generation.
+    pub was_built: bool,
     /// The main process, from the request to `TreeEmpty`.
     pub process: Option<ProcessId>,
     /// The far side of its terminal (`tty`), for whoever attaches.

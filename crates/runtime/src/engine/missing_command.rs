@@ -2,15 +2,17 @@
 
 use devrun_model::{Failure, FailureKind, ServiceId};
 
-/// A failure with the exit code of a missing command, with the name of that command where the last lines tell it.
-pub(super) fn named(failure: Failure, id: &ServiceId, log: &[String]) -> Failure {
+/// A failure with the exit code of a missing command, with the name of that command where the last lines tell it. `build`: what
+/// runs a build that may make it.
+pub(super) fn named(failure: Failure, id: &ServiceId, log: &[String], build: Option<String>) -> Failure {
     let is_missing = failure.kind == FailureKind::Binary && failure.reason.starts_with("exit 127: ");
     let Some(name) = log.iter().rev().find_map(|line| command_of(line)).filter(|_| is_missing) else { return failure };
     let reason = format!("`{name}` was not found (exit 127 of a shell)");
     // A restart limit or the like stays in the reason.
     let reason = failure.reason.split_once("; ").map_or_else(|| reason.clone(), |(_, rest)| format!("{reason}; {rest}"));
+    let build = build.map_or(String::new(), |build| format!("{build}; or "));
     let help = format!(
-        "install {name}, or correct its name where {id} runs it; .venv/bin and node_modules/.bin of its directory are on its PATH"
+        "{build}install {name}, or correct its name where {id} runs it; .venv/bin and node_modules/.bin of its directory are on its PATH"
     );
     Failure { reason, ..failure }.help(help)
 }
@@ -59,13 +61,15 @@ mod tests {
         let id = ServiceId::single(&ServiceName::new("web").unwrap());
         let log = ["starting".to_owned(), "sh: 1: uvicron: not found".to_owned()];
         let missing = Failure::new(FailureKind::Binary, "exit 127: a command that it runs was not found").help("devrun logs web");
-        let found = named(missing.clone(), &id, &log);
+        let found = named(missing.clone(), &id, &log, None);
         assert_eq!(found.reason, "`uvicron` was not found (exit 127 of a shell)");
         assert!(found.help.is_some_and(|help| help.starts_with("install uvicron, or correct its name where web runs it")));
-        assert_eq!(named(missing.clone(), &id, &["bye".to_owned()]), missing);
+        let built = named(missing.clone(), &id, &log, Some("devrun up --build".to_owned()));
+        assert!(built.help.is_some_and(|help| help.starts_with("devrun up --build; or install uvicron")));
+        assert_eq!(named(missing.clone(), &id, &["bye".to_owned()], None), missing);
         let again = Failure { reason: format!("{}; given up after 5 restarts in a row", missing.reason), ..missing };
-        assert!(named(again, &id, &log).reason.ends_with("(exit 127 of a shell); given up after 5 restarts in a row"));
+        assert!(named(again, &id, &log, None).reason.ends_with("(exit 127 of a shell); given up after 5 restarts in a row"));
         let other = Failure::new(FailureKind::Service, "exit 1");
-        assert_eq!(named(other.clone(), &id, &log), other);
+        assert_eq!(named(other.clone(), &id, &log, None), other);
     }
 }

@@ -125,12 +125,16 @@ impl Engine {
             .map(|(id, _)| self.instances.get(id).and_then(|instance| instance.last_answer.clone()))
             .collect();
         let drained: Vec<_> = outcome.failures.iter().map(|(id, _)| self.pump.drain(id)).collect();
+        let builds: Vec<Option<String>> =
+            outcome.failures.iter().map(|(id, _)| self.core.spec(id).and_then(|spec| self.build_advice(spec))).collect();
         async move {
             let mut failures = Vec::new();
-            for (((id, failure), last_answer), drained) in outcome.failures.into_iter().zip(answers).zip(drained) {
+            for ((((id, failure), last_answer), drained), build) in
+                outcome.failures.into_iter().zip(answers).zip(drained).zip(builds)
+            {
                 let log: Vec<String> = last_lines(&folder, &id, drained.await, 20).iter().map(|line| masker.text(line)).collect();
                 let last_answer = last_answer.map(|answer| masker.text(&answer));
-                let failure = missing_command::named(failure, &id, &log);
+                let failure = missing_command::named(failure, &id, &log, build);
                 let failure = Failure { reason: masker.text(&failure.reason), ..failure };
                 failures.push(FailedService { id, failure, last_answer, log });
             }

@@ -28,7 +28,7 @@ impl Engine {
         let instance =
             self.instances.get_mut(id).filter(|instance| instance.generation == generation).ok_or_else(Failure::cancelled)?;
         let spec = instance.spec.clone().ok_or_else(Failure::cancelled)?;
-        let (located, program) = (instance.located.clone(), instance.program.clone());
+        let located = instance.located.clone();
         runtime_dir::ensure_run(&self.places)?;
         instance.began = Some(now);
         instance.stop_asked = None;
@@ -48,7 +48,7 @@ impl Engine {
             Launch::Work => self.start_work(&spec, generation),
             Launch::Run(command) => {
                 self.check_ports(&spec)?;
-                let program = program_at_spawn(&spec, command, program)?;
+                let program = self.program_at_spawn(&spec, command)?;
                 self.instances.entry(id.clone()).or_default().program = Some(program.clone());
                 let request = ExecRequest::of_command(&spec, command, Some(program), &self.places)?;
                 self.write_and_launch(&spec, generation, request)
@@ -69,6 +69,23 @@ impl Engine {
                 let request = recipes::prepare(&context)?;
                 self.write_and_launch(&spec, generation, request)
             }
+        }
+    }
+
+    /// The program of a command. One that was found before the service waited is looked for again where a task or the like may have
+    /// installed another one, which comes first on its PATH, such as the `python` of a virtual environment.
+    fn program_at_spawn(&self, spec: &ServiceSpec, command: &CommandLine) -> Result<PathBuf, Failure> {
+        let instance = self.instances.get(&spec.id);
+        let found = instance.and_then(|instance| instance.program.clone());
+        if let Some(program) = &found
+            && !instance.is_some_and(|instance| instance.command_may_change)
+        {
+            return Ok(program.clone());
+        }
+        let word = command.argv.first().map_or("", String::as_str);
+        match (devrun_store::find_command(word, &spec.env, &spec.dir), found) {
+            (Ok(program), _) | (Err(_), Some(program)) => Ok(program),
+            (Err(failure), None) => Err(self.advise_build(spec, failure)),
         }
     }
 
@@ -234,15 +251,3 @@ impl Engine {
 const NOT_FOR_THIS_MACHINE: i32 = libc::ELIBBAD;
 #[cfg(target_os = "macos")]
 const NOT_FOR_THIS_MACHINE: i32 = libc::EBADEXEC;
-
-/// The program of a command. One that was found before the service waited is looked for again: a task may have installed another
-/// one, which comes first on its PATH, such as the `python` of a virtual environment.
-fn program_at_spawn(spec: &ServiceSpec, command: &CommandLine, found: Option<PathBuf>) -> Result<PathBuf, Failure> {
-    let word = command.argv.first().ok_or_else(|| Failure::new(FailureKind::Config, "the command is empty"))?;
-    let has_waited = spec.pre_start.is_some() || spec.build.is_some() || !spec.depends_on.is_empty() || spec.tier.is_some();
-    match found {
-        Some(program) if !has_waited || word.contains('/') => Ok(program),
-        Some(program) => Ok(devrun_store::find_command(word, &spec.env, &spec.dir).unwrap_or(program)),
-        None => devrun_store::find_command(word, &spec.env, &spec.dir),
-    }
-}

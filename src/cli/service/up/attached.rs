@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::log_output::{drain, show, show_waiting, style};
-use super::{ROUNDS, Stack, no_thread};
+use super::{ATTACHED, ROUNDS, Stack, no_thread};
 use crate::app::load;
 use crate::app::password_advice;
 use crate::app::signals::{self, Aside};
@@ -125,7 +125,7 @@ impl Stack {
                 show_waiting(session, &mut shown.lines, &shown.view);
                 shown.view.clear();
                 if let Some(status) = session.engine().status().await {
-                    self.summary(&status.snapshot, &outcome, shown.view.times(), shown.begun.elapsed(), false);
+                    self.summary(&status.snapshot, &outcome, shown.view.times(), shown.begun.elapsed(), &ATTACHED);
                 }
                 if !outcome.failures.is_empty() {
                     shown.first_failures.get_or_insert(outcome);
@@ -147,7 +147,7 @@ impl Stack {
                 }
             }
             Aside::Hold if signals::can_be_resumed() => {
-                shown.view.print("on hold: services keep running, nothing is restarted; `fg` brings this back");
+                shown.view.answer_key("on hold: services keep running, nothing is restarted; `fg` brings this back");
                 signals::hold();
                 shown.view.print("resumed: timeouts continue");
             }
@@ -202,11 +202,18 @@ async fn interrupt(code: i32, session: &StackSession, shown: &mut Shown, third: 
         // Its answer comes after the kill was asked of the keeper, which then holds whatever becomes of us.
         let _ended = session.engine().status().await;
         third.store(true, Ordering::Relaxed);
-        shown.view.print("killing everything; a third signal leaves the rest to the keeper");
+        answer(shown, code, "killing everything; a third signal leaves the rest to the keeper");
     } else {
-        shown.view.print("stopping (press Ctrl-C again to kill)");
+        answer(shown, code, "stopping (press Ctrl-C again to kill)");
     }
     shown.interrupted.get_or_insert(code);
+}
+
+/// A line about a signal, which begins a line of its own.
+fn answer(shown: &mut Shown, code: i32, text: &str) {
+    // A terminal that is gone needs no line.
+    let _gone = shown.lines.end_line(&mut output::Stdout);
+    if code == exit::INT { shown.view.answer_key(text) } else { shown.view.print(text) }
 }
 
 /// Once the flag is set, the next INT or TERM ends this process, even if nothing else here works any more.

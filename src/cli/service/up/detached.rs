@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::AsyncBufReadExt as _;
 use tokio::net::unix::pipe;
 
-use super::{ROUNDS, Stack};
+use super::{ROUNDS, Stack, StartViewer};
 use crate::app::load;
 use crate::app::session::{Session, Settled, Signals, until_settled};
 use crate::app::stop_wait;
@@ -111,7 +111,7 @@ impl Stack {
                     None => until_settled(&mut session, &status, None, &mut view, &mut signals).await?,
                 };
                 view.clear();
-                self.conclude(settled, &mut session, &status, view.times(), begun.elapsed(), true).await.map(Some)
+                self.conclude(settled, &mut session, &status, view.times(), begun.elapsed(), StartViewer::Owner).await.map(Some)
             }
         }
     }
