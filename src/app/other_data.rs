@@ -74,6 +74,10 @@ pub fn say_kept(project: &Project, read: &Read) {
         let size = ByteSize(deletion::size(&other.path));
         say(format!("kept: {size} of {} in {} (devrun {} clean)", other.of, other.path.display(), other.options));
     }
+    let backups = project.places.state.join("backups");
+    if fs::read_dir(&backups).is_ok_and(|mut entries| entries.next().is_some()) {
+        say(format!("kept: {} of backups in {}", ByteSize(deletion::size(&backups)), backups.display()));
+    }
     let saved = project.places.state.join("snapshots");
     let count = names(&saved).into_iter().filter(|(name, _)| !name.starts_with('.')).count();
     if count > 0 {
