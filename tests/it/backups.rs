@@ -119,8 +119,8 @@ fn a_stop_with_a_backup_that_cannot_be_taken_stops_nothing() {
     let project = Project::new().procfile(&format!("{STACK}[services.database]\nuse = \"./server.toml\"\nport = \"auto\"\n"));
     project.write(
         "server.toml",
-        "name = \"some-server\"\nsummary = \"a server\"\nport = 3306\nkeeps_data = true\nbin = [\"true\"]\ndump = \"mariadb\"\n\
-         argv = [\"/bin/sh\", \"-c\", \"echo x > ${dir.data}/x; echo up; exec sleep 600\"]\n[service]\nready = { log = \"up\" }\n",
+        "name = \"some-server\"\nsummary = \"a server\"\nport = 3306\nkeeps_data = true\nbin = [\"bash\"]\ndump = \"mariadb\"\n\
+         argv = [\"bash\", \"-c\", \"echo x > ${dir.data}/x; echo up; exec /bin/sleep 600\"]\n[service]\nready = { log = \"up\" }\n",
     );
     project.run(&["up", "-d"]).code(0);
     let pids = || ["store", "api", "database"].map(|name| project.service(name)["pid"].as_i64());

@@ -53,9 +53,7 @@ fn stack(project: Project, more: &str) -> Project {
 }
 
 fn a_server_without_clients_is_dumped_and_restored_by_those_of_its_version() {
-    if server().is_none() {
-        return;
-    }
+    let Some(_) = server() else { return };
     let project = with_registries(Project::new().env("DEVRUN_BIN_CACHE", &store().display().to_string()));
     let path = std::env::var("PATH").unwrap_or_default();
     let project = stack(project.env("PATH", &path), "");

@@ -145,7 +145,7 @@ pub async fn fetch_program(
     options: &FetchOptions,
 ) -> Result<Result<Program, Vec<String>>, Failure> {
     let catalog = Catalog::of(&recipe.name)?;
-    let sources = sources(&catalog, name, wanted, fits);
+    let sources = sources(&catalog, (name, &platform::current()), wanted, fits);
     if options.offline || sources.is_empty() {
         return Ok(Err(Vec::new()));
     }
@@ -191,16 +191,20 @@ pub async fn fetch_program(
     Ok(Err(notes))
 }
 
-/// Pinned sources that have the program for this platform, the nearest version first.
-fn sources(catalog: &Catalog, name: &str, wanted: &str, fits: &dyn Fn(&str) -> bool) -> Vec<(String, CatalogSource)> {
-    let here = platform::current();
+/// Pinned sources that have the program for a platform, the nearest version first.
+fn sources(
+    catalog: &Catalog,
+    (name, platform): (&str, &str),
+    wanted: &str,
+    fits: &dyn Fn(&str) -> bool,
+) -> Vec<(String, CatalogSource)> {
     let wanted = major(wanted);
     let mut versions: Vec<_> = catalog.versions.iter().filter(|version| fits(&version.version)).collect();
     versions.sort_by(|a, b| -> Ordering {
         let place = |version: &str| (major(version) < wanted, major(version).abs_diff(wanted));
         place(&a.version).cmp(&place(&b.version)).then_with(|| version::compare(&b.version, &a.version))
     });
-    let usable = |source: &&CatalogSource| source.serves(&here) && source.sha256.is_some() && source.bin.contains_key(name);
+    let usable = |source: &&CatalogSource| source.serves(platform) && source.sha256.is_some() && source.bin.contains_key(name);
     let sources = versions
         .into_iter()
         .flat_map(|version| version.sources.iter().filter(usable).map(|source| (version.version.clone(), source.clone())));
@@ -304,7 +308,7 @@ mod tests {
         let catalog = Catalog::parse("x", &text).unwrap();
         let labels = |wanted: &str| {
             let least = major(wanted);
-            let found = sources(&catalog, "dump", wanted, &|version| major(version) >= least);
+            let found = sources(&catalog, ("dump", "linux-x86_64"), wanted, &|version| major(version) >= least);
             found.into_iter().map(|(version, source)| format!("{version} {}", source.label())).collect::<Vec<_>>()
         };
         assert_eq!(labels("15.1"), ["16.14 pypi d==1", "16.2 pypi b==1", "18.1 pypi a==1"]);
@@ -312,17 +316,17 @@ mod tests {
         assert!(labels("19").is_empty());
     }
 
-    /// Postgres 15 to 18 can be dumped with what the catalogue has, on the platforms that have a pinned source at all.
+    /// Postgres 15 to 18 can be dumped with what the catalogue has, on the platforms that have a pinned source.
     #[test]
     fn the_catalogue_has_a_pg_dump() {
         let catalog = Catalog::of("postgres").unwrap();
-        if !["linux-x86_64", "linux-aarch64", "macos-aarch64"].contains(&platform::current().as_str()) {
-            return;
-        }
-        for (server, program) in [("15.18", "16.14"), ("16.14", "16.14"), ("17.10", "18.4"), ("18.4", "18.4")] {
-            for name in ["pg_dump", "pg_restore", "psql"] {
-                let found = sources(&catalog, name, server, &|version| major(version) >= major(server));
-                assert_eq!(found.first().map(|(version, _)| version.as_str()), Some(program), "{name} for {server}");
+        for platform in ["linux-x86_64", "linux-aarch64", "macos-aarch64"] {
+            for (server, program) in [("15.18", "16.14"), ("16.14", "16.14"), ("17.10", "18.4"), ("18.4", "18.4")] {
+                for name in ["pg_dump", "pg_restore", "psql"] {
+                    let found = sources(&catalog, (name, platform), server, &|version| major(version) >= major(server));
+                    let version = found.first().map(|(version, _)| version.as_str());
+                    assert_eq!(version, Some(program), "{name} for {server} on {platform}");
+                }
             }
         }
     }
