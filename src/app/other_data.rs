@@ -104,6 +104,10 @@ pub fn say_kept(project: &Project, read: &Read) {
         let size = ByteSize(disk_usage::size(&other.path));
         say(format!("kept: {size} of {} in {} (devrun {} clean)", other.of, other.path.display(), other.options));
     }
+    let backups = project.places.state.join("backups");
+    if fs::read_dir(&backups).is_ok_and(|mut entries| entries.next().is_some()) {
+        say(format!("kept: {} of backups in {}", ByteSize(disk_usage::size(&backups)), backups.display()));
+    }
     let (saved, count) = (project.places.state.join(SNAPSHOTS), snapshots(project).len());
     if count > 0 {
         let (size, plural) = (ByteSize(disk_usage::size(&saved)), if count == 1 { "" } else { "s" });

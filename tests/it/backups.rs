@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Project, figures, rounds};
+use crate::harness::{Project, figures, rounds, skipped};
 use crate::waits::let_time_pass;
 
 const STACK: &str = r#"
@@ -85,6 +85,52 @@ fn what_cannot_be_saved_or_restored_is_named() {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(".devrun-tmp"));
     assert_eq!(litter.count(), 0);
     project.wait_state("store", "running");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+/// A restore for which there is no room: the data are the old ones, nothing is left of the new ones, and what ran runs.
+#[test]
+fn a_restore_without_room_keeps_the_data() {
+    let project = stack();
+    fs::write(project.path(".devrun/data/data/big"), vec![1u8; 3 << 20]).expect("our own file");
+    project.run(&["backup", "store", "-o", "a.tar.gz"]).code(0);
+    fs::write(project.path(".devrun/data/data/big"), "small").expect("our own file");
+    project.run_in_shell("ulimit -f 1024; exec \"$0\" restore store a.tar.gz --yes").code(4).says("File too large");
+    assert_eq!(project.read(".devrun/data/data/big"), "small");
+    let litter = fs::read_dir(project.path(".devrun/data/data")).expect("our own folder").flatten();
+    assert!(litter.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with(".devrun-restore")));
+    project.run(&["up", "-d"]).code(0);
+    project.wait_state("store", "running");
+    project.run(&["restore", "store", "a.tar.gz", "--yes"]).code(0);
+    assert_eq!(fs::metadata(project.path(".devrun/data/data/big")).expect("our own file").len(), 3 << 20);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+/// `down --backup` looks for the programs of all dumps first: nothing is stopped for a backup that cannot be taken.
+#[test]
+fn a_stop_with_a_backup_that_cannot_be_taken_stops_nothing() {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&folders).chain(["/usr/bin", "/usr/local/bin"].map(Into::into));
+    if folders.into_iter().any(|folder| folder.join("mariadb-dump").exists()) {
+        return skipped("mariadb-dump is installed");
+    }
+    let project = Project::new().procfile(&format!("{STACK}[services.database]\nuse = \"./server.toml\"\nport = \"auto\"\n"));
+    project.write(
+        "server.toml",
+        "name = \"some-server\"\nsummary = \"a server\"\nport = 3306\nkeeps_data = true\nbin = [\"bash\"]\ndump = \"mariadb\"\n\
+         argv = [\"bash\", \"-c\", \"echo x > ${dir.data}/x; echo up; exec /bin/sleep 600\"]\n[service]\nready = { log = \"up\" }\n",
+    );
+    project.run(&["up", "-d"]).code(0);
+    let pids = || ["store", "api", "database"].map(|name| project.service(name)["pid"].as_i64());
+    let before = pids();
+    assert!(before.iter().all(Option::is_some), "{before:?}");
+    let refused = project.run(&["down", "--backup"]).code(7).says("cannot find mariadb-dump");
+    refused.says("apt-get install mariadb-client").says("devrun backup database --directory");
+    assert_eq!(pids(), before);
+    let saved = fs::read_dir(project.path(".devrun/backups")).map_or(0, Iterator::count);
+    assert_eq!(saved, 0, "neither is a part of the backups taken");
     project.run(&["down"]).code(0);
     project.nothing_left();
 }

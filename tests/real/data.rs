@@ -296,7 +296,7 @@ fn down_with_backup_leaves_files_that_restore() {
         fs::read_dir(project.path(".devrun/backups")).unwrap().map(|entry| entry.unwrap().path().display().to_string()).collect();
     assert_eq!(files.len(), 4, "{down}: {files:?}");
     let named = |end: &str| files.iter().find(|file| file.ends_with(end)).unwrap().clone();
-    run(&project, &["clean", "--yes"]).code(0);
+    run(&project, &["clean", "--yes"]).code(0).says("of backups in");
     assert_eq!(fs::read_dir(project.path(".devrun/backups")).unwrap().count(), 4, "clean leaves backups alone");
     run(&project, &["restore", "cache", &named(".tar.gz"), "--yes"]).code(0);
     run(&project, &["up", "-d"]).code(0);

@@ -25,6 +25,7 @@ mod backup_chapters;
 mod case_init;
 #[path = "../it/case_real.rs"]
 mod case_real;
+mod client_versions;
 mod compose_meaning;
 mod compose_tool;
 mod data;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
     let files = [
         applications::trials(),
         backup_chapters::trials(),
+        client_versions::trials(),
         case_init::trials(),
         case_real::trials(),
         data::trials(),

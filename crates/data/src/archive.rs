@@ -189,6 +189,7 @@ pub fn unpack(file: &Path, directory: &Path, cancel: &CopyCancel, progress: &dyn
         if cancel.is_cancelled() {
             return Failure::cancelled();
         }
+        let error = &with_causes(error);
         match error.kind() {
             io::ErrorKind::StorageFull
             | io::ErrorKind::QuotaExceeded
@@ -243,6 +244,17 @@ pub fn unpack(file: &Path, directory: &Path, cancel: &CopyCancel, progress: &dyn
             .map_err(|error| failed("set the mode of", &target, &error))?;
     }
     Ok(())
+}
+
+/// The reader's errors name a file and leave the reason to their sources.
+fn with_causes(error: &io::Error) -> io::Error {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    io::Error::new(error.kind(), text)
 }
 
 #[cfg(test)]

@@ -56,6 +56,9 @@ pub struct BackupManifest {
     pub recipe: Option<String>,
     /// The server's version.
     pub version: Option<String>,
+    /// The version of the `pg_dump` that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dumped_by: Option<String>,
     /// Project, instance and mode.
     pub project: String,
     /// Empty for the usual one.
@@ -90,6 +93,7 @@ impl BackupManifest {
             service: service.to_owned(),
             recipe: None,
             version: None,
+            dumped_by: None,
             project: project.to_owned(),
             instance: String::new(),
             mode: None,

@@ -150,10 +150,10 @@ fn behind_links(folder: &Path, recipe: &RecipeData, catalog: &Catalog) -> Option
 }
 
 /// Every folder worth a look, in order, each once.
-fn folders(recipe: &RecipeData, catalog: &Catalog, env: &BTreeMap<String, String>) -> Vec<PathBuf> {
+pub(super) fn folders(recipe: &str, catalog: &Catalog, env: &BTreeMap<String, String>) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = path_folders(env).collect();
     for pattern in catalog.folders.iter().map(String::as_str).chain(FOLDERS.iter().copied()) {
-        folders.extend(expand(&pattern.replace("NAME", &recipe.name)));
+        folders.extend(expand(&pattern.replace("NAME", recipe)));
     }
     let mut seen = std::collections::BTreeSet::new();
     folders.retain(|folder| seen.insert(folder.clone()));
@@ -164,7 +164,7 @@ fn folders(recipe: &RecipeData, catalog: &Catalog, env: &BTreeMap<String, String
 #[must_use]
 pub fn servers(recipe: &RecipeData, catalog: &Catalog, env: &BTreeMap<String, String>) -> Vec<PathBuf> {
     let Some(name) = recipe.bin.first() else { return Vec::new() };
-    folders(recipe, catalog, env).into_iter().map(|folder| folder.join(name)).filter(|path| is_executable(path)).collect()
+    folders(&recipe.name, catalog, env).into_iter().map(|folder| folder.join(name)).filter(|path| is_executable(path)).collect()
 }
 
 /// The folders that a pattern with at most one `*` names, highest version first.
@@ -255,6 +255,24 @@ impl VersionCache {
     }
 }
 
+/// As [`ask_version`], where the answer is not known.
+///
+/// # Errors
+/// As [`ask_version`].
+pub(super) fn version_of(
+    program: &Path,
+    args: &[String],
+    extra: &BTreeMap<String, String>,
+    caller: &BTreeMap<String, String>,
+    answers: &VersionCache,
+    cancel: &Cancel,
+) -> Result<String, String> {
+    if let Some(version) = answers.known(program) {
+        return Ok(version);
+    }
+    ask_version(program, args, extra, caller, cancel).inspect(|version| answers.note(program, version))
+}
+
 /// The first complete folder whose server's version will do, and why others would not.
 #[must_use]
 pub fn find_installed(
@@ -267,7 +285,7 @@ pub fn find_installed(
     let mut rejected = Vec::new();
     let mut asked = std::collections::BTreeSet::new();
     let Some(server) = recipe.bin.first() else { return (None, rejected) };
-    for folder in folders(recipe, catalog, env) {
+    for folder in folders(&recipe.name, catalog, env) {
         if cancel.is_cancelled() || !is_executable(&folder.join(server)) {
             continue;
         }

@@ -16,7 +16,7 @@ use devrun_runtime::{probe, secrets};
 use devrun_store::DownloadProgress as _;
 
 use crate::app::data::interruptible_work::DataWork;
-use crate::app::data::mariadb_dump::MariadbServer;
+use crate::app::data::mariadb_dump::{self, MariadbServer};
 use crate::app::data::neo4j_dump::Neo4jAdmin;
 use crate::app::data::{bucket_dump, pause, postgres_dump, replace, selection};
 use crate::app::load::{self, Project, Read};
@@ -116,11 +116,13 @@ impl Backup<'_> {
         match format {
             BackupFormat::PostgresCustom | BackupFormat::PostgresPlain => {
                 manifest.database = self.spec.attribute("database");
-                manifest.version = Some(work.runtime.block_on(postgres_dump::server_version(self.spec))?);
+                let version = work.runtime.block_on(postgres_dump::server_version(self.spec))?;
+                let dump = postgres_dump::Dump::find(self.project, self.spec, &version, work, self.term)?;
+                manifest.version = Some(version);
+                manifest.dumped_by = Some(dump.version().to_owned());
                 bars.begin(&label, None);
                 let plain = format == BackupFormat::PostgresPlain;
-                let dump = postgres_dump::Dump { project: self.project, spec: self.spec, plain };
-                dump.write(&mut stage.file, &stage.path, work, &|bytes| bars.advance(bytes))?;
+                dump.write(plain, &mut stage.file, &stage.path, work, &|bytes| bars.advance(bytes))?;
             }
             BackupFormat::S3Objects => {
                 manifest.version = self.spec.data.as_ref().and_then(|name| plan.volumes.get(name)).and_then(version);
@@ -326,19 +328,42 @@ pub fn take_all(project: &Project, read: &Read, specs: &[&ServiceSpec], work: &D
     let directory = project.places.state.join("backups");
     devrun_runtime::runtime_dir::make_private(&directory, "backup")?;
     for spec in specs {
-        let take = |form: BackupForm| {
-            let file = directory.join(file_name(spec, format_of(spec, form)));
-            Backup { project, read, spec, form, buckets: &[], file: file.clone(), term }.take(work).map(|_| file)
-        };
-        let file = match take(BackupForm::Usual) {
-            // A stop is no moment for the installation of a client.
-            Err(failure) if failure.kind == FailureKind::Binary && spec.dump().is_some() => {
-                say(format!("{}; the data directory of {} is saved instead", failure.reason, spec.service));
-                take(BackupForm::Directory)?
-            }
-            taken => taken?,
-        };
+        let form = BackupForm::Usual;
+        let file = directory.join(file_name(spec, format_of(spec, form)));
+        Backup { project, read, spec, form, buckets: &[], file: file.clone(), term }.take(work)?;
         say(format!("{} saved to {}", spec.service, file.display()));
+    }
+    Ok(())
+}
+
+/// Finds the programs that dumps of these services need, so that nothing is stopped for a backup that cannot be taken.
+///
+/// # Errors
+/// `Binary` without one of them; `Elsewhere` for a Postgres that does not run.
+pub fn check_programs(
+    project: &Project,
+    read: &Read,
+    specs: &[&ServiceSpec],
+    work: &DataWork,
+    term: Term,
+) -> Result<(), Failure> {
+    for spec in specs {
+        match format_of(spec, BackupForm::Usual) {
+            BackupFormat::PostgresCustom | BackupFormat::PostgresPlain => {
+                let version = work.runtime.block_on(postgres_dump::server_version(spec))?;
+                postgres_dump::Dump::find(project, spec, &version, work, term)?;
+            }
+            BackupFormat::MariadbSql => {
+                work.runtime.block_on(mariadb_dump::find_dump(project, spec))?;
+            }
+            BackupFormat::Neo4jDump => {
+                let volume = spec.data.as_ref().and_then(|name| read.plan.volumes.get(name));
+                if let Some(volume) = volume {
+                    work.runtime.block_on(Neo4jAdmin::find(project, spec, volume, &volume.path))?;
+                }
+            }
+            BackupFormat::S3Objects | BackupFormat::DataDirectory => {}
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Where the server's own socket lets root in, the dump is taken and loaded as root: routines and views of other definers need that.
 //! Else the service's user does it, through the port.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
@@ -77,7 +78,10 @@ impl<'a> MariadbServer<'a> {
     }
 
     async fn command(&self, name: &str) -> Result<Command, Failure> {
-        let (program, extra) = client_program::find(self.project, self.spec, name).await?;
+        let (program, extra) = match name {
+            DUMP => find_dump(self.project, self.spec).await?,
+            _ => client_program::find(self.project, self.spec, name).await?,
+        };
         let mut command = Command::new(program);
         let outer = load::environment().into_iter().filter(|(name, _)| !name.starts_with("MYSQL"));
         command.env_clear().envs(outer).envs(extra).env("MYSQL_PWD", self.spec.attribute("password").unwrap_or_default());
@@ -113,13 +117,7 @@ impl<'a> MariadbServer<'a> {
     /// # Errors
     /// `Binary` without `mariadb-dump`.
     pub async fn dump(&self) -> Result<DumpProgram, Failure> {
-        let mut command = self.command(DUMP).await.map_err(|failure| match failure.kind {
-            FailureKind::Binary => {
-                let help = format!("apt-get install mariadb-client; or: devrun backup {} --directory", self.spec.service);
-                Failure::new(FailureKind::Binary, failure.reason).help(help)
-            }
-            _ => failure,
-        })?;
+        let mut command = self.command(DUMP).await?;
         // One transaction: the tables of InnoDB are of one moment, and no client waits for the dump.
         command.args([
             "--single-transaction",
@@ -168,6 +166,19 @@ impl<'a> MariadbServer<'a> {
     ) -> Result<(), Failure> {
         self.dump().await?.save(file, path, cancel, progress)
     }
+}
+
+/// Where `mariadb-dump` is, and the variables that it needs.
+///
+/// # Errors
+/// `Binary` without it.
+pub async fn find_dump(project: &Project, spec: &ServiceSpec) -> Result<(PathBuf, BTreeMap<String, String>), Failure> {
+    client_program::find(project, spec, DUMP).await.map_err(|failure| match failure.kind {
+        FailureKind::Binary => {
+            failure.help(format!("apt-get install mariadb-client; or: devrun backup {} --directory", spec.service))
+        }
+        _ => failure,
+    })
 }
 
 fn quoted(name: &str) -> String {

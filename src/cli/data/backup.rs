@@ -7,7 +7,7 @@ use clap::Args;
 use crate::app::confirm;
 use crate::app::data::backup::{self, Backup, BackupForm, SECRETS};
 use crate::app::data::interruptible_work::DataWork;
-use crate::app::data::postgres_dump::{self, Dump};
+use crate::app::data::postgres_dump::{self, Load};
 use crate::app::data::reload::Reload;
 use crate::app::data::{bucket_dump, recovery, replace, selection};
 use crate::app::load::{self, Project, Read, Wanted};
@@ -171,6 +171,12 @@ fn dump(
             DataEngine::major(made)
         )));
     }
+    // Without the program for it nobody is asked.
+    let made_by = manifest.dumped_by.clone().or_else(|| manifest.version.clone()).unwrap_or_default();
+    let load = match Load::find(project, spec, (file, manifest.format, &made_by), &now, &work, term) {
+        Ok(load) => load,
+        Err(failure) => return work.ended_by(failure),
+    };
     let database = spec.attribute("database").unwrap_or_default();
     let question = format!("the database {database} of {} is replaced by {from}, and its connections are closed", spec.service);
     if !confirm::ask(&question, &format!("devrun restore {} {}", args.service, args.backup.display()), globals, term)? {
@@ -178,7 +184,7 @@ fn dump(
     }
     let bars = Bars::new(term);
     bars.begin(&format!("restore of {}", spec.service), Some(manifest.bytes));
-    match (Dump { project, spec, plain: false }).load(file, manifest.format, &work) {
+    match load.replace(&work) {
         Ok(()) => bars.end(&ByteSize(manifest.bytes).to_string()),
         Err(failure) => return work.ended_by(failure),
     }

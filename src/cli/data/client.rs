@@ -19,7 +19,7 @@ use devrun_model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
 use devrun_runtime::recipes;
 
 use crate::app::child_command;
-use crate::app::client_program;
+use crate::app::client_program::{self, PostgresWork};
 use crate::app::load::{self, Project, Wanted};
 use crate::app::readonly;
 use crate::app::session::Signals;
@@ -72,8 +72,8 @@ pub struct MigrateArgs {
 ///
 /// # Errors
 /// `Config` where no Postgres is meant, `Binary` where there is no client.
-pub fn psql(globals: &Globals, args: &ClientArgs) -> Result<i32, Failure> {
-    client(globals, args, "postgres", "psql", |spec| {
+pub fn psql(globals: &Globals, args: &ClientArgs, term: Term) -> Result<i32, Failure> {
+    client(globals, args, term, ("postgres", "psql"), |spec| {
         let variables = [
             ("PGHOST", spec.attribute("host")),
             ("PGPORT", spec.port().map(|port| port.to_string())),
@@ -90,8 +90,8 @@ pub fn psql(globals: &Globals, args: &ClientArgs) -> Result<i32, Failure> {
 ///
 /// # Errors
 /// `Config` where no Redis is meant, `Binary` where there is no client.
-pub fn redis_cli(globals: &Globals, args: &ClientArgs) -> Result<i32, Failure> {
-    client(globals, args, "redis", "redis-cli", |spec| {
+pub fn redis_cli(globals: &Globals, args: &ClientArgs, term: Term) -> Result<i32, Failure> {
+    client(globals, args, term, ("redis", "redis-cli"), |spec| {
         let mut words = Vec::new();
         for (flag, value) in
             [("-h", spec.attribute("host")), ("-p", spec.port().map(|port| port.to_string())), ("--user", spec.attribute("user"))]
@@ -111,8 +111,8 @@ type Filled = (Vec<OsString>, BTreeMap<String, String>);
 fn client(
     globals: &Globals,
     args: &ClientArgs,
-    scheme: &str,
-    name: &str,
+    term: Term,
+    (scheme, name): (&str, &str),
     fill: impl Fn(&ServiceSpec) -> Filled,
 ) -> Result<i32, Failure> {
     let project = load::project(globals)?;
@@ -120,7 +120,13 @@ fn client(
     let spec = server(&plan, args.on.as_deref(), scheme, name)?;
     let (mut words, variables) = fill(spec);
     crate::app::runtime::runtime()?.block_on(async {
-        let (program, extra) = client_program::find(&project, spec, name).await?;
+        let (program, extra) = if scheme == "postgres" {
+            let wanted = PostgresWork::Console { server: client_program::postgres_version(&project, spec).await };
+            let found = client_program::find_postgres(&project, spec, &wanted, term).await?;
+            (found.path, found.env)
+        } else {
+            client_program::find(&project, spec, name).await?
+        };
         words.insert(0, program.into());
         words.extend(args.words.iter().cloned());
         // The caller's shell, its pager and its history; then the server's.

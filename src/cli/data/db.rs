@@ -98,7 +98,7 @@ struct Made {
 pub fn run(globals: &Globals, args: &DbArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     match &args.action {
-        DbAction::Fork(args) => make(globals, &project, args),
+        DbAction::Fork(args) => make(globals, &project, args, term),
         DbAction::List { json } => list(&project, *json),
         DbAction::Drop { names } => drop_named(globals, &project, names),
         DbAction::Refresh { service } => refresh(globals, &project, service.as_deref(), term),
@@ -121,7 +121,7 @@ fn plan(globals: &Globals, project: &Project, named: Option<&str>) -> Result<std
     load::plan(globals, project, &Wanted { named: named.map(str::to_owned).into_iter().collect(), ..Wanted::look() })
 }
 
-fn make(globals: &Globals, project: &Project, args: &ForkArgs) -> Result<i32, Failure> {
+fn make(globals: &Globals, project: &Project, args: &ForkArgs, term: Term) -> Result<i32, Failure> {
     let ttl = args.ttl.as_deref().map(duration::parse).transpose();
     let ttl =
         ttl.map_err(|error| Failure::new(FailureKind::Config, format!("--ttl: {error}")).help("devrun db fork --ttl 1h"))?;
@@ -142,7 +142,7 @@ fn make(globals: &Globals, project: &Project, args: &ForkArgs) -> Result<i32, Fa
     let registry = ForkRegistry::new(&project.places);
     let mut context = ForkContext { project, plan: &plan, spec, template: String::new() };
     if spec.stop_asks() == Some(Server::Postgres) {
-        context.template = postgres::freeze(project, &plan, spec, &work)?;
+        context.template = postgres::freeze(project, &plan, spec, &work, term)?;
     }
     let mut forks = Vec::new();
     for _ in 0..args.count {
@@ -277,7 +277,7 @@ fn drop_named(globals: &Globals, project: &Project, names: &[String]) -> Result<
     Ok(exit::DONE)
 }
 
-fn refresh(globals: &Globals, project: &Project, service: Option<&str>, _term: Term) -> Result<i32, Failure> {
+fn refresh(globals: &Globals, project: &Project, service: Option<&str>, term: Term) -> Result<i32, Failure> {
     let plan = plan(globals, project, service)?;
     let spec = target::server(&plan, service)?;
     if spec.stop_asks() != Some(Server::Postgres) {
@@ -286,7 +286,7 @@ fn refresh(globals: &Globals, project: &Project, service: Option<&str>, _term: T
     }
     let work = DataWork::begin()?;
     work.runtime.block_on(postgres::thaw(spec))?;
-    let name = postgres::freeze(project, &plan, spec, &work)?;
+    let name = postgres::freeze(project, &plan, spec, &work, term)?;
     say(format!("{}: the frozen copy was taken ({name})", spec.service));
     Ok(exit::DONE)
 }

@@ -71,7 +71,11 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
     let saving = match read.as_ref().filter(|_| args.backup && load::is_running(&project.places).unwrap_or(false)) {
         Some(read) => {
             let work = DataWork::begin()?;
-            match backup::take_all(&project, read, &backup::servers(&read.plan, true), &work, term) {
+            let (online, offline) = (backup::servers(&read.plan, true), backup::servers(&read.plan, false));
+            let all: Vec<_> = online.iter().chain(&offline).copied().collect();
+            let saved = backup::check_programs(&project, read, &all, &work, term)
+                .and_then(|()| backup::take_all(&project, read, &online, &work, term));
+            match saved {
                 Ok(()) => {}
                 Err(failure) => return work.ended_by(failure),
             }

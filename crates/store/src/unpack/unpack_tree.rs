@@ -61,10 +61,11 @@ pub struct UnpackLimits {
 }
 
 impl UnpackLimits {
-    /// Ten times the packed size, at least 64 MiB (small archives of text pack better than that) and never over 8 GiB.
+    /// Sixteen times the packed size, at least 64 MiB (small archives of text pack better than that) and never over 8 GiB. The packages of
+    /// MariaDB, with a dozen programs of the same code, have a tenth of their size packed.
     #[must_use]
     pub fn for_packed(packed: u64) -> Self {
-        Self { entries: 100_000, bytes: packed.saturating_mul(10).clamp(64 << 20, 8 << 30) }
+        Self { entries: 100_000, bytes: packed.saturating_mul(16).clamp(64 << 20, 8 << 30) }
     }
 }
 

@@ -14,8 +14,9 @@ use devrun_runtime::{init, recipes};
 
 use super::registry::ForkRegistry;
 use crate::app::data::interruptible_work::DataWork;
-use crate::app::data::postgres_dump::{Dump, elsewhere, literal, quoted};
+use crate::app::data::postgres_dump::{Dump, Load, create, elsewhere, literal, quoted};
 use crate::app::load::Project;
+use crate::ui::term::Term;
 
 /// How many copies are made at once: each takes a connection, and the server has a hundred.
 const AT_ONCE: u32 = 8;
@@ -90,9 +91,9 @@ async fn is_frozen(spec: &ServiceSpec, name: &str) -> Result<Option<bool>, Failu
 ///
 /// # Errors
 /// `Elsewhere` when the server does not run; as it says.
-pub fn freeze(project: &Project, plan: &Plan, spec: &ServiceSpec, work: &DataWork) -> Result<String, Failure> {
+pub fn freeze(project: &Project, plan: &Plan, spec: &ServiceSpec, work: &DataWork, term: Term) -> Result<String, Failure> {
     let name = template_name(plan, spec);
-    work.runtime.block_on(crate::app::data::postgres_dump::server_version(spec))?;
+    let version = work.runtime.block_on(crate::app::data::postgres_dump::server_version(spec))?;
     if work.runtime.block_on(is_frozen(spec, &name))? == Some(true) {
         return Ok(name);
     }
@@ -111,13 +112,22 @@ pub fn freeze(project: &Project, plan: &Plan, spec: &ServiceSpec, work: &DataWor
         Err(failure) if failure.reason.contains("55006") => {
             let file = tempfile::Builder::new().prefix("devrun-template-").tempfile_in(&project.places.state);
             let file = file.map_err(|error| Failure::new(FailureKind::Task, format!("cannot write the dump: {error}")))?;
-            let dump = Dump { project, spec, plain: false };
+            let others = |failure: Failure| match failure.kind {
+                FailureKind::Binary => failure.help(format!(
+                    "stop what is connected to the database {}: then it is copied without that program",
+                    database(spec)
+                )),
+                _ => failure,
+            };
+            let dump = Dump::find(project, spec, &version, work, term).map_err(others)?;
             let mut target =
                 file.reopen().map_err(|error| Failure::new(FailureKind::Task, format!("cannot write the dump: {error}")))?;
-            dump.write(&mut target, file.path(), work, &|_| ())?;
+            dump.write(false, &mut target, file.path(), work, &|_| ())?;
+            let made = (file.path(), BackupFormat::PostgresCustom, dump.version());
+            let load = Load::find(project, spec, made, &version, work, term).map_err(others)?;
             let ask_now = |sql: String| work.runtime.block_on(ask(spec, &sql));
-            ask_now(dump.create(&database(spec), &name, &ask_now)?)?;
-            dump.run(file.path(), BackupFormat::PostgresCustom, &name, true, work)?;
+            ask_now(create(&database(spec), &name, &ask_now)?)?;
+            load.run(&name, true, work)?;
         }
         Err(failure) => return Err(failure),
     }
