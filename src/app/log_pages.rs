@@ -14,6 +14,8 @@ use crate::app::log_selection;
 
 /// Lines of one page at most.
 const MOST: usize = 2000;
+/// Bytes of a line that a page shows; patterns are tried on the whole line.
+const TEXT: usize = 16 * 1024;
 
 /// Which lines.
 #[derive(Debug, Clone, Default)]
@@ -127,7 +129,7 @@ pub fn page(project: &Project, masker: &Masker, request: &PageRequest) -> Result
     let above = window.extend_up(request.older.min(MOST));
     window.extend_down(request.newer.min(MOST));
     Ok(LogPage {
-        lines: window.lines().map(|line| page_line(line, masker)).collect(),
+        lines: window.lines().map(|line| shortened(page_line(line, masker))).collect(),
         top: text(&window.top()),
         bottom: text(&window.bottom()),
         found: found.as_ref().map(|_| above),
@@ -146,6 +148,17 @@ pub fn page_line(placed: &PlacedLine, masker: &Masker) -> PageLine {
         stream: line.stream.as_str(),
         text: masker.text(&visible_text::visible(&line.bytes)),
     }
+}
+
+/// A line that is too long for a page is cut, and says so.
+fn shortened(mut line: PageLine) -> PageLine {
+    if line.text.len() > TEXT {
+        let end = (0..=TEXT).rev().find(|at| line.text.is_char_boundary(*at)).unwrap_or(0);
+        let left_out = line.text.len() - end;
+        line.text.truncate(end);
+        line.text.push_str(&format!("… ({left_out} more bytes)"));
+    }
+    line
 }
 
 /// A place as text.
@@ -178,6 +191,15 @@ fn parse(text: &str) -> Result<LogPositions, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_line_is_cut_between_two_characters() {
+        let line = |text: String| PageLine { service: "a".to_owned(), ts: String::new(), micros: 0, stream: "stdout", text };
+        let cut = shortened(line(format!("x{}", "é".repeat(TEXT)))).text;
+        assert!(cut.ends_with("é… (16386 more bytes)"), "{}", &cut[TEXT - 5..]);
+        assert_eq!(cut.len(), TEXT - 1 + "… (16386 more bytes)".len());
+        assert_eq!(shortened(line("é".repeat(TEXT / 2))).text.len(), TEXT);
+    }
 
     #[test]
     fn a_place_is_read_back_and_another_text_refused() {

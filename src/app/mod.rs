@@ -65,3 +65,4 @@ pub mod utf8_paths;
 pub mod viewer_command;
 pub mod wait_url;
 pub mod web_stack;
+pub mod web_terminal;

@@ -12,12 +12,14 @@ use devrun_model::{Failure, FailureKind, ServiceId, Snapshot};
 use devrun_runtime::engine::state_files::{PortOpened, starts_path};
 use devrun_runtime::logs::rotating_log_file::generations;
 use devrun_runtime::stats::{self, UsageSample};
-use devrun_web::{ApiError, ApiReply, ApiRequest, LogsQuery, ServiceMetrics, StackApi};
+use devrun_web::{
+    ActRequest, ApiError, ApiReply, ApiRequest, LogsQuery, ServiceMetrics, StackAction, StackApi, StackChanges, TerminalEnds,
+};
 
 use crate::app::growing_file::GrowingFile;
 use crate::app::log_pages::{self, PageRequest};
 use crate::app::observer::Observer;
-use crate::app::{service_details, telemetry, viewer_command};
+use crate::app::{service_details, telemetry, viewer_command, web_terminal};
 
 /// State changes that the page gets at most.
 const EVENTS: usize = 5000;
@@ -25,7 +27,7 @@ const EVENTS: usize = 5000;
 /// The stack of one project, for the page.
 pub struct WebStack {
     shared: Arc<Shared>,
-    changes: watch::Receiver<u64>,
+    changes: watch::Receiver<StackChanges>,
 }
 
 struct Shared {
@@ -39,7 +41,7 @@ struct Shared {
 impl WebStack {
     /// For this project. `changes` counts up when something has changed.
     #[must_use]
-    pub fn new(observer: Observer, changes: watch::Receiver<u64>) -> Self {
+    pub fn new(observer: Observer, changes: watch::Receiver<StackChanges>) -> Self {
         let masker = observer.plan().map_or_else(Masker::default, |plan| Masker::new(&plan, false));
         Self { shared: Arc::new(Shared { observer, masker, samples: Mutex::new(None) }), changes }
     }
@@ -61,7 +63,7 @@ impl StackApi for WebStack {
                 ApiRequest::Service(name) => service_details::details(&shared.observer, &name).await.map(|found| json!(found)),
                 ApiRequest::Logs(query) => shared.logs(query).await,
                 ApiRequest::Telemetry => shared.telemetry().await,
-                ApiRequest::Act(action, service) => shared.act(action.as_str(), service).await,
+                ApiRequest::Act(request) => shared.act(request).await,
             };
             answer.map_err(|failure| refused(&failure))
         })
@@ -72,7 +74,12 @@ impl StackApi for WebStack {
         Box::pin(async move { shared.metrics().await.map_err(|failure| refused(&failure)) })
     }
 
-    fn changes(&self) -> watch::Receiver<u64> {
+    fn attach(&self, service: String, (columns, rows): (u16, u16)) -> ApiReply<TerminalEnds> {
+        let places = self.shared.observer.project().places.clone();
+        Box::pin(async move { web_terminal::attach(&places, &service, columns, rows).await.map_err(|failure| refused(&failure)) })
+    }
+
+    fn changes(&self) -> watch::Receiver<StackChanges> {
         self.changes.clone()
     }
 }
@@ -166,18 +173,27 @@ impl Shared {
         Ok(json!({ "records": records }))
     }
 
-    async fn act(&self, verb: &str, service: String) -> Result<Value, Failure> {
+    async fn act(&self, request: ActRequest) -> Result<Value, Failure> {
+        let ActRequest { action, service, replicas } = request;
         let status = self.observer.status().await?;
         // Only names that there are: nothing of the page becomes an option.
         if !service.is_empty() && !status.snapshot.services.iter().any(|one| one.name == service || one.service == service) {
             return Err(Failure::new(FailureKind::Config, format!("unknown service or task `{service}`")));
         }
         let is_down = status.snapshot.supervisor_pid.is_none();
-        let mut words: Vec<String> = match verb {
-            "start" | "restart" if is_down => vec!["up".to_owned(), "-d".to_owned(), "--no-wait".to_owned()],
-            verb => vec![verb.to_owned()],
+        let words: Vec<String> = match (action, replicas) {
+            (StackAction::Scale, copies) => vec!["scale".to_owned(), format!("{service}={}", copies.unwrap_or_default())],
+            (action, _) => {
+                let mut words: Vec<String> = match action {
+                    StackAction::Start | StackAction::Restart if is_down => {
+                        vec!["up".to_owned(), "-d".to_owned(), "--no-wait".to_owned()]
+                    }
+                    action => vec![action.as_str().to_owned()],
+                };
+                words.extend(Some(service).filter(|service| !service.is_empty()));
+                words
+            }
         };
-        words.extend(Some(service).filter(|service| !service.is_empty()));
         let output = viewer_command::run_aside(self.observer.globals(), words).await?;
         let text = self.masker.text(output.stderr.trim());
         Ok(json!({ "code": output.code, "text": text }))

@@ -89,6 +89,20 @@ await step("logs: text stays text, search, filter, follow", async () => {
     return (await count()) !== before;
   });
   await accessible("logs");
+  // From the match back towards newer lines, and a time by the calendar.
+  await page.getByLabel("Search", { exact: true }).fill("job line [23]$");
+  await page.getByRole("button", { name: "Older match", exact: true }).click();
+  const foundText = () => page.locator(".found").first().innerText().catch(() => "");
+  await wait("the newest match", async () => /line 3$/.test(await foundText()));
+  await page.getByRole("button", { name: "Older match", exact: true }).click();
+  await wait("an older match", async () => /line 2$/.test(await foundText()));
+  await page.getByRole("button", { name: "Newer match", exact: true }).click();
+  await wait("a newer match", async () => /line 3$/.test(await foundText()));
+  await page.getByLabel("At", { exact: true }).fill("2001-02-03T04:05:06");
+  await wait("an address with the time", () => /time=98\d+000000$/.test(page.url()));
+  await log.getByText(/job line 1$/).first().waitFor();
+  await page.getByRole("button", { name: "Follow", exact: true }).click();
+  await wait("no time in the address", () => !page.url().includes("time="));
   await page.getByLabel("Service", { exact: true }).selectOption("api");
   await page.getByRole("heading", { name: "Log of api" }).waitFor();
 });
@@ -105,10 +119,40 @@ await step("timeline, with the logs of a moment", async () => {
   await wait("lines of that moment", async () => (await page.getByRole("log").innerText()).length > 0);
   await accessible("timeline");
   await picture("web-timeline");
+  // A click on the drawing chooses a moment, which is a permalink; what happens next is drawn without a reload, and the moment stays.
+  const box = await page.locator("main svg").boundingBox();
+  await page.mouse.click(box.x + box.width / 2, box.y + 20);
+  await wait("the middle", async () => Math.abs(Number(await page.getByLabel("Moment", { exact: true }).inputValue()) - 410) < 60);
+  const moment = await page.locator("output").innerText();
+  const spans = await page.locator("svg .span").count();
+  devrun("restart", "console");
+  await wait("the restart is drawn", async () => (await page.locator("svg .span").count()) > spans);
+  assert.equal(await page.locator("output").innerText(), moment);
+  await page.getByRole("link", { name: "open this moment in the logs" }).click();
+  await page.getByRole("heading", { name: "Log of all services" }).waitFor();
+  assert.match(page.url(), /time=\d+$/);
+  await page.getByRole("log").getByText(/./).first().waitFor();
+});
+await step("traces come without a reload", async () => {
+  await page.getByRole("link", { name: "Traces" }).click();
+  await page.getByRole("row").filter({ hasText: "GET /<i>orders</i>" }).waitFor();
+  const sent = Date.now();
+  execFileSync(process.env.SEND, ["a live one"]);
+  await page.getByRole("row").filter({ hasText: "a live one" }).waitFor();
+  console.log(`   a trace was shown after ${Date.now() - sent} ms`);
+  await page.getByRole("link", { name: "Timeline" }).click();
+  // Behind the drawing's own click lies that of the span.
+  const trace = page.locator("svg .trace").first();
+  await trace.waitFor();
+  await trace.dispatchEvent("click");
+  await page.getByRole("img", { name: /Spans of the trace/ }).waitFor();
 });
 await step("traces: spans, logs of the trace, secrets masked", async () => {
   await page.getByRole("link", { name: "Traces" }).click();
   await page.getByRole("row").filter({ hasText: "GET /<i>orders</i>" }).filter({ hasText: "api, worker" }).waitFor();
+  await page.getByRole("row").filter({ hasText: "stock is empty" }).getByRole("link", { name: "trace" }).click();
+  await page.getByRole("heading", { name: "Trace of GET /<i>orders</i>" }).waitFor();
+  await page.goBack();
   await page.getByRole("row").filter({ hasText: "stock is empty" }).waitFor();
   await accessible("traces");
   await page.getByRole("link", { name: "GET /<i>orders</i>" }).click();
@@ -132,11 +176,15 @@ await step("graph", async () => {
   assert.ok(await line.isVisible());
   devrun("start", "worker");
   await accessible("graph");
+  await page.locator("svg a").filter({ hasText: "worker" }).click();
+  await page.getByRole("heading", { name: "worker" }).waitFor();
 });
 await step("events", async () => {
   await page.getByRole("link", { name: "Events" }).click();
   await page.getByRole("row").nth(5).waitFor();
   await accessible("events");
+  await page.getByRole("row").nth(1).getByRole("link").click();
+  await page.getByRole("heading", { name: /^Log of / }).waitFor();
 });
 await step("one service: why, probes, masked environment", async () => {
   await page.goto(`${new URL("/", ADDRESS).href}#/service/api`);
@@ -148,6 +196,94 @@ await step("one service: why, probes, masked environment", async () => {
   assert.ok(!text.includes("s3cretvalue"), "the password is masked");
   assert.ok(text.includes("DB_PASSWORD"));
   await accessible("service");
+});
+await step("one service: stop, start, scale, its whole log", async () => {
+  await page.getByRole("link", { name: "Services", exact: true }).click();
+  await page.getByRole("link", { name: "worker", exact: true }).click();
+  await page.getByRole("button", { name: "stop worker", exact: true }).click();
+  await page.getByText("stop worker: done").waitFor();
+  await page.locator("#why").getByText(/stopped/).first().waitFor();
+  await page.getByRole("button", { name: "start worker", exact: true }).click();
+  await page.getByText("start worker: done").waitFor();
+  const copies = page.getByLabel("Copies", { exact: true });
+  assert.equal(await copies.inputValue(), "1");
+  await copies.fill("2");
+  await copies.press("Enter");
+  await page.getByText("scale worker 2: done").waitFor();
+  await wait("a second copy", () => service("worker.2")?.state === "running");
+  await accessible("a scaled service");
+  await copies.fill("1");
+  await page.getByRole("button", { name: "scale worker" }).click();
+  await page.getByText("scale worker 1: done").waitFor();
+  await wait("one copy", () => service("worker")?.state === "running" && service("worker.2") === undefined);
+  await copies.fill("-1");
+  await page.getByRole("button", { name: "scale worker" }).click();
+  assert.equal(await page.getByText("scale worker -1").count(), 0, "the form refuses it");
+  await page.getByRole("link", { name: "whole log" }).click();
+  await page.getByRole("heading", { name: "Log of worker" }).waitFor();
+});
+await step("a terminal: typed at, pasted into, resized, ended, attached again", async () => {
+  await page.goto(`${new URL("/", ADDRESS).href}#/service/console`);
+  await page.getByRole("link", { name: "terminal", exact: true }).click();
+  await page.getByText("attached", { exact: true }).waitFor();
+  const screen = page.locator("#screen");
+  const keys = page.getByLabel("Terminal of console");
+  await wait("the keys have the focus", () => keys.evaluate((element) => element === document.activeElement));
+  await page.keyboard.type("hello é <b>x</b>");
+  await page.keyboard.press("Backspace");
+  await page.keyboard.press("Enter");
+  await screen.getByText("got hello é <b>x</b").waitFor();
+  assert.equal(await screen.locator("b").count(), 0, "text stays text");
+  await page.keyboard.type("wide");
+  await page.keyboard.press("Enter");
+  await screen.getByText("reversed", { exact: true }).waitFor();
+  assert.equal(await screen.getByText("bold", { exact: true }).evaluate((element) => getComputedStyle(element).color), "rgb(255, 135, 0)");
+  await keys.evaluate((element) => {
+    const data = new DataTransfer();
+    data.setData("text/plain", "pasted one\npasted two\n");
+    element.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+  });
+  await screen.getByText("got pasted two").waitFor();
+  await accessible("terminal");
+  await page.keyboard.type("size");
+  await page.keyboard.press("Enter");
+  await wait("a size", async () => /\n\d+ \d+\n/.test(await screen.innerText()));
+  const before = /\n(\d+ \d+)\n/.exec(await screen.innerText())[1];
+  await page.setViewportSize({ width: 800, height: 600 });
+  await wait("another size", async () => {
+    await page.keyboard.type("size");
+    await page.keyboard.press("Enter");
+    const sizes = [...(await screen.innerText()).matchAll(/^(\d+ \d+)$/gm)].map((found) => found[1]);
+    return sizes.some((one) => one !== before);
+  });
+  await page.setViewportSize({ width: 1180, height: 760 });
+  // Ctrl-C reaches the service: it ends, and the page attaches again when it runs.
+  await page.keyboard.press("Control+c");
+  await page.getByText("console has ended").waitFor();
+  devrun("start", "console");
+  await page.getByText("attached", { exact: true }).waitFor();
+  await page.keyboard.type("again");
+  await page.keyboard.press("Enter");
+  await screen.getByText("got again").waitFor();
+  await page.keyboard.press("Control+]");
+  await page.getByRole("heading", { name: "console", exact: true }).waitFor();
+  assert.equal(service("console").state, "running", "detaching ends nothing");
+  // A service without one says so.
+  await page.goto(`${new URL("/", ADDRESS).href}#/terminal/worker`);
+  await page.getByText("worker has no terminal of its own").waitFor();
+  // The browser mentions the refusal.
+  await wait("its mention", () => complaints.some((text) => text.includes("400")));
+  complaints.splice(0, complaints.length, ...complaints.filter((text) => !text.includes("400")));
+});
+await step("all services: restart, stop, start", async () => {
+  await page.getByRole("link", { name: "Services", exact: true }).click();
+  const before = service("api").pid;
+  await page.getByRole("button", { name: "restart all services", exact: true }).click();
+  await wait("another process", () => { const now = service("api"); return now.state === "running" && now.pid !== before; });
+  await page.getByRole("button", { name: "stop all services", exact: true }).click();
+  await wait("all stopped", () => ["stopped", undefined].includes(service("api")?.state));
+  await page.getByRole("button", { name: "start all services", exact: true }).click();
+  await wait("all running", () => service("api").state === "running" && service("worker").state === "running");
 });
 await step("a restart of the supervisor", async () => {
   await page.getByRole("link", { name: "Services", exact: true }).click();

@@ -33,8 +33,28 @@ impl<'a> Tmux<'a> {
     fn keys(&self, keys: &str) {
         self.tmux(&format!("send-keys {keys}"));
     }
+    /// Closes what is open. Only when it is closed may another key follow: right behind Esc, terminals take it for Alt and that key.
+    fn close(&self) {
+        self.wait_for("(Esc closes)");
+        self.keys("Escape");
+        eventually("a closed pane", PATIENCE, || (!self.screen().contains("(Esc closes)")).then_some(()));
+    }
     fn screen(&self) -> String {
         self.tmux("capture-pane -p")
+    }
+    /// A report of the mouse, as terminals send it (SGR), at a column and row from 1.
+    fn mouse(&self, button: u8, (column, row): (usize, usize), is_release: bool) {
+        let report = format!("\u{1b}[<{button};{column};{row}{}", if is_release { 'm' } else { 'M' });
+        let bytes: Vec<String> = report.bytes().map(|byte| format!("{byte:02x}")).collect();
+        self.keys(&format!("-H {}", bytes.join(" ")));
+    }
+    /// Column and row, from 1, of a text on the screen.
+    #[track_caller]
+    fn place_of(&self, text: &str) -> (usize, usize) {
+        let screen = self.wait_for(text);
+        let (row, line) = screen.lines().enumerate().find(|(_, line)| line.contains(text)).expect("it is there");
+        let before = line.split(text).next().unwrap_or_default();
+        (before.chars().count() + 1, row + 1)
     }
     #[track_caller]
     fn wait_for(&self, text: &str) -> String {
@@ -105,12 +125,10 @@ fn keys_move_search_copy_and_act() {
     tmux.wait_for("api");
     tmux.keys("w");
     tmux.wait_for("why api");
-    tmux.keys("Escape");
+    tmux.close();
     tmux.keys("d");
     tmux.wait_for("graph  (Esc closes)");
-    tmux.keys("Escape");
-    // Escape and a letter at once would be one key, Alt and that letter.
-    tmux.wait_for("filler 200");
+    tmux.close();
     // Stop and start again.
     tmux.keys("x");
     tmux.wait_for("stop api: done");
@@ -202,5 +220,99 @@ fn a_closed_terminal_ends_it() {
     let left = terminal.hang_up();
     assert!(left.code == Some(129) || left.signal == Some(1), "{left}");
     assert_eq!(project.service("a")["state"], "running");
+    project.run(&["down"]).code(0);
+}
+
+/// A terminal is taken and given back, a time is gone to, text is dragged over, and what is known of a service is shown.
+#[test]
+fn attach_time_mouse_inspect_and_events() {
+    let project = Project::new().procfile(
+        r#"
+        [services.console]
+        run = ["sh", "con.sh", "{token}"]
+        tty = true
+        [services.talker]
+        run = ["sh", "-c", "echo the first line; seq -f 'filler %g' 1 200; echo the last line; exec sleep 1000", "{token}"]
+        "#,
+    );
+    project.write("con.sh", "while read -r line; do echo \"got $line\"; done\n");
+    project.run(&["up", "-d"]).code(0);
+    let Some(tmux) = Tmux::start(&project, 110, 24, "ui") else { return skipped("tmux is not installed") };
+    tmux.wait_for("the last line");
+    tmux.keys("Down");
+    tmux.keys("t");
+    tmux.wait_for("attached to console");
+    tmux.keys("hello Enter");
+    tmux.wait_for("got hello");
+    tmux.keys("C-]");
+    tmux.wait_for("2 of 2 running");
+    assert_eq!(project.service("console")["state"], "running");
+    tmux.keys("Down");
+    tmux.wait_for("the last line");
+    tmux.keys("t");
+    tmux.wait_for("attach talker: exit 2");
+    // An hour ago is before the first line, which is then the topmost.
+    tmux.keys("@ 1h Enter");
+    let screen = tmux.wait_for("the first line");
+    assert!(!screen.contains("the last line"), "{screen}");
+    tmux.keys("@ never Enter");
+    tmux.wait_for("never");
+    let (column, row) = tmux.place_of("the first line");
+    tmux.mouse(0, (column + 4, row), false);
+    tmux.mouse(32, (column + 8, row), false);
+    tmux.mouse(0, (column + 8, row), true);
+    eventually("the dragged text", PATIENCE, || (tmux.tmux("show-buffer").trim_end() == "first").then_some(()));
+    tmux.keys("m");
+    tmux.wait_for("the mouse is the terminal's");
+    tmux.keys("m");
+    tmux.wait_for("the mouse selects log text");
+    tmux.keys("i");
+    tmux.wait_for("inspect talker");
+    tmux.close();
+    tmux.keys("e");
+    tmux.wait_for("state changes");
+    tmux.close();
+    tmux.keys("?");
+    tmux.wait_for("nothing is stopped");
+    tmux.close();
+    tmux.keys("r");
+    tmux.wait_for("restart talker: done");
+    tmux.keys("C-c");
+    tmux.wait_for("left: 0");
+    project.run(&["down"]).code(0);
+}
+
+/// A flood, a line of 10 MB, sequences, wide characters: the dashboard shows the end of it and answers keys, and nobody waits for it.
+#[test]
+fn a_flood_and_hostile_lines_are_shown() {
+    let project = Project::new().procfile(
+        r#"
+        [services.flood]
+        run = ["sh", "-c", "while ! [ -e go ]; do sleep 0.05; done; seq -f 'flood line %g' 1 400000; touch done; exec sleep 1000", "{token}"]
+        [services."odd"]
+        run = ["sh", "-c", "printf 'a\\033]52;c;aGk=\\007b\\033[2Jc\\033[?1049ld 日本語 <script>\\n'; head -c 10000000 /dev/zero | tr '\\0' x; echo; exec sleep 1000", "{token}"]
+        "#,
+    );
+    project.run(&["up", "-d"]).code(0);
+    let Some(tmux) = Tmux::start(&project, 100, 20, "ui") else { return skipped("tmux is not installed") };
+    tmux.wait_for("2 of 2 running");
+    tmux.keys("Down Down");
+    tmux.wait_for("xxxxxxxx");
+    tmux.keys("g");
+    tmux.wait_for("abcd 日本語 <script>");
+    assert!(!tmux.tmux("show-buffer").contains("hi"), "the service's copy is not carried out");
+    tmux.keys("Up");
+    tmux.keys("G");
+    project.write("go", "");
+    // Sizes change and keys come while it is flooded.
+    for (columns, rows) in [(30, 6), (150, 40), (20, 5), (100, 20)] {
+        tmux.tmux(&format!("resize-window -x {columns} -y {rows}"));
+    }
+    eventually("all of the flood was written", PATIENCE, || project.path("done").exists().then_some(()));
+    tmux.wait_for("flood line 400000");
+    tmux.keys("/ 'line 399000$' Enter");
+    tmux.wait_for("flood line 399000");
+    tmux.keys("q");
+    tmux.wait_for("left: 0");
     project.run(&["down"]).code(0);
 }

@@ -48,7 +48,10 @@ fn key_service_telemetry_and_who_hears_of_the_receiver() {
     let project = Project::new().procfile(STACK);
     project.run(&["up", "-d"]).code(0);
     let endpoint = format!("OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:{}", port(&project));
+    let delays = ["OTEL_BLRP_SCHEDULE_DELAY=300", "OTEL_BSP_SCHEDULE_DELAY=300"];
     let expected = [
+        delays[0],
+        delays[1],
         endpoint.as_str(),
         "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
         "OTEL_RESOURCE_ATTRIBUTES=service.namespace=shop,service.instance.id=api",
@@ -56,8 +59,10 @@ fn key_service_telemetry_and_who_hears_of_the_receiver() {
     ];
     assert_eq!(variables(&project, "api"), expected);
     assert_eq!(variables(&project, "quiet"), Vec::<String>::new());
+    // With another receiver nothing of this is set.
     assert_eq!(variables(&project, "elsewhere"), ["OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1"]);
-    let expected = [endpoint.as_str(), "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf", "OTEL_SERVICE_NAME=mine"];
+    let expected =
+        [delays[0], delays[1], endpoint.as_str(), "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf", "OTEL_SERVICE_NAME=mine"];
     assert_eq!(variables(&project, "named.2"), expected);
     project.run(&["down"]).code(0);
     project.rewrite(&STACK.replace("name = \"shop\"", "name = \"shop\"\n    telemetry = false"));

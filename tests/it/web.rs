@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::harness::{PATIENCE, Project, Running, eventually};
+use crate::waits::within;
 
 /// A running `devrun web`.
 pub struct Page {
@@ -18,7 +19,10 @@ pub struct Page {
 
 impl Page {
     pub fn start(project: &Project) -> Self {
-        let mut running = project.start(&["web"]);
+        Self::start_with(project, &[])
+    }
+    pub fn start_with(project: &Project, options: &[&str]) -> Self {
+        let mut running = project.start(&[&["web"], options].concat());
         running.wait_for("#token=");
         let url = running.stdout().lines().next().expect("an address").to_owned();
         let (address, token) = url.split_once("/#token=").expect("a token");
@@ -42,6 +46,14 @@ impl Page {
             "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{headers}{length}Connection: close\r\n\r\n{body}",
             self.port
         ))
+    }
+    /// Sends a request whose answer does not end, and gives the connection.
+    pub fn open(&self, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{}\r\n", self.port, self.cookie());
+        stream.write_all(request.as_bytes()).expect("it reads");
+        stream
     }
     pub fn cookie(&self) -> String {
         format!("Cookie: devrun_{}={}\r\n", self.port, self.token)
@@ -118,6 +130,7 @@ fn the_page_gives_data_to_who_has_the_token_and_acts() {
     assert_ne!(project.wait_state("web", "running")["pid"], pid);
     assert_eq!(act("restart", "--all").0, 400, "a name is never an option");
     assert_eq!(act("remove", "web").0, 400);
+    assert_eq!(act("scale", "web").0, 400, "a scale needs a number");
     project.run(&["down"]).code(0);
     assert_eq!(page.json("/api/status")["up"], false);
     page.stop();
@@ -176,10 +189,7 @@ fn the_stream_tells_of_changes_and_survives_a_restart_of_the_supervisor() {
     let project = Project::new().procfile("[services.api]\nrun = \"{svc:api}\"\n");
     project.run(&["up", "-d"]).code(0);
     let page = Page::start(&project);
-    let mut stream = TcpStream::connect(("127.0.0.1", page.port)).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
-    let request = format!("GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{}\r\n", page.port, page.cookie());
-    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut stream = page.open("/api/stream");
     let mut text = String::new();
     let mut notices = |least: usize| {
         eventually("notices", PATIENCE, || {
@@ -259,4 +269,178 @@ fn the_page_is_opened_without_the_token_on_a_command_line() {
     assert!(!project.read("opened.path").contains("token"));
     running.signal(Signal::SIGINT);
     running.outcome().code(130);
+}
+
+/// What was read until a text came.
+#[track_caller]
+fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
+    let mut text = String::new();
+    let found = within(PATIENCE, || {
+        let mut buffer = [0; 65536];
+        if let Ok(count) = stream.read(&mut buffer) {
+            text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        text.contains(wanted).then_some(())
+    });
+    assert!(found.is_some(), "{wanted:?} never came: {text}");
+    text
+}
+
+#[test]
+fn copies_are_scaled_from_the_page() {
+    let project = Project::new().procfile("[services.api]\nrun = \"{svc:api} --listen $PORT\"\nport = \"auto\"\n");
+    project.run(&["up", "-d"]).code(0);
+    let page = Page::start(&project);
+    let scale = |replicas: &str| {
+        let body = format!("{{\"action\":\"scale\",\"service\":\"api\",\"replicas\":{replicas}}}");
+        page.ask("POST", "/api/act", &page.own(), &body)
+    };
+    let (status, text) = scale("3");
+    assert!(status == 200 && text.contains("\"code\":0"), "{text}");
+    eventually("three copies", PATIENCE, || {
+        let services = page.json("/api/status")["services"].as_array().cloned()?;
+        (services.len() == 3 && services.iter().all(|one| one["state"] == "running")).then_some(())
+    });
+    for wrong in ["-1", "1.5", "\"2\"", "null", "99999999999"] {
+        assert_eq!(scale(wrong).0, 400, "{wrong}");
+    }
+    let (_, text) = page.ask("POST", "/api/act", &page.own(), "{\"action\":\"stop\",\"service\":\"api\",\"replicas\":1}");
+    assert!(text.starts_with("HTTP/1.1 400"), "{text}");
+    assert_eq!(scale("1").0, 200);
+    project.run(&["down"]).code(0);
+    page.stop();
+}
+
+/// The terminal of a service: shown as text, typed at, resized, and closed with the page; nobody else reaches it.
+#[test]
+fn a_terminal_is_shown_and_typed_at_and_closed_with_the_page() {
+    let project = Project::new().procfile(
+        "[services.console]\nrun = [\"sh\", \"con.sh\", \"{token}\"]\ntty = true\n[services.plain]\nrun = \"{svc:plain}\"\n",
+    );
+    project.write(
+        "con.sh",
+        "printf 'prompt> '\nwhile read -r line; do case $line in size) stty size ;; bye) exit 0 ;; *) printf '\\033[31m<b>got %s</b>\\033[0m\\n' \"$line\" ;; esac; done\n",
+    );
+    project.run(&["up", "-d"]).code(0);
+    let page = Page::start(&project);
+    let type_keys = |body: &str| page.ask("POST", "/api/keys", &page.own(), body).0;
+    let mut terminal = page.open("/api/terminal?service=console&columns=90&rows=20");
+    read_until(&mut terminal, "\"terminal\":1");
+    assert_eq!(type_keys("{\"terminal\":1,\"keys\":\"hello\\r\"}"), 200);
+    // The colour is a number and the text stays text: no sequence goes through.
+    let shown = read_until(&mut terminal, "[\"<b>got hello</b>\",\"\",1]");
+    assert!(!shown.contains("\\u001b") && !shown.contains('\u{1b}'), "{shown}");
+    assert_eq!(type_keys("{\"terminal\":1,\"keys\":\"size\\r\"}"), 200);
+    read_until(&mut terminal, "20 90");
+    assert_eq!(type_keys("{\"terminal\":1,\"size\":[70,15],\"keys\":\"size\\r\"}"), 200);
+    read_until(&mut terminal, "15 70");
+
+    // Another page, a program without the token, a request that no page of ours sends.
+    let (cookie, port) = (page.cookie(), page.port);
+    let foreign = format!("{cookie}Origin: https://evil.example\r\nContent-Type: application/json\r\n");
+    let own_form = format!("{cookie}Origin: http://127.0.0.1:{port}\r\nContent-Type: text/plain\r\n");
+    let bearer = format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", page.token);
+    let keys = "{\"terminal\":1,\"keys\":\"hacked\\r\"}";
+    let attach = "/api/terminal?service=console";
+    for (method, path, headers, body, expected) in [
+        ("GET", attach, String::new(), "", 401),
+        ("GET", attach, format!("{cookie}Origin: https://evil.example\r\n"), "", 403),
+        ("GET", attach, format!("{cookie}Origin: null\r\n"), "", 403),
+        ("GET", attach, format!("{cookie}Sec-Fetch-Site: cross-site\r\n"), "", 403),
+        ("GET", attach, format!("{cookie}Sec-Fetch-Site: same-site\r\n"), "", 403),
+        ("POST", attach, page.own(), "{}", 405),
+        ("POST", "/api/keys", foreign, keys, 403),
+        ("POST", "/api/keys", own_form, keys, 415),
+        ("POST", "/api/keys", bearer, keys, 403),
+        ("POST", "/api/keys", cookie.clone(), keys, 403),
+        ("POST", "/api/keys", format!("Origin: http://127.0.0.1:{port}\r\nContent-Type: application/json\r\n"), keys, 401),
+        ("GET", "/api/keys", cookie.clone(), "", 405),
+        ("POST", "/api/keys", page.own(), "{\"terminal\":2,\"keys\":\"x\"}", 410),
+        ("POST", "/api/keys", page.own(), "{\"terminal\":1,\"run\":\"x\"}", 400),
+        ("GET", "/api/terminal?service=plain", cookie.clone(), "", 400),
+        ("GET", "/api/terminal?service=--help", cookie.clone(), "", 400),
+        ("GET", "/api/terminal?service=console&columns=many", cookie.clone(), "", 400),
+    ] {
+        let (status, text) = page.ask(method, path, &headers, body);
+        assert_eq!(status, expected, "{method} {path} {headers}{body}: {text}");
+    }
+    // The page has gone, and its terminal with it.
+    drop(terminal);
+    eventually("the terminal's end", PATIENCE, || (type_keys("{\"terminal\":1,\"keys\":\"x\"}") == 410).then_some(()));
+    assert_eq!(project.service("console")["state"], "running", "detaching ends nothing");
+    project.run(&["logs", "console"]).code(0).says("got hello").says_not("hacked");
+    // It ends with the service.
+    let mut terminal = page.open(attach);
+    read_until(&mut terminal, "\"terminal\":2");
+    assert_eq!(type_keys("{\"terminal\":2,\"keys\":\"bye\\r\"}"), 200);
+    read_until(&mut terminal, "\"ended\":true");
+    project.wait_state("console", "completed");
+    assert_eq!(page.ask("GET", attach, &cookie, "").0, 503, "nothing to attach to");
+    project.run(&["down"]).code(0);
+    page.stop();
+}
+
+/// A browser that reads nothing, a flood, a line of 10 MB, sequences and markup: the services do not wait, and another page is served.
+#[test]
+fn a_flood_and_a_browser_that_does_not_read_hold_nobody_up() {
+    let project = Project::new().procfile(
+        r#"
+        [services.flood]
+        run = ["sh", "-c", "while ! [ -e go ]; do sleep 0.05; done; seq -f 'flood line %g of many' 1 400000; touch done; exec sleep 1000", "{token}"]
+        [services.odd]
+        run = ["sh", "-c", "head -c 10000000 /dev/zero | tr '\\0' x; echo; printf '\\033]52;c;aGk=\\007\\033[2J<script>alert(1)</script>\\n'; exec sleep 1000", "{token}"]
+        [services.screen]
+        run = ["sh", "-c", "while ! [ -e go ]; do sleep 0.05; done; seq -f 'screen line %g' 1 50000; touch shown; exec sleep 1000", "{token}"]
+        tty = true
+        "#,
+    );
+    project.run(&["up", "-d"]).code(0);
+    let page = Page::start(&project);
+    let mut unread = Vec::new();
+    for path in ["/api/stream", "/api/logs?older=2000", "/api/terminal?service=screen"] {
+        unread.push(page.open(path));
+    }
+    // The terminal is attached before the flood begins.
+    read_until(&mut unread[2], "\"terminal\":1");
+    let begun = std::time::Instant::now();
+    project.write("go", "");
+    eventually("all of the flood was written", PATIENCE, || project.path("done").exists().then_some(()));
+    eventually("all of the screen was written", PATIENCE, || project.path("shown").exists().then_some(()));
+    crate::harness::figures(&format!("450000 lines with three browsers that do not read: {} ms", begun.elapsed().as_millis()));
+    let last = eventually("the last line on another page", PATIENCE, || {
+        let found = page.json("/api/logs?service=flood&older=1");
+        (found["lines"][0]["text"] == "flood line 400000 of many").then_some(found)
+    });
+    assert_eq!(last["lines"].as_array().map(Vec::len), Some(1), "{last:#}");
+    let found = page.json("/api/logs?service=flood&search=line%20399000%20&older=0&newer=1");
+    assert_eq!(found["lines"][0]["text"], "flood line 399000 of many", "{found:#}");
+    let (_, odd) = page.ask("GET", "/api/logs?service=odd&older=2000", &page.cookie(), "");
+    assert!(odd.contains("<script>alert(1)</script>"), "text stays text");
+    assert!(!odd.contains("\\u001b") && !odd.contains('\u{1b}') && !odd.contains("aGk="), "no sequence is handed on");
+    assert!(odd.len() < 5 << 20, "a line of 10 MB is cut: {} bytes", odd.len());
+    assert!(odd.contains("more bytes)"));
+    drop(unread);
+    project.run(&["down"]).code(0);
+    page.stop();
+}
+
+/// Shows: web --token-file.
+#[test]
+fn a_token_is_kept_in_a_private_file() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    let page = Page::start_with(&project, &["--token-file", "token"]);
+    let token = page.token.clone();
+    page.stop();
+    assert_eq!(project.read("token").trim(), token);
+    let mode = || std::fs::metadata(project.path("token")).expect("it is there").permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode()) & 0o777, 0o600);
+    let again = Page::start_with(&project, &["--token-file", "token"]);
+    assert_eq!(again.token, token);
+    again.stop();
+    std::fs::set_permissions(project.path("token"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("our own file");
+    project.run(&["web", "--token-file", "token"]).code(2).says("readable by other users").says("chmod 600");
+    std::fs::set_permissions(project.path("token"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("our own file");
+    project.write("token", "short\n");
+    project.run(&["web", "--token-file", "token"]).code(2).says("holds no token");
+    project.run(&["web", "--token-file", "no/such/token"]).code(2).says("cannot use no/such/token");
 }

@@ -1,11 +1,14 @@
-//! Programs with the stock OpenTelemetry SDK of Python, as anybody would install it, and the receiver of the stack.
+//! Programs with the stock OpenTelemetry SDKs of Python and Node, as anybody would install them, and the receiver of the stack.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::harness::{PATIENCE, Project, eventually, skipped};
+use crate::harness::{PATIENCE, Project, eventually, figures, skipped};
+use crate::services;
+use crate::viewers::npm_packages;
 
-trials![programs_with_a_stock_sdk_give_one_trace_through_the_gateway];
+trials![programs_with_a_stock_sdk_give_one_trace_through_the_gateway, a_python_and_a_node_program_give_one_trace_within_a_second,];
 
 /// Serves, with a span for each request that continues the caller's trace, and a log record in it.
 const SERVER: &str = r#"
@@ -58,8 +61,24 @@ with provider.get_tracer("client").start_as_current_span("buy", kind=trace.SpanK
 provider.shutdown()
 "#;
 
-/// The SDK in an environment of its own; why not, where it cannot be installed.
-fn install(dir: &Path) -> Result<(), String> {
+/// Serves with Node's own server, which the stock instrumentation watches.
+const NODE_SERVER: &str = r#"
+const { NodeSDK } = require("@opentelemetry/sdk-node");
+const { HttpInstrumentation } = require("@opentelemetry/instrumentation-http");
+new NodeSDK({ instrumentations: [new HttpInstrumentation()] }).start();
+require("http").createServer((request, response) => response.end("ok")).listen(Number(process.env.PORT), "127.0.0.1");
+"#;
+
+/// The SDK in an environment that the tests share, installed once; why not, where it cannot be installed.
+fn python_sdk() -> Result<PathBuf, String> {
+    let dir = services::store().join("tools/otel-python");
+    let done = dir.join("installed");
+    if done.exists() {
+        return Ok(dir);
+    }
+    if std::env::var_os("DEVRUN_OFFLINE").is_some_and(|value| !value.is_empty()) {
+        return Err("it is absent, and DEVRUN_OFFLINE is set".to_owned());
+    }
     let run = |program: &str, args: &[&str]| {
         let output =
             Command::new(program).args(args).stdin(Stdio::null()).output().map_err(|error| format!("{program}: {error}"))?;
@@ -68,26 +87,42 @@ fn install(dir: &Path) -> Result<(), String> {
     };
     run("python3", &["-m", "venv", &dir.display().to_string()])?;
     let pip = dir.join("bin/pip").display().to_string();
-    run(
-        &pip,
-        &[
-            "install",
-            "--quiet",
-            "--retries",
-            "1",
-            "opentelemetry-sdk>=1.27,<2",
-            "opentelemetry-exporter-otlp-proto-http>=1.27,<2",
-        ],
-    )
+    let packages = ["opentelemetry-sdk>=1.27,<2", "opentelemetry-exporter-otlp-proto-http>=1.27,<2"];
+    run(&pip, &[&["install", "--quiet", "--retries", "1"][..], &packages[..]].concat())?;
+    std::fs::write(done, "").map_err(|error| error.to_string())?;
+    Ok(dir)
+}
+
+/// A project whose Python has the SDK.
+fn python_project() -> Option<Project> {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let installed = {
+        let _held = ONE_AT_A_TIME.lock();
+        python_sdk()
+    };
+    let dir = match installed {
+        Ok(dir) => dir,
+        Err(why) => {
+            skipped(&format!("the OpenTelemetry SDK of Python cannot be installed: {why}"));
+            return None;
+        }
+    };
+    let project = Project::new();
+    std::os::unix::fs::symlink(dir, project.path(".venv")).expect("our own directory");
+    project.write("server.py", SERVER);
+    project.write("client.py", CLIENT);
+    Some(project)
+}
+
+/// What the receiver has kept.
+fn records(project: &Project) -> Vec<serde_json::Value> {
+    let files = std::fs::read_dir(project.path(".devrun/logs/.telemetry")).into_iter().flatten().flatten();
+    let text: String = files.filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).collect();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 fn programs_with_a_stock_sdk_give_one_trace_through_the_gateway() {
-    let project = Project::new();
-    if let Err(why) = install(&project.path(".venv")) {
-        return skipped(&format!("the OpenTelemetry SDK cannot be installed: {why}"));
-    }
-    project.write("server.py", SERVER);
-    project.write("client.py", CLIENT);
+    let Some(project) = python_project() else { return };
     project.rewrite(
         r#"
 [project]
@@ -111,12 +146,9 @@ depends_on = ["front", "api"]
 "#,
     );
     project.run(&["up", "-d"]).code(0);
-    let dir = project.path(".devrun/logs/.telemetry");
     let mut records: Vec<serde_json::Value> = Vec::new();
     eventually("both spans and the log record have come", PATIENCE, || {
-        let files = std::fs::read_dir(&dir).into_iter().flatten().flatten();
-        let text: String = files.filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).collect();
-        records = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        records = self::records(&project);
         let has = |name: &str| records.iter().any(|one: &serde_json::Value| one["name"] == name || one["body"] == name);
         (has("buy") && has("stock is empty")).then_some(())
     });
@@ -126,6 +158,66 @@ depends_on = ["front", "api"]
     assert_eq!((&client["service"], &server["service"]), (&"buy".into(), &"api".into()));
     assert_eq!(server["parent"], client["span"], "{records:#?}");
     assert_eq!((&log["trace"], &log["span"], &log["severity"]), (&client["trace"], &server["span"], &"error".into()));
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+/// Nothing but the variables of the stack tells either SDK where to send and how soon. A busy machine gets some more tries.
+fn a_python_and_a_node_program_give_one_trace_within_a_second() {
+    let packages = ["@opentelemetry/sdk-node@0", "@opentelemetry/instrumentation-http@0"];
+    let modules = match npm_packages("otel-node", &packages, "@opentelemetry/instrumentation-http") {
+        Ok(place) => place.join("node_modules"),
+        Err(why) => return skipped(&format!("the OpenTelemetry SDK of Node cannot be installed: {why}")),
+    };
+    let Some(project) = python_project() else { return };
+    project.write("server.js", NODE_SERVER);
+    project.rewrite(&format!(
+        r#"
+[project]
+name = "shop"
+[services.telemetry]
+use = "telemetry"
+port = "auto"
+[services.api]
+run = "node server.js {{token}}"
+port = "auto"
+env = {{ NODE_PATH = "{}" }}
+ready = {{ tcp = true, within = "60s" }}
+depends_on = ["telemetry"]
+[services.front]
+use = "gateway"
+port = "auto"
+routes = {{ "/api/*" = "api" }}
+[services.buyer]
+run = "sleep 1000"
+env = {{ SHOP = "${{front.url}}" }}
+depends_on = ["front", "api"]
+"#,
+        modules.display()
+    ));
+    project.run(&["up", "-d"]).code(0);
+    let mut seen = Vec::new();
+    let mut within_a_second = false;
+    for bought in 1..=8 {
+        project.run(&["exec", "buyer", "--", "python3", "client.py"]).code(0);
+        let (ended_us, services) = eventually("the trace", PATIENCE, || {
+            let found = records(&project);
+            let client = found.iter().filter(|one| one["name"] == "buy").nth(bought - 1)?;
+            let server = found.iter().find(|one| one["parent"] == client["span"] && one["trace"] == client["trace"])?;
+            let ended = client["start_us"].as_u64()? + client["took_us"].as_u64()?;
+            Some((ended, (client["service"].clone(), server["service"].clone())))
+        });
+        assert_eq!(services, ("buyer".into(), "api".into()));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+        let took = now.saturating_sub(Duration::from_micros(ended_us));
+        seen.push(took.as_millis());
+        within_a_second = took < Duration::from_secs(1);
+        if within_a_second {
+            break;
+        }
+    }
+    figures(&format!("a trace of Python and Node was there after (ms): {seen:?}"));
+    assert!(within_a_second, "{seen:?}");
     project.run(&["down"]).code(0);
     project.nothing_left();
 }

@@ -13,6 +13,7 @@ use crate::services;
 trials![
     chromium_clicks_every_action_and_axe_finds_nothing,
     promtool_finds_nothing_in_the_metrics,
+    prometheus_of_the_stack_scrapes_the_metrics,
     the_official_inspector_lists_and_calls_every_tool,
 ];
 
@@ -91,6 +92,33 @@ fn promtool_finds_nothing_in_the_metrics() {
     page.outcome().code(130);
     project.run(&["down"]).code(0);
     project.nothing_left();
+}
+
+/// A stack's own Prometheus reads the token from the file that `devrun web` keeps.
+fn prometheus_of_the_stack_scrapes_the_metrics() {
+    let Some(project) = services::project("prometheus", true) else { return };
+    let page_port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let scrapes = format!(
+        "global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - job_name: devrun\n    \
+         authorization: {{ credentials_file: \"${{dir.project}}/web.token\" }}\n    \
+         static_configs: [{{ targets: [\"127.0.0.1:{page_port}\"] }}]\n"
+    );
+    project.write("prometheus.yml.in", &scrapes);
+    project.rewrite(
+        "[services.x]\nuse = \"prometheus\"\nport = \"auto\"\nrender = { \"prometheus.yml.in\" = \"prometheus.yml\" }\n\
+         [services.api]\nrun = \"{svc:api}\"\n",
+    );
+    let mut page = project.start(&["web", "--port", &page_port.to_string(), "--token-file", "web.token"]);
+    page.wait_for("#token=");
+    services::up(&project);
+    let port = services::port(&project, "main");
+    crate::harness::eventually("a scrape", services::UP, || {
+        let (status, body) = services::get(port, "/api/v1/query?query=devrun_service_up%7Bservice%3D%22api%22%7D");
+        (status == 200 && body.contains(",\"1\"]")).then_some(())
+    });
+    page.signal(Signal::SIGINT);
+    page.outcome().code(130);
+    services::down(&project);
 }
 
 /// From PATH, or of the store's Prometheus.

@@ -8,6 +8,9 @@ use devrun_model::percent;
 /// Where a program sends, which a caller may have set as well.
 pub(crate) const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
+/// Milliseconds that an SDK gathers spans and log records before it sends them.
+const DELIVERY_MS: u32 = 300;
+
 /// Whether a service is the receiver.
 pub(crate) fn is_receiver(service: &DeclaredService) -> bool {
     service.recipe.as_ref().is_some_and(|used| used.data.name == TELEMETRY)
@@ -40,10 +43,14 @@ pub(crate) fn variables(
         resource.push(("devrun.instance", document.options.instance.clone()));
     }
     let resource: Vec<String> = resource.iter().map(|(name, value)| format!("{name}={}", percent::encode(value))).collect();
-    Ok(vec![
+    // The default of the SDKs, up to five seconds between two deliveries, is for production.
+    let delays = ["OTEL_BSP_SCHEDULE_DELAY", "OTEL_BLRP_SCHEDULE_DELAY"].map(|name| (name, DELIVERY_MS.to_string()));
+    let mut found = vec![
         (ENDPOINT, format!("http://{host}:{port}")),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
         ("OTEL_SERVICE_NAME", service.name.clone()),
         ("OTEL_RESOURCE_ATTRIBUTES", resource.join(",")),
-    ])
+    ];
+    found.extend(delays);
+    Ok(found)
 }

@@ -1,14 +1,16 @@
 // The page: which view is shown, and what keeps it up to date.
-import { h, byId, say, bytes, duration, look } from "/dom.js";
+import { h, byId, refill, say, bytes, duration, look } from "/dom.js";
 import { ask, act, follow, login, Refused } from "/server.js";
 import { logsView } from "/logs.js";
 import { timelineView, eventsView } from "/timeline.js";
 import { graphView } from "/graph.js";
 import { tracesView } from "/traces.js";
 import { serviceView } from "/service.js";
+import { terminalView } from "/terminal.js";
 
 const VIEWS = [["services", "Services"], ["logs", "Logs"], ["timeline", "Timeline"], ["traces", "Traces"], ["graph", "Graph"], ["events", "Events"]];
 let status = null;
+let loaded = 0;
 let view = null;
 let viewed = 0;
 
@@ -18,15 +20,16 @@ function actions(name, one) {
     h("button", { disabled, "aria-label": `${verb} ${name || "all services"}`, onclick: () => run(verb, name) }, verb));
 }
 
-async function run(verb, name) {
-  say(`${verb} ${name || "all services"} …`);
+async function run(verb, name, more = {}) {
+  const text = [verb, name || "all services", more.replicas].filter((part) => part !== undefined).join(" ");
+  say(`${text} …`);
   try {
-    const done = await act(verb, name);
-    say(done.code === 0 ? `${verb} ${name || "all services"}: done` : done.text);
+    const done = await act(verb, name, more);
+    say(done.code === 0 ? `${text}: done` : done.text);
   } catch (error) {
     say(error.message);
   }
-  await changed();
+  await changed({ state: true, logs: false });
 }
 
 function servicesView() {
@@ -69,25 +72,24 @@ async function show(again = false) {
     else if (name === "traces") next = await tracesView(service);
     else if (name === "graph") next = await graphView(status);
     else if (name === "events") next = await eventsView();
-    else if (name === "service") next = await serviceView(service, (of) => actions(of, status.services.find((one) => one.name === of)));
+    else if (name === "service") next = await serviceView(service, () => status, (of) => actions(of, status.services.find((one) => one.name === of)), run);
+    else if (name === "terminal") next = terminalView(service);
     else next = servicesView();
   } catch (error) {
     say(error.message);
     return;
   }
   if (turn !== viewed) return;
+  view?.close?.();
   view = next;
-  // The element that has the focus has its twin in the new view.
-  const focused = again ? document.activeElement?.getAttribute("aria-label") ?? document.activeElement?.getAttribute("href") : null;
-  // What was opened stays open.
-  const opened = again ? [...byId("main").querySelectorAll("details[open] > summary")].map((one) => one.textContent) : [];
-  byId("main").replaceChildren(...next.element.filter(Boolean));
-  for (const one of byId("main").querySelectorAll("details > summary")) if (opened.includes(one.textContent)) one.parentElement.open = true;
-  if (focused) [...byId("main").querySelectorAll("button, a")].find((one) => (one.getAttribute("aria-label") ?? one.getAttribute("href")) === focused)?.focus();
+  if (again) refill(byId("main"), next.element);
+  else byId("main").replaceChildren(...next.element.filter(Boolean));
+  next.opened?.();
 }
 
 async function load() {
   status = await ask("status");
+  loaded = Date.now();
   byId("project").textContent = status.instance ? `${status.project} (${status.instance})` : status.project;
   const running = status.services.filter((one) => one.state === "running").length;
   const failed = status.services.filter((one) => one.state === "failed" || one.state === "blocked").length;
@@ -96,22 +98,28 @@ async function load() {
   document.title = `${failed ? `${failed} failed – ` : ""}${status.project} – devrun`;
 }
 
+// How old CPU and memory may be while lines are written.
+const USAGE = 2000;
 let loading = false;
-let pending = false;
-async function changed() {
-  if (loading) { pending = true; return; }
+let wanted = { state: false, logs: false };
+async function changed(what) {
+  wanted = { state: wanted.state || what.state, logs: wanted.logs || what.logs };
+  if (loading) return;
   loading = true;
-  do {
-    pending = false;
+  while (wanted.state || wanted.logs) {
+    const now = wanted;
+    wanted = { state: false, logs: false };
     try {
       const before = JSON.stringify(status);
-      await load();
-      if (view?.changed) await view.changed();
-      if (view?.reload && JSON.stringify(status) !== before) await show(true);
+      if (now.state || (view?.reload && Date.now() - loaded > USAGE)) await load();
+      await view?.changed?.(now, status);
+      if ((view?.reload && JSON.stringify(status) !== before) || (view?.live && now.logs)) await show(true);
     } catch (error) {
       say(error.message);
     }
-  } while (pending);
+    // A drawing of everything is not made again for each line.
+    if (view?.pause) await new Promise((done) => setTimeout(done, view.pause));
+  }
   loading = false;
 }
 

@@ -15,6 +15,16 @@ export const h = (tag, attributes, ...children) => build(document.createElement(
 export const s = (tag, attributes, ...children) => build(document.createElementNS(SVG, tag), attributes, children);
 export const byId = (id) => document.getElementById(id);
 
+// Other children, with the focus on the twin of the element that had it, and open what was opened.
+export function refill(parent, children) {
+  const name = (one) => one.getAttribute("aria-label") ?? one.getAttribute("href");
+  const focused = parent.contains(document.activeElement) ? name(document.activeElement) : null;
+  const opened = [...parent.querySelectorAll("details[open] > summary")].map((one) => one.textContent);
+  parent.replaceChildren(...children.flat(Infinity).filter(Boolean));
+  for (const one of parent.querySelectorAll("details > summary")) if (opened.includes(one.textContent)) one.parentElement.open = true;
+  if (focused) [...parent.querySelectorAll("button, a")].find((one) => name(one) === focused)?.focus();
+}
+
 export function say(text) {
   byId("message").textContent = text;
 }

@@ -21,10 +21,8 @@ export function stretches(events, end) {
   }));
 }
 
-export async function timelineView(status, parameters) {
-  const [{ events, opened }, { records }] = await Promise.all([ask("events"), ask("telemetry")]);
-  const element = [h("h2", {}, "Timeline")];
-  if (events.length === 0) return { element: [...element, h("p", {}, "Nothing has happened yet.")], changed: () => {} };
+// The drawing of all rows, and its places in time.
+function draw(status, parameters, { events, opened }, records) {
   // One start: since the last time that no service was live, at most an hour.
   const last = micros(events[events.length - 1].ts);
   const wanted = Number(parameters.get("minutes") ?? 60);
@@ -62,41 +60,70 @@ export async function timelineView(status, parameters) {
       s("text", { class: "dim", x: x(time), y: 12, "text-anchor": part === 0 ? "start" : part === 4 ? "end" : "middle" }, clock(time))];
   });
   const cursor = s("line", { class: "now", x1: RIGHT, x2: RIGHT, y1: 18, y2: height - 6 });
-  const drawing = s("svg", { viewBox: `0 0 1000 ${height}`, role: "img", "aria-label": "States of each service over time; the table of events has the same as text" }, ticks, rows, cursor);
-  const under = h("div", { class: "bar" });
-  const shown = h("output", { for: "moment" }, clock(end));
+  const element = s("svg", { viewBox: `0 0 1000 ${height}`, role: "img", "aria-label": "States of each service over time; the table of events has the same as text" }, ticks, rows, cursor);
+  return { begin, end, span, x, cursor, element };
+}
+
+// Between two drawings while something is written.
+const PAUSE = 1000;
+
+export async function timelineView(status, parameters) {
+  const load = async () => {
+    const [known, { records }] = await Promise.all([ask("events"), ask("telemetry")]);
+    return known.events.length === 0 ? null : { ...draw(status, parameters, known, records), records };
+  };
+  let drawn = await load();
+  if (!drawn) return { element: [h("h2", {}, "Timeline"), h("p", {}, "Nothing has happened yet.")], live: true, pause: PAUSE };
+  const place = h("div", { class: "drawing" });
+  const logs = h("div", { class: "log-place" });
+  const shown = h("output", { for: "moment" });
   const range = h("input", { id: "moment", type: "range", min: "0", max: "1000", value: "1000" });
-  const place = h("div", {});
-  place.className = "log-place";
-  let pane = null;
   const link = h("a", {}, "open this moment in the logs");
-  const move = async () => {
-    const time = Math.round(begin + (span * Number(range.value)) / 1000);
-    cursor.setAttribute("x1", x(time));
-    cursor.setAttribute("x2", x(time));
+  const chosen = () => Math.round(drawn.begin + (drawn.span * Number(range.value)) / 1000);
+  const point = () => {
+    const time = chosen();
+    drawn.cursor.setAttribute("x1", drawn.x(time));
+    drawn.cursor.setAttribute("x2", drawn.x(time));
     shown.textContent = clock(time);
     link.setAttribute("href", `#/logs/?time=${time}`);
-    pane = new LogPane("", { time, height: "20rem" });
-    const near = records.filter((one) => one.kind === "log" && Math.abs(one.at_us - time) < Math.max(span / 200, 1e6)).slice(-50);
-    place.replaceChildren(pane.lines, ...(near.length > 0 ? [h("h3", {}, "Structured logs of this moment"), recordTable(near)] : []));
+    return time;
+  };
+  const move = async () => {
+    const time = point();
+    const pane = new LogPane("", { time, height: "20rem" });
+    const near = drawn.records.filter((one) => one.kind === "log" && Math.abs(one.at_us - time) < Math.max(drawn.span / 200, 1e6)).slice(-50);
     await pane.open();
+    logs.replaceChildren(pane.lines, ...(near.length > 0 ? [h("h3", {}, "Structured logs of this moment"), recordTable(near)] : []));
+    // What is above the first line of the moment is a scroll away.
+    pane.lines.scrollTop = 0;
+  };
+  const put = () => {
+    drawn.element.addEventListener("click", (event) => {
+      const box = drawn.element.getBoundingClientRect();
+      const at = ((event.clientX - box.left) / box.width) * 1000;
+      range.value = String(Math.round(Math.min(Math.max((at - LEFT) / (RIGHT - LEFT), 0), 1) * 1000));
+      move();
+    });
+    place.replaceChildren(drawn.element);
   };
   range.addEventListener("change", move);
-  range.addEventListener("input", () => {
-    const time = begin + (span * Number(range.value)) / 1000;
-    cursor.setAttribute("x1", x(time));
-    cursor.setAttribute("x2", x(time));
-    shown.textContent = clock(time);
-  });
-  drawing.addEventListener("click", (event) => {
-    const box = drawing.getBoundingClientRect();
-    const at = ((event.clientX - box.left) / box.width) * 1000;
-    range.value = String(Math.round(Math.min(Math.max((at - LEFT) / (RIGHT - LEFT), 0), 1) * 1000));
-    move();
-  });
-  under.append(h("label", { for: "moment" }, "Moment"), range, shown, link);
+  range.addEventListener("input", point);
+  put();
   move();
-  return { element: [...element, drawing, under, place], changed: () => {} };
+  return {
+    element: [h("h2", {}, "Timeline"), place, h("div", { class: "bar" }, h("label", { for: "moment" }, "Moment"), range, shown, link), logs],
+    pause: PAUSE,
+    // The chosen moment stays; at the right end it is the newest.
+    changed: async (what, now) => {
+      status = now;
+      const [time, isNewest] = [chosen(), range.value === range.max];
+      drawn = (await load()) ?? drawn;
+      put();
+      if (!isNewest) range.value = String(Math.round(((time - drawn.begin) / drawn.span) * 1000));
+      if (isNewest) await move();
+      else point();
+    },
+  };
 }
 
 export async function eventsView() {

@@ -5,6 +5,8 @@ import { ask } from "/server.js";
 const LEFT = 240;
 const RIGHT = 990;
 const ROW = 22;
+// Between two looks at what was received.
+const PAUSE = 500;
 
 export const took = (micros) => micros < 1000 ? `${micros} µs` : micros < 1e6 ? `${(micros / 1000).toFixed(1)} ms` : `${(micros / 1e6).toFixed(2)} s`;
 
@@ -73,10 +75,10 @@ export async function tracesView(wanted) {
   const logs = records.filter((record) => record.kind === "log");
   if (wanted) {
     const trace = all.find((trace) => trace.id === wanted);
-    return { element: trace ? one(trace, logs) : [h("h2", {}, "Trace"), h("p", {}, "This trace is not kept any more.")] };
+    return { element: trace ? one(trace, logs) : [h("h2", {}, "Trace"), h("p", {}, "This trace is not kept any more.")], live: true, pause: PAUSE };
   }
   if (records.length === 0) {
-    return { element: [h("h2", {}, "Traces"), h("p", {}, "Nothing was received. A service with use = \"telemetry\" receives what programs with an OpenTelemetry SDK send.")] };
+    return { element: [h("h2", {}, "Traces"), h("p", {}, "Nothing was received. A service with use = \"telemetry\" receives what programs with an OpenTelemetry SDK send.")], live: true, pause: PAUSE };
   }
   const rows = all.slice(0, 200).map((trace) => h("tr", {},
     h("td", { class: "number" }, clock(trace.begin)),
@@ -89,5 +91,7 @@ export async function tracesView(wanted) {
   return {
     element: [h("h2", {}, "Traces"), h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)),
       h("h3", {}, "Structured logs"), recordTable(logs.slice(-100).reverse())],
+    live: true,
+    pause: PAUSE,
   };
 }

@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::metrics::ServiceMetrics;
+use super::terminal::TerminalEnds;
 
 /// An answer to come.
 pub type ApiReply<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send>>;
@@ -31,6 +32,8 @@ pub enum StackAction {
     Stop,
     /// Stop and start it.
     Restart,
+    /// Change its number of copies.
+    Scale,
 }
 
 impl StackAction {
@@ -41,8 +44,22 @@ impl StackAction {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::Scale => "scale",
         }
     }
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActRequest {
+    /// What.
+    pub action: StackAction,
+    /// The service; empty: all.
+    pub service: String,
+    /// Copies to scale to.
+    #[serde(default)]
+    pub replicas: Option<u32>,
 }
 
 /// Which lines of the logs.
@@ -83,7 +100,16 @@ pub enum ApiRequest {
     /// Traces and structured logs.
     Telemetry,
     /// Do something.
-    Act(StackAction, String),
+    Act(ActRequest),
+}
+
+/// How often something has changed since the watch began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct StackChanges {
+    /// A state, or the supervisor.
+    pub state: u64,
+    /// A log, or what was received of traces.
+    pub logs: u64,
 }
 
 /// The stack that is shown.
@@ -92,6 +118,8 @@ pub trait StackApi: Send + Sync + 'static {
     fn ask(&self, request: ApiRequest) -> ApiReply<Value>;
     /// What `/metrics` says; whether a supervisor runs, and its services.
     fn metrics(&self) -> ApiReply<(bool, Vec<ServiceMetrics>)>;
-    /// Counts up when something has changed: a state, or a log.
-    fn changes(&self) -> watch::Receiver<u64>;
+    /// Attaches to the terminal of a service, with a window of this many columns and rows.
+    fn attach(&self, service: String, size: (u16, u16)) -> ApiReply<TerminalEnds>;
+    /// Counts up when something has changed.
+    fn changes(&self) -> watch::Receiver<StackChanges>;
 }

@@ -27,6 +27,7 @@ pub const ASSETS: &[Asset] = &[
     Asset { path: "/traces.js", kind: JS, bytes: include_bytes!("../assets/traces.js") },
     Asset { path: "/graph.js", kind: JS, bytes: include_bytes!("../assets/graph.js") },
     Asset { path: "/service.js", kind: JS, bytes: include_bytes!("../assets/service.js") },
+    Asset { path: "/terminal.js", kind: JS, bytes: include_bytes!("../assets/terminal.js") },
     Asset { path: "/icon.svg", kind: "image/svg+xml", bytes: include_bytes!("../assets/icon.svg") },
 ];
 

@@ -11,8 +11,10 @@ pub mod assets;
 pub mod guard;
 pub mod metrics;
 pub mod server;
+pub mod terminal;
 
-pub use api::{ApiError, ApiReply, ApiRequest, LogsQuery, StackAction, StackApi};
+pub use api::{ActRequest, ApiError, ApiReply, ApiRequest, LogsQuery, StackAction, StackApi, StackChanges};
 pub use guard::{Guard, WebRefusal};
 pub use metrics::ServiceMetrics;
 pub use server::{WebServer, serve};
+pub use terminal::{TerminalEnds, TerminalInput};

@@ -19,10 +19,11 @@ use serde::Deserialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::api::{ApiError, ApiRequest, LogsQuery, StackAction, StackApi};
+use super::api::{ActRequest, ApiError, ApiRequest, LogsQuery, StackAction, StackApi};
 use super::assets;
 use super::guard::{Access, Guard, WebRefusal};
 use super::metrics;
+use super::terminal::{self, TerminalMessage, Terminals};
 
 /// Connections at once; a page has at most six.
 const MAX_CONNECTIONS: usize = 64;
@@ -34,8 +35,6 @@ const MAX_HEAD: usize = 32 * 1024;
 const MAX_BODY: usize = 16 * 1024;
 /// For a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Changes that come within this time are one notice.
-const GATHER: Duration = Duration::from_millis(100);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -71,17 +70,25 @@ impl WebServer {
     }
 }
 
+/// What all connections share.
+struct Shared {
+    guard: Guard,
+    stack: Arc<dyn StackApi>,
+    terminals: Arc<Terminals>,
+}
+
 /// Serves until it is dropped.
 pub async fn serve(server: WebServer, stack: Arc<dyn StackApi>) {
-    let guard = Arc::new(Guard::new(server.port(), server.token.clone()));
+    let guard = Guard::new(server.port(), server.token.clone());
+    let shared = Arc::new(Shared { guard, stack, terminals: Arc::default() });
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match server.listener.accept().await {
             Ok((stream, _)) => {
-                let (guard, stack) = (Arc::clone(&guard), Arc::clone(&stack));
+                let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
-                    serve_connection(stream, guard, stack).await;
+                    serve_connection(stream, shared).await;
                     drop(place);
                 });
             }
@@ -91,10 +98,10 @@ pub async fn serve(server: WebServer, stack: Arc<dyn StackApi>) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, guard: Arc<Guard>, stack: Arc<dyn StackApi>) {
+async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let (guard, stack) = (Arc::clone(&guard), Arc::clone(&stack));
-        async move { Ok::<_, Infallible>(answer(request, &guard, &stack).await) }
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(request, &shared).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -105,9 +112,9 @@ async fn serve_connection(stream: TcpStream, guard: Arc<Guard>, stack: Arc<dyn S
     let _broken = connection.await;
 }
 
-async fn answer(request: Request<Incoming>, guard: &Guard, stack: &Arc<dyn StackApi>) -> Response<Body> {
+async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Body> {
     let head = request.method() == Method::HEAD;
-    let mut response = match route(request, guard, stack).await {
+    let mut response = match route(request, shared).await {
         Ok(response) => response,
         Err(refusal) => plain(refusal.status, refusal.reason),
     };
@@ -132,15 +139,16 @@ async fn answer(request: Request<Incoming>, guard: &Guard, stack: &Arc<dyn Stack
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-async fn route(request: Request<Incoming>, guard: &Guard, stack: &Arc<dyn StackApi>) -> Result<Response<Body>, WebRefusal> {
+async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<Body>, WebRefusal> {
+    let Shared { guard, stack, terminals } = shared;
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     let target = parts.uri.path_and_query().map_or(path.as_str(), http::uri::PathAndQuery::as_str);
     let access = match path.as_str() {
         "/login" => Access::Login,
-        "/api/act" => Access::Change,
+        "/api/act" | "/api/keys" => Access::Change,
         "/metrics" | "/api/status" | "/api/graph" | "/api/events" | "/api/service" | "/api/logs" | "/api/telemetry"
-        | "/api/stream" => Access::Token,
+        | "/api/stream" | "/api/terminal" => Access::Token,
         // What is not there is looked for only after the checks, so that a stranger learns nothing.
         _ => Access::Open,
     };
@@ -161,8 +169,36 @@ async fn route(request: Request<Incoming>, guard: &Guard, stack: &Arc<dyn StackA
             Ok(response)
         }
         "/api/act" => {
-            let act: Act = json_body(body).await?;
-            Ok(json(stack.ask(ApiRequest::Act(act.action, act.service)).await))
+            let act: ActRequest = json_body(body).await?;
+            let is_scale = act.action == StackAction::Scale;
+            if is_scale != act.replicas.is_some() || is_scale && act.service.is_empty() {
+                return Err(WebRefusal {
+                    status: StatusCode::BAD_REQUEST,
+                    reason: "scale, and nothing else, needs a number of copies",
+                });
+            }
+            Ok(json(stack.ask(ApiRequest::Act(act)).await))
+        }
+        "/api/keys" => {
+            let message: TerminalMessage = json_body(body).await?;
+            if !terminals.send(message).await {
+                return Err(WebRefusal { status: StatusCode::GONE, reason: "this terminal is closed" });
+            }
+            Ok(plain(StatusCode::OK, ""))
+        }
+        "/api/terminal" => {
+            let (service, size) = terminal_query(query)?;
+            if !terminals.has_place() {
+                return Err(WebRefusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: "too many terminals are open" });
+            }
+            Ok(match stack.attach(service, size).await {
+                Ok(ends) => {
+                    let mut response = Response::new(StreamBody::new(terminals.updates(ends, size)).boxed_unsync());
+                    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+                    response
+                }
+                Err(error) => json(Err(error)),
+            })
         }
         "/api/status" => Ok(json(stack.ask(ApiRequest::Status).await)),
         "/api/graph" => Ok(json(stack.ask(ApiRequest::Graph).await)),
@@ -195,14 +231,6 @@ async fn route(request: Request<Incoming>, guard: &Guard, stack: &Arc<dyn StackA
 #[serde(deny_unknown_fields)]
 struct Login {
     token: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Act {
-    action: StackAction,
-    /// Empty: all.
-    service: String,
 }
 
 async fn json_body<T: for<'a> Deserialize<'a>>(body: Incoming) -> Result<T, WebRefusal> {
@@ -272,20 +300,35 @@ fn logs_query(query: &str) -> Result<LogsQuery, WebRefusal> {
     Ok(found)
 }
 
-/// Server-sent events: a number that counts up. A slow browser gets the last one, and nothing waits for it.
+/// The service and the size of a window.
+fn terminal_query(query: &str) -> Result<(String, (u16, u16)), WebRefusal> {
+    let bad = |_| WebRefusal { status: StatusCode::BAD_REQUEST, reason: "a number is needed" };
+    let (mut service, mut columns, mut rows) = (String::new(), 80, 24);
+    for (name, value) in pairs(query) {
+        match name.as_str() {
+            "service" => service = value,
+            "columns" => columns = value.parse().map_err(bad)?,
+            "rows" => rows = value.parse().map_err(bad)?,
+            _ => return Err(WebRefusal { status: StatusCode::BAD_REQUEST, reason: "an unknown parameter" }),
+        }
+    }
+    Ok((service, terminal::fitting((columns, rows))))
+}
+
+/// Server-sent events: numbers that count up. A slow browser gets the last one, and nothing waits for it.
 fn events(stack: &Arc<dyn StackApi>) -> Response<Body> {
     let changes = stack.changes();
     let first = *changes.borrow();
     let notices = stream::unfold((changes, Some(first)), |(mut changes, first)| async move {
-        let number = match first {
-            Some(number) => number,
+        let counts = match first {
+            Some(counts) => counts,
             None => {
                 changes.changed().await.ok()?;
-                tokio::time::sleep(GATHER).await;
                 *changes.borrow_and_update()
             }
         };
-        let frame = Frame::data(Bytes::from(format!("data: {number}\n\n")));
+        let counts = serde_json::to_string(&counts).unwrap_or_default();
+        let frame = Frame::data(Bytes::from(format!("data: {counts}\n\n")));
         Some((Ok::<_, Infallible>(frame), (changes, None)))
     });
     let mut response = Response::new(StreamBody::new(notices).boxed_unsync());

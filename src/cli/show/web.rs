@@ -1,5 +1,9 @@
 //! `devrun web`: the browser dashboard and `/metrics`, on loopback.
 
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -20,6 +24,9 @@ pub struct WebArgs {
     /// Port to listen on [default: any free one]
     #[arg(long, value_name = "P", default_value_t = 0, hide_default_value = true)]
     pub port: u16,
+    /// Keep the token in this file, made where it is absent [default: a new token each time]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// Open the page in the browser
     #[arg(long)]
     pub open: bool,
@@ -37,7 +44,8 @@ pub fn run(globals: &Globals, args: &WebArgs, _term: Term) -> Result<i32, Failur
     let runtime = crate::app::runtime::runtime()?;
     let code = runtime.block_on(async {
         let mut signals = Signals::take()?;
-        let server = WebServer::bind(args.port, token()?).await.map_err(|error| {
+        let token = args.token_file.as_deref().map_or_else(token, kept_token)?;
+        let server = WebServer::bind(args.port, token).await.map_err(|error| {
             Failure::new(FailureKind::PortTaken, format!("cannot bind port {}: {error}", args.port))
                 .help("devrun web, which takes a free port")
         })?;
@@ -65,6 +73,38 @@ fn token() -> Result<String, Failure> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// The token of a file that only its user can read.
+fn kept_token(path: &Path) -> Result<String, Failure> {
+    let shown = path.display();
+    let cannot = |error: std::io::Error| {
+        Failure::new(FailureKind::Config, format!("cannot use {shown}: {error}")).help("name a file in a directory of your own")
+    };
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            let token = token()?;
+            writeln!(file, "{token}").map_err(cannot)?;
+            Ok(token)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let text = std::fs::read_to_string(path).map_err(cannot)?;
+            if std::fs::metadata(path).map_err(cannot)?.mode() & 0o077 != 0 {
+                return Err(Failure::new(FailureKind::Config, format!("{shown} is readable by other users"))
+                    .help(format!("chmod 600 {shown}, or remove it: a new one is made")));
+            }
+            let token = text.trim();
+            if token.len() < 2 * TOKEN || !token.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                return Err(Failure::new(
+                    FailureKind::Config,
+                    format!("{shown} holds no token: {} letters and digits are needed", 2 * TOKEN),
+                )
+                .help(format!("remove {shown}: a new one is made")));
+            }
+            Ok(token.to_owned())
+        }
+        Err(error) => Err(cannot(error)),
+    }
+}
+
 /// Leaves it to the desktop. The address with the token is visible to other users in the list of processes for a moment, so
 /// the page is opened through a file that only this user can read.
 fn open(url: &str) {
@@ -74,7 +114,6 @@ fn open(url: &str) {
 }
 
 fn open_through_file(url: &str) -> std::io::Result<()> {
-    use std::io::Write;
     let mut file = tempfile::Builder::new().prefix("devrun-").suffix(".html").tempfile()?;
     write!(file, "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=\"0;url={url}\">")?;
     let path = file.into_temp_path();

@@ -1,0 +1,52 @@
+//! The terminal of a service for the page: a connection to the supervisor as `devrun attach` has it, and what the page types.
+
+use tokio::sync::mpsc;
+
+use devrun_model::{Failure, FailureKind, Paths, ServiceId};
+use devrun_runtime::control::ControlReply;
+use devrun_web::{TerminalEnds, TerminalInput};
+
+/// Pieces of output, and of what is typed, that may wait.
+const WAITING: usize = 64;
+
+/// Attaches to a service with `tty = true`. It is detached when one of the ends is dropped.
+///
+/// # Errors
+/// `Elsewhere` when nothing runs, `Config` when there is no such service or it has no terminal.
+pub async fn attach(places: &Paths, name: &str, columns: u16, rows: u16) -> Result<TerminalEnds, Failure> {
+    let not_running = || Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d");
+    let mut client = crate::app::connect::supervisor(places).await?.ok_or_else(not_running)?;
+    let status = client.status().await?.ok_or_else(not_running)?;
+    let is_known = status.snapshot.services.iter().any(|one| one.name == name);
+    let id = ServiceId::parse(name).ok().filter(|_| is_known);
+    let id = id.ok_or_else(|| Failure::new(FailureKind::Config, format!("unknown service or task `{name}`")))?;
+    client.attach(&id, columns, rows).await?;
+    let (to_page, output) = mpsc::channel(WAITING);
+    let (input, mut typed) = mpsc::channel(WAITING);
+    tokio::spawn(async move {
+        loop {
+            let sent = tokio::select! {
+                reply = client.next() => match reply {
+                    Ok(Some(ControlReply::Screen(bytes))) => {
+                        if to_page.send(bytes).await.is_err() {
+                            return;
+                        }
+                        Ok(())
+                    }
+                    // The service has ended, or the supervisor.
+                    Ok(Some(ControlReply::ScreenEnded) | None) | Err(_) => return,
+                    Ok(Some(_)) => Ok(()),
+                },
+                typed = typed.recv() => match typed {
+                    Some(TerminalInput::Keys(bytes)) => client.keys(bytes).await,
+                    Some(TerminalInput::Resize { columns, rows }) => client.resize(columns, rows).await,
+                    None => return,
+                },
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(TerminalEnds { output, input })
+}
