@@ -1,7 +1,7 @@
 //! What must hold before a start, the machine apart: the env file and working directories are there, and no secret that data was
 //! made with is made anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::ui::term::say;
 use devrun_config::Facts;
 use devrun_model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
-use devrun_runtime::{secrets, user};
+use devrun_runtime::{directory_answers, secrets, user};
 use devrun_store::trusted_file;
 
 /// `[project].env_sample`: an env file that is missing is made from it. Says what is still to be edited.
@@ -48,6 +48,12 @@ pub fn from_sample(document: &devrun_config::Document) -> Result<(), Failure> {
 /// `Config`, naming the user or the directory.
 pub fn of_started(plan: &Plan, named: &[String]) -> Result<(), Failure> {
     let is_started = |spec: &&ServiceSpec| named.is_empty() || named.iter().any(|name| *name == spec.service.as_str());
+    // Also of what starts by dependency: nobody may touch a directory that would not answer.
+    let directories: BTreeSet<&Path> = plan.services.values().map(|spec| spec.dir.as_path()).collect();
+    let silent = directory_answers::silent(directories, directory_answers::ANSWER_LIMIT);
+    if let Some(spec) = plan.services.values().find(|spec| silent.contains(&spec.dir)) {
+        return Err(directory_answers::silent_failure(spec));
+    }
     for spec in plan.services.values().map(AsRef::as_ref).filter(is_started) {
         let _known = user::of(spec)?;
         has_directory(spec, plan)?;

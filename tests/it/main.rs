@@ -91,6 +91,7 @@ mod secrets;
 mod self_update;
 mod shutdown;
 mod side_by_side;
+mod silent_directory;
 mod snapshots;
 mod source_tree;
 mod spawn_paths;

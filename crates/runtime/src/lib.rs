@@ -13,6 +13,7 @@
 
 pub mod control;
 pub mod copy_names;
+pub mod directory_answers;
 pub mod engine;
 pub mod exec_request;
 pub mod file_glob;

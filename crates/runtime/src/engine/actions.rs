@@ -70,6 +70,10 @@ impl Engine {
         };
         match &spec.launch {
             Launch::Run(command) => {
+                if let Err(failure) = self.directories.check(&spec) {
+                    self.queue.push_back(Event::FetchFailed(id, generation, failure));
+                    return;
+                }
                 let word = command.argv.first().map_or("", String::as_str);
                 let found = devrun_store::find_command(word, &spec.env, &spec.dir);
                 // It is looked for again at its spawn.

@@ -31,6 +31,7 @@ use super::instance::Instance;
 use super::lost_output::LostOutput;
 use super::state_files::{self, JsonLog};
 use super::task_result::TaskResult;
+use crate::directory_answers::DirectoryAnswers;
 
 /// What an engine is made of.
 pub struct EngineOptions {
@@ -90,6 +91,7 @@ pub struct Engine {
     pub(super) copy_names: CopyNames,
     /// What services listen on that bind no port themselves.
     pub(super) held_sockets: HeldSockets,
+    pub(super) directories: DirectoryAnswers,
     pub(super) watcher: Option<crate::watch::FileWatcher>,
     /// Services whose `build` is run before their next start.
     pub(super) to_build: BTreeSet<ServiceId>,
@@ -163,6 +165,7 @@ impl Engine {
             balancers: Balancers::default(),
             copy_names: CopyNames::default(),
             held_sockets: HeldSockets::default(),
+            directories: DirectoryAnswers::default(),
             watcher: None,
             to_build: BTreeSet::new(),
             max_grace: None,

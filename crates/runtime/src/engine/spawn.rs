@@ -48,6 +48,7 @@ impl Engine {
             Launch::Work => self.start_work(&spec, generation),
             Launch::Run(command) => {
                 self.check_ports(&spec)?;
+                self.directories.check(&spec)?;
                 let program = self.program_at_spawn(&spec, command)?;
                 self.instances.entry(id.clone()).or_default().program = Some(program.clone());
                 let request = ExecRequest::of_command(&spec, command, Some(program), &self.places)?;
