@@ -30,7 +30,9 @@ use crate::app::session::{Session, Signals};
 use crate::app::{log_selection, signals, viewer_command};
 
 /// Changes that come within this time are drawn at once.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(50);
+/// While something is written all the time, it is drawn so often.
+const PACE: Duration = Duration::from_millis(250);
 /// CPU and memory are looked at so often at most.
 const SAMPLE: Duration = Duration::from_secs(2);
 /// Lines that are read one after the other before the window is made again at the end.
@@ -98,6 +100,7 @@ async fn show(observer: Observer, color: bool) -> Result<i32, Failure> {
     owner.resize();
     owner.open(&ScrollStart::Newest);
     let (mut due, mut new_state, mut new_logs) = (Some(Instant::now()), false, false);
+    let mut drawn = Instant::now();
     loop {
         let happened = tokio::select! {
             biased;
@@ -131,7 +134,7 @@ async fn show(observer: Observer, color: bool) -> Result<i32, Failure> {
             }
             Happened::Logs => {
                 new_logs = true;
-                due = Some(Instant::now() + GATHER);
+                due = Some((Instant::now() + GATHER).max(drawn + PACE));
                 None
             }
             Happened::Due => {
@@ -148,6 +151,7 @@ async fn show(observer: Observer, color: bool) -> Result<i32, Failure> {
                 }
                 owner.sample();
                 owner.draw(&mut screen)?;
+                drawn = Instant::now();
                 None
             }
         };
