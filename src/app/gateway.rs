@@ -181,7 +181,8 @@ fn known(spec: &GatewaySpec, snapshot: &Snapshot) -> BTreeMap<String, Vec<Upstre
 fn availability(status: &ServiceStatus) -> Availability {
     match (status.state, status.health) {
         (State::Running, Health::Unhealthy) => Availability::Unhealthy,
-        (State::Running, _) => Availability::Ready,
+        // A connection waits in the kernel's queue for the process that it starts.
+        (State::Running | State::Asleep, _) => Availability::Ready,
         // Of a restart, most likely; where it is not, the next state says so in a moment.
         (State::Stopping, _)
         | (State::Waiting | State::Fetching | State::Initialising | State::Starting | State::BackingOff, _) => {

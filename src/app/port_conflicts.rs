@@ -81,7 +81,7 @@ pub async fn free(plan: &Plan, scope: &BTreeSet<ServiceId>) -> Result<(), Failur
 /// # Errors
 /// As [`free`].
 pub async fn free_beside(plan: &Plan, scope: &BTreeSet<ServiceId>, running: &Snapshot) -> Result<(), Failure> {
-    let live: Vec<_> = running.services.iter().filter(|service| service.state.is_live()).collect();
+    let live: Vec<_> = running.services.iter().filter(|service| service.state.holds_port()).collect();
     // The address that copies share is held by the supervisor and its balancer, not by a copy.
     let is_shared = |spec: &&ServiceSpec| live.iter().any(|service| service.service == spec.service.as_str());
     let shared = plan.services.values().map(AsRef::as_ref).filter(is_shared).filter_map(|spec| Some(spec.shared?.port));
@@ -172,7 +172,7 @@ async fn ask(places: Paths) -> Option<OtherStack> {
         services: snapshot
             .services
             .into_iter()
-            .filter(|service| service.state.is_live())
+            .filter(|service| service.state.holds_port())
             .map(|service| (service.pid, service.ports.into_values().collect()))
             .collect(),
     })

@@ -207,7 +207,7 @@ impl ProgressView {
                     (State::Failed | State::Blocked, _) | (_, Health::Unhealthy) => "31",
                     (State::Running, _) if is_task => "33",
                     (State::Running | State::Completed, _) => "32",
-                    (State::Skipped | State::Stopped | State::Waiting, _) => "2",
+                    (State::Skipped | State::Stopped | State::Waiting | State::Asleep, _) => "2",
                     _ => "33",
                 };
                 bar.set_style(live_style(timed));

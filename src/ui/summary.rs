@@ -18,7 +18,7 @@ pub fn urls(plan: &Plan, snapshot: &Snapshot, private: impl Fn(&str) -> bool) ->
     let mut rows = Vec::new();
     for service in &snapshot.services {
         let Some(url) = &service.url else { continue };
-        if service.state != State::Running || private(&service.service) {
+        if !matches!(service.state, State::Running | State::Asleep) || private(&service.service) {
             continue;
         }
         let spec = plan.services.values().find(|spec| spec.id.as_str() == service.name);

@@ -73,6 +73,7 @@ mod logs;
 mod masking;
 mod missing_command;
 mod not_utf8;
+mod on_demand;
 mod open_servers;
 mod outside;
 mod ownership;

@@ -33,6 +33,7 @@ mod interpolate;
 mod listen;
 mod lower;
 mod merge;
+mod on_demand;
 mod origin;
 mod policy;
 mod procfile;

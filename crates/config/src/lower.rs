@@ -13,7 +13,7 @@ use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
 use super::source_map::{Span, Text};
 use super::toml_node::{Table, TomlNode, get};
-use super::{command, gateway, listen, policy, ready, requirements, task, template, update};
+use super::{command, gateway, listen, on_demand, policy, ready, requirements, task, template, update};
 use devrun_model::recipe::SourceSpec;
 use devrun_model::service::OnUnhealthy;
 use devrun_model::{
@@ -218,6 +218,7 @@ fn lower_service(
     let backoff = policy::backoff(&keys);
     let stop = policy::stop(resolver, service, &keys);
     let update = update::lower(service, &keys);
+    let on_demand = if service.task { Ok(None) } else { on_demand::lower(service, &keys, of) };
     let allowed = policy::limits(&keys, "limits");
     let reserve = policy::limits(&keys, "reserve");
     let optional = keys.flag("optional", false);
@@ -257,6 +258,7 @@ fn lower_service(
         bind: bind?,
         ports,
         listen: !service.task && listen::is_set(service),
+        on_demand: on_demand?,
         shared: resolver.shared_address(service),
         attributes: attributes?,
         depends_on: depends_on?,

@@ -29,6 +29,8 @@ const NOT_SHARED: &[&str] = &[
     "replicas",
     "update",
     "listen",
+    "start",
+    "idle",
     "user_id",
     "tty",
 ];

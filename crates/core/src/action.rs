@@ -17,6 +17,11 @@ pub enum Action {
     Cancel(ServiceId, Generation),
     /// Check the ports and start the process. Answer: `Spawned`, then `Exited` and `TreeEmpty`; or `SpawnFailed`.
     Spawn(ServiceId, Generation),
+    /// Open the socket of a service that starts on demand, and tell of its first connection. Answer: `Demanded`, once;
+    /// `ListenFailed` when the socket cannot be opened. It ends with the state `asleep`.
+    AwaitDemand(ServiceId, Generation),
+    /// Look when a service was last in use. Answer: `LastUse`.
+    CheckUse(ServiceId, Generation),
     /// Begin probing (readiness and liveness) this generation.
     StartProbes(ServiceId, Generation),
     /// The definition of this generation was replaced by one that it already runs by: look at it with that one's login.

@@ -137,9 +137,12 @@ impl Supervisor {
         service.wanted = true;
         let task = service.spec.kind == Kind::Task;
         match &mut service.phase {
-            Phase::Waiting | Phase::Initialising | Phase::Spawning => {}
+            Phase::Waiting | Phase::Initialising | Phase::Spawning => service.is_demanded |= named,
+            Phase::Asleep { .. } if named => self.wake(id, out),
+            Phase::Asleep { .. } => {}
             Phase::Live(_) => {
-                if service.pending_stop.as_ref().is_some_and(|next_state| !next_state.comes_back()) {
+                let falls_asleep = named && service.pending_stop == Some(NextState::Asleep);
+                if falls_asleep || service.pending_stop.as_ref().is_some_and(|next_state| !next_state.comes_back()) {
                     service.pending_stop = None;
                 }
             }
@@ -148,7 +151,7 @@ impl Supervisor {
             Phase::Cancelling { next_state, .. } => next_state.merge(start_again()),
             Phase::Stopping(stop) => match &stop.next_state {
                 NextState::Completed { .. } if task && !named => {}
-                NextState::BackingOff { .. } if !named => {}
+                NextState::BackingOff { .. } | NextState::Asleep if !named => {}
                 _ => stop.next_state.merge(start_again()),
             },
             // Blocked with a fetch under way: it goes on from there as soon as its dependencies allow.
@@ -159,7 +162,10 @@ impl Supervisor {
             | Phase::Completed { .. }
             | Phase::Failed { .. }
             | Phase::Blocked { .. }
-            | Phase::Skipped { .. } => self.start(id, out),
+            | Phase::Skipped { .. } => {
+                service.is_demanded = named;
+                self.start(id, out);
+            }
         }
     }
 
@@ -198,6 +204,7 @@ impl Supervisor {
             let Some(service) = self.services.get_mut(&id) else { continue };
             service.wanted = false;
             service.is_rolling = false;
+            service.is_demanded = false;
             if !std::mem::replace(&mut service.stopped_manually, true) {
                 out.push(Action::PersistManualStop { id: id.clone(), stopped: true });
             }

@@ -45,6 +45,8 @@ pub(super) fn is_satisfied(target: &Service, condition: Condition) -> bool {
                 && target.spec.kind == Kind::Service
         }
         (Phase::Completed { .. }, Condition::Started | Condition::Completed) => true,
+        // Its address takes connections, and they are answered.
+        (Phase::Asleep { .. }, Condition::Started | Condition::Healthy) => true,
         _ => false,
     }
 }
@@ -53,11 +55,13 @@ pub(super) fn is_satisfied(target: &Service, condition: Condition) -> bool {
 pub(super) fn can_become_satisfied(target: &Service, condition: Condition) -> bool {
     let comes_back = |next_state: &NextState| match next_state {
         NextState::StartRequested { .. } | NextState::BackingOff { .. } => true,
+        NextState::Asleep => condition != Condition::Completed,
         NextState::Completed { .. } => condition != Condition::Healthy,
         NextState::Stopped { .. } | NextState::Removed(_) | NextState::Failed(_) | NextState::Blocked { .. } => false,
     };
     match &target.phase {
         Phase::Waiting | Phase::Initialising | Phase::Spawning | Phase::BackingOff { .. } => true,
+        Phase::Asleep { .. } => condition != Condition::Completed,
         Phase::Live(_) => target.pending_stop.as_ref().is_none_or(comes_back),
         Phase::Cancelling { next_state: then, .. } => comes_back(then),
         Phase::Stopping(stop) => comes_back(&stop.next_state),

@@ -1,6 +1,8 @@
 //! What happened. Past tense; every event of a service carries the generation that it belongs to, and one of an old
 //! generation is dropped, so late exits and probe answers of a previous incarnation cannot do harm.
 
+use std::time::Duration;
+
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{Command, Failure, ServiceId};
 
@@ -47,6 +49,12 @@ pub enum Event {
     LivenessPassed(ServiceId, Generation),
     /// They did not.
     LivenessFailed(ServiceId, Generation, String),
+    /// A connection waits for a service that is asleep.
+    Demanded(ServiceId, Generation),
+    /// The socket of a service that starts on demand cannot be opened.
+    ListenFailed(ServiceId, Generation, Failure),
+    /// So long ago a service had a connection; `None`: longer than can be known.
+    LastUse(ServiceId, Generation, Option<Duration>),
     /// Files that it watches changed.
     FileChanged(ServiceId, String),
 }

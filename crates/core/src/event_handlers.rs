@@ -65,6 +65,11 @@ impl Supervisor {
             Event::Survived(id, generation, left) if self.is_previous(&id, generation) => {
                 self.handle_previous_survivors(&id, &left);
             }
+            Event::Demanded(id, generation) if self.is_current(&id, generation) => self.handle_demanded(&id, out),
+            Event::ListenFailed(id, generation, failure) if self.is_current(&id, generation) => {
+                self.handle_listen_failed(&id, failure, out);
+            }
+            Event::LastUse(id, generation, age) if self.is_current(&id, generation) => self.handle_last_use(&id, age, out),
             Event::FileChanged(id, path) => self.handle_file_changed(&id, &path, out),
             Event::Fetched(..)
             | Event::FetchFailed(..)
@@ -80,6 +85,9 @@ impl Supervisor {
             | Event::ProbePassed(..)
             | Event::ProbeFailed(..)
             | Event::LivenessPassed(..)
+            | Event::Demanded(..)
+            | Event::ListenFailed(..)
+            | Event::LastUse(..)
             | Event::LivenessFailed(..) => {}
         }
     }
@@ -91,7 +99,10 @@ impl Supervisor {
     fn handle_fetched(&mut self, id: &ServiceId, out: &mut Vec<Action>) {
         let Some(service) = self.services.get_mut(id).filter(|service| service.outstanding == Outstanding::Fetch) else { return };
         service.outstanding = Outstanding::Nothing;
-        self.finish_cancelling(id, out);
+        let falls_asleep = service.sleeps_at_start() && matches!(service.phase, Phase::Waiting | Phase::Blocked { .. });
+        if !self.finish_cancelling(id, out) && falls_asleep && self.mode == Mode::Up {
+            self.fall_asleep(id, out);
+        }
     }
 
     fn handle_fetch_failed(&mut self, id: &ServiceId, failure: Failure, out: &mut Vec<Action>) {
@@ -229,6 +240,11 @@ impl Supervisor {
                 }
                 let is_probed = live.ready.is_some();
                 service.phase = Phase::Live(live);
+                // Of a process that has crashed nothing counts.
+                service.use_check = None;
+                if !is_probed {
+                    service.begin_use_checks(now);
+                }
                 if let Some(previous) = service.previous.as_mut().filter(|_| !is_probed) {
                     previous.retires_at = Some(now + proof_of_life);
                 }
@@ -295,6 +311,10 @@ impl Supervisor {
                     let wait = restart::delay(&service.spec.backoff, attempt, seed, id);
                     NextState::BackingOff { until: now + wait, attempt, why: status.to_string() }
                 }
+                // A server that ends by itself when it has nothing to do is started by its next connection.
+                RestartDecision::NoRestart | RestartDecision::LimitReached { .. } if service.spec.on_demand.is_some() => {
+                    NextState::Asleep
+                }
                 RestartDecision::NoRestart | RestartDecision::LimitReached { .. } => NextState::Completed { note: None },
             };
         }
@@ -354,6 +374,9 @@ impl Supervisor {
         let Phase::Live(LiveProcess { ready: Some(ready), .. }) = &mut service.phase else { return };
         let is_first = ready.passed(now);
         let is_ready = ready.first_pass().is_some();
+        if is_first {
+            service.begin_use_checks(now);
+        }
         if let Some(previous) = service.previous.as_mut().filter(|_| is_ready) {
             previous.retires_at.get_or_insert(now);
         }

@@ -17,6 +17,7 @@ mod exit_failure;
 mod foreground;
 pub mod health;
 mod left_processes;
+mod on_demand;
 mod plan_diff;
 pub mod restart;
 mod rolling;

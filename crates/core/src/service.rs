@@ -55,6 +55,8 @@ pub(super) enum NextState {
     Removed(StopReason),
     /// Started again on request.
     StartRequested { reason: String },
+    /// Stopped until its next connection.
+    Asleep,
     /// Restarted by policy, not before `until`.
     BackingOff { until: Tick, attempt: u32, why: String },
     /// Failed.
@@ -68,7 +70,7 @@ pub(super) enum NextState {
 impl NextState {
     /// Whether it comes up again by itself.
     pub(crate) fn comes_back(&self) -> bool {
-        matches!(self, Self::StartRequested { .. } | Self::BackingOff { .. })
+        matches!(self, Self::StartRequested { .. } | Self::BackingOff { .. } | Self::Asleep)
     }
     /// What wins when a second reason meets the first. A failure or an end that has happened stays what it was under a
     /// stop; a stop wins over every start that is on its way; a start that is asked for after a stop is honoured.
@@ -78,7 +80,10 @@ impl NextState {
             (Self::Failed(_) | Self::Completed { .. }, Self::Stopped { .. } | Self::Failed(_) | Self::Completed { .. })
                 | (Self::Blocked { .. }, Self::Stopped { reason: None } | Self::Failed(_))
                 | (Self::Stopped { reason: Some(_) }, Self::Stopped { reason: None })
-                | (Self::Stopped { .. } | Self::Removed(_), Self::Failed(_) | Self::Completed { .. } | Self::BackingOff { .. })
+                | (
+                    Self::Stopped { .. } | Self::Removed(_),
+                    Self::Failed(_) | Self::Completed { .. } | Self::BackingOff { .. } | Self::Asleep
+                )
                 | (Self::Removed(_), Self::Stopped { .. })
         );
         if !keep {
@@ -90,6 +95,7 @@ impl NextState {
             Self::Stopped { reason } => reason.map(|reason| reason.to_string()),
             Self::Removed(reason) => Some(reason.to_string()),
             Self::StartRequested { reason } => Some(reason.clone()),
+            Self::Asleep => Some("no connections".to_owned()),
             Self::BackingOff { why, .. } => Some(why.clone()),
             Self::Failed(failure) => Some(failure.reason.clone()),
             Self::Completed { note } => note.clone(),
@@ -192,6 +198,15 @@ impl PreviousProcess {
     }
 }
 
+/// The look at the connections of a service that is stopped when it has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct UseCheck {
+    /// When the next one is due; `None` of it: it is being made.
+    pub due: Tick,
+    /// The last moment at which it was known to be in use.
+    pub last_use: Tick,
+}
+
 /// The phase of one service.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Phase {
@@ -205,6 +220,8 @@ pub(super) enum Phase {
     Spawning,
     /// The process lives.
     Live(LiveProcess),
+    /// Its socket is open, and its first connection starts it.
+    Asleep { since: Tick },
     /// Crashed; restarts at `until`.
     BackingOff { until: Tick, attempt: u32, why: String },
     /// Fetch or init is given up; its answer is awaited.
@@ -232,6 +249,10 @@ pub(super) struct Service {
     pub wanted: bool,
     /// Stopped by hand, and that is to be remembered.
     pub stopped_manually: bool,
+    /// It starts on demand, and is not asleep: a connection or a request by name has started it.
+    pub is_demanded: bool,
+    /// When its connections are looked at next, and when there was the last one that is known, of a process that is ready.
+    pub use_check: Option<UseCheck>,
     /// Dependencies on services that are not wanted count as satisfied (`up --no-deps`).
     pub no_deps: bool,
     /// Numbered tiers hold this start up; a restart by policy is past that.
@@ -271,6 +292,8 @@ impl Service {
             next_spec: None,
             wanted: false,
             stopped_manually,
+            is_demanded: false,
+            use_check: None,
             no_deps: false,
             waits_for_tiers: true,
             is_rolling: false,
@@ -322,6 +345,10 @@ impl Service {
             spec.tier = next.tier;
         }
     }
+    /// Whether its next start is only the opening of its socket.
+    pub(crate) fn sleeps_at_start(&self) -> bool {
+        self.spec.on_demand.is_some() && !self.is_demanded && self.previous.is_none()
+    }
     pub(crate) fn live(&self) -> Option<&LiveProcess> {
         match &self.phase {
             Phase::Live(live) => Some(live),
@@ -362,6 +389,7 @@ impl Service {
         match &self.phase {
             Phase::Live(live) if self.spec.kind == Kind::Service && self.pending_stop.is_none() => live.ready_at(),
             Phase::Completed { at, .. } => Some(*at),
+            Phase::Asleep { since } => Some(*since),
             _ => None,
         }
     }
@@ -380,6 +408,7 @@ impl Service {
                 Health::Starting => (State::Starting, Health::Starting),
                 health => (State::Running, health),
             },
+            Phase::Asleep { .. } => (State::Asleep, Health::None),
             Phase::BackingOff { .. } => (State::BackingOff, Health::None),
             Phase::Cancelling { .. } => (State::Stopping, Health::None),
             Phase::Stopping(stop) => (State::Stopping, last(&stop.process)),
@@ -401,6 +430,7 @@ impl Service {
                 let answer = |tracker: &Option<ProbeTracker>| tracker.as_ref().and_then(ProbeTracker::answer).map(str::to_owned);
                 answer(&live.ready).or_else(|| answer(&live.alive).map(|text| format!("not alive: {text}")))
             }
+            Phase::Asleep { .. } => Some("starts with its first connection".to_owned()),
             Phase::BackingOff { why, .. } => Some(why.clone()),
             Phase::Cancelling { next_state, .. } => next_state.reason(),
             Phase::Stopping(stop) => stop.next_state.reason(),
@@ -428,7 +458,7 @@ impl Service {
             Phase::Live(live) => {
                 let within = self.spec.ready.as_ref().filter(|_| live.ready_at().is_none()).map(|ready| ready.within);
                 let limit = within.into_iter().chain(self.spec.task_timeout().filter(|_| self.spec.kind == Kind::Task)).min();
-                limit.map(|limit| live.spawned_at + limit)
+                limit.map(|limit| live.spawned_at + limit).into_iter().chain(self.use_check.map(|check| check.due)).min()
             }
             _ => None,
         }

@@ -138,6 +138,7 @@ impl Supervisor {
             Phase::Failed { .. } if service.outstanding == Outstanding::Tree => {}
             Phase::Waiting
             | Phase::Initialising
+            | Phase::Asleep { .. }
             | Phase::BackingOff { .. }
             | Phase::Stopped { .. }
             | Phase::Completed { .. }
@@ -224,6 +225,7 @@ impl Supervisor {
         match &mut service.phase {
             Phase::BackingOff { .. } => self.restart_by_policy(id),
             Phase::Cancelling { .. } => self.give_up(id, "no answer to its cancellation".to_owned(), out),
+            Phase::Live(_) if service.use_check.is_some_and(|check| check.due <= now) => self.check_use(id, out),
             Phase::Live(live) => {
                 let failure = timeout_failure(&service.spec, live);
                 self.stop_immediately(id, NextState::Failed(failure), out);

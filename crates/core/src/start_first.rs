@@ -70,7 +70,7 @@ impl Supervisor {
     /// The previous process takes the place of its next process, which has ended: as after a failed restart, or to be stopped
     /// itself. False when there is none that serves, or the next attempt is to follow.
     pub(super) fn take_previous_back(&mut self, id: &ServiceId, ended: NextState, out: &mut Vec<Action>) -> bool {
-        let is_up = self.mode == Mode::Up;
+        let (is_up, now) = (self.mode == Mode::Up, self.now);
         let Some(service) = self.services.get_mut(id) else { return false };
         if service.serving_previous().is_none() || is_up && matches!(ended, NextState::StartRequested { .. }) {
             return false;
@@ -86,6 +86,7 @@ impl Supervisor {
         service.outstanding = Outstanding::Tree;
         service.phase = Phase::Live(previous.process);
         service.was_rolled = false;
+        service.begin_use_checks(now);
         self.overlapping.remove(id);
         out.push(Action::RestorePrevious(id.clone(), previous.generation));
         let reason = match ended {
@@ -100,7 +101,9 @@ impl Supervisor {
             NextState::Failed(failure) => failure.reason,
             NextState::BackingOff { why, .. } => why,
             NextState::Blocked { reason, .. } => reason,
-            NextState::Completed { .. } | NextState::StartRequested { .. } => "it exited before it was ready".to_owned(),
+            NextState::Completed { .. } | NextState::StartRequested { .. } | NextState::Asleep => {
+                "it exited before it was ready".to_owned()
+            }
         };
         service.kept_previous = true;
         let text = format!("kept the previous version of {id}: {reason}");

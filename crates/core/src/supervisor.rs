@@ -249,6 +249,7 @@ impl Supervisor {
         }
         service.restarts = 0;
         service.crashes = 0;
+        service.use_check = None;
         service.waits_for_tiers = true;
         service.was_rolled = std::mem::take(&mut service.is_rolling);
         service.kept_previous = false;
@@ -307,6 +308,11 @@ impl Supervisor {
                 // Between two generations it is stopped; that it was is worth a line of its own.
                 service.phase = Phase::Stopped { reason: None };
                 self.start(id, out);
+            }
+            NextState::Asleep if !up => service.phase = Phase::Stopped { reason: None },
+            NextState::Asleep => {
+                service.begin_generation();
+                self.fall_asleep(id, out);
             }
             NextState::BackingOff { until, .. } if now >= until => self.restart_by_policy(id),
             NextState::BackingOff { until, attempt, why } => service.phase = Phase::BackingOff { until, attempt, why },

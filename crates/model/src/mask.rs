@@ -134,6 +134,7 @@ const COMMON: &[&str] = &[
     "administrator",
     "alpha",
     "api",
+    "asleep",
     "auto",
     "backend",
     "backing-off",

@@ -37,6 +37,8 @@ words!(
         Starting = "starting",
         /// Up.
         Running = "running",
+        /// Not started: its first connection starts it (`start = "on-demand"`).
+        Asleep = "asleep",
         /// Crashed; the policy restarts it in a moment.
         BackingOff = "backing-off",
         /// Asked to stop; its tree is not proved empty yet.
@@ -73,6 +75,11 @@ impl State {
     #[must_use]
     pub fn is_live(self) -> bool {
         matches!(self, Self::Initialising | Self::Starting | Self::Running | Self::Stopping)
+    }
+    /// Whether its port is open, or may be.
+    #[must_use]
+    pub fn holds_port(self) -> bool {
+        self.is_live() || self == Self::Asleep
     }
     /// Whether nothing more happens by itself.
     #[must_use]

@@ -169,6 +169,9 @@ pub struct ServiceSpec {
     /// It does not bind its main port: it gets the listening socket as its descriptor 3 (sd_listen_fds(3)), all copies the same.
     #[serde(default)]
     pub listen: bool,
+    /// It is started by its first connection, and stopped after this time without one; zero: it is not stopped.
+    #[serde(default)]
+    pub on_demand: Option<Duration>,
     /// The address that it shares with the other copies; its own main port is another one then.
     #[serde(default)]
     pub shared: Option<SharedAddress>,
@@ -247,6 +250,7 @@ impl ServiceSpec {
             bind: "127.0.0.1".to_owned(),
             ports: BTreeMap::new(),
             listen: false,
+            on_demand: None,
             shared: None,
             attributes: BTreeMap::new(),
             depends_on: Vec::new(),

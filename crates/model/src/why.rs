@@ -145,6 +145,7 @@ fn summary(status: &ServiceStatus, facts: &WhyFacts<'_>) -> String {
         State::BackingOff => because(format!("{name} {} and is started again in a moment", ended(status))),
         State::Stopping => because(format!("{name} is being stopped")),
         State::Stopped => because(format!("{name} is stopped")),
+        State::Asleep => format!("{name} is asleep: its first connection starts it"),
         State::Completed => format!("{name} is done"),
         State::Failed => because(format!("{name} failed")),
         State::Blocked => because(format!("{name} cannot start")),
@@ -227,7 +228,7 @@ fn help(status: &ServiceStatus, facts: &WhyFacts<'_>, causes: &[Cause]) -> Optio
     match status.state {
         State::Waiting | State::Blocked if root != status.name => Some(format!("devrun why {root}; devrun logs -n 50 {root}")),
         State::Failed | State::BackingOff => Some(format!("devrun logs -n 50 {}", status.name)),
-        State::Stopped | State::Skipped => Some(format!("devrun start {}", status.name)),
+        State::Stopped | State::Skipped | State::Asleep => Some(format!("devrun start {}", status.name)),
         State::Running | State::Starting if status.health != Health::Healthy && status.health != Health::None => {
             Some(format!("devrun logs -n 50 {0}; devrun inspect {0}", status.name))
         }

@@ -54,6 +54,6 @@ export function look(state, health) {
   if (state === "failed" || state === "blocked") return ["bad", "✗"];
   if (health === "unhealthy") return ["bad", "!"];
   if (state === "running" || state === "completed") return ["ok", "●"];
-  if (state === "stopped" || state === "skipped") return ["off", "○"];
+  if (state === "stopped" || state === "skipped" || state === "asleep") return ["off", "○"];
   return ["busy", "◌"];
 }

@@ -290,7 +290,7 @@ fn standing(service: &devrun_model::ServiceStatus, until: &str) -> Standing {
     let kind = if service.kind == Kind::Task { FailureKind::Task } else { FailureKind::Service };
     match until {
         "exited" | "stopped" => {
-            if service.state.is_final() {
+            if service.state.is_final() || service.state == State::Asleep {
                 Standing::Holds
             } else {
                 Standing::NotYet(text(""))
@@ -298,6 +298,8 @@ fn standing(service: &devrun_model::ServiceStatus, until: &str) -> Standing {
         }
         _ => match service.state {
             State::Completed => Standing::Holds,
+            // Its address takes connections.
+            State::Asleep if until == "ready" => Standing::Holds,
             State::Running if service.kind == Kind::Service && service.health == Health::Healthy => Standing::Holds,
             State::Running if service.kind == Kind::Service && service.health == Health::None && until == "ready" => {
                 Standing::Holds

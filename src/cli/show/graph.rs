@@ -137,7 +137,7 @@ fn color(state: Option<(State, Health)>) -> Option<&'static str> {
     Some(match state? {
         (State::Failed | State::Blocked, _) | (_, Health::Unhealthy) => "tomato",
         (State::Running | State::Completed, _) => "palegreen",
-        (State::Stopped | State::Skipped, _) => "lightgrey",
+        (State::Stopped | State::Skipped | State::Asleep, _) => "lightgrey",
         _ => "khaki",
     })
 }

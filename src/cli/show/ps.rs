@@ -150,7 +150,7 @@ fn row(service: &ServiceStatus, color: bool) -> Vec<String> {
     let code = match (service.state, service.health) {
         (State::Failed | State::Blocked, _) | (_, Health::Unhealthy) => "31",
         (State::Running | State::Completed, _) => "32",
-        (State::Stopped | State::Skipped, _) => "2",
+        (State::Stopped | State::Skipped | State::Asleep, _) => "2",
         _ => "33",
     };
     let mut state = service.state.to_string();

@@ -119,7 +119,7 @@ fn state_style(dashboard: &Dashboard, service: &ServiceStatus) -> Style {
             colored(dashboard, Color::Red).add_modifier(Modifier::BOLD)
         }
         (State::Running | State::Completed, _) => colored(dashboard, Color::Green),
-        (State::Stopped | State::Skipped, _) => dim(),
+        (State::Stopped | State::Skipped | State::Asleep, _) => dim(),
         _ => colored(dashboard, Color::Yellow),
     }
 }
@@ -130,7 +130,7 @@ fn mark(service: &ServiceStatus) -> &'static str {
         (State::Failed | State::Blocked, _) => "✗",
         (_, Health::Unhealthy) => "!",
         (State::Running | State::Completed, _) => "●",
-        (State::Stopped | State::Skipped, _) => "○",
+        (State::Stopped | State::Skipped | State::Asleep, _) => "○",
         _ => "◌",
     }
 }

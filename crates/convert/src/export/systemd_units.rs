@@ -384,6 +384,7 @@ fn report_losses(spec: &ServiceSpec, source: &SystemdSource, losses: &mut Losses
     let checks = spec.ready.as_ref().map(|ready| ready.checks.as_slice()).unwrap_or_default();
     let lost = [
         ("port", spec.listen && !has_socket(spec), "a socket unit needs a number; the service must bind its port itself"),
+        ("start", spec.on_demand.is_some(), "it is started with the stack, and not stopped when idle"),
         ("alive", spec.alive.is_some(), "systemd asks once, at the start; a program can use WatchdogSec= itself"),
         ("on_unhealthy", spec.on_unhealthy != OnUnhealthy::Ignore, "systemd asks once, at the start"),
         ("ready.log", checks.iter().any(|check| matches!(check, Check::Log { .. })), "nothing reads the output there"),

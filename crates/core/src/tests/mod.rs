@@ -2,6 +2,7 @@
 //! scenarios, and the table over every phase and event.
 
 mod copies;
+mod on_demand;
 mod restarts;
 mod scenario;
 mod start_first;

@@ -42,6 +42,11 @@ pub(crate) fn probed(name: &str, deps: &str) -> ServiceSpec {
     ServiceSpec { ready: Some(ReadySpec::new(vec![Check::Notify])), ..service(name, deps) }
 }
 
+/// A service with a probe that starts with its first connection, and sleeps after ten seconds without one.
+pub(crate) fn on_demand(name: &str, deps: &str) -> ServiceSpec {
+    ServiceSpec { listen: true, on_demand: Some(Duration::from_secs(10)), ..probed(name, deps) }
+}
+
 pub(crate) fn task(name: &str, deps: &str) -> ServiceSpec {
     let task = TaskSpec {
         once: None,
@@ -186,6 +191,14 @@ impl Scenario {
     pub(crate) fn empty(&mut self, name: &str) -> &mut Self {
         self.feed(Event::TreeEmpty(id(name), self.generation(name)))
     }
+    /// A connection waits for it.
+    pub(crate) fn demanded(&mut self, name: &str) -> &mut Self {
+        self.feed(Event::Demanded(id(name), self.generation(name)))
+    }
+    /// It was in use so long ago.
+    pub(crate) fn last_use(&mut self, name: &str, ms: u64) -> &mut Self {
+        self.feed(Event::LastUse(id(name), self.generation(name), Some(Duration::from_millis(ms))))
+    }
     /// Exited and the tree is empty.
     pub(crate) fn gone(&mut self, name: &str, code: i32) -> &mut Self {
         self.exited(name, code).empty(name)
@@ -217,6 +230,8 @@ pub(crate) fn action_text(action: &Action) -> String {
         Action::RunInit(id, g) => format!("init {id}#{g}"),
         Action::Cancel(id, g) => format!("cancel {id}#{g}"),
         Action::Spawn(id, g) => format!("spawn {id}#{g}"),
+        Action::AwaitDemand(id, g) => format!("await demand {id}#{g}"),
+        Action::CheckUse(id, g) => format!("check use {id}#{g}"),
         Action::StartProbes(id, g) => format!("probe {id}#{g}"),
         Action::UpdateSpec(id, g) => format!("redefine {id}#{g}"),
         Action::RestorePrevious(id, g) => format!("restore {id}#{g}"),
@@ -279,6 +294,10 @@ fn event_text(event: &Event) -> String {
         Event::ProbeFailed(id, g, answer, _) => format!("probe failed {id}#{g}: {answer}"),
         Event::LivenessPassed(id, g) => format!("alive {id}#{g}"),
         Event::LivenessFailed(id, g, answer) => format!("not alive {id}#{g}: {answer}"),
+        Event::Demanded(id, g) => format!("demanded {id}#{g}"),
+        Event::ListenFailed(id, g, failure) => format!("listen failed {id}#{g}: {failure}"),
+        Event::LastUse(id, g, None) => format!("no use known {id}#{g}"),
+        Event::LastUse(id, g, Some(age)) => format!("used {id}#{g} {} ago", age.as_millis()),
         Event::FileChanged(id, path) => format!("file changed {id}: {path}"),
     }
 }

@@ -3,7 +3,7 @@
 
 use insta::assert_snapshot;
 
-use super::scenario::{Scenario, action_text, fail, id, probed, service, task};
+use super::scenario::{Scenario, action_text, fail, id, on_demand, probed, service, task};
 use crate::{Action, Event};
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{Command, FailureKind, RestartPolicy, ServiceSpec, Signal, UpOptions};
@@ -13,6 +13,13 @@ fn stage() -> Scenario {
     let a = ServiceSpec { restart: RestartPolicy::OnFailure { max: Some(3) }, alive: None, ..probed("a", "dep:started") };
     let mut stage = Scenario::new(vec![a, service("dep", ""), service("z", ""), task("t", "")]);
     stage.at(0).up().runs("z").runs("t").gone("t", 0);
+    stage
+}
+
+/// The same, where `a` starts on demand; what it depends on runs.
+fn sleeper() -> Scenario {
+    let mut stage = Scenario::new(vec![on_demand("a", "dep:started"), service("dep", ""), service("z", "")]);
+    stage.at(0).up().runs("z").runs("dep");
     stage
 }
 
@@ -53,6 +60,21 @@ const PHASES: &[(&str, Build)] = &[
     ("running", || {
         let mut stage = stage();
         stage.runs("dep").runs("a").passed("a");
+        stage
+    }),
+    ("asleep", || {
+        let mut stage = sleeper();
+        stage.fetched("a");
+        stage
+    }),
+    ("woken", || {
+        let mut stage = sleeper();
+        stage.fetched("a").demanded("a");
+        stage
+    }),
+    ("running on demand", || {
+        let mut stage = sleeper();
+        stage.fetched("a").demanded("a").init_done("a").spawned("a").passed("a");
         stage
     }),
     ("backing-off", || {
@@ -136,6 +158,10 @@ fn events(generation: u64) -> Vec<(&'static str, Event)> {
         ("probe refused", Event::ProbeFailed(a(), g, "no".to_owned(), Some(fail(FailureKind::Credentials, "refused")))),
         ("alive passed", Event::LivenessPassed(a(), g)),
         ("alive failed", Event::LivenessFailed(a(), g, "no".to_owned())),
+        ("demanded", Event::Demanded(a(), g)),
+        ("listen failed", Event::ListenFailed(a(), g, fail(FailureKind::PortTaken, "taken"))),
+        ("in use", Event::LastUse(a(), g, Some(std::time::Duration::ZERO))),
+        ("not in use", Event::LastUse(a(), g, Some(std::time::Duration::from_secs(120)))),
         ("file changed", Event::FileChanged(a(), "x".to_owned())),
         ("up", Event::Command(Command::Up { plan: None, targets: targets(), options: UpOptions::default() })),
         ("start", Event::Command(Command::Start { plan: None, targets: targets() })),
@@ -163,6 +189,8 @@ fn effect(build: Build, make: impl Fn(u64) -> Event) -> String {
             | Action::RunInit(who, _)
             | Action::Cancel(who, _)
             | Action::Spawn(who, _)
+            | Action::AwaitDemand(who, _)
+            | Action::CheckUse(who, _)
             | Action::StartProbes(who, _)
             | Action::UpdateSpec(who, _)
             | Action::RestorePrevious(who, _)

@@ -22,6 +22,8 @@ impl Engine {
             Action::RunInit(id, generation) => self.run_init(id, generation),
             Action::Cancel(id, generation) => self.cancel(id, generation),
             Action::Spawn(id, generation) => self.spawn(now, id, generation),
+            Action::AwaitDemand(id, generation) => self.await_demand(id, generation),
+            Action::CheckUse(id, generation) => self.check_use(id, generation),
             Action::StartProbes(id, generation) => self.start_probes(&id, generation),
             Action::UpdateSpec(id, generation) => self.redefine(&id, generation),
             Action::StopProbes(id, generation) => self.stop_probes(&id, generation),

@@ -37,6 +37,8 @@ impl Engine {
             Action::RestorePrevious(id, _) => (id, "keep the previous process"),
             Action::UpdateSpec(id, _) => (id, "take over the new definition"),
             Action::SignalLeader(id, _, _) => (id, "signal the leader"),
+            Action::AwaitDemand(id, _) => (id, "await its first connection"),
+            Action::CheckUse(id, _) => (id, "look at its connections"),
             Action::PersistManualStop { id, .. } => (id, "remember whether it was stopped by hand"),
         };
         tracing::debug!(target: TARGET, service = %id, "{decision}");

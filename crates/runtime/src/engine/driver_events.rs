@@ -201,6 +201,8 @@ impl Engine {
                 }
             }
             TaskResult::ExitHeld(id, generation) => self.release_exit(&id, generation, false),
+            TaskResult::Demanded(id, generation) => self.queue.push_back(Event::Demanded(id, generation)),
+            TaskResult::LastUse(id, generation, age) => self.queue.push_back(Event::LastUse(id, generation, age)),
             TaskResult::BalancerDue(service) => self.restart_balancer(&service),
             TaskResult::FileChanged(id, path) => self.file_changed(id, path),
             TaskResult::Built(id) => {

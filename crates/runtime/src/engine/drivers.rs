@@ -37,6 +37,11 @@ pub trait PortTable: Send + Sync {
     /// # Errors
     /// What keeps it from that.
     fn check(&self, bind: &str, port: u16) -> Result<(), PortConflict>;
+    /// How long ago this port had a connection that is none of our probes'; `None`: longer than the kernel remembers.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn last_use(&self, port: u16) -> std::io::Result<Option<Duration>>;
 }
 
 /// Time that passes by itself, or as a test says.
@@ -102,6 +107,9 @@ struct SystemPorts;
 impl PortTable for SystemPorts {
     fn check(&self, bind: &str, port: u16) -> Result<(), PortConflict> {
         ports::check(bind, port)
+    }
+    fn last_use(&self, port: u16) -> std::io::Result<Option<Duration>> {
+        ports::last_use(port)
     }
 }
 

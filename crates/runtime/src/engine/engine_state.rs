@@ -29,6 +29,7 @@ use super::held_sockets::HeldSockets;
 use super::input_hashes::InputHashes;
 use super::instance::Instance;
 use super::lost_output::LostOutput;
+use super::on_demand::DemandWatch;
 use super::state_files::{self, JsonLog};
 use super::task_result::TaskResult;
 use crate::directory_answers::DirectoryAnswers;
@@ -92,6 +93,8 @@ pub struct Engine {
     /// What services listen on that bind no port themselves.
     pub(super) held_sockets: HeldSockets,
     pub(super) directories: DirectoryAnswers,
+    /// Those that wait for the first connection of a service that is asleep.
+    pub(super) demand_watches: BTreeMap<ServiceId, DemandWatch>,
     pub(super) watcher: Option<crate::watch::FileWatcher>,
     /// Services whose `build` is run before their next start.
     pub(super) to_build: BTreeSet<ServiceId>,
@@ -166,6 +169,7 @@ impl Engine {
             copy_names: CopyNames::default(),
             held_sockets: HeldSockets::default(),
             directories: DirectoryAnswers::default(),
+            demand_watches: BTreeMap::new(),
             watcher: None,
             to_build: BTreeSet::new(),
             max_grace: None,

@@ -25,6 +25,7 @@ mod last_lines;
 mod log_losses;
 mod lost_output;
 mod missing_command;
+mod on_demand;
 mod pre_start;
 mod previous_instances;
 mod probing;

@@ -48,6 +48,7 @@ impl Engine {
         notice.seq = self.sequence;
         notice.ts = self.clock.stamp(self.clock.now());
         notice.reason = notice.reason.map(|reason| self.masker.text(&reason));
+        self.end_demand_watch(&notice);
         self.close_unused_socket(&notice);
         self.events.append(&notice);
         self.note_restart(&notice);

@@ -21,5 +21,7 @@ pub(super) enum TaskResult {
     Publish(FeedItem),
     FileChanged(ServiceId, String),
     BalancerDue(ServiceName),
+    Demanded(ServiceId, Generation),
+    LastUse(ServiceId, Generation, Option<std::time::Duration>),
     Rest,
 }

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -29,7 +30,13 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const REQUEST: u16 = 0x1;
 const REQUEST_DUMP: u16 = REQUEST | 0x300;
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_SYN_RECV: u8 = 3;
+const TCP_TIME_WAIT: u8 = 6;
+const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_LISTEN: u32 = 10;
+/// How long an ended connection stays in the kernel's table (`TCP_TIMEWAIT_LEN`, a constant of Linux).
+const TIME_WAIT: Duration = Duration::from_secs(60);
 const HEADER: usize = 16;
 const ANSWER: usize = 72;
 
@@ -44,6 +51,55 @@ pub(crate) fn listeners(port: u16) -> io::Result<Vec<Listener>> {
         found.extend(more);
     }
     Ok(found)
+}
+
+/// A connection to a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PortConnection {
+    /// The port at its other end.
+    pub client_port: u16,
+    /// How long ago it ended; zero: it is open.
+    pub age: Duration,
+}
+
+/// The connections to a TCP port that the kernel knows of: open ones, and those that ended within the last minute and were
+/// closed from this machine first.
+///
+/// # Errors
+/// When the kernel does not answer such queries.
+pub(crate) fn connections(port: u16) -> io::Result<Vec<PortConnection>> {
+    let open = (1 << TCP_ESTABLISHED) | (1 << TCP_SYN_RECV) | (1 << TCP_CLOSE_WAIT) | (1u32 << TCP_TIME_WAIT);
+    let mut found = Vec::new();
+    for (family, is_needed) in [(libc::AF_INET, true), (libc::AF_INET6, false)] {
+        for (sides, states) in [((port, 0), open), ((0, port), 1u32 << TCP_TIME_WAIT)] {
+            let asked = dump(family, sides, states, |payload| found.extend(connection(payload, port)));
+            // A kernel without IPv6 refuses the second family.
+            if is_needed {
+                asked?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// One answer to [`connections`].
+fn connection(payload: &[u8], port: u16) -> Option<PortConnection> {
+    let (state, timer) = (*payload.get(1)?, *payload.get(2)?);
+    let (source, target) = (u16::from_be_bytes([payload[4], payload[5]]), u16::from_be_bytes([payload[6], payload[7]]));
+    let client_port = match (source == port, target == port) {
+        (true, _) => target,
+        (false, true) if state == TCP_TIME_WAIT => source,
+        _ => return None,
+    };
+    let age = match state {
+        TCP_ESTABLISHED | TCP_SYN_RECV | TCP_CLOSE_WAIT => Duration::ZERO,
+        // 3: the timer of this state; what is left of it, in milliseconds (inet_diag_msg).
+        TCP_TIME_WAIT if timer == 3 => {
+            TIME_WAIT.saturating_sub(Duration::from_millis(u64::from(number(payload, 52)))).max(Duration::from_millis(1))
+        }
+        _ => return None,
+    };
+    Some(PortConnection { client_port, age })
 }
 
 /// The listener that a connection to this address would meet now.
@@ -179,19 +235,25 @@ fn open(flags: SockFlag) -> io::Result<OwnedFd> {
 }
 
 fn query(family: i32, port: u16) -> io::Result<Vec<Listener>> {
+    let mut found = Vec::new();
+    dump(family, (port, 0), 1u32 << TCP_LISTEN, |payload| found.extend(listener_of(payload, port)))?;
+    Ok(found)
+}
+
+/// Every socket in these states, with this port on our and on the other side, where they are not 0.
+fn dump(family: i32, (own, other): (u16, u16), states: u32, mut each: impl FnMut(&[u8])) -> io::Result<()> {
     let fd = open(SockFlag::empty())?;
     // The kernel answers at once; the limit is there so that a fault in it cannot stop a start.
     setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(1))?;
-    send(fd.as_raw_fd(), &request(u8::try_from(family).unwrap_or(0), port, REQUEST_DUMP), MsgFlags::empty())?;
-    let mut found = Vec::new();
+    let mut bytes = request(u8::try_from(family).unwrap_or(0), own, REQUEST_DUMP);
+    bytes[20..24].copy_from_slice(&states.to_ne_bytes());
+    bytes[26..28].copy_from_slice(&other.to_be_bytes());
+    send(fd.as_raw_fd(), &bytes, MsgFlags::empty())?;
     let mut buffer = vec![0u8; 32 * 1024];
     loop {
         let length = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        if length == 0 {
-            return Ok(found);
-        }
-        if parse(&buffer[..length], port, &mut found)? {
-            return Ok(found);
+        if length == 0 || messages(&buffer[..length], &mut each)? {
+            return Ok(());
         }
     }
 }
@@ -210,8 +272,22 @@ fn request(family: u8, port: u16, flags: u16) -> Vec<u8> {
     bytes
 }
 
-/// Takes one datagram apart; true when the kernel said that it was the last.
-fn parse(mut rest: &[u8], port: u16, found: &mut Vec<Listener>) -> io::Result<bool> {
+/// The listeners of one datagram; true when the kernel said that it was the last.
+fn parse(rest: &[u8], port: u16, found: &mut Vec<Listener>) -> io::Result<bool> {
+    messages(rest, &mut |payload| found.extend(listener_of(payload, port)))
+}
+
+fn listener_of(payload: &[u8], port: u16) -> Option<Listener> {
+    (port == 0 || payload[4..6] == port.to_be_bytes()).then(|| Listener {
+        address: address(payload[0], &payload[8..24]),
+        port: u16::from_be_bytes([payload[4], payload[5]]),
+        uid: number(payload, 64),
+        inode: number(payload, 68),
+    })
+}
+
+/// Takes one datagram apart, answer by answer; true when the kernel said that it was the last.
+fn messages(mut rest: &[u8], each: &mut impl FnMut(&[u8])) -> io::Result<bool> {
     while rest.len() >= HEADER {
         let length = number(rest, 0) as usize;
         let kind = u16::from_ne_bytes([rest[4], rest[5]]);
@@ -228,14 +304,7 @@ fn parse(mut rest: &[u8], port: u16, found: &mut Vec<Listener>) -> io::Result<bo
                 }
                 return Err(io::Error::from_raw_os_error(code));
             }
-            SOCK_DIAG_BY_FAMILY if payload.len() >= ANSWER && (port == 0 || payload[4..6] == port.to_be_bytes()) => {
-                found.push(Listener {
-                    address: address(payload[0], &payload[8..24]),
-                    port: u16::from_be_bytes([payload[4], payload[5]]),
-                    uid: number(payload, 64),
-                    inode: number(payload, 68),
-                });
-            }
+            SOCK_DIAG_BY_FAMILY if payload.len() >= ANSWER => each(&payload[..ANSWER]),
             _ => {}
         }
         // Messages are aligned to four bytes.

@@ -10,6 +10,7 @@ mod diag;
 mod free;
 #[cfg(target_os = "linux")]
 mod inspect;
+mod last_use;
 mod owner;
 mod port_holder;
 #[expect(unsafe_code, reason = "a question that neither std nor nix can ask")]
@@ -24,6 +25,7 @@ pub use diag::ListenerQuery;
 #[doc(hidden)]
 pub use diag::fuzz;
 pub use free::{PortConflict, check, check_free, first_unprivileged, free_port, way_out};
+pub use last_use::{last_use, note_probe};
 pub use owner::{Acceptor, PortOwner, acceptor, holder, led, listening, owner};
 pub use port_holder::PortHolder;
 pub use reserve::PortReservations;

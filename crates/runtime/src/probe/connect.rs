@@ -184,6 +184,9 @@ pub(crate) async fn connect_raw(at: &Endpoint, gate: Option<&OwnershipGate>) -> 
             && let Some(leader) = gate.leader.filter(|_| address.ip().is_loopback())
         {
             if gate.held == Some(address.port()) {
+                if let Ok(own) = stream.local_addr() {
+                    ports::note_probe(own.port());
+                }
                 notes.extend(wait_for_acceptor(leader, &stream).await?);
             } else {
                 match gate.owner(leader, address).await {

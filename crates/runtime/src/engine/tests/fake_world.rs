@@ -316,4 +316,7 @@ impl PortTable for FreePorts {
     fn check(&self, _: &str, _: u16) -> Result<(), PortConflict> {
         Ok(())
     }
+    fn last_use(&self, _: u16) -> std::io::Result<Option<Duration>> {
+        Ok(None)
+    }
 }
