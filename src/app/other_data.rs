@@ -72,19 +72,20 @@ pub fn of(project: &Project, read: &Read) -> Vec<OtherData> {
     found
 }
 
-/// Whether a deletion of everything keeps data of other modes, instances or branches, snapshots, or a server's data with a `path` of its own.
+/// Whether a deletion of everything keeps data of other modes, instances or branches, or a server's data with a `path` of its own.
+/// Snapshots bring the secrets that they were saved with.
 #[must_use]
 pub fn is_kept(project: &Project, read: &Read) -> bool {
-    let in_state = |state: &Path| [state.join(DATA), state.join(SNAPSHOTS), branch_name::root(state)];
+    let in_state = |state: &Path| [state.join(DATA), branch_name::root(state)];
     let others = instances(project).into_iter().filter(|(name, _)| *name != project.instance).map(|(_, state)| state);
     let usual = (!project.instance.is_empty()).then(|| base(project));
     let of_others = others.chain(usual).flat_map(|state| in_state(&state));
-    let own = [project.places.state.join(SNAPSHOTS), branch_name::root(&project.places.state)];
+    let own = branch_name::root(&project.places.state);
     let modes = of(project, read).into_iter().map(|other| other.path).filter(|path| path.starts_with(project.places.data(None)));
     let servers = read.plan.services.values().filter(|spec| matches!(spec.launch, Launch::Recipe(_)));
     let data = servers.filter_map(|spec| read.plan.volumes.get(spec.data.as_ref()?));
     let placed = data.filter(|volume| volume.placed && volume.class == VolumeClass::Persistent);
-    of_others.chain(own).chain(modes).chain(placed.map(|volume| volume.path.clone())).any(|path| has_file(&path))
+    of_others.chain([own]).chain(modes).chain(placed.map(|volume| volume.path.clone())).any(|path| has_file(&path))
 }
 
 fn has_file(path: &Path) -> bool {

@@ -232,6 +232,12 @@ fn a_socket_that_was_removed_or_replaced_by_a_file_is_made_again() {
             fs::remove_file(run.join("control.sock")).expect("our own file");
             fs::write(run.join("control.sock"), "").expect("our own file");
         });
+        // With something in it, in both places that a new socket needs.
+        without_socket(project, |run| {
+            fs::create_dir_all(run.join("control.new/kept")).expect("our own directory");
+            fs::remove_file(run.join("control.sock")).expect("our own file");
+            fs::create_dir_all(run.join("control.sock/kept")).expect("our own directory");
+        });
     });
 }
 

@@ -348,6 +348,8 @@ impl KeeperLoop {
         let Some(exec_status) = fork::exec_status(&pending.errors) else { return };
         let Some(pending) = self.pending.remove(&process) else { return };
         let _ = self.epoll.delete(&pending.errors);
+        // The child has left our memory. A socket that it was passed would stay open here after its service has closed it.
+        self.forker.reap_in_flight();
         match exec_status {
             Ok(()) => {
                 let duplicates = self.logs.get(&process).map(LogPipes::duplicates);

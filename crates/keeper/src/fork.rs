@@ -262,7 +262,7 @@ impl Forker {
 
     /// Takes back what children used that have executed or ended. One that hangs before its exec, on a dead network file
     /// system, keeps its own alone.
-    fn reap_in_flight(&self) {
+    pub fn reap_in_flight(&self) {
         let mut stacks = self.stacks.borrow_mut();
         stacks.extend(self.in_flight.borrow_mut().extract_if(.., |child| child.has_left()).filter_map(InFlightChild::into_stack));
     }

@@ -121,9 +121,16 @@ fn client(
     let (mut words, variables) = fill(spec);
     crate::app::runtime::runtime()?.block_on(async {
         let (program, extra) = if scheme == "postgres" {
-            let wanted = PostgresWork::Console { server: client_program::postgres_version(&project, spec).await };
-            let found = client_program::find_postgres(&project, spec, &wanted, term).await?;
-            (found.path, found.env)
+            let version = client_program::postgres_version(&project, spec).await;
+            // Nothing to be near to: the one that the person's own shell would run.
+            match client_program::find(&project, spec, name).await {
+                Ok(found) if version.is_empty() => found,
+                _ => {
+                    let wanted = PostgresWork::Console { server: version };
+                    let found = client_program::find_postgres(&project, spec, &wanted, term).await?;
+                    (found.path, found.env)
+                }
+            }
         } else {
             client_program::find(&project, spec, name).await?
         };

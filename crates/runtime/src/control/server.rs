@@ -70,6 +70,9 @@ impl Drop for BoundSocket {
 pub fn bind(places: &Paths) -> io::Result<BoundSocket> {
     let path = places.socket();
     let temporary = path.with_extension("new");
+    for place in [&path, &temporary] {
+        move_directory_away(place)?;
+    }
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -79,6 +82,15 @@ pub fn bind(places: &Paths) -> io::Result<BoundSocket> {
     let meta = std::fs::symlink_metadata(&temporary)?;
     std::fs::rename(&temporary, &path)?;
     Ok(BoundSocket { listener, place: SocketFile { path, device: meta.dev(), inode: meta.ino() } })
+}
+
+/// A directory in the place of a file of ours can be replaced by none. It is kept under another name: what is in it is not ours.
+fn move_directory_away(place: &Path) -> io::Result<()> {
+    if !std::fs::symlink_metadata(place).is_ok_and(|meta| meta.is_dir()) {
+        return Ok(());
+    }
+    let free = (1..).map(|number: u32| place.with_extension(format!("moved-{number}"))).find(|to| to.symlink_metadata().is_err());
+    free.map_or(Ok(()), |to| std::fs::rename(place, to))
 }
 
 /// Serves until the task is dropped. `renewed`: sockets that take the place of the first.
