@@ -113,7 +113,7 @@ pub fn tree_of(folder: &Path) -> BTreeMap<PathBuf, String> {
             } else if meta.is_symlink() {
                 found.insert(name, format!("link {}", std::fs::read_link(&path).unwrap().display()));
             } else {
-                let pin = devrun_store::verify::of_file(&path).unwrap();
+                let pin = devrun_store::pin::of_file(&path).unwrap();
                 found.insert(name, format!("file {:o} {}", meta.mode(), pin.sha256));
             }
         }

@@ -162,7 +162,7 @@ fn plant(project: &Project, files: &str) -> std::path::PathBuf {
 }
 
 fn pin(text: &Path) -> String {
-    let pin = devrun_store::verify::of_file(text).expect("it is there");
+    let pin = devrun_store::pin::of_file(text).expect("it is there");
     format!(r#"{{"bin/redis-server":{{"size":{},"sha256":"{}"}}}}"#, pin.size, pin.sha256)
 }
 

@@ -33,7 +33,7 @@ fn tarball(version: &str, binary: &str) -> Vec<u8> {
 }
 
 fn sum(bytes: &[u8]) -> String {
-    devrun_store::verify::of_reader(bytes).expect("memory").sha256
+    devrun_store::pin::of_reader(bytes).expect("memory").sha256
 }
 
 /// A project, a copy of the binary in its `bin`, and a release of this version in its `dist`.

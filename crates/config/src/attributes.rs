@@ -9,7 +9,7 @@ use super::interpolate::{Reported, Resolved, Resolver, Scope, ScopeKey};
 use super::source_map::Span;
 use super::template::{Hole, Name, Operator};
 use super::toml_node::{TomlNode, TomlValue, get};
-use super::{PortPreference, url};
+use super::{PortPreference, service_url};
 
 /// How a service gets a port.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -145,10 +145,10 @@ impl Resolver<'_> {
     // Attributes.
 
     /// The address of somebody else's server.
-    pub(crate) fn external(&self, service: &DeclaredService, _at: Span) -> Resolved<Option<url::Parts>> {
+    pub(crate) fn external(&self, service: &DeclaredService, _at: Span) -> Resolved<Option<service_url::Parts>> {
         let Some(node) = service.get("external") else { return Ok(None) };
         let text = self.text(node, Scope { port: true, ..Scope::of(&service.name, 1) })?;
-        match url::parse(&text) {
+        match service_url::parse(&text) {
             Ok(parts) => Ok(Some(parts)),
             Err(reason) => Err(self.report(
                 Diagnostic::error(node.span, format!("`external` of `{}`: {reason}", service.name))
@@ -203,7 +203,7 @@ impl Resolver<'_> {
             "port" => self.client_port(service, at)?.map(|port| port.to_string()),
             "addr" => {
                 let host = self.host(service, at)?;
-                self.client_port(service, at)?.map(|port| url::addr(&host, port))
+                self.client_port(service, at)?.map(|port| service_url::addr(&host, port))
             }
             "url" => {
                 if self.client_port(service, at)?.is_none() && external.is_none() {
@@ -258,7 +258,7 @@ impl Resolver<'_> {
         if base == "http" && external.is_none() && self.is_probed_by_https(service, &host, port)? {
             base = "https".to_owned();
         }
-        let (user, password, database) = if url::carries_login(&base) {
+        let (user, password, database) = if service_url::carries_login(&base) {
             (
                 self.attribute(service_name, "user", at)?,
                 self.attribute(service_name, "password", at)?,
@@ -267,7 +267,7 @@ impl Resolver<'_> {
         } else {
             (None, None, None)
         };
-        Ok(url::build(scheme.unwrap_or(&base), user.as_deref(), password.as_deref(), &host, port, database.as_deref()))
+        Ok(service_url::build(scheme.unwrap_or(&base), user.as_deref(), password.as_deref(), &host, port, database.as_deref()))
     }
 
     /// Whether `ready.http` is an `https://` URL of the service's own main port: a server that speaks TLS there speaks nothing
@@ -280,7 +280,7 @@ impl Resolver<'_> {
         let Some(text) = node.text().filter(|text| text.starts_with("https://") && !text.contains(".url")) else {
             return Ok(false);
         };
-        let probed = url::parse(&self.expand(text, node.span, Scope::of(&service.name, 1))?);
+        let probed = service_url::parse(&self.expand(text, node.span, Scope::of(&service.name, 1))?);
         let is_own_host = |probed: &str| probed == host || matches!(probed, "localhost" | "::1") || probed.starts_with("127.");
         Ok(probed.is_ok_and(|probed| probed.port == Some(port) && is_own_host(&probed.host)))
     }

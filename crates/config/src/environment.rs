@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::template::{self, Hole, Operator, Part};
 use super::toml_node::{TomlNode, get};
 use super::variable_names::{names_secret, port_variable};
-use super::{dotenv, telemetry, url};
+use super::{dotenv, service_url, telemetry};
 use devrun_model::client_env::Addressed;
 use devrun_model::mask::is_distinctive;
 use devrun_model::percent;
@@ -202,7 +202,7 @@ impl Masks {
         if value.is_empty() {
             return;
         }
-        if let Some(password) = url::password(value) {
+        if let Some(password) = service_url::password(value) {
             self.0.insert(password);
         }
         // Of a key in several lines each line tells something.
@@ -215,7 +215,7 @@ impl Masks {
         for (name, value) in env {
             if is_secret(name) {
                 self.add(value);
-            } else if let Some(password) = url::password(value) {
+            } else if let Some(password) = service_url::password(value) {
                 self.0.insert(password);
             }
         }

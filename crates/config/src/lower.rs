@@ -338,8 +338,8 @@ fn attributes(resolver: &Resolver<'_>, service: &DeclaredService, replica: u32) 
             }
             if name == "main" {
                 let first = out.insert("port".to_owned(), port.to_string()).unwrap_or_default();
-                let addr = super::url::addr(&host, port);
-                let old = super::url::addr(&host, first.parse().unwrap_or_default());
+                let addr = super::service_url::addr(&host, port);
+                let old = super::service_url::addr(&host, first.parse().unwrap_or_default());
                 if let Some(url) = out.get_mut("url") {
                     *url = url.replacen(&old, &addr, 1);
                 }

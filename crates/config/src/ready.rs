@@ -232,7 +232,7 @@ impl Probe<'_, '_, '_, '_> {
                 None => (rest, "/"),
             };
             let scheme = if tls { "https" } else { "http" };
-            let parts = super::url::parse(&format!("{scheme}://{authority}")).map_err(|reason| {
+            let parts = super::service_url::parse(&format!("{scheme}://{authority}")).map_err(|reason| {
                 keys.bad(node, format!("`http`: {reason}"), "write http = \"/health\" or http = \"http://host:8080/health\"")
             })?;
             let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };

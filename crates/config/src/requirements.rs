@@ -70,7 +70,7 @@ pub(crate) fn check_urls(resolver: &Resolver<'_>, service: &DeclaredService) -> 
         if !["URL", "URI", "DSN"].iter().any(|end| upper.ends_with(end)) {
             continue;
         }
-        let Err((fault, reason)) = super::url::check(&value) else { continue };
+        let Err((fault, reason)) = super::service_url::check(&value) else { continue };
         let message = format!("invalid URL in {name}: {reason}");
         // The line of an env file is not shown: the rest of it may be a password.
         let in_file = resolver.sources.borrow().get(span.file).is_some_and(|text| text.slice(span) == name);

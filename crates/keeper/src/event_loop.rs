@@ -24,8 +24,8 @@ use crate::wire::{Inbox, Outbox, ReadOutcome};
 use crate::{heap, identity, identity_check};
 use devrun_model::keeper::{FromKeeper, Identity, Inherited as InheritedProcess, KeeperHello, ProcessId, SpawnSpec, ToKeeper};
 
-use super::keeper_shutdown::KeeperShutdown;
 use super::log_pipes::LogPipes;
+use super::shutdown_state::KeeperShutdown;
 
 /// Requests are taken a few at a time, so that a burst of spawns does not hold exits and verdicts back.
 const BATCH: usize = 8;

@@ -6,7 +6,7 @@
 //!
 //! - `event_loop`: the loop and the requests
 //! - `log_pipes`: the read ends of the log pipes, drained when no supervisor reads them
-//! - `keeper_shutdown`: the stop of everything, and the proof that nothing is left
+//! - `shutdown_state`: the stop of everything, and the proof that nothing is left
 //!
 //! A `Spawned` is held back until exec has worked, so it is never followed by a `SpawnFailed`.
 //!
@@ -54,8 +54,6 @@ pub mod keeper_handle;
 mod keeper_launch;
 mod keeper_main;
 #[cfg(target_os = "linux")]
-mod keeper_shutdown;
-#[cfg(target_os = "linux")]
 #[cfg(feature = "client")]
 mod keeper_spawn;
 #[cfg(target_os = "linux")]
@@ -86,6 +84,8 @@ pub mod reactor;
 #[cfg(feature = "client")]
 pub mod runner;
 mod scan;
+#[cfg(target_os = "linux")]
+mod shutdown_state;
 pub mod signal;
 #[cfg(target_os = "linux")]
 mod silent_stdin;

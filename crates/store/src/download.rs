@@ -20,7 +20,7 @@ use devrun_model::{Failure, FailureKind};
 use super::client;
 use super::download_progress::DownloadProgress;
 use super::fetch_options::FetchOptions;
-use super::verify::Pin;
+use super::pin::Pin;
 
 /// Where this URL is really asked for: at the mirror, by host and path and then by the file's bare name, or at itself.
 #[must_use]

@@ -19,11 +19,11 @@ use super::download;
 use super::fetch_options::FetchOptions;
 use super::lockfile;
 use super::manifest::{Manifest, StoreEntry};
+use super::pin::{self, Pin};
 use super::store::{Store, StoreStage};
 use super::subprocess::{Cancel, Subprocess};
 use super::transfer::FetchError;
 use super::unpack::unpack_tree::UnpackError;
-use super::verify::{self, Pin};
 use super::version::VersionRequest;
 use super::{package, platform, system, unpack};
 
@@ -190,11 +190,11 @@ fn place(
     let tree = stage.tree();
     let mut pins = Vec::new();
     for (path, name) in artifacts {
-        let pin = verify::of_file(path).map_err(|error| FetchError::TryNextSource(format!("{}: {error}", path.display())))?;
+        let pin = pin::of_file(path).map_err(|error| FetchError::TryNextSource(format!("{}: {error}", path.display())))?;
         pins.push((name.clone(), pin));
     }
     if !artifacts.is_empty() {
-        let found = verify::combined(&pins);
+        let found = pin::combined(&pins);
         check_pin(job, &found)?;
         options.progress.begin(&format!("unpacking {}", job.recipe.name), None);
         let archives: Vec<(&Path, &str)> = artifacts.iter().map(|(path, name)| (path.as_path(), name.as_str())).collect();
@@ -215,10 +215,10 @@ fn place(
     if artifacts.is_empty() {
         for (name, path) in &tools {
             let pin =
-                verify::of_file(&tree.join(path)).map_err(|error| broken(format!("{label} built no usable {name}: {error}")))?;
+                pin::of_file(&tree.join(path)).map_err(|error| broken(format!("{label} built no usable {name}: {error}")))?;
             pins.push((name.clone(), pin));
         }
-        check_pin(job, &verify::combined(&pins))?;
+        check_pin(job, &pin::combined(&pins))?;
     }
     let mut manifest = Manifest {
         format: 1,
@@ -227,7 +227,7 @@ fn place(
         reported: String::new(),
         platform: platform::current(),
         source: label,
-        pin: verify::combined(&pins),
+        pin: pin::combined(&pins),
         tools,
         lib: job.source.lib.clone(),
         files: BTreeMap::new(),

@@ -30,6 +30,7 @@ pub mod lockfile;
 pub mod manifest;
 pub mod ownership;
 pub mod package;
+pub mod pin;
 pub mod platform;
 mod programs;
 mod select;
@@ -39,7 +40,6 @@ pub mod system;
 pub mod transfer;
 pub mod trusted_file;
 pub mod unpack;
-pub mod verify;
 pub mod version;
 
 pub use catalog_lines::{CatalogLine, catalog};

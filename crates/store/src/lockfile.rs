@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::trusted_file;
 use devrun_model::{Failure, FailureKind};
 
-use super::verify::Pin;
+use super::pin::Pin;
 
 const HEAD: &str =
     "# What devrun fetched, pinned by size and sha256. Commit it. Entries change only by `devrun lock --update`.\n";

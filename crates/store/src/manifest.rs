@@ -18,7 +18,7 @@ use crate::ownership::Trust;
 use devrun_model::hex::hex;
 use devrun_model::{Failure, FailureKind};
 
-use super::verify::{self, Pin};
+use super::pin::{self, Pin};
 
 /// The manifest's name in an entry.
 pub(super) const MANIFEST: &str = ".devrun-entry.json";
@@ -141,7 +141,7 @@ impl StoreEntry {
             owned(path, &meta)?;
             if stamps.get(path) != Some(&FileStamp::of(&meta)) {
                 as_it_was = false;
-                let found = verify::of_file(&self.folder.join(path)).map_err(|error| self.tampered(path, &error.to_string()))?;
+                let found = pin::of_file(&self.folder.join(path)).map_err(|error| self.tampered(path, &error.to_string()))?;
                 if let Some(how) = pin.differs(&found) {
                     return Err(self.tampered(path, &how));
                 }
@@ -233,7 +233,7 @@ pub(super) fn describe(tree: &Path, manifest: &mut Manifest) -> std::io::Result<
     walk(tree, "", &mut names)?;
     manifest.files = BTreeMap::new();
     for (path, _) in names.iter().filter(|(path, meta)| is_loaded(path, meta)) {
-        manifest.files.insert(path.clone(), verify::of_file(&tree.join(path))?);
+        manifest.files.insert(path.clone(), pin::of_file(&tree.join(path))?);
     }
     manifest.listing = Some(digest(&names));
     Ok(())

@@ -385,7 +385,7 @@ fn is_there(error: &std::io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verify::Pin;
+    use super::super::pin::Pin;
     use super::*;
 
     fn manifest(version: &str) -> Manifest {

@@ -8,7 +8,7 @@ use std::fmt;
 use prost::Message;
 use serde::de::DeserializeOwned;
 
-use super::otlp::{
+use super::otlp_messages::{
     AnyValue, AnyValueKind, ExportLogsRequest, ExportMetricsRequest, ExportTraceRequest, KeyValue, LogRecord, OtlpSpan, Resource,
 };
 use super::record::{LogEntry, SpanEntry, TelemetryRecord};
@@ -236,7 +236,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::{OtlpStatus, ResourceSpans, ScopeSpans, SpanEvent};
+    use crate::otlp_messages::{OtlpStatus, ResourceSpans, ScopeSpans, SpanEvent};
 
     fn pair(key: &str, value: AnyValueKind) -> KeyValue {
         KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }) }

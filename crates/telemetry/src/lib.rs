@@ -4,7 +4,7 @@
 //! counted and not kept: `/metrics` of the dashboard and a Prometheus are for those. Values are stored as they came, like what a
 //! service prints, in files that only this user can read; whoever shows them masks them.
 //!
-//! - `otlp`: the messages of the protocol; `json_values`: how its JSON writes numbers and bytes
+//! - `otlp_messages`: the messages of the protocol; `json_values`: how its JSON writes numbers and bytes
 //! - `record`: what is kept; `decode`: a request's body as records
 //! - `segments`: the files; `server`: connections, limits, and who is refused
 
@@ -12,7 +12,7 @@
 
 mod decode;
 mod json_values;
-mod otlp;
+mod otlp_messages;
 mod record;
 mod segments;
 mod server;

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::decode::{Encoding, TelemetrySignal, decode};
-use super::otlp::RpcStatus;
+use super::otlp_messages::RpcStatus;
 use super::segments::SegmentWriter;
 
 /// Connections at once.

@@ -10,7 +10,7 @@ use devrun_store::store::Store;
 use devrun_store::subprocess::Cancel;
 use devrun_store::transfer::FetchError;
 use devrun_store::version::VersionRequest;
-use devrun_store::{catalog, fetch_all, locate, lock_update, verify, which};
+use devrun_store::{catalog, fetch_all, locate, lock_update, pin, which};
 
 use super::archives::{self, SERVER, executable, gz, program, tar, zip};
 use super::server::{Answer, Server};
@@ -80,7 +80,7 @@ async fn the_lock_holds_until_it_is_updated() {
     assert_eq!(place.stored(), Vec::<String>::new());
     let updated = lock_update(&wanted, &place.options).await.unwrap();
     assert!(std::fs::read_to_string(&updated.tools["made-upd"]).unwrap().contains("other"));
-    assert!(place.lock().contains(&verify::of_reader(&other[..]).unwrap().sha256));
+    assert!(place.lock().contains(&pin::of_reader(&other[..]).unwrap().sha256));
     assert_eq!(locate(&wanted, &place.options).await.unwrap().tools, updated.tools);
 }
 
@@ -95,7 +95,7 @@ async fn a_pinned_sum_in_the_procfile_is_held() {
     let failure = locate(&wanted, &place.options).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Integrity);
     assert_eq!((place.stored(), place.lock()), (Vec::new(), String::new()));
-    wanted.source.as_mut().unwrap().sha256 = Some(verify::of_reader(&archives::good()[..]).unwrap().sha256);
+    wanted.source.as_mut().unwrap().sha256 = Some(pin::of_reader(&archives::good()[..]).unwrap().sha256);
     locate(&wanted, &place.options).await.unwrap();
 }
 
@@ -176,7 +176,7 @@ async fn the_publishers_sum_is_the_pin_of_a_first_fetch() {
         other => panic!("a wrong sum gave {other:?}"),
     }
     assert_eq!(place.stored(), Vec::<String>::new());
-    let sum = verify::of_reader(&good[..]).unwrap().sha256;
+    let sum = pin::of_reader(&good[..]).unwrap().sha256;
     server.set("/x.tgz.sha256", Answer::Body(format!("{sum}  x.tgz\n").into_bytes()));
     let entry = install(job(), &store, &place.options, &cancel).await.unwrap();
     assert_eq!(entry.manifest.pin.sha256, sum);

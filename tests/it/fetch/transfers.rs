@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use devrun_model::FailureKind;
 use devrun_store::download::download;
+use devrun_store::pin::{Pin, of_reader};
 use devrun_store::transfer::FetchError;
-use devrun_store::verify::{Pin, of_reader};
 
 use super::Place;
 use super::server::{Answer, Server};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::cgroup;
 use crate::journal::{JournalEntry, JournalRecord};
-use crate::keeper_shutdown::KeeperShutdown;
+use crate::shutdown_state::KeeperShutdown;
 use crate::signal;
 use crate::tree_shutdown::TreeShutdown;
 use devrun_core::shutdown::KILL_TO_SURVIVOR;

@@ -13,7 +13,7 @@ use devrun_model::{
     ServiceName, ServiceSpec, SharedAddress, StateChange, UpstreamSpec,
 };
 
-use super::balancers::Balancer;
+use super::balancer_processes::Balancer;
 use super::engine_state::Engine;
 use super::task_result::TaskResult;
 use crate::logs::LogStream;

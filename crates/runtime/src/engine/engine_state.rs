@@ -20,7 +20,7 @@ use devrun_model::mask::Masker;
 use devrun_model::{Paths, Plan, ServiceId};
 use devrun_store::FetchOptions;
 
-use super::balancers::Balancers;
+use super::balancer_processes::Balancers;
 use super::clock::Clock;
 use super::drivers::Drivers;
 use super::handle::{EngineHandle, EngineRequest};

@@ -4,7 +4,7 @@
 mod actions;
 mod attachment;
 mod balancer_actions;
-mod balancers;
+mod balancer_processes;
 mod changed_inputs;
 pub mod clock;
 mod decision_trace;
