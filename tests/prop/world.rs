@@ -197,6 +197,8 @@ impl World<'_> {
                     }
                 }
             }
+            // No service of these worlds starts on demand.
+            Action::AwaitDemand(..) | Action::CheckUse(..) => {}
             Action::StartProbes(id, g) => {
                 let key = (id.clone(), *g);
                 self.probing.insert(key.clone());
