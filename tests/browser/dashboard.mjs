@@ -109,8 +109,14 @@ await step("logs: text stays text, search, filter, follow", async () => {
 await step("timeline, with the logs of a moment", async () => {
   await page.getByRole("link", { name: "Timeline" }).click();
   await page.getByRole("img", { name: /States of each service/ }).waitFor();
-  assert.ok((await page.locator("svg .span").count()) >= 6);
-  assert.ok((await page.locator("main svg").boundingBox()).height > 80, "the drawing has its height");
+  await wait("a span of each state", async () => (await page.locator("svg .span").count()) >= 6);
+  // It is drawn anew at each change: the element that was found may be gone when it is measured.
+  let box;
+  const drawn = async () => {
+    box = await page.locator("main svg").boundingBox();
+    return (box?.height ?? 0) > 80;
+  };
+  await wait("the height of the drawing", drawn);
   const titles = await page.locator("svg .span title").allTextContents();
   assert.ok(titles.some((text) => text.startsWith("worker: stopped")), titles.join("\n"));
   await page.getByLabel("Moment", { exact: true }).focus();
@@ -120,7 +126,7 @@ await step("timeline, with the logs of a moment", async () => {
   await accessible("timeline");
   await picture("web-timeline");
   // A click on the drawing chooses a moment, which is a permalink; what happens next is drawn without a reload, and the moment stays.
-  const box = await page.locator("main svg").boundingBox();
+  await wait("the drawing", drawn);
   await page.mouse.click(box.x + box.width / 2, box.y + 20);
   await wait("the middle", async () => Math.abs(Number(await page.getByLabel("Moment", { exact: true }).inputValue()) - 410) < 60);
   const moment = await page.locator("output").innerText();
