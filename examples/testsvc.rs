@@ -314,9 +314,6 @@ fn main() {
     for _ in 0..options.number("--storm").unwrap_or(0) {
         child(&options, "hopper", &[]).spawn().expect("a hopper");
     }
-    if let Some(rate) = options.number("--flood") {
-        flood(rate);
-    }
     if let Some(port) = options.number("--listen") {
         serve(&options, u16::try_from(port).expect("a port"));
     }
@@ -324,6 +321,10 @@ fn main() {
         work(&options, path);
     }
     println!("up {}", std::process::id());
+    // From here on standard output is the flood's: a line of ours would wait for ever.
+    if let Some(rate) = options.number("--flood") {
+        flood(rate);
+    }
     if let Some(code) = options.number("--exit") {
         std::thread::sleep(options.ms("--after"));
         std::process::exit(i32::try_from(code).unwrap_or(1));

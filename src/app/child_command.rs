@@ -17,7 +17,7 @@ use devrun_model::exit;
 use devrun_model::keeper::RunAs;
 use devrun_model::os_text;
 use devrun_model::{Failure, FailureKind, ServiceSpec};
-use devrun_runtime::user;
+use devrun_runtime::{directory_answers, user};
 
 use crate::app::session::Signals;
 use crate::ui::exit_line;
@@ -45,6 +45,7 @@ pub async fn run(
     let Some(word) = words.first() else {
         return Err(Failure::new(FailureKind::Config, "no command was given").help("devrun exec SERVICE -- COMMAND"));
     };
+    directory_answers::check(dir)?;
     if !dir.is_dir() {
         return Err(
             Failure::new(FailureKind::Config, format!("no such directory: {}", dir.display())).help("check `dir` of the service")

@@ -5,7 +5,7 @@ use serde::Serialize;
 use devrun_keeper::cgroup;
 use devrun_model::exit;
 use devrun_model::{ByteSize, Failure, FailureKind, Kind, Launch};
-use devrun_runtime::ports;
+use devrun_runtime::{directory_answers, ports};
 
 use crate::app::git_exposure::GitExposure;
 use crate::app::load::{self, Project, Read, Wanted};
@@ -106,7 +106,8 @@ fn binaries(project: &Project, read: &Read, out: &mut Vec<Finding>) -> Result<()
             }
             Launch::Run(command) => {
                 let Some(first) = command.argv.first() else { continue };
-                if let Err(failure) = devrun_store::find_command(first, &spec.env, &spec.dir) {
+                let answers = directory_answers::check(&spec.dir);
+                if let Err(failure) = answers.and_then(|()| devrun_store::find_command(first, &spec.env, &spec.dir)) {
                     fail(out, spec.service.as_str(), &failure);
                     if spec.optional
                         && let Some(last) = out.last_mut()

@@ -48,10 +48,11 @@ pub fn from_sample(document: &devrun_config::Document) -> Result<(), Failure> {
 /// `Config`, naming the user or the directory.
 pub fn of_started(plan: &Plan, named: &[String]) -> Result<(), Failure> {
     let is_started = |spec: &&ServiceSpec| named.is_empty() || named.iter().any(|name| *name == spec.service.as_str());
-    // Also of what starts by dependency: nobody may touch a directory that would not answer.
-    let directories: BTreeSet<&Path> = plan.services.values().map(|spec| spec.dir.as_path()).collect();
+    // Before anybody touches one that would not answer. What starts by dependency is asked at its own start.
+    let started = || plan.services.values().map(AsRef::as_ref).filter(is_started);
+    let directories: BTreeSet<&Path> = started().map(|spec| spec.dir.as_path()).collect();
     let silent = directory_answers::silent(directories, directory_answers::ANSWER_LIMIT);
-    if let Some(spec) = plan.services.values().find(|spec| silent.contains(&spec.dir)) {
+    if let Some(spec) = started().find(|spec| silent.contains(&spec.dir)) {
         return Err(directory_answers::silent_failure(spec));
     }
     for spec in plan.services.values().map(AsRef::as_ref).filter(is_started) {

@@ -73,6 +73,18 @@ fn is_remote(mountinfo: &str, path: &Path) -> bool {
     found.1
 }
 
+/// Whether a directory answers, for who is about to touch it.
+///
+/// # Errors
+/// `Config`, with what may be done.
+pub fn check(directory: &Path) -> Result<(), Failure> {
+    if silent([directory], ANSWER_LIMIT).is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(FailureKind::Config, format!("the directory {} does not answer", directory.display()))
+        .help("a network or FUSE mount whose server is gone? umount -l the mount"))
+}
+
 /// What to say of a service whose directory does not answer.
 #[must_use]
 pub fn silent_failure(spec: &ServiceSpec) -> Failure {

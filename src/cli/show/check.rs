@@ -1,9 +1,14 @@
 //! `devrun check`: reads and validates, spawns nothing, makes nothing.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use crate::ui::term::{Term, say};
 use clap::Args;
 use devrun_model::exit;
+use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Launch};
+use devrun_runtime::directory_answers;
 use devrun_store::trusted_file;
 
 use crate::app::git_exposure::GitExposure;
@@ -46,13 +51,21 @@ pub fn run(globals: &Globals, args: &CheckArgs, _term: Term) -> Result<i32, Fail
 
 /// Working directories that are not there. A task may make one, so it is not an error.
 fn missing_directories(read: &load::Read) {
-    for spec in read.plan.services.values().filter(|spec| spec.replica == 1 && matches!(spec.launch, Launch::Run(_))) {
-        if !spec.dir.is_dir() {
+    let masker = Masker::new(&read.plan, false);
+    let with_directory = || read.plan.services.values().filter(|spec| spec.replica == 1 && matches!(spec.launch, Launch::Run(_)));
+    let directories: BTreeSet<&Path> = with_directory().map(|spec| spec.dir.as_path()).collect();
+    let silent = directory_answers::silent(directories, directory_answers::ANSWER_LIMIT);
+    for spec in with_directory() {
+        if silent.contains(&spec.dir) {
+            let failure = directory_answers::silent_failure(spec);
+            let help = failure.help.as_ref().map_or(String::new(), |help| format!("\nhelp: {help}"));
+            say(masker.text(&format!("warning: {}{help}", failure.reason)));
+        } else if !spec.dir.is_dir() {
             let dir = spec.dir.display();
-            say(format!(
+            say(masker.text(&format!(
                 "warning: {}: missing directory {dir}\nhelp: mkdir -p '{dir}', or correct `dir` of {}",
                 spec.service, spec.service
-            ));
+            )));
         }
     }
 }
