@@ -145,3 +145,28 @@ fn c05_a_state_folder_that_others_can_write_is_refused() {
     assert!(project.alive("").is_empty());
     eventually("nobody is left", PATIENCE, || project.leftovers().is_empty().then_some(()));
 }
+
+/// Four clients of one stack: what one asks for is answered when it is up, and the limit of one is not another's.
+#[test]
+fn no_client_waits_for_what_another_one_has_asked_for() {
+    let project = Project::new().procfile(
+        "[services.slow]\nrun = \"{svc:slow}\"\n\
+         ready = { cmd = \"test -e go\", interval = \"1s\", start_interval = \"50ms\", start_period = \"60s\" }\n\
+         [services.other]\nrun = \"{svc:other}\"\n[services.third]\nrun = \"{svc:third}\"\n",
+    );
+    project.run(&["up", "-d", "other"]).code(0);
+    // It is taken on and not waited for, as in a stack that begins.
+    project.run(&["up", "-d", "--no-wait", "slow"]).code(0);
+    let patient = project.start(&["up", "-d", "slow"]);
+    project.wait_state("slow", "starting");
+    project.run(&["up", "-d", "-t", "1s", "third"]).code(0);
+    project.run(&["restart", "other"]).code(0);
+    project.run(&["start", "third"]).code(0);
+    // Well after the second of the hurried one.
+    eventually("it is old enough", PATIENCE, || (project.service("third")["uptime_ms"].as_u64()? > 1_500).then_some(()));
+    assert_eq!(project.service("slow")["state"], "starting", "the limit of another client's start is none of its own");
+    project.write("go", "");
+    patient.outcome().code(0);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}

@@ -208,8 +208,6 @@ impl World<'_> {
             }
             // Its probes go on with another login.
             Action::UpdateSpec(..) | Action::RestorePrevious(..) => {}
-            // No service of these projects starts on demand.
-            Action::AwaitDemand(..) | Action::CheckUse(..) => {}
             Action::StopProbes(id, g) => {
                 self.probing.remove(&(id.clone(), *g));
             }

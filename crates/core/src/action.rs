@@ -66,6 +66,8 @@ pub struct StartOutcome {
     pub blocked: Vec<(ServiceId, ServiceId)>,
     /// The exit code that `--exit-code-from` takes over.
     pub code_from: Option<i32>,
+    /// Of a start: how many that were asked for earlier are still open.
+    pub position: usize,
 }
 
 /// What taking over a new plan means for one service; what `up --plan` prints.

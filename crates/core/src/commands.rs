@@ -72,7 +72,9 @@ impl Supervisor {
         let ids: Vec<ServiceId> = if targets.is_empty() { self.services.keys().cloned().collect() } else { targets };
         let failure = Failure::being_stopped();
         let failures = ids.into_iter().map(|id| (id, failure.clone())).collect();
-        out.push(Action::StartFinished(StartOutcome { failures, ..StartOutcome::default() }));
+        // Behind all that are open.
+        let position = self.starts.len();
+        out.push(Action::StartFinished(StartOutcome { failures, position, ..StartOutcome::default() }));
     }
 
     fn up(&mut self, plan: Option<Arc<Plan>>, targets: &[ServiceId], options: &UpOptions, out: &mut Vec<Action>) {
@@ -189,6 +191,7 @@ impl Supervisor {
             crash_loops: BTreeMap::new(),
             unknown,
             rollback,
+            timeout: self.plan.timeout,
             elapsed: Duration::ZERO,
             running_since: Some(self.now),
             is_timed_out: false,

@@ -21,6 +21,8 @@ pub(super) struct StartRequest {
     /// Names that mean nothing.
     pub unknown: Vec<ServiceId>,
     pub rollback: bool,
+    /// As the plan that it came with has it: whoever asks for something else later has another limit. Zero: none.
+    pub timeout: Duration,
     /// Time that counted so far, and since when the clock runs.
     pub elapsed: Duration,
     pub running_since: Option<Tick>,
@@ -29,8 +31,9 @@ pub(super) struct StartRequest {
 }
 
 impl StartRequest {
-    pub(crate) fn deadline(&self, timeout: Duration) -> Option<Tick> {
-        self.running_since.filter(|_| !timeout.is_zero()).map(|since| since + timeout.saturating_sub(self.elapsed))
+    pub(crate) fn deadline(&self) -> Option<Tick> {
+        let since = self.running_since.filter(|_| !self.timeout.is_zero())?;
+        Some(since + self.timeout.saturating_sub(self.elapsed))
     }
 }
 

@@ -1,12 +1,13 @@
 //! When a start or the whole run is over, and its outcome. Owns start requests with their clock, and outcomes.
 //!
-//! Every `Up`, `Start`, `Restart` and `RotateSecret` is answered by exactly one `StartFinished`, in the order in which they
-//! were asked for, so that no request needs a number. A start is over when each of its services is ready (healthy once, running
+//! Every `Up`, `Start`, `Restart` and `RotateSecret` is answered by exactly one `StartFinished`, which says how many earlier ones are still
+//! open, so that no request needs a number: none waits for services that another one has asked for. A start is over when each of its services is ready (healthy once, running
 //! without a probe for a moment, or done) or has ended for good. Its clock stands still while one of them waits for nothing but its
 //! fetch: a download is no slowness of the stack. A timeout of zero is none.
 
 use super::start_request::StartRequest;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use devrun_model::{Failure, FailureKind, Kind, Launch, ServiceId, duration};
 
@@ -29,28 +30,28 @@ impl Supervisor {
             }
             return;
         }
-        let timeout = self.plan.timeout;
-        let mut timed_out = BTreeSet::new();
+        let mut timed_out: BTreeMap<ServiceId, Duration> = BTreeMap::new();
         for start in &mut self.starts {
-            if start.deadline(timeout).is_some_and(|at| at <= self.now) {
+            if start.deadline().is_some_and(|at| at <= self.now) {
                 start.running_since = None;
                 start.is_timed_out = true;
-                timed_out.extend(start.targets.difference(&start.ready).cloned());
+                timed_out.extend(start.targets.difference(&start.ready).map(|id| (id.clone(), start.timeout)));
             }
         }
         // Culprits come first: services that wait for them are only a consequence, and the first failure is the one reported.
         let (waiting, culprits): (Vec<_>, Vec<_>) = timed_out
             .into_iter()
-            .filter(|id| !self.is_service_settled(id))
-            .partition(|id| self.services.get(id).is_some_and(|service| matches!(service.phase, Phase::Waiting)));
-        let reasons: Vec<_> = culprits.into_iter().chain(waiting).map(|id| (self.describe_wait(&id), id)).collect();
-        for (what, id) in reasons {
-            self.time_out(&id, &what, out);
+            .filter(|(id, _)| !self.is_service_settled(id))
+            .partition(|(id, _)| self.services.get(id).is_some_and(|service| matches!(service.phase, Phase::Waiting)));
+        let reasons: Vec<_> =
+            culprits.into_iter().chain(waiting).map(|(id, limit)| (self.describe_wait(&id), id, limit)).collect();
+        for (what, id, limit) in reasons {
+            self.time_out(&id, limit, &what, out);
         }
     }
 
-    fn time_out(&mut self, id: &ServiceId, what: &str, out: &mut Vec<Action>) {
-        let limit = duration::format(self.plan.timeout);
+    fn time_out(&mut self, id: &ServiceId, limit: Duration, what: &str, out: &mut Vec<Action>) {
+        let limit = duration::format(limit);
         let failure = Failure::new(FailureKind::StartTimeout, format!("not ready when the start's {limit} were over: {what}"))
             .help("give it longer with --timeout, or see: devrun logs");
         let Some(service) = self.services.get_mut(id) else { return };
@@ -169,9 +170,9 @@ impl Supervisor {
                 }
             }
         }
-        while self.starts.first().is_some_and(|start| start.pending.is_empty()) {
-            let start = self.starts.remove(0);
-            let outcome = self.outcome(Some(&start));
+        while let Some(position) = self.starts.iter().position(|start| start.pending.is_empty()) {
+            let start = self.starts.remove(position);
+            let outcome = StartOutcome { position, ..self.outcome(Some(&start)) };
             take_down |= start.rollback && !outcome.failures.is_empty();
             out.push(Action::StartFinished(outcome));
         }
@@ -267,6 +268,6 @@ impl Supervisor {
                 _ => None,
             }
         });
-        StartOutcome { failures, blocked, code_from }
+        StartOutcome { failures, blocked, code_from, position: 0 }
     }
 }

@@ -125,7 +125,7 @@ impl Supervisor {
         if self.mode == Mode::Finished {
             return None;
         }
-        let starts = self.starts.iter().filter_map(|start| start.deadline(self.plan.timeout));
+        let starts = self.starts.iter().filter_map(StartRequest::deadline);
         starts
             .chain(self.services.next_deadline())
             .chain(self.unproven.values().copied().min())

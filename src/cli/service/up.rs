@@ -18,7 +18,7 @@ use crate::ui::start_times::StartTimes;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
 use devrun_model::exit;
-use devrun_model::feed::{Outcome, Status};
+use devrun_model::feed::{FeedItem, Outcome, Status};
 use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Snapshot, UpOptions};
 use devrun_runtime::logs::LogFollower;
 
@@ -152,7 +152,8 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         say("devrun runs as root: services do too, unless user_id says otherwise");
     }
     let force_recreate = args.force_recreate;
-    let stack = Stack { project, plan, targets, options, force_recreate, private: read.private, term, advice };
+    let stack =
+        Stack { project, plan, targets, options, force_recreate, no_wait: args.no_wait, private: read.private, term, advice };
     let code = if args.is_detached() { stack.detached(args) } else { stack.alone(args) };
     drop(folder);
     code
@@ -202,6 +203,8 @@ struct Stack {
     options: UpOptions,
     /// What runs is restarted, also where nothing has changed.
     force_recreate: bool,
+    /// Nothing is waited for once a running supervisor has taken the start on.
+    no_wait: bool,
     /// Ports that stand in no table: service and port name.
     private: BTreeSet<(String, String)>,
     term: Term,
@@ -255,6 +258,14 @@ impl Stack {
         let mut view = self.view();
         let ours = token();
         session.command(ours, self.up(true)).await?;
+        if self.no_wait && !attach {
+            while let Some(item) = session.next().await? {
+                if matches!(item, FeedItem::Accepted { token } if token == ours) {
+                    return Ok(Some(exit::DONE));
+                }
+            }
+            return Ok(None);
+        }
         let settled = until_settled(&mut session, &status, Some(ours), &mut view, &mut signals).await?;
         view.clear();
         let interrupted = match &settled {

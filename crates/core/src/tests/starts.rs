@@ -1,12 +1,13 @@
 //! How a stack comes up: edges, conditions, tiers, tasks, blocking, health, and when a start is over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use insta::assert_snapshot;
 
 use super::scenario::{Scenario, fail, id, on_failure, plan, probed, service, task};
 use crate::{Action, Event, PlanChange, Tick};
-use devrun_model::{FailureKind, Launch, ReadySpec, ServiceSpec, State, UpOptions};
+use devrun_model::{Command, FailureKind, Launch, Plan, ReadySpec, ServiceSpec, State, UpOptions};
 
 #[test]
 fn a_dependent_starts_the_instant_its_last_dependency_holds() {
@@ -593,6 +594,31 @@ fn a_crash_while_others_wait_is_said_at_once_and_they_wait_on_while_the_policy_r
       settled db: Service: exit 1; given up after 1 restart in a row; api blocked by db
       finish db: Service: exit 1; given up after 1 restart in a row; api blocked by db
     ");
+}
+
+#[test]
+fn no_start_waits_for_what_another_one_has_asked_for_nor_has_its_limit() {
+    let services = || vec![probed("slow", ""), service("other", ""), service("third", "")];
+    let mut stage = Scenario::of(plan(services()), &[]);
+    let settled = |stage: &Scenario| {
+        let of = |action: &Action| match action {
+            Action::StartFinished(outcome) => Some((outcome.position, outcome.failures.is_empty())),
+            _ => None,
+        };
+        stage.actions().iter().filter_map(of).collect::<Vec<_>>()
+    };
+    stage.at(0).start(&["slow"]).runs("slow");
+    // Another one, with a limit of its own.
+    let hurried = Plan { timeout: Duration::from_secs(3), ..plan(services()) };
+    let command = Command::Up { plan: Some(Arc::new(hurried)), targets: vec![id("other")], options: UpOptions::default() };
+    stage.at(10).feed(Event::Command(command)).runs("other");
+    assert_eq!(settled(&stage), [(1, true)], "behind the one that is open");
+    stage.at(4_000).timer();
+    assert_eq!(stage.state("slow"), State::Starting, "the limit of another start is none of its own");
+    stage.at(5_000).start(&["third"]).runs("third");
+    assert_eq!(settled(&stage), [(1, true), (1, true)]);
+    stage.at(6_000).passed("slow");
+    assert_eq!(settled(&stage), [(1, true), (1, true), (0, true)]);
 }
 
 #[test]

@@ -102,9 +102,7 @@ impl Engine {
 
     /// Adds to an outcome what the logs say last, then publishes it; off the loop, as it reads files.
     pub(super) fn publish_start_outcome(&mut self, outcome: StartOutcome) {
-        // A start that is asked for while everything is being stopped is refused at once, before those that came earlier.
-        let token = if self.core.is_stopping() { self.starts.pop_back() } else { self.starts.pop_front() };
-        let Some(token) = token else { return };
+        let Some(token) = self.starts.remove(outcome.position) else { return };
         self.settling += 1;
         let task_results = self.task_results.clone();
         let described = self.describe(outcome);
