@@ -14,6 +14,9 @@ use crate::app::load::{self, Purpose, Wanted};
 use crate::app::session::{Signals, token};
 use crate::globals::Globals;
 
+/// How long the feed is read on when a state has told that all is over.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(50);
+
 #[derive(Debug, Args)]
 pub struct KillArgs {
     /// Signal name or number
@@ -80,6 +83,10 @@ pub fn stop(globals: &Globals, args: &StopArgs, term: Term) -> Result<i32, Failu
                 };
                 watched.retain(live);
                 if watched.is_empty() {
+                    // The state came on a connection of its own: what was said before it may still be on its way.
+                    while let Ok(Ok(Some(item))) = tokio::time::timeout(LAST_WORDS, session.next()).await {
+                        view.item(&item);
+                    }
                     return Ok(exit::DONE);
                 }
             }
@@ -90,6 +97,9 @@ pub fn stop(globals: &Globals, args: &StopArgs, term: Term) -> Result<i32, Failu
                         // It had ended, even if somebody has started it again since.
                         if let FeedItem::Stopped(report) = &item {
                             watched.retain(|id| *id != report.id);
+                            if watched.is_empty() {
+                                return Ok(exit::DONE);
+                            }
                         }
                     }
                     None => return Ok(exit::DONE),
