@@ -19,7 +19,7 @@ use devrun_runtime::runtime_dir;
 use crate::app::load;
 use crate::app::session::{Session, Signals, token, until_gone};
 
-/// Stops what runs, as a bare `down` does, for a command that goes on afterwards.
+/// Stops what runs, as a bare `down` does, for a command that continues afterwards.
 ///
 /// # Errors
 /// As `down`, and as [`only_from_outside`].

@@ -110,7 +110,7 @@ await step("timeline, with the logs of a moment", async () => {
   await page.getByRole("link", { name: "Timeline" }).click();
   await page.getByRole("img", { name: /States of each service/ }).waitFor();
   await wait("a span of each state", async () => (await page.locator("svg .span").count()) >= 6);
-  // It is drawn anew at each change: the element that was found may be gone when it is measured.
+  // It is drawn again at each change: the element that was found may be gone when it is measured.
   let box;
   const drawn = async () => {
     box = await page.locator("main svg").boundingBox();

@@ -69,7 +69,7 @@ fn what_goes_on_after_the_stop_is_refused_from_a_service() {
         );
         assert!(said.ends_with("exit 2\n"), "{said}");
         project.run(&["wait", "a", "b", "c"]).code(0);
-        assert_eq!(project.supervisor(), before, "the stack was started anew");
+        assert_eq!(project.supervisor(), before, "the stack was started again");
         project.run(&["down", "-t", "3s"]).code(0);
         project.nothing_left();
     }

@@ -21,7 +21,7 @@ pub(super) struct StartRequest {
     /// Names that mean nothing.
     pub unknown: Vec<ServiceId>,
     pub rollback: bool,
-    /// As the plan that it came with has it: whoever asks for something else later has another limit. Zero: none.
+    /// As the plan that it came with has it: a later request has a limit of its own. Zero: none.
     pub timeout: Duration,
     /// Time that counted so far, and since when the clock runs.
     pub elapsed: Duration,

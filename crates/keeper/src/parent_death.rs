@@ -1,6 +1,6 @@
 //! A helper program that must not outlive the process which waits for it.
 //!
-//! Services are the keeper's, which ends them whoever is killed. Programs that fetch and build may run before there is a keeper; for them
+//! Services are the keeper's, which ends them whichever process is killed. Programs that fetch and build may run before there is a keeper; for them
 //! the kernel does it.
 
 use std::process::Command;
@@ -8,7 +8,7 @@ use std::process::Command;
 /// Lets the kernel kill the child with the *thread* that starts it (`PR_SET_PDEATHSIG`), so that thread has to wait for it. What the
 /// child starts in turn is not reached.
 ///
-/// Linux only; elsewhere this does nothing, as there is no such request.
+/// Linux only; elsewhere this does nothing, as the system has no such request.
 pub fn die_with_parent(command: &mut Command) {
     #[cfg(target_os = "linux")]
     {
@@ -20,7 +20,7 @@ pub fn die_with_parent(command: &mut Command) {
                 if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                     return Err(std::io::Error::last_os_error());
                 }
-                // Gone before the request was made: nobody would be told of it.
+                // Gone before the request was made: the signal would never come.
                 if libc::getppid() != parent {
                     return Err(std::io::Error::from_raw_os_error(libc::ESRCH));
                 }

@@ -21,7 +21,7 @@ const REMOTE: [&str; 13] =
 
 /// The directories of these that have not answered in time, all asked at once. Whatever is answered counts, also that there is none.
 ///
-/// The process that asked stays until the mount answers or is taken away: nobody can end it.
+/// The process that asked stays until the mount answers or is taken away: it cannot be ended.
 #[must_use]
 pub fn silent<'a>(directories: impl IntoIterator<Item = &'a Path>, limit: Duration) -> Vec<PathBuf> {
     // Without it (another system, a /proc that is not mounted) nothing is known of mounts.
@@ -37,14 +37,14 @@ pub fn silent<'a>(directories: impl IntoIterator<Item = &'a Path>, limit: Durati
     waiting
         .into_iter()
         .map(|(directory, mut child)| {
-            // In vain where it hangs, and then it is nobody's.
+            // Without effect on one that hangs.
             let _ends = child.kill();
             directory
         })
         .collect()
 }
 
-/// `None` where there is no `ls`: then nobody can be asked, and the directory is taken as it is.
+/// `None` where there is no `ls`: then nothing can be asked, and the directory is taken as it is.
 fn ask(directory: &Path) -> Option<Child> {
     Command::new("ls")
         .arg("-d")

@@ -14,7 +14,7 @@ use crate::app::load::{self, Purpose, Wanted};
 use crate::app::session::{Signals, token};
 use crate::globals::Globals;
 
-/// How long the feed is read on when a state has told that all is over.
+/// How long the feed is still read after the status has shown the end.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(50);
 
 #[derive(Debug, Args)]

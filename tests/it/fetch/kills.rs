@@ -122,7 +122,7 @@ fn a_client_does_not_outlive_the_process_that_waits_for_it() {
         std::fs::read_to_string(&told).ok()
     });
     let stat = format!("/proc/{}/stat", client.trim());
-    assert!(std::fs::read_to_string(&stat).is_ok(), "the client is no process");
+    assert!(std::fs::read_to_string(&stat).is_ok(), "the client is not running");
     child.kill().unwrap();
     child.wait().unwrap();
     let lives = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z"));
