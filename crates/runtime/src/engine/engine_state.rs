@@ -118,7 +118,7 @@ pub struct Engine {
     pub(super) finished: Option<StartOutcome>,
     /// Starts whose end is being described.
     pub(super) settling: usize,
-    /// Starts that have not settled, in the order in which they were asked for: the core settles them in that order.
+    /// Starts that have not settled, in the order in which they were asked for; an outcome names its place among them.
     pub(super) starts: VecDeque<u64>,
     pub(super) requests: mpsc::UnboundedReceiver<EngineRequest>,
     pub(super) link: mpsc::UnboundedReceiver<KeeperEvent>,
