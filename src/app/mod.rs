@@ -14,6 +14,7 @@ pub mod deletion;
 pub mod diagnosis;
 pub mod disk_usage;
 pub mod drain_socket;
+pub mod env_options;
 pub mod gateway;
 pub mod generated_env;
 pub mod git_exposure;

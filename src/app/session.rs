@@ -151,9 +151,11 @@ pub async fn until_gone(
         let item = tokio::select! {
             item = session.next() => item?,
             code = signals.next() => {
-                // The second wish to end is taken at its word: kill.
                 interrupted = Some(code);
-                session.interrupt().await?;
+                // The second wish to end is taken at its word: kill. That a terminal was closed is no wish.
+                if code != exit::HUP {
+                    session.interrupt().await?;
+                }
                 continue;
             }
             () = tokio::time::sleep(view.due_in()) => {
@@ -176,6 +178,7 @@ pub struct Signals {
     int: Signal,
     term: Signal,
     hup: Signal,
+    has_come: bool,
 }
 
 impl Signals {
@@ -187,7 +190,19 @@ impl Signals {
         let take = |kind| {
             signal(kind).map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))
         };
-        Ok(Self { int: take(SignalKind::interrupt())?, term: take(SignalKind::terminate())?, hup: take(SignalKind::hangup())? })
+        let (int, term, hup) = (take(SignalKind::interrupt())?, take(SignalKind::terminate())?, take(SignalKind::hangup())?);
+        Ok(Self { int, term, hup, has_come: false })
+    }
+    /// The exit code of the next one that asks for an end, after the first: one HUP may be followed by another, as the kernel sends
+    /// it when a terminal is closed and a shell does for its jobs, and neither is a person who has lost patience.
+    pub async fn next_wish(&mut self) -> i32 {
+        loop {
+            let code = self.next().await;
+            let is_repeated = std::mem::replace(&mut self.has_come, true);
+            if code != exit::HUP || !is_repeated {
+                return code;
+            }
+        }
     }
     /// The exit code of the next one.
     pub async fn next(&mut self) -> i32 {

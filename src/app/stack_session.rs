@@ -120,7 +120,7 @@ impl StackClaim {
         devrun_keeper::daemonize::protect_memory();
         let interrupted = async {
             tokio::select! {
-                code = signals.ending.next() => code,
+                code = signals.ending.next_wish() => code,
                 code = cancelled => code,
             }
         };
@@ -227,7 +227,7 @@ impl StackSession {
         };
         tokio::select! {
             biased;
-            code = ending.next() => Ok(StackEvent::Signal(code)),
+            code = ending.next_wish() => Ok(StackEvent::Signal(code)),
             control = control => Ok(StackEvent::Control(control)),
             item = item => match item {
                 Some(item) => Ok(StackEvent::Feed(Arc::unwrap_or_clone(item))),

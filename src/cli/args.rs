@@ -47,10 +47,10 @@ pub enum Verb {
     Stop(crate::cli::service::control::StopArgs),
     /// Start services and their dependencies
     #[command(after_help = "Example:\n  devrun start api")]
-    Start(crate::cli::service::control::NamesArgs),
+    Start(crate::cli::service::control::StartArgs),
     /// Restart services with the current procfile and environment
     #[command(
-        after_help = "Examples:\n  devrun restart api\n  LOG_LEVEL=debug devrun restart api\n  devrun restart postgres --with-dependents"
+        after_help = "Examples:\n  devrun restart api\n  LOG_LEVEL=debug devrun restart api\n  devrun restart postgres --with-dependents\n  devrun restart -t 5s api      kill it after five seconds"
     )]
     Restart(crate::cli::service::control::RestartArgs),
     /// Send a signal to services
@@ -72,7 +72,9 @@ pub enum Verb {
     )]
     Scale(crate::cli::service::scale::ScaleArgs),
     /// Run a command in the environment and working directory of a service
-    #[command(after_help = "Examples:\n  devrun exec api -- python manage.py shell\n  devrun exec api env")]
+    #[command(
+        after_help = "Examples:\n  devrun exec api -- python manage.py shell\n  devrun exec api env\n  devrun exec -e LOG_LEVEL=debug -w tools api -- ./import.sh"
+    )]
     Exec(crate::cli::service::exec::ExecArgs),
     /// Open a shell in the environment and working directory of a service
     #[command(after_help = "Example:\n  devrun shell api")]

@@ -13,6 +13,7 @@ use devrun_model::mask::Masker;
 
 use super::args::{self, Cli, Verb};
 use super::completions;
+use super::compose_options;
 use super::convert::{export, import};
 use super::data::{backup, branch, client, db, secret, snapshot, volumes};
 use super::demo::{self, DemoArgs};
@@ -46,11 +47,11 @@ pub fn main(words: Vec<OsString>) -> i32 {
         };
     }
     let words = args::follow_after_logs(words);
-    let cli = match Cli::try_parse_from(words) {
+    let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(error) => {
             if error.use_stderr() {
-                return usage(&error);
+                return usage(&words, &error);
             }
             // Help and version; a reader that is gone is no failure.
             let _gone = error.print();
@@ -101,6 +102,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Graph(args) => graph::run(&globals, &args, term),
         Verb::Analyze(args) => analyze::run(&globals, &args, term),
         Verb::Config(args) if args.service.as_deref() == Some("check") => check::run(&globals, &CheckArgs { quiet: false }, term),
+        Verb::Config(args) if args.quiet => check::run(&globals, &CheckArgs { quiet: true }, term),
         Verb::Config(args) => config::run(&globals, &args, term),
         Verb::Env(args) => env::run(&globals, &args, term),
         Verb::Psql(args) => client::psql(&globals, &args, term),
@@ -163,7 +165,13 @@ fn run_demo(globals: &Globals, args: &DemoArgs, term: Term) -> Result<i32, Failu
 }
 
 /// A mistake on the command line, as clap explains it, and the last line. It quotes what was typed.
-fn usage(error: &clap::Error) -> i32 {
+fn usage(words: &[OsString], error: &clap::Error) -> i32 {
+    if let Some((option, help)) = compose_options::answer(words, error) {
+        let reason = format!("unexpected argument '{option}' found");
+        say(format!("error: {reason}\nhelp: {help}"));
+        say(exit_line::last_line(exit::USAGE, None, &reason));
+        return exit::USAGE;
+    }
     let text = error.to_string();
     let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let plain = !std::io::stderr().is_terminal() || env("NO_COLOR").is_some() || env("TERM").is_none_or(|term| term == "dumb");
@@ -197,6 +205,6 @@ fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
         let text = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(its text may hold secrets)");
         let place = info.location().map(ToString::to_string).unwrap_or_default();
-        say(format!("devrun failed at {place}: {text}; please report it"));
+        say(format!("devrun failed at {place}: {text}; {}", exit_line::PANIC_ADVICE));
     }));
 }

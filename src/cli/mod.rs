@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod completions;
+pub mod compose_options;
 pub mod convert;
 pub mod data;
 pub mod demo;

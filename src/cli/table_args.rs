@@ -9,3 +9,22 @@ pub struct TableArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+// Compose's words for what is asked for by `--json` here, or is always so.
+#[derive(Debug, Args)]
+pub struct TableHabits {
+    /// Compose's words for a table or JSON
+    #[arg(long, hide = true, value_name = "table|json", value_parser = ["table", "json"])]
+    pub format: Option<String>,
+    /// Compose's option for what is always so here
+    #[arg(long, hide = true)]
+    pub no_trunc: bool,
+}
+
+impl TableHabits {
+    /// Whether JSON was asked for.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.format.as_deref() == Some("json")
+    }
+}

@@ -13,6 +13,12 @@ pub struct VersionArgs {
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
+    /// Compose's words for a line or JSON
+    #[arg(long, hide = true, value_name = "pretty|json", value_parser = ["pretty", "json"])]
+    pub format: Option<String>,
+    /// Compose's word: the number alone
+    #[arg(long, hide = true)]
+    pub short: bool,
 }
 
 /// Prints the version; as JSON with what a bug report needs to know about the build.
@@ -21,7 +27,9 @@ pub struct VersionArgs {
 /// Never; a reader that has closed the pipe is not an error.
 pub fn run(args: &VersionArgs) -> Result<i32, Failure> {
     let version = env!("CARGO_PKG_VERSION");
-    let _reader_gone = if args.json {
+    let _reader_gone = if args.short {
+        data(version)
+    } else if args.json || args.format.as_deref() == Some("json") {
         data(
             json!({
                 "name": "devrun",

@@ -3,6 +3,9 @@
 use devrun_model::feed::Outcome;
 use devrun_model::{Failure, exit};
 
+/// How the line about a panic ends.
+pub const PANIC_ADVICE: &str = "please report it";
+
 /// `devrun: exit 3 (not ready in time): api: no answer`.
 #[must_use]
 pub fn last_line(code: i32, service: Option<&str>, reason: &str) -> String {

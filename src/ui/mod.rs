@@ -6,6 +6,7 @@ pub mod dashboard;
 pub mod download;
 pub mod escape;
 pub mod exit_line;
+pub mod live_lines;
 pub mod logview;
 pub mod output;
 pub mod progress;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::Notify;
 
 /// Bytes that may wait before [`room`] makes a writer wait.
@@ -129,6 +130,17 @@ pub fn write(stream: Stream, bytes: &[u8]) -> io::Result<()> {
         writer.queue.send((stream, bytes.to_vec())).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
     }
     Ok(())
+}
+
+/// Whether nobody can read standard output any more: all readers of the pipe have closed it, or the terminal is gone. For what
+/// follows something that may be silent for hours.
+#[must_use]
+pub fn is_reader_gone() -> bool {
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    let ended = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+        && fds[0].revents().is_some_and(|found| found.intersects(ended))
 }
 
 /// Returns when more may be written without much of it waiting.

@@ -8,15 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 use devrun_keeper::terminal::UnechoedControlKeys;
 use devrun_model::duration::human;
 use devrun_model::feed::{FeedItem, Status};
 use devrun_model::{Health, Kind, Plan, ServiceId, State, StateChange};
 use devrun_runtime::logs::{LogQuery, read::lines};
 
-use super::escape::escaped;
+use super::live_lines;
 use super::start_times::StartTimes;
 use super::term::{Progress, Term, data, paint, safe, say};
 
@@ -28,7 +26,6 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Shows changes.
 pub struct ProgressView {
     term: Term,
-    bars: Option<MultiProgress>,
     lines: BTreeMap<String, ProgressLine>,
     width: usize,
     tasks: BTreeSet<String>,
@@ -40,7 +37,7 @@ pub struct ProgressView {
 }
 
 struct ProgressLine {
-    bar: Option<ProgressBar>,
+    is_live: bool,
     /// When it entered this state.
     since: Instant,
     /// When its process began.
@@ -64,10 +61,8 @@ impl ProgressView {
     /// Nothing is shown yet.
     #[must_use]
     pub fn new(term: Term) -> Self {
-        let bars = (term.progress == Progress::Tty).then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         Self {
             term,
-            bars,
             lines: BTreeMap::new(),
             width: 0,
             tasks: BTreeSet::new(),
@@ -135,13 +130,15 @@ impl ProgressView {
     }
 
     fn stopping(&self, name: &str, text: &str) -> bool {
-        match self.lines.get(name).filter(|line| line.state == State::Stopping && text.starts_with("waiting for ")) {
-            Some(ProgressLine { bar: Some(bar), .. }) => {
-                bar.set_message(paint(self.term.err_color, "33", safe(&format!("stopping: {text}"))));
-                true
-            }
-            _ => false,
-        }
+        let is_stopping =
+            |line: &&ProgressLine| line.is_live && line.state == State::Stopping && text.starts_with("waiting for ");
+        let Some(line) = self.lines.get(name).filter(is_stopping) else { return false };
+        live_lines::set(name, self.live_text(name, "33", &format!("stopping: {text}")), Some(line.since));
+        true
+    }
+
+    fn live_text(&self, name: &str, code: &str, text: &str) -> String {
+        format!("{name:width$}  {}", paint(self.term.err_color, code, safe(text)), width = self.width)
     }
 
     fn notice(&mut self, notice: &StateChange) {
@@ -168,7 +165,7 @@ impl ProgressView {
         }
         let beat = now + HEARTBEAT;
         let line = self.lines.entry(name.to_owned()).or_insert_with(|| ProgressLine {
-            bar: None,
+            is_live: false,
             since: now,
             began: None,
             state: State::Stopped,
@@ -188,21 +185,12 @@ impl ProgressView {
         line.health = health;
         let took = line.began.map(|began| now.duration_since(began));
         let text = describe(state, health, took, reason);
-        match &self.bars {
-            Some(bars) => {
-                if self.unechoed.is_none() {
-                    self.unechoed = UnechoedControlKeys::start();
-                }
-                // Drawn for the first time when it has its text.
-                let bar = line.bar.get_or_insert_with(|| {
-                    let prefix = format!("{name:width$}", width = self.width);
-                    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_prefix(prefix);
-                    bars.add(bar.with_style(live_style(false)))
-                });
+        match self.term.progress {
+            Progress::Tty => {
+                line.is_live = true;
                 let timed = matches!(state, State::Fetching | State::Initialising | State::Starting | State::Stopping)
                     || state == State::BackingOff
                     || state == State::Running && is_task;
-                let color = self.term.err_color;
                 let code = match (state, health) {
                     (State::Failed | State::Blocked, _) | (_, Health::Unhealthy) => "31",
                     (State::Running, _) if is_task => "33",
@@ -210,13 +198,13 @@ impl ProgressView {
                     (State::Skipped | State::Stopped | State::Waiting | State::Asleep, _) => "2",
                     _ => "33",
                 };
-                bar.set_style(live_style(timed));
-                bar.reset_elapsed();
-                bar.set_message(paint(color, code, safe(&text)));
-                if timed { bar.enable_steady_tick(Duration::from_millis(200)) } else { bar.disable_steady_tick() }
+                if self.unechoed.is_none() {
+                    self.unechoed = UnechoedControlKeys::start();
+                }
+                live_lines::set(name, self.live_text(name, code, &text), timed.then_some(now));
             }
             // What was so before we looked is no change.
-            None if self.term.progress == Progress::Plain && !first && !same => {
+            Progress::Plain if !first && !same => {
                 let text = format!("{name:width$}  {}", safe(&text), width = self.width);
                 // Every service passes through these, most without anything to fetch, to initialise or to wait for.
                 let ends_itself = state == State::Stopping && (is_task || has_exited);
@@ -228,7 +216,7 @@ impl ProgressView {
                     say(text);
                 }
             }
-            None => {}
+            Progress::Plain | Progress::Json | Progress::Quiet => {}
         }
     }
 
@@ -264,16 +252,14 @@ impl ProgressView {
 
     /// A line above the live ones.
     pub fn print(&self, text: &str) {
-        match &self.bars {
-            Some(bars) => drop(bars.println(escaped(text))),
-            None if self.term.progress == Progress::Quiet => {}
-            None => say(text),
+        if self.term.progress != Progress::Quiet {
+            say(text);
         }
     }
 
     /// A line about a key that was just pressed, such as Ctrl-C: below its echo, which there is where no lines are live.
     pub fn answer_key(&self, text: &str) {
-        if self.bars.is_some() && self.unechoed.is_none() {
+        if self.term.progress == Progress::Tty && self.unechoed.is_none() {
             say("");
         }
         self.print(text);
@@ -282,44 +268,23 @@ impl ProgressView {
     /// Whether live lines are on the screen.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.bars.is_some() && !self.lines.is_empty()
+        self.term.progress == Progress::Tty && !self.lines.is_empty()
     }
 
     /// Writes to stdout while the live lines step aside.
     pub fn beside<R>(&self, write: impl FnOnce() -> R) -> R {
-        match &self.bars {
-            Some(bars) if !self.lines.is_empty() => {
-                // Not `suspend`: that one panics, and then aborts, when the terminal is gone.
-                let _gone = bars.clear();
-                let written = write();
-                if let Some(bar) = self.lines.values().find_map(|line| line.bar.as_ref()) {
-                    bar.tick();
-                }
-                written
-            }
-            _ => write(),
-        }
+        if self.is_live() { live_lines::above(write) } else { write() }
     }
 
     /// Takes the live lines away.
     pub fn clear(&mut self) {
-        for line in self.lines.values_mut() {
-            if let Some(bar) = line.bar.take() {
-                bar.finish_and_clear();
+        for (name, line) in std::mem::take(&mut self.lines) {
+            if line.is_live {
+                live_lines::remove(&name);
             }
-        }
-        self.lines.clear();
-        if let Some(bars) = &self.bars {
-            // A terminal that is gone has nothing to clear.
-            let _gone = bars.clear();
         }
         self.unechoed = None;
     }
-}
-
-fn live_style(timed: bool) -> ProgressStyle {
-    let template = if timed { "{prefix}  {msg} {elapsed:.dim}" } else { "{prefix}  {msg}" };
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 /// What a service wrote last, for the line that says that it still runs.

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::escape::{escaped, escaped_fully};
+use super::live_lines;
 use super::output::{self, Stream};
 
 /// How much is shown of a start.
@@ -75,7 +76,7 @@ pub fn say(line: impl Display) {
     }
     let mut text = escaped(&line.to_string()).into_owned();
     text.push('\n');
-    let _gone = output::write(Stream::Err, text.as_bytes());
+    let _gone = live_lines::above(|| output::write(Stream::Err, text.as_bytes()));
 }
 
 /// A line of data on stdout: as it is, unless a terminal would obey it.

@@ -35,6 +35,39 @@ fn a_reader_that_stops_reading_holds_up_neither_the_end_nor_the_next_start() {
     project.nothing_left();
 }
 
+/// What only follows has nothing to do for nobody, also where nothing is written any more.
+#[test]
+fn what_follows_ends_with_its_reader_also_when_nothing_happens() {
+    let project = Project::new().procfile("[services.b]\nrun = \"{svc:b} --say hello\"\n");
+    project.run(&["up", "-d"]).code(0);
+    for words in [&["logs", "-f"][..], &["logs", "-f", "--json"], &["events", "-f"], &["ps", "--watch"]] {
+        let mut viewer = project.start(words);
+        viewer.wait_for("b");
+        viewer.close_stdout();
+        viewer.outcome_within(PATIENCE).code(0);
+    }
+    project.run(&["down"]).code(0);
+}
+
+#[test]
+fn what_follows_into_a_full_pipe_ends_at_a_signal() {
+    let project = Project::new().procfile(FLOOD);
+    project.run(&["up", "-d"]).code(0);
+    for signal in ["TERM", "INT"] {
+        // Nobody reads the pipe, which the shell keeps open. A shell's background jobs ignore INT unless they are told otherwise.
+        let script = format!(
+            r#"rm -f pipe; mkfifo pipe; exec 3<>pipe
+            env --default-signal=INT "$0" logs -f >pipe 3>&- & viewer=$!
+            until grep -q pipe /proc/$viewer/wchan; do sleep 0.05; done
+            kill -{signal} $viewer; wait $viewer; echo "ended $?""#
+        );
+        let number = if signal == "TERM" { 143 } else { 130 };
+        let ended = project.start_in_shell(&script).outcome_within(PATIENCE);
+        assert_eq!(ended.stdout, format!("ended {number}\n"), "{ended}");
+    }
+    project.run(&["down"]).code(0);
+}
+
 #[test]
 fn a_reader_that_goes_away_leaves_the_stack_up() {
     let project = Project::new().procfile(FLOOD);

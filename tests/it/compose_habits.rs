@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::Project;
+use crate::harness::{PATIENCE, Project};
 
 /// Shows: up --wait, up --force-recreate, up --remove-orphans, exec --interactive, run --rm, ps --all, ps --format, down --remove-orphans,
 /// build --no-cache.
@@ -42,6 +42,138 @@ fn verb_stop_timeout_kills_what_does_not_end() {
     assert!(project.alive("deaf").is_empty());
     project.run(&["stop", "--timeout", "soon"]).code(2).says("soon");
     project.run(&["down"]).code(0);
+}
+
+/// Shows: restart --timeout.
+#[test]
+fn verb_restart_timeout_kills_what_does_not_end() {
+    let project = Project::new().procfile("[services.deaf]\nrun = \"{svc:deaf} --ignore-term\"\nstop = { grace = \"600s\" }\n");
+    project.run(&["up", "-d"]).code(0);
+    let pid = project.service("deaf")["pid"].clone();
+    project.start(&["restart", "-t", "1", "deaf"]).outcome_within(PATIENCE).code(0);
+    assert_ne!(project.service("deaf")["pid"], pid);
+    project.run(&["restart", "--timeout", "soon"]).code(2).says("devrun restart --timeout 5s");
+    project.run(&["down", "-t", "1"]).code(0);
+}
+
+/// Shows: exec --env, exec --workdir.
+#[test]
+fn exec_takes_variables_and_a_directory() {
+    let project = Project::new().procfile("[services.web]\nrun = \"{svc:web}\"\ndir = \"web\"\nenv = { LEVEL = \"info\" }\n");
+    project.write("web/keep", "");
+    project.write("tools/keep", "");
+    project.run(&["up", "-d"]).code(0);
+    let script = "echo $LEVEL-$EXTRA-$(basename $PWD)";
+    project.run(&["exec", "web", "sh", "-c", script]).code(0).says("info--web");
+    let words = ["exec", "-e", "LEVEL=debug", "--env", "EXTRA=a=b", "-w", "tools", "web", "sh", "-c", script];
+    project.run(&words).code(0).says("debug-a=b-tools");
+    // A name alone is the caller's own; one that the caller lacks is left out.
+    let out = project.run_in_shell("EXTRA=mine exec \"$0\" exec -e EXTRA -e LEVEL web sh -c 'echo \"$EXTRA-$LEVEL\"'").code(0);
+    assert_eq!(out.stdout, "mine-\n", "{out}");
+    project.run(&["exec", "-e", "=x", "web", "true"]).code(2).says("-e LOG_LEVEL=debug");
+    project.run(&["exec", "-w", "nowhere", "web", "true"]).code(2).says("nowhere");
+    project.run(&["down"]).code(0);
+}
+
+/// Shows: run --env, run --workdir.
+#[test]
+fn run_takes_variables_and_a_directory() {
+    let project = Project::new().procfile("[services.web]\nrun = \"{svc:web}\"\n");
+    project.write("tools/keep", "");
+    let words = ["run", "-T", "-e", "LEVEL=debug", "-w", "tools", "web", "--", "sh", "-c", "echo $LEVEL-$(basename $PWD)"];
+    project.run(&words).code(0).says("debug-tools");
+    project.run(&["run", "--service-ports", "--rm", "-e", "A=b", "web", "pytest"]).code(2).says("devrun run web -- pytest");
+}
+
+/// Shows: config --quiet, config --services, config --profiles, config --volumes, volumes --quiet.
+#[test]
+fn config_lists_names_and_checks_quietly() {
+    let project = Project::new().procfile(
+        "[volumes.data]\nclass = \"persistent\"\n[tasks.seed]\nrun = \"true\"\n[services.web]\nrun = \"{svc:web}\"\nreplicas = 2\n\
+         volumes = [\"data\"]\n[services.admin]\nrun = \"{svc:admin}\"\nprofiles = [\"tools\"]\n",
+    );
+    let quiet = project.run(&["config", "-q"]).code(0);
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+    assert_eq!(project.run(&["config", "--services"]).code(0).stdout, "seed\nweb\n");
+    assert_eq!(project.run(&["--profile", "tools", "config", "--services"]).code(0).stdout, "admin\nseed\nweb\n");
+    assert_eq!(project.run(&["config", "--volumes"]).code(0).stdout, "data\n");
+    assert_eq!(project.run(&["volumes", "-q"]).code(0).stdout, "data\n");
+    for words in [&["config", "--profiles"][..], &["--profile", "tools", "config", "--profiles"]] {
+        assert_eq!(project.run(words).code(0).stdout, "tools\n");
+    }
+    project.write("procfile.toml", "[services.web]\ncomand = \"x\"\n");
+    project.run(&["config", "--quiet"]).code(2).says("comand");
+}
+
+/// Shows: up --no-prefix, up --timestamps, up --no-color, up --watch, up --pull, up --wait-timeout, logs --no-color.
+#[test]
+fn options_of_output_are_those_of_compose() {
+    let project = Project::new().procfile("[tasks.hello]\nrun = \"echo heard\"\n");
+    for no_prefix in ["--no-prefix", "--no-log-prefix"] {
+        let words = ["--color", "always", "up", "--no-color", no_prefix, "--watch", "--menu", "--pull", "never"];
+        let up = project.run(&words).code(0);
+        assert!(up.stdout.lines().any(|line| line == "heard"), "{up}");
+    }
+    let up = project.run(&["--color", "always", "up", "--timestamps", "--no-color"]).code(0);
+    assert!(
+        up.stdout.lines().any(|line| line.contains("hello") && line.contains("T") && line.ends_with("Z hello | heard")),
+        "{up}"
+    );
+    assert!(!up.stdout.contains('\u{1b}'), "{up}");
+    let logs = project.run(&["--color", "always", "logs", "--no-color", "--tail=all"]).code(0);
+    assert!(logs.stdout.contains("hello | heard") && !logs.stdout.contains('\u{1b}'), "{logs}");
+    // What a start may take is another matter than what a stop may.
+    project.run(&["up", "-t", "10"]).code(2).says("devrun down --timeout 10");
+    project.run(&["up", "-d", "--wait", "--wait-timeout", "60"]).code(0);
+    project.run(&["up", "-d", "--wait-timeout", "soon"]).code(2).says("--wait-timeout");
+}
+
+/// Shows: config --format, down --rmi, kill --remove-orphans, ls --format, ls --no-trunc, ps --no-trunc, restart --no-deps,
+/// scale --no-deps, start --wait, top --all, top --format, top --no-trunc, version --format, version --short, volumes --format,
+/// volumes --no-trunc.
+#[test]
+fn what_compose_can_ask_for_and_is_always_so_is_accepted() {
+    let project = Project::new().procfile("[services.web]\nrun = \"{svc:web}\"\nreplicas = 2\n");
+    project.run(&["up", "-d", "-V", "--quiet-build", "--quiet-pull"]).code(0);
+    assert_eq!(project.run(&["ps", "--services"]).code(0).stdout, "web.1\nweb.2\n");
+    project.run(&["ps", "--no-trunc", "--orphans"]).code(0);
+    assert!(project.run(&["ls", "--all", "--no-trunc", "--format", "json"]).code(0).json().is_array());
+    assert!(
+        project.run(&["top", "--all", "--no-trunc", "--no-stream", "--format", "json"]).code(0).json()["services"].is_array()
+    );
+    assert!(project.run(&["volumes", "--no-trunc", "--format", "json"]).code(0).json().is_array());
+    assert!(project.run(&["config", "--format", "json"]).code(0).json()["services"].is_object());
+    project.run(&["scale", "--no-deps", "web=1"]).code(0);
+    project.run(&["start", "--wait", "web"]).code(0);
+    project.run(&["restart", "--no-deps", "web"]).code(0);
+    project.run(&["kill", "--remove-orphans", "-s", "USR2", "web"]).code(0);
+    project.run(&["down", "--rmi", "local", "-v", "--remove-orphans"]).code(0);
+    assert!(project.run(&["version", "--short"]).code(0).stdout.starts_with(|c: char| c.is_ascii_digit()));
+    assert_eq!(project.run(&["version", "--format", "json"]).code(0).json()["name"], "devrun");
+}
+
+#[test]
+fn other_options_of_compose_are_answered_with_what_does_it_here() {
+    let project = Project::new();
+    for (words, answer) in [
+        (&["exec", "-u", "root", "web", "sh"][..], "devrun exec SERVICE -- sudo -u USER CMD"),
+        (&["exec", "--index", "2", "web", "sh"], "devrun exec SERVICE.N -- CMD"),
+        (&["exec", "-d", "web", "sh"], "&"),
+        (&["up", "--dry-run"], "devrun up --plan"),
+        (&["up", "--no-start"], "devrun up --plan"),
+        (&["up", "--attach", "web"], "devrun logs -f SERVICE"),
+        (&["down", "web"], "devrun stop web stops one service"),
+        (&["run", "-d", "web"], "devrun up -d SERVICE"),
+        (&["run", "--no-deps", "web", "--", "true"], "devrun exec SERVICE -- CMD"),
+        (&["ps", "--filter", "status=running"], "devrun ps --status running"),
+        (&["config", "--images"], "devrun which"),
+        (&["logs", "--index", "2", "web"], "devrun logs SERVICE.N"),
+        (&["--ansi", "never", "up"], "devrun --color"),
+        (&["wait", "--down-project", "web"], "devrun down"),
+    ] {
+        let out = project.run(words).code(2).says(answer);
+        assert!(out.stderr.contains("\nhelp: ") && out.last_line().contains("unexpected argument"), "{out}");
+    }
 }
 
 #[test]

@@ -221,3 +221,24 @@ fn c03_an_up_during_a_down_waits_and_starts() {
     project.run(&["down", "--emergency"]).code(0);
     project.nothing_left();
 }
+
+/// The start that another terminal's emergency cuts short is no fault of devrun's.
+#[test]
+fn a_start_whose_supervisor_is_killed_says_so() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\nready = { cmd = \"false\", within = \"600s\" }\n");
+    let up = project.start(&["up", "-d"]);
+    project.wait_state("a", "starting");
+    project.run(&["down", "--emergency"]).code(0);
+    let up = up.outcome_within(PATIENCE).code(6).says("the supervisor was killed while the stack started").says("devrun up -d");
+    assert!(!up.stderr.contains("please report"), "{up}");
+    project.nothing_left();
+    // One that stays attached is the supervisor itself, and one that has joined is told the same.
+    let first = project.start(&["up", "-d"]);
+    project.wait_state("a", "starting");
+    let mut joined = project.start(&["up", "-d"]);
+    joined.wait_for("already running");
+    project.run(&["down", "--emergency"]).code(0);
+    joined.outcome_within(PATIENCE).code(6).says("the supervisor was killed");
+    first.outcome_within(PATIENCE).code(6);
+    project.nothing_left();
+}

@@ -55,6 +55,32 @@ fn watch_restarts_on_a_change_and_on_nothing_else() {
     project.nothing_left();
 }
 
+/// Its only service has failed, or is done: the next change starts it again, at once and detached.
+#[test]
+fn a_stack_of_one_watched_service_waits_for_the_next_change() {
+    let project = Project::new().procfile("[services.api]\nrun = \"sh app.sh\"\nwatch = [\"app.sh\"]\nrestart = \"no\"\n");
+    project.write("app.sh", "echo broken; exit 3");
+    project.run(&["up", "-d"]).code(1).says("a change of a watched file starts it again");
+    project.wait_state("api", "failed");
+    project.write("app.sh", "echo fine");
+    project.wait_state("api", "completed");
+    project.write("app.sh", "echo works; exec sleep 1000");
+    project.wait_state("api", "running");
+    project.write("app.sh", "echo broken; exit 4");
+    let failed = project.wait_state("api", "failed");
+    assert_eq!(failed["exit_code"], 4, "{failed:#}");
+    project.run(&["down"]).code(0);
+    let mut attached = project.terminal(&["up"]);
+    attached.wait_for("a change of a watched file starts it again");
+    project.write("app.sh", "echo works again; exec sleep 1000");
+    attached.wait_for("works again");
+    attached.interrupt();
+    let ended = attached.outcome();
+    let table = ended.stdout.split("STOPPED AFTER").nth(1).unwrap_or_default();
+    assert_eq!(table.matches("api").count(), 1, "stops of earlier processes are not listed: {ended}");
+    project.nothing_left();
+}
+
 /// Logs and rendered files lie in our own folders; a glob that means everything must not make a loop of them.
 #[test]
 fn watch_of_everything_does_not_see_our_own_files() {

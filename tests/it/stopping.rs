@@ -267,6 +267,24 @@ fn s03_a_closed_terminal_is_a_graceful_stop() {
     assert_eq!(project.read("ended"), "clean\n", "{ended}");
 }
 
+/// The kernel sends HUP when a terminal is closed, and many a shell does too. The second one is nobody's impatience.
+#[test]
+fn s03_two_hang_ups_are_one_graceful_stop() {
+    let project = Project::new().procfile("[services.a]\nrun = \"sh notes.sh\"\n");
+    project.write("notes.sh", "trap 'touch asked; until [ -e go ]; do sleep 0.05; done; echo clean > ended; exit 0' TERM\n: > up\nwhile :; do sleep 0.05; done\n");
+    let running = project.start(&["up"]);
+    eventually("it runs", PATIENCE, || project.path("up").exists().then_some(()));
+    running.signal(Signal::SIGHUP);
+    eventually("it is asked to stop", PATIENCE, || project.path("asked").exists().then_some(()));
+    running.signal(Signal::SIGHUP);
+    // The second one is taken before this is answered.
+    drop(project.run(&["ps"]));
+    project.write("go", "");
+    let ended = running.outcome().code(129);
+    project.nothing_left();
+    assert_eq!(project.read("ended"), "clean\n", "{ended}");
+}
+
 #[test]
 fn s04_a_reader_that_goes_away_ends_nothing_by_itself() {
     let project = Project::new().procfile("[services.a]\nrun = \"sh -c 'while :; do echo line; sleep 0.05; done'\"\n");

@@ -246,6 +246,13 @@ fn top_sums_the_tree_of_each_service() {
         assert!(service[key].is_number(), "{key}: {usage:#}");
     }
     project.run(&["stats", "--no-stream"]).code(0).says("PROCESSES");
+    // A pipe gets one table; a terminal one after the other.
+    let piped = project.start(&["top"]).outcome_within(PATIENCE).code(0);
+    assert_eq!(piped.stdout.matches("PROCESSES").count(), 1, "{piped}");
+    let mut terminal = project.terminal(&["top"]);
+    terminal.wait_for_times("PROCESSES", 2);
+    terminal.interrupt();
+    drop(terminal.outcome());
     project.run(&["down"]).code(0);
 }
 

@@ -243,7 +243,7 @@ fn request(services: usize) -> impl Strategy<Value = Request> {
         4 => one().prop_map(|targets| Request::Send(Command::Stop { targets })),
         1 => some().prop_map(|targets| Request::Send(Command::Stop { targets })),
         4 => (some(), any::<bool>())
-            .prop_map(|(targets, with_dependents)| Request::Send(Command::Restart { plan: None, targets, with_dependents })),
+            .prop_map(|(targets, with_dependents)| Request::Send(Command::Restart { plan: None, targets, with_dependents, grace_ms: None })),
         2 => (some(), any::<bool>()).prop_map(|(targets, no_deps)| {
             Request::Send(Command::Up { plan: None, targets, options: UpOptions { no_deps, ..UpOptions::default() } })
         }),

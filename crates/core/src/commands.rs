@@ -14,7 +14,7 @@ use devrun_model::{Command, Failure, Kind, Plan, ServiceId, Signal, UpOptions};
 use super::action::{Action, StartOutcome};
 use super::definition_diff;
 use super::plan_diff::is_kept;
-use super::service::{NextState, Outstanding, Phase, Service, StopReason};
+use super::service::{NextState, Outstanding, Phase, Service, StopReason, StopStage};
 use super::start_request::StartRequest;
 use super::supervisor::{Mode, Supervisor};
 
@@ -49,7 +49,9 @@ impl Supervisor {
                 let set = self.request_start(&StartTargets { targets: &targets, reruns_tasks: true, no_deps: false }, out);
                 self.add_start_request(set, &targets, false);
             }
-            Command::Restart { plan, targets, with_dependents } => self.restart(plan, &targets, with_dependents, out),
+            Command::Restart { plan, targets, with_dependents, grace_ms } => {
+                self.restart(plan, &targets, with_dependents, grace_ms.map(Duration::from_millis), out);
+            }
             Command::Scale { plan, services } => self.scale(plan, &services, out),
             Command::RotateSecret { plan, given, targets } => self.rotate_secret(plan, given, targets, out),
             Command::Stop { targets } => self.stop(&targets, out),
@@ -218,7 +220,14 @@ impl Supervisor {
         }
     }
 
-    fn restart(&mut self, plan: Option<Arc<Plan>>, targets: &[ServiceId], with_dependents: bool, out: &mut Vec<Action>) {
+    fn restart(
+        &mut self,
+        plan: Option<Arc<Plan>>,
+        targets: &[ServiceId],
+        with_dependents: bool,
+        grace: Option<Duration>,
+        out: &mut Vec<Action>,
+    ) {
         if let Some(plan) = plan {
             self.apply_plan(plan, false, out);
         }
@@ -243,10 +252,23 @@ impl Supervisor {
             }
         }
         for id in &set {
+            self.shorten_grace(id, grace);
             self.restart_service(id, named.contains(id), "restart", &set, out);
         }
         expected.extend(set);
         self.add_start_request(expected, targets, false);
+    }
+
+    /// Limits the grace of a stop that is about to begin, or has.
+    fn shorten_grace(&mut self, id: &ServiceId, grace: Option<Duration>) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        match (&mut service.phase, grace) {
+            (Phase::Live(_) | Phase::Spawning, grace) => service.next_grace = grace,
+            (Phase::Stopping(stop), Some(limit)) if stop.stage == StopStage::Terminating => {
+                stop.due = stop.due.min(stop.requested_at + limit);
+            }
+            _ => {}
+        }
     }
 
     /// A server that was given its new password runs on by the new definition. One that could not have been meant, as it was
@@ -270,7 +292,7 @@ impl Supervisor {
         if targets.is_empty() {
             self.add_start_request(BTreeSet::new(), &[], false);
         } else {
-            self.restart(None, &targets, false, out);
+            self.restart(None, &targets, false, None, out);
         }
     }
 

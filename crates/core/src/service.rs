@@ -3,6 +3,7 @@
 //! so it is `supervisor`, `service_stop` and `commands` that do.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{Failure, Health, Kind, ServiceId, ServiceSpec, State, UpdateOrder};
@@ -186,14 +187,14 @@ impl PreviousProcess {
         self.stop.as_ref().map_or(self.retires_at, |stop| Some(stop.due))
     }
 
-    pub(crate) fn begin_stop(&mut self, now: Tick, leader_gone: bool) {
+    pub(crate) fn begin_stop(&mut self, now: Tick, limit: Option<Duration>, leader_gone: bool) {
         self.stop = Some(TreeStop {
             next_state: NextState::Stopped { reason: None },
             process: Some(self.process.clone()),
             leader_gone,
             stage: StopStage::Terminating,
             requested_at: now,
-            due: now + self.spec.stop.grace,
+            due: now + limit.map_or(self.spec.stop.grace, |limit| limit.min(self.spec.stop.grace)),
         });
     }
 }
@@ -274,6 +275,8 @@ pub(super) struct Service {
     pub outstanding: Outstanding,
     /// To be stopped when its turn comes, and what then.
     pub pending_stop: Option<NextState>,
+    /// Shortens the grace of its next stop.
+    pub next_grace: Option<Duration>,
     /// Restarts by policy since it was last asked for.
     pub restarts: u32,
     /// Quick crashes in a row.
@@ -306,6 +309,7 @@ impl Service {
             phase: Phase::Stopped { reason },
             outstanding: Outstanding::Nothing,
             pending_stop: None,
+            next_grace: None,
             restarts: 0,
             crashes: 0,
             exit: None,

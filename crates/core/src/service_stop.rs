@@ -23,10 +23,11 @@ pub(super) const STOP_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 impl Supervisor {
     /// From the first signal to the next step.
     fn grace(&self, service: &Service) -> Duration {
-        match self.mode {
-            Mode::Down { grace: Some(limit), .. } => service.spec.stop.grace.min(limit),
-            _ => service.spec.stop.grace,
-        }
+        let limit = match self.mode {
+            Mode::Down { grace, .. } => grace,
+            _ => service.next_grace,
+        };
+        limit.map_or(service.spec.stop.grace, |limit| service.spec.stop.grace.min(limit))
     }
 
     fn is_killing(&self) -> bool {
@@ -66,6 +67,7 @@ impl Supervisor {
         let (now, killing) = (self.now, self.is_killing());
         let Some(grace) = self.services.get(id).map(|service| self.grace(service)) else { return };
         let Some(service) = self.services.get_mut(id) else { return };
+        service.next_grace = None;
         let Phase::Stopping(stop) = &mut service.phase else { return };
         stop.requested_at = now;
         if killing {

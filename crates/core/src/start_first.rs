@@ -118,8 +118,9 @@ impl Supervisor {
     pub(super) fn retire_previous(&mut self, id: &ServiceId, leader_gone: bool, out: &mut Vec<Action>) {
         let now = self.now;
         let Some(service) = self.services.get_mut(id) else { return };
+        let limit = service.next_grace.take();
         let Some(previous) = service.previous.as_mut().filter(|previous| previous.stop.is_none()) else { return };
-        previous.begin_stop(now, leader_gone);
+        previous.begin_stop(now, limit, leader_gone);
         if previous.process.is_probed() {
             out.push(Action::StopProbes(id.clone(), previous.generation));
         }
@@ -137,7 +138,7 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(id) else { return };
         let Some(previous) = service.previous.as_mut() else { return };
         if previous.stop.is_none() {
-            previous.begin_stop(now, false);
+            previous.begin_stop(now, None, false);
             if previous.process.is_probed() {
                 out.push(Action::StopProbes(id.clone(), previous.generation));
             }

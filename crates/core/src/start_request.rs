@@ -4,7 +4,7 @@ use super::tick::Tick;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use devrun_model::{Failure, ServiceId};
+use devrun_model::{Failure, Kind, ServiceId};
 
 use super::service::{Outstanding, Phase, Service, StopReason};
 
@@ -37,9 +37,19 @@ impl StartRequest {
     }
 }
 
-/// Whether a service was stopped manually after it ran; that keeps the supervisor, so that `start` finds it.
+/// Whether a service that does not run keeps the supervisor: it was stopped manually after it ran, so that `start` finds it, or
+/// the next change of a file starts it again.
 pub(super) fn keeps_supervisor_alive(service: &Service) -> bool {
-    matches!(service.phase, Phase::Stopped { reason: Some(StopReason::Manual) }) && service.generation > 0
+    match service.phase {
+        Phase::Stopped { reason: Some(StopReason::Manual) } => service.generation > 0,
+        Phase::Failed { .. } | Phase::Completed { .. } => waits_for_change(service),
+        _ => false,
+    }
+}
+
+/// Whether a changed file starts a service that has ended.
+fn waits_for_change(service: &Service) -> bool {
+    service.wanted && service.spec.kind == Kind::Service && !service.spec.watch.is_empty()
 }
 
 /// Whether nothing of a service is awaited any more. What was given up on stays open, and is in the outcome.

@@ -58,6 +58,9 @@ pub enum Command {
         targets: Vec<ServiceId>,
         /// Those that depend on them too.
         with_dependents: bool,
+        /// Shortens the grace of these.
+        #[serde(default)]
+        grace_ms: Option<u64>,
     },
     /// Another number of copies of these services: the new ones are started, the highest ones stopped, the others left alone.
     Scale {

@@ -34,8 +34,34 @@ const STRONG: &[&str] = &[
     "BEARER",
     "AUTHORIZATION",
     "APIKEYS",
+    "PASSKEY",
+    "PSK",
+    "MNEMONIC",
 ];
-const WEAK: &[&str] = &["KEY", "KEYS", "AUTH", "COOKIE", "COOKIES", "SALT", "SIGNATURE", "PRIVATE"];
+const WEAK: &[&str] = &["KEY", "KEYS", "AUTH", "COOKIE", "COOKIES", "SALT", "SIGNATURE", "PRIVATE", "PINCODE"];
+/// Strong as the last word of a name with something before it: REDIS_PW, but not PW_TEST_REPORTER.
+const LAST: &[&str] = &["PW", "PSW", "PSWD"];
+/// Before PIN as the last word: one that somebody types. The pin of a chip (LED_PIN) is none.
+const TYPED: &[&str] = &[
+    "ACCESS",
+    "ADMIN",
+    "CARD",
+    "DEVICE",
+    "DOOR",
+    "HSM",
+    "LOGIN",
+    "LOCK",
+    "PARENTAL",
+    "SECURITY",
+    "SIM",
+    "SMARTCARD",
+    "TOKEN",
+    "UNLOCK",
+    "USER",
+    "VOICEMAIL",
+];
+/// Before CODE: a number that lets somebody in.
+const CODES: &[&str] = &["PIN", "ACCESS", "SECURITY", "UNLOCK", "RECOVERY", "OTP", "MFA"];
 /// Anywhere in a word.
 const WITHIN: &[&str] = &["PASSWORD", "PASSWD", "PASSPHRASE"];
 /// At the end of a word with something before it: AUTHTOKEN, CLIENTSECRET.
@@ -155,10 +181,15 @@ pub fn secrecy(name: &str) -> Secrecy {
     let mut found = Secrecy::None;
     for (at, word) in words.iter().enumerate() {
         let before = at.checked_sub(1).and_then(|at| words.get(at)).map_or("", String::as_str);
+        let is_last = at + 1 == words.len();
         found = found.max(match word.as_str() {
             "TOKENS" if counts => Secrecy::None,
             "KEY" | "KEYS" if HARMLESS.contains(&before) => Secrecy::None,
             "KEY" | "KEYS" if OPENS.contains(&before) => Secrecy::Strong,
+            word if is_last && !before.is_empty() && LAST.contains(&word) => Secrecy::Strong,
+            "JWT" if is_last => Secrecy::Weak,
+            "PIN" if is_last && (words.len() == 1 || TYPED.contains(&before)) => Secrecy::Weak,
+            "CODE" | "CODES" if is_last && CODES.contains(&before) => Secrecy::Weak,
             word if STRONG.contains(&word) || is_compound(word) => Secrecy::Strong,
             word if WEAK.contains(&word) => Secrecy::Weak,
             _ => Secrecy::None,
@@ -180,6 +211,7 @@ fn is_compound(word: &str) -> bool {
         || joined("KEY", OPENS)
         || joined("PASS", LOGINS)
         || joined("PWD", LOGINS)
+        || joined("PW", LOGINS)
 }
 
 /// The words of a name in capitals, numbers at their ends taken off.
@@ -258,6 +290,16 @@ mod tests {
             "SharedAccessKey",
             "NEXT_PUBLIC_API_KEY",
             "PASSWORD_HASH",
+            "REDIS_PW",
+            "db-pw",
+            "DBPW",
+            "RootPw",
+            "MAIL_PSWD",
+            "GPG_PASSPHRASE",
+            "SSHPASSPHRASE",
+            "WIFI_PSK",
+            "LOGIN_PASSKEY",
+            "WALLET_MNEMONIC",
         ];
         let weak = [
             "KEY",
@@ -270,6 +312,14 @@ mod tests {
             "HASH_SALT",
             "URL_SIGNATURE",
             "NPM_PRIVATE",
+            "PIN",
+            "PIN_CODE",
+            "PINCODE",
+            "USER_PIN",
+            "cardPin",
+            "DOOR_ACCESS_CODE",
+            "RECOVERY_CODES",
+            "SERVICE_JWT",
         ];
         let harmless = [
             "PWD",
@@ -283,6 +333,19 @@ mod tests {
             "GIT_AUTHOR_NAME",
             "AUTHORITY",
             "PASSENGER",
+            "JWT_LEEWAY",
+            "PW_DIR",
+            "PW_TEST_HTML_REPORT_OPEN",
+            "PWDEBUG",
+            "PW_BROWSERS",
+            "PINNED_VERSION",
+            "LED_PIN",
+            "PIN_MEMORY",
+            "PING_URL",
+            "SPIN",
+            "COUNTRY_CODE",
+            "CODE",
+            "EXIT_CODE",
             "COMPASS",
             "BYPASS",
             "KEYSPACE",

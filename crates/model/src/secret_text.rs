@@ -72,10 +72,19 @@ fn password_of(scheme: &str, rest: &str) -> Option<Range<usize>> {
         // GitHub and others take a token for the user.
         Some(colon) if web && matches!(&rest[colon + 1..at], "" | "x-oauth-basic" | "x-token-auth") => Some(0..colon),
         Some(colon) => Some(colon + 1..at),
-        None if web => Some(0..at),
+        // Elsewhere a user alone is a user, unless nobody could be called so.
+        None if web || is_random(&rest[..at]) => Some(0..at),
         None => None,
     }
     .filter(|range| !range.is_empty())
+}
+
+/// Whether a word of a URL can only be a token: long, of letters and digits mixed.
+fn is_random(word: &str) -> bool {
+    word.len() >= 20
+        && word.bytes().any(|byte| byte.is_ascii_digit())
+        && word.bytes().any(|byte| byte.is_ascii_alphabetic())
+        && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 fn is_name(byte: u8) -> bool {

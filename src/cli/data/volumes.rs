@@ -20,6 +20,7 @@ use crate::app::disk_usage;
 use crate::app::load::{self, Wanted};
 use crate::app::other_data;
 use crate::app::readonly;
+use crate::cli::table_args::TableHabits;
 use crate::globals::Globals;
 
 // `volumes`.
@@ -31,6 +32,11 @@ pub struct VolumesArgs {
     /// Output as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub compose: TableHabits,
+    /// Print only names
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
 }
 
 // `clean`.
@@ -94,7 +100,10 @@ pub fn volumes(globals: &Globals, args: &VolumesArgs, _term: Term) -> Result<i32
             }
         })
         .collect();
-    if args.json {
+    if args.quiet {
+        return Ok(readonly::text(&volumes.iter().map(|volume| format!("{}\n", volume.name)).collect::<String>()));
+    }
+    if args.json || args.compose.is_json() {
         return readonly::json(&volumes);
     }
     if volumes.is_empty() {

@@ -21,7 +21,7 @@ pub struct BuildArgs {
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
     /// Compose's options for what is always so here
-    #[arg(long, hide = true, aliases = ["pull", "force-rm"], action = clap::ArgAction::Count)]
+    #[arg(long, hide = true, aliases = ["pull", "force-rm", "quiet", "with-dependencies"], action = clap::ArgAction::Count)]
     pub no_cache: u8,
 }
 

@@ -25,6 +25,9 @@ pub struct KillArgs {
     /// Services
     #[arg(value_name = "SERVICE", required = true)]
     pub services: Vec<String>,
+    /// Compose's option for what is always so here
+    #[arg(long, hide = true)]
+    pub remove_orphans: bool,
 }
 
 #[derive(Debug, Args)]
@@ -35,6 +38,12 @@ pub struct RestartArgs {
     /// Also restart services that depend on them
     #[arg(long)]
     pub with_dependents: bool,
+    /// Kill what is still stopping after this time
+    #[arg(short = 't', long, value_name = "T")]
+    pub timeout: Option<String>,
+    /// Compose's option for what is always so here
+    #[arg(long, hide = true)]
+    pub no_deps: bool,
 }
 
 #[derive(Debug, Args)]
@@ -47,12 +56,15 @@ pub struct StopArgs {
     pub timeout: Option<String>,
 }
 
-// Verbs that take names.
+// `start`.
 #[derive(Debug, Args)]
-pub struct NamesArgs {
+pub struct StartArgs {
     /// Services [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
+    /// Compose's option for what is always so here
+    #[arg(long, hide = true)]
+    pub wait: bool,
 }
 
 /// `devrun stop`: returns when the trees are empty.
@@ -61,7 +73,7 @@ pub struct NamesArgs {
 /// `Elsewhere` when nothing runs, `Survivors` when something cannot be ended.
 pub fn stop(globals: &Globals, args: &StopArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
-    let grace = args.timeout.as_deref().map(seconds).transpose()?;
+    let grace = args.timeout.as_deref().map(|text| seconds(text, "devrun stop --timeout 5s api")).transpose()?;
     crate::app::runtime::runtime()?.block_on(async {
         let (mut session, status) = session(&project).await?;
         let targets = ids(&status.snapshot, &args.services)?;
@@ -116,17 +128,17 @@ pub fn stop(globals: &Globals, args: &StopArgs, term: Term) -> Result<i32, Failu
 }
 
 /// A duration; a bare number is seconds, as compose has it.
-fn seconds(text: &str) -> Result<std::time::Duration, Failure> {
+fn seconds(text: &str, example: &str) -> Result<std::time::Duration, Failure> {
     let given = if text.chars().all(|c| c.is_ascii_digit()) { format!("{text}s") } else { text.to_owned() };
     devrun_model::duration::parse(&given)
-        .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun stop --timeout 5s api"))
+        .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help(example))
 }
 
 /// `devrun start`: procfile and environment are read again.
 ///
 /// # Errors
 /// `Elsewhere` when nothing runs.
-pub fn start(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Failure> {
+pub fn start(globals: &Globals, args: &StartArgs, term: Term) -> Result<i32, Failure> {
     anew(globals, &args.services, term, |plan, targets| Command::Start { plan, targets })
 }
 
@@ -136,7 +148,9 @@ pub fn start(globals: &Globals, args: &NamesArgs, term: Term) -> Result<i32, Fai
 /// `Elsewhere` when nothing runs, `Config` when the procfile has errors (nothing is stopped then).
 pub fn restart(globals: &Globals, args: &RestartArgs, term: Term) -> Result<i32, Failure> {
     let with_dependents = args.with_dependents;
-    anew(globals, &args.services, term, |plan, targets| Command::Restart { plan, targets, with_dependents })
+    let grace = args.timeout.as_deref().map(|text| seconds(text, "devrun restart --timeout 5s api")).transpose()?;
+    let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+    anew(globals, &args.services, term, |plan, targets| Command::Restart { plan, targets, with_dependents, grace_ms })
 }
 
 fn anew(

@@ -23,6 +23,9 @@ pub struct DownArgs {
     /// Compose's option for what is always so here
     #[arg(long, hide = true, action = clap::ArgAction::Count)]
     pub remove_orphans: u8,
+    /// Compose's option for images, of which there are none
+    #[arg(long, hide = true, value_name = "local|all")]
+    pub rmi: Option<String>,
     /// With --emergency: all stacks of this user
     #[arg(long, requires = "emergency")]
     pub all: bool,

@@ -17,6 +17,7 @@ use devrun_runtime::runtime_dir;
 
 use crate::app::child_command;
 use crate::app::data::branch;
+use crate::app::env_options;
 use crate::app::load::{self, Purpose, Wanted};
 use crate::app::recipe_tools;
 use crate::app::run_artifacts;
@@ -49,9 +50,21 @@ pub struct RunArgs {
     /// Directory for logs and events of the run, with secrets masked
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
-    /// Compose's `--rm`: nothing is ever left here
-    #[arg(long, hide = true)]
-    pub rm: bool,
+    /// Set an environment variable of the command; NAME alone takes the caller's value
+    #[arg(short = 'e', long = "env", value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Working directory of the command [default: the current one]
+    #[arg(short = 'w', long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// Compose's options for what is always so here
+    #[arg(
+        long,
+        hide = true,
+        aliases = ["interactive", "tty", "no-tty", "no-TTY", "service-ports", "use-aliases", "remove-orphans", "quiet", "quiet-pull", "quiet-build"],
+        short_aliases = ['i', 't', 'T', 'P', 'q'],
+        action = clap::ArgAction::Count
+    )]
+    pub rm: u8,
     /// Command to run when everything is ready
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -108,9 +121,13 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
     };
     let read = load::read(&globals, &project, &wanted)?;
     let targets = load::resolve(&read.plan, &args.services)?;
-    let variables = client_env::merge(project.env.clone(), Addressed::default(), crate::app::service_env::client(&read)?);
-    let cwd = std::env::current_dir()
-        .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;
+    let mut variables = client_env::merge(project.env.clone(), Addressed::default(), crate::app::service_env::client(&read)?);
+    env_options::add(&args.env, &project.env, &mut variables)?;
+    let cwd = match &args.workdir {
+        Some(dir) => std::path::absolute(dir),
+        None => std::env::current_dir(),
+    }
+    .map_err(|error| Failure::new(FailureKind::Config, format!("the working directory cannot be read: {error}")))?;
     let scope = start_scope::of(&read.plan, &targets, false);
     if !may_be_made(&args.command, &read.plan, &scope, &variables)
         && let Some(code) = args.command.first().and_then(|word| child_command::refused(word, &variables, &cwd))

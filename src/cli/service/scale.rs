@@ -20,6 +20,9 @@ pub struct ScaleArgs {
     /// Service and number of copies: S=N; S= returns to the number of the procfile
     #[arg(value_name = "S=N", required = true)]
     pub services: Vec<String>,
+    /// Compose's option for what is always so here
+    #[arg(long, hide = true)]
+    pub no_deps: bool,
 }
 
 /// Runs it.

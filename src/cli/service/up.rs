@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ui::ci;
-use crate::ui::logview::LogView;
+use crate::ui::logview::{LogView, Style};
 use crate::ui::progress::ProgressView;
 use crate::ui::start_times::StartTimes;
 use crate::ui::summary;
@@ -125,9 +125,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     }
     let advice = password_advice::of(&read);
     let mut plan = read.plan;
-    if let Some(text) = &args.timeout {
-        let timeout = devrun_model::duration::parse(text)
-            .map_err(|error| Failure::new(FailureKind::Config, format!("--timeout: {error}")).help("devrun up --timeout 5m"))?;
+    if let Some(timeout) = start_timeout(args)? {
         Arc::make_mut(&mut plan).timeout = timeout;
     }
     if folder.is_some() {
@@ -152,11 +150,32 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         say("devrun runs as root: services do too, unless user_id says otherwise");
     }
     let force_recreate = args.force_recreate;
-    let stack =
-        Stack { project, plan, targets, options, force_recreate, no_wait: args.no_wait, private: read.private, term, advice };
+    let (no_wait, log_style) = (args.no_wait, style(term, args));
+    let log_length = std::fs::metadata(project.places.supervisor_log()).map_or(0, |meta| meta.len());
+    let private = read.private;
+    let stack = Stack { project, plan, targets, options, force_recreate, no_wait, log_style, log_length, private, term, advice };
     let code = if args.is_detached() { stack.detached(args) } else { stack.alone(args) };
     drop(folder);
     code
+}
+
+/// `--timeout`, or `--wait-timeout` as compose has it.
+fn start_timeout(args: &UpArgs) -> Result<Option<Duration>, Failure> {
+    if let Some(text) = &args.wait_timeout {
+        let seconds = text.parse().map(Duration::from_secs).or_else(|_| devrun_model::duration::parse(text));
+        return seconds.map(Some).map_err(|error| {
+            Failure::new(FailureKind::Config, format!("--wait-timeout: {error}")).help("devrun up -d --wait-timeout 60")
+        });
+    }
+    let Some(text) = &args.timeout else { return Ok(None) };
+    devrun_model::duration::parse(text).map(Some).map_err(|error| {
+        let help = if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            format!("for the whole start: devrun up --timeout {text}s; for the stop, as in compose: devrun down --timeout {text}")
+        } else {
+            "devrun up --timeout 5m".to_owned()
+        };
+        Failure::new(FailureKind::Config, format!("--timeout: {error}")).help(help)
+    })
 }
 
 /// `--clean`. False: somebody was asked and said no. What runs is stopped only after the yes.
@@ -205,6 +224,10 @@ struct Stack {
     force_recreate: bool,
     /// Nothing is waited for once a running supervisor has taken the start on.
     no_wait: bool,
+    /// How log lines are shown to an attached caller.
+    log_style: Style,
+    /// What the supervisor's log holds of earlier runs, in bytes.
+    log_length: u64,
     /// Ports that stand in no table: service and port name.
     private: BTreeSet<(String, String)>,
     term: Term,
@@ -216,7 +239,7 @@ impl Stack {
     fn up(&self, plan: bool) -> Command {
         if plan && self.force_recreate {
             let (plan, targets) = (Some(Arc::clone(&self.plan)), self.targets.clone());
-            return Command::Restart { plan, targets, with_dependents: false };
+            return Command::Restart { plan, targets, with_dependents: false, grace_ms: None };
         }
         Command::Up { plan: plan.then(|| Arc::clone(&self.plan)), targets: self.targets.clone(), options: self.options.clone() }
     }
@@ -270,6 +293,10 @@ impl Stack {
         view.clear();
         let interrupted = match &settled {
             Settled::Outcome(outcome) if stop_wait::was_refused(outcome) => return Ok(None),
+            // One that is killed is not begun again: whoever killed it wanted an end.
+            Settled::Gone(None) if !stop_wait::stopped_in_order(&self.project.places) => {
+                return Err(self.supervisor_lost("while the stack started"));
+            }
             // Every start that it has taken on is settled before the end.
             Settled::Gone(_) => return Ok(None),
             Settled::Outcome(_) => false,
@@ -281,7 +308,7 @@ impl Stack {
             return Ok(Some(code));
         }
         // Attached to a stack that was up: Ctrl-C only detaches.
-        let mut lines = LogView::new(style(self.term), &ids);
+        let mut lines = LogView::new(self.log_style, &ids);
         output::detach().map_err(no_thread)?;
         let mut out = output::Stdout;
         loop {
@@ -334,10 +361,7 @@ impl Stack {
                 return Err(Failure::new(FailureKind::Elsewhere, "the stack was stopped while it started")
                     .help("see who stopped it: devrun events; then devrun up"));
             }
-            Settled::Gone(None) => {
-                return Err(Failure::new(FailureKind::Internal, "the supervisor ended in the middle of the start")
-                    .help(format!("see {}", self.project.places.supervisor_log().display())));
-            }
+            Settled::Gone(None) => return Err(self.supervisor_lost("while the stack started")),
             Settled::Interrupted(code) => {
                 if viewer == StartViewer::Owner {
                     // The start that we began is unwound, as with an attached one.
@@ -364,10 +388,37 @@ impl Stack {
             let interrupted = stop_stack::follow(&self.project.places, session, supervisor, self.term).await?;
             code = interrupted.unwrap_or(code);
         }
+        if !self.options.rollback {
+            outcome.failures.iter().for_each(|failed| self.say_waits_for_change(failed.id.as_str(), |text| say(text)));
+        }
         if let Some(line) = exit_line::of_outcome(&outcome) {
             say(line);
         }
         Ok(code)
+    }
+
+    /// What became of a supervisor that ended without a word. Its own faults are in its log; anything else that ends it so is a
+    /// kill from outside: `down --emergency` of another terminal, the out-of-memory killer.
+    fn supervisor_lost(&self, when: &str) -> Failure {
+        let log = self.project.places.supervisor_log();
+        let has_panicked = std::fs::read(&log).is_ok_and(|bytes| {
+            let from = usize::try_from(self.log_length).unwrap_or(usize::MAX);
+            String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).contains(exit_line::PANIC_ADVICE)
+        });
+        if has_panicked {
+            return Failure::new(FailureKind::Internal, format!("the supervisor failed {when}"))
+                .help(format!("see {}", log.display()));
+        }
+        Failure::new(FailureKind::Elsewhere, format!("the supervisor was killed {when}; what it had started is stopped"))
+            .help("`devrun down --emergency` kills it, and so does kill -9; to start again: devrun up -d")
+    }
+
+    /// A service that has failed and comes back by itself is said to, or nobody would wait for it.
+    fn say_waits_for_change(&self, name: &str, say: impl Fn(&str)) {
+        let mut named = self.plan.services.values().filter(|spec| spec.id.as_str() == name || spec.service.as_str() == name);
+        if named.any(|spec| !spec.watch.is_empty()) && self.term.progress != Progress::Json {
+            say(&format!("{name}: a change of a watched file starts it again"));
+        }
     }
 
     /// Shows a start whose log lines are not shown.

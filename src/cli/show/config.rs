@@ -2,6 +2,7 @@
 
 use crate::app::resolved_config;
 use clap::Args;
+use std::collections::BTreeSet;
 
 use crate::ui::table;
 use crate::ui::term::{Term, safe, say};
@@ -27,6 +28,21 @@ pub struct ConfigArgs {
     /// Output as JSON
     #[arg(long)]
     pub json: bool,
+    /// Only check it; print nothing when it is valid
+    #[arg(short = 'q', long, conflicts_with_all = ["json", "origin", "services", "profiles", "volumes"])]
+    pub quiet: bool,
+    /// Print only the names of services and tasks
+    #[arg(long)]
+    pub services: bool,
+    /// Print only the names of profiles
+    #[arg(long, conflicts_with = "services")]
+    pub profiles: bool,
+    /// Print only the names of volumes
+    #[arg(long, conflicts_with_all = ["services", "profiles"])]
+    pub volumes: bool,
+    /// Compose's words for the procfile's own format or JSON
+    #[arg(long, hide = true, value_name = "toml|json", value_parser = ["toml", "json"])]
+    pub format: Option<String>,
 }
 
 /// Runs it.
@@ -37,17 +53,34 @@ pub fn run(globals: &Globals, args: &ConfigArgs, _term: Term) -> Result<i32, Fai
     if args.service.as_deref() == Some("write") {
         return write(globals);
     }
+    // Those of a profile that is on are no longer named as its own.
+    let globals = &if args.profiles { Globals { profile: Vec::new(), ..globals.clone() } } else { globals.clone() };
     let project = load::project(globals)?;
     let named: Vec<String> = args.service.iter().cloned().collect();
     let read = load::read(globals, &project, &Wanted { named: named.clone(), ..Wanted::look() })?;
     let ids = load::resolve(&read.plan, &named)?;
+    if args.services || args.volumes || args.profiles {
+        return Ok(readonly::text(&names(&read, args)));
+    }
     if args.origin {
         return origins(&read, args);
     }
-    if args.json {
+    if args.json || args.format.as_deref() == Some("json") {
         return readonly::json(&resolved_config::tables(&read, &ids, args.reveal)?);
     }
     Ok(readonly::text(&resolved_config::resolved(&read, &ids, args.reveal)?))
+}
+
+/// One name a line.
+fn names(read: &Read, args: &ConfigArgs) -> String {
+    let names: BTreeSet<String> = if args.services {
+        read.plan.services.values().map(|spec| spec.service.to_string()).collect()
+    } else if args.volumes {
+        read.plan.volumes.keys().map(ToString::to_string).collect()
+    } else {
+        read.plan.inactive.values().flatten().cloned().collect()
+    };
+    names.into_iter().map(|name| name + "\n").collect()
 }
 
 /// `devrun config write`: the generated env file, and the secrets that stand in it. Nothing is started.

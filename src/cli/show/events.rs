@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::ui::output;
 use crate::ui::term::{Term, data, safe};
 use devrun_model::exit;
 use devrun_model::{Failure, StateChange};
@@ -51,7 +52,7 @@ pub fn run(globals: &Globals, args: &EventsArgs, _term: Term) -> Result<i32, Fai
                 return Ok(exit::DONE);
             }
         }
-        if !args.follow {
+        if !args.follow || output::is_reader_gone() {
             return Ok(exit::DONE);
         }
         std::thread::sleep(LOOK);

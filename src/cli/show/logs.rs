@@ -8,6 +8,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use crate::ui::logview::{LogView, Style};
+use crate::ui::output;
 use crate::ui::term::Term;
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, ServiceId};
@@ -50,6 +51,9 @@ pub struct LogsArgs {
     /// Do not print service names
     #[arg(long, alias = "no-log-prefix")]
     pub no_prefix: bool,
+    /// Compose's word for `--color never`
+    #[arg(long, hide = true)]
+    pub no_color: bool,
 }
 
 /// How often followed files are looked at.
@@ -105,7 +109,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
         .transpose()
         .map_err(|error| bad(format!("--grep: {error}"), "devrun logs --grep 'error|warn'"))?;
     let style = Style {
-        color: term.out_color,
+        color: term.out_color && !args.no_color,
         terminal: std::io::stdout().is_terminal(),
         timestamps: args.timestamps,
         no_prefix: args.no_prefix,
@@ -146,7 +150,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
         let mut lines = follower.poll();
         lines.extend(reasons.poll(&ids));
         let shown = lines.iter().try_for_each(|line| show(line, &mut out)).and_then(|()| out.flush());
-        if shown.is_err() {
+        if shown.is_err() || output::is_reader_gone() {
             return Ok(exit::DONE);
         }
     }

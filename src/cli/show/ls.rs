@@ -18,6 +18,7 @@ use devrun_runtime::runtime_dir;
 use crate::app::load;
 use crate::app::other_data;
 use crate::app::readonly;
+use crate::cli::table_args::TableHabits;
 use crate::globals::Globals;
 
 /// How long all supervisors together may take to answer.
@@ -29,6 +30,8 @@ pub struct LsArgs {
     /// Output as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub compose: TableHabits,
     /// Print only project directories
     #[arg(short = 'q', long)]
     pub quiet: bool,
@@ -63,7 +66,7 @@ pub fn list(globals: &Globals, args: &LsArgs, _term: Term) -> Result<i32, Failur
     if args.all {
         stacks.extend(down(globals, &stacks));
     }
-    if args.json {
+    if args.json || args.compose.is_json() {
         return readonly::json(&stacks);
     }
     if args.quiet {

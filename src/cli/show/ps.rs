@@ -4,6 +4,7 @@ use crate::app::snapshot;
 use clap::Args;
 use std::time::Duration;
 
+use crate::ui::output;
 use crate::ui::table;
 use crate::ui::term::{Term, data, paint, safe, say};
 use devrun_model::duration::human;
@@ -11,6 +12,7 @@ use devrun_model::exit;
 use devrun_model::{Failure, Health, Kind, ServiceStatus, Snapshot, State};
 
 use crate::app::load::{self};
+use crate::cli::table_args::TableHabits;
 use crate::globals::Globals;
 
 #[derive(Debug, Args)]
@@ -21,14 +23,13 @@ pub struct PsArgs {
     /// Output as JSON
     #[arg(long)]
     pub json: bool,
-    /// Compose's words for a table or JSON
-    #[arg(long, hide = true, value_name = "table|json", value_parser = ["table", "json"])]
-    pub format: Option<String>,
+    #[command(flatten)]
+    pub compose: TableHabits,
     /// Compose's word: what has ended is always shown
-    #[arg(short = 'a', long, hide = true)]
+    #[arg(short = 'a', long, hide = true, alias = "orphans")]
     pub all: bool,
     /// Print only names
-    #[arg(short = 'q', long)]
+    #[arg(short = 'q', long, alias = "services")]
     pub quiet: bool,
     /// Show only services in this state or health
     #[arg(long, value_name = "S")]
@@ -40,6 +41,9 @@ pub struct PsArgs {
     #[arg(long)]
     pub watch: bool,
 }
+
+/// How often `--watch` looks whether somebody still reads.
+const READER_CHECK: Duration = Duration::from_millis(200);
 
 /// Runs it.
 ///
@@ -65,9 +69,20 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
             }
             let Some(mut client) = crate::app::connect::supervisor(&project.places).await? else { continue };
             client.watch().await?;
+            let item = client.item();
+            tokio::pin!(item);
             // One change, then whatever belongs to the same moment.
-            if client.item().await?.is_some() {
+            let changed = loop {
+                tokio::select! {
+                    item = &mut item => break item?.is_some(),
+                    () = tokio::time::sleep(READER_CHECK) => if output::is_reader_gone() { return Ok(code) },
+                }
+            };
+            if changed {
                 tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            if output::is_reader_gone() {
+                return Ok(code);
             }
         }
     })
@@ -98,7 +113,7 @@ fn print(snapshot: &Snapshot, leftovers: usize, args: &PsArgs, term: Term) -> i3
         is_meant && (args.status.is_empty() || args.status.iter().any(has_status))
     };
     let shown: Vec<&ServiceStatus> = snapshot.services.iter().filter(fits).collect();
-    if args.json || args.format.as_deref() == Some("json") {
+    if args.json || args.compose.is_json() {
         let mut snapshot = snapshot.clone();
         snapshot.services = shown.into_iter().cloned().collect();
         match serde_json::to_string(&snapshot) {

@@ -1,6 +1,7 @@
 //! `devrun top`: what each service and everything below it uses.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -15,6 +16,7 @@ use devrun_runtime::stats::{self, UsageSample};
 use crate::app::load;
 use crate::app::readonly;
 use crate::app::request;
+use crate::cli::table_args::TableHabits;
 use crate::globals::Globals;
 
 // `top`.
@@ -23,7 +25,7 @@ pub struct TopArgs {
     /// Services [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Print once and exit
+    /// Print once and exit, as is done wherever the output is no terminal
     #[arg(long, alias = "no-stream")]
     pub once: bool,
     /// Output as JSON
@@ -32,6 +34,11 @@ pub struct TopArgs {
     /// Show the processes of each service
     #[arg(long)]
     pub tree: bool,
+    #[command(flatten)]
+    pub compose: TableHabits,
+    /// Compose's word: what does not run uses nothing
+    #[arg(short = 'a', long, hide = true)]
+    pub all: bool,
 }
 
 /// One process of a service.
@@ -77,6 +84,8 @@ pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure
         let mut before: BTreeMap<String, UsageSample> = BTreeMap::new();
         let mut at = Instant::now();
         let mut first = true;
+        // A pipe or a file has no use for a table that is drawn again and again.
+        let once = args.once || !std::io::stdout().is_terminal();
         loop {
             let Some(status) = client.status().await? else { return Ok(exit::DONE) };
             let mut snapshot = status.snapshot;
@@ -89,7 +98,7 @@ pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure
             at = Instant::now();
             if !first {
                 let usage = usage(&snapshot, &before, &now, took, args.tree);
-                if show(&usage, args, term).is_err() || args.once {
+                if show(&usage, args, once, term).is_err() || once {
                     return Ok(exit::DONE);
                 }
             }
@@ -155,14 +164,14 @@ fn usage(
     snapshot.services.iter().filter_map(one).collect()
 }
 
-fn show(usage: &[UsageRow], args: &TopArgs, term: Term) -> std::io::Result<()> {
-    if args.json {
+fn show(usage: &[UsageRow], args: &TopArgs, once: bool, term: Term) -> std::io::Result<()> {
+    if args.json || args.compose.is_json() {
         return match readonly::json(&serde_json::json!({ "services": usage })) {
             Ok(_) => Ok(()),
             Err(failure) => Err(std::io::Error::other(failure)),
         };
     }
-    if term.out_color && !args.once {
+    if term.out_color && !once {
         data("\x1b[H\x1b[2J")?;
     }
     data(table::render(HEAD, &rows(usage)).trim_end())

@@ -8,7 +8,7 @@ use super::scenario::{Scenario, action_text, fail, id, on_failure, plan, probed,
 use crate::{Action, Event, PlanChange};
 use devrun_model::keeper::ExitStatus;
 use devrun_model::service::OnUnhealthy;
-use devrun_model::{Condition, FailureKind, ReadySpec, RestartPolicy, ServiceSpec, State};
+use devrun_model::{Command, Condition, FailureKind, ReadySpec, RestartPolicy, ServiceSpec, State};
 
 fn policy(policy: RestartPolicy, spec: ServiceSpec) -> ServiceSpec {
     ServiceSpec { restart: policy, ..spec }
@@ -281,7 +281,8 @@ fn replicas_are_restarted_one_at_a_time() {
 
 #[test]
 fn a_changed_file_restarts_and_may_cure() {
-    let mut stage = Scenario::new(vec![service("a", ""), service("z", "")]);
+    let watched = ServiceSpec { watch: vec!["src".to_owned()], ..service("a", "") };
+    let mut stage = Scenario::new(vec![watched, service("z", "")]);
     stage.up().runs("z").runs("a");
     stage.feed(Event::FileChanged(id("a"), "src/a.py".to_owned()));
     assert_eq!((stage.state("a"), stage.reason("a").as_str()), (State::Stopping, "src/a.py changed"));
@@ -291,6 +292,48 @@ fn a_changed_file_restarts_and_may_cure() {
     assert_eq!(stage.state("a"), State::Fetching);
     stage.stop(&["a"]).fetched("a").feed(Event::FileChanged(id("a"), "src/a.py".to_owned()));
     assert_eq!(stage.state("a"), State::Stopped);
+}
+
+#[test]
+fn a_stack_whose_only_service_is_watched_waits_for_the_next_change() {
+    let watched = |name: &str| ServiceSpec { watch: vec!["src".to_owned()], ..service(name, "") };
+    for code in [0, 1] {
+        let mut stage = Scenario::new(vec![watched("a"), task("t", "")]);
+        stage.up().runs("t").gone("t", 0).runs("a").gone("a", code);
+        assert_eq!(stage.count(|action| matches!(action, Action::Shutdown(_))), 0, "exit {code}: it waits");
+        stage.feed(Event::FileChanged(id("a"), "src/a.py".to_owned())).runs("a").gone("a", 1);
+        assert_eq!(stage.count(|action| matches!(action, Action::Shutdown(_))), 0);
+        stage.down();
+        assert_eq!(stage.count(|action| matches!(action, Action::Shutdown(_))), 1);
+    }
+    // What nothing starts again ends the run, as before.
+    let task = ServiceSpec { watch: vec!["src".to_owned()], ..task("t", "") };
+    let mut stage = Scenario::new(vec![task, service("z", "")]);
+    stage.up().runs("t").gone("t", 0).runs("z").gone("z", 1);
+    assert_eq!(stage.count(|action| matches!(action, Action::Shutdown(_))), 1);
+}
+
+#[test]
+fn a_restart_may_have_a_shorter_grace_of_its_own() {
+    let kills = |stage: &Scenario| stage.count(|action| matches!(action, Action::KillTree(..)));
+    let restart = |stage: &mut Scenario, grace_ms| {
+        let targets = vec![id("a")];
+        stage.feed(Event::Command(Command::Restart { plan: None, targets, with_dependents: false, grace_ms }));
+    };
+    let mut stage = Scenario::new(vec![service("a", "")]);
+    stage.up().runs("a");
+    restart(&mut stage, Some(1000));
+    stage.at(1000).timer();
+    assert_eq!(kills(&stage), 1);
+    stage.gone("a", 137).runs("a");
+    // The next stop has the service's own; one that is under way is shortened.
+    stage.at(2000);
+    restart(&mut stage, None);
+    stage.at(4000).timer();
+    assert_eq!(kills(&stage), 1);
+    restart(&mut stage, Some(2000));
+    stage.timer();
+    assert_eq!(kills(&stage), 2);
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl Scenario {
     }
     pub(crate) fn restart(&mut self, targets: &[&str], with_dependents: bool) -> &mut Self {
         let targets = targets.iter().map(|name| id(name)).collect();
-        self.feed(Event::Command(Command::Restart { plan: None, targets, with_dependents }))
+        self.feed(Event::Command(Command::Restart { plan: None, targets, with_dependents, grace_ms: None }))
     }
     pub(crate) fn renew(&mut self, plan: Plan, given: &[&str], targets: &[&str]) -> &mut Self {
         let ids = |names: &[&str]| names.iter().map(|name| id(name)).collect();

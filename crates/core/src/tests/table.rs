@@ -166,7 +166,7 @@ fn events(generation: u64) -> Vec<(&'static str, Event)> {
         ("up", Event::Command(Command::Up { plan: None, targets: targets(), options: UpOptions::default() })),
         ("start", Event::Command(Command::Start { plan: None, targets: targets() })),
         ("stop", Event::Command(Command::Stop { targets: targets() })),
-        ("restart", Event::Command(Command::Restart { plan: None, targets: targets(), with_dependents: false })),
+        ("restart", Event::Command(Command::Restart { plan: None, targets: targets(), with_dependents: false, grace_ms: None })),
         ("kill", Event::Command(Command::Kill { targets: targets(), signal: Signal::TERM })),
         ("down", Event::Command(Command::Down { grace_ms: None })),
         ("kill all", Event::Command(Command::KillAll)),

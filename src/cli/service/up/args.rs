@@ -17,8 +17,32 @@ pub struct UpArgs {
     #[arg(long)]
     pub force_recreate: bool,
     /// Compose's options for what is always so here
-    #[arg(long, hide = true, aliases = ["no-build", "no-recreate", "quiet-pull", "no-color", "no-log-prefix"], action = clap::ArgAction::Count)]
+    #[arg(
+        long,
+        hide = true,
+        aliases = ["no-build", "no-recreate", "quiet-pull", "quiet-build", "menu", "renew-anon-volumes"],
+        short_alias = 'V',
+        action = clap::ArgAction::Count
+    )]
     pub remove_orphans: u8,
+    /// Compose's option: what has a `watch` is always watched
+    #[arg(short = 'w', long, hide = true)]
+    pub watch: bool,
+    /// Compose's word for when images are pulled, of which there are none
+    #[arg(long, hide = true, value_name = "always|missing|never")]
+    pub pull: Option<String>,
+    /// Compose's word for `--timeout`, in seconds
+    #[arg(long, hide = true, value_name = "SECONDS", conflicts_with = "timeout")]
+    pub wait_timeout: Option<String>,
+    /// Compose's word for `--color never`
+    #[arg(long, hide = true)]
+    pub no_color: bool,
+    /// Do not print service names
+    #[arg(long, alias = "no-log-prefix")]
+    pub no_prefix: bool,
+    /// Show RFC 3339 timestamps
+    #[arg(long)]
+    pub timestamps: bool,
     /// With -d: return immediately
     #[arg(long, requires = "detach")]
     pub no_wait: bool,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::log_output::{drain, show, show_waiting, style};
+use super::log_output::{drain, show, show_waiting};
 use super::{ATTACHED, ROUNDS, Stack, no_thread};
 use crate::app::load;
 use crate::app::password_advice;
@@ -21,7 +21,7 @@ use crate::ui::term::{Progress, say};
 use crate::ui::{exit_line, output};
 use devrun_model::exit;
 use devrun_model::feed::{FeedItem, Outcome, StopReport};
-use devrun_model::{Failure, FailureKind, Kind, ServiceId};
+use devrun_model::{Failure, FailureKind, Kind, ServiceId, State};
 
 /// What the run has shown so far.
 struct Shown {
@@ -72,7 +72,7 @@ impl Stack {
         let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
         let mut shown = Shown {
             view: ProgressView::new(self.term).with_plan(&self.plan),
-            lines: LogView::new(style(self.term), &ids),
+            lines: LogView::new(self.log_style, &ids),
             begun: Instant::now(),
             interrupted: None,
             stops: Vec::new(),
@@ -133,6 +133,17 @@ impl Stack {
             }
             // A task that has ended by itself was not stopped.
             FeedItem::Stopped(report) if shown.interrupted.is_some() || !self.is_task(&report.id) => shown.stops.push(report),
+            // It ended and was started again, or failed: that was no stop of this run.
+            FeedItem::Notice(notice) if !matches!(notice.to, State::Stopping | State::Stopped) => {
+                if matches!(notice.to, State::Failed | State::Completed)
+                    && notice.from != notice.to
+                    && shown.interrupted.is_none()
+                {
+                    self.say_waits_for_change(&notice.service, |text| shown.view.print(text));
+                }
+                let copy = format!("{}.{}", notice.service, notice.replica);
+                shown.stops.retain(|report| report.id.as_str() != notice.service && report.id.as_str() != copy);
+            }
             _ => {}
         }
     }

@@ -62,10 +62,7 @@ impl Stack {
     /// Watches the start of the supervisor that was just made. While `hold` is there, it does not end. `None`: another one was
     /// quicker, and has ended.
     async fn watch(&self, answer: File, mut hold: File, no_wait: bool) -> Result<Option<i32>, Failure> {
-        let mute = |_: std::io::Error| {
-            Failure::new(FailureKind::Internal, "the supervisor ended without an answer")
-                .help(format!("devrun up -d again; see {}", self.project.places.supervisor_log().display()))
-        };
+        let mute = |_: std::io::Error| self.supervisor_lost("before it answered");
         let mut signals = Signals::take()?;
         let mut lines = tokio::io::BufReader::new(pipe::Receiver::from_file(answer).map_err(mute)?).lines();
         let mut interrupted = None;

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use devrun_runtime::logs::LogItem;
 
+use super::UpArgs;
 use crate::app::stack_session::StackSession;
 use crate::ui::logview::{LogView, Style};
 use crate::ui::output;
@@ -13,8 +14,14 @@ use crate::ui::term::Term;
 /// Pieces of output that go before a summary.
 const SHOWN_AT_ONCE: usize = 512;
 
-pub(super) fn style(term: Term) -> Style {
-    Style { color: term.out_color, terminal: std::io::stdout().is_terminal(), ..Style::default() }
+pub(super) fn style(term: Term, args: &UpArgs) -> Style {
+    Style {
+        color: term.out_color && !args.no_color,
+        terminal: std::io::stdout().is_terminal(),
+        timestamps: args.timestamps,
+        no_prefix: args.no_prefix,
+        json: false,
+    }
 }
 
 /// Shows one item and whatever else is there already, in one go. A reader that is gone gets nothing more; services go on.
