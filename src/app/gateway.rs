@@ -81,7 +81,7 @@ async fn serve(config: GatewayConfig, log: AccessLog) -> Result<(), Failure> {
         return Ok(());
     }
     let gateway = Gateway::new(config.spec, upstreams, log)
-        .map_err(|reason| Failure::new(FailureKind::Config, reason).help("check the gateway's `headers`"))?;
+        .map_err(|reason| Failure::new(FailureKind::Config, reason).help("check the gateway's `headers` and `tls`"))?;
     devrun_gateway::serve(listener, gateway, ended).await;
     Ok(())
 }

@@ -24,6 +24,7 @@ use crate::app::data::branch_name;
 use crate::app::debug_output;
 use crate::app::generated_env;
 use crate::app::host_requirements;
+use crate::app::local_ca;
 use crate::app::preconditions;
 use crate::app::procfile_errors;
 use crate::app::procfile_port;
@@ -379,6 +380,9 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     if starts {
         notes.extend(host_requirements::of_plan(&document, &plan, &wanted.named, &project.env)?);
     }
+    if wanted.purpose.makes() {
+        notes.extend(local_ca::prepare(&project.env, &plan)?.map(str::to_owned));
+    }
     if wanted.warn {
         if !report.is_empty() {
             say(Masker::default().text(report.render(color).trim_end()));
@@ -419,6 +423,7 @@ fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &devrun_co
         keys: generated_env::keys(paths.as_ref().and_then(|paths| paths.keys.as_deref()))?,
         seed: u64::from(std::process::id()),
         shared: BTreeMap::new(),
+        local_ca: local_ca::files(&project.env),
         branch: document.branch_data().then(|| branch_name::checked_out(&project.root)).flatten(),
     };
     for path in env_files.into_iter().chain(env_file_flag) {

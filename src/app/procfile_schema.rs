@@ -106,8 +106,7 @@ fn property(place: TableKind, key: &Key) -> Value {
     accepted.types.insert("boolean");
     let mut value = if key.shape == Shape::Any { Map::new() } else { accepted.schema() };
     let default = key.default.map(|default| format!(" [{default}]")).unwrap_or_default();
-    let later = if key.in_effect { "" } else { " (not in effect yet)" };
-    value.insert("description".to_owned(), json!(format!("{}{default}{later}", key.doc)));
+    value.insert("description".to_owned(), json!(format!("{}{default}", key.doc)));
     Value::Object(value)
 }
 

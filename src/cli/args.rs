@@ -135,6 +135,11 @@ pub enum Verb {
         after_help = "Examples:\n  devrun routes\n  devrun routes --check      ask every route and name the service that answered"
     )]
     Routes(crate::cli::show::routes::RoutesArgs),
+    /// Install the local certificate authority of gateways with `tls`, so that browsers accept them
+    #[command(
+        after_help = "The certificate goes into the system's store and into the databases of Chromium and Firefox. What needs root is printed as a command.\n\nExamples:\n  devrun trust\n  devrun trust --remove"
+    )]
+    Trust(crate::cli::service::trust::TrustArgs),
     /// Show the dependency graph
     #[command(after_help = "Examples:\n  devrun graph --live\n  devrun graph --format dot | dot -Tsvg > graph.svg")]
     Graph(crate::cli::show::graph::GraphArgs),

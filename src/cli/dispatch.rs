@@ -23,7 +23,7 @@ use super::machine_docs;
 use super::reference;
 use super::self_update;
 use super::service::up::UpArgs;
-use super::service::{attach, build, control, down, exec, gateway, run, scale, shared, task, telemetry, unit, up, wait};
+use super::service::{attach, build, control, down, exec, gateway, run, scale, shared, task, telemetry, trust, unit, up, wait};
 use super::show::check::CheckArgs;
 use super::show::{
     analyze, check, config, doctor, env, events, graph, inspect, logs, ls, mcp, ps, report, resources, routes, top, ui, urls,
@@ -99,6 +99,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Resources(args) => resources::run(&globals, &args, term),
         Verb::Why(args) => why::run(&globals, &args, term),
         Verb::Routes(args) => routes::run(&globals, &args, term),
+        Verb::Trust(args) => trust::run(&args, term),
         Verb::Graph(args) => graph::run(&globals, &args, term),
         Verb::Analyze(args) => analyze::run(&globals, &args, term),
         Verb::Config(args) if args.service.as_deref() == Some("check") => check::run(&globals, &CheckArgs { quiet: false }, term),

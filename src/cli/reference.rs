@@ -12,7 +12,6 @@ use devrun_model::{Failure, FailureKind};
 use crate::app::procfile_schema::{name_of, places, schema_text};
 use crate::app::readonly;
 use crate::cli::args::{Cli, ManArgs};
-use crate::cli::unknown_command;
 
 fn cannot(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", path.display())).help("choose another directory")
@@ -84,12 +83,11 @@ pub fn procfile_reference() -> String {
         for key in keys_of(place) {
             let cell = |text: &str| text.replace('|', "\\|");
             out.push_str(&format!(
-                "| `{}` | {} | {} | {}{} |\n",
+                "| `{}` | {} | {} | {} |\n",
                 key.name,
                 cell(&words(key.shape)),
                 cell(key.default.unwrap_or("")),
                 cell(key.doc),
-                if key.in_effect { "" } else { " *(later)*" }
             ));
         }
     }
@@ -163,10 +161,6 @@ pub fn cli_reference() -> String {
     }
     for (name, text) in pages {
         out.push_str(&format!("\n## {name}\n\n```text\n{text}```\n"));
-    }
-    let planned = unknown_command::PLANNED.iter().map(|verb| format!("`{verb}`")).collect::<Vec<_>>().join(", ");
-    if !planned.is_empty() {
-        out.push_str(&format!("\n## Not built yet\n\n{planned}\n"));
     }
     out.push_str("\n## Exit codes\n\n| code | meaning |\n|---|---|\n");
     for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 124, 125, 126, 127, 129, 130, 143] {

@@ -8,9 +8,6 @@ use devrun_model::{Failure, FailureKind};
 
 use super::args::Cli;
 
-/// Commands of the contract that this version does not have.
-pub const PLANNED: &[&str] = &["trust"];
-
 /// What docker compose calls it, and what does it here.
 const COMPOSE: &[(&str, &str)] = &[
     ("compose", "devrun takes compose's commands itself: devrun up"),
@@ -32,10 +29,6 @@ const COMPOSE: &[(&str, &str)] = &[
 #[must_use]
 pub fn failure(words: &[OsString]) -> Failure {
     let name = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    if PLANNED.contains(&name.as_str()) {
-        return Failure::new(FailureKind::Config, format!("`devrun {name}` is not built yet"))
-            .help("`devrun help` lists the commands that are");
-    }
     let failure = Failure::new(FailureKind::Config, format!("unknown command `{name}`"));
     if let Some((_, here)) = COMPOSE.iter().find(|(compose, _)| *compose == name) {
         return failure.help(*here);

@@ -62,6 +62,7 @@ pub fn facts(shell: &[(&str, &str)]) -> Facts {
         seed: 1,
         branch: None,
         shared: BTreeMap::new(),
+        local_ca: None,
     }
 }
 

@@ -213,6 +213,7 @@ fn the_plan_of_a_thousand_services_fits_a_line_four_times() {
                 seed: 1,
                 branch: None,
                 shared: BTreeMap::new(),
+                local_ca: None,
             })
             .map(|wants| {
                 wants
@@ -228,6 +229,7 @@ fn the_plan_of_a_thousand_services_fits_a_line_four_times() {
         seed: 1,
         branch: None,
         shared: BTreeMap::new(),
+        local_ca: None,
     };
     let (plan, _) = document.lower(&facts).unwrap_or_else(|report| panic!("{}", report.render(false)));
     let length = serde_json::to_string(&plan).expect("a plan is JSON").len();

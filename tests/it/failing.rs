@@ -240,18 +240,6 @@ fn exit_2_for_what_can_never_work() {
     empty.run(&["up", "-d"]).code(2).says("procfile.toml");
 }
 
-/// Commands of the contract that are still to come.
-const TO_COME: &[&str] = &["trust"];
-
-#[test]
-fn a_command_that_is_not_built_yet_says_so_and_runs_nothing() {
-    let project = Project::new().procfile("[services.a]\nrun = \"touch ran\"\n");
-    for verb in TO_COME {
-        project.run(&[verb]).code(2).says("not built yet");
-    }
-    assert!(!project.path("ran").exists());
-}
-
 /// Shows: check.
 #[test]
 fn checking_runs_nothing() {

@@ -13,7 +13,7 @@ use crate::harness::{PATIENCE, Project, eventually, signal};
 /// A small HTTP server whose framing is in the test's hands: `/headers` gives the request's own, `/sse` an event and after
 /// the file `go` another, `/ws` echoes bytes after a change of protocol, a `POST` is counted, its first bytes are noted in `got`.
 /// Each request's first line is noted in `seen-NAME`.
-const SERVER: &str = r#"
+pub const SERVER: &str = r#"
 import os, socket, sys, threading, time
 name, port = os.environ["DEVRUN_SERVICE"] + "." + os.environ["DEVRUN_REPLICA"], int(os.environ["PORT"])
 family, host = (socket.AF_INET6, "::1") if "--v6" in sys.argv else (socket.AF_INET, "127.0.0.1")

@@ -47,6 +47,7 @@ mod generated;
 mod git_exposure;
 mod harness;
 mod harness_test;
+mod https;
 mod import_circles;
 mod init;
 mod invalid;

@@ -9,7 +9,7 @@ use super::interpolate::{Reported, Resolved, Resolver, Scope, ScopeKey};
 use super::source_map::Span;
 use super::template::{Hole, Name, Operator};
 use super::toml_node::{TomlNode, TomlValue, get};
-use super::{PortPreference, service_url};
+use super::{PortPreference, local_ca, service_url};
 
 /// How a service gets a port.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -255,7 +255,8 @@ impl Resolver<'_> {
             return Err(self.unset(&hole, at));
         };
         let host = self.host(service, at)?;
-        if base == "http" && external.is_none() && self.is_probed_by_https(service, &host, port)? {
+        let is_tls = || Ok(local_ca::serves_tls(self, service)? || self.is_probed_by_https(service, &host, port)?);
+        if base == "http" && external.is_none() && is_tls()? {
             base = "https".to_owned();
         }
         let (user, password, database) = if service_url::carries_login(&base) {

@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::template::{self, Hole, Operator, Part};
 use super::toml_node::{TomlNode, get};
 use super::variable_names::{names_secret, port_variable};
-use super::{dotenv, service_url, telemetry};
+use super::{dotenv, local_ca, service_url, telemetry};
 use devrun_model::client_env::Addressed;
 use devrun_model::mask::is_distinctive;
 use devrun_model::percent;
@@ -41,6 +41,9 @@ pub(crate) fn of(
     for name in &removed {
         env.remove(name);
     }
+    // Of the caller's own they hold everything; what the procfile says about them counts.
+    let mut trusted = local_ca::variables(resolver, service)?;
+    trusted.retain(|name, _| !declared.contains_key(name) && !removed.contains(name));
     env.extend(declared.into_iter().map(|(name, (value, _))| (name, value)));
     if !removed.iter().any(|name| name == "PYTHONUNBUFFERED") {
         env.entry("PYTHONUNBUFFERED".to_owned()).or_insert_with(|| "1".to_owned());
@@ -66,6 +69,7 @@ pub(crate) fn of(
             }
         }
     }
+    env.extend(trusted);
     env.remove(RUN_ID);
     if !own_path(resolver, service, replica)? {
         tool_dirs(resolver, service, replica, &mut env);

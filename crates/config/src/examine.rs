@@ -45,7 +45,7 @@ pub fn examine(sources: &[Source], options: &Options, book: &dyn RecipeBook) -> 
     let faulty_lines: BTreeSet<(u32, usize)> = problems.iter().filter_map(|d| line_of(&texts, d)).collect();
     for tree in &trees {
         let mut found = Vec::new();
-        schema_check::file(tree, mode.as_deref(), &mut found);
+        schema_check::file(tree, &mut found);
         // What a syntax error left of its line is not worth a second message.
         found.retain(|d| line_of(&texts, d).is_none_or(|line| !faulty_lines.contains(&line)));
         // Behind a broken [table] its keys seem to stand at the top.

@@ -1,6 +1,7 @@
 //! A gateway's `routes` and `headers` → [`GatewaySpec`].
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::PortPreference;
@@ -9,11 +10,12 @@ use super::attributes::PortSpec;
 use super::declared_service::DeclaredService;
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
+use super::local_ca;
 use super::reader::Reader;
 use super::routes::{is_gateway, routes};
 use super::suggest;
 use super::toml_node::{Table, TomlNode, get};
-use devrun_model::{GatewaySpec, Route, RoutePattern, RouteTarget, ServiceName, UpstreamSpec};
+use devrun_model::{GatewaySpec, GatewayTls, Route, RoutePattern, RouteTarget, ServiceName, UpstreamSpec};
 
 /// What a route's table may lead to; each has one of these.
 const TARGETS: &[&str] = &["to", "files", "reply", "redirect"];
@@ -67,6 +69,10 @@ pub(crate) fn lower(resolver: &Resolver<'_>, service: &DeclaredService) -> Resol
         }
     }
     let names = Reader { resolver, table: &service.tree, scope: gateway.scope() }.flag("names", true);
+    match gateway.tls() {
+        Ok(tls) => spec.tls = tls,
+        Err(Reported) => failed = true,
+    }
     if names? && !failed {
         gateway.names(&mut spec);
     }
@@ -85,6 +91,32 @@ impl Lowering<'_, '_> {
 
     fn bad(&self, node: &TomlNode, message: impl Into<String>, help: impl Into<String>) -> Reported {
         self.resolver.report(Diagnostic::error(node.span, message).help(help))
+    }
+
+    /// `tls`: every certificate is for this machine's own names and loopback addresses.
+    fn tls(&self) -> Resolved<Option<GatewayTls>> {
+        let Some(node) = self.service.get("tls") else { return Ok(None) };
+        if !local_ca::serves_tls(self.resolver, self.service)? {
+            return Ok(None);
+        }
+        let Some(files) = &self.resolver.facts.local_ca else {
+            return Err(self.bad(
+                node,
+                "`tls` needs a state directory of the user, and HOME is not set",
+                "set HOME or XDG_STATE_HOME",
+            ));
+        };
+        let host = self.resolver.host(self.service, node.span)?;
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        if !address.as_ref().is_ok_and(IpAddr::is_loopback) {
+            return Err(self.bad(
+                node,
+                format!("`tls` has certificates for this machine's own names only, and `bind` is {host}"),
+                "remove `bind`, or bind = \"0.0.0.0\"; for other machines, put Caddy or nginx with a certificate in front",
+            ));
+        }
+        let addresses = address.iter().map(IpAddr::to_string).filter(|address| address != "127.0.0.1" && address != "::1");
+        Ok(Some(GatewayTls { authority: files.directory.clone(), addresses: addresses.collect() }))
     }
 
     fn route(&self, text: &str, node: &TomlNode) -> Resolved<Route> {

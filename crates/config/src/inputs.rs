@@ -71,6 +71,17 @@ pub struct Facts {
     pub branch: Option<String>,
     /// The shared servers, by services with `scope = "user"`. One that is absent here is an ordinary service.
     pub shared: BTreeMap<String, SharedServer>,
+    /// Where the user's local certificate authority is; `None`: the user has no state directory.
+    pub local_ca: Option<LocalCaFiles>,
+}
+
+/// The files of the user's local certificate authority, which may not have been made yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalCaFiles {
+    /// Their directory.
+    pub directory: PathBuf,
+    /// The variables by which programs trust it, each with a file that holds all that they trusted without it.
+    pub variables: BTreeMap<String, String>,
 }
 
 impl Facts {

@@ -244,7 +244,7 @@ impl Probe<'_, '_, '_, '_> {
             };
             (self.named(node, name)?, false, path.to_owned())
         } else if text.starts_with('/') {
-            (self.own(node)?, false, text.to_owned())
+            (self.own(node)?, super::local_ca::serves_tls(keys.resolver, self.service)?, text.to_owned())
         } else {
             let help = format!("write http = \"/{text}\", http = \":PORTNAME/{text}\" or a whole URL");
             return Err(keys.bad(node, format!("{text:?} is neither a path nor a URL"), &help));

@@ -80,7 +80,7 @@ fn needs(services: &DeclaredServices, from: &str, on: &str) -> bool {
 /// What is wrong with routes whatever the values are.
 pub(crate) fn check(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
     if !is_gateway(service) {
-        for key in ["routes", "headers", "names"] {
+        for key in ["routes", "headers", "names", "tls"] {
             if let Some(node) = service.get(key) {
                 out.push(
                     Diagnostic::error(node.key, format!("`{key}` belongs to a gateway, and {} is none", service.label()))

@@ -96,8 +96,6 @@ pub struct Key {
     pub shape: Shape,
     /// What it is when absent, as text for people.
     pub default: Option<&'static str>,
-    /// False: parsed and checked, and does nothing yet.
-    pub in_effect: bool,
     /// One line.
     pub doc: &'static str,
 }
@@ -118,13 +116,7 @@ const TASK: &[TableKind] = &[P::Task];
 
 const fn key(places: &'static [TableKind], name: &'static str, shape: Shape, default: &'static str, doc: &'static str) -> Key {
     let default = if default.is_empty() { None } else { Some(default) };
-    Key { places, name, shape, default, in_effect: true, doc }
-}
-
-const fn later(places: &'static [TableKind], name: &'static str, shape: Shape, default: &'static str, doc: &'static str) -> Key {
-    let mut key = key(places, name, shape, default, doc);
-    key.in_effect = false;
-    key
+    Key { places, name, shape, default, doc }
 }
 
 /// Ours, and those of compose files, whose tables are read one to one.
@@ -269,7 +261,7 @@ pub const KEYS: &[Key] = &[
         "true",
         "a gateway answers SERVICE.PROJECT.localhost for every HTTP service, to clients on this machine",
     ),
-    later(SERVICE, "tls", Bool, "false", "HTTPS by a local CA, of a gateway"),
+    key(SERVICE, "tls", Bool, "false", "a gateway serves HTTPS with certificates of the user's local CA; see `devrun trust`"),
     key(&[P::Route], "to", Text, "", "the service, or SERVICE:PORT for a named port"),
     key(&[P::Route], "strip", Text, "", "removed from the front of the path, of `to`"),
     key(&[P::Route], "max_body", Size, "no limit", "largest request body, of `to`"),

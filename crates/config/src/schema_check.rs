@@ -1,11 +1,8 @@
-//! One walk over a file's tree against the schema: unknown keys, wrong types, words that are no choice, values whose
-//! text cannot be right whatever the variables say, and keys that do nothing yet. All of them at once.
-
-use std::collections::BTreeMap;
+//! One walk over a file's tree against the schema: unknown keys, wrong types, words that are no choice, and values
+//! whose text cannot be right whatever the variables say. All of them at once.
 
 use super::diagnostic::Diagnostic;
 use super::schema::{self, Shape, TableKind};
-use super::source_map::Span;
 use super::toml_node::{Table, TomlNode, TomlValue};
 use super::{foreign_keys, suggest};
 use devrun_model::{ByteSize, duration};
@@ -13,23 +10,18 @@ use devrun_model::{ByteSize, duration};
 /// The walk.
 pub(crate) struct SchemaCheck<'a> {
     out: &'a mut Vec<Diagnostic>,
-    /// Inside `[modes.X]`: `false` may stand for anything, and keys without effect are named only in a mode in force.
+    /// Inside `[modes.X]`: `false` may stand for anything.
     overlay: bool,
-    /// Whether keys that do nothing yet are named.
-    warn: bool,
-    /// Keys without effect, by name, wherever they stand.
-    idle: BTreeMap<String, Vec<(Span, String)>>,
     /// What the key at hand is about.
     doc: &'static str,
 }
 
-/// Checks a whole file; `mode` is the overlay in force.
-pub(crate) fn file(root: &Table, mode: Option<&str>, out: &mut Vec<Diagnostic>) {
+/// Checks a whole file.
+pub(crate) fn file(root: &Table, out: &mut Vec<Diagnostic>) {
     let mut base = root.clone();
     let modes = base.shift_remove("modes");
-    let mut walk = SchemaCheck { out, overlay: false, warn: true, idle: BTreeMap::new(), doc: "" };
+    let mut walk = SchemaCheck { out, overlay: false, doc: "" };
     walk.table(&base, TableKind::Root, "");
-    walk.name_idle();
     let Some(modes) = modes else { return };
     let Some(table) = modes.table() else {
         out.push(Diagnostic::error(modes.span, "`modes` takes a table of overlays").help("write [modes.dev]"));
@@ -37,7 +29,6 @@ pub(crate) fn file(root: &Table, mode: Option<&str>, out: &mut Vec<Diagnostic>) 
     };
     for (name, overlay) in table {
         let path = format!("modes.{name}");
-        let warn = mode == Some(name);
         let Some(tree) = overlay.table() else {
             wrong_type(out, overlay, &path, "a table");
             continue;
@@ -47,15 +38,14 @@ pub(crate) fn file(root: &Table, mode: Option<&str>, out: &mut Vec<Diagnostic>) 
                 out.push(Diagnostic::error(node.key, format!("`{key}` cannot stand in [{path}]")));
             }
         }
-        let mut walk = SchemaCheck { out, overlay: true, warn, idle: BTreeMap::new(), doc: "" };
+        let mut walk = SchemaCheck { out, overlay: true, doc: "" };
         walk.table(tree, TableKind::Root, &path);
-        walk.name_idle();
     }
 }
 
 /// Checks the `[service]` table of a recipe file.
 pub(crate) fn recipe_service(table: &Table, out: &mut Vec<Diagnostic>) {
-    SchemaCheck { out, overlay: true, warn: false, idle: BTreeMap::new(), doc: "" }.table(table, TableKind::Service, "service");
+    SchemaCheck { out, overlay: true, doc: "" }.table(table, TableKind::Service, "service");
 }
 
 fn wrong_type(out: &mut Vec<Diagnostic>, node: &TomlNode, path: &str, wanted: &str) {
@@ -115,19 +105,6 @@ fn fits(shape: Shape, value: &TomlValue) -> bool {
 }
 
 impl SchemaCheck<'_> {
-    /// One warning for each key without effect, however often it stands there.
-    fn name_idle(&mut self) {
-        for (_, places) in std::mem::take(&mut self.idle) {
-            let Some((span, first)) = places.first() else { continue };
-            let more = match places.len() - 1 {
-                0 => String::new(),
-                1 => " (and in 1 more place)".to_owned(),
-                more => format!(" (and in {more} more places)"),
-            };
-            self.out.push(Diagnostic::warning(*span, format!("`{first}` is not in effect yet{more}")));
-        }
-    }
-
     fn table(&mut self, table: &Table, place: TableKind, path: &str) {
         for (name, node) in table {
             let full = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -135,9 +112,6 @@ impl SchemaCheck<'_> {
                 self.unknown(node, name, place, path);
                 continue;
             };
-            if self.warn && !key.in_effect && !node.is_false() {
-                self.idle.entry(name.clone()).or_default().push((node.key, full.clone()));
-            }
             if let Some(help) = foreign_keys::build_context(place, name, node) {
                 self.out.push(Diagnostic::error(node.span, format!("`{full}` takes a command, not a directory")).help(help));
             }
@@ -323,7 +297,7 @@ mod tests {
     fn messages(text: &str) -> Vec<String> {
         let mut out = Vec::new();
         let table = super::super::toml_node::parse(0, &Text::new("f", text.to_owned()), &mut out);
-        file(&table, None, &mut out);
+        file(&table, &mut out);
         out.into_iter().map(|d| format!("{} | {}", d.message, d.help.unwrap_or_default())).collect()
     }
 
@@ -342,12 +316,5 @@ mod tests {
         assert!(messages("[services.a]\nport = false\nready = false\nenv = { A = false }\n").is_empty());
         assert!(messages("[modes.x]\nenv.A = false\nservices.a = false\nproject.env_file = false\n").is_empty());
         assert_eq!(messages("[project]\nname = false\n").len(), 1);
-    }
-
-    #[test]
-    fn keys_without_effect_are_named() {
-        let found = messages("[services.a]\nuse = \"gateway\"\ntls = true\n[services.b]\nuse = \"gateway\"\ntls = true\n");
-        assert_eq!(found.len(), 1);
-        assert!(found[0].starts_with("`services.a.tls` is not in effect yet (and in 1 more place)"));
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn facts() -> Facts {
         keys: BTreeMap::new(),
         branch: None,
         shared: BTreeMap::new(),
+        local_ca: None,
         seed: 7,
     }
 }

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use devrun_model::{GatewaySpec, Route, RoutePattern, RouteTarget};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
 
 use super::access_log::{AccessLine, AccessLog};
 use super::body::{ResponseBody, TrackedBody};
+use super::certificates::{self, Certificates};
 use super::own_response::{Problem, redirect, reply};
 use super::proxy::{self, Destination};
 use super::proxy_headers::Sender;
@@ -42,6 +44,8 @@ pub struct Gateway {
     client: UpstreamClient,
     log: AccessLog,
     in_progress: Arc<InProgress>,
+    /// Where it serves HTTPS.
+    tls: Option<TlsAcceptor>,
     /// How long a client may send nothing in the middle of a request body.
     pub(crate) body_pause: Duration,
 }
@@ -104,6 +108,8 @@ pub(crate) struct Peer {
     pub address: IpAddr,
     /// It is on this machine.
     pub is_local: bool,
+    /// It speaks TLS with the gateway.
+    pub is_secure: bool,
 }
 
 /// Where a request goes.
@@ -128,7 +134,7 @@ impl Gateway {
     /// A gateway with these routes.
     ///
     /// # Errors
-    /// A sentence's fragment, when a header cannot be one.
+    /// A sentence's fragment, when a header cannot be one or no certificate can be made.
     pub fn new(spec: GatewaySpec, upstreams: Arc<Upstreams>, log: AccessLog) -> Result<Self, String> {
         let mut headers = Vec::new();
         for (name, value) in &spec.headers {
@@ -140,6 +146,12 @@ impl Gateway {
             headers.push((parsed, value));
         }
         let everything = RoutePattern::parse("/").map_err(|(message, _)| message)?;
+        let tls = spec.tls.as_ref().map(|tls| {
+            let certificates = Certificates::new(tls, log.clone(), jiff::Timestamp::now)?;
+            let config = certificates::server_config(certificates).map_err(|error| format!("cannot speak TLS: {error}"))?;
+            Ok::<_, String>(TlsAcceptor::from(Arc::new(config)))
+        });
+        let tls = tls.transpose()?;
         let names = spec.names.iter().map(|(host, service)| {
             let target = RouteTarget::Service { service: service.clone(), port: "main".to_owned(), strip: None };
             (host.clone(), Route { path: everything.clone(), target, max_body: None })
@@ -153,12 +165,17 @@ impl Gateway {
             client: UpstreamClient::new(),
             log,
             in_progress: Arc::default(),
+            tls,
             body_pause: BODY_PAUSE,
         })
     }
 
     pub(crate) fn in_progress(&self) -> &InProgress {
         &self.in_progress
+    }
+
+    pub(crate) fn tls(&self) -> Option<&TlsAcceptor> {
+        self.tls.as_ref()
     }
 
     /// Answers one request.
@@ -220,6 +237,9 @@ impl Gateway {
     /// The route of a request.
     fn route(&self, peer: Peer, request: &Request<Incoming>) -> Result<Routed<'_>, Problem> {
         let host = super::request_check::check(request).map_err(|refusal| Problem::new(refusal.status, refusal.reason))?;
+        if self.tls.is_some() && !peer.is_secure {
+            return Err(wrong_protocol(request, host.as_deref()));
+        }
         let path = request_path::normalize(request.uri().path())
             .map_err(|bad| Problem::new(StatusCode::BAD_REQUEST, bad.reason()))?
             .into_owned();
@@ -280,7 +300,13 @@ impl Gateway {
                     wait: WAIT,
                     body_pause: self.body_pause,
                 };
-                let sender = Sender { peer: peer.address, is_local: peer.is_local, host, stripped: strip.as_deref() };
+                let sender = Sender {
+                    peer: peer.address,
+                    is_local: peer.is_local,
+                    is_secure: peer.is_secure,
+                    host,
+                    stripped: strip.as_deref(),
+                };
                 let proxied = proxy::forward(&self.upstreams, &self.client, &destination, &sender, request).await?;
                 Ok(Answered { upstream: Some((proxied.name, proxied.authority)), lease: proxied.lease, ..own(proxied.response) })
             }
@@ -295,8 +321,22 @@ impl Gateway {
         if problem.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if let Some(location) = problem.location.as_deref().and_then(|location| HeaderValue::from_str(location).ok()) {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
         Answered { response, route: None, upstream: None, lease: None }
     }
+}
+
+/// HTTP where TLS is expected. A browser is sent to the right address; what would send its data a second time is not. Not for
+/// good (308): the port may serve HTTP again tomorrow.
+fn wrong_protocol(request: &Request<Incoming>, host: Option<&str>) -> Problem {
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let location = host.filter(|_| path.starts_with('/')).map(|host| format!("https://{host}{path}"));
+    let is_repeatable = matches!(*request.method(), Method::GET | Method::HEAD) && location.is_some();
+    let status = if is_repeatable { StatusCode::TEMPORARY_REDIRECT } else { StatusCode::BAD_REQUEST };
+    let message = "the client sent an HTTP request to an HTTPS port";
+    Problem { location: location.filter(|_| is_repeatable).map(String::into_boxed_str), ..Problem::new(status, message) }
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

@@ -7,6 +7,7 @@
 //! - `upstreams`: which copy gets a request, and who has to wait
 //! - `stream_proxy`: whole connections to the copies of a service, for what does not speak HTTP
 //! - `proxy`, `upstream_client`, `tunnel`, `body`: requests to services, upgrades
+//! - `local_ca`, `certificates`, `certificate_fields`: HTTPS with certificates of the user's own authority
 //! - `static_files`, `own_response`: what the gateway answers itself
 //! - `server`, `access_log`: connections, limits, the orderly end, one line a request
 //! - `route_check`: asks a running gateway which service answers a path
@@ -15,7 +16,10 @@
 
 mod access_log;
 mod body;
+mod certificate_fields;
+mod certificates;
 mod gateway;
+mod local_ca;
 mod own_response;
 mod proxy;
 mod proxy_headers;
@@ -34,6 +38,7 @@ mod upstreams;
 
 pub use access_log::AccessLog;
 pub use gateway::Gateway;
+pub use local_ca::{LocalCa, LocalCaChange, LocalCaError, LocalCaPaths};
 pub use route_check::{CheckedRoute, check_route};
 pub use route_table::RouteTable;
 pub use server::serve;

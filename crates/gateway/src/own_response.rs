@@ -21,11 +21,13 @@ pub(crate) struct Problem {
     pub reason: Option<String>,
     /// What to type next.
     pub command: Option<Box<str>>,
+    /// Where to ask instead.
+    pub location: Option<Box<str>>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), service: None, state: None, reason: None, command: None }
+        Self { status, message: message.into(), service: None, state: None, reason: None, command: None, location: None }
     }
 
     /// Nothing of a service can be had.
@@ -42,6 +44,7 @@ impl Problem {
             state: Some(state.into()),
             reason,
             command: Some(command.into()),
+            location: None,
         }
     }
 

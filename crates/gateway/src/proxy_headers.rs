@@ -30,6 +30,8 @@ pub(crate) struct Sender<'a> {
     pub peer: IpAddr,
     /// It is on this machine, and what it says of those behind it is believed.
     pub is_local: bool,
+    /// It speaks TLS with the gateway.
+    pub is_secure: bool,
     /// The host that was asked for.
     pub host: Option<&'a str>,
     /// What was removed from the front of the path.
@@ -97,8 +99,9 @@ pub(crate) fn for_upstream(headers: &mut HeaderMap, sender: &Sender<'_>, upgrade
     let chain: Vec<&str> = listed(headers, &FORWARDED_FOR).filter(|part| !part.is_empty()).collect();
     let chain = if chain.is_empty() { peer.clone() } else { format!("{}, {peer}", chain.join(", ")) };
     set(headers, FORWARDED_FOR, &chain);
+    let protocol = if sender.is_secure { "https" } else { "http" };
     if !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(protocol));
     }
     if let (Some(host), false) = (sender.host, headers.contains_key(FORWARDED_HOST)) {
         set(headers, FORWARDED_HOST, host);
@@ -109,7 +112,7 @@ pub(crate) fn for_upstream(headers: &mut HeaderMap, sender: &Sender<'_>, upgrade
     // RFC 7239: an IPv6 address and a host with a port stand in quotes.
     let node = if sender.peer.is_ipv6() { format!("\"[{peer}]\"") } else { peer };
     let host = sender.host.map(|host| format!(";host=\"{host}\"")).unwrap_or_default();
-    let own = format!("for={node}{host};proto=http");
+    let own = format!("for={node}{host};proto={protocol}");
     let before: Vec<&str> = headers.get_all(header::FORWARDED).iter().filter_map(|value| value.to_str().ok()).collect();
     let chain = if before.is_empty() { own } else { format!("{}, {own}", before.join(", ")) };
     set(headers, header::FORWARDED, &chain);
@@ -142,7 +145,7 @@ mod tests {
     fn sent(pairs: &[(&str, &str)], is_local: bool) -> HeaderMap {
         let mut map = headers(pairs);
         let peer = IpAddr::from([10, 0, 0, 7]);
-        for_upstream(&mut map, &Sender { peer, is_local, host: Some("shop.test:8080"), stripped: None }, None);
+        for_upstream(&mut map, &Sender { peer, is_local, is_secure: false, host: Some("shop.test:8080"), stripped: None }, None);
         map
     }
 

@@ -1,6 +1,8 @@
 //! Asks a running gateway for a path and learns which service answered: the gateway says so to callers on its own machine that
 //! send a header of ours.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use devrun_model::ready::Endpoint;
@@ -8,7 +10,12 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 /// Sent by who asks.
 pub(crate) const ASKED: HeaderName = HeaderName::from_static("x-devrun-check");
@@ -43,13 +50,19 @@ pub(crate) fn mark(headers: &mut HeaderMap, route: Option<&str>, service: Option
     }
 }
 
-/// Asks for one path, of a `host` that stands for a service or of the gateway itself.
+/// Asks for one path, of a `host` that stands for a service or of the gateway itself; by HTTPS where it is given the certificate
+/// of the authority that is trusted.
 ///
 /// # Errors
 /// A sentence's fragment, when the gateway does not answer.
-pub async fn check_route(gateway: &Endpoint, host: Option<&str>, path: &str) -> Result<CheckedRoute, String> {
+pub async fn check_route(
+    gateway: &Endpoint,
+    authority: Option<&Path>,
+    host: Option<&str>,
+    path: &str,
+) -> Result<CheckedRoute, String> {
     let began = Instant::now();
-    match tokio::time::timeout(TIMEOUT, ask(gateway, host, path)).await {
+    match tokio::time::timeout(TIMEOUT, ask(gateway, authority, host, path)).await {
         Ok(Ok((status, headers))) => {
             let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
             Ok(CheckedRoute { status: status.as_u16(), route: text(ROUTE), service: text(SERVICE), took: began.elapsed() })
@@ -59,10 +72,44 @@ pub async fn check_route(gateway: &Endpoint, host: Option<&str>, path: &str) -> 
     }
 }
 
-async fn ask(gateway: &Endpoint, host: Option<&str>, path: &str) -> Result<(StatusCode, HeaderMap), String> {
+async fn ask(
+    gateway: &Endpoint,
+    authority: Option<&Path>,
+    host: Option<&str>,
+    path: &str,
+) -> Result<(StatusCode, HeaderMap), String> {
     let stream = TcpStream::connect((gateway.host.as_str(), gateway.port))
         .await
         .map_err(|error| format!("cannot connect to {gateway}: {error}"))?;
+    let Some(authority) = authority else { return exchange(stream, gateway, host, path).await };
+    let name = host.unwrap_or(&gateway.host).trim_matches(['[', ']']).to_owned();
+    let secured = async {
+        let config = client_config(authority)?;
+        let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| error.to_string())
+    };
+    let stream = secured.await.map_err(|reason| format!("no TLS with {gateway}: {reason}"))?;
+    exchange(stream, gateway, host, path).await
+}
+
+/// Trusts one authority and no other.
+fn client_config(authority: &Path) -> Result<ClientConfig, String> {
+    let certificate =
+        CertificateDer::from_pem_file(authority).map_err(|error| format!("cannot read {}: {error}", authority.display()))?;
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).map_err(|error| error.to_string())?;
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map(|builder| builder.with_root_certificates(roots).with_no_client_auth())
+        .map_err(|error| error.to_string())
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    gateway: &Endpoint,
+    host: Option<&str>,
+    path: &str,
+) -> Result<(StatusCode, HeaderMap), String> {
     let broken = |error: hyper::Error| format!("{gateway} broke the connection: {error}");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let driver = tokio::spawn(connection);

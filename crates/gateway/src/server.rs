@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http_body_util::Either;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
@@ -39,6 +41,8 @@ const MAX_HEAD: usize = 64 * 1024;
 const MAX_STREAMS: u32 = 256;
 /// At the end requests may go on for this long; streams without an end are cut.
 const DRAIN: Duration = Duration::from_secs(5);
+/// The first byte of a TLS connection.
+const TLS_HANDSHAKE: u8 = 22;
 /// How long a connection without a request is kept for its next one.
 const LINGER: Duration = Duration::from_millis(300);
 
@@ -147,14 +151,45 @@ async fn serve_connection(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
     gateway: Arc<Gateway>,
-    mut ending: watch::Receiver<()>,
+    ending: watch::Receiver<()>,
     limits: ConnectionLimits,
 ) {
     let (Ok(remote), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     // Without it small responses wait for an acknowledgement; a connection that has ended already shows by itself.
     let _ended = stream.set_nodelay(true);
     let address = remote.ip().to_canonical();
-    let peer = Peer { address, is_local: address.is_loopback() || address == local.ip().to_canonical() };
+    let is_local = address.is_loopback() || address == local.ip().to_canonical();
+    let peer = Peer { address, is_local, is_secure: false };
+    let Some(tls) = gateway.tls().cloned() else {
+        return serve_requests(builder, stream, peer, gateway, ending, limits).await;
+    };
+    let handshake = async {
+        // A record of TLS begins with its type (RFC 8446, 5.1); what begins otherwise is answered as HTTP.
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if first[0] == TLS_HANDSHAKE { tls.accept(stream).await.map(Either::Left) } else { Ok(Either::Right(stream)) }
+    };
+    match tokio::time::timeout(limits.head_timeout, handshake).await {
+        Ok(Ok(Either::Left(stream))) => {
+            let peer = Peer { is_secure: true, ..peer };
+            serve_requests(builder, stream, peer, gateway, ending, limits).await;
+        }
+        Ok(Ok(Either::Right(stream))) => serve_requests(builder, stream, peer, gateway, ending, limits).await,
+        // It was told by an alert, or sends nothing.
+        Ok(Err(_)) | Err(_) => {}
+    }
+}
+
+async fn serve_requests(
+    builder: &Builder<TokioExecutor>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    gateway: Arc<Gateway>,
+    mut ending: watch::Receiver<()>,
+    limits: ConnectionLimits,
+) {
     let requests = Arc::<Requests>::default();
     let begun = Arc::clone(&requests);
     let service = service_fn(move |request| {

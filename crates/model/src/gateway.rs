@@ -184,9 +184,22 @@ pub struct GatewaySpec {
     /// The hosts that stand for whole services, for clients on this machine.
     #[serde(default)]
     pub names: BTreeMap<String, ServiceName>,
+    /// It serves HTTPS, and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<GatewayTls>,
     /// The copies of the services, where no supervisor says what becomes of them: all of them take requests.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub copies: BTreeMap<ServiceName, Vec<FixedCopy>>,
+}
+
+/// What a gateway needs for HTTPS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayTls {
+    /// The directory of the user's local certificate authority.
+    pub authority: PathBuf,
+    /// What a client may call the gateway besides `localhost`, `127.0.0.1`, `::1` and names under `.localhost`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
 }
 
 /// A copy of a service that is not followed.

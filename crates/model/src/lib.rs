@@ -48,7 +48,7 @@ pub use command_line::CommandLine;
 pub use copies::{FirstCopy, RememberedScale, SharedAddress};
 pub use failure::{Failure, FailureKind};
 pub use gateway::{
-    DrainRequest, FixedCopy, GatewayConfig, GatewayKind, GatewaySpec, Route, RoutePattern, RouteTarget, UpstreamSpec,
+    DrainRequest, FixedCopy, GatewayConfig, GatewayKind, GatewaySpec, GatewayTls, Route, RoutePattern, RouteTarget, UpstreamSpec,
 };
 pub use name::{ProjectName, ServiceId, ServiceName, VolumeName};
 pub use paths::Paths;

@@ -12,6 +12,7 @@ use devrun_runtime::ports::{PortReservations, free_port};
 use devrun_runtime::{init, runtime_dir};
 
 use crate::app::project::Project;
+use crate::app::user_state;
 
 /// The port that is shown before one has been chosen.
 const USUAL_PORT: u16 = 5432;
@@ -23,9 +24,7 @@ pub const SERVER: &str = "server";
 /// # Errors
 /// `Config` without a home directory.
 pub fn root(env: &BTreeMap<String, String>) -> Result<PathBuf, Failure> {
-    let absolute = |name: &str| env.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
-    state.map(|state| state.join("devrun/shared")).ok_or_else(|| {
+    user_state::directory(env).map(|state| state.join("shared")).ok_or_else(|| {
         Failure::new(FailureKind::Config, "scope = \"user\" needs a state directory of the user, and HOME is not set")
             .help("set HOME or XDG_STATE_HOME")
     })

@@ -11,6 +11,7 @@ pub mod scale;
 pub mod shared;
 pub mod task;
 pub mod telemetry;
+pub mod trust;
 pub mod unit;
 pub mod up;
 pub mod wait;

@@ -1,9 +1,11 @@
 //! `devrun routes`: what leads where; with `--check` every route is asked.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde::Serialize;
 
-use devrun_gateway::{CheckedRoute, RouteTable, check_route};
+use devrun_gateway::{CheckedRoute, LocalCaPaths, RouteTable, check_route};
 use devrun_model::ready::Endpoint;
 use devrun_model::{Failure, FailureKind, GatewaySpec, Launch, Route, RoutePattern, RouteTarget, ServiceSpec, State};
 
@@ -69,13 +71,16 @@ pub fn run(globals: &Globals, args: &RoutesArgs, _term: Term) -> Result<i32, Fai
             host: spec.attributes.get("host").cloned().unwrap_or_else(|| spec.bind.clone()),
             port: seen.ports(spec).get("main").copied().unwrap_or_default(),
         };
+        let authority = gateway.tls.as_ref().map(|tls| LocalCaPaths::new(&tls.authority).certificate());
         for route in RouteTable::new(gateway.routes.iter().cloned()).routes() {
             rows.push(row(&seen, spec, &at, None, route));
-            asked.push(Asked { at: at.clone(), host: None, path: path_of(route), target: route.target.clone() });
+            let (at, authority) = (at.clone(), authority.clone());
+            asked.push(Asked { at, authority, host: None, path: path_of(route), target: route.target.clone() });
         }
         for (host, route) in named(gateway) {
             rows.push(row(&seen, spec, &at, Some(host), &route));
-            asked.push(Asked { at: at.clone(), host: Some(host.clone()), path: path_of(&route), target: route.target });
+            let (at, authority) = (at.clone(), authority.clone());
+            asked.push(Asked { at, authority, host: Some(host.clone()), path: path_of(&route), target: route.target });
         }
     }
     if rows.is_empty() {
@@ -105,6 +110,8 @@ pub fn run(globals: &Globals, args: &RoutesArgs, _term: Term) -> Result<i32, Fai
 #[derive(Clone)]
 struct Asked {
     at: Endpoint,
+    /// The certificate by which one that speaks HTTPS is trusted.
+    authority: Option<PathBuf>,
     host: Option<String>,
     path: String,
     target: RouteTarget,
@@ -140,6 +147,9 @@ fn row(seen: &Seen, gateway: &ServiceSpec, at: &Endpoint, host: Option<&String>,
         RouteTarget::Reply { .. } => "reply",
         RouteTarget::Redirect { .. } => "redirect",
     };
+    let is_tls =
+        matches!(&gateway.launch, Launch::Recipe(recipe) if recipe.gateway.as_ref().is_some_and(|own| own.tls.is_some()));
+    let scheme = if is_tls { "https" } else { "http" };
     RouteRow {
         gateway: gateway.id.to_string(),
         host: host.cloned(),
@@ -155,8 +165,8 @@ fn row(seen: &Seen, gateway: &ServiceSpec, at: &Endpoint, host: Option<&String>,
         strip,
         max_body: route.max_body.map(|size| size.0),
         url: match host {
-            Some(host) => format!("http://{host}:{}{}", at.port, path_of(route)),
-            None => format!("http://{at}{}", path_of(route)),
+            Some(host) => format!("{scheme}://{host}:{}{}", at.port, path_of(route)),
+            None => format!("{scheme}://{at}{}", path_of(route)),
         },
         check: None,
     }
@@ -177,7 +187,11 @@ async fn ask_all(asked: &[Asked]) -> Vec<Result<CheckedRoute, String>> {
     let tasks: Vec<_> = asked
         .iter()
         .cloned()
-        .map(|asked| tokio::spawn(async move { check_route(&asked.at, asked.host.as_deref(), &asked.path).await }))
+        .map(|asked| {
+            tokio::spawn(
+                async move { check_route(&asked.at, asked.authority.as_deref(), asked.host.as_deref(), &asked.path).await },
+            )
+        })
         .collect();
     let mut answers = Vec::with_capacity(tasks.len());
     for task in tasks {

@@ -44,6 +44,8 @@ fn probe(references: &References<'_>, spec: &ServiceSpec, name: &str, check: &Ch
         || by_image.map(|line| Probe::Shell(ExportText::literal(line))).ok_or_else(|| no_program(image.map(|image| image.name)));
     match check {
         Check::Http { at, tls, path: page, status, headers, body } => {
+            // The exported entry point speaks HTTP.
+            let tls = &(*tls && !references.is_gateway(name));
             if !status.is_empty() {
                 references.lose(format!("{path}.status"), "every answer from 200 to 399 passes");
             }

@@ -315,9 +315,11 @@ impl<'a> References<'a> {
             "data" => self.image_reference(name).map(|(image, reference)| ExportText::literal(image.data_of(&reference))),
             "url" => {
                 let port = self.port(name, "main")?;
-                // The plan's own address has the scheme: that of the recipe, or https where its probe says so.
+                // The plan's own address has the scheme: that of the recipe, or https where its probe says so. A gateway speaks
+                // HTTP there.
                 let base = spec
                     .and_then(|spec| spec.attributes.get("url"))
+                    .filter(|_| !self.is_gateway(name))
                     .and_then(|url| url.split_once("://"))
                     .map_or("http", |(scheme, _)| scheme);
                 let login = if carries_login(base) { self.url_login(name, scope) } else { ExportText::default() };
