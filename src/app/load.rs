@@ -9,10 +9,8 @@ use std::sync::Arc;
 
 use crate::ui::term::say;
 use devrun_config::{Facts, Options, PortPreference, Source};
-use devrun_keeper::lock;
 use devrun_model::mask::Masker;
-use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId};
-use devrun_runtime::ports::{self, PortReservations};
+use devrun_model::{Failure, FailureKind, Plan, ServiceId};
 use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::{copy_names, runtime_dir, secrets, trace_masks};
 use devrun_store::ownership::Trust;
@@ -28,7 +26,8 @@ use crate::app::local_ca;
 use crate::app::preconditions;
 use crate::app::procfile_errors;
 use crate::app::procfile_port;
-pub use crate::app::project::{Project, environment};
+pub use crate::app::project::{Project, environment, is_running};
+use crate::app::project_ports;
 use crate::app::remembered_scale;
 use crate::app::shared_server::location;
 use crate::globals::Globals;
@@ -356,7 +355,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         host_requirements::meets(&wants, &project.places)?;
     }
     let mut notes = Vec::new();
-    facts.ports = choose_ports(project, &wants, wanted.purpose, &mut notes)?;
+    facts.ports = project_ports::choose(project, &wants, wanted.purpose.makes(), &mut notes)?;
     if wanted.purpose.makes() {
         preconditions::old_data_wants_old_secrets(&document, &facts, &wants)?;
     }
@@ -460,106 +459,6 @@ fn loose_ports(project: &Project, wanted: &Wanted) -> Result<bool, Failure> {
         kept.map_err(|error| Failure::new(FailureKind::Config, format!("{} cannot be changed: {error}", mark.display())))?;
     }
     Ok(wanted.ports_auto)
-}
-
-fn ports_file(places: &Paths) -> PathBuf {
-    places.state.join("ports.json")
-}
-
-/// Where the ports of this start are set aside.
-fn reserved(project: &Project) -> Result<&PortReservations, Failure> {
-    if let Some(reserved) = project.reserved.get() {
-        return Ok(reserved);
-    }
-    let reserved = PortReservations::new(runtime_dir::ports_file()?, &project.places.state);
-    Ok(project.reserved.get_or_init(|| reserved))
-}
-
-/// Chosen ports are remembered, so that an address is the same at the next start and a running stack keeps its own. What a
-/// start chooses, and what its procfile fixes, is set aside, so that no other stack of this user chooses it meanwhile.
-fn choose_ports(
-    project: &Project,
-    wants: &devrun_config::RequiredValues,
-    purpose: Purpose,
-    notes: &mut Vec<String>,
-) -> Result<BTreeMap<(String, String), u16>, Failure> {
-    let file = ports_file(&project.places);
-    let remembered: BTreeMap<String, u16> =
-        fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let running = is_running(&project.places)?;
-    let mut chosen = BTreeMap::new();
-    let mut taken = wants.fixed.clone();
-    let mut book: BTreeMap<String, u16> = remembered.clone();
-    let set_aside = |port: u16| {
-        let kept = reserved(project)?.take(port);
-        kept.map_err(|error| {
-            let file = runtime_dir::ports_file().map(|file| file.display().to_string()).unwrap_or_default();
-            Failure::new(FailureKind::Config, format!("port {port} cannot be set aside in {file}: {error}"))
-                .help(format!("take it away, if no stack of yours runs: rm {file}"))
-        })
-    };
-    if purpose.makes() && !running {
-        for port in &wants.fixed {
-            // Held by another stack: the look at the port itself tells by whom.
-            let _ours = set_aside(*port)?;
-        }
-    }
-    for want in &wants.ports {
-        let key = format!("{}/{}", want.service, want.name);
-        let before = remembered.get(&key).copied().filter(|port| !taken.contains(port));
-        let free = |port: u16| {
-            let free = !taken.contains(&port) && ports::check_free("127.0.0.1", port).is_ok();
-            Ok::<bool, Failure>(free && set_aside(port)?)
-        };
-        let port = match (want.preference, before) {
-            // A running stack holds its own ports; only what it has not got yet is chosen.
-            (_, Some(port)) if running || purpose == Purpose::Look => Some(port),
-            (PortPreference::Usual(port), _) if purpose == Purpose::Look || free(port)? => Some(port),
-            (_, _) if purpose == Purpose::Look => None,
-            (_, Some(port)) if free(port)? => Some(port),
-            _ => {
-                let id = ServiceId::parse(&want.service)
-                    .map_err(|error| Failure::new(FailureKind::Config, format!("{}: {error}", want.service)))?;
-                let seed = match want.preference {
-                    PortPreference::Private => format!("{}/{}", project.places.state.display(), std::process::id()),
-                    _ => project.places.state.display().to_string(),
-                };
-                let port = ports::free_port(&seed, &id, &want.name, &taken, reserved(project)?)
-                    .map_err(|error| Failure::new(FailureKind::PortTaken, format!("no free port for {key}: {error}")))?;
-                if let PortPreference::Usual(usual) = want.preference {
-                    let holder = ports::check_free("127.0.0.1", usual)
-                        .err()
-                        .map_or_else(|| " is set aside for another stack".to_owned(), |holder| format!(" is held by {holder}"));
-                    notes.push(format!("{key}: port {usual}{holder}; using {port}"));
-                }
-                Some(port)
-            }
-        };
-        if let Some(port) = port {
-            taken.insert(port);
-            book.insert(key, port);
-            chosen.insert((want.service.clone(), want.name.clone()), port);
-        }
-    }
-    if purpose.makes() && book != remembered {
-        runtime_dir::prepare(&project.places)?;
-        let text = serde_json::to_vec_pretty(&book).unwrap_or_default();
-        runtime_dir::replace(&file, &text)
-            .map_err(|error| Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", file.display())))?;
-    }
-    Ok(chosen)
-}
-
-/// Whether a supervisor holds the project.
-///
-/// # Errors
-/// `Config` when the lock cannot be looked at.
-pub fn is_running(places: &Paths) -> Result<bool, Failure> {
-    let path = places.instance_lock();
-    lock::is_held(&path).map_err(|error| {
-        Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
-            .help("run devrun as the user who started the stack")
-    })
 }
 
 /// Where binaries come from.

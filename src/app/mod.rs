@@ -35,6 +35,7 @@ pub mod procfile_port;
 pub mod procfile_schema;
 pub mod profile_selection;
 pub mod project;
+pub mod project_ports;
 pub mod readonly;
 pub mod recipe_tools;
 pub mod remembered_scale;

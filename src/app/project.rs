@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use devrun_model::{Paths, os_text};
+use devrun_keeper::lock;
+use devrun_model::{Failure, FailureKind, Paths, os_text};
 use devrun_runtime::ports::PortReservations;
 
 /// Where the project is; known without a valid procfile.
@@ -30,4 +31,16 @@ pub struct Project {
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().map(|(name, value)| (os_text::from_os(&name), os_text::from_os(&value))).collect()
+}
+
+/// Whether a supervisor holds the project.
+///
+/// # Errors
+/// `Config` when the lock cannot be looked at.
+pub fn is_running(places: &Paths) -> Result<bool, Failure> {
+    let path = places.instance_lock();
+    lock::is_held(&path).map_err(|error| {
+        Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
+            .help("run devrun as the user who started the stack")
+    })
 }

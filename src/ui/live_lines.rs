@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use devrun_keeper::terminal::{self, TerminalSize};
 use devrun_model::duration::human;
 
+use super::paint::paint;
 use super::table::width;
-use super::term::paint;
 
 /// How often lines that have changed are drawn at most, and how often those with a timer are looked at.
 const FRAME: Duration = Duration::from_millis(100);

@@ -9,6 +9,7 @@ pub mod exit_line;
 pub mod live_lines;
 pub mod logview;
 pub mod output;
+pub mod paint;
 pub mod progress;
 pub mod start_times;
 pub mod summary;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::escape::{escaped, escaped_fully};
 use super::live_lines;
 use super::output::{self, Stream};
+pub use super::paint::paint;
 
 /// How much is shown of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,12 +91,6 @@ pub fn data(line: impl Display) -> std::io::Result<()> {
     }
     text.push('\n');
     output::write(Stream::Out, text.as_bytes())
-}
-
-/// SGR around a text.
-#[must_use]
-pub fn paint(on: bool, code: &str, text: impl Display) -> String {
-    if on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
 }
 
 /// Text out of a procfile or a message, safe for a terminal.

@@ -253,7 +253,8 @@ fn in_namespace(project: &Project, script: &str) -> Option<Outcome> {
              command -v update-ca-certificates >/dev/null && mkdir -p /usr/local/share/ca-certificates || exit 77\n{script}"
         ),
     );
-    let done = project.run_in_shell("unshare -m sh script \"$0\"");
+    // Each change of the system's store runs through all certificates of the machine.
+    let done = project.start_in_shell("unshare -m sh script \"$0\"").outcome_within(PATIENCE * 5);
     (done.code != Some(77) && !done.stderr.contains("unshare failed")).then_some(done)
 }
 

@@ -201,8 +201,6 @@ def the_codes_of_failures():
     fails("", 127, "run", "--", "no-such-program")
     fails('[services.a]\nrun = "sh -c \'exit 9\'"\n', 9, "up", "--exit-code-from", "a")
     fails('[services.a]\nrun = "sh -c \'exit 9\'"\n', 1, "up", "--abort-on-container-exit")
-    for command in ("trust",):
-        assert "not built yet" in run(command, code=2).stderr
 
 
 def signals_end_an_attached_up():

@@ -4,9 +4,9 @@
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{Failure, Health, Kind, ServiceId, State};
 
-use super::dependencies::UnmetDependency;
 use super::event::Generation;
 use super::service::{Phase, Service, StopStage};
+use super::start_eligibility::UnmetDependency;
 use super::supervisor::Supervisor;
 use super::tick::Tick;
 

@@ -15,8 +15,8 @@ use devrun_model::{Condition, ServiceId, ServiceSpec};
 
 use super::dependency_status::{DependencyStatus, TierStatus, can_become_satisfied, is_dispensable, is_satisfied};
 use super::service::{Outstanding, Phase, Service, StopStage};
-use super::shutdown::{self, Holder};
 use super::start_request;
+use super::stop_order::{self, Holder};
 use super::tick::Tick;
 
 /// The conditions that an edge can ask for.
@@ -352,7 +352,7 @@ impl Services {
     }
     /// If every queued service is needed by another: the dependency cycles to stop first.
     pub(crate) fn cycles(&self) -> BTreeSet<ServiceId> {
-        shutdown::cycles(&self.holders()).into_iter().cloned().collect()
+        stop_order::cycles(&self.holders()).into_iter().cloned().collect()
     }
     /// All stopping services whose dependencies must outlive them.
     fn holders(&self) -> Vec<Holder<'_>> {

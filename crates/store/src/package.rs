@@ -100,27 +100,35 @@ fn pip_download(
     args.push("-d".to_owned());
     args.push(into.to_string_lossy().into_owned());
     args.push(package.to_owned());
-    let mut reasons = Vec::new();
-    for (program, module) in [("python3", true), ("python", true), ("pip3", false), ("pip", false)] {
-        // Isolated: neither the working directory nor PYTHONPATH nor the user's own packages come before the real pip.
-        let mut words: Vec<&OsStr> = if module { vec!["-I".as_ref(), "-m".as_ref(), "pip".as_ref()] } else { Vec::new() };
-        words.extend(args.iter().map(|arg| OsStr::new(arg.as_str())));
-        match client(program, &words, into, options, cancel) {
-            Ok(_) => return Ok(()),
-            // Another Python may have it; a pip that ran and failed is not asked twice.
-            Err(FetchError::TryNextSource(reason))
-                if reason.contains("No module named pip") || reason.ends_with("is not installed") =>
-            {
-                reasons.push(reason);
-            }
-            Err(missed) => return Err(missed),
+    let mut has_python = false;
+    for (program, is_module) in [("python3", true), ("python", true), ("pip3", false), ("pip", false)] {
+        let Some(path) = on_path(program, &options.env, &|_| true) else { continue };
+        // Another Python may have it; a pip that ran and failed is not asked twice.
+        if is_module && !has_pip(&path, into, options, cancel)? {
+            has_python = true;
+            continue;
         }
+        // Isolated: neither the working directory nor PYTHONPATH nor the user's own packages come before the real pip.
+        let mut words: Vec<&OsStr> = if is_module { vec!["-I".as_ref(), "-m".as_ref(), "pip".as_ref()] } else { Vec::new() };
+        words.extend(args.iter().map(|arg| OsStr::new(arg.as_str())));
+        return client(program, &words, into, options, cancel).map(drop);
     }
-    Err(FetchError::TryNextSource(if reasons.iter().all(|reason| reason.ends_with("is not installed")) {
-        "pip is not installed".to_owned()
-    } else {
-        "no Python here has pip".to_owned()
-    }))
+    Err(FetchError::TryNextSource(if has_python { "no Python here has pip" } else { "pip is not installed" }.to_owned()))
+}
+
+/// Whether this Python has the module `pip`. One that cannot even say so is asked for the package, and its words are shown.
+fn has_pip(python: &Path, into: &Path, options: &FetchOptions, cancel: &Cancel) -> Result<bool, FetchError> {
+    /// What the question exits with where the module is missing; Python itself exits with 1 or 2.
+    const MISSING: i32 = 44;
+    let question = format!("import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('pip') else {MISSING})");
+    let args: Vec<&OsStr> = vec!["-I".as_ref(), "-c".as_ref(), question.as_ref()];
+    let dir = folder_of(into).parent().map(Path::to_owned);
+    let asked = Subprocess { program: python, args, env: &options.env, dir: dir.as_deref(), limit: LIMIT }.wait(cancel, || ());
+    match asked {
+        Ok(answer) => Ok(answer.code != Some(MISSING)),
+        Err(SubprocessError::Cancelled) => Err(FetchError::Fatal(Failure::cancelled())),
+        Err(_) => Ok(true),
+    }
 }
 
 /// Asks for exactly this wheel, whatever Python is running: `NAME-VERSION[-BUILD]-PYTHON-ABI-PLATFORM.whl`.

@@ -33,9 +33,9 @@ const HEAD: usize = 4096;
 /// # Errors
 /// `Elsewhere` when it does not run, `Credentials` when it refuses the login.
 pub async fn server_version(spec: &ServiceSpec) -> Result<String, Failure> {
-    let answer = recipes::ask_sql(spec, "SHOW server_version").await.map_err(|failure| match failure.kind {
-        FailureKind::Credentials => failure,
-        _ => Failure::new(FailureKind::Elsewhere, format!("{} is not running: {}", spec.service, failure.reason))
+    let answer = recipes::ask_sql(spec, "SHOW server_version").await.map_err(|error| match error.failure {
+        failure if failure.kind == FailureKind::Credentials => failure,
+        failure => Failure::new(FailureKind::Elsewhere, format!("{} is not running: {}", spec.service, failure.reason))
             .help(format!("devrun up -d {}", spec.service)),
     })?;
     let version = answer.rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()).unwrap_or_default();
@@ -153,7 +153,8 @@ impl<'a> Load<'a> {
     /// `Task` with the words of `pg_restore`; the old database is in place then.
     pub fn replace(&self, work: &DataWork) -> Result<(), Failure> {
         let name = database(self.spec);
-        let ask = |sql: String| work.runtime.block_on(async { recipes::ask_sql(&elsewhere(self.spec, &name), &sql).await });
+        let server = elsewhere(self.spec, &name);
+        let ask = |sql: String| work.runtime.block_on(recipes::ask_sql(&server, &sql)).map_err(Failure::from);
         drop_leftovers(&name, &ask)?;
         let stage = format!("{}.restore-{}", short(&name), nonce()?);
         let loaded = ask(create(&name, &stage, &ask)?).map(drop).and_then(|()| match self.run(&stage, true, work) {
@@ -293,9 +294,9 @@ async fn exchange(spec: &ServiceSpec, name: &str, stage: &str, before: &str) -> 
     let renaming = async {
         loop {
             match recipes::ask_sql(&server, &both).await {
-                // A session came between a look and the lock (object_in_use).
-                Err(failure) if failure.reason.contains("55006") => {}
-                done => break done.map(drop),
+                // A session came between a look and the lock.
+                Err(error) if error.is_in_use() => {}
+                done => break done.map(drop).map_err(Failure::from),
             }
         }
     };

@@ -43,7 +43,8 @@ pub async fn grant(owner: &ServiceSpec, lease: &ServerLease, password: &str, ext
 
 async fn drop_all(owner: &ServiceSpec, lease: &ServerLease) -> Result<(), Failure> {
     recipes::ask_sql(owner, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&lease.database))).await?;
-    recipes::ask_sql(owner, &format!("DROP ROLE IF EXISTS {}", quoted(&lease.user))).await.map(drop)
+    recipes::ask_sql(owner, &format!("DROP ROLE IF EXISTS {}", quoted(&lease.user))).await?;
+    Ok(())
 }
 
 /// Drops what checkouts have given up. The caller holds the directory's lock.

@@ -25,7 +25,7 @@ pub struct TopArgs {
     /// Services [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Print once and exit, as is done wherever the output is no terminal
+    /// Print once and exit, as is done wherever the output is not a terminal
     #[arg(long, alias = "no-stream")]
     pub once: bool,
     /// Output as JSON

@@ -4,7 +4,7 @@ use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
 use super::super::yaml::{YamlNode, YamlValue};
 use super::draft::{Draft, NativeKind};
-use super::health::{self, Test};
+use super::healthcheck_test::{self, Test};
 use super::importer::Importer;
 
 impl Importer<'_> {
@@ -48,8 +48,13 @@ impl Importer<'_> {
                 continue;
             }
             let probed = match &target.kind {
-                NativeKind::Recipe { .. } => !matches!(target.healthcheck().as_ref().and_then(health::test), Some(Test::Off)),
-                _ => !target.task && target.healthcheck().as_ref().and_then(health::test).is_some_and(|test| test != Test::Off),
+                NativeKind::Recipe { .. } => {
+                    !matches!(target.healthcheck().as_ref().and_then(healthcheck_test::test), Some(Test::Off))
+                }
+                _ => {
+                    !target.task
+                        && target.healthcheck().as_ref().and_then(healthcheck_test::test).is_some_and(|test| test != Test::Off)
+                }
             };
             let ours = match condition.as_str() {
                 "service_completed_successfully" if target.task => "completed",

@@ -11,7 +11,7 @@ mod dockerfile;
 mod draft;
 mod entry_script;
 mod environment;
-pub(crate) mod health;
+pub(crate) mod healthcheck_test;
 mod hostnames;
 mod image_variables;
 mod images;

@@ -4,7 +4,7 @@ use super::super::report::shorten;
 use super::super::toml_writer::{Section, Toml, TomlEntries};
 use super::super::yaml::YamlNode;
 use super::draft::{Draft, NativeKind, port_name};
-use super::health::{self, Test};
+use super::healthcheck_test::{self, Test};
 use super::importer::Importer;
 
 impl Importer<'_> {
@@ -17,7 +17,7 @@ impl Importer<'_> {
             return;
         }
         let mut bad = Vec::new();
-        let timings = health::timings(node, &mut bad);
+        let timings = healthcheck_test::timings(node, &mut bad);
         for (node, key) in bad {
             self.report.not_mapped(
                 node.at,
@@ -27,7 +27,7 @@ impl Importer<'_> {
         }
         let recipe = matches!(draft.kind, NativeKind::Recipe { .. });
         let main = draft.main();
-        let test = health::test(node);
+        let test = healthcheck_test::test(node);
         let mut ready: Vec<(String, Toml)> = match test {
             Some(Test::Off) => {
                 self.report.mapped(node.at, what, "ready = false");
@@ -45,9 +45,9 @@ impl Importer<'_> {
                 vec![("redis".to_owned(), Toml::text("PING"))]
             }
             Some(Test::Http(ref url))
-                if section.has("files") && health::local(url).is_some_and(|(port, _)| main == Some(port)) =>
+                if section.has("files") && healthcheck_test::local(url).is_some_and(|(port, _)| main == Some(port)) =>
             {
-                let path = health::local(url).map(|(_, path)| path).unwrap_or_default();
+                let path = healthcheck_test::local(url).map(|(_, path)| path).unwrap_or_default();
                 self.report.mapped(node.at, what.clone(), format!("ready.http = \"{path}\""));
                 vec![("http".to_owned(), Toml::text(path))]
             }
@@ -60,7 +60,7 @@ impl Importer<'_> {
                 Vec::new()
             }
             // What the container's shell would have filled in is a placeholder here.
-            Some(Test::Http(url)) => match health::local(&url.replace("$$", "$")) {
+            Some(Test::Http(url)) => match healthcheck_test::local(&url.replace("$$", "$")) {
                 Some((port, path)) => {
                     let value = self.own_http(draft, main, port, &path);
                     let value = self.text(&value, node.at, false);

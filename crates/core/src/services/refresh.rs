@@ -7,7 +7,7 @@ use devrun_model::ServiceId;
 use super::{Index, IndexEntry, is_waiting};
 use crate::dependency_status::{DependencyStatus, TierStatus};
 use crate::service::{Outstanding, Phase};
-use crate::shutdown;
+use crate::stop_order;
 use crate::supervisor::Supervisor;
 
 impl Supervisor {
@@ -66,7 +66,7 @@ impl Supervisor {
         }
         let stoppable = services.stoppable();
         let kept = if stoppable.is_empty() && !services.has_stopping() { services.cycles() } else { stoppable };
-        let found: BTreeSet<ServiceId> = shutdown::next_to_stop(&services.holders()).into_iter().cloned().collect();
+        let found: BTreeSet<ServiceId> = stop_order::next_to_stop(&services.holders()).into_iter().cloned().collect();
         if kept != found {
             return Err(format!("next to stop: kept {kept:?}, found {found:?}"));
         }

@@ -1,11 +1,18 @@
 //! The name of a command that a shell did not find, from what the shell said last.
 
+use devrun_model::keeper::ExitStatus;
 use devrun_model::{Failure, FailureKind, ServiceId};
 
-/// A failure with the exit code of a missing command, with the name of that command where the last lines tell it. `build`: what
-/// runs a build that may make it.
-pub(super) fn named(failure: Failure, id: &ServiceId, log: &[String], build: Option<String>) -> Failure {
-    let is_missing = failure.kind == FailureKind::Binary && failure.reason.starts_with("exit 127: ");
+/// A failure with the exit code of a missing command, with the name of that command where the last lines tell it. `exit`: how the
+/// last process of the service ended; `build`: what runs a build that may make it.
+pub(super) fn named(
+    failure: Failure,
+    id: &ServiceId,
+    exit: Option<ExitStatus>,
+    log: &[String],
+    build: Option<String>,
+) -> Failure {
+    let is_missing = failure.kind == FailureKind::Binary && exit == Some(ExitStatus::Code(127));
     let Some(name) = log.iter().rev().find_map(|line| command_of(line)).filter(|_| is_missing) else { return failure };
     let reason = format!("`{name}` was not found (exit 127 of a shell)");
     // A restart limit or the like stays in the reason.
@@ -59,17 +66,20 @@ mod tests {
     #[test]
     fn only_the_code_of_a_missing_command_is_explained() {
         let id = ServiceId::single(&ServiceName::new("web").unwrap());
+        let exit = Some(ExitStatus::Code(127));
         let log = ["starting".to_owned(), "sh: 1: uvicron: not found".to_owned()];
         let missing = Failure::new(FailureKind::Binary, "exit 127: a command that it runs was not found").help("devrun logs web");
-        let found = named(missing.clone(), &id, &log, None);
+        let found = named(missing.clone(), &id, exit, &log, None);
         assert_eq!(found.reason, "`uvicron` was not found (exit 127 of a shell)");
         assert!(found.help.is_some_and(|help| help.starts_with("install uvicron, or correct its name where web runs it")));
-        let built = named(missing.clone(), &id, &log, Some("devrun up --build".to_owned()));
+        let built = named(missing.clone(), &id, exit, &log, Some("devrun up --build".to_owned()));
         assert!(built.help.is_some_and(|help| help.starts_with("devrun up --build; or install uvicron")));
-        assert_eq!(named(missing.clone(), &id, &["bye".to_owned()], None), missing);
+        assert_eq!(named(missing.clone(), &id, exit, &["bye".to_owned()], None), missing);
         let again = Failure { reason: format!("{}; given up after 5 restarts in a row", missing.reason), ..missing };
-        assert!(named(again, &id, &log, None).reason.ends_with("(exit 127 of a shell); given up after 5 restarts in a row"));
+        assert!(
+            named(again, &id, exit, &log, None).reason.ends_with("(exit 127 of a shell); given up after 5 restarts in a row")
+        );
         let other = Failure::new(FailureKind::Service, "exit 1");
-        assert_eq!(named(other.clone(), &id, &log, None), other);
+        assert_eq!(named(other.clone(), &id, Some(ExitStatus::Code(1)), &log, None), other);
     }
 }

@@ -126,14 +126,17 @@ impl Engine {
         let drained: Vec<_> = outcome.failures.iter().map(|(id, _)| self.pump.drain(id)).collect();
         let builds: Vec<Option<String>> =
             outcome.failures.iter().map(|(id, _)| self.core.spec(id).and_then(|spec| self.build_advice(spec))).collect();
+        let views = self.core.service_views();
+        let exit_of = |id: &ServiceId| views.iter().find(|view| view.id == *id).and_then(|view| view.exit);
+        let exits: Vec<_> = outcome.failures.iter().map(|(id, _)| exit_of(id)).collect();
         async move {
             let mut failures = Vec::new();
-            for ((((id, failure), last_answer), drained), build) in
-                outcome.failures.into_iter().zip(answers).zip(drained).zip(builds)
+            for (((((id, failure), last_answer), drained), build), exit) in
+                outcome.failures.into_iter().zip(answers).zip(drained).zip(builds).zip(exits)
             {
                 let log: Vec<String> = last_lines(&folder, &id, drained.await, 20).iter().map(|line| masker.text(line)).collect();
                 let last_answer = last_answer.map(|answer| masker.text(&answer));
-                let failure = missing_command::named(failure, &id, &log, build);
+                let failure = missing_command::named(failure, &id, exit, &log, build);
                 let failure = Failure { reason: masker.text(&failure.reason), ..failure };
                 failures.push(FailedService { id, failure, last_answer, log });
             }

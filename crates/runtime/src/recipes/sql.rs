@@ -64,6 +64,40 @@ pub struct SqlTable {
     pub affected: u64,
 }
 
+/// Statements that failed.
+#[derive(Debug)]
+pub struct SqlError {
+    /// The server's SQLSTATE; `None` where it did not come to an answer.
+    code: Option<String>,
+    /// For a person.
+    pub failure: Failure,
+}
+
+impl SqlError {
+    /// Whether a session holds what the statement wants for itself (`object_in_use`).
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.code.as_deref() == Some("55006")
+    }
+    /// Whether the server takes no more connections now (`too_many_connections`).
+    #[must_use]
+    pub fn is_server_full(&self) -> bool {
+        self.code.as_deref() == Some("53300")
+    }
+}
+
+impl From<Failure> for SqlError {
+    fn from(failure: Failure) -> Self {
+        Self { code: None, failure }
+    }
+}
+
+impl From<SqlError> for Failure {
+    fn from(error: SqlError) -> Self {
+        error.failure
+    }
+}
+
 /// Where a service's server is, and who logs in.
 #[cfg(feature = "postgres")]
 fn target(on: &ServiceSpec) -> Result<SqlTarget, Failure> {
@@ -78,9 +112,10 @@ fn target(on: &ServiceSpec) -> Result<SqlTarget, Failure> {
 }
 
 #[cfg(feature = "postgres")]
-async fn log_in(on: &ServiceSpec) -> Result<SqlSession, Failure> {
+async fn log_in(on: &ServiceSpec) -> Result<SqlSession, SqlError> {
     let target = target(on)?;
-    SqlSession::open(&target, None).await.map_err(|error| session_failure(&target, &error))
+    let opened = SqlSession::open(&target, None).await;
+    opened.map_err(|error| SqlError { code: with_driver::code(&error), failure: session_failure(&target, &error) })
 }
 
 /// Runs statements against a running server and gives the last result.
@@ -88,7 +123,7 @@ async fn log_in(on: &ServiceSpec) -> Result<SqlSession, Failure> {
 /// # Errors
 /// `Task` with the server's words, `Credentials` when the login is refused.
 #[cfg(feature = "postgres")]
-pub async fn ask(on: &ServiceSpec, statements: &str) -> Result<SqlTable, Failure> {
+pub async fn ask(on: &ServiceSpec, statements: &str) -> Result<SqlTable, SqlError> {
     let session = log_in(on).await?;
     let table = session.table(statements).await;
     session.close().await;
@@ -154,8 +189,8 @@ pub async fn migrate(on: &ServiceSpec, folder: &Path) -> Result<Vec<String>, Fai
 /// # Errors
 /// Always.
 #[cfg(not(feature = "postgres"))]
-pub async fn ask(_on: &ServiceSpec, _statements: &str) -> Result<SqlTable, Failure> {
-    Err(no_driver())
+pub async fn ask(_on: &ServiceSpec, _statements: &str) -> Result<SqlTable, SqlError> {
+    Err(no_driver().into())
 }
 
 /// Without the feature there is no driver.
@@ -277,7 +312,7 @@ mod with_driver {
     use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
     use super::super::sql_split::{SqlStatement, split};
-    use super::{SqlColumnKind, SqlTable};
+    use super::{SqlColumnKind, SqlError, SqlTable};
     use devrun_keeper::{OutputSink, OutputStream};
     use devrun_model::{Failure, FailureKind};
 
@@ -340,10 +375,13 @@ mod with_driver {
         }
 
         /// The last result of these statements as text, as psql would show it.
-        pub(crate) async fn table(&self, statements: &str) -> Result<SqlTable, Failure> {
+        pub(crate) async fn table(&self, statements: &str) -> Result<SqlTable, SqlError> {
             use tokio_postgres::SimpleQueryMessage as Message;
-            let messages =
-                self.client.simple_query(statements).await.map_err(|error| Failure::new(FailureKind::Task, words(&error)))?;
+            let messages = self
+                .client
+                .simple_query(statements)
+                .await
+                .map_err(|error| SqlError { code: code(&error), failure: Failure::new(FailureKind::Task, words(&error)) })?;
             let mut table = SqlTable::default();
             for message in messages {
                 match message {
@@ -447,6 +485,11 @@ mod with_driver {
             Type::JSON | Type::JSONB => SqlColumnKind::Json,
             _ => SqlColumnKind::Text,
         }
+    }
+
+    /// The server's SQLSTATE.
+    pub(super) fn code(error: &tokio_postgres::Error) -> Option<String> {
+        error.code().map(|code| code.code().to_owned())
     }
 
     /// Whether nothing listens there.

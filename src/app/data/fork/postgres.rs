@@ -77,7 +77,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) {
     below.iter().for_each(|path| collect(path, files));
 }
 
-async fn ask(spec: &ServiceSpec, sql: &str) -> Result<recipes::SqlTable, Failure> {
+async fn ask(spec: &ServiceSpec, sql: &str) -> Result<recipes::SqlTable, recipes::SqlError> {
     recipes::ask_sql(&elsewhere(spec, &database(spec)), sql).await
 }
 
@@ -109,7 +109,7 @@ pub fn freeze(project: &Project, plan: &Plan, spec: &ServiceSpec, work: &DataWor
     match work.runtime.block_on(ask(spec, &format!("CREATE DATABASE {template} TEMPLATE {own}"))) {
         Ok(_) => {}
         // Somebody is connected to it.
-        Err(failure) if failure.reason.contains("55006") => {
+        Err(error) if error.is_in_use() => {
             let file = tempfile::Builder::new().prefix("devrun-template-").tempfile_in(&project.places.state);
             let file = file.map_err(|error| Failure::new(FailureKind::Task, format!("cannot write the dump: {error}")))?;
             let others = |failure: Failure| match failure.kind {
@@ -125,11 +125,11 @@ pub fn freeze(project: &Project, plan: &Plan, spec: &ServiceSpec, work: &DataWor
             dump.write(false, &mut target, file.path(), work, &|_| ())?;
             let made = (file.path(), BackupFormat::PostgresCustom, dump.version());
             let load = Load::find(project, spec, made, &version, work, term).map_err(others)?;
-            let ask_now = |sql: String| work.runtime.block_on(ask(spec, &sql));
+            let ask_now = |sql: String| work.runtime.block_on(ask(spec, &sql)).map_err(Failure::from);
             ask_now(create(&database(spec), &name, &ask_now)?)?;
             load.run(&name, true, work)?;
         }
-        Err(failure) => return Err(failure),
+        Err(error) => return Err(error.into()),
     }
     // One statement: a template is whole where it is marked as one.
     work.runtime.block_on(ask(spec, &format!("ALTER DATABASE {template} WITH ALLOW_CONNECTIONS false IS_TEMPLATE true")))?;
@@ -177,13 +177,10 @@ pub async fn copy(context: &ForkContext<'_>, name: &str) -> Result<(), Failure> 
         match ask(context.spec, &statement).await {
             Ok(_) => return Ok(()),
             // Too many connections, or another copy holds the template for an instant.
-            Err(failure)
-                if ["53300", "55006", "sorry, too many"].iter().any(|code| failure.reason.contains(code))
-                    && begun.elapsed() < Duration::from_secs(60) =>
-            {
+            Err(error) if (error.is_server_full() || error.is_in_use()) && begun.elapsed() < Duration::from_secs(60) => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            Err(failure) => return Err(failure),
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -193,7 +190,8 @@ pub async fn copy(context: &ForkContext<'_>, name: &str) -> Result<(), Failure> 
 /// # Errors
 /// As the server says.
 pub async fn drop_database(spec: &ServiceSpec, name: &str) -> Result<(), Failure> {
-    ask(spec, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name))).await.map(drop)
+    ask(spec, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name))).await?;
+    Ok(())
 }
 
 /// Forks of an earlier run of the stack, which no one has any more.
