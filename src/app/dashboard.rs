@@ -147,6 +147,7 @@ async fn show(observer: Observer, color: bool) -> Result<i32, Failure> {
                     owner.refresh_state().await;
                 }
                 if std::mem::take(&mut new_logs) {
+                    growth.arm();
                     owner.refresh_logs();
                 }
                 owner.sample();

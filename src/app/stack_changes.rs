@@ -46,6 +46,10 @@ pub fn watch_stack(observer: Observer) -> watch::Receiver<StackChanges> {
             };
             tokio::time::sleep(GATHER.max(PACE.saturating_sub(told.elapsed()))).await;
             told = Instant::now();
+            // Before viewers ask, so that nothing is missed.
+            if logs {
+                growth.arm();
+            }
             sender.send_modify(|changes| {
                 changes.state += u64::from(state);
                 changes.logs += u64::from(logs);

@@ -847,6 +847,20 @@ impl Drop for Project {
     }
 }
 
+/// Sends a request to a server of this machine as it is; the status and the whole answer. The request says `Connection: close`, or
+/// the server closes.
+pub fn ask_http(port: u16, head: &str, body: &[u8]) -> (u16, String) {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream.write_all(head.as_bytes()).expect("it reads");
+    // A server that refuses a request by its head may close before all of the body is sent.
+    let _refused = stream.write_all(body);
+    let mut answer = Vec::new();
+    let _reset = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    (answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0), answer)
+}
+
 /// Whether the tests run as root.
 pub fn is_root() -> bool {
     nix::unistd::Uid::effective().is_root()

@@ -1,11 +1,8 @@
 //! `use = "telemetry"`: the receiver of OTLP, who hears of it, and what the page shows.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use serde_json::Value;
 
-use crate::harness::{PATIENCE, Project, eventually};
+use crate::harness::{PATIENCE, Project, ask_http, eventually};
 use crate::web::Page;
 
 const STACK: &str = r#"
@@ -78,15 +75,9 @@ fn key_service_telemetry_and_who_hears_of_the_receiver() {
 
 /// Sends a request as it is and gives its status.
 fn send(port: u64, head: &str, body: &[u8]) -> u16 {
-    let mut stream = TcpStream::connect(("127.0.0.1", u16::try_from(port).expect("a port"))).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let port = u16::try_from(port).expect("a port");
     let head = format!("{head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-    stream.write_all(head.as_bytes()).expect("it reads");
-    // One that is refused by its head may be closed before all of its body was read.
-    let _refused = stream.write_all(body);
-    let mut text = Vec::new();
-    let _ = stream.read_to_end(&mut text);
-    String::from_utf8_lossy(&text).split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+    ask_http(port, &head, body).0
 }
 
 fn head(path: &str, kind: &str, more: &str) -> String {

@@ -124,6 +124,12 @@ fn two_checkouts_share_one_server_and_no_data() {
     at(&project, &other, &["urls"]).code(0).says("db");
     at(&project, &other, &["why", "db"]).code(0);
     at(&project, &other, &["check"]).code(0);
+    // A dump needs no more than the login; what makes databases is refused.
+    at(&project, &own, &["backup", "db", "-o", &format!("{own}/one.dump")]).code(0);
+    for refused in [&["restore", "db", "one.dump", "--yes"][..], &["db", "fork"], &["db", "refresh"]] {
+        run(&project, refused).code(2).says("makes a database").says("scope");
+    }
+    assert_eq!(count(&project, &own), "2");
     // One leaves: the other works, and finds its rows after its own restart.
     at(&project, &other, &["down"]).code(0);
     assert_eq!(count(&project, &own), "2");

@@ -114,6 +114,31 @@ fn python_project() -> Option<Project> {
     Some(project)
 }
 
+/// A receiver, a server behind the gateway, and a caller, whose table stands last. `more` are further keys of the server.
+fn stack(server: &str, more: &str, caller: &str) -> String {
+    format!(
+        r#"
+[project]
+name = "shop"
+[services.telemetry]
+use = "telemetry"
+port = "auto"
+[services.api]
+run = "{server}"
+port = "auto"
+{more}
+depends_on = ["telemetry"]
+[services.front]
+use = "gateway"
+port = "auto"
+routes = {{ "/api/*" = "api" }}
+{caller}
+env = {{ SHOP = "${{front.url}}" }}
+depends_on = ["front", "api"]
+"#
+    )
+}
+
 /// What the receiver has kept.
 fn records(project: &Project) -> Vec<serde_json::Value> {
     let files = std::fs::read_dir(project.path(".devrun/logs/.telemetry")).into_iter().flatten().flatten();
@@ -123,28 +148,11 @@ fn records(project: &Project) -> Vec<serde_json::Value> {
 
 fn programs_with_a_stock_sdk_give_one_trace_through_the_gateway() {
     let Some(project) = python_project() else { return };
-    project.rewrite(
-        r#"
-[project]
-name = "shop"
-[services.telemetry]
-use = "telemetry"
-port = "auto"
-[services.api]
-run = "python3 server.py {token}"
-port = "auto"
-ready = { http = "/health" }
-depends_on = ["telemetry"]
-[services.front]
-use = "gateway"
-port = "auto"
-routes = { "/api/*" = "api" }
-[tasks.buy]
-run = "python3 client.py"
-env = { SHOP = "${front.url}" }
-depends_on = ["front", "api"]
-"#,
-    );
+    project.rewrite(&stack(
+        "python3 server.py {token}",
+        "ready = { http = \"/health\" }",
+        "[tasks.buy]\nrun = \"python3 client.py\"",
+    ));
     project.run(&["up", "-d"]).code(0);
     let mut records: Vec<serde_json::Value> = Vec::new();
     eventually("both spans and the log record have come", PATIENCE, || {
@@ -171,30 +179,8 @@ fn a_python_and_a_node_program_give_one_trace_within_a_second() {
     };
     let Some(project) = python_project() else { return };
     project.write("server.js", NODE_SERVER);
-    project.rewrite(&format!(
-        r#"
-[project]
-name = "shop"
-[services.telemetry]
-use = "telemetry"
-port = "auto"
-[services.api]
-run = "node server.js {{token}}"
-port = "auto"
-env = {{ NODE_PATH = "{}" }}
-ready = {{ tcp = true, within = "60s" }}
-depends_on = ["telemetry"]
-[services.front]
-use = "gateway"
-port = "auto"
-routes = {{ "/api/*" = "api" }}
-[services.buyer]
-run = "sleep 1000"
-env = {{ SHOP = "${{front.url}}" }}
-depends_on = ["front", "api"]
-"#,
-        modules.display()
-    ));
+    let server = format!("env = {{ NODE_PATH = \"{}\" }}\nready = {{ tcp = true, within = \"60s\" }}", modules.display());
+    project.rewrite(&stack("node server.js {token}", &server, "[services.buyer]\nrun = \"sleep 1000\""));
     project.run(&["up", "-d"]).code(0);
     let mut seen = Vec::new();
     let mut within_a_second = false;

@@ -1,15 +1,18 @@
 //! A copy of a directory tree: contents, modes, times, owners (as root), links and extended attributes.
 //!
 //! A file is cloned copy-on-write where the file system can, and copied by the kernel elsewhere; the first refusal decides for
-//! the rest of the tree. Extended attributes are part of the data: S3 servers on a plain directory keep their metadata there.
+//! the rest of the tree. Clones are made by several threads: services are stopped meanwhile, and a database has a thousand small
+//! files, each of which is some ten system calls. Extended attributes are part of the data: S3 servers on a plain directory keep their metadata there.
 //! Sockets and pipes of a server that was stopped mean nothing in a copy and are left out. Nothing of another file system is
 //! copied: what is mounted inside a volume is not part of it.
 
 use std::ffi::OsStr;
 use std::fs::{File, FileTimes, Metadata, Permissions};
 use std::io::{Read as _, Write as _};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use devrun_model::{Failure, FailureKind};
 
@@ -38,12 +41,22 @@ impl CopyReport {
     }
 }
 
+/// Threads that clone files; more gain little, as they meet in the file system's journal.
+const CLONERS: usize = 4;
+
+/// A regular file or a directory, and where its copy is.
+struct Entry {
+    from: PathBuf,
+    to: PathBuf,
+}
+
 struct Copier<'a> {
-    clones: bool,
+    /// Cleared by the first file that cannot be cloned.
+    clones: AtomicBool,
+    /// Whether owners can be set.
     owners: bool,
     device: u64,
     cancel: &'a CopyCancel,
-    report: CopyReport,
 }
 
 /// Copies the contents of the directory `from` into the directory `to`, which is made and must not exist. Entries of `from`
@@ -56,88 +69,158 @@ pub fn copy_tree(from: &Path, to: &Path, skip: &dyn Fn(&OsStr) -> bool, cancel: 
     if !metadata.is_dir() {
         return Err(Failure::new(FailureKind::Task, format!("{} is not a directory", from.display())));
     }
-    let mut copier = Copier {
-        clones: true,
-        owners: rustix::process::geteuid().is_root(),
-        device: metadata.dev(),
-        cancel,
-        report: CopyReport::default(),
-    };
-    copier.directory(from, to, &metadata, skip)?;
-    Ok(copier.report)
+    let copier =
+        Copier { clones: AtomicBool::new(true), owners: rustix::process::geteuid().is_root(), device: metadata.dev(), cancel };
+    let (mut directories, mut files) = (Vec::new(), Vec::new());
+    copier.directory(Entry { from: from.to_owned(), to: to.to_owned() }, skip, &mut directories, &mut files)?;
+    let report = copier.files(&files)?;
+    // Those within first: what is made in a directory changes its time.
+    for Entry { from, to } in directories.iter().rev() {
+        let source = File::open(from).map_err(|error| failed("read", from, &error))?;
+        let target = File::open(to).map_err(|error| failed("open", to, &error))?;
+        let metadata = source.metadata().map_err(|error| failed("look at", from, &error))?;
+        copier.finish((&source, from), (&target, to), &metadata)?;
+    }
+    Ok(report)
 }
 
 impl Copier<'_> {
-    fn directory(&mut self, from: &Path, to: &Path, metadata: &Metadata, skip: &dyn Fn(&OsStr) -> bool) -> Result<(), Failure> {
-        std::fs::DirBuilder::new().mode(0o700).create(to).map_err(|error| failed("create", to, &error))?;
-        let entries = std::fs::read_dir(from).map_err(|error| failed("read", from, &error))?;
+    /// Makes the directory and those in it, and lists all files.
+    fn directory(
+        &self,
+        here: Entry,
+        skip: &dyn Fn(&OsStr) -> bool,
+        directories: &mut Vec<Entry>,
+        files: &mut Vec<Entry>,
+    ) -> Result<(), Failure> {
+        let (from, to) = (here.from.clone(), here.to.clone());
+        std::fs::DirBuilder::new().mode(0o700).create(&to).map_err(|error| failed("create", &to, &error))?;
+        directories.push(here);
+        let entries = std::fs::read_dir(&from).map_err(|error| failed("read", &from, &error))?;
         for entry in entries {
             self.cancel.check()?;
-            let entry = entry.map_err(|error| failed("read", from, &error))?;
+            let entry = entry.map_err(|error| failed("read", &from, &error))?;
             let (name, path) = (entry.file_name(), entry.path());
             if skip(&name) {
                 continue;
             }
-            let below = std::fs::symlink_metadata(&path).map_err(|error| failed("read", &path, &error))?;
-            let (kind, target) = (below.file_type(), to.join(&name));
+            let kind = entry.file_type().map_err(|error| failed("look at", &path, &error))?;
+            let target = to.join(&name);
             if kind.is_dir() {
-                if below.dev() != self.device {
+                let metadata = std::fs::symlink_metadata(&path).map_err(|error| failed("read", &path, &error))?;
+                if metadata.dev() != self.device {
                     let reason = format!("another file system is mounted at {}", path.display());
                     return Err(Failure::new(FailureKind::Task, reason)
                         .help("declare it as a volume of its own: [volumes] NAME = { path = \"…\" }"));
                 }
-                self.directory(&path, &target, &below, &|_| false)?;
+                self.directory(Entry { from: path, to: target }, &|_| false, directories, files)?;
             } else if kind.is_symlink() {
                 let link = std::fs::read_link(&path).map_err(|error| failed("read", &path, &error))?;
                 std::os::unix::fs::symlink(link, &target).map_err(|error| failed("create", &target, &error))?;
-                self.owner(&target, &below)?;
+                if self.owners {
+                    let metadata = std::fs::symlink_metadata(&path).map_err(|error| failed("read", &path, &error))?;
+                    std::os::unix::fs::lchown(&target, Some(metadata.uid()), Some(metadata.gid()))
+                        .map_err(|error| failed("set the owner of", &target, &error))?;
+                }
             } else if kind.is_file() {
-                self.file(&path, &target, &below)?;
+                files.push(Entry { from: path, to: target });
             } else if !(kind.is_socket() || kind.is_fifo()) {
                 return Err(Failure::new(FailureKind::Task, format!("{} is a device and cannot be copied", path.display())));
             }
         }
-        self.finish(from, to, metadata)
+        Ok(())
     }
 
-    fn file(&mut self, from: &Path, to: &Path, metadata: &Metadata) -> Result<(), Failure> {
-        if self.clones {
-            match reflink_copy::reflink(from, to) {
-                Ok(()) => self.report.cloned += 1,
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(failed("read", from, &error)),
-                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Err(failed("copy to", to, &error)),
-                Err(_) => {
-                    // The file system cannot, or the two lie on different ones. What it may have left is replaced.
-                    self.clones = false;
-                    let _ = std::fs::remove_file(to);
+    fn files(&self, files: &[Entry]) -> Result<CopyReport, Failure> {
+        let mut report = CopyReport::default();
+        // The first one alone tells whether there are clones; a plain copy waits for the disk, and gains nothing by threads.
+        let (first, rest) = files.split_at(files.len().min(1));
+        first.iter().try_for_each(|file| self.file(file, &mut report))?;
+        if !self.clones.load(Ordering::Relaxed) {
+            rest.iter().try_for_each(|file| self.file(file, &mut report))?;
+            return Ok(report);
+        }
+        let has_failed = AtomicBool::new(false);
+        let clone_all = |part: &[Entry]| {
+            let mut report = CopyReport::default();
+            for file in part {
+                if has_failed.load(Ordering::Relaxed) {
+                    break;
+                }
+                self.file(file, &mut report).inspect_err(|_| has_failed.store(true, Ordering::Relaxed))?;
+            }
+            Ok(report)
+        };
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(CLONERS);
+        // Neighbours stay together: two threads that make files in the same directory wait for each other.
+        let mut parts = rest.chunks(rest.len().div_ceil(threads).max(1));
+        let (mut own, clone_all) = (Vec::from_iter(parts.next()), &clone_all);
+        let reports = std::thread::scope(|scope| {
+            let mut others = Vec::new();
+            for part in parts {
+                match std::thread::Builder::new().spawn_scoped(scope, move || clone_all(part)) {
+                    Ok(other) => others.push(other),
+                    // The system gives no further thread.
+                    Err(_) => own.push(part),
                 }
             }
+            let own: Vec<Result<CopyReport, Failure>> = own.into_iter().map(clone_all).collect();
+            let joined = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            own.into_iter().chain(joined).collect::<Vec<_>>()
+        });
+        for part in reports {
+            let part = part?;
+            report.files += part.files;
+            report.bytes += part.bytes;
+            report.cloned += part.cloned;
         }
-        if !self.clones {
-            self.contents(from, to)?;
-        }
-        self.report.files += 1;
-        self.report.bytes += metadata.len();
-        self.finish(from, to, metadata)
+        Ok(report)
     }
 
-    /// Block by block; the kernel's own copy of a large file could not be cancelled.
-    fn contents(&self, from: &Path, to: &Path) -> Result<(), Failure> {
+    fn file(&self, Entry { from, to }: &Entry, report: &mut CopyReport) -> Result<(), Failure> {
+        self.cancel.check()?;
         let mut source = std::fs::OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW)
             .open(from)
             .map_err(|error| failed("read", from, &error))?;
-        let mut target = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(to)
-            .map_err(|error| failed("create", to, &error))?;
+        let metadata = source.metadata().map_err(|error| failed("look at", from, &error))?;
+        let clone = if self.clones.load(Ordering::Relaxed) { self.cloned(&source, from, to)? } else { None };
+        report.cloned += u64::from(clone.is_some());
+        let target = match clone {
+            Some(target) => target,
+            None => {
+                let mut target = create(to).map_err(|error| failed("create", to, &error))?;
+                self.contents((&mut source, from), (&mut target, to))?;
+                target
+            }
+        };
+        report.files += 1;
+        report.bytes += metadata.len();
+        self.finish((&source, from), (&target, to), &metadata)
+    }
+
+    /// A clone of the file; `None` where the file system makes none, now and from now on.
+    fn cloned(&self, source: &File, from: &Path, to: &Path) -> Result<Option<File>, Failure> {
+        match clone_file(source, from, to) {
+            Ok(target) => Ok(Some(target)),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(failed("read", from, &error)),
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Err(failed("copy to", to, &error)),
+            Err(_) => {
+                // The file system cannot, or the two lie on different ones. What it may have left is replaced.
+                self.clones.store(false, Ordering::Relaxed);
+                let _ = std::fs::remove_file(to);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Block by block; the kernel's own copy of a large file could not be cancelled.
+    fn contents(&self, (source, from): (&mut File, &Path), (target, to): (&mut File, &Path)) -> Result<(), Failure> {
         loop {
             self.cancel.check()?;
             #[cfg(target_os = "linux")]
-            match rustix::fs::copy_file_range(&source, None, &target, None, BLOCK * 16) {
+            match rustix::fs::copy_file_range(&*source, None, &*target, None, BLOCK * 16) {
                 Ok(0) => return Ok(()),
                 Ok(_) => continue,
                 Err(rustix::io::Errno::INTR) => continue,
@@ -161,44 +244,61 @@ impl Copier<'_> {
     }
 
     /// Extended attributes, owner, mode and times, in this order: a change of owner clears mode bits, and a write the times.
-    fn finish(&self, from: &Path, to: &Path, metadata: &Metadata) -> Result<(), Failure> {
-        copy_attributes(from, to)?;
-        self.owner(to, metadata)?;
-        std::fs::set_permissions(to, Permissions::from_mode(metadata.mode() & 0o7777))
-            .map_err(|error| failed("set the mode of", to, &error))?;
+    fn finish(&self, (source, from): (&File, &Path), (target, to): (&File, &Path), metadata: &Metadata) -> Result<(), Failure> {
+        copy_attributes((source, from), (target, to))?;
+        // What is right already is left alone: each change is one more entry in the file system's journal.
+        let made = target.metadata().map_err(|error| failed("look at", to, &error))?;
+        let is_owned = !self.owners || (made.uid(), made.gid()) == (metadata.uid(), metadata.gid());
+        if !is_owned {
+            std::os::unix::fs::fchown(target, Some(metadata.uid()), Some(metadata.gid()))
+                .map_err(|error| failed("set the owner of", to, &error))?;
+        }
+        if !is_owned || made.mode() & 0o7777 != metadata.mode() & 0o7777 {
+            target
+                .set_permissions(Permissions::from_mode(metadata.mode() & 0o7777))
+                .map_err(|error| failed("set the mode of", to, &error))?;
+        }
         if let (Ok(modified), Ok(accessed)) = (metadata.modified(), metadata.accessed()) {
             let times = FileTimes::new().set_modified(modified).set_accessed(accessed);
-            // A file that may not even be read by its owner keeps the time of the copy.
-            if let Ok(file) = File::open(to) {
-                file.set_times(times).map_err(|error| failed("set the times of", to, &error))?;
-            }
+            target.set_times(times).map_err(|error| failed("set the times of", to, &error))?;
         }
         Ok(())
     }
+}
 
-    fn owner(&self, to: &Path, metadata: &Metadata) -> Result<(), Failure> {
-        if !self.owners {
-            return Ok(());
-        }
-        std::os::unix::fs::lchown(to, Some(metadata.uid()), Some(metadata.gid()))
-            .map_err(|error| failed("set the owner of", to, &error))
-    }
+fn create(to: &Path) -> std::io::Result<File> {
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)
+}
+
+#[cfg(target_os = "linux")]
+fn clone_file(source: &File, _from: &Path, to: &Path) -> std::io::Result<File> {
+    let target = create(to)?;
+    rustix::fs::ioctl_ficlone(&target, source)?;
+    Ok(target)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn clone_file(_source: &File, from: &Path, to: &Path) -> std::io::Result<File> {
+    reflink_copy::reflink(from, to)?;
+    File::open(to)
 }
 
 /// `user.*` attributes; the others belong to the system.
-fn copy_attributes(from: &Path, to: &Path) -> Result<(), Failure> {
+fn copy_attributes((source, from): (&File, &Path), (target, to): (&File, &Path)) -> Result<(), Failure> {
     use rustix::io::Errno;
+    let unread = |error: Errno| failed("read the attributes of", from, &error.into());
+    // Mostly there are none, which is known without room for them.
+    match rustix::fs::flistxattr(source, &mut [0u8; 0][..]) {
+        Ok(0) | Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(()),
+        Ok(_) => {}
+        Err(error) => return Err(unread(error)),
+    }
     let mut list = vec![0u8; 1 << 16];
-    let length = match rustix::fs::listxattr(from, &mut list[..]) {
-        Ok(length) => length,
-        Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(()),
-        Err(error) => return Err(failed("read the attributes of", from, &error.into())),
-    };
+    let length = rustix::fs::flistxattr(source, &mut list[..]).map_err(unread)?;
     for name in list[..length].split(|byte| *byte == 0).filter(|name| name.starts_with(b"user.")) {
         let mut value = vec![0u8; 1 << 16];
-        let size = rustix::fs::getxattr(from, name, &mut value[..])
-            .map_err(|error| failed("read the attributes of", from, &error.into()))?;
-        match rustix::fs::setxattr(to, name, &value[..size], rustix::fs::XattrFlags::empty()) {
+        let size = rustix::fs::fgetxattr(source, name, &mut value[..]).map_err(unread)?;
+        match rustix::fs::fsetxattr(target, name, &value[..size], rustix::fs::XattrFlags::empty()) {
             Ok(()) => {}
             Err(Errno::NOTSUP) => {
                 let reason = format!("{} has extended attributes, and they cannot be kept in {}", from.display(), to.display());

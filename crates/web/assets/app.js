@@ -91,9 +91,11 @@ async function load() {
   status = await ask("status");
   loaded = Date.now();
   byId("project").textContent = status.instance ? `${status.project} (${status.instance})` : status.project;
-  const running = status.services.filter((one) => one.state === "running").length;
+  // Tasks are done, and never part of what runs.
+  const services = status.services.filter((one) => one.kind === "service");
+  const running = services.filter((one) => one.state === "running").length;
   const failed = status.services.filter((one) => one.state === "failed" || one.state === "blocked").length;
-  const text = status.up ? `${running} of ${status.services.length} running${failed ? `, ${failed} failed` : ""}${status.stopping ? ", stopping" : ""}` : "down: this is how it ended";
+  const text = status.up ? `${running} of ${services.length} running${failed ? `, ${failed} failed` : ""}${status.stopping ? ", stopping" : ""}` : "down: this is how it ended";
   if (byId("summary").textContent !== text) byId("summary").textContent = text;
   document.title = `${failed ? `${failed} failed – ` : ""}${status.project} – devrun`;
 }

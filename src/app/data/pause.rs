@@ -4,14 +4,24 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use devrun_data::CopyCancel;
+use devrun_data::{CopyCancel, sync_file_system};
 use devrun_model::feed::Status;
-use devrun_model::{Command, Failure, FailureKind, Kind, Plan, ServiceId, ServiceStatus, State, UpOptions, VolumeName};
+use devrun_model::service::Server;
+use devrun_model::{
+    Command, Failure, FailureKind, Health, Kind, Plan, ServiceId, ServiceSpec, ServiceStatus, State, UpOptions, VolumeName,
+};
+use devrun_runtime::recipes;
 
+use crate::app::data::fork::redis;
 use crate::app::load::Project;
 use crate::app::request;
 use crate::app::session::{Session, token};
 use crate::ui::term::{Progress, Term};
+
+/// For a server that writes out what it holds.
+const PREPARE_LIMIT: Duration = Duration::from_secs(10);
+/// After that a Redis has seen its new rate: it looks ten times a second unless it is told otherwise.
+const REDIS_ROUND: Duration = Duration::from_millis(110);
 
 /// Services that are stopped for a copy.
 pub struct Pause {
@@ -42,6 +52,36 @@ fn is_up(status: &ServiceStatus) -> bool {
     status.state.is_live() || status.state == State::BackingOff
 }
 
+/// Prepares servers for a stop that takes little time: what they and the kernel hold in memory is written out before it. Who cannot
+/// be asked, or takes too long, is stopped all the same.
+async fn prepare_stop(plan: &Plan, volumes: &BTreeSet<VolumeName>, status: &Status) {
+    let is_ready = |spec: &ServiceSpec| {
+        let found = status.snapshot.services.iter().find(|service| service.name == spec.id.as_str());
+        found.is_some_and(|service| service.state == State::Running && service.health != Health::Starting)
+    };
+    let uses = |spec: &ServiceSpec| spec.data.as_ref().is_some_and(|name| volumes.contains(name));
+    let begun = Instant::now();
+    let mut has_redis = false;
+    for spec in plan.services.values().filter(|spec| uses(spec) && is_ready(spec)) {
+        let asked = async {
+            match spec.stop_asks() {
+                Some(Server::Postgres) => recipes::ask_sql(spec, "CHECKPOINT").await.is_ok(),
+                // It looks at signals so often; the next start has its own setting again.
+                Some(Server::Redis) => redis::set(spec, "hz", "100").await.is_ok(),
+                None => false,
+            }
+        };
+        let answered = tokio::time::timeout(PREPARE_LIMIT, asked).await;
+        has_redis |= spec.stop_asks() == Some(Server::Redis) && answered == Ok(true);
+    }
+    for volume in plan.volumes.values().filter(|volume| volumes.contains(&volume.name)) {
+        let _unsynced = sync_file_system(&volume.path);
+    }
+    if has_redis {
+        tokio::time::sleep(REDIS_ROUND.saturating_sub(begun.elapsed())).await;
+    }
+}
+
 /// Stops what uses the volumes, and waits until it is stopped.
 ///
 /// # Errors
@@ -70,6 +110,8 @@ pub async fn pause(
     if pause.stopped.is_empty() {
         return Ok(pause);
     }
+    prepare_stop(plan, volumes, &status).await;
+    pause.begun = Instant::now();
     pause.session.command(token(), Command::Stop { targets: pause.stopped.clone() }).await?;
     loop {
         let Some(status) = pause.status().await? else { return Err(ended()) };

@@ -250,6 +250,24 @@ fn drop_leftovers(name: &str, ask: &dyn Fn(String) -> Result<recipes::SqlTable, 
     ask(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&before))).map(drop)
 }
 
+/// Refuses what makes databases where the service's login may not: that of a shared server, or of an external one.
+///
+/// # Errors
+/// `Config`; as the server says.
+pub async fn check_may_create(spec: &ServiceSpec, command: &str) -> Result<(), Failure> {
+    let name = spec.attribute("database").unwrap_or_default();
+    let query = "SELECT (rolcreatedb OR rolsuper)::text FROM pg_roles WHERE rolname = current_user";
+    let found = recipes::ask_sql(&elsewhere(spec, &name), query).await?;
+    if found.rows.into_iter().flatten().flatten().any(|text| text == "true") {
+        return Ok(());
+    }
+    let reason = format!("{command} makes a database, and the login {} of {} may not", user(spec), spec.service);
+    Err(Failure::new(FailureKind::Config, reason).help(format!(
+        "with `scope = \"user\"`, remove it: [services.{}] gets a server of its own; elsewhere: ALTER ROLE … CREATEDB",
+        spec.service
+    )))
+}
+
 /// The statement that makes a database like the present one, with nothing in it.
 ///
 /// # Errors

@@ -159,6 +159,7 @@ fn dump(
         ));
     }
     let work = DataWork::begin()?;
+    work.runtime.block_on(postgres_dump::check_may_create(spec, "restore"))?;
     let now = work.runtime.block_on(postgres_dump::server_version(spec))?;
     let number = |version: &str| DataEngine::major(version).parse::<u32>().ok();
     if let Some(made) = &manifest.version

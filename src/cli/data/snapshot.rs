@@ -130,14 +130,20 @@ fn save(globals: &Globals, project: &Project, name: &str, services: &[String], j
         manifest.counts = work.runtime.block_on(counts::of(plan, ready));
         let names = volumes.iter().map(|volume| volume.name.clone()).collect();
         let pause = work.runtime.block_on(pause::pause(project, plan, &names, &work.cancel))?;
-        let copied =
-            copy(&read, &volumes, &stage, &mut manifest, &work).and_then(|()| work.runtime.block_on(pause.check_undisturbed()));
-        if let Err(failure) = copied {
-            let failure = work.runtime.block_on(pause.give_up(failure));
-            return work.ended_by(failure);
-        }
+        let copied = copy(&read, &volumes, &stage, &mut manifest, &work).and_then(|secrets| {
+            work.runtime.block_on(pause.check_undisturbed())?;
+            Ok(secrets)
+        });
+        let secrets = match copied {
+            Ok(secrets) => secrets,
+            Err(failure) => {
+                let failure = work.runtime.block_on(pause.give_up(failure));
+                return work.ended_by(failure);
+            }
+        };
         // The servers are back before the snapshot is made durable: the copy does not change any more.
         let (started, pause) = work.runtime.block_on(pause.resume(term))?;
+        add_secrets(&stage, &mut manifest, &secrets)?;
         code = started;
         manifest.pause_ms = Some(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
     } else {
@@ -145,8 +151,9 @@ fn save(globals: &Globals, project: &Project, name: &str, services: &[String], j
         replace::check_nothing_left(project)?;
         let last = devrun_runtime::engine::state_files::last_snapshot(&project.places);
         manifest.services = last.map(|last| selection::services(plan, &last)).unwrap_or_default();
-        if let Err(failure) = copy(&read, &volumes, &stage, &mut manifest, &work) {
-            return work.ended_by(failure);
+        match copy(&read, &volumes, &stage, &mut manifest, &work) {
+            Ok(secrets) => add_secrets(&stage, &mut manifest, &secrets)?,
+            Err(failure) => return work.ended_by(failure),
         }
     }
     let plan_text = serde_json::to_vec(plan.as_ref())
@@ -191,13 +198,14 @@ fn enough_room(store: &SnapshotStore, volumes: &[&VolumeSpec]) -> Result<(), Fai
         .help("devrun snapshot rm NAME makes room; devrun df shows what the project takes"))
 }
 
+/// Copies the volumes; the secrets that belong to them, by name.
 fn copy(
     read: &Read,
     volumes: &[&VolumeSpec],
     stage: &SnapshotStage<'_>,
     manifest: &mut SnapshotManifest,
     work: &DataWork,
-) -> Result<(), Failure> {
+) -> Result<Vec<(String, String)>, Failure> {
     manifest.cloned = true;
     for volume in volumes {
         let own = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(".devrun-restore-") || name == "lost+found";
@@ -206,11 +214,19 @@ fn copy(
         manifest.volumes.push(selection::described(&read.plan, volume, report.files, report.bytes));
     }
     let wants = read.required_values()?;
+    let mut found = Vec::new();
     for want in &wants.secrets {
         if let Some(value) = secrets::read(&wants.secrets_dir, &want.name)? {
-            stage.add_secret(&want.name, &value)?;
-            manifest.secrets.push(want.name.clone());
+            found.push((want.name.clone(), value));
         }
+    }
+    Ok(found)
+}
+
+fn add_secrets(stage: &SnapshotStage<'_>, manifest: &mut SnapshotManifest, secrets: &[(String, String)]) -> Result<(), Failure> {
+    for (name, value) in secrets {
+        stage.add_secret(name, value)?;
+        manifest.secrets.push(name.clone());
     }
     Ok(())
 }

@@ -85,7 +85,7 @@ fn head(dashboard: &Dashboard, place: Rect, buffer: &mut Buffer) {
     } else if dashboard.status.stopping {
         text.push_str("  stopping");
     } else {
-        let running = count(&|one| one.state == State::Running);
+        let running = count(&|one| one.kind == Kind::Service && one.state == State::Running);
         let services = count(&|one| one.kind == Kind::Service);
         text.push_str(&format!("  {running} of {services} running"));
     }

@@ -1,7 +1,10 @@
 //! Notice that logs have grown, without looking again and again: the kernel tells it (inotify(7)).
 //!
-//! A viewer waits for [`LogGrowth::changed`] and is not woken while nothing is written. Where there is no directory yet, where it was
-//! removed, or where the system has no watches left, it looks twice a second until it can watch.
+//! A viewer waits for [`LogGrowth::changed`] and is not woken while nothing is written. Each watch tells one write and no more
+//! (`IN_ONESHOT`): a service that writes a thousand lines a second would wake a viewer as often, although it shows them four times
+//! a second. [`LogGrowth::arm`] watches again; what is read after it is not older than the next notice.
+//! Where there is no directory yet, where it was removed, or where the system has no watches left, it looks twice a second until it
+//! can watch.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +20,7 @@ const BUFFER: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct LogGrowth {
     folder: PathBuf,
-    /// The descriptor of the kernel's queue of notices. It is read as a pipe is.
+    /// The kernel's queue of notices; `None` while the directory cannot be watched.
     watch: Option<Receiver>,
 }
 
@@ -25,72 +28,87 @@ impl LogGrowth {
     /// Watches a directory and those in it.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_path_buf(), watch: watch(folder) }
+        let mut growth = Self { folder: folder.to_path_buf(), watch: None };
+        growth.arm();
+        growth
     }
 
-    /// Returns when something was written since the last call.
+    /// Watches again after [`LogGrowth::changed`] has returned. The logs are read after this.
+    pub fn arm(&mut self) {
+        if let Some(queue) = &self.watch {
+            drain(queue);
+            if add_watches(queue, &self.folder) {
+                return;
+            }
+        }
+        self.watch = queue().filter(|queue| add_watches(queue, &self.folder));
+    }
+
+    /// Returns when something was written since [`LogGrowth::arm`]. Then nothing is told until that is called again.
     pub async fn changed(&mut self) {
         while let Some(queue) = &self.watch {
             if queue.readable().await.is_err() {
                 self.watch = None;
                 break;
             }
-            let mut buffer = [0u8; BUFFER];
-            let (mut any, mut removed) = (false, false);
-            // What came is all the same, as everything is looked at; but the directory itself may be gone.
-            while let Ok(count @ 1..) = queue.try_read(&mut buffer) {
-                any = true;
-                removed |= has_ended(buffer.get(..count).unwrap_or_default());
-            }
-            if removed {
-                self.watch = None;
-            }
-            if any {
+            if drain(queue) {
                 return;
             }
         }
         tokio::time::sleep(LOOK).await;
-        self.watch = watch(&self.folder);
     }
 }
 
-/// Whether one of the notices says that a watch has ended (IN_IGNORED). Each is of 16 bytes and a name, whose length is the last
-/// of four numbers; the second is the mask.
-fn has_ended(mut notices: &[u8]) -> bool {
-    const IN_IGNORED: u32 = 0x8000;
-    let number = |at: usize, from: &[u8]| Some(u32::from_ne_bytes(from.get(at..at + 4)?.try_into().ok()?));
-    while let (Some(mask), Some(length)) = (number(4, notices), number(12, notices)) {
-        if mask & IN_IGNORED != 0 {
-            return true;
-        }
-        notices = notices.get(16 + length as usize..).unwrap_or_default();
+/// Takes all notices; what they say is all the same, as everything is looked at. False where there are none.
+fn drain(queue: &Receiver) -> bool {
+    let mut buffer = [0u8; BUFFER];
+    let mut any = false;
+    while let Ok(1..) = queue.try_read(&mut buffer) {
+        any = true;
     }
-    false
+    any
 }
 
+/// The kernel's queue is read as a pipe is.
 #[cfg(target_os = "linux")]
-fn watch(folder: &Path) -> Option<Receiver> {
-    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+fn queue() -> Option<Receiver> {
+    use rustix::fs::inotify::{self, CreateFlags};
     let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
-    let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE;
-    inotify::add_watch(&queue, folder, what).ok()?;
-    for entry in std::fs::read_dir(folder).ok()?.flatten() {
-        // Further files of a service; where there is no watch left, they are seen with the next line of the service.
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            let _unseen = inotify::add_watch(&queue, entry.path(), what);
-        }
-    }
     Receiver::from_owned_fd_unchecked(queue).ok()
 }
 
+/// False where the directory cannot be watched.
+#[cfg(target_os = "linux")]
+fn add_watches(queue: &Receiver, folder: &Path) -> bool {
+    use rustix::fs::inotify::{self, WatchFlags};
+    let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::ONESHOT;
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    for entry in entries.flatten() {
+        // Further files of a service; where there is no watch left, they are seen with the next line of the service.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let _unseen = inotify::add_watch(queue, entry.path(), what);
+        }
+    }
+    inotify::add_watch(queue, folder, what).is_ok()
+}
+
 #[cfg(not(target_os = "linux"))]
-fn watch(_folder: &Path) -> Option<Receiver> {
+fn queue() -> Option<Receiver> {
     None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn add_watches(_queue: &Receiver, _folder: &Path) -> bool {
+    false
 }
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    async fn is_silent(growth: &mut LogGrowth) -> bool {
+        tokio::time::timeout(Duration::from_millis(50), growth.changed()).await.is_err()
+    }
 
     #[tokio::test]
     async fn a_write_wakes_and_silence_does_not() {
@@ -102,13 +120,37 @@ mod tests {
             std::fs::create_dir(&logs).unwrap();
             while growth.watch.is_none() {
                 growth.changed().await;
+                growth.arm();
             }
-            assert!(tokio::time::timeout(Duration::from_millis(50), growth.changed()).await.is_err(), "{round}");
+            assert!(is_silent(&mut growth).await, "{round}");
             std::fs::write(logs.join("a.log"), "x").unwrap();
             tokio::time::timeout(Duration::from_secs(10), growth.changed()).await.unwrap();
-            assert!(tokio::time::timeout(Duration::from_millis(50), growth.changed()).await.is_err(), "{round}");
+            growth.arm();
+            assert!(is_silent(&mut growth).await, "{round}");
             std::fs::remove_dir_all(&logs).unwrap();
             growth.changed().await;
+            growth.arm();
         }
+    }
+
+    #[tokio::test]
+    async fn one_write_of_many_wakes_until_it_is_armed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("further")).unwrap();
+        let mut growth = LogGrowth::new(dir.path());
+        let (own, further) = (dir.path().join("a.log"), dir.path().join("further/b.log"));
+        std::fs::write(&own, "x").unwrap();
+        growth.changed().await;
+        for _ in 0..100 {
+            std::fs::write(&own, "x").unwrap();
+        }
+        assert!(is_silent(&mut growth).await, "it was told once");
+        growth.arm();
+        for path in [&further, &own] {
+            std::fs::write(path, "x").unwrap();
+            tokio::time::timeout(Duration::from_secs(10), growth.changed()).await.unwrap();
+        }
+        growth.arm();
+        assert!(is_silent(&mut growth).await);
     }
 }

@@ -14,7 +14,7 @@ use devrun_runtime::{init, recipes};
 
 use super::registry::ForkRegistry;
 use crate::app::data::interruptible_work::DataWork;
-use crate::app::data::postgres_dump::{Dump, Load, create, elsewhere, literal, quoted};
+use crate::app::data::postgres_dump::{Dump, Load, check_may_create, create, elsewhere, literal, quoted};
 use crate::app::load::Project;
 use crate::ui::term::Term;
 
@@ -97,6 +97,7 @@ pub fn freeze(project: &Project, plan: &Plan, spec: &ServiceSpec, work: &DataWor
     if work.runtime.block_on(is_frozen(spec, &name))? == Some(true) {
         return Ok(name);
     }
+    work.runtime.block_on(check_may_create(spec, "a fork"))?;
     let registry = ForkRegistry::new(&project.places);
     let _one = registry.lock("freeze")?;
     match work.runtime.block_on(is_frozen(spec, &name))? {

@@ -20,6 +20,14 @@ pub async fn count(spec: &ServiceSpec) -> Result<u32, Failure> {
     Ok(answer.lines().last().and_then(|line| line.parse().ok()).unwrap_or(16))
 }
 
+/// Gives a setting another value until the server's next start.
+///
+/// # Errors
+/// As the server says.
+pub async fn set(spec: &ServiceSpec, name: &str, value: &str) -> Result<(), Failure> {
+    ask(spec, &["CONFIG", "SET", name, value]).await.map(drop)
+}
+
 /// Empties one. Both steps are one call, as every call here is a connection of its own.
 ///
 /// # Errors
