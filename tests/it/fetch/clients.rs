@@ -69,10 +69,14 @@ async fn a_python_without_pip_gives_way_to_one_that_has_it() {
     let wheel = place.path().join("wheel");
     std::fs::write(&wheel, zip(&[("made_up/bin/made-upd", 0o755, SERVER.as_bytes())])).unwrap();
     place.programs(&[
-        ("python3", "echo \"$0: No module named pip\" >&2; exit 1"),
+        // As a Python without the module answers: 44 is what the question itself exits with.
+        ("python3", "[ \"$2\" = -c ] && exit 44; echo \"$0: No module named pip\" >&2; exit 1"),
         (
             "python",
-            &format!("while [ \"$1\" != -d ]; do shift; done\ncp {} \"$2/made_up-1.2.3-py3-none-any.whl\"", wheel.display()),
+            &format!(
+                "[ \"$2\" = -c ] && exit 0; while [ \"$1\" != -d ]; do shift; done\ncp {} \"$2/made_up-1.2.3-py3-none-any.whl\"",
+                wheel.display()
+            ),
         ),
     ]);
     let wanted = recipe(SourceSpec { pypi: Some("made-up==1.2.3".to_owned()), ..SourceSpec::default() }, Some("1.2"));
