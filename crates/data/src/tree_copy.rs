@@ -287,14 +287,16 @@ fn clone_file(_source: &File, from: &Path, to: &Path) -> std::io::Result<File> {
 fn copy_attributes((source, from): (&File, &Path), (target, to): (&File, &Path)) -> Result<(), Failure> {
     use rustix::io::Errno;
     let unread = |error: Errno| failed("read the attributes of", from, &error.into());
-    // Mostly there are none, which is known without room for them.
-    match rustix::fs::flistxattr(source, &mut [0u8; 0][..]) {
-        Ok(0) | Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(()),
-        Ok(_) => {}
-        Err(error) => return Err(unread(error)),
-    }
-    let mut list = vec![0u8; 1 << 16];
-    let length = rustix::fs::flistxattr(source, &mut list[..]).map_err(unread)?;
+    // Mostly there are none or few; room for all would be asked of the kernel for each file.
+    let mut list = vec![0u8; 512];
+    let length = loop {
+        match rustix::fs::flistxattr(source, &mut list[..]) {
+            Ok(length) => break length,
+            Err(Errno::RANGE) if list.len() < 1 << 16 => list.resize(1 << 16, 0),
+            Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(()),
+            Err(error) => return Err(unread(error)),
+        }
+    };
     for name in list[..length].split(|byte| *byte == 0).filter(|name| name.starts_with(b"user.")) {
         let mut value = vec![0u8; 1 << 16];
         let size = rustix::fs::fgetxattr(source, name, &mut value[..]).map_err(unread)?;
