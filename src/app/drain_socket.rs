@@ -1,11 +1,14 @@
 //! Where a gateway is notified that a copy is about to be stopped: it sends nothing more there, and says when what it had sent is
-//! answered. One line in, two lines out; the supervisor waits for the second before it signals the copy.
+//! answered. One line in, two lines out; the supervisor waits for the second before it signals the copy. Whoever asks how its
+//! routes are used gets one line of JSON.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use devrun_gateway::Upstreams;
-use devrun_model::{DrainRequest, Failure, FailureKind};
+use devrun_gateway::{RouteCounts, Upstreams};
+use devrun_model::route_usage::{ROUTE_USAGE_REQUEST, RouteUsage};
+use devrun_model::{DrainRequest, Failure, FailureKind, Paths, ServiceId, ServiceStatus};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -37,29 +40,51 @@ impl Drop for BoundPath {
 }
 
 /// Answers for as long as this process lives.
-pub async fn serve(listener: UnixListener, upstreams: Arc<Upstreams>) {
+pub async fn serve(listener: UnixListener, upstreams: Arc<Upstreams>, counts: Arc<RouteCounts>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let upstreams = Arc::clone(&upstreams);
+                let (upstreams, counts) = (Arc::clone(&upstreams), Arc::clone(&counts));
                 tokio::spawn(async move {
                     // Whoever asked is gone: the mark stays, as the copy is being stopped all the same.
-                    let _gone = answer(stream, &upstreams).await;
+                    let _gone = answer(stream, &upstreams, &counts).await;
                 });
             }
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }
 
-async fn answer(stream: UnixStream, upstreams: &Upstreams) -> std::io::Result<()> {
+async fn answer(stream: UnixStream, upstreams: &Upstreams, counts: &RouteCounts) -> std::io::Result<()> {
     use tokio::io::AsyncReadExt;
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     BufReader::new(reader.take(LONGEST)).read_line(&mut line).await?;
+    if line.trim_end() == ROUTE_USAGE_REQUEST {
+        let mut text = serde_json::to_vec(&counts.usage())?;
+        text.push(b'\n');
+        return writer.write_all(&text).await;
+    }
     let request: DrainRequest = serde_json::from_str(&line)?;
     upstreams.drain(&request.name, request.pid);
     writer.write_all(b"draining\n").await?;
     upstreams.idle(&request.name).await;
     writer.write_all(b"idle\n").await
+}
+
+/// How long a gateway may take to say how its routes are used.
+const ASKED: Duration = Duration::from_secs(1);
+
+/// How the routes of a service are used; `None`: it is no gateway, or does not run.
+pub async fn route_usage(places: &Paths, service: &ServiceStatus) -> Option<Vec<RouteUsage>> {
+    let id = ServiceId::parse(&service.name).ok()?;
+    let path = places.service_run(&id).join(DrainRequest::SOCKET).with_extension(service.pid?.to_string());
+    let asked = async {
+        let (reader, mut writer) = UnixStream::connect(path).await.ok()?.into_split();
+        writer.write_all(format!("{ROUTE_USAGE_REQUEST}\n").as_bytes()).await.ok()?;
+        let mut line = String::new();
+        BufReader::new(reader).read_line(&mut line).await.ok()?;
+        serde_json::from_str(&line).ok()
+    };
+    tokio::time::timeout(ASKED, asked).await.ok().flatten()
 }

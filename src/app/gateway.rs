@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use devrun_gateway::{AccessLog, Availability, Gateway, Upstream, Upstreams};
+use devrun_gateway::{AccessLog, Availability, Gateway, RouteCounts, Upstream, Upstreams};
 use devrun_model::feed::FeedItem;
 use devrun_model::ready::Endpoint;
 use devrun_model::{
@@ -64,7 +64,8 @@ async fn serve(config: GatewayConfig, log: AccessLog) -> Result<(), Failure> {
     };
     let upstreams = Arc::new(Upstreams::new());
     let (drains, _removed_at_the_end) = drain_socket::bind(&config.drain)?;
-    tokio::spawn(drain_socket::serve(drains, Arc::clone(&upstreams)));
+    let counts = Arc::new(RouteCounts::new(&config.spec));
+    tokio::spawn(drain_socket::serve(drains, Arc::clone(&upstreams), Arc::clone(&counts)));
     if config.spec.copies.is_empty() {
         tokio::spawn(follow(config.places, config.spec.clone(), Arc::clone(&upstreams)));
     } else {
@@ -80,7 +81,7 @@ async fn serve(config: GatewayConfig, log: AccessLog) -> Result<(), Failure> {
         devrun_gateway::serve_streams(listener, upstreams, config.service, log, ended).await;
         return Ok(());
     }
-    let gateway = Gateway::new(config.spec, upstreams, log)
+    let gateway = Gateway::new(config.spec, upstreams, log, counts)
         .map_err(|reason| Failure::new(FailureKind::Config, reason).help("check the gateway's `headers` and `tls`"))?;
     devrun_gateway::serve(listener, gateway, ended).await;
     Ok(())

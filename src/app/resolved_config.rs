@@ -174,6 +174,9 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
                 if gateway.names.is_empty() {
                     put("names", Value::Boolean(false));
                 }
+                if gateway.tls.is_some() {
+                    put("tls", Value::Boolean(true));
+                }
             }
             for key in ["user", "password", "database"] {
                 if let Some(value) = spec.attributes.get(key).filter(|value| !value.is_empty()) {

@@ -16,6 +16,7 @@ use devrun_web::{
     ActRequest, ApiError, ApiReply, ApiRequest, LogsQuery, ServiceMetrics, StackAction, StackApi, StackChanges, TerminalEnds,
 };
 
+use crate::app::drain_socket;
 use crate::app::growing_file::GrowingFile;
 use crate::app::log_pages::{self, PageRequest};
 use crate::app::observer::Observer;
@@ -213,6 +214,7 @@ impl Shared {
             let took = probe.and_then(|value| value.get("probes")?.as_array()?.last()?.get("took_ms")?.as_f64());
             let files = id.map(|id| generations(&folder, &id)).unwrap_or_default();
             let log_bytes = files.iter().filter_map(|(log, _)| std::fs::metadata(log).ok()).map(|meta| meta.len()).sum();
+            let routes = drain_socket::route_usage(&self.observer.project().places, &service).await.unwrap_or_default();
             let sum = service.pid.map(|pid| stats::total(&UsageSample::new(), &stats::tree(pid)).0);
             found.push(ServiceMetrics {
                 status: service,
@@ -220,6 +222,7 @@ impl Shared {
                 log_bytes,
                 cpu_seconds: sum.map(|sum| sum.cpu_ms as f64 / 1000.0),
                 memory_bytes: sum.map(|sum| sum.memory),
+                routes,
             });
         }
         Ok((is_up, found))

@@ -636,3 +636,56 @@ fn a_volume_holds_the_logs_and_others_can_name_its_address() {
     assert!(project.read(&format!("{folder}/error.log")).contains("GET /gone: 502: service `api` is not started"));
     project.run(&["down"]).code(0);
 }
+
+/// Asks `/metrics` of `devrun web`.
+fn metrics(project: &Project) -> String {
+    let mut page = project.start(&["web"]);
+    page.wait_for("#token=");
+    let address = page
+        .stdout()
+        .lines()
+        .next()
+        .and_then(|line| line.split_once("/#token=").map(|(at, token)| (at.to_owned(), token.to_owned())));
+    let (at, token) = address.expect("an address with a token");
+    let host = at.trim_start_matches("http://").to_owned();
+    let web = host.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let head = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let answer = ask(web, head.as_bytes());
+    page.signal(Signal::SIGINT);
+    page.outcome().code(130);
+    answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
+}
+
+/// Shows: top --json.
+#[test]
+fn top_and_metrics_show_how_routes_are_used() {
+    let project = shop("routes = { \"/\" = \"web\", \"/api/*\" = \"api\" }");
+    project.run(&["up", "-d"]).code(0);
+    let front = port(&project);
+    for _ in 0..20 {
+        assert_eq!(status(&get(front, "/api/x", "")), 200);
+    }
+    assert_eq!(status(&get(front, "/../x", "")), 400);
+    let top = project.run(&["top", "--once", "--json"]).code(0).json();
+    let routes = top["routes"].as_array().expect("routes");
+    let of = |route: &str| routes.iter().find(|row| row["route"] == route);
+    let api = of("/api/*").unwrap_or_else(|| panic!("{routes:?}"));
+    assert_eq!((&api["gateway"], &api["requests"]), (&Value::from("front"), &Value::from(20)));
+    let (p50, p99) = (api["p50_ms"].as_f64().expect("a time"), api["p99_ms"].as_f64().expect("a time"));
+    assert!(p50 > 0.0 && p50 <= p99, "{api}");
+    assert!(of("-").is_some_and(|row| row["requests"] == 1) && of("/").is_none(), "{routes:?}");
+    let text = project.run(&["top", "--once"]).code(0).stdout;
+    assert!(text.contains("REQUESTS/S") && text.lines().any(|line| line.contains("/api/*") && line.ends_with("ms")), "{text}");
+
+    let text = metrics(&project);
+    let labels = "service=\"front\",replica=\"1\",route=\"/api/*\"";
+    for line in [
+        "# TYPE devrun_gateway_request_duration_seconds histogram".to_owned(),
+        format!("devrun_gateway_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} 20"),
+        format!("devrun_gateway_request_duration_seconds_count{{{labels}}} 20"),
+        format!("devrun_gateway_responses_total{{{labels},status=\"2xx\"}} 20"),
+    ] {
+        assert!(text.contains(&line), "no {line:?} in {text}");
+    }
+    project.run(&["down"]).code(0);
+}

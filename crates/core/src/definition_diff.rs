@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use devrun_model::{Launch, ServiceSpec};
+use devrun_model::{Launch, RecipeUse, ServiceSpec};
 
 /// In what a running service would have to differ; empty when nothing that it was started with does.
 pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
@@ -69,7 +69,9 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
             push(a.extensions == b.extensions, "extensions");
             push(a.migrations == b.migrations, "migrations");
             push(a.source == b.source, "source");
-            push(a.gateway == b.gateway, "routes");
+            let tls = |of: &RecipeUse| of.gateway.as_ref().and_then(|gateway| gateway.tls.clone());
+            push(tls(a) == tls(b), "tls");
+            push(a.gateway == b.gateway || tls(a) != tls(b), "routes");
         }
         (a, b) if a == b => {}
         (Launch::Run(_), Launch::Run(_)) => parts.push("run".to_owned()),

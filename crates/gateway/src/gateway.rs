@@ -22,6 +22,7 @@ use super::proxy::{self, Destination};
 use super::proxy_headers::Sender;
 use super::request_path;
 use super::route_check;
+use super::route_counts::RouteCounts;
 use super::route_table::RouteTable;
 use super::static_files::{self, FileRequest};
 use super::upstream_client::UpstreamClient;
@@ -43,6 +44,7 @@ pub struct Gateway {
     upstreams: Arc<Upstreams>,
     client: UpstreamClient,
     log: AccessLog,
+    counts: Arc<RouteCounts>,
     in_progress: Arc<InProgress>,
     /// Where it serves HTTPS.
     tls: Option<TlsAcceptor>,
@@ -89,6 +91,7 @@ impl Drop for Busy {
 /// A request whose client left before there was a response is written down with nginx's status for it.
 struct Unanswered<'l> {
     log: &'l AccessLog,
+    counts: &'l RouteCounts,
     began: Instant,
     line: Option<(jiff::Timestamp, String, String)>,
 }
@@ -97,6 +100,7 @@ impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if let Some((at, method, path)) = self.line.take() {
             let took = self.began.elapsed();
+            self.counts.count(None, 499, took);
             self.log.access(AccessLine { at, method, path, route: None, upstream: None, status: 499, took, bytes: 0 });
         }
     }
@@ -135,7 +139,7 @@ impl Gateway {
     ///
     /// # Errors
     /// A sentence's fragment, when a header cannot be one or no certificate can be made.
-    pub fn new(spec: GatewaySpec, upstreams: Arc<Upstreams>, log: AccessLog) -> Result<Self, String> {
+    pub fn new(spec: GatewaySpec, upstreams: Arc<Upstreams>, log: AccessLog, counts: Arc<RouteCounts>) -> Result<Self, String> {
         let mut headers = Vec::new();
         for (name, value) in &spec.headers {
             let parsed = name.parse::<HeaderName>().map_err(|_| format!("invalid header name {name:?}"))?;
@@ -164,6 +168,7 @@ impl Gateway {
             upstreams,
             client: UpstreamClient::new(),
             log,
+            counts,
             in_progress: Arc::default(),
             tls,
             body_pause: BODY_PAUSE,
@@ -184,7 +189,8 @@ impl Gateway {
         let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
         let is_check = peer.is_local && request.headers().contains_key(route_check::ASKED);
         let asked = request.headers().clone();
-        let mut unanswered = Unanswered { log: &self.log, began, line: Some((at, method.clone(), path.clone())) };
+        let mut unanswered =
+            Unanswered { log: &self.log, counts: &self.counts, began, line: Some((at, method.clone(), path.clone())) };
         let mut answered = match self.route(peer, &request).map(|routed| (routed.route.clone(), routed)) {
             Ok((route, Routed { label, host, path, .. })) => {
                 let mut answered = match self.follow(&route, peer, host.as_deref(), &path, request).await {
@@ -222,12 +228,21 @@ impl Gateway {
         let is_endless = is_event_stream(answered.response.headers());
         let busy = (!is_endless).then_some(busy);
         let (log, mut lease) = (self.log.clone(), answered.lease);
+        // Of what has no end, the time until it began.
+        if is_endless || line.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+            self.counts.count(line.route.as_deref(), line.status, began.elapsed());
+        }
+        let counts = (!is_endless && line.status != StatusCode::SWITCHING_PROTOCOLS.as_u16()).then(|| Arc::clone(&self.counts));
         if is_endless && let Some(lease) = &mut lease {
             lease.without_end();
         }
         answered.response.map(|body| {
             TrackedBody::new(body, move |bytes| {
-                log.access(AccessLine { took: began.elapsed(), bytes, ..line });
+                let took = began.elapsed();
+                if let Some(counts) = counts {
+                    counts.count(line.route.as_deref(), line.status, took);
+                }
+                log.access(AccessLine { took, bytes, ..line });
                 drop((lease, busy));
             })
             .boxed_unsync()

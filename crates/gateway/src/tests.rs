@@ -55,7 +55,7 @@ async fn gateway_with(copies: &[SocketAddr], limits: ConnectionLimits, body_paus
     upstreams.replace(BTreeMap::from([("api".to_owned(), copies.collect())]));
     let (log, _writer) = AccessLog::start(None).unwrap();
     let spec = GatewaySpec { routes: vec![route], ..GatewaySpec::default() };
-    let mut gateway = Gateway::new(spec, upstreams, log).unwrap();
+    let mut gateway = Gateway::new(spec.clone(), upstreams, log, std::sync::Arc::new(crate::RouteCounts::new(&spec))).unwrap();
     gateway.body_pause = body_pause;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -33,6 +33,7 @@ pub mod plan;
 pub mod policy;
 pub mod ready;
 pub mod recipe;
+pub mod route_usage;
 pub mod secret_name;
 pub mod secret_text;
 pub mod service;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use devrun_model::route_usage::{BOUNDS_US, RouteUsage};
 use devrun_model::{Health, ServiceStatus, State};
 
 /// What is measured of one service.
@@ -17,6 +18,8 @@ pub struct ServiceMetrics {
     pub cpu_seconds: Option<f64>,
     /// Memory of its process tree.
     pub memory_bytes: Option<u64>,
+    /// How its routes are used, of a gateway.
+    pub routes: Vec<RouteUsage>,
 }
 
 /// The whole answer.
@@ -54,7 +57,44 @@ pub fn text(is_up: bool, services: &[ServiceMetrics]) -> String {
     metric("devrun_service_memory_bytes", "gauge", "Memory of the process tree.", &|one| {
         one.memory_bytes.map(|bytes| bytes as f64)
     });
+    routes(&mut out, services);
     out
+}
+
+/// Of gateways: a histogram of times, and responses by status.
+fn routes(out: &mut String, services: &[ServiceMetrics]) {
+    let all: Vec<_> = services.iter().flat_map(|one| one.routes.iter().map(move |route| (&one.status, route))).collect();
+    if all.is_empty() {
+        return;
+    }
+    let name = "devrun_gateway_request_duration_seconds";
+    family(out, name, "histogram", "Time from a request to the end of its response, by route.");
+    for (service, route) in &all {
+        let labels = format!("{},route=\"{}\"", labels(service), quoted(&route.route));
+        let mut count = 0;
+        for (at, times) in route.times.iter().enumerate() {
+            count += times;
+            let bound = BOUNDS_US.get(at).map_or_else(|| "+Inf".to_owned(), |most| (*most as f64 / 1e6).to_string());
+            let _written = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+        }
+        let _written = writeln!(out, "{name}_sum{{{labels}}} {}\n{name}_count{{{labels}}} {count}", route.sum_us as f64 / 1e6);
+    }
+    let name = "devrun_gateway_responses_total";
+    family(out, name, "counter", "Responses by route and class of status.");
+    for (service, route) in &all {
+        for (at, count) in route.statuses.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let labels = format!("{},route=\"{}\",status=\"{}xx\"", labels(service), quoted(&route.route), at + 1);
+            let _written = writeln!(out, "{name}{{{labels}}} {count}");
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn labels(service: &ServiceStatus) -> String {
+    format!("service=\"{}\",replica=\"{}\"", quoted(&service.service), service.replica)
 }
 
 fn family(out: &mut String, name: &str, kind: &str, help: &str) {
@@ -63,10 +103,7 @@ fn family(out: &mut String, name: &str, kind: &str, help: &str) {
 }
 
 fn sample(out: &mut String, name: &str, service: Option<&ServiceStatus>, value: f64) {
-    let labels = service.map_or(String::new(), |service| {
-        let quoted = service.service.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        format!("{{service=\"{quoted}\",replica=\"{}\"}}", service.replica)
-    });
+    let labels = service.map_or(String::new(), |service| format!("{{{}}}", labels(service)));
     let _written = writeln!(out, "{name}{labels} {value}");
 }
 
@@ -105,6 +142,7 @@ mod tests {
             log_bytes: 10,
             cpu_seconds: None,
             memory_bytes: Some(4096),
+            routes: Vec::new(),
         };
         let found = text(
             true,

@@ -1,4 +1,4 @@
-//! `devrun top`: what each service and everything below it uses.
+//! `devrun top`: what each service and everything below it uses, and how the routes of gateways are used.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -10,9 +10,11 @@ use serde::Serialize;
 use crate::ui::table;
 use crate::ui::term::{Term, data, safe};
 use devrun_model::exit;
-use devrun_model::{ByteSize, Failure, Snapshot};
+use devrun_model::route_usage::RouteUsage;
+use devrun_model::{ByteSize, Failure, Paths, Snapshot};
 use devrun_runtime::stats::{self, UsageSample};
 
+use crate::app::drain_socket;
 use crate::app::load;
 use crate::app::readonly;
 use crate::app::request;
@@ -69,6 +71,21 @@ struct UsageRow {
     tree: Option<Vec<ProcessUsage>>,
 }
 
+/// One route of a gateway.
+#[derive(Serialize)]
+struct RouteRow {
+    gateway: String,
+    route: String,
+    requests: u64,
+    requests_per_second: f64,
+    /// Of the requests since the last reading; where there was none, of all.
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+}
+
+/// By gateway and route.
+type RouteUsages = BTreeMap<(String, String), RouteUsage>;
+
 /// CPU is what was used within this time.
 const ONCE: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_secs(2);
@@ -82,6 +99,7 @@ pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure
     crate::app::runtime::runtime()?.block_on(async {
         let mut client = crate::app::stop_stack::connect(&project.places).await?;
         let mut before: BTreeMap<String, UsageSample> = BTreeMap::new();
+        let mut routes_before = RouteUsages::new();
         let mut at = Instant::now();
         let mut first = true;
         // A pipe or a file has no use for a table that is drawn again and again.
@@ -94,15 +112,17 @@ pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure
                 snapshot.services.retain(|service| named.iter().any(|id| id.as_str() == service.name));
             }
             let now = samples(&snapshot);
+            let routes_now = route_usages(&project.places, &snapshot).await;
             let took = at.elapsed();
             at = Instant::now();
             if !first {
                 let usage = usage(&snapshot, &before, &now, took, args.tree);
-                if show(&usage, args, once, term).is_err() || once {
+                let routes = routes(&routes_before, &routes_now, took);
+                if show(&usage, &routes, args, once, term).is_err() || once {
                     return Ok(exit::DONE);
                 }
             }
-            before = now;
+            (before, routes_before) = (now, routes_now);
             let pause = if first { ONCE } else { AGAIN };
             first = false;
             tokio::time::sleep(pause).await;
@@ -112,6 +132,37 @@ pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure
 
 fn samples(snapshot: &Snapshot) -> BTreeMap<String, UsageSample> {
     snapshot.services.iter().filter_map(|service| Some((service.name.clone(), stats::tree(service.pid?)))).collect()
+}
+
+async fn route_usages(places: &Paths, snapshot: &Snapshot) -> RouteUsages {
+    let mut found = RouteUsages::new();
+    for service in &snapshot.services {
+        for usage in drain_socket::route_usage(places, service).await.unwrap_or_default() {
+            found.insert((service.name.clone(), usage.route.clone()), usage);
+        }
+    }
+    found
+}
+
+/// Those that were asked for at least once.
+fn routes(before: &RouteUsages, now: &RouteUsages, took: Duration) -> Vec<RouteRow> {
+    let seconds = took.as_secs_f64().max(0.001);
+    let rounded = |value: f64| (value * 100.0).round() / 100.0;
+    let nothing = RouteUsage::default();
+    let used = now.iter().filter(|(_, usage)| usage.requests() > 0);
+    let row = |(key, usage): (&(String, String), &RouteUsage)| {
+        let since = usage.since(before.get(key).unwrap_or(&nothing));
+        let shown = if since.requests() > 0 { &since } else { usage };
+        RouteRow {
+            gateway: key.0.clone(),
+            route: key.1.clone(),
+            requests: usage.requests(),
+            requests_per_second: rounded(since.requests() as f64 / seconds),
+            p50_ms: shown.quantile_ms(0.5).map(rounded),
+            p99_ms: shown.quantile_ms(0.99).map(rounded),
+        }
+    };
+    used.map(row).collect()
 }
 
 fn usage(
@@ -164,9 +215,9 @@ fn usage(
     snapshot.services.iter().filter_map(one).collect()
 }
 
-fn show(usage: &[UsageRow], args: &TopArgs, once: bool, term: Term) -> std::io::Result<()> {
+fn show(usage: &[UsageRow], routes: &[RouteRow], args: &TopArgs, once: bool, term: Term) -> std::io::Result<()> {
     if args.json || args.compose.is_json() {
-        return match readonly::json(&serde_json::json!({ "services": usage })) {
+        return match readonly::json(&serde_json::json!({ "services": usage, "routes": routes })) {
             Ok(_) => Ok(()),
             Err(failure) => Err(std::io::Error::other(failure)),
         };
@@ -174,7 +225,22 @@ fn show(usage: &[UsageRow], args: &TopArgs, once: bool, term: Term) -> std::io::
     if term.out_color && !once {
         data("\x1b[H\x1b[2J")?;
     }
-    data(table::render(HEAD, &rows(usage)).trim_end())
+    data(table::render(HEAD, &rows(usage)).trim_end())?;
+    if !routes.is_empty() {
+        data(format!("\n{}", table::render(ROUTES_HEAD, &route_rows(routes)).trim_end()))?;
+    }
+    Ok(())
+}
+
+const ROUTES_HEAD: &[&str] = &["GATEWAY", "ROUTE", "REQUESTS", "REQUESTS/S", "P50", "P99"];
+
+fn route_rows(routes: &[RouteRow]) -> Vec<Vec<String>> {
+    let time = |ms: Option<f64>| ms.map(|ms| format!("{ms:.1}ms")).unwrap_or_default();
+    let row = |route: &RouteRow| {
+        let rate = format!("{:.1}", route.requests_per_second);
+        vec![route.gateway.clone(), safe(&route.route), route.requests.to_string(), rate, time(route.p50_ms), time(route.p99_ms)]
+    };
+    routes.iter().map(row).collect()
 }
 
 const HEAD: &[&str] = &["NAME", "PID", "PROCESSES", "CPU", "MEMORY", "READ", "WRITTEN", "READ/S", "WRITTEN/S"];
