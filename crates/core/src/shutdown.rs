@@ -1,6 +1,6 @@
 //! The stop of everything as a pure machine: recorded processes, the time and what has happened go in, signals and the next
 //! deadline come out. The keeper runs it when its supervisor is gone, the sweep when both are gone; the supervisor's own stop
-//! takes its order from the same [`stop_order`](super::stop_order). Every stage has a deadline, and what outlives SIGKILL holds
+//! takes its order from the same `stop_order`. Every stage has a deadline, and what outlives SIGKILL holds
 //! up nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
