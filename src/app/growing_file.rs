@@ -1,9 +1,11 @@
 //! The log of events as a command reads it: line by line while it grows, and through its rotation.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use devrun_keeper::regular_file;
 
 /// Reads whole lines of a file that grows and is renamed once in a while.
 pub struct GrowingFile {
@@ -47,7 +49,7 @@ impl GrowingFile {
 }
 
 fn read(path: &Path, from: u64) -> std::io::Result<(Vec<String>, u64)> {
-    let mut file = File::open(path)?;
+    let mut file = regular_file::open(path)?;
     if file.metadata()?.len() <= from {
         return Ok((Vec::new(), from));
     }

@@ -1,7 +1,6 @@
 //! Which ports a project has: those it had before, those of its servers, or free ones; set aside against other stacks.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 
 use devrun_config::PortPreference;
@@ -39,7 +38,7 @@ pub fn choose(
 ) -> Result<BTreeMap<(String, String), u16>, Failure> {
     let file = ports_file(&project.places);
     let remembered: BTreeMap<String, u16> =
-        fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        devrun_keeper::regular_file::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let running = is_running(&project.places)?;
     let mut chosen = BTreeMap::new();
     let mut taken = wants.fixed.clone();

@@ -20,7 +20,7 @@ fn file_of_up(places: &Paths) -> PathBuf {
 
 /// One that cannot be read is as good as none.
 fn read_file(file: &Path) -> Scales {
-    std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    devrun_keeper::regular_file::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 fn write_file(file: &Path, all: &Scales) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
 use std::io::{BufWriter, Write as _};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId};
 use devrun_runtime::engine::{clock, state_files};
 use devrun_runtime::logs::{LogLine, LogQuery, read::lines};
-use devrun_runtime::runtime_dir::write_named;
+use devrun_runtime::runtime_dir::{resolve, write_named};
 
 /// What was started, and how that went.
 pub struct StartReport<'a> {
@@ -52,15 +52,18 @@ fn cannot(path: &Path, error: &std::io::Error) -> Failure {
 pub fn prepare(junit: Option<&Path>, folder: Option<&Path>) -> Result<(), Failure> {
     let probe = |folder: &Path| tempfile::Builder::new().tempfile_in(folder).map(drop);
     if let Some(path) = junit {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let written = match File::options().append(true).open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => fs::create_dir_all(parent).and_then(|()| probe(parent)),
-            opened => opened.map(drop),
-        };
+        let written = resolve(path).and_then(|place| {
+            let parent = place.parent().unwrap_or(Path::new("/"));
+            match File::options().append(true).open(&place) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(parent, 0o755).and_then(|()| probe(parent)),
+                opened => opened.map(drop),
+            }
+        });
         written.map_err(|error| cannot(path, &error))?;
     }
     if let Some(folder) = folder {
-        fs::create_dir_all(folder).and_then(|()| probe(folder)).map_err(|error| cannot(folder, &error))?;
+        let made = resolve(folder).and_then(|place| make(&place, 0o700).and_then(|()| probe(&place)));
+        made.map_err(|error| cannot(folder, &error))?;
     }
     Ok(())
 }
@@ -139,7 +142,11 @@ fn report(plan: &Plan, start: &StartReport<'_>, work: &CommandRun<'_>) -> String
 pub fn junit(path: &Path, plan: &Plan, start: &StartReport<'_>, work: &CommandRun<'_>) -> Result<(), Failure> {
     let text = report(plan, start, work);
     // The place is the caller's word: /dev/stdout is a link.
-    create(path, 0).and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| cannot(path, &error))
+    let flags = |place: &Path| if place.starts_with("/proc") { 0 } else { libc::O_NOFOLLOW };
+    resolve(path)
+        .and_then(|place| create(&place, flags(&place)))
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| cannot(path, &error))
 }
 
 /// `--artifacts DIR`: `NAME.log` of each service that was to be started, `events.jsonl` and `ps.json`.
@@ -148,16 +155,17 @@ pub fn junit(path: &Path, plan: &Plan, start: &StartReport<'_>, work: &CommandRu
 /// `Config` when it cannot be written.
 pub fn collect(folder: &Path, plan: &Plan, places: &Paths, scope: &BTreeSet<ServiceId>) -> Result<(), Failure> {
     let masker = Masker::new(plan, false).thorough();
+    let folder = &resolve(folder).map_err(|error| cannot(folder, &error))?;
+    make(folder, 0o700).map_err(|error| cannot(folder, &error))?;
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
         write_named(&path, masker.text(text).as_bytes()).map_err(|error| cannot(&path, &error))
     };
-    fs::create_dir_all(folder).map_err(|error| cannot(folder, &error))?;
     for id in scope {
         let path = folder.join(format!("{id}.log"));
         copy_log(&path, id, places, &masker).map_err(|error| cannot(&path, &error))?;
     }
-    let events = fs::read(state_files::events_path(places)).unwrap_or_default();
+    let events = devrun_keeper::regular_file::read(&state_files::events_path(places)).unwrap_or_default();
     write("events.jsonl", &String::from_utf8_lossy(&events))?;
     if let Some(last) = state_files::last_snapshot(places) {
         write("ps.json", &serde_json::to_string(&last).unwrap_or_default())?;
@@ -177,6 +185,11 @@ fn copy_log(path: &Path, id: &ServiceId, places: &Paths, masker: &Masker) -> std
 /// A line of a log with its time.
 pub fn log_line(line: &LogLine) -> String {
     format!("{} {}\n", clock::stamp_of_micros(line.micros), String::from_utf8_lossy(&line.bytes))
+}
+
+/// Makes a directory and those above it, with this mode whatever the caller's umask leaves open.
+fn make(folder: &Path, mode: u32) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(folder)
 }
 
 /// Opens a file, empty and for the caller alone. One that the caller named may be a link, as /dev/stdout is.

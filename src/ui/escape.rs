@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use devrun_model::hidden_char::is_hidden;
+
 /// Escapes everything but text, newlines, tabs and colours.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
@@ -52,10 +54,7 @@ fn color(text: &str) -> Option<usize> {
 fn is_obeyed(char: char) -> bool {
     match char {
         '\n' | '\t' => false,
-        // Marks and overrides of direction, separators of lines, and characters that are there and not seen.
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => true,
-        '\u{e0000}'..='\u{e007f}' => true,
-        char => char.is_control(),
+        char => char.is_control() || is_hidden(char),
     }
 }
 

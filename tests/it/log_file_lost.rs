@@ -21,8 +21,9 @@ fn writing() -> Project {
 fn kept_again(project: &Project, what: &str) {
     let log = project.path(LOG);
     let text = eventually(what, PATIENCE, || {
+        // A FIFO would be waited for at its opening.
         let is_file = fs::symlink_metadata(&log).is_ok_and(|meta| meta.is_file());
-        let text = fs::read_to_string(&log).ok().filter(|_| is_file)?;
+        let text = is_file.then(|| fs::read_to_string(&log).ok()).flatten()?;
         text.split_once("was deleted or replaced").is_some_and(|(_, after)| after.contains("line ")).then_some(text)
     });
     assert!(!text.contains("line 3\n"), "{what}: {text}");
@@ -132,4 +133,66 @@ fn lines_that_cannot_be_kept_are_counted_in_ps_and_an_event() {
         });
     }
     project.run(&["down"]).code(0);
+}
+
+fn fifo(path: &std::path::Path) {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR).unwrap();
+}
+
+#[test]
+fn a_fifo_in_the_place_of_a_log_file_holds_nothing_up() {
+    let project = writing();
+    fs::remove_file(project.path(LOG)).unwrap();
+    fifo(&project.path(LOG));
+    kept_again(&project, "a FIFO");
+    project.run(&["down"]).code(0);
+}
+
+/// Each file of the state directory as a FIFO, which blocks whoever opens it, and as a directory: commands end, with what to do
+/// where they cannot go on.
+#[test]
+fn nothing_in_the_place_of_a_file_of_the_state_directory_blocks() {
+    let project = Project::new().procfile("[services.a]\nrun = \"sh -c 'echo said; exec sleep 1000'\"\n");
+    project.run(&["up", "-d"]).code(0);
+    eventually("its line", PATIENCE, || project.read(LOG).contains("said").then_some(()));
+    project.run(&["down"]).code(0);
+    let state = project.path(".devrun");
+    let files = [
+        "journal",
+        "lock",
+        "location",
+        "state.json",
+        "logs/a.log",
+        "logs/a.idx",
+        "logs/devrun.log",
+        "logs/events.jsonl",
+        "logs/starts.jsonl",
+    ];
+    for file in files {
+        let place = state.join(file);
+        assert!(place.is_file(), "{file} is a file of the state directory");
+        for is_fifo in [true, false] {
+            let kept = fs::read(&place).unwrap();
+            fs::remove_file(&place).unwrap();
+            if is_fifo {
+                fifo(&place)
+            } else {
+                fs::create_dir(&place).unwrap()
+            }
+            let what = format!("{file} as a {}", if is_fifo { "FIFO" } else { "directory" });
+            for words in [&["ps"][..], &["logs"], &["events"], &["analyze"], &["up", "-d"], &["logs"], &["down"]] {
+                let ended = project.start(words).outcome_within(PATIENCE);
+                let is_fine = ended.code == Some(0) || ended.code == Some(2) && ended.stderr.contains("help: ");
+                // Nothing has been started to be analyzed where the events cannot be read.
+                assert!(is_fine || words[0] == "analyze" && ended.code.is_some_and(|code| code < 125), "{what}: {ended}");
+            }
+            project.run(&["down", "--emergency"]).code(0);
+            project.nothing_left();
+            // Put aside, made again, or still there.
+            if !fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file()) {
+                let _gone = if is_fifo { fs::remove_file(&place) } else { fs::remove_dir(&place) };
+                fs::write(&place, kept).unwrap();
+            }
+        }
+    }
 }

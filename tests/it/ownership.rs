@@ -517,6 +517,11 @@ fn what_is_written_is_closed_to_others_and_follows_no_link() {
     for entry in fs::read_dir(project.path("out")).expect("it was made").flatten() {
         assert_eq!(entry.metadata().expect("it is there").mode() & 0o777, 0o600, "{entry:?}");
     }
+    assert_eq!(mode("out") & 0o777, 0o700);
+    project.run_in_shell("umask 000; exec \"$0\" run --junit reports/unit/x.xml -- true").code(0);
+    for (name, wanted) in [("reports", 0o755), ("reports/unit", 0o755), ("reports/unit/x.xml", 0o600)] {
+        assert_eq!(mode(name) & 0o777, wanted, "{name}");
+    }
     // Links in their places.
     project.write("precious", "precious");
     for name in ["devrun-report.tar.gz", ".devrun/logs/devrun.log", ".devrun/logs/events.jsonl", "out/a.log"] {
@@ -530,4 +535,40 @@ fn what_is_written_is_closed_to_others_and_follows_no_link() {
     project.run(&["down"]).code(0);
     project.run(&["run", "--artifacts", "out", "--", "true"]).says("out/a.log").says("symbolic link");
     assert_eq!(project.read("precious"), "precious");
+}
+
+/// A link that the caller has made is the caller's word. One of another user is a trap, in the name and above it.
+#[test]
+fn output_is_not_written_through_the_link_of_another_user() {
+    if !is_root() {
+        return skipped("needs a link of another user");
+    }
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    project.write("precious", "precious");
+    project.write("own/keep", "");
+    project.write("shared/keep", "");
+    fs::set_permissions(project.path("shared"), fs::Permissions::from_mode(0o1777)).expect("our own directory");
+    let link = |to: &str, name: &str| {
+        symlink(project.path(to), project.path(name)).expect("a new name");
+        std::os::unix::fs::lchown(project.path(name), Some(65_534), Some(65_534)).expect("root may");
+    };
+    link("precious", "shared/file");
+    link("own", "shared/directory");
+    for words in [
+        &["run", "--junit", "shared/file", "--", "touch", "begun"][..],
+        &["run", "--junit", "shared/directory/x.xml", "--", "touch", "begun"],
+        &["run", "--artifacts", "shared/directory", "--", "touch", "begun"],
+        &["run", "--artifacts", "shared/directory/new", "--", "touch", "begun"],
+        &["report", "-o", "shared/directory/r.tar.gz"],
+        &["export", "kubernetes", "-o", "shared/directory/k8s"],
+    ] {
+        project.run(words).code(2).says("is a symbolic link of another user (uid 65534)");
+    }
+    assert!(!project.path("begun").exists(), "nothing is started for it");
+    assert_eq!(project.read("precious"), "precious");
+    assert_eq!(fs::read_dir(project.path("own")).expect("it is there").count(), 1);
+    symlink(project.path("own"), project.path("mine")).expect("a new name");
+    project.run(&["run", "--junit", "mine/x.xml", "--artifacts", "mine/art", "--", "true"]).code(0);
+    assert!(project.path("own/x.xml").is_file() && project.path("own/art/a.log").is_file());
+    project.run(&["run", "--junit", "/dev/stdout", "--", "true"]).code(0).says("<testsuites>");
 }

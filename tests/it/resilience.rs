@@ -350,6 +350,10 @@ fn a_hard_limit_on_file_sizes_is_an_error_that_names_it() {
     let up = project.run_in_shell("ulimit -f 0; exec \"$0\" up -d").code(2);
     assert!(up.stderr.contains("File too large") && up.stderr.contains("ulimit -f"), "{up}");
     project.nothing_left();
+    // Enough for the first lines of the journal.
+    let up = project.run_in_shell("ulimit -f 1; exec \"$0\" up -d").code(1);
+    assert!(up.stderr.contains("File too large") && up.stderr.contains("help: raise the limit on file sizes"), "{up}");
+    project.nothing_left();
     // Enough to start with, and a log that grows beyond it: the stack stays.
     project.rewrite("[services.a]\nrun = [\"sh\", \"-c\", \"yes line | head -c 900000; touch {dir}/said; exec {svc:a}\"]\n");
     project.run_in_shell("ulimit -f 1024; exec \"$0\" up -d").code(0);

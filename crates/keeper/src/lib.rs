@@ -81,6 +81,7 @@ pub mod procfs;
 pub mod project_journal;
 #[cfg(feature = "client")]
 pub mod reactor;
+pub mod regular_file;
 #[cfg(feature = "client")]
 pub mod runner;
 mod scan;

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::regular_file;
 use devrun_model::{Failure, FailureKind};
 
 /// The instance lock while it is held; dropping it lets go.
@@ -107,8 +108,13 @@ impl AsFd for InstanceLock {
 }
 
 fn unusable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(FailureKind::Config, format!("{}: {error}", path.display()))
-        .help(crate::file_size_limit::write_error_help(error))
+    let failure = Failure::new(FailureKind::Config, format!("cannot use the lock {}: {error}", path.display()));
+    match error.kind() {
+        io::ErrorKind::InvalidInput => {
+            failure.help(format!("something else has its name; remove it: rm -r '{}'", path.display()))
+        }
+        _ => failure.help(crate::file_size_limit::write_error_help(error)),
+    }
 }
 
 /// Whether any process holds the lock. A file that is not there is held by nobody. Two who ask at once do not take one
@@ -139,7 +145,8 @@ pub fn recorded_pid(path: &Path) -> Option<i32> {
 
 /// Opens a lock file of ours without following a link; std opens everything close-on-exec.
 pub fn open(path: &Path, create: bool) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(create).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    regular_file::check(OpenOptions::new().read(true).write(true).create(create).mode(0o600).custom_flags(flags).open(path))
 }
 
 /// Takes the shared lock that a process is to inherit. A process that tests the lock holds it for an instant, which is waited

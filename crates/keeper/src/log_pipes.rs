@@ -1,11 +1,12 @@
 //! The read ends of the log pipes. The supervisor reads duplicates of them; ours only keep the pipes open, so that no
 //! service dies of SIGPIPE with it, and are read when it is gone, so that none blocks on a full pipe during its grace.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use crate::regular_file;
 
 /// Bytes that are kept of what one process writes while it ends; nothing rotates the file then.
 const KEPT: usize = 16 * 1024 * 1024;
@@ -36,10 +37,7 @@ impl LogPipes {
         if std::mem::replace(&mut self.is_draining, true) {
             return false;
         }
-        self.file = path.and_then(|path| {
-            let flags = libc::O_NOFOLLOW;
-            OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path).ok()
-        });
+        self.file = path.and_then(|path| regular_file::append(path).ok());
         true
     }
     /// Whether we are the one who reads.

@@ -236,6 +236,8 @@ fn spawn_failure(program: &str, dir: &str, step: &str, errno: i32) -> Failure {
             .help("set user_id = \"some ordinary user\" for this service"),
         ("user", _) => Failure::new(FailureKind::Config, format!("it cannot run as that user: {error}"))
             .help("start devrun as root, or take user_id away"),
+        ("journal", _) => Failure::new(FailureKind::Service, format!("it cannot be started: cannot write the journal: {error}"))
+            .help(crate::file_size_limit::write_error_help(&error)),
         ("keeper", _) => Failure::new(FailureKind::Service, "the keeper ended while it was being started"),
         _ => Failure::new(FailureKind::Service, format!("it cannot be started: {step}: {error}")),
     }

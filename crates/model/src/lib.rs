@@ -22,6 +22,7 @@ pub mod fnv;
 pub mod gateway;
 pub mod graph;
 pub mod hex;
+pub mod hidden_char;
 pub mod keeper;
 pub mod mask;
 pub mod name;

@@ -15,7 +15,10 @@ fn file(places: &Paths) -> PathBuf {
 /// What a run has written down.
 #[must_use]
 pub fn read(places: &Paths) -> BTreeMap<String, FirstCopy> {
-    std::fs::read(file(places)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    devrun_keeper::regular_file::read(&file(places))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
 }
 
 /// What the supervisor knows of it.

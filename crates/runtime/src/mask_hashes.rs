@@ -42,7 +42,7 @@ impl MaskHashes {
     /// Reads the file; one that is missing or damaged knows nothing.
     #[must_use]
     pub fn load(path: &Path) -> Self {
-        std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        devrun_keeper::regular_file::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
     /// Adds values to the file.

@@ -267,7 +267,8 @@ fn write(globals: &Globals, args: &ExportArgs, exported: &Exported) -> Result<i3
     for (path, text) in &exported.files {
         let path = place(path);
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
+            let made = runtime_dir::resolve(folder).and_then(std::fs::create_dir_all);
+            made.map_err(|error| failed(folder, error))?;
         }
         runtime_dir::replace(&path, text.as_bytes()).map_err(|error| failed(&path, error))?;
     }

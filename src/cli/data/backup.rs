@@ -80,7 +80,7 @@ pub fn backup(globals: &Globals, args: &BackupArgs, term: Term) -> Result<i32, F
         Some(file) => file.clone(),
         None => PathBuf::from(backup::file_name(spec, backup::format_of(spec, args.form()))),
     };
-    let file = std::path::absolute(&shown)
+    let file = devrun_runtime::runtime_dir::resolve(&shown)
         .map_err(|error| Failure::new(FailureKind::Config, format!("{}: {error}", shown.display())))?;
     let work = DataWork::begin()?;
     let taken =

@@ -3,7 +3,6 @@
 //! port was open, when it was ready; then the chain of services that the whole start waited for, and our share of it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use clap::Args;
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::ui::table;
 use crate::ui::term::{Term, data, safe};
+use devrun_keeper::regular_file;
 use devrun_model::exit;
 use devrun_model::{Condition, Failure, Plan, State, StateChange};
 use devrun_runtime::engine::state_files::{self, PortOpened};
@@ -67,9 +67,9 @@ pub fn run(globals: &Globals, args: &AnalyzeArgs, _term: Term) -> Result<i32, Fa
 
 /// The entries of a log and of its rotated predecessor; what is no entry is left out.
 fn lines<T: DeserializeOwned>(path: &Path) -> Vec<T> {
-    let mut text = fs::read_to_string(path.with_extension("jsonl.1")).unwrap_or_default();
-    text.push_str(&fs::read_to_string(path).unwrap_or_default());
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    let mut bytes = regular_file::read(&path.with_extension("jsonl.1")).unwrap_or_default();
+    bytes.extend(regular_file::read(path).unwrap_or_default());
+    String::from_utf8_lossy(&bytes).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 fn micros(stamp: &str) -> Option<i64> {

@@ -108,7 +108,7 @@ fn last_lines(logs: &Path, id: &ServiceId) -> std::io::Result<String> {
 
 /// The end of a text file.
 fn end_of(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
+    let mut file = devrun_keeper::regular_file::open(path)?;
     let skipped = file.metadata()?.len().saturating_sub(BYTES as u64);
     file.seek(SeekFrom::Start(skipped))?;
     let mut bytes = Vec::new();

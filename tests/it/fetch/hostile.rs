@@ -79,6 +79,11 @@ fn d01_names_that_leave_the_folder_are_refused() {
         ("line feed", vec![raw(b"a\nb")], "control character"),
         ("escape code", vec![raw(b"a\x1b[2Jb")], "control character"),
         ("no text", vec![raw(b"a\xff\xfeb")], "not UTF-8"),
+        ("direction", vec![file("a\u{202e}txt.sh", b"x")], "an invisible character (\\u{202e})"),
+        ("byte order mark", vec![file("bin/\u{feff}tool", b"x")], "an invisible character"),
+        ("dot at the end", vec![file("bin/tool.", b"x")], "ends in a dot or a blank"),
+        ("blank at the end of a directory", vec![file("bin /tool", b"x")], "ends in a dot or a blank"),
+        ("direction in a link", vec![symlink("l", "a\u{2066}b")], "invisible character"),
         ("empty", vec![], "empty"),
     ]);
 }
@@ -99,6 +104,8 @@ fn d02_links_that_leave_the_folder_and_writes_through_links_are_refused() {
         ("file and folder", vec![file("a", b"x"), file("a/b", b"x")], "both a file and a directory"),
         ("twice", vec![file("a", b"x"), file("a", b"y")], "twice"),
         ("case", vec![file("Name", b"x"), file("name", b"y")], "case only"),
+        ("composed and decomposed", vec![file("caf\u{e9}", b"x"), file("cafe\u{301}", b"y")], "Unicode normalization only"),
+        ("composed, in another case", vec![file("CAF\u{c9}", b"x"), file("cafe\u{301}", b"y")], "only"),
         ("case of folders", vec![file("D/x", b"x"), file("d/y", b"y")], "case only"),
         ("hard link out", vec![hardlink("l", "../bystander")], "leaves the directory"),
         ("absolute hard link", vec![hardlink("l", absolute_bystander)], "absolute"),
@@ -205,6 +212,9 @@ fn d02_hostile_zips_are_refused() {
         ("absolute link", &[("l", 0o120_777, b"/etc/passwd")], "is absolute"),
         ("through a link", &[("l", 0o120_777, b"d"), ("l/x", 0o644, b"x")], "through the link"),
         ("case", &[("A", 0o644, b"x"), ("a", 0o644, b"y")], "case only"),
+        ("composed", &[("\u{e9}", 0o644, b"x"), ("e\u{301}", 0o644, b"y")], "Unicode normalization only"),
+        ("direction", &[("a\u{202e}b", 0o644, b"x")], "an invisible character"),
+        ("dot at the end", &[("a.", 0o644, b"x")], "ends in a dot or a blank"),
         ("file and folder", &[("a", 0o644, b"x"), ("a/b", 0o644, b"y")], "both a file and a directory"),
         ("empty", &[], "empty"),
     ];

@@ -242,6 +242,10 @@ impl Engine {
                 Failure::new(FailureKind::Service, format!("no process could be made ({step}): {error}"))
                     .help("check `ulimit -u`, `ulimit -n` and the memory that is left")
             }
+            ("journal", _) => {
+                Failure::new(FailureKind::Service, format!("it could not be started: cannot write the journal: {error}"))
+                    .help(devrun_keeper::file_size_limit::write_error_help(&error))
+            }
             _ => Failure::new(FailureKind::Service, format!("it could not be started ({step}): {error}")),
         }
     }

@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::logs::lost_file::LogPlace;
 use crate::runtime_dir::append;
+use devrun_keeper::regular_file;
 use devrun_model::{Paths, ServiceId, Snapshot};
 use devrun_store::atomic_file::replace;
 
 /// Reads the stops by hand; a file that cannot be read is as good as none, as it only makes a service start.
 #[must_use]
 pub fn manual_stops(places: &Paths) -> BTreeSet<ServiceId> {
-    fs::read(places.intents()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    regular_file::read(&places.intents()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// Writes the stops by hand.
@@ -37,7 +38,7 @@ pub fn save_snapshot(places: &Paths, snapshot: &Snapshot) -> std::io::Result<()>
 /// Reads the last snapshot.
 #[must_use]
 pub fn last_snapshot(places: &Paths) -> Option<Snapshot> {
-    serde_json::from_slice(&fs::read(places.last_state()).ok()?).ok()
+    serde_json::from_slice(&regular_file::read(&places.last_state()).ok()?).ok()
 }
 
 /// A log of JSON objects, one a line, rotated once at 8 MiB: the events, and the starts.
@@ -88,9 +89,9 @@ impl JsonLog {
     /// Opens for appending; without it its lines are only live.
     #[must_use]
     pub fn open(path: PathBuf) -> Self {
-        let file = open(&path);
-        let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
         let place = LogPlace::of(path.parent().unwrap_or(&path));
+        let file = place.clear(&path).ok().and_then(|()| open(&path));
+        let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
         Self { path, place, file, size, waiting: Vec::new() }
     }
     /// Appends one.

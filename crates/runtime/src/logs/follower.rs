@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use devrun_keeper::regular_file;
 use devrun_model::ServiceId;
 
 use super::index::LogIndex;
@@ -50,7 +51,7 @@ impl LogFollower {
         if self.at.contains_key(id) {
             return;
         }
-        let held = File::open(path(&self.folder, id)).ok();
+        let held = regular_file::open(&path(&self.folder, id)).ok();
         let end = held.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
         self.at.insert(id.clone(), FilePosition { held, offset: if from_end { end } else { 0 }, unfinished: None });
     }
@@ -70,7 +71,7 @@ impl LogFollower {
             let files: Vec<(File, u64, PathBuf)> = generations(&self.folder, id)
                 .into_iter()
                 .filter_map(|(log, index)| {
-                    let file = File::open(log).ok()?;
+                    let file = regular_file::open(&log).ok()?;
                     let inode = file.metadata().ok()?.ino();
                     Some((file, inode, index))
                 })

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::log_stream::LogStream;
 use super::rotating_log_file::RECORD;
+use devrun_keeper::regular_file;
 
 /// Records that are held at a time.
 const BLOCK: u64 = 2048;
@@ -40,7 +41,7 @@ impl LogIndex {
     /// Opens an index; what is appended later is not seen.
     #[must_use]
     pub fn open(path: &Path) -> Self {
-        let file = File::open(path).ok();
+        let file = regular_file::open(path).ok();
         let length = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
         Self { file, count: length / RECORD as u64, first: 0, block: Vec::new() }
     }

@@ -1,7 +1,7 @@
 //! A log file that was deleted, renamed or replaced while it is written: an open file goes on taking lines that nobody can
 //! read. So its name is looked at once a second while something is written, and the file is made again where it is gone.
 //!
-//! A link in its place is removed and never followed; directories below the state directory are made again. Of one that became a
+//! A link, a FIFO or a device in its place is removed and never opened; directories below the state directory are made again. Of one that became a
 //! link, or that belongs to somebody else, nothing is touched: the lines are lost then, and counted. A project that was moved
 //! takes its open files along, and nothing is made at the old place.
 
@@ -44,8 +44,8 @@ impl LogPlace {
         if open.nlink() > 0 { Ok(true) } else { Err(io::Error::other("the state directory is gone")) }
     }
 
-    /// Makes the way free for a new file: the directory of the logs and those below it are there, and no link has the file's
-    /// name.
+    /// Makes the way free for a new file: the directory of the logs and those below it are there, and neither a link nor a device
+    /// has the file's name.
     ///
     /// # Errors
     /// As the file system says, and where a directory may not be used.
@@ -62,7 +62,8 @@ impl LogPlace {
             }
         }
         match fs::symlink_metadata(path) {
-            Ok(meta) if meta.is_symlink() => fs::remove_file(path),
+            // A link, a FIFO, a device or a socket. A directory may hold something, and is left.
+            Ok(meta) if !meta.is_file() && !meta.is_dir() => fs::remove_file(path),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use devrun_keeper::regular_file;
 use devrun_model::ServiceId;
 
 use super::index::{IndexRecord, LogIndex};
@@ -134,7 +135,7 @@ impl LogLines {
             filter.generation = generation;
             let mut left = query.tail;
             for (log, index) in generations(folder, id).into_iter().rev() {
-                let file = File::open(&log)?;
+                let file = regular_file::open(&log)?;
                 let meta = file.metadata()?;
                 let mut index = LogIndex::open(&index);
                 // What lies before a start need not be looked through for lines of it.
@@ -153,7 +154,7 @@ impl LogLines {
     /// `None`: the file was rotated away.
     fn open(&self, part: &LogPart) -> io::Result<Option<(LineReader, LogIndex)>> {
         for (log, index) in generations(&self.folder, &self.id).into_iter().rev() {
-            let file = match File::open(log) {
+            let file = match regular_file::open(&log) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened?,
             };

@@ -5,11 +5,12 @@
 //! torn by the other stream unless the pump no longer holds it back (it is longer than 64 KiB, or rests). A file ends with a line too, unless the
 //! next line end is further than [`OVER`] behind the cap: output without line ends must not fill the disk.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use devrun_keeper::regular_file;
 use devrun_model::{ServiceId, service::LogSpec};
 
 use super::envelope;
@@ -95,7 +96,7 @@ fn numbered(folder: &Path, name: &str, kind: &str, number: u32) -> PathBuf {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)
+    regular_file::append(path)
 }
 
 impl LogFile {
@@ -108,8 +109,10 @@ impl LogFile {
         if let Some(parent) = folder.join(&name).parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
-        let file = open(&numbered(folder, &name, "log", 0))?;
-        let index = open(&numbered(folder, &name, "idx", 0))?;
+        let place = LogPlace::of(folder);
+        let [file, index] =
+            ["log", "idx"].map(|kind| numbered(folder, &name, kind, 0)).map(|path| place.clear(&path).and_then(|()| open(&path)));
+        let (file, index) = (file?, index?);
         let size = file.metadata()?.len();
         let ends_with_newline = size == 0 || ends_with_newline(&numbered(folder, &name, "log", 0), size)?;
         let generation = last_generation(&numbered(folder, &name, "idx", 0))
@@ -126,7 +129,7 @@ impl LogFile {
             generation,
             ends_with_newline,
             ended_early: [false; 3],
-            place: LogPlace::of(folder),
+            place,
             looked: 0,
             gone: None,
             lost: None,
@@ -382,14 +385,14 @@ impl LogFile {
 fn ends_with_newline(path: &Path, size: u64) -> io::Result<bool> {
     use std::os::unix::fs::FileExt;
     let mut last = [0];
-    File::open(path)?.read_exact_at(&mut last, size - 1)?;
+    regular_file::open(path)?.read_exact_at(&mut last, size - 1)?;
     Ok(last == [b'\n'])
 }
 
 /// The generation of an index's last record.
 fn last_generation(index: &Path) -> Option<u32> {
     use std::io::{Read, Seek, SeekFrom};
-    let mut file = File::open(index).ok()?;
+    let mut file = regular_file::open(index).ok()?;
     let whole = file.metadata().ok()?.len() / RECORD as u64;
     file.seek(SeekFrom::Start(whole.checked_sub(1)? * RECORD as u64)).ok()?;
     let mut record = [0u8; RECORD];
@@ -404,8 +407,10 @@ pub fn generations(folder: &Path, id: &ServiceId) -> Vec<(PathBuf, PathBuf)> {
     let mut found = Vec::new();
     for number in 0.. {
         let log = numbered(folder, name, "log", number);
-        if !log.exists() {
-            break;
+        let Ok(meta) = fs::metadata(&log) else { break };
+        // What is put in a file's place later has no lines.
+        if !meta.is_file() {
+            continue;
         }
         found.push((log, numbered(folder, name, "idx", number)));
     }

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use devrun_keeper::regular_file;
 use devrun_model::ServiceId;
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
@@ -238,7 +239,7 @@ impl ServiceCursor {
 
 fn open_files(folder: &Path, id: &ServiceId) -> Vec<OpenFile> {
     let open = |(log, index): (PathBuf, PathBuf)| {
-        let file = File::open(log).ok()?;
+        let file = regular_file::open(&log).ok()?;
         let meta = file.metadata().ok()?;
         Some(OpenFile { inode: meta.ino(), file, index: LogIndex::open(&index), index_path: index, length: meta.len() })
     };

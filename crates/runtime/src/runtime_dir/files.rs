@@ -7,12 +7,14 @@ use std::path::Path;
 
 pub use devrun_store::atomic_file::replace;
 
+use super::named_path::resolve;
+
 /// Opens a file of devrun for appending: made with mode 0600, never through a link.
 ///
 /// # Errors
 /// As the file system says.
 pub fn append(path: &Path) -> io::Result<fs::File> {
-    fs::OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
+    devrun_keeper::regular_file::append(path)
 }
 
 /// Writes a file that the user has named, readable by them alone. An older one is replaced; a link, and what is not a file, is
@@ -26,10 +28,7 @@ pub fn write_named(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Ok(meta) if !meta.is_file() => return Err(io::Error::other("it is not a regular file")),
         _ => {}
     }
-    // The parent of a bare name is empty.
-    let path =
-        if path.parent().is_some_and(|parent| parent.as_os_str().is_empty()) { Path::new(".").join(path) } else { path.into() };
-    replace(&path, bytes)
+    replace(&resolve(path)?, bytes)
 }
 
 /// Writes a file that only we can read, in place; for what lies in the runtime directory.

@@ -78,6 +78,9 @@ fn write(path: &Path, text: &[u8]) -> Result<(), Failure> {
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(FailureKind::Config, format!("cannot write {}: {error}", path.display()))
-        .help(devrun_keeper::file_size_limit::write_error_help(error))
+    let failure = Failure::new(FailureKind::Config, format!("cannot write {}: {error}", path.display()));
+    match error.kind() {
+        io::ErrorKind::IsADirectory => failure.help(format!("a directory has its name; remove it: rm -r '{}'", path.display())),
+        _ => failure.help(devrun_keeper::file_size_limit::write_error_help(error)),
+    }
 }

@@ -11,6 +11,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use devrun_model::hidden_char::is_hidden;
+use icu_normalizer::ComposingNormalizerBorrowed;
+
 use super::super::catalog::UnpackRules;
 use super::glob;
 
@@ -264,8 +267,9 @@ impl<'a> UnpackTree<'a> {
         if self.made.contains_key(path) {
             return Err(UnpackError::Archive(format!("{path} is there twice")));
         }
-        if let Some(other) = self.folded.insert(path.to_lowercase(), path.to_owned()) {
-            return Err(UnpackError::Archive(format!("{path} and {other} differ in case only")));
+        if let Some(other) = self.folded.insert(folded(path), path.to_owned()) {
+            let how = if path.to_lowercase() == other.to_lowercase() { "case" } else { "Unicode normalization" };
+            return Err(UnpackError::Archive(format!("{path} and {other} differ in {how} only")));
         }
         self.made.insert(path.to_owned(), what);
         Ok(())
@@ -383,6 +387,12 @@ pub fn make_folder(path: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
 }
 
+/// The one name that a file system keeps which tells neither case nor composed characters apart (APFS).
+fn folded(path: &str) -> String {
+    let nfc = ComposingNormalizerBorrowed::new_nfc();
+    nfc.normalize(&nfc.normalize(path).to_lowercase()).into_owned()
+}
+
 /// The parts of a name in an archive, or why it is refused.
 fn checked(name: &[u8]) -> Result<Vec<&str>, UnpackError> {
     let shown = || String::from_utf8_lossy(name).escape_debug().to_string();
@@ -401,11 +411,19 @@ fn checked(name: &[u8]) -> Result<Vec<&str>, UnpackError> {
     if text.chars().any(char::is_control) {
         return Err(UnpackError::Archive(format!("the name {} holds a control character", shown())));
     }
+    if let Some(hidden) = text.chars().find(|char| is_hidden(*char)) {
+        let code = hidden.escape_unicode();
+        return Err(UnpackError::Archive(format!("the name {} holds an invisible character ({code})", shown())));
+    }
     let mut parts = Vec::new();
     for part in text.split('/') {
         match part {
             "" | "." => {}
             ".." => return Err(UnpackError::Archive(format!("the name {} leaves the directory", shown()))),
+            // Some file systems drop them, so that it becomes another name.
+            part if part.ends_with(['.', ' ']) => {
+                return Err(UnpackError::Archive(format!("the name {} has a part that ends in a dot or a blank", shown())));
+            }
             part if part.len() > 255 => return Err(UnpackError::Archive("a name is longer than 255 bytes".to_owned())),
             part => parts.push(part),
         }
@@ -429,6 +447,9 @@ fn stays_inside(link: &str, target: &str) -> Result<(), UnpackError> {
     }
     if target.contains('\\') {
         return out("holds a backslash");
+    }
+    if target.chars().any(|char| char.is_control() || is_hidden(char)) {
+        return out("holds a control or invisible character");
     }
     let depth = link.matches('/').count();
     let (mut ups, mut names) = (0, 0);

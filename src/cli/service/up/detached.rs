@@ -40,8 +40,13 @@ impl Stack {
             devrun_runtime::runtime_dir::prepare(places)?;
             let internal = |what: &str, error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
             let log = devrun_runtime::runtime_dir::append(&places.supervisor_log()).map_err(|error| {
-                Failure::new(FailureKind::Config, format!("cannot open {}: {error}", places.supervisor_log().display()))
-                    .help(format!("remove it: rm '{}'", places.supervisor_log().display()))
+                Failure::new(FailureKind::Config, format!("cannot open {}: {error}", places.supervisor_log().display())).help(
+                    format!(
+                        "remove it: rm{} '{}'",
+                        if places.supervisor_log().is_dir() { " -r" } else { "" },
+                        places.supervisor_log().display()
+                    ),
+                )
             })?;
             let reserved = self.project.reserved.get().and_then(PortReservations::descriptor);
             let side = daemonize::fork(log, reserved).map_err(|error| internal("the supervisor cannot be started", error))?;

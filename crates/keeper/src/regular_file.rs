@@ -1,0 +1,83 @@
+//! Files of a state directory, opened so that nothing else in their place can hold anybody up: the opening of a FIFO blocks until
+//! somebody opens its other side, that of a device may act.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Opens a file for reading.
+///
+/// # Errors
+/// As the system says; `InvalidInput` for what is not a regular file.
+pub fn open(path: &Path) -> io::Result<File> {
+    check(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path))
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// As [`open()`].
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens a file for appending: made with mode 0600, never through a link.
+///
+/// # Errors
+/// As [`open()`].
+pub fn append(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    check(OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(flags).open(path))
+}
+
+/// Lets through what is a regular file.
+///
+/// # Errors
+/// That of the opening, or `InvalidInput`.
+pub fn check(opened: io::Result<File>) -> io::Result<File> {
+    let refused = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+    match opened {
+        Ok(file) => {
+            let meta = file.metadata()?;
+            match (meta.is_file(), meta.is_dir()) {
+                (true, _) => Ok(file),
+                (_, true) => Err(refused("it is a directory")),
+                _ => Err(refused("it is not a regular file")),
+            }
+        }
+        // A FIFO without a reader, and a socket.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Err(refused("it is not a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(refused("it is a directory")),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_a_file_is_opened_and_nothing_blocks() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        nix::unistd::mkfifo(&place("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::create_dir(place("folder")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(place("socket")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", place("device")).unwrap();
+        for (name, said) in [
+            ("fifo", "not a regular file"),
+            ("folder", "a directory"),
+            ("socket", "not a regular file"),
+            ("device", "not a regular file"),
+        ] {
+            let error = open(&place(name)).expect_err(name);
+            assert!(error.to_string().contains(said), "{name}: {error}");
+            assert!(append(&place(name)).is_err(), "{name}");
+        }
+        std::io::Write::write_all(&mut append(&place("file")).unwrap(), b"text").unwrap();
+        assert_eq!(read(&place("file")).unwrap(), b"text");
+    }
+}
