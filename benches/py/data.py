@@ -31,7 +31,7 @@ port = "auto"
 [services.files]
 run = "sleep 100000"
 data = "files"
-# It answers nobody: without this it would count as up 100 ms after its start.
+# It does not answer: without this it would count as up 100 ms after its start.
 ready = false
 """
 

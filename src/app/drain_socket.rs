@@ -75,7 +75,7 @@ async fn answer(stream: UnixStream, upstreams: &Upstreams, counts: &RouteCounts)
 /// How long a gateway may take to say how its routes are used.
 const ASKED: Duration = Duration::from_secs(1);
 
-/// How the routes of a service are used; `None`: it is no gateway, or does not run.
+/// How the routes of a service are used; `None`: not a gateway, or not running.
 pub async fn route_usage(places: &Paths, service: &ServiceStatus) -> Option<Vec<RouteUsage>> {
     let id = ServiceId::parse(&service.name).ok()?;
     let path = places.service_run(&id).join(DrainRequest::SOCKET).with_extension(service.pid?.to_string());

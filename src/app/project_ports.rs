@@ -24,7 +24,7 @@ fn reserved(project: &Project) -> Result<&PortReservations, Failure> {
 }
 
 /// Chosen ports are remembered, so that an address is the same at the next start and a running stack keeps its own. What a
-/// start chooses, and what its procfile fixes, is set aside, so that no other stack of this user chooses it meanwhile.
+/// start chooses, and what its procfile fixes, is set aside, so that no other stack of this user chooses it at the same time.
 ///
 /// `makes`: the command starts something; one that only looks chooses nothing.
 ///
@@ -48,7 +48,7 @@ pub fn choose(
         kept.map_err(|error| {
             let file = runtime_dir::ports_file().map(|file| file.display().to_string()).unwrap_or_default();
             Failure::new(FailureKind::Config, format!("port {port} cannot be set aside in {file}: {error}"))
-                .help(format!("take it away, if no stack of yours runs: rm {file}"))
+                .help(format!("if no stack of yours runs, remove it: rm {file}"))
         })
     };
     if makes && !running {

@@ -152,7 +152,7 @@ pub async fn until_gone(
             item = session.next() => item?,
             code = signals.next() => {
                 interrupted = Some(code);
-                // The second wish to end is taken at its word: kill. That a terminal was closed is no wish.
+                // The second request to end means: kill. A closed terminal is not a request.
                 if code != exit::HUP {
                     session.interrupt().await?;
                 }

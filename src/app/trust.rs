@@ -358,7 +358,7 @@ impl Store {
     }
 }
 
-/// Whether a database has a certificate of this name; `None`: there is no program that could say.
+/// Whether a database has a certificate of this name; `None`: the program that could say is not installed.
 fn nss_has(database: &str, nickname: &str) -> Option<bool> {
     let found = Command::new("certutil").args(["-L", "-d", database, "-n", nickname]).stdin(Stdio::null()).output();
     found.ok().map(|done| done.status.success())

@@ -31,7 +31,7 @@ pub fn set(name: &str, text: String, since: Option<Instant>) {
     }
 }
 
-/// Takes one line away.
+/// Removes one line.
 pub fn remove(name: &str) {
     let mut live = live();
     let before = live.lines.len();
@@ -110,7 +110,7 @@ impl Lines {
         self.redraw();
     }
 
-    /// Draws what has changed. Nothing is drawn where standard error is no terminal.
+    /// Draws what has changed. Nothing is drawn where standard error is not a terminal.
     fn redraw(&mut self) {
         if self.is_aside || self.lines.is_empty() && self.widths.is_empty() {
             return;
@@ -228,7 +228,7 @@ mod tests {
         TerminalSize { columns, rows }
     }
 
-    /// A terminal that wraps lines anew when its width changes: the lines, the last of them that of the cursor.
+    /// A terminal that wraps lines again when its width changes: the lines, the last of them that of the cursor.
     struct Screen(Vec<String>);
 
     impl Screen {

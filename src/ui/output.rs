@@ -132,7 +132,7 @@ pub fn write(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether nobody can read standard output any more: all readers of the pipe have closed it, or the terminal is gone. For what
+/// Whether standard output has lost its readers: all readers of the pipe have closed it, or the terminal is gone. For what
 /// follows something that may be silent for hours.
 #[must_use]
 pub fn is_reader_gone() -> bool {

@@ -35,7 +35,7 @@ fn a_reader_that_stops_reading_holds_up_neither_the_end_nor_the_next_start() {
     project.nothing_left();
 }
 
-/// What only follows has nothing to do for nobody, also where nothing is written any more.
+/// A command that only follows ends when its reader is gone, also where nothing is written any more.
 #[test]
 fn what_follows_ends_with_its_reader_also_when_nothing_happens() {
     let project = Project::new().procfile("[services.b]\nrun = \"{svc:b} --say hello\"\n");
@@ -54,7 +54,7 @@ fn what_follows_into_a_full_pipe_ends_at_a_signal() {
     let project = Project::new().procfile(FLOOD);
     project.run(&["up", "-d"]).code(0);
     for signal in ["TERM", "INT"] {
-        // Nobody reads the pipe, which the shell keeps open. A shell's background jobs ignore INT unless they are told otherwise.
+        // The pipe has no reader, and the shell keeps it open. A shell's background jobs ignore INT by default.
         let script = format!(
             r#"rm -f pipe; mkfifo pipe; exec 3<>pipe
             env --default-signal=INT "$0" logs -f >pipe 3>&- & viewer=$!

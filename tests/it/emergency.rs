@@ -222,7 +222,7 @@ fn c03_an_up_during_a_down_waits_and_starts() {
     project.nothing_left();
 }
 
-/// The start that another terminal's emergency cuts short is no fault of devrun's.
+/// The start that another terminal's emergency cuts short is not a fault of devrun.
 #[test]
 fn a_start_whose_supervisor_is_killed_says_so() {
     let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\nready = { cmd = \"false\", within = \"600s\" }\n");
@@ -232,7 +232,7 @@ fn a_start_whose_supervisor_is_killed_says_so() {
     let up = up.outcome_within(PATIENCE).code(6).says("the supervisor was killed while the stack started").says("devrun up -d");
     assert!(!up.stderr.contains("please report"), "{up}");
     project.nothing_left();
-    // One that stays attached is the supervisor itself, and one that has joined is told the same.
+    // One that stays attached is the supervisor itself, and one that has joined gets the same answer.
     let first = project.start(&["up", "-d"]);
     project.wait_state("a", "starting");
     let mut joined = project.start(&["up", "-d"]);

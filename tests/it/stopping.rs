@@ -267,7 +267,7 @@ fn s03_a_closed_terminal_is_a_graceful_stop() {
     assert_eq!(project.read("ended"), "clean\n", "{ended}");
 }
 
-/// The kernel sends HUP when a terminal is closed, and many a shell does too. The second one is nobody's impatience.
+/// The kernel sends HUP when a terminal is closed, and many a shell does too. The second one is not a request to hurry.
 #[test]
 fn s03_two_hang_ups_are_one_graceful_stop() {
     let project = Project::new().procfile("[services.a]\nrun = \"sh notes.sh\"\n");

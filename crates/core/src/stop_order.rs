@@ -1,5 +1,5 @@
 //! The order of a stop: which services may be stopped now, by the edges and tiers of those that still live. The supervisor's own
-//! stop, the keeper's and the sweep's take it from here, so that a plan gives the same order whoever carries it out.
+//! stop, the keeper's and the sweep's take it from here, so that a plan gives the same order in all three.
 //!
 //! Edges are those that each process was started with, so after edits of the procfile they may form a cycle: the services of a
 //! cycle are stopped together.

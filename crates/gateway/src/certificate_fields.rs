@@ -17,7 +17,7 @@ pub(crate) struct CertificateFields {
 }
 
 impl CertificateFields {
-    /// `None`: it is no certificate.
+    /// `None`: not a certificate.
     pub(crate) fn parse(der: &[u8]) -> Option<Self> {
         let mut outer = Fields(der);
         let mut certificate = Fields(outer.take(SEQUENCE)?.content);
@@ -48,7 +48,7 @@ impl<'d> Fields<'d> {
         let (tag, first) = (*self.0.first()?, usize::from(*self.0.get(1)?));
         let (length, head) = match first {
             ..=0x7f => (first, 2),
-            // More than four bytes of length is no certificate.
+            // More than four bytes of length is not a certificate.
             0x81..=0x84 => {
                 let count = first - 0x80;
                 let bytes = self.0.get(2..2 + count)?;

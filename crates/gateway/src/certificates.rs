@@ -20,7 +20,7 @@ use super::local_ca::{LocalCa, LocalCaPaths};
 
 /// How long a certificate is valid.
 const VALID: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Names at a time; whoever asks for more of them makes the earlier ones be forgotten.
+/// Names at a time; where more are asked for, the earlier ones are forgotten.
 const MAX_NAMES: usize = 512;
 /// The name of the certificate for the machine itself.
 const LOCALHOST: &str = "localhost";

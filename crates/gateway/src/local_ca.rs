@@ -2,7 +2,7 @@
 //!
 //! It lies in a directory of its own, as `ca.pem` and `ca.key` (0600). The two are written into a staging directory, which is
 //! then renamed, under a lock: there is never half of one, and two starts at once make one. By its name constraints (RFC 5280,
-//! 4.2.1.10) it can vouch for this machine's own names and loopback addresses alone, whoever gets hold of the key.
+//! 4.2.1.10) it can vouch for this machine's own names and loopback addresses alone, even if the key is stolen.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -69,7 +69,7 @@ impl LocalCaPaths {
     }
 }
 
-/// Why there is no authority.
+/// Why an authority is missing.
 #[derive(Debug)]
 pub enum LocalCaError {
     /// None was made yet, or a file of it was deleted.
@@ -139,7 +139,7 @@ impl LocalCa {
     }
 
     /// Reads the authority, and makes one where there is none, half of one, or one that is about to end. A file that was altered
-    /// is not replaced: somebody may want it back.
+    /// is not replaced: its owner may want it back.
     ///
     /// # Errors
     /// A sentence's fragment, which names the file.
@@ -151,7 +151,7 @@ impl LocalCa {
         }
         let failed = |error: io::Error| format!("cannot make a certificate authority in {}: {error}", paths.base.display());
         let _alone = paths.lock().map_err(failed)?;
-        // Another start may have made it meanwhile.
+        // Another start may have made it in between.
         match Self::open(paths, now) {
             Ok(found) => return Ok((found, LocalCaChange::Kept)),
             Err(error @ LocalCaError::Unusable(_)) => return Err(error.to_string()),

@@ -177,7 +177,7 @@ async fn serve_connection(
             serve_requests(builder, stream, peer, gateway, ending, limits).await;
         }
         Ok(Ok(Either::Right(stream))) => serve_requests(builder, stream, peer, gateway, ending, limits).await,
-        // It was told by an alert, or sends nothing.
+        // An alert was sent, or the client sends nothing.
         Ok(Err(_)) | Err(_) => {}
     }
 }

@@ -1,5 +1,5 @@
-//! Files of a state directory, opened so that nothing else in their place can hold anybody up: the opening of a FIFO blocks until
-//! somebody opens its other side, that of a device may act.
+//! Files of a state directory, opened so that nothing else in their place can block: the opening of a FIFO waits until its
+//! other side is opened, that of a device may act.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};

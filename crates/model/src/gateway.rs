@@ -197,7 +197,7 @@ pub struct GatewaySpec {
 pub struct GatewayTls {
     /// The directory of the user's local certificate authority.
     pub authority: PathBuf,
-    /// What a client may call the gateway besides `localhost`, `127.0.0.1`, `::1` and names under `.localhost`.
+    /// What a client may call the gateway in addition to `localhost`, `127.0.0.1`, `::1` and names under `.localhost`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
 }

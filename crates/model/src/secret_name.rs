@@ -41,7 +41,7 @@ const STRONG: &[&str] = &[
 const WEAK: &[&str] = &["KEY", "KEYS", "AUTH", "COOKIE", "COOKIES", "SALT", "SIGNATURE", "PRIVATE", "PINCODE"];
 /// Strong as the last word of a name with something before it: REDIS_PW, but not PW_TEST_REPORTER.
 const LAST: &[&str] = &["PW", "PSW", "PSWD"];
-/// Before PIN as the last word: one that somebody types. The pin of a chip (LED_PIN) is none.
+/// Before PIN as the last word: one that a person types. The pin of a chip (LED_PIN) is not a secret.
 const TYPED: &[&str] = &[
     "ACCESS",
     "ADMIN",
@@ -60,7 +60,7 @@ const TYPED: &[&str] = &[
     "USER",
     "VOICEMAIL",
 ];
-/// Before CODE: a number that lets somebody in.
+/// Before CODE: a number that gives access.
 const CODES: &[&str] = &["PIN", "ACCESS", "SECURITY", "UNLOCK", "RECOVERY", "OTP", "MFA"];
 /// Anywhere in a word.
 const WITHIN: &[&str] = &["PASSWORD", "PASSWD", "PASSPHRASE"];

@@ -72,7 +72,7 @@ fn password_of(scheme: &str, rest: &str) -> Option<Range<usize>> {
         // GitHub and others take a token for the user.
         Some(colon) if web && matches!(&rest[colon + 1..at], "" | "x-oauth-basic" | "x-token-auth") => Some(0..colon),
         Some(colon) => Some(colon + 1..at),
-        // Elsewhere a user alone is a user, unless nobody could be called so.
+        // Elsewhere a user alone is a user, unless the name cannot be a person's.
         None if web || is_random(&rest[..at]) => Some(0..at),
         None => None,
     }

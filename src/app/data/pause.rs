@@ -20,7 +20,7 @@ use crate::ui::term::{Progress, Term};
 
 /// For a server that writes out what it holds.
 const PREPARE_LIMIT: Duration = Duration::from_secs(10);
-/// After that a Redis has seen its new rate: it looks ten times a second unless it is told otherwise.
+/// After that a Redis has seen its new rate: it looks ten times a second unless it is set otherwise.
 const REDIS_ROUND: Duration = Duration::from_millis(110);
 
 /// Services that are stopped for a copy.

@@ -293,7 +293,7 @@ impl Stack {
         view.clear();
         let interrupted = match &settled {
             Settled::Outcome(outcome) if stop_wait::was_refused(outcome) => return Ok(None),
-            // One that is killed is not begun again: whoever killed it wanted an end.
+            // One that is killed is not started again: the kill was meant as an end.
             Settled::Gone(None) if !stop_wait::stopped_in_order(&self.project.places) => {
                 return Err(self.supervisor_lost("while the stack started"));
             }
@@ -413,7 +413,7 @@ impl Stack {
             .help("`devrun down --emergency` kills it, and so does kill -9; to start again: devrun up -d")
     }
 
-    /// A service that has failed and comes back by itself is said to, or nobody would wait for it.
+    /// A service that has failed and comes back by itself is reported as such, so that one waits for it.
     fn say_waits_for_change(&self, name: &str, say: impl Fn(&str)) {
         let mut named = self.plan.services.values().filter(|spec| spec.id.as_str() == name || spec.service.as_str() == name);
         if named.any(|spec| !spec.watch.is_empty()) && self.term.progress != Progress::Json {

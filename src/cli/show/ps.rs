@@ -42,7 +42,7 @@ pub struct PsArgs {
     pub watch: bool,
 }
 
-/// How often `--watch` looks whether somebody still reads.
+/// How often `--watch` looks whether the output still has a reader.
 const READER_CHECK: Duration = Duration::from_millis(200);
 
 /// Runs it.

@@ -44,7 +44,7 @@ impl LogGrowth {
         self.watch = queue().filter(|queue| add_watches(queue, &self.folder));
     }
 
-    /// Returns when something was written since [`LogGrowth::arm`]. Then nothing is told until that is called again.
+    /// Returns when something was written since [`LogGrowth::arm`]. Then it reports nothing until that is called again.
     pub async fn changed(&mut self) {
         while let Some(queue) = &self.watch {
             if queue.readable().await.is_err() {
@@ -144,7 +144,7 @@ mod tests {
         for _ in 0..100 {
             std::fs::write(&own, "x").unwrap();
         }
-        assert!(is_silent(&mut growth).await, "it was told once");
+        assert!(is_silent(&mut growth).await, "it was reported once");
         growth.arm();
         for path in [&further, &own] {
             std::fs::write(path, "x").unwrap();

@@ -1,4 +1,4 @@
-//! Paths that the caller has named for output. A link in one is the caller's word (`/dev/stdout` is one), unless somebody else has
+//! Paths that the caller has named for output. A link in one is the caller's word (`/dev/stdout` is one), unless another user has
 //! put it there: in a directory that others can write to, it would have us write where they may not.
 
 use std::collections::VecDeque;
