@@ -1,191 +1,230 @@
 //! The lines at the bottom of a terminal that change in place: one for each service that starts, and one for a download.
 //!
-//! Everything else that is written goes above them: they are erased, it is written, they are drawn again. They end with a line
-//! break each and are never filled with blanks, and how many rows they take is computed from the width that the terminal has when
-//! they are erased: one that was made narrower since has wrapped them (tmux, VTE, kitty and most others do), so that going up by
-//! the number of lines would leave pieces of them.
+//! indicatif keeps them, their timers and the pace at which they are drawn. Where they stand on the screen is ours: it counts rows
+//! by the width at which it drew, so a terminal that was made narrower since, and has wrapped the lines (tmux, VTE, kitty and most
+//! others do), would keep pieces of them. [`Screen`] takes what it writes between two flushes as the lines that shall be there,
+//! ends each with a line break, and computes the rows when it erases them.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use devrun_keeper::terminal::{self, TerminalSize};
-use devrun_model::duration::human;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
-use super::paint::paint;
 use super::table::width;
 
-/// How often lines that have changed are drawn at most, and how often those with a timer are looked at.
-const FRAME: Duration = Duration::from_millis(100);
+/// How often lines with a timer are drawn.
+const TICK: Duration = Duration::from_millis(200);
+/// Draws a second at most.
+const PACE: u8 = 20;
 
-static LIVE: Mutex<Lines> = Mutex::new(Lines::new());
+static LIVE: Mutex<Option<LiveLines>> = Mutex::new(None);
+
+thread_local! {
+    /// This thread writes above the lines at the moment.
+    static IS_ABOVE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Sets one line, or adds it below the others. One with `since` shows how long ago that was.
 pub fn set(name: &str, text: String, since: Option<Instant>) {
-    let mut live = live();
-    live.set(name, text, since);
-    live.start_ticker();
-    if live.drawn_at.is_none_or(|at| at.elapsed() >= FRAME) {
-        live.redraw();
-    }
+    lock(&LIVE).get_or_insert_with(LiveLines::new).set(name, text, since);
+}
+
+/// Adds a bar that its owner moves on, below the others.
+pub fn add(name: &str, bar: ProgressBar) -> ProgressBar {
+    lock(&LIVE).get_or_insert_with(LiveLines::new).add(name, bar, true)
 }
 
 /// Removes one line.
 pub fn remove(name: &str) {
-    let mut live = live();
-    let before = live.lines.len();
-    live.lines.retain(|line| line.name != name);
-    if live.lines.len() < before {
-        live.redraw();
+    if let Some(live) = lock(&LIVE).as_mut() {
+        live.remove(name);
     }
 }
 
 /// Writes something above the lines.
 pub fn above<R>(write: impl FnOnce() -> R) -> R {
-    let is_outermost = live().step_aside();
-    let written = write();
-    if is_outermost {
-        live().come_back();
+    let all = lock(&LIVE).as_ref().filter(|live| !live.lines.is_empty()).map(|live| live.all.clone());
+    match all.filter(|_| !IS_ABOVE.replace(true)) {
+        Some(all) => {
+            let written = all.suspend(write);
+            IS_ABOVE.set(false);
+            written
+        }
+        None => write(),
     }
-    written
 }
 
-fn live() -> MutexGuard<'static, Lines> {
-    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Line {
-    name: String,
-    text: String,
-    since: Option<Instant>,
+struct LiveLines {
+    all: MultiProgress,
+    lines: Vec<(String, ProgressBar)>,
+    /// Of each line, whether something is done for it, which [`Screen`] shows before what only waits.
+    is_busy: Arc<Mutex<Vec<bool>>>,
 }
 
-struct Lines {
-    lines: Vec<Line>,
-    /// What is on the screen, and the columns that each line of it has.
-    frame: String,
-    widths: Vec<usize>,
-    drawn_at: Option<Instant>,
-    /// Something is written above them at the moment.
-    is_aside: bool,
-    has_ticker: bool,
-}
-
-impl Lines {
-    const fn new() -> Self {
-        Self { lines: Vec::new(), frame: String::new(), widths: Vec::new(), drawn_at: None, is_aside: false, has_ticker: false }
+impl LiveLines {
+    fn new() -> Self {
+        let is_busy = Arc::new(Mutex::new(Vec::new()));
+        let screen = Screen { is_busy: Arc::clone(&is_busy), frame: Mutex::new(Frame::default()) };
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(screen), PACE);
+        Self { all: MultiProgress::with_draw_target(target), lines: Vec::new(), is_busy }
     }
 
     fn set(&mut self, name: &str, text: String, since: Option<Instant>) {
-        match self.lines.iter_mut().find(|line| line.name == name) {
-            Some(line) => (line.text, line.since) = (text, since),
-            None => self.lines.push(Line { name: name.to_owned(), text, since }),
+        let known = self.lines.iter().position(|(known, _)| known == name);
+        let bar = match known.and_then(|at| self.lines.get(at)) {
+            Some((_, bar)) => bar.clone(),
+            // Drawn for the first time when it has its text.
+            None => self.add(name, ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()), false),
+        };
+        let at = known.unwrap_or(self.lines.len() - 1);
+        if let Some(is_busy) = lock(&self.is_busy).get_mut(at) {
+            *is_busy = since.is_some();
         }
+        bar.set_style(style(since.is_some()));
+        if let Some(since) = since {
+            let _same = bar.clone().with_elapsed(since.elapsed());
+            bar.enable_steady_tick(TICK);
+        } else {
+            bar.disable_steady_tick();
+        }
+        bar.set_message(text);
+        bar.tick();
     }
 
-    /// The thread that keeps timers going. It ends with the process; without one, lines change when something happens.
-    fn start_ticker(&mut self) {
-        if !self.has_ticker {
-            let started = std::thread::Builder::new().name("devrun-lines".to_owned()).spawn(|| {
-                loop {
-                    std::thread::sleep(FRAME);
-                    live().redraw();
-                }
-            });
-            self.has_ticker = started.is_ok();
-        }
+    fn add(&mut self, name: &str, bar: ProgressBar, is_busy: bool) -> ProgressBar {
+        lock(&self.is_busy).push(is_busy);
+        let bar = self.all.add(bar);
+        self.lines.push((name.to_owned(), bar.clone()));
+        bar
     }
 
-    fn step_aside(&mut self) -> bool {
-        let is_outermost = !std::mem::replace(&mut self.is_aside, true);
-        if is_outermost && let Some(size) = terminal::size(io::stderr()) {
-            put(&self.erase(size));
-        }
-        is_outermost
-    }
-
-    fn come_back(&mut self) {
-        self.is_aside = false;
-        self.redraw();
-    }
-
-    /// Draws what has changed. Nothing is drawn where standard error is not a terminal.
-    fn redraw(&mut self) {
-        if self.is_aside || self.lines.is_empty() && self.widths.is_empty() {
-            return;
-        }
-        let Some(size) = terminal::size(io::stderr()) else { return };
-        let text = self.update(size, Instant::now());
-        put(&text);
-        if !text.is_empty() {
-            self.drawn_at = Some(Instant::now());
+    fn remove(&mut self, name: &str) {
+        let Some(at) = self.lines.iter().position(|(known, _)| known == name) else { return };
+        let (_, bar) = self.lines.remove(at);
+        lock(&self.is_busy).remove(at);
+        bar.disable_steady_tick();
+        bar.finish_and_clear();
+        self.all.remove(&bar);
+        // The others move up at once.
+        if let Some((_, other)) = self.lines.first() {
+            other.tick();
         }
     }
+}
 
+fn style(has_timer: bool) -> ProgressStyle {
+    let template = if has_timer { "{msg} {elapsed:.dim}" } else { "{msg}" };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+/// Standard error as indicatif sees it. A terminal that is gone is ignored.
+#[derive(Debug)]
+struct Screen {
+    is_busy: Arc<Mutex<Vec<bool>>>,
+    frame: Mutex<Frame>,
+}
+
+impl TermLike for Screen {
+    fn width(&self) -> u16 {
+        terminal::size(io::stderr()).map_or(80, |size| size.columns)
+    }
+    /// All lines are taken; [`Frame`] leaves out those that the screen has no room for.
+    fn height(&self) -> u16 {
+        u16::MAX
+    }
+    // Where the cursor is to go follows from the lines.
+    fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+    fn clear_line(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.write_str(text)
+    }
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        // Without the blanks that fill a row, and the return to its beginning.
+        if !text.trim_matches([' ', '\r']).is_empty() {
+            lock(&self.frame).next.push(text.to_owned());
+        }
+        Ok(())
+    }
+    fn flush(&self) -> io::Result<()> {
+        let mut frame = lock(&self.frame);
+        let next = std::mem::take(&mut frame.next);
+        // Nothing is drawn where standard error is not a terminal.
+        if let Some(size) = terminal::size(io::stderr()) {
+            let text = frame.update(next, &lock(&self.is_busy), size);
+            if !text.is_empty() {
+                let _gone = io::stderr().lock().write_all(text.as_bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is on the screen.
+#[derive(Debug, Default)]
+struct Frame {
+    /// What was written since the last flush.
+    next: Vec<String>,
+    text: String,
+    /// The columns that each line of it has.
+    widths: Vec<usize>,
+}
+
+impl Frame {
     /// What takes the screen from the old lines to the new ones: nothing where they are the same.
-    fn update(&mut self, size: TerminalSize, now: Instant) -> String {
-        let (frame, widths) = self.frame(size, now);
+    fn update(&mut self, lines: Vec<String>, is_busy: &[bool], size: TerminalSize) -> String {
+        let (text, widths) = shown(lines, is_busy, size);
         let fits = widths.iter().chain(&self.widths).all(|width| *width <= usize::from(size.columns));
-        if frame == self.frame && fits {
+        if text == self.text && fits {
             return String::new();
         }
-        let text = self.erase(size) + &frame;
-        (self.frame, self.widths) = (frame, widths);
-        text
-    }
-
-    /// Erases what is on the screen, which the terminal shows in rows of its present width.
-    fn erase(&mut self, size: TerminalSize) -> String {
-        self.frame.clear();
-        let columns = usize::from(size.columns);
-        let rows: usize = std::mem::take(&mut self.widths).iter().map(|width| width.div_ceil(columns).max(1)).sum();
-        if rows == 0 { String::new() } else { format!("\r\u{1b}[{rows}A\u{1b}[J") }
-    }
-
-    fn frame(&self, size: TerminalSize, now: Instant) -> (String, Vec<usize>) {
-        let (columns, most) = (usize::from(size.columns), usize::from(size.rows).saturating_sub(2).max(1));
-        let mut shown: Vec<&Line> = self.lines.iter().collect();
-        let left_out = if shown.len() > most {
-            // What something is done for comes before what only waits.
-            shown.sort_by_key(|line| line.since.is_none());
-            shown.split_off(most.saturating_sub(1)).len()
-        } else {
-            0
-        };
-        let mut texts: Vec<String> = shown.into_iter().map(|line| line.shown(now)).collect();
-        if left_out > 0 {
-            texts.push(format!("… and {left_out} more"));
-        }
-        let (mut frame, mut widths) = (String::new(), Vec::new());
-        for text in texts {
-            // The last column stays free: some terminals wrap before a line break there.
-            let text = cut(&text, columns.saturating_sub(1));
-            widths.push(width(&text));
-            let _infallible = write!(frame, "{text}\r\n");
-        }
-        (frame, widths)
+        let rows: usize = self.widths.iter().map(|width| width.div_ceil(usize::from(size.columns).max(1)).max(1)).sum();
+        let erase = if rows == 0 { String::new() } else { format!("\r\u{1b}[{rows}A\u{1b}[J") };
+        (self.text, self.widths) = (text, widths);
+        erase + &self.text
     }
 }
 
-impl Line {
-    fn shown(&self, now: Instant) -> String {
-        match self.since {
-            Some(since) => {
-                let seconds = now.saturating_duration_since(since).as_secs();
-                let took = if seconds < 60 { format!("{seconds}s") } else { human(Duration::from_secs(seconds)) };
-                format!("{} {}", self.text, paint(true, "2", took))
-            }
-            None => self.text.clone(),
-        }
+/// The lines that the screen has room for, and their columns.
+fn shown(lines: Vec<String>, is_busy: &[bool], size: TerminalSize) -> (String, Vec<usize>) {
+    let (columns, most) = (usize::from(size.columns), usize::from(size.rows).saturating_sub(2).max(1));
+    let mut lines: Vec<(bool, String)> =
+        lines.into_iter().enumerate().map(|(at, line)| (is_busy.get(at).copied().unwrap_or_default(), line)).collect();
+    let mut left_out = 0;
+    if lines.len() > most {
+        // What something is done for comes before what only waits.
+        lines.sort_by_key(|(is_busy, _)| !is_busy);
+        left_out = lines.split_off(most.saturating_sub(1)).len();
     }
-}
-
-/// A terminal that is gone is ignored.
-fn put(text: &str) {
-    if !text.is_empty() {
-        let _gone = io::stderr().lock().write_all(text.as_bytes());
+    let more = (left_out > 0).then(|| format!("… and {left_out} more"));
+    let (mut text, mut widths) = (String::new(), Vec::new());
+    for line in lines.into_iter().map(|(_, line)| line).chain(more) {
+        // The last column stays free: some terminals wrap before a line break there.
+        let line = cut(&line, columns.saturating_sub(1));
+        widths.push(width(&line));
+        let _infallible = write!(text, "{line}\r\n");
     }
+    (text, widths)
 }
 
 /// As much of a text as these columns hold, colours kept.
@@ -259,35 +298,90 @@ mod tests {
 
     #[test]
     fn a_terminal_that_is_made_narrower_and_wider_keeps_no_pieces() {
-        let now = Instant::now();
-        let mut lines = Lines::new();
-        lines.set("api", "api   waiting for venv (completed), which takes its time".to_owned(), None);
-        lines.set("venv", "venv  running".to_owned(), None);
+        let lines = || ["api   waiting for venv (completed), which takes its time", "venv  running"].map(str::to_owned).to_vec();
+        let mut frame = Frame::default();
         let mut screen = Screen(vec!["a log line".to_owned(), String::new()]);
         for columns in [110, 30, 20, 120, 50] {
-            let text = lines.update(size(columns, 30), now);
+            let text = frame.update(lines(), &[], size(columns, 30));
             screen.write(&text, usize::from(columns));
             assert_eq!(screen.0.len(), 4, "{columns}: {:?}", screen.0);
             assert_eq!(screen.0[0], "a log line");
             assert!(screen.0[1].starts_with("api   waiting") && screen.0[2] == "venv  running", "{:?}", screen.0);
             assert!(screen.0.iter().all(|line| line.chars().count() < usize::from(columns)), "{:?}", screen.0);
-            assert_eq!(lines.update(size(columns, 30), now), "", "nothing has changed");
+            assert_eq!(frame.update(lines(), &[], size(columns, 30)), "", "nothing has changed");
         }
-        screen.write(&lines.erase(size(10, 30)), 10);
+        screen.write(&frame.update(Vec::new(), &[], size(10, 30)), 10);
         assert_eq!(screen.0, ["a log line", ""]);
     }
 
     #[test]
     fn what_runs_is_shown_where_there_are_more_lines_than_rows() {
-        let now = Instant::now();
-        let mut lines = Lines::new();
-        for at in 0..20 {
-            lines.set(&format!("s{at}"), format!("s{at} waiting"), None);
-        }
-        lines.set("venv", "venv running".to_owned(), Some(now));
-        let (frame, widths) = lines.frame(size(80, 6), now);
+        let mut lines: Vec<String> = (0..20).map(|at| format!("s{at} waiting")).collect();
+        lines.push("venv running 0s".to_owned());
+        let is_busy: Vec<bool> = (0..21).map(|at| at == 20).collect();
+        let (text, widths) = shown(lines, &is_busy, size(80, 6));
         assert_eq!(widths.len(), 4);
-        assert!(frame.starts_with("venv running \u{1b}[2m0s\u{1b}[0m\r\n") && frame.ends_with("… and 18 more\r\n"), "{frame:?}");
+        assert!(text.starts_with("venv running 0s\r\ns0 waiting\r\n") && text.ends_with("… and 18 more\r\n"), "{text:?}");
+    }
+
+    /// What indicatif writes between two flushes is what the screen relies on.
+    #[test]
+    fn indicatif_writes_every_line_once_between_two_flushes() {
+        #[derive(Debug, Clone, Default)]
+        struct Recorder(Arc<Mutex<Recorded>>);
+        /// What comes until the next flush, and what came between earlier ones.
+        type Recorded = (Vec<String>, Vec<Vec<String>>);
+        impl TermLike for Recorder {
+            fn width(&self) -> u16 {
+                40
+            }
+            fn height(&self) -> u16 {
+                u16::MAX
+            }
+            fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+                Ok(())
+            }
+            fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+                Ok(())
+            }
+            fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+                Ok(())
+            }
+            fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+                Ok(())
+            }
+            fn clear_line(&self) -> io::Result<()> {
+                Ok(())
+            }
+            fn write_line(&self, text: &str) -> io::Result<()> {
+                self.write_str(text)
+            }
+            fn write_str(&self, text: &str) -> io::Result<()> {
+                if !text.trim_matches([' ', '\r']).is_empty() {
+                    lock(&self.0).0.push(text.to_owned());
+                }
+                Ok(())
+            }
+            fn flush(&self) -> io::Result<()> {
+                let mut state = lock(&self.0);
+                let lines = std::mem::take(&mut state.0);
+                state.1.push(lines);
+                Ok(())
+            }
+        }
+        let recorder = Recorder::default();
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(recorder.clone()), 255);
+        let mut live = LiveLines { all: MultiProgress::with_draw_target(target), lines: Vec::new(), is_busy: Arc::default() };
+        let long = "x".repeat(100);
+        live.set("a", "a waits".to_owned(), None);
+        live.set("b", long.clone(), None);
+        live.all.suspend(|| ());
+        let frames = lock(&recorder.0).1.clone();
+        assert_eq!(frames.last(), Some(&vec!["a waits".to_owned(), long.clone()]), "{frames:?}");
+        assert!(frames.iter().rev().nth(1).is_some_and(Vec::is_empty), "a suspension erases all: {frames:?}");
+        live.remove("a");
+        live.all.suspend(|| ());
+        assert_eq!(lock(&recorder.0).1.last(), Some(&vec![long]));
     }
 
     #[test]

@@ -108,6 +108,7 @@ mod task_inputs;
 mod telemetry;
 mod test_functions;
 mod test_hygiene;
+mod tmux;
 mod tool_dirs;
 mod type_names;
 mod unit_errors;

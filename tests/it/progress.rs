@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::harness::Project;
+use crate::harness::{PATIENCE, Project, eventually, skipped};
+use crate::tmux::Tmux;
 
 #[test]
 fn nothing_is_said_to_be_fetched_or_initialised_that_is_not() {
@@ -89,6 +90,32 @@ fn keys_leave_no_trace_in_live_lines() {
     assert_eq!(shown.matches("^C").count(), 1, "only where no line was live:\n{shown}");
     assert!(shown.contains("^C\r\nstopping (press"), "{shown}");
     assert!(!shown.contains(|c: char| ('\u{2800}'..='\u{28ff}').contains(&c)), "a spinner:\n{shown}");
+}
+
+/// Lines that the terminal has wrapped when it was made narrower are erased whole.
+#[test]
+fn a_terminal_that_is_resized_keeps_no_pieces_of_live_lines() {
+    let project = Project::new().procfile(
+        "[tasks.preparation]\nrun = \"sh -c 'until [ -e go ]; do sleep 0.1; done'\"\n\
+         [services.web]\nrun = \"{svc:web}\"\ndepends_on = [\"preparation\"]\n\
+         [services.worker]\nrun = \"{svc:worker}\"\ndepends_on = [\"preparation\"]\n",
+    );
+    let Some(tmux) = Tmux::start(&project, 110, 24, "up") else { return skipped("tmux is not installed") };
+    tmux.wait_for("waiting for preparation");
+    for columns in [50, 24, 18, 120, 30, 110] {
+        tmux.tmux(&format!("resize-window -x {columns} -y 24"));
+        // The timer draws the lines again at the new width.
+        eventually("one line of each", PATIENCE, || {
+            let screen = tmux.screen();
+            let of = |name: &str| screen.lines().filter(|line| line.starts_with(name)).count();
+            let pieces = screen.lines().filter(|line| line.trim_start().starts_with(['f', 'p', 'w', 'r', 'c', '(', '…'])).count();
+            (["preparation", "web ", "worker "].map(of) == [1, 1, 1] && pieces == 3).then_some(())
+        });
+    }
+    project.write("go", "");
+    tmux.wait_for("Ctrl-C");
+    tmux.keys("C-c");
+    tmux.wait_for("left: 130");
 }
 
 #[test]
