@@ -120,7 +120,7 @@ pub async fn until_settled(
         let item = tokio::select! {
             item = session.next() => item?,
             code = signals.next() => return Ok(Settled::Interrupted(code)),
-            () = tokio::time::sleep(view.due_in()) => {
+            () = view.due() => {
                 view.tick();
                 continue;
             }
@@ -158,7 +158,7 @@ pub async fn until_gone(
                 }
                 continue;
             }
-            () = tokio::time::sleep(view.due_in()) => {
+            () = view.due() => {
                 view.tick();
                 continue;
             }

@@ -249,7 +249,7 @@ impl StackSession {
         loop {
             let event = tokio::select! {
                 event = self.next() => event?,
-                () = tokio::time::sleep(view.due_in()) => {
+                () = view.due() => {
                     view.tick();
                     continue;
                 }

@@ -1,7 +1,7 @@
 //! A start or a stop as it goes: live lines on a terminal, a line per change elsewhere.
 //!
 //! What takes no time is not shown: whether a fetch, an initialisation or a stop deserves a line is known only once it has lasted
-//! for a moment. So the loops that feed a view wake it as well ([`ProgressView::due_in`], [`ProgressView::tick`]), and what runs
+//! for a moment. So the loops that feed a view wake it as well ([`ProgressView::due`], [`ProgressView::tick`]), and what runs
 //! for long is mentioned again every ten seconds where there are no live lines.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -220,15 +220,23 @@ impl ProgressView {
         }
     }
 
-    /// How long until [`ProgressView::tick`] has something to show.
-    #[must_use]
-    pub fn due_in(&self) -> Duration {
-        let now = Instant::now();
-        let due = self.lines.iter().filter_map(|(name, line)| match &line.pending {
+    /// Waits until [`ProgressView::tick`] has something to show: for ever where only a change can bring it.
+    pub async fn due(&self) {
+        match self.due_at() {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn due_at(&self) -> Option<Instant> {
+        if self.term.progress != Progress::Plain {
+            return None;
+        }
+        let due = |(name, line): (&String, &ProgressLine)| match &line.pending {
             Some(_) => Some(line.since + WORTH_A_LINE),
             None => line.is_busy(self.tasks.contains(name)).then_some(line.beat),
-        });
-        due.min().map_or(HEARTBEAT, |due| due.saturating_duration_since(now)).max(Duration::from_millis(1))
+        };
+        self.lines.iter().filter_map(due).min()
     }
 
     /// Shows what has lasted long enough.
@@ -334,5 +342,25 @@ mod tests {
         let done = "already done (2026-11-28 03:56:54)";
         assert_eq!(describe(State::Completed, Health::None, took, Some(done)), done);
         assert_eq!(describe(State::Failed, Health::None, took, Some("exit 1")), "failed: exit 1");
+    }
+    /// A stack in which nothing happens does not wake its `up`, and a terminal has its own timers.
+    #[test]
+    fn only_what_is_awaited_in_plain_lines_is_looked_at_again() {
+        let view = |progress, state| {
+            let mut view = ProgressView::new(Term { out_color: false, err_color: false, progress, interactive: false });
+            view.change("web", (state, Health::None), None, false, true);
+            view
+        };
+        let begun = Instant::now();
+        let due = view(Progress::Plain, State::Starting).due_at();
+        assert!(due.is_some_and(|at| at >= begun + HEARTBEAT), "{due:?}");
+        for (progress, state) in [
+            (Progress::Plain, State::Running),
+            (Progress::Tty, State::Running),
+            (Progress::Tty, State::Starting),
+            (Progress::Json, State::Starting),
+        ] {
+            assert_eq!(view(progress, state).due_at(), None, "{progress:?} {state}");
+        }
     }
 }

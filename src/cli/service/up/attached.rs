@@ -85,7 +85,7 @@ impl Stack {
             let event = tokio::select! {
                 biased;
                 event = session.next() => event?,
-                () = tokio::time::sleep(shown.view.due_in()) => {
+                () = shown.view.due() => {
                     shown.view.tick();
                     continue;
                 }
