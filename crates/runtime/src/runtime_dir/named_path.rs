@@ -11,12 +11,13 @@ use std::path::{Component, Path, PathBuf};
 /// As many links as the kernel follows.
 const LINKS: usize = 40;
 
-/// The path without the links in it, as far as it exists.
+/// The path without the links in it, as far as it exists. An empty one, as the parent of a bare name is, is the working directory.
 ///
 /// # Errors
 /// As the file system says, and where a link belongs neither to us nor to root.
 pub fn resolve(path: &Path) -> io::Result<PathBuf> {
     let us = nix::unistd::geteuid().as_raw();
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let mut rest: VecDeque<OsString> = parts(&std::path::absolute(path)?);
     let (mut found, mut links) = (PathBuf::from("/"), 0);
     while let Some(part) = rest.pop_front() {
@@ -81,6 +82,9 @@ mod tests {
         assert_eq!(resolve(&top.join("own/up")).unwrap(), top.join("x/real/f"));
         assert!(resolve(&top.join("loop")).is_err());
         assert!(resolve(Path::new("/dev/stdout")).is_ok());
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        assert_eq!(resolve(Path::new("")).unwrap(), here);
+        assert_eq!(resolve(Path::new("new.yaml")).unwrap(), here.join("new.yaml"));
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::lchown(top.join("own"), Some(65_534), None).unwrap();
             let error = resolve(&top.join("own/f")).unwrap_err().to_string();
