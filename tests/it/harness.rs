@@ -741,7 +741,8 @@ impl Project {
         for folder in [self.path(".devrun"), self.folder.path().join("run/devrun")] {
             inodes_below(&folder, 3, &mut inodes);
         }
-        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        // A read gives one page of the list; where a lock of an earlier page is gone by the next read, an entry is left out.
+        let locks: String = (0..3).map(|_| fs::read_to_string("/proc/locks").unwrap_or_default()).collect();
         let mut pids = Vec::new();
         for line in locks.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();

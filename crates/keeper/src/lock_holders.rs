@@ -18,12 +18,34 @@ pub fn pids(path: &Path) -> Vec<i32> {
     parse(&text, device, meta.ino())
 }
 
-/// The kernel's list of locks. Each read(2) walks the list anew from the number of the entry that it has come to, so where one
-/// before it has gone, another is left out. `read_to_string` begins with 32 bytes, less than an entry, unless there is room.
+/// Passes over a list that one read(2) does not give as a whole.
+const PASSES: usize = 3;
+
+/// The kernel's list of locks. A read(2) gives at most a page of it (some seventy locks), whatever room there is, and the next one
+/// walks the list from the number of the entry that it has come to: where one before it has gone in between, another is left out.
+/// So a longer list is read several times, and what any pass has counts.
 fn locks() -> io::Result<String> {
-    let mut text = String::with_capacity(8 << 10);
-    File::open("/proc/locks")?.read_to_string(&mut text)?;
+    let mut text = String::new();
+    for _ in 0..PASSES {
+        let reads = read_list(&mut File::open("/proc/locks")?, &mut text)?;
+        if reads <= 1 {
+            break;
+        }
+    }
     Ok(text)
+}
+
+/// Appends the list; how many reads it took.
+fn read_list(list: &mut impl Read, text: &mut String) -> io::Result<usize> {
+    let mut page = [0u8; 8 << 10];
+    let mut reads = 0;
+    loop {
+        match list.read(&mut page)? {
+            0 => return Ok(reads),
+            count => text.push_str(&String::from_utf8_lossy(&page[..count])),
+        }
+        reads += 1;
+    }
 }
 
 /// Major and minor number, as the list names a device.
@@ -93,5 +115,23 @@ mod tests {
         let folder = std::fs::File::open(dir.path()).unwrap();
         folder.lock_shared().unwrap();
         assert_eq!(pids(dir.path()), [std::process::id().cast_signed()]);
+    }
+
+    #[test]
+    fn a_list_of_several_pages_is_read_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let held: Vec<_> = (0..200)
+            .map(|number| {
+                let file = File::create(dir.path().join(number.to_string())).unwrap();
+                file.lock().unwrap();
+                file
+            })
+            .collect();
+        for number in 0..held.len() {
+            assert_eq!(pids(&dir.path().join(number.to_string())), [std::process::id().cast_signed()], "{number}");
+        }
+        let mut text = String::new();
+        let reads = read_list(&mut File::open("/proc/locks").unwrap(), &mut text).unwrap();
+        assert!(reads > 1 && text.lines().count() >= held.len(), "{reads} reads");
     }
 }
