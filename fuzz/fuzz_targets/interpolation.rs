@@ -23,17 +23,8 @@ fuzz_target!(|text: &str| {
     let (document, report) = devrun_config::examine(&[source], &Options::default(), &*BOOK);
     let Some(document) = document else { return drop(report.render(true)) };
     let mut facts = Facts {
-        places: Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
         shell: BTreeMap::from([("HOME".to_owned(), "/h".to_owned()), ("EMPTY".to_owned(), String::new())]),
-        env_files: BTreeMap::new(),
-        env_file_flag: None,
-        secrets: BTreeMap::new(),
-        ports: BTreeMap::new(),
-        recipe_files: BTreeMap::new(),
-        keys: BTreeMap::new(),
-        seed: 1,
-        branch: None,
-        shared: BTreeMap::new(),
+        ..Facts::of_places(Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() })
     };
     let Ok(wants) = document.required_values(&facts) else { return };
     for want in &wants.secrets {

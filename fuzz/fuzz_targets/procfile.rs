@@ -21,17 +21,8 @@ fuzz_target!(|text: &str| {
         return;
     };
     let mut facts = Facts {
-        places: Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
         shell: BTreeMap::from([("HOME".to_owned(), "/h".to_owned())]),
-        env_files: BTreeMap::new(),
-        env_file_flag: None,
-        secrets: BTreeMap::new(),
-        ports: BTreeMap::new(),
-        recipe_files: BTreeMap::new(),
-        keys: BTreeMap::new(),
-        seed: 1,
-        branch: None,
-        shared: BTreeMap::new(),
+        ..Facts::of_places(Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() })
     };
     if report.has_errors() {
         let _ = document.faults(&facts, &report).render(true);

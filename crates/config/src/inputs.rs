@@ -85,6 +85,25 @@ pub struct LocalCaFiles {
 }
 
 impl Facts {
+    /// Where state lies, and nothing else: no variable, no file, no secret, no port.
+    #[must_use]
+    pub fn of_places(places: Paths) -> Self {
+        Self {
+            places,
+            shell: BTreeMap::new(),
+            env_files: BTreeMap::new(),
+            env_file_flag: None,
+            secrets: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            recipe_files: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            seed: 1,
+            branch: None,
+            shared: BTreeMap::new(),
+            local_ca: None,
+        }
+    }
+
     /// Data of volumes without a path of their own.
     #[must_use]
     pub fn data(&self, mode: Option<&str>) -> PathBuf {

@@ -33,7 +33,6 @@ pub(crate) fn facts() -> Facts {
     let shell =
         [("SHELL_VAR", "shell"), ("BOTH", "shell"), ("EMPTY", ""), ("PATH", "/bin"), ("AWS_X", "1"), ("DEVRUN_RUN_ID", "old")];
     Facts {
-        places: Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/run/d".into() },
         shell: shell.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         env_files: BTreeMap::from([
             ("/p/.env".into(), Some("BOTH=file\nFILE=one\nPW='a b$HOME\"#'\n".to_owned())),
@@ -41,15 +40,9 @@ pub(crate) fn facts() -> Facts {
             ("/p/flag.env".into(), Some("FILE=flag\nBOTH=flag\n".to_owned())),
             ("/p/svc.env".into(), Some("FROM_FILE=svc\nOVER=file\n".to_owned())),
         ]),
-        env_file_flag: None,
         secrets: BTreeMap::from([("token".to_owned(), "s${X}$$1".to_owned())]),
-        ports: BTreeMap::new(),
-        recipe_files: BTreeMap::new(),
-        keys: BTreeMap::new(),
-        branch: None,
-        shared: BTreeMap::new(),
-        local_ca: None,
         seed: 7,
+        ..Facts::of_places(Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/run/d".into() })
     }
 }
 
