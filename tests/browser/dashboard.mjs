@@ -277,8 +277,10 @@ await step("a terminal: typed at, pasted into, resized, ended, attached again", 
   // A service without one says so.
   await page.goto(`${new URL("/", ADDRESS).href}#/terminal/worker`);
   await page.getByText("worker has no terminal of its own").waitFor();
-  // The browser mentions the refusal.
+  // The browser mentions the refusal, and the page does not ask again when something changes.
   await wait("its mention", () => complaints.some((text) => text.includes("400")));
+  devrun("restart", "worker");
+  assert.equal(complaints.filter((text) => text.includes("400")).length, 1, "it asks once");
   complaints.splice(0, complaints.length, ...complaints.filter((text) => !text.includes("400")));
 });
 await step("all services: restart, stop, start", async () => {
