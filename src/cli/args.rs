@@ -29,8 +29,9 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-/// What to do.
+/// What to do. The options of a command are built only if it is the one that was typed.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Verb {
     /// Start the stack, or the named services and their dependencies
     #[command(
