@@ -27,6 +27,7 @@ mod case_init;
 mod case_real;
 mod client_versions;
 mod compose_meaning;
+mod compose_provider;
 mod compose_tool;
 mod data;
 mod demo;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         client_versions::trials(),
         case_init::trials(),
         case_real::trials(),
+        compose_provider::trials(),
         data::trials(),
         demo::trials(),
         dumps::trials(),
