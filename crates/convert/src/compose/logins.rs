@@ -37,6 +37,11 @@ impl Importer<'_> {
                 let understood = known.env.iter().any(|(known, _)| *known == name);
                 if understood && !variables.iter().any(|(known, ..)| *known == name) {
                     self.values.add(&name, &line.value);
+                    // A shell's variable of the same name changes nothing there; a password is not copied for that.
+                    if !devrun_model::secret_name::is_secret(&name) && !line.value.is_empty() && !line.value.contains('$') {
+                        variables.push((name.clone(), Some(line.value.clone()), at, true));
+                        continue;
+                    }
                     if !self.env_files.contains(&shown) {
                         self.env_files.push(shown.clone());
                     }

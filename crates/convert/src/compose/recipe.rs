@@ -141,6 +141,15 @@ impl Importer<'_> {
 
     fn postgres_words(&mut self, draft: &Draft, words: &[String], at: At, section: &mut Section) {
         let what = draft.what("command");
+        if let [shell, flag, script, ..] = words
+            && shell.ends_with("sh")
+            && flag.starts_with('-')
+        {
+            let text =
+                "a script of its own: the recipe starts the server itself, and what the script did beyond that is left out: ";
+            self.report.not_mapped(at, what, format!("{text}{}", shorten(script.trim())));
+            return;
+        }
         let mut set = TomlEntries::new();
         let mut left = Vec::new();
         let mut rest = words.iter().skip_while(|word| !word.starts_with('-')).peekable();
