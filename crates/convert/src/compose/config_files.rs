@@ -17,6 +17,7 @@ use super::loopback;
 /// Folders of images whose files a recipe reads below its run directory: recipe, folder, folder here.
 const FOLDERS: &[(&str, &str, &str)] = &[
     ("prometheus", "/etc/prometheus", ""),
+    ("alertmanager", "/etc/alertmanager", ""),
     ("grafana", "/etc/grafana/provisioning", "provisioning/"),
     ("blackbox_exporter", "/etc/blackbox_exporter", ""),
 ];
@@ -68,10 +69,14 @@ impl Importer<'_> {
                 let at = draft.get("volumes").or(draft.get("build")).map_or(draft.key.at, |node| node.at);
                 let mut found = Vec::new();
                 self.texts_of(source, inside.trim_start_matches('/'), &mut found, 0);
-                texts.extend(found.into_iter().map(|(name, text)| (format!("{here}{name}"), text, at)));
+                texts.extend(found.into_iter().map(|(name, text)| {
+                    // The name that the recipe reads may be another one than the image's.
+                    let path = format!("{folder}/{name}");
+                    let ours = known.config.iter().find(|(known, _)| *known == path).map(|(_, name)| (*name).to_owned());
+                    (ours.unwrap_or_else(|| format!("{here}{name}")), text, at)
+                }));
             }
         }
-        // The name that the recipe reads may be another one than the image's.
         for (target, name, text, at) in self.inline_configs(draft) {
             let of_folder = FOLDERS.iter().find_map(|(recipe, folder, here)| {
                 let inside = target.strip_prefix(folder)?.strip_prefix('/')?;

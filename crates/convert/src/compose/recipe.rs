@@ -107,6 +107,7 @@ impl Importer<'_> {
 
     fn recipe_ports(&mut self, draft: &Draft, known: &KnownImage, section: &mut Section) {
         let mut named = Vec::new();
+        let listeners = draft.listeners(&self.values);
         for (port, at) in &draft.ports {
             let Some(host) = port.host.clone() else {
                 self.report.mapped(*at, draft.what("ports"), "the recipe's usual port, if it is free");
@@ -117,7 +118,14 @@ impl Importer<'_> {
             if known.recipe == "rabbitmq" && number == Some(15672) && (tag.contains("management") || tag.contains("bitnami")) {
                 continue;
             }
-            if number.is_some_and(|number| known.main.contains(&number)) && !section.has("port") {
+            let is_main = number.is_some_and(|number| known.main.contains(&number) || listeners.contains(&number));
+            if is_main && section.has("port") && !listeners.is_empty() {
+                self.report.not_mapped(
+                    *at,
+                    draft.what("ports"),
+                    format!("{} is another listener of the same broker: clients use ${{{}.addr}}", port.container, draft.name),
+                );
+            } else if is_main && !section.has("port") {
                 let value = self.claim(draft, *at, &host);
                 self.report.mapped(*at, draft.what("ports"), format!("port = {}", value.line()));
                 section.set("port", value);
@@ -289,6 +297,7 @@ impl Importer<'_> {
         }
         let of_folder = match known.recipe {
             "prometheus" => target.starts_with("/etc/prometheus"),
+            "alertmanager" => target.starts_with("/etc/alertmanager"),
             "grafana" => target.starts_with("/etc/grafana/provisioning"),
             "blackbox_exporter" => target.starts_with("/etc/blackbox_exporter"),
             _ => false,
