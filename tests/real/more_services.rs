@@ -18,6 +18,7 @@ trials![
     victorialogs_takes_lokis_push_and_keeps_it,
     alertmanager_keeps_its_silences,
     ferretdb_keeps_documents_and_asks_for_its_login,
+    logins_of_a_compose_file_hold,
 ];
 
 /// Status and body of a request with a body.
@@ -35,6 +36,13 @@ fn send(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{answer}"));
     (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}
+
+/// A variable for clients of the stack.
+fn variable(project: &Project, name: &str) -> String {
+    let all = project.run(&["env"]).stdout;
+    let line = all.lines().find(|line| line.starts_with(&format!("{name}="))).unwrap_or_else(|| panic!("{name} in {all}"));
+    line.to_owned()
 }
 
 fn etcd_keeps_its_keys() {
@@ -142,9 +150,8 @@ fn azurite_knows_its_account_alone() {
         let (status, body) = get(port(&project, "main"), "/devstoreaccount1?comp=list");
         assert_eq!(status, 404, "another account is not there: {body}");
         assert_eq!(get(port(&project, "queue"), "/shop?comp=list").0, 403, "queues want one too");
-        let (status, body) = get(port(&project, "table"), "/shop/Tables");
-        assert!(status == 403 && body.contains("Authorization"), "tables want one too: {status} {body}");
-        let text = project.run(&["env", "AZURE_STORAGE_CONNECTION_STRING"]).stdout;
+        assert_eq!(get(port(&project, "table"), "/shop?comp=list").0, 400, "tables have no such list");
+        let text = variable(&project, "AZURE_STORAGE_CONNECTION_STRING");
         assert!(text.contains("AccountName=shop;AccountKey=c2VjcmV0;BlobEndpoint=http://127.0.0.1:"), "{text}");
         down(&project);
     }
@@ -258,7 +265,69 @@ fn ferretdb_keeps_documents_and_asks_for_its_login() {
     up(&project);
     let refused = command(port(&project, "main"), &find);
     assert!(refused.contains("uthenticat"), "without a login nothing is read: {refused}");
-    let url = project.run(&["env", "MONGODB_URI"]).stdout;
+    let url = variable(&project, "MONGODB_URI");
     assert!(url.contains("mongodb://root:odd%20p%23w@127.0.0.1:"), "{url}");
+    down(&project);
+}
+
+/// Management pages and virtual host of a RabbitMQ, root next to a user of a MariaDB, the login of a NATS on its command line.
+fn logins_of_a_compose_file_hold() {
+    let (Some(project), Some(_), Some(_)) = (project("rabbitmq", true), project("mariadb", true), project("nats", true)) else {
+        return;
+    };
+    let yaml = "services:\n  \
+        x: { image: 'rabbitmq:3-management', ports: ['21567:5672', '21568:15672'], environment: { RABBITMQ_DEFAULT_USER: shop, RABBITMQ_DEFAULT_PASS: 'q1', RABBITMQ_DEFAULT_VHOST: orders } }\n  \
+        sql: { image: 'mariadb:10', ports: ['21569:3306'], environment: { MARIADB_ROOT_PASSWORD: \"r'1\", MARIADB_USER: app, MARIADB_PASSWORD: a1, MARIADB_DATABASE: shop } }\n  \
+        bus: { image: 'nats:2', command: [--user, u, --pass, p1, -js], ports: ['21570:4222'] }\n";
+    std::fs::write(project.path("compose.yaml"), yaml).expect("our own folder");
+    let imported = project.run(&["import", "--yes", "compose.yaml"]);
+    assert_eq!(imported.code, Some(0), "{}", imported.stderr);
+    up(&project);
+    let asked = |login: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", 21568)).expect("the pages are there");
+        write!(stream, "GET /api/vhosts HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {login}\r\nConnection: close\r\n\r\n")
+            .expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    };
+    // shop:q1 and shop:q2.
+    assert!(asked("c2hvcDpxMQ==").contains("\"name\":\"orders\""), "{}", asked("c2hvcDpxMQ=="));
+    assert!(asked("c2hvcDpxMg==").contains(" 401 "));
+    let server = project.run(&["which", "mariadb", "--json"]).json();
+    let server = std::path::PathBuf::from(server[0]["path"].as_str().expect("a path"));
+    let client = server.ancestors().map(|folder| folder.join("bin/mariadb")).find(|file| file.is_file()).expect("its client");
+    let login = |user: &str, password: &str| {
+        let words = ["--no-defaults", "-h127.0.0.1", "-P21569", "-e", "select 1", "shop"];
+        Command::new(&client)
+            .args(words)
+            .arg(format!("-u{user}"))
+            .env("MYSQL_PWD", password)
+            .output()
+            .expect("it runs")
+            .status
+            .success()
+    };
+    assert!(login("root", "r'1") && login("app", "a1"), "both come in, as in the image");
+    assert!(!login("root", "a1") && !login("app", "r'1"));
+    let nats = |password: &str| {
+        let connect = format!("CONNECT {{\"verbose\":true,\"user\":\"u\",\"pass\":\"{password}\"}}\r\nPING\r\n");
+        talk(21570, connect.as_bytes(), if password == "p1" { "PONG" } else { "Authorization" })
+    };
+    assert!(nats("p1").contains("PONG"));
+    assert!(nats("wrong").contains("Authorization Violation"));
+    let shown = project.run(&["config"]).stdout;
+    assert!(shown.contains("root_password") && !shown.contains("r'1"), "{shown}");
+    down(&project);
+    project.rewrite("[services.x]\nuse = \"nats\"\nport = \"auto\"\nports = { http = \"auto\" }\n");
+    up(&project);
+    let url = variable(&project, "NATS_URL");
+    let (user, rest) = url.split_once("nats://").expect("a URL").1.split_once(':').expect("a login");
+    let password = rest.split_once('@').expect("an address").0;
+    let connect = format!("CONNECT {{\"verbose\":true,\"user\":\"{user}\",\"pass\":\"{password}\"}}\r\nPING\r\n");
+    assert!(
+        talk(port(&project, "main"), connect.as_bytes(), "PONG").contains("PONG"),
+        "the URL holds the login that it asks for"
+    );
     down(&project);
 }

@@ -246,3 +246,44 @@ fn servers_in_the_place_of_others_are_named() {
     has(&converted, &["services", "am", "use"], "alertmanager");
     assert!(value(&converted, &["services", "am", "files", "alertmanager.yml"]).is_some(), "{}", converted.text);
 }
+
+#[test]
+fn logins_stay_what_they_were() {
+    let yaml = "services:\n  mq: { image: 'rabbitmq:3-management', environment: [RABBITMQ_DEFAULT_VHOST=orders, RABBITMQ_DEFAULT_USER=u, RABBITMQ_DEFAULT_PASS=p] }\n  quiet: { image: 'rabbitmq:3-management', environment: { RABBITMQ_DEFAULT_VHOST: / } }\n  sql: { image: 'mariadb:11', environment: { MYSQL_ROOT_PASSWORD: r, MYSQL_USER: u, MYSQL_PASSWORD: p } }\n  rooted: { image: 'mysql:8', environment: { MYSQL_ROOT_PASSWORD: r, MYSQL_USER: root } }\n  bus: { image: nats, command: '-js --user=me --pass=secret -m 8222 --cluster x' }\n  app: { image: node, command: x, environment: { API: 'http://mq:15672/api' } }\n";
+    let converted = compose(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "mq", "database"], "orders");
+    has(&converted, &["services", "mq", "ports", "management"], "auto");
+    has(&converted, &["services", "mq", "set", "plugins"], "rabbitmq_management");
+    has(&converted, &["services", "app", "env", "API"], "http://${mq.host}:${mq.ports.management}/api");
+    assert_eq!(value(&converted, &["services", "quiet", "database"]), None);
+    has(&converted, &["services", "sql", "user"], "u");
+    has(&converted, &["services", "sql", "set", "root_password"], "r");
+    has(&converted, &["services", "rooted", "user"], "root");
+    has(&converted, &["services", "rooted", "password"], "r");
+    has(&converted, &["services", "bus", "user"], "me");
+    has(&converted, &["services", "bus", "password"], "secret");
+    assert_eq!(value(&converted, &["services", "bus", "files"]), None);
+    says(&converted, KeyOutcome::NotMapped, "--cluster x");
+}
+
+#[test]
+fn images_are_known_by_mirrors_and_by_what_their_names_say() {
+    let yaml = "services:\n  a: { image: 'public.ecr.aws/docker/library/postgres:16-alpine', environment: { POSTGRES_PASSWORD: x } }\n  b: { image: 'ghcr.io/acme/shop-postgres:14-extra', environment: { POSTGRES_PASSWORD: x, POSTGRES_USER: u } }\n  c: { image: acme/postgres-exporter }\n  d: { image: 'acme/mysql-backup' }\n  e: { image: 'pgvector/pgvector:pg16', environment: { POSTGRES_PASSWORD: x } }\n  f: { image: 'pgvector/pgvector:pg15', environment: { POSTGRES_PASSWORD: x } }\n  g: { image: maildev/maildev, ports: ['1080:1080', '1025:1025'] }\n  h: { image: 'jaegertracing/all-in-one:1.5', ports: ['4318:4318', '16686:16686'] }\n  i: { image: docker.dragonflydb.io/dragonflydb/dragonfly, ports: ['6380:6379'] }\n";
+    let converted = compose(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "a", "use"], "postgres@16");
+    has(&converted, &["services", "b", "use"], "postgres@14");
+    has(&converted, &["services", "b", "user"], "u");
+    says(&converted, KeyOutcome::NotMapped, "services.b.image: taken for the server that its name says");
+    for name in ["c", "d"] {
+        assert_eq!(value(&converted, &["services", name]), None, "{}", converted.text);
+    }
+    has(&converted, &["services", "e", "extensions"], vec!["vector"]);
+    assert_eq!(value(&converted, &["services", "f", "extensions"]), None);
+    says(&converted, KeyOutcome::NotMapped, "services.f.image: pgvector must be installed");
+    has(&converted, &["services", "g", "use"], "mailpit");
+    has(&converted, &["services", "g", "ports", "http"], 1080);
+    has(&converted, &["services", "h", "use"], "telemetry");
+    has(&converted, &["services", "h", "port"], 4318);
+    has(&converted, &["services", "i", "use"], "valkey");
+    has(&converted, &["services", "i", "port"], 6380);
+}

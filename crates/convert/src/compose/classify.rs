@@ -261,7 +261,7 @@ impl Importer<'_> {
                     }
                     _ => self.report.mapped(at, what.clone(), format!("{image} → use = \"{used}\"")),
                 }
-                if let Some(note) = note {
+                if let Some(note) = note.filter(|_| !has_vector(&parsed.name, version.as_deref())) {
                     self.report.not_mapped(at, what, note);
                 }
                 return NativeKind::Recipe { known, version, from: None };
@@ -303,6 +303,11 @@ impl Importer<'_> {
         );
         NativeKind::Absent { hint }
     }
+}
+
+/// Whether it is an image of Postgres with pgvector, and of a version that the catalogue has pgvector for.
+pub(super) fn has_vector(name: &str, version: Option<&str>) -> bool {
+    name.ends_with("/pgvector") && matches!(version, None | Some("16" | "18"))
 }
 
 /// The port of servers that have no recipe and are often met.

@@ -98,7 +98,7 @@ pub(super) fn meaning(recipe: &str, name: &str, value: &str) -> Meaning {
         "meilisearch" => read("MEILI_").unwrap_or(Meaning::Unknown),
         "mailpit" => read("MP_").unwrap_or(Meaning::Unknown),
         "rabbitmq" => match name {
-            "RABBITMQ_DEFAULT_VHOST" | "RABBITMQ_VHOST" | "RABBITMQ_PLUGINS" => Meaning::Unknown,
+            "RABBITMQ_PLUGINS" => Meaning::Unknown,
             "RABBITMQ_NODE_NAME" | "RABBITMQ_NODENAME" | "RABBITMQ_USE_LONGNAME" => Meaning::Dropped("the recipe names its node"),
             _ => read("RABBITMQ_").or_else(|| read("ERL_")).unwrap_or(Meaning::Unknown),
         },

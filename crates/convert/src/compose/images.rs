@@ -191,6 +191,8 @@ const RABBITMQ: KnownImage = KnownImage {
         ("RABBITMQ_DEFAULT_PASS", Password),
         ("RABBITMQ_USERNAME", User),
         ("RABBITMQ_PASSWORD", Password),
+        ("RABBITMQ_DEFAULT_VHOST", Database),
+        ("RABBITMQ_VHOST", Database),
         ("RABBITMQ_ERLANG_COOKIE", Nothing("one node needs none")),
     ],
     named: &[(4369, "epmd"), (25672, "dist")],
@@ -288,18 +290,56 @@ const ADMINER: KnownImage = KnownImage {
     ],
     ..plain("adminer", &[8080, 80, 8081, 5050], &["/var/lib/pgadmin", "/sessions"])
 };
+const CATCHER: KnownImage = KnownImage {
+    named: &[(1080, "http"), (80, "http"), (9000, "http")],
+    ..plain("mailpit", &[1025, 25, 2500], &["/data", "/smtp4dev"])
+};
+const TELEMETRY: KnownImage = plain("telemetry", &[4318], &[]);
+/// The recipe asks for the extension where the catalogue has it.
+pub(crate) const PGVECTOR: &str = "pgvector must be installed with it: extensions = [\"vector\"]";
 const INSTEAD: &str = "Adminer takes its place: other pages, which ask for the database's own login";
 
 /// The recipe for an image, by the name without registry and tag, and what is different about it.
 pub(crate) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
+    // Mirrors of registries keep the official images below `library`.
+    let name = name.rsplit_once("library/").filter(|(_, rest)| !rest.contains('/')).map_or(name, |(_, rest)| rest);
+    by_name(name).or_else(|| by_last_word(name))
+}
+
+/// An image that says in its name which server it is: `acme/shop-postgres`, `bitnamisecure/redis`, `example-mysql`.
+fn by_last_word(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
+    const OTHERS: &[&str] = &[
+        "backup", "wait", "init", "migrat", "exporter", "client", "admin", "connect", "operator", "proxy", "seed", "test",
+        "sentinel",
+    ];
+    let last = name.rsplit('/').next()?;
+    if OTHERS.iter().any(|other| last.contains(other)) {
+        return None;
+    }
+    let word = last.rsplit(['-', '_']).next()?;
+    let server = match word {
+        "postgres" | "postgresql" | "redis" | "valkey" | "mysql" | "mariadb" | "rabbitmq" | "memcached" | "mongo" | "etcd"
+        | "zookeeper" => word,
+        "mongodb" => "mongo",
+        _ => return None,
+    };
+    let server = if server == "postgresql" { "postgres" } else { server };
+    let server = if server == "valkey" { "valkey/valkey" } else { server };
+    by_name(server).map(|(known, _)| {
+        (
+            known,
+            Some("taken for the server that its name says: what the image adds (data, extensions, settings) does not come along"),
+        )
+    })
+}
+
+fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
     let found = match name {
         "postgres" | "bitnami/postgresql" | "bitnamilegacy/postgresql" | "chainguard/postgres" => (POSTGRES, None),
         "postgis/postgis" | "imresamu/postgis" | "kartoza/postgis" | "mdillon/postgis" => {
             (POSTGRES, Some("PostGIS must be installed with it: extensions = [\"postgis\"]"))
         }
-        "pgvector/pgvector" | "ankane/pgvector" => {
-            (POSTGRES, Some("pgvector must be installed with it: extensions = [\"vector\"]"))
-        }
+        "pgvector/pgvector" | "ankane/pgvector" => (POSTGRES, Some(PGVECTOR)),
         "timescale/timescaledb" | "timescale/timescaledb-ha" => (
             POSTGRES,
             Some("TimescaleDB must be installed with it and preloaded: set = { shared_preload_libraries = \"timescaledb\" }"),
@@ -309,6 +349,9 @@ pub(crate) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
             (REDIS, Some("the modules of that image do not come along"))
         }
         "valkey/valkey" | "bitnami/valkey" => (VALKEY, None),
+        "dragonflydb/dragonfly" | "eqalpha/keydb" | "snapchat/keydb" => {
+            (VALKEY, Some("Valkey takes its place: the same protocol, without settings of its own"))
+        }
         "mariadb" | "bitnami/mariadb" | "linuxserver/mariadb" => (MARIADB, None),
         "mysql" | "mysql/mysql-server" | "percona" | "bitnami/mysql" => {
             (MARIADB, Some("MariaDB takes MySQL's place: the protocol is the same, some of the SQL and the JSON type are not"))
@@ -334,8 +377,31 @@ pub(crate) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
         "nginx" | "nginxinc/nginx-unprivileged" | "bitnami/nginx" => (NGINX, None),
         "rabbitmq" | "bitnami/rabbitmq" => (RABBITMQ, None),
         "memcached" | "bitnami/memcached" => (plain("memcached", &[11211], &[]), None),
-        "nats" => (KnownImage { named: &[(8222, "http")], ..plain("nats", &[4222], &["/data", "/data/jetstream"]) }, None),
+        "nats" => (
+            KnownImage {
+                program: &["nats-server"],
+                named: &[(8222, "http")],
+                ..plain("nats", &[4222], &["/data", "/data/jetstream"])
+            },
+            None,
+        ),
         "axllent/mailpit" => (MAILPIT, None),
+        "maildev/maildev"
+        | "djfarrelly/maildev"
+        | "schickling/mailcatcher"
+        | "dockage/mailcatcher"
+        | "sj26/mailcatcher"
+        | "rnwood/smtp4dev"
+        | "inbucket/inbucket" => (CATCHER, Some("Mailpit takes its place: it catches mail and shows it; another API")),
+        "otel/opentelemetry-collector"
+        | "otel/opentelemetry-collector-contrib"
+        | "jaegertracing/all-in-one"
+        | "jaegertracing/jaeger" => (
+            TELEMETRY,
+            Some(
+                "devrun's own receiver of OTLP over HTTP takes its place: traces and logs are on the dashboard's timeline, without its pages, its gRPC port and its pipelines",
+            ),
+        ),
         "mailhog/mailhog" | "richarvey/mailhog" | "jcalonso/mailhog" => {
             (MAILPIT, Some("Mailpit takes MailHog's place: the same two ports, another API"))
         }
@@ -400,7 +466,9 @@ pub(crate) fn has_recipes_version(known: &KnownImage, name: &str) -> bool {
     match known.recipe {
         "mariadb" => name.contains("mariadb"),
         "zookeeper" => !name.contains("cp-"),
-        "kafka" | "chroma" | "ferretdb" | "adminer" | "azurite" | "alertmanager" | "victorialogs" => false,
+        "mailpit" => name.contains("mailpit"),
+        "valkey" => name.contains("valkey"),
+        "telemetry" | "kafka" | "chroma" | "ferretdb" | "adminer" | "azurite" | "alertmanager" | "victorialogs" => false,
         _ => true,
     }
 }

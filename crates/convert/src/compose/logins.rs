@@ -162,6 +162,10 @@ impl Importer<'_> {
                     continue;
                 }
             };
+            if text == "/" && known.recipe == "rabbitmq" {
+                self.report.dropped(at, what, "is the usual one");
+                continue;
+            }
             if text.is_empty() {
                 self.report.dropped(at, what, "is empty");
                 continue;
@@ -170,9 +174,9 @@ impl Importer<'_> {
             section.set(key, Toml::text(text));
         }
         if let Some((text, at, what)) = root_password {
-            if section.has("user") {
-                let text = "the user above logs in; root's own password is not kept: clients that log in as root must use the user, or leave the user out";
-                self.report.not_mapped(at, what, text);
+            if section.get("user").is_some_and(|user| user.line() != "\"root\"") && known.recipe == "mariadb" {
+                self.report.mapped(at, what, "set.root_password: root logs in next to the user");
+                set.push(("root_password".to_owned(), Toml::text(text)));
             } else {
                 self.report.mapped(at, what, "user = \"root\", password");
                 section.set("user", Toml::text("root"));
@@ -304,6 +308,7 @@ impl Importer<'_> {
                 let text = format!("the image wants no key and the recipe does: clients use ${{{}.password}}", draft.name);
                 self.report.not_mapped(at, what, text);
             }
+            "nats" if section.has("user") || section.has("password") => {}
             "nats" if !section.has("files") => {
                 // Without a login in the compose file its server takes anybody.
                 let text = "listen: \"${NAME.host}:${NAME.port}\"\nhttp: \"${NAME.host}:${NAME.ports.http}\"\njetstream { store_dir: \"${NAME.data}/nats/data\" }\n";

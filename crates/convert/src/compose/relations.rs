@@ -1,6 +1,7 @@
 //! Who waits for whose end, and who is reached by which name at which port.
 
 use super::super::yaml::{YamlNode, YamlValue};
+use super::config_files::MANAGEMENT;
 use super::draft::{Draft, NativeKind, port_name, variable};
 use super::hostnames::Target;
 use super::importer::Importer;
@@ -68,7 +69,12 @@ impl Importer<'_> {
                 let main = draft.main();
                 let named = match &draft.kind {
                     NativeKind::Recipe { known, .. } => {
-                        known.named.iter().map(|(port, name)| (*port, (*name).to_owned())).collect()
+                        let mut named: Vec<(u16, String)> =
+                            known.named.iter().map(|(port, name)| (*port, (*name).to_owned())).collect();
+                        if known.recipe == "rabbitmq" && self.has_management(draft, &texts) {
+                            named.push((MANAGEMENT, "management".to_owned()));
+                        }
+                        named
                     }
                     _ => draft
                         .ports
