@@ -43,6 +43,7 @@ mod installs;
 mod key_secrets;
 mod keys;
 mod lost_data;
+mod more_services;
 #[path = "../it/passwords.rs"]
 mod passwords;
 mod postgres;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         key_secrets::trials(),
         keys::trials(),
         lost_data::trials(),
+        more_services::trials(),
         passwords::trials(),
         postgres::trials(),
         redis::trials(),
