@@ -91,10 +91,12 @@ fn state(project: &Project) -> String {
     project.run(&["ls", "--json"]).code(0).json().to_string()
 }
 
-/// How many services run of the stacks of this user.
+/// How many services run of the stacks in the test's home.
 fn running(project: &Project) -> u64 {
     let stacks = project.run(&["ls", "--json"]).code(0).json();
-    stacks.as_array().expect("a list").iter().filter_map(|stack| stack["running"].as_u64()).sum()
+    let home = project.variables()["HOME"].clone();
+    let ours = |stack: &&Value| stack["root"].as_str().is_some_and(|root| root.starts_with(&home));
+    stacks.as_array().expect("a list").iter().filter(ours).filter_map(|stack| stack["running"].as_u64()).sum()
 }
 
 fn compose_has_a_service_run_by_devrun() {
