@@ -287,3 +287,16 @@ fn images_are_known_by_mirrors_and_by_what_their_names_say() {
     has(&converted, &["services", "i", "use"], "valkey");
     has(&converted, &["services", "i", "port"], 6380);
 }
+
+#[test]
+fn patterns_older_keys_and_ports_to_listen_on() {
+    let yaml = "services:\n  db: { build: ./db, ports: ['15432:5432'] }\n  api: { image: python, command: x, ports: ['9100:8000'], environment: { BIND: '0.0.0.0:8000', LISTEN: 'tcp://0.0.0.0:8000', OTHER: '0.0.0.0:80001', PEER: 'http://host.docker.internal:9000' } }\n  same: { image: python, command: x, ports: ['8000:8000'], environment: { BIND: '0.0.0.0:8000' } }\n  lim: { image: python, command: x, mem_limit: 0, deploy: { resources: { limits: { memory: 0M } } } }\n";
+    let docker = "FROM postgres:15\nENV POSTGRES_PASSWORD=x\nCOPY ./sql/*.sql /docker-entrypoint-initdb.d/\n";
+    let converted = compose(&[("compose.yaml", yaml), ("db/Dockerfile", docker)]);
+    has(&converted, &["services", "db", "init"], "db/sql");
+    has(&converted, &["services", "api", "env", "BIND"], "127.0.0.1:${api.port}");
+    has(&converted, &["services", "api", "env", "LISTEN"], "tcp://127.0.0.1:${api.port}");
+    has(&converted, &["services", "api", "env", "OTHER"], "127.0.0.1:80001");
+    has(&converted, &["services", "same", "env", "BIND"], "127.0.0.1:8000");
+    assert!(!converted.text.contains("nothing was made of it"), "{}", converted.text);
+}
