@@ -268,11 +268,12 @@ fn logins_stay_what_they_were() {
 
 #[test]
 fn images_are_known_by_mirrors_and_by_what_their_names_say() {
-    let yaml = "services:\n  a: { image: 'public.ecr.aws/docker/library/postgres:16-alpine', environment: { POSTGRES_PASSWORD: x } }\n  b: { image: 'ghcr.io/acme/shop-postgres:14-extra', environment: { POSTGRES_PASSWORD: x, POSTGRES_USER: u } }\n  c: { image: acme/postgres-exporter }\n  d: { image: 'acme/mysql-backup' }\n  e: { image: 'pgvector/pgvector:pg16', environment: { POSTGRES_PASSWORD: x } }\n  f: { image: 'pgvector/pgvector:pg15', environment: { POSTGRES_PASSWORD: x } }\n  g: { image: maildev/maildev, ports: ['1080:1080', '1025:1025'] }\n  h: { image: 'jaegertracing/all-in-one:1.5', ports: ['4318:4318', '16686:16686'] }\n  i: { image: docker.dragonflydb.io/dragonflydb/dragonfly, ports: ['6380:6379'] }\n";
+    let yaml = "services:\n  a: { image: 'public.ecr.aws/docker/library/postgres:16-alpine', environment: { POSTGRES_PASSWORD: x } }\n  b: { image: 'ghcr.io/acme/shop-postgres:14-extra', environment: { POSTGRES_PASSWORD: x, POSTGRES_USER: u } }\n  own: { image: 'acme/example-postgres:2.6', environment: { POSTGRES_PASSWORD: x } }\n  c: { image: acme/postgres-exporter }\n  d: { image: 'acme/mysql-backup' }\n  e: { image: 'pgvector/pgvector:pg16', environment: { POSTGRES_PASSWORD: x } }\n  f: { image: 'pgvector/pgvector:pg15', environment: { POSTGRES_PASSWORD: x } }\n  g: { image: maildev/maildev, ports: ['1080:1080', '1025:1025'] }\n  h: { image: 'jaegertracing/all-in-one:1.5', ports: ['4318:4318', '16686:16686'] }\n  i: { image: docker.dragonflydb.io/dragonflydb/dragonfly, ports: ['6380:6379'] }\n";
     let converted = compose(&[("compose.yaml", yaml)]);
     has(&converted, &["services", "a", "use"], "postgres@16");
     has(&converted, &["services", "b", "use"], "postgres@14");
     has(&converted, &["services", "b", "user"], "u");
+    has(&converted, &["services", "own", "use"], "postgres");
     says(&converted, KeyOutcome::NotMapped, "services.b.image: taken for the server that its name says");
     for name in ["c", "d"] {
         assert_eq!(value(&converted, &["services", name]), None, "{}", converted.text);
@@ -286,4 +287,30 @@ fn images_are_known_by_mirrors_and_by_what_their_names_say() {
     has(&converted, &["services", "h", "port"], 4318);
     has(&converted, &["services", "i", "use"], "valkey");
     has(&converted, &["services", "i", "port"], 6380);
+}
+
+#[test]
+fn patterns_older_keys_and_ports_to_listen_on() {
+    let yaml = "services:\n  db: { build: ./db, ports: ['15432:5432'] }\n  api: { image: python, command: x, ports: ['9100:8000'], environment: { BIND: '0.0.0.0:8000', LISTEN: 'tcp://0.0.0.0:8000', OTHER: '0.0.0.0:80001', PEER: 'http://host.docker.internal:9000' } }\n  same: { image: python, command: x, ports: ['8000:8000'], environment: { BIND: '0.0.0.0:8000' } }\n  lim: { image: python, command: x, mem_limit: 0, deploy: { resources: { limits: { memory: 0M } } } }\n";
+    let docker = "FROM postgres:15\nENV POSTGRES_PASSWORD=x\nCOPY ./sql/*.sql /docker-entrypoint-initdb.d/\n";
+    let converted = compose(&[("compose.yaml", yaml), ("db/Dockerfile", docker)]);
+    has(&converted, &["services", "db", "init"], "db/sql");
+    has(&converted, &["services", "api", "env", "BIND"], "127.0.0.1:${api.port}");
+    has(&converted, &["services", "api", "env", "LISTEN"], "tcp://127.0.0.1:${api.port}");
+    has(&converted, &["services", "api", "env", "OTHER"], "127.0.0.1:80001");
+    has(&converted, &["services", "same", "env", "BIND"], "127.0.0.1:8000");
+    assert!(!converted.text.contains("nothing was made of it"), "{}", converted.text);
+}
+
+#[test]
+fn several_of_a_kind_and_a_test_of_nothing() {
+    let yaml = "services:\n  a: { image: 'mongo:5' }\n  b: { image: 'mongo:5', ports: ['27018:27017'] }\n  k1: { image: 'apache/kafka:3.9' }\n  k2: { image: 'apache/kafka:3.9' }\n  w: { image: python, command: x, healthcheck: { test: [CMD], interval: 5s } }\n  app: { image: node, command: x, environment: { BROKERS: 'k1:9092,k2:9092' } }\n";
+    let converted = compose(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "b", "ports", "debug"], "auto");
+    has(&converted, &["services", "k2", "port"], "auto");
+    has(&converted, &["services", "k2", "ports", "controller"], "auto");
+    has(&converted, &["services", "app", "env", "BROKERS"], "${k1.addr},${k2.addr}");
+    says(&converted, KeyOutcome::NotMapped, "services.k1.image: the 2 brokers of the file are no cluster here");
+    assert_eq!(value(&converted, &["services", "w", "ready"]), None);
+    says(&converted, KeyOutcome::NotMapped, "services.w.healthcheck: its `test` names no command");
 }

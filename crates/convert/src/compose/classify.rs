@@ -173,8 +173,8 @@ impl Importer<'_> {
                 && (file.command.is_none() || file.command.as_ref().is_some_and(|words| starts_words(&known, words)))
                 && starts_server(&known, &both)
             {
-                let is_its = images::has_recipes_version(&known, &base.name);
-                let version = base.tag.as_deref().and_then(syntax::version).filter(|_| is_its);
+                let version = base.tag.as_deref().and_then(syntax::version);
+                let version = version.filter(|version| images::has_recipes_version(&known, &base.name, version));
                 self.report.mapped(
                     key.at,
                     format!("{what}.build"),
@@ -248,8 +248,8 @@ impl Importer<'_> {
         }
         if let Some((known, note)) = images::known(&parsed.name) {
             if starts_server(&known, words) {
-                let is_its = images::has_recipes_version(&known, &parsed.name);
-                let version = parsed.tag.as_deref().and_then(syntax::version).filter(|_| is_its);
+                let version = parsed.tag.as_deref().and_then(syntax::version);
+                let version = version.filter(|version| images::has_recipes_version(&known, &parsed.name, version));
                 let used = use_of(&known, version.as_deref());
                 match parsed.tag.as_deref() {
                     Some(tag) if version.as_deref().is_some_and(|version| version != tag) => {

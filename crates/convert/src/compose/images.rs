@@ -256,6 +256,7 @@ const CHROMA: KnownImage = KnownImage {
     ..plain("chroma", &[8000], &["/chroma/chroma", "/data", "/chroma/.chroma/index", "/chroma"])
 };
 const FERRETDB: KnownImage = KnownImage {
+    named: &[(8088, "debug")],
     env: &[
         ("MONGO_INITDB_ROOT_USERNAME", User),
         ("MONGO_INITDB_ROOT_PASSWORD", Password),
@@ -462,7 +463,18 @@ fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
 
 /// Whether the image's tag is a version that its recipe can be asked for: of another server's image it says nothing, nor where
 /// a vendor numbers its images by itself, or where the recipe's sources begin at a later version.
-pub(crate) fn has_recipes_version(known: &KnownImage, name: &str) -> bool {
+pub(crate) fn has_recipes_version(known: &KnownImage, name: &str, version: &str) -> bool {
+    // An image that only sounds like the server's counts its versions as it likes.
+    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+    let is_likely = match known.recipe {
+        "postgres" => (9..30).contains(&major),
+        "redis" => (3..20).contains(&major),
+        _ => false,
+    };
+    let plain = name.rsplit_once("library/").map_or(name, |(_, rest)| rest);
+    if by_name(plain).is_none() && !is_likely {
+        return false;
+    }
     match known.recipe {
         "mariadb" => name.contains("mariadb"),
         "zookeeper" => !name.contains("cp-"),

@@ -244,6 +244,11 @@ fn amounts(
             None => importer.report.not_mapped(node.at, what, "invalid size: write \"512M\""),
         }
     }
+    for (new, old) in [("cpus", old.0), ("memory", old.1)] {
+        if let Some(other) = draft.get(old).filter(|_| node.is_some_and(|node| node.get(new).is_some())) {
+            importer.report.dropped(other.at, draft.what(old), format!("deploy.resources.{of}.{new} says it"));
+        }
+    }
     for (name, _, at) in node.and_then(YamlNode::map).into_iter().flat_map(syntax::each) {
         let what = draft.what(&format!("deploy.resources.{of}.{name}"));
         match name {

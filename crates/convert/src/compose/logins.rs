@@ -326,6 +326,15 @@ impl Importer<'_> {
                 self.report.mapped(at, what, "password = \"\": none is wanted, as in the image");
             }
             "adminer" => self.one_database(draft, section),
+            "kafka" => {
+                let nodes = self.targets.iter().filter(|target| target.recipe == Some("kafka")).count();
+                if nodes > 1 {
+                    let text = format!(
+                        "the {nodes} brokers of the file are no cluster here, each is one of its own: let all clients use one of them, and leave the others out"
+                    );
+                    self.report.not_mapped(at, what, text);
+                }
+            }
             "mariadb" if super::relations::is_open(draft) && !section.has("user") && !section.has("password") => {
                 section.set("user", Toml::text("root"));
                 self.report.mapped(at, what, "user = \"root\", with a generated password");

@@ -35,7 +35,11 @@ impl Importer<'_> {
                     continue;
                 }
                 if to.starts_with(INIT) {
-                    let folder = from.trim_end_matches("/*").trim_end_matches('*').trim_end_matches('/');
+                    // Of a pattern (`sql/*.sql`) the directory counts.
+                    let folder = from
+                        .split_once('*')
+                        .map_or(from.as_str(), |(before, _)| before.rsplit_once('/').map_or("", |(folder, _)| folder));
+                    let folder = folder.trim_end_matches('/');
                     let folder = if folder.is_empty() { "." } else { folder };
                     let path = self.shown(&super::load::join(&draft.dir, folder));
                     self.report.mapped(draft.key.at, draft.what("build"), format!("COPY {from}: init = \"{path}\""));
