@@ -4,11 +4,12 @@ use serde::Serialize;
 
 use devrun_keeper::cgroup;
 use devrun_model::exit;
-use devrun_model::{ByteSize, Failure, FailureKind, Kind, Launch};
-use devrun_runtime::{directory_answers, ports};
+use devrun_model::{ByteSize, Failure, FailureKind, Launch};
+use devrun_runtime::directory_answers;
 
 use crate::app::git_exposure::GitExposure;
 use crate::app::load::{self, Project, Read, Wanted};
+use crate::app::port_conflicts;
 use crate::globals::Globals;
 
 /// How bad it is.
@@ -127,19 +128,11 @@ fn listeners(project: &Project, read: &Read, out: &mut Vec<Finding>) -> Result<(
         push(out, "ports", Grade::Ok, "the stack is up and holds its own".to_owned(), None);
         return Ok(());
     }
-    let mut taken = false;
-    let services = read.plan.services.values().filter(|spec| spec.kind == Kind::Service);
-    for spec in services.filter(|spec| !matches!(spec.launch, Launch::External { .. })) {
-        for (name, port) in &spec.ports {
-            if let Err(holder) = ports::check_free(&spec.bind, *port) {
-                taken = true;
-                let failure = Failure::new(FailureKind::PortTaken, format!("port {port} ({name}) is held by {holder}"))
-                    .help(format!("end that process, or services.{}.port = \"auto\"", spec.service));
-                fail(out, spec.id.as_str(), &failure);
-            }
-        }
+    let conflicts = crate::app::runtime::runtime()?.block_on(port_conflicts::each(&read.plan));
+    for (id, failure) in &conflicts {
+        fail(out, id.as_str(), failure);
     }
-    if !taken {
+    if conflicts.is_empty() {
         push(out, "ports", Grade::Ok, "all are free".to_owned(), None);
     }
     Ok(())

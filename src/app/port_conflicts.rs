@@ -128,10 +128,43 @@ async fn free_of_others(plan: &Plan, scope: &BTreeSet<ServiceId>, own: &BTreeSet
         .help(format!("let devrun choose free ports: devrun up --ports auto{help}")))
 }
 
+/// What stands in the way of each port of the plan, with its service.
+pub async fn each(plan: &Plan) -> Vec<(ServiceId, Failure)> {
+    let scope: BTreeSet<ServiceId> = plan.services.keys().cloned().collect();
+    let found: Vec<_> =
+        needed(plan, &scope).filter_map(|(spec, _, port)| Some((spec, port, ports::check(&spec.bind, port).err()?))).collect();
+    let stacks = if found.is_empty() { Vec::new() } else { stacks().await };
+    let named = |spec: &ServiceSpec, port: u16, conflict: PortConflict| match conflict {
+        PortConflict::Held(mut holder) => match stacks.iter().find(|stack| stack.holds(port, &holder)) {
+            Some(stack) => {
+                holder.project = None;
+                Failure::new(FailureKind::PortTaken, format!("port {port} is held by {holder} of {}", stack.name))
+                    .help(format!("let devrun choose free ports: devrun up --ports auto; or stop what holds it: {}", stack.down))
+            }
+            None => PortConflict::Held(holder).failure(&spec.bind, port),
+        },
+        other => other.failure(&spec.bind, port),
+    };
+    found.into_iter().map(|(spec, port, conflict)| (spec.id.clone(), named(spec, port, conflict))).collect()
+}
+
+/// Names the project of each holder that is part of another stack. A server that writes over its environment carries no mark of it.
+pub async fn name_projects(holders: &mut [(u16, PortHolder)]) {
+    let is_unnamed = |holder: &PortHolder| holder.pid.is_some() && holder.project.is_none();
+    if !holders.iter().any(|(_, holder)| is_unnamed(holder)) {
+        return;
+    }
+    let stacks = stacks().await;
+    for (port, holder) in holders.iter_mut().filter(|(_, holder)| is_unnamed(holder)) {
+        holder.project = stacks.iter().find(|stack| stack.holds(*port, holder)).map(|stack| stack.project.clone());
+    }
+}
+
 /// Another stack of this user.
 struct OtherStack {
     /// `project blog in /home/a/blog`.
     name: String,
+    project: String,
     root: PathBuf,
     instance: String,
     /// The command that stops it.
@@ -167,6 +200,7 @@ async fn ask(places: Paths) -> Option<OtherStack> {
     Some(OtherStack {
         name: format!("project {} in {root}", snapshot.project),
         down: format!("devrun -C {root}{flag} down"),
+        project: snapshot.project.to_string(),
         root: places.root.clone(),
         instance: snapshot.instance,
         services: snapshot

@@ -71,6 +71,10 @@ fn has_directory(spec: &ServiceSpec, plan: &Plan) -> Result<(), Failure> {
     }
     let (dir, service) = (spec.dir.display(), &spec.service);
     let table = if spec.task.is_some() { "tasks" } else { "services" };
+    if spec.dir.exists() {
+        return Err(Failure::new(FailureKind::Config, format!("{service}: {dir} is not a directory"))
+            .help(format!("correct {table}.{service}.dir")));
+    }
     Err(Failure::new(FailureKind::Config, format!("{service}: missing directory {dir}"))
         .help(format!("mkdir -p '{dir}', or correct {table}.{service}.dir")))
 }

@@ -71,6 +71,12 @@ mod tests {
             ("\u{1b}[2J\u{1b}", "\\u001b[2J\\u001b"),
             ("\u{9b}31m\u{7f}\r\u{8}", "\\u009b31m\\u007f\\u000d\\u0008"),
             ("a\u{202e}b\u{2066}c\u{200f}", "a\\u202eb\\u2066c\\u200f"),
+            ("a\u{200b}b\u{2060}c\u{ad}d\u{3164}", "a\\u200bb\\u2060c\\u00add\\u3164"),
+            // Persian, and an emoji of two.
+            (
+                "\u{645}\u{6cc}\u{200c}\u{634} \u{1f469}\u{200d}\u{1f4bb}",
+                "\u{645}\u{6cc}\u{200c}\u{634} \u{1f469}\u{200d}\u{1f4bb}",
+            ),
             ("\u{e0041}", "\\udb40\\udc41"),
         ] {
             assert_eq!(escaped(text), expected);

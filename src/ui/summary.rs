@@ -80,8 +80,9 @@ pub fn failures(outcome: &Outcome, color: bool) -> String {
                 out.push_str(&format!("    {id} | {}\n", log_line(line)));
             }
         }
-        let blocked: Vec<_> =
-            outcome.blocked.iter().filter(|(_, root)| root == id).map(|(blocked, _)| blocked.to_string()).collect();
+        // One that lacks a value is blocked by nothing but that.
+        let by_it = outcome.blocked.iter().filter(|(blocked, root)| root == id && blocked != id);
+        let blocked: Vec<_> = by_it.map(|(blocked, _)| blocked.to_string()).collect();
         if !blocked.is_empty() {
             out.push_str(&format!("  blocked by it: {}\n", blocked.join(", ")));
         }

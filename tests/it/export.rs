@@ -61,6 +61,18 @@ fn what_is_lost_is_told_key_by_key() {
     assert!(!project.path("d.yaml").exists());
 }
 
+/// What devrun itself gives a service stands in the export; compose would ask the shell for it.
+#[test]
+fn variables_of_devrun_are_filled_in() {
+    let project = Project::new();
+    project.rewrite(
+        &PROCFILE.replace("./api --port $PORT --price 5$$", "app $DEVRUN_PROJECT $DEVRUN_SERVICE $DEVRUN_REPLICA $PORT"),
+    );
+    let text = project.run(&["export", "compose", "-o", "-"]).code(0).stdout;
+    assert!(!text.contains("DEVRUN_"), "{text}");
+    assert!(text.contains("- \"api\"") && text.contains("- \"8000\""), "{text}");
+}
+
 /// A generated secret is a file there too, and its value stands nowhere in the export.
 #[test]
 fn a_secret_stays_a_file() {

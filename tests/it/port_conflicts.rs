@@ -46,6 +46,9 @@ fn a_port_of_ones_own_other_stack_is_named_with_the_command_that_stops_it() {
     let dir = first.fill("{dir}");
     let up = second.run(&["up", "-d"]).code(5).says(&format!("of project blog in {dir}")).says("--ports auto");
     up.says(&format!("devrun -C {dir} down")).says_not("kill ");
+    let doctor = second.run(&["doctor"]).code(5).says(&format!("of project blog in {dir}")).says("--ports auto");
+    doctor.says(&format!("devrun -C {dir} down")).says_not("kill ").says_not("end that process");
+    second.run(&["ports"]).code(0).says("of devrun project");
     second.run(&["up", "-d", "--ports", "auto"]).code(0);
     second.run(&["down"]).code(0);
     first.run(&["down"]).code(0);
@@ -76,6 +79,12 @@ fn a_port_that_only_root_may_bind_is_told_with_the_variable_to_set() {
     let up = project.run(&["up", "-d"]).code(5).says("PROXY_PORT=8080 devrun up");
     assert!(up.last_line().contains("cannot bind port 80"), "{up}");
     assert!(!project.path("started").exists(), "nothing was started");
+    project
+        .run(&["doctor"])
+        .code(5)
+        .says("cannot bind port 80: only root may listen")
+        .says_not("held by")
+        .says_not("end that process");
     // The service that may start is started when it alone is asked for.
     project.run(&["up", "-d", "first"]).code(0);
     project.run(&["down"]).code(0);

@@ -130,3 +130,16 @@ fn an_attached_up_of_a_running_stack_says_that_ctrl_c_detaches() {
     assert_eq!(project.service("web")["state"], "running");
     project.run(&["down"]).code(0);
 }
+
+/// What another command asks for is summed up there; the time since the start of this run says nothing about it.
+#[test]
+fn an_attached_up_sums_up_its_own_start_only() {
+    let project = Project::new().procfile("[services.web]\nrun = \"{svc:web}\"\n");
+    let mut first = project.terminal(&["up"]);
+    first.wait_for("Ctrl-C            stop everything");
+    project.run(&["restart", "web"]).code(0);
+    project.run(&["down"]).code(0);
+    let left = first.outcome();
+    assert!(left.stdout.contains("stopping: restart"), "{left}");
+    assert_eq!(left.stdout.matches("ready in").count(), 1, "{left}");
+}

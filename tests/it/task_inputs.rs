@@ -65,3 +65,19 @@ fn inputs_that_mean_nothing_are_said() {
     project.rewrite(&TEXT.replace("ON_CHANGE", "rerun").replace("once = \"v/.installed\"\n", ""));
     project.run(&["check"]).code(0).says("`inputs` of task `install` has no effect").says("once = \"VOLUME/.install\"");
 }
+
+/// The opening of a FIFO waits for a writer; a socket and a device are no content either.
+#[test]
+fn what_is_no_file_is_no_input_and_holds_nothing_up() {
+    let project = Project::new().procfile(&TEXT.replace("ON_CHANGE", "rerun").replace("requirements.txt", "."));
+    project.write("db/a.sql", "SELECT 1");
+    for name in ["pipe", "db/pipe.sql"] {
+        nix::unistd::mkfifo(&project.path(name), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    }
+    let _socket = std::os::unix::net::UnixListener::bind(project.path("socket")).expect("a socket");
+    project.run(&["task", "--status"]).code(0).says("fresh");
+    project.run(&["run", "--", "true"]).code(0);
+    assert_eq!(runs(&project), 1);
+    let status = project.run(&["task", "--status"]).code(0);
+    assert!(!status.stdout.contains("Z"), "a time for people: {status}");
+}

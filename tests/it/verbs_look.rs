@@ -221,7 +221,9 @@ fn inspect_says_everything_but_secrets() {
     assert_eq!(json["sha256"].as_str().map(str::len), Some(64));
     let db = project.run(&["inspect", "db", "--json"]).code(0).json();
     assert!(db["probes"].as_array().is_some_and(|probes| probes.iter().any(|probe| probe["passed"] == true)), "{db:#}");
-    project.run(&["inspect", "db"]).code(0).says("probes:");
+    let text = project.run(&["inspect", "db"]).code(0).says("probes:");
+    let started = text.stdout.lines().find_map(|line| line.strip_prefix("started_at: ")).expect("it runs");
+    assert_eq!(started.len(), "2026-11-28 03:56:54".len(), "local time, to the second: {started}");
     project.run(&["inspect", "nobody"]).code(2).says("nobody");
     project.run(&["down"]).code(0);
     let after = project.run(&["inspect", "api", "--json"]).code(0).json();
@@ -280,19 +282,21 @@ fn ls_lists_no_project_in_which_nothing_was_started() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("bound").port();
     let project = Project::new().env("DEVRUN_OFFLINE", "1");
-    // Other stacks of this user are none of the test's.
-    let list = || {
-        let root = project.root().canonicalize().expect("our own folder").display().to_string();
-        let stacks = project.run(&["ls", "--json"]).code(0).json();
-        let ours = |stack: &&Value| stack["root"].as_str().is_some_and(|at| at.starts_with(&root));
-        stacks.as_array().into_iter().flatten().filter(ours).cloned().collect::<Vec<_>>()
+    // Other stacks of this user may run on this machine.
+    let dir = project.dir().canonicalize().expect("our own directory").display().to_string();
+    let is_listed = || {
+        let list = project.run(&["ls", "--json"]).code(0).json();
+        list.as_array().expect("a list").iter().any(|stack| stack["root"] == dir.as_str())
     };
     project.run(&["init"]).code(0);
-    assert_eq!(list(), Vec::<Value>::new(), "after init");
+    assert!(!is_listed(), "after init");
     project.rewrite(&format!("[services.a]\nrun = \"{{svc:a}} --listen $PORT\"\nport = {port}\n"));
     project.run(&["up", "-d"]).code(5);
-    assert_eq!(list(), Vec::<Value>::new(), "after a start that was refused");
+    assert!(!is_listed(), "after a start that was refused");
     drop(listener);
+    project.run(&["up", "-d"]).code(0);
+    assert!(is_listed(), "after a start");
+    project.run(&["down"]).code(0);
 }
 
 /// As a user of its own: every other stack of the user who runs the tests would be ended with it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::harness::Project;
 use crate::services;
 
-trials![redis_without_its_data_directory_stops_without_saving];
+trials![redis_without_its_data_directory_stops_without_saving, redis_whose_plan_changed_or_whose_project_was_moved_saves];
 
 /// With save points and unsaved data: TERM alone makes it try to save, fail, and stay.
 const REDIS: &str = "[services.x]\nuse = \"redis\"\nport = \"auto\"\nset = { save = \"900 1\" }\nstop = { grace = \"60s\" }\n";
@@ -38,4 +38,33 @@ fn redis_without_its_data_directory_stops_without_saving() {
         // The next start begins with an empty directory.
         fs::remove_dir_all(&data).or_else(|error| if data.exists() { Err(error) } else { Ok(()) }).expect("our own directory");
     }
+}
+
+/// The plan says where the next process will have its data; the one that is stopped has its own.
+fn redis_whose_plan_changed_or_whose_project_was_moved_saves() {
+    let Some(project) = services::project("redis", true) else { return };
+    let limit = Duration::from_secs(60);
+    let up = |mode: &[&str]| {
+        let args: Vec<&str> = mode.iter().copied().chain(["up", "-d"]).collect();
+        project.start(&args).outcome_within(limit).code(0).says_not("was deleted")
+    };
+    project.rewrite(&format!("{REDIS}[modes.other]\nservices.x.description = \"x\"\n"));
+    up(&[]);
+    project.run(&["redis-cli", "--on", "x", "SET", "key", "of the first"]).code(0).says("OK");
+    up(&["--mode", "other"]);
+    project.run(&["--mode", "other", "redis-cli", "--on", "x", "GET", "key"]).code(0).says_not("of the first");
+    up(&[]);
+    project.run(&["redis-cli", "--on", "x", "GET", "key"]).code(0).says("of the first");
+    project.run(&["redis-cli", "--on", "x", "SET", "key", "before the move"]).code(0).says("OK");
+    let (here, there) = (project.path(""), project.root().join("moved"));
+    fs::rename(&here, &there).expect("our own directory");
+    // Commands of the test begin here.
+    fs::create_dir(&here).expect("a directory");
+    let moved = there.to_str().expect("text");
+    project.start(&["-C", moved, "down"]).outcome_within(limit).code(0).says_not("was deleted");
+    fs::remove_dir(&here).expect("it is empty");
+    fs::rename(&there, &here).expect("our own directory");
+    up(&[]);
+    project.run(&["redis-cli", "--on", "x", "GET", "key"]).code(0).says("before the move");
+    project.run(&["down"]).code(0);
 }

@@ -141,6 +141,11 @@ fn first_boot_once_with_passwords_and_scripts() {
                 let again = first_boot(&stack.context(&runner)).await.unwrap();
                 assert!(matches!(again.outcome, FirstBootOutcome::Done { .. }), "{again:?}");
                 assert_eq!(again.warnings, Vec::<String>::new());
+                let folder = script(&stack, "02-a.sql", "SELECT 'another';\n");
+                std::fs::remove_file(folder.join("9-c.sh")).unwrap();
+                let changed = first_boot(&stack.context(&runner)).await.unwrap().warnings.join("\n");
+                assert!(changed.contains(": 02-a.sql, 9-c.sh; they act on an empty volume only"), "{changed}");
+                assert!(!changed.contains('Z'), "a time for people: {changed}");
                 let server = serve(&stack, &runner).await;
                 let rows = ask(&stack, "SELECT string_agg(x, ',') FROM t").await;
                 assert_eq!(rows, "02;,copied,10,9 appdb");

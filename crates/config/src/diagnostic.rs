@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use devrun_model::hidden_char::is_hidden;
+
 use super::source_map::{Sources, Span, Text};
 
 /// How bad it is.
@@ -247,7 +249,7 @@ fn printable(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\t' => ' ',
-            c if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) => '·',
+            c if c.is_control() || is_hidden(c) => '·',
             c => c,
         })
         .collect()

@@ -17,6 +17,8 @@ const OF_SERVICES: &[(&str, &str)] = &[
     ),
     ("extra_hosts", "names are those of this machine: leave it out, or add them to /etc/hosts"),
     ("health", PROBE),
+    ("gpus", "services use the devices of this machine: leave it out"),
+    ("group_add", "write user_id = \"USER:GROUP\", as root, or leave it out"),
     ("healthcheck", PROBE),
     ("hostname", "every service is reached on this machine: ${api.host}; leave it out"),
     ("instances", "did you mean `replicas`?"),
@@ -33,6 +35,12 @@ const OF_SERVICES: &[(&str, &str)] = &[
     ("processes", "did you mean `replicas`?"),
     ("pull_policy", "images are not used: leave it out"),
     ("readiness_probe", PROBE),
+    ("cap_add", RIGHTS),
+    ("cap_drop", RIGHTS),
+    ("devices", "services use the devices of this machine: leave it out"),
+    ("security_opt", RIGHTS),
+    ("shm_size", "shared memory is that of this machine: leave it out"),
+    ("sysctls", "the kernel's settings are those of this machine: leave it out, or sudo sysctl"),
     ("scale", "did you mean `replicas`?"),
     ("secrets", "generated secrets stand in [secrets]: generate = [\"db-password\"], and are read as ${secret.db-password}"),
     ("stdin_open", "did you mean `tty`?"),
@@ -57,6 +65,7 @@ const OF_BOTH: &[(&str, &str)] = &[
     ("working_dir", "did you mean `dir`?"),
 ];
 
+const RIGHTS: &str = "services have your own rights: leave it out";
 const COMMAND: &str = "the command stands in `run`: run = \"…\"";
 const PROBE: &str = "the probe is `ready`: ready = { http = \"/health\" }";
 
@@ -70,8 +79,21 @@ fn known(place: TableKind) -> impl Iterator<Item = &'static (&'static str, &'sta
 pub(crate) fn key(name: &str, place: TableKind) -> Option<&'static str> {
     match (place, name) {
         (TableKind::Ready, "test") => Some("a command that must exit 0 is `cmd`"),
+        // Too short for a key that is nearly one of them.
+        (TableKind::Service, "dns" | "ipc" | "pid") => {
+            Some("services share the names, processes and network of this machine: leave it out")
+        }
         (TableKind::Root, "service") => Some("did you mean `services`?"),
-        (TableKind::Root, "version" | "name") => Some("the project's name stands in [project]: name = \"…\""),
+        (TableKind::Root, "version") => Some("a procfile has no version: leave it out"),
+        (TableKind::Root, "include" | "extends") => {
+            Some("further files are named on the command line: devrun -f procfile.toml -f FILE up")
+        }
+        (TableKind::Root, "configs") => Some("files are used where they are, and `render` fills templates in: leave it out"),
+        (TableKind::Root, "processes") => Some("did you mean `services`?"),
+        (TableKind::Volume, "driver" | "driver_opts" | "external" | "labels" | "name") => {
+            Some("a volume is a directory of this machine: write path = \"./data\", or leave it out")
+        }
+        (TableKind::Root, "name") => Some("the project's name stands in [project]: name = \"…\""),
         (TableKind::Root, "networks") => Some("every service is on this machine's network: leave it out"),
         _ => known(place).find(|(key, _)| *key == name).map(|(_, help)| *help),
     }
@@ -131,5 +153,7 @@ mod tests {
     fn a_misspelt_word_of_compose_is_answered_as_the_word() {
         assert_eq!(misspelt("comand", TableKind::Service), Some(COMMAND));
         assert_eq!(misspelt("image", TableKind::Task), None, "a task has none");
+        assert!(key("version", TableKind::Root).is_some_and(|help| help.contains("leave it out")));
+        assert!(key("driver", TableKind::Volume).is_some() && key("security_opt", TableKind::Service).is_some());
     }
 }

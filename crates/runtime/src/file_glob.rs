@@ -23,7 +23,7 @@ pub(crate) fn add(set: &mut GlobSetBuilder, full: &str) -> Result<(), globset::E
 /// Each glob with the files that it means.
 pub type GlobMatches = Vec<(String, BTreeSet<PathBuf>)>;
 
-/// The files that each glob means, in order of their paths.
+/// The files that each glob means, in order of their paths. Sockets, FIFOs and devices have no content.
 ///
 /// # Errors
 /// The glob that is invalid, with the reason.
@@ -37,7 +37,8 @@ pub fn matching(root: &Path, globs: &[String]) -> Result<GlobMatches, (String, S
         let set = set.build().map_err(invalid)?;
         let base = base(&full);
         let below = walk(&base, true, Vec::new()).flat_map(|directory| files_in(&directory));
-        let files = below.chain(base.is_file().then(|| base.clone())).filter(|file| set.is_match(file)).collect();
+        let files =
+            below.chain(base.is_file().then(|| base.clone())).filter(|file| set.is_match(file) && file.is_file()).collect();
         found.push((glob.clone(), files));
     }
     Ok(found)
@@ -150,6 +151,8 @@ mod tests {
         };
         assert_eq!(names(&["**/*.sql", "requirements.txt"]), [vec!["db/a.sql", "db/deep/b.sql"], vec!["requirements.txt"]]);
         assert_eq!(names(&["db"]), [vec!["db/a.sql", "db/c.txt", "db/deep/b.sql"]]);
+        nix::unistd::mkfifo(&root.join("db/fifo.sql"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(names(&["db/*.sql"]), [vec!["db/a.sql"]], "a FIFO has no content");
         assert_eq!(names(&["node_modules", "no/such"]), [vec!["node_modules/x.sql"], vec![]]);
         let (glob, reason) = matching(&root, &["a[".to_owned()]).unwrap_err();
         assert!(glob == "a[" && !reason.is_empty(), "{reason}");

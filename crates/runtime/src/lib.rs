@@ -18,6 +18,7 @@ pub mod engine;
 pub mod exec_request;
 pub mod file_glob;
 pub mod init;
+pub mod local_time;
 pub mod logs;
 pub mod mask_hashes;
 pub mod object_store;

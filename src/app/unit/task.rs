@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use devrun_core::{LastRun, TaskDecision, decide_task};
 use devrun_model::{Failure, FailureKind, Launch, ServiceSpec, TaskSpec, exit};
-use devrun_runtime::engine::{clock, task_hash};
+use devrun_runtime::engine::task_hash;
 use devrun_runtime::init::{self, TaskStatus};
+use devrun_runtime::local_time;
 use devrun_runtime::recipes;
 
 use super::process;
@@ -32,9 +33,9 @@ pub fn run(globals: &Globals, name: &str) -> Result<i32, Failure> {
     let hash = task_hash(spec, &made.plan.root)?;
     let last = match init::task_status(volume, once, &hash)? {
         TaskStatus::Fresh => LastRun::Never,
-        TaskStatus::Done { at } => LastRun::Done { at: clock::local(&at) },
-        TaskStatus::Changed { at } => LastRun::Changed { at: clock::local(&at) },
-        TaskStatus::Indeterminate { since } => LastRun::Interrupted { since: clock::local(&since) },
+        TaskStatus::Done { at } => LastRun::Done { at: local_time::local(&at) },
+        TaskStatus::Changed { at } => LastRun::Changed { at: local_time::local(&at) },
+        TaskStatus::Indeterminate { since } => LastRun::Interrupted { since: local_time::local(&since) },
     };
     match decide_task(&spec.id, task, last) {
         TaskDecision::Run(note) => note.into_iter().for_each(say),

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::ui::term::{data, safe, say};
 use devrun_config::{Options, Source};
 use devrun_convert::{FoundProgram, KeyOutcome};
+use devrun_keeper::regular_file;
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind};
 use devrun_runtime::recipes::RecipeRegistry;
@@ -215,7 +216,8 @@ pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
     for recipe in found.recipes() {
         say(format!("{recipe}: a recipe, {}", found.evidence(&recipe)));
     }
-    let ignored = fs::read_to_string(base.join(".gitignore")).unwrap_or_default();
+    let ignored = regular_file::read(&base.join(".gitignore")).unwrap_or_default();
+    let ignored = String::from_utf8_lossy(&ignored);
     let is_ignored = |entry: &String| ignored.lines().any(|line| line.trim().trim_matches('/') == entry.trim_matches('/'));
     let open: Vec<String> = found.to_ignore().into_iter().filter(|entry| !is_ignored(entry)).collect();
     if !open.is_empty() {

@@ -11,6 +11,7 @@ use devrun_model::exit;
 use devrun_model::{Command, Failure, FailureKind, Kind, Once, ServiceSpec, State, VolumeSpec};
 use devrun_runtime::engine::task_hash;
 use devrun_runtime::init::{self, TaskStatus};
+use devrun_runtime::local_time::local;
 
 use crate::app::load::{self, Purpose, Wanted};
 use crate::app::readonly::{self, Seen};
@@ -110,7 +111,14 @@ fn status(globals: &Globals, args: &TaskArgs) -> Result<i32, Failure> {
     }
     let cells: Vec<Vec<String>> = rows
         .iter()
-        .map(|row| vec![row.name.clone(), row.standing.to_owned(), row.state.to_string(), row.at.clone().unwrap_or_default()])
+        .map(|row| {
+            vec![
+                row.name.clone(),
+                row.standing.to_owned(),
+                row.state.to_string(),
+                row.at.as_deref().map(local).unwrap_or_default(),
+            ]
+        })
         .collect();
     Ok(readonly::text(&table::render(&["TASK", "ONCE", "STATE", "SINCE"], &cells)))
 }

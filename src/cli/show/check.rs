@@ -60,6 +60,9 @@ fn missing_directories(read: &load::Read) {
             let failure = directory_answers::silent_failure(spec);
             let help = failure.help.as_ref().map_or(String::new(), |help| format!("\nhelp: {help}"));
             say(masker.text(&format!("warning: {}{help}", failure.reason)));
+        } else if spec.dir.exists() && !spec.dir.is_dir() {
+            let (service, dir) = (&spec.service, spec.dir.display());
+            say(masker.text(&format!("warning: {service}: {dir} is not a directory\nhelp: correct `dir` of {service}")));
         } else if !spec.dir.is_dir() {
             let dir = spec.dir.display();
             say(masker.text(&format!(

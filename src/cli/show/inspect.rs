@@ -6,6 +6,7 @@ use crate::ui::term::{Term, safe};
 use devrun_model::mask::Masker;
 use devrun_model::{Failure, Launch, ServiceSpec, ServiceStatus, duration};
 use devrun_runtime::init::hash_file;
+use devrun_runtime::local_time::local;
 
 use crate::app::host_requirements;
 use crate::app::readonly::{self, Seen};
@@ -157,6 +158,20 @@ const ORDER: &[&str] = &[
 /// As people read it: the variables that are merely inherited counted, limits with what holds.
 fn for_people(value: serde_json::Value, spec: &ServiceSpec) -> Vec<(String, serde_json::Value)> {
     let serde_json::Value::Object(mut object) = value else { return Vec::new() };
+    for key in ["started_at", "ready_at"] {
+        if let Some(at) = object.get_mut(key)
+            && let Some(stamp) = at.as_str()
+        {
+            *at = local(stamp).into();
+        }
+    }
+    for probe in object.get_mut("probes").and_then(serde_json::Value::as_array_mut).into_iter().flatten() {
+        if let Some(took) = probe.get_mut("took_ms")
+            && let Some(ms) = took.as_f64()
+        {
+            *took = ((ms * 10.0).round() / 10.0).into();
+        }
+    }
     let unenforced = object.remove("limits_not_enforced");
     if let Some(limits) = object.get_mut("limits").and_then(serde_json::Value::as_object_mut) {
         limits.retain(|_, limit| !limit.is_null());

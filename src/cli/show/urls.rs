@@ -8,8 +8,9 @@ use serde::Serialize;
 use crate::ui::table;
 use crate::ui::term::{Term, safe, say};
 use devrun_model::{Failure, Kind, Launch, State};
-use devrun_runtime::ports;
+use devrun_runtime::ports::{self, PortHolder};
 
+use crate::app::port_conflicts;
 use crate::app::readonly::{self, Seen};
 use crate::globals::Globals;
 
@@ -112,7 +113,7 @@ pub fn ports(globals: &Globals, args: &TableArgs, _term: Term) -> Result<i32, Fa
                 pid: holder.as_ref().and_then(|holder| holder.pid),
                 command: holder.as_ref().and_then(|holder| holder.command.clone()),
             });
-            holders.push(holder.map(|holder| holder.to_string()).unwrap_or_default());
+            holders.push((*port, holder.unwrap_or_default()));
         }
     }
     if args.json {
@@ -122,10 +123,12 @@ pub fn ports(globals: &Globals, args: &TableArgs, _term: Term) -> Result<i32, Fa
         say("no service has a port");
         return Ok(devrun_model::exit::DONE);
     }
+    crate::app::runtime::runtime()?.block_on(port_conflicts::name_projects(&mut holders));
     let rows: Vec<Vec<String>> = found
         .iter()
         .zip(holders)
-        .map(|(port, holder)| {
+        .map(|(port, (_, holder))| {
+            let holder = if holder == PortHolder::default() { String::new() } else { holder.to_string() };
             let (name, number) = (port.port_name.clone(), port.port.to_string());
             vec![port.name.clone(), name, number, port.addr.clone(), port.state.to_string(), safe(&holder)]
         })

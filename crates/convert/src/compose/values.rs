@@ -23,22 +23,34 @@ pub(crate) struct EnvLine {
 pub(crate) struct Values {
     shell: BTreeMap<String, String>,
     dotenv: BTreeMap<String, String>,
+    /// Bytes of all values that came out of env files.
+    sum: usize,
 }
 
 /// Names of the shell that describe the machine: a path that begins with one stays variable.
 const OF_THE_MACHINE: &[&str] =
     &["HOME", "PWD", "OLDPWD", "USER", "LOGNAME", "UID", "GID", "PATH", "SHELL", "HOSTNAME", "TMPDIR"];
 
+/// Bytes of one value with its placeholders filled in, and of all values of the env files together; as for a procfile. A line that
+/// repeats the one before it twice doubles it.
+const LARGEST_VALUE: usize = 1 << 20;
+const LARGEST_SUM: usize = 64 << 20;
+
+/// Placeholders in the defaults of placeholders.
+const DEEPEST: usize = 16;
+
 impl Values {
     pub(crate) fn new(shell: &BTreeMap<String, String>) -> Self {
         let shell = shell.iter().filter(|(name, _)| !OF_THE_MACHINE.contains(&name.as_str()));
-        Self { shell: shell.map(|(name, value)| (name.clone(), value.clone())).collect(), dotenv: BTreeMap::new() }
+        Self { shell: shell.map(|(name, value)| (name.clone(), value.clone())).collect(), dotenv: BTreeMap::new(), sum: 0 }
     }
 
-    /// Adds an env file; later files win.
+    /// Adds an env file; later files win. What would become too large stays as it is written: it is refused where a service reads it.
     pub(crate) fn read(&mut self, text: &str) {
         for line in env_lines(text) {
-            let value = if line.literal { line.value } else { self.fill(&line.value).unwrap_or(line.value) };
+            let filled = if line.literal || self.sum >= LARGEST_SUM { None } else { self.fill(&line.value) };
+            let value = filled.unwrap_or(line.value);
+            self.sum += value.len();
             self.dotenv.insert(line.name, value);
         }
     }
@@ -58,8 +70,16 @@ impl Values {
         self.shell.get(name).or_else(|| self.dotenv.get(name)).map(String::as_str)
     }
 
-    /// A text with its placeholders filled in; `None` where one has neither value nor default.
+    /// A text with its placeholders filled in; `None` where one has neither value nor default, and for one that would become too large.
     pub(crate) fn fill(&self, text: &str) -> Option<String> {
+        self.filled(text, 0)
+    }
+
+    fn filled(&self, text: &str, depth: usize) -> Option<String> {
+        if depth > DEEPEST {
+            return None;
+        }
+        let word = |word: &str| self.filled(word, depth + 1);
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(at) = rest.find('$') {
@@ -74,14 +94,18 @@ impl Values {
             let full = value.filter(|value| !value.is_empty());
             let filled = match hole.operator {
                 "" => value.map(str::to_owned),
-                ":-" => full.map(str::to_owned).or_else(|| self.fill(hole.word)),
-                "-" => value.map(str::to_owned).or_else(|| self.fill(hole.word)),
+                ":-" => full.map(str::to_owned).or_else(|| word(hole.word)),
+                "-" => value.map(str::to_owned).or_else(|| word(hole.word)),
                 ":?" => full.map(str::to_owned),
                 "?" => value.map(str::to_owned),
-                ":+" => full.map_or_else(|| Some(String::new()), |_| self.fill(hole.word)),
-                _ => value.map_or_else(|| Some(String::new()), |_| self.fill(hole.word)),
+                ":+" => full.map_or_else(|| Some(String::new()), |_| word(hole.word)),
+                _ => value.map_or_else(|| Some(String::new()), |_| word(hole.word)),
             };
-            out.push_str(&filled?);
+            let filled = filled?;
+            if out.len() + filled.len() > LARGEST_VALUE {
+                return None;
+            }
+            out.push_str(&filled);
             rest = after;
         }
         out.push_str(rest);
@@ -183,5 +207,22 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(values.fill(text).as_deref(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn what_would_become_too_large_stays_as_it_is_written() {
+        let mut values = Values::default();
+        let mut text = "V0=aaaaaaaa\n".to_owned();
+        for number in 1..60 {
+            text.push_str(&format!("V{number}=${{V{last}}}${{V{last}}}\n", last = number - 1));
+        }
+        values.read(&text);
+        assert_eq!(values.get("V17").map(str::len), Some(LARGEST_VALUE));
+        assert_eq!(values.get("V18"), Some("${V17}${V17}"));
+        assert_eq!(values.fill("${V17}x"), None);
+        // Many that are just small enough.
+        values.read(&"W=${V17}\n".repeat(200));
+        assert_eq!(values.get("W"), Some("${V17}"));
+        assert_eq!(values.fill(&format!("{}x{}", "${U:-".repeat(100_000), "}".repeat(100_000))), None);
     }
 }

@@ -192,6 +192,13 @@ impl<'a> References<'a> {
         }
         match name {
             "PORT" => self.port(scope.service, "main"),
+            "DEVRUN_PROJECT" => Some(ExportText::literal(self.source.plan.project.to_string())),
+            "DEVRUN_SERVICE" => Some(ExportText::literal(scope.service)),
+            "DEVRUN_INSTANCE" => Some(ExportText::default()),
+            "DEVRUN_REPLICA" => {
+                self.lose_replica(name, scope);
+                Some(ExportText::literal("1"))
+            }
             name => {
                 let port = name.strip_prefix("PORT_")?;
                 let names = self.key(scope.service, "ports").and_then(Value::as_table).into_iter().flat_map(Table::keys);
@@ -240,12 +247,7 @@ impl<'a> References<'a> {
                 };
             }
             "replica" => {
-                if self.spec(scope.service).is_some_and(|spec| spec.replicas > 1) {
-                    self.lose(
-                        scope.key,
-                        format!("every copy gets the same `replica.{rest}`; use the host name of the container"),
-                    );
-                }
+                self.lose_replica(&format!("replica.{rest}"), scope);
                 return ExportText::literal(if rest == "index" { "1" } else { scope.service });
             }
             _ => {}
@@ -258,6 +260,12 @@ impl<'a> References<'a> {
                 self.lose(scope.key, format!("`{head}.{rest}` is not known there"));
                 ExportText::default()
             }
+        }
+    }
+
+    fn lose_replica(&self, name: &str, scope: PlaceholderScope<'_>) {
+        if self.spec(scope.service).is_some_and(|spec| spec.replicas > 1) {
+            self.lose(scope.key, format!("every copy gets the same `{name}`; use the host name of the container"));
         }
     }
 

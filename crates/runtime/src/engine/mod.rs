@@ -13,6 +13,7 @@ mod driver_events;
 mod drivers;
 mod engine_state;
 mod event_loop;
+mod failure_log;
 mod fetch_notices;
 mod file_watch;
 mod handle;

@@ -9,6 +9,7 @@ use devrun_model::feed::{FailedService, FeedItem, Outcome};
 use devrun_model::{Failure, ServiceId, State, StateChange};
 
 use super::engine_state::Engine;
+use super::failure_log::{LOOKED_AT, probed_paths, relevant};
 use super::instance::Instance;
 use super::last_lines::last_lines;
 use super::missing_command;
@@ -128,13 +129,19 @@ impl Engine {
             outcome.failures.iter().map(|(id, _)| self.core.spec(id).and_then(|spec| self.build_advice(spec))).collect();
         let views = self.core.service_views();
         let exit_of = |id: &ServiceId| views.iter().find(|view| view.id == *id).and_then(|view| view.exit);
+        let probed: Vec<Vec<String>> = outcome
+            .failures
+            .iter()
+            .map(|(id, _)| self.core.spec(id).map(|spec| probed_paths(spec)).unwrap_or_default())
+            .collect();
         let exits: Vec<_> = outcome.failures.iter().map(|(id, _)| exit_of(id)).collect();
         async move {
             let mut failures = Vec::new();
-            for (((((id, failure), last_answer), drained), build), exit) in
-                outcome.failures.into_iter().zip(answers).zip(drained).zip(builds).zip(exits)
+            for ((((((id, failure), last_answer), drained), build), exit), probed) in
+                outcome.failures.into_iter().zip(answers).zip(drained).zip(builds).zip(exits).zip(probed)
             {
-                let log: Vec<String> = last_lines(&folder, &id, drained.await, 20).iter().map(|line| masker.text(line)).collect();
+                let lines = last_lines(&folder, &id, drained.await, LOOKED_AT);
+                let log: Vec<String> = relevant(lines, &probed, 20).iter().map(|line| masker.text(line)).collect();
                 let last_answer = last_answer.map(|answer| masker.text(&answer));
                 let failure = missing_command::named(failure, &id, exit, &log, build);
                 let failure = Failure { reason: masker.text(&failure.reason), ..failure };

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::init::{self, TaskStatus};
+use crate::local_time::local;
 use devrun_core::event::Generation;
 use devrun_core::{Event, LastRun, TaskDecision, decide_task};
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{Failure, FailureKind, ServiceId, ServiceSpec, TaskSpec};
 
-use super::clock::local;
 use super::engine_state::Engine;
 use super::task_inputs::task_hash;
 use super::task_result::TaskResult;

@@ -1,19 +1,20 @@
 //! The hash that ties a sentinel to what it was made from.
 
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use devrun_keeper::regular_file;
 use devrun_model::hex::hex;
 
 /// sha256 of a file's content.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When it cannot be read, and for a FIFO, a device or a socket, whose opening could wait without end.
 pub fn hash_file(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = regular_file::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0u8; 128 * 1024];
     loop {
@@ -30,9 +31,9 @@ const START: u64 = 8 * 1024 * 1024;
 /// sha256 of a file's length and its first 8 MiB: enough to notice an edit, and soon done for a dump of any size.
 ///
 /// # Errors
-/// When it cannot be read.
+/// As [`hash_file`].
 pub fn hash_start_of_file(path: &Path) -> std::io::Result<String> {
-    let file = File::open(path)?;
+    let file = regular_file::open(path)?;
     let mut hasher = Sha256::new();
     hasher.update(file.metadata()?.len().to_le_bytes());
     let mut start = Vec::new();
@@ -63,6 +64,14 @@ pub fn hash_inputs(argv: &[String], files: &[PathBuf]) -> String {
     hex(&hasher.finalize())
 }
 
+/// The content of each file as a hash, by file name. One that cannot be read counts by that fact.
+#[must_use]
+pub fn hash_files(files: &[PathBuf]) -> BTreeMap<String, String> {
+    let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let hash = |file: &Path| hash_file(file).unwrap_or_else(|error| format!("unreadable: {:?}", error.kind()));
+    files.iter().map(|file| (name(file), hash(file))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +82,17 @@ mod tests {
         assert_ne!(words(&["ab", "c"]), words(&["a", "bc"]));
         assert_ne!(words(&[]), words(&[""]));
         assert_eq!(words(&["a"]), words(&["a"]));
+    }
+
+    /// The opening of a FIFO waits for a writer.
+    #[test]
+    fn a_fifo_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo.sql");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(hash_file(&fifo).is_err());
+        assert!(hash_start_of_file(&fifo).is_err());
+        assert_eq!(hash_inputs(&[], std::slice::from_ref(&fifo)), hash_inputs(&[], std::slice::from_ref(&fifo)));
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod task_status;
 pub use adopt::{Adoption, adopt};
 pub use cache::{CacheDraft, cache_folder, copy_tree, create_draft, find_cached};
 pub use durable::{nonce, now, sync_folder, write_durably};
-pub use hash::{hash_file, hash_inputs, hash_start_of_file};
+pub use hash::{hash_file, hash_files, hash_inputs, hash_start_of_file};
 pub use pending_password::{PendingPassword, clear_pending_password, mark_password_pending, pending_password};
 pub use staging::{SENTINEL, Sentinel, Staging, VolumeState, open_volume, sentinel, volume_id};
 pub use task_status::{TaskStatus, begin_task, commit_task, forget_task, rollback_task, task_status};

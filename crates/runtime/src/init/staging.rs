@@ -4,6 +4,7 @@
 //! never renamed or removed. Killed at any point before the rename, nothing happened; after it, all of it did. The lock
 //! is taken on the volume folder itself: it needs no file, so a foreign volume stays untouched to the byte.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -45,6 +46,9 @@ pub struct Sentinel {
     pub finished: String,
     /// How long it took.
     pub took_ms: u64,
+    /// The files that `inputs` counts, by name, each with the hash of its content: what changed since can be named.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     /// Which secrets the data was made with: names of attributes, never values or hashes of values.
     #[serde(default)]
     pub secrets: Vec<String>,
@@ -65,8 +69,21 @@ impl Sentinel {
             by: env!("CARGO_PKG_VERSION").to_owned(),
             finished: super::durable::now(),
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            files: BTreeMap::new(),
             secrets: Vec::new(),
         })
+    }
+}
+
+impl Sentinel {
+    /// Names of files that differ from those that the data was made from, came or went; none where it is not known which those were.
+    #[must_use]
+    pub fn changed_files(&self, now: &BTreeMap<String, String>) -> Vec<String> {
+        if self.files.is_empty() {
+            return Vec::new();
+        }
+        let all: BTreeSet<&String> = self.files.keys().chain(now.keys()).collect();
+        all.into_iter().filter(|name| self.files.get(*name) != now.get(*name)).cloned().collect()
     }
 }
 
@@ -498,6 +515,16 @@ mod tests {
         build(&stage);
         stage.commit(&seal()).unwrap();
         assert_ne!(volume_id(&volume.path), first);
+    }
+
+    #[test]
+    fn files_that_changed_are_named_where_it_is_known_which_they_were() {
+        let files = |list: &[(&str, &str)]| list.iter().map(|(name, hash)| ((*name).to_owned(), (*hash).to_owned())).collect();
+        let mut sentinel = seal();
+        let now = files(&[("a.sql", "1"), ("b.sql", "2"), ("d.sql", "1")]);
+        assert!(sentinel.changed_files(&now).is_empty(), "made by an earlier version");
+        sentinel.files = files(&[("a.sql", "1"), ("b.sql", "1"), ("c.sql", "1")]);
+        assert_eq!(sentinel.changed_files(&now), ["b.sql", "c.sql", "d.sql"]);
     }
 
     #[test]

@@ -1,6 +1,16 @@
 //! What a first boot gives.
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::init::{self, Sentinel};
+use crate::local_time::local;
+use devrun_model::VolumeSpec;
+
+/// A line that devrun writes into a service's output before it runs an init script; the file follows.
+pub(crate) const INIT_SCRIPT_BEGINS: &str = "devrun: first boot: running ";
+/// And when the script has failed, before its server is stopped.
+pub(crate) const INIT_SCRIPT_FAILED: &str = "devrun: first boot: the script failed";
 
 /// What came of a first boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,4 +38,17 @@ pub enum FirstBootOutcome {
         /// Its steps in order.
         steps: Vec<(&'static str, Duration)>,
     },
+}
+
+/// A warning that names the init files that changed since the first boot.
+pub(super) fn changed_scripts(sentinel: &Sentinel, scripts: &[PathBuf], volume: &VolumeSpec) -> Option<String> {
+    let changed = sentinel.changed_files(&init::hash_files(scripts));
+    let at = local(&sentinel.finished);
+    (!changed.is_empty()).then(|| {
+        format!(
+            "init files changed since the first boot ({at}): {}; they act on an empty volume only: `devrun clean --only {}` empties it, with all data",
+            changed.join(", "),
+            volume.name
+        )
+    })
 }

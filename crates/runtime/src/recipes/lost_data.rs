@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
-/// Whether the directory that a process works in, `dir`, is gone: it does not exist, or is another one by now.
+/// Whether the directory that a process works in is gone: it does not exist, or is another one by now. `dir` is where the plan has
+/// it, which is asked only where the process does not show where it is: a project that was moved, and a plan that names another
+/// directory by now (another mode), leave the process with its data, which it must save.
 pub(super) fn is_gone(pid: i32, dir: &Path) -> bool {
-    // proc_pid_cwd(5) marks a directory that was removed; elsewhere the path is all there is.
-    let is_removed =
-        || std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.to_string_lossy().ends_with(" (deleted)"));
-    !dir.exists() || is_removed()
+    // proc_pid_cwd(5) marks a directory that was removed.
+    match std::fs::read_link(format!("/proc/{pid}/cwd")) {
+        Ok(cwd) => cwd.to_string_lossy().ends_with(" (deleted)") && !cwd.exists(),
+        Err(_) => !dir.exists(),
+    }
 }
 
 #[cfg(test)]
@@ -27,6 +30,11 @@ mod tests {
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let before = is_gone(pid, &dir);
+        let elsewhere = is_gone(pid, &root.path().join("another"));
+        let moved = root.path().join("moved (deleted)");
+        std::fs::rename(&dir, &moved).unwrap();
+        let renamed = is_gone(pid, &dir);
+        std::fs::rename(&moved, &dir).unwrap();
         std::fs::remove_dir(&dir).unwrap();
         let removed = is_gone(pid, &dir);
         std::fs::create_dir(&dir).unwrap();
@@ -35,6 +43,7 @@ mod tests {
         drop(child.stdin.take());
         child.wait().unwrap();
         assert_eq!((before, removed), (false, true));
+        assert!(!(elsewhere || renamed) || !cfg!(target_os = "linux"), "{elsewhere} {renamed}");
         assert!(replaced || !cfg!(target_os = "linux"));
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::context::{RecipeContext, tool};
 use super::data_dir::engine_dir;
-use super::first_boot::{FirstBoot, FirstBootOutcome};
+use super::first_boot::{FirstBoot, FirstBootOutcome, changed_scripts};
 use super::generic::{commit, files, open, text_of, values};
 use super::run_as;
 use crate::exec_request::ExecRequest;
@@ -150,16 +150,19 @@ async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
         Ok(stage) => stage,
         Err(sentinel) => {
             super::data_dir::refuse_newer_data(context, &sentinel, volume)?;
+            warnings.extend(changed_scripts(&sentinel, &scripts, volume));
             return Ok(FirstBoot { outcome: FirstBootOutcome::Done { at: sentinel.finished }, warnings });
         }
     };
     warnings.extend(stage.warnings.iter().cloned());
+    let files = init::hash_files(&scripts);
     let made = build(context, &stage.path(), &scripts, || stage.allow_traversal()).await;
     if let Err(failure) = made {
         stage.rollback()?;
         return Err(failure);
     }
     let mut sentinel = Sentinel::new("mariadb/first-boot", inputs, &context.located.version, began.elapsed())?;
+    sentinel.files = files;
     sentinel.secrets.push("password".to_owned());
     commit(stage, sentinel).await?;
     let took = began.elapsed();
@@ -222,7 +225,10 @@ impl MariadbLogin {
 /// `.sql` files in byte order of their names.
 fn list(given: &[PathBuf], scripts: &mut Vec<PathBuf>, warnings: &mut Vec<String>) -> Result<(), Failure> {
     for path in given {
-        let failed = |error: std::io::Error| Failure::new(FailureKind::Config, format!("init {}: {error}", path.display()));
+        let failed = |error: std::io::Error| {
+            Failure::new(FailureKind::Config, format!("init {}: {error}", path.display()))
+                .help("`init` names files or directories, relative to the procfile")
+        };
         if !std::fs::metadata(path).map_err(failed)?.is_dir() {
             scripts.push(path.clone());
             continue;

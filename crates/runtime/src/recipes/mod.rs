@@ -50,6 +50,7 @@ pub use dispatch::{
     busy_with, cannot_save, end_without_saving, first_boot, password_rotation, prepare, renew, temporary_settings,
 };
 pub use first_boot::{FirstBoot, FirstBootOutcome};
+pub(crate) use first_boot::{INIT_SCRIPT_BEGINS, INIT_SCRIPT_FAILED};
 pub use migrate::Migration;
 pub use neo4j::{Neo4jTool, neo4j_admin};
 pub use ollama::ProgressReporter;

@@ -32,6 +32,8 @@ struct Shown {
     interrupted: Option<i32>,
     stops: Vec<StopReport>,
     first_failures: Option<Outcome>,
+    /// Of the start that this run asked for.
+    token: u64,
 }
 
 impl Stack {
@@ -70,7 +72,9 @@ impl Stack {
         session.follow_logs();
         let status = session.watch().await?;
         let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
+        let token = session.command(self.up(false));
         let mut shown = Shown {
+            token,
             view: ProgressView::new(self.term).with_plan(&self.plan),
             lines: LogView::new(self.log_style, &ids),
             begun: Instant::now(),
@@ -80,7 +84,6 @@ impl Stack {
         };
         shown.view.status(&status, false);
         let third = exit_at_third_signal()?;
-        session.command(self.up(false));
         let mut ended = loop {
             let event = tokio::select! {
                 biased;
@@ -120,11 +123,14 @@ impl Stack {
     async fn show_news(&self, item: FeedItem, session: &mut StackSession, shown: &mut Shown) {
         shown.view.item(&item);
         match item {
-            FeedItem::Settled { mut outcome, .. } => {
+            FeedItem::Settled { token, mut outcome } => {
                 password_advice::add(&mut outcome, &self.advice);
                 show_waiting(session, &mut shown.lines, &shown.view);
                 shown.view.clear();
-                if let Some(status) = session.engine().status().await {
+                // What another command asked for has begun later than this start, and is summed up by that command.
+                if (token == shown.token || !outcome.failures.is_empty())
+                    && let Some(status) = session.engine().status().await
+                {
                     self.summary(&status.snapshot, &outcome, shown.view.times(), shown.begun.elapsed(), &ATTACHED);
                 }
                 if !outcome.failures.is_empty() {

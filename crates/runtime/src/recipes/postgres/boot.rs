@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::super::context::{RecipeContext, tool};
 use super::super::data_dir::engine_dir;
-use super::super::first_boot::{FirstBoot, FirstBootOutcome};
+use super::super::first_boot::{FirstBoot, FirstBootOutcome, changed_scripts};
 use super::super::generic::{commit, open};
 use super::super::output_tail::last_lines;
 use super::super::password_rotation::pending_rotation;
@@ -20,6 +20,7 @@ use super::cluster;
 use super::invoke::{ORDINARY, check_length, check_not_in_use, check_version, settings, volume, words};
 use super::scripts::{self, InitScript};
 use crate::init::{self, Sentinel, Staging};
+use crate::local_time::local;
 use devrun_keeper::{CommandRequest, RunningCommand};
 use devrun_model::keeper::{Role, RunAs};
 use devrun_model::{Failure, FailureKind, Signal, VolumeSpec};
@@ -44,6 +45,12 @@ struct BootSpec {
     password: Option<String>,
     scripts: Vec<InitScript>,
     hash: String,
+}
+
+impl BootSpec {
+    fn files(&self) -> Vec<PathBuf> {
+        self.scripts.iter().map(|script| script.path().to_owned()).collect()
+    }
 }
 
 fn wanted(context: &RecipeContext<'_>, warnings: &mut Vec<String>) -> Result<BootSpec, Failure> {
@@ -71,9 +78,9 @@ fn wanted(context: &RecipeContext<'_>, warnings: &mut Vec<String>) -> Result<Boo
     warnings.extend(ignored);
     // Extensions and migrations act on data that is there too, so they are no part of what it was made from.
     let inputs = ["postgres".to_owned(), user.clone(), database.clone()];
-    let files: Vec<PathBuf> = scripts.iter().map(|script| script.path().to_owned()).collect();
-    let hash = init::hash_inputs(&inputs, &files);
-    Ok(BootSpec { user, database, password, scripts, hash })
+    let mut wanted = BootSpec { user, database, password, scripts, hash: String::new() };
+    wanted.hash = init::hash_inputs(&inputs, &wanted.files());
+    Ok(wanted)
 }
 
 /// Makes the data where there is none.
@@ -97,10 +104,10 @@ pub(in super::super) async fn first_boot(context: &RecipeContext<'_>) -> Result<
             }
             // Data that was adopted was made from nothing that is known.
             if !sentinel.inputs.is_empty() && sentinel.inputs != wanted.hash {
-                warnings.push(format!(
-                    "user, database or init files changed since the first boot ({}); they act on an empty volume only",
-                    sentinel.finished
-                ));
+                warnings.push(changed_scripts(&sentinel, &wanted.files(), volume).unwrap_or_else(|| {
+                    let at = local(&sentinel.finished);
+                    format!("user, database or init files changed since the first boot ({at}); they act on an empty volume only")
+                }));
             }
             bring_up_to_date(context, &wanted, volume).await?;
             return Ok(FirstBoot { outcome: FirstBootOutcome::Done { at: sentinel.finished }, warnings });
@@ -108,9 +115,11 @@ pub(in super::super) async fn first_boot(context: &RecipeContext<'_>) -> Result<
     };
     warnings.extend(stage.warnings.iter().cloned());
     steps.done("stage");
+    let files = init::hash_files(&wanted.files());
     match build(context, &stage, &wanted, &mut steps).await {
         Ok(caching) => {
             let mut sentinel = Sentinel::new("postgres/first-boot", wanted.hash, &context.located.version, began.elapsed())?;
+            sentinel.files = files;
             if wanted.password.is_some() {
                 sentinel.secrets.push("password".to_owned());
             }
@@ -425,18 +434,26 @@ async fn furnish(
     }
     for script in scripts {
         say(context, &format!("running {}", script.path().display()));
-        match script {
-            InitScript::Sql(file) => {
-                let text = read_script(file)?;
-                let session = open(login(user, database)).await?;
-                session.run_script(&file.display().to_string(), &text).await?;
-                session.close().await;
+        let ran = async {
+            match script {
+                InitScript::Sql(file) => {
+                    let text = read_script(file)?;
+                    let session = open(login(user, database)).await?;
+                    session.run_script(&file.display().to_string(), &text).await?;
+                    session.close().await;
+                }
+                InitScript::Shell(file) => {
+                    let around =
+                        scripts::ScriptEnv { user, database, password: password.as_deref().unwrap_or_default(), socket, port };
+                    scripts::run_shell(context, file, &around).await?;
+                }
             }
-            InitScript::Shell(file) => {
-                let around =
-                    scripts::ScriptEnv { user, database, password: password.as_deref().unwrap_or_default(), socket, port };
-                scripts::run_shell(context, file, &around).await?;
-            }
+            Ok::<(), Failure>(())
+        };
+        if let Err(failure) = ran.await {
+            say(context, "the script failed");
+            let help = "nothing of the database was kept: correct the file, then devrun up again";
+            return Err(if failure.help.is_some() { failure } else { failure.help(help) });
         }
     }
     if !scripts.is_empty() {

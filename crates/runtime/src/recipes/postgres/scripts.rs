@@ -42,7 +42,10 @@ pub(super) fn list(init: &[PathBuf]) -> Result<(Vec<InitScript>, Vec<String>), F
     let mut scripts = Vec::new();
     let mut ignored = Vec::new();
     for path in init {
-        let failed = |error: std::io::Error| Failure::new(FailureKind::Config, format!("init {}: {error}", path.display()));
+        let failed = |error: std::io::Error| {
+            Failure::new(FailureKind::Config, format!("init {}: {error}", path.display()))
+                .help("`init` names files or directories, relative to the procfile")
+        };
         let metadata = std::fs::metadata(path).map_err(failed)?;
         if metadata.is_dir() {
             for entry in std::fs::read_dir(path).map_err(failed)? {
@@ -88,7 +91,8 @@ pub(super) fn check_tools(context: &RecipeContext<'_>, scripts: &[InitScript]) -
         || std::env::split_paths(&path).any(|folder| folder.join("psql").is_file());
     for script in scripts {
         let InitScript::Shell(file) = script else { continue };
-        let calls = std::fs::read_to_string(file).is_ok_and(|text| {
+        let calls = devrun_keeper::regular_file::read(file).is_ok_and(|text| {
+            let text = String::from_utf8_lossy(&text);
             let code = text.lines().filter(|line| !line.trim_start().starts_with('#'));
             code.flat_map(|line| line.split(|char: char| !(char.is_alphanumeric() || char == '_' || char == '-')))
                 .any(|word| word == "psql")
