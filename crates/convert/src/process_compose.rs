@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Converted;
+use super::compose::syntax;
 use super::report::{At, ConversionReport};
 use super::toml_writer::{Procfile, Section, Toml};
 use super::yaml::{self, Map, YamlNode, YamlValue, get};
@@ -138,7 +139,8 @@ fn our_name(name: &str) -> String {
 }
 
 fn variables(node: &YamlNode) -> Vec<(String, Toml)> {
-    let text = |text: &str| Toml::text(for_shell(text));
+    // It fills its file in when it reads it, from the shell and `.env`; a name that is nowhere is empty.
+    let text = |text: &str| Toml::text(syntax::placeholders(text, &mut |_| true));
     match &node.value {
         YamlValue::Map(map) => map.iter().filter_map(|(key, node)| Some((key.name.clone(), text(&node.scalar()?)))).collect(),
         _ => node

@@ -314,3 +314,15 @@ fn several_of_a_kind_and_a_test_of_nothing() {
     assert_eq!(value(&converted, &["services", "w", "ready"]), None);
     says(&converted, KeyOutcome::NotMapped, "services.w.healthcheck: its `test` names no command");
 }
+
+#[test]
+fn variables_of_a_process_are_filled_in() {
+    let yaml =
+        "processes:\n  one:\n    command: echo $A\n    environment: ['A=${GREETING} all', 'B=$NOWHERE', 'C=a$$b', 'D=${E:-d}']\n";
+    let converted = project("process-compose.yaml", &[("process-compose.yaml", yaml), (".env", "GREETING=hello\n")]);
+    has(&converted, &["services", "one", "env", "A"], "${GREETING:-} all");
+    has(&converted, &["services", "one", "env", "B"], "${NOWHERE:-}");
+    has(&converted, &["services", "one", "env", "C"], "a$$b");
+    has(&converted, &["services", "one", "env", "D"], "${E:-d}");
+    has(&converted, &["services", "one", "run"], vec!["sh", "-c", "echo $$A"]);
+}
