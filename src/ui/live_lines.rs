@@ -2,7 +2,7 @@
 //!
 //! indicatif keeps them, their timers and the pace at which they are drawn. Where they stand on the screen is ours: it counts rows
 //! by the width at which it drew, so a terminal that was made narrower since, and has wrapped the lines (tmux, VTE, kitty and most
-//! others do), would keep pieces of them. [`Screen`] takes what it writes between two flushes as the lines that shall be there,
+//! others do), would keep pieces of them. `Screen` takes what it writes between two flushes as the lines that shall be there,
 //! ends each with a line break, and computes the rows when it erases them.
 
 use std::cell::Cell;
