@@ -7,7 +7,7 @@ async function answer(response) {
   if (!response.ok) {
     let reason = text;
     try { reason = JSON.parse(text).error ?? text; } catch { /* Plain text. */ }
-    throw new Error(reason.trim());
+    throw Object.assign(new Error(reason.trim()), { status: response.status });
   }
   return text.trim() === "" ? null : JSON.parse(text);
 }

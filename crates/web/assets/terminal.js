@@ -94,7 +94,8 @@ export function terminalView(name) {
     bracketed = update.bracketed_paste;
     ended = update.ended === true;
   };
-  const attach = async () => {
+  // `again`: a change may be the end itself, of which the page knows first; then what it says stays.
+  const attach = async (again = false) => {
     stop = new AbortController();
     ended = false;
     try {
@@ -104,8 +105,9 @@ export function terminalView(name) {
       told.textContent = `${name} has ended, or its output was too fast to follow; it is attached again when something changes`;
     } catch (error) {
       if (stop.signal.aborted) return;
-      ended = true;
-      told.textContent = error.message;
+      // A service that has no terminal gets none by another attempt.
+      ended = error.status !== 400;
+      if (!again) told.textContent = error.message;
     }
     number = null;
     cursor.hidden = true;
@@ -170,7 +172,7 @@ export function terminalView(name) {
       frame,
     ],
     opened: () => { resized.observe(frame); keys.focus(); attach(); },
-    changed: (what, status) => { if (ended && status.services.some((one) => one.name === name && one.pid)) attach(); },
+    changed: (what, status) => { if (ended && status.services.some((one) => one.name === name && one.pid)) attach(true); },
     close: () => { resized.disconnect(); stop.abort(); },
   };
 }
