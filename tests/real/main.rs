@@ -19,6 +19,7 @@ macro_rules! trials {
     };
 }
 
+mod agents;
 mod applications;
 mod backup_chapters;
 #[path = "../it/case_init.rs"]
@@ -42,6 +43,8 @@ mod installs;
 mod key_secrets;
 mod keys;
 mod lost_data;
+#[path = "../it/mcp_client.rs"]
+mod mcp_client;
 #[path = "../it/passwords.rs"]
 mod passwords;
 mod postgres;
@@ -64,6 +67,7 @@ mod walkthrough;
 
 fn main() -> ExitCode {
     let files = [
+        agents::trials(),
         applications::trials(),
         backup_chapters::trials(),
         client_versions::trials(),
