@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::ui::dashboard::layout::log_rows;
 use crate::ui::dashboard::state::event_line;
 use crate::ui::dashboard::{Dashboard, DashboardRequest, LogRow, Pane, Prompt, ServiceUsage, draw, handle_key, handle_mouse};
+use crate::ui::local_time::local_time;
 use crate::ui::summary;
 use devrun_model::{Failure, FailureKind, ServiceId, exit};
 use devrun_runtime::logs::growth::LogGrowth;
@@ -294,7 +295,7 @@ impl Owner {
                 if let Some(name) = name {
                     match self.observer.explain(&name).await {
                         Ok(found) => {
-                            let mut lines = found.lines();
+                            let mut lines = found.lines(local_time);
                             lines.extend(found.help.iter().map(|help| format!("help: {help}")));
                             self.board.show_text(format!("why {name}"), lines);
                         }
@@ -315,11 +316,20 @@ impl Owner {
                 let wanted = |service: &str| {
                     name.as_ref().is_none_or(|name| name == service || name.split_once('.').is_some_and(|(of, _)| of == service))
                 };
-                let mut lines: Vec<String> =
-                    events.iter().rev().filter(|event| wanted(&event.service)).take(EVENTS).map(event_line).collect();
+                let mut lines: Vec<String> = events
+                    .iter()
+                    .rev()
+                    .filter(|event| wanted(&event.service))
+                    .take(EVENTS)
+                    .map(|event| event_line(event, &local_time(&event.ts)))
+                    .collect();
                 lines.reverse();
-                let top = lines.len().saturating_sub(log_rows(&self.board));
-                self.board.pane = Pane::Text { title: "state changes".to_owned(), lines, top };
+                let count = lines.len();
+                self.board.show_text("state changes", lines);
+                let newest = count.saturating_sub(log_rows(&self.board));
+                if let Pane::Text { top, .. } = &mut self.board.pane {
+                    *top = newest;
+                }
             }
             DashboardRequest::Act(verb) => self.act(verb, name).await,
             DashboardRequest::Copy(text) => {

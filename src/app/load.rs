@@ -26,10 +26,13 @@ use crate::app::local_ca;
 use crate::app::preconditions;
 use crate::app::procfile_errors;
 use crate::app::procfile_port;
+use crate::app::project::TemporarySelection;
 pub use crate::app::project::{Project, environment, is_running};
 use crate::app::project_ports;
 use crate::app::remembered_scale;
 use crate::app::shared_server::location;
+use crate::app::temporary_inside;
+use crate::app::temporary_plan;
 use crate::globals::Globals;
 
 /// The names looked for, in order.
@@ -100,7 +103,10 @@ pub fn project(globals: &Globals) -> Result<Project, Failure> {
         Some(dir) => absolute(&cwd, dir),
         None => cwd.clone(),
     };
-    let files = if globals.file.is_empty() {
+    let of_the_run = temporary_inside::state(globals, &env).and_then(|state| temporary_inside::procfile(globals, &state));
+    let files = if let Some(file) = of_the_run.filter(|_| globals.file.is_empty()) {
+        vec![file]
+    } else if globals.file.is_empty() {
         let found = search(&start)?;
         vec![found.ok_or_else(|| procfile_port::no_procfile(&fs::canonicalize(&start).unwrap_or(start)))?]
     } else {
@@ -158,18 +164,26 @@ fn project_in(
     root: PathBuf,
     first: &Path,
 ) -> Result<Project, Failure> {
-    let instance = instance(globals, &env, first, &root);
+    let of_the_run = temporary_inside::places(&root, temporary_inside::state(globals, &env).as_deref(), &env);
+    let instance = match of_the_run {
+        Some(_) => temporary_inside::instance(&env),
+        None => instance(globals, &env, first, &root),
+    };
     if !instance.is_empty() && devrun_model::ProjectName::new(instance.as_str()).is_err() {
         return Err(Failure::new(FailureKind::Config, format!("invalid instance name {instance:?}"))
             .help("use lower-case letters, digits, `-` and `_`: --instance b"));
     }
     let state_dir = globals.state_dir.as_ref().map(|dir| absolute(cwd, dir));
-    let places = runtime_dir::locate(&root, &instance, state_dir.as_deref(), &env)?;
+    let temporary = of_the_run.is_some().then(|| temporary_inside::selection(&env));
+    let places = match of_the_run {
+        Some(places) => places,
+        None => runtime_dir::locate(&root, &instance, state_dir.as_deref(), &env)?,
+    };
     crate::app::utf8_paths::require(&files, &places)?;
     if let Some(text) = runtime_dir::claim(&places)? {
         say(text);
     }
-    let project = Project { files, label: None, root, places, instance, env, reserved: Arc::default() };
+    let project = Project { files, label: None, root, places, temporary, instance, env, reserved: Arc::default() };
     debug_output::project(globals, &project);
     Ok(project)
 }
@@ -309,10 +323,12 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         sources.push(Source { name, path: path.clone(), text });
     }
     let book = RecipeRegistry::new();
+    let given = || TemporarySelection { mode: globals.mode.clone(), profiles: globals.profile.clone() };
+    let read_as = project.temporary.clone().unwrap_or_else(given);
     let options = Options {
         project_name: globals.project_name.clone(),
-        mode: globals.mode.clone(),
-        profiles: globals.profile.clone(),
+        mode: read_as.mode,
+        profiles: read_as.profiles,
         named: wanted.named.clone(),
         instance: project.instance.clone(),
         ports_auto: loose_ports(project, wanted)?,
@@ -404,7 +420,9 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     debug_output::plan(globals, &facts, &plan);
     let private = wants.ports.into_iter().filter(|want| want.preference == PortPreference::Private);
     let private = private.map(|want| (want.service, want.name)).collect();
-    Ok(Read { plan: Arc::new(plan), document, facts, generated, private, secrets_dir: wants.secrets_dir })
+    let plan = Arc::new(plan);
+    let plan = if project.temporary.is_some() { temporary_plan::throw_away(plan, &project.places) } else { plan };
+    Ok(Read { plan, document, facts, generated, private, secrets_dir: wants.secrets_dir })
 }
 
 /// What is found outside the procfile without choosing or making anything.

@@ -62,6 +62,8 @@ pub mod stop_stack;
 pub mod stop_wait;
 pub mod supervise;
 pub mod telemetry;
+pub mod temporary_inside;
+pub mod temporary_plan;
 pub mod temporary_stack;
 pub mod trace_output;
 pub mod trust;

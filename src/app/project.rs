@@ -8,6 +8,15 @@ use devrun_keeper::lock;
 use devrun_model::{Failure, FailureKind, Paths, os_text};
 use devrun_runtime::ports::PortReservations;
 
+/// Mode and profiles of a stack that is thrown away.
+#[derive(Debug, Clone, Default)]
+pub struct TemporarySelection {
+    /// The mode.
+    pub mode: Option<String>,
+    /// The profiles.
+    pub profiles: Vec<String>,
+}
+
 /// Where the project is; known without a valid procfile.
 #[derive(Debug, Clone)]
 pub struct Project {
@@ -19,6 +28,8 @@ pub struct Project {
     pub root: PathBuf,
     /// Its folders.
     pub places: Paths,
+    /// Of the stack of a `run` that throws everything away: as what its procfile is read, whatever this command's own options are.
+    pub temporary: Option<TemporarySelection>,
     /// Instance name, empty for the usual one.
     pub instance: String,
     /// Our environment.

@@ -11,6 +11,7 @@ use devrun_model::{Failure, Launch, ServiceId, duration};
 
 use crate::app::observer::Observer;
 use crate::app::readonly;
+use crate::ui::local_time::local_time;
 
 /// One service.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -79,5 +80,5 @@ pub async fn details(observer: &Observer, name: &str) -> Result<ServiceDetails, 
             probe
         })
         .collect();
-    Ok(ServiceDetails { why_lines: why.lines(), why, about, probes, env })
+    Ok(ServiceDetails { why_lines: why.lines(local_time), why, about, probes, env })
 }

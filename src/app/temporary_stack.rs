@@ -1,8 +1,6 @@
 //! A stack that stands for as long as one piece of work takes: up, wait, work, and down again whatever happened. This
 //! process is its supervisor, so that even `kill -9` leaves nothing behind.
 
-use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::ui::ci;
@@ -12,7 +10,7 @@ use crate::ui::summary;
 use crate::ui::term::{Progress, Term, say};
 use devrun_model::exit;
 use devrun_model::feed::Outcome;
-use devrun_model::{Command, Failure, FailureKind, Launch, Paths, Plan, ServiceId, UpOptions, VolumeClass, VolumeSpec};
+use devrun_model::{Command, Failure, FailureKind, Paths, Plan, ServiceId, UpOptions};
 use devrun_runtime::engine::EngineExit;
 
 use crate::app::load::{self, Project};
@@ -153,35 +151,4 @@ impl TemporaryStackResult {
         Some(self.interrupted.filter(|_| self.work.is_none()).unwrap_or_else(|| self.start.code()))
             .filter(|code| *code != exit::DONE)
     }
-}
-
-/// Moves everything that a run keeps into a folder that is thrown away. Sources are used in place: they are never written. So is a
-/// directory that the procfile names and that is no service's data (a virtual environment, `node_modules`): commands write to that path
-/// whatever is said here, so its tasks are done for this stack as well. None of it has to outlive a loss of power, so nobody waits for a disk.
-#[must_use]
-pub fn throw_away(plan: Arc<Plan>, places: &Paths) -> Arc<Plan> {
-    let mut plan = Arc::unwrap_or_clone(plan);
-    let data: &Path = &places.data(None);
-    let data_of_services: BTreeSet<_> = plan.services.values().filter_map(|spec| spec.data.clone()).collect();
-    let stays =
-        |volume: &VolumeSpec| volume.class == VolumeClass::Source || volume.placed && !data_of_services.contains(&volume.name);
-    for volume in plan.volumes.values_mut().filter(|volume| !stays(volume)) {
-        let path = data.join(volume.name.as_str());
-        for spec in plan.services.values_mut().filter(|spec| spec.data.as_ref() == Some(&volume.name)) {
-            if let Some(told) = Arc::make_mut(spec).attributes.get_mut("data") {
-                *told = path.display().to_string();
-            }
-        }
-        volume.path = path;
-        volume.placed = false;
-        volume.class = VolumeClass::Scratch;
-    }
-    for spec in plan.services.values_mut() {
-        if let Launch::Recipe(used) = &mut Arc::make_mut(spec).launch {
-            for (name, value) in devrun_runtime::recipes::temporary_settings(&used.recipe.name) {
-                used.settings.entry((*name).to_owned()).or_insert_with(|| (*value).to_owned());
-            }
-        }
-    }
-    Arc::new(plan)
 }

@@ -7,6 +7,7 @@ pub mod download;
 pub mod escape;
 pub mod exit_line;
 pub mod live_lines;
+pub mod local_time;
 pub mod logview;
 pub mod output;
 pub mod paint;

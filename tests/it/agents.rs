@@ -1,84 +1,9 @@
 //! `devrun mcp`, spoken to by a scripted client.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout};
-
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::harness::{PATIENCE, Project, eventually};
-
-/// A client of the Model Context Protocol over standard input and output.
-struct Client {
-    child: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
-    number: u64,
-    calls: usize,
-}
-
-impl Client {
-    fn start(project: &Project) -> Self {
-        let mut child = project.spawn_piped(&["mcp"]);
-        let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().expect("a pipe")));
-        let mut client = Self { child, input, output, number: 0, calls: 0 };
-        let hello = client.request(
-            "initialize",
-            json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" } }),
-        );
-        assert_eq!(hello["serverInfo"]["name"], "devrun", "{hello:#}");
-        client.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
-        client
-    }
-    fn send(&mut self, message: &Value) {
-        writeln!(self.input.as_mut().expect("open"), "{message}").expect("it reads");
-    }
-    #[track_caller]
-    fn answer(&mut self, method: &str, params: Value) -> Value {
-        self.number += 1;
-        let id = self.number;
-        self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }));
-        loop {
-            let mut line = String::new();
-            assert!(self.output.read_line(&mut line).expect("it writes") > 0, "{method}: it hung up");
-            let answer: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            if answer["id"] == id {
-                return answer;
-            }
-        }
-    }
-    #[track_caller]
-    fn request(&mut self, method: &str, params: Value) -> Value {
-        let answer = self.answer(method, params);
-        assert!(answer["error"].is_null(), "{answer:#}");
-        answer["result"].clone()
-    }
-    /// A tool's answer, and whether it is an error.
-    #[track_caller]
-    fn try_call(&mut self, tool: &str, arguments: Value) -> (Value, bool) {
-        self.calls += 1;
-        let result = self.request("tools/call", json!({ "name": tool, "arguments": arguments }));
-        let text = result["content"][0]["text"].as_str().unwrap_or_default().to_owned();
-        let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        (value, result["isError"] == true)
-    }
-    #[track_caller]
-    fn call(&mut self, tool: &str, arguments: Value) -> Value {
-        let (value, failed) = self.try_call(tool, arguments);
-        assert!(!failed, "{tool}: {value:#}");
-        value
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // The server ends when its client hangs up.
-        drop(self.input.take());
-        let ended = eventually("the server's end", PATIENCE, || self.child.try_wait().expect("our own child"));
-        if !std::thread::panicking() {
-            assert!(ended.success(), "{ended:?}");
-        }
-    }
-}
+use crate::mcp_client::McpClient;
 
 const STACK: &str = r#"
     [services.api]
@@ -93,7 +18,7 @@ const STACK: &str = r#"
 #[test]
 fn every_tool_is_listed_and_answers() {
     let project = Project::new().procfile(STACK);
-    let mut client = Client::start(&project);
+    let mut client = McpClient::start(project.spawn_piped(&["mcp"]));
     let tools = client.request("tools/list", json!({}));
     let names: Vec<&str> = tools["tools"].as_array().unwrap().iter().filter_map(|tool| tool["name"].as_str()).collect();
     for name in
@@ -175,7 +100,7 @@ fn a_scripted_agent_repairs_three_faults_in_ten_calls() {
     let project = Project::new().procfile(&procfile);
     project.write("001.sql", "CREATE TABLE t (id int)\n");
     let mut text = procfile;
-    let mut client = Client::start(&project);
+    let mut client = McpClient::start(project.spawn_piped(&["mcp"]));
     let mut repaired = Vec::new();
     loop {
         let up = client.call("up", json!({}));

@@ -72,6 +72,7 @@ mod log_lines;
 mod log_windows;
 mod logs;
 mod masking;
+mod mcp_client;
 mod missing_command;
 mod not_utf8;
 mod on_demand;

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::harness::Project;
+use crate::harness::{Project, devrun};
 
 #[test]
 fn a_command_that_does_not_exist_starts_nothing() {
@@ -90,4 +90,54 @@ fn the_programs_of_a_recipe_are_on_the_path_of_exec_and_run() {
         assert_eq!(exec.stdout.trim(), "the cli of 7.9.9: ping", "{exec}");
     }
     project.run(&["down"]).code(0);
+}
+
+/// A command of devrun inside the command of a temporary stack is about that stack, as the variables are which the command was given.
+#[test]
+fn what_the_command_of_an_ephemeral_run_asks_is_answered_by_its_stack() {
+    let project = Project::new()
+        .procfile("[services.a]\nrun = \"{svc:a} --listen $PORT\"\nport = 41801\n[modes.test.services.b]\nrun = \"{svc:b}\"\n");
+    let other = Project::new().procfile("[services.c]\nrun = \"{svc:c}\"\n");
+    let script = format!(
+        "D={}; $D ps --json >first && $D up -d 2>up.said && $D ps --json >second && $D --state-dir other ps --json >third && \
+         $D -C {} ps --json >fourth; echo $? >code",
+        devrun().display(),
+        other.dir().display(),
+    );
+    project.run(&["--mode", "test", "run", "--ephemeral", "--", "sh", "-c", &script]).code(0);
+    let shown = |file: &str| -> serde_json::Value {
+        serde_json::from_str(&project.read(file)).unwrap_or_else(|error| panic!("{file}: {error}: {}", project.read("code")))
+    };
+    let (first, second) = (shown("first"), shown("second"));
+    assert!(first["supervisor_pid"].is_u64() && first["mode"] == "test", "{first:#}");
+    let pids = |all: &serde_json::Value| -> Vec<serde_json::Value> {
+        all["services"].as_array().expect("services").iter().map(|one| one["pid"].clone()).collect()
+    };
+    assert!(pids(&first).len() == 2 && pids(&first).iter().all(serde_json::Value::is_u64), "{first:#}");
+    assert_ne!(first["services"][0]["ports"]["main"], 41801, "its ports are its own");
+    assert_eq!(pids(&first), pids(&second), "nothing is restarted: {}", project.read("up.said"));
+    for elsewhere in ["third", "fourth"] {
+        assert!(shown(elsewhere)["supervisor_pid"].is_null(), "{elsewhere}: {:#}", shown(elsewhere));
+    }
+    assert!(!project.path(".devrun/data").exists() && !project.path(".devrun/logs").exists());
+    assert_eq!(project.read("code").trim(), "0");
+    other.nothing_left();
+    project.nothing_left();
+}
+
+/// Nothing but the recipe is named: the procfile is the one that was made for it.
+#[test]
+fn what_the_command_of_a_run_with_a_recipe_asks_is_answered_by_its_stack() {
+    let project = Project::new().procfile("[services.own]\nrun = \"{svc:own}\"\n");
+    let script = format!("{} ps --json >shown", devrun().display());
+    project.run(&["--mode", "test", "run", "--with", "telemetry", "--", "sh", "-c", &script]).code(0);
+    let shown: serde_json::Value = serde_json::from_str(&project.read("shown")).expect("JSON");
+    assert_eq!(
+        (&shown["services"][0]["name"], &shown["services"][0]["state"]),
+        (&"telemetry".into(), &"running".into()),
+        "{shown:#}"
+    );
+    assert!(shown["supervisor_pid"].is_u64());
+    project.run(&["ps", "--json"]).code(0).says_not("telemetry");
+    project.nothing_left();
 }

@@ -157,6 +157,30 @@ fn hostile_requests_are_refused() {
         (own.clone(), "GET /api/logs?file=/etc/passwd", cookie.clone(), 400),
         (own.clone(), "GET /api/logs?filter=(", cookie.clone(), 400),
         (own.clone(), "TRACE /", cookie.clone(), 405),
+        // Rebinding by other spellings of the host, and by none.
+        (format!("127.0.0.1.evil.example:{port}"), "GET /api/status", cookie.clone(), 421),
+        (format!("127.0.0.1:{port}@evil.example"), "GET /api/status", cookie.clone(), 421),
+        (format!("127.0.0.1:{}", port ^ 1), "GET /api/status", cookie.clone(), 421),
+        (format!("0.0.0.0:{port}"), "GET /api/status", cookie.clone(), 421),
+        (String::new(), "GET /api/status", cookie.clone(), 421),
+        (own.clone(), "GET http://evil.example/api/status", cookie.clone(), 421),
+        // Cross-site requests of every kind a browser sends.
+        (own.clone(), "GET /api/stream", format!("{cookie}Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n"), 403),
+        (own.clone(), "GET /api/status", format!("{cookie}Origin: null\r\n"), 403),
+        (own.clone(), "GET /api/service?name=api", format!("{cookie}Origin: https://127.0.0.1:{port}\r\n"), 403),
+        (own.clone(), "GET /metrics", format!("{cookie}Origin: http://localhost.evil.example:{port}\r\n"), 403),
+        (own.clone(), "POST /login", "Origin: https://evil.example\r\nContent-Type: application/json\r\n".to_owned(), 403),
+        (
+            own.clone(),
+            "OPTIONS /api/act",
+            "Origin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\n".to_owned(),
+            403,
+        ),
+        // Tokens that are none.
+        (own.clone(), "GET /api/status", format!("Cookie: devrun_{port}=\r\n"), 401),
+        (own.clone(), "GET /api/status", format!("Cookie: devrun_{}={}\r\n", port ^ 1, page.token), 401),
+        (own.clone(), "GET /metrics", format!("Authorization: Bearer {}x\r\n", page.token), 401),
+        (own.clone(), "GET /api/logs?token=", format!("Authorization: Basic {}\r\n", page.token), 401),
         (own, "CONNECT evil.example:443", cookie.clone(), 400),
     ] {
         let line = line.trim_end();

@@ -19,6 +19,7 @@ macro_rules! trials {
     };
 }
 
+mod agents;
 mod applications;
 mod backup_chapters;
 #[path = "../it/case_init.rs"]
@@ -44,6 +45,8 @@ mod key_secrets;
 mod keys;
 mod lost_data;
 mod more_services;
+#[path = "../it/mcp_client.rs"]
+mod mcp_client;
 #[path = "../it/passwords.rs"]
 mod passwords;
 mod postgres;
@@ -66,6 +69,7 @@ mod walkthrough;
 
 fn main() -> ExitCode {
     let files = [
+        agents::trials(),
         applications::trials(),
         backup_chapters::trials(),
         client_versions::trials(),

@@ -238,9 +238,9 @@ fn help(status: &ServiceStatus, facts: &WhyFacts<'_>, causes: &[Cause]) -> Optio
 }
 
 impl Explanation {
-    /// The explanation as lines for people.
+    /// The explanation as lines for people, who are shown times in their own way.
     #[must_use]
-    pub fn lines(&self) -> Vec<String> {
+    pub fn lines(&self, time: impl Fn(&str) -> String) -> Vec<String> {
         let mut lines = vec![self.summary.clone()];
         lines.extend(self.causes.iter().map(|cause| format!("  because {}", cause.text)));
         if let Some(answer) = &self.last_answer {
@@ -248,7 +248,7 @@ impl Explanation {
         }
         if !self.history.is_empty() {
             lines.push("  earlier:".to_owned());
-            lines.extend(self.history.iter().map(|record| format!("    {}  {}", record.ts, record.reason)));
+            lines.extend(self.history.iter().map(|record| format!("    {}  {}", time(&record.ts), record.reason)));
         }
         lines
     }
@@ -425,7 +425,7 @@ mod tests {
         assert_eq!(found.summary, "api is running and was restarted 7 times: exit 6");
         assert_eq!(found.history.len(), RESTARTS);
         assert_eq!(found.help.as_deref(), Some("devrun logs --previous -n 50 api"));
-        assert_eq!(found.lines().last().unwrap(), "    T6  exit 6");
+        assert_eq!(found.lines(str::to_owned).last().unwrap(), "    T6  exit 6");
 
         let services = vec![status("api", State::Waiting, Health::None, None), status("db", State::Waiting, Health::None, None)];
         let circle = asked("api", services, &[("api", "db"), ("db", "api")], &[], None);

@@ -66,6 +66,19 @@ impl Guard {
         ours.len() == given.len() && ours.iter().zip(given).fold(0, |wrong, (a, b)| wrong | (a ^ b)) == 0
     }
 
+    /// Looks at the host that a request's target names itself, as requests to a proxy do.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn check_authority(&self, authority: Option<&str>) -> Result<(), WebRefusal> {
+        match authority {
+            Some(host) if !self.is_own_host(host) => {
+                Err(WebRefusal { status: StatusCode::MISDIRECTED_REQUEST, reason: "the target is not this server" })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Looks at a request.
     ///
     /// # Errors

@@ -152,6 +152,8 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<B
         // What is not there is looked for only after the checks, so that a stranger learns nothing.
         _ => Access::Open,
     };
+    // Of a request in absolute form the host is that of the target (RFC 9112, 3.2.2), whatever its Host says.
+    guard.check_authority(parts.uri.authority().map(http::uri::Authority::as_str))?;
     guard.check(&parts.method, target, &parts.headers, access)?;
     let query = parts.uri.query().unwrap_or_default();
     match path.as_str() {

@@ -19,11 +19,13 @@ use crate::app::child_command;
 use crate::app::data::branch;
 use crate::app::env_options;
 use crate::app::load::{self, Purpose, Wanted};
+use crate::app::project::TemporarySelection;
 use crate::app::recipe_tools;
 use crate::app::run_artifacts;
 use crate::app::shared_server::start;
 use crate::app::start_scope;
-use crate::app::temporary_stack::{self, TemporaryRun, TemporaryStack, TemporaryStackResult, with_temporary_stack};
+use crate::app::temporary_inside;
+use crate::app::temporary_stack::{TemporaryRun, TemporaryStack, TemporaryStackResult, with_temporary_stack};
 use crate::globals::Globals;
 
 // `run`.
@@ -92,7 +94,7 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
             return Err(Failure::new(FailureKind::Config, "`--with` stands in the place of a procfile and its services")
                 .help("devrun run --with postgres@16 --with redis -- pytest"));
         }
-        let file = folder.path().join("procfile.toml");
+        let file = folder.path().join(temporary_inside::PROCFILE);
         std::fs::write(&file, procfile(&args.with)?).map_err(internal)?;
         globals.file = vec![file];
         globals.project_directory = None;
@@ -108,6 +110,7 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
     let _removed_at_the_end = match &folder {
         Some(folder) => {
             project.places = runtime_dir::ephemeral(&project.root, &folder.path().join("state"), &project.env)?;
+            project.temporary = Some(TemporarySelection { mode: globals.mode.clone(), profiles: globals.profile.clone() });
             Some(TemporaryRun(project.places.clone()))
         }
         None => None,
@@ -140,7 +143,8 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
     if let Some(code) = start::before_start(&globals, &project, &read, &args.services)? {
         return Ok(code);
     }
-    let plan = if folder.is_some() { temporary_stack::throw_away(read.plan, &project.places) } else { read.plan };
+    temporary_inside::tell(&mut variables, &project);
+    let plan = read.plan;
     let started: Vec<Arc<ServiceSpec>> = scope.iter().filter_map(|id| plan.services.get(id).cloned()).collect();
     let order = TemporaryStack {
         project: &project,

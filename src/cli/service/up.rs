@@ -27,6 +27,7 @@ use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::password_advice;
 use crate::app::port_conflicts;
 use crate::app::profile_selection;
+use crate::app::project::TemporarySelection;
 use crate::app::remembered_scale;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
 use crate::app::shared_server::start;
@@ -90,6 +91,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         })?;
         let state = folder.path().join("state");
         project.places = devrun_runtime::runtime_dir::ephemeral(&project.root, &state, &project.env)?;
+        project.temporary = Some(TemporarySelection { mode: globals.mode.clone(), profiles: globals.profile.clone() });
         Some((crate::app::temporary_stack::TemporaryRun(project.places.clone()), folder))
     } else {
         None
@@ -127,9 +129,6 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     let mut plan = read.plan;
     if let Some(timeout) = start_timeout(args)? {
         Arc::make_mut(&mut plan).timeout = timeout;
-    }
-    if folder.is_some() {
-        plan = crate::app::temporary_stack::throw_away(plan, &project.places);
     }
     let targets = load::resolve(&plan, &args.services)?;
     if args.plan {

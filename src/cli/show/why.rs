@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::ui::local_time::local_time;
 use crate::ui::term::{Term, safe};
 use devrun_model::Failure;
 
@@ -30,7 +31,7 @@ pub fn run(globals: &Globals, args: &WhyArgs, _term: Term) -> Result<i32, Failur
     if args.json {
         return readonly::json(&found);
     }
-    let mut out: String = found.lines().iter().map(|line| safe(line) + "\n").collect();
+    let mut out: String = found.lines(local_time).iter().map(|line| safe(line) + "\n").collect();
     if let Some(help) = &found.help {
         out.push_str(&format!("help: {}\n", safe(help)));
     }

@@ -53,12 +53,12 @@ pub enum DashboardRequest {
 
 /// Every key, for `?`.
 pub const HELP: &[(&str, &str)] = &[
-    ("↑ ↓  k j", "select a service; the first entry is all of them"),
+    ("↑ ↓  k j", "select a service (the first: all of them); scroll an open text"),
     ("enter", "log of the selection"),
     ("PgUp PgDn", "scroll the log a page; K and J a line"),
     ("g G  Home End", "oldest line; newest line, and follow"),
     ("← →", "scroll long lines sideways"),
-    ("/  n  N", "search the whole history (regular expression); next older, next newer"),
+    ("/  n  N", "search the history (regular expression); next older, newer"),
     ("f", "show only lines that match (empty: all)"),
     ("@", "go to a time: 10m, 14:05, 14:05:30, or RFC 3339"),
     ("w", "why it is not running, not ready, or was restarted"),
@@ -102,6 +102,8 @@ pub fn handle_key(dashboard: &mut Dashboard, key: KeyEvent) -> Option<DashboardR
             None
         }
         KeyCode::Esc => escape(dashboard),
+        KeyCode::Up | KeyCode::Char('k') if dashboard.pane != Pane::Log => scroll(dashboard, -1),
+        KeyCode::Down | KeyCode::Char('j') if dashboard.pane != Pane::Log => scroll(dashboard, 1),
         KeyCode::Up | KeyCode::Char('k') => select(dashboard, dashboard.selected.saturating_sub(1)),
         KeyCode::Down | KeyCode::Char('j') => select(dashboard, dashboard.selected + 1),
         KeyCode::Enter => {

@@ -2,7 +2,7 @@
 
 use ratatui::layout::Rect;
 
-use super::state::Dashboard;
+use super::state::{Dashboard, Pane};
 
 /// Below this width the services stand above the log.
 const SIDE_BY_SIDE: u16 = 70;
@@ -18,7 +18,7 @@ const TIME: u16 = 9;
 pub struct Places {
     /// Project and totals.
     pub head: Rect,
-    /// The services.
+    /// The services; nothing while a text is shown.
     pub list: Rect,
     /// The title of the large pane.
     pub title: Rect,
@@ -46,7 +46,10 @@ pub fn places(area: Rect, dashboard: &Dashboard) -> Places {
     let (width, height) = (area.width, area.height);
     let line = |y: u16| Rect::new(area.x, area.y + y.min(height.saturating_sub(1)), width, u16::from(height > 0));
     let inner = height.saturating_sub(2);
-    let (list, pane) = if width >= SIDE_BY_SIDE {
+    let (list, pane) = if dashboard.pane != Pane::Log {
+        // A text that was asked for is read, not looked at next to something else: it has all columns.
+        (Rect::new(area.x, area.y + 1, 0, 0), Rect::new(area.x, area.y + 1, width, inner))
+    } else if width >= SIDE_BY_SIDE {
         let columns = LIST.min(width / 2);
         (Rect::new(area.x, area.y + 1, columns, inner), Rect::new(area.x + columns + 1, area.y + 1, width - columns - 1, inner))
     } else {

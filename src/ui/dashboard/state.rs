@@ -160,6 +160,7 @@ impl Dashboard {
 
     /// Shows a text in the large pane.
     pub fn show_text(&mut self, title: impl Into<String>, lines: Vec<String>) {
+        self.indent = 0;
         self.pane = Pane::Text { title: title.into(), lines, top: 0 };
     }
 
@@ -172,18 +173,20 @@ impl Dashboard {
 
 /// A state change as one line.
 #[must_use]
-pub fn event_line(change: &StateChange) -> String {
+pub fn event_line(change: &StateChange, time: &str) -> String {
     let name = if change.replica > 1 { format!("{}.{}", change.service, change.replica) } else { change.service.clone() };
     let what = if change.from == change.to {
         format!("{} {}", change.to, change.health)
     } else {
         format!("{} → {}", change.from, change.to)
     };
-    let mut line = format!("{}  {name:16} {what}", change.ts);
+    let mut line = format!("{time}  {name:16} {what}");
     if let Some(code) = change.exit_code {
         line.push_str(&format!("  exit {code}"));
     }
-    if let Some(reason) = change.reason.as_deref().filter(|reason| !reason.is_empty()) {
+    // Of a plain exit the reason says the same as the code.
+    let says_more = |reason: &&str| !reason.is_empty() && change.exit_code.is_none_or(|code| *reason != format!("exit {code}"));
+    if let Some(reason) = change.reason.as_deref().filter(says_more) {
         line.push_str(&format!("  {reason}"));
     }
     line

@@ -114,6 +114,9 @@ fn screens_of_one_service_a_prompt_and_the_help() {
     press(&mut one, KeyCode::Esc);
     press(&mut one, KeyCode::Char('?'));
     insta::assert_snapshot!("dashboard_help", screen(&one));
+    // The arrows scroll what is open and leave the selection alone.
+    press(&mut one, KeyCode::Down);
+    assert!(one.selected == 1 && matches!(one.pane, Pane::Text { top: 1, .. }), "{:?}", one.pane);
     press(&mut one, KeyCode::Esc);
     assert_eq!(one.pane, Pane::Log);
     one.status.snapshot.supervisor_pid = None;
@@ -217,4 +220,31 @@ fn a_new_state_keeps_the_selected_service() {
     status.snapshot.services.retain(|service| service.name != "api");
     board.update(status);
     assert_eq!(board.selected, 0);
+}
+
+#[test]
+fn a_change_is_a_line_that_says_everything_once() {
+    let change = |reason: Option<&str>, exit_code| devrun_model::StateChange {
+        ts: "2026-03-01T09:30:15.000000Z".to_owned(),
+        seq: 1,
+        service: "api".to_owned(),
+        replica: 2,
+        from: State::Running,
+        to: State::Failed,
+        health: Health::None,
+        reason: reason.map(str::to_owned),
+        pid: None,
+        exit_code,
+    };
+    for (reason, exit_code, expected) in [
+        (Some("exit 1"), Some(1), "running → failed  exit 1"),
+        (Some("exit 1 before it became ready"), Some(1), "running → failed  exit 1  exit 1 before it became ready"),
+        (Some("killed by SIGKILL"), None, "running → failed  killed by SIGKILL"),
+        (None, None, "running → failed"),
+    ] {
+        assert_eq!(
+            super::state::event_line(&change(reason, exit_code), "10:30:15"),
+            format!("10:30:15  api.2            {expected}")
+        );
+    }
 }

@@ -34,7 +34,7 @@ pub fn draw(dashboard: &Dashboard, area: Rect, buffer: &mut Buffer) {
         return;
     }
     list(dashboard, places.list, buffer);
-    if places.list.width < area.width {
+    if places.list.width > 0 && places.list.width < area.width {
         for y in places.list.y..places.list.y + places.list.height {
             buffer.set_stringn(places.list.x + places.list.width, y, "│", 1, dim());
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::pointers::{EPHEMERAL, INSTANCES, RUN_POINTER, STATE, STATE_OF, STATE_POINTER, other_owner, read_path};
+use super::pointers::{EPHEMERAL, INSTANCES, RUN_POINTER, STATE, STATE_OF, STATE_POINTER, is_ephemeral, other_owner, read_path};
 use super::prepare::write_once;
 use super::private::{check_private, is_private, make_private};
 use devrun_keeper::state_location::{LOCATION_FILE, StateLocation};
@@ -105,6 +105,17 @@ pub fn ephemeral(root: &Path, folder: &Path, env: &BTreeMap<String, String>) -> 
     write_once(&folder.join(EPHEMERAL), b"")?;
     let run = runtime_base(env).join(hash(&[folder.as_os_str().as_bytes()]));
     Ok(Paths { root: root.to_path_buf(), state: folder.to_path_buf(), run })
+}
+
+/// The directories of a run that is thrown away, as a process of that run finds them: by the state directory that it was given. `None`
+/// where that belongs to another project, or the run has ended.
+#[must_use]
+pub fn ephemeral_of(root: &Path, state: &Path, env: &BTreeMap<String, String>) -> Option<Paths> {
+    let run = runtime_base(env).join(hash(&[state.as_os_str().as_bytes()]));
+    let places = Paths { root: root.to_path_buf(), state: state.to_path_buf(), run };
+    let is_ours = state.is_absolute() && is_private(state) && is_ephemeral(&places) && is_private(&places.run);
+    let is_of_root = || StateLocation::read(&places.run.join(STATE_OF)).is_some_and(|of| of.matches(root, state));
+    (is_ours && is_of_root()).then_some(places)
 }
 
 /// Every stack of this user that has a runtime directory, whether its supervisor lives or not.

@@ -19,7 +19,7 @@ mod private;
 pub use claim::claim;
 pub use files::{append, empty, replace, write_named, write_private};
 pub use handover::{give, hand_over, impassable};
-pub use locate::{ephemeral, locate, ports_file, stacks};
+pub use locate::{ephemeral, ephemeral_of, locate, ports_file, stacks};
 pub use named_path::resolve;
 pub use pointers::{STATE, is_ephemeral};
 pub use prepare::{ensure_run, prepare, remove_run};
