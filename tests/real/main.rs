@@ -44,9 +44,9 @@ mod installs;
 mod key_secrets;
 mod keys;
 mod lost_data;
-mod more_services;
 #[path = "../it/mcp_client.rs"]
 mod mcp_client;
+mod more_services;
 #[path = "../it/passwords.rs"]
 mod passwords;
 mod postgres;
