@@ -279,7 +279,12 @@ fn images_are_known_by_mirrors_and_by_what_their_names_say() {
     for name in ["c", "d"] {
         assert_eq!(value(&converted, &["services", name]), None, "{}", converted.text);
     }
-    has(&converted, &["services", "e", "extensions"], vec!["vector"]);
+    assert_eq!(value(&converted, &["services", "e", "extensions"]), None, "not next to others without it");
+    let alone = compose(&[(
+        "compose.yaml",
+        "services:\n  e: { image: 'pgvector/pgvector:pg16', environment: { POSTGRES_PASSWORD: x } }\n",
+    )]);
+    has(&alone, &["services", "e", "extensions"], vec!["vector"]);
     assert_eq!(value(&converted, &["services", "f", "extensions"]), None);
     says(&converted, KeyOutcome::NotMapped, "services.f.image: pgvector must be installed");
     has(&converted, &["services", "g", "use"], "mailpit");
