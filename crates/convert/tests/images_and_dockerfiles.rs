@@ -249,7 +249,7 @@ fn servers_in_the_place_of_others_are_named() {
 
 #[test]
 fn logins_stay_what_they_were() {
-    let yaml = "services:\n  mq: { image: 'rabbitmq:3-management', environment: [RABBITMQ_DEFAULT_VHOST=orders, RABBITMQ_DEFAULT_USER=u, RABBITMQ_DEFAULT_PASS=p] }\n  quiet: { image: 'rabbitmq:3-management', environment: { RABBITMQ_DEFAULT_VHOST: / } }\n  sql: { image: 'mariadb:11', environment: { MYSQL_ROOT_PASSWORD: r, MYSQL_USER: u, MYSQL_PASSWORD: p } }\n  rooted: { image: 'mysql:8', environment: { MYSQL_ROOT_PASSWORD: r, MYSQL_USER: root } }\n  bus: { image: nats, command: '-js --user=me --pass=secret -m 8222 --cluster x' }\n  app: { image: node, command: x, environment: { API: 'http://mq:15672/api' } }\n";
+    let yaml = "services:\n  mq: { image: 'rabbitmq:3-management', environment: [RABBITMQ_DEFAULT_VHOST=orders, RABBITMQ_DEFAULT_USER=u, RABBITMQ_DEFAULT_PASS=p] }\n  quiet: { image: 'rabbitmq:3-management', environment: { RABBITMQ_DEFAULT_VHOST: / } }\n  sql: { image: 'mariadb:11', environment: { MYSQL_ROOT_PASSWORD: r, MYSQL_USER: u, MYSQL_PASSWORD: p } }\n  empty: { image: 'mariadb:11', environment: { MYSQL_ROOT_PASSWORD: '', MYSQL_USER: u, MYSQL_PASSWORD: p } }\n  rooted: { image: 'mysql:8', environment: { MYSQL_ROOT_PASSWORD: r, MYSQL_USER: root } }\n  bus: { image: nats, command: '-js --user=me --pass=secret -m 8222 --cluster x' }\n  app: { image: node, command: x, environment: { API: 'http://mq:15672/api' } }\n";
     let converted = compose(&[("compose.yaml", yaml)]);
     has(&converted, &["services", "mq", "database"], "orders");
     has(&converted, &["services", "mq", "ports", "management"], "auto");
@@ -258,6 +258,7 @@ fn logins_stay_what_they_were() {
     assert_eq!(value(&converted, &["services", "quiet", "database"]), None);
     has(&converted, &["services", "sql", "user"], "u");
     has(&converted, &["services", "sql", "set", "root_password"], "r");
+    assert_eq!(value(&converted, &["services", "empty", "set"]), None);
     has(&converted, &["services", "rooted", "user"], "root");
     has(&converted, &["services", "rooted", "password"], "r");
     has(&converted, &["services", "bus", "user"], "me");
@@ -278,7 +279,12 @@ fn images_are_known_by_mirrors_and_by_what_their_names_say() {
     for name in ["c", "d"] {
         assert_eq!(value(&converted, &["services", name]), None, "{}", converted.text);
     }
-    has(&converted, &["services", "e", "extensions"], vec!["vector"]);
+    assert_eq!(value(&converted, &["services", "e", "extensions"]), None, "not next to others without it");
+    let alone = compose(&[(
+        "compose.yaml",
+        "services:\n  e: { image: 'pgvector/pgvector:pg16', environment: { POSTGRES_PASSWORD: x } }\n",
+    )]);
+    has(&alone, &["services", "e", "extensions"], vec!["vector"]);
     assert_eq!(value(&converted, &["services", "f", "extensions"]), None);
     says(&converted, KeyOutcome::NotMapped, "services.f.image: pgvector must be installed");
     has(&converted, &["services", "g", "use"], "mailpit");
@@ -310,7 +316,7 @@ fn several_of_a_kind_and_a_test_of_nothing() {
     has(&converted, &["services", "k2", "port"], "auto");
     has(&converted, &["services", "k2", "ports", "controller"], "auto");
     has(&converted, &["services", "app", "env", "BROKERS"], "${k1.addr},${k2.addr}");
-    says(&converted, KeyOutcome::NotMapped, "services.k1.image: the 2 brokers of the file are no cluster here");
+    says(&converted, KeyOutcome::NotMapped, "services.k1.image: each of the 2 brokers of the file is a cluster of its own here");
     assert_eq!(value(&converted, &["services", "w", "ready"]), None);
     says(&converted, KeyOutcome::NotMapped, "services.w.healthcheck: its `test` names no command");
 }

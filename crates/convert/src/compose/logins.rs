@@ -150,6 +150,10 @@ impl Importer<'_> {
                     }
                     continue;
                 }
+                Becomes::RootPassword if text.is_empty() => {
+                    self.report.dropped(at, what, "is empty");
+                    continue;
+                }
                 Becomes::RootPassword => {
                     root_password = Some((text, at, what));
                     continue;
@@ -330,7 +334,7 @@ impl Importer<'_> {
                 let nodes = self.targets.iter().filter(|target| target.recipe == Some("kafka")).count();
                 if nodes > 1 {
                     let text = format!(
-                        "the {nodes} brokers of the file are no cluster here, each is one of its own: let all clients use one of them, and leave the others out"
+                        "each of the {nodes} brokers of the file is a cluster of its own here: let all clients use one of them, and leave the others out"
                     );
                     self.report.not_mapped(at, what, text);
                 }

@@ -6,7 +6,7 @@ use super::super::yaml::YamlNode;
 use super::classify::has_vector;
 use super::config_files::MANAGEMENT;
 use super::draft::{Draft, NativeKind};
-use super::images::{KnownImage, Settings};
+use super::images::{KnownImage, PGVECTOR, Settings};
 use super::importer::{Importer, our_name};
 use super::syntax::{self, Mount};
 
@@ -54,8 +54,13 @@ impl Importer<'_> {
             && let Some(image) = node.scalar().map(|image| self.values.fill(&image).unwrap_or(image))
             && has_vector(&syntax::image(&image).name, version.as_deref())
         {
-            self.report.mapped(node.at, draft.what("image"), "extensions = [\"vector\"]");
-            section.set("extensions", Toml::texts(["vector"]));
+            // The lock pins one source for all Postgres of a version: one with pgvector and one without have none in common.
+            if self.targets.iter().filter(|target| target.recipe == Some("postgres")).count() == 1 {
+                self.report.mapped(node.at, draft.what("image"), "extensions = [\"vector\"]");
+                section.set("extensions", Toml::texts(["vector"]));
+            } else {
+                self.report.not_mapped(node.at, draft.what("image"), PGVECTOR);
+            }
         }
         self.config_files(draft, known, section);
         if known.recipe == "rabbitmq" {

@@ -182,7 +182,7 @@ fn login(context: &RecipeContext<'_>) -> Result<MariadbLogin, Failure> {
     let login = MariadbLogin {
         database: context.spec.attribute("database").unwrap_or_else(|| user.clone()),
         password: context.spec.attribute("password").unwrap_or_default(),
-        root_password: context.recipe.settings.get(ROOT_PASSWORD).filter(|_| user != "root").cloned(),
+        root_password: context.recipe.settings.get(ROOT_PASSWORD).filter(|value| user != "root" && !value.is_empty()).cloned(),
         user,
     };
     let root_password = login.root_password.clone().unwrap_or_default();
