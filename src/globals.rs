@@ -105,3 +105,21 @@ pub struct Globals {
     #[arg(short = 'y', long, global = true, help_heading = "Global options")]
     pub yes: bool,
 }
+
+impl Globals {
+    /// The options that mean the project of one procfile, whatever the caller's own project is. How to print and what to answer stays.
+    #[must_use]
+    pub fn of_procfile(&self, path: PathBuf) -> Self {
+        Self {
+            file: vec![path],
+            project_directory: None,
+            project_name: None,
+            mode: None,
+            profile: Vec::new(),
+            env_file: None,
+            instance: None,
+            state_dir: None,
+            ..self.clone()
+        }
+    }
+}

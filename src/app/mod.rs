@@ -4,6 +4,7 @@ pub mod agent;
 pub mod child_command;
 pub mod client_program;
 pub mod compose_input;
+pub mod compose_provider;
 pub mod confirm;
 pub mod connect;
 pub mod dashboard;

@@ -9,6 +9,29 @@ use devrun_model::{Failure, FailureKind};
 
 use crate::globals::Globals;
 
+/// Variables that say which stack is meant, and what a service of another stack has of its own.
+const OF_A_STACK: &[&str] = &[
+    "DEVRUN_FILE",
+    "DEVRUN_PROJECT_DIRECTORY",
+    "DEVRUN_PROJECT_NAME",
+    "DEVRUN_MODE",
+    "DEVRUN_PROFILE",
+    "DEVRUN_ENV_FILE",
+    "DEVRUN_INSTANCE",
+    "DEVRUN_STATE_DIR",
+    "DEVRUN_PROJECT",
+    "DEVRUN_SERVICE",
+    "DEVRUN_REPLICA",
+    "DEVRUN_RUN_ID",
+];
+
+/// For a command on another stack than the caller's: its arguments alone say which.
+pub fn of_no_stack(command: &mut Command) {
+    for name in OF_A_STACK {
+        command.env_remove(name);
+    }
+}
+
 /// Runs it in the foreground and returns its exit code. What it prints on standard output goes to standard error: the data
 /// there are those of the command that was typed.
 ///

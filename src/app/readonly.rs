@@ -31,7 +31,7 @@ impl Seen {
     /// `Config` for a procfile with errors, `Elsewhere` when a supervisor does not answer.
     pub fn new(globals: &Globals, named: &[String]) -> Result<Self, Failure> {
         let project = load::project(globals)?;
-        let snapshot = crate::app::runtime::runtime()?.block_on(crate::app::snapshot::snapshot(globals, &project))?;
+        let snapshot = crate::app::runtime::waiting_runtime()?.block_on(crate::app::snapshot::snapshot(globals, &project))?;
         let read = |named: Vec<String>| load::read(globals, &project, &Wanted { named, ..Wanted::look() });
         let mut read_now = read(named.to_vec())?;
         // What runs is looked at whatever profiles this command was given; the one that started it may have had others.

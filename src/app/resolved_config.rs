@@ -147,7 +147,7 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
             let version = recipe.version.as_ref().map(|version| format!("@{version}")).unwrap_or_default();
             put("use", Value::String(format!("{}{version}", recipe.recipe.name)));
             if !recipe.settings.is_empty() {
-                put("set", map(&recipe.settings));
+                put("set", map(&masker.variables(&recipe.settings)));
             }
             if !recipe.init.is_empty() {
                 put("init", paths(&recipe.init));

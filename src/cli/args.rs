@@ -29,8 +29,9 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-/// What to do.
+/// What to do. The options of a command are built only if it is the one that was typed.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Verb {
     /// Start the stack, or the named services and their dependencies
     #[command(
@@ -287,6 +288,9 @@ pub enum Verb {
     /// Show the version
     #[command(after_help = "Examples:\n  devrun version\n  devrun version --json")]
     Version(crate::cli::version::VersionArgs),
+    /// Serve a service of a compose file (docker compose calls it for `provider: { type: devrun }`).
+    #[command(hide = true)]
+    Compose(crate::cli::service::compose::ComposeArgs),
     /// Serves the routes of a gateway.
     #[command(name = "__gateway", hide = true)]
     Gateway(crate::cli::service::gateway::GatewayArgs),

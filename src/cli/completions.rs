@@ -55,7 +55,8 @@ fn commands_with_services() -> Vec<String> {
         let is_service = |name: &clap::builder::Str| name == "SERVICE";
         command.get_positionals().any(|argument| argument.get_value_names().is_some_and(|names| names.iter().any(is_service)))
     };
-    let command = Cli::command();
+    let mut command = Cli::command();
+    command.build();
     let found = command.get_subcommands().filter(|command| !command.is_hide_set()).filter(takes_services);
     found
         .flat_map(|command| std::iter::once(command.get_name()).chain(command.get_visible_aliases()))

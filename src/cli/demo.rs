@@ -74,17 +74,7 @@ pub fn prepare(globals: &Globals) -> Result<(tempfile::TempDir, Globals), Failur
             .help("check TMPDIR and its free space")
     })?;
     write_files(dir.path())?;
-    let globals = Globals {
-        file: vec![dir.path().join("procfile.toml")],
-        project_directory: None,
-        project_name: None,
-        mode: None,
-        profile: Vec::new(),
-        env_file: None,
-        instance: None,
-        state_dir: None,
-        ..globals.clone()
-    };
+    let globals = globals.of_procfile(dir.path().join("procfile.toml"));
     Ok((dir, globals))
 }
 

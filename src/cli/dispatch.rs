@@ -23,7 +23,9 @@ use super::machine_docs;
 use super::reference;
 use super::self_update;
 use super::service::up::UpArgs;
-use super::service::{attach, build, control, down, exec, gateway, run, scale, shared, task, telemetry, trust, unit, up, wait};
+use super::service::{
+    attach, build, compose, control, down, exec, gateway, run, scale, shared, task, telemetry, trust, unit, up, wait,
+};
 use super::show::check::CheckArgs;
 use super::show::{
     analyze, check, config, doctor, env, events, graph, inspect, logs, ls, mcp, ps, report, resources, routes, top, ui, urls,
@@ -142,6 +144,7 @@ fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {
         Verb::Services => completions::services(&globals),
         Verb::Man(args) => reference::man(&args, term),
         Verb::Schema => reference::print_schema(term),
+        Verb::Compose(args) => compose::run(&globals, &args),
         Verb::Gateway(args) => gateway::run(&args),
         Verb::Telemetry(args) => telemetry::run(&args),
         Verb::Unit(args) => unit::run(&globals, &args),

@@ -287,6 +287,8 @@ await step("a terminal: typed at, pasted into, resized, ended, attached again", 
   assert.equal(attempts, 0, "attempts to attach to what has no terminal");
   // The browser mentions the refusal.
   await wait("its mention", () => complaints.some((text) => text.includes("400")));
+  devrun("restart", "worker");
+  assert.equal(complaints.filter((text) => text.includes("400")).length, 1, "it asks once");
   complaints.splice(0, complaints.length, ...complaints.filter((text) => !text.includes("400")));
 });
 await step("all services: restart, stop, start", async () => {

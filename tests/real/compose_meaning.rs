@@ -30,13 +30,23 @@ fn of_service(service: &Value) -> Meaning {
             set(&format!("healthcheck.{key}"), text(value));
         }
     }
+    let engine = service.get("image").and_then(|image| engine(image.as_str()?));
     for (name, value) in service["environment"].as_object().into_iter().flatten() {
+        // MariaDB's image takes both names.
+        let name =
+            if engine.is_some_and(|engine| engine == "mariadb") { name.replace("MYSQL_", "MARIADB_") } else { name.clone() };
         set(&format!("environment.{name}"), text(value));
     }
     if let Some(command) = service["command"].as_array() {
-        set("command", command.iter().map(text).collect::<Vec<_>>().join("\u{0}"));
+        let words: Vec<String> = command.iter().map(text).collect();
+        set("command", if engine.is_some() { options(&words) } else { own_command(&words, service) });
     }
-    set("restart", service.get("restart").map_or_else(|| "no".to_owned(), text));
+    let policy = service["deploy"]["restart_policy"].get("condition").map(text).map(|condition| match condition.as_str() {
+        "any" => "always".to_owned(),
+        "none" => "no".to_owned(),
+        _ => condition,
+    });
+    set("restart", policy.or_else(|| service.get("restart").map(text)).unwrap_or_else(|| "no".to_owned()));
     let profiles: BTreeSet<String> = service["profiles"].as_array().into_iter().flatten().map(text).collect();
     set("profiles", format!("{profiles:?}"));
     let deploy = &service["deploy"];
@@ -53,18 +63,127 @@ fn of_service(service: &Value) -> Meaning {
         }
     }
     if let Some(image) = service.get("image") {
-        // Of an engine the major version counts: `redis:7.2-alpine` and `redis:7`.
-        let image = text(image);
-        let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
-        set("image", format!("{name}:{}", tag.split(['.', '-']).next().unwrap_or(tag)));
+        set("image", image_meaning(&text(image)));
     }
-    for port in service["ports"].as_array().into_iter().flatten() {
-        set(&format!("ports.{}", port["target"]), port.get("published").map_or_else(String::new, text));
+    let published: BTreeSet<String> = service["ports"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|port| port.get("published").map_or_else(|| text(&port["target"]), text))
+        .collect();
+    // What the program listens on inside is its own affair: `$PORT` or the image's.
+    published.into_iter().for_each(|port| set(&format!("ports.{port}"), "published".to_owned()));
+    for config in service["configs"].as_array().into_iter().flatten() {
+        set(&format!("configs.{}", text(&config["target"])), String::new());
     }
     for mount in service["volumes"].as_array().into_iter().flatten() {
-        set(&format!("volumes.{}", text(&mount["target"])), format!("{} {}", text(&mount["type"]), text(&mount["source"])));
+        let target = text(&mount["target"]);
+        // From version 18 on the image of Postgres keeps its data one level up.
+        let target = if engine == Some("postgres") { target.trim_end_matches("/data").to_owned() } else { target };
+        set(&format!("volumes.{target}"), format!("{} {}", text(&mount["type"]), text(&mount["source"])));
     }
     out
+}
+
+/// The engine of an image that devrun has a recipe for, whoever packs it.
+fn engine(image: &str) -> Option<&'static str> {
+    let name = image.split('@').next()?.rsplit('/').next()?.split(':').next()?;
+    match name {
+        "postgres" | "postgresql" | "postgis" | "pgvector" => Some("postgres"),
+        "mysql" | "mariadb" => Some("mariadb"),
+        "redis" => Some("redis"),
+        "valkey" => Some("valkey"),
+        "minio" => Some("minio"),
+        "nginx" => Some("nginx"),
+        "grafana" => Some("grafana"),
+        "prometheus" => Some("prometheus"),
+        "ollama" => Some("ollama"),
+        _ => None,
+    }
+}
+
+/// Of an engine the major version counts, where one is named: `redis:7.2-alpine` and `redis:7`, `redis:alpine` and any.
+fn image_meaning(image: &str) -> String {
+    let plain = image.split('@').next().unwrap_or(image);
+    let (name, tag) = match plain.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (plain, "latest"),
+    };
+    let Some(engine) = engine(image) else { return format!("{name}:{}", tag.split(['.', '-']).next().unwrap_or(tag)) };
+    let major: String = tag.trim_start_matches('v').chars().take_while(char::is_ascii_digit).collect();
+    format!("{engine}:{major}")
+}
+
+/// The command of an own program. Where it lies differs between a container and a checkout, so of a path the last part counts; and what it
+/// listens on follows the port that is published.
+fn own_command(words: &[String], service: &Value) -> String {
+    let mut text: String = words
+        .iter()
+        .map(
+            |word| {
+                if word.starts_with(['/', '.']) || !word.contains(':') { word.rsplit('/').next().unwrap_or(word) } else { word }
+            },
+        )
+        .collect::<Vec<_>>()
+        .join("\u{0}");
+    for port in service["ports"].as_array().into_iter().flatten() {
+        if let (Some(inside), Some(outside)) = (port["target"].as_u64(), port["published"].as_str()) {
+            text = text.replace(&format!("={inside}"), &format!("={outside}"));
+        }
+    }
+    text
+}
+
+/// Options of an engine in any order and spelling: `--binlog-format=ROW`, `--save 60 1`, `-c fsync=off`.
+fn options(words: &[String]) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for word in words {
+        let is_option = word.starts_with('-');
+        let joined = all.last().is_some_and(|last| last.starts_with('-') && !last.contains('='));
+        match all.last_mut() {
+            Some(last) if !is_option && joined => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ if is_option => {
+                let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+                let name = format!("--{}", name.trim_start_matches('-').replace('-', "_"));
+                all.push(value.map_or_else(|| name.clone(), |value| format!("{name}={value}")));
+            }
+            // The program itself.
+            _ => {}
+        }
+    }
+    all.sort();
+    all.join("\u{0}")
+}
+
+/// Whether a line is about a key of a service, or about the service as a whole. `web, worker.volumes: …` is about two.
+fn is_about(line: &str, name: &str, key: &str) -> bool {
+    let Some(subject) = [": mapped: ", ": dropped: ", ": not mapped: ", "not exported: ", "by hand: "]
+        .into_iter()
+        .find_map(|kind| line.split_once(kind).map(|(_, rest)| rest).or_else(|| line.strip_prefix(kind)))
+    else {
+        return false;
+    };
+    if let Some(listeners) = subject.strip_prefix("the program must listen on $PORT: ") {
+        // The port that it is known by stays, and what it listens on follows it.
+        return key == "ports" && listeners.split(", ").any(|one| one.split(' ').next() == Some(name));
+    }
+    let subject = subject.split(": ").next().unwrap_or_default();
+    let subject = subject.trim_start_matches("services.").trim_start_matches("tasks.");
+    let names: Vec<&str> = subject.split(", ").collect();
+    let Some((last, others)) = names.split_last() else { return false };
+    let (last, of_key) = last.split_once('.').unwrap_or((last, ""));
+    let same = |one: &&str| one.eq_ignore_ascii_case(name);
+    let of_key = of_key.split('.').next().unwrap_or_default();
+    // What runs is `command` in one file and `run` in the other; what is mounted, `files`.
+    let of_key = match of_key {
+        "run" => "command",
+        "files" => "volumes",
+        other => other,
+    };
+    (same(&last) || others.iter().any(same)) && (of_key.is_empty() || of_key == key)
 }
 
 /// What `after` has not, or has otherwise; further keys of it are what devrun says more precisely. `told` are the lines that
@@ -74,8 +193,10 @@ pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, 
     for (name, service) in before {
         let is_told = |key: &str| {
             let key = key.split('.').next().unwrap_or(key);
-            let about = [format!("services.{name}.{key}"), format!("services.{name}: "), format!("tasks.{name}: ")];
-            told.lines().filter(|line| !line.contains(": mapped: ")).any(|line| about.iter().any(|about| line.contains(about)))
+            // What an image of a language or a system ran is run natively then: by the project's own files.
+            let native = matches!(key, "image" | "command")
+                && told.lines().any(|line| line.contains("runs natively") && is_about(line, name, "image"));
+            native || told.lines().filter(|line| !line.contains(": mapped: ")).any(|line| is_about(line, name, key))
         };
         let Some(then) = after.get(name) else {
             if !is_told("") {
@@ -85,7 +206,26 @@ pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, 
         };
         for (key, value) in service {
             let other = then.get(key);
-            if other != Some(value) && !is_told(key) {
+            let means_any =
+                key == "image" && value.ends_with(':') && other.is_some_and(|other| other.starts_with(value.as_str()));
+            // A mounted configuration, whole or as a directory, may come as a config with its text.
+            let is_config = key.strip_prefix("volumes.").is_some_and(|target| {
+                value.starts_with("bind")
+                    && then.keys().filter_map(|key| key.strip_prefix("configs.")).any(|at| {
+                        // The parts of a nginx configuration become one file.
+                        at.starts_with(target) || target.starts_with("/etc/nginx/") && at == "/etc/nginx/nginx.conf"
+                    })
+            });
+            // A service that was left out is waited for by no other one.
+            let is_of_one_left_out =
+                key.strip_prefix("depends_on.").is_some_and(|on| !after.contains_key(&on.to_ascii_lowercase()));
+            if other != Some(value)
+                && !means_any
+                && !is_config
+                && !key.starts_with("configs.")
+                && !is_of_one_left_out
+                && !is_told(key)
+            {
                 out.push(format!("{name}.{key}: {value:?} became {other:?}"));
             }
         }

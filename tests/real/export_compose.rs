@@ -148,16 +148,25 @@ fn the_real_tool_reads_the_demo_and_the_five_stacks() {
     assert!(said.contains("services.worker.env: every copy gets the same `replica.name`"), "{said}");
 }
 
+/// The files below a directory that are text, as secrets and scripts are.
+fn copy_texts(root: &Path, folder: &Path, project: &Project) {
+    for entry in std::fs::read_dir(folder).expect("a directory").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            copy_texts(root, &path, project);
+        } else if entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() < 1 << 20)
+            && let Ok(text) = std::fs::read_to_string(&path)
+        {
+            let name = path.strip_prefix(root).expect("below it");
+            project.write(&name.to_string_lossy(), &text);
+        }
+    }
+}
+
 /// Imports a compose file and exports it again. `Ok(None)`: the real tool refuses the file itself.
 fn round(folder: &Path, name: &str) -> Result<Option<Vec<String>>, String> {
     let project = Project::new();
-    for entry in std::fs::read_dir(folder).map_err(|error| error.to_string())?.flatten() {
-        if entry.path().is_file()
-            && let Ok(text) = std::fs::read_to_string(entry.path())
-        {
-            project.write(&entry.file_name().to_string_lossy(), &text);
-        }
-    }
+    copy_texts(folder, folder, &project);
     let Ok(before) = config(&project.dir(), &[name], VARIABLES) else { return Ok(None) };
     let mut project = project;
     for (variable, value) in VARIABLES {
@@ -172,9 +181,26 @@ fn round(folder: &Path, name: &str) -> Result<Option<Vec<String>>, String> {
     if export.code != Some(0) {
         return Err(format!("export: {}", export.last_line()));
     }
-    let after = config(&project.dir(), &["made.yaml"], VARIABLES)?;
-    let told = format!("{}{}{}{}", import.stdout, import.stderr, explained.stderr, export.stderr);
-    Ok(Some(differences(&meaning(&before), &meaning(&after), &told)))
+    // The env files that it says compose must be given.
+    let files = export.stderr.lines().find_map(|line| line.split_once(": docker compose")?.1.strip_suffix(" up"));
+    let mut given: Vec<(String, String)> = Vec::new();
+    for file in files.into_iter().flat_map(|text| text.split(" --env-file ")).filter(|file| !file.trim().is_empty()) {
+        let text = std::fs::read_to_string(project.path(file.trim())).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| line.split_once('='));
+        given.extend(lines.map(|(name, value)| (name.trim().to_owned(), value.trim().trim_matches('"').to_owned())));
+    }
+    let variables = VARIABLES.iter().copied().filter(|(name, _)| !given.iter().any(|(known, _)| known == name));
+    let variables: Vec<(&str, &str)> =
+        variables.chain(given.iter().map(|(name, value)| (name.as_str(), value.as_str()))).collect();
+    let after = config(&project.dir(), &["made.yaml"], &variables)?;
+    let mut told = format!("{}{}{}{}", import.stdout, import.stderr, explained.stderr, export.stderr);
+    let (before, after) = (meaning(&before), meaning(&after));
+    // A long report leaves out what was mapped: the services in question are explained one by one.
+    for line in differences(&before, &after, &told) {
+        let service = line.split(['.', ' ']).next().unwrap_or_default();
+        told.push_str(&project.run(&["import", "--explain", service, name]).stdout);
+    }
+    Ok(Some(differences(&before, &after, &told)))
 }
 
 fn a_round_trip_keeps_the_meaning() {

@@ -28,6 +28,7 @@ mod case_init;
 mod case_real;
 mod client_versions;
 mod compose_meaning;
+mod compose_provider;
 mod compose_tool;
 mod data;
 mod demo;
@@ -45,6 +46,7 @@ mod keys;
 mod lost_data;
 #[path = "../it/mcp_client.rs"]
 mod mcp_client;
+mod more_services;
 #[path = "../it/passwords.rs"]
 mod passwords;
 mod postgres;
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         client_versions::trials(),
         case_init::trials(),
         case_real::trials(),
+        compose_provider::trials(),
         data::trials(),
         demo::trials(),
         dumps::trials(),
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         key_secrets::trials(),
         keys::trials(),
         lost_data::trials(),
+        more_services::trials(),
         passwords::trials(),
         postgres::trials(),
         redis::trials(),

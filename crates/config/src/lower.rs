@@ -109,6 +109,9 @@ fn masks(
     names.extend(["USER", "LOGNAME"].iter().filter_map(|name| facts.shell.get(*name)).map(String::as_str));
     for spec in services.values() {
         masks.add_env(&spec.env);
+        if let devrun_model::Launch::Recipe(recipe) = &spec.launch {
+            masks.add_env(&recipe.settings);
+        }
         if let Some(password) = spec.attributes.get("password") {
             masks.add(password);
         }

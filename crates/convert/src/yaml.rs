@@ -174,7 +174,7 @@ pub(crate) fn parse(text: &str, file: u32) -> Result<YamlNode, BadYaml> {
             enforce_alias_anchor_ratio: false,
             max_documents: 1,
         },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 200_000 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: most_replayed(text.len()) },
         strict_booleans: true,
         with_snippet: false,
     };
@@ -191,6 +191,12 @@ pub(crate) fn parse(text: &str, file: u32) -> Result<YamlNode, BadYaml> {
             Err(BadYaml { line, column, message })
         }
     }
+}
+
+/// How much the aliases of a text may unfold to: more for a longer one, as what services share is written somewhere. A small
+/// bomb is so refused in milliseconds, where the same limit for all made it cost as much as the largest file.
+fn most_replayed(bytes: usize) -> usize {
+    (10_000 + 4 * bytes).min(200_000)
 }
 
 fn number(of: impl TryInto<u32>) -> u32 {
@@ -328,6 +334,17 @@ mod tests {
         assert_eq!(node.get("a").unwrap().merging, Merging::Reset);
         assert_eq!(node.get("b").unwrap().merging, Merging::Replace);
         assert_eq!(node.get("c").unwrap().merging, Merging::Reset);
+    }
+
+    #[test]
+    fn shared_blocks_unfold_and_small_bombs_do_not() {
+        let block: String = (0..60).map(|n| format!("  k{n}: v\n")).collect();
+        let services: String = (0..100).map(|n| format!("s{n}: {{ <<: *b, x: {n} }}\n")).collect();
+        let node = parse(&format!("x: &b\n{block}{services}"), 0).unwrap();
+        assert_eq!(node.get("s99").unwrap().get("k59").and_then(YamlNode::scalar).as_deref(), Some("v"));
+        let list = |name: &str, of: &str| format!("{name}: &{name} [{}]\n", [of; 9].join(","));
+        let bomb = list("a", "q") + &list("b", "*a") + &list("c", "*b") + &list("d", "*c") + &list("e", "*d");
+        assert!(parse(&bomb, 0).is_err());
     }
 
     #[test]

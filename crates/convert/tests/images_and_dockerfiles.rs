@@ -201,3 +201,116 @@ fn process_compose_means_what_it_says() {
     has(&converted, &["services", "db", "ready", "interval"], "10s");
     says(&converted, KeyOutcome::NotMapped, "processes.mig.availability.restart");
 }
+
+#[test]
+fn a_kafka_has_one_listener_and_its_settings() {
+    let yaml = "x-kafka: &kafka\n  KAFKA_LISTENERS: INTERNAL://0.0.0.0:19094,EXTERNAL://0.0.0.0:9094,CONTROLLER://0.0.0.0:9093\n  KAFKA_ADVERTISED_LISTENERS: INTERNAL://broker:19094,EXTERNAL://localhost:9094\n  KAFKA_CONTROLLER_LISTENER_NAMES: CONTROLLER\n  KAFKA_ZOOKEEPER_CONNECT: zk:2181\n  KAFKA_LOG_RETENTION_HOURS: 24\n  KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR: 1\nservices:\n  zk: { image: 'confluentinc/cp-zookeeper:7.5.0', environment: { ZOOKEEPER_CLIENT_PORT: 2181, ZOOKEEPER_TICK_TIME: 3000 } }\n  broker:\n    image: confluentinc/cp-kafka:7.5.0\n    ports: ['9094:9094', '19094:19094']\n    environment: { <<: *kafka }\n    volumes: ['kd:/var/lib/kafka/data']\n  app: { image: node:20, command: node app.js, environment: { KAFKA: 'broker:19094', KAFKA_BROKERS: 'broker:9094', ZK: 'zk:2181' } }\nvolumes: { kd: {} }\n";
+    let converted = compose(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "broker", "use"], "kafka");
+    has(&converted, &["services", "broker", "port"], 9094);
+    has(&converted, &["services", "broker", "data"], "kd");
+    has(&converted, &["services", "broker", "set", "log.retention.hours"], "24");
+    assert_eq!(value(&converted, &["services", "broker", "env"]), None);
+    has(&converted, &["services", "app", "env", "KAFKA"], "${broker.addr}");
+    has(&converted, &["services", "app", "env", "KAFKA_BROKERS"], "${broker.addr}");
+    has(&converted, &["services", "app", "env", "ZK"], "${zk.addr}");
+    has(&converted, &["services", "zk", "use"], "zookeeper");
+    has(&converted, &["services", "zk", "set", "tick_time"], "3000");
+    says(&converted, KeyOutcome::NotMapped, "19094 is another listener of the same broker");
+}
+
+#[test]
+fn servers_in_the_place_of_others_are_named() {
+    let yaml = "services:\n  mongo: { image: 'mongo:6', command: [--replSet, rs0], environment: [MONGO_INITDB_ROOT_USERNAME=root, MONGO_INITDB_ROOT_PASSWORD=example] }\n  open: { image: 'mongo:4.4', ports: ['27018:27017'] }\n  app: { image: node, command: x, environment: { URL: 'mongodb://root:example@mongo:27017/' } }\n  pma: { image: phpmyadmin, ports: ['8081:80'], environment: { PMA_HOST: sql, PMA_PORT: 3306 } }\n  sql: { image: 'mysql:8', environment: { MYSQL_ROOT_PASSWORD: x } }\n  kv: { image: 'quay.io/coreos/etcd:v3.5.9', command: etcd --name e --data-dir /d, ports: ['2379:2379'], environment: { ETCD_LISTEN_CLIENT_URLS: 'http://0.0.0.0:2379', ETCD_AUTO_COMPACTION_MODE: revision, ETCD_QUOTA_BACKEND_BYTES: 67108864 } }\n  az: { image: mcr.microsoft.com/azure-storage/azurite, ports: ['10000:10000', '10001:10001'], environment: { AZURITE_ACCOUNTS: 'acc:a2V5' } }\n  am: { image: 'prom/alertmanager:v0.25.0', volumes: ['./am.yml:/etc/alertmanager/config.yml'], command: ['--config.file=/etc/alertmanager/config.yml'] }\n";
+    let converted = compose(&[
+        ("compose.yaml", yaml),
+        ("am.yml", "route: { receiver: r }\nreceivers: [{ name: r, webhook_configs: [{ url: 'http://app:80/' }] }]\n"),
+    ]);
+    has(&converted, &["services", "mongo", "use"], "ferretdb");
+    has(&converted, &["services", "mongo", "user"], "root");
+    has(&converted, &["services", "mongo", "password"], "example");
+    has(&converted, &["services", "open", "port"], 27018);
+    has(&converted, &["services", "app", "env", "URL"], "mongodb://root:example@${mongo.addr}/");
+    says(&converted, KeyOutcome::NotMapped, "FerretDB takes MongoDB's place");
+    says(&converted, KeyOutcome::NotMapped, "--replSet rs0");
+    has(&converted, &["services", "pma", "use"], "adminer");
+    has(&converted, &["services", "pma", "port"], 8081);
+    has(&converted, &["services", "pma", "set", "server"], "${sql.addr}");
+    has(&converted, &["services", "pma", "set", "driver"], "server");
+    has(&converted, &["services", "kv", "use"], "etcd@3");
+    has(&converted, &["services", "kv", "set", "quota_backend_bytes"], "67108864");
+    has(&converted, &["services", "kv", "env", "ETCD_AUTO_COMPACTION_MODE"], "revision");
+    assert_eq!(value(&converted, &["services", "kv", "env", "ETCD_LISTEN_CLIENT_URLS"]), None);
+    has(&converted, &["services", "az", "user"], "acc");
+    has(&converted, &["services", "az", "ports", "queue"], 10001);
+    has(&converted, &["services", "am", "use"], "alertmanager");
+    assert!(value(&converted, &["services", "am", "files", "alertmanager.yml"]).is_some(), "{}", converted.text);
+}
+
+#[test]
+fn logins_stay_what_they_were() {
+    let yaml = "services:\n  mq: { image: 'rabbitmq:3-management', environment: [RABBITMQ_DEFAULT_VHOST=orders, RABBITMQ_DEFAULT_USER=u, RABBITMQ_DEFAULT_PASS=p] }\n  quiet: { image: 'rabbitmq:3-management', environment: { RABBITMQ_DEFAULT_VHOST: / } }\n  sql: { image: 'mariadb:11', environment: { MYSQL_ROOT_PASSWORD: r, MYSQL_USER: u, MYSQL_PASSWORD: p } }\n  rooted: { image: 'mysql:8', environment: { MYSQL_ROOT_PASSWORD: r, MYSQL_USER: root } }\n  bus: { image: nats, command: '-js --user=me --pass=secret -m 8222 --cluster x' }\n  app: { image: node, command: x, environment: { API: 'http://mq:15672/api' } }\n";
+    let converted = compose(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "mq", "database"], "orders");
+    has(&converted, &["services", "mq", "ports", "management"], "auto");
+    has(&converted, &["services", "mq", "set", "plugins"], "rabbitmq_management");
+    has(&converted, &["services", "app", "env", "API"], "http://${mq.host}:${mq.ports.management}/api");
+    assert_eq!(value(&converted, &["services", "quiet", "database"]), None);
+    has(&converted, &["services", "sql", "user"], "u");
+    has(&converted, &["services", "sql", "set", "root_password"], "r");
+    has(&converted, &["services", "rooted", "user"], "root");
+    has(&converted, &["services", "rooted", "password"], "r");
+    has(&converted, &["services", "bus", "user"], "me");
+    has(&converted, &["services", "bus", "password"], "secret");
+    assert_eq!(value(&converted, &["services", "bus", "files"]), None);
+    says(&converted, KeyOutcome::NotMapped, "--cluster x");
+}
+
+#[test]
+fn images_are_known_by_mirrors_and_by_what_their_names_say() {
+    let yaml = "services:\n  a: { image: 'public.ecr.aws/docker/library/postgres:16-alpine', environment: { POSTGRES_PASSWORD: x } }\n  b: { image: 'ghcr.io/acme/shop-postgres:14-extra', environment: { POSTGRES_PASSWORD: x, POSTGRES_USER: u } }\n  own: { image: 'acme/example-postgres:2.6', environment: { POSTGRES_PASSWORD: x } }\n  c: { image: acme/postgres-exporter }\n  d: { image: 'acme/mysql-backup' }\n  e: { image: 'pgvector/pgvector:pg16', environment: { POSTGRES_PASSWORD: x } }\n  f: { image: 'pgvector/pgvector:pg15', environment: { POSTGRES_PASSWORD: x } }\n  g: { image: maildev/maildev, ports: ['1080:1080', '1025:1025'] }\n  h: { image: 'jaegertracing/all-in-one:1.5', ports: ['4318:4318', '16686:16686'] }\n  i: { image: docker.dragonflydb.io/dragonflydb/dragonfly, ports: ['6380:6379'] }\n";
+    let converted = compose(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "a", "use"], "postgres@16");
+    has(&converted, &["services", "b", "use"], "postgres@14");
+    has(&converted, &["services", "b", "user"], "u");
+    has(&converted, &["services", "own", "use"], "postgres");
+    says(&converted, KeyOutcome::NotMapped, "services.b.image: taken for the server that its name says");
+    for name in ["c", "d"] {
+        assert_eq!(value(&converted, &["services", name]), None, "{}", converted.text);
+    }
+    has(&converted, &["services", "e", "extensions"], vec!["vector"]);
+    assert_eq!(value(&converted, &["services", "f", "extensions"]), None);
+    says(&converted, KeyOutcome::NotMapped, "services.f.image: pgvector must be installed");
+    has(&converted, &["services", "g", "use"], "mailpit");
+    has(&converted, &["services", "g", "ports", "http"], 1080);
+    has(&converted, &["services", "h", "use"], "telemetry");
+    has(&converted, &["services", "h", "port"], 4318);
+    has(&converted, &["services", "i", "use"], "valkey");
+    has(&converted, &["services", "i", "port"], 6380);
+}
+
+#[test]
+fn patterns_older_keys_and_ports_to_listen_on() {
+    let yaml = "services:\n  db: { build: ./db, ports: ['15432:5432'] }\n  api: { image: python, command: x, ports: ['9100:8000'], environment: { BIND: '0.0.0.0:8000', LISTEN: 'tcp://0.0.0.0:8000', OTHER: '0.0.0.0:80001', PEER: 'http://host.docker.internal:9000' } }\n  same: { image: python, command: x, ports: ['8000:8000'], environment: { BIND: '0.0.0.0:8000' } }\n  lim: { image: python, command: x, mem_limit: 0, deploy: { resources: { limits: { memory: 0M } } } }\n";
+    let docker = "FROM postgres:15\nENV POSTGRES_PASSWORD=x\nCOPY ./sql/*.sql /docker-entrypoint-initdb.d/\n";
+    let converted = compose(&[("compose.yaml", yaml), ("db/Dockerfile", docker)]);
+    has(&converted, &["services", "db", "init"], "db/sql");
+    has(&converted, &["services", "api", "env", "BIND"], "127.0.0.1:${api.port}");
+    has(&converted, &["services", "api", "env", "LISTEN"], "tcp://127.0.0.1:${api.port}");
+    has(&converted, &["services", "api", "env", "OTHER"], "127.0.0.1:80001");
+    has(&converted, &["services", "same", "env", "BIND"], "127.0.0.1:8000");
+    assert!(!converted.text.contains("nothing was made of it"), "{}", converted.text);
+}
+
+#[test]
+fn several_of_a_kind_and_a_test_of_nothing() {
+    let yaml = "services:\n  a: { image: 'mongo:5' }\n  b: { image: 'mongo:5', ports: ['27018:27017'] }\n  k1: { image: 'apache/kafka:3.9' }\n  k2: { image: 'apache/kafka:3.9' }\n  w: { image: python, command: x, healthcheck: { test: [CMD], interval: 5s } }\n  app: { image: node, command: x, environment: { BROKERS: 'k1:9092,k2:9092' } }\n";
+    let converted = compose(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "b", "ports", "debug"], "auto");
+    has(&converted, &["services", "k2", "port"], "auto");
+    has(&converted, &["services", "k2", "ports", "controller"], "auto");
+    has(&converted, &["services", "app", "env", "BROKERS"], "${k1.addr},${k2.addr}");
+    says(&converted, KeyOutcome::NotMapped, "services.k1.image: the 2 brokers of the file are no cluster here");
+    assert_eq!(value(&converted, &["services", "w", "ready"]), None);
+    says(&converted, KeyOutcome::NotMapped, "services.w.healthcheck: its `test` names no command");
+}

@@ -13,9 +13,16 @@ use super::version;
 
 /// Every catalogue file; a new one is one more line.
 const FILES: &[(&str, &str)] = &[
+    ("adminer", include_str!("../../../bin-cache/catalog/adminer.toml")),
+    ("alertmanager", include_str!("../../../bin-cache/catalog/alertmanager.toml")),
+    ("azurite", include_str!("../../../bin-cache/catalog/azurite.toml")),
     ("blackbox_exporter", include_str!("../../../bin-cache/catalog/blackbox_exporter.toml")),
     ("caddy", include_str!("../../../bin-cache/catalog/caddy.toml")),
+    ("chroma", include_str!("../../../bin-cache/catalog/chroma.toml")),
+    ("etcd", include_str!("../../../bin-cache/catalog/etcd.toml")),
+    ("ferretdb", include_str!("../../../bin-cache/catalog/ferretdb.toml")),
     ("grafana", include_str!("../../../bin-cache/catalog/grafana.toml")),
+    ("kafka", include_str!("../../../bin-cache/catalog/kafka.toml")),
     ("loki", include_str!("../../../bin-cache/catalog/loki.toml")),
     ("mailpit", include_str!("../../../bin-cache/catalog/mailpit.toml")),
     ("mariadb", include_str!("../../../bin-cache/catalog/mariadb.toml")),
@@ -35,6 +42,8 @@ const FILES: &[(&str, &str)] = &[
     ("seaweedfs", include_str!("../../../bin-cache/catalog/seaweedfs.toml")),
     ("valkey", include_str!("../../../bin-cache/catalog/valkey.toml")),
     ("versitygw", include_str!("../../../bin-cache/catalog/versitygw.toml")),
+    ("victorialogs", include_str!("../../../bin-cache/catalog/victorialogs.toml")),
+    ("zookeeper", include_str!("../../../bin-cache/catalog/zookeeper.toml")),
 ];
 
 /// One catalogue file.

@@ -6,8 +6,8 @@ use devrun_model::{Failure, FailureKind, ServiceSpec};
 use devrun_runtime::recipes;
 
 use super::leases::{self, ServerLease};
-use super::location;
 use crate::app::data::postgres_dump::{literal, quoted};
+use crate::app::user_state;
 
 /// Passwords must not reach the server's log, whatever its settings say.
 const IN_SILENCE: &str = "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_duration = off; \
@@ -54,7 +54,7 @@ async fn drop_all(owner: &ServiceSpec, lease: &ServerLease) -> Result<(), Failur
 pub async fn drop_given_up(directory: &Path, owner: &ServiceSpec) -> Result<(), Failure> {
     for (file, lease) in leases::given_up(directory)? {
         drop_all(owner, &lease).await?;
-        std::fs::remove_file(&file).map_err(|error| location::unusable(&file, &error))?;
+        std::fs::remove_file(&file).map_err(|error| user_state::unusable(&file, &error))?;
     }
     Ok(())
 }

@@ -12,8 +12,9 @@ use devrun_model::Failure;
 use devrun_runtime::runtime_dir;
 use serde::{Deserialize, Serialize};
 
-use super::location::{alone, directory, unusable};
+use super::location::{alone, directory};
 use crate::app::project::Project;
+use crate::app::user_state::unusable;
 
 const LEASES: &str = "leases";
 const DROPPED: &str = "dropped";

@@ -79,7 +79,7 @@ fn port(directory: &Path, makes: bool) -> Result<u16, Failure> {
         Failure::new(FailureKind::PortTaken, format!("no free port for the shared server: {error}"))
             .help("ss -ltn lists the ports in use")
     })?;
-    runtime_dir::replace(&file, port.to_string().as_bytes()).map_err(|error| unusable(&file, &error))?;
+    runtime_dir::replace(&file, port.to_string().as_bytes()).map_err(|error| user_state::unusable(&file, &error))?;
     Ok(port)
 }
 
@@ -88,30 +88,11 @@ fn port(directory: &Path, makes: bool) -> Result<u16, Failure> {
 /// # Errors
 /// `Config`, naming the file.
 pub fn alone(directory: &Path) -> Result<fs::File, Failure> {
-    prepare(directory)?;
+    user_state::make_directory(directory, 3)?;
     let path = directory.join("lock");
-    let file = lock::open(&path, true).map_err(|error| unusable(&path, &error))?;
-    file.lock().map_err(|error| unusable(&path, &error))?;
+    let file = lock::open(&path, true).map_err(|error| user_state::unusable(&path, &error))?;
+    file.lock().map_err(|error| user_state::unusable(&path, &error))?;
     Ok(file)
-}
-
-fn prepare(directory: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::PermissionsExt as _;
-    runtime_dir::make_private(directory, "state")?;
-    if nix::unistd::geteuid().is_root() {
-        // A server that root starts as another user passes through, and sees nothing.
-        for path in directory.ancestors().take(3) {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o711)).map_err(|error| unusable(path, &error))?;
-        }
-    }
-    Ok(())
-}
-
-/// For a file of a shared server.
-#[must_use]
-pub fn unusable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(FailureKind::Config, format!("{} cannot be used: {error}", path.display()))
-        .help("check its owner and its mode, or set XDG_STATE_HOME")
 }
 
 #[cfg(test)]

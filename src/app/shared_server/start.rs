@@ -18,25 +18,10 @@ use super::leases::{self, ServerLease};
 use super::location::{self, SERVER};
 use crate::app::load::{self, Project, Read, Wanted};
 use crate::app::own_command;
+use crate::app::user_state;
 use crate::globals::{Globals, ProgressArg};
 
 const PROCFILE: &str = "procfile.toml";
-/// Variables that say which stack is meant, and what a service of another stack has of its own.
-const NOT_INHERITED: &[&str] = &[
-    "DEVRUN_FILE",
-    "DEVRUN_PROJECT_DIRECTORY",
-    "DEVRUN_PROJECT_NAME",
-    "DEVRUN_MODE",
-    "DEVRUN_PROFILE",
-    "DEVRUN_ENV_FILE",
-    "DEVRUN_INSTANCE",
-    "DEVRUN_STATE_DIR",
-    "DEVRUN_PROJECT",
-    "DEVRUN_SERVICE",
-    "DEVRUN_REPLICA",
-    "DEVRUN_RUN_ID",
-];
-
 /// One service of a checkout on its shared server.
 struct Use {
     scope: UserScope,
@@ -116,18 +101,7 @@ pub fn run(globals: &Globals, named: &[String]) -> Result<(), Failure> {
 /// The options that mean the stack of a shared server.
 #[must_use]
 pub fn of_directory(globals: &Globals, directory: &Path) -> Globals {
-    Globals {
-        file: vec![directory.join(PROCFILE)],
-        project_directory: None,
-        project_name: None,
-        mode: None,
-        profile: Vec::new(),
-        env_file: None,
-        instance: None,
-        state_dir: None,
-        progress: ProgressArg::Quiet,
-        ..globals.clone()
-    }
+    Globals { progress: ProgressArg::Quiet, ..globals.of_procfile(directory.join(PROCFILE)) }
 }
 
 /// The server as its owner sees it.
@@ -154,9 +128,7 @@ fn up(shared: &Globals, project: &Project, one: &Use) -> Result<(), Failure> {
     let mut command = Command::new(crate::app::runtime::OWN_PROGRAM);
     command.arg0("devrun").args(own_command::arguments(shared)).args(["up", "-d"]);
     command.stdin(Stdio::null()).stdout(std::io::stderr());
-    for name in NOT_INHERITED {
-        command.env_remove(name);
-    }
+    own_command::of_no_stack(&mut command);
     // What the project has fetched is not fetched a second time.
     let store = devrun_store::store_folder(&project.root, &project.env, nix::unistd::geteuid().is_root());
     command.env("DEVRUN_BIN_CACHE", store);
@@ -187,7 +159,7 @@ fn write_procfile(one: &Use) -> Result<(), Failure> {
     if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
         return Ok(());
     }
-    runtime_dir::replace(&path, text.as_bytes()).map_err(|error| location::unusable(&path, &error))
+    runtime_dir::replace(&path, text.as_bytes()).map_err(|error| user_state::unusable(&path, &error))
 }
 
 fn procfile(scope: &UserScope, port: u16, program: &Path, path: &Path) -> String {

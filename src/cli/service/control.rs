@@ -74,7 +74,7 @@ pub struct StartArgs {
 pub fn stop(globals: &Globals, args: &StopArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     let grace = args.timeout.as_deref().map(|text| seconds(text, "devrun stop --timeout 5s api")).transpose()?;
-    crate::app::runtime::runtime()?.block_on(async {
+    crate::app::runtime::waiting_runtime()?.block_on(async {
         let (mut session, status) = session(&project).await?;
         let targets = ids(&status.snapshot, &args.services)?;
         let mut watched: Vec<ServiceId> = if targets.is_empty() {
@@ -166,7 +166,7 @@ fn anew(
     let wanted = Wanted { purpose: Purpose::Start, named: services.to_vec(), warn: true, ..Wanted::look() };
     let plan = load::plan(globals, &project, &wanted)?;
     let targets = load::resolve(&plan, services)?;
-    crate::app::runtime::runtime()?.block_on(async {
+    crate::app::runtime::waiting_runtime()?.block_on(async {
         let (session, status) = session(&project).await?;
         settle(session, &status, command(Some(plan), targets), term).await
     })
@@ -182,7 +182,7 @@ pub fn kill(globals: &Globals, args: &KillArgs, _term: Term) -> Result<i32, Fail
             .help(format!("one of {}", Signal::names().join(" ")))
     })?;
     let project = load::project(globals)?;
-    crate::app::runtime::runtime()?.block_on(async {
+    crate::app::runtime::waiting_runtime()?.block_on(async {
         let (mut session, status) = session(&project).await?;
         let targets = ids(&status.snapshot, &args.services)?;
         let ours = token();

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod build;
+pub mod compose;
 pub mod control;
 pub mod down;
 pub mod exec;

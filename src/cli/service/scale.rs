@@ -54,7 +54,7 @@ pub fn run(globals: &Globals, args: &ScaleArgs, term: Term) -> Result<i32, Failu
             return Err(failure);
         }
     };
-    crate::app::runtime::runtime()?.block_on(async {
+    crate::app::runtime::waiting_runtime()?.block_on(async {
         let (session, status) = session(&project).await?;
         settle_with(session, &status, Command::Scale { plan, services }, term, |times| Some(summary::changes(times))).await
     })

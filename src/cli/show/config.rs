@@ -104,7 +104,7 @@ fn origins(read: &Read, args: &ConfigArgs) -> Result<i32, Failure> {
     let masker = Masker::new(&read.plan, args.reveal);
     let rows = read.values()?.into_iter().filter(|(key, ..)| mine(key)).map(|(key, value, origin)| {
         let last = key.rsplit('.').next().unwrap_or(&key);
-        let variable = last == "password" || key.starts_with("env.") || key.contains(".env.");
+        let variable = last == "password" || key.starts_with("env.") || key.contains(".env.") || key.contains(".set.");
         let value = if variable { masker.variable(last, &value) } else { masker.text(&value) };
         (key, value, origin)
     });

@@ -51,7 +51,7 @@ const READER_CHECK: Duration = Duration::from_millis(200);
 /// `Config` when there is no project, `Elsewhere` when a supervisor does not answer.
 pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project_by_state(globals)?;
-    let runtime = crate::app::runtime::runtime()?;
+    let runtime = crate::app::runtime::waiting_runtime()?;
     if !args.watch {
         let snapshot = runtime.block_on(snapshot::snapshot(globals, &project))?;
         known(&snapshot, &args.services)?;

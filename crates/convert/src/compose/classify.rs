@@ -173,9 +173,8 @@ impl Importer<'_> {
                 && (file.command.is_none() || file.command.as_ref().is_some_and(|words| starts_words(&known, words)))
                 && starts_server(&known, &both)
             {
-                // MySQL's numbers say nothing about MariaDB.
-                let other = known.recipe == "mariadb" && !base.name.contains("mariadb");
-                let version = base.tag.as_deref().and_then(syntax::version).filter(|_| !other);
+                let version = base.tag.as_deref().and_then(syntax::version);
+                let version = version.filter(|version| images::has_recipes_version(&known, &base.name, version));
                 self.report.mapped(
                     key.at,
                     format!("{what}.build"),
@@ -249,9 +248,8 @@ impl Importer<'_> {
         }
         if let Some((known, note)) = images::known(&parsed.name) {
             if starts_server(&known, words) {
-                // MySQL's numbers say nothing about MariaDB.
-                let other = known.recipe == "mariadb" && !parsed.name.contains("mariadb");
-                let version = parsed.tag.as_deref().and_then(syntax::version).filter(|_| !other);
+                let version = parsed.tag.as_deref().and_then(syntax::version);
+                let version = version.filter(|version| images::has_recipes_version(&known, &parsed.name, version));
                 let used = use_of(&known, version.as_deref());
                 match parsed.tag.as_deref() {
                     Some(tag) if version.as_deref().is_some_and(|version| version != tag) => {
@@ -263,7 +261,7 @@ impl Importer<'_> {
                     }
                     _ => self.report.mapped(at, what.clone(), format!("{image} → use = \"{used}\"")),
                 }
-                if let Some(note) = note {
+                if let Some(note) = note.filter(|_| !has_vector(&parsed.name, version.as_deref())) {
                     self.report.not_mapped(at, what, note);
                 }
                 return NativeKind::Recipe { known, version, from: None };
@@ -307,16 +305,19 @@ impl Importer<'_> {
     }
 }
 
+/// Whether it is an image of Postgres with pgvector, and of a version that the catalogue has pgvector for.
+pub(super) fn has_vector(name: &str, version: Option<&str>) -> bool {
+    name.ends_with("/pgvector") && matches!(version, None | Some("16" | "18"))
+}
+
 /// The port of servers that have no recipe and are often met.
 fn usual_port(image: &str) -> Option<u16> {
     Some(match image.rsplit('/').next().unwrap_or(image) {
-        "mongo" | "mongodb" => 27017,
         "elasticsearch" | "opensearch" => 9200,
-        "kafka" | "cp-kafka" | "redpanda" => 9092,
-        "zookeeper" | "cp-zookeeper" => 2181,
+        "redpanda" => 9092,
         "clickhouse-server" => 8123,
         "influxdb" => 8086,
-        "keycloak" | "adminer" => 8080,
+        "keycloak" => 8080,
         "cassandra" => 9042,
         "couchdb" => 5984,
         _ => return None,
@@ -331,8 +332,22 @@ fn starts_server(known: &KnownImage, words: &[String]) -> bool {
     }
     // These images take any program as their command; the others take the server's own words. A shell is a program to both.
     let shell = matches!(first.rsplit('/').next(), Some("sh" | "bash" | "ash"));
-    let any =
-        shell || matches!(known.recipe, "postgres" | "redis" | "valkey" | "mariadb" | "nginx" | "caddy" | "memcached" | "minio");
+    let any = shell
+        || matches!(
+            known.recipe,
+            "postgres"
+                | "redis"
+                | "valkey"
+                | "mariadb"
+                | "nginx"
+                | "caddy"
+                | "memcached"
+                | "minio"
+                | "ferretdb"
+                | "kafka"
+                | "zookeeper"
+                | "etcd"
+        );
     if !any {
         return true;
     }

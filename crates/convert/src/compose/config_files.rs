@@ -17,6 +17,7 @@ use super::loopback;
 /// Folders of images whose files a recipe reads below its run directory: recipe, folder, folder here.
 const FOLDERS: &[(&str, &str, &str)] = &[
     ("prometheus", "/etc/prometheus", ""),
+    ("alertmanager", "/etc/alertmanager", ""),
     ("grafana", "/etc/grafana/provisioning", "provisioning/"),
     ("blackbox_exporter", "/etc/blackbox_exporter", ""),
 ];
@@ -68,10 +69,14 @@ impl Importer<'_> {
                 let at = draft.get("volumes").or(draft.get("build")).map_or(draft.key.at, |node| node.at);
                 let mut found = Vec::new();
                 self.texts_of(source, inside.trim_start_matches('/'), &mut found, 0);
-                texts.extend(found.into_iter().map(|(name, text)| (format!("{here}{name}"), text, at)));
+                texts.extend(found.into_iter().map(|(name, text)| {
+                    // The name that the recipe reads may be another one than the image's.
+                    let path = format!("{folder}/{name}");
+                    let ours = known.config.iter().find(|(known, _)| *known == path).map(|(_, name)| (*name).to_owned());
+                    (ours.unwrap_or_else(|| format!("{here}{name}")), text, at)
+                }));
             }
         }
-        // The name that the recipe reads may be another one than the image's.
         for (target, name, text, at) in self.inline_configs(draft) {
             let of_folder = FOLDERS.iter().find_map(|(recipe, folder, here)| {
                 let inside = target.strip_prefix(folder)?.strip_prefix('/')?;
@@ -216,13 +221,15 @@ impl Importer<'_> {
         Some(lines.map(pair).collect())
     }
 
-    /// The management pages of RabbitMQ, where the image has them and their port is published.
+    /// The management pages of RabbitMQ, where the image has them and their port is published or asked for.
     pub(super) fn rabbitmq_management(&mut self, draft: &Draft, section: &mut Section) {
-        let tag = draft.get("image").and_then(YamlNode::scalar).and_then(|image| self.values.fill(&image)).unwrap_or_default();
+        if !self.targets.iter().any(|target| target.name == draft.name && target.knows(MANAGEMENT)) {
+            return;
+        }
         let published = draft.ports.iter().find(|(port, _)| port.container == "15672").cloned();
-        let Some((port, at)) = published.filter(|_| tag.contains("management") || tag.contains("bitnami")) else { return };
-        let value = match port.host.as_deref() {
-            Some(host) => self.claim(draft, at, host),
+        let at = published.as_ref().map_or(draft.key.at, |(_, at)| *at);
+        let value = match published.and_then(|(port, at)| Some((port.host?, at))) {
+            Some((host, at)) => self.claim(draft, at, &host),
             None => Toml::text("auto"),
         };
         let mut ports: TomlEntries = match section.take("ports") {
@@ -233,10 +240,19 @@ impl Importer<'_> {
         ports.push(("management".to_owned(), value));
         section.set("ports", Toml::Table(ports));
         section.set("set", Toml::Table(vec![("plugins".to_owned(), Toml::text("rabbitmq_management"))]));
-        let text = "listeners.tcp.1 = ${NAME.addr}\ndefault_user = ${NAME.user}\ndefault_pass = ${NAME.password}\nlog.console = true\nlog.console.level = info\nmanagement.tcp.ip = ${NAME.host}\nmanagement.tcp.port = ${NAME.ports.management}\n";
-        section.set("files", Toml::Table(vec![("rabbitmq.conf".to_owned(), Toml::text(text.replace("NAME", &draft.name)))]));
+    }
+
+    /// Whether the image of a RabbitMQ has the management pages and they are published, or one of `texts` asks for them.
+    pub(super) fn has_management(&self, draft: &Draft, texts: &[String]) -> bool {
+        let tag = draft.get("image").and_then(YamlNode::scalar).and_then(|image| self.values.fill(&image)).unwrap_or_default();
+        let is_there = tag.contains("management") || tag.contains("bitnami");
+        let published = draft.ports.iter().any(|(port, _)| port.container == "15672");
+        is_there && (published || texts.iter().any(|text| text.contains("15672")))
     }
 }
+
+/// The port of RabbitMQ's management pages in its image.
+pub(super) const MANAGEMENT: u16 = 15672;
 
 /// The options of the server's parts of an option file.
 fn ini_of_server(text: &str) -> Vec<(String, String)> {

@@ -8,6 +8,7 @@ use super::dockerfile::Dockerfile;
 use super::images::KnownImage;
 use super::load;
 use super::syntax::{self, PortMapping};
+use super::values::Values;
 
 /// A service before its keys are mapped.
 pub(crate) struct Draft {
@@ -78,6 +79,29 @@ impl Draft {
     /// The value of a variable of `environment`, as written.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
         variable(self.get("environment")?, name)
+    }
+    /// Ports of the container at which clients reach the same server: a Kafka has a listener for its network and one for the
+    /// machine outside. Without those of its controllers.
+    pub(crate) fn listeners(&self, values: &Values) -> Vec<u16> {
+        let NativeKind::Recipe { known, .. } = &self.kind else { return Vec::new() };
+        if known.recipe != "kafka" {
+            return Vec::new();
+        }
+        let text = |name: &str| {
+            let found = self.variable(&format!("KAFKA_{name}")).or_else(|| self.variable(&format!("KAFKA_CFG_{name}")));
+            found.map(|text| values.fill(&text).unwrap_or(text)).unwrap_or_default()
+        };
+        let controllers = text("CONTROLLER_LISTENER_NAMES");
+        let is_client = |name: &str| !name.contains("CONTROLLER") && !controllers.split(',').any(|known| known.trim() == name);
+        let both = format!("{},{}", text("LISTENERS"), text("ADVERTISED_LISTENERS"));
+        let mut found: Vec<u16> = both
+            .split(',')
+            .filter_map(|listener| listener.trim().split_once("://").filter(|(name, _)| is_client(name)))
+            .filter_map(|(_, address)| address.rsplit_once(':')?.1.trim_end_matches('/').parse().ok())
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found
     }
     /// The main port in the container.
     pub(crate) fn main(&self) -> Option<u16> {

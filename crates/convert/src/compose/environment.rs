@@ -94,7 +94,10 @@ impl Importer<'_> {
             }
             let text = match self.sibling(name, value, &all) {
                 Some(text) => text,
-                None => self.value(draft, name, value, *at, false),
+                None => {
+                    let text = self.value(draft, name, value, *at, false);
+                    self.own_port(draft, value, text)
+                }
             };
             if text != *value {
                 self.report.mapped(*at, what, shorten(&text));
@@ -113,6 +116,18 @@ impl Importer<'_> {
             section.set("pass_env", Toml::texts(passed));
         }
         self.env_files(draft, section);
+    }
+
+    /// An address to listen on that was one of all interfaces: its port is the service's own, which has another number here.
+    fn own_port(&self, draft: &Draft, written: &str, text: String) -> String {
+        let Some((port, _)) = draft.ports.first().filter(|_| text != written && !draft.task) else { return text };
+        let Some(host) = port.host.as_deref().and_then(|host| self.values.fill(host)) else { return text };
+        match text.strip_suffix(&format!("127.0.0.1:{}", port.container)) {
+            Some(before) if host != port.container && !before.ends_with(|char: char| char.is_ascii_alphanumeric()) => {
+                format!("{before}127.0.0.1:${{{}.port}}", draft.name)
+            }
+            _ => text,
+        }
     }
 
     /// `DB_PORT`, or an empty `DB_PASSWORD`, beside a `DB_HOST` that names a service.
@@ -189,7 +204,8 @@ impl Importer<'_> {
                     if inlined == *value && self.translated(draft, name, &plain, &mut HostMatch::new()) == plain {
                         continue;
                     }
-                    self.value_of(draft, name, value, (*at, &what), false)
+                    let text = self.value_of(draft, name, value, (*at, &what), false);
+                    self.own_port(draft, value, text)
                 }
             };
             self.report.mapped(

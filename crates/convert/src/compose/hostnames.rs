@@ -9,6 +9,8 @@ pub(crate) struct Target {
     pub hosts: Vec<String>,
     /// Its main port in the container.
     pub main: Option<u16>,
+    /// Other ports in the container that lead to the same place.
+    pub also_main: Vec<u16>,
     /// Further ports in the container, and their names here.
     pub named: Vec<(u16, String)>,
     /// It is in the procfile; else it is somebody else's business to run it.
@@ -17,6 +19,8 @@ pub(crate) struct Target {
     pub has_port: bool,
     /// It is a server that is published under another number than its usual one: that number.
     pub remapped: Option<String>,
+    /// The recipe that runs it.
+    pub recipe: Option<&'static str>,
     /// In compose it took logins without a password.
     pub open: bool,
 }
@@ -26,12 +30,15 @@ impl Target {
         // A service with a port has the attribute; where there is none, everything is on this machine anyway.
         if self.present && self.has_port { format!("${{{}.host}}", self.name) } else { "127.0.0.1".to_owned() }
     }
+    fn is_main(&self, port: u16) -> bool {
+        self.main == Some(port) || self.also_main.contains(&port)
+    }
     /// The reference to a port of the container, where there is one.
     pub(crate) fn port(&self, port: u16) -> Option<String> {
         if !(self.present && self.has_port) {
             return None;
         }
-        if self.main == Some(port) {
+        if self.is_main(port) {
             return Some(format!("${{{}.port}}", self.name));
         }
         let (_, name) = self.named.iter().find(|(number, _)| *number == port)?;
@@ -39,14 +46,14 @@ impl Target {
     }
     /// Whether it listens there in its container.
     pub(crate) fn knows(&self, port: u16) -> bool {
-        self.main == Some(port) || self.named.iter().any(|(number, _)| *number == port)
+        self.is_main(port) || self.named.iter().any(|(number, _)| *number == port)
     }
     fn at(&self, port: Option<u16>) -> String {
         let usable = self.present && self.has_port;
         match port {
             None if usable => format!("${{{}.addr}}", self.name),
             None => self.main.map_or_else(|| self.host(), |port| format!("{}:{port}", self.host())),
-            Some(port) if usable && self.main == Some(port) => format!("${{{}.addr}}", self.name),
+            Some(port) if usable && self.is_main(port) => format!("${{{}.addr}}", self.name),
             Some(port) => match self.named.iter().find(|(number, _)| *number == port) {
                 Some((_, name)) if usable => format!("{}:${{{}.ports.{name}}}", self.host(), self.name),
                 _ => format!("{}:{port}", self.host()),

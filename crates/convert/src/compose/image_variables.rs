@@ -98,13 +98,136 @@ pub(super) fn meaning(recipe: &str, name: &str, value: &str) -> Meaning {
         "meilisearch" => read("MEILI_").unwrap_or(Meaning::Unknown),
         "mailpit" => read("MP_").unwrap_or(Meaning::Unknown),
         "rabbitmq" => match name {
-            "RABBITMQ_DEFAULT_VHOST" | "RABBITMQ_VHOST" | "RABBITMQ_PLUGINS" => Meaning::Unknown,
+            "RABBITMQ_PLUGINS" => Meaning::Unknown,
             "RABBITMQ_NODE_NAME" | "RABBITMQ_NODENAME" | "RABBITMQ_USE_LONGNAME" => Meaning::Dropped("the recipe names its node"),
             _ => read("RABBITMQ_").or_else(|| read("ERL_")).unwrap_or(Meaning::Unknown),
+        },
+        "kafka" => kafka(name, value),
+        "zookeeper" => match name.trim_start_matches("ZOOKEEPER_").trim_start_matches("ZOO_") {
+            "TICK_TIME" => set("tick_time"),
+            "MAX_CLIENT_CNXNS" => set("max_client_connections"),
+            "AUTOPURGE_PURGEINTERVAL" | "AUTOPURGE_PURGE_INTERVAL" => set("purge_interval"),
+            "AUTOPURGE_SNAPRETAINCOUNT" | "AUTOPURGE_SNAP_RETAIN_COUNT" => set("snapshots_kept"),
+            "MY_ID" | "SERVER_ID" | "SERVERS" | "STANDALONE_ENABLED" | "INIT_LIMIT" | "SYNC_LIMIT" => {
+                Meaning::Dropped("it is the only one")
+            }
+            "CLIENT_PORT" | "PORT" | "PORT_NUMBER" => Meaning::Dropped("`port` says it"),
+            "4LW_COMMANDS_WHITELIST" => Meaning::Dropped("the recipe answers all of them"),
+            "ADMINSERVER_ENABLED" | "ADMIN_ENABLE_SERVER" => Meaning::Dropped("the recipe asks it whether it is ready"),
+            "ALLOW_ANONYMOUS_LOGIN" if truth(value) => Meaning::Dropped("no login is the recipe's default"),
+            _ => Meaning::Unknown,
+        },
+        "etcd" => match name.strip_prefix("ETCD_") {
+            Some("AUTO_COMPACTION_RETENTION") => set("auto_compaction_retention"),
+            Some("QUOTA_BACKEND_BYTES") => set("quota_backend_bytes"),
+            Some("MAX_REQUEST_BYTES") => set("max_request_bytes"),
+            Some("SNAPSHOT_COUNT") => set("snapshot_count"),
+            // A variable that an option of the command line says too ends the server.
+            Some("NAME" | "DATA_DIR" | "LOGGER" | "LOG_OUTPUTS" | "ENABLE_V2") => Meaning::Dropped("the recipe says it"),
+            Some(rest) if ["LISTEN_", "ADVERTISE_", "INITIAL_"].iter().any(|start| rest.starts_with(start)) => {
+                Meaning::Dropped("`bind` and `port` say it; it is the only one")
+            }
+            Some("ROOT_PASSWORD") => Meaning::Unknown,
+            Some(_) => Meaning::Read,
+            None if name == "ALLOW_NONE_AUTHENTICATION" && truth(value) => Meaning::Dropped("no login is the recipe's default"),
+            None => Meaning::Unknown,
+        },
+        "adminer" => match name {
+            "ADMINER_DESIGN" | "ADMINER_PLUGINS" => Meaning::Unknown,
+            "PMA_PORT"
+            | "PMA_USER"
+            | "PMA_PASSWORD"
+            | "PMA_ARBITRARY"
+            | "MYSQL_ROOT_PASSWORD"
+            | "MYSQL_USER"
+            | "MYSQL_PASSWORD" => Meaning::Dropped("its page asks for the database's login"),
+            _ if name.starts_with("PGADMIN_") => Meaning::Dropped("its page has no login of its own: it asks for the database's"),
+            _ => Meaning::Unknown,
+        },
+        "chroma" => match name {
+            "IS_PERSISTENT" | "ANONYMIZED_TELEMETRY" => {
+                Meaning::Dropped("the recipe keeps its data, and this version sends nothing")
+            }
+            "CHROMA_SERVER_HOST" | "CHROMA_SERVER_HTTP_PORT" | "CHROMA_PORT" => Meaning::Dropped("`bind` and `port` say it"),
+            _ => Meaning::Unknown,
         },
         // What the configuration names is filled in there.
         "nginx" | "caddy" => Meaning::Read,
         _ => Meaning::Read,
+    }
+}
+
+/// `KAFKA_LOG_RETENTION_HOURS`, in another image `KAFKA_CFG_LOG_RETENTION_HOURS`, is the broker's `log.retention.hours`.
+fn kafka(name: &str, value: &str) -> Meaning {
+    if matches!(name, "CLUSTER_ID" | "KAFKA_CLUSTER_ID" | "KAFKA_KRAFT_CLUSTER_ID" | "KAFKA_ENABLE_KRAFT") {
+        return Meaning::Dropped("the recipe formats its data by itself");
+    }
+    if matches!(name, "ALLOW_PLAINTEXT_LISTENER" | "ALLOW_ANONYMOUS_LOGIN") {
+        return Meaning::Dropped("no login is the recipe's default");
+    }
+    if name == "KAFKA_HEAP_OPTS" {
+        let heap = value.split_whitespace().find_map(|word| word.strip_prefix("-Xmx"));
+        return heap.map_or(Meaning::Unknown, |heap| Meaning::Set("heap".to_owned(), heap.to_owned()));
+    }
+    let Some(setting) = name.strip_prefix("KAFKA_CFG_").or_else(|| name.strip_prefix("KAFKA_")) else { return Meaning::Unknown };
+    match setting {
+        "LISTENERS"
+        | "ADVERTISED_LISTENERS"
+        | "LISTENER_SECURITY_PROTOCOL_MAP"
+        | "INTER_BROKER_LISTENER_NAME"
+        | "PORT"
+        | "SECURITY_INTER_BROKER_PROTOCOL"
+        | "ADVERTISED_HOST_NAME"
+        | "ADVERTISED_PORT"
+        | "HOST_NAME" => Meaning::Dropped("one listener, on `bind` and `port`"),
+        "BROKER_ID"
+        | "NODE_ID"
+        | "PROCESS_ROLES"
+        | "CONTROLLER_QUORUM_VOTERS"
+        | "CONTROLLER_LISTENER_NAMES"
+        | "CONTROLLER_QUORUM_BOOTSTRAP_SERVERS"
+        | "BROKER_RACK" => Meaning::Dropped("it is the only node"),
+        "LOG_DIRS" | "LOG_DIR" => Meaning::Dropped("devrun keeps the data in a volume of its own"),
+        "OFFSETS_TOPIC_REPLICATION_FACTOR"
+        | "TRANSACTION_STATE_LOG_REPLICATION_FACTOR"
+        | "TRANSACTION_STATE_LOG_MIN_ISR"
+        | "SHARE_COORDINATOR_STATE_TOPIC_REPLICATION_FACTOR"
+        | "SHARE_COORDINATOR_STATE_TOPIC_MIN_ISR"
+        | "DEFAULT_REPLICATION_FACTOR"
+        | "MIN_INSYNC_REPLICAS" => Meaning::Dropped("one copy, as it is the only node"),
+        _ if setting.starts_with("ZOOKEEPER_")
+            || setting == "LOG_MESSAGE_FORMAT_VERSION"
+            || setting == "INTER_BROKER_PROTOCOL_VERSION" =>
+        {
+            Meaning::Dropped("Kafka 4 has no such setting: it keeps its metadata itself")
+        }
+        _ if setting.starts_with("CONFLUENT_") || setting.starts_with("LOG4J_") || setting == "METRIC_REPORTERS" => {
+            Meaning::Dropped("of the image, not of the broker")
+        }
+        "CREATE_TOPICS" | "OPTS" => Meaning::Unknown,
+        _ if [
+            "SASL_",
+            "SSL_",
+            "CLIENT_",
+            "JMX_",
+            "LISTENER_NAME_",
+            "INTER_BROKER_",
+            "CONTROLLER_",
+            "TLS_",
+            "SUPER_",
+            "AUTHORIZER_",
+        ]
+        .iter()
+        .any(|start| setting.starts_with(start)) =>
+        {
+            Meaning::Unknown
+        }
+        _ if setting.contains('_') => {
+            // Two underscores are a dash's and three an underscore's, in the vendor's images.
+            let key = setting.to_ascii_lowercase().replace("___", "\0").replace("__", "-").replace('_', ".").replace('\0', "_");
+            Meaning::Set(key, value.to_owned())
+        }
+        _ => Meaning::Unknown,
     }
 }
 
@@ -124,6 +247,15 @@ mod tests {
             ("minio", "MINIO_REGION", "x", Meaning::Read),
             ("neo4j", "NEO4J_PLUGINS", "[]", Meaning::Unknown),
             ("grafana", "GF_AUTH_ANONYMOUS_ENABLED", "true", Meaning::Read),
+            ("kafka", "KAFKA_LOG_RETENTION_HOURS", "24", Meaning::Set("log.retention.hours".into(), "24".into())),
+            ("kafka", "KAFKA_CFG_NUM_PARTITIONS", "3", Meaning::Set("num.partitions".into(), "3".into())),
+            ("kafka", "KAFKA_ADVERTISED_LISTENERS", "x", Meaning::Dropped("one listener, on `bind` and `port`")),
+            ("kafka", "KAFKA_HEAP_OPTS", "-Xms1g -Xmx2g", Meaning::Set("heap".into(), "2g".into())),
+            ("kafka", "KAFKA_SASL_ENABLED_MECHANISMS", "PLAIN", Meaning::Unknown),
+            ("zookeeper", "ZOOKEEPER_TICK_TIME", "3000", Meaning::Set("tick_time".into(), "3000".into())),
+            ("zookeeper", "ZOO_MY_ID", "1", Meaning::Dropped("it is the only one")),
+            ("etcd", "ETCD_AUTO_COMPACTION_MODE", "revision", Meaning::Read),
+            ("etcd", "ETCD_LISTEN_CLIENT_URLS", "x", Meaning::Dropped("`bind` and `port` say it; it is the only one")),
         ];
         for (recipe, name, value, expected) in table {
             assert_eq!(meaning(recipe, name, value), expected, "{recipe} {name}");

@@ -8,10 +8,14 @@ pub(crate) enum Becomes {
     Database,
     /// A key of `set`.
     Set(&'static str),
+    /// A key of `set` that names a server, at its main port where none stands there.
+    SetHost(&'static str),
     /// Nothing, with the reason.
     Nothing(&'static str),
     /// `USER/PASSWORD`.
     Login,
+    /// `USER:PASSWORD`, and more of them behind a semicolon.
+    Account,
     /// Used as the password where no other is given (the engine's superuser).
     RootPassword,
 }
@@ -187,6 +191,8 @@ const RABBITMQ: KnownImage = KnownImage {
         ("RABBITMQ_DEFAULT_PASS", Password),
         ("RABBITMQ_USERNAME", User),
         ("RABBITMQ_PASSWORD", Password),
+        ("RABBITMQ_DEFAULT_VHOST", Database),
+        ("RABBITMQ_VHOST", Database),
         ("RABBITMQ_ERLANG_COOKIE", Nothing("one node needs none")),
     ],
     named: &[(4369, "epmd"), (25672, "dist")],
@@ -209,16 +215,132 @@ const MAILPIT: KnownImage = KnownImage {
     ..plain("mailpit", &[1025], &["/data"])
 };
 
+const ETCD: KnownImage = KnownImage {
+    named: &[(2380, "peer")],
+    program: &["etcd"],
+    ..plain(
+        "etcd",
+        &[2379],
+        &["/etcd-data", "/etcd_data", "/default.etcd", "/var/lib/etcd", "/bitnami/etcd", "/bitnami/etcd/data", "/etcd"],
+    )
+};
+const ZOOKEEPER: KnownImage = KnownImage {
+    named: &[(2180, "admin")],
+    program: &["zkServer.sh"],
+    ..plain(
+        "zookeeper",
+        &[2181, 22181, 32181],
+        &[
+            "/data",
+            "/datalog",
+            "/bitnami/zookeeper",
+            "/var/lib/zookeeper/data",
+            "/var/lib/zookeeper/log",
+            "/opt/zookeeper-3.4.13/data",
+        ],
+    )
+};
+const KAFKA: KnownImage = KnownImage {
+    named: &[(9093, "controller")],
+    program: &["kafka-server-start.sh", "run", "run.sh"],
+    ..plain("kafka", &[9092], &["/var/lib/kafka/data", "/bitnami/kafka", "/kafka", "/tmp/kraft-combined-logs", "/opt/kafka/data"])
+};
+const AZURITE: KnownImage = KnownImage {
+    named: &[(10001, "queue"), (10002, "table")],
+    env: &[("AZURITE_ACCOUNTS", Becomes::Account)],
+    program: &["azurite"],
+    ..plain("azurite", &[10000], &["/data", "/workspace"])
+};
+const CHROMA: KnownImage = KnownImage {
+    env: &[("ALLOW_RESET", Set("allow_reset")), ("CHROMA_ALLOW_RESET", Set("allow_reset")), ("PERSIST_DIRECTORY", OWN_FOLDERS)],
+    ..plain("chroma", &[8000], &["/chroma/chroma", "/data", "/chroma/.chroma/index", "/chroma"])
+};
+const FERRETDB: KnownImage = KnownImage {
+    named: &[(8088, "debug")],
+    env: &[
+        ("MONGO_INITDB_ROOT_USERNAME", User),
+        ("MONGO_INITDB_ROOT_PASSWORD", Password),
+        ("MONGODB_ROOT_USER", User),
+        ("MONGODB_ROOT_PASSWORD", Password),
+        ("MONGODB_INITDB_ROOT_USERNAME", User),
+        ("MONGODB_INITDB_ROOT_PASSWORD", Password),
+        ("MONGO_INITDB_DATABASE", Nothing("a database exists once something is written to it")),
+        ("MONGODB_DATABASE", Nothing("a database exists once something is written to it")),
+    ],
+    program: &["mongod", "docker-entrypoint.sh"],
+    ..plain("ferretdb", &[27017], &["/data/db", "/bitnami/mongodb", "/data", "/state", "/bitnami/mongodb/data/db"])
+};
+const ALERTMANAGER: KnownImage = KnownImage {
+    config: &[
+        ("/etc/alertmanager/alertmanager.yml", "alertmanager.yml"),
+        ("/etc/alertmanager/config.yml", "alertmanager.yml"),
+        ("/alertmanager.yml", "alertmanager.yml"),
+    ],
+    program: &["alertmanager"],
+    ..plain("alertmanager", &[9093], &["/alertmanager", "/data", "/etc/alertmanager/data"])
+};
+const VICTORIALOGS: KnownImage =
+    KnownImage { program: &["victoria-logs"], ..plain("victorialogs", &[9428], &["/vlogs", "/victoria-logs-data"]) };
+const ADMINER: KnownImage = KnownImage {
+    env: &[
+        ("ADMINER_DEFAULT_SERVER", Becomes::SetHost("server")),
+        ("ADMINER_DEFAULT_DRIVER", Set("driver")),
+        ("PMA_HOST", Becomes::SetHost("server")),
+        ("UPLOAD_LIMIT", Set("upload")),
+        ("MEMORY_LIMIT", Set("memory")),
+    ],
+    ..plain("adminer", &[8080, 80, 8081, 5050], &["/var/lib/pgadmin", "/sessions"])
+};
+const CATCHER: KnownImage = KnownImage {
+    named: &[(1080, "http"), (80, "http"), (9000, "http")],
+    ..plain("mailpit", &[1025, 25, 2500], &["/data", "/smtp4dev"])
+};
+const TELEMETRY: KnownImage = plain("telemetry", &[4318], &[]);
+/// The recipe asks for the extension where the catalogue has it.
+pub(crate) const PGVECTOR: &str = "pgvector must be installed with it: extensions = [\"vector\"]";
+const INSTEAD: &str = "Adminer takes its place: other pages, which ask for the database's own login";
+
 /// The recipe for an image, by the name without registry and tag, and what is different about it.
 pub(crate) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
+    // Mirrors of registries keep the official images below `library`.
+    let name = name.rsplit_once("library/").filter(|(_, rest)| !rest.contains('/')).map_or(name, |(_, rest)| rest);
+    by_name(name).or_else(|| by_last_word(name))
+}
+
+/// An image that says in its name which server it is: `acme/shop-postgres`, `bitnamisecure/redis`, `example-mysql`.
+fn by_last_word(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
+    const OTHERS: &[&str] = &[
+        "backup", "wait", "init", "migrat", "exporter", "client", "admin", "connect", "operator", "proxy", "seed", "test",
+        "sentinel",
+    ];
+    let last = name.rsplit('/').next()?;
+    if OTHERS.iter().any(|other| last.contains(other)) {
+        return None;
+    }
+    let word = last.rsplit(['-', '_']).next()?;
+    let server = match word {
+        "postgres" | "postgresql" | "redis" | "valkey" | "mysql" | "mariadb" | "rabbitmq" | "memcached" | "mongo" | "etcd"
+        | "zookeeper" => word,
+        "mongodb" => "mongo",
+        _ => return None,
+    };
+    let server = if server == "postgresql" { "postgres" } else { server };
+    let server = if server == "valkey" { "valkey/valkey" } else { server };
+    by_name(server).map(|(known, _)| {
+        (
+            known,
+            Some("taken for the server that its name says: what the image adds (data, extensions, settings) does not come along"),
+        )
+    })
+}
+
+fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
     let found = match name {
         "postgres" | "bitnami/postgresql" | "bitnamilegacy/postgresql" | "chainguard/postgres" => (POSTGRES, None),
         "postgis/postgis" | "imresamu/postgis" | "kartoza/postgis" | "mdillon/postgis" => {
             (POSTGRES, Some("PostGIS must be installed with it: extensions = [\"postgis\"]"))
         }
-        "pgvector/pgvector" | "ankane/pgvector" => {
-            (POSTGRES, Some("pgvector must be installed with it: extensions = [\"vector\"]"))
-        }
+        "pgvector/pgvector" | "ankane/pgvector" => (POSTGRES, Some(PGVECTOR)),
         "timescale/timescaledb" | "timescale/timescaledb-ha" => (
             POSTGRES,
             Some("TimescaleDB must be installed with it and preloaded: set = { shared_preload_libraries = \"timescaledb\" }"),
@@ -228,6 +350,9 @@ pub(crate) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
             (REDIS, Some("the modules of that image do not come along"))
         }
         "valkey/valkey" | "bitnami/valkey" => (VALKEY, None),
+        "dragonflydb/dragonfly" | "eqalpha/keydb" | "snapchat/keydb" => {
+            (VALKEY, Some("Valkey takes its place: the same protocol, without settings of its own"))
+        }
         "mariadb" | "bitnami/mariadb" | "linuxserver/mariadb" => (MARIADB, None),
         "mysql" | "mysql/mysql-server" | "percona" | "bitnami/mysql" => {
             (MARIADB, Some("MariaDB takes MySQL's place: the protocol is the same, some of the SQL and the JSON type are not"))
@@ -253,19 +378,111 @@ pub(crate) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
         "nginx" | "nginxinc/nginx-unprivileged" | "bitnami/nginx" => (NGINX, None),
         "rabbitmq" | "bitnami/rabbitmq" => (RABBITMQ, None),
         "memcached" | "bitnami/memcached" => (plain("memcached", &[11211], &[]), None),
-        "nats" => (KnownImage { named: &[(8222, "http")], ..plain("nats", &[4222], &["/data", "/data/jetstream"]) }, None),
+        "nats" => (
+            KnownImage {
+                program: &["nats-server"],
+                named: &[(8222, "http")],
+                ..plain("nats", &[4222], &["/data", "/data/jetstream"])
+            },
+            None,
+        ),
         "axllent/mailpit" => (MAILPIT, None),
+        "maildev/maildev"
+        | "djfarrelly/maildev"
+        | "schickling/mailcatcher"
+        | "dockage/mailcatcher"
+        | "sj26/mailcatcher"
+        | "rnwood/smtp4dev"
+        | "inbucket/inbucket" => (CATCHER, Some("Mailpit takes its place: it catches mail and shows it; another API")),
+        "otel/opentelemetry-collector"
+        | "otel/opentelemetry-collector-contrib"
+        | "jaegertracing/all-in-one"
+        | "jaegertracing/jaeger" => (
+            TELEMETRY,
+            Some(
+                "devrun's own receiver of OTLP over HTTP takes its place: traces and logs are on the dashboard's timeline, without its pages, its gRPC port and its pipelines",
+            ),
+        ),
         "mailhog/mailhog" | "richarvey/mailhog" | "jcalonso/mailhog" => {
             (MAILPIT, Some("Mailpit takes MailHog's place: the same two ports, another API"))
         }
         "chrislusf/seaweedfs" => {
             (KnownImage { named: &[(9333, "master"), (8888, "filer")], ..plain("seaweedfs", &[8333], &["/data"]) }, None)
         }
+        "coreos/etcd" | "bitnami/etcd" | "bitnamilegacy/etcd" | "etcd-development/etcd" | "etcd" => (ETCD, None),
+        "zookeeper"
+        | "bitnami/zookeeper"
+        | "bitnamilegacy/zookeeper"
+        | "confluentinc/cp-zookeeper"
+        | "wurstmeister/zookeeper"
+        | "debezium/zookeeper"
+        | "zookeeper/zookeeper" => (ZOOKEEPER, None),
+        "apache/kafka"
+        | "apache/kafka-native"
+        | "bitnami/kafka"
+        | "bitnamilegacy/kafka"
+        | "confluentinc/cp-kafka"
+        | "confluentinc/cp-server"
+        | "confluentinc/confluent-local"
+        | "wurstmeister/kafka"
+        | "debezium/kafka"
+        | "strimzi/kafka"
+        | "lensesio/fast-data-dev"
+        | "obsidiandynamics/kafka" => {
+            (KAFKA, Some("Kafka 4 with KRaft, one node: it needs no ZooKeeper, and clients older than 2.1 cannot talk to it"))
+        }
+        "azure-storage/azurite" | "arafato/azurite" => (AZURITE, None),
+        "chromadb/chroma" | "chroma-core/chroma" => (CHROMA, None),
+        "mongo"
+        | "mongodb/mongodb-community-server"
+        | "bitnami/mongodb"
+        | "bitnamilegacy/mongodb"
+        | "percona/percona-server-mongodb" => (
+            FERRETDB,
+            Some(
+                "FerretDB takes MongoDB's place: the protocol is the same; replica sets, transactions, change streams and parts of \
+                 the aggregation are not there",
+            ),
+        ),
+        "ferretdb/ferretdb" | "ferretdb/all-in-one" | "ferretdb/ferretdb-eval" => (FERRETDB, None),
+        "prom/alertmanager" | "prometheus/alertmanager" | "bitnami/alertmanager" => (ALERTMANAGER, None),
+        "victoriametrics/victoria-logs" => (VICTORIALOGS, None),
+        "adminer" | "michalhosna/adminer" | "clearlinux/adminer" => (ADMINER, None),
+        "phpmyadmin"
+        | "phpmyadmin/phpmyadmin"
+        | "bitnami/phpmyadmin"
+        | "dpage/pgadmin4"
+        | "sosedoff/pgweb"
+        | "cytopia/adminer" => (ADMINER, Some(INSTEAD)),
         "prom/blackbox-exporter" => (plain("blackbox_exporter", &[9115], &[]), None),
         "prom/node-exporter" => (plain("node_exporter", &[9100], &[]), None),
         _ => return None,
     };
     Some(found)
+}
+
+/// Whether the image's tag is a version that its recipe can be asked for: of another server's image it says nothing, nor where
+/// a vendor numbers its images by itself, or where the recipe's sources begin at a later version.
+pub(crate) fn has_recipes_version(known: &KnownImage, name: &str, version: &str) -> bool {
+    // An image that only sounds like the server's counts its versions as it likes.
+    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+    let is_likely = match known.recipe {
+        "postgres" => (9..30).contains(&major),
+        "redis" => (3..20).contains(&major),
+        _ => false,
+    };
+    let plain = name.rsplit_once("library/").map_or(name, |(_, rest)| rest);
+    if by_name(plain).is_none() && !is_likely {
+        return false;
+    }
+    match known.recipe {
+        "mariadb" => name.contains("mariadb"),
+        "zookeeper" => !name.contains("cp-"),
+        "mailpit" => name.contains("mailpit"),
+        "valkey" => name.contains("valkey"),
+        "telemetry" | "kafka" | "chroma" | "ferretdb" | "adminer" | "azurite" | "alertmanager" | "victorialogs" => false,
+        _ => true,
+    }
 }
 
 /// Images that are but a language or a bare system: their command is the user's own program.

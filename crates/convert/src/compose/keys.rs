@@ -142,15 +142,6 @@ pub(super) fn policies(importer: &mut Importer<'_>, draft: &Draft, section: &mut
 
 fn restart(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&YamlNode>, section: &mut Section) {
     let mut policy = None;
-    if let Some(node) = deploy.and_then(|node| node.get("restart_policy")) {
-        let attempts = node.get("max_attempts").and_then(YamlNode::scalar).filter(|text| text.parse::<u32>().is_ok());
-        let word = match node.get("condition").and_then(YamlNode::scalar).as_deref() {
-            Some("none") => "no".to_owned(),
-            Some("on-failure") => attempts.map_or_else(|| "on-failure".to_owned(), |n| format!("on-failure:{n}")),
-            _ => "always".to_owned(),
-        };
-        policy = Some((word, node.at, "deploy.restart_policy"));
-    }
     if let Some(node) = draft.get("restart") {
         let text = match node.truth() {
             Some(false) => "no".to_owned(),
@@ -168,6 +159,17 @@ fn restart(importer: &mut Importer<'_>, draft: &Draft, deploy: Option<&YamlNode>
                 format!("unknown policy {text:?}: use no, on-failure[:n], always or unless-stopped"),
             );
         }
+    }
+    // As in compose, it says the last word.
+    if let Some(node) = deploy.and_then(|node| node.get("restart_policy")) {
+        let attempts = node.get("max_attempts").and_then(YamlNode::scalar).filter(|text| text.parse::<u32>().is_ok());
+        let word = match node.get("condition").and_then(YamlNode::scalar).as_deref() {
+            Some("none" | "no") => "no".to_owned(),
+            Some("unless-stopped") => "unless-stopped".to_owned(),
+            Some("on-failure") => attempts.map_or_else(|| "on-failure".to_owned(), |n| format!("on-failure:{n}")),
+            _ => "always".to_owned(),
+        };
+        policy = Some((word, node.at, "deploy.restart_policy"));
     }
     let Some((policy, at, key)) = policy else { return };
     if draft.task {
@@ -240,6 +242,11 @@ fn amounts(
                 table.push(("memory".to_owned(), Toml::text(size)));
             }
             None => importer.report.not_mapped(node.at, what, "invalid size: write \"512M\""),
+        }
+    }
+    for (new, old) in [("cpus", old.0), ("memory", old.1)] {
+        if let Some(other) = draft.get(old).filter(|_| node.is_some_and(|node| node.get(new).is_some())) {
+            importer.report.dropped(other.at, draft.what(old), format!("deploy.resources.{of}.{new} says it"));
         }
     }
     for (name, _, at) in node.and_then(YamlNode::map).into_iter().flat_map(syntax::each) {

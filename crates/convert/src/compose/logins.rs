@@ -37,6 +37,11 @@ impl Importer<'_> {
                 let understood = known.env.iter().any(|(known, _)| *known == name);
                 if understood && !variables.iter().any(|(known, ..)| *known == name) {
                     self.values.add(&name, &line.value);
+                    // A shell's variable of the same name changes nothing there; a password is not copied for that.
+                    if !devrun_model::secret_name::is_secret(&name) && !line.value.is_empty() && !line.value.contains('$') {
+                        variables.push((name.clone(), Some(line.value.clone()), at, true));
+                        continue;
+                    }
                     if !self.env_files.contains(&shown) {
                         self.env_files.push(shown.clone());
                     }
@@ -108,6 +113,17 @@ impl Importer<'_> {
                     self.report.mapped(at, what, format!("set.{key}"));
                     continue;
                 }
+                Becomes::SetHost(key) => {
+                    let whole = text.clone();
+                    let server = self.targets.iter().find(|target| target.hosts.contains(&whole));
+                    let text = match server {
+                        Some(target) if target.present && target.has_port => format!("${{{}.addr}}", target.name),
+                        _ => super::hostnames::rewrite(&whole, true, &self.targets, &mut Vec::new()),
+                    };
+                    self.report.mapped(at, what, format!("set.{key} = {text:?}"));
+                    set.push(((*key).to_owned(), Toml::text(text)));
+                    continue;
+                }
                 Becomes::Login => {
                     match text.split_once('/') {
                         Some((user, password)) => {
@@ -120,6 +136,17 @@ impl Importer<'_> {
                             what,
                             "cannot read USER/PASSWORD from it: set `user` and `password`; a password is always required",
                         ),
+                    }
+                    continue;
+                }
+                Becomes::Account => {
+                    match text.split(';').next().and_then(|first| first.split_once(':')) {
+                        Some((user, key)) if !text.trim_end_matches(';').contains(';') && !key.is_empty() => {
+                            section.set("user", Toml::text(user));
+                            section.set("password", Toml::text(key));
+                            self.report.mapped(at, what, "user, password");
+                        }
+                        _ => self.report.not_mapped(at, what, "the recipe has one account: set `user` and `password`"),
                     }
                     continue;
                 }
@@ -140,6 +167,10 @@ impl Importer<'_> {
                     continue;
                 }
             };
+            if text == "/" && known.recipe == "rabbitmq" {
+                self.report.dropped(at, what, "is the usual one");
+                continue;
+            }
             if text.is_empty() {
                 self.report.dropped(at, what, "is empty");
                 continue;
@@ -148,9 +179,9 @@ impl Importer<'_> {
             section.set(key, Toml::text(text));
         }
         if let Some((text, at, what)) = root_password {
-            if section.has("user") {
-                let text = "the user above logs in; root's own password is not kept: clients that log in as root must use the user, or leave the user out";
-                self.report.not_mapped(at, what, text);
+            if section.get("user").is_some_and(|user| user.line() != "\"root\"") && known.recipe == "mariadb" {
+                self.report.mapped(at, what, "set.root_password: root logs in next to the user");
+                set.push(("root_password".to_owned(), Toml::text(text)));
             } else {
                 self.report.mapped(at, what, "user = \"root\", password");
                 section.set("user", Toml::text("root"));
@@ -282,6 +313,7 @@ impl Importer<'_> {
                 let text = format!("the image wants no key and the recipe does: clients use ${{{}.password}}", draft.name);
                 self.report.not_mapped(at, what, text);
             }
+            "nats" if section.has("user") || section.has("password") => {}
             "nats" if !section.has("files") => {
                 // Without a login in the compose file its server takes anybody.
                 let text = "listen: \"${NAME.host}:${NAME.port}\"\nhttp: \"${NAME.host}:${NAME.ports.http}\"\njetstream { store_dir: \"${NAME.data}/nats/data\" }\n";
@@ -293,11 +325,53 @@ impl Importer<'_> {
                 section.set("password", Toml::text(""));
                 self.report.mapped(at, what, "password = \"\": none is wanted, as in the image");
             }
+            "adminer" => self.one_database(draft, section),
+            "kafka" => {
+                let nodes = self.targets.iter().filter(|target| target.recipe == Some("kafka")).count();
+                if nodes > 1 {
+                    let text = format!(
+                        "the {nodes} brokers of the file are no cluster here, each is one of its own: let all clients use one of them, and leave the others out"
+                    );
+                    self.report.not_mapped(at, what, text);
+                }
+            }
             "mariadb" if super::relations::is_open(draft) && !section.has("user") && !section.has("password") => {
                 section.set("user", Toml::text("root"));
                 self.report.mapped(at, what, "user = \"root\", with a generated password");
             }
             _ => {}
+        }
+    }
+
+    /// Where the project has one database, the login page names it: its name in compose cannot be typed there any more.
+    fn one_database(&mut self, draft: &Draft, section: &mut Section) {
+        let mut set: TomlEntries = match section.take("set") {
+            Some(Toml::Table(table)) => table,
+            _ => Vec::new(),
+        };
+        let server = set.iter().find(|(key, _)| key == "server").map(|(_, value)| value.line());
+        let named = self
+            .targets
+            .iter()
+            .filter(|target| server.as_deref().is_none_or(|text| text.contains(&format!("${{{}.", target.name))));
+        let found: Vec<(String, &str)> = named
+            .filter_map(|target| match target.recipe {
+                Some("postgres") => Some((target.name.clone(), "pgsql")),
+                Some("mariadb") => Some((target.name.clone(), "server")),
+                _ => None,
+            })
+            .collect();
+        if let [(name, driver)] = found.as_slice() {
+            let at = draft.get("image").map_or(draft.key.at, |node| node.at);
+            for (key, value) in [("server", format!("${{{name}.addr}}")), ("driver", (*driver).to_owned())] {
+                if !set.iter().any(|(known, _)| known == key) {
+                    self.report.mapped(at, draft.what("image"), format!("set.{key} = {value:?}"));
+                    set.push((key.to_owned(), Toml::text(value)));
+                }
+            }
+        }
+        if !set.is_empty() {
+            section.set("set", Toml::Table(set));
         }
     }
 }

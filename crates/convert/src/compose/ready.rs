@@ -35,6 +35,10 @@ impl Importer<'_> {
                 return;
             }
             None => Vec::new(),
+            Some(Test::Cmd(ref words)) if words.iter().all(String::is_empty) => {
+                self.report.not_mapped(node.at, what, "its `test` names no command: `ready = { http = \"/\" }` asks a page");
+                return;
+            }
             Some(Test::Pg) if matches!(&draft.kind, NativeKind::Recipe { known, .. } if known.recipe == "postgres") => {
                 self.report.mapped(node.at, what.clone(), "pg_isready → ready.pg");
                 vec![("pg".to_owned(), Toml::Bool(true))]

@@ -3,6 +3,8 @@
 use super::super::report::{At, shorten};
 use super::super::toml_writer::{Section, Toml, TomlEntries};
 use super::super::yaml::YamlNode;
+use super::classify::has_vector;
+use super::config_files::MANAGEMENT;
 use super::draft::{Draft, NativeKind};
 use super::images::{KnownImage, Settings};
 use super::importer::{Importer, our_name};
@@ -33,7 +35,11 @@ impl Importer<'_> {
                     continue;
                 }
                 if to.starts_with(INIT) {
-                    let folder = from.trim_end_matches("/*").trim_end_matches('*').trim_end_matches('/');
+                    // Of a pattern (`sql/*.sql`) the directory counts.
+                    let folder = from
+                        .split_once('*')
+                        .map_or(from.as_str(), |(before, _)| before.rsplit_once('/').map_or("", |(folder, _)| folder));
+                    let folder = folder.trim_end_matches('/');
                     let folder = if folder.is_empty() { "." } else { folder };
                     let path = self.shown(&super::load::join(&draft.dir, folder));
                     self.report.mapped(draft.key.at, draft.what("build"), format!("COPY {from}: init = \"{path}\""));
@@ -42,6 +48,14 @@ impl Importer<'_> {
                     self.report.not_mapped(draft.key.at, draft.what("build"), format!("its Dockerfile puts {from} to {to}"));
                 }
             }
+        }
+        if let NativeKind::Recipe { version, from: None, .. } = &draft.kind
+            && let Some(node) = draft.get("image")
+            && let Some(image) = node.scalar().map(|image| self.values.fill(&image).unwrap_or(image))
+            && has_vector(&syntax::image(&image).name, version.as_deref())
+        {
+            self.report.mapped(node.at, draft.what("image"), "extensions = [\"vector\"]");
+            section.set("extensions", Toml::texts(["vector"]));
         }
         self.config_files(draft, known, section);
         if known.recipe == "rabbitmq" {
@@ -58,6 +72,10 @@ impl Importer<'_> {
         }
         if words.len() == 1 && known.program.contains(&words[0].as_str()) {
             self.report.dropped(at, draft.what("command"), "the recipe gives its own command");
+            return;
+        }
+        let words = if known.recipe == "nats" { self.nats_words(draft, words, at, section) } else { words };
+        if words.is_empty() {
             return;
         }
         match known.settings {
@@ -107,6 +125,7 @@ impl Importer<'_> {
 
     fn recipe_ports(&mut self, draft: &Draft, known: &KnownImage, section: &mut Section) {
         let mut named = Vec::new();
+        let listeners = draft.listeners(&self.values);
         for (port, at) in &draft.ports {
             let Some(host) = port.host.clone() else {
                 self.report.mapped(*at, draft.what("ports"), "the recipe's usual port, if it is free");
@@ -114,10 +133,18 @@ impl Importer<'_> {
             };
             let number = port.container.parse::<u16>().ok();
             let tag = draft.get("image").and_then(YamlNode::scalar).unwrap_or_default();
-            if known.recipe == "rabbitmq" && number == Some(15672) && (tag.contains("management") || tag.contains("bitnami")) {
+            if known.recipe == "rabbitmq" && number == Some(MANAGEMENT) && (tag.contains("management") || tag.contains("bitnami"))
+            {
                 continue;
             }
-            if number.is_some_and(|number| known.main.contains(&number)) && !section.has("port") {
+            let is_main = number.is_some_and(|number| known.main.contains(&number) || listeners.contains(&number));
+            if is_main && section.has("port") && !listeners.is_empty() {
+                self.report.not_mapped(
+                    *at,
+                    draft.what("ports"),
+                    format!("{} is another listener of the same broker: clients use ${{{}.addr}}", port.container, draft.name),
+                );
+            } else if is_main && !section.has("port") {
                 let value = self.claim(draft, *at, &host);
                 self.report.mapped(*at, draft.what("ports"), format!("port = {}", value.line()));
                 section.set("port", value);
@@ -139,8 +166,54 @@ impl Importer<'_> {
         self.host_addresses(draft);
     }
 
+    /// The login of a NATS stands on its command line; what is left of the words.
+    fn nats_words(&mut self, draft: &Draft, words: Vec<String>, at: At, section: &mut Section) -> Vec<String> {
+        let mut left = Vec::new();
+        let mut rest = words.iter().peekable();
+        while let Some(word) = rest.next() {
+            let plain = word.trim_start_matches('-');
+            let (name, value) = match plain.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (plain, None),
+            };
+            let key = match name {
+                "user" | "U" => "user",
+                "pass" => "password",
+                "js" | "jetstream" | "D" | "V" | "DV" | "nats-server" => continue,
+                "sd" | "store_dir" | "m" | "http_port" | "p" | "port" | "a" | "addr" | "n" | "name" | "server_name" => {
+                    if value.is_none() {
+                        rest.next_if(|word| !word.starts_with('-'));
+                    }
+                    continue;
+                }
+                _ => {
+                    left.push(word.clone());
+                    continue;
+                }
+            };
+            if let Some(value) = value.or_else(|| rest.next().cloned()) {
+                let text = self.text(&value, at, true);
+                self.report.mapped(at, draft.what("command"), format!("{word} → {key}"));
+                section.set(key, Toml::text(text));
+            }
+        }
+        if left.is_empty() && !section.has("user") {
+            self.report.dropped(at, draft.what("command"), "the recipe gives its own command");
+        }
+        left
+    }
+
     fn postgres_words(&mut self, draft: &Draft, words: &[String], at: At, section: &mut Section) {
         let what = draft.what("command");
+        if let [shell, flag, script, ..] = words
+            && shell.ends_with("sh")
+            && flag.starts_with('-')
+        {
+            let text =
+                "a script of its own: the recipe starts the server itself, and what the script did beyond that is left out: ";
+            self.report.not_mapped(at, what, format!("{text}{}", shorten(script.trim())));
+            return;
+        }
         let mut set = TomlEntries::new();
         let mut left = Vec::new();
         let mut rest = words.iter().skip_while(|word| !word.starts_with('-')).peekable();
@@ -289,6 +362,7 @@ impl Importer<'_> {
         }
         let of_folder = match known.recipe {
             "prometheus" => target.starts_with("/etc/prometheus"),
+            "alertmanager" => target.starts_with("/etc/alertmanager"),
             "grafana" => target.starts_with("/etc/grafana/provisioning"),
             "blackbox_exporter" => target.starts_with("/etc/blackbox_exporter"),
             _ => false,

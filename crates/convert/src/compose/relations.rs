@@ -1,6 +1,7 @@
 //! Who waits for whose end, and who is reached by which name at which port.
 
 use super::super::yaml::{YamlNode, YamlValue};
+use super::config_files::MANAGEMENT;
 use super::draft::{Draft, NativeKind, port_name, variable};
 use super::hostnames::Target;
 use super::importer::Importer;
@@ -68,7 +69,12 @@ impl Importer<'_> {
                 let main = draft.main();
                 let named = match &draft.kind {
                     NativeKind::Recipe { known, .. } => {
-                        known.named.iter().map(|(port, name)| (*port, (*name).to_owned())).collect()
+                        let mut named: Vec<(u16, String)> =
+                            known.named.iter().map(|(port, name)| (*port, (*name).to_owned())).collect();
+                        if known.recipe == "rabbitmq" && self.has_management(draft, &texts) {
+                            named.push((MANAGEMENT, "management".to_owned()));
+                        }
+                        named
                     }
                     _ => draft
                         .ports
@@ -80,11 +86,16 @@ impl Importer<'_> {
                 Target {
                     name: draft.name.clone(),
                     hosts,
+                    also_main: draft.listeners(&self.values),
                     main: main.or_else(|| draft.ports.first().and_then(|(port, _)| port.container.parse().ok())),
                     named,
                     present: draft.kind.is_present(),
                     has_port: !draft.task && draft.kind.is_present() && main.is_some(),
                     remapped: self.remapped(draft),
+                    recipe: match &draft.kind {
+                        NativeKind::Recipe { known, .. } => Some(known.recipe),
+                        _ => None,
+                    },
                     open: is_open(draft),
                 }
             })
@@ -111,7 +122,10 @@ impl Importer<'_> {
     /// The number that a recipe's main port is published under, where it is not the usual one.
     fn remapped(&self, draft: &Draft) -> Option<String> {
         let NativeKind::Recipe { known, .. } = &draft.kind else { return None };
-        let is_main = |port: &PortMapping| port.container.parse().is_ok_and(|number: u16| known.main.contains(&number));
+        let also = draft.listeners(&self.values);
+        let is_main = |port: &PortMapping| {
+            port.container.parse().is_ok_and(|number: u16| known.main.contains(&number) || also.contains(&number))
+        };
         let (port, _) = draft.ports.iter().find(|(port, _)| is_main(port))?;
         let host = self.values.fill(port.host.as_deref()?)?;
         (host != port.container).then_some(host)

@@ -355,7 +355,6 @@ impl Importer<'_> {
             "{".to_owned(),
             "\tadmin off".to_owned(),
             "\tauto_https off".to_owned(),
-            "\tpersist_config off".to_owned(),
             "\tgrace_period 5s".to_owned(),
             "}".to_owned(),
         ];

@@ -10,6 +10,7 @@ use devrun_model::service::Limits;
 use devrun_model::{Condition, RestartPolicy, duration};
 
 use super::health::shell_quote;
+use super::procfile_values::texts;
 use super::references::{ExportSource, host_name, shout};
 use super::stack::{ContainerEdge, ContainerMount, Health, MountSource, Origin, Port, Probe, Publish, Stack, Workload};
 use super::template::{ExportText, Piece, PlaceholderOperator};
@@ -52,8 +53,15 @@ pub fn compose(source: &ExportSource<'_>) -> Exported {
             document.push((key, Yaml::Map(map)));
         }
     }
-    for name in stack.secrets.keys() {
+    for name in stack.secrets.keys().filter(|name| source.own_secret(name).is_none()) {
         needs.insert(format!("the file of the secret {name}: devrun up, or devrun secret show {name}, makes it"));
+    }
+    // Compose fills in from `.env` alone; what further files of the project say it is told on its command line.
+    let files = source.merged.get("project").and_then(|project| project.get("env_file"));
+    let further: Vec<String> = texts(files).into_iter().filter(|file| file != ".env").collect();
+    if !further.is_empty() {
+        let options: String = further.iter().map(|file| format!(" --env-file {file}")).collect();
+        needs.insert(format!("variables of the project's env files: docker compose{options} up"));
     }
     let text = format!(
         "# Written by `devrun export compose`; `devrun export compose --check -o FILE` tells when it is stale.\n{}",
@@ -390,6 +398,10 @@ impl Command {
             let used = value.secrets();
             match value.as_secret() {
                 _ if used.is_empty() => out.env.push((name.clone(), value.clone())),
+                Some(secret) if workload.secret_paths.contains(name) => {
+                    secrets.insert(secret.to_owned());
+                    out.env.push((name.clone(), ExportText::literal(format!("{SECRETS}/{secret}"))));
+                }
                 Some(secret) if workload.reads_files.contains(name) => {
                     secrets.insert(secret.to_owned());
                     out.env.push((format!("{name}_FILE"), ExportText::literal(format!("{SECRETS}/{secret}"))));

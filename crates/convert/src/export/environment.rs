@@ -6,7 +6,8 @@ use toml::Value;
 use super::procfile_values::texts;
 use super::references::{PlaceholderScope, References, shout};
 use super::stack::Workload;
-use super::template::ExportText;
+use super::template::{ExportText, Piece};
+use crate::compose::loopback::names_bind_address;
 
 /// The layers of a service's environment, the earlier ones only where no later one says the same.
 pub(crate) fn fill(references: &References<'_>, name: &str, spec: &ServiceSpec, workload: &mut Workload) {
@@ -60,10 +61,75 @@ pub(crate) fn fill(references: &References<'_>, name: &str, spec: &ServiceSpec, 
             }
         }
     }
+    if !is_server {
+        for (variable, value) in env.iter_mut().filter(|(variable, _)| names_own_address(variable)) {
+            listen_on_all(references, &format!("{path}.{variable}"), [value]);
+        }
+    }
+    if !references.is_strict {
+        for (variable, value) in &mut env {
+            if let Some(secret) = value.as_literal().and_then(|path| secret_at(references, spec, path)) {
+                *value = ExportText::secret(secret);
+                workload.secret_paths.push(variable.clone());
+            }
+        }
+    }
     // What the image and the command need is said last: the procfile's `env` of the same name wins.
     let made = std::mem::take(&mut workload.env);
     workload.env = made.into_iter().filter(|(name, _)| !env.iter().any(|(known, _)| known == name)).collect();
     workload.env.extend(env);
+}
+
+/// The secret whose file a path names, as the service sees it.
+fn secret_at(references: &References<'_>, spec: &ServiceSpec, path: &str) -> Option<String> {
+    let mut absolute = std::path::PathBuf::new();
+    for part in spec.dir.join(path).components() {
+        match part {
+            std::path::Component::ParentDir => drop(absolute.pop()),
+            std::path::Component::CurDir => {}
+            part => absolute.push(part),
+        }
+    }
+    let files = &mut references.source.secret_files();
+    files.find(|(_, file)| references.source.plan.root.join(file) == absolute).map(|(name, _)| name.to_owned())
+}
+
+/// Whether a variable holds the address that a program listens on: `FLASK_RUN_HOST` and `ADDRESS`, not `DB_HOST`.
+fn names_own_address(variable: &str) -> bool {
+    const SERVERS: [&str; 17] = [
+        "DB",
+        "DATABASE",
+        "PG",
+        "POSTGRES",
+        "POSTGRESQL",
+        "MYSQL",
+        "MARIADB",
+        "MONGO",
+        "REDIS",
+        "VALKEY",
+        "CACHE",
+        "SMTP",
+        "MAIL",
+        "AMQP",
+        "RABBITMQ",
+        "KAFKA",
+        "S3",
+    ];
+    let upper = variable.to_ascii_uppercase();
+    names_bind_address(&upper) && !upper.split('_').any(|part| SERVERS.contains(&part) || part.starts_with("PGHOST"))
+}
+
+/// In a container 127.0.0.1 can be reached by nothing outside it.
+pub(crate) fn listen_on_all<'t>(references: &References<'_>, key: &str, words: impl IntoIterator<Item = &'t mut ExportText>) {
+    for word in words {
+        let Some(Piece::Literal(text)) = word.0.first_mut() else { continue };
+        let is_address =
+            text == "127.0.0.1" || text == "localhost" || text.starts_with("127.0.0.1:") || text.starts_with("localhost:");
+        if is_address {
+            *text = text.replacen("127.0.0.1", "0.0.0.0", 1).replacen("localhost", "0.0.0.0", 1);
+            references.lose(key, "a container must listen on 0.0.0.0 to be reached; 127.0.0.1 was replaced");
+        }
+    }
 }
 
 fn set(env: &mut Vec<(String, ExportText)>, name: &str, value: ExportText) {

@@ -48,7 +48,7 @@ impl<'a> PodSource<'a> {
         self.secrets.borrow().clone()
     }
     fn secret(&self, name: &str) -> String {
-        let file = self.source.secrets_dir.join(name);
+        let file = self.source.secret_file(name);
         let file = file.strip_prefix(&self.source.plan.root).map_or_else(|_| file.clone(), std::path::Path::to_path_buf);
         self.secrets.borrow_mut().entry(name.to_owned()).or_insert_with(|| format!("file=KEY={}", file.display()));
         name.to_owned()

@@ -35,6 +35,27 @@ pub struct ExportSource<'a> {
     pub secrets_dir: &'a Path,
 }
 
+impl ExportSource<'_> {
+    /// The file of a secret: one of the project's own, or that in which devrun keeps it.
+    pub(crate) fn secret_file(&self, name: &str) -> std::path::PathBuf {
+        match self.own_secret(name) {
+            Some(file) => self.plan.root.join(file),
+            None => self.secrets_dir.join(name),
+        }
+    }
+
+    /// The path of a secret of `[secrets] files`, relative to the project.
+    pub(crate) fn own_secret(&self, name: &str) -> Option<&str> {
+        self.secret_files().find(|(known, _)| *known == name).map(|(_, file)| file)
+    }
+
+    /// `[secrets] files`: names and paths.
+    pub(crate) fn secret_files(&self) -> impl Iterator<Item = (&str, &str)> {
+        let files = self.merged.get("secrets").and_then(|secrets| secrets.get("files")).and_then(Value::as_table);
+        files.into_iter().flatten().filter_map(|(name, file)| Some((name.as_str(), file.as_str()?)))
+    }
+}
+
 /// From where a placeholder is looked at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PlaceholderScope<'s> {
@@ -306,7 +327,9 @@ impl<'a> References<'a> {
             return self.external(name, attribute);
         }
         let colon = || ExportText::literal(":");
-        let host = || ExportText::literal(self.host(name));
+        // In a server's own configuration its address is what it listens on.
+        let listens = scope.service == name && [".files.", ".render."].iter().any(|key| scope.key.contains(key));
+        let host = || ExportText::literal(if listens { "0.0.0.0".to_owned() } else { self.host(name) });
         match attribute {
             "host" => Some(host()),
             "port" => self.port(name, "main"),

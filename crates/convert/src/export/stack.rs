@@ -48,6 +48,8 @@ pub(crate) struct Workload {
     pub env: Vec<(String, ExportText)>,
     /// `NAME` → `NAME_FILE` where the value is a secret.
     pub reads_files: Vec<String>,
+    /// Variables that hold the path of a secret; the value here is the secret.
+    pub secret_paths: Vec<String>,
     /// Paths relative to the project, and whether one must be there.
     pub env_files: Vec<(String, bool)>,
     pub mounts: Vec<ContainerMount>,

@@ -58,7 +58,7 @@ pub(crate) fn stack(source: &ExportSource<'_>, is_strict: bool) -> Stack {
     }
     project_keys(&references);
     let used: BTreeSet<String> = stack.workloads.iter().flat_map(secrets_of).collect();
-    stack.secrets = used.into_iter().map(|name| (name.clone(), source.secrets_dir.join(name))).collect();
+    stack.secrets = used.into_iter().map(|name| (name.clone(), source.secret_file(&name))).collect();
     let mounted = stack.workloads.iter().flat_map(|workload| &workload.mounts).filter_map(|mount| match &mount.source {
         MountSource::Volume(name) => Some(name.clone()),
         MountSource::Path(_) => None,
@@ -117,6 +117,7 @@ fn workload(references: &References<'_>, name: &str, spec: &ServiceSpec, stack: 
         command: Vec::new(),
         env: Vec::new(),
         reads_files: Vec::new(),
+        secret_paths: Vec::new(),
         env_files: Vec::new(),
         mounts: Vec::new(),
         files: Vec::new(),
@@ -201,8 +202,16 @@ fn recipe(
     workload: &mut Workload,
 ) {
     let path = references.path(name);
+    // The image refuses `root` as the name of a further user.
+    let is_root =
+        image.recipe == "mariadb" && references.login(name, "user").is_some_and(|user| user.as_literal() == Some("root"));
     for (key, variable) in ["user", "password", "database"].iter().zip(image.login) {
         let Some(value) = references.login(name, key) else { continue };
+        let variable = match *key {
+            "user" if is_root => continue,
+            "password" if is_root => "MARIADB_ROOT_PASSWORD",
+            _ => variable,
+        };
         let is_written = references.table(name).is_some_and(|table| table.contains_key(*key));
         match (image.recipe, *key) {
             ("neo4j", "password") => {
@@ -225,7 +234,12 @@ fn recipe(
         }
     }
     if image.recipe == "mariadb" {
-        workload.env.push(("MARIADB_RANDOM_ROOT_PASSWORD".to_owned(), ExportText::literal("1")));
+        let root = match (is_root, references.login(name, "password")) {
+            (false, _) => Some("MARIADB_RANDOM_ROOT_PASSWORD"),
+            (true, None) => Some("MARIADB_ALLOW_EMPTY_ROOT_PASSWORD"),
+            (true, Some(_)) => None,
+        };
+        workload.env.extend(root.map(|variable| (variable.to_owned(), ExportText::literal("1"))));
     }
     let data = image.data_of(reference);
     if let Some(volume) = spec.data.as_ref().filter(|_| !data.is_empty()) {
@@ -390,7 +404,7 @@ fn own(references: &References<'_>, name: &str, spec: &ServiceSpec, image: Optio
         let key = format!("{path}.run");
         workload.command = words(references, run, &command.argv, PlaceholderScope { service: name, key: &key }, workload);
         if spec.kind == Kind::Service {
-            listen_on_all(references, &key, &mut workload.command);
+            environment::listen_on_all(references, &key, &mut workload.command);
         }
     }
     if let (Some(before), Some(raw)) = (&spec.pre_start, references.key(name, "pre_start")) {
@@ -455,19 +469,6 @@ pub(crate) fn words(
         }
     }
     argv.iter().map(ExportText::literal).collect()
-}
-
-/// In a container 127.0.0.1 can be reached by nothing outside it.
-fn listen_on_all(references: &References<'_>, key: &str, words: &mut [ExportText]) {
-    for word in words {
-        let Some(super::template::Piece::Literal(text)) = word.0.first_mut() else { continue };
-        let is_address =
-            text == "127.0.0.1" || text == "localhost" || text.starts_with("127.0.0.1:") || text.starts_with("localhost:");
-        if is_address {
-            *text = text.replacen("127.0.0.1", "0.0.0.0", 1).replacen("localhost", "0.0.0.0", 1);
-            references.lose(key, "a container must listen on 0.0.0.0 to be reached; 127.0.0.1 was replaced");
-        }
-    }
 }
 
 fn ports(references: &References<'_>, name: &str, spec: &ServiceSpec, workload: &mut Workload) {

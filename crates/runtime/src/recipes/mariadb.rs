@@ -40,6 +40,8 @@ const TAKEN: &[(&str, &str)] = &[
     ("user", "user_id"),
     ("skip_networking", "nothing: it is reached by its port"),
 ];
+/// The setting that is no option of the server: root's password over the network, where the service has another user.
+const ROOT_PASSWORD: &str = "root_password";
 /// Users to run as where namespaces are forbidden.
 const ORDINARY: &[&str] = &["mysql", "nobody"];
 const STEP: Duration = Duration::from_secs(300);
@@ -120,7 +122,7 @@ fn share(context: &RecipeContext<'_>) -> Result<Vec<String>, Failure> {
 /// `set` as words; later ones win over ours.
 fn settings(context: &RecipeContext<'_>) -> Result<Vec<String>, Failure> {
     let mut words = Vec::new();
-    for (name, value) in &context.recipe.settings {
+    for (name, value) in context.recipe.settings.iter().filter(|(name, _)| *name != ROOT_PASSWORD) {
         let plain = name.replace('-', "_").to_ascii_lowercase();
         if let Some((_, key)) = TAKEN.iter().find(|(taken, _)| *taken == plain) {
             return Err(Failure::new(FailureKind::Config, format!("set.{name} belongs to {key}")));
@@ -169,6 +171,7 @@ struct MariadbLogin {
     user: String,
     database: String,
     password: String,
+    root_password: Option<String>,
 }
 
 fn login(context: &RecipeContext<'_>) -> Result<MariadbLogin, Failure> {
@@ -176,11 +179,16 @@ fn login(context: &RecipeContext<'_>) -> Result<MariadbLogin, Failure> {
     let login = MariadbLogin {
         database: context.spec.attribute("database").unwrap_or_else(|| user.clone()),
         password: context.spec.attribute("password").unwrap_or_default(),
+        root_password: context.recipe.settings.get(ROOT_PASSWORD).filter(|_| user != "root").cloned(),
         user,
     };
-    for (what, value, longest) in
-        [("user", &login.user, 80), ("database", &login.database, 64), ("password", &login.password, 1024)]
-    {
+    let root_password = login.root_password.clone().unwrap_or_default();
+    for (what, value, longest) in [
+        ("user", &login.user, 80),
+        ("database", &login.database, 64),
+        ("password", &login.password, 1024),
+        ("root_password", &root_password, 1024),
+    ] {
         if value.len() > longest || value.contains(['\0', '\n', '\r']) {
             return Err(Failure::new(FailureKind::Config, format!("mariadb cannot take this {what}"))
                 .help("shorter, and without line breaks"));
@@ -200,6 +208,13 @@ impl MariadbLogin {
         let grant = if self.user == "root" { "*.*".to_owned() } else { format!("`{database}`.*") };
         sql.push_str(&format!("CREATE USER {user}@'%' IDENTIFIED BY {password};\nGRANT ALL PRIVILEGES ON {grant} TO {user}@'%'"));
         sql.push_str(if self.user == "root" { " WITH GRANT OPTION;\n" } else { ";\n" });
+        // Through the socket root keeps the service's password, by which devrun itself comes in.
+        if let Some(password) = &self.root_password {
+            let password = text(password);
+            sql.push_str(&format!(
+                "CREATE USER 'root'@'%' IDENTIFIED BY {password};\nGRANT ALL PRIVILEGES ON *.* TO 'root'@'%' WITH GRANT OPTION;\n"
+            ));
+        }
         sql
     }
 }
@@ -395,7 +410,12 @@ mod tests {
 
     #[test]
     fn names_and_passwords_are_quoted() {
-        let login = MariadbLogin { user: "o'dd".to_owned(), database: "a`b".to_owned(), password: "x\\'y".to_owned() };
+        let login = MariadbLogin {
+            user: "o'dd".to_owned(),
+            database: "a`b".to_owned(),
+            root_password: None,
+            password: "x\\'y".to_owned(),
+        };
         insta::assert_snapshot!(login.sql(), @r"
         DELETE FROM mysql.global_priv WHERE Host <> 'localhost';
         DELETE FROM mysql.proxies_priv WHERE Host <> 'localhost';

@@ -1,7 +1,7 @@
 //! Which recipe has code beside its data: the one place in which servers are told apart by name.
 
 use super::recipe::{DataRecipe, Recipe};
-use super::{gateway, mariadb, neo4j, postgres, rabbitmq, redis, telemetry};
+use super::{ferretdb, gateway, kafka, mariadb, neo4j, postgres, rabbitmq, redis, telemetry};
 
 /// The code of a recipe, by the name of the recipe.
 pub(super) fn recipe_code(name: &str) -> &'static dyn Recipe {
@@ -9,6 +9,8 @@ pub(super) fn recipe_code(name: &str) -> &'static dyn Recipe {
         "postgres" => &postgres::Postgres,
         "redis" | "valkey" => &redis::Redis,
         "neo4j" => &neo4j::Neo4j,
+        "ferretdb" => &ferretdb::FerretDb,
+        "kafka" => &kafka::Kafka,
         "mariadb" => &mariadb::MariaDb,
         "rabbitmq" => &rabbitmq::RabbitMq,
         "gateway" => &gateway::GatewayRecipe,

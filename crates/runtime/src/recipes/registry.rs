@@ -11,9 +11,10 @@ macro_rules! files {
 }
 
 const FILES: &[(&str, &str)] = files!(
-    "blackbox_exporter" "caddy" "gateway" "grafana" "loki" "mailpit" "mariadb" "meilisearch" "memcached" "minio" "nats"
-    "neo4j" "nginx" "node_exporter" "ollama" "postgres" "prometheus" "promtail" "qdrant" "rabbitmq" "redis" "seaweedfs"
-    "telemetry" "valkey" "versitygw"
+    "adminer" "alertmanager" "azurite" "blackbox_exporter" "caddy" "chroma" "etcd" "ferretdb" "gateway" "grafana" "kafka" "loki"
+    "mailpit" "mariadb" "meilisearch" "memcached" "minio" "nats" "neo4j" "nginx" "node_exporter" "ollama" "postgres"
+    "prometheus" "promtail" "qdrant" "rabbitmq" "redis" "seaweedfs" "telemetry" "valkey" "versitygw" "victorialogs"
+    "zookeeper"
 );
 
 /// The recipes compiled in. Each is parsed when it is first asked for: a stack uses a few of them, and reading them all would
