@@ -310,7 +310,7 @@ fn several_of_a_kind_and_a_test_of_nothing() {
     has(&converted, &["services", "k2", "port"], "auto");
     has(&converted, &["services", "k2", "ports", "controller"], "auto");
     has(&converted, &["services", "app", "env", "BROKERS"], "${k1.addr},${k2.addr}");
-    says(&converted, KeyOutcome::NotMapped, "services.k1.image: the 2 brokers of the file are no cluster here");
+    says(&converted, KeyOutcome::NotMapped, "services.k1.image: the 2 brokers of the file do not form a cluster here");
     assert_eq!(value(&converted, &["services", "w", "ready"]), None);
     says(&converted, KeyOutcome::NotMapped, "services.w.healthcheck: its `test` names no command");
 }

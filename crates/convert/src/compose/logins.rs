@@ -330,7 +330,7 @@ impl Importer<'_> {
                 let nodes = self.targets.iter().filter(|target| target.recipe == Some("kafka")).count();
                 if nodes > 1 {
                     let text = format!(
-                        "the {nodes} brokers of the file are no cluster here, each is one of its own: let all clients use one of them, and leave the others out"
+                        "the {nodes} brokers of the file do not form a cluster here, each is one of its own: let all clients use one of them, and leave the others out"
                     );
                     self.report.not_mapped(at, what, text);
                 }
