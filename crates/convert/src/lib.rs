@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod bind_names;
 #[cfg(feature = "compose")]
 mod compose;
 mod converted;

@@ -1,5 +1,7 @@
 // The server: login, questions, actions, and the stream of changes.
 export class Refused extends Error {}
+// What the same question gets as long as the stack is described as it is.
+export class Invalid extends Error {}
 
 async function answer(response) {
   if (response.status === 401) throw new Refused("Open the address that `devrun web` printed: it carries the token.");
@@ -7,7 +9,7 @@ async function answer(response) {
   if (!response.ok) {
     let reason = text;
     try { reason = JSON.parse(text).error ?? text; } catch { /* Plain text. */ }
-    throw Object.assign(new Error(reason.trim()), { status: response.status });
+    throw new (response.status === 400 ? Invalid : Error)(reason.trim());
   }
   return text.trim() === "" ? null : JSON.parse(text);
 }

@@ -1,6 +1,6 @@
 // The terminal of a service: rows of text come from the server, keys go to it. No sequence of the service is interpreted here.
 import { h, say } from "/dom.js";
-import { terminal, sendKeys } from "/server.js";
+import { Invalid, terminal, sendKeys } from "/server.js";
 
 const COLORS = ["#8b949e", "#ff7b72", "#6fd199", "#e9bf5b", "#7db8f5", "#d2a8ff", "#56d4dd", "#e6e9ec", "#a6b0ba", "#ffa198", "#8ee8b4", "#f5d483", "#a5cdf8", "#e2c5ff", "#8ce5ec", "#ffffff"];
 const BACKGROUNDS = ["#000000", "#7a1614", "#14532d", "#5c4400", "#0b3b73", "#5b2a7a", "#0b4f57", "#4a525a", "#2b3238", "#8f2320", "#1c6b3d", "#735600", "#12509a", "#6f3894", "#12656f", "#5f6871"];
@@ -105,8 +105,8 @@ export function terminalView(name) {
       told.textContent = `${name} has ended, or its output was too fast to follow; it is attached again when something changes`;
     } catch (error) {
       if (stop.signal.aborted) return;
-      // A service that has no terminal gets none by another attempt.
-      ended = error.status !== 400;
+      // A service without a terminal is asked once, not at every change.
+      ended = !(error instanceof Invalid);
       if (!again) told.textContent = error.message;
     }
     number = null;

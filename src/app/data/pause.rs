@@ -8,7 +8,8 @@ use devrun_data::{CopyCancel, sync_file_system};
 use devrun_model::feed::Status;
 use devrun_model::service::Server;
 use devrun_model::{
-    Command, Failure, FailureKind, Health, Kind, Plan, ServiceId, ServiceSpec, ServiceStatus, State, UpOptions, VolumeName,
+    Command, Failure, FailureKind, Health, Kind, Launch, Plan, ServiceId, ServiceSpec, ServiceStatus, State, UpOptions,
+    VolumeName,
 };
 use devrun_runtime::recipes;
 
@@ -52,6 +53,11 @@ fn is_up(status: &ServiceStatus) -> bool {
     status.state.is_live() || status.state == State::BackingOff
 }
 
+/// Whether the procfile itself says how often a Redis looks at signals.
+fn sets_rate(spec: &ServiceSpec) -> bool {
+    matches!(&spec.launch, Launch::Recipe(used) if used.settings.contains_key("hz"))
+}
+
 /// Prepares servers for a stop that takes little time: what they and the kernel hold in memory is written out before it. Who cannot
 /// be asked, or takes too long, is stopped all the same.
 async fn prepare_stop(plan: &Plan, volumes: &BTreeSet<VolumeName>, status: &Status) {
@@ -61,23 +67,23 @@ async fn prepare_stop(plan: &Plan, volumes: &BTreeSet<VolumeName>, status: &Stat
     };
     let uses = |spec: &ServiceSpec| spec.data.as_ref().is_some_and(|name| volumes.contains(name));
     let begun = Instant::now();
-    let mut has_redis = false;
+    let mut has_faster_redis = false;
     for spec in plan.services.values().filter(|spec| uses(spec) && is_ready(spec)) {
         let asked = async {
             match spec.stop_asks() {
                 Some(Server::Postgres) => recipes::ask_sql(spec, "CHECKPOINT").await.is_ok(),
-                // It looks at signals so often; the next start has its own setting again.
-                Some(Server::Redis) => redis::set(spec, "hz", "100").await.is_ok(),
-                None => false,
+                // It looks at signals so often; the next start has its own setting again (docs/adr/0012-redis-hz.md).
+                Some(Server::Redis) if !sets_rate(spec) => redis::set(spec, "hz", "100").await.is_ok(),
+                Some(Server::Redis) | None => false,
             }
         };
         let answered = tokio::time::timeout(PREPARE_LIMIT, asked).await;
-        has_redis |= spec.stop_asks() == Some(Server::Redis) && answered == Ok(true);
+        has_faster_redis |= spec.stop_asks() == Some(Server::Redis) && answered == Ok(true);
     }
     for volume in plan.volumes.values().filter(|volume| volumes.contains(&volume.name)) {
         let _unsynced = sync_file_system(&volume.path);
     }
-    if has_redis {
+    if has_faster_redis {
         tokio::time::sleep(REDIS_ROUND.saturating_sub(begun.elapsed())).await;
     }
 }
@@ -188,5 +194,36 @@ impl Pause {
             }
         }
         failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use devrun_model::recipe::RecipeUse;
+    use devrun_model::{RecipeBook as _, ServiceName};
+    use devrun_runtime::recipes::RecipeRegistry;
+
+    use super::*;
+
+    #[test]
+    fn a_rate_of_the_procfile_is_left_alone() {
+        let recipe = RecipeRegistry::new().find("redis").cloned().unwrap();
+        let with = |settings: &[(&str, &str)]| {
+            let mut spec = ServiceSpec::bare(ServiceName::new("cache").unwrap(), "/".into(), vec!["x".to_owned()]);
+            spec.launch = Launch::Recipe(Box::new(RecipeUse {
+                recipe: recipe.clone(),
+                version: None,
+                settings: settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+                init: Vec::new(),
+                extensions: Vec::new(),
+                migrations: None,
+                source: None,
+                init_cache: false,
+                gateway: None,
+            }));
+            spec
+        };
+        assert!(!sets_rate(&with(&[])) && !sets_rate(&with(&[("maxmemory", "1mb")])));
+        assert!(sets_rate(&with(&[("hz", "10")])));
     }
 }

@@ -28,16 +28,21 @@ const TRANSACTION_TIMEOUT: (u32, &str) = (17, "SET transaction_timeout = 0;");
 /// What is read of a dump as SQL text to learn what it needs. Its settings are within the first kilobyte.
 const HEAD: usize = 4096;
 
+/// A login that failed, for a command that needs the server.
+pub fn not_running(spec: &ServiceSpec, failure: Failure) -> Failure {
+    if failure.kind == FailureKind::Credentials {
+        return failure;
+    }
+    Failure::new(FailureKind::Elsewhere, format!("{} is not running: {}", spec.service, failure.reason))
+        .help(format!("devrun up -d {}", spec.service))
+}
+
 /// The version that the server reports.
 ///
 /// # Errors
 /// `Elsewhere` when it does not run, `Credentials` when it refuses the login.
 pub async fn server_version(spec: &ServiceSpec) -> Result<String, Failure> {
-    let answer = recipes::ask_sql(spec, "SHOW server_version").await.map_err(|error| match error.failure {
-        failure if failure.kind == FailureKind::Credentials => failure,
-        failure => Failure::new(FailureKind::Elsewhere, format!("{} is not running: {}", spec.service, failure.reason))
-            .help(format!("devrun up -d {}", spec.service)),
-    })?;
+    let answer = recipes::ask_sql(spec, "SHOW server_version").await.map_err(|error| not_running(spec, error.into()))?;
     let version = answer.rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()).unwrap_or_default();
     Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
 }

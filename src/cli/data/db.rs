@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::app::child_command;
-use crate::app::data::fork::postgres::{self, FORK, ForkContext};
+use crate::app::data::fork::postgres::{self, FORK, TemplateCopies};
 use crate::app::data::fork::registry::{Fork, ForkRegistry};
 use crate::app::data::fork::{reaper, redis, target};
 use crate::app::data::interruptible_work::DataWork;
@@ -140,24 +140,21 @@ fn make(globals: &Globals, project: &Project, args: &ForkArgs, term: Term) -> Re
         ttl.map(|ttl| jiff::Timestamp::now().as_millisecond().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)));
     let work = DataWork::begin()?;
     let registry = ForkRegistry::new(&project.places);
-    let mut context = ForkContext { project, plan: &plan, spec, template: String::new() };
-    if spec.stop_asks() == Some(Server::Postgres) {
-        context.template = postgres::freeze(project, &plan, spec, &work, term)?;
-    }
+    let copies = match spec.stop_asks() {
+        Some(Server::Postgres) => Some(TemplateCopies::open(project, &plan, spec, &work, term)?),
+        _ => None,
+    };
     let mut forks = Vec::new();
     for _ in 0..args.count {
-        let (fork, result) = one(
-            &context,
-            &registry,
-            Fork { service: spec.service.to_string(), database: String::new(), owner: Some(owner.clone()), until_ms },
-            &work,
-        )?;
+        let fork = Fork { service: spec.service.to_string(), database: String::new(), owner: Some(owner.clone()), until_ms };
+        let (fork, result) = one(copies.as_ref(), spec, &registry, fork, &work)?;
         if let Err(failure) = result {
             registry.remove(&fork)?;
             return work.ended_by(failure);
         }
         forks.push(fork);
     }
+    drop(copies);
     reaper::ensure(globals, project)?;
     if !args.command.is_empty() {
         let first = forks.first().map(|fork| fork.database.clone()).unwrap_or_default();
@@ -168,10 +165,9 @@ fn make(globals: &Globals, project: &Project, args: &ForkArgs, term: Term) -> Re
             let here = std::env::current_dir().unwrap_or_else(|_| project.root.clone());
             Ok::<i32, Failure>(child_command::run(&args.command, &env, &here, None, &mut signals).await?.code)
         });
-        for fork in &forks {
-            work.runtime.block_on(target::remove(spec, fork))?;
-            registry.remove(fork)?;
-        }
+        let names: Vec<String> = forks.iter().map(|fork| fork.database.clone()).collect();
+        work.runtime.block_on(target::remove(spec, &names))?;
+        forks.iter().try_for_each(|fork| registry.remove(fork))?;
         return code;
     }
     let made: Vec<Made> = forks
@@ -192,32 +188,32 @@ fn make(globals: &Globals, project: &Project, args: &ForkArgs, term: Term) -> Re
     Ok(exit::DONE)
 }
 
-/// Registers a fork under a name that is free, and makes it.
+/// Registers a fork under a name that is free, and makes it: a copy, or without a template an empty logical database of a Redis.
 fn one(
-    context: &ForkContext<'_>,
+    copies: Option<&TemplateCopies>,
+    spec: &ServiceSpec,
     registry: &ForkRegistry,
     mut fork: Fork,
     work: &DataWork,
 ) -> Result<(Fork, Result<(), Failure>), Failure> {
-    if context.spec.stop_asks() == Some(Server::Redis) {
-        let count = work.runtime.block_on(redis::count(context.spec))?;
+    let Some(copies) = copies else {
+        let count = work.runtime.block_on(redis::count(spec))?;
         for number in 1..count {
             fork.database = number.to_string();
             if registry.add(&fork)? {
-                let made = work.runtime.block_on(target::make(context, &fork));
+                let made = work.runtime.block_on(redis::clear(spec, &fork.database));
                 return Ok((fork, made));
             }
         }
-        return Err(Failure::new(
-            FailureKind::Task,
-            format!("all {} logical databases of {} are in use", count.saturating_sub(1), context.spec.service),
-        )
-        .help(format!("[services.{}] set = {{ databases = \"256\" }}", context.spec.service)));
-    }
+        let reason = format!("all {} logical databases of {} are in use", count.saturating_sub(1), spec.service);
+        return Err(
+            Failure::new(FailureKind::Task, reason).help(format!("[services.{}] set = {{ databases = \"256\" }}", spec.service))
+        );
+    };
     loop {
         fork.database = format!("{FORK}{}", devrun_data::nonce()?);
         if registry.add(&fork)? {
-            let made = work.runtime.block_on(target::make(context, &fork));
+            let made = work.runtime.block_on(copies.copy(&fork.database));
             return Ok((fork, made));
         }
     }
@@ -267,12 +263,16 @@ fn drop_named(globals: &Globals, project: &Project, names: &[String]) -> Result<
             None => return Err(Failure::new(FailureKind::Config, format!("unknown fork `{name}`")).help("devrun db list")),
         }
     }
-    let runtime = crate::app::runtime::runtime()?;
+    let mut of_service: BTreeMap<&str, Vec<&Fork>> = BTreeMap::new();
     for fork in chosen {
-        let plan = plan(globals, project, Some(&fork.service))?;
-        let spec: &ServiceSpec = readonly::one(&plan, &fork.service)?;
-        runtime.block_on(target::remove(spec, fork))?;
-        registry.remove(fork)?;
+        of_service.entry(&fork.service).or_default().push(fork);
+    }
+    let runtime = crate::app::runtime::runtime()?;
+    for (service, forks) in of_service {
+        let plan = plan(globals, project, Some(service))?;
+        let names: Vec<String> = forks.iter().map(|fork| fork.database.clone()).collect();
+        runtime.block_on(target::remove(readonly::one(&plan, service)?, &names))?;
+        forks.iter().try_for_each(|fork| registry.remove(fork))?;
     }
     Ok(exit::DONE)
 }
@@ -285,8 +285,7 @@ fn refresh(globals: &Globals, project: &Project, service: Option<&str>, term: Te
             .help("devrun db refresh POSTGRES-SERVICE"));
     }
     let work = DataWork::begin()?;
-    work.runtime.block_on(postgres::thaw(spec))?;
-    let name = postgres::freeze(project, &plan, spec, &work, term)?;
+    let name = postgres::refresh(project, &plan, spec, &work, term)?;
     say(format!("{}: the frozen copy was taken ({name})", spec.service));
     Ok(exit::DONE)
 }

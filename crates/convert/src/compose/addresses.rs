@@ -3,6 +3,7 @@
 //! A placeholder stays one, unless what it holds is the name of a service: nobody but the compose file knows that name, so it
 //! is filled in and becomes a reference. Passwords that a server of compose did not want are added where the URL has none.
 
+use super::super::bind_names::names_bind_address;
 use super::super::report::At;
 use super::super::yaml::{YamlNode, YamlValue};
 use super::draft::{Draft, local};
@@ -50,7 +51,7 @@ impl Importer<'_> {
         let host = hostnames::wants_host(variable) || hostnames::wants_host(hole.name);
         let in_url = before.ends_with("://") || (before.ends_with('@') && before.contains("://"));
         let named = self.targets.iter().any(|target| target.hosts.iter().any(|name| name == value));
-        let binds = loopback::names_bind_address(variable);
+        let binds = names_bind_address(variable);
         (in_url && named)
             || hostnames::rewrite(value, host, &self.targets, &mut HostMatch::new()) != value
             || loopback::this_machine(value, &draft.machine_names).is_some()
@@ -63,7 +64,7 @@ impl Importer<'_> {
         if let Some(ours) = loopback::this_machine(&text, &draft.machine_names) {
             text = ours;
         }
-        if let Some(ours) = loopback::bind_addresses(&text, loopback::names_bind_address(variable)) {
+        if let Some(ours) = loopback::bind_addresses(&text, names_bind_address(variable)) {
             let keeps = variable.is_empty() || !is_list_of_allowed(variable);
             text = if keeps { ours } else { text };
         }

@@ -95,23 +95,10 @@ pub(crate) fn bind_addresses(text: &str, binds: bool) -> Option<String> {
     (out != text).then_some(out)
 }
 
-/// Whether a variable of this name holds an address to listen on, rather than one that is allowed, trusted or asked.
-pub(crate) fn names_bind_address(variable: &str) -> bool {
-    let upper = variable.to_ascii_uppercase();
-    let parts: Vec<&str> = upper.split(['_', '.', '-']).collect();
-    let refers = ["ALLOW", "ALLOWED", "ORIGIN", "ORIGINS", "CORS", "TRUSTED", "PROXY", "PROXIES", "WHITELIST", "DENY", "IGNORE"];
-    !parts.iter().any(|part| refers.contains(part))
-        && parts.iter().any(|part| {
-            matches!(
-                *part,
-                "HOST" | "HOSTNAME" | "BIND" | "BINDING" | "ADDR" | "ADDRESS" | "LISTEN" | "LISTENER" | "INTERFACE" | "IP"
-            )
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bind_names::names_bind_address;
 
     #[test]
     fn addresses_of_all_interfaces_become_loopback() {

@@ -21,7 +21,7 @@ mod keys;
 mod labels;
 mod load;
 mod logins;
-pub(crate) mod loopback;
+mod loopback;
 mod ports;
 mod project_keys;
 mod ready;

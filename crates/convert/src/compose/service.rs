@@ -43,7 +43,7 @@ impl Importer<'_> {
                     // What the image's own layout needs means nothing here.
                     let inside = value.contains('$') || value.starts_with('/') || name == "PATH" || name == "PORT";
                     if !inside && !env.iter().any(|(known, _)| known == name) {
-                        let binds = loopback::names_bind_address(name);
+                        let binds = crate::bind_names::names_bind_address(name);
                         let value = loopback::bind_addresses(value, binds).unwrap_or_else(|| value.clone());
                         env.push((name.clone(), Toml::text(value)));
                     }

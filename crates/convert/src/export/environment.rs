@@ -7,7 +7,7 @@ use super::procfile_values::texts;
 use super::references::{PlaceholderScope, References, shout};
 use super::stack::Workload;
 use super::template::{ExportText, Piece};
-use crate::compose::loopback::names_bind_address;
+use crate::bind_names::names_bind_address;
 
 /// The layers of a service's environment, the earlier ones only where no later one says the same.
 pub(crate) fn fill(references: &References<'_>, name: &str, spec: &ServiceSpec, workload: &mut Workload) {

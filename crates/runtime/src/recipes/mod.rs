@@ -37,6 +37,7 @@ mod s3;
 mod secret_check;
 #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "without a driver no script is run"))]
 mod sql;
+mod sql_connection;
 pub mod sql_split;
 mod task_work;
 mod telemetry;
@@ -59,5 +60,6 @@ pub use postgres::socket_folder as postgres_socket_folder;
 pub use registry::RecipeRegistry;
 pub use secret_check::check_secrets;
 pub use sql::{SqlColumnKind, SqlError, SqlTable, ask as ask_sql, migrate, migrations, query as query_sql};
+pub use sql_connection::SqlConnection;
 pub use task_work::work;
 pub use template::{TemplateValues, fill_template};

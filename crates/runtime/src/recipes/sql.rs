@@ -112,7 +112,7 @@ fn target(on: &ServiceSpec) -> Result<SqlTarget, Failure> {
 }
 
 #[cfg(feature = "postgres")]
-async fn log_in(on: &ServiceSpec) -> Result<SqlSession, SqlError> {
+pub(super) async fn log_in(on: &ServiceSpec) -> Result<SqlSession, SqlError> {
     let target = target(on)?;
     let opened = SqlSession::open(&target, None).await;
     opened.map_err(|error| SqlError { code: with_driver::code(&error), failure: session_failure(&target, &error) })
@@ -221,7 +221,7 @@ pub async fn migrate(_on: &ServiceSpec, _folder: &Path) -> Result<Vec<String>, F
 }
 
 #[cfg(not(feature = "postgres"))]
-fn no_driver() -> Failure {
+pub(super) fn no_driver() -> Failure {
     Failure::new(FailureKind::Task, "this devrun was built without the feature `postgres`")
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import shlex
 import subprocess
 import tempfile
@@ -71,58 +70,75 @@ class Stack:
 
 
 class Pool:
-    """Makes databases ahead of the tests, and drops those that are done with, in one thread of its own."""
+    """Makes databases ahead of the tests, and drops those that are done with, in one thread of its own.
+
+    The first one comes alone, so that the first test need not wait for others. From then on a command makes half of `ahead` or more, and
+    drops twice as many as are made ahead: each command is a process, and on a server that waits for the disk the databases of one command
+    share its checkpoint.
+    """
 
     def __init__(self, stack: Stack, service: Optional[str], ahead: int) -> None:
         self._stack, self._service, self._ahead = stack, service, ahead
-        self._ready: "queue.Queue[object]" = queue.Queue()
-        self._wanted = threading.Semaphore(ahead)
+        self._ready: List[Database] = []
         self._done: List[Database] = []
-        self._lock = threading.Lock()
+        self._error: Optional[BaseException] = None
+        self._waiting = 0
         self._closing = False
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="devrun-pool", daemon=True)
         self._thread.start()
 
     def take(self) -> Database:
-        database = self._ready.get()
-        self._wanted.release()
-        if isinstance(database, BaseException):
-            raise database
-        assert isinstance(database, Database)
-        return database
+        with self._changed:
+            self._waiting += 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._ready or self._error)
+            self._waiting -= 1
+            if self._ready:
+                self._changed.notify_all()
+                return self._ready.pop(0)
+            error, self._error = self._error, None
+            assert error is not None
+            raise error
 
     def give_back(self, database: Database) -> None:
-        with self._lock:
+        with self._changed:
             self._done.append(database)
 
+    def _missing(self) -> int:
+        """How many are to be made now; none while the last failure was not raised."""
+        missing = self._ahead - len(self._ready)
+        return missing if self._error is None and (missing >= (self._ahead + 1) // 2 or self._waiting > len(self._ready)) else 0
+
     def _work(self) -> None:
+        first = True
         while True:
-            self._wanted.acquire()
-            count = 1
-            while count < self._ahead and self._wanted.acquire(blocking=False):
-                count += 1
-            if self._closing:
-                return
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or self._missing())
+                if self._closing:
+                    return
+                count = 1 if first else self._missing()
+                first = False
+                done = self._done if len(self._done) >= 2 * self._ahead else []
+                self._done = self._done if not done else []
+            made: List[Database] = []
+            error: Optional[BaseException] = None
             try:
-                for database in self._stack.databases(self._service, count):
-                    self._ready.put(database)
-                with self._lock:
-                    done, self._done = (self._done, []) if len(self._done) >= self._ahead else ([], self._done)
                 self._stack.drop(done)
-            except BaseException as error:  # noqa: BLE001 - it is raised where the database is taken
-                for _ in range(count):
-                    self._ready.put(error)
+                made = self._stack.databases(self._service, count)
+            except BaseException as caught:  # noqa: BLE001 - it is raised where a database is taken
+                error = caught
+            with self._changed:
+                self._ready += made
+                self._error = error
+                self._changed.notify_all()
 
     def close(self) -> None:
-        self._closing = True
-        self._wanted.release()
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
         self._thread.join()
-        left = self._done
-        while not self._ready.empty():
-            database = self._ready.get()
-            if isinstance(database, Database):
-                left.append(database)
-        self._stack.drop(left)
+        self._stack.drop(self._done + self._ready)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

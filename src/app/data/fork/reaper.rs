@@ -2,7 +2,7 @@
 //! for, and with the stack: the files of the registry go with the runtime directory, and databases that outlive it are dropped
 //! by the next fork.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -81,10 +81,14 @@ fn until_idle(
             }
         }
         let now = jiff::Timestamp::now().as_millisecond();
+        let mut over: BTreeMap<String, Vec<Fork>> = BTreeMap::new();
         for fork in forks.into_iter().filter(|fork| fork.is_over(now)) {
-            match runtime.block_on(remove(globals, project, &fork)) {
-                Ok(()) => registry.remove(&fork)?,
-                Err(failure) => tracing::warn!(database = %fork.database, reason = %failure.reason, "a fork is not dropped yet"),
+            over.entry(fork.service.clone()).or_default().push(fork);
+        }
+        for (service, forks) in over {
+            match runtime.block_on(remove(globals, project, &service, &forks)) {
+                Ok(()) => forks.iter().try_for_each(|fork| registry.remove(fork))?,
+                Err(failure) => tracing::warn!(%service, reason = %failure.reason, "forks are not dropped yet"),
             }
         }
         std::thread::sleep(STEP);
@@ -104,7 +108,8 @@ async fn clear(globals: &Globals, project: &Project, service: &str, registry: &F
     if spec.stop_asks() == Some(Server::Postgres) { postgres::drop_forgotten(spec, registry).await } else { Ok(()) }
 }
 
-async fn remove(globals: &Globals, project: &Project, fork: &Fork) -> Result<(), Failure> {
-    let plan = plan(globals, project, &fork.service)?;
-    target::remove(crate::app::readonly::one(&plan, &fork.service)?, fork).await
+async fn remove(globals: &Globals, project: &Project, service: &str, forks: &[Fork]) -> Result<(), Failure> {
+    let plan = plan(globals, project, service)?;
+    let names: Vec<String> = forks.iter().map(|fork| fork.database.clone()).collect();
+    target::remove(crate::app::readonly::one(&plan, service)?, &names).await
 }

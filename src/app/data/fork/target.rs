@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use devrun_model::service::Server;
 use devrun_model::{Failure, FailureKind, Plan, ServiceSpec};
 
-use super::postgres::{self, ForkContext};
+use super::postgres;
 use super::redis;
-use super::registry::Fork;
 
 /// The server that is meant: the named one, else the only Postgres.
 ///
@@ -35,26 +34,18 @@ pub fn server<'a>(plan: &'a Plan, named: Option<&str>) -> Result<&'a ServiceSpec
     }
 }
 
-/// Makes a fork that is registered already.
+/// Drops databases of one server.
 ///
 /// # Errors
 /// As the server says.
-pub async fn make(context: &ForkContext<'_>, fork: &Fork) -> Result<(), Failure> {
-    match context.spec.stop_asks() {
-        Some(Server::Redis) => redis::clear(context.spec, &fork.database).await,
-        _ => postgres::copy(context, &fork.database).await,
+pub async fn remove(spec: &ServiceSpec, databases: &[String]) -> Result<(), Failure> {
+    if spec.stop_asks() != Some(Server::Redis) {
+        return postgres::drop_databases(spec, databases).await;
     }
-}
-
-/// Drops it.
-///
-/// # Errors
-/// As the server says.
-pub async fn remove(spec: &ServiceSpec, fork: &Fork) -> Result<(), Failure> {
-    match spec.stop_asks() {
-        Some(Server::Redis) => redis::clear(spec, &fork.database).await,
-        _ => postgres::drop_database(spec, &fork.database).await,
+    for database in databases {
+        redis::clear(spec, database).await?;
     }
+    Ok(())
 }
 
 /// The address of a fork.
