@@ -80,7 +80,8 @@ pub fn fetched(recipe: &str) -> Result<(), String> {
     // One after the other: they share a registry, and the machine.
     let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
     let result = tried.entry(recipe.to_owned()).or_insert_with(|| {
-        let fetching = Project::new().env("DEVRUN_BIN_CACHE", &store().display().to_string());
+        // A registry that the caller's variables describe, or whose certificate they name, is reached by them only.
+        let fetching = with_registries(Project::new().env("DEVRUN_BIN_CACHE", &store().display().to_string()));
         let outcome = fetching.start(&["fetch", recipe]).outcome_within(UP);
         if outcome.code == Some(0) { Ok(()) } else { Err(outcome.last_line().to_owned()) }
     });
