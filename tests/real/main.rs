@@ -21,6 +21,7 @@ macro_rules! trials {
 
 mod applications;
 mod backup_chapters;
+mod browser_https;
 #[path = "../it/case_init.rs"]
 mod case_init;
 #[path = "../it/case_real.rs"]
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
     let files = [
         applications::trials(),
         backup_chapters::trials(),
+        browser_https::trials(),
         client_versions::trials(),
         case_init::trials(),
         case_real::trials(),
