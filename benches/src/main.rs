@@ -6,14 +6,18 @@
 //! check NAMES FILE…              reads every byte back: missing, torn and reordered lines (lines.rs)
 //! ideal …                        the perfect program: posix_spawn, pidfd, poll, nothing else (ideal.rs)
 //! limits FOLDER                  what this machine's kernel can do (limits.rs)
+//! upstream                       what the reverse proxies of `scripts/bench gateway` lead to (upstream.rs)
+//! load PORT METHOD COUNT MS      requests on connections that stay open, with the time of each failure (load.rs)
 //! true                           a program that does nothing
 //! ```
 
 mod ideal;
 mod limits;
 mod lines;
+mod load;
 mod service;
 mod sys;
+mod upstream;
 
 fn main() {
     // The stamp of `main` is the first thing that happens.
@@ -27,8 +31,10 @@ fn main() {
         ["check", names, files @ ..] => lines::check(names, files),
         ["ideal", options @ ..] => ideal::run(options),
         ["limits", folder] => limits::run(folder),
+        ["upstream"] => upstream::run(),
+        ["load", port, method, connections, ms] => load::run(port, method, number(connections), number(ms)),
         _ => {
-            eprintln!("svc | spew | check | ideal | limits | true; see benches/src/main.rs");
+            eprintln!("svc | spew | check | ideal | limits | upstream | load | true; see benches/src/main.rs");
             2
         }
     };

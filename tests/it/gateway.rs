@@ -108,11 +108,6 @@ const ROUTES: &str = r#"
         headers = { X-Content-Type-Options = "nosniff", Server = false }
 "#;
 
-fn port(project: &Project) -> u16 {
-    let port = project.service("front")["ports"]["main"].as_u64().expect("its port");
-    u16::try_from(port).expect("a port")
-}
-
 fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("the gateway listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
@@ -164,7 +159,7 @@ fn requests_reach_the_service_of_the_longest_path() {
     project.write("public/index.html", "the site");
     project.write("public/app.js", "0123456789");
     project.run(&["up", "-d"]).code(0);
-    let front = port(&project);
+    let front = project.port("front");
     let answer = get(front, "/shop?q=1", "X-Own: kept\r\nConnection: x-hop\r\nX-Hop: gone\r\n");
     has(&answer, &["200 OK", "web.1 /shop?q=1 0", "host: shop.test", "x-own: kept", "x-forwarded-for: 127.0.0.1"]);
     has(&answer, &["x-forwarded-proto: http", "x-forwarded-host: shop.test", "x-content-type-options: nosniff"]);
@@ -212,7 +207,7 @@ fn a_service_on_the_other_loopback_address_is_reached() {
     );
     project.rewrite(&text);
     project.run(&["up", "-d"]).code(0);
-    has(&get(port(&project), "/x", ""), &["200 OK", "web.1 /x"]);
+    has(&get(project.port("front"), "/x", ""), &["200 OK", "web.1 /x"]);
     project.run(&["down"]).code(0);
 }
 
@@ -220,7 +215,7 @@ fn a_service_on_the_other_loopback_address_is_reached() {
 fn a_websocket_is_a_pipe_in_both_directions() {
     let project = shop(ROUTES);
     project.run(&["up", "-d"]).code(0);
-    let front = port(&project);
+    let front = project.port("front");
     let mut stream = connect(front);
     let upgrade = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n";
     stream.write_all(upgrade.as_bytes()).expect("sent");
@@ -244,7 +239,7 @@ fn a_websocket_is_a_pipe_in_both_directions() {
 fn streams_are_handed_on_as_they_come_in_both_directions() {
     let project = shop("routes = { \"/\" = \"web\" }");
     project.run(&["up", "-d"]).code(0);
-    let front = port(&project);
+    let front = project.port("front");
     let mut events = connect(front);
     events.write_all(b"GET /sse HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("sent");
     // The second event is not sent before the first has been seen here.
@@ -266,7 +261,7 @@ fn streams_are_handed_on_as_they_come_in_both_directions() {
 fn a_body_over_the_limit_is_refused_and_one_below_it_passes() {
     let project = shop(ROUTES);
     project.run(&["up", "-d"]).code(0);
-    let front = port(&project);
+    let front = project.port("front");
     let post = |path: &str, size: usize| {
         let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n");
         ask(front, &[head.as_bytes(), &vec![b'x'; size]].concat())
@@ -288,7 +283,7 @@ fn a_body_over_the_limit_is_refused_and_one_below_it_passes() {
 fn a_service_that_is_down_is_named_with_its_state_and_what_to_type() {
     let project = shop(ROUTES);
     project.run(&["up", "-d"]).code(0);
-    let front = port(&project);
+    let front = project.port("front");
     project.run(&["stop", "api"]).code(0);
     let answer = eventually("the stop is known", PATIENCE, || {
         let answer = get(front, "/api/x", "");
@@ -329,7 +324,7 @@ fn a_request_waits_for_a_service_that_is_starting() {
     );
     project.run(&["up", "-d", "--no-wait"]).code(0);
     project.wait_state("front", "running");
-    let front = port(&project);
+    let front = project.port("front");
     let mut stream = connect(front);
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("sent");
     stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a socket");
@@ -392,7 +387,7 @@ fn routes_are_shown_and_asked() {
         assert!(row["url"].as_str().is_some_and(|url| url.starts_with(&format!("http://{host}:"))), "{row}");
     }
     // A service cannot pretend to be another, nor can anybody learn from outside which one answers.
-    assert!(!get(port(&project), "/api/x", "").to_lowercase().contains("x-devrun-service"));
+    assert!(!get(project.port("front"), "/api/x", "").to_lowercase().contains("x-devrun-service"));
     project.run(&["stop", "api"]).code(0);
     let failed = project.run(&["routes", "--check"]).code(1).says("api did not answer");
     assert!(failed.last_line().contains("3 of 9 routes"), "{failed}");
@@ -403,7 +398,7 @@ fn routes_are_shown_and_asked() {
 fn a_gateway_that_is_killed_comes_back_and_a_stop_begins_with_it() {
     let project = shop(ROUTES);
     project.run(&["up", "-d"]).code(0);
-    let (front, pid) = (port(&project), project.service("front")["pid"].as_i64().expect("a pid"));
+    let (front, pid) = (project.port("front"), project.service("front")["pid"].as_i64().expect("a pid"));
     assert_ne!(pid, i64::from(project.supervisor()), "it is a process of its own");
     signal(i32::try_from(pid).expect("a pid"), Signal::SIGKILL);
     eventually("it is back", PATIENCE, || {
@@ -431,7 +426,7 @@ fn a_gateway_that_is_killed_comes_back_and_a_stop_begins_with_it() {
 fn a_stop_lets_requests_end_and_cuts_streams() {
     let project = shop("routes = { \"/\" = \"web\" }\n        stop = { grace = \"60s\" }");
     project.run(&["up", "-d"]).code(0);
-    let front = port(&project);
+    let front = project.port("front");
     let mut events = connect(front);
     events.write_all(b"GET /sse HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
     read_until(&mut events, "data: 1");
@@ -455,7 +450,7 @@ fn copies_share_the_requests_and_the_death_of_one_fails_none() {
     let checked = project.run(&["check"]).code(0);
     assert!(!checked.stderr.contains("not built yet"), "{checked}");
     project.run(&["up", "-d"]).code(0);
-    let front = port(&project);
+    let front = project.port("front");
     let answered = |count: usize| -> Vec<String> {
         let answers = (0..count).map(|_| get(front, "/x", ""));
         answers
@@ -502,7 +497,7 @@ fn key_service_names_give_each_service_a_host_of_its_own() {
         "[project]\nname = \"shop\"\n{text}\n[services.hidden]\nrun = \"{{svc:hidden}} --listen $PORT\"\nport = \"private\"\n"
     ));
     project.run(&["up", "-d"]).code(0);
-    let front = port(&project);
+    let front = project.port("front");
     let of = |host: &str| ask(front, format!("GET /api HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes());
     has(&of(&format!("api.shop.localhost:{front}")), &["api.1 /api 0", "host: api.shop.localhost:"]);
     has(&of("API.Shop.LOCALHOST"), &["api.1 /api 0"]);
@@ -548,7 +543,7 @@ fn hostile_requests_are_refused() {
     project.write("public/a.txt", "a");
     project.write("public/.env", "SECRET=1");
     project.run(&["up", "-d"]).code(0);
-    let front = port(&project);
+    let front = project.port("front");
     let long = "x".repeat(70_000);
     let many: String = (0..200).map(|number| format!("X-{number}: 1\r\n")).collect();
     let h = "Host: a\r\n";
@@ -572,6 +567,18 @@ fn hostile_requests_are_refused() {
         ),
         ("gzip, chunked", format!("POST / HTTP/1.1\r\n{h}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n")),
         ("chunked twice", format!("POST / HTTP/1.1\r\n{h}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n")),
+        (
+            "a length and an encoding",
+            format!(
+                "POST / HTTP/1.1\r\n{h}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n{h}\r\n"
+            ),
+        ),
+        (
+            "an encoding and a length",
+            format!(
+                "POST / HTTP/1.1\r\n{h}Transfer-Encoding: chunked\r\ncontent-length: 40\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n{h}\r\n"
+            ),
+        ),
         ("an encoding in HTTP/1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned()),
         ("a vertical tab before chunked", format!("POST / HTTP/1.1\r\n{h}Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n")),
         ("a blank before the colon", format!("POST / HTTP/1.1\r\n{h}Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n")),
@@ -604,14 +611,24 @@ fn hostile_requests_are_refused() {
         assert!(count == 0 || (400..500).contains(&status(&answer)) || status(&answer) == 505, "{name}: {answer}");
     }
     assert_eq!(project.read("seen-web"), "", "none of them reached the service");
-    // Of a pair of both framings the encoding counts, the service sees one framing only, and the connection is closed.
+    // A pair of both framings that comes together with the request before it: the encoding counts, the service sees one framing
+    // only, and the connection is closed.
     let pair = format!(
-        "POST /pair HTTP/1.1\r\n{h}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n{h}\r\n"
+        "GET /first HTTP/1.1\r\n{h}\r\nPOST /pair HTTP/1.1\r\n{h}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n\
+         0\r\n\r\nGET /smuggled HTTP/1.1\r\n{h}\r\n"
     );
     let answer = ask(front, pair.as_bytes());
-    assert!(!answer.contains("smuggled"), "{answer}");
+    assert!(answer.contains("/first") && !answer.contains("smuggled"), "{answer}");
     assert!(!project.read("seen-web").contains("smuggled"));
     assert!(!answer.to_lowercase().contains("content-length: 4"), "{answer}");
+    // And after a response.
+    let mut stream = connect(front);
+    stream.write_all(format!("GET /first HTTP/1.1\r\n{h}\r\n").as_bytes()).expect("a socket");
+    read_until(&mut stream, "/first");
+    let late = format!("POST /late HTTP/1.1\r\n{h}Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n");
+    stream.write_all(late.as_bytes()).expect("a socket");
+    read_until(&mut stream, "400 Bad Request");
+    assert!(!project.read("seen-web").contains("/late"));
     project.run(&["down"]).code(0);
 }
 
@@ -626,7 +643,7 @@ fn a_volume_holds_the_logs_and_others_can_name_its_address() {
     project.rewrite(&format!("{text}\n[services.asks]\nrun = \"sh -c 'echo $FRONT > address; exec sleep 1000'\"\nenv = {{ FRONT = \"${{front.url}}\" }}\n"));
     project.run(&["check"]).code(0).says("in no active profile: this route answers 502");
     project.run(&["up", "-d"]).code(0);
-    let front = port(&project);
+    let front = project.port("front");
     assert_eq!(project.read("address").trim(), format!("http://127.0.0.1:{front}"));
     has(&get(front, "/gone", ""), &["502 Bad Gateway", "service `api` is not started", "devrun up --profile extra"]);
     has(&get(front, "/x?token=secret", ""), &["200 OK"]);
@@ -661,7 +678,7 @@ fn metrics(project: &Project) -> String {
 fn top_and_metrics_show_how_routes_are_used() {
     let project = shop("routes = { \"/\" = \"web\", \"/api/*\" = \"api\" }");
     project.run(&["up", "-d"]).code(0);
-    let front = port(&project);
+    let front = project.port("front");
     for _ in 0..20 {
         assert_eq!(status(&get(front, "/api/x", "")), 200);
     }

@@ -695,6 +695,14 @@ impl Project {
         services.into_iter().find(|service| service["name"] == name).unwrap_or(Value::Null)
     }
 
+    /// The main port of a service.
+    #[track_caller]
+    pub fn port(&self, name: &str) -> u16 {
+        let service = self.service(name);
+        let port = service["ports"]["main"].as_u64().unwrap_or_else(|| panic!("{name} has no port: {service}"));
+        u16::try_from(port).expect("a port")
+    }
+
     /// Waits until `ps` shows this service in this state, and returns what it shows.
     #[track_caller]
     pub fn wait_state(&self, name: &str, state: &str) -> Value {

@@ -5,33 +5,15 @@ use std::net::TcpStream;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{PATIENCE, Project, eventually, rounds, signal};
-use crate::load::{Load, SERVER, get};
-
-fn project(more: &str) -> Project {
-    let project = Project::new().procfile(&format!(
-        r#"
-        [services.api]
-        run = ["python3", "srv.py", "{{token}}-api-", "${{FLAG:-}}"]
-        port = "auto"
-        listen = true
-        {more}
-        "#
-    ));
-    project.write("srv.py", SERVER);
-    project
-}
-
-fn port(project: &Project, name: &str) -> u16 {
-    u16::try_from(project.service(name)["ports"]["main"].as_u64().expect("its port")).expect("a port")
-}
+use crate::harness::{PATIENCE, eventually, rounds, signal};
+use crate::load::{Load, get, listening};
 
 /// The socket is descriptor 3 of the process that is executed, and the variables say so. Shows: service.listen.
 #[test]
 fn the_socket_is_passed_as_descriptor_three() {
-    let project = project("ready = { http = \"/\" }");
+    let project = listening("ready = { http = \"/\" }", "");
     project.run(&["up", "-d"]).code(0);
-    let port = port(&project, "api");
+    let port = project.port("api");
     let pid = project.service("api")["pid"].clone();
     let body = get(port, "/env").expect("an answer");
     assert_eq!(body, format!("api.1 {pid}\n1 {pid} main {port}"));
@@ -41,9 +23,9 @@ fn the_socket_is_passed_as_descriptor_three() {
 
 #[test]
 fn a_restart_under_load_refuses_and_breaks_nothing() {
-    let project = project("");
+    let project = listening("", "");
     project.run(&["up", "-d"]).code(0);
-    let load = Load::begin(port(&project, "api"), 4, "/");
+    let load = Load::begin(project.port("api"), 4, "/");
     load.answered(20);
     let count = rounds(5);
     for _ in 0..count {
@@ -60,10 +42,10 @@ fn a_restart_under_load_refuses_and_breaks_nothing() {
 /// A connection alone proves nothing, as the socket is there before the service: it is ready when it accepts.
 #[test]
 fn it_is_ready_when_it_accepts_a_connection() {
-    let project = project("").env("FLAG", "--wait");
+    let project = listening("", "").env("FLAG", "--wait");
     project.run(&["up", "-d", "--no-wait"]).code(0);
     let pid = eventually("it runs", PATIENCE, || project.service("api")["pid"].as_i64());
-    let port = port(&project, "api");
+    let port = project.port("api");
     let held = TcpStream::connect(("127.0.0.1", port)).expect("the socket is open");
     // Its first probe has been made and was not accepted.
     eventually("it says what it waits for", PATIENCE, || {
@@ -81,9 +63,9 @@ fn it_is_ready_when_it_accepts_a_connection() {
 
 #[test]
 fn a_stop_closes_the_port_and_a_start_opens_it_again() {
-    let project = project("");
+    let project = listening("", "");
     project.run(&["up", "-d"]).code(0);
-    let port = port(&project, "api");
+    let port = project.port("api");
     project.run(&["stop", "api"]).code(0);
     eventually("the port is closed", PATIENCE, || TcpStream::connect(("127.0.0.1", port)).is_err().then_some(()));
     project.run(&["start", "api"]).code(0);
@@ -96,9 +78,9 @@ fn a_stop_closes_the_port_and_a_start_opens_it_again() {
 /// The supervisor holds the socket, so a keeper that is killed takes none with it.
 #[test]
 fn a_new_keeper_passes_the_same_socket() {
-    let project = project("");
+    let project = listening("", "");
     project.run(&["up", "-d"]).code(0);
-    let load = Load::begin(port(&project, "api"), 2, "/");
+    let load = Load::begin(project.port("api"), 2, "/");
     load.answered(10);
     let old = project.keepers();
     signal(old[0].pid, Signal::SIGKILL);
@@ -114,9 +96,9 @@ fn a_new_keeper_passes_the_same_socket() {
 
 #[test]
 fn a_gateway_that_is_restarted_refuses_no_connection() {
-    let project = project("[services.front]\nuse = \"gateway\"\nport = \"auto\"\nroutes = { \"/\" = \"api\" }");
+    let project = listening("", "[services.front]\nuse = \"gateway\"\nport = \"auto\"\nroutes = { \"/\" = \"api\" }");
     project.run(&["up", "-d"]).code(0);
-    let load = Load::begin(port(&project, "front"), 4, "/");
+    let load = Load::begin(project.port("front"), 4, "/");
     load.answered(20);
     for _ in 0..rounds(3) {
         project.run(&["restart", "front"]).code(0);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crate::harness::{PATIENCE, eventually};
+use crate::harness::{PATIENCE, Project, eventually};
 
 /// A server that ends as a good one does: on TERM it accepts nothing more, finishes what it has accepted, and exits. It
 /// listens on descriptor 3 where one was passed, else on `$PORT`. It answers with its pid and its name; `/slow` takes 300 ms,
@@ -66,6 +66,22 @@ listener.close()
 for thread in threads:
     thread.join()
 "#;
+
+/// `api` is [`SERVER`] on a socket that is passed to it, with more keys; and more of the procfile.
+pub fn listening(keys: &str, more: &str) -> Project {
+    let project = Project::new().procfile(&format!(
+        r#"
+        [services.api]
+        run = ["python3", "srv.py", "{{token}}-api-", "${{FLAG:-}}"]
+        port = "auto"
+        listen = true
+        {keys}
+        {more}
+        "#
+    ));
+    project.write("srv.py", SERVER);
+    project
+}
 
 /// What became of the requests so far.
 #[derive(Debug, Clone, Default)]

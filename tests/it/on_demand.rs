@@ -3,30 +3,11 @@
 use std::net::TcpStream;
 
 use crate::harness::{PATIENCE, Project, eventually};
-use crate::load::{SERVER, get};
+use crate::load::{get, listening};
 
 fn project(keys: &str, more: &str) -> Project {
-    let project = Project::new().procfile(&format!(
-        r#"
-        [services.api]
-        run = ["python3", "srv.py", "{{token}}-api-"]
-        port = "auto"
-        listen = true
-        start = "on-demand"
-        {keys}
-
-        [services.other]
-        run = "{{svc:other}}"
-        depends_on = ["api"]
-        {more}
-        "#
-    ));
-    project.write("srv.py", SERVER);
-    project
-}
-
-fn port(project: &Project, name: &str) -> u16 {
-    u16::try_from(project.service(name)["ports"]["main"].as_u64().expect("its port")).expect("a port")
+    let other = "[services.other]\nrun = \"{svc:other}\"\ndepends_on = [\"api\"]\n";
+    listening(&format!("start = \"on-demand\"\n{keys}"), &format!("{other}{more}"))
 }
 
 /// Shows: service.start, service.idle.
@@ -41,7 +22,7 @@ fn the_first_connection_starts_it_and_time_without_one_stops_it() {
     project.run(&["wait", "api"]).code(0);
     project.run(&["ps", "--check"]).code(0);
     project.run(&["why", "api"]).code(0).says("api is asleep: its first connection starts it");
-    let port = port(&project, "api");
+    let port = project.port("api");
     for _ in 0..2 {
         let answer = get(port, "/").expect("the client waits for the process");
         let service = project.service("api");
@@ -62,7 +43,7 @@ fn the_first_connection_starts_it_and_time_without_one_stops_it() {
 fn a_connection_that_is_open_keeps_it_up() {
     let project = project("idle = \"1s\"", "");
     project.run(&["up", "-d"]).code(0);
-    let held = TcpStream::connect(("127.0.0.1", port(&project, "api"))).expect("the socket is open");
+    let held = TcpStream::connect(("127.0.0.1", project.port("api"))).expect("the socket is open");
     project.wait_state("api", "running");
     eventually("it outlives its idle time", PATIENCE, || {
         let service = project.service("api");
@@ -80,7 +61,7 @@ fn a_request_through_the_gateway_starts_it() {
     let project = project("", "[services.front]\nuse = \"gateway\"\nport = \"auto\"\nroutes = { \"/\" = \"api\" }");
     project.run(&["up", "-d"]).code(0);
     assert_eq!(project.service("api")["state"], "asleep", "a gateway that leads to it does not start it");
-    let answer = get(port(&project, "front"), "/").expect("an answer");
+    let answer = get(project.port("front"), "/").expect("an answer");
     let service = project.service("api");
     assert_eq!(service["state"], "running");
     assert!(answer.contains(&service["pid"].to_string()), "{answer}: {service}");
@@ -95,7 +76,7 @@ fn a_restart_and_another_definition_leave_it_asleep() {
     project.run(&["up", "-d"]).code(0);
     project.run(&["restart", "api"]).code(0);
     assert_eq!(project.service("api")["state"], "asleep");
-    assert!(get(port(&project, "api"), "/").is_ok());
+    assert!(get(project.port("api"), "/").is_ok());
     project.run(&["restart", "api"]).code(0);
     assert_eq!(project.service("api")["state"], "running");
     project.run(&["down"]).code(0);

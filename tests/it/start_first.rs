@@ -2,33 +2,15 @@
 //! request and leaves no gap; one that does not come up leaves what was there.
 
 use crate::harness::{PATIENCE, Project, eventually, rounds};
-use crate::load::{Load, SERVER, get};
-
-fn project(more: &str) -> Project {
-    let project = Project::new().procfile(&format!(
-        r#"
-        [services.api]
-        run = ["python3", "srv.py", "{{token}}-api-", "${{FLAG:-}}"]
-        port = "auto"
-        listen = true
-        {more}
-        "#
-    ));
-    project.write("srv.py", SERVER);
-    project
-}
-
-fn port(project: &Project, name: &str) -> u16 {
-    u16::try_from(project.service(name)["ports"]["main"].as_u64().expect("its port")).expect("a port")
-}
+use crate::load::{Load, SERVER, get, listening};
 
 /// Shows: update.order.
 #[test]
 fn restarts_under_load_fail_no_request() {
     for (more, first) in [("", "api"), ("replicas = 2", "api.1")] {
-        let project = project(more);
+        let project = listening(more, "");
         project.run(&["up", "-d"]).code(0);
-        let load = Load::begin(port(&project, first), 4, "/");
+        let load = Load::begin(project.port(first), 4, "/");
         load.answered(20);
         for _ in 0..rounds(5) {
             project.run(&["restart", "api"]).code(0);
@@ -45,11 +27,11 @@ fn restarts_under_load_fail_no_request() {
 /// The present process answers for as long as the next one needs.
 #[test]
 fn the_present_process_serves_until_the_next_one_is_ready() {
-    let project = project("");
+    let project = listening("", "");
     project.write("go", "");
     let project = project.env("FLAG", "--wait");
     project.run(&["up", "-d"]).code(0);
-    let (port, before) = (port(&project, "api"), project.service("api")["pid"].as_i64().expect("its pid"));
+    let (port, before) = (project.port("api"), project.service("api")["pid"].as_i64().expect("its pid"));
     std::fs::remove_file(project.path("go")).expect("the file is removed");
     let restart = project.start(&["restart", "api"]);
     eventually("the next process starts", PATIENCE, || {
@@ -70,9 +52,9 @@ fn the_present_process_serves_until_the_next_one_is_ready() {
 
 #[test]
 fn a_version_that_does_not_come_up_leaves_the_present_one() {
-    let project = project("restart = \"always\"");
+    let project = listening("restart = \"always\"", "");
     project.run(&["up", "-d"]).code(0);
-    let (port, before) = (port(&project, "api"), project.service("api")["pid"].clone());
+    let (port, before) = (project.port("api"), project.service("api")["pid"].clone());
     project.write("broken", "");
     let restart = project.run(&["restart", "api"]).code(3);
     assert!(restart.stderr.contains("kept the previous version of api: exit 3"), "{}", restart.stderr);
@@ -102,7 +84,7 @@ fn a_gateway_starts_first_and_drains_afterwards() {
     );
     project.write("srv.py", SERVER);
     project.run(&["up", "-d"]).code(0);
-    let load = Load::begin(port(&project, "front"), 4, "/slow");
+    let load = Load::begin(project.port("front"), 4, "/slow");
     load.answered(8);
     for _ in 0..rounds(2) {
         project.run(&["restart", "front"]).code(0);

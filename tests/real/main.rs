@@ -22,6 +22,7 @@ macro_rules! trials {
 mod agents;
 mod applications;
 mod backup_chapters;
+mod browser_https;
 #[path = "../it/case_init.rs"]
 mod case_init;
 #[path = "../it/case_real.rs"]
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         agents::trials(),
         applications::trials(),
         backup_chapters::trials(),
+        browser_https::trials(),
         client_versions::trials(),
         case_init::trials(),
         case_real::trials(),

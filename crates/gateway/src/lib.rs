@@ -9,7 +9,7 @@
 //! - `proxy`, `upstream_client`, `tunnel`, `body`: requests to services, upgrades
 //! - `local_ca`, `certificates`, `certificate_fields`: HTTPS with certificates of the user's own authority
 //! - `static_files`, `own_response`: what the gateway answers itself
-//! - `server`, `access_log`: connections, limits, the orderly end, one line a request
+//! - `server`, `framing_watch`, `access_log`: connections, limits, the orderly end, one line a request
 //! - `route_check`: asks a running gateway which service answers a path
 
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ mod access_log;
 mod body;
 mod certificate_fields;
 mod certificates;
+mod framing_watch;
 mod gateway;
 mod local_ca;
 mod own_response;

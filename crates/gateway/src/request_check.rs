@@ -1,13 +1,17 @@
 //! Requests that two servers could read in two ways are refused before they reach a service. Pure.
 //!
 //! The parser (hyper) refuses folded header lines, blanks before a colon, a wrong chunk size, two different lengths and a
-//! `Transfer-Encoding` that does not end in `chunked`; of a pair of both lengths it takes the encoding and closes the connection after
-//! the response, as RFC 9112 (6.3) wants. Every request is written anew for the service, so nothing of the original framing
-//! reaches it.
+//! `Transfer-Encoding` that does not end in `chunked`. Of a pair of both framings it takes the encoding and closes the connection after
+//! the response; that there was a pair is known from `framing_watch`. Every request is written again for the service, so nothing
+//! of the original framing reaches it.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::Authority;
 use http::{Method, Request, StatusCode, Version};
+
+/// An extension of a request whose head has both framings; the parser has removed one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TwoFramings;
 
 /// A request that is answered at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +29,7 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<Option<String>, Refusal> 
     if request.method() == Method::CONNECT {
         return Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, reason: "CONNECT is not supported" });
     }
-    framing(request.headers())?;
+    framing(request.headers(), request.extensions().get::<TwoFramings>().is_some())?;
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -52,10 +56,10 @@ fn host_of(value: &HeaderValue) -> Result<String, Refusal> {
     Ok(text.to_owned())
 }
 
-fn framing(headers: &HeaderMap) -> Result<(), Refusal> {
+fn framing(headers: &HeaderMap, has_both: bool) -> Result<(), Refusal> {
     let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(encoding) = encodings.next() else { return Ok(()) };
-    if headers.contains_key(header::CONTENT_LENGTH) {
+    if has_both || headers.contains_key(header::CONTENT_LENGTH) {
         return Err(bad("the request has both Content-Length and Transfer-Encoding"));
     }
     if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
@@ -102,6 +106,15 @@ mod tests {
         ] {
             assert!(asked(version, method, uri, headers).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_length_that_the_parser_has_removed_counts() {
+        let request = http::Request::builder().method("POST").uri("/").header("host", "a").header("transfer-encoding", "chunked");
+        let mut request = request.body(()).unwrap();
+        assert!(check(&request).is_ok());
+        request.extensions_mut().insert(TwoFramings);
+        assert_eq!(check(&request).unwrap_err().status, StatusCode::BAD_REQUEST);
     }
 
     #[test]

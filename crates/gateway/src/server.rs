@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::{StatusCode, Version};
 use http_body_util::Either;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -19,7 +21,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
+use super::framing_watch::{FramingWatch, WatchedStream};
 use super::gateway::{Gateway, Peer};
+use super::request_check::TwoFramings;
 
 /// What a connection may take.
 #[derive(Debug, Clone, Copy)]
@@ -192,15 +196,24 @@ async fn serve_requests(
 ) {
     let requests = Arc::<Requests>::default();
     let begun = Arc::clone(&requests);
-    let service = service_fn(move |request| {
-        let (gateway, active) = (Arc::clone(&gateway), begun.begin());
+    let watch = Arc::<FramingWatch>::default();
+    let watched = WatchedStream::new(stream, Arc::clone(&watch));
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        let (gateway, active, watch) = (Arc::clone(&gateway), begun.begin(), Arc::clone(&watch));
+        let is_http1 = request.version() <= Version::HTTP_11;
+        if is_http1 && watch.take_both() {
+            request.extensions_mut().insert(TwoFramings);
+        }
         async move {
             let response = gateway.answer(peer, request).await;
+            if is_http1 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                watch.expect_head();
+            }
             drop(active);
             Ok::<_, Infallible>(response)
         }
     });
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(watched), service).into_owned();
     let head_timeout = tokio::time::sleep(limits.head_timeout);
     tokio::pin!(connection, head_timeout);
     let mut is_known = false;
