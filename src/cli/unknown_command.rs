@@ -10,7 +10,6 @@ use super::args::Cli;
 
 /// What docker compose calls it, and what does it here.
 const COMPOSE: &[(&str, &str)] = &[
-    ("compose", "devrun takes compose's commands itself: devrun up"),
     ("convert", "devrun config prints the resolved configuration"),
     ("cp", "services run on this machine: cp copies their files; devrun inspect SERVICE shows their directory"),
     ("create", "devrun up --plan says what would be started; devrun fetch fetches binaries"),

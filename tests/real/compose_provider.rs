@@ -159,6 +159,7 @@ fn clients_get_what_they_need() {
     // One that was never there.
     project.run(&["compose", "--project-name=shop", "down", "db"]).code(0);
     project.run(&["compose", "--project-name=../x", "up", "--recipe=redis", "cache"]).code(2).says("invalid project name");
-    project.run(&["compose", "up", "cache"]).code(2).says("devrun up starts a stack");
+    project.run(&["compose", "up", "cache"]).code(2).says("leave out `compose`");
+    project.run(&["compose", "ps"]).code(2).says("leave out `compose`");
     project.nothing_left();
 }

@@ -1,5 +1,6 @@
 //! `devrun compose`: what docker compose calls for a service with `provider: { type: devrun }`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -34,6 +35,9 @@ pub enum ComposeAction {
     },
     /// Print the options of the others
     Metadata,
+    /// What somebody types who expects compose
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
 }
 
 // `compose up`.
@@ -74,7 +78,7 @@ pub struct ComposeUpArgs {
 pub fn run(globals: &Globals, args: &ComposeArgs) -> Result<i32, Failure> {
     let by_hand = || {
         Failure::new(FailureKind::Config, "`devrun compose` is what docker compose calls for `provider: { type: devrun }`")
-            .help("devrun up starts a stack, also one that is described by a compose file")
+            .help("leave out `compose`: devrun up, devrun ps, devrun down; a compose file is read as it is")
     };
     let whose = |service: &str| -> Result<ComposeService, Failure> {
         let project = globals.project_name.clone().ok_or_else(by_hand)?;
@@ -82,6 +86,7 @@ pub fn run(globals: &Globals, args: &ComposeArgs) -> Result<i32, Failure> {
     };
     let result = match &args.action {
         ComposeAction::Metadata => return readonly::json(&compose_provider::metadata()),
+        ComposeAction::Other(_) => return Err(by_hand()),
         ComposeAction::Up(up) => {
             let whose = whose(up.service.as_deref().ok_or_else(by_hand)?)?;
             provided(up).and_then(|wanted| compose_provider::up(globals, &whose, &wanted))
