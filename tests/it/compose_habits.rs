@@ -186,13 +186,14 @@ fn commands_of_compose_and_misspelt_ones_are_answered_with_ours() {
         ("pause", "devrun kill -s STOP SERVICE"),
         ("watch", "watch = ["),
         ("cp", "cp copies"),
-        ("compose", "devrun up"),
         ("psx", "did you mean `devrun ps`?"),
         ("lgos", "did you mean `devrun logs`?"),
     ] {
         let out = project.run(&[word, "web"]).code(2).says(answer);
         assert!(out.last_line().contains(&format!("unknown command `{word}`")), "{out}");
     }
+    // A command, but for compose itself.
+    project.run(&["compose", "web"]).code(2).says("leave out `compose`: devrun up");
 }
 
 #[test]
