@@ -9,6 +9,7 @@ use devrun_model::{
     Command, Condition, FailureKind, Health, Kind, RestartPolicy, ServiceId, ServiceSpec, State, UpdateOrder, graph,
 };
 
+use super::on_demand;
 use super::project::Request;
 use super::world::{Key, Moment, Record};
 
@@ -32,15 +33,19 @@ pub const ALL: &[(&str, Invariant)] = &[
     ("what_is_kept_of_all_services_is_what_they_say", what_is_kept_of_all_services_is_what_they_say),
     ("optional_services_never_count", optional_services_never_count),
     ("a_renewal_leaves_nobody_with_the_old_login", a_renewal_leaves_nobody_with_the_old_login),
+    ("what_is_asleep_starts_when_it_is_needed_only", on_demand::what_is_asleep_starts_when_it_is_needed_only),
+    ("what_is_in_use_does_not_fall_asleep", on_demand::what_is_in_use_does_not_fall_asleep),
 ];
 
 /// After this time without an answer the core gives a killed process up.
 const UNANSWERED_KILL: Duration = Duration::from_secs(30);
 
 fn holds(condition: Condition, view: &ServiceView) -> bool {
+    // The address of one that is asleep takes connections.
+    let is_asleep = view.state == State::Asleep;
     match condition {
-        Condition::Started => matches!(view.state, State::Starting | State::Running | State::Completed),
-        Condition::Healthy => view.state == State::Running && matches!(view.health, Health::Healthy | Health::None),
+        Condition::Started => is_asleep || matches!(view.state, State::Starting | State::Running | State::Completed),
+        Condition::Healthy => is_asleep || view.state == State::Running && matches!(view.health, Health::Healthy | Health::None),
         Condition::Completed => view.state == State::Completed,
     }
 }
@@ -105,11 +110,17 @@ fn no_numbered_tier_starts_before_the_lower_ones(record: &Record) -> Result<(), 
             _ => None,
         })
         .collect();
-    for (moment, id, generation) in inits(record).filter(|(_, id, generation)| asked.contains(&((*id).clone(), *generation))) {
+    // Who connects to one that is asleep does not wait for tiers.
+    let slept = slept(record);
+    let counts = |id: &ServiceId, generation| {
+        let key = (id.clone(), generation);
+        asked.contains(&key) && !slept.contains(&key)
+    };
+    for (moment, id, generation) in inits(record).filter(|(_, id, generation)| counts(id, *generation)) {
         let Some(number) = moment.specs.get(id).and_then(|spec| spec.tier) else { continue };
         for view in moment.views.iter().filter(|view| view.wanted && !view.is_stopped_manually) {
             let Some(spec) = moment.specs.get(&view.id) else { continue };
-            let ready = view.state == State::Completed || view.ready_at.is_some();
+            let ready = matches!(view.state, State::Completed | State::Asleep) || view.ready_at.is_some();
             let excused = spec.optional || view.state == State::Skipped;
             if spec.tier.is_some_and(|tier| tier < number) && !ready && !excused {
                 return Err(format!("{id}#{generation} of tier {number} begins while {} is {}", view.id, view.state));
@@ -119,13 +130,27 @@ fn no_numbered_tier_starts_before_the_lower_ones(record: &Record) -> Result<(), 
     Ok(())
 }
 
+/// The generations that have been asleep.
+fn slept(record: &Record) -> BTreeSet<Key> {
+    let actions = record.moments.iter().flat_map(|moment| &moment.actions);
+    actions
+        .filter_map(|action| match action {
+            Action::AwaitDemand(id, generation) => Some((id.clone(), *generation)),
+            _ => None,
+        })
+        .collect()
+}
+
 fn nothing_starts_while_stopping_or_after_finish(record: &Record) -> Result<(), String> {
     for pair in record.moments.windows(2) {
         let (before, after) = (&pair[0], &pair[1]);
         if before.finished && !after.actions.is_empty() {
             return Err(format!("{:?} after the finish", after.actions));
         }
-        let start = after.actions.iter().find(|a| matches!(a, Action::Fetch(..) | Action::RunInit(..) | Action::Spawn(..)));
+        let start = after
+            .actions
+            .iter()
+            .find(|a| matches!(a, Action::Fetch(..) | Action::AwaitDemand(..) | Action::RunInit(..) | Action::Spawn(..)));
         if before.stopping
             && let Some(start) = start
         {
@@ -136,17 +161,27 @@ fn nothing_starts_while_stopping_or_after_finish(record: &Record) -> Result<(), 
 }
 
 fn at_most_one_live_generation(record: &Record) -> Result<(), String> {
+    let mut killed: BTreeMap<Key, Tick> = BTreeMap::new();
+    let mut stuck: BTreeSet<Key> = BTreeSet::new();
     for moment in &record.moments {
+        if let Event::Survived(id, generation, _) = &moment.event {
+            stuck.insert((id.clone(), *generation));
+        }
+        stuck.extend(killed.iter().filter(|(_, at)| moment.at >= **at + UNANSWERED_KILL).map(|(key, _)| key.clone()));
         for action in &moment.actions {
+            if let Action::KillTree(id, generation) = action {
+                killed.entry((id.clone(), *generation)).or_insert(moment.at);
+            }
             let Action::Spawn(id, generation) = action else { continue };
             let gone = match &moment.event {
                 Event::TreeEmpty(id, generation) | Event::SpawnFailed(id, generation, _) => Some((id.clone(), *generation)),
                 _ => None,
             };
-            // One more where a restart starts the next one first.
-            let most = usize::from(moment.specs.get(id).is_some_and(|spec| spec.update.order == UpdateOrder::StartFirst));
-            let others = moment.alive.iter().filter(|key| key.0 == *id && gone.as_ref() != Some(key));
-            if let Some(old) = others.skip(most).last() {
+            // One more where a restart starts the next one first; a process that was replaced and cannot be killed does
+            // not hold up the next one there.
+            let overlaps = moment.specs.get(id).is_some_and(|spec| spec.update.order == UpdateOrder::StartFirst);
+            let counts = |key: &&Key| key.0 == *id && gone.as_ref() != Some(*key) && !(overlaps && stuck.contains(*key));
+            if let Some(old) = moment.alive.iter().filter(counts).skip(usize::from(overlaps)).last() {
                 return Err(format!("{id}#{generation} is spawned while #{} lives", old.1));
             }
         }
@@ -297,7 +332,8 @@ fn restarts_stay_within_the_policy(record: &Record) -> Result<(), String> {
         }
         for action in &moment.actions {
             match action {
-                Action::Fetch(id, generation) => {
+                // A connection starts it whatever its policy.
+                Action::Fetch(id, generation) | Action::AwaitDemand(id, generation) => {
                     asked.insert((id.clone(), *generation));
                     row.insert(id.clone(), 0);
                 }
@@ -376,6 +412,7 @@ fn each_generation_does_each_thing_once(record: &Record) -> Result<(), String> {
     for action in record.moments.iter().flat_map(|moment| &moment.actions) {
         let (what, id, generation) = match action {
             Action::Fetch(id, generation) => ("fetch", id, generation),
+            Action::AwaitDemand(id, generation) => ("opening the socket", id, generation),
             Action::RunInit(id, generation) => ("init", id, generation),
             Action::Spawn(id, generation) => ("spawn", id, generation),
             Action::StartProbes(id, generation) => ("probes", id, generation),

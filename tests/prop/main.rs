@@ -6,6 +6,7 @@
 #![expect(unreachable_pub, reason = "a test binary exports nothing: `pub` says that other files use it")]
 
 mod invariants;
+mod on_demand;
 mod project;
 mod world;
 

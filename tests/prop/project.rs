@@ -53,7 +53,7 @@ impl fmt::Debug for Project {
                     .collect();
                 writeln!(
                     f,
-                    "  {} {:?} [{}] restart={} ready={} alive={} optional={} tier={:?} grace={:?} then={:?} missing={}",
+                    "  {} {:?} [{}] restart={} ready={} alive={} optional={} tier={:?} grace={:?} then={:?} missing={} on_demand={:?}",
                     spec.id,
                     spec.kind,
                     deps.join(" "),
@@ -65,6 +65,7 @@ impl fmt::Debug for Project {
                     spec.stop.grace,
                     spec.stop.then,
                     spec.missing.len(),
+                    spec.on_demand,
                 )?;
             }
         }
@@ -101,6 +102,8 @@ struct Draft {
     then: bool,
     within_ms: u64,
     tier: bool,
+    /// It starts with its first connection, and ends after so long without one (0: never).
+    idle_ms: Option<u64>,
     edges: Vec<(usize, u8, bool, bool)>,
 }
 
@@ -116,13 +119,15 @@ fn drafts() -> impl Strategy<Value = Vec<Draft>> {
         0u64..3000,
         prop::bool::weighted(0.2),
         500u64..20_000,
-        prop::bool::weighted(0.15),
+        (prop::bool::weighted(0.15), prop::option::weighted(0.25, prop_oneof![1 => Just(0u64), 3 => 500u64..8000])),
         prop::collection::vec((any::<prop::sample::Index>(), 0u8..3, prop::bool::weighted(0.8), prop::bool::weighted(0.2)), 0..4),
     );
     prop::collection::vec(one, 1..=12).prop_map(|drafts| {
         let mut all = Vec::new();
-        for (i, (task, ready, alive, optional, missing, policy, on_unhealthy, grace_ms, then, within_ms, tier, edges)) in
-            drafts.into_iter().enumerate()
+        for (
+            i,
+            (task, ready, alive, optional, missing, policy, on_unhealthy, grace_ms, then, within_ms, (tier, idle_ms), edges),
+        ) in drafts.into_iter().enumerate()
         {
             // Edges point to earlier ones only, so there is no loop.
             let edges = if i == 0 { Vec::new() } else { edges.into_iter().map(|(n, c, r, s)| (n.index(i), c, r, s)).collect() };
@@ -138,6 +143,7 @@ fn drafts() -> impl Strategy<Value = Vec<Draft>> {
                 then,
                 within_ms,
                 tier,
+                idle_ms,
                 edges,
             });
         }
@@ -180,6 +186,7 @@ fn plan(drafts: &[Draft], skip: Option<usize>, variant: u64, password: &str) -> 
         } else {
             spec.ready = draft.ready.then(|| quick.clone());
             spec.alive = draft.alive.then_some(quick);
+            spec.on_demand = draft.idle_ms.map(Duration::from_millis);
             if i % 3 == 1 {
                 spec.update.order = UpdateOrder::StartFirst;
             }

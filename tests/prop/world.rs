@@ -197,8 +197,19 @@ impl World<'_> {
                     }
                 }
             }
-            // No service of these worlds starts on demand.
-            Action::AwaitDemand(..) | Action::CheckUse(..) => {}
+            Action::AwaitDemand(id, g) => {
+                if self.random.chance(self.project.broken / 6) {
+                    self.answer(now, Event::ListenFailed(id.clone(), *g, Failure::new(FailureKind::PortTaken, "taken")));
+                } else if self.random.chance(600) {
+                    // To some nobody ever connects.
+                    let at = now + Duration::from_millis(self.random.below(6000));
+                    self.answer(at, Event::Demanded(id.clone(), *g));
+                }
+            }
+            Action::CheckUse(id, g) => {
+                let age = self.random.chance(700).then(|| Duration::from_millis(self.random.below(4000)));
+                self.answer(now, Event::LastUse(id.clone(), *g, age));
+            }
             Action::StartProbes(id, g) => {
                 let key = (id.clone(), *g);
                 self.probing.insert(key.clone());

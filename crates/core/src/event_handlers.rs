@@ -65,6 +65,9 @@ impl Supervisor {
             Event::Survived(id, generation, left) if self.is_previous(&id, generation) => {
                 self.handle_previous_survivors(&id, &left);
             }
+            Event::TreeEmpty(id, generation) => {
+                self.stuck.remove(&(id, generation));
+            }
             Event::Demanded(id, generation) if self.is_current(&id, generation) => self.handle_demanded(&id, out),
             Event::ListenFailed(id, generation, failure) if self.is_current(&id, generation) => {
                 self.handle_listen_failed(&id, failure, out);
@@ -80,7 +83,6 @@ impl Supervisor {
             | Event::SpawnFailed(..)
             | Event::ExitHeld(..)
             | Event::Exited(..)
-            | Event::TreeEmpty(..)
             | Event::Survived(..)
             | Event::ProbePassed(..)
             | Event::ProbeFailed(..)

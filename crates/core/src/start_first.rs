@@ -185,6 +185,9 @@ impl Supervisor {
     fn give_previous_up(&mut self, id: &ServiceId, reason: &str) {
         let failure =
             Failure::new(FailureKind::Survivors, format!("the previous process: {reason}")).help("devrun down --emergency");
+        if let Some(generation) = self.previous_generation(id) {
+            self.stuck.insert((id.clone(), generation), failure.clone());
+        }
         self.failures.push((id.clone(), failure));
         self.forget_previous(id);
     }

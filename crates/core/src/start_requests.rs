@@ -227,6 +227,12 @@ impl Supervisor {
     fn outcome(&self, start: Option<&StartRequest>) -> StartOutcome {
         let concerns = |id: &ServiceId| start.is_none_or(|start| start.targets.contains(id));
         let mut failures: Vec<(ServiceId, Failure)> = self.failures.iter().filter(|(id, _)| concerns(id)).cloned().collect();
+        // A start of its own does not make a process go away.
+        for ((id, _), failure) in self.stuck.iter().filter(|_| start.is_none()) {
+            if !failures.iter().any(|(failed, known)| failed == id && known == failure) {
+                failures.push((id.clone(), failure.clone()));
+            }
+        }
         let mut blocked = Vec::new();
         for (id, service) in self.services.iter().filter(|(id, service)| concerns(id) && !service.spec.optional) {
             match &service.phase {

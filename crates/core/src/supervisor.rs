@@ -45,6 +45,8 @@ pub struct Supervisor {
     pub(super) has_start_request: bool,
     /// Failures in the order in which they happened, until the service is started again.
     pub(super) failures: Vec<(ServiceId, Failure)>,
+    /// Processes that were replaced and could not be ended, whatever has been started since.
+    pub(super) stuck: BTreeMap<(ServiceId, Generation), Failure>,
     pub(super) abort_on_failure: bool,
     pub(super) exit_code_from: Option<ServiceId>,
     pub(super) interrupts: u32,
@@ -77,6 +79,7 @@ impl Supervisor {
             starts: Vec::new(),
             has_start_request: false,
             failures: Vec::new(),
+            stuck: BTreeMap::new(),
             abort_on_failure: false,
             exit_code_from: None,
             interrupts: 0,

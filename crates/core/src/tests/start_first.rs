@@ -198,3 +198,25 @@ fn it_is_stopped_first_where_two_cannot_run() {
     stage.at(1000).up_plan(super::scenario::plan(vec![moved]));
     assert_eq!(stops(&stage), ["stop api#1"]);
 }
+
+#[test]
+fn a_replaced_process_that_cannot_be_killed_is_named_at_the_end_whatever_was_started_since() {
+    for is_gone in [false, true] {
+        let mut stage = running();
+        stage.at(1000).restart(&["api"], false).runs("api").passed("api");
+        stage.feed(Event::Survived(id("api"), 1, vec![(4711, "api".to_owned())]));
+        stage.at(2000).restart(&["api"], false).runs("api").passed("api");
+        assert_eq!((stage.state("api"), stage.generation("api")), (State::Running, 3));
+        assert_eq!(failures(&stage), [], "the start itself went well");
+        previous_ends(&mut stage, 2);
+        if is_gone {
+            stage.feed(Event::TreeEmpty(id("api"), 1));
+        }
+        stage.at(3000).down();
+        stage.gone("web", 0).gone("api", 0);
+        let Some(Action::Shutdown(outcome)) = stage.actions().last() else { panic!("no end") };
+        let named: Vec<_> = outcome.failures.iter().map(|(id, failure)| (id.to_string(), failure.kind)).collect();
+        let wanted = if is_gone { vec![] } else { vec![("api".to_owned(), FailureKind::Survivors)] };
+        assert_eq!(named, wanted);
+    }
+}
