@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use devrun_config::LocalCaFiles;
-use devrun_gateway::{LocalCa, LocalCaChange, LocalCaPaths};
+use devrun_gateway::{LocalCa, LocalCaChange, LocalCaError, LocalCaPaths};
 use devrun_model::{Failure, FailureKind, Launch, Plan};
 use devrun_runtime::{init, runtime_dir};
 
@@ -40,7 +40,13 @@ pub fn files(env: &BTreeMap<String, String>) -> Option<LocalCaFiles> {
         None => LocalCaPaths::new(&directory).certificate(),
     };
     let variables = bundles(env, &directory).into_iter().map(|(name, bundle)| (name, file_of(bundle).display().to_string()));
-    Some(LocalCaFiles { variables: variables.collect(), directory })
+    let variables = variables.collect();
+    let problem = match LocalCa::open(&LocalCaPaths::new(&directory), jiff::Timestamp::now()) {
+        Err(LocalCaError::Unusable(reason)) => Some(reason),
+        // One that is missing or too old the next start replaces.
+        Ok(_) | Err(LocalCaError::Missing(_) | LocalCaError::Expired(_)) => None,
+    };
+    Some(LocalCaFiles { variables, problem, directory })
 }
 
 /// What a variable names: a file that holds these certificates and the authority's, or that one alone.

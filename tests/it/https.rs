@@ -209,7 +209,9 @@ fn two_starts_at_once_and_half_an_authority_give_one() {
     one.run(&["down"]).code(0);
 
     std::fs::write(certificate(&one), "altered").expect("our own file");
-    one.run(&["up", "-d"]).code(2).says("ca.pem: invalid certificate").says("rm -r '");
+    for command in [&["up", "-d"][..], &["check"]] {
+        one.run(command).code(2).says("procfile.toml:").says("ca.pem: invalid certificate").says("rm -r '");
+    }
 }
 
 #[test]

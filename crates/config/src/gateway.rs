@@ -106,6 +106,13 @@ impl Lowering<'_, '_> {
                 "set HOME or XDG_STATE_HOME",
             ));
         };
+        if let Some(problem) = &files.problem {
+            return Err(self.bad(
+                node,
+                format!("the local certificate authority cannot be used: {problem}"),
+                format!("rm -r '{}', and the next start makes another; then devrun trust", files.directory.display()),
+            ));
+        }
         let host = self.resolver.host(self.service, node.span)?;
         let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
         if !address.as_ref().is_ok_and(IpAddr::is_loopback) {

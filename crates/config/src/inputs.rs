@@ -82,6 +82,8 @@ pub struct LocalCaFiles {
     pub directory: PathBuf,
     /// The variables by which programs trust it, each with a file that holds all that they trusted without it.
     pub variables: BTreeMap<String, String>,
+    /// Why its files cannot be used, where they exist.
+    pub problem: Option<String>,
 }
 
 impl Facts {
