@@ -1,6 +1,7 @@
 //! The five stacks with applications in their real frameworks (`tests/stacks`), as a user has them: from an empty checkout, used,
 //! edited, broken, scaled, saved, wiped and made again. The stacks' files are those of `tests/fixtures/stacks`; `overlay.toml`
-//! says what is different here.
+//! says what is different here. What repeats a whole start (a second one, a rebuild, a wipe and a restore) is part of the long run only:
+//! `DEVRUN_SOAK_ROUNDS=1 cargo test --test real -- applications`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,14 +37,6 @@ struct Checkout {
     files: Vec<&'static str>,
 }
 
-/// One of the five is part of every run. The others take minutes.
-fn is_asked_for() -> bool {
-    if !long() {
-        skipped("part of the long run: DEVRUN_SOAK_ROUNDS=1 cargo test --test real -- applications");
-    }
-    long()
-}
-
 /// A checkout of stack `name`, if its tools and servers are on this machine or can be fetched.
 fn checkout(name: &str, tools: &[&str], recipes: &[&str]) -> Option<Checkout> {
     for tool in tools {
@@ -61,6 +54,11 @@ fn checkout(name: &str, tools: &[&str], recipes: &[&str]) -> Option<Checkout> {
     }
     let project =
         with_registries(Project::new()).env("DEVRUN_BIN_CACHE", &store().display().to_string()).env("DEVRUN_OFFLINE", "true");
+    // Most of the packages are those of the other stacks.
+    let project = ["PIP_CACHE_DIR", "npm_config_cache"].iter().fold(project, |project, variable| {
+        let place = std::env::var(variable).unwrap_or_else(|_| store().join("tools/cache").join(variable).display().to_string());
+        project.env(variable, &place)
+    });
     let source = format!("{ROOT}/tests/stacks/{name}/.");
     let copied = Command::new("cp").args(["-r", &source, "."]).current_dir(project.dir()).status();
     assert!(copied.is_ok_and(|status| status.success()), "{source}");
@@ -152,9 +150,6 @@ impl Checkout {
 
 /// FastAPI with `--reload` over Postgres, Redis and, where they are on this machine, Neo4j and MinIO.
 fn s0_an_api_over_all_stores() {
-    if !is_asked_for() {
-        return;
-    }
     let Some(mut stack) = checkout("s0", &["python3", "curl"], &["postgres@16", "redis"]) else { return };
     let has = |recipe: &str| stack.run(&["which", recipe, "--json"]).code == Some(0);
     let (neo4j, minio) = (has("neo4j"), has("minio"));
@@ -183,12 +178,14 @@ fn s0_an_api_over_all_stores() {
         ask(&format!("{}/version", stack.address("api")), &[]).1.contains("two").then_some(())
     });
     stack.down(&[]);
-    // `make rebuild`: all data are made again, the passwords too.
-    let old = stack.project.read("secrets/infra/db-password");
-    stack.run(&["rebuild", "-d", "--yes"]).code(0);
-    assert_ne!(stack.project.read("secrets/infra/db-password"), old);
-    assert_eq!(stack.json("api", "/items", &[]), serde_json::json!({ "items": [], "created": 0 }));
-    stack.down(&[]);
+    if long() {
+        // `make rebuild`: all data are made again, the passwords too.
+        let old = stack.project.read("secrets/infra/db-password");
+        stack.run(&["rebuild", "-d", "--yes"]).code(0);
+        assert_ne!(stack.project.read("secrets/infra/db-password"), old);
+        assert_eq!(stack.json("api", "/items", &[]), serde_json::json!({ "items": [], "created": 0 }));
+        stack.down(&[]);
+    }
 }
 
 /// Django, Celery and a page of Vite and React, all on the gateway's port; the page is edited in a real Chromium.
@@ -262,9 +259,6 @@ fn browser_tools() -> Option<PathBuf> {
 
 /// Eight services of FastAPI that call each other, and a Node server.
 fn s2_ten_services_in_seven_tiers() {
-    if !is_asked_for() {
-        return;
-    }
     let Some(stack) = checkout("s2", &["python3", "npm", "node", "curl"], &["postgres@16", "redis"]) else { return };
     stack.run(&["up", "-d", "--build"]).code(0).says("Web interface");
     assert_eq!(stack.json("frontend", "/api-health", &[])["status"], "ok");
@@ -295,16 +289,15 @@ fn s2_ten_services_in_seven_tiers() {
         now.iter().all(|(_, other)| *other != pid).then(health)?.then_some(())
     });
     stack.down(&[]);
-    stack.run(&["up", "-d"]).code(0);
-    assert_eq!(stack.json("api-gateway", "/sagas/whole", &[])["steps"], 3);
-    stack.down(&[]);
+    if long() {
+        stack.run(&["up", "-d"]).code(0);
+        assert_eq!(stack.json("api-gateway", "/sagas/whole", &[])["steps"], 3);
+        stack.down(&[]);
+    }
 }
 
 /// FastAPI and a website behind Caddy, then behind the gateway; Prometheus scrapes the application, the machine and the website.
 fn s3_a_website_and_what_watches_it() {
-    if !is_asked_for() {
-        return;
-    }
     let recipes = ["postgres@16", "caddy", "prometheus", "blackbox_exporter", "node_exporter"];
     let Some(stack) = checkout("s3", &["python3", "curl"], &recipes) else { return };
     let site = stack.project.root().join("pretamane-website");
@@ -334,12 +327,17 @@ fn s3_a_website_and_what_watches_it() {
 
     stack.run(&["snapshot", "save", "posts"]).code(0);
     stack.down(&profiles);
-    stack.run(&["clean", "--yes"]).code(0);
-    stack.run(&["up", "-d"]).code(0);
-    assert_eq!(stack.json("caddy", "/api/posts", &[])["posts"], serde_json::json!(["written by init"]));
-    stack.run(&["snapshot", "restore", "posts", "--yes"]).code(0);
-    assert_eq!(stack.json("caddy", "/api/posts", &[])["posts"], serde_json::json!(["written by init", "by-caddy", "by-edge"]));
-    stack.down(&[]);
+    if long() {
+        stack.run(&["clean", "--yes"]).code(0);
+        stack.run(&["up", "-d"]).code(0);
+        assert_eq!(stack.json("caddy", "/api/posts", &[])["posts"], serde_json::json!(["written by init"]));
+        stack.run(&["snapshot", "restore", "posts", "--yes"]).code(0);
+        assert_eq!(
+            stack.json("caddy", "/api/posts", &[])["posts"],
+            serde_json::json!(["written by init", "by-caddy", "by-edge"])
+        );
+        stack.down(&[]);
+    }
 }
 
 /// Waits until `wanted` pieces of work of this title are done, and none is left where they are not made for ever.
@@ -353,9 +351,6 @@ fn done(stack: &Checkout, service: &str, title: &str, wanted: i64) -> Value {
 
 /// FastAPI, APScheduler and workers with SKIP LOCKED; then two copies of the API behind the gateway of the prod mode.
 fn s4_workers_that_share_a_queue() {
-    if !is_asked_for() {
-        return;
-    }
     let Some(mut stack) = checkout("s4", &["python3", "curl"], &["postgres@16", "redis"]) else { return };
     stack.run(&["up", "-d"]).code(0);
     stack.json("api", "/work?title=letters&count=50", &["-X", "POST"]);
@@ -377,12 +372,14 @@ fn s4_workers_that_share_a_queue() {
     done(&stack, "api", "parcels", 200);
     stack.run(&["snapshot", "save", "work"]).code(0);
     stack.down(&[]);
-    stack.run(&["clean", "--yes"]).code(0);
-    stack.run(&["up", "-d"]).code(0);
-    assert!(stack.json("api", "/work", &[])["parcels"].is_null());
-    stack.run(&["snapshot", "restore", "work", "--yes"]).code(0);
-    done(&stack, "api", "parcels", 200);
-    stack.down(&[]);
+    if long() {
+        stack.run(&["clean", "--yes"]).code(0);
+        stack.run(&["up", "-d"]).code(0);
+        assert!(stack.json("api", "/work", &[])["parcels"].is_null());
+        stack.run(&["snapshot", "restore", "work", "--yes"]).code(0);
+        done(&stack, "api", "parcels", 200);
+        stack.down(&[]);
+    }
 
     stack.files.extend(["--mode", "prod"]);
     stack.run(&["up", "-d"]).code(0);
