@@ -60,6 +60,8 @@ const TYPED: &[&str] = &[
     "USER",
     "VOICEMAIL",
 ];
+/// Before SEED as the last word: what one-time codes and keys are made from. A RANDOM_SEED is none.
+const SEEDED: &[&str] = &["OTP", "TOTP", "HOTP", "MFA", "WALLET", "KEY", "SECRET", "MASTER"];
 /// Before CODE: a number that gives access.
 const CODES: &[&str] = &["PIN", "ACCESS", "SECURITY", "UNLOCK", "RECOVERY", "OTP", "MFA"];
 /// Anywhere in a word.
@@ -190,6 +192,7 @@ pub fn secrecy(name: &str) -> Secrecy {
             "JWT" if is_last => Secrecy::Weak,
             "PIN" if is_last && (words.len() == 1 || TYPED.contains(&before)) => Secrecy::Weak,
             "CODE" | "CODES" if is_last && CODES.contains(&before) => Secrecy::Weak,
+            "SEED" if is_last && SEEDED.contains(&before) => Secrecy::Strong,
             word if STRONG.contains(&word) || is_compound(word) => Secrecy::Strong,
             word if WEAK.contains(&word) => Secrecy::Weak,
             _ => Secrecy::None,
@@ -298,6 +301,8 @@ mod tests {
             "GPG_PASSPHRASE",
             "SSHPASSPHRASE",
             "WIFI_PSK",
+            "OTP_SEED",
+            "WALLET_SEED",
             "LOGIN_PASSKEY",
             "WALLET_MNEMONIC",
         ];

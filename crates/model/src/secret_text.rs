@@ -12,7 +12,42 @@ pub fn find(text: &str, thorough: bool) -> Vec<Range<usize>> {
     logins(text, &mut found);
     assignments(text, thorough, &mut found);
     tokens(text, &mut found);
+    headers(text, &mut found);
+    webhooks(text, &mut found);
     found
+}
+
+/// `Authorization: Basic …` of HTTP: nothing but a credential follows the scheme there.
+fn headers(text: &str, found: &mut Vec<Range<usize>>) {
+    const NAME: &str = "authorization:";
+    let lower = text.to_ascii_lowercase();
+    for (at, _) in lower.match_indices(NAME) {
+        let begin = at + NAME.len() + lower[at + NAME.len()..].bytes().take_while(|byte| *byte == b' ').count();
+        let rest = &text[begin..];
+        let length = rest.find(|c: char| matches!(c, '"' | '\'' | '`') || c.is_control()).unwrap_or(rest.len());
+        let scheme = rest[..length].find(' ').filter(|at| rest[..*at].bytes().all(|byte| byte.is_ascii_alphabetic()));
+        let Some(credential) = scheme.map(|at| at + 1) else { continue };
+        let end = rest[credential..length].find(' ').map_or(length, |at| credential + at);
+        if end > credential && !rest[credential..].starts_with(['$', '<']) {
+            found.push(begin + credential..begin + end);
+        }
+    }
+}
+
+/// Addresses that whoever knows them may post to.
+const WEBHOOKS: &[&str] =
+    &["hooks.slack.com/services/", "hooks.slack.com/workflows/", "discord.com/api/webhooks/", "discordapp.com/api/webhooks/"];
+
+fn webhooks(text: &str, found: &mut Vec<Range<usize>>) {
+    for head in WEBHOOKS {
+        for (at, _) in text.match_indices(head) {
+            let begin = at + head.len();
+            let length = text[begin..].bytes().position(ends_url).unwrap_or(text.len() - begin);
+            if length > 0 && !text[begin..].starts_with("${") {
+                found.push(begin..begin + length);
+            }
+        }
+    }
 }
 
 fn is_scheme(byte: u8) -> bool {
@@ -278,5 +313,27 @@ fn tokens(text: &str, found: &mut Vec<Range<usize>>) {
             found.push(begin..end);
         }
         from = text[end..].find(KEY).map_or(text.len(), |at| end + at + KEY.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_of_http_and_addresses_that_are_secret() {
+        for (text, hidden) in [
+            ("curl -H 'Authorization: Basic dXNlcjpwdw==' http://x", Some("dXNlcjpwdw==")),
+            ("authorization:Bearer abc.def", Some("abc.def")),
+            ("Authorization: Basic ${LOGIN}", None),
+            ("Authorization: required", None),
+            ("https://hooks.slack.com/services/T0/B0/xYz123 now", Some("T0/B0/xYz123")),
+            ("https://discord.com/api/webhooks/12/ab-CD_3", Some("12/ab-CD_3")),
+            ("https://hooks.slack.com/services/${HOOK}", None),
+            ("https://hooks.slack.com/", None),
+        ] {
+            let found: Vec<&str> = find(text, false).into_iter().filter_map(|range| text.get(range)).collect();
+            assert_eq!(found, hidden.into_iter().collect::<Vec<_>>(), "{text}");
+        }
     }
 }
