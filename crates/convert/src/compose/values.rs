@@ -109,7 +109,7 @@ impl Values {
             rest = after;
         }
         out.push_str(rest);
-        Some(out)
+        (out.len() <= LARGEST_VALUE.max(text.len())).then_some(out)
     }
 }
 
