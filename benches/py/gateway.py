@@ -59,7 +59,7 @@ def found(program):
 
 
 def free_ports(count):
-    """Ports that nobody has; all are open at once, so that none comes twice."""
+    """Free ports; all are open at once, so that none comes twice."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:

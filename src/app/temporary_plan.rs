@@ -7,8 +7,8 @@ use std::sync::Arc;
 use devrun_model::{Launch, Paths, Plan, VolumeClass, VolumeSpec};
 
 /// Moves everything that a run keeps into a folder that is thrown away. Sources are used in place: they are never written. So is a
-/// directory that the procfile names and that is no service's data (a virtual environment, `node_modules`): commands write to that path
-/// whatever is said here, so its tasks are done for this stack as well. None of it has to outlive a loss of power, so nobody waits for a disk.
+/// directory that the procfile names and that does not belong to a service (a virtual environment, `node_modules`): commands write to that path
+/// whatever is said here, so its tasks are done for this stack as well. None of it has to outlive a loss of power, so no write waits for a disk.
 #[must_use]
 pub fn throw_away(plan: Arc<Plan>, places: &Paths) -> Arc<Plan> {
     let mut plan = Arc::unwrap_or_clone(plan);

@@ -201,7 +201,7 @@ impl World<'_> {
                 if self.random.chance(self.project.broken / 6) {
                     self.answer(now, Event::ListenFailed(id.clone(), *g, Failure::new(FailureKind::PortTaken, "taken")));
                 } else if self.random.chance(600) {
-                    // To some nobody ever connects.
+                    // To some there is never a connection.
                     let at = now + Duration::from_millis(self.random.below(6000));
                     self.answer(at, Event::Demanded(id.clone(), *g));
                 }

@@ -85,7 +85,7 @@ fn of_service(service: &Value) -> Meaning {
     out
 }
 
-/// The engine of an image that devrun has a recipe for, whoever packs it.
+/// The engine of an image that devrun has a recipe for, from any publisher.
 fn engine(image: &str) -> Option<&'static str> {
     let name = image.split('@').next()?.rsplit('/').next()?.split(':').next()?;
     match name {

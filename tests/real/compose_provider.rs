@@ -1,6 +1,6 @@
 //! A service of a compose file that devrun runs, asked for by the real compose.
 //!
-//! Compose asks its engine a few questions even where no service is a container. There is no engine here: a fake one answers
+//! Compose asks its engine a few questions even without a service that is a container. No engine exists here: a fake one answers
 //! that it has nothing.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,4 +1,4 @@
-//! Variables by whose name a service is told where to listen. Imports and exports ask the same question.
+//! Variables whose name says where a service listens. Imports and exports ask the same question.
 
 /// Whether a variable of this name holds an address to listen on, rather than one that is allowed, trusted or asked.
 pub(crate) fn names_bind_address(variable: &str) -> bool {

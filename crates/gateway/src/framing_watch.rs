@@ -2,7 +2,7 @@
 //! parser (hyper) takes the encoding and drops the length before a service sees the request.
 //!
 //! Bytes are looked at while a head is expected only: on a connection's first read, and after each response. A head that has come
-//! together with the request before it is not seen; it is safe all the same, as every request is written anew for the service.
+//! together with the request before it is not seen; it is safe all the same, as every request is written again for the service.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

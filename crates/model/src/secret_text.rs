@@ -34,7 +34,7 @@ fn headers(text: &str, found: &mut Vec<Range<usize>>) {
     }
 }
 
-/// Addresses that whoever knows them may post to.
+/// Addresses to which anyone who knows them may post.
 const WEBHOOKS: &[&str] =
     &["hooks.slack.com/services/", "hooks.slack.com/workflows/", "discord.com/api/webhooks/", "discordapp.com/api/webhooks/"];
 

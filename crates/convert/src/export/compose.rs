@@ -56,7 +56,7 @@ pub fn compose(source: &ExportSource<'_>) -> Exported {
     for name in stack.secrets.keys().filter(|name| source.own_secret(name).is_none()) {
         needs.insert(format!("the file of the secret {name}: devrun up, or devrun secret show {name}, makes it"));
     }
-    // Compose fills in from `.env` alone; what further files of the project say it is told on its command line.
+    // Compose fills in from `.env` alone; further files of the project are named on its command line.
     let files = source.merged.get("project").and_then(|project| project.get("env_file"));
     let further: Vec<String> = texts(files).into_iter().filter(|file| file != ".env").collect();
     if !further.is_empty() {

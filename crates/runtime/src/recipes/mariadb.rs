@@ -40,7 +40,7 @@ const TAKEN: &[(&str, &str)] = &[
     ("user", "user_id"),
     ("skip_networking", "nothing: it is reached by its port"),
 ];
-/// The setting that is no option of the server: root's password over the network, where the service has another user.
+/// The setting that is not an option of the server: root's password over the network, where the service has another user.
 const ROOT_PASSWORD: &str = "root_password";
 /// Users to run as where namespaces are forbidden.
 const ORDINARY: &[&str] = &["mysql", "nobody"];

@@ -244,7 +244,7 @@ async fn drop_database(spec: &ServiceSpec, name: &str) -> Result<(), Failure> {
     ask(spec, &drop_statement(name)).await.map(drop).map_err(Failure::from)
 }
 
-/// Drops databases, whoever is connected to them.
+/// Drops databases, also those with open connections.
 ///
 /// Each drop ends with a checkpoint, which writes what no drop has discarded yet. On a server that waits for the disk, several connections
 /// drop at once and share the checkpoint: 16 dropped one after the other took four times as long.
