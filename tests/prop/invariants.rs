@@ -89,7 +89,11 @@ fn no_service_starts_before_its_dependencies_hold(record: &Record) -> Result<(),
                 || moment.specs.get(&edge.on).is_some_and(|spec| spec.optional) && !works_on(spec, &edge.on);
             // What nobody wants any more is on its way out, even before its turn to stop comes.
             let over = target.state.is_final() || target.state == State::Stopping || !target.wanted;
-            if !(holds(edge.condition, target) || excused && over || no_deps && !target.wanted) {
+            // A rollback in the same step ends what is asleep at once, and what began is cancelled.
+            let slept = moment.stopping
+                && target.state == State::Stopped
+                && moment.specs.get(&edge.on).is_some_and(|spec| spec.on_demand.is_some());
+            if !(holds(edge.condition, target) || slept || excused && over || no_deps && !target.wanted) {
                 return Err(format!("{id}#{generation} begins while {} is {} ({})", edge.on, target.state, target.health));
             }
         }

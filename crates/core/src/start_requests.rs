@@ -177,9 +177,7 @@ impl Supervisor {
             out.push(Action::StartFinished(outcome));
         }
         if self.mode == Mode::Up {
-            take_down |= self.abort_on_failure && !self.failures.is_empty();
-            take_down |= self.exit_code_from.as_ref().is_some_and(|id| self.has_ended(id));
-            take_down |= self.is_idle();
+            take_down |= self.has_reason_to_end() || self.is_idle();
             if take_down {
                 self.down(None, out);
                 return true;
@@ -211,6 +209,11 @@ impl Supervisor {
     /// Whether nothing runs and nothing will: the run ends by itself.
     fn is_idle(&self) -> bool {
         self.has_start_request && self.starts.is_empty() && self.services.none_active()
+    }
+
+    /// Whether a failure or an end that the run was to end with has come.
+    pub(super) fn has_reason_to_end(&self) -> bool {
+        self.abort_on_failure && !self.failures.is_empty() || self.exit_code_from.as_ref().is_some_and(|id| self.has_ended(id))
     }
 
     /// Whether the service of `--exit-code-from` has ended for good.

@@ -150,11 +150,14 @@ impl Supervisor {
             return false;
         }
         self.refresh_index();
+        // The step that ends the run starts nothing: what began here would be cancelled before the step is over.
+        let run_is_over = self.has_reason_to_end();
         let moves: Vec<(ServiceId, DependencyStatus)> = std::mem::take(&mut self.services.movable)
             .into_iter()
             .filter_map(|id| Some((self.services.get(&id)?, self.services.status(&id)?.clone(), id)))
             .filter(|(service, status, _)| match (status, &service.phase) {
                 (DependencyStatus::Satisfied | DependencyStatus::Pending(_), Phase::Blocked { .. }) => true,
+                (DependencyStatus::Satisfied, Phase::Waiting) if run_is_over => false,
                 (DependencyStatus::Satisfied | DependencyStatus::Skipped { .. }, _) => {
                     service.outstanding == Outstanding::Nothing
                 }

@@ -5,6 +5,7 @@ mod copies;
 mod on_demand;
 mod restarts;
 mod scenario;
+mod start_end;
 mod start_first;
 mod starts;
 mod stops;
