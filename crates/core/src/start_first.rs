@@ -76,6 +76,12 @@ impl Supervisor {
             return false;
         }
         let Some(previous) = service.previous.take() else { return false };
+        // The service runs by its previous process from here on; what is left of the next one belongs to the end of the run.
+        if let NextState::Failed(failure) = &ended
+            && failure.kind == FailureKind::Survivors
+        {
+            self.stuck.insert((id.clone(), service.generation), failure.clone());
+        }
         let next = std::mem::replace(&mut service.spec, previous.spec);
         if service.next_spec.is_none() && service.spec != next {
             service.next_spec = Some(next);

@@ -220,3 +220,28 @@ fn a_replaced_process_that_cannot_be_killed_is_named_at_the_end_whatever_was_sta
         assert_eq!(named, wanted);
     }
 }
+
+#[test]
+fn a_next_process_that_cannot_be_killed_is_named_at_the_end_although_the_previous_one_serves() {
+    for is_gone in [false, true] {
+        let mut stage = Scenario::new(vec![start_first(probed("api", ""))]);
+        stage.up().runs("api").passed("api");
+        stage.at(1000).restart(&["api"], false).runs("api").at(200_000).timer();
+        stage.feed(Event::Survived(id("api"), 2, vec![(4711, "api".to_owned())]));
+        assert_eq!((stage.state("api"), stage.generation("api")), (State::Running, 1));
+        if is_gone {
+            stage.feed(Event::TreeEmpty(id("api"), 2));
+        }
+        stage.at(300_000).down();
+        stage.gone("api", 0);
+        let Some(Action::Shutdown(outcome)) = stage.actions().last() else { panic!("no end") };
+        let survivors: Vec<_> = outcome
+            .failures
+            .iter()
+            .filter(|(_, failure)| failure.kind == FailureKind::Survivors)
+            .map(|(_, failure)| failure)
+            .collect();
+        assert_eq!(survivors.len(), usize::from(!is_gone), "{survivors:?}");
+        assert!(survivors.iter().all(|failure| failure.reason.contains("4711 api")), "{survivors:?}");
+    }
+}
