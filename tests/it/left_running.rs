@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::harness::{PATIENCE, Project, eventually};
+use nix::sys::signal::Signal;
+
+use crate::harness::{PATIENCE, Project, eventually, signal};
 
 /// `up -d` with this procfile; nothing of `bg` lives afterwards, and no time-out was waited for.
 fn up(procfile: &str, code: i32) -> (Project, crate::harness::Outcome) {
@@ -136,4 +138,33 @@ fn what_ends_by_itself_in_a_moment_is_no_daemon() {
     let a = project.wait_state("a", "completed");
     assert_eq!(a["exit_code"], 0);
     project.run(&["down"]).code(0);
+}
+
+#[test]
+fn what_a_leader_left_answers_for_nothing_before_its_exit_is_known() {
+    let project = Project::new().procfile(
+        r#"
+        [services.a]
+        run = "sh -c 'until [ -e go ]; do sleep 0.02; done; {svc:bg} --listen $PORT &'"
+        port = "auto"
+        ready = { http = "/" }
+        "#,
+    );
+    project.run(&["up", "-d", "--no-wait"]).code(0);
+    project.wait_state("a", "starting");
+    let keeper = project.keepers()[0].pid;
+    // It would report the exit.
+    signal(keeper, Signal::SIGSTOP);
+    project.write("go", "");
+    eventually("an answer of what it left", PATIENCE, || {
+        let seen = project.run(&["inspect", "a", "--json"]).code(0).json();
+        let passed = seen["probes"].as_array().is_some_and(|all| all.iter().any(|probe| probe["passed"] == true));
+        passed.then_some(())
+    });
+    assert_eq!(project.service("a")["state"], "starting");
+    signal(keeper, Signal::SIGCONT);
+    let a = eventually("the failure", PATIENCE, || Some(project.service("a")).filter(|a| a["state"] == "failed"));
+    assert!(a["reason"].as_str().unwrap_or_default().starts_with("exited with code 0 and left testsvc (pid "), "{a:#}");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
 }

@@ -97,6 +97,15 @@ pub fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&read(&format!("/proc/{pid}/stat"))?)
 }
 
+/// Whether a process of ours has ended, waited for or not. One that this user cannot look at counts as alive.
+#[must_use]
+pub fn has_ended(pid: i32) -> bool {
+    match stat(pid) {
+        Some(stat) => !stat.lives(),
+        None => nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid))) == Err(nix::errno::Errno::ESRCH),
+    }
+}
+
 /// How often a process of one thread has left a processor, of its own will or not.
 #[must_use]
 pub fn switches(pid: i32) -> Option<u64> {
