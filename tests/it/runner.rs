@@ -62,6 +62,7 @@ pub fn cores() -> usize {
 
 /// Runs those that the command line asks for, `at_once` of them where it does not say how many: most of their time is waiting.
 pub fn run(tests: Vec<Trial>, at_once: usize) -> ExitCode {
+    restore_interrupts();
     let (words, filters) = split_filters(std::env::args().collect());
     let mut arguments = Arguments::from_iter(words);
     arguments.test_threads.get_or_insert(at_once);
@@ -91,6 +92,16 @@ pub fn run(tests: Vec<Trial>, at_once: usize) -> ExitCode {
         let _ = writeln!(std::io::stdout(), "{text}");
     }
     conclusion.exit_code()
+}
+
+/// A shell without job control starts what runs in the background (`cargo test &`) with these signals ignored, and the commands
+/// under test would inherit that: nothing could interrupt them.
+fn restore_interrupts() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    for one in [Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: the default action runs no code of ours.
+        unsafe { signal(one, SigHandler::SigDfl) }.expect("SIGINT and SIGQUIT can be handled");
+    }
 }
 
 /// The standard harness takes any number of filters, this one a single one: the words without them, and the filters.
