@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use devrun_core::{Action, Event, Supervisor, Tick};
 use devrun_keeper::runner::OutputStream;
+use devrun_logs::LogPump;
 use devrun_model::keeper::ExitStatus;
 use devrun_model::service::LogSpec;
 use devrun_model::{
     Check, Command, Condition, Dependency, Plan, ProjectName, ReadySpec, ServiceId, ServiceName, ServiceSpec, UpOptions,
 };
-use devrun_runtime::logs::LogPump;
 
 type Anything = Box<dyn std::error::Error>;
 

@@ -1,7 +1,7 @@
 //! Any bytes as a line of a log: what reaches a terminal is text, tabs and colours, and cleaning it again changes nothing.
 #![no_main]
 
-use devrun_runtime::logs::{ansi, visible_text};
+use devrun_logs::{ansi, visible_text};
 use libfuzzer_sys::fuzz_target;
 
 /// The rest behind a colour sequence, of which the escape was taken off.

@@ -19,10 +19,10 @@ use crate::ui::dashboard::state::event_line;
 use crate::ui::dashboard::{Dashboard, DashboardRequest, LogRow, Pane, Prompt, ServiceUsage, draw, handle_key, handle_mouse};
 use crate::ui::local_time::local_time;
 use crate::ui::summary;
+use devrun_logs::growth::LogGrowth;
+use devrun_logs::scroll::{LogCursor, LogPositions, LogWindow, PlacedLine, ScrollStart};
+use devrun_logs::{LogStream, visible_text};
 use devrun_model::{Failure, FailureKind, ServiceId, exit};
-use devrun_runtime::logs::growth::LogGrowth;
-use devrun_runtime::logs::scroll::{LogCursor, LogPositions, LogWindow, PlacedLine, ScrollStart};
-use devrun_runtime::logs::{LogStream, visible_text};
 use devrun_runtime::stats::{self, UsageSample};
 
 use crate::app::dashboard_screen::{HangupGuard, Screen, failed, has_gone, keys, mouse_capture};

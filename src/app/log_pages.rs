@@ -3,11 +3,11 @@
 use regex::bytes::Regex;
 use serde::Serialize;
 
+use devrun_logs::scroll::{LogCursor, LogPositions, LogWindow, PlacedLine, ScrollStart};
+use devrun_logs::visible_text;
 use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, ServiceId};
 use devrun_runtime::engine::clock::stamp_of_micros;
-use devrun_runtime::logs::scroll::{LogCursor, LogPositions, LogWindow, PlacedLine, ScrollStart};
-use devrun_runtime::logs::visible_text;
 
 use crate::app::load::Project;
 use crate::app::log_selection;
@@ -164,7 +164,7 @@ fn shortened(mut line: PageLine) -> PageLine {
 /// A place as text.
 #[must_use]
 pub fn text(positions: &LogPositions) -> String {
-    let place = |(id, at): (&ServiceId, &devrun_runtime::logs::scroll::LogPosition)| format!("{id}:{}:{}", at.inode, at.offset);
+    let place = |(id, at): (&ServiceId, &devrun_logs::scroll::LogPosition)| format!("{id}:{}:{}", at.inode, at.offset);
     if positions.is_empty() { "-".to_owned() } else { positions.iter().map(place).collect::<Vec<_>>().join(",") }
 }
 
@@ -172,7 +172,7 @@ fn parse(text: &str) -> Result<LogPositions, Failure> {
     let one = |part: &str| {
         let (rest, offset) = part.rsplit_once(':')?;
         let (id, inode) = rest.rsplit_once(':')?;
-        let position = devrun_runtime::logs::scroll::LogPosition { inode: inode.parse().ok()?, offset: offset.parse().ok()? };
+        let position = devrun_logs::scroll::LogPosition { inode: inode.parse().ok()?, offset: offset.parse().ok()? };
         let id = match id.split_once('/') {
             Some((service, file)) => ServiceId::parse(service).ok()?.further(file),
             None => ServiceId::parse(id).ok()?,

@@ -1,9 +1,9 @@
 //! Why services are stopped and started again, as lines among those of their logs: `logs -f` reads files only, and a log holds
 //! what the service wrote.
 
+use devrun_logs::{LogLine, LogStream};
 use devrun_model::{Paths, ServiceId, State, StateChange};
 use devrun_runtime::engine::state_files;
-use devrun_runtime::logs::{LogLine, LogStream};
 
 use crate::app::growing_file::GrowingFile;
 

@@ -12,11 +12,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::ui::start_times::StartTimes;
+use devrun_logs::{LogLine, LogQuery, read::lines};
 use devrun_model::feed::Outcome;
 use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Paths, Plan, ServiceId};
 use devrun_runtime::engine::{clock, state_files};
-use devrun_runtime::logs::{LogLine, LogQuery, read::lines};
 use devrun_runtime::runtime_dir::{resolve, write_named};
 
 /// What was started, and how that went.

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use devrun_runtime::logs::growth::LogGrowth;
+use devrun_logs::growth::LogGrowth;
 use devrun_web::StackChanges;
 use tokio::sync::watch;
 

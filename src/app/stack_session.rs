@@ -19,13 +19,13 @@ use crate::ui::progress::ProgressView;
 use crate::ui::term::say;
 use devrun_keeper::lock::{InstanceLock, InstanceLockError};
 use devrun_keeper::{KeeperHandle, KeeperOptions, LaunchedKeeper};
+use devrun_logs::{LogItem, LogPump, LogSubscription};
 use devrun_model::exit;
 use devrun_model::feed::{FeedItem, Status};
 use devrun_model::keeper::{Identity, KeeperHello};
 use devrun_model::{Command, Failure, FailureKind, Paths, Plan};
 use devrun_runtime::control::{OpenConnections, server};
 use devrun_runtime::engine::{Drivers, Engine, EngineExit, EngineHandle, EngineOptions, stop_leftovers};
-use devrun_runtime::logs::{LogItem, LogPump, LogSubscription};
 use devrun_runtime::runtime_dir;
 use devrun_store::FetchOptions;
 

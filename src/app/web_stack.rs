@@ -7,10 +7,10 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use devrun_logs::rotating_log_file::generations;
 use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, ServiceId, Snapshot};
 use devrun_runtime::engine::state_files::{PortOpened, starts_path};
-use devrun_runtime::logs::rotating_log_file::generations;
 use devrun_runtime::stats::{self, UsageSample};
 use devrun_web::{
     ActRequest, ApiError, ApiReply, ApiRequest, LogsQuery, ServiceMetrics, StackAction, StackApi, StackChanges, TerminalEnds,

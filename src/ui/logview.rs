@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use super::escape::escaped;
+use devrun_logs::{LogItem, LogLine, LogStream, ansi};
 use devrun_model::ServiceId;
 use devrun_runtime::engine::clock::stamp_of_micros;
-use devrun_runtime::logs::{LogItem, LogLine, LogStream, ansi};
 
 /// How lines are shown.
 #[derive(Debug, Clone, Copy, Default)]

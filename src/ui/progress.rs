@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use devrun_keeper::terminal::UnechoedControlKeys;
+use devrun_logs::{LogQuery, read::lines};
 use devrun_model::duration::human;
 use devrun_model::feed::{FeedItem, Status};
 use devrun_model::{Health, Kind, Plan, ServiceId, State, StateChange};
-use devrun_runtime::logs::{LogQuery, read::lines};
 
 use super::live_lines;
 use super::start_times::StartTimes;

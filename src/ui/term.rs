@@ -104,6 +104,6 @@ pub fn safe(text: &str) -> String {
 #[must_use]
 pub fn log_line(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
-    devrun_runtime::logs::ansi::clean(text.as_bytes(), &mut out);
+    devrun_logs::ansi::clean(text.as_bytes(), &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }

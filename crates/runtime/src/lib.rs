@@ -1,13 +1,13 @@
 //! What acts: the engine's loop, the drivers it calls, the recipes, and the channel that others reach it by.
 //!
 //! - `engine`: the only loop; events for the core, and the core's actions as calls of drivers
-//! - `probe`, `ports`, `logs`, `init`, `secrets`, `stats`, `watch`, `runtime_dir`: drivers, one effect each; a driver does what
+//! - `probe`, `ports`, `init`, `secrets`, `stats`, `watch`, `runtime_dir`: drivers, one effect each; a driver does what
 //!   it is asked and reports, and never decides
 //! - `exec_request`: what the process of a service is, before it is one
 //! - `recipes`: what a server needs: arguments, first boot, work against it
 //! - `control`: the protocol of the unix socket, its server and its client
 //!
-//! Processes are the keeper's (`devrun_keeper`), binaries the store's (`devrun_store`).
+//! Processes are the keeper's (`devrun_keeper`), their output is in `devrun_logs`, binaries the store's (`devrun_store`).
 
 #![deny(unsafe_code)]
 
@@ -19,7 +19,6 @@ pub mod exec_request;
 pub mod file_glob;
 pub mod init;
 pub mod local_time;
-pub mod logs;
 pub mod mask_hashes;
 pub mod object_store;
 pub mod ports;

@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use devrun_logs::scroll::{LogCursor, LogPositions, LogWindow, ScrollStart};
 use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, ServiceId, State, exit};
 use devrun_runtime::engine::clock::stamp_of_micros;
-use devrun_runtime::logs::scroll::{LogCursor, LogPositions, LogWindow, ScrollStart};
 
 use super::log_digest::digest;
 use crate::app::log_pages::{self, PageLine};

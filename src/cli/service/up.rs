@@ -17,10 +17,10 @@ use crate::ui::progress::ProgressView;
 use crate::ui::start_times::StartTimes;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
+use devrun_logs::LogFollower;
 use devrun_model::exit;
 use devrun_model::feed::{FeedItem, Outcome, Status};
 use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Snapshot, UpOptions};
-use devrun_runtime::logs::LogFollower;
 
 use crate::app::data::branch;
 use crate::app::load::{self, Project, Purpose, Wanted};

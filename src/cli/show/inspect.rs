@@ -99,7 +99,7 @@ fn describe(
         },
         "limits_not_enforced": not_enforced(spec, seen),
         "data": spec.data.as_ref().and_then(|name| seen.plan.volumes.get(name)).map(|volume| &volume.path),
-        "log": devrun_runtime::logs::rotating_log_file::path(&seen.project.places.logs(), &spec.id),
+        "log": devrun_logs::rotating_log_file::path(&seen.project.places.logs(), &spec.id),
         "binary": binary,
         "sha256": binary.as_ref().and_then(|path| hash_file(std::path::Path::new(path)).ok()),
         "version": status.and_then(|status| status.version.clone()),

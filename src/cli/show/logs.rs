@@ -10,10 +10,10 @@ use regex::bytes::Regex;
 use crate::ui::logview::{LogView, Style};
 use crate::ui::output;
 use crate::ui::term::Term;
+use devrun_logs::read::merged;
+use devrun_logs::{LogFollower, LogLine, LogQuery, visible_text};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, ServiceId};
-use devrun_runtime::logs::read::merged;
-use devrun_runtime::logs::{LogFollower, LogLine, LogQuery, visible_text};
 
 use crate::app::load::{self};
 use crate::app::restart_reasons::RestartReasons;

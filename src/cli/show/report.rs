@@ -9,11 +9,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::ui::term::{Term, data};
+use devrun_logs::{LogQuery, read::lines};
 use devrun_model::exit;
 use devrun_model::mask::{Masker, cover};
 use devrun_model::{Failure, FailureKind, ServiceId};
 use devrun_runtime::engine::state_files;
-use devrun_runtime::logs::{LogQuery, read::lines};
 use devrun_runtime::mask_hashes::MaskHashes;
 use devrun_runtime::runtime_dir;
 

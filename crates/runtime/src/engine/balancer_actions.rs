@@ -16,8 +16,8 @@ use devrun_model::{
 use super::balancer_processes::Balancer;
 use super::engine_state::Engine;
 use super::task_result::TaskResult;
-use crate::logs::LogStream;
 use crate::runtime_dir;
+use devrun_logs::LogStream;
 
 /// Between the end of one and the next; doubled up to the longest while they end at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -79,7 +79,7 @@ impl Engine {
             env: vec![mark("DEVRUN_RUN_ID", &self.run), mark("DEVRUN_SERVICE", service.as_str()), mark("DEVRUN_REPLICA", "0")],
             dir,
             sockets: vec!["main".to_owned()],
-            log: Some(crate::logs::rotating_log_file::path(&self.places.logs(), &id)),
+            log: Some(devrun_logs::rotating_log_file::path(&self.places.logs(), &id)),
             ..SpawnSpec::plain(process, id.clone(), 0, PathBuf::from("/proc/self/exe"), lock, stop)
         };
         self.pump.begin(&id, &LogSpec::default());

@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::copy_names::CopyNames;
-use crate::logs::{LogPump, LossReport};
 use crate::probe::{ListenWatch, ProbeReport};
 use devrun_core::event::Generation;
 use devrun_core::{CrashLoops, Event, StartOutcome, Supervisor};
 use devrun_keeper::{KeeperEvent, KeeperHandle, ProcessEvent};
+use devrun_logs::{LogPump, LossReport};
 use devrun_model::feed::{FeedItem, Outcome, Status};
 use devrun_model::keeper::ProcessId;
 use devrun_model::mask::Masker;

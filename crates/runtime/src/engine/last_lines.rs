@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::logs::visible_text::visible;
-use crate::logs::{LogQuery, read};
+use devrun_logs::visible_text::visible;
+use devrun_logs::{LogQuery, read};
 use devrun_model::ServiceId;
 
 /// The last lines of one start, as people see them. None of an earlier one: a service that was never spawned has said nothing.

@@ -1,6 +1,6 @@
 //! Output that log files could not take (a full disk): kept as events, and shown by `ps` until the service starts again.
 
-use crate::logs::{LogLoss, LossReport};
+use devrun_logs::{LogLoss, LossReport};
 use devrun_model::{ServiceId, StateChange};
 
 use super::engine_state::Engine;

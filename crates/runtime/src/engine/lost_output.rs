@@ -1,6 +1,6 @@
 //! What of a service's output log files could not take (a full disk).
 
-use crate::logs::LogLoss;
+use devrun_logs::LogLoss;
 
 /// What of a service's output was lost.
 #[derive(Debug, Default)]

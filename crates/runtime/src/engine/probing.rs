@@ -4,9 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::logs::{LineObserver, LogStream};
 use crate::{probe, user};
 use devrun_core::event::Generation;
+use devrun_logs::{LineObserver, LogStream};
 use devrun_model::ServiceId;
 
 use super::engine_state::Engine;

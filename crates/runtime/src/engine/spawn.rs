@@ -180,7 +180,7 @@ impl Engine {
             open_stdin: spec.kind == Kind::Service,
             sockets: sockets.iter().map(|_| "main".to_owned()).collect(),
             lock: self.places.alive_lock(&spec.id),
-            log: Some(crate::logs::rotating_log_file::path(&self.places.logs(), &spec.id)),
+            log: Some(devrun_logs::rotating_log_file::path(&self.places.logs(), &spec.id)),
             spare: spec.stop.spare.clone(),
             stop: order,
         };

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::logs::lost_file::LogPlace;
 use crate::runtime_dir::append;
 use devrun_keeper::regular_file;
+use devrun_logs::lost_file::LogPlace;
 use devrun_model::{Paths, ServiceId, Snapshot};
 use devrun_store::atomic_file::replace;
 

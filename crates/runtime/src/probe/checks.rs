@@ -12,7 +12,7 @@ use super::command::CommandContext;
 use super::connect::{self, OwnershipGate, connect_raw};
 use super::result::{ProbeError, ProbeOk, ProbeResult, RetryHint, spent, unusable};
 use super::{bolt, command, file, grpc, http, http_reply, https, pg, redis, s3, sql};
-use crate::logs::visible_text;
+use devrun_logs::visible_text;
 use devrun_model::{Check, Failure, ReadySpec};
 
 /// What the attempts of one generation share.

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use devrun_runtime::logs::LogItem;
+use devrun_logs::LogItem;
 
 use super::UpArgs;
 use crate::app::stack_session::StackSession;

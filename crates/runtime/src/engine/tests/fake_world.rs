@@ -10,10 +10,10 @@ use tokio::task::JoinHandle;
 
 use super::fake_time::FakeTime;
 use crate::engine::{Drivers, Engine, EngineExit, EngineHandle, EngineOptions, PortTable, ProbeRunner, RunningProbe, TimeSource};
-use crate::logs::LogPump;
 use crate::ports::PortConflict;
 use crate::probe::{NotifySocket, ProbeAttempt, ProbeReport, ProbeSubject, ReportSink};
 use devrun_keeper::{HandleRequest, KeeperHandle, ProcessEvent};
+use devrun_logs::LogPump;
 use devrun_model::feed::{FeedItem, Outcome};
 use devrun_model::keeper::{ExitStatus, Identity, ProcessId};
 use devrun_model::{

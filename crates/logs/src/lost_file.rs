@@ -15,7 +15,7 @@ pub(crate) const LOOK_EVERY_MICROS: i64 = 500_000;
 
 /// The directory of the logs, as it was when a file in it was opened.
 #[derive(Debug)]
-pub(crate) struct LogPlace {
+pub struct LogPlace {
     top: PathBuf,
     /// Device and inode of the state directory around it.
     state: Option<(u64, u64)>,
@@ -23,7 +23,8 @@ pub(crate) struct LogPlace {
 
 impl LogPlace {
     /// The directory that holds this one now is the state directory.
-    pub(crate) fn of(top: &Path) -> Self {
+    #[must_use]
+    pub fn of(top: &Path) -> Self {
         Self { top: top.to_owned(), state: state_of(top) }
     }
 
@@ -31,7 +32,7 @@ impl LogPlace {
     ///
     /// # Errors
     /// As the file system says, and where the state directory is gone.
-    pub(crate) fn keeps(&self, path: &Path, file: &File) -> io::Result<bool> {
+    pub fn keeps(&self, path: &Path, file: &File) -> io::Result<bool> {
         let open = file.metadata()?;
         match fs::symlink_metadata(path) {
             Ok(named) if (named.dev(), named.ino()) == (open.dev(), open.ino()) => return Ok(true),
@@ -49,7 +50,7 @@ impl LogPlace {
     ///
     /// # Errors
     /// As the file system says, and where a directory may not be used.
-    pub(crate) fn clear(&self, path: &Path) -> io::Result<()> {
+    pub fn clear(&self, path: &Path) -> io::Result<()> {
         let folders: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.top)).collect();
         for folder in folders.into_iter().rev() {
             match DirBuilder::new().mode(0o700).create(folder) {

@@ -4,6 +4,8 @@
 //! line is shown, never when it is stored: the file holds the raw bytes, an index beside it says when each piece came and
 //! from which stream. So capture costs a read and a write, and a file is exact to the byte.
 
+#![forbid(unsafe_code)]
+
 pub mod ansi;
 pub mod envelope;
 pub mod followed_file;
@@ -14,7 +16,7 @@ mod line_reader;
 mod log_stream;
 mod loss;
 mod loss_reports;
-pub(crate) mod lost_file;
+pub mod lost_file;
 mod partial_line;
 pub mod pump;
 mod pump_thread;

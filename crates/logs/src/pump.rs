@@ -42,8 +42,9 @@ impl LogPump {
         Ok(Self { commands })
     }
 
-    /// A pump without a thread: output goes nowhere, and every question is answered as where nothing was written.
-    #[cfg(test)]
+    /// A pump without a thread: output goes nowhere, and every question is answered as where nothing was written. For tests that run
+    /// an engine without processes.
+    #[must_use]
     pub fn discarding() -> Self {
         Self { commands: mpsc::unbounded_channel().0 }
     }
