@@ -154,6 +154,40 @@ fn in_git(project: &Project, read: &Read, out: &mut Vec<Finding>) {
     }
 }
 
+/// Locale and time zone, as services inherit them.
+fn language(out: &mut Vec<Finding>) {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    // In this order, as setlocale(3) takes them.
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| Some((name, variable(name)?)));
+    match locale {
+        Some((name, value)) if value.to_ascii_lowercase().replace('-', "").contains("utf8") => {
+            push(out, "locale", Grade::Ok, format!("{name}={value}"), None);
+        }
+        Some((name, value)) => {
+            let fix = Some("export LC_ALL=C.UTF-8");
+            push(
+                out,
+                "locale",
+                Grade::Warn,
+                format!("{name}={value} is not UTF-8: programs may refuse other than ASCII text"),
+                fix,
+            );
+        }
+        None => push(out, "locale", Grade::Ok, "none is set: programs take C, or UTF-8 by themselves".to_owned(), None),
+    }
+    if let Ok(zone) = jiff::tz::TimeZone::try_system() {
+        return push(out, "time zone", Grade::Ok, zone.iana_name().unwrap_or("one without a name").to_owned(), None);
+    }
+    let wanted = variable("TZ").map_or_else(|| "it is unknown here".to_owned(), |zone| format!("TZ={zone} is unknown here"));
+    push(
+        out,
+        "time zone",
+        Grade::Warn,
+        format!("{wanted}: times are UTC"),
+        Some("install tzdata, or set TZ to a zone that is there, such as Europe/Berlin"),
+    );
+}
+
 fn machine(project: &Project, out: &mut Vec<Finding>) {
     let free = rustix::fs::statvfs(&project.root).map(|fs| fs.f_bavail * fs.f_frsize);
     match free {
@@ -175,6 +209,7 @@ fn machine(project: &Project, out: &mut Vec<Finding>) {
         let fix = (hard < 4096).then_some("raise it: ulimit -Hn, or /etc/security/limits.conf");
         push(out, "open files", grade, format!("{soft} (at most {hard})"), fix);
     }
+    language(out);
     if cfg!(target_os = "linux") {
         // Where a keeper would make its folder: on a hybrid system version 2 is mounted beside the old hierarchies.
         let folder = cgroup::parent().ok();

@@ -172,7 +172,11 @@ fn which_finds_a_recipe_of_the_procfile_by_its_service() {
 #[test]
 fn doctor_names_each_trouble_with_its_fix() {
     let project = Project::new().procfile(STACK);
-    project.run(&["doctor"]).code(0).says("ok   procfile").says("disk");
+    project.run(&["doctor"]).code(0).says("ok   procfile").says("disk").says("time zone: ").says("locale: ");
+    let odd =
+        Project::new().procfile("[services.a]\nrun = \"true\"\n").env("TZ", "Nowhere/Land").env("LC_ALL", "de_DE.ISO-8859-1");
+    let odd = odd.run(&["doctor"]);
+    odd.code(0).says("warn locale: LC_ALL=de_DE.ISO-8859-1 is not UTF-8").says("warn time zone: TZ=Nowhere/Land is unknown here");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("bound").port();
     project.rewrite(&format!("[services.a]\nrun = \"true\"\nport = {port}\n[services.b]\nrun = \"no-such-program\"\n"));

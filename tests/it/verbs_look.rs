@@ -152,6 +152,7 @@ fn graph_in_four_formats() {
     let project = up(STACK);
     let text = project.run(&["graph"]).code(0).stdout;
     assert!(text.starts_with("api\n├─ db (started)\n└─ seed (completed)\n"), "{text}");
+    assert!(text.ends_with("\n\n(started) its process runs\n(completed) it has exited with 0\n"), "a legend: {text}");
     project.run(&["graph", "--live"]).code(0).says("db [running]").says("seed [completed]");
     project.run(&["graph", "--format", "dot"]).code(0).says("\"api\" -> \"seed\" [label=\"completed\"]");
     project.run(&["graph", "--format", "mermaid"]).code(0).says("graph LR");

@@ -27,6 +27,8 @@ fn redis_without_its_data_directory_stops_without_saving() {
     for is_made_again in [false, true] {
         project.start(&["up", "-d"]).outcome_within(Duration::from_secs(60)).code(0);
         project.run(&["redis-cli", "--on", "x", "SET", "key", "unsaved"]).code(0).says("OK");
+        // What `-v` tells of it, asked for by its name.
+        project.run(&["wait", "x", "-v"]).code(0).says("all hold").says("standalone, up for").says("memory ").says("noeviction");
         assert!(data.join("redis/data").is_dir(), "its data directory is another one by now");
         fs::remove_dir_all(&data).expect("our own directory");
         if is_made_again {

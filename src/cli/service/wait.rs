@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::ui::term::{Term, say};
 use devrun_model::exit;
 use devrun_model::feed::{FeedItem, Status};
-use devrun_model::{Failure, FailureKind, Health, Kind, State, duration};
+use devrun_model::{Failure, FailureKind, Health, Kind, Launch, ServiceSpec, State, duration};
+use devrun_runtime::recipes;
 
 use crate::app::load;
 use crate::app::session::{Session, Signals};
@@ -57,6 +58,9 @@ pub struct WaitArgs {
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
+
+/// What `-v` tells of a server is a courtesy, and waits for no more than this.
+const FACTS: Duration = Duration::from_secs(2);
 
 /// What one service is, with respect to what is waited for.
 enum Standing {
@@ -118,10 +122,20 @@ pub fn run(globals: &Globals, args: &WaitArgs, term: Term) -> Result<i32, Failur
                     return Ok(());
                 }
                 wait_for_names(globals, args, &names, timeout, term).await?;
-                for (url, scheme) in deep_targets(globals, args, &names)? {
+                for DeepTarget { spec, url, kind, is_required } in deep_targets(globals, args, &names)? {
                     let left = timeout.saturating_sub(began.elapsed());
-                    let (roundtrip, deep) = if scheme == "redis" { (true, Deep::default()) } else { (false, deep.clone()) };
-                    one(&url, left, roundtrip, deep).await?;
+                    if kind == "redis" {
+                        let limit = if is_required { left } else { left.min(FACTS) };
+                        match one(&url, limit, args.roundtrip, Deep::default()).await {
+                            Err(failure) if !is_required => say(format!("{}: {}", spec.id, failure.reason)),
+                            result => result?,
+                        }
+                        continue;
+                    }
+                    one(&url, left, false, deep.clone()).await?;
+                    if deep.migrations && !globals_quiet(term) {
+                        say(migrations(&spec).await?);
+                    }
                 }
                 Ok(())
             };
@@ -152,14 +166,24 @@ pub fn run(globals: &Globals, args: &WaitArgs, term: Term) -> Result<i32, Failur
     Ok(if error.kind() == std::io::ErrorKind::NotFound { exit::NOT_FOUND } else { exit::NOT_EXECUTABLE })
 }
 
-/// The addresses of named services that are to be looked into, with their kind. A flag that fits none of them is a mistake.
-fn deep_targets(globals: &Globals, args: &WaitArgs, names: &[&String]) -> Result<Vec<(String, &'static str)>, Failure> {
+/// A named service that is asked more than whether it is ready.
+struct DeepTarget {
+    spec: ServiceSpec,
+    url: String,
+    /// `postgres` or `redis`.
+    kind: &'static str,
+    /// Else it only says more of itself.
+    is_required: bool,
+}
+
+/// The named services that are to be looked into. A flag that fits none of them is a mistake; `-v` tells of a Redis where there is one.
+fn deep_targets(globals: &Globals, args: &WaitArgs, names: &[&String]) -> Result<Vec<DeepTarget>, Failure> {
     let postgres = args.schema.is_some() || args.table.is_some() || args.migrations;
-    let kinds: Vec<&'static str> = [("postgres", postgres), ("redis", args.roundtrip)]
-        .into_iter()
-        .filter(|(_, asked)| *asked)
-        .map(|(kind, _)| kind)
-        .collect();
+    let kinds: Vec<(&'static str, bool)> =
+        [("postgres", postgres, postgres), ("redis", args.roundtrip || args.verbose, args.roundtrip)]
+            .into_iter()
+            .filter_map(|(kind, is_asked, is_required)| is_asked.then_some((kind, is_required)))
+            .collect();
     if kinds.is_empty() {
         return Ok(Vec::new());
     }
@@ -167,21 +191,35 @@ fn deep_targets(globals: &Globals, args: &WaitArgs, names: &[&String]) -> Result
     let named: Vec<String> = names.iter().map(|name| (*name).clone()).collect();
     let plan = load::plan(globals, &project, &load::Wanted { named: named.clone(), ..load::Wanted::look() })?;
     let mut targets = Vec::new();
-    for kind in kinds {
+    for (kind, is_required) in kinds {
         let before = targets.len();
         for spec in plan.services.values() {
             let meant = args.all || named.iter().any(|name| name == spec.service.as_str() || name == spec.id.as_str());
             if let Some(url) = spec.attributes.get("url").filter(|url| meant && url.starts_with(kind)) {
-                targets.push((url.clone(), kind));
+                targets.push(DeepTarget { spec: ServiceSpec::clone(spec), url: url.clone(), kind, is_required });
             }
         }
-        if targets.len() == before {
+        if is_required && targets.len() == before {
             let flag = if kind == "redis" { "--roundtrip" } else { "--schema, --table and --migrations" };
             return Err(Failure::new(FailureKind::Config, format!("{flag} asks a {kind}, and none of these is one"))
                 .help("name the service: devrun wait SERVICE …"));
         }
     }
     Ok(targets)
+}
+
+/// How many migrations a database has. Only of devrun's own is it known which are still to come.
+async fn migrations(spec: &ServiceSpec) -> Result<String, Failure> {
+    if let Launch::Recipe(recipe) = &spec.launch
+        && let Some(folder) = &recipe.migrations
+    {
+        let all = recipes::migrations(spec, folder).await?;
+        let applied = all.iter().filter(|migration| migration.applied.is_some()).count();
+        return Ok(format!("migrations: {applied} applied, {} pending", all.len() - applied));
+    }
+    let table = recipes::query_sql(spec, Deep::COUNT, true).await?;
+    let applied = table.rows.first().and_then(|row| row.first()).cloned().flatten().unwrap_or_default();
+    Ok(format!("migrations: {applied} applied"))
 }
 
 fn globals_quiet(term: Term) -> bool {

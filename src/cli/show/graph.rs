@@ -113,7 +113,28 @@ fn tree(nodes: &Nodes) -> String {
         out.push('\n');
         branch(nodes, name, "", &mut shown, &mut out);
     }
+    out.push_str(&legend(nodes));
     out
+}
+
+/// What the words in parentheses mean, for those that are there.
+fn legend(nodes: &Nodes) -> String {
+    let edges: Vec<(Condition, bool)> = nodes.values().flat_map(|node| node.edges.values().copied()).collect();
+    let meaning = |condition| match condition {
+        Condition::Started => "its process runs",
+        Condition::Healthy => "its readiness check has passed",
+        Condition::Completed => "it has exited with 0",
+    };
+    let all = [Condition::Started, Condition::Healthy, Condition::Completed];
+    let mut lines: Vec<String> = all
+        .into_iter()
+        .filter(|wanted| edges.iter().any(|(condition, _)| condition == wanted))
+        .map(|condition| format!("({}) {}", condition.as_str(), meaning(condition)))
+        .collect();
+    if edges.iter().any(|(_, required)| !required) {
+        lines.push("(optional) not waited for when it cannot start".to_owned());
+    }
+    if lines.is_empty() { String::new() } else { format!("\n{}\n", lines.join("\n")) }
 }
 
 fn branch<'a>(nodes: &'a Nodes, name: &'a str, indent: &str, shown: &mut BTreeSet<&'a str>, out: &mut String) {
@@ -228,7 +249,9 @@ mod tests {
     fn a_tree_shows_each_part_once() {
         assert_eq!(
             tree(&sample()),
-            "api\n├─ db (healthy)\n└─ end (completed)\n   └─ db (healthy)\nworker\n└─ end (completed, optional) …\n"
+            "api\n├─ db (healthy)\n└─ end (completed)\n   └─ db (healthy)\nworker\n└─ end (completed, optional) …\n\n\
+             (healthy) its readiness check has passed\n(completed) it has exited with 0\n\
+             (optional) not waited for when it cannot start\n"
         );
     }
 
