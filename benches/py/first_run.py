@@ -2,8 +2,8 @@
 
 1. Built from source: a clone of the last commit, an empty target directory and an empty home; only the toolchain and the downloaded
    sources of the dependencies are there. `cargo build --release` is timed, then `devrun up -d` of the demo until its page answers.
-2. Prebuilt: the wheel of `scripts/package` is installed by pip without a network, and `devrun run --with postgres --with redis -- true`
-   follows, which fetches what the machine does not have, starts both, and stops them again: once with an empty store, once with a full one.
+2. Prebuilt: the wheel of `scripts/package` is installed by pip without a network, and `devrun run --with postgres@17 --with redis@6.2 -- true`
+   follows, versions that Debian 12 does not have: it fetches them, starts both, and stops them again: once with an empty store, once with a full one.
 
 Nothing is written into docs/.
 """
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -57,6 +58,16 @@ def crates(folder, most):
             print(f"    {one['duration']:>6.1f} s  {one['name']}{one['target']}")
 
 
+def is_page(url):
+    if not url.startswith("http"):
+        return False
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return "text/html" in answer.headers.get("Content-Type", "")
+    except urllib.error.HTTPError:
+        return False
+
+
 def source(work, options):
     folder = os.path.join(work, "devrun")
     timed(["git", "clone", "--quiet", "--no-local", ROOT, folder])
@@ -70,9 +81,7 @@ def source(work, options):
     try:
         timed([devrun, "up", "-d"], cwd=folder, env=environment)
         urls = json.loads(timed([devrun, "urls", "--json"], cwd=folder, env=environment)[1])
-        address = next(one["url"] for one in urls if one["url"].startswith("http"))
-        with urllib.request.urlopen(address, timeout=10) as page:
-            page.read()
+        address = next(one["url"] for one in urls if is_page(one["url"]))
         up = time.monotonic() - begun
     finally:
         subprocess.run([devrun, "down", "--volumes", "--yes"], cwd=folder, env=environment, capture_output=True)
@@ -92,8 +101,8 @@ def wheel(work, devrun):
     for store, goal in (("empty", 60), ("full", 15)):
         timed([f"{work}/venv/bin/pip", "uninstall", "--yes", "devrun"], env=environment)
         installed, _ = timed([f"{work}/venv/bin/pip", "install", "--no-index", *glob.glob(f"{out}/*.whl")], env=environment)
-        ran, _ = timed([f"{work}/venv/bin/devrun", "run", "--with", "postgres", "--with", "redis", "--", "true"], cwd=folder, env=environment)
-        row(f"pip install and run --with postgres --with redis, {store} store", installed + ran, goal)
+        ran, _ = timed([f"{work}/venv/bin/devrun", "run", "--with", "postgres@17", "--with", "redis@6.2", "--", "true"], cwd=folder, env=environment)
+        row(f"pip install and run --with postgres@17 --with redis@6.2, {store} store", installed + ran, goal)
 
 
 def main(arguments):
