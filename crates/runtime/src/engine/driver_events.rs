@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::probe::ProbeReport;
 use devrun_core::Event;
 use devrun_core::event::Generation;
-use devrun_keeper::{KeeperEvent, ProcessEvent, procfs};
+use devrun_keeper::{KeeperEvent, ProcessEvent};
 use devrun_model::feed::{FeedItem, StopReport};
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{Command, Launch, ServiceId};
@@ -40,7 +40,7 @@ impl Engine {
     pub(super) fn on_probe_report(&mut self, id: ServiceId, generation: Generation, answer: ProbeReport) {
         let Some(instance) = self.instances.get_mut(&id).filter(|instance| instance.generation == generation) else { return };
         // A leader that has put itself into the background may be answered for by what it left, before its exit is known here.
-        if matches!(answer, ProbeReport::Passed(_)) && instance.pid.is_some_and(procfs::has_ended) {
+        if matches!(answer, ProbeReport::Passed(_)) && instance.pid.is_some_and(|pid| self.drivers.probes.has_ended(pid)) {
             return;
         }
         self.queue.push_back(match answer {

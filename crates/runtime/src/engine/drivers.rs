@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use devrun_keeper::procfs;
+
 use crate::ports::{self, PortConflict};
 use crate::probe::{self, NotifySocket, ProbeAttempt, ProbeHandle, ProbeSubject, ReportSink, Sleeper};
 
@@ -16,6 +18,8 @@ pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 pub trait ProbeRunner: Send + Sync {
     /// Begins to probe; answers go to `reports`. It ends when the probe is dropped.
     fn start(&self, subject: ProbeSubject, notify: Option<NotifySocket>, reports: ReportSink) -> Box<dyn RunningProbe>;
+    /// Whether the process that was probed has ended, though nothing was reported of it yet.
+    fn has_ended(&self, pid: i32) -> bool;
 }
 
 /// The probes of one process.
@@ -84,6 +88,9 @@ struct SystemProbes;
 impl ProbeRunner for SystemProbes {
     fn start(&self, subject: ProbeSubject, notify: Option<NotifySocket>, reports: ReportSink) -> Box<dyn RunningProbe> {
         Box::new(probe::start_with(subject, notify, reports))
+    }
+    fn has_ended(&self, pid: i32) -> bool {
+        procfs::has_ended(pid)
     }
 }
 

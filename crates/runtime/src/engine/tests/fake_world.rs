@@ -287,6 +287,9 @@ impl ProbeRunner for FakeProbes {
         });
         Box::new(FakeProbe(task))
     }
+    fn has_ended(&self, _: i32) -> bool {
+        false
+    }
 }
 
 struct FakeProbe(JoinHandle<()>);
