@@ -54,17 +54,19 @@ fn refused(failure: &Failure) -> ApiError {
 }
 
 impl StackApi for WebStack {
-    fn ask(&self, request: ApiRequest) -> ApiReply<Value> {
+    fn ask(&self, request: ApiRequest) -> ApiReply<String> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let answer = match request {
-                ApiRequest::Status => shared.status().await,
-                ApiRequest::Graph => shared.graph().await,
-                ApiRequest::Events => Ok(shared.events()),
-                ApiRequest::Service(name) => service_details::details(&shared.observer, &name).await.map(|found| json!(found)),
+                ApiRequest::Status => shared.status().await.map(|value| value.to_string()),
+                ApiRequest::Graph => shared.graph().await.map(|value| value.to_string()),
+                ApiRequest::Events => Ok(shared.events().to_string()),
+                ApiRequest::Service(name) => {
+                    service_details::details(&shared.observer, &name).await.map(|found| json!(found).to_string())
+                }
                 ApiRequest::Logs(query) => shared.logs(query).await,
-                ApiRequest::Telemetry => shared.telemetry().await,
-                ApiRequest::Act(request) => shared.act(request).await,
+                ApiRequest::Telemetry => shared.telemetry().await.map(|value| value.to_string()),
+                ApiRequest::Act(request) => shared.act(request).await.map(|value| value.to_string()),
             };
             answer.map_err(|failure| refused(&failure))
         })
@@ -153,16 +155,17 @@ impl Shared {
         json!({ "events": last, "opened": opened })
     }
 
-    async fn logs(&self, query: LogsQuery) -> Result<Value, Failure> {
+    async fn logs(&self, query: LogsQuery) -> Result<String, Failure> {
         let LogsQuery { service, at, time, older, newer, filter, search, forward } = query;
         let request = PageRequest { service, at, time, older, newer, filter, search, forward };
         let project = self.observer.project().clone();
         let masker = self.masker.clone();
-        let read = move || log_pages::page(&project, &masker, &request);
-        let page = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot read logs: {error}")))??;
-        Ok(json!(page))
+        let failed = |error: String| Failure::new(FailureKind::Internal, format!("cannot read logs: {error}"));
+        let read = move || {
+            let page = log_pages::page(&project, &masker, &request)?;
+            serde_json::to_string(&page).map_err(|error| failed(error.to_string()))
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|error| failed(error.to_string()))?
     }
 
     async fn telemetry(&self) -> Result<Value, Failure> {

@@ -53,7 +53,10 @@ impl Masker {
                     text = text.replace(value.as_str(), MASK);
                 }
             }
-            text = cover(&text, secret_text::find(&text, self.thorough));
+            let stretches = secret_text::find(&text, self.thorough);
+            if !stretches.is_empty() {
+                text = cover(&text, stretches);
+            }
         }
         text
     }

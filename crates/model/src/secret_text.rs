@@ -19,10 +19,13 @@ pub fn find(text: &str, thorough: bool) -> Vec<Range<usize>> {
 
 /// `Authorization: Basic …` of HTTP: nothing but a credential follows the scheme there.
 fn headers(text: &str, found: &mut Vec<Range<usize>>) {
-    const NAME: &str = "authorization:";
-    let lower = text.to_ascii_lowercase();
-    for (at, _) in lower.match_indices(NAME) {
-        let begin = at + NAME.len() + lower[at + NAME.len()..].bytes().take_while(|byte| *byte == b' ').count();
+    const NAME: &[u8] = b"authorization";
+    for (colon, _) in text.match_indices(':') {
+        let Some(name) = colon.checked_sub(NAME.len()).and_then(|begin| text.as_bytes().get(begin..colon)) else { continue };
+        if !name.eq_ignore_ascii_case(NAME) {
+            continue;
+        }
+        let begin = colon + 1 + text[colon + 1..].bytes().take_while(|byte| *byte == b' ').count();
         let rest = &text[begin..];
         let length = rest.find(|c: char| matches!(c, '"' | '\'' | '`') || c.is_control()).unwrap_or(rest.len());
         let scheme = rest[..length].find(' ').filter(|at| rest[..*at].bytes().all(|byte| byte.is_ascii_alphabetic()));
@@ -34,14 +37,21 @@ fn headers(text: &str, found: &mut Vec<Range<usize>>) {
     }
 }
 
-/// Addresses to which anyone who knows them may post.
-const WEBHOOKS: &[&str] =
-    &["hooks.slack.com/services/", "hooks.slack.com/workflows/", "discord.com/api/webhooks/", "discordapp.com/api/webhooks/"];
+/// Addresses to which anyone who knows them may post: host, and path up to the secret.
+const WEBHOOKS: &[(&str, &str)] = &[
+    ("hooks.slack", ".com/services/"),
+    ("hooks.slack", ".com/workflows/"),
+    ("discord", ".com/api/webhooks/"),
+    ("discordapp", ".com/api/webhooks/"),
+];
 
 fn webhooks(text: &str, found: &mut Vec<Range<usize>>) {
-    for head in WEBHOOKS {
-        for (at, _) in text.match_indices(head) {
-            let begin = at + head.len();
+    for (at, _) in text.match_indices(".com/") {
+        for (host, path) in WEBHOOKS {
+            if !(text[..at].ends_with(host) && text[at..].starts_with(path)) {
+                continue;
+            }
+            let begin = at + path.len();
             let length = text[begin..].bytes().position(ends_url).unwrap_or(text.len() - begin);
             if length > 0 && !text[begin..].starts_with("${") {
                 found.push(begin..begin + length);
@@ -158,17 +168,19 @@ fn assignments(text: &str, thorough: bool, found: &mut Vec<Range<usize>>) {
         }
         let start = end - bytes[..end].iter().rev().take_while(|byte| is_name(**byte)).count();
         let name = &text[start..end];
-        // In a connection string it is a password; where a shell keeps its working directory, a path follows.
-        let sure = if name.eq_ignore_ascii_case("pwd") { Secrecy::Strong } else { secrecy(name) };
-        if name.is_empty() || sure < if thorough { Secrecy::Weak } else { Secrecy::Strong } {
+        let flag = name.starts_with("--");
+        // Most words of a line are followed by a blank and are no options.
+        if name.is_empty() || *byte == b' ' && !flag {
             continue;
         }
-        let flag = name.starts_with("--");
-        match byte {
-            b' ' if !flag => continue,
-            // A header or a line of YAML; in a sentence ("invalid token: …") it would take the reason away.
-            b':' if !quoted && !thorough => continue,
-            _ => {}
+        // In a connection string it is a password; where a shell keeps its working directory, a path follows.
+        let sure = if name.eq_ignore_ascii_case("pwd") { Secrecy::Strong } else { secrecy(name) };
+        if sure < if thorough { Secrecy::Weak } else { Secrecy::Strong } {
+            continue;
+        }
+        // A header or a line of YAML; in a sentence ("invalid token: …") it would take the reason away.
+        if *byte == b':' && !quoted && !thorough {
+            continue;
         }
         let mut from = at + 1;
         if bytes.get(from) == Some(&b' ') && (*byte == b':' || before.last() == Some(&b' ')) {
@@ -279,6 +291,17 @@ const TOKENS: &[(&str, usize)] = &[
     ("hvs.", 16),
 ];
 
+/// No token of those is shorter.
+const SHORTEST_TOKEN: usize = {
+    let (mut shortest, mut at) = (usize::MAX, 0);
+    while at < TOKENS.len() {
+        let length = TOKENS[at].0.len() + TOKENS[at].1;
+        shortest = if length < shortest { length } else { shortest };
+        at += 1;
+    }
+    shortest
+};
+
 fn tokens(text: &str, found: &mut Vec<Range<usize>>) {
     let bytes = text.as_bytes();
     let inside = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
@@ -290,16 +313,17 @@ fn tokens(text: &str, found: &mut Vec<Range<usize>>) {
             continue;
         }
         let word = &text[at..at + length];
-        let is_token = TOKENS.iter().any(|(head, least)| {
-            word.strip_prefix(head).is_some_and(|rest| match *head {
-                // A JSON web token has two or more parts, each in base64.
-                "eyJ" => rest.len() >= *least && rest.contains('.'),
-                "AKIA" | "ASIA" => {
-                    rest.len() == *least && rest.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
-                }
-                _ => rest.len() >= *least,
-            })
-        });
+        let is_token = length >= SHORTEST_TOKEN
+            && TOKENS.iter().any(|(head, least)| {
+                word.strip_prefix(head).is_some_and(|rest| match *head {
+                    // A JSON web token has two or more parts, each in base64.
+                    "eyJ" => rest.len() >= *least && rest.contains('.'),
+                    "AKIA" | "ASIA" => {
+                        rest.len() == *least && rest.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+                    }
+                    _ => rest.len() >= *least,
+                })
+            });
         if is_token {
             found.push(at..at + length);
         }

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::sync::watch;
 
 use super::metrics::ServiceMetrics;
@@ -114,8 +113,8 @@ pub struct StackChanges {
 
 /// The stack that is shown.
 pub trait StackApi: Send + Sync + 'static {
-    /// Answers a request.
-    fn ask(&self, request: ApiRequest) -> ApiReply<Value>;
+    /// Answers a request, with JSON as text: a page of logs is large, and nobody looks into it on its way.
+    fn ask(&self, request: ApiRequest) -> ApiReply<String>;
     /// What `/metrics` says; whether a supervisor runs, and its services.
     fn metrics(&self) -> ApiReply<(bool, Vec<ServiceMetrics>)>;
     /// Attaches to the terminal of a service, with a window of this many columns and rows.

@@ -211,12 +211,12 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<B
         "/api/stream" => Ok(events(stack)),
         "/metrics" => Ok(match stack.metrics().await {
             Ok((is_up, services)) => {
-                let mut response = plain(StatusCode::OK, &metrics::text(is_up, &services));
+                let mut response = plain(StatusCode::OK, metrics::text(is_up, &services));
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 response.headers_mut().insert(header::CONTENT_TYPE, kind);
                 response
             }
-            Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, &error.reason),
+            Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, error.reason),
         }),
         path => match assets::find(path) {
             Some(asset) => {
@@ -342,22 +342,24 @@ fn full(bytes: Bytes) -> Body {
     Full::new(bytes).boxed_unsync()
 }
 
-fn plain(status: StatusCode, text: &str) -> Response<Body> {
-    let mut response = Response::new(full(Bytes::from(format!("{text}\n"))));
+fn plain(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+    let mut text = text.into();
+    text.push('\n');
+    let mut response = Response::new(full(Bytes::from(text)));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
-fn json(found: Result<serde_json::Value, ApiError>) -> Response<Body> {
-    let (status, value) = match found {
-        Ok(value) => (StatusCode::OK, value),
+fn json(found: Result<String, ApiError>) -> Response<Body> {
+    let (status, text) = match found {
+        Ok(text) => (StatusCode::OK, text),
         Err(error) => {
             let status = if error.is_usage { StatusCode::BAD_REQUEST } else { StatusCode::SERVICE_UNAVAILABLE };
-            (status, serde_json::json!({ "error": error.reason }))
+            (status, serde_json::json!({ "error": error.reason }).to_string())
         }
     };
-    let mut response = plain(status, &value.to_string());
+    let mut response = plain(status, text);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
