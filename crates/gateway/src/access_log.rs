@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Lines that wait for the writer.
 const WAITING: usize = 8192;
+/// From one write to the next. Many times this rate fills what can wait.
+const GATHER: Duration = Duration::from_millis(4);
 /// A file of this size is renamed to `NAME.1`, in the place of the one before.
 const MAX_FILE: u64 = 10 * 1024 * 1024;
 
@@ -32,18 +34,12 @@ pub(crate) struct AccessLine {
 
 impl std::fmt::Display for AccessLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let upstream = self.upstream.as_ref().map_or_else(|| "-".to_owned(), |(name, at)| format!("{name}@{at}"));
-        write!(
-            f,
-            "{:.6} {} {} {} {upstream} {} {:.1}ms {}B",
-            self.at,
-            self.method,
-            self.path,
-            self.route.as_deref().unwrap_or("-"),
-            self.status,
-            self.took.as_secs_f64() * 1000.0,
-            self.bytes
-        )
+        write!(f, "{:.6} {} {} {} ", self.at, self.method, self.path, self.route.as_deref().unwrap_or("-"))?;
+        match &self.upstream {
+            Some((name, at)) => write!(f, "{name}@{at}")?,
+            None => f.write_str("-")?,
+        }
+        write!(f, " {} {:.1}ms {}B", self.status, self.took.as_secs_f64() * 1000.0, self.bytes)
     }
 }
 
@@ -150,7 +146,8 @@ fn write_all(
         // What is there already goes out with one write.
         loop {
             match entry {
-                LogWrite::Access(line) => out.extend_from_slice(format!("{line}\n").as_bytes()),
+                // Writing into a vector cannot fail.
+                LogWrite::Access(line) => drop(writeln!(out, "{line}")),
                 LogWrite::Error(line) => err.extend_from_slice(format!("{line}\n").as_bytes()),
                 LogWrite::End => {
                     is_over = true;
@@ -177,6 +174,8 @@ fn write_all(
             }
         }
         flush(&mut out, &mut err, &mut access, &mut errors);
+        // What comes meanwhile goes out together, and a request need not wake this thread.
+        std::thread::sleep(GATHER);
     }
 }
 

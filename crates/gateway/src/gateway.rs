@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use super::access_log::{AccessLine, AccessLog};
 use super::body::{ResponseBody, TrackedBody};
 use super::certificates::{self, Certificates};
-use super::own_response::{Problem, redirect, reply};
+use super::own_response::{Problem, redirect, reply, wants_json};
 use super::proxy::{self, Destination};
 use super::proxy_headers::Sender;
 use super::request_path;
@@ -188,19 +188,19 @@ impl Gateway {
         let (began, at, busy) = (Instant::now(), jiff::Timestamp::now(), self.in_progress.begin());
         let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
         let is_check = peer.is_local && request.headers().contains_key(route_check::ASKED);
-        let asked = request.headers().clone();
+        let is_json = wants_json(request.headers());
         let mut unanswered =
             Unanswered { log: &self.log, counts: &self.counts, began, line: Some((at, method.clone(), path.clone())) };
-        let mut answered = match self.route(peer, &request).map(|routed| (routed.route.clone(), routed)) {
-            Ok((route, Routed { label, host, path, .. })) => {
-                let mut answered = match self.follow(&route, peer, host.as_deref(), &path, request).await {
+        let mut answered = match self.route(peer, &request) {
+            Ok(Routed { route, label, host, path }) => {
+                let mut answered = match self.follow(route, peer, host.as_deref(), &path, request).await {
                     Ok(answered) => answered,
-                    Err(problem) => self.refuse(&problem, &asked, &method, &path),
+                    Err(problem) => self.refuse(&problem, is_json, &method, &path),
                 };
                 answered.route = Some(label);
                 answered
             }
-            Err(problem) => self.refuse(&problem, &asked, &method, &path),
+            Err(problem) => self.refuse(&problem, is_json, &method, &path),
         };
         unanswered.line = None;
         let headers = answered.response.headers_mut();
@@ -328,11 +328,11 @@ impl Gateway {
         }
     }
 
-    fn refuse(&self, problem: &Problem, asked: &HeaderMap, method: &str, path: &str) -> Answered {
+    fn refuse(&self, problem: &Problem, is_json: bool, method: &str, path: &str) -> Answered {
         if problem.status.is_server_error() {
             self.log.error(format!("{method} {path}: {}: {}", problem.status.as_u16(), problem.line()));
         }
-        let mut response = problem.response(asked);
+        let mut response = problem.response(is_json);
         if problem.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -57,8 +57,8 @@ impl Problem {
     }
 
     /// The response, in the form that the request asks for.
-    pub(crate) fn response(&self, request: &HeaderMap) -> Response<ResponseBody> {
-        let (kind, body) = if wants_json(request) {
+    pub(crate) fn response(&self, is_json: bool) -> Response<ResponseBody> {
+        let (kind, body) = if is_json {
             let body = json!({
                 "status": self.status.as_u16(),
                 "error": self.message,
@@ -84,7 +84,7 @@ impl Problem {
 }
 
 /// Whether JSON is asked for before HTML and text.
-fn wants_json(headers: &HeaderMap) -> bool {
+pub(crate) fn wants_json(headers: &HeaderMap) -> bool {
     let kinds = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     for kind in kinds.flat_map(|text| text.split(',')) {
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -167,6 +167,6 @@ mod tests {
         let problem = Problem::of_service(StatusCode::BAD_GATEWAY, "api", "failed", Some("exit code 3".to_owned()));
         assert_eq!(problem.line(), "service `api` is failed: exit code 3");
         assert_eq!(problem.command.as_deref(), Some("devrun logs api"));
-        assert_eq!(problem.response(&HeaderMap::new()).status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(problem.response(false).status(), StatusCode::BAD_GATEWAY);
     }
 }

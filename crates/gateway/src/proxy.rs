@@ -111,7 +111,8 @@ async fn attempts(
     outgoing: &Outgoing,
 ) -> Result<(Response<Incoming>, Lease), Problem> {
     let service = destination.service;
-    let mut changes = upstreams.changes();
+    // Asked for when there is something to wait for; what was chosen before that is chosen once more.
+    let mut changes = None;
     let deadline = Instant::now() + destination.wait;
     let mut refused_until = None;
     let mut tried: Vec<String> = Vec::new();
@@ -142,6 +143,8 @@ async fn attempts(
                 }
                 if !is_repeated && outgoing.is_repeatable() {
                     is_repeated = true;
+                    // Another copy first: this one may be dying.
+                    tried.push(lease.authority.clone());
                     continue;
                 }
                 return Err(broken(service, &error));
@@ -154,7 +157,7 @@ async fn attempts(
                 }
                 tried.clear();
                 tokio::select! {
-                    () = changes.next() => {}
+                    () = changes.get_or_insert_with(|| upstreams.changes()).next() => {}
                     () = tokio::time::sleep(REFUSED_RETRY) => {}
                 }
                 continue;
@@ -170,6 +173,10 @@ async fn attempts(
         // A copy that starts anew is asked anew.
         tried.clear();
         refused_until = None;
+        let Some(changes) = &mut changes else {
+            changes = Some(upstreams.changes());
+            continue;
+        };
         tokio::select! {
             () = changes.next() => {}
             () = tokio::time::sleep_until(deadline) => {

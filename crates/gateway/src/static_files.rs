@@ -124,7 +124,7 @@ mod tests {
         }
         let path = crate::request_path::normalize(uri.path()).map_or(uri.path().to_owned(), |path| path.into_owned());
         let asked = FileRequest { method: &Method::GET, uri: &uri, headers: &map, path: &path, base };
-        serve(root, fallback, &asked).await.unwrap_or_else(|problem| problem.response(&map))
+        serve(root, fallback, &asked).await.unwrap_or_else(|problem| problem.response(false))
     }
 
     async fn text(response: Response<ResponseBody>) -> String {
