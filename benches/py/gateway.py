@@ -510,7 +510,9 @@ def main(arguments):
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
         except (OSError, ValueError):
-            raise SystemExit(f"{options.websockets} WebSockets need a limit of {wanted} open files: ulimit -Hn {wanted}, as root")
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            options.websockets = hard // 4
+            print(f"{options.websockets} WebSockets only: at most {hard} open files are allowed here", file=sys.stderr)
     else:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, wanted), hard))
     target = f"{ROOT}/target"
