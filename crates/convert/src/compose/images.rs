@@ -312,7 +312,7 @@ pub(crate) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
 fn by_last_word(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
     const OTHERS: &[&str] = &[
         "backup", "wait", "init", "migrat", "exporter", "client", "admin", "connect", "operator", "proxy", "seed", "test",
-        "sentinel",
+        "sentinel", "flink", "spark",
     ];
     let last = name.rsplit('/').next()?;
     if OTHERS.iter().any(|other| last.contains(other)) {
