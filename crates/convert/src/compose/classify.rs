@@ -9,9 +9,10 @@ use super::build_steps::files_of_image;
 use super::client_images::{buckets, models, serves};
 use super::dockerfile::{self, Dockerfile, Words};
 use super::draft::{ContainerCommand, Draft, NativeKind, local, use_of};
-use super::images::{self, KnownImage};
+use super::images;
 use super::importer::{Importer, our_name};
 use super::jar_images;
+use super::known_image::KnownImage;
 use super::syntax::{self, Mount, PortMapping};
 
 impl Importer<'_> {

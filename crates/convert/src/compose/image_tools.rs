@@ -1,7 +1,7 @@
 //! Images of servers around a stack's data: Kafka Connect, search, logins, workflows; what `images` knows of databases.
 
-use super::images::Becomes::{Nothing, Password, Set, SetHost, User};
-use super::images::{KnownImage, plain};
+use super::known_image::Becomes::{Nothing, Password, Set, SetHost, User};
+use super::known_image::{KnownImage, plain};
 
 pub(super) const KAFKA_CONNECT: KnownImage = KnownImage {
     env: &[

@@ -8,8 +8,8 @@ use super::super::toml_writer::{Section, Toml, TomlEntries};
 use super::super::yaml::{YamlNode, get};
 use super::draft::{Draft, NativeKind, local};
 use super::image_variables;
-use super::images::{Becomes, KnownImage};
 use super::importer::Importer;
+use super::known_image::{Becomes, KnownImage};
 use super::values::env_lines;
 
 impl Importer<'_> {

@@ -20,6 +20,7 @@ mod import;
 mod importer;
 mod jar_images;
 mod keys;
+mod known_image;
 mod labels;
 mod load;
 mod logins;

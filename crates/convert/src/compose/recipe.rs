@@ -6,8 +6,8 @@ use super::super::yaml::YamlNode;
 use super::classify::has_vector;
 use super::config_files::MANAGEMENT;
 use super::draft::{Draft, NativeKind};
-use super::images::{KnownImage, Settings};
 use super::importer::{Importer, our_name};
+use super::known_image::{KnownImage, Settings};
 use super::syntax::{self, Mount};
 
 /// The folder whose files an image of a database runs at its first boot.
