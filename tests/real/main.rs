@@ -62,6 +62,7 @@ mod shared_server;
 mod stack;
 mod stacks;
 mod telemetry;
+mod tool_services;
 mod viewers;
 #[path = "../it/waits.rs"]
 #[expect(dead_code, reason = "it serves the other test binary too")]
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
         shared_server::trials(),
         stacks::trials(),
         telemetry::trials(),
+        tool_services::trials(),
         viewers::trials(),
         walkthrough::trials(),
         parts_of_tests(),

@@ -21,13 +21,19 @@ trials![
     logins_of_a_compose_file_hold,
 ];
 
-/// Status and body of a request with a body.
-fn send(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
+/// Status and body of a request with a body of JSON.
+pub fn send(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
+    send_as(port, method, path, &[("Content-Type", "application/json")], body)
+}
+
+/// Status and body of a request with a body and these headers.
+pub fn send_as(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the service listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
     .expect("the service reads");

@@ -269,22 +269,17 @@ fn logins_stay_what_they_were() {
 
 #[test]
 fn images_are_known_by_mirrors_and_by_what_their_names_say() {
-    let yaml = "services:\n  a: { image: 'public.ecr.aws/docker/library/postgres:16-alpine', environment: { POSTGRES_PASSWORD: x } }\n  b: { image: 'ghcr.io/acme/shop-postgres:14-extra', environment: { POSTGRES_PASSWORD: x, POSTGRES_USER: u } }\n  own: { image: 'acme/example-postgres:2.6', environment: { POSTGRES_PASSWORD: x } }\n  c: { image: acme/postgres-exporter }\n  d: { image: 'acme/mysql-backup' }\n  e: { image: 'pgvector/pgvector:pg16', environment: { POSTGRES_PASSWORD: x } }\n  f: { image: 'pgvector/pgvector:pg15', environment: { POSTGRES_PASSWORD: x } }\n  g: { image: maildev/maildev, ports: ['1080:1080', '1025:1025'] }\n  h: { image: 'jaegertracing/all-in-one:1.5', ports: ['4318:4318', '16686:16686'] }\n  i: { image: docker.dragonflydb.io/dragonflydb/dragonfly, ports: ['6380:6379'] }\n";
+    let yaml = "services:\n  a: { image: 'public.ecr.aws/docker/library/postgres:16-alpine', environment: { POSTGRES_PASSWORD: x } }\n  b: { image: 'ghcr.io/acme/shop-postgres:14-extra', environment: { POSTGRES_PASSWORD: x, POSTGRES_USER: u } }\n  own: { image: 'acme/example-postgres:2.6', environment: { POSTGRES_PASSWORD: x } }\n  c: { image: acme/postgres-exporter }\n  fl: { image: acme/flink-kafka }\n  d: { image: 'acme/mysql-backup' }\n  e: { image: 'pgvector/pgvector:pg16', environment: { POSTGRES_PASSWORD: x } }\n  f: { image: 'pgvector/pgvector:pg15', environment: { POSTGRES_PASSWORD: x } }\n  g: { image: maildev/maildev, ports: ['1080:1080', '1025:1025'] }\n  h: { image: 'jaegertracing/all-in-one:1.5', ports: ['4318:4318', '16686:16686'] }\n  i: { image: docker.dragonflydb.io/dragonflydb/dragonfly, ports: ['6380:6379'] }\n";
     let converted = compose(&[("compose.yaml", yaml)]);
     has(&converted, &["services", "a", "use"], "postgres@16");
     has(&converted, &["services", "b", "use"], "postgres@14");
     has(&converted, &["services", "b", "user"], "u");
     has(&converted, &["services", "own", "use"], "postgres");
     says(&converted, KeyOutcome::NotMapped, "services.b.image: taken for the server that its name says");
-    for name in ["c", "d"] {
+    for name in ["c", "d", "fl"] {
         assert_eq!(value(&converted, &["services", name]), None, "{}", converted.text);
     }
-    assert_eq!(value(&converted, &["services", "e", "extensions"]), None, "not next to others without it");
-    let alone = compose(&[(
-        "compose.yaml",
-        "services:\n  e: { image: 'pgvector/pgvector:pg16', environment: { POSTGRES_PASSWORD: x } }\n",
-    )]);
-    has(&alone, &["services", "e", "extensions"], vec!["vector"]);
+    has(&converted, &["services", "e", "extensions"], vec!["vector"]);
     assert_eq!(value(&converted, &["services", "f", "extensions"]), None);
     says(&converted, KeyOutcome::NotMapped, "services.f.image: pgvector must be installed");
     has(&converted, &["services", "g", "use"], "mailpit");
@@ -331,4 +326,70 @@ fn variables_of_a_process_are_filled_in() {
     has(&converted, &["services", "one", "env", "C"], "a$$b");
     has(&converted, &["services", "one", "env", "D"], "${E:-d}");
     has(&converted, &["services", "one", "run"], vec!["sh", "-c", "echo $$A"]);
+}
+
+#[test]
+fn connect_search_and_logins_are_recipes() {
+    let yaml = "services:\n  kafka: { image: 'quay.io/debezium/kafka:${V}', ports: ['9092:9092'] }\n  connect: { image: 'quay.io/debezium/connect:${V}', ports: ['8084:8083'], environment: [BOOTSTRAP_SERVERS=kafka:9092, GROUP_ID=1, CONNECT_KEY_CONVERTER_SCHEMAS_ENABLE=false, CONNECT_REST_ADVERTISED_HOST_NAME=connect] }\n  own: { build: own, environment: { BOOTSTRAP_SERVERS: 'kafka:9092' } }\n  strimzi: { build: strimzi, environment: ['KAFKA_CONNECT_BOOTSTRAP_SERVERS=kafka:9092', \"KAFKA_CONNECT_CONFIGURATION=\\ngroup.id=g\\nkey.converter=K\\n\", GROUP_ID=2] }\n  es: { image: 'docker.elastic.co/elasticsearch/elasticsearch:7.3.0', ports: ['9200:9200'], environment: [discovery.type=single-node, 'ES_JAVA_OPTS=-Xms512m -Xmx768m'], volumes: ['es:/usr/share/elasticsearch/data'] }\n  login: { image: 'quay.io/keycloak/keycloak:25.0', command: start-dev, ports: ['8090:8080'], environment: { KEYCLOAK_ADMIN: boss, KEYCLOAK_ADMIN_PASSWORD: pw, KC_LOG_LEVEL: debug } }\n  broker: { image: '${DOCKER_REGISTRY}confluentinc/cp-server:${TAG}' }\n  app: { image: node, command: x, environment: { C: 'http://connect:8083', E: 'http://es:9200', K: 'http://login:8080/realms/x' } }\nvolumes: { es: {} }\n";
+    let converted = compose(&[
+        ("compose.yaml", yaml),
+        ("own/Dockerfile", "ARG V\nFROM quay.io/debezium/connect:${V}\nCOPY x.jar /kafka/connect/x/\n"),
+        ("strimzi/Dockerfile", "FROM quay.io/strimzi/kafka:latest-kafka-3.4.0\nENV KAFKA_CONNECT_PLUGIN_PATH=/tmp/x\n"),
+    ]);
+    has(&converted, &["services", "connect", "use"], "kafka_connect");
+    has(&converted, &["services", "connect", "port"], 8084);
+    has(&converted, &["services", "connect", "set", "bootstrap_servers"], "${kafka.addr}");
+    has(&converted, &["services", "connect", "set", "group.id"], "1");
+    has(&converted, &["services", "connect", "set", "key.converter.schemas.enable"], "false");
+    has(&converted, &["services", "own", "use"], "kafka_connect");
+    has(&converted, &["services", "strimzi", "use"], "kafka_connect");
+    has(&converted, &["services", "strimzi", "set", "group.id"], "g");
+    says(&converted, KeyOutcome::NotMapped, "a second value for set.\"group.id\" is left out");
+    has(&converted, &["services", "es", "use"], "opensearch");
+    has(&converted, &["services", "es", "set", "heap"], "768m");
+    has(&converted, &["services", "es", "data"], "es");
+    says(&converted, KeyOutcome::NotMapped, "OpenSearch 2 takes Elasticsearch's place");
+    has(&converted, &["services", "login", "use"], "keycloak");
+    has(&converted, &["services", "login", "user"], "boss");
+    has(&converted, &["services", "login", "password"], "pw");
+    has(&converted, &["services", "login", "env", "KC_LOG_LEVEL"], "debug");
+    has(&converted, &["services", "broker", "use"], "kafka");
+    has(&converted, &["services", "app", "env", "C"], "http://${connect.addr}");
+    has(&converted, &["services", "app", "env", "E"], "http://${es.addr}");
+    has(&converted, &["services", "app", "env", "K"], "http://${login.addr}/realms/x");
+}
+
+#[test]
+fn two_ports_of_one_name_are_one_and_a_line() {
+    let yaml = "services:\n  mail: { image: maildev/maildev, ports: ['1080:1080', '8081:80', '1025:1025'] }\n  fake: { image: 'gessnerfl/fake-smtp-server:2.2.1', ports: ['8025:8025', '8080:8080'] }\n";
+    let converted = compose(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "mail", "ports", "http"], 1080);
+    has(&converted, &["services", "mail", "port"], 1025);
+    says(&converted, KeyOutcome::NotMapped, "port 80 is not one that the recipe `mailpit` opens");
+    has(&converted, &["services", "fake", "port"], 8025);
+    has(&converted, &["services", "fake", "ports", "http"], 8080);
+}
+
+#[test]
+fn a_base_image_that_starts_the_jar_is_java() {
+    let yaml = "services:\n  q: { build: { context: q, dockerfile: src/Dockerfile.jvm }, ports: ['8080:8080'] }\n  g: { build: g }\n  none: { build: none }\n";
+    let converted = compose(&[
+        ("compose.yaml", yaml),
+        (
+            "q/src/Dockerfile.jvm",
+            "FROM registry.access.redhat.com/ubi9/openjdk-21:1.21\nCOPY --chown=185 target/quarkus-app/ /deployments/\nENV JAVA_OPTS_APPEND=\"-Dquarkus.http.host=0.0.0.0\"\nENV JAVA_APP_JAR=\"/deployments/quarkus-run.jar\"\n",
+        ),
+        ("q/pom.xml", "<project/>"),
+        ("g/Dockerfile", "FROM acme/base\nCOPY build/libs/shop.jar service.jar\n"),
+        ("g/build.gradle", ""),
+        ("gradlew", ""),
+        ("none/Dockerfile", "FROM acme/base\nCOPY a.war /x/\n"),
+    ]);
+    has(&converted, &["services", "q", "run"], "java -Dquarkus.http.host=127.0.0.1 -jar target/quarkus-app/quarkus-run.jar");
+    has(&converted, &["services", "q", "dir"], "q");
+    has(&converted, &["services", "q", "build"], "mvn -q -DskipTests package");
+    has(&converted, &["services", "g", "run"], "java -jar build/libs/shop.jar");
+    has(&converted, &["services", "g", "build"], "sh ../gradlew assemble");
+    says(&converted, KeyOutcome::NotMapped, "proposed from the jar that its Dockerfile copies");
+    assert_eq!(value(&converted, &["services", "none"]), None);
 }

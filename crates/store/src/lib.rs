@@ -31,6 +31,7 @@ pub mod manifest;
 pub mod ownership;
 pub mod package;
 pub mod pin;
+mod pinned;
 pub mod platform;
 mod programs;
 mod select;

@@ -43,7 +43,7 @@ impl LockEntry {
         Pin { size: self.size, sha256: self.sha256.clone() }
     }
     fn is_of(&self, other: &Self) -> bool {
-        self.name == other.name && self.version == other.version && self.platform == other.platform
+        self.name == other.name && self.version == other.version && self.platform == other.platform && self.source == other.source
     }
 }
 
@@ -114,17 +114,18 @@ impl LockFile {
         })
     }
 
-    /// Replaces every entry of this recipe and platform by this one.
+    /// Puts this entry in the place of the one that the same use of the recipe had before; those of other uses stay.
     ///
     /// # Errors
     /// When the file cannot be read or written.
-    pub fn replace(path: &Path, entry: &LockEntry) -> Result<(), Failure> {
+    pub fn replace(path: &Path, entry: &LockEntry, before: impl FnOnce(&Self) -> Option<LockEntry>) -> Result<(), Failure> {
         change(path, |lock| {
-            let before = lock.entries.clone();
-            lock.entries.retain(|known| known.name != entry.name || known.platform != entry.platform);
+            let old = lock.entries.clone();
+            let replaced = before(lock);
+            lock.entries.retain(|known| Some(known) != replaced.as_ref() && !known.is_of(entry));
             lock.entries.push(entry.clone());
             lock.sort();
-            Ok(lock.entries != before)
+            Ok(lock.entries != old)
         })
     }
 
@@ -210,10 +211,26 @@ mod tests {
         let mut other = entry("6.2.5", 'c');
         other.name = "nginx".to_owned();
         LockFile::add(&path, &other).unwrap();
-        LockFile::replace(&path, &entry("6.2.14", 'b')).unwrap();
+        LockFile::replace(&path, &entry("6.2.14", 'b'), |lock| lock.of("redis", "linux-x86_64").first().copied().cloned())
+            .unwrap();
         let lock = LockFile::read(&path).unwrap();
         assert_eq!(lock.of("redis", "linux-x86_64"), [&entry("6.2.14", 'b')]);
         assert_eq!(lock.entries().len(), 2);
+        // Another use of the same recipe keeps its own.
+        LockFile::replace(&path, &entry("7.0.1", 'd'), |_| None).unwrap();
+        assert_eq!(LockFile::read(&path).unwrap().of("redis", "linux-x86_64").len(), 2);
+    }
+
+    #[test]
+    fn two_sources_of_one_version_have_an_entry_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("devrun.lock");
+        LockFile::add(&path, &entry("16.14", 'a')).unwrap();
+        let other = LockEntry { source: "npm y@1".to_owned(), ..entry("16.14", 'b') };
+        LockFile::add(&path, &other).unwrap();
+        LockFile::add(&path, &other).unwrap();
+        assert_eq!(LockFile::read(&path).unwrap().entries().len(), 2);
+        assert!(LockFile::add(&path, &LockEntry { sha256: "c".repeat(64), ..other }).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::install::{InstallJob, install};
 use super::located::Located;
 use super::lockfile::{self, LockFile};
 use super::manifest::StoreEntry;
+use super::pinned;
 use super::platform;
 use super::store::Store;
 use super::subprocess::Cancel;
@@ -257,33 +258,14 @@ impl Selection {
         server.map(|server| extensions::missing(server, &self.recipe.extensions)).unwrap_or_default()
     }
 
-    /// What the lock pins lacks an extension that the procfile asks for now.
-    fn pin_lacks(&self, pin: &lockfile::LockEntry) -> Failure {
-        let names = self.recipe.extensions.join(", ");
-        Failure::new(
-            FailureKind::Binary,
-            format!("devrun.lock pins {} {} from {}, which lacks {names}", pin.name, pin.version, pin.source),
-        )
-        .help(format!("to choose a source that has it: devrun lock --update {}", pin.name))
-    }
-
-    /// Whether the pinned source is one that the catalogue knows to lack an extension.
-    fn is_known_to_lack(&self, pin: &lockfile::LockEntry) -> bool {
-        let sources = self.catalog.versions.iter().filter(|version| version.version == pin.version).flat_map(|one| &one.sources);
-        let mut pinned = sources.filter(|source| source.label() == pin.source);
-        pinned.any(|source| extensions::coverage(source, &self.recipe.extensions) == Coverage::Lacking)
-    }
-
     /// The lock's entry that holds for this use: of the right source where the procfile names one.
     fn pin(&self, lock: &LockFile) -> Option<lockfile::LockEntry> {
-        let name = &self.recipe.recipe.name;
         let labels: Option<Vec<String>> =
             has_place(&self.spec).then(|| self.candidates().iter().map(|candidate| candidate.source.label()).collect());
-        lock.of(name, &platform::current())
-            .into_iter()
-            .filter(|entry| labels.as_ref().is_none_or(|labels| labels.contains(&entry.source)))
-            .find(|entry| self.request.admits(&entry.version))
-            .cloned()
+        let fits = |entry: &lockfile::LockEntry| {
+            labels.as_ref().is_none_or(|labels| labels.contains(&entry.source)) && self.request.admits(&entry.version)
+        };
+        pinned::entry(lock, &self.recipe, &self.catalog, fits)
     }
 
     /// The steps that ask nobody. The inner error holds why what is there will not do.
@@ -301,8 +283,8 @@ impl Selection {
             let held = entries.iter().find(|entry| {
                 entry.manifest.pin == pin.pin() && entry.manifest.version == pin.version && entry.manifest.source == pin.source
             });
-            if self.is_known_to_lack(pin) || held.is_some_and(|entry| !self.lacking(entry).is_empty()) {
-                return Err(self.pin_lacks(pin));
+            if held.is_some_and(|entry| !self.lacking(entry).is_empty()) {
+                return Err(pinned::lacks(pin, &self.recipe.extensions));
             }
             if let Some(entry) = held {
                 return self.stored(entry, format!("devrun.lock pins {} from {}", pin.version, pin.source)).map(Ok);
@@ -418,10 +400,9 @@ impl Selection {
                     notes.push(format!("{label}: {}", extensions::lacks(&self.lacking(&entry))));
                 }
                 Ok(entry) => {
-                    let path = self.options.lock_file.clone();
-                    let line = locked(&entry);
+                    let (path, line, here) = (self.options.lock_file.clone(), locked(&entry), self.clone());
                     blocking(move || match aim {
-                        SelectMode::Update => LockFile::replace(&path, &line),
+                        SelectMode::Update => LockFile::replace(&path, &line, |lock| here.pin(lock)),
                         _ => LockFile::add(&path, &line),
                     })
                     .await??;

@@ -53,19 +53,28 @@ pub(super) fn build(importer: &mut Importer<'_>, draft: &Draft, at: At, section:
             ));
         }
     }
+    let mut source = "the RUN lines of its Dockerfile";
     let mut seen = Vec::new();
     lines.retain(|line| {
         let new = !seen.contains(line);
         seen.push(line.clone());
         new
     });
+    if lines.is_empty()
+        && matches!(draft.kind, NativeKind::Run { .. })
+        && let Some(command) = super::jar_images::build(file, &context, importer.read)
+    {
+        let here = relative(&dir, &context);
+        lines.push(if here == "." || here.is_empty() { command } else { format!("(cd {here} && {command})") });
+        source = "the jar that its Dockerfile copies";
+    }
     if lines.is_empty() {
         importer.report.dropped(at, what, "images are not built; `build` takes a command that `devrun build` runs");
         return;
     }
     let command = lines.join(" && ");
     let text = format!(
-        "proposed from the RUN lines of its Dockerfile: build = {}; look at it, then `devrun build` runs it",
+        "proposed from {source}: build = {}; look at it, then `devrun build` runs it",
         shorten(&Toml::text(&command).line())
     );
     importer.report.not_mapped(at, what, text);

@@ -9,8 +9,10 @@ use super::build_steps::files_of_image;
 use super::client_images::{buckets, models, serves};
 use super::dockerfile::{self, Dockerfile, Words};
 use super::draft::{ContainerCommand, Draft, NativeKind, local, use_of};
-use super::images::{self, KnownImage};
+use super::images;
 use super::importer::{Importer, our_name};
+use super::jar_images;
+use super::known_image::KnownImage;
 use super::syntax::{self, Mount, PortMapping};
 
 impl Importer<'_> {
@@ -167,7 +169,12 @@ impl Importer<'_> {
         }
         // Built from a Dockerfile.
         if let Some(file) = &dockerfile {
-            let base = syntax::image(&file.from);
+            let mut base = syntax::image(&file.from);
+            // One image for both: which of them it starts is in its variables.
+            let variable = |name: &str| node.get("environment").is_some_and(|all| super::draft::variable(all, name).is_some());
+            if base.name.ends_with("strimzi/kafka") && variable("KAFKA_CONNECT_BOOTSTRAP_SERVERS") {
+                "debezium/connect".clone_into(&mut base.name);
+            }
             if let Some((known, note)) = images::known(&base.name)
                 && (file.entrypoint.is_none() || file.entrypoint.as_ref().is_some_and(|words| starts_words(&known, words)))
                 && (file.command.is_none() || file.command.as_ref().is_some_and(|words| starts_words(&known, words)))
@@ -185,6 +192,14 @@ impl Importer<'_> {
                 }
                 return NativeKind::Recipe { known, version, from: dockerfile };
             }
+        }
+        if both.is_empty()
+            && let Some(file) = &dockerfile
+            && let Some(words) = jar_images::command(file)
+        {
+            let text = "the script of its base image runs the jar: `java -jar` does, from where it was copied from";
+            self.report.mapped(key.at, format!("{what}.build"), text);
+            return NativeKind::Run { command: ContainerCommand::Foreign(words), dockerfile };
         }
         // The compose file's command goes behind the image's entrypoint.
         let image_entry = dockerfile.as_ref().and_then(|file| file.entrypoint.clone());
@@ -229,7 +244,10 @@ impl Importer<'_> {
         let what = format!("services.{}.image", key.name);
         let at = node.get("image").map_or(key.at, |node| node.at);
         let filled = self.values.fill(image);
-        let image = filled.as_deref().unwrap_or(image);
+        // A registry in a variable that is not set is none, as in compose.
+        let registry =
+            syntax::placeholder(image).map(|(_, after)| after).filter(|after| after.starts_with(char::is_alphanumeric));
+        let image = filled.as_deref().or(registry).unwrap_or(image);
         let parsed = syntax::image(image);
         let script = words.join(" ");
         if parsed.name == "minio/mc" || parsed.name == "bitnami/minio-client" {
@@ -313,11 +331,8 @@ pub(super) fn has_vector(name: &str, version: Option<&str>) -> bool {
 /// The port of servers that have no recipe and are often met.
 fn usual_port(image: &str) -> Option<u16> {
     Some(match image.rsplit('/').next().unwrap_or(image) {
-        "elasticsearch" | "opensearch" => 9200,
-        "redpanda" => 9092,
         "clickhouse-server" => 8123,
         "influxdb" => 8086,
-        "keycloak" => 8080,
         "cassandra" => 9042,
         "couchdb" => 5984,
         _ => return None,
@@ -345,6 +360,8 @@ fn starts_server(known: &KnownImage, words: &[String]) -> bool {
                 | "minio"
                 | "ferretdb"
                 | "kafka"
+                | "kafka_connect"
+                | "opensearch"
                 | "zookeeper"
                 | "etcd"
         );

@@ -10,8 +10,8 @@ use super::super::toml_writer::{Section, Toml, TomlEntries};
 use super::super::yaml::{YamlNode, get};
 use super::draft::Draft;
 use super::hostnames::{self, HostMatch};
-use super::images::KnownImage;
 use super::importer::Importer;
+use super::known_image::KnownImage;
 use super::loopback;
 
 /// Folders of images whose files a recipe reads below its run directory: recipe, folder, folder here.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::super::report::At;
 use super::super::yaml::{Map, YamlKey, YamlNode, YamlValue, get};
 use super::dockerfile::Dockerfile;
-use super::images::KnownImage;
+use super::known_image::KnownImage;
 use super::load;
 use super::syntax::{self, PortMapping};
 use super::values::Values;

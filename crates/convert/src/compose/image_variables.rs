@@ -8,6 +8,8 @@ pub(super) enum Meaning {
     Read,
     /// A setting of the recipe.
     Set(String, String),
+    /// Settings, one on each line of the variable.
+    Lines(Vec<(String, String)>),
     /// Buckets to make.
     Buckets,
     /// Nothing is lost.
@@ -103,6 +105,41 @@ pub(super) fn meaning(recipe: &str, name: &str, value: &str) -> Meaning {
             _ => read("RABBITMQ_").or_else(|| read("ERL_")).unwrap_or(Meaning::Unknown),
         },
         "kafka" => kafka(name, value),
+        "kafka_connect" => kafka_connect(name, value),
+        "opensearch" => match name {
+            "ES_JAVA_OPTS" | "OPENSEARCH_JAVA_OPTS" | "ELASTICSEARCH_HEAP_SIZE" => {
+                let heap = value.split_whitespace().find_map(|word| word.strip_prefix("-Xmx"));
+                heap.map_or(Meaning::Unknown, |heap| Meaning::Set("heap".to_owned(), heap.to_owned()))
+            }
+            "discovery.type"
+            | "node.name"
+            | "discovery.seed_hosts"
+            | "cluster.initial_master_nodes"
+            | "network.host"
+            | "http.host"
+            | "cluster.initial_cluster_manager_nodes"
+            | "node.master"
+            | "node.data"
+            | "discovery.zen.ping.unicast.hosts"
+            | "discovery.zen.minimum_master_nodes"
+            | "transport.host" => Meaning::Dropped("it is the only node, on `bind` and `port`"),
+            "bootstrap.memory_lock" => Meaning::Dropped("memory is not locked"),
+            "path.data" | "path.logs" => Meaning::Dropped("devrun keeps the data in a volume of its own"),
+            "plugins.security.disabled" | "DISABLE_SECURITY_PLUGIN" | "DISABLE_INSTALL_DEMO_CONFIG" if truth(value) => {
+                Meaning::Dropped("the recipe has no such plugin")
+            }
+            _ if name.starts_with("xpack.") && !truth(value) => Meaning::Dropped("OpenSearch does not have it"),
+            _ if name.starts_with("xpack.") || name.starts_with("plugins.") || name.starts_with("ingest.geoip") => {
+                Meaning::Unknown
+            }
+            _ if name.contains('.') => set(name),
+            _ => Meaning::Unknown,
+        },
+        "keycloak" => match name {
+            "DB_VENDOR" | "DB_ADDR" | "DB_USER" | "DB_PASSWORD" | "DB_DATABASE" | "DB_SCHEMA" | "DB_PORT" => Meaning::Unknown,
+            "PROXY_ADDRESS_FORWARDING" => Meaning::Dropped("set KC_PROXY_HEADERS for a proxy in front of it"),
+            _ => read("KC_").or_else(|| read("JAVA_")).or_else(|| read("QUARKUS_")).unwrap_or(Meaning::Unknown),
+        },
         "zookeeper" => match name.trim_start_matches("ZOOKEEPER_").trim_start_matches("ZOO_") {
             "TICK_TIME" => set("tick_time"),
             "MAX_CLIENT_CNXNS" => set("max_client_connections"),
@@ -231,6 +268,53 @@ fn kafka(name: &str, value: &str) -> Meaning {
     }
 }
 
+/// `CONNECT_OFFSET_FLUSH_INTERVAL_MS` is the worker's `offset.flush.interval.ms`; Debezium's image has short names for a few.
+fn kafka_connect(name: &str, value: &str) -> Meaning {
+    if name == "HEAP_OPTS" || name == "KAFKA_HEAP_OPTS" {
+        let heap = value.split_whitespace().find_map(|word| word.strip_prefix("-Xmx"));
+        return heap.map_or(Meaning::Unknown, |heap| Meaning::Set("heap".to_owned(), heap.to_owned()));
+    }
+    if name == "KAFKA_CONNECT_CONFIGURATION" {
+        let pair = |line: &str| line.trim().split_once('=').map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
+        return Meaning::Lines(value.lines().filter_map(pair).filter(|(key, _)| key.contains('.')).collect());
+    }
+    let setting = match name {
+        "GROUP_ID"
+        | "CONFIG_STORAGE_TOPIC"
+        | "OFFSET_STORAGE_TOPIC"
+        | "STATUS_STORAGE_TOPIC"
+        | "KEY_CONVERTER"
+        | "VALUE_CONVERTER"
+        | "OFFSET_FLUSH_INTERVAL_MS"
+        | "OFFSET_FLUSH_TIMEOUT_MS" => name,
+        _ => match name.strip_prefix("CONNECT_") {
+            Some(setting) => setting,
+            None => return Meaning::Unknown,
+        },
+    };
+    match setting {
+        "REST_ADVERTISED_HOST_NAME" | "REST_PORT" | "REST_ADVERTISED_PORT" | "REST_HOST_NAME" | "LISTENERS" => {
+            Meaning::Dropped("`bind` and `port` say it")
+        }
+        "PLUGIN_PATH" => Meaning::Dropped("the recipe brings its connectors; set.plugin_path adds a directory of this machine"),
+        "CONFIG_STORAGE_REPLICATION_FACTOR" | "OFFSET_STORAGE_REPLICATION_FACTOR" | "STATUS_STORAGE_REPLICATION_FACTOR" => {
+            Meaning::Dropped("one copy, as Kafka is one node")
+        }
+        "INTERNAL_KEY_CONVERTER" | "INTERNAL_VALUE_CONVERTER" => Meaning::Dropped("Kafka Connect has no such setting any more"),
+        _ if ["LOG4J_", "CONFLUENT_", "PRODUCER_CONFLUENT_", "METRICS_CONTEXT_"]
+            .iter()
+            .any(|start| setting.starts_with(start)) =>
+        {
+            Meaning::Dropped("of the image, not of the worker")
+        }
+        // A class or a registry that is not there would keep the worker from starting.
+        _ if value.contains("io.confluent") || value.contains("io.apicurio") || setting.contains("REGISTRY") => Meaning::Unknown,
+        _ if setting.contains("INTERCEPTOR") => Meaning::Unknown,
+        _ if setting.contains('_') => Meaning::Set(setting.to_ascii_lowercase().replace('_', "."), value.to_owned()),
+        _ => Meaning::Unknown,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,6 +336,26 @@ mod tests {
             ("kafka", "KAFKA_ADVERTISED_LISTENERS", "x", Meaning::Dropped("one listener, on `bind` and `port`")),
             ("kafka", "KAFKA_HEAP_OPTS", "-Xms1g -Xmx2g", Meaning::Set("heap".into(), "2g".into())),
             ("kafka", "KAFKA_SASL_ENABLED_MECHANISMS", "PLAIN", Meaning::Unknown),
+            (
+                "kafka_connect",
+                "CONNECT_KEY_CONVERTER_SCHEMAS_ENABLE",
+                "false",
+                Meaning::Set("key.converter.schemas.enable".into(), "false".into()),
+            ),
+            ("opensearch", "ES_JAVA_OPTS", "-Xms1g -Xmx1g", Meaning::Set("heap".into(), "1g".into())),
+            ("opensearch", "discovery.type", "single-node", Meaning::Dropped("it is the only node, on `bind` and `port`")),
+            ("opensearch", "xpack.security.enabled", "false", Meaning::Dropped("OpenSearch does not have it")),
+            ("opensearch", "xpack.security.enabled", "true", Meaning::Unknown),
+            ("opensearch", "http.cors.enabled", "true", Meaning::Set("http.cors.enabled".into(), "true".into())),
+            ("kafka_connect", "GROUP_ID", "1", Meaning::Set("group.id".into(), "1".into())),
+            ("kafka_connect", "CONNECT_VALUE_CONVERTER", "io.confluent.connect.avro.AvroConverter", Meaning::Unknown),
+            ("kafka_connect", "CONNECT_REST_PORT", "8083", Meaning::Dropped("`bind` and `port` say it")),
+            (
+                "kafka_connect",
+                "KAFKA_CONNECT_CONFIGURATION",
+                "\nkey.converter=x.Y\n group.id=connect\n",
+                Meaning::Lines(vec![("key.converter".into(), "x.Y".into()), ("group.id".into(), "connect".into())]),
+            ),
             ("zookeeper", "ZOOKEEPER_TICK_TIME", "3000", Meaning::Set("tick_time".into(), "3000".into())),
             ("zookeeper", "ZOO_MY_ID", "1", Meaning::Dropped("it is the only one")),
             ("etcd", "ETCD_AUTO_COMPACTION_MODE", "revision", Meaning::Read),

@@ -1,65 +1,12 @@
 //! Which image is which recipe, and what the image's variables, folders and ports are there.
 
-/// What a variable of an image becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Becomes {
-    User,
-    Password,
-    Database,
-    /// A key of `set`.
-    Set(&'static str),
-    /// A key of `set` that names a server, at its main port where none stands there.
-    SetHost(&'static str),
-    /// Nothing, with the reason.
-    Nothing(&'static str),
-    /// `USER/PASSWORD`.
-    Login,
-    /// `USER:PASSWORD`, and more of them behind a semicolon.
-    Account,
-    /// Used as the password where no other is given (the engine's superuser).
-    RootPassword,
-}
-
-/// An image that a recipe takes the place of.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct KnownImage {
-    pub recipe: &'static str,
-    /// Ports in the container that are the main one.
-    pub main: &'static [u16],
-    /// Further ports in the container and the recipe's names for them.
-    pub named: &'static [(u16, &'static str)],
-    /// Where the image keeps its data.
-    pub data: &'static [&'static str],
-    pub env: &'static [(&'static str, Becomes)],
-    /// Configuration files: path in the container, name that the recipe reads in its run dir.
-    pub config: &'static [(&'static str, &'static str)],
-    /// The command's words that start the server itself.
-    pub program: &'static [&'static str],
-    /// How `-c NAME=VALUE` or `--NAME VALUE` is written.
-    pub settings: Settings,
-}
-
-/// How an engine takes settings on its command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Settings {
-    None,
-    /// `-c name=value`.
-    Postgres,
-    /// `--name value…`.
-    Redis,
-    /// `--name=value`, and files of options.
-    Mariadb,
-}
-
-use Becomes::{Database, Login, Nothing, Password, RootPassword, Set, User};
+use super::image_tools::{KAFKA_CONNECT, KEYCLOAK, OPENSEARCH};
+use super::known_image::Becomes::{Database, Login, Nothing, Password, RootPassword, Set, User};
+use super::known_image::{Becomes, KnownImage, Settings, plain};
 
 const OWN_FOLDERS: Becomes = Nothing("devrun keeps the data in a volume of its own");
 const OWN_LOGIN: Becomes = Nothing("logins from this machine always need the password");
 const ALWAYS: Becomes = Nothing("devrun always sets a password");
-
-const fn plain(recipe: &'static str, main: &'static [u16], data: &'static [&'static str]) -> KnownImage {
-    KnownImage { recipe, main, named: &[], data, env: &[], config: &[], program: &[], settings: Settings::None }
-}
 
 const POSTGRES: KnownImage = KnownImage {
     env: &[
@@ -293,7 +240,7 @@ const ADMINER: KnownImage = KnownImage {
 };
 const CATCHER: KnownImage = KnownImage {
     named: &[(1080, "http"), (80, "http"), (9000, "http")],
-    ..plain("mailpit", &[1025, 25, 2500], &["/data", "/smtp4dev"])
+    ..plain("mailpit", &[1025, 25, 2500, 3025], &["/data", "/smtp4dev"])
 };
 const TELEMETRY: KnownImage = plain("telemetry", &[4318], &[]);
 /// The recipe asks for the extension where the catalogue has it.
@@ -311,7 +258,7 @@ pub(crate) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
 fn by_last_word(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
     const OTHERS: &[&str] = &[
         "backup", "wait", "init", "migrat", "exporter", "client", "admin", "connect", "operator", "proxy", "seed", "test",
-        "sentinel",
+        "sentinel", "flink", "spark",
     ];
     let last = name.rsplit('/').next()?;
     if OTHERS.iter().any(|other| last.contains(other)) {
@@ -321,6 +268,7 @@ fn by_last_word(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
     let server = match word {
         "postgres" | "postgresql" | "redis" | "valkey" | "mysql" | "mariadb" | "rabbitmq" | "memcached" | "mongo" | "etcd"
         | "zookeeper" => word,
+        "kafka" => "apache/kafka",
         "mongodb" => "mongo",
         _ => return None,
     };
@@ -336,7 +284,9 @@ fn by_last_word(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
 
 fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
     let found = match name {
-        "postgres" | "bitnami/postgresql" | "bitnamilegacy/postgresql" | "chainguard/postgres" => (POSTGRES, None),
+        "postgres" | "debezium/postgres" | "bitnami/postgresql" | "bitnamilegacy/postgresql" | "chainguard/postgres" => {
+            (POSTGRES, None)
+        }
         "postgis/postgis" | "imresamu/postgis" | "kartoza/postgis" | "mdillon/postgis" => {
             (POSTGRES, Some("PostGIS must be installed with it: extensions = [\"postgis\"]"))
         }
@@ -350,7 +300,7 @@ fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
             (REDIS, Some("the modules of that image do not come along"))
         }
         "valkey/valkey" | "bitnami/valkey" => (VALKEY, None),
-        "dragonflydb/dragonfly" | "eqalpha/keydb" | "snapchat/keydb" => {
+        "microsoft/garnet" | "microsoft/garnet-alpine" | "dragonflydb/dragonfly" | "eqalpha/keydb" | "snapchat/keydb" => {
             (VALKEY, Some("Valkey takes its place: the same protocol, without settings of its own"))
         }
         "mariadb" | "bitnami/mariadb" | "linuxserver/mariadb" => (MARIADB, None),
@@ -362,7 +312,9 @@ fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
         "qdrant/qdrant" => (QDRANT, None),
         "ollama/ollama" => (OLLAMA, None),
         "getmeili/meilisearch" => (MEILISEARCH, None),
-        "prom/prometheus" | "prometheus/prometheus" => (PROMETHEUS, None),
+        "prom/prometheus" | "prometheus/prometheus" | "confluentinc/cp-enterprise-prometheus" | "bitnami/prometheus" => {
+            (PROMETHEUS, None)
+        }
         "grafana/grafana" | "grafana/grafana-oss" | "grafana/grafana-enterprise" => (GRAFANA, None),
         "grafana/loki" => (
             KnownImage {
@@ -393,6 +345,7 @@ fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
         | "dockage/mailcatcher"
         | "sj26/mailcatcher"
         | "rnwood/smtp4dev"
+        | "greenmail/standalone"
         | "inbucket/inbucket" => (CATCHER, Some("Mailpit takes its place: it catches mail and shows it; another API")),
         "otel/opentelemetry-collector"
         | "otel/opentelemetry-collector-contrib"
@@ -402,6 +355,10 @@ fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
             Some(
                 "devrun's own receiver of OTLP over HTTP takes its place: traces and logs are on the dashboard's timeline, without its pages, its gRPC port and its pipelines",
             ),
+        ),
+        "gessnerfl/fake-smtp-server" => (
+            KnownImage { named: &[(8080, "http")], ..plain("mailpit", &[8025, 5025], &[]) },
+            Some("Mailpit takes its place: it catches mail and shows it; another API"),
         ),
         "mailhog/mailhog" | "richarvey/mailhog" | "jcalonso/mailhog" => {
             (MAILPIT, Some("Mailpit takes MailHog's place: the same two ports, another API"))
@@ -431,6 +388,37 @@ fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
         | "obsidiandynamics/kafka" => {
             (KAFKA, Some("Kafka 4 with KRaft, one node: it needs no ZooKeeper, and clients older than 2.1 cannot talk to it"))
         }
+        "debezium/connect" | "debezium/connect-base" => {
+            (KAFKA_CONNECT, Some("Kafka Connect 4 with Debezium 3: what the image holds beyond that does not come along"))
+        }
+        "confluentinc/cp-kafka-connect"
+        | "confluentinc/cp-kafka-connect-base"
+        | "confluentinc/cp-server-connect"
+        | "confluentinc/cp-server-connect-base"
+        | "cnfldemos/cp-server-connect-datagen"
+        | "cnfldemos/kafka-connect-datagen"
+        | "landoop/kafka-connect" => (
+            KAFKA_CONNECT,
+            Some(
+                "Apache's Kafka Connect 4 with Debezium's connectors takes its place: connectors of the image do not come along, and \
+                 converters that need a schema registry neither",
+            ),
+        ),
+        "elasticsearch" | "elasticsearch/elasticsearch" | "elasticsearch/elasticsearch-oss" | "bitnami/elasticsearch" => (
+            OPENSEARCH,
+            Some(
+                "OpenSearch 2 takes Elasticsearch's place: the interface of Elasticsearch 7, without a login; Elastic's own clients \
+                 from 7.14 on and Kibana refuse it",
+            ),
+        ),
+        "opensearchproject/opensearch" | "opensearch" | "bitnami/opensearch" => {
+            (OPENSEARCH, Some("without its plugins: no login, no TLS"))
+        }
+        "keycloak/keycloak" | "bitnami/keycloak" | "jboss/keycloak" | "keycloak" => (KEYCLOAK, None),
+        "vectorized/redpanda" | "redpandadata/redpanda" => (
+            KAFKA,
+            Some("Kafka 4 takes Redpanda's place: the same protocol, without its schema registry, HTTP proxy and admin API"),
+        ),
         "azure-storage/azurite" | "arafato/azurite" => (AZURITE, None),
         "chromadb/chroma" | "chroma-core/chroma" => (CHROMA, None),
         "mongo"
@@ -445,7 +433,9 @@ fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
             ),
         ),
         "ferretdb/ferretdb" | "ferretdb/all-in-one" | "ferretdb/ferretdb-eval" => (FERRETDB, None),
-        "prom/alertmanager" | "prometheus/alertmanager" | "bitnami/alertmanager" => (ALERTMANAGER, None),
+        "prom/alertmanager" | "prometheus/alertmanager" | "bitnami/alertmanager" | "confluentinc/cp-enterprise-alertmanager" => {
+            (ALERTMANAGER, None)
+        }
         "victoriametrics/victoria-logs" => (VICTORIALOGS, None),
         "adminer" | "michalhosna/adminer" | "clearlinux/adminer" => (ADMINER, None),
         "phpmyadmin"
@@ -454,8 +444,13 @@ fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
         | "dpage/pgadmin4"
         | "sosedoff/pgweb"
         | "cytopia/adminer" => (ADMINER, Some(INSTEAD)),
-        "prom/blackbox-exporter" => (plain("blackbox_exporter", &[9115], &[]), None),
-        "prom/node-exporter" => (plain("node_exporter", &[9100], &[]), None),
+        "prom/pushgateway" | "prometheus/pushgateway" => (plain("pushgateway", &[9091], &["/data", "/pushgateway"]), None),
+        "paradedb/paradedb" => (POSTGRES, Some("pg_search and pg_analytics of that image do not come along")),
+        "debezium/example-mysql-master" => {
+            (MARIADB, Some("MariaDB takes MySQL's place, without the image's data, replication and binary log"))
+        }
+        "prom/blackbox-exporter" | "prometheus/blackbox-exporter" => (plain("blackbox_exporter", &[9115], &[]), None),
+        "prom/node-exporter" | "prometheus/node-exporter" => (plain("node_exporter", &[9100], &[]), None),
         _ => return None,
     };
     Some(found)
@@ -480,7 +475,8 @@ pub(crate) fn has_recipes_version(known: &KnownImage, name: &str, version: &str)
         "zookeeper" => !name.contains("cp-"),
         "mailpit" => name.contains("mailpit"),
         "valkey" => name.contains("valkey"),
-        "telemetry" | "kafka" | "chroma" | "ferretdb" | "adminer" | "azurite" | "alertmanager" | "victorialogs" => false,
+        "telemetry" | "kafka" | "kafka_connect" | "opensearch" | "keycloak" | "pushgateway" | "chroma" | "ferretdb"
+        | "adminer" | "azurite" | "alertmanager" | "victorialogs" => false,
         _ => true,
     }
 }

@@ -8,8 +8,8 @@ use super::super::toml_writer::{Section, Toml, TomlEntries};
 use super::super::yaml::{YamlNode, get};
 use super::draft::{Draft, NativeKind, local};
 use super::image_variables;
-use super::images::{Becomes, KnownImage};
 use super::importer::Importer;
+use super::known_image::{Becomes, KnownImage};
 use super::values::env_lines;
 
 impl Importer<'_> {
@@ -89,6 +89,10 @@ impl Importer<'_> {
                     image_variables::Meaning::Set(key, value) => {
                         self.report.mapped(at, what, format!("set.\"{key}\" = \"{value}\""));
                         set.push((key, Toml::text(value)));
+                    }
+                    image_variables::Meaning::Lines(lines) => {
+                        self.report.mapped(at, what, format!("set: {} settings", lines.len()));
+                        set.extend(lines.into_iter().map(|(key, value)| (key, Toml::text(value))));
                     }
                     image_variables::Meaning::Buckets => self.report.mapped(at, what, format!("a task {}-buckets", draft.name)),
                     image_variables::Meaning::Dropped(reason) => self.report.dropped(at, what, reason),
@@ -192,6 +196,18 @@ impl Importer<'_> {
                 section.set("password", Toml::text(text));
             }
         }
+        // Two variables of an image may stand for one setting.
+        let mut seen = std::collections::BTreeSet::new();
+        for (name, _) in &set {
+            if !seen.insert(name.clone()) {
+                self.report.not_mapped(
+                    draft.key.at,
+                    draft.what("environment"),
+                    format!("a second value for set.\"{name}\" is left out"),
+                );
+            }
+        }
+        set.retain(|(name, _)| seen.remove(name));
         if !set.is_empty() {
             section.set("set", Toml::Table(set));
         }

@@ -6,8 +6,8 @@ use super::super::yaml::YamlNode;
 use super::classify::has_vector;
 use super::config_files::MANAGEMENT;
 use super::draft::{Draft, NativeKind};
-use super::images::{KnownImage, PGVECTOR, Settings};
 use super::importer::{Importer, our_name};
+use super::known_image::{KnownImage, Settings};
 use super::syntax::{self, Mount};
 
 /// The folder whose files an image of a database runs at its first boot.
@@ -54,13 +54,17 @@ impl Importer<'_> {
             && let Some(image) = node.scalar().map(|image| self.values.fill(&image).unwrap_or(image))
             && has_vector(&syntax::image(&image).name, version.as_deref())
         {
-            // The lock pins one source for all Postgres of a version: one with pgvector and one without have none in common.
-            if self.targets.iter().filter(|target| target.recipe == Some("postgres")).count() == 1 {
-                self.report.mapped(node.at, draft.what("image"), "extensions = [\"vector\"]");
-                section.set("extensions", Toml::texts(["vector"]));
-            } else {
-                self.report.not_mapped(node.at, draft.what("image"), PGVECTOR);
-            }
+            self.report.mapped(node.at, draft.what("image"), "extensions = [\"vector\"]");
+            section.set("extensions", Toml::texts(["vector"]));
+        }
+        let base = match &draft.kind {
+            NativeKind::Recipe { from: Some(file), .. } => Some(file.from.clone()),
+            _ => draft.get("image").and_then(YamlNode::scalar),
+        };
+        if known.recipe == "postgres" && base.is_some_and(|base| base.contains("debezium/")) {
+            let at = draft.get("image").map_or(draft.key.at, |node| node.at);
+            self.report.mapped(at, draft.what("image"), "set.wal_level = \"logical\", as in the image");
+            section.set("set", Toml::Table(vec![("wal_level".to_owned(), Toml::text("logical"))]));
         }
         self.config_files(draft, known, section);
         if known.recipe == "rabbitmq" {
@@ -153,7 +157,9 @@ impl Importer<'_> {
                 let value = self.claim(draft, *at, &host);
                 self.report.mapped(*at, draft.what("ports"), format!("port = {}", value.line()));
                 section.set("port", value);
-            } else if let Some((_, name)) = known.named.iter().find(|(other, _)| Some(*other) == number) {
+            } else if let Some((_, name)) = known.named.iter().find(|(other, _)| Some(*other) == number)
+                && !named.iter().any(|(taken, _)| taken == name)
+            {
                 let value = self.claim(draft, *at, &host);
                 self.report.mapped(*at, draft.what("ports"), format!("ports.{name} = {}", value.line()));
                 named.push(((*name).to_owned(), value));
@@ -209,6 +215,17 @@ impl Importer<'_> {
     }
 
     fn postgres_words(&mut self, draft: &Draft, words: &[String], at: At, section: &mut Section) {
+        let mut set: TomlEntries = match section.take("set") {
+            Some(Toml::Table(set)) => set,
+            _ => Vec::new(),
+        };
+        self.postgres_set(draft, words, at, &mut set);
+        if !set.is_empty() {
+            section.set("set", Toml::Table(set));
+        }
+    }
+
+    fn postgres_set(&mut self, draft: &Draft, words: &[String], at: At, set: &mut TomlEntries) {
         let what = draft.what("command");
         if let [shell, flag, script, ..] = words
             && shell.ends_with("sh")
@@ -219,7 +236,7 @@ impl Importer<'_> {
             self.report.not_mapped(at, what, format!("{text}{}", shorten(script.trim())));
             return;
         }
-        let mut set = TomlEntries::new();
+        let before = set.len();
         let mut left = Vec::new();
         let mut rest = words.iter().skip_while(|word| !word.starts_with('-')).peekable();
         while let Some(word) = rest.next() {
@@ -256,9 +273,8 @@ impl Importer<'_> {
                 None => left.push(word.clone()),
             }
         }
-        if !set.is_empty() {
+        if set.len() > before {
             self.report.mapped(at, what.clone(), format!("set = {}", shorten(&Toml::Table(set.clone()).line())));
-            section.set("set", Toml::Table(set));
         }
         if !left.is_empty() {
             self.report.not_mapped(

@@ -32,6 +32,8 @@ pub(crate) struct ContainerImage {
     pub program: &'static [&'static str],
     /// Arguments that the image needs to serve at all.
     pub arguments: &'static [&'static str],
+    /// Variables that the image needs to serve at all; `{name}` is the service's name, by which others reach it.
+    pub environment: &'static [(&'static str, &'static str)],
 }
 
 const BASE: ContainerImage = ContainerImage {
@@ -49,6 +51,7 @@ const BASE: ContainerImage = ContainerImage {
     has_wget: false,
     program: &[],
     arguments: &[],
+    environment: &[],
 };
 
 const IMAGES: &[ContainerImage] = &[
@@ -256,6 +259,160 @@ const IMAGES: &[ContainerImage] = &[
         has_wget: true,
         ..BASE
     },
+    ContainerImage {
+        recipe: "etcd",
+        name: "quay.io/coreos/etcd",
+        tag_prefix: "v",
+        usual_tag: "v3.5.17",
+        port: 2379,
+        ports: &[("peer", 2380)],
+        data: "/etcd-data",
+        health: "etcdctl endpoint health",
+        arguments: &[
+            "/usr/local/bin/etcd",
+            "--data-dir=/etcd-data",
+            "--listen-client-urls=http://0.0.0.0:2379",
+            "--advertise-client-urls=http://0.0.0.0:2379",
+        ],
+        ..BASE
+    },
+    ContainerImage {
+        recipe: "kafka",
+        name: "apache/kafka",
+        port: 9092,
+        ports: &[("controller", 9093)],
+        data: "/var/lib/kafka/data",
+        health: "/opt/kafka/bin/kafka-broker-api-versions.sh --bootstrap-server 127.0.0.1:9092",
+        // With one variable the image reads no configuration of its own any more, so all of them are needed.
+        environment: &[
+            ("KAFKA_NODE_ID", "1"),
+            ("KAFKA_PROCESS_ROLES", "broker,controller"),
+            ("KAFKA_LISTENERS", "PLAINTEXT://:9092,CONTROLLER://:9093"),
+            ("KAFKA_ADVERTISED_LISTENERS", "PLAINTEXT://{name}:9092"),
+            ("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER"),
+            ("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"),
+            ("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@127.0.0.1:9093"),
+            ("KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR", "1"),
+            ("KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR", "1"),
+            ("KAFKA_TRANSACTION_STATE_LOG_MIN_ISR", "1"),
+            ("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0"),
+            ("KAFKA_LOG_DIRS", "/var/lib/kafka/data"),
+        ],
+        ..BASE
+    },
+    ContainerImage {
+        recipe: "kafka_connect",
+        name: "quay.io/debezium/connect",
+        usual_tag: "3.5",
+        port: 8083,
+        health: "curl -fsS -o /dev/null http://127.0.0.1:8083/connectors",
+        environment: &[
+            ("GROUP_ID", "connect"),
+            ("CONFIG_STORAGE_TOPIC", "connect_configs"),
+            ("OFFSET_STORAGE_TOPIC", "connect_offsets"),
+            ("STATUS_STORAGE_TOPIC", "connect_statuses"),
+        ],
+        ..BASE
+    },
+    ContainerImage {
+        recipe: "keycloak",
+        name: "quay.io/keycloak/keycloak",
+        port: 8080,
+        ports: &[("management", 9000)],
+        data: "/opt/keycloak/data",
+        login: ["KC_BOOTSTRAP_ADMIN_USERNAME", "KC_BOOTSTRAP_ADMIN_PASSWORD", ""],
+        health: "bash -c ': > /dev/tcp/127.0.0.1/8080'",
+        arguments: &["start-dev", "--health-enabled=true"],
+        ..BASE
+    },
+    ContainerImage {
+        recipe: "zookeeper",
+        name: "zookeeper",
+        port: 2181,
+        ports: &[("admin", 8080)],
+        data: "/data",
+        health: "zkServer.sh status",
+        environment: &[("ZOO_4LW_COMMANDS_WHITELIST", "*")],
+        ..BASE
+    },
+    ContainerImage {
+        recipe: "opensearch",
+        name: "opensearchproject/opensearch",
+        usual_tag: "2",
+        port: 9200,
+        ports: &[("transport", 9300)],
+        data: "/usr/share/opensearch/data",
+        health: "curl -fsS -o /dev/null http://127.0.0.1:9200/_cluster/health",
+        environment: &[
+            ("discovery.type", "single-node"),
+            ("DISABLE_SECURITY_PLUGIN", "true"),
+            ("DISABLE_INSTALL_DEMO_CONFIG", "true"),
+        ],
+        ..BASE
+    },
+    ContainerImage { recipe: "adminer", name: "adminer", port: 8080, ..BASE },
+    ContainerImage {
+        recipe: "azurite",
+        name: "mcr.microsoft.com/azure-storage/azurite",
+        port: 10000,
+        ports: &[("queue", 10001), ("table", 10002)],
+        data: "/data",
+        arguments: &[
+            "azurite",
+            "--blobHost",
+            "0.0.0.0",
+            "--queueHost",
+            "0.0.0.0",
+            "--tableHost",
+            "0.0.0.0",
+            "--location",
+            "/data",
+            "--skipApiVersionCheck",
+        ],
+        ..BASE
+    },
+    ContainerImage { recipe: "chroma", name: "chromadb/chroma", port: 8000, data: "/data", ..BASE },
+    ContainerImage {
+        recipe: "victorialogs",
+        name: "victoriametrics/victoria-logs",
+        tag_prefix: "v",
+        port: 9428,
+        data: "/victoria-logs-data",
+        has_wget: true,
+        arguments: &["-storageDataPath=/victoria-logs-data"],
+        ..BASE
+    },
+    ContainerImage {
+        recipe: "alertmanager",
+        name: "prom/alertmanager",
+        tag_prefix: "v",
+        port: 9093,
+        data: "/alertmanager",
+        config: &[("alertmanager.yml", "/etc/alertmanager/alertmanager.yml")],
+        has_wget: true,
+        ..BASE
+    },
+    ContainerImage {
+        recipe: "pushgateway",
+        name: "prom/pushgateway",
+        tag_prefix: "v",
+        port: 9091,
+        data: "/data",
+        has_wget: true,
+        arguments: &["--persistence.file=/data/metrics"],
+        ..BASE
+    },
+    ContainerImage {
+        recipe: "ferretdb",
+        name: "ghcr.io/ferretdb/ferretdb",
+        usual_tag: "1",
+        port: 27017,
+        ports: &[("debug", 8088)],
+        data: "/state",
+        login: ["FERRETDB_SETUP_USERNAME", "FERRETDB_SETUP_PASSWORD", ""],
+        environment: &[("FERRETDB_HANDLER", "sqlite"), ("FERRETDB_SQLITE_URL", "file:/state/")],
+        ..BASE
+    },
     ContainerImage { recipe: "node_exporter", name: "prom/node-exporter", tag_prefix: "v", port: 9100, has_wget: true, ..BASE },
 ];
 
@@ -292,7 +449,7 @@ impl ContainerImage {
     }
     /// Tags that are not made of the version that the program itself names.
     fn hides_versions(&self) -> bool {
-        matches!(self.recipe, "minio" | "seaweedfs")
+        matches!(self.recipe, "minio" | "seaweedfs" | "adminer" | "kafka_connect")
     }
     /// Where its data lies: Postgres 18 moved it up, so that upgrades can link.
     pub(crate) fn data_of(&self, reference: &str) -> &'static str {
@@ -327,6 +484,9 @@ mod tests {
             ("qdrant", Some("1.9.0"), None, "qdrant/qdrant:v1.9.0"),
             ("minio", None, Some("0.0.0-20250907"), "minio/minio:latest"),
             ("redis", Some("7-alpine"), None, "redis:7-alpine"),
+            // The version is another program's than the image's.
+            ("adminer", None, Some("8.2.36"), "adminer:latest"),
+            ("kafka_connect", None, Some("4.1.2"), "quay.io/debezium/connect:3.5"),
         ] {
             assert_eq!(image(recipe).reference(asked, used), expected);
         }

@@ -10,6 +10,7 @@ mod edges;
 mod environment;
 mod exported;
 mod health;
+mod image_settings;
 mod images;
 mod kubernetes;
 mod kubernetes_pod;

@@ -259,6 +259,12 @@ fn recipe(
             workload.files.push(("/docker-entrypoint-initdb.d/000-extensions.sql".to_owned(), ExportText::literal(text)));
         }
     }
+    let fixed = image.environment.iter().map(|(name, value)| ((*name).to_owned(), *value));
+    workload.env.extend(fixed.map(|(variable, value)| (variable, ExportText::literal(value.replace("{name}", name)))));
+    if image.recipe == "ferretdb" && references.login(name, "password").is_some() {
+        workload.env.push(("FERRETDB_TEST_ENABLE_NEW_AUTH".to_owned(), ExportText::literal("true")));
+        workload.env.push(("FERRETDB_SETUP_DATABASE".to_owned(), ExportText::literal("admin")));
+    }
     arguments(references, name, image, workload);
     render(references, name, image, workload);
 }
@@ -332,7 +338,13 @@ fn arguments(references: &References<'_>, name: &str, image: &super::images::Con
             }
         }
         _ => {
-            for (key, _) in settings() {
+            for (key, value) in settings() {
+                if let Some((variable, before)) = super::image_settings::variable(image.recipe, key) {
+                    // A setting wins over what the image needs in general.
+                    workload.env.retain(|(known, _)| *known != variable);
+                    workload.env.push((variable, ExportText::join([ExportText::literal(before), value])));
+                    continue;
+                }
                 references
                     .lose(format!("{path}.set.{key}"), format!("the image {} takes it from its own configuration", image.name));
             }

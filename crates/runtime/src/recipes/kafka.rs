@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::context::{RecipeContext, tool};
 use super::first_boot::{FirstBoot, FirstBootOutcome};
-use super::generic::{self, commit, open, text_of};
+use super::generic::{commit, open, text_of};
+use super::properties::{self, PropertiesFile};
 use super::recipe::{Recipe, RecipeFuture};
 use crate::exec_request::ExecRequest;
 use crate::init::{self, Sentinel};
@@ -39,39 +40,15 @@ const TAKEN: &[(&str, &str)] = &[
     ("controller.quorum.voters", "the recipe, which runs one node"),
 ];
 
-fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
-    let lines = settings(context)?;
-    // The generic check knows only the placeholders of the data file.
-    let mut recipe = context.recipe.clone();
-    recipe.settings.retain(|name, _| name == "heap");
-    let context = RecipeContext { recipe: &recipe, ..*context };
-    let mut request = generic::prepare(&context)?;
-    let file = context.places.service_run(&context.spec.id).join(PROPERTIES);
-    // A configuration of the user's own, given by `render` or `files`, stands as it is.
-    if !context.spec.render.contains_key(PROPERTIES)
-        && let Some((_, text)) = request.files.iter_mut().find(|(path, _)| *path == file)
-    {
-        text.push_str(&lines);
-    }
-    Ok(request)
-}
+/// Settings that the recipe has a placeholder for.
+const OWN: &[&str] = &["heap"];
+const EXAMPLE: &str = "set = { heap = \"1g\", \"num.partitions\" = \"3\", \"log.retention.hours\" = \"24\" }";
 
-/// Everything in `set` that is a setting of the broker's own; a later line wins over an earlier one.
-fn settings(context: &RecipeContext<'_>) -> Result<String, Failure> {
-    let mut lines = String::new();
-    for (name, value) in context.recipe.settings.iter().filter(|(name, _)| *name != "heap") {
-        if let Some((_, key)) = TAKEN.iter().find(|(taken, _)| taken == name) {
-            return Err(Failure::new(FailureKind::Config, format!("set.{name:?} belongs to {key}"))
-                .help("use `render` for a server.properties of your own"));
-        }
-        let plain = name.contains('.') && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        if !plain || value.contains(['\n', '\r']) {
-            return Err(Failure::new(FailureKind::Config, format!("unknown kafka setting {name:?}"))
-                .help("set = { heap = \"1g\", \"num.partitions\" = \"3\", \"log.retention.hours\" = \"24\" }"));
-        }
-        lines.push_str(&format!("{name}={}\n", value.replace('\\', "\\\\")));
-    }
-    Ok(lines)
+fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
+    properties::prepare(
+        context,
+        &PropertiesFile { name: PROPERTIES, own: OWN, taken: TAKEN, example: EXAMPLE, line: properties::java_line },
+    )
 }
 
 fn volume<'a>(context: &RecipeContext<'a>) -> Result<&'a VolumeSpec, Failure> {

@@ -11,9 +11,9 @@ macro_rules! files {
 }
 
 const FILES: &[(&str, &str)] = files!(
-    "adminer" "alertmanager" "azurite" "blackbox_exporter" "caddy" "chroma" "etcd" "ferretdb" "gateway" "grafana" "kafka" "loki"
-    "mailpit" "mariadb" "meilisearch" "memcached" "minio" "nats" "neo4j" "nginx" "node_exporter" "ollama" "postgres"
-    "prometheus" "promtail" "qdrant" "rabbitmq" "redis" "seaweedfs" "telemetry" "valkey" "versitygw" "victorialogs"
+    "adminer" "alertmanager" "azurite" "blackbox_exporter" "caddy" "chroma" "etcd" "ferretdb" "gateway" "grafana" "kafka"
+    "kafka_connect" "keycloak" "loki" "mailpit" "mariadb" "meilisearch" "memcached" "minio" "nats" "neo4j" "nginx" "node_exporter" "ollama" "opensearch" "postgres"
+    "prometheus" "promtail" "pushgateway" "qdrant" "rabbitmq" "redis" "seaweedfs" "telemetry" "valkey" "versitygw" "victorialogs"
     "zookeeper"
 );
 
