@@ -37,6 +37,8 @@ mod dumps;
 mod export_compose;
 mod export_kubernetes;
 mod export_systemd;
+mod export_systemd_stacks;
+mod export_systemd_system;
 #[path = "../it/harness.rs"]
 #[expect(dead_code, reason = "the harness serves the other test binary too")]
 mod harness;
@@ -61,6 +63,7 @@ mod services;
 mod shared_server;
 mod stack;
 mod stacks;
+mod systemd_manager;
 mod telemetry;
 mod viewers;
 #[path = "../it/waits.rs"]
@@ -85,6 +88,8 @@ fn main() -> ExitCode {
         export_compose::trials(),
         export_kubernetes::trials(),
         export_systemd::trials(),
+        export_systemd_stacks::trials(),
+        export_systemd_system::trials(),
         key_secrets::trials(),
         keys::trials(),
         lost_data::trials(),
