@@ -46,6 +46,7 @@ mod installs;
 #[path = "../it/key_secrets.rs"]
 mod key_secrets;
 mod keys;
+mod kubernetes_server;
 mod lost_data;
 #[path = "../it/mcp_client.rs"]
 mod mcp_client;
