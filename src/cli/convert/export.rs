@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -200,10 +201,28 @@ fn systemd(globals: &Globals, args: &ExportArgs) -> Result<(Exported, InstallCom
     let exported = if args.one_unit {
         devrun_convert::export_systemd(&source, &ports)
     } else {
-        devrun_convert::export_systemd_units(&source, &read.plan)
+        devrun_convert::export_systemd_units(&source, &without_chosen_ports(&read.plan, &merged))
     };
     let unit = format!("devrun-{}.{}", source.project, if args.one_unit { "service" } else { "target" });
     Ok((exported, devrun_convert::systemd_commands(&source, &unit, args.one_unit)))
+}
+
+/// The plan without the main ports that a start chooses, for services that get a socket: whatever an earlier start has chosen, the
+/// next one takes another while systemd holds that one.
+fn without_chosen_ports(plan: &Plan, merged: &toml::Table) -> Plan {
+    let mut plan = plan.clone();
+    for spec in plan.services.values_mut().filter(|spec| spec.listen) {
+        let table = merged.get("services").and_then(|all| all.get(spec.service.as_str()));
+        let is_fixed = match table.and_then(|table| table.get("port")) {
+            Some(toml::Value::Integer(_)) => true,
+            Some(toml::Value::String(text)) => !matches!(text.as_str(), "auto" | "private"),
+            _ => false,
+        };
+        if !is_fixed {
+            Arc::make_mut(spec).ports.insert("main".to_owned(), 0);
+        }
+    }
+    plan
 }
 
 /// What a stack writes: the project, and what lies elsewhere of its state, volumes and services.
