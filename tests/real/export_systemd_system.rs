@@ -21,6 +21,12 @@ manager=$!
 for _ in $(seq 3000); do [ -e "$2/over" ] && break; kill -0 $manager 2>/dev/null || exit 77; sleep 0.1; done
 kill -9 $manager
 wait $manager 2>/dev/null
+# What was killed with it takes a moment to go, and keeps its cgroups until then.
+for _ in $(seq 300); do
+  find "$base/$1" -mindepth 1 -depth -type d -exec rmdir {} \; 2>/dev/null
+  [ -z "$(find "$base/$1" -mindepth 1 -type d)" ] && break
+  sleep 0.1
+done
 [ -e "$2/began" ] || exit 77
 cat "$2/said"
 exit 0
