@@ -146,7 +146,7 @@ fn a_unit_calls_the_commands_of_the_stack() {
     let system = project
         .run(&["export", "systemd", "--one-unit", "--system", "--mode", "prod"])
         .code(0)
-        .says("devrun-shop must be able to read");
+        .says("must belong to devrun-shop");
     assert!(system.stdout.contains("\nUser=devrun-shop\n"), "{}", system.stdout);
     project.run(&["export", "compose", "--system"]).code(2);
 }
@@ -161,7 +161,12 @@ fn every_service_has_a_unit() {
          [services.b]\nrun = \"./b\"\nreplicas = 2\ndepends_on = [\"a\", \"seed\"]\nstop = { signal = \"QUIT\", grace = \"15s\" }\n\
          [tasks.seed]\nrun = \"./seed\"\nonce = \"data/.seeded\"\n",
     );
-    project.run(&["export", "systemd", "-o", "units"]).code(0).says("not exported: services.a.watch: ");
+    project
+        .run(&["export", "systemd", "-o", "units"])
+        .code(0)
+        .says("not exported: services.a.watch: ")
+        .says("export systemd -o ~/.config/systemd/user\ninstall: systemctl --user daemon-reload\n")
+        .says("remove: systemctl --user disable --now devrun-shop.target\nremove: rm ~/.config/systemd/user/devrun-shop.*\n");
     let mut names: Vec<String> = std::fs::read_dir(project.path("units"))
         .expect("a directory")
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
@@ -178,24 +183,22 @@ fn every_service_has_a_unit() {
     let all: String = names.iter().map(|name| project.read(&format!("units/{name}"))).collect();
     assert!(!all.contains("t0ps3cret"), "{all}");
     let unit = project.read("units/devrun-shop.b@.service");
-    for line in [
-        "Wants=devrun-shop.a.service devrun-shop.seed.service",
-        "ExecStartPre=systemctl --user is-active --quiet devrun-shop.seed.service",
-        "KillSignal=SIGQUIT",
-        "TimeoutStopSec=15s",
-    ] {
+    for line in ["Wants=devrun-shop.a.service devrun-shop.seed.service", "KillSignal=SIGQUIT", "TimeoutStopSec=15s"] {
         assert!(unit.lines().any(|known| known == line), "{line}\n{unit}");
     }
     assert!(unit.lines().any(|line| line.starts_with("ExecStart=/") && line.ends_with(" __unit exec b.%i")), "{unit}");
+    let condition = " sh devrun-shop.a.service devrun-shop.seed.service";
+    assert!(unit.lines().any(|line| line.starts_with("ExecCondition=sh -c ") && line.ends_with(condition)), "{unit}");
     project.run(&["export", "systemd", "-o", "units"]).code(2).says("left as it is");
     project.run(&["export", "systemd", "-o", "units", "--check"]).code(0);
     project.run(&["export", "systemd", "--strict"]).code(2);
-    let system = project.run(&["export", "systemd", "--system"]).code(0).says("devrun-shop must be able to read");
-    for line in
-        ["User=devrun-shop", "WantedBy=multi-user.target", "ExecStartPre=+systemctl is-active --quiet devrun-shop.a.service"]
-    {
+    let system = project.run(&["export", "systemd", "--system"]).code(0).says("must belong to devrun-shop");
+    let state = format!("ReadWritePaths=-{} %t/devrun-shop", std::fs::canonicalize(project.dir()).expect("it exists").display());
+    for line in ["User=devrun-shop", "WantedBy=multi-user.target", "ProtectSystem=strict", state.as_str()] {
         assert!(system.stdout.lines().any(|known| known == line), "{line}\n{}", system.stdout);
     }
+    assert!(system.stdout.contains("ExecCondition=+sh -c "), "{}", system.stdout);
+    assert!(system.stdout.contains("u devrun-shop - \"devrun stack shop\" /var/lib/devrun-shop\n"), "{}", system.stdout);
     project.run(&["export", "compose", "--one-unit"]).code(2);
 }
 

@@ -32,13 +32,13 @@ const SOON: Duration = Duration::from_secs(90);
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-struct Checkout {
-    project: Project,
-    files: Vec<&'static str>,
+pub struct Checkout {
+    pub project: Project,
+    pub files: Vec<&'static str>,
 }
 
 /// A checkout of stack `name`, if its tools and servers are on this machine or can be fetched.
-fn checkout(name: &str, tools: &[&str], recipes: &[&str]) -> Option<Checkout> {
+pub fn checkout(name: &str, tools: &[&str], recipes: &[&str]) -> Option<Checkout> {
     for tool in tools {
         let asked = if *tool == "python3" { vec!["-c", "import ensurepip, venv"] } else { vec!["--version"] };
         if !Command::new(tool).args(&asked).output().is_ok_and(|output| output.status.success()) {
@@ -82,7 +82,7 @@ fn ask(address: &str, words: &[&str]) -> (u16, String) {
 
 impl Checkout {
     #[track_caller]
-    fn run(&self, words: &[&str]) -> Outcome {
+    pub fn run(&self, words: &[&str]) -> Outcome {
         let all: Vec<&str> = self.files.iter().chain(words).copied().collect();
         self.project.start(&all).outcome_within(UP)
     }
@@ -117,7 +117,7 @@ impl Checkout {
         self.project.write(file, &text.replace(from, to));
     }
     #[track_caller]
-    fn down(&self, words: &[&str]) {
+    pub fn down(&self, words: &[&str]) {
         self.run(&[words, &["down"]].concat()).code(0);
         self.project.nothing_left();
     }
@@ -148,17 +148,23 @@ impl Checkout {
     }
 }
 
-/// FastAPI with `--reload` over Postgres, Redis and, where they are on this machine, Neo4j and MinIO.
-fn s0_an_api_over_all_stores() {
-    let Some(mut stack) = checkout("s0", &["python3", "curl"], &["postgres@16", "redis"]) else { return };
-    let has = |recipe: &str| stack.run(&["which", recipe, "--json"]).code == Some(0);
-    let (neo4j, minio) = (has("neo4j"), has("minio"));
-    if !neo4j {
+/// Makes Neo4j optional where it is not on this machine. Returns whether it did.
+pub fn without_neo4j(stack: &mut Checkout) -> bool {
+    let is_absent = stack.run(&["which", "neo4j", "--json"]).code != Some(0);
+    if is_absent {
         let without = "[services.neo4j]\noptional = true\n[services.api]\n\
                        depends_on = [\"postgres\", \"redis\", \"minio-setup\", \"qdrant:started\", \"ollama:started\", \"venv\"]\n";
         stack.project.write("without.toml", without);
         stack.files.extend(["-f", "without.toml"]);
     }
+    is_absent
+}
+
+/// FastAPI with `--reload` over Postgres, Redis and, where they are on this machine, Neo4j and MinIO.
+fn s0_an_api_over_all_stores() {
+    let Some(mut stack) = checkout("s0", &["python3", "curl"], &["postgres@16", "redis"]) else { return };
+    let minio = stack.run(&["which", "minio", "--json"]).code == Some(0);
+    let neo4j = !without_neo4j(&mut stack);
     stack.run(&["up", "-d"]).code(0).says("API docs");
     assert_eq!(ask(&format!("{}/docs", stack.address("api")), &[]).0, 200);
     stack.json("api", "/items?name=lamp", &["-X", "POST"]);
@@ -296,13 +302,18 @@ fn s2_ten_services_in_seven_tiers() {
     }
 }
 
+/// The website next to the project.
+pub fn website(stack: &Checkout) {
+    let site = stack.project.root().join("pretamane-website");
+    let copied = Command::new("cp").arg("-r").arg(stack.project.path("site")).arg(&site).status();
+    assert!(copied.is_ok_and(|status| status.success()));
+}
+
 /// FastAPI and a website behind Caddy, then behind the gateway; Prometheus scrapes the application, the machine and the website.
 fn s3_a_website_and_what_watches_it() {
     let recipes = ["postgres@16", "caddy", "prometheus", "blackbox_exporter", "node_exporter"];
     let Some(stack) = checkout("s3", &["python3", "curl"], &recipes) else { return };
-    let site = stack.project.root().join("pretamane-website");
-    let copied = Command::new("cp").arg("-r").arg(stack.project.path("site")).arg(&site).status();
-    assert!(copied.is_ok_and(|status| status.success()));
+    website(&stack);
     let profiles = ["--profile", "observability", "--profile", "gateway"];
     stack.run(&[&profiles[..], &["up", "-d"]].concat()).code(0).says("Website and API");
     for front in ["caddy", "edge"] {

@@ -30,7 +30,7 @@ fn tool(what: &str, places: &[&str]) -> Option<PathBuf> {
     found
 }
 
-fn servers() -> bool {
+pub fn servers() -> bool {
     let postgres =
         ["/usr/lib/postgresql/15/bin/postgres", "/usr/local/bin/postgres", "/usr/bin/postgres", "/opt/homebrew/bin/postgres"];
     let redis = ["/usr/bin/redis-server", "/usr/local/bin/redis-server", "/opt/homebrew/bin/redis-server"];
@@ -39,7 +39,7 @@ fn servers() -> bool {
 
 /// The repository's procfile and assets in a throw-away folder. Cargo has built the shop already for these tests, so the
 /// overlay takes that binary instead of compiling a second one.
-fn shop() -> Project {
+pub fn shop() -> Project {
     let project = Project::new();
     let binary = crate::harness::testsvc().with_file_name("shop");
     assert!(binary.exists(), "{} is missing: run `cargo build --example shop`", binary.display());
@@ -72,7 +72,7 @@ fn port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
-const FILES: [&str; 4] = ["-f", "procfile.toml", "-f", "test.toml"];
+pub const FILES: [&str; 4] = ["-f", "procfile.toml", "-f", "test.toml"];
 
 fn with_files<'a>(args: &[&'a str]) -> Vec<&'a str> {
     FILES.iter().chain(args).copied().collect()

@@ -1,13 +1,16 @@
-//! `export kubernetes`: every object of the demo and the five stacks against the schemas of Kubernetes, strictly; and what
-//! Kustomize makes of each overlay, where `kubectl` is there.
+//! `export kubernetes`: every object of the demo and the five stacks against the schemas of Kubernetes, strictly; what
+//! Kustomize makes of each overlay, where `kubectl` is there; and all of it sent to a real API server, which checks it and stores nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::Project;
+use crate::harness::{Project, skipped};
+use crate::kubernetes_server::ApiServer;
 use crate::stack::skip;
 
-trials![every_object_of_the_demo_and_the_five_stacks_fits_the_schemas];
+trials![every_object_of_the_demo_and_the_five_stacks_fits_the_schemas, a_real_api_server_accepts_every_object_and_overlay];
+
+const STACKS: [&str; 6] = ["demo", "s0", "s1", "s2", "s3", "s4"];
 
 /// The validator, with the schemas inside.
 const VALIDATOR: &str = "kubernetes-validate==1.37.0";
@@ -54,16 +57,8 @@ fn every_object_of_the_demo_and_the_five_stacks_fits_the_schemas() {
     };
     let has_kustomize =
         Command::new("kubectl").arg("kustomize").arg("--help").output().is_ok_and(|output| output.status.success());
-    for name in ["demo", "s0", "s1", "s2", "s3", "s4"] {
-        let mut project = Project::new();
-        for (variable, value) in crate::export_compose::VARIABLES {
-            project = project.env(variable, value);
-        }
-        project.rewrite(&crate::export_compose::stack(name));
-        for (path, text) in crate::export_compose::FILES {
-            project.write(path, text);
-        }
-        project.run(&["export", "kubernetes", "-o", "k8s"]).code(0);
+    for name in STACKS {
+        let project = exported(name);
         let mut files = Vec::new();
         manifests(&project.path("k8s"), &mut files);
         assert!(files.len() > 10, "{name}: {files:?}");
@@ -85,6 +80,59 @@ fn every_object_of_the_demo_and_the_five_stacks_fits_the_schemas() {
             }
         }
     }
+}
+
+/// A stack with its export in `k8s`.
+fn exported(name: &str) -> Project {
+    let mut project = Project::new();
+    for (variable, value) in crate::export_compose::VARIABLES {
+        project = project.env(variable, value);
+    }
+    project.rewrite(&crate::export_compose::stack(name));
+    for (path, text) in crate::export_compose::FILES {
+        project.write(path, text);
+    }
+    project.run(&["export", "kubernetes", "-o", "k8s"]).code(0);
+    project
+}
+
+/// `--dry-run=server` runs the whole request but for the write: decoding (strictly), defaults, validation and admission.
+///
+/// Shows: export.
+fn a_real_api_server_accepts_every_object_and_overlay() {
+    let server = match ApiServer::start() {
+        Ok(server) => server,
+        Err(why) => return skipped(&why),
+    };
+    let send = |option: &str, place: &Path| {
+        server.kubectl(&["create", "--dry-run=server", "--validate=strict", "-o", "name", option, &place.display().to_string()])
+    };
+    let mut sent = 0;
+    for name in STACKS {
+        let project = exported(name);
+        let mut files = Vec::new();
+        manifests(&project.path("k8s"), &mut files);
+        for file in &files {
+            let (accepted, said) = send("-f", file);
+            assert!(accepted, "{name} {}: {said}", file.display());
+            sent += said.lines().count();
+        }
+        for overlay in std::iter::once("base".to_owned()).chain(overlays(&project)) {
+            let (accepted, said) = send("-k", &project.path("k8s").join(&overlay));
+            assert!(accepted && said.lines().count() > 10, "{name} {overlay}: {said}");
+        }
+        // What it does not know, and what it does not allow, it refuses.
+        let mut texts = files.iter().map(|file| std::fs::read_to_string(file).expect("our own file"));
+        let text = texts.find(|text| text.contains("containerPort: 5432")).expect("the database");
+        for (from, to) in [("containers:", "contaniers:"), ("containerPort: 5432", "containerPort: 543210")] {
+            assert!(text.contains(from), "{text}");
+            project.write("broken.yaml", &text.replace(from, to));
+            let (accepted, said) = send("-f", &project.path("broken.yaml"));
+            assert!(!accepted, "{name}: {said}");
+        }
+    }
+    assert!(sent > 100, "{sent}");
+    crate::harness::figures(&format!("{sent} objects accepted"));
 }
 
 fn overlays(project: &Project) -> Vec<String> {

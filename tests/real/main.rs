@@ -37,6 +37,8 @@ mod dumps;
 mod export_compose;
 mod export_kubernetes;
 mod export_systemd;
+mod export_systemd_stacks;
+mod export_systemd_system;
 #[path = "../it/harness.rs"]
 #[expect(dead_code, reason = "the harness serves the other test binary too")]
 mod harness;
@@ -44,6 +46,7 @@ mod installs;
 #[path = "../it/key_secrets.rs"]
 mod key_secrets;
 mod keys;
+mod kubernetes_server;
 mod lost_data;
 #[path = "../it/mcp_client.rs"]
 mod mcp_client;
@@ -61,6 +64,7 @@ mod services;
 mod shared_server;
 mod stack;
 mod stacks;
+mod systemd_manager;
 mod telemetry;
 mod tool_services;
 mod viewers;
@@ -86,6 +90,8 @@ fn main() -> ExitCode {
         export_compose::trials(),
         export_kubernetes::trials(),
         export_systemd::trials(),
+        export_systemd_stacks::trials(),
+        export_systemd_system::trials(),
         key_secrets::trials(),
         keys::trials(),
         lost_data::trials(),

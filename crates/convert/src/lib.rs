@@ -24,8 +24,9 @@ mod yaml;
 
 pub use converted::{Converted, Surroundings};
 pub use export::{
-    ExportSource, Exported, Loss, SystemdSource, compose as export_compose, kubernetes as export_kubernetes,
-    procfile as export_procfile, systemd as export_systemd, systemd_units as export_systemd_units, variables_of,
+    ExportSource, Exported, InstallCommands, Loss, SystemdSource, compose as export_compose, kubernetes as export_kubernetes,
+    procfile as export_procfile, systemd as export_systemd, systemd_commands, systemd_units as export_systemd_units,
+    variables_of,
 };
 pub use foreign_format::{ForeignFormat, format_of};
 pub use import::{compose_files, import, import_with};

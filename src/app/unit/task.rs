@@ -9,6 +9,7 @@ use devrun_runtime::init::{self, TaskStatus};
 use devrun_runtime::local_time;
 use devrun_runtime::recipes;
 
+use super::left_out;
 use super::process;
 use super::unit_advice::WRITE_UNITS;
 use super::unit_plan::UnitPlan;
@@ -26,6 +27,10 @@ pub fn run(globals: &Globals, name: &str) -> Result<i32, Failure> {
     let task = spec.task.as_ref().ok_or_else(|| {
         Failure::new(FailureKind::Config, format!("{name} is a service, and its unit takes it for a task")).help(WRITE_UNITS)
     })?;
+    if let Some(why) = left_out::reason(&made, spec) {
+        say(why);
+        return Ok(exit::DONE);
+    }
     let Some(once) = &task.once else { return work(&made, spec, task) };
     let volume = made.plan.volumes.get(&once.volume).ok_or_else(|| {
         Failure::new(FailureKind::Config, format!("task {name}: unknown volume {}", once.volume)).help("devrun check")

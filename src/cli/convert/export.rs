@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::ui::term::{data, safe, say};
-use devrun_convert::{ExportSource, Exported, SystemdSource};
+use devrun_convert::{ExportSource, Exported, InstallCommands, SystemdSource};
 use devrun_model::exit;
-use devrun_model::{Failure, FailureKind};
+use devrun_model::{Failure, FailureKind, Plan, VolumeClass};
 use devrun_runtime::runtime_dir;
 use devrun_store::{catalog, lockfile::LockFile, trusted_file};
 
@@ -31,10 +32,10 @@ pub struct ExportArgs {
     /// Exit with 2, writing nothing, if the target cannot express a key
     #[arg(long)]
     pub strict: bool,
-    /// systemd: a unit for the user's manager (the default)
+    /// systemd: units for the user's manager (the default)
     #[arg(long, conflicts_with = "system")]
     pub user: bool,
-    /// systemd: a unit for the system's manager, with a user of its own
+    /// systemd: units for the system's manager, hardened, with a user of their own
     #[arg(long)]
     pub system: bool,
     /// systemd: one unit that runs devrun itself, in the place of a unit for each service
@@ -52,10 +53,15 @@ pub fn run(globals: &Globals, args: &ExportArgs) -> Result<i32, Failure> {
         return Err(Failure::new(FailureKind::Config, format!("{options} do not belong to {}", args.format))
             .help("devrun export systemd --user"));
     }
+    let mut commands = None;
     let exported = match args.format.as_str() {
         "compose" => compose(globals)?,
         "kubernetes" => kubernetes(globals)?,
-        "systemd" => systemd(globals, args)?,
+        "systemd" => {
+            let (exported, made) = systemd(globals, args)?;
+            commands = Some(made);
+            exported
+        }
         _ => {
             let project = load::project(globals)?;
             let read = load::read(globals, &project, &Wanted::look())?;
@@ -75,7 +81,13 @@ pub fn run(globals: &Globals, args: &ExportArgs) -> Result<i32, Failure> {
     for need in &exported.needs {
         say(safe(&format!("needed there: {need}")));
     }
-    write(globals, args, &exported)
+    let code = write(globals, args, &exported)?;
+    if let (Some(commands), Some(output), false) = (commands, args.output.as_deref(), args.check)
+        && output != Path::new("-")
+    {
+        print_commands(&commands, output);
+    }
+    Ok(code)
 }
 
 /// The project read for an engine that runs containers, with everything around it.
@@ -135,7 +147,7 @@ fn kubernetes(globals: &Globals) -> Result<Exported, Failure> {
 }
 
 /// The stack as units, whose commands are called with the options of this one.
-fn systemd(globals: &Globals, args: &ExportArgs) -> Result<Exported, Failure> {
+fn systemd(globals: &Globals, args: &ExportArgs) -> Result<(Exported, InstallCommands), Failure> {
     let project = load::project(globals)?;
     let read = load::read(globals, &project, &Wanted::look())?;
     let merged = read.document.merged();
@@ -169,6 +181,10 @@ fn systemd(globals: &Globals, args: &ExportArgs) -> Result<Exported, Failure> {
             None => {}
         }
     }
+    // Where programs are, which a manager's environment does not say.
+    for name in ["DEVRUN_BIN_CACHE", "DEVRUN_OFFLINE"] {
+        environment.extend(project.env.get(name).filter(|value| !value.is_empty()).map(|value| (name.to_owned(), value.clone())));
+    }
     let graces = read.plan.services.values().map(|spec| spec.stop.grace).sum::<Duration>();
     let source = SystemdSource {
         project: read.plan.project.to_string(),
@@ -178,13 +194,61 @@ fn systemd(globals: &Globals, args: &ExportArgs) -> Result<Exported, Failure> {
         secret_variables,
         start: read.plan.timeout,
         stop: graces + Duration::from_secs(30),
+        writable: writable(globals, &project, &read.plan),
         is_system: args.system,
     };
-    Ok(if args.one_unit {
-        devrun_convert::export_systemd(&source)
+    let ports: Vec<u16> = read.plan.services.values().flat_map(|spec| spec.ports.values().copied()).collect();
+    let exported = if args.one_unit {
+        devrun_convert::export_systemd(&source, &ports)
     } else {
-        devrun_convert::export_systemd_units(&source, &read.plan)
-    })
+        devrun_convert::export_systemd_units(&source, &without_chosen_ports(&read.plan, &merged))
+    };
+    let unit = format!("devrun-{}.{}", source.project, if args.one_unit { "service" } else { "target" });
+    Ok((exported, devrun_convert::systemd_commands(&source, &unit, args.one_unit)))
+}
+
+/// The plan without the main ports that a start chooses, for services that get a socket: whatever an earlier start has chosen, the
+/// next one takes another while systemd holds that one.
+fn without_chosen_ports(plan: &Plan, merged: &toml::Table) -> Plan {
+    let mut plan = plan.clone();
+    for spec in plan.services.values_mut().filter(|spec| spec.listen) {
+        let table = merged.get("services").and_then(|all| all.get(spec.service.as_str()));
+        let is_fixed = match table.and_then(|table| table.get("port")) {
+            Some(toml::Value::Integer(_)) => true,
+            Some(toml::Value::String(text)) => !matches!(text.as_str(), "auto" | "private"),
+            _ => false,
+        };
+        if !is_fixed {
+            Arc::make_mut(spec).ports.insert("main".to_owned(), 0);
+        }
+    }
+    plan
+}
+
+/// What a stack writes: the project, and what lies elsewhere of its state, volumes and services.
+fn writable(globals: &Globals, project: &Project, plan: &Plan) -> Vec<PathBuf> {
+    let state = globals.state_dir.as_ref().map(|dir| project.root.join(dir));
+    let volumes = plan.volumes.values().filter(|volume| volume.class != VolumeClass::Source).map(|volume| volume.path.clone());
+    let directories = plan.services.values().map(|spec| spec.dir.clone());
+    let mut all = vec![project.root.clone()];
+    all.extend(state);
+    for path in volumes.chain(directories) {
+        if !all.iter().any(|known| path.starts_with(known)) {
+            all.push(path);
+        }
+    }
+    all
+}
+
+/// Printed after the units were written; where they do not lie where the manager looks, they are copied there first.
+fn print_commands(commands: &InstallCommands, output: &Path) {
+    let wanted = if commands.directory.starts_with('/') { "systemd/system" } else { "systemd/user" };
+    let directory = if output.is_dir() { Some(output) } else { output.parent() };
+    if !directory.is_some_and(|directory| directory.ends_with(wanted)) {
+        say(safe(&format!("install: {}", commands.export)));
+    }
+    commands.install.iter().for_each(|command| say(safe(&format!("install: {command}"))));
+    commands.remove.iter().for_each(|command| say(safe(&format!("remove: {command}"))));
 }
 
 /// The files of a directory; none where it is a file.

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use devrun_model::{Failure, FailureKind};
 
-use crate::app::unit::{prepare, process, readiness, task, unit_plan};
+use crate::app::unit::{left_out, prepare, process, readiness, task, unit_plan};
 use crate::globals::Globals;
 
 // `__unit`.
@@ -23,6 +23,8 @@ pub enum UnitAction {
     Plan,
     /// Remove what was kept for this start.
     Forget,
+    /// Whether an optional server is there.
+    Present,
     /// First boot and `pre_start`.
     Prepare,
     /// Become the service.
@@ -50,6 +52,7 @@ pub fn run(globals: &Globals, args: &UnitArgs) -> Result<i32, Failure> {
     match args.action {
         UnitAction::Plan => unit_plan::write(globals),
         UnitAction::Forget => unit_plan::forget(globals),
+        UnitAction::Present => left_out::present(globals, name()?),
         UnitAction::Prepare => prepare::run(globals, name()?),
         UnitAction::Exec => process::exec(globals, name()?),
         UnitAction::Ready => readiness::run(globals, name()?),

@@ -8,7 +8,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::systemd_syntax::{HARDENING, command_line, setting, specifiers};
+use super::systemd_install::commands;
+use super::systemd_sandbox as sandbox;
+use super::systemd_syntax::{command_line, setting, specifiers};
 use super::{Exported, Loss};
 
 /// What the unit is made of.
@@ -28,33 +30,22 @@ pub struct SystemdSource {
     pub start: Duration,
     /// How long a stop may take.
     pub stop: Duration,
+    /// What the stack writes: its directory, and volumes and state that lie elsewhere.
+    pub writable: Vec<PathBuf>,
     /// For the system's manager, not that of a user.
     pub is_system: bool,
 }
 
-/// Makes the unit.
+/// Makes the unit. `ports`: those that the stack opens.
 #[must_use]
-pub fn systemd(source: &SystemdSource) -> Exported {
+pub fn systemd(source: &SystemdSource, ports: &[u16]) -> Exported {
     let unit = format!("devrun-{}.service", source.project);
-    let user = format!("devrun-{}", source.project);
     let mut out = String::new();
     let mut line = |text: &str| {
         let _infallible = writeln!(out, "{text}");
     };
     line("# Written by `devrun export systemd --one-unit`.");
-    if source.is_system {
-        line("# Install it (as root):");
-        line(&format!("#   useradd --system --shell /usr/sbin/nologin {user}"));
-        line(&format!("#   devrun export systemd --one-unit --system -o /etc/systemd/system/{unit}"));
-        line(&format!("#   systemctl daemon-reload && systemctl enable --now {unit}"));
-        line(&format!("# Remove it: systemctl disable --now {unit} && rm /etc/systemd/system/{unit}"));
-    } else {
-        line("# Install it:");
-        line(&format!("#   devrun export systemd --one-unit -o ~/.config/systemd/user/{unit}"));
-        line(&format!("#   systemctl --user daemon-reload && systemctl --user enable --now {unit}"));
-        line("#   loginctl enable-linger     # so that it starts at boot and outlives the last session");
-        line(&format!("# Remove it: systemctl --user disable --now {unit} && rm ~/.config/systemd/user/{unit}"));
-    }
+    commands(source, &unit, true).header().iter().for_each(|text| line(text));
     line("");
     line("[Unit]");
     line(&format!("Description={} (devrun)", specifiers(&source.project)));
@@ -88,16 +79,12 @@ pub fn systemd(source: &SystemdSource) -> Exported {
     line("KillMode=process");
     line("Delegate=yes");
     if source.is_system {
-        line(&format!("User={user}"));
-        line(&format!("StateDirectory={user}"));
-        line(&format!("RuntimeDirectory={user}"));
-        line(&format!("Environment=DEVRUN_STATE_DIR=%S/{user} XDG_RUNTIME_DIR=%t/{user}"));
-        HARDENING.iter().chain(&["PrivateTmp=yes"]).for_each(|text| line(text));
+        sandbox::lines(source, ports.iter().copied(), true).iter().for_each(|text| line(text));
     }
     line("");
     line("[Install]");
     line(if source.is_system { "WantedBy=multi-user.target" } else { "WantedBy=default.target" });
-    Exported { files: vec![(String::new(), out)], losses: secret_losses(source), needs: system_needs(source) }
+    Exported { files: vec![(String::new(), out)], losses: secret_losses(source), needs: sandbox::needs(source) }
 }
 
 /// A line for each variable that must not stand in a unit.
@@ -107,15 +94,6 @@ pub(crate) fn secret_losses(source: &SystemdSource) -> Vec<Loss> {
         reason: "it is taken from this shell, and a unit can be read by everybody; put it into an env file".to_owned(),
     };
     source.secret_variables.iter().map(loss).collect()
-}
-
-/// What the user of the system's units must be allowed.
-pub(crate) fn system_needs(source: &SystemdSource) -> Vec<String> {
-    let need = || {
-        let (project, root) = (&source.project, source.root.display());
-        format!("devrun-{project} must be able to read {root} and to write its secrets directory")
-    };
-    source.is_system.then(need).into_iter().collect()
 }
 
 #[cfg(test)]
@@ -132,6 +110,7 @@ pub(super) mod tests {
             secret_variables: Vec::new(),
             start: Duration::from_secs(600),
             stop: Duration::from_secs(30),
+            writable: vec!["/srv/my shop".into()],
             is_system,
         }
     }
@@ -145,7 +124,7 @@ pub(super) mod tests {
         };
         source.command.extend(["--profile", "a$b%c"].map(str::to_owned));
         source.environment.push(("X".to_owned(), "a \"b\" $c".to_owned()));
-        let made = systemd(&source);
+        let made = systemd(&source, &[]);
         let text = &made.files[0].1;
         for line in [
             "ExecStart=/usr/bin/devrun -C \"/srv/my shop\" --profile \"a$$b%%c\" --progress plain up",
@@ -164,8 +143,18 @@ pub(super) mod tests {
 
     #[test]
     fn a_service_of_the_system_has_a_user_of_its_own() {
-        let made = systemd(&source(true));
-        for line in ["User=devrun-shop", "StateDirectory=devrun-shop", "NoNewPrivileges=yes", "WantedBy=multi-user.target"] {
+        let made = systemd(&source(true), &[80]);
+        for line in [
+            "User=devrun-shop",
+            "StateDirectory=devrun-shop",
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+            "ReadWritePaths=\"-/srv/my shop\"",
+            "ProtectHome=yes",
+            "PrivateTmp=yes",
+            "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+            "WantedBy=multi-user.target",
+        ] {
             assert!(made.files[0].1.lines().any(|known| known == line), "{line}");
         }
     }

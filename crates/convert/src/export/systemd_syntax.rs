@@ -1,20 +1,6 @@
-//! The syntax of unit files: words, values and durations (systemd.syntax(7), systemd.service(5)), and what both forms of the
-//! export have in common.
+//! The syntax of unit files: words, values and durations (systemd.syntax(7), systemd.service(5)).
 
 use std::time::Duration;
-
-/// What a service of the system is refused; nothing of it takes something from a server that a user could have started.
-pub(crate) const HARDENING: &[&str] = &[
-    "NoNewPrivileges=yes",
-    "ProtectSystem=full",
-    "ProtectKernelTunables=yes",
-    "ProtectKernelModules=yes",
-    "ProtectKernelLogs=yes",
-    "ProtectClock=yes",
-    "RestrictSUIDSGID=yes",
-    "RestrictRealtime=yes",
-    "LockPersonality=yes",
-];
 
 /// A text in which `%` is no specifier (systemd.unit(5)).
 pub(crate) fn specifiers(text: &str) -> String {

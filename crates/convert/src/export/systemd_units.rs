@@ -12,14 +12,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use devrun_model::policy::Backoff;
-use devrun_model::service::{LogSpec, OnUnhealthy};
 use devrun_model::{Check, Condition, Kind, Launch, Plan, RestartPolicy, ServiceSpec, StopTo};
 
 use super::edges::edges;
 use super::losses::Losses;
-use super::systemd::{SystemdSource, secret_losses, system_needs};
-use super::systemd_syntax::{HARDENING, command_line, setting, specifiers, time};
+use super::systemd::{SystemdSource, secret_losses};
+use super::systemd_install::commands;
+use super::systemd_losses::report_losses;
+use super::systemd_sandbox as sandbox;
+use super::systemd_syntax::{command_line, setting, specifiers, time};
 use super::{Exported, stack::ContainerEdge};
 
 /// `backoff.initial` is short as devrun's waits grow; those of systemd do not.
@@ -51,11 +52,20 @@ pub fn systemd_units(source: &SystemdSource, plan: &Plan) -> Exported {
             members.push(units.name(&name, ".address.service"));
             files.insert(units.name(&name, ".address.service"), units.address(spec));
         }
-        report_losses(spec, source, &mut losses);
+        report_losses(spec, has_socket(spec), source, &mut losses);
     }
     files.insert(units.stack(".service"), units.definition());
     files.insert(units.stack(".target"), units.target(&members));
-    Exported { files: files.into_iter().collect(), losses: losses.into_vec(), needs: system_needs(source) }
+    if source.is_system {
+        files.insert(sandbox::account_file(source), sandbox::account(source));
+    }
+    let mut needs = sandbox::needs(source);
+    needs.extend(plan.services.values().filter(|spec| spec.build.is_some()).map(|spec| {
+        let line = command_line(source.command.iter().map(String::as_str).chain(["build", spec.service.as_str()]));
+        format!("what the build of {} makes: {line}", spec.service)
+    }));
+    needs.dedup();
+    Exported { files: files.into_iter().collect(), losses: losses.into_vec(), needs }
 }
 
 struct Units<'a> {
@@ -118,14 +128,13 @@ impl Units<'_> {
         out.set("PartOf", self.stack(".target"));
         out.set("Requires", self.stack(".service"));
         out.set("After", self.stack(".service"));
+        sandbox::joins(self.source, &self.stack(".service")).iter().for_each(|line| out.line(line));
     }
-    fn process(&self, out: &mut UnitText) {
+    /// `ports`: those that it opens itself.
+    fn process(&self, out: &mut UnitText, ports: impl IntoIterator<Item = u16>) {
         out.set("WorkingDirectory", specifiers(&self.source.root.display().to_string()));
         if self.source.is_system {
-            let user = self.stack("");
-            out.set("User", &user);
-            out.set("Environment", format!("DEVRUN_STATE_DIR=%S/{user} XDG_RUNTIME_DIR=%t/{user}"));
-            HARDENING.iter().for_each(|text| out.line(text));
+            sandbox::lines(self.source, ports, false).iter().for_each(|line| out.line(line));
         }
     }
 
@@ -133,23 +142,7 @@ impl Units<'_> {
         let target = self.stack(".target");
         let mut out = UnitText::default();
         out.line("# Written by `devrun export systemd`.");
-        let (directory, systemctl) = if self.source.is_system {
-            ("/etc/systemd/system", "systemctl")
-        } else {
-            ("~/.config/systemd/user", "systemctl --user")
-        };
-        let option = if self.source.is_system { " --system" } else { "" };
-        let user = self.stack("");
-        out.line(if self.source.is_system { "# Install it (as root):" } else { "# Install it:" });
-        if self.source.is_system {
-            out.line(format_args!("#   useradd --system --shell /usr/sbin/nologin {user}"));
-        }
-        out.line(format_args!("#   devrun export systemd{option} -o {directory}"));
-        out.line(format_args!("#   {systemctl} daemon-reload && {systemctl} enable --now {target}"));
-        if !self.source.is_system {
-            out.line("#   loginctl enable-linger     # so that it starts at boot and outlives the last session");
-        }
-        out.line(format_args!("# Remove it: {systemctl} disable --now {target} && rm {directory}/{user}.*"));
+        commands(self.source, &target, false).header().iter().for_each(|line| out.line(line));
         out.line("");
         out.line("[Unit]");
         out.set("Description", format!("{} (devrun)", specifiers(&self.source.project)));
@@ -179,12 +172,11 @@ impl Units<'_> {
             out.set("Environment", setting(&format!("{name}={value}")));
         }
         out.set("TimeoutStartSec", time(self.source.start));
-        self.process(&mut out);
+        out.set("WorkingDirectory", specifiers(&self.source.root.display().to_string()));
         if self.source.is_system {
-            let user = self.stack("");
-            out.set("StateDirectory", &user);
-            out.set("RuntimeDirectory", &user);
-            out.set("RuntimeDirectoryMode", "0700");
+            // Whether a port can be opened is looked at here.
+            let ports = self.plan.services.values().flat_map(|spec| spec.ports.values().copied());
+            sandbox::lines(self.source, ports, true).iter().for_each(|line| out.line(line));
         }
         out.0
     }
@@ -223,7 +215,7 @@ impl Units<'_> {
         out.set("Restart", "always");
         out.set("RestartSec", time(SHORTEST_RESTART));
         out.set("TimeoutStopSec", ADDRESS_GRACE);
-        self.process(&mut out);
+        self.process(&mut out, spec.shared.as_ref().map(|address| address.port));
         out.0
     }
 
@@ -266,11 +258,14 @@ impl Units<'_> {
             }
             (false, false) => out.set("Type", "exec"),
         }
-        for edge in edges.iter().filter(|edge| edge.required && !edge.restart) {
-            let systemctl = if self.source.is_system { "+systemctl" } else { "systemctl --user" };
-            for unit in self.instances(&edge.on) {
-                out.set("ExecStartPre", format!("{systemctl} is-active --quiet {unit}"));
-            }
+        // A condition, not a failure: what cannot start is not tried again every second, and `systemctl --failed` names the cause.
+        let required = edges.iter().filter(|edge| edge.required && !edge.restart);
+        let required: Vec<String> = required.flat_map(|edge| self.instances(&edge.on)).collect();
+        if !required.is_empty() {
+            out.set("ExecCondition", self.condition(&required));
+        }
+        if spec.optional && matches!(spec.launch, Launch::Recipe(_)) {
+            out.set("ExecCondition", helper("present"));
         }
         let is_prepared = matches!(spec.launch, Launch::Recipe(_)) || spec.pre_start.is_some();
         if is_prepared {
@@ -297,8 +292,21 @@ impl Units<'_> {
         if has_socket(spec) {
             out.set("Sockets", self.name(spec.service.as_str(), ".socket"));
         }
-        self.process(&mut out);
+        // systemd opens the socket itself.
+        let ports: Vec<u16> = if has_socket(spec) { Vec::new() } else { spec.ports.values().copied().collect() };
+        self.process(&mut out, ports);
         out.0
+    }
+
+    /// Whether all of these are active; what is about to be started again after a crash is waited for.
+    fn condition(&self, units: &[String]) -> String {
+        // As root, and without the sandbox: the stack's user cannot ask the system's manager where no message bus runs.
+        let (prefix, systemctl) = if self.source.is_system { ("+", "systemctl") } else { ("", "systemctl --user") };
+        let script = format!(
+            "for unit; do while :; do case $({systemctl} is-active \"$unit\") in active) break;; \
+             activating|deactivating|reloading) sleep 1;; *) echo \"$unit is not active\" >&2; exit 1;; esac; done; done"
+        );
+        format!("{prefix}{}", command_line(["sh", "-c", &script, "sh"].into_iter().chain(units.iter().map(String::as_str))))
     }
 
     /// What comes before, and what must be active then.
@@ -356,7 +364,7 @@ impl Units<'_> {
             out.set("LimitNOFILE", nofile);
         }
         if let Some(cpu) = spec.limits.cpu {
-            out.set("CPUQuota", format!("{:.0}%%", (cpu * 100.0).max(1.0)));
+            out.set("CPUQuota", format!("{:.0}%", (cpu * 100.0).max(1.0)));
         }
         if let Some(memory) = spec.limits.memory {
             out.set("MemoryMax", memory.0);
@@ -376,37 +384,6 @@ fn has_socket(spec: &ServiceSpec) -> bool {
 fn stop_signal(spec: &ServiceSpec) -> String {
     let name = spec.stop.signal.to_string();
     name.strip_prefix("signal ").map_or(name.clone(), str::to_owned)
-}
-
-fn report_losses(spec: &ServiceSpec, source: &SystemdSource, losses: &mut Losses) {
-    let table = if spec.kind == Kind::Task { "tasks" } else { "services" };
-    let log = LogSpec { files: Vec::new(), ..spec.log.clone() };
-    let checks = spec.ready.as_ref().map(|ready| ready.checks.as_slice()).unwrap_or_default();
-    let lost = [
-        ("port", spec.listen && !has_socket(spec), "a socket unit needs a number; the service must bind its port itself"),
-        ("start", spec.on_demand.is_some(), "it is started with the stack, and not stopped when idle"),
-        ("alive", spec.alive.is_some(), "systemd asks once, at the start; a program can use WatchdogSec= itself"),
-        ("on_unhealthy", spec.on_unhealthy != OnUnhealthy::Ignore, "systemd asks once, at the start"),
-        ("ready.log", checks.iter().any(|check| matches!(check, Check::Log { .. })), "nothing reads the output there"),
-        ("backoff", spec.backoff != Backoff::default(), "each wait is `initial`, one second at least"),
-        ("stop.check", spec.stop.check, "a stop is not put off"),
-        ("stop.spare", !spec.stop.spare.is_empty(), "what is left of the unit is killed"),
-        ("log", log != LogSpec::default(), "the journal keeps its output"),
-        ("log_files", !spec.log.files.is_empty(), "the journal has its output alone"),
-        ("watch", !spec.watch.is_empty(), "nothing watches files there"),
-        ("tty", spec.tty, "a unit has no terminal that one could attach to"),
-        ("reserve.cpu", spec.reserve.cpu.is_some(), "systemd has weights for that; CPUWeight= in a drop-in"),
-        ("reserve.nofile", spec.reserve.nofile.is_some(), "open files have a limit alone"),
-    ];
-    for (key, is_lost, reason) in lost {
-        if is_lost {
-            losses.add(format!("{table}.{}.{key}", spec.service), reason);
-        }
-    }
-    if spec.user_id.is_some() {
-        let user = if source.is_system { "the stack's own user" } else { "the user of the manager" };
-        losses.add(format!("{table}.{}.user_id", spec.service), format!("all units run as {user}"));
-    }
 }
 
 #[cfg(test)]
@@ -477,7 +454,6 @@ mod tests {
                 "Wants=devrun-shop.cache.service devrun-shop.db.service",
                 "Requires=devrun-shop.config.service",
                 "After=devrun-shop.cache.service devrun-shop.db.service devrun-shop.config.service",
-                "ExecStartPre=systemctl --user is-active --quiet devrun-shop.db.service",
                 "ExecStart=/usr/bin/devrun -C \"/srv/my shop\" __unit exec api",
                 "ExecStartPost=/usr/bin/devrun -C \"/srv/my shop\" __unit ready api",
                 "ExecStop=/usr/bin/devrun -C \"/srv/my shop\" __unit stop api",
@@ -488,11 +464,12 @@ mod tests {
                 "TimeoutStopSec=2500ms",
                 "KillMode=mixed",
                 "LimitNOFILE=4096",
-                "CPUQuota=150%%",
+                "CPUQuota=150%",
                 "MemoryMax=536870912",
             ],
         );
-        assert!(!unit.contains("is-active --quiet devrun-shop.cache"), "{unit}");
+        let condition = unit.lines().find(|line| line.starts_with("ExecCondition=sh -c ")).unwrap_or_default();
+        assert!(condition.ends_with(" sh devrun-shop.db.service"), "{unit}");
         assert!(made.losses.is_empty(), "{:?}", made.losses);
         has(text(&made, "devrun-shop.target"), &["WantedBy=default.target"]);
     }
@@ -536,7 +513,20 @@ mod tests {
         api.tty = true;
         let made = exported(vec![api], true);
         let unit = text(&made, "devrun-shop.api.service");
-        has(unit, &["Type=notify", "Sockets=devrun-shop.api.socket", "User=devrun-shop", "NoNewPrivileges=yes"]);
+        has(
+            unit,
+            &[
+                "Type=notify",
+                "Sockets=devrun-shop.api.socket",
+                "User=devrun-shop",
+                "NoNewPrivileges=yes",
+                "ProtectSystem=strict",
+                "ReadWritePaths=\"-/srv/my shop\" %t/devrun-shop",
+                "JoinsNamespaceOf=devrun-shop.service",
+                "CapabilityBoundingSet=",
+            ],
+        );
+        has(text(&made, "devrun-shop.sysusers"), &["u devrun-shop - \"devrun stack shop\" /var/lib/devrun-shop"]);
         assert!(!unit.contains("ExecStartPost"), "{unit}");
         has(
             text(&made, "devrun-shop.api.socket"),
