@@ -1,8 +1,8 @@
 //! The commands that install and remove what was written: at the head of the target, and printed after the export.
 
 use super::health::shell_quote;
-use super::systemd::SystemdSource;
 use super::systemd_sandbox as sandbox;
+use super::systemd_source::SystemdSource;
 
 /// Commands for a shell, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]

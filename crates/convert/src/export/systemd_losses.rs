@@ -5,7 +5,7 @@ use devrun_model::service::{LogSpec, OnUnhealthy};
 use devrun_model::{Check, Kind, ServiceSpec};
 
 use super::losses::Losses;
-use super::systemd::SystemdSource;
+use super::systemd_source::SystemdSource;
 
 /// A line for each key. `has_socket`: systemd holds the service's socket.
 pub(crate) fn report_losses(spec: &ServiceSpec, has_socket: bool, source: &SystemdSource, losses: &mut Losses) {

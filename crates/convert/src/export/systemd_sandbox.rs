@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use super::systemd::SystemdSource;
+use super::systemd_source::SystemdSource;
 use super::systemd_syntax::{setting, specifiers};
 
 /// What holds for all services, and takes nothing from a server that a user could have started.

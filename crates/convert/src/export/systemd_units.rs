@@ -16,10 +16,10 @@ use devrun_model::{Check, Condition, Kind, Launch, Plan, RestartPolicy, ServiceS
 
 use super::edges::edges;
 use super::losses::Losses;
-use super::systemd::{SystemdSource, secret_losses};
 use super::systemd_install::commands;
 use super::systemd_losses::report_losses;
 use super::systemd_sandbox as sandbox;
+use super::systemd_source::{SystemdSource, secret_losses};
 use super::systemd_syntax::{command_line, setting, specifiers, time};
 use super::{Exported, stack::ContainerEdge};
 
@@ -388,7 +388,7 @@ fn stop_signal(spec: &ServiceSpec) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::systemd::tests::source;
+    use super::super::systemd_source::tests::source;
     use super::*;
     use devrun_model::ready::Endpoint;
     use devrun_model::{ByteSize, CommandLine, Dependency, ProjectName, ReadySpec, ServiceId, ServiceName, Signal};
