@@ -68,7 +68,9 @@ impl ApiServer {
             &[
                 ("--etcd-servers", address(client)),
                 ("--bind-address", "127.0.0.1".to_owned()),
-                ("--advertise-address", "127.0.0.1".to_owned()),
+                // A loopback address is refused; of this one, which is for documentation, only a record is made.
+                ("--advertise-address", "192.0.2.1".to_owned()),
+                ("--endpoint-reconciler-type", "none".to_owned()),
                 ("--secure-port", port.to_string()),
                 ("--cert-dir", server.path("certificates")),
                 ("--token-auth-file", server.path("tokens.csv")),
