@@ -758,12 +758,20 @@ fn postgres_is_migrated_once_each_and_asked_without_a_client() {
         project.run(&[&["wait", "x", "--timeout", "20s"], flags].concat()).code(0);
     }
     project.run(&["wait", "x", "--migrations"]).code(0).says("migrations: 2 applied, 0 pending");
+    project.write("m/003.sql", "SELECT 1;\n");
+    let pending = project.run(&["wait", "x", "--migrations", "--timeout", "2s"]).code(3);
+    pending.says("x: 1 of 3 migrations are pending, the next one is 003.sql").says("devrun migrate");
+    std::fs::remove_file(project.path("m/003.sql")).expect("our own file");
     // Those of another tool are counted where it notes them.
     project.run(&["sql", "CREATE TABLE django_migrations (id int); INSERT INTO django_migrations VALUES (1), (2), (3)"]).code(0);
     let other = project.read("procfile.toml").replace("migrations = ", "# migrations = ");
     project.write("other.toml", &other);
     project.run(&["-f", "other.toml", "wait", "x", "--migrations"]).code(0).says("migrations: 5 applied");
-    project.run(&["wait", "x", "--timeout", "5s", "--table", "nope"]).code(3).says("\"nope\" does not exist");
+    project
+        .run(&["wait", "x", "--timeout", "5s", "--table", "nope"])
+        .code(3)
+        .says("\"nope\" does not exist")
+        .says("x: postgres://");
     project.run(&["wait", "x", "--timeout", "5s", "--schema", "nope"]).code(3).says("schema \"nope\" does not exist");
     let rows = project.run(&["sql", "--read-only", "--json", "SELECT sum(x) AS total FROM t"]).code(0).json();
     assert_eq!(rows, serde_json::json!([{ "total": 3 }]));

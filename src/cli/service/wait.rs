@@ -132,9 +132,12 @@ pub fn run(globals: &Globals, args: &WaitArgs, term: Term) -> Result<i32, Failur
                         }
                         continue;
                     }
-                    one(&url, left, false, deep.clone()).await?;
-                    if deep.migrations && !globals_quiet(term) {
-                        say(migrations(&spec).await?);
+                    one(&url, left, false, deep.clone()).await.map_err(|failure| of_service(failure, &spec, &deep))?;
+                    if deep.migrations {
+                        let line = migrations(&spec, began + timeout).await?;
+                        if !globals_quiet(term) {
+                            say(line);
+                        }
                     }
                 }
                 Ok(())
@@ -208,18 +211,49 @@ fn deep_targets(globals: &Globals, args: &WaitArgs, names: &[&String]) -> Result
     Ok(targets)
 }
 
-/// How many migrations a database has. Only of devrun's own is it known which are still to come.
-async fn migrations(spec: &ServiceSpec) -> Result<String, Failure> {
-    if let Launch::Recipe(recipe) = &spec.launch
-        && let Some(folder) = &recipe.migrations
-    {
+/// Between two looks whether migrations are pending.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How many migrations a database has, once none is pending. Only of devrun's own is it known which are still to come.
+async fn migrations(spec: &ServiceSpec, give_up: tokio::time::Instant) -> Result<String, Failure> {
+    let folder = match &spec.launch {
+        Launch::Recipe(recipe) => recipe.migrations.as_ref(),
+        _ => None,
+    };
+    let Some(folder) = folder else {
+        let table = recipes::query_sql(spec, Deep::COUNT, true).await?;
+        let applied = table.rows.first().and_then(|row| row.first()).cloned().flatten().unwrap_or_default();
+        return Ok(format!("migrations: {applied} applied"));
+    };
+    loop {
         let all = recipes::migrations(spec, folder).await?;
-        let applied = all.iter().filter(|migration| migration.applied.is_some()).count();
-        return Ok(format!("migrations: {applied} applied, {} pending", all.len() - applied));
+        let mut pending = all.iter().filter(|migration| migration.applied.is_none());
+        let Some(next) = pending.next() else { return Ok(format!("migrations: {} applied, 0 pending", all.len())) };
+        if tokio::time::Instant::now() >= give_up {
+            let reason = format!(
+                "{}: {} of {} migrations are pending, the next one is {}",
+                spec.id,
+                1 + pending.count(),
+                all.len(),
+                next.name
+            );
+            return Err(Failure::new(FailureKind::NotReady, reason).help("devrun migrate"));
+        }
+        tokio::time::sleep_until(give_up.min(tokio::time::Instant::now() + LOOK_AGAIN)).await;
     }
-    let table = recipes::query_sql(spec, Deep::COUNT, true).await?;
-    let applied = table.rows.first().and_then(|row| row.first()).cloned().flatten().unwrap_or_default();
-    Ok(format!("migrations: {applied} applied"))
+}
+
+/// A server of the stack is named by its service, and it runs: what is missing in it comes from elsewhere.
+fn of_service(failure: Failure, spec: &ServiceSpec, deep: &Deep) -> Failure {
+    if failure.kind != FailureKind::NotReady {
+        return failure;
+    }
+    let help = if deep.migrations {
+        "devrun migrate, or the command that applies the application's own migrations"
+    } else {
+        "run what makes it, or wait longer: `--timeout 5m`"
+    };
+    Failure { help: None, reason: format!("{}: {}", spec.id, failure.reason), ..failure }.help(help)
 }
 
 fn globals_quiet(term: Term) -> bool {
