@@ -555,7 +555,10 @@ fn a_renewal_leaves_nobody_with_the_old_login(record: &Record) -> Result<(), Str
         owed.retain(|key| moment.alive.contains(key));
         // While another process serves the stop of the next one is not shown.
         let overlaps = |view: &ServiceView| view.reason.as_deref() == Some("its next process is starting");
-        let passing = moment.views.iter().any(|view| view.state == State::Stopping || overlaps(view));
+        // Nor is that of the previous one, while its replacement serves.
+        let retires =
+            |view: &ServiceView| moment.alive.iter().any(|(id, generation)| *id == view.id && *generation < view.generation);
+        let passing = moment.views.iter().any(|view| view.state == State::Stopping || overlaps(view) || retires(view));
         if let Some(key) = owed.first().filter(|_| !moment.views.is_empty() && !passing) {
             return Err(format!("{}#{} runs on by the old login", key.0, key.1));
         }
