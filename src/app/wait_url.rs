@@ -53,9 +53,13 @@ const APPLIED: &str = "'devrun_migrations', 'alembic_version', 'django_migration
 impl Deep {
     /// A query for the number of migrations that are noted in those tables. Each is counted by its own statement, as a query cannot name a
     /// table that may be absent.
-    pub const COUNT: &str = "SELECT coalesce(sum((xpath('/row/c/text()', query_to_xml(format('SELECT count(*) AS c FROM %s', oid::regclass), \
-        false, true, '')))[1]::text::bigint), 0) FROM pg_class WHERE relkind IN ('r', 'p') AND relname IN ('devrun_migrations', 'alembic_version', \
-        'django_migrations', 'flyway_schema_history', '_prisma_migrations', 'schema_migrations')";
+    #[must_use]
+    pub fn count_migrations() -> String {
+        format!(
+            "SELECT coalesce(sum((xpath('/row/c/text()', query_to_xml(format('SELECT count(*) AS c FROM %s', oid::regclass), \
+             false, true, '')))[1]::text::bigint), 0) FROM pg_class WHERE relkind IN ('r', 'p') AND relname IN ({APPLIED})"
+        )
+    }
 
     fn is_empty(&self) -> bool {
         *self == Self::default()

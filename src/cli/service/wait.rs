@@ -221,7 +221,7 @@ async fn migrations(spec: &ServiceSpec, give_up: tokio::time::Instant) -> Result
         _ => None,
     };
     let Some(folder) = folder else {
-        let table = recipes::query_sql(spec, Deep::COUNT, true).await?;
+        let table = recipes::query_sql(spec, &Deep::count_migrations(), true).await?;
         let applied = table.rows.first().and_then(|row| row.first()).cloned().flatten().unwrap_or_default();
         return Ok(format!("migrations: {applied} applied"));
     };
