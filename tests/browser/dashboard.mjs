@@ -134,6 +134,33 @@ await step("timeline, with the logs of a moment", async () => {
   devrun("restart", "console");
   await wait("the restart is drawn", async () => (await page.locator("svg .span").count()) > spans);
   assert.equal(await page.locator("output").innerText(), moment);
+  // What is chosen while the answers for the next drawing are under way stays.
+  const mark = () => page.locator("svg").first().evaluate((drawing) => { drawing.dataset.old = "yes"; });
+  const another = async () => (await page.locator("svg[data-old]").count()) === 0;
+  let release;
+  const held = new Promise((go) => { release = go; });
+  const asked = page.waitForRequest("**/api/events*");
+  await page.route("**/api/events*", async (route) => { await held; await route.continue(); });
+  devrun("restart", "console");
+  await asked;
+  await mark();
+  await page.getByLabel("Moment", { exact: true }).evaluate((range) => { range.value = "700"; range.dispatchEvent(new Event("change")); });
+  const later = await page.locator("output").innerText();
+  release();
+  await wait("drawn again", another);
+  assert.equal(await page.locator("output").innerText(), later);
+  await page.unroute("**/api/events*");
+  // A new drawing waits for the end of a press: it would make a press of the button no click.
+  await wait("the drawing", drawn);
+  await mark();
+  await page.mouse.move(box.x + box.width / 4, box.y + 20);
+  await page.mouse.down();
+  const answered = page.waitForResponse("**/api/events*");
+  devrun("restart", "console");
+  await (await answered).finished();
+  await page.mouse.up();
+  await wait("drawn after the press", another);
+  await wait("a quarter", async () => Math.abs(Number(await page.getByLabel("Moment", { exact: true }).inputValue()) - 119) < 60);
   await page.getByRole("link", { name: "open this moment in the logs" }).click();
   await page.getByRole("heading", { name: "Log of all services" }).waitFor();
   assert.match(page.url(), /time=\d+$/);

@@ -1,5 +1,5 @@
 // The page: which view is shown, and what keeps it up to date.
-import { h, byId, refill, say, bytes, duration, look } from "/dom.js";
+import { h, byId, refill, released, say, bytes, duration, look } from "/dom.js";
 import { ask, act, follow, login, Refused } from "/server.js";
 import { logsView } from "/logs.js";
 import { timelineView, eventsView } from "/timeline.js";
@@ -36,7 +36,7 @@ function servicesView() {
   const rows = status.services.map((one) => {
     const [kind, mark] = look(one.state, one.health);
     const state = one.health === "none" ? one.state : `${one.state}, ${one.health}`;
-    const told = one.waiting.length > 0 ? `waits for ${one.waiting.join(", ")}` : one.reason ?? "";
+    const note = one.waiting.length > 0 ? `waits for ${one.waiting.join(", ")}` : one.reason ?? "";
     return h("tr", {},
       h("td", {}, h("a", { href: `#/service/${encodeURIComponent(one.name)}` }, one.name)),
       h("td", { class: `state ${kind}` }, `${mark} ${state}`),
@@ -44,7 +44,7 @@ function servicesView() {
       h("td", { class: "number" }, one.cpu_percent === null ? "" : `${one.cpu_percent.toFixed(0)} %`),
       h("td", { class: "number" }, bytes(one.memory_bytes)),
       h("td", { class: "number" }, duration(one.ready_ms)),
-      h("td", {}, one.url && /^https?:/.test(one.url) ? h("a", { href: one.url, rel: "noreferrer" }, one.url) : one.url ?? "", told ? h("div", { class: "dim" }, told) : null),
+      h("td", {}, one.url && /^https?:/.test(one.url) ? h("a", { href: one.url, rel: "noreferrer" }, one.url) : one.url ?? "", note ? h("div", { class: "dim" }, note) : null),
       h("td", {}, h("div", { class: "bar" }, actions(one.name, one))));
   });
   const head = ["Name", "State", "Restarts", "CPU", "Memory", "Ready after", "Address", "Actions"].map((text) => h("th", { scope: "col" }, text));
@@ -64,7 +64,7 @@ function place() {
 async function show(again = false) {
   const turn = ++viewed;
   const { name, service, parameters } = place();
-  byId("views").replaceChildren(...VIEWS.map(([key, text]) => h("a", { href: `#/${key}`, "aria-current": key === name ? "page" : null }, text)));
+  if (!again) byId("views").replaceChildren(...VIEWS.map(([key, text]) => h("a", { href: `#/${key}`, "aria-current": key === name ? "page" : null }, text)));
   let next;
   try {
     if (name === "logs") next = logsView(status, service, parameters);
@@ -79,6 +79,7 @@ async function show(again = false) {
     say(error.message);
     return;
   }
+  if (again) await released();
   if (turn !== viewed) return;
   view?.close?.();
   view = next;

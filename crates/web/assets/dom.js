@@ -25,6 +25,20 @@ export function refill(parent, children) {
   if (focused) [...parent.querySelectorAll("button, a")].find((one) => name(one) === focused)?.focus();
 }
 
+// A button of the mouse that is down holds back every new drawing: a press on what is gone at the release is no click.
+let pressed = false;
+let waiting = [];
+function letGo() {
+  pressed = false;
+  const all = waiting;
+  waiting = [];
+  // The click comes after the release, in the same turn.
+  setTimeout(() => all.forEach((go) => go()), 0);
+}
+addEventListener("pointerdown", (event) => { pressed = event.button === 0; }, true);
+for (const kind of ["pointerup", "pointercancel", "blur", "dragend"]) addEventListener(kind, letGo, true);
+export const released = () => pressed ? new Promise((go) => waiting.push(go)) : Promise.resolve();
+
 export function say(text) {
   byId("message").textContent = text;
 }

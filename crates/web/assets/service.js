@@ -1,5 +1,5 @@
 // All that is known of one service.
-import { h, duration, refill } from "/dom.js";
+import { h, duration, refill, released } from "/dom.js";
 import { ask } from "/server.js";
 import { LogPane } from "/logs.js";
 
@@ -17,6 +17,7 @@ export async function serviceView(name, status, actions, run) {
   const table = (head, lines) => h("table", {}, h("thead", {}, h("tr", {}, head.map((word) => h("th", { scope: "col" }, word)))), h("tbody", {}, lines));
   const fill = async () => {
     const { why, why_lines, about, probes, env } = await ask("service", { name });
+    await released();
     const rows = Object.entries(about).filter(([, value]) => value !== null && value !== "" && !(Array.isArray(value) && value.length === 0));
     refill(bar, [actions(name), about.terminal ? h("a", { href: `#/terminal/${encodeURIComponent(why.name)}` }, "terminal") : null, h("a", { href: `#/logs/${encodeURIComponent(name)}` }, "whole log")]);
     refill(above, [h("h3", {}, "Why"), h("pre", { id: "why" }, why_lines.join("\n")), why.help ? h("p", { class: "dim" }, `help: ${why.help}`) : null]);

@@ -1,5 +1,5 @@
 // States over time, one row a service, and the logs of the moment under the cursor.
-import { h, s, clock, look } from "/dom.js";
+import { h, s, clock, look, released } from "/dom.js";
 import { ask } from "/server.js";
 import { LogPane } from "/logs.js";
 import { recordTable, took } from "/traces.js";
@@ -116,8 +116,11 @@ export async function timelineView(status, parameters) {
     // The chosen moment stays; at the right end it is the newest.
     changed: async (what, now) => {
       status = now;
+      const loaded = await load();
+      await released();
+      // Read after the answers came: what was chosen while they were under way counts.
       const [time, isNewest] = [chosen(), range.value === range.max];
-      drawn = (await load()) ?? drawn;
+      drawn = loaded ?? drawn;
       put();
       if (!isNewest) range.value = String(Math.round(((time - drawn.begin) / drawn.span) * 1000));
       if (isNewest) await move();
