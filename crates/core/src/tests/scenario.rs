@@ -84,6 +84,7 @@ pub(crate) fn plan(services: Vec<ServiceSpec>) -> Plan {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct Scenario {
     pub core: Supervisor,
     now: Tick,
