@@ -28,12 +28,9 @@ use devrun_runtime::stats::{self, UsageSample};
 use crate::app::dashboard_screen::{HangupGuard, Screen, failed, has_gone, keys, mouse_capture};
 use crate::app::observer::Observer;
 use crate::app::session::{Session, Signals};
+use crate::app::stack_changes::{GATHER, PACE};
 use crate::app::{log_selection, signals, viewer_command};
 
-/// Changes that come within this time are drawn at once.
-const GATHER: Duration = Duration::from_millis(50);
-/// While something is written all the time, it is drawn so often.
-const PACE: Duration = Duration::from_millis(250);
 /// CPU and memory are looked at so often at most.
 const SAMPLE: Duration = Duration::from_secs(2);
 /// Lines that are read one after the other before the window is made again at the end.

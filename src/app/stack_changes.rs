@@ -12,9 +12,9 @@ use crate::app::observer::Observer;
 use crate::app::session::Session;
 
 /// Changes that come within this time are one.
-const GATHER: Duration = Duration::from_millis(50);
-/// While something is written all the time, viewers ask again so often.
-const PACE: Duration = Duration::from_millis(250);
+pub(crate) const GATHER: Duration = Duration::from_millis(50);
+/// While something is written all the time, viewers ask again, and draw, so often.
+pub(crate) const PACE: Duration = Duration::from_millis(250);
 
 /// Begins to watch; ends when no one listens any more.
 #[must_use]
@@ -24,7 +24,7 @@ pub fn watch_stack(observer: Observer) -> watch::Receiver<StackChanges> {
         let places = observer.project().places.clone();
         let mut growth = LogGrowth::new(&places.logs());
         let mut session: Option<Session> = None;
-        let mut told = Instant::now();
+        let mut notified = Instant::now();
         loop {
             if session.is_none()
                 && let Ok(Some((found, _))) = Session::remote(&places, Duration::ZERO).await
@@ -44,8 +44,8 @@ pub fn watch_stack(observer: Observer) -> watch::Receiver<StackChanges> {
                 }
                 () = sender.closed() => return,
             };
-            tokio::time::sleep(GATHER.max(PACE.saturating_sub(told.elapsed()))).await;
-            told = Instant::now();
+            tokio::time::sleep(GATHER.max(PACE.saturating_sub(notified.elapsed()))).await;
+            notified = Instant::now();
             // Before viewers ask, so that nothing is missed.
             if logs {
                 growth.arm();
