@@ -10,9 +10,18 @@ pub(super) fn variable(recipe: &str, key: &str) -> Option<(String, &'static str)
         ("opensearch", "heap") => Some(("OPENSEARCH_JAVA_OPTS".to_owned(), "-Xmx")),
         ("kafka_connect", "bootstrap_servers") => plain("BOOTSTRAP_SERVERS"),
         // The image has names of its own for these and sets the others by them.
-        ("kafka_connect", "group.id" | "config.storage.topic" | "offset.storage.topic" | "status.storage.topic") => {
-            Some((upper(key), ""))
-        }
+        (
+            "kafka_connect",
+            "group.id"
+            | "config.storage.topic"
+            | "offset.storage.topic"
+            | "status.storage.topic"
+            | "key.converter"
+            | "value.converter"
+            | "offset.flush.interval.ms"
+            | "offset.flush.timeout.ms",
+        ) => Some((upper(key), "")),
+        ("kafka_connect", "task.shutdown.graceful.timeout.ms") => plain("SHUTDOWN_TIMEOUT"),
         ("kafka_connect", _) if dotted => Some((format!("CONNECT_{}", upper(key)), "")),
         ("kafka", _) if dotted => Some((format!("KAFKA_{}", upper(key)), "")),
         ("opensearch", "cluster_name") => plain("cluster.name"),
@@ -45,6 +54,9 @@ mod tests {
             ("kafka_connect", "bootstrap_servers", Some("BOOTSTRAP_SERVERS=")),
             ("kafka_connect", "key.converter.schemas.enable", Some("CONNECT_KEY_CONVERTER_SCHEMAS_ENABLE=")),
             ("kafka_connect", "group.id", Some("GROUP_ID=")),
+            ("kafka_connect", "offset.flush.interval.ms", Some("OFFSET_FLUSH_INTERVAL_MS=")),
+            ("kafka_connect", "value.converter", Some("VALUE_CONVERTER=")),
+            ("kafka_connect", "task.shutdown.graceful.timeout.ms", Some("SHUTDOWN_TIMEOUT=")),
             ("etcd", "quota_backend_bytes", Some("ETCD_QUOTA_BACKEND_BYTES=")),
             ("opensearch", "http.max_content_length", Some("http.max_content_length=")),
             ("chroma", "allow_reset", None),
