@@ -5,6 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+/// Where the images of databases look for files to run at their first boot.
+const FIRST_BOOT: &str = "/docker-entrypoint-initdb.d/";
+/// Before the name of a variable: where the file that it names is on this machine.
+const HERE: &str = "here.";
+
 /// One service, key by key, each as text.
 pub type Meaning = BTreeMap<String, String>;
 
@@ -32,6 +37,9 @@ fn of_service(service: &Value) -> Meaning {
     }
     let engine = service.get("image").and_then(|image| engine(image.as_str()?));
     for (name, value) in service["environment"].as_object().into_iter().flatten() {
+        if let Some(path) = path_here(service, &text(value)) {
+            set(&format!("{HERE}{name}"), path);
+        }
         // MariaDB's image takes both names.
         let name =
             if engine.is_some_and(|engine| engine == "mariadb") { name.replace("MYSQL_", "MARIADB_") } else { name.clone() };
@@ -76,13 +84,37 @@ fn of_service(service: &Value) -> Meaning {
     for config in service["configs"].as_array().into_iter().flatten() {
         set(&format!("configs.{}", text(&config["target"])), String::new());
     }
-    for mount in service["volumes"].as_array().into_iter().flatten() {
+    let mounts = service["volumes"].as_array().cloned().unwrap_or_default();
+    // First-boot files run in the order of their names; the names themselves say nothing.
+    let mut scripts: Vec<String> =
+        mounts.iter().map(|mount| text(&mount["target"])).filter(|target| target.starts_with(FIRST_BOOT)).collect();
+    scripts.sort();
+    for mount in &mounts {
         let target = text(&mount["target"]);
+        let number = scripts.iter().position(|script| *script == target);
+        let target = number.map_or(target, |number| format!("{FIRST_BOOT}{number}"));
         // From version 18 on the image of Postgres keeps its data one level up.
         let target = if engine == Some("postgres") { target.trim_end_matches("/data").to_owned() } else { target };
         set(&format!("volumes.{target}"), format!("{} {}", text(&mount["type"]), text(&mount["source"])));
     }
     out
+}
+
+/// Where the file is on this machine that a variable of an own program names: below a directory that is mounted there, or
+/// relative to the directory that its image is built from.
+fn path_here(service: &Value, value: &str) -> Option<String> {
+    let below = |folder: &str, path: &str| {
+        let path = path.trim_start_matches("./").trim_matches('/');
+        if path.is_empty() { folder.to_owned() } else { format!("{}/{path}", folder.trim_end_matches('/')) }
+    };
+    if !value.starts_with('/') {
+        return service["build"]["context"].as_str().filter(|_| !value.is_empty()).map(|context| below(context, value));
+    }
+    service["volumes"].as_array()?.iter().filter(|mount| mount["type"] == "bind").find_map(|mount| {
+        let rest = value.strip_prefix(mount["target"].as_str()?.trim_end_matches('/'))?;
+        (rest.is_empty() || rest.starts_with('/')).then_some(())?;
+        Some(below(mount["source"].as_str()?, rest))
+    })
 }
 
 /// The engine of an image that devrun has a recipe for, from any publisher.
@@ -98,6 +130,9 @@ fn engine(image: &str) -> Option<&'static str> {
         "grafana" => Some("grafana"),
         "prometheus" => Some("prometheus"),
         "ollama" => Some("ollama"),
+        "zookeeper" => Some("zookeeper"),
+        "alertmanager" => Some("alertmanager"),
+        "node-exporter" => Some("node-exporter"),
         _ => None,
     }
 }
@@ -117,13 +152,14 @@ fn image_meaning(image: &str) -> String {
 /// The command of an own program. Where it lies differs between a container and a checkout, so of a path the last part counts; and what it
 /// listens on follows the port that is published.
 fn own_command(words: &[String], service: &Value) -> String {
+    let short = |word: &str| {
+        let is_path = word.starts_with(['/', '.']) || !word.contains(':');
+        if is_path { word.rsplit('/').next().unwrap_or(word).to_owned() } else { word.to_owned() }
+    };
+    // A script's words count one by one.
     let mut text: String = words
         .iter()
-        .map(
-            |word| {
-                if word.starts_with(['/', '.']) || !word.contains(':') { word.rsplit('/').next().unwrap_or(word) } else { word }
-            },
-        )
+        .map(|line| line.split_inclusive(char::is_whitespace).map(short).collect::<String>())
         .collect::<Vec<_>>()
         .join("\u{0}");
     for port in service["ports"].as_array().into_iter().flatten() {
@@ -177,10 +213,11 @@ fn is_about(line: &str, name: &str, key: &str) -> bool {
     let (last, of_key) = last.split_once('.').unwrap_or((last, ""));
     let same = |one: &&str| one.eq_ignore_ascii_case(name);
     let of_key = of_key.split('.').next().unwrap_or_default();
-    // What runs is `command` in one file and `run` in the other; what is mounted, `files`.
+    // What runs is `command` in one file and `run` in the other; what is mounted, `files`; what is asked, `ready`.
     let of_key = match of_key {
         "run" => "command",
         "files" => "volumes",
+        "ready" => "healthcheck",
         other => other,
     };
     (same(&last) || others.iter().any(same)) && (of_key.is_empty() || of_key == key)
@@ -216,6 +253,7 @@ pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, 
                         at.starts_with(target) || target.starts_with("/etc/nginx/") && at == "/etc/nginx/nginx.conf"
                     })
             });
+            let is_elsewhere = is_elsewhere(service, then, key, value, is_told("image"));
             // A service that was left out is waited for by no other one.
             let is_of_one_left_out =
                 key.strip_prefix("depends_on.").is_some_and(|on| !after.contains_key(&on.to_ascii_lowercase()));
@@ -223,6 +261,8 @@ pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, 
                 && !means_any
                 && !is_config
                 && !key.starts_with("configs.")
+                && !key.starts_with(HERE)
+                && !is_elsewhere
                 && !is_of_one_left_out
                 && !is_told(key)
             {
@@ -231,4 +271,26 @@ pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, 
         }
     }
     out
+}
+
+/// Whether a value stands under another name in `after` and means the same there. `is_other_image`: a line names the image
+/// that took the place of the service's own.
+fn is_elsewhere(before: &Meaning, after: &Meaning, key: &str, value: &str, is_other_image: bool) -> bool {
+    if let Some(name) = key.strip_prefix("environment.") {
+        let image = after.get("image").map(String::as_str).unwrap_or_default();
+        // MariaDB's image takes both names, and Debezium's Connect sets the one by the other.
+        let other = match name.split_once('_') {
+            Some(("MYSQL", rest)) if image.starts_with("mariadb:") => Some(format!("environment.MARIADB_{rest}")),
+            Some(("CONNECT", rest)) if image.contains("debezium/connect:") => Some(format!("environment.{rest}")),
+            _ => None,
+        };
+        let here = before.get(&format!("{HERE}{name}"));
+        return other.is_some_and(|other| after.get(&other).map(String::as_str) == Some(value))
+            || here.is_some() && here == after.get(&format!("{HERE}{name}"));
+    }
+    // Another image keeps its data in another directory: the volume is what counts.
+    key.starts_with("volumes.")
+        && value.starts_with("volume ")
+        && is_other_image
+        && after.iter().any(|(key, other)| key.starts_with("volumes.") && other == value)
 }
