@@ -329,7 +329,8 @@ fn arguments(references: &References<'_>, name: &str, image: &super::images::Con
                 if let Some((variable, before)) = super::image_settings::variable(image.recipe, key) {
                     // A setting wins over what the image needs in general.
                     workload.env.retain(|(known, _)| *known != variable);
-                    workload.env.push((variable, ExportText::join([ExportText::literal(before), value])));
+                    let parts = before.iter().flat_map(|before| [ExportText::literal(*before), value.clone()]);
+                    workload.env.push((variable, ExportText::join(parts)));
                     continue;
                 }
                 references
