@@ -43,7 +43,7 @@ fn of_service(service: &Value) -> Meaning {
         // MariaDB's image takes both names.
         let name =
             if engine.is_some_and(|engine| engine == "mariadb") { name.replace("MYSQL_", "MARIADB_") } else { name.clone() };
-        set(&format!("environment.{name}"), text(value));
+        set(&format!("environment.{name}"), without_usual_port(&text(value)));
     }
     if let Some(command) = service["command"].as_array() {
         let words: Vec<String> = command.iter().map(text).collect();
@@ -115,6 +115,16 @@ fn path_here(service: &Value, value: &str) -> Option<String> {
         (rest.is_empty() || rest.starts_with('/')).then_some(())?;
         Some(below(mount["source"].as_str()?, rest))
     })
+}
+
+/// `redis://cache:6379/0` is `redis://cache/0`.
+fn without_usual_port(value: &str) -> String {
+    const PORTS: [(&str, &str); 5] =
+        [("postgresql", ":5432"), ("postgres", ":5432"), ("redis", ":6379"), ("mysql", ":3306"), ("mongodb", ":27017")];
+    let Some((before, after)) = value.split_once("://") else { return value.to_owned() };
+    let (authority, rest) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
+    let usual = PORTS.iter().find(|(scheme, _)| before.ends_with(scheme)).map_or("", |(_, port)| port);
+    format!("{before}://{}{rest}", authority.strip_suffix(usual).unwrap_or(authority))
 }
 
 /// The engine of an image that devrun has a recipe for, from any publisher.
@@ -204,7 +214,7 @@ fn is_about(line: &str, name: &str, key: &str) -> bool {
     };
     if let Some(listeners) = subject.strip_prefix("the program must listen on $PORT: ") {
         // The port that it is known by stays, and what it listens on follows it.
-        return key == "ports" && listeners.split(", ").any(|one| one.split(' ').next() == Some(name));
+        return key.starts_with("ports") && listeners.split(", ").any(|one| one.split(' ').next() == Some(name));
     }
     let subject = subject.split(": ").next().unwrap_or_default();
     let subject = subject.trim_start_matches("services.").trim_start_matches("tasks.");
@@ -212,7 +222,8 @@ fn is_about(line: &str, name: &str, key: &str) -> bool {
     let Some((last, others)) = names.split_last() else { return false };
     let (last, of_key) = last.split_once('.').unwrap_or((last, ""));
     let same = |one: &&str| one.eq_ignore_ascii_case(name);
-    let of_key = of_key.split('.').next().unwrap_or_default();
+    let (of_key, of_variable) = of_key.split_once('.').unwrap_or((of_key, ""));
+    let (key, variable) = key.split_once('.').unwrap_or((key, ""));
     // What runs is `command` in one file and `run` in the other; what is mounted, `files`; what is asked, `ready`.
     let of_key = match of_key {
         "run" => "command",
@@ -220,16 +231,20 @@ fn is_about(line: &str, name: &str, key: &str) -> bool {
         "ready" => "healthcheck",
         other => other,
     };
-    (same(&last) || others.iter().any(same)) && (of_key.is_empty() || of_key == key)
+    // A line about one variable says nothing of the others.
+    let plain = |name: &str| name.replace("MYSQL_", "MARIADB_");
+    let is_same = key != "environment" || of_variable.is_empty() || plain(of_variable) == plain(variable);
+    (same(&last) || others.iter().any(same)) && (of_key.is_empty() || of_key == key && is_same)
 }
 
 /// What `after` has not, or has otherwise; further keys of it are what devrun says more precisely. `told` are the lines that
 /// import and export printed: a difference with a line about that key of that service, or about the service, is none.
 pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, Meaning>, told: &str) -> Vec<String> {
     let mut out = Vec::new();
+    let is_broker = |service: &Meaning| service.get("image").is_some_and(|image| image.starts_with("apache/kafka:"));
+    let brokers: Vec<&str> = after.iter().filter(|(_, one)| is_broker(one)).map(|(name, _)| name.as_str()).collect();
     for (name, service) in before {
         let is_told = |key: &str| {
-            let key = key.split('.').next().unwrap_or(key);
             // What an image of a language or a system ran is run natively then: by the project's own files.
             let native = matches!(key, "image" | "command")
                 && told.lines().any(|line| line.contains("runs natively") && is_about(line, name, "image"));
@@ -253,7 +268,7 @@ pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, 
                         at.starts_with(target) || target.starts_with("/etc/nginx/") && at == "/etc/nginx/nginx.conf"
                     })
             });
-            let is_elsewhere = is_elsewhere(service, then, key, value, is_told("image"));
+            let is_elsewhere = is_elsewhere(service, then, (key, value), is_told("image"), &brokers);
             // A service that was left out is waited for by no other one.
             let is_of_one_left_out =
                 key.strip_prefix("depends_on.").is_some_and(|on| !after.contains_key(&on.to_ascii_lowercase()));
@@ -273,24 +288,59 @@ pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, 
     out
 }
 
-/// Whether a value stands under another name in `after` and means the same there. `is_other_image`: a line names the image
-/// that took the place of the service's own.
-fn is_elsewhere(before: &Meaning, after: &Meaning, key: &str, value: &str, is_other_image: bool) -> bool {
-    if let Some(name) = key.strip_prefix("environment.") {
-        let image = after.get("image").map(String::as_str).unwrap_or_default();
-        // MariaDB's image takes both names, and Debezium's Connect sets the one by the other.
-        let other = match name.split_once('_') {
-            Some(("MYSQL", rest)) if image.starts_with("mariadb:") => Some(format!("environment.MARIADB_{rest}")),
-            Some(("CONNECT", rest)) if image.contains("debezium/connect:") => Some(format!("environment.{rest}")),
-            _ => None,
-        };
-        let here = before.get(&format!("{HERE}{name}"));
-        return other.is_some_and(|other| after.get(&other).map(String::as_str) == Some(value))
-            || here.is_some() && here == after.get(&format!("{HERE}{name}"));
+/// Whether a value stands under another name in `after`, or in other words, and means the same there. `is_other_image`: a line
+/// names the image that took the place of the service's own. `brokers`: the Kafkas, each of which has one listener.
+fn is_elsewhere(before: &Meaning, after: &Meaning, (key, value): (&str, &str), is_other_image: bool, brokers: &[&str]) -> bool {
+    let Some(name) = key.strip_prefix("environment.") else {
+        // Another image keeps its data in another directory: the volume is what counts.
+        return key.starts_with("volumes.")
+            && value.starts_with("volume ")
+            && is_other_image
+            && after.iter().any(|(key, other)| key.starts_with("volumes.") && other == value);
+    };
+    let here = |of: &Meaning| of.get(&format!("{HERE}{name}")).cloned();
+    if here(before).is_some() && here(before) == here(after) {
+        return true;
     }
-    // Another image keeps its data in another directory: the volume is what counts.
-    key.starts_with("volumes.")
-        && value.starts_with("volume ")
-        && is_other_image
-        && after.iter().any(|(key, other)| key.starts_with("volumes.") && other == value)
+    let has = |name: &str, value: &str| {
+        let other = after.get(&format!("environment.{name}"));
+        other.is_some_and(|other| without_listeners(other, brokers) == without_listeners(value, brokers))
+    };
+    let image = after.get("image").map(String::as_str).unwrap_or_default();
+    if name == "KAFKA_CONNECT_CONFIGURATION" {
+        // A line of it is a variable of the other image.
+        let variable = |key: &str| key.trim().replace('.', "_").to_ascii_uppercase();
+        return value
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .all(|(key, value)| has(&variable(key), value.trim()) || has(&format!("CONNECT_{}", variable(key)), value.trim()));
+    }
+    has(name, value) || other_name(image, name).is_some_and(|name| has(&name, value))
+}
+
+/// What an image calls a variable that another one, or an older one, calls `name`.
+fn other_name(image: &str, name: &str) -> Option<String> {
+    let image = image.rsplit_once(':').map_or(image, |(name, _)| name);
+    let image = image.rsplit_once('/').map_or(image, |(_, last)| last);
+    Some(match (image, name.split_once('_')?) {
+        ("mariadb", ("MYSQL", rest)) => format!("MARIADB_{rest}"),
+        // Its entry point makes the one of the other.
+        ("connect", ("CONNECT", rest)) => rest.to_owned(),
+        ("connect", ("KAFKA", rest)) => rest.strip_prefix("CONNECT_")?.to_owned(),
+        ("keycloak", ("KEYCLOAK", "ADMIN" | "USER")) => "KC_BOOTSTRAP_ADMIN_USERNAME".to_owned(),
+        ("keycloak", ("KEYCLOAK", "ADMIN_PASSWORD" | "PASSWORD")) => "KC_BOOTSTRAP_ADMIN_PASSWORD".to_owned(),
+        ("zookeeper", ("ZOOKEEPER", rest)) => format!("ZOO_{rest}"),
+        ("opensearch", ("ES", "JAVA_OPTS")) => "OPENSEARCH_JAVA_OPTS".to_owned(),
+        _ => return None,
+    })
+}
+
+/// A text without the ports of brokers: which of several listeners of one broker is meant.
+fn without_listeners(text: &str, brokers: &[&str]) -> String {
+    brokers.iter().fold(text.to_owned(), |text, broker| {
+        let with_colon = format!("{broker}:");
+        let mut parts = text.split(&with_colon);
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |before, rest| before + broker + rest.trim_start_matches(|char: char| char.is_ascii_digit()))
+    })
 }
